@@ -1,0 +1,111 @@
+"""Every error that emma_viz raises on purpose.
+
+EmmaVizError
+├── InputError               a value from the user does not fit (an image, a prompt, an option)
+│   ├── ImageError           a file that cannot be used as an image
+│   └── RecordError          a data-set record that cannot be used
+├── CheckpointError          a checkpoint that cannot be read
+│   ├── KeyMismatchError     missing, unknown or misshapen keys, listed
+│   └── UnsafePickleError    a pickle that would run code
+├── CaptureError             a hook that did not do what was asked
+│   └── SiteError            a hook site or layer that does not exist
+├── LensError                a lens that cannot be fitted, read or used
+│   └── LensMismatchError    a lens that belongs to another model, site or layer
+├── StudyError               a study folder that cannot be read or written
+├── BackendError             a kernel backend that cannot run here
+├── TrainingError            a training run that cannot go on
+└── MissingDependencyError   an optional package is not installed
+
+Each message says what was expected, what came, and how to mend it.
+"""
+
+
+class EmmaVizError(Exception):
+    """The root of all errors that emma_viz raises on purpose."""
+
+
+class InputError(EmmaVizError, ValueError):
+    """A value from the user does not fit."""
+
+
+class ImageError(InputError):
+    """A file or array cannot be used as an image."""
+
+
+class RecordError(InputError):
+    """A record of a data set cannot be used."""
+
+
+class CheckpointError(EmmaVizError):
+    """A checkpoint cannot be read."""
+
+
+class KeyMismatchError(CheckpointError):
+    """A checkpoint's keys or shapes are not those of the architecture.
+
+    Attributes:
+        missing: keys the architecture needs and the file lacks.
+        unknown: keys the file has and the architecture lacks.
+        misshapen: one sentence per key whose shape differs.
+    """
+
+    def __init__(self, where: str, missing=(), unknown=(), misshapen=(), hint: str = ""):
+        self.missing, self.unknown, self.misshapen = tuple(missing), tuple(unknown), tuple(misshapen)
+        lines = [f"{where}: the checkpoint does not fit the architecture."]
+        for title, keys in (
+            ("missing", self.missing),
+            ("unknown", self.unknown),
+            ("wrong shape", self.misshapen),
+        ):
+            if keys:
+                shown = "\n".join(f"    {key}" for key in keys[:20])
+                rest = f"\n    … and {len(keys) - 20} more" if len(keys) > 20 else ""
+                lines.append(f"  {title} ({len(keys)}):\n{shown}{rest}")
+        if hint:
+            lines.append(f"  {hint}")
+        super().__init__("\n".join(lines))
+
+
+class UnsafePickleError(CheckpointError):
+    """A pickle would run code when loaded; it was not loaded."""
+
+
+class CaptureError(EmmaVizError):
+    """A hook did not do what was asked of it."""
+
+
+class SiteError(CaptureError, InputError):
+    """A hook site or layer does not exist."""
+
+
+class LensError(EmmaVizError):
+    """A lens cannot be fitted, read or used."""
+
+
+class LensMismatchError(LensError):
+    """A lens belongs to another model, site or layer."""
+
+
+class StudyError(EmmaVizError):
+    """A study folder cannot be read or written."""
+
+
+class BackendError(EmmaVizError):
+    """A kernel backend cannot run here."""
+
+
+class TrainingError(EmmaVizError):
+    """A training run cannot go on."""
+
+
+class MissingDependencyError(EmmaVizError, ImportError):
+    """An optional package is not installed.
+
+    Args:
+        package: the package that could not be imported.
+        purpose: what it is needed for, as the end of "needed to …".
+        install: the exact command that installs it.
+    """
+
+    def __init__(self, package: str, purpose: str, install: str):
+        super().__init__(f"{package} is not installed; it is needed to {purpose}. Install it with: {install}")
