@@ -1,0 +1,56 @@
+"""The tabletop world: small drawn scenes of household things, with exact masks and plain-English questions."""
+
+from emma_viz.data.tabletop.kinds import COLOUR_INDEX, COLOURS, KIND_INDEX, KINDS, SURFACES, Kind
+from emma_viz.data.tabletop.language import (
+    DESCRIBE,
+    Turn,
+    absent_kind,
+    caption,
+    color,
+    conversation,
+    corpus,
+    count,
+    existence,
+    relation,
+    single_things,
+    where,
+)
+from emma_viz.data.tabletop.scenes import (
+    SIZE,
+    SPLITS,
+    Rendering,
+    Scene,
+    Thing,
+    draw_scene,
+    make_scene,
+    stream,
+)
+
+__all__ = [
+    "COLOURS",
+    "COLOUR_INDEX",
+    "DESCRIBE",
+    "KINDS",
+    "KIND_INDEX",
+    "SIZE",
+    "SPLITS",
+    "SURFACES",
+    "Kind",
+    "Rendering",
+    "Scene",
+    "Thing",
+    "Turn",
+    "absent_kind",
+    "caption",
+    "color",
+    "conversation",
+    "corpus",
+    "count",
+    "draw_scene",
+    "existence",
+    "make_scene",
+    "relation",
+    "single_things",
+    "stream",
+    "where",
+]

@@ -1,0 +1,116 @@
+"""Pre-training of the pocket encoder: what is in each patch, its colour, its pixels, and where objects have centres."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emma_viz.data.tabletop import COLOURS, KINDS
+from emma_viz.models.vision_pocket import PocketEncoder
+from training.config import EncoderRecipe
+from training.loop import train
+from training.scenes import GRID, NO_COLOUR, PATCH, SceneArrays
+
+MEAN, STD = 0.5, 0.25
+"""Constants by which pixels in [0, 1] are normalised, for the encoder's input and for every pixel target."""
+
+
+def normalise(images: np.ndarray) -> Tensor:
+    """uint8 (n, S, S, 3) → float32 (n, 3, S, S), (pixel − 0.5) / 0.25."""
+    scaled = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+    return (scaled - MEAN) / STD
+
+
+def pixel_patches(pixels: Tensor) -> Tensor:
+    """(n, 3, S, S) → (n, T, 192): each patch's pixels, row by row, the colours innermost."""
+    return rearrange(pixels, "n c (R p) (C q) -> n (R C) (p q c)", p=PATCH, q=PATCH)
+
+
+class EncoderTask(nn.Module):
+    """The encoder with one linear head per question; the heads are thrown away afterwards."""
+
+    def __init__(self, encoder: PocketEncoder):
+        super().__init__()
+        self.encoder = encoder
+        sizes = {"kind": 1 + len(KINDS), "color": len(COLOURS), "pixels": 3 * PATCH * PATCH, "center": 1}
+        self.heads = nn.ModuleDict({name: nn.Linear(encoder.width, size) for name, size in sizes.items()})
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Normalised pixels (n, 3, S, S) → per head (n, T, size), fp32."""
+        with torch.autocast("cpu", torch.bfloat16):
+            tokens = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
+        return {name: head(tokens.float()) for name, head in self.heads.items()}
+
+
+def encoder_loss(heads: dict[str, Tensor], batch: dict[str, Tensor], recipe: EncoderRecipe):
+    """Sum of the four losses, and the numbers worth watching."""
+    kinds, colours = batch["kinds"].flatten(1), batch["colours"].flatten(1)
+    coloured = colours != NO_COLOUR
+    kind = F.cross_entropy(heads["kind"].transpose(1, 2), kinds)
+    color = F.cross_entropy(heads["color"][coloured], colours[coloured])
+    pixels = F.mse_loss(heads["pixels"], batch["target"])
+    center = F.mse_loss(heads["center"].squeeze(-1), batch["centers"].flatten(1))
+    total = kind + recipe.color_weight * color + pixels + recipe.center_weight * center
+    return total, {"kind": kind.item(), "color": color.item(), "pixels": pixels.item(), "center": center.item()}
+
+
+def _turned_batch(data: SceneArrays, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Scenes turned by a multiple of 90° and perhaps mirrored, labels with them."""
+    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+
+    def turn(array: np.ndarray) -> np.ndarray:
+        out = np.rot90(array, turns, axes=(1, 2))
+        return np.ascontiguousarray(out[:, :, ::-1] if mirror else out)
+
+    pixels = normalise(turn(data.images[chosen]))
+    return {
+        "pixels": pixels,
+        "target": pixel_patches(pixels),
+        "kinds": torch.from_numpy(turn(data.kinds[chosen]).astype(np.int64)),
+        "colours": torch.from_numpy(turn(data.colours[chosen]).astype(np.int64)),
+        "centers": torch.from_numpy(turn(data.centers[chosen]).astype(np.float32)),
+    }
+
+
+def train_encoder(recipe: EncoderRecipe, width: int, data: SceneArrays, folder: Path) -> tuple[PocketEncoder, float]:
+    """Pre-train an encoder from nothing.
+
+    Returns:
+        The encoder in evaluation mode, and the minutes it took.
+    """
+    settings = recipe.optimisation
+    torch.manual_seed(settings.seed)
+    task = EncoderTask(PocketEncoder(width)).to(memory_format=torch.channels_last)
+
+    def loss_of_step(step: int):
+        rng = np.random.default_rng([settings.seed, step])
+        chosen = np.sort(rng.choice(len(data), settings.batch, replace=False))
+        batch = _turned_batch(data, chosen, rng)
+        noisy = batch["pixels"] + torch.randn_like(batch["pixels"]) * (recipe.noise / STD)
+        return encoder_loss(task(noisy), batch, recipe)
+
+    minutes = train(task, loss_of_step, settings, folder, title="encoder")
+    task.eval()
+    (folder / "scores.txt").write_text(str(encoder_scores(task, data)) + "\n")
+    return task.encoder, minutes
+
+
+@torch.no_grad()
+def encoder_scores(task: EncoderTask, data: SceneArrays, count: int = 400) -> dict[str, float]:
+    """Accuracy of kind and colour on foreground patches, and R² of the pixels, over the first `count` scenes."""
+    task.eval()
+    pixels = normalise(data.images[:count])
+    heads = {k: torch.cat([task(part)[k] for part in pixels.split(50)]) for k in ("kind", "color", "pixels")}
+    kinds = torch.from_numpy(data.kinds[:count].astype(np.int64)).reshape(count, GRID * GRID)
+    colours = torch.from_numpy(data.colours[:count].astype(np.int64)).reshape(count, GRID * GRID)
+    front, coloured = kinds > 0, colours != NO_COLOUR
+    target = pixel_patches(pixels)
+    residual = ((heads["pixels"] - target) ** 2).sum() / ((target - target.mean((0, 1))) ** 2).sum()
+    return {
+        "kind": (heads["kind"].argmax(-1)[front] == kinds[front]).float().mean().item(),
+        "color": (heads["color"].argmax(-1)[coloured] == colours[coloured]).float().mean().item(),
+        "pixel_r2": 1 - residual.item(),
+    }
