@@ -1,0 +1,285 @@
+"""Which pixels of the original image an image token stands for, exactly, for every resize strategy.
+
+The towers cut the model's S×S input into whole patches of p pixels, from the top left; what is left of
+S after R·p (6 of 384 pixels for p = 14) is seen by no patch. Each axis is an affine map of its own, taken
+from the integers the transform really uses (padding, resized length, crop), so nothing is approximated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Float, Float32, Int, Shaped
+
+from emma_viz.errors import InputError
+
+Strategy = Literal["resize-naive", "resize-crop", "letterbox"]
+"""resize-naive squashes to S×S; resize-crop resizes the shorter side to S and crops the centre;
+letterbox pads to a square with the tower's mean colour first, then does as resize-crop."""
+
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
+
+Box = tuple[float, float, float, float]
+"""left, top, right, bottom, in pixels; pixel (0, 0) spans [0, 1) × [0, 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """How one axis of the original image lands on the model's input.
+
+    view = (original + pad) · resized / (length + 2 pad) − crop
+    """
+
+    length: int
+    """Pixels of the original image."""
+    pad: int
+    """Pixels added on each side before the resize."""
+    resized: int
+    """Pixels after the resize."""
+    crop: int
+    """Pixels cut off before the model's input begins."""
+
+    @property
+    def padded(self) -> int:
+        """Pixels before the resize, padding included."""
+        return self.length + 2 * self.pad
+
+    def to_image(self, view: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Take positions on the model's input to the original image."""
+        return (view + self.crop) * (self.padded / self.resized) - self.pad
+
+    def to_view(self, image: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Take positions on the original image to the model's input."""
+        return (image + self.pad) * (self.resized / self.padded) - self.crop
+
+
+def plan(strategy: str, image_size: tuple[int, int], size: int) -> tuple[Axis, Axis]:
+    """The x and the y axis of a resize strategy, in the integers of the released code.
+
+    The source is Cobra's and EMMA's vision backbones: torchvision's Resize and CenterCrop with timm's
+    settings, where the released code takes timm's enlargement before the crop away, and their LetterboxPad,
+    which pads both sides by half the difference, rounded down (so an odd difference leaves the padded image
+    one pixel off square, and the resize is again of the shorter side, with a centre crop).
+
+    Args:
+        strategy: one of STRATEGIES.
+        image_size: (W, H) of the original image, pixels.
+        size: S, the side of the model's input, pixels.
+
+    Raises:
+        InputError: the strategy is unknown, or a length is not positive.
+    """
+    width, height = image_size
+    if min(width, height, size) < 1:
+        raise InputError(
+            f"expected positive sizes, got an image of {width}×{height} for an input of {size} pixels"
+        )
+    if strategy not in STRATEGIES:
+        raise InputError(f"unknown resize strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
+    if strategy == "resize-naive":
+        return _axes(image_size, pads=(0, 0), resized=(size, size), crops=(0, 0))
+    longest = max(image_size) if strategy == "letterbox" else 0
+    pads = [max(longest - n, 0) // 2 for n in image_size]
+    padded = [n + 2 * pad for n, pad in zip(image_size, pads, strict=True)]
+    resized = [int(size * n / min(padded)) for n in padded]
+    # Python's round (half to even) is what the centre crop of the released pipeline uses.
+    crops = [round((n - size) / 2) for n in resized]
+    return _axes(image_size, pads=pads, resized=resized, crops=crops)
+
+
+def _axes(
+    lengths: Sequence[int], *, pads: Sequence[int], resized: Sequence[int], crops: Sequence[int]
+) -> tuple[Axis, Axis]:
+    x, y = (Axis(length=lengths[i], pad=pads[i], resized=resized[i], crop=crops[i]) for i in range(2))
+    return x, y
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """The map between the tokens of one image and its original pixels.
+
+    Tokens are numbered row-major from the top left; boxes are floats in original pixels.
+    """
+
+    image_size: tuple[int, int]
+    """(W, H) of the original image, pixels."""
+    strategy: str
+    """One of STRATEGIES."""
+    size: int
+    """S, the side of the model's input, pixels."""
+    patch: int
+    """p, the side of a patch, pixels of the model's input."""
+
+    def __post_init__(self):
+        if not 1 <= self.patch <= self.size:
+            raise InputError(f"a patch of {self.patch} pixels does not fit an input of {self.size} pixels")
+        plan(self.strategy, self.image_size, self.size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(R, C), rows and columns of patches."""
+        return self.size // self.patch, self.size // self.patch
+
+    @property
+    def n_tokens(self) -> int:
+        """T = R·C."""
+        return self.grid[0] * self.grid[1]
+
+    @cached_property
+    def axes(self) -> tuple[Axis, Axis]:
+        """The maps of x and of y."""
+        return plan(self.strategy, self.image_size, self.size)
+
+    @cached_property
+    def edges(self) -> tuple[Float[np.ndarray, " C+1"], Float[np.ndarray, " R+1"]]:
+        """Where the columns and the rows of the grid begin and end, in original pixels."""
+        rows, columns = self.grid
+        x, y = self.axes
+        return (
+            x.to_image(np.arange(columns + 1, dtype=np.float64) * self.patch),
+            y.to_image(np.arange(rows + 1, dtype=np.float64) * self.patch),
+        )
+
+    def token_boxes(self) -> Float[np.ndarray, "T 4"]:
+        """The boxes of all tokens; with letterbox they may leave the image."""
+        xs, ys = self.edges
+        rows, columns = self.grid
+        row, column = np.divmod(np.arange(rows * columns), columns)
+        return np.stack([xs[column], ys[row], xs[column + 1], ys[row + 1]], axis=-1)
+
+    def token_box(self, token: int) -> Box:
+        """The box of one token.
+
+        Raises:
+            InputError: there is no such token.
+        """
+        if not 0 <= token < self.n_tokens:
+            raise InputError(f"token {token} does not exist: the {self.n_tokens} image tokens count from 0")
+        row, column = divmod(token, self.grid[1])
+        xs, ys = self.edges
+        return float(xs[column]), float(ys[row]), float(xs[column + 1]), float(ys[row + 1])
+
+    def tokens_at(self, points: Shaped[np.ndarray, "*n 2"]) -> Int[np.ndarray, "*n"]:
+        """The token whose box holds each point (x, y), −1 where no patch sees.
+
+        A box holds its left and top edge, not its right and bottom edge.
+        """
+        rows, columns = self.grid
+        xs, ys = self.edges
+        column = np.searchsorted(xs, points[..., 0], side="right") - 1
+        row = np.searchsorted(ys, points[..., 1], side="right") - 1
+        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        return np.asarray(np.where(inside, row * columns + column, -1))
+
+    def token_at(self, x: float, y: float) -> int | None:
+        """The token whose box holds the point (x, y), None where no patch sees."""
+        token = int(self.tokens_at(np.asarray([x, y], dtype=np.float64)))
+        return None if token < 0 else token
+
+    def seen_box(self) -> Box:
+        """The part of the original image that patches cover."""
+        xs, ys = self.edges
+        width, height = self.image_size
+        left, top = max(float(xs[0]), 0.0), max(float(ys[0]), 0.0)
+        return left, top, min(float(xs[-1]), float(width)), min(float(ys[-1]), float(height))
+
+    def paste(self, values: Shaped[np.ndarray, "R C *k"]) -> Float32[np.ndarray, "height width *k"]:
+        """Lay one value per token over the original image: each pixel takes the value of its token.
+
+        Returns:
+            float32, NaN at the pixels whose centre no patch sees.
+        """
+        if values.shape[:2] != self.grid:
+            raise InputError(f"expected values on a {self.grid} grid, got shape {values.shape}")
+        width, height = self.image_size
+        xs, ys = self.edges
+        out = np.full((height, width, *values.shape[2:]), np.nan, dtype=np.float32)
+        columns, left, right = _cells(xs, width)
+        rows, top, _ = _cells(ys, height)
+        values = values.astype(np.float32, copy=False)
+        # One row of the grid at a time: nothing of the size of the image is made beside the result.
+        for row in np.unique(rows):
+            first, last = top + np.searchsorted(rows, [row, row + 1])
+            out[first:last, left:right] = values[row][columns]
+        return out
+
+    def patches(self, view: Shaped[np.ndarray, "S S 3"]) -> Shaped[np.ndarray, "T p p 3"]:
+        """Cut the model's input into its tokens' patches, leaving out the rows and columns no patch sees."""
+        rows, columns = self.grid
+        p = self.patch
+        if view.shape[:2] != (self.size, self.size):
+            raise InputError(f"expected a view of {self.size}×{self.size} pixels, got shape {view.shape}")
+        seen = view[: rows * p, : columns * p]
+        return rearrange(seen, "(R i) (C j) c -> (R C) i j c", i=p, j=p)
+
+    def unpatch(self, patches: Shaped[np.ndarray, "T p p 3"]) -> Shaped[np.ndarray, "height width 3"]:
+        """Lay the patches out as the image of R·p × C·p pixels that the model sees."""
+        rows, columns = self.grid
+        if patches.shape[:3] != (rows * columns, self.patch, self.patch):
+            raise InputError(
+                f"expected {rows * columns} patches of {self.patch}×{self.patch} pixels, got shape {patches.shape}"
+            )
+        return rearrange(patches, "(R C) i j c -> (R i) (C j) c", R=rows)
+
+    def paste_patches(
+        self,
+        patches: Shaped[np.ndarray, "T p p 3"],
+        background: Shaped[np.ndarray, "height width 3"] | tuple[float, float, float],
+    ) -> Shaped[np.ndarray, "height width 3"]:
+        """Lay patches over the original image: each pixel takes the nearest pixel of its patch.
+
+        Args:
+            patches: floats in [0, 1], or bytes.
+            background: what stays where no patch sees: an image in the frame of the original or one colour,
+                floats in [0, 1] or bytes.
+
+        Returns:
+            an image of the original's size in the dtype of the patches.
+        """
+        width, height = self.image_size
+        x, y = self.axes
+        xs, ys = self.edges
+        canvas = self.unpatch(patches)
+        out = np.empty((height, width, 3), dtype=patches.dtype)
+        _, left, right = _cells(xs, width)
+        _, top, bottom = _cells(ys, height)
+        u = _nearest(x, left, right, canvas.shape[1])
+        v = _nearest(y, top, bottom, canvas.shape[0])
+        for start in range(0, height, self.patch):
+            stop = min(start + self.patch, height)
+            ground = background[start:stop] if isinstance(background, np.ndarray) else np.asarray(background)
+            out[start:stop] = _as_dtype(ground, out.dtype)
+            first, last = max(start, top), min(stop, bottom)
+            if first < last:
+                out[first:last, left:right] = canvas[v[first - top : last - top, None], u]
+        return out
+
+
+def _cells(edges: np.ndarray, length: int) -> tuple[np.ndarray, int, int]:
+    """The cell of every pixel centre that lies in one, and the first and last (exclusive) such pixel."""
+    cell = np.searchsorted(edges, np.arange(length) + 0.5, side="right") - 1
+    seen = np.flatnonzero((cell >= 0) & (cell < len(edges) - 1))
+    if not len(seen):
+        return cell[:0], 0, 0
+    first, last = int(seen[0]), int(seen[-1]) + 1
+    return cell[first:last], first, last
+
+
+def _nearest(axis: Axis, first: int, last: int, length: int) -> np.ndarray:
+    """The pixel of the model's input under each of the original pixels first … last−1."""
+    view = axis.to_view(np.arange(first, last, dtype=np.float64) + 0.5)
+    return np.clip(np.floor(view).astype(np.int64), 0, length - 1)
+
+
+def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Take pixels between bytes and floats in [0, 1]."""
+    from_bytes = np.issubdtype(values.dtype, np.integer)
+    to_bytes = np.issubdtype(dtype, np.integer)
+    if from_bytes == to_bytes:
+        return values.astype(dtype)
+    if to_bytes:
+        return np.rint(np.clip(values, 0, 1) * 255).astype(dtype)
+    return (values / 255).astype(dtype)

@@ -1,0 +1,93 @@
+"""The prompts of the released models, to the character.
+
+Source: the prompt builders of Cobra and EMMA. The image is no part of the text: its tokens come first, with
+no placeholder, so a `<image>` in a message is taken out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from emma_viz.errors import InputError
+
+PromptStyle = Literal["zephyr", "in-out"]
+"""zephyr: Cobra and EMMA-V1 (chat-tuned Mamba); in-out: the other Mamba models, EMMA-V2 among them."""
+
+PROMPT_STYLES: tuple[str, ...] = get_args(PromptStyle)
+
+EOS = "<|endoftext|>"
+"""Closes every answer, and in the zephyr style every question."""
+
+PLACEHOLDER = "<image>"
+"""Stands for the image in LLaVA data; never shown to the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Literal["human", "gpt"]
+    text: str
+
+
+def prompt_style(identifier: str) -> PromptStyle:
+    """The style of a language model, by its official id (`mamba-2.8b-zephyr`, `mamba-2.7b-v2`, …).
+
+    Raises:
+        InputError: the id is none the released code knows a style for.
+    """
+    if identifier.endswith("zephyr"):
+        return "zephyr"
+    if identifier.startswith(("mamba", "v2")):
+        return "in-out"
+    raise InputError(
+        f"no prompt style is known for the language model {identifier!r}: expected an id that ends in 'zephyr' or "
+        f"begins with 'mamba'; or name a style: {', '.join(PROMPT_STYLES)}"
+    )
+
+
+def wrap_turn(turn: Turn, index: int, style: PromptStyle) -> str:
+    """What one turn adds to the text.
+
+    Args:
+        turn: human turns have an even index, gpt turns an odd one.
+        index: the turn's place in the conversation, from 0.
+        style: the model's prompt style.
+
+    Raises:
+        InputError: the turn comes out of order, or the style is unknown.
+    """
+    expected = "gpt" if index % 2 else "human"
+    if turn.role != expected:
+        raise InputError(
+            f"turn {index} is from {turn.role!r}: turns alternate, and this one must be {expected!r}"
+        )
+    if style not in PROMPT_STYLES:
+        raise InputError(f"unknown prompt style {style!r}: expected one of {', '.join(PROMPT_STYLES)}")
+    text = turn.text.replace(PLACEHOLDER, "").strip()
+    if turn.role == "gpt":
+        return f"{text or ' '}{EOS}"
+    separator = "\n" if index else ""
+    if style == "zephyr":
+        return f"{separator}<|user|>\n{text}{EOS}\n<|assistant|>\n"
+    return f"{separator}In: {text}\nOut: "
+
+
+def build_prompt(message: str | Sequence[Turn], style: PromptStyle) -> str:
+    """The text that stands before an answer.
+
+    Args:
+        message: one question, or the conversation so far, which begins and ends with a human turn.
+        style: the model's prompt style.
+
+    Raises:
+        InputError: the turns do not alternate, or there is no question to answer.
+
+    Example:
+        >>> build_prompt("What is this?", "in-out")
+        'In: What is this?\\nOut: '
+    """
+    turns = [Turn(role="human", text=message)] if isinstance(message, str) else list(message)
+    if len(turns) % 2 == 0:
+        raise InputError("a prompt must end with a human turn: the model answers it")
+    return "".join(wrap_turn(turn, index, style) for index, turn in enumerate(turns))

@@ -1,0 +1,117 @@
+"""The text tokenizer: a `tokenizer.json` of the GPT-NeoX kind, read without transformers."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from emma_viz.errors import CheckpointError, InputError
+
+EOS_TOKEN = "<|endoftext|>"
+PAD_TOKEN = "<|padding|>"
+
+# The two special tokens and the 256 bytes.
+_SMALLEST = 258
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    Args:
+        core: a tokenizer that has the tokens <|endoftext|> and <|padding|>.
+        name: where it comes from, for messages.
+
+    Raises:
+        CheckpointError: one of the two tokens is missing.
+    """
+
+    def __init__(self, core: tokenizers.Tokenizer, *, name: str = "the tokenizer"):
+        # A tokenizer.json may carry truncation or padding, which would change the ids behind our back.
+        core.no_truncation()
+        core.no_padding()
+        missing = [token for token in (EOS_TOKEN, PAD_TOKEN) if core.token_to_id(token) is None]
+        if missing:
+            raise CheckpointError(
+                f"{name} has no token {' and no '.join(missing)}: expected a GPT-NeoX tokenizer.json, "
+                "such as EleutherAI/gpt-neox-20b's"
+            )
+        self._core = core
+        self.eos_id: int = core.token_to_id(EOS_TOKEN)
+        self.pad_id: int = core.token_to_id(PAD_TOKEN)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Read a tokenizer.json.
+
+        Raises:
+            CheckpointError: there is no such file, or it is no tokenizer.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{path} cannot be read as a tokenizer.json: {error}") from error
+        try:
+            core = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # tokenizers raises bare Exception
+            raise CheckpointError(f"{path} is no tokenizer.json: {error}") from error
+        return cls(core, name=str(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write a tokenizer.json."""
+        self._core.save(str(path), pretty=False)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are, added tokens included, padding of the embedding table not."""
+        return self._core.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text; nothing is added in front or behind."""
+        return self._core.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text of ids.
+
+        Ids past the vocabulary (rows that only pad the embedding table) stand for no text and are left out.
+
+        Args:
+            ids: token ids.
+            skip_special: leave <|endoftext|> and <|padding|> out.
+        """
+        return self._core.decode(list(ids), skip_special_tokens=skip_special)
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, min_frequency: int = 2) -> Tokenizer:
+    """Train a small byte-level BPE tokenizer of the GPT-NeoX kind.
+
+    Any text can be encoded, as all 256 bytes are in it. <|endoftext|> has id 0 and <|padding|> id 1, as in
+    GPT-NeoX.
+
+    Args:
+        texts: read once.
+        vocab_size: the most ids it may have; fewer come out when the texts hold no more pairs.
+        min_frequency: how often a pair must occur to be merged.
+
+    Raises:
+        InputError: the vocabulary is too small to hold all bytes.
+    """
+    if vocab_size < _SMALLEST:
+        raise InputError(
+            f"vocab_size is {vocab_size}: at least {_SMALLEST} are needed for 2 special tokens and all bytes"
+        )
+    core = tokenizers.Tokenizer(models.BPE())
+    core.normalizer = normalizers.NFC()
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.post_processor = processors.ByteLevel(trim_offsets=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[EOS_TOKEN, PAD_TOKEN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    return Tokenizer(core, name="the trained tokenizer")
