@@ -54,7 +54,12 @@ def encoder_loss(heads: dict[str, Tensor], batch: dict[str, Tensor], recipe: Enc
     pixels = F.mse_loss(heads["pixels"], batch["target"])
     center = F.mse_loss(heads["center"].squeeze(-1), batch["centers"].flatten(1))
     total = kind + recipe.color_weight * color + pixels + recipe.center_weight * center
-    return total, {"kind": kind.item(), "color": color.item(), "pixels": pixels.item(), "center": center.item()}
+    return total, {
+        "kind": kind.item(),
+        "color": color.item(),
+        "pixels": pixels.item(),
+        "center": center.item(),
+    }
 
 
 def _turned_batch(data: SceneArrays, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -75,7 +80,9 @@ def _turned_batch(data: SceneArrays, chosen: np.ndarray, rng: np.random.Generato
     }
 
 
-def train_encoder(recipe: EncoderRecipe, width: int, data: SceneArrays, folder: Path) -> tuple[PocketEncoder, float]:
+def train_encoder(
+    recipe: EncoderRecipe, width: int, data: SceneArrays, folder: Path
+) -> tuple[PocketEncoder, float]:
     """Pre-train an encoder from nothing.
 
     Returns:

@@ -66,7 +66,9 @@ def train(
     optimizer = make_optimizer(module, settings)
     first, minutes = _resume(module, optimizer, settings, folder)
     started = time.monotonic()
-    steps = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc=title, disable=not progress)
+    steps = tqdm(
+        range(first, settings.steps), initial=first, total=settings.steps, desc=title, disable=not progress
+    )
     module.train()
     with (folder / "metrics.jsonl").open("a") as log:
         for step in steps:
