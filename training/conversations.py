@@ -1,0 +1,98 @@
+"""Conversations as token ids and labels, in batches that are a function of their number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from emma_viz.data.prompts import PromptStyle, Turn, wrap_turn
+from emma_viz.data.tabletop import conversation, make_scene, stream
+from emma_viz.data.tokenizer import Tokenizer
+
+IGNORED = -100
+"""Label of a position on which there is no loss."""
+
+FIRST_QUESTIONS = 2
+"""Purpose number of a scene's first random stream of questions; epoch e uses FIRST_QUESTIONS + e."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextBatch:
+    """Conversations, padded on the right.
+
+    Attributes:
+        ids: token ids.
+        labels: the id that position t must predict, i.e. ids[t + 1] where that belongs to an answer; else -100.
+        lengths: tokens before the padding.
+    """
+
+    ids: Int[Tensor, "B M"]
+    labels: Int[Tensor, "B M"]
+    lengths: Int[Tensor, " B"]
+
+
+def encode_conversation(
+    pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, style: PromptStyle
+) -> tuple[list[int], list[bool]]:
+    """Question-answer pairs → ids, and for each id whether it belongs to an answer (its closing token too).
+
+    Each turn is encoded by itself, as when the model is asked: a prompt's last token must not merge with the answer.
+    """
+    ids: list[int] = []
+    answers: list[bool] = []
+    turns = [turn for q, a in pairs for turn in (Turn(role="human", text=q), Turn(role="gpt", text=a))]
+    for index, turn in enumerate(turns):
+        piece = tokenizer.encode(wrap_turn(turn, index, style))
+        ids += piece
+        answers += [turn.role == "gpt"] * len(piece)
+    return ids, answers
+
+
+def collate(
+    samples: Sequence[tuple[list[int], list[bool]]], pad_id: int, *, everything: bool = False
+) -> TextBatch:
+    """Pad samples to one length and shift their labels.
+
+    Args:
+        samples: ids, and which of them are answers.
+        pad_id: fills the right end.
+        everything: put a loss on the prompts too (text-only pre-training).
+    """
+    length = max(len(ids) for ids, _ in samples)
+    out = torch.full((len(samples), length), pad_id, dtype=torch.long)
+    labels = torch.full((len(samples), length), IGNORED, dtype=torch.long)
+    for row, (ids, answers) in enumerate(samples):
+        out[row, : len(ids)] = torch.tensor(ids)
+        wanted = [
+            token if everything or answer else IGNORED for token, answer in zip(ids, answers, strict=True)
+        ]
+        labels[row, : len(ids) - 1] = torch.tensor(wanted[1:])
+    return TextBatch(ids=out, labels=labels, lengths=torch.tensor([len(ids) for ids, _ in samples]))
+
+
+def scene_numbers(step: int, batch: int, scenes: int, seed: int) -> tuple[np.ndarray, int]:
+    """The scenes of one step: each epoch is a fresh permutation of all of them.
+
+    Returns:
+        Scene numbers (batch,), and the epoch, which chooses their questions.
+    """
+    per_epoch = scenes // batch
+    epoch, place = divmod(step, per_epoch)
+    order = np.random.default_rng([seed, epoch]).permutation(scenes)
+    return order[place * batch : (place + 1) * batch], epoch
+
+
+def scene_conversations(
+    numbers: np.ndarray, epoch: int, tokenizer: Tokenizer, style: PromptStyle
+) -> list[tuple[list[int], list[bool]]]:
+    """One conversation about each of some training scenes; another epoch asks other questions."""
+    samples = []
+    for number in numbers:
+        turns = conversation(
+            make_scene("train", int(number)), stream("train", int(number), FIRST_QUESTIONS + epoch)
+        )
+        samples.append(encode_conversation([(t.question, t.answer) for t in turns], tokenizer, style))
+    return samples
