@@ -220,7 +220,8 @@ class Geometry:
         rows, columns = self.grid
         if patches.shape[:3] != (rows * columns, self.patch, self.patch):
             raise InputError(
-                f"expected {rows * columns} patches of {self.patch}×{self.patch} pixels, got shape {patches.shape}"
+                f"expected {rows * columns} patches of {self.patch}×{self.patch} pixels, "
+                f"got shape {patches.shape}"
             )
         return rearrange(patches, "(R C) i j c -> (R i) (C j) c", R=rows)
 

@@ -99,7 +99,8 @@ def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         raise ImageError(f"{name} has no pixels ({width}×{height})")
     if width * height > max_pixels:
         raise ImageError(
-            f"{name} has {width}×{height} pixels, more than the limit of {max_pixels:,}: make it smaller, or raise max_pixels"
+            f"{name} has {width}×{height} pixels, more than the limit of {max_pixels:,}: "
+            "make it smaller, or raise max_pixels"
         )
     try:
         image.load()
@@ -126,7 +127,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(
             f"{name} has the mode {image.mode}, which cannot become RGB: save it as RGB"
         ) from error
-    if rgba.getextrema()[3][0] < 255:
+    if rgba.getchannel("A").getextrema() != (255, 255):
         logger.warning("%s has transparent parts: they are laid on white", name)
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
@@ -185,7 +186,7 @@ class TowerNorm:
 class ImageTransform:
     """The released models' preprocessing: resize to S×S (bicubic, antialiased), then normalise per tower.
 
-    Resampling is Pillow's, as torchvision's Resize does on PIL images. See `geometry.plan` for the strategies.
+    Resampling is Pillow's, as torchvision's Resize does on PIL images; `geometry.plan` has the strategies.
     """
 
     strategy: str
@@ -239,8 +240,8 @@ class ImageTransform:
         x, y = self.geometry(image).axes
         if max(x.padded, y.padded, x.resized, y.resized) * self.size > MAX_PIXELS:
             raise ImageError(
-                f"an image of {image.width}×{image.height} pixels is too long and narrow for {self.strategy}: "
-                "crop it first, or use resize-naive"
+                f"an image of {image.width}×{image.height} pixels is too long and narrow for "
+                f"{self.strategy}: crop it first"
             )
         if x.pad or y.pad:
             resized = _resize_padded(image, x.pad, y.pad, (x.resized, y.resized), fill)

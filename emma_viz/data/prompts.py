@@ -41,8 +41,8 @@ def prompt_style(identifier: str) -> PromptStyle:
     if identifier.startswith(("mamba", "v2")):
         return "in-out"
     raise InputError(
-        f"no prompt style is known for the language model {identifier!r}: expected an id that ends in 'zephyr' or "
-        f"begins with 'mamba'; or name a style: {', '.join(PROMPT_STYLES)}"
+        f"no prompt style is known for the language model {identifier!r}: expected an id that ends in "
+        f"'zephyr' or begins with 'mamba'; or name a style: {', '.join(PROMPT_STYLES)}"
     )
 
 

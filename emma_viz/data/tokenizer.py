@@ -30,15 +30,9 @@ class Tokenizer:
         # A tokenizer.json may carry truncation or padding, which would change the ids behind our back.
         core.no_truncation()
         core.no_padding()
-        missing = [token for token in (EOS_TOKEN, PAD_TOKEN) if core.token_to_id(token) is None]
-        if missing:
-            raise CheckpointError(
-                f"{name} has no token {' and no '.join(missing)}: expected a GPT-NeoX tokenizer.json, "
-                "such as EleutherAI/gpt-neox-20b's"
-            )
         self._core = core
-        self.eos_id: int = core.token_to_id(EOS_TOKEN)
-        self.pad_id: int = core.token_to_id(PAD_TOKEN)
+        self.eos_id = _token_id(core, EOS_TOKEN, name)
+        self.pad_id = _token_id(core, PAD_TOKEN, name)
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
@@ -81,6 +75,15 @@ class Tokenizer:
             skip_special: leave <|endoftext|> and <|padding|> out.
         """
         return self._core.decode(list(ids), skip_special_tokens=skip_special)
+
+
+def _token_id(core: tokenizers.Tokenizer, token: str, name: str) -> int:
+    identifier = core.token_to_id(token)
+    if identifier is None:
+        raise CheckpointError(
+            f"{name} has no token {token}: expected a GPT-NeoX tokenizer.json, such as EleutherAI/gpt-neox-20b's"
+        )
+    return identifier
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int, min_frequency: int = 2) -> Tokenizer:
