@@ -3,7 +3,6 @@
 from emma_viz.data.geometry import STRATEGIES, Geometry
 from emma_viz.data.images import ImageTransform, TowerNorm, image_hash, read_image
 from emma_viz.data.prompts import PROMPT_STYLES, PromptStyle, Turn, build_prompt, prompt_style, wrap_turn
-from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer, train_tokenizer
 
 __all__ = [
@@ -11,7 +10,6 @@ __all__ = [
     "STRATEGIES",
     "Geometry",
     "ImageTransform",
-    "ModelInfo",
     "PromptStyle",
     "Tokenizer",
     "TowerNorm",

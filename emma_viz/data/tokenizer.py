@@ -81,7 +81,8 @@ def _token_id(core: tokenizers.Tokenizer, token: str, name: str) -> int:
     identifier = core.token_to_id(token)
     if identifier is None:
         raise CheckpointError(
-            f"{name} has no token {token}: expected a GPT-NeoX tokenizer.json, such as EleutherAI/gpt-neox-20b's"
+            f"{name} has no token {token}: expected a GPT-NeoX tokenizer.json, "
+            "such as EleutherAI/gpt-neox-20b's"
         )
     return identifier
 
