@@ -134,8 +134,8 @@ class Geometry:
         return plan(self.strategy, self.image_size, self.size)
 
     @cached_property
-    def edges(self) -> tuple[Float[np.ndarray, " C+1"], Float[np.ndarray, " R+1"]]:
-        """Where the columns and the rows of the grid begin and end, in original pixels."""
+    def edges(self) -> tuple[Float[np.ndarray, " x_edges"], Float[np.ndarray, " y_edges"]]:
+        """Where the C columns and the R rows begin and end (C + 1 and R + 1 positions), in original pixels."""
         rows, columns = self.grid
         x, y = self.axes
         return (
