@@ -1,16 +1,19 @@
-"""The pocket vision encoder: a small convolutional U whose output is one token per 8×8 patch."""
+"""The pocket image encoder: a small convolutional U that a CPU trains in minutes."""
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-PATCH = 8
-"""Pixels per side of the square that one token stands for."""
+from emma_viz.errors import InputError
+from emma_viz.models.config import TowerConfig
+
+STEM, FINE, MIDDLE, COARSE = 24, 40, 112, 160
+"""Channels at a quarter of the patch size, at half of it, at the patch size, and at twice the patch size."""
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with batch norm, added to their input."""
+    """Two dense 3×3 convolutions with batch norm, added to the input."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -19,47 +22,48 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels)
 
-    def forward(self, x: Float[Tensor, "B W h w"]) -> Float[Tensor, "B W h w"]:
-        """Return x + f(x)."""
-        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        return F.relu(x + self.norm2(self.conv2(y)))
-
-
-def _down(inputs: int, outputs: int, stride: int = 2) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+    def forward(self, x: Float[Tensor, "B X h w"]) -> Float[Tensor, "B X h w"]:
+        y = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(x + self.norm2(self.conv2(y)))
 
 
 class PocketEncoder(nn.Module):
-    """Image → one token per patch, in row-major order.
+    """Image → one token a patch of 8 pixels.
 
-    Convolutions at 1/4, 1/8 and 1/16 of the image's side; the coarsest is enlarged and added to the middle one,
-    so that a token knows its own pixels and what they are part of.
+    At 128 px: 40 channels at 32×32, 112 at 16×16, 160 at 8×8, then up, added to the 16×16 plane, so that a
+    token knows its own pixels and what they are part of; one more block, `width` channels, and a LayerNorm
+    over the channels of each token.
 
-    Args:
-        width: channels of a token.
-        fine: channels at 1/4.
-        middle: channels at 1/8, the tokens' grid.
-        coarse: channels at 1/16.
+    Raises:
+        InputError: the patch is not 8 or the image size is no multiple of 16.
     """
 
-    def __init__(self, width: int = 96, *, fine: int = 40, middle: int = 112, coarse: int = 160):
+    def __init__(self, config: TowerConfig):
         super().__init__()
-        self.width = width
-        self.stem = nn.Sequential(_down(3, 24), _down(24, fine), ResidualBlock(fine))
-        self.middle = nn.Sequential(_down(fine, middle), ResidualBlock(middle))
-        self.coarse = nn.Sequential(_down(middle, coarse), ResidualBlock(coarse))
-        self.up = nn.Conv2d(coarse, middle, 1)
-        self.merge = ResidualBlock(middle)
-        self.out = nn.Conv2d(middle, width, 1)
-        self.norm = nn.LayerNorm(width)
+        if config.patch != 8 or config.image_size % 16:
+            raise InputError(
+                "The pocket encoder needs patch = 8 and an image_size that is a multiple of 16, "
+                f"got patch = {config.patch} and image_size = {config.image_size}."
+            )
+        self.config = config
+        self.stem = nn.Sequential(_down(3, STEM), _down(STEM, FINE), ResidualBlock(FINE))
+        self.middle = nn.Sequential(_down(FINE, MIDDLE), ResidualBlock(MIDDLE))
+        self.coarse = nn.Sequential(_down(MIDDLE, COARSE), ResidualBlock(COARSE))
+        self.up = nn.Conv2d(COARSE, MIDDLE, 1)
+        self.merge = ResidualBlock(MIDDLE)
+        self.out = nn.Conv2d(MIDDLE, config.width, 1)
+        self.norm = nn.LayerNorm(config.width)
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T F"]:
-        """Encode normalised pixels; S must be a multiple of 16."""
-        middle = self.middle(self.stem(pixels))
-        coarse = F.interpolate(self.up(self.coarse(middle)), scale_factor=2, mode="nearest")
-        features = self.out(self.merge(middle + coarse))
-        return self.norm(rearrange(features, "B F R C -> B (R C) F"))
+        """Patch tokens of normalised pixels, row-major."""
+        middle = self.middle(self.stem(pixels.to(self.up.weight.dtype)))
+        raised = nn.functional.interpolate(self.up(self.coarse(middle)), scale_factor=2.0, mode="nearest")
+        tokens = self.out(self.merge(middle + raised))
+        return self.norm(rearrange(tokens, "B F R C -> B (R C) F"))
+
+
+def _down(channels: int, out: int) -> nn.Sequential:
+    """Halve the plane: 3×3 convolution with stride 2, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
+    )

@@ -1,0 +1,32 @@
+"""Named places in a model where a forward hook can look, and at some of them reach in."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+class HookPoint(nn.Module):
+    """A module without parameters that only exists to be hooked.
+
+    Two uses, fixed by how the model calls it:
+
+    - pass-through: the model calls `point(value)` and goes on with what comes back, so a forward hook
+      that returns a tensor intervenes, as at any other module;
+    - observation: the model calls `point.observe(compute)`. The value is a by-product that the model
+      does not need; it is computed only while the point has a hook, and what a hook returns is ignored.
+
+    Hooks that return None never change the model's output at either kind.
+    """
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value
+
+    @property
+    def hooked(self) -> bool:
+        """Whether anyone is looking."""
+        return bool(self._forward_hooks or self._forward_pre_hooks)
+
+    def observe(self, compute: Callable[[], Tensor]) -> None:
+        """Show hooks the value of `compute()`; do nothing without hooks."""
+        if self.hooked:
+            self(compute())

@@ -1,0 +1,112 @@
+"""The Mamba-1 mixer (Gu and Dao 2023), with the official parameter names."""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emma_viz.kernels import selective_scan, selective_scan_step
+from emma_viz.models.cache import LayerState, MambaCache, padded_positions
+from emma_viz.models.config import MambaConfig
+from emma_viz.models.convolution import convolve
+from emma_viz.models.hookpoint import HookPoint
+
+DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
+"""Range of the initial step sizes, log-uniform (mamba_ssm)."""
+
+NO_STEP = -1e4
+"""A pre-activation whose softplus is exactly zero in fp32: the state passes a padded position unchanged."""
+
+
+class Mamba1Mixer(nn.Module):
+    """Selective state space mixer: in_proj → conv → x_proj, dt_proj → scan → gate → out_proj.
+
+    The kernels are always composed, never fused, so that every hook point fires:
+    `hook_conv` (`B L E`, after the convolution and SiLU), `hook_B` and `hook_C` (`B L N`) and `hook_y`
+    (`B L E`, the gated scan output that enters out_proj) are pass-through; `hook_delta` (`B L E`, the
+    step size after bias and softplus; 0 on padding) is observation only.
+    """
+
+    def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
+        super().__init__()
+        self.config, self.layer, self.backend = config, layer, backend
+        width, inner, rank, states = config.d_model, config.d_inner, config.rank, config.d_state
+        self.A_log = nn.Parameter(torch.empty(inner, states))
+        self.D = nn.Parameter(torch.empty(inner))
+        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, config.d_conv, groups=inner, padding=config.d_conv - 1)
+        self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
+        self.dt_proj = nn.Linear(rank, inner)
+        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.hook_conv, self.hook_delta = HookPoint(), HookPoint()
+        self.hook_B, self.hook_C, self.hook_y = HookPoint(), HookPoint(), HookPoint()
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Initialise as mamba_ssm does: A = −1…−N, D = 1, step sizes log-uniform."""
+        states = torch.arange(1, self.config.d_state + 1, dtype=torch.float32, device=self.A_log.device)
+        self.A_log.copy_(states.log().expand_as(self.A_log))
+        self.D.fill_(1.0)
+        spread = self.config.rank**-0.5
+        self.dt_proj.weight.uniform_(-spread, spread)
+        self.dt_proj.bias.copy_(initial_dt_bias(self.dt_proj.bias))
+
+    def forward(
+        self,
+        x: Float[Tensor, "B L D"],
+        cache: MambaCache | None = None,
+        lengths: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B L D"]:
+        """Mix along the tokens.
+
+        Args:
+            x: normed residual stream.
+            cache: read at the start and updated; None for a plain pass.
+            lengths: tokens of each right-padded sample; only the cached states depend on it.
+        """
+        state = None if cache is None else cache.layers[self.layer]
+        inner, gate = rearrange(self.in_proj(x), "B L (two E) -> two B L E", two=2)
+        lengths = None if cache is None else lengths
+        before = None if state is None else state.conv
+        u, conv_state = convolve(inner, self.conv1d, before, lengths, backend=self.backend)
+        u = self.hook_conv(u)
+        dt, B, C = self.x_proj(u).split([self.config.rank, self.config.d_state, self.config.d_state], dim=-1)
+        B, C = self.hook_B(B), self.hook_C(C)
+        dt = functional.linear(dt, self.dt_proj.weight)
+        if lengths is not None:
+            dt = dt.masked_fill(padded_positions(lengths, x.shape[1])[..., None], NO_STEP)
+        bias = self.dt_proj.bias.float()
+        self.hook_delta.observe(lambda: functional.softplus(dt.float() + bias))
+        A = -torch.exp(self.A_log.float())
+        settings = {"z": gate, "delta_bias": bias, "delta_softplus": True}
+        if state is not None and x.shape[1] == 1:
+            y, ssm_state = selective_scan_step(
+                state.ssm,
+                u[:, 0],
+                dt[:, 0],
+                A,
+                B[:, 0],
+                C[:, 0],
+                self.D.float(),
+                **{**settings, "z": gate[:, 0]},
+            )
+            y = y[:, None]
+        else:
+            initial = None if state is None else state.ssm
+            y, ssm_state = selective_scan(
+                u, dt, A, B, C, self.D.float(), **settings, initial_state=initial, backend=self.backend
+            )
+        if cache is not None:
+            cache.layers[self.layer] = LayerState(conv=conv_state, ssm=ssm_state)
+        return self.out_proj(self.hook_y(y))
+
+
+def initial_dt_bias(like: Tensor) -> Tensor:
+    """Biases whose softplus is log-uniform between DT_MIN and DT_MAX (mamba_ssm), shaped as `like`."""
+    uniform = torch.rand_like(like, dtype=torch.float32)
+    dt = torch.exp(uniform * (math.log(DT_MAX) - math.log(DT_MIN)) + math.log(DT_MIN)).clamp(min=DT_FLOOR)
+    return dt + torch.log(-torch.expm1(-dt))

@@ -1,0 +1,38 @@
+"""Root-mean-square norms of the Mamba models, computed in fp32."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · weight over the last axis, in fp32, returned in the weight's type."""
+
+    def __init__(self, width: int, *, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Float[Tensor, "*axes D"]) -> Float[Tensor, "*axes D"]:
+        normed = functional.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps)
+        return normed.to(self.weight.dtype)
+
+
+class GatedRMSNorm(nn.Module):
+    """RMS norm of x · silu(z) within each of `groups` equal parts of the channels (Mamba-2).
+
+    The gate comes before the norm, as in `mamba_ssm`'s `RMSNormGated(norm_before_gate=False)`.
+    """
+
+    def __init__(self, width: int, *, groups: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.groups, self.eps = groups, eps
+
+    def forward(self, x: Float[Tensor, "B L E"], gate: Float[Tensor, "B L E"]) -> Float[Tensor, "B L E"]:
+        gated = x.float() * functional.silu(gate.float())
+        grouped = rearrange(gated, "B L (G e) -> B L G e", G=self.groups)
+        normed = functional.rms_norm(grouped, grouped.shape[-1:], None, self.eps)
+        return (rearrange(normed, "B L G e -> B L (G e)") * self.weight.float()).to(x.dtype)

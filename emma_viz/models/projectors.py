@@ -1,0 +1,108 @@
+"""Projectors from image features to the language model's width (Cobra, `cobra/util/nn_utils.py`).
+
+Every kind keeps its layers in one attribute `projector`, with the indices of the released code, so that
+a released checkpoint's keys fit as they are.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emma_viz.errors import InputError
+from emma_viz.models.config import Grid, ProjectorConfig
+
+
+class TokenPool(nn.Module):
+    """Average-pool a square token grid to `grid`; cells overlap where the sizes do not divide."""
+
+    def __init__(self, source: Grid, grid: Grid):
+        super().__init__()
+        self.source = source
+        self.pool = nn.AdaptiveAvgPool2d(grid)
+
+    def forward(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B t D"]:
+        plane = rearrange(tokens, "B (R C) D -> B D R C", R=self.source[0])
+        return rearrange(self.pool(plane), "B D R C -> B (R C) D")
+
+
+class LocalPositions(nn.Module):
+    """Add a depthwise 3×3 convolution of the token grid (the position encoding generator of Twins)."""
+
+    def __init__(self, width: int, grid: Grid):
+        super().__init__()
+        self.grid = grid
+        self.peg = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, groups=width))
+
+    def forward(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        plane = rearrange(tokens, "B (R C) D -> B D R C", R=self.grid[0])
+        return rearrange(plane + self.peg(plane), "B D R C -> B (R C) D")
+
+
+class Projector(nn.Module):
+    """Image features → image tokens.
+
+    Args:
+        config: the kind and its settings.
+        features: channels F of the features.
+        width: d_model of the language model.
+        grid: rows and columns of the features.
+    """
+
+    def __init__(self, config: ProjectorConfig, *, features: int, width: int, grid: Grid):
+        super().__init__()
+        self.config = config
+        self.grid = config.grid(grid)
+        self.projector = _BUILDERS[config.kind](config, features, width, grid)
+        if config.positions:
+            rows, columns = self.grid
+            self.row = nn.Parameter(torch.empty(rows, width).normal_(std=config.position_std))
+            self.col = nn.Parameter(torch.empty(columns, width).normal_(std=config.position_std))
+
+    def forward(self, features: Float[Tensor, "B T F"]) -> Float[Tensor, "B t D"]:
+        """Project features, cast to the projector's type; `fused-ldpnet` returns fewer tokens."""
+        dtype = next(self.parameters()).dtype
+        tokens = self.projector(features.to(dtype))
+        if self.config.positions:
+            place = self.row[:, None, :] + self.col[None, :, :]
+            tokens = tokens + rearrange(place, "R C D -> (R C) D")
+        return tokens
+
+
+def _linear(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
+    return nn.Linear(features, width)
+
+
+def _gelu_mlp(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
+    return nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
+
+
+def _fused_gelu_mlp(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
+    hidden = config.hidden_multiplier * features
+    return nn.Sequential(
+        nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, width), nn.GELU(), nn.Linear(width, width)
+    )
+
+
+def _fused_ldpnet(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
+    if config.pooled_grid[0] > grid[0] or config.pooled_grid[1] > grid[1]:
+        raise InputError(
+            f"ProjectorConfig: fused-ldpnet cannot pool a {grid[0]}×{grid[1]} grid up to pooled_grid = "
+            f"{config.pooled_grid[0]}×{config.pooled_grid[1]}; make pooled_grid smaller."
+        )
+    hidden = config.hidden_multiplier * features
+    return nn.Sequential(
+        nn.Linear(features, hidden),
+        nn.GELU(),
+        nn.Linear(hidden, width),
+        TokenPool(grid, config.pooled_grid),
+        LocalPositions(width, config.pooled_grid),
+    )
+
+
+_BUILDERS = {
+    "linear": _linear,
+    "gelu-mlp": _gelu_mlp,
+    "fused-gelu-mlp": _fused_gelu_mlp,
+    "fused-ldpnet": _fused_ldpnet,
+}

@@ -1,0 +1,172 @@
+"""The vision-language model: image tokens first, then the text, one causal Mamba over both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from emma_viz.errors import InputError
+from emma_viz.models.cache import MambaCache
+from emma_viz.models.config import Grid, VLMConfig
+from emma_viz.models.language_model import MambaLM
+from emma_viz.models.projectors import Projector
+from emma_viz.models.vision import VisionEncoder
+
+LogitsOf = Literal["all", "text", "last", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLMOutput:
+    """What one pass of a VLM gives."""
+
+    hidden: Float[Tensor, "B L D"]
+    """Final states (after the last norm) of the image and text tokens of this pass."""
+    logits: Float[Tensor, "B rows V"] | None
+    """Next-token scores over the padded vocabulary; see `VLM.forward` for which rows."""
+    n_image: int
+    """Image tokens T at the front of `hidden`; 0 without an image."""
+
+
+class VLM(nn.Module):
+    """Frozen encoders → projector → Mamba language model.
+
+    The sequence is [T image tokens ; text tokens]: no placeholder id and no beginning-of-text token.
+    Submodules are `vision`, `projector` and `llm`; `projector.…` and `llm.…` are the official keys of the
+    components `projector` (one level deeper: `projector.projector.0.weight`) and `llm_backbone`.
+
+    Args:
+        config: what to build. Inside `torch.device("meta")` it is built without memory, to be filled by
+            `load_state_dict(assign=True)`; no buffer is left behind.
+        backend: kernel backend; "auto" picks by device.
+    """
+
+    def __init__(self, config: VLMConfig, *, backend: str = "auto"):
+        super().__init__()
+        self.config = config
+        self.backend = backend
+        self.vision = VisionEncoder(config.vision)
+        self.projector = Projector(
+            config.projector, features=config.vision.width, width=config.llm.d_model, grid=config.vision.grid
+        )
+        self.llm = MambaLM(config.llm, backend=backend)
+
+    @property
+    def grid(self) -> Grid:
+        """Rows and columns (R, C) of the image tokens in the language model."""
+        return self.config.grid
+
+    @property
+    def n_image_tokens(self) -> int:
+        """Image tokens T in front of the text."""
+        return self.config.n_image_tokens
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model is."""
+        return self.llm.backbone.embedding.weight.device
+
+    def embed_image(
+        self,
+        pixels: Sequence[Float[Tensor, "B 3 S S"]] | None = None,
+        *,
+        features: Float[Tensor, "B P F"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Image tokens, from normalised pixels or from features computed before.
+
+        Args:
+            pixels: one tensor a tower.
+            features: output of `vision`, to skip the frozen encoder.
+
+        Raises:
+            InputError: both or neither are given.
+        """
+        if (pixels is None) == (features is None):
+            raise InputError("Give either pixels or features, not both and not neither.")
+        if features is None:
+            features = self.vision([tensor.to(self.device) for tensor in pixels])
+        return self.projector(features.to(self.device))
+
+    def forward(
+        self,
+        pixels: Sequence[Float[Tensor, "B 3 S S"]] | None = None,
+        input_ids: Int[Tensor, "B M"] | None = None,
+        *,
+        features: Float[Tensor, "B P F"] | None = None,
+        lengths: Int[Tensor, " B"] | None = None,
+        cache: MambaCache | None = None,
+        logits: LogitsOf = "text",
+    ) -> VLMOutput:
+        """Run the model over an image, a text, or an image and a text.
+
+        Args:
+            pixels: one normalised tensor a tower; None for text alone.
+            input_ids: token ids, right-padded; None for an image alone.
+            features: precomputed encoder features instead of pixels.
+            lengths: text tokens of each sample, without padding; None when nothing is padded. They matter
+                for `cache` and for `logits="last"` only: the model is causal, padding on the right changes
+                nothing before it.
+            cache: continue from these states and leave the new ones there (`llm.new_cache()` to begin).
+            logits: "text" scores the positions that predict text: T−1 … T+M−1, M+1 rows after an image
+                (row t predicts text token t), or M rows without one; "all" every position; "last" one row,
+                at each sample's own end; "none" no scores.
+
+        Returns:
+            Final states and scores.
+
+        Raises:
+            InputError: there is nothing to run over, or lengths do not fit the ids.
+        """
+        parts = []
+        if pixels is not None or features is not None:
+            parts.append(self.embed_image(pixels, features=features))
+        n_image = parts[0].shape[1] if parts else 0
+        if input_ids is not None:
+            parts.append(self.llm.embed(self._checked_ids(input_ids.to(self.device))))
+        if not parts:
+            raise InputError("Give pixels, features or input_ids; there is nothing to run over.")
+        embeddings = torch.cat([part.to(parts[-1].dtype) for part in parts], dim=1)
+        ends = None
+        if lengths is not None:
+            ends = n_image + self._checked_lengths(lengths.to(self.device), input_ids, n_image)
+        hidden = self.llm.backbone(embeddings, cache=cache, lengths=ends)
+        rows = _rows(hidden, logits, n_image, ends)
+        scores = None if rows is None else self.llm.logits(rows)
+        return VLMOutput(hidden=hidden, logits=scores, n_image=n_image)
+
+    def _checked_ids(self, ids: Int[Tensor, "B M"]) -> Int[Tensor, "B M"]:
+        known = self.config.llm.padded_vocab_size
+        low, high = (int(ids.min()), int(ids.max())) if ids.numel() else (0, 0)
+        if low < 0 or high >= known:
+            raise InputError(
+                f"Token ids must lie in 0…{known - 1}, got {low}…{high}; is this the model's own tokenizer?"
+            )
+        return ids
+
+    def _checked_lengths(
+        self, lengths: Int[Tensor, " B"], ids: Int[Tensor, "B M"] | None, n_image: int
+    ) -> Int[Tensor, " B"]:
+        longest = 0 if ids is None else ids.shape[1]
+        least = 0 if n_image else 1
+        if not (least <= int(lengths.min()) and int(lengths.max()) <= longest):
+            raise InputError(
+                f"lengths must lie in {least}…{longest} (the width of input_ids), got {lengths.tolist()}."
+            )
+        return lengths
+
+
+def _rows(
+    hidden: Float[Tensor, "B L D"], logits: LogitsOf, n_image: int, ends: Int[Tensor, " B"] | None
+) -> Float[Tensor, "B rows D"] | None:
+    """The final states that are to be scored."""
+    if logits == "none":
+        return None
+    if logits == "all":
+        return hidden
+    if logits == "text":
+        return hidden[:, max(n_image - 1, 0) :]
+    if ends is None:
+        return hidden[:, -1:]
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), ends - 1][:, None]
