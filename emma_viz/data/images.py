@@ -117,16 +117,11 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert any mode to RGB, transparent parts on white."""
     if image.mode.startswith("I") or image.mode == "F":
         return _from_deep_grey(np.asarray(image), name)
-    try:
-        if not image.has_transparency_data:
-            return image.convert("RGB")
-        # Premultiplied modes only convert to their plain counterpart.
-        plain = {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
-        rgba = image.convert(plain).convert("RGBA")
-    except ValueError as error:
-        raise ImageError(
-            f"{name} has the mode {image.mode}, which cannot become RGB: save it as RGB"
-        ) from error
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    # Premultiplied modes only convert to their plain counterpart.
+    plain = {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
+    rgba = image.convert(plain).convert("RGBA")
     if rgba.getchannel("A").getextrema() != (255, 255):
         logger.warning("%s has transparent parts: they are laid on white", name)
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

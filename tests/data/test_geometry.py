@@ -1,0 +1,304 @@
+"""Tokens and original pixels: each claim is checked against the transform that really runs."""
+
+import dataclasses
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from emma_viz.data import STRATEGIES, Geometry, ImageTransform, TowerNorm
+from emma_viz.errors import InputError
+
+GREY = TowerNorm(name="grey", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+PROFILE = settings(max_examples=40, deadline=None, derandomize=True)
+
+values = st.fixed_dictionaries(
+    {
+        "image_size": st.tuples(st.integers(1, 700), st.integers(1, 700)),
+        "strategy": st.sampled_from(STRATEGIES),
+        "size": st.integers(16, 120),
+        "patch": st.integers(2, 16),
+    }
+)
+
+
+def make(image_size, strategy, size=384, patch=14):
+    return Geometry(image_size=image_size, strategy=strategy, size=size, patch=patch)
+
+
+def view_of(geometry, pixels):
+    """What the real transform makes of an image."""
+    transform = ImageTransform(
+        strategy=geometry.strategy, size=geometry.size, patch=geometry.patch, towers=(GREY,)
+    )
+    image = Image.fromarray(pixels)
+    assert transform.geometry(image) == geometry
+    return np.asarray(transform.view(image))
+
+
+def texture(width, height, grain, seed=0):
+    """An image in which every place looks different: noise with features of about `grain` pixels."""
+    size = (max(2, width // grain), max(2, height // grain))
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def worst_patch(geometry, boxes, seed=0):
+    """Cut each token's box out of the original, and compare it with the patch the model really gets.
+
+    Returns the largest mean difference over the tokens whose box lies in the image, 0 … 255.
+    """
+    width, height = geometry.image_size
+    p = geometry.patch
+    x, y = geometry.axes
+    scale = max(x.padded / x.resized, y.padded / y.resized)
+    pixels = texture(width, height, grain=max(2, round(scale * p / 2)), seed=seed)
+    patches = geometry.patches(view_of(geometry, pixels)).astype(float)
+    image = Image.fromarray(pixels)
+    worst = 0.0
+    for box, patch in zip(boxes, patches, strict=True):
+        left, top, right, bottom = box
+        if left < 0 or top < 0 or right > width or bottom > height:
+            continue
+        cut = np.asarray(image.resize((p, p), Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
+        worst = max(worst, float(np.abs(cut - patch).mean()))
+    return worst
+
+
+CASES = [
+    ((640, 480), "resize-naive"),
+    ((640, 480), "resize-crop"),
+    ((640, 480), "letterbox"),
+    ((481, 700), "letterbox"),
+    ((1600, 200), "resize-naive"),
+    ((1600, 200), "resize-crop"),
+    ((200, 1600), "letterbox"),
+    ((384, 384), "resize-crop"),
+    ((101, 77), "resize-naive"),
+]
+
+
+class TestAgainstTheRealTransform:
+    @pytest.mark.parametrize(("image_size", "strategy"), CASES)
+    def test_a_box_cut_from_the_original_is_the_patch_the_model_gets(self, image_size, strategy):
+        geometry = make(image_size, strategy)
+        assert worst_patch(geometry, geometry.token_boxes()) < 2
+
+    @pytest.mark.parametrize(("image_size", "strategy"), CASES)
+    def test_the_check_notices_a_shift_of_one_patch(self, image_size, strategy):
+        """The test above can fail: with the boxes of each token's neighbour, it does."""
+        geometry = make(image_size, strategy)
+        boxes = geometry.token_boxes().reshape(27, 27, 4)
+        for axis in (0, 1):
+            shifted = np.roll(boxes, 1, axis=axis).reshape(-1, 4)
+            assert worst_patch(geometry, shifted) > 20
+
+    def test_the_check_notices_the_forgotten_six_pixels(self):
+        """Were 384 pixels cut into 27 patches instead of 378, the last ones would lie half a patch off."""
+        geometry = make((640, 480), "resize-naive")
+        stretched = geometry.token_boxes() * (384 / 378)
+        assert worst_patch(geometry, stretched) > 10
+
+    @PROFILE
+    @given(values=values, seed=st.integers(0, 1000))
+    def test_boxes_are_right_for_any_size(self, values, seed):
+        geometry = Geometry(**values)
+        # Below one original pixel a patch the texture is flat, and there is nothing to compare.
+        assume(min(geometry.image_size) >= 16)
+        assert worst_patch(geometry, geometry.token_boxes(), seed) < 4
+
+    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("image_size", [(800, 600), (1200, 300), (301, 900)])
+    def test_an_image_of_coordinates_tells_each_token_where_it_is(self, image_size, strategy):
+        geometry = make(image_size, strategy)
+        width, height = image_size
+        x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+        pixels = np.rint(np.stack([x, y, np.zeros_like(x)], axis=-1) * 255).astype(np.uint8)
+        means = geometry.patches(view_of(geometry, pixels)).astype(float).mean(axis=(1, 2))
+        boxes = geometry.token_boxes()
+        inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
+        assert inside.any()
+        found = means[:, :2] / 255 * image_size
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        side = boxes[0, 2:] - boxes[0, :2]
+        off = np.abs(found - centre) / side
+        # Bytes resolve 1/255 of the image, of which a patch here is never less than 1/110.
+        assert off[inside].max() < 0.3
+
+    def test_padding_belongs_to_tokens_outside_the_image(self):
+        geometry = make((800, 200), "letterbox")
+        patches = geometry.patches(view_of(geometry, np.full((200, 800, 3), 255, np.uint8)))
+        boxes = geometry.token_boxes()
+        padding = (boxes[:, 3] < -8) | (boxes[:, 1] > 208)
+        image = (boxes[:, 1] > 8) & (boxes[:, 3] < 192)
+        assert padding.sum() > 400
+        assert (patches[padding] == 127).all()
+        assert (patches[image] == 255).all()
+
+
+class TestProperties:
+    @PROFILE
+    @given(values=values)
+    def test_the_centre_of_a_box_is_in_its_token(self, values):
+        geometry = Geometry(**values)
+        boxes = geometry.token_boxes()
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        np.testing.assert_array_equal(geometry.tokens_at(centres), np.arange(geometry.n_tokens))
+        last = geometry.n_tokens - 1
+        assert geometry.token_at(*centres[last].tolist()) == last
+        np.testing.assert_array_equal(geometry.token_box(last), boxes[last])
+
+    @PROFILE
+    @given(values=values)
+    def test_boxes_tile_without_gap_or_overlap(self, values):
+        geometry = Geometry(**values)
+        rows, columns = geometry.grid
+        boxes = geometry.token_boxes().reshape(rows, columns, 4)
+        np.testing.assert_array_equal(boxes[:, 1:, 0], boxes[:, :-1, 2])
+        np.testing.assert_array_equal(boxes[1:, :, 1], boxes[:-1, :, 3])
+        assert (boxes[..., 2] > boxes[..., 0]).all()
+        assert (boxes[..., 3] > boxes[..., 1]).all()
+        left, top, right, bottom = geometry.seen_box()
+        width, height = geometry.image_size
+        outer = [*boxes[0, 0, :2], *boxes[-1, -1, 2:]]
+        assert (left, top) == (max(outer[0], 0), max(outer[1], 0))
+        assert (right, bottom) == (min(outer[2], width), min(outer[3], height))
+
+    @PROFILE
+    @given(values=values)
+    def test_corners_belong_to_the_box_they_begin(self, values):
+        geometry = Geometry(**values)
+        boxes = geometry.token_boxes()
+        np.testing.assert_array_equal(geometry.tokens_at(boxes[:, :2]), np.arange(geometry.n_tokens))
+        assert geometry.token_at(*boxes[-1, 2:].tolist()) is None
+        assert geometry.token_at(float(boxes[0, 0]) - 0.01, float(boxes[0, 1])) is None
+
+    @PROFILE
+    @given(values=values)
+    def test_paste_gives_each_pixel_its_token(self, values):
+        geometry = Geometry(**values)
+        width, height = geometry.image_size
+        rows, columns = geometry.grid
+        pasted = geometry.paste(np.arange(geometry.n_tokens, dtype=np.float64).reshape(rows, columns))
+        assert pasted.shape == (height, width)
+        x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+        tokens = geometry.tokens_at(np.stack([x, y], axis=-1))
+        np.testing.assert_array_equal(np.nan_to_num(pasted, nan=-1).astype(int), tokens)
+
+    @PROFILE
+    @given(values=values)
+    def test_patches_and_unpatch_are_inverse(self, values):
+        geometry = Geometry(**values)
+        rows, columns = geometry.grid
+        p, size = geometry.patch, geometry.size
+        view = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        patches = geometry.patches(view)
+        assert patches.shape == (rows * columns, p, p, 3)
+        np.testing.assert_array_equal(geometry.unpatch(patches), view[: rows * p, : columns * p])
+        np.testing.assert_array_equal(patches[1 % columns], view[:p, (1 % columns) * p : (1 % columns + 1) * p])
+
+
+class TestPaste:
+    def test_channels_and_what_no_patch_sees(self):
+        geometry = make((384, 384), "resize-naive")
+        values = np.random.default_rng(0).random((27, 27, 3)).astype(np.float32)
+        pasted = geometry.paste(values)
+        assert pasted.shape == (384, 384, 3)
+        np.testing.assert_array_equal(pasted[:378, :378], values.repeat(14, 0).repeat(14, 1))
+        assert np.isnan(pasted[378:]).all()
+        assert np.isnan(pasted[:, 378:]).all()
+
+    def test_a_panorama_cropped_to_its_middle(self):
+        geometry = make((1600, 200), "resize-crop")
+        pasted = geometry.paste(np.ones((27, 27)))
+        left, _, right, _ = geometry.seen_box()
+        assert 1600 * 0.43 < left < right < 1600 * 0.57
+        assert np.isfinite(pasted).any(axis=0).sum() == pytest.approx(right - left, abs=1)
+        assert geometry.token_at(10.0, 100.0) is None
+
+    def test_patches_of_the_view_come_back_to_the_original(self):
+        for strategy in STRATEGIES:
+            geometry = make((600, 400), strategy)
+            pixels = texture(600, 400, grain=40)
+            patches = geometry.patches(view_of(geometry, pixels))
+            back = geometry.paste_patches(patches, (0.0, 0.0, 0.0))
+            assert back.dtype == np.uint8
+            seen = np.isfinite(geometry.paste(np.ones((27, 27))))
+            assert np.abs(back[seen].astype(float) - pixels[seen]).mean() < 3
+            assert not back[~seen].any()
+
+    def test_background_and_number_types(self):
+        geometry = make((384, 384), "resize-naive")
+        patches = np.full((729, 14, 14, 3), 0.5, dtype=np.float32)
+        ground = np.full((384, 384, 3), 255, dtype=np.uint8)
+        out = geometry.paste_patches(patches, ground)
+        assert out.dtype == np.float32
+        assert (out[:378, :378] == 0.5).all()
+        assert (out[378:] == 1).all()
+        (colour,) = {tuple(x) for x in geometry.paste_patches(patches, (0.25, 0.5, 1.0))[380]}
+        assert colour == (0.25, 0.5, 1.0)
+
+    @pytest.mark.parametrize("strategy", STRATEGIES)
+    def test_a_large_photo_costs_little_beside_the_result(self, strategy):
+        geometry = make((4000, 3000), strategy)
+        patches = np.zeros((729, 14, 14, 3), dtype=np.float32)
+        ground = np.zeros((3000, 4000, 3), dtype=np.uint8)
+        for work in (
+            lambda: geometry.paste(np.zeros((27, 27))),
+            lambda: geometry.paste_patches(patches, ground),
+        ):
+            tracemalloc.start()
+            size = work().nbytes
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < size + 30e6
+
+    def test_wrong_shapes(self):
+        geometry = make((100, 100), "resize-naive", size=48, patch=12)
+        with pytest.raises(InputError, match=r"values on a \(4, 4\) grid"):
+            geometry.paste(np.zeros((4, 5)))
+        with pytest.raises(InputError, match="view of 48×48"):
+            geometry.patches(np.zeros((50, 50, 3)))
+        with pytest.raises(InputError, match="16 patches of 12×12"):
+            geometry.unpatch(np.zeros((15, 12, 12, 3)))
+        for token in (-1, 16):
+            with pytest.raises(InputError, match=f"token {token} does not exist"):
+                geometry.token_box(token)
+
+
+def test_the_official_grid():
+    geometry = make((384, 384), "resize-naive")
+    assert geometry.grid == (27, 27)
+    assert geometry.n_tokens == 729
+    assert geometry.token_box(28) == (14, 14, 28, 28)
+    assert geometry.seen_box() == (0, 0, 378, 378)
+    assert geometry.token_at(377.9, 0.0) == 26
+    assert geometry.token_at(378.0, 0.0) is None
+
+
+def test_a_value_object():
+    geometry = make((640, 480), "letterbox")
+    geometry.token_boxes()
+    again = Geometry(**dataclasses.asdict(geometry))
+    assert again == geometry
+    assert hash(again) == hash(geometry)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        geometry.patch = 3
+
+
+@pytest.mark.parametrize(
+    ("settings_", "sentence"),
+    [
+        ({"strategy": "stretch"}, "unknown resize strategy 'stretch'"),
+        ({"image_size": (0, 5)}, "expected positive sizes"),
+        ({"patch": 60}, "a patch of 60 pixels does not fit"),
+        ({"patch": 0}, "a patch of 0 pixels does not fit"),
+    ],
+)
+def test_wrong_settings(settings_, sentence):
+    right = {"image_size": (9, 9), "strategy": "letterbox", "size": 48, "patch": 12}
+    with pytest.raises(InputError, match=sentence):
+        Geometry(**(right | settings_))
