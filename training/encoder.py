@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emma_viz.data.tabletop import COLOURS, KINDS
+from emma_viz.models.config import TowerConfig
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.config import EncoderRecipe
 from training.loop import train
@@ -36,7 +37,7 @@ class EncoderTask(nn.Module):
         super().__init__()
         self.encoder = encoder
         sizes = {"kind": 1 + len(KINDS), "color": len(COLOURS), "pixels": 3 * PATCH * PATCH, "center": 1}
-        self.heads = nn.ModuleDict({name: nn.Linear(encoder.width, size) for name, size in sizes.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(encoder.config.width, size) for name, size in sizes.items()})
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Normalised pixels (n, 3, S, S) → per head (n, T, size), fp32."""
@@ -81,7 +82,7 @@ def _turned_batch(data: SceneArrays, chosen: np.ndarray, rng: np.random.Generato
 
 
 def train_encoder(
-    recipe: EncoderRecipe, width: int, data: SceneArrays, folder: Path
+    recipe: EncoderRecipe, tower: TowerConfig, data: SceneArrays, folder: Path
 ) -> tuple[PocketEncoder, float]:
     """Pre-train an encoder from nothing.
 
@@ -90,7 +91,7 @@ def train_encoder(
     """
     settings = recipe.optimisation
     torch.manual_seed(settings.seed)
-    task = EncoderTask(PocketEncoder(width)).to(memory_format=torch.channels_last)
+    task = EncoderTask(PocketEncoder(tower)).to(memory_format=torch.channels_last)
 
     def loss_of_step(step: int):
         rng = np.random.default_rng([settings.seed, step])

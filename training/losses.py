@@ -1,4 +1,4 @@
-"""The losses of the language and joint stages."""
+"""The text loss; the pixel losses are emma_viz.lens.losses."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -7,21 +7,22 @@ from torch.nn import functional as F
 from training.conversations import IGNORED
 
 
-def text_loss(logits: Float[Tensor, "B M V"], labels: Int[Tensor, "B M"]) -> Float[Tensor, ""]:
-    """Mean cross-entropy over the positions that have a label."""
-    return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+def text_loss(
+    hidden: Float[Tensor, "B M D"], head: Float[Tensor, "V D"], labels: Int[Tensor, "B M"]
+) -> tuple[Float[Tensor, ""], float]:
+    """Mean cross-entropy over the positions that have a label.
 
+    Only those are scored, which on long prompts is a fraction of them.
 
-def answer_accuracy(logits: Float[Tensor, "B M V"], labels: Int[Tensor, "B M"]) -> float:
-    """Share of labelled positions whose most likely token is right."""
-    kept = labels != IGNORED
-    return (logits.argmax(-1)[kept] == labels[kept]).float().mean().item()
+    Args:
+        hidden: final states of the text tokens.
+        head: the language model's output matrix.
+        labels: what each position must predict; -100 where nothing.
 
-
-def pixel_loss(decoded: Float[Tensor, "B T Q"], target: Float[Tensor, "B T Q"]) -> Float[Tensor, ""]:
-    """Mean squared error of patch pixels, both normalised by the same constants for every image.
-
-    The paper's loss is the squared L2 distance of image and decoded image; the mean in place of the sum
-    makes its weight independent of the image's size.
+    Returns:
+        The loss, and the share of labelled positions whose most likely token is right.
     """
-    return F.mse_loss(decoded.float(), target.float())
+    kept = labels != IGNORED
+    scores = F.linear(hidden[kept], head).float()
+    wanted = labels[kept]
+    return F.cross_entropy(scores, wanted), (scores.argmax(-1) == wanted).float().mean().item()

@@ -1,0 +1,179 @@
+"""Joint training: text loss for Cobra; text and pixel loss, through fusion and pixel decoder, for EMMA."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.lens.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, head_width
+from emma_viz.lens.heads import PaperHead
+from emma_viz.lens.losses import paper_loss
+from emma_viz.models.config import VLMConfig
+from emma_viz.models.language_model import MambaLM
+from emma_viz.models.vlm import VLM
+from training.config import JointRecipe
+from training.conversations import TextBatch, collate, scene_conversations, scene_numbers
+from training.loop import train
+from training.losses import text_loss
+
+POOL = 2
+"""Side of the squares of image tokens that are averaged in the pooled steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBatch:
+    """Images of a batch, as the model takes them and as the pixel loss wants them."""
+
+    features: Float[Tensor, "B T F"]
+    """The frozen encoder's output."""
+    patches: Float[Tensor, "B T p p c"]
+    """True pixels in [0, 1]."""
+
+
+@contextmanager
+def tapped(vlm: VLM) -> Iterator[list[Tensor]]:
+    """Collect, with gradients, the mixer outputs of the tap blocks, and the final state after the last norm."""
+    found: list[Tensor] = []
+    points = [vlm.llm.backbone.layers[tap].hook_mixer_out for tap in vlm.config.taps]
+    points.append(vlm.llm.backbone.hook_norm_f)
+    handles = [point.register_forward_hook(lambda _m, _i, out: found.append(out)) for point in points]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class JointTask(nn.Module):
+    """A VLM and, when it has taps, the head that decodes pixels from them."""
+
+    def __init__(self, config: VLMConfig, *, pixel_weight: float):
+        super().__init__()
+        self.vlm = VLM(config)
+        smooth_positions(self.vlm)
+        self.head = PaperHead(pocket_head(config)) if config.lens_form == "paper" else None
+        self.pixel_weight = pixel_weight
+
+    def forward(self, image: ImageBatch, text: TextBatch, *, pooled: bool):
+        """The loss of a batch and the numbers worth watching."""
+        tokens, patches = self.vlm.embed_image(features=image.features), image.patches
+        if pooled:
+            tokens, patches = pool_tokens(tokens, self.vlm.grid), pool_patches(patches, self.vlm.grid)
+        sequence = torch.cat([tokens, self.vlm.llm.embed(text.ids)], dim=1)
+        with tapped(self.vlm) as taps:
+            hidden = self.vlm.llm.backbone(sequence)
+        n_image = tokens.shape[1]
+        loss, accuracy = text_loss(hidden[:, n_image:], self.vlm.llm.lm_head.weight, text.labels)
+        numbers = {"text": loss.item(), "accuracy": accuracy}
+        if self.head is not None:
+            pixels = paper_loss(self.head([tap[:, :n_image] for tap in taps]), patches)
+            loss = loss + self.pixel_weight * pixels
+            numbers["pixels"] = pixels.item()
+        return loss, numbers
+
+
+def pocket_head(config: VLMConfig) -> PaperConfig:
+    """The paper's fusion (Eq. 7: one block fewer than taps) with a decoder of two Mamba layers, sized for a small VLM."""
+    width, n_taps = config.llm.d_model, len(config.taps) + 1
+    heads = head_width(width)
+    mixer = MixerSize(ssm="mamba1", d_state=config.llm.d_state)
+    fusion = FusionConfig(width=width, n_taps=n_taps, n_blocks=n_taps - 1, n_heads=width // heads, mixer=mixer)
+    decoder = DecoderConfig(width=width, patch=config.vision.patch, n_layers=2, mixer=mixer)
+    return PaperConfig(fusion=fusion, decoder=decoder)
+
+
+@torch.no_grad()
+def smooth_positions(vlm: VLM) -> None:
+    """Start row and column embeddings as smooth curves in a few directions.
+
+    Independent random rows and columns would span 30 directions of the stream, and hide that much of the image
+    from any linear lens before training has begun.
+    """
+    std = vlm.config.projector.position_std
+    if not vlm.config.projector.positions:
+        return
+    for table in (vlm.projector.row, vlm.projector.col):
+        place = torch.linspace(-1, 1, len(table))
+        curves = torch.stack([place, torch.tanh(6 * place), torch.cos(torch.pi * place)], dim=1)
+        curves = curves / curves.pow(2).mean(0).sqrt()
+        table.copy_(curves @ torch.randn(3, table.shape[1]) * (std / 3**0.5))
+
+
+def pool_tokens(tokens: Float[Tensor, "B T D"], grid: tuple[int, int]) -> Float[Tensor, "B t D"]:
+    """Average squares of POOL×POOL neighbouring tokens."""
+    rows = grid[0] // POOL
+    return reduce(tokens, "B (R a C b) D -> B (R C) D", "mean", R=rows, a=POOL, b=POOL)
+
+
+def pool_patches(patches: Float[Tensor, "B T p p c"], grid: tuple[int, int]) -> Float[Tensor, "B t p p c"]:
+    """The patches of the image shrunk by POOL."""
+    p = patches.shape[2]
+    image = rearrange(patches, "B (R C) p q c -> B (R p) (C q) c", R=grid[0])
+    small = reduce(image, "B (h a) (w b) c -> B h w c", "mean", a=POOL, b=POOL)
+    return rearrange(small, "B (R p) (C q) c -> B (R C) p q c", p=p, q=p)
+
+
+def image_batch(images: np.ndarray, features: np.ndarray, numbers: Sequence[int], patch: int) -> ImageBatch:
+    """Gather a batch from the arrays of all scenes."""
+    chosen = np.asarray(numbers)
+    pixels = torch.from_numpy(images[chosen]).float() / 255
+    return ImageBatch(
+        features=torch.from_numpy(features[chosen]).float(),
+        patches=rearrange(pixels, "B (R p) (C q) c -> B (R C) p q c", p=patch, q=patch),
+    )
+
+
+def new_task(recipe: JointRecipe, config: VLMConfig, llm: MambaLM | None) -> JointTask:
+    """A task at its start: fresh projector from the recipe's seed, the given language model (fresh when None).
+
+    Models that differ only in their losses start equal.
+    """
+    torch.manual_seed(recipe.optimisation.seed)
+    task = JointTask(config, pixel_weight=recipe.pixel_weight)
+    if llm is not None:
+        task.vlm.llm.load_state_dict(llm.state_dict())
+    return task
+
+
+def train_joint(
+    recipe: JointRecipe,
+    task: JointTask,
+    tokenizer: Tokenizer,
+    images: np.ndarray,
+    features: np.ndarray,
+    folder: Path,
+    *,
+    progress: bool = True,
+) -> float:
+    """Train a task in place.
+
+    Args:
+        recipe: the settings.
+        task: from `new_task`.
+        tokenizer: the model's.
+        images: uint8 (n, S, S, 3), train scenes 0 … n − 1.
+        features: (n, T, F), the encoder's features of those.
+        folder: for checkpoints and metrics.
+        progress: whether to show a bar.
+
+    Returns:
+        Minutes.
+    """
+    settings = recipe.optimisation
+    config = task.vlm.config
+
+    def loss_of_step(step: int):
+        numbers, epoch = scene_numbers(step, settings.batch, len(features), settings.seed)
+        samples = scene_conversations(numbers, epoch, tokenizer, config.prompt_style)
+        text = collate(samples, tokenizer.pad_id)
+        image = image_batch(images, features, numbers.tolist(), config.vision.patch)
+        return task(image, text, pooled=step < recipe.pooled_steps)
+
+    return train(task, loss_of_step, settings, folder, title=recipe.model, progress=progress)
