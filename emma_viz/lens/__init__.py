@@ -1,0 +1,39 @@
+"""Lenses: from the states of image tokens back to pixels, and from pixels to maps.
+
+Names are imported when first used: `import emma_viz.lens` loads no torch.
+"""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "apply": ["decode", "image_states"],
+        "config": [
+            "DecoderConfig",
+            "FusionConfig",
+            "MixerSize",
+            "PaperConfig",
+            "ReleasedConfig",
+            "paper_config",
+            "released_config",
+        ],
+        "decoder": ["PaperDecoder"],
+        "decoding": ["Decoding"],
+        "difference": ["MapDifference", "map_difference"],
+        "evaluation": ["QualityGatherer", "quality_of"],
+        "files": ["bundled_lenses", "find_lens", "load_lens", "read_info", "save_lens"],
+        "fit": ["RidgeSettings", "fit_ridge", "fit_ridge_on_states"],
+        "fusion": ["MFF", "FusionBlock"],
+        "heads": ["PaperHead", "ReleasedHead", "build_head"],
+        "info": ["LayerQuality", "LensInfo"],
+        "kinds": ["MapKind"],
+        "losses": ["paper_loss", "released_loss"],
+        "maps": ["ActivationMaps", "Scale", "share_limits"],
+        "native": ["NativeLens", "native_lens"],
+        "patch_embedding": ["PatchEmbedding", "invert_patch_embedding"],
+        "protocol": ["Lens", "recording_for"],
+        "released": ["ReleasedDecoder", "ReleasedFusion"],
+        "ridge": ["RidgeLens", "RidgeStatistics"],
+    },
+)

@@ -1,0 +1,217 @@
+"""Sizes of the fusion and the decoder, in the paper's form and in the released code's."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+from emma_viz.errors import InputError
+from emma_viz.shapes import CHANNELS
+
+SSM = Literal["mamba1", "mamba2"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerSize:
+    """Sizes of one Mamba layer of a fusion block or decoder."""
+
+    ssm: SSM
+    """Which state-space layer."""
+    d_state: int
+    """State size: 16 in Mamba-1, 128 in Mamba-2 at full size."""
+    headdim: int = 64
+    """Channels of a Mamba-2 head; Mamba-1 has no heads."""
+
+
+MAMBA1 = MixerSize(ssm="mamba1", d_state=16)
+MAMBA2 = MixerSize(ssm="mamba2", d_state=128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """The paper's multi-scale feature fusion (MFF, Eq. 6 and 7)."""
+
+    width: int = 2560
+    """Width D of the taps, of the attention and of the output."""
+    n_taps: int = 4
+    """Features that are fused: the intermediate layers, shallow to deep, and the final one."""
+    n_blocks: int = 4
+    """Fusion blocks. n_taps: the first fuses the earliest tap with itself. n_taps − 1: the chain of Eq. 7, to
+    the letter. 0: no fusion (the ablation −MFF): the decoder sees the final layer alone."""
+    n_heads: int = 40
+    """Heads of the cross-attention."""
+    mixer: MixerSize = MAMBA2
+    """The Mamba layer of a block."""
+    norms: bool = True
+    """Normalise what attention and Mamba read. The paper's equations show no norm; without one, taps of
+    different scale (a mixer output and a final norm) do not train well together."""
+
+    def __post_init__(self):
+        _check_heads("FusionConfig", self.width, self.n_heads)
+        if self.n_blocks not in (0, self.n_taps - 1, self.n_taps):
+            raise InputError(
+                f"FusionConfig: n_taps={self.n_taps} can be fused by {self.n_taps - 1} blocks (Eq. 7), "
+                f"{self.n_taps} (the first fuses the earliest tap with itself) or 0 (final layer alone); "
+                f"n_blocks={self.n_blocks} is none of these."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """The paper's pixel decoder: Mamba layers, then two linear layers (Eq. 8)."""
+
+    width: int = 2560
+    """Width D of what is decoded."""
+    patch: int = 14
+    """Side of a patch; the decoder predicts 3·patch² pixel values per token."""
+    n_layers: int = 4
+    """Mamba layers."""
+    mixer: MixerSize = MAMBA1
+    """The Mamba layer."""
+    norms: bool = True
+    """Normalise what each Mamba layer and the linear layers read."""
+
+    @property
+    def out_width(self) -> int:
+        """Numbers predicted per token."""
+        return CHANNELS * self.patch**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperConfig:
+    """Fusion and decoder in the paper's form."""
+
+    fusion: FusionConfig = FusionConfig()
+    """How the taps become one feature per token."""
+    decoder: DecoderConfig = DecoderConfig()
+    """How that feature becomes pixels."""
+
+    def __post_init__(self):
+        if self.fusion.width != self.decoder.width:
+            raise InputError(
+                f"PaperConfig: the fusion gives {self.fusion.width} channels (fusion.width) and the decoder "
+                f"reads {self.decoder.width} (decoder.width); make them equal."
+            )
+
+    @property
+    def n_taps(self) -> int:
+        """Features that the head takes."""
+        return self.fusion.n_taps
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Undo `to_json`.
+
+        Raises:
+            InputError: a field is unknown or misplaced.
+        """
+        return cls(
+            fusion=_read(FusionConfig, value["fusion"]), decoder=_read(DecoderConfig, value["decoder"])
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedConfig:
+    """Fusion and decoder in the form of the released code, whose target is a patch embedding, not pixels."""
+
+    width: int = 2560
+    """Width D of the taps and of the decoder."""
+    n_taps: int = 4
+    """Taps; also the number of decoder blocks, since each block reads one slice of the fused taps."""
+    grid: tuple[int, int] = (27, 27)
+    """Rows and columns of image tokens; both multiples of 3."""
+    n_heads: int = 40
+    """Heads of the cross-attention."""
+    mixer: MixerSize = MAMBA2
+    """The Mamba layer of a block."""
+    target_width: int = 1152
+    """Channels of the patch embedding that is predicted (1152: SigLIP)."""
+    patch: int = 14
+    """Side of the patches that the embedding was computed from, pixels."""
+
+    def __post_init__(self):
+        _check_heads("ReleasedConfig", self.width, self.n_heads)
+        rows, columns = self.grid
+        if rows % 3 or columns % 3 or rows < 3 or columns < 3:
+            raise InputError(
+                "The released decoder regroups tokens in 3×3 neighbourhoods, so rows and columns must be "
+                f"multiples of 3; this grid is {rows}×{columns}. Use the paper form, or an image size of 3·k "
+                "patches a side."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Undo `to_json`.
+
+        Raises:
+            InputError: a field is unknown or misplaced.
+        """
+        return _read(cls, value)
+
+
+def paper_config(*, width: int, patch: int, n_taps: int = 4, n_blocks: int | None = None) -> PaperConfig:
+    """The paper's form at any width: heads of 64 channels where the width allows, else of the next size that
+    divides it.
+
+    Args:
+        n_blocks: fusion blocks; n_taps when None.
+    """
+    head = head_width(width)
+    fusion = FusionConfig(
+        width=width,
+        n_taps=n_taps,
+        n_blocks=n_taps if n_blocks is None else n_blocks,
+        n_heads=width // head,
+        mixer=MixerSize(ssm="mamba2", d_state=min(128, width), headdim=head),
+    )
+    return PaperConfig(fusion=fusion, decoder=DecoderConfig(width=width, patch=patch))
+
+
+def released_config(
+    *, width: int, patch: int, grid: tuple[int, int], target_width: int, n_taps: int = 4
+) -> ReleasedConfig:
+    """The released form at any width; heads as in `paper_config`."""
+    head = head_width(width)
+    mixer = MixerSize(ssm="mamba2", d_state=min(128, width), headdim=head)
+    return ReleasedConfig(
+        width=width,
+        n_taps=n_taps,
+        grid=grid,
+        n_heads=width // head,
+        mixer=mixer,
+        target_width=target_width,
+        patch=patch,
+    )
+
+
+def head_width(width: int) -> int:
+    """Channels of a head: the largest of 64, 48, 32, 16, 8, 4, 2, 1 that divides the width."""
+    return next(size for size in (64, 48, 32, 16, 8, 4, 2, 1) if width % size == 0)
+
+
+def _check_heads(where: str, width: int, n_heads: int) -> None:
+    if n_heads < 1 or width % n_heads:
+        raise InputError(
+            f"{where}: width={width} does not split into n_heads={n_heads} heads; choose a divisor."
+        )
+
+
+def _read(kind, value: dict[str, Any]):
+    """Build a config from a JSON object: nested mixer, lists as tuples."""
+    unknown = sorted(set(value) - {field.name for field in fields(kind)})
+    if unknown:
+        raise InputError(
+            f"{kind.__name__} has no field {', '.join(unknown)}; the file is of another version."
+        )
+    values = dict(value)
+    if "mixer" in values:
+        values["mixer"] = MixerSize(**values["mixer"])
+    if "grid" in values:
+        values["grid"] = tuple(values["grid"])
+    return kind(**values)

@@ -1,0 +1,216 @@
+"""Decoding: what a lens saw in the image tokens, as pixels; and `decode`, which makes one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from emma_viz.data.geometry import Geometry
+from emma_viz.data.provenance import ModelInfo
+from emma_viz.errors import InputError
+from emma_viz.lens.info import LensInfo
+from emma_viz.lens.kinds import MapKind
+
+if TYPE_CHECKING:
+    from emma_viz.lens.maps import ActivationMaps
+
+SCHEMA = 1
+"""Version of the arrays and meta of `Decoding.to_arrays`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decoding:
+    """The pixels that a lens decoded from the image tokens, per layer and image, beside the true ones."""
+
+    patches: Float32[np.ndarray, "Y B T p p c"]
+    """Decoded pixels on the scale of [0, 1], NOT clipped; tokens row-major over the grid."""
+    true: Float32[np.ndarray, "B T p p c"]
+    """What the model saw there, pixels in [0, 1]."""
+    layers: tuple[int, ...]
+    """The layers of axis Y."""
+    site: str
+    """Hook site of the decoded states; "taps" for a native lens."""
+    model: ModelInfo
+    """The model whose states were decoded."""
+    lens: LensInfo
+    """The lens."""
+    geometry: tuple[Geometry, ...]
+    """Per image, where its tokens lie."""
+    views: UInt8[np.ndarray, "B S S c"]
+    """What the model saw of each image."""
+    images: Sequence[Image.Image]
+    """The original images, RGB."""
+    image_hashes: tuple[str, ...]
+    """`image_hash` of each original image."""
+    prompts: tuple[str, ...]
+    """The messages as they were given."""
+    answers: tuple[str, ...] = ()
+    """The model's answers; empty when none were generated."""
+    forced_reasons: tuple[str, ...] = ()
+    """Why the lens did not fit the states, if it was forced on them."""
+
+    def __post_init__(self):
+        if len(self.layers) != len(self.patches):
+            raise InputError(f"Decoding: {len(self.patches)} layers of patches, but layers = {self.layers}.")
+        batch = len(self.true)
+        counts = {
+            name: len(getattr(self, name)) for name in ("geometry", "images", "image_hashes", "prompts")
+        }
+        if set(counts.values()) != {batch} or len(self.answers) not in (0, batch):
+            raise InputError(
+                f"Decoding: {batch} images need one entry each, got {counts}, {len(self.answers)} answers."
+            )
+
+    def __len__(self) -> int:
+        """The number of images B."""
+        return len(self.true)
+
+    @property
+    def forced(self) -> bool:
+        """Whether the lens belongs to other states and was forced on these; every picture must say so."""
+        return bool(self.forced_reasons)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.geometry[0].grid
+
+    def decoded_images(self) -> Float32[np.ndarray, "Y B height width c"]:
+        """The decoded images as one would show them: patches laid out, clipped to [0, 1]."""
+        pattern = "y b (R C) i j c -> y b (R i) (C j) c"
+        return np.clip(rearrange(self.patches, pattern, R=self.grid[0]), 0.0, 1.0)
+
+    def true_images(self) -> Float32[np.ndarray, "B height width c"]:
+        """The part of each view that patches see, in the same frame."""
+        return rearrange(self.true, "b (R C) i j c -> b (R i) (C j) c", R=self.grid[0])
+
+    def maps(
+        self, kind: MapKind = "distance", *, scale: str = "shared", limits: tuple[float, float] | None = None
+    ) -> "ActivationMaps":
+        """One number per patch, layer and image.
+
+        Args:
+            kind: `distance`, `magnitude`, `error` or `cosine` (see `emma_viz.lens.kinds`).
+            scale: `shared`, `per_map`, `per_row` or `fixed` (see `emma_viz.lens.maps`).
+            limits: (vmin, vmax) for `fixed`; None for the other scales.
+
+        Raises:
+            InputError: the kind or scale is unknown, or limits and scale contradict each other.
+        """
+        from emma_viz.lens.maps import make_maps  # maps hold their Decoding, so maps.py imports this file
+
+        return make_maps(self, kind, scale=scale, limits=limits)
+
+    def select(
+        self, *, layers: Sequence[int] | None = None, samples: Sequence[int] | None = None
+    ) -> "Decoding":
+        """A decoding of some of the layers or images, in the order given.
+
+        Raises:
+            InputError: a layer or image is not there.
+        """
+        kept = self.layers if layers is None else tuple(layers)
+        rows = list(range(len(self)) if samples is None else samples)
+        if missing := [layer for layer in kept if layer not in self.layers]:
+            raise InputError(f"Layers {missing} were not decoded; there are {list(self.layers)}.")
+        if not all(0 <= row < len(self) for row in rows):
+            raise InputError(f"There are images 0 to {len(self) - 1}; got {rows}.")
+
+        def pick(values: Sequence) -> tuple:
+            return tuple(values[row] for row in rows) if len(values) else ()
+
+        chosen = [self.layers.index(layer) for layer in kept]
+        return replace(
+            self,
+            patches=self.patches[chosen][:, rows],
+            true=self.true[rows],
+            layers=kept,
+            geometry=pick(self.geometry),
+            views=self.views[rows],
+            images=pick(self.images),
+            image_hashes=pick(self.image_hashes),
+            prompts=pick(self.prompts),
+            answers=pick(self.answers),
+        )
+
+    def to_arrays(self, *, with_images: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The decoding as plain arrays and a JSON object, for a Study or any other store.
+
+        Args:
+            with_images: include the original images (uncompressed); a study has them already.
+        """
+        arrays = {"patches": self.patches, "views": self.views}
+        if with_images:
+            arrays |= {f"image_{index}": np.asarray(image) for index, image in enumerate(self.images)}
+        meta = {
+            "schema": SCHEMA,
+            "layers": list(self.layers),
+            "site": self.site,
+            "model": self.model.to_json(),
+            "lens": self.lens.to_json(),
+            "geometry": [asdict(geometry) for geometry in self.geometry],
+            "image_hashes": list(self.image_hashes),
+            "prompts": list(self.prompts),
+            "answers": list(self.answers),
+            "forced_reasons": list(self.forced_reasons),
+        }
+        return arrays, meta
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        *,
+        images: Sequence[Image.Image] | None = None,
+    ) -> "Decoding":
+        """Undo `to_arrays`, also after a trip through JSON.
+
+        Args:
+            images: the original images, when they were not stored with the arrays.
+
+        Raises:
+            InputError: something is missing, or was written by another version.
+        """
+        if meta.get("schema") != SCHEMA:
+            raise InputError(
+                f"This decoding has schema {meta.get('schema')!r}; this version of emma_viz reads {SCHEMA}."
+            )
+        try:
+            geometry = tuple(Geometry(**_with_tuple(each)) for each in meta["geometry"])
+            views = np.asarray(arrays["views"])
+            if images is None:
+                images = tuple(Image.fromarray(arrays[f"image_{index}"]) for index in range(len(geometry)))
+            return cls(
+                patches=np.asarray(arrays["patches"], np.float32),
+                true=true_patches(views, geometry),
+                layers=tuple(meta["layers"]),
+                site=meta["site"],
+                model=ModelInfo.from_json(meta["model"]),
+                lens=LensInfo.from_json(meta["lens"]),
+                geometry=geometry,
+                views=views,
+                images=images,
+                image_hashes=tuple(meta["image_hashes"]),
+                prompts=tuple(meta["prompts"]),
+                answers=tuple(meta["answers"]),
+                forced_reasons=tuple(meta["forced_reasons"]),
+            )
+        except KeyError as error:
+            raise InputError(f"This decoding lacks {error}; it was not stored whole.") from error
+
+
+def true_patches(
+    views: UInt8[np.ndarray, "B S S c"], geometry: Sequence[Geometry]
+) -> Float32[np.ndarray, "B T p p c"]:
+    """The pixels in [0, 1] that each image token stands for."""
+    patches = [place.patches(view) for view, place in zip(views, geometry, strict=True)]
+    return np.stack(patches).astype(np.float32) / np.float32(255)
+
+
+def _with_tuple(geometry: Mapping[str, Any]) -> dict[str, Any]:
+    return {**geometry, "image_size": tuple(geometry["image_size"])}

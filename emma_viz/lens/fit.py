@@ -1,0 +1,230 @@
+"""Fitting a ridge lens: from recorded states, or straight from a model and images."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emma_viz.capture.record import RecordableModel, record
+from emma_viz.capture.sites import site_layers
+from emma_viz.data.images import image_hash, read_image
+from emma_viz.data.provenance import ModelInfo
+from emma_viz.errors import LensError
+from emma_viz.lens.apply import image_states
+from emma_viz.lens.decoding import true_patches
+from emma_viz.lens.evaluation import QualityGatherer
+from emma_viz.lens.info import LensInfo
+from emma_viz.lens.ridge import RIDGE, RidgeLens, RidgeStatistics
+from emma_viz.shapes import EMBEDDING
+
+Batch = tuple[Float[Tensor, "Y B T D"], Float[Tensor, "B T p p c"]]
+"""States of all layers, and the true patches (pixels in [0, 1]) of the same images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeSettings:
+    """How a ridge lens is fitted."""
+
+    ridge: float = RIDGE
+    """λ, relative to the mean diagonal of each layer's sum of squares."""
+    dtype: torch.dtype = torch.float64
+    """Type of the sums: float64, or float32 for half the memory and time."""
+    store: torch.dtype = torch.float32
+    """Type of the weights that are kept; the quality is measured with them as stored."""
+
+
+def fit_ridge_on_states(
+    batches: Iterable[Batch],
+    heldout: Iterable[Batch],
+    *,
+    model: ModelInfo,
+    site: str,
+    layers: Sequence[int],
+    fitted_on: str,
+    settings: RidgeSettings = RidgeSettings(),
+) -> RidgeLens:
+    """Fit on batches of recorded states and measure on others.
+
+    Args:
+        batches: to fit on; read once.
+        heldout: to measure the quality on; read once, no image of it among `batches`.
+        model: the model that was recorded.
+        site: the hook site that was recorded.
+        layers: the layers of the states' first axis, ascending.
+        fitted_on: the images, in words, for the pictures.
+        settings: λ and number types.
+
+    Raises:
+        LensError: there is nothing to fit or measure on, shapes differ between batches, or a state is not
+            finite.
+    """
+    if model.grid is None:
+        raise LensError(f"{model.name} takes no images: it has no grid of image tokens to decode.")
+    statistics = RidgeStatistics(layers=tuple(layers), dtype=settings.dtype)
+    n_fit, patch = 0, 0
+    for states, patches in batches:
+        statistics.update(states, patches)
+        n_fit, patch = n_fit + len(patches), patches.shape[2]
+    weight, bias = statistics.solve(settings.ridge)
+    info = LensInfo(
+        kind="ridge",
+        model_name=model.name,
+        model_fingerprint=model.fingerprint,
+        site=site,
+        layers=tuple(layers),
+        patch=patch,
+        grid=model.grid,
+        fitted_on=fitted_on,
+        n_fit=n_fit,
+        n_heldout=0,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=_notes(settings, statistics.n_tokens, weight.shape[1]),
+    )
+    lens = RidgeLens(info=info, weight=weight.to(settings.store), bias=bias)
+    return measured(lens, heldout)
+
+
+def measured(lens: RidgeLens, heldout: Iterable[Batch]) -> RidgeLens:
+    """The lens with its quality on these batches, none of whose images it was fitted on.
+
+    Raises:
+        LensError: no batch came.
+    """
+    gatherer = QualityGatherer(lens.info.layers, lens.info.grid)
+    for states, patches in heldout:
+        true = patches.float().cpu().numpy()
+        gatherer.add_true(true)
+        for index, layer in enumerate(lens.info.layers):
+            gatherer.add_layer(layer, lens.decode(states[index], layer).cpu().numpy(), true)
+    return replace(lens, info=replace(lens.info, quality=gatherer.result(), n_heldout=gatherer.n_images))
+
+
+def fit_ridge(
+    model: RecordableModel,
+    images: Sequence[Any],
+    *,
+    heldout: Sequence[Any],
+    fitted_on: str,
+    site: str = "resid_post",
+    layers: Sequence[int] | None = None,
+    prompt: str = "Describe the image.",
+    batch_size: int = 8,
+    layers_per_pass: int | None = None,
+    settings: RidgeSettings = RidgeSettings(),
+    on_batch: Callable[[int], None] | None = None,
+) -> RidgeLens:
+    """Fit a ridge lens for a model: record its image tokens on images, all layers in one pass.
+
+    Image tokens come before the text and the model is causal, so the prompt does not reach them.
+
+    Args:
+        model: the model.
+        images: to fit on: paths, PIL images or arrays.
+        heldout: other images, to measure the quality on.
+        fitted_on: the images, in words, for the pictures.
+        site: hook site.
+        layers: blocks, -1 for the embedding; all (with the embedding where the site has it) when None.
+        batch_size: images recorded at once.
+        layers_per_pass: fit only so many layers at a time, going over the images again for each part: bounds
+            the memory of the sums (see `RidgeStatistics`). None: all in one pass.
+        settings: λ and number types.
+        on_batch: called with the number of images of each batch that is done (for a progress bar).
+
+    Returns:
+        The lens, with its held-out quality per layer.
+
+    Raises:
+        LensError: no images, or an image is in both parts.
+        ImageError: an image cannot be read.
+        SiteError: the site or a layer does not exist.
+    """
+    _require_separate(images, heldout)
+    asked = range(EMBEDDING, model.info.n_layer) if layers is None else sorted(layers)
+    chosen = site_layers(site, tuple(asked), model.info.n_layer)
+    step = layers_per_pass or len(chosen)
+    parts = []
+    for start in range(0, len(chosen), step):
+        part = chosen[start : start + step]
+
+        def batches(source: Sequence[Any], part: tuple[int, ...] = part) -> Iterator[Batch]:
+            return recorded_batches(
+                model, source, site=site, layers=part, prompt=prompt, size=batch_size, done=on_batch
+            )
+
+        lens = fit_ridge_on_states(
+            batches(images),
+            batches(heldout),
+            model=model.info,
+            site=site,
+            layers=part,
+            fitted_on=fitted_on,
+            settings=settings,
+        )
+        parts.append(lens)
+    return join_layers(parts)
+
+
+def recorded_batches(
+    model: RecordableModel,
+    images: Sequence[Any],
+    *,
+    site: str,
+    layers: Sequence[int],
+    prompt: str,
+    size: int,
+    done: Callable[[int], None] | None = None,
+) -> Iterator[Batch]:
+    """Record images a batch at a time, as (states, true patches)."""
+    for start in range(0, len(images), size):
+        some = list(images[start : start + size])
+        trace = record(
+            model,
+            some,
+            [prompt] * len(some),
+            sites=(site,),
+            layers=tuple(layers),
+            tokens="image",
+            generate=False,
+        )
+        states = torch.stack([image_states(trace, site, layer) for layer in layers])
+        yield states, torch.from_numpy(true_patches(trace.views, trace.geometry))
+        if done is not None:
+            done(len(some))
+
+
+def join_layers(parts: Sequence[RidgeLens]) -> RidgeLens:
+    """One lens from lenses of the same model, site and images, each with other layers."""
+    infos = [part.info for part in parts]
+    info = replace(
+        infos[0],
+        layers=tuple(layer for each in infos for layer in each.layers),
+        quality=tuple(record for each in infos for record in each.quality),
+    )
+    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    return RidgeLens(info=info, weight=weight, bias=bias)
+
+
+def _require_separate(images: Sequence[Any], heldout: Sequence[Any]) -> None:
+    """The quality of a lens on images that it was fitted on would be no quality at all."""
+    if not len(images) or not len(heldout):
+        raise LensError(
+            f"A lens needs images to fit on and others to measure on; got {len(images)} and {len(heldout)}."
+        )
+    fitted = {image_hash(read_image(image)): index for index, image in enumerate(images)}
+    for index, image in enumerate(heldout):
+        if (same := fitted.get(image_hash(read_image(image)))) is not None:
+            raise LensError(
+                f"Held-out image {index} is also image {same} of those to fit on. Measure on images that the "
+                "lens has not seen."
+            )
+
+
+def _notes(settings: RidgeSettings, n_tokens: int, width: int) -> tuple[str, ...]:
+    notes = [f"λ = {settings.ridge:g} of the mean diagonal, {n_tokens} tokens"]
+    if n_tokens < 10 * width:
+        notes.append(f"few tokens for {width} dimensions: expect a better fit with more images")
+    return tuple(notes)

@@ -1,0 +1,98 @@
+"""Fusion and decoder together: what EMMA trains beside the language model, and what a native lens stores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emma_viz.errors import InputError, LensError
+from emma_viz.lens.config import PaperConfig, ReleasedConfig
+from emma_viz.lens.decoder import PaperDecoder
+from emma_viz.lens.fusion import MFF
+from emma_viz.lens.info import LensForm
+from emma_viz.lens.patch_embedding import PatchEmbedding
+from emma_viz.lens.pixels import from_units
+from emma_viz.lens.released import ReleasedDecoder, ReleasedFusion
+
+
+class PaperHead(nn.Module):
+    """MFF and pixel decoder in the paper's form.
+
+    The taps are the mixer outputs of the model's tap blocks, shallow to deep, then the hidden state after the
+    final norm: image tokens alone, "B T D" each.
+    """
+
+    form: LensForm = "paper"
+
+    def __init__(self, config: PaperConfig, *, backend: str = "auto"):
+        super().__init__()
+        self.config = config
+        self.fusion = MFF(config.fusion, backend=backend)
+        self.decoder = PaperDecoder(config.decoder, backend=backend)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Taps (from 0) at which the chain can be decoded; the last is the trained output."""
+        return self.fusion.depths
+
+    def forward(self, taps: Sequence[Float[Tensor, "B T D"]]) -> Float[Tensor, "B T ppc"]:
+        """The decoded pixels, in the units of `paper_loss`."""
+        return self.decoder(self.fusion(taps))
+
+    def pictures(self, taps: Sequence[Float[Tensor, "B T D"]]) -> Float[Tensor, "B T p p c"]:
+        """Pixels on the scale of [0, 1] from the chain up to the last tap given; fewer than all taps: a
+        prefix."""
+        return from_units(self.decoder(self.fusion.prefixes(taps)[-1]), self.config.decoder.patch)
+
+
+class ReleasedHead(nn.Module):
+    """Fusion and decoder in the released form, with the patch embedding that is their target."""
+
+    form: LensForm = "released"
+
+    def __init__(self, config: ReleasedConfig, *, backend: str = "auto"):
+        super().__init__()
+        self.config = config
+        self.fusion = ReleasedFusion(config)
+        self.decoder = ReleasedDecoder(config, backend=backend)
+        self.embedding = PatchEmbedding(width=config.target_width, patch=config.patch, grid=config.grid)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Only the final one: every slice mixes all taps, so there is no prefix."""
+        return (self.config.n_taps - 1,)
+
+    def forward(self, taps: Sequence[Float[Tensor, "B T D"]]) -> Float[Tensor, "B T F"]:
+        """The predicted patch embedding, in regrouped order, as `released_loss` takes it."""
+        return self.decoder(self.fusion(taps))
+
+    def pictures(self, taps: Sequence[Float[Tensor, "B T D"]]) -> Float[Tensor, "B T p p c"]:
+        """Pixels on the scale of [0, 1]: see `PatchEmbedding.pictures` for what is lost."""
+        return self.embedding.pictures(self(taps))
+
+
+Head = PaperHead | ReleasedHead
+
+
+def build_head(config: PaperConfig | ReleasedConfig, *, backend: str = "auto") -> Head:
+    """The head that a config describes, with fresh weights."""
+    return (PaperHead if isinstance(config, PaperConfig) else ReleasedHead)(config, backend=backend)
+
+
+def head_to_json(config: PaperConfig | ReleasedConfig) -> dict[str, Any]:
+    """A config with the name of its form, as the lens file stores it."""
+    return {"form": "paper" if isinstance(config, PaperConfig) else "released", "sizes": config.to_json()}
+
+
+def head_from_json(value: dict[str, Any]) -> PaperConfig | ReleasedConfig:
+    """Undo `head_to_json`.
+
+    Raises:
+        LensError: the form is unknown or a size is missing or unknown.
+    """
+    forms = {"paper": PaperConfig, "released": ReleasedConfig}
+    try:
+        return forms[value["form"]].from_json(value["sizes"])
+    except (KeyError, TypeError, InputError) as error:
+        raise LensError(f"The sizes of the decoder in this lens cannot be read: {error}") from error

@@ -1,0 +1,147 @@
+"""What a lens says about itself: the model it belongs to, how it was fitted, and how good it is."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from emma_viz.errors import LensError, LensMismatchError
+
+LensKind = Literal["ridge", "tuned", "native"]
+LensForm = Literal["paper", "released"]
+
+KINDS: tuple[LensKind, ...] = ("ridge", "tuned", "native")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerQuality:
+    """How well a lens decodes one layer of images that were not used to fit it."""
+
+    layer: int
+    """Zero-based block; -1 is the embedding."""
+    r2: float
+    """R² over all pixels of all held-out images (see `emma_viz.lens.quality.r2`)."""
+    psnr: float
+    """Mean over the held-out images, dB."""
+    ssim: float
+    """Mean over the held-out images."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict; numbers that are not finite, which JSON lacks, become text such as "nan"."""
+        return {name: value if math.isfinite(value) else str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "LayerQuality":
+        """Undo `to_json`."""
+        numbers = {name: float(number) for name, number in value.items() if name != "layer"}
+        return cls(layer=value["layer"], **numbers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensInfo:
+    """Everything a picture must print about the lens behind it."""
+
+    kind: LensKind
+    """How the lens came about: closed form, trained on the frozen model, or trained with the model."""
+    model_name: str
+    """Name of the model that the lens belongs to."""
+    model_fingerprint: str
+    """Fingerprint of that model's projector and language model."""
+    site: str
+    """Hook site whose states the lens reads (`native`: the mixer outputs of the taps and the final norm)."""
+    layers: tuple[int, ...]
+    """Layers that the lens can decode, ascending."""
+    patch: int
+    """Side of a decoded patch, pixels."""
+    grid: tuple[int, int]
+    """Rows and columns of patches of the model's view."""
+    fitted_on: str
+    """The images that the lens was fitted on, in words."""
+    n_fit: int
+    """How many images those were."""
+    n_heldout: int
+    """How many other images its quality was measured on; 0 when it was not measured."""
+    quality: tuple[LayerQuality, ...] = ()
+    """One record per measured layer."""
+    form: LensForm | None = None
+    """Form of a decoder: the paper's, or the released code's; None for lenses without one."""
+    created: str = ""
+    """UTC time of the fit, ISO 8601."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the pictures should know besides."""
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise LensError(f"A lens is one of {', '.join(KINDS)}; this one calls itself {self.kind!r}.")
+        if list(self.layers) != sorted(set(self.layers)) or not self.layers:
+            raise LensError(
+                f"LensInfo.layers must be ascending without repeats and not empty: {self.layers}."
+            )
+
+    def quality_of(self, layer: int) -> LayerQuality | None:
+        """The held-out quality at one layer, or None when it was not measured."""
+        return next((record for record in self.quality if record.layer == layer), None)
+
+    def mismatch(self, *, fingerprint: str, model_name: str, sites: tuple[str, ...]) -> tuple[str, ...]:
+        """The reasons why states of this model and these sites do not fit this lens; empty when they do."""
+        reasons = []
+        if fingerprint != self.model_fingerprint:
+            reasons.append(
+                f"it was fitted on {self.model_name} ({self.model_fingerprint[:12]}), the states come from "
+                f"{model_name} ({fingerprint[:12]})"
+            )
+        if self.kind != "native" and self.site not in sites:
+            reasons.append(f"it reads {self.site}, the states are of {', '.join(sites) or 'no site'}")
+        return tuple(reasons)
+
+    def nearest_layer(self, layer: int) -> int:
+        """The fitted layer closest to `layer` (the shallower one of two)."""
+        return min(self.layers, key=lambda fitted: (abs(fitted - layer), fitted))
+
+    def describe(self) -> str:
+        """One line for the foot of a picture, such as `ridge lens, resid_post, held-out R² .85–.88 (150
+        images)`."""
+        form = f" ({self.form} form)" if self.form else ""
+        known = [record.r2 for record in self.quality]
+        if not known:
+            return f"{self.kind} lens{form}, {self.site}, quality not measured"
+        span = f"{min(known):.2f}" if len(known) == 1 else f"{min(known):.2f}–{max(known):.2f}"
+        return f"{self.kind} lens{form}, {self.site}, held-out R² {span} ({self.n_heldout} images)"
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that JSON can hold."""
+        return asdict(self) | {"quality": [record.to_json() for record in self.quality]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "LensInfo":
+        """Undo `to_json`.
+
+        Raises:
+            LensError: a field is missing or unknown.
+        """
+        try:
+            fields = dict(value)
+            fields["layers"] = tuple(fields["layers"])
+            fields["grid"] = tuple(fields["grid"])
+            fields["notes"] = tuple(fields.get("notes", ()))
+            fields["quality"] = tuple(LayerQuality.from_json(each) for each in fields.get("quality", ()))
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise LensError(
+                f"The description of a lens is not complete: {error}. Fit the lens again."
+            ) from error
+
+
+def require_fit(reasons: tuple[str, ...], *, force: bool) -> None:
+    """Refuse a lens that does not belong to the states, unless forced.
+
+    Raises:
+        LensMismatchError: there are reasons and `force` is False.
+    """
+    if reasons and not force:
+        raise LensMismatchError(
+            "This lens does not fit these states: "
+            + "; ".join(reasons)
+            + ". Use the lens of this model and site "
+            "(fit one with fit_ridge), or pass force=True: the pictures will then say that the lens was "
+            "forced."
+        )

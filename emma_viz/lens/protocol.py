@@ -1,0 +1,57 @@
+"""What every lens can do."""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from emma_viz.lens.info import LensInfo
+
+
+@runtime_checkable
+class Lens(Protocol):
+    """Turns the image-token states of one layer into patch pixels."""
+
+    info: LensInfo
+
+    @property
+    def default_layers(self) -> tuple[int, ...]:
+        """The layers that are decoded when none are named."""
+        ...
+
+    def reads(self, layer: int) -> tuple[tuple[str, int], ...]:
+        """The (site, layer) of every state that `decode` needs for `layer`: one, or the taps of a native
+        lens."""
+        ...
+
+    def decode(self, states: Float[Tensor, "*K B T D"], layer: int) -> Float[Tensor, "B T p p c"]:
+        """Decode.
+
+        Args:
+            states: "B T D" when the lens reads one state, else "K B T D" in the order of `reads(layer)`.
+            layer: one of `info.layers`.
+
+        Returns:
+            float32 pixels on the scale of [0, 1], not clipped.
+
+        Raises:
+            LensMismatchError: the lens has no such layer, or the states have another width.
+        """
+        ...
+
+
+def recording_for(
+    lens: Lens, layers: tuple[int, ...] | None = None
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The sites and layers to record so that a lens can decode.
+
+    Args:
+        layers: the layers to decode; the lens's own choice when None.
+
+    Returns:
+        (sites, layers) as `record(model, image, prompt, sites=…, layers=…)` takes them.
+    """
+    pairs = [
+        pair for layer in (lens.default_layers if layers is None else layers) for pair in lens.reads(layer)
+    ]
+    return tuple(dict.fromkeys(site for site, _ in pairs)), tuple(sorted({layer for _, layer in pairs}))
