@@ -1,0 +1,73 @@
+"""Files from the Hugging Face hub, with errors that say what to download when there is no network."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from emma_viz.errors import CheckpointError
+
+HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w.+/-]+))?")
+"""`owner/name`, or `owner/name/folder`."""
+
+
+def fetch(repo: str, filename: str, *, revision: str | None = None, optional: bool = False) -> Path | None:
+    """Download a file, or find it in the local cache.
+
+    Args:
+        repo: `owner/name`.
+        filename: path inside the repository.
+        revision: branch, tag or commit; None means the main branch.
+        optional: return None when the repository, or the cache when offline, has no such file.
+
+    Raises:
+        CheckpointError: the file cannot be had.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(repo, filename, revision=revision))
+    except (EntryNotFoundError, HFValidationError, OSError) as error:
+        # LocalEntryNotFoundError (offline, not in the cache) is an EntryNotFoundError too.
+        if optional and isinstance(error, EntryNotFoundError):
+            return None
+        raise CheckpointError(_advice(repo, filename, revision, error)) from error
+
+
+def fetch_first(repo: str, filenames: Iterable[str], *, revision: str | None = None) -> Path:
+    """The first of several files that the repository has.
+
+    Raises:
+        CheckpointError: it has none of them.
+    """
+    filenames = list(filenames)
+    for filename in filenames:
+        if path := fetch(repo, filename, revision=revision, optional=True):
+            return path
+    raise CheckpointError(
+        f"None of {', '.join(filenames)} can be had from the hub repository {repo}, nor are they in the local "
+        f"cache. {_download(repo, revision)}"
+    )
+
+
+def commit_of(path: Path) -> str | None:
+    """The commit that a file in the hub's cache belongs to, read from its path `…/snapshots/<commit>/…`."""
+    parts = path.parts
+    return parts[parts.index("snapshots") + 1] if "snapshots" in parts[:-1] else None
+
+
+def _advice(repo: str, filename: str, revision: str | None, error: Exception) -> str:
+    first = str(error).strip().splitlines()
+    return (
+        f"Cannot get {filename} from the hub repository {repo}"
+        f"{f' at {revision}' if revision else ''}: {first[0] if first else type(error).__name__} "
+        f"{_download(repo, revision)}"
+    )
+
+
+def _download(repo: str, revision: str | None) -> str:
+    at = f" --revision {revision}" if revision else ""
+    return (
+        f"On a machine with network, run: hf download {repo}{at}; then copy the cache folder here (HF_HOME), or pass "
+        "the path of the downloaded files instead of the hub id."
+    )

@@ -1,0 +1,262 @@
+"""Looking at a checkpoint without loading it: only headers and a few kilobytes of values are read."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+
+from emma_viz.checkpoints.files import WeightFile, open_weights
+from emma_viz.checkpoints.fingerprint import fingerprint
+from emma_viz.checkpoints.layouts import HEAD, Layout, components, detect, match, parameter_count
+from emma_viz.checkpoints.load import expected_shapes
+from emma_viz.checkpoints.run_config import is_run_config, language_model_config, vlm_config
+from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
+from emma_viz.checkpoints.vision import bundled_encoder
+from emma_viz.errors import KeyMismatchError
+from emma_viz.models.config import MambaConfig, VisionConfig, VLMConfig
+from emma_viz.models.language_model import MambaLM
+from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.vlm import VLM
+
+TITLES = {"projector": "projector", "llm": "language model"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One part of a model and its size."""
+
+    name: str
+    parameters: int
+    origin: str
+    """Where its weights are, or what it needs: `in the file`, `hub: …`, `not in the file`."""
+    part_of: str | None = None
+    """Name of the component that this one is a part of; it is then not counted again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a checkpoint is, what is in it, and what it lacks.
+
+    Components that live in other parts of the package (feature fusion, decoder) and the lenses that fit are
+    added by the caller with `adding`.
+    """
+
+    source: str
+    """What was inspected."""
+    file: str
+    """The weight file, or the index of its shards."""
+    format: str
+    layout: str
+    architecture: str
+    """One line; `unknown` without a config."""
+    dtypes: tuple[tuple[str, int], ...]
+    """(type, elements) of the stored tensors."""
+    stored_bytes: int
+    n_tensors: int
+    components: tuple[Component, ...]
+    missing: tuple[str, ...] = ()
+    """What is needed to run the model and is not in the file, one sentence each."""
+    extras: tuple[str, ...] = ()
+    """What stands in the file and is not read."""
+    problems: tuple[str, ...] = ()
+    """Why the file would not load; empty when its keys and shapes fit."""
+    fingerprint: str | None = None
+    """None when the keys do not fit."""
+    lenses: tuple[str, ...] = ()
+    """Lenses that fit this model."""
+    config: VLMConfig | MambaConfig | None = None
+    """The description of the model, for the caller."""
+
+    def adding(
+        self,
+        *,
+        components: Iterable[Component] = (),
+        missing: Iterable[str] = (),
+        lenses: Iterable[str] = (),
+    ) -> Self:
+        """A copy with what other packages know."""
+        return replace(
+            self,
+            components=(*self.components, *components),
+            missing=(*self.missing, *missing),
+            lenses=(*self.lenses, *lenses),
+        )
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        types = ", ".join(f"{name} {compact(count)}" for name, count in self.dtypes) or "no tensors"
+        lines = [
+            f"{self.source}",
+            f"  file          {self.file}",
+            f"  format        {self.format}, {self.layout} layout",
+            f"  architecture  {self.architecture}",
+            f"  tensors       {self.n_tensors} ({types}), {self.stored_bytes / 1e9:.3g} GB",
+            f"  fingerprint   {self.fingerprint or 'none: the keys do not fit'}",
+            "  parameters",
+        ]
+        width = max((len(part.name) + (2 if part.part_of else 0) for part in self.components), default=0)
+        for part in self.components:
+            label = f"  {part.name}" if part.part_of else part.name
+            lines.append(f"    {label:<{width}}  {compact(part.parameters):>7}  {part.origin}")
+        for title, entries in (
+            ("missing", self.missing),
+            ("not read", self.extras),
+            ("problems", self.problems),
+            ("lenses that fit", self.lenses),
+        ):
+            if entries:
+                lines.append(f"  {title}")
+                lines += [f"    {entry}" for entry in entries]
+        return "\n".join(lines)
+
+
+def inspect(
+    source: SourceLike, *, config: VLMConfig | str | None = None, revision: str | None = None
+) -> Inspection:
+    """Look at a checkpoint without loading it.
+
+    A file whose keys do not fit is described all the same, with the reasons among `problems`.
+
+    Args:
+        source: as for `load_model`, and also a language model alone or a weight file without config.
+        config: description of a weight file that has none: a preset's name or a `VLMConfig`.
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        CheckpointError: there is nothing to look at, or the file is damaged.
+        UnsafePickleError: the file's pickle would run code.
+    """
+    found = resolve(source, revision=revision)
+    if config is not None:
+        found = with_config(found, config)
+    file = open_weights(found.weights)
+    layout = detect(file)
+    description = _description(found)
+    problems, mark = _check(file, layout, found, description)
+    return Inspection(
+        source=found.given,
+        file=str(file.path),
+        format=file.format,
+        layout=layout.name,
+        architecture=_architecture(description),
+        dtypes=_dtypes(file),
+        stored_bytes=file.stored_bytes,
+        n_tensors=len(file.tensors),
+        components=_components(file, layout, description),
+        missing=_missing(file, layout, description),
+        extras=tuple(f"{name}: {kind}" for name, kind in file.extras.items()),
+        problems=problems,
+        fingerprint=mark,
+        config=description,
+    )
+
+
+def compact(count: int) -> str:
+    """A number of parameters as Table 7 of the paper writes it: 47.8M, 2.768B."""
+    for unit, size, digits in (("B", 1e9, 3), ("M", 1e6, 1), ("K", 1e3, 1)):
+        if count >= size:
+            return f"{count / size:.{digits}f}{unit}"
+    return str(count)
+
+
+def _description(found: Source) -> VLMConfig | MambaConfig | None:
+    if found.config is None:
+        return None
+    if is_run_config(found.config):
+        return vlm_config(found.config, where=str(found.config_path))
+    return language_model_config(found.config, where=str(found.config_path))
+
+
+def _architecture(description: VLMConfig | MambaConfig | None) -> str:
+    if description is None:
+        return "unknown: no config.json; pass config, for example cobra-3b"
+    llm = description.llm if isinstance(description, VLMConfig) else description
+    mamba = f"{llm.ssm}, {llm.n_layer} layers, d_model {llm.d_model}, vocabulary {llm.padded_vocab_size}"
+    if isinstance(description, MambaConfig):
+        return f"language model ({mamba})"
+    rows, columns = description.grid
+    return (
+        f"{description.family} {description.model_id}: {description.vision.backbone_id}, {rows}×{columns} image tokens, "
+        f"{description.projector.kind}, {description.llm_backbone_id} ({mamba})"
+    )
+
+
+def _check(
+    file: WeightFile, layout: Layout, found: Source, description: VLMConfig | MambaConfig | None
+) -> tuple[tuple[str, ...], str | None]:
+    """(why it would not load, fingerprint)."""
+    if description is None:
+        return (), None
+    with torch.device("meta"):
+        if isinstance(description, VLMConfig):
+            expected = expected_shapes(VLM(description))
+        else:
+            expected = {f"llm.{k}": tuple(v.shape) for k, v in MambaLM(description).state_dict().items()}
+    if set(components(file, layout)) == {"projector"}:
+        expected = {name: shape for name, shape in expected.items() if name.startswith("projector.")}
+    try:
+        references = match(file, layout, expected)
+    except KeyMismatchError as error:
+        return tuple(line.strip() for line in str(error).splitlines()[1:]), None
+    return (), fingerprint({name: ref for name, ref in references.items() if name != HEAD})
+
+
+def _components(
+    file: WeightFile, layout: Layout, description: VLMConfig | MambaConfig | None
+) -> tuple[Component, ...]:
+    held = components(file, layout)
+    parts = []
+    if isinstance(description, VLMConfig):
+        parts.append(_vision_component(description.vision))
+    for name in sorted(held, key=[*TITLES, *held].index):
+        count = parameter_count(file.tensors[key] for key in held[name] if layout.model_key(key) != HEAD)
+        parts.append(
+            Component(name=TITLES.get(name, name), parameters=count, origin="in the file")
+        )
+    return tuple(parts)
+
+
+def _vision_component(vision: VisionConfig) -> Component:
+    with torch.device("meta"):
+        encoder = VisionEncoder(vision)
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    return Component(name="vision encoder", parameters=count, origin=_vision_origin(vision))
+
+
+def _vision_origin(vision: VisionConfig) -> str:
+    if bundled_encoder(vision) is not None:
+        return "ships with the package"
+    hub_ids = [tower.hub_id for tower in vision.towers if tower.hub_id]
+    if hub_ids:
+        return f"hub: {', '.join(hub_ids)}"
+    return "no published weights"
+
+
+def _missing(
+    file: WeightFile, layout: Layout, description: VLMConfig | MambaConfig | None
+) -> tuple[str, ...]:
+    held = components(file, layout)
+    missing = []
+    if not isinstance(description, VLMConfig):
+        if "projector" not in held:
+            missing.append("projector and vision encoder: this is a language model alone (load_language_model)")
+        return tuple(missing)
+    if "llm" not in held:
+        missing.append("language model: pass llm_source")
+    origin = _vision_origin(description.vision)
+    if origin.startswith("hub"):
+        missing.append(f"vision encoder: frozen, never saved with the model; comes from the {origin}")
+    elif origin.startswith("no "):
+        missing.append("vision encoder: frozen, never saved with the model; pass vision_source")
+    if description.family == "emma":
+        missing.append("feature fusion (MFF) and decoder: used in training only, never saved with the model")
+    return tuple(missing)
+
+
+def _dtypes(file: WeightFile) -> tuple[tuple[str, int], ...]:
+    counts = Counter()
+    for reference in {(ref.path, ref.offset): ref for ref in file.tensors.values()}.values():
+        counts[str(reference.dtype).removeprefix("torch.")] += reference.numel
+    return tuple(counts.most_common())

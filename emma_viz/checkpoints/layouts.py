@@ -1,0 +1,147 @@
+"""Key tables: how each layout of a checkpoint names what the model calls `projector.*` and `llm.*`.
+
+A layout is a list of prefixes, each with what stands in its place in the model. Everything after the prefix is the same in all
+of them. A key that no prefix fits, a key the architecture lacks, a missing one and one of another shape are
+all errors, and all are listed: nothing is dropped in silence.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from emma_viz.checkpoints.files import WeightFile
+from emma_viz.checkpoints.tensors import TensorRef
+from emma_viz.errors import CheckpointError, KeyMismatchError
+
+HEAD = "llm.lm_head.weight"
+"""The head, which shares its values with TABLE and need not be in a file."""
+TABLE = "llm.backbone.embedding.weight"
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One way of naming the weights."""
+
+    name: str
+    """For people."""
+    prefixes: tuple[tuple[str, str], ...]
+    """(prefix in the file, prefix in the model); the first that fits counts."""
+    signature: tuple[str, ...]
+    """A file is of this layout when one of its keys begins with one of these."""
+    components: tuple[str, ...]
+    """Parts of the model that files of this layout may hold."""
+
+    def model_key(self, file_key: str) -> str | None:
+        """The model's name of a file's key, or None when no prefix fits."""
+        for theirs, ours in self.prefixes:
+            if file_key.startswith(theirs):
+                return ours + file_key.removeprefix(theirs)
+        return None
+
+    def file_key(self, model_key: str) -> str:
+        """The file's name of a model's key.
+
+        Raises:
+            CheckpointError: this layout cannot hold it.
+        """
+        for theirs, ours in self.prefixes:
+            if model_key.startswith(ours):
+                return theirs + model_key.removeprefix(ours)
+        raise CheckpointError(f"The {self.name} layout has no place for {model_key}.")
+
+
+OFFICIAL = Layout(
+    name="Cobra / EMMA",
+    prefixes=(("projector.", "projector."), ("llm_backbone.llm.", "llm.")),
+    signature=("projector.", "llm_backbone."),
+    components=("projector", "llm"),
+)
+TRANSFORMERS = Layout(
+    name="transformers (-hf)",
+    prefixes=(
+        ("backbone.embeddings.", "llm.backbone.embedding."),
+        ("backbone.layers.", "llm.backbone.layers."),
+        ("backbone.norm_f.", "llm.backbone.norm_f."),
+        ("lm_head.", "llm.lm_head."),
+    ),
+    signature=("backbone.embeddings.",),
+    components=("llm",),
+)
+STATE_SPACES = Layout(
+    name="state-spaces",
+    prefixes=(("backbone.", "llm.backbone."), ("lm_head.", "llm.lm_head.")),
+    signature=("backbone.embedding.", "backbone.layers."),
+    components=("llm",),
+)
+LAYOUTS = (OFFICIAL, TRANSFORMERS, STATE_SPACES)
+
+
+def detect(file: WeightFile) -> Layout:
+    """Tell a file's layout by its keys.
+
+    Raises:
+        CheckpointError: the keys are of no known layout.
+    """
+    keys = [*file.tensors, *file.others]
+    for layout in LAYOUTS:
+        if any(key.startswith(layout.signature) for key in keys):
+            return layout
+    begins = sorted({".".join(key.split(".")[:2]) for key in keys})[:8]
+    known = "; ".join(f"{layout.name}: {', '.join(f'{s}*' for s in layout.signature)}" for layout in LAYOUTS)
+    raise CheckpointError(
+        f"{file.path}: the keys are of no known layout. Its keys begin with {', '.join(begins) or 'nothing'}. "
+        f"Known: {known}."
+    )
+
+
+def match(
+    file: WeightFile, layout: Layout, expected: Mapping[str, Shape], *, hint: str = ""
+) -> dict[str, TensorRef]:
+    """Pair a file's tensors with the parameters of a model.
+
+    Args:
+        file: the weight file.
+        layout: how it names things.
+        expected: model key → shape, for the components that the file should hold; HEAD may be among them.
+        hint: what to say at the end of an error.
+
+    Returns:
+        Model key → tensor, for every expected key; HEAD only when the file holds a head of its own.
+
+    Raises:
+        KeyMismatchError: keys are missing, unknown or misshapen, named as the file names them.
+    """
+    found: dict[str, TensorRef] = {}
+    unknown = [f"{key} ({kind}, not a tensor)" for key, kind in file.others.items()]
+    misshapen = []
+    for key, reference in file.tensors.items():
+        name = layout.model_key(key)
+        if name is None or name not in expected:
+            unknown.append(key)
+            continue
+        found[name] = reference
+        if reference.shape != tuple(expected[name]):
+            misshapen.append(f"{key}: {_sizes(reference.shape)}, expected {_sizes(expected[name])}")
+    missing = [layout.file_key(name) for name in expected if name not in found and name != HEAD]
+    if missing or unknown or misshapen:
+        raise KeyMismatchError(str(file.path), missing=missing, unknown=unknown, misshapen=misshapen, hint=hint)
+    return found
+
+
+def components(file: WeightFile, layout: Layout) -> dict[str, list[str]]:
+    """Which components a file holds, each with its keys in the file."""
+    held: dict[str, list[str]] = {}
+    for key in file.tensors:
+        name = layout.model_key(key)
+        held.setdefault("unknown" if name is None else name.split(".", 1)[0], []).append(key)
+    return held
+
+
+def parameter_count(references: Iterable[TensorRef]) -> int:
+    """Elements in all; tensors that share their place in the file, as a tied head does, count once."""
+    return sum({(ref.path, ref.offset, ref.shape): ref.numel for ref in references}.values())
+
+
+def _sizes(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape)) or "scalar"

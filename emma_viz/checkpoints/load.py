@@ -1,0 +1,228 @@
+"""Loading: from a name, a path or a hub id to a model that answers."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from emma_viz.checkpoints.files import WeightFile, open_weights
+from emma_viz.checkpoints.fingerprint import fingerprint
+from emma_viz.checkpoints.layouts import HEAD, TABLE, Layout, Shape, components, detect, match
+from emma_viz.checkpoints.loaded import LoadedLanguageModel, LoadedModel, image_transform, model_info
+from emma_viz.checkpoints.materialize import Progress, as_dtype, check_filled, default_dtype, fill
+from emma_viz.checkpoints.run_config import is_run_config, language_model_config, vlm_config
+from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
+from emma_viz.checkpoints.tensors import TensorRef, same_values
+from emma_viz.checkpoints.tokenizers import load_tokenizer
+from emma_viz.checkpoints.vision import VisionSource, load_vision
+from emma_viz.data.provenance import ModelInfo
+from emma_viz.errors import CheckpointError
+from emma_viz.models.config import MambaConfig, VLMConfig
+from emma_viz.models.language_model import MambaLM
+from emma_viz.models.vlm import VLM
+
+
+def load_model(
+    source: SourceLike,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = None,
+    backend: str = "auto",
+    vision_source: VisionSource = None,
+    tokenizer_source: SourceLike | None = None,
+    llm_source: SourceLike | None = None,
+    config: VLMConfig | str | None = None,
+    revision: str | None = None,
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """Load a vision-language model.
+
+    Nothing in a checkpoint is executed, whatever its format, and its values go straight from the file to their
+    place, so the peak of memory is the model plus a few megabytes.
+
+    Args:
+        source: a bundled or preset name (`cobra-pocket`, `cobra-3b`), a run directory in the official layout, a
+            weight file (`.pt`, safetensors), or a hub id `owner/name[/folder]`.
+        device: where the model goes.
+        dtype: float32, bfloat16 or float16; None keeps the file's, but makes half precision float32 on a CPU.
+        backend: kernel backend, see `emma_viz.kernels`.
+        vision_source: where the image encoders come from when not from their usual places: `{tower: path or hub
+            id}` in the layout of transformers, or a file that `save_vision_encoder` wrote.
+        tokenizer_source: a `tokenizer.json`, a folder with one, or a hub id.
+        llm_source: a language model (state-spaces or transformers layout) for a source that holds a projector
+            alone.
+        config: description of a weight file that has no `config.json`: a preset's name or a `VLMConfig`.
+        revision: branch, tag or commit of a hub id.
+        progress: called with (bytes read, bytes in all).
+
+    Returns:
+        The model in evaluation mode, its tokenizer, image preprocessing, and record.
+
+    Raises:
+        KeyMismatchError: keys are missing, unknown or misshapen; all are listed.
+        UnsafePickleError: the file's pickle would run code.
+        CheckpointError: files are missing or damaged, or do not belong together.
+    """
+    found = resolve(source, revision=revision)
+    if config is not None:
+        found = with_config(found, config)
+    if found.config is None:
+        raise CheckpointError(
+            f"{found.given} has no config.json beside it, so its architecture is not known. Pass config, for example "
+            'config="cobra-3b".'
+        )
+    if not is_run_config(found.config):
+        raise CheckpointError(
+            f"{found.given} is a language model without projector. Load it with load_language_model, or give it to a "
+            "run directory that holds a projector: load_model(run_directory, llm_source=…)."
+        )
+    description = vlm_config(found.config, where=str(found.config_path))
+    with torch.device("meta"):
+        vlm = VLM(description, backend=backend)
+    references = _vlm_references(vlm, found, llm_source)
+    target = as_dtype(dtype) or default_dtype(references, device)
+    tokenizer = load_tokenizer(
+        found,
+        llm_backbone_id=description.llm_backbone_id,
+        rows=description.llm.padded_vocab_size,
+        tokenizer_source=tokenizer_source,
+    )
+    load_vision(vlm.vision, vision_source, dtype=target, device=device, progress=progress)
+    _fill_tied(vlm, vlm.llm, references, dtype=target, device=device, progress=progress)
+    return LoadedModel(
+        vlm=vlm.eval(),
+        tokenizer=tokenizer,
+        transform=image_transform(description),
+        info=model_info(
+            description,
+            name=found.name,
+            source=found.given,
+            revision=found.revision,
+            fingerprint=fingerprint(references),
+            dtype=str(target).removeprefix("torch."),
+        ),
+        folder=found.folder,
+    )
+
+
+def load_language_model(
+    source: SourceLike,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = None,
+    backend: str = "auto",
+    tokenizer_source: SourceLike | None = None,
+    revision: str | None = None,
+    progress: Progress | None = None,
+) -> LoadedLanguageModel:
+    """Load a language model alone: state-spaces or transformers layout, or the one inside a run directory.
+
+    Args and raises are those of `load_model`.
+
+    Returns:
+        The model in evaluation mode, its tokenizer, and record.
+    """
+    found = resolve(source, revision=revision)
+    if found.config is None:
+        raise CheckpointError(f"{found.given} has no config.json beside it, so its architecture is not known.")
+    backbone_id = None
+    if is_run_config(found.config):
+        whole = vlm_config(found.config, where=str(found.config_path))
+        description, backbone_id = whole.llm, whole.llm_backbone_id
+    else:
+        description = language_model_config(found.config, where=str(found.config_path))
+    with torch.device("meta"):
+        llm = MambaLM(description, backend=backend)
+    references = llm_references(llm, found)
+    target = as_dtype(dtype) or default_dtype(references, device)
+    tokenizer = load_tokenizer(
+        found,
+        llm_backbone_id=backbone_id,
+        rows=description.padded_vocab_size,
+        tokenizer_source=tokenizer_source,
+    )
+    bare = {name.removeprefix("llm."): ref for name, ref in references.items()}
+    _fill_tied(llm, llm, bare, dtype=target, device=device, progress=progress)
+    return LoadedLanguageModel(
+        llm=llm.eval(), tokenizer=tokenizer, info=_language_model_info(description, found, references, target)
+    )
+
+
+def expected_shapes(vlm: VLM) -> dict[str, Shape]:
+    """Names and shapes of what a checkpoint holds: projector and language model, not the frozen encoders."""
+    return {
+        name: tuple(tensor.shape) for name, tensor in vlm.state_dict().items() if not name.startswith("vision.")
+    }
+
+
+def llm_references(llm: MambaLM, found: Source) -> dict[str, TensorRef]:
+    """Match a source's language model; names as inside a VLM, `llm.…`."""
+    file = open_weights(found.weights)
+    layout = detect(file)
+    if "projector" in components(file, layout):
+        kept = {key: ref for key, ref in file.tensors.items() if not key.startswith("projector.")}
+        file = WeightFile(path=file.path, format=file.format, tensors=kept, others=file.others)
+    expected = {f"llm.{name}": tuple(tensor.shape) for name, tensor in llm.state_dict().items()}
+    return _untied(match(file, layout, expected, hint=f"Expected the model of {found.config_path}."), layout)
+
+
+def _vlm_references(vlm: VLM, found: Source, llm_source: SourceLike | None) -> dict[str, TensorRef]:
+    """Match everything a VLM needs apart from its encoders, from one source or two."""
+    file = open_weights(found.weights)
+    layout = detect(file)
+    expected = expected_shapes(vlm)
+    hint = f"Expected the model of {found.config_path}."
+    if llm_source is None:
+        if set(components(file, layout)) == {"projector"}:
+            hint = "The file holds a projector alone; pass the language model as llm_source."
+        return _untied(match(file, layout, expected, hint=hint), layout)
+    if "llm" in components(file, layout):
+        raise CheckpointError(
+            f"{file.path} holds a language model of its own; leave llm_source out, or pass a file with a projector alone."
+        )
+    projector = {name: shape for name, shape in expected.items() if name.startswith("projector.")}
+    return {**match(file, layout, projector, hint=hint), **llm_references(vlm.llm, resolve(llm_source))}
+
+
+def _untied(found: Mapping[str, TensorRef], layout: Layout) -> dict[str, TensorRef]:
+    """Leave the tied head out, having made sure that it is the embedding again.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if HEAD in found and not same_values(found[HEAD], found[TABLE]):
+        raise CheckpointError(
+            f"{found[HEAD].path}: {layout.file_key(HEAD)} differs from {layout.file_key(TABLE)}, but this architecture "
+            "ties them; such a checkpoint cannot be loaded."
+        )
+    return {name: reference for name, reference in found.items() if name != HEAD}
+
+
+def _fill_tied(
+    module: nn.Module,
+    llm: MambaLM,
+    references: Mapping[str, TensorRef],
+    *,
+    dtype: torch.dtype,
+    device: str | torch.device,
+    progress: Progress | None,
+) -> None:
+    fill(module, references, dtype=dtype, device=device, progress=progress)
+    llm.lm_head.weight = llm.backbone.embedding.weight
+    check_filled(module, "The checkpoint")
+
+
+def _language_model_info(
+    config: MambaConfig, found: Source, references: Mapping[str, TensorRef], dtype: torch.dtype
+) -> ModelInfo:
+    return ModelInfo(
+        name=found.name,
+        source=found.given,
+        revision=found.revision,
+        family="language-model",
+        fingerprint=fingerprint(references),
+        dtype=str(dtype).removeprefix("torch."),
+        n_layer=config.n_layer,
+        d_model=config.d_model,
+        ssm=config.ssm,
+    )

@@ -1,0 +1,115 @@
+"""What loading gives: a model with everything it needs to be asked a question."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from emma_viz.checkpoints.fingerprint import fingerprint
+from emma_viz.data.images import ImageTransform, TowerNorm
+from emma_viz.data.prompts import Turn, build_prompt
+from emma_viz.data.provenance import ModelInfo
+from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.models.config import VLMConfig
+from emma_viz.models.language_model import MambaLM
+from emma_viz.models.vlm import VLM
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A vision-language model, its tokenizer and its image preprocessing."""
+
+    vlm: VLM
+    """The model, in evaluation mode."""
+    tokenizer: Tokenizer
+    transform: ImageTransform
+    info: ModelInfo
+    """What results say about where they come from."""
+    folder: Path | None = None
+    """Where files that belong to the model, such as its lenses, are looked for; None for one built in memory."""
+
+    @property
+    def name(self) -> str:
+        """The short name that pictures print."""
+        return self.info.name
+
+    @property
+    def config(self) -> VLMConfig:
+        """What the model is made of."""
+        return self.vlm.config
+
+    def prompt(self, message: str | Sequence[Turn]) -> str:
+        """The text that stands between the image tokens and the answer.
+
+        Args:
+            message: one question, or the turns of a conversation that ends with one.
+        """
+        return build_prompt(message, self.vlm.config.prompt_style)
+
+    @classmethod
+    def from_vlm(cls, vlm: VLM, tokenizer: Tokenizer, *, name: str, source: str = "memory") -> Self:
+        """Wrap a model that was built, or is being trained, in memory.
+
+        Args:
+            vlm: the model; it is used as it is, not copied.
+            tokenizer: the tokenizer its ids belong to.
+            name: what pictures print.
+            source: what stands for a path in the model's record.
+        """
+        return cls(
+            vlm=vlm,
+            tokenizer=tokenizer,
+            transform=image_transform(vlm.config),
+            info=model_info(
+                vlm.config,
+                name=name,
+                source=source,
+                fingerprint=fingerprint(vlm.state_dict()),
+                dtype=str(vlm.llm.backbone.embedding.weight.dtype).removeprefix("torch."),
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedLanguageModel:
+    """A language model alone: it has no projector, so no image can be shown to it."""
+
+    llm: MambaLM
+    """The model, in evaluation mode."""
+    tokenizer: Tokenizer
+    info: ModelInfo
+
+    @property
+    def name(self) -> str:
+        """The short name that pictures print."""
+        return self.info.name
+
+
+def image_transform(config: VLMConfig) -> ImageTransform:
+    """The preprocessing that a model's encoders expect."""
+    return ImageTransform(
+        strategy=config.resize_strategy,
+        size=config.vision.image_size,
+        patch=config.vision.patch,
+        towers=tuple(TowerNorm(name=t.kind, mean=t.mean, std=t.std) for t in config.vision.towers),
+    )
+
+
+def model_info(
+    config: VLMConfig, *, name: str, source: str, fingerprint: str, dtype: str, revision: str | None = None
+) -> ModelInfo:
+    """The record of a vision-language model."""
+    return ModelInfo(
+        name=name,
+        source=source,
+        revision=revision,
+        family=config.family,
+        fingerprint=fingerprint,
+        dtype=dtype,
+        n_layer=config.llm.n_layer,
+        d_model=config.llm.d_model,
+        ssm=config.llm.ssm,
+        grid=config.grid,
+        prompt_style=config.prompt_style,
+        taps=config.taps,
+    )

@@ -1,0 +1,102 @@
+"""Filling a model that was built on the meta device, one tensor at a time."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from emma_viz.checkpoints.tensors import TensorRef
+from emma_viz.errors import CheckpointError, InputError
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes read, bytes in all) after every tensor."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Types a model may be loaded as."""
+
+
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A type by its name; None and types pass.
+
+    Raises:
+        InputError: models cannot be loaded as this type.
+    """
+    known = DTYPES.get(dtype, dtype) if isinstance(dtype, str) else dtype
+    if known is None or known in DTYPES.values():
+        return known
+    raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}.")
+
+
+def default_dtype(references: Mapping[str, TensorRef], device: str | torch.device) -> torch.dtype:
+    """The type to load weights as when none is asked for: that of most values in the file, but float32 for half precision on a CPU.
+
+    CPUs compute float16 slowly or not at all; the bundled models are stored in it only to be small.
+    """
+    counts: Counter[torch.dtype] = Counter()
+    for reference in references.values():
+        if reference.dtype.is_floating_point:
+            counts[reference.dtype] += reference.numel
+    stored = counts.most_common(1)[0][0] if counts else torch.float32
+    if stored == torch.float64 or (stored == torch.float16 and torch.device(device).type == "cpu"):
+        return torch.float32
+    return stored
+
+
+def fill(
+    module: nn.Module,
+    references: Mapping[str, TensorRef],
+    *,
+    dtype: torch.dtype,
+    device: str | torch.device,
+    transforms: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Replace a module's parameters and buffers by tensors read from files.
+
+    Floating-point tensors become `dtype`; others keep their type. Whether a parameter takes a gradient stays as
+    the module has it.
+
+    Args:
+        module: built on the meta device.
+        references: the module's own names → where the values are.
+        transforms: names → what to do with the values, in float32, before they go in.
+        progress: told how far the reading is.
+
+    Raises:
+        CheckpointError: a file is truncated.
+    """
+    transforms = transforms or {}
+    total, done = sum(ref.span for ref in references.values()), 0
+    for name, reference in references.items():
+        floating = reference.dtype.is_floating_point
+        if name in transforms:
+            value = transforms[name](reference.read(dtype=torch.float32)).to(device=device, dtype=dtype)
+        else:
+            value = reference.read(dtype=dtype if floating else None, device=device)
+        put(module, name, value)
+        done += reference.span
+        if progress:
+            progress(done, total)
+
+
+def put(module: nn.Module, name: str, value: Tensor) -> None:
+    """Replace one parameter or buffer by `value`."""
+    owner_name, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    if leaf in owner._buffers:
+        owner._buffers[leaf] = value
+        return
+    old = owner._parameters[leaf]
+    setattr(owner, leaf, nn.Parameter(value, requires_grad=old is None or old.requires_grad))
+
+
+def check_filled(module: nn.Module, what: str) -> None:
+    """Make sure nothing was left on the meta device.
+
+    Raises:
+        CheckpointError: something was.
+    """
+    left = [name for name, tensor in [*module.named_parameters(), *module.named_buffers()] if tensor.is_meta]
+    if left:
+        raise CheckpointError(f"{what}: no values were found for {', '.join(left[:10])}.")

@@ -1,0 +1,213 @@
+"""What a user may name as a model, and which files it stands for."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from emma_viz.checkpoints import hub
+from emma_viz.checkpoints.files import INDEX_SUFFIX
+from emma_viz.checkpoints.run_config import is_run_config, read_json, run_config
+from emma_viz.checkpoints.safetensors_file import read_header
+from emma_viz.errors import CheckpointError
+from emma_viz.models.presets import PRESETS
+
+BUNDLED = Path(__file__).parent / "bundled"
+"""The models and encoders that ship with the package."""
+
+HUB_PRESETS = {"cobra-3b": "han1997/cobra/cobra+3b"}
+"""Presets whose weights are published, and where."""
+HUB_FOLDERS = {"han1997/cobra": "cobra+3b"}
+"""Repositories that keep their run directories in folders: the one that is meant when none is named."""
+
+RUN_WEIGHTS = ("checkpoints/latest-checkpoint.safetensors", "checkpoints/latest-checkpoint.pt")
+LM_WEIGHTS = (
+    f"model.safetensors{INDEX_SUFFIX}",
+    "model.safetensors",
+    f"pytorch_model.bin{INDEX_SUFFIX}",
+    "pytorch_model.bin",
+)
+TOKENIZER = "tokenizer.json"
+METADATA_KEY = "config.json"
+"""Key of a safetensors file's metadata under which the content of `config.json` may stand."""
+
+SourceLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The files a model's name stands for."""
+
+    name: str
+    """Short name for pictures."""
+    given: str
+    """What the user named."""
+    kind: Literal["bundled", "run directory", "language model", "weight file"]
+    config: Mapping[str, Any] | None
+    """Content of `config.json`; None for a weight file that stands alone."""
+    config_path: Path
+    """Where `config` was read, for messages."""
+    weights: Path
+    """The weight file, or the index of its shards."""
+    tokenizer: Path | None = None
+    """A `tokenizer.json` that belongs to the model."""
+    revision: str | None = None
+    """Hub commit."""
+
+    @property
+    def folder(self) -> Path:
+        """Where files that belong to the model, such as its lenses, are looked for."""
+        folder = self.weights.parent
+        return folder.parent if folder.name == "checkpoints" else folder
+
+
+def bundled_names() -> tuple[str, ...]:
+    """Names of the models that ship with the package, in alphabetical order."""
+    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/config.json")))
+
+
+def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
+    """Find the files of a model.
+
+    Args:
+        source: a bundled or preset name, a run directory, a folder with a language model, a weight file, or a
+            hub id `owner/name` with an optional `/folder`. What exists as a path is taken as one.
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        CheckpointError: there is no such model, or its files are not complete.
+    """
+    given = os.fspath(source)
+    if given in bundled_names():
+        return _folder(BUNDLED / given, given=given, kind="bundled")
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return _folder(path, given=given)
+    if path.is_file():
+        return _file(path, given)
+    if given in HUB_PRESETS:
+        return _hub(HUB_PRESETS[given], given, revision, name=given)
+    if given in PRESETS:
+        raise CheckpointError(_no_weights(given))
+    # A path that was meant as one begins with a dot, a slash or a tilde, or names a file.
+    if hub.HUB_ID.fullmatch(given) and not given.startswith((".", "~")) and not path.suffix.endswith(("pt", "ors")):
+        return _hub(given, given, revision)
+    raise CheckpointError(
+        f"There is no model {given!r}: no such path, and none of the names {', '.join(known_names())}. Pass a name, a "
+        "run directory, a weight file, or a hub id such as han1997/cobra."
+    )
+
+
+def known_names() -> tuple[str, ...]:
+    """Every name that can be loaded without a path: bundled ones, then published presets."""
+    return (*bundled_names(), *(name for name in HUB_PRESETS if name not in bundled_names()))
+
+
+def _no_weights(name: str) -> str:
+    if name.startswith("emma") and name.endswith("3b"):
+        return (
+            f"No weights of {name} are published that this project knows of; train it, or pass the path of its run "
+            "directory (config.json and checkpoints/latest-checkpoint.pt)."
+        )
+    return f"{name} is a description without weights. Loadable names: {', '.join(known_names())}."
+
+
+def _folder(folder: Path, *, given: str, kind: Literal["bundled", "run directory"] = "run directory") -> Source:
+    config_path = folder / "config.json"
+    if not config_path.is_file():
+        raise CheckpointError(
+            f"{folder} has no config.json. A run directory holds config.json and {RUN_WEIGHTS[1]} (or .safetensors); "
+            f"a language model holds config.json and one of {', '.join(LM_WEIGHTS)}."
+        )
+    config = read_json(config_path)
+    run = is_run_config(config)
+    names = RUN_WEIGHTS if run else LM_WEIGHTS
+    present = [folder / name for name in names if (folder / name).is_file()]
+    if not present:
+        raise CheckpointError(f"{folder} has a config.json but none of the weights {', '.join(names)}.")
+    if run and len(present) > 1:
+        raise CheckpointError(f"{folder} has both {' and '.join(RUN_WEIGHTS)}. Pass the path of the one that is meant.")
+    return Source(
+        name=given if kind == "bundled" else folder.resolve().name,
+        given=given,
+        kind=kind if run else "language model",
+        config=config,
+        config_path=config_path,
+        weights=present[0],
+        tokenizer=_beside(folder),
+    )
+
+
+def _file(path: Path, given: str) -> Source:
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    config_path, config = folder / "config.json", None
+    if path.suffix == ".safetensors" and METADATA_KEY in (metadata := read_header(path)[1]):
+        config_path = path
+        try:
+            config = json.loads(metadata[METADATA_KEY])
+        except ValueError as error:
+            raise CheckpointError(f"{path}: the {METADATA_KEY} in its metadata is no JSON: {error}.") from error
+    elif config_path.is_file():
+        config = read_json(config_path)
+    stands_alone = path.stem.removesuffix(".safetensors") not in ("latest-checkpoint", "model", "pytorch_model")
+    kind = "weight file" if config is None else "run directory" if is_run_config(config) else "language model"
+    return Source(
+        name=path.stem if stands_alone else folder.resolve().name,
+        given=given,
+        kind=kind,
+        config=config,
+        config_path=config_path,
+        weights=path,
+        tokenizer=_beside(folder),
+    )
+
+
+def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = None) -> Source:
+    parts = hub.HUB_ID.fullmatch(hub_id)
+    if parts is None:
+        raise CheckpointError(f"{hub_id!r} is no hub id; expected owner/name or owner/name/folder.")
+    repo = parts["repo"]
+    folder = parts["folder"] or HUB_FOLDERS.get(repo)
+    prefix = f"{folder.strip('/')}/" if folder else ""
+    config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision)
+    config = read_json(config_path)
+    run = is_run_config(config)
+    names = RUN_WEIGHTS if run else LM_WEIGHTS
+    weights = hub.fetch_first(repo, [prefix + name for name in names], revision=revision)
+    if weights.name.endswith(INDEX_SUFFIX):
+        for shard in sorted(set(read_json(weights).get("weight_map", {}).values())):
+            hub.fetch(repo, f"{prefix}{shard}", revision=revision)
+    return Source(
+        name=name or (folder or repo).rstrip("/").rsplit("/", 1)[-1],
+        given=given,
+        kind="run directory" if run else "language model",
+        config=config,
+        config_path=config_path,
+        weights=weights,
+        tokenizer=hub.fetch(repo, prefix + TOKENIZER, revision=revision, optional=True),
+        revision=hub.commit_of(config_path),
+    )
+
+
+def with_config(source: Source, config: Any) -> Source:
+    """Give a weight file that stands alone the description of a preset.
+
+    Raises:
+        CheckpointError: the source has a description of its own, or there is no such preset.
+    """
+    from dataclasses import replace
+
+    if source.config is not None:
+        raise CheckpointError(f"{source.given} has its own config ({source.config_path}); leave `config` out.")
+    if isinstance(config, str):
+        if config not in PRESETS:
+            raise CheckpointError(f"There is no preset {config!r}; there are {', '.join(PRESETS)}.")
+        config = PRESETS[config]()
+    return replace(source, config=run_config(config), kind="run directory")
+
+
+def _beside(folder: Path) -> Path | None:
+    path = folder / TOKENIZER
+    return path if path.is_file() else None

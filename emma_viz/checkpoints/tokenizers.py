@@ -1,0 +1,70 @@
+"""Which tokenizer belongs to a model."""
+
+from pathlib import Path
+
+import emma_viz.data
+from emma_viz.checkpoints import hub
+from emma_viz.checkpoints.sources import TOKENIZER, Source, SourceLike
+from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.errors import CheckpointError
+
+GPT_NEOX = "EleutherAI/gpt-neox-20b"
+"""The tokenizer of all published Mamba models."""
+BUNDLED_TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / TOKENIZER
+"""The tokenizer of the pocket family."""
+SMALL_FAMILIES = ("pocket-", "tiny-")
+"""Beginnings of the ids of language models that use the bundled tokenizer."""
+
+
+def load_tokenizer(
+    source: Source, *, llm_backbone_id: str | None, rows: int, tokenizer_source: SourceLike | None = None
+) -> Tokenizer:
+    """Find and read a model's tokenizer.
+
+    In this order: what the user named; `tokenizer.json` beside the model; the bundled one for the pocket family;
+    GPT-NeoX's from the hub or its cache.
+
+    Args:
+        source: the model's files.
+        llm_backbone_id: official name of the language model; None for a language model alone.
+        rows: rows of the embedding table; no token may lie past it.
+        tokenizer_source: a `tokenizer.json`, a folder with one, or a hub id.
+
+    Raises:
+        CheckpointError: it cannot be had, or it has more tokens than the model.
+    """
+    if tokenizer_source is not None:
+        path = _named(tokenizer_source)
+    elif source.tokenizer is not None:
+        path = source.tokenizer
+    elif llm_backbone_id is not None and llm_backbone_id.startswith(SMALL_FAMILIES):
+        path = BUNDLED_TOKENIZER
+    else:
+        path = _from_hub(GPT_NEOX)
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.vocab_size > rows:
+        raise CheckpointError(
+            f"The tokenizer {path} has {tokenizer.vocab_size} tokens, but the model's table has {rows} rows. Pass the "
+            "model's own with tokenizer_source."
+        )
+    return tokenizer
+
+
+def _named(source: SourceLike) -> Path:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = path / TOKENIZER
+    if path.is_file():
+        return path
+    if hub.HUB_ID.fullmatch(str(source)):
+        return _from_hub(str(source))
+    raise CheckpointError(f"There is no {path}. Pass a {TOKENIZER}, a folder that holds one, or a hub id.")
+
+
+def _from_hub(repo: str) -> Path:
+    try:
+        path = hub.fetch(repo, TOKENIZER)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Or pass a {TOKENIZER} with tokenizer_source.") from error
+    assert path is not None
+    return path

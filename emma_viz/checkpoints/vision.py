@@ -1,0 +1,223 @@
+"""Weights of the frozen image encoders: published ones in the transformers layout, and the project's own files."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from emma_viz.checkpoints import hub
+from emma_viz.checkpoints.files import INDEX_SUFFIX, WeightFile, open_weights
+from emma_viz.checkpoints.materialize import Progress, check_filled, fill
+from emma_viz.checkpoints.sources import BUNDLED, LM_WEIGHTS, SourceLike
+from emma_viz.checkpoints.tensors import TensorRef
+from emma_viz.errors import CheckpointError, KeyMismatchError
+from emma_viz.models.config import TowerConfig, VisionConfig
+from emma_viz.models.positions import resample_positions
+from emma_viz.models.vision import VisionEncoder
+
+VisionSource = SourceLike | Mapping[str, SourceLike] | None
+"""Where encoders come from: one file of this project, or a path or hub id for each tower; None means the usual."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerTable:
+    """How published weights of one kind of tower are named."""
+
+    prefixes: tuple[str, ...]
+    """The tower's keys begin with one of these; the first that occurs counts."""
+    others: tuple[str, ...] = ()
+    """Beginnings of keys that belong to other parts of the published model and are not read."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """(pattern, name): older names on the left. They are applied to the file and to the model, because releases of
+    transformers differ."""
+    positions: str
+    """The position table, resampled when the grid differs."""
+    prefix_rows: int
+    """Rows of the position table that belong to no patch."""
+
+
+TABLES = {
+    "dinov2": TowerTable(
+        prefixes=("dinov2_with_registers.", "dinov2.", ""),
+        others=("classifier.",),
+        renames=(
+            (r"\.attention\.attention\.(query|key|value)\.", r".attention.\1."),
+            (r"\.attention\.(q|k|v)_proj\.", r".attention.\1."),
+            (r"\.attention\.query\.", ".attention.q."),
+            (r"\.attention\.key\.", ".attention.k."),
+            (r"\.attention\.value\.", ".attention.v."),
+            (r"\.attention\.(output\.dense|o_proj)\.", ".attention.out."),
+        ),
+        positions="embeddings.position_embeddings",
+        prefix_rows=1,
+    ),
+    "siglip": TowerTable(
+        prefixes=("vision_model.", ""),
+        others=("text_model.", "logit_scale", "logit_bias", "vision_model.embeddings.position_ids"),
+        positions="embeddings.position_embedding.weight",
+        prefix_rows=0,
+    ),
+}
+
+
+def load_vision(
+    encoder: VisionEncoder,
+    source: VisionSource = None,
+    *,
+    dtype: torch.dtype,
+    device: str | torch.device,
+    progress: Progress | None = None,
+) -> None:
+    """Fill the encoders of a model.
+
+    Args:
+        encoder: built on the meta device.
+        source: a mapping from tower (`dinov2`, `siglip`) to a folder, file or hub id in the transformers layout;
+            or the path of a file that `save_vision_encoder` wrote; or None for the bundled file of this encoder,
+            and without one the towers' own hub ids.
+
+    Raises:
+        CheckpointError: weights cannot be had or do not fit; the message says what to download.
+    """
+    bundled = bundled_encoder(encoder.config)
+    if source is None and bundled is not None:
+        source = bundled
+    if source is None or isinstance(source, Mapping):
+        _fill_towers(encoder, dict(source or {}), dtype=dtype, device=device, progress=progress)
+    else:
+        file = open_weights(Path(source).expanduser())
+        references = _own_file(file, encoder)
+        fill(encoder, references, dtype=dtype, device=device, progress=progress)
+    check_filled(encoder, "The vision encoder")
+
+
+def bundled_encoder(config: VisionConfig) -> Path | None:
+    """The file of an encoder that ships with the package, or None."""
+    path = BUNDLED / f"{config.backbone_id}.safetensors"
+    return path if path.is_file() else None
+
+
+def _own_file(file: WeightFile, encoder: VisionEncoder) -> dict[str, TensorRef]:
+    """Match a file that is named as the encoder names its tensors."""
+    expected = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
+    found = dict(file.tensors)
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in [*found, *file.others] if name not in expected]
+    misshapen = [
+        f"{name}: {tuple(ref.shape)}, expected {expected[name]}"
+        for name, ref in found.items()
+        if name in expected and ref.shape != expected[name]
+    ]
+    if missing or unknown or misshapen:
+        raise KeyMismatchError(
+            str(file.path),
+            missing,
+            unknown,
+            misshapen,
+            hint=f"Expected the encoder {encoder.config.backbone_id}, as save_vision_encoder writes it.",
+        )
+    return found
+
+
+def _fill_towers(
+    encoder: VisionEncoder,
+    sources: dict[str, SourceLike],
+    *,
+    dtype: torch.dtype,
+    device: str | torch.device,
+    progress: Progress | None,
+) -> None:
+    known = [tower.kind for tower in encoder.config.towers]
+    if odd := sorted(set(sources) - set(known)):
+        raise CheckpointError(
+            f"vision_source names {', '.join(odd)}; this model's towers are {', '.join(known)}."
+        )
+    for tower in encoder.config.towers:
+        if tower.kind not in TABLES:
+            raise CheckpointError(
+                f"No weights of the encoder {encoder.config.backbone_id} ship with this package; pass the path of a file "
+                "that save_vision_encoder wrote as vision_source."
+            )
+        file = open_weights(_tower_file(tower, sources.get(tower.kind)))
+        module = encoder.towers[tower.kind].model
+        references, transforms = _match_tower(file, tower, module)
+        fill(module, references, dtype=dtype, device=device, transforms=transforms, progress=progress)
+
+
+def _tower_file(tower: TowerConfig, source: SourceLike | None) -> Path:
+    """A tower's weight file, or the index of its shards."""
+    if source is None and tower.hub_id is None:
+        raise CheckpointError(
+            f"The {tower.kind} tower has no published weights; pass vision_source={{'{tower.kind}': path}}."
+        )
+    given = str(tower.hub_id if source is None else source)
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        present = [path / name for name in LM_WEIGHTS if (path / name).is_file()]
+        if not present:
+            raise CheckpointError(f"{path} has none of the weights {', '.join(LM_WEIGHTS)}.")
+        return present[0]
+    if not hub.HUB_ID.fullmatch(given):
+        raise CheckpointError(f"There is no file, folder or hub id {given!r} for the {tower.kind} tower.")
+    found = hub.fetch_first(given, LM_WEIGHTS)
+    if found.name.endswith(INDEX_SUFFIX):
+        raise CheckpointError(f"{given} is sharded; download it and pass its folder as vision_source.")
+    return found
+
+
+def _match_tower(file: WeightFile, tower: TowerConfig, module: torch.nn.Module):
+    """Pair published weights with a tower's parameters.
+
+    Returns:
+        (the module's name → tensor reference, the module's name → what to do with its values).
+    """
+    table = TABLES[tower.kind]
+    expected = module.state_dict()
+    by_canonical = {_canonical(name, table): name for name in expected}
+    keys = [key for key in file.tensors if not key.startswith(table.others)]
+    prefix = next(p for p in table.prefixes if not p or any(key.startswith(p) for key in keys))
+    found: dict[str, TensorRef] = {}
+    transforms = {}
+    unknown, misshapen = [], []
+    for key in keys:
+        name = by_canonical.get(_canonical(key.removeprefix(prefix), table)) if key.startswith(prefix) else None
+        if name is None:
+            unknown.append(key)
+            continue
+        reference, shape = file.tensors[key], tuple(expected[name].shape)
+        found[name] = reference
+        if reference.shape == shape:
+            continue
+        if name == table.positions and _is_square_table(reference, table, shape):
+            transforms[name] = lambda values, shape=shape: _resample(values, shape, tower, table)
+        else:
+            misshapen.append(f"{key}: {tuple(reference.shape)}, expected {shape}")
+    missing = [prefix + name for name in expected if name not in found]
+    if missing or unknown or misshapen:
+        hint = f"Expected the {tower.kind} encoder {tower.hub_id or ''} in the layout of transformers."
+        raise KeyMismatchError(str(file.path), missing, unknown, misshapen, hint=hint)
+    return found, transforms
+
+
+def _canonical(name: str, table: TowerTable) -> str:
+    for pattern, replacement in table.renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _is_square_table(reference: TensorRef, table: TowerTable, shape: tuple[int, ...]) -> bool:
+    rows = reference.shape[-2] - table.prefix_rows
+    return len(reference.shape) == len(shape) and rows > 0 and round(rows**0.5) ** 2 == rows
+
+
+def _resample(values: Tensor, shape: tuple[int, ...], tower: TowerConfig, table: TowerTable) -> Tensor:
+    """A learned position table on the model's grid: once, when the weights are loaded."""
+    flat = rearrange(values, "... n D -> (... n) D")
+    side = round((flat.shape[0] - table.prefix_rows) ** 0.5)
+    return resample_positions(flat, (side, side), tower.grid, prefix=table.prefix_rows).reshape(shape)

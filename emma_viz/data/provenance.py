@@ -1,0 +1,95 @@
+"""Where a result comes from: the record of a model that every trace, lens and picture carries."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from emma_viz.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What one needs to know of a model without having its weights.
+
+    It is plain data: it goes into study folders, lens files and figure sidecars as JSON, so that everything
+    after recording runs without the model and still says which model it shows.
+    """
+
+    name: str
+    """The short name that pictures print, e.g. `cobra-pocket`."""
+    source: str
+    """What was loaded: a bundled name, a path, or a hub id."""
+    revision: str | None = None
+    """The hub commit, or None for a local source."""
+    family: str
+    """`cobra`, `emma`, or `language-model` for a source without projector."""
+    fingerprint: str
+    """The first 16 hexadecimal digits or more that tell these weights from others."""
+    dtype: str
+    """The type the weights were loaded as, e.g. `float32`."""
+    n_layer: int
+    """Blocks of the language model."""
+    d_model: int
+    """Width of the residual stream."""
+    ssm: str
+    """`mamba1` or `mamba2`."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of image tokens, or None for a language model alone."""
+    prompt_style: str | None = None
+    """`zephyr` or `in-out`; None for a language model alone."""
+    taps: tuple[int, ...] = ()
+    """Layers that the model's own decoder was fed with in training; empty for Cobra."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object: tuples become lists."""
+        return jsonable(asdict(self))
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: a field is missing or unknown.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(record) - known)
+        if unknown:
+            raise InputError(
+                f"A model record has unknown fields: {', '.join(unknown)}. Known: {sorted(known)}."
+            )
+        values = dict(record)
+        for name in ("grid", "taps"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"A model record lacks fields: {error}.") from error
+
+
+def jsonable(value: Any) -> Any:
+    """A copy of `value` that the JSON writer takes: mappings, lists, text, numbers and None.
+
+    Raises:
+        InputError: `value` holds something that has no JSON form.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    raise InputError(f"Cannot write a {type(value).__name__} as JSON; pass text, numbers, lists or mappings.")
+
+
+def dump_json(value: Any) -> str:
+    """`value` as indented JSON text with a final newline; not-a-number values are refused.
+
+    Raises:
+        InputError: `value` holds something that has no JSON form.
+    """
+    try:
+        return json.dumps(jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise InputError(f"Cannot write JSON: {error}.") from error
