@@ -22,6 +22,9 @@ letterbox pads to a square with the tower's mean colour first, then does as resi
 
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 
+Colour = tuple[float | int, float | int, float | int]
+"""Red, green, blue: floats in [0, 1], or bytes when all three are integers."""
+
 Box = tuple[float, float, float, float]
 """left, top, right, bottom, in pixels; pixel (0, 0) spans [0, 1) × [0, 1)."""
 
@@ -135,7 +138,7 @@ class Geometry:
 
     @cached_property
     def edges(self) -> tuple[Float[np.ndarray, " x_edges"], Float[np.ndarray, " y_edges"]]:
-        """Where the C columns and the R rows begin and end (C + 1 and R + 1 positions), in original pixels."""
+        """Where the columns (C + 1 positions) and the rows (R + 1) begin and end, in original pixels."""
         rows, columns = self.grid
         x, y = self.axes
         return (
@@ -174,7 +177,7 @@ class Geometry:
         inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
         return np.asarray(np.where(inside, row * columns + column, -1))
 
-    def token_at(self, x: float, y: float) -> int | None:
+    def token_at(self, x: float | int, y: float | int) -> int | None:
         """The token whose box holds the point (x, y), None where no patch sees."""
         token = int(self.tokens_at(np.asarray([x, y], dtype=np.float64)))
         return None if token < 0 else token
@@ -228,7 +231,7 @@ class Geometry:
     def paste_patches(
         self,
         patches: Shaped[np.ndarray, "T p p 3"],
-        background: Shaped[np.ndarray, "height width 3"] | tuple[float, float, float],
+        background: Shaped[np.ndarray, "height width 3"] | Colour,
     ) -> Shaped[np.ndarray, "height width 3"]:
         """Lay patches over the original image: each pixel takes the nearest pixel of its patch.
 

@@ -228,7 +228,6 @@ class TestRefuse:
             read_image(Image.new("RGB", (0, 5)))
 
 
-
 def test_hash_follows_pixels_and_shape():
     pixels = noise(6, 4)
     base = image_hash(read_image(pixels))

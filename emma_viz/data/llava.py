@@ -1,0 +1,247 @@
+"""Data sets in LLaVA's JSON form, read one record at a time.
+
+A data set is a JSON array (LLaVA-v1.5-mix-665K and its kin), or one object a line (JSONL):
+
+    {"id": "…", "image": "coco/….jpg", "conversations": [{"from": "human", "value": "<image>\\n…"},
+                                                         {"from": "gpt", "value": "…"}, …]}
+
+Text-only records have no "image". Other keys are left alone.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from PIL import Image
+
+from emma_viz.data.images import read_image
+from emma_viz.data.prompts import PromptStyle, Turn, wrap_turn
+from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.errors import ImageError, RecordError
+
+IGNORE = -100
+"""The label of tokens that are not trained on."""
+
+_CHUNK = 1 << 20
+# A record is text; one that has not ended after this many characters is broken JSON.
+_LONGEST = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlavaRecord:
+    """One conversation, about one image or none."""
+
+    index: int
+    """Its place in the file, from 0."""
+    id: str
+    """Its "id"; its place in the file when it has none."""
+    image: str | None
+    """Path of the image, relative to the data set's image folder; None for a text-only record."""
+    turns: tuple[Turn, ...]
+    """Human and gpt turns in alternation; the first is human, and at least one is gpt."""
+
+    def open_image(self, folder: str | Path) -> Image.Image:
+        """Read the record's image.
+
+        Raises:
+            RecordError: it has none, or the file cannot be used.
+        """
+        if self.image is None:
+            raise RecordError(f"record {self.index} (id {self.id!r}) is text-only: it has no image")
+        try:
+            return read_image(Path(folder) / self.image)
+        except ImageError as error:
+            raise RecordError(f"record {self.index} (id {self.id!r}): {error}") from error
+
+
+def read_records(
+    path: str | Path, *, on_error: Callable[[RecordError], None] | None = None
+) -> Iterator[LlavaRecord]:
+    """Read a data set record by record; the file is never in memory as a whole.
+
+    Args:
+        path: a JSON array or JSONL file, in UTF-8.
+        on_error: called with each record's error, which is then left out; None raises the first one.
+            Broken JSON in an array always raises, as what follows cannot be told apart.
+
+    Yields:
+        the records that are valid.
+
+    Raises:
+        RecordError: the file cannot be read, or a record cannot be used; names the record and what is wrong.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for index, value in _values(file, path):
+                try:
+                    yield parse_record(value, index) if not isinstance(value, RecordError) else _raise(value)
+                except RecordError as error:
+                    if on_error is None:
+                        raise
+                    on_error(error)
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is not UTF-8 text: {error}") from error
+
+
+def parse_record(value: Any, index: int) -> LlavaRecord:
+    """Check one record.
+
+    Args:
+        value: what the JSON holds.
+        index: the record's place in the file, from 0.
+
+    Raises:
+        RecordError: names the record and what is wrong with it.
+    """
+    where = f"record {index}"
+    if not isinstance(value, dict):
+        raise RecordError(f"{where}: expected an object with 'conversations', got {type(value).__name__}")
+    identifier = value.get("id", index)
+    if isinstance(identifier, str | int):
+        where = f"record {index} (id {identifier!r})"
+    else:
+        raise RecordError(f"{where}: expected a text or a number as 'id', got {type(identifier).__name__}")
+    image = value.get("image")
+    if image is not None and (not isinstance(image, str) or not image.strip()):
+        raise RecordError(
+            f"{where}: expected the path of an image as 'image', got {image!r}; leave it out for text"
+        )
+    conversation = value.get("conversations")
+    if not isinstance(conversation, list):
+        came = "nothing" if conversation is None else type(conversation).__name__
+        raise RecordError(f"{where}: expected a list of turns as 'conversations', got {came}")
+    if len(conversation) < 2:
+        raise RecordError(f"{where}: expected a question and an answer, got {len(conversation)} turn(s)")
+    turns = tuple(_parse_turn(turn, place, where) for place, turn in enumerate(conversation))
+    return LlavaRecord(index=index, id=str(identifier), image=image, turns=turns)
+
+
+def conversation_tokens(
+    record: LlavaRecord, tokenizer: Tokenizer, style: PromptStyle, *, max_length: int | None = None
+) -> tuple[list[int], list[int]]:
+    """The text tokens of a conversation, and what is learned of them.
+
+    As in the released code (FinetuneDataset of Cobra and EMMA): each turn is tokenized by itself; the labels
+    are the ids of the gpt turns, their closing <|endoftext|> included, and IGNORE on human turns. Labels are
+    not shifted; the loss does that.
+
+    Args:
+        record: a valid record.
+        tokenizer: the model's tokenizer.
+        style: the model's prompt style.
+        max_length: cut after this many tokens (the model's llm_max_length); None never cuts.
+
+    Returns:
+        (input_ids, labels), of equal length, the image tokens not among them.
+    """
+    input_ids: list[int] = []
+    labels: list[int] = []
+    for index, turn in enumerate(record.turns):
+        ids = tokenizer.encode(wrap_turn(turn, index, style))
+        input_ids += ids
+        labels += ids if turn.role == "gpt" else [IGNORE] * len(ids)
+    return input_ids[:max_length], labels[:max_length]
+
+
+def _parse_turn(turn: Any, place: int, where: str) -> Turn:
+    where = f"{where}, turn {place}"
+    if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
+        raise RecordError(f"{where}: expected an object with 'from' and 'value', got {turn!r:.80}")
+    expected = "gpt" if place % 2 else "human"
+    if turn["from"] != expected:
+        raise RecordError(
+            f"{where}: expected it from {expected!r}, got {turn['from']!r:.40}: turns alternate, human first"
+        )
+    if not isinstance(turn["value"], str):
+        raise RecordError(f"{where}: expected a text as 'value', got {type(turn['value']).__name__}")
+    return Turn(role=expected, text=turn["value"])
+
+
+def _raise(error: RecordError):
+    raise error
+
+
+def _values(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
+    """The index and JSON value of each record; a line of JSONL that is broken gives its error as value."""
+    first = file.read(1)
+    while first.isspace():
+        first = file.read(1)
+    if first == "[":
+        yield from _array_values(file, path)
+    elif first == "{":
+        yield from _line_values(first, file, path)
+    else:
+        came = f"it begins with {first!r}" if first else "it is empty"
+        raise RecordError(
+            f"{path} is no LLaVA data set: expected a JSON array or one object a line, but {came}"
+        )
+
+
+def _line_values(first: str, file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
+    index = 0
+    line = first + file.readline()
+    while line:
+        if line.strip():
+            try:
+                yield index, json.loads(line)
+            except json.JSONDecodeError as error:
+                yield index, RecordError(f"record {index} of {path}: the line is broken JSON: {error}")
+            index += 1
+        line = file.readline()
+
+
+def _array_values(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
+    """The values of a JSON array whose opening bracket has been read."""
+    decoder = json.JSONDecoder()
+    text, index, start = "", 0, 0
+
+    def fill(at_least: int) -> bool:
+        """Forget what was decoded and read on; False at the end of the file."""
+        nonlocal text, start
+        more = file.read(at_least)
+        text, start = text[start:] + more, 0
+        return bool(more)
+
+    def skip_space() -> str:
+        """The next character that is no white space, '' at the end of the file."""
+        nonlocal start
+        while True:
+            while start < len(text) and text[start] in " \t\r\n":
+                start += 1
+            if start < len(text):
+                return text[start]
+            if not fill(_CHUNK):
+                return ""
+
+    while (char := skip_space()) != "]":
+        if index:
+            if char != ",":
+                raise RecordError(_broken(path, index, "expected ',' or ']' before it", char))
+            start += 1
+            char = skip_space()
+        if char != "{":
+            raise RecordError(_broken(path, index, "expected an object", char))
+        size = _CHUNK
+        while True:
+            try:
+                value, start = decoder.raw_decode(text, start)
+                break
+            except json.JSONDecodeError as error:
+                # The record may only be cut by the end of the chunk: read on, in growing steps.
+                if len(text) - start > _LONGEST or not fill(size):
+                    raise RecordError(f"record {index} of {path} is broken JSON: {error.msg}") from error
+                size *= 2
+        yield index, value
+        index += 1
+    start += 1
+    if rest := skip_space():
+        raise RecordError(f"{path}: expected nothing after the array of {index} records, got {rest!r}")
+
+
+def _broken(path: Path, index: int, expected: str, char: str) -> str:
+    return f"record {index} of {path}: {expected}, got {repr(char) if char else 'the end of the file'}"
