@@ -1,0 +1,243 @@
+"""record(model, images, prompts) → Trace: run a model, and keep what its tokens hold on the way."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from emma_viz.capture.buffers import OnStates, StateBuffers
+from emma_viz.capture.hooks import Hooks
+from emma_viz.capture.questions import Questions, RecordableModel, read_questions
+from emma_viz.capture.sites import Layers, choose, resolve
+from emma_viz.capture.trace import Sampling, TokenKind, Trace
+from emma_viz.data.images import ImageSource
+from emma_viz.models import Generation, pad_prompts
+from emma_viz.models import generate as generate_answers
+
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, what)."""
+
+OnToken = Callable[[int, int], None]
+"""Called as on_token(sample, token_id) for each token of an answer as it comes."""
+
+
+def record(
+    model: RecordableModel,
+    images: ImageSource | Sequence[ImageSource] | None,
+    prompts: str | Sequence[str],
+    *,
+    sites: str | Sequence[str] = ("resid_post",),
+    layers: Layers = "all",
+    tokens: TokenKind = "image",
+    generate: bool = True,
+    max_new_tokens: int = 64,
+    generated_states: bool = False,
+    dtype: torch.dtype = torch.float32,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    batch_size: int = 8,
+    on_token: OnToken | None = None,
+    on_states: OnStates | None = None,
+    progress: Progress | None = None,
+) -> Trace:
+    """Show images to a model, ask, and keep the states of its tokens at each layer.
+
+    One prompt goes with every image, and one image with every prompt; otherwise there must be as many of
+    each. The states are copied to the CPU inside the hooks, the wanted tokens alone, so memory grows by no
+    more than the trace holds.
+
+    Args:
+        model: from `load_model`.
+        images: paths, PIL images or arrays; None to ask without an image.
+        prompts: messages, without the prompt template.
+        sites: hook sites (`emma_viz.capture.SITES`), also in the long form `blocks.{i}.hook_resid_post`.
+        layers: block indices, -1 for the embedding that enters block 0 (`resid_post` alone has it), or "all"
+            blocks.
+        tokens: keep the states of the "image" tokens, of the prompt's "text" tokens, or of "all", image
+            first.
+        generate: answer, too; otherwise the prompt is only read.
+        max_new_tokens: longest answer.
+        generated_states: keep the states at the answer's own tokens, too.
+        dtype: of the states, a float type.
+        temperature: 0 answers greedily.
+        top_p: draw from the likeliest tokens that make up this probability.
+        seed: of the draws; sample i draws from seed + i, whatever the batch size.
+        batch_size: samples that go through the model at a time.
+        on_token: called with the sample's number and the token's id as the answers come.
+        on_states: called as on_states(site, layer, samples, states "b L W") as each layer is read; the states
+            are then not kept. For models whose states do not fit in memory.
+        progress: called as progress(done, total, what); a step is a hook that fired or a token.
+
+    Raises:
+        SiteError: a site or layer does not exist; nothing was run.
+        InputError: images, prompts or settings do not fit.
+        ImageError: an image cannot be read.
+        CaptureError: a hook did not fire.
+    """
+    names, kept_layers = choose(sites, layers, model.info.n_layer)
+    targets = resolve(model.vlm, names, kept_layers)
+    limit = max_new_tokens if generate else 0
+    _check(dtype, batch_size, generate, max_new_tokens, generated_states)
+    if tokens not in get_args(TokenKind):
+        raise InputError(f"tokens must be one of {', '.join(get_args(TokenKind))}; got {tokens!r}.")
+    questions = read_questions(model, images, prompts)
+    kept, lengths = _positions(model, questions, tokens)
+    clock = _Clock(progress, steps=len(targets) + limit, samples=len(questions), batch_size=batch_size,
+                   what=f"recording {model.info.name}")  # fmt: skip
+    buffers = StateBuffers(
+        targets, lengths=lengths, tokens=kept, dtype=dtype, answers=limit if generated_states else 0,
+        on_states=on_states, on_prefill=clock.tick,
+    )  # fmt: skip
+    sampling = (
+        Sampling(max_new_tokens=limit, temperature=temperature, top_p=top_p, seed=seed) if generate else None
+    )
+    with Hooks(model.vlm, targets, buffers.receive) as hooks:
+        run = _Run(model, questions, buffers, clock, on_token)
+        answers = run.all(batch_size, sampling)
+    return Trace(
+        model=model.info,
+        sites=names,
+        layers=kept_layers,
+        token_kind=tokens,
+        states=buffers.states(),
+        geometry=questions.geometry,
+        views=questions.views,
+        images=questions.images,
+        image_hashes=questions.image_hashes,
+        prompts=questions.messages,
+        prompt_ids=questions.ids,
+        answers=tuple(model.tokenizer.decode(ids) for ids in answers.ids),
+        answer_ids=answers.ids,
+        ended=answers.ended,
+        sampling=sampling and replace(sampling, seed=answers.seed),
+        generated=buffers.generated(max(map(len, answers.ids))) if generated_states else {},
+        hooks=hooks.reports,
+    )
+
+
+class _Clock:
+    """Counts hooks and tokens for a progress bar."""
+
+    def __init__(self, progress: Progress | None, *, steps: int, samples: int, batch_size: int, what: str):
+        self._progress, self._steps, self._what = progress, steps, what
+        self._total = -(-samples // batch_size) * steps
+        self._begun = self._done = 0
+
+    def tick(self) -> None:
+        """One more step."""
+        self._reach(self._done + 1)
+
+    def end_batch(self) -> None:
+        """The steps that were left of this batch were not needed: its answers were short."""
+        self._begun += self._steps
+        self._reach(self._begun)
+
+    def _reach(self, done: int) -> None:
+        self._done = done
+        if self._progress is not None:
+            self._progress(done, self._total, self._what)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One recording under way."""
+
+    model: RecordableModel
+    questions: Questions
+    buffers: StateBuffers
+    clock: _Clock
+    on_token: OnToken | None
+
+    def all(self, batch_size: int, sampling: Sampling | None) -> Generation:
+        """Run all samples, a batch at a time; the answers of all, or none where `sampling` is None."""
+        seed = None if sampling is None else sampling.seed
+        ids, ended = [], []
+        for start in range(0, len(self.questions), batch_size):
+            samples = range(start, min(start + batch_size, len(self.questions)))
+            self.buffers.begin_batch(samples)
+            if sampling is None:
+                self._read(samples)
+            else:
+                answers = self._answer(samples, sampling, None if seed is None else seed + start)
+                # Without a seed the first batch draws one, and the others go on from it.
+                seed = answers.seed if seed is None else seed
+                short = [len(each) < sampling.max_new_tokens for each in answers.ids]
+                ids += [each[: sampling.max_new_tokens] for each in answers.ids]
+                ended += [end and below for end, below in zip(answers.ended, short, strict=True)]
+            self.buffers.end_batch()
+            self.clock.end_batch()
+        drawn = seed if sampling is not None and sampling.temperature else None
+        return Generation(ids=tuple(ids), ended=tuple(ended), seed=drawn)
+
+    @torch.no_grad()
+    def _read(self, samples: range) -> None:
+        ids, _ = pad_prompts(self._of(self.questions.ids, samples))
+        self.model.vlm(self._pixels(samples), ids if ids.shape[1] else None, logits="none")
+
+    def _answer(self, samples: range, sampling: Sampling, seed: int | None) -> Generation:
+        limit, longest = sampling.max_new_tokens, 0
+
+        def hear(sample: int, token: int) -> None:
+            nonlocal longest
+            length = self.buffers.note_token(sample)
+            if length > limit:
+                return
+            if length > longest:
+                longest = length
+                self.clock.tick()
+            if self.on_token is not None:
+                self.on_token(samples.start + sample, token)
+
+        return generate_answers(
+            self.model.vlm,
+            self._pixels(samples),
+            self._of(self.questions.ids, samples),
+            # The last token of an answer is only read, and its states seen, if one more could follow.
+            max_new_tokens=limit + self.buffers.keeps_answers,
+            eos_id=self.model.tokenizer.eos_id,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=seed,
+            on_token=hear,
+        )
+
+    def _pixels(self, samples: range) -> tuple[Tensor, ...] | None:
+        images = self._of(self.questions.images, samples)
+        return self.model.transform.pixels(images) if images else None
+
+    def _of(self, values: tuple, samples: range) -> tuple:
+        return values[samples.start : samples.stop]
+
+
+def _positions(model: RecordableModel, questions: Questions, tokens: TokenKind) -> tuple[slice, list[int]]:
+    """The positions of the sequence to keep, and how many of them are real in each sample."""
+    n_image = model.vlm.n_image_tokens if questions.images else 0
+    if tokens == "image":
+        if not n_image:
+            raise InputError(
+                "Without an image there are no image tokens; give images, or record tokens='text'."
+            )
+        return slice(0, n_image), [n_image] * len(questions)
+    if tokens == "text":
+        return slice(n_image, None), [len(ids) for ids in questions.ids]
+    return slice(None), [n_image + len(ids) for ids in questions.ids]
+
+
+def _check(
+    dtype: torch.dtype, batch_size: int, generate: bool, max_new_tokens: int, generated_states: bool
+) -> None:
+    if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        raise InputError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}.")
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+    if generate and max_new_tokens < 1:
+        raise InputError(
+            f"max_new_tokens must be at least 1, got {max_new_tokens}; pass generate=False for no answer."
+        )
+    if generated_states and not generate:
+        raise InputError(
+            "generated_states needs generate=True: without an answer there are no generated tokens."
+        )

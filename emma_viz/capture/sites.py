@@ -1,0 +1,246 @@
+"""The named places in a Mamba language model that can be hooked, and how names become modules.
+
+Three ways to name a place:
+
+    resid_post                         a site, at every layer asked for
+    blocks.3.hook_resid_post           a site at one layer (`blocks.*.hook_resid_post`: at every layer asked
+    for) llm.backbone.layers.*.mixer.conv1d a module path of any `nn.Module`; `*` stands for one part of a
+    path
+
+Everything is resolved before the first hook is added, so a wrong name leaves the model untouched.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Literal
+
+from torch import nn
+
+from emma_viz.errors import SiteError
+from emma_viz.shapes import EMBEDDING
+
+Layers = Literal["all"] | Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One kind of place that states can be read from.
+
+    Attributes:
+        name: what users type, e.g. `resid_post`.
+        path: module path below the backbone; `{i}` is the block's index, absent for sites that exist once.
+        shape: axes of what the hook sees, in the letters of `emma_viz.shapes`.
+        meaning: what the states are.
+    """
+
+    name: str
+    path: str
+    shape: str
+    meaning: str
+
+    @property
+    def layered(self) -> bool:
+        """Whether every block has this site."""
+        return "{i}" in self.path
+
+    def hook_name(self, layer: int) -> str:
+        """The long form, as in `blocks.3.hook_resid_post`."""
+        return f"blocks.{layer}.hook_{self.name}" if self.layered else f"hook_{self.name}"
+
+
+def _block(name: str, shape: str, meaning: str) -> Site:
+    return Site(name=name, path=f"layers.{{i}}.hook_{name}", shape=shape, meaning=meaning)
+
+
+def _mixer(name: str, shape: str, meaning: str) -> Site:
+    return Site(name=name, path=f"layers.{{i}}.mixer.hook_{name}", shape=shape, meaning=meaning)
+
+
+SITES = {
+    "resid_pre": _block("resid_pre", "B L D", "the residual stream that enters the block"),
+    "mixer_in": _block("mixer_in", "B L D", "the normalised residual stream, which the mixer reads"),
+    "mixer_out": _block("mixer_out", "B L D", "what the mixer adds to the residual stream (EMMA's taps)"),
+    "resid_post": _block("resid_post", "B L D", "the residual stream after the block: resid_pre + mixer_out"),
+    "conv": _mixer("conv", "B L E", "after the causal convolution and SiLU: what enters the SSM"),
+    "delta": _mixer("delta", "B L E (Mamba-2: B L H)", "the step size Δ, after softplus"),
+    "B": _mixer("B", "B L N (Mamba-2: B L G N)", "how each token writes to the state"),
+    "C": _mixer("C", "B L N (Mamba-2: B L G N)", "how each token reads the state"),
+    "y": _mixer("y", "B L E", "what the SSM gives, gated, before out_proj"),
+    "norm_f": Site(
+        name="norm_f",
+        path="hook_norm_f",
+        shape="B L D",
+        meaning="the final hidden state, after the last norm; kept under the last block's index",
+    ),
+}
+"""Every named site. `resid_post` also has layer -1, the embedding that enters block 0."""
+
+_ROOTS = ("llm.backbone.", "backbone.", "")
+_LONG = re.compile(r"blocks\.(?P<layer>\*|-?\d+)\.(?:mixer\.)?hook_(?P<site>\w+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One module that will be hooked.
+
+    Attributes:
+        name: its long form (`blocks.3.hook_resid_post`), or the module path where it is no named site.
+        path: the module path in the model that was searched.
+        site: name of the site, or None for a raw module path.
+        layer: block index (-1 for the embedding), or None for a raw module path.
+    """
+
+    name: str
+    path: str
+    site: str | None = None
+    layer: int | None = None
+
+
+def resolve(module: nn.Module, names: Iterable[str], layers: Layers = "all") -> tuple[Target, ...]:
+    """Find the modules that `names` mean, in the order asked for, each once.
+
+    Args:
+        module: a VLM, a Mamba language model, or (for module paths) anything else.
+        names: sites, long forms, or module paths with `*`.
+        layers: block indices for the names that leave the layer open; -1 is the embedding; "all" is every
+            block.
+
+    Raises:
+        SiteError: a name or layer does not exist; the message names the nearest that do.
+    """
+    modules = _Modules(module)
+    targets: dict[tuple[str, str], Target] = {}
+    for name in names:
+        for target in modules.find(name, layers):
+            targets.setdefault((target.name, target.path), target)
+    if not targets:
+        raise SiteError("No hook site was asked for. Name at least one, e.g. 'resid_post'.")
+    return tuple(targets.values())
+
+
+def split_site(name: str) -> tuple[str, int | None]:
+    """Read a site name or long form: `("resid_post", None)`, or with the layer it fixes.
+
+    Raises:
+        SiteError: it is neither; the message names the nearest site.
+    """
+    short, layer = name.removeprefix("hook_"), None
+    if match := _LONG.fullmatch(name):
+        short = match["site"]
+        layer = None if match["layer"] == "*" else int(match["layer"])
+    if short not in SITES or (match and not SITES[short].layered):
+        raise SiteError(
+            f"{name!r} is no hook site. {nearest(short, SITES)} Sites: {', '.join(SITES)}. "
+            "(Module paths such as 'llm.backbone.layers.*.mixer' work with Recorder.)"
+        )
+    return short, layer
+
+
+def site_layers(site: str, layers: Layers, n_layer: int) -> tuple[int, ...]:
+    """The layers at which a model of `n_layer` blocks has `site`, out of those asked for.
+
+    -1 (the embedding) exists for `resid_post` alone and is left out elsewhere; `norm_f` exists once, as layer
+    n_layer - 1.
+
+    Raises:
+        SiteError: a layer is outside -1 … n_layer - 1, or given twice, or none is left.
+    """
+    if not SITES[site].layered:
+        return (n_layer - 1,)
+    chosen = tuple(range(n_layer)) if layers == "all" else tuple(layers)
+    for layer in chosen:
+        if isinstance(layer, bool) or not isinstance(layer, Integral) or not EMBEDDING <= layer < n_layer:
+            raise SiteError(
+                f"Layer {layer!r} does not exist: this model has layers 0 to {n_layer - 1}, and -1 for the "
+                f"embedding that enters block 0."
+            )
+    if len(set(chosen)) != len(chosen):
+        raise SiteError(f"Each layer can be asked for once; got {list(chosen)}.")
+    kept = tuple(int(layer) for layer in chosen if layer != EMBEDDING or site == "resid_post")
+    if not kept:
+        why = f"layer -1 exists for 'resid_post' alone, not for {site!r}" if chosen else "no layer was given"
+        raise SiteError(f"Nothing to record at {site!r}: {why}.")
+    return kept
+
+
+def choose(
+    names: str | Iterable[str], layers: Layers, n_layer: int
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The sites and the layers of one recording, in which every site has the same layers.
+
+    Args:
+        names: sites or long forms; a long form such as `blocks.3.hook_resid_post` fixes the layer.
+        layers: block indices, or "all", for the names that leave the layer open.
+        n_layer: blocks of the model.
+
+    Raises:
+        SiteError: a site or layer does not exist, or the names fix different layers.
+    """
+    fixed: dict[str, list[int]] = {}
+    for name in [names] if isinstance(names, str) else names:
+        site, layer = split_site(name)
+        fixed.setdefault(site, []).extend([] if layer is None else [layer])
+    if not fixed:
+        raise SiteError("No hook site was asked for. Name at least one, e.g. 'resid_post'.")
+    layered = {site: tuple(kept) for site, kept in fixed.items() if SITES[site].layered}
+    if len(set(layered.values())) > 1:
+        raise SiteError(
+            f"One recording keeps the same layers at every site; {list(layered)} were given different ones. "
+            "Name the sites and give layers=[…], or record once for each."
+        )
+    own = next(iter(layered.values()), (n_layer - 1,))
+    chosen = own or (tuple(range(n_layer)) if layers == "all" else tuple(layers))
+    kept = {layer for site in fixed for layer in site_layers(site, chosen, n_layer)}
+    return tuple(fixed), tuple(int(layer) for layer in chosen if layer in kept)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say "Did you mean …?" with the known names most like `name`."""
+    found = difflib.get_close_matches(name, list(known), n=3, cutoff=0.0)
+    return (
+        f"Did you mean {' or '.join(repr(each) for each in found)}?"
+        if found
+        else "There is none to choose from."
+    )
+
+
+class _Modules:
+    """The module paths of one model, searched by name."""
+
+    def __init__(self, module: nn.Module):
+        # Tied modules keep all their paths: a name that exists must not be refused for being an alias.
+        self.paths = [path for path, _ in module.named_modules(remove_duplicate=False)]
+        known = set(self.paths)
+        self.root = next((root for root in _ROOTS if f"{root}layers.0.hook_resid_post" in known), None)
+        pattern = re.compile(rf"{re.escape(self.root or '')}layers\.\d+")
+        self.n_layer = sum(pattern.fullmatch(path) is not None for path in self.paths)
+
+    def find(self, name: str, layers: Layers) -> list[Target]:
+        if name.removeprefix("hook_") in SITES or name.startswith("blocks."):
+            return self._site(name, layers)
+        part = re.compile("[^.]+".join(re.escape(text) for text in name.split("*")))
+        found = [Target(name=path, path=path) for path in self.paths if part.fullmatch(path)]
+        if not found:
+            # Block numbers only repeat the same names: fold them before comparing.
+            known = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", path) for path in self.paths if path)
+            sites = tuple(SITES) if self.root is not None else ()
+            raise SiteError(f"No module matches {name!r}. {nearest(name, (*sites, *known))}")
+        return found
+
+    def _site(self, name: str, layers: Layers) -> list[Target]:
+        short, fixed = split_site(name)
+        if self.root is None:
+            raise SiteError(
+                f"{name!r} is a site of emma_viz's Mamba models, and this module has none. "
+                "Give module paths instead, e.g. 'backbone.layers.*.mixer'."
+            )
+        site = SITES[short]
+        chosen = site_layers(short, layers if fixed is None else (fixed,), self.n_layer)
+        return [self._target(site, layer) for layer in chosen]
+
+    def _target(self, site: Site, layer: int) -> Target:
+        path = SITES["resid_pre"].path.format(i=0) if layer == EMBEDDING else site.path.format(i=layer)
+        return Target(name=site.hook_name(layer), path=f"{self.root}{path}", site=site.name, layer=layer)

@@ -1,0 +1,287 @@
+"""Trace: what a model held at each depth while it answered, and all that is needed to show it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Shaped, UInt8
+from PIL import Image
+from torch import Tensor
+
+from emma_viz.capture.hooks import HookReport
+from emma_viz.capture.sites import nearest, site_layers
+from emma_viz.data.geometry import Geometry
+from emma_viz.data.provenance import ModelInfo
+from emma_viz.errors import CaptureError, InputError, SiteError
+
+TokenKind = Literal["image", "text", "all"]
+"""Which tokens' states are kept: the T image tokens, the tokens of the prompt, or both, image first."""
+
+
+@runtime_checkable
+class LayerReader(Protocol):
+    """States that can give one layer without reading the others (those of a study)."""
+
+    def layer(self, site: str, index: int) -> Tensor:
+        """The states "B L W" of the layer at `index` of that site's layers."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How answers were chosen; the same settings and seed give the same answers."""
+
+    max_new_tokens: int
+    """Longest answer, tokens."""
+    temperature: float
+    """0: the best token each time; above: draws."""
+    top_p: float
+    """Draws are from the likeliest tokens that make up this probability."""
+    seed: int | None
+    """Sample i drew from seed + i; None where nothing was drawn."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trace:
+    """The states of a batch of images and prompts, with the answers and where everything comes from.
+
+    States have the axes "Y B L W": layers, samples, tokens, and the site's own width (one axis or more). L is
+    T for image tokens. Prompts of unequal length are padded on the right with NaN up to the longest;
+    `lengths` says how many tokens of each sample are real, and `ragged` gives them without padding.
+
+    Example:
+        >>> trace["resid_post", 12]  # Tensor "B L W": one layer
+        >>> trace["resid_post"]      # Tensor "Y B L W": all of layers_of("resid_post"), in that order
+    """
+
+    model: ModelInfo
+    """The model that was recorded."""
+    sites: tuple[str, ...]
+    """Names of the hook sites."""
+    layers: tuple[int, ...]
+    """Blocks that were kept, in the order of axis Y; -1 is the embedding. See `layers_of` for the
+    exceptions."""
+    token_kind: TokenKind
+    """Which tokens axis L holds."""
+    states: Mapping[str, Shaped[Tensor, "..."]]
+    """The states per site, "Y B L W" each; empty when they were not kept. From a study: memory-mapped."""
+    geometry: tuple[Geometry, ...]
+    """Per sample, where its image tokens lie in the original image; empty without images."""
+    views: UInt8[np.ndarray, "b S S 3"]
+    """What the model saw of each image, before normalisation; b is B, or 0 without images."""
+    images: Sequence[Image.Image]
+    """The original images, RGB, upright. From a study: read from disk each time one is taken."""
+    image_hashes: tuple[str, ...]
+    """`image_hash` of each original image."""
+    prompts: tuple[str, ...]
+    """The messages as they were given."""
+    prompt_ids: tuple[tuple[int, ...], ...] = ()
+    """The token ids that the model read after the image, prompt template included."""
+    answers: tuple[str, ...] = ()
+    """The answers, without special tokens; empty when none were generated."""
+    answer_ids: tuple[tuple[int, ...], ...] = ()
+    """The token ids that were generated; empty when none were."""
+    ended: tuple[bool, ...] = ()
+    """Whether each answer ended by itself rather than at the limit; empty when none were generated."""
+    sampling: Sampling | None = None
+    """How the answers were chosen; None when none were generated."""
+    generated: Mapping[str, Shaped[Tensor, "..."]] = field(default_factory=dict)
+    """Per site, the states "Y B A W" at the answer's own tokens, in the order of `answer_ids`, padded on the
+    right with NaN; empty unless asked for."""
+    hooks: tuple[HookReport, ...] = ()
+    """What each requested hook reported."""
+
+    def __post_init__(self):
+        batch = len(self.prompts)
+        per_sample = {
+            "prompt_ids": self.prompt_ids,
+            "answers": self.answers,
+            "answer_ids": self.answer_ids,
+            "ended": self.ended,
+        }
+        per_image = {
+            "geometry": self.geometry,
+            "images": self.images,
+            "image_hashes": self.image_hashes,
+            "views": self.views,
+        }
+        for name, values in {**per_sample, **per_image}.items():
+            if len(values) not in (0, batch):
+                raise InputError(
+                    f"Trace.{name} needs one entry for each of the {batch} prompts, and has {len(values)}."
+                )
+        if len({len(values) for values in per_image.values()}) > 1:
+            counts = ", ".join(f"{name} {len(values)}" for name, values in per_image.items())
+            raise InputError(
+                f"A trace has all of geometry, images, image_hashes and views, or none; got {counts}."
+            )
+        for name, values in (("states", self.states), ("generated", self.generated)):
+            # States of a study are checked when they are read: a check here would read them all.
+            if isinstance(values, dict):
+                self._check(name, values)
+
+    def _check(self, name: str, states: Mapping[str, Tensor]) -> None:
+        for site, values in states.items():
+            if site not in self.sites:
+                raise InputError(
+                    f"Trace.{name} has the site {site!r}, which is not among its sites {self.sites}."
+                )
+            expected = (len(self.layers_of(site)), len(self.prompts))
+            if values.ndim < 4 or tuple(values.shape[:2]) != expected:
+                raise InputError(
+                    f"Trace.{name}[{site!r}] needs the axes (layers, samples, tokens, width) with "
+                    f"{expected[0]} layers and {expected[1]} samples; got the shape {tuple(values.shape)}."
+                )
+
+    def __len__(self) -> int:
+        """The number of samples B."""
+        return len(self.prompts)
+
+    def __getitem__(self, key: str | tuple[str, int]) -> Shaped[Tensor, "..."]:
+        """The states "B L W" of `[site, layer]`, or "Y B L W" of all layers of `[site]`.
+
+        Raises:
+            SiteError: that site or layer was not recorded.
+            CaptureError: the trace was stored without states.
+        """
+        if isinstance(key, str):
+            self._require(key)
+            return self.states[key]
+        site, layer = key
+        return self._layer(self.states, site, layer)
+
+    def layers_of(self, site: str) -> tuple[int, ...]:
+        """The layers of axis Y at one site.
+
+        They are `layers`, but for -1, which `resid_post` alone has, and for `norm_f`, which there is one of:
+        it counts as the last block's.
+
+        Raises:
+            SiteError: that site was not recorded.
+        """
+        if site not in self.sites:
+            raise SiteError(
+                f"{site!r} was not recorded; this trace has {', '.join(self.sites)}. "
+                f"{nearest(site, self.sites)}"
+            )
+        return site_layers(site, self.layers, self.model.n_layer)
+
+    @property
+    def n_image_tokens(self) -> int:
+        """T, the image tokens in front of the text; 0 without images."""
+        return math.prod(self.model.grid) if self.geometry and self.model.grid else 0
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Per sample, how many tokens of axis L are real."""
+        image = self.n_image_tokens if self.token_kind != "text" else 0
+        if self.token_kind == "image":
+            return (image,) * len(self)
+        return tuple(image + len(ids) for ids in self.prompt_ids)
+
+    def mask(self) -> Bool[Tensor, "B L"]:
+        """True at the real tokens of axis L, False at the padding."""
+        lengths = torch.tensor(self.lengths)
+        return torch.arange(max(self.lengths)) < lengths[:, None]
+
+    def ragged(self, site: str, layer: int) -> tuple[Shaped[Tensor, "..."], ...]:
+        """One layer's states, "l W" per sample, without padding."""
+        return tuple(states[:length] for states, length in zip(self[site, layer], self.lengths, strict=True))
+
+    def answer_states(self, site: str, layer: int) -> tuple[Shaped[Tensor, "..."], ...]:
+        """One layer's states at the answer's own tokens, "a W" per sample, without padding.
+
+        Raises:
+            CaptureError: they were not recorded (`record(..., generated_states=True)` does).
+        """
+        if not self.generated:
+            raise CaptureError("No states of generated tokens were kept; record with generated_states=True.")
+        lengths = [len(ids) for ids in self.answer_ids]
+        return tuple(
+            states[:length]
+            for states, length in zip(self._layer(self.generated, site, layer), lengths, strict=True)
+        )
+
+    def select(
+        self,
+        *,
+        layers: Sequence[int] | None = None,
+        sites: Sequence[str] | None = None,
+        samples: Sequence[int] | None = None,
+    ) -> "Trace":
+        """A trace of some of the layers, sites or samples, in the order given; what is left out is kept
+        whole.
+
+        Raises:
+            SiteError: a layer or site was not recorded.
+            InputError: a sample does not exist.
+        """
+        kept_sites = self.sites if sites is None else tuple(sites)
+        kept_layers = self.layers if layers is None else tuple(layers)
+        chosen = range(len(self)) if samples is None else tuple(samples)
+        if not all(0 <= sample < len(self) for sample in chosen):
+            raise InputError(f"This trace has the samples 0 to {len(self) - 1}; got {list(chosen)}.")
+        for layer in kept_layers:
+            if layer not in self.layers:
+                raise SiteError(
+                    f"Layer {layer} was not recorded; this trace has {', '.join(map(str, self.layers))}."
+                )
+        rows = list(chosen)
+
+        def states(source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            # Layer by layer: a study's other layers are not read.
+            return {
+                site: torch.stack(
+                    [self._layer(source, site, layer)[rows] for layer in self._kept(site, kept_layers)]
+                )
+                for site in kept_sites
+                if site in source or site not in self.sites
+            }
+
+        def pick(values: Sequence) -> tuple:
+            return tuple(values[row] for row in rows) if len(values) else ()
+
+        return replace(
+            self,
+            sites=kept_sites,
+            layers=kept_layers,
+            states=states(self.states),
+            generated=states(self.generated),
+            geometry=pick(self.geometry),
+            views=self.views[rows] if len(self.views) else self.views,
+            images=pick(self.images),
+            image_hashes=pick(self.image_hashes),
+            prompts=pick(self.prompts),
+            prompt_ids=pick(self.prompt_ids),
+            answers=pick(self.answers),
+            answer_ids=pick(self.answer_ids),
+            ended=pick(self.ended),
+        )
+
+    def without_states(self) -> "Trace":
+        """The same trace without its states: images, answers and provenance, a few hundred kilobytes."""
+        return replace(self, states={}, generated={})
+
+    def _kept(self, site: str, layers: tuple[int, ...]) -> tuple[int, ...]:
+        self._require(site)
+        return site_layers(site, layers, self.model.n_layer)
+
+    def _require(self, site: str) -> None:
+        self.layers_of(site)
+        if site not in self.states:
+            raise CaptureError(
+                f"This trace was kept without the states of {site!r}; record it again to have them."
+            )
+
+    def _layer(self, source: Mapping[str, Tensor], site: str, layer: int) -> Tensor:
+        self._require(site)
+        layers = self.layers_of(site)
+        if layer not in layers:
+            raise SiteError(
+                f"Layer {layer} of {site!r} was not recorded; this trace has {', '.join(map(str, layers))}."
+            )
+        index = layers.index(layer)
+        return source.layer(site, index) if isinstance(source, LayerReader) else source[site][index]
