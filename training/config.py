@@ -1,6 +1,6 @@
 """What a training run is made of: frozen settings, each with the reason for its existence."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from emma_viz.errors import TrainingError
 

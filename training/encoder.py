@@ -1,5 +1,6 @@
 """Pre-training of the pocket encoder: what is in each patch, its colour, its pixels, and where objects have centres."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +83,9 @@ def _turned_batch(data: SceneArrays, chosen: np.ndarray, rng: np.random.Generato
 
 
 def train_encoder(
-    recipe: EncoderRecipe, tower: TowerConfig, data: SceneArrays, folder: Path
+    recipe: EncoderRecipe, tower: TowerConfig, data: SceneArrays, held_out: SceneArrays, folder: Path
 ) -> tuple[PocketEncoder, float]:
-    """Pre-train an encoder from nothing.
+    """Pre-train an encoder from nothing; its scores on `held_out` go to `scores.json`.
 
     Returns:
         The encoder in evaluation mode, and the minutes it took.
@@ -102,18 +103,19 @@ def train_encoder(
 
     minutes = train(task, loss_of_step, settings, folder, title="encoder")
     task.eval()
-    (folder / "scores.txt").write_text(str(encoder_scores(task, data)) + "\n")
+    (folder / "scores.json").write_text(json.dumps(encoder_scores(task, held_out), indent=1))
     return task.encoder, minutes
 
 
 @torch.no_grad()
-def encoder_scores(task: EncoderTask, data: SceneArrays, count: int = 400) -> dict[str, float]:
-    """Accuracy of kind and colour on foreground patches, and R² of the pixels, over the first `count` scenes."""
+def encoder_scores(task: EncoderTask, data: SceneArrays) -> dict[str, float]:
+    """Accuracy of kind and colour on foreground patches, and R² of the pixels."""
     task.eval()
-    pixels = normalise(data.images[:count])
+    count = len(data)
+    pixels = normalise(data.images)
     heads = {k: torch.cat([task(part)[k] for part in pixels.split(50)]) for k in ("kind", "color", "pixels")}
-    kinds = torch.from_numpy(data.kinds[:count].astype(np.int64)).reshape(count, GRID * GRID)
-    colours = torch.from_numpy(data.colours[:count].astype(np.int64)).reshape(count, GRID * GRID)
+    kinds = torch.from_numpy(data.kinds.astype(np.int64)).reshape(count, GRID * GRID)
+    colours = torch.from_numpy(data.colours.astype(np.int64)).reshape(count, GRID * GRID)
     front, coloured = kinds > 0, colours != NO_COLOUR
     target = pixel_patches(pixels)
     residual = ((heads["pixels"] - target) ** 2).sum() / ((target - target.mean((0, 1))) ** 2).sum()

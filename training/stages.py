@@ -55,7 +55,7 @@ class Work:
         if not path.exists():
             recipe = self.recipe.encoder
             data = self.scenes("train", recipe.scenes)
-            encoder, minutes = train_encoder(recipe, tower, data, self.folder / "encoder")
+            encoder, minutes = train_encoder(recipe, tower, data, self.scenes("val", 300), self.folder / "encoder")
             _save(encoder, path, minutes=minutes)
         return _load(PocketEncoder(tower), path).eval().requires_grad_(False)
 
