@@ -1,0 +1,32 @@
+"""`emma-viz compare`: a report of a decoded study, without the models."""
+
+import argparse
+from pathlib import Path
+
+from emma_viz.cli import options
+
+HELP = "draw or report what the models of a decoded study still hold, without the models"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this sub-command."""
+    parser.add_argument(
+        "study", type=Path, metavar="STUDY", help="a folder made by `emma-viz capture` and `decode`"
+    )
+    parser.add_argument(
+        "--entries", nargs="+", metavar="NAME", help="which of its entries, in this order (default: all)"
+    )
+    options.add_view(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report (HTML by default) and print the fidelity per layer."""
+    from emma_viz import session
+
+    out = args.out or args.study.with_name(f"{args.study.name}-report.html")
+    session.check_output(out)
+    comparison = session.compare_study(args.study, entries=args.entries)
+    print(session.scores_table(comparison.decodings))
+    for path in session.save(comparison.spec(options.view(args)), out):
+        print(f"wrote {path}")
+    return 0

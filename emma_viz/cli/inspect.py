@@ -1,0 +1,27 @@
+"""`emma-viz inspect`: what a checkpoint holds, without loading it."""
+
+import argparse
+
+HELP = "print a checkpoint's format, architecture, parameters, what it lacks, and which lens fits"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this sub-command."""
+    parser.add_argument(
+        "source", metavar="PATH", help="a run directory, a weight file, a bundled name or a hub id"
+    )
+    parser.add_argument(
+        "--config", metavar="PRESET", help="the architecture of a weight file that stands alone"
+    )
+    parser.add_argument(
+        "--lens", nargs="*", metavar="LENS", default=[], help="lens files to try, besides the model's own"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the inspection."""
+    from emma_viz import session
+
+    inspection = session.inspect(args.source, config=args.config, lenses=args.lens)
+    print(inspection.to_text())
+    return 1 if inspection.problems else 0

@@ -1,0 +1,87 @@
+"""The entry point: builds the parser, runs one sub-command, turns errors into one sentence and an exit code."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from emma_viz.cli import capture, compare, decode, figure, inspect, models, programs
+from emma_viz.errors import EmmaVizError
+
+COMMANDS = {
+    "figure": figure,
+    "capture": capture,
+    "decode": decode,
+    "compare": compare,
+    "inspect": inspect,
+    "models": models,
+}
+"""Sub-command → the module with its HELP, `add_arguments(parser)` and `run(args)`."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="emma-viz",
+        description="See what a Mamba vision-language model's image tokens still hold, layer by layer.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what is done; show tracebacks")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    programs.add_parsers(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments after the program's name; those of the process when None.
+
+    Returns:
+        0 when all went well, 1 when emma_viz refused the task, 2 when the command line is wrong (argparse
+        exits by itself then), 130 when interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0] in programs.PROGRAMS:
+        return _guarded(lambda: programs.run(argv[0], argv[1:]), verbose=False)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from emma_viz import __version__
+
+        print(f"emma-viz {__version__}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 0
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING, format="%(name)s: %(message)s"
+    )
+    return _guarded(lambda: args.run(args), verbose=args.verbose)
+
+
+def _guarded(command, *, verbose: bool) -> int:
+    try:
+        return command() or 0
+    except EmmaVizError as error:
+        if verbose:
+            raise
+        print(f"emma-viz: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("emma-viz: interrupted", file=sys.stderr)
+        return 130
+
+
+def entry() -> None:
+    """The console script."""
+    # libgomp's threads spin between parallel regions unless told otherwise before torch is loaded; on a busy
+    # machine that makes many small operations far slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Options that several sub-commands share."""
+
+import argparse
+from pathlib import Path
+
+LAYERS_HELP = (
+    "the layers to show, zero-based; -1 or 'embedding' for what enters block 0, 'all' for every layer "
+    "(default: five spread over the depth)"
+)
+
+
+def layer(text: str) -> int | str:
+    """Parse one layer: an integer, 'embedding' (-1) or 'all'."""
+    if text == "all":
+        return text
+    if text == "embedding":
+        return -1
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a layer number, 'embedding' or 'all', got {text!r}"
+        ) from None
+
+
+def tower(text: str) -> tuple[str, str]:
+    """Parse TOWER=PATH."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"expected TOWER=PATH, such as siglip=./siglip, got {text!r}")
+    return name, path
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Which models run, and how."""
+    group = parser.add_argument_group("models")
+    group.add_argument(
+        "--models",
+        nargs="+",
+        metavar="SOURCE",
+        default=["cobra-pocket", "emma-v1-pocket"],
+        help="bundled or preset names, run directories, hub ids or safetensors files (default: %(default)s)",
+    )
+    group.add_argument("--device", default="cpu", help="where the models run, e.g. cuda (default: cpu)")
+    group.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the weights (default: as stored on a GPU, float32 on a CPU)",
+    )
+    group.add_argument(
+        "--backend",
+        choices=["auto", "reference", "torch", "cpu", "cuda"],
+        default="auto",
+        help="kernels of the state-space layers (default: auto)",
+    )
+    group.add_argument(
+        "--vision",
+        metavar="DIR",
+        nargs="+",
+        help="local folders with the vision encoders' weights, in tower order",
+    )
+    group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for checkpoints that lack one")
+
+
+def add_prompt(parser: argparse.ArgumentParser) -> None:
+    """What is asked, and how the answer is drawn."""
+    group = parser.add_argument_group("prompt")
+    group.add_argument("--prompt", default="Describe the image in detail.", help="(default: %(default)s)")
+    group.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="(default: %(default)s)")
+    group.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default: %(default)s)")
+    group.add_argument("--top-p", type=float, default=1.0, help="(default: %(default)s)")
+    group.add_argument("--seed", type=int, default=0, help="of the sampling (default: %(default)s)")
+
+
+def add_lens(parser: argparse.ArgumentParser) -> None:
+    """How states become pixels."""
+    group = parser.add_argument_group("lens")
+    group.add_argument(
+        "--lens",
+        nargs="+",
+        metavar="LENS",
+        default=["ridge"],
+        help="one for all models, or one each: a kind that ships with the model (ridge, native) or a lens file "
+        "(default: ridge)",
+    )
+    group.add_argument(
+        "--force-lens",
+        action="store_true",
+        help="use a lens that belongs to another model; every picture then says so",
+    )
+
+
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """What the picture shows."""
+    group = parser.add_argument_group("picture")
+    group.add_argument("--layers", nargs="+", type=layer, metavar="LAYER", help=LAYERS_HELP)
+    group.add_argument(
+        "--map",
+        choices=["distance", "magnitude", "error", "cosine"],
+        help="per patch: distance to the median decoded patch, L2 magnitude, distance or cosine to the true patch "
+        "(default: distance; magnitude with --style paper)",
+    )
+    group.add_argument(
+        "--scale",
+        default="shared",
+        metavar="SCALE",
+        help="shared (one colour scale for all), per_row, per_map, or MIN:MAX for a fixed one (default: shared)",
+    )
+    group.add_argument("--colormap", help="(default: viridis; jet with --style paper)")
+    group.add_argument(
+        "--style", choices=["default", "paper"], default="default", help="(default: %(default)s)"
+    )
+    group.add_argument("--out", type=Path, metavar="FILE", help="a .png, .svg, .pdf or .html file")
+
+
+def add_running_only(parser: argparse.ArgumentParser) -> None:
+    """Everything that decides how models run and answer, for commands that draw nothing."""
+    add_models(parser)
+    add_prompt(parser)
+
+
+def running(args: argparse.Namespace):
+    """The `Running` options of the session."""
+    from emma_viz.session import Running
+
+    return Running(
+        device=args.device,
+        dtype=args.dtype,
+        backend=args.backend,
+        vision_source=dict(args.vision) if args.vision else None,
+        tokenizer_source=args.tokenizer,
+    )
+
+
+def asking(args: argparse.Namespace):
+    """The `Asking` options of the session."""
+    from emma_viz.session import Asking
+
+    return Asking(
+        prompt=args.prompt,
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        seed=args.seed,
+    )
+
+
+def view(args: argparse.Namespace):
+    """The `View` options of the session."""
+    from emma_viz.session import View
+
+    return View(
+        layers=None if args.layers is None else tuple(args.layers),
+        map_kind=args.map,
+        scale=args.scale,
+        colormap=args.colormap,
+        style=args.style,
+    )

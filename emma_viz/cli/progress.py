@@ -1,0 +1,33 @@
+"""Progress bars on standard error, one per thing that is being done."""
+
+from tqdm import tqdm
+
+DELAY_SECONDS = 1.0
+"""A bar appears once its task has run this long."""
+
+
+class Bars:
+    """A callable `progress(done, total, what)` that draws one tqdm bar per `what`; a context manager."""
+
+    def __init__(self):
+        self._what: str | None = None
+        self._bar: tqdm | None = None
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Show that `done` of `total` steps of `what` are behind us."""
+        if what != self._what:
+            self._close()
+            self._what = what
+            self._bar = tqdm(total=total, desc=what, delay=DELAY_SECONDS, leave=False, dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None

@@ -1,0 +1,215 @@
+"""Load → record → decode: the same images through one or more models."""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from emma_viz.capture import Trace, record
+from emma_viz.capture.sites import Layers
+from emma_viz.checkpoints import LoadedModel, load_model
+from emma_viz.data import read_image
+from emma_viz.errors import InputError
+from emma_viz.lens import ActivationMaps, Decoding, Lens, decode, load_lens, recording_for, share_limits
+from emma_viz.lens.info import KINDS
+from emma_viz.session.options import Asking, Running, View
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from emma_viz.render import FigureSpec
+
+DEFAULT_MODELS = ("cobra-pocket", "emma-v1-pocket")
+
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, what)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """The same images decoded from one or more models.
+
+    Raises:
+        InputError: there is no decoding, or the models saw other images.
+    """
+
+    decodings: tuple[Decoding, ...]
+    """One per model."""
+    image_names: tuple[str, ...] = ()
+    """What the images are called."""
+
+    def __post_init__(self):
+        if not self.decodings:
+            raise InputError("expected at least one decoding to compare, got none.")
+        first = self.decodings[0]
+        for other in self.decodings[1:]:
+            if other.image_hashes != first.image_hashes:
+                raise InputError(
+                    f"expected {first.model.name} and {other.model.name} to have decoded the same images, but their "
+                    "image hashes differ; record both models on the same files."
+                )
+        if not self.image_names:
+            object.__setattr__(
+                self, "image_names", tuple(f"image {digest[:8]}" for digest in first.image_hashes)
+            )
+
+    def maps(self, view: View = View()) -> tuple[ActivationMaps, ...]:
+        """One `ActivationMaps` of all decoded layers per model, on the view's colour scale."""
+        scale, limits = view.scale_and_limits()
+        return share_limits([each.maps(view.kind, scale=scale, limits=limits) for each in self.decodings])
+
+    def spec(self, view: View = View()) -> "FigureSpec":
+        """What a figure of this comparison shows.
+
+        Raises:
+            InputError: a layer was not decoded, or an option is unknown.
+        """
+        from emma_viz.session.picture import (
+            figure_spec,
+        )  # matplotlib is slow to load, and not needed to compare
+
+        return figure_spec(self.maps(view), view=view, image_names=self.image_names)
+
+    def figure(self, view: View = View()) -> "Figure":
+        """Draw it; `.savefig(path)` writes it."""
+        from emma_viz.render import draw
+
+        return draw(self.spec(view))
+
+
+def compare(
+    images: Any,
+    models: Sequence[str | Path | LoadedModel] = DEFAULT_MODELS,
+    *,
+    lenses: Sequence[str | Path | Lens] = ("ridge",),
+    site: str | None = None,
+    force_lens: bool = False,
+    asking: Asking = Asking(),
+    running: Running = Running(),
+    progress: Progress | None = None,
+) -> Comparison:
+    """Ask models about images, and decode what their image tokens held at every layer that their lenses know.
+
+    The models are loaded one after another, and each is freed before the next.
+
+    Args:
+        images: one image or several: paths, PIL images or arrays.
+        models: bundled names, run directories, hub ids, files, or loaded models.
+        lenses: one for all models, or one each: a kind that ships with the model, a lens file, or a lens.
+        site: the hook site to decode; that of the lens when None.
+        force_lens: use a lens although it belongs to another model; every picture then says so.
+
+    Raises:
+        InputError: an image cannot be used, or the counts do not fit.
+        CheckpointError: a model cannot be read.
+        LensError: there is no lens, or it belongs to another model.
+    """
+    pictures, names = read_images(images)
+    decodings = []
+    for source, wanted in zip(models, one_each(lenses, len(models)), strict=True):
+        model = load(source, running, progress)
+        lens = lens_of(wanted, model, force=force_lens)
+        sites, layers = recording_for(lens)
+        trace = record_for(
+            model,
+            pictures,
+            asking,
+            sites=(site,) if site else sites,
+            layers=_of(model, layers),
+            progress=progress,
+        )
+        del model
+        gc.collect()
+        decodings.append(decode(trace, lens, force=force_lens))
+    return Comparison(decodings=tuple(decodings), image_names=names)
+
+
+def _of(model: LoadedModel, layers: Sequence[int]) -> tuple[int, ...]:
+    """Those layers that the model has: a lens of a deeper model may be forced on it."""
+    return tuple(layer for layer in layers if layer < model.info.n_layer)
+
+
+def read_images(images: Any) -> tuple[list[Image.Image], tuple[str, ...]]:
+    """One image or several, and what to call them.
+
+    Raises:
+        ImageError: one cannot be used as an image.
+    """
+    several = images if isinstance(images, list | tuple) else [images]
+    if not several:
+        raise InputError("expected at least one image, got none.")
+    names = tuple(
+        Path(image).name if isinstance(image, str | Path) else f"image {index + 1}"
+        for index, image in enumerate(several)
+    )
+    return [read_image(image) for image in several], names
+
+
+def one_each(lenses: Sequence[str | Path | Lens], count: int) -> list[str | Path | Lens]:
+    """A lens for each of `count` models: the same for all, or one each.
+
+    Raises:
+        InputError: there are neither one nor `count` of them.
+    """
+    if len(lenses) not in (1, count):
+        raise InputError(
+            f"expected one lens for all models or one each, got {len(lenses)} lenses for {count} models."
+        )
+    return list(lenses) * (count if len(lenses) == 1 else 1)
+
+
+def load(source: str | Path | LoadedModel, running: Running, progress: Progress | None = None) -> LoadedModel:
+    """A loaded model, whatever it is named by."""
+    if isinstance(source, LoadedModel):
+        return source
+    return load_model(
+        source,
+        device=running.device,
+        dtype=running.dtype,
+        backend=running.backend,
+        vision_source=running.vision_source,
+        tokenizer_source=running.tokenizer_source,
+        progress=progress and (lambda done, total: progress(done, total, f"loading {source}")),
+    )
+
+
+def record_for(
+    model: LoadedModel,
+    images: Sequence[Image.Image],
+    asking: Asking,
+    *,
+    sites: Sequence[str],
+    layers: Layers,
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> Trace:
+    """Ask one model about all images, and keep what its image tokens hold."""
+    return record(
+        model,
+        list(images),
+        asking.prompt,
+        sites=sites,
+        layers=layers,
+        max_new_tokens=asking.max_new_tokens,
+        temperature=asking.temperature,
+        top_p=asking.top_p,
+        seed=asking.seed,
+        dtype=dtype,
+        progress=progress,
+    )
+
+
+def lens_of(wanted: str | Path | Lens, model: LoadedModel | str, *, force: bool = False) -> Lens:
+    """The lens that a user named: a kind that ships with `model`, a file, or a lens.
+
+    Raises:
+        LensError: there is none.
+        LensMismatchError: it is the model's own by name, but belongs to other weights.
+    """
+    if not isinstance(wanted, str | Path):
+        return wanted
+    return load_lens(model, str(wanted), force=force) if str(wanted) in KINDS else load_lens(wanted)

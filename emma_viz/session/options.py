@@ -1,0 +1,76 @@
+"""What can be chosen: how models run, what they are asked, what a picture shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from emma_viz.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How models are loaded and run."""
+
+    device: str = "cpu"
+    """Where they run."""
+    dtype: str | None = None
+    """Of the weights: float32, bfloat16 or float16; None is float32 on a CPU and as stored elsewhere."""
+    backend: str = "auto"
+    """Kernels of the state-space layers."""
+    vision_source: Mapping[str, str] | None = None
+    """Tower → folder or hub id with its weights, when they do not come from their usual place."""
+    tokenizer_source: str | None = None
+    """A tokenizer.json, for checkpoints that lack one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """What the models are asked, and how they answer."""
+
+    prompt: str = "Describe the image in detail."
+    """The message of the user's turn."""
+    max_new_tokens: int = 64
+    """The longest answer."""
+    temperature: float = 0.0
+    """0 takes the likeliest token each time."""
+    top_p: float = 1.0
+    """Share of the probability that sampling draws from."""
+    seed: int = 0
+    """Of the sampling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a picture shows, and how."""
+
+    layers: tuple[int | str, ...] | None = None
+    """Zero-based layers, -1 for the embedding, "all" for every one; None spreads five over each model's depth."""
+    map_kind: str | None = None
+    """One of `emma_viz.lens.MapKind`; None is distance, and magnitude in the paper's style."""
+    scale: str = "shared"
+    """shared, per_row, per_map, or "MIN:MAX" for a fixed one."""
+    colormap: str | None = None
+    """None is viridis, and jet in the paper's style."""
+    style: str = "default"
+    """default or paper."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of map that is drawn."""
+        return self.map_kind or ("magnitude" if self.style == "paper" else "distance")
+
+    def scale_and_limits(self) -> tuple[str, tuple[float, float] | None]:
+        """The name of the scale, and its limits when they are fixed.
+
+        Raises:
+            InputError: `scale` is neither a known name nor MIN:MAX.
+        """
+        if self.scale in ("shared", "per_row", "per_map"):
+            return self.scale, None
+        low, colon, high = self.scale.partition(":")
+        try:
+            limits = (float(low), float(high))
+        except ValueError:
+            limits = None
+        if not colon or limits is None:
+            raise InputError(f"expected a scale of shared, per_row, per_map or MIN:MAX, got {self.scale!r}.")
+        return "fixed", limits

@@ -1,0 +1,181 @@
+"""From maps to a picture: the figure's contents, drawing it, writing it, drawing it again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from emma_viz.errors import InputError
+from emma_viz.lens import ActivationMaps
+from emma_viz.lens.quality import r2
+from emma_viz.render import (
+    SUFFIXES,
+    FigureSpec,
+    ImageCase,
+    ModelCase,
+    draw,
+    fit_image,
+    grid_extent,
+    read_spec,
+    write_spec,
+)
+from emma_viz.render import save as save_picture
+from emma_viz.session.options import View
+from emma_viz.shapes import EMBEDDING
+
+DEFAULT_COLUMNS = 5
+"""Layers that a figure shows when none are asked for, spread over the depth."""
+
+
+def figure(*maps: ActivationMaps, view: View = View()) -> Figure:
+    """Draw the maps of one or more models of the same images.
+
+    Args:
+        maps: one per model; they keep the colour scale that they were made with.
+        view: which layers, and the style; its `map_kind` and `scale` are those of the maps.
+
+    Returns:
+        A matplotlib figure; `.savefig(path)` writes it.
+
+    Example:
+        >>> figure(decode(trace, load_lens(model)).maps()).savefig("fig.pdf")
+    """
+    return draw(figure_spec(maps, view=view))
+
+
+def figure_spec(
+    maps: Sequence[ActivationMaps], *, view: View, image_names: Sequence[str] | None = None
+) -> FigureSpec:
+    """Everything that a figure of these maps shows, without drawing it.
+
+    Raises:
+        InputError: there are no maps, or a layer was not decoded.
+    """
+    if not maps:
+        raise InputError("expected the maps of at least one model, got none.")
+    hashes = maps[0].decoding.image_hashes
+    names = image_names or [f"image {digest[:8]}" for digest in hashes]
+    return FigureSpec(
+        images=tuple(_image_case(maps, index, name, view) for index, name in enumerate(names)),
+        map_kind=maps[0].kind,
+        scale=maps[0].scale,
+        style=view.style,
+        colormap=view.colormap,
+        difference=view.style == "default" and _comparable(maps, view),
+    )
+
+
+def check_output(path: Path) -> None:
+    """Refuse a picture's path before anything runs that would be lost.
+
+    Raises:
+        InputError: the suffix is none that can be written, or the folder does not exist.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"expected an output file ending in {', '.join(SUFFIXES)}, got {str(path)!r}.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(
+            f"the folder {path.absolute().parent} does not exist; make it first, or choose another --out."
+        )
+
+
+def save(spec: FigureSpec, path: Path) -> tuple[Path, Path]:
+    """Write a picture and, beside it, the sidecar that draws it again.
+
+    Returns:
+        The paths of both.
+    """
+    picture = save_picture(spec, path)
+    return picture, write_spec(spec, path.with_suffix(".json"))
+
+
+def redraw(sidecar: Path, path: Path) -> Path:
+    """Draw a figure again from its sidecar, without models or images."""
+    return save_picture(read_spec(sidecar), path)
+
+
+def _image_case(maps: Sequence[ActivationMaps], index: int, name: str, view: View):
+    first = maps[0].decoding
+    place = first.geometry[index]
+    low, high = maps[0].true_limits()[index]
+    return ImageCase(
+        title=name,
+        image=fit_image(np.asarray(first.images[index])),
+        image_hash=first.image_hashes[index],
+        prompt=first.prompts[index],
+        extent=grid_extent(place.token_boxes(), place.image_size),
+        true_map=maps[0].true[index],
+        true_limits=(float(low), float(high)),
+        models=tuple(_model_case(each, index, view) for each in maps),
+    )
+
+
+def _model_case(maps: ActivationMaps, index: int, view: View):
+    decoding = maps.decoding
+    layers = shown_layers(decoding.layers, view.layers, decoding.model.name)
+    rows = [decoding.layers.index(layer) for layer in layers]
+    curve = [
+        (layer, r2(decoding.patches[row, index], decoding.true[index]))
+        for row, layer in enumerate(decoding.layers)
+    ]
+    model = decoding.model
+    return ModelCase(
+        name=model.name,
+        answer=decoding.answers[index] if decoding.answers else "",
+        layers=layers,
+        decoded=decoding.select(layers=layers, samples=[index]).decoded_images()[:, 0],
+        maps=maps.values[rows, index],
+        limits=maps.limits[rows, index],
+        correlation=maps.correlation[rows, index],
+        retention=tuple((layer, value) for layer, value in curve if np.isfinite(value)),
+        lens=decoding.lens.describe(),
+        revision=" ".join(part for part in (model.revision, model.fingerprint[:12], model.dtype) if part),
+        site=decoding.site,
+        forced=decoding.forced,
+    )
+
+
+def shown_layers(decoded: Sequence[int], wanted: tuple[int | str, ...] | None, name: str) -> tuple[int, ...]:
+    """The layers that a picture shows of one model.
+
+    Args:
+        decoded: the layers there are.
+        wanted: what was asked for (`View.layers`).
+        name: of the model, for messages.
+
+    Raises:
+        InputError: a layer that was asked for was not decoded.
+    """
+    blocks = [layer for layer in decoded if layer != EMBEDDING] or list(decoded)
+    if wanted is None:
+        spread = np.linspace(0, len(blocks) - 1, min(DEFAULT_COLUMNS, len(blocks)))
+        return tuple(blocks[round(position)] for position in spread)
+    if "all" in wanted:
+        return tuple(blocks)
+    chosen = [layer for layer in wanted if isinstance(layer, int)]
+    if missing := [layer for layer in chosen if layer not in decoded]:
+        raise InputError(
+            f"expected layers that the lens of {name} decodes ({_spans(decoded)}), got "
+            f"{', '.join(map(str, missing))} as well."
+        )
+    return tuple(dict.fromkeys(chosen))
+
+
+def _spans(layers: Sequence[int]) -> str:
+    """Layers in words: runs as first–last."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def _comparable(maps: Sequence[ActivationMaps], view: View) -> bool:
+    """Whether the difference of two models' maps can be shown: two models with a grid and a layer in common."""
+    if len(maps) != 2 or maps[0].values.shape[2:] != maps[1].values.shape[2:]:
+        return False
+    first, second = (set(shown_layers(each.layers, view.layers, each.decoding.model.name)) for each in maps)
+    return bool(first & second)
