@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from emma_viz.data.prompts import PromptStyle
 from emma_viz.errors import InputError
 
 SSM = Literal["mamba1", "mamba2"]
@@ -15,7 +16,6 @@ TowerKind = Literal["dinov2", "siglip", "pocket"]
 ProjectorKind = Literal["linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet"]
 Family = Literal["cobra", "emma"]
 ResizeStrategy = Literal["resize-naive", "resize-crop", "letterbox"]
-PromptStyle = Literal["zephyr", "in-out"]
 LensForm = Literal["paper", "released"]
 Grid = tuple[int, int]
 

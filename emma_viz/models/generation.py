@@ -1,5 +1,6 @@
 """Answers: batched generation with the constant-size cache of a Mamba."""
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,7 @@ def generate(
     _check(vlm, pixels, features, prompt_ids, max_new_tokens)
     check_sampling(temperature, top_p)
     if temperature and seed is None:
-        seed = torch.seed() % 2**31
+        seed = secrets.randbits(31)  # the global generator is the caller's
     generators = None
     if temperature:
         generators = [torch.Generator().manual_seed(seed + sample) for sample in range(len(prompt_ids))]

@@ -1,14 +1,16 @@
 """The models that have a name: official ones, the pocket family, and tiny ones for tests."""
 
 from collections.abc import Callable
+from typing import cast
 
+from emma_viz.data.prompts import PromptStyle, prompt_style
 from emma_viz.errors import InputError
 from emma_viz.models.config import (
     PROJECTOR_KINDS,
     Family,
     MambaConfig,
     ProjectorConfig,
-    PromptStyle,
+    ProjectorKind,
     ResizeStrategy,
     TowerConfig,
     VisionConfig,
@@ -133,11 +135,6 @@ VISION_BACKBONES: dict[str, Callable[[], VisionConfig]] = {
 """Official (and our own) vision-backbone ids."""
 
 
-def prompt_style_of(llm_backbone_id: str) -> PromptStyle:
-    """Prompt style the official code chooses for a language model: by the end of its id."""
-    return "zephyr" if llm_backbone_id.endswith("zephyr") else "in-out"
-
-
 def config_from_ids(
     *,
     model_id: str,
@@ -163,7 +160,7 @@ def config_from_ids(
     ):
         if name not in known:
             raise InputError(f"{what} must be one of {', '.join(known)}; got {name!r}.")
-    kind = arch_specifier.rsplit("+", 1)[-1]
+    kind = cast(ProjectorKind, arch_specifier.rsplit("+", 1)[-1])
     if kind not in PROJECTOR_KINDS:
         raise InputError(
             f"arch_specifier must end in one of {', '.join(PROJECTOR_KINDS)}; got {arch_specifier!r}."
@@ -179,7 +176,7 @@ def config_from_ids(
         llm_backbone_id=llm_backbone_id,
         resize_strategy=image_resize_strategy,
         max_length=llm_max_length,
-        prompt_style=prompt_style_of(llm_backbone_id),
+        prompt_style=_prompt_style(llm_backbone_id),
         taps=emma_taps(llm.n_layer) if emma else (),
         lens_form="paper" if emma else None,
     )
@@ -249,6 +246,11 @@ PRESETS: dict[str, Callable[[], VLMConfig]] = {
 """Every model that has a name."""
 
 
+def _prompt_style(llm_backbone_id: str) -> PromptStyle:
+    """Our own small language models are prompted as the official Mamba of their name's last part."""
+    return prompt_style(llm_backbone_id.removeprefix("pocket-").removeprefix("tiny-"))
+
+
 def _official(model_id: str, llm_backbone_id: str) -> VLMConfig:
     return config_from_ids(
         model_id=model_id,
@@ -281,7 +283,7 @@ def _small(
         projector=projector,
         llm=llm,
         llm_backbone_id=llm_backbone_id,
-        prompt_style=prompt_style_of(llm_backbone_id),
+        prompt_style=_prompt_style(llm_backbone_id),
         taps=emma_taps(llm.n_layer) if emma else (),
         lens_form="paper" if emma else None,
     )
