@@ -15,7 +15,7 @@ class Bars:
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Show that `done` of `total` steps of `what` are behind us."""
-        if what != self._what:
+        if self._bar is None or what != self._what:
             self._close()
             self._what = what
             self._bar = tqdm(total=total, desc=what, delay=DELAY_SECONDS, leave=False, dynamic_ncols=True)

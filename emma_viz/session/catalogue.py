@@ -9,9 +9,10 @@ from emma_viz.checkpoints import Component, Inspection, bundled_names
 from emma_viz.checkpoints import inspect as inspect_checkpoint
 from emma_viz.checkpoints.sources import BUNDLED, HUB_PRESETS, resolve
 from emma_viz.errors import LensError
+from emma_viz.lens.attention import CrossAttention
 from emma_viz.lens.config import paper_config
 from emma_viz.lens.files import SUFFIX, read_info
-from emma_viz.lens.heads import build_head
+from emma_viz.lens.heads import PaperHead
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
 
@@ -85,13 +86,10 @@ def head_parts(config: VLMConfig) -> Iterator[tuple[str, int, str | None]]:
     """Name, parameters and whole of each part of the paper's decoder for a model of this shape (Table 7)."""
     sizes = paper_config(width=config.llm.d_model, patch=config.vision.patch, n_taps=len(config.taps) + 1)
     with torch.device("meta"):
-        head = build_head(sizes)
+        head = PaperHead(sizes)
+    attention = sum(_count(module) for module in head.fusion.modules() if isinstance(module, CrossAttention))
     yield "feature fusion (MFF)", _count(head.fusion), None
-    yield (
-        "cross-attention",
-        sum(_count(block.attention) for block in head.fusion.blocks),
-        "feature fusion (MFF)",
-    )
+    yield "cross-attention", attention, "feature fusion (MFF)"
     yield "pixel decoder", _count(head.decoder), None
 
 

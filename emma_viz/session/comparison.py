@@ -173,7 +173,9 @@ def load(source: str | Path | LoadedModel, running: Running, progress: Progress 
         backend=running.backend,
         vision_source=running.vision_source,
         tokenizer_source=running.tokenizer_source,
-        progress=progress and (lambda done, total: progress(done, total, f"loading {source}")),
+        progress=None
+        if progress is None
+        else (lambda done, total: progress(done, total, f"loading {source}")),
     )
 
 
