@@ -1,0 +1,24 @@
+"""The paper's Figure 1 for several photographs: two rows a model, the answers below.
+
+python examples/paper_figure.py [OUT.pdf]
+"""
+
+import sys
+from pathlib import Path
+
+import skimage
+
+from emma_viz.session import View, compare, save
+
+PHOTOS = [Path(skimage.__file__).parent / "data" / name for name in ("coffee.png", "chelsea.png")]
+
+
+def main(out: str = "paper-figure.pdf") -> None:
+    """Ask the bundled pair about both photographs, and draw what their image tokens hold."""
+    comparison = compare(PHOTOS, ["cobra-pocket", "emma-v1-pocket"])
+    picture, sidecar = save(comparison.spec(View(style="paper", layers=(0, 5, 11))), Path(out))
+    print(f"wrote {picture} and {sidecar}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
