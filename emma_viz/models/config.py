@@ -289,16 +289,21 @@ def vlm_config_from_dict(values: dict[str, Any]) -> VLMConfig:
     """
     try:
         towers = tuple(
-            TowerConfig(**{**tower, "mean": tuple(tower["mean"]), "std": tuple(tower["std"])})
+            TowerConfig(**_with(tower, mean=tuple(tower["mean"]), std=tuple(tower["std"])))
             for tower in values["vision"]["towers"]
         )
-        projector = values["projector"]
-        parts = {
-            "vision": VisionConfig(**{**values["vision"], "towers": towers}),
-            "projector": ProjectorConfig(**{**projector, "pooled_grid": tuple(projector["pooled_grid"])}),
-            "llm": MambaConfig(**values["llm"]),
-            "taps": tuple(values["taps"]),
-        }
-        return VLMConfig(**{**values, **parts})
+        pooled_grid = tuple(values["projector"]["pooled_grid"])
+        parts = _with(
+            values,
+            vision=VisionConfig(**_with(values["vision"], towers=towers)),
+            projector=ProjectorConfig(**_with(values["projector"], pooled_grid=pooled_grid)),
+            llm=MambaConfig(**values["llm"]),
+            taps=tuple(values["taps"]),
+        )
+        return VLMConfig(**parts)
     except (KeyError, TypeError) as problem:
         raise InputError(f"The model description does not fit VLMConfig.to_dict(): {problem}.") from problem
+
+
+def _with(values: dict[str, Any], **replaced: Any) -> dict[str, Any]:
+    return {**values, **replaced}

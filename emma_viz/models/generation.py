@@ -63,10 +63,9 @@ def generate(
     """
     _check(vlm, pixels, features, prompt_ids, max_new_tokens)
     check_sampling(temperature, top_p)
-    if temperature and seed is None:
-        seed = secrets.randbits(31)  # the global generator is the caller's
     generators = None
     if temperature:
+        seed = secrets.randbits(31) if seed is None else seed  # the global generator is the caller's
         generators = [torch.Generator().manual_seed(seed + sample) for sample in range(len(prompt_ids))]
     known = vlm.config.llm.vocab_size  # rows beyond it only pad the table and have no text
     answers: list[list[int]] = [[] for _ in prompt_ids]

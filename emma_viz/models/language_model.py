@@ -125,9 +125,10 @@ class MambaLM(nn.Module):
     def reset_parameters(self) -> None:
         """Embedding N(0, 0.02²), out_proj scaled by 1/√n_layer (mamba_ssm); the mixers do the rest."""
         nn.init.normal_(self.backbone.embedding.weight, std=EMBEDDING_STD)
-        for block in self.backbone.layers:
-            nn.init.kaiming_uniform_(block.mixer.out_proj.weight, a=math.sqrt(5))
-            block.mixer.out_proj.weight.div_(math.sqrt(self.config.n_layer))
+        for name, parameter in self.named_parameters():
+            if name.endswith("mixer.out_proj.weight"):
+                nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))
+                parameter.div_(math.sqrt(self.config.n_layer))
 
     @property
     def gradient_checkpointing(self) -> bool:

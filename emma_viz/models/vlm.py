@@ -83,10 +83,10 @@ class VLM(nn.Module):
         Raises:
             InputError: both or neither are given.
         """
-        if (pixels is None) == (features is None):
-            raise InputError("Give either pixels or features, not both and not neither.")
-        if features is None:
+        if pixels is not None and features is None:
             features = self.vision([tensor.to(self.device) for tensor in pixels])
+        elif pixels is not None or features is None:
+            raise InputError("Give either pixels or features, not both and not neither.")
         return self.projector(features.to(self.device))
 
     def forward(
