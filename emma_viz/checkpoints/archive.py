@@ -62,7 +62,9 @@ class Archive:
             file.seek(entry.header_offset)
             fields = file.read(LOCAL_HEADER.size)
         if len(fields) < LOCAL_HEADER.size or not fields.startswith(b"PK\x03\x04"):
-            raise CheckpointError(f"{self.path}: the entry {entry.filename} is damaged. Download or copy it again.")
+            raise CheckpointError(
+                f"{self.path}: the entry {entry.filename} is damaged. Download or copy it again."
+            )
         *_, name_length, extra_length = LOCAL_HEADER.unpack(fields)
         return entry.header_offset + LOCAL_HEADER.size + name_length + extra_length
 
@@ -78,6 +80,10 @@ def read_archive(path: Path) -> Archive:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             prefix = _prefix(path, entries)
+            if archive.getinfo(f"{prefix}/data.pkl").compress_type != zipfile.ZIP_STORED:
+                raise CheckpointError(
+                    f"{path} is compressed; torch never writes it so. Save it with torch.save."
+                )
             pickle = archive.read(f"{prefix}/data.pkl")
             order = f"{prefix}/byteorder"
             if order in archive.namelist() and archive.read(order) != b"little":
@@ -99,11 +105,17 @@ def _prefix(path: Path, entries: list[zipfile.ZipInfo]) -> str:
     names = [entry.filename for entry in entries]
     if len(set(names)) < len(names):
         raise CheckpointError(f"{path} holds two entries of the same name; it was tampered with or damaged.")
-    found = [name.removesuffix("/data.pkl") for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+    found = [
+        name.removesuffix("/data.pkl")
+        for name in names
+        if name.count("/") == 1 and name.endswith("/data.pkl")
+    ]
     if len(found) != 1:
         raise CheckpointError(
             f"{path} is a zip file, but not one that torch.save wrote: it needs exactly one `<name>/data.pkl`."
         )
     if f"{found[0]}/constants.pkl" in names:
-        raise CheckpointError(f"{path} is a TorchScript program, not weights. Save its state_dict with torch.save.")
+        raise CheckpointError(
+            f"{path} is a TorchScript program, not weights. Save its state_dict with torch.save."
+        )
     return found[0]

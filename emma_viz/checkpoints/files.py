@@ -13,6 +13,8 @@ from emma_viz.errors import CheckpointError, UnsafePickleError
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+DEPTH = 8
+"""Dictionaries nested deeper than this are not looked into for tensors."""
 INDEX_SUFFIX = ".index.json"
 
 
@@ -99,11 +101,14 @@ def _leaves(model: dict, path: Path) -> Iterator[tuple[str, object]]:
     Raises:
         UnsafePickleError: one of them is an object that only running code could make.
     """
-    pending: list[tuple[str, object, int]] = [(str(key), value, 1) for key, value in reversed(model.items())]
+    pending: list[tuple[str, object, int]] = [("", model, 0)]
     while pending:
         key, value, depth = pending.pop()
-        if isinstance(value, dict) and value and depth < 8:
-            pending += [(f"{key}.{k}", v, depth + 1) for k, v in reversed(value.items())]
+        if isinstance(value, dict) and (value or not depth) and depth < DEPTH:
+            if odd := [k for k in value if not isinstance(k, str)]:
+                raise CheckpointError(f"{path}: a key of the model part is a {_kind(odd[0])}, not text.")
+            prefix = f"{key}." if depth else ""
+            pending += [(prefix + k, v, depth + 1) for k, v in reversed(value.items())]
             continue
         _refuse_objects(value, key, path)
         yield key, value
@@ -139,11 +144,15 @@ def _open_shards(index: Path) -> WeightFile:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is no shard index: it needs a `weight_map` of key → file name.") from error
+        raise CheckpointError(
+            f"{index} is no shard index: it needs a `weight_map` of key → file name."
+        ) from error
     if odd := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
         raise CheckpointError(f"{index} names shards outside its own folder: {odd[:3]}.")
     if missing := [name for name in names if not (index.parent / name).is_file()]:
-        raise CheckpointError(f"{index} names shards that are not there: {', '.join(missing)}. Fetch them too.")
+        raise CheckpointError(
+            f"{index} names shards that are not there: {', '.join(missing)}. Fetch them too."
+        )
     shards = {name: open_weights(index.parent / name) for name in names}
     tensors = {key: ref for shard in shards.values() for key, ref in shard.tensors.items()}
     others = {key: kind for shard in shards.values() for key, kind in shard.others.items()}

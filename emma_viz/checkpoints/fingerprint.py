@@ -41,10 +41,8 @@ def fingerprint(tensors: Mapping[str, TensorRef] | Mapping[str, Tensor]) -> str:
         count = tensor.numel if isinstance(tensor, TensorRef) else tensor.numel()
         step = max(1, -(-count // SAMPLES))
         indices = list(range(0, count, step))
-        if isinstance(tensor, TensorRef):
-            values = tensor.sample(indices)
-        else:
-            values = tensor.detach().reshape(-1)[indices].cpu()
+        in_file = isinstance(tensor, TensorRef)
+        values = tensor.sample(indices) if in_file else tensor.detach().reshape(-1)[indices].cpu()
         digest.update(f"{name}:{tuple(tensor.shape)}:".encode())
         digest.update(values.to(torch.bfloat16).view(torch.int16).numpy().astype("<i2").tobytes())
     return digest.hexdigest()[:DIGITS]

@@ -178,7 +178,7 @@ def _architecture(description: VLMConfig | MambaConfig | None) -> str:
         return f"language model ({mamba})"
     rows, columns = description.grid
     return (
-        f"{description.family} {description.model_id}: {description.vision.backbone_id}, {rows}×{columns} image tokens, "
+        f"{description.family} {description.model_id}: {description.vision.backbone_id}, {rows}×{columns} tokens, "
         f"{description.projector.kind}, {description.llm_backbone_id} ({mamba})"
     )
 
@@ -212,9 +212,7 @@ def _components(
         parts.append(_vision_component(description.vision))
     for name in sorted(held, key=[*TITLES, *held].index):
         count = parameter_count(file.tensors[key] for key in held[name] if layout.model_key(key) != HEAD)
-        parts.append(
-            Component(name=TITLES.get(name, name), parameters=count, origin="in the file")
-        )
+        parts.append(Component(name=TITLES.get(name, name), parameters=count, origin="in the file"))
     return tuple(parts)
 
 
@@ -241,7 +239,9 @@ def _missing(
     missing = []
     if not isinstance(description, VLMConfig):
         if "projector" not in held:
-            missing.append("projector and vision encoder: this is a language model alone (load_language_model)")
+            missing.append(
+                "projector and vision encoder: this is a language model alone (load_language_model)"
+            )
         return tuple(missing)
     if "llm" not in held:
         missing.append("language model: pass llm_source")

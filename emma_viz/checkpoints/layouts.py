@@ -1,8 +1,8 @@
 """Key tables: how each layout of a checkpoint names what the model calls `projector.*` and `llm.*`.
 
-A layout is a list of prefixes, each with what stands in its place in the model. Everything after the prefix is the same in all
-of them. A key that no prefix fits, a key the architecture lacks, a missing one and one of another shape are
-all errors, and all are listed: nothing is dropped in silence.
+A layout is a list of prefixes, each with what stands in its place in the model; everything after the prefix is
+the same in all of them. A key that no prefix fits, a key the architecture lacks, a missing one and one of another
+shape are all errors, and all are listed: nothing is dropped in silence.
 """
 
 from collections.abc import Iterable, Mapping
@@ -125,7 +125,9 @@ def match(
             misshapen.append(f"{key}: {_sizes(reference.shape)}, expected {_sizes(expected[name])}")
     missing = [layout.file_key(name) for name in expected if name not in found and name != HEAD]
     if missing or unknown or misshapen:
-        raise KeyMismatchError(str(file.path), missing=missing, unknown=unknown, misshapen=misshapen, hint=hint)
+        raise KeyMismatchError(
+            str(file.path), missing=missing, unknown=unknown, misshapen=misshapen, hint=hint
+        )
     return found
 
 

@@ -53,7 +53,7 @@ def load_model(
             alone.
         config: description of a weight file that has no `config.json`: a preset's name or a `VLMConfig`.
         revision: branch, tag or commit of a hub id.
-        progress: called with (bytes read, bytes in all).
+        progress: called with (what is being read, bytes read, bytes in all).
 
     Returns:
         The model in evaluation mode, its tokenizer, image preprocessing, and record.
@@ -63,20 +63,7 @@ def load_model(
         UnsafePickleError: the file's pickle would run code.
         CheckpointError: files are missing or damaged, or do not belong together.
     """
-    found = resolve(source, revision=revision)
-    if config is not None:
-        found = with_config(found, config)
-    if found.config is None:
-        raise CheckpointError(
-            f"{found.given} has no config.json beside it, so its architecture is not known. Pass config, for example "
-            'config="cobra-3b".'
-        )
-    if not is_run_config(found.config):
-        raise CheckpointError(
-            f"{found.given} is a language model without projector. Load it with load_language_model, or give it to a "
-            "run directory that holds a projector: load_model(run_directory, llm_source=…)."
-        )
-    description = vlm_config(found.config, where=str(found.config_path))
+    found, description = _described(source, config, revision)
     with torch.device("meta"):
         vlm = VLM(description, backend=backend)
     references = _vlm_references(vlm, found, llm_source)
@@ -124,7 +111,9 @@ def load_language_model(
     """
     found = resolve(source, revision=revision)
     if found.config is None:
-        raise CheckpointError(f"{found.given} has no config.json beside it, so its architecture is not known.")
+        raise CheckpointError(
+            f"{found.given} has no config.json beside it, so its architecture is not known."
+        )
     backbone_id = None
     if is_run_config(found.config):
         whole = vlm_config(found.config, where=str(found.config_path))
@@ -148,10 +137,32 @@ def load_language_model(
     )
 
 
+def _described(
+    source: SourceLike, config: VLMConfig | str | None, revision: str | None
+) -> tuple[Source, VLMConfig]:
+    """Find a vision-language model and its description."""
+    found = resolve(source, revision=revision)
+    if config is not None:
+        found = with_config(found, config)
+    if found.config is None:
+        raise CheckpointError(
+            f"{found.given} has no config.json beside it, so its architecture is not known. Pass config, for example "
+            'config="cobra-3b".'
+        )
+    if not is_run_config(found.config):
+        raise CheckpointError(
+            f"{found.given} is a language model without projector. Load it with load_language_model, or give it to a "
+            "run directory that holds a projector: load_model(run_directory, llm_source=…)."
+        )
+    return found, vlm_config(found.config, where=str(found.config_path))
+
+
 def expected_shapes(vlm: VLM) -> dict[str, Shape]:
     """Names and shapes of what a checkpoint holds: projector and language model, not the frozen encoders."""
     return {
-        name: tuple(tensor.shape) for name, tensor in vlm.state_dict().items() if not name.startswith("vision.")
+        name: tuple(tensor.shape)
+        for name, tensor in vlm.state_dict().items()
+        if not name.startswith("vision.")
     }
 
 
@@ -178,7 +189,8 @@ def _vlm_references(vlm: VLM, found: Source, llm_source: SourceLike | None) -> d
         return _untied(match(file, layout, expected, hint=hint), layout)
     if "llm" in components(file, layout):
         raise CheckpointError(
-            f"{file.path} holds a language model of its own; leave llm_source out, or pass a file with a projector alone."
+            f"{file.path} holds a language model of its own; leave llm_source out, or pass a file with a projector "
+            "alone."
         )
     projector = {name: shape for name, shape in expected.items() if name.startswith("projector.")}
     return {**match(file, layout, projector, hint=hint), **llm_references(vlm.llm, resolve(llm_source))}
@@ -207,7 +219,7 @@ def _fill_tied(
     device: str | torch.device,
     progress: Progress | None,
 ) -> None:
-    fill(module, references, dtype=dtype, device=device, progress=progress)
+    fill(module, references, dtype=dtype, device=device, what="model", progress=progress)
     llm.lm_head.weight = llm.backbone.embedding.weight
     check_filled(module, "The checkpoint")
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, InputError
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes read, bytes in all) after every tensor."""
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being read, bytes read, bytes in all) after every tensor."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Types a model may be loaded as."""
@@ -22,16 +22,18 @@ def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     Raises:
         InputError: models cannot be loaded as this type.
     """
-    known = DTYPES.get(dtype, dtype) if isinstance(dtype, str) else dtype
-    if known is None or known in DTYPES.values():
-        return known
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype]
+    if dtype is None or (isinstance(dtype, torch.dtype) and dtype in DTYPES.values()):
+        return dtype
     raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}.")
 
 
 def default_dtype(references: Mapping[str, TensorRef], device: str | torch.device) -> torch.dtype:
-    """The type to load weights as when none is asked for: that of most values in the file, but float32 for half precision on a CPU.
+    """The type to load weights as when none is asked for: that of most values in the file.
 
-    CPUs compute float16 slowly or not at all; the bundled models are stored in it only to be small.
+    Except float16 on a CPU, which becomes float32: CPUs compute it slowly or not at all, and the bundled models are
+    stored in it only to be small.
     """
     counts: Counter[torch.dtype] = Counter()
     for reference in references.values():
@@ -49,6 +51,7 @@ def fill(
     *,
     dtype: torch.dtype,
     device: str | torch.device,
+    what: str,
     transforms: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -60,6 +63,7 @@ def fill(
     Args:
         module: built on the meta device.
         references: the module's own names → where the values are.
+        what: name of the module, for `progress`.
         transforms: names → what to do with the values, in float32, before they go in.
         progress: told how far the reading is.
 
@@ -77,7 +81,7 @@ def fill(
         put(module, name, value)
         done += reference.span
         if progress:
-            progress(done, total)
+            progress(what, done, total)
 
 
 def put(module: nn.Module, name: str, value: Tensor) -> None:

@@ -269,7 +269,7 @@ _LITERALS = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
-_ACTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
+_ACTIONS: Mapping[str, Callable[[_Machine, Any], object]] = {
     "MARK": _Machine.mark,
     "POP": lambda machine, _: machine.stack.pop() if machine.stack else machine.pop_mark(),
     "POP_MARK": lambda machine, _: machine.pop_mark(),

@@ -165,7 +165,10 @@ def _transformers_config(values: Mapping[str, Any], where: str) -> MambaConfig:
     if not second:
         rank = values.get("time_step_rank", "auto")
         return MambaConfig(
-            **common, ssm="mamba1", d_state=values.get("state_size", 16), dt_rank=None if rank == "auto" else rank
+            **common,
+            ssm="mamba1",
+            d_state=values.get("state_size", 16),
+            dt_rank=None if rank == "auto" else rank,
         )
     config = MambaConfig(
         **common,

@@ -44,7 +44,9 @@ def read_header(path: Path) -> tuple[dict[str, TensorRef], dict[str, str]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-            raise CheckpointError(f"{path} is no safetensors file, or it is truncated: its header does not fit in it.")
+            raise CheckpointError(
+                f"{path} is no safetensors file, or it is truncated: its header does not fit in it."
+            )
         text = file.read(length)
     try:
         header = json.loads(text, object_pairs_hook=_unique)

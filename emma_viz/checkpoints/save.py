@@ -1,4 +1,7 @@
-"""Writing checkpoints: run directories in the official layout, and encoder files. Every file appears whole or not at all."""
+"""Writing checkpoints: run directories in the official layout, and encoder files.
+
+Every file appears whole or not at all.
+"""
 
 import os
 from collections import OrderedDict
@@ -61,7 +64,9 @@ def save_run_directory(
     weights = folder / RUN_WEIGHTS[0 if format == "safetensors" else 1]
     other = folder / RUN_WEIGHTS[1 if format == "safetensors" else 0]
     if other.exists():
-        raise CheckpointError(f"{other} exists; a run directory holds one format. Remove it, or save as that one.")
+        raise CheckpointError(
+            f"{other} exists; a run directory holds one format. Remove it, or save as that one."
+        )
     tensors = _checked(config, state, as_dtype(dtype))
     text = dump_json(run_config(config, provenance=provenance))
     writers: dict[Path, Callable[[Path], None]] = {}
@@ -115,7 +120,9 @@ def write_all(writers: Mapping[Path, Callable[[Path], None]]) -> None:
         for target, temporary in temporaries.items():
             os.replace(temporary, target)
     except OSError as error:
-        raise CheckpointError(f"Cannot write {error.filename or 'the checkpoint'}: {error.strerror}.") from error
+        raise CheckpointError(
+            f"Cannot write {error.filename or 'the checkpoint'}: {error.strerror}."
+        ) from error
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)

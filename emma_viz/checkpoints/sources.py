@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from emma_viz.checkpoints import hub
@@ -12,6 +12,7 @@ from emma_viz.checkpoints.files import INDEX_SUFFIX
 from emma_viz.checkpoints.run_config import is_run_config, read_json, run_config
 from emma_viz.checkpoints.safetensors_file import read_header
 from emma_viz.errors import CheckpointError
+from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -92,7 +93,11 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
     if given in PRESETS:
         raise CheckpointError(_no_weights(given))
     # A path that was meant as one begins with a dot, a slash or a tilde, or names a file.
-    if hub.HUB_ID.fullmatch(given) and not given.startswith((".", "~")) and not path.suffix.endswith(("pt", "ors")):
+    if (
+        hub.HUB_ID.fullmatch(given)
+        and not given.startswith((".", "~"))
+        and not path.suffix.endswith(("pt", "ors"))
+    ):
         return _hub(given, given, revision)
     raise CheckpointError(
         f"There is no model {given!r}: no such path, and none of the names {', '.join(known_names())}. Pass a name, a "
@@ -114,7 +119,9 @@ def _no_weights(name: str) -> str:
     return f"{name} is a description without weights. Loadable names: {', '.join(known_names())}."
 
 
-def _folder(folder: Path, *, given: str, kind: Literal["bundled", "run directory"] = "run directory") -> Source:
+def _folder(
+    folder: Path, *, given: str, kind: Literal["bundled", "run directory"] = "run directory"
+) -> Source:
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise CheckpointError(
@@ -128,7 +135,9 @@ def _folder(folder: Path, *, given: str, kind: Literal["bundled", "run directory
     if not present:
         raise CheckpointError(f"{folder} has a config.json but none of the weights {', '.join(names)}.")
     if run and len(present) > 1:
-        raise CheckpointError(f"{folder} has both {' and '.join(RUN_WEIGHTS)}. Pass the path of the one that is meant.")
+        raise CheckpointError(
+            f"{folder} has both {' and '.join(RUN_WEIGHTS)}. Pass the path of the one that is meant."
+        )
     return Source(
         name=given if kind == "bundled" else folder.resolve().name,
         given=given,
@@ -148,10 +157,16 @@ def _file(path: Path, given: str) -> Source:
         try:
             config = json.loads(metadata[METADATA_KEY])
         except ValueError as error:
-            raise CheckpointError(f"{path}: the {METADATA_KEY} in its metadata is no JSON: {error}.") from error
+            raise CheckpointError(
+                f"{path}: the {METADATA_KEY} in its metadata is no JSON: {error}."
+            ) from error
     elif config_path.is_file():
         config = read_json(config_path)
-    stands_alone = path.stem.removesuffix(".safetensors") not in ("latest-checkpoint", "model", "pytorch_model")
+    stands_alone = path.stem.removesuffix(".safetensors") not in (
+        "latest-checkpoint",
+        "model",
+        "pytorch_model",
+    )
     kind = "weight file" if config is None else "run directory" if is_run_config(config) else "language model"
     return Source(
         name=path.stem if stands_alone else folder.resolve().name,
@@ -175,10 +190,7 @@ def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = No
     config = read_json(config_path)
     run = is_run_config(config)
     names = RUN_WEIGHTS if run else LM_WEIGHTS
-    weights = hub.fetch_first(repo, [prefix + name for name in names], revision=revision)
-    if weights.name.endswith(INDEX_SUFFIX):
-        for shard in sorted(set(read_json(weights).get("weight_map", {}).values())):
-            hub.fetch(repo, f"{prefix}{shard}", revision=revision)
+    weights = fetch_weights(repo, [prefix + name for name in names], revision=revision)
     return Source(
         name=name or (folder or repo).rstrip("/").rsplit("/", 1)[-1],
         given=given,
@@ -191,16 +203,30 @@ def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = No
     )
 
 
-def with_config(source: Source, config: Any) -> Source:
+def fetch_weights(repo: str, filenames: Sequence[str], *, revision: str | None = None) -> Path:
+    """The first of several weight files that a hub repository has; the shards with it when it is an index.
+
+    Raises:
+        CheckpointError: it has none of them, or a shard cannot be had.
+    """
+    path = hub.fetch_first(repo, filenames, revision=revision)
+    if path.name.endswith(INDEX_SUFFIX):
+        index = next(name for name in filenames if path.as_posix().endswith(name))
+        for shard in sorted(set(read_json(path).get("weight_map", {}).values())):
+            hub.fetch(repo, str(PurePosixPath(index).with_name(str(shard))), revision=revision)
+    return path
+
+
+def with_config(source: Source, config: VLMConfig | str) -> Source:
     """Give a weight file that stands alone the description of a preset.
 
     Raises:
         CheckpointError: the source has a description of its own, or there is no such preset.
     """
-    from dataclasses import replace
-
     if source.config is not None:
-        raise CheckpointError(f"{source.given} has its own config ({source.config_path}); leave `config` out.")
+        raise CheckpointError(
+            f"{source.given} has its own config ({source.config_path}); leave `config` out."
+        )
     if isinstance(config, str):
         if config not in PRESETS:
             raise CheckpointError(f"There is no preset {config!r}; there are {', '.join(PRESETS)}.")

@@ -138,7 +138,12 @@ def same_values(one: TensorRef, other: TensorRef) -> bool:
     """Whether two tensors hold the same values, compared a window at a time."""
     if one.shape != other.shape:
         return False
-    if (one.path, one.offset, one.strides, one.dtype) == (other.path, other.offset, other.strides, other.dtype):
+    if (one.path, one.offset, one.strides, one.dtype) == (
+        other.path,
+        other.offset,
+        other.strides,
+        other.dtype,
+    ):
         return True
     if not (one.contiguous and other.contiguous):
         return torch.equal(one.read(dtype=torch.float32), other.read(dtype=torch.float32))
@@ -148,7 +153,10 @@ def same_values(one: TensorRef, other: TensorRef) -> bool:
             count = min(step, one.numel - start)
             left, right = (
                 _window(
-                    file.fileno(), ref.offset + start * ref.dtype.itemsize, count * ref.dtype.itemsize, ref.dtype
+                    file.fileno(),
+                    ref.offset + start * ref.dtype.itemsize,
+                    count * ref.dtype.itemsize,
+                    ref.dtype,
                 )
                 for file, ref in ((first, one), (second, other))
             )

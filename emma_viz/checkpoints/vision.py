@@ -10,9 +10,9 @@ from einops import rearrange
 from torch import Tensor
 
 from emma_viz.checkpoints import hub
-from emma_viz.checkpoints.files import INDEX_SUFFIX, WeightFile, open_weights
+from emma_viz.checkpoints.files import WeightFile, open_weights
 from emma_viz.checkpoints.materialize import Progress, check_filled, fill
-from emma_viz.checkpoints.sources import BUNDLED, LM_WEIGHTS, SourceLike
+from emma_viz.checkpoints.sources import BUNDLED, LM_WEIGHTS, SourceLike, fetch_weights
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.models.config import TowerConfig, VisionConfig
@@ -91,7 +91,7 @@ def load_vision(
     else:
         file = open_weights(Path(source).expanduser())
         references = _own_file(file, encoder)
-        fill(encoder, references, dtype=dtype, device=device, progress=progress)
+        fill(encoder, references, dtype=dtype, device=device, what="vision encoder", progress=progress)
     check_filled(encoder, "The vision encoder")
 
 
@@ -139,13 +139,21 @@ def _fill_towers(
     for tower in encoder.config.towers:
         if tower.kind not in TABLES:
             raise CheckpointError(
-                f"No weights of the encoder {encoder.config.backbone_id} ship with this package; pass the path of a file "
-                "that save_vision_encoder wrote as vision_source."
+                f"No weights of the encoder {encoder.config.backbone_id} ship with this package; pass the path of a "
+                "file that save_vision_encoder wrote as vision_source."
             )
         file = open_weights(_tower_file(tower, sources.get(tower.kind)))
-        module = encoder.towers[tower.kind].model
+        module = encoder.towers[tower.kind].get_submodule("model")
         references, transforms = _match_tower(file, tower, module)
-        fill(module, references, dtype=dtype, device=device, transforms=transforms, progress=progress)
+        fill(
+            module,
+            references,
+            dtype=dtype,
+            device=device,
+            what=f"{tower.kind} encoder",
+            transforms=transforms,
+            progress=progress,
+        )
 
 
 def _tower_file(tower: TowerConfig, source: SourceLike | None) -> Path:
@@ -165,10 +173,7 @@ def _tower_file(tower: TowerConfig, source: SourceLike | None) -> Path:
         return present[0]
     if not hub.HUB_ID.fullmatch(given):
         raise CheckpointError(f"There is no file, folder or hub id {given!r} for the {tower.kind} tower.")
-    found = hub.fetch_first(given, LM_WEIGHTS)
-    if found.name.endswith(INDEX_SUFFIX):
-        raise CheckpointError(f"{given} is sharded; download it and pass its folder as vision_source.")
-    return found
+    return fetch_weights(given, LM_WEIGHTS)
 
 
 def _match_tower(file: WeightFile, tower: TowerConfig, module: torch.nn.Module):
@@ -186,7 +191,9 @@ def _match_tower(file: WeightFile, tower: TowerConfig, module: torch.nn.Module):
     transforms = {}
     unknown, misshapen = [], []
     for key in keys:
-        name = by_canonical.get(_canonical(key.removeprefix(prefix), table)) if key.startswith(prefix) else None
+        name = (
+            by_canonical.get(_canonical(key.removeprefix(prefix), table)) if key.startswith(prefix) else None
+        )
         if name is None:
             unknown.append(key)
             continue
@@ -213,7 +220,8 @@ def _canonical(name: str, table: TowerTable) -> str:
 
 def _is_square_table(reference: TensorRef, table: TowerTable, shape: tuple[int, ...]) -> bool:
     rows = reference.shape[-2] - table.prefix_rows
-    return len(reference.shape) == len(shape) and rows > 0 and round(rows**0.5) ** 2 == rows
+    same_width = len(reference.shape) == len(shape) and reference.shape[-1] == shape[-1]
+    return same_width and rows > 0 and round(rows**0.5) ** 2 == rows
 
 
 def _resample(values: Tensor, shape: tuple[int, ...], tower: TowerConfig, table: TowerTable) -> Tensor:
