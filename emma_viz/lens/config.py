@@ -1,7 +1,7 @@
 """Sizes of the fusion and the decoder, in the paper's form and in the released code's."""
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 from emma_viz.errors import InputError
 from emma_viz.shapes import CHANNELS
@@ -79,9 +79,9 @@ class DecoderConfig:
 class PaperConfig:
     """Fusion and decoder in the paper's form."""
 
-    fusion: FusionConfig = FusionConfig()
+    fusion: FusionConfig = field(default_factory=FusionConfig)
     """How the taps become one feature per token."""
-    decoder: DecoderConfig = DecoderConfig()
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
     """How that feature becomes pixels."""
 
     def __post_init__(self):
@@ -101,7 +101,7 @@ class PaperConfig:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
+    def from_json(cls, value: dict[str, Any]) -> "PaperConfig":
         """Undo `to_json`.
 
         Raises:
@@ -146,7 +146,7 @@ class ReleasedConfig:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
+    def from_json(cls, value: dict[str, Any]) -> "ReleasedConfig":
         """Undo `to_json`.
 
         Raises:

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from emma_viz.capture.files import write_tensors
-from emma_viz.checkpoints import LoadedModel
-from emma_viz.checkpoints.sources import BUNDLED
+from emma_viz.checkpoints import BUNDLED, LoadedModel
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import LensError, StudyError
 from emma_viz.lens.heads import build_head, head_from_json, head_to_json
@@ -72,7 +71,7 @@ def load_lens(source: LoadedModel | str | Path, kind: LensKind = "ridge", *, for
     Args:
         source: a lens file; a run directory, or the name of a bundled model, which hold `<kind>.lens`; or a
             loaded model, whose own lens is then found in the same way and checked against it.
-        kind: which lens of the model; a file's own kind must be this one only when a model is named.
+        kind: which lens of the model; a lens file that is named itself may be of any kind.
         force: accept a lens that was fitted on other weights than the loaded model's.
 
     Raises:
@@ -99,16 +98,16 @@ def find_lens(source: LoadedModel | str | Path, kind: LensKind = "ridge") -> Pat
         LensError: there is none; the message says where it was looked for.
     """
     if isinstance(source, LoadedModel):
-        places = [Path(source.info.source), BUNDLED / source.info.source, BUNDLED / source.info.name]
+        places = [] if source.folder is None else [source.folder / f"{kind}{SUFFIX}"]
     else:
-        places = [Path(source).expanduser(), BUNDLED / str(source)]
-    files = [place / f"{kind}{SUFFIX}" if place.is_dir() else place for place in places]
-    for file in files:
-        if file.is_file() and (file.suffix == SUFFIX or not isinstance(source, LoadedModel)):
-            return file
-    looked = ", ".join(dict.fromkeys(str(file) for file in files))
+        named = [Path(source).expanduser(), BUNDLED / str(source)]
+        places = [place / f"{kind}{SUFFIX}" if place.is_dir() else place for place in named]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = ", ".join(map(str, places)) or "nothing: this model was built in memory"
     raise LensError(
-        f"No {kind} lens was found (looked for {looked}). Pass the path of a lens file, or fit one with "
+        f"No {kind} lens was found (looked at {looked}). Pass the path of a lens file, or fit one with "
         f"fit_ridge; bundled lenses: {', '.join(bundled_lenses()) or 'none'}."
     )
 

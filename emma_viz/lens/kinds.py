@@ -61,8 +61,8 @@ def _cosine(flat: np.ndarray, truth: np.ndarray) -> np.ndarray:
     typical = tuple(length < 1e-6 * np.sqrt(flat.shape[1]) for length in lengths)
     product = lengths[0] * lengths[1]
     cosine = (decoded * true).sum(axis=1) / np.where(product > 0, product, 1.0)
-    cosine = np.clip(cosine, -1.0, 1.0)  # keeps NaN
-    return np.where(typical[0] & typical[1], 1.0, np.where(typical[0] | typical[1], 0.0, cosine))
+    cosine = np.where(typical[0] & typical[1], 1.0, np.where(typical[0] | typical[1], 0.0, cosine))
+    return np.where(np.isnan(lengths[0]), np.nan, np.clip(cosine, -1.0, 1.0))
 
 
 def _flat(patches: np.ndarray) -> np.ndarray:
