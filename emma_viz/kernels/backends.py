@@ -1,0 +1,125 @@
+"""Which backend runs: a literal table, the probes, and the choice for "auto"."""
+
+import importlib
+import importlib.util
+import logging
+from functools import cache
+from types import ModuleType
+
+import torch
+
+from emma_viz.errors import BackendError, InputError
+
+BACKENDS = {
+    "reference": "emma_viz.kernels.reference",
+    "torch": "emma_viz.kernels.torch_backend",
+    "cpu": "emma_viz.kernels.cpu",
+    "cuda": "emma_viz.kernels.cuda",
+}
+"""Backend → the module that holds its kernels; imported when it is first used."""
+
+KERNELS = ("selective_scan", "ssd", "causal_conv1d")
+"""Names of the kernels that every backend module provides."""
+
+_log = logging.getLogger("emma_viz.kernels")
+
+
+def available_backends() -> dict[str, str]:
+    """For each backend, "available: …" or "unavailable: …" with the reason, on this machine."""
+    answers = {
+        "reference": "available: plain torch on any device; slow, the specification",
+        "torch": "available: chunked torch on any device",
+    }
+    missing = _numba_missing()
+    answers["cpu"] = (
+        f"unavailable: {missing}" if missing else "available: numba kernels in fp32 for CPU tensors"
+    )
+    reasons = {kernel: _cuda_missing(kernel) for kernel in KERNELS}
+    lacking = [f"{kernel}: {reason}" for kernel, reason in reasons.items() if reason]
+    if len(lacking) == len(KERNELS):
+        answers["cuda"] = "unavailable: " + "; ".join(lacking)
+    else:
+        present = ", ".join(kernel for kernel, reason in reasons.items() if not reason)
+        answers["cuda"] = "; ".join([f"available: {present}", *lacking])
+    return answers
+
+
+def resolve_backend(
+    device: torch.device | str, dtype: torch.dtype, requested: str = "auto", *, kernel: str = "selective_scan"
+) -> str:
+    """Choose the backend of a kernel for tensors on `device` of `dtype`.
+
+    Args:
+        device: where the tensors are.
+        dtype: of the first argument.
+        requested: a backend's name, or "auto": the fastest that can run; the log says once which, and why.
+        kernel: "selective_scan", "ssd" or "causal_conv1d".
+
+    Returns:
+        "reference", "torch", "cpu" or "cuda".
+
+    Raises:
+        BackendError: the requested backend cannot run here; the message says why.
+        InputError: there is no backend or kernel of that name.
+    """
+    device = torch.device(device)
+    if kernel not in KERNELS:
+        raise InputError(f"There is no kernel {kernel!r}; expected one of {', '.join(KERNELS)}.")
+    if requested == "auto":
+        name, reason = _automatic(device.type, dtype, kernel)
+        _log_once(kernel, device.type, dtype, name, reason)
+        return name
+    if requested not in BACKENDS:
+        raise InputError(f"There is no kernel backend {requested!r}; expected auto, {', '.join(BACKENDS)}.")
+    problem = _obstacle(requested, device.type, dtype, kernel)
+    if problem:
+        raise BackendError(
+            f"The kernel backend {requested!r} cannot run {kernel} here: {problem}. "
+            'Ask for another one, or for "auto".'
+        )
+    return requested
+
+
+def backend_module(name: str) -> ModuleType:
+    """The module of a backend that `resolve_backend` returned."""
+    return importlib.import_module(BACKENDS[name])
+
+
+def _automatic(device: str, dtype: torch.dtype, kernel: str) -> tuple[str, str]:
+    preferred = {"cpu": "cpu", "cuda": "cuda"}.get(device)
+    if preferred is None:
+        return "torch", f"no other backend runs on {device} tensors"
+    problem = _obstacle(preferred, device, dtype, kernel)
+    if problem:
+        return "torch", f"{preferred} cannot run: {problem}"
+    return preferred, f"it is the fastest for {device} tensors"
+
+
+def _obstacle(name: str, device: str, dtype: torch.dtype, kernel: str) -> str:
+    """Why a backend cannot run a kernel; empty when it can."""
+    if name in ("reference", "torch"):
+        return ""
+    if device != name:
+        return f"it runs on {name} tensors, and these are on {device}"
+    if dtype == torch.float64:
+        return "it computes in fp32, and these tensors are fp64"
+    return _numba_missing() if name == "cpu" else _cuda_missing(kernel)
+
+
+@cache
+def _numba_missing() -> str:
+    # Found, not imported: importing numba takes longer than a short scan.
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed (pip install numba)"
+    return ""
+
+
+def _cuda_missing(kernel: str) -> str:
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    return backend_module("cuda").missing(kernel)
+
+
+@cache
+def _log_once(kernel: str, device: str, dtype: torch.dtype, name: str, reason: str) -> None:
+    _log.info("%s on %s (%s) runs on the %s backend: %s.", kernel, device, dtype, name, reason)

@@ -1,0 +1,157 @@
+"""The `cpu` backend: autograd around the numba kernels. Importing this module imports numba.
+
+Everything is computed in fp32; other dtypes are converted on the way in and out.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from emma_viz.kernels import numba_conv, numba_scan
+from emma_viz.kernels.numba_rows import NOTHING, array, array_or_zeros, block_width, rows, total
+from emma_viz.kernels.numba_threads import run, thread_count
+
+
+def selective_scan(
+    u: Float[Tensor, "B L E"],
+    delta: Float[Tensor, "B L E"],
+    A: Float[Tensor, "E N"],
+    B: Float[Tensor, "B L N"],
+    C: Float[Tensor, "B L N"],
+    D: Float[Tensor, " E"] | None,
+    z: Float[Tensor, "B L E"] | None,
+    delta_bias: Float[Tensor, " E"] | None,
+    delta_softplus: bool,
+    initial_state: Float[Tensor, "B E N"] | None,
+) -> tuple[Float[Tensor, "B L E"], Float[Tensor, "B E N"]]:
+    """See `emma_viz.kernels.reference.selective_scan`."""
+    tensors = (u, delta, A, B, C, D, z, delta_bias, initial_state)
+    return _SelectiveScan.apply(*tensors, delta_softplus, _wants_gradient(*tensors))
+
+
+def causal_conv1d(
+    x: Float[Tensor, "B L E"],
+    weight: Float[Tensor, "E K"],
+    bias: Float[Tensor, " E"] | None,
+    initial_state: Float[Tensor, "B J E"] | None,
+    activation: str | None,
+) -> Float[Tensor, "B L E"]:
+    """See `emma_viz.kernels.reference.causal_conv1d`."""
+    return _CausalConv.apply(x, weight, bias, initial_state, activation == "silu")
+
+
+def _wants_gradient(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+class _SelectiveScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u, delta, A, B, C, D, z, delta_bias, initial, softplus, keep):
+        batch, length, inner = u.shape
+        states = A.shape[1]
+        block = block_width(batch, inner, thread_count())
+        arguments = _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus, keep)
+        start = np.zeros((batch, states, inner), np.float32)
+        if initial is not None:
+            start = array(initial.transpose(1, 2))
+        y = np.empty((batch * length, inner), np.float32)
+        final = np.empty_like(start)
+        chunks = -(-length // numba_scan.CHUNK) if keep else 0
+        kept = np.empty((batch, chunks, states, inner), np.float32)
+        run(numba_scan.scan_forward, *arguments, start, y, final, kept, block)
+        ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias)
+        ctx.softplus, ctx.kept, ctx.initial_dtype = softplus, kept, None if initial is None else initial.dtype
+        final = torch.from_numpy(final).transpose(1, 2).contiguous()
+        return torch.from_numpy(y).view(batch, length, inner).to(u.dtype), final
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gy, g_final):
+        u, delta, A, B, C, D, z, delta_bias = tensors = ctx.saved_tensors
+        batch, length, inner = u.shape
+        states = A.shape[1]
+        block = block_width(batch, inner, thread_count())
+        blocks = -(-inner // block)
+        gu, gdt = (np.empty((batch * length, inner), np.float32) for _ in range(2))
+        gz = np.empty((batch * length if z is not None else 1, inner), np.float32)
+        g_initial, gA = (np.empty((batch, states, inner), np.float32) for _ in range(2))
+        gB, gC = (np.empty((blocks, batch, length, states), np.float32) for _ in range(2))
+        gD, g_bias = (np.empty((batch, inner), np.float32) for _ in range(2))
+        run(
+            numba_scan.scan_backward, *_scan_arguments(*tensors, ctx.softplus, True), ctx.kept,
+            array(gy).reshape(batch * length, inner), array(g_final.transpose(1, 2)), block,
+            gu, gdt, gz, g_initial, gA, gB, gC, gD, g_bias,
+        )  # fmt: skip
+        return (
+            torch.from_numpy(gu).view(u.shape).to(u.dtype),
+            torch.from_numpy(gdt).view(u.shape).to(delta.dtype),
+            total(gA, (states, inner), A.dtype).T,
+            total(gB, B.shape, B.dtype),
+            total(gC, C.shape, C.dtype),
+            None if D is None else total(gD, D.shape, D.dtype),
+            None if z is None else torch.from_numpy(gz).view(u.shape).to(z.dtype),
+            None if delta_bias is None else total(g_bias, (inner,), delta_bias.dtype),
+            None
+            if ctx.initial_dtype is None
+            else torch.from_numpy(g_initial).transpose(1, 2).to(ctx.initial_dtype),
+            None,
+            None,
+        )
+
+
+def _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus, keep):
+    """The arguments that `scan_forward` and `scan_backward` share."""
+    inner, states = A.shape
+    gate = (NOTHING, 0) if z is None else rows(z)
+    return (
+        *rows(u), *rows(delta), array(A.T), array(B).reshape(-1, states), array(C).reshape(-1, states),
+        array_or_zeros(D, inner), *gate, array_or_zeros(delta_bias, inner), (z is not None, softplus, keep),
+    )  # fmt: skip
+
+
+class _CausalConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, initial, silu):
+        batch, length, inner = x.shape
+        y = np.empty((batch * length, inner), np.float32)
+        block = block_width(batch, inner, thread_count())
+        run(numba_conv.conv_forward, *_conv_arguments(x, weight, bias, initial, silu), y, block)
+        ctx.save_for_backward(x, weight, bias, initial)
+        ctx.silu = silu
+        return torch.from_numpy(y).view(x.shape).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gy):
+        x, weight, bias, initial = ctx.saved_tensors
+        batch, length, inner = x.shape
+        taps = weight.shape[1]
+        gx = np.empty((batch * length, inner), np.float32)
+        g_taps, g_bias = np.empty((batch, taps, inner), np.float32), np.empty((batch, inner), np.float32)
+        g_initial = np.zeros((batch, taps - 1, inner), np.float32)
+        run(
+            numba_conv.conv_backward, *_conv_arguments(x, weight, bias, initial, ctx.silu),
+            array(gy).reshape(batch * length, inner), gx, g_taps, g_bias, g_initial,
+            block_width(batch, inner, thread_count()),
+        )  # fmt: skip
+        return (
+            torch.from_numpy(gx).view(x.shape).to(x.dtype),
+            total(g_taps, (taps, inner), weight.dtype).T,
+            None if bias is None else total(g_bias, (inner,), bias.dtype),
+            None if initial is None else torch.from_numpy(g_initial).to(initial.dtype),
+            None,
+        )
+
+
+def _conv_arguments(x, weight, bias, initial, silu):
+    inner, taps = weight.shape
+    before = array_or_zeros(initial, x.shape[0], taps - 1, inner)
+    return *rows(x), array(weight.T), array_or_zeros(bias, inner), before, silu
+
+
+def ssd(x, dt, A, B, C, D, dt_bias, dt_softplus, initial_state):
+    from emma_viz.kernels import torch_ssd
+
+    return torch_ssd.ssd(x, dt, A, B, C, D, dt_bias, dt_softplus, initial_state)

@@ -1,0 +1,50 @@
+"""Torch tensors as the arrays that the numba kernels read, without a copy where the layout allows."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NOTHING = np.zeros(1, np.float32)
+"""Stands for an absent tensor of rows."""
+
+
+def rows(tensor: Tensor) -> tuple[np.ndarray, int]:
+    """A tensor `B L X` as a flat float32 array and the distance between rows.
+
+    A slice of a wider tensor along the last axis, as a projection's `split` yields, is not copied.
+    """
+    tensor = tensor.detach().float()
+    batch, length, width = tensor.shape
+    distance = tensor.stride(1) if length > 1 else tensor.stride(0)
+    regular = (
+        (width == 1 or tensor.stride(2) == 1)
+        and distance >= width
+        and (batch == 1 or length == 1 or tensor.stride(0) == length * distance)
+    )
+    if not regular or tensor.numel() == 0:
+        tensor, distance = tensor.contiguous(), width
+    span = max(0, (batch * length - 1) * distance + width)
+    return tensor.as_strided((span,), (1,)).numpy(), distance
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """A tensor as a contiguous float32 array, copied when needed."""
+    return tensor.detach().float().contiguous().numpy()
+
+
+def array_or_zeros(tensor: Tensor | None, *shape: int) -> np.ndarray:
+    """As `array`; zeros of `shape` for an absent tensor."""
+    return np.zeros(shape, np.float32) if tensor is None else array(tensor)
+
+
+def block_width(batch: int, width: int, threads: int) -> int:
+    """Channels a task: wide blocks keep the vector units busy, enough of them keep the threads busy."""
+    for block in (256, 128, 64):
+        if batch * -(-width // block) >= 4 * threads:
+            return block
+    return 64 if threads > 1 else 128
+
+
+def total(parts: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Sum over the first axis as a tensor."""
+    return torch.from_numpy(parts.sum(axis=0) if parts.shape[0] != 1 else parts[0]).reshape(shape).to(dtype)
