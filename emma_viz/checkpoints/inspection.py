@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 
@@ -75,7 +74,7 @@ class Inspection:
         components: Iterable[Component] = (),
         missing: Iterable[str] = (),
         lenses: Iterable[str] = (),
-    ) -> Self:
+    ) -> "Inspection":
         """A copy with what other packages know."""
         return replace(
             self,

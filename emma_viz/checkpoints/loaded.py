@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.data.images import ImageTransform, TowerNorm
@@ -47,7 +46,7 @@ class LoadedModel:
         return build_prompt(message, self.vlm.config.prompt_style)
 
     @classmethod
-    def from_vlm(cls, vlm: VLM, tokenizer: Tokenizer, *, name: str, source: str = "memory") -> Self:
+    def from_vlm(cls, vlm: VLM, tokenizer: Tokenizer, *, name: str, source: str = "memory") -> "LoadedModel":
         """Wrap a model that was built, or is being trained, in memory.
 
         Args:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 from emma_viz.errors import InputError
 
@@ -46,7 +46,7 @@ class ModelInfo:
         return jsonable(asdict(self))
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, record: Mapping[str, Any]) -> "ModelInfo":
         """Read what `to_json` wrote.
 
         Raises:
