@@ -104,7 +104,8 @@ class StateBuffers:
         if not real.all():
             kept[~real] = torch.nan
         if self._on_states is not None:
-            self._on_states(str(target.site), int(target.layer or 0), self._samples, kept)
+            assert target.layer is not None, "a named site has a layer"
+            self._on_states(target.site, target.layer, self._samples, kept)
         return kept if real.all() else kept[real]
 
     def _room(self, target: Target, like: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import hashlib
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -140,7 +140,7 @@ class EntryFolder:
             )
 
     @contextmanager
-    def new_data(self) -> Iterator[str]:
+    def new_data(self) -> Generator[str, None, None]:
         """A new folder for data below the entry's own; it is removed again if the block fails."""
         data = f"data-{secrets.token_hex(4)}"
         make_folder(self.path / data)
@@ -203,7 +203,8 @@ def read_entry(folder: Path) -> Entry:
     """
     value: dict[str, Any] = read_json(folder / ENTRY)
     try:
-        return Entry(**{**value, **{name: tuple(value[name]) for name in ("samples", "sites", "layers")}})
+        value |= {name: tuple(value[name]) for name in ("samples", "sites", "layers")}
+        return Entry(**value)
     except (KeyError, TypeError) as error:
         raise StudyError(
             f"{folder / ENTRY} does not describe an entry: {error!r}. It was changed or damaged."

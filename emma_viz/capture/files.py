@@ -7,11 +7,12 @@ never leaves half a file under a name that is read.
 import json
 import os
 import secrets
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -140,7 +141,7 @@ def make_folder(path: Path) -> Path:
 
 
 @contextmanager
-def explained(path: Path, what: str) -> Iterator[None]:
+def explained(path: Path, what: str) -> Generator[None, None, None]:
     """Turn the errors of the file system, and of safetensors, into a StudyError that names the path."""
     try:
         yield
@@ -149,7 +150,7 @@ def explained(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path, what: str, *, seconds: float | None = None) -> Iterator[None]:
+def locked(path: Path, what: str, *, seconds: float | None = None) -> Generator[None, None, None]:
     """Hold a lock that one process (and one thread) at a time can have.
 
     The system frees the lock when its process ends, however it ends, so there are no stale locks.
@@ -192,23 +193,10 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
                 part.unlink()
 
 
-try:
-    import fcntl
-
-    def _try_lock(file) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(file) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-except ImportError:  # Windows
+if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(file) -> bool:
+    def _try_lock(file: BinaryIO) -> bool:
         file.seek(0)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -216,6 +204,19 @@ except ImportError:  # Windows
             return False
         return True
 
-    def _unlock(file) -> None:
+    def _unlock(file: BinaryIO) -> None:
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(file: BinaryIO) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(file: BinaryIO) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +146,7 @@ def pick_tensor(target: Target, output: object, pick: Pick = 0) -> Tensor:
         return output
     picked = output
     try:
-        picked = pick(output) if callable(pick) else output[pick]  # ty: ignore[not-subscriptable]
+        picked = pick(cast(tuple, output)) if callable(pick) else cast(tuple, output)[pick]
     except (TypeError, KeyError, IndexError) as error:
         raise CaptureError(
             f"{target.name} returned {_describe(output)}; pick={pick!r} takes no tensor from it ({error})."
@@ -153,8 +154,7 @@ def pick_tensor(target: Target, output: object, pick: Pick = 0) -> Tensor:
     if not isinstance(picked, Tensor):
         raise CaptureError(
             f"{target.name} returned {_describe(output)}; pick={pick!r} gives {_describe(picked)}, and a "
-            "tensor is needed. "
-            "Say with pick= which element to keep."
+            "tensor is needed. Say with pick= which element to keep."
         )
     return picked
 

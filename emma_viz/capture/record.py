@@ -13,6 +13,7 @@ from emma_viz.capture.questions import Questions, RecordableModel, read_question
 from emma_viz.capture.sites import Layers, choose, resolve
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
 from emma_viz.data.images import ImageSource
+from emma_viz.errors import InputError
 from emma_viz.models import Generation, pad_prompts
 from emma_viz.models import generate as generate_answers
 
@@ -136,6 +137,8 @@ class _Clock:
         self._reach(self._begun)
 
     def _reach(self, done: int) -> None:
+        if done == self._done:
+            return
         self._done = done
         if self._progress is not None:
             self._progress(done, self._total, self._what)

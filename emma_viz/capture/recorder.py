@@ -1,7 +1,6 @@
 """Recorder: keep what any modules of any model put out, while a `with` block runs."""
 
 from collections.abc import Callable, Iterable
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +61,7 @@ class Recorder:
         self._kept: dict[str, list[Tensor]] = {target.name: [] for target in self.targets}
         self._hooks = Hooks(module, self.targets, self._receive, pick=pick)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Recorder":
         self._hooks.__enter__()
         return self
 

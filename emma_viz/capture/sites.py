@@ -89,13 +89,13 @@ class Target:
     Attributes:
         name: its long form (`blocks.3.hook_resid_post`), or the module path where it is no named site.
         path: the module path in the model that was searched.
-        site: name of the site, or None for a raw module path.
+        site: name of the site, empty for a raw module path.
         layer: block index (-1 for the embedding), or None for a raw module path.
     """
 
     name: str
     path: str
-    site: str | None = None
+    site: str = ""
     layer: int | None = None
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 from torch import Tensor
 
@@ -51,7 +50,7 @@ class StudyWriter:
         if not (resume or overwrite):
             self._folder.require_free()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StudyWriter":
         folder = self._folder
         lock = make_folder(folder.path) / ".writer"
         self._lock.enter_context(locked(lock, f"the entry {folder.name!r} of {folder.root}", seconds=0))

@@ -35,7 +35,7 @@ from emma_viz.capture.files import (
 from emma_viz.capture.sites import nearest
 from emma_viz.capture.stream import StudyWriter
 from emma_viz.capture.trace import Trace
-from emma_viz.capture.trace_files import join_traces, read_trace, write_trace
+from emma_viz.capture.trace_files import read_trace, read_traces, write_trace
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError, StudyError
 
@@ -179,7 +179,7 @@ class Study:
         Raises:
             StudyError: there is no such entry, it has no trace, or a file is damaged.
         """
-        return join_traces(list(self.traces(name)))
+        return read_traces(self.path, self._parts(name))
 
     def traces(self, name: str) -> Iterator[Trace]:
         """The batches of a stream, one trace after another; an ordinary trace is one batch.
@@ -187,13 +187,15 @@ class Study:
         Raises:
             StudyError: there is no such entry, it has no trace, or a file is damaged.
         """
+        return (read_trace(self.path, part) for part in self._parts(name))
+
+    def _parts(self, name: str) -> list[Path]:
         entry = self.entry(name)
         if not entry.samples:
             raise StudyError(
                 f"The entry {name!r} of {self.path} holds arrays and no trace; read them with load_arrays."
             )
-        folder = EntryFolder(self.path, name).path
-        return (read_trace(self.path, folder / entry.part(index)) for index in range(len(entry.samples)))
+        return [EntryFolder(self.path, name).path / entry.part(index) for index in range(len(entry.samples))]
 
     def save_arrays(
         self,

@@ -32,7 +32,6 @@ from emma_viz.data.geometry import Geometry
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, StudyError
 
-IMAGES = "images"
 _TRACE, _TENSORS = "trace.json", "tensors.safetensors"
 
 
@@ -52,10 +51,6 @@ class StoredImages(Sequence[Image.Image]):
     def __getitem__(self, index: slice) -> "StoredImages": ...
     def __getitem__(self, index: int | slice) -> "Image.Image | StoredImages":
         return StoredImages(self._paths[index]) if isinstance(index, slice) else read_png(self._paths[index])
-
-    def joined(self, others: Sequence["StoredImages"]) -> "StoredImages":
-        """These images and those of others, in order."""
-        return StoredImages([*self._paths, *(path for other in others for path in other._paths)])
 
 
 class StoredStates(Mapping[str, Tensor]):
@@ -81,12 +76,6 @@ class StoredStates(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._sites)
-
-    def joined(self, others: Sequence["StoredStates"]) -> "StoredStates":
-        """The states of these samples and of others', in order."""
-        return StoredStates(
-            [*self._files, *(file for other in others for file in other._files)], self._kind, self._sites
-        )
 
     def _read(self, file: Path, site: str) -> Tensor:
         if site not in self._sites:
@@ -118,10 +107,10 @@ def write_trace(root: Path, part: Path, trace: Trace) -> None:
         StudyError: a file cannot be written.
     """
     make_folder(part)
-    make_folder(root / IMAGES)
-    paths = [f"{IMAGES}/{name}.png" for name in trace.image_hashes]
+    paths = [image_path(name) for name in trace.image_hashes]
     # One image at a time: those of another study are only opened here.
     for path, index in {path: index for index, path in enumerate(paths)}.items():
+        make_folder((root / path).parent)
         write_png(root / path, trace.images[index])
     tensors = {"views": torch.from_numpy(np.ascontiguousarray(trace.views))}
     for kind in ("states", "generated"):
@@ -164,25 +153,32 @@ def read_trace(root: Path, part: Path) -> Trace:
         ) from error
 
 
-def join_traces(traces: Sequence[Trace]) -> Trace:
-    """Traces of one study as one trace of all their samples, in order.
+def read_traces(root: Path, parts: Sequence[Path]) -> Trace:
+    """The batches of one stream as one trace of all their samples, in order.
 
     States stay on disk until a layer of them is taken, and images until one is; views are read (3·S² bytes a
     sample). The hook reports add up: how often each hook fired, and whether all it kept is finite.
 
     Args:
-        traces: read by `read_trace`, and recorded alike, as those of one stream are.
+        root: the study's folder.
+        parts: folders that `write_trace` wrote, of traces recorded alike.
+
+    Raises:
+        StudyError: a file is missing, damaged or not of this form.
     """
-    first, others = traces[0], traces[1:]
+    traces = [read_trace(root, part) for part in parts]
+    first, files = traces[0], [part / _TENSORS for part in parts]
+    if len(traces) == 1:
+        return first
 
     def chain(name: str) -> tuple:
         return tuple(value for trace in traces for value in getattr(trace, name))
 
     return replace(
         first,
-        states=_joined([trace.states for trace in traces]),
-        generated=_joined([trace.generated for trace in traces]),
-        images=first.images.joined([trace.images for trace in others]),
+        states=StoredStates(files, "states", list(first.states)),
+        generated=StoredStates(files, "generated", list(first.generated)),
+        images=StoredImages([root / image_path(name) for name in chain("image_hashes")]),
         views=np.concatenate([trace.views for trace in traces]),
         hooks=tuple(_sum(reports) for reports in zip(*(trace.hooks for trace in traces), strict=True)),
         sampling=_common([trace.sampling for trace in traces]),
@@ -190,11 +186,12 @@ def join_traces(traces: Sequence[Trace]) -> Trace:
     )
 
 
+def image_path(image_hash: str) -> str:
+    """Where a study keeps an image, below its own folder."""
+    return f"images/{image_hash}.png"
+
+
 _PER_SAMPLE = ("geometry", "image_hashes", "prompts", "prompt_ids", "answers", "answer_ids", "ended")
-
-
-def _joined(stored: Sequence[StoredStates]) -> StoredStates:
-    return stored[0].joined(stored[1:])
 
 
 def _common(samplings: Sequence[Sampling | None]) -> Sampling | None:
@@ -231,8 +228,11 @@ def _to_json(trace: Trace) -> dict[str, Any]:
 
 
 def _geometry(value: Mapping[str, Any]) -> Geometry:
-    return Geometry(**{**value, "image_size": tuple(value["image_size"])})
+    fields: dict[str, Any] = {**value, "image_size": tuple(value["image_size"])}
+    return Geometry(**fields)
 
 
 def _report(value: Mapping[str, Any]) -> HookReport:
-    return HookReport(**{**value, "shape": None if value["shape"] is None else tuple(value["shape"])})
+    shape = value["shape"]
+    fields: dict[str, Any] = {**value, "shape": None if shape is None else tuple(shape)}
+    return HookReport(**fields)
