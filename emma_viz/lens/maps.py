@@ -148,7 +148,7 @@ def normalise(
     stays."""
     low, high = limits[..., 0, None, None], limits[..., 1, None, None]
     extent = high - low
-    scaled = np.clip((values - low) / np.where(extent > 0, extent, 1), 0, 1)
+    scaled = (np.clip(values, low, high) - low) / np.where(extent > 0, extent, 1)
     flat = np.where(np.isnan(values), np.nan, values > low)
     return np.where(extent > 0, scaled, flat).astype(np.float32)
 
