@@ -2,7 +2,6 @@
 
 import argparse
 import datetime
-import io
 import pathlib
 import pickle
 from collections import Counter, OrderedDict, defaultdict
@@ -100,12 +99,9 @@ def test_optimizer_and_scheduler_objects_are_never_built(tmp_path):
     optimizer.step()
     scheduler.step()
     content = {"model": {"projector": module.state_dict()}, "scheduler": scheduler, "optimizer": optimizer}
-    with pytest.raises(pickle.UnpicklingError):  # torch's own restricted loader cannot read such a file
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        buffer.seek(0)
-        torch.load(buffer, weights_only=True)
     file = saved(tmp_path, content)
+    with pytest.raises(pickle.UnpicklingError):  # torch's own restricted loader cannot read such a file
+        torch.load(file.path, weights_only=True)
     assert torch.equal(file.tensors["projector.weight"].read(), module.weight)
     assert file.extras == {
         "scheduler": "torch.optim.lr_scheduler.LambdaLR",
@@ -135,7 +131,7 @@ def test_harmless_objects_beside_the_model_are_inert(tmp_path):
 def test_an_object_in_the_model_part_is_refused(tmp_path):
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))])
     for model in ({"w": optimizer}, {"w": {"deep": [torch.ones(1), (optimizer,)]}}):
-        with pytest.raises(UnsafePickleError, match="in the model part is a torch.optim.sgd.SGD"):
+        with pytest.raises(UnsafePickleError, match=r"in the model part is a torch\.optim\.sgd\.SGD"):
             saved(tmp_path, {"model": model})
     with pytest.raises(UnsafePickleError, match="model part"):
         saved(tmp_path, {"w": torch.ones(1), "optimizer": optimizer})
@@ -148,7 +144,7 @@ def test_numbers_and_text_in_the_model_part_are_kept_apart(tmp_path):
 
 
 def test_keys_that_collide_or_are_no_text_are_errors(tmp_path):
-    with pytest.raises(CheckpointError, match="flatten to the same key 'a.b'"):
+    with pytest.raises(CheckpointError, match=r"flatten to the same key 'a\.b'"):
         saved(tmp_path, {"a": {"b": torch.ones(1)}, "a.b": torch.ones(1)})
     with pytest.raises(CheckpointError, match="key of the model part is a int"):
         saved(tmp_path, {"model": {0: torch.ones(1)}})
