@@ -53,7 +53,7 @@ def load_model(
             alone.
         config: description of a weight file that has no `config.json`: a preset's name or a `VLMConfig`.
         revision: branch, tag or commit of a hub id.
-        progress: called with (what is being read, bytes read, bytes in all).
+        progress: called as progress(bytes read, bytes in all, what is being read).
 
     Returns:
         The model in evaluation mode, its tokenizer, image preprocessing, and record.

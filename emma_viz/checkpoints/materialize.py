@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, InputError
 
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being read, bytes read, bytes in all) after every tensor."""
+Progress = Callable[[int, int, str], None]
+"""Called as progress(bytes read, bytes in all, what is being read) after every tensor."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Types a model may be loaded as."""
@@ -81,7 +81,7 @@ def fill(
         put(module, name, value)
         done += reference.span
         if progress:
-            progress(what, done, total)
+            progress(done, total, what)
 
 
 def put(module: nn.Module, name: str, value: Tensor) -> None:

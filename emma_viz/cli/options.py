@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from emma_viz.errors import InputError
+
 LAYERS_HELP = (
     "the layers to show, zero-based; -1 or 'embedding' for what enters block 0, 'all' for every layer "
     "(default: five spread over the depth)"
@@ -23,12 +25,20 @@ def layer(text: str) -> int | str:
         ) from None
 
 
-def tower(text: str) -> tuple[str, str]:
-    """Parse TOWER=PATH."""
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"expected TOWER=PATH, such as siglip=./siglip, got {text!r}")
-    return name, path
+def towers(texts: list[str] | None) -> str | dict[str, str] | None:
+    """Parse --vision: one file for all encoders, or TOWER=PATH for each.
+
+    Raises:
+        InputError: the two forms are mixed.
+    """
+    if not texts:
+        return None
+    if len(texts) == 1 and "=" not in texts[0]:
+        return texts[0]
+    pairs = [text.partition("=") for text in texts]
+    if not all(name and path for name, _, path in pairs):
+        raise InputError(f"expected --vision FILE, or --vision TOWER=PATH …, got {' '.join(texts)}.")
+    return {name: path for name, _, path in pairs}
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +120,9 @@ def add_view(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--style", choices=["default", "paper"], default="default", help="(default: %(default)s)"
     )
+    group.add_argument(
+        "--difference", action="store_true", help="also show the difference of two models' maps"
+    )
     group.add_argument("--out", type=Path, metavar="FILE", help="a .png, .svg, .pdf or .html file")
 
 
@@ -127,7 +140,7 @@ def running(args: argparse.Namespace):
         device=args.device,
         dtype=args.dtype,
         backend=args.backend,
-        vision_source=dict(args.vision) if args.vision else None,
+        vision_source=towers(args.vision),
         tokenizer_source=args.tokenizer,
     )
 
@@ -155,4 +168,5 @@ def view(args: argparse.Namespace):
         scale=args.scale,
         colormap=args.colormap,
         style=args.style,
+        difference=args.difference,
     )

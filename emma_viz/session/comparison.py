@@ -173,10 +173,14 @@ def load(source: str | Path | LoadedModel, running: Running, progress: Progress 
         backend=running.backend,
         vision_source=running.vision_source,
         tokenizer_source=running.tokenizer_source,
-        progress=None
-        if progress is None
-        else (lambda done, total: progress(done, total, f"loading {source}")),
+        progress=_loading(source, progress),
     )
+
+
+def _loading(source: str | Path, progress: Progress | None) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total, what: progress(done, total, f"loading {source}: {what}")
 
 
 def record_for(

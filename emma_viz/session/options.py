@@ -16,8 +16,8 @@ class Running:
     """Of the weights: float32, bfloat16 or float16; None is float32 on a CPU and as stored elsewhere."""
     backend: str = "auto"
     """Kernels of the state-space layers."""
-    vision_source: Mapping[str, str] | None = None
-    """Tower → folder or hub id with its weights, when they do not come from their usual place."""
+    vision_source: str | Mapping[str, str] | None = None
+    """A file with the image encoders' weights, or tower → folder or hub id; None is their usual place."""
     tokenizer_source: str | None = None
     """A tokenizer.json, for checkpoints that lack one."""
 
@@ -52,6 +52,8 @@ class View:
     """None is viridis, and jet in the paper's style."""
     style: str = "default"
     """default or paper."""
+    difference: bool = False
+    """Also show the difference of two models' maps."""
 
     @property
     def kind(self) -> str:

@@ -62,7 +62,7 @@ def figure_spec(
         scale=maps[0].scale,
         style=view.style,
         colormap=view.colormap,
-        difference=view.style == "default" and _comparable(maps, view),
+        difference=view.difference,
     )
 
 
@@ -171,11 +171,3 @@ def _spans(layers: Sequence[int]) -> str:
         else:
             runs.append([layer])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
-
-
-def _comparable(maps: Sequence[ActivationMaps], view: View) -> bool:
-    """Whether the difference of two models' maps can be shown: two models with a grid and a layer in common."""
-    if len(maps) != 2 or maps[0].values.shape[2:] != maps[1].values.shape[2:]:
-        return False
-    first, second = (set(shown_layers(each.layers, view.layers, each.decoding.model.name)) for each in maps)
-    return bool(first & second)
