@@ -33,12 +33,12 @@ def pocket_pair() -> FamilyRecipe:
         encoder=EncoderRecipe(
             scenes=12000, optimisation=Optimisation(steps=2600, batch=32, lr=3e-3, weight_decay=0.05)
         ),
-        text=TextRecipe(optimisation=Optimisation(steps=800, batch=16, lr=3e-3)),
+        text=TextRecipe(optimisation=Optimisation(steps=300, batch=16, lr=3e-3)),
         joint=JointRecipe(
             model="cobra-pocket",
             scenes=12000,
-            pooled_steps=1500,
-            optimisation=Optimisation(steps=2500, batch=8, lr=3e-3),
+            pooled_steps=1200,
+            optimisation=Optimisation(steps=1700, batch=8, lr=3e-3),
         ),
         members={"cobra-pocket": cobra_pocket, "emma-v1-pocket": emma_v1_pocket},
     )

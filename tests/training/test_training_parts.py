@@ -1,0 +1,227 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+from torch import nn
+
+from emma_viz.data.tabletop import conversation, make_scene, stream
+from emma_viz.errors import TrainingError
+from emma_viz.models.config import MambaConfig
+from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
+from training.config import JointRecipe, Optimisation
+from training.conversations import IGNORED, collate, encode_conversation, scene_numbers
+from training.joint import ImageBatch, image_batch, new_task, pool_patches, pool_tokens, tapped
+from training.loop import learning_rate, make_optimizer, train
+from training.losses import text_loss
+from training.questions import scene_questions
+from training.scenes import scene_arrays
+from training.tokenizer import tabletop_tokenizer
+
+FEW = Optimisation(steps=6, batch=2, lr=1e-3, save_every=2)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tabletop_tokenizer(scenes=300)
+
+
+def small(model):
+    from dataclasses import replace
+
+    taps = (1, 2) if model.taps else ()
+    return replace(model, llm=MambaConfig(d_model=32, n_layer=4, vocab_size=527, d_state=4), taps=taps)
+
+
+def recipe(**changes):
+    return JointRecipe(**{"model": "x", "optimisation": FEW, "scenes": 4, **changes})
+
+
+def text_of(tokenizer, n=2):
+    turns = [conversation(make_scene("train", i), stream("train", i, 2)) for i in range(n)]
+    samples = [encode_conversation([(t.question, t.answer) for t in each], tokenizer, "in-out") for each in turns]
+    return collate(samples, tokenizer.pad_id)
+
+
+def test_only_answers_have_labels_and_they_are_the_next_token(tokenizer):
+    pairs = [("Is there a cup in the image?", "Yes."), ("Where is the cup?", "At the top left.")]
+    batch = collate([encode_conversation(pairs, tokenizer, "in-out")], tokenizer.pad_id)
+    kept = batch.labels[0] != IGNORED
+    assert tokenizer.decode(batch.labels[0][kept].tolist(), skip_special=False) == (
+        "Yes.<|endoftext|>At the top left.<|endoftext|>"
+    )
+    places = kept.nonzero()[:, 0]
+    assert torch.equal(batch.ids[0][places + 1], batch.labels[0][places])
+    start = tokenizer.decode(batch.ids[0][: places[0] + 1].tolist(), skip_special=False)
+    assert start == "In: Is there a cup in the image?\nOut: "
+
+
+def test_padding_has_no_labels(tokenizer):
+    long, short = ([("Where is the cup?", "At the top left.")] * n for n in (3, 1))
+    batch = collate([encode_conversation(p, tokenizer, "in-out") for p in (long, short)], tokenizer.pad_id)
+    assert batch.lengths.tolist() == [batch.ids.shape[1], batch.ids.shape[1] // 3]
+    assert (batch.ids[1, batch.lengths[1] :] == tokenizer.pad_id).all()
+    assert (batch.labels[1, batch.lengths[1] - 1 :] == IGNORED).all()
+
+
+def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew():
+    seen = [scene_numbers(step, 4, 12, seed=0) for step in range(6)]
+    assert sorted(np.concatenate([numbers for numbers, _ in seen[:3]])) == list(range(12))
+    assert [epoch for _, epoch in seen] == [0, 0, 0, 1, 1, 1]
+    assert not np.array_equal(seen[0][0], seen[3][0])
+    assert np.array_equal(scene_numbers(4, 4, 12, seed=0)[0], seen[4][0])
+
+
+def test_rate_rises_then_falls_and_decay_spares_vectors():
+    settings = Optimisation(steps=100, batch=1, lr=1.0, warmup=0.1, final=0.1)
+    rates = [learning_rate(step, settings) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == 1.0
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+    matrices, vectors = make_optimizer(nn.Linear(3, 2), settings).param_groups
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
+    assert [p.ndim for p in matrices["params"] + vectors["params"]] == [2, 1]
+
+
+def quadratic(module):
+    def loss_of_step(step):
+        target = torch.from_numpy(np.random.default_rng(step).normal(size=(4, 3))).float()
+        return (module(target) - target + 0.1 * torch.randn(4, 3)).square().mean(), {}
+
+    return loss_of_step
+
+
+def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path):
+    def fresh():
+        torch.manual_seed(0)
+        return nn.Linear(3, 3)
+
+    whole, halves = fresh(), fresh()
+    train(whole, quadratic(whole), FEW, tmp_path / "a", title="a", progress=False)
+
+    def stop_at_five(step, inner=quadratic(halves)):
+        if step == 5:
+            raise KeyboardInterrupt
+        return inner(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(halves, stop_at_five, FEW, tmp_path / "b", title="b", progress=False)
+    again = fresh()
+    train(again, quadratic(again), FEW, tmp_path / "b", title="b", progress=False)
+    assert torch.equal(whole.weight, again.weight)
+    assert not torch.equal(whole.weight, halves.weight)
+    assert sorted(path.name for path in (tmp_path / "b").glob("step-*")) == ["step-000004.pt", "step-000006.pt"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_a_usable_checkpoint(tmp_path):
+    module = nn.Linear(3, 3)
+    inner = quadratic(module)
+
+    def broken(step):
+        loss, numbers = inner(step)
+        return (loss * float("nan"), numbers) if step == 3 else (loss, numbers)
+
+    with pytest.raises(TrainingError, match=r"nan at step 3.*lower the learning rate"):
+        train(module, broken, FEW, tmp_path, title="x", progress=False)
+    assert torch.load(tmp_path / "step-000002.pt", weights_only=True)["step"] == 2
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2]
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    module = nn.Linear(3, 3)
+    train(module, quadratic(module), FEW, tmp_path, title="x", progress=False)
+    other = Optimisation(steps=6, batch=2, lr=1e-3, seed=5)
+    with pytest.raises(TrainingError, match="another run"):
+        train(module, quadratic(module), other, tmp_path, title="x", progress=False)
+
+
+def test_cobra_and_emma_start_equal():
+    cobra, emma = (new_task(recipe(), small(m()), None) for m in (cobra_pocket, emma_v1_pocket))
+    assert cobra.head is None
+    assert emma.head is not None
+    for (name, left), right in zip(cobra.vlm.named_parameters(), emma.vlm.parameters(), strict=True):
+        assert torch.equal(left, right), name
+
+
+def batch_of(features=96, n=2):
+    torch.manual_seed(1)
+    return ImageBatch(features=torch.randn(n, 256, features), patches=torch.rand(n, 256, 8, 8, 3))
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
+    task = new_task(recipe(), small(emma_v1_pocket()), None)
+    loss, numbers = task(batch_of(), text_of(tokenizer), pooled=pooled)
+    assert loss.item() == pytest.approx(numbers["text"] + numbers["pixels"], rel=1e-5)
+    loss.backward()
+    moved = {name.split(".")[0] + "." + name.split(".")[1] for name, p in task.named_parameters() if p.grad is not None}
+    assert moved == {"vlm.projector", "vlm.llm", "head.fusion", "head.decoder"}
+    cobra = new_task(recipe(), small(cobra_pocket()), None)
+    loss, numbers = cobra(batch_of(), text_of(tokenizer), pooled=pooled)
+    assert "pixels" not in numbers
+    assert loss.item() == numbers["text"]
+
+
+def test_pixel_weight_scales_the_pixel_loss_alone(tokenizer):
+    one, two = (new_task(recipe(pixel_weight=w), small(emma_v1_pocket()), None) for w in (1.0, 3.0))
+    text = text_of(tokenizer)
+    (a, n), (b, _) = one(batch_of(), text, pooled=True), two(batch_of(), text, pooled=True)
+    assert (b - a).item() == pytest.approx(2 * n["pixels"], rel=1e-4)
+
+
+def test_taps_are_mixer_outputs_and_the_final_state_and_hooks_go():
+    task = new_task(recipe(), small(emma_v1_pocket()), None)
+    with tapped(task.vlm) as taps:
+        out = task.vlm(features=batch_of().features, logits="none")
+    assert len(taps) == 3
+    assert torch.equal(taps[-1], out.hidden)
+    assert not any(module._forward_hooks for module in task.vlm.modules())
+
+
+def test_pooling_averages_neighbours_in_space():
+    plane = torch.arange(16.0).reshape(1, 16, 1)
+    assert pool_tokens(plane, (4, 4)).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    image = torch.rand(1, 16, 16, 3)
+    patches = rearrange(image, "B (R p) (C q) c -> B (R C) p q c", p=4, q=4)
+    small_image = rearrange(image, "B (h a) (w b) c -> B h w c a b", a=2, b=2).mean((-1, -2))
+    wanted = rearrange(small_image, "B (R p) (C q) c -> B (R C) p q c", p=4, q=4)
+    torch.testing.assert_close(pool_patches(patches, (4, 4)), wanted)
+
+
+def test_batches_gather_the_scenes_that_were_asked_for():
+    images = np.arange(3 * 16 * 16 * 3, dtype=np.int64).reshape(3, 16, 16, 3).astype(np.uint8)
+    features = np.arange(3 * 4 * 5, dtype=np.float16).reshape(3, 4, 5)
+    batch = image_batch(images, features, [2, 0], 8)
+    assert torch.equal(batch.features, torch.from_numpy(features[[2, 0]]).float())
+    assert torch.equal(batch.patches[0, 1], torch.from_numpy(images[2, :8, 8:]).float() / 255)
+
+
+def test_text_loss_is_cross_entropy_over_labelled_places():
+    hidden, head = torch.randn(1, 3, 4), torch.randn(5, 4)
+    labels = torch.tensor([[IGNORED, 2, IGNORED]])
+    loss, accuracy = text_loss(hidden, head, labels)
+    scores = hidden[0, 1] @ head.T
+    assert loss.item() == pytest.approx((scores.logsumexp(0) - scores[2]).item(), rel=1e-5)
+    assert accuracy == float(scores.argmax() == 2)
+
+
+def test_scene_arrays_are_drawn_once_and_labelled_by_patch(tmp_path):
+    data = scene_arrays("val", 5, tmp_path, workers=1)
+    again = scene_arrays("val", 5, tmp_path, workers=1)
+    assert data.digest == again.digest
+    assert len(data) == 5
+    scene = make_scene("val", 2)
+    labels = set(np.unique(data.kinds[2])) - {0}
+    assert len(labels) == len(scene.kinds)
+    peaks = data.centers[2] > 0.7
+    assert 1 <= peaks.sum() <= 2 * len(scene.things) + 4
+
+
+def test_held_out_questions_are_balanced():
+    turns = [turn for i in range(200) for topic, turn in scene_questions(make_scene("test", i)) if "existence" in topic]
+    assert sum(turn.answer == "Yes." for turn in turns) == len(turns) / 2
+    relations = [t.answer for i in range(400) for topic, t in scene_questions(make_scene("test", i)) if topic == "relation"]
+    assert np.mean([answer == "Yes." for answer in relations]) == pytest.approx(0.5, abs=0.08)

@@ -1,0 +1,134 @@
+"""From a trained family to the files that ship: models in half precision, one encoder, lenses, tokenizer."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import emma_viz.data
+from emma_viz.capture.record import record
+from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_directory, save_vision_encoder
+from emma_viz.lens.apply import decode
+from emma_viz.lens.decoding import Decoding
+from emma_viz.lens.evaluation import quality_of
+from emma_viz.lens.files import save_lens
+from emma_viz.lens.fit import RidgeSettings, fit_ridge
+from emma_viz.lens.heads import PaperHead
+from emma_viz.lens.native import NativeLens, native_lens
+from emma_viz.models.vision import VisionEncoder
+from training.config import as_record
+from training.joint import JointTask
+from training.stages import Work
+
+HALF = torch.float16
+PROMPT = "Describe the image in detail."
+TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
+
+
+def bundle_family(work: Work, target: Path | None = None) -> Path:
+    """Write every member with its lenses, the shared encoder and the tokenizer.
+
+    Args:
+        work: with trained members.
+        target: folder of the bundle; the package's own when None.
+
+    Returns:
+        The folder.
+    """
+    folder = BUNDLED if target is None else target
+    tokenizer_path = TOKENIZER if target is None else folder / "tokenizer.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder_path = folder / f"{work.config.vision.backbone_id}.safetensors"
+    save_vision_encoder(encoder_path, _whole_encoder(work), dtype=HALF)
+    work.tokenizer.save(tokenizer_path)
+    for member in work.recipe.members:
+        task = work.joint(member)
+        config, state = task.vlm.config, task.vlm.state_dict()
+        save_run_directory(folder / member, config, state, dtype=HALF, provenance=provenance(work, member))
+        model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
+        write_lenses(work, model, task, folder / member)
+    return folder
+
+
+def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path) -> None:
+    """Fit the ridge lens of a member on training scenes, take over its own decoder, measure both on held-out scenes."""
+    recipe = work.recipe
+    fit, held_out = (
+        list(work.scenes("train", recipe.joint.scenes).images[: recipe.lens_scenes]),
+        list(work.scenes("test", recipe.test_scenes).images[: recipe.lens_heldout]),
+    )
+    with tqdm(total=len(fit) + len(held_out), desc=f"ridge lens of {model.name}") as bar:
+        ridge = fit_ridge(
+            model,
+            fit,
+            heldout=held_out,
+            fitted_on="tabletop scenes (train)",
+            prompt=PROMPT,
+            settings=RidgeSettings(store=HALF),
+            on_batch=bar.update,
+        )
+    save_lens(ridge, folder / "ridge.lens")
+    if task.head is not None:
+        save_lens(_native(model, task.head, held_out, recipe.joint.scenes), folder / "native.lens")
+
+
+def _native(model: LoadedModel, head: PaperHead, held_out: Sequence[np.ndarray], n_fit: int) -> NativeLens:
+    """The member's own decoder, rounded as it will be stored before it is measured."""
+    state = {name: tensor.to(HALF).float() for name, tensor in head.state_dict().items()}
+    head.load_state_dict(state)
+    lens = native_lens(head, model.info, patch=8, fitted_on="tabletop scenes (train), with the model", n_fit=n_fit)
+    quality, count = quality_of(native_decodings(model, lens, held_out))
+    lens = replace(lens, info=replace(lens.info, quality=quality, n_heldout=count))
+    return replace(lens, head=lens.head.to(HALF))
+
+
+def native_decodings(model: LoadedModel, lens: NativeLens, images: Sequence[np.ndarray]) -> Iterator[Decoding]:
+    """Decode images with a native lens, a few at a time."""
+    for start in range(0, len(images), 16):
+        trace = record(
+            model, list(images[start : start + 16]), PROMPT, sites=("mixer_out", "norm_f"), generate=False
+        )
+        yield decode(trace, lens)
+
+
+def provenance(work: Work, member: str) -> dict[str, Any]:
+    """Where a member comes from: enough to train it again and to tell whether the result is the same."""
+    recipe = work.recipe
+    train = work.scenes("train", recipe.joint.scenes)
+    tokenizer = (work.folder / "tokenizer.json").read_bytes()
+    minutes = work.minutes()
+    shared = {name: minutes[name] for name in ("encoder", "text")}
+    return {
+        "command": "python -m training.train pocket-pair",
+        "member": member,
+        "encoder": as_record(recipe.encoder),
+        "text": as_record(recipe.text),
+        "joint": as_record(replace(recipe.joint, model=member)),
+        "minutes": {**shared, "joint": minutes[member]},
+        "data": {"world": "tabletop", "scenes": len(train), "digest": train.digest},
+        "tokenizer": hashlib.sha256(tokenizer).hexdigest()[:16],
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "encoder_scores": json.loads((work.folder / "encoder" / "scores.json").read_text()),
+    }
+
+
+def _whole_encoder(work: Work) -> VisionEncoder:
+    vision = VisionEncoder(work.config.vision)
+    vision.towers["pocket"].load_state_dict(work.encoder.state_dict())
+    return vision
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: not in a git checkout"
+    return done.stdout.strip()
