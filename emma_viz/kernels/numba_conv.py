@@ -3,12 +3,12 @@
 from typing import no_type_check
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from emma_viz.kernels.numba_math import FAST, ONE, sigmoid
+from emma_viz.kernels.numba_math import ONE, kernel, parallel_kernel, sigmoid
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def _preactivation(x, xs, taps, bias, initial, first, t, c0, c1, out):
     """Write the convolution of token t of one sample, before the activation."""
@@ -29,7 +29,7 @@ def _preactivation(x, xs, taps, bias, initial, first, t, c0, c1, out):
                 out[c] += taps[k, c] * before[c]
 
 
-@njit(parallel=True, fastmath=FAST, nogil=True, cache=True)
+@parallel_kernel
 @no_type_check
 def conv_forward(x, xs, taps, bias, initial, silu, y, block):
     """Convolve a batch.
@@ -60,7 +60,7 @@ def conv_forward(x, xs, taps, bias, initial, silu, y, block):
                     yr[c] = out[c]
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def _backward_token(x, xs, taps, initial, first, t, c0, c1, g, gx, g_initial, g_taps):
     """Spread the gradient g of one pre-activation over the taps and over the inputs they saw."""
@@ -87,7 +87,7 @@ def _backward_token(x, xs, taps, initial, first, t, c0, c1, g, gx, g_initial, g_
                 gr[c] += g[c] * taps[k, c]
 
 
-@njit(parallel=True, fastmath=FAST, nogil=True, cache=True)
+@parallel_kernel
 @no_type_check
 def conv_backward(x, xs, taps, bias, initial, silu, gy, gx, g_taps, g_bias, g_initial, block):
     """Gradients of `conv_forward`.

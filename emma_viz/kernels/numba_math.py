@@ -1,8 +1,8 @@
 """Elementary functions for the numba kernels, written so that LLVM turns a loop over them into vector code.
 
 A call of `math.exp` in a loop keeps it scalar. These polynomials are minimax fits with a relative error of at
-most 1e-7, about one unit in the last place of fp32. Numba does not notice when a function that a cached kernel calls has
-changed: after an edit here, delete the `*.nbi` and `*.nbc` files in `__pycache__`.
+most 1e-7, about one unit in the last place of fp32. Numba does not notice when a function that a cached kernel
+calls has changed: after an edit here, delete the `*.nbi` and `*.nbc` files in `__pycache__`.
 """
 
 from typing import no_type_check
@@ -12,6 +12,12 @@ from numba import njit
 
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 """Floating-point freedoms of all kernels; without `nnan` and `ninf`, so that NaN and infinity get through."""
+
+kernel = njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+"""Compiles a function that other kernels call. The numpy error model lets divisions be vectorised."""
+
+parallel_kernel = njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+"""Compiles a kernel whose `prange` loop spreads over threads."""
 
 LOG2E = np.float32(1.4426950408889634)
 ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
@@ -45,7 +51,7 @@ _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9 = (
 )
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def exp2(x):
     """2**x for |x| ≤ 126; below it saturates at 2**-126, above at 2**127."""
@@ -57,14 +63,14 @@ def exp2(x):
     return p * np.int32(exponent << 23).view(np.float32)
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
     return ONE / (ONE + exp2(-x * LOG2E))
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def softplus(x):
     """log(1 + exp(x)), to relative precision at both ends."""

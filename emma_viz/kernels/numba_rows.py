@@ -4,6 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+WIDEST_BLOCK, NARROWEST_BLOCK = 384, 64
+"""Bounds of the channels a task; the backward scan keeps about 2 KB a channel at a state size of 16."""
+
+VECTOR = 16
+"""Blocks are multiples of the fp32 lanes of the widest vector unit."""
+
 NOTHING = np.zeros(1, np.float32)
 """Stands for an absent tensor of rows."""
 
@@ -38,11 +44,11 @@ def array_or_zeros(tensor: Tensor | None, *shape: int) -> np.ndarray:
 
 
 def block_width(batch: int, width: int, threads: int) -> int:
-    """Channels a task: wide blocks keep the vector units busy, enough of them keep the threads busy."""
-    for block in (256, 128, 64):
-        if batch * -(-width // block) >= 4 * threads:
-            return block
-    return 64 if threads > 1 else 128
+    """Channels a task: as many as a second-level cache allows, and an even share of the work for each thread."""
+    blocks = -(-width // WIDEST_BLOCK)
+    while batch * blocks < 4 * threads and batch * blocks % threads and width // blocks > NARROWEST_BLOCK:
+        blocks += 1
+    return -(-width // (blocks * VECTOR)) * VECTOR
 
 
 def total(parts: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -8,15 +8,15 @@ flat array and the distance between rows, so that slices of a wider projection n
 from typing import no_type_check
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from emma_viz.kernels.numba_math import FAST, LOG2E, ONE, ZERO, exp2, sigmoid, softplus
+from emma_viz.kernels.numba_math import LOG2E, ONE, ZERO, exp2, kernel, parallel_kernel, sigmoid, softplus
 
 CHUNK = 16
 """Tokens between two states that the forward pass keeps for the backward pass."""
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def _step_sizes(raw, bias, use_softplus, out):
     """Write the step sizes Δ of one token."""
@@ -29,13 +29,12 @@ def _step_sizes(raw, bias, use_softplus, out):
             out[c] = raw[c] + bias[c]
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def _forward_block(u, us, dt, dts, A2, B, C, D, z, zs, bias, flags, h, first, length, c0, c1, y, kept):
     """Run one block of channels c0:c1 over the tokens at rows first, first + 1, … ; h (N, width) is the state."""
     has_z, use_softplus, keep = flags
     states, width = h.shape
-    inner = y.shape[1]
     delta = np.empty(width, np.float32)
     du = np.empty(width, np.float32)
     out = np.empty(width, np.float32)
@@ -64,7 +63,7 @@ def _forward_block(u, us, dt, dts, A2, B, C, D, z, zs, bias, flags, h, first, le
                 yr[c] = out[c]
 
 
-@njit(parallel=True, fastmath=FAST, nogil=True, cache=True)
+@parallel_kernel
 @no_type_check
 def scan_forward(u, us, dt, dts, A, B, C, D, z, zs, bias, flags, initial, y, final, kept, block):
     """Selective scan over a batch.
@@ -78,7 +77,7 @@ def scan_forward(u, us, dt, dts, A, B, C, D, z, zs, bias, flags, initial, y, fin
         kept: (B, chunks, N, E), written when flags[2]: the state before each chunk of tokens.
         block: channels a task.
     """
-    batch, states, inner = initial.shape
+    batch, _, inner = initial.shape
     length = y.shape[0] // batch
     blocks = (inner + block - 1) // block
     for task in prange(batch * blocks):
@@ -111,12 +110,12 @@ def scan_forward(u, us, dt, dts, A, B, C, D, z, zs, bias, flags, initial, y, fin
         final[b, :, c0:c1] = h
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def _recompute_chunk(
     u, us, dt, dts, A2, B, C, D, bias, use_softplus, first, count, c0, c1, past, decay, delta, pre
 ):
-    """Redo the tokens of one chunk from past[0], keeping states (count + 1, N, width), decays, Δ and y before the gate."""
+    """Redo the tokens of a chunk from past[0]; keep states (count + 1, N, width), decays, Δ and y before the gate."""
     states, width = A2.shape
     du = np.empty(width, np.float32)
     for t in range(count):
@@ -137,7 +136,7 @@ def _recompute_chunk(
                 out[c] += q * new
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def _backward_states(g, gy, A, B, C, row, du, d, past, decay, t, gA, g_delta, g_du, gB, gC, at):
     """One token, against time; g is the gradient of the state after it, and of the state before it on return."""
@@ -158,7 +157,7 @@ def _backward_states(g, gy, A, B, C, row, du, d, past, decay, t, gA, g_delta, g_
         gB[at, n], gC[at, n] = sum_b, sum_c
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def _backward_gate(g, z, pre, gz, out):
     """Through y·silu(z): writes the gradient of z and, into out, that of y."""
@@ -168,7 +167,7 @@ def _backward_gate(g, z, pre, gz, out):
         gz[c] = g[c] * pre[c] * s * (ONE + z[c] * (ONE - s))
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def _backward_inputs(u, d, D, gy, g_delta, g_du, use_softplus, gu, gdt, gD, gbias):
     """From the gradients of Δ and Δ·u to those of u, dt before softplus, D and the bias."""
@@ -183,7 +182,7 @@ def _backward_inputs(u, d, D, gy, g_delta, g_du, use_softplus, gu, gdt, gD, gbia
         gbias[c] += g
 
 
-@njit(fastmath=FAST, cache=True)
+@kernel
 @no_type_check
 def _backward_block(
     u,
@@ -270,7 +269,7 @@ def _backward_block(
             )
 
 
-@njit(parallel=True, fastmath=FAST, nogil=True, cache=True)
+@parallel_kernel
 @no_type_check
 def scan_backward(
     u, us, dt, dts, A, B, C, D, z, zs, bias, flags, kept, gy, g_final, block,

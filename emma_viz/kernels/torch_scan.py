@@ -56,7 +56,7 @@ class _Recurrence(torch.autograd.Function):
         for start in range(0, length, CHUNK):
             part = slice(start, min(start + CHUNK, length))
             kept.append(state)
-            decay, states = _chunk_states(step[:, part], inflow[:, part], A, B[:, part], state)
+            _, states = _chunk_states(step[:, part], inflow[:, part], A, B[:, part], state)
             y[:, part] = torch.einsum("qben,bqn->bqe", states, C[:, part])
             # A copy: the chunk's states must not outlive it.
             state = states[-1].clone()
