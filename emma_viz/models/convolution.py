@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from emma_viz import kernels
+from emma_viz.kernels import causal_conv1d, causal_conv1d_step
 
 
 def convolve(
@@ -30,9 +30,9 @@ def convolve(
     """
     weight = rearrange(conv.weight, "X 1 K -> X K")
     if state is not None and x.shape[1] == 1:
-        y, new_state = kernels.causal_conv1d_step(state, x[:, 0], weight, conv.bias, activation="silu")
+        y, new_state = causal_conv1d_step(state, x[:, 0], weight, conv.bias, activation="silu")
         return y[:, None], new_state
-    y, new_state = kernels.causal_conv1d(
+    y, new_state = causal_conv1d(
         x, weight, conv.bias, initial_state=state, activation="silu", backend=backend
     )
     if lengths is not None:

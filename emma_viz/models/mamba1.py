@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emma_viz import kernels
+from emma_viz.kernels import selective_scan, selective_scan_step
 from emma_viz.models.cache import LayerState, MambaCache, padded_positions
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.convolution import convolve
@@ -84,7 +84,7 @@ class Mamba1Mixer(nn.Module):
         A = -torch.exp(self.A_log.float())
         settings = {"z": gate, "delta_bias": bias, "delta_softplus": True}
         if state is not None and x.shape[1] == 1:
-            y, ssm_state = kernels.selective_scan_step(
+            y, ssm_state = selective_scan_step(
                 state.ssm,
                 u[:, 0],
                 dt[:, 0],
@@ -97,7 +97,7 @@ class Mamba1Mixer(nn.Module):
             y = y[:, None]
         else:
             initial = None if state is None else state.ssm
-            y, ssm_state = kernels.selective_scan(
+            y, ssm_state = selective_scan(
                 u, dt, A, B, C, self.D.float(), **settings, initial_state=initial, backend=self.backend
             )
         if cache is not None:

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emma_viz import kernels
+from emma_viz.kernels import ssd, ssd_step
 from emma_viz.models.cache import LayerState, MambaCache, padded_positions
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.convolution import convolve
@@ -75,7 +75,7 @@ class Mamba2Mixer(nn.Module):
         B, C = (rearrange(matrix, "B L (G N) -> B L G N", G=config.ngroups) for matrix in (B, C))
         A = -torch.exp(self.A_log.float())
         if state is not None and x.shape[1] == 1:
-            y, ssm_state = kernels.ssd_step(
+            y, ssm_state = ssd_step(
                 state.ssm,
                 u[:, 0],
                 dt[:, 0],
@@ -89,7 +89,7 @@ class Mamba2Mixer(nn.Module):
             y = y[:, None]
         else:
             initial = None if state is None else state.ssm
-            y, ssm_state = kernels.ssd(
+            y, ssm_state = ssd(
                 u, dt, A, B, C, self.D.float(),
                 dt_bias=bias, dt_softplus=True, initial_state=initial, backend=self.backend,
             )  # fmt: skip
