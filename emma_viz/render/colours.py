@@ -1,0 +1,38 @@
+"""The palette: colour maps for values, line colours for models, greys for words."""
+
+COLORMAPS = ("viridis", "magma", "inferno", "cividis", "jet", "RdBu")
+"""Names that a figure's maps may be drawn with; jet is there for parity with papers."""
+
+DIFFERENCE = "RdBu"
+"""The colour map of differences: diverging, and its two ends can be told apart by colour-blind readers."""
+
+MODELS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#8c6d1f", "#56b4e9", "#444444", "#b2182b")
+"""Line colours by order of the models, after Okabe and Ito: colour-blind readers can tell them apart."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+"""Markers by order of the models, so that colour is never the only sign."""
+
+INK = "#1b1b1b"
+SOFT = "#5c5c5c"
+FAINT = "#8a8a8a"
+HAIR = "#d4d4d4"
+UNSEEN = "#f0f0f0"
+UNSEEN_HATCH = "#bdbdbd"
+WARNING = "#b3261e"
+
+
+def table(name: str, count: int = 256):
+    """A colour map as numbers.
+
+    Args:
+        name: one of `COLORMAPS`.
+        count: how many entries.
+
+    Returns:
+        uint8 array (count, 3), lowest value first.
+    """
+    import matplotlib
+    import numpy as np
+
+    colours = matplotlib.colormaps[name](np.linspace(0.0, 1.0, count))[:, :3]
+    return np.round(colours * 255).astype(np.uint8)

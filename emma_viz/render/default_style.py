@@ -1,0 +1,144 @@
+"""The default figure: for each image its input, true map and retention plot, then panels for each model."""
+
+from matplotlib.colors import Normalize
+
+from emma_viz.render import colours, layout, panels, words
+from emma_viz.render.curves import show_retention
+from emma_viz.render.footer import fidelity, number
+from emma_viz.render.layout import GAP, HEADING, MARGIN, WIDTH, Grid
+from emma_viz.render.marks import bars, name_panels, norms, own_scales
+from emma_viz.render.sheet import Box, Sheet
+from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, difference, layer_label
+from emma_viz.render.typography import BODY, FORCED, LABEL, SMALL, TITLE, Footer, Gutter
+
+BETWEEN_MODELS = 0.2
+BETWEEN_IMAGES = 0.42
+
+
+def draw_default(spec: FigureSpec):
+    """Draw the default style; returns the matplotlib figure."""
+    caption = layout.CAPTION if spec.scale != "per_map" else 1.8 * layout.CAPTION
+    grids = [layout.model_grid(case, caption=caption) for case in spec.images]
+    left = layout.panels_left(spec, grids)
+    blocks = [_Block(spec, case, grid, left) for case, grid in zip(spec.images, grids, strict=True)]
+    footer = Footer(spec, WIDTH - 2 * MARGIN)
+    height = sum(block.height for block in blocks) + BETWEEN_IMAGES * (len(blocks) - 1)
+    sheet = Sheet(WIDTH, MARGIN + height + 0.13 + footer.height + MARGIN)
+    y = MARGIN
+    for index, block in enumerate(blocks):
+        if index:
+            sheet.rule(MARGIN, y + BETWEEN_IMAGES / 2, WIDTH - 2 * MARGIN, colours.FAINT)
+            y += BETWEEN_IMAGES
+        y = block.draw(sheet, y)
+    footer.draw(sheet, MARGIN, y + 0.13)
+    return sheet.figure
+
+
+class _Block:
+    """One image with all its models."""
+
+    def __init__(self, spec: FigureSpec, case: ImageCase, grid: Grid, left: float):
+        self.spec, self.case, self.grid, self.left = spec, case, grid, left
+        self.norms = norms(spec, case)
+        self.labels_across = grid.arrangement == "columns" and grid.h < 0.45
+        room = left - layout.STRIP - MARGIN - (0.25 if self.labels_across else 0)
+        truth = f"Truth: {case.truth}" if case.truth else ""
+        self.question = Gutter(case.title, case.prompt, room, after=truth)
+        self.head_height = max(layout.head(case, grid, left, 0).height, self.question.height)
+        self.answers = [self._answer(model, room) for model in case.models]
+        self.heights = [max(grid.height, answer.height) for answer in self.answers]
+        if spec.difference:
+            self.heights.append(_difference_height(grid))
+
+    def _answer(self, model: ModelCase, room: float) -> Gutter:
+        warning = [(FORCED, colours.WARNING)] if model.forced else []
+        return Gutter(model.name, model.answer, room, remarks=warning, height=self.grid.height)
+
+    @property
+    def height(self) -> float:
+        return self.head_height + sum(self.heights) + BETWEEN_MODELS * len(self.heights)
+
+    def draw(self, sheet: Sheet, top: float) -> float:
+        """Draw the block from `top` down; returns the y below it."""
+        self._draw_head(sheet, top)
+        y = top + self.head_height
+        tops = []
+        for height in self.heights:
+            sheet.rule(MARGIN, y + 0.45 * BETWEEN_MODELS, self.left + self.grid.width - MARGIN)
+            tops.append(y + BETWEEN_MODELS)
+            y += BETWEEN_MODELS + height
+        for index, (model, answer) in enumerate(zip(self.case.models, self.answers, strict=True)):
+            answer.draw(sheet, MARGIN, tops[index])
+            self._draw_model(sheet, tops[index], model, self.norms[index])
+        bars(sheet, self.spec, self.case, self.grid, self.left, tops[: len(self.case.models)])
+        if self.spec.difference:
+            self._draw_difference(sheet, tops[-1])
+        return y
+
+    def _draw_head(self, sheet: Sheet, top: float) -> None:
+        case, place = self.case, layout.head(self.case, self.grid, self.left, top)
+        self.question.draw(sheet, MARGIN, top)
+        panels.show_image(sheet, place.image, case)
+        norm, label = Normalize(*case.true_limits), f"true map/{case.title}"
+        panels.show_map(sheet, place.true_map, case.extent, case.true_map, norm, self.spec.color_table, label)
+        named = [(place.image, "input"), (place.true_map, "map of true pixels")]
+        if any(model.retention for model in case.models):
+            inside = Box(place.plot.x + 0.3, place.plot.y, 0, 0)
+            named.append((inside, "R² of the decoded pixels"))
+            show_retention(sheet, place.plot, case)
+        for box, text in named:
+            sheet.write(box.x, box.y - HEADING + 0.03, text, LABEL, colour=colours.SOFT)
+
+    def _draw_model(self, sheet: Sheet, top: float, model: ModelCase, norms: list[Normalize]) -> None:
+        """Draw one model's panels with the names of rows and columns."""
+        grid, case, table = self.grid, self.case, self.spec.color_table
+        extent = case.extent_of(model)
+        for index, layer in enumerate(model.layers):
+            cells = {kind: grid.cell(kind, index, self.left, top) for kind in grid.kinds}
+            tail = f"{case.title}/{model.name}/{layer}"
+            values, norm = model.maps[index], norms[index]
+            panels.show_decoded(sheet, cells["decoded"], extent, model.decoded[index], f"decoded/{tail}")
+            panels.show_map(sheet, cells["map"], extent, values, norm, table, f"map/{tail}")
+            panels.show_highlight(
+                sheet, cells["highlight"], case.image, extent, values, norm, table, f"highlight/{tail}"
+            )
+            middle, below = cells["map"].x + grid.w / 2, cells["map"].bottom + 0.025
+            size = LABEL if grid.arrangement != "groups" else SMALL
+            sheet.write(middle, below, fidelity(model.correlation[index]), size, align="center")
+        if self.spec.scale == "per_map":
+            own_scales(sheet, grid, norms, self.left, top)
+        name_panels(sheet, grid, model.layers, self.left, top, across=self.labels_across)
+
+    def _draw_difference(self, sheet: Sheet, top: float) -> None:
+        """One row of maps: the first model's minus the second's."""
+        layers, values = difference(self.case)
+        largest = max(float(abs(values).max()), 1e-12)
+        norm = Normalize(-largest, largest)
+        first, second = (words.clean(model.name) for model in self.case.models)
+        room = self.left - layout.STRIP - MARGIN
+        lines = words.wrap(f"{first} minus {second}", room, BODY, lines=3)
+        y = sheet.write_lines(MARGIN, top, ["Difference"], TITLE, bold=True)
+        sheet.write_lines(MARGIN, y + 0.03, lines, BODY)
+        for index, layer in enumerate(layers):
+            box = _difference_cell(self.grid, index, self.left, top)
+            label = f"difference/{self.case.title}/{layer}"
+            extent = self.case.extent_of(self.case.models[0])
+            panels.show_map(sheet, box, extent, values[index], norm, colours.DIFFERENCE, label)
+            middle = box.x + box.w / 2
+            sheet.write(middle, top + 0.03, layer_label(layer), LABEL, colour=colours.SOFT, align="center")
+            rms = float((values[index].astype("float64") ** 2).mean() ** 0.5)
+            sheet.write(middle, box.bottom + 0.025, f"rms {number(rms)}", LABEL, align="center")
+        bar = Box(self.left + self.grid.width + 0.1, box.y, 0.085, max(box.h, 0.75))
+        panels.show_bar(sheet, bar, norm, colours.DIFFERENCE, "difference", beyond=False)
+
+
+def _difference_cell(grid: Grid, index: int, left: float, top: float) -> Box:
+    """Differences always run to the right, as large as the panels where they fit."""
+    pitch = min(grid.pitch, (grid.width + GAP) / grid.layers)
+    w = min(grid.w, pitch - GAP)
+    return Box(left + index * pitch + (pitch - GAP - w) / 2, top + HEADING, w, w * grid.h / grid.w)
+
+
+def _difference_height(grid: Grid) -> float:
+    box = _difference_cell(grid, 0, 0.0, 0.0)
+    return max(box.bottom + layout.CAPTION, 0.75)

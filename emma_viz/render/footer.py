@@ -1,0 +1,76 @@
+"""Where a figure's pictures come from, in words: the small print under every figure and page."""
+
+from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
+from emma_viz.render.words import clean
+
+SCALE_WORDS = {
+    "shared": "one colour scale for all models and layers, from the map of the true pixels",
+    "fixed": "one fixed colour scale for all models and layers",
+    "per_row": "one colour scale for each model: colours cannot be compared between models",
+    "per_map": "each map has its own colour scale: colours cannot be compared between maps",
+}
+
+
+def provenance(spec: FigureSpec) -> list[tuple[str, str]]:
+    """(what, words) pairs: lens, site, maps, models, images, notes."""
+    models = [model for case in spec.images for model in case.models]
+    facts = [
+        ("Lens", _by_model(models, "lens", "not recorded")),
+        ("Hook site", _by_model(models, "site", "not recorded")),
+        ("Maps", f"{spec.map_label}; {_limits(spec)}"),
+        ("Models", "; ".join(_once(clean(f"{model.name} {_bracketed(model.revision)}") for model in models))),
+        ("Images", "; ".join(_hash_of(case) for case in spec.images)),
+    ]
+    if spec.difference:
+        first, second = spec.images[0].models
+        what = f"map of {clean(first.name)} minus map of {clean(second.name)}, raw values"
+        facts.insert(3, ("Difference", what))
+    facts.extend(("Note", clean(note)) for note in spec.notes)
+    return facts
+
+
+def warnings(spec: FigureSpec) -> list[str]:
+    """What a reader must know before believing the pictures."""
+    forced = _once(clean(model.name) for case in spec.images for model in case.models if model.forced)
+    if not forced:
+        return []
+    whose = " and ".join(forced)
+    return [f"Warning: the lens of {whose} was fitted on another model and used all the same (forced)."]
+
+
+def _limits(spec: FigureSpec) -> str:
+    words = SCALE_WORDS[spec.scale]
+    if spec.scale not in ("shared", "fixed"):
+        return words
+    ranges = _once(f"{number(case.true_limits[0])} to {number(case.true_limits[1])}" for case in spec.images)
+    return f"{words}: {', '.join(ranges)}"
+
+
+def _by_model(models: list[ModelCase], field: str, missing: str) -> str:
+    """One text if all models agree, else one for each."""
+    values = {clean(model.name): clean(getattr(model, field)) or missing for model in models}
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return "; ".join(f"{name}: {value}" for name, value in values.items())
+
+
+def _hash_of(case: ImageCase) -> str:
+    return f"{clean(case.title)} sha256 {case.image_hash[:16] or 'not recorded'}"
+
+
+def _bracketed(text: str) -> str:
+    return f"({text})" if text else ""
+
+
+def _once(items) -> list[str]:
+    return list(dict.fromkeys(items))
+
+
+def number(value: float, figures: int = 3) -> str:
+    """A value of a map as a reader wants it: few figures, a real minus."""
+    return f"{value:.{figures}g}".replace("-", "−")
+
+
+def fidelity(value: float) -> str:
+    """A correlation with two decimals, or a dash where it is undefined (a constant map)."""
+    return f"r {value:.2f}".replace("-", "−") if value == value else "r –"

@@ -1,0 +1,260 @@
+"""A figure as one self-contained web page: it opens offline, and every request to outside is forbidden.
+
+The page holds the photograph once, the decoded images as PNG, and the maps as raw values that its script
+paints; words are escaped, and a content security policy allows no script but the page's own.
+"""
+
+import base64
+import hashlib
+import io
+from html import escape
+from importlib import resources
+
+import numpy as np
+from PIL import Image
+
+from emma_viz.render import colours
+from emma_viz.render.footer import fidelity, number, provenance, warnings
+from emma_viz.render.layout import WIDE
+from emma_viz.render.overlay import GREYING, LIGHTENING, fit_image
+from emma_viz.render.spec import ONE_SCALE, FigureSpec, ImageCase, ModelCase, difference, layer_label
+from emma_viz.render.webdata import difference_chart, retention_chart, script_data
+from emma_viz.render.words import clean
+
+LONGEST = 720
+KINDS = {"default": ("decoded", "map", "highlight"), "paper": ("map", "highlight")}
+
+
+def page(spec: FigureSpec) -> str:
+    """The whole page as HTML text.
+
+    Args:
+        spec: what to show; with `difference` the page also shows the two models' differences layer by layer.
+    """
+    charts: list[dict] = []
+    sections = [_Section(spec, case, index, charts).draw() for index, case in enumerate(spec.images)]
+    files = resources.files("emma_viz.render") / "web"
+    style, script = ((files / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    allowed = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    title = ", ".join(clean(case.title) for case in spec.images[:3]) + (" …" if len(spec.images) > 3 else "")
+    lines = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="referrer" content="no-referrer">',
+        f"<title>{escape(title)}: what the image tokens hold</title>",
+        f"<style>\n{style}{_photos(spec)}</style></head>",
+        "<body><main><header><h1>What the image tokens hold, layer by layer</h1>",
+        f'<p class="lead">{escape(_lead(spec))}</p>',
+        *(f'<p class="warning" role="alert">{escape(text)}</p>' for text in warnings(spec)),
+        "</header>",
+        *sections,
+        _footer(spec),
+        "</main>",
+        f'<script type="application/json" id="data">{script_data(spec, charts)}</script>',
+        f"<script>{script}</script>",
+        "</body></html>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _lead(spec: FigureSpec) -> str:
+    names = list(dict.fromkeys(clean(model.name) for case in spec.images for model in case.models))
+    many = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+    return (
+        f"The states of the image tokens of {many}, turned back into pixels by a lens at each layer. Each map shows, "
+        f"patch by patch, the {spec.map_label}; r is its correlation with the same map of the true pixels."
+    )
+
+
+def _photos(spec: FigureSpec) -> str:
+    """Each photograph once, as a class that panels share."""
+    rules = []
+    for index, case in enumerate(spec.images):
+        address = _png(fit_image(case.image, LONGEST))
+        rules.append(f".photo-{index} {{ background-image: url({address}); }}\n")
+    return f":root {{ --grey: {GREYING}; --light: {LIGHTENING}; }}\n" + "".join(rules)
+
+
+def _footer(spec: FigureSpec) -> str:
+    facts = "".join(f"<dt>{escape(what)}</dt><dd>{escape(text)}</dd>" for what, text in provenance(spec))
+    return f"<footer><h2>Provenance</h2><dl>{facts}</dl></footer>"
+
+
+class _Section:
+    """One image with all its models. Scope 0 is the true map, then one a model, then the difference."""
+
+    def __init__(self, spec: FigureSpec, case: ImageCase, index: int, charts: list[dict]):
+        self.spec, self.case, self.index, self.charts = spec, case, index, charts
+        self.kinds = KINDS[spec.style]
+        self.wide = case.aspect > WIDE
+
+    def draw(self) -> str:
+        parts = [f'<section class="case" id="image-{self.index}">', self._head()]
+        parts.extend(self._model(scope, model) for scope, model in enumerate(self.case.models, start=1))
+        if self.spec.difference:
+            parts.append(self._difference())
+        return "\n".join([*parts, self._numbers(), "</section>"])
+
+    def _head(self) -> str:
+        case, true_map = self.case, f"{self.index}/0/0"
+        answer = f"<p class=small>Truth: {escape(clean(case.truth))}</p>" if case.truth else ""
+        caption = f'<p class="caption"><span class="value" data-value="{true_map}"></span></p>'
+        table = self.spec.color_table
+        bar = _bar(case.true_limits, table, self.spec.map_label) if self.spec.scale in ONE_SCALE else ""
+        return (
+            f'<div class="row"><div class="words"><h2>{escape(clean(case.title))}</h2>'
+            f"<blockquote>{_quoted(case.prompt, '(no prompt)')}</blockquote>{answer}</div>"
+            f'<div><div class="top{" wide" if self.wide else ""}" data-scope="0">'
+            f'<figure><p class="label">input</p>{self._panel("input", case.extent)}</figure>'
+            f'<figure><p class="label">map of true pixels</p>'
+            f"{self._panel('map', case.extent, true_map, 'map of the true pixels')}{caption}</figure>"
+            f"{self._chart(retention_chart(case), 'R² of the decoded pixels')}</div>{bar}"
+            '<p class="readout" aria-live="polite">Point at a patch, or move with the arrow keys from a panel, to '
+            "read its raw value in every map.</p></div></div>"
+        )
+
+    def _chart(self, chart, label: str) -> str:
+        if chart is None:
+            return ""
+        self.charts.append(chart.payload())
+        drawn = chart.draw(len(self.charts) - 1)
+        return f'<figure><p class="label">{label}</p>{drawn}<p class="chart-values">&nbsp;</p></figure>'
+
+    def _model(self, scope: int, model: ModelCase) -> str:
+        name = escape(clean(model.name))
+        forced = '<p class="forced">Warning: lens of another model (forced)</p>' if model.forced else ""
+        about = "".join(
+            f'<p class="small">{escape(clean(text))}</p>' for text in (model.lens, model.revision) if text
+        )
+        rows = {
+            kind: [self._cell(kind, scope, model, j) for j in range(len(model.layers))] for kind in self.kinds
+        }
+        bar = (
+            _bar(model.limits[0], self.spec.color_table, self.spec.map_label)
+            if self.spec.scale == "per_row"
+            else ""
+        )
+        return (
+            f'<article class="row" data-scope="{scope}"><div class="words" style="--c:var(--m{scope - 1})">'
+            f'<h3><span class="key"></span>{name}</h3>{forced}<blockquote>{_quoted(model.answer)}</blockquote>'
+            f'{about}</div><div><div class="strip">{self._grid(rows, model.layers)}</div>{bar}</div></article>'
+        )
+
+    def _grid(self, rows: dict[str, list[str]], layers: tuple[int, ...]) -> str:
+        """Layers run to the right, or down for wide images."""
+        labels = [layer_label(layer) for layer in layers]
+        heads, names = (list(rows), labels) if self.wide else (labels, list(rows))
+        cells = list(rows.values())
+        lines = [list(line) for line in zip(*cells, strict=True)] if self.wide else cells
+        least = max(64, min(104, round(320 * self.case.aspect)))
+        size = f"--n:{len(heads)};--least:{least}px;--most:{max(least, round(260 * self.case.aspect))}px"
+        kind = ("by-columns" if self.wide else "by-rows") + (" narrow" if least < 104 else "")
+        parts = [f'<div class="grid {kind}" style="{size}"><span></span>']
+        parts.extend(f'<span class="head">{head}</span>' for head in heads)
+        for name, line in zip(names, lines, strict=True):
+            parts.extend([f'<span class="name">{name}</span>', *line])
+        return "".join([*parts, "</div>"])
+
+    def _cell(self, kind: str, scope: int, model: ModelCase, layer: int) -> str:
+        path, extent = f"{self.index}/{scope}/{layer}", self.case.extent_of(model)
+        what = f"{kind}, {clean(model.name)}, {layer_label(model.layers[layer])}"
+        if kind == "decoded":
+            return f'<div class="cell">{self._panel("decoded", extent, _png(_bytes(model.decoded[layer])), what)}</div>'
+        panel = self._panel(kind, extent, path, what)
+        if kind == "highlight":
+            return f'<div class="cell">{panel}</div>'
+        own = ""
+        if self.spec.scale == "per_map":
+            own = f"<br>own scale {number(model.limits[layer, 0])}–{number(model.limits[layer, 1])}"
+        r = fidelity(float(model.correlation[layer]))
+        value = f'<span class="value" data-value="{path}"></span>'
+        return f'<div class="cell">{panel}<p class="caption"><b>{r}</b>{own}{value}</p></div>'
+
+    def _panel(self, kind: str, extent, source: str = "", what: str = "input") -> str:
+        left, top, right, bottom = (100 * edge for edge in extent)
+        place = f"--l:{left:.4f}%;--t:{top:.4f}%;--w:{right - left:.4f}%;--h:{bottom - top:.4f}%"
+        photo = f'<div class="photo photo-{self.index}{" pale" if kind == "highlight" else ""}"></div>'
+        inner = {
+            "input": photo,
+            "decoded": f'<img class="pixels" alt="" src="{source}">',
+            "map": f'<canvas data-map="{source}"></canvas>',
+            "highlight": f'{photo}<div class="veil"></div><canvas data-map="{source}" data-paint="overlay"></canvas>',
+        }[kind]
+        return (
+            f'<div class="panel" role="img" tabindex="0" aria-label="{escape(what, quote=True)}" '
+            f'style="--aspect:{self.case.aspect:.5f};{place}">{inner}<i class="cursor"></i></div>'
+        )
+
+    def _numbers(self) -> str:
+        """R² and r of every layer as a table, for those who cannot point or want to copy."""
+        models = self.case.models
+        retention = [dict(model.retention) for model in models]
+        shown = [dict(zip(model.layers, model.correlation.tolist(), strict=True)) for model in models]
+        layers = sorted({layer for held in (*retention, *shown) for layer in held})
+        heads = "".join(f"<th>{escape(clean(model.name))} R²</th><th>r of the map</th>" for model in models)
+        rows = []
+        for layer in layers:
+            pairs = [(held.get(layer), r.get(layer)) for held, r in zip(retention, shown, strict=True)]
+            cells = "".join(f"<td>{_two(r2)}</td><td>{_two(r)}</td>" for r2, r in pairs)
+            rows.append(f"<tr><td>{layer_label(layer)}</td>{cells}</tr>")
+        return (
+            '<details><summary>Numbers by layer</summary><div class="scroll"><table><thead><tr><th>Layer</th>'
+            f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
+        )
+
+    def _difference(self) -> str:
+        layers, values = difference(self.case)
+        scope, extent = len(self.case.models) + 1, self.case.extent_of(self.case.models[0])
+        cells = []
+        for index, layer in enumerate(layers):
+            path = f"{self.index}/{scope}/{index}"
+            panel = self._panel("map", extent, path, f"difference of the maps, {layer_label(layer)}")
+            rms = float(np.sqrt((values[index].astype(np.float64) ** 2).mean()))
+            value = f'<span class="value" data-value="{path}"></span>'
+            cells.append(
+                f'<div class="cell">{panel}<p class="caption"><b>rms {number(rms)}</b>{value}</p></div>'
+            )
+        first, second = (escape(clean(model.name)) for model in self.case.models)
+        largest = float(abs(values).max())
+        bar = _bar((-largest, largest), colours.DIFFERENCE, f"{first} minus {second}", escaped=True)
+        chart = self._chart(difference_chart(self.case), "RMS difference by layer")
+        return (
+            f'<article class="row" data-scope="{scope}"><div class="words"><h3>Difference of the maps</h3>'
+            f'<p class="small">{first} minus {second}, raw values</p></div>'
+            f'<div><div class="strip">{self._grid({"difference": cells}, layers)}</div>{bar}'
+            f'<div class="difference-chart">{chart}</div></div></article>'
+        )
+
+
+def _two(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.2f}".replace("-", "−")
+
+
+def _quoted(text: str, empty: str = "(no answer)") -> str:
+    return f"“{escape(clean(text))}”" if clean(text) else empty
+
+
+def _bar(limits, table: str, label: str, *, escaped: bool = False) -> str:
+    stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in colours.table(table, 17).tolist())
+    words = label if escaped else escape(label)
+    return (
+        f'<div class="bar bar-text"><span>{number(float(limits[0]))}</span>'
+        f'<i style="background:linear-gradient(to right, {stops})"></i>'
+        f"<span>{number(float(limits[1]))}</span><span>{words}</span></div>"
+    )
+
+
+def _bytes(pixels: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(pixels.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+
+
+def _png(pixels: np.ndarray) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

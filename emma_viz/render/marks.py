@@ -1,0 +1,101 @@
+"""What surrounds the panels in every style: colour scales and their bars, names of rows and columns."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from matplotlib.colors import Normalize
+
+from emma_viz.render import colours, panels, words
+from emma_viz.render.footer import number
+from emma_viz.render.layout import HEADING, Grid
+from emma_viz.render.sheet import Box, Sheet
+from emma_viz.render.spec import ONE_SCALE, FigureSpec, ImageCase, layer_label
+from emma_viz.render.typography import LABEL, SMALL, TINY
+
+ROW_NAMES = MappingProxyType({"decoded": "decoded", "map": "map", "highlight": "highlight"})
+
+
+def norms(spec: FigureSpec, case: ImageCase) -> list[list[Normalize]]:
+    """One norm for each map of each model; maps that share a scale share the object."""
+    if spec.scale in ONE_SCALE:
+        norm = Normalize(*case.true_limits)
+        return [[norm] * len(model.layers) for model in case.models]
+    if spec.scale == "per_row":
+        return [[Normalize(*model.limits[0])] * len(model.layers) for model in case.models]
+    return [[Normalize(*limits) for limits in model.limits] for model in case.models]
+
+
+def bars(
+    sheet: Sheet, spec: FigureSpec, case: ImageCase, grid: Grid, left: float, tops: Sequence[float]
+) -> None:
+    """Draw one colour bar for the image, or one a model; none when each map has its own scale.
+
+    Args:
+        left: of the panels, inches.
+        tops: where each model's block starts.
+    """
+    if spec.scale == "per_map":
+        return
+    blocks = zip(tops, case.models, strict=True)
+    spans = [(top + grid.heading, top + grid.height, [model.maps]) for top, model in blocks]
+    if spec.scale in ONE_SCALE:
+        spans = [(spans[0][0], spans[-1][1], [case.true_map, *(model.maps for model in case.models)])]
+    for (start, end, shown), (norm, *_) in zip(spans, norms(spec, case), strict=False):
+        height = min(end - start, 2.2)
+        box = Box(left + grid.width + 0.1, (start + end - height) / 2, 0.085, height)
+        low, high = panels.limits(norm)
+        beyond = any((values < low).any() or (values > high).any() for values in shown)
+        panels.show_bar(sheet, box, norm, spec.color_table, spec.map_label, beyond=beyond)
+
+
+def own_scales(sheet: Sheet, grid: Grid, scales: Sequence[Normalize], left: float, top: float) -> None:
+    """Say below each map of a model that its colours are its own, and what they span."""
+    spans = ["{}–{}".format(*(number(end, 2) for end in panels.limits(norm))) for norm in scales]
+    for form, size in (("own scale {}", SMALL), ("own {}", SMALL), ("own {}", TINY)):
+        texts = [form.format(span) for span in spans]
+        if max(words.width(text, size) for text in texts) <= grid.pitch - 0.02:
+            break
+    for index, text in enumerate(texts):
+        box = grid.cell("map", index, left, top)
+        y = box.bottom + grid.caption - 0.135
+        sheet.write(box.x + box.w / 2, y, text, size, colour=colours.SOFT, align="center")
+
+
+def name_panels(
+    sheet: Sheet,
+    grid: Grid,
+    layers: tuple[int, ...],
+    left: float,
+    top: float,
+    *,
+    across: bool = False,
+    names: Mapping[str, str] = ROW_NAMES,
+) -> None:
+    """Name the columns of a block above them and its rows at their left (upright where they are low)."""
+    groups = grid.arrangement == "groups"
+    for kind in grid.kinds:
+        box = grid.cell(kind, 0, left, top)
+        if grid.arrangement == "rows":
+            _name_row(sheet, box, names[kind], across)
+        else:
+            text = names[kind] + (", layer" if groups else "")
+            sheet.write(box.x, top + 0.03, text, LABEL, colour=colours.SOFT)
+    for index, layer in enumerate(layers):
+        text = layer_label(layer)
+        if grid.arrangement == "columns":
+            _name_row(sheet, grid.cell(grid.kinds[0], index, left, top), text, across)
+            continue
+        if groups:
+            text = "emb." if layer < 0 else str(layer)
+        for kind in grid.kinds if groups else grid.kinds[:1]:
+            box = grid.cell(kind, index, left, top)
+            y = top + grid.heading - HEADING + 0.03
+            sheet.write(box.x + box.w / 2, y, text, LABEL, colour=colours.SOFT, align="center")
+
+
+def _name_row(sheet: Sheet, box: Box, text: str, across: bool) -> None:
+    middle = box.y + box.h / 2
+    if across:
+        sheet.write(box.x - 0.06, middle - 0.4 * LABEL / 72, text, LABEL, colour=colours.SOFT, align="right")
+    else:
+        sheet.write(box.x - 0.09, middle, text, LABEL, colour=colours.SOFT, align="center", rotation=90)

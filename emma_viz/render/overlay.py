@@ -1,0 +1,108 @@
+"""Maps laid over images, in numpy and PIL."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+
+from emma_viz.render import colours
+
+GREYING = 0.4
+"""How far the image is turned to grey beneath a highlight, so that the map's colours stand out."""
+LIGHTENING = 0.2
+"""How far the image is lightened beneath a highlight, so that it stays readable in print."""
+STRENGTH = 0.8
+"""How far the highest value of a map replaces the image's colour by its own."""
+RISE = 0.8
+"""Exponent of the value in its weight: below 1, middling values show more."""
+
+
+def fit_image(image: UInt8[np.ndarray, "H W 3"], longest: int = 1024) -> UInt8[np.ndarray, "h w 3"]:
+    """Shrink an image to a size that suits figures; a smaller one is returned as it is.
+
+    Args:
+        image: RGB.
+        longest: the longer side of the result, pixels.
+
+    Returns:
+        The image in the same aspect (each side at least one pixel).
+    """
+    height, width = image.shape[:2]
+    if max(height, width) <= longest:
+        return image
+    ratio = longest / max(height, width)
+    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def patch_of_pixels(
+    size: tuple[int, int], grid: tuple[int, int], extent: tuple[float, float, float, float]
+) -> tuple[Int[np.ndarray, "H"], Int[np.ndarray, "W"]]:
+    """Which row of patches each row of pixels lies in, and which column each column; -1 where none sees it.
+
+    Args:
+        size: height and width of the image, pixels.
+        grid: rows and columns of patches.
+        extent: left, top, right, bottom of the grid in fractions of the image.
+    """
+    left, top, right, bottom = extent
+    found = []
+    for pixels, patches, low, high in ((size[0], grid[0], top, bottom), (size[1], grid[1], left, right)):
+        centres = (np.arange(pixels) + 0.5) / pixels
+        index = np.floor((centres - low) / (high - low) * patches).astype(np.int64)
+        found.append(np.where((index >= 0) & (index < patches), index, -1))
+    return found[0], found[1]
+
+
+def seen(rows: Int[np.ndarray, "H"], columns: Int[np.ndarray, "W"]) -> Bool[np.ndarray, "H W"]:
+    """Which pixels some patch sees, from `patch_of_pixels`."""
+    return (rows >= 0)[:, None] & (columns >= 0)[None, :]
+
+
+def normalise(
+    values: Float[np.ndarray, "*shape"], limits: tuple[float, float]
+) -> Float[np.ndarray, "*shape"]:
+    """Map values to [0, 1] between their colour limits; 0 everywhere when the limits are equal."""
+    low, high = float(limits[0]), float(limits[1])
+    if high <= low:
+        return np.zeros_like(values)
+    return np.clip((values - low) / (high - low), 0, 1).astype(values.dtype)
+
+
+def highlight(
+    image: UInt8[np.ndarray, "H W 3"],
+    values: Float[np.ndarray, "R C"],
+    limits: tuple[float, float],
+    extent: tuple[float, float, float, float],
+    *,
+    colormap: str = "viridis",
+    strength: float = STRENGTH,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Tint each patch of an image towards its map colour, the more the higher its value.
+
+    The image beneath is paler and greyer than the original, never darker: low patches stay readable, and
+    high ones stand out by colour. Pixels that no patch sees are pale only.
+
+    Args:
+        image: RGB, in its true aspect.
+        values: one raw value a patch.
+        limits: lowest and highest value of the colour scale.
+        extent: left, top, right, bottom of the grid in fractions of the image.
+        colormap: one of `colours.COLORMAPS`.
+        strength: the weight of the map's colour at the highest value, in [0, 1].
+    """
+    height, width = image.shape[:2]
+    rows, columns = patch_of_pixels((height, width), values.shape, extent)
+    scaled = normalise(values.astype(np.float64), limits)
+    tint = colours.table(colormap)[np.round(scaled * 255).astype(np.int64)] / 255.0
+    visible = seen(rows, columns)[..., None]
+    weight = np.where(visible, strength * scaled[rows][:, columns, None] ** RISE, 0.0)
+    blended = pale(image) * (1 - weight) + tint[rows][:, columns] * weight
+    return np.round(blended * 255).astype(np.uint8)
+
+
+def pale(image: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
+    """The greyer, lighter image beneath a highlight, in [0, 1]."""
+    pixels = image / 255.0
+    grey = pixels @ np.array([0.299, 0.587, 0.114])
+    muted = pixels * (1 - GREYING) + grey[..., None] * GREYING
+    return muted * (1 - LIGHTENING) + LIGHTENING

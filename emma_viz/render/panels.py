@@ -1,0 +1,122 @@
+"""The small pictures of a figure: an image, a decoded image, a map, a highlighted image, a colour bar."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from emma_viz.render import colours, words
+from emma_viz.render.overlay import fit_image, highlight
+from emma_viz.render.sheet import Box, Sheet
+from emma_viz.render.spec import Extent, ImageCase
+
+LONGEST = 720
+"""Pixels of the longer side of a photograph in a figure: what a printed panel resolves."""
+
+
+def show_image(sheet: Sheet, box: Box, case: ImageCase) -> Axes:
+    """The input as it was given, what no patch sees hatched lightly."""
+    axes = sheet.axes(box, f"input/{case.title}")
+    photo = fit_image(case.image, LONGEST)
+    axes.imshow(photo, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
+    return _frame(axes, case.extent, alpha=0.35)
+
+
+def show_decoded(sheet: Sheet, box: Box, extent: Extent, decoded: np.ndarray, label: str) -> Axes:
+    """A decoded image, in the true aspect of the input."""
+    axes = sheet.axes(box, label)
+    pixels = np.round(np.clip(decoded.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+    axes.imshow(pixels, extent=_grid(extent), aspect="auto", interpolation="nearest")
+    return _frame(axes, extent)
+
+
+def show_map(
+    sheet: Sheet, box: Box, extent: Extent, values: np.ndarray, norm: Normalize, colormap: str, label: str
+) -> Axes:
+    """A map, in the true aspect of the input."""
+    axes = sheet.axes(box, label)
+    axes.imshow(
+        values, extent=_grid(extent), aspect="auto", interpolation="nearest", norm=norm, cmap=colormap
+    )
+    return _frame(axes, extent)
+
+
+def show_highlight(
+    sheet: Sheet,
+    box: Box,
+    image: np.ndarray,
+    extent: Extent,
+    values: np.ndarray,
+    norm: Normalize,
+    colormap: str,
+    label: str,
+) -> Axes:
+    """The input with each patch tinted by its value."""
+    axes = sheet.axes(box, label)
+    photo = fit_image(image, LONGEST)
+    tinted = highlight(photo, values, limits(norm), extent, colormap=colormap)
+    axes.imshow(tinted, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
+    return _frame(axes, extent, alpha=0.5)
+
+
+def show_bar(
+    sheet: Sheet, box: Box, norm: Normalize, colormap: str, text: str, *, beyond: bool, size: float = 6.5
+) -> Axes:
+    """A vertical colour bar with its words; pointed ends say that some values lie beyond it."""
+    axes = sheet.axes(box, f"colour bar/{text}")
+    # A bar widens a scale whose ends are equal, so it gets its own copy.
+    scale = ScalarMappable(Normalize(*limits(norm)), colormap)
+    extend = "both" if beyond else "neither"
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+    bar = Colorbar(axes, scale, extend=extend, extendfrac=0.03, ticks=ticks)
+    bar.outline.set(linewidth=0.4, edgecolor=colours.FAINT)
+    axes.tick_params(labelsize=size, length=2, width=0.4, pad=1.5)
+    axes.tick_params(color=colours.FAINT, labelcolor=colours.SOFT)
+    for tick in axes.get_yticklabels():
+        tick.set_fontfamily(list(words.families()))
+    lines = words.wrap(text, box.h, size, lines=2)
+    for index, line in enumerate(lines):
+        x = box.right + 0.36 + index * words.line_height(size)
+        sheet.write(x, box.y + box.h / 2, line, size, colour=colours.SOFT, align="center", rotation=90)
+    return axes
+
+
+def limits(norm: Normalize) -> tuple[float, float]:
+    """Lowest and highest value of a colour scale."""
+    low, high = norm.vmin, norm.vmax
+    assert low is not None, "every scale here is made with both limits"
+    assert high is not None, "every scale here is made with both limits"
+    return float(low), float(high)
+
+
+def unseen(extent: Extent) -> list[tuple[float, float, float, float]]:
+    """The parts (x, y, width, height) of the unit square that a grid does not cover."""
+    left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in extent)
+    if right <= left or bottom <= top:
+        return [(0.0, 0.0, 1.0, 1.0)]
+    parts = [
+        (0.0, 0.0, 1.0, top),
+        (0.0, bottom, 1.0, 1.0 - bottom),
+        (0.0, top, left, bottom - top),
+        (right, top, 1.0 - right, bottom - top),
+    ]
+    return [part for part in parts if part[2] > 1e-6 and part[3] > 1e-6]
+
+
+def _grid(extent: Extent) -> tuple[float, float, float, float]:
+    """In matplotlib's order of edges."""
+    left, top, right, bottom = extent
+    return left, right, bottom, top
+
+
+def _frame(axes: Axes, extent: Extent, alpha: float = 1.0) -> Axes:
+    axes.set_xlim(0, 1)
+    axes.set_ylim(1, 0)
+    for x, y, w, h in unseen(extent):
+        margin = Rectangle((x, y), w, h, hatch="//////", linewidth=0, alpha=alpha)
+        margin.set(facecolor=colours.UNSEEN, edgecolor=colours.UNSEEN_HATCH)
+        axes.add_patch(margin)
+    return axes

@@ -1,0 +1,99 @@
+"""The paper's own layout: two rows a model, the reconstruction's magnitude and those patches highlighted.
+
+The input stands at the left, layers are columns, and each model's answer is below its rows.
+"""
+
+from emma_viz.render import colours, layout, panels, words
+from emma_viz.render.layout import GUTTER, MARGIN, STRIP, WIDTH, Grid
+from emma_viz.render.marks import bars, name_panels, norms, own_scales
+from emma_viz.render.sheet import Box, Sheet
+from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
+from emma_viz.render.typography import BODY, FORCED, TITLE, Footer, Gutter
+
+KINDS = ("map", "highlight")
+LEFT = MARGIN + GUTTER + STRIP
+NAME = 0.2
+"""Height of a model's name above its panels."""
+BETWEEN_MODELS = 0.16
+BETWEEN_IMAGES = 0.36
+
+
+def draw_paper(spec: FigureSpec):
+    """Draw the paper's layout; returns the matplotlib figure."""
+    caption = layout.CAPTION if spec.scale == "per_map" else 0.0
+    grids = [layout.model_grid(case, kinds=KINDS, caption=caption) for case in spec.images]
+    blocks = [_Block(spec, case, grid) for case, grid in zip(spec.images, grids, strict=True)]
+    footer = Footer(spec, WIDTH - 2 * MARGIN)
+    height = sum(block.height for block in blocks) + BETWEEN_IMAGES * (len(blocks) - 1)
+    sheet = Sheet(WIDTH, MARGIN + height + 0.1 + footer.height + MARGIN)
+    y = MARGIN
+    for index, block in enumerate(blocks):
+        if index:
+            sheet.rule(MARGIN, y + BETWEEN_IMAGES / 2, WIDTH - 2 * MARGIN)
+            y += BETWEEN_IMAGES
+        y = block.draw(sheet, y)
+    footer.draw(sheet, MARGIN, y + 0.1)
+    return sheet.figure
+
+
+class _Block:
+    """One image with all its models."""
+
+    def __init__(self, spec: FigureSpec, case: ImageCase, grid: Grid):
+        self.spec, self.case, self.grid = spec, case, grid
+        room = WIDTH - 2 * MARGIN - GUTTER - STRIP
+        self.answers = [self._answer(model, room) for model in case.models]
+        line = words.line_height(BODY)
+        self.heights = [NAME + grid.height + 0.06 + len(lines) * line for lines in self.answers]
+        after = f"Truth: {case.truth}" if case.truth else ""
+        self.question = Gutter(case.title, case.prompt, GUTTER, after=after)
+        self.labels_across = grid.arrangement == "columns" and grid.h < 0.5
+        h = min((GUTTER - (0.3 if self.labels_across else 0)) / case.aspect, 2.2)
+        self.image = Box(MARGIN, self.question.height + 0.08, h * case.aspect, h)
+        self.height = max(self.image.bottom, sum(self.heights) + BETWEEN_MODELS * (len(self.heights) - 1))
+
+    @staticmethod
+    def _answer(model: ModelCase, room: float) -> list[str]:
+        text = words.clean(model.answer)
+        return words.wrap(f"“{text}”" if text else "(no answer)", room, BODY, lines=4)
+
+    def draw(self, sheet: Sheet, top: float) -> float:
+        """Draw the block from `top` down; returns the y below it."""
+        self.question.draw(sheet, MARGIN, top)
+        box = self.image
+        panels.show_image(sheet, Box(box.x, top + box.y, box.w, box.h), self.case)
+        tops, y = [], top
+        for height in self.heights:
+            tops.append(y + NAME)
+            y += height + BETWEEN_MODELS
+        for start, model, lines, scales in zip(
+            tops, self.case.models, self.answers, norms(self.spec, self.case), strict=True
+        ):
+            self._draw_model(sheet, start, model, scales)
+            sheet.write_lines(LEFT, start + self.grid.height + 0.06, lines, BODY)
+        bars(sheet, self.spec, self.case, self.grid, LEFT, tops)
+        return top + self.height
+
+    def _draw_model(self, sheet: Sheet, top: float, model: ModelCase, scales) -> None:
+        grid, case, table = self.grid, self.case, self.spec.color_table
+        extent = case.extent_of(model)
+        name = words.shorten(words.clean(model.name), 3.0, TITLE, bold=True)
+        sheet.write(LEFT, top - NAME, name, TITLE, bold=True)
+        if model.forced:
+            x = LEFT + words.width(name, TITLE, bold=True) + 0.1
+            sheet.write(x, top - NAME + 0.02, FORCED, BODY, colour=colours.WARNING)
+        for index, layer in enumerate(model.layers):
+            tail = f"{case.title}/{model.name}/{layer}"
+            values, norm = model.maps[index], scales[index]
+            box = grid.cell("map", index, LEFT, top)
+            panels.show_map(sheet, box, extent, values, norm, table, f"map/{tail}")
+            box = grid.cell("highlight", index, LEFT, top)
+            label = f"highlight/{tail}"
+            panels.show_highlight(sheet, box, case.image, extent, values, norm, table, label)
+        if self.spec.scale == "per_map":
+            own_scales(sheet, grid, scales, LEFT, top)
+        names = {"map": self._map_name(), "highlight": "highlighted" if grid.h > 0.7 else "highlight"}
+        name_panels(sheet, grid, model.layers, LEFT, top, across=self.labels_across, names=names)
+
+    def _map_name(self) -> str:
+        return self.spec.map_kind if words.width(self.spec.map_kind, 6.8) < self.grid.h else "map"

@@ -1,0 +1,61 @@
+"""Writing a figure to a file, in the format that its name asks for."""
+
+from pathlib import Path
+
+from emma_viz.errors import InputError
+from emma_viz.render.atomic import write_atomically
+from emma_viz.render.spec import FigureSpec
+
+SUFFIXES = (".png", ".svg", ".pdf", ".html")
+"""What a figure can be written as."""
+
+LARGEST_SIDE = 2**16 - 1
+"""Pixels that a PNG may have on a side."""
+
+
+def save(spec: FigureSpec, path: str | Path, *, dpi: int = 220) -> Path:
+    """Draw a figure and write it, whole or not at all; the same spec gives the same bytes.
+
+    Args:
+        spec: what to draw.
+        path: ends in one of `SUFFIXES`; an existing file is replaced.
+        dpi: pixels per inch of a PNG, and of the photographs in a PDF or SVG.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: the suffix is unknown, the folder does not exist, or the figure is too tall for a PNG.
+    """
+    path = Path(path)
+    check_suffix(path)
+    if path.suffix.lower() == ".html":
+        from emma_viz.render.html import page
+
+        return write_atomically(path, lambda stream: stream.write(page(spec).encode("utf-8")))
+    from emma_viz.render.figure import draw
+
+    figure = draw(spec)
+    height = figure.get_size_inches()[1] * dpi
+    if path.suffix.lower() == ".png" and height > LARGEST_SIDE:
+        raise InputError(
+            f"{path}: expected a figure of at most {LARGEST_SIDE} pixels, but {len(spec.images)} images at {dpi} "
+            f"dpi are {height:.0f} pixels tall; draw fewer images in one figure, or write a .pdf or .html."
+        )
+    return write_atomically(
+        path, lambda stream: figure.savefig(stream, format=path.suffix[1:].lower(), dpi=dpi)
+    )
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse a file name that no figure can be written as, before any work is done.
+
+    Raises:
+        InputError: the suffix is not one of `SUFFIXES`.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(
+            f"{path}: cannot write a figure as {suffix or 'a file without a suffix'}; expected one of "
+            f"{', '.join(SUFFIXES)}."
+        )

@@ -1,0 +1,142 @@
+"""A sheet of paper measured in inches from its top left corner, on which figures are laid out."""
+
+import contextlib
+import threading
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from emma_viz.render import colours, words
+
+SETTINGS: dict[Any, Any] = {
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "emma-viz",
+    "hatch.linewidth": 0.5,
+    "font.family": [words.FAMILY],
+    "axes.unicode_minus": True,
+    "image.composite_image": False,
+}
+"""Text stays text in PDF and SVG, and SVG's ids do not change from run to run."""
+
+METADATA = {"pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}, "png": {"Software": None}}
+"""What is left out of the files so that the same figure is the same bytes."""
+
+_LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def settings():
+    """Matplotlib's defaults with ours on top, whatever the user's matplotlibrc says; one thread at a time."""
+    with _LOCK, matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        # A character that no installed font has is drawn as a box, which the reader sees.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        with matplotlib.rc_context(SETTINGS):
+            yield
+
+
+class Drawing(Figure):
+    """A matplotlib figure that saves reproducibly, with text as text."""
+
+    def savefig(self, fname, *, format=None, dpi=300, metadata=None, **options):
+        """As Figure.savefig, without dates, and with editable text in PDF and SVG."""
+        suffix = (format or str(fname).rpartition(".")[2]).lower()
+        metadata = METADATA.get(suffix, {}) | (metadata or {})
+        with settings():
+            super().savefig(fname, format=format, dpi=dpi, metadata=metadata, **options)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle on the sheet, inches from the top left."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+    @property
+    def right(self) -> float:
+        return self.x + self.w
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.h
+
+
+class Sheet:
+    """A figure of a given size, with words, lines and axes placed in inches.
+
+    Args:
+        width: inches.
+        height: inches.
+    """
+
+    def __init__(self, width: float, height: float):
+        self.width, self.height = width, height
+        self.figure = Drawing(figsize=(width, height), dpi=150, facecolor="white")
+        FigureCanvasAgg(self.figure)
+
+    def axes(self, box: Box, label: str) -> Axes:
+        """Axes without ticks that fill a box; `label` names them in tests and in SVG."""
+        place = (box.x / self.width, 1 - box.bottom / self.height, box.w / self.width, box.h / self.height)
+        axes = self.figure.add_axes(place, label=label)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_gid(label)
+        for spine in axes.spines.values():
+            spine.set(linewidth=0.4, color=colours.HAIR)
+        return axes
+
+    def write(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        size: float,
+        *,
+        bold: bool = False,
+        colour: str = colours.INK,
+        align: str = "left",
+        rotation: float = 0,
+    ) -> None:
+        """Write one line whose top is at y (whose middle is at y, when it is rotated)."""
+        baseline = y + 0.8 * size / 72
+        self.figure.text(
+            x / self.width,
+            1 - (y if rotation else baseline) / self.height,
+            text,
+            fontsize=size,
+            fontweight="bold" if bold else "normal",
+            family=list(words.families()),
+            color=colour,
+            ha=align,
+            va="center" if rotation else "baseline",
+            rotation=rotation,
+            parse_math=False,
+        )
+
+    def write_lines(self, x: float, y: float, lines: list[str], size: float, **style) -> float:
+        """Write lines one below the other; returns the y below the last."""
+        for index, line in enumerate(lines):
+            self.write(x, y + index * words.line_height(size), line, size, **style)
+        return y + len(lines) * words.line_height(size)
+
+    def rule(self, x: float, y: float, length: float, colour: str = colours.HAIR) -> None:
+        """Draw a hairline to the right."""
+        self.figure.add_artist(
+            Line2D(
+                [x / self.width, (x + length) / self.width],
+                [1 - y / self.height] * 2,
+                transform=self.figure.transFigure,
+                color=colour,
+                linewidth=0.5,
+            )
+        )

@@ -1,0 +1,274 @@
+"""What a figure shows, as numbers and words: everything that is needed to draw it, and nothing that draws."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from emma_viz.errors import InputError
+from emma_viz.render.colours import COLORMAPS
+
+STYLES = ("default", "paper")
+SCALES = ("shared", "per_row", "per_map", "fixed")
+ONE_SCALE = ("shared", "fixed")
+"""The scales in which all maps of an image have the same limits."""
+
+Extent = tuple[float, float, float, float]
+"""Left, top, right, bottom of a patch grid, as fractions of the image's width and height."""
+
+MAP_KINDS = {
+    "distance": "distance to the median patch",
+    "magnitude": "magnitude of the decoded patch (L2)",
+    "error": "distance to the true patch",
+    "cosine": "cosine to the true patch",
+}
+"""Map kind → what its colour bar says."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelCase:
+    """What one model's image tokens hold of one image, at the layers that are shown.
+
+    Raises:
+        InputError: the fields do not fit one another.
+    """
+
+    name: str
+    """The model, as the reader should see it."""
+    answer: str
+    """What the model answered."""
+    layers: tuple[int, ...]
+    """The Y layers shown, left to right; -1 is the input of block 0."""
+    decoded: Float[np.ndarray, "Y h w 3"]
+    """Decoded images of h = R·p by w = C·p pixels, in [0, 1], in the frame of the patch grid."""
+    maps: Float[np.ndarray, "Y R C"]
+    """Raw map values."""
+    limits: Float[np.ndarray, "Y 2"]
+    """Colour limits (lowest, highest) of each map."""
+    correlation: Float[np.ndarray, "Y"]
+    """Correlation of each map with the map of the true pixels; NaN where it is undefined."""
+    retention: tuple[tuple[int, float], ...] = ()
+    """(layer, R² of the decoded pixels) of all layers that were decoded, shown or not."""
+    lens: str = ""
+    """The lens and its quality on held-out images, in words."""
+    revision: str = ""
+    """Revision and fingerprint of the checkpoint, in words."""
+    site: str = ""
+    """The hook site that was decoded."""
+    extent: Extent | None = None
+    """Its own `ImageCase.extent`, where its preprocessing differs; None is the image's."""
+    forced: bool = False
+    """Whether the lens belongs to another model and was used all the same."""
+
+    def __post_init__(self):
+        where, count = f"model {self.name!r}", len(self.layers)
+        if not count:
+            raise InputError(f"{where}: expected at least one layer to show, got none.")
+        if len(set(self.layers)) != count:
+            raise InputError(f"{where}: expected every layer once, got {self.layers}.")
+        ends_of = {"decoded": (None, None, 3), "maps": (None, None), "limits": (2,), "correlation": ()}
+        for name, ends in ends_of.items():
+            _expect_shape(f"{where}: {name}", getattr(self, name), (count, *ends))
+        _expect_limits(f"{where}: limits", self.limits)
+        for name in ("decoded", "maps"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise InputError(
+                    f"{where}: expected finite {name}, got NaN or infinity; look at the trace's hook report."
+                )
+        if self.extent is not None:
+            _expect_extent(where, self.extent)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageCase:
+    """One image, the question about it, and what each model made of it.
+
+    Raises:
+        InputError: the fields do not fit one another.
+    """
+
+    title: str
+    """What the image is called, e.g. its file name."""
+    image: UInt8[np.ndarray, "H W 3"]
+    """The image itself in its true aspect, RGB; see `fit_image` for a size that suits a figure."""
+    image_hash: str
+    """SHA-256 of the original image."""
+    prompt: str
+    """What the models were asked."""
+    extent: Extent
+    """What the patch grid covers (see `grid_extent`)."""
+    true_map: Float[np.ndarray, "R C"]
+    """The map of the true pixels."""
+    true_limits: tuple[float, float]
+    """Colour limits of `true_map`."""
+    models: tuple[ModelCase, ...]
+    """One to eight models."""
+    truth: str | None = None
+    """The right answer, where it is known."""
+
+    def __post_init__(self):
+        where = f"image {self.title!r}"
+        _expect_shape(f"{where}: image", self.image, (None, None, 3))
+        _expect_shape(f"{where}: true_map", self.true_map, (None, None))
+        _expect_extent(where, self.extent)
+        _expect_limits(f"{where}: true_limits", np.asarray([self.true_limits], dtype=np.float64))
+        if not 1 <= len(self.models) <= 8:
+            raise InputError(
+                f"{where}: expected 1 to 8 models in a figure, got {len(self.models)}; draw several figures."
+            )
+
+    def extent_of(self, model: ModelCase) -> Extent:
+        """What a model's patch grid covers of the image."""
+        return model.extent or self.extent
+
+    @property
+    def aspect(self) -> float:
+        """Width over height of the image."""
+        return self.image.shape[1] / self.image.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FigureSpec:
+    """A whole figure. Drawing the same spec again gives the same bytes.
+
+    Raises:
+        InputError: an option is unknown, or the limits are not what `scale` says they are.
+    """
+
+    images: tuple[ImageCase, ...]
+    """One block of the figure each, in order."""
+    map_kind: str = "distance"
+    """What the maps show: a key of `MAP_KINDS`, or words of your own."""
+    scale: str = "shared"
+    """How the limits were chosen: one of `SCALES`."""
+    style: str = "default"
+    """The layout: one of `STYLES`."""
+    colormap: str | None = None
+    """One of `COLORMAPS`; None is viridis, and jet in the paper's style."""
+    difference: bool = False
+    """Whether to show the difference of the maps of the two models, layer by layer."""
+    notes: tuple[str, ...] = ()
+    """Further lines for the footer."""
+
+    def __post_init__(self):
+        if not self.images:
+            raise InputError("expected at least one image to draw, got none.")
+        for name, value, known in (
+            ("style", self.style, STYLES),
+            ("scale", self.scale, SCALES),
+            ("colormap", self.color_table, COLORMAPS),
+        ):
+            if value not in known:
+                raise InputError(f"unknown {name} {value!r}; expected one of {', '.join(known)}.")
+        for case in self.images:
+            self._check_scale(case)
+            if self.difference:
+                common_layers(case)
+
+    def _check_scale(self, case: ImageCase) -> None:
+        """Refuse limits that break the promise which the figure makes about its colours."""
+        ranges = [model.limits for model in case.models]
+        if self.scale in ONE_SCALE:
+            ranges = [np.concatenate([np.asarray([case.true_limits]), *ranges])]
+        if self.scale == "per_map":
+            return
+        for limits in ranges:
+            if not np.allclose(limits, limits[:1], rtol=1e-5, atol=0):
+                whose = "all maps of an image" if self.scale in ONE_SCALE else "all maps of a model"
+                raise InputError(
+                    f"image {case.title!r}: scale={self.scale!r} says that {whose} have the same colour "
+                    f"limits, but they range from {limits.min(axis=0)} to {limits.max(axis=0)}; pass limits that are "
+                    "shared, or scale='per_map'."
+                )
+
+    @property
+    def color_table(self) -> str:
+        """The colormap that is drawn with."""
+        return self.colormap or ("jet" if self.style == "paper" else "viridis")
+
+    @property
+    def map_label(self) -> str:
+        """What the colour bar says."""
+        return MAP_KINDS.get(self.map_kind, self.map_kind)
+
+
+def common_layers(case: ImageCase) -> tuple[int, ...]:
+    """The layers that both models of a difference show.
+
+    Raises:
+        InputError: there are not two models with a layer and a patch grid in common.
+    """
+    if len(case.models) != 2:
+        raise InputError(
+            f"image {case.title!r}: expected two models for a difference, got {len(case.models)}."
+        )
+    first, second = case.models
+    grids = [(model.maps.shape[1:], case.extent_of(model)) for model in case.models]
+    if grids[0] != grids[1]:
+        raise InputError(
+            f"image {case.title!r}: {first.name} has a patch grid of {grids[0][0]} over {grids[0][1]} and "
+            f"{second.name} of {grids[1][0]} over {grids[1][1]}; a difference needs the same one."
+        )
+    common = tuple(layer for layer in first.layers if layer in second.layers)
+    if not common:
+        raise InputError(
+            f"image {case.title!r}: {first.name} shows layers {first.layers} and {second.name} "
+            f"{second.layers}; a difference needs at least one in common."
+        )
+    return common
+
+
+def difference(case: ImageCase) -> tuple[tuple[int, ...], Float[np.ndarray, "Y R C"]]:
+    """First model's map minus the second's, for the layers both show.
+
+    Returns:
+        The layers, and the differences of the raw map values.
+    """
+    layers = common_layers(case)
+    first, second = (model.maps[[model.layers.index(layer) for layer in layers]] for model in case.models)
+    return layers, first - second
+
+
+def grid_extent(boxes: Float[np.ndarray, "T 4"], image_size: tuple[int, int]) -> Extent:
+    """The rectangle that the patches cover, as fractions of the image.
+
+    Args:
+        boxes: left, top, right, bottom of each patch in the image's pixels; they may leave the image.
+        image_size: width and height of the image, pixels.
+
+    Returns:
+        Left, top, right, bottom of `ImageCase.extent`. A letterboxed grid reaches below 0 and above 1, a
+        cropped one stays inside.
+    """
+    width, height = image_size
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    return float(low[0] / width), float(low[1] / height), float(high[0] / width), float(high[1] / height)
+
+
+def layer_label(layer: int) -> str:
+    """'layer 4', or 'embedding' for the input of block 0."""
+    return "embedding" if layer < 0 else f"layer {layer}"
+
+
+def _expect_shape(what: str, array: np.ndarray, shape: Iterable[int | None]) -> None:
+    expected = tuple(shape)
+    fits = array.ndim == len(expected) and all(
+        want is None or have == want for have, want in zip(array.shape, expected, strict=True)
+    )
+    if not fits or 0 in array.shape:
+        names = ", ".join("any" if want is None else str(want) for want in expected)
+        raise InputError(f"{what}: expected an array of shape ({names}), got {array.shape}.")
+
+
+def _expect_extent(where: str, extent: Extent) -> None:
+    left, top, right, bottom = extent
+    if not (np.isfinite(extent).all() and left < right and top < bottom):
+        raise InputError(
+            f"{where}: expected an extent (left < right, top < bottom) in fractions, got {extent}."
+        )
+
+
+def _expect_limits(what: str, limits: np.ndarray) -> None:
+    if not np.isfinite(limits).all() or (limits[:, 0] > limits[:, 1]).any():
+        raise InputError(f"{what}: expected finite colour limits, the lowest first, got {limits.tolist()}.")

@@ -1,0 +1,81 @@
+"""The words of a figure: a type scale, the text beside the panels, the footer below them."""
+
+from collections.abc import Sequence
+
+from emma_viz.render import colours, words
+from emma_viz.render.footer import provenance, warnings
+from emma_viz.render.sheet import Sheet
+from emma_viz.render.spec import FigureSpec
+
+TITLE, BODY, LABEL, SMALL, TINY = 9.0, 7.2, 6.8, 5.6, 4.9
+"""Font sizes in points: names, quotations, labels of panels, the footer, words that must be narrow."""
+FORCED = "Warning: lens of another model (forced)"
+ANSWER_LINES = 9
+"""Lines that a quotation always has room for; more where the panels beside it are taller."""
+
+
+class Gutter:
+    """Words beside a row of panels: a heading, remarks, a quotation.
+
+    Args:
+        heading: set bold, at most three lines.
+        quotation: set in quotation marks, cut with … where it has no room.
+        room: width, inches.
+        remarks: (text, colour) pairs between the two.
+        after: a last line in grey.
+        height: of the panels beside it, inches; 0 where the quotation takes what it needs.
+    """
+
+    def __init__(
+        self,
+        heading: str,
+        quotation: str,
+        room: float,
+        *,
+        remarks: Sequence[tuple[str, str]] = (),
+        after: str = "",
+        height: float = 0.0,
+    ):
+        self.heading = words.wrap(heading, room, TITLE, lines=3, bold=True)
+        self.remarks = [
+            (line, colour) for text, colour in remarks for line in words.wrap(text, room, BODY, lines=3)
+        ]
+        self.after = words.wrap(after, room, BODY, lines=3)
+        small = len(self.remarks) + len(self.after)
+        used = len(self.heading) * words.line_height(TITLE) + small * words.line_height(BODY) + 0.05
+        lines = max(ANSWER_LINES, int((height - used) / words.line_height(BODY)))
+        text = words.clean(quotation)
+        self.quotation = words.wrap(f"“{text}”" if text else "(no answer)", room, BODY, lines=lines)
+        self.height = used + len(self.quotation) * words.line_height(BODY)
+
+    def draw(self, sheet: Sheet, x: float, y: float) -> None:
+        """Write the words from (x, y) down."""
+        y = sheet.write_lines(x, y, self.heading, TITLE, bold=True) + 0.02
+        for text, colour in self.remarks:
+            y = sheet.write_lines(x, y, [text], BODY, colour=colour)
+        y = sheet.write_lines(x, y, self.quotation, BODY)
+        sheet.write_lines(x, y, self.after, BODY, colour=colours.SOFT)
+
+
+class Footer:
+    """The provenance of a figure in small grey print, warnings above it.
+
+    Args:
+        spec: the figure.
+        room: width, inches.
+    """
+
+    def __init__(self, spec: FigureSpec, room: float):
+        self.room = room
+        self.warnings = [line for text in warnings(spec) for line in self._lines(text)]
+        self.facts = [line for what, text in provenance(spec) for line in self._lines(f"{what}: {text}")]
+        self.height = 0.06 + (len(self.warnings) + len(self.facts)) * words.line_height(SMALL)
+
+    def _lines(self, text: str) -> list[str]:
+        return words.wrap(text, self.room, SMALL, lines=6)
+
+    def draw(self, sheet: Sheet, x: float, y: float) -> None:
+        """Draw a rule at y and the words below it."""
+        sheet.rule(x, y, self.room)
+        y = sheet.write_lines(x, y + 0.06, self.warnings, SMALL, colour=colours.WARNING, bold=True)
+        sheet.write_lines(x, y, self.facts, SMALL, colour=colours.FAINT)

@@ -1,0 +1,102 @@
+"""The numbers that the web page's script works with: raw map values, colour tables, curves."""
+
+import json
+import math
+
+import numpy as np
+
+from emma_viz.render import colours
+from emma_viz.render.curves import FLOOR
+from emma_viz.render.overlay import RISE, STRENGTH
+from emma_viz.render.spec import FigureSpec, ImageCase, difference
+from emma_viz.render.svg import Chart, Line
+from emma_viz.render.words import clean
+
+
+def script_data(spec: FigureSpec, charts: list[dict]) -> str:
+    """JSON that may stand inside a script element: no character of it can end the element."""
+    data = {
+        "tables": {"map": _hex(spec.color_table), "difference": _hex(colours.DIFFERENCE)},
+        "strength": STRENGTH,
+        "rise": RISE,
+        "images": [{"scopes": _scopes(spec, case)} for case in spec.images],
+        "charts": charts,
+    }
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def retention_chart(case: ImageCase) -> Chart | None:
+    """R² by layer of all models; None when nobody measured it."""
+    curves = [
+        tuple((float(layer), float(r2)) for layer, r2 in model.retention if math.isfinite(r2))
+        for model in case.models
+    ]
+    if not any(curves):
+        return None
+    last = {max(layer for layer, _ in curve) for curve in curves if curve}
+    relative = len(last) > 1
+    lines = []
+    for index, (model, curve) in enumerate(zip(case.models, curves, strict=True)):
+        if curve:
+            scale = max(max(layer for layer, _ in curve), 1.0) if relative else 1.0
+            points = tuple(sorted((layer / scale, r2) for layer, r2 in curve))
+            marked = frozenset(layer / scale for layer in model.layers)
+            lines.append(Line(name=clean(model.name), colour=index, points=points, marked=marked))
+    lowest = min(r2 for curve in curves for _, r2 in curve)
+    bottom = max(FLOOR, lowest - 0.08) if lowest < 0 else 0.0
+    title = "R² of the decoded pixels by layer: " + ", ".join(
+        f"{line.name} from {line.points[0][1]:.2f} to {line.points[-1][1]:.2f}" for line in lines
+    )
+    return Chart(lines=tuple(lines), bottom=bottom, top=1.0, relative=relative, title=title)
+
+
+def difference_chart(case: ImageCase) -> Chart:
+    """RMS difference of the two models' maps, and of their decoded images, by layer."""
+    layers, values = difference(case)
+    lines = [_rms_line("maps", 6, layers, values)]
+    first, second = case.models
+    if first.decoded.shape[1:] == second.decoded.shape[1:]:
+        pair = (model.decoded[[model.layers.index(layer) for layer in layers]] for model in case.models)
+        one, other = (pixels.astype(np.float64) for pixels in pair)
+        lines.append(_rms_line("decoded pixels", 3, layers, one - other))
+    top = max(y for line in lines for _, y in line.points) or 1.0
+    return Chart(lines=tuple(lines), bottom=0.0, top=1.1 * top, digits=3, title="RMS difference by layer")
+
+
+def _rms_line(name: str, colour: int, layers: tuple[int, ...], values: np.ndarray) -> Line:
+    rms = np.sqrt((values.reshape(len(layers), -1).astype(np.float64) ** 2).mean(axis=1))
+    points = tuple(sorted((float(layer), float(value)) for layer, value in zip(layers, rms, strict=True)))
+    return Line(name=name, colour=colour, points=points, marked=frozenset(map(float, layers)))
+
+
+def _scopes(spec: FigureSpec, case: ImageCase) -> list[dict]:
+    """The true map, then one scope a model, then the difference."""
+    scopes = [_scope(case.true_map[None], [case.true_limits], case.extent)]
+    for model in case.models:
+        shared = spec.scale in ("shared", "fixed")
+        limits = [case.true_limits] * len(model.layers) if shared else model.limits
+        scopes.append(_scope(model.maps, limits, case.extent_of(model)))
+    if spec.difference:
+        _, values = difference(case)
+        largest = float(abs(values).max())
+        limits = [(-largest, largest)] * len(values)
+        scopes.append(_scope(values, limits, case.extent_of(case.models[0]), table="difference"))
+    return scopes
+
+
+def _scope(maps: np.ndarray, limits, extent, table: str = "map") -> dict:
+    shown = [
+        {"values": [_short(value) for value in values.ravel().tolist()], "limits": [float(low), float(high)]}
+        for values, (low, high) in zip(maps, limits, strict=True)
+    ]
+    return {"grid": list(maps.shape[1:]), "extent": list(extent), "table": table, "maps": shown}
+
+
+def _short(value: float) -> float:
+    """Five figures are more than a reader or a screen resolves."""
+    return float(f"{value:.5g}")
+
+
+def _hex(name: str) -> str:
+    return colours.table(name).tobytes().hex()

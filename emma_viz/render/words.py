@@ -1,0 +1,137 @@
+"""Words that fit their place: cleaned, measured with the font that draws them, wrapped and cut."""
+
+import functools
+import re
+import unicodedata
+import warnings
+
+FAMILY = "DejaVu Sans"
+"""Ships with matplotlib, so that a figure is the same on every machine."""
+
+FALLBACKS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Noto Sans JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Arial Unicode MS",
+    "Noto Sans Devanagari",
+    "Noto Sans Symbols",
+    "Noto Emoji",
+)
+"""For scripts that the first font lacks; used where they are installed."""
+
+_UNPRINTABLE = ("Cc", "Cs", "Cn")
+
+LEADING = 1.32
+"""Distance of baselines in units of the font size."""
+
+
+def clean(text: str) -> str:
+    """One line of printable text: white space runs become one space, control and unpaired characters go."""
+    spaced = (" " if char.isspace() else char for char in text)
+    return " ".join(
+        "".join(char for char in spaced if unicodedata.category(char) not in _UNPRINTABLE).split()
+    )
+
+
+@functools.cache
+def families() -> tuple[str, ...]:
+    """The fonts to draw with, the first first."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return (FAMILY, *(name for name in FALLBACKS if name in installed))
+
+
+@functools.cache
+def _font(bold: bool):
+    from matplotlib import font_manager
+
+    weight = "bold" if bold else "normal"
+    paths = [
+        font_manager.findfont(font_manager.FontProperties(family=name, weight=weight)) for name in families()
+    ]
+    return font_manager.get_font(paths)
+
+
+@functools.lru_cache(maxsize=4096)
+def width(text: str, size: float, bold: bool = False) -> float:
+    """Width of one line, inches.
+
+    Args:
+        text: cleaned text.
+        size: font size, points.
+        bold: whether it is drawn bold.
+    """
+    font = _font(bold)
+    font.set_size(100, 72)
+    with warnings.catch_warnings():
+        # A character that no installed font has is measured as the box it is drawn as.
+        warnings.simplefilter("ignore", UserWarning)
+        font.set_text(text, 0.0)
+    return font.get_width_height()[0] / 64 * size / 100 / 72
+
+
+def line_height(size: float) -> float:
+    """Distance of baselines, inches."""
+    return size * LEADING / 72
+
+
+def wrap(text: str, room: float, size: float, *, lines: int, bold: bool = False) -> list[str]:
+    """Break text into lines that fit.
+
+    Args:
+        text: any text.
+        room: the width there is, inches.
+        size: font size, points.
+        lines: at most so many lines; the last ends in … when there is more.
+        bold: whether it is drawn bold.
+
+    Returns:
+        The lines; none for empty text.
+    """
+    wrapped: list[str] = []
+    line = ""
+    for piece, spaced in _pieces(clean(text), room, size, bold):
+        longer = f"{line} {piece}" if line and spaced else line + piece
+        if line and width(longer, size, bold) > room:
+            wrapped.append(line)
+            line = piece
+        else:
+            line = longer
+    if line:
+        wrapped.append(line)
+    if len(wrapped) <= lines:
+        return wrapped
+    return [*wrapped[: lines - 1], shorten(wrapped[lines - 1] + " ", room, size, bold=bold, always=True)]
+
+
+def shorten(text: str, room: float, size: float, *, bold: bool = False, always: bool = False) -> str:
+    """Cut a line to the room it has, with … for what is cut (or always, if more text follows)."""
+    if not always and width(text, size, bold) <= room:
+        return text
+    kept = text.rstrip()
+    while kept and width(kept.rstrip() + "…", size, bold) > room:
+        kept = kept[:-1]
+    return kept.rstrip(" ,;:.") + "…"
+
+
+def _pieces(text: str, room: float, size: float, bold: bool):
+    """(piece, whether a space goes before it): words, those wider than the room cut, at hyphens if possible."""
+    for word in text.split():
+        before = True
+        for part in re.findall(r".*?[-_/.:]+|.+", word) if width(word, size, bold) > room else [word]:
+            piece = ""
+            for char in part if width(part, size, bold) > room else [part]:
+                if piece and width(piece + char, size, bold) > room:
+                    yield piece, before
+                    piece, before = char, False
+                else:
+                    piece += char
+            yield piece, before
+            before = False

@@ -1,0 +1,257 @@
+"""What a figure's spec accepts and refuses, and its sidecar."""
+
+import base64
+import dataclasses
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from emma_viz.data.geometry import Geometry
+from emma_viz.errors import InputError
+from emma_viz.render.sidecar import SCHEMA, from_json, read_spec, to_json, write_spec
+from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, difference, grid_extent
+
+FINITE = {"allow_nan": False, "allow_infinity": False}
+WORDS = st.text(max_size=12)
+
+
+def same(one, other) -> bool:
+    """Equal in every field, arrays bit by bit and with their dtype."""
+    if dataclasses.is_dataclass(one):
+        names = [field.name for field in dataclasses.fields(one)]
+        return type(one) is type(other) and all(same(getattr(one, n), getattr(other, n)) for n in names)
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    return type(one) is type(other) and (one == other or (one != one and other != other))
+
+
+@st.composite
+def models(draw) -> dict:
+    # Fields and not values: the checks at construction may draw random numbers, which strategies must not.
+    layers = tuple(draw(st.lists(st.integers(-1, 63), min_size=1, max_size=3, unique=True)))
+    kind = draw(st.sampled_from([np.float16, np.float32, np.float64]))
+    wide = 16 if kind is np.float16 else 32
+    some = st.floats(width=wide, **FINITE)
+    y, r, c = len(layers), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    retention = draw(st.lists(st.tuples(st.integers(-1, 63), st.floats()), max_size=3))
+    return dict(
+        name=draw(WORDS),
+        answer=draw(WORDS),
+        layers=layers,
+        decoded=draw(arrays.arrays(kind, (y, 2 * r, 2 * c, 3), elements=st.floats(0, 1, width=wide))),
+        maps=draw(arrays.arrays(kind, (y, r, c), elements=some)),
+        limits=np.sort(draw(arrays.arrays(kind, (y, 2), elements=some)), axis=1),
+        correlation=draw(arrays.arrays(kind, (y,), elements=st.floats(-1, 1, width=wide) | st.just(np.nan))),
+        retention=tuple(retention),
+        lens=draw(WORDS),
+        forced=draw(st.booleans()),
+        extent=draw(st.none() | st.just((-0.5, 0.0, 1.5, 0.984375))),
+    )
+
+
+@st.composite
+def cases(draw) -> dict:
+    size = draw(arrays.array_shapes(min_dims=2, max_dims=2))
+    return dict(
+        title=draw(WORDS),
+        image=draw(arrays.arrays(np.uint8, (*size, 3))),
+        image_hash=draw(WORDS),
+        prompt=draw(WORDS),
+        extent=(0.125, -0.25, 0.875, 1.25),
+        true_map=draw(arrays.arrays(np.float32, (2, 3), elements=st.floats(0, 1, width=32))),
+        true_limits=(0.1, 0.7),
+        models=draw(st.lists(models(), min_size=1, max_size=2)),
+        truth=draw(st.none() | WORDS),
+    )
+
+
+def built(fields: dict) -> ImageCase:
+    return ImageCase(**(fields | {"models": tuple(ModelCase(**model) for model in fields["models"])}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(cases(), min_size=1, max_size=2), st.lists(WORDS, max_size=2))
+def test_sidecar_round_trip_is_exact(images, notes):
+    spec = FigureSpec(images=tuple(map(built, images)), scale="per_map", notes=tuple(notes))
+    text = to_json(spec)
+    again = from_json(text)
+    assert same(again, spec)
+    assert to_json(again) == text
+
+
+def test_sidecar_file(tmp_path, make):
+    spec = make.spec()
+    path = write_spec(spec, tmp_path / "figure.json")
+    assert same(read_spec(path), spec)
+    assert json.loads(path.read_text())["figure"]["images"][0]["models"][0]["answer"] == "A white cup on a table."
+
+
+def test_sidecar_takes_numpy_scalars(make):
+    case = make.case()
+    low, high = case.models[0].limits[0]
+    spec = FigureSpec(images=(dataclasses.replace(case, true_limits=(float(low), float(high)), truth=None),))
+    object.__setattr__(spec.images[0], "true_limits", (low, high))
+    assert from_json(to_json(spec)).images[0].true_limits == (float(low), float(high))
+
+
+def _changed(spec: FigureSpec, change) -> str:
+    document = json.loads(to_json(spec))
+    change(document)
+    return json.dumps(document)
+
+
+def _object_array() -> str:
+    stream = io.BytesIO()
+    np.savez(stream, **{"figure.images.0.image": np.array([{"a": 1}], dtype=object)})
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def _bomb() -> str:
+    """An archive whose directory claims 8 GB."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.npy", b"0" * 64)
+    raw = bytearray(stream.getvalue())
+    place = raw.index(b"PK\x01\x02") + 24
+    raw[place : place + 4] = (0xFFFFFFF0).to_bytes(4, "little")
+    second = bytes(raw)
+    with zipfile.ZipFile(io.BytesIO(second)) as archive:
+        assert sum(info.file_size for info in archive.infolist()) > 2**31
+    return base64.b64encode(second).decode()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.update(format="other"), "other JSON"),
+        (lambda d: d.pop("format"), "other JSON"),
+        (lambda d: d.update(schema=SCHEMA + 1), "newer emma_viz"),
+        (lambda d: d.update(schema="1"), "damaged"),
+        (lambda d: d.update(arrays=d["arrays"][:-400]), "damaged"),
+        (lambda d: d.update(arrays="§"), "damaged"),
+        (lambda d: d.update(arrays=_object_array()), "cannot be unpacked"),
+        (lambda d: d.pop("arrays"), "'arrays' is missing"),
+        (lambda d: d["figure"].pop("scale"), "'scale' is missing"),
+        (lambda d: d["figure"].update(surprise=1), "unknown fields surprise"),
+        (lambda d: d["figure"]["images"][0]["models"][0].pop("maps"), "'maps' is missing"),
+        (lambda d: d["figure"].update(images=7), "damaged"),
+        (lambda d: d["figure"].update(style="baroque"), "unknown style"),
+    ],
+)
+def test_a_damaged_or_foreign_sidecar_is_named(make, change, words):
+    with pytest.raises(InputError, match=words):
+        from_json(_changed(make.spec(), change), "figure.json")
+
+
+def test_a_sidecar_that_would_not_fit_in_memory_is_refused(make, monkeypatch):
+    monkeypatch.setattr("emma_viz.render.sidecar.LARGEST", 2**31)
+    with pytest.raises(InputError, match="this is not a figure"):
+        from_json(_changed(make.spec(), lambda d: d.update(arrays=_bomb())))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", pickle.dumps({"a": 1})])
+def test_files_that_are_no_sidecars(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.json: expected a"):
+        read_spec(path)
+
+
+def test_a_missing_sidecar_is_named(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_spec(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("scale", ["shared", "fixed"])
+def test_limits_that_are_not_shared_are_refused(make, scale):
+    """A figure whose maps were normalised one by one must not say that they share a scale."""
+    per_map = make.case(scale="per_map")
+    with pytest.raises(InputError, match="same colour limits"):
+        FigureSpec(images=(per_map,), scale=scale)
+
+
+def test_limits_that_differ_from_the_true_maps_are_refused(make):
+    case = make.case()
+    with pytest.raises(InputError, match="same colour limits"):
+        FigureSpec(images=(dataclasses.replace(case, true_limits=(0.0, 9.0)),))
+
+
+def test_limits_that_differ_within_a_row_are_refused(make):
+    with pytest.raises(InputError, match="all maps of a model"):
+        FigureSpec(images=(make.case(scale="per_map"),), scale="per_row")
+    FigureSpec(images=(make.case(scale="per_row"),), scale="per_row")
+
+
+@pytest.mark.parametrize("field", ["style", "scale", "colormap"])
+def test_unknown_options_list_the_known(make, field):
+    with pytest.raises(InputError, match=rf"unknown {field} 'plaid'; expected one of \w+, "):
+        make.spec(figure={}) and FigureSpec(images=(make.case(),), **{field: "plaid"})
+
+
+def test_arrays_must_fit_the_layers(make):
+    model = make.case().models[0]
+    with pytest.raises(InputError, match=r"maps: expected an array of shape \(3, any, any\), got \(2, 6, 6\)"):
+        dataclasses.replace(model, maps=model.maps[:2])
+    with pytest.raises(InputError, match="every layer once"):
+        dataclasses.replace(model, layers=(0, 4, 4))
+    with pytest.raises(InputError, match="finite maps"):
+        dataclasses.replace(model, maps=np.full_like(model.maps, np.nan))
+    with pytest.raises(InputError, match="lowest first"):
+        dataclasses.replace(model, limits=model.limits[:, ::-1])
+
+
+def test_an_extent_must_have_an_area(make):
+    with pytest.raises(InputError, match="left < right"):
+        dataclasses.replace(make.case(), extent=(1.0, 0.0, 0.0, 1.0))
+
+
+def test_difference_is_of_the_common_layers(make):
+    case = make.case(layers=(0, 4, 8))
+    second = case.models[1]
+    fewer = dataclasses.replace(
+        second,
+        layers=(8, 2, 0),
+        decoded=second.decoded,
+        maps=second.maps,
+    )
+    layers, values = difference(dataclasses.replace(case, models=(case.models[0], fewer)))
+    assert layers == (0, 8)
+    np.testing.assert_array_equal(values[0], case.models[0].maps[0] - second.maps[2])
+    np.testing.assert_array_equal(values[1], case.models[0].maps[2] - second.maps[0])
+
+
+def test_a_difference_needs_two_comparable_models(make):
+    with pytest.raises(InputError, match="two models for a difference, got 3"):
+        FigureSpec(images=(make.case(models=3),), difference=True)
+    case = make.case()
+    elsewhere = dataclasses.replace(case.models[1], layers=(1, 2, 3))
+    with pytest.raises(InputError, match="at least one in common"):
+        FigureSpec(images=(dataclasses.replace(case, models=(case.models[0], elsewhere)),), difference=True)
+    cropped = dataclasses.replace(case.models[1], extent=(0.1, 0.0, 0.9, 1.0))
+    with pytest.raises(InputError, match="needs the same one"):
+        FigureSpec(images=(dataclasses.replace(case, models=(case.models[0], cropped)),), difference=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["resize-naive", "resize-crop", "letterbox"]), st.integers(1, 900), st.integers(1, 900)
+)
+def test_extent_of_a_real_geometry(strategy, width, height):
+    """The whole grid's rectangle divides into the boxes of its tokens."""
+    geometry = Geometry(image_size=(width, height), strategy=strategy, size=32, patch=5, grid=(6, 6))
+    boxes = np.asarray(geometry.token_boxes(), dtype=np.float64)
+    left, top, right, bottom = grid_extent(boxes, (width, height))
+    assert left < right
+    assert top < bottom
+    second = boxes[1] / np.array([width, height, width, height])
+    np.testing.assert_allclose(second[0], left + (right - left) / 6, atol=1e-6)
+    np.testing.assert_allclose(second[3], top + (bottom - top) / 6, atol=1e-6)
