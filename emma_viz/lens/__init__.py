@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "decoder": ["PaperDecoder"],
         "decoding": ["Decoding"],
         "difference": ["MapDifference", "map_difference"],
-        "evaluation": ["QualityGatherer", "quality_of"],
+        "evaluation": ["QualityGatherer", "quality_of", "with_quality"],
         "files": ["bundled_lenses", "find_lens", "load_lens", "read_info", "save_lens"],
         "fit": ["RidgeSettings", "fit_ridge", "fit_ridge_on_states"],
         "fusion": ["MFF", "FusionBlock"],

@@ -96,6 +96,11 @@ class PaperConfig:
         """Features that the head takes."""
         return self.fusion.n_taps
 
+    @property
+    def width(self) -> int:
+        """Width D of those features."""
+        return self.fusion.width
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict that JSON can hold."""
         return asdict(self)

@@ -13,7 +13,6 @@ from emma_viz.data.geometry import Geometry
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError
 from emma_viz.lens.info import LensInfo
-from emma_viz.lens.kinds import MapKind
 
 if TYPE_CHECKING:
     from emma_viz.lens.maps import ActivationMaps
@@ -89,7 +88,11 @@ class Decoding:
         return rearrange(self.true, "b (R C) i j c -> b (R i) (C j) c", R=self.grid[0])
 
     def maps(
-        self, kind: MapKind = "distance", *, scale: str = "shared", limits: tuple[float, float] | None = None
+        self,
+        kind: str = "distance",
+        *,
+        scale: str = "shared",
+        limits: tuple[float | int, float | int] | None = None,
     ) -> "ActivationMaps":
         """One number per patch, layer and image.
 

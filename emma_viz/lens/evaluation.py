@@ -1,6 +1,7 @@
 """The quality of a lens on held-out images, gathered a batch at a time."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from einops import rearrange
@@ -9,7 +10,9 @@ from jaxtyping import Float
 from emma_viz.errors import LensError
 from emma_viz.lens.decoding import Decoding
 from emma_viz.lens.info import LayerQuality
+from emma_viz.lens.native import NativeLens
 from emma_viz.lens.quality import psnr, r2_of_sums, ssim
+from emma_viz.lens.ridge import RidgeLens
 from emma_viz.shapes import CHANNELS
 
 
@@ -68,6 +71,16 @@ class QualityGatherer:
 
     def _images(self, patches: np.ndarray) -> np.ndarray:
         return rearrange(patches, "b (R C) i j c -> b (R i) (C j) c", R=self.grid[0])
+
+
+def with_quality(lens: RidgeLens | NativeLens, decodings: Iterable[Decoding]) -> RidgeLens | NativeLens:
+    """The lens with its quality on these decodings, made by it from images that it was not fitted on.
+
+    Raises:
+        LensError: there are no decodings, or their layers differ.
+    """
+    quality, n_images = quality_of(decodings)
+    return replace(lens, info=replace(lens.info, quality=quality, n_heldout=n_images))
 
 
 def quality_of(decodings: Iterable[Decoding]) -> tuple[tuple[LayerQuality, ...], int]:

@@ -19,7 +19,7 @@ from emma_viz.checkpoints import BUNDLED, LoadedModel
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import LensError, StudyError
 from emma_viz.lens.heads import build_head, head_from_json, head_to_json
-from emma_viz.lens.info import KINDS, LensInfo, LensKind, require_fit
+from emma_viz.lens.info import KINDS, LensInfo, require_fit
 from emma_viz.lens.native import NativeLens
 from emma_viz.lens.protocol import Lens
 from emma_viz.lens.ridge import RidgeLens
@@ -65,7 +65,7 @@ def save_lens(lens: Lens, path: str | Path) -> Path:
     return path
 
 
-def load_lens(source: LoadedModel | str | Path, kind: LensKind = "ridge", *, force: bool = False) -> Lens:
+def load_lens(source: LoadedModel | str | Path, kind: str = "ridge", *, force: bool = False) -> Lens:
     """Read a lens.
 
     Args:
@@ -91,7 +91,7 @@ def load_lens(source: LoadedModel | str | Path, kind: LensKind = "ridge", *, for
     return lens
 
 
-def find_lens(source: LoadedModel | str | Path, kind: LensKind = "ridge") -> Path:
+def find_lens(source: LoadedModel | str | Path, kind: str = "ridge") -> Path:
     """The lens file that a source stands for (see `load_lens`).
 
     Raises:

@@ -77,7 +77,9 @@ Head = PaperHead | ReleasedHead
 
 def build_head(config: PaperConfig | ReleasedConfig, *, backend: str = "auto") -> Head:
     """The head that a config describes, with fresh weights."""
-    return (PaperHead if isinstance(config, PaperConfig) else ReleasedHead)(config, backend=backend)
+    if isinstance(config, PaperConfig):
+        return PaperHead(config, backend=backend)
+    return ReleasedHead(config, backend=backend)
 
 
 def head_to_json(config: PaperConfig | ReleasedConfig) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from einops import rearrange
@@ -83,7 +83,11 @@ class ActivationMaps:
 
 
 def make_maps(
-    decoding: Decoding, kind: str, *, scale: str = "shared", limits: tuple[float, float] | None = None
+    decoding: Decoding,
+    kind: str,
+    *,
+    scale: str = "shared",
+    limits: tuple[float | int, float | int] | None = None,
 ) -> ActivationMaps:
     """Map a decoding; `Decoding.maps` is the short way.
 
@@ -99,6 +103,7 @@ def make_maps(
         )
     if limits is not None and not (np.isfinite(limits).all() and limits[0] < limits[1]):
         raise InputError(f"limits must be two finite numbers, the smaller first; got {limits}.")
+    kind, scale = cast(MapKind, kind), cast(Scale, scale)
     rows = decoding.grid[0]
     true = np.stack([patch_map(kind, each, each) for each in decoding.true])
     values = np.stack(

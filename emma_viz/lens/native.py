@@ -73,7 +73,7 @@ class NativeLens:
         """
         needed = len(self.reads(layer))
         taps = states[None] if states.ndim == 3 else states
-        width = self.head.config.fusion.width if self.head.form == "paper" else self.head.config.width
+        width = self.head.config.width
         if len(taps) != needed or taps.shape[-1] != width:
             raise LensMismatchError(
                 f"The native lens of {self.info.model_name} reads {needed} states of width {width} for layer "

@@ -29,6 +29,12 @@ class PatchEmbedding(nn.Module):
         """
         super().__init__()
         self.patch, self.grid = patch, grid
+        self.weight: Tensor
+        self.bias: Tensor
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        self.token_mean: Tensor
+        self.token_std: Tensor
         self.register_buffer("weight", torch.zeros(width, 3, patch, patch))
         self.register_buffer("bias", torch.zeros(width))
         self.register_buffer("pixel_mean", torch.zeros(3))
@@ -57,7 +63,7 @@ class PatchEmbedding(nn.Module):
         self.pixel_std.copy_(torch.tensor(pixel_std))
         return self
 
-    def embed(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T F"]:
+    def embed(self, pixels: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B T F"]:
         """The patch embedding of images that are normalised as the encoder wants them, row-major.
 
         Pixels beyond the last whole patch (6 of 384 at full size) are seen by no patch.
@@ -66,13 +72,13 @@ class PatchEmbedding(nn.Module):
         return rearrange(maps, "b f r c -> b (r c) f")
 
     @torch.no_grad()
-    def target(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T F"]:
+    def target(self, pixels: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B T F"]:
         """What the decoder shall predict: each token normalised over its channels, in 3×3 regrouped order."""
         tokens = self.embed(pixels)
         return regroup(F.layer_norm(tokens, tokens.shape[-1:], eps=EPS), self.grid)
 
     @torch.no_grad()
-    def calibrate(self, pixels: Float[Tensor, "B 3 S S"]) -> None:
+    def calibrate(self, pixels: Float[Tensor, "B 3 height width"]) -> None:
         """Remember the typical mean and scale of a token over these images.
 
         The target has lost each token's own mean and scale. `pictures` puts the typical ones back, so

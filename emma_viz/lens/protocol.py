@@ -12,7 +12,10 @@ from emma_viz.lens.info import LensInfo
 class Lens(Protocol):
     """Turns the image-token states of one layer into patch pixels."""
 
-    info: LensInfo
+    @property
+    def info(self) -> LensInfo:
+        """What the lens says about itself."""
+        ...
 
     @property
     def default_layers(self) -> tuple[int, ...]:

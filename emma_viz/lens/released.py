@@ -77,6 +77,7 @@ class ReleasedDecoder(nn.Module):
         rows, columns = config.grid
         self.query = nn.Parameter(torch.randn(config.width) * 0.02)
         # The released table is zero and never trained; it is kept as a place that a checkpoint may fill.
+        self.positions: Tensor
         self.register_buffer("positions", torch.zeros(rows * columns, config.width))
         self.blocks = nn.ModuleList(ReleasedBlock(config, backend=backend) for _ in range(config.n_taps))
         self.norm = nn.LayerNorm(config.width)

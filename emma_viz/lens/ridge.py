@@ -92,7 +92,7 @@ class RidgeStatistics:
     """Type that the sums are computed and kept in; the solution is always found in float64."""
     n_tokens: int = field(default=0, init=False)
     """Tokens seen."""
-    _gram: Tensor | None = field(default=None, init=False, repr=False)
+    _gram: Tensor = field(default_factory=lambda: torch.empty(0), init=False, repr=False)
     _cross: Tensor = field(default_factory=lambda: torch.empty(0), init=False, repr=False)
     _state_mean: Tensor = field(default_factory=lambda: torch.empty(0), init=False, repr=False)
     _pixel_mean: Tensor = field(default_factory=lambda: torch.empty(0), init=False, repr=False)
@@ -110,7 +110,7 @@ class RidgeStatistics:
         """
         pixels = rearrange(patches, "b t h w c -> (b t) (h w c)").to(self.dtype)
         self._check(states, pixels)
-        if self._gram is None:
+        if not self.n_tokens:
             self._allocate(states.shape[-1], pixels.shape[1], states.device)
         n, total = pixels.shape[0], self.n_tokens + pixels.shape[0]
         pixel_mean = pixels.mean(dim=0)
@@ -141,7 +141,7 @@ class RidgeStatistics:
         Raises:
             LensError: nothing was added, or λ is too small for the states' rank.
         """
-        if self._gram is None or self.n_tokens < 2:
+        if self.n_tokens < 2:
             raise LensError(f"A ridge lens needs at least two tokens to fit; {self.n_tokens} were added.")
         weights, biases = [], []
         for index, layer in enumerate(self.layers):
@@ -177,11 +177,7 @@ class RidgeStatistics:
             raise LensError(
                 f"States of {len(self.layers)} layers {list(self.layers)} expected; {len(states)} came."
             )
-        if states.shape[1] * states.shape[2] != len(pixels):
-            raise LensError(
-                f"{states.shape[1]}×{states.shape[2]} states came with {len(pixels)} true patches."
-            )
-        if self._gram is not None and self._cross.shape[1:] != (states.shape[-1], pixels.shape[1]):
+        if self.n_tokens and self._cross.shape[1:] != (states.shape[-1], pixels.shape[1]):
             raise LensError(
                 f"Earlier batches had width {self._cross.shape[1]} and {self._cross.shape[2]} pixel values a "
                 f"patch; this one has {states.shape[-1]} and {pixels.shape[1]}."

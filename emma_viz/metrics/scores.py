@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from emma_viz.lens.decoding import Decoding
-from emma_viz.lens.kinds import MapKind
 from emma_viz.lens.quality import psnr, r2, ssim
 
 
@@ -42,7 +41,7 @@ class LayerScore:
     """The same, per image."""
 
 
-def measure(decoding: Decoding, *, kind: MapKind = "distance") -> tuple[LayerScore, ...]:
+def measure(decoding: Decoding, *, kind: str = "distance") -> tuple[LayerScore, ...]:
     """R², PSNR, SSIM and map correlation, per layer and image.
 
     The definitions depend on the true pixels and the decoding alone, so every model is measured alike. R²

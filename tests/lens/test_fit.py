@@ -84,7 +84,7 @@ def model() -> LoadedModel:
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["a cup on a table"], vocab_size=258)
     config = PRESETS["tiny-emma-v1"]()
-    vlm = VLM(replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size)))
+    vlm = VLM(replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size)), backend="torch")
     return LoadedModel.from_vlm(vlm.eval(), tokenizer, name="tiny")
 
 

@@ -49,13 +49,13 @@ def taps(n: int = 4, tokens: int = 18, width: int = 16) -> list[torch.Tensor]:
 @pytest.fixture
 def paper_at_full_size() -> PaperHead:
     with torch.device("meta"):
-        return PaperHead(PaperConfig())
+        return PaperHead(PaperConfig(), backend="torch")
 
 
 @pytest.fixture
 def released_at_full_size() -> ReleasedHead:
     with torch.device("meta"):
-        return ReleasedHead(ReleasedConfig())
+        return ReleasedHead(ReleasedConfig(), backend="torch")
 
 
 def test_the_paper_form_lands_on_table_7(paper_at_full_size):
@@ -72,7 +72,7 @@ def test_the_paper_form_lands_on_table_7(paper_at_full_size):
 @pytest.mark.parametrize(("patch", "millions"), [(14, 173.0), (16, 173.5)])
 def test_the_pixel_decoder_lands_on_table_7(patch, millions):
     with torch.device("meta"):
-        decoder = PaperDecoder(DecoderConfig(patch=patch))
+        decoder = PaperDecoder(DecoderConfig(patch=patch), backend="torch")
     assert parameter_count(decoder.layers[0].mixer) == 41_241_600
     assert decoder.out.out_features == 3 * patch**2
     assert round(parameter_count(decoder) / 1e6, 1) == millions
@@ -80,7 +80,7 @@ def test_the_pixel_decoder_lands_on_table_7(patch, millions):
 
 def test_eq_7_to_the_letter_has_three_blocks():
     with torch.device("meta"):
-        fusion = MFF(FusionConfig(n_blocks=3))
+        fusion = MFF(FusionConfig(n_blocks=3), backend="torch")
     assert round(parameter_count(fusion) / 1e6) == 199
 
 
@@ -100,7 +100,9 @@ def test_the_released_form_has_the_sizes_of_the_code(released_at_full_size):
 
 def test_the_query_begins_small_and_the_positions_zero():
     torch.manual_seed(0)
-    decoder = ReleasedDecoder(released_config(width=256, patch=2, grid=(3, 3), target_width=8))
+    decoder = ReleasedDecoder(
+        released_config(width=256, patch=2, grid=(3, 3), target_width=8), backend="torch"
+    )
     assert decoder.query.std().item() == pytest.approx(0.02, rel=0.2)
     assert (decoder.positions == 0).all()
 
@@ -122,7 +124,7 @@ def test_cross_attention_against_explicit_loops():
 
 @pytest.mark.parametrize("norms", [True, False])
 def test_a_fusion_block_is_equation_6(norms):
-    block = FusionBlock(tiny_fusion(norms=norms))
+    block = FusionBlock(tiny_fusion(norms=norms), backend="torch")
     x, y = taps(2)
     h = x + block.attention(block.norm_query(x), block.norm_context(y))
     torch.testing.assert_close(block(x, y), h + block.mixer(block.norm_mixer(h)))
@@ -132,7 +134,7 @@ def test_a_fusion_block_is_equation_6(norms):
 
 
 def test_four_blocks_fuse_the_earliest_tap_with_itself_first():
-    fusion = MFF(tiny_fusion(n_blocks=4))
+    fusion = MFF(tiny_fusion(n_blocks=4), backend="torch")
     a, b, c, d = taps()
     first, second, third, fourth = fusion.blocks
     expected = [first(a, a)]
@@ -145,7 +147,7 @@ def test_four_blocks_fuse_the_earliest_tap_with_itself_first():
 
 
 def test_three_blocks_are_the_chain_of_equation_7():
-    fusion = MFF(tiny_fusion(n_blocks=3))
+    fusion = MFF(tiny_fusion(n_blocks=3), backend="torch")
     a, b, c, d = taps()
     first, second, third = fusion.blocks
     torch.testing.assert_close(fusion([a, b, c, d]), third(second(first(a, b), c), d))
@@ -156,7 +158,7 @@ def test_three_blocks_are_the_chain_of_equation_7():
 
 
 def test_without_blocks_the_final_layer_alone_is_decoded():
-    fusion = MFF(tiny_fusion(n_blocks=0))
+    fusion = MFF(tiny_fusion(n_blocks=0), backend="torch")
     given = taps()
     assert fusion(given) is given[-1]
     assert fusion.depths == (3,)
@@ -166,7 +168,7 @@ def test_without_blocks_the_final_layer_alone_is_decoded():
 def test_the_number_of_taps_is_checked():
     for n_blocks in (0, 3, 4):
         with pytest.raises(InputError, match=r"takes 4 taps.*3 came"):
-            MFF(tiny_fusion(n_blocks=n_blocks))(taps(3))
+            MFF(tiny_fusion(n_blocks=n_blocks), backend="torch")(taps(3))
     with pytest.raises(InputError, match="takes 4 taps"):
         ReleasedFusion(tiny_released())(taps(3))
     with pytest.raises(InputError, match="n_blocks=2"):
@@ -175,7 +177,8 @@ def test_the_number_of_taps_is_checked():
 
 def test_the_paper_decoder_gives_one_patch_per_token_and_looks_back_only():
     decoder = PaperDecoder(
-        DecoderConfig(width=16, patch=2, n_layers=2, mixer=MixerSize(ssm="mamba1", d_state=4))
+        DecoderConfig(width=16, patch=2, n_layers=2, mixer=MixerSize(ssm="mamba1", d_state=4)),
+        backend="torch",
     )
     x = taps(1)[0]
     out = decoder(x)
@@ -187,7 +190,7 @@ def test_the_paper_decoder_gives_one_patch_per_token_and_looks_back_only():
 
 
 def test_a_released_block_is_two_residual_steps():
-    block = ReleasedBlock(tiny_released())
+    block = ReleasedBlock(tiny_released(), backend="torch")
     q, kv = taps(2)
     mask = torch.ones(18, 18, dtype=torch.bool).tril()
     h = q + block.attention(block.norm_query(q), block.norm_context(kv), mask)
@@ -198,7 +201,7 @@ def test_keys_are_not_regrouped_and_later_rows_are_hidden():
     """Of a 3×6 grid, the queries of the first segment (six in regrouped order) see the six keys of image row
     0."""
     torch.manual_seed(0)
-    decoder = ReleasedDecoder(tiny_released())
+    decoder = ReleasedDecoder(tiny_released(), backend="torch")
     slices = torch.randn(4, 1, 18, 16)
     out = decoder(slices)
     assert out.shape == (1, 18, 12)
@@ -221,7 +224,7 @@ def test_each_block_reads_its_own_slice():
     for n in range(config.n_taps):
         torch.testing.assert_close(slices[n], linear[..., n :: config.n_taps])
     torch.manual_seed(0)
-    decoder = ReleasedDecoder(config)
+    decoder = ReleasedDecoder(config, backend="torch")
     decoder.positions.normal_()
     seen = []
     for block in decoder.blocks:
@@ -235,7 +238,7 @@ def test_each_block_reads_its_own_slice():
 
 def test_tokens_that_do_not_fill_the_grid_are_refused():
     with pytest.raises(InputError, match="3×6 = 18 image tokens; 17 came"):
-        ReleasedDecoder(tiny_released())(torch.zeros(4, 1, 17, 16))
+        ReleasedDecoder(tiny_released(), backend="torch")(torch.zeros(4, 1, 17, 16))
 
 
 def test_sizes_that_contradict_each_other_are_refused():
@@ -289,7 +292,7 @@ def test_sizes_that_cannot_be_read_are_refused(broken):
 
 @pytest.mark.parametrize("config", [paper_config(width=16, patch=2), tiny_released()])
 def test_every_parameter_of_a_head_is_trained(config):
-    head = build_head(config)
+    head = build_head(config, backend="torch")
     out = head([tap.requires_grad_() for tap in taps()])
     out.square().sum().backward()
     for name, parameter in head.named_parameters():
@@ -298,7 +301,7 @@ def test_every_parameter_of_a_head_is_trained(config):
 
 
 def test_pictures_are_pixels():
-    head = PaperHead(paper_config(width=16, patch=2)).eval()
+    head = PaperHead(paper_config(width=16, patch=2), backend="torch").eval()
     given = taps()
     with torch.no_grad():
         units, pictures = head(given), head.pictures(given)
@@ -306,6 +309,6 @@ def test_pictures_are_pixels():
     torch.testing.assert_close(pictures.flatten(2), units * 0.25 + 0.5)
     with torch.no_grad():
         assert not torch.allclose(head.pictures(given[:2]), pictures), "a prefix is another picture"
-    released = ReleasedHead(tiny_released()).eval()
+    released = ReleasedHead(tiny_released(), backend="torch").eval()
     with torch.no_grad():
         assert released.pictures(given).shape == (2, 18, 2, 2, 3)

@@ -56,7 +56,7 @@ def test_states_of_another_model_or_site_do_not_fit(make_info):
 
 def test_one_line_for_the_foot_of_a_picture(make_info):
     quality = tuple(
-        LayerQuality(layer=layer, r2=r2, psnr=20, ssim=0.5) for layer, r2 in ((0, 0.876), (2, 0.5))
+        LayerQuality(layer=layer, r2=r2, psnr=20.0, ssim=0.5) for layer, r2 in ((0, 0.876), (2, 0.5))
     )
     assert make_info().describe() == "ridge lens, resid_post, quality not measured"
     assert (
@@ -71,7 +71,7 @@ def test_one_line_for_the_foot_of_a_picture(make_info):
 
 
 def test_quality_and_nearest_layer(make_info):
-    quality = (LayerQuality(layer=2, r2=0.5, psnr=20, ssim=0.5),)
+    quality = (LayerQuality(layer=2, r2=0.5, psnr=20.0, ssim=0.5),)
     info = make_info(quality=quality)
     assert info.quality_of(2) is quality[0]
     assert info.quality_of(0) is None

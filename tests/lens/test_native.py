@@ -7,7 +7,7 @@ import torch
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.lens.apply import decode
 from emma_viz.lens.config import ReleasedConfig, paper_config, released_config
-from emma_viz.lens.evaluation import quality_of
+from emma_viz.lens.evaluation import quality_of, with_quality
 from emma_viz.lens.heads import build_head
 from emma_viz.lens.native import PREFIX_NOTE, native_lens
 from emma_viz.lens.protocol import Lens, recording_for
@@ -18,9 +18,11 @@ WIDTH, PATCH, GRID = 6, 4, (3, 3)
 def make_native(model, *, form="paper", n_blocks=4):
     torch.manual_seed(0)
     if form == "paper":
-        head = build_head(paper_config(width=WIDTH, patch=PATCH, n_blocks=n_blocks))
+        head = build_head(paper_config(width=WIDTH, patch=PATCH, n_blocks=n_blocks), backend="torch")
     else:
-        head = build_head(released_config(width=WIDTH, patch=PATCH, grid=GRID, target_width=5))
+        head = build_head(
+            released_config(width=WIDTH, patch=PATCH, grid=GRID, target_width=5), backend="torch"
+        )
     return native_lens(head, model, patch=PATCH, fitted_on="noise", n_fit=3)
 
 
@@ -108,6 +110,10 @@ def test_its_quality_is_measured_from_decodings(make_model, trace):
     for one, other in zip(quality, together, strict=True):
         assert one.r2 == pytest.approx(other.r2)
         assert one.psnr == pytest.approx(other.psnr)
+    measured = with_quality(lens, [decoding])
+    assert measured.info.quality == together
+    assert measured.info.n_heldout == 2
+    assert measured.head is lens.head
     with pytest.raises(LensError, match="no decoding"):
         quality_of([])
     with pytest.raises(LensError, match="cannot be pooled"):

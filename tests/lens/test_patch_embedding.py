@@ -96,7 +96,7 @@ def test_a_picture_of_the_perfect_prediction_has_the_structure_of_the_image(embe
 def test_a_convolution_of_another_size_is_refused():
     made = PatchEmbedding(width=WIDTH, patch=PATCH, grid=GRID)
     with pytest.raises(InputError, match=r"\(16, 3, 2, 2\) and stride 2"):
-        made.copy_from(nn.Conv2d(3, WIDTH, PATCH, stride=1), pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1))
+        made.copy_from(nn.Conv2d(3, WIDTH, PATCH, stride=1), pixel_mean=(0.0,) * 3, pixel_std=(1.0,) * 3)
 
 
 def test_units_of_the_paper_decoder():
