@@ -1,6 +1,66 @@
-"""Settings of the whole suite."""
+"""Settings and fixtures of the whole suite."""
 
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
 # Tests run many small operations; more threads than that only spin against one another.
 torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tiny models of random weights on disk, each with a ridge lens, and the encoder that they share."""
+
+    cobra: Path
+    emma: Path
+    vision: Path
+    lens_of_emma: Path
+
+    @property
+    def models(self) -> list[str]:
+        """Their run directories, as a user would name them."""
+        return [str(self.cobra), str(self.emma)]
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> list[Path]:
+    """Two photographs as files, neither of them square."""
+    import skimage
+
+    data = Path(skimage.__file__).parent / "data"
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("coffee", "chelsea"):
+        Image.open(data / f"{name}.png").reduce(4).save(folder / f"{name}.png")
+    return sorted(folder.iterdir(), reverse=True)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory) -> Pair:
+    """A Cobra and an EMMA that `load_model` reads, untrained."""
+    from emma_viz.checkpoints import load_model, save_run_directory, save_vision_encoder
+    from emma_viz.data import train_tokenizer
+    from emma_viz.lens import fit_ridge, save_lens
+    from emma_viz.models import VLM
+    from emma_viz.models.presets import PRESETS
+
+    folder = tmp_path_factory.mktemp("pair")
+    tokenizer = train_tokenizer(["Describe the image in detail. A red cup on a table."] * 4, vocab_size=300)
+    images = np.random.default_rng(0).integers(0, 256, (12, 40, 50, 3), dtype=np.uint8)
+    vision = folder / "encoder.safetensors"
+    for seed, (name, preset) in enumerate((("cobra", "tiny-cobra"), ("emma", "tiny-emma-v1"))):
+        torch.manual_seed(seed)
+        config = PRESETS[preset]()
+        config = replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
+        vlm = VLM(config)
+        if not vision.exists():
+            save_vision_encoder(vision, vlm.vision)
+        save_run_directory(folder / name, config, vlm.state_dict(), tokenizer=tokenizer)
+        model = load_model(folder / name, vision_source=str(vision))
+        lens = fit_ridge(model, list(images[:8]), heldout=list(images[8:]), fitted_on="8 images of noise")
+        save_lens(lens, folder / name / "ridge.lens")
+    return Pair(folder / "cobra", folder / "emma", vision, folder / "emma" / "ridge.lens")

@@ -1,0 +1,124 @@
+"""The road from images and models to a figure's contents."""
+
+import numpy as np
+import pytest
+
+from emma_viz.errors import InputError, LensError, LensMismatchError
+from emma_viz.session import Asking, Comparison, Running, View, compare, figure, shown_layers
+
+SHORT = Asking(max_new_tokens=3)
+
+
+@pytest.fixture(scope="module")
+def running(pair) -> Running:
+    return Running(vision_source=str(pair.vision))
+
+
+@pytest.fixture(scope="module")
+def comparison(pair, photos, running) -> Comparison:
+    return compare(photos, pair.models, asking=SHORT, running=running)
+
+
+def test_one_decoding_per_model_of_every_layer_the_lens_knows(comparison):
+    assert [decoding.model.name for decoding in comparison.decodings] == ["cobra", "emma"]
+    assert comparison.decodings[0].layers == (-1, 0, 1, 2)
+    assert comparison.image_names == ("coffee.png", "chelsea.png")
+
+
+def test_shared_scale_is_one_for_both_models_and_all_layers_of_an_image(comparison):
+    first, second = comparison.maps(View(scale="shared"))
+    for image in range(2):
+        assert len(np.unique(np.concatenate([first.limits[:, image], second.limits[:, image]]), axis=0)) == 1
+    assert not np.array_equal(first.limits[0, 0], first.limits[0, 1])
+
+
+def test_per_map_scale_differs_from_layer_to_layer(comparison):
+    first, _ = comparison.maps(View(scale="per_map"))
+    assert len(np.unique(first.limits[:, 0], axis=0)) == len(first.layers)
+
+
+def test_fixed_scale(comparison):
+    for maps in comparison.maps(View(scale="0.5:2")):
+        assert np.all(maps.limits == [0.5, 2.0])
+
+
+@pytest.mark.parametrize("scale", ["sharde", "1", "a:b", "1:", "2:1"])
+def test_wrong_scale(comparison, scale):
+    with pytest.raises(InputError, match=r"scale|limits"):
+        comparison.maps(View(scale=scale))
+
+
+def test_spec_carries_what_made_it(comparison):
+    spec = comparison.spec(View(layers=(-1, 2)))
+    case = spec.images[0]
+    assert case.title == "coffee.png"
+    assert case.prompt == SHORT.prompt
+    for model, decoding in zip(case.models, comparison.decodings, strict=True):
+        assert model.layers == (-1, 2)
+        assert model.answer == decoding.answers[0]
+        assert [layer for layer, _ in model.retention] == [-1, 0, 1, 2]
+        assert decoding.model.fingerprint[:12] in model.revision
+        assert model.lens.startswith("ridge lens, resid_post, held-out R²")
+        assert model.site == "resid_post"
+        assert not model.forced
+        assert np.array_equal(model.decoded, decoding.decoded_images()[[0, 3], 0])
+
+
+def test_retention_is_the_r2_of_this_image(comparison):
+    model = comparison.spec().images[1].models[0]
+    decoding = comparison.decodings[0]
+    true = decoding.true[1].astype(np.float64)
+    total = np.square(true - true.mean(axis=(0, 1, 2))).sum()
+    for row, (layer, value) in enumerate(model.retention):
+        assert layer == decoding.layers[row]
+        assert value == pytest.approx(1 - np.square(decoding.patches[row, 1] - true).sum() / total)
+
+
+def test_unknown_layer_is_named(comparison):
+    with pytest.raises(InputError, match=r"cobra decodes \(-1 to 2\), got 7"):
+        comparison.spec(View(layers=(0, 7)))
+
+
+def test_default_layers_spread_over_the_depth():
+    assert shown_layers(range(-1, 64), None, "m") == (0, 16, 32, 47, 63)
+    assert shown_layers((-1, 0, 1), None, "m") == (0, 1)
+    assert shown_layers((-1, 0, 1), ("all",), "m") == (0, 1)
+    assert shown_layers((-1, 0, 1), (1, -1, 1), "m") == (1, -1)
+
+
+def test_a_lens_of_another_model_is_refused_unless_forced(pair, photos, running):
+    sources, lens = [pair.cobra], [pair.lens_of_emma]
+    with pytest.raises(LensMismatchError, match="force"):
+        compare(photos[0], sources, lenses=lens, asking=SHORT, running=running)
+    forced = compare(photos[0], sources, lenses=lens, asking=SHORT, running=running, force_lens=True)
+    assert forced.spec().images[0].models[0].forced
+
+
+def test_missing_lens_says_where_it_was_looked_for(pair, photos, running):
+    with pytest.raises(LensError, match=r"native\.lens"):
+        compare(photos[0], [pair.cobra], lenses=["native"], asking=SHORT, running=running)
+
+
+def test_as_many_lenses_as_models_or_one(pair, photos):
+    with pytest.raises(InputError, match="2 lenses for 1 models"):
+        compare(photos[0], [pair.cobra], lenses=["ridge", "ridge"])
+
+
+def test_models_must_have_seen_the_same_images(comparison):
+    first, second = comparison.decodings
+    with pytest.raises(InputError, match="same images"):
+        Comparison(decodings=(first, second.select(samples=[1, 0])))
+
+
+def test_figure_of_maps_is_a_matplotlib_figure(comparison, tmp_path):
+    maps = comparison.decodings[0].maps()
+    figure(maps, view=View(layers=(0,))).savefig(tmp_path / "figure.pdf")
+    assert (tmp_path / "figure.pdf").stat().st_size > 10_000
+
+
+def test_progress_tells_of_both_models(pair, photos, running):
+    heard = []
+    compare(photos[0], pair.models, asking=SHORT, running=running, progress=lambda *step: heard.append(step))
+    whats = {what for _, _, what in heard}
+    assert {"recording cobra", "recording emma"} <= whats
+    assert all(0 <= done <= total for done, total, _ in heard)

@@ -1,0 +1,64 @@
+"""Capture with the models, decode and compare without them."""
+
+import numpy as np
+import pytest
+
+from emma_viz.errors import StudyError
+from emma_viz.session import Asking, Running, capture, compare, compare_study, decode_study, scores_table
+
+ASKING = Asking(max_new_tokens=2)
+
+
+@pytest.fixture(scope="module")
+def study(pair, photos, tmp_path_factory):
+    path = tmp_path_factory.mktemp("studies") / "study"
+    running = Running(vision_source=str(pair.vision))
+    capture(photos, pair.models, path, layers=(-1, 0, 1, 2), asking=ASKING, running=running)
+    return path
+
+
+def test_a_study_gives_what_a_direct_comparison_gives(study, pair, photos):
+    decode_study(study)
+    kept = compare_study(study)
+    direct = compare(photos, pair.models, asking=ASKING, running=Running(vision_source=str(pair.vision)))
+    assert kept.image_names == direct.image_names
+    for one, other in zip(kept.decodings, direct.decodings, strict=True):
+        assert one.model == other.model
+        assert one.answers == other.answers
+        assert np.array_equal(one.patches, other.patches)
+
+
+def test_decoding_again_replaces_the_first(study):
+    decode_study(study)
+    first = compare_study(study).decodings[0]
+    decode_study(study)
+    assert np.array_equal(compare_study(study).decodings[0].patches, first.patches)
+
+
+def test_order_of_entries_is_the_order_of_models(study):
+    decode_study(study)
+    names = [decoding.model.name for decoding in compare_study(study, entries=["emma", "cobra"]).decodings]
+    assert names == ["emma", "cobra"]
+
+
+def test_nothing_is_overwritten_unasked(study, pair, photos):
+    with pytest.raises(StudyError, match="overwrite"):
+        capture(photos, pair.models, study, asking=ASKING, running=Running(vision_source=str(pair.vision)))
+
+
+def test_undecoded_study_says_what_to_run(pair, photos, tmp_path):
+    running = Running(vision_source=str(pair.vision))
+    capture(photos[:1], pair.models[:1], tmp_path / "new", asking=ASKING, running=running)
+    with pytest.raises(StudyError, match="emma-viz decode"):
+        compare_study(tmp_path / "new")
+
+
+def test_unknown_entry_names_the_nearest(study):
+    with pytest.raises(StudyError, match="emma"):
+        decode_study(study, entries=["emm"])
+
+
+def test_scores_table_has_a_line_for_every_layer(study):
+    text = scores_table(decode_study(study))
+    assert text.count("cobra") == 4
+    assert text.count("embedding") == 2
