@@ -150,7 +150,9 @@ def _transformers_config(values: Mapping[str, Any], where: str) -> MambaConfig:
     _refuse(where, "use_bias", values.get("use_bias", False), (False,))
     _refuse(where, "use_conv_bias", values.get("use_conv_bias", True), (True,))
     _refuse(where, "hidden_act", values.get("hidden_act", "silu"), ("silu", "swish"))
-    limit = [float(bound) for bound in values.get("time_step_limit") or (0.0, "inf")]
+    # transformers writes infinity as {"__float__": "Infinity"}.
+    bounds = values.get("time_step_limit") or (0.0, "inf")
+    limit = [float(bound["__float__"] if isinstance(bound, dict) else bound) for bound in bounds]
     _refuse(where, "time_step_limit", limit, ([0.0, float("inf")],))
     common = {
         "d_model": values["hidden_size"],

@@ -12,7 +12,6 @@ from emma_viz.checkpoints.tokenizers import BUNDLED_TOKENIZER
 from emma_viz.models import PRESETS, VLM
 
 KEYS = Path(__file__).parents[1] / "data" / "keys"
-FEATURES = {"dinosiglip": 40}
 # What each number of the released shapes becomes at width 32. Two towers of 24 and 16 channels make 40 features.
 REDUCED = {
     "mamba1": {
@@ -46,14 +45,19 @@ def tokenizer_file():
 
 @pytest.fixture
 def reduced():
-    """Released keys at width 32: name → (nested state, content of config.json)."""
+    """Released keys at width 32: (name, layers kept) → (nested state, content of config.json)."""
 
-    def make(name: str):
+    def make(name: str, layers: int):
+        torch.manual_seed(3)
         ssm, model_id, llm_id = OFFICIAL[name]
         sizes = REDUCED[ssm]
         shapes = json.loads((KEYS / f"{name}.json").read_text())
         state = {
-            component: {key: torch.randn([sizes[n] for n in shape]) * 0.1 for key, shape in keys.items()}
+            component: {
+                key: torch.randn([sizes[n] for n in shape]) * 0.1
+                for key, shape in keys.items()
+                if ".layers." not in key or int(key.split(".")[3]) < layers
+            }
             for component, keys in shapes.items()
         }
         state["llm_backbone"]["llm.lm_head.weight"] = state["llm_backbone"]["llm.backbone.embedding.weight"]
@@ -71,6 +75,9 @@ def reduced():
             "run_id": name,
             "emma_viz": {"llm": LLM[ssm]},
         }
+        if layers < 64:
+            config["emma_viz"]["llm"] = {**LLM[ssm], "n_layer": layers}
+            config["emma_viz"]["taps"] = [1, 2, 3] if name.startswith("emma") else []
         return state, config
 
     return make
@@ -80,8 +87,8 @@ def reduced():
 def run_directory(tmp_path, reduced, tokenizer_file):
     """Write a run directory in the official layout; returns its path."""
 
-    def write(name: str = "cobra-3b", *, extra=None, change=None) -> Path:
-        state, config = reduced(name)
+    def write(name: str = "cobra-3b", *, layers=4, extra=None, change=None) -> Path:
+        state, config = reduced(name, layers)
         if change:
             change(state, config)
         folder = tmp_path / name

@@ -1,0 +1,234 @@
+"""Language models alone: state-spaces and transformers layouts, against transformers itself."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from emma_viz.checkpoints import load_language_model, load_model
+from emma_viz.checkpoints.run_config import language_model_config
+from emma_viz.errors import CheckpointError, KeyMismatchError
+
+IDS = torch.tensor([[5, 17, 300, 2, 599, 41, 7]])
+
+
+def transformers_model(ssm: str):
+    from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
+
+    common = {"vocab_size": 600, "hidden_size": 32, "num_hidden_layers": 2, "tie_word_embeddings": True}
+    if ssm == "mamba1":
+        model = MambaForCausalLM(MambaConfig(**common, state_size=8, use_mambapy=False))
+    else:
+        heads = {"num_heads": 4, "head_dim": 16, "n_groups": 1, "state_size": 16, "chunk_size": 8}
+        model = Mamba2ForCausalLM(Mamba2Config(**common, **heads))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(params=["mamba1", "mamba2"])
+def published(request, tmp_path, tokenizer_file):
+    """A folder that transformers wrote, and the logits of its model."""
+    model = transformers_model(request.param)
+    folder = tmp_path / f"{request.param}-hf"
+    model.save_pretrained(folder)
+    shutil.copy(tokenizer_file, folder)
+    with torch.inference_mode():
+        return folder, model(IDS).logits
+
+
+def assert_agrees(folder, expected):
+    loaded = load_language_model(folder)
+    with torch.inference_mode():
+        logits = loaded.llm(IDS)
+    assert torch.allclose(logits, expected, rtol=1e-3, atol=1e-4)
+    return loaded
+
+
+def to_state_spaces(folder, target, *, zip_archive=True):
+    """Rewrite a transformers folder as state-spaces publish theirs."""
+    theirs = json.loads((folder / "config.json").read_text())
+    second = theirs["model_type"] == "mamba2"
+    ssm = {"d_state": theirs["state_size"], **({"layer": "Mamba2", "headdim": 16} if second else {})}
+    config = {
+        "d_model": 32,
+        "n_layer": 2,
+        "vocab_size": 597,
+        "ssm_cfg": ssm,
+        "rms_norm": True,
+        "residual_in_fp32": True,
+        "fused_add_norm": True,
+        "pad_vocab_size_multiple": 8,
+    }
+    target.mkdir()
+    (target / "config.json").write_text(json.dumps(config))
+    shutil.copy(folder / "tokenizer.json", target)
+    state = load_file(folder / "model.safetensors")
+    state = {
+        key.replace("backbone.embeddings.", "backbone.embedding."): tensor for key, tensor in state.items()
+    }
+    state["lm_head.weight"] = state["backbone.embedding.weight"]
+    torch.save(state, target / "pytorch_model.bin", _use_new_zipfile_serialization=zip_archive)
+
+
+def test_the_transformers_layout(published):
+    loaded = assert_agrees(*published)
+    assert loaded.name == published[0].name
+    assert loaded.info.ssm == published[0].name.removesuffix("-hf")
+    assert loaded.info.family == "language-model"
+    assert loaded.llm.lm_head.weight is loaded.llm.backbone.embedding.weight
+
+
+def test_the_state_spaces_layout(published, tmp_path):
+    folder, expected = published
+    to_state_spaces(folder, tmp_path / "original")
+    loaded = assert_agrees(tmp_path / "original", expected)
+    assert loaded.info.fingerprint == load_language_model(folder).info.fingerprint
+
+
+def test_sharded_safetensors(published, tmp_path):
+    folder, expected = published
+    state = load_file(folder / "model.safetensors")
+    names = sorted(state)
+    parts = {"a-of-2.safetensors": names[::2], "b-of-2.safetensors": names[1::2]}
+    for file, keys in parts.items():
+        save_file({key: state[key] for key in keys}, folder / file)
+    index = {"metadata": {}, "weight_map": {key: file for file, keys in parts.items() for key in keys}}
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert_agrees(folder, expected)
+    (folder / "b-of-2.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"shards that are not there: b-of-2\.safetensors"):
+        load_language_model(folder)
+    index["weight_map"][names[0]] = "../a-of-2.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="outside its own folder"):
+        load_language_model(folder)
+
+
+def test_sharded_archives(published):
+    folder, expected = published
+    state = load_file(folder / "model.safetensors")
+    names = sorted(state)
+    (folder / "model.safetensors").unlink()
+    weight_map = {}
+    for number, keys in enumerate((names[:5], names[5:])):
+        torch.save({key: state[key] for key in keys}, folder / f"pytorch_model-{number}.bin")
+        weight_map |= dict.fromkeys(keys, f"pytorch_model-{number}.bin")
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert_agrees(folder, expected)
+    weight_map["backbone.layers.9.norm.weight"] = "pytorch_model-0.bin"
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(CheckpointError, match=r"do not hold: backbone\.layers\.9\.norm\.weight"):
+        load_language_model(folder)
+
+
+def test_keys_are_named_as_the_file_names_them(published, tmp_path):
+    folder, _ = published
+    state = load_file(folder / "model.safetensors")
+    state["backbone.embedings.weight"] = state.pop("backbone.embeddings.weight")[:9].clone()
+    state["backbone.layers.1.norm.weight"] = state["backbone.layers.1.norm.weight"][:-1].clone()
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"of no known layout|unknown") as caught:
+        load_language_model(folder)
+    state["backbone.embeddings.weight"] = state.pop("backbone.embedings.weight")
+    state["backbone.layers.0.mixer.extra"] = torch.zeros(1)
+    del state["backbone.norm_f.weight"]
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(KeyMismatchError) as caught:
+        load_language_model(folder)
+    assert caught.value.missing == ("backbone.norm_f.weight",)
+    assert caught.value.unknown == ("backbone.layers.0.mixer.extra",)
+    assert sorted(caught.value.misshapen) == [
+        "backbone.embeddings.weight: 9×32, expected 600×32",
+        "backbone.layers.1.norm.weight: 31, expected 32",
+    ]
+
+
+def test_the_old_format_says_how_to_convert(published, tmp_path):
+    to_state_spaces(published[0], tmp_path / "old", zip_archive=False)
+    with pytest.raises(CheckpointError, match=r"before 1\.6.*weights_only=True"):
+        load_language_model(tmp_path / "old")
+
+
+def test_a_language_model_is_no_vision_language_model(published):
+    with pytest.raises(CheckpointError, match="language model without projector"):
+        load_model(published[0])
+
+
+def test_a_projector_with_a_published_language_model(published, run_directory, encoder_file, tmp_path):
+    folder, _ = published
+    ssm = folder.name.removesuffix("-hf")
+
+    def change(state, config):
+        del state["llm_backbone"]
+        config["emma_viz"] = {
+            "llm": {
+                "d_model": 32,
+                "n_layer": 2,
+                "vocab_size": 600,
+                "pad_vocab_size_multiple": 8,
+                "d_state": 8 if ssm == "mamba1" else 16,
+                "headdim": 16,
+            },
+            "taps": [],
+        }
+
+    name = "cobra-3b" if ssm == "mamba1" else "emma-v2-3b"
+    align = run_directory(name, change=change)
+    model = load_model(align, llm_source=folder, vision_source=encoder_file)
+    alone = load_language_model(folder)
+    for key, tensor in alone.llm.state_dict().items():
+        assert torch.equal(model.vlm.llm.state_dict()[key], tensor)
+
+
+def test_a_tokenizer_larger_than_the_table_is_an_error(published, tokenizer_file):
+    folder, _ = published
+    state = load_file(folder / "model.safetensors")
+    key = "backbone.embeddings.weight"
+    save_file({**state, key: state[key][:100].clone()}, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
+    with pytest.raises(
+        CheckpointError, match=r"tokens, but the model's table has 100 rows.*tokenizer_source"
+    ):
+        load_language_model(folder)
+
+
+MAMBA = {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 50280}
+MAMBA2 = {**MAMBA, "model_type": "mamba2", "head_dim": 16, "num_heads": 8, "n_groups": 1}
+ORIGINAL = {"d_model": 2560, "n_layer": 64, "vocab_size": 50277, "pad_vocab_size_multiple": 8}
+
+
+def test_published_configurations_are_the_presets_language_models():
+    from emma_viz.models.presets import mamba2_2_7b, mamba_2_8b
+
+    assert language_model_config({**ORIGINAL, "ssm_cfg": {}}, where="x") == mamba_2_8b()
+    second = {**ORIGINAL, "ssm_cfg": {"layer": "Mamba2"}, "pad_vocab_size_multiple": 16, "attn_layer_idx": []}
+    assert language_model_config(second, where="x") == mamba2_2_7b()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_type": "llama"}, "describes no Mamba language model"),
+        ({**MAMBA, "use_bias": True}, "use_bias is True"),
+        ({**MAMBA, "use_conv_bias": False}, "use_conv_bias is False"),
+        ({**MAMBA, "hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"model_type": "mamba", "num_hidden_layers": 2, "vocab_size": 10}, "lacks the field 'hidden_size'"),
+        ({**MAMBA2, "time_step_limit": [0.0, 1.0]}, "time_step_limit"),
+        ({**MAMBA2, "num_heads": 7}, "num_heads is 7; supported: 8"),
+        ({**ORIGINAL, "ssm_cfg": {"layer": "Mamba3"}}, "ssm_cfg.layer is 'Mamba3'"),
+        ({**ORIGINAL, "rms_norm": False}, "rms_norm is False"),
+        ({**ORIGINAL, "attn_layer_idx": [3]}, "attn_layer_idx"),
+        ({**ORIGINAL, "d_intermediate": 64}, "d_intermediate is 64"),
+        ({**ORIGINAL, "tie_embeddings": False}, "tie_embeddings is False"),
+        ({**ORIGINAL, "ssm_cfg": {"rmsnorm": False}}, "ssm_cfg has fields that are not supported: rmsnorm"),
+    ],
+)
+def test_parts_that_are_not_supported_are_named(values, message):
+    with pytest.raises(CheckpointError, match=message):
+        language_model_config(values, where="x")

@@ -1,0 +1,253 @@
+"""What may be named as a model, and where its files are found; no test here reaches the network."""
+
+import json
+import shutil
+
+import huggingface_hub.constants
+import pytest
+import torch
+
+from emma_viz.checkpoints import inspect, known_names, load_language_model, load_model, sources
+from emma_viz.checkpoints.run_config import run_config, vlm_config
+from emma_viz.checkpoints.sources import resolve
+from emma_viz.errors import CheckpointError
+from emma_viz.models import PRESETS
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty hub cache, and no network."""
+    path = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return path
+
+
+@pytest.fixture
+def cached(cache):
+    """Put files into the hub cache as a download leaves them."""
+
+    def put(repo, files):
+        folder = cache / f"models--{repo.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(COMMIT)
+        for name, path in files.items():
+            target = folder / "snapshots" / COMMIT / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+    return put
+
+
+@pytest.fixture
+def bundled(tmp_path, monkeypatch):
+    folder = tmp_path / "bundled"
+    monkeypatch.setattr(sources, "BUNDLED", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["cobra-3b", "emma-v1-3b", "emma-v2-3b"])
+def test_official_ids_describe_the_presets(name):
+    config = PRESETS[name]()
+    official = {"model": {**run_config(config)["model"], "finetune_epochs": 2}}
+    assert vlm_config(official, where="x") == config
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_descriptions_survive_a_trip_through_json(name):
+    config = PRESETS[name]()
+    values = json.loads(json.dumps(run_config(config, provenance={"steps": 3})))
+    assert vlm_config(values, where="x") == config
+
+
+@pytest.mark.parametrize("given", ["han1997/cobra", "han1997/cobra/cobra+3b", "cobra-3b"])
+def test_a_run_directory_on_the_hub(given, cached, run_directory, encoder_file, tokenizer_file):
+    folder = run_directory()
+    files = {f"cobra+3b/{path.relative_to(folder)}": path for path in folder.rglob("*") if path.is_file()}
+    cached("han1997/cobra", files)
+    model = load_model(given, vision_source=encoder_file)
+    assert model.info.revision == COMMIT
+    assert model.info.source == given
+    assert model.name == ("cobra-3b" if given == "cobra-3b" else "cobra+3b")
+    assert model.info.fingerprint == load_model(folder, vision_source=encoder_file).info.fingerprint
+
+
+def test_the_download_is_asked_for_the_right_files(monkeypatch, run_directory, encoder_file):
+    folder, asked = run_directory(), []
+
+    def download(repo, filename, *, revision):
+        asked.append((repo, filename, revision))
+        path = folder / filename.removeprefix("sub/")
+        if not path.exists():
+            raise huggingface_hub.errors.EntryNotFoundError(filename)
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    load_model("someone/thing/sub", revision="v1", vision_source=encoder_file)
+    assert asked == [
+        ("someone/thing", f"sub/{name}", "v1")
+        for name in (
+            "config.json",
+            "checkpoints/latest-checkpoint.safetensors",
+            "checkpoints/latest-checkpoint.pt",
+            "tokenizer.json",
+        )
+    ]
+
+
+def test_a_sharded_language_model_on_the_hub(cached, tmp_path, tokenizer_file):
+    llm = PRESETS["tiny-cobra"]().llm
+    from emma_viz.models import MambaLM
+
+    state = {key: tensor for key, tensor in MambaLM(llm).state_dict().items() if key != "lm_head.weight"}
+    weight_map = {key: f"part-{number % 2}.bin" for number, key in enumerate(state)}
+    for shard in set(weight_map.values()):
+        torch.save(
+            {key: tensor for key, tensor in state.items() if weight_map[key] == shard}, tmp_path / shard
+        )
+    (tmp_path / "index.json").write_text(json.dumps({"weight_map": weight_map}))
+    config = {
+        "d_model": 32,
+        "n_layer": llm.n_layer,
+        "vocab_size": llm.vocab_size,
+        "ssm_cfg": {"d_state": llm.d_state},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    files = {"pytorch_model.bin.index.json": tmp_path / "index.json", "config.json": tmp_path / "config.json"}
+    files |= {shard: tmp_path / shard for shard in set(weight_map.values())}
+    cached("someone/small-mamba", files)
+    found = inspect("someone/small-mamba")
+    assert found.problems == ()
+    assert found.n_tensors == len(state)
+
+
+def test_offline_messages_say_what_to_download(run_directory, cached, tokenizer_file):
+    with pytest.raises(CheckpointError, match=r"config\.json.*han1997/cobra.*hf download han1997/cobra"):
+        load_model("cobra-3b")
+    folder = run_directory()
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json.*EleutherAI/gpt-neox-20b.*tokenizer_source"):
+        load_model(folder)
+    cached("EleutherAI/gpt-neox-20b", {"tokenizer.json": tokenizer_file})
+    with pytest.raises(CheckpointError, match="no published weights; pass vision_source"):
+        load_model(folder)
+
+
+def test_the_real_encoders_are_asked_from_the_hub(run_directory, tokenizer_file):
+    def change(_, config):
+        config["model"]["vision_backbone_id"] = "dinosiglip-vit-so-384px"
+
+    folder = run_directory(change=lambda state, config: (change(state, config), _widen(state)))
+    with pytest.raises(CheckpointError, match="hf download facebook/dinov2-with-registers-large"):
+        load_model(folder)
+
+
+def test_a_tokenizer_named_by_the_user(run_directory, encoder_file, tokenizer_file, cached, tmp_path):
+    folder = run_directory()
+    (folder / "tokenizer.json").unlink()
+    cached("someone/words", {"tokenizer.json": tokenizer_file})
+    for named in (tokenizer_file, tokenizer_file.parent, "someone/words"):
+        assert load_language_model(folder, tokenizer_source=named).tokenizer.encode("a cup")
+    with pytest.raises(CheckpointError, match="There is no "):
+        load_language_model(folder, tokenizer_source=tmp_path / "nothing.json")
+
+
+def test_bundled_models_and_encoders_go_by_name(bundled, run_directory, encoder_file):
+    folder = run_directory()
+    bundled.mkdir()
+    shutil.copytree(folder, bundled / "cobra-mini")
+    assert "cobra-mini" in known_names()
+    model = load_model("cobra-mini", vision_source=encoder_file)
+    assert (model.name, model.info.source, model.folder) == (
+        "cobra-mini",
+        "cobra-mini",
+        bundled / "cobra-mini",
+    )
+    assert resolve("cobra-mini").kind == "bundled"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("emma-v1-3b", "No weights of emma-v1-3b are published"),
+        ("emma-v2-3b", "No weights of emma-v2-3b are published"),
+        ("tiny-cobra", "description without weights"),
+        ("cobra3b", "There is no model 'cobra3b'"),
+        ("./runs/nothing", r"There is no model '\./runs/nothing'"),
+        ("runs/nothing.pt", r"There is no model 'runs/nothing\.pt'"),
+        ("no one/thing", "There is no model"),
+    ],
+)
+def test_names_that_stand_for_nothing(given, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_model(given)
+
+
+def test_folders_that_are_not_complete(tmp_path, run_directory):
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        load_model(tmp_path)
+    folder = run_directory()
+    weights = folder / "checkpoints" / "latest-checkpoint.pt"
+    shutil.copy(weights, weights.with_suffix(".safetensors"))
+    with pytest.raises(CheckpointError, match="has both"):
+        load_model(folder)
+    weights.unlink()
+    weights.with_suffix(".safetensors").unlink()
+    with pytest.raises(CheckpointError, match="none of the weights"):
+        load_model(folder)
+
+
+def test_a_weight_file_inside_a_run_directory(run_directory, encoder_file):
+    folder = run_directory()
+    older = folder / "checkpoints" / "step-000010-epoch-01-loss=0.5.pt"
+    shutil.copy(folder / "checkpoints" / "latest-checkpoint.pt", older)
+    model = load_model(older, vision_source=encoder_file)
+    assert model.name == "step-000010-epoch-01-loss=0.5"
+    assert model.folder == folder
+    assert load_model(older.with_name("latest-checkpoint.pt"), vision_source=encoder_file).name == folder.name
+
+
+def test_a_weight_file_that_stands_alone_needs_a_description(
+    run_directory, encoder_file, tmp_path, small_config, tokenizer_file
+):
+    folder = run_directory(layers=3)
+    alone = tmp_path / "alone.pt"
+    shutil.copy(folder / "checkpoints" / "latest-checkpoint.pt", alone)
+    with pytest.raises(CheckpointError, match=r"Pass config"):
+        load_model(alone)
+    with pytest.raises(CheckpointError, match="There is no preset 'cobra'"):
+        load_model(alone, config="cobra")
+    config = small_config()
+    from dataclasses import replace
+
+    config = replace(config, llm=replace(config.llm, d_state=16))
+    model = load_model(alone, config=config, vision_source=encoder_file, tokenizer_source=tokenizer_file)
+    assert model.name == "alone"
+    with pytest.raises(CheckpointError, match="has its own config"):
+        load_model(folder, config=config)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
+        (b"<!DOCTYPE html>", "is no weight file"),
+        (b"PK\x03\x04 but nothing else", "truncated or damaged"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "no safetensors file, or it is truncated"),
+        (b"\x02\x00\x00\x00\x00\x00\x00\x00{]", "header cannot be read"),
+        (b'\x12\x00\x00\x00\x00\x00\x00\x00{"a": 1, "a": 2   }', "stands in it twice|header cannot"),
+    ],
+)
+def test_files_that_are_no_weights(content, message, run_directory):
+    folder = run_directory()
+    (folder / "checkpoints" / "latest-checkpoint.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(folder)
+
+
+def _widen(state):
+    state["projector"]["projector.0.weight"] = torch.zeros(8704, 2176)
+    state["projector"]["projector.0.bias"] = torch.zeros(8704)
+    state["projector"]["projector.2.weight"] = torch.zeros(32, 8704)
