@@ -53,7 +53,7 @@ class StudyWriter:
     def __enter__(self) -> "StudyWriter":
         folder = self._folder
         lock = make_folder(folder.path) / ".writer"
-        self._lock.enter_context(locked(lock, f"the entry {folder.name!r} of {folder.root}", seconds=0))
+        self._lock.enter_context(locked(lock, f"the entry {folder.name!r} of {folder.root}", seconds=0.0))
         try:
             if self._resume and folder.exists:
                 self._continue()

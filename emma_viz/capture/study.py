@@ -291,10 +291,11 @@ def _to_tensor(key: str, array: np.ndarray) -> torch.Tensor:
     if not isinstance(array, np.ndarray):
         raise StudyError(f"Expected arrays of numpy to store, and {key!r} is a {type(array).__name__}.")
     try:
+        if array.dtype.kind not in "biuf" and array.dtype != np.complex64:
+            raise TypeError(array.dtype)
         # A copy where torch needs one: native byte order, rows in order, writeable.
-        return torch.from_numpy(
-            np.require(array.astype(array.dtype.newbyteorder("="), copy=False), requirements="CW")
-        )
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        return torch.from_numpy(np.require(native, requirements="CW"))
     except TypeError as error:
         raise StudyError(
             f"Arrays of {array.dtype} cannot be stored, and {key!r} is one; store numbers or booleans."

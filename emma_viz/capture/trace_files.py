@@ -71,6 +71,10 @@ class StoredStates(Mapping[str, Tensor]):
         """The layer at one index of a site, "B L W"; the other layers are not read."""
         return join_samples([self._read(file, site)[index] for file in self._files], axis=0)
 
+    def __contains__(self, site: object) -> bool:
+        # Mapping's own would read the states to find out.
+        return site in self._sites
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._sites)
 

@@ -314,6 +314,7 @@ def test_draws_of_later_batches_follow_the_first_ones_seed(one, photos):
         ({"temperature": -1.0}, InputError, "temperature"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_mistakes_are_named(one, photos, settings, error, message):
     asked = {"images": photos, "prompts": PROMPTS, **settings}
     with pytest.raises(error, match=message):

@@ -219,6 +219,7 @@ def test_one_tensor_is_picked_of_a_block_that_returns_two(pick, expected):
 
 
 @pytest.mark.parametrize("pick", [2, lambda pair: None, "hidden"])
+@pytest.mark.usefixtures("unchecked")
 def test_a_pick_that_finds_no_tensor_is_an_error(pick):
     model = TheirModel()
     with (

@@ -84,6 +84,7 @@ def test_a_site_of_a_foreign_model_is_an_error_that_offers_module_paths():
 
 
 @pytest.mark.parametrize("layer", [3, -2, True, 1.0, "1"])
+@pytest.mark.usefixtures("unchecked")
 def test_a_layer_that_does_not_exist_is_an_error_with_the_range(one, layer):
     with pytest.raises(SiteError, match="layers 0 to 2"):
         resolve(one.vlm, ["resid_post"], [layer])
