@@ -83,13 +83,17 @@ def _native(model: LoadedModel, head: PaperHead, held_out: Sequence[np.ndarray],
     """The member's own decoder, rounded as it will be stored before it is measured."""
     state = {name: tensor.to(HALF).float() for name, tensor in head.state_dict().items()}
     head.load_state_dict(state)
-    lens = native_lens(head, model.info, patch=8, fitted_on="tabletop scenes (train), with the model", n_fit=n_fit)
+    lens = native_lens(
+        head, model.info, patch=8, fitted_on="tabletop scenes (train), with the model", n_fit=n_fit
+    )
     quality, count = quality_of(native_decodings(model, lens, held_out))
     lens = replace(lens, info=replace(lens.info, quality=quality, n_heldout=count))
     return replace(lens, head=lens.head.to(HALF))
 
 
-def native_decodings(model: LoadedModel, lens: NativeLens, images: Sequence[np.ndarray]) -> Iterator[Decoding]:
+def native_decodings(
+    model: LoadedModel, lens: NativeLens, images: Sequence[np.ndarray]
+) -> Iterator[Decoding]:
     """Decode images with a native lens, a few at a time."""
     for start in range(0, len(images), 16):
         trace = record(

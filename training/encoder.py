@@ -38,7 +38,9 @@ class EncoderTask(nn.Module):
         super().__init__()
         self.encoder = encoder
         sizes = {"kind": 1 + len(KINDS), "color": len(COLOURS), "pixels": 3 * PATCH * PATCH, "center": 1}
-        self.heads = nn.ModuleDict({name: nn.Linear(encoder.config.width, size) for name, size in sizes.items()})
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(encoder.config.width, size) for name, size in sizes.items()}
+        )
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Normalised pixels (n, 3, S, S) → per head (n, T, size), fp32."""

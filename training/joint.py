@@ -80,11 +80,13 @@ class JointTask(nn.Module):
 
 
 def pocket_head(config: VLMConfig) -> PaperConfig:
-    """The paper's fusion (Eq. 7: one block fewer than taps) with a decoder of two Mamba layers, sized for a small VLM."""
+    """The paper's fusion (Eq. 7: one block fewer than taps) and a decoder of two Mamba layers, for a small VLM."""
     width, n_taps = config.llm.d_model, len(config.taps) + 1
     heads = head_width(width)
     mixer = MixerSize(ssm="mamba1", d_state=config.llm.d_state)
-    fusion = FusionConfig(width=width, n_taps=n_taps, n_blocks=n_taps - 1, n_heads=width // heads, mixer=mixer)
+    fusion = FusionConfig(
+        width=width, n_taps=n_taps, n_blocks=n_taps - 1, n_heads=width // heads, mixer=mixer
+    )
     decoder = DecoderConfig(width=width, patch=config.vision.patch, n_layers=2, mixer=mixer)
     return PaperConfig(fusion=fusion, decoder=decoder)
 

@@ -74,12 +74,17 @@ def answer_scores(
         Topic → {"accuracy", "questions", and for existence "yes_rate"}.
     """
     vlm.eval()
-    asked = [(n, topic, turn) for n in range(len(features)) for topic, turn in scene_questions(make_scene(split, n))]
+    asked = [
+        (n, topic, turn)
+        for n in range(len(features))
+        for topic, turn in scene_questions(make_scene(split, n))
+    ]
     right, yes = defaultdict(list), defaultdict(list)
     for start in range(0, len(asked), batch):
         part = asked[start : start + batch]
         samples = [
-            encode_conversation([(t.question, t.answer)], tokenizer, vlm.config.prompt_style) for _, _, t in part
+            encode_conversation([(t.question, t.answer)], tokenizer, vlm.config.prompt_style)
+            for _, _, t in part
         ]
         text = collate(samples, tokenizer.pad_id)
         seen = torch.from_numpy(np.asarray(features[[n for n, _, _ in part]])).float()
@@ -90,7 +95,9 @@ def answer_scores(
             right[topic].append(bool(hits[row]))
             if turn.topic == "existence":
                 yes[topic].append(bool(hits[row]) == (turn.answer == "Yes."))
-    scores = {topic: {"accuracy": float(np.mean(hits)), "questions": len(hits)} for topic, hits in right.items()}
+    scores = {
+        topic: {"accuracy": float(np.mean(hits)), "questions": len(hits)} for topic, hits in right.items()
+    }
     for topic, said in yes.items():
         scores[topic]["yes_rate"] = float(np.mean(said))
     return scores

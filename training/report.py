@@ -1,6 +1,6 @@
 """Measures the trained family as it ships and writes the numbers into docs/training.md.
 
-    python -m training.report            measure the bundled models (some minutes) and write the numbers
+python -m training.report            measure the bundled models (some minutes) and write the numbers
 """
 
 import argparse
@@ -112,7 +112,8 @@ def _encoder_quality(model: LoadedModel, images: np.ndarray, photos: list[Image.
         gatherer = QualityGatherer((0,), model.vlm.grid)
         split = {"b": len(batch), "p": p, "q": p}
         true, decoded = (
-            rearrange(each, "(b t) (p q c) -> b t p q c", c=3, **split).astype(np.float32) for each in (y, x @ weight)
+            rearrange(each, "(b t) (p q c) -> b t p q c", c=3, **split).astype(np.float32)
+            for each in (y, x @ weight)
         )
         gatherer.add_true(true)
         gatherer.add_layer(0, decoded, true)
@@ -130,16 +131,26 @@ def tables(results: dict[str, Any]) -> str:
         cells = []
         for name in names:
             score = results[name]["answers"][topic]
-            cells.append(f"{score['accuracy']:.3f}" + (f" ({score['yes_rate']:.2f})" if "yes_rate" in score else ""))
-        lines.append(f"| {topic} | {results[names[0]]['answers'][topic]['questions']} | " + " | ".join(cells) + " |")
+            cells.append(
+                f"{score['accuracy']:.3f}" + (f" ({score['yes_rate']:.2f})" if "yes_rate" in score else "")
+            )
+        lines.append(
+            f"| {topic} | {results[names[0]]['answers'][topic]['questions']} | " + " | ".join(cells) + " |"
+        )
     encoder = results[names[0]]["encoder"]
-    lines += ["", "Ridge R² of the pixels by layer (−1: behind the projector), residual stream: scenes / photos", ""]
+    lines += [
+        "",
+        "Ridge R² of the pixels by layer (−1: behind the projector), residual stream: scenes / photos",
+        "",
+    ]
     layers = [entry["layer"] for entry in results[names[0]]["retention"]["scenes"]]
     lines += ["| layer | encoder | " + " | ".join(map(str, layers)) + " | own decoder |"]
     lines += ["|---|---|" + "---|" * (len(layers) + 1)]
     for name in names:
         kept = results[name]["retention"]
-        pairs = [f"{a['r2']:.2f} / {b['r2']:.2f}" for a, b in zip(kept["scenes"], kept["photos"], strict=True)]
+        pairs = [
+            f"{a['r2']:.2f} / {b['r2']:.2f}" for a, b in zip(kept["scenes"], kept["photos"], strict=True)
+        ]
         own = "—"
         if "native scenes" in kept:
             own = f"{kept['native scenes'][-1]['r2']:.2f} / {kept['native photos'][-1]['r2']:.2f}"

@@ -22,6 +22,16 @@ from training.scenes import SceneArrays, scene_arrays
 from training.text import train_text
 from training.tokenizer import tabletop_tokenizer
 
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "10000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+"""Environment of a training process: one thread each, and memory that is kept between steps instead of given back."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -55,7 +65,9 @@ class Work:
         if not path.exists():
             recipe = self.recipe.encoder
             data = self.scenes("train", recipe.scenes)
-            encoder, minutes = train_encoder(recipe, tower, data, self.scenes("val", 300), self.folder / "encoder")
+            encoder, minutes = train_encoder(
+                recipe, tower, data, self.scenes("val", 300), self.folder / "encoder"
+            )
             _save(encoder, path, minutes=minutes)
         return _load(PocketEncoder(tower), path).eval().requires_grad_(False)
 
@@ -82,7 +94,10 @@ class Work:
         task = new_task(recipe, self.recipe.members[member](), self.language_model)
         path = self.folder / f"{member}.safetensors"
         if not path.exists():
-            images, features = self.scenes("train", recipe.scenes).images, self.features("train", recipe.scenes)
+            images, features = (
+                self.scenes("train", recipe.scenes).images,
+                self.features("train", recipe.scenes),
+            )
             folder = self.folder / "joint" / member
             minutes = train_joint(recipe, task, self.tokenizer, images, features, folder, progress=progress)
             task.vlm.vision.towers["pocket"].load_state_dict(self.encoder.state_dict())
@@ -100,19 +115,34 @@ class Work:
 def train_members(work: Work, members: list[str]) -> None:
     """Train several members at the same time, one thread each, in processes of their own."""
     _ = work.features("train", work.recipe.joint.scenes), work.language_model
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    environment = {**os.environ, **ONE_THREAD}
     running = []
     for member in members:
-        command = [sys.executable, "-m", "training.train", "joint", "--recipe", member, "--work", str(work.folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "training.train",
+            "joint",
+            "--recipe",
+            member,
+            "--work",
+            str(work.folder),
+        ]
         running.append((member, subprocess.Popen(command, env=environment)))
     for member, process in running:
         if process.wait() != 0:
-            raise SystemExit(f"Training {member} ended with code {process.returncode}; see its messages above.")
+            raise SystemExit(
+                f"Training {member} ended with code {process.returncode}; see its messages above."
+            )
 
 
 def _save(module: torch.nn.Module, path: Path, *, minutes: float) -> None:
     temporary = path.with_suffix(".tmp")
-    state = {key: value.contiguous() for key, value in module.state_dict().items() if not key.endswith("lm_head.weight")}
+    state = {
+        key: value.contiguous()
+        for key, value in module.state_dict().items()
+        if not key.endswith("lm_head.weight")
+    }
     save_file(state, temporary, metadata={"minutes": str(minutes)})
     os.replace(temporary, path)
 

@@ -105,5 +105,5 @@ def test_photographs_for_showing_are_not_trained_on():
 
 @pytest.mark.parametrize(("split", "index"), [("training", 0), ("train", -1)])
 def test_wrong_split_or_number_is_an_error(split, index):
-    with pytest.raises(InputError, match="tabletop split|number is 0 or more"):
+    with pytest.raises(InputError, match=r"tabletop split|number is 0 or more"):
         make_scene(split, index)

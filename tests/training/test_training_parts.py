@@ -40,7 +40,9 @@ def recipe(**changes):
 
 def text_of(tokenizer, n=2):
     turns = [conversation(make_scene("train", i), stream("train", i, 2)) for i in range(n)]
-    samples = [encode_conversation([(t.question, t.answer) for t in each], tokenizer, "in-out") for each in turns]
+    samples = [
+        encode_conversation([(t.question, t.answer) for t in each], tokenizer, "in-out") for each in turns
+    ]
     return collate(samples, tokenizer.pad_id)
 
 
@@ -101,7 +103,9 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path):
     whole, halves = fresh(), fresh()
     train(whole, quadratic(whole), FEW, tmp_path / "a", title="a", progress=False)
 
-    def stop_at_five(step, inner=quadratic(halves)):
+    inner = quadratic(halves)
+
+    def stop_at_five(step):
         if step == 5:
             raise KeyboardInterrupt
         return inner(step)
@@ -112,7 +116,10 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path):
     train(again, quadratic(again), FEW, tmp_path / "b", title="b", progress=False)
     assert torch.equal(whole.weight, again.weight)
     assert not torch.equal(whole.weight, halves.weight)
-    assert sorted(path.name for path in (tmp_path / "b").glob("step-*")) == ["step-000004.pt", "step-000006.pt"]
+    assert sorted(path.name for path in (tmp_path / "b").glob("step-*")) == [
+        "step-000004.pt",
+        "step-000006.pt",
+    ]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_a_usable_checkpoint(tmp_path):
@@ -157,7 +164,11 @@ def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
     loss, numbers = task(batch_of(), text_of(tokenizer), pooled=pooled)
     assert loss.item() == pytest.approx(numbers["text"] + numbers["pixels"], rel=1e-5)
     loss.backward()
-    moved = {name.split(".")[0] + "." + name.split(".")[1] for name, p in task.named_parameters() if p.grad is not None}
+    moved = {
+        name.split(".")[0] + "." + name.split(".")[1]
+        for name, p in task.named_parameters()
+        if p.grad is not None
+    }
     assert moved == {"vlm.projector", "vlm.llm", "head.fusion", "head.decoder"}
     cobra = new_task(recipe(), small(cobra_pocket()), None)
     loss, numbers = cobra(batch_of(), text_of(tokenizer), pooled=pooled)
@@ -221,7 +232,17 @@ def test_scene_arrays_are_drawn_once_and_labelled_by_patch(tmp_path):
 
 
 def test_held_out_questions_are_balanced():
-    turns = [turn for i in range(200) for topic, turn in scene_questions(make_scene("test", i)) if "existence" in topic]
+    turns = [
+        turn
+        for i in range(200)
+        for topic, turn in scene_questions(make_scene("test", i))
+        if "existence" in topic
+    ]
     assert sum(turn.answer == "Yes." for turn in turns) == len(turns) / 2
-    relations = [t.answer for i in range(400) for topic, t in scene_questions(make_scene("test", i)) if topic == "relation"]
+    relations = [
+        t.answer
+        for i in range(400)
+        for topic, t in scene_questions(make_scene("test", i))
+        if topic == "relation"
+    ]
     assert np.mean([answer == "Yes." for answer in relations]) == pytest.approx(0.5, abs=0.08)

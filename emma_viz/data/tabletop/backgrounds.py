@@ -3,6 +3,7 @@
 import colorsys
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,8 @@ PHOTOS = (
     "text.png",
     "clock_motion.png",
 )
-"""Photographs that ship inside scikit-image's wheel. Its coffee, astronaut and cat are kept out: they are for showing."""
+"""Photographs that ship inside scikit-image's wheel. Its coffee, astronaut and cat are kept out: those are for
+showing what was not trained on."""
 
 WEIGHTS = {"solid": 0.12, "gradient": 0.15, "wood": 0.18, "checker": 0.15, "photo": 0.40}
 """Background → its share of the scenes."""
@@ -76,7 +78,7 @@ def _wood(size: int, rng: np.random.Generator) -> np.ndarray:
     edges = np.linspace(0, size, planks + 1).astype(int)
     rows, columns = np.mgrid[0:size, 0:size].astype(float)
     shade = np.zeros((size, size))
-    for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+    for top, bottom in pairwise(edges):
         wave = rng.uniform(0.4, 1.2) * np.sin(columns[top:bottom] / rng.uniform(14, 40) + rng.uniform(0, 6))
         rings = np.sin((rows[top:bottom] + 2.2 * wave) * rng.uniform(0.7, 1.6) + rng.uniform(0, 6))
         shade[top:bottom] = rng.normal(0, 0.06) + 0.045 * rings

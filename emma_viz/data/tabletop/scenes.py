@@ -19,7 +19,7 @@ SPLITS = {"train": 0, "val": 1, "test": 2}
 """Split → the number that enters its random streams, so that no two splits share a scene."""
 
 MIDLINE = 5
-"""Objects keep this far from the lines that part left from right and top from bottom, pixels, so that "where" has one answer."""
+"""Objects keep this far from the lines between left and right, top and bottom, pixels: "where" has one answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
