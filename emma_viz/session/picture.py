@@ -70,7 +70,8 @@ def check_output(path: Path) -> None:
     """Refuse a picture's path before anything runs that would be lost.
 
     Raises:
-        InputError: the suffix is none that can be written, or the folder does not exist.
+        InputError: the suffix is none that can be written, the folder does not exist, or the sidecar would replace
+            a file that is none.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"expected an output file ending in {', '.join(SUFFIXES)}, got {str(path)!r}.")
@@ -78,6 +79,19 @@ def check_output(path: Path) -> None:
         raise InputError(
             f"the folder {path.absolute().parent} does not exist; make it first, or choose another --out."
         )
+    sidecar = sidecar_of(path)
+    if sidecar.exists():
+        try:
+            read_spec(sidecar)
+        except InputError as error:
+            raise InputError(
+                f"{sidecar} exists and is no figure's sidecar; it would be replaced. Choose another --out."
+            ) from error
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the sidecar of a picture goes: beside it, ending in .json."""
+    return path.with_suffix(".json")
 
 
 def save(spec: FigureSpec, path: Path) -> tuple[Path, Path]:
@@ -87,7 +101,7 @@ def save(spec: FigureSpec, path: Path) -> tuple[Path, Path]:
         The paths of both.
     """
     picture = save_picture(spec, path)
-    return picture, write_spec(spec, path.with_suffix(".json"))
+    return picture, write_spec(spec, sidecar_of(path))
 
 
 def redraw(sidecar: Path, path: Path) -> Path:

@@ -1,0 +1,153 @@
+"""The command line, as a user types it."""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emma_viz.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run_options(pair) -> list[str]:
+    return ["--models", *pair.models, "--vision", str(pair.vision), "--max-new-tokens", "2"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".html"])
+def test_figure_in_every_format(suffix, run_options, photos, tmp_path, capsys):
+    assert main(["figure", str(photos[0]), *run_options, "--layers", "0", "2", "--out", f"fig{suffix}"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {f"fig{suffix}", "fig.json"}
+    printed = capsys.readouterr().out
+    assert f"wrote fig{suffix}" in printed
+    assert "cobra on coffee.png:" in printed
+
+
+def test_figure_redrawn_from_its_sidecar_is_the_same(run_options, photos, tmp_path):
+    assert main(["figure", *map(str, photos), *run_options, "--out", "fig.png"]) == 0
+    first = (tmp_path / "fig.png").read_bytes()
+    assert main(["figure", "--from", "fig.json", "--out", "again.png"]) == 0
+    assert (tmp_path / "again.png").read_bytes() == first
+
+
+def test_figure_has_a_name_of_its_own_when_none_is_given(run_options, photos, tmp_path):
+    assert main(["figure", str(photos[0]), *run_options, "--layers", "1"]) == 0
+    assert (tmp_path / "coffee-figure.png").is_file()
+
+
+def test_paper_style_takes_magnitude_and_jet(run_options, photos, tmp_path):
+    assert main(["figure", str(photos[0]), *run_options, "--style", "paper", "--out", "paper.svg"]) == 0
+    text = (tmp_path / "paper.svg").read_text()
+    assert "magnitude" in text
+
+
+def _bomb(path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 10_000)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def _truncated(path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8))
+    image.save(path, format="JPEG")
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.write_text("not an image"), "not an image"),
+        (_truncated, "truncated"),
+        (_bomb, "too large"),
+        (lambda path: path.mkdir(), "folder|directory"),
+        (lambda path: None, "no such file|does not exist|no file"),
+    ],
+)
+def test_what_is_no_image_gives_one_sentence_and_no_file(make, says, run_options, tmp_path, capsys):
+    make(tmp_path / "bad.jpg")
+    before = set(tmp_path.iterdir())
+    assert main(["figure", "bad.jpg", *run_options, "--out", "fig.png"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("emma-viz: error: ")
+    assert "bad.jpg" in error
+    assert any(each in error.lower() for each in says.split("|")), error
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["figure"], "at least one image"),
+        (["figure", "a.png", "--out", "fig.gif"], ".png"),
+        (["figure", "a.png", "--out", "nowhere/fig.png"], "does not exist"),
+        (["figure", "--from", "none.json"], "none.json"),
+        (["figure", "a.png", "--from", "b.json"], "leave one out"),
+        (["decode", "none"], "study"),
+        (["compare", "none"], "study"),
+        (["inspect", "none"], "none"),
+    ],
+)
+def test_wrong_arguments_say_what_was_expected(argv, says, capsys):
+    assert main(argv) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_sidecar_is_not_replaced(run_options, photos, tmp_path, capsys):
+    (tmp_path / "fig.json").write_text('{"my": "results"}')
+    assert main(["figure", str(photos[0]), *run_options, "--out", "fig.png"]) == 1
+    assert "would be replaced" in capsys.readouterr().err
+    assert json.loads((tmp_path / "fig.json").read_text()) == {"my": "results"}
+
+
+def test_capture_decode_compare(pair, run_options, photos, tmp_path, capsys):
+    assert main(["capture", *map(str, photos), *run_options, "--out", "study"]) == 0
+    assert main(["decode", "study", "--lens", "ridge"]) == 0
+    assert "cobra" in capsys.readouterr().out
+    assert main(["compare", "study", "--layers", "0", "2", "--difference"]) == 0
+    report = (tmp_path / "study-report.html").read_text()
+    assert "coffee.png" in report
+    assert "chelsea.png" in report
+
+
+def test_inspect_names_the_lens_that_fits(pair, capsys):
+    assert main(["inspect", str(pair.emma)]) == 0
+    printed = capsys.readouterr().out
+    assert "ridge lens, resid_post" in printed
+    assert "feature fusion (MFF)" in printed
+    assert "vision encoder" in printed
+
+
+def test_inspect_says_when_a_lens_belongs_to_another_model(pair, capsys):
+    assert main(["inspect", str(pair.cobra), "--lens", str(pair.lens_of_emma)]) == 0
+    assert "belongs to another model (emma" in capsys.readouterr().out
+
+
+def test_models_lists_what_can_be_named(capsys):
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert "cobra-3b" in printed
+    assert "hub: han1997/cobra" in printed
+
+
+def test_version_and_bare_call(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("emma-viz 0.")
+    assert main([]) == 0
+    assert "figure" in capsys.readouterr().out
+
+
+def test_unknown_command_exits_with_2():
+    with pytest.raises(SystemExit) as stop:
+        main(["figur"])
+    assert stop.value.code == 2
