@@ -82,24 +82,17 @@ class Mamba1Mixer(nn.Module):
         bias = self.dt_proj.bias.float()
         self.hook_delta.observe(lambda: functional.softplus(dt.float() + bias))
         A = -torch.exp(self.A_log.float())
-        settings = {"z": gate, "delta_bias": bias, "delta_softplus": True}
         if state is not None and x.shape[1] == 1:
             y, ssm_state = selective_scan_step(
-                state.ssm,
-                u[:, 0],
-                dt[:, 0],
-                A,
-                B[:, 0],
-                C[:, 0],
-                self.D.float(),
-                **{**settings, "z": gate[:, 0]},
-            )
+                state.ssm, u[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], self.D.float(),
+                z=gate[:, 0], delta_bias=bias, delta_softplus=True,
+            )  # fmt: skip
             y = y[:, None]
         else:
-            initial = None if state is None else state.ssm
             y, ssm_state = selective_scan(
-                u, dt, A, B, C, self.D.float(), **settings, initial_state=initial, backend=self.backend
-            )
+                u, dt, A, B, C, self.D.float(), z=gate, delta_bias=bias, delta_softplus=True,
+                initial_state=None if state is None else state.ssm, backend=self.backend,
+            )  # fmt: skip
         if cache is not None:
             cache.layers[self.layer] = LayerState(conv=conv_state, ssm=ssm_state)
         return self.out_proj(self.hook_y(y))

@@ -88,10 +88,10 @@ class Mamba2Mixer(nn.Module):
             )
             y = y[:, None]
         else:
-            initial = None if state is None else state.ssm
             y, ssm_state = ssd(
                 u, dt, A, B, C, self.D.float(),
-                dt_bias=bias, dt_softplus=True, initial_state=initial, backend=self.backend,
+                dt_bias=bias, dt_softplus=True,
+                initial_state=None if state is None else state.ssm, backend=self.backend,
             )  # fmt: skip
         if cache is not None:
             cache.layers[self.layer] = LayerState(conv=conv_state, ssm=ssm_state)
