@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float
 from torch import Tensor
 
 from emma_viz.capture.sites import Target
@@ -124,11 +124,11 @@ class StateBuffers:
         self._steps[target.name].append((self._samples, step, kept))
         return kept[real]
 
-    def states(self) -> dict[str, Shaped[Tensor, "..."]]:
+    def states(self) -> dict[str, Float[Tensor, "Y B _ *W"]]:
         """The prefill states per site, "Y B L W"."""
         return self._states
 
-    def generated(self, longest: int) -> dict[str, Shaped[Tensor, "..."]]:
+    def generated(self, longest: int) -> dict[str, Float[Tensor, "Y B _ *W"]]:
         """The states "Y B A W" at generated tokens per site, for the A tokens of the longest answer; to be
         called once."""
         sites = dict.fromkeys(target.site for target in self._targets)

@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,6 @@ from emma_viz.errors import StudyError
 
 EntryKind = Literal["trace", "stream", "arrays"]
 ENTRY = "entry.json"
-_LOCK = ".lock"
 
 _RESERVED = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]")  # names of devices on Windows
 
@@ -147,8 +146,10 @@ class EntryFolder:
         try:
             yield data
         except BaseException:
-            shutil.rmtree(self.path / data, ignore_errors=True)
-            self.remove_if_empty()
+            # An interrupt may come after the entry was committed: then its data belong to the study.
+            if not (self.exists and self.read().data == data):
+                shutil.rmtree(self.path / data, ignore_errors=True)
+                self.remove_if_empty()
             raise
 
     def commit(self, entry: Entry, *, overwrite: bool) -> None:
@@ -157,7 +158,7 @@ class EntryFolder:
         Raises:
             StudyError: the entry exists and `overwrite` is False, or it cannot be written.
         """
-        with self._locked():
+        with self.locked("entry"):
             if not overwrite:
                 self.require_free()
             old = self.read() if self.exists else None
@@ -175,7 +176,7 @@ class EntryFolder:
         Raises:
             StudyError: the entry was replaced meanwhile, or cannot be written.
         """
-        with self._locked():
+        with self.locked("entry"):
             entry = self.read()
             if entry.data != data:
                 raise StudyError(
@@ -187,12 +188,13 @@ class EntryFolder:
     def remove_if_empty(self) -> None:
         """Take away what reserved the name of an entry that was never written."""
         if not self.exists:
-            (self.path / _LOCK).unlink(missing_ok=True)
             with suppress(OSError):
                 self.path.rmdir()
 
-    def _locked(self):
-        return locked(self.path / _LOCK, f"the entry {self.name!r} of {self.root}")
+    def locked(self, what: str, *, seconds: float | None = None) -> AbstractContextManager[None]:
+        """One of the entry's locks; see `files.locked`. Lock files stay, or two could hold one name's."""
+        path = make_folder(self.root / ".locks") / f"{self.path.name}.{what}"
+        return locked(path, f"the entry {self.name!r} of {self.root}", seconds=seconds)
 
 
 def read_entry(folder: Path) -> Entry:

@@ -66,8 +66,8 @@ SITES = {
     "resid_post": _block("resid_post", "B L D", "the residual stream after the block: resid_pre + mixer_out"),
     "conv": _mixer("conv", "B L E", "after the causal convolution and SiLU: what enters the SSM"),
     "delta": _mixer("delta", "B L E (Mamba-2: B L H)", "the step size Δ, after softplus"),
-    "B": _mixer("B", "B L N (Mamba-2: B L G N)", "how each token writes to the state"),
-    "C": _mixer("C", "B L N (Mamba-2: B L G N)", "how each token reads the state"),
+    "B": _mixer("B", "B L N (Mamba-2: B L G·N)", "how each token writes to the state"),
+    "C": _mixer("C", "B L N (Mamba-2: B L G·N)", "how each token reads the state"),
     "y": _mixer("y", "B L E", "what the SSM gives, gated, before out_proj"),
     "norm_f": Site(
         name="norm_f",

@@ -8,7 +8,6 @@ from pathlib import Path
 from torch import Tensor
 
 from emma_viz.capture.entries import EntryFolder, describe
-from emma_viz.capture.files import locked, make_folder
 from emma_viz.capture.trace import Trace
 from emma_viz.capture.trace_files import read_trace, write_trace
 from emma_viz.errors import StudyError
@@ -52,8 +51,7 @@ class StudyWriter:
 
     def __enter__(self) -> "StudyWriter":
         folder = self._folder
-        lock = make_folder(folder.path) / ".writer"
-        self._lock.enter_context(locked(lock, f"the entry {folder.name!r} of {folder.root}", seconds=0.0))
+        self._lock.enter_context(folder.locked("writer", seconds=0.0))
         try:
             if self._resume and folder.exists:
                 self._continue()
@@ -64,9 +62,6 @@ class StudyWriter:
 
     def __exit__(self, kind, error, trace) -> None:
         self._lock.close()
-        if not self._samples:
-            (self._folder.path / ".writer").unlink(missing_ok=True)
-            self._folder.remove_if_empty()
 
     @property
     def n_samples(self) -> int:

@@ -236,7 +236,9 @@ class Study:
         try:
             folder.update(add, data=known.data)
         except BaseException:
-            path.unlink(missing_ok=True)
+            # An interrupt may come after the entry was committed: then the file belongs to the study.
+            if not (folder.exists and file in folder.read().arrays.values()):
+                path.unlink(missing_ok=True)
             raise
         if name in known.arrays:
             (path.parent / known.arrays[name]).unlink(missing_ok=True)
@@ -274,17 +276,15 @@ class Study:
 
 def _create(path: Path) -> None:
     make_folder(path)
-    with locked(path / ".lock", f"the folder {path}"):
-        if (path / STUDY).exists():
-            return
-        with explained(path, "read"):
-            others = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
-        if others:
-            raise StudyError(
-                f"{path} is not empty and no study (it holds {', '.join(others[:3])}); give a new or an "
-                "empty folder."
-            )
-        write_json(path / STUDY, {"format": FORMAT, "version": VERSION, "created": now()})
+    with explained(path, "read"):
+        others = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+    if others and STUDY not in others:
+        raise StudyError(
+            f"{path} is not empty and no study (it holds {', '.join(others[:3])}); give a new or an empty folder."
+        )
+    with locked(make_folder(path / ".locks") / "study", f"the folder {path}"):
+        if not (path / STUDY).exists():
+            write_json(path / STUDY, {"format": FORMAT, "version": VERSION, "created": now()})
 
 
 def _to_tensor(key: str, array: np.ndarray) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -25,7 +25,7 @@ TokenKind = Literal["image", "text", "all"]
 class LayerReader(Protocol):
     """States that can give one layer without reading the others (those of a study)."""
 
-    def layer(self, site: str, index: int) -> Tensor:
+    def layer(self, site: str, index: int) -> Float[Tensor, "B L *W"]:
         """The states "B L W" of the layer at `index` of that site's layers."""
         ...
 
@@ -66,7 +66,7 @@ class Trace:
     exceptions."""
     token_kind: TokenKind
     """Which tokens axis L holds."""
-    states: Mapping[str, Shaped[Tensor, "..."]]
+    states: Mapping[str, Float[Tensor, "Y B L *W"]]
     """The states per site, "Y B L W" each; empty when they were not kept. From a study: memory-mapped."""
     geometry: tuple[Geometry, ...]
     """Per sample, where its image tokens lie in the original image; empty without images."""
@@ -88,7 +88,7 @@ class Trace:
     """Whether each answer ended by itself rather than at the limit; empty when none were generated."""
     sampling: Sampling | None = None
     """How the answers were chosen; None when none were generated."""
-    generated: Mapping[str, Shaped[Tensor, "..."]] = field(default_factory=dict)
+    generated: Mapping[str, Float[Tensor, "Z B A *X"]] = field(default_factory=dict)
     """Per site, the states "Y B A W" at the answer's own tokens, in the order of `answer_ids`, padded on the
     right with NaN; empty unless asked for."""
     hooks: tuple[HookReport, ...] = ()
@@ -140,7 +140,7 @@ class Trace:
         """The number of samples B."""
         return len(self.prompts)
 
-    def __getitem__(self, key: str | tuple[str, int]) -> Shaped[Tensor, "..."]:
+    def __getitem__(self, key: str | tuple[str, int]) -> Float[Tensor, "..."]:
         """The states "B L W" of `[site, layer]`, or "Y B L W" of all layers of `[site]`.
 
         Raises:
@@ -187,11 +187,11 @@ class Trace:
         lengths = torch.tensor(self.lengths)
         return torch.arange(max(self.lengths)) < lengths[:, None]
 
-    def ragged(self, site: str, layer: int) -> tuple[Shaped[Tensor, "..."], ...]:
+    def ragged(self, site: str, layer: int) -> tuple[Float[Tensor, "l *W"], ...]:
         """One layer's states, "l W" per sample, without padding."""
         return tuple(states[:length] for states, length in zip(self[site, layer], self.lengths, strict=True))
 
-    def answer_states(self, site: str, layer: int) -> tuple[Shaped[Tensor, "..."], ...]:
+    def answer_states(self, site: str, layer: int) -> tuple[Float[Tensor, "l *W"], ...]:
         """One layer's states at the answer's own tokens, "a W" per sample, without padding.
 
         Raises:

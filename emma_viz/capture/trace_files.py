@@ -13,7 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -63,11 +63,11 @@ class StoredStates(Mapping[str, Tensor]):
     def __init__(self, files: Sequence[Path], kind: str, sites: Sequence[str]):
         self._files, self._kind, self._sites = tuple(files), kind, tuple(sites)
 
-    def __getitem__(self, site: str) -> Shaped[Tensor, "..."]:
+    def __getitem__(self, site: str) -> Float[Tensor, "Y B L *W"]:
         """All layers of a site, "Y B L W"."""
         return join_samples([self._read(file, site) for file in self._files], axis=1)
 
-    def layer(self, site: str, index: int) -> Shaped[Tensor, "..."]:
+    def layer(self, site: str, index: int) -> Float[Tensor, "B L *W"]:
         """The layer at one index of a site, "B L W"; the other layers are not read."""
         return join_samples([self._read(file, site)[index] for file in self._files], axis=0)
 
@@ -87,7 +87,7 @@ class StoredStates(Mapping[str, Tensor]):
         return read_tensor(file, f"{self._kind}/{site}")
 
 
-def join_samples(tensors: Sequence[Shaped[Tensor, "..."]], *, axis: int) -> Shaped[Tensor, "..."]:
+def join_samples(tensors: Sequence[Float[Tensor, "..."]], *, axis: int) -> Float[Tensor, "..."]:
     """Join along the axis of samples; the axis of tokens, which comes next, is padded with NaN up to the
     longest."""
     if len(tensors) == 1:

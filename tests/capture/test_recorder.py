@@ -69,6 +69,22 @@ def test_the_sites_are_what_they_say(model):
     assert torch.equal(seen["hook_norm_f"], output.hidden)
 
 
+def test_the_sites_have_the_shapes_they_say(model):
+    config = model.vlm.config.llm
+    second = config.ssm == "mamba2"
+    widths = dict.fromkeys(SITES, config.d_model) | {
+        "conv": config.d_inner,
+        "delta": config.n_heads if second else config.d_inner,
+        "B": config.ngroups * config.d_state,
+        "C": config.ngroups * config.d_state,
+        "y": config.d_inner,
+    }
+    with Recorder(model.vlm, SITES, layers=[1]) as recorder:
+        model.vlm(None, IDS, logits="none")
+    for target, report in zip(recorder.targets, recorder.reports, strict=True):
+        assert report.shape == (2, 5, widths[target.site]), target.name
+
+
 def test_only_the_tokens_asked_for_are_kept_in_the_dtype_asked_for(one):
     with Recorder(one.vlm, "resid_post", tokens=slice(1, 3), dtype=torch.float16) as some:
         one.vlm(None, IDS, logits="none")
