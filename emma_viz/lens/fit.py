@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -146,25 +147,19 @@ def fit_ridge(
     asked = range(EMBEDDING, model.info.n_layer) if layers is None else sorted(layers)
     chosen = site_layers(site, tuple(asked), model.info.n_layer)
     step = layers_per_pass or len(chosen)
-    parts = []
-    for start in range(0, len(chosen), step):
-        part = chosen[start : start + step]
-
-        def batches(source: Sequence[Any], part: tuple[int, ...] = part) -> Iterator[Batch]:
-            return recorded_batches(
-                model, source, site=site, layers=part, prompt=prompt, size=batch_size, done=on_batch
-            )
-
-        lens = fit_ridge_on_states(
-            batches(images),
-            batches(heldout),
+    source = partial(recorded_batches, model, site=site, prompt=prompt, size=batch_size, done=on_batch)
+    parts = [
+        fit_ridge_on_states(
+            source(images, layers=part),
+            source(heldout, layers=part),
             model=model.info,
             site=site,
             layers=part,
             fitted_on=fitted_on,
             settings=settings,
         )
-        parts.append(lens)
+        for part in (chosen[start : start + step] for start in range(0, len(chosen), step))
+    ]
     return join_layers(parts)
 
 
