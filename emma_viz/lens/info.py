@@ -104,7 +104,8 @@ class LensInfo:
         known = [record.r2 for record in self.quality]
         if not known:
             return f"{self.kind} lens{form}, {self.site}, quality not measured"
-        span = f"{min(known):.2f}" if len(known) == 1 else f"{min(known):.2f}–{max(known):.2f}"
+        low, high = f"{min(known):.2f}", f"{max(known):.2f}"
+        span = low if low == high else f"{low} to {high}"
         return f"{self.kind} lens{form}, {self.site}, held-out R² {span} ({self.n_heldout} images)"
 
     def to_json(self) -> dict[str, Any]:
