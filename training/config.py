@@ -66,6 +66,8 @@ class JointRecipe:
     pooled_steps: int = 0
     """First steps that run on 2×2-averaged image tokens: four times fewer, so four times faster. The losses are the
     model's own from the first of them."""
+    position_std: float = 0.6
+    """Initial standard deviation of row and of column embeddings; that of the image's share of a token is 1."""
     pixel_weight: float = 1.0
     """Weight of the pixel loss; used by models with a pixel decoder alone."""
 

@@ -73,21 +73,16 @@ def collate(
     return TextBatch(ids=out, labels=labels, lengths=torch.tensor([len(ids) for ids, _ in samples]))
 
 
-def scene_numbers(step: int, batch: int, scenes: int, seed: int) -> tuple[np.ndarray, int]:
-    """The scenes of one step: each epoch is a fresh permutation of all of them.
+Sample = tuple[list[int], list[bool]]
+"""Token ids, and which of them belong to an answer."""
 
-    Returns:
-        Scene numbers (batch,), and the epoch, which chooses their questions.
-    """
-    per_epoch = scenes // batch
-    epoch, place = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, epoch]).permutation(scenes)
-    return order[place * batch : (place + 1) * batch], epoch
+GROUPED = 8
+"""Batches whose samples are drawn together and sorted by length, so that little of a batch is padding."""
 
 
 def scene_conversations(
     numbers: np.ndarray, epoch: int, tokenizer: Tokenizer, style: PromptStyle
-) -> list[tuple[list[int], list[bool]]]:
+) -> list[Sample]:
     """One conversation about each of some training scenes; another epoch asks other questions."""
     samples = []
     for number in numbers:
@@ -96,3 +91,43 @@ def scene_conversations(
         )
         samples.append(encode_conversation([(t.question, t.answer) for t in turns], tokenizer, style))
     return samples
+
+
+class ConversationStream:
+    """Conversations about training scenes, in batches of similar length; a batch is a function of its step.
+
+    Each epoch is a fresh permutation of all scenes and asks new questions.
+
+    Args:
+        tokenizer: turns text to ids.
+        style: prompt style.
+        batch: samples a batch.
+        scenes: training scenes 0 … scenes − 1.
+        seed: of the permutations.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, style: PromptStyle, *, batch: int, scenes: int, seed: int):
+        self.tokenizer, self.style = tokenizer, style
+        self.batch, self.scenes, self.seed = batch, scenes, seed
+        self._group: tuple[int, list[tuple[np.ndarray, list[Sample]]]] = (-1, [])
+
+    def batch_of(self, step: int) -> tuple[np.ndarray, list[Sample]]:
+        """Scene numbers and conversations of one step."""
+        group, place = divmod(step, GROUPED)
+        if self._group[0] != group:
+            self._group = (group, self._draw(group))
+        return self._group[1][place]
+
+    def _draw(self, group: int) -> list[tuple[np.ndarray, list[Sample]]]:
+        size = self.batch * GROUPED
+        positions = np.arange(group * size, (group + 1) * size)
+        numbers, samples = np.empty(size, dtype=np.int64), []
+        for epoch in np.unique(positions // self.scenes):
+            inside = positions // self.scenes == epoch
+            order = np.random.default_rng([self.seed, int(epoch)]).permutation(self.scenes)
+            numbers[inside] = order[positions[inside] % self.scenes]
+            samples += scene_conversations(numbers[inside], int(epoch), self.tokenizer, self.style)
+        by_length = np.argsort([len(ids) for ids, _ in samples], kind="stable")
+        batches = by_length.reshape(GROUPED, self.batch)
+        shuffled = np.random.default_rng([self.seed, 1_000_000 + group]).permutation(GROUPED)
+        return [(numbers[batches[i]], [samples[j] for j in batches[i]]) for i in shuffled]

@@ -1,6 +1,6 @@
 """Joint training: text loss for Cobra; text and pixel loss, through fusion and pixel decoder, for EMMA."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
 from training.config import JointRecipe
-from training.conversations import TextBatch, collate, scene_conversations, scene_numbers
+from training.conversations import ConversationStream, TextBatch, collate
 from training.loop import train
 from training.losses import text_loss
 
@@ -57,7 +57,6 @@ class JointTask(nn.Module):
     def __init__(self, config: VLMConfig, *, pixel_weight: float):
         super().__init__()
         self.vlm = VLM(config)
-        smooth_positions(self.vlm)
         self.head = PaperHead(pocket_head(config)) if config.lens_form == "paper" else None
         self.pixel_weight = pixel_weight
 
@@ -92,13 +91,12 @@ def pocket_head(config: VLMConfig) -> PaperConfig:
 
 
 @torch.no_grad()
-def smooth_positions(vlm: VLM) -> None:
+def smooth_positions(vlm: VLM, std: float) -> None:
     """Start row and column embeddings as smooth curves in a few directions.
 
     Independent random rows and columns would span 30 directions of the stream, and hide that much of the image
     from any linear lens before training has begun.
     """
-    std = vlm.config.projector.position_std
     if not vlm.config.projector.positions:
         return
     for table in (vlm.projector.row, vlm.projector.col):
@@ -106,6 +104,18 @@ def smooth_positions(vlm: VLM) -> None:
         curves = torch.stack([place, torch.tanh(6 * place), torch.cos(torch.pi * place)], dim=1)
         curves = curves / curves.pow(2).mean(0).sqrt()
         table.copy_(curves @ torch.randn(3, table.shape[1]) * (std / 3**0.5))
+
+
+@torch.no_grad()
+def scale_projector(vlm: VLM, features: Float[Tensor, "B T F"]) -> None:
+    """Make the image's share of a fresh image token vary with a standard deviation of 1.
+
+    PyTorch's default start of three linear layers shrinks it to a few hundredths, far below the position
+    embeddings that are added to it, and training spends its first hundreds of steps on growing it.
+    """
+    last = [module for module in vlm.projector.projector.modules() if isinstance(module, nn.Linear)][-1]
+    spread = vlm.projector.projector(features).flatten(0, 1).std(0).mean()
+    last.weight.div_(spread)
 
 
 def pool_tokens(tokens: Float[Tensor, "B T D"], grid: tuple[int, int]) -> Float[Tensor, "B t D"]:
@@ -122,23 +132,34 @@ def pool_patches(patches: Float[Tensor, "B T p p c"], grid: tuple[int, int]) -> 
     return rearrange(small, "B (R p) (C q) c -> B (R C) p q c", p=p, q=p)
 
 
-def image_batch(images: np.ndarray, features: np.ndarray, numbers: Sequence[int], patch: int) -> ImageBatch:
+def image_batch(images: np.ndarray, features: np.ndarray, numbers: np.ndarray, patch: int) -> ImageBatch:
     """Gather a batch from the arrays of all scenes."""
-    chosen = np.asarray(numbers)
-    pixels = torch.from_numpy(images[chosen]).float() / 255
+    pixels = torch.from_numpy(images[numbers]).float() / 255
     return ImageBatch(
-        features=torch.from_numpy(features[chosen]).float(),
+        features=torch.from_numpy(features[numbers]).float(),
         patches=rearrange(pixels, "B (R p) (C q) c -> B (R C) p q c", p=patch, q=patch),
     )
 
 
-def new_task(recipe: JointRecipe, config: VLMConfig, llm: MambaLM | None) -> JointTask:
-    """A task at its start: fresh projector from the recipe's seed, the given language model (fresh when None).
+def new_task(
+    recipe: JointRecipe,
+    config: VLMConfig,
+    *,
+    features: Float[Tensor, "B T F"],
+    llm: MambaLM | None = None,
+) -> JointTask:
+    """A task at its start. Models that differ only in their losses start equal.
 
-    Models that differ only in their losses start equal.
+    Args:
+        recipe: its seed decides the fresh projector.
+        config: the model.
+        features: of some images, to scale the projector by.
+        llm: the language model to start from; a fresh one when None.
     """
     torch.manual_seed(recipe.optimisation.seed)
     task = JointTask(config, pixel_weight=recipe.pixel_weight)
+    smooth_positions(task.vlm, recipe.position_std)
+    scale_projector(task.vlm, features)
     if llm is not None:
         task.vlm.llm.load_state_dict(llm.state_dict())
     return task
@@ -170,12 +191,14 @@ def train_joint(
     """
     settings = recipe.optimisation
     config = task.vlm.config
+    stream = ConversationStream(
+        tokenizer, config.prompt_style, batch=settings.batch, scenes=len(features), seed=settings.seed
+    )
 
     def loss_of_step(step: int):
-        numbers, epoch = scene_numbers(step, settings.batch, len(features), settings.seed)
-        samples = scene_conversations(numbers, epoch, tokenizer, config.prompt_style)
+        numbers, samples = stream.batch_of(step)
         text = collate(samples, tokenizer.pad_id)
-        image = image_batch(images, features, numbers.tolist(), config.vision.patch)
+        image = image_batch(images, features, numbers, config.vision.patch)
         return task(image, text, pooled=step < recipe.pooled_steps)
 
     return train(task, loss_of_step, settings, folder, title=recipe.model, progress=progress)

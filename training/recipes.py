@@ -37,8 +37,8 @@ def pocket_pair() -> FamilyRecipe:
         joint=JointRecipe(
             model="cobra-pocket",
             scenes=12000,
-            pooled_steps=1200,
-            optimisation=Optimisation(steps=1700, batch=8, lr=3e-3),
+            pooled_steps=900,
+            optimisation=Optimisation(steps=1300, batch=8, lr=3e-3),
         ),
         members={"cobra-pocket": cobra_pocket, "emma-v1-pocket": emma_v1_pocket},
     )

@@ -91,7 +91,8 @@ class Work:
     def joint(self, member: str, *, progress: bool = True) -> JointTask:
         """A trained member: its VLM and, for EMMA, its pixel head."""
         recipe = self.recipe.joint
-        task = new_task(recipe, self.recipe.members[member](), self.language_model)
+        sample = torch.from_numpy(np.array(self.features("train", recipe.scenes)[:32])).float()
+        task = new_task(recipe, self.recipe.members[member](), features=sample, llm=self.language_model)
         path = self.folder / f"{member}.safetensors"
         if not path.exists():
             images, features = (

@@ -11,7 +11,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
 from training.config import JointRecipe, Optimisation
-from training.conversations import IGNORED, collate, encode_conversation, scene_numbers
+from training.conversations import IGNORED, ConversationStream, collate, encode_conversation
 from training.joint import ImageBatch, image_batch, new_task, pool_patches, pool_tokens, tapped
 from training.loop import learning_rate, make_optimizer, train
 from training.losses import text_loss
@@ -19,6 +19,7 @@ from training.questions import scene_questions
 from training.scenes import scene_arrays
 from training.tokenizer import tabletop_tokenizer
 
+FEATURES = torch.randn(2, 256, 96, generator=torch.Generator().manual_seed(0))
 FEW = Optimisation(steps=6, batch=2, lr=1e-3, save_every=2)
 
 
@@ -67,12 +68,37 @@ def test_padding_has_no_labels(tokenizer):
     assert (batch.labels[1, batch.lengths[1] - 1 :] == IGNORED).all()
 
 
-def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew():
-    seen = [scene_numbers(step, 4, 12, seed=0) for step in range(6)]
-    assert sorted(np.concatenate([numbers for numbers, _ in seen[:3]])) == list(range(12))
-    assert [epoch for _, epoch in seen] == [0, 0, 0, 1, 1, 1]
-    assert not np.array_equal(seen[0][0], seen[3][0])
-    assert np.array_equal(scene_numbers(4, 4, 12, seed=0)[0], seen[4][0])
+def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew(tokenizer):
+    stream_of = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=0)
+    drawn = [stream_of.batch_of(step) for step in range(24)]
+    assert sorted(np.concatenate([numbers for numbers, _ in drawn[:12]])) == list(range(24))
+    first, second = (
+        {n: tuple(s[0]) for ns, ss in part for n, s in zip(ns, ss, strict=True)}
+        for part in (drawn[:12], drawn[12:])
+    )
+    assert first.keys() == second.keys()
+    assert sum(first[n] != second[n] for n in first) > 12
+    numbers, samples = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=0).batch_of(13)
+    assert np.array_equal(numbers, drawn[13][0])
+    assert samples == drawn[13][1]
+
+
+def test_batches_hold_conversations_of_similar_length(tokenizer):
+    stream_of = ConversationStream(tokenizer, "in-out", batch=4, scenes=64, seed=0)
+    spread = [
+        max(lengths) - min(lengths)
+        for lengths in ([len(ids) for ids, _ in stream_of.batch_of(s)[1]] for s in range(8))
+    ]
+    assert np.mean(spread) < 25
+
+
+def test_a_fresh_projector_gives_the_image_its_share_of_a_token():
+    task = new_task(recipe(), small(cobra_pocket()), features=FEATURES)
+    content = task.vlm.projector.projector(FEATURES)
+    assert content.flatten(0, 1).std(0).mean().item() == pytest.approx(1.0, rel=1e-3)
+    rows = task.vlm.projector.row.detach()
+    assert rows.std().item() == pytest.approx(0.6, rel=0.35)
+    assert torch.linalg.matrix_rank(rows, rtol=1e-4) == 3
 
 
 def test_rate_rises_then_falls_and_decay_spares_vectors():
@@ -146,7 +172,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
 
 
 def test_cobra_and_emma_start_equal():
-    cobra, emma = (new_task(recipe(), small(m()), None) for m in (cobra_pocket, emma_v1_pocket))
+    cobra, emma = (new_task(recipe(), small(m()), features=FEATURES) for m in (cobra_pocket, emma_v1_pocket))
     assert cobra.head is None
     assert emma.head is not None
     for (name, left), right in zip(cobra.vlm.named_parameters(), emma.vlm.parameters(), strict=True):
@@ -160,7 +186,7 @@ def batch_of(features=96, n=2):
 
 @pytest.mark.parametrize("pooled", [True, False])
 def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
-    task = new_task(recipe(), small(emma_v1_pocket()), None)
+    task = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES)
     loss, numbers = task(batch_of(), text_of(tokenizer), pooled=pooled)
     assert loss.item() == pytest.approx(numbers["text"] + numbers["pixels"], rel=1e-5)
     loss.backward()
@@ -170,21 +196,23 @@ def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
         if p.grad is not None
     }
     assert moved == {"vlm.projector", "vlm.llm", "head.fusion", "head.decoder"}
-    cobra = new_task(recipe(), small(cobra_pocket()), None)
+    cobra = new_task(recipe(), small(cobra_pocket()), features=FEATURES)
     loss, numbers = cobra(batch_of(), text_of(tokenizer), pooled=pooled)
     assert "pixels" not in numbers
     assert loss.item() == numbers["text"]
 
 
 def test_pixel_weight_scales_the_pixel_loss_alone(tokenizer):
-    one, two = (new_task(recipe(pixel_weight=w), small(emma_v1_pocket()), None) for w in (1.0, 3.0))
+    one, two = (
+        new_task(recipe(pixel_weight=w), small(emma_v1_pocket()), features=FEATURES) for w in (1.0, 3.0)
+    )
     text = text_of(tokenizer)
     (a, n), (b, _) = one(batch_of(), text, pooled=True), two(batch_of(), text, pooled=True)
     assert (b - a).item() == pytest.approx(2 * n["pixels"], rel=1e-4)
 
 
 def test_taps_are_mixer_outputs_and_the_final_state_and_hooks_go():
-    task = new_task(recipe(), small(emma_v1_pocket()), None)
+    task = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES)
     with tapped(task.vlm) as taps:
         out = task.vlm(features=batch_of().features, logits="none")
     assert len(taps) == 3
@@ -205,7 +233,7 @@ def test_pooling_averages_neighbours_in_space():
 def test_batches_gather_the_scenes_that_were_asked_for():
     images = np.arange(3 * 16 * 16 * 3, dtype=np.int64).reshape(3, 16, 16, 3).astype(np.uint8)
     features = np.arange(3 * 4 * 5, dtype=np.float16).reshape(3, 4, 5)
-    batch = image_batch(images, features, [2, 0], 8)
+    batch = image_batch(images, features, np.array([2, 0]), 8)
     assert torch.equal(batch.features, torch.from_numpy(features[[2, 0]]).float())
     assert torch.equal(batch.patches[0, 1], torch.from_numpy(images[2, :8, 8:]).float() / 255)
 
