@@ -61,7 +61,7 @@ def test_one_line_for_the_foot_of_a_picture(make_info):
     assert make_info().describe() == "ridge lens, resid_post, quality not measured"
     assert (
         make_info(quality=quality, n_heldout=150).describe()
-        == "ridge lens, resid_post, held-out R² 0.50–0.88 (150 images)"
+        == "ridge lens, resid_post, held-out R² 0.50 to 0.88 (150 images)"
     )
     assert (
         make_info(kind="native", site="taps", form="paper")
