@@ -143,7 +143,7 @@ def _open_shards(index: Path) -> WeightFile:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{index} is no shard index: it needs a `weight_map` of key → file name."
         ) from error

@@ -52,7 +52,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorRef], dict[str, str]]:
         header = json.loads(text, object_pairs_hook=_unique)
         metadata = header.pop("__metadata__", {})
         tensors = {key: _reference(path, 8 + length, entry) for key, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: the safetensors header cannot be read ({error}).") from error
     end = max((ref.offset + ref.span for ref in tensors.values()), default=0)
     if end > size:

@@ -156,7 +156,7 @@ def _file(path: Path, given: str) -> Source:
         config_path = path
         try:
             config = json.loads(metadata[METADATA_KEY])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{path}: the {METADATA_KEY} in its metadata is no JSON: {error}."
             ) from error
