@@ -16,6 +16,7 @@ from emma_viz.checkpoints.tensors import TensorRef, same_values
 from emma_viz.checkpoints.tokenizers import load_tokenizer
 from emma_viz.checkpoints.vision import VisionSource, load_vision
 from emma_viz.data.provenance import ModelInfo
+from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.language_model import MambaLM
@@ -76,20 +77,7 @@ def load_model(
     )
     load_vision(vlm.vision, vision_source, dtype=target, device=device, progress=progress)
     _fill_tied(vlm, vlm.llm, references, dtype=target, device=device, progress=progress)
-    return LoadedModel(
-        vlm=vlm.eval(),
-        tokenizer=tokenizer,
-        transform=image_transform(description),
-        info=model_info(
-            description,
-            name=found.name,
-            source=found.given,
-            revision=found.revision,
-            fingerprint=fingerprint(references),
-            dtype=str(target).removeprefix("torch."),
-        ),
-        folder=found.folder,
-    )
+    return _assembled(found, vlm, tokenizer, references, target)
 
 
 def load_language_model(
@@ -134,6 +122,26 @@ def load_language_model(
     _fill_tied(llm, llm, bare, dtype=target, device=device, progress=progress)
     return LoadedLanguageModel(
         llm=llm.eval(), tokenizer=tokenizer, info=_language_model_info(description, found, references, target)
+    )
+
+
+def _assembled(
+    found: Source, vlm: VLM, tokenizer: Tokenizer, references: Mapping[str, TensorRef], dtype: torch.dtype
+) -> LoadedModel:
+    """A filled model with its preprocessing and record."""
+    return LoadedModel(
+        vlm=vlm.eval(),
+        tokenizer=tokenizer,
+        transform=image_transform(vlm.config),
+        info=model_info(
+            vlm.config,
+            name=found.name,
+            source=found.given,
+            revision=found.revision,
+            fingerprint=fingerprint(references),
+            dtype=str(dtype).removeprefix("torch."),
+        ),
+        folder=found.folder,
     )
 
 
