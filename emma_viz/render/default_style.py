@@ -8,7 +8,7 @@ from emma_viz.render.footer import fidelity, number
 from emma_viz.render.layout import GAP, HEADING, MARGIN, WIDTH, Grid
 from emma_viz.render.marks import bars, name_panels, norms, own_scales
 from emma_viz.render.sheet import Box, Sheet
-from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, difference, layer_label
+from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, difference, largest, layer_label, rms
 from emma_viz.render.typography import BODY, FORCED, LABEL, SMALL, TITLE, Footer, Gutter
 
 BETWEEN_MODELS = 0.2
@@ -44,7 +44,7 @@ class _Block:
         room = left - layout.STRIP - MARGIN - (0.25 if self.labels_across else 0)
         truth = f"Truth: {case.truth}" if case.truth else ""
         self.question = Gutter(case.title, case.prompt, room, after=truth)
-        self.head_height = max(layout.head(case, grid, left, 0).height, self.question.height)
+        self.head_height = max(layout.head(case, grid, left, 0.0).height, self.question.height)
         self.answers = [self._answer(model, room) for model in case.models]
         self.heights = [max(grid.height, answer.height) for answer in self.answers]
         if spec.difference:
@@ -70,7 +70,8 @@ class _Block:
         for index, (model, answer) in enumerate(zip(self.case.models, self.answers, strict=True)):
             answer.draw(sheet, MARGIN, tops[index])
             self._draw_model(sheet, tops[index], model, self.norms[index])
-        bars(sheet, self.spec, self.case, self.grid, self.left, tops[: len(self.case.models)])
+        x = self.left + self.grid.width
+        bars(sheet, self.spec, self.case, self.grid, x, tops[: len(self.case.models)])
         if self.spec.difference:
             self._draw_difference(sheet, tops[-1])
         return y
@@ -83,7 +84,7 @@ class _Block:
         panels.show_map(sheet, place.true_map, case.extent, case.true_map, norm, self.spec.color_table, label)
         named = [(place.image, "input"), (place.true_map, "map of true pixels")]
         if any(model.retention for model in case.models):
-            inside = Box(place.plot.x + 0.3, place.plot.y, 0, 0)
+            inside = Box(place.plot.x + 0.3, place.plot.y, 0.0, 0.0)
             named.append((inside, "R² of the decoded pixels"))
             show_retention(sheet, place.plot, case)
         for box, text in named:
@@ -104,7 +105,7 @@ class _Block:
             )
             middle, below = cells["map"].x + grid.w / 2, cells["map"].bottom + 0.025
             size = LABEL if grid.arrangement != "groups" else SMALL
-            sheet.write(middle, below, fidelity(model.correlation[index]), size, align="center")
+            sheet.write(middle, below, fidelity(float(model.correlation[index])), size, align="center")
         if self.spec.scale == "per_map":
             own_scales(sheet, grid, norms, self.left, top)
         name_panels(sheet, grid, model.layers, self.left, top, across=self.labels_across)
@@ -112,8 +113,7 @@ class _Block:
     def _draw_difference(self, sheet: Sheet, top: float) -> None:
         """One row of maps: the first model's minus the second's."""
         layers, values = difference(self.case)
-        largest = max(float(abs(values).max()), 1e-12)
-        norm = Normalize(-largest, largest)
+        norm = Normalize(-largest(values), largest(values))
         first, second = (words.clean(model.name) for model in self.case.models)
         room = self.left - layout.STRIP - MARGIN
         lines = words.wrap(f"{first} minus {second}", room, BODY, lines=3)
@@ -126,8 +126,8 @@ class _Block:
             panels.show_map(sheet, box, extent, values[index], norm, colours.DIFFERENCE, label)
             middle = box.x + box.w / 2
             sheet.write(middle, top + 0.03, layer_label(layer), LABEL, colour=colours.SOFT, align="center")
-            rms = float((values[index].astype("float64") ** 2).mean() ** 0.5)
-            sheet.write(middle, box.bottom + 0.025, f"rms {number(rms)}", LABEL, align="center")
+            text = f"rms {number(rms(values[index]))}"
+            sheet.write(middle, box.bottom + 0.025, text, LABEL, align="center")
         bar = Box(self.left + self.grid.width + 0.1, box.y, 0.085, max(box.h, 0.75))
         panels.show_bar(sheet, bar, norm, colours.DIFFERENCE, "difference", beyond=False)
 

@@ -1,14 +1,19 @@
 """Where a figure's pictures come from, in words: the small print under every figure and page."""
 
+import numpy as np
+
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 from emma_viz.render.words import clean
 
 SCALE_WORDS = {
-    "shared": "one colour scale for all models and layers, from the map of the true pixels",
+    "shared": "one colour scale for all models and layers",
     "fixed": "one fixed colour scale for all models and layers",
     "per_row": "one colour scale for each model: colours cannot be compared between models",
     "per_map": "each map has its own colour scale: colours cannot be compared between maps",
 }
+
+OWN_TRUTH = ("distance", "magnitude")
+"""Kinds of map whose shared scale is that of the true pixels' map; the others compare with the true pixels."""
 
 
 def provenance(spec: FigureSpec) -> list[tuple[str, str]]:
@@ -31,11 +36,21 @@ def provenance(spec: FigureSpec) -> list[tuple[str, str]]:
 
 def warnings(spec: FigureSpec) -> list[str]:
     """What a reader must know before believing the pictures."""
+    found = []
     forced = _once(clean(model.name) for case in spec.images for model in case.models if model.forced)
-    if not forced:
-        return []
-    whose = " and ".join(forced)
-    return [f"Warning: the lens of {whose} was fitted on another model and used all the same (forced)."]
+    if forced:
+        whose = " and ".join(forced)
+        found.append(
+            f"Warning: the lens of {whose} was fitted on another model and used all the same (forced)."
+        )
+    for case in spec.images:
+        for model in case.models:
+            if count := int((~np.isfinite(model.maps)).sum()):
+                found.append(
+                    f"Warning: {count} of {model.maps.size} patches that {clean(model.name)} holds of "
+                    f"{clean(case.title)} are not finite numbers and drawn grey."
+                )
+    return found
 
 
 def _limits(spec: FigureSpec) -> str:
@@ -43,7 +58,9 @@ def _limits(spec: FigureSpec) -> str:
     if spec.scale not in ("shared", "fixed"):
         return words
     ranges = _once(f"{number(case.true_limits[0])} to {number(case.true_limits[1])}" for case in spec.images)
-    return f"{words}: {', '.join(ranges)}"
+    own = spec.scale == "shared" and spec.map_kind in OWN_TRUTH
+    source = " (from the map of the true pixels)" if own else ""
+    return f"{words}: {', '.join(ranges)}{source}"
 
 
 def _by_model(models: list[ModelCase], field: str, missing: str) -> str:

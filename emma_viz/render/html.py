@@ -16,8 +16,17 @@ from PIL import Image
 from emma_viz.render import colours
 from emma_viz.render.footer import fidelity, number, provenance, warnings
 from emma_viz.render.layout import WIDE
-from emma_viz.render.overlay import GREYING, LIGHTENING, fit_image
-from emma_viz.render.spec import ONE_SCALE, FigureSpec, ImageCase, ModelCase, difference, layer_label
+from emma_viz.render.overlay import GREYING, LIGHTENING, fit_image, to_bytes
+from emma_viz.render.spec import (
+    ONE_SCALE,
+    FigureSpec,
+    ImageCase,
+    ModelCase,
+    difference,
+    largest,
+    layer_label,
+    rms,
+)
 from emma_viz.render.webdata import difference_chart, retention_chart, script_data
 from emma_viz.render.words import clean
 
@@ -165,13 +174,15 @@ class _Section:
         path, extent = f"{self.index}/{scope}/{layer}", self.case.extent_of(model)
         what = f"{kind}, {clean(model.name)}, {layer_label(model.layers[layer])}"
         if kind == "decoded":
-            return f'<div class="cell">{self._panel("decoded", extent, _png(_bytes(model.decoded[layer])), what)}</div>'
+            pixels = _png(to_bytes(model.decoded[layer]))
+            return f'<div class="cell">{self._panel("decoded", extent, pixels, what)}</div>'
         panel = self._panel(kind, extent, path, what)
         if kind == "highlight":
             return f'<div class="cell">{panel}</div>'
         own = ""
         if self.spec.scale == "per_map":
-            own = f"<br>own scale {number(model.limits[layer, 0])}–{number(model.limits[layer, 1])}"
+            low, high = (float(end) for end in model.limits[layer])
+            own = f"<br>own scale {number(low)}–{number(high)}"
         r = fidelity(float(model.correlation[layer]))
         value = f'<span class="value" data-value="{path}"></span>'
         return f'<div class="cell">{panel}<p class="caption"><b>{r}</b>{own}{value}</p></div>'
@@ -215,14 +226,14 @@ class _Section:
         for index, layer in enumerate(layers):
             path = f"{self.index}/{scope}/{index}"
             panel = self._panel("map", extent, path, f"difference of the maps, {layer_label(layer)}")
-            rms = float(np.sqrt((values[index].astype(np.float64) ** 2).mean()))
-            value = f'<span class="value" data-value="{path}"></span>'
-            cells.append(
-                f'<div class="cell">{panel}<p class="caption"><b>rms {number(rms)}</b>{value}</p></div>'
+            caption = (
+                f'<b>rms {number(rms(values[index]))}</b><span class="value" data-value="{path}"></span>'
             )
+            cells.append(f'<div class="cell">{panel}<p class="caption">{caption}</p></div>')
         first, second = (escape(clean(model.name)) for model in self.case.models)
-        largest = float(abs(values).max())
-        bar = _bar((-largest, largest), colours.DIFFERENCE, f"{first} minus {second}", escaped=True)
+        bar = _bar(
+            (-largest(values), largest(values)), colours.DIFFERENCE, f"{first} minus {second}", escaped=True
+        )
         chart = self._chart(difference_chart(self.case), "RMS difference by layer")
         return (
             f'<article class="row" data-scope="{scope}"><div class="words"><h3>Difference of the maps</h3>'
@@ -248,10 +259,6 @@ def _bar(limits, table: str, label: str, *, escaped: bool = False) -> str:
         f'<i style="background:linear-gradient(to right, {stops})"></i>'
         f"<span>{number(float(limits[1]))}</span><span>{words}</span></div>"
     )
-
-
-def _bytes(pixels: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(pixels.astype(np.float32), 0, 1) * 255).astype(np.uint8)
 
 
 def _png(pixels: np.ndarray) -> str:

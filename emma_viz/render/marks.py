@@ -26,12 +26,12 @@ def norms(spec: FigureSpec, case: ImageCase) -> list[list[Normalize]]:
 
 
 def bars(
-    sheet: Sheet, spec: FigureSpec, case: ImageCase, grid: Grid, left: float, tops: Sequence[float]
+    sheet: Sheet, spec: FigureSpec, case: ImageCase, grid: Grid, x: float, tops: Sequence[float]
 ) -> None:
     """Draw one colour bar for the image, or one a model; none when each map has its own scale.
 
     Args:
-        left: of the panels, inches.
+        x: left end of what is right of the panels, inches.
         tops: where each model's block starts.
     """
     if spec.scale == "per_map":
@@ -42,7 +42,7 @@ def bars(
         spans = [(spans[0][0], spans[-1][1], [case.true_map, *(model.maps for model in case.models)])]
     for (start, end, shown), (norm, *_) in zip(spans, norms(spec, case), strict=False):
         height = min(end - start, 2.2)
-        box = Box(left + grid.width + 0.1, (start + end - height) / 2, 0.085, height)
+        box = Box(x + 0.1, (start + end - height) / 2, 0.085, height)
         low, high = panels.limits(norm)
         beyond = any((values < low).any() or (values > high).any() for values in shown)
         panels.show_bar(sheet, box, norm, spec.color_table, spec.map_label, beyond=beyond)
@@ -50,15 +50,20 @@ def bars(
 
 def own_scales(sheet: Sheet, grid: Grid, scales: Sequence[Normalize], left: float, top: float) -> None:
     """Say below each map of a model that its colours are its own, and what they span."""
-    spans = ["{}–{}".format(*(number(end, 2) for end in panels.limits(norm))) for norm in scales]
-    for form, size in (("own scale {}", SMALL), ("own {}", SMALL), ("own {}", TINY)):
-        texts = [form.format(span) for span in spans]
+    forms = (("own scale {}", SMALL, 2), ("own {}", SMALL, 2), ("own {}", TINY, 2), ("own {}", TINY, 1))
+    for form, size, figures in forms:
+        texts = [form.format(_span(norm, figures)) for norm in scales]
         if max(words.width(text, size) for text in texts) <= grid.pitch - 0.02:
             break
     for index, text in enumerate(texts):
         box = grid.cell("map", index, left, top)
         y = box.bottom + grid.caption - 0.135
         sheet.write(box.x + box.w / 2, y, text, size, colour=colours.SOFT, align="center")
+
+
+def _span(norm: Normalize, figures: int) -> str:
+    low, high = panels.limits(norm)
+    return f"{number(low, figures)}{'–' if low >= 0 else ' to '}{number(high, figures)}"
 
 
 def name_panels(
@@ -98,4 +103,4 @@ def _name_row(sheet: Sheet, box: Box, text: str, across: bool) -> None:
     if across:
         sheet.write(box.x - 0.06, middle - 0.4 * LABEL / 72, text, LABEL, colour=colours.SOFT, align="right")
     else:
-        sheet.write(box.x - 0.09, middle, text, LABEL, colour=colours.SOFT, align="center", rotation=90)
+        sheet.write(box.x - 0.09, middle, text, LABEL, colour=colours.SOFT, align="center", rotation=90.0)

@@ -12,6 +12,8 @@ LIGHTENING = 0.2
 """How far the image is lightened beneath a highlight, so that it stays readable in print."""
 STRENGTH = 0.8
 """How far the highest value of a map replaces the image's colour by its own."""
+MISSING = (215, 215, 215)
+"""Grey of decoded pixels that are not finite."""
 RISE = 0.8
 """Exponent of the value in its weight: below 1, middling values show more."""
 
@@ -64,7 +66,7 @@ def normalise(
     """Map values to [0, 1] between their colour limits; 0 everywhere when the limits are equal."""
     low, high = float(limits[0]), float(limits[1])
     if high <= low:
-        return np.zeros_like(values)
+        return np.where(np.isnan(values), values, np.zeros_like(values))
     return np.clip((values - low) / (high - low), 0, 1).astype(values.dtype)
 
 
@@ -80,7 +82,7 @@ def highlight(
     """Tint each patch of an image towards its map colour, the more the higher its value.
 
     The image beneath is paler and greyer than the original, never darker: low patches stay readable, and
-    high ones stand out by colour. Pixels that no patch sees are pale only.
+    high ones stand out by colour. Pixels that no patch sees, or whose value is NaN, are pale only.
 
     Args:
         image: RGB, in its true aspect.
@@ -92,12 +94,21 @@ def highlight(
     """
     height, width = image.shape[:2]
     rows, columns = patch_of_pixels((height, width), values.shape, extent)
-    scaled = normalise(values.astype(np.float64), limits)
+    scaled = np.nan_to_num(normalise(values.astype(np.float64), limits))
     tint = colours.table(colormap)[np.round(scaled * 255).astype(np.int64)] / 255.0
     visible = seen(rows, columns)[..., None]
     weight = np.where(visible, strength * scaled[rows][:, columns, None] ** RISE, 0.0)
     blended = pale(image) * (1 - weight) + tint[rows][:, columns] * weight
     return np.round(blended * 255).astype(np.uint8)
+
+
+def to_bytes(
+    pixels: Float[np.ndarray, "H W 3"], missing: tuple[int, int, int] = MISSING
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Pixels in [0, 1] as bytes, clipped; those that are not finite take the colour `missing`."""
+    finite = np.isfinite(pixels).all(axis=2, keepdims=True)
+    scaled = np.round(np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1) * 255)
+    return np.where(finite, scaled, np.array(missing, dtype=np.float32)).astype(np.uint8)
 
 
 def pale(image: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from emma_viz.render import colours, words
-from emma_viz.render.overlay import fit_image, highlight
+from emma_viz.render.overlay import MISSING, fit_image, highlight, to_bytes
 from emma_viz.render.sheet import Box, Sheet
 from emma_viz.render.spec import Extent, ImageCase
 
@@ -28,8 +28,7 @@ def show_image(sheet: Sheet, box: Box, case: ImageCase) -> Axes:
 def show_decoded(sheet: Sheet, box: Box, extent: Extent, decoded: np.ndarray, label: str) -> Axes:
     """A decoded image, in the true aspect of the input."""
     axes = sheet.axes(box, label)
-    pixels = np.round(np.clip(decoded.astype(np.float32), 0, 1) * 255).astype(np.uint8)
-    axes.imshow(pixels, extent=_grid(extent), aspect="auto", interpolation="nearest")
+    axes.imshow(to_bytes(decoded), extent=_grid(extent), aspect="auto", interpolation="nearest")
     return _frame(axes, extent)
 
 
@@ -38,6 +37,8 @@ def show_map(
 ) -> Axes:
     """A map, in the true aspect of the input."""
     axes = sheet.axes(box, label)
+    # Shows through where a value is NaN.
+    axes.set_facecolor([byte / 255 for byte in MISSING])
     axes.imshow(
         values, extent=_grid(extent), aspect="auto", interpolation="nearest", norm=norm, cmap=colormap
     )
@@ -80,7 +81,7 @@ def show_bar(
     lines = words.wrap(text, box.h, size, lines=2)
     for index, line in enumerate(lines):
         x = box.right + 0.36 + index * words.line_height(size)
-        sheet.write(x, box.y + box.h / 2, line, size, colour=colours.SOFT, align="center", rotation=90)
+        sheet.write(x, box.y + box.h / 2, line, size, colour=colours.SOFT, align="center", rotation=90.0)
     return axes
 
 

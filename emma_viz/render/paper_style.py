@@ -14,6 +14,8 @@ KINDS = ("map", "highlight")
 LEFT = MARGIN + GUTTER + STRIP
 NAME = 0.2
 """Height of a model's name above its panels."""
+SHORTEST = 3.4
+"""Least width of the answers."""
 BETWEEN_MODELS = 0.16
 BETWEEN_IMAGES = 0.36
 
@@ -41,8 +43,9 @@ class _Block:
 
     def __init__(self, spec: FigureSpec, case: ImageCase, grid: Grid):
         self.spec, self.case, self.grid = spec, case, grid
-        room = WIDTH - 2 * MARGIN - GUTTER - STRIP
-        self.answers = [self._answer(model, room) for model in case.models]
+        # Answers of narrow panels may be wider than they; the colour bar then stands right of the answers.
+        self.room = max(grid.width, SHORTEST)
+        self.answers = [self._answer(model) for model in case.models]
         line = words.line_height(BODY)
         self.heights = [NAME + grid.height + 0.06 + len(lines) * line for lines in self.answers]
         after = f"Truth: {case.truth}" if case.truth else ""
@@ -52,10 +55,12 @@ class _Block:
         self.image = Box(MARGIN, self.question.height + 0.08, h * case.aspect, h)
         self.height = max(self.image.bottom, sum(self.heights) + BETWEEN_MODELS * (len(self.heights) - 1))
 
-    @staticmethod
-    def _answer(model: ModelCase, room: float) -> list[str]:
+    def _answer(self, model: ModelCase) -> list[tuple[str, str]]:
+        """Lines below a model's panels with their colours."""
         text = words.clean(model.answer)
-        return words.wrap(f"“{text}”" if text else "(no answer)", room, BODY, lines=4)
+        lines = words.wrap(f"“{text}”" if text else "(no answer)", self.room, BODY, lines=5)
+        warning = [(FORCED, colours.WARNING)] if model.forced else []
+        return [*warning, *((line, colours.INK) for line in lines)]
 
     def draw(self, sheet: Sheet, top: float) -> float:
         """Draw the block from `top` down; returns the y below it."""
@@ -70,18 +75,17 @@ class _Block:
             tops, self.case.models, self.answers, norms(self.spec, self.case), strict=True
         ):
             self._draw_model(sheet, start, model, scales)
-            sheet.write_lines(LEFT, start + self.grid.height + 0.06, lines, BODY)
-        bars(sheet, self.spec, self.case, self.grid, LEFT, tops)
+            y = start + self.grid.height + 0.06
+            for line, colour in lines:
+                y = sheet.write_lines(LEFT, y, [line], BODY, colour=colour)
+        bars(sheet, self.spec, self.case, self.grid, LEFT + self.room, tops)
         return top + self.height
 
     def _draw_model(self, sheet: Sheet, top: float, model: ModelCase, scales) -> None:
         grid, case, table = self.grid, self.case, self.spec.color_table
         extent = case.extent_of(model)
-        name = words.shorten(words.clean(model.name), 3.0, TITLE, bold=True)
+        name = words.shorten(words.clean(model.name), self.room, TITLE, bold=True)
         sheet.write(LEFT, top - NAME, name, TITLE, bold=True)
-        if model.forced:
-            x = LEFT + words.width(name, TITLE, bold=True) + 0.1
-            sheet.write(x, top - NAME + 0.02, FORCED, BODY, colour=colours.WARNING)
         for index, layer in enumerate(model.layers):
             tail = f"{case.title}/{model.name}/{layer}"
             values, norm = model.maps[index], scales[index]

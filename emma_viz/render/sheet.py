@@ -105,7 +105,7 @@ class Sheet:
         bold: bool = False,
         colour: str = colours.INK,
         align: str = "left",
-        rotation: float = 0,
+        rotation: float = 0.0,
     ) -> None:
         """Write one line whose top is at y (whose middle is at y, when it is rotated)."""
         baseline = y + 0.8 * size / 72

@@ -49,7 +49,7 @@ class Chart:
     def width(self) -> float:
         """Of the plot itself; the rest is for the names."""
         longest = max(len(line.name) for line in self.lines)
-        return WIDTH - LEFT - min(7.2 * longest + 14, 170)
+        return WIDTH - LEFT - min(7.2 * longest + 14.0, 170.0)
 
     def payload(self) -> dict:
         """What the script needs to know."""
@@ -132,9 +132,9 @@ def _ticks(low: float, high: float, count: int, whole: bool = False) -> list[flo
     """At most about `count` round numbers between two, the ends included if they are round."""
     raw = max((high - low) / count, 1e-12)
     size = 10 ** math.floor(math.log10(raw))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * (1 - 1e-9))
+    step = next(size * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if size * factor >= raw * (1 - 1e-9))
     if whole:
-        step = max(1, math.ceil(step))
+        step = max(1.0, float(math.ceil(step)))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(index * step, 10) for index in range(first, last + 1)]

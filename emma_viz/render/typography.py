@@ -72,7 +72,8 @@ class Footer:
         self.height = 0.06 + (len(self.warnings) + len(self.facts)) * words.line_height(SMALL)
 
     def _lines(self, text: str) -> list[str]:
-        return words.wrap(text, self.room, SMALL, lines=6)
+        # At screen resolution, small type is hinted to whole pixels and comes out a little wider.
+        return words.wrap(text, 0.97 * self.room, SMALL, lines=6)
 
     def draw(self, sheet: Sheet, x: float, y: float) -> None:
         """Draw a rule at y and the words below it."""

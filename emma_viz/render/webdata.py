@@ -8,7 +8,7 @@ import numpy as np
 from emma_viz.render import colours
 from emma_viz.render.curves import FLOOR
 from emma_viz.render.overlay import RISE, STRENGTH
-from emma_viz.render.spec import FigureSpec, ImageCase, difference
+from emma_viz.render.spec import FigureSpec, ImageCase, difference, largest, rms
 from emma_viz.render.svg import Chart, Line
 from emma_viz.render.words import clean
 
@@ -51,8 +51,8 @@ def retention_chart(case: ImageCase) -> Chart | None:
     return Chart(lines=tuple(lines), bottom=bottom, top=1.0, relative=relative, title=title)
 
 
-def difference_chart(case: ImageCase) -> Chart:
-    """RMS difference of the two models' maps, and of their decoded images, by layer."""
+def difference_chart(case: ImageCase) -> Chart | None:
+    """RMS difference of the two models' maps, and of their decoded images, by layer; None when all is NaN."""
     layers, values = difference(case)
     lines = [_rms_line("maps", 6, layers, values)]
     first, second = case.models
@@ -60,13 +60,16 @@ def difference_chart(case: ImageCase) -> Chart:
         pair = (model.decoded[[model.layers.index(layer) for layer in layers]] for model in case.models)
         one, other = (pixels.astype(np.float64) for pixels in pair)
         lines.append(_rms_line("decoded pixels", 3, layers, one - other))
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return None
     top = max(y for line in lines for _, y in line.points) or 1.0
     return Chart(lines=tuple(lines), bottom=0.0, top=1.1 * top, digits=3, title="RMS difference by layer")
 
 
 def _rms_line(name: str, colour: int, layers: tuple[int, ...], values: np.ndarray) -> Line:
-    rms = np.sqrt((values.reshape(len(layers), -1).astype(np.float64) ** 2).mean(axis=1))
-    points = tuple(sorted((float(layer), float(value)) for layer, value in zip(layers, rms, strict=True)))
+    found = sorted((float(layer), rms(each)) for layer, each in zip(layers, values, strict=True))
+    points = tuple((layer, value) for layer, value in found if math.isfinite(value))
     return Line(name=name, colour=colour, points=points, marked=frozenset(map(float, layers)))
 
 
@@ -79,8 +82,7 @@ def _scopes(spec: FigureSpec, case: ImageCase) -> list[dict]:
         scopes.append(_scope(model.maps, limits, case.extent_of(model)))
     if spec.difference:
         _, values = difference(case)
-        largest = float(abs(values).max())
-        limits = [(-largest, largest)] * len(values)
+        limits = [(-largest(values), largest(values))] * len(values)
         scopes.append(_scope(values, limits, case.extent_of(case.models[0]), table="difference"))
     return scopes
 
@@ -93,9 +95,9 @@ def _scope(maps: np.ndarray, limits, extent, table: str = "map") -> dict:
     return {"grid": list(maps.shape[1:]), "extent": list(extent), "table": table, "maps": shown}
 
 
-def _short(value: float) -> float:
-    """Five figures are more than a reader or a screen resolves."""
-    return float(f"{value:.5g}")
+def _short(value: float) -> float | None:
+    """Five figures are more than a reader or a screen resolves; None stands for a value that is not finite."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def _hex(name: str) -> str:

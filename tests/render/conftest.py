@@ -64,7 +64,12 @@ class SpecMaker:
         self,
         *,
         names: tuple[str, ...] = ("cobra-pocket", "emma-v1-pocket", "emma-v2-pocket", "fourth"),
-        answers: tuple[str, ...] = ("A white cup on a table.", "A cup of coffee with a spoon.", "Cup.", "Plate."),
+        answers: tuple[str, ...] = (
+            "A white cup on a table.",
+            "A cup of coffee with a spoon.",
+            "Cup.",
+            "Plate.",
+        ),
         models: int = 2,
         layers: tuple[int, ...] = (0, 4, 8),
         scale: str = "shared",
@@ -105,7 +110,9 @@ class SpecMaker:
             truth=truth,
         )
 
-    def spec(self, *, scale: str = "shared", images: int = 1, figure: dict | None = None, **case) -> FigureSpec:
+    def spec(
+        self, *, scale: str = "shared", images: int = 1, figure: dict | None = None, **case
+    ) -> FigureSpec:
         cases = tuple(self.case(scale=scale, **case) for _ in range(images))
         return FigureSpec(images=cases, scale=scale, **(figure or {}))
 

@@ -26,6 +26,7 @@
     const context = canvas.getContext("2d");
     const picture = context.createImageData(columns, rows);
     map.values.forEach((value, i) => {
+      if (value === null) return; // not finite: left transparent
       const level = high > low ? Math.min(1, Math.max(0, (value - low) / (high - low))) : 0;
       const entry = 3 * Math.round(level * 255);
       picture.data.set(colours.subarray(entry, entry + 3), 4 * i);
@@ -60,7 +61,7 @@
         place.classList.toggle("probing", Boolean(patch));
         place.querySelectorAll("[data-value]").forEach((slot) => {
           const value = patch && mapAt(slot.dataset.value).map.values[patch.row * scope.grid[1] + patch.column];
-          slot.textContent = patch ? figures(value) : "";
+          slot.textContent = patch ? (value === null ? "not finite" : figures(value)) : "";
         });
         if (!patch) continue;
         const [left, top, right, bottom] = scope.extent;

@@ -1,0 +1,158 @@
+"""Files: by suffix, reproducible to the byte, whole or not at all, text as text."""
+
+import hashlib
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emma_viz.errors import InputError
+from emma_viz.render import SUFFIXES, draw, read_spec, save, write_spec
+from emma_viz.render.atomic import write_atomically
+
+ANSWER = "A white cup on a table."
+
+
+def pdf_words(content: bytes) -> str:
+    """What a PDF's text operators write. Matplotlib's Type 42 fonts are coded by character."""
+    words = []
+    for packed in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL):
+        try:
+            stream = zlib.decompress(packed)
+        except zlib.error:
+            continue
+        for block in re.findall(rb"BT\b(.*?)\bET", stream, re.DOTALL):
+            pieces = re.findall(rb"\(((?:\\.|[^\\)])*)\)", block, re.DOTALL)
+            words.append(b"".join(pieces).replace(b"\0", b"").decode("latin-1"))
+    return " ".join(words)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_same_spec_gives_the_same_bytes(make, tmp_path, suffix):
+    """Also from the sidecar, and whatever was drawn before."""
+    spec = make.spec()
+    first = save(spec, tmp_path / f"one{suffix}", dpi=80).read_bytes()
+    save(make.spec(models=1), tmp_path / f"other{suffix}", dpi=80)
+    again = read_spec(write_spec(spec, tmp_path / "figure.json"))
+    assert save(again, tmp_path / f"two{suffix}", dpi=80).read_bytes() == first
+    assert save(spec, tmp_path / f"three{suffix.upper()}", dpi=80).read_bytes() == first
+
+
+def test_another_process_gives_the_same_bytes(make, tmp_path):
+    spec = make.spec(models=1)
+    sidecar = write_spec(spec, tmp_path / "figure.json")
+    code = (
+        "import sys; from emma_viz.render import read_spec, save\n"
+        "for suffix in ('.png', '.svg'): save(read_spec(sys.argv[1]), sys.argv[2] + suffix, dpi=80)"
+    )
+    environment = {"PYTHONHASHSEED": "77", "MPLBACKEND": "svg", "PATH": ""}
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run(
+        [sys.executable, "-c", code, sidecar, tmp_path / "there"], check=True, env=environment, cwd=root
+    )
+    for suffix in (".png", ".svg"):
+        here = save(spec, tmp_path / f"here{suffix}", dpi=80).read_bytes()
+        assert (
+            hashlib.sha256((tmp_path / f"there{suffix}").read_bytes()).digest()
+            == hashlib.sha256(here).digest()
+        )
+
+
+def test_a_png_has_the_size_that_was_asked_for(make, tmp_path):
+    spec = make.spec(models=1)
+    width, height = draw(spec).get_size_inches()
+    with Image.open(save(spec, tmp_path / "a.png", dpi=50)) as image:
+        assert image.size == (round(width * 50), int(height * 50))
+        assert np.asarray(image.convert("RGB")).std() > 20
+
+
+def test_pdf_text_is_text(make, tmp_path):
+    content = save(make.spec(), tmp_path / "a.pdf").read_bytes()
+    assert b"/Type3" not in content
+    assert b"/FontFile2" in content
+    said = pdf_words(content)
+    for expected in (ANSWER, "Describe the image", "layer 4", "cobra-pocket", "Hook site: resid_post"):
+        assert expected in said
+    assert b"CreationDate" not in content
+
+
+def test_svg_text_is_text(make, tmp_path):
+    path = save(make.spec(), tmp_path / "a.svg")
+    said = " ".join(node.text or "" for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text"))
+    for expected in (ANSWER, "coffee.png", "layer 4", "r 0.9"):
+        assert expected in said
+    assert "<dc:date>" not in path.read_text()
+
+
+def test_savefig_of_a_drawn_figure_keeps_text_too(make, tmp_path):
+    figure = draw(make.spec())
+    figure.savefig(tmp_path / "a.pdf")
+    assert ANSWER in pdf_words((tmp_path / "a.pdf").read_bytes())
+    figure.savefig(tmp_path / "a.svg")
+    assert ANSWER in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.parametrize("name", ["figure.jpg", "figure", "figure.json", ".png"])
+def test_unknown_suffixes_list_the_known(make, tmp_path, name):
+    with pytest.raises(InputError, match=r"expected one of \.png, \.svg, \.pdf, \.html"):
+        save(make.spec(models=1), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_does_not_exist_is_named(make, tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        save(make.spec(models=1), tmp_path / "nowhere" / "a.png")
+
+
+def test_a_folder_is_no_file(make, tmp_path):
+    (tmp_path / "a.html").mkdir()
+    with pytest.raises(InputError, match="this is a folder"):
+        save(make.spec(models=1), tmp_path / "a.html")
+
+
+def test_a_failed_write_leaves_nothing_and_keeps_what_was_there(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"before")
+
+    def fail(stream):
+        stream.write(b"half")
+        raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".html"])
+def test_a_failed_drawing_leaves_nothing(make, tmp_path, monkeypatch, suffix):
+    from emma_viz.render import html, sheet
+
+    def fail(*args, **options):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(sheet.Drawing, "savefig", fail)
+    monkeypatch.setattr(html, "page", fail)
+    with pytest.raises(RuntimeError, match="no ink"):
+        save(make.spec(models=1), tmp_path / f"a{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_too_tall_for_a_png_is_refused(make, tmp_path):
+    with pytest.raises(InputError, match="draw fewer images"):
+        save(make.spec(models=1, images=2), tmp_path / "a.png", dpi=20000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_written_can_be_read_by_others(tmp_path):
+    """As a file made by any other program: by the umask, not private."""
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    written = write_atomically(tmp_path / "atomic", lambda stream: stream.write(b"x"))
+    assert written.stat().st_mode == plain.stat().st_mode
