@@ -107,7 +107,7 @@ def to_bytes(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Pixels in [0, 1] as bytes, clipped; those that are not finite take the colour `missing`."""
     finite = np.isfinite(pixels).all(axis=2, keepdims=True)
-    scaled = np.round(np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1) * 255)
+    scaled = np.rint(np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1) * 255)
     return np.where(finite, scaled, np.array(missing, dtype=np.float32)).astype(np.uint8)
 
 

@@ -38,7 +38,7 @@ def show_map(
     """A map, in the true aspect of the input."""
     axes = sheet.axes(box, label)
     # Shows through where a value is NaN.
-    axes.set_facecolor([byte / 255 for byte in MISSING])
+    axes.set_facecolor("#{:02x}{:02x}{:02x}".format(*MISSING))
     axes.imshow(
         values, extent=_grid(extent), aspect="auto", interpolation="nearest", norm=norm, cmap=colormap
     )

@@ -163,7 +163,7 @@ def test_the_papers_layout(make):
     assert "held-out R²" in words(figure)
 
 
-@pytest.mark.parametrize("name", ["viridis", "magma", "inferno", "cividis", "jet", "RdBu"])
+@pytest.mark.parametrize("name", ["cividis", "RdBu"])
 def test_colormaps(make, name):
     figure = draw(make.spec(figure={"colormap": name}, models=1))
     assert {picture(axes).cmap.name for axes in panels(figure, "map/")} == {name}

@@ -53,7 +53,7 @@ SHAPES = st.tuples(st.integers(1, 60), st.integers(1, 60)).filter(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     SHAPES,
     st.integers(1, 4),
@@ -86,7 +86,7 @@ def test_cells_lie_apart_and_within_the_sheet(shape, models, layers, kinds, capt
         assert all(b.y >= below.bottom + caption - 1e-9 for b in under)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(SHAPES, st.integers(1, 4), st.integers(1, 8))
 def test_the_head_fits_beside_itself(shape, models, layers):
     spec = bare_spec(shape, models, layers)

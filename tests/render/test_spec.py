@@ -80,7 +80,7 @@ def built(fields: dict) -> ImageCase:
     return ImageCase(**(fields | {"models": tuple(ModelCase(**model) for model in fields["models"])}))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(cases(), min_size=1, max_size=2), st.lists(WORDS, max_size=2))
 def test_sidecar_round_trip_is_exact(images, notes):
     spec = FigureSpec(images=tuple(map(built, images)), scale="per_map", notes=tuple(notes))
