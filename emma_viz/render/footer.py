@@ -41,7 +41,7 @@ def warnings(spec: FigureSpec) -> list[str]:
     if forced:
         whose = " and ".join(forced)
         found.append(
-            f"Warning: the lens of {whose} was fitted on another model and used all the same (forced)."
+            f"Warning: the lens of {whose} does not belong to these states (forced)."
         )
     for case in spec.images:
         for model in case.models:

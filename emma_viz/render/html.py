@@ -137,7 +137,11 @@ class _Section:
 
     def _model(self, scope: int, model: ModelCase) -> str:
         name = escape(clean(model.name))
-        forced = '<p class="forced">Warning: lens of another model (forced)</p>' if model.forced else ""
+        forced = (
+            '<p class="forced">Warning: lens forced on states that it does not belong to</p>'
+            if model.forced
+            else ""
+        )
         about = "".join(
             f'<p class="small">{escape(clean(text))}</p>' for text in (model.lens, model.revision) if text
         )

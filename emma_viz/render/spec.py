@@ -60,7 +60,7 @@ class ModelCase:
     extent: Extent | None = None
     """Its own `ImageCase.extent`, where its preprocessing differs; None is the image's."""
     forced: bool = False
-    """Whether the lens belongs to another model and was used all the same."""
+    """Whether the lens does not belong to these states and was forced on them; `FigureSpec.notes` says why."""
 
     def __post_init__(self):
         where, count = f"model {self.name!r}", len(self.layers)

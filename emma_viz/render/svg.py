@@ -89,7 +89,7 @@ class Chart:
             parts.append(f'<text x="{LEFT - 7}" y="{y + 4}" text-anchor="end">{number(value, 2)}</text>')
         first, last = self.span
         base = HEIGHT - BOTTOM
-        for value in _ticks(max(first, 0), last, 6, whole=not self.relative):
+        for value in _ticks(max(first, 0.0), float(last), 6, whole=not self.relative):
             x = self._x(value)
             parts.append(f'<line class="axis" x1="{x}" x2="{x}" y1="{base}" y2="{base + 4}"/>')
             if first < 0 and x - LEFT < 26:

@@ -9,7 +9,7 @@ from emma_viz.render.spec import FigureSpec
 
 TITLE, BODY, LABEL, SMALL, TINY = 9.0, 7.2, 6.8, 5.6, 4.9
 """Font sizes in points: names, quotations, labels of panels, the footer, words that must be narrow."""
-FORCED = "Warning: lens of another model (forced)"
+FORCED = "Warning: lens forced on states that it does not belong to"
 ANSWER_LINES = 9
 """Lines that a quotation always has room for; more where the panels beside it are taller."""
 

@@ -1,6 +1,6 @@
 """From maps to a picture: the figure's contents, drawing it, writing it, drawing it again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ from emma_viz.errors import InputError
 from emma_viz.lens import ActivationMaps
 from emma_viz.lens.quality import r2
 from emma_viz.render import (
-    SUFFIXES,
     FigureSpec,
     ImageCase,
     ModelCase,
@@ -21,6 +20,7 @@ from emma_viz.render import (
     write_spec,
 )
 from emma_viz.render import save as save_picture
+from emma_viz.render.save import check_suffix
 from emma_viz.session.options import View
 from emma_viz.shapes import EMBEDDING
 
@@ -63,6 +63,7 @@ def figure_spec(
         style=view.style,
         colormap=view.colormap,
         difference=view.difference,
+        notes=tuple(_notes(maps)),
     )
 
 
@@ -73,8 +74,7 @@ def check_output(path: Path) -> None:
         InputError: the suffix is none that can be written, the folder does not exist, or the sidecar would replace
             a file that is none.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"expected an output file ending in {', '.join(SUFFIXES)}, got {str(path)!r}.")
+    check_suffix(path)
     if not path.absolute().parent.is_dir():
         raise InputError(
             f"the folder {path.absolute().parent} does not exist; make it first, or choose another --out."
@@ -133,7 +133,7 @@ def _model_case(maps: ActivationMaps, index: int, view: View):
         (layer, r2(decoding.patches[row, index], decoding.true[index]))
         for row, layer in enumerate(decoding.layers)
     ]
-    model = decoding.model
+    model, place = decoding.model, decoding.geometry[index]
     return ModelCase(
         name=model.name,
         answer=decoding.answers[index] if decoding.answers else "",
@@ -146,8 +146,17 @@ def _model_case(maps: ActivationMaps, index: int, view: View):
         lens=decoding.lens.describe(),
         revision=" ".join(part for part in (model.revision, model.fingerprint[:12], model.dtype) if part),
         site=decoding.site,
+        extent=grid_extent(place.token_boxes(), place.image_size),
         forced=decoding.forced,
     )
+
+
+def _notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:
+    for each in maps:
+        for reason in each.decoding.forced_reasons:
+            yield f"{each.decoding.model.name}: the lens was forced although {reason}"
+        for note in each.decoding.lens.notes if each.decoding.lens.kind == "native" else ():
+            yield f"{each.decoding.model.name}: {note}"
 
 
 def shown_layers(decoded: Sequence[int], wanted: tuple[int | str, ...] | None, name: str) -> tuple[int, ...]:

@@ -282,8 +282,8 @@ def test_no_retention_no_plot(make):
 def test_a_forced_lens_is_warned_of(make):
     for style in ("default", "paper"):
         said = words(draw(make.spec(forced=(1,), figure={"style": style})))
-        assert "lens of another model (forced)" in said
-        assert "the lens of emma-v1-pocket was fitted on another model" in said
+        assert "lens forced on states that it does not belong to" in said
+        assert "the lens of emma-v1-pocket does not belong to these states" in said
 
 
 def test_values_that_are_not_finite_are_grey_and_counted(make):

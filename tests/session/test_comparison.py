@@ -122,3 +122,11 @@ def test_progress_tells_of_both_models(pair, photos, running):
     whats = {what for _, _, what in heard}
     assert {"recording cobra", "recording emma"} <= whats
     assert all(0 <= done <= total for done, total, _ in heard)
+
+
+def test_a_forced_figure_says_why(pair, photos, running):
+    forced = compare(
+        photos[0], [pair.cobra], lenses=[pair.lens_of_emma], asking=SHORT, running=running, force_lens=True
+    )
+    (note,) = forced.spec().notes
+    assert note.startswith("cobra: the lens was forced although it was fitted on emma")
