@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from emma_viz.kernels import numba_conv, numba_scan
-from emma_viz.kernels.numba_rows import NOTHING, array, array_or_zeros, block_width, rows, total
+from emma_viz.kernels import numba_conv, numba_scan, numba_ssd, numba_ssd_backward
+from emma_viz.kernels.numba_rows import NOTHING, array, array_or_zeros, block_width, rows, ssd_parts, total
 from emma_viz.kernels.numba_threads import run, thread_count
 
 
@@ -29,6 +29,21 @@ def selective_scan(
     """See `emma_viz.kernels.reference.selective_scan`."""
     tensors = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     return _SelectiveScan.apply(*tensors, delta_softplus, _wants_gradient(*tensors))
+
+
+def ssd(
+    x: Float[Tensor, "B L H P"],
+    dt: Float[Tensor, "B L H"],
+    A: Float[Tensor, " H"],
+    B: Float[Tensor, "B L G N"],
+    C: Float[Tensor, "B L G N"],
+    D: Float[Tensor, " H"] | None,
+    dt_bias: Float[Tensor, " H"] | None,
+    dt_softplus: bool,
+    initial_state: Float[Tensor, "B H P N"] | None,
+) -> tuple[Float[Tensor, "B L H P"], Float[Tensor, "B H P N"]]:
+    """See `emma_viz.kernels.reference.ssd`."""
+    return _SSD.apply(x, dt, A, B, C, D, dt_bias, initial_state, dt_softplus)
 
 
 def causal_conv1d(
@@ -61,15 +76,16 @@ class _SelectiveScan(torch.autograd.Function):
         chunks = -(-length // numba_scan.CHUNK) if keep else 0
         kept = np.empty((batch, chunks, states, inner), np.float32)
         run(numba_scan.scan_forward, *arguments, start, y, final, kept, block)
-        ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias)
-        ctx.softplus, ctx.kept, ctx.initial_dtype = softplus, kept, None if initial is None else initial.dtype
+        ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, torch.from_numpy(kept))
+        ctx.softplus, ctx.initial_dtype = softplus, None if initial is None else initial.dtype
         final = torch.from_numpy(final).transpose(1, 2).contiguous()
         return torch.from_numpy(y).view(batch, length, inner).to(u.dtype), final
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gy, g_final):
-        u, delta, A, B, C, D, z, delta_bias = tensors = ctx.saved_tensors
+        *tensors, kept = ctx.saved_tensors
+        u, delta, A, B, C, D, z, delta_bias = tensors
         batch, length, inner = u.shape
         states = A.shape[1]
         block = block_width(batch, inner, thread_count())
@@ -80,7 +96,7 @@ class _SelectiveScan(torch.autograd.Function):
         gB, gC = (np.empty((blocks, batch, length, states), np.float32) for _ in range(2))
         gD, g_bias = (np.empty((batch, inner), np.float32) for _ in range(2))
         run(
-            numba_scan.scan_backward, *_scan_arguments(*tensors, ctx.softplus, True), ctx.kept,
+            numba_scan.scan_backward, *_scan_arguments(*tensors, ctx.softplus, True), kept.numpy(),
             array(gy).reshape(batch * length, inner), array(g_final.transpose(1, 2)), block,
             gu, gdt, gz, g_initial, gA, gB, gC, gD, g_bias,
         )  # fmt: skip
@@ -109,6 +125,74 @@ def _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus, keep):
         *rows(u), *rows(delta), array(A.T), array(B).reshape(-1, states), array(C).reshape(-1, states),
         array_or_zeros(D, inner), *gate, array_or_zeros(delta_bias, inner), (z is not None, softplus, keep),
     )  # fmt: skip
+
+
+class _SSD(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, dt, A, B, C, D, dt_bias, initial, softplus):
+        batch, length, heads, size = x.shape
+        inner, states = heads * size, B.shape[3]
+        arguments = _ssd_arguments(x, dt, A, B, C, D, dt_bias, softplus)
+        start = array_or_zeros(initial, batch, heads, size, states).reshape(batch, inner, states)
+        y, final = np.empty((batch * length, inner), np.float32), np.empty_like(start)
+        run(numba_ssd.ssd_forward, *arguments, start, y, final)
+        ctx.save_for_backward(x, dt, A, B, C, D, dt_bias, initial)
+        ctx.softplus = softplus
+        final = torch.from_numpy(final).view(batch, heads, size, states)
+        return torch.from_numpy(y).view(x.shape).to(x.dtype), final
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gy, g_final):
+        x, dt, A, B, C, D, dt_bias, initial = ctx.saved_tensors
+        batch, length, heads, size = x.shape
+        groups, states = B.shape[2:]
+        inner = heads * size
+        start = array_or_zeros(initial, batch, heads, size, states).reshape(batch, inner, states)
+        parts = ssd_parts(batch, groups, heads // groups, size, thread_count())
+        gx, gdt = np.empty((batch * length, inner), np.float32), np.empty(dt.shape, np.float32)
+        g_initial = np.empty_like(start)
+        gB, gC = (np.empty((parts, batch, groups, length, states), np.float32) for _ in range(2))
+        gA, gD, g_bias = (np.empty((batch, heads), np.float32) for _ in range(3))
+        run(
+            numba_ssd_backward.ssd_backward, *_ssd_arguments(x, dt, A, B, C, D, dt_bias, ctx.softplus), array(A),
+            ctx.softplus, start, array(gy).reshape(-1), array(g_final).reshape(start.shape), parts,
+            gx, gdt, g_initial, gB, gC, gA, gD, g_bias,
+        )  # fmt: skip
+        transposed = (batch, groups, length, states)
+        return (
+            torch.from_numpy(gx).view(x.shape).to(x.dtype),
+            torch.from_numpy(gdt).to(dt.dtype),
+            total(gA, A.shape, A.dtype),
+            total(gB, transposed, B.dtype).transpose(1, 2),
+            total(gC, transposed, C.dtype).transpose(1, 2),
+            None if D is None else total(gD, D.shape, D.dtype),
+            None if dt_bias is None else total(g_bias, dt_bias.shape, dt_bias.dtype),
+            None if initial is None else torch.from_numpy(g_initial).view(initial.shape).to(initial.dtype),
+            None,
+        )
+
+
+def _ssd_arguments(x, dt, A, B, C, D, dt_bias, softplus):
+    """The arguments that `ssd_forward` and `ssd_backward` share, prepared."""
+    batch, length, heads, size = x.shape
+    groups, states = B.shape[2:]
+    blocks = -(-length // numba_ssd.STEPS)
+    delta, decay = (np.empty((batch, blocks * numba_ssd.STEPS, heads), np.float32) for _ in range(2))
+    packed = np.empty((batch, groups, blocks, states, 2 * numba_ssd.STEPS), np.float32)
+    products = np.empty((batch, groups, blocks, numba_ssd.STEPS, numba_ssd.STEPS), np.float32)
+    run(
+        numba_ssd.prepare, array(dt), array_or_zeros(dt_bias, heads), array(A), softplus, array(B), array(C),
+        delta, decay, packed, products,
+    )  # fmt: skip
+    return (
+        *rows(x.reshape(batch, length, heads * size)),
+        delta,
+        decay,
+        packed,
+        products,
+        array_or_zeros(D, heads),
+    )
 
 
 class _CausalConv(torch.autograd.Function):
@@ -149,9 +233,3 @@ def _conv_arguments(x, weight, bias, initial, silu):
     inner, taps = weight.shape
     before = array_or_zeros(initial, x.shape[0], taps - 1, inner)
     return *rows(x), array(weight.T), array_or_zeros(bias, inner), before, silu
-
-
-def ssd(x, dt, A, B, C, D, dt_bias, dt_softplus, initial_state):
-    from emma_viz.kernels import torch_ssd
-
-    return torch_ssd.ssd(x, dt, A, B, C, D, dt_bias, dt_softplus, initial_state)

@@ -16,6 +16,9 @@ FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 kernel = njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 """Compiles a function that other kernels call. The numpy error model lets divisions be vectorised."""
 
+inlined = njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True, forceinline=True)
+"""Compiles a function that must become part of its caller, because it is given stack arrays."""
+
 parallel_kernel = njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 """Compiles a kernel whose `prange` loop spreads over threads."""
 
