@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "heads": ["PaperHead", "ReleasedHead", "build_head"],
         "info": ["LayerQuality", "LensInfo"],
         "kinds": ["MapKind"],
-        "losses": ["paper_loss", "released_loss"],
+        "losses": ["feature_loss", "feature_target", "paper_loss", "released_loss"],
         "maps": ["ActivationMaps", "Scale", "share_limits"],
         "native": ["NativeLens", "native_lens"],
         "patch_embedding": ["PatchEmbedding", "invert_patch_embedding"],

@@ -7,6 +7,7 @@ from emma_viz.errors import InputError
 from emma_viz.shapes import CHANNELS
 
 SSM = Literal["mamba1", "mamba2"]
+Target = Literal["pixels", "features"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,12 @@ class FusionConfig:
     norms: bool = True
     """Normalise what attention and Mamba read. The paper's equations show no norm; without one, taps of
     different scale (a mixer output and a final norm) do not train well together."""
+    attention: Literal["softmax", "linear"] = "softmax"
+    """How the cross-attention weighs a tap's tokens; "linear" is the ablation LA. Same parameters."""
 
     def __post_init__(self):
         _check_heads("FusionConfig", self.width, self.n_heads)
+        _check_choice("FusionConfig.attention", self.attention, ("softmax", "linear"))
         if self.n_blocks not in (0, self.n_taps - 1, self.n_taps):
             raise InputError(
                 f"FusionConfig: n_taps={self.n_taps} can be fused by {self.n_taps - 1} blocks (Eq. 7), "
@@ -68,11 +72,24 @@ class DecoderConfig:
     """The Mamba layer."""
     norms: bool = True
     """Normalise what each Mamba layer and the linear layers read."""
+    target: Target = "pixels"
+    """What is predicted: the patch's pixels, or the encoder's features of it (the ablation AVF)."""
+    feature_widths: tuple[int, ...] = ()
+    """Channels of each encoder's features, in order, where those are the target: (1024, 1152) at full size."""
+
+    def __post_init__(self):
+        _check_choice("DecoderConfig.target", self.target, ("pixels", "features"))
+        if (self.target == "features") != bool(self.feature_widths):
+            raise InputError(
+                f'DecoderConfig: target="features" needs feature_widths, the channels of each encoder, and '
+                f'target="pixels" takes none; got target={self.target!r} and '
+                f"feature_widths={self.feature_widths}."
+            )
 
     @property
     def out_width(self) -> int:
         """Numbers predicted per token."""
-        return CHANNELS * self.patch**2
+        return sum(self.feature_widths) if self.target == "features" else CHANNELS * self.patch**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +177,23 @@ class ReleasedConfig:
         return _read(cls, value)
 
 
-def paper_config(*, width: int, patch: int, n_taps: int = 4, n_blocks: int | None = None) -> PaperConfig:
+def paper_config(
+    *,
+    width: int,
+    patch: int,
+    n_taps: int = 4,
+    n_blocks: int | None = None,
+    attention: Literal["softmax", "linear"] = "softmax",
+    feature_widths: tuple[int, ...] = (),
+) -> PaperConfig:
     """The paper's form at any width: heads of 64 channels where the width allows, else of the next size that
     divides it.
 
     Args:
         n_blocks: fusion blocks; n_taps when None.
+        attention: "linear" for the ablation LA.
+        feature_widths: channels of the encoders whose features are predicted (the ablation AVF); none for
+            pixels.
     """
     head = head_width(width)
     fusion = FusionConfig(
@@ -174,8 +202,11 @@ def paper_config(*, width: int, patch: int, n_taps: int = 4, n_blocks: int | Non
         n_blocks=n_taps if n_blocks is None else n_blocks,
         n_heads=width // head,
         mixer=MixerSize(ssm="mamba2", d_state=min(128, width), headdim=head),
+        attention=attention,
     )
-    return PaperConfig(fusion=fusion, decoder=DecoderConfig(width=width, patch=patch))
+    target: Target = "features" if feature_widths else "pixels"
+    decoder = DecoderConfig(width=width, patch=patch, target=target, feature_widths=feature_widths)
+    return PaperConfig(fusion=fusion, decoder=decoder)
 
 
 def released_config(
@@ -200,6 +231,11 @@ def head_width(width: int) -> int:
     return next(size for size in (64, 48, 32, 16, 8, 4, 2, 1) if width % size == 0)
 
 
+def _check_choice(where: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"{where} must be one of {', '.join(known)}; got {value!r}.")
+
+
 def _check_heads(where: str, width: int, n_heads: int) -> None:
     if n_heads < 1 or width % n_heads:
         raise InputError(
@@ -217,6 +253,7 @@ def _read(kind, value: dict[str, Any]):
     values = dict(value)
     if "mixer" in values:
         values["mixer"] = MixerSize(**values["mixer"])
-    if "grid" in values:
-        values["grid"] = tuple(values["grid"])
+    for name in ("grid", "feature_widths"):
+        if name in values:
+            values[name] = tuple(values[name])
     return kind(**values)

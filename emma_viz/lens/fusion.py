@@ -25,7 +25,7 @@ class FusionBlock(nn.Module):
         super().__init__()
         self.norm_query = layer_norm(config.width, config.norms)
         self.norm_context = layer_norm(config.width, config.norms)
-        self.attention = CrossAttention(config.width, config.n_heads)
+        self.attention = CrossAttention(config.width, config.n_heads, config.attention)
         self.norm_mixer = rms_norm(config.width, config.norms)
         self.mixer = build_mixer(config.width, config.mixer, backend=backend)
 

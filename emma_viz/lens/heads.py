@@ -11,6 +11,7 @@ from emma_viz.lens.config import PaperConfig, ReleasedConfig
 from emma_viz.lens.decoder import PaperDecoder
 from emma_viz.lens.fusion import MFF
 from emma_viz.lens.info import LensForm
+from emma_viz.lens.losses import feature_loss, paper_loss, released_loss
 from emma_viz.lens.patch_embedding import PatchEmbedding
 from emma_viz.lens.pixels import from_units
 from emma_viz.lens.released import ReleasedDecoder, ReleasedFusion
@@ -36,13 +37,49 @@ class PaperHead(nn.Module):
         """Taps (from 0) at which the chain can be decoded; the last is the trained output."""
         return self.fusion.depths
 
-    def forward(self, taps: Sequence[Float[Tensor, "B T D"]]) -> Float[Tensor, "B T ppc"]:
-        """The decoded pixels, in the units of `paper_loss`."""
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether pixels come out, and not an encoder's features (AVF)."""
+        return self.config.decoder.target == "pixels"
+
+    def forward(self, taps: Sequence[Float[Tensor, "B T D"]]) -> Float[Tensor, "B T P"]:
+        """The decoded pixels, in the units of `paper_loss`; or features, in those of `feature_target`."""
         return self.decoder(self.fusion(taps))
+
+    def loss(
+        self,
+        taps: Sequence[Float[Tensor, "B T D"]],
+        *,
+        patches: Float[Tensor, "B T p p c"] | None = None,
+        features: Float[Tensor, "B T F"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """What training adds to the text loss: `paper_loss`, or `feature_loss` where features are the target.
+
+        Args:
+            taps: as in `forward`.
+            patches: the true pixels in [0, 1]; needed for pixels.
+            features: the frozen encoders' features of the same images; needed for features.
+
+        Raises:
+            InputError: the target that this head predicts was not given.
+        """
+        if self.makes_pictures:
+            return paper_loss(self(taps), required(patches, "patches", "pixels"))
+        target = required(features, "features", "the encoders' features")
+        return feature_loss(self(taps), target, widths=self.config.decoder.feature_widths)
 
     def pictures(self, taps: Sequence[Float[Tensor, "B T D"]]) -> Float[Tensor, "B T p p c"]:
         """Pixels on the scale of [0, 1] from the chain up to the last tap given; fewer than all taps: a
-        prefix."""
+        prefix.
+
+        Raises:
+            LensError: this head predicts features, which are no pixels.
+        """
+        if not self.makes_pictures:
+            raise LensError(
+                "This head was trained on an encoder's features (AVF) and cannot show pixels; decode its model "
+                "with a ridge or tuned lens."
+            )
         return from_units(self.decoder(self.fusion.prefixes(taps)[-1]), self.config.decoder.patch)
 
 
@@ -50,6 +87,7 @@ class ReleasedHead(nn.Module):
     """Fusion and decoder in the released form, with the patch embedding that is their target."""
 
     form: LensForm = "released"
+    makes_pictures = True
 
     def __init__(self, config: ReleasedConfig, *, backend: str = "auto"):
         super().__init__()
@@ -67,12 +105,43 @@ class ReleasedHead(nn.Module):
         """The predicted patch embedding, in regrouped order, as `released_loss` takes it."""
         return self.decoder(self.fusion(taps))
 
+    def loss(
+        self,
+        taps: Sequence[Float[Tensor, "B T D"]],
+        *,
+        patches: Float[Tensor, "B T p p c"] | None = None,
+        features: Float[Tensor, "B T F"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """What training adds to the text loss: `released_loss` per image, so that micro-batches do not matter.
+
+        Args:
+            taps: as in `forward`.
+            patches: the true pixels in [0, 1]; the target is the embedding of these.
+            features: not used; there so that every head is called alike.
+
+        Raises:
+            InputError: no patches were given, or the embedding holds no encoder's weights yet.
+        """
+        target = self.embedding.target_of_patches(required(patches, "patches", "patch embeddings"))
+        return released_loss(self(taps), target, reduction="image")
+
     def pictures(self, taps: Sequence[Float[Tensor, "B T D"]]) -> Float[Tensor, "B T p p c"]:
         """Pixels on the scale of [0, 1]: see `PatchEmbedding.pictures` for what is lost."""
         return self.embedding.pictures(self(taps))
 
 
 Head = PaperHead | ReleasedHead
+
+
+def required(target: Tensor | None, name: str, what: str) -> Tensor:
+    """The target of a loss.
+
+    Raises:
+        InputError: it was not given.
+    """
+    if target is None:
+        raise InputError(f"This head predicts {what}; pass {name}=… to its loss.")
+    return target
 
 
 def build_head(config: PaperConfig | ReleasedConfig, *, backend: str = "auto") -> Head:

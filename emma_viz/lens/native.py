@@ -114,8 +114,14 @@ def native_lens(
         taps: tap blocks; the model's own when None.
 
     Raises:
-        LensError: the model sees no images, or the number of taps does not fit the head.
+        LensError: the model sees no images, the number of taps does not fit the head, or the head was trained
+            on features and shows no pixels.
     """
+    if not head.makes_pictures:
+        raise LensError(
+            f"The head of {model.name} was trained on an encoder's features (AVF), not on pixels, so it is no "
+            "lens. Fit a ridge or tuned lens."
+        )
     if model.grid is None:
         raise LensError(f"{model.name} takes no images: it has no grid of image tokens to decode.")
     layers = (*(model.taps if taps is None else taps), model.n_layer - 1)

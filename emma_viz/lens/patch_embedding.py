@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from emma_viz.errors import InputError
 from emma_viz.lens.regroup import regroup, ungroup
+from emma_viz.models.config import TowerKind
+from emma_viz.models.vision import VisionEncoder
 
 EPS = 1e-6
 
@@ -63,6 +65,22 @@ class PatchEmbedding(nn.Module):
         self.pixel_std.copy_(torch.tensor(pixel_std))
         return self
 
+    def copy_from_encoder(self, vision: VisionEncoder, kind: TowerKind = "siglip") -> "PatchEmbedding":
+        """Take the patch convolution of one of a model's frozen encoders: SigLIP's, as released.
+
+        Raises:
+            InputError: the model has no such encoder, or that encoder has no patch convolution of this size.
+        """
+        tower = next((each for each in vision.config.towers if each.kind == kind), None)
+        convolution = getattr(vision.towers[kind], "patch_convolution", None) if tower else None
+        if tower is None or convolution is None:
+            raise InputError(
+                f"The released form predicts the patch embedding of a {kind} encoder; this model's encoders are "
+                f"{', '.join(vision.towers)}. Name a transformer encoder that it has (kind=…), or use the "
+                "paper form, whose target is the pixels."
+            )
+        return self.copy_from(convolution, pixel_mean=tower.mean, pixel_std=tower.std)
+
     def embed(self, pixels: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B T F"]:
         """The patch embedding of images that are normalised as the encoder wants them, row-major.
 
@@ -71,11 +89,41 @@ class PatchEmbedding(nn.Module):
         maps = F.conv2d(pixels.to(self.weight.dtype), self.weight, self.bias, stride=self.patch)
         return rearrange(maps, "b f r c -> b (r c) f")
 
+    def embed_patches(self, patches: Float[Tensor, "B T p p c"]) -> Float[Tensor, "B T F"]:
+        """The same embedding from patches with pixels in [0, 1], as the paper's form takes them, row-major."""
+        pixels = (patches - self.pixel_mean.float()) / self.pixel_std.float()
+        flat = rearrange(pixels, "b t h w c -> b t (c h w)").to(self.weight.dtype)
+        return F.linear(flat, rearrange(self.weight, "f c h w -> f (c h w)"), self.bias)
+
     @torch.no_grad()
     def target(self, pixels: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B T F"]:
-        """What the decoder shall predict: each token normalised over its channels, in 3×3 regrouped order."""
-        tokens = self.embed(pixels)
-        return regroup(F.layer_norm(tokens, tokens.shape[-1:], eps=EPS), self.grid)
+        """What the decoder shall predict: each token normalised over its channels, in 3×3 regrouped order.
+
+        The variance is the unbiased one (divided by F − 1), as in the released code.
+
+        Raises:
+            InputError: the embedding holds no weights yet.
+        """
+        return self._target(self.embed(pixels))
+
+    @torch.no_grad()
+    def target_of_patches(self, patches: Float[Tensor, "B T p p c"]) -> Float[Tensor, "B T F"]:
+        """`target` from patches with pixels in [0, 1]; nothing but them is needed when features are cached.
+
+        Raises:
+            InputError: the embedding holds no weights yet.
+        """
+        return self._target(self.embed_patches(patches))
+
+    def _target(self, tokens: Float[Tensor, "B T F"]) -> Float[Tensor, "B T F"]:
+        if not self.weight.any():
+            raise InputError(
+                "The patch embedding is all zeros: its target would be the same for every image. Take an "
+                "encoder's weights first (copy_from_encoder)."
+            )
+        tokens = tokens.float()
+        variance, mean = torch.var_mean(tokens, dim=-1, correction=1, keepdim=True)
+        return regroup((tokens - mean) / (variance + EPS).sqrt(), self.grid)
 
     @torch.no_grad()
     def calibrate(self, pixels: Float[Tensor, "B 3 height width"]) -> None:
@@ -86,7 +134,7 @@ class PatchEmbedding(nn.Module):
         """
         tokens = self.embed(pixels)
         self.token_mean.copy_(tokens.mean(dim=-1).mean())
-        self.token_std.copy_(tokens.std(dim=-1, unbiased=False).mean())
+        self.token_std.copy_(tokens.std(dim=-1, correction=1).mean())
 
     @torch.no_grad()
     def pictures(self, decoded: Float[Tensor, "B T F"]) -> Float[Tensor, "B T p p c"]:

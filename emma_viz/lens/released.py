@@ -80,6 +80,7 @@ class ReleasedDecoder(nn.Module):
         self.positions: Tensor
         self.register_buffer("positions", torch.zeros(rows * columns, config.width))
         self.blocks = nn.ModuleList(ReleasedBlock(config, backend=backend) for _ in range(config.n_taps))
+        self.blocks.apply(_xavier)
         self.norm = nn.LayerNorm(config.width)
         self.out = nn.Linear(config.width, config.target_width)
 
@@ -102,3 +103,11 @@ class ReleasedDecoder(nn.Module):
         for block, context in zip(self.blocks, slices, strict=True):
             queries = block(queries, context, mask)
         return self.out(self.norm(queries))
+
+
+def _xavier(module: nn.Module) -> None:
+    """Start the linear layers of the blocks as released: Xavier-uniform weights, no bias. Mamba's included."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -36,6 +36,11 @@ class DinoV2Tower(nn.Module):
             )
         )
 
+    @property
+    def patch_convolution(self) -> nn.Conv2d:
+        """The convolution that makes a token of a patch, before positions and blocks."""
+        return self.model.embeddings.patch_embeddings.projection
+
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T F"]:
         """Patch tokens of normalised pixels, row-major."""
         hidden = self.model.embeddings(pixels)
@@ -67,6 +72,11 @@ class SiglipTower(nn.Module):
         self.model = getattr(model, "vision_model", model)
         # The class numbers its positions in a buffer, which would stay on the meta device.
         del self.model.embeddings.position_ids
+
+    @property
+    def patch_convolution(self) -> nn.Conv2d:
+        """The convolution that makes a token of a patch, before positions and blocks."""
+        return self.model.embeddings.patch_embedding
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T F"]:
         """Patch tokens of normalised pixels, row-major."""

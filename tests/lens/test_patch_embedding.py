@@ -62,7 +62,7 @@ def test_the_target_is_normalised_per_token_and_regrouped(embedding, pixels):
     order = [6 * row + column + 3 * group for group in range(2) for row in range(3) for column in range(3)]
     for place, token in enumerate(order):
         one = tokens[:, token]
-        variance = one.var(dim=-1, unbiased=False, keepdim=True)
+        variance = one.var(dim=-1, unbiased=True, keepdim=True)
         expected = (one - one.mean(dim=-1, keepdim=True)) / (variance + 1e-6).sqrt()
         torch.testing.assert_close(target[:, place], expected)
 
@@ -72,8 +72,8 @@ def test_a_picture_of_the_perfect_prediction_has_the_structure_of_the_image(embe
     embedding.calibrate(pixels)
     pictures = embedding.pictures(embedding.target(pixels))
     tokens = embedding.embed(pixels)
-    typical = (tokens - tokens.mean(-1, keepdim=True)) / tokens.std(-1, unbiased=False, keepdim=True)
-    typical = typical * tokens.std(-1, unbiased=False).mean() + tokens.mean()
+    typical = (tokens - tokens.mean(-1, keepdim=True)) / tokens.std(-1, keepdim=True)
+    typical = typical * tokens.std(-1).mean() + tokens.mean()
     expected = invert_patch_embedding(embedding.weight, embedding.bias, typical)
     expected = expected * torch.tensor([0.5, 0.25, 0.2]) + torch.tensor([0.5, 0.4, 0.3])
     torch.testing.assert_close(pictures, expected, rtol=1e-3, atol=1e-3)
