@@ -1,0 +1,1423 @@
+// The layer canvas: models side by side, every layer at a fingertip, drawn in the browser from one payload.
+//
+// One file, no build step, no library, no request. The first half (`core`) is pure functions and runs in Node;
+// the second half (`mount`) is the page. What a payload holds is described in docs/explorer.md.
+"use strict";
+(function (root) {
+  // ---------------------------------------------------------------- bytes
+
+  const bytesOf = (text) => {
+    const raw = atob(text);
+    const bytes = new Uint8Array(raw.length);
+    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+    return bytes;
+  };
+  // Copied, so that the four bytes of a number begin where the platform wants them.
+  const floatsOf = (text) => new Float32Array(bytesOf(text).slice().buffer);
+  const tableOf = (hex) => Uint8Array.from({ length: hex.length / 2 }, (_, i) => parseInt(hex.substr(2 * i, 2), 16));
+
+  // ---------------------------------------------------------------- colours
+
+  // As emma_viz.lens.maps.normalise: a scale without extent gives 0 up to it and 1 above; NaN stays.
+  const normalise = (value, low, high) => {
+    if (Number.isNaN(value)) return NaN;
+    if (!(high > low)) return value > low ? 1 : 0;
+    return (Math.min(Math.max(value, low), high) - low) / (high - low);
+  };
+
+  /** Paints values with a colour table: RGBA bytes; NaN stays transparent. */
+  const paint = (values, [low, high], table) => {
+    const out = new Uint8ClampedArray(4 * values.length);
+    for (let i = 0; i < values.length; i++) {
+      const level = normalise(values[i], low, high);
+      if (Number.isNaN(level)) continue;
+      const entry = 3 * Math.round(level * 255);
+      out[4 * i] = table[entry];
+      out[4 * i + 1] = table[entry + 1];
+      out[4 * i + 2] = table[entry + 2];
+      out[4 * i + 3] = 255;
+    }
+    return out;
+  };
+
+  /** The tint of a highlight: the map's colours, the more opaque the higher (emma_viz.render.overlay.highlight). */
+  const tint = (values, limits, table, { strength, rise }) => {
+    const out = paint(values, limits, table);
+    for (let i = 0; i < values.length; i++) {
+      const level = normalise(values[i], ...limits);
+      out[4 * i + 3] = Number.isNaN(level) ? 0 : Math.round(255 * strength * Math.pow(level, rise));
+    }
+    return out;
+  };
+
+  /** The greyer, lighter photograph beneath a highlight, in place; RGBA bytes. */
+  const fade = (pixels, greying, lightening) => {
+    for (let i = 0; i < pixels.length; i += 4) {
+      const grey = 0.299 * pixels[i] + 0.587 * pixels[i + 1] + 0.114 * pixels[i + 2];
+      for (let c = 0; c < 3; c++) {
+        const muted = pixels[i + c] * (1 - greying) + grey * greying;
+        pixels[i + c] = Math.round(muted * (1 - lightening) + 255 * lightening);
+      }
+    }
+    return pixels;
+  };
+
+  /** Pixels of a grid, RGB bytes, as RGBA. */
+  const opaque = (rgb, start, count) => {
+    const out = new Uint8ClampedArray(4 * count);
+    for (let i = 0; i < count; i++) {
+      out[4 * i] = rgb[start + 3 * i];
+      out[4 * i + 1] = rgb[start + 3 * i + 1];
+      out[4 * i + 2] = rgb[start + 3 * i + 2];
+      out[4 * i + 3] = 255;
+    }
+    return out;
+  };
+
+  // ---------------------------------------------------------------- numbers
+
+  /** First minus second in single precision, as numpy subtracts float32. */
+  const subtract = (first, second) => first.map((value, i) => Math.fround(value - second[i]));
+
+  /** numpy.percentile with its default, linear interpolation, of the finite values; NaN when there are none. */
+  const percentile = (values, q) => {
+    const sorted = Float64Array.from(values).filter(Number.isFinite).sort();
+    if (!sorted.length) return NaN;
+    const at = (q / 100) * (sorted.length - 1);
+    const below = Math.floor(at);
+    const above = Math.min(below + 1, sorted.length - 1);
+    return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
+  };
+
+  /** Half the width of a difference's scale: 98 % of the sizes at all layers (emma_viz.lens.difference). */
+  const differenceLimit = (values) => {
+    const found = percentile(values.map(Math.abs), 98);
+    return Number.isFinite(found) && found > 0 ? found : 1e-12;
+  };
+
+  const mean = (values) => {
+    const finite = values.filter(Number.isFinite);
+    return finite.length ? finite.reduce((a, b) => a + b, 0) / finite.length : NaN;
+  };
+
+  const minus = (text) => text.replace("-", "\u2212");
+  const figures = (value, digits = 3) =>
+    value === null || value === undefined || !Number.isFinite(value)
+      ? "\u2013"
+      : minus(Number(value.toPrecision(digits)).toString());
+  const fixed = (value, digits = 2) =>
+    value === null || value === undefined || !Number.isFinite(value) ? "\u2013" : minus(value.toFixed(digits));
+
+  // ---------------------------------------------------------------- patches
+
+  // A point is a fraction of the original image; an extent is what the patch grid covers of it, in the same unit.
+  const patchAt = ({ grid: [rows, columns], extent: [left, top, right, bottom] }, x, y) => {
+    const column = Math.floor(((x - left) / (right - left)) * columns);
+    const row = Math.floor(((y - top) / (bottom - top)) * rows);
+    return row >= 0 && row < rows && column >= 0 && column < columns ? row * columns + column : null;
+  };
+
+  const boxOf = ({ grid: [rows, columns], extent: [left, top, right, bottom] }, region) => {
+    const width = (right - left) / columns;
+    const height = (bottom - top) / rows;
+    return {
+      x: left + region.left * width,
+      y: top + region.top * height,
+      width: (region.right - region.left + 1) * width,
+      height: (region.bottom - region.top + 1) * height,
+    };
+  };
+
+  /** The rectangle of patches between two patches, both included. */
+  const regionOf = ({ grid: [, columns] }, first, second = first) => {
+    const [a, b] = [first, second].map((patch) => ({ row: Math.floor(patch / columns), column: patch % columns }));
+    return {
+      top: Math.min(a.row, b.row),
+      left: Math.min(a.column, b.column),
+      bottom: Math.max(a.row, b.row),
+      right: Math.max(a.column, b.column),
+    };
+  };
+
+  const patchesIn = ({ grid: [, columns] }, { top, left, bottom, right }) => {
+    const found = [];
+    for (let row = top; row <= bottom; row++)
+      for (let column = left; column <= right; column++) found.push(row * columns + column);
+    return found;
+  };
+
+  /** The same place on another grid: by the centres of the first and the last patch. */
+  const translate = (region, from, to) => {
+    const box = boxOf(from, region);
+    const stepX = box.width / (2 * (region.right - region.left + 1));
+    const stepY = box.height / (2 * (region.bottom - region.top + 1));
+    const first = patchAt(to, box.x + stepX, box.y + stepY);
+    const last = patchAt(to, box.x + box.width - stepX, box.y + box.height - stepY);
+    return first === null || last === null ? null : regionOf(to, first, last);
+  };
+
+  const movePatch = ({ grid: [rows, columns] }, patch, dx, dy) => {
+    const row = Math.min(Math.max(Math.floor(patch / columns) + dy, 0), rows - 1);
+    const column = Math.min(Math.max((patch % columns) + dx, 0), columns - 1);
+    return row * columns + column;
+  };
+
+  // ---------------------------------------------------------------- layers
+
+  const layerLabel = (layer) => (layer < 0 ? "embedding" : `layer ${layer}`);
+
+  /** The steps of the slider: per step, the index of each model's layer. Unequal depths move together by depth. */
+  const stepsOf = (layersOfModels) => {
+    const longest = layersOfModels.reduce((best, each) => (each.length > best.length ? each : best), []);
+    const same = layersOfModels.every((layers) => layers.join() === longest.join());
+    return longest.map((_, step) =>
+      layersOfModels.map((layers) =>
+        same ? step : Math.round((step * (layers.length - 1)) / Math.max(longest.length - 1, 1))
+      )
+    );
+  };
+
+  /** Where the slider goes: a state {step, count, playing, rest} and an event make the next state. */
+  const scrub = (state, event) => {
+    const at = (step, more = {}) => ({
+      ...state,
+      step: Math.min(Math.max(step, 0), Math.max(state.count - 1, 0)),
+      ...more,
+    });
+    switch (event.type) {
+      case "set":
+        return at(event.step, { playing: false, rest: 0 });
+      case "move":
+        return at(state.step + event.by, { playing: false, rest: 0 });
+      case "key": {
+        const moves = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 4, PageDown: -4 };
+        if (event.key in moves) return scrub(state, { type: "move", by: moves[event.key] });
+        if (event.key === "Home") return scrub(state, { type: "set", step: 0 });
+        if (event.key === "End") return scrub(state, { type: "set", step: state.count - 1 });
+        if (event.key === " ") return scrub(state, { type: "play" });
+        return state;
+      }
+      case "wheel": {
+        // A mouse sends 100 or 120 a notch, a touch pad many small ones: a step each 60.
+        const rest = state.rest + event.delta;
+        const steps = Math.trunc(rest / 60);
+        return at(state.step + steps, { rest: steps ? 0 : rest, playing: steps ? false : state.playing });
+      }
+      case "play":
+        return { ...state, playing: !state.playing && state.count > 1, rest: 0 };
+      case "tick":
+        return state.playing ? { ...state, step: (state.step + 1) % state.count } : state;
+      case "count":
+        return { ...state, count: event.count, step: Math.min(state.step, Math.max(event.count - 1, 0)), playing: false };
+      default:
+        return state;
+    }
+  };
+
+  // ---------------------------------------------------------------- links
+
+  const LINKED = ["image", "models", "prompt", "lens", "site", "entry", "layer", "kind", "scale", "colours", "blend",
+    "smooth", "difference", "patch", "region", "word"]; // prettier-ignore
+
+  /** A view as the fragment of an address; what is not set is left out. */
+  const toLink = (view) =>
+    LINKED.filter((key) => view[key] !== undefined && view[key] !== null && view[key] !== "")
+      .map((key) => `${key}=${encodeURIComponent([].concat(view[key]).join(","))}`)
+      .join("&");
+
+  const fromLink = (text) => {
+    const view = {};
+    for (const part of text.replace(/^#/, "").split("&")) {
+      const cut = part.indexOf("=");
+      const key = part.slice(0, cut);
+      if (cut < 1 || !LINKED.includes(key)) continue;
+      try {
+        view[key] = decodeURIComponent(part.slice(cut + 1));
+      } catch {
+        continue; // a damaged link loses that part of the view, not the page
+      }
+    }
+    return view;
+  };
+
+  // ---------------------------------------------------------------- payload
+
+  /** A payload with its base64 turned into numbers; pictures that come as PNG stay addresses until they are drawn. */
+  const unpack = (payload) => {
+    if (payload.schema !== 1) throw new Error(`This page reads payloads of schema 1, and got ${payload.schema}.`);
+    const tables = Object.fromEntries(Object.entries(payload.tables).map(([name, hex]) => [name, tableOf(hex)]));
+    const models = payload.models.map((model) => ({
+      ...model,
+      decoded: model.decoded.encoding === "raw" ? { ...model.decoded, data: bytesOf(model.decoded.data) } : model.decoded,
+      maps: Object.fromEntries(
+        Object.entries(model.maps).map(([kind, map]) => [
+          kind,
+          { ...map, values: floatsOf(map.values), true: floatsOf(map.true) },
+        ])
+      ),
+      truth: bytesOf(model.truth),
+    }));
+    return { ...payload, tables, models };
+  };
+
+  const mapOf = (model, kind, index) => {
+    const cells = model.grid[0] * model.grid[1];
+    return model.maps[kind].values.subarray(index * cells, (index + 1) * cells);
+  };
+
+  /** The colour limits of one map. `scale` is shared, per_row, per_map, or [low, high]. */
+  const limitsOf = (model, kind, index, scale) => {
+    if (Array.isArray(scale)) return scale;
+    const found = model.maps[kind].limits[scale];
+    return scale === "per_map" ? found[index] : found;
+  };
+
+  /** Means of a map over a region's patches, one a layer. */
+  const trajectory = (model, kind, patches) =>
+    model.layers.map((_, index) => {
+      const map = mapOf(model, kind, index);
+      return mean(patches.map((patch) => map[patch]));
+    });
+
+  const differenceOf = (first, second, kind) => {
+    const fits =
+      first.grid.join() === second.grid.join() &&
+      first.layers.length === second.layers.length &&
+      first.extent.every((edge, i) => Math.abs(edge - second.extent[i]) < 1e-6);
+    if (!fits) return null;
+    const values = subtract(first.maps[kind].values, second.maps[kind].values);
+    return { values, limit: differenceLimit(values) };
+  };
+
+  const core = {
+    bytesOf, floatsOf, tableOf, normalise, paint, tint, fade, opaque, subtract, percentile, differenceLimit, mean,
+    figures, fixed, patchAt, boxOf, regionOf, patchesIn, translate, movePatch, layerLabel, stepsOf, scrub, toLink,
+    fromLink, unpack, mapOf, limitsOf, trajectory, differenceOf,
+  }; // prettier-ignore
+
+  // ================================================================ the page
+
+  const LETTERS = "ABCDEFGH";
+  const FRAMES = 8; // layers a second while playing
+
+  const make = (tag, attributes = {}, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name === "text") node.textContent = value;
+      else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+      else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+    }
+    node.append(...children);
+    return node;
+  };
+  const svg = (tag, attributes = {}, text) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const tipped = (text, tip) => make("span", { class: "ev-tip", tabindex: "0", "data-tip": tip, text });
+  const canvasOf = (pixels, width, height) => {
+    const canvas = make("canvas");
+    canvas.width = width;
+    canvas.height = height;
+    canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+    return canvas;
+  };
+  const pictureOf = (address) =>
+    new Promise((resolve, reject) => {
+      const image = new Image();
+      image.onload = () => resolve(image);
+      image.onerror = () => reject(new Error("A picture of this result could not be drawn."));
+      image.src = address;
+    });
+
+  const TIPS = {
+    kind: "What a map shows: one number for each image token's patch.",
+    scale:
+      "One colour scale for all models and layers makes maps comparable. 'Each map' stretches every map to its own range: do not compare colours then.",
+    blend: "How strongly the map's colours are laid over the photograph.",
+    smooth: "Draw maps with soft edges. The numbers are one a patch all the same.",
+    decoded: "Pixels that the lens reads from the image tokens at this layer.",
+    map: "One number a patch, from the decoded pixels; r is its correlation with the map of the true pixels.",
+    highlight: "The map laid over the photograph.",
+    truth: "The pixels that the model saw, in the frame of its patches.",
+    truemap: "The same map made from the true pixels: what a perfect decoding would show.",
+    difference: "First model's map minus the second's, patch by patch, on the raw values.",
+    r2: "R²: share of the pixel variance of this image that the decoding explains. 1 is perfect, 0 is one flat colour.",
+    lens: "How well the lens decodes this layer on images it was not fitted on. What it cannot decode may still be there.",
+    retention: "How much of the picture can be decoded at each layer: R² of the decoded pixels (solid), and the lens's own R² on held-out images (dotted).",
+    fidelity: "How alike each layer's map and the map of the true pixels are: Pearson's r.",
+    path: "The map's value at this patch, or its mean over the region, layer by layer. Dashed: the same value for the true pixels.",
+    words: "Logit lens: the words that the model's own output layer would read from this image token at this layer.",
+  };
+
+  /** A line chart over the steps; `choose(step)` is called when it is clicked. */
+  const chartOf = (place, { title, tip, digits = 2 }, choose) => {
+    const value = make("span", { class: "ev-chart-value" });
+    const frame = svg("svg", { class: "ev-chart-svg", role: "img" });
+    const holder = make("div", { class: "ev-chart-plot" }, frame);
+    place.replaceChildren(make("div", { class: "ev-chart-head" }, tipped(title, tip), value), holder);
+    let data = null;
+    let current = 0;
+    let hovered = null;
+    let geometry = null;
+
+    const draw = () => {
+      if (!data) return;
+      const width = holder.clientWidth || 300;
+      const height = holder.clientHeight || 90;
+      const left = 34, right = 8, top = 6, bottom = 17;
+      const { lines, labels, low, high } = data;
+      const x = (step) => left + (step / Math.max(labels.length - 1, 1)) * (width - left - right);
+      const y = (level) => top + (1 - (level - low) / (high - low || 1)) * (height - top - bottom);
+      geometry = { left, right, width, x };
+      frame.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      frame.setAttribute("aria-label", data.spoken);
+      const nodes = [];
+      for (const level of data.ticks) {
+        nodes.push(svg("line", { x1: left, x2: width - right, y1: y(level), y2: y(level), class: "ev-grid" }));
+        nodes.push(svg("text", { x: left - 5, y: y(level) + 3.5, "text-anchor": "end" }, figures(level, 2)));
+      }
+      const each = Math.ceil(labels.length / Math.max(Math.floor((width - left) / 34), 1));
+      labels.forEach((label, step) => {
+        if (step % each === 0) nodes.push(svg("text", { x: x(step), y: height - 4, "text-anchor": "middle" }, label));
+      });
+      nodes.push(svg("line", { class: "ev-cursor", y1: top, y2: height - bottom }));
+      for (const line of lines) {
+        const points = line.values.map((level, step) => [x(step), y(level), level]).filter((p) => Number.isFinite(p[2]));
+        const shape = points.map(([px, py]) => `${px.toFixed(1)},${py.toFixed(1)}`).join(" ");
+        nodes.push(svg("polyline", { points: shape, class: `ev-line ${line.dash || ""}`, style: `--c:var(--ev-m${line.colour})` }));
+        if (!line.dash)
+          for (const [px, py] of points)
+            nodes.push(
+              line.colour % 2
+                ? svg("rect", { x: px - 2.2, y: py - 2.2, width: 4.4, height: 4.4, class: "ev-dot", style: `--c:var(--ev-m${line.colour})` })
+                : svg("circle", { cx: px, cy: py, r: 2.4, class: "ev-dot", style: `--c:var(--ev-m${line.colour})` })
+            );
+      }
+      frame.replaceChildren(...nodes);
+      mark();
+    };
+    const mark = () => {
+      if (!data || !geometry) return;
+      const step = hovered ?? current;
+      const cursor = frame.querySelector(".ev-cursor");
+      cursor.setAttribute("x1", geometry.x(step));
+      cursor.setAttribute("x2", geometry.x(step));
+      value.replaceChildren(
+        ...data.lines
+          .filter((line) => line.dash !== "dashed")
+          .map((line) => {
+            const words = `${line.short} ${fixed(line.values[step], digits)}`;
+            return make("span", { class: `ev-key ${line.dash || ""}`, style: `--c:var(--ev-m${line.colour})`, text: words });
+          })
+      );
+    };
+    const stepAt = (event) => {
+      const box = frame.getBoundingClientRect();
+      const share = (((event.clientX - box.left) / box.width) * geometry.width - geometry.left) / (geometry.width - geometry.left - geometry.right);
+      const last = data.labels.length - 1;
+      return Math.min(Math.max(Math.round(share * last), 0), last);
+    };
+    holder.addEventListener("pointermove", (event) => {
+      if (!data) return;
+      hovered = stepAt(event);
+      mark();
+    });
+    holder.addEventListener("pointerleave", () => {
+      hovered = null;
+      mark();
+    });
+    holder.addEventListener("click", (event) => data && choose(stepAt(event)));
+    new ResizeObserver(draw).observe(holder);
+    return {
+      set(next) {
+        const all = next.lines.flatMap((line) => line.values).filter(Number.isFinite);
+        const low = next.low ?? Math.min(0, ...all);
+        const high = Math.max(next.high ?? -Infinity, ...all, low + 1e-9);
+        const spoken = `${title}. ` + next.lines.map((line) => `${line.name}: ${line.values.map((v) => fixed(v, digits)).join(", ")}`).join(". ");
+        data = { ...next, low, high, ticks: [low, (low + high) / 2, high], spoken };
+        draw();
+      },
+      step(step) {
+        current = step;
+        mark();
+      },
+    };
+  };
+
+  /**
+   * Puts the canvas on a page.
+   *
+   * @param element an empty element
+   * @param host what the page can do besides: `words(patch)`, `attribute(model, word)`, `save(format, view)`, each a
+   *   promise; `onview(view)`; `context()` with further fields for links. What is left out is not offered.
+   */
+  const mount = (element, host = {}) => {
+    let result = null; // the unpacked payload
+    let steps = [];
+    let scrubber = { step: 0, count: 0, playing: false, rest: 0 };
+    let view = { kind: "distance", scale: "shared", colours: "viridis", blend: 0.8, smooth: false };
+    let hovered = null; // {region, model}: what the pointer is over
+    let locked = null; // the same, kept by a click or a box
+    let drag = null;
+    let word = null; // {model, index, answer}: the word whose attribution is shown
+    let photo = null;
+    let pale = null;
+    let pictures = []; // per model, per layer: canvas or image of the decoded pixels
+    let truths = [];
+    let differences = {};
+    let readings = new Map(); // patch → words at every layer
+    let pending = false;
+    let generation = 0;
+    const stats = { draws: 0, steps: new Set() };
+
+    // ------------------------------------------------------------ skeleton
+
+    const select = (name, label, tip) => {
+      const box = make("select", { "data-set": name, "aria-label": label });
+      box.addEventListener("change", () => set({ [name]: box.value }));
+      return make("label", { class: "ev-field" }, tipped(label, tip), box);
+    };
+    const blend = make("input", { type: "range", min: "0", max: "1", step: "0.05", "data-set": "blend", "aria-label": "Highlight strength" });
+    blend.addEventListener("input", () => set({ blend: Number(blend.value) }));
+    const smooth = make("input", { type: "checkbox", "data-set": "smooth" });
+    smooth.addEventListener("change", () => set({ smooth: smooth.checked }));
+    const menu = make("div", { class: "ev-menu", role: "menu", hidden: true });
+    const saving = make("button", { type: "button", class: "ev-button", "aria-haspopup": "menu", "aria-expanded": "false", text: "Save \u25be" });
+    const saver = make("div", { class: "ev-saver" }, saving, menu);
+    const linker = make("button", { type: "button", class: "ev-button", text: "Copy link", title: "An address that restores this view" });
+    const theme = make("button", { type: "button", class: "ev-button ev-icon", "aria-label": "Light or dark", title: "Light or dark", text: "\u25d0" });
+    const bar = make(
+      "div",
+      { class: "ev-bar" },
+      select("kind", "Map", TIPS.kind),
+      select("scale", "Scale", TIPS.scale),
+      select("colours", "Colours", "The colour table. Viridis, magma, inferno and cividis read well for colour-blind people."),
+      make("label", { class: "ev-field" }, tipped("Highlight", TIPS.blend), blend),
+      make("label", { class: "ev-field" }, smooth, tipped("Smooth", TIPS.smooth)),
+      make("span", { class: "ev-gap" }),
+      saver,
+      linker,
+      theme
+    );
+    const rows = make("div", { class: "ev-rows" });
+    const answers = make("div", { class: "ev-answers" });
+    const inspector = make("section", { class: "ev-inspector", "aria-label": "Patch inspector" });
+    const aside = make("div", { class: "ev-aside" }, answers, inspector);
+    const main = make("div", { class: "ev-main" }, rows, aside);
+    const legend = make("div", { class: "ev-legend" });
+    const back = make("button", { type: "button", class: "ev-button ev-icon", "aria-label": "Previous layer", title: "Previous layer (\u2190)", text: "\u25c0" });
+    const play = make("button", { type: "button", class: "ev-button ev-icon", "aria-label": "Play", title: "Play through the layers (space)", text: "\u25b6\ufe0e" });
+    const next = make("button", { type: "button", class: "ev-button ev-icon", "aria-label": "Next layer", title: "Next layer (\u2192)", text: "\u25b6" });
+    const slider = make("input", { type: "range", min: "0", max: "0", step: "1", value: "0", class: "ev-slider", "aria-label": "Layer" });
+    const where = make("output", { class: "ev-where", "aria-live": "off" });
+    const track = make("div", { class: "ev-scrub" }, back, play, next, slider, where);
+    const retentionBox = make("div", { class: "ev-chart" });
+    const fidelityBox = make("div", { class: "ev-chart" });
+    const curves = make("div", { class: "ev-curves" }, retentionBox, fidelityBox);
+    const veil = make("div", { class: "ev-veil", role: "status", "aria-live": "polite" });
+    const frame = make("div", { class: "ev", "data-state": "empty" }, bar, main, legend, track, curves, veil);
+    element.replaceChildren(frame);
+    const go = (event) => apply(scrub(scrubber, event));
+    const retention = chartOf(retentionBox, { title: "Retention: R\u00b2 by layer", tip: TIPS.retention }, (step) => go({ type: "set", step }));
+    const fidelity = chartOf(fidelityBox, { title: "Fidelity: r with the true map", tip: TIPS.fidelity }, (step) => go({ type: "set", step }));
+    let path = null;
+
+    // ------------------------------------------------------------ state
+
+    const apply = (state) => {
+      const playing = state.playing && !scrubber.playing;
+      scrubber = state;
+      play.textContent = state.playing ? "\u275a\u275a" : "\u25b6\ufe0e";
+      play.setAttribute("aria-label", state.playing ? "Pause" : "Play");
+      invalidate();
+      if (playing) beat();
+    };
+    const beat = () => {
+      let last = performance.now();
+      const frameAt = (now) => {
+        if (!scrubber.playing) return;
+        if (now - last >= 1000 / FRAMES) {
+          last = now;
+          apply(scrub(scrubber, { type: "tick" }));
+        }
+        requestAnimationFrame(frameAt);
+      };
+      requestAnimationFrame(frameAt);
+    };
+    const set = (change) => {
+      view = { ...view, ...change };
+      if (!result) return;
+      if ("kind" in change || "scale" in change) {
+        showCurves();
+        showInspector();
+      }
+      showLegend();
+      invalidate();
+    };
+    const currentLayer = () => {
+      const longest = result.models.reduce((best, model) => (model.layers.length > best.layers.length ? model : best));
+      return longest.layers[scrubber.step];
+    };
+    const linkedView = () => ({
+      ...(host.context ? host.context() : {}),
+      layer: currentLayer(),
+      kind: view.kind,
+      scale: Array.isArray(view.scale) ? view.scale.join(":") : view.scale,
+      colours: view.colours,
+      blend: view.blend === 0.8 ? null : view.blend,
+      smooth: view.smooth ? 1 : null,
+      patch: locked && !locked.box ? locked.patch : null,
+      region: locked && locked.box ? [locked.region.top, locked.region.left, locked.region.bottom, locked.region.right] : null,
+      word: word ? [word.model, word.index] : null,
+    });
+    let noted = "";
+    const note = () => {
+      if (!result || !host.onview || drag) return;
+      const link = toLink(linkedView());
+      if (link !== noted) {
+        noted = link;
+        host.onview(link);
+      }
+    };
+
+    // ------------------------------------------------------------ drawing
+
+    const invalidate = () => {
+      if (pending) return;
+      pending = true;
+      requestAnimationFrame(() => {
+        pending = false;
+        if (result && frame.isConnected) render();
+      });
+    };
+    const indexOf = (model) => steps[scrubber.step][model];
+    const place = (model, width, height) => {
+      const [left, top, right, bottom] = result.models[model].extent;
+      return [left * width, top * height, (right - left) * width, (bottom - top) * height];
+    };
+    const spread = (context, picture, model, soft) => {
+      context.imageSmoothingEnabled = soft;
+      context.drawImage(picture, ...place(model, context.canvas.width, context.canvas.height));
+    };
+    const mapsShown = (model) => {
+      const found = result.models[model];
+      if (word && word.values[model])
+        return { values: word.values[model], limits: [-word.limit, word.limit], table: result.tables.RdBu };
+      const index = indexOf(model);
+      return {
+        values: mapOf(found, view.kind, index),
+        limits: limitsOf(found, view.kind, index, view.scale),
+        table: result.tables[view.colours],
+      };
+    };
+    const painters = {
+      decoded(context, model) {
+        const picture = pictures[model][indexOf(model)];
+        if (picture) spread(context, picture, model, false);
+      },
+      map(context, model) {
+        const { values, limits, table } = mapsShown(model);
+        const [height, width] = result.models[model].grid;
+        spread(context, canvasOf(paint(values, limits, table), width, height), model, view.smooth);
+      },
+      highlight(context, model) {
+        const { width, height } = context.canvas;
+        if (pale) {
+          context.imageSmoothingEnabled = true;
+          context.drawImage(pale, 0, 0, width, height);
+        }
+        const { values, limits, table } = mapsShown(model);
+        const [rowCount, columns] = result.models[model].grid;
+        const shown = word && word.values[model] ? values.map((v) => Math.max(v, 0)) : values;
+        const settings = { strength: view.blend, rise: result.overlay.rise };
+        const picture =
+          word && word.values[model]
+            ? tint(shown, [0, limits[1]], upperHalf(table), settings)
+            : tint(shown, limits, table, settings);
+        spread(context, canvasOf(picture, columns, rowCount), model, view.smooth);
+      },
+      truth(context) {
+        spread(context, truths[0], 0, false);
+      },
+      truemap(context) {
+        const map = result.models[0].maps[view.kind];
+        const [height, width] = result.models[0].grid;
+        const limits = Array.isArray(view.scale) ? view.scale : map.limits.true[view.scale];
+        spread(context, canvasOf(paint(map.true, limits, result.tables[view.colours]), width, height), 0, view.smooth);
+      },
+      difference(context) {
+        const found = differenceNow();
+        if (!found) return;
+        const [height, width] = result.models[0].grid;
+        const start = indexOf(0) * height * width;
+        const values = found.values.subarray(start, start + height * width);
+        const pixels = paint(values, [-found.limit, found.limit], result.tables.RdBu);
+        spread(context, canvasOf(pixels, width, height), 0, view.smooth);
+      },
+    };
+    const upperHalf = (table) => {
+      const out = new Uint8Array(768);
+      for (let i = 0; i < 256; i++) out.set(table.subarray(3 * (128 + (i >> 1)), 3 * (128 + (i >> 1)) + 3), 3 * i);
+      return out;
+    };
+    const differenceNow = () => {
+      if (result.models.length < 2) return null;
+      if (!(view.kind in differences)) differences[view.kind] = differenceOf(result.models[0], result.models[1], view.kind);
+      return differences[view.kind];
+    };
+    const regionFor = (chosen, model) => {
+      const from = result.models[chosen.model];
+      const to = result.models[model];
+      return from === to ? chosen.region : translate(chosen.region, from, to);
+    };
+    const outline = (context, chosen, model, strong) => {
+      const region = regionFor(chosen, model);
+      if (!region) return;
+      const box = boxOf(result.models[model], region);
+      const { width, height } = context.canvas;
+      const scale = width / context.canvas.clientWidth;
+      const edges = [box.x * width, box.y * height, box.width * width, box.height * height];
+      context.lineWidth = (strong ? 4 : 3) * scale;
+      context.strokeStyle = "#000";
+      context.strokeRect(...edges);
+      context.lineWidth = (strong ? 2 : 1.2) * scale;
+      context.strokeStyle = "#fff";
+      context.strokeRect(...edges);
+    };
+    const render = () => {
+      for (const panel of frame.querySelectorAll("canvas[data-paint]")) {
+        const context = panel.getContext("2d");
+        const model = Number(panel.dataset.model);
+        context.clearRect(0, 0, panel.width, panel.height);
+        painters[panel.dataset.paint](context, model);
+        if (hovered && !drag) outline(context, hovered, model, false);
+        if (locked) outline(context, locked, model, true);
+        if (drag && drag.region) outline(context, { model: drag.model, region: drag.region }, model, true);
+      }
+      showNumbers();
+      slider.value = String(scrubber.step);
+      slider.setAttribute("aria-valuetext", layerLabel(currentLayer()));
+      retention.step(scrubber.step);
+      fidelity.step(scrubber.step);
+      if (path) path.step(scrubber.step);
+      showInspected();
+      stats.draws += 1;
+      stats.steps.add(scrubber.step);
+      frame.dataset.step = String(scrubber.step);
+      note();
+    };
+
+    // ------------------------------------------------------------ rows, numbers, legend
+
+    const panel = (paintName, model, label, tip) => {
+      const canvas = make("canvas", {
+        "data-paint": paintName,
+        "data-model": String(model),
+        tabindex: "0",
+        role: "img",
+        "aria-label": label,
+      });
+      return make("figure", { class: "ev-panel" }, canvas, make("figcaption", {}, tipped(label, tip)));
+    };
+    const dot = (model) => make("i", { class: "ev-letter", style: `--c:var(--ev-m${model})`, text: LETTERS[model] });
+    const showRows = () => {
+      const made = result.models.map((model, index) =>
+        make(
+          "section",
+          { class: "ev-row", "data-model": String(index), "aria-label": model.name },
+          make("header", {}, dot(index), make("b", { text: model.name }), make("span", { class: "ev-numbers" })),
+          make(
+            "div",
+            { class: "ev-panels" },
+            panel("decoded", index, "decoded", TIPS.decoded),
+            panel("map", index, "map", TIPS.map),
+            panel("highlight", index, "highlight", TIPS.highlight)
+          )
+        )
+      );
+      const panels = [panel("truth", 0, "true pixels", TIPS.truth), panel("truemap", 0, "true map", TIPS.truemap)];
+      if (result.models.length > 1) panels.push(panel("difference", 0, "difference A \u2212 B", TIPS.difference));
+      const note = make("span", { class: "ev-numbers", "data-reference": "" });
+      made.push(
+        make(
+          "section",
+          { class: "ev-row", "aria-label": "Reference" },
+          make("header", {}, make("b", { text: "Reference" }), note),
+          make("div", { class: "ev-panels" }, ...panels)
+        )
+      );
+      rows.replaceChildren(...made);
+      layout();
+    };
+    const layout = () => {
+      if (!result) return;
+      const narrow = frame.clientWidth < 760;
+      frame.classList.toggle("ev-narrow", narrow);
+      const aspect = result.image.size[0] / result.image.size[1];
+      const shape = Math.min(Math.max(aspect, 0.8), 1.5);
+      const count = result.models.length + 1;
+      const across = narrow ? frame.clientWidth - 12 : main.clientWidth * 0.68;
+      const down = Math.max(main.clientHeight - 2, 0) / count - 28;
+      const tall = Math.max(Math.min(narrow ? 400 : down, (across - 16) / 3 / shape, 320), 96);
+      frame.style.setProperty("--ev-ph", `${Math.floor(tall)}px`);
+      frame.style.setProperty("--ev-pw", `${Math.floor(tall * shape)}px`);
+      const ratio = Math.min(window.devicePixelRatio || 1, 2);
+      const wide = Math.min(tall * shape, tall * aspect);
+      for (const canvas of frame.querySelectorAll("canvas[data-paint]")) {
+        canvas.style.width = `${Math.floor(wide)}px`;
+        canvas.style.height = `${Math.floor(wide / aspect)}px`;
+        canvas.width = Math.max(Math.floor(wide * ratio), 1);
+        canvas.height = Math.max(Math.floor((wide / aspect) * ratio), 1);
+      }
+      invalidate();
+    };
+    const showNumbers = () => {
+      result.models.forEach((model, index) => {
+        const at = indexOf(index);
+        const quality = model.lens_quality[at];
+        const parts = [
+          make("span", { class: "ev-at", text: layerLabel(model.layers[at]) }),
+          make("span", { title: TIPS.r2, text: `R\u00b2 ${fixed(model.scores.r2[at])}`, "data-number": "r2" }),
+          make("span", { title: TIPS.map, text: `map r ${fixed(model.maps[view.kind].correlation[at])}`, "data-number": "r" }),
+          make("span", {
+            title: TIPS.lens + " " + model.lens,
+            text: quality ? `${model.lens_kind} lens, held out R\u00b2 ${fixed(quality.r2)}` : `${model.lens_kind} lens, quality not measured`,
+            "data-number": "lens",
+          }),
+        ];
+        if (model.forced.length) parts.push(make("span", { class: "ev-warn", title: model.forced.join("; "), text: "lens forced" }));
+        if (hovered || locked) {
+          const chosen = hovered || locked;
+          const region = regionFor(chosen, index);
+          if (region) {
+            const map = mapOf(model, view.kind, at);
+            const value = mean(patchesIn(model, region).map((patch) => map[patch]));
+            parts.push(make("span", { class: "ev-value", "data-number": "value", text: `here ${figures(value)}` }));
+          }
+        }
+        rows.querySelector(`[data-model="${index}"] .ev-numbers`).replaceChildren(...parts);
+      });
+      const chosen = hovered || locked;
+      let text = `${result.image.name}, ${result.image.size[0]} \u00d7 ${result.image.size[1]}`;
+      if (chosen) {
+        const map = result.models[0].maps[view.kind].true;
+        const region = regionFor(chosen, 0);
+        if (region) text = `true value here ${figures(mean(patchesIn(result.models[0], region).map((patch) => map[patch])))}`;
+      }
+      rows.querySelector("[data-reference]").textContent = text;
+      const layers = result.models.map((model, index) => model.layers[indexOf(index)]);
+      const same = layers.every((layer) => layer === layers[0]);
+      const blocks = Math.max(...result.models.map((model) => model.n_layer));
+      where.textContent = same ? `${layerLabel(layers[0])} of ${blocks}` : layers.map(layerLabel).join(" | ");
+    };
+    const ramp = (name) => {
+      const table = result.tables[name];
+      const stops = Array.from({ length: 17 }, (_, i) => {
+        const at = 3 * Math.round((i / 16) * 255);
+        return `rgb(${table[at]} ${table[at + 1]} ${table[at + 2]})`;
+      });
+      return make("i", { class: "ev-ramp", style: `background:linear-gradient(to right, ${stops.join(", ")})` });
+    };
+    const showLegend = () => {
+      const kind = result.kinds.find((each) => each.id === view.kind);
+      const parts = [];
+      if (word) {
+        const shown = word.values.some(Boolean);
+        const drop = make("button", { type: "button", class: "ev-chip", text: `\u201c${word.text}\u201d \u2715`, title: "Back to the maps", onclick: () => forget() });
+        parts.push(make("span", { class: "ev-legend-part" }, make("b", { text: "Evidence for" }), drop));
+        if (shown)
+          parts.push(
+            make("span", { class: "ev-legend-part" }, make("span", { text: `${figures(-word.limit)}` }), ramp("RdBu"), make("span", { text: `${figures(word.limit)} nats` })),
+            make("span", { class: "ev-legend-part ev-soft", text: word.note })
+          );
+        else parts.push(make("span", { class: "ev-legend-part ev-soft", text: word.note || "computing\u2026" }));
+      } else {
+        const first = result.models[0].maps[view.kind];
+        const shared = view.scale === "shared" || Array.isArray(view.scale);
+        const limits = Array.isArray(view.scale) ? view.scale : first.limits.shared;
+        const ends = shared ? [figures(limits[0]), figures(limits[1])] : ["own low", "own high"];
+        const words = {
+          shared: "one scale for all models and layers",
+          per_row: "each model has its own scale: compare layers, not models",
+          per_map: "each map has its own scale: do not compare colours",
+        };
+        parts.push(
+          make(
+            "span",
+            { class: "ev-legend-part" },
+            make("span", { class: "ev-limit", text: ends[0] }),
+            ramp(view.colours),
+            make("span", { class: "ev-limit", text: ends[1] }),
+            tipped(kind.label, kind.help)
+          ),
+          make("span", { class: `ev-legend-part ${shared ? "ev-soft" : "ev-warn"}`, "data-scale": "", text: words[view.scale] || "fixed scale" })
+        );
+      }
+      const found = differenceNow();
+      if (found)
+        parts.push(
+          make(
+            "span",
+            { class: "ev-legend-part ev-end" },
+            make("span", { class: "ev-limit", text: figures(-found.limit) }),
+            ramp("RdBu"),
+            make("span", { class: "ev-limit", text: figures(found.limit) }),
+            tipped("A \u2212 B", TIPS.difference)
+          )
+        );
+      else if (result.models.length > 1)
+        parts.push(make("span", { class: "ev-legend-part ev-soft ev-end", text: "no difference: A and B have other patches or layers" }));
+      legend.replaceChildren(...parts);
+    };
+    const showCurves = () => {
+      const longest = result.models.reduce((best, model) => (model.layers.length > best.layers.length ? model : best));
+      const labels = longest.layers.map((layer) => (layer < 0 ? "e" : String(layer)));
+      const along = (values, model) => steps.map((step) => { const v = values[step[model]]; return v === null ? NaN : v; }); // prettier-ignore
+      const lines = [];
+      result.models.forEach((model, index) => {
+        lines.push({ name: model.name, short: LETTERS[index], colour: index, values: along(model.scores.r2, index) });
+        const held = model.lens_quality.map((quality) => (quality ? quality.r2 : null));
+        if (held.some((each) => each !== null))
+          lines.push({ name: `${model.name}, lens on held-out images`, short: `${LETTERS[index]} held out`, colour: index, dash: "dotted", values: along(held, index) });
+      });
+      const low = Math.max(Math.min(0, ...lines.flatMap((line) => line.values).filter(Number.isFinite)), -1);
+      retention.set({ lines, labels, low, high: 1 });
+      const rs = result.models.map((model, index) => ({
+        name: model.name, short: LETTERS[index], colour: index, values: along(model.maps[view.kind].correlation, index),
+      })); // prettier-ignore
+      const known = rs.some((line) => line.values.some(Number.isFinite));
+      fidelityBox.classList.toggle("ev-undefined", !known);
+      fidelity.set({ lines: rs, labels, low: Math.min(0, ...rs.flatMap((line) => line.values).filter(Number.isFinite)), high: 1 });
+    };
+
+    // ------------------------------------------------------------ answers
+
+    const showAnswers = (models, streaming) => {
+      answers.replaceChildren(
+        ...models.map((model, index) => {
+          const text = make("p", { class: "ev-answer" });
+          if (!streaming && model.words && model.words.length) {
+            model.words.forEach((piece, at) => {
+              if (!piece.trim() || !host.attribute || !model.live) return text.append(piece);
+              const lead = piece.match(/^\s*/)[0];
+              if (lead) text.append(lead);
+              text.append(
+                make("button", {
+                  type: "button", class: "ev-word", "data-model": String(index), "data-word": String(at), text: piece.trim(),
+                  title: "Show the image tokens that this word depends on", onclick: () => attribute(index, at),
+                }) // prettier-ignore
+              );
+              const tail = piece.slice(lead.length).match(/\s*$/)[0];
+              if (tail) text.append(tail);
+            });
+          } else text.textContent = model.answer || (streaming ? "" : "(no answer)");
+          if (streaming && model.busy) text.append(make("i", { class: "ev-caret" }));
+          const head = make("header", {}, dot(index), make("b", { text: model.name }));
+          if (!streaming) head.append(make("span", { class: "ev-soft", title: `${model.lens}. ${model.revision}`, text: model.site }));
+          return make("article", { class: "ev-card" }, head, text);
+        })
+      );
+      markWord();
+    };
+    const markWord = () => {
+      for (const button of answers.querySelectorAll(".ev-word"))
+        button.setAttribute(
+          "aria-pressed",
+          String(Boolean(word && Number(button.dataset.model) === word.model && Number(button.dataset.word) === word.index))
+        );
+    };
+    const forget = () => {
+      word = null;
+      markWord();
+      showLegend();
+      invalidate();
+    };
+    const attribute = async (model, index) => {
+      if (word && word.model === model && word.index === index) return forget();
+      const asked = generation;
+      const text = result.models[model].words[index].trim();
+      const mine = { model, index, text, values: result.models.map(() => null), limit: 1, note: "" };
+      word = mine;
+      markWord();
+      showLegend();
+      let reply;
+      try {
+        reply = await host.attribute(model, index);
+        if (reply.error) throw new Error(reply.error);
+        mine.values = reply.models.map((each) => (each ? floatsOf(each) : null));
+        const sizes = mine.values.filter(Boolean).flatMap((values) => [...values].map(Math.abs));
+        mine.limit = Math.max(percentile(sizes, 99), 1e-12);
+        mine.note = reply.note;
+      } catch (error) {
+        mine.note = error.message;
+      }
+      if (asked !== generation || word !== mine) return;
+      showLegend();
+      invalidate();
+    };
+
+    // ------------------------------------------------------------ inspector
+
+    let strips = [];
+    const chosenNow = () => locked || hovered;
+    const showInspector = () => {
+      if (!result) return;
+      const chosen = chosenNow();
+      if (!chosen) {
+        strips = [];
+        path = null;
+        inspector.replaceChildren(
+          make("header", {}, make("b", { text: "Patch inspector" })),
+          make("p", { class: "ev-soft", text: "Point at a patch to see what each layer decodes there. Click to keep it, drag a box for a region." })
+        );
+        return;
+      }
+      if (!path || !inspector.querySelector(".ev-strips")) {
+        const title = make("b", { class: "ev-inspected" });
+        const release = make("button", { type: "button", class: "ev-chip", text: "release \u2715", title: "Release (Esc)", onclick: () => lock(null) });
+        const places = make("div", { class: "ev-strips" });
+        strips = result.models.map((model, index) => {
+          const canvas = make("canvas", { class: "ev-strip", "aria-label": `${model.name}: decoded pixels of this place at every layer`, role: "img" });
+          canvas.addEventListener("click", (event) => {
+            const box = canvas.getBoundingClientRect();
+            const cell = Math.floor(((event.clientX - box.left) / box.width) * (model.layers.length + 1)) - 1;
+            const step = steps.findIndex((each) => each[index] === cell);
+            if (step >= 0) go({ type: "set", step });
+          });
+          const read = make("div", { class: "ev-reads" });
+          places.append(make("div", { class: "ev-strip-row" }, dot(index), canvas), read);
+          return { canvas, read };
+        });
+        const pathBox = make("div", { class: "ev-chart ev-path" });
+        inspector.replaceChildren(make("header", {}, title, release), places, pathBox);
+        path = chartOf(pathBox, { title: "Map value by layer", tip: TIPS.path, digits: 3 }, (step) => go({ type: "set", step }));
+      }
+      const { region, model } = chosen;
+      const single = region.top === region.bottom && region.left === region.right;
+      inspector.querySelector(".ev-inspected").textContent = single
+        ? `Patch: row ${region.top}, column ${region.left}`
+        : `Region: ${region.bottom - region.top + 1} \u00d7 ${region.right - region.left + 1} patches`;
+      inspector.querySelector(".ev-chip").hidden = !locked;
+      const longest = result.models.reduce((best, each) => (each.layers.length > best.layers.length ? each : best));
+      const lines = [];
+      result.models.forEach((each, index) => {
+        const there = index === model ? region : translate(region, result.models[model], each);
+        if (!there) return;
+        const patches = patchesIn(each, there);
+        const values = trajectory(each, view.kind, patches);
+        lines.push({ name: each.name, short: LETTERS[index], colour: index, values: steps.map((step) => values[step[index]]) });
+        if (index === 0) {
+          const level = mean(patches.map((patch) => each.maps[view.kind].true[patch]));
+          lines.push({ name: "true pixels", short: "true", colour: 6, dash: "dashed", values: steps.map(() => level) });
+        }
+      });
+      path.set({ lines, labels: longest.layers.map((layer) => (layer < 0 ? "e" : String(layer))) });
+      path.step(scrubber.step);
+      drawStrips();
+      if (single && host.words) askWords(region.top * result.models[model].grid[1] + region.left, model);
+    };
+    const drawStrips = () => {
+      const chosen = chosenNow();
+      if (!chosen) return;
+      result.models.forEach((model, index) => {
+        const { canvas } = strips[index];
+        const region = regionFor(chosen, index);
+        const cells = model.layers.length + 1;
+        const ratio = Math.min(window.devicePixelRatio || 1, 2);
+        const width = Math.max(canvas.clientWidth, 60);
+        const side = width / cells;
+        const across = region ? region.right - region.left + 1 : 1;
+        const down = region ? region.bottom - region.top + 1 : 1;
+        canvas.width = Math.round(width * ratio);
+        canvas.height = Math.round(Math.min(Math.max(side, 16) + 4, 44) * ratio);
+        const context = canvas.getContext("2d");
+        context.imageSmoothingEnabled = false;
+        if (!region) return;
+        const p = model.patch;
+        const source = [region.left * p, region.top * p, across * p, down * p];
+        const size = Math.min((side - 2) * ratio, canvas.height - 4 * ratio);
+        const wide = across >= down ? size : (size * across) / down;
+        const tall = across >= down ? (size * down) / across : size;
+        [truths[index], ...pictures[index]].forEach((picture, cell) => {
+          if (picture) context.drawImage(picture, ...source, cell * side * ratio + ratio, 2 * ratio, wide, tall);
+          if (cell - 1 === indexOf(index)) {
+            context.strokeStyle = getComputedStyle(frame).getPropertyValue("--ev-ink");
+            context.lineWidth = 2 * ratio;
+            context.strokeRect(cell * side * ratio + ratio, 2 * ratio, wide, tall);
+          }
+        });
+      });
+    };
+    const showInspected = () => {
+      if (!path || !chosenNow()) return;
+      drawStrips();
+      showWords();
+    };
+    let asked = null;
+    let waiting = 0;
+    const askWords = (patch, model) => {
+      asked = `${model}:${patch}`;
+      if (readings.has(asked)) return showWords();
+      clearTimeout(waiting);
+      const run = generation;
+      // A pointer that passes over many patches asks only where it rests.
+      waiting = setTimeout(async () => {
+        const key = `${model}:${patch}`;
+        if (run !== generation || readings.has(key)) return;
+        readings.set(key, "asking");
+        try {
+          const places = result.models.map((each, index) => {
+            const region = index === model ? regionOf(each, patch) : translate(regionOf(result.models[model], patch), result.models[model], each);
+            return region ? region.top * each.grid[1] + region.left : null;
+          });
+          const reply = await host.words(places);
+          readings.set(key, reply.error ? { error: reply.error } : reply);
+        } catch (error) {
+          readings.set(key, { error: error.message });
+        }
+        if (run === generation) showWords();
+      }, locked ? 0 : 120); // prettier-ignore
+    };
+    const showWords = () => {
+      const chosen = chosenNow();
+      if (!chosen || !host.words) return;
+      const single = chosen.region.top === chosen.region.bottom && chosen.region.left === chosen.region.right;
+      const found = single ? readings.get(asked) : null;
+      strips.forEach(({ read }, index) => {
+        const model = result.models[index];
+        if (!single) return read.replaceChildren();
+        const parts = [tipped("reads", TIPS.words)];
+        if (!model.live) parts.push(make("span", { class: "ev-soft", text: "needs the model, and this study was opened without it" }));
+        else if (!found || found === "asking") parts.push(make("span", { class: "ev-soft", text: "\u2026" }));
+        else if (found.error) parts.push(make("span", { class: "ev-soft", text: found.error }));
+        else
+          for (const [text, share] of (found.models[index] || [])[indexOf(index)] || [])
+            parts.push(make("span", { class: "ev-read", style: `--share:${share}`, text: `${text.trim() || "\u2423"} ${Math.round(100 * share)}%` }));
+        read.replaceChildren(...parts);
+      });
+    };
+
+    // ------------------------------------------------------------ pointer and keys
+
+    const lock = (chosen) => {
+      locked = chosen;
+      frame.classList.toggle("ev-locked", Boolean(chosen));
+      if (!chosen) hovered = null;
+      showInspector();
+      invalidate();
+    };
+    const hit = (event) => {
+      const canvas = event.target.closest("canvas[data-paint]");
+      if (!canvas || !result) return null;
+      const box = canvas.getBoundingClientRect();
+      const model = Number(canvas.dataset.model);
+      const x = (event.clientX - box.left) / box.width;
+      const y = (event.clientY - box.top) / box.height;
+      const patch = patchAt(result.models[model], x, y);
+      return patch === null ? null : { model, patch, region: regionOf(result.models[model], patch) };
+    };
+    rows.addEventListener("pointerdown", (event) => {
+      const at = hit(event);
+      if (!at || event.button !== 0) return;
+      drag = { model: at.model, from: at.patch, region: null };
+    });
+    rows.addEventListener("pointermove", (event) => {
+      const at = hit(event);
+      if (drag) {
+        if (at && at.model === drag.model && (at.patch !== drag.from || drag.region)) {
+          drag.region = regionOf(result.models[drag.model], drag.from, at.patch);
+          invalidate();
+        }
+        return;
+      }
+      const same = at && hovered && at.model === hovered.model && at.patch === hovered.patch;
+      if (same || (!at && !hovered)) return;
+      hovered = at;
+      if (!locked) showInspector();
+      invalidate();
+    });
+    rows.addEventListener("pointerleave", () => {
+      if (drag || !hovered) return;
+      hovered = null;
+      if (!locked) showInspector();
+      invalidate();
+    });
+    const drop = (event) => {
+      if (!drag) return;
+      const { model, from, region } = drag;
+      drag = null;
+      if (region) return lock({ model, region, box: true });
+      if (event.type === "pointercancel") return;
+      const again = locked && !locked.box && locked.model === model && locked.patch === from;
+      lock(again ? null : { model, patch: from, region: regionOf(result.models[model], from) });
+    };
+    document.addEventListener("pointerup", drop);
+    document.addEventListener("pointercancel", drop);
+    // The wheel belongs to the layers over the pictures and the slider, and to the page elsewhere.
+    for (const part of [rows, track])
+      part.addEventListener(
+        "wheel",
+        (event) => {
+          if (!result || event.ctrlKey || !(part === track || event.target.closest("canvas"))) return;
+          event.preventDefault();
+          go({ type: "wheel", delta: event.deltaMode === 1 ? event.deltaY * 40 : event.deltaY });
+        },
+        { passive: false }
+      );
+    slider.addEventListener("input", () => go({ type: "set", step: Number(slider.value) }));
+    back.addEventListener("click", () => go({ type: "move", by: -1 }));
+    next.addEventListener("click", () => go({ type: "move", by: 1 }));
+    play.addEventListener("click", () => go({ type: "play" }));
+    const keys = (event) => {
+      if (!frame.isConnected) return document.removeEventListener("keydown", keys);
+      if (!result || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+      const target = event.target;
+      const typing = target.closest && target.closest("input, textarea, select, [contenteditable], [role=listbox], [role=dialog]");
+      const onButton = target.closest && target.closest("button, a, summary");
+      if (event.key === "Escape") {
+        if (!menu.hidden) return openMenu(false);
+        if (locked) return lock(null);
+        if (word) return forget();
+      }
+      if (typing) return;
+      const panelAt = target.closest && target.closest("canvas[data-paint]");
+      const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+      if (panelAt && (event.key === "Enter" || (event.shiftKey && arrows[event.key]))) {
+        event.preventDefault();
+        const model = Number(panelAt.dataset.model);
+        const grid = result.models[model];
+        const middle = Math.floor(grid.grid[0] / 2) * grid.grid[1] + Math.floor(grid.grid[1] / 2);
+        const from = locked && !locked.box && locked.model === model ? locked.patch : middle;
+        const patch = event.key === "Enter" ? from : movePatch(grid, from, ...arrows[event.key]);
+        return lock({ model, patch, region: regionOf(grid, patch) });
+      }
+      if (event.shiftKey || ((event.key === " " || event.key === "Enter") && onButton)) return;
+      const before = scrubber;
+      const after = scrub(scrubber, { type: "key", key: event.key });
+      const vertical = event.key === "ArrowUp" || event.key === "ArrowDown" || event.key.startsWith("Page");
+      if (after === before || (vertical && !frame.contains(target))) return;
+      event.preventDefault();
+      apply(after);
+    };
+    document.addEventListener("keydown", keys);
+    new ResizeObserver(layout).observe(frame);
+    new ResizeObserver(layout).observe(main);
+
+    // ------------------------------------------------------------ saving, links, light
+
+    const FORMATS = [
+      ["png", "Picture (PNG)"], ["svg", "Drawing (SVG)"], ["pdf", "For print (PDF)"], ["html", "Web page (HTML)"],
+      ["zip", "Whole study (ZIP)"],
+    ]; // prettier-ignore
+    const openMenu = (open) => {
+      menu.hidden = !open;
+      saving.setAttribute("aria-expanded", String(open));
+      if (open) menu.querySelector("button").focus();
+      else if (menu.contains(document.activeElement)) saving.focus();
+    };
+    saving.addEventListener("click", () => openMenu(menu.hidden));
+    document.addEventListener("pointerdown", (event) => !saver.contains(event.target) && openMenu(false));
+    for (const [format, label] of FORMATS)
+      menu.append(make("button", { type: "button", role: "menuitem", "data-format": format, text: label, onclick: () => save(format) }));
+    menu.addEventListener("keydown", (event) => {
+      const items = [...menu.children];
+      const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!move) return;
+      event.preventDefault();
+      event.stopPropagation();
+      items[(items.indexOf(document.activeElement) + move + items.length) % items.length].focus();
+    });
+    const save = async (format) => {
+      openMenu(false);
+      const label = saving.textContent;
+      saving.textContent = "Saving\u2026";
+      saving.disabled = true;
+      try {
+        const reply = await host.save(format, {
+          layer: currentLayer(), kind: view.kind, scale: Array.isArray(view.scale) ? view.scale.join(":") : view.scale,
+          colours: view.colours, difference: Boolean(differenceNow()),
+        }); // prettier-ignore
+        if (reply.error) throw new Error(reply.error);
+        const address = URL.createObjectURL(new Blob([bytesOf(reply.data)], { type: reply.type }));
+        const anchor = make("a", { href: address, download: reply.name });
+        frame.append(anchor);
+        anchor.click();
+        anchor.remove();
+        setTimeout(() => URL.revokeObjectURL(address), 10000);
+      } catch (error) {
+        say(error.message);
+      }
+      saving.textContent = label;
+      saving.disabled = false;
+    };
+    linker.addEventListener("click", async () => {
+      if (!result) return;
+      const address = `${location.origin}${location.pathname}${location.search}#${toLink(linkedView())}`;
+      try {
+        await navigator.clipboard.writeText(address);
+        say("The link is on the clipboard.");
+      } catch {
+        say(address); // browsers give the clipboard to secure pages only
+      }
+    });
+    theme.addEventListener("click", () => document.body.classList.toggle("dark"));
+    new MutationObserver(() => invalidate()).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    let quiet = 0;
+    const say = (text) => {
+      let toast = frame.querySelector(".ev-toast");
+      if (!toast) frame.append((toast = make("div", { class: "ev-toast", role: "status" })));
+      toast.textContent = text;
+      clearTimeout(quiet);
+      quiet = setTimeout(() => toast.remove(), 6000);
+    };
+
+    // ------------------------------------------------------------ what the host calls
+
+    const fill = () => {
+      const options = (name, entries) => {
+        const box = bar.querySelector(`[data-set=${name}]`);
+        box.replaceChildren(...entries.map(([value, label]) => make("option", { value, text: label })));
+        if (!entries.some(([value]) => value === view[name])) view[name] = entries[0][0];
+        box.value = view[name];
+      };
+      options("kind", result.kinds.map((kind) => [kind.id, kind.name]));
+      const scales = [["shared", "one for all"], ["per_row", "each model"], ["per_map", "each map"]]; // prettier-ignore
+      if (Array.isArray(view.scale)) scales.push([view.scale, view.scale.join(" to ")]);
+      options("scale", scales);
+      options("colours", Object.keys(result.tables).filter((name) => name !== "RdBu").map((name) => [name, name]));
+      blend.value = String(view.blend);
+      smooth.checked = view.smooth;
+    };
+    const drawn = async (found) => {
+      const [photograph, decoded] = await Promise.all([
+        pictureOf(found.image.src),
+        Promise.all(
+          found.models.map((model) => {
+            const [height, width] = [model.grid[0] * model.patch, model.grid[1] * model.patch];
+            if (model.decoded.encoding === "png") return Promise.all(model.decoded.data.map(pictureOf));
+            return model.layers.map((_, i) => canvasOf(opaque(model.decoded.data, 3 * i * height * width, height * width), width, height));
+          })
+        ),
+      ]);
+      return { photograph, decoded };
+    };
+    const apiOf = {
+      /** Shows a result; `wanted` is the view of a link, to be restored. */
+      async show(payload, wanted = null) {
+        const mine = ++generation;
+        const found = unpack(payload);
+        const { photograph, decoded } = await drawn(found);
+        if (mine !== generation) return;
+        result = found;
+        photo = photograph;
+        const canvas = make("canvas");
+        canvas.width = photo.naturalWidth;
+        canvas.height = photo.naturalHeight;
+        const context = canvas.getContext("2d", { willReadFrequently: true });
+        context.drawImage(photo, 0, 0);
+        const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+        fade(pixels.data, result.overlay.greying, result.overlay.lightening);
+        context.putImageData(pixels, 0, 0);
+        pale = canvas;
+        pictures = decoded;
+        truths = result.models.map((model) => {
+          const [height, width] = [model.grid[0] * model.patch, model.grid[1] * model.patch];
+          return canvasOf(opaque(model.truth, 0, height * width), width, height);
+        });
+        differences = {};
+        readings = new Map();
+        hovered = locked = word = drag = path = null;
+        const before = steps.length;
+        steps = stepsOf(result.models.map((model) => model.layers));
+        if (wanted) restoreLook(wanted);
+        const middle = before === steps.length ? scrubber.step : Math.floor((steps.length - 1) / 2);
+        scrubber = scrub({ ...scrubber, step: middle }, { type: "count", count: steps.length });
+        slider.max = String(steps.length - 1);
+        frame.dataset.state = "result";
+        veil.replaceChildren();
+        fill();
+        showRows();
+        showAnswers(result.models, false);
+        showLegend();
+        showCurves();
+        showInspector();
+        if (wanted) restorePlace(wanted);
+        saver.hidden = !host.save;
+        stats.steps.clear();
+        invalidate();
+      },
+      /** Progress: {message, done, total, models: [{name, answer, busy}]}. */
+      busy({ message, done, total, models }) {
+        frame.dataset.state = "busy";
+        const share = total ? Math.min(done / total, 1) : null;
+        const line = make("div", { class: "ev-progress" + (share === null ? " ev-unknown" : "") }, make("i", { style: share === null ? null : `width:${100 * share}%` }));
+        veil.replaceChildren(make("div", { class: "ev-note" }, make("b", { text: message }), line));
+        if (models && models.length) showAnswers(models, true);
+      },
+      /** A sentence that says why there is no result. */
+      fail(message) {
+        frame.dataset.state = result ? "result" : "error";
+        const drop = make("button", { type: "button", class: "ev-button", text: result ? "Back to the last result" : "Close", onclick: () => apiOf.calm() });
+        veil.replaceChildren(make("div", { class: "ev-note ev-error", role: "alert" }, make("b", { text: "That did not work" }), make("p", { text: message }), drop));
+        frame.dataset.failed = "";
+        if (result) showAnswers(result.models, false);
+      },
+      calm() {
+        delete frame.dataset.failed;
+        veil.replaceChildren();
+        if (result) frame.dataset.state = "result";
+        else apiOf.empty();
+      },
+      empty(text) {
+        frame.dataset.state = "empty";
+        const lines = (text || ["Bring an image, or take an example, and press Run."]).map((line, i) => make(i ? "p" : "b", { text: line }));
+        veil.replaceChildren(make("div", { class: "ev-note" }, ...lines));
+      },
+      stats,
+      get step() { return scrubber.step; },
+      get view() { return linkedView(); },
+      get result() { return result; },
+    }; // prettier-ignore
+    const restoreLook = (wanted) => {
+      const change = {};
+      if (wanted.kind && result.models[0].maps[wanted.kind]) change.kind = wanted.kind;
+      if (wanted.colours in result.tables) change.colours = wanted.colours;
+      if (["shared", "per_row", "per_map"].includes(wanted.scale)) change.scale = wanted.scale;
+      else if (wanted.scale && /^[^:]+:[^:]+$/.test(wanted.scale)) {
+        const ends = wanted.scale.split(":").map(Number);
+        if (ends.every(Number.isFinite) && ends[0] < ends[1]) change.scale = ends;
+      }
+      const strength = Number(wanted.blend);
+      if (wanted.blend && strength >= 0 && strength <= 1) change.blend = strength;
+      if (wanted.smooth) change.smooth = wanted.smooth === "1";
+      view = { ...view, ...change };
+    };
+    const restorePlace = (wanted) => {
+      const longest = result.models.reduce((best, model) => (model.layers.length > best.layers.length ? model : best));
+      const step = wanted.layer === undefined ? -1 : longest.layers.indexOf(Number(wanted.layer));
+      if (step >= 0) apply(scrub(scrubber, { type: "set", step }));
+      const [height, width] = result.models[0].grid;
+      const patch = Number(wanted.patch);
+      const edges = (wanted.region || "").split(",").map(Number);
+      if (wanted.patch && Number.isInteger(patch) && patch >= 0 && patch < height * width)
+        lock({ model: 0, patch, region: regionOf(result.models[0], patch) });
+      else if (edges.length === 4 && edges.every(Number.isInteger)) {
+        const [top, left, bottom, right] = edges;
+        if (0 <= top && top <= bottom && bottom < height && 0 <= left && left <= right && right < width)
+          lock({ model: 0, box: true, region: { top, left, bottom, right } });
+      }
+      const [model, index] = (wanted.word || "").split(",").map(Number);
+      if (wanted.word && host.attribute && result.models[model]?.live && result.models[model].words[index]) attribute(model, index);
+    };
+    apiOf.empty(host.hint);
+    frame.emma = apiOf; // for tests and for other scripts of the page
+    return apiOf;
+  };
+
+  const exported = { core, mount };
+  if (typeof module !== "undefined" && module.exports) module.exports = exported;
+  else root.EmmaCanvas = exported;
+})(typeof globalThis !== "undefined" ? globalThis : this);
