@@ -36,7 +36,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         StudyError: the value has no JSON form, or the file cannot be written.
     """
     try:
-        # Lone surrogates, which a tokenizer can produce, have no UTF-8 form.
+        # Lone surrogates, which a command line can hold, have no UTF-8 form.
         data = dump_json(value).encode(_ENCODING, errors="surrogatepass")
     except InputError as error:
         raise StudyError(f"{path.name} cannot be written: {error}") from error

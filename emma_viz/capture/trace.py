@@ -41,7 +41,15 @@ class Sampling:
     top_p: float
     """Draws are from the likeliest tokens that make up this probability."""
     seed: int | None
-    """Sample i drew from seed + i; None where nothing was drawn."""
+    """Sample i drew from seed + i; None where nothing was drawn, or where samples were put together from several
+    recordings."""
+
+    def of_samples(self, samples: Sequence[int]) -> "Sampling":
+        """The settings of some of the samples; the seed stays where they follow one another."""
+        in_order = (
+            list(samples) == list(range(samples[0], samples[0] + len(samples))) if len(samples) else False
+        )
+        return replace(self, seed=self.seed + samples[0] if self.seed is not None and in_order else None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -256,6 +264,7 @@ class Trace:
             image_hashes=pick(self.image_hashes),
             prompts=pick(self.prompts),
             prompt_ids=pick(self.prompt_ids),
+            sampling=self.sampling and self.sampling.of_samples(rows),
             answers=pick(self.answers),
             answer_ids=pick(self.answer_ids),
             ended=pick(self.ended),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from emma_viz.capture import record
 from emma_viz.errors import CaptureError, InputError, SiteError
 
 
@@ -60,6 +61,14 @@ def test_a_selection_has_the_layers_sites_and_samples_asked_for(make_trace, asse
 def test_a_selection_of_what_is_not_there_is_an_error(make_trace, selection, error):
     with pytest.raises(error):
         make_trace(batch=3).select(**selection)
+
+
+def test_a_selection_keeps_the_seed_where_it_still_holds(one, photos):
+    trace = record(one, photos, "What?", temperature=1.0, seed=4, max_new_tokens=4)
+    later = trace.select(samples=[1, 2])
+    again = record(one, photos[1:], "What?", temperature=1.0, seed=later.sampling.seed, max_new_tokens=4)
+    assert again.answer_ids == later.answer_ids
+    assert trace.select(samples=[2, 0]).sampling.seed is None
 
 
 def test_without_states_everything_else_stays(make_trace):
