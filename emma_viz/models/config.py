@@ -215,8 +215,15 @@ class ProjectorConfig:
     """Add learned row and column embeddings to the image tokens. Not part of the official models."""
     position_std: float = 1.2
     """Initial standard deviation of those embeddings."""
+    cross_scan: bool = False
+    """Scan the features in four orders before they are projected (the ablation CSM of the EMMA paper; see
+    `cross_scan`). Not part of the released models."""
+    scan_states: int = 16
+    """State size of those scans."""
 
     def __post_init__(self):
+        if self.scan_states < 1:
+            raise InputError(f"ProjectorConfig: scan_states must be at least 1, got {self.scan_states}.")
         if self.kind not in PROJECTOR_KINDS:
             raise InputError(
                 f"ProjectorConfig: kind must be one of {', '.join(PROJECTOR_KINDS)}; got {self.kind!r}."

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from emma_viz.errors import InputError
 from emma_viz.models.config import Grid, ProjectorConfig
+from emma_viz.models.cross_scan import CrossScan
 
 
 class TokenPool(nn.Module):
@@ -47,9 +48,12 @@ class Projector(nn.Module):
         features: channels F of the features.
         width: d_model of the language model.
         grid: rows and columns of the features.
+        backend: kernel backend of the cross-scan, where there is one.
     """
 
-    def __init__(self, config: ProjectorConfig, *, features: int, width: int, grid: Grid):
+    def __init__(
+        self, config: ProjectorConfig, *, features: int, width: int, grid: Grid, backend: str = "auto"
+    ):
         super().__init__()
         self.config = config
         self.grid = config.grid(grid)
@@ -58,11 +62,18 @@ class Projector(nn.Module):
             rows, columns = self.grid
             self.row = nn.Parameter(torch.empty(rows, width).normal_(std=config.position_std))
             self.col = nn.Parameter(torch.empty(columns, width).normal_(std=config.position_std))
+        if config.cross_scan:
+            # Drawn from a copy of the generator: under one seed, all other weights of a model with the
+            # cross-scan are those of the model without it.
+            with torch.random.fork_rng(devices=[]):
+                self.scan = CrossScan(features, grid, d_state=config.scan_states, backend=backend)
 
     def forward(self, features: Float[Tensor, "B T F"]) -> Float[Tensor, "B t D"]:
         """Project features, cast to the projector's type; `fused-ldpnet` returns fewer tokens."""
-        dtype = next(self.parameters()).dtype
-        tokens = self.projector(features.to(dtype))
+        features = features.to(next(self.projector.parameters()).dtype)
+        if self.config.cross_scan:
+            features = self.scan(features)
+        tokens = self.projector(features)
         if self.config.positions:
             place = self.row[:, None, :] + self.col[None, :, :]
             tokens = tokens + rearrange(place, "R C D -> (R C) D")

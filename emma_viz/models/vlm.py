@@ -49,7 +49,11 @@ class VLM(nn.Module):
         self.backend = backend
         self.vision = VisionEncoder(config.vision)
         self.projector = Projector(
-            config.projector, features=config.vision.width, width=config.llm.d_model, grid=config.vision.grid
+            config.projector,
+            features=config.vision.width,
+            width=config.llm.d_model,
+            grid=config.vision.grid,
+            backend=backend,
         )
         self.llm = MambaLM(config.llm, backend=backend)
 
