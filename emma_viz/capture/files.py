@@ -5,12 +5,10 @@ never leaves half a file under a name that is read.
 """
 
 import json
-import os
-import secrets
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from emma_viz.atomic import write_file
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError, StudyError
 
@@ -181,16 +180,8 @@ def locked(path: Path, what: str, *, seconds: float | None = None) -> Generator[
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     with explained(path, "written"):
-        try:
-            write(part)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            with suppress(OSError):
-                part.unlink()
+        write_file(path, write)
 
 
 if sys.platform == "win32":

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from emma_viz.atomic import write_files
 from emma_viz.checkpoints.layouts import HEAD, OFFICIAL, TABLE
 from emma_viz.checkpoints.load import expected_shapes
 from emma_viz.checkpoints.materialize import as_dtype
@@ -110,22 +111,14 @@ def write_all(writers: Mapping[Path, Callable[[Path], None]]) -> None:
     Raises:
         CheckpointError: the system refuses (no space, no permission); nothing has changed then.
     """
-    temporaries = {target: target.with_name(f".{target.name}.{os.getpid()}.tmp") for target in writers}
     try:
-        for target, write in writers.items():
+        for target in writers:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write(temporaries[target])
-            with temporaries[target].open("rb") as file:
-                os.fsync(file.fileno())
-        for target, temporary in temporaries.items():
-            os.replace(temporary, target)
+        write_files(writers)
     except OSError as error:
         raise CheckpointError(
             f"Cannot write {error.filename or 'the checkpoint'}: {error.strerror}."
         ) from error
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)
 
 
 def _checked(config: VLMConfig, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:

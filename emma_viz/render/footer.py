@@ -40,9 +40,7 @@ def warnings(spec: FigureSpec) -> list[str]:
     forced = _once(clean(model.name) for case in spec.images for model in case.models if model.forced)
     if forced:
         whose = " and ".join(forced)
-        found.append(
-            f"Warning: the lens of {whose} does not belong to these states (forced)."
-        )
+        found.append(f"Warning: the lens of {whose} does not belong to these states (forced).")
     for case in spec.images:
         for model in case.models:
             if count := int((~np.isfinite(model.maps)).sum()):

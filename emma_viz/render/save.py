@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from emma_viz.errors import InputError
-from emma_viz.render.atomic import write_atomically
+from emma_viz.render.output import write_atomically
 from emma_viz.render.spec import FigureSpec
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from emma_viz.errors import InputError
-from emma_viz.render.atomic import write_atomically
+from emma_viz.render.output import write_atomically
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 
 FORMAT = "emma-viz figure"

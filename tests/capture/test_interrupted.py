@@ -25,7 +25,7 @@ def replace_or_die(part, path):
     if len(done) > step:
         os._exit(9)
     replace(part, path)
-files.os.replace = replace_or_die
+os.replace = replace_or_die
 study.add_trace(source.trace("two"), "new")
 """
 
@@ -74,7 +74,7 @@ def crash_at(monkeypatch, step, *, after=False):
         if len(done) > step:
             raise Crash
 
-    monkeypatch.setattr(files.os, "replace", replace_or_crash)
+    monkeypatch.setattr(os, "replace", replace_or_crash)
 
 
 def listing(study):

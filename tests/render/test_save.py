@@ -14,7 +14,7 @@ from PIL import Image
 
 from emma_viz.errors import InputError
 from emma_viz.render import SUFFIXES, draw, read_spec, save, write_spec
-from emma_viz.render.atomic import write_atomically
+from emma_viz.render.output import write_atomically
 
 ANSWER = "A white cup on a table."
 

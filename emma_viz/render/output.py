@@ -1,11 +1,10 @@
-"""Files that are written whole or not at all."""
+"""Pictures are written whole or not at all."""
 
-import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from emma_viz.atomic import write_file
 from emma_viz.errors import InputError
 
 
@@ -27,16 +26,13 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first.")
     if path.is_dir():
         raise InputError(f"{path}: expected a file name to write to, but this is a folder.")
-    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+
+    def fill(part: Path) -> None:
+        with part.open("xb") as stream:
+            write(stream)
+
     try:
-        stream = part.open("xb")
+        write_file(path, fill)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
-    try:
-        with stream:
-            write(stream)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
     return path

@@ -1,0 +1,38 @@
+"""Files that are written whole or not at all; the one way in which the package and its programs write."""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_files(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write several files, all of them or none.
+
+    Each writer is given a temporary path in its target's folder, which must exist. When all have succeeded and their
+    bytes are on the disk, the files are given their names, in order; an existing file is replaced. On an exception
+    nothing has changed and no temporary file is left.
+
+    Raises:
+        OSError: the system refuses (no space, no permission, no such folder).
+    """
+    parts = {
+        target: target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part") for target in writers
+    }
+    try:
+        for target, write in writers.items():
+            write(parts[target])
+            with parts[target].open("rb+") as file:
+                os.fsync(file.fileno())
+        for target, part in parts.items():
+            os.replace(part, target)
+    finally:
+        for part in parts.values():
+            with suppress(OSError):
+                part.unlink()
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write one file; see `write_files`."""
+    write_files({path: write})
