@@ -55,21 +55,42 @@ class TextRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of the joint stage. The losses are the model's own in each of them."""
+
+    steps: int
+    """Optimizer steps."""
+    batch: int
+    """Scenes per step."""
+    captions: bool = False
+    """Ask for captions alone. They are the plainest signal of what is in an image: a word for every object, where a
+    question has one word that depends on image and question together."""
+    pooled: bool = False
+    """Run on 2×2-averaged image tokens: four times fewer, so that many steps are affordable."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class JointRecipe:
     """Training of a VLM on conversations about images."""
 
     model: str
     """Preset of the model, e.g. "cobra-pocket"."""
     optimisation: Optimisation
+    """Steps and batch are those of the phases."""
+    phases: tuple[Phase, ...]
+    """What is trained on, in order."""
     scenes: int
     """Training scenes whose encoder features are kept; a pass over all of them is an epoch."""
-    pooled_steps: int = 0
-    """First steps that run on 2×2-averaged image tokens: four times fewer, so four times faster. The losses are the
-    model's own from the first of them."""
-    position_std: float = 0.6
-    """Initial standard deviation of row and of column embeddings; that of the image's share of a token is 1."""
     pixel_weight: float = 1.0
     """Weight of the pixel loss; used by models with a pixel decoder alone."""
+
+    def __post_init__(self):
+        total = sum(phase.steps for phase in self.phases)
+        if total != self.optimisation.steps:
+            raise TrainingError(
+                f"JointRecipe: the phases have {total} steps together and optimisation.steps is "
+                f"{self.optimisation.steps}; make them equal."
+            )
 
 
 def as_record(recipe: object) -> dict:

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from emma_viz.data.prompts import PromptStyle, Turn, wrap_turn
-from emma_viz.data.tabletop import conversation, make_scene, stream
+from emma_viz.data.tabletop import caption_turn, conversation, make_scene, stream
 from emma_viz.data.tokenizer import Tokenizer
 
 IGNORED = -100
@@ -81,14 +81,20 @@ GROUPED = 8
 
 
 def scene_conversations(
-    numbers: np.ndarray, epoch: int, tokenizer: Tokenizer, style: PromptStyle
+    numbers: np.ndarray, epoch: int, tokenizer: Tokenizer, style: PromptStyle, *, captions: bool = False
 ) -> list[Sample]:
-    """One conversation about each of some training scenes; another epoch asks other questions."""
+    """One conversation about each of some training scenes; another epoch asks other questions.
+
+    Args:
+        captions: ask for the caption alone.
+    """
     samples = []
     for number in numbers:
-        turns = conversation(
-            make_scene("train", int(number)), stream("train", int(number), FIRST_QUESTIONS + epoch)
-        )
+        scene = make_scene("train", int(number))
+        if captions:
+            turns = [caption_turn(scene)]
+        else:
+            turns = conversation(scene, stream("train", int(number), FIRST_QUESTIONS + epoch))
         samples.append(encode_conversation([(t.question, t.answer) for t in turns], tokenizer, style))
     return samples
 
@@ -104,11 +110,21 @@ class ConversationStream:
         batch: samples a batch.
         scenes: training scenes 0 … scenes − 1.
         seed: of the permutations.
+        captions: ask for captions alone.
     """
 
-    def __init__(self, tokenizer: Tokenizer, style: PromptStyle, *, batch: int, scenes: int, seed: int):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        style: PromptStyle,
+        *,
+        batch: int,
+        scenes: int,
+        seed: Sequence[int],
+        captions: bool = False,
+    ):
         self.tokenizer, self.style = tokenizer, style
-        self.batch, self.scenes, self.seed = batch, scenes, seed
+        self.batch, self.scenes, self.seed, self.captions = batch, scenes, list(seed), captions
         self._group: tuple[int, list[tuple[np.ndarray, list[Sample]]]] = (-1, [])
 
     def batch_of(self, step: int) -> tuple[np.ndarray, list[Sample]]:
@@ -124,10 +140,11 @@ class ConversationStream:
         numbers, samples = np.empty(size, dtype=np.int64), []
         for epoch in np.unique(positions // self.scenes):
             inside = positions // self.scenes == epoch
-            order = np.random.default_rng([self.seed, int(epoch)]).permutation(self.scenes)
+            order = np.random.default_rng([*self.seed, 0, int(epoch)]).permutation(self.scenes)
             numbers[inside] = order[positions[inside] % self.scenes]
-            samples += scene_conversations(numbers[inside], int(epoch), self.tokenizer, self.style)
+            asked = (numbers[inside], int(epoch), self.tokenizer, self.style)
+            samples += scene_conversations(*asked, captions=self.captions)
         by_length = np.argsort([len(ids) for ids, _ in samples], kind="stable")
         batches = by_length.reshape(GROUPED, self.batch)
-        shuffled = np.random.default_rng([self.seed, 1_000_000 + group]).permutation(GROUPED)
+        shuffled = np.random.default_rng([*self.seed, 1, group]).permutation(GROUPED)
         return [(numbers[batches[i]], [samples[j] for j in batches[i]]) for i in shuffled]

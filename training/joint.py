@@ -91,7 +91,7 @@ def pocket_head(config: VLMConfig) -> PaperConfig:
 
 
 @torch.no_grad()
-def smooth_positions(vlm: VLM, std: float) -> None:
+def smooth_positions(vlm: VLM) -> None:
     """Start row and column embeddings as smooth curves in a few directions.
 
     Independent random rows and columns would span 30 directions of the stream, and hide that much of the image
@@ -99,6 +99,7 @@ def smooth_positions(vlm: VLM, std: float) -> None:
     """
     if not vlm.config.projector.positions:
         return
+    std = vlm.config.projector.position_std
     for table in (vlm.projector.row, vlm.projector.col):
         place = torch.linspace(-1, 1, len(table))
         curves = torch.stack([place, torch.tanh(6 * place), torch.cos(torch.pi * place)], dim=1)
@@ -158,11 +159,18 @@ def new_task(
     """
     torch.manual_seed(recipe.optimisation.seed)
     task = JointTask(config, pixel_weight=recipe.pixel_weight)
-    smooth_positions(task.vlm, recipe.position_std)
+    smooth_positions(task.vlm)
     scale_projector(task.vlm, features)
     if llm is not None:
         task.vlm.llm.load_state_dict(llm.state_dict())
     return task
+
+
+def phase_of(recipe: JointRecipe, step: int) -> tuple[int, int]:
+    """The phase that a step belongs to, and its place in that phase."""
+    ends = np.cumsum([phase.steps for phase in recipe.phases])
+    number = int(np.searchsorted(ends, step, side="right"))
+    return number, step - (int(ends[number - 1]) if number else 0)
 
 
 def train_joint(
@@ -191,14 +199,23 @@ def train_joint(
     """
     settings = recipe.optimisation
     config = task.vlm.config
-    stream = ConversationStream(
-        tokenizer, config.prompt_style, batch=settings.batch, scenes=len(features), seed=settings.seed
-    )
+    streams = [
+        ConversationStream(
+            tokenizer,
+            config.prompt_style,
+            batch=phase.batch,
+            scenes=len(features),
+            seed=(settings.seed, number),
+            captions=phase.captions,
+        )
+        for number, phase in enumerate(recipe.phases)
+    ]
 
     def loss_of_step(step: int):
-        numbers, samples = stream.batch_of(step)
+        number, place = phase_of(recipe, step)
+        numbers, samples = streams[number].batch_of(place)
         text = collate(samples, tokenizer.pad_id)
         image = image_batch(images, features, numbers, config.vision.patch)
-        return task(image, text, pooled=step < recipe.pooled_steps)
+        return task(image, text, pooled=recipe.phases[number].pooled)
 
     return train(task, loss_of_step, settings, folder, title=recipe.model, progress=progress)

@@ -11,7 +11,7 @@ from emma_viz.data.tabletop import (
     Scene,
     Turn,
     absent_kind,
-    caption,
+    caption_turn,
     color,
     count,
     existence,
@@ -21,7 +21,6 @@ from emma_viz.data.tabletop import (
     stream,
     where,
 )
-from emma_viz.data.tabletop.language import DESCRIBE
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.vlm import VLM
 from training.conversations import IGNORED, collate, encode_conversation
@@ -51,7 +50,7 @@ def scene_questions(scene: Scene) -> Iterator[tuple[str, Turn]]:
     if pairs:
         first, second = pairs[int(rng.integers(len(pairs)))]
         yield "relation", relation(first, second, word=str(rng.choice(["left of", "right of"])))
-    yield "caption", Turn(topic="caption", question=DESCRIBE, answer=caption(scene))
+    yield "caption", caption_turn(scene)
 
 
 @torch.inference_mode()

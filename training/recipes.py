@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
-from training.config import EncoderRecipe, JointRecipe, Optimisation, TextRecipe
+from training.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,12 @@ def pocket_pair() -> FamilyRecipe:
         joint=JointRecipe(
             model="cobra-pocket",
             scenes=12000,
-            pooled_steps=900,
-            optimisation=Optimisation(steps=1300, batch=8, lr=3e-3),
+            phases=(
+                Phase(steps=900, batch=8, captions=True, pooled=True),
+                Phase(steps=200, batch=8, pooled=True),
+                Phase(steps=250, batch=8),
+            ),
+            optimisation=Optimisation(steps=1350, batch=8, lr=1.5e-3, save_every=100),
         ),
         members={"cobra-pocket": cobra_pocket, "emma-v1-pocket": emma_v1_pocket},
     )
@@ -57,7 +61,16 @@ def tiny() -> FamilyRecipe:
     return FamilyRecipe(
         encoder=EncoderRecipe(scenes=64, optimisation=few),
         text=TextRecipe(optimisation=few),
-        joint=JointRecipe(model="tiny", scenes=64, pooled_steps=15, optimisation=few),
+        joint=JointRecipe(
+            model="tiny",
+            scenes=64,
+            phases=(
+                Phase(steps=10, batch=4, captions=True, pooled=True),
+                Phase(steps=10, batch=4, pooled=True),
+                Phase(steps=10, batch=4),
+            ),
+            optimisation=few,
+        ),
         members={"tiny": tiny_emma},
         test_scenes=10,
         lens_scenes=16,

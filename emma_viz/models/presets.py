@@ -261,7 +261,7 @@ def _official(model_id: str, llm_backbone_id: str) -> VLMConfig:
 
 
 def _pocket(model_id: str, llm_backbone_id: str, *, family: Family) -> VLMConfig:
-    projector = ProjectorConfig(kind="fused-gelu-mlp", hidden_multiplier=2, positions=True)
+    projector = ProjectorConfig(kind="fused-gelu-mlp", hidden_multiplier=2, positions=True, position_std=0.6)
     return _small(model_id, llm_backbone_id, family, pocket_conv_128(), projector)
 
 

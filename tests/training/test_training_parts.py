@@ -6,13 +6,13 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from emma_viz.data.tabletop import conversation, make_scene, stream
+from emma_viz.data.tabletop import DESCRIBE, caption, conversation, make_scene, stream
 from emma_viz.errors import TrainingError
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
-from training.config import JointRecipe, Optimisation
+from training.config import JointRecipe, Optimisation, Phase
 from training.conversations import IGNORED, ConversationStream, collate, encode_conversation
-from training.joint import ImageBatch, image_batch, new_task, pool_patches, pool_tokens, tapped
+from training.joint import ImageBatch, image_batch, new_task, phase_of, pool_patches, pool_tokens, tapped
 from training.loop import learning_rate, make_optimizer, train
 from training.losses import text_loss
 from training.questions import scene_questions
@@ -21,6 +21,7 @@ from training.tokenizer import tabletop_tokenizer
 
 FEATURES = torch.randn(2, 256, 96, generator=torch.Generator().manual_seed(0))
 FEW = Optimisation(steps=6, batch=2, lr=1e-3, save_every=2)
+PHASES = (Phase(steps=4, batch=2, captions=True, pooled=True), Phase(steps=2, batch=2))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def small(model):
 
 
 def recipe(**changes):
-    return JointRecipe(**{"model": "x", "optimisation": FEW, "scenes": 4, **changes})
+    return JointRecipe(**{"model": "x", "optimisation": FEW, "phases": PHASES, "scenes": 4, **changes})
 
 
 def text_of(tokenizer, n=2):
@@ -69,7 +70,7 @@ def test_padding_has_no_labels(tokenizer):
 
 
 def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew(tokenizer):
-    stream_of = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=0)
+    stream_of = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=(0, 1))
     drawn = [stream_of.batch_of(step) for step in range(24)]
     assert sorted(np.concatenate([numbers for numbers, _ in drawn[:12]])) == list(range(24))
     first, second = (
@@ -78,13 +79,13 @@ def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew(tokenizer):
     )
     assert first.keys() == second.keys()
     assert sum(first[n] != second[n] for n in first) > 12
-    numbers, samples = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=0).batch_of(13)
+    numbers, samples = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=(0, 1)).batch_of(13)
     assert np.array_equal(numbers, drawn[13][0])
     assert samples == drawn[13][1]
 
 
 def test_batches_hold_conversations_of_similar_length(tokenizer):
-    stream_of = ConversationStream(tokenizer, "in-out", batch=4, scenes=64, seed=0)
+    stream_of = ConversationStream(tokenizer, "in-out", batch=4, scenes=64, seed=(0, 1))
     spread = [
         max(lengths) - min(lengths)
         for lengths in ([len(ids) for ids, _ in stream_of.batch_of(s)[1]] for s in range(8))
@@ -99,6 +100,20 @@ def test_a_fresh_projector_gives_the_image_its_share_of_a_token():
     rows = task.vlm.projector.row.detach()
     assert rows.std().item() == pytest.approx(0.6, rel=0.35)
     assert torch.linalg.matrix_rank(rows, rtol=1e-4) == 3
+
+
+def test_caption_phases_ask_for_captions_alone(tokenizer):
+    stream_of = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=(0, 0), captions=True)
+    numbers, samples = stream_of.batch_of(0)
+    for number, (ids, _) in zip(numbers, samples, strict=True):
+        text = tokenizer.decode(ids, skip_special=False)
+        assert text == f"In: {DESCRIBE}\nOut: {caption(make_scene('train', int(number)))}<|endoftext|>"
+
+
+def test_phases_follow_each_other_and_must_add_up():
+    assert [phase_of(recipe(), step) for step in range(6)] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
+    with pytest.raises(TrainingError, match="4 steps together"):
+        recipe(phases=PHASES[:1])
 
 
 def test_rate_rises_then_falls_and_decay_spares_vectors():

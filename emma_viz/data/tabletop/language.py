@@ -87,6 +87,11 @@ def relation(first: Thing, second: Thing, *, word: str) -> Turn:
     return Turn(topic="relation", question=question, answer=YES if holds else NO)
 
 
+def caption_turn(scene: Scene) -> Turn:
+    """ "Describe the image in detail."."""
+    return Turn(topic="caption", question=DESCRIBE, answer=caption(scene))
+
+
 def single_things(scene: Scene) -> list[Thing]:
     """The objects that are the only one of their kind, so that "the cup" means one thing."""
     return [thing for thing in scene.things if scene.count(thing.kind) == 1]
@@ -166,11 +171,11 @@ def conversation(scene: Scene, rng: np.random.Generator) -> list[Turn]:
     """
     style = rng.random()
     if style < 0.2:
-        return [Turn(topic="caption", question=DESCRIBE, answer=caption(scene))]
+        return [caption_turn(scene)]
     turns = existence_turns(scene, rng, most=4) if style < 0.75 else []
     turns += detail_turns(scene, rng, most=4)
     if not turns or rng.random() < 0.35:
-        turns.append(Turn(topic="caption", question=DESCRIBE, answer=caption(scene)))
+        turns.append(caption_turn(scene))
     return turns
 
 
