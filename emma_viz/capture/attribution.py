@@ -1,0 +1,159 @@
+"""Which image tokens a word of an answer depends on.
+
+The word's score is its log-probability, in nats, given the image, the prompt and the answer before it. Two
+methods ask how much the score falls when an image token's input embedding is replaced by the mean embedding of
+the image's tokens:
+
+`knockout`   replaces each token in turn and runs the model again: the effect itself, T runs.
+`gradient`   gradient × (embedding − mean) from one forward and one backward pass: the first-order estimate of
+             the same number. Positive values support the word.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Float32
+from PIL import Image
+from torch import Tensor
+
+from emma_viz.capture.questions import RecordableModel
+from emma_viz.data.images import read_image
+from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.errors import InputError
+from emma_viz.models import VLM
+
+Method = Literal["gradient", "knockout"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attribution:
+    """How much each image token supports a word."""
+
+    values: Float32[np.ndarray, "R C"]
+    """Nats by which the word's log-probability falls without the token (`gradient`: an estimate of it)."""
+    score: float
+    """The word's log-probability with all tokens in place, nats."""
+    method: Method
+    """How the values were found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A piece of an answer made of whole tokens."""
+
+    text: str
+    """As it stands in the answer, with the white space before it."""
+    start: int
+    """Its first token."""
+    stop: int
+    """One past its last token."""
+
+
+def attribute(
+    model: RecordableModel,
+    image: Image.Image,
+    prompt: str,
+    *,
+    before: Sequence[int] = (),
+    word: Sequence[int],
+    method: str = "gradient",
+    batch_size: int = 32,
+) -> Attribution:
+    """Find the image tokens that a word depends on.
+
+    Args:
+        model: from `load_model`.
+        image: what the model is shown.
+        prompt: the message, without the template.
+        before: token ids of the answer before the word.
+        word: token ids of the word; more than one are scored together.
+        method: `gradient` or `knockout`.
+        batch_size: of `knockout`, runs at a time.
+
+    Raises:
+        InputError: the word has no token, or the method is unknown.
+    """
+    if not len(word):
+        raise InputError("The word has no token; give the ids of at least one.")
+    if method not in get_args(Method):
+        raise InputError(f"There is no method {method!r}; choose one of {', '.join(get_args(Method))}.")
+    prompt_ids = model.tokenizer.encode(model.prompt(prompt))
+    vlm = model.vlm
+    with torch.no_grad():
+        tokens = vlm.embed_image(model.transform.pixels([read_image(image)]))
+        text = vlm.llm.embed(torch.tensor([[*prompt_ids, *before, *word[:-1]]], device=vlm.device))
+    task = _Task(vlm, tokens, text, torch.tensor([list(word)], device=vlm.device))
+    score, values = task.gradient() if method == "gradient" else task.knockout(batch_size)
+    grid = rearrange(values.float().cpu().numpy(), "(R C) -> R C", R=vlm.grid[0])
+    return Attribution(values=grid, score=score, method="gradient" if method == "gradient" else "knockout")
+
+
+def answer_words(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Word, ...]:
+    """Cut an answer into words, and signs between them, at borders of tokens.
+
+    The texts join to `tokenizer.decode(ids)`. A character that is spread over several tokens is not cut.
+    """
+    whole = tokenizer.decode(list(ids))
+    pieces: list[Word] = []
+    start, done = 0, ""
+    for stop in range(1, len(ids) + 1):
+        text = whole if stop == len(ids) else tokenizer.decode(list(ids[:stop]))
+        if not whole.startswith(text) or text == done:
+            continue
+        piece = Word(text=text[len(done) :], start=start, stop=stop)
+        if pieces and _joined(pieces[-1].text, piece.text):
+            last = pieces.pop()
+            piece = Word(text=last.text + piece.text, start=last.start, stop=stop)
+        pieces.append(piece)
+        start, done = stop, text
+    return tuple(pieces)
+
+
+def _joined(left: str, right: str) -> bool:
+    """Whether two pieces belong to one word: letters and digits on both sides of the border."""
+    return left[-1:].isalnum() and right[:1].isalnum()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One word to explain: the input embeddings of image and text, and the word's ids."""
+
+    vlm: VLM
+    tokens: Float[Tensor, "1 T D"]
+    text: Float[Tensor, "1 M D"]
+    word: Tensor
+
+    def gradient(self) -> tuple[float, Float[Tensor, " T"]]:
+        with torch.enable_grad():
+            tokens = self.tokens.detach().clone().requires_grad_()
+            score = self.score(tokens)
+            (slope,) = torch.autograd.grad(score.sum(), tokens)
+        away = self.tokens - self.tokens.mean(dim=1, keepdim=True)
+        return float(score.detach()), (slope * away).sum(dim=-1)[0]
+
+    @torch.no_grad()
+    def knockout(self, batch_size: int) -> tuple[float, Float[Tensor, " T"]]:
+        mean, count = self.tokens.mean(dim=1)[0], self.tokens.shape[1]
+        score = self.score(self.tokens)
+        without = []
+        for start in range(0, count, batch_size):
+            missing = torch.arange(start, min(start + batch_size, count))
+            tokens = repeat(self.tokens, "1 T D -> k T D", k=len(missing)).clone()
+            tokens[torch.arange(len(missing)), missing] = mean
+            without.append(self.score(tokens))
+        return float(score), score - torch.cat(without)
+
+    def score(self, tokens: Float[Tensor, "k T D"]) -> Float[Tensor, " k"]:
+        """Log-probability of the word after each variant of the image's tokens."""
+        many = tokens.shape[0]
+        text = repeat(self.text, "1 M D -> k M D", k=many)
+        hidden = self.vlm.llm.backbone(torch.cat([tokens, text.to(tokens.dtype)], dim=1))
+        known = self.vlm.config.llm.vocab_size
+        logits = self.vlm.llm.logits(hidden[:, -self.word.shape[1] :])[..., :known].float()
+        chances = logits.log_softmax(dim=-1)
+        picked = chances.gather(-1, repeat(self.word, "1 w -> k w 1", k=many))
+        return picked[..., 0].sum(dim=-1)

@@ -1,0 +1,63 @@
+"""The logit lens: the words that a model's own output layer reads from a state in the middle.
+
+After nostalgebraist (2020): final norm and output layer, applied to the residual stream of an earlier block.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emma_viz.capture.questions import RecordableModel
+from emma_viz.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One token that the output layer reads."""
+
+    text: str
+    """The token as text."""
+    token: int
+    """Its id."""
+    probability: float
+    """Its share of the probability."""
+
+
+@torch.no_grad()
+def logit_lens(
+    model: RecordableModel, states: Float[Tensor, "N D"], *, count: int = 5
+) -> tuple[tuple[Reading, ...], ...]:
+    """Read states of the residual stream (`resid_post`) as words.
+
+    Args:
+        model: whose states they are.
+        states: one state a row.
+        count: how many words of each, the likeliest first.
+
+    Returns:
+        Per state, its readings. For the last block's `resid_post` they are the model's own prediction.
+
+    Raises:
+        InputError: the states are not of the model's width, or `count` is not positive.
+    """
+    llm = model.vlm.llm
+    if states.shape[-1] != llm.config.d_model:
+        raise InputError(
+            f"{model.info.name} has a residual stream of width {llm.config.d_model}; these states have "
+            f"{states.shape[-1]}. Pass states of resid_post."
+        )
+    if count < 1:
+        raise InputError(f"count must be at least 1, got {count}.")
+    weight = llm.backbone.embedding.weight
+    normed = llm.backbone.norm_f(states.to(weight.device, torch.float32))
+    logits = llm.logits(normed.to(weight.dtype)[None])[0, :, : llm.config.vocab_size].float()
+    found = logits.softmax(dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
+    return tuple(
+        tuple(
+            Reading(text=model.tokenizer.decode([token]), token=token, probability=share)
+            for token, share in zip(tokens, shares, strict=True)
+        )
+        for tokens, shares in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+    )

@@ -1,0 +1,33 @@
+"""The logit lens against the model's own output."""
+
+import pytest
+import torch
+
+from emma_viz.capture import record
+from emma_viz.capture.logit_lens import logit_lens
+from emma_viz.errors import InputError
+
+
+def test_the_last_block_reads_what_the_model_predicts(model, photos):
+    trace = record(model, photos[0], "What?", tokens="all", generate=False)
+    states = trace["resid_post", model.info.n_layer - 1][0]
+    ids = torch.tensor([trace.prompt_ids[0]])
+    with torch.no_grad():
+        scores = model.vlm(model.transform.pixels([photos[0]]), ids, logits="all").logits[0]
+    shares = scores[:, : model.vlm.config.llm.vocab_size].softmax(-1)
+    readings = logit_lens(model, states, count=3)
+    assert len(readings) == len(states)
+    for row in (0, 5, len(states) - 1):
+        best = shares[row].topk(3)
+        assert [reading.token for reading in readings[row]] == best.indices.tolist()
+        assert [reading.probability for reading in readings[row]] == pytest.approx(
+            best.values.tolist(), rel=1e-3
+        )
+        assert readings[row][0].text == model.tokenizer.decode([readings[row][0].token])
+
+
+def test_states_of_another_width_are_refused(one):
+    with pytest.raises(InputError, match="width"):
+        logit_lens(one, torch.zeros(2, 3))
+    with pytest.raises(InputError, match="at least 1"):
+        logit_lens(one, torch.zeros(1, one.info.d_model), count=0)
