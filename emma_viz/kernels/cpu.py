@@ -132,12 +132,13 @@ class _SSD(torch.autograd.Function):
     def forward(ctx, x, dt, A, B, C, D, dt_bias, initial, softplus):
         batch, length, heads, size = x.shape
         inner, states = heads * size, B.shape[3]
-        arguments = _ssd_arguments(x, dt, A, B, C, D, dt_bias, softplus)
-        start = array_or_zeros(initial, batch, heads, size, states).reshape(batch, inner, states)
-        y, final = np.empty((batch * length, inner), np.float32), np.empty_like(start)
-        run(numba_ssd.ssd_forward, *arguments, start, y, final)
+        tokens = _prepare(x, dt, A, B, C, dt_bias, softplus)
+        y, final = np.empty((batch * length, inner), np.float32), np.empty((batch, inner, states), np.float32)
+        skip = array_or_zeros(D, heads)
+        run(numba_ssd.ssd_forward, tokens, skip, _state_or_none(initial, inner, states), y, final)
         ctx.save_for_backward(x, dt, A, B, C, D, dt_bias, initial)
         ctx.softplus = softplus
+        ctx.set_materialize_grads(False)
         final = torch.from_numpy(final).view(batch, heads, size, states)
         return torch.from_numpy(y).view(x.shape).to(x.dtype), final
 
@@ -148,15 +149,19 @@ class _SSD(torch.autograd.Function):
         batch, length, heads, size = x.shape
         groups, states = B.shape[2:]
         inner = heads * size
-        start = array_or_zeros(initial, batch, heads, size, states).reshape(batch, inner, states)
+        tokens = _prepare(x, dt, A, B, C, dt_bias, ctx.softplus)
         parts = ssd_parts(batch, groups, heads // groups, size, thread_count())
-        gx, gdt = np.empty((batch * length, inner), np.float32), np.empty(dt.shape, np.float32)
-        g_initial = np.empty_like(start)
+        start = _state_or_none(initial, inner, states)
+        gx, gdt, g_initial = (
+            np.empty((batch * length, inner), np.float32),
+            np.empty(dt.shape, np.float32),
+            start.copy(),
+        )
         gB, gC = (np.empty((parts, batch, groups, length, states), np.float32) for _ in range(2))
-        gA, gD, g_bias = (np.empty((batch, heads), np.float32) for _ in range(3))
+        gA, gD, g_bias = (np.zeros((batch, heads), np.float32) for _ in range(3))
         run(
-            numba_ssd_backward.ssd_backward, *_ssd_arguments(x, dt, A, B, C, D, dt_bias, ctx.softplus), array(A),
-            ctx.softplus, start, array(gy).reshape(-1), array(g_final).reshape(start.shape), parts,
+            numba_ssd_backward.ssd_backward, tokens, array_or_zeros(D, heads), array(A), ctx.softplus, start,
+            array_or_zeros(gy, batch * length * inner).reshape(-1), _state_or_none(g_final, inner, states), parts,
             gx, gdt, g_initial, gB, gC, gA, gD, g_bias,
         )  # fmt: skip
         transposed = (batch, groups, length, states)
@@ -173,26 +178,27 @@ class _SSD(torch.autograd.Function):
         )
 
 
-def _ssd_arguments(x, dt, A, B, C, D, dt_bias, softplus):
-    """The arguments that `ssd_forward` and `ssd_backward` share, prepared."""
+def _state_or_none(state, inner, states):
+    """A state as (B, E, N), or as (0, E, N) when there is none."""
+    return array_or_zeros(state, 0, inner, states).reshape(-1, inner, states)
+
+
+def _prepare(x, dt, A, B, C, dt_bias, softplus):
+    """What the kernels of the SSD read."""
     batch, length, heads, size = x.shape
     groups, states = B.shape[2:]
-    blocks = -(-length // numba_ssd.STEPS)
-    delta, decay = (np.empty((batch, blocks * numba_ssd.STEPS, heads), np.float32) for _ in range(2))
-    packed = np.empty((batch, groups, blocks, states, 2 * numba_ssd.STEPS), np.float32)
-    products = np.empty((batch, groups, blocks, numba_ssd.STEPS, numba_ssd.STEPS), np.float32)
+    steps = numba_ssd.STEPS
+    blocks = -(-length // steps)
+    delta, decay = (np.empty((batch, blocks * steps, heads), np.float32) for _ in range(2))
+    packed = np.empty((batch, groups, blocks, states, 2 * steps), np.float32)
+    products = np.empty((batch, groups, blocks, steps, steps), np.float32)
+    B, C = array(B), array(C)
     run(
-        numba_ssd.prepare, array(dt), array_or_zeros(dt_bias, heads), array(A), softplus, array(B), array(C),
+        numba_ssd.prepare, array(dt), array_or_zeros(dt_bias, heads), array(A), softplus, B, C,
         delta, decay, packed, products,
     )  # fmt: skip
-    return (
-        *rows(x.reshape(batch, length, heads * size)),
-        delta,
-        decay,
-        packed,
-        products,
-        array_or_zeros(D, heads),
-    )
+    flat, distance = rows(x.reshape(batch, length, heads * size))
+    return numba_ssd.Tokens(flat, distance, delta, decay, packed, products, B, C)
 
 
 class _CausalConv(torch.autograd.Function):

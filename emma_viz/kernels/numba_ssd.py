@@ -9,7 +9,7 @@ B and C of a block are packed side by side for that loop, and the products C_t·
 A channel is one of the H·P inner channels; channels of one group share B and C.
 """
 
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 from numba import prange
@@ -23,16 +23,49 @@ STEPS = 4
 _TILE = STEPS * LANES
 
 
+class Tokens(NamedTuple):
+    """What the kernels read of a batch. Arrays are float32; `prepare` fills delta to products."""
+
+    x: np.ndarray
+    """Flat: B·L rows of E = H·P channels."""
+    distance: int
+    """Between the rows of x."""
+    delta: np.ndarray
+    """Step sizes (B, blocks · STEPS, H)."""
+    decay: np.ndarray
+    """exp(Δ A), shaped as delta."""
+    packed: np.ndarray
+    """(B, G, blocks, N, 2 · STEPS): B of the tokens of a block, then C."""
+    products: np.ndarray
+    """(B, G, blocks, STEPS, STEPS): C_t·B_j at [t, j]."""
+    B: np.ndarray
+    """(B, L, G, N)."""
+    C: np.ndarray
+    """(B, L, G, N)."""
+
+
+class Share(NamedTuple):
+    """What a task works on."""
+
+    sample: int
+    group: int
+    start: int
+    """First channel."""
+    end: int
+    """After the last channel."""
+    length: int
+    """Tokens of the sample."""
+
+
 @parallel_kernel
 @no_type_check
 def prepare(dt, bias, A, use_softplus, B, C, delta, decay, packed, products):
-    """Step sizes, decays, and B and C block by block; padded to whole blocks with tokens that change nothing.
+    """Fill delta, decay, packed and products of `Tokens`; whole blocks, the last with tokens that change nothing.
+
+    They are arguments of their own: numba drops a parallel loop that writes to nothing but members of a tuple.
 
     Args:
         dt: (B, L, H). bias, A: (H,). B, C: (B, L, G, N).
-        delta, decay: (B, blocks · STEPS, H), written.
-        packed: (B, G, blocks, N, 2 · STEPS), written: B of the four tokens, then C.
-        products: (B, G, blocks, STEPS, STEPS), written: C_t·B_j at [t, j].
     """
     batch, length, heads = dt.shape
     groups, blocks, states = packed.shape[1], packed.shape[2], packed.shape[3]
@@ -49,32 +82,46 @@ def prepare(dt, bias, A, use_softplus, B, C, delta, decay, packed, products):
                         step = softplus(step)
                 delta[b, t, h] = step
                 decay[b, t, h] = exp2(step * (A[h] * LOG2E))
-            for g in range(groups):
-                for n in range(states):
-                    packed[b, g, block, n, i] = B[b, t, g, n] if t < length else ZERO
-                    packed[b, g, block, n, STEPS + i] = C[b, t, g, n] if t < length else ZERO
         for g in range(groups):
+            both = packed[b, g, block]
+            for i in range(STEPS):
+                t = block * STEPS + i
+                for n in range(states):
+                    both[n, i] = B[b, t, g, n] if t < length else ZERO
+                    both[n, STEPS + i] = C[b, t, g, n] if t < length else ZERO
             for i in range(STEPS):
                 for j in range(STEPS):
                     total = ZERO
                     for n in range(states):
-                        total += packed[b, g, block, n, STEPS + i] * packed[b, g, block, n, j]
+                        total += both[n, STEPS + i] * both[n, j]
                     products[b, g, block, i, j] = total
 
 
 @inlined
 @no_type_check
-def load_rows(flat, distance, row, count, c0, width, out):
-    """Copy `count` rows of `width` channels into out (STEPS, LANES); the missing rows become zero."""
+def clear(values):
+    """Fill a tile (STEPS, LANES) with zeros."""
     for i in range(STEPS):
-        if i < count:
-            start = (row + i) * distance + c0
-            source = flat[start : start + width]
+        for c in range(LANES):
+            values[i, c] = ZERO
+
+
+@inlined
+@no_type_check
+def load_rows(flat, distance, row, count, c0, width, out):
+    """Copy `count` rows of `width` channels into out (STEPS, LANES) and fill the rest with zeros."""
+    if count == STEPS and width == LANES:
+        # Unsigned: numba need not look out for indices that count from the end.
+        start, step = np.uint64(row * distance + c0), np.uint64(distance)
+        for i in range(STEPS):
+            for c in range(np.uint64(LANES)):
+                out[i, c] = flat[start + c]
+            start += step
+    else:
+        clear(out)
+        for i in range(count):
             for c in range(width):
-                out[i, c] = source[c]
-        else:
-            for c in range(LANES):
-                out[i, c] = ZERO
+                out[i, c] = flat[(row + i) * distance + c0 + c]
 
 
 @inlined
@@ -96,19 +143,15 @@ def load_heads(values, b, first, head, out):
 @no_type_check
 def store_rows(values, row, count, c0, width, out):
     """Copy rows of a tile to out (B·L, E)."""
-    for i in range(count):
-        target = out[row + i, c0 : c0 + width]
-        for c in range(width):
-            target[c] = values[i, c]
-
-
-@inlined
-@no_type_check
-def clear(values):
-    """Fill a tile (STEPS, LANES) with zeros."""
-    for i in range(STEPS):
-        for c in range(LANES):
-            values[i, c] = ZERO
+    if count == STEPS and width == LANES:
+        for i in range(STEPS):
+            r, start = np.uint64(row + i), np.uint64(c0)
+            for c in range(np.uint64(LANES)):
+                out[r, start + c] = values[i, c]
+    else:
+        for i in range(count):
+            for c in range(width):
+                out[row + i, c0 + c] = values[i, c]
 
 
 @inlined
@@ -141,33 +184,40 @@ def earlier(v, a, seen, s, out):
         out[3, c] = e2 * a3 * seen[3, c] + a3 * (s[3, 2] * v2 + a2 * (s[3, 1] * v1 + s[3, 0] * (a1 * v0)))
 
 
+@inlined
+@no_type_check
+def load_block(tokens, share, head, block, count, c0, width, u, step, a, v):
+    """Load x, Δ and a of one block and tile, and v = Δ x."""
+    first = block * STEPS
+    load_rows(tokens.x, tokens.distance, share.sample * share.length + first, count, c0, width, u)
+    load_heads(tokens.delta, share.sample, first, head, step)
+    load_heads(tokens.decay, share.sample, first, head, a)
+    for i in range(STEPS):
+        for c in range(LANES):
+            v[i, c] = step[i, c] * u[i, c]
+
+
 @kernel
 @no_type_check
-def _forward_tile(x, xs, delta, decay, packed, products, D, head, b, length, c0, width, h, y):
+def _forward_tile(tokens, share, head, D, h, y):
     """Run one tile of channels over a sample; h (N, LANES) is its state."""
-    states = h.shape[0]
-    v = carray(stack(_TILE), (STEPS, LANES))
     u = carray(stack(_TILE), (STEPS, LANES))
+    v = carray(stack(_TILE), (STEPS, LANES))
     a = carray(stack(_TILE), (STEPS, LANES))
     step = carray(stack(_TILE), (STEPS, LANES))
     weighted = carray(stack(_TILE), (STEPS, LANES))
     seen = carray(stack(_TILE), (STEPS, LANES))
     out = carray(stack(_TILE), (STEPS, LANES))
     whole = carray(stack(LANES), (LANES,))
-    clear(u)
+    packed = tokens.packed[share.sample, share.group]
+    width = share.end - share.start
     for block in range(packed.shape[0]):
         first = block * STEPS
-        count = min(STEPS, length - first)
-        row = b * length + first
-        load_rows(x, xs, row, count, c0, width, u)
-        load_heads(delta, b, first, head, step)
-        load_heads(decay, b, first, head, a)
-        for i in range(STEPS):
-            for c in range(LANES):
-                v[i, c] = step[i, c] * u[i, c]
+        count = min(STEPS, share.length - first)
+        load_block(tokens, share, head, block, count, share.start, width, u, step, a, v)
         weigh(v, a, weighted, whole)
         clear(seen)
-        for n in range(states):
+        for n in range(h.shape[0]):
             b0, b1, b2, b3 = (
                 packed[block, n, 0],
                 packed[block, n, 1],
@@ -189,27 +239,46 @@ def _forward_tile(x, xs, delta, decay, packed, products, D, head, b, length, c0,
                 h[n, c] = whole[c] * old + (
                     b0 * weighted[0, c] + b1 * weighted[1, c] + b2 * weighted[2, c] + b3 * weighted[3, c]
                 )
-        s = products[block]
+        s = tokens.products[share.sample, share.group, block]
         earlier(v, a, seen, s, out)
         for i in range(STEPS):
             own = s[i, i]
             for c in range(LANES):
                 out[i, c] += own * v[i, c] + D[c] * u[i, c]
-        store_rows(out, row, count, c0, width, y)
+        store_rows(out, share.sample * share.length + first, count, share.start, width, y)
+
+
+@inlined
+@no_type_check
+def load_state(state, sample, c0, width, h):
+    """Copy a state (B, E, N) to a tile (N, LANES)."""
+    for c in range(width):
+        for n in range(h.shape[0]):
+            h[n, c] = state[sample, c0 + c, n]
+
+
+@inlined
+@no_type_check
+def store_state(h, sample, c0, width, state):
+    """Copy a tile (N, LANES) to a state (B, E, N)."""
+    for c in range(width):
+        for n in range(h.shape[0]):
+            state[sample, c0 + c, n] = h[n, c]
 
 
 @parallel_kernel
 @no_type_check
-def ssd_forward(x, xs, delta, decay, packed, products, D, initial, y, final):
+def ssd_forward(tokens, D, initial, y, final):
     """Run a batch.
 
     Args:
-        x: flat float32 array of B·L rows of E = H·P channels, xs apart.
-        delta, decay, packed, products: see `prepare`.
-        D: (H,). initial, final: (B, E, N), of which `final` is written; y: (B·L, E), written.
+        tokens: see `Tokens`.
+        D: (H,).
+        initial: (B, E, N), or (0, E, N) for zeros.
+        y: (B·L, E), written. final: (B, E, N), written.
     """
-    batch, inner, states = initial.shape
-    groups, heads, length = packed.shape[1], delta.shape[2], y.shape[0] // batch
+    batch, inner, states = final.shape
+    groups, heads, length = tokens.packed.shape[1], D.shape[0], y.shape[0] // batch
     size, span = inner // heads, inner // groups
     tiles = (span + LANES - 1) // LANES
     for task in prange(batch * groups * tiles):
@@ -219,16 +288,11 @@ def ssd_forward(x, xs, delta, decay, packed, products, D, initial, y, final):
         width = min(LANES, (g + 1) * span - c0)
         head = np.empty(LANES, np.uint64)
         skip = np.empty(LANES, np.float32)
-        h = np.zeros((states, LANES), np.float32)
         for c in range(LANES):
             head[c] = (c0 + min(c, width - 1)) // size
             skip[c] = D[head[c]]
-        for c in range(width):
-            for n in range(states):
-                h[n, c] = initial[b, c0 + c, n]
-        _forward_tile(
-            x, xs, delta, decay, packed[b, g], products[b, g], skip, head, b, length, c0, width, h, y
-        )  # fmt: skip
-        for c in range(width):
-            for n in range(states):
-                final[b, c0 + c, n] = h[n, c]
+        h = np.zeros((states, LANES), np.float32)
+        if initial.shape[0] > 0:
+            load_state(initial, b, c0, width, h)
+        _forward_tile(tokens, Share(b, g, c0, c0 + width, length), head, skip, h, y)
+        store_state(h, b, c0, width, final)

@@ -18,12 +18,24 @@ from numba import prange
 
 from emma_viz.kernels.numba_lanes import HALF, LANES, carray, stack
 from emma_viz.kernels.numba_math import LOG2E, ONE, ZERO, exp2, inlined, kernel, parallel_kernel
-from emma_viz.kernels.numba_ssd import STEPS, clear, earlier, load_heads, load_rows, store_rows, weigh
+from emma_viz.kernels.numba_ssd import (
+    STEPS,
+    Share,
+    clear,
+    earlier,
+    load_block,
+    load_rows,
+    load_state,
+    store_rows,
+    store_state,
+    weigh,
+)
 
 FRESH = 16
 """Blocks between two states that the first sweep keeps, for T to start afresh."""
 
 _TILE = STEPS * LANES
+_HALF_TILE = STEPS * HALF
 _PAIRS = STEPS * STEPS
 _PAIRS_TILE = _PAIRS * LANES
 
@@ -87,24 +99,27 @@ def _add_to_heads(values, sign, b, first, head, out):
 
 @kernel
 @no_type_check
-def _drain(sums, s, other, at, reverse, block, count, out):
-    """Write the gradients of C (or, in reverse, of B) of one block, and clear the sums (N, STEPS, HALF).
+def _drain(sums, pairs, others, share, first, count, reduced, out):
+    """Write the gradients of C or B of one block, and clear the sums (N, STEPS, HALF) over channels.
 
-    Besides the sums over channels, token t gets the tokens j ≤ t of its block (in reverse, j ≥ t) through `s`.
+    Token t also gets the tokens j of its block, whose rows are in `others`, times pairs[t, j].
     """
-    for n in range(sums.shape[0]):
+    states = sums.shape[0]
+    for n in range(states):
         for t in range(STEPS):
             total = ZERO
             for c in range(HALF):
                 total += sums[n, t, c]
-                sums[n, t, c] = ZERO
-            for j in range(STEPS):
-                if reverse:
-                    total += s[j, t] * other[block, n, at + j]
-                else:
-                    total += s[t, j] * other[block, n, at + j]
-            if t < count:
-                out[block * STEPS + t, n] = total
+            reduced[t, n] = total
+    sums[:] = ZERO
+    for t in range(count):
+        target = out[first + t]
+        for n in range(states):
+            target[n] = reduced[t, n]
+        for j in range(count):
+            weight, other = pairs[t, j], others[share.sample, first + j, share.group]
+            for n in range(states):
+                target[n] += weight * other[n]
 
 
 @kernel
@@ -114,6 +129,8 @@ def _forward_tile(u, v, gy, a, s, packed, block, h, sums, pairs, out):
     weighted = carray(stack(_TILE), (STEPS, LANES))
     seen = carray(stack(_TILE), (STEPS, LANES))
     back = carray(stack(_TILE), (STEPS, LANES))
+    part = carray(stack(_HALF_TILE), (STEPS, HALF))
+    state = carray(stack(LANES), (LANES,))
     whole = carray(stack(LANES), (LANES,))
     weigh(v, a, weighted, whole)
     _seen_by_outputs(gy, a, back, whole)
@@ -122,27 +139,28 @@ def _forward_tile(u, v, gy, a, s, packed, block, h, sums, pairs, out):
     for n in range(h.shape[0]):
         b0, b1, b2, b3 = packed[block, n, 0], packed[block, n, 1], packed[block, n, 2], packed[block, n, 3]
         q0, q1, q2, q3 = packed[block, n, 4], packed[block, n, 5], packed[block, n, 6], packed[block, n, 7]
+        for c in range(LANES):
+            state[c] = h[n, c]
+        for i in range(STEPS):
+            for c in range(HALF):
+                part[i, c] = sums[n, i, c]
+        for c in range(LANES):
+            seen[0, c] += q0 * state[c]
+            seen[1, c] += q1 * state[c]
+            seen[2, c] += q2 * state[c]
+            seen[3, c] += q3 * state[c]
         for c in range(HALF):
-            d = c + HALF
-            old, far = h[n, c], h[n, d]
-            seen[0, c] += q0 * old
-            seen[1, c] += q1 * old
-            seen[2, c] += q2 * old
-            seen[3, c] += q3 * old
-            seen[0, d] += q0 * far
-            seen[1, d] += q1 * far
-            seen[2, d] += q2 * far
-            seen[3, d] += q3 * far
-            sums[n, 0, c] += back[0, c] * old + back[0, d] * far
-            sums[n, 1, c] += back[1, c] * old + back[1, d] * far
-            sums[n, 2, c] += back[2, c] * old + back[2, d] * far
-            sums[n, 3, c] += back[3, c] * old + back[3, d] * far
-            h[n, c] = whole[c] * old + (
+            part[0, c] += back[0, c] * state[c] + back[0, c + HALF] * state[c + HALF]
+            part[1, c] += back[1, c] * state[c] + back[1, c + HALF] * state[c + HALF]
+            part[2, c] += back[2, c] * state[c] + back[2, c + HALF] * state[c + HALF]
+            part[3, c] += back[3, c] * state[c] + back[3, c + HALF] * state[c + HALF]
+        for c in range(LANES):
+            h[n, c] = whole[c] * state[c] + (
                 b0 * weighted[0, c] + b1 * weighted[1, c] + b2 * weighted[2, c] + b3 * weighted[3, c]
             )
-            h[n, d] = whole[d] * far + (
-                b0 * weighted[0, d] + b1 * weighted[1, d] + b2 * weighted[2, d] + b3 * weighted[3, d]
-            )
+        for i in range(STEPS):
+            for c in range(HALF):
+                sums[n, i, c] = part[i, c]
     earlier(v, a, seen, s, out)
     for i in range(STEPS):
         for c in range(LANES):
@@ -156,6 +174,8 @@ def _backward_tile(v, gy, a, s, packed, block, g, sums, out):
     weighted = carray(stack(_TILE), (STEPS, LANES))
     seen = carray(stack(_TILE), (STEPS, LANES))
     back = carray(stack(_TILE), (STEPS, LANES))
+    part = carray(stack(_HALF_TILE), (STEPS, HALF))
+    state = carray(stack(LANES), (LANES,))
     whole = carray(stack(LANES), (LANES,))
     weigh(v, a, weighted, whole)
     _seen_by_outputs(gy, a, back, whole)
@@ -163,23 +183,28 @@ def _backward_tile(v, gy, a, s, packed, block, g, sums, out):
     for n in range(g.shape[0]):
         b0, b1, b2, b3 = packed[block, n, 0], packed[block, n, 1], packed[block, n, 2], packed[block, n, 3]
         q0, q1, q2, q3 = packed[block, n, 4], packed[block, n, 5], packed[block, n, 6], packed[block, n, 7]
+        for c in range(LANES):
+            state[c] = g[n, c]
+        for i in range(STEPS):
+            for c in range(HALF):
+                part[i, c] = sums[n, i, c]
+        for c in range(LANES):
+            seen[0, c] += b0 * state[c]
+            seen[1, c] += b1 * state[c]
+            seen[2, c] += b2 * state[c]
+            seen[3, c] += b3 * state[c]
         for c in range(HALF):
-            d = c + HALF
-            old, far = g[n, c], g[n, d]
-            seen[0, c] += b0 * old
-            seen[1, c] += b1 * old
-            seen[2, c] += b2 * old
-            seen[3, c] += b3 * old
-            seen[0, d] += b0 * far
-            seen[1, d] += b1 * far
-            seen[2, d] += b2 * far
-            seen[3, d] += b3 * far
-            sums[n, 0, c] += weighted[0, c] * old + weighted[0, d] * far
-            sums[n, 1, c] += weighted[1, c] * old + weighted[1, d] * far
-            sums[n, 2, c] += weighted[2, c] * old + weighted[2, d] * far
-            sums[n, 3, c] += weighted[3, c] * old + weighted[3, d] * far
-            g[n, c] = whole[c] * old + (q0 * back[0, c] + q1 * back[1, c] + q2 * back[2, c] + q3 * back[3, c])
-            g[n, d] = whole[d] * far + (q0 * back[0, d] + q1 * back[1, d] + q2 * back[2, d] + q3 * back[3, d])
+            part[0, c] += weighted[0, c] * state[c] + weighted[0, c + HALF] * state[c + HALF]
+            part[1, c] += weighted[1, c] * state[c] + weighted[1, c + HALF] * state[c + HALF]
+            part[2, c] += weighted[2, c] * state[c] + weighted[2, c + HALF] * state[c + HALF]
+            part[3, c] += weighted[3, c] * state[c] + weighted[3, c + HALF] * state[c + HALF]
+        for c in range(LANES):
+            g[n, c] = whole[c] * state[c] + (
+                q0 * back[0, c] + q1 * back[1, c] + q2 * back[2, c] + q3 * back[3, c]
+            )
+        for i in range(STEPS):
+            for c in range(HALF):
+                sums[n, i, c] = part[i, c]
     _later(gy, a, seen, s, out)
 
 
@@ -200,78 +225,47 @@ def _crossing_states(h, g, head, b, mark, out):
 
 @kernel
 @no_type_check
-def _first_sweep(
-    x,
-    xs,
-    delta,
-    decay,
-    packed,
-    products,
-    gy,
-    inner,
-    head,
-    b,
-    length,
-    channels,
-    h,
-    kept,
-    sums,
-    s,
-    crossing,
-    gC,
-):
-    """Over all tiles h (tiles, N, LANES) of a task; writes gC, the states at the marks, and the sums of pairs to s."""
-    start, end = channels
+def _first_sweep(tokens, share, gy, inner, head, h, kept, sums, pairs, crossing, gC):
+    """Over all tiles h (tiles, N, LANES) of a task; writes gC, the states at the marks, and the sums of pairs."""
     u = carray(stack(_TILE), (STEPS, LANES))
     v = carray(stack(_TILE), (STEPS, LANES))
     g = carray(stack(_TILE), (STEPS, LANES))
     a = carray(stack(_TILE), (STEPS, LANES))
     step = carray(stack(_TILE), (STEPS, LANES))
     out = carray(stack(_TILE), (STEPS, LANES))
-    pairs = carray(stack(_PAIRS_TILE), (_PAIRS, LANES))
-    clear(u)
-    clear(g)
+    products = carray(stack(_PAIRS_TILE), (_PAIRS, LANES))
+    packed, own = tokens.packed[share.sample, share.group], tokens.products[share.sample, share.group]
+    reduced = np.empty((STEPS, h.shape[1]), np.float32)
     for block in range(packed.shape[0]):
         first = block * STEPS
-        count = min(STEPS, length - first)
-        row = b * length + first
+        count = min(STEPS, share.length - first)
         if block % FRESH == 0:
             kept[block // FRESH] = h
         for i in range(_PAIRS):
             for c in range(LANES):
-                pairs[i, c] = ZERO
+                products[i, c] = ZERO
         for tile in range(h.shape[0]):
-            c0 = start + tile * LANES
-            width = min(LANES, end - c0)
-            if width < LANES:
-                clear(u)
-                clear(g)
-            load_rows(x, xs, row, count, c0, width, u)
-            load_rows(gy, inner, row, count, c0, width, g)
-            load_heads(delta, b, first, head[tile], step)
-            load_heads(decay, b, first, head[tile], a)
-            for i in range(STEPS):
-                for c in range(LANES):
-                    v[i, c] = step[i, c] * u[i, c]
-            _forward_tile(u, v, g, a, products[block], packed, block, h[tile], sums, pairs, out)
-            _add_to_heads(out, ONE, b, first, head[tile], crossing)
+            c0 = share.start + tile * LANES
+            width = min(LANES, share.end - c0)
+            load_block(tokens, share, head[tile], block, count, c0, width, u, step, a, v)
+            load_rows(gy, inner, share.sample * share.length + first, count, c0, width, g)
+            _forward_tile(u, v, g, a, own[block], packed, block, h[tile], sums, products, out)
+            _add_to_heads(out, ONE, share.sample, first, head[tile], crossing)
         for t in range(STEPS):
             for j in range(STEPS):
                 total = ZERO
                 for c in range(LANES):
-                    total += pairs[t * STEPS + j, c]
-                s[block, t, j] = total
-        _drain(sums, s[block], packed, 0, False, block, count, gC)
+                    total += products[t * STEPS + j, c]
+                pairs[block, t, j] = total
+        _drain(sums, pairs[block], tokens.B, share, first, count, reduced, gC)
 
 
 @kernel
 @no_type_check
 def _second_sweep(
-    x, xs, delta, decay, packed, products, gy, inner, D, head, b, length, channels, g, kept, sums, s, crossing,
-    marks, gB, gx, g_step, gD,
-):  # fmt: skip
-    """Against time, over all tiles g (tiles, N, LANES) of a task; adds to crossing, and to g_step the sum of x gv."""
-    start, end = channels
+    tokens, share, gy, inner, head, D, g, kept, sums, pairs, crossing, marks, gB, gx, g_step, gD
+):
+    """Against time, over all tiles g (tiles, N, LANES); adds to crossing, and to g_step the sums of x gv."""
     u = carray(stack(_TILE), (STEPS, LANES))
     v = carray(stack(_TILE), (STEPS, LANES))
     gr = carray(stack(_TILE), (STEPS, LANES))
@@ -279,42 +273,33 @@ def _second_sweep(
     step = carray(stack(_TILE), (STEPS, LANES))
     gv = carray(stack(_TILE), (STEPS, LANES))
     product = carray(stack(_TILE), (STEPS, LANES))
-    clear(u)
-    clear(gr)
+    packed, own = tokens.packed[share.sample, share.group], tokens.products[share.sample, share.group]
+    reduced = np.empty((STEPS, g.shape[1]), np.float32)
     for block in range(packed.shape[0] - 1, -1, -1):
         first = block * STEPS
-        count = min(STEPS, length - first)
-        row = b * length + first
+        count = min(STEPS, share.length - first)
+        row = share.sample * share.length + first
         for tile in range(g.shape[0]):
-            c0 = start + tile * LANES
-            width = min(LANES, end - c0)
-            if width < LANES:
-                clear(u)
-                clear(gr)
-            load_rows(x, xs, row, count, c0, width, u)
+            c0 = share.start + tile * LANES
+            width = min(LANES, share.end - c0)
+            load_block(tokens, share, head[tile], block, count, c0, width, u, step, a, v)
             load_rows(gy, inner, row, count, c0, width, gr)
-            load_heads(delta, b, first, head[tile], step)
-            load_heads(decay, b, first, head[tile], a)
-            for i in range(STEPS):
-                for c in range(LANES):
-                    v[i, c] = step[i, c] * u[i, c]
-            own = products[block]
-            _backward_tile(v, gr, a, own, packed, block, g[tile], sums, gv)
+            _backward_tile(v, gr, a, own[block], packed, block, g[tile], sums, gv)
             for i in range(STEPS):
                 for c in range(LANES):
                     product[i, c] = v[i, c] * gv[i, c]
-            _add_to_heads(product, -ONE, b, first, head[tile], crossing)
+            _add_to_heads(product, -ONE, share.sample, first, head[tile], crossing)
             for i in range(STEPS):
                 for c in range(LANES):
-                    gv[i, c] += own[i, i] * gr[i, c]
+                    gv[i, c] += own[block, i, i] * gr[i, c]
                     product[i, c] = u[i, c] * gv[i, c]
                     gD[tile, c] += gr[i, c] * u[i, c]
                     gv[i, c] = step[i, c] * gv[i, c] + D[tile, c] * gr[i, c]
-            _add_to_heads(product, ONE, b, first, head[tile], g_step)
+            _add_to_heads(product, ONE, share.sample, first, head[tile], g_step)
             store_rows(gv, row, count, c0, width, gx)
-        _drain(sums, s[block], packed, STEPS, True, block, count, gB)
+        _drain(sums, pairs[block].T, tokens.C, share, first, count, reduced, gB)
         if block % FRESH == 0:
-            _crossing_states(kept[block // FRESH], g, head, b, block // FRESH, marks)
+            _crossing_states(kept[block // FRESH], g, head, share.sample, block // FRESH, marks)
 
 
 @kernel
@@ -340,26 +325,36 @@ def _step_gradients(delta, A, use_softplus, b, heads, length, crossing, marks, g
         g_bias[b, h] = sum_bias
 
 
+@kernel
+@no_type_check
+def _lanes_of_heads(share, size, D, head, skip):
+    """The head and the skip weight of each channel of the tiles; channels past the end repeat the last one."""
+    for tile in range(head.shape[0]):
+        for c in range(LANES):
+            head[tile, c] = min(share.start + tile * LANES + c, share.end - 1) // size
+            skip[tile, c] = D[head[tile, c]]
+
+
 @parallel_kernel
 @no_type_check
 def ssd_backward(
-    x, xs, delta, decay, packed, products, D, A, use_softplus, initial, gy, g_final, parts,
-    gx, gdt, g_initial, gB, gC, gA, gD, g_bias,
+    tokens, D, A, use_softplus, initial, gy, g_final, parts, gx, gdt, g_initial, gB, gC, gA, gD, g_bias
 ):  # fmt: skip
     """Gradients of `prepare` and `ssd_forward` together.
 
     Args:
-        A: (H,). initial, g_final: (B, E, N). gy: (B·L·E,).
+        tokens, D, initial: as in `ssd_forward`. A: (H,).
+        gy: (B·L·E,). g_final: (B, E, N), or (0, E, N) for zeros.
         parts: tasks that share the heads of a group.
-        gx (B·L, E), gdt (B, L, H), g_initial (B, E, N): written.
+        gx (B·L, E), gdt (B, L, H): written. g_initial (B, E, N): written unless it is (0, E, N).
         gB, gC (parts, B, G, L, N): one part a task, to be summed.
-        gA, gD, g_bias (B, H): one part a sample, to be summed.
+        gA, gD, g_bias (B, H): one part a sample, to be summed; gD is zero on entry.
     """
-    batch, inner, states = initial.shape
-    groups, blocks, heads, length = packed.shape[1], packed.shape[2], delta.shape[2], gdt.shape[1]
-    size, share = inner // heads, heads // groups
-    crossing = np.zeros((batch, blocks * STEPS, heads), np.float32)
-    g_step = np.zeros((batch, blocks * STEPS, heads), np.float32)
+    inner, states = initial.shape[1], initial.shape[2]
+    batch, length, heads = gdt.shape
+    groups, blocks = tokens.packed.shape[1], tokens.packed.shape[2]
+    size, span = inner // heads, heads // groups
+    crossing, g_step = np.zeros_like(tokens.delta), np.zeros_like(tokens.delta)
     # T before the tokens at which a state is kept, and after the last token.
     fresh = (blocks + FRESH - 1) // FRESH
     marks = np.zeros((batch, fresh + 1, heads), np.float32)
@@ -367,38 +362,50 @@ def ssd_backward(
         b = task // (groups * parts)
         group = task // parts % groups
         part = task % parts
-        h0 = group * share + share * part // parts
-        h1 = group * share + share * (part + 1) // parts
-        channels = (h0 * size, h1 * size)
-        tiles = (channels[1] - channels[0] + LANES - 1) // LANES
-        head = np.empty((tiles, LANES), np.uint64)
-        skip, g_skip = np.empty((tiles, LANES), np.float32), np.zeros((tiles, LANES), np.float32)
-        kept = np.empty((fresh, tiles, states, LANES), np.float32)
+        h0 = group * span + span * part // parts
+        h1 = group * span + span * (part + 1) // parts
+        share = Share(b, group, h0 * size, h1 * size, length)
+        tiles = (share.end - share.start + LANES - 1) // LANES
+        head, skip = np.empty((tiles, LANES), np.uint64), np.empty((tiles, LANES), np.float32)
+        _lanes_of_heads(share, size, D, head, skip)
+        g_skip = np.zeros((tiles, LANES), np.float32)
         h, g = np.zeros((tiles, states, LANES), np.float32), np.zeros((tiles, states, LANES), np.float32)
         for tile in range(tiles):
-            for c in range(LANES):
-                channel = min(channels[0] + tile * LANES + c, channels[1] - 1)
-                head[tile, c] = channel // size
-                skip[tile, c] = D[channel // size]
-        for e in range(channels[1] - channels[0]):
-            for n in range(states):
-                h[e // LANES, n, e % LANES] = initial[b, channels[0] + e, n]
-                g[e // LANES, n, e % LANES] = g_final[b, channels[0] + e, n]
+            c0 = share.start + tile * LANES
+            width = min(LANES, share.end - c0)
+            if initial.shape[0] > 0:
+                load_state(initial, b, c0, width, h[tile])
+            if g_final.shape[0] > 0:
+                load_state(g_final, b, c0, width, g[tile])
+        kept = np.empty((fresh, tiles, states, LANES), np.float32)
         sums = np.zeros((states, STEPS, HALF), np.float32)
-        s = np.empty((blocks, STEPS, STEPS), np.float32)
-        _first_sweep(
-            x, xs, delta, decay, packed[b, group], products[b, group], gy, inner, head, b, length, channels,
-            h, kept, sums, s, crossing, gC[part, b, group],
-        )  # fmt: skip
+        pairs = np.empty((blocks, STEPS, STEPS), np.float32)
+        _first_sweep(tokens, share, gy, inner, head, h, kept, sums, pairs, crossing, gC[part, b, group])
         _crossing_states(h, g, head, b, fresh, marks)
         _second_sweep(
-            x, xs, delta, decay, packed[b, group], products[b, group], gy, inner, skip, head, b, length, channels,
-            g, kept, sums, s, crossing, marks, gB[part, b, group], gx, g_step, g_skip,
-        )  # fmt: skip
-        _step_gradients(delta, A, use_softplus, b, (h0, h1), length, crossing, marks, g_step, gdt, gA, g_bias)
-        for k in range(h0, h1):
-            gD[b, k] = ZERO
-        for e in range(channels[1] - channels[0]):
-            gD[b, (channels[0] + e) // size] += g_skip[e // LANES, e % LANES]
-            for n in range(states):
-                g_initial[b, channels[0] + e, n] = g[e // LANES, n, e % LANES]
+            tokens,
+            share,
+            gy,
+            inner,
+            head,
+            skip,
+            g,
+            kept,
+            sums,
+            pairs,
+            crossing,
+            marks,
+            gB[part, b, group],
+            gx,
+            g_step,
+            g_skip,
+        )
+        _step_gradients(
+            tokens.delta, A, use_softplus, b, (h0, h1), length, crossing, marks, g_step, gdt, gA, g_bias
+        )
+        for e in range(share.end - share.start):
+            gD[b, (share.start + e) // size] += g_skip[e // LANES, e % LANES]
+        if g_initial.shape[0] > 0:
+            for tile in range(tiles):
+                c0 = share.start + tile * LANES
+                store_state(g[tile], b, c0, min(LANES, share.end - c0), g_initial)
