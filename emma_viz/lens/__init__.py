@@ -35,5 +35,8 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "protocol": ["Lens", "recording_for"],
         "released": ["ReleasedDecoder", "ReleasedFusion"],
         "ridge": ["RidgeLens", "RidgeStatistics"],
+        "states": ["RecordedStates", "StateSource", "TraceStates"],
+        "tuned": ["TunedConfig", "TunedHead", "TunedLens", "tuned_config", "tuned_lens"],
+        "tuned_fit": ["TunedSettings", "fit_tuned", "fit_tuned_on_states", "train_tuned"],
     },
 )

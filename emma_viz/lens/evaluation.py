@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from einops import rearrange
@@ -13,7 +14,10 @@ from emma_viz.lens.info import LayerQuality
 from emma_viz.lens.native import NativeLens
 from emma_viz.lens.quality import psnr, r2_of_sums, ssim
 from emma_viz.lens.ridge import RidgeLens
+from emma_viz.lens.tuned import TunedLens
 from emma_viz.shapes import CHANNELS
+
+AnyLens = TypeVar("AnyLens", RidgeLens, NativeLens, TunedLens)
 
 
 class QualityGatherer:
@@ -73,7 +77,7 @@ class QualityGatherer:
         return rearrange(patches, "b (R C) i j c -> b (R i) (C j) c", R=self.grid[0])
 
 
-def with_quality(lens: RidgeLens | NativeLens, decodings: Iterable[Decoding]) -> RidgeLens | NativeLens:
+def with_quality(lens: AnyLens, decodings: Iterable[Decoding]) -> AnyLens:
     """The lens with its quality on these decodings, made by it from images that it was not fitted on.
 
     Raises:

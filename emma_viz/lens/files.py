@@ -9,10 +9,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from emma_viz.capture.files import write_tensors
 from emma_viz.checkpoints import BUNDLED, LoadedModel
@@ -23,7 +23,10 @@ from emma_viz.lens.info import KINDS, LensInfo, require_fit
 from emma_viz.lens.native import NativeLens
 from emma_viz.lens.protocol import Lens
 from emma_viz.lens.ridge import RidgeLens
+from emma_viz.lens.tuned import TunedConfig, TunedHead, TunedLens
 from emma_viz.shapes import CHANNELS
+
+Filled = TypeVar("Filled", bound=nn.Module)
 
 SCHEMA = 1
 """Version of the file; raised whenever an older reader could not read the new form."""
@@ -108,7 +111,7 @@ def find_lens(source: LoadedModel | str | Path, kind: str = "ridge") -> Path:
     looked = ", ".join(map(str, places)) or "nothing: this model was built in memory"
     raise LensError(
         f"No {kind} lens was found (looked at {looked}). Pass the path of a lens file, or fit one with "
-        f"fit_ridge; bundled lenses: {', '.join(bundled_lenses()) or 'none'}."
+        f"fit_ridge or fit_tuned; bundled lenses: {', '.join(bundled_lenses()) or 'none'}."
     )
 
 
@@ -195,15 +198,27 @@ def _write_native(lens: NativeLens) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_native(info: LensInfo, tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> NativeLens:
     config = head_from_json(parts["head"])
-    head = build_head(config)
+    head = _filled(build_head(config), tensors)
+    return NativeLens(info=info, head=head, tap_layers=tuple(parts["tap_layers"]))
+
+
+def _write_tuned(lens: TunedLens) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return dict(lens.head.state_dict()), {"sizes": lens.head.config.to_json()}
+
+
+def _read_tuned(info: LensInfo, tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> TunedLens:
+    return TunedLens(info=info, head=_filled(TunedHead(TunedConfig.from_json(parts["sizes"])), tensors))
+
+
+def _filled(head: Filled, tensors: Mapping[str, Tensor]) -> Filled:
+    """A head with the weights of a file, in float32 and evaluation mode; all must fit."""
     wanted = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wanted != found:
         wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise LensError(f"{len(wrong)} tensors do not fit the sizes of the decoder: {', '.join(wrong[:8])}.")
     head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    head.requires_grad_(False).eval()
-    return NativeLens(info=info, head=head, tap_layers=tuple(parts["tap_layers"]))
+    return head.requires_grad_(False).eval()
 
 
 def _kinds() -> str:
@@ -212,6 +227,7 @@ def _kinds() -> str:
 
 FORMATS: dict[str, Format] = {
     "ridge": Format(lens=RidgeLens, write=_write_ridge, read=_read_ridge),
+    "tuned": Format(lens=TunedLens, write=_write_tuned, read=_read_tuned),
     "native": Format(lens=NativeLens, write=_write_native, read=_read_native),
 }
 """Every kind of lens that can be written and read; a new kind adds its own line."""

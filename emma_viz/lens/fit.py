@@ -4,26 +4,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from emma_viz.capture.record import RecordableModel, record
+from emma_viz.capture.record import RecordableModel
 from emma_viz.capture.sites import site_layers
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError
-from emma_viz.lens.apply import image_states
-from emma_viz.lens.decoding import true_patches
 from emma_viz.lens.evaluation import QualityGatherer
 from emma_viz.lens.info import LensInfo
 from emma_viz.lens.ridge import RIDGE, RidgeLens, RidgeStatistics
+from emma_viz.lens.states import Batch, RecordedStates
+from emma_viz.lens.tuned import TunedLens
 from emma_viz.shapes import EMBEDDING
 
-Batch = tuple[Float[Tensor, "Y B T D"], Float[Tensor, "B T p p c"]]
-"""States of all layers, and the true patches (pixels in [0, 1]) of the same images."""
+FittedLens = TypeVar("FittedLens", RidgeLens, TunedLens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +86,7 @@ def fit_ridge_on_states(
     return measured(lens, heldout)
 
 
-def measured(lens: RidgeLens, heldout: Iterable[Batch]) -> RidgeLens:
+def measured(lens: FittedLens, heldout: Iterable[Batch]) -> FittedLens:
     """The lens with its quality on these batches, none of whose images it was fitted on.
 
     Raises:
@@ -143,7 +140,7 @@ def fit_ridge(
         ImageError: an image cannot be read.
         SiteError: the site or a layer does not exist.
     """
-    _require_separate(images, heldout)
+    require_separate(images, heldout)
     asked = range(EMBEDDING, model.info.n_layer) if layers is None else sorted(layers)
     chosen = site_layers(site, tuple(asked), model.info.n_layer)
     step = layers_per_pass or len(chosen)
@@ -174,19 +171,10 @@ def recorded_batches(
     done: Callable[[int], None] | None = None,
 ) -> Iterator[Batch]:
     """Record images a batch at a time, as (states, true patches)."""
+    source = RecordedStates(model, images, site=site, prompt=prompt)
     for start in range(0, len(images), size):
-        some = list(images[start : start + size])
-        trace = record(
-            model,
-            some,
-            [prompt] * len(some),
-            sites=(site,),
-            layers=tuple(layers),
-            tokens="image",
-            generate=False,
-        )
-        states = torch.stack([image_states(trace, site, layer) for layer in layers])
-        yield states, torch.from_numpy(true_patches(trace.views, trace.geometry))
+        some = range(start, min(start + size, len(images)))
+        yield source.read(some, layers)
         if done is not None:
             done(len(some))
 
@@ -203,8 +191,12 @@ def join_layers(parts: Sequence[RidgeLens]) -> RidgeLens:
     return RidgeLens(info=info, weight=weight, bias=bias)
 
 
-def _require_separate(images: Sequence[Any], heldout: Sequence[Any]) -> None:
-    """The quality of a lens on images that it was fitted on would be no quality at all."""
+def require_separate(images: Sequence[Any], heldout: Sequence[Any]) -> None:
+    """The quality of a lens on images that it was fitted on would be no quality at all.
+
+    Raises:
+        LensError: one part is empty, or an image is in both.
+    """
     if not len(images) or not len(heldout):
         raise LensError(
             f"A lens needs images to fit on and others to measure on; got {len(images)} and {len(heldout)}."

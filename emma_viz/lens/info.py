@@ -77,6 +77,31 @@ class LensInfo:
                 f"LensInfo.layers must be ascending without repeats and not empty: {self.layers}."
             )
 
+    def index_of(self, layer: int) -> int:
+        """The place of a layer among `layers`, for lenses with parameters of each layer's own.
+
+        Raises:
+            LensMismatchError: the lens was not fitted on that layer.
+        """
+        if layer not in self.layers:
+            raise LensMismatchError(
+                f"This lens was fitted on layers {list(self.layers)} of {self.model_name}; layer {layer} was "
+                "asked for. Choose one of those, or fit the lens on that layer too."
+            )
+        return self.layers.index(layer)
+
+    def require_width(self, found: int, expected: int) -> None:
+        """Refuse states of another width than the lens reads.
+
+        Raises:
+            LensMismatchError: they have one.
+        """
+        if found != expected:
+            raise LensMismatchError(
+                f"The lens of {self.model_name} reads states of width {expected}; these have {found}. No option "
+                "can mend that: fit a lens on the model that the states come from."
+            )
+
     def quality_of(self, layer: int) -> LayerQuality | None:
         """The held-out quality at one layer, or None when it was not measured."""
         return next((record for record in self.quality if record.layer == layer), None)

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from emma_viz.errors import LensError, LensMismatchError
+from emma_viz.errors import LensError
 from emma_viz.lens.info import LensInfo
 from emma_viz.shapes import CHANNELS
 
@@ -38,7 +38,7 @@ class RidgeLens:
 
     def reads(self, layer: int) -> tuple[tuple[str, int], ...]:
         """The (site, layer) whose states `decode` takes for `layer`."""
-        self._index(layer)
+        self.info.index_of(layer)
         return ((self.info.site, layer),)
 
     @torch.inference_mode()
@@ -51,26 +51,12 @@ class RidgeLens:
         Raises:
             LensMismatchError: the layer was not fitted, or the width is another.
         """
-        index = self._index(layer)
-        width = self.weight.shape[1]
-        if states.shape[-1] != width:
-            raise LensMismatchError(
-                f"The lens of {self.info.model_name} reads states of width {width}; these have "
-                f"{states.shape[-1]}. No option can mend that: fit a lens on the model that the states come "
-                "from."
-            )
+        index = self.info.index_of(layer)
+        self.info.require_width(states.shape[-1], self.weight.shape[1])
         weight, bias = (each[index].to(states.device, torch.float32) for each in (self.weight, self.bias))
         flat = states.float() @ weight + bias
         p = self.info.patch
         return rearrange(flat, "b t (h w c) -> b t h w c", h=p, w=p, c=CHANNELS)
-
-    def _index(self, layer: int) -> int:
-        if layer not in self.info.layers:
-            raise LensMismatchError(
-                f"This lens was fitted on layers {list(self.info.layers)} of {self.info.model_name}; layer "
-                f"{layer} was asked for. Choose one of those, or fit the lens on that layer too."
-            )
-        return self.info.layers.index(layer)
 
 
 @dataclass(kw_only=True)

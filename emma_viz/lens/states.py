@@ -1,0 +1,121 @@
+"""Where the states of a frozen model come from while a lens is trained on them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emma_viz.capture.record import RecordableModel, record
+from emma_viz.capture.trace import Trace
+from emma_viz.errors import LensError
+from emma_viz.lens.apply import image_states
+from emma_viz.lens.decoding import true_patches
+
+Batch = tuple[Float[Tensor, "Y B T D"], Float[Tensor, "B T p p c"]]
+"""States of the layers asked for, and the true patches (pixels in [0, 1]) of the same images."""
+
+
+@runtime_checkable
+class StateSource(Protocol):
+    """Images whose states can be had by number, so that a batch is a function of the step alone."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+        ...
+
+    def read(self, samples: Sequence[int], layers: Sequence[int]) -> Batch:
+        """States of some images at some layers, image tokens alone, with the true patches."""
+        ...
+
+
+class RecordedStates:
+    """Runs the frozen model each time: nothing is stored, and only the layers asked for are kept.
+
+    Args:
+        model: the model.
+        images: paths, PIL images or arrays.
+        site: hook site.
+        prompt: any; image tokens come before it.
+    """
+
+    def __init__(
+        self,
+        model: RecordableModel,
+        images: Sequence[Any],
+        *,
+        site: str = "resid_post",
+        prompt: str = "Describe the image.",
+    ):
+        self.model, self.images, self.site, self.prompt = model, images, site, prompt
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, samples: Sequence[int], layers: Sequence[int]) -> Batch:
+        """Record those images."""
+        trace = record(
+            self.model,
+            [self.images[sample] for sample in samples],
+            [self.prompt] * len(samples),
+            sites=(self.site,),
+            layers=tuple(sorted(layers)),
+            tokens="image",
+            generate=False,
+            batch_size=len(samples),
+        )
+        return read_trace_states(trace, self.site, layers)
+
+
+class TraceStates:
+    """States that were recorded before: one trace, or the batches of a study, which stay on disk.
+
+    Example:
+        >>> TraceStates(list(open_study("states").traces("train")))
+
+    Args:
+        traces: of one model; their samples are numbered through.
+        site: hook site.
+
+    Raises:
+        LensError: there is no trace, or one holds no image tokens at that site.
+    """
+
+    def __init__(self, traces: Sequence[Trace], *, site: str = "resid_post"):
+        if not traces or not all(
+            trace.geometry and site in trace.sites and trace.token_kind != "text" for trace in traces
+        ):
+            raise LensError(
+                f"A lens is trained on the states of image tokens at {site}; "
+                f"{'these traces do not all hold them' if traces else 'no trace was given'}. Record with images, "
+                f"sites=({site!r},) and tokens='image'."
+            )
+        self.traces, self.site = tuple(traces), site
+        self._places = [(trace, row) for trace in self.traces for row in range(len(trace))]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, samples: Sequence[int], layers: Sequence[int]) -> Batch:
+        """Read those samples alone."""
+        parts = []
+        for sample in samples:
+            trace, row = self._places[sample]
+            states = torch.stack([image_states(trace, self.site, layer)[row : row + 1] for layer in layers])
+            patches = true_patches(trace.views[row : row + 1], trace.geometry[row : row + 1])
+            parts.append((states, torch.from_numpy(patches)))
+        states, patches = zip(*parts, strict=True)
+        return torch.cat(states, dim=1), torch.cat(patches)
+
+
+def read_trace_states(trace: Trace, site: str, layers: Sequence[int]) -> Batch:
+    """All samples of a trace, layers in the order given."""
+    states = torch.stack([image_states(trace, site, layer) for layer in layers])
+    return states, torch.from_numpy(true_patches(trace.views, trace.geometry))
+
+
+def in_batches(source: StateSource, layers: Sequence[int], size: int) -> Iterator[Batch]:
+    """All images of a source, in order, `size` at a time."""
+    for start in range(0, len(source), size):
+        yield source.read(range(start, min(start + size, len(source))), layers)
