@@ -810,8 +810,8 @@
       rows.querySelector("[data-reference]").textContent = text;
       const layers = result.models.map((model, index) => model.layers[indexOf(index)]);
       const same = layers.every((layer) => layer === layers[0]);
-      const blocks = Math.max(...result.models.map((model) => model.n_layer));
-      where.textContent = same ? `${layerLabel(layers[0])} of ${blocks}` : layers.map(layerLabel).join(" | ");
+      const last = Math.max(...result.models.map((model) => model.n_layer)) - 1;
+      where.textContent = same ? `${layerLabel(layers[0])} of 0\u2013${last}` : layers.map(layerLabel).join(" | ");
     };
     const ramp = (name) => {
       const table = result.tables[name];
@@ -899,7 +899,7 @@
       answers.replaceChildren(
         ...models.map((model, index) => {
           const text = make("p", { class: "ev-answer" });
-          if (!streaming && model.words && model.words.length) {
+          if (!streaming && model.words && model.words.some((piece) => piece.trim())) {
             model.words.forEach((piece, at) => {
               if (!piece.trim() || !host.attribute || !model.live) return text.append(piece);
               const lead = piece.match(/^\s*/)[0];
@@ -913,7 +913,7 @@
               const tail = piece.slice(lead.length).match(/\s*$/)[0];
               if (tail) text.append(tail);
             });
-          } else text.textContent = model.answer || (streaming ? "" : "(no answer)");
+          } else text.textContent = (model.answer || "").trim() || (streaming ? "" : "(no answer)");
           if (streaming && model.busy) text.append(make("i", { class: "ev-caret" }));
           const head = make("header", {}, dot(index), make("b", { text: model.name }));
           if (!streaming) head.append(make("span", { class: "ev-soft", title: `${model.lens}. ${model.revision}`, text: model.site }));

@@ -1,0 +1,1 @@
+"""The explorer: two or more models, layer by layer, in the browser."""

@@ -1,0 +1,290 @@
+"""The page: widgets on the left, the canvas on the right, and the events between them and the service."""
+
+import json
+import os
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from apps.explorer.examples import example_images
+from apps.explorer.service import MAX_BYTES, Service, Settings
+from emma_viz.errors import MissingDependencyError
+
+TITLE = "emma_viz explorer"
+SITES = ("resid_pre", "mixer_in", "mixer_out", "resid_post")
+"""Hook sites of the model's width, which a lens can be used on."""
+
+INTRO = """<div id="explorer-title"><h1>emma_viz explorer</h1>
+<p>What a Mamba vision-language model's image tokens still hold, layer by layer.</p></div>"""
+
+HINT = (
+    "Bring an image, or take an example, and press Run.|Each model answers your prompt. Then every layer of its image "
+    "tokens is decoded back to pixels: scrub with the slider, the wheel or the arrow keys."
+)
+HINT_STUDY = "Choose an image of the study.|It opens at once: no model is loaded."
+
+Link = dict[str, str]
+
+
+def import_gradio():
+    """Gradio, told to send nothing anywhere.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        import gradio
+    except ImportError as error:
+        raise MissingDependencyError(
+            "gradio", "open the explorer", 'pip install "emma-viz[gradio]"'
+        ) from error
+    return gradio
+
+
+def build(settings: Settings) -> tuple[Any, Service]:
+    """The Gradio app and the service behind it.
+
+    Raises:
+        MissingDependencyError: Gradio is not installed.
+        StudyError: the study cannot be shown.
+    """
+    gr = import_gradio()
+    service = Service(settings, {} if settings.study else example_images())
+    # Uploads and thumbnails go where `Service.close` finds them.
+    os.environ["GRADIO_TEMP_DIR"] = str(service.folder / "gradio")
+    with gr.Blocks(
+        title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, 4 * 3600)
+    ) as page:
+        secret, linked = gr.State(""), gr.State(False)
+        with gr.Row(elem_id="explorer"):
+            with gr.Column(elem_id="explorer-side", scale=0, min_width=220):
+                gr.HTML(INTRO, apply_default_css=False)
+                controls = _study_side(gr, service) if settings.study else _live_side(gr, service)
+            with gr.Column(elem_id="explorer-stage", scale=1):
+                canvas = _canvas(gr, service)
+        if settings.study:
+            _wire_study(gr, page, service, secret, canvas, controls)
+        else:
+            _wire_live(gr, page, service, secret, linked, canvas, controls)
+        page.unload(_forget(gr, service))
+    page.queue(max_size=128, default_concurrency_limit=8)
+    return page, service
+
+
+def launch_options() -> dict[str, Any]:
+    """What `launch` needs for the page to look and behave as meant, offline."""
+    gr = import_gradio()
+    folder = resources.files("emma_viz.render").joinpath("canvas")
+    own = resources.files("apps.explorer")
+    styles = folder.joinpath("canvas.css").read_text("utf-8") + own.joinpath("explorer.css").read_text(
+        "utf-8"
+    )
+    script = folder.joinpath("canvas.js").read_text("utf-8")
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Helvetica Neue", "Arial", "sans-serif"]
+    return {
+        "theme": gr.themes.Base(
+            primary_hue="blue", neutral_hue="stone", font=fonts, font_mono=["ui-monospace", "monospace"]
+        ).set(
+            body_background_fill="#ffffff",
+            body_background_fill_dark="#141518",
+            background_fill_primary_dark="#141518",
+            block_background_fill_dark="#1d1f23",
+            button_primary_background_fill="#0b5c94",
+            button_primary_background_fill_hover="#0a4d7c",
+            button_primary_background_fill_dark="#7cc0f2",
+            button_primary_background_fill_hover_dark="#a3d3f6",
+            button_primary_text_color="#ffffff",
+            button_primary_text_color_dark="#10202c",
+        ),
+        "head": f"<style>{styles}</style><script>{script}</script>",
+        "ssr_mode": False,
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "show_error": True,
+        "max_file_size": MAX_BYTES,
+        "allowed_paths": [],
+    }
+
+
+def _canvas(gr, service: Service):
+    hint = HINT_STUDY if service.settings.study else HINT
+    glue = resources.files("apps.explorer").joinpath("glue.js").read_text("utf-8")
+
+    def payload(data: dict) -> dict:
+        return service.payload(data)
+
+    def words(data: dict) -> dict:
+        return service.words(data)
+
+    def attribute(data: dict) -> dict:
+        return service.attribute(data)
+
+    def save(data: dict) -> dict:
+        return service.save(data)
+
+    return gr.HTML(
+        value="{}",
+        elem_id="explorer-canvas",
+        html_template=f'<div class="explorer-root"><div class="explorer-canvas" data-hint="{hint}"></div></div>',
+        js_on_load=glue,
+        apply_default_css=False,
+        server_functions=[payload, words, attribute, save],
+    )
+
+
+def _live_side(gr, service: Service) -> dict[str, Any]:
+    settings = service.settings
+    image = gr.Image(
+        label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"], height=200,
+        format="png", buttons=[], elem_id="explorer-image", placeholder="Drop or paste an image, or click to choose one",
+    )  # fmt: skip
+    # Files are checked and read by the service, which refuses with a sentence what Gradio would fail on.
+    image.preprocess = lambda payload: payload.path if payload else None
+    examples = gr.Gallery(
+        value=service.thumbnails(), show_label=False, columns=6, allow_preview=False, object_fit="cover", buttons=[],
+        interactive=False, elem_id="explorer-examples",
+    )  # fmt: skip
+    models = gr.Dropdown(
+        list(settings.models), value=list(settings.chosen), multiselect=True, max_choices=4, label="Models",
+        info="The first two are compared as A and B.", elem_id="explorer-models",
+    )  # fmt: skip
+    prompt = gr.Textbox(
+        "Describe the image in detail.", label="Prompt", lines=2, max_lines=4, max_length=2000, elem_id="explorer-prompt",
+        submit_btn=False,
+    )  # fmt: skip
+    go = gr.Button("Run", variant="primary", elem_id="explorer-run")
+    with gr.Accordion("Lens, hook site, answer", open=False, elem_id="explorer-more"):
+        lens = gr.Dropdown(
+            list(settings.lenses), value=next(iter(settings.lenses)), label="Lens",
+            info="Turns states into pixels. ridge: a linear map per layer, fitted on other images.",
+        )  # fmt: skip
+        site = gr.Dropdown(
+            [("the lens's own", ""), *((name, name) for name in SITES)], value="", label="Hook site",
+            info="Where in a block states are read. Another site than the lens's is decoded by force, and says so.",
+        )  # fmt: skip
+        tokens = gr.Slider(8, 256, value=64, step=8, label="Longest answer, tokens")
+    return {
+        "image": image, "examples": examples, "models": models, "prompt": prompt, "go": go, "lens": lens, "site": site,
+        "tokens": tokens,
+    }  # fmt: skip
+
+
+def _study_side(gr, service: Service) -> dict[str, Any]:
+    assert service.study is not None
+    names = [decoding.model.name for decoding in service.study.decodings]
+    images = gr.Gallery(
+        value=service.thumbnails(), label="Images", columns=3, allow_preview=False, object_fit="cover", buttons=[],
+        interactive=False, elem_id="explorer-images",
+    )  # fmt: skip
+    gr.Markdown(f"**{service.settings.study.name if service.settings.study else ''}**: {', '.join(names)}")
+    return {"images": images}
+
+
+def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dict[str, Any]) -> None:
+    image, examples, models, prompt = (controls[name] for name in ("image", "examples", "models", "prompt"))
+    lens, site = controls["lens"], controls["site"]
+    asking = [secret, image, prompt, models, lens, site, controls["tokens"]]
+    hash_box = gr.Textbox(visible=False)
+
+    def begin(address: str) -> tuple:
+        token, link = service.sessions.open(), _link(address)
+        values = _restored(gr, service, link)
+        news = {"stage": "empty", "session": token}
+        runs = values.pop("runs")
+        if link.get("image") and not runs:
+            news |= {
+                "stage": "error",
+                "message": "The image of this link is not kept on this server (any more); bring it again.",
+            }
+        return (token, runs, json.dumps(news), *values.values())
+
+    def ask(*values: Any) -> Iterator[str]:
+        for news in service.ask(*values):
+            yield json.dumps(news)
+
+    def ask_if_linked(wanted: bool, *values: Any) -> Iterator[Any]:
+        if not wanted:
+            yield gr.skip()
+            return
+        yield from ask(*values)
+
+    def take(event: gr.SelectData) -> str | None:
+        path = service.file_of(service.examples[event.index])
+        return str(path) if path else None
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    one_at_a_time: dict[str, Any] = {
+        "concurrency_limit": 1,
+        "concurrency_id": "models",
+        "trigger_mode": "once",
+    }
+    outputs = [secret, linked, canvas, image, models, prompt, lens, site]
+    page.load(begin, hash_box, outputs, js="() => window.location.hash", **quiet).then(
+        ask_if_linked, [linked, *asking], canvas, **quiet, concurrency_limit=1, concurrency_id="models"
+    )
+    controls["go"].click(ask, asking, canvas, **quiet, **one_at_a_time)
+    prompt.submit(ask, asking, canvas, **quiet, **one_at_a_time)
+    examples.select(take, None, image, **quiet)
+
+
+def _wire_study(gr, page, service: Service, secret, canvas, controls: dict[str, Any]) -> None:
+    hash_box = gr.Textbox(visible=False)
+
+    def begin(address: str) -> tuple[str, str]:
+        token, link = service.sessions.open(), _link(address)
+        wanted = link.get("image", "")
+        index = service.examples.index(wanted) if wanted in service.examples else 0
+        return token, json.dumps(service.show(token, index))
+
+    def show(token: str, event: gr.SelectData) -> str:
+        return json.dumps(service.show(token, event.index))
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    page.load(begin, hash_box, [secret, canvas], js="() => window.location.hash", **quiet)
+    controls["images"].select(show, secret, canvas, **quiet)
+
+
+def _forget(gr, service: Service):
+    """Gradio calls this when a page is closed; its State is gone by then, so idle sessions end by themselves."""
+
+    def forget() -> None:
+        service.sessions.tidy()
+
+    return forget
+
+
+def _link(address: str | None) -> Link:
+    """The parts of a link that the server needs; what is damaged is left out."""
+    from urllib.parse import unquote
+
+    found: Link = {}
+    for part in (address or "").removeprefix("#").split("&")[:32]:
+        key, equals, value = part.partition("=")
+        if equals and len(value) < 8000:
+            found[key] = unquote(value)
+    return found
+
+
+def _restored(gr, service: Service, link: Link) -> dict[str, Any]:
+    """Values of the widgets that a link names, and whether there is all that a run needs."""
+    settings = service.settings
+    file = service.file_of(link.get("image", "")) if link.get("image") else None
+    names = [name for name in link.get("models", "").split(",") if name in settings.models]
+    known_site = link.get("site", "") in SITES
+    return {
+        "runs": file is not None,
+        "image": str(file) if file else None,
+        "models": names or list(settings.chosen),
+        "prompt": link.get("prompt", "")[:2000] or gr.skip(),
+        "lens": link["lens"] if link.get("lens") in settings.lenses else next(iter(settings.lenses)),
+        "site": link["site"] if known_site else "",
+    }
+
+
+def folder_name(path: Path) -> str:
+    """What a checkpoint that was named by a path is called on the page."""
+    return path.resolve().name

@@ -1,0 +1,156 @@
+"""The command line of the explorer."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from emma_viz.checkpoints import BUNDLED, bundled_names
+from emma_viz.errors import EmmaVizError, InputError
+from emma_viz.lens.files import SUFFIX
+from emma_viz.lens.info import KINDS
+from emma_viz.session import Running
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `emma-viz explore`."""
+    found = argparse.ArgumentParser(
+        prog="emma-viz explore",
+        description="Open the explorer: two or more models, layer by layer, in the browser.",
+    )
+    found.add_argument(
+        "--models",
+        nargs="+",
+        metavar="SOURCE",
+        help="bundled names, run directories, hub ids or safetensors files; the first two are chosen at first "
+        "(default: the bundled pair)",
+    )
+    found.add_argument("--study", type=Path, metavar="DIR", help="show a decoded study, without any model")
+    found.add_argument(
+        "--lens",
+        nargs="+",
+        metavar="LENS",
+        help="kinds of lens (ridge, native, tuned) or lens files to offer; the first is chosen at first (default: "
+        "every kind that the models have)",
+    )
+    found.add_argument(
+        "--vision",
+        nargs="+",
+        metavar="DIR",
+        help="local weights of the vision encoders: FILE, or TOWER=PATH …",
+    )
+    found.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for checkpoints that lack one")
+    found.add_argument("--device", default="cpu", help="where the models run (default: %(default)s)")
+    found.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of the weights")
+    found.add_argument("--backend", default="auto", help="kernels of the state-space layers (default: auto)")
+    found.add_argument(
+        "--attribution",
+        choices=["gradient", "knockout"],
+        default="gradient",
+        help="how a word's evidence is found: an estimate in two passes, or one pass an image token (default: gradient)",
+    )
+    found.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
+    )
+    found.add_argument("--port", type=int, help="(default: the first free one from 7860)")
+    found.add_argument(
+        "--share", action="store_true", help="also open a public Gradio link (asks the internet)"
+    )
+    found.add_argument("--open", action="store_true", help="open the page in the browser")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the explorer until interrupted.
+
+    Returns:
+        0, or 1 when it could not start.
+    """
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    try:
+        return serve(args)
+    except EmmaVizError as error:
+        print(f"emma-viz: error: {error}", file=sys.stderr)
+        return 1
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Build the page and serve it."""
+    from apps.explorer.app import build, launch_options
+
+    page, service = build(settings_of(args))
+    try:
+        page.launch(
+            server_name=args.host,
+            server_port=args.port,
+            share=args.share,
+            inbrowser=args.open,
+            **launch_options(),
+        )
+    except OSError as error:
+        raise InputError(f"The page cannot be served at {args.host}, port {args.port}: {error}") from error
+    except KeyboardInterrupt:
+        pass
+    finally:
+        service.close()
+    return 0
+
+
+def settings_of(args: argparse.Namespace):
+    """What a command line offers.
+
+    Raises:
+        InputError: there is no model, or options contradict each other.
+    """
+    from apps.explorer.service import Settings
+    from emma_viz.cli.options import towers
+
+    if args.study and args.models:
+        raise InputError("expected --study or --models, got both: a study is shown without any model.")
+    if args.study:
+        return Settings(study=args.study)
+    sources = args.models or list(bundled_names())
+    if not sources:
+        raise InputError("expected --models or --study: no model ships with this installation.")
+    models = labelled(sources)
+    for name in bundled_names():
+        models.setdefault(name, name)
+    return Settings(
+        models=models,
+        chosen=tuple(models)[: min(2, len(sources))],
+        lenses=lenses_of(args.lens, models),
+        running=Running(
+            device=args.device,
+            dtype=args.dtype,
+            backend=args.backend,
+            vision_source=towers(args.vision),
+            tokenizer_source=args.tokenizer,
+        ),
+        method=args.attribution,
+    )
+
+
+def labelled(sources: Sequence[str]) -> dict[str, str]:
+    """A short label for each source, which is all that the page shows of it."""
+    found: dict[str, str] = {}
+    for source in sources:
+        short = Path(source).resolve().name if Path(source).exists() else source
+        label, number = short, 1
+        while label in found:
+            number += 1
+            label = f"{short} ({number})"
+        found[label] = source
+    return found
+
+
+def lenses_of(wanted: Sequence[str] | None, models: Mapping[str, str]) -> dict[str, str]:
+    """Label → kind or file of the lenses to offer."""
+    if wanted:
+        return {name if name in KINDS else Path(name).name: name for name in wanted}
+    folders = [
+        folder for source in models.values() for folder in (Path(source), BUNDLED / source) if folder.is_dir()
+    ]
+    found = [kind for kind in KINDS if any((folder / f"{kind}{SUFFIX}").is_file() for folder in folders)]
+    return {kind: kind for kind in found or ["ridge"]}

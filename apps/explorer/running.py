@@ -1,0 +1,246 @@
+"""Run: an image and a prompt through the chosen models, with news on the way."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from apps.explorer.state import Asked, Models, Result
+from emma_viz.capture import Trace, record
+from emma_viz.capture.attribution import answer_words, attribute
+from emma_viz.capture.logit_lens import logit_lens
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.data import image_hash
+from emma_viz.errors import InputError
+from emma_viz.lens import Decoding, Lens, decode, recording_for
+from emma_viz.session import Comparison
+from emma_viz.session.comparison import lens_of
+
+STREAM = "resid_post"
+"""The site that words are read from."""
+
+LONGEST_PROMPT = 2000
+MOST_MODELS = 4
+READ_WORDS = 4
+"""Words that the logit lens shows of a patch."""
+
+
+class Abandoned(Exception):  # noqa: N818 (nothing went wrong)
+    """The visitor left before the run was over."""
+
+
+@dataclass
+class News:
+    """What a run has to say so far; written by the run, read by the page's stream."""
+
+    message: str = "waiting for the models"
+    done: int = 0
+    total: int = 0
+    models: list[dict] = field(default_factory=list)
+    """Per model, {name, answer, busy}."""
+    changed: threading.Event = field(default_factory=threading.Event)
+    left: bool = False
+    """Whether nobody listens any more; the run then stops at its next word."""
+
+    def say(self, done: int, total: int, message: str) -> None:
+        """Progress, as `emma_viz` reports it.
+
+        Raises:
+            Abandoned: nobody listens any more.
+        """
+        if self.left:
+            raise Abandoned
+        self.done, self.total, self.message = done, total, message
+        self.changed.set()
+
+    def as_json(self) -> dict:
+        """The news as the canvas's `busy` takes them."""
+        return {"message": self.message, "done": self.done, "total": self.total, "models": self.models}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of which models."""
+
+    image: Image.Image
+    image_name: str
+    prompt: str
+    models: tuple[str, ...]
+    lens: str
+    """A label of `lenses`."""
+    site: str = ""
+    """The hook site to decode; empty for the lens's own."""
+    max_new_tokens: int = 64
+
+    def __post_init__(self):
+        if not self.prompt.strip():
+            raise InputError("Write a prompt: the question that the models are asked about the image.")
+        if len(self.prompt) > LONGEST_PROMPT:
+            raise InputError(
+                f"The prompt has {len(self.prompt)} characters; at most {LONGEST_PROMPT} are taken."
+            )
+        if not 1 <= len(self.models) <= MOST_MODELS:
+            raise InputError(f"Choose one to {MOST_MODELS} models; {len(self.models)} are chosen.")
+        if not 1 <= self.max_new_tokens <= 512:
+            raise InputError(f"An answer has 1 to 512 tokens; {self.max_new_tokens} were asked for.")
+
+
+def run(question: Question, models: Models, lenses: dict[str, str], news: News) -> Result:
+    """Record and decode every model.
+
+    Args:
+        question: what is asked.
+        models: the models; they are locked until all have answered.
+        lenses: label → a kind of lens, or a lens file.
+        news: told what happens.
+
+    Raises:
+        EmmaVizError: a model, lens or image cannot be used; nothing is kept.
+    """
+    if question.lens not in lenses:
+        raise InputError(f"There is no lens {question.lens!r} here; choose one of {', '.join(lenses)}.")
+    news.models = [{"name": name, "answer": "", "busy": False} for name in question.models]
+    decodings, traces, words = [], [], []
+    with models.running:
+        for index, label in enumerate(question.models):
+            model = models.get(label, news.say)
+            lens = lens_of(lenses[question.lens], model)
+            news.models[index] = {"name": model.name, "answer": "", "busy": True}
+            trace = _record(model, lens, question, news, index)
+            news.models[index]["busy"] = False
+            news.say(0, 0, f"decoding {model.name}")
+            decodings.append(_decode(trace, lens, question.site))
+            traces.append(trace)
+            words.append(answer_words(model.tokenizer, trace.answer_ids[0]))
+    news.say(0, 0, "making maps")
+    digest = image_hash(question.image)
+    return Result(
+        asked=Asked(
+            image_hash=digest,
+            prompt=question.prompt,
+            models=question.models,
+            lens=question.lens,
+            site=question.site,
+        ),
+        comparison=Comparison(decodings=tuple(decodings), image_names=(question.image_name,)),
+        traces=tuple(traces),
+        words=tuple(words),
+    )
+
+
+def _record(model: LoadedModel, lens: Lens, question: Question, news: News, index: int) -> Trace:
+    sites, layers = recording_for(lens)
+    wanted = (question.site,) if question.site else sites
+    heard: list[int] = []
+
+    def hear(_sample: int, token: int) -> None:
+        heard.append(token)
+        news.models[index]["answer"] = model.tokenizer.decode(heard)
+        news.changed.set()
+
+    return record(
+        model,
+        question.image,
+        question.prompt,
+        sites=tuple(dict.fromkeys((*wanted, STREAM))),
+        layers=tuple(layer for layer in layers if layer < model.info.n_layer),
+        max_new_tokens=question.max_new_tokens,
+        on_token=hear,
+        progress=news.say,
+    )
+
+
+def _decode(trace: Trace, lens: Lens, site: str) -> Decoding:
+    """Decode the lens's own site, or another one, which the picture then says was forced."""
+    if not site or site == lens.info.site:
+        return decode(trace, lens)
+    return decode(trace.select(sites=[site]), lens, force=True)
+
+
+def read_words(
+    result: Result, models: Models, places: Sequence[int | None]
+) -> list[list[list[tuple[str, float]]] | None]:
+    """The words that the logit lens reads at one patch of each model, per shown layer.
+
+    Args:
+        result: of a live run.
+        models: the models of the run.
+        places: per model, the image token, or None where it has none there.
+
+    Raises:
+        InputError: the result comes from a study, or a token does not exist.
+    """
+    _require_live(result)
+    if len(places) != len(result.traces):
+        raise InputError(f"Expected one patch for each of the {len(result.traces)} models.")
+    found: list[list[list[tuple[str, float]]] | None] = []
+    for label, trace, decoding, place in zip(
+        result.asked.models, result.traces, result.comparison.decodings, places, strict=True
+    ):
+        if place is None:
+            found.append(None)
+            continue
+        if not (isinstance(place, int) and 0 <= place < trace.n_image_tokens):
+            raise InputError(f"There is no image token {place!r}.")
+        model, kept = models.get(label), trace.layers_of(STREAM)
+        layers = [layer for layer in decoding.layers if layer in kept]
+        if not layers:
+            found.append([[] for _ in decoding.layers])
+            continue
+        rows = trace.states[STREAM][[kept.index(layer) for layer in layers], 0, place]
+        readings = dict(zip(layers, logit_lens(model, rows, count=READ_WORDS), strict=True))
+        found.append(
+            [[(each.text, each.probability) for each in readings.get(layer, ())] for layer in decoding.layers]
+        )
+    return found
+
+
+def explain(result: Result, models: Models, model: int, word: int, method: str) -> list:
+    """Attribution of one model's word to the image tokens of every model.
+
+    The other models score the same word after the same words before it, though they did not say it.
+
+    Args:
+        result: of a live run.
+        models: the models of the run.
+        model: whose answer the word is in.
+        word: its number there.
+        method: `gradient` or `knockout`.
+
+    Returns:
+        Per model, an `Attribution`.
+
+    Raises:
+        InputError: the result comes from a study, or there is no such word.
+    """
+    _require_live(result)
+    if not (0 <= model < len(result.words) and 0 <= word < len(result.words[model])):
+        raise InputError("There is no such word in this answer.")
+    chosen, said = result.words[model][word], result.traces[model].answer_ids[0]
+    text = "".join(each.text for each in result.words[model][:word])
+    found = []
+    with models.running:
+        for index, label in enumerate(result.asked.models):
+            asked = models.get(label)
+            if index == model:
+                before, ids = said[: chosen.start], said[chosen.start : chosen.stop]
+            else:
+                before, ids = asked.tokenizer.encode(text), asked.tokenizer.encode(chosen.text)
+            trace = result.traces[index]
+            found.append(
+                attribute(asked, trace.images[0], trace.prompts[0], before=before, word=ids, method=method)
+            )
+    return found
+
+
+def _require_live(result: Result) -> None:
+    if not result.traces:
+        raise InputError("This needs the models, and the study was opened without them.")
+
+
+def image_title(path: Path) -> str:
+    """What an uploaded file is called on the page: its name, without folders and short enough for a line."""
+    name = path.stem
+    return name if len(name) <= 40 else name[:39] + "…"

@@ -1,0 +1,283 @@
+"""What the page can ask of the server, without any widget: every answer is JSON, every refusal a sentence."""
+
+import base64
+import json
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from apps.explorer.payload import payload
+from apps.explorer.running import Abandoned, News, Question, explain, image_title, read_words, run
+from apps.explorer.saving import TYPES, save_view
+from apps.explorer.state import Asked, Images, Models, Result, Sessions
+from emma_viz.data import read_image
+from emma_viz.errors import EmmaVizError, ImageError, InputError
+from emma_viz.session import Running, compare_study
+
+logger = logging.getLogger(__name__)
+
+MAX_PIXELS = 40_000_000
+"""The largest image that a visitor may bring; beyond it nothing is decoded."""
+MAX_BYTES = 25_000_000
+"""The largest file."""
+EVERY = 0.08
+"""Seconds between two pieces of news."""
+
+METHODS = {
+    "gradient": "gradient × input against the mean token: a first-order estimate of the fall in log-probability",
+    "knockout": "knock-out: each token replaced by the mean token, the fall in log-probability measured",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one server offers."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Label → what `load_model` takes."""
+    chosen: tuple[str, ...] = ()
+    """Labels that are chosen at first."""
+    lenses: Mapping[str, str] = field(default_factory=lambda: {"ridge": "ridge"})
+    """Label → a kind of lens or a lens file."""
+    running: Running = field(default_factory=Running)
+    """How models are loaded."""
+    study: Path | None = None
+    """Show this study, without models."""
+    method: str = "gradient"
+    """How words are attributed: a key of `METHODS`."""
+
+
+class Service:
+    """Everything behind the page.
+
+    Args:
+        settings: what is offered.
+        examples: hash → name and image.
+
+    Raises:
+        StudyError: the study cannot be read, or holds no decoded pixels.
+    """
+
+    def __init__(self, settings: Settings, examples: Mapping[str, tuple[str, Image.Image]]):
+        self.settings = settings
+        self.study = compare_study(settings.study) if settings.study else None
+        self.models = Models(settings.models, settings.running)
+        self.sessions = Sessions()
+        self.folder = Path(tempfile.mkdtemp(prefix="emma-viz-explorer-"))
+        """Holds all temporary files of this server; `close` removes it."""
+        if self.study is not None:
+            first = self.study.decodings[0]
+            examples = {
+                digest: (name, first.images[index])
+                for index, (digest, name) in enumerate(
+                    zip(first.image_hashes, self.study.image_names, strict=True)
+                )
+            }
+        self.images = Images(examples)
+        self.examples = tuple(examples)
+
+    def close(self) -> None:
+        """Remove all temporary files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def file_of(self, digest: str) -> Path | None:
+        """A PNG of an image that is known by its hash."""
+        found = self.images.get(digest)
+        if found is None:
+            return None
+        name, image = found
+        folder = self.folder / "images" / digest[:16]
+        path = folder / f"{_safe(name)}.png"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{threading.get_ident()}")
+            image.save(partial, format="PNG", compress_level=1)
+            partial.replace(path)
+        return path
+
+    def thumbnails(self, side: int = 160, most: int = 60) -> list[tuple[Image.Image, str]]:
+        """Small pictures of the images on offer, with their names."""
+        found = []
+        for digest in self.examples[:most]:
+            name, image = self.images.get(digest) or ("", Image.new("RGB", (1, 1)))
+            small = image.copy()
+            small.thumbnail((side, side))
+            found.append((small, name))
+        return found
+
+    def ask(
+        self,
+        secret: str,
+        upload: str | None,
+        prompt: str,
+        models: Sequence[str],
+        lens: str,
+        site: str,
+        tokens: int,
+    ) -> Iterator[dict[str, Any]]:
+        """Run, with news on the way; ends with `ready` or `error`."""
+        news, ended = News(), threading.Event()
+        outcome: dict[str, Any] = {}
+
+        def work() -> None:
+            try:
+                image, name = self._upload(upload)
+                question = Question(
+                    image=image, image_name=name, prompt=prompt, models=tuple(models), lens=lens, site=site,
+                    max_new_tokens=int(tokens),
+                )  # fmt: skip
+                result = run(question, self.models, dict(self.settings.lenses), news)
+                self.images.add(result.asked.image_hash, name, image)
+                outcome.update(stage="ready", run=self.sessions.store(secret, result))
+            except Abandoned:
+                outcome.update(stage="error", message="The run was stopped.")
+            except Exception as error:
+                outcome.update(stage="error", message=self._sentence(error))
+            finally:
+                ended.set()
+                news.changed.set()
+
+        yield {
+            "stage": "busy",
+            "session": secret,
+            "message": "reading the image",
+            "done": 0,
+            "total": 0,
+            "models": [],
+        }
+        threading.Thread(target=work, daemon=True, name="explorer-run").start()
+        try:
+            while not ended.is_set():
+                news.changed.wait(1.0)
+                news.changed.clear()
+                if not ended.is_set():
+                    yield {"stage": "busy", "session": secret, **json.loads(json.dumps(news.as_json()))}
+                    ended.wait(EVERY)
+        finally:
+            news.left = True
+        yield {"session": secret, **outcome}
+
+    def show(self, secret: str, index: int, entries: Sequence[str] = ()) -> dict[str, Any]:
+        """Show an image of the study."""
+        try:
+            if self.study is None or self.settings.study is None:
+                raise InputError("No study is open here.")
+            comparison = self.study
+            if entries:
+                comparison = compare_study(self.settings.study, entries=list(entries))
+            if not 0 <= index < len(comparison.image_names):
+                raise InputError(f"The study has images 0 to {len(comparison.image_names) - 1}; got {index}.")
+            first = comparison.decodings[0]
+            asked = Asked(
+                image_hash=first.image_hashes[index], prompt=first.prompts[index], entries=tuple(entries)
+            )
+            result = Result(asked=asked, comparison=comparison, sample=index, study=self.settings.study)
+            return {"stage": "ready", "session": secret, "run": self.sessions.store(secret, result)}
+        except Exception as error:
+            return {"stage": "error", "session": secret, "message": self._sentence(error)}
+
+    # What the page's script calls: one JSON object in, one out.
+
+    def payload(self, data: dict) -> dict:
+        """The payload of a run: {session, run}."""
+
+        def answer() -> dict:
+            result = self._result(data)
+            live = bool(result.traces)
+            words = [[word.text for word in each] for each in result.words] or None
+            found = payload(result.comparison, sample=result.sample, words=words, live=live)
+            asked = asdict(result.asked)
+            found["asked"] = {key: asked[key] for key in ("models", "lens", "site", "entries", "prompt")}
+            found["asked"]["image"] = asked["image_hash"]
+            return found
+
+        return self._guarded(answer)
+
+    def words(self, data: dict) -> dict:
+        """Logit-lens words: {session, run, places} → {models: [per model, per layer, (text, share)]}."""
+        return self._guarded(
+            lambda: {"models": read_words(self._result(data), self.models, data.get("places") or [])}
+        )
+
+    def attribute(self, data: dict) -> dict:
+        """A word's evidence: {session, run, model, word} → {models: [float32 maps as base64], note}."""
+
+        def answer() -> dict:
+            method = self.settings.method
+            found = explain(self._result(data), self.models, int(data["model"]), int(data["word"]), method)
+            names = [each.model.name for each in self._result(data).comparison.decodings]
+            scores = ", ".join(f"{name} {each.score:.2f}" for name, each in zip(names, found, strict=True))
+            return {
+                "models": [base64.b64encode(each.values.astype("<f4").tobytes()).decode() for each in found],
+                "note": f"{METHODS[method]}; log-probability: {scores}",
+            }
+
+        return self._guarded(answer)
+
+    def save(self, data: dict) -> dict:
+        """A file: {session, run, format, layer, kind, scale, colours, difference} → {name, type, data}."""
+
+        def answer() -> dict:
+            form = str(data.get("format"))
+            name, content = save_view(
+                self._result(data),
+                form,
+                layer=int(data.get("layer", 0)),
+                kind=str(data.get("kind", "distance")),
+                scale=str(data.get("scale", "shared")),
+                colours=str(data.get("colours", "viridis")),
+                difference=bool(data.get("difference")),
+            )
+            return {"name": name, "type": TYPES[form], "data": base64.b64encode(content).decode()}
+
+        return self._guarded(answer)
+
+    def _result(self, data: dict) -> Result:
+        return self.sessions.result(data.get("session", ""), data.get("run", -1))
+
+    def _upload(self, upload: str | None) -> tuple[Image.Image, str]:
+        """The visitor's image, checked before it is decoded.
+
+        Raises:
+            ImageError: it is missing, too large, or no image. The message names no path.
+        """
+        if not upload:
+            raise ImageError(
+                "Bring an image first: drop, paste or choose one, use the camera, or take an example."
+            )
+        path = Path(upload)
+        title = image_title(path)
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise ImageError(f"{title} has more than {MAX_BYTES / 1e6:.0f} MB; make it smaller.")
+            return read_image(path, max_pixels=MAX_PIXELS), title
+        except OSError as error:
+            raise ImageError(f"{title} cannot be read; bring it again.") from error
+        except ImageError as error:
+            raise ImageError(str(error).replace(str(path), title)) from None
+
+    def _guarded(self, answer: Callable[[], dict]) -> dict:
+        try:
+            return answer()
+        except Exception as error:
+            return {"error": self._sentence(error)}
+
+    def _sentence(self, error: Exception) -> str:
+        """What went wrong, for the page; the log has the rest of what was not foreseen."""
+        if isinstance(error, EmmaVizError):
+            return str(error)
+        if isinstance(error, MemoryError):
+            return "The server has not enough memory for this; try a smaller model or a shorter answer."
+        logger.error("a request failed", exc_info=error)
+        return f"Something went wrong on the server ({type(error).__name__}); its log says what."
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_ " else "-" for c in name).strip() or "image"

@@ -1,0 +1,231 @@
+"""What the server keeps: loaded models for all, results for one session each, images that links may name."""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from PIL import Image
+
+from emma_viz.capture import Trace
+from emma_viz.capture.attribution import Word
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.errors import InputError
+from emma_viz.session import Comparison, Running
+from emma_viz.session.comparison import load
+
+Kept = TypeVar("Kept")
+Progress = Callable[[int, int, str], None]
+
+KEPT_SESSIONS = 64
+KEPT_STATES = 2_000_000_000
+"""Bytes of recorded states that all sessions together may keep."""
+KEPT_IMAGES = 64
+KEPT_MODELS = 4
+IDLE_SECONDS = 6 * 3600
+
+
+class Recent(Generic[Kept]):
+    """A dictionary of bounded size that forgets what was used longest ago. Safe for threads."""
+
+    def __init__(self, size: int):
+        self._size, self._items, self._lock = size, OrderedDict[str, Kept](), threading.Lock()
+
+    def get(self, key: str) -> Kept | None:
+        """What is kept under a key, which counts as a use."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
+
+    def put(self, key: str, item: Kept) -> None:
+        """Keep an item, and forget the oldest beyond the size."""
+        with self._lock:
+            self._items[key] = item
+            self._items.move_to_end(key)
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+
+    def drop(self, key: str) -> None:
+        """Forget an item, if it is there."""
+        with self._lock:
+            self._items.pop(key, None)
+
+    def items(self) -> list[tuple[str, Kept]]:
+        """A copy, the oldest first."""
+        with self._lock:
+            return list(self._items.items())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """What a result answers: enough to ask it again, and to make a link of it."""
+
+    image_hash: str
+    prompt: str
+    models: tuple[str, ...] = ()
+    """Labels of the models, as the page offers them."""
+    lens: str = ""
+    site: str = ""
+    entries: tuple[str, ...] = ()
+    """Entries of the study, when one is open."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """One run: what the page shows, and what further questions about it need."""
+
+    asked: Asked
+    comparison: Comparison
+    sample: int = 0
+    """Which image of the comparison."""
+    traces: tuple[Trace, ...] = ()
+    """One per model, with the states of resid_post; empty for a study."""
+    words: tuple[tuple[Word, ...], ...] = ()
+    """Per model, its answer in words."""
+    study: Path | None = None
+    """The study it comes from; None for a live run."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the recorded states."""
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for trace in self.traces
+            for tensor in trace.states.values()
+        )
+
+
+@dataclass
+class Session:
+    """What one open page has; nobody else's page can name it."""
+
+    result: Result | None = None
+    run: int = 0
+    """Number of the result, so that a late question is not answered about a newer one."""
+    used: float = field(default_factory=time.monotonic)
+
+
+class Sessions:
+    """All sessions, each under a secret that only its own page knows."""
+
+    def __init__(self, *, size: int = KEPT_SESSIONS, states: int = KEPT_STATES, idle: float = IDLE_SECONDS):
+        self._kept: Recent[Session] = Recent(size)
+        self._states, self._idle = states, idle
+
+    def open(self) -> str:
+        """Begin a session; returns its secret."""
+        secret = secrets.token_urlsafe(24)
+        self._kept.put(secret, Session())
+        self.tidy()
+        return secret
+
+    def get(self, secret: str) -> Session:
+        """The session of a secret.
+
+        Raises:
+            InputError: there is none, or it was idle for too long.
+        """
+        session = self._kept.get(secret) if isinstance(secret, str) else None
+        if session is None:
+            raise InputError("This page's session has ended; reload the page.")
+        session.used = time.monotonic()
+        return session
+
+    def store(self, secret: str, result: Result) -> int:
+        """Keep a session's new result in place of its last one; returns the number of the run."""
+        session = self.get(secret)
+        session.result, session.run = result, session.run + 1
+        self.tidy()
+        return session.run
+
+    def result(self, secret: str, run: int) -> Result:
+        """The result of a run.
+
+        Raises:
+            InputError: it is no longer kept.
+        """
+        session = self.get(secret)
+        if session.result is None or session.run != run:
+            raise InputError("This result is no longer kept; press Run again.")
+        return session.result
+
+    def close(self, secret: str) -> None:
+        """Forget a session."""
+        self._kept.drop(secret)
+
+    def __len__(self) -> int:
+        return len(self._kept.items())
+
+    def tidy(self) -> None:
+        """Forget idle sessions, and the oldest results beyond the bytes that all may keep."""
+        now = time.monotonic()
+        for secret, session in self._kept.items():
+            if now - session.used > self._idle:
+                self._kept.drop(secret)
+        left = self._states
+        for number, (_, session) in enumerate(reversed(self._kept.items())):
+            if session.result is None:
+                continue
+            left -= session.result.size
+            if left < 0 and number:  # the newest is always kept
+                session.result = None
+
+
+class Models:
+    """The models that may be asked, loaded when they are first needed and shared by all sessions.
+
+    Only one thread at a time may run them (`running`): hooks that watch a run would see another's.
+
+    Args:
+        sources: label → what `load_model` takes. Labels are all that a page can name.
+        options: how they are loaded.
+        keep: how many stay loaded.
+    """
+
+    def __init__(self, sources: Mapping[str, str], options: Running, *, keep: int = KEPT_MODELS):
+        self.sources, self._options = dict(sources), options
+        self._loaded: Recent[LoadedModel] = Recent(keep)
+        self.running = threading.RLock()
+
+    def get(self, label: str, progress: Progress | None = None) -> LoadedModel:
+        """A model, loaded if need be.
+
+        Raises:
+            InputError: there is no model of that label.
+            CheckpointError: it cannot be read.
+        """
+        if label not in self.sources:
+            raise InputError(
+                f"There is no model {label!r} here; choose one of {', '.join(self.sources) or 'none'}."
+            )
+        with self.running:
+            model = self._loaded.get(label)
+            if model is None:
+                model = load(self.sources[label], self._options, progress)
+                self._loaded.put(label, model)
+            return model
+
+
+class Images:
+    """Images by hash, so that a link can name them.
+
+    A hash is the SHA-256 of all pixels: only who has the image, or was given its link, can name it.
+    """
+
+    def __init__(self, examples: Mapping[str, tuple[str, Image.Image]], *, keep: int = KEPT_IMAGES):
+        self._examples = dict(examples)
+        self._seen: Recent[tuple[str, Image.Image]] = Recent(keep)
+
+    def add(self, digest: str, name: str, image: Image.Image) -> None:
+        """Remember an image that was asked about."""
+        if digest not in self._examples:
+            self._seen.put(digest, (name, image))
+
+    def get(self, digest: str) -> tuple[str, Image.Image] | None:
+        """Name and pixels, or None when it is not known (any more)."""
+        return self._examples.get(digest) or self._seen.get(digest)
