@@ -64,7 +64,7 @@ class Inspection:
     fingerprint: str | None = None
     """None when the keys do not fit."""
     lenses: tuple[str, ...] = ()
-    """Lenses that fit this model."""
+    """One sentence per lens that was tried: what it is, or that it belongs to another model."""
     config: VLMConfig | MambaConfig | None = None
     """The description of the model, for the caller."""
 
@@ -103,7 +103,7 @@ class Inspection:
             ("missing", self.missing),
             ("not read", self.extras),
             ("problems", self.problems),
-            ("lenses that fit", self.lenses),
+            ("lenses", self.lenses),
         ):
             if entries:
                 lines.append(f"  {title}")
@@ -249,8 +249,6 @@ def _missing(
         missing.append(f"vision encoder: frozen, never saved with the model; comes from the {origin}")
     elif origin.startswith("no "):
         missing.append("vision encoder: frozen, never saved with the model; pass vision_source")
-    if description.family == "emma":
-        missing.append("feature fusion (MFF) and decoder: used in training only, never saved with the model")
     return tuple(missing)
 
 

@@ -38,7 +38,7 @@ def _weights(name: str) -> str:
         return f"bundled, with lenses: {', '.join(lenses) or 'none'}"
     if name in HUB_PRESETS:
         return f"hub: {HUB_PRESETS[name]}"
-    return "not published: pass the path of a run directory"
+    return "none known: train it, or pass the path of a run directory"
 
 
 def inspect(
@@ -58,7 +58,8 @@ def inspect(
     folder = resolve(source).folder
     files = [*sorted(folder.glob(f"*{SUFFIX}")), *map(Path, lenses)]
     fits = [_fit(path, inspection) for path in files]
-    return inspection.adding(components=_decoder_parts(inspection, files), lenses=fits)
+    parts, lacking = _decoder_parts(inspection, files)
+    return inspection.adding(components=parts, missing=lacking, lenses=fits)
 
 
 def _fit(path: Path, inspection: Inspection) -> str:
@@ -71,15 +72,19 @@ def _fit(path: Path, inspection: Inspection) -> str:
     return f"{path}: {info.describe()}"
 
 
-def _decoder_parts(inspection: Inspection, files: Sequence[Path]) -> Iterator[Component]:
-    """The feature fusion and pixel decoder of an EMMA, which its checkpoint does not hold."""
+def _decoder_parts(inspection: Inspection, files: Sequence[Path]) -> tuple[list[Component], list[str]]:
+    """The feature fusion and pixel decoder of an EMMA, which its checkpoint never holds; and what is missing."""
     config = inspection.config
     if not isinstance(config, VLMConfig) or config.family != "emma":
-        return
+        return [], []
     native = next((path for path in files if path.stem == "native"), None)
-    origin = f"in {native}" if native else "not in the file: train a lens (docs/lenses.md)"
-    for name, parameters, part_of in head_parts(config):
-        yield Component(name=name, parameters=parameters, origin=origin, part_of=part_of)
+    origin = f"in {native}" if native else "not in the file"
+    parts = [
+        Component(name=name, parameters=parameters, origin=origin, part_of=part_of)
+        for name, parameters, part_of in head_parts(config)
+    ]
+    lacking = "feature fusion (MFF) and pixel decoder: used in training only, never saved with the model; fit a lens"
+    return parts, [] if native else [lacking]
 
 
 def head_parts(config: VLMConfig) -> Iterator[tuple[str, int, str | None]]:

@@ -64,7 +64,6 @@ def test_table_7_from_headers_alone(name, full_size, monkeypatch):
     assert "731.9M" in text
     assert "27×27" in text
     assert "facebook/dinov2-with-registers-large" in text
-    assert ("feature fusion (MFF) and decoder" in text) == (name != "cobra-3b")
 
 
 def test_an_archive_tells_what_is_beside_the_model(run_directory):
@@ -158,7 +157,7 @@ def test_others_may_add_what_they_know(run_directory):
     text = more.to_text()
     assert "265.8M" in text
     assert any(line.startswith("      cross-attention") and "104.9M" in line for line in text.splitlines())
-    assert text.endswith("lenses that fit\n    ridge.lens: R² 0.8")
+    assert text.endswith("lenses\n    ridge.lens: R² 0.8")
     assert found.lenses == ()
 
 

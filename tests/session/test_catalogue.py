@@ -1,0 +1,31 @@
+"""What can be named, and what an inspection adds to the file's own headers."""
+
+import pytest
+
+from emma_viz.models.presets import emma_v1_3b, emma_v2_3b
+from emma_viz.session import inspect
+from emma_viz.session.catalogue import head_parts
+
+
+@pytest.mark.parametrize("preset", [emma_v1_3b, emma_v2_3b])
+def test_decoder_parts_land_on_table_7(preset):
+    parts = {name: parameters / 1e6 for name, parameters, _ in head_parts(preset())}
+    assert parts["feature fusion (MFF)"] == pytest.approx(266, abs=0.5)
+    assert parts["cross-attention"] == pytest.approx(105, abs=0.5)
+    assert parts["pixel decoder"] == pytest.approx(174, abs=1.1)
+
+
+def test_a_cobra_lacks_no_decoder(pair):
+    assert not any("decoder" in part.name for part in inspect(pair.cobra).components)
+
+
+def test_an_emma_without_its_decoder_says_so(pair):
+    inspection = inspect(pair.emma)
+    assert any("pixel decoder" in sentence for sentence in inspection.missing)
+    assert {part.name for part in inspection.components} >= {"feature fusion (MFF)", "pixel decoder"}
+
+
+def test_bundled_emma_has_its_decoder():
+    inspection = inspect("emma-v1-pocket")
+    assert not any("pixel decoder" in sentence for sentence in inspection.missing)
+    assert any("native lens" in sentence for sentence in inspection.lenses)
