@@ -140,7 +140,7 @@ def _live_side(gr, service: Service) -> dict[str, Any]:
     settings = service.settings
     image = gr.Image(
         label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"], height=200,
-        format="png", buttons=[], elem_id="explorer-image", placeholder="Drop or paste an image, or click to choose one",
+        format="png", buttons=[], elem_id="explorer-image", placeholder="Drop, paste or choose an image",
     )  # fmt: skip
     # Files are checked and read by the service, which refuses with a sentence what Gradio would fail on.
     image.preprocess = lambda payload: payload.path if payload else None
@@ -153,8 +153,8 @@ def _live_side(gr, service: Service) -> dict[str, Any]:
         info="The first two are compared as A and B.", elem_id="explorer-models",
     )  # fmt: skip
     prompt = gr.Textbox(
-        "Describe the image in detail.", label="Prompt", lines=2, max_lines=4, max_length=2000, elem_id="explorer-prompt",
-        submit_btn=False,
+        "Describe the image in detail.", label="Prompt", lines=2, max_lines=4, max_length=2000,
+        elem_id="explorer-prompt", submit_btn=False,
     )  # fmt: skip
     go = gr.Button("Run", variant="primary", elem_id="explorer-run")
     with gr.Accordion("Lens, hook site, answer", open=False, elem_id="explorer-more"):

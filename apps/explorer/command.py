@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--attribution",
         choices=["gradient", "knockout"],
         default="gradient",
-        help="how a word's evidence is found: an estimate in two passes, or one pass an image token (default: gradient)",
+        help="a word's evidence: estimated in two passes, or measured in one pass a token (default: gradient)",
     )
     found.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
@@ -81,6 +82,7 @@ def serve(args: argparse.Namespace) -> int:
     from apps.explorer.app import build, launch_options
 
     page, service = build(settings_of(args))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that temporary files go then, too
     try:
         page.launch(
             server_name=args.host,

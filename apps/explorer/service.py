@@ -31,9 +31,18 @@ EVERY = 0.08
 """Seconds between two pieces of news."""
 
 METHODS = {
-    "gradient": "gradient × input against the mean token: a first-order estimate of the fall in log-probability",
-    "knockout": "knock-out: each token replaced by the mean token, the fall in log-probability measured",
+    "gradient": (
+        "gradient × input",
+        "Estimates, from one backward pass, by how many nats the word's log-probability would fall if an image token "
+        "were replaced by the mean token. Blue supports the word, red speaks against it. An estimate, not a proof.",
+    ),
+    "knockout": (
+        "knock-out",
+        "By how many nats the word's log-probability falls when an image token is replaced by the mean token, "
+        "measured token by token. Blue supports the word, red speaks against it.",
+    ),
 }
+"""Method → what the page calls it, and what it means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,16 +216,18 @@ class Service:
         )
 
     def attribute(self, data: dict) -> dict:
-        """A word's evidence: {session, run, model, word} → {models: [float32 maps as base64], note}."""
+        """A word's evidence: {session, run, model, word} → {models: [float32 maps as base64], scores,
+        method, help}."""
 
         def answer() -> dict:
             method = self.settings.method
             found = explain(self._result(data), self.models, int(data["model"]), int(data["word"]), method)
-            names = [each.model.name for each in self._result(data).comparison.decodings]
-            scores = ", ".join(f"{name} {each.score:.2f}" for name, each in zip(names, found, strict=True))
+            name, meaning = METHODS[method]
             return {
                 "models": [base64.b64encode(each.values.astype("<f4").tobytes()).decode() for each in found],
-                "note": f"{METHODS[method]}; log-probability: {scores}",
+                "scores": [each.score for each in found],
+                "method": name,
+                "help": meaning,
             }
 
         return self._guarded(answer)

@@ -759,9 +759,11 @@
       const aspect = result.image.size[0] / result.image.size[1];
       const shape = Math.min(Math.max(aspect, 0.8), 1.5);
       const count = result.models.length + 1;
-      const across = narrow ? frame.clientWidth - 12 : main.clientWidth * 0.68;
-      const down = Math.max(main.clientHeight - 2, 0) / count - 28;
+      const across = narrow ? frame.clientWidth - 12 : frame.clientWidth * 0.69;
+      const others = [bar, legend, track].reduce((sum, part) => sum + part.offsetHeight, 0) + 116 + 5 * 8;
+      const down = (frame.clientHeight - others) / count - 28;
       const tall = Math.max(Math.min(narrow ? 400 : down, (across - 16) / 3 / shape, 320), 96);
+      main.style.height = narrow ? "" : `${Math.ceil(count * (Math.floor(tall) + 26))}px`;
       frame.style.setProperty("--ev-ph", `${Math.floor(tall)}px`);
       frame.style.setProperty("--ev-pw", `${Math.floor(tall * shape)}px`);
       const ratio = Math.min(window.devicePixelRatio || 1, 2);
@@ -831,7 +833,7 @@
         if (shown)
           parts.push(
             make("span", { class: "ev-legend-part" }, make("span", { text: `${figures(-word.limit)}` }), ramp("RdBu"), make("span", { text: `${figures(word.limit)} nats` })),
-            make("span", { class: "ev-legend-part ev-soft", text: word.note })
+            make("span", { class: "ev-legend-part ev-soft" }, tipped(word.note, word.help), make("span", { text: word.scores }))
           );
         else parts.push(make("span", { class: "ev-legend-part ev-soft", text: word.note || "computing\u2026" }));
       } else {
@@ -871,6 +873,8 @@
       else if (result.models.length > 1)
         parts.push(make("span", { class: "ev-legend-part ev-soft ev-end", text: "no difference: A and B have other patches or layers" }));
       legend.replaceChildren(...parts);
+      const caption = word ? "evidence" : "map";
+      for (const tip of rows.querySelectorAll("[data-paint=map] + figcaption .ev-tip")) tip.textContent = caption;
     };
     const showCurves = () => {
       const longest = result.models.reduce((best, model) => (model.layers.length > best.layers.length ? model : best));
@@ -939,7 +943,7 @@
       if (word && word.model === model && word.index === index) return forget();
       const asked = generation;
       const text = result.models[model].words[index].trim();
-      const mine = { model, index, text, values: result.models.map(() => null), limit: 1, note: "" };
+      const mine = { model, index, text, values: result.models.map(() => null), limit: 1, note: "", help: "", scores: "" };
       word = mine;
       markWord();
       showLegend();
@@ -950,7 +954,9 @@
         mine.values = reply.models.map((each) => (each ? floatsOf(each) : null));
         const sizes = mine.values.filter(Boolean).flatMap((values) => [...values].map(Math.abs));
         mine.limit = Math.max(percentile(sizes, 99), 1e-12);
-        mine.note = reply.note;
+        mine.note = reply.method;
+        mine.help = reply.help;
+        mine.scores = `log-probability ${reply.scores.map((score, i) => `${LETTERS[i]} ${fixed(score)}`).join(", ")}`;
       } catch (error) {
         mine.note = error.message;
       }
@@ -983,7 +989,9 @@
           const canvas = make("canvas", { class: "ev-strip", "aria-label": `${model.name}: decoded pixels of this place at every layer`, role: "img" });
           canvas.addEventListener("click", (event) => {
             const box = canvas.getBoundingClientRect();
-            const cell = Math.floor(((event.clientX - box.left) / box.width) * (model.layers.length + 1)) - 1;
+            const { perLine, side } = stripShape(model, box.width);
+            const line = Math.floor((event.clientY - box.top) / side);
+            const cell = line * perLine + Math.floor((event.clientX - box.left) / side) - 1;
             const step = steps.findIndex((each) => each[index] === cell);
             if (step >= 0) go({ type: "set", step });
           });
@@ -1019,35 +1027,42 @@
       drawStrips();
       if (single && host.words) askWords(region.top * result.models[model].grid[1] + region.left, model);
     };
+    /** Cells of about 36 pixels, in at most three lines. */
+    const stripShape = (model, width) => {
+      const cells = model.layers.length + 1;
+      const lines = Math.min(Math.ceil((cells * 36) / width), 3);
+      const perLine = Math.ceil(cells / lines);
+      return { lines, perLine, side: Math.min(width / perLine, 44) };
+    };
     const drawStrips = () => {
       const chosen = chosenNow();
       if (!chosen) return;
       result.models.forEach((model, index) => {
         const { canvas } = strips[index];
         const region = regionFor(chosen, index);
-        const cells = model.layers.length + 1;
         const ratio = Math.min(window.devicePixelRatio || 1, 2);
-        const width = Math.max(canvas.clientWidth, 60);
-        const side = width / cells;
+        const { lines, perLine, side } = stripShape(model, Math.max(canvas.clientWidth, 60));
         const across = region ? region.right - region.left + 1 : 1;
         const down = region ? region.bottom - region.top + 1 : 1;
-        canvas.width = Math.round(width * ratio);
-        canvas.height = Math.round(Math.min(Math.max(side, 16) + 4, 44) * ratio);
+        canvas.width = Math.round(Math.max(canvas.clientWidth, 60) * ratio);
+        canvas.height = Math.round(lines * side * ratio);
+        canvas.style.height = `${lines * side}px`;
         const context = canvas.getContext("2d");
         context.imageSmoothingEnabled = false;
         if (!region) return;
         const p = model.patch;
         const source = [region.left * p, region.top * p, across * p, down * p];
-        const size = Math.min((side - 2) * ratio, canvas.height - 4 * ratio);
+        const size = (side - 3) * ratio;
         const wide = across >= down ? size : (size * across) / down;
         const tall = across >= down ? (size * down) / across : size;
         [truths[index], ...pictures[index]].forEach((picture, cell) => {
-          if (picture) context.drawImage(picture, ...source, cell * side * ratio + ratio, 2 * ratio, wide, tall);
-          if (cell - 1 === indexOf(index)) {
-            context.strokeStyle = getComputedStyle(frame).getPropertyValue("--ev-ink");
-            context.lineWidth = 2 * ratio;
-            context.strokeRect(cell * side * ratio + ratio, 2 * ratio, wide, tall);
-          }
+          const x = ((cell % perLine) * side + 1.5) * ratio;
+          const y = (Math.floor(cell / perLine) * side + 1.5) * ratio;
+          if (picture) context.drawImage(picture, ...source, x, y, wide, tall);
+          if (cell - 1 !== indexOf(index)) return;
+          context.strokeStyle = getComputedStyle(frame).getPropertyValue("--ev-ink");
+          context.lineWidth = 2 * ratio;
+          context.strokeRect(x, y, wide, tall);
         });
       });
     };
@@ -1204,7 +1219,6 @@
     };
     document.addEventListener("keydown", keys);
     new ResizeObserver(layout).observe(frame);
-    new ResizeObserver(layout).observe(main);
 
     // ------------------------------------------------------------ saving, links, light
 
@@ -1352,6 +1366,7 @@
       /** Progress: {message, done, total, models: [{name, answer, busy}]}. */
       busy({ message, done, total, models }) {
         frame.dataset.state = "busy";
+        frame.classList.toggle("ev-first", !result);
         const share = total ? Math.min(done / total, 1) : null;
         const line = make("div", { class: "ev-progress" + (share === null ? " ev-unknown" : "") }, make("i", { style: share === null ? null : `width:${100 * share}%` }));
         veil.replaceChildren(make("div", { class: "ev-note" }, make("b", { text: message }), line));
