@@ -54,11 +54,9 @@ def tapped(vlm: VLM) -> Iterator[list[Tensor]]:
 class JointTask(nn.Module):
     """A VLM and, when it has taps, the head that decodes pixels from them."""
 
-    def __init__(self, config: VLMConfig, *, pixel_weight: float):
+    def __init__(self, vlm: VLM, head: PaperHead | None, *, pixel_weight: float):
         super().__init__()
-        self.vlm = VLM(config)
-        self.head = PaperHead(pocket_head(config)) if config.lens_form == "paper" else None
-        self.pixel_weight = pixel_weight
+        self.vlm, self.head, self.pixel_weight = vlm, head, pixel_weight
 
     def forward(self, image: ImageBatch, text: TextBatch, *, pooled: bool):
         """The loss of a batch and the numbers worth watching."""
@@ -158,9 +156,12 @@ def new_task(
         llm: the language model to start from; a fresh one when None.
     """
     torch.manual_seed(recipe.optimisation.seed)
-    task = JointTask(config, pixel_weight=recipe.pixel_weight)
-    smooth_positions(task.vlm)
-    scale_projector(task.vlm, features)
+    vlm = VLM(config)
+    smooth_positions(vlm)
+    scale_projector(vlm, features)
+    # Last, so that it takes no random number from what the models share.
+    head = PaperHead(pocket_head(config)) if config.lens_form == "paper" else None
+    task = JointTask(vlm, head, pixel_weight=recipe.pixel_weight)
     if llm is not None:
         task.vlm.llm.load_state_dict(llm.state_dict())
     return task

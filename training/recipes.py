@@ -38,11 +38,12 @@ def pocket_pair() -> FamilyRecipe:
             model="cobra-pocket",
             scenes=12000,
             phases=(
-                Phase(steps=900, batch=8, captions=True, pooled=True),
-                Phase(steps=200, batch=8, pooled=True),
-                Phase(steps=250, batch=8),
+                Phase(steps=1400, batch=8, captions=True, pooled=True),
+                Phase(steps=1600, batch=8, pooled=True),
+                Phase(steps=900, batch=8),
             ),
-            optimisation=Optimisation(steps=1350, batch=8, lr=1.5e-3, save_every=100),
+            pixel_weight=0.25,
+            optimisation=Optimisation(steps=3900, batch=8, lr=2e-3, save_every=100),
         ),
         members={"cobra-pocket": cobra_pocket, "emma-v1-pocket": emma_v1_pocket},
     )

@@ -70,18 +70,18 @@ def test_padding_has_no_labels(tokenizer):
 
 
 def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew(tokenizer):
-    stream_of = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=(0, 1))
-    drawn = [stream_of.batch_of(step) for step in range(24)]
-    assert sorted(np.concatenate([numbers for numbers, _ in drawn[:12]])) == list(range(24))
+    stream_of = ConversationStream(tokenizer, "in-out", batch=2, scenes=32, seed=(0, 1))
+    drawn = [stream_of.batch_of(step) for step in range(32)]
+    assert sorted(np.concatenate([numbers for numbers, _ in drawn[:16]])) == list(range(32))
     first, second = (
         {n: tuple(s[0]) for ns, ss in part for n, s in zip(ns, ss, strict=True)}
-        for part in (drawn[:12], drawn[12:])
+        for part in (drawn[:16], drawn[16:])
     )
     assert first.keys() == second.keys()
-    assert sum(first[n] != second[n] for n in first) > 12
-    numbers, samples = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=(0, 1)).batch_of(13)
-    assert np.array_equal(numbers, drawn[13][0])
-    assert samples == drawn[13][1]
+    assert sum(first[n] != second[n] for n in first) > 16
+    numbers, samples = ConversationStream(tokenizer, "in-out", batch=2, scenes=32, seed=(0, 1)).batch_of(19)
+    assert np.array_equal(numbers, drawn[19][0])
+    assert samples == drawn[19][1]
 
 
 def test_batches_hold_conversations_of_similar_length(tokenizer):
