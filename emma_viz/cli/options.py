@@ -90,8 +90,8 @@ def add_lens(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="LENS",
         default=["ridge"],
-        help="one for all models, or one each: a kind that ships with the model (ridge, native) or a lens file "
-        "(default: ridge)",
+        help="one for all models, or one each: a kind that ships with the model (ridge, tuned, native) or a lens "
+        "file (default: ridge)",
     )
     group.add_argument(
         "--force-lens",
