@@ -1,5 +1,7 @@
 """The kernels over whole sequences: checks, the choice of a backend, the call."""
 
+from types import ModuleType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -54,7 +56,7 @@ def selective_scan(
     }  # fmt: skip
     check_shapes("selective_scan", sizes, expected)
     check_not_empty("selective_scan", sizes["L"])
-    module = backend_module(resolve_backend(u.device, u.dtype, backend, kernel="selective_scan"))
+    module = _backend(u, backend, "selective_scan", sizes)
     return module.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state)
 
 
@@ -102,7 +104,7 @@ def ssd(
     check_shapes("ssd", sizes, expected)
     check_groups("ssd", sizes["H"], sizes["G"])
     check_not_empty("ssd", sizes["L"])
-    module = backend_module(resolve_backend(x.device, x.dtype, backend, kernel="ssd"))
+    module = _backend(x, backend, "ssd", sizes)
     return module.ssd(x, dt, A, B, C, D, dt_bias, dt_softplus, initial_state)
 
 
@@ -144,9 +146,13 @@ def causal_conv1d(
     }  # fmt: skip
     check_shapes("causal_conv1d", sizes, expected)
     check_not_empty("causal_conv1d", sizes["L"])
-    module = backend_module(resolve_backend(x.device, x.dtype, backend, kernel="causal_conv1d"))
+    module = _backend(x, backend, "causal_conv1d", sizes)
     y = module.causal_conv1d(x, weight, bias, initial_state, activation)
     return y, _last_inputs(x, initial_state, taps - 1)
+
+
+def _backend(first: Tensor, requested: str, kernel: str, sizes: dict[str, int]) -> ModuleType:
+    return backend_module(resolve_backend(first.device, first.dtype, requested, kernel=kernel, sizes=sizes))
 
 
 def _last_inputs(x: Tensor, initial: Tensor | None, kept: int) -> Tensor:

@@ -45,7 +45,12 @@ def available_backends() -> dict[str, str]:
 
 
 def resolve_backend(
-    device: torch.device | str, dtype: torch.dtype, requested: str = "auto", *, kernel: str = "selective_scan"
+    device: torch.device | str,
+    dtype: torch.dtype,
+    requested: str = "auto",
+    *,
+    kernel: str = "selective_scan",
+    sizes: dict[str, int] | None = None,
 ) -> str:
     """Choose the backend of a kernel for tensors on `device` of `dtype`.
 
@@ -54,6 +59,7 @@ def resolve_backend(
         dtype: of the first argument.
         requested: a backend's name, or "auto": the fastest that can run; the log says once which, and why.
         kernel: "selective_scan", "ssd" or "causal_conv1d".
+        sizes: the sizes of the axes by name, for kernels that do not take all of them.
 
     Returns:
         "reference", "torch", "cpu" or "cuda".
@@ -66,12 +72,12 @@ def resolve_backend(
     if kernel not in KERNELS:
         raise InputError(f"There is no kernel {kernel!r}; expected one of {', '.join(KERNELS)}.")
     if requested == "auto":
-        name, reason = _automatic(device.type, dtype, kernel)
+        name, reason = _automatic(device.type, dtype, kernel, sizes)
         _log_once(kernel, device.type, dtype, name, reason)
         return name
     if requested not in BACKENDS:
         raise InputError(f"There is no kernel backend {requested!r}; expected auto, {', '.join(BACKENDS)}.")
-    problem = _obstacle(requested, device.type, dtype, kernel)
+    problem = _obstacle(requested, device.type, dtype, kernel, sizes)
     if problem:
         raise BackendError(
             f"The kernel backend {requested!r} cannot run {kernel} here: {problem}. "
@@ -85,17 +91,17 @@ def backend_module(name: str) -> ModuleType:
     return importlib.import_module(BACKENDS[name])
 
 
-def _automatic(device: str, dtype: torch.dtype, kernel: str) -> tuple[str, str]:
+def _automatic(device: str, dtype: torch.dtype, kernel: str, sizes: dict[str, int] | None) -> tuple[str, str]:
     preferred = {"cpu": "cpu", "cuda": "cuda"}.get(device)
     if preferred is None:
         return "torch", f"no other backend runs on {device} tensors"
-    problem = _obstacle(preferred, device, dtype, kernel)
+    problem = _obstacle(preferred, device, dtype, kernel, sizes)
     if problem:
         return "torch", f"{preferred} cannot run: {problem}"
     return preferred, f"it is the fastest for {device} tensors"
 
 
-def _obstacle(name: str, device: str, dtype: torch.dtype, kernel: str) -> str:
+def _obstacle(name: str, device: str, dtype: torch.dtype, kernel: str, sizes: dict[str, int] | None) -> str:
     """Why a backend cannot run a kernel; empty when it can."""
     if name in ("reference", "torch"):
         return ""
@@ -103,7 +109,9 @@ def _obstacle(name: str, device: str, dtype: torch.dtype, kernel: str) -> str:
         return f"it runs on {name} tensors, and these are on {device}"
     if dtype == torch.float64:
         return "it computes in fp32, and these tensors are fp64"
-    return _numba_missing() if name == "cpu" else _cuda_missing(kernel)
+    if name == "cpu":
+        return _numba_missing()
+    return _cuda_missing(kernel) or (backend_module("cuda").limits(kernel, sizes) if sizes else "")
 
 
 @cache
