@@ -22,6 +22,7 @@ from emma_viz.lens.files import save_lens
 from emma_viz.lens.fit import RidgeSettings, fit_ridge
 from emma_viz.lens.heads import PaperHead
 from emma_viz.lens.native import NativeLens, native_lens
+from emma_viz.lens.protocol import Lens
 from emma_viz.models.vision import VisionEncoder
 from training.config import as_record
 from training.joint import JointTask
@@ -91,9 +92,7 @@ def _native(model: LoadedModel, head: PaperHead, held_out: Sequence[np.ndarray],
     return replace(lens, head=lens.head.to(HALF))
 
 
-def native_decodings(
-    model: LoadedModel, lens: NativeLens, images: Sequence[np.ndarray]
-) -> Iterator[Decoding]:
+def native_decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
     """Decode images with a native lens, a few at a time."""
     for start in range(0, len(images), 16):
         trace = record(

@@ -94,7 +94,7 @@ def train_encoder(
     """
     settings = recipe.optimisation
     torch.manual_seed(settings.seed)
-    task = EncoderTask(PocketEncoder(tower)).to(memory_format=torch.channels_last)
+    task = EncoderTask(PocketEncoder(tower)).to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
 
     def loss_of_step(step: int):
         rng = np.random.default_rng([settings.seed, step])

@@ -1,6 +1,6 @@
 """Joint training: text loss for Cobra; text and pixel loss, through fusion and pixel decoder, for EMMA."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +38,11 @@ class ImageBatch:
 
 
 @contextmanager
-def tapped(vlm: VLM) -> Iterator[list[Tensor]]:
+def tapped(vlm: VLM) -> Generator[list[Tensor]]:
     """Collect, with gradients, the mixer outputs of the tap blocks, and the final state after the last norm."""
     found: list[Tensor] = []
-    points = [vlm.llm.backbone.layers[tap].hook_mixer_out for tap in vlm.config.taps]
-    points.append(vlm.llm.backbone.hook_norm_f)
+    points = [vlm.llm.backbone.layers[tap].get_submodule("hook_mixer_out") for tap in vlm.config.taps]
+    points.append(vlm.llm.backbone.get_submodule("hook_norm_f"))
     handles = [point.register_forward_hook(lambda _m, _i, out: found.append(out)) for point in points]
     try:
         yield found

@@ -59,7 +59,7 @@ def _features(model: LoadedModel, images: np.ndarray) -> np.ndarray:
 
 def _retention(model: LoadedModel, scenes: list[np.ndarray], photos: list[Image.Image]) -> dict[str, Any]:
     ridge = load_lens(model, "ridge")
-    result = {
+    result: dict[str, Any] = {
         place: [_quality(q) for q in _ridge_quality(model, ridge, shown)]
         for place, shown in (("scenes", scenes), ("photos", photos))
     }

@@ -94,7 +94,7 @@ def scene_arrays(split: str, count: int, folder: Path, *, workers: int = 2) -> S
 
 def _draw_all(split: str, count: int, target: Path, workers: int) -> None:
     starts = range(0, count, CHUNK)
-    files: dict[str, np.ndarray] = {}
+    files: dict[str, np.memmap] = {}
     with ProcessPoolExecutor(workers) as pool:
         chunks = pool.map(partial(_draw_chunk, split=split, stop=count), starts)
         for start, chunk in zip(starts, tqdm(chunks, total=len(starts), desc=f"draw {split}"), strict=True):
@@ -104,7 +104,7 @@ def _draw_all(split: str, count: int, target: Path, workers: int) -> None:
                     files[name] = np.lib.format.open_memmap(target / f"{name}.npy", "w+", part.dtype, shape)
                 files[name][start : start + len(part)] = part
     for file in files.values():
-        file.flush()  # ty: ignore[unresolved-attribute]
+        file.flush()
     temporary = target / "done.tmp"
     temporary.write_text(json.dumps({"split": split, "count": count}))
     os.replace(temporary, target / "done.json")

@@ -28,8 +28,8 @@ def test_the_tiny_recipe_runs_and_its_loss_falls(work):
     def mean(name, part):
         return sum(line[name] for line in part) / len(part)
 
-    assert mean("text", lines[5:10]) < 0.8 * mean("text", lines[:3]), "captions"
-    assert mean("pixels", lines[-5:]) < 0.8 * mean("pixels", lines[:5])
+    assert mean("text", lines[-10:]) < 0.7 * mean("text", lines[:10])
+    assert mean("pixels", lines[-10:]) < mean("pixels", lines[:10])
 
 
 def test_a_finished_member_is_read_and_not_trained_again(work):
