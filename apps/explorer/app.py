@@ -3,9 +3,10 @@
 import json
 import os
 from collections.abc import Iterator
+from html import escape
 from importlib import resources
-from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from apps.explorer.examples import example_images
 from apps.explorer.service import MAX_BYTES, Service, Settings
@@ -175,12 +176,12 @@ def _live_side(gr, service: Service) -> dict[str, Any]:
 
 def _study_side(gr, service: Service) -> dict[str, Any]:
     assert service.study is not None
-    names = [decoding.model.name for decoding in service.study.decodings]
+    title = settings_title(service)
+    gr.HTML(title, apply_default_css=False, elem_id="explorer-study")
     images = gr.Gallery(
-        value=service.thumbnails(), label="Images", columns=3, allow_preview=False, object_fit="cover", buttons=[],
+        value=service.thumbnails(), show_label=False, columns=3, allow_preview=False, object_fit="cover", buttons=[],
         interactive=False, elem_id="explorer-images",
     )  # fmt: skip
-    gr.Markdown(f"**{service.settings.study.name if service.settings.study else ''}**: {', '.join(names)}")
     return {"images": images}
 
 
@@ -259,8 +260,6 @@ def _forget(gr, service: Service):
 
 def _link(address: str | None) -> Link:
     """The parts of a link that the server needs; what is damaged is left out."""
-    from urllib.parse import unquote
-
     found: Link = {}
     for part in (address or "").removeprefix("#").split("&")[:32]:
         key, equals, value = part.partition("=")
@@ -285,6 +284,13 @@ def _restored(gr, service: Service, link: Link) -> dict[str, Any]:
     }
 
 
-def folder_name(path: Path) -> str:
-    """What a checkpoint that was named by a path is called on the page."""
-    return path.resolve().name
+def settings_title(service: Service) -> str:
+    """The open study in words: its folder's name, its models, its images."""
+    assert service.study is not None
+    assert service.settings.study is not None
+    names = ", ".join(decoding.model.name for decoding in service.study.decodings)
+    count = len(service.study.image_names)
+    images = "one image" if count == 1 else f"{count} images"
+    return (
+        f"<b>{escape(service.settings.study.resolve().name)}</b><p>{escape(names)}; {images}. Choose one:</p>"
+    )

@@ -221,8 +221,9 @@
 
   /** A view as the fragment of an address; what is not set is left out. */
   const toLink = (view) =>
-    LINKED.filter((key) => view[key] !== undefined && view[key] !== null && view[key] !== "")
-      .map((key) => `${key}=${encodeURIComponent([].concat(view[key]).join(","))}`)
+    LINKED.map((key) => [key, [].concat(view[key] ?? []).join(",")])
+      .filter(([, text]) => text !== "")
+      .map(([key, text]) => `${key}=${encodeURIComponent(text)}`)
       .join("&");
 
   const fromLink = (text) => {
@@ -1105,7 +1106,7 @@
         const model = result.models[index];
         if (!single) return read.replaceChildren();
         const parts = [tipped("reads", TIPS.words)];
-        if (!model.live) parts.push(make("span", { class: "ev-soft", text: "needs the model, and this study was opened without it" }));
+        if (!model.live) parts.push(make("span", { class: "ev-soft", text: "words need the model; a study has none" }));
         else if (!found || found === "asking") parts.push(make("span", { class: "ev-soft", text: "\u2026" }));
         else if (found.error) parts.push(make("span", { class: "ev-soft", text: found.error }));
         else

@@ -1,0 +1,50 @@
+"""The explorer's command line."""
+
+import pytest
+
+from apps.explorer.command import labelled, lenses_of, main, parser, settings_of
+from emma_viz.errors import InputError
+
+
+def settings(*argv):
+    return settings_of(parser().parse_args(argv))
+
+
+def test_local_by_default():
+    args = parser().parse_args([])
+    assert args.host == "127.0.0.1"
+    assert not args.share
+
+
+def test_checkpoints_are_offered_under_their_folders_names(pair):
+    found = settings("--models", *pair.models, "--vision", str(pair.vision))
+    assert found.models["cobra"] == str(pair.cobra)
+    assert found.chosen == ("cobra", "emma")
+    assert found.lenses == {"ridge": "ridge"} or "ridge" in found.lenses
+    assert found.running.vision_source == str(pair.vision)
+
+
+def test_two_models_of_one_name_are_told_apart(pair):
+    twice = labelled([str(pair.cobra), str(pair.cobra), "han1997/cobra"])
+    assert list(twice) == ["cobra", "cobra (2)", "han1997/cobra"]
+
+
+def test_lens_files_are_offered_by_name(pair):
+    assert lenses_of([str(pair.lens_of_emma), "native"], {}) == {
+        "ridge.lens": str(pair.lens_of_emma),
+        "native": "native",
+    }
+
+
+def test_a_study_needs_no_models(tmp_path):
+    found = settings("--study", str(tmp_path))
+    assert found.study == tmp_path
+    assert not found.models
+    with pytest.raises(InputError, match="without any model"):
+        settings("--study", str(tmp_path), "--models", "cobra-pocket")
+
+
+def test_a_study_that_is_none_is_a_sentence(tmp_path, capsys):
+    pytest.importorskip("gradio", reason="the explorer's page needs gradio")
+    assert main(["--study", str(tmp_path)]) == 1
+    assert "is no study" in capsys.readouterr().err

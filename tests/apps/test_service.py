@@ -1,0 +1,262 @@
+"""The service behind the page: runs, questions about them, saving, refusals."""
+
+import base64
+import io
+import json
+import threading
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from apps.explorer.service import Service, Settings
+from emma_viz.capture import record
+from emma_viz.capture.attribution import attribute
+from emma_viz.capture.logit_lens import logit_lens
+from emma_viz.data import image_hash, read_image
+from emma_viz.session import compare_study, decode_study
+from emma_viz.session.studies import capture
+
+
+def test_a_run_tells_news_and_ends_with_a_result(service, photos):
+    secret = service.sessions.open()
+    news = list(service.ask(secret, str(photos[0]), "What is it?", ["cobra", "emma"], "ridge", "", 6))
+    assert [each["stage"] for each in news[:-1]] == ["busy"] * (len(news) - 1)
+    assert news[-1] == {"session": secret, "stage": "ready", "run": 1}
+    sent = service.payload(news[-1])
+    json.dumps(sent, allow_nan=False)
+    trace = record(service.models.get("cobra"), str(photos[0]), "What is it?", max_new_tokens=6)
+    assert sent["models"][0]["answer"] == trace.answers[0]
+    assert "".join(sent["models"][0]["words"]) == trace.answers[0]
+    assert sent["asked"]["image"] == image_hash(read_image(photos[0]))
+    assert [model["name"] for model in sent["models"]] == ["cobra", "emma"]
+
+
+def test_questions_need_the_session_that_ran(service, ready):
+    other = {**ready, "session": service.sessions.open()}
+    for name, more in (
+        ("payload", {}),
+        ("words", {"places": [0, 0]}),
+        ("attribute", {"model": 0, "word": 0}),
+        ("save", {"format": "zip"}),
+    ):
+        assert "no longer kept" in getattr(service, name)({**other, **more})["error"]
+        assert "reload" in getattr(service, name)({**more})["error"]
+
+
+def test_words_are_the_logit_lens(service, ready):
+    reply = service.words({**ready, "places": [3, None]})
+    assert reply["models"][1] is None
+    result = service.sessions.result(ready["session"], ready["run"])
+    layers = result.comparison.decodings[0].layers
+    assert len(reply["models"][0]) == len(layers)
+    states = result.traces[0]["resid_post", layers[-1]][0, 3][None]
+    (expected,) = logit_lens(service.models.get("cobra"), states, count=4)
+    texts, shares = zip(*reply["models"][0][-1], strict=True)
+    assert list(texts) == [each.text for each in expected]
+    assert shares == pytest.approx([each.probability for each in expected], rel=1e-4)
+    for places in ([-1, 0], [10**9, 0], ["0", 0], [0]):
+        assert "error" in service.words({**ready, "places": places})
+
+
+def test_a_word_is_explained_for_every_model(service, ready, photos):
+    result = service.sessions.result(ready["session"], ready["run"])
+    index = len(result.words[0]) - 1
+    reply = service.attribute({**ready, "model": 0, "word": index})
+    assert reply["method"] == "gradient × input"
+    word = result.words[0][index]
+    said = result.traces[0].answer_ids[0]
+    mine = attribute(
+        service.models.get("cobra"),
+        read_image(photos[0]),
+        "What is it?",
+        before=said[: word.start],
+        word=said[word.start : word.stop],
+    )
+    found = np.frombuffer(base64.b64decode(reply["models"][0]), "<f4")
+    np.testing.assert_allclose(found, mine.values.ravel(), rtol=1e-4, atol=1e-7)
+    assert reply["scores"][0] == pytest.approx(mine.score, rel=1e-4)
+    assert len(reply["models"]) == 2
+    assert "no such word" in service.attribute({**ready, "model": 0, "word": 999})["error"]
+    assert "no such word" in service.attribute({**ready, "model": -1, "word": 0})["error"]
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("html", b"<!doctype html>")],
+)
+def test_the_view_is_saved(service, ready, form, begins):
+    view = {
+        "format": form,
+        "layer": 1,
+        "kind": "distance",
+        "scale": "per_map",
+        "colours": "magma",
+        "difference": True,
+    }
+    reply = service.save({**ready, **view})
+    content = base64.b64decode(reply["data"])
+    assert content[: len(begins)].lower() == begins.lower()
+    assert reply["name"].endswith(f".{form}")
+
+
+def test_the_study_is_saved_whole_and_opens_again(service, ready, tmp_path):
+    reply = service.save({**ready, "format": "zip"})
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(reply["data"]))) as file:
+        file.extractall(tmp_path)
+    again = compare_study(tmp_path / "study")
+    result = service.sessions.result(ready["session"], ready["run"])
+    for mine, theirs in zip(result.comparison.decodings, again.decodings, strict=True):
+        np.testing.assert_array_equal(mine.patches, theirs.patches)
+    assert again.image_names == result.comparison.image_names
+    folders = service.settings.models.values()
+    (decoded, _) = decode_study(tmp_path / "study", lenses=[f"{folder}/ridge.lens" for folder in folders])
+    np.testing.assert_allclose(decoded.patches, result.comparison.decodings[0].patches, atol=1e-5)
+
+
+def test_wrong_formats_and_options_are_refused(service, ready):
+    assert "png, svg" in service.save({**ready, "format": "exe"})["error"]
+    assert "error" in service.save({**ready, "format": "png", "kind": "magic"})
+    assert "error" in service.save({**ready, "format": "png", "colours": "../x"})
+
+
+def bomb() -> bytes:
+    """A PNG of 20000 × 20000 pixels in a few hundred bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return len(data).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+    header = (20000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_what_is_no_image_is_refused_with_a_sentence(ask, tmp_path):
+    files = {
+        "bomb.png": (bomb(), "pixels"),
+        "note.png": (b"hello", "not an image"),
+        "empty.jpg": (b"", "empty"),
+    }
+    for name, (content, words) in files.items():
+        (tmp_path / name).write_bytes(content)
+        news = ask(tmp_path / name)
+        assert news["stage"] == "error"
+        assert words in news["message"]
+        assert str(tmp_path) not in news["message"]  # a visitor learns nothing of the server's folders
+    whole = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(whole, "PNG")
+    (tmp_path / "cut.png").write_bytes(whole.getvalue()[:-40])
+    assert "cut" in ask(tmp_path / "cut.png")["message"]
+    assert "Bring an image" in ask(None)["message"]
+    assert "bring it again" in ask(tmp_path / "gone.png")["message"]
+
+
+def test_files_beyond_the_limit_are_refused(ask, tmp_path, monkeypatch, photos):
+    monkeypatch.setattr("apps.explorer.service.MAX_BYTES", 10)
+    assert "MB" in ask(photos[0])["message"]
+
+
+def test_questions_that_make_no_sense_are_refused(ask, photos):
+    assert "Write a prompt" in ask(photos[0], prompt="  ")["message"]
+    assert "characters" in ask(photos[0], prompt="x" * 3000)["message"]
+    assert "Choose one" in ask(photos[0], models=())["message"]
+    assert "no model" in ask(photos[0], models=("../secret",))["message"]
+    assert "no lens" in ask(photos[0], lens="/etc/passwd")["message"]
+    assert ask(photos[0], site="nowhere")["stage"] == "error"
+    assert "reload" in ask(photos[0], secret="guess")["message"]
+
+
+def test_another_site_is_decoded_by_force_and_says_so(service, ask, photos):
+    news = ask(photos[0], site="mixer_out")
+    sent = service.payload(news)
+    assert all(model["site"] == "mixer_out" and model["forced"] for model in sent["models"])
+
+
+def test_a_failing_model_leaves_the_service_alive(service, ask, photos, monkeypatch, caplog):
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("kernel /secret/path exploded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("apps.explorer.running.record", fail)
+        news = ask(photos[0])
+    assert news["stage"] == "error"
+    assert "RuntimeError" in news["message"]
+    assert "secret" not in news["message"]
+    assert "exploded" in caplog.text
+    assert ask(photos[0])["stage"] == "ready"
+
+
+def test_many_sessions_at_once_lose_nothing_and_mix_nothing(service, ask, tmp_path):
+    def one(number: int):
+        image = Image.fromarray(np.full((20, 24, 3), number * 12, np.uint8))
+        path = tmp_path / f"visitor{number}.png"
+        image.save(path)
+        news = ask(path, prompt=f"Question {number}?", tokens=3)
+        return number, image_hash(image), service.payload(news)
+
+    with ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(one, range(20)))
+    for number, digest, sent in replies:
+        assert sent["image"]["name"] == f"visitor{number}"
+        assert sent["image"]["hash"] == digest
+        assert sent["prompt"] == f"Question {number}?"
+
+
+def test_a_run_that_nobody_waits_for_stops(service, photos):
+    secret = service.sessions.open()
+    with service.models.running:  # the run cannot begin
+        news = service.ask(secret, str(photos[0]), "What?", ["cobra"], "ridge", "", 200)
+        next(news)
+        next(news)
+        news.close()
+    for thread in threading.enumerate():
+        if thread.name == "explorer-run":
+            thread.join(30)
+    assert service.sessions.get(secret).result is None
+
+
+def test_a_study_is_shown_without_models(pair, photos, service, tmp_path):
+    capture(photos, pair.models, tmp_path / "study", running=service.settings.running)
+    lenses = [pair.cobra / "ridge.lens", pair.emma / "ridge.lens"]
+    decode_study(tmp_path / "study", lenses=lenses)
+    shown = Service(Settings(study=tmp_path / "study"), {})
+    try:
+        secret = shown.sessions.open()
+        news = shown.show(secret, 1)
+        sent = shown.payload(news)
+        assert sent["image"]["name"] == photos[1].name
+        assert sent["models"][0]["live"] is False
+        expected = compare_study(tmp_path / "study").decodings[0].answers[1]
+        assert sent["models"][0]["answer"] == expected
+        assert "models" in shown.words({**news, "places": [0, 0]})["error"]
+        assert "models" in shown.attribute({**news, "model": 0, "word": 0})["error"]
+        assert "images 0 to 1" in shown.show(secret, 7)["message"]
+        assert shown.save({**news, "format": "png", "layer": 0})["name"].endswith(".png")
+        assert len(shown.thumbnails()) == 2
+    finally:
+        shown.close()
+    assert not shown.folder.exists()
+
+
+def test_runs_do_not_pile_up(service, ask, photos):
+    secret = service.sessions.open()
+    before = len(service.sessions)
+    for _ in range(5):
+        assert ask(photos[0], secret=secret, tokens=2)["stage"] == "ready"
+    assert len(service.sessions) == before
+    kept = [
+        session.result.size for _, session in service.sessions._kept.items() if session.result is not None
+    ]
+    assert sum(kept) < 50_000_000
+    assert not torch.is_grad_enabled() or all(
+        parameter.grad is None for parameter in service.models.get("cobra").vlm.parameters()
+    )
