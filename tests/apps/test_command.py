@@ -3,7 +3,8 @@
 import pytest
 
 from apps.explorer.command import labelled, lenses_of, main, parser, settings_of
-from emma_viz.errors import InputError
+from apps.explorer.service import Service, Settings
+from emma_viz.errors import InputError, StudyError
 
 
 def settings(*argv):
@@ -44,7 +45,8 @@ def test_a_study_needs_no_models(tmp_path):
         settings("--study", str(tmp_path), "--models", "cobra-pocket")
 
 
-def test_a_study_that_is_none_is_a_sentence(tmp_path, capsys):
-    pytest.importorskip("gradio", reason="the explorer's page needs gradio")
-    assert main(["--study", str(tmp_path)]) == 1
-    assert "is no study" in capsys.readouterr().err
+def test_refusals_are_sentences(tmp_path, capsys):
+    assert main(["--study", str(tmp_path), "--models", "cobra-pocket"]) == 1
+    assert "emma-viz: error: expected --study or --models" in capsys.readouterr().err
+    with pytest.raises(StudyError, match="is no study"):
+        Service(Settings(study=tmp_path), {})
