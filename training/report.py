@@ -18,7 +18,7 @@ from PIL import Image
 
 from emma_viz.capture.record import record
 from emma_viz.checkpoints import LoadedModel, load_model
-from emma_viz.data.tabletop import draw_scene, make_scene
+from emma_viz.data.tabletop import draw_scene, make_scene, named_kinds
 from emma_viz.lens.apply import decode
 from emma_viz.lens.evaluation import QualityGatherer, quality_of
 from emma_viz.lens.files import load_lens
@@ -30,7 +30,7 @@ from training.questions import answer_scores
 PHOTOS = ("coffee.png", "astronaut.png", "chelsea.png")
 """Photographs of scikit-image that no stage of training has seen."""
 
-SCENES, FIT, HELD_OUT = 500, 400, 150
+SCENES, FIT, HELD_OUT, CAPTIONED = 500, 400, 150, 100
 DOCUMENT = Path(__file__).parent.parent / "docs" / "training.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -45,6 +45,7 @@ def measure(names: Sequence[str]) -> dict[str, Any]:
         features = _features(model, images)
         out[name] = {
             "answers": answer_scores(model.vlm, features, model.tokenizer),
+            "naming": _naming(model, list(images[:CAPTIONED])),
             "retention": _retention(model, list(images[:HELD_OUT]), photos),
             "captions": [record(model, photo, PROMPT).answers[0] for photo in photos],
             "encoder": _encoder_quality(model, images, photos),
@@ -55,6 +56,16 @@ def measure(names: Sequence[str]) -> dict[str, Any]:
 @torch.inference_mode()
 def _features(model: LoadedModel, images: np.ndarray) -> np.ndarray:
     return torch.cat([model.vlm.vision([part]) for part in normalise(images).split(50)]).numpy()
+
+
+def _naming(model: LoadedModel, images: list[np.ndarray]) -> dict[str, float]:
+    """Precision, recall and F1 of the kinds that captions name."""
+    said = [named_kinds(answer) for answer in record(model, images, PROMPT, layers=[0]).answers]
+    true = [frozenset(make_scene("test", index).kinds) for index in range(len(images))]
+    hits = sum(len(a & b) for a, b in zip(said, true, strict=True))
+    precision, recall = hits / max(1, sum(map(len, said))), hits / sum(map(len, true))
+    f1 = 2 * precision * recall / max(1e-9, precision + recall)
+    return {"precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
 
 
 def _retention(model: LoadedModel, scenes: list[np.ndarray], photos: list[Image.Image]) -> dict[str, Any]:
@@ -137,6 +148,8 @@ def tables(results: dict[str, Any]) -> str:
         lines.append(
             f"| {topic} | {results[names[0]]['answers'][topic]['questions']} | " + " | ".join(cells) + " |"
         )
+    f1 = [f"{results[name]['naming']['f1']:.3f}" for name in names]
+    lines.append(f"| kinds named in captions, F1 | {CAPTIONED} scenes | " + " | ".join(f1) + " |")
     encoder = results[names[0]]["encoder"]
     lines += [
         "",

@@ -71,6 +71,7 @@ def test_the_report_replaces_what_stands_between_its_marks(tmp_path):
     results = {
         "cobra": {
             "answers": {"existence random": {"accuracy": 0.75, "questions": 4, "yes_rate": 0.5}},
+            "naming": {"f1": 0.5},
             "retention": {"scenes": quality, "photos": quality},
             "captions": ["A red cup."] * 3,
             "encoder": {"scenes": 0.9, "photos": 0.8},

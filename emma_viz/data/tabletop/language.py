@@ -1,5 +1,6 @@
 """Plain English about tabletop scenes: captions, questions with their answers, and conversations made of them."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,12 @@ def relation(first: Thing, second: Thing, *, word: str) -> Turn:
 def caption_turn(scene: Scene) -> Turn:
     """ "Describe the image in detail."."""
     return Turn(topic="caption", question=DESCRIBE, answer=caption(scene))
+
+
+def named_kinds(text: str) -> frozenset[str]:
+    """The kinds that a text names, in the singular or the plural."""
+    words = set(re.findall(r"[a-z]+", text.lower()))
+    return frozenset(kind.name for kind in KINDS if words & {kind.name, kind.plural})
 
 
 def single_things(scene: Scene) -> list[Thing]:
