@@ -10,6 +10,7 @@ from emma_viz.data.tabletop import (
     caption,
     conversation,
     make_scene,
+    named_kinds,
     stream,
 )
 from emma_viz.data.tabletop.language import (
@@ -58,6 +59,13 @@ def test_answers_are_true():
     assert relation(fork, cup, word="right of").answer == "No."
     assert relation(cup, TABLE.things[2], word="above").answer == "Yes."
     assert relation(cup, TABLE.things[2], word="below").answer == "No."
+
+
+def test_kinds_are_found_in_captions():
+    assert named_kinds("Two knives, a red cupcake and a Plate on a wooden table.") == {"knife", "plate"}
+    for index in range(50):
+        scene = make_scene("val", index)
+        assert named_kinds(caption(scene)) == set(scene.kinds)
 
 
 def test_adversarial_absent_kinds_are_companions():
