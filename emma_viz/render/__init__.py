@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "figure": ["draw"],
         "overlay": ["fit_image", "highlight"],
         "html": ["page"],
-        "save": ["SUFFIXES", "save"],
+        "formats": ["SUFFIXES", "check_suffix", "save"],
         "sidecar": ["read_spec", "write_spec"],
         "spec": ["FigureSpec", "ImageCase", "ModelCase", "grid_extent"],
     },

@@ -13,6 +13,7 @@ from emma_viz.render import (
     FigureSpec,
     ImageCase,
     ModelCase,
+    check_suffix,
     draw,
     fit_image,
     grid_extent,
@@ -20,7 +21,6 @@ from emma_viz.render import (
     write_spec,
 )
 from emma_viz.render import save as save_picture
-from emma_viz.render.save import check_suffix
 from emma_viz.session.options import View
 from emma_viz.shapes import EMBEDDING
 

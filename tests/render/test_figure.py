@@ -364,7 +364,7 @@ def test_drawing_in_threads(make):
 
 def test_drawing_leaves_pyplot_and_torch_alone():
     code = (
-        "import sys, emma_viz.render.figure, emma_viz.render.save, emma_viz.render.html, emma_viz.render.sidecar\n"
+        "import sys, emma_viz.render.figure, emma_viz.render.formats, emma_viz.render.html, emma_viz.render.sidecar\n"
         "print(sorted({'matplotlib.pyplot', 'torch', 'plotly'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -373,7 +373,7 @@ def test_drawing_leaves_pyplot_and_torch_alone():
 
 def test_the_package_is_light_until_it_draws():
     code = (
-        "import sys, emma_viz.render.spec, emma_viz.render.save\n"
+        "import sys, emma_viz.render.spec, emma_viz.render.formats\n"
         "print(sorted({'matplotlib', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

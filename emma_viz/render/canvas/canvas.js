@@ -198,9 +198,9 @@
         return state;
       }
       case "wheel": {
-        // A mouse sends 100 or 120 a notch, a touch pad many small ones: a step each 60.
+        // A mouse sends 100 or 120 a notch, a touch pad many small ones: a step each 60, and one an event at most.
         const rest = state.rest + event.delta;
-        const steps = Math.trunc(rest / 60);
+        const steps = Math.max(-1, Math.min(1, Math.trunc(rest / 60)));
         return at(state.step + steps, { rest: steps ? 0 : rest, playing: steps ? false : state.playing });
       }
       case "play":
