@@ -269,18 +269,17 @@ def _link(address: str | None) -> Link:
 
 
 def _restored(gr, service: Service, link: Link) -> dict[str, Any]:
-    """Values of the widgets that a link names, and whether there is all that a run needs."""
-    settings = service.settings
+    """Whether a link names all that a run needs, and new values of the widgets; the others are left alone."""
+    settings, keep = service.settings, gr.skip()
     file = service.file_of(link.get("image", "")) if link.get("image") else None
     names = [name for name in link.get("models", "").split(",") if name in settings.models]
-    known_site = link.get("site", "") in SITES
     return {
         "runs": file is not None,
-        "image": str(file) if file else None,
-        "models": names or list(settings.chosen),
-        "prompt": link.get("prompt", "")[:2000] or gr.skip(),
-        "lens": link["lens"] if link.get("lens") in settings.lenses else next(iter(settings.lenses)),
-        "site": link["site"] if known_site else "",
+        "image": str(file) if file else keep,
+        "models": names or keep,
+        "prompt": link.get("prompt", "")[:2000] or keep,
+        "lens": link["lens"] if link.get("lens") in settings.lenses else keep,
+        "site": link["site"] if link.get("site") in SITES else keep,
     }
 
 

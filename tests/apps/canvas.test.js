@@ -98,7 +98,7 @@ test("the slider: keys, wheel, play, limits", () => {
   const before = state;
   assert.equal(send({ type: "key", key: "x" }), before);
   // A notch of a mouse is one step; small movements of a touch pad add up.
-  assert.equal(send({ type: "wheel", delta: 100 }).step, 1);
+  assert.equal(send({ type: "wheel", delta: 120 }).step, 1);
   for (const _ of [1, 2, 3]) send({ type: "wheel", delta: 20 });
   assert.equal(state.step, 2);
   assert.equal(send({ type: "tick" }).step, 2);

