@@ -1,0 +1,129 @@
+"""The reference is what it says: closed forms, fp64 gradients, and one run equals several."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from emma_viz import kernels
+
+BACKENDS = ("reference", "torch", "cpu")
+
+
+def double(case):
+    """The tensors of a case in fp64, with gradients."""
+    return [None if t is None else t.double().requires_grad_() for t in case.tensors]
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_gradients_in_fp64(scan_case, ssd_case, conv_case, backend):
+    for case in (scan_case(1, 5, 2, 2), ssd_case(1, 5, 2, 2, 2, 2), conv_case(1, 5, 2, 3)):
+        tensors = double(case)
+        present = [t for t in tensors if t is not None]
+
+        def call(*values, case=case, tensors=tensors):
+            values = iter(values)
+            return case.call(*(None if t is None else next(values) for t in tensors), backend=backend)
+
+        assert gradcheck(call, present)
+
+
+def test_scan_of_constant_inputs_is_a_geometric_series():
+    steps, a, b, c, u, delta = 6, -0.7, 0.4, 1.3, 2.0, 0.5
+    ones = torch.ones(1, steps, 1, dtype=torch.float64)
+    y, state = kernels.selective_scan(
+        u * ones,
+        delta * ones,
+        torch.full((1, 1), a, dtype=torch.float64),
+        b * ones,
+        c * ones,
+        backend="reference",
+    )
+    decay = torch.tensor(a * delta, dtype=torch.float64).exp()
+    expected = delta * b * u * (1 - decay ** torch.arange(1, steps + 1)) / (1 - decay)
+    torch.testing.assert_close(y.flatten(), c * expected)
+    torch.testing.assert_close(state.flatten(), expected[-1:])
+
+
+def test_ssd_is_a_scan_whose_heads_share_their_decay(ssd_case):
+    case = ssd_case(2, 7, 4, 3, 2, 5)
+    x, dt, A, B, C, D, bias, initial = case.tensors
+    y, state = case.call(*case.tensors, backend="reference")
+    for head in range(4):
+        wide = {"delta": dt[:, :, head, None].expand(-1, -1, 3), "A": A[head].expand(3, 5)}
+        group = head // 2
+        expected, expected_state = kernels.selective_scan(
+            x[:, :, head], wide["delta"], wide["A"], B[:, :, group], C[:, :, group], D[head].expand(3),
+            delta_bias=bias[head].expand(3), delta_softplus=True, initial_state=initial[:, head], backend="reference",
+        )  # fmt: skip
+        torch.testing.assert_close(y[:, :, head], expected)
+        torch.testing.assert_close(state[:, head], expected_state)
+
+
+def test_conv_is_a_padded_convolution(conv_case):
+    case = conv_case(2, 9, 5, 4, initial=False)
+    x, weight, bias, _ = case.tensors
+    y, _ = case.call(*case.tensors, backend="reference")
+    padded = torch.nn.functional.conv1d(x.transpose(1, 2), weight[:, None], bias, padding=3, groups=5)[
+        ..., :9
+    ]
+    torch.testing.assert_close(y, torch.nn.functional.silu(padded).transpose(1, 2))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("cut", [1, 4, 16, 22])
+def test_two_halves_with_the_state_handed_over_equal_one_run(scan_case, ssd_case, conv_case, backend, cut):
+    length = 23
+    for case, along in (
+        (scan_case(2, length, 5, 3), (0, 1, 3, 4, 6)),
+        (ssd_case(2, length, 4, 3, 2, 5), (0, 1, 3, 4)),
+        (conv_case(2, length, 5, 4), (0,)),
+    ):
+        whole, final = case.call(*case.tensors, backend=backend)
+        first = [t[:, :cut] if i in along else t for i, t in enumerate(case.tensors)]
+        second = [t[:, cut:] if i in along else t for i, t in enumerate(case.tensors)]
+        y1, second[-1] = case.call(*first, backend=backend)
+        y2, last = case.call(*second, backend=backend)
+        torch.testing.assert_close(torch.cat([y1, y2], dim=1), whole, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(last, final, rtol=1e-5, atol=1e-5)
+
+
+def test_scan_steps_equal_the_scan(scan_case):
+    for options in ({}, {"gate": False, "skip": False, "bias": False, "softplus": False}):
+        case = scan_case(3, 6, 5, 4, **options)
+        u, delta, A, B, C, D, z, bias, state = case.tensors
+        expected, final = case.call(*case.tensors, backend="reference")
+        before = state.clone()
+        for t in range(6):
+            y, new = kernels.selective_scan_step(
+                state, u[:, t], delta[:, t], A, B[:, t], C[:, t], D, z=None if z is None else z[:, t],
+                delta_bias=bias, delta_softplus=options.get("softplus", True),
+            )  # fmt: skip
+            torch.testing.assert_close(y, expected[:, t])
+            if t == 0:
+                assert torch.equal(state, before)
+            state = new
+        torch.testing.assert_close(state, final)
+
+
+def test_ssd_steps_equal_the_ssd(ssd_case):
+    for options in ({}, {"skip": False, "bias": False, "softplus": False}):
+        case = ssd_case(3, 6, 4, 5, 2, 3, **options)
+        x, dt, A, B, C, D, bias, state = case.tensors
+        expected, final = case.call(*case.tensors, backend="reference")
+        for t in range(6):
+            y, state = kernels.ssd_step(
+                state, x[:, t], dt[:, t], A, B[:, t], C[:, t], D, dt_bias=bias,
+                dt_softplus=options.get("softplus", True),
+            )  # fmt: skip
+            torch.testing.assert_close(y, expected[:, t])
+        torch.testing.assert_close(state, final)
+
+
+def test_conv_steps_equal_the_conv(conv_case):
+    case = conv_case(3, 6, 5, 4)
+    x, weight, bias, state = case.tensors
+    expected, final = case.call(*case.tensors, backend="reference")
+    for t in range(6):
+        y, state = kernels.causal_conv1d_step(state, x[:, t], weight, bias, activation="silu")
+        torch.testing.assert_close(y, expected[:, t])
+    torch.testing.assert_close(state, final)
