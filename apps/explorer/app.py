@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from apps.explorer.examples import example_images
+from apps.explorer.running import News
 from apps.explorer.service import MAX_BYTES, Service, Settings
 from emma_viz.errors import MissingDependencyError
 
@@ -24,6 +25,8 @@ HINT = (
     "tokens is decoded back to pixels: scrub with the slider, the wheel or the arrow keys."
 )
 HINT_STUDY = "Choose an image of the study.|It opens at once: no model is loaded."
+
+GONE = "The image of this link is not kept on this server (any more); bring it again."
 
 Link = dict[str, str]
 
@@ -158,6 +161,7 @@ def _live_side(gr, service: Service) -> dict[str, Any]:
         elem_id="explorer-prompt", submit_btn=False,
     )  # fmt: skip
     go = gr.Button("Run", variant="primary", elem_id="explorer-run")
+    stop = gr.Button("Stop", variant="secondary", elem_id="explorer-stop", visible=False)
     with gr.Accordion("Lens, hook site, answer", open=False, elem_id="explorer-more"):
         lens = gr.Dropdown(
             list(settings.lenses), value=next(iter(settings.lenses)), label="Lens",
@@ -169,8 +173,8 @@ def _live_side(gr, service: Service) -> dict[str, Any]:
         )  # fmt: skip
         tokens = gr.Slider(8, 256, value=64, step=8, label="Longest answer, tokens")
     return {
-        "image": image, "examples": examples, "models": models, "prompt": prompt, "go": go, "lens": lens, "site": site,
-        "tokens": tokens,
+        "image": image, "examples": examples, "models": models, "prompt": prompt, "go": go, "stop": stop, "lens": lens,
+        "site": site, "tokens": tokens,
     }  # fmt: skip
 
 
@@ -186,22 +190,28 @@ def _study_side(gr, service: Service) -> dict[str, Any]:
 
 
 def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dict[str, Any]) -> None:
-    image, examples, models, prompt = (controls[name] for name in ("image", "examples", "models", "prompt"))
-    lens, site = controls["lens"], controls["site"]
+    image, models, prompt = (controls[name] for name in ("image", "models", "prompt"))
+    lens, site, go, stop = (controls[name] for name in ("lens", "site", "go", "stop"))
     asking = [secret, image, prompt, models, lens, site, controls["tokens"]]
     hash_box = gr.Textbox(visible=False)
 
     def begin(address: str) -> tuple:
         token, link = service.sessions.open(), _link(address)
         values = _restored(gr, service, link)
-        news = {"stage": "empty", "session": token}
         runs = values.pop("runs")
+        news = _waiting(token) if runs else {"stage": "empty", "session": token}
         if link.get("image") and not runs:
-            news |= {
-                "stage": "error",
-                "message": "The image of this link is not kept on this server (any more); bring it again.",
-            }
+            news |= {"stage": "error", "message": GONE}
         return (token, runs, json.dumps(news), *values.values())
+
+    def announce(token: str) -> tuple:
+        return json.dumps(_waiting(token)), gr.Button(visible=False), gr.Button(visible=True)
+
+    def release() -> tuple:
+        return gr.Button(visible=True), gr.Button(visible=False)
+
+    def halt(token: str) -> tuple:
+        return json.dumps({"stage": "stopped", "session": token}), *release()
 
     def ask(*values: Any) -> Iterator[str]:
         for news in service.ask(*values):
@@ -218,18 +228,23 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
         return str(path) if path else None
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    one_at_a_time: dict[str, Any] = {
-        "concurrency_limit": 1,
-        "concurrency_id": "models",
-        "trigger_mode": "once",
-    }
+    at_once = quiet | {"queue": False}
+    in_turn = quiet | {"concurrency_limit": 1, "concurrency_id": "models"}
     outputs = [secret, linked, canvas, image, models, prompt, lens, site]
     page.load(begin, hash_box, outputs, js="() => window.location.hash", **quiet).then(
-        ask_if_linked, [linked, *asking], canvas, **quiet, concurrency_limit=1, concurrency_id="models"
+        ask_if_linked, [linked, *asking], canvas, **in_turn
     )
-    controls["go"].click(ask, asking, canvas, **quiet, **one_at_a_time)
-    prompt.submit(ask, asking, canvas, **quiet, **one_at_a_time)
-    examples.select(take, None, image, **quiet)
+    asked = gr.on([go.click, prompt.submit], announce, secret, [canvas, go, stop], **at_once).then(
+        ask, asking, canvas, **in_turn
+    )
+    asked.then(release, None, [go, stop], **at_once)
+    stop.click(halt, secret, [canvas, go, stop], cancels=[asked], **at_once)
+    controls["examples"].select(take, None, image, **quiet)
+
+
+def _waiting(token: str) -> dict[str, Any]:
+    """News for the time until the models are free."""
+    return {"stage": "busy", "session": token} | News(message="waiting for the models").as_json()
 
 
 def _wire_study(gr, page, service: Service, secret, canvas, controls: dict[str, Any]) -> None:

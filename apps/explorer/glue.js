@@ -30,6 +30,7 @@ const take = async () => {
   }
   if (news.session) session = news.session;
   if (news.stage === "busy") return canvas.busy(news);
+  if (news.stage === "stopped") return canvas.calm();
   if (news.stage === "error") return canvas.fail(news.message);
   if (news.stage !== "ready" || news.run === shown) return;
   run = shown = news.run;

@@ -153,14 +153,6 @@ class Service:
                 ended.set()
                 news.changed.set()
 
-        yield {
-            "stage": "busy",
-            "session": secret,
-            "message": "reading the image",
-            "done": 0,
-            "total": 0,
-            "models": [],
-        }
         threading.Thread(target=work, daemon=True, name="explorer-run").start()
         try:
             while not ended.is_set():

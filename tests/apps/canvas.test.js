@@ -111,7 +111,7 @@ test("the slider: keys, wheel, play, limits", () => {
 });
 
 test("links carry a view there and back, and ignore what they do not know", () => {
-  const view = { image: "ab12", models: ["a", "b,c"].slice(0, 1), prompt: "Is there a cup? 50 % & more=so", layer: -1, smooth: null, lens: "", entry: [] };
+  const view = { image: "ab12", models: ["a", "b,c"].slice(0, 1), prompt: "Is there a cup? 50 % & more=so", layer: -1, smooth: null, lens: "", site: [] };
   const link = core.toLink(view);
   assert.equal(link, "image=ab12&models=a&prompt=Is%20there%20a%20cup%3F%2050%20%25%20%26%20more%3Dso&layer=-1");
   assert.deepEqual(core.fromLink("#" + link), { image: "ab12", models: "a", prompt: view.prompt, layer: "-1" });

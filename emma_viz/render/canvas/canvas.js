@@ -216,7 +216,7 @@
 
   // ---------------------------------------------------------------- links
 
-  const LINKED = ["image", "models", "prompt", "lens", "site", "entry", "layer", "kind", "scale", "colours", "blend",
+  const LINKED = ["image", "models", "prompt", "lens", "site", "layer", "kind", "scale", "colours", "blend",
     "smooth", "difference", "patch", "region", "word"]; // prettier-ignore
 
   /** A view as the fragment of an address; what is not set is left out. */
@@ -758,7 +758,7 @@
       const narrow = frame.clientWidth < 760;
       frame.classList.toggle("ev-narrow", narrow);
       const aspect = result.image.size[0] / result.image.size[1];
-      const shape = Math.min(Math.max(aspect, 0.8), 1.5);
+      const shape = Math.min(Math.max(aspect, 1), 1.5);
       const count = result.models.length + 1;
       const across = narrow ? frame.clientWidth - 12 : frame.clientWidth * 0.69;
       const others = [bar, legend, track].reduce((sum, part) => sum + part.offsetHeight, 0) + 116 + 5 * 8;
@@ -787,7 +787,7 @@
           make("span", { title: TIPS.map, text: `map r ${fixed(model.maps[view.kind].correlation[at])}`, "data-number": "r" }),
           make("span", {
             title: TIPS.lens + " " + model.lens,
-            text: quality ? `${model.lens_kind} lens, held out R\u00b2 ${fixed(quality.r2)}` : `${model.lens_kind} lens, quality not measured`,
+            text: quality ? `${model.lens_kind} lens, held out ${fixed(quality.r2)}` : `${model.lens_kind} lens, not measured`,
             "data-number": "lens",
           }),
         ];
@@ -1384,8 +1384,9 @@
       calm() {
         delete frame.dataset.failed;
         veil.replaceChildren();
-        if (result) frame.dataset.state = "result";
-        else apiOf.empty();
+        if (!result) return apiOf.empty(host.hint);
+        frame.dataset.state = "result";
+        showAnswers(result.models, false);
       },
       empty(text) {
         frame.dataset.state = "empty";
