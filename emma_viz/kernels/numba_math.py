@@ -13,10 +13,12 @@ from numba import njit
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 """Floating-point freedoms of all kernels; without `nnan` and `ninf`, so that NaN and infinity get through."""
 
-kernel = njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+kernel = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Compiles a function that other kernels call. The numpy error model lets divisions be vectorised."""
 
-inlined = njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True, forceinline=True)
+inlined = njit(
+    fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True
+)
 """Compiles a function that must become part of its caller, because it is given stack arrays."""
 
 parallel_kernel = njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)

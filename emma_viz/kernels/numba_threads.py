@@ -26,7 +26,11 @@ def thread_count() -> int:
 
 def run(kernel: Callable[..., None], *arguments: object) -> None:
     """Call a parallel kernel with torch's number of threads."""
+    threads = torch.get_num_threads()
     before = numba.get_num_threads()
+    if torch.get_num_threads() != threads:
+        # The first call starts numba's OpenMP layer, which sets the thread count of the pool that it shares with torch.
+        torch.set_num_threads(threads)
     numba.set_num_threads(thread_count())
     try:
         with nullcontext() if _threadsafe() else _ONE_AT_A_TIME:

@@ -59,7 +59,7 @@ def agrees():
 @pytest.fixture(scope="session")
 def scan_case():
     """Build a case of `selective_scan`."""
-    from emma_viz.kernels import selective_scan
+    from emma_viz import kernels
 
     def build(
         batch=2, length=9, inner=5, states=3, *, gate=True, skip=True, bias=True, softplus=True, initial=True,
@@ -82,7 +82,7 @@ def scan_case():
         )
 
         def call(u, delta, A, B, C, D, z, delta_bias, initial_state, backend):
-            return selective_scan(
+            return kernels.selective_scan(
                 u, delta, A, B, C, D, z=z, delta_bias=delta_bias, delta_softplus=softplus,
                 initial_state=initial_state, backend=backend,
             )  # fmt: skip
@@ -96,7 +96,7 @@ def scan_case():
 @pytest.fixture(scope="session")
 def ssd_case():
     """Build a case of `ssd`."""
-    from emma_viz.kernels import ssd
+    from emma_viz import kernels
 
     def build(
         batch=2, length=9, heads=2, size=5, groups=1, states=3, *, skip=True, bias=True, softplus=True, initial=True,
@@ -117,7 +117,7 @@ def ssd_case():
         )
 
         def call(x, dt, A, B, C, D, dt_bias, initial_state, backend):
-            return ssd(
+            return kernels.ssd(
                 x,
                 dt,
                 A,
@@ -139,7 +139,7 @@ def ssd_case():
 @pytest.fixture(scope="session")
 def conv_case():
     """Build a case of `causal_conv1d`."""
-    from emma_viz.kernels import causal_conv1d
+    from emma_viz import kernels
 
     def build(batch=2, length=9, inner=5, taps=4, *, bias=True, silu=True, initial=True, seed=0) -> Case:
         normal = _normal(torch.Generator().manual_seed(seed))
@@ -152,7 +152,7 @@ def conv_case():
 
         def call(x, weight, bias, initial_state, backend):
             activation = "silu" if silu else None
-            return causal_conv1d(
+            return kernels.causal_conv1d(
                 x, weight, bias, initial_state=initial_state, activation=activation, backend=backend
             )  # fmt: skip
 

@@ -1,0 +1,130 @@
+"""Which backend runs, what the log says about it, and what a wrong call is told."""
+
+import inspect
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from emma_viz import kernels
+from emma_viz.errors import BackendError, InputError
+from emma_viz.kernels import backends
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """Each test logs afresh."""
+    caches = (backends._log_once, backends._numba_missing)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
+
+
+def test_auto_picks_by_device_and_dtype():
+    assert kernels.resolve_backend("cpu", torch.float32) == "cpu"
+    assert kernels.resolve_backend("cpu", torch.bfloat16) == "cpu"
+    assert kernels.resolve_backend("cpu", torch.float64) == "torch"
+    assert kernels.resolve_backend("meta", torch.float32) == "torch"
+
+
+def test_auto_says_once_which_backend_runs_and_why(caplog):
+    with caplog.at_level(logging.INFO, logger="emma_viz.kernels"):
+        for _ in range(3):
+            kernels.resolve_backend("cpu", torch.float64, kernel="ssd")
+    assert len(caplog.records) == 1
+    assert "ssd on cpu (torch.float64) runs on the torch backend" in caplog.text
+    assert "fp64" in caplog.text
+
+
+def test_auto_falls_back_without_numba(monkeypatch, caplog):
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    with caplog.at_level(logging.INFO, logger="emma_viz.kernels"):
+        assert kernels.resolve_backend("cpu", torch.float32) == "torch"
+    assert "numba is not installed" in caplog.text
+    assert kernels.available_backends()["cpu"].startswith("unavailable: numba")
+    with pytest.raises(BackendError, match="pip install numba"):
+        kernels.resolve_backend("cpu", torch.float32, "cpu")
+
+
+def test_a_backend_that_cannot_run_says_why(scan_case):
+    case = scan_case()
+    with pytest.raises(BackendError, match="'cuda' cannot run selective_scan here: it runs on cuda tensors"):
+        case.call(*case.tensors, backend="cuda")
+    with pytest.raises(BackendError, match="computes in fp32"):
+        case.call(*(t.double() for t in case.tensors), backend="cpu")
+    with pytest.raises(BackendError, match="these are on meta"):
+        kernels.resolve_backend("meta", torch.float32, "cpu")
+    with pytest.raises(
+        InputError, match=r"no kernel backend 'mps'; expected auto, reference, torch, cpu, cuda"
+    ):
+        kernels.resolve_backend("cpu", torch.float32, "mps")
+    with pytest.raises(InputError, match="no kernel 'attention'"):
+        kernels.resolve_backend("cpu", torch.float32, kernel="attention")
+
+
+def test_every_backend_states_its_availability():
+    answers = kernels.available_backends()
+    assert set(answers) == set(backends.BACKENDS)
+    assert all(answer.startswith(("available: ", "unavailable: ")) for answer in answers.values())
+    assert answers["cpu"].startswith("available")
+
+
+def test_importing_the_kernels_does_not_import_numba():
+    code = "import sys, emma_viz.kernels; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """The kernels as users run them, without the shape checks that the test suite adds in front."""
+    for name in kernels.__all__:
+        monkeypatch.setattr(kernels, name, inspect.unwrap(getattr(kernels, name)))
+
+
+def test_misshapen_arguments_are_named(unchecked, scan_case, ssd_case, conv_case):
+    def call(case, index, tensor):
+        tensors = (tensor if i == index else t for i, t in enumerate(case.tensors))
+        return case.call(*tensors, backend="torch")
+
+    scan, ssd, conv = scan_case(2, 9, 5, 3), ssd_case(2, 9, 4, 5, 2, 3), conv_case(2, 9, 5, 4)
+    for case, index, tensor, message in (
+        (
+            scan,
+            3,
+            torch.ones(2, 9, 4),
+            r"B must have the shape \(B L N\) = \(2, 9, 3\), but it has \(2, 9, 4\)",
+        ),
+        (scan, 8, torch.ones(2, 3, 5), r"initial_state must have the shape \(B E N\)"),
+        (scan, 5, torch.ones(5, dtype=torch.int64), "D must be a floating-point tensor"),
+        (scan, 5, torch.ones(5, device="meta"), "D is on meta"),
+        (ssd, 1, torch.ones(2, 9, 3), r"dt must have the shape \(B L H\)"),
+        (conv, 3, torch.ones(2, 4, 5), r"initial_state must have the shape \(B J E\) = \(2, 3, 5\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call(case, index, tensor)
+    thirds = [torch.ones(2, 9, 3, 3) for _ in range(2)]
+    with pytest.raises(InputError, match="4 heads cannot be shared evenly by 3 groups"):
+        kernels.ssd(*ssd.tensors[:3], *thirds)
+    with pytest.raises(InputError, match="at least one token"):
+        kernels.causal_conv1d(torch.ones(2, 0, 5), torch.ones(5, 4))
+    with pytest.raises(InputError, match="activation must be None or 'silu', not 'gelu'"):
+        kernels.causal_conv1d(torch.ones(2, 3, 5), torch.ones(5, 4), activation="gelu")
+
+
+def test_misshapen_steps_are_named(unchecked):
+    state = torch.zeros(2, 5, 3)
+    with pytest.raises(InputError, match=r"selective_scan_step: u must have the shape \(B E\) = \(2, 5\)"):
+        kernels.selective_scan_step(
+            state, torch.ones(2, 4), torch.ones(2, 5), torch.ones(5, 3), torch.ones(2, 3), torch.ones(2, 3)
+        )
+    with pytest.raises(InputError, match="weight must have the shape"):
+        kernels.causal_conv1d_step(torch.zeros(2, 3, 5), torch.ones(2, 5), torch.ones(5, 3))
+    with pytest.raises(InputError, match="cannot be shared evenly"):
+        kernels.ssd_step(
+            torch.zeros(2, 4, 5, 3), torch.ones(2, 4, 5), torch.ones(2, 4), torch.ones(4), torch.ones(2, 3, 3),
+            torch.ones(2, 3, 3),
+        )  # fmt: skip
