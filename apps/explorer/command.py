@@ -147,12 +147,24 @@ def labelled(sources: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def lenses_of(wanted: Sequence[str] | None, models: Mapping[str, str]) -> dict[str, str]:
-    """Label → kind or file of the lenses to offer."""
+def lenses_of(wanted: Sequence[str] | None, models: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The lenses to offer: those that were named, or every kind that some model has.
+
+    A kind that not every model has comes with ridge for the others, and its label says so.
+    """
     if wanted:
-        return {name if name in KINDS else Path(name).name: name for name in wanted}
-    folders = [
-        folder for source in models.values() for folder in (Path(source), BUNDLED / source) if folder.is_dir()
-    ]
-    found = [kind for kind in KINDS if any((folder / f"{kind}{SUFFIX}").is_file() for folder in folders)]
-    return {kind: kind for kind in found or ["ridge"]}
+        return {name if name in KINDS else Path(name).name: (name,) for name in wanted}
+    folders = [_folder(source) for source in models.values()]
+    found: dict[str, tuple[str, ...]] = {}
+    for kind in KINDS:
+        having = [folder is not None and (folder / f"{kind}{SUFFIX}").is_file() for folder in folders]
+        if all(having):
+            found[kind] = (kind,)
+        elif any(having) and kind != "ridge":
+            found[f"{kind}, else ridge"] = (kind, "ridge")
+    return found or {"ridge": ("ridge",)}
+
+
+def _folder(source: str) -> Path | None:
+    """Where the lenses of a model lie, if that is on this machine."""
+    return next((folder for folder in (Path(source), BUNDLED / source) if folder.is_dir()), None)

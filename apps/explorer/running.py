@@ -1,7 +1,8 @@
 """Run: an image and a prompt through the chosen models, with news on the way."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from emma_viz.capture.attribution import answer_words, attribute
 from emma_viz.capture.logit_lens import logit_lens
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash
-from emma_viz.errors import InputError
-from emma_viz.lens import Decoding, Lens, decode, recording_for
+from emma_viz.errors import InputError, LensError
+from emma_viz.lens import Decoding, Lens, decode, find_lens, recording_for
 from emma_viz.session import Comparison
 from emma_viz.session.comparison import lens_of
 
@@ -69,7 +70,7 @@ class Question:
     prompt: str
     models: tuple[str, ...]
     lens: str
-    """A label of `lenses`."""
+    """A label of the lenses on offer."""
     site: str = ""
     """The hook site to decode; empty for the lens's own."""
     max_new_tokens: int = 64
@@ -87,13 +88,17 @@ class Question:
             raise InputError(f"An answer has 1 to 512 tokens; {self.max_new_tokens} were asked for.")
 
 
-def run(question: Question, models: Models, lenses: dict[str, str], news: News) -> Result:
+Lenses = Mapping[str, tuple[str, ...]]
+"""Label → kinds of lens or lens files; of several, each model takes the first that it has."""
+
+
+def run(question: Question, models: Models, lenses: Lenses, news: News) -> Result:
     """Record and decode every model.
 
     Args:
         question: what is asked.
         models: the models; they are locked until all have answered.
-        lenses: label → a kind of lens, or a lens file.
+        lenses: what `question.lens` may be.
         news: told what happens.
 
     Raises:
@@ -106,7 +111,7 @@ def run(question: Question, models: Models, lenses: dict[str, str], news: News) 
     with models.running:
         for index, label in enumerate(question.models):
             model = models.get(label, news.say)
-            lens = lens_of(lenses[question.lens], model)
+            lens = lens_for(lenses[question.lens], model)
             news.models[index] = {"name": model.name, "answer": "", "busy": True}
             trace = _record(model, lens, question, news, index)
             news.models[index]["busy"] = False
@@ -128,6 +133,22 @@ def run(question: Question, models: Models, lenses: dict[str, str], news: News) 
         traces=tuple(traces),
         words=tuple(words),
     )
+
+
+def lens_for(wanted: Sequence[str], model: LoadedModel) -> Lens:
+    """The first of several lenses that a model has.
+
+    Raises:
+        LensError: it has none of them.
+    """
+    for name in wanted[:-1]:
+        with suppress(LensError):
+            find_lens(model, name)  # only its absence passes on to the next
+            chosen = name
+            break
+    else:
+        chosen = wanted[-1]
+    return lens_of(chosen, model)
 
 
 def _record(model: LoadedModel, lens: Lens, question: Question, news: News, index: int) -> Trace:

@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import re
 import shutil
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from apps.explorer.payload import payload
-from apps.explorer.running import Abandoned, News, Question, explain, image_title, read_words, run
+from apps.explorer.running import Abandoned, Lenses, News, Question, explain, image_title, read_words, run
 from apps.explorer.saving import TYPES, save_view
 from apps.explorer.state import Asked, Images, Models, Result, Sessions
 from emma_viz.data import read_image
@@ -29,6 +30,9 @@ MAX_BYTES = 25_000_000
 """The largest file."""
 EVERY = 0.08
 """Seconds between two pieces of news."""
+
+_FOLDERS = re.compile(r"(?<![\w:./])(?:~|\.{0,2})/(?:[^\s/,;:()'\"]+/)+")
+"""Folders of the server, which are nobody's business; the names of files stay."""
 
 METHODS = {
     "gradient": (
@@ -53,8 +57,8 @@ class Settings:
     """Label → what `load_model` takes."""
     chosen: tuple[str, ...] = ()
     """Labels that are chosen at first."""
-    lenses: Mapping[str, str] = field(default_factory=lambda: {"ridge": "ridge"})
-    """Label → a kind of lens or a lens file."""
+    lenses: Lenses = field(default_factory=lambda: {"ridge": ("ridge",)})
+    """Label → kinds of lens or lens files; of several, each model takes the first that it has."""
     running: Running = field(default_factory=Running)
     """How models are loaded."""
     study: Path | None = None
@@ -142,7 +146,7 @@ class Service:
                     image=image, image_name=name, prompt=prompt, models=tuple(models), lens=lens, site=site,
                     max_new_tokens=int(tokens),
                 )  # fmt: skip
-                result = run(question, self.models, dict(self.settings.lenses), news)
+                result = run(question, self.models, self.settings.lenses, news)
                 self.images.add(result.asked.image_hash, name, image)
                 outcome.update(stage="ready", run=self.sessions.store(secret, result))
             except Abandoned:
@@ -275,7 +279,7 @@ class Service:
     def _sentence(self, error: Exception) -> str:
         """What went wrong, for the page; the log has the rest of what was not foreseen."""
         if isinstance(error, EmmaVizError):
-            return str(error)
+            return _FOLDERS.sub("", str(error))
         if isinstance(error, MemoryError):
             return "The server has not enough memory for this; try a smaller model or a shorter answer."
         logger.error("a request failed", exc_info=error)

@@ -1,6 +1,5 @@
 """The explorer's service on a tiny pair of random models."""
 
-import base64
 from collections.abc import Callable
 
 import numpy as np
@@ -12,14 +11,19 @@ from emma_viz.data import image_hash
 from emma_viz.session import Running
 
 
-def settings_for(pair, **more) -> Settings:
-    """What a server with the tiny pair offers."""
-    defaults = {
-        "models": {"cobra": str(pair.cobra), "emma": str(pair.emma)},
-        "chosen": ("cobra", "emma"),
-        "running": Running(vision_source=str(pair.vision)),
-    }
-    return Settings(**(defaults | more))
+@pytest.fixture(scope="session")
+def offer(pair) -> Callable[..., Settings]:
+    """Makes what a server with the tiny pair offers."""
+
+    def make(**more) -> Settings:
+        defaults = {
+            "models": {"cobra": str(pair.cobra), "emma": str(pair.emma)},
+            "chosen": ("cobra", "emma"),
+            "running": Running(vision_source=str(pair.vision)),
+        }
+        return Settings(**(defaults | more))
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +38,9 @@ def examples() -> dict[str, tuple[str, Image.Image]]:
 
 
 @pytest.fixture(scope="session")
-def service(pair, examples):
+def service(offer, examples):
     """A service that stays up for all tests."""
-    made = Service(settings_for(pair), examples)
+    made = Service(offer(), examples)
     yield made
     made.close()
 
@@ -69,8 +73,3 @@ def ready(ask, photos):
     news = ask(photos[0])
     assert news["stage"] == "ready", news
     return {"session": news["session"], "run": news["run"]}
-
-
-def floats(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers of a payload."""
-    return np.frombuffer(base64.b64decode(text), "<f4").reshape(shape)

@@ -21,7 +21,7 @@ def test_checkpoints_are_offered_under_their_folders_names(pair):
     found = settings("--models", *pair.models, "--vision", str(pair.vision))
     assert found.models["cobra"] == str(pair.cobra)
     assert found.chosen == ("cobra", "emma")
-    assert found.lenses == {"ridge": "ridge"} or "ridge" in found.lenses
+    assert found.lenses["ridge"] == ("ridge",)
     assert found.running.vision_source == str(pair.vision)
 
 
@@ -32,9 +32,19 @@ def test_two_models_of_one_name_are_told_apart(pair):
 
 def test_lens_files_are_offered_by_name(pair):
     assert lenses_of([str(pair.lens_of_emma), "native"], {}) == {
-        "ridge.lens": str(pair.lens_of_emma),
-        "native": "native",
+        "ridge.lens": (str(pair.lens_of_emma),),
+        "native": ("native",),
     }
+
+
+def test_a_lens_that_some_models_lack_says_what_the_others_get(tmp_path):
+    for model, kinds in (("a", ("ridge", "native")), ("b", ("ridge",))):
+        (tmp_path / model).mkdir()
+        for kind in kinds:
+            (tmp_path / model / f"{kind}.lens").touch()
+    both = {"a": str(tmp_path / "a"), "b": str(tmp_path / "b")}
+    assert lenses_of(None, both) == {"ridge": ("ridge",), "native, else ridge": ("native", "ridge")}
+    assert lenses_of(None, {"hub": "han1997/cobra"}) == {"ridge": ("ridge",)}
 
 
 def test_a_study_needs_no_models(tmp_path):

@@ -181,6 +181,18 @@ def test_another_site_is_decoded_by_force_and_says_so(service, ask, photos):
     assert all(model["site"] == "mixer_out" and model["forced"] for model in sent["models"])
 
 
+def test_of_several_lenses_each_model_takes_the_first_it_has(pair, offer, examples, ask, photos):
+    both = Service(offer(lenses={"tuned, else ridge": ("tuned", "ridge"), "tuned": ("tuned",)}), examples)
+    try:
+        assert ask(photos[0], on=both, lens="tuned, else ridge")["stage"] == "ready"
+        refused = ask(photos[0], on=both, lens="tuned")["message"]
+        assert "No tuned lens was found" in refused
+        assert "tuned.lens" in refused
+        assert str(pair.cobra.parent) not in refused
+    finally:
+        both.close()
+
+
 def test_a_failing_model_leaves_the_service_alive(service, ask, photos, monkeypatch, caplog):
     def fail(*_args, **_kwargs):
         raise RuntimeError("kernel /secret/path exploded")
