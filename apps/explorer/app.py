@@ -237,6 +237,7 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
     asked = gr.on([go.click, prompt.submit], announce, secret, [canvas, go, stop], **at_once).then(
         ask, asking, canvas, **in_turn
     )
+    asked.failure(lambda token: json.dumps(_refused(token)), secret, canvas, **at_once)
     asked.then(release, None, [go, stop], **at_once)
     stop.click(halt, secret, [canvas, go, stop], cancels=[asked], **at_once)
     controls["examples"].select(take, None, image, **quiet)
@@ -245,6 +246,15 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
 def _waiting(token: str) -> dict[str, Any]:
     """News for the time until the models are free."""
     return {"stage": "busy", "session": token} | News(message="waiting for the models").as_json()
+
+
+def _refused(token: str) -> dict[str, Any]:
+    """News for a run that Gradio itself turned down, such as one whose upload is gone."""
+    return {
+        "stage": "error",
+        "session": token,
+        "message": "The server did not take this run; bring the image again.",
+    }
 
 
 def _wire_study(gr, page, service: Service, secret, canvas, controls: dict[str, Any]) -> None:

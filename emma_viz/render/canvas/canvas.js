@@ -371,7 +371,9 @@
       const left = 34, right = 8, top = 6, bottom = 17;
       const { lines, labels, low, high } = data;
       const x = (step) => left + (step / Math.max(labels.length - 1, 1)) * (width - left - right);
-      const y = (level) => top + (1 - (level - low) / (high - low || 1)) * (height - top - bottom);
+      // What lies below the axis is drawn on its edge; the numbers say how far.
+      const share = (level) => Math.min(Math.max((level - low) / (high - low || 1), 0), 1);
+      const y = (level) => top + (1 - share(level)) * (height - top - bottom);
       geometry = { left, right, width, x };
       frame.setAttribute("viewBox", `0 0 ${width} ${height}`);
       frame.setAttribute("aria-label", data.spoken);
@@ -438,7 +440,7 @@
         const low = next.low ?? Math.min(0, ...all);
         const high = Math.max(next.high ?? -Infinity, ...all, low + 1e-9);
         const spoken = `${title}. ` + next.lines.map((line) => `${line.name}: ${line.values.map((v) => fixed(v, digits)).join(", ")}`).join(". ");
-        data = { ...next, low, high, ticks: [low, (low + high) / 2, high], spoken };
+        data = { ...next, low, high, ticks: [low, low < 0 ? 0 : (low + high) / 2, high], spoken };
         draw();
       },
       step(step) {
@@ -763,10 +765,11 @@
       const across = narrow ? frame.clientWidth - 12 : frame.clientWidth * 0.69;
       const others = [bar, legend, track].reduce((sum, part) => sum + part.offsetHeight, 0) + 116 + 5 * 8;
       const down = (frame.clientHeight - others) / count - 28;
-      const tall = Math.max(Math.min(narrow ? 400 : down, (across - 16) / 3 / shape, 320), 96);
+      const tall = Math.max(Math.min(narrow ? 220 : down, (across - 16) / 3 / shape, 320), 96);
       main.style.height = narrow ? "" : `${Math.ceil(count * (Math.floor(tall) + 26))}px`;
       frame.style.setProperty("--ev-ph", `${Math.floor(tall)}px`);
-      frame.style.setProperty("--ev-pw", `${Math.floor(tall * shape)}px`);
+      // Wide enough for the numbers above the panels.
+      frame.style.setProperty("--ev-pw", `${Math.max(Math.floor(tall * shape), 186)}px`);
       const ratio = Math.min(window.devicePixelRatio || 1, 2);
       const wide = Math.min(tall * shape, tall * aspect);
       for (const canvas of frame.querySelectorAll("canvas[data-paint]")) {
