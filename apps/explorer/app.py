@@ -2,6 +2,7 @@
 
 import json
 import os
+from abc import ABCMeta
 from collections.abc import Iterator
 from html import escape
 from importlib import resources
@@ -140,14 +141,28 @@ def _canvas(gr, service: Service):
     )
 
 
+def _image_input(gr) -> type:
+    """Gradio's image input, which hands on the upload's path instead of opening the file.
+
+    The service opens it, within its limits, and refuses with a sentence what Gradio would fail on. Gradio makes
+    such components anew for a session, so the class must know this and not the object; and its metaclass would
+    write a .pyi file beside this one, so the class is made without its `__new__`.
+    """
+    from gradio.component_meta import ComponentMeta
+
+    own = {
+        "__module__": gr.Image.__module__,
+        "preprocess": lambda _self, payload: payload.path if payload else None,
+    }
+    return ABCMeta.__new__(ComponentMeta, "Image", (gr.Image,), own)
+
+
 def _live_side(gr, service: Service) -> dict[str, Any]:
     settings = service.settings
-    image = gr.Image(
+    image = _image_input(gr)(
         label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"], height=200,
         format="png", buttons=[], elem_id="explorer-image", placeholder="Drop, paste or choose an image",
     )  # fmt: skip
-    # Files are checked and read by the service, which refuses with a sentence what Gradio would fail on.
-    image.preprocess = lambda payload: payload.path if payload else None
     examples = gr.Gallery(
         value=service.thumbnails(), show_label=False, columns=6, allow_preview=False, object_fit="cover", buttons=[],
         interactive=False, elem_id="explorer-examples",

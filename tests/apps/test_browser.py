@@ -103,8 +103,9 @@ class Visit:
         return self
 
     def example(self, number: int = 0):
+        name = self.page.locator("#explorer-examples img").nth(number).get_attribute("alt")
         self.page.locator("#explorer-examples .thumbnail-item").nth(number).click()
-        self.page.wait_for_selector("#explorer-image img")
+        self.page.wait_for_selector(f'#explorer-image img[src$="{name}.png"]')
 
     def run(self):
         before = self.page.evaluate("document.querySelector('.ev').emma.result?.asked?.prompt ?? null")
@@ -360,12 +361,12 @@ def test_a_link_restores_the_view(browser, address, shared):
 def test_what_cannot_be_read_is_refused_and_the_page_lives_on(visit, tmp_path):
     (tmp_path / "letter.png").write_bytes(b"not a picture")
     visit.page.locator("#explorer-image input[type=file]").first.set_input_files(tmp_path / "letter.png")
-    visit.page.wait_for_timeout(800)
+    visit.page.wait_for_selector('#explorer-image img[src$="letter.png"]', state="attached")
     visit.page.get_by_role("button", name="Run", exact=True).click()
-    visit.page.wait_for_selector("text=letter is not an image")
+    visit.page.wait_for_selector(".ev-error")
+    assert "letter is not an image" in visit.page.locator(".ev-error").inner_text()
     visit.page.get_by_role("button", name="Close").click()
     visit.example(1)
-    visit.page.wait_for_timeout(500)
     visit.run()
     assert visit.canvas("emma.result.image.name") == "cat"
 
