@@ -46,7 +46,7 @@ def test_public_names():
 
 def test_subcommands():
     assert list(COMMANDS) == ["figure", "capture", "decode", "compare", "inspect", "models"]
-    assert list(PROGRAMS) == ["train"]
+    assert list(PROGRAMS) == ["explore", "train"]
 
 
 def test_console_script():
