@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -127,8 +128,7 @@ def measure(arguments: argparse.Namespace) -> None:
             modules["gemm"] = Products(our_mixer(ssm, size, "auto").to(dtype), size)
             for backward in [False] if arguments.forward_only else [False, True]:
                 calls = {
-                    name: lambda module=module.to(dtype), backward=backward: run(module, x, backward)
-                    for name, module in modules.items()
+                    name: partial(run, module.to(dtype), x, backward) for name, module in modules.items()
                 }
                 times = compare(calls, rounds=arguments.rounds, budget=arguments.budget)
                 ratios = "  ".join(f"{times[name] / times['gemm']:12.2f}" for name in names)

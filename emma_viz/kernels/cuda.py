@@ -7,6 +7,7 @@ of its final state (see `_FinalState`).
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -42,14 +43,14 @@ def load(kernel: str) -> Callable:
     Raises:
         ImportError: a package is missing or was built without the kernel.
     """
-    function = None
+    found: list[Any] = []
     for module, name in SOURCES[kernel]:
         imported = import_module(module)
         try:
-            function = getattr(imported, name) if name else None
+            found.append(getattr(imported, name) if name else None)
         except AttributeError as error:
             raise ImportError(f"{module} has no {name}") from error
-    return function
+    return found[-1]
 
 
 def missing(kernel: str) -> str:
@@ -143,7 +144,7 @@ class _FinalState(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        inputs = [None if t is None else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        inputs: list[Any] = [None if t is None else t.detach().requires_grad_() for t in ctx.saved_tensors]
         u, delta, A, B, delta_bias, initial = inputs
         with torch.enable_grad():
             unseen = torch.zeros_like(B)

@@ -14,14 +14,15 @@ import numba
 import torch
 
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
-    numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+    numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # ty: ignore[missing-attribute]
 
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def thread_count() -> int:
     """Threads that a kernel runs on: torch's setting, as far as numba was started with as many."""
-    return max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    limit = numba.config.NUMBA_NUM_THREADS  # ty: ignore[missing-attribute]
+    return max(1, min(torch.get_num_threads(), limit))
 
 
 def run(kernel: Callable[..., None], *arguments: object) -> None:
