@@ -3,17 +3,12 @@
 Gradio leaves event loops open when it goes, so each look at it has a process of its own.
 """
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gradio") is None, reason="the explorer's page needs gradio"
-)
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,15 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
-pytest.importorskip("gradio", reason="the explorer's page needs gradio")
-playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.apps.programs import program
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="browser tests need chromium"),
-]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -75,8 +70,9 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as tool:
-        found = tool.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    chromium = program("chromium", "chromium-browser", "google-chrome")
+    with sync_playwright() as tool:
+        found = tool.chromium.launch(executable_path=chromium, args=FLAGS)
         yield found
         found.close()
 

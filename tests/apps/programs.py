@@ -1,0 +1,19 @@
+"""Programs that are not Python's and that these tests drive: a reason to skip for a developer, a failure in CI."""
+
+import os
+import shutil
+
+import pytest
+
+MEND = "run scripts/setup-browser"
+
+
+def program(*names: str) -> str:
+    """Path of the first of these programs that is installed."""
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is not None:
+        return found
+    message = f"this test drives {names[0]}, which is not installed: {MEND}"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
