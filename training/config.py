@@ -23,6 +23,8 @@ class Optimisation:
     """On matrices only; never on biases and one-dimensional parameters."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of AdamW's running mean and square of the gradient."""
     seed: int = 0
     """Start of every random stream of the run."""
     save_every: int = 200

@@ -34,7 +34,7 @@ def make_optimizer(module: nn.Module, settings: Optimisation) -> torch.optim.Ada
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.95))
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
 
 
 def train(

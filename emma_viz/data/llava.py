@@ -8,25 +8,21 @@ A data set is a JSON array (LLaVA-v1.5-mix-665K and its kin), or one object a li
 Text-only records have no "image". Other keys are left alone.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from PIL import Image
 
 from emma_viz.data.images import read_image
+from emma_viz.data.json_spans import spans
 from emma_viz.data.prompts import PromptStyle, Turn, wrap_turn
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import ImageError, RecordError
 
 IGNORE = -100
 """The label of tokens that are not trained on."""
-
-_CHUNK = 1 << 20
-# A record is text; one that has not ended after this many characters is broken JSON.
-_LONGEST = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +68,15 @@ def read_records(
     Raises:
         RecordError: the file cannot be read, or a record cannot be used; names the record and what is wrong.
     """
-    path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for index, value in _values(file, path):
-                try:
-                    yield parse_record(value, index) if not isinstance(value, RecordError) else _raise(value)
-                except RecordError as error:
-                    if on_error is None:
-                        raise
-                    on_error(error)
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path} is not UTF-8 text: {error}") from error
+    for span in spans(Path(path)):
+        try:
+            record = parse_record(span.value, span.index)
+        except RecordError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+        else:
+            yield record
 
 
 def parse_record(value: Any, index: int) -> LlavaRecord:
@@ -160,88 +151,3 @@ def _parse_turn(turn: Any, place: int, where: str) -> Turn:
     if not isinstance(turn["value"], str):
         raise RecordError(f"{where}: expected a text as 'value', got {type(turn['value']).__name__}")
     return Turn(role=expected, text=turn["value"])
-
-
-def _raise(error: RecordError):
-    raise error
-
-
-def _values(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
-    """The index and JSON value of each record; a line of JSONL that is broken gives its error as value."""
-    first = file.read(1)
-    while first.isspace():
-        first = file.read(1)
-    if first == "[":
-        yield from _array_values(file, path)
-    elif first == "{":
-        yield from _line_values(first, file, path)
-    else:
-        came = f"it begins with {first!r}" if first else "it is empty"
-        raise RecordError(
-            f"{path} is no LLaVA data set: expected a JSON array or one object a line, but {came}"
-        )
-
-
-def _line_values(first: str, file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
-    index = 0
-    line = first + file.readline()
-    while line:
-        if line.strip():
-            try:
-                yield index, json.loads(line)
-            except json.JSONDecodeError as error:
-                yield index, RecordError(f"record {index} of {path}: the line is broken JSON: {error}")
-            index += 1
-        line = file.readline()
-
-
-def _array_values(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
-    """The values of a JSON array whose opening bracket has been read."""
-    decoder = json.JSONDecoder()
-    text, index, start = "", 0, 0
-
-    def fill(at_least: int) -> bool:
-        """Forget what was decoded and read on; False at the end of the file."""
-        nonlocal text, start
-        more = file.read(at_least)
-        text, start = text[start:] + more, 0
-        return bool(more)
-
-    def skip_space() -> str:
-        """The next character that is no white space, '' at the end of the file."""
-        nonlocal start
-        while True:
-            while start < len(text) and text[start] in " \t\r\n":
-                start += 1
-            if start < len(text):
-                return text[start]
-            if not fill(_CHUNK):
-                return ""
-
-    while (char := skip_space()) != "]":
-        if index:
-            if char != ",":
-                raise RecordError(_broken(path, index, "expected ',' or ']' before it", char))
-            start += 1
-            char = skip_space()
-        if char != "{":
-            raise RecordError(_broken(path, index, "expected an object", char))
-        size = _CHUNK
-        while True:
-            try:
-                value, start = decoder.raw_decode(text, start)
-                break
-            except json.JSONDecodeError as error:
-                # The record may only be cut by the end of the chunk: read on, in growing steps.
-                if len(text) - start > _LONGEST or not fill(size):
-                    raise RecordError(f"record {index} of {path} is broken JSON: {error.msg}") from error
-                size *= 2
-        yield index, value
-        index += 1
-    start += 1
-    if rest := skip_space():
-        raise RecordError(f"{path}: expected nothing after the array of {index} records, got {rest!r}")
-
-
-def _broken(path: Path, index: int, expected: str, char: str) -> str:
-    return f"record {index} of {path}: {expected}, got {repr(char) if char else 'the end of the file'}"

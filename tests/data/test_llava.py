@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from emma_viz.data import conversation_tokens, parse_record, read_records, train_tokenizer
+from emma_viz.data.json_spans import parse_json, spans
 from emma_viz.data.llava import IGNORE
 from emma_viz.errors import RecordError
 
@@ -46,7 +47,7 @@ def write(tmp_path, records, form):
 @pytest.mark.parametrize("form", ["array", "pretty", "lines"])
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 def test_both_forms_read_the_same(tmp_path, form, chunk, monkeypatch):
-    monkeypatch.setattr("emma_viz.data.llava._CHUNK", chunk)
+    monkeypatch.setattr("emma_viz.data.json_spans.CHUNK", chunk)
     one, two, three = read_records(write(tmp_path, RECORDS, form))
     assert (one.id, one.image, one.index) == ("000000033471", "coco/1.jpg", 0)
     assert [(turn.role, turn.text) for turn in one.turns] == [("human", "<image>\nWhat?"), ("gpt", "A bus.")]
@@ -64,7 +65,7 @@ def test_an_empty_array_has_no_records(tmp_path):
 def test_any_text_survives_any_chunk(tmp_path_factory, texts, chunk):
     path = write(tmp_path_factory.mktemp("llava"), [record(conversations=talk(*texts))] * 3, "pretty")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("emma_viz.data.llava._CHUNK", chunk)
+        patch.setattr("emma_viz.data.json_spans.CHUNK", chunk)
         for read in read_records(path):
             assert [turn.text for turn in read.turns] == texts
 
@@ -152,12 +153,26 @@ def test_files_that_are_broken(tmp_path, text, sentence):
 
 
 def test_a_broken_record_does_not_swallow_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("emma_viz.data.llava._LONGEST", 5000)
-    monkeypatch.setattr("emma_viz.data.llava._CHUNK", 100)
+    monkeypatch.setattr("emma_viz.data.json_spans.LONGEST", 5000)
+    monkeypatch.setattr("emma_viz.data.json_spans.CHUNK", 100)
     path = tmp_path / "data.json"
     path.write_text('[{"id": "never closed, ' + "x" * 1_000_000)
     with pytest.raises(RecordError, match=r"record 0 of .* is broken JSON"):
         list(read_records(path))
+
+
+@pytest.mark.parametrize("form", ["array", "lines"])
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b" \n"])
+def test_spans_say_where_in_the_file_each_record_is(tmp_path, monkeypatch, form, before):
+    monkeypatch.setattr("emma_viz.data.json_spans.CHUNK", 37)
+    records = [record(id="eins"), record(id="größer 漢字 {[]}"), record(id="last", conversations=[])]
+    path = write(tmp_path, records, form)
+    path.write_bytes(before + path.read_bytes())
+    data = path.read_bytes()
+    found = list(spans(path))
+    assert [span.value for span in found] == records
+    for span in found:
+        assert parse_json(data[span.start : span.start + len(span.raw)], span.index) == records[span.index]
 
 
 def test_files_that_cannot_be_read(tmp_path):
