@@ -7,19 +7,19 @@ import numpy as np
 import torch
 
 from emma_viz.data.tabletop import (
+    ABSENT_MODES,
     KIND_INDEX,
     Scene,
     Turn,
     absent_kind,
     caption_turn,
-    color,
+    color_turns,
     count,
     existence,
     make_scene,
-    relation,
-    single_things,
+    relation_turns,
     stream,
-    where,
+    where_turns,
 )
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.vlm import VLM
@@ -33,24 +33,21 @@ def scene_questions(scene: Scene) -> Iterator[tuple[str, Turn]]:
     """The questions about one held-out scene, as (topic, turn).
 
     Existence comes in pairs of one present and one absent kind, so that "Yes." and "No." are equally often right:
-    "random" absent kinds are any, "adversarial" ones usually lie beside something that is there.
+    "random" absent kinds are any, "popular" ones frequent, and "adversarial" ones usually lie beside something that
+    is there.
     """
     rng = stream(scene.split, scene.index, 10_000 + ASKED)
     present = scene.kinds[int(rng.integers(len(scene.kinds)))]
-    for mode in ("random", "adversarial"):
+    for mode in ABSENT_MODES:
         yield f"existence {mode}", existence(scene, present)
         yield f"existence {mode}", existence(scene, absent_kind(scene, rng, mode=mode))
-    single = single_things(scene)
-    if coloured := [thing for thing in single if thing.colour]:
-        yield "color", color(coloured[int(rng.integers(len(coloured)))])
-    if single:
-        yield "where", where(single[int(rng.integers(len(single)))])
-    yield "count", count(scene, max(scene.kinds, key=lambda kind: (scene.count(kind), KIND_INDEX[kind])))
-    pairs = [(a, b) for a in single for b in single if abs(a.x - b.x) >= 16]
-    if pairs:
-        first, second = pairs[int(rng.integers(len(pairs)))]
-        yield "relation", relation(first, second, word=str(rng.choice(["left of", "right of"])))
-    yield "caption", caption_turn(scene)
+    for turns in (color_turns(scene), where_turns(scene), relation_turns(scene, rng)):
+        if turns:
+            turn = turns[int(rng.integers(len(turns)))]
+            yield turn.topic, turn
+    most = max(scene.kinds, key=lambda kind: (scene.count(kind), KIND_INDEX[kind]))
+    for turn in (count(scene, most), caption_turn(scene)):
+        yield turn.topic, turn
 
 
 @torch.inference_mode()

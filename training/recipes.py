@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
 from training.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
+from training.tokenizer import VOCABULARY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def pocket_pair() -> FamilyRecipe:
 def tiny_emma() -> VLMConfig:
     """A small EMMA-V1 on the pocket encoder, for trying the loop out."""
     base = emma_v1_pocket()
-    llm = MambaConfig(d_model=48, n_layer=4, vocab_size=base.llm.vocab_size, d_state=8)
+    llm = MambaConfig(d_model=48, n_layer=4, vocab_size=VOCABULARY, d_state=8)
     return replace(base, model_id="tiny-emma", llm=llm, taps=(1, 2))
 
 

@@ -22,6 +22,7 @@ from emma_viz.data.tabletop.language import (
     relation,
     where,
 )
+from emma_viz.errors import InputError
 
 
 def thing(kind, colour, x=20, y=20):
@@ -74,6 +75,16 @@ def test_adversarial_absent_kinds_are_companions():
     chosen = {absent_kind(plate, rng, mode="adversarial") for _ in range(60)}
     assert chosen == {"fork", "knife", "spoon", "pizza"}
     assert len({absent_kind(plate, rng) for _ in range(200)}) > 15
+
+
+def test_popular_absent_kinds_are_the_most_frequent_that_are_not_there():
+    rng = stream("test", 0, purpose=9)
+    chosen = {absent_kind(TABLE, rng, mode="popular") for _ in range(100)}
+    assert chosen == {"plate", "book", "phone", "spoon", "lamp"}
+    left = {absent_kind(TABLE, rng, mode="popular", asked=frozenset({"plate"})) for _ in range(100)}
+    assert left == {"book", "phone", "spoon", "lamp", "apple"}
+    with pytest.raises(InputError, match="random, popular, adversarial; got 'frequent'"):
+        absent_kind(TABLE, rng, mode="frequent")
 
 
 def test_existence_is_a_fair_coin_that_ends_with_the_last_present_kind():

@@ -1,22 +1,39 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from emma_viz.data.tabletop import COLOURS, KINDS, SIZE, Scene, Thing, draw_scene, make_scene
 from emma_viz.data.tabletop.backgrounds import PHOTOS, WEIGHTS, draw_background
 from emma_viz.data.tabletop.bank import DRAWINGS, sprite
-from emma_viz.data.tabletop.scenes import MIDLINE
+from emma_viz.data.tabletop.charts import PAPERS
+from emma_viz.data.tabletop.kinds import BY_FREQUENCY, TABLE_KINDS
+from emma_viz.data.tabletop.scenes import CHARTS, MIDLINE
 from emma_viz.errors import InputError
 
 SCENES = [make_scene("train", index) for index in range(300)]
+TABLES = [scene for scene in SCENES if not scene.chart]
 
 
 def test_the_world_is_rich_enough():
     assert len(KINDS) >= 24
     assert len(COLOURS) == 9
-    assert set(DRAWINGS) == {kind.name for kind in KINDS}
-    assert {thing.kind for scene in SCENES for thing in scene.things} == set(DRAWINGS)
-    assert {scene.surface for scene in SCENES} == set(WEIGHTS)
-    assert {len(scene.things) for scene in SCENES} == {1, 2, 3, 4, 5}
+    assert set(DRAWINGS) == {kind.name for kind in TABLE_KINDS}
+    assert {thing.kind for scene in TABLES for thing in scene.things} == set(DRAWINGS)
+    assert {scene.surface for scene in TABLES} == set(WEIGHTS)
+    assert {scene.surface for scene in SCENES if scene.chart} == set(PAPERS)
+    assert {len(scene.things) for scene in TABLES} == {1, 2, 3, 4, 5}
+
+
+def test_charts_and_kinds_are_as_frequent_as_declared():
+    scenes = [make_scene("train", index) for index in range(3000)]
+    assert np.mean([scene.chart is not None for scene in scenes]) == pytest.approx(CHARTS, abs=0.02)
+    often = Counter(kind for scene in scenes for kind in scene.kinds)
+    assert {kind for kind, _ in often.most_common(6)} == set(BY_FREQUENCY[:6])
+    assert often[BY_FREQUENCY[0]] > 2 * np.median(list(often.values()))
+    assert min(often[kind.name] for kind in KINDS) > 100, (
+        "rare kinds must still be met often enough to be learnt"
+    )
 
 
 def test_companions_are_kinds_and_never_the_kind_itself():
@@ -34,7 +51,7 @@ def test_a_scene_is_the_same_every_time():
 
 def test_splits_share_no_scene():
     looks = [
-        {(s.surface, s.things) for s in (make_scene(split, i) for i in range(300))}
+        {(s.surface, s.things, s.chart) for s in (make_scene(split, i) for i in range(300))}
         for split in ("train", "val", "test")
     ]
     assert not looks[0] & looks[1]
@@ -51,7 +68,7 @@ def test_drawing_has_the_promised_form():
 
 @pytest.mark.parametrize("index", range(6))
 def test_mask_is_where_the_object_changed_the_picture(index):
-    scene = SCENES[index]
+    scene = TABLES[index]
     number = len(scene.things)
     without = draw_scene(
         Scene(split=scene.split, index=scene.index, surface=scene.surface, things=scene.things[:-1])
@@ -68,7 +85,7 @@ def test_mask_is_where_the_object_changed_the_picture(index):
 
 
 def test_where_has_one_answer():
-    for scene in SCENES:
+    for scene in TABLES:
         for thing in scene.things:
             assert abs(thing.x - SIZE / 2) >= MIDLINE
             assert abs(thing.y - SIZE / 2) >= MIDLINE

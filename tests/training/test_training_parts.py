@@ -6,7 +6,15 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from emma_viz.data.tabletop import DESCRIBE, caption, conversation, make_scene, stream
+from emma_viz.data.tabletop import (
+    COLOUR_INDEX,
+    DESCRIBE,
+    KIND_INDEX,
+    caption,
+    conversation,
+    make_scene,
+    stream,
+)
 from emma_viz.errors import TrainingError
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
@@ -16,8 +24,8 @@ from training.joint import ImageBatch, image_batch, new_task, phase_of, pool_pat
 from training.loop import learning_rate, make_optimizer, train
 from training.losses import text_loss
 from training.questions import scene_questions
-from training.scenes import scene_arrays
-from training.tokenizer import tabletop_tokenizer
+from training.scenes import PATCH, scene_arrays
+from training.tokenizer import VOCABULARY, tabletop_tokenizer
 
 FEATURES = torch.randn(2, 256, 96, generator=torch.Generator().manual_seed(0))
 FEW = Optimisation(steps=6, batch=2, lr=1e-3, save_every=2)
@@ -33,7 +41,7 @@ def small(model):
     from dataclasses import replace
 
     taps = (1, 2) if model.taps else ()
-    return replace(model, llm=MambaConfig(d_model=32, n_layer=4, vocab_size=527, d_state=4), taps=taps)
+    return replace(model, llm=MambaConfig(d_model=32, n_layer=4, vocab_size=VOCABULARY, d_state=4), taps=taps)
 
 
 def recipe(**changes):
@@ -274,6 +282,26 @@ def test_scene_arrays_are_drawn_once_and_labelled_by_patch(tmp_path):
     assert 1 <= peaks.sum() <= 2 * len(scene.things) + 4
 
 
+def test_the_patches_of_a_chart_are_labelled_by_its_bars(tmp_path):
+    data = scene_arrays("val", 40, tmp_path, workers=1)
+    number = next(n for n in range(40) if (made := make_scene("val", n).chart) and made.form == "bar")
+    scene = make_scene("val", number)
+    for thing in scene.things:
+        row, column = thing.y // PATCH, thing.x // PATCH
+        assert data.kinds[number, row, column] == 1 + KIND_INDEX["bar"]
+        assert data.colours[number, row, column] == COLOUR_INDEX[thing.colour]
+        assert data.centers[number, row, column] > 0.5
+
+
+def test_held_out_questions_are_of_every_topic_about_charts_too():
+    topics = {True: set(), False: set()}
+    for index in range(150):
+        scene = make_scene("test", index)
+        topics[scene.chart is not None] |= {topic for topic, _ in scene_questions(scene)}
+    assert topics[False] == topics[True] | {"where"}
+    assert {f"existence {mode}" for mode in ("random", "popular", "adversarial")} < topics[True]
+
+
 def test_held_out_questions_are_balanced():
     turns = [
         turn
@@ -282,6 +310,7 @@ def test_held_out_questions_are_balanced():
         if "existence" in topic
     ]
     assert sum(turn.answer == "Yes." for turn in turns) == len(turns) / 2
+    assert len(turns) == 200 * 3 * 2
     relations = [
         t.answer
         for i in range(400)

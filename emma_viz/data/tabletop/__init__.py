@@ -1,21 +1,26 @@
-"""The tabletop world: small drawn scenes of household things, with exact masks and plain-English questions."""
+"""The tabletop world: small drawn scenes of household things, and charts, with exact masks and English questions."""
 
+from emma_viz.data.tabletop.charts import Chart, Series
 from emma_viz.data.tabletop.kinds import COLOUR_INDEX, COLOURS, KIND_INDEX, KINDS, SURFACES, Kind
 from emma_viz.data.tabletop.language import (
+    ABSENT_MODES,
     DESCRIBE,
     Turn,
     absent_kind,
     caption,
     caption_turn,
     color,
+    color_turns,
     conversation,
     corpus,
     count,
     existence,
     named_kinds,
     relation,
+    relation_turns,
     single_things,
     where,
+    where_turns,
 )
 from emma_viz.data.tabletop.scenes import (
     SIZE,
@@ -29,6 +34,7 @@ from emma_viz.data.tabletop.scenes import (
 )
 
 __all__ = [
+    "ABSENT_MODES",
     "COLOURS",
     "COLOUR_INDEX",
     "DESCRIBE",
@@ -37,15 +43,18 @@ __all__ = [
     "SIZE",
     "SPLITS",
     "SURFACES",
+    "Chart",
     "Kind",
     "Rendering",
     "Scene",
+    "Series",
     "Thing",
     "Turn",
     "absent_kind",
     "caption",
     "caption_turn",
     "color",
+    "color_turns",
     "conversation",
     "corpus",
     "count",
@@ -54,7 +63,9 @@ __all__ = [
     "make_scene",
     "named_kinds",
     "relation",
+    "relation_turns",
     "single_things",
     "stream",
     "where",
+    "where_turns",
 ]

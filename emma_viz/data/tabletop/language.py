@@ -1,17 +1,32 @@
 """Plain English about tabletop scenes: captions, questions with their answers, and conversations made of them."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from emma_viz.data.tabletop.kinds import COLOURS, KIND_INDEX, KINDS, SURFACES
+from emma_viz.data.tabletop.charts import TITLES, Chart, Series
+from emma_viz.data.tabletop.kinds import BY_FREQUENCY, COLOURS, KIND_INDEX, KINDS, SURFACES
 from emma_viz.data.tabletop.scenes import Scene, Thing
+from emma_viz.errors import InputError
+
+Item = TypeVar("Item")
 
 DESCRIBE = "Describe the image in detail."
 NUMBERS = ("No", "One", "Two", "Three", "Four", "Five")
 QUARTERS = ("top left", "top right", "bottom left", "bottom right")
 YES, NO = "Yes.", "No."
+
+COMPARED = {"bar": ("taller than", "shorter than"), "line": ("above", "below")}
+"""Form of chart → how two of its series are compared: the first word holds when the first one is higher."""
+EXTREMES = {"tallest": max, "shortest": min}
+
+ABSENT_MODES = ("random", "popular", "adversarial")
+"""How an absent kind can be chosen, as in POPE."""
+POPULAR = 5
+"""A popular absent kind is one of this many: the most frequent of those that are not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +51,8 @@ def with_article(phrase: str) -> str:
 
 def caption(scene: Scene) -> str:
     """One sentence that names every object, grouped by kind: "A red cup and two forks on a wooden table."."""
+    if scene.chart:
+        return _chart_caption(scene.chart)
     phrases = []
     for kind in scene.kinds:
         things = [thing for thing in scene.things if thing.kind == kind]
@@ -45,9 +62,24 @@ def caption(scene: Scene) -> str:
             phrases.append(with_article(f"{colour}{kind}"))
         else:
             phrases.append(f"{NUMBERS[len(things)].lower()} {colour}{KINDS[KIND_INDEX[kind]].plural}")
-    listed = " and ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
-    sentence = f"{listed} {SURFACES[scene.surface]}."
+    sentence = f"{_listed(phrases)} {SURFACES[scene.surface]}."
     return sentence[0].upper() + sentence[1:]
+
+
+def _chart_caption(chart: Chart) -> str:
+    """ "A bar chart with three bars, red, blue and green, titled Sales."."""
+    colours = [series.colour for series in chart.series]
+    if len(colours) == 1:
+        shown = f"{with_article(f'{colours[0]} {chart.form}')},"
+    else:
+        number = NUMBERS[len(colours)].lower()
+        shown = f"{number} {KINDS[KIND_INDEX[chart.form]].plural}, {_listed(colours)},"
+    return f"{with_article(chart.form).capitalize()} chart with {shown} titled {chart.title}."
+
+
+def _listed(phrases: list[str]) -> str:
+    """ "red", "red and blue", "red, blue and green"."""
+    return " and ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
 
 
 def existence(scene: Scene, kind: str) -> Turn:
@@ -88,6 +120,26 @@ def relation(first: Thing, second: Thing, *, word: str) -> Turn:
     return Turn(topic="relation", question=question, answer=YES if holds else NO)
 
 
+def extreme(chart: Chart, *, word: str) -> Turn:
+    """ "What color is the tallest bar?"; word is "tallest" or "shortest", the chart one of bars."""
+    best = EXTREMES[word](chart.series, key=lambda series: series.values)
+    return Turn(
+        topic="color",
+        question=f"What color is the {word} bar?",
+        answer=f"The {word} bar is {best.colour}.",
+    )
+
+
+def comparison(form: str, first: Series, second: Series, *, word: str) -> Turn:
+    """ "Is the red bar taller than the blue bar?"; word is one of COMPARED[form].
+
+    Either the whole of `first` must be higher than the whole of `second`, or lower.
+    """
+    holds = (first.values > second.values) == (word == COMPARED[form][0])
+    question = f"Is the {first.colour} {form} {word} the {second.colour} {form}?"
+    return Turn(topic="relation", question=question, answer=YES if holds else NO)
+
+
 def caption_turn(scene: Scene) -> Turn:
     """ "Describe the image in detail."."""
     return Turn(topic="caption", question=DESCRIBE, answer=caption(scene))
@@ -112,13 +164,18 @@ def absent_kind(
     Args:
         scene: the scene.
         rng: random stream.
-        mode: "random": any; "adversarial": a usual companion of something that is there (any, when none is left).
+        mode: "random": any; "popular": one of the POPULAR most frequent that are left; "adversarial": a usual
+            companion of something that is there (any, when none is left).
         asked: kinds not to choose again.
 
     Returns:
         The kind's name.
     """
-    pool = [kind.name for kind in KINDS if not scene.count(kind.name) and kind.name not in asked]
+    if mode not in ABSENT_MODES:
+        raise InputError(f"An absent kind's mode is one of {', '.join(ABSENT_MODES)}; got {mode!r}.")
+    pool = [kind for kind in BY_FREQUENCY if not scene.count(kind) and kind not in asked]
+    if mode == "popular":
+        pool = pool[:POPULAR]
     if mode == "adversarial":
         near = {friend for kind in scene.kinds for friend in KINDS[KIND_INDEX[kind]].companions}
         pool = [kind for kind in pool if kind in near] or pool
@@ -137,36 +194,68 @@ def existence_turns(scene: Scene, rng: np.random.Generator, *, most: int) -> lis
         if rng.random() < 0.5:
             kind = str(present.pop())
         else:
-            mode = "adversarial" if rng.random() < 0.5 else "random"
+            mode = str(rng.choice(ABSENT_MODES))
             kind = absent_kind(scene, rng, mode=mode, asked=frozenset(asked))
         asked.add(kind)
         turns.append(existence(scene, kind))
     return turns
 
 
-def detail_turns(scene: Scene, rng: np.random.Generator, *, most: int) -> list[Turn]:
-    """Questions about objects that are there: how many, what colour, where, and how two of them lie."""
-    single = single_things(scene)
-    turns = [color(thing) for thing in single if thing.colour]
-    turns += [where(thing) for thing in single]
-    turns += [count(scene, kind) for kind in scene.kinds if scene.count(kind) > 1 or rng.random() < 0.35]
-    for first in single:
-        others = [thing for thing in single if thing is not first]
-        if others and rng.random() < 0.5:
-            second = others[int(rng.integers(len(others)))]
-            turn = _clear_relation(first, second, rng)
-            turns += [turn] if turn else []
-    order = rng.permutation(len(turns))[:most]
-    return [turns[i] for i in order]
+def color_turns(scene: Scene) -> list[Turn]:
+    """Every question about a colour that has one answer."""
+    turns = [color(thing) for thing in single_things(scene) if thing.colour]
+    if scene.chart and scene.chart.form == "bar":
+        turns += [extreme(scene.chart, word=word) for word in EXTREMES]
+    return turns
 
 
-def _clear_relation(first: Thing, second: Thing, rng: np.random.Generator) -> Turn | None:
+def where_turns(scene: Scene) -> list[Turn]:
+    """Where each object is that is the only one of its kind; about charts there are none."""
+    return [] if scene.chart else [where(thing) for thing in single_things(scene)]
+
+
+def relation_turns(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+    """How each object lies to one other, where the two differ clearly; "Yes." and "No." are equally likely."""
+    turns = []
+    for first, second in _partners(scene.chart.series if scene.chart else single_things(scene), rng):
+        if scene.chart:
+            turns += _comparison_of(scene.chart.form, first, second, rng)
+        else:
+            turns += _relation_of(first, second, rng)
+    return turns
+
+
+def _partners(items: Sequence[Item], rng: np.random.Generator) -> Iterator[tuple[Item, Item]]:
+    """Each item beside one of the others."""
+    for first in items:
+        if others := [item for item in items if item is not first]:
+            yield first, others[int(rng.integers(len(others)))]
+
+
+def _relation_of(first: Thing, second: Thing, rng: np.random.Generator) -> list[Turn]:
     """A relation along the axis on which two objects clearly differ (16 pixels), or none."""
     across, along = abs(first.x - second.x), abs(first.y - second.y)
     if max(across, along) < 16:
-        return None
+        return []
     words = ("left of", "right of") if across >= along else ("above", "below")
-    return relation(first, second, word=words[int(rng.integers(2))])
+    return [relation(first, second, word=words[int(rng.integers(2))])]
+
+
+def _comparison_of(form: str, first: Series, second: Series, rng: np.random.Generator) -> list[Turn]:
+    """A comparison of two bars, or of two lines unless they meet."""
+    gaps = [a - b for a, b in zip(first.values, second.values, strict=True)]
+    if min(gaps) <= 0 <= max(gaps):
+        return []
+    return [comparison(form, first, second, word=COMPARED[form][int(rng.integers(2))])]
+
+
+def detail_turns(scene: Scene, rng: np.random.Generator, *, most: int) -> list[Turn]:
+    """Questions about what is there: how many, what colour, where, and how two of them lie."""
+    turns = [*color_turns(scene), *where_turns(scene)]
+    turns += [count(scene, kind) for kind in scene.kinds if scene.count(kind) > 1 or rng.random() < 0.35]
+    turns += [turn for turn in relation_turns(scene, rng) if rng.random() < 0.5]
+    order = rng.permutation(len(turns))[:most]
+    return [turns[i] for i in order]
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> list[Turn]:
@@ -189,6 +278,7 @@ def conversation(scene: Scene, rng: np.random.Generator) -> list[Turn]:
 def corpus() -> list[str]:
     """Every word of the world in sentences of each form: what a tokenizer must know."""
     lines = [
+        *_chart_corpus(),
         DESCRIBE,
         *(f"{n}." for n in NUMBERS),
         *(f"At the {q}." for q in QUARTERS),
@@ -211,5 +301,17 @@ def corpus() -> list[str]:
         lines += [
             f"The {kind.name} is {colour}. {with_article(colour).capitalize()} {kind.name}"
             for colour in COLOURS
+        ]
+    return lines
+
+
+def _chart_corpus() -> list[str]:
+    lines = [f"What color is the {word} bar? The {word} bar is" for word in EXTREMES]
+    for form, words in COMPARED.items():
+        lines += [
+            f"{with_article(form).capitalize()} chart with two {form}s, titled {title}." for title in TITLES
+        ]
+        lines += [
+            f"Is the {colour} {form} {word} the {colour} {form}?" for colour in COLOURS for word in words
         ]
     return lines

@@ -6,11 +6,15 @@ import numpy as np
 
 from emma_viz.data.tabletop.backgrounds import WEIGHTS, draw_background
 from emma_viz.data.tabletop.bank import ANGLE_STEP, sprite
-from emma_viz.data.tabletop.kinds import KIND_INDEX, KINDS
+from emma_viz.data.tabletop.charts import Chart, draw_chart, outline, plan_chart
+from emma_viz.data.tabletop.kinds import KIND_INDEX, KINDS, TABLE_KINDS
 from emma_viz.errors import InputError
 
 SIZE = 128
 """Side of a scene, pixels."""
+
+CHARTS = 0.12
+"""Share of the scenes that are charts."""
 
 SIZES = (30, 35, 40, 46, 52)
 """Sides an object can have, pixels."""
@@ -24,7 +28,10 @@ MIDLINE = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One object of a scene: its kind and colour ("" when fixed), centre (x, y), size and angle."""
+    """One object of a scene: its kind and colour ("" when fixed), centre (x, y), size and angle.
+
+    A chart's bars and lines are things too, as large as the longer side of what they take up.
+    """
 
     kind: str
     colour: str
@@ -48,12 +55,14 @@ class Scene:
         index: its number in the split.
         surface: kind of background.
         things: the objects, in the order in which they are painted.
+        chart: for a chart, what it shows; `things[n]` is then the bar or line of `chart.series[n]`.
     """
 
     split: str
     index: int
     surface: str
     things: tuple[Thing, ...]
+    chart: Chart | None = None
 
     def count(self, kind: str) -> int:
         """How many objects of one kind there are."""
@@ -88,7 +97,7 @@ def stream(split: str, index: int, purpose: int = 0) -> np.random.Generator:
 
 
 def make_scene(split: str, index: int) -> Scene:
-    """Lay out one scene: 1–5 objects, some of a kind, many beside their usual companions.
+    """Lay out one scene: a chart, or 1–5 objects, some of a kind, many beside their usual companions.
 
     Args:
         split: "train", "val" or "test"; splits share no random stream.
@@ -98,6 +107,9 @@ def make_scene(split: str, index: int) -> Scene:
         InputError: for an unknown split or a negative number.
     """
     rng = stream(split, index)
+    if rng.random() < CHARTS:
+        chart = plan_chart(rng)
+        return Scene(split=split, index=index, surface=chart.paper, things=_chart_things(chart), chart=chart)
     surface = str(rng.choice(list(WEIGHTS), p=list(WEIGHTS.values())))
     things: list[Thing] = []
     for _ in range(int(rng.choice([1, 2, 3, 4, 5], p=[0.12, 0.23, 0.27, 0.23, 0.15]))):
@@ -113,6 +125,18 @@ def make_scene(split: str, index: int) -> Scene:
     return Scene(split=split, index=index, surface=surface, things=tuple(things))
 
 
+def _chart_things(chart: Chart) -> tuple[Thing, ...]:
+    things = []
+    for series, points in zip(chart.series, outline(chart), strict=True):
+        (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)
+        x, y = (left + right) // 2, (top + bottom) // 2
+        size = max(right - left, bottom - top)
+        things.append(
+            Thing(kind=chart.form, colour=series.colour, x=int(x), y=int(y), size=int(size), angle=0)
+        )
+    return tuple(things)
+
+
 def _next_kind(things: list[Thing], rng: np.random.Generator) -> str:
     if things:
         last = things[int(rng.integers(len(things)))].kind
@@ -121,7 +145,10 @@ def _next_kind(things: list[Thing], rng: np.random.Generator) -> str:
             return last
         if chance < 0.55:
             return str(rng.choice(KINDS[KIND_INDEX[last]].companions))
-    return KINDS[int(rng.integers(len(KINDS)))].name
+    return str(rng.choice([kind.name for kind in TABLE_KINDS], p=_SHARES))
+
+
+_SHARES = np.array([kind.weight for kind in TABLE_KINDS]) / sum(kind.weight for kind in TABLE_KINDS)
 
 
 def _free_place(things: list[Thing], size: int, rng: np.random.Generator) -> tuple[int, int] | None:
@@ -136,11 +163,14 @@ def _free_place(things: list[Thing], size: int, rng: np.random.Generator) -> tup
 
 
 def draw_scene(scene: Scene) -> Rendering:
-    """Draw a scene: background, then each object over its shadow.
+    """Draw a scene: a chart, or a background and then each object over its shadow.
 
     Returns:
         The image and its exact object mask.
     """
+    if scene.chart:
+        image, mask = draw_chart(scene.chart, stream(scene.split, scene.index, purpose=1))
+        return Rendering(image=image, mask=mask)
     pixels = draw_background(scene.surface, SIZE, stream(scene.split, scene.index, purpose=1))
     mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
     for number, thing in enumerate(scene.things, start=1):
