@@ -6,7 +6,7 @@ from pathlib import Path
 from emma_viz.errors import InputError
 
 LAYERS_HELP = (
-    "the layers to show, zero-based; -1 or 'embedding' for what enters block 0, 'all' for every layer "
+    "the layers to show, zero-based; -1 or 'embedding' for what enters block 0, 'all' for every block "
     "(default: five spread over the depth)"
 )
 
@@ -124,12 +124,6 @@ def add_view(parser: argparse.ArgumentParser) -> None:
         "--difference", action="store_true", help="also show the difference of two models' maps"
     )
     group.add_argument("--out", type=Path, metavar="FILE", help="a .png, .svg, .pdf or .html file")
-
-
-def add_running_only(parser: argparse.ArgumentParser) -> None:
-    """Everything that decides how models run and answer, for commands that draw nothing."""
-    add_models(parser)
-    add_prompt(parser)
 
 
 def running(args: argparse.Namespace):
