@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.images:
         raise InputError("expected at least one image (or --from FIGURE.json), got none.")
     out = args.out or Path(f"{Path(args.images[0]).stem}-figure.png")
-    session.check_output(out)
+    session.check_output(out, inputs=args.images)
     with Bars() as bars:
         comparison = session.compare(
             args.images,
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             lenses=args.lens,
             site=args.site,
             force_lens=args.force_lens,
+            layers=options.view(args).layers,
             asking=options.asking(args),
             running=options.running(args),
             progress=bars,

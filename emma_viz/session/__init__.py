@@ -7,8 +7,9 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "catalogue": ["inspect", "models_table"],
         "comparison": ["DEFAULT_MODELS", "Comparison", "compare"],
+        "layers": ["shown_layers"],
         "options": ["Asking", "Running", "View"],
-        "picture": ["check_output", "figure", "figure_spec", "redraw", "save", "shown_layers"],
+        "picture": ["check_output", "figure", "figure_spec", "redraw", "save"],
         "studies": ["capture", "compare_study", "decode_study", "scores_table"],
     },
 )

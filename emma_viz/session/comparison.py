@@ -12,10 +12,12 @@ from PIL import Image
 from emma_viz.capture import Trace, record
 from emma_viz.capture.sites import Layers
 from emma_viz.checkpoints import LoadedModel, load_model
+from emma_viz.checkpoints.sources import resolve
 from emma_viz.data import read_image
 from emma_viz.errors import InputError
 from emma_viz.lens import ActivationMaps, Decoding, Lens, decode, load_lens, recording_for, share_limits
-from emma_viz.lens.info import KINDS
+from emma_viz.lens.info import KINDS, require_fit
+from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import Asking, Running, View
 
 if TYPE_CHECKING:
@@ -88,13 +90,15 @@ def compare(
     lenses: Sequence[str | Path | Lens] = ("ridge",),
     site: str | None = None,
     force_lens: bool = False,
+    layers: tuple[int | str, ...] | None = None,
     asking: Asking = Asking(),
     running: Running = Running(),
     progress: Progress | None = None,
 ) -> Comparison:
     """Ask models about images, and decode what their image tokens held at every layer that their lenses know.
 
-    The models are loaded one after another, and each is freed before the next.
+    The models are loaded one after another, and each is freed before the next. What can be refused without running
+    one (a model or lens that does not exist, a lens of another model, a layer that is not decoded) is refused first.
 
     Args:
         images: one image or several: paths, PIL images or arrays.
@@ -102,30 +106,45 @@ def compare(
         lenses: one for all models, or one each: a kind that ships with the model, a lens file, or a lens.
         site: the hook site to decode; that of the lens when None.
         force_lens: use a lens although it belongs to another model; every picture then says so.
+        layers: those that a picture will show (`View.layers`), to refuse early what is not decoded; all are decoded.
 
     Raises:
-        InputError: an image cannot be used, or the counts do not fit.
+        InputError: an image cannot be used, the counts do not fit, or a layer is not decoded.
         CheckpointError: a model cannot be read.
         LensError: there is no lens, or it belongs to another model.
     """
     pictures, names = read_images(images)
+    chosen = [_lens_before(*pair) for pair in zip(models, one_each(lenses, len(models)), strict=True)]
+    if not force_lens:
+        for lens in chosen:
+            shown_layers(lens.default_layers, layers, lens.info.model_name)
     decodings = []
-    for source, wanted in zip(models, one_each(lenses, len(models)), strict=True):
+    for source, lens in zip(models, chosen, strict=True):
         model = load(source, running, progress)
-        lens = lens_of(wanted, model, force=force_lens)
-        sites, layers = recording_for(lens)
+        sites, needed = recording_for(lens)
+        sites = (site,) if site else sites
+        unfit = lens.info.mismatch(
+            fingerprint=model.info.fingerprint, model_name=model.info.name, sites=sites
+        )
+        require_fit(unfit, force=force_lens)
         trace = record_for(
             model,
             pictures,
             asking,
-            sites=(site,) if site else sites,
-            layers=_of(model, layers),
+            sites=sites,
+            layers=_of(model, needed),
             progress=progress,
         )
         del model
         gc.collect()
         decodings.append(decode(trace, lens, force=force_lens))
     return Comparison(decodings=tuple(decodings), image_names=names)
+
+
+def _lens_before(source: str | Path | LoadedModel, wanted: str | Path | Lens) -> Lens:
+    """The lens for a model that is not loaded yet; whether it fits is seen when the model is."""
+    place = source if isinstance(source, LoadedModel) else resolve(source).folder
+    return lens_of(wanted, place, force=True)
 
 
 def _of(model: LoadedModel, layers: Sequence[int]) -> tuple[int, ...]:
@@ -209,7 +228,7 @@ def record_for(
     )
 
 
-def lens_of(wanted: str | Path | Lens, model: LoadedModel | str, *, force: bool = False) -> Lens:
+def lens_of(wanted: str | Path | Lens, model: LoadedModel | str | Path, *, force: bool = False) -> Lens:
     """The lens that a user named: a kind that ships with `model`, a file, or a lens.
 
     Raises:

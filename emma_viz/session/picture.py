@@ -21,11 +21,8 @@ from emma_viz.render import (
     write_spec,
 )
 from emma_viz.render import save as save_picture
+from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
-from emma_viz.shapes import EMBEDDING
-
-DEFAULT_COLUMNS = 5
-"""Layers that a figure shows when none are asked for, spread over the depth."""
 
 
 def figure(*maps: ActivationMaps, view: View = View()) -> Figure:
@@ -67,14 +64,20 @@ def figure_spec(
     )
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, *, inputs: Sequence[str | Path] = ()) -> None:
     """Refuse a picture's path before anything runs that would be lost.
 
+    Args:
+        path: of the picture.
+        inputs: files that are read, which it must not replace.
+
     Raises:
-        InputError: the suffix is none that can be written, the folder does not exist, or the sidecar would replace
-            a file that is none.
+        InputError: the suffix is none that can be written, the folder does not exist, an input would be replaced, or
+            the sidecar would replace a file that is none.
     """
     check_suffix(path)
+    if path.exists() and any(Path(each).exists() and path.samefile(each) for each in inputs):
+        raise InputError(f"{path} is the image itself; it would be replaced. Choose another --out.")
     if not path.absolute().parent.is_dir():
         raise InputError(
             f"the folder {path.absolute().parent} does not exist; make it first, or choose another --out."
@@ -157,40 +160,3 @@ def _notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:
             yield f"{each.decoding.model.name}: the lens was forced although {reason}"
         for note in each.decoding.lens.notes if each.decoding.lens.kind == "native" else ():
             yield f"{each.decoding.model.name}: {note}"
-
-
-def shown_layers(decoded: Sequence[int], wanted: tuple[int | str, ...] | None, name: str) -> tuple[int, ...]:
-    """The layers that a picture shows of one model.
-
-    Args:
-        decoded: the layers there are.
-        wanted: what was asked for (`View.layers`).
-        name: of the model, for messages.
-
-    Raises:
-        InputError: a layer that was asked for was not decoded.
-    """
-    blocks = [layer for layer in decoded if layer != EMBEDDING] or list(decoded)
-    if wanted is None:
-        spread = np.linspace(0, len(blocks) - 1, min(DEFAULT_COLUMNS, len(blocks)))
-        return tuple(blocks[round(position)] for position in spread)
-    if "all" in wanted:
-        return tuple(blocks)
-    chosen = [layer for layer in wanted if isinstance(layer, int)]
-    if missing := [layer for layer in chosen if layer not in decoded]:
-        raise InputError(
-            f"expected layers that the lens of {name} decodes ({_spans(decoded)}), got "
-            f"{', '.join(map(str, missing))} as well."
-        )
-    return tuple(dict.fromkeys(chosen))
-
-
-def _spans(layers: Sequence[int]) -> str:
-    """Layers in words: runs as first–last."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

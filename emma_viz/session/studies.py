@@ -1,5 +1,6 @@
 """Studies: capture once with the models, then decode and compare without them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 
 from emma_viz.capture import Study, open_study
 from emma_viz.capture.sites import Layers
+from emma_viz.checkpoints.sources import resolve
 from emma_viz.errors import InputError, StudyError
 from emma_viz.lens import Decoding, decode
 from emma_viz.metrics import measure
@@ -48,8 +50,18 @@ def capture(
 
     Raises:
         StudyError: the study cannot be written, or has an entry of that name and `overwrite` is False.
+        CheckpointError: there is no such model; nothing was run.
+        InputError: an image cannot be used, or two models would have one entry.
     """
     pictures, names = read_images(images)
+    for source in models:
+        resolve(source)
+    taken = [name for name, count in Counter(map(entry_name, models)).items() if count > 1]
+    if taken:
+        raise InputError(
+            f"expected models with different names, one entry each, got several called {', '.join(taken)}; capture "
+            "them into studies of their own, or rename a run directory."
+        )
     study = open_study(path, create=True)
     if not overwrite and (taken := [str(model) for model in models if entry_name(model) in study]):
         raise StudyError(

@@ -110,6 +110,13 @@ def test_a_file_that_is_no_sidecar_is_not_replaced(run_options, photos, tmp_path
     assert json.loads((tmp_path / "fig.json").read_text()) == {"my": "results"}
 
 
+def test_the_photo_itself_is_not_replaced(run_options, photos, tmp_path, capsys):
+    (tmp_path / "photo.png").write_bytes(photos[0].read_bytes())
+    assert main(["figure", "photo.png", *run_options, "--out", "./photo.png"]) == 1
+    assert "is the image itself" in capsys.readouterr().err
+    assert (tmp_path / "photo.png").read_bytes() == photos[0].read_bytes()
+
+
 def test_capture_decode_compare(pair, run_options, photos, tmp_path, capsys):
     assert main(["capture", *map(str, photos), *run_options, "--out", "study"]) == 0
     assert main(["decode", "study", "--lens", "ridge"]) == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emma_viz.errors import InputError, LensError, LensMismatchError
+from emma_viz.errors import CheckpointError, InputError, LensError, LensMismatchError
 from emma_viz.session import Asking, Comparison, Running, View, compare, figure, shown_layers
 
 SHORT = Asking(max_new_tokens=3)
@@ -83,6 +83,7 @@ def test_default_layers_spread_over_the_depth():
     assert shown_layers(range(-1, 64), None, "m") == (0, 16, 32, 47, 63)
     assert shown_layers((-1, 0, 1), None, "m") == (0, 1)
     assert shown_layers((-1, 0, 1), ("all",), "m") == (0, 1)
+    assert shown_layers((-1, 0, 1), ("all", -1), "m") == (-1, 0, 1)
     assert shown_layers((-1, 0, 1), (1, -1, 1), "m") == (1, -1)
 
 
@@ -102,6 +103,46 @@ def test_missing_lens_says_where_it_was_looked_for(pair, photos, running):
 def test_as_many_lenses_as_models_or_one(pair, photos):
     with pytest.raises(InputError, match="2 lenses for 1 models"):
         compare(photos[0], [pair.cobra], lenses=["ridge", "ridge"])
+
+
+class RanError(Exception):
+    """A model was loaded."""
+
+
+@pytest.fixture
+def no_model_may_run(monkeypatch):
+    def refuse(*_, **__):
+        raise RanError
+
+    monkeypatch.setattr("emma_viz.session.comparison.load_model", refuse)
+    monkeypatch.setattr("emma_viz.session.comparison.record", refuse)
+
+
+@pytest.mark.usefixtures("no_model_may_run")
+@pytest.mark.parametrize(
+    ("second", "options", "error", "says"),
+    [
+        ("emma", {"layers": (0, 9)}, InputError, r"\(-1 to 2\), got 9"),
+        ("nosuch", {}, CheckpointError, "no model 'nosuch'"),
+        ("emma", {"lenses": ["ridge", "nosuch.lens"]}, LensError, r"nosuch\.lens"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_the_first_model_runs(
+    pair, photos, second, options, error, says
+):
+    models = [pair.cobra, pair.emma if second == "emma" else second]
+    with pytest.raises(error, match=says):
+        compare(photos[0], models, **options)
+    with pytest.raises(RanError):
+        compare(photos[0], pair.models, layers=(0, 2))
+
+
+def test_a_lens_that_does_not_fit_is_refused_before_anything_is_recorded(pair, photos, running, monkeypatch):
+    monkeypatch.setattr("emma_viz.session.comparison.record", lambda *_, **__: pytest.fail("recorded"))
+    with pytest.raises(LensMismatchError, match="fitted on emma"):
+        compare(photos[0], [pair.cobra], lenses=[pair.lens_of_emma], running=running)
+    with pytest.raises(LensMismatchError, match="mixer_out"):
+        compare(photos[0], [pair.cobra], site="mixer_out", running=running)
 
 
 def test_models_must_have_seen_the_same_images(comparison):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emma_viz.errors import StudyError
+from emma_viz.errors import CheckpointError, InputError, StudyError
 from emma_viz.session import Asking, Running, capture, compare, compare_study, decode_study, scores_table
 
 ASKING = Asking(max_new_tokens=2)
@@ -44,6 +44,21 @@ def test_order_of_entries_is_the_order_of_models(study):
 def test_nothing_is_overwritten_unasked(study, pair, photos):
     with pytest.raises(StudyError, match="overwrite"):
         capture(photos, pair.models, study, asking=ASKING, running=Running(vision_source=str(pair.vision)))
+
+
+def test_two_models_of_one_name_are_refused_before_one_replaces_the_other(pair, photos, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "cobra").symlink_to(pair.cobra)
+    models = [str(pair.cobra), str(tmp_path / "other" / "cobra")]
+    with pytest.raises(InputError, match="several called cobra"):
+        capture(photos, models, tmp_path / "new", overwrite=True, asking=ASKING)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_model_that_does_not_exist_is_refused_before_another_runs(pair, photos, tmp_path):
+    with pytest.raises(CheckpointError, match="nosuch"):
+        capture(photos, [str(pair.cobra), "nosuch"], tmp_path / "new", asking=ASKING)
+    assert not (tmp_path / "new").exists()
 
 
 def test_undecoded_study_says_what_to_run(pair, photos, tmp_path):
