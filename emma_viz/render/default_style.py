@@ -125,7 +125,9 @@ class _Block:
             extent = self.case.extent_of(self.case.models[0])
             panels.show_map(sheet, box, extent, values[index], norm, colours.DIFFERENCE, label)
             middle = box.x + box.w / 2
-            sheet.write(middle, top + 0.03, layer_label(layer), LABEL, colour=colours.SOFT, align="center")
+            sheet.write(
+                middle, box.y - HEADING + 0.03, layer_label(layer), LABEL, colour=colours.SOFT, align="center"
+            )
             text = f"rms {number(rms(values[index]))}"
             sheet.write(middle, box.bottom + 0.025, text, LABEL, align="center")
         bar = Box(self.left + self.grid.width + 0.1, box.y, 0.085, max(box.h, 0.75))
@@ -133,12 +135,16 @@ class _Block:
 
 
 def _difference_cell(grid: Grid, index: int, left: float, top: float) -> Box:
-    """Differences always run to the right, as large as the panels where they fit."""
-    pitch = min(grid.pitch, (grid.width + GAP) / grid.layers)
+    """Differences always run to the right, as large as the panels where they fit, and go on below."""
+    across = min(grid.across, max(1, int((grid.width + GAP) / layout.NARROWEST)))
+    pitch = min(grid.pitch, (grid.width + GAP) / across)
     w = min(grid.w, pitch - GAP)
-    return Box(left + index * pitch + (pitch - GAP - w) / 2, top + HEADING, w, w * grid.h / grid.w)
+    h = w * grid.h / grid.w
+    band, column = divmod(index, across)
+    y = top + HEADING + band * (HEADING + h + layout.CAPTION + GAP)
+    return Box(left + column * pitch + (pitch - GAP - w) / 2, y, w, h)
 
 
 def _difference_height(grid: Grid) -> float:
-    box = _difference_cell(grid, 0, 0.0, 0.0)
+    box = _difference_cell(grid, grid.layers - 1, 0.0, 0.0)
     return max(box.bottom + layout.CAPTION, 0.75)

@@ -36,6 +36,8 @@ WIDE, TALL = 2.4, 0.45
 NARROWEST = 0.58
 """Pitch of columns that a heading fits in."""
 NARROWEST_IN_GROUP = 0.3
+LOWEST = 0.36
+"""Height of panels whose rows can be named at their left."""
 
 KINDS = ("decoded", "map", "highlight")
 
@@ -44,13 +46,16 @@ KINDS = ("decoded", "map", "highlight")
 class Grid:
     """The panels of one model.
 
-    `arrangement` is "rows": layers run to the right and the kinds down; "columns": layers down and kinds to
-    the right, for wide images and for one or two layers; or "groups": one row with all layers of a kind, then
-    the next kind, for tall images.
+    `arrangement` is "rows": layers run to the right and the kinds down, and where the layers are too many for
+    one line they go on in another band of rows below; "columns": layers down and kinds to the right, for wide
+    images and for one or two layers; or "groups": one row with all layers of a kind, then the next kind, for tall
+    images.
     """
 
     kinds: tuple[str, ...]
     layers: int
+    across: int
+    """Layers in a band of rows."""
     arrangement: str
     w: float
     h: float
@@ -67,15 +72,25 @@ class Grid:
     def height(self) -> float:
         """Of the whole block, its heading included."""
         if self.arrangement == "rows":
-            return HEADING + len(self.kinds) * (self.h + GAP) - GAP + self.caption
+            return self.bands * self.band - GAP
         rows = self.layers if self.arrangement == "columns" else 1
         return self.heading + rows * (self.h + self.caption + GAP) - GAP
+
+    @property
+    def bands(self) -> int:
+        """Bands of rows below one another."""
+        return -(-self.layers // self.across)
+
+    @property
+    def band(self) -> float:
+        """From the top of a band of rows to the top of the next."""
+        return HEADING + len(self.kinds) * (self.h + GAP) + self.caption
 
     @property
     def width(self) -> float:
         if self.arrangement == "groups":
             return len(self.kinds) * (self.layers * self.pitch + GROUP_GAP) - GROUP_GAP
-        across = self.layers if self.arrangement == "rows" else len(self.kinds)
+        across = self.across if self.arrangement == "rows" else len(self.kinds)
         return (across - 1) * self.pitch + self.w
 
     def cell(self, kind: str, layer: int, left: float, top: float) -> Box:
@@ -89,12 +104,15 @@ class Grid:
         if self.arrangement == "columns":
             return Box(left + number * self.pitch, y + layer * (self.h + self.caption + GAP), self.w, self.h)
         below_map = self.caption if number > self.kinds.index("map") else 0
-        return Box(left + layer * self.pitch, y + number * (self.h + GAP) + below_map, self.w, self.h)
+        band, column = divmod(layer, self.across)
+        y += band * self.band + number * (self.h + GAP) + below_map
+        return Box(left + column * self.pitch, y, self.w, self.h)
 
 
 def model_grid(case: ImageCase, *, kinds: tuple[str, ...] = KINDS, caption: float = CAPTION) -> Grid:
     """The grid that all models of an image are drawn on, so that their layers align."""
     layers = max(len(model.layers) for model in case.models)
+    across = layers
     each = (PAGE - 2.4) / len(case.models) - 0.2 - HEADING
     # Words on two lines below a map are wider than the panels of a group.
     if case.aspect < TALL and 1 < layers <= 5 and caption <= CAPTION:
@@ -109,13 +127,25 @@ def model_grid(case: ImageCase, *, kinds: tuple[str, ...] = KINDS, caption: floa
         pitch = min(pitch, max(h * case.aspect + GAP, NARROWEST))
         arrangement = "columns"
     else:
-        pitch = (ROOM + GAP) / layers
-        tallest = (each - caption) / len(kinds) - GAP
+        most = max(1, int((ROOM + GAP) / max(NARROWEST, LOWEST * case.aspect + GAP)))
+        bands = -(-layers // most)
+        across = -(-layers // bands)
+        pitch = (ROOM + GAP) / across
+        tallest = (each / bands - caption) / len(kinds) - GAP
         h = min(max(tallest, SMALLEST), TALLEST, (pitch - GAP) / case.aspect)
         pitch = min(pitch, max(h * case.aspect + GAP, NARROWEST))
         arrangement = "rows"
     w = h * case.aspect
-    return Grid(kinds=kinds, layers=layers, arrangement=arrangement, w=w, h=h, pitch=pitch, caption=caption)
+    return Grid(
+        kinds=kinds,
+        layers=layers,
+        across=across,
+        arrangement=arrangement,
+        w=w,
+        h=h,
+        pitch=pitch,
+        caption=caption,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

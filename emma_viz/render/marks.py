@@ -79,12 +79,12 @@ def name_panels(
     """Name the columns of a block above them and its rows at their left (upright where they are low)."""
     groups = grid.arrangement == "groups"
     for kind in grid.kinds:
-        box = grid.cell(kind, 0, left, top)
         if grid.arrangement == "rows":
-            _name_row(sheet, box, names[kind], across)
+            for first in range(0, len(layers), grid.across):
+                _name_row(sheet, grid.cell(kind, first, left, top), names[kind], across)
         else:
             text = names[kind] + (", layer" if groups else "")
-            sheet.write(box.x, top + 0.03, text, LABEL, colour=colours.SOFT)
+            sheet.write(grid.cell(kind, 0, left, top).x, top + 0.03, text, LABEL, colour=colours.SOFT)
     for index, layer in enumerate(layers):
         text = layer_label(layer)
         if grid.arrangement == "columns":
@@ -94,8 +94,9 @@ def name_panels(
             text = "emb." if layer < 0 else str(layer)
         for kind in grid.kinds if groups else grid.kinds[:1]:
             box = grid.cell(kind, index, left, top)
-            y = top + grid.heading - HEADING + 0.03
-            sheet.write(box.x + box.w / 2, y, text, LABEL, colour=colours.SOFT, align="center")
+            sheet.write(
+                box.x + box.w / 2, box.y - HEADING + 0.03, text, LABEL, colour=colours.SOFT, align="center"
+            )
 
 
 def _name_row(sheet: Sheet, box: Box, text: str, across: bool) -> None:

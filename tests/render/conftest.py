@@ -34,7 +34,7 @@ class SpecMaker:
     ) -> ModelCase:
         decoded = []
         for layer in layers:
-            share = min(1.0, loss * (layer + 2) / 10)
+            share = min(0.9, loss * (layer + 2) / 10)
             blurred = filters.gaussian(view, sigma=0.3 + 4 * share, channel_axis=2)
             decoded.append(np.clip((1 - share) * blurred + share * view.mean(), 0, 1).astype(np.float32))
         maps = np.stack([patch_map(pixels) for pixels in decoded])

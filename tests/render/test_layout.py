@@ -57,7 +57,7 @@ SHAPES = st.tuples(st.integers(1, 60), st.integers(1, 60)).filter(
 @given(
     SHAPES,
     st.integers(1, 4),
-    st.integers(1, 8),
+    st.integers(1, 64),
     st.sampled_from([KINDS, ("map", "highlight")]),
     st.sampled_from([0.0, 0.15, 0.27]),
 )
@@ -87,7 +87,7 @@ def test_cells_lie_apart_and_within_the_sheet(shape, models, layers, kinds, capt
 
 
 @settings(max_examples=50, deadline=None)
-@given(SHAPES, st.integers(1, 4), st.integers(1, 8))
+@given(SHAPES, st.integers(1, 4), st.integers(1, 64))
 def test_the_head_fits_beside_itself(shape, models, layers):
     spec = bare_spec(shape, models, layers)
     case = spec.images[0]
@@ -107,6 +107,22 @@ VARIANTS = {
     "two layers": {"layers": (0, 8)},
     "three layers, four models": {"layers": (-1, 4, 8), "models": 4},
     "eight layers": {"layers": (-1, 0, 1, 2, 3, 4, 6, 8), "models": 3, "forced": (1,)},
+    "twelve layers of a photograph": {"image": image_of(80, 120), "layers": tuple(range(12)), "models": 3},
+    "every layer of a deep model": {"image": image_of(80, 120), "layers": tuple(range(-1, 64))},
+    "many layers, own scales": {"layers": tuple(range(20)), "scale": "per_map"},
+    "many layers, tall": {"image": image_of(320, 40), "layers": tuple(range(12))},
+    "many layers, nearly a panorama": {"image": image_of(100, 236), "layers": tuple(range(12))},
+    "many layers, difference": {"figure": {"difference": True}, "layers": tuple(range(12))},
+    "many layers, panorama, difference": {
+        "figure": {"difference": True},
+        "image": image_of(40, 320),
+        "layers": tuple(range(12)),
+    },
+    "paper, many layers": {
+        "figure": {"style": "paper"},
+        "image": image_of(80, 120),
+        "layers": tuple(range(30)),
+    },
     "panorama": {"image": image_of(40, 320), "layers": (0, 2, 4, 6, 8)},
     "panorama, own scales": {"image": image_of(40, 320), "layers": (0, 4, 8), "scale": "per_map"},
     "tall": {"image": image_of(320, 40), "layers": (-1, 2, 4, 6, 8)},
