@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from emma_viz.cli.main import main
+from emma_viz.render import read_spec
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,7 @@ def test_paper_style_takes_magnitude_and_jet(run_options, photos, tmp_path):
     assert main(["figure", str(photos[0]), *run_options, "--style", "paper", "--out", "paper.svg"]) == 0
     text = (tmp_path / "paper.svg").read_text()
     assert "magnitude" in text
+    assert read_spec(tmp_path / "paper.json").color_table == "jet"
 
 
 def _bomb(path: Path) -> None:
