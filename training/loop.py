@@ -1,21 +1,31 @@
 """The training loop: one for every stage. A batch is a function of its step, so a run resumes where it stopped."""
 
-import json
 import math
-import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from emma_viz.errors import TrainingError
+from training.checkpoints import Checkpoints
 from training.config import Optimisation
+from training.distribution import Engine, LocalEngine, Numbers
+from training.journal import Journal
 
-KEPT = 2
-"""Checkpoints of a run that are kept."""
+FLUSH = 10
+"""Steps between two updates of the progress bar and of the files."""
+
+Part = Callable[[], tuple[Tensor, Numbers]]
+"""Computes the loss of one part of a step and the numbers to log. Losses and numbers of parts and processes are
+summed: they are shares of the step's."""
+
+SILENT = ("lr", "grad_norm", "tokens", "seconds", "waited")
+"""Numbers that are in the files and not on the progress bar."""
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:
@@ -46,7 +56,7 @@ def train(
     title: str,
     progress: bool = True,
 ) -> float:
-    """Train `module` in place, from the newest checkpoint in `folder` when there is one.
+    """Train `module` in place and in this process, from the newest checkpoint in `folder` when there is one.
 
     Args:
         module: what is trained; parameters with requires_grad=False stay.
@@ -60,76 +70,137 @@ def train(
         Minutes of training, those before a resumption included.
 
     Raises:
-        TrainingError: when the loss is not finite; the last checkpoint is still usable.
+        TrainingError: as `Run.train`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    optimizer = make_optimizer(module, settings)
-    first, minutes = _resume(module, optimizer, settings, folder)
-    started = time.monotonic()
-    steps = tqdm(
-        range(first, settings.steps), initial=first, total=settings.steps, desc=title, disable=not progress
-    )
-    module.train()
-    with (folder / "metrics.jsonl").open("a") as log:
-        for step in steps:
-            rate = learning_rate(step, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            torch.manual_seed(settings.seed * 1_000_003 + step)
-            loss, numbers = loss_of_step(step)
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"{title}: the loss is {loss.item()} at step {step}. The newest checkpoint in {folder} is from "
-                    "before that; lower the learning rate and run again, it resumes there."
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
-            optimizer.step()
-            numbers = {"loss": loss.item(), **numbers, "grad_norm": float(norm), "lr": rate}
-            log.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in numbers.items()}}) + "\n")
-            if step % 10 == 0:
-                steps.set_postfix({k: f"{v:.3f}" for k, v in numbers.items() if k not in ("lr", "grad_norm")})
-                log.flush()
-            if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
-                elapsed = minutes + (time.monotonic() - started) / 60
-                _save(module, optimizer, step + 1, elapsed, settings, folder)
-    return minutes + (time.monotonic() - started) / 60
+    run = Run(module, settings, folder, title=title)
+    return run.train(lambda step: [lambda: loss_of_step(step)], progress=progress)
 
 
-def _save(module, optimizer, step: int, minutes: float, settings: Optimisation, folder: Path) -> None:
-    state = {
-        "step": step,
-        "minutes": minutes,
-        "seed": settings.seed,
-        "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    target = folder / f"step-{step:06d}.pt"
-    temporary = target.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
-    for old in _checkpoints(folder)[:-KEPT]:
-        old.unlink()
+class Run:
+    """One run of the loop: a module, its optimizer and its folder.
 
+    Args:
+        module: what is trained; parameters with requires_grad=False stay.
+        settings: how the parameters move.
+        folder: for checkpoints, metrics.jsonl and TensorBoard's files.
+        title: shown on the progress bar and in messages.
+        engine: how processes work together; one process without `accelerate` when None.
+        identity: what must be the same in a run that resumes here, besides the seed.
+        tensorboard: write TensorBoard's event files.
 
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.pt"))
+    Attributes:
+        module: the module to call in forward passes (that given, perhaps wrapped).
+        first: the step at which this run begins; not 0 when it resumes.
 
+    Raises:
+        TrainingError: the folder holds the checkpoints of another run.
+    """
 
-def _resume(module, optimizer, settings: Optimisation, folder: Path) -> tuple[int, float]:
-    found = _checkpoints(folder)
-    if not found:
-        return 0, 0.0
-    state = torch.load(found[-1], weights_only=True)
-    if state["seed"] != settings.seed or state["step"] > settings.steps:
-        raise TrainingError(
-            f"{found[-1]} is from another run (seed {state['seed']}, step {state['step']}; this one has seed "
-            f"{settings.seed} and {settings.steps} steps). Choose another folder, or delete it."
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: Optimisation,
+        folder: Path,
+        *,
+        title: str,
+        engine: Engine | None = None,
+        identity: Mapping[str, Any] | None = None,
+        tensorboard: bool = False,
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.settings, self.folder, self.title = settings, folder, title
+        self.engine: Engine = engine or LocalEngine()
+        optimizer = make_optimizer(module, settings)
+        self.module, self.optimizer = self.engine.prepare(module, optimizer)
+        # DDP wraps the module; FSDP2 changes it in place.
+        self.inner: nn.Module = (
+            getattr(self.module, "module", self.module) if self.engine.world > 1 else module
         )
-    module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["minutes"]
+        self.checkpoints = Checkpoints(folder, self.engine, {"seed": settings.seed, **(identity or {})})
+        self.first, self.minutes = self.checkpoints.resume(self.inner, self.optimizer, steps=settings.steps)
+        self._tensorboard = tensorboard
+        self._started = time.monotonic()
+
+    def train(self, parts_of_step: Callable[[int], Sequence[Part]], *, progress: bool = True) -> float:
+        """Take all steps that are left.
+
+        Args:
+            parts_of_step: step → its parts, which this process computes one after the other. What they compute must
+                be a function of the step alone; all processes have the same number of parts.
+            progress: whether to show a bar.
+
+        Returns:
+            Minutes of training, those before a resumption included.
+
+        Raises:
+            TrainingError: loss or gradient are not finite, or a file cannot be written. A checkpoint is usable then.
+        """
+        steps, first = self.settings.steps, self.first
+        shown = progress and self.engine.main
+        bar = tqdm(range(first, steps), initial=first, total=steps, desc=self.title, disable=not shown)
+        journal = Journal(self.folder, first, tensorboard=self._tensorboard) if self.engine.main else None
+        self._started = time.monotonic()
+        self.module.train()
+        try:
+            for step in bar:
+                numbers = self._step(step, parts_of_step(step))
+                if journal is not None:
+                    journal.add(step, numbers)
+                if step % FLUSH == 0:
+                    bar.set_postfix({k: f"{v:.3g}" for k, v in numbers.items() if k not in SILENT})
+                last = step + 1 == steps or (step + 1) % self.settings.save_every == 0
+                if journal is not None and (last or step % FLUSH == 0):
+                    journal.flush()
+                if last:
+                    self._save(step + 1)
+        finally:
+            if journal is not None:
+                journal.close()
+        return self._elapsed()
+
+    def _step(self, step: int, parts: Sequence[Part]) -> dict[str, float]:
+        """One optimizer step; the numbers of all processes together."""
+        began = time.perf_counter()
+        rate = learning_rate(step, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(self.settings.seed * 1_000_003 + step)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: Counter[str] = Counter()
+        for place, part in enumerate(parts):
+            with self.engine.accumulating(self.module, last=place == len(parts) - 1):
+                loss, numbers = part()
+                self.engine.backward(loss)
+            for name, value in {"loss": loss.detach(), **numbers}.items():
+                sums[name] = sums[name] + value  # ty: ignore[invalid-assignment]
+        totals = self.engine.total(sums)
+        norm = self.engine.clip(self.module, self.settings.clip)
+        self._require_finite(step, totals["loss"], norm)
+        self.optimizer.step()
+        totals |= {"grad_norm": norm, "lr": rate}
+        if "tokens" in totals:
+            totals["seconds"] = time.perf_counter() - began
+            totals["tokens/s"] = totals["tokens"] / totals["seconds"]
+        return totals
+
+    def _require_finite(self, step: int, loss: float, norm: float) -> None:
+        """Stop before the parameters are spoilt.
+
+        Raises:
+            TrainingError: loss or gradient are not finite; the state before this step has been saved.
+        """
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = f"loss is {loss}" if not math.isfinite(loss) else f"norm of the gradient is {norm}"
+        if step > self.first:
+            self._save(step)
+        raise TrainingError(
+            f"{self.title}: the {what} at step {step}, which was not taken. {self.checkpoints.newest()}; lower the "
+            "learning rate or look at the data of this step, and run again: it resumes there."
+        )
+
+    def _save(self, step: int) -> None:
+        self.checkpoints.save(self.inner, self.optimizer, step, self._elapsed())
+
+    def _elapsed(self) -> float:
+        return self.minutes + (time.monotonic() - self._started) / 60

@@ -1,5 +1,6 @@
 """The text tokenizer: a `tokenizer.json` of the GPT-NeoX kind, read without transformers."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -60,6 +61,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """How many ids there are, added tokens included, padding of the embedding table not."""
         return self._core.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the tokenizer's description, 32 hexadecimal digits: equal ones give equal ids."""
+        return hashlib.sha256(self._core.to_str().encode()).hexdigest()[:32]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; nothing is added in front or behind."""

@@ -181,7 +181,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_usable_checkpoint(tmp_pa
 
     with pytest.raises(TrainingError, match=r"nan at step 3.*lower the learning rate"):
         train(module, broken, FEW, tmp_path, title="x", progress=False)
-    assert torch.load(tmp_path / "step-000002.pt", weights_only=True)["step"] == 2
+    kept = torch.load(tmp_path / "step-000003.pt", weights_only=True)
+    assert kept["step"] == 3
+    assert kept["module"]["weight"].isfinite().all()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
 

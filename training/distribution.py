@@ -1,0 +1,203 @@
+"""What differs between a run in one process and one on many: an engine each, behind one interface."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from emma_viz.errors import MissingDependencyError
+
+Numbers = Mapping[str, float | Tensor]
+
+
+class Engine(Protocol):
+    """How gradients, sums and states go between processes."""
+
+    rank: int
+    """Number of this process, from 0."""
+    world: int
+    """Processes in all."""
+    sharded: bool
+    """Whether parameters are spread over the processes, so that each writes a part of a checkpoint."""
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes what is written once."""
+        ...
+
+    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        """The module to call and the optimizer to step."""
+        ...
+
+    def accumulating(self, run: nn.Module, *, last: bool) -> AbstractContextManager:
+        """Around forward and backward of one part of a step: gradients are exchanged in the last one alone."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of the sum of all processes' losses."""
+        ...
+
+    def clip(self, run: nn.Module, norm: float) -> float:
+        """Clip the gradient; returns its norm before."""
+        ...
+
+    def total(self, numbers: Numbers) -> dict[str, float]:
+        """Sums over all processes, the same in each."""
+        ...
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        ...
+
+    def save_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
+        """Write this process's part of parameters and optimizer."""
+        ...
+
+    def load_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
+        """Undo `save_shards`, with any number of processes."""
+        ...
+
+    def whole_state(self, module: nn.Module) -> dict[str, Tensor]:
+        """The module's state on the CPU of the main process; of use there alone."""
+        ...
+
+
+class LocalEngine:
+    """One process, and nothing but torch."""
+
+    rank, world, sharded, main = 0, 1, False, True
+    device = torch.device("cpu")
+
+    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        return module, optimizer
+
+    def accumulating(self, run: nn.Module, *, last: bool) -> AbstractContextManager:
+        return contextlib.nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def clip(self, run: nn.Module, norm: float) -> float:
+        return float(nn.utils.clip_grad_norm_(run.parameters(), norm))
+
+    def total(self, numbers: Numbers) -> dict[str, float]:
+        return {name: float(value) for name, value in numbers.items()}
+
+    def wait(self) -> None:
+        return None
+
+    def save_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
+        raise NotImplementedError("one process writes whole checkpoints")
+
+    def load_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
+        _load_shards(module, optimizer, folder)
+
+    def whole_state(self, module: nn.Module) -> dict[str, Tensor]:
+        return {name: value.detach().cpu() for name, value in module.state_dict().items()}
+
+
+class AcceleratedEngine:
+    """Any number of processes and devices, through `accelerate`: DDP, or FSDP2 when its launcher says so.
+
+    Args:
+        precision: "bf16" or "fp32"; parameters and their gradients are kept in fp32 either way.
+        unused: whether some steps use only a part of the parameters (batches without images).
+        frozen: submodules that are never trained: not sharded, and moved to the device as they are.
+
+    Raises:
+        MissingDependencyError: accelerate is not installed.
+    """
+
+    def __init__(self, *, precision: str = "fp32", unused: bool = False, frozen: tuple[nn.Module, ...] = ()):
+        try:
+            from accelerate import Accelerator, DistributedDataParallelKwargs
+        except ImportError as error:
+            raise MissingDependencyError("accelerate", "train", 'pip install "emma-viz[train]"') from error
+        ddp = DistributedDataParallelKwargs(find_unused_parameters=unused, broadcast_buffers=False)
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision={"bf16": "bf16", "fp32": "no"}[precision],
+            kwargs_handlers=[ddp],
+            step_scheduler_with_optimizer=False,
+        )
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.device = self.accelerator.device
+        self.frozen = frozen
+        plugin = self.accelerator.state.fsdp_plugin if self._fsdp else None
+        self.sharded = plugin is not None
+        if plugin is not None:
+            plugin.ignored_modules = list(frozen)
+
+    @property
+    def _fsdp(self) -> bool:
+        return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and self.world > 1
+
+    @property
+    def main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        for part in self.frozen:
+            part.to(self.device)
+        return self.accelerator.prepare(module, optimizer)
+
+    def accumulating(self, run: nn.Module, *, last: bool) -> AbstractContextManager:
+        return contextlib.nullcontext() if last else self.accelerator.no_sync(run)
+
+    def backward(self, loss: Tensor) -> None:
+        # Gradients are averaged over the processes; the losses are shares of one sum.
+        self.accelerator.backward(loss * self.world)
+
+    def clip(self, run: nn.Module, norm: float) -> float:
+        total: Any = self.accelerator.clip_grad_norm_(run.parameters(), norm)
+        return float(total.full_tensor() if hasattr(total, "full_tensor") else total)
+
+    def total(self, numbers: Numbers) -> dict[str, float]:
+        if not numbers:
+            return {}
+        values = [torch.as_tensor(v).detach().to(self.device, torch.float64) for v in numbers.values()]
+        summed = self.accelerator.reduce(torch.stack(values), reduction="sum")
+        assert isinstance(summed, Tensor)
+        return dict(zip(numbers, summed.tolist(), strict=True))
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()
+
+    def save_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
+        from torch.distributed import checkpoint
+        from torch.distributed.checkpoint.state_dict import get_state_dict
+
+        model, optim = get_state_dict(module, _inner(optimizer))
+        checkpoint.save({"model": model, "optimizer": optim}, checkpoint_id=folder)
+
+    def load_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
+        _load_shards(module, optimizer, folder)
+
+    def whole_state(self, module: nn.Module) -> dict[str, Tensor]:
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        if not self.sharded:
+            return LocalEngine().whole_state(module)
+        return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def _load_shards(module: nn.Module, optimizer: Any, folder: Path) -> None:
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+    inner = _inner(optimizer)
+    model, optim = get_state_dict(module, inner)
+    state = {"model": model, "optimizer": optim}
+    checkpoint.load(state, checkpoint_id=folder)
+    set_state_dict(module, inner, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+
+
+def _inner(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimizer inside accelerate's."""
+    return getattr(optimizer, "optimizer", optimizer)

@@ -1,0 +1,86 @@
+"""The numbers of a run: one JSON object a step, and TensorBoard."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from emma_viz.atomic import write_file
+from emma_viz.errors import MissingDependencyError, TrainingError
+
+FILE = "metrics.jsonl"
+
+
+class Journal:
+    """Writes a run's numbers; a run that resumes drops what it had written past its checkpoint.
+
+    Args:
+        folder: of the run.
+        first: the first step that will be written.
+        tensorboard: write event files too, into `folder/tensorboard`.
+
+    Raises:
+        MissingDependencyError: TensorBoard was asked for and is not installed.
+    """
+
+    def __init__(self, folder: Path, first: int, *, tensorboard: bool = False):
+        self.path = folder / FILE
+        _keep_before(self.path, first)
+        self._file = self.path.open("a")
+        self._board = _board(folder / "tensorboard", first) if tensorboard else None
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Write one step.
+
+        Raises:
+            TrainingError: the disk is full, or the file cannot be written for another reason.
+        """
+        line = json.dumps({"step": step, **{name: round(value, 6) for name, value in numbers.items()}})
+        self._written(lambda: self._file.write(line + "\n"))
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """Give everything to the system."""
+        self._written(self._file.flush)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _written(self, write) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise TrainingError(
+                f"{self.path} cannot be written: {error.strerror or error}. The checkpoints beside it are whole; "
+                "make room and run again, it resumes at the newest."
+            ) from error
+
+
+def _keep_before(path: Path, first: int) -> None:
+    """Drop the lines of `first` and later, and a line that an interruption cut."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            break
+        if step >= first:
+            break
+        kept.append(line + "\n")
+    write_file(path, lambda part: part.write_text("".join(kept)))
+
+
+def _board(folder: Path, first: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingDependencyError(
+            "tensorboard", "write TensorBoard's event files", 'pip install "emma-viz[train]"'
+        ) from error
+    return SummaryWriter(str(folder), purge_step=first)

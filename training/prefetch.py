@@ -1,0 +1,68 @@
+"""Batches that are prepared ahead, so that no step waits for data."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+Batch = TypeVar("Batch")
+
+
+class Prefetcher(Generic[Batch]):
+    """Makes the batches of consecutive steps in background threads and gives them out in order.
+
+    What a step gets does not depend on the threads' timing, because `make` must be a function of the step alone.
+    Reading, decoding and resizing images, and tokenizing release Python's lock, so threads are enough.
+
+    Example:
+        >>> with Prefetcher(make, range(first, last)) as batches:
+        ...     for batch in batches:
+        ...         train_on(batch)
+
+    Args:
+        make: step → batch; called from several threads.
+        steps: the steps, in order.
+        ahead: batches that are ready or being made, beyond the one in use: bounds the memory.
+        workers: threads.
+    """
+
+    def __init__(self, make: Callable[[int], Batch], steps: range, *, ahead: int = 4, workers: int = 2):
+        self._make, self._ahead = make, max(1, ahead)
+        self._steps = iter(steps)
+        self._pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="prefetch")
+        self._waiting: deque[Future[Batch]] = deque()
+        self.waited = 0.0
+        """Seconds that the consumer has waited in all."""
+
+    def __enter__(self) -> "Prefetcher[Batch]":
+        self._fill()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        """The next step's batch.
+
+        Raises:
+            Exception: whatever `make` raised for that step.
+        """
+        self._fill()
+        if not self._waiting:
+            raise StopIteration
+        started = time.perf_counter()
+        batch = self._waiting.popleft().result()
+        self.waited += time.perf_counter() - started
+        self._fill()
+        return batch
+
+    def _fill(self) -> None:
+        while len(self._waiting) < self._ahead:
+            step = next(self._steps, None)
+            if step is None:
+                return
+            self._waiting.append(self._pool.submit(self._make, step))
