@@ -107,42 +107,44 @@ class AcceleratedEngine:
 
     Args:
         precision: "bf16" or "fp32"; parameters and their gradients are kept in fp32 either way.
-        unused: whether some steps use only a part of the parameters (batches without images).
-        frozen: submodules that are never trained: not sharded, and moved to the device as they are.
+
+    Attributes:
+        unused: set before `prepare`: whether some steps use only a part of the parameters (batches without images).
+        frozen: set before `prepare`: submodules that are never trained: not sharded, and moved to the device as they
+            are.
 
     Raises:
         MissingDependencyError: accelerate is not installed.
     """
 
-    def __init__(self, *, precision: str = "fp32", unused: bool = False, frozen: tuple[nn.Module, ...] = ()):
+    def __init__(self, *, precision: str = "fp32"):
         try:
             from accelerate import Accelerator, DistributedDataParallelKwargs
         except ImportError as error:
             raise MissingDependencyError("accelerate", "train", 'pip install "emma-viz[train]"') from error
-        ddp = DistributedDataParallelKwargs(find_unused_parameters=unused, broadcast_buffers=False)
+        self._ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision={"bf16": "bf16", "fp32": "no"}[precision],
-            kwargs_handlers=[ddp],
+            kwargs_handlers=[self._ddp],
             step_scheduler_with_optimizer=False,
         )
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
-        self.frozen = frozen
-        plugin = self.accelerator.state.fsdp_plugin if self._fsdp else None
-        self.sharded = plugin is not None
-        if plugin is not None:
-            plugin.ignored_modules = list(frozen)
-
-    @property
-    def _fsdp(self) -> bool:
-        return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and self.world > 1
+        self.unused = False
+        self.frozen: tuple[nn.Module, ...] = ()
+        asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+        self._plugin = self.accelerator.state.fsdp_plugin if asked and self.world > 1 else None
+        self.sharded = self._plugin is not None
 
     @property
     def main(self) -> bool:
         return self.accelerator.is_main_process
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        self._ddp.find_unused_parameters = self.unused
+        if self._plugin is not None:
+            self._plugin.ignored_modules = list(self.frozen)
         for part in self.frozen:
             part.to(self.device)
         return self.accelerator.prepare(module, optimizer)
@@ -169,6 +171,10 @@ class AcceleratedEngine:
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()
 
+    def close(self) -> None:
+        """Leave the group of processes."""
+        self.accelerator.end_training()
+
     def save_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
         from torch.distributed import checkpoint
         from torch.distributed.checkpoint.state_dict import get_state_dict
@@ -184,7 +190,8 @@ class AcceleratedEngine:
 
         if not self.sharded:
             return LocalEngine().whole_state(module)
-        return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return dict(get_model_state_dict(module, options=options))  # ty: ignore[invalid-explicit-return]
 
 
 def _load_shards(module: nn.Module, optimizer: Any, folder: Path) -> None:

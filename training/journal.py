@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from emma_viz.atomic import write_file
@@ -34,7 +35,7 @@ class Journal:
         Raises:
             TrainingError: the disk is full, or the file cannot be written for another reason.
         """
-        line = json.dumps({"step": step, **{name: round(value, 6) for name, value in numbers.items()}})
+        line = json.dumps({"step": step, **{name: float(f"{value:.7g}") for name, value in numbers.items()}})
         self._written(lambda: self._file.write(line + "\n"))
         if self._board is not None:
             for name, value in numbers.items():
@@ -45,8 +46,9 @@ class Journal:
         self._written(self._file.flush)
 
     def close(self) -> None:
-        """Write what is left."""
-        self._file.close()
+        """Let go of the files. What was not flushed and cannot be written is lost; whoever needs it flushes before."""
+        with suppress(OSError):
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

@@ -143,7 +143,7 @@ class Run:
         self.module.train()
         try:
             for step in bar:
-                numbers = self._step(step, parts_of_step(step))
+                numbers = self._step(step, parts_of_step)
                 if journal is not None:
                     journal.add(step, numbers)
                 if step % FLUSH == 0:
@@ -158,7 +158,7 @@ class Run:
                 journal.close()
         return self._elapsed()
 
-    def _step(self, step: int, parts: Sequence[Part]) -> dict[str, float]:
+    def _step(self, step: int, parts_of_step: Callable[[int], Sequence[Part]]) -> dict[str, float]:
         """One optimizer step; the numbers of all processes together."""
         began = time.perf_counter()
         rate = learning_rate(step, self.settings)
@@ -166,6 +166,7 @@ class Run:
             group["lr"] = rate
         torch.manual_seed(self.settings.seed * 1_000_003 + step)
         self.optimizer.zero_grad(set_to_none=True)
+        parts = parts_of_step(step)
         sums: Counter[str] = Counter()
         for place, part in enumerate(parts):
             with self.engine.accumulating(self.module, last=place == len(parts) - 1):

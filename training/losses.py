@@ -26,3 +26,17 @@ def text_loss(
     scores = F.linear(hidden[kept], head).float()
     wanted = labels[kept]
     return F.cross_entropy(scores, wanted), (scores.argmax(-1) == wanted).float().mean().item()
+
+
+def summed_text_loss(
+    hidden: Float[Tensor, "B M D"], head: Float[Tensor, "V D"], labels: Int[Tensor, "B M"]
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """As `text_loss`, but sums: those of the parts of a step can be added.
+
+    Returns:
+        The summed cross-entropy (0 where nothing is labelled), and how many most likely tokens are right.
+    """
+    kept = labels != IGNORED
+    scores = F.linear(hidden[kept], head).float()
+    wanted = labels[kept]
+    return F.cross_entropy(scores, wanted, reduction="sum"), (scores.argmax(-1) == wanted).sum()

@@ -24,13 +24,13 @@ class Prefetcher(Generic[Batch]):
         make: step → batch; called from several threads.
         steps: the steps, in order.
         ahead: batches that are ready or being made, beyond the one in use: bounds the memory.
-        workers: threads.
+        workers: threads; 0: each batch is made when it is asked for.
     """
 
     def __init__(self, make: Callable[[int], Batch], steps: range, *, ahead: int = 4, workers: int = 2):
         self._make, self._ahead = make, max(1, ahead)
         self._steps = iter(steps)
-        self._pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="prefetch")
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch") if workers else None
         self._waiting: deque[Future[Batch]] = deque()
         self.waited = 0.0
         """Seconds that the consumer has waited in all."""
@@ -40,7 +40,8 @@ class Prefetcher(Generic[Batch]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -52,16 +53,19 @@ class Prefetcher(Generic[Batch]):
             Exception: whatever `make` raised for that step.
         """
         self._fill()
-        if not self._waiting:
-            raise StopIteration
         started = time.perf_counter()
-        batch = self._waiting.popleft().result()
+        if self._pool is None:
+            batch = self._make(next(self._steps))
+        elif self._waiting:
+            batch = self._waiting.popleft().result()
+        else:
+            raise StopIteration
         self.waited += time.perf_counter() - started
         self._fill()
         return batch
 
     def _fill(self) -> None:
-        while len(self._waiting) < self._ahead:
+        while self._pool is not None and len(self._waiting) < self._ahead:
             step = next(self._steps, None)
             if step is None:
                 return

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -133,10 +134,10 @@ def open_records(
     name = _key(path, images, rules)
     target = cache / f"records-{name}.npz"
     if not target.exists():
-        columns, complaints = _scan(path, images, rules, broken_limit, on_record)
-        broken = json.dumps(complaints.messages)
+        scanned, complaints = _scan(path, images, rules, broken_limit, on_record)
+        messages = json.dumps(complaints.messages)
         cache.mkdir(parents=True, exist_ok=True)
-        write_file(target, lambda part: _write(part, columns, broken))
+        write_file(target, lambda part: _write(part, scanned, messages))
     with np.load(target) as file:
         columns = {column: file[column] for column in COLUMNS}
         broken = tuple(json.loads(str(file["broken"])))
@@ -201,7 +202,6 @@ def _key(path: Path, images: Path, rules: TextRules) -> str:
 
 
 def _write(part: Path, columns: dict[str, array], broken: str) -> None:
-    values = {name: np.frombuffer(column, dtype=np.int64) for name, column in columns.items() if len(column)}
-    empty = {name: np.zeros(0, dtype=np.int64) for name in columns if name not in values}
+    values: dict[str, Any] = {name: np.array(column, dtype=np.int64) for name, column in columns.items()}
     with part.open("wb") as file:
-        np.savez(file, broken=np.array(broken), **values, **empty)
+        np.savez(file, broken=np.array(broken), **values)
