@@ -1,10 +1,15 @@
-"""Train the pocket family: `python -m training.train pocket-pair`, or one stage of it.
+"""Train the pocket family, a model on your own data, or a lens for a frozen model.
 
     python -m training.train pocket-pair                      everything, from nothing to the bundled files
     python -m training.train encoder --recipe pocket-pair     the vision encoder alone
     python -m training.train text --recipe pocket-pair        the language model, on text alone
     python -m training.train joint --recipe cobra-pocket      one member, with the stages that it needs
     python -m training.train joint --recipe tiny              the same in under a minute, to try it out
+
+    python -m training.train joint --recipe emma-v1-3b --data llava.json --images FOLDER --llm mamba-2.8b-zephyr
+    python -m training.train joint --recipe emma-v1-3b --dry-run --world-size 8     what that would need
+    accelerate launch … -m training.train joint …             the same on many devices: docs/training-at-scale.md
+    python -m training.train lens --model RUN_DIRECTORY --data FOLDER_OR_JSON --out FILE
 
 Results are kept in the work folder: a run that was stopped goes on where its last checkpoint was.
 """
@@ -15,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emma_viz.errors import EmmaVizError
+from emma_viz.models.presets import PRESETS
+from training.commands import add_joint, add_lens, run_joint, run_lens
 from training.recipes import FAMILIES, MEMBERS, family_of
 from training.stages import Work, train_members
 
@@ -27,14 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    recipes = tuple(dict.fromkeys((*MEMBERS, *PRESETS)))
     for name, choices, default in (
         ("encoder", tuple(FAMILIES), "pocket-pair"),
         ("text", tuple(FAMILIES), "pocket-pair"),
-        ("joint", MEMBERS, None),
+        ("joint", recipes, None),
     ):
         command = commands.add_parser(name, help=f"the {name} stage")
         command.add_argument("--recipe", choices=choices, default=default, required=default is None)
         command.add_argument("--work", type=Path, help="work folder (default: runs/<recipe>)")
+        if name == "joint":
+            add_joint(command)
+    add_lens(commands.add_parser("lens", help="fit a lens for a frozen model, with its held-out quality"))
     pair = commands.add_parser("pocket-pair", help="all stages, lenses and the bundle")
     pair.add_argument("--work", type=Path, help="work folder (default: runs/pocket-pair)")
     pair.add_argument("--bundle", type=Path, help="where the finished models go (default: into the package)")
@@ -48,7 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    if options.command == "joint":
+    if options.command == "lens":
+        run_lens(options)
+    elif options.command == "joint" and (
+        options.data is not None or options.dry_run or options.recipe not in MEMBERS
+    ):
+        run_joint(options)
+    elif options.command == "joint":
         work = Work(options.work or Path("runs") / options.recipe, family_of(options.recipe))
         work.joint(options.recipe)
     elif options.command in ("encoder", "text"):

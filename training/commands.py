@@ -1,0 +1,204 @@
+"""The commands on data of one's own: `joint --data …` and `lens`; parsing, and the calls."""
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from emma_viz.errors import TrainingError
+from emma_viz.models.presets import PRESETS
+from training.objective import ABLATIONS
+from training.official import VisionLanguageRecipe, recipe_of
+from training.start import FRESH
+
+SETTINGS = (
+    "epochs",
+    "steps",
+    "batch",
+    "micro",
+    "lr",
+    "seed",
+    "precision",
+    "save_every",
+    "held_out",
+    "broken_limit",
+)
+"""Options that replace a field of the recipe."""
+
+
+def add_joint(parser: argparse.ArgumentParser) -> None:
+    """Options of `joint` on a data set."""
+    data = parser.add_argument_group("a data set of your own", "with --data, RECIPE may be any preset's name")
+    data.add_argument("--data", type=Path, metavar="JSON", help="LLaVA JSON or JSONL")
+    data.add_argument("--images", type=Path, metavar="FOLDER", help="folder that its images are relative to")
+    data.add_argument("--llm", help=f'first language model: a path, a hub id, or "{FRESH}"')
+    data.add_argument(
+        "--init", help="run directory to take projector and language model from, in place of --llm"
+    )
+    data.add_argument(
+        "--vision",
+        action="append",
+        help=f'encoders: a file, tower=source (may be repeated), or "{FRESH}"; default: their usual places',
+    )
+    data.add_argument("--tokenizer", type=Path, help="a tokenizer.json; default: the language model's")
+    data.add_argument(
+        "--feature-cache", type=Path, metavar="FOLDER", help="keep the encoders' features there"
+    )
+    data.add_argument("--workers", type=int, default=2, help="threads that prepare batches (default: 2)")
+    losses = parser.add_argument_group("losses")
+    losses.add_argument("--pixel-loss", choices=("paper", "released", "none"), help="default: the recipe's")
+    losses.add_argument("--pixel-weight", type=float, help="its weight")
+    listed = "; ".join(f"{name}: {text}" for name, text in ABLATIONS.items())
+    losses.add_argument("--ablate", nargs="+", choices=tuple(ABLATIONS), default=(), help=listed)
+    more = parser.add_argument_group("settings that replace the recipe's")
+    more.add_argument("--epochs", type=int)
+    more.add_argument("--steps", type=int, help="optimizer steps, in place of --epochs")
+    more.add_argument("--batch", type=int, help="records of a step, over all processes and parts")
+    more.add_argument("--micro", type=int, help="records that a process computes at once")
+    more.add_argument("--lr", type=float)
+    more.add_argument("--seed", type=int)
+    more.add_argument("--precision", choices=("bf16", "fp32"))
+    more.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction)
+    more.add_argument("--save-every", type=int, help="steps between two checkpoints")
+    more.add_argument("--held-out", type=int, help="images kept for measuring the trained decoder")
+    more.add_argument("--broken-limit", type=int, help="records that may be skipped")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print parameters, memory, steps and tokens only"
+    )
+    parser.add_argument("--world-size", type=int, default=1, help="processes that --dry-run reckons with")
+
+
+def add_lens(parser: argparse.ArgumentParser) -> None:
+    """Options of `lens`."""
+    parser.add_argument("--model", required=True, help="run directory, preset or hub id of the frozen model")
+    parser.add_argument("--data", type=Path, required=True, help="LLaVA JSON or JSONL, or a folder of images")
+    parser.add_argument("--images", type=Path, help="folder that the JSON's images are relative to")
+    parser.add_argument("--kind", choices=("ridge", "tuned"), default="ridge")
+    parser.add_argument("--out", type=Path, required=True, help="the lens file")
+    parser.add_argument("--fit-images", type=int, default=400, dest="fit", help="default: 400")
+    parser.add_argument("--held-out", type=int, default=150, help="images to measure on (default: 150)")
+    parser.add_argument("--site", default="resid_post", help="hook site (default: resid_post)")
+    parser.add_argument("--layers", type=int, nargs="+", help="default: all; −1 is the embedding")
+    parser.add_argument("--batch-size", type=int, default=8, help="images at once (default: 8)")
+    parser.add_argument("--layers-per-pass", type=int, help="ridge: layers fitted at once; bounds the memory")
+    parser.add_argument("--rank", type=int, help="tuned: rank of the translators (default: full)")
+    parser.add_argument("--steps", type=int, default=2000, help="tuned: optimizer steps (default: 2000)")
+    parser.add_argument("--layers-per-step", type=int, default=4, help="tuned: default: 4")
+    parser.add_argument("--lr", type=float, default=1e-3, help="tuned: default: 1e-3")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--broken-limit", type=int, default=100, help="records or images that may be skipped")
+    parser.add_argument(
+        "--vision", action="append", help="encoders: a file, or tower=source (may be repeated)"
+    )
+    parser.add_argument("--llm", help="language model, for a run directory with a projector alone")
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--device", default="cpu")
+
+
+def run_joint(options: argparse.Namespace) -> None:
+    """`joint` on a data set, or its dry run."""
+    recipe = recipe_from(options)
+    folder = options.work or Path("runs") / options.recipe
+    if options.dry_run:
+        print(_dry_run(recipe, options, folder))
+        return
+    if options.data is None or options.images is None:
+        raise TrainingError("joint needs --data JSON and --images FOLDER for this recipe.")
+    from training.start import Start
+    from training.vision_language import Data, train_vision_language
+
+    start = Start(
+        llm=options.llm, init=options.init, vision=_vision(options.vision), tokenizer=options.tokenizer
+    )
+    data = Data(
+        records=options.data,
+        images=options.images,
+        feature_cache=options.feature_cache,
+        workers=options.workers,
+    )
+    written = train_vision_language(recipe, start, data, folder)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"wrote {written}")
+
+
+def recipe_from(options: argparse.Namespace) -> VisionLanguageRecipe:
+    """The recipe of a preset with what the command line changes.
+
+    Raises:
+        TrainingError: there is no such preset, or options exclude each other.
+    """
+    if options.recipe not in PRESETS:
+        raise TrainingError(
+            f"--recipe {options.recipe} is no preset; on a data set of your own use one of {', '.join(PRESETS)}."
+        )
+    recipe = recipe_of(options.recipe)
+    objective = recipe.objective
+    if options.pixel_loss is not None:
+        objective = replace(objective, pixels=options.pixel_loss)
+    if options.pixel_weight is not None:
+        objective = replace(objective, weight=options.pixel_weight)
+    changes: dict[str, Any] = {
+        name: value for name in SETTINGS if (value := getattr(options, name)) is not None
+    }
+    if options.gradient_checkpointing is not None:
+        changes["gradient_checkpointing"] = options.gradient_checkpointing
+    return replace(recipe, objective=objective.ablated(options.ablate), **changes)
+
+
+def _dry_run(recipe: VisionLanguageRecipe, options: argparse.Namespace, folder: Path) -> str:
+    from training.dry_run import report
+
+    if options.data is None:
+        return report(recipe, world=options.world_size)
+    if options.images is None:
+        raise TrainingError("--data needs --images FOLDER.")
+    from training.start import tokenizer_alone
+    from training.vision_language import Data, read_table, rules_of, split
+
+    config, tokenizer = tokenizer_alone(
+        recipe, llm=options.llm, tokenizer=options.tokenizer, init=options.init
+    )
+    data = Data(records=options.data, images=options.images)
+    records = read_table(recipe, data, rules_of(config, tokenizer), folder, progress=True)
+    _, plan = split(recipe, records)
+    return report(recipe, world=options.world_size, records=records, plan=plan)
+
+
+def run_lens(options: argparse.Namespace) -> None:
+    """`lens`."""
+    from emma_viz.checkpoints import load_model
+    from training.lens import LensRecipe, make_lens
+
+    names = (
+        "kind", "fit", "held_out", "site", "batch_size", "layers_per_pass", "rank", "steps", "layers_per_step", "lr",
+        "seed", "broken_limit",
+    )  # fmt: skip
+    layers = None if options.layers is None else tuple(sorted(options.layers))
+    recipe = LensRecipe(layers=layers, **{name: getattr(options, name) for name in names})
+    model = load_model(
+        options.model,
+        device=options.device,
+        vision_source=_vision(options.vision),
+        llm_source=options.llm,
+        tokenizer_source=options.tokenizer,
+    )
+    lens = make_lens(model, recipe, options.data, options.images, options.out)
+    print(f"{'layer':>6}{'R²':>9}{'PSNR':>8}{'SSIM':>8}")
+    for each in lens.info.quality:
+        print(f"{each.layer:>6}{each.r2:>9.4f}{each.psnr:>8.2f}{each.ssim:>8.3f}")
+    print(f"wrote {options.out}: {lens.info.describe()}")
+
+
+def _vision(given: list[str] | None) -> str | dict[str, str] | None:
+    """A file, `fresh`, or tower=source pairs."""
+    if not given:
+        return None
+    pairs = [each.partition("=") for each in given]
+    if len(given) == 1 and not pairs[0][1]:
+        return given[0]
+    if not all(sign for _, sign, _ in pairs):
+        raise TrainingError(
+            f"--vision takes one file, or tower=source for each tower; got {' '.join(given)}."
+        )
+    return {tower: source for tower, _, source in pairs}

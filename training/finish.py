@@ -1,0 +1,133 @@
+"""What a finished run leaves: a run directory that loads, and the trained decoder as its lens."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from emma_viz.checkpoints import load_model, save_run_directory
+from emma_viz.checkpoints.loaded import image_transform
+from emma_viz.data.images import read_image
+from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.errors import ImageError
+from emma_viz.lens.evaluation import quality_of
+from emma_viz.lens.files import save_lens
+from emma_viz.lens.heads import Head, ReleasedHead, build_head
+from emma_viz.lens.native import native_lens
+from emma_viz.models.config import VLMConfig
+from training.bundle import native_decodings
+from training.objective import head_config
+from training.official import VisionLanguageRecipe
+from training.records import RecordTable
+
+logger = logging.getLogger(__name__)
+
+ENCODER = "encoder.safetensors"
+"""File of encoders that are not the usual ones, beside the model; pass it as `vision_source`."""
+CALIBRATION = 32
+"""Training images whose patches give the released form's pictures their typical brightness."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finished:
+    """A trained model, before it is written.
+
+    Attributes:
+        recipe: how it was trained.
+        config: of the model.
+        state: of the task: `vlm.*` and, with a pixel loss, `head.*`.
+        tokenizer: the model's.
+        records: what it was trained on.
+        held_out: images it was not trained on.
+        encoder: file of its encoders when they are not the usual ones.
+        provenance: for config.json.
+    """
+
+    recipe: VisionLanguageRecipe
+    config: VLMConfig
+    state: Mapping[str, Tensor]
+    tokenizer: Tokenizer
+    records: RecordTable
+    held_out: tuple[Path, ...]
+    encoder: Path | None
+    provenance: dict[str, Any]
+
+
+def write_model(finished: Finished, folder: Path, *, device: torch.device) -> None:
+    """Write the run directory, and `native.lens` with its quality on the held-out images.
+
+    Args:
+        finished: the model.
+        folder: where it goes.
+        device: where the lens is measured.
+    """
+    state = {
+        name.removeprefix("vlm."): value for name, value in finished.state.items() if name.startswith("vlm.")
+    }
+    save_run_directory(
+        folder,
+        finished.config,
+        state,
+        dtype="bfloat16" if finished.recipe.precision == "bf16" else None,
+        tokenizer=finished.tokenizer,
+        provenance=finished.provenance,
+    )
+    head = _trained_head(finished)
+    if head is None:
+        return
+    if not head.makes_pictures:
+        logger.warning("the decoder was trained on features (AVF) and makes no pictures: no lens is written")
+        return
+    model = load_model(folder, vision_source=finished.encoder, device=device)
+    lens = native_lens(
+        head.to(device),
+        model.info,
+        patch=finished.config.vision.patch,
+        fitted_on=f"{finished.records.path.name}, with the model",
+        n_fit=len(finished.records.first_of_each_image()) - len(finished.held_out),
+    )
+    if finished.held_out:
+        images = [np.asarray(read_image(path)) for path in finished.held_out]
+        quality, count = quality_of(native_decodings(model, lens, images))
+        lens = replace(lens, info=replace(lens.info, quality=quality, n_heldout=count))
+    save_lens(replace(lens, head=lens.head.cpu()), folder / "native.lens")
+
+
+def _trained_head(finished: Finished) -> Head | None:
+    config = head_config(finished.config, finished.recipe.objective)
+    if config is None:
+        return None
+    head = build_head(config)
+    head.load_state_dict(
+        {n.removeprefix("head."): value for n, value in finished.state.items() if n.startswith("head.")}
+    )
+    if isinstance(head, ReleasedHead):
+        _calibrate(head, finished)
+    return head
+
+
+def _calibrate(head: ReleasedHead, finished: Finished) -> None:
+    """Give the released form's pictures the typical mean and scale of training images' patches."""
+    towers = [tower.kind for tower in finished.config.vision.towers]
+    pictures = list(islice(_training_images(finished), CALIBRATION))
+    pixels = image_transform(finished.config).pixels(pictures)
+    head.embedding.calibrate(pixels[towers.index("siglip")])
+
+
+def _training_images(finished: Finished) -> Iterator[Image.Image]:
+    """The images that were trained on, without those that cannot be read."""
+    records, left_out = finished.records, set(finished.held_out)
+    for row in records.first_of_each_image():
+        path = records.images / str(records.read(row).image)
+        if path not in left_out:
+            try:
+                yield read_image(path)
+            except ImageError as error:
+                logger.warning("not used to calibrate: %s", error)

@@ -1,0 +1,182 @@
+"""From a run directory to a lens file: one command, with the quality on held-out images of every layer."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.data.images import image_hash, read_image
+from emma_viz.data.llava import read_records
+from emma_viz.errors import ImageError, TrainingError
+from emma_viz.lens.files import save_lens
+from emma_viz.lens.fit import fit_ridge
+from emma_viz.lens.ridge import RidgeLens
+from emma_viz.lens.tuned import TunedLens, tuned_config
+from emma_viz.lens.tuned_fit import TunedSettings, fit_tuned
+from training.complaints import Complaints
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["ridge", "tuned"]
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensRecipe:
+    """What a lens is fitted on, and how. Lenses that stand side by side must have been given the same."""
+
+    kind: Kind = "ridge"
+    """`ridge`: closed form, a layer by itself. `tuned`: fusion and decoder trained on the frozen model."""
+    fit: int = 400
+    """Images to fit on."""
+    held_out: int = 150
+    """Other images, to measure the quality on."""
+    site: str = "resid_post"
+    """Hook site."""
+    layers: tuple[int, ...] | None = None
+    """Blocks, −1 for the embedding; None: all."""
+    batch_size: int = 8
+    """Images recorded at once."""
+    layers_per_pass: int | None = None
+    """Ridge: fit only so many layers at a time, which bounds the memory of the sums; None: all."""
+    rank: int | None = None
+    """Tuned: rank of the translators; None: full."""
+    steps: int = 2000
+    """Tuned: optimizer steps."""
+    layers_per_step: int = 4
+    """Tuned: layers a step."""
+    lr: float = 1e-3
+    """Tuned: peak learning rate."""
+    seed: int = 0
+    """Of the choice of images and, tuned, of fresh weights."""
+    broken_limit: int = 100
+    """Images or records that may be skipped because they cannot be used."""
+
+    def __post_init__(self):
+        if self.kind not in ("ridge", "tuned"):
+            raise TrainingError(f"LensRecipe.kind must be ridge or tuned, got {self.kind!r}.")
+        if self.fit < 1 or self.held_out < 1:
+            raise TrainingError(
+                f"A lens needs images to fit on and others to measure on; got fit={self.fit} and "
+                f"held_out={self.held_out}."
+            )
+
+
+def make_lens(
+    model: LoadedModel,
+    recipe: LensRecipe,
+    data: Path,
+    images: Path | None,
+    out: Path,
+    *,
+    progress: bool = True,
+) -> RidgeLens | TunedLens:
+    """Fit a lens and write it.
+
+    Args:
+        model: the frozen model.
+        recipe: how.
+        data: a LLaVA JSON or JSONL file, or a folder of images.
+        images: folder that the records' images are relative to; None for a folder of images.
+        out: the lens file.
+        progress: whether to show a bar.
+
+    Returns:
+        The lens, with its held-out quality per layer.
+
+    Raises:
+        TrainingError: there are too few images that can be used.
+        LensError: the lens cannot be fitted or written.
+    """
+    chosen = choose_images(data, images, recipe)
+    fit, held_out = chosen[: recipe.fit], chosen[recipe.fit :]
+    common: dict[str, Any] = {
+        "heldout": held_out,
+        "fitted_on": f"{data.name} ({len(fit)} of its images)",
+        "site": recipe.site,
+        "layers": recipe.layers,
+    }
+    total = recipe.steps if recipe.kind == "tuned" else len(chosen)
+    with tqdm(total=total, desc=f"{recipe.kind} lens of {model.name}", disable=not progress) as bar:
+        if recipe.kind == "ridge":
+            lens = fit_ridge(
+                model,
+                fit,
+                batch_size=recipe.batch_size,
+                layers_per_pass=recipe.layers_per_pass,
+                on_batch=lambda count: bar.update(count),
+                **common,
+            )
+        else:
+            lens = fit_tuned(model, fit, **_tuned(model, recipe, bar), **common)
+    save_lens(lens, out)
+    return lens
+
+
+def _tuned(model: LoadedModel, recipe: LensRecipe, bar: tqdm) -> dict:
+    """The arguments of `fit_tuned` that come from the recipe."""
+    settings = TunedSettings(
+        steps=recipe.steps,
+        batch=min(recipe.batch_size, recipe.fit),
+        layers_per_step=recipe.layers_per_step,
+        lr=recipe.lr,
+        seed=recipe.seed,
+    )
+    config = None
+    if recipe.rank is not None:
+        n_layers = model.info.n_layer + 1 if recipe.layers is None else len(recipe.layers)
+        config = tuned_config(
+            width=model.info.d_model, patch=model.config.vision.patch, n_layers=n_layers, rank=recipe.rank
+        )
+
+    def on_step(step: int, loss: float) -> None:
+        bar.update()
+        if step % 10 == 0:
+            bar.set_postfix(loss=f"{loss:.3g}")
+
+    return {"settings": settings, "config": config, "on_step": on_step, "device": model.vlm.device}
+
+
+def choose_images(data: Path, images: Path | None, recipe: LensRecipe) -> list[Path]:
+    """Different images of a data set, in an order that the seed decides, as many as the lens needs.
+
+    Images that cannot be read, and copies of one that was chosen, are left out.
+
+    Raises:
+        TrainingError: there are too few, or too many cannot be used.
+    """
+    complaints = Complaints(recipe.broken_limit, where=str(data))
+    paths = _image_paths(data, images, complaints)
+    wanted = recipe.fit + recipe.held_out
+    chosen: dict[str, Path] = {}
+    for place in np.random.default_rng(recipe.seed).permutation(len(paths)):
+        try:
+            chosen.setdefault(image_hash(read_image(paths[place])), paths[place])
+        except ImageError as error:
+            complaints.add(-1 - int(place), str(error))
+        if len(chosen) == wanted:
+            return list(chosen.values())
+    raise TrainingError(
+        f"{data} has {len(chosen)} different images that can be read; {wanted} are needed (--fit-images {recipe.fit} "
+        f"and --held-out {recipe.held_out}). Ask for fewer."
+    )
+
+
+def _image_paths(data: Path, images: Path | None, complaints: Complaints) -> Sequence[Path]:
+    """Paths of the images of a data set, each once, in its own order."""
+    if data.is_dir():
+        if images is not None:
+            raise TrainingError(
+                f"{data} is a folder of images already; leave the second folder (--images) out."
+            )
+        return sorted(path for path in data.rglob("*") if path.suffix.lower() in PICTURES)
+    if images is None:
+        raise TrainingError(f"{data} is a data set; say where its images are (--images FOLDER).")
+    broken = iter(range(10**9))
+    records = read_records(data, on_error=lambda error: complaints.add(next(broken), error))
+    return list(dict.fromkeys(images / record.image for record in records if record.image is not None))
