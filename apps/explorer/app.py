@@ -21,10 +21,15 @@ SITES = ("resid_pre", "mixer_in", "mixer_out", "resid_post")
 INTRO = """<div id="explorer-title"><h1>emma_viz explorer</h1>
 <p>What a Mamba vision-language model's image tokens still hold, layer by layer.</p></div>"""
 
-HINT = (
-    "Bring an image, or take an example, and press Run.|Each model answers your prompt. Then every layer of its image "
-    "tokens is decoded back to pixels: scrub with the slider, the wheel or the arrow keys."
+HINT = "|".join(
+    (
+        "What do the image tokens still hold?",
+        "Bring an image on the left, or take an example.",
+        "Press Run: each model answers your prompt, and every layer of its image tokens is decoded back to pixels.",
+        "Scrub through the layers, point at a patch, click a word of an answer.",
+    )
 )
+"""A title, then what to do, as the canvas's `empty` shows them."""
 HINT_STUDY = "Choose an image of the study.|It opens at once: no model is loaded."
 
 GONE = "The image of this link is not kept on this server (any more); bring it again."
@@ -95,6 +100,10 @@ def launch_options() -> dict[str, Any]:
         ).set(
             body_background_fill="#ffffff",
             body_background_fill_dark="#141518",
+            body_text_color_subdued="#5b5d63",
+            body_text_color_subdued_dark="#a9a9a6",
+            block_info_text_color="#5b5d63",
+            block_info_text_color_dark="#a9a9a6",
             background_fill_primary_dark="#141518",
             block_background_fill_dark="#1d1f23",
             button_primary_background_fill="#0b5c94",
@@ -238,6 +247,12 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
             return
         yield from ask(*values)
 
+    def check(token: str, upload: str | None) -> tuple:
+        sentence = service.refusal(upload)
+        if sentence is None:
+            return gr.skip(), gr.skip()
+        return None, json.dumps({"stage": "error", "session": token, "message": sentence})
+
     def take(event: gr.SelectData) -> str | None:
         path = service.file_of(service.examples[event.index])
         return str(path) if path else None
@@ -255,6 +270,7 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
     asked.failure(lambda token: json.dumps(_refused(token)), secret, canvas, **at_once)
     asked.then(release, None, [go, stop], **at_once)
     stop.click(halt, secret, [canvas, go, stop], cancels=[asked], **at_once)
+    image.upload(check, [secret, image], [image, canvas], **quiet)
     controls["examples"].select(take, None, image, **quiet)
 
 

@@ -148,21 +148,21 @@ def labelled(sources: Sequence[str]) -> dict[str, str]:
 
 
 def lenses_of(wanted: Sequence[str] | None, models: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The lenses to offer: those that were named, or every kind that some model has.
+    """The lenses to offer: those that were named, or ridge and every other kind that some model has.
 
     A kind that not every model has comes with ridge for the others, and its label says so.
     """
     if wanted:
         return {name if name in KINDS else Path(name).name: (name,) for name in wanted}
     folders = [_folder(source) for source in models.values()]
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, tuple[str, ...]] = {"ridge": ("ridge",)}
     for kind in KINDS:
         having = [folder is not None and (folder / f"{kind}{SUFFIX}").is_file() for folder in folders]
         if all(having):
             found[kind] = (kind,)
         elif any(having) and kind != "ridge":
             found[f"{kind}, else ridge"] = (kind, "ridge")
-    return found or {"ridge": ("ridge",)}
+    return found
 
 
 def _folder(source: str) -> Path | None:

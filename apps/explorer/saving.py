@@ -2,11 +2,15 @@
 
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from apps.explorer.payload import payload
 from apps.explorer.state import Result
 from emma_viz.capture import open_study
 from emma_viz.errors import InputError
+from emma_viz.render.footer import provenance
+from emma_viz.render.webpage import canvas_page
 from emma_viz.session import Comparison, View, save, shown_layers
 from emma_viz.session.studies import DECODING, NAMES
 
@@ -19,12 +23,23 @@ TYPES = {
 }
 """Format → media type."""
 
+LOOK = ("layer", "kind", "scale", "colours", "blend", "smooth", "patch", "region")
+"""What a saved page keeps of the view, by the names that links use; the canvas checks the values."""
+
 LARGEST_STUDY = 300_000_000
 """Bytes of states beyond which a study is not sent through the browser."""
 
 
 def save_view(
-    result: Result, form: str, *, layer: int, kind: str, scale: str, colours: str, difference: bool
+    result: Result,
+    form: str,
+    *,
+    layer: int,
+    kind: str,
+    scale: str,
+    colours: str,
+    difference: bool,
+    look: Mapping[str, str],
 ) -> tuple[str, bytes]:
     """A file of what is on the page.
 
@@ -36,6 +51,7 @@ def save_view(
         scale: `shared`, `per_row`, `per_map` or MIN:MAX.
         colours: the colour table.
         difference: also show the difference of two models.
+        look: how a saved page looks when it is opened; other keys than those of `LOOK` are left out.
 
     Returns:
         Its name and its bytes. Nothing is left on the server.
@@ -52,6 +68,8 @@ def save_view(
         if form == "zip":
             return f"{name}-study.zip", _study(result, Path(folder))
         comparison = _one(result)
+        if form == "html":
+            return f"{name}.html", _page(comparison, {key: look[key] for key in LOOK if key in look})
         layers = {layer} | {
             each
             for decoding in comparison.decodings
@@ -66,6 +84,12 @@ def save_view(
         path = Path(folder) / f"{name}.{form}"
         save(comparison.spec(view), path)
         return path.name, path.read_bytes()
+
+
+def _page(comparison: Comparison, look: dict[str, str]) -> bytes:
+    """The canvas with the shown image, every layer of it, and no server."""
+    facts = [f"{what}: {text}" for what, text in provenance(comparison.spec(View()))]
+    return canvas_page(payload(comparison, live=False), look, provenance=facts).encode("utf-8")
 
 
 def _one(result: Result) -> Comparison:

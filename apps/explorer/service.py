@@ -113,7 +113,23 @@ class Service:
             partial = path.with_suffix(f".{threading.get_ident()}")
             image.save(partial, format="PNG", compress_level=1)
             partial.replace(path)
+            self._tidy()
         return path
+
+    def _tidy(self) -> None:
+        """Remove the files of images that are no longer known."""
+        known = {digest[:16] for digest in self.images.known()}
+        for folder in (self.folder / "images").iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def refusal(self, upload: str | None) -> str | None:
+        """Why an upload cannot be shown to the models, or None when it can."""
+        try:
+            self._upload(upload)
+        except Exception as error:
+            return self._sentence(error)
+        return None
 
     def thumbnails(self, side: int = 160, most: int = 60) -> list[tuple[Image.Image, str]]:
         """Small pictures of the images on offer, with their names."""
@@ -229,7 +245,7 @@ class Service:
         return self._guarded(answer)
 
     def save(self, data: dict) -> dict:
-        """A file: {session, run, format, layer, kind, scale, colours, difference} → {name, type, data}."""
+        """A file: {session, run, format, layer, kind, scale, colours, difference, look} → {name, type, data}."""
 
         def answer() -> dict:
             form = str(data.get("format"))
@@ -241,6 +257,7 @@ class Service:
                 scale=str(data.get("scale", "shared")),
                 colours=str(data.get("colours", "viridis")),
                 difference=bool(data.get("difference")),
+                look={str(key): str(value) for key, value in dict(data.get("look") or {}).items()},
             )
             return {"name": name, "type": TYPES[form], "data": base64.b64encode(content).decode()}
 

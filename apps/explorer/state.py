@@ -229,3 +229,7 @@ class Images:
     def get(self, digest: str) -> tuple[str, Image.Image] | None:
         """Name and pixels, or None when it is not known (any more)."""
         return self._examples.get(digest) or self._seen.get(digest)
+
+    def known(self) -> set[str]:
+        """The hashes of all images that are kept."""
+        return {*self._examples, *(digest for digest, _ in self._seen.items())}

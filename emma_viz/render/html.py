@@ -1,11 +1,10 @@
 """A figure as one self-contained web page: it opens offline, and every request to outside is forbidden.
 
-The page holds the photograph once, the decoded images as PNG, and the maps as raw values that its script
+The page holds the photograph once, the decoded images as PNG, and the maps as raw values that the canvas's script
 paints; words are escaped, and a content security policy allows no script but the page's own.
 """
 
 import base64
-import hashlib
 import io
 from html import escape
 from importlib import resources
@@ -28,6 +27,7 @@ from emma_viz.render.spec import (
     rms,
 )
 from emma_viz.render.webdata import difference_chart, retention_chart, script_data
+from emma_viz.render.webpage import document
 from emma_viz.render.words import clean
 
 LONGEST = 720
@@ -42,34 +42,23 @@ def page(spec: FigureSpec) -> str:
     """
     charts: list[dict] = []
     sections = [_Section(spec, case, index, charts).draw() for index, case in enumerate(spec.images)]
-    files = resources.files("emma_viz.render") / "web"
-    style, script = ((files / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    allowed = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    style = (resources.files("emma_viz.render") / "web" / "page.css").read_text(encoding="utf-8")
     title = ", ".join(clean(case.title) for case in spec.images[:3]) + (" …" if len(spec.images) > 3 else "")
-    lines = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="referrer" content="no-referrer">',
-        f"<title>{escape(title)}: what the image tokens hold</title>",
-        f"<style>\n{style}{_photos(spec)}</style></head>",
-        "<body><main><header><h1>What the image tokens hold, layer by layer</h1>",
+    body = [
+        "<main><header><h1>What the image tokens hold, layer by layer</h1>",
         f'<p class="lead">{escape(_lead(spec))}</p>',
         *(f'<p class="warning" role="alert">{escape(text)}</p>' for text in warnings(spec)),
         "</header>",
         *sections,
         _footer(spec),
         "</main>",
-        f'<script type="application/json" id="data">{script_data(spec, charts)}</script>',
-        f"<script>{script}</script>",
-        "</body></html>",
     ]
-    return "\n".join(lines) + "\n"
+    return document(
+        title=f"{title}: what the image tokens hold",
+        style=style + _photos(spec),
+        body="\n".join(body),
+        data=script_data(spec, charts),
+    )
 
 
 def _lead(spec: FigureSpec) -> str:

@@ -14,7 +14,7 @@ from emma_viz.render.words import clean
 
 
 def script_data(spec: FigureSpec, charts: list[dict]) -> str:
-    """JSON that may stand inside a script element: no character of it can end the element."""
+    """What the page's script draws, as `script_json`."""
     data = {
         "tables": {"map": _hex(spec.color_table), "difference": _hex(colours.DIFFERENCE)},
         "strength": STRENGTH,
@@ -22,6 +22,11 @@ def script_data(spec: FigureSpec, charts: list[dict]) -> str:
         "images": [{"scopes": _scopes(spec, case)} for case in spec.images],
         "charts": charts,
     }
+    return script_json(data)
+
+
+def script_json(data: dict) -> str:
+    """JSON that may stand inside a script element: no character of it can end the element."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

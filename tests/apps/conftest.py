@@ -1,6 +1,8 @@
-"""The explorer's service on a tiny pair of random models."""
+"""The explorer's service on a tiny pair of random models, and its page in a browser with the models that ship."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,17 @@ from PIL import Image
 
 from apps.explorer.service import Service, Settings
 from emma_viz.data import image_hash
-from emma_viz.session import Running
+from emma_viz.session import (
+    DEFAULT_MODELS,
+    Comparison,
+    Running,
+    capture,
+    compare,
+    compare_study,
+    decode_study,
+)
+from tests.apps.programs import program
+from tests.apps.visiting import CHROMIUM, FLAGS, Visit, serving
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +85,102 @@ def ready(ask, photos):
     news = ask(photos[0])
     assert news["stage"] == "ready", news
     return {"session": news["session"], "run": news["run"]}
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, which takes a made-up camera for one."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = program(*CHROMIUM)
+    with sync_playwright() as tool:
+        found = tool.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory):
+    """A server with the bundled pair, and with a third model on offer that cannot be loaded."""
+    broken = tmp_path_factory.mktemp("offered") / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
+    with serving("--models", *DEFAULT_MODELS, str(broken)) as (found, _):
+        yield found
+
+
+@pytest.fixture
+def visit(browser, address):
+    """A new page of that server."""
+    found = Visit(browser, address).open()
+    yield found
+    found.close()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A page with a result on it, and the same result from the Python API."""
+
+    visit: Visit
+    comparison: Comparison
+    live: bool
+    """Whether models are behind it, or a study alone."""
+
+
+@pytest.fixture(scope="session")
+def coffee() -> Path:
+    """The photograph that the first example shows."""
+    import skimage
+
+    return Path(skimage.__file__).parent / "data" / "coffee.png"
+
+
+@pytest.fixture(scope="session")
+def live(browser, address, coffee):
+    """The bundled pair has answered about the coffee."""
+    found = Visit(browser, address, accept_downloads=True).open()
+    found.example()
+    found.run()
+    yield Shown(found, compare(str(coffee)), live=True)
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory, photos, coffee) -> Path:
+    """A decoded study of the bundled pair: the coffee, and a cat."""
+    place = tmp_path_factory.mktemp("studies") / "study"
+    capture([coffee, *photos[1:]], list(DEFAULT_MODELS), place)
+    decode_study(place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def study_address(study):
+    """A server that has this study and no model."""
+    with serving("--study", str(study)) as (found, _):
+        yield found
+
+
+@pytest.fixture(scope="session")
+def replayed(browser, study_address, study):
+    """The study's first image, on a page without any model."""
+    found = Visit(browser, study_address, accept_downloads=True).open()
+    found.result()
+    yield Shown(found, compare_study(study), live=False)
+    found.close()
+
+
+@pytest.fixture(params=["pair", "study"])
+def shown(request) -> Shown:
+    """Either of them, as a visitor finds it: nothing locked, layer 0, the pointer elsewhere."""
+    found = request.getfixturevalue({"pair": "live", "study": "replayed"}[request.param])
+    page = found.visit.page
+    for _ in range(3):
+        page.keyboard.press("Escape")
+    page.locator(".ev-slider").fill("0")
+    page.mouse.move(2, 2)
+    found.visit.drawn()
+    return found

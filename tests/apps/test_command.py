@@ -45,6 +45,8 @@ def test_a_lens_that_some_models_lack_says_what_the_others_get(tmp_path):
     both = {"a": str(tmp_path / "a"), "b": str(tmp_path / "b")}
     assert lenses_of(None, both) == {"ridge": ("ridge",), "native, else ridge": ("native", "ridge")}
     assert lenses_of(None, {"hub": "han1997/cobra"}) == {"ridge": ("ridge",)}
+    some = {"a": str(tmp_path / "a"), "hub": "han1997/cobra"}
+    assert lenses_of(None, some) == {"ridge": ("ridge",), "native, else ridge": ("native", "ridge")}
 
 
 def test_a_study_needs_no_models(tmp_path):

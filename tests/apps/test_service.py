@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from apps.explorer.service import Service, Settings
+from apps.explorer.state import Images
 from emma_viz.capture import record
 from emma_viz.capture.attribution import attribute
 from emma_viz.capture.logit_lens import logit_lens
@@ -34,6 +35,29 @@ def test_a_run_tells_news_and_ends_with_a_result(service, photos):
     assert "".join(sent["models"][0]["words"]) == trace.answers[0]
     assert sent["asked"]["image"] == image_hash(read_image(photos[0]))
     assert [model["name"] for model in sent["models"]] == ["cobra", "emma"]
+
+
+def test_an_answer_is_told_while_it_grows(service, photos, monkeypatch):
+    told = threading.Semaphore(0)
+
+    def at_leisure(*arguments, on_token, **more):
+        def hear(sample, token):
+            while told.acquire(blocking=False):
+                pass
+            on_token(sample, token)
+            told.acquire(timeout=20)
+
+        return record(*arguments, on_token=hear, **more)
+
+    monkeypatch.setattr("apps.explorer.running.record", at_leisure)
+    secret, seen = service.sessions.open(), set()
+    for news in service.ask(secret, str(photos[0]), "What is it?", ["cobra"], "ridge", "", 12):
+        seen |= {model["answer"] for model in news.get("models", ())}
+        told.release()
+    answer = service.payload(news)["models"][0]["answer"]
+    parts = {text for text in seen if text and len(text) < len(answer)}
+    assert len(parts) >= 3
+    assert all(answer.startswith(part.rstrip("\ufffd")) for part in parts)
 
 
 def test_questions_need_the_session_that_ran(service, ready):
@@ -97,6 +121,7 @@ def test_the_view_is_saved(service, ready, form, begins):
         "scale": "per_map",
         "colours": "magma",
         "difference": True,
+        "look": {"layer": "1", "colours": "magma", "prompt": "</script>"},
     }
     reply = service.save({**ready, **view})
     content = base64.b64decode(reply["data"])
@@ -116,6 +141,21 @@ def test_the_study_is_saved_whole_and_opens_again(service, ready, tmp_path):
     folders = service.settings.models.values()
     (decoded, _) = decode_study(tmp_path / "study", lenses=[f"{folder}/ridge.lens" for folder in folders])
     np.testing.assert_allclose(decoded.patches, result.comparison.decodings[0].patches, atol=1e-5)
+
+
+def test_files_of_forgotten_images_go(offer, examples):
+    made = Service(offer(), examples)
+    try:
+        made.images = Images(examples, keep=1)
+        for number in range(3):
+            image = Image.new("RGB", (8, 8), (number, 0, 0))
+            made.images.add(str(number), f"image {number}", image)
+            assert made.file_of(str(number)).is_file()
+        kept = {path.name for path in made.folder.glob("images/*/*")}
+        assert kept == {"image 2.png"}
+        assert made.file_of("0") is None
+    finally:
+        made.close()
 
 
 def test_wrong_formats_and_options_are_refused(service, ready):
@@ -140,7 +180,7 @@ def bomb() -> bytes:
     )
 
 
-def test_what_is_no_image_is_refused_with_a_sentence(ask, tmp_path):
+def test_what_is_no_image_is_refused_with_a_sentence(service, ask, photos, tmp_path):
     files = {
         "bomb.png": (bomb(), "pixels"),
         "note.png": (b"hello", "not an image"),
@@ -156,6 +196,8 @@ def test_what_is_no_image_is_refused_with_a_sentence(ask, tmp_path):
     Image.new("RGB", (64, 64), "red").save(whole, "PNG")
     (tmp_path / "cut.png").write_bytes(whole.getvalue()[:-40])
     assert "cut" in ask(tmp_path / "cut.png")["message"]
+    assert service.refusal(str(tmp_path / "bomb.png")).startswith("bomb")
+    assert service.refusal(str(photos[0])) is None
     assert "Bring an image" in ask(None)["message"]
     assert "bring it again" in ask(tmp_path / "gone.png")["message"]
 

@@ -128,6 +128,7 @@ def test_nothing_is_fetched_from_outside(make):
             assert attrs[name].startswith("data:image/png;base64,"), (tag, name)
     assert not {"link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in reader.elements}
     plain = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text)
+    plain = plain.replace("http://www.w3.org/2000/svg", "")  # a name, which nothing looks up
     assert not re.search(r"(https?:)?//[a-z0-9]", plain.replace("// ", ""), re.IGNORECASE)
     assert "@import" not in plain
     assert re.findall(r"url\(([^)]*)\)", plain) == ["", ""]

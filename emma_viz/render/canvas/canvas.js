@@ -1,7 +1,8 @@
 // The layer canvas: models side by side, every layer at a fingertip, drawn in the browser from one payload.
 //
-// One file, no build step, no library, no request. The first half (`core`) is pure functions and runs in Node;
-// the second half (`mount`) is the page. What a payload holds is described in docs/explorer.md.
+// One file, no build step, no library, no request. First come pure functions (`core`), which run in Node; then the
+// interactive canvas (`mount`) and the pages of figures (`sheet`), which both draw with them. What a payload holds is
+// described in docs/explorer.md.
 "use strict";
 (function (root) {
   // ---------------------------------------------------------------- bytes
@@ -290,10 +291,23 @@
     return { values, limit: differenceLimit(values) };
   };
 
+  // ---------------------------------------------------------------- sheets
+
+  // A sheet's maps are lists of numbers, null where one is not finite; "0/1/4" names image 0, scope 1, layer 4.
+  const sheetMap = (data, address) => {
+    const [image, scope, layer] = address.split("/");
+    const found = data.images[image].scopes[scope];
+    const { values, limits } = found.maps[layer];
+    return { ...found, limits, values: values.map((value) => (value === null ? NaN : value)) };
+  };
+
+  const nearest = (values, wanted) =>
+    values.reduce((best, each) => (Math.abs(each - wanted) < Math.abs(best - wanted) ? each : best));
+
   const core = {
     bytesOf, floatsOf, tableOf, normalise, paint, tint, fade, opaque, subtract, percentile, differenceLimit, mean,
     figures, fixed, patchAt, boxOf, regionOf, patchesIn, translate, movePatch, layerLabel, stepsOf, scrub, toLink,
-    fromLink, unpack, mapOf, limitsOf, trajectory, differenceOf,
+    fromLink, unpack, mapOf, limitsOf, trajectory, differenceOf, sheetMap, nearest,
   }; // prettier-ignore
 
   // ================================================================ the page
@@ -368,7 +382,7 @@
       if (!data) return;
       const width = holder.clientWidth || 300;
       const height = holder.clientHeight || 90;
-      const left = 34, right = 8, top = 6, bottom = 17;
+      const left = 34, right = 8, top = 9, bottom = 17;
       const { lines, labels, low, high } = data;
       const x = (step) => left + (step / Math.max(labels.length - 1, 1)) * (width - left - right);
       // What lies below the axis is drawn on its edge; the numbers say how far.
@@ -511,9 +525,9 @@
     const aside = make("div", { class: "ev-aside" }, answers, inspector);
     const main = make("div", { class: "ev-main" }, rows, aside);
     const legend = make("div", { class: "ev-legend" });
-    const back = make("button", { type: "button", class: "ev-button ev-icon", "aria-label": "Previous layer", title: "Previous layer (\u2190)", text: "\u25c0" });
+    const back = make("button", { type: "button", class: "ev-button ev-icon", "aria-label": "Previous layer", title: "Previous layer (\u2190)", text: "\u2039" });
     const play = make("button", { type: "button", class: "ev-button ev-icon", "aria-label": "Play", title: "Play through the layers (space)", text: "\u25b6\ufe0e" });
-    const next = make("button", { type: "button", class: "ev-button ev-icon", "aria-label": "Next layer", title: "Next layer (\u2192)", text: "\u25b6" });
+    const next = make("button", { type: "button", class: "ev-button ev-icon", "aria-label": "Next layer", title: "Next layer (\u2192)", text: "\u203a" });
     const slider = make("input", { type: "range", min: "0", max: "0", step: "1", value: "0", class: "ev-slider", "aria-label": "Layer" });
     const where = make("output", { class: "ev-where", "aria-live": "off" });
     const track = make("div", { class: "ev-scrub" }, back, play, next, slider, where);
@@ -674,7 +688,9 @@
     const regionFor = (chosen, model) => {
       const from = result.models[chosen.model];
       const to = result.models[model];
-      return from === to ? chosen.region : translate(chosen.region, from, to);
+      if (from === to) return chosen.region;
+      if (chosen.whole) return { top: 0, left: 0, bottom: to.grid[0] - 1, right: to.grid[1] - 1 };
+      return translate(chosen.region, from, to);
     };
     const outline = (context, chosen, model, strong) => {
       const region = regionFor(chosen, model);
@@ -723,7 +739,9 @@
         role: "img",
         "aria-label": label,
       });
-      return make("figure", { class: "ev-panel" }, canvas, make("figcaption", {}, tipped(label, tip)));
+      const caption = make("figcaption", {}, tipped(label, tip));
+      if (paintName === "map") caption.append(make("span", { class: "ev-value", "data-number": "value" }));
+      return make("figure", { class: "ev-panel" }, canvas, caption);
     };
     const dot = (model) => make("i", { class: "ev-letter", style: `--c:var(--ev-m${model})`, text: LETTERS[model] });
     const showRows = () => {
@@ -755,13 +773,29 @@
       rows.replaceChildren(...made);
       layout();
     };
+    /** Empty frames in the place of the panels, while there is no result yet. */
+    const showBlanks = (names) => {
+      const frames = () => [0, 1, 2].map(() => make("figure", { class: "ev-panel" }));
+      rows.replaceChildren(
+        ...[...names, "Reference"].map((name, index) =>
+          make(
+            "section",
+            { class: "ev-row ev-blank", "aria-hidden": "true" },
+            make("header", {}, ...(index < names.length ? [dot(index)] : []), make("b", { text: name })),
+            make("div", { class: "ev-panels" }, ...frames())
+          )
+        )
+      );
+      layout();
+    };
     const layout = () => {
-      if (!result) return;
+      const skeleton = rows.querySelectorAll(".ev-blank").length;
+      if (!result && !skeleton) return;
       const narrow = frame.clientWidth < 760;
       frame.classList.toggle("ev-narrow", narrow);
-      const aspect = result.image.size[0] / result.image.size[1];
+      const aspect = result ? result.image.size[0] / result.image.size[1] : 1.5;
       const shape = Math.min(Math.max(aspect, 1), 1.5);
-      const count = result.models.length + 1;
+      const count = result ? result.models.length + 1 : skeleton;
       const across = narrow ? frame.clientWidth - 12 : frame.clientWidth * 0.69;
       const others = [bar, legend, track].reduce((sum, part) => sum + part.offsetHeight, 0) + 116 + 5 * 8;
       const down = (frame.clientHeight - others) / count - 28;
@@ -780,6 +814,14 @@
       }
       invalidate();
     };
+    /** The number under the pointer, in the map's caption: the map's, or the evidence's while a word is shown. */
+    const showValue = (index, chosen) => {
+      const slot = rows.querySelector(`[data-model="${index}"] [data-number=value]`);
+      const region = chosen && regionFor(chosen, index);
+      const shown = region && mapsShown(index).values;
+      const value = region ? mean(patchesIn(result.models[index], region).map((patch) => shown[patch])) : NaN;
+      slot.textContent = region ? `${region.top === region.bottom && region.left === region.right ? "here" : "mean here"} ${figures(value)}` : "";
+    };
     const showNumbers = () => {
       result.models.forEach((model, index) => {
         const at = indexOf(index);
@@ -795,15 +837,7 @@
           }),
         ];
         if (model.forced.length) parts.push(make("span", { class: "ev-warn", title: model.forced.join("; "), text: "lens forced" }));
-        if (hovered || locked) {
-          const chosen = hovered || locked;
-          const region = regionFor(chosen, index);
-          if (region) {
-            const map = mapOf(model, view.kind, at);
-            const value = mean(patchesIn(model, region).map((patch) => map[patch]));
-            parts.push(make("span", { class: "ev-value", "data-number": "value", text: `here ${figures(value)}` }));
-          }
-        }
+        showValue(index, hovered || locked);
         rows.querySelector(`[data-model="${index}"] .ev-numbers`).replaceChildren(...parts);
       });
       const chosen = hovered || locked;
@@ -928,6 +962,8 @@
           return make("article", { class: "ev-card" }, head, text);
         })
       );
+      if (!streaming && host.attribute && models.some((model) => !model.live))
+        answers.append(make("p", { class: "ev-soft", text: "A study is open without its models: words show no evidence." }));
       markWord();
     };
     const markWord = () => {
@@ -972,22 +1008,19 @@
     // ------------------------------------------------------------ inspector
 
     let strips = [];
-    const chosenNow = () => locked || hovered;
+    // Where nothing is pointed at, the inspector shows the whole image.
+    const everything = () => {
+      const [height, width] = result.models[0].grid;
+      return { model: 0, region: { top: 0, left: 0, bottom: height - 1, right: width - 1 }, whole: true };
+    };
+    const chosenNow = () => locked || hovered || everything();
     const showInspector = () => {
       if (!result) return;
       const chosen = chosenNow();
-      if (!chosen) {
-        strips = [];
-        path = null;
-        inspector.replaceChildren(
-          make("header", {}, make("b", { text: "Patch inspector" })),
-          make("p", { class: "ev-soft", text: "Point at a patch to see what each layer decodes there. Click to keep it, drag a box for a region." })
-        );
-        return;
-      }
       if (!path || !inspector.querySelector(".ev-strips")) {
         const title = make("b", { class: "ev-inspected" });
         const release = make("button", { type: "button", class: "ev-chip", text: "release \u2715", title: "Release (Esc)", onclick: () => lock(null) });
+        const hint = make("p", { class: "ev-soft ev-hint", text: "Point at a patch to see it layer by layer; click to keep it, drag a box for a region." });
         const places = make("div", { class: "ev-strips" });
         strips = result.models.map((model, index) => {
           const canvas = make("canvas", { class: "ev-strip", "aria-label": `${model.name}: decoded pixels of this place at every layer`, role: "img" });
@@ -1004,19 +1037,23 @@
           return { canvas, read };
         });
         const pathBox = make("div", { class: "ev-chart ev-path" });
-        inspector.replaceChildren(make("header", {}, title, release), places, pathBox);
+        inspector.replaceChildren(make("header", {}, title, release), hint, places, pathBox);
         path = chartOf(pathBox, { title: "Map value by layer", tip: TIPS.path, digits: 3 }, (step) => go({ type: "set", step }));
       }
       const { region, model } = chosen;
       const single = region.top === region.bottom && region.left === region.right;
-      inspector.querySelector(".ev-inspected").textContent = single
-        ? `Patch: row ${region.top}, column ${region.left}`
-        : `Region: ${region.bottom - region.top + 1} \u00d7 ${region.right - region.left + 1} patches`;
+      const extent = `${region.bottom - region.top + 1} \u00d7 ${region.right - region.left + 1} patches`;
+      inspector.querySelector(".ev-inspected").textContent = chosen.whole
+        ? `Whole image: ${extent}`
+        : single
+          ? `Patch: row ${region.top}, column ${region.left}`
+          : `Region: ${extent}`;
+      inspector.classList.toggle("ev-whole", Boolean(chosen.whole));
       inspector.querySelector(".ev-chip").hidden = !locked;
       const longest = result.models.reduce((best, each) => (each.layers.length > best.layers.length ? each : best));
       const lines = [];
       result.models.forEach((each, index) => {
-        const there = index === model ? region : translate(region, result.models[model], each);
+        const there = regionFor(chosen, index);
         if (!there) return;
         const patches = patchesIn(each, there);
         const values = trajectory(each, view.kind, patches);
@@ -1031,16 +1068,16 @@
       drawStrips();
       if (single && host.words) askWords(region.top * result.models[model].grid[1] + region.left, model);
     };
-    /** Cells of about 36 pixels, in at most three lines. */
+    /** Cells of about 36 pixels, in at most three lines; a whole image needs more. */
     const stripShape = (model, width) => {
       const cells = model.layers.length + 1;
-      const lines = Math.min(Math.ceil((cells * 36) / width), 3);
+      const whole = !locked && !hovered;
+      const lines = Math.min(Math.ceil((cells * (whole ? 56 : 36)) / width), whole ? 5 : 3);
       const perLine = Math.ceil(cells / lines);
-      return { lines, perLine, side: Math.min(width / perLine, 44) };
+      return { lines, perLine, side: Math.min(width / perLine, whole ? 80 : 44) };
     };
     const drawStrips = () => {
       const chosen = chosenNow();
-      if (!chosen) return;
       result.models.forEach((model, index) => {
         const { canvas } = strips[index];
         const region = regionFor(chosen, index);
@@ -1071,7 +1108,7 @@
       });
     };
     const showInspected = () => {
-      if (!path || !chosenNow()) return;
+      if (!path) return;
       drawStrips();
       showWords();
     };
@@ -1102,7 +1139,7 @@
     };
     const showWords = () => {
       const chosen = chosenNow();
-      if (!chosen || !host.words) return;
+      if (!host.words) return;
       const single = chosen.region.top === chosen.region.bottom && chosen.region.left === chosen.region.right;
       const found = single ? readings.get(asked) : null;
       strips.forEach(({ read }, index) => {
@@ -1256,7 +1293,7 @@
       try {
         const reply = await host.save(format, {
           layer: currentLayer(), kind: view.kind, scale: Array.isArray(view.scale) ? view.scale.join(":") : view.scale,
-          colours: view.colours, difference: Boolean(differenceNow()),
+          colours: view.colours, difference: Boolean(differenceNow()), look: fromLink(toLink(linkedView())),
         }); // prettier-ignore
         if (reply.error) throw new Error(reply.error);
         const address = URL.createObjectURL(new Blob([bytesOf(reply.data)], { type: reply.type }));
@@ -1273,7 +1310,7 @@
     };
     linker.addEventListener("click", async () => {
       if (!result) return;
-      const address = `${location.origin}${location.pathname}${location.search}#${toLink(linkedView())}`;
+      const address = `${location.href.split("#")[0]}#${toLink(linkedView())}`;
       try {
         await navigator.clipboard.writeText(address);
         say("The link is on the clipboard.");
@@ -1374,7 +1411,9 @@
         const share = total ? Math.min(done / total, 1) : null;
         const line = make("div", { class: "ev-progress" + (share === null ? " ev-unknown" : "") }, make("i", { style: share === null ? null : `width:${100 * share}%` }));
         veil.replaceChildren(make("div", { class: "ev-note" }, make("b", { text: message }), line));
-        if (models && models.length) showAnswers(models, true);
+        if (!models || !models.length) return;
+        showAnswers(models, true);
+        if (!result && rows.childElementCount !== models.length + 1) showBlanks(models.map((model) => model.name));
       },
       /** A sentence that says why there is no result. */
       fail(message) {
@@ -1391,12 +1430,15 @@
         frame.dataset.state = "result";
         showAnswers(result.models, false);
       },
+      /** What can be done, before there is a result: a title, and lines that are numbered when they are several. */
       empty(text) {
         frame.dataset.state = "empty";
-        const lines = (text || ["Bring an image, or take an example, and press Run."]).map((line, i) => make(i ? "p" : "b", { text: line }));
-        veil.replaceChildren(make("div", { class: "ev-note" }, ...lines));
+        const [title, ...lines] = text || ["Bring an image, or take an example, and press Run."];
+        const list = lines.length > 1 ? make("ol", {}, ...lines.map((line) => make("li", { text: line }))) : make("p", { text: lines[0] || "" });
+        veil.replaceChildren(make("div", { class: "ev-note" }, make("b", { text: title }), list));
       },
       stats,
+      get shown() { return generation; },
       get step() { return scrubber.step; },
       get view() { return linkedView(); },
       get result() { return result; },
@@ -1437,7 +1479,131 @@
     return apiOf;
   };
 
-  const exported = { core, mount };
+  // ================================================================ figures as pages
+
+  /**
+   * Paints a figure's page (emma_viz/render/html.py writes it) from raw values, and links the pointer across all panels
+   * of an image.
+   *
+   * @param page the document
+   * @param data `{tables, strength, rise, images: [{scopes}], charts}`, as emma_viz/render/webdata.py makes it
+   */
+  const sheet = (page, data) => {
+    const tables = { map: tableOf(data.tables.map), difference: tableOf(data.tables.difference) };
+    for (const panel of page.querySelectorAll("canvas[data-map]")) {
+      const { values, limits, grid, table } = sheetMap(data, panel.dataset.map);
+      const over = panel.dataset.paint === "overlay";
+      const pixels = over ? tint(values, limits, tables[table], data) : paint(values, limits, tables[table]);
+      [panel.height, panel.width] = grid;
+      panel.getContext("2d").putImageData(new ImageData(pixels, grid[1], grid[0]), 0, 0);
+    }
+    page.querySelectorAll(".case").forEach((section, image) => probe(section, data, image));
+    for (const chart of page.querySelectorAll("svg.chart")) readChart(chart, data.charts[chart.dataset.chart]);
+  };
+
+  /** One image of a sheet: a point of it, in fractions, marks the patch of every grid and prints its values. */
+  const probe = (section, data, image) => {
+    const { scopes } = data.images[image];
+    const places = [...section.querySelectorAll("[data-scope]")];
+    const readout = section.querySelector(".readout");
+    const idle = readout.textContent;
+    let pinned = false;
+    let current = null;
+
+    const show = (point) => {
+      current = point;
+      for (const place of places) {
+        const scope = scopes[place.dataset.scope];
+        const patch = point ? patchAt(scope, point.x, point.y) : null;
+        place.classList.toggle("probing", patch !== null);
+        for (const slot of place.querySelectorAll("[data-value]")) {
+          const value = patch === null ? "" : sheetMap(data, slot.dataset.value).values[patch];
+          slot.textContent = patch === null ? "" : Number.isNaN(value) ? "not finite" : figures(value);
+        }
+        if (patch === null) continue;
+        const box = boxOf(scope, regionOf(scope, patch));
+        for (const [name, share] of [["--pl", box.x], ["--pt", box.y], ["--pw", box.width], ["--ph", box.height]])
+          place.style.setProperty(name, `${100 * share}%`);
+      }
+      const patch = point ? patchAt(scopes[0], point.x, point.y) : null;
+      const columns = scopes[0].grid[1];
+      readout.textContent =
+        patch === null
+          ? idle
+          : `Patch in row ${Math.floor(patch / columns)}, column ${patch % columns}: its raw values are below the maps. ` +
+            (pinned ? "Pinned; click again to release." : "Click to pin.");
+    };
+    const pointOf = (panel, event) => {
+      const box = panel.getBoundingClientRect();
+      return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
+    };
+    const move = (dx, dy) => {
+      const scope = scopes[0];
+      const [left, top, right, bottom] = scope.extent;
+      const from = current || { x: (left + right) / 2, y: (top + bottom) / 2 };
+      const next = { x: from.x + (dx * (right - left)) / scope.grid[1], y: from.y + (dy * (bottom - top)) / scope.grid[0] };
+      if (patchAt(scope, next.x, next.y) !== null) show(next);
+    };
+    const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    for (const panel of section.querySelectorAll(".panel")) {
+      panel.addEventListener("pointermove", (event) => pinned || show(pointOf(panel, event)));
+      panel.addEventListener("pointerleave", () => pinned || show(null));
+      panel.addEventListener("click", (event) => {
+        pinned = !pinned;
+        show(pointOf(panel, event));
+      });
+      panel.addEventListener("keydown", (event) => {
+        if (event.key === "Escape") {
+          pinned = false;
+          show(null);
+        } else if (arrows[event.key]) {
+          event.preventDefault();
+          pinned = true;
+          move(...arrows[event.key]);
+        }
+      });
+    }
+  };
+
+  /** A curve of a sheet: the layer nearest to the pointer, with every line's value there. */
+  const readChart = (chart, curves) => {
+    const out = chart.parentElement.querySelector(".chart-values");
+    const idle = out.textContent;
+    const cross = chart.querySelector(".cross");
+    const layers = [...new Set(curves.lines.flatMap((line) => line.points.map((point) => point[0])))];
+    const show = (layer) => {
+      const x = curves.left + ((layer - curves.first) / (curves.last - curves.first || 1)) * curves.width;
+      cross.setAttribute("x1", x);
+      cross.setAttribute("x2", x);
+      chart.classList.add("on");
+      const values = curves.lines.flatMap((line) =>
+        line.points.filter((point) => point[0] === layer).map((point) => `${line.name} ${fixed(point[1], curves.digits)}`)
+      );
+      out.textContent = `${curves.relative ? `depth ${layer.toFixed(2)}` : layerLabel(layer)}: ${values.join(", ")}`;
+    };
+    chart.addEventListener("pointermove", (event) => {
+      const box = chart.getBoundingClientRect();
+      const at = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
+      show(nearest(layers, curves.first + ((at - curves.left) / curves.width) * (curves.last - curves.first)));
+    });
+    chart.addEventListener("pointerleave", () => {
+      chart.classList.remove("on");
+      out.textContent = idle;
+    });
+  };
+
+  /** Opens a page that was saved with its data inside: a figure's sheet, or the canvas with one view of it. */
+  const open = (page) => {
+    const data = JSON.parse(page.getElementById("data").textContent);
+    if (!data.payload) return sheet(page, data);
+    page.body.classList.toggle("dark", matchMedia("(prefers-color-scheme: dark)").matches);
+    const onview = (link) => history.replaceState(null, "", `#${link}`);
+    const canvas = mount(page.getElementById("canvas"), { onview, context: () => ({ image: data.payload.image.hash }) });
+    const view = location.hash.length > 1 ? fromLink(location.hash) : data.view;
+    return canvas.show(data.payload, view).catch((error) => canvas.fail(error.message));
+  };
+
+  const exported = { core, mount, sheet, open };
   if (typeof module !== "undefined" && module.exports) module.exports = exported;
   else root.EmmaCanvas = exported;
 })(typeof globalThis !== "undefined" ? globalThis : this);

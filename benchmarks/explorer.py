@@ -1,0 +1,100 @@
+"""Measure the explorer with the models that ship: time to a result, to an inspected patch, to a layer; memory.
+
+    OMP_WAIT_POLICY=passive python -m benchmarks.explorer --runs 20
+    OMP_WAIT_POLICY=passive python -m benchmarks.explorer --runs 200       # memory over 200 runs
+
+A browser does what a person does, on a server of its own. The first run, which loads the models, is reported by
+itself. Times are of the wall clock: on a busy machine they say more about the machine.
+"""
+
+import argparse
+import shutil
+import statistics
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.apps.visiting import CHROMIUM, FLAGS, Visit, serving
+
+RUN = """async () => {
+  const emma = document.querySelector('.ev').emma;
+  const [before, start] = [emma.shown, performance.now()];
+  document.querySelector('#explorer-run').click();
+  const done = () => emma.shown > before && document.querySelector('.ev').dataset.state === 'result';
+  while (!done()) await new Promise((next) => requestAnimationFrame(next));
+  await new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)));
+  return performance.now() - start;
+}"""
+"""From a click on Run to all maps on the screen, in milliseconds."""
+
+PATCH = """async ([x, y]) => {
+  const panel = document.querySelector("canvas[data-paint='decoded']");
+  const [box, start] = [panel.getBoundingClientRect(), performance.now()];
+  const at = { clientX: box.x + x * box.width, clientY: box.y + y * box.height, bubbles: true, button: 0 };
+  panel.dispatchEvent(new PointerEvent('pointerdown', at));
+  panel.dispatchEvent(new PointerEvent('pointerup', at));
+  const seen = () => document.querySelectorAll('.ev-read').length === 8;
+  do await new Promise((next) => requestAnimationFrame(next)); while (!seen());
+  return performance.now() - start;
+}"""
+"""From a click on a patch to its pixels, curve and words, in milliseconds."""
+
+STEPS = """async () => {
+  const slider = document.querySelector('.ev-slider');
+  const times = [];
+  for (let i = 0; i < 120; i++) {
+    const start = performance.now();
+    slider.value = String(i % (Number(slider.max) + 1));
+    slider.dispatchEvent(new Event('input'));
+    await new Promise((next) => requestAnimationFrame(next));
+    times.push(performance.now() - start);
+  }
+  return times;
+}"""
+"""Of 120 steps of the slider, one a frame, how long each took to be drawn, in milliseconds."""
+
+
+def resident(pid: int) -> float:
+    """Megabytes that a process holds in memory."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmRSS"))
+
+
+def summary(times: list[float]) -> str:
+    """Median and 95th percentile."""
+    ordered = sorted(times)
+    return (
+        f"median {statistics.median(ordered):.0f} ms, 95 % {ordered[int(0.95 * (len(ordered) - 1))]:.0f} ms"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=20, help="runs after the first (default: %(default)s)")
+    parser.add_argument("--patches", type=int, default=20, help="patches to inspect (default: %(default)s)")
+    args = parser.parse_args()
+    chromium = next(path for name in CHROMIUM if (path := shutil.which(name)))
+    with serving() as (address, process), sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=chromium, args=FLAGS)
+        visit = Visit(browser, address).open()
+        visit.example()
+        print(f"first run, models loaded: {visit.page.evaluate(RUN):.0f} ms", flush=True)
+        runs, memory = [], [resident(process.pid)]
+        for number in range(args.runs):
+            visit.example(number % 6)
+            runs.append(visit.page.evaluate(RUN))
+            memory.append(resident(process.pid))
+        print(f"click on Run to all maps: {summary(runs)}, {len(runs)} runs")
+        places = [(0.03 + 0.94 * i / args.patches, 0.5) for i in range(args.patches)]
+        patches = [visit.page.evaluate(PATCH, list(place)) for place in places]
+        print(f"click on a patch to pixels and words: {summary(patches)}, {len(patches)} patches")
+        print(f"a step of the slider drawn: {summary(visit.page.evaluate(STEPS))}")
+        marks = [0, len(memory) // 4, len(memory) // 2, len(memory) - 1]
+        print("memory of the server: " + ", ".join(f"{memory[i]:.0f} MB after {i} runs" for i in marks))
+        visit.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

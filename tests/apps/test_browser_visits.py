@@ -1,0 +1,171 @@
+"""Visits to the page from their beginning: bringing an image, running, what is refused, other screens, many at once."""
+
+import base64
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.apps.visiting import ROOT, Visit, serving
+
+pytestmark = pytest.mark.slow
+
+WATCH = """() => {
+  const told = (window.told = { notes: [], answers: [] });
+  const look = () => {
+    const frame = document.querySelector('.ev');
+    if (!frame || frame.dataset.state !== 'busy') return;
+    told.notes.push(document.querySelector('.ev-note b')?.textContent);
+    told.answers.push([...document.querySelectorAll('.ev-answer')].map((each) => each.textContent));
+  };
+  new MutationObserver(look).observe(document.querySelector('.ev'), { subtree: true, childList: true });
+}"""
+
+
+def noise(path, size=(160, 90), seed=0):
+    """A picture of noise as a file."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_an_upload_is_answered_by_both_models_with_news_on_the_way(visit, tmp_path):
+    visit.upload(noise(tmp_path / "noise.png"))
+    visit.page.locator("#explorer-prompt textarea").fill("Is there a cup?")
+    visit.page.evaluate(WATCH)
+    visit.run()
+    assert visit.canvas("emma.result.image.name") == "noise"
+    assert visit.canvas("emma.result.prompt") == "Is there a cup?"
+    final = [text.strip() for text in visit.page.locator(".ev-answer").all_inner_texts()]
+    assert len(final) == 2
+    told = visit.page.evaluate("window.told")
+    assert "waiting for the models" in told["notes"]
+    for answers in told["answers"]:
+        assert all(end.startswith(so_far.strip()) for end, so_far in zip(final, answers, strict=True))
+
+
+def test_an_image_can_be_dropped_pasted_or_taken_with_the_camera(browser, address, tmp_path):
+    visit = Visit(browser, address, permissions=["clipboard-read", "clipboard-write", "camera"]).open()
+    data = base64.b64encode(noise(tmp_path / "drop.png").read_bytes()).decode()
+    blob = "new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], { type: 'image/png' })"
+    drop = visit.page.evaluate_handle(
+        f"""(data) => {{
+          const found = new DataTransfer();
+          found.items.add(new File([{blob}], 'drop.png'));
+          return found;
+        }}""",
+        data,
+    )
+    visit.page.locator("#explorer-image .upload-container button").first.dispatch_event(
+        "drop", {"dataTransfer": drop}
+    )
+    visit.page.wait_for_selector('#explorer-image img[src$="drop.png"]')
+    visit.page.evaluate(
+        f"(data) => navigator.clipboard.write([new ClipboardItem({{ 'image/png': {blob} }})])", data
+    )
+    visit.page.get_by_label("Paste from clipboard").click()
+    visit.page.wait_for_selector('#explorer-image img:not([src$="drop.png"])')
+    visit.page.get_by_label("Capture from camera").click()
+    visit.page.get_by_role("button", name=re.compile("grant webcam access", re.IGNORECASE)).click()
+    visit.page.get_by_label("capture photo").click()
+    visit.page.wait_for_selector('#explorer-image img[src*="/file="]')
+    visit.run()
+    assert visit.canvas("emma.result.image.size[0]") > 300  # a frame of the camera
+    visit.close()
+
+
+def test_what_cannot_be_read_is_refused_at_once_and_the_page_lives_on(visit, tmp_path):
+    (tmp_path / "letter.png").write_bytes(b"not a picture")
+    visit.page.locator("#explorer-image input[type=file]").first.set_input_files(tmp_path / "letter.png")
+    visit.page.wait_for_selector(".ev-error")
+    assert "letter is not an image" in visit.page.locator(".ev-error").inner_text()
+    visit.page.get_by_role("button", name="Close").click()
+    visit.press_run()
+    visit.page.wait_for_selector(".ev-error")
+    assert "Bring an image first" in visit.page.locator(".ev-error").inner_text()
+    visit.example(1)
+    visit.run()
+    assert visit.canvas("emma.result.image.name") == "cat"
+
+
+def test_files_beyond_the_limit_are_refused_with_a_sentence(browser, address, tmp_path):
+    (tmp_path / "large.png").write_bytes(bytes(26_000_000))
+    visit = Visit(browser, address).open()
+    visit.page.locator("#explorer-image input[type=file]").first.set_input_files(tmp_path / "large.png")
+    said = visit.page.get_by_text(re.compile("exceeds|too large|maximum", re.IGNORECASE)).first
+    said.wait_for()
+    assert "MB" in said.inner_text()
+    visit.example()
+    visit.run()
+    visit.wrong = [each for each in visit.wrong if "413" not in each]  # how a browser logs the refusal
+    visit.close()
+
+
+def test_a_model_that_cannot_be_loaded_says_why_and_the_page_lives_on(browser, address, live):
+    image = live.comparison.decodings[0].image_hashes[0]
+    visit = Visit(browser, address).open(f"#image={image}&models=broken&prompt=What%3F")
+    visit.page.wait_for_selector(".ev-error")
+    said = visit.page.locator(".ev-error p").inner_text()
+    assert "broken" in said
+    assert "/" not in said.replace("and/or", "")  # no folder of the server
+    visit.page.get_by_role("button", name="Close").click()
+    visit.open(f"#image={image}&models=emma-v1-pocket&prompt=What%3F")
+    visit.page.reload()
+    visit.result()
+    assert visit.page.locator(".ev-card").count() == 1
+    visit.close()
+
+
+def test_files_of_the_server_cannot_be_read(visit):
+    for path in ("/etc/passwd", str(ROOT / "pyproject.toml"), "../../../../etc/passwd"):
+        for route in ("gradio_api/file=", "file=", "gradio_api/proxy=", "static/"):
+            reply = visit.page.request.get(f"{visit.address}{route}{path}")
+            assert reply.status >= 400 or "root:" not in reply.text()
+            assert "[project]" not in reply.text()
+    reply = visit.page.request.post(
+        f"{visit.address}gradio_api/run/predict", data={"data": [{"path": "/etc/passwd"}], "fn_index": 0}
+    )
+    assert "root:" not in reply.text()
+
+
+def test_temporary_files_go_with_the_server(browser, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with serving() as (address, process):
+        visit = Visit(browser, address).open()
+        visit.upload(noise(tmp_path / "noise.png"))
+        assert list(tmp_path.glob("emma-viz-explorer-*/**/noise.png"))
+        visit.close()
+        process.terminate()
+        process.wait(60)
+    assert not list(tmp_path.glob("emma-viz-*"))
+
+
+def test_narrow_and_dark_pages_hold_together(browser, address):
+    found = Visit(browser, address, width=1024, height=768, color_scheme="dark").open()
+    found.example()
+    found.run()
+    assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    ink = found.page.evaluate("getComputedStyle(document.querySelector('.ev')).color")
+    assert min(map(int, re.findall(r"\d+", ink)[:3])) > 180
+    for part in (".ev-slider", ".ev-answers"):
+        box = found.page.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= 768
+    found.close()
+
+
+def test_twenty_visitors_at_once_lose_nothing_and_mix_nothing(browser, address, tmp_path):
+    visits = []
+    for number in range(20):
+        path = tmp_path / f"visitor{number}.png"
+        Image.fromarray(np.full((40, 60, 3), 10 * number, np.uint8)).save(path)
+        found = Visit(browser, address).open()
+        found.upload(path)
+        visits.append(found)
+    for found in visits:
+        found.press_run()
+    for number, found in enumerate(visits):
+        found.result()
+        assert found.canvas("emma.result.image.name") == f"visitor{number}"
+        assert found.canvas("[...emma.result.models[0].truth.slice(0, 3)]") == [10 * number] * 3
+        found.close()

@@ -1,0 +1,147 @@
+"""The explorer as a process of its own, and visits to it with a browser."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+PATIENCE = 120_000
+"""Milliseconds that a page may take to answer, on a machine that is busy with other things."""
+RUN_PATIENCE = 600_000
+"""Milliseconds that the models may take, the first load of them included."""
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The explorer on a free port; gives its address and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apps.explorer", "--port", str(port), *options],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        while not _answers(address):
+            if process.poll() is not None:
+                raise RuntimeError(f"the explorer did not start: {process.communicate()[1]}")
+            time.sleep(0.2)
+        yield address, process
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def _answers(address: str) -> bool:
+    """Whether a page is served there; an open port alone may be Gradio's own search for one."""
+    try:
+        with urllib.request.urlopen(address, timeout=10) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+class Visit:
+    """One page, with a record of everything that must not happen on it."""
+
+    def __init__(self, browser, address: str, *, width: int = 1440, height: int = 900, **options):
+        self.address, self.wrong, self.requests = address, [], []
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        self.context.set_default_timeout(PATIENCE)
+        self.page = self.context.new_page()
+        self.page.on("console", lambda said: said.type == "error" and self.wrong.append(said.text))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("request", self._request)
+
+    def _request(self, request) -> None:
+        self.requests.append(request.url)
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.wrong.append(f"outside: {request.url}")
+
+    def open(self, link: str = "") -> "Visit":
+        """Go to the page, or to a link of it."""
+        self.page.goto(self.address + link)
+        self.page.wait_for_selector(".ev")
+        return self
+
+    def example(self, number: int = 0) -> None:
+        """Take one of the images that ship."""
+        name = self.page.locator("#explorer-examples img").nth(number).get_attribute("alt")
+        self.page.locator("#explorer-examples .thumbnail-item").nth(number).click()
+        self.page.wait_for_selector(f'#explorer-image img[src$="{quote(name)}.png"]')
+
+    def upload(self, path: Path) -> None:
+        """Bring a file."""
+        self.page.locator("#explorer-image input[type=file]").first.set_input_files(path)
+        self.page.wait_for_selector(f'#explorer-image img[src$="{quote(path.name)}"]', state="attached")
+
+    def press_run(self) -> None:
+        """Press Run, and wait for nothing."""
+        self.page.get_by_role("button", name="Run", exact=True).click()
+
+    def run(self) -> None:
+        """Press Run, and wait for the new result to be drawn."""
+        before = self.canvas("emma.shown")
+        self.press_run()
+        self.page.wait_for_function(
+            "before => { const it = document.querySelector('.ev'); "
+            "return it.emma.shown > before && it.dataset.state === 'result' && it.emma.stats.steps.size; }",
+            arg=before,
+            timeout=RUN_PATIENCE,
+        )
+
+    def result(self) -> None:
+        """Wait for a result that comes without a press on Run."""
+        self.page.wait_for_selector('.ev[data-state="result"]', timeout=RUN_PATIENCE)
+
+    def canvas(self, expression: str):
+        """The value of an expression about `emma`, the canvas."""
+        return self.page.evaluate(
+            f"(() => {{ const emma = document.querySelector('.ev').emma; return {expression}; }})()"
+        )
+
+    def drawn(self) -> None:
+        """Wait until what was asked of the canvas has been drawn."""
+        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def panel(self, name: str, model: int = 0):
+        """The canvas of a panel."""
+        return self.page.locator(f'canvas[data-paint="{name}"][data-model="{model}"]')
+
+    def picture(self, name: str, model: int = 0) -> str:
+        """What a panel shows, as an address."""
+        self.drawn()
+        return self.panel(name, model).evaluate("panel => panel.toDataURL()")
+
+    def at(self, name: str, x: float, y: float, model: int = 0) -> tuple[float, float]:
+        """The place on the page of a point of a panel, in fractions of it."""
+        box = self.panel(name, model).bounding_box()
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    def close(self) -> None:
+        """Leave, and hold that nothing went wrong meanwhile."""
+        self.context.close()
+        assert not self.wrong, self.wrong
