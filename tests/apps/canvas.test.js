@@ -81,6 +81,24 @@ test("patches move by keys and stop at the edge", () => {
   assert.equal(core.movePatch(square, 3, 1, -1), 3);
 });
 
+test("cells are as large as their room allows, in as many lines as that takes", () => {
+  const wide = core.fitCells(14, 280, 120, 2 / 3);
+  assert.deepEqual([wide.lines, wide.perLine], [3, 5]);
+  assert.ok(wide.perLine * wide.side <= 280 && wide.lines * wide.high <= 120 + 1e-9);
+  assert.deepEqual(core.fitCells(2, 100, 1000, 1), { lines: 2, perLine: 1, side: 100, high: 100 });
+  assert.deepEqual(core.fitCells(2, 100, 30, 1), { lines: 1, perLine: 2, side: 30, high: 30 });
+});
+
+test("a sheet's map is found by its address, and null is no number", () => {
+  const maps = [{ values: [1], limits: [0, 1] }, { values: [2, null], limits: [0, 3] }];
+  const data = { images: [{ scopes: [{ grid: [1, 1], maps: [] }, { grid: [1, 2], extent: [0, 0, 1, 1], table: "map", maps }] }] };
+  const found = core.sheetMap(data, "0/1/1");
+  assert.deepEqual([found.values, found.limits, found.grid, found.table], [[2, NaN], [0, 3], [1, 2], "map"]);
+  assert.deepEqual([...core.paint(found.values, found.limits, grey)].slice(4), [0, 0, 0, 0]);
+  assert.equal(core.nearest([0, 4, 8], 5.9), 4);
+  assert.equal(core.nearest([8, 0], 3), 0);
+});
+
 test("models of one depth move layer by layer, others by depth", () => {
   assert.deepEqual(core.stepsOf([[0, 1, 2], [0, 1, 2]]), [[0, 0], [1, 1], [2, 2]]);
   assert.deepEqual(core.stepsOf([[0, 1, 2, 3, 4], [0, 1, 2]]), [[0, 0], [1, 1], [2, 1], [3, 2], [4, 2]]);

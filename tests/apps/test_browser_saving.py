@@ -59,7 +59,7 @@ def test_a_saved_page_opens_offline_as_it_was_left(shown, browser, tmp_path):
     other.page.keyboard.press("ArrowRight")
     assert other.picture("map") != before
     assert other.page.locator("text=held-out").count() > 0  # the lens's quality, in the foot of the page
-    assert other.requests == [path.as_uri()]
+    assert [url for url in other.requests if not url.startswith("data:")] == [path.as_uri()]
     other.close()
 
 
@@ -100,5 +100,5 @@ def test_a_figures_page_reads_out_its_values(browser, study, tmp_path):
     value = visit.page.locator("[data-value='0/1/1']").inner_text()
     assert float(value.replace("−", "-")) == pytest.approx(float(case.models[0].maps[1, 0, 0]), rel=0.006)
     assert "row 0, column 0" in visit.page.locator(".readout").first.inner_text()
-    assert visit.requests == [visit.address]
+    assert [url for url in visit.requests if not url.startswith("data:")] == [visit.address]
     visit.close()

@@ -1,5 +1,6 @@
 """The explorer as a process of its own, and visits to it with a browser."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -24,9 +25,9 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
-PATIENCE = 120_000
-"""Milliseconds that a page may take to answer, on a machine that is busy with other things."""
-RUN_PATIENCE = 600_000
+PATIENCE = 1000 * int(os.environ.get("BROWSER_PATIENCE", "120"))
+"""Milliseconds that a page may take to answer; BROWSER_PATIENCE, in seconds, is for machines that do much else."""
+RUN_PATIENCE = 4 * PATIENCE
 """Milliseconds that the models may take, the first load of them included."""
 
 
@@ -52,7 +53,7 @@ def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen]]:
         yield address, process
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE / 1000)
 
 
 def _answers(address: str) -> bool:

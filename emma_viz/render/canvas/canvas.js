@@ -163,6 +163,17 @@
     return row * columns + column;
   };
 
+  /** The largest cells, `tallness` times as high as wide, that fit into a width and a room below one another. */
+  const fitCells = (cells, width, room, tallness) => {
+    let best = null;
+    for (let lines = 1; lines <= cells; lines++) {
+      const perLine = Math.ceil(cells / lines);
+      const side = Math.min(width / perLine, room / lines / tallness);
+      if (!best || side > best.side) best = { lines, perLine, side, high: side * tallness };
+    }
+    return best;
+  };
+
   // ---------------------------------------------------------------- layers
 
   const layerLabel = (layer) => (layer < 0 ? "embedding" : `layer ${layer}`);
@@ -306,7 +317,7 @@
 
   const core = {
     bytesOf, floatsOf, tableOf, normalise, paint, tint, fade, opaque, subtract, percentile, differenceLimit, mean,
-    figures, fixed, patchAt, boxOf, regionOf, patchesIn, translate, movePatch, layerLabel, stepsOf, scrub, toLink,
+    figures, fixed, patchAt, boxOf, regionOf, patchesIn, translate, movePatch, fitCells, layerLabel, stepsOf, scrub, toLink,
     fromLink, unpack, mapOf, limitsOf, trajectory, differenceOf, sheetMap, nearest,
   }; // prettier-ignore
 
@@ -786,6 +797,7 @@
           )
         )
       );
+      rows.dataset.blank = names.join();
       layout();
     };
     const layout = () => {
@@ -1026,8 +1038,8 @@
           const canvas = make("canvas", { class: "ev-strip", "aria-label": `${model.name}: decoded pixels of this place at every layer`, role: "img" });
           canvas.addEventListener("click", (event) => {
             const box = canvas.getBoundingClientRect();
-            const { perLine, side } = stripShape(model, box.width);
-            const line = Math.floor((event.clientY - box.top) / side);
+            const { perLine, side, high } = stripShape(model, box.width);
+            const line = Math.floor((event.clientY - box.top) / high);
             const cell = line * perLine + Math.floor((event.clientX - box.left) / side) - 1;
             const step = steps.findIndex((each) => each[index] === cell);
             if (step >= 0) go({ type: "set", step });
@@ -1066,15 +1078,22 @@
       path.set({ lines, labels: longest.layers.map((layer) => (layer < 0 ? "e" : String(layer))) });
       path.step(scrubber.step);
       drawStrips();
-      if (single && host.words) askWords(region.top * result.models[model].grid[1] + region.left, model);
+      if (single && host.words && result.models.some((each) => each.live)) askWords(region.top * result.models[model].grid[1] + region.left, model);
     };
-    /** Cells of about 36 pixels, in at most three lines; a whole image needs more. */
+    /** How the cells of a strip are laid out: of about 36 pixels for a patch, as large as there is room for a whole image. */
     const stripShape = (model, width) => {
       const cells = model.layers.length + 1;
-      const whole = !locked && !hovered;
-      const lines = Math.min(Math.ceil((cells * (whole ? 56 : 36)) / width), whole ? 5 : 3);
-      const perLine = Math.ceil(cells / lines);
-      return { lines, perLine, side: Math.min(width / perLine, whole ? 80 : 44) };
+      if (locked || hovered) {
+        const lines = Math.min(Math.ceil((cells * 36) / width), 3);
+        const perLine = Math.ceil(cells / lines);
+        const side = Math.min(width / perLine, 44);
+        return { lines, perLine, side, high: side };
+      }
+      const [left, top, right, bottom] = model.extent;
+      const tallness = ((bottom - top) * result.image.size[1]) / ((right - left) * result.image.size[0]);
+      const around = 160; // pixels of the title, the hint and the curve
+      const room = frame.classList.contains("ev-narrow") ? 150 : Math.max((inspector.clientHeight - around) / result.models.length - 8, 50);
+      return fitCells(cells, width, room, tallness);
     };
     const drawStrips = () => {
       const chosen = chosenNow();
@@ -1082,23 +1101,23 @@
         const { canvas } = strips[index];
         const region = regionFor(chosen, index);
         const ratio = Math.min(window.devicePixelRatio || 1, 2);
-        const { lines, perLine, side } = stripShape(model, Math.max(canvas.clientWidth, 60));
+        const { lines, perLine, side, high } = stripShape(model, Math.max(canvas.clientWidth, 60));
         const across = region ? region.right - region.left + 1 : 1;
         const down = region ? region.bottom - region.top + 1 : 1;
         canvas.width = Math.round(Math.max(canvas.clientWidth, 60) * ratio);
-        canvas.height = Math.round(lines * side * ratio);
-        canvas.style.height = `${lines * side}px`;
+        canvas.height = Math.round(lines * high * ratio);
+        canvas.style.height = `${lines * high}px`;
         const context = canvas.getContext("2d");
         context.imageSmoothingEnabled = false;
         if (!region) return;
         const p = model.patch;
         const source = [region.left * p, region.top * p, across * p, down * p];
         const size = (side - 3) * ratio;
-        const wide = across >= down ? size : (size * across) / down;
-        const tall = across >= down ? (size * down) / across : size;
+        const wide = chosen.whole || across >= down ? size : (size * across) / down;
+        const tall = chosen.whole ? (high - 3) * ratio : across >= down ? (size * down) / across : size;
         [truths[index], ...pictures[index]].forEach((picture, cell) => {
           const x = ((cell % perLine) * side + 1.5) * ratio;
-          const y = (Math.floor(cell / perLine) * side + 1.5) * ratio;
+          const y = (Math.floor(cell / perLine) * high + 1.5) * ratio;
           if (picture) context.drawImage(picture, ...source, x, y, wide, tall);
           if (cell - 1 !== indexOf(index)) return;
           context.strokeStyle = getComputedStyle(frame).getPropertyValue("--ev-ink");
@@ -1413,7 +1432,8 @@
         veil.replaceChildren(make("div", { class: "ev-note" }, make("b", { text: message }), line));
         if (!models || !models.length) return;
         showAnswers(models, true);
-        if (!result && rows.childElementCount !== models.length + 1) showBlanks(models.map((model) => model.name));
+        const names = models.map((model) => model.name);
+        if (!result && rows.dataset.blank !== names.join()) showBlanks(names);
       },
       /** A sentence that says why there is no result. */
       fail(message) {
