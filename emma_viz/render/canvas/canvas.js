@@ -811,7 +811,9 @@
       const across = narrow ? frame.clientWidth - 12 : frame.clientWidth * 0.69;
       const others = [bar, legend, track].reduce((sum, part) => sum + part.offsetHeight, 0) + 116 + 5 * 8;
       const down = (frame.clientHeight - others) / count - 28;
-      const tall = Math.max(Math.min(narrow ? 220 : down, (across - 16) / 3 / shape, 320), 96);
+      // On a narrow page answers and bar are above the rows, and the slider stays in view below them.
+      const room = narrow ? Math.max(Math.min((window.innerHeight - 230) / count - 28, 220), 130) : down;
+      const tall = Math.max(Math.min(room, (across - 16) / 3 / shape, 320), 96);
       main.style.height = narrow ? "" : `${Math.ceil(count * (Math.floor(tall) + 26))}px`;
       frame.style.setProperty("--ev-ph", `${Math.floor(tall)}px`);
       // Wide enough for the numbers above the panels.
