@@ -53,7 +53,11 @@ def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen]]:
         yield address, process
     finally:
         process.terminate()
-        process.communicate(timeout=PATIENCE / 1000)
+        try:
+            process.communicate(timeout=PATIENCE / 1000)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 def _answers(address: str) -> bool:
