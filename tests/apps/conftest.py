@@ -92,7 +92,7 @@ def ready(ask, photos):
 
 @pytest.fixture(scope="session")
 def browser():
-    """Chromium, which takes a made-up camera for one."""
+    """Chromium."""
     from playwright.sync_api import sync_playwright
 
     chromium = program(*CHROMIUM)

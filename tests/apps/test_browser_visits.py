@@ -1,6 +1,5 @@
 """Visits to the page from their beginning: bringing an image, running, what is refused, other screens, many at once."""
 
-import base64
 import re
 
 import numpy as np
@@ -47,36 +46,6 @@ def test_an_upload_is_answered_by_both_models_with_news_on_the_way(visit, tmp_pa
         assert all(end.startswith(so_far.strip()) for end, so_far in zip(final, answers, strict=True))
 
 
-def test_an_image_can_be_dropped_pasted_or_taken_with_the_camera(browser, address, tmp_path):
-    visit = Visit(browser, address, permissions=["clipboard-read", "clipboard-write", "camera"]).open()
-    data = base64.b64encode(noise(tmp_path / "drop.png").read_bytes()).decode()
-    blob = "new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], { type: 'image/png' })"
-    drop = visit.page.evaluate_handle(
-        f"""(data) => {{
-          const found = new DataTransfer();
-          found.items.add(new File([{blob}], 'drop.png'));
-          return found;
-        }}""",
-        data,
-    )
-    visit.page.locator("#explorer-image .upload-container button").first.dispatch_event(
-        "drop", {"dataTransfer": drop}
-    )
-    visit.page.wait_for_selector('#explorer-image img[src$="drop.png"]')
-    visit.page.evaluate(
-        f"(data) => navigator.clipboard.write([new ClipboardItem({{ 'image/png': {blob} }})])", data
-    )
-    visit.page.get_by_label("Paste from clipboard").click()
-    visit.page.wait_for_selector('#explorer-image img:not([src$="drop.png"])')
-    visit.page.get_by_label("Capture from camera").click()
-    visit.page.get_by_text("Click to Access Webcam").click()
-    visit.page.get_by_label("capture photo").click()
-    visit.page.wait_for_selector('#explorer-image img[src*="/file="]')
-    visit.run()
-    assert visit.canvas("emma.result.image.size[0]") > 300  # a frame of the camera
-    visit.close()
-
-
 def test_what_cannot_be_read_is_refused_at_once_and_the_page_lives_on(visit, tmp_path):
     (tmp_path / "letter.png").write_bytes(b"not a picture")
     visit.page.locator("#explorer-image input[type=file]").first.set_input_files(tmp_path / "letter.png")
@@ -95,9 +64,9 @@ def test_files_beyond_the_limit_are_refused_with_a_sentence(browser, address, tm
     (tmp_path / "large.png").write_bytes(bytes(26_000_000))
     visit = Visit(browser, address).open()
     visit.page.locator("#explorer-image input[type=file]").first.set_input_files(tmp_path / "large.png")
-    said = visit.page.get_by_text(re.compile("exceeds|too large|maximum", re.IGNORECASE)).first
+    said = visit.page.get_by_text(re.compile("exceed the maximum")).first
     said.wait_for()
-    assert "MB" in said.inner_text()
+    assert "large.png" in said.inner_text()
     visit.example()
     visit.run()
     visit.wrong = [each for each in visit.wrong if "413" not in each]  # how a browser logs the refusal

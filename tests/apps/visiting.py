@@ -22,8 +22,6 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
 ]
 PATIENCE = 1000 * int(os.environ.get("BROWSER_PATIENCE", "120"))
 """Milliseconds that a page may take to answer; BROWSER_PATIENCE, in seconds, is for machines that do much else."""
