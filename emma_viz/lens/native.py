@@ -89,7 +89,8 @@ class NativeLens:
                 f"{', '.join(map(str, self.info.layers))} (the depths of its taps); layer {layer} was asked "
                 "for. A ridge lens decodes every layer."
             )
-        return self.tap_layers.index(layer)
+        # Where the last block is a tap too, its index stands for the final norm: the whole chain.
+        return len(self.tap_layers) - 1 - self.tap_layers[::-1].index(layer)
 
 
 def native_lens(
@@ -134,7 +135,7 @@ def native_lens(
         model_name=model.name,
         model_fingerprint=model.fingerprint,
         site=SITE,
-        layers=tuple(layers[depth] for depth in head.depths),
+        layers=tuple(dict.fromkeys(layers[depth] for depth in head.depths)),
         patch=patch,
         grid=model.grid,
         fitted_on=fitted_on,

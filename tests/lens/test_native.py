@@ -15,7 +15,7 @@ from emma_viz.lens.protocol import Lens, recording_for
 WIDTH, PATCH, GRID = 6, 4, (3, 3)
 
 
-def make_native(model, *, form="paper", n_blocks=4):
+def make_native(model, *, form="paper", n_blocks=4, taps=None):
     torch.manual_seed(0)
     if form == "paper":
         head = build_head(paper_config(width=WIDTH, patch=PATCH, n_blocks=n_blocks), backend="torch")
@@ -23,7 +23,7 @@ def make_native(model, *, form="paper", n_blocks=4):
         head = build_head(
             released_config(width=WIDTH, patch=PATCH, grid=GRID, target_width=5), backend="torch"
         )
-    return native_lens(head, model, patch=PATCH, fitted_on="noise", n_fit=3)
+    return native_lens(head, model, patch=PATCH, fitted_on="noise", n_fit=3, taps=taps)
 
 
 @pytest.fixture
@@ -40,6 +40,13 @@ def test_it_reads_the_taps_and_the_final_norm(make_model):
     assert lens.reads(1) == (("mixer_out", 0), ("mixer_out", 1))
     assert recording_for(lens) == (("mixer_out", "norm_f"), (0, 1, 2, 3))
     assert PREFIX_NOTE in lens.info.notes
+
+
+def test_where_the_last_block_is_a_tap_its_index_stands_for_the_whole_chain(make_model):
+    lens = make_native(make_model(), taps=(0, 1, 3))
+    assert lens.info.layers == (0, 1, 3)
+    assert lens.reads(3) == (("mixer_out", 0), ("mixer_out", 1), ("mixer_out", 3), ("norm_f", 3))
+    assert lens.default_layers == (3,)
 
 
 def test_by_default_it_makes_the_one_picture_it_was_trained_to_make(make_model, trace):
