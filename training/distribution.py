@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from emma_viz.errors import MissingDependencyError
+from emma_viz.errors import MissingDependencyError, TrainingError
 
 Numbers = Mapping[str, float | Tensor]
 
@@ -115,6 +115,7 @@ class AcceleratedEngine:
 
     Raises:
         MissingDependencyError: accelerate is not installed.
+        TrainingError: the launcher asks for FSDP where accelerate has none.
     """
 
     def __init__(self, *, precision: str = "fp32"):
@@ -134,7 +135,12 @@ class AcceleratedEngine:
         self.unused = False
         self.frozen: tuple[nn.Module, ...] = ()
         asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-        self._plugin = self.accelerator.state.fsdp_plugin if asked and self.world > 1 else None
+        self._plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if asked and self.world > 1 and self._plugin is None:
+            raise TrainingError(
+                f"FSDP was asked for, and accelerate does not offer it on {self.device.type}; launch without it: DDP "
+                "runs there."
+            )
         self.sharded = self._plugin is not None
 
     @property

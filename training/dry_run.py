@@ -141,12 +141,14 @@ def activations(recipe: VisionLanguageRecipe, task: VisionLanguageTask, *, text:
 
 def saved_bytes(module: nn.Module, forward: Callable[[], object]) -> int:
     """Bytes that autograd keeps of a forward pass, the module's own parameters not counted."""
-    own = {id(p) for p in module.parameters()}
+    # By storage: a linear layer keeps a transposed view of its weight.
+    own = {p.untyped_storage()._cdata for p in module.parameters()}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if id(tensor) not in own:
-            kept[tensor.untyped_storage()._cdata] = tensor
+        storage = tensor.untyped_storage()._cdata
+        if storage not in own:
+            kept[storage] = tensor
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

@@ -1,0 +1,177 @@
+"""Runs in processes of their own, some of which are killed; imports once, and forks for every process.
+
+    python -m tests.training.forked_runs < runs.json
+
+Each run is a ForkedRun: options of `training.train joint`, and the processes it has. A run that dies sends itself a
+SIGKILL: "step 3" before its third step, "write 2" in the middle of writing its second checkpoint, "name 2" before that
+gets its name, "named 2" after. One that shards has FSDP2. Prints a line for each process: its run's name and how it
+ended.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForkedRun:
+    """One run."""
+
+    name: str
+    options: list[str]
+    world: int = 1
+    environment: dict[str, str] = field(default_factory=dict)
+    dies: str | None = None
+    shards: bool = False
+
+
+def start(runs: list[ForkedRun]) -> list[str]:
+    """Run them one after the other; the lines that say how they ended.
+
+    Raises:
+        AssertionError: the program itself failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.forked_runs"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+        input=json.dumps([asdict(run) for run in runs]),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("run ")]
+    if any(line.endswith("code 1") for line in lines):
+        print(done.stderr)  # pytest shows it when the test fails
+    return lines
+
+
+def arm(place: str) -> None:
+    """Make this process kill itself at a place."""
+    import torch
+
+    import emma_viz.atomic
+    import training.loop
+
+    what, number = place.split()
+    left = [int(number)]
+
+    def strikes() -> bool:
+        left[0] -= 1
+        return left[0] == 0
+
+    def kill() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    save, replace, step = torch.save, os.replace, training.loop.Run._step
+
+    def dying_save(state, path):
+        save(state, path)
+        if what == "write" and strikes():
+            os.truncate(path, 1000)
+            kill()
+
+    def dying_replace(part, target):
+        checkpoint = Path(target).suffix == ".pt"
+        if checkpoint and what == "name" and strikes():
+            kill()
+        replace(part, target)
+        if checkpoint and what == "named" and strikes():
+            kill()
+
+    def dying_step(self, number, parts_of_step):
+        if what == "step" and strikes():
+            kill()
+        return step(self, number, parts_of_step)
+
+    torch.save, emma_viz.atomic.os.replace, training.loop.Run._step = dying_save, dying_replace, dying_step
+
+
+def shard() -> None:
+    """Spread parameters over the processes as accelerate does with FSDP2; accelerate itself does so on GPUs alone."""
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from training.distribution import AcceleratedEngine
+
+    def prepare(self, module, optimizer):
+        self.sharded, mesh = True, init_device_mesh("cpu", (self.world,))
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+        groups = [
+            {**group, "params": [names[id(each)] for each in group["params"]]}
+            for group in optimizer.param_groups
+        ]
+        for block in [each for each in module.modules() if type(each).__name__ == "Block"]:
+            fully_shard(block, mesh=mesh)
+        ignored = {parameter for part in self.frozen for parameter in part.parameters()}
+        fully_shard(module, mesh=mesh, ignored_params=ignored)
+        shards = dict(module.named_parameters())
+        for group in groups:
+            group["params"] = [shards[name] for name in group["params"]]
+        return module, torch.optim.AdamW(groups)
+
+    AcceleratedEngine.prepare = prepare
+
+
+def fork(run: ForkedRun, rank: int, port: int) -> int:
+    """Start one process of a run, with the environment that a launcher gives it."""
+    child = os.fork()
+    if child:
+        return child
+    os.environ.update(run.environment)
+    if run.world > 1:
+        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": run.world, "LOCAL_WORLD_SIZE": run.world}
+        os.environ.update({name: str(value) for name, value in places.items()})
+        os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+    from training.train import main
+
+    code = 1
+    try:
+        if run.dies is not None:
+            arm(run.dies)
+        if run.shards:
+            shard()
+        code = main(["joint", *run.options])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def ended(status: int) -> str:
+    """How a process ended."""
+    return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"code {os.WEXITSTATUS(status)}"
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+if __name__ == "__main__":
+    import accelerate  # noqa: F401 (imported before the forks)
+    import torch
+
+    import training.train
+    import training.vision_language  # noqa: F401
+
+    torch.set_num_threads(1)
+    for each in json.load(sys.stdin):
+        forked = ForkedRun(**each)
+        port = free_port()
+        children = [fork(forked, rank, port) for rank in range(forked.world)]
+        for child in children:
+            print(f"run {forked.name}: {ended(os.waitpid(child, 0)[1])}", flush=True)

@@ -1,0 +1,136 @@
+"""`joint` on a data set, from the command line to a model that answers and a lens that decodes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emma_viz.capture import record
+from emma_viz.checkpoints import load_model
+from emma_viz.data.images import read_image
+from emma_viz.lens import decode, load_lens
+from emma_viz.models.vlm import VLM
+from tests.training.forked_runs import ForkedRun, start
+from tests.training.llava_set import records, talk
+from training.feature_cache import FeatureCache, cache_of, content_hash, fill
+from training.train import main
+
+
+def joint(llava, folder, *more, recipe="tiny-emma-v1"):
+    common = ["--recipe", recipe, *llava.options, "--work", str(folder), "--batch", "4", "--held-out", "2"]
+    if recipe == "tiny-cobra":
+        common = common[:-2]
+    return main(["joint", *common, *more])
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(llava, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    assert joint(llava, folder, "--steps", "12", "--lr", "0.004", "--gradient-checkpointing") == 0
+    return folder
+
+
+def test_the_run_learns_and_says_how_fast(finished):
+    lines = metrics(finished)
+    assert [line["step"] for line in lines] == list(range(12))
+    text = [line["text"] for line in lines]
+    assert np.mean(text[-4:]) < 0.9 * np.mean(text[:4])
+    assert all(line["tokens/s"] > 0 and 0 <= line["waited"] <= line["seconds"] for line in lines)
+    assert list((finished / "tensorboard").glob("events.*"))
+
+
+def test_the_model_loads_and_answers(llava, finished):
+    model = load_model(finished / "model", vision_source=str(finished / "model/encoder.safetensors"))
+    image = read_image(llava.images / "0.png")
+    trace = record(model, image, "What colour is it?", layers=[0, 2], max_new_tokens=3)
+    assert len(trace.answers) == 1
+    kept = json.loads((finished / "model/config.json").read_text())["emma_viz"]["provenance"]
+    assert kept["recipe"]["objective"]["pixels"] == "paper"
+    assert kept["optimisation"]["steps"] == 12
+    assert kept["data"]["records"] == 16
+
+
+def test_the_trained_decoder_is_a_lens_with_its_quality(llava, finished):
+    model = load_model(finished / "model", vision_source=str(finished / "model/encoder.safetensors"))
+    lens = load_lens(model, "native")
+    assert lens.info.n_heldout == 2
+    assert lens.info.n_fit == 4
+    assert [each.layer for each in lens.info.quality] == [2], "the depth that was trained"
+    image = read_image(llava.images / "0.png")
+    trace = record(model, image, "x", sites=("mixer_out", "norm_f"), generate=False)
+    assert np.isfinite(decode(trace, lens).patches).all()
+    state = torch.load(finished / "step-000012.pt", weights_only=True)["module"]
+    for name, value in lens.head.state_dict().items():
+        assert torch.equal(value, state[f"head.{name}"]), name
+
+
+def test_features_from_the_cache_are_those_of_the_encoder(llava, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    vlm = VLM(llava.config())
+    cache = cache_of(vlm, tmp_path)
+    paths = sorted(llava.images.iterdir())
+    assert fill(cache, vlm, paths[:4], batch=3, progress=False) == 4
+    assert fill(cache, vlm, [*paths, tmp_path / "absent.png"], progress=False) == 2, "goes on where it was"
+    from emma_viz.checkpoints.loaded import image_transform
+
+    pixels = image_transform(vlm.config).pixels([read_image(path) for path in paths])
+    for path, wanted in zip(paths, vlm.vision(pixels).numpy(), strict=True):
+        np.testing.assert_allclose(cache.read(content_hash(path.read_bytes())), wanted, rtol=2e-3, atol=2e-3)
+    torch.manual_seed(1)
+    assert cache_of(VLM(llava.config()), tmp_path).folder != cache.folder, "other weights, other folder"
+    assert isinstance(cache, FeatureCache)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_run_with_cached_features_is_the_run_without(llava, tmp_path):
+    options = ("--steps", "4", "--lr", "0.001")
+    assert joint(llava, tmp_path / "plain", *options) == 0
+    assert joint(llava, tmp_path / "cached", *options, "--feature-cache", str(tmp_path / "cache")) == 0
+    plain, cached = metrics(tmp_path / "plain"), metrics(tmp_path / "cached")
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 6
+    for one, other in zip(plain, cached, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=2e-3)  # features in half precision
+
+
+def test_bf16_runs_and_learns(llava, tmp_path):
+    # In a process of its own: accelerate has one precision a process.
+    options = ["--recipe", "tiny-cobra", *llava.options, "--work", str(tmp_path), "--batch", "4"]
+    options += ["--steps", "9", "--lr", "0.004", "--precision", "bf16"]
+    assert start([ForkedRun(name="bf16", options=options)]) == ["run bf16: code 0"]
+    text = [line["text"] for line in metrics(tmp_path)]
+    assert np.mean(text[-3:]) < np.mean(text[:3])
+    state = torch.load(tmp_path / "step-000009.pt", weights_only=True)["module"]
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    model = load_model(tmp_path / "model", vision_source=str(tmp_path / "model/encoder.safetensors"))
+    assert model.info.dtype == "bfloat16"
+
+
+def test_too_many_broken_records_end_the_run_with_their_names(llava, tmp_path, capsys):
+    bad = [{"id": f"bad{n}", "image": f"absent{n}.png", "conversations": talk("Q", "A.")} for n in range(3)]
+    path = llava.write([*records(), *bad], "bad.json")
+    arguments = [*llava.options, "--data", str(path), "--work", str(tmp_path), "--recipe", "tiny-cobra"]
+    assert main(["joint", *arguments, "--steps", "1", "--broken-limit", "2"]) == 1
+    message = capsys.readouterr().err
+    assert "3 records that cannot be used" in message
+    for number in range(3):
+        assert f"absent{number}.png" in message
+
+
+def test_what_is_missing_is_asked_for(llava, tmp_path, capsys):
+    work = ["--work", str(tmp_path)]
+    data = ["--data", str(llava.data), "--images", str(llava.images)]
+    for arguments, sentence in (
+        (["--recipe", "tiny-cobra", *work], "needs --data JSON and --images FOLDER"),
+        (["--recipe", "tiny-cobra", *data, *work], "--llm SOURCE"),
+        (["--recipe", "tiny", *data, *work], "--recipe tiny is no preset"),
+        (["--recipe", "tiny-cobra", *data, *work, "--pixel-loss", "paper", "--llm", "fresh"], "has no taps"),
+        (["--recipe", "tiny-cobra", *data, *work, "--ablate", "la", "--llm", "fresh"], "changes the paper's"),
+    ):
+        assert main(["joint", *arguments]) == 1
+        assert sentence in capsys.readouterr().err

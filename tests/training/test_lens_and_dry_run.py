@@ -1,0 +1,131 @@
+"""One command from a run directory to a lens, and what a run would need before it is started."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from emma_viz.lens.files import load_lens, read_info
+from emma_viz.models.presets import PRESETS
+from tests.training.llava_set import records, talk
+from training.dry_run import activations, components, memory, meta_task, report, saved_bytes
+from training.official import cobra_3b, emma_v1_3b, emma_v2_3b, recipe_of
+from training.train import main
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Fourteen pictures, a copy of one, and a file that is none."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number in range(14):
+        sheet = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+        Image.fromarray(sheet).save(folder / f"{number:02}.png")
+    shutil.copy(folder / "00.png", folder / "copy.png")
+    (folder / "broken.png").write_bytes(b"none")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["ridge", "tuned"])
+def test_one_command_makes_a_lens_of_a_run_directory(pair, pictures, tmp_path, capsys, kind):
+    out = tmp_path / "made.lens"
+    command = ["lens", "--model", str(pair.emma), "--data", str(pictures), "--kind", kind, "--out", str(out)]
+    command += ["--vision", str(pair.vision), "--fit-images", "10", "--held-out", "4", "--steps", "2"]
+    assert main([*command, "--batch-size", "4"]) == 0
+    info = read_info(out)
+    assert info.kind == kind
+    assert (info.n_fit, info.n_heldout) == (10, 4)
+    assert info.layers == (-1, 0, 1, 2)
+    assert [each.layer for each in info.quality] == [-1, 0, 1, 2]
+    assert all(np.isfinite(each.r2) for each in info.quality)
+    printed = capsys.readouterr().out
+    assert f"{info.quality[0].r2:.4f}" in printed
+    assert load_lens(out).info == info
+    if kind == "tuned":
+        assert "2 steps of 4 images" in info.notes[0]
+
+
+def test_a_lens_of_a_json_data_set_skips_what_is_broken(pair, llava, tmp_path, capsys):
+    bad = [{"id": "x", "image": "absent.png", "conversations": talk("Q", "A.")}, {"id": "y"}]
+    path = llava.write([*bad, *records()], "some.json")
+    command = ["lens", "--model", str(pair.cobra), "--data", str(path), "--images", str(llava.images)]
+    command += ["--vision", str(pair.vision), "--out", str(tmp_path / "a.lens"), "--fit-images", "4"]
+    assert main([*command, "--held-out", "2", "--layers", "0", "2"]) == 0
+    assert read_info(tmp_path / "a.lens").layers == (0, 2)
+    assert main([*command, "--held-out", "3"]) == 1
+    assert "has 6 different images that can be read; 7 are needed" in capsys.readouterr().err
+    assert main([*command, "--held-out", "2", "--broken-limit", "0"]) == 1
+    assert "at most 0 may be skipped" in capsys.readouterr().err
+
+
+def test_the_official_recipes_are_the_papers():
+    for recipe in (cobra_3b(), emma_v1_3b(), emma_v2_3b()):
+        settings = recipe.optimisation(steps_per_epoch=9500)
+        assert (settings.steps, settings.batch, settings.lr) == (19000, 128, 2e-5)
+        assert (settings.weight_decay, settings.warmup, settings.final, settings.clip) == (
+            0.1,
+            0.03,
+            0.0,
+            1.0,
+        )
+        assert recipe.precision == "bf16"
+    assert cobra_3b().objective.pixels == "none"
+    assert emma_v2_3b().objective.pixels == "paper"
+    assert recipe_of("emma-v2-pocket").objective.pixels == "paper"
+
+
+def test_a_dry_run_counts_the_full_size_parameters():
+    parts = {part.name: part for part in components(meta_task(emma_v1_3b()))}
+    assert parts["language model"].trained == 2_768_345_600
+    assert parts["projector"].trained == 47_789_568
+    assert parts["fusion"].trained == pytest.approx(266e6, rel=0.01)
+    assert parts["decoder"].trained == pytest.approx(174e6, rel=0.01)
+    assert parts["encoder dinov2"].trained == parts["encoder siglip"].trained == 0
+    assert parts["encoder dinov2"].frozen + parts["encoder siglip"].frozen == pytest.approx(731e6, rel=0.01)
+
+
+def test_memory_is_shared_by_fsdp_and_not_by_ddp():
+    recipe = recipe_of("tiny-emma-v1")
+    trained = sum(part.trained for part in components(meta_task(recipe)))
+
+    def of(world, sharded):
+        return memory(recipe, meta_task(recipe), world=world, sharded=sharded, text=50)
+
+    assert of(1, False).optimizer == of(8, False).optimizer == 8 * trained
+    assert of(8, True).optimizer == trained
+    assert of(8, True).total < of(8, False).total
+    assert of(8, False).weights >= 4 * trained
+
+
+def test_saved_bytes_are_what_autograd_keeps():
+    layer = torch.nn.Linear(5, 7)
+    assert saved_bytes(layer, lambda: layer(torch.randn(3, 5, requires_grad=True))) == 3 * 5 * 4
+    both = torch.nn.Sequential(layer, torch.nn.Tanh())
+    assert saved_bytes(both, lambda: both(torch.randn(3, 5, requires_grad=True))) == 3 * 5 * 4 + 3 * 7 * 4
+
+
+def test_checkpointing_and_small_parts_need_less():
+    from dataclasses import replace
+
+    recipe = recipe_of("tiny-cobra")
+    plain = activations(recipe, meta_task(recipe), text=50)
+    saving = replace(recipe, gradient_checkpointing=True)
+    assert activations(saving, meta_task(saving), text=50) < plain
+    half = replace(recipe, micro=recipe.micro // 2)
+    assert activations(half, meta_task(half), text=50) == plain / 2
+
+
+def test_the_dry_run_command_counts_steps_and_tokens(llava, tmp_path, capsys):
+    command = ["joint", "--recipe", "tiny-cobra", *llava.options, "--work", str(tmp_path), "--dry-run"]
+    assert main([*command, "--world-size", "2", "--batch", "4", "--epochs", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "data: 16 records, 12 with an image, 0 left out" in printed
+    assert "steps: 12 (3 epochs of 4)" in printed
+    assert "2 processes" in printed
+    assert not (tmp_path / "model").exists()
+    assert main(["joint", "--recipe", "tiny-cobra", "--dry-run"]) == 0
+    assert "pass --data for steps and tokens" in capsys.readouterr().out
+    assert set(PRESETS) >= {"cobra-3b", "emma-v1-3b", "emma-v2-3b"}
+    assert "language model" in report(recipe_of("tiny-cobra"), world=1)

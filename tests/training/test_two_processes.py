@@ -1,0 +1,102 @@
+"""Two processes that share each batch learn what one process learns."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.forked_runs import ROOT, ForkedRun, start
+from training.dry_run import meta_task
+from training.official import recipe_of
+
+
+def launch(name: str, arguments: list[str], world: int, **more) -> None:
+    """Run once, with as many processes."""
+    asked = ForkedRun(name=name, options=arguments, world=world, **more)
+    assert start([asked]) == [f"run {name}: code 0"] * world
+
+
+def options(llava, folder: Path, *more: str) -> list[str]:
+    found = [
+        "--recipe",
+        "tiny-emma-v1",
+        *llava.options,
+        "--work",
+        str(folder),
+        "--steps",
+        "6",
+        "--batch",
+        "4",
+    ]
+    return [*found, "--micro", "1", "--save-every", "3", "--held-out", "1", "--lr", "0.001", *more]
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    names = ("loss", "text", "accuracy", "pixels", "grad_norm", "tokens")
+    return [{name: line[name] for name in names if name in line} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def one(llava, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    launch("one", options(llava, folder), 1)
+    return folder
+
+
+def assert_alike(found: Path, wanted: Path) -> None:
+    """The same sums in another order: fp32 differs in the last digits, which six steps of Adam may grow a hundredfold
+    (its first updates are the gradient's sign). A lost or doubled share would change losses by tens of percent."""
+    assert len(losses(found)) == len(losses(wanted)) == 6
+    for mine, theirs in zip(losses(found), losses(wanted), strict=True):
+        assert mine.keys() == theirs.keys()
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=2e-5)
+
+
+def test_two_processes_have_the_losses_of_one(llava, one, tmp_path):
+    assert any("pixels" in line for line in losses(one))
+    assert any("pixels" not in line for line in losses(one)), "some steps are text alone"
+    launch("two", options(llava, tmp_path), 2)
+    assert_alike(tmp_path, one)
+    mine, theirs = (
+        torch.load(folder / "step-000006.pt", weights_only=True)["module"] for folder in (tmp_path, one)
+    )
+    assert mine.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(mine[name], value, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_fsdp2_has_the_losses_of_one_and_resumes(llava, one, tmp_path):
+    launch("fsdp2", options(llava, tmp_path), 2, shards=True)
+    assert_alike(tmp_path, one)
+    assert (tmp_path / "step-000006" / "run.json").is_file()
+    shutil.rmtree(tmp_path / "step-000006")
+    before = losses(tmp_path)
+    launch("fsdp2", options(llava, tmp_path), 2, shards=True)
+    assert losses(tmp_path) == before
+
+
+def test_fsdp_where_accelerate_has_none_is_an_error(llava, tmp_path, capsys):
+    asked = ForkedRun(
+        name="cpu",
+        options=options(llava, tmp_path),
+        world=2,
+        environment={"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},
+    )
+    assert start([asked]) == ["run cpu: code 1"] * 2
+    assert "FSDP was asked for, and accelerate does not offer it on cpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2"])
+def test_the_launcher_reads_the_configurations(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(ROOT / "training" / "launch" / f"{name}.yaml"))
+    assert config.num_processes == 8
+    blocks = {type(module).__name__ for module in meta_task(recipe_of("tiny-emma-v1")).modules()}
+    wrapped = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap")
+    assert (wrapped in blocks) == (name == "fsdp2")
+    assert config.fsdp_config.get("fsdp_version") == (2 if name == "fsdp2" else None)
