@@ -9,9 +9,9 @@ from emma_viz.data.tabletop import (
     Scene,
     Series,
     caption,
-    conversation,
     draw_scene,
     make_scene,
+    questions,
     relation_turns,
     stream,
     where_turns,
@@ -169,6 +169,6 @@ def test_the_tokenizer_is_shown_every_word_about_charts():
     known = set(" ".join(corpus()).split())
     known |= {word.strip(".,?") for word in known}
     for scene in CHARTS:
-        for turn in conversation(scene, stream("train", scene.index, 2)):
+        for turn in questions(scene, stream("train", scene.index, 2)):
             words = {word.strip(".,?") for word in f"{turn.question} {turn.answer}".split()}
             assert words <= known

@@ -1,4 +1,4 @@
-"""Plain English about tabletop scenes: captions, questions with their answers, and conversations made of them."""
+"""Plain English about tabletop scenes: captions, descriptions, and questions with their answers."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -25,6 +25,9 @@ EXTREMES = {"tallest": max, "shortest": min}
 
 ABSENT_MODES = ("random", "popular", "adversarial")
 """How an absent kind can be chosen, as in POPE."""
+EXISTENCE_ASKED = 4
+"""Existence questions about a scene in training."""
+
 POPULAR = 5
 """A popular absent kind is one of this many: the most frequent of those that are not there."""
 
@@ -50,7 +53,10 @@ def with_article(phrase: str) -> str:
 
 
 def caption(scene: Scene) -> str:
-    """One sentence that names every object, grouped by kind: "A red cup and two forks on a wooden table."."""
+    """One sentence that names every object, by kind: "A red cup at the top left and two forks on a wooden table.".
+
+    The only one of its kind is said with its place; of several, how many there are.
+    """
     if scene.chart:
         return _chart_caption(scene.chart)
     phrases = []
@@ -59,7 +65,7 @@ def caption(scene: Scene) -> str:
         colours = {thing.colour for thing in things}
         colour = f"{colours.pop()} " if len(colours) == 1 and things[0].colour else ""
         if len(things) == 1:
-            phrases.append(with_article(f"{colour}{kind}"))
+            phrases.append(f"{with_article(f'{colour}{kind}')} at the {things[0].quarter}")
         else:
             phrases.append(f"{NUMBERS[len(things)].lower()} {colour}{KINDS[KIND_INDEX[kind]].plural}")
     sentence = f"{_listed(phrases)} {SURFACES[scene.surface]}."
@@ -156,9 +162,7 @@ def single_things(scene: Scene) -> list[Thing]:
     return [thing for thing in scene.things if scene.count(thing.kind) == 1]
 
 
-def absent_kind(
-    scene: Scene, rng: np.random.Generator, *, mode: str = "random", asked: frozenset[str] = frozenset()
-):
+def absent_kind(scene: Scene, rng: np.random.Generator, *, mode: str = "random") -> str:
     """A kind that is not in the scene.
 
     Args:
@@ -166,39 +170,19 @@ def absent_kind(
         rng: random stream.
         mode: "random": any; "popular": one of the POPULAR most frequent that are left; "adversarial": a usual
             companion of something that is there (any, when none is left).
-        asked: kinds not to choose again.
 
     Returns:
         The kind's name.
     """
     if mode not in ABSENT_MODES:
         raise InputError(f"An absent kind's mode is one of {', '.join(ABSENT_MODES)}; got {mode!r}.")
-    pool = [kind for kind in BY_FREQUENCY if not scene.count(kind) and kind not in asked]
+    pool = [kind for kind in BY_FREQUENCY if not scene.count(kind)]
     if mode == "popular":
         pool = pool[:POPULAR]
     if mode == "adversarial":
         near = {friend for kind in scene.kinds for friend in KINDS[KIND_INDEX[kind]].companions}
         pool = [kind for kind in pool if kind in near] or pool
     return pool[int(rng.integers(len(pool)))]
-
-
-def existence_turns(scene: Scene, rng: np.random.Generator, *, most: int) -> list[Turn]:
-    """Fair-coin existence questions; the list stops once every kind that is there was asked.
-
-    After that point the answer could only be no, and the model would learn the list instead of the image.
-    """
-    present = list(rng.permutation(scene.kinds))
-    asked: set[str] = set()
-    turns = []
-    while present and len(turns) < most:
-        if rng.random() < 0.5:
-            kind = str(present.pop())
-        else:
-            mode = str(rng.choice(ABSENT_MODES))
-            kind = absent_kind(scene, rng, mode=mode, asked=frozenset(asked))
-        asked.add(kind)
-        turns.append(existence(scene, kind))
-    return turns
 
 
 def color_turns(scene: Scene) -> list[Turn]:
@@ -249,30 +233,46 @@ def _comparison_of(form: str, first: Series, second: Series, rng: np.random.Gene
     return [comparison(form, first, second, word=COMPARED[form][int(rng.integers(2))])]
 
 
-def detail_turns(scene: Scene, rng: np.random.Generator, *, most: int) -> list[Turn]:
-    """Questions about what is there: how many, what colour, where, and how two of them lie."""
-    turns = [*color_turns(scene), *where_turns(scene)]
-    turns += [count(scene, kind) for kind in scene.kinds if scene.count(kind) > 1 or rng.random() < 0.35]
-    turns += [turn for turn in relation_turns(scene, rng) if rng.random() < 0.5]
-    order = rng.permutation(len(turns))[:most]
-    return [turns[i] for i in order]
+def questions(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+    """Questions for training, each to be asked by itself, and the caption.
 
-
-def conversation(scene: Scene, rng: np.random.Generator) -> list[Turn]:
-    """One training conversation about a scene.
-
-    Questions about existence come first, because every other question says what is there; a third of the
-    conversations has none, so that the other kinds of question are also met as a first turn. A caption names
-    everything and can only come last.
+    Existence questions are fair coins, drawn independently of one another; of the other topics there are up to two
+    questions each about colour and place, and one each about a relation and a number.
     """
-    style = rng.random()
-    if style < 0.2:
-        return [caption_turn(scene)]
-    turns = existence_turns(scene, rng, most=4) if style < 0.75 else []
-    turns += detail_turns(scene, rng, most=4)
-    if not turns or rng.random() < 0.35:
-        turns.append(caption_turn(scene))
-    return turns
+    turns = [existence(scene, _coin_kind(scene, rng)) for _ in range(EXISTENCE_ASKED)]
+    for some, most in ((color_turns(scene), 2), (where_turns(scene), 2), (relation_turns(scene, rng), 1)):
+        turns += [some[i] for i in rng.permutation(len(some))[:most]]
+    several = [kind for kind in scene.kinds if scene.count(kind) > 1]
+    counted = several if several and rng.random() < 0.6 else scene.kinds
+    turns.append(count(scene, counted[int(rng.integers(len(counted)))]))
+    return [*turns, caption_turn(scene)]
+
+
+def _coin_kind(scene: Scene, rng: np.random.Generator) -> str:
+    """A kind that is there or, equally likely, one that is not."""
+    if rng.random() < 0.5:
+        return scene.kinds[int(rng.integers(len(scene.kinds)))]
+    return absent_kind(scene, rng, mode=str(rng.choice(ABSENT_MODES)))
+
+
+def description(scene: Scene, rng: np.random.Generator) -> str:
+    """A scene in words, for a language model that has no image: "A red cup top left. A fork bottom right."
+
+    The objects come in random order. A chart is described by its caption.
+    """
+    if scene.chart:
+        return caption(scene) + "\n"
+    parts = [
+        f"{with_article(f'{thing.colour} {thing.kind}'.strip())} {thing.quarter}"
+        for thing in (scene.things[i] for i in rng.permutation(len(scene.things)))
+    ]
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in [*parts, SURFACES[scene.surface]]) + "\n"
+
+
+def described_questions(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+    """Those of the scene's `questions` that its `description` answers."""
+    unsaid = {"relation", "color"} if scene.chart else {"relation"}
+    return [turn for turn in questions(scene, rng) if turn.topic not in unsaid]
 
 
 def corpus() -> list[str]:
