@@ -33,12 +33,14 @@ PROMPT = "Describe the image in detail."
 TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
 
 
-def bundle_family(work: Work, target: Path | None = None) -> Path:
-    """Write every member with its lenses, the shared encoder and the tokenizer.
+def bundle_family(work: Work, members: Sequence[str], target: Path | None = None, *, command: str) -> Path:
+    """Write members with their lenses, the shared encoder and the tokenizer.
 
     Args:
         work: with trained members.
+        members: which of them.
         target: folder of the bundle; the package's own when None.
+        command: what made them, for their provenance.
 
     Returns:
         The folder.
@@ -49,10 +51,12 @@ def bundle_family(work: Work, target: Path | None = None) -> Path:
     encoder_path = folder / f"{work.config.vision.backbone_id}.safetensors"
     save_vision_encoder(encoder_path, _whole_encoder(work), dtype=HALF)
     work.tokenizer.save(tokenizer_path)
-    for member in work.recipe.members:
+    for member in members:
         task = work.joint(member)
         config, state = task.vlm.config, task.vlm.state_dict()
-        save_run_directory(folder / member, config, state, dtype=HALF, provenance=provenance(work, member))
+        save_run_directory(
+            folder / member, config, state, dtype=HALF, provenance=provenance(work, member, command)
+        )
         model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
         write_lenses(work, model, task, folder / member)
     return folder
@@ -101,15 +105,16 @@ def native_decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> I
         yield decode(trace, lens)
 
 
-def provenance(work: Work, member: str) -> dict[str, Any]:
+def provenance(work: Work, member: str, command: str) -> dict[str, Any]:
     """Where a member comes from: enough to train it again and to tell whether the result is the same."""
     recipe = work.recipe
     train = work.scenes("train", recipe.joint.scenes)
     tokenizer = (work.folder / "tokenizer.json").read_bytes()
     minutes = work.minutes()
-    shared = {name: minutes[name] for name in ("encoder", "text")}
+    text = f"text-{work.recipe.members[member].model().llm_backbone_id}"
+    shared = {"encoder": minutes["encoder"], "text": minutes[text]}
     return {
-        "command": "python -m training.train pocket-pair",
+        "command": command,
         "member": member,
         "encoder": as_record(recipe.encoder),
         "text": as_record(recipe.text),

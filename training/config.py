@@ -29,6 +29,10 @@ class Optimisation:
     """Start of every random stream of the run."""
     save_every: int = 200
     """Steps between two checkpoints of the run."""
+    constant: float = 0.0
+    """Share of the steps at the peak rate, after the warm-up and before the cosine."""
+    slower: tuple[tuple[str, float], ...] = ()
+    """(prefix of parameter names, share of the rate that they get)."""
 
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:
@@ -41,7 +45,7 @@ class EncoderRecipe:
 
     optimisation: Optimisation
     scenes: int
-    """Training scenes that are drawn; each is seen turned and mirrored."""
+    """Training scenes that are drawn; each is seen as it is and mirrored."""
     noise: float = 0.05
     """Standard deviation of the noise on the input pixels ([0, 1]); the target has none."""
     color_weight: float = 0.5
@@ -54,6 +58,13 @@ class TextRecipe:
     """Pre-training of the language model on text alone."""
 
     optimisation: Optimisation
+    """`batch` is the number of described scenes whose questions are asked in a step."""
+    caption_steps: int
+    """First steps, in which only captions are asked for."""
+    caption_batch: int
+    """Described scenes in each of those."""
+    prompt_weight: float = 0.1
+    """Weight of the loss on descriptions and questions, beside 1 for answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +96,9 @@ class JointRecipe:
     """Training scenes whose encoder features are kept; a pass over all of them is an epoch."""
     pixel_weight: float = 1.0
     """Weight of the pixel loss; used by models with a pixel decoder alone."""
+    projector_rate: float = 0.1
+    """Learning rate of the projector as a share of the others'. In the paper's recipe (2e-5 over 19k steps) weights
+    stay near their start; at a small model's rates an unslowed projector would be rewritten many times over."""
 
     def __post_init__(self):
         total = sum(phase.steps for phase in self.phases)

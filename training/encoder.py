@@ -44,16 +44,18 @@ class EncoderTask(nn.Module):
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Normalised pixels (n, 3, S, S) → per head (n, T, size), fp32."""
-        with torch.autocast("cpu", torch.bfloat16):
-            tokens = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
-        return {name: head(tokens.float()) for name, head in self.heads.items()}
+        tokens = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
+        return {name: head(tokens) for name, head in self.heads.items()}
 
 
 def encoder_loss(heads: dict[str, Tensor], batch: dict[str, Tensor], recipe: EncoderRecipe):
     """Sum of the four losses, and the numbers worth watching."""
     kinds, colours = batch["kinds"].flatten(1), batch["colours"].flatten(1)
     coloured = colours != NO_COLOUR
-    kind = F.cross_entropy(heads["kind"].transpose(1, 2), kinds)
+    things = kinds > 0
+    kind = F.cross_entropy(heads["kind"][things], kinds[things]) + F.cross_entropy(
+        heads["kind"][~things], kinds[~things]
+    )
     color = F.cross_entropy(heads["color"][coloured], colours[coloured])
     pixels = F.mse_loss(heads["pixels"], batch["target"])
     center = F.mse_loss(heads["center"].squeeze(-1), batch["centers"].flatten(1))
@@ -66,13 +68,12 @@ def encoder_loss(heads: dict[str, Tensor], batch: dict[str, Tensor], recipe: Enc
     }
 
 
-def _turned_batch(data: SceneArrays, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Scenes turned by a multiple of 90° and perhaps mirrored, labels with them."""
-    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+def _mirrored_batch(data: SceneArrays, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Scenes, perhaps mirrored, labels with them."""
+    mirror = bool(rng.integers(2))
 
     def turn(array: np.ndarray) -> np.ndarray:
-        out = np.rot90(array, turns, axes=(1, 2))
-        return np.ascontiguousarray(out[:, :, ::-1] if mirror else out)
+        return np.ascontiguousarray(array[:, :, ::-1] if mirror else array)
 
     pixels = normalise(turn(data.images[chosen]))
     return {
@@ -99,7 +100,7 @@ def train_encoder(
     def loss_of_step(step: int):
         rng = np.random.default_rng([settings.seed, step])
         chosen = np.sort(rng.choice(len(data), settings.batch, replace=False))
-        batch = _turned_batch(data, chosen, rng)
+        batch = _mirrored_batch(data, chosen, rng)
         noisy = batch["pixels"] + torch.randn_like(batch["pixels"]) * (recipe.noise / STD)
         return encoder_loss(task(noisy), batch, recipe)
 

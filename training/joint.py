@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,9 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
 from training.config import JointRecipe
-from training.conversations import ConversationStream, TextBatch, collate
+from training.forks import Forks, forks_loss, make_forks, run_forks, run_prefix
 from training.loop import train
-from training.losses import text_loss
+from training.streams import SceneStream
 
 POOL = 2
 """Side of the squares of image tokens that are averaged in the pooled steps."""
@@ -58,34 +58,34 @@ class JointTask(nn.Module):
         super().__init__()
         self.vlm, self.head, self.pixel_weight = vlm, head, pixel_weight
 
-    def forward(self, image: ImageBatch, text: TextBatch, *, pooled: bool):
+    def forward(self, image: ImageBatch, forks: tuple[Forks, ...], *, pooled: bool):
         """The loss of a batch and the numbers worth watching."""
         tokens, patches = self.vlm.embed_image(features=image.features), image.patches
         if pooled:
             tokens, patches = pool_tokens(tokens, self.vlm.grid), pool_patches(patches, self.vlm.grid)
-        sequence = torch.cat([tokens, self.vlm.llm.embed(text.ids)], dim=1)
+        backbone = self.vlm.llm.backbone
         with tapped(self.vlm) as taps:
-            hidden = self.vlm.llm.backbone(sequence)
-        n_image = tokens.shape[1]
-        loss, accuracy = text_loss(hidden[:, n_image:], self.vlm.llm.lm_head.weight, text.labels)
+            _, states = run_prefix(backbone, tokens)
+        parts = run_forks(backbone, states, forks)
+        answers = [(after, text.labels) for after, text in parts]
+        loss, accuracy = forks_loss(answers, self.vlm.llm.lm_head.weight)
         numbers = {"text": loss.item(), "accuracy": accuracy}
         if self.head is not None:
-            pixels = paper_loss(self.head([tap[:, :n_image] for tap in taps]), patches)
+            pixels = paper_loss(self.head(taps), patches)
             loss = loss + self.pixel_weight * pixels
             numbers["pixels"] = pixels.item()
         return loss, numbers
 
 
-def pocket_head(config: VLMConfig) -> PaperConfig:
-    """The paper's fusion (Eq. 7: one block fewer than taps) and a decoder of two Mamba layers, for a small VLM."""
+def pocket_head(config: VLMConfig, *, fusion: bool = True) -> PaperConfig:
+    """The paper's fusion (Eq. 7: one block fewer than taps; none for −MFF) and a decoder of two Mamba layers."""
     width, n_taps = config.llm.d_model, len(config.taps) + 1
     heads = head_width(width)
     mixer = MixerSize(ssm="mamba1", d_state=config.llm.d_state)
-    fusion = FusionConfig(
-        width=width, n_taps=n_taps, n_blocks=n_taps - 1, n_heads=width // heads, mixer=mixer
-    )
+    n_blocks = n_taps - 1 if fusion else 0
+    mff = FusionConfig(width=width, n_taps=n_taps, n_blocks=n_blocks, n_heads=width // heads, mixer=mixer)
     decoder = DecoderConfig(width=width, patch=config.vision.patch, n_layers=2, mixer=mixer)
-    return PaperConfig(fusion=fusion, decoder=decoder)
+    return PaperConfig(fusion=mff, decoder=decoder)
 
 
 @torch.no_grad()
@@ -146,6 +146,7 @@ def new_task(
     *,
     features: Float[Tensor, "B T F"],
     llm: MambaLM | None = None,
+    fusion: bool = True,
 ) -> JointTask:
     """A task at its start. Models that differ only in their losses start equal.
 
@@ -154,13 +155,14 @@ def new_task(
         config: the model.
         features: of some images, to scale the projector by.
         llm: the language model to start from; a fresh one when None.
+        fusion: False for −MFF.
     """
     torch.manual_seed(recipe.optimisation.seed)
     vlm = VLM(config)
     smooth_positions(vlm)
     scale_projector(vlm, features)
     # Last, so that it takes no random number from what the models share.
-    head = PaperHead(pocket_head(config)) if config.lens_form == "paper" else None
+    head = PaperHead(pocket_head(config, fusion=fusion)) if config.lens_form == "paper" else None
     task = JointTask(vlm, head, pixel_weight=recipe.pixel_weight)
     if llm is not None:
         task.vlm.llm.load_state_dict(llm.state_dict())
@@ -198,12 +200,10 @@ def train_joint(
     Returns:
         Minutes.
     """
-    settings = recipe.optimisation
     config = task.vlm.config
+    settings = replace(recipe.optimisation, slower=(("vlm.projector.", recipe.projector_rate),))
     streams = [
-        ConversationStream(
-            tokenizer,
-            config.prompt_style,
+        SceneStream(
             batch=phase.batch,
             scenes=len(features),
             seed=(settings.seed, number),
@@ -214,9 +214,9 @@ def train_joint(
 
     def loss_of_step(step: int):
         number, place = phase_of(recipe, step)
-        numbers, samples = streams[number].batch_of(place)
-        text = collate(samples, tokenizer.pad_id)
+        numbers, turns = streams[number].batch_of(place)
+        forks = make_forks(turns, tokenizer, config.prompt_style)
         image = image_batch(images, features, numbers, config.vision.patch)
-        return task(image, text, pooled=recipe.phases[number].pooled)
+        return task(image, forks, pooled=recipe.phases[number].pooled)
 
     return train(task, loss_of_step, settings, folder, title=recipe.model, progress=progress)

@@ -29,22 +29,28 @@ SILENT = ("lr", "grad_norm", "tokens", "seconds", "waited")
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:
-    """The rate of one step: linear warm-up, then a cosine down to `final` of the peak."""
+    """The rate of one step: linear warm-up, the peak for a while, then a cosine down to `final` of the peak."""
     warm = max(1, round(settings.steps * settings.warmup))
     if step < warm:
         return settings.lr * (step + 1) / warm
-    done = (step - warm) / max(1, settings.steps - warm)
+    start = warm + round(settings.steps * settings.constant)
+    done = max(0, step - start) / max(1, settings.steps - start)
     return settings.lr * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def make_optimizer(module: nn.Module, settings: Optimisation) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    """AdamW; weight decay on matrices only. A group's "share" is that of the rate which its parameters get."""
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            share = next((share for prefix, share in settings.slower if name.startswith(prefix)), 1.0)
+            groups.setdefault((parameter.ndim > 1, share), []).append(parameter)
+    decay = settings.weight_decay
+    listed = [
+        {"params": found, "weight_decay": decay if matrices else 0.0, "share": share}
+        for (matrices, share), found in groups.items()
     ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+    return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas)
 
 
 def train(
@@ -163,7 +169,7 @@ class Run:
         began = time.perf_counter()
         rate = learning_rate(step, self.settings)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         torch.manual_seed(self.settings.seed * 1_000_003 + step)
         self.optimizer.zero_grad(set_to_none=True)
         parts = parts_of_step(step)

@@ -23,7 +23,8 @@ from emma_viz.data.tabletop import (
 )
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.vlm import VLM
-from training.conversations import IGNORED, collate, encode_conversation
+from training.conversations import IGNORED
+from training.forks import make_forks, run_forks, run_prefix
 
 ASKED = 1
 """Purpose number of the stream that chooses a test scene's questions (far from the training conversations')."""
@@ -52,7 +53,7 @@ def scene_questions(scene: Scene) -> Iterator[tuple[str, Turn]]:
 
 @torch.inference_mode()
 def answer_scores(
-    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test", batch: int = 32
+    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test", batch: int = 16
 ) -> dict[str, dict[str, float]]:
     """Share of right answers per topic, and how often the model says yes to existence.
 
@@ -64,33 +65,31 @@ def answer_scores(
         features: (n, T, F), the encoder's features of the split's first n scenes.
         tokenizer: the model's.
         split: "val" or "test".
-        batch: questions at a time.
+        batch: scenes at a time.
 
     Returns:
         Topic → {"accuracy", "questions", and for existence "yes_rate"}.
     """
     vlm.eval()
-    asked = [
-        (n, topic, turn)
-        for n in range(len(features))
-        for topic, turn in scene_questions(make_scene(split, n))
-    ]
+    backbone, style = vlm.llm.backbone, vlm.config.prompt_style
     right, yes = defaultdict(list), defaultdict(list)
-    for start in range(0, len(asked), batch):
-        part = asked[start : start + batch]
-        samples = [
-            encode_conversation([(t.question, t.answer)], tokenizer, vlm.config.prompt_style)
-            for _, _, t in part
+    for start in range(0, len(features), batch):
+        seen = torch.from_numpy(np.asarray(features[start : start + batch])).float()
+        asked = [
+            (place, topic, turn)
+            for place in range(len(seen))
+            for topic, turn in scene_questions(make_scene(split, start + place))
         ]
-        text = collate(samples, tokenizer.pad_id)
-        seen = torch.from_numpy(np.asarray(features[[n for n, _, _ in part]])).float()
-        out = vlm(features=seen, input_ids=text.ids, logits="text")
-        guesses = out.logits[:, 1:].argmax(-1)
-        hits = ((guesses == text.labels) | (text.labels == IGNORED)).all(1)
-        for row, (_, topic, turn) in enumerate(part):
-            right[topic].append(bool(hits[row]))
-            if turn.topic == "existence":
-                yes[topic].append(bool(hits[row]) == (turn.answer == "Yes."))
+        _, states = run_prefix(backbone, vlm.embed_image(features=seen))
+        forks = make_forks([(place, turn) for place, _, turn in asked], tokenizer, style)
+        for (after, text), part in zip(run_forks(backbone, states, forks), forks, strict=True):
+            guesses = vlm.llm.logits(after).argmax(-1)
+            hits = ((guesses == text.labels) | (text.labels == IGNORED)).all(1)
+            for hit, number in zip(hits.tolist(), part.order, strict=True):
+                _, topic, turn = asked[number]
+                right[topic].append(hit)
+                if turn.topic == "existence":
+                    yes[topic].append(hit == (turn.answer == "Yes."))
     scores = {
         topic: {"accuracy": float(np.mean(hits)), "questions": len(hits)} for topic, hits in right.items()
     }

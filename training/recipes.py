@@ -4,9 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from emma_viz.models.config import MambaConfig, VLMConfig
-from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
+from emma_viz.models.presets import cobra_pocket, emma_v1_pocket, emma_v1_pocket_nomff, emma_v2_pocket
 from training.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
 from training.tokenizer import VOCABULARY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One model of a family."""
+
+    model: Callable[[], VLMConfig]
+    """Its sizes."""
+    fusion: bool = True
+    """False: the ablation −MFF, whose decoder reads the final layer alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +27,8 @@ class FamilyRecipe:
     text: TextRecipe
     joint: JointRecipe
     """Settings of the joint stage; each member replaces `model`."""
-    members: dict[str, Callable[[], VLMConfig]]
-    """Name → the member's model."""
+    members: dict[str, Member]
+    """The models by name. Those with the same language model start from the same weights."""
     test_scenes: int = 500
     """Held-out scenes that questions are asked about."""
     lens_scenes: int = 400
@@ -27,26 +37,40 @@ class FamilyRecipe:
     """Held-out scenes on which their quality is measured."""
 
 
-def pocket_pair() -> FamilyRecipe:
-    """`cobra-pocket` and `emma-v1-pocket`: same encoder, same text-only language model, same fresh projector, same
-    data in the same order; only the losses differ, from the first step."""
+PAIR = ("cobra-pocket", "emma-v1-pocket")
+"""The members that are compared by default, and trained first."""
+
+
+def pocket() -> FamilyRecipe:
+    """The pocket family: same encoder, same text-only language model, same fresh projector, same data in the same
+    order; only the losses differ, from the first step. EMMA-V2 has a language model of its own, a Mamba-2."""
     return FamilyRecipe(
         encoder=EncoderRecipe(
-            scenes=12000, optimisation=Optimisation(steps=2600, batch=32, lr=3e-3, weight_decay=0.05)
+            scenes=12000,
+            optimisation=Optimisation(steps=1400, batch=32, lr=3e-3, weight_decay=0.05, save_every=100),
         ),
-        text=TextRecipe(optimisation=Optimisation(steps=300, batch=16, lr=3e-3)),
+        text=TextRecipe(
+            optimisation=Optimisation(steps=400, batch=4, lr=3e-3, save_every=100),
+            caption_steps=300,
+            caption_batch=8,
+        ),
         joint=JointRecipe(
             model="cobra-pocket",
             scenes=12000,
             phases=(
-                Phase(steps=1400, batch=8, captions=True, pooled=True),
-                Phase(steps=1600, batch=8, pooled=True),
-                Phase(steps=900, batch=8),
+                Phase(steps=1500, batch=8, captions=True, pooled=True),
+                Phase(steps=1500, batch=4, pooled=True),
+                Phase(steps=900, batch=4),
             ),
             pixel_weight=0.25,
-            optimisation=Optimisation(steps=3900, batch=8, lr=2e-3, save_every=100),
+            optimisation=Optimisation(steps=3900, batch=8, lr=3e-3, constant=0.5, save_every=100),
         ),
-        members={"cobra-pocket": cobra_pocket, "emma-v1-pocket": emma_v1_pocket},
+        members={
+            "cobra-pocket": Member(model=cobra_pocket),
+            "emma-v1-pocket": Member(model=emma_v1_pocket),
+            "emma-v2-pocket": Member(model=emma_v2_pocket),
+            "emma-v1-pocket-nomff": Member(model=emma_v1_pocket_nomff, fusion=False),
+        },
     )
 
 
@@ -62,7 +86,7 @@ def tiny() -> FamilyRecipe:
     few = Optimisation(steps=30, batch=4, lr=3e-3)
     return FamilyRecipe(
         encoder=EncoderRecipe(scenes=64, optimisation=few),
-        text=TextRecipe(optimisation=few),
+        text=TextRecipe(optimisation=few, caption_steps=15, caption_batch=8),
         joint=JointRecipe(
             model="tiny",
             scenes=64,
@@ -73,27 +97,19 @@ def tiny() -> FamilyRecipe:
             ),
             optimisation=few,
         ),
-        members={"tiny": tiny_emma},
+        members={"tiny": Member(model=tiny_emma)},
         test_scenes=10,
         lens_scenes=16,
         lens_heldout=8,
     )
 
 
-FAMILIES: dict[str, Callable[[], FamilyRecipe]] = {"pocket-pair": pocket_pair, "tiny": tiny}
+FAMILIES: dict[str, Callable[[], FamilyRecipe]] = {"pocket": pocket, "tiny": tiny}
 
 
-def family_of(member: str) -> FamilyRecipe:
-    """The family that has a member of this name, its joint recipe set to it.
-
-    Raises:
-        KeyError: no family has it.
-    """
-    for build in FAMILIES.values():
-        family = build()
-        if member in family.members:
-            return replace(family, joint=replace(family.joint, model=member))
-    raise KeyError(member)
+def family_of(member: str) -> str:
+    """The name of the family that has a member of this name."""
+    return next(name for name, build in FAMILIES.items() if member in build().members)
 
 
 MEMBERS: tuple[str, ...] = tuple(name for build in FAMILIES.values() for name in build().members)

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.errors import TrainingError
+from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.encoder import train_encoder
 from training.features import encoder_features
 from training.joint import JointTask, new_task, train_joint
-from training.recipes import FamilyRecipe
+from training.recipes import FAMILIES, FamilyRecipe
 from training.scenes import SceneArrays, scene_arrays
 from training.text import train_text
 from training.tokenizer import tabletop_tokenizer
@@ -38,12 +41,18 @@ class Work:
     """A work folder and the recipe whose results it holds."""
 
     folder: Path
-    recipe: FamilyRecipe
+    name: str
+    """The family's name in FAMILIES."""
 
     @cached_property
-    def config(self):
-        """Any member's model: what the family shares (encoder, language model, prompt style) can be read from it."""
-        return next(iter(self.recipe.members.values()))()
+    def recipe(self) -> FamilyRecipe:
+        """The family's recipe."""
+        return FAMILIES[self.name]()
+
+    @cached_property
+    def config(self) -> VLMConfig:
+        """Any member's model: what all of the family share, such as the encoder, can be read from it."""
+        return next(iter(self.recipe.members.values())).model()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -77,29 +86,51 @@ class Work:
         return encoder_features(self.encoder, self.scenes(split, count), path)
 
     @cached_property
-    def language_model(self) -> MambaLM:
-        """The language model that has read text alone."""
-        path = self.folder / "text.safetensors"
-        if not path.exists():
-            style = self.config.prompt_style
-            model, minutes = train_text(
-                self.recipe.text, self.config.llm, self.tokenizer, style, self.folder / "text"
-            )
-            _save(model, path, minutes=minutes)
-        return _load(MambaLM(self.config.llm), path)
+    def language_models(self) -> dict[str, VLMConfig]:
+        """Language model → a member that has it."""
+        configs = [member.model() for member in self.recipe.members.values()]
+        return {config.llm_backbone_id: config for config in reversed(configs)}
 
-    def joint(self, member: str, *, progress: bool = True) -> JointTask:
-        """A trained member: its VLM and, for EMMA, its pixel head."""
-        recipe = self.recipe.joint
+    def language_model(self, name: str) -> MambaLM:
+        """One of the family's language models, when it has read text alone.
+
+        Raises:
+            TrainingError: no member has it.
+        """
+        if name not in self.language_models:
+            known = ", ".join(self.language_models)
+            raise TrainingError(f"The family {self.name} has the language models {known}; got {name!r}.")
+        config = self.language_models[name]
+        path = self.folder / f"text-{name}.safetensors"
+        if not path.exists():
+            shared = (self.recipe.text, config.llm, self.tokenizer, config.prompt_style)
+            model, minutes = train_text(*shared, self.folder / f"text-{name}")
+            _save(model, path, minutes=minutes)
+        return _load(MambaLM(config.llm), path)
+
+    def joint(self, member: str, *, seed: int = 0, progress: bool = True) -> JointTask:
+        """A trained member: its VLM and, for EMMA, its pixel head.
+
+        Args:
+            member: its name.
+            seed: of the fresh projector and of the order of the data; the same for members that are compared.
+            progress: whether to show a bar.
+        """
+        settings = replace(self.recipe.joint.optimisation, seed=seed)
+        recipe = replace(self.recipe.joint, model=member, optimisation=settings)
         sample = torch.from_numpy(np.array(self.features("train", recipe.scenes)[:32])).float()
-        task = new_task(recipe, self.recipe.members[member](), features=sample, llm=self.language_model)
-        path = self.folder / f"{member}.safetensors"
+        chosen = self.recipe.members[member]
+        config = chosen.model()
+        llm = self.language_model(config.llm_backbone_id)
+        task = new_task(recipe, config, features=sample, llm=llm, fusion=chosen.fusion)
+        name = run_name(member, seed)
+        path = self.folder / f"{name}.safetensors"
         if not path.exists():
             images, features = (
                 self.scenes("train", recipe.scenes).images,
                 self.features("train", recipe.scenes),
             )
-            folder = self.folder / "joint" / member
+            folder = self.folder / "joint" / name
             minutes = train_joint(recipe, task, self.tokenizer, images, features, folder, progress=progress)
             task.vlm.vision.towers["pocket"].load_state_dict(self.encoder.state_dict())
             _save(task, path, minutes=minutes)
@@ -113,28 +144,42 @@ class Work:
         return found
 
 
-def train_members(work: Work, members: list[str]) -> None:
-    """Train several members at the same time, one thread each, in processes of their own."""
-    _ = work.features("train", work.recipe.joint.scenes), work.language_model
+def run_name(member: str, seed: int) -> str:
+    """The name of a member's run in the work folder."""
+    return f"{member}-seed{seed}" if seed else member
+
+
+def train_members(work: Work, members: Sequence[str], *, seed: int = 0) -> None:
+    """Train members and all that they need, in processes of their own, two at a time, one thread each."""
+    _ = work.tokenizer
+    shared = [["encoder", "--recipe", work.name]]
+    for name in dict.fromkeys(work.recipe.members[m].model().llm_backbone_id for m in members):
+        shared.append(["text", "--recipe", work.name, "--llm", name])
+    _side_by_side(work, shared)
+    _ = work.features("train", work.recipe.joint.scenes)
+    _side_by_side(work, [["joint", "--recipe", member, "--seed", str(seed)] for member in members])
+
+
+def _side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
+    """Run commands of `training.train` in the work folder, two at a time.
+
+    Raises:
+        TrainingError: one of them failed; its own message stands above.
+    """
     environment = {**os.environ, **ONE_THREAD}
-    running = []
-    for member in members:
-        command = [
-            sys.executable,
-            "-m",
-            "training.train",
-            "joint",
-            "--recipe",
-            member,
-            "--work",
-            str(work.folder),
+    start = [sys.executable, "-m", "training.train"]
+    for first in range(0, len(commands), 2):
+        running = [
+            (command, subprocess.Popen([*start, *command, "--work", str(work.folder)], env=environment))
+            for command in commands[first : first + 2]
         ]
-        running.append((member, subprocess.Popen(command, env=environment)))
-    for member, process in running:
-        if process.wait() != 0:
-            raise SystemExit(
-                f"Training {member} ended with code {process.returncode}; see its messages above."
-            )
+        codes = [(command, process.wait()) for command, process in running]
+        for command, code in codes:
+            if code != 0:
+                raise TrainingError(
+                    f"`{' '.join(command)}` ended with code {code}; its message stands above. Mend the cause and run "
+                    "again: what is finished is kept, and the rest resumes."
+                )
 
 
 def _save(module: torch.nn.Module, path: Path, *, minutes: float) -> None:

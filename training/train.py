@@ -1,8 +1,9 @@
 """Train the pocket family, a model on your own data, or a lens for a frozen model.
 
     python -m training.train pocket-pair                      everything, from nothing to the bundled files
-    python -m training.train encoder --recipe pocket-pair     the vision encoder alone
-    python -m training.train text --recipe pocket-pair        the language model, on text alone
+    python -m training.train pocket-family                    the same with EMMA-V2 and the ablation −MFF
+    python -m training.train encoder --recipe pocket          the vision encoder alone
+    python -m training.train text --recipe pocket             the language model, on text alone
     python -m training.train joint --recipe cobra-pocket      one member, with the stages that it needs
     python -m training.train joint --recipe tiny              the same in under a minute, to try it out
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from emma_viz.errors import EmmaVizError
 from emma_viz.models.presets import PRESETS
 from training.commands import add_joint, add_lens, run_joint, run_lens
-from training.recipes import FAMILIES, MEMBERS, family_of
+from training.recipes import FAMILIES, MEMBERS, PAIR, family_of
 from training.stages import Work, train_members
 
 
@@ -36,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     recipes = tuple(dict.fromkeys((*MEMBERS, *PRESETS)))
     for name, choices, default in (
-        ("encoder", tuple(FAMILIES), "pocket-pair"),
-        ("text", tuple(FAMILIES), "pocket-pair"),
+        ("encoder", tuple(FAMILIES), "pocket"),
+        ("text", tuple(FAMILIES), "pocket"),
         ("joint", recipes, None),
     ):
         command = commands.add_parser(name, help=f"the {name} stage")
@@ -45,10 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--work", type=Path, help="work folder (default: runs/<recipe>)")
         if name == "joint":
             add_joint(command)
+        if name == "text":
+            command.add_argument("--llm", help="one of the family's language models (default: the first)")
     add_lens(commands.add_parser("lens", help="fit a lens for a frozen model, with its held-out quality"))
-    pair = commands.add_parser("pocket-pair", help="all stages, lenses and the bundle")
-    pair.add_argument("--work", type=Path, help="work folder (default: runs/pocket-pair)")
-    pair.add_argument("--bundle", type=Path, help="where the finished models go (default: into the package)")
+    for name, what in (("pocket-pair", "Cobra and EMMA"), ("pocket-family", "every member")):
+        family = commands.add_parser(name, help=f"{what}: all stages, lenses and the bundle")
+        family.add_argument("--work", type=Path, help="work folder (default: runs/pocket)")
+        family.add_argument("--bundle", type=Path, help="where the models go (default: into the package)")
     options = parser.parse_args(arguments)
     try:
         _run(options)
@@ -67,17 +71,21 @@ def _run(options: argparse.Namespace) -> None:
         run_joint(options)
     elif options.command == "joint":
         work = Work(options.work or Path("runs") / options.recipe, family_of(options.recipe))
-        work.joint(options.recipe)
+        work.joint(options.recipe, seed=options.seed or 0)
     elif options.command in ("encoder", "text"):
-        work = Work(options.work or Path("runs") / options.recipe, FAMILIES[options.recipe]())
-        _ = work.encoder if options.command == "encoder" else work.language_model
+        work = Work(options.work or Path("runs") / options.recipe, options.recipe)
+        if options.command == "encoder":
+            _ = work.encoder
+        else:
+            work.language_model(options.llm or work.config.llm_backbone_id)
     else:
         from training.bundle import bundle_family
 
-        work = Work(options.work or Path("runs/pocket-pair"), FAMILIES["pocket-pair"]())
-        _ = work.encoder
-        train_members(work, list(work.recipe.members))
-        bundle_family(work, options.bundle)
+        work = Work(options.work or Path("runs/pocket"), "pocket")
+        members = PAIR if options.command == "pocket-pair" else tuple(work.recipe.members)
+        train_members(work, members)
+        command = f"python -m training.train {options.command}"
+        bundle_family(work, members, options.bundle, command=command)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 QUARTER = (0.25, 0.25, 0.25)
 
-POCKET_VOCABULARY = 527
+POCKET_VOCABULARY = 606
 """Tokens of the bundled pocket tokenizer."""
 
 
@@ -212,6 +212,11 @@ def emma_v1_pocket() -> VLMConfig:
     return _pocket("emma-v1-pocket", "pocket-mamba1", family="emma")
 
 
+def emma_v1_pocket_nomff() -> VLMConfig:
+    """The ablation −MFF of the pocket EMMA: its pixel decoder reads the final layer alone."""
+    return _pocket("emma-v1-pocket-nomff", "pocket-mamba1", family="emma")
+
+
 def emma_v2_pocket() -> VLMConfig:
     """The pocket EMMA on Mamba-2."""
     return _pocket("emma-v2-pocket", "pocket-mamba2", family="emma")
@@ -239,6 +244,7 @@ PRESETS: dict[str, Callable[[], VLMConfig]] = {
     "cobra-pocket": cobra_pocket,
     "emma-v1-pocket": emma_v1_pocket,
     "emma-v2-pocket": emma_v2_pocket,
+    "emma-v1-pocket-nomff": emma_v1_pocket_nomff,
     "tiny-cobra": tiny_cobra,
     "tiny-emma-v1": tiny_emma_v1,
     "tiny-emma-v2": tiny_emma_v2,

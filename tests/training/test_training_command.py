@@ -8,7 +8,6 @@ from emma_viz.checkpoints import load_model
 from emma_viz.data.tabletop import DESCRIBE, draw_scene, make_scene
 from emma_viz.lens import decode, load_lens
 from training.bundle import bundle_family
-from training.recipes import FAMILIES
 from training.report import BEGIN, END, tables, write_into
 from training.stages import Work
 from training.train import main
@@ -18,7 +17,7 @@ from training.train import main
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     assert main(["joint", "--recipe", "tiny", "--work", str(folder)]) == 0
-    return Work(folder, FAMILIES["tiny"]())
+    return Work(folder, "tiny")
 
 
 def test_the_tiny_recipe_runs_and_its_loss_falls(work):
@@ -41,7 +40,7 @@ def test_a_finished_member_is_read_and_not_trained_again(work):
 
 
 def test_the_bundle_loads_answers_and_decodes(work, tmp_path):
-    bundle_family(work, tmp_path)
+    bundle_family(work, ("tiny",), tmp_path, command="a test")
     model = load_model(
         tmp_path / "tiny",
         vision_source=tmp_path / "pocket-conv-128px.safetensors",

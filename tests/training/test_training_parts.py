@@ -8,23 +8,26 @@ from torch import nn
 
 from emma_viz.data.tabletop import (
     COLOUR_INDEX,
-    DESCRIBE,
     KIND_INDEX,
-    caption,
-    conversation,
+    caption_turn,
     make_scene,
+    questions,
     stream,
 )
 from emma_viz.errors import TrainingError
 from emma_viz.models.config import MambaConfig
+from emma_viz.models.language_model import MambaLM
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
 from training.config import JointRecipe, Optimisation, Phase
-from training.conversations import IGNORED, ConversationStream, collate, encode_conversation
+from training.conversations import IGNORED, collate, encode_conversation, prompt_labels
+from training.forks import make_forks, run_forks, run_prefix
 from training.joint import ImageBatch, image_batch, new_task, phase_of, pool_patches, pool_tokens, tapped
 from training.loop import learning_rate, make_optimizer, train
 from training.losses import text_loss
 from training.questions import scene_questions
 from training.scenes import PATCH, scene_arrays
+from training.streams import SceneStream
+from training.text import start_remembering
 from training.tokenizer import VOCABULARY, tabletop_tokenizer
 
 FEATURES = torch.randn(2, 256, 96, generator=torch.Generator().manual_seed(0))
@@ -48,12 +51,9 @@ def recipe(**changes):
     return JointRecipe(**{"model": "x", "optimisation": FEW, "phases": PHASES, "scenes": 4, **changes})
 
 
-def text_of(tokenizer, n=2):
-    turns = [conversation(make_scene("train", i), stream("train", i, 2)) for i in range(n)]
-    samples = [
-        encode_conversation([(t.question, t.answer) for t in each], tokenizer, "in-out") for each in turns
-    ]
-    return collate(samples, tokenizer.pad_id)
+def forks_of(tokenizer, n=2):
+    turns = [(i, turn) for i in range(n) for turn in questions(make_scene("train", i), stream("train", i, 2))]
+    return make_forks(turns, tokenizer, "in-out")
 
 
 def test_only_answers_have_labels_and_they_are_the_next_token(tokenizer):
@@ -77,28 +77,112 @@ def test_padding_has_no_labels(tokenizer):
     assert (batch.labels[1, batch.lengths[1] - 1 :] == IGNORED).all()
 
 
-def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew(tokenizer):
-    stream_of = ConversationStream(tokenizer, "in-out", batch=2, scenes=32, seed=(0, 1))
-    drawn = [stream_of.batch_of(step) for step in range(32)]
-    assert sorted(np.concatenate([numbers for numbers, _ in drawn[:16]])) == list(range(32))
-    first, second = (
-        {n: tuple(s[0]) for ns, ss in part for n, s in zip(ns, ss, strict=True)}
-        for part in (drawn[:16], drawn[16:])
-    )
-    assert first.keys() == second.keys()
-    assert sum(first[n] != second[n] for n in first) > 16
-    numbers, samples = ConversationStream(tokenizer, "in-out", batch=2, scenes=32, seed=(0, 1)).batch_of(19)
-    assert np.array_equal(numbers, drawn[19][0])
-    assert samples == drawn[19][1]
+def test_other_labels_are_those_of_the_prompts_and_none_of_the_padding(tokenizer):
+    long, short = ([("Where is the cup?", "At the top left.")] * n for n in (2, 1))
+    batch = collate([encode_conversation(p, tokenizer, "in-out") for p in (long, short)], tokenizer.pad_id)
+    prompts = prompt_labels(batch)
+    for row in range(2):
+        length = int(batch.lengths[row])
+        answered = batch.labels[row] != IGNORED
+        assert ((prompts[row] != IGNORED) == ~answered)[: length - 1].all()
+        assert (prompts[row, length - 1 :] == IGNORED).all()
+        wanted = torch.where(answered, batch.labels[row], prompts[row])[: length - 1]
+        assert torch.equal(wanted, batch.ids[row, 1:length])
 
 
-def test_batches_hold_conversations_of_similar_length(tokenizer):
-    stream_of = ConversationStream(tokenizer, "in-out", batch=4, scenes=64, seed=(0, 1))
-    spread = [
-        max(lengths) - min(lengths)
-        for lengths in ([len(ids) for ids, _ in stream_of.batch_of(s)[1]] for s in range(8))
+def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew():
+    scenes = SceneStream(batch=3, scenes=32, seed=(0, 1))
+    drawn = [scenes.batch_of(step) for step in range(22)]
+    numbers = np.concatenate([numbers for numbers, _ in drawn])
+    assert sorted(numbers[:32]) == sorted(numbers[32:64]) == list(range(32))
+    asked = [
+        [turn for owner, turn in turns if owner == place]
+        for numbers, turns in drawn
+        for place in range(len(numbers))
     ]
-    assert np.mean(spread) < 25
+    again = {int(n): a for n, a in zip(numbers[32:64], asked[32:64], strict=True)}
+    assert sum(again[int(n)] != a for n, a in zip(numbers[:32], asked[:32], strict=True)) > 24
+    alone = SceneStream(batch=3, scenes=32, seed=(0, 1)).batch_of(15)
+    assert np.array_equal(alone[0], drawn[15][0])
+    assert alone[1] == drawn[15][1]
+
+
+def test_caption_phases_ask_for_captions_alone():
+    numbers, turns = SceneStream(batch=2, scenes=24, seed=(0, 0), captions=True).batch_of(0)
+    assert turns == [(place, caption_turn(make_scene("train", int(n)))) for place, n in enumerate(numbers)]
+
+
+@pytest.mark.parametrize("ssm", ["mamba1", "mamba2"])
+def test_forked_questions_equal_questions_behind_their_own_image(tokenizer, ssm):
+    torch.manual_seed(0)
+    config = MambaConfig(d_model=32, n_layer=3, vocab_size=VOCABULARY, d_state=8, ssm=ssm, headdim=16)
+    model = MambaLM(config)
+    forks = forks_of(tokenizer)
+    image = torch.randn(2, 20, 32, requires_grad=True)
+    weights = torch.randn(200, 32)
+
+    def values(pieces):
+        hidden = torch.cat([piece.flatten(0, 1) for piece in pieces])
+        return hidden, (hidden * weights.repeat(len(hidden) // 200 + 1, 1)[: len(hidden)]).sum()
+
+    _, states = run_prefix(model.backbone, image)
+    forked, loss = values([after for after, _ in run_forks(model.backbone, states, forks)])
+    gradient = torch.autograd.grad(loss, [image, model.backbone.layers[0].mixer.in_proj.weight])
+    pieces = []
+    for part in forks:
+        whole = torch.cat([image[part.owners], model.embed(part.text.ids)], dim=1)
+        pieces.append(model.backbone(whole)[:, 20:])
+    apart, loss = values(pieces)
+    expected = torch.autograd.grad(loss, [image, model.backbone.layers[0].mixer.in_proj.weight])
+    torch.testing.assert_close(forked, apart, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(gradient, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
+
+
+def test_forks_keep_the_order_and_owner_of_their_questions(tokenizer):
+    turns = [(i, t) for i in (0, 1) for t in questions(make_scene("train", i), stream("train", i, 2))]
+    forks = make_forks(turns, tokenizer, "in-out")
+    assert sorted(number for part in forks for number in part.order) == list(range(len(turns)))
+    for part in forks:
+        for row, (owner, number) in enumerate(zip(part.owners.tolist(), part.order, strict=True)):
+            assert owner == turns[number][0]
+            text = tokenizer.decode(part.text.ids[row, : part.text.lengths[row]].tolist(), skip_special=False)
+            assert text == f"In: {turns[number][1].question}\nOut: {turns[number][1].answer}<|endoftext|>"
+
+
+def test_small_models_start_with_states_that_last():
+    for ssm in ("mamba1", "mamba2"):
+        torch.manual_seed(0)
+        config = MambaConfig(d_model=32, n_layer=2, vocab_size=64, d_state=8, ssm=ssm, headdim=16)
+        model, plain = MambaLM(config), MambaLM(config)
+        plain.load_state_dict(model.state_dict())
+        start_remembering(model)
+        for ours, theirs in zip(model.backbone.layers, plain.backbone.layers, strict=True):
+            torch.testing.assert_close(ours.mixer.A_log.exp() * 16, theirs.mixer.A_log.exp())
+            bias = ours.mixer.dt_proj.bias if ssm == "mamba1" else ours.mixer.dt_bias
+            steps = nn.functional.softplus(bias)
+            assert steps.min() >= 0.0099
+            assert steps.max() <= 0.1001
+
+
+def test_the_projector_can_be_slower_than_the_rest():
+    task = new_task(recipe(), small(cobra_pocket()), features=FEATURES)
+    settings = Optimisation(steps=6, batch=2, lr=1e-3, slower=(("vlm.projector.", 0.1),))
+    shares = {
+        id(p): group["share"]
+        for group in make_optimizer(task, settings).param_groups
+        for p in group["params"]
+    }
+    for name, parameter in task.named_parameters():
+        if parameter.requires_grad:
+            assert shares[id(parameter)] == (0.1 if name.startswith("vlm.projector.") else 1.0), name
+
+
+def test_the_rate_can_stay_at_its_peak_for_a_while():
+    settings = Optimisation(steps=100, batch=1, lr=1.0, warmup=0.1, constant=0.4)
+    rates = [learning_rate(step, settings) for step in range(100)]
+    assert rates[9:51] == [1.0] * 42
+    assert rates[60] < 1.0
 
 
 def test_a_fresh_projector_gives_the_image_its_share_of_a_token():
@@ -108,14 +192,6 @@ def test_a_fresh_projector_gives_the_image_its_share_of_a_token():
     rows = task.vlm.projector.row.detach()
     assert rows.std().item() == pytest.approx(0.6, rel=0.35)
     assert torch.linalg.matrix_rank(rows, rtol=1e-4) == 3
-
-
-def test_caption_phases_ask_for_captions_alone(tokenizer):
-    stream_of = ConversationStream(tokenizer, "in-out", batch=2, scenes=24, seed=(0, 0), captions=True)
-    numbers, samples = stream_of.batch_of(0)
-    for number, (ids, _) in zip(numbers, samples, strict=True):
-        text = tokenizer.decode(ids, skip_special=False)
-        assert text == f"In: {DESCRIBE}\nOut: {caption(make_scene('train', int(number)))}<|endoftext|>"
 
 
 def test_phases_follow_each_other_and_must_add_up():
@@ -212,7 +288,7 @@ def batch_of(features=96, n=2):
 @pytest.mark.parametrize("pooled", [True, False])
 def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
     task = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES)
-    loss, numbers = task(batch_of(), text_of(tokenizer), pooled=pooled)
+    loss, numbers = task(batch_of(), forks_of(tokenizer), pooled=pooled)
     assert loss.item() == pytest.approx(numbers["text"] + numbers["pixels"], rel=1e-5)
     loss.backward()
     moved = {
@@ -222,7 +298,7 @@ def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
     }
     assert moved == {"vlm.projector", "vlm.llm", "head.fusion", "head.decoder"}
     cobra = new_task(recipe(), small(cobra_pocket()), features=FEATURES)
-    loss, numbers = cobra(batch_of(), text_of(tokenizer), pooled=pooled)
+    loss, numbers = cobra(batch_of(), forks_of(tokenizer), pooled=pooled)
     assert "pixels" not in numbers
     assert loss.item() == numbers["text"]
 
@@ -231,7 +307,7 @@ def test_pixel_weight_scales_the_pixel_loss_alone(tokenizer):
     one, two = (
         new_task(recipe(pixel_weight=w), small(emma_v1_pocket()), features=FEATURES) for w in (1.0, 3.0)
     )
-    text = text_of(tokenizer)
+    text = forks_of(tokenizer)
     (a, n), (b, _) = one(batch_of(), text, pooled=True), two(batch_of(), text, pooled=True)
     assert (b - a).item() == pytest.approx(2 * n["pixels"], rel=1e-4)
 
