@@ -26,14 +26,16 @@ from emma_viz.lens.protocol import Lens
 from emma_viz.models.vision import VisionEncoder
 from training.config import as_record
 from training.joint import JointTask
-from training.stages import Work
+from training.stages import Work, run_name
 
 HALF = torch.float16
 PROMPT = "Describe the image in detail."
 TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
 
 
-def bundle_family(work: Work, members: Sequence[str], target: Path | None = None, *, command: str) -> Path:
+def bundle_family(
+    work: Work, members: Sequence[str], target: Path | None = None, *, command: str, seed: int = 0
+) -> Path:
     """Write members with their lenses, the shared encoder and the tokenizer.
 
     Args:
@@ -41,6 +43,7 @@ def bundle_family(work: Work, members: Sequence[str], target: Path | None = None
         members: which of them.
         target: folder of the bundle; the package's own when None.
         command: what made them, for their provenance.
+        seed: of the joint stage; encoder, tokenizer and text stage are the work folder's for every seed.
 
     Returns:
         The folder.
@@ -52,11 +55,10 @@ def bundle_family(work: Work, members: Sequence[str], target: Path | None = None
     save_vision_encoder(encoder_path, _whole_encoder(work), dtype=HALF)
     work.tokenizer.save(tokenizer_path)
     for member in members:
-        task = work.joint(member)
+        task = work.joint(member, seed=seed)
         config, state = task.vlm.config, task.vlm.state_dict()
-        save_run_directory(
-            folder / member, config, state, dtype=HALF, provenance=provenance(work, member, command)
-        )
+        origin = provenance(work, member, command, seed=seed)
+        save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
         model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
         write_lenses(work, model, task, folder / member)
     return folder
@@ -105,7 +107,7 @@ def native_decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> I
         yield decode(trace, lens)
 
 
-def provenance(work: Work, member: str, command: str) -> dict[str, Any]:
+def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[str, Any]:
     """Where a member comes from: enough to train it again and to tell whether the result is the same."""
     recipe = work.recipe
     train = work.scenes("train", recipe.joint.scenes)
@@ -116,13 +118,14 @@ def provenance(work: Work, member: str, command: str) -> dict[str, Any]:
     return {
         "command": command,
         "member": member,
+        "seed": seed,
         "encoder": as_record(recipe.encoder),
         "text": as_record(recipe.text),
-        "joint": as_record(replace(recipe.joint, model=member)),
-        "minutes": {**shared, "joint": minutes[member]},
+        "joint": as_record(work.joint_recipe(member, seed)),
+        "minutes": {**shared, "joint": minutes[run_name(member, seed)]},
         "data": {"world": "tabletop", "scenes": len(train), "digest": train.digest},
         "tokenizer": hashlib.sha256(tokenizer).hexdigest()[:16],
-        "commit": _commit(),
+        "commit": commit(),
         "torch": torch.__version__,
         "encoder_scores": json.loads((work.folder / "encoder" / "scores.json").read_text()),
     }
@@ -134,7 +137,8 @@ def _whole_encoder(work: Work) -> VisionEncoder:
     return vision
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of the checkout that runs, or why there is none."""
     try:
         done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -51,14 +52,26 @@ def scene_questions(scene: Scene) -> Iterator[tuple[str, Turn]]:
         yield turn.topic, turn
 
 
-@torch.inference_mode()
-def answer_scores(
-    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test", batch: int = 16
-) -> dict[str, dict[str, float]]:
-    """Share of right answers per topic, and how often the model says yes to existence.
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One question, as a model answered it."""
 
-    A right answer is right to its last token: then greedy generation writes exactly it, since every one of its tokens
-    is the most likely after those before.
+    scene: int
+    """The scene's number in its split."""
+    topic: str
+    """As `scene_questions` names it."""
+    right: bool
+    """Right to its last token: then greedy generation writes exactly the truth, since every one of its tokens is the
+    most likely after those before."""
+    yes: bool | None
+    """Existence: whether the model said yes; None for other topics."""
+
+
+@torch.inference_mode()
+def answered(
+    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test", batch: int = 16
+) -> Iterator[Answered]:
+    """Ask every question of `scene_questions`, each alone.
 
     Args:
         vlm: the model.
@@ -66,13 +79,9 @@ def answer_scores(
         tokenizer: the model's.
         split: "val" or "test".
         batch: scenes at a time.
-
-    Returns:
-        Topic → {"accuracy", "questions", and for existence "yes_rate"}.
     """
     vlm.eval()
     backbone, style = vlm.llm.backbone, vlm.config.prompt_style
-    right, yes = defaultdict(list), defaultdict(list)
     for start in range(0, len(features), batch):
         seen = torch.from_numpy(np.asarray(features[start : start + batch])).float()
         asked = [
@@ -86,13 +95,29 @@ def answer_scores(
             guesses = vlm.llm.logits(after).argmax(-1)
             hits = ((guesses == text.labels) | (text.labels == IGNORED)).all(1)
             for hit, number in zip(hits.tolist(), part.order, strict=True):
-                _, topic, turn = asked[number]
-                right[topic].append(hit)
-                if turn.topic == "existence":
-                    yes[topic].append(hit == (turn.answer == "Yes."))
-    scores = {
-        topic: {"accuracy": float(np.mean(hits)), "questions": len(hits)} for topic, hits in right.items()
-    }
-    for topic, said in yes.items():
-        scores[topic]["yes_rate"] = float(np.mean(said))
+                place, topic, turn = asked[number]
+                yes = hit == (turn.answer == "Yes.") if turn.topic == "existence" else None
+                yield Answered(scene=start + place, topic=topic, right=hit, yes=yes)
+
+
+def answer_scores(
+    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test", batch: int = 16
+) -> dict[str, dict[str, float]]:
+    """Share of right answers per topic, and how often the model says yes to existence; arguments as `answered`.
+
+    Returns:
+        Topic → {"accuracy", "questions", and for existence "yes_rate"}.
+    """
+    by_topic: defaultdict[str, list[Answered]] = defaultdict(list)
+    for each in answered(vlm, features, tokenizer, split=split, batch=batch):
+        by_topic[each.topic].append(each)
+    scores: dict[str, dict[str, float]] = {}
+    for topic, found in by_topic.items():
+        scores[topic] = {
+            "accuracy": float(np.mean([each.right for each in found])),
+            "questions": len(found),
+        }
+        said = [each.yes for each in found if each.yes is not None]
+        if said:
+            scores[topic]["yes_rate"] = float(np.mean(said))
     return scores

@@ -49,8 +49,8 @@ class SceneArrays:
         return hashlib.sha256(np.ascontiguousarray(self.images[::50]).tobytes()).hexdigest()[:16]
 
 
-def _draw_chunk(start: int, *, split: str, stop: int) -> dict[str, np.ndarray]:
-    parts = [_draw_one(split, index) for index in range(start, min(start + CHUNK, stop))]
+def _draw_chunk(start: int, *, split: str, stop: int, size: int = CHUNK) -> dict[str, np.ndarray]:
+    parts = [_draw_one(split, index) for index in range(start, min(start + size, stop))]
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -90,6 +90,11 @@ def scene_arrays(split: str, count: int, folder: Path, *, workers: int = 2) -> S
         _draw_all(split, count, target, workers)
     names = ("images", "kinds", "colours", "centers")
     return SceneArrays(split=split, **{n: np.load(target / f"{n}.npy", mmap_mode="r") for n in names})
+
+
+def drawn_scenes(split: str, count: int) -> SceneArrays:
+    """The first `count` scenes of a split, in memory."""
+    return SceneArrays(split=split, **_draw_chunk(0, split=split, stop=count, size=count))
 
 
 def _draw_all(split: str, count: int, target: Path, workers: int) -> None:

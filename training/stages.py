@@ -17,6 +17,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vision_pocket import PocketEncoder
+from training.config import JointRecipe
 from training.encoder import train_encoder
 from training.features import encoder_features
 from training.joint import JointTask, new_task, train_joint
@@ -108,6 +109,19 @@ class Work:
             _save(model, path, minutes=minutes)
         return _load(MambaLM(config.llm), path)
 
+    def joint_recipe(self, member: str, seed: int) -> JointRecipe:
+        """The joint stage's settings for one member and seed."""
+        settings = replace(self.recipe.joint.optimisation, seed=seed)
+        return replace(self.recipe.joint, model=member, optimisation=settings)
+
+    def start(self, member: str, *, seed: int = 0) -> JointTask:
+        """A member as joint training finds it: fresh projector, language model that has read text alone."""
+        recipe, chosen = self.joint_recipe(member, seed), self.recipe.members[member]
+        sample = torch.from_numpy(np.array(self.features("train", recipe.scenes)[:32])).float()
+        config = chosen.model()
+        llm = self.language_model(config.llm_backbone_id)
+        return new_task(recipe, config, features=sample, llm=llm, fusion=chosen.fusion)
+
     def joint(self, member: str, *, seed: int = 0, progress: bool = True) -> JointTask:
         """A trained member: its VLM and, for EMMA, its pixel head.
 
@@ -116,13 +130,8 @@ class Work:
             seed: of the fresh projector and of the order of the data; the same for members that are compared.
             progress: whether to show a bar.
         """
-        settings = replace(self.recipe.joint.optimisation, seed=seed)
-        recipe = replace(self.recipe.joint, model=member, optimisation=settings)
-        sample = torch.from_numpy(np.array(self.features("train", recipe.scenes)[:32])).float()
-        chosen = self.recipe.members[member]
-        config = chosen.model()
-        llm = self.language_model(config.llm_backbone_id)
-        task = new_task(recipe, config, features=sample, llm=llm, fusion=chosen.fusion)
+        recipe = self.joint_recipe(member, seed)
+        task = self.start(member, seed=seed)
         name = run_name(member, seed)
         path = self.folder / f"{name}.safetensors"
         if not path.exists():

@@ -2,6 +2,7 @@
 
     python -m training.train pocket-pair                      everything, from nothing to the bundled files
     python -m training.train pocket-family                    the same with EMMA-V2 and the ablation −MFF
+    python -m training.train pocket-pair --seed 1 --bundle DIR    a second seed, from the same encoder and text stage
     python -m training.train encoder --recipe pocket          the vision encoder alone
     python -m training.train text --recipe pocket             the language model, on text alone
     python -m training.train joint --recipe cobra-pocket      one member, with the stages that it needs
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from emma_viz.errors import EmmaVizError
+from emma_viz.errors import EmmaVizError, TrainingError
 from emma_viz.models.presets import PRESETS
 from training.commands import add_joint, add_lens, run_joint, run_lens
 from training.recipes import FAMILIES, MEMBERS, PAIR, family_of
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         family = commands.add_parser(name, help=f"{what}: all stages, lenses and the bundle")
         family.add_argument("--work", type=Path, help="work folder (default: runs/pocket)")
         family.add_argument("--bundle", type=Path, help="where the models go (default: into the package)")
+        family.add_argument(
+            "--seed", type=int, default=0, help="of the joint stage; another than 0 needs --bundle"
+        )
     options = parser.parse_args(arguments)
     try:
         _run(options)
@@ -83,9 +87,15 @@ def _run(options: argparse.Namespace) -> None:
 
         work = Work(options.work or Path("runs/pocket"), "pocket")
         members = PAIR if options.command == "pocket-pair" else tuple(work.recipe.members)
-        train_members(work, members)
-        command = f"python -m training.train {options.command}"
-        bundle_family(work, members, options.bundle, command=command)
+        if options.seed and options.bundle is None:
+            raise TrainingError(
+                f"The package ships seed 0; say where the bundle of seed {options.seed} goes (--bundle FOLDER)."
+            )
+        train_members(work, members, seed=options.seed)
+        command = f"python -m training.train {options.command}" + (
+            f" --seed {options.seed}" if options.seed else ""
+        )
+        bundle_family(work, members, options.bundle, command=command, seed=options.seed)
 
 
 if __name__ == "__main__":

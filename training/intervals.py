@@ -1,0 +1,173 @@
+"""How sure a number is: bootstrap over images, Student's t over seeds, and when a difference may be claimed.
+
+Everything that is measured is kept as sums per image ("columns": a name → one number per image), and every number is
+a function of those sums over all images. Drawing images with replacement then means weighting the sums.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from emma_viz.errors import TrainingError
+
+RESAMPLES = 2000
+LEVEL = 0.95
+SEED = 20240
+"""Of the draws: the same for every interval, so that differences between models are paired."""
+
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % quantiles of Student's t for 1 … 9 degrees of freedom (any table of the distribution)."""
+
+Columns = Mapping[str, np.ndarray]
+"""Sums per image: name → float (n,)."""
+
+Statistic = Callable[[Columns], np.ndarray]
+"""Sums (…,) over images, by name → the number (…,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its two intervals."""
+
+    value: float
+    """Mean over the seeds."""
+    low: float
+    """Lower end of the 95 % percentile bootstrap over images, seeds held fixed."""
+    high: float
+    """Its upper end."""
+    seeds: tuple[float, ...]
+    """The number of each seed."""
+    seed_low: float | None
+    """Lower end of the 95 % interval over seeds (Student's t); None for one seed."""
+    seed_high: float | None
+    """Its upper end."""
+    images: int
+    """Images that were drawn from."""
+
+    @property
+    def sign(self) -> int:
+        """+1 or −1 where every interval there is excludes 0 on that side; else 0: the data does not support a sign."""
+        ends = [(self.low, self.high)]
+        if self.seed_low is not None and self.seed_high is not None:
+            ends.append((self.seed_low, self.seed_high))
+        if all(low > 0 for low, _ in ends):
+            return 1
+        return -1 if all(high < 0 for _, high in ends) else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, rounded to 5 digits; NaN becomes None."""
+        named = {name: _plain(getattr(self, name)) for name in ("value", "low", "high")}
+        found = {**named, "seeds": [_plain(each) for each in self.seeds], "images": self.images}
+        if self.seed_low is not None:
+            found |= {"seed_low": _plain(self.seed_low), "seed_high": _plain(self.seed_high)}
+        return {**found, "sign": self.sign}
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), 5)
+
+
+def ratio(
+    above: str, below: str | None = None, *, also_below: str | None = None, factor: float = 1.0
+) -> Statistic:
+    """The statistic factor · Σ above / (Σ below + Σ also_below); over the number of images when `below` is None."""
+
+    def statistic(sums: Columns) -> np.ndarray:
+        under = sums["images"] if below is None else sums[below]
+        if also_below is not None:
+            under = under + sums[also_below]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return factor * np.asarray(sums[above]) / np.asarray(under)
+
+    return statistic
+
+
+@cache
+def draws(images: int) -> np.ndarray:
+    """How often each image is drawn in each resample: float (RESAMPLES, images), rows sum to `images`."""
+    rng = np.random.default_rng([SEED, images])
+    return rng.multinomial(images, np.full(images, 1 / images), size=RESAMPLES).astype(np.float64)
+
+
+def estimate(columns: Sequence[Columns], statistic: Statistic) -> Estimate:
+    """A number of one model, from the columns of each of its seeds."""
+    return combine([(1.0, columns)], statistic)
+
+
+def difference(a: Sequence[Columns], b: Sequence[Columns], statistic: Statistic) -> Estimate:
+    """a − b on the same images, seed by seed: the paired bootstrap draws the same images for both."""
+    return combine([(1.0, a), (-1.0, b)], statistic)
+
+
+def combine(terms: Sequence[tuple[float, Sequence[Columns]]], statistic: Statistic) -> Estimate:
+    """Σ weight · statistic, where each term has the columns of every seed, all about the same images.
+
+    Args:
+        terms: (weight, columns per seed).
+        statistic: of the summed columns.
+
+    Raises:
+        TrainingError: the terms have different numbers of seeds or images.
+    """
+    counts = {len(next(iter(each.values()))) for _, columns in terms for each in columns}
+    seeds = {len(columns) for _, columns in terms}
+    if len(counts) != 1 or len(seeds) != 1 or 0 in seeds:
+        raise TrainingError(
+            f"Numbers can be combined when they are about the same images and seeds; got {sorted(counts)} images and "
+            f"{sorted(seeds)} seeds. Measure all models on the same scenes."
+        )
+    images = counts.pop()
+    weights = draws(images)
+    values = np.zeros(seeds.pop())
+    resampled = np.zeros((len(values), RESAMPLES))
+    for factor, columns in terms:
+        for seed, each in enumerate(columns):
+            whole = {name: np.asarray(column, np.float64) for name, column in each.items()}
+            whole["images"] = np.ones(images)
+            values[seed] += factor * statistic({name: column.sum() for name, column in whole.items()})
+            resampled[seed] += factor * statistic({name: weights @ column for name, column in whole.items()})
+    spread = resampled.mean(axis=0)
+    spread = spread[np.isfinite(spread)]
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(spread, [tail, 100 - tail]) if len(spread) else (math.nan, math.nan)
+    seed_low, seed_high = over_seeds(values)
+    return Estimate(
+        value=float(values.mean()),
+        low=float(low),
+        high=float(high),
+        seeds=tuple(float(value) for value in values),
+        seed_low=seed_low,
+        seed_high=seed_high,
+        images=images,
+    )
+
+
+def over_seeds(values: np.ndarray) -> tuple[float | None, float | None]:
+    """The 95 % interval of the mean over seeds, by Student's t; (None, None) for one seed.
+
+    Few seeds are too few for a bootstrap, whose interval would be too narrow; t is exact for normal seeds.
+    """
+    if len(values) < 2:
+        return None, None
+    quantile = T_QUANTILES[min(len(values) - 2, len(T_QUANTILES) - 1)]
+    half = quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+NONE = "no difference that this data supports"
+"""What is written where an interval holds 0."""
+
+
+def claim(found: Estimate, *, more: str, less: str) -> str:
+    """The sentence that a difference supports.
+
+    Args:
+        found: the difference.
+        more: what to say when it is above 0.
+        less: what to say when it is below 0.
+    """
+    return {1: more, -1: less, 0: NONE}[found.sign]

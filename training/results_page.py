@@ -1,0 +1,276 @@
+"""docs/results.md, written whole from the numbers: nothing in it is typed by hand."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from training.examination import ENCODER, OWN
+from training.intervals import NONE, RESAMPLES
+from training.measures import OCTAVES
+from training.results_numbers import MFF, interval, layers_of
+
+IMAGE = "images/results.png"
+
+ASKED = {"caption": "caption, word for word"}
+"""Topics whose name alone would mislead."""
+
+DEFINITIONS = (
+    ("R²", "share of the variance of the pixels (about the images' mean colour) that the decoding explains; 0 is one "
+     "colour everywhere. PSNR (dB) and SSIM are means over images, of the image as shown."),
+    ("lens", "the ridge lens of the bundle, fitted on training scenes; the encoder's and the untrained control's are "
+     "fitted here, alike. “Own decoder” is the fusion and decoder that EMMA was trained with."),
+    ("spectrum", "power of the decoded images per octave of spatial frequency, over that of the true ones."),
+    ("class probe", "ridge regression from a token's state to its patch's kind, fitted on foreground patches of "
+     "training scenes; share of right kinds among the foreground patches of held-out scenes."),
+    ("right answer", "right to its last token, each question asked alone. Yes-rate: share of “Yes.”, where half of "
+     "the true answers are. F1: of the kinds that captions name."),
+    ("interval", "in brackets: 95 % percentile bootstrap over images, differences paired (the same images are drawn "
+     "for both). With several seeds, Student's t over seeds too. A difference is claimed only when no interval holds 0."),
+)  # fmt: skip
+
+
+def page(numbers: Mapping[str, Any]) -> str:
+    """The document.
+
+    Args:
+        numbers: `head` (how they were made), `members` and `comparisons`.
+    """
+    members = numbers["members"]
+    parts = [
+        "# What the pocket family keeps of a picture, and what it answers",
+        head(numbers["head"], members),
+        in_short(numbers),
+        f"![Retention by layer and right answers]({IMAGE})",
+        "## Retention by layer",
+        "Places: the encoder's tokens, −1 behind the projector, then the blocks; residual stream. `±`: the widest half "
+        "interval of the row.",
+        *scene_tables(members),
+        photo_table(members),
+        spectrum_table(members),
+        "## Where the picture is lost",
+        loss_table(members),
+        "\n".join(f"- {name}: {member['loss_sentence']}." for name, member in members.items()),
+        "## Controls",
+        control_text(numbers["head"]),
+        control_table(members),
+        "## What MFF does",
+        mff(numbers["comparisons"]),
+        "## Answers",
+        answer_table(members),
+        "## Differences between members",
+        *(comparison(pair) for pair in numbers["comparisons"]),
+        multiple(numbers["comparisons"]),
+        "## Captions of the photographs",
+        captions(members),
+        "## Definitions",
+        "\n".join(f"- **{name}**: {text}" for name, text in DEFINITIONS),
+        "The exact ones are the docstrings of `training/measures.py` and `training/intervals.py`.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def head(how: Mapping[str, Any], members: Mapping[str, Any]) -> str:
+    """Who made the page, of what, with how many seeds."""
+    bundles = [
+        f"- bundle `{each['name']}`, {member}: seed {each['members'][member]['seed']}, made by "
+        f"`{each['members'][member]['command']}` at commit {str(each['members'][member]['commit'])[:12]}, "
+        f"data {each['members'][member]['data']}"
+        for each in how["bundles"]
+        for member in each["members"]
+    ]
+    seeds = {name: member["seeds"] for name, member in members.items()}
+    listed = ", ".join(f"{name} {count}" for name, count in seeds.items())
+    caution = (
+        "There is one seed of each: nothing here is claimed about other seeds."
+        if set(seeds.values()) == {1}
+        else "Members with one seed support no claim about other seeds."
+        if 1 in seeds.values()
+        else "Claims hold over these seeds as well as over images."
+    )
+    return (
+        f"Written whole by `{how['command']}` at commit {str(how['commit'])[:12]}; do not edit. "
+        f"Answers: {how['answers']} held-out scenes; retention: {how['retention']} of them; fits: {how['fit']} "
+        f"training scenes; photographs: {', '.join(how['photos'])} of scikit-image. Intervals: {RESAMPLES} resamples. "
+        f"Seeds: {listed}. {caution}\n\n" + "\n".join(bundles)
+    )
+
+
+def in_short(numbers: Mapping[str, Any]) -> str:
+    """The claims that hold and, as plainly, the comparisons that do not."""
+    lines = []
+    for pair in numbers["comparisons"]:
+        held = [row["claim"] for row in pair["rows"] if row["claim"] != NONE]
+        unheld = [row["what"] for row in pair["rows"] if row["claim"] == NONE]
+        title = f"{pair['a']} against {pair['b']}"
+        lines.append(f"- {title}, supported: {'; '.join(held) if held else 'nothing'}.")
+        lines.append(f"- {title}, {NONE}: {'; '.join(unheld) if unheld else 'none of those measured'}.")
+    if not lines:
+        lines = ["- No two of the members that are compared are in the bundle."]
+    return "## In short\n\n" + "\n".join(lines)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(found: Mapping[str, Any] | float | None, digits: int = 2) -> str:
+    """A value without its interval."""
+    value = found["value"] if isinstance(found, Mapping) else found
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def ranged(found: Mapping[str, Any], digits: int = 3) -> str:
+    """ "0.912 [0.901, 0.923]", with the seeds' interval where there is one."""
+    if found["value"] is None:
+        return "—"
+    text = f"{found['value']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+    if "seed_low" in found:
+        text += f"; seeds [{found['seed_low']:.{digits}f}, {found['seed_high']:.{digits}f}]"
+    return text
+
+
+def places_of(members: Mapping[str, Any], which: str) -> list[str]:
+    """Encoder, all layers that any member has, own decoder where one has it."""
+    most = max((layers_of(member[which]) for member in members.values()), key=len)
+    own = [OWN] if any(OWN in member[which] for member in members.values()) else []
+    return [ENCODER, *most, *own]
+
+
+def scene_tables(members: Mapping[str, Any]) -> list[str]:
+    """R², PSNR, SSIM and the probe on held-out scenes, a row a member."""
+    titles = {"r2": "R²", "psnr": "PSNR, dB", "ssim": "SSIM", "probe": "Class probe, accuracy"}
+    out = []
+    for name, title in titles.items():
+        digits = 1 if name == "psnr" else 2
+        places = [place for place in places_of(members, "scenes") if name != "probe" or place != OWN]
+        rows = []
+        for member, found in members.items():
+            cells = [found["scenes"].get(place, {}).get(name) for place in places]
+            half = max((c["high"] - c["low"]) / 2 for c in cells if c is not None and c["value"] is not None)
+            rows.append([member, *(number(cell, digits) for cell in cells), f"{half:.{digits + 1}f}"])
+        out.append(f"{title}, held-out scenes\n\n" + table(["", *map(shown, places), "±"], rows))
+    return out
+
+
+def shown(place: str) -> str:
+    """A place as a column's head, with a real minus sign."""
+    return place.replace("-1", "−1")
+
+
+def photo_table(members: Mapping[str, Any]) -> str:
+    """R² of the photographs, mean and each alone; PSNR and SSIM."""
+    places = places_of(members, "photos")
+    rows = []
+    for member, found in members.items():
+        kept = found["photos"]
+        rows.append([f"{member}, R²", *(number(kept[p]["r2"]) if p in kept else "—" for p in places)])
+        for photo in kept[ENCODER]["each"]:
+            cells = (number(kept[p]["each"][photo]) if p in kept else "—" for p in places)
+            rows.append([f"{member}, R², {photo}", *cells])
+        for name, digits in (("psnr", 1), ("ssim", 2)):
+            cells = (number(kept[p][name], digits) if p in kept else "—" for p in places)
+            rows.append([f"{member}, {name.upper()}", *cells])
+    intro = (
+        "Photographs: means over the three, and the R² of each. Three images are a range, not an interval: no claim "
+        "about other photographs rests on them."
+    )
+    return f"{intro}\n\n" + table(["", *map(shown, places)], rows)
+
+
+def spectrum_table(members: Mapping[str, Any]) -> str:
+    """Power per octave, decoded over true, at the ends of the way."""
+    rows = []
+    for member, found in members.items():
+        layers = layers_of(found["scenes"])
+        for place in (ENCODER, layers[0], layers[-1], *([OWN] if OWN in found["scenes"] else [])):
+            scenes, photos = found["scenes"][place]["spectrum"], found["photos"][place]["spectrum"]
+            cells = [f"{number(scenes[str(low)])} / {number(photos[str(low)])}" for low in OCTAVES]
+            rows.append([f"{member}, {shown(place)}", *cells])
+    heads = [f"{low}–{2 * low}" for low in OCTAVES[:-1]] + [f"{OCTAVES[-1]}–"]
+    intro = (
+        "Spectrum: power of the decoded over the true images, by cycles per image side; scenes / photographs"
+    )
+    return f"{intro}\n\n" + table(["", *heads], rows)
+
+
+def loss_table(members: Mapping[str, Any]) -> str:
+    """R² lost on each part of the way."""
+    names = list(next(iter(members.values()))["loss"])
+    rows = [[member, *(interval(found["loss"][name]) for name in names)] for member, found in members.items()]
+    intro = "R² lost on held-out scenes: at the projector (encoder to −1), in block 0, in all later blocks"
+    return f"{intro}\n\n" + table(["", *names], rows)
+
+
+def control_text(how: Mapping[str, Any]) -> str:
+    """Which control models these are."""
+    return (
+        "R² with a ridge fitted to pixels shuffled between the tokens of all images (it must be about 0), and of a "
+        f"model that was not trained: {how['untrained']}."
+    )
+
+
+def control_table(members: Mapping[str, Any]) -> str:
+    """Trained, untrained and shuffled, at the ends of the residual stream."""
+    rows = []
+    for member, found in members.items():
+        layers = layers_of(found["scenes"])
+        for place in (layers[0], layers[-1]):
+            controls = [found["controls"][name].get(place) for name in ("untrained", "shuffled")]
+            cells = [ranged(each) if each else "—" for each in controls]
+            rows.append([member, shown(place), ranged(found["scenes"][place]["r2"]), *cells])
+    return table(["", "layer", "trained", "untrained", "shuffled pixels"], rows)
+
+
+def mff(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """What the pair with and without MFF says, or that there is none."""
+    for pair in comparisons:
+        if (pair["a"], pair["b"]) == MFF:
+            rows = [row for row in pair["rows"] if row["what"].startswith("R²")]
+            lines = [f"- {row['what']}: {interval(row['difference'])}: {row['claim']}." for row in rows]
+            return f"{MFF[0]} less {MFF[1]}, all else equal:\n\n" + "\n".join(lines)
+    return f"Not measured: {MFF[0]} and {MFF[1]} are not both in a bundle."
+
+
+def answer_table(members: Mapping[str, Any]) -> str:
+    """Accuracy by topic with intervals, yes-rates, and the F1 of captions."""
+    first = next(iter(members.values()))["answers"]
+    rows = []
+    for topic, found in first.items():
+        cells = [ranged(member["answers"][topic]["accuracy"]) for member in members.values()]
+        rows.append([ASKED.get(topic, topic), str(found["questions"]), *cells])
+        if "yes_rate" in found:
+            cells = [ranged(member["answers"][topic]["yes_rate"]) for member in members.values()]
+            rows.append([f"{topic}, yes-rate", "", *cells])
+    rows.append(
+        ["kinds in captions, F1", "", *(ranged(member["captions_f1"]) for member in members.values())]
+    )
+    return table(["topic", "questions", *members], rows)
+
+
+def comparison(pair: Mapping[str, Any]) -> str:
+    """All differences of one pair and what each supports."""
+    rows = [[row["what"], interval(row["difference"]), row["claim"]] for row in pair["rows"]]
+    header = ["", f"{pair['a']} − {pair['b']}", "what the data supports"]
+    return table(header, rows)
+
+
+def multiple(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """A caution about many intervals at once."""
+    count = sum(len(pair["rows"]) for pair in comparisons)
+    if not count:
+        return "No two of the members that are compared are in the bundle."
+    return (
+        f"These are {count} intervals of 95 %, each by itself: were there no difference at all, about "
+        f"{count / 20:.1f} of them would still exclude 0."
+    )
+
+
+def captions(members: Mapping[str, Any]) -> str:
+    """What the members say of photographs, which are no tabletop scenes."""
+    lines = [
+        f"- {member}, {photo}: “{said}”"
+        for member, found in members.items()
+        for photo, said in found["photo_captions"].items()
+    ]
+    return "None was trained on (first seed).\n\n" + "\n".join(lines)
