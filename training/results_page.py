@@ -24,7 +24,8 @@ DEFINITIONS = (
     ("right answer", "right to its last token, each question asked alone. Yes-rate: share of “Yes.”, where half of "
      "the true answers are. F1: of the kinds that captions name."),
     ("interval", "in brackets: 95 % percentile bootstrap over images, differences paired (the same images are drawn "
-     "for both). With several seeds, Student's t over seeds too. A difference is claimed only when no interval holds 0."),
+     "for both). With several seeds, Student's t over seeds too. A difference is claimed only when no interval holds "
+     "0."),
 )  # fmt: skip
 
 

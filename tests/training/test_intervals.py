@@ -1,0 +1,94 @@
+"""Bootstrap, seeds and claims by their properties."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emma_viz.errors import TrainingError
+from training.intervals import NONE, claim, difference, draws, estimate, over_seeds, ratio
+
+MEAN = ratio("x")
+
+
+def columns(values):
+    return {"x": np.asarray(values, np.float64)}
+
+
+def noise(seed, shift=0.0, size=200):
+    return np.random.default_rng(seed).normal(shift, 1.0, size)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
+    values = noise(0, 3.0, 400)
+    found = estimate([columns(values)], MEAN)
+    half = 1.96 * values.std() / 20
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.02)
+    assert found.seed_low is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_known_difference_is_claimed_and_its_opposite_too(seed):
+    base = noise(seed)
+    a, b = columns(base + 1.0 + 0.1 * noise(seed + 1)), columns(base)
+    assert claim(difference([a], [b], MEAN), more="more", less="less") == "more"
+    assert claim(difference([b], [a], MEAN), more="more", less="less") == "less"
+
+
+def test_pairing_finds_a_small_difference_in_large_noise():
+    base = 10 * noise(3)
+    found = difference([columns(base + 0.2 + 0.1 * noise(4))], [columns(base)], MEAN)
+    assert found.sign == 1
+    assert estimate([columns(base + 0.2)], MEAN).sign == 0
+
+
+def test_no_difference_is_rarely_claimed():
+    """Of 100 pairs without a difference, about 5 intervals of 95 % exclude 0."""
+    claimed = sum(
+        difference([columns(noise(2 * k))], [columns(noise(2 * k + 1))], MEAN).sign != 0 for k in range(100)
+    )
+    assert claimed <= 12
+    same = columns(noise(7))
+    assert claim(difference([same], [same], MEAN), more="more", less="less") == NONE
+
+
+def test_seeds_that_disagree_support_no_claim_and_seeds_that_agree_do():
+    base = noise(5)
+
+    def gap(*shifts):
+        return difference([columns(base + shift) for shift in shifts], [columns(base)] * len(shifts), MEAN)
+
+    assert gap(1.0).sign == 1
+    assert gap(1.0, 0.9, 1.1).sign == 1
+    apart = gap(1.0, -0.2, 0.4)
+    assert apart.sign == 0
+    assert apart.low > 0, "images alone would have claimed it"
+    assert apart.seeds == pytest.approx((1.0, -0.2, 0.4))
+
+
+def test_the_interval_over_seeds_is_student_t():
+    low, high = over_seeds(np.array([1.0, 2.0, 3.0]))
+    assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
+    assert over_seeds(np.array([1.0])) == (None, None)
+
+
+def test_draws_are_fixed_and_each_has_as_many_images():
+    assert (draws(13).sum(axis=1) == 13).all()
+    assert draws(13).std() > 0.5
+
+
+def test_a_ratio_weighs_images_by_what_they_hold():
+    asked = {"right": np.array([1.0, 0.0]), "asked": np.array([1.0, 3.0])}
+    assert estimate([asked], ratio("right", "asked")).value == 0.25
+    assert (
+        estimate([{"right": np.zeros(2), "asked": np.zeros(2)}], ratio("right", "asked")).to_json()["value"]
+        is None
+    )
+
+
+def test_numbers_of_different_images_are_not_compared():
+    with pytest.raises(TrainingError, match="same images"):
+        difference([columns(noise(0, size=5))], [columns(noise(0, size=6))], MEAN)

@@ -1,0 +1,183 @@
+"""docs/results.md: what is measured, and the program on two seeds of the tiny recipe."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from emma_viz.data.tabletop import KINDS
+from emma_viz.lens.quality import r2 as plain_r2
+from training.bundle import bundle_family
+from training.intervals import NONE, estimate
+from training.measures import (
+    F1,
+    OCTAVES,
+    LinearFit,
+    caption_columns,
+    foreground,
+    octave_power,
+    probe_columns,
+    r2,
+    residual_columns,
+    shown_columns,
+    spectrum,
+)
+from training.questions import answer_scores, answered
+from training.results import main
+from training.results_page import interval, number
+
+
+def patches(seed, images=4):
+    return np.random.default_rng(seed).random((images, 16, 8, 8, 3), dtype=np.float32)
+
+
+def test_r2_of_columns_is_the_lens_own():
+    true, decoded = patches(0), 0.7 * patches(0) + 0.3 * patches(1)
+    found = estimate([residual_columns(decoded, true)], r2)
+    assert found.value == pytest.approx(plain_r2(decoded, true), abs=1e-9)
+
+
+def test_power_counts_every_frequency_once_and_in_its_octave():
+    image = np.random.default_rng(0).random((1, 32, 32, 3))
+    variance = np.square(image - image.mean(axis=(1, 2), keepdims=True)).sum() * 32 * 32
+    assert octave_power(image).sum() == pytest.approx(variance)
+    wave = np.cos(2 * np.pi * 5 * np.arange(64) / 64)[None, None, :, None] * np.ones((1, 64, 1, 3))
+    power = octave_power(wave)[0]
+    assert power.argmax() == OCTAVES.index(4)
+    assert power[OCTAVES.index(4)] == pytest.approx(power.sum())
+
+
+def test_a_blurred_picture_lacks_fine_power_and_a_sharp_one_has_it():
+    true = patches(0)
+    flat = np.broadcast_to(true.mean(axis=(2, 3), keepdims=True), true.shape)
+    exact, blurred = (shown_columns(each, true, (4, 4)) for each in (0.999 * true, flat))
+    assert estimate([exact], spectrum(8)).value == pytest.approx(0.998, abs=1e-3)
+    assert estimate([blurred], spectrum(8)).value < 0.1
+
+
+def test_a_probe_reads_kinds_that_are_there_and_none_from_noise():
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, len(KINDS) + 1, (20, 64))
+    codes = torch.from_numpy(rng.normal(size=(len(KINDS) + 1, 40))).float()
+
+    def accuracy(states):
+        front, target = foreground(kinds)
+        fit = LinearFit(1)
+        fit.add(states[torch.from_numpy(front)][None], target)
+        columns = probe_columns(fit.result()[0], states, kinds)
+        assert columns["probe_asked"].sum() == front.sum()
+        return columns["probe_right"].sum() / columns["probe_asked"].sum()
+
+    assert accuracy(codes[torch.from_numpy(kinds)]) > 0.95
+    assert accuracy(torch.randn(20, 64, 40, generator=torch.Generator().manual_seed(0))) < 0.3
+
+
+def test_f1_of_the_kinds_in_captions():
+    columns = caption_columns(["A red cup and a fork.", "Two hats."], [("cup",), ("hat", "key")])
+    assert estimate([columns], F1).value == pytest.approx(2 * 2 / (3 + 3))
+
+
+@pytest.fixture(scope="module")
+def bundles(work, tmp_path_factory):
+    """Two seeds of the tiny recipe, and a bundle that calls them by the names of the family."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for seed in (0, 1):
+        bundle_family(work, ("tiny",), folder / f"seed{seed}", command="a test", seed=seed)
+    pair = folder / "pair"
+    shutil.copytree(folder / "seed0", pair)
+    (pair / "tiny").rename(pair / "cobra-pocket")
+    shutil.copytree(folder / "seed1" / "tiny", pair / "emma-v1-pocket")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seeds(work, bundles, tmp_path_factory):
+    """The numbers and the page of two seeds, with the control that training began from."""
+    out = tmp_path_factory.mktemp("out")
+    arguments = [str(bundles / "seed0"), str(bundles / "seed1"), "--work", str(work.folder), "--scenes", "6"]
+    assert main([*arguments, "--out", str(out), "--json", str(out / "n.json")]) == 0
+    return json.loads((out / "n.json").read_text()), (out / "results.md").read_text(), out
+
+
+def test_two_seeds_are_measured_at_every_place(seeds):
+    numbers, text, out = seeds
+    tiny = numbers["members"]["tiny"]
+    assert tiny["seeds"] == 2
+    assert list(tiny["scenes"]) == ["encoder", "-1", "0", "1", "2", "3", "own decoder"]
+    behind = tiny["scenes"]["-1"]["r2"]
+    assert len(set(behind["seeds"])) == 2
+    assert behind["seed_low"] < behind["value"] < behind["seed_high"]
+    assert behind["low"] < behind["value"] < behind["high"]
+    assert [each["members"]["tiny"]["seed"] for each in numbers["head"]["bundles"]] == [0, 1]
+    assert "Claims hold over these seeds" in text
+    assert (out / "images/results.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_controls_shuffled_pixels_hold_nothing_and_the_start_holds_the_image(seeds):
+    controls = seeds[0]["members"]["tiny"]["controls"]
+    for found in controls["shuffled"].values():
+        assert abs(found["value"]) < 0.15
+    assert controls["untrained"]["-1"]["value"] > 0.3
+    assert list(controls["untrained"]) == ["-1", "0", "1", "2", "3"]
+
+
+def test_losses_add_up_to_what_is_gone_at_the_last_block(seeds):
+    tiny = seeds[0]["members"]["tiny"]
+    gone = tiny["scenes"]["encoder"]["r2"]["value"] - tiny["scenes"]["3"]["r2"]["value"]
+    assert sum(part["value"] for part in tiny["loss"].values()) == pytest.approx(gone, abs=1e-4)
+
+
+def test_the_page_holds_what_the_json_holds(seeds):
+    numbers, text, out = seeds
+    tiny = numbers["members"]["tiny"]
+    cells = [number(tiny["scenes"][place]["r2"]) for place in tiny["scenes"]]
+    assert "| tiny | " + " | ".join(cells) + " |" in text
+    for found in tiny["loss"].values():
+        assert interval(found) in text
+    for said in tiny["photo_captions"].values():
+        assert f"“{said}”" in text
+    assert str(out) not in text
+
+
+def test_one_seed_of_two_members_is_compared_and_nothing_is_said_of_other_seeds(bundles, tmp_path):
+    arguments = [str(bundles / "pair"), "--scenes", "6", "--out", str(tmp_path)]
+    assert main([*arguments, "--json", str(tmp_path / "n.json")]) == 0
+    numbers, text = json.loads((tmp_path / "n.json").read_text()), (tmp_path / "results.md").read_text()
+    assert "nothing here is claimed about other seeds" in text
+    (pair,) = numbers["comparisons"]
+    assert (pair["a"], pair["b"]) == ("cobra-pocket", "emma-v1-pocket")
+    for row in pair["rows"]:
+        found = row["difference"]
+        held = found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+        assert (row["claim"] != NONE) == held
+        assert f"| {row['what']} | {interval(found)} | {row['claim']} |" in text
+    a, b = (numbers["members"][name]["scenes"]["-1"]["r2"]["value"] for name in (pair["a"], pair["b"]))
+    assert pair["rows"][0]["difference"]["value"] == pytest.approx(a - b, abs=2e-5)
+    assert "Not measured: emma-v1-pocket-nomff" in text
+
+
+def test_scores_are_the_means_of_the_answers(work):
+    task = work.joint("tiny", progress=False)
+    features = work.features("test", work.recipe.test_scenes)[:4]
+    found = list(answered(task.vlm, features, work.tokenizer))
+    scores = answer_scores(task.vlm, features, work.tokenizer)
+    assert {each.scene for each in found} == {0, 1, 2, 3}
+    for topic, score in scores.items():
+        right = [each.right for each in found if each.topic == topic]
+        assert score["questions"] == len(right)
+        assert score["accuracy"] == np.mean(right)
+    assert {topic for topic in scores if "yes_rate" in scores[topic]} == {
+        f"existence {mode}" for mode in ("random", "popular", "adversarial")
+    }
+
+
+def test_what_cannot_be_measured_is_refused(bundles, tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    assert "holds no model" in capsys.readouterr().err
+    assert main([str(bundles / "seed0"), "--scenes", "1"]) == 1
+    twice = [str(bundles / "seed0")] * 2
+    assert main([*twice, "--scenes", "2", "--out", str(tmp_path)]) == 1
+    assert "different seeds" in capsys.readouterr().err
+    assert not (tmp_path / "results.md").exists()
