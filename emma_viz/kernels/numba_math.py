@@ -1,14 +1,16 @@
 """Elementary functions for the numba kernels, written so that LLVM turns a loop over them into vector code.
 
 A call of `math.exp` in a loop keeps it scalar. These polynomials are minimax fits with a relative error of at
-most 1e-7, about one unit in the last place of fp32. Numba does not notice when a function that a cached kernel
-calls has changed: after an edit here, delete the `*.nbi` and `*.nbc` files in `__pycache__`.
+most 1e-7, about one unit in the last place of fp32.
 """
 
+from collections.abc import Callable
 from typing import no_type_check
 
 import numpy as np
 from numba import njit
+
+from emma_viz.kernels.numba_cache import SourcesCache
 
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 """Floating-point freedoms of all kernels; without `nnan` and `ninf`, so that NaN and infinity get through."""
@@ -21,8 +23,15 @@ inlined = njit(
 )
 """Compiles a function that must become part of its caller, because it is given stack arrays."""
 
-parallel_kernel = njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-"""Compiles a kernel whose `prange` loop spreads over threads."""
+_parallel = njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+
+
+def parallel_kernel(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a kernel whose `prange` loop spreads over threads; see `numba_cache` for its cache."""
+    compiled = _parallel(function)
+    compiled._cache = SourcesCache(function)  # ty: ignore[missing-attribute]
+    return compiled
+
 
 LOG2E = np.float32(1.4426950408889634)
 ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
@@ -63,7 +72,8 @@ def exp2(x):
     x = min(max(x, _LOWEST), _HIGHEST)
     # The sum is positive, so that truncation rounds to the nearest exponent.
     exponent = np.int32(x + _ROUND)
-    f = x - np.float32(exponent - _BIAS)
+    # Numba subtracts in 64 bits; AVX2 has no vector conversion from those to fp32, and the loop would stay scalar.
+    f = x - np.float32(np.int32(exponent - _BIAS))
     p = ONE + f * (_E1 + f * (_E2 + f * (_E3 + f * (_E4 + f * _E5))))
     return p * np.int32(exponent << 23).view(np.float32)
 

@@ -1,0 +1,68 @@
+"""Compiled kernels are compiled again after any edit that matters to them."""
+
+import importlib.util
+
+import pytest
+
+pytest.importorskip("numba")
+
+from numba import njit
+
+from emma_viz.kernels import (
+    numba_cache,
+    numba_conv,
+    numba_scan,
+    numba_ssd,
+    numba_ssd_backward,
+)
+
+KERNELS = (
+    numba_conv.conv_forward,
+    numba_conv.conv_backward,
+    numba_scan.scan_forward,
+    numba_scan.scan_backward,
+    numba_ssd.prepare,
+    numba_ssd.ssd_forward,
+    numba_ssd_backward.ssd_backward,
+)
+
+
+@pytest.fixture
+def double(tmp_path):
+    path = tmp_path / "kernel.py"
+    path.write_text("def double(x):\n    return 2 * x\n")
+    spec = importlib.util.spec_from_file_location("kernel", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.double
+
+
+def loads_and_misses(function):
+    compiled = njit(cache=True)(function)
+    compiled._cache = numba_cache.SourcesCache(function)
+    assert compiled(3) == 6
+    return sum(compiled.stats.cache_hits.values()), sum(compiled.stats.cache_misses.values())
+
+
+def test_a_change_in_any_kernel_file_makes_the_cache_stale(double, monkeypatch):
+    assert loads_and_misses(double) == (0, 1)
+    assert loads_and_misses(double) == (1, 0)
+    monkeypatch.setattr(numba_cache, "SOURCES", "after an edit in another file")
+    assert loads_and_misses(double) == (0, 1)
+    assert loads_and_misses(double) == (1, 0)
+
+
+def test_the_digest_follows_every_kernel_file(tmp_path):
+    (tmp_path / "numba_one.py").write_text("ONE = 1")
+    (tmp_path / "numba_two.py").write_text("TWO = 2")
+    before = numba_cache.sources_digest(tmp_path)
+    assert numba_cache.sources_digest(tmp_path) == before
+    (tmp_path / "api.py").write_text("")
+    assert numba_cache.sources_digest(tmp_path) == before
+    (tmp_path / "numba_two.py").write_text("TWO = 3")
+    assert numba_cache.sources_digest(tmp_path) != before
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
+def test_every_kernel_has_that_cache(kernel):
+    assert isinstance(kernel._cache, numba_cache.SourcesCache)
