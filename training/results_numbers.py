@@ -173,7 +173,7 @@ def compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]
         rows.append(
             (
                 f"power from {finest} cycles on, {what}",
-                f"fine detail {what}",
+                f"power in the finest octave (detail or noise) {what}",
                 difference(*pair, spectrum(finest)),
             )
         )

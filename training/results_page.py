@@ -102,7 +102,8 @@ def in_short(numbers: Mapping[str, Any]) -> str:
         held = [row["claim"] for row in pair["rows"] if row["claim"] != NONE]
         unheld = [row["what"] for row in pair["rows"] if row["claim"] == NONE]
         title = f"{pair['a']} against {pair['b']}"
-        lines.append(f"- {title}, supported: {'; '.join(held) if held else 'nothing'}.")
+        lines.append(f"- {title}, supported:{'' if held else ' nothing'}")
+        lines += [f"  - {claim}" for claim in held]
         lines.append(f"- {title}, {NONE}: {'; '.join(unheld) if unheld else 'none of those measured'}.")
     if not lines:
         lines = ["- No two of the members that are compared are in the bundle."]
