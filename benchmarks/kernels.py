@@ -3,13 +3,14 @@
     OMP_WAIT_POLICY=passive python -m benchmarks.kernels --sizes a1 a8 b --backends torch cpu
 
 Everything runs in one process on the same weights and inputs; the column `transformers` is its layer without
-compiled kernels. With one thread the clock is CPU time, so that other jobs on the machine count less; still, read
-the ratios, not the milliseconds.
+compiled kernels. On a busy machine the ratios still hold: each run of a layer is divided by the run of the products
+just before it, the median of those ratios is printed, and with one thread the clock is CPU time.
 """
 
 import argparse
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -94,23 +95,33 @@ def run(module: Callable[[Tensor], Tensor], x: Tensor, backward: bool) -> None:
         torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
 
 
-def compare(calls: dict[str, Callable[[], None]], *, rounds: int, budget: float) -> dict[str, float]:
-    """Median time of each call in seconds after a warm-up, and in the same rounds, so that all see the same noise.
+def compare(
+    calls: Mapping[str, Callable[[], None]], floor: Callable[[], None], *, rounds: int, budget: float
+) -> tuple[float, dict[str, float]]:
+    """The floor's best time in seconds, and the median ratio of each call to the run of the floor just before it.
 
-    Slow calls sit out once they have had their share of the budget.
+    Slow calls sit out once they have had their share of the budget in seconds.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
+
+    def seconds(call: Callable[[], None]) -> float:
+        start = clock()
         call()
+        return clock() - start
+
+    spent = dict.fromkeys(calls, 0.0)
+    ratios: dict[str, list[float]] = {name: [] for name in calls}
+    for call in [floor, *calls.values()]:
+        call()
+    best = seconds(floor)
     for _ in range(rounds):
         for name, call in calls.items():
-            if len(times[name]) >= 3 and sum(times[name]) > budget:
+            if len(ratios[name]) >= 3 and spent[name] > budget:
                 continue
-            start = clock()
-            call()
-            times[name].append(clock() - start)
-    return {name: sorted(measured)[len(measured) // 2] for name, measured in times.items()}
+            below, time_taken = seconds(floor), seconds(call)
+            best, spent[name] = min(best, below), spent[name] + time_taken
+            ratios[name].append(time_taken / below)
+    return best, {name: statistics.median(found) for name, found in ratios.items()}
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -125,15 +136,16 @@ def measure(arguments: argparse.Namespace) -> None:
             modules = {name: our_mixer(ssm, size, name) for name in arguments.backends}
             if not arguments.no_transformers:
                 modules["transformers"] = transformers_mixer(ssm, size)
-            modules["gemm"] = Products(our_mixer(ssm, size, "auto").to(dtype), size)
+            products = Products(our_mixer(ssm, size, "auto").to(dtype), size)
             for backward in [False] if arguments.forward_only else [False, True]:
                 calls = {
                     name: partial(run, module.to(dtype), x, backward) for name, module in modules.items()
                 }
-                times = compare(calls, rounds=arguments.rounds, budget=arguments.budget)
-                ratios = "  ".join(f"{times[name] / times['gemm']:12.2f}" for name in names)
+                floor = partial(run, products, x, backward)
+                gemm, ratios = compare(calls, floor, rounds=arguments.rounds, budget=arguments.budget)
+                row = "  ".join(f"{ratios[name]:12.2f}" for name in names)
                 kind = "fwd+bwd" if backward else "fwd"
-                print(f"{ssm:8} {label:5} {kind:9} {1e3 * times['gemm']:9.2f}  {ratios}", flush=True)
+                print(f"{ssm:8} {label:5} {kind:9} {1e3 * gemm:9.2f}  {row}", flush=True)
 
 
 def main() -> None:
