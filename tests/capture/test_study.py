@@ -1,5 +1,6 @@
 """What goes into a study comes out of it, and opening one reads next to nothing."""
 
+import json
 import os
 import stat
 from dataclasses import replace
