@@ -20,7 +20,7 @@ def test_every_example_is_run_here():
 def test_paper_figure(tmp_path):
     _example("paper_figure")(str(tmp_path / "figure.pdf"))
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
-    assert (tmp_path / "figure.json").exists()
+    assert (tmp_path / "figure.pdf.json").exists()
 
 
 @pytest.mark.slow

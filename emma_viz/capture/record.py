@@ -10,7 +10,7 @@ from torch import Tensor
 from emma_viz.capture.buffers import OnStates, StateBuffers
 from emma_viz.capture.hooks import Hooks
 from emma_viz.capture.questions import Questions, RecordableModel, read_questions
-from emma_viz.capture.sites import Layers, choose, resolve
+from emma_viz.capture.sites import Layers, Target, choose, resolve
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
 from emma_viz.data.images import ImageSource
 from emma_viz.errors import InputError
@@ -46,19 +46,16 @@ def record(
 ) -> Trace:
     """Show images to a model, ask, and keep the states of its tokens at each layer.
 
-    One prompt goes with every image, and one image with every prompt; otherwise there must be as many of
-    each. The states are copied to the CPU inside the hooks, the wanted tokens alone, so memory grows by no
-    more than the trace holds.
+    One prompt goes with every image, and one image with every prompt; otherwise there must be as many of each. The
+    states are copied to the CPU inside the hooks, the wanted tokens alone: memory grows by what the trace holds.
 
     Args:
         model: from `load_model`.
         images: paths, PIL images or arrays; None to ask without an image.
         prompts: messages, without the prompt template.
         sites: hook sites (`emma_viz.capture.SITES`), also in the long form `blocks.{i}.hook_resid_post`.
-        layers: block indices, -1 for the embedding that enters block 0 (`resid_post` alone has it), or "all"
-            blocks.
-        tokens: keep the states of the "image" tokens, of the prompt's "text" tokens, or of "all", image
-            first.
+        layers: block indices, -1 for the embedding that enters block 0 (`resid_post` alone has it), or "all" blocks.
+        tokens: keep the states of the "image" tokens, of the prompt's "text" tokens, or of "all", image first.
         generate: answer, too; otherwise the prompt is only read.
         max_new_tokens: longest answer.
         generated_states: keep the states at the answer's own tokens, too.
@@ -68,8 +65,8 @@ def record(
         seed: of the draws; sample i draws from seed + i, whatever the batch size.
         batch_size: samples that go through the model at a time.
         on_token: called with the sample's number and the token's id as the answers come.
-        on_states: called as on_states(site, layer, samples, states "b L W") as each layer is read; the states
-            are then not kept. For models whose states do not fit in memory.
+        on_states: called as on_states(site, layer, samples, states "b L W") as each layer is read; the states are then
+            not kept. For models whose states do not fit in memory.
         progress: called as progress(done, total, what); a step is a hook that fired or a token.
 
     Raises:
@@ -78,45 +75,14 @@ def record(
         ImageError: an image cannot be read.
         CaptureError: a hook did not fire.
     """
-    names, kept_layers = choose(sites, layers, model.info.n_layer)
-    targets = resolve(model.vlm, names, kept_layers)
-    limit = max_new_tokens if generate else 0
-    _check(dtype, batch_size, generate, max_new_tokens, generated_states)
-    if tokens not in get_args(TokenKind):
-        raise InputError(f"tokens must be one of {', '.join(get_args(TokenKind))}; got {tokens!r}.")
-    questions = read_questions(model, images, prompts)
-    kept, lengths = _positions(model, questions, tokens)
-    clock = _Clock(progress, steps=len(targets) + limit, samples=len(questions), batch_size=batch_size,
-                   what=f"recording {model.info.name}")  # fmt: skip
-    buffers = StateBuffers(
-        targets, lengths=lengths, tokens=kept, dtype=dtype, answers=limit if generated_states else 0,
-        on_states=on_states, on_prefill=clock.tick,
-    )  # fmt: skip
-    sampling = (
-        Sampling(max_new_tokens=limit, temperature=temperature, top_p=top_p, seed=seed) if generate else None
-    )
-    with Hooks(model.vlm, targets, buffers.receive) as hooks:
-        run = _Run(model, questions, buffers, clock, on_token)
-        answers = run.all(batch_size, sampling)
-    return Trace(
-        model=model.info,
-        sites=names,
-        layers=kept_layers,
-        token_kind=tokens,
-        states=buffers.states(),
-        geometry=questions.geometry,
-        views=questions.views,
-        images=questions.images,
-        image_hashes=questions.image_hashes,
-        prompts=questions.messages,
-        prompt_ids=questions.ids,
-        answers=tuple(model.tokenizer.decode(ids) for ids in answers.ids),
-        answer_ids=answers.ids,
-        ended=answers.ended,
-        sampling=sampling and replace(sampling, seed=answers.seed),
-        generated=buffers.generated(max(map(len, answers.ids))) if generated_states else {},
-        hooks=hooks.reports,
-    )
+    wanted = _Wanted.of(model, sites, layers, tokens=tokens, dtype=dtype)
+    limit = max_new_tokens if generate else None
+    _check(batch_size, limit, generated_states)
+    sampling = None
+    if limit is not None:
+        sampling = Sampling(max_new_tokens=limit, temperature=temperature, top_p=top_p, seed=seed)
+    run = _Run(model, read_questions(model, images, prompts), wanted, sampling, generated_states, on_token)
+    return run.trace(batch_size, on_states, progress)
 
 
 class _Clock:
@@ -145,8 +111,96 @@ class _Clock:
 
 
 @dataclass(frozen=True)
+class _Wanted:
+    """The states that are asked for."""
+
+    sites: tuple[str, ...]
+    layers: tuple[int, ...]
+    targets: tuple[Target, ...]
+    tokens: TokenKind
+    dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls,
+        model: RecordableModel,
+        sites: str | Sequence[str],
+        layers: Layers,
+        *,
+        tokens: TokenKind,
+        dtype: torch.dtype,
+    ) -> "_Wanted":
+        """Find the sites in a model, and check the rest."""
+        names, kept_layers = choose(sites, layers, model.info.n_layer)
+        targets = resolve(model.vlm, names, kept_layers)
+        if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+            raise InputError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}.")
+        if tokens not in get_args(TokenKind):
+            raise InputError(f"tokens must be one of {', '.join(get_args(TokenKind))}; got {tokens!r}.")
+        return cls(names, kept_layers, targets, tokens, dtype)
+
+    def positions(self, n_image: int, questions: Questions) -> tuple[slice, list[int]]:
+        """The positions of the sequence to keep, and how many of them are real in each sample."""
+        if self.tokens == "image":
+            if not n_image:
+                raise InputError(
+                    "Without an image there are no image tokens; give images, or record tokens='text'."
+                )
+            return slice(0, n_image), [n_image] * len(questions)
+        if self.tokens == "text":
+            return slice(n_image, None), [len(ids) for ids in questions.ids]
+        return slice(None), [n_image + len(ids) for ids in questions.ids]
+
+
+@dataclass(frozen=True)
 class _Run:
-    """One recording under way."""
+    """One recording."""
+
+    model: RecordableModel
+    questions: Questions
+    wanted: _Wanted
+    sampling: Sampling | None
+    """None where the prompt is only read."""
+    generated_states: bool
+    on_token: OnToken | None
+
+    def trace(self, batch_size: int, on_states: OnStates | None, progress: Progress | None) -> Trace:
+        """Run the model with hooks, and gather what they saw."""
+        questions, wanted, model = self.questions, self.wanted, self.model
+        kept, lengths = wanted.positions(model.vlm.n_image_tokens if questions.images else 0, questions)
+        limit = self.sampling.max_new_tokens if self.sampling else 0
+        clock = _Clock(progress, steps=len(wanted.targets) + limit, samples=len(questions), batch_size=batch_size,
+                       what=f"recording {model.info.name}")  # fmt: skip
+        buffers = StateBuffers(
+            wanted.targets, lengths=lengths, tokens=kept, dtype=wanted.dtype,
+            answers=limit if self.generated_states else 0, on_states=on_states, on_prefill=clock.tick,
+        )  # fmt: skip
+        with Hooks(model.vlm, wanted.targets, buffers.receive) as hooks:
+            answers = _Pass(model, questions, buffers, clock, self.on_token).all(batch_size, self.sampling)
+        return Trace(
+            model=model.info,
+            sites=wanted.sites,
+            layers=wanted.layers,
+            token_kind=wanted.tokens,
+            states=buffers.states(),
+            geometry=questions.geometry,
+            views=questions.views,
+            images=questions.images,
+            image_hashes=questions.image_hashes,
+            prompts=questions.messages,
+            prompt_ids=questions.ids,
+            answers=tuple(model.tokenizer.decode(ids) for ids in answers.ids),
+            answer_ids=answers.ids,
+            ended=answers.ended,
+            sampling=self.sampling and replace(self.sampling, seed=answers.seed),
+            generated=buffers.generated(max(map(len, answers.ids))) if self.generated_states else {},
+            hooks=hooks.reports,
+        )
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """All samples through the model, a batch at a time, with the hooks in place."""
 
     model: RecordableModel
     questions: Questions
@@ -215,32 +269,14 @@ class _Run:
         return values[samples.start : samples.stop]
 
 
-def _positions(model: RecordableModel, questions: Questions, tokens: TokenKind) -> tuple[slice, list[int]]:
-    """The positions of the sequence to keep, and how many of them are real in each sample."""
-    n_image = model.vlm.n_image_tokens if questions.images else 0
-    if tokens == "image":
-        if not n_image:
-            raise InputError(
-                "Without an image there are no image tokens; give images, or record tokens='text'."
-            )
-        return slice(0, n_image), [n_image] * len(questions)
-    if tokens == "text":
-        return slice(n_image, None), [len(ids) for ids in questions.ids]
-    return slice(None), [n_image + len(ids) for ids in questions.ids]
-
-
-def _check(
-    dtype: torch.dtype, batch_size: int, generate: bool, max_new_tokens: int, generated_states: bool
-) -> None:
-    if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-        raise InputError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}.")
+def _check(batch_size: int, limit: int | None, generated_states: bool) -> None:
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-    if generate and max_new_tokens < 1:
+    if limit is not None and limit < 1:
         raise InputError(
-            f"max_new_tokens must be at least 1, got {max_new_tokens}; pass generate=False for no answer."
+            f"max_new_tokens must be at least 1, got {limit}; pass generate=False for no answer."
         )
-    if generated_states and not generate:
+    if generated_states and limit is None:
         raise InputError(
             "generated_states needs generate=True: without an answer there are no generated tokens."
         )

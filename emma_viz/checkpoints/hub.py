@@ -34,6 +34,15 @@ def fetch(repo: str, filename: str, *, revision: str | None = None, optional: bo
         raise CheckpointError(_advice(repo, filename, revision, error)) from error
 
 
+def cached(repo: str, filename: str, *, revision: str | None = None) -> Path | None:
+    """A file in the local cache; None when it is not there."""
+    import huggingface_hub
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    found = huggingface_hub.try_to_load_from_cache(repo, filename, cache_dir=HF_HUB_CACHE, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
 def fetch_first(repo: str, filenames: Iterable[str], *, revision: str | None = None) -> Path:
     """The first of several files that the repository has.
 

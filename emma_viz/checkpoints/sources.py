@@ -105,6 +105,31 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
     )
 
 
+def local_folder(source: SourceLike, *, revision: str | None = None) -> Path | None:
+    """Where files that belong to a model, such as its lenses, lie on this machine; nothing is downloaded.
+
+    Args:
+        source: what `resolve` takes.
+        revision: of a hub id, whose folder is that in the local cache.
+
+    Returns:
+        The folder; None when the model is not here.
+    """
+    given = os.fspath(source)
+    path = Path(given).expanduser()
+    if given in bundled_names():
+        return BUNDLED / given
+    if path.is_dir():
+        return path
+    if path.is_file():
+        return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    if not hub.HUB_ID.fullmatch(HUB_PRESETS.get(given, given)):
+        return None
+    repo, prefix = _hub_place(HUB_PRESETS.get(given, given))
+    config = hub.cached(repo, f"{prefix}config.json", revision=revision)
+    return None if config is None else config.parent
+
+
 def known_names() -> tuple[str, ...]:
     """Every name that can be loaded without a path: bundled ones, then published presets."""
     return (*bundled_names(), *(name for name in HUB_PRESETS if name not in bundled_names()))
@@ -180,19 +205,14 @@ def _file(path: Path, given: str) -> Source:
 
 
 def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = None) -> Source:
-    parts = hub.HUB_ID.fullmatch(hub_id)
-    if parts is None:
-        raise CheckpointError(f"{hub_id!r} is no hub id; expected owner/name or owner/name/folder.")
-    repo = parts["repo"]
-    folder = parts["folder"] or HUB_FOLDERS.get(repo)
-    prefix = f"{folder.strip('/')}/" if folder else ""
+    repo, prefix = _hub_place(hub_id)
     config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision)
     config = read_json(config_path)
     run = is_run_config(config)
     names = RUN_WEIGHTS if run else LM_WEIGHTS
     weights = fetch_weights(repo, [prefix + name for name in names], revision=revision)
     return Source(
-        name=name or (folder or repo).rstrip("/").rsplit("/", 1)[-1],
+        name=name or (prefix or repo).rstrip("/").rsplit("/", 1)[-1],
         given=given,
         kind="run directory" if run else "language model",
         config=config,
@@ -201,6 +221,16 @@ def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = No
         tokenizer=hub.fetch(repo, prefix + TOKENIZER, revision=revision, optional=True),
         revision=hub.commit_of(config_path),
     )
+
+
+def _hub_place(hub_id: str) -> tuple[str, str]:
+    """The repository of a hub id, and what the paths of its files begin with."""
+    parts = hub.HUB_ID.fullmatch(hub_id)
+    if parts is None:
+        raise CheckpointError(f"{hub_id!r} is no hub id; expected owner/name or owner/name/folder.")
+    repo = parts["repo"]
+    folder = parts["folder"] or HUB_FOLDERS.get(repo)
+    return repo, f"{folder.strip('/')}/" if folder else ""
 
 
 def fetch_weights(repo: str, filenames: Sequence[str], *, revision: str | None = None) -> Path:

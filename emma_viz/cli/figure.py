@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if args.sidecar is not None:
         if args.images:
             raise InputError("expected either images or --from, got both; leave one out.")
-        out = args.out or args.sidecar.with_name(f"{args.sidecar.stem}-redrawn.png")
+        out = args.out or args.sidecar.with_name(f"{Path(args.sidecar.stem).stem}-redrawn.png")
         session.check_output(out)
         print(f"wrote {session.redraw(args.sidecar, out)}")
         return 0

@@ -22,12 +22,6 @@ letterbox pads to a square with the tower's mean colour first, then does as resi
 
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 
-Colour = tuple[float | int, float | int, float | int]
-"""Red, green, blue: floats in [0, 1], or bytes when all three are integers."""
-
-Box = tuple[float, float, float, float]
-"""left, top, right, bottom, in pixels; pixel (0, 0) spans [0, 1) × [0, 1)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
@@ -53,10 +47,6 @@ class Axis:
     def to_image(self, view: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
         """Take positions on the model's input to the original image."""
         return (view + self.crop) * (self.padded / self.resized) - self.pad
-
-    def to_view(self, image: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-        """Take positions on the original image to the model's input."""
-        return (image + self.pad) * (self.resized / self.padded) - self.crop
 
 
 def plan(strategy: str, image_size: tuple[int, int], size: int) -> tuple[Axis, Axis]:
@@ -153,18 +143,6 @@ class Geometry:
         row, column = np.divmod(np.arange(rows * columns), columns)
         return np.stack([xs[column], ys[row], xs[column + 1], ys[row + 1]], axis=-1)
 
-    def token_box(self, token: int) -> Box:
-        """The box of one token.
-
-        Raises:
-            InputError: there is no such token.
-        """
-        if not 0 <= token < self.n_tokens:
-            raise InputError(f"token {token} does not exist: the {self.n_tokens} image tokens count from 0")
-        row, column = divmod(token, self.grid[1])
-        xs, ys = self.edges
-        return float(xs[column]), float(ys[row]), float(xs[column + 1]), float(ys[row + 1])
-
     def tokens_at(self, points: Shaped[np.ndarray, "*n 2"]) -> Int[np.ndarray, "*n"]:
         """The token whose box holds each point (x, y), −1 where no patch sees.
 
@@ -176,18 +154,6 @@ class Geometry:
         row = np.searchsorted(ys, points[..., 1], side="right") - 1
         inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
         return np.asarray(np.where(inside, row * columns + column, -1))
-
-    def token_at(self, x: float | int, y: float | int) -> int | None:
-        """The token whose box holds the point (x, y), None where no patch sees."""
-        token = int(self.tokens_at(np.asarray([x, y], dtype=np.float64)))
-        return None if token < 0 else token
-
-    def seen_box(self) -> Box:
-        """The part of the original image that patches cover."""
-        xs, ys = self.edges
-        width, height = self.image_size
-        left, top = max(float(xs[0]), 0.0), max(float(ys[0]), 0.0)
-        return left, top, min(float(xs[-1]), float(width)), min(float(ys[-1]), float(height))
 
     def paste(self, values: Shaped[np.ndarray, "R C *k"]) -> Float32[np.ndarray, "height width *k"]:
         """Lay one value per token over the original image: each pixel takes the value of its token.
@@ -218,49 +184,6 @@ class Geometry:
         seen = view[: rows * p, : columns * p]
         return rearrange(seen, "(R i) (C j) c -> (R C) i j c", i=p, j=p)
 
-    def unpatch(self, patches: Shaped[np.ndarray, "T p p 3"]) -> Shaped[np.ndarray, "height width 3"]:
-        """Lay the patches out as the image of R·p × C·p pixels that the model sees."""
-        rows, columns = self.grid
-        if patches.shape[:3] != (rows * columns, self.patch, self.patch):
-            raise InputError(
-                f"expected {rows * columns} patches of {self.patch}×{self.patch} pixels, "
-                f"got shape {patches.shape}"
-            )
-        return rearrange(patches, "(R C) i j c -> (R i) (C j) c", R=rows)
-
-    def paste_patches(
-        self,
-        patches: Shaped[np.ndarray, "T p p 3"],
-        background: Shaped[np.ndarray, "height width 3"] | Colour,
-    ) -> Shaped[np.ndarray, "height width 3"]:
-        """Lay patches over the original image: each pixel takes the nearest pixel of its patch.
-
-        Args:
-            patches: floats in [0, 1], or bytes.
-            background: what stays where no patch sees: an image in the frame of the original or one colour,
-                floats in [0, 1] or bytes.
-
-        Returns:
-            an image of the original's size in the dtype of the patches.
-        """
-        width, height = self.image_size
-        x, y = self.axes
-        xs, ys = self.edges
-        canvas = self.unpatch(patches)
-        out = np.empty((height, width, 3), dtype=patches.dtype)
-        _, left, right = _cells(xs, width)
-        _, top, bottom = _cells(ys, height)
-        u = _nearest(x, left, right, canvas.shape[1])
-        v = _nearest(y, top, bottom, canvas.shape[0])
-        for start in range(0, height, self.patch):
-            stop = min(start + self.patch, height)
-            ground = background[start:stop] if isinstance(background, np.ndarray) else np.asarray(background)
-            out[start:stop] = _as_dtype(ground, out.dtype)
-            first, last = max(start, top), min(stop, bottom)
-            if first < last:
-                out[first:last, left:right] = canvas[v[first - top : last - top, None], u]
-        return out
-
 
 def _cells(edges: np.ndarray, length: int) -> tuple[np.ndarray, int, int]:
     """The cell of every pixel centre that lies in one, and the first and last (exclusive) such pixel."""
@@ -270,20 +193,3 @@ def _cells(edges: np.ndarray, length: int) -> tuple[np.ndarray, int, int]:
         return cell[:0], 0, 0
     first, last = int(seen[0]), int(seen[-1]) + 1
     return cell[first:last], first, last
-
-
-def _nearest(axis: Axis, first: int, last: int, length: int) -> np.ndarray:
-    """The pixel of the model's input under each of the original pixels first … last−1."""
-    view = axis.to_view(np.arange(first, last, dtype=np.float64) + 0.5)
-    return np.clip(np.floor(view).astype(np.int64), 0, length - 1)
-
-
-def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Take pixels between bytes and floats in [0, 1]."""
-    from_bytes = np.issubdtype(values.dtype, np.integer)
-    to_bytes = np.issubdtype(dtype, np.integer)
-    if from_bytes == to_bytes:
-        return values.astype(dtype)
-    if to_bytes:
-        return np.rint(np.clip(values, 0, 1) * 255).astype(dtype)
-    return (values / 255).astype(dtype)

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from emma_viz.data.images import read_image
 from emma_viz.data.json_spans import spans
 from emma_viz.data.prompts import PromptStyle, Turn, wrap_turn
 from emma_viz.data.tokenizer import Tokenizer
-from emma_viz.errors import ImageError, RecordError
+from emma_viz.errors import RecordError
 
 IGNORE = -100
 """The label of tokens that are not trained on."""
@@ -37,19 +34,6 @@ class LlavaRecord:
     """Path of the image, relative to the data set's image folder; None for a text-only record."""
     turns: tuple[Turn, ...]
     """Human and gpt turns in alternation; the first is human, and at least one is gpt."""
-
-    def open_image(self, folder: str | Path) -> Image.Image:
-        """Read the record's image.
-
-        Raises:
-            RecordError: it has none, or the file cannot be used.
-        """
-        if self.image is None:
-            raise RecordError(f"record {self.index} (id {self.id!r}) is text-only: it has no image")
-        try:
-            return read_image(Path(folder) / self.image)
-        except ImageError as error:
-            raise RecordError(f"record {self.index} (id {self.id!r}): {error}") from error
 
 
 def read_records(

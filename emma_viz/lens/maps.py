@@ -73,10 +73,6 @@ class ActivationMaps:
         """The maps on their colour scales, in [0, 1]; NaN stays NaN, a scale without extent gives 0 and 1."""
         return normalise(self.values, self.limits)
 
-    def normalised_true(self) -> Float32[np.ndarray, "B R C"]:
-        """The map of the true pixels on `true_limits`, in [0, 1]."""
-        return normalise(self.true, self.true_limits())
-
     def with_limits(self, limits: Float32[np.ndarray, "Y B 2"]) -> "ActivationMaps":
         """The same maps on other colour scales."""
         return replace(self, limits=limits)

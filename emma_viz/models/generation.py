@@ -68,8 +68,7 @@ def generate(
         seed = secrets.randbits(31) if seed is None else seed  # the global generator is the caller's
         generators = [torch.Generator().manual_seed(seed + sample) for sample in range(len(prompt_ids))]
     known = vlm.config.llm.vocab_size  # rows beyond it only pad the table and have no text
-    answers: list[list[int]] = [[] for _ in prompt_ids]
-    ended = [False] * len(prompt_ids)
+    answers = _Answers(len(prompt_ids), eos_id, on_token)
     cache = vlm.llm.new_cache()
     ids, lengths = pad_prompts(prompt_ids)
     scores = vlm(
@@ -78,18 +77,31 @@ def generate(
     ).logits  # fmt: skip
     for step in range(max_new_tokens):
         chosen = choose(scores[:, 0, :known], temperature=temperature, top_p=top_p, generators=generators)
-        for sample, token in enumerate(chosen.tolist()):
-            ended[sample] = ended[sample] or token == eos_id
-            if not ended[sample]:
-                answers[sample].append(token)
-                if on_token is not None:
-                    on_token(sample, token)
-        if all(ended) or step == max_new_tokens - 1:
+        answers.add(chosen.tolist())
+        if all(answers.ended) or step == max_new_tokens - 1:
             break
         scores = vlm(None, chosen[:, None], cache=cache, logits="last").logits
     return Generation(
-        ids=tuple(tuple(answer) for answer in answers), ended=tuple(ended), seed=seed if temperature else None
+        ids=tuple(map(tuple, answers.ids)), ended=tuple(answers.ended), seed=seed if temperature else None
     )
+
+
+class _Answers:
+    """The answers of a batch as they grow."""
+
+    def __init__(self, samples: int, eos_id: int | None, on_token: Callable[[int, int], None] | None):
+        self.ids: list[list[int]] = [[] for _ in range(samples)]
+        self.ended = [False] * samples
+        self._eos_id, self._on_token = eos_id, on_token
+
+    def add(self, tokens: Sequence[int]) -> None:
+        """One more token of each sample; those of a finished one are left out."""
+        for sample, token in enumerate(tokens):
+            self.ended[sample] = self.ended[sample] or token == self._eos_id
+            if not self.ended[sample]:
+                self.ids[sample].append(token)
+                if self._on_token is not None:
+                    self._on_token(sample, token)
 
 
 def pad_prompts(

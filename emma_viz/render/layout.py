@@ -18,6 +18,8 @@ BAR = 0.66
 """Right column: the colour bar."""
 GAP = 0.05
 GROUP_GAP = 0.16
+BAND_GAP = 0.08
+"""Between bands of rows, so that the names of columns stand nearer to what they name."""
 HEADING = 0.16
 """Above a block of panels: names of the columns."""
 CAPTION = 0.15
@@ -72,7 +74,7 @@ class Grid:
     def height(self) -> float:
         """Of the whole block, its heading included."""
         if self.arrangement == "rows":
-            return self.bands * self.band - GAP
+            return self.bands * self.band - BAND_GAP - GAP
         rows = self.layers if self.arrangement == "columns" else 1
         return self.heading + rows * (self.h + self.caption + GAP) - GAP
 
@@ -84,7 +86,7 @@ class Grid:
     @property
     def band(self) -> float:
         """From the top of a band of rows to the top of the next."""
-        return HEADING + len(self.kinds) * (self.h + GAP) + self.caption
+        return HEADING + len(self.kinds) * (self.h + GAP) + self.caption + BAND_GAP
 
     @property
     def width(self) -> float:

@@ -93,8 +93,8 @@ def check_output(path: Path, *, inputs: Sequence[str | Path] = ()) -> None:
 
 
 def sidecar_of(path: Path) -> Path:
-    """Where the sidecar of a picture goes: beside it, ending in .json."""
-    return path.with_suffix(".json")
+    """Where the sidecar of a picture goes: beside it, `.json` added to its name, so that each has its own."""
+    return path.with_name(f"{path.name}.json")
 
 
 def save(spec: FigureSpec, path: Path) -> tuple[Path, Path]:

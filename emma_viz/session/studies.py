@@ -9,7 +9,7 @@ import torch
 
 from emma_viz.capture import Study, open_study
 from emma_viz.capture.sites import Layers
-from emma_viz.checkpoints.sources import resolve
+from emma_viz.checkpoints.sources import local_folder, resolve
 from emma_viz.errors import InputError, StudyError
 from emma_viz.lens import Decoding, decode
 from emma_viz.metrics import measure
@@ -116,7 +116,8 @@ def decode_study(
         if progress:
             progress(done, len(chosen), f"decoding {entry}")
         trace = study.trace(entry)
-        decoding = decode(trace, lens_of(wanted, trace.model.source, force=force_lens), force=force_lens)
+        place = local_folder(trace.model.source, revision=trace.model.revision) or trace.model.source
+        decoding = decode(trace, lens_of(wanted, place, force=force_lens), force=force_lens)
         arrays, meta = decoding.to_arrays(with_images=False)
         study.save_arrays(entry, DECODING, arrays, meta, overwrite=True)
         decodings.append(decoding)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from emma_viz.capture import HookReport, Trace
+from emma_viz.capture import HookReport, Trace, open_study
 from emma_viz.capture.trace import Sampling
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import Geometry, image_hash
@@ -41,6 +41,12 @@ def photos():
     draw = np.random.default_rng(3)
     sizes = [(40, 70), (90, 50), (60, 60)]
     return [Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+@pytest.fixture
+def study(tmp_path):
+    """An empty study."""
+    return open_study(tmp_path / "study", create=True)
 
 
 @pytest.fixture

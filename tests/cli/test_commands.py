@@ -26,7 +26,7 @@ def run_options(pair) -> list[str]:
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".html"])
 def test_figure_in_every_format(suffix, run_options, photos, tmp_path, capsys):
     assert main(["figure", str(photos[0]), *run_options, "--layers", "0", "2", "--out", f"fig{suffix}"]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {f"fig{suffix}", "fig.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"fig{suffix}", f"fig{suffix}.json"}
     printed = capsys.readouterr().out
     assert f"wrote fig{suffix}" in printed
     assert "cobra on coffee.png:" in printed
@@ -35,8 +35,24 @@ def test_figure_in_every_format(suffix, run_options, photos, tmp_path, capsys):
 def test_figure_redrawn_from_its_sidecar_is_the_same(run_options, photos, tmp_path):
     assert main(["figure", *map(str, photos), *run_options, "--out", "fig.png"]) == 0
     first = (tmp_path / "fig.png").read_bytes()
-    assert main(["figure", "--from", "fig.json", "--out", "again.png"]) == 0
+    assert main(["figure", "--from", "fig.png.json", "--out", "again.png"]) == 0
     assert (tmp_path / "again.png").read_bytes() == first
+
+
+def test_figures_that_differ_in_suffix_keep_their_own_sidecars(run_options, photos, tmp_path):
+    for layer, name in (("0", "fig.png"), ("2", "fig.svg")):
+        argv = ["figure", str(photos[0]), *run_options, "--layers", layer, "--out", name]
+        assert main(argv) == 0
+    shown = [
+        read_spec(tmp_path / f"{name}.json").images[0].models[0].layers for name in ("fig.png", "fig.svg")
+    ]
+    assert shown == [(0,), (2,)]
+
+
+def test_a_redrawn_figure_has_a_name_of_its_own(run_options, photos, tmp_path):
+    assert main(["figure", str(photos[0]), *run_options, "--layers", "0", "--out", "fig.svg"]) == 0
+    assert main(["figure", "--from", "fig.svg.json"]) == 0
+    assert (tmp_path / "fig-redrawn.png").is_file()
 
 
 def test_figure_has_a_name_of_its_own_when_none_is_given(run_options, photos, tmp_path):
@@ -48,7 +64,7 @@ def test_paper_style_takes_magnitude_and_jet(run_options, photos, tmp_path):
     assert main(["figure", str(photos[0]), *run_options, "--style", "paper", "--out", "paper.svg"]) == 0
     text = (tmp_path / "paper.svg").read_text()
     assert "magnitude" in text
-    assert read_spec(tmp_path / "paper.json").color_table == "jet"
+    assert read_spec(tmp_path / "paper.svg.json").color_table == "jet"
 
 
 def _bomb(path: Path) -> None:
@@ -106,10 +122,10 @@ def test_wrong_arguments_say_what_was_expected(argv, says, capsys):
 
 
 def test_a_file_that_is_no_sidecar_is_not_replaced(run_options, photos, tmp_path, capsys):
-    (tmp_path / "fig.json").write_text('{"my": "results"}')
+    (tmp_path / "fig.png.json").write_text('{"my": "results"}')
     assert main(["figure", str(photos[0]), *run_options, "--out", "fig.png"]) == 1
     assert "would be replaced" in capsys.readouterr().err
-    assert json.loads((tmp_path / "fig.json").read_text()) == {"my": "results"}
+    assert json.loads((tmp_path / "fig.png.json").read_text()) == {"my": "results"}
 
 
 def test_the_photo_itself_is_not_replaced(run_options, photos, tmp_path, capsys):

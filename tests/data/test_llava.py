@@ -3,11 +3,9 @@
 import json
 import tracemalloc
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from emma_viz.data import conversation_tokens, parse_record, read_records, train_tokenizer
 from emma_viz.data.json_spans import parse_json, spans
@@ -182,15 +180,6 @@ def test_files_that_cannot_be_read(tmp_path):
     path.write_bytes(b'[{"id": "caf\xe9"}]')
     with pytest.raises(RecordError, match="is not UTF-8"):
         list(read_records(path))
-
-
-def test_the_image_of_a_record(tmp_path):
-    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "a.png")
-    assert parse_record(record(image="a.png"), 0).open_image(tmp_path).size == (6, 4)
-    with pytest.raises(RecordError, match=r"record 5 \(id '000000033471'\): there is no file .*b.png"):
-        parse_record(record(image="b.png"), 5).open_image(tmp_path)
-    with pytest.raises(RecordError, match="is text-only"):
-        parse_record(record(image=...), 0).open_image(tmp_path)
 
 
 @pytest.fixture(scope="module")

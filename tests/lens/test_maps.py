@@ -133,7 +133,7 @@ def test_constant_and_broken_maps_are_shown_without_a_warning(make_decoding, mak
     )
     shown = maps.normalised()
     assert np.isnan(shown).all() if np.isnan(value) else np.isin(shown, (0, 0.5, 1)).all()
-    assert np.isfinite(maps.normalised_true()).all()
+    assert np.isfinite(maps.true_limits()).all()
     assert np.isnan(maps.correlation).all()
 
 

@@ -26,9 +26,9 @@ def test_pixels_belong_to_the_patches_of_the_real_geometry(strategy, width, heig
     rows, columns = patch_of_pixels((height, width), geometry.grid, extent)
     for y in range(0, height, 7):
         for x in range(0, width, 7):
-            token = geometry.token_at(x + 0.5, y + 0.5)
+            token = int(geometry.tokens_at(np.array([x + 0.5, y + 0.5])))
             inside = rows[y] >= 0 and columns[x] >= 0
-            mine = int(rows[y] * geometry.grid[1] + columns[x]) if inside else None
+            mine = int(rows[y] * geometry.grid[1] + columns[x]) if inside else -1
             if mine != token:
                 # Only a pixel whose centre lies on an edge may fall to either side.
                 boxes = np.asarray(geometry.token_boxes())

@@ -1,5 +1,7 @@
 """Capture with the models, decode and compare without them."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,29 @@ def test_undecoded_study_says_what_to_run(pair, photos, tmp_path):
 def test_unknown_entry_names_the_nearest(study):
     with pytest.raises(StudyError, match="emma"):
         decode_study(study, entries=["emm"])
+
+
+def test_the_lens_beside_a_downloaded_model_is_found(pair, photos, tmp_path, monkeypatch):
+    commit, cache = "0123456789abcdef0123456789abcdef01234567", tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = cache / "models--someone--thing"
+    shutil.copytree(pair.emma, repository / "snapshots" / commit / "sub")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    running = Running(vision_source=str(pair.vision))
+    capture(photos[:1], ["someone/thing/sub"], tmp_path / "new", asking=ASKING, running=running)
+    (decoding,) = decode_study(tmp_path / "new")
+    assert decoding.model.revision == commit
+    assert decoding.lens.model_fingerprint == decoding.model.fingerprint
+
+
+def test_the_lens_beside_a_weight_file_is_found(pair, photos, tmp_path):
+    (weights,) = pair.cobra.glob("checkpoints/*")
+    running = Running(vision_source=str(pair.vision))
+    capture(photos[:1], [weights], tmp_path / "new", asking=ASKING, running=running)
+    (decoding,) = decode_study(tmp_path / "new")
+    assert not decoding.forced
 
 
 def test_scores_table_has_a_line_for_every_layer(study):
