@@ -83,7 +83,7 @@ def answered(
     vlm.eval()
     backbone, style = vlm.llm.backbone, vlm.config.prompt_style
     for start in range(0, len(features), batch):
-        seen = torch.from_numpy(np.asarray(features[start : start + batch])).float()
+        seen = torch.from_numpy(np.array(features[start : start + batch])).float()
         asked = [
             (place, topic, turn)
             for place in range(len(seen))

@@ -85,17 +85,17 @@ def tiny() -> FamilyRecipe:
     """The whole pipeline in under a minute; the models learn little more than the form of the answers."""
     few = Optimisation(steps=30, batch=4, lr=3e-3)
     return FamilyRecipe(
-        encoder=EncoderRecipe(scenes=64, optimisation=few),
+        encoder=EncoderRecipe(scenes=64, optimisation=replace(few, steps=80)),
         text=TextRecipe(optimisation=few, caption_steps=15, caption_batch=8),
         joint=JointRecipe(
             model="tiny",
             scenes=64,
             phases=(
-                Phase(steps=10, batch=4, captions=True, pooled=True),
-                Phase(steps=10, batch=4, pooled=True),
-                Phase(steps=10, batch=4),
+                Phase(steps=20, batch=4, captions=True, pooled=True),
+                Phase(steps=20, batch=4, pooled=True),
+                Phase(steps=20, batch=4),
             ),
-            optimisation=few,
+            optimisation=replace(few, steps=60),
         ),
         members={"tiny": Member(model=tiny_emma)},
         test_scenes=10,

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -68,8 +69,7 @@ class Mamba1Mixer(nn.Module):
             lengths: tokens of each right-padded sample; only the cached states depend on it.
         """
         state = None if cache is None else cache.layers[self.layer]
-        # Split along the last axis, whose gradient is one concatenation.
-        inner, gate = self.in_proj(x).chunk(2, dim=-1)
+        inner, gate = rearrange(self.in_proj(x), "B L (two E) -> two B L E", two=2)
         lengths = None if cache is None else lengths
         before = None if state is None else state.conv
         u, conv_state = convolve(inner, self.conv1d, before, lengths, backend=self.backend)

@@ -75,7 +75,7 @@ class Visit:
         self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
-        self.page.on("console", lambda said: said.type == "error" and self.wrong.append(said.text))
+        self.page.on("console", lambda said: said.type == "error" and self.wrong.append(_logged(said)))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("request", self._request)
 
@@ -148,3 +148,8 @@ class Visit:
         """Leave, and hold that nothing went wrong meanwhile."""
         self.context.close()
         assert not self.wrong, self.wrong
+
+
+def _logged(said) -> str:
+    """An error of the console, with the address that it is about."""
+    return f"{said.text} {said.location.get('url', '')}".strip()

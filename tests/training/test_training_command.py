@@ -13,7 +13,7 @@ from training.train import main
 
 def test_the_tiny_recipe_runs_and_its_loss_falls(work):
     lines = [json.loads(line) for line in (work.folder / "joint/tiny/metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(30))
+    assert [line["step"] for line in lines] == list(range(60))
 
     def mean(name, part):
         return sum(line[name] for line in part) / len(part)
@@ -52,7 +52,7 @@ def test_the_bundle_loads_answers_and_decodes(work, tmp_path):
     native = load_lens(model, "native")
     assert native.tap_layers == (1, 2, 3)
     kept = json.loads((tmp_path / "tiny" / "config.json").read_text())["emma_viz"]["provenance"]
-    assert kept["joint"]["optimisation"]["steps"] == 30
+    assert kept["joint"]["optimisation"]["steps"] == 60
     assert kept["seed"] == kept["joint"]["optimisation"]["seed"] == 0
     assert kept["data"]["digest"] == work.scenes("train", 64).digest
     assert {"commit", "tokenizer", "minutes", "text", "encoder", "torch"} <= kept.keys()
