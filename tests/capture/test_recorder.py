@@ -133,6 +133,17 @@ def test_hooks_are_gone_after_an_exception_in_a_hook(one):
     assert count_hooks(one.vlm) == before
 
 
+def test_hooks_are_gone_when_one_of_them_cannot_be_placed(one, monkeypatch):
+    def refuse(hook):
+        raise ZeroDivisionError
+
+    before = count_hooks(one.vlm)
+    monkeypatch.setattr(one.vlm.llm.backbone.layers[2].hook_mixer_out, "register_forward_hook", refuse)
+    with pytest.raises(ZeroDivisionError), Recorder(one.vlm, "mixer_out"):
+        pass
+    assert count_hooks(one.vlm) == before
+
+
 def test_the_hooks_of_others_stay_and_go_on_working(one):
     theirs = []
     place = one.vlm.llm.backbone.layers[1].hook_mixer_out
