@@ -33,6 +33,8 @@ class Optimisation:
     """Share of the steps at the peak rate, after the warm-up and before the cosine."""
     slower: tuple[tuple[str, float], ...] = ()
     """(prefix of parameter names, share of the rate that they get)."""
+    muon: tuple[str, ...] = ()
+    """Parts of names: weight matrices whose name has one of them move by Muon, at the same rate."""
 
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:

@@ -16,6 +16,7 @@ from training.checkpoints import Checkpoints
 from training.config import Optimisation
 from training.distribution import Engine, LocalEngine, Numbers
 from training.journal import Journal
+from training.muon import MuonAdamW
 
 FLUSH = 10
 """Steps between two updates of the progress bar and of the files."""
@@ -39,18 +40,27 @@ def learning_rate(step: int, settings: Optimisation) -> float:
 
 
 def make_optimizer(module: nn.Module, settings: Optimisation) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only. A group's "share" is that of the rate which its parameters get."""
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    """AdamW, with Muon for the matrices that `settings.muon` names; weight decay on matrices only.
+
+    A group's "share" is that of the rate which its parameters get.
+    """
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             share = next((share for prefix, share in settings.slower if name.startswith(prefix)), 1.0)
-            groups.setdefault((parameter.ndim > 1, share), []).append(parameter)
+            muon = (
+                any(part in name for part in settings.muon)
+                and parameter.ndim == 2
+                and name.endswith("weight")
+            )
+            groups.setdefault((parameter.ndim > 1, muon, share), []).append(parameter)
     decay = settings.weight_decay
     listed = [
-        {"params": found, "weight_decay": decay if matrices else 0.0, "share": share}
-        for (matrices, share), found in groups.items()
+        {"params": found, "weight_decay": decay if matrices else 0.0, "share": share, "muon": muon}
+        for (matrices, muon, share), found in groups.items()
     ]
-    return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas)
+    kind = MuonAdamW if settings.muon else torch.optim.AdamW
+    return kind(listed, lr=settings.lr, betas=settings.betas)
 
 
 def train(
@@ -99,7 +109,7 @@ class Run:
         first: the step at which this run begins; not 0 when it resumes.
 
     Raises:
-        TrainingError: the folder holds the checkpoints of another run.
+        TrainingError: the folder holds the checkpoints of another run, or the settings ask for Muon on shards.
     """
 
     def __init__(
@@ -116,6 +126,10 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self.settings, self.folder, self.title = settings, folder, title
         self.engine: Engine = engine or LocalEngine()
+        if settings.muon and self.engine.sharded:
+            raise TrainingError(
+                "Muon needs whole matrices, and FSDP cuts them into shards. Train without FSDP or without `muon`."
+            )
         optimizer = make_optimizer(module, settings)
         self.module, self.optimizer = self.engine.prepare(module, optimizer)
         # DDP wraps the module; FSDP2 changes it in place.
