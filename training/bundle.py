@@ -25,7 +25,7 @@ from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.lens.protocol import Lens
 from emma_viz.models.vision import VisionEncoder
 from training.config import as_record
-from training.joint import JointTask
+from training.joint import JointTask, read_scores
 from training.stages import Work, run_name
 
 HALF = torch.float16
@@ -127,6 +127,7 @@ def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[
         "tokenizer": hashlib.sha256(tokenizer).hexdigest()[:16],
         "commit": commit(),
         "torch": torch.__version__,
+        "scores": read_scores(work.run_folder(member, seed)),
         "encoder_scores": json.loads((work.folder / "encoder" / "scores.json").read_text()),
     }
 

@@ -98,6 +98,11 @@ class JointRecipe:
     """Training scenes whose encoder features are kept; a pass over all of them is an epoch."""
     pixel_weight: float = 1.0
     """Weight of the pixel loss; used by models with a pixel decoder alone."""
+    score_every: int = 400
+    """Steps between two times that held-out questions are asked, for the curve of answers against training time; a
+    multiple of optimisation.save_every."""
+    scored_scenes: int = 100
+    """Validation scenes that those questions are about."""
     projector_rate: float = 0.1
     """Learning rate of the projector as a share of the others'. In the paper's recipe (2e-5 over 19k steps) weights
     stay near their start; at a small model's rates an unslowed projector would be rewritten many times over."""
@@ -108,6 +113,11 @@ class JointRecipe:
             raise TrainingError(
                 f"JointRecipe: the phases have {total} steps together and optimisation.steps is "
                 f"{self.optimisation.steps}; make them equal."
+            )
+        if self.score_every % self.optimisation.save_every:
+            raise TrainingError(
+                f"JointRecipe: score_every must be a multiple of optimisation.save_every "
+                f"({self.optimisation.save_every}); got {self.score_every}."
             )
 
 

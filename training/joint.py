@@ -1,9 +1,11 @@
 """Joint training: text loss for Cobra; text and pixel loss, through fusion and pixel decoder, for EMMA."""
 
+import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +23,11 @@ from emma_viz.models.vlm import VLM
 from training.config import JointRecipe
 from training.forks import Forks, forks_loss, make_forks, run_forks, run_prefix
 from training.loop import train
+from training.questions import answer_scores
 from training.streams import SceneStream
+
+SCORES = "scores.jsonl"
+"""In a run's folder: a line each time that questions were asked."""
 
 POOL = 2
 """Side of the squares of image tokens that are averaged in the pooled steps."""
@@ -184,9 +190,10 @@ def train_joint(
     features: np.ndarray,
     folder: Path,
     *,
+    held_out: np.ndarray,
     progress: bool = True,
 ) -> float:
-    """Train a task in place.
+    """Train a task in place; now and then its answers about validation scenes are scored (`read_scores`).
 
     Args:
         recipe: the settings.
@@ -194,7 +201,8 @@ def train_joint(
         tokenizer: the model's.
         images: uint8 (n, S, S, 3), train scenes 0 … n − 1.
         features: (n, T, F), the encoder's features of those.
-        folder: for checkpoints and metrics.
+        folder: for checkpoints, metrics and scores.
+        held_out: (m, T, F), the encoder's features of the first validation scenes.
         progress: whether to show a bar.
 
     Returns:
@@ -219,4 +227,27 @@ def train_joint(
         image = image_batch(images, features, numbers, config.vision.patch)
         return task(image, forks, pooled=recipe.phases[number].pooled)
 
-    return train(task, loss_of_step, settings, folder, title=recipe.model, progress=progress)
+    def score(step: int, minutes: float) -> None:
+        if step % recipe.score_every == 0 or step == settings.steps:
+            found = answer_scores(task.vlm, held_out, tokenizer, split="val")
+            accuracy = {topic: round(each["accuracy"], 4) for topic, each in found.items()}
+            with (folder / SCORES).open("a", encoding="utf-8") as file:
+                line = {"step": step, "minutes": round(minutes, 2), "accuracy": accuracy}
+                file.write(json.dumps(line) + "\n")
+
+    return train(
+        task,
+        loss_of_step,
+        settings,
+        folder,
+        title=recipe.model,
+        progress=progress,
+        on_checkpoint=score,
+    )
+
+
+def read_scores(folder: Path) -> list[dict[str, Any]]:
+    """Share of right answers about validation scenes during a run: {"step", "minutes", "accuracy": topic → share}."""
+    lines = (folder / SCORES).read_text(encoding="utf-8").splitlines()
+    by_step = {each["step"]: each for each in map(json.loads, lines)}
+    return [by_step[step] for step in sorted(by_step)]

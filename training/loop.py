@@ -25,6 +25,9 @@ Part = Callable[[], tuple[Tensor, Numbers]]
 """Computes the loss of one part of a step and the numbers to log. Losses and numbers of parts and processes are
 summed: they are shares of the step's."""
 
+OnCheckpoint = Callable[[int, float], None]
+"""Called as on_checkpoint(steps done, minutes)."""
+
 SILENT = ("lr", "grad_norm", "tokens", "seconds", "waited")
 """Numbers that are in the files and not on the progress bar."""
 
@@ -71,6 +74,7 @@ def train(
     *,
     title: str,
     progress: bool = True,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> float:
     """Train `module` in place and in this process, from the newest checkpoint in `folder` when there is one.
 
@@ -81,6 +85,7 @@ def train(
         folder: for checkpoints and metrics.jsonl.
         title: shown on the progress bar.
         progress: whether to show it.
+        on_checkpoint: as in `Run.train`.
 
     Returns:
         Minutes of training, those before a resumption included.
@@ -89,7 +94,9 @@ def train(
         TrainingError: as `Run.train`.
     """
     run = Run(module, settings, folder, title=title)
-    return run.train(lambda step: [lambda: loss_of_step(step)], progress=progress)
+    return run.train(
+        lambda step: [lambda: loss_of_step(step)], progress=progress, on_checkpoint=on_checkpoint
+    )
 
 
 class Run:
@@ -141,13 +148,20 @@ class Run:
         self._tensorboard = tensorboard
         self._started = time.monotonic()
 
-    def train(self, parts_of_step: Callable[[int], Sequence[Part]], *, progress: bool = True) -> float:
+    def train(
+        self,
+        parts_of_step: Callable[[int], Sequence[Part]],
+        *,
+        progress: bool = True,
+        on_checkpoint: OnCheckpoint | None = None,
+    ) -> float:
         """Take all steps that are left.
 
         Args:
             parts_of_step: step → its parts, which this process computes one after the other. What they compute must
                 be a function of the step alone; all processes have the same number of parts.
             progress: whether to show a bar.
+            on_checkpoint: called in every process after each checkpoint. It must not draw random numbers.
 
         Returns:
             Minutes of training, those before a resumption included.
@@ -173,6 +187,9 @@ class Run:
                     journal.flush()
                 if last:
                     self._save(step + 1)
+                    if on_checkpoint is not None:
+                        on_checkpoint(step + 1, self._elapsed())
+                        self.module.train()
         finally:
             if journal is not None:
                 journal.close()

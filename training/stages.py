@@ -139,11 +139,23 @@ class Work:
                 self.scenes("train", recipe.scenes).images,
                 self.features("train", recipe.scenes),
             )
-            folder = self.folder / "joint" / name
-            minutes = train_joint(recipe, task, self.tokenizer, images, features, folder, progress=progress)
+            minutes = train_joint(
+                recipe,
+                task,
+                self.tokenizer,
+                images,
+                features,
+                self.run_folder(member, seed),
+                held_out=self.features("val", recipe.scored_scenes),
+                progress=progress,
+            )
             task.vlm.vision.towers["pocket"].load_state_dict(self.encoder.state_dict())
             _save(task, path, minutes=minutes)
         return _load(task, path).eval()
+
+    def run_folder(self, member: str, seed: int) -> Path:
+        """Where a member's joint run keeps checkpoints, metrics and scores."""
+        return self.folder / "joint" / run_name(member, seed)
 
     def minutes(self) -> dict[str, float]:
         """Minutes of training per finished stage."""
