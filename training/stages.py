@@ -177,7 +177,8 @@ def train_members(work: Work, members: Sequence[str], *, seed: int = 0) -> None:
     for name in dict.fromkeys(work.recipe.members[m].model().llm_backbone_id for m in members):
         shared.append(["text", "--recipe", work.name, "--llm", name])
     _side_by_side(work, shared)
-    _ = work.features("train", work.recipe.joint.scenes)
+    for split, count in (("train", work.recipe.joint.scenes), ("val", work.recipe.joint.scored_scenes)):
+        _ = work.features(split, count)
     _side_by_side(work, [["joint", "--recipe", member, "--seed", str(seed)] for member in members])
 
 
