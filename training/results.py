@@ -178,6 +178,7 @@ def _origin(bundle: Bundle, member: str) -> dict[str, Any]:
         "commit": kept.get("commit", unknown),
         "data": kept.get("data", {}).get("digest", unknown),
         "minutes": kept.get("minutes", {}),
+        "scores": kept.get("scores", []),
     }
 
 

@@ -65,9 +65,24 @@ def member_numbers(seeds: Seeds) -> dict[str, Any]:
         "loss": {name: found.to_json() for name, found in losses(seeds).items()},
         "loss_sentence": loss_sentence(seeds),
         "controls": controls,
+        "trained_less_untrained": trained_less_untrained(seeds),
         "answers": {topic: _answers(seeds, topic) for topic in sorted(first.answers)},
         "captions_f1": _json([each.captions for each in seeds], F1),
         "photo_captions": dict(zip(PHOTOS, first.photo_captions, strict=True)),
+    }
+
+
+def trained_less_untrained(seeds: Seeds) -> dict[str, Any]:
+    """R² of the trained model less that of its untrained control, on the same images, at both ends of the stream."""
+    controlled = [each for each in seeds if each.untrained]
+    if not controlled:
+        return {}
+    layers = layers_of(controlled[0].scenes)
+    return {
+        place: difference(
+            _at(controlled, place), [each.untrained[place] for each in controlled], r2
+        ).to_json()
+        for place in (layers[0], layers[-1])
     }
 
 

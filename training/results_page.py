@@ -57,6 +57,8 @@ def page(numbers: Mapping[str, Any]) -> str:
         mff(numbers["comparisons"]),
         "## Answers",
         answer_table(members),
+        "## Answers during training",
+        training_curves(numbers["head"]),
         "## Differences between members",
         *(comparison(pair) for pair in numbers["comparisons"]),
         multiple(numbers["comparisons"]),
@@ -220,8 +222,10 @@ def control_table(members: Mapping[str, Any]) -> str:
         for place in (layers[0], layers[-1]):
             controls = [found["controls"][name].get(place) for name in ("untrained", "shuffled")]
             cells = [ranged(each) if each else "—" for each in controls]
+            less = found["trained_less_untrained"].get(place)
+            cells.insert(1, interval(less) if less else "—")
             rows.append([member, shown(place), ranged(found["scenes"][place]["r2"]), *cells])
-    return table(["", "layer", "trained", "untrained", "shuffled pixels"], rows)
+    return table(["", "layer", "trained", "untrained", "trained − untrained", "shuffled pixels"], rows)
 
 
 def mff(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -248,6 +252,30 @@ def answer_table(members: Mapping[str, Any]) -> str:
         ["kinds in captions, F1", "", *(ranged(member["captions_f1"]) for member in members.values())]
     )
     return table(["topic", "questions", *members], rows)
+
+
+def training_curves(how: Mapping[str, Any]) -> str:
+    """Share of right answers about validation scenes against steps and minutes, of the first bundle's members."""
+    parts = []
+    for member, origin in how["bundles"][0]["members"].items():
+        if scores := origin["scores"]:
+            topics = sorted(scores[-1]["accuracy"])
+            rows = [
+                [
+                    str(each["step"]),
+                    f"{each['minutes']:.0f}",
+                    *(number(each["accuracy"].get(t)) for t in topics),
+                ]
+                for each in scores
+            ]
+            parts.append(f"{member}, joint stage\n\n" + table(["step", "minutes", *topics], rows))
+    if not parts:
+        return "Not recorded when these bundles were trained."
+    intro = (
+        "Share of right answers about a few validation scenes, each question asked alone; too few for intervals, but "
+        "enough to see whether training had come to its end."
+    )
+    return "\n\n".join([intro, *parts])
 
 
 def comparison(pair: Mapping[str, Any]) -> str:

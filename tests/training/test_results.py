@@ -11,6 +11,7 @@ from emma_viz.data.tabletop import KINDS
 from emma_viz.lens.quality import r2 as plain_r2
 from training.bundle import bundle_family
 from training.intervals import NONE, estimate
+from training.joint import read_scores
 from training.measures import (
     F1,
     OCTAVES,
@@ -123,6 +124,22 @@ def test_controls_shuffled_pixels_hold_nothing_and_the_start_holds_the_image(see
         each["high"] for each in controls["shuffled"].values()
     )
     assert list(controls["untrained"]) == ["-1", "0", "1", "2", "3"]
+    tiny = seeds[0]["members"]["tiny"]
+    for place in ("-1", "3"):
+        less, kept = tiny["trained_less_untrained"][place], controls["untrained"][place]
+        first_seed = tiny["scenes"][place]["r2"]["seeds"][0]
+        assert less["value"] == pytest.approx(first_seed - kept["value"], abs=1e-4)
+        assert less["low"] <= less["value"] <= less["high"]
+
+
+def test_answers_during_training_are_on_the_page(seeds, work):
+    numbers, text, _ = seeds
+    kept = numbers["head"]["bundles"][0]["members"]["tiny"]["scores"]
+    assert [each["step"] for each in kept] == [30, 60]
+    assert kept == read_scores(work.run_folder("tiny", 0))
+    for each in kept:
+        cells = [f"{each['accuracy'][topic]:.2f}" for topic in sorted(kept[-1]["accuracy"])]
+        assert f"| {each['step']} | {each['minutes']:.0f} | " + " | ".join(cells) + " |" in text
 
 
 def test_losses_add_up_to_what_is_gone_at_the_last_block(seeds):
