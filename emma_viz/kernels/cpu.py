@@ -67,7 +67,7 @@ class _SelectiveScan(torch.autograd.Function):
         batch, length, inner = u.shape
         states = A.shape[1]
         block = block_width(batch, inner, thread_count())
-        arguments = _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus, keep)
+        arguments = _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus)
         start = np.zeros((batch, states, inner), np.float32)
         if initial is not None:
             start = array(initial.transpose(1, 2))
@@ -75,7 +75,7 @@ class _SelectiveScan(torch.autograd.Function):
         final = np.empty_like(start)
         chunks = -(-length // numba_scan.CHUNK) if keep else 0
         kept = np.empty((batch, chunks, states, inner), np.float32)
-        run(numba_scan.scan_forward, *arguments, start, y, final, kept, block)
+        run(numba_scan.scan_forward, *arguments, keep, start, y, final, kept, block)
         ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, torch.from_numpy(kept))
         ctx.softplus, ctx.initial_dtype = softplus, None if initial is None else initial.dtype
         final = torch.from_numpy(final).transpose(1, 2).contiguous()
@@ -96,7 +96,7 @@ class _SelectiveScan(torch.autograd.Function):
         gB, gC = (np.empty((blocks, batch, length, states), np.float32) for _ in range(2))
         gD, g_bias = (np.empty((batch, inner), np.float32) for _ in range(2))
         run(
-            numba_scan.scan_backward, *_scan_arguments(*tensors, ctx.softplus, True), kept.numpy(),
+            numba_scan.scan_backward, *_scan_arguments(*tensors, ctx.softplus), kept.numpy(),
             array(gy).reshape(batch * length, inner), array(g_final.transpose(1, 2)), block,
             gu, gdt, gz, g_initial, gA, gB, gC, gD, g_bias,
         )  # fmt: skip
@@ -117,14 +117,13 @@ class _SelectiveScan(torch.autograd.Function):
         )
 
 
-def _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus, keep):
+def _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus):
     """The arguments that `scan_forward` and `scan_backward` share."""
     inner, states = A.shape
     gate = (NOTHING, 0) if z is None else rows(z)
-    return (
-        *rows(u), *rows(delta), array(A.T), array(B).reshape(-1, states), array(C).reshape(-1, states),
-        array_or_zeros(D, inner), *gate, array_or_zeros(delta_bias, inner), (z is not None, softplus, keep),
-    )  # fmt: skip
+    B, C = array(B).reshape(-1, states), array(C).reshape(-1, states)
+    tokens = numba_scan.Tokens(*rows(u), *rows(delta), B, C, *gate, z is not None, softplus)
+    return tokens, array(A.T), array_or_zeros(D, inner), array_or_zeros(delta_bias, inner)
 
 
 class _SSD(torch.autograd.Function):

@@ -5,15 +5,68 @@ runs over the channels of the block, which lie next to one another. Rows are tok
 flat array and the distance between rows, so that slices of a wider projection need no copy.
 """
 
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 from numba import prange
 
-from emma_viz.kernels.numba_math import LOG2E, ONE, ZERO, exp2, kernel, parallel_kernel, sigmoid, softplus
+from emma_viz.kernels.numba_math import (
+    LOG2E,
+    ONE,
+    ZERO,
+    exp2,
+    inlined,
+    kernel,
+    parallel_kernel,
+    sigmoid,
+    softplus,
+)
 
 CHUNK = 16
 """Tokens between two states that the forward pass keeps for the backward pass."""
+
+
+class Tokens(NamedTuple):
+    """What the kernels read of a batch. Arrays are float32."""
+
+    u: np.ndarray
+    """Flat: B·L rows of E channels."""
+    u_distance: int
+    """Between the rows of u."""
+    dt: np.ndarray
+    """Step sizes before bias and softplus, flat as u."""
+    dt_distance: int
+    B: np.ndarray
+    """(B·L, N)."""
+    C: np.ndarray
+    """(B·L, N)."""
+    z: np.ndarray
+    """The gate, flat as u; unused without one."""
+    z_distance: int
+    gated: bool
+    """Whether there is a gate."""
+    softplus: bool
+    """Whether the step sizes are softplus of dt + bias."""
+
+
+class Share(NamedTuple):
+    """What a task works on."""
+
+    first: int
+    """Row of the first token."""
+    length: int
+    """Tokens."""
+    start: int
+    """First channel."""
+    end: int
+    """After the last channel."""
+
+
+@inlined
+@no_type_check
+def _of_row(flat, distance, row, share):
+    """The channels of a share in one row."""
+    return flat[row * distance + share.start : row * distance + share.end]
 
 
 @kernel
@@ -31,19 +84,19 @@ def _step_sizes(raw, bias, use_softplus, out):
 
 @kernel
 @no_type_check
-def _forward_block(u, us, dt, dts, A2, B, C, D, z, zs, bias, flags, h, first, length, c0, c1, y, kept):
-    """Run one block of channels c0:c1 over the tokens at rows first, first + 1, … ; h (N, width) is the state."""
-    has_z, use_softplus, keep = flags
+def _forward_block(tokens, share, A2, D, bias, keep, h, y, kept):
+    """Run a block of channels over the tokens of a sample; h (N, width) is the state."""
     states, width = h.shape
+    B, C = tokens.B, tokens.C
     delta = np.empty(width, np.float32)
     du = np.empty(width, np.float32)
     out = np.empty(width, np.float32)
-    for t in range(length):
-        row = first + t
+    for t in range(share.length):
+        row = share.first + t
         if keep and t % CHUNK == 0:
-            kept[t // CHUNK, :, c0:c1] = h
-        ur = u[row * us + c0 : row * us + c1]
-        _step_sizes(dt[row * dts + c0 : row * dts + c1], bias, use_softplus, delta)
+            kept[t // CHUNK, :, share.start : share.end] = h
+        ur = _of_row(tokens.u, tokens.u_distance, row, share)
+        _step_sizes(_of_row(tokens.dt, tokens.dt_distance, row, share), bias, tokens.softplus, delta)
         for c in range(width):
             du[c] = delta[c] * ur[c]
             out[c] = D[c] * ur[c]
@@ -53,9 +106,9 @@ def _forward_block(u, us, dt, dts, A2, B, C, D, z, zs, bias, flags, h, first, le
                 new = exp2(delta[c] * A2[n, c]) * h[n, c] + du[c] * b
                 h[n, c] = new
                 out[c] += q * new
-        yr = y[row, c0:c1]
-        if has_z:
-            zr = z[row * zs + c0 : row * zs + c1]
+        yr = y[row, share.start : share.end]
+        if tokens.gated:
+            zr = _of_row(tokens.z, tokens.z_distance, row, share)
             for c in range(width):
                 yr[c] = out[c] * zr[c] * sigmoid(zr[c])
         else:
@@ -65,16 +118,16 @@ def _forward_block(u, us, dt, dts, A2, B, C, D, z, zs, bias, flags, h, first, le
 
 @parallel_kernel
 @no_type_check
-def scan_forward(u, us, dt, dts, A, B, C, D, z, zs, bias, flags, initial, y, final, kept, block):
+def scan_forward(tokens, A, D, bias, keep, initial, y, final, kept, block):
     """Selective scan over a batch.
 
     Args:
-        u, dt, z: flat float32 arrays with row distances us, dts, zs; z is unused when flags[0] is false.
-        A: (N, E). B, C: (B·L, N). D, bias: (E,).
-        flags: (has z, softplus on dt, keep states for the backward pass).
+        tokens: see `Tokens`.
+        A: (N, E). D, bias: (E,).
+        keep: whether to keep states for the backward pass.
         initial, final: (B, N, E); `final` is written.
         y: (B·L, E), written.
-        kept: (B, chunks, N, E), written when flags[2]: the state before each chunk of tokens.
+        kept: (B, chunks, N, E), written when `keep`: the state before each chunk of tokens.
         block: channels a task.
     """
     batch, _, inner = initial.shape
@@ -86,43 +139,23 @@ def scan_forward(u, us, dt, dts, A, B, C, D, z, zs, bias, flags, initial, y, fin
         c1 = min(c0 + block, inner)
         h = initial[b, :, c0:c1].copy()
         A2 = A[:, c0:c1] * LOG2E
-        _forward_block(
-            u,
-            us,
-            dt,
-            dts,
-            A2,
-            B,
-            C,
-            D[c0:c1],
-            z,
-            zs,
-            bias[c0:c1],
-            flags,
-            h,
-            b * length,
-            length,
-            c0,
-            c1,
-            y,
-            kept[b],
-        )
+        share = Share(b * length, length, c0, c1)
+        _forward_block(tokens, share, A2, D[c0:c1], bias[c0:c1], keep, h, y, kept[b])
         final[b, :, c0:c1] = h
 
 
 @kernel
 @no_type_check
-def _recompute_chunk(
-    u, us, dt, dts, A2, B, C, D, bias, use_softplus, first, count, c0, c1, past, decay, delta, pre
-):
+def _recompute_chunk(tokens, share, A2, D, bias, start, count, past, decay, delta, pre):
     """Redo the tokens of a chunk from past[0]; keep states (count + 1, N, width), decays, Δ and y before the gate."""
     states, width = A2.shape
+    B, C = tokens.B, tokens.C
     du = np.empty(width, np.float32)
     for t in range(count):
-        row = first + t
-        ur = u[row * us + c0 : row * us + c1]
+        row = share.first + start + t
+        ur = _of_row(tokens.u, tokens.u_distance, row, share)
         out, d = pre[t], delta[t]
-        _step_sizes(dt[row * dts + c0 : row * dts + c1], bias, use_softplus, d)
+        _step_sizes(_of_row(tokens.dt, tokens.dt_distance, row, share), bias, tokens.softplus, d)
         for c in range(width):
             du[c] = d[c] * ur[c]
             out[c] = D[c] * ur[c]
@@ -169,7 +202,7 @@ def _backward_gate(g, z, pre, gz, out):
 
 @kernel
 @no_type_check
-def _backward_inputs(u, d, D, gy, g_delta, g_du, use_softplus, gu, gdt, gD, gbias):
+def _backward_inputs(u, d, D, gy, g_delta, g_du, use_softplus, gu, gdt, gD, g_bias):
     """From the gradients of Δ and Δ·u to those of u, dt before softplus, D and the bias."""
     for c in range(gu.shape[0]):
         gu[c] = D[c] * gy[c] + g_du[c] * d[c]
@@ -179,41 +212,13 @@ def _backward_inputs(u, d, D, gy, g_delta, g_du, use_softplus, gu, gdt, gD, gbia
             # The derivative of softplus, sigmoid(x), equals 1 - exp(-softplus(x)).
             g *= ONE - exp2(-d[c] * LOG2E)
         gdt[c] = g
-        gbias[c] += g
+        g_bias[c] += g
 
 
 @kernel
 @no_type_check
-def _backward_block(
-    u,
-    us,
-    dt,
-    dts,
-    A,
-    B,
-    C,
-    D,
-    z,
-    zs,
-    bias,
-    flags,
-    kept,
-    first,
-    length,
-    c0,
-    c1,
-    gy,
-    g,
-    gu,
-    gdt,
-    gz,
-    gA,
-    gB,
-    gC,
-    gD,
-    gbias,
-):
-    has_z, use_softplus, _ = flags
+def _backward_block(tokens, share, A, D, bias, kept, gy, g, gu, gdt, gz, gA, gB, gC, gD, g_bias):
+    """A block of channels, against time; g (N, width) is the gradient of the state."""
     states, width = g.shape
     A2 = A * LOG2E
     past = np.empty((CHUNK + 1, states, width), np.float32)
@@ -224,37 +229,18 @@ def _backward_block(
     du = np.empty(width, np.float32)
     g_delta = np.empty(width, np.float32)
     g_du = np.empty(width, np.float32)
-    for chunk in range((length - 1) // CHUNK, -1, -1):
+    c0, c1 = share.start, share.end
+    for chunk in range((share.length - 1) // CHUNK, -1, -1):
         start = chunk * CHUNK
-        count = min(CHUNK, length - start)
+        count = min(CHUNK, share.length - start)
         past[0] = kept[chunk, :, c0:c1]
-        _recompute_chunk(
-            u,
-            us,
-            dt,
-            dts,
-            A2,
-            B,
-            C,
-            D,
-            bias,
-            use_softplus,
-            first + start,
-            count,
-            c0,
-            c1,
-            past,
-            decay,
-            delta,
-            pre,
-        )
+        _recompute_chunk(tokens, share, A2, D, bias, start, count, past, decay, delta, pre)
         for t in range(count - 1, -1, -1):
-            row = first + start + t
-            ur, d = u[row * us + c0 : row * us + c1], delta[t]
-            if has_z:
-                _backward_gate(
-                    gy[row, c0:c1], z[row * zs + c0 : row * zs + c1], pre[t], gz[row, c0:c1], gated
-                )
+            row = share.first + start + t
+            ur, d = _of_row(tokens.u, tokens.u_distance, row, share), delta[t]
+            if tokens.gated:
+                zr = _of_row(tokens.z, tokens.z_distance, row, share)
+                _backward_gate(gy[row, c0:c1], zr, pre[t], gz[row, c0:c1], gated)
             else:
                 gated[:] = gy[row, c0:c1]
             for c in range(width):
@@ -262,25 +248,24 @@ def _backward_block(
                 g_delta[c] = ZERO
                 g_du[c] = ZERO
             _backward_states(
-                g, gated, A, B, C, row, du, d, past, decay, t, gA, g_delta, g_du, gB, gC, start + t
-            )
+                g, gated, A, tokens.B, tokens.C, row, du, d, past, decay, t, gA, g_delta, g_du, gB, gC, start + t
+            )  # fmt: skip
             _backward_inputs(
-                ur, d, D, gated, g_delta, g_du, use_softplus, gu[row, c0:c1], gdt[row, c0:c1], gD, gbias
+                ur, d, D, gated, g_delta, g_du, tokens.softplus, gu[row, c0:c1], gdt[row, c0:c1], gD, g_bias
             )
 
 
 @parallel_kernel
 @no_type_check
 def scan_backward(
-    u, us, dt, dts, A, B, C, D, z, zs, bias, flags, kept, gy, g_final, block,
-    gu, gdt, gz, g_initial, gA, gB, gC, gD, gbias,
+    tokens, A, D, bias, kept, gy, g_final, block, gu, gdt, gz, g_initial, gA, gB, gC, gD, g_bias
 ):  # fmt: skip
     """Gradients of `scan_forward`.
 
     Args:
         gy: (B·L, E). g_final: (B, N, E). The others as in `scan_forward`.
         gu, gdt, gz: (B·L, E), written. g_initial: (B, N, E), written.
-        gA (B, N, E), gD, gbias (B, E): one part a sample, to be summed.
+        gA (B, N, E), gD, g_bias (B, E): one part a sample, to be summed.
         gB, gC (blocks, B, L, N): one part a block of channels, to be summed.
     """
     batch, states, inner = g_final.shape
@@ -291,15 +276,16 @@ def scan_backward(
         j = task % blocks
         c0 = j * block
         c1 = min(c0 + block, inner)
+        share = Share(b * length, length, c0, c1)
         g = g_final[b, :, c0:c1].copy()
         part_A = np.zeros((states, c1 - c0), np.float32)
         part_D = np.zeros(c1 - c0, np.float32)
         part_bias = np.zeros(c1 - c0, np.float32)
         _backward_block(
-            u, us, dt, dts, A[:, c0:c1].copy(), B, C, D[c0:c1], z, zs, bias[c0:c1], flags, kept[b], b * length, length,
-            c0, c1, gy, g, gu, gdt, gz, part_A, gB[j, b], gC[j, b], part_D, part_bias,
+            tokens, share, A[:, c0:c1].copy(), D[c0:c1], bias[c0:c1], kept[b], gy, g, gu, gdt, gz,
+            part_A, gB[j, b], gC[j, b], part_D, part_bias,
         )  # fmt: skip
         g_initial[b, :, c0:c1] = g
         gA[b, :, c0:c1] = part_A
         gD[b, c0:c1] = part_D
-        gbias[b, c0:c1] = part_bias
+        g_bias[b, c0:c1] = part_bias

@@ -21,65 +21,20 @@ from emma_viz.kernels.numba_math import LOG2E, ONE, ZERO, exp2, inlined, kernel,
 from emma_viz.kernels.numba_ssd import (
     STEPS,
     Share,
-    clear,
-    earlier,
     load_block,
     load_rows,
     load_state,
     store_rows,
     store_state,
-    weigh,
 )
+from emma_viz.kernels.numba_ssd_tiles import backward_tile, forward_tile
 
 FRESH = 16
 """Blocks between two states that the first sweep keeps, for T to start afresh."""
 
 _TILE = STEPS * LANES
-_HALF_TILE = STEPS * HALF
 _PAIRS = STEPS * STEPS
 _PAIRS_TILE = _PAIRS * LANES
-
-
-@inlined
-@no_type_check
-def _seen_by_outputs(gy, a, out, whole):
-    """gy_t E_t: the gradient of C_t·h with respect to the state before the block; and the decay over the block."""
-    for c in range(LANES):
-        decay = a[0, c]
-        out[0, c] = decay * gy[0, c]
-        decay *= a[1, c]
-        out[1, c] = decay * gy[1, c]
-        decay *= a[2, c]
-        out[2, c] = decay * gy[2, c]
-        decay *= a[3, c]
-        out[3, c] = decay * gy[3, c]
-        whole[c] = decay
-
-
-@inlined
-@no_type_check
-def _pair_products(v, gy, a, pairs):
-    """Add gy_t v_j a_{j+1}…a_t at [t · STEPS + j], channel by channel."""
-    for c in range(LANES):
-        for j in range(STEPS):
-            value = v[j, c]
-            pairs[j * STEPS + j, c] += gy[j, c] * value
-            for t in range(j + 1, STEPS):
-                value *= a[t, c]
-                pairs[t * STEPS + j, c] += gy[t, c] * value
-
-
-@inlined
-@no_type_check
-def _later(gy, a, seen, s, out):
-    """gv of a block without each token's own output; `seen` holds B_j·g of the state after the block."""
-    for c in range(LANES):
-        g1, g2, g3 = gy[1, c], gy[2, c], gy[3, c]
-        a1, a2, a3 = a[1, c], a[2, c], a[3, c]
-        out[3, c] = seen[3, c]
-        out[2, c] = a3 * (seen[2, c] + s[3, 2] * g3)
-        out[1, c] = a2 * (s[2, 1] * g2 + a3 * (seen[1, c] + s[3, 1] * g3))
-        out[0, c] = a1 * (s[1, 0] * g1 + a2 * (s[2, 0] * g2 + a3 * (seen[0, c] + s[3, 0] * g3)))
 
 
 @inlined
@@ -120,92 +75,6 @@ def _drain(sums, pairs, others, share, first, count, reduced, out):
             weight, other = pairs[t, j], others[share.sample, first + j, share.group]
             for n in range(states):
                 target[n] += weight * other[n]
-
-
-@kernel
-@no_type_check
-def _forward_tile(u, v, gy, a, s, packed, block, h, sums, pairs, out):
-    """One tile and one block of the first sweep; writes gy_t y″_t to out."""
-    weighted = carray(stack(_TILE), (STEPS, LANES))
-    seen = carray(stack(_TILE), (STEPS, LANES))
-    back = carray(stack(_TILE), (STEPS, LANES))
-    part = carray(stack(_HALF_TILE), (STEPS, HALF))
-    state = carray(stack(LANES), (LANES,))
-    whole = carray(stack(LANES), (LANES,))
-    weigh(v, a, weighted, whole)
-    _seen_by_outputs(gy, a, back, whole)
-    _pair_products(v, gy, a, pairs)
-    clear(seen)
-    for n in range(h.shape[0]):
-        b0, b1, b2, b3 = packed[block, n, 0], packed[block, n, 1], packed[block, n, 2], packed[block, n, 3]
-        q0, q1, q2, q3 = packed[block, n, 4], packed[block, n, 5], packed[block, n, 6], packed[block, n, 7]
-        for c in range(LANES):
-            state[c] = h[n, c]
-        for i in range(STEPS):
-            for c in range(HALF):
-                part[i, c] = sums[n, i, c]
-        for c in range(LANES):
-            seen[0, c] += q0 * state[c]
-            seen[1, c] += q1 * state[c]
-            seen[2, c] += q2 * state[c]
-            seen[3, c] += q3 * state[c]
-        for c in range(HALF):
-            part[0, c] += back[0, c] * state[c] + back[0, c + HALF] * state[c + HALF]
-            part[1, c] += back[1, c] * state[c] + back[1, c + HALF] * state[c + HALF]
-            part[2, c] += back[2, c] * state[c] + back[2, c + HALF] * state[c + HALF]
-            part[3, c] += back[3, c] * state[c] + back[3, c + HALF] * state[c + HALF]
-        for c in range(LANES):
-            h[n, c] = whole[c] * state[c] + (
-                b0 * weighted[0, c] + b1 * weighted[1, c] + b2 * weighted[2, c] + b3 * weighted[3, c]
-            )
-        for i in range(STEPS):
-            for c in range(HALF):
-                sums[n, i, c] = part[i, c]
-    earlier(v, a, seen, s, out)
-    for i in range(STEPS):
-        for c in range(LANES):
-            out[i, c] *= gy[i, c]
-
-
-@kernel
-@no_type_check
-def _backward_tile(v, gy, a, s, packed, block, g, sums, out):
-    """One tile and one block of the second sweep; writes gv″ to out."""
-    weighted = carray(stack(_TILE), (STEPS, LANES))
-    seen = carray(stack(_TILE), (STEPS, LANES))
-    back = carray(stack(_TILE), (STEPS, LANES))
-    part = carray(stack(_HALF_TILE), (STEPS, HALF))
-    state = carray(stack(LANES), (LANES,))
-    whole = carray(stack(LANES), (LANES,))
-    weigh(v, a, weighted, whole)
-    _seen_by_outputs(gy, a, back, whole)
-    clear(seen)
-    for n in range(g.shape[0]):
-        b0, b1, b2, b3 = packed[block, n, 0], packed[block, n, 1], packed[block, n, 2], packed[block, n, 3]
-        q0, q1, q2, q3 = packed[block, n, 4], packed[block, n, 5], packed[block, n, 6], packed[block, n, 7]
-        for c in range(LANES):
-            state[c] = g[n, c]
-        for i in range(STEPS):
-            for c in range(HALF):
-                part[i, c] = sums[n, i, c]
-        for c in range(LANES):
-            seen[0, c] += b0 * state[c]
-            seen[1, c] += b1 * state[c]
-            seen[2, c] += b2 * state[c]
-            seen[3, c] += b3 * state[c]
-        for c in range(HALF):
-            part[0, c] += weighted[0, c] * state[c] + weighted[0, c + HALF] * state[c + HALF]
-            part[1, c] += weighted[1, c] * state[c] + weighted[1, c + HALF] * state[c + HALF]
-            part[2, c] += weighted[2, c] * state[c] + weighted[2, c + HALF] * state[c + HALF]
-            part[3, c] += weighted[3, c] * state[c] + weighted[3, c + HALF] * state[c + HALF]
-        for c in range(LANES):
-            g[n, c] = whole[c] * state[c] + (
-                q0 * back[0, c] + q1 * back[1, c] + q2 * back[2, c] + q3 * back[3, c]
-            )
-        for i in range(STEPS):
-            for c in range(HALF):
-                sums[n, i, c] = part[i, c]
-    _later(gy, a, seen, s, out)
 
 
 @inlined
@@ -249,7 +118,7 @@ def _first_sweep(tokens, share, gy, inner, head, h, kept, sums, pairs, crossing,
             width = min(LANES, share.end - c0)
             load_block(tokens, share, head[tile], block, count, c0, width, u, step, a, v)
             load_rows(gy, inner, share.sample * share.length + first, count, c0, width, g)
-            _forward_tile(u, v, g, a, own[block], packed, block, h[tile], sums, products, out)
+            forward_tile(v, g, a, own[block], packed, block, h[tile], sums, products, out)
             _add_to_heads(out, ONE, share.sample, first, head[tile], crossing)
         for t in range(STEPS):
             for j in range(STEPS):
@@ -284,7 +153,7 @@ def _second_sweep(
             width = min(LANES, share.end - c0)
             load_block(tokens, share, head[tile], block, count, c0, width, u, step, a, v)
             load_rows(gy, inner, row, count, c0, width, gr)
-            _backward_tile(v, gr, a, own[block], packed, block, g[tile], sums, gv)
+            backward_tile(v, gr, a, own[block], packed, block, g[tile], sums, gv)
             for i in range(STEPS):
                 for c in range(LANES):
                     product[i, c] = v[i, c] * gv[i, c]
@@ -335,6 +204,26 @@ def _lanes_of_heads(share, size, D, head, skip):
             skip[tile, c] = D[head[tile, c]]
 
 
+@kernel
+@no_type_check
+def _load_states(state, share, out):
+    """Copy the states of a task to tiles (tiles, N, LANES); without a state nothing."""
+    if state.shape[0] > 0:
+        for tile in range(out.shape[0]):
+            c0 = share.start + tile * LANES
+            load_state(state, share.sample, c0, min(LANES, share.end - c0), out[tile])
+
+
+@kernel
+@no_type_check
+def _store_states(tiles, share, state):
+    """Copy tiles to the states of a task, if they are asked for."""
+    if state.shape[0] > 0:
+        for tile in range(tiles.shape[0]):
+            c0 = share.start + tile * LANES
+            store_state(tiles[tile], share.sample, c0, min(LANES, share.end - c0), state)
+
+
 @parallel_kernel
 @no_type_check
 def ssd_backward(
@@ -370,42 +259,20 @@ def ssd_backward(
         _lanes_of_heads(share, size, D, head, skip)
         g_skip = np.zeros((tiles, LANES), np.float32)
         h, g = np.zeros((tiles, states, LANES), np.float32), np.zeros((tiles, states, LANES), np.float32)
-        for tile in range(tiles):
-            c0 = share.start + tile * LANES
-            width = min(LANES, share.end - c0)
-            if initial.shape[0] > 0:
-                load_state(initial, b, c0, width, h[tile])
-            if g_final.shape[0] > 0:
-                load_state(g_final, b, c0, width, g[tile])
+        _load_states(initial, share, h)
+        _load_states(g_final, share, g)
         kept = np.empty((fresh, tiles, states, LANES), np.float32)
         sums = np.zeros((states, STEPS, HALF), np.float32)
         pairs = np.empty((blocks, STEPS, STEPS), np.float32)
         _first_sweep(tokens, share, gy, inner, head, h, kept, sums, pairs, crossing, gC[part, b, group])
         _crossing_states(h, g, head, b, fresh, marks)
         _second_sweep(
-            tokens,
-            share,
-            gy,
-            inner,
-            head,
-            skip,
-            g,
-            kept,
-            sums,
-            pairs,
-            crossing,
-            marks,
-            gB[part, b, group],
-            gx,
-            g_step,
-            g_skip,
-        )
+            tokens, share, gy, inner, head, skip, g, kept, sums, pairs, crossing, marks, gB[part, b, group],
+            gx, g_step, g_skip,
+        )  # fmt: skip
         _step_gradients(
             tokens.delta, A, use_softplus, b, (h0, h1), length, crossing, marks, g_step, gdt, gA, g_bias
         )
         for e in range(share.end - share.start):
             gD[b, (share.start + e) // size] += g_skip[e // LANES, e % LANES]
-        if g_initial.shape[0] > 0:
-            for tile in range(tiles):
-                c0 = share.start + tile * LANES
-                store_state(g[tile], b, c0, min(LANES, share.end - c0), g_initial)
+        _store_states(g, share, g_initial)
