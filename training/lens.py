@@ -1,7 +1,8 @@
 """From a run directory to a lens file: one command, with the quality on held-out images of every layer."""
 
 import logging
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +17,18 @@ from emma_viz.errors import ImageError, TrainingError
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fit import fit_ridge
 from emma_viz.lens.ridge import RidgeLens
-from emma_viz.lens.tuned import TunedLens, tuned_config
-from emma_viz.lens.tuned_fit import TunedSettings, fit_tuned
+from emma_viz.lens.states import StateSource
+from emma_viz.lens.tuned import TunedHead, TunedLens, tuned_config
+from emma_viz.lens.tuned_fit import Trainer, TunedSettings, calibrate, fit_tuned, loss_of_step
 from training.complaints import Complaints
+from training.config import Optimisation, as_record
+from training.loop import Run
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["ridge", "tuned"]
+SAVE_EVERY = 100
+"""Steps between two checkpoints of a tuned lens."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -83,14 +89,14 @@ def make_lens(
         recipe: how.
         data: a LLaVA JSON or JSONL file, or a folder of images.
         images: folder that the records' images are relative to; None for a folder of images.
-        out: the lens file.
+        out: the lens file. Checkpoints of a tuned lens are beside it until it is written.
         progress: whether to show a bar.
 
     Returns:
         The lens, with its held-out quality per layer.
 
     Raises:
-        TrainingError: there are too few images that can be used.
+        TrainingError: there are too few images that can be used, or the training diverged.
         LensError: the lens cannot be fitted or written.
     """
     chosen = choose_images(data, images, recipe)
@@ -101,24 +107,68 @@ def make_lens(
         "site": recipe.site,
         "layers": recipe.layers,
     }
-    total = recipe.steps if recipe.kind == "tuned" else len(chosen)
-    with tqdm(total=total, desc=f"{recipe.kind} lens of {model.name}", disable=not progress) as bar:
-        if recipe.kind == "ridge":
-            lens = fit_ridge(
-                model,
-                fit,
-                batch_size=recipe.batch_size,
-                layers_per_pass=recipe.layers_per_pass,
-                on_batch=lambda count: bar.update(count),
-                **common,
-            )
-        else:
-            lens = fit_tuned(model, fit, **_tuned(model, recipe, bar), **common)
+    title = f"{recipe.kind} lens of {model.name}"
+    if recipe.kind == "tuned":
+        run = out.with_name(f"{out.name}.run")
+        identity = {
+            "model": model.info.fingerprint,
+            "recipe": as_record(recipe),
+            "images": [path.name for path in fit],
+        }
+        trainer = resumable(run, title=title, identity=identity, progress=progress)
+        lens = fit_tuned(model, fit, trainer=trainer, **_tuned(model, recipe), **common)
+        save_lens(lens, out)
+        shutil.rmtree(run)
+        return lens
+    with tqdm(total=len(chosen), desc=title, disable=not progress) as bar:
+        lens = fit_ridge(
+            model,
+            fit,
+            batch_size=recipe.batch_size,
+            layers_per_pass=recipe.layers_per_pass,
+            on_batch=lambda count: bar.update(count),
+            **common,
+        )
     save_lens(lens, out)
     return lens
 
 
-def _tuned(model: LoadedModel, recipe: LensRecipe, bar: tqdm) -> dict:
+def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress: bool = True) -> Trainer:
+    """A trainer for `fit_tuned` that does what `train_tuned` does, to the bit on the CPU, and resumes where it stopped.
+
+    Args:
+        folder: for checkpoints and metrics.
+        title: shown on the progress bar and in messages.
+        identity: what must be the same in a run that resumes there.
+        progress: whether to show a bar.
+    """
+
+    def trainer(head: TunedHead, source: StateSource, layers: Sequence[int], settings: TunedSettings) -> None:
+        optimisation = Optimisation(
+            steps=settings.steps,
+            batch=settings.batch,
+            lr=settings.lr,
+            warmup=settings.warmup,
+            final=0.0,
+            weight_decay=settings.weight_decay,
+            clip=settings.clip,
+            betas=(0.9, 0.999),
+            seed=settings.seed,
+            save_every=SAVE_EVERY,
+        )
+        run = Run(head, optimisation, folder, title=title, identity=identity)
+        if run.first == 0:
+            calibrate(head, source, layers, settings)
+
+        def part(step: int):
+            return loss_of_step(head, source, layers, settings, step), {}
+
+        run.train(lambda step: [lambda: part(step)], progress=progress)
+
+    return trainer
+
+
+def _tuned(model: LoadedModel, recipe: LensRecipe) -> dict:
     """The arguments of `fit_tuned` that come from the recipe."""
     settings = TunedSettings(
         steps=recipe.steps,
@@ -133,13 +183,7 @@ def _tuned(model: LoadedModel, recipe: LensRecipe, bar: tqdm) -> dict:
         config = tuned_config(
             width=model.info.d_model, patch=model.config.vision.patch, n_layers=n_layers, rank=recipe.rank
         )
-
-    def on_step(step: int, loss: float) -> None:
-        bar.update()
-        if step % 10 == 0:
-            bar.set_postfix(loss=f"{loss:.3g}")
-
-    return {"settings": settings, "config": config, "on_step": on_step, "device": model.vlm.device}
+    return {"settings": settings, "config": config, "device": model.vlm.device}
 
 
 def choose_images(data: Path, images: Path | None, recipe: LensRecipe) -> list[Path]:

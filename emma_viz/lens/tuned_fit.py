@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from emma_viz.capture.record import RecordableModel
 from emma_viz.capture.sites import site_layers
@@ -20,6 +22,9 @@ from emma_viz.shapes import EMBEDDING
 
 OnStep = Callable[[int, float], None]
 """Called as on_step(step, loss) after each step (for a progress bar)."""
+
+Trainer = Callable[[TunedHead, StateSource, Sequence[int], "TunedSettings"], None]
+"""Calibrates and trains a fresh head in place, as `train_tuned` does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +106,22 @@ def parameter_groups(head: torch.nn.Module, weight_decay: float) -> list[dict[st
     ]
 
 
+def calibrate(head: TunedHead, source: StateSource, layers: Sequence[int], settings: TunedSettings) -> None:
+    """Set the head's scales by the first of the training images; see `TunedHead.calibrate`."""
+    first = range(min(settings.calibration, len(source)))
+    parts = (first[start : start + settings.batch] for start in range(0, len(first), settings.batch))
+    head.calibrate(source.read(part, layers)[0] for part in parts)
+
+
+def loss_of_step(
+    head: TunedHead, source: StateSource, layers: Sequence[int], settings: TunedSettings, step: int
+) -> Float[Tensor, ""]:
+    """What a step minimises: the images and layers are a function of the step's number alone."""
+    device, rows = head.mean.device, settings.rows_of(step, len(layers))
+    states, patches = source.read(settings.samples_of(step, len(source)), [layers[row] for row in rows])
+    return head.loss(states.to(device), patches.to(device), rows)
+
+
 def train_tuned(
     head: TunedHead,
     source: StateSource,
@@ -121,21 +142,15 @@ def train_tuned(
     Raises:
         LensError: the loss is no longer finite, or a state is not.
     """
-    device, size = head.mean.device, settings.batch
-    first = range(min(settings.calibration, len(source)))
-    parts = (first[start : start + size] for start in range(0, len(first), size))
-    head.calibrate(source.read(part, layers)[0] for part in parts)
+    calibrate(head, source, layers, settings)
     head.train()
     optimiser = torch.optim.AdamW(parameter_groups(head, settings.weight_decay), lr=settings.lr)
     for step in range(settings.steps):
-        rows = settings.rows_of(step, len(layers))
-        samples = settings.samples_of(step, len(source))
-        states, patches = source.read(samples, [layers[row] for row in rows])
-        loss = head.loss(states.to(device), patches.to(device), rows)
+        loss = loss_of_step(head, source, layers, settings, step)
         if not torch.isfinite(loss):
             raise LensError(
                 f"The loss is {loss.item()} at step {step}: try a smaller lr than {settings.lr:g}, or look for "
-                f"states that are not finite in layers {[layers[row] for row in rows]}."
+                "states that are not finite."
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -159,6 +174,7 @@ def fit_tuned_on_states(
     settings: TunedSettings = TunedSettings(),
     device: str | torch.device = "cpu",
     on_step: OnStep | None = None,
+    trainer: Trainer | None = None,
 ) -> TunedLens:
     """Train on the states of some images and measure on those of others.
 
@@ -174,6 +190,7 @@ def fit_tuned_on_states(
         settings: the budget: give every model that is compared the same.
         device: where the lens is trained.
         on_step: called after each step.
+        trainer: in place of `train_tuned`, which then is not told of `on_step`.
 
     Returns:
         The lens on the CPU, with its held-out quality per layer.
@@ -190,7 +207,10 @@ def fit_tuned_on_states(
         width, patch = states.shape[-1], patches.shape[2]
         config = tuned_config(width=width, patch=patch, n_layers=len(layers))
     head = new_head(config, settings, device=device)
-    train_tuned(head, source, layers, settings, on_step=on_step)
+    if trainer is None:
+        train_tuned(head, source, layers, settings, on_step=on_step)
+    else:
+        trainer(head, source, layers, settings)
     lens = tuned_lens(
         head.cpu(),
         model,
@@ -216,6 +236,7 @@ def fit_tuned(
     settings: TunedSettings = TunedSettings(),
     device: str | torch.device = "cpu",
     on_step: OnStep | None = None,
+    trainer: Trainer | None = None,
 ) -> TunedLens:
     """Train a tuned lens for a frozen model, recording the states of each step's images as it goes.
 
@@ -232,6 +253,7 @@ def fit_tuned(
         settings: the budget: give every model that is compared the same.
         device: where the lens is trained.
         on_step: called after each step.
+        trainer: in place of `train_tuned`, which then is not told of `on_step`.
 
     Returns:
         The lens, with its held-out quality per layer.
@@ -255,6 +277,7 @@ def fit_tuned(
         settings=settings,
         device=device,
         on_step=on_step,
+        trainer=trainer,
     )
 
 
