@@ -11,6 +11,7 @@ Nothing is pickled, all paths are relative to the study, and opening one reads `
 
 import itertools
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -274,14 +275,37 @@ class Study:
         raise AssertionError("itertools.count does not end")
 
 
-def _create(path: Path) -> None:
-    make_folder(path)
+def require_room(path: str | Path) -> None:
+    """Check that `open_study(path, create=True)` will find or make a study there, without making anything.
+
+    Raises:
+        StudyError: the folder holds something else, or it cannot be made or written.
+    """
+    path = Path(path)
+    if (path / STUDY).exists():
+        Study(path)
+        return
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise StudyError(f"Could not create {path}: {place} is no folder that can be written; give another.")
+    if place == path:
+        _require_empty(path)
+
+
+def _require_empty(path: Path) -> None:
     with explained(path, "read"):
         others = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
     if others and STUDY not in others:
         raise StudyError(
             f"{path} is not empty and no study (it holds {', '.join(others[:3])}); give a new or an empty folder."
         )
+
+
+def _create(path: Path) -> None:
+    make_folder(path)
+    _require_empty(path)
     with locked(make_folder(path / ".locks") / "study", f"the folder {path}"):
         if not (path / STUDY).exists():
             write_json(path / STUDY, {"format": FORMAT, "version": VERSION, "created": now()})

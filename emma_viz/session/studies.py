@@ -9,6 +9,7 @@ import torch
 
 from emma_viz.capture import Study, open_study
 from emma_viz.capture.sites import Layers
+from emma_viz.capture.study import STUDY, require_room
 from emma_viz.checkpoints.sources import local_folder, resolve
 from emma_viz.errors import InputError, StudyError
 from emma_viz.lens import Decoding, decode
@@ -50,6 +51,7 @@ def capture(
 
     Raises:
         StudyError: the study cannot be written, or has an entry of that name and `overwrite` is False.
+        EmmaVizError: a model cannot be loaded or run; entries of models before it stay, and an empty study is not made.
         CheckpointError: there is no such model; nothing was run.
         InputError: an image cannot be used, or two models would have one entry.
     """
@@ -62,8 +64,9 @@ def capture(
             f"expected models with different names, one entry each, got several called {', '.join(taken)}; capture "
             "them into studies of their own, or rename a run directory."
         )
-    study = open_study(path, create=True)
-    if not overwrite and (taken := [str(model) for model in models if entry_name(model) in study]):
+    require_room(path)
+    old = open_study(path) if (path / STUDY).exists() else ()
+    if not overwrite and (taken := [str(model) for model in models if entry_name(model) in old]):
         raise StudyError(
             f"{path} already has entries of {', '.join(taken)}; pass --overwrite to replace them."
         )
@@ -80,6 +83,8 @@ def capture(
             progress=progress,
         )
         del model
+        # Made no earlier: a run that fails leaves no empty study.
+        study = open_study(path, create=True)
         entry = study.add_trace(trace, entry_name(source), overwrite=overwrite)
         study.save_arrays(entry, NAMES, {}, {"images": list(names)}, overwrite=overwrite)
         entries.append(entry)

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from emma_viz.errors import CheckpointError, InputError, StudyError
+from emma_viz.errors import CheckpointError, InputError, SiteError, StudyError
 from emma_viz.session import Asking, Running, capture, compare, compare_study, decode_study, scores_table
 
 ASKING = Asking(max_new_tokens=2)
@@ -61,6 +61,31 @@ def test_a_model_that_does_not_exist_is_refused_before_another_runs(pair, photos
     with pytest.raises(CheckpointError, match="nosuch"):
         capture(photos, [str(pair.cobra), "nosuch"], tmp_path / "new", asking=ASKING)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_model_that_cannot_be_loaded_leaves_nothing(pair, photos, tmp_path):
+    run = tmp_path / "damaged"
+    shutil.copytree(pair.cobra, run)
+    (weights,) = run.glob("checkpoints/*")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError):
+        capture(photos, [run], tmp_path / "made" / "new", asking=ASKING)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_model_that_cannot_be_run_leaves_nothing(pair, photos, tmp_path):
+    running = Running(vision_source=str(pair.vision))
+    with pytest.raises(SiteError, match="resid_pots"):
+        capture(photos, [pair.cobra], tmp_path / "new", sites=["resid_pots"], asking=ASKING, running=running)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_other_things_is_refused_before_a_model_is_loaded(pair, photos, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for path, expected in ((tmp_path, "notes.txt"), (tmp_path / "notes.txt" / "new", "no folder")):
+        with pytest.raises(StudyError, match=expected):
+            capture(photos, [pair.cobra], path, asking=ASKING)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_undecoded_study_says_what_to_run(pair, photos, tmp_path):
