@@ -10,11 +10,10 @@ itself. Times are of the wall clock: on a busy machine they say more about the m
 import argparse
 import shutil
 import statistics
-from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.apps.visiting import CHROMIUM, FLAGS, Visit, serving
+from tests.apps.visiting import CHROMIUM, FLAGS, Visit, resident, serving
 
 RUN = """async () => {
   const emma = document.querySelector('.ev').emma;
@@ -52,12 +51,6 @@ STEPS = """async () => {
   return times;
 }"""
 """Of 120 steps of the slider, one a frame, how long each took to be drawn, in milliseconds."""
-
-
-def resident(pid: int) -> float:
-    """Megabytes that a process holds in memory."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmRSS"))
 
 
 def summary(times: list[float]) -> str:

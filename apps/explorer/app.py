@@ -143,7 +143,10 @@ def _canvas(gr, service: Service):
     return gr.HTML(
         value="{}",
         elem_id="explorer-canvas",
-        html_template=f'<div class="explorer-root"><div class="explorer-canvas" data-hint="{hint}"></div></div>',
+        html_template=(
+            f'<div class="explorer-root"><div class="explorer-canvas" data-hint="{hint}" data-limit="{MAX_BYTES}">'
+            "</div></div>"
+        ),
         js_on_load=glue,
         apply_default_css=False,
         server_functions=[payload, words, attribute, save],

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emma_viz.checkpoints import BUNDLED, bundled_names
+from emma_viz.cli.options import add_loading, running
 from emma_viz.errors import EmmaVizError, InputError
 from emma_viz.lens.files import SUFFIX
 from emma_viz.lens.info import KINDS
-from emma_viz.session import Running
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,16 +35,7 @@ def parser() -> argparse.ArgumentParser:
         help="kinds of lens (ridge, native, tuned) or lens files to offer; the first is chosen at first (default: "
         "every kind that the models have)",
     )
-    found.add_argument(
-        "--vision",
-        nargs="+",
-        metavar="DIR",
-        help="local weights of the vision encoders: FILE, or TOWER=PATH …",
-    )
-    found.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for checkpoints that lack one")
-    found.add_argument("--device", default="cpu", help="where the models run (default: %(default)s)")
-    found.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of the weights")
-    found.add_argument("--backend", default="auto", help="kernels of the state-space layers (default: auto)")
+    add_loading(found)
     found.add_argument(
         "--attribution",
         choices=["gradient", "knockout"],
@@ -107,7 +98,6 @@ def settings_of(args: argparse.Namespace):
         InputError: there is no model, or options contradict each other.
     """
     from apps.explorer.service import Settings
-    from emma_viz.cli.options import towers
 
     if args.study and args.models:
         raise InputError("expected --study or --models, got both: a study is shown without any model.")
@@ -123,13 +113,7 @@ def settings_of(args: argparse.Namespace):
         models=models,
         chosen=tuple(models)[: min(2, len(sources))],
         lenses=lenses_of(args.lens, models),
-        running=Running(
-            device=args.device,
-            dtype=args.dtype,
-            backend=args.backend,
-            vision_source=towers(args.vision),
-            tokenizer_source=args.tokenizer,
-        ),
+        running=running(args),
         method=args.attribution,
     )
 

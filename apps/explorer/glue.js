@@ -47,3 +47,29 @@ const take = async () => {
 };
 watch("value", take);
 take();
+
+// A drop anywhere and Ctrl+V go the way of a chosen file; what can be refused by its type or size is never sent.
+const limit = Number(root.dataset.limit);
+const refusal = (file) => {
+  if (file.type && !file.type.startsWith("image/")) return `${file.name} is not an image.`;
+  return file.size > limit ? `${file.name} has more than ${Math.round(limit / 2 ** 20)} MB; make it smaller.` : null;
+};
+const bring = (event) => {
+  const chooser = document.querySelector("#explorer-image input[type=file]");
+  const source = event.type === "change" ? event.target : event.dataTransfer || event.clipboardData;
+  if (!chooser || !source?.files?.length || (event.type === "change" && event.target !== chooser)) return;
+  const refused = refusal(source.files[0]);
+  const direct = event.type === "change" || event.target.closest("#explorer-image button.upload-container:not(.hidden)");
+  if (!refused && direct && event.type !== "paste") return; // Gradio takes it
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  if (event.type === "drop") event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true }));
+  if (refused) {
+    chooser.value = "";
+    return canvas.fail(refused);
+  }
+  chooser.files = source.files;
+  chooser.dispatchEvent(new Event("change", { bubbles: true }));
+};
+for (const type of ["change", "drop", "paste"]) document.addEventListener(type, bring, true);
+document.addEventListener("dragover", (event) => event.preventDefault()); // else a drop would leave the page

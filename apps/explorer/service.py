@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 40_000_000
 """The largest image that a visitor may bring; beyond it nothing is decoded."""
-MAX_BYTES = 25_000_000
-"""The largest file."""
+MAX_BYTES = 25 * 2**20
+"""The largest file, 25 MB as the page and Gradio count them."""
 EVERY = 0.08
 """Seconds between two pieces of news."""
 
@@ -280,7 +280,7 @@ class Service:
         title = image_title(path)
         try:
             if path.stat().st_size > MAX_BYTES:
-                raise ImageError(f"{title} has more than {MAX_BYTES / 1e6:.0f} MB; make it smaller.")
+                raise ImageError(f"{title} has more than {MAX_BYTES / 2**20:.0f} MB; make it smaller.")
             return read_image(path, max_pixels=MAX_PIXELS), title
         except OSError as error:
             raise ImageError(f"{title} cannot be read; bring it again.") from error

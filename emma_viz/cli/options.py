@@ -51,25 +51,30 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         default=["cobra-pocket", "emma-v1-pocket"],
         help="bundled or preset names, run directories, hub ids or safetensors files (default: %(default)s)",
     )
-    group.add_argument("--device", default="cpu", help="where the models run, e.g. cuda (default: cpu)")
-    group.add_argument(
+    add_loading(group)
+
+
+def add_loading(parser: argparse._ActionsContainer) -> None:
+    """How models are loaded: what `running` reads."""
+    parser.add_argument("--device", default="cpu", help="where the models run, e.g. cuda (default: cpu)")
+    parser.add_argument(
         "--dtype",
         choices=["float32", "bfloat16", "float16"],
         help="of the weights (default: as stored on a GPU, float32 on a CPU)",
     )
-    group.add_argument(
+    parser.add_argument(
         "--backend",
         choices=["auto", "reference", "torch", "cpu", "cuda"],
         default="auto",
         help="kernels of the state-space layers (default: auto)",
     )
-    group.add_argument(
+    parser.add_argument(
         "--vision",
-        metavar="DIR",
         nargs="+",
-        help="local folders with the vision encoders' weights, in tower order",
+        metavar="PATH",
+        help="local weights of the vision encoders: one PATH for all, or TOWER=PATH for each",
     )
-    group.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for checkpoints that lack one")
+    parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for checkpoints that lack one")
 
 
 def add_prompt(parser: argparse.ArgumentParser) -> None:

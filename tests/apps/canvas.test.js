@@ -168,7 +168,11 @@ test("models of unlike grids or depths have no difference", () => {
 
 test("numbers are written short, with a real minus sign", () => {
   assert.equal(core.figures(-0.012345), "−0.0123");
+  assert.equal(core.figures(-0.00000174), "−1.74e-6");
+  assert.equal(core.figures(0.000123), "0.000123");
+  assert.equal(core.figures(0), "0");
   assert.equal(core.figures(null), "–");
+  assert.deepEqual([0, 0.001, 0.006, 0.42].map(core.percent), ["0%", "<1%", "1%", "42%"]);
   assert.equal(core.fixed(0.854), "0.85");
   assert.equal(core.fixed(NaN), "–");
   assert.equal(core.layerLabel(-1), "embedding");

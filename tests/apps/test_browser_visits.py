@@ -60,21 +60,6 @@ def test_what_cannot_be_read_is_refused_at_once_and_the_page_lives_on(visit, tmp
     assert visit.canvas("emma.result.image.name") == "cat"
 
 
-def test_files_beyond_the_limit_are_refused_with_a_sentence(browser, address, tmp_path):
-    (tmp_path / "large.png").write_bytes(bytes(26_000_000))
-    visit = Visit(browser, address).open()
-    visit.page.locator("#explorer-image input[type=file]").first.set_input_files(tmp_path / "large.png")
-    said = visit.page.get_by_text(re.compile("exceed the maximum")).first
-    said.wait_for()
-    assert "large.png" in said.inner_text()
-    visit.example()
-    visit.run()
-    # The browser logs the refusal, Gradio the response object, and the progress of an upload that was refused is a 404.
-    refusal = ("413", "upload_progress", "Response")
-    visit.wrong = [each for each in visit.wrong if not any(part in each for part in refusal)]
-    visit.close()
-
-
 def test_a_model_that_cannot_be_loaded_says_why_and_the_page_lives_on(browser, address, live):
     image = live.comparison.decodings[0].image_hashes[0]
     visit = Visit(browser, address).open(f"#image={image}&models=broken&prompt=What%3F")

@@ -58,6 +58,12 @@ def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen]]:
             process.communicate()
 
 
+def resident(pid: int) -> float:
+    """Megabytes that a process holds in memory."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmRSS"))
+
+
 def _answers(address: str) -> bool:
     """Whether a page is served there; an open port alone may be Gradio's own search for one."""
     try:

@@ -102,12 +102,16 @@
   };
 
   const minus = (text) => text.replace("-", "\u2212");
-  const figures = (value, digits = 3) =>
-    value === null || value === undefined || !Number.isFinite(value)
-      ? "\u2013"
-      : minus(Number(value.toPrecision(digits)).toString());
+  /** A number to some digits, and what is smaller than a ten-thousandth as a power of ten, as Python's `g` prints it. */
+  const figures = (value, digits = 3) => {
+    if (value === null || value === undefined || !Number.isFinite(value)) return "\u2013";
+    const short = Number(value.toPrecision(digits));
+    return minus(short && Math.abs(short) < 1e-4 ? short.toExponential() : short.toString());
+  };
   const fixed = (value, digits = 2) =>
     value === null || value === undefined || !Number.isFinite(value) ? "\u2013" : minus(value.toFixed(digits));
+
+  const percent = (share) => (share > 0 && share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`);
 
   // ---------------------------------------------------------------- patches
 
@@ -317,7 +321,7 @@
 
   const core = {
     bytesOf, floatsOf, tableOf, normalise, paint, tint, fade, opaque, subtract, percentile, differenceLimit, mean,
-    figures, fixed, patchAt, boxOf, regionOf, patchesIn, translate, movePatch, fitCells, layerLabel, stepsOf, scrub, toLink,
+    figures, fixed, percent, patchAt, boxOf, regionOf, patchesIn, translate, movePatch, fitCells, layerLabel, stepsOf, scrub, toLink,
     fromLink, unpack, mapOf, limitsOf, trajectory, differenceOf, sheetMap, nearest,
   }; // prettier-ignore
 
@@ -403,8 +407,11 @@
       frame.setAttribute("viewBox", `0 0 ${width} ${height}`);
       frame.setAttribute("aria-label", data.spoken);
       const nodes = [];
+      const named = [];
       for (const level of data.ticks) {
         nodes.push(svg("line", { x1: left, x2: width - right, y1: y(level), y2: y(level), class: "ev-grid" }));
+        if (named.some((other) => Math.abs(other - y(level)) < 11)) continue; // no room for its number
+        named.push(y(level));
         nodes.push(svg("text", { x: left - 5, y: y(level) + 3.5, "text-anchor": "end" }, figures(level, 2)));
       }
       const each = Math.ceil(labels.length / Math.max(Math.floor((width - left) / 34), 1));
@@ -465,7 +472,7 @@
         const low = next.low ?? Math.min(0, ...all);
         const high = Math.max(next.high ?? -Infinity, ...all, low + 1e-9);
         const spoken = `${title}. ` + next.lines.map((line) => `${line.name}: ${line.values.map((v) => fixed(v, digits)).join(", ")}`).join(". ");
-        data = { ...next, low, high, ticks: [low, low < 0 ? 0 : (low + high) / 2, high], spoken };
+        data = { ...next, low, high, ticks: low < 0 ? [high, 0, low] : [high, low, (low + high) / 2], spoken };
         draw();
       },
       step(step) {
@@ -549,7 +556,7 @@
     const frame = make("div", { class: "ev", "data-state": "empty" }, bar, main, legend, track, curves, veil);
     element.replaceChildren(frame);
     const go = (event) => apply(scrub(scrubber, event));
-    const retention = chartOf(retentionBox, { title: "Retention: R\u00b2 by layer", tip: TIPS.retention }, (step) => go({ type: "set", step }));
+    const retention = chartOf(retentionBox, { title: "Retention: R\u00b2", tip: TIPS.retention }, (step) => go({ type: "set", step }));
     const fidelity = chartOf(fidelityBox, { title: "Fidelity: r with the true map", tip: TIPS.fidelity }, (step) => go({ type: "set", step }));
     let path = null;
 
@@ -812,7 +819,7 @@
       const others = [bar, legend, track].reduce((sum, part) => sum + part.offsetHeight, 0) + 116 + 5 * 8;
       const down = (frame.clientHeight - others) / count - 28;
       // On a narrow page answers and bar are above the rows, and the slider stays in view below them.
-      const room = narrow ? Math.max(Math.min((window.innerHeight - 230) / count - 28, 220), 130) : down;
+      const room = narrow ? Math.max((window.innerHeight - 230) / Math.min(count, 2) - 28, 130) : down;
       const tall = Math.max(Math.min(room, (across - 16) / 3 / shape, 320), 96);
       main.style.height = narrow ? "" : `${Math.ceil(count * (Math.floor(tall) + 26))}px`;
       frame.style.setProperty("--ev-ph", `${Math.floor(tall)}px`);
@@ -834,7 +841,7 @@
       const region = chosen && regionFor(chosen, index);
       const shown = region && mapsShown(index).values;
       const value = region ? mean(patchesIn(result.models[index], region).map((patch) => shown[patch])) : NaN;
-      slot.textContent = region ? `${region.top === region.bottom && region.left === region.right ? "here" : "mean here"} ${figures(value)}` : "";
+      slot.textContent = region ? `${region.top === region.bottom && region.left === region.right ? "here" : "mean"} ${figures(value)}` : "";
     };
     const showNumbers = () => {
       result.models.forEach((model, index) => {
@@ -892,7 +899,7 @@
         const first = result.models[0].maps[view.kind];
         const shared = view.scale === "shared" || Array.isArray(view.scale);
         const limits = Array.isArray(view.scale) ? view.scale : first.limits.shared;
-        const ends = shared ? [figures(limits[0]), figures(limits[1])] : ["own low", "own high"];
+        const ends = shared ? [figures(limits[0]), figures(limits[1])] : ["low", "high"];
         const words = {
           shared: "one scale for all models and layers",
           per_row: "each model has its own scale: compare layers, not models",
@@ -1010,7 +1017,7 @@
         mine.limit = Math.max(percentile(sizes, 99), 1e-12);
         mine.note = reply.method;
         mine.help = reply.help;
-        mine.scores = `log-probability ${reply.scores.map((score, i) => `${LETTERS[i]} ${fixed(score)}`).join(", ")}`;
+        mine.scores = `log-probability ${reply.scores.map((score, i) => `${LETTERS[i]} ${figures(score, 2)}`).join(", ")}`;
       } catch (error) {
         mine.note = error.message;
       }
@@ -1166,13 +1173,13 @@
       strips.forEach(({ read }, index) => {
         const model = result.models[index];
         if (!single) return read.replaceChildren();
+        if (!model.live) return read.replaceChildren(make("span", { text: "words need the model; a study has none" }));
         const parts = [tipped("reads", TIPS.words)];
-        if (!model.live) parts.push(make("span", { class: "ev-soft", text: "words need the model; a study has none" }));
-        else if (!found || found === "asking") parts.push(make("span", { class: "ev-soft", text: "\u2026" }));
+        if (!found || found === "asking") parts.push(make("span", { class: "ev-soft", text: "\u2026" }));
         else if (found.error) parts.push(make("span", { class: "ev-soft", text: found.error }));
         else
           for (const [text, share] of (found.models[index] || [])[indexOf(index)] || [])
-            parts.push(make("span", { class: "ev-read", style: `--share:${share}`, text: `${text.trim() || "\u2423"} ${Math.round(100 * share)}%` }));
+            parts.push(make("span", { class: "ev-read", style: `--share:${share}`, text: `${text.trim() || "\u2423"} ${percent(share)}` }));
         read.replaceChildren(...parts);
       });
     };
