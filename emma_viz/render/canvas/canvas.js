@@ -375,6 +375,7 @@
     truemap: "The same map made from the true pixels: what a perfect decoding would show.",
     difference: "First model's map minus the second's, patch by patch, on the raw values.",
     r2: "R²: share of the pixel variance of this image that the decoding explains. 1 is perfect, 0 is one flat colour.",
+    site: "Where in a block the states were read; resid_post is what a block hands to the next one.",
     lens: "How well the lens decodes this layer on images it was not fitted on. What it cannot decode may still be there.",
     retention: "How much of the picture can be decoded at each layer: R² of the decoded pixels (solid), and the lens's own R² on held-out images (dotted).",
     fidelity: "How alike each layer's map and the map of the true pixels are: Pearson's r.",
@@ -979,7 +980,7 @@
           } else text.textContent = (model.answer || "").trim() || (streaming ? "" : "(no answer)");
           if (streaming && model.busy) text.append(make("i", { class: "ev-caret" }));
           const head = make("header", {}, dot(index), make("b", { text: model.name }));
-          if (!streaming) head.append(make("span", { class: "ev-soft", title: `${model.lens}. ${model.revision}`, text: model.site }));
+          if (!streaming) head.append(make("span", { class: "ev-soft", title: `${TIPS.site} ${model.lens}. ${model.revision}`, text: model.site }));
           return make("article", { class: "ev-card" }, head, text);
         })
       );
