@@ -117,7 +117,7 @@ def test_twenty_visitors_at_once_lose_nothing_and_mix_nothing(browser, address, 
     for number in range(20):
         path = tmp_path / f"visitor{number}.png"
         Image.fromarray(np.full((40, 60, 3), 10 * number, np.uint8)).save(path)
-        found = Visit(browser, address).open()
+        found = Visit(browser, address, reduced_motion="reduce").open()  # 20 moving bars would be the load
         found.upload(path)
         visits.append(found)
     for found in visits:
