@@ -10,7 +10,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from emma_viz.kernels import numba_conv, numba_scan, numba_ssd, numba_ssd_backward
-from emma_viz.kernels.numba_rows import NOTHING, array, array_or_zeros, block_width, rows, ssd_parts, total
+from emma_viz.kernels.numba_rows import (
+    NOTHING,
+    array,
+    array_or_zeros,
+    block_width,
+    parameter,
+    rows,
+    ssd_parts,
+    total,
+)
 from emma_viz.kernels.numba_threads import run, thread_count
 
 
@@ -123,7 +132,7 @@ def _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus):
     gate = (NOTHING, 0) if z is None else rows(z)
     B, C = array(B).reshape(-1, states), array(C).reshape(-1, states)
     tokens = numba_scan.Tokens(*rows(u), *rows(delta), B, C, *gate, z is not None, softplus)
-    return tokens, array(A.T), array_or_zeros(D, inner), array_or_zeros(delta_bias, inner)
+    return tokens, parameter(A.T, inner), parameter(D, inner), parameter(delta_bias, inner)
 
 
 class _SSD(torch.autograd.Function):
@@ -133,7 +142,7 @@ class _SSD(torch.autograd.Function):
         inner, states = heads * size, B.shape[3]
         tokens = _prepare(x, dt, A, B, C, dt_bias, softplus)
         y, final = np.empty((batch * length, inner), np.float32), np.empty((batch, inner, states), np.float32)
-        skip = array_or_zeros(D, heads)
+        skip = parameter(D, heads)
         run(numba_ssd.ssd_forward, tokens, skip, _state_or_none(initial, inner, states), y, final)
         ctx.save_for_backward(x, dt, A, B, C, D, dt_bias, initial)
         ctx.softplus = softplus
@@ -159,7 +168,7 @@ class _SSD(torch.autograd.Function):
         gB, gC = (np.empty((parts, batch, groups, length, states), np.float32) for _ in range(2))
         gA, gD, g_bias = (np.zeros((batch, heads), np.float32) for _ in range(3))
         run(
-            numba_ssd_backward.ssd_backward, tokens, array_or_zeros(D, heads), array(A), ctx.softplus, start,
+            numba_ssd_backward.ssd_backward, tokens, parameter(D, heads), parameter(A, heads), ctx.softplus, start,
             array_or_zeros(gy, batch * length * inner).reshape(-1), _state_or_none(g_final, inner, states), parts,
             gx, gdt, g_initial, gB, gC, gA, gD, g_bias,
         )  # fmt: skip
@@ -193,7 +202,7 @@ def _prepare(x, dt, A, B, C, dt_bias, softplus):
     products = np.empty((batch, groups, blocks, steps, steps), np.float32)
     B, C = array(B), array(C)
     run(
-        numba_ssd.prepare, array(dt), array_or_zeros(dt_bias, heads), array(A), softplus, B, C,
+        numba_ssd.prepare, array(dt), parameter(dt_bias, heads), parameter(A, heads), softplus, B, C,
         delta, decay, packed, products,
     )  # fmt: skip
     flat, distance = rows(x.reshape(batch, length, heads * size))
@@ -237,4 +246,4 @@ class _CausalConv(torch.autograd.Function):
 def _conv_arguments(x, weight, bias, initial, silu):
     inner, taps = weight.shape
     before = array_or_zeros(initial, x.shape[0], taps - 1, inner)
-    return *rows(x), array(weight.T), array_or_zeros(bias, inner), before, silu
+    return *rows(x), parameter(weight.T, inner), parameter(bias, inner), before, silu

@@ -41,6 +41,17 @@ def array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().float().contiguous().numpy()
 
 
+def parameter(tensor: Tensor | None, length: int) -> np.ndarray:
+    """As `array`, always copied; zeros for an absent parameter.
+
+    `Tensor.numpy` marks a storage as one that cannot be resized, for good, and FSDP2 frees a gathered parameter by
+    resizing its storage.
+    """
+    if tensor is None:
+        return np.zeros(length, np.float32)
+    return tensor.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format).numpy()
+
+
 def array_or_zeros(tensor: Tensor | None, *shape: int) -> np.ndarray:
     """As `array`; zeros of `shape` for an absent tensor."""
     return np.zeros(shape, np.float32) if tensor is None else array(tensor)

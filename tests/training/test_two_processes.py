@@ -1,13 +1,16 @@
 """Two processes that share each batch learn what one process learns."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training.forked_runs import ROOT, ForkedRun, start
+from tests.training.forked_runs import ROOT, ForkedRun, free_port, start
 from training.dry_run import meta_task
 from training.official import recipe_of
 
@@ -68,11 +71,6 @@ def test_two_processes_have_the_losses_of_one(llava, one, tmp_path):
         torch.testing.assert_close(mine[name], value, rtol=2e-2, atol=1e-3)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the numba kernels take a NumPy view of a parameter, whose storage FSDP2 then cannot free; "
-    "with the torch kernels it passes, and on a GPU no such view is taken",
-)
 @pytest.mark.slow
 def test_fsdp2_has_the_losses_of_one_and_resumes(llava, one, tmp_path):
     launch("fsdp2", options(llava, tmp_path), 2, shards=True)
@@ -82,6 +80,21 @@ def test_fsdp2_has_the_losses_of_one_and_resumes(llava, one, tmp_path):
     before = losses(tmp_path)
     launch("fsdp2", options(llava, tmp_path), 2, shards=True)
     assert losses(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_accelerates_own_launcher_starts_it(llava, one, tmp_path):
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
+    ports = ["--config_file", "training/launch/ddp.yaml", "--main_process_port", str(free_port())]
+    done = subprocess.run(
+        [*launcher, *ports, "-m", "training.train", "joint", *options(llava, tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert_alike(tmp_path, one)
 
 
 def test_fsdp_where_accelerate_has_none_is_an_error(llava, tmp_path, capsys):
