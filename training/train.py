@@ -21,7 +21,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from emma_viz.errors import EmmaVizError, TrainingError
+from emma_viz.cli.guard import guarded
+from emma_viz.errors import TrainingError
 from emma_viz.models.presets import PRESETS
 from training.commands import add_joint, add_lens, run_joint, run_lens
 from training.recipes import FAMILIES, MEMBERS, PAIR, family_of
@@ -58,12 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--seed", type=int, default=0, help="of the joint stage; another than 0 needs --bundle"
         )
     options = parser.parse_args(arguments)
-    try:
-        _run(options)
-    except EmmaVizError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return guarded(lambda: _run(options), program=parser.prog)
 
 
 def _run(options: argparse.Namespace) -> None:

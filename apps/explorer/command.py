@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emma_viz.checkpoints import BUNDLED, bundled_names
+from emma_viz.cli.guard import guarded
 from emma_viz.cli.options import add_loading, running
-from emma_viz.errors import EmmaVizError, InputError
+from emma_viz.errors import InputError
 from emma_viz.lens.files import SUFFIX
 from emma_viz.lens.info import KINDS
 
@@ -61,11 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    try:
-        return serve(args)
-    except EmmaVizError as error:
-        print(f"emma-viz: error: {error}", file=sys.stderr)
-        return 1
+    return guarded(lambda: serve(args))
 
 
 def serve(args: argparse.Namespace) -> int:

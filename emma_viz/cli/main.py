@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from emma_viz.cli import capture, compare, decode, figure, inspect, models, programs
-from emma_viz.errors import EmmaVizError
+from emma_viz.cli.guard import guarded
 
 COMMANDS = {
     "figure": figure,
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in programs.PROGRAMS:
-        return _guarded(lambda: programs.run(argv[0], argv[1:]), verbose=False)
+        return guarded(lambda: programs.run(argv[0], argv[1:]), verbose=False)
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.version:
@@ -63,20 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(name)s: %(message)s"
     )
-    return _guarded(lambda: args.run(args), verbose=args.verbose)
-
-
-def _guarded(command, *, verbose: bool) -> int:
-    try:
-        return command() or 0
-    except EmmaVizError as error:
-        if verbose:
-            raise
-        print(f"emma-viz: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("emma-viz: interrupted", file=sys.stderr)
-        return 130
+    return guarded(lambda: args.run(args), verbose=args.verbose)
 
 
 def entry() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from emma_viz.errors import CheckpointError, InputError, LensError, LensMismatchError
+from emma_viz.render.overlay import highlight
 from emma_viz.session import Asking, Comparison, Running, View, compare, figure, shown_layers
 
 SHORT = Asking(max_new_tokens=3)
@@ -62,6 +63,31 @@ def test_spec_carries_what_made_it(comparison):
         assert model.site == "resid_post"
         assert not model.forced
         assert np.array_equal(model.decoded, decoding.decoded_images()[[0, 3], 0])
+
+
+@pytest.mark.parametrize(("size", "token"), [((96, 48), (0, 2)), ((48, 96), (3, 0)), ((60, 50), (2, 1))])
+def test_what_stands_out_in_the_photo_is_lit_where_it_is(pair, running, size, token):
+    from PIL import Image
+
+    (probe,) = compare([Image.new("RGB", size)], pair.models[:1], asking=SHORT, running=running).decodings
+    rows, columns = probe.grid
+    box = probe.geometry[0].token_boxes()[token[0] * columns + token[1]]
+    left, top, right, bottom = (round(float(edge)) for edge in box)
+    photo = np.zeros((size[1], size[0], 3), np.uint8)
+    photo[top:bottom, left:right] = 255
+    found = compare([Image.fromarray(photo)], pair.models[:1], asking=SHORT, running=running)
+    case = found.spec(View(layers=(-1, 0, 1, 2))).images[0]
+    assert case.true_map.shape == (rows, columns)
+    bright = highlight(case.image, case.true_map, case.true_limits, case.extent)
+    dark = highlight(case.image, np.zeros_like(case.true_map), case.true_limits, case.extent)
+    weight = np.abs(bright.astype(float) - dark).sum(axis=2)
+    y, x = (np.average(axis, weights=weight) for axis in np.indices(weight.shape))
+    assert y == pytest.approx((top + bottom - 1) / 2, abs=1.5)
+    assert x == pytest.approx((left + right - 1) / 2, abs=1.5)
+    (model,) = case.models
+    assert model.extent == case.extent
+    maps = found.maps(View())[0]
+    assert np.array_equal(model.maps, maps.values[:, 0])
 
 
 def test_retention_is_the_r2_of_this_image(comparison):
