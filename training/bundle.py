@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from emma_viz.lens.protocol import Lens
 from emma_viz.models.vision import VisionEncoder
 from training.config import as_record
 from training.joint import JointTask, read_scores
-from training.stages import Work, run_name
+from training.stages import Work, commit, run_name
 
 HALF = torch.float16
 PROMPT = "Describe the image in detail."
@@ -112,7 +111,7 @@ def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[
     recipe = work.recipe
     train = work.scenes("train", recipe.joint.scenes)
     tokenizer = (work.folder / "tokenizer.json").read_bytes()
-    minutes = work.minutes()
+    minutes, commits = work.minutes(), work.commits()
     text = f"text-{work.recipe.members[member].model().llm_backbone_id}"
     shared = {"encoder": minutes["encoder"], "text": minutes[text]}
     return {
@@ -123,6 +122,11 @@ def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[
         "text": as_record(recipe.text),
         "joint": as_record(work.joint_recipe(member, seed)),
         "minutes": {**shared, "joint": minutes[run_name(member, seed)]},
+        "trained_at": {
+            "encoder": commits["encoder"],
+            "text": commits[text],
+            "joint": commits[run_name(member, seed)],
+        },
         "data": {"world": "tabletop", "scenes": len(train), "digest": train.digest},
         "tokenizer": hashlib.sha256(tokenizer).hexdigest()[:16],
         "commit": commit(),
@@ -136,12 +140,3 @@ def _whole_encoder(work: Work) -> VisionEncoder:
     vision = VisionEncoder(work.config.vision)
     vision.towers["pocket"].load_state_dict(work.encoder.state_dict())
     return vision
-
-
-def commit() -> str:
-    """The commit of the checkout that runs, or why there is none."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown: not in a git checkout"
-    return done.stdout.strip()

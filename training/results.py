@@ -24,7 +24,6 @@ from emma_viz.errors import EmmaVizError, TrainingError
 from emma_viz.lens.files import load_lens
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
-from training.bundle import commit
 from training.examination import (
     PHOTOS,
     Examined,
@@ -37,7 +36,7 @@ from training.examination import (
 from training.recipes import MEMBERS, family_of
 from training.results_numbers import all_numbers
 from training.results_page import IMAGE, page
-from training.stages import Work
+from training.stages import Work, commit
 
 DOCUMENTS = Path(__file__).parent.parent / "docs"
 ANSWERS, RETENTION = 500, 150

@@ -159,10 +159,14 @@ class Work:
 
     def minutes(self) -> dict[str, float]:
         """Minutes of training per finished stage."""
-        found = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
-            found[path.stem] = round(float(_metadata(path)["minutes"]), 1)
-        return found
+        return {name: round(float(kept["minutes"]), 1) for name, kept in self._finished().items()}
+
+    def commits(self) -> dict[str, str]:
+        """The commit that was checked out when a stage finished."""
+        return {name: kept.get("commit", "not recorded") for name, kept in self._finished().items()}
+
+    def _finished(self) -> dict[str, dict[str, str]]:
+        return {path.stem: _metadata(path) for path in sorted(self.folder.glob("*.safetensors"))}
 
 
 def run_name(member: str, seed: int) -> str:
@@ -204,6 +208,15 @@ def _side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
                 )
 
 
+def commit() -> str:
+    """The commit of the checkout that runs, or why there is none."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: not in a git checkout"
+    return done.stdout.strip()
+
+
 def _save(module: torch.nn.Module, path: Path, *, minutes: float) -> None:
     temporary = path.with_suffix(".tmp")
     state = {
@@ -211,7 +224,7 @@ def _save(module: torch.nn.Module, path: Path, *, minutes: float) -> None:
         for key, value in module.state_dict().items()
         if not key.endswith("lm_head.weight")
     }
-    save_file(state, temporary, metadata={"minutes": str(minutes)})
+    save_file(state, temporary, metadata={"minutes": str(minutes), "commit": commit()})
     os.replace(temporary, path)
 
 

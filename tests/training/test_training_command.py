@@ -56,6 +56,7 @@ def test_the_bundle_loads_answers_and_decodes(work, tmp_path):
     assert kept["seed"] == kept["joint"]["optimisation"]["seed"] == 0
     assert kept["data"]["digest"] == work.scenes("train", 64).digest
     assert {"commit", "tokenizer", "minutes", "text", "encoder", "torch"} <= kept.keys()
+    assert kept["trained_at"] == dict.fromkeys(("encoder", "text", "joint"), kept["commit"])
 
 
 def test_an_unknown_recipe_is_refused(capsys):
