@@ -65,9 +65,9 @@ def pocket() -> FamilyRecipe:
                 Phase(steps=2400, batch=4, pooled=True),
                 Phase(steps=2000, batch=4),
             ),
-            pixel_weight=0.25,
+            pixel_weight=0.1,
             optimisation=Optimisation(
-                steps=5600, batch=8, lr=3e-3, constant=0.5, save_every=100, muon=BLOCKS
+                steps=5600, batch=8, lr=3e-3, constant=0.1, save_every=100, muon=BLOCKS
             ),
         ),
         members={
