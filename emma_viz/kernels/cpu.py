@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from emma_viz.kernels import numba_conv, numba_scan, numba_ssd, numba_ssd_backward
+from emma_viz.kernels import numba_conv, numba_scan, numba_ssd, torch_ssd
 from emma_viz.kernels.numba_rows import (
     NOTHING,
     array,
@@ -17,7 +17,6 @@ from emma_viz.kernels.numba_rows import (
     block_width,
     parameter,
     rows,
-    ssd_parts,
     total,
 )
 from emma_viz.kernels.numba_threads import run, thread_count
@@ -51,8 +50,20 @@ def ssd(
     dt_softplus: bool,
     initial_state: Float[Tensor, "B H P N"] | None,
 ) -> tuple[Float[Tensor, "B L H P"], Float[Tensor, "B H P N"]]:
-    """See `emma_viz.kernels.reference.ssd`."""
-    return _SSD.apply(x, dt, A, B, C, D, dt_bias, initial_state, dt_softplus)
+    """See `emma_viz.kernels.reference.ssd`.
+
+    Where a gradient is wanted, torch's chunks: their matrix products make the gradient faster than sweeps over states.
+    """
+    if _wants_gradient(x, dt, A, B, C, D, dt_bias, initial_state):
+        return torch_ssd.ssd(x, dt, A, B, C, D, dt_bias, dt_softplus, initial_state)
+    batch, length, heads, size = x.shape
+    inner, states = heads * size, B.shape[3]
+    tokens = _prepare(x, dt, A, B, C, dt_bias, dt_softplus)
+    y, final = np.empty((batch * length, inner), np.float32), np.empty((batch, inner, states), np.float32)
+    start = array_or_zeros(initial_state, 0, inner, states).reshape(-1, inner, states)
+    run(numba_ssd.ssd_forward, tokens, parameter(D, heads), start, y, final)
+    final = torch.from_numpy(final).view(batch, heads, size, states)
+    return torch.from_numpy(y).view(x.shape).to(x.dtype), final
 
 
 def causal_conv1d(
@@ -133,62 +144,6 @@ def _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus):
     B, C = array(B).reshape(-1, states), array(C).reshape(-1, states)
     tokens = numba_scan.Tokens(*rows(u), *rows(delta), B, C, *gate, z is not None, softplus)
     return tokens, parameter(A.T, inner), parameter(D, inner), parameter(delta_bias, inner)
-
-
-class _SSD(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, dt, A, B, C, D, dt_bias, initial, softplus):
-        batch, length, heads, size = x.shape
-        inner, states = heads * size, B.shape[3]
-        tokens = _prepare(x, dt, A, B, C, dt_bias, softplus)
-        y, final = np.empty((batch * length, inner), np.float32), np.empty((batch, inner, states), np.float32)
-        skip = parameter(D, heads)
-        run(numba_ssd.ssd_forward, tokens, skip, _state_or_none(initial, inner, states), y, final)
-        ctx.save_for_backward(x, dt, A, B, C, D, dt_bias, initial)
-        ctx.softplus = softplus
-        ctx.set_materialize_grads(False)
-        final = torch.from_numpy(final).view(batch, heads, size, states)
-        return torch.from_numpy(y).view(x.shape).to(x.dtype), final
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gy, g_final):
-        x, dt, A, B, C, D, dt_bias, initial = ctx.saved_tensors
-        batch, length, heads, size = x.shape
-        groups, states = B.shape[2:]
-        inner = heads * size
-        tokens = _prepare(x, dt, A, B, C, dt_bias, ctx.softplus)
-        parts = ssd_parts(batch, groups, heads // groups, size, thread_count())
-        start = _state_or_none(initial, inner, states)
-        gx, gdt, g_initial = (
-            np.empty((batch * length, inner), np.float32),
-            np.empty(dt.shape, np.float32),
-            start.copy(),
-        )
-        gB, gC = (np.empty((parts, batch, groups, length, states), np.float32) for _ in range(2))
-        gA, gD, g_bias = (np.zeros((batch, heads), np.float32) for _ in range(3))
-        run(
-            numba_ssd_backward.ssd_backward, tokens, parameter(D, heads), parameter(A, heads), ctx.softplus, start,
-            array_or_zeros(gy, batch * length * inner).reshape(-1), _state_or_none(g_final, inner, states), parts,
-            gx, gdt, g_initial, gB, gC, gA, gD, g_bias,
-        )  # fmt: skip
-        transposed = (batch, groups, length, states)
-        return (
-            torch.from_numpy(gx).view(x.shape).to(x.dtype),
-            torch.from_numpy(gdt).to(dt.dtype),
-            total(gA, A.shape, A.dtype),
-            total(gB, transposed, B.dtype).transpose(1, 2),
-            total(gC, transposed, C.dtype).transpose(1, 2),
-            None if D is None else total(gD, D.shape, D.dtype),
-            None if dt_bias is None else total(g_bias, dt_bias.shape, dt_bias.dtype),
-            None if initial is None else torch.from_numpy(g_initial).view(initial.shape).to(initial.dtype),
-            None,
-        )
-
-
-def _state_or_none(state, inner, states):
-    """A state as (B, E, N), or as (0, E, N) when there is none."""
-    return array_or_zeros(state, 0, inner, states).reshape(-1, inner, states)
 
 
 def _prepare(x, dt, A, B, C, dt_bias, softplus):

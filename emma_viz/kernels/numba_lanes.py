@@ -14,13 +14,10 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["HALF", "LANES", "carray", "stack"]
+__all__ = ["LANES", "carray", "stack"]
 
 LANES = 32 if llvmlite.binding.get_host_cpu_features().get("avx512f", False) else 16
 """Channels of a tile: two of the widest vectors."""
-
-HALF = LANES // 2
-"""One vector."""
 
 
 @intrinsic(prefer_literal=True)

@@ -7,9 +7,6 @@ from torch import Tensor
 WIDEST_BLOCK, NARROWEST_BLOCK = 384, 64
 """Bounds of the channels a task; the backward scan keeps about 2 KB a channel at a state size of 16."""
 
-WIDEST_TASK = 768
-"""Channels a task of the SSD, whose state of 0.5 KB a channel should fit the second-level cache."""
-
 VECTOR = 16
 """Blocks are multiples of the fp32 lanes of the widest vector unit."""
 
@@ -63,14 +60,6 @@ def block_width(batch: int, width: int, threads: int) -> int:
     while batch * blocks < 4 * threads and batch * blocks % threads and width // blocks > NARROWEST_BLOCK:
         blocks += 1
     return -(-width // (blocks * VECTOR)) * VECTOR
-
-
-def ssd_parts(batch: int, groups: int, heads: int, size: int, threads: int) -> int:
-    """Tasks that share the heads of a group: small enough for the cache, and an even share for each thread."""
-    parts = min(heads, -(-heads * size // WIDEST_TASK))
-    while batch * groups * parts < 4 * threads and batch * groups * parts % threads and parts < heads:
-        parts += 1
-    return parts
 
 
 def total(parts: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -8,13 +8,7 @@ pytest.importorskip("numba")
 
 from numba import njit
 
-from emma_viz.kernels import (
-    numba_cache,
-    numba_conv,
-    numba_scan,
-    numba_ssd,
-    numba_ssd_backward,
-)
+from emma_viz.kernels import numba_cache, numba_conv, numba_scan, numba_ssd
 
 KERNELS = (
     numba_conv.conv_forward,
@@ -23,7 +17,6 @@ KERNELS = (
     numba_scan.scan_backward,
     numba_ssd.prepare,
     numba_ssd.ssd_forward,
-    numba_ssd_backward.ssd_backward,
 )
 
 
