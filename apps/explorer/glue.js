@@ -57,9 +57,11 @@ const refusal = (file) => {
 const bring = (event) => {
   const chooser = document.querySelector("#explorer-image input[type=file]");
   const source = event.type === "change" ? event.target : event.dataTransfer || event.clipboardData;
-  if (!chooser || !source?.files?.length || (event.type === "change" && event.target !== chooser)) return;
+  if (!source?.files?.length || (event.type === "change" && event.target !== chooser)) return;
+  if (event.type === "drop") event.preventDefault(); // else the browser leaves the page and opens the file
+  if (!chooser) return;
   const refused = refusal(source.files[0]);
-  const direct = event.type === "change" || event.target.closest("#explorer-image button.upload-container:not(.hidden)");
+  const direct = event.type === "change" || event.target.closest?.("#explorer-image button.upload-container:not(.hidden)");
   if (!refused && direct && event.type !== "paste") return; // Gradio takes it
   event.preventDefault();
   event.stopImmediatePropagation();
@@ -72,4 +74,6 @@ const bring = (event) => {
   chooser.dispatchEvent(new Event("change", { bubbles: true }));
 };
 for (const type of ["change", "drop", "paste"]) document.addEventListener(type, bring, true);
-document.addEventListener("dragover", (event) => event.preventDefault()); // else a drop would leave the page
+document.addEventListener("dragover", (event) => {
+  if (event.dataTransfer?.types.includes("Files")) event.preventDefault(); // this lets a drop happen
+});
