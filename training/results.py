@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from emma_viz.atomic import write_file
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model
-from emma_viz.errors import EmmaVizError, TrainingError
+from emma_viz.cli.guard import guarded
+from emma_viz.errors import TrainingError
 from emma_viz.lens.files import load_lens
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
@@ -198,12 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=DOCUMENTS, metavar="FOLDER", help="where results.md goes (default: docs)"
     )
     options = parser.parse_args(arguments)
-    try:
-        run(options)
-    except EmmaVizError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return guarded(lambda: run(options), program=parser.prog)
 
 
 def run(options: argparse.Namespace) -> None:
