@@ -37,9 +37,6 @@ class FamilyRecipe:
     """Held-out scenes on which their quality is measured."""
 
 
-BLOCKS = ("backbone.layers.",)
-"""Names of the matrices of a language model's blocks, which Muon moves."""
-
 PAIR = ("cobra-pocket", "emma-v1-pocket")
 """The members that are compared by default, and trained first."""
 
@@ -53,22 +50,20 @@ def pocket() -> FamilyRecipe:
             optimisation=Optimisation(steps=1400, batch=32, lr=3e-3, weight_decay=0.05, save_every=100),
         ),
         text=TextRecipe(
-            optimisation=Optimisation(steps=500, batch=4, lr=3e-3, constant=0.5, save_every=100, muon=BLOCKS),
-            caption_steps=250,
+            optimisation=Optimisation(steps=400, batch=4, lr=3e-3, save_every=100),
+            caption_steps=300,
             caption_batch=8,
         ),
         joint=JointRecipe(
             model="cobra-pocket",
             scenes=12000,
             phases=(
-                Phase(steps=1200, batch=8, captions=True, pooled=True),
-                Phase(steps=2400, batch=4, pooled=True),
-                Phase(steps=2000, batch=4),
+                Phase(steps=1500, batch=8, captions=True, pooled=True),
+                Phase(steps=1500, batch=4, pooled=True),
+                Phase(steps=900, batch=4),
             ),
-            pixel_weight=0.1,
-            optimisation=Optimisation(
-                steps=5600, batch=8, lr=3e-3, constant=0.1, save_every=100, muon=BLOCKS
-            ),
+            pixel_weight=0.25,
+            optimisation=Optimisation(steps=3900, batch=8, lr=3e-3, constant=0.5, save_every=100),
         ),
         members={
             "cobra-pocket": Member(model=cobra_pocket),
@@ -88,7 +83,7 @@ def tiny_emma() -> VLMConfig:
 
 def tiny() -> FamilyRecipe:
     """The whole pipeline in under a minute; the models learn little more than the form of the answers."""
-    few = Optimisation(steps=30, batch=4, lr=3e-3, muon=BLOCKS)
+    few = Optimisation(steps=30, batch=4, lr=3e-3)
     return FamilyRecipe(
         encoder=EncoderRecipe(scenes=64, optimisation=replace(few, steps=80)),
         text=TextRecipe(optimisation=few, caption_steps=15, caption_batch=8),
