@@ -102,6 +102,7 @@ def seeds(work, bundles, tmp_path_factory):
     return json.loads((out / "n.json").read_text()), (out / "results.md").read_text(), out
 
 
+@pytest.mark.slow
 def test_two_seeds_are_measured_at_every_place(seeds):
     numbers, text, out = seeds
     tiny = numbers["members"]["tiny"]
@@ -116,6 +117,7 @@ def test_two_seeds_are_measured_at_every_place(seeds):
     assert (out / "images/results.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_controls_shuffled_pixels_hold_nothing_and_the_start_holds_the_image(seeds):
     controls = seeds[0]["members"]["tiny"]["controls"]
     for found in controls["shuffled"].values():
@@ -132,6 +134,7 @@ def test_controls_shuffled_pixels_hold_nothing_and_the_start_holds_the_image(see
         assert less["low"] <= less["value"] <= less["high"]
 
 
+@pytest.mark.slow
 def test_answers_during_training_are_on_the_page(seeds, work):
     numbers, text, _ = seeds
     kept = numbers["head"]["bundles"][0]["members"]["tiny"]["scores"]
@@ -142,12 +145,14 @@ def test_answers_during_training_are_on_the_page(seeds, work):
         assert f"| {each['step']} | {each['minutes']:.0f} | " + " | ".join(cells) + " |" in text
 
 
+@pytest.mark.slow
 def test_losses_add_up_to_what_is_gone_at_the_last_block(seeds):
     tiny = seeds[0]["members"]["tiny"]
     gone = tiny["scenes"]["encoder"]["r2"]["value"] - tiny["scenes"]["3"]["r2"]["value"]
     assert sum(part["value"] for part in tiny["loss"].values()) == pytest.approx(gone, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_page_holds_what_the_json_holds(seeds):
     numbers, text, out = seeds
     tiny = numbers["members"]["tiny"]
@@ -160,6 +165,7 @@ def test_the_page_holds_what_the_json_holds(seeds):
     assert str(out) not in text
 
 
+@pytest.mark.slow
 def test_one_seed_of_two_members_is_compared_and_nothing_is_said_of_other_seeds(bundles, tmp_path):
     arguments = [str(bundles / "pair"), "--scenes", "6", "--out", str(tmp_path)]
     assert main([*arguments, "--json", str(tmp_path / "n.json")]) == 0
@@ -192,6 +198,7 @@ def test_scores_are_the_means_of_the_answers(work):
     }
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_refused(bundles, tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
     assert "holds no model" in capsys.readouterr().err
