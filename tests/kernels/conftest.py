@@ -43,13 +43,16 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) 
 
 @pytest.fixture(scope="session")
 def agrees():
-    """Assert that a backend gives the reference's values and gradients."""
+    """Assert that a backend gives the reference's values, with and without gradients, and its gradients."""
 
     def check(case: Case, backend: str) -> None:
         expected, expected_grads = case.run("reference")
         actual, actual_grads = case.run(backend)
-        for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
+        # A backend may go another way where no gradient is wanted.
+        alone = case.call(*case.tensors, backend=backend)
+        for i, (a, b, e) in enumerate(zip(actual, alone, expected, strict=True)):
             assert_close(a, e, VALUES, f"output {i}")
+            assert_close(b, e, VALUES, f"output {i} without gradients")
         for i, (a, e) in enumerate(zip(actual_grads, expected_grads, strict=True)):
             assert_close(a, e, GRADIENTS, f"gradient {i}")
 
