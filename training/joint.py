@@ -1,7 +1,7 @@
 """Joint training: text loss for Cobra; text and pixel loss, through fusion and pixel decoder, for EMMA."""
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emma_viz.atomic import write_file
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.lens.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, head_width
 from emma_viz.lens.heads import PaperHead
@@ -229,11 +230,7 @@ def train_joint(
 
     def score(step: int, minutes: float) -> None:
         if step % recipe.score_every == 0 or step == settings.steps:
-            found = answer_scores(task.vlm, held_out, tokenizer, split="val")
-            accuracy = {topic: round(each["accuracy"], 4) for topic, each in found.items()}
-            with (folder / SCORES).open("a", encoding="utf-8") as file:
-                line = {"step": step, "minutes": round(minutes, 2), "accuracy": accuracy}
-                file.write(json.dumps(line) + "\n")
+            add_scores(folder, step, minutes, answer_scores(task.vlm, held_out, tokenizer, split="val"))
 
     return train(
         task,
@@ -246,8 +243,21 @@ def train_joint(
     )
 
 
+def add_scores(folder: Path, step: int, minutes: float, found: Mapping[str, Mapping[str, float]]) -> None:
+    """Write the answers of a step (from `answer_scores`) to a run's scores, in place of those from that step on."""
+    accuracy = {topic: round(each["accuracy"], 4) for topic, each in found.items()}
+    line = {"step": step, "minutes": round(minutes, 2), "accuracy": accuracy}
+    lines = [*(each for each in read_scores(folder) if each["step"] < step), line]
+    text = "".join(json.dumps(each) + "\n" for each in lines)
+    write_file(folder / SCORES, lambda part: part.write_text(text, encoding="utf-8"))
+
+
 def read_scores(folder: Path) -> list[dict[str, Any]]:
-    """Share of right answers about validation scenes during a run: {"step", "minutes", "accuracy": topic → share}."""
-    lines = (folder / SCORES).read_text(encoding="utf-8").splitlines()
-    by_step = {each["step"]: each for each in map(json.loads, lines)}
-    return [by_step[step] for step in sorted(by_step)]
+    """Share of right answers about validation scenes during a run: {"step", "minutes", "accuracy": topic → share}.
+
+    In the order of the steps; none for a run that asked no questions.
+    """
+    path = folder / SCORES
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    )
