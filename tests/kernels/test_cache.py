@@ -1,6 +1,8 @@
 """Compiled kernels are compiled again after any edit that matters to them."""
 
-import importlib.util
+import gc
+import importlib
+import sys
 
 import pytest
 
@@ -21,16 +23,17 @@ KERNELS = (
 
 
 @pytest.fixture
-def double(tmp_path):
-    path = tmp_path / "kernel.py"
-    path.write_text("def double(x):\n    return 2 * x\n")
-    spec = importlib.util.spec_from_file_location("kernel", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.double
+def double(tmp_path, monkeypatch):
+    # A module that can be imported: a cached function looks its module up by name.
+    (tmp_path / "doubling_kernel.py").write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("doubling_kernel")
+    yield module.double
+    monkeypatch.delitem(sys.modules, "doubling_kernel")
 
 
 def loads_and_misses(function):
+    gc.collect()  # What an earlier call compiled must come from the disk, not from memory.
     compiled = njit(cache=True)(function)
     compiled._cache = numba_cache.SourcesCache(function)
     assert compiled(3) == 6
