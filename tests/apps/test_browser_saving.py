@@ -70,7 +70,7 @@ def test_a_link_restores_the_view(shown, browser):
     page.get_by_label("Colours").select_option("magma")
     page.get_by_label("Scale").select_option("per_map")
     visit.drawn()
-    link, view = page.url.partition("#")[2], visit.canvas("emma.view")
+    link, view = visit.link(), visit.canvas("emma.view")
     page.get_by_label("Colours").select_option("viridis")
     page.get_by_label("Scale").select_option("shared")
     other = Visit(browser, visit.address).open("#" + link)

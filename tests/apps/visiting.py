@@ -136,6 +136,13 @@ class Visit:
         """Wait until what was asked of the canvas has been drawn."""
         self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
+    def link(self) -> str:
+        """The address's link; it follows the view when that has come to rest."""
+        self.page.wait_for_function(
+            "() => location.hash.slice(1) === EmmaCanvas.core.toLink(document.querySelector('.ev').emma.view)"
+        )
+        return self.page.url.partition("#")[2]
+
     def panel(self, name: str, model: int = 0):
         """The canvas of a panel."""
         return self.page.locator(f'canvas[data-paint="{name}"][data-model="{model}"]')

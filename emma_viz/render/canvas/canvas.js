@@ -329,6 +329,8 @@
 
   const LETTERS = "ABCDEFGH";
   const FRAMES = 8; // layers a second while playing
+  const REST = 150; // milliseconds without a change until a view is at rest
+  const STILL = new Set(["truth", "truemap"]); // panels that show the same at every layer
 
   const make = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -339,6 +341,12 @@
     }
     node.append(...children);
     return node;
+  };
+  /** Puts nodes in the place of a holder's; those that would be the same stay, and need no new layout. */
+  const renew = (holder, nodes) => {
+    const old = [...holder.childNodes];
+    if (old.length !== nodes.length) return holder.replaceChildren(...nodes);
+    nodes.forEach((node, i) => old[i].isEqualNode(node) || old[i].replaceWith(node));
   };
   const svg = (tag, attributes = {}, text) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -387,7 +395,9 @@
   const chartOf = (place, { title, tip, digits = 2 }, choose) => {
     const value = make("span", { class: "ev-chart-value" });
     const frame = svg("svg", { class: "ev-chart-svg", role: "img" });
-    const holder = make("div", { class: "ev-chart-plot" }, frame);
+    // Beside the drawing and not in it: to move a line of an SVG lays out every text in it again.
+    const cursor = make("i", { class: "ev-cursor", hidden: true });
+    const holder = make("div", { class: "ev-chart-plot" }, cursor, frame);
     place.replaceChildren(make("div", { class: "ev-chart-head" }, tipped(title, tip), value), holder);
     let data = null;
     let current = 0;
@@ -419,7 +429,8 @@
       labels.forEach((label, step) => {
         if (step % each === 0) nodes.push(svg("text", { x: x(step), y: height - 4, "text-anchor": "middle" }, label));
       });
-      nodes.push(svg("line", { class: "ev-cursor", y1: top, y2: height - bottom }));
+      cursor.style.top = `${top}px`;
+      cursor.style.bottom = `${bottom}px`;
       for (const line of lines) {
         const points = line.values.map((level, step) => [x(step), y(level), level]).filter((p) => Number.isFinite(p[2]));
         const shape = points.map(([px, py]) => `${px.toFixed(1)},${py.toFixed(1)}`).join(" ");
@@ -438,11 +449,11 @@
     const mark = () => {
       if (!data || !geometry) return;
       const step = hovered ?? current;
-      const cursor = frame.querySelector(".ev-cursor");
-      cursor.setAttribute("x1", geometry.x(step));
-      cursor.setAttribute("x2", geometry.x(step));
-      value.replaceChildren(
-        ...data.lines
+      cursor.hidden = false;
+      cursor.style.transform = `translateX(${geometry.x(step)}px)`;
+      renew(
+        value,
+        data.lines
           .filter((line) => line.dash !== "dashed")
           .map((line) => {
             const words = `${line.short} ${fixed(line.values[step], digits)}`;
@@ -506,6 +517,7 @@
     let differences = {};
     let readings = new Map(); // patch → words at every layer
     let pending = false;
+    let changed = "all"; // since the last drawing: everything, or nothing but the step
     let generation = 0;
     const stats = { draws: 0, steps: new Set() };
 
@@ -568,7 +580,7 @@
       scrubber = state;
       play.textContent = state.playing ? "\u275a\u275a" : "\u25b6\ufe0e";
       play.setAttribute("aria-label", state.playing ? "Pause" : "Play");
-      invalidate();
+      invalidate("step");
       if (playing) beat();
     };
     const beat = () => {
@@ -610,18 +622,23 @@
       word: word ? [word.model, word.index] : null,
     });
     let noted = "";
+    let noting = 0;
+    /** Tells the page of the view when it has come to rest: an address that changed with every frame would slow it. */
     const note = () => {
+      clearTimeout(noting);
       if (!result || !host.onview || drag) return;
-      const link = toLink(linkedView());
-      if (link !== noted) {
+      noting = setTimeout(() => {
+        const link = result ? toLink(linkedView()) : noted;
+        if (link === noted) return;
         noted = link;
         host.onview(link);
-      }
+      }, REST);
     };
 
     // ------------------------------------------------------------ drawing
 
-    const invalidate = () => {
+    const invalidate = (change = "all") => {
+      changed = changed === "all" ? changed : change;
       if (pending) return;
       pending = true;
       requestAnimationFrame(() => {
@@ -727,6 +744,7 @@
     };
     const render = () => {
       for (const panel of frame.querySelectorAll("canvas[data-paint]")) {
+        if (changed === "step" && STILL.has(panel.dataset.paint)) continue;
         const context = panel.getContext("2d");
         const model = Number(panel.dataset.model);
         context.clearRect(0, 0, panel.width, panel.height);
@@ -742,6 +760,7 @@
       fidelity.step(scrubber.step);
       if (path) path.step(scrubber.step);
       showInspected();
+      changed = "step";
       stats.draws += 1;
       stats.steps.add(scrubber.step);
       frame.dataset.step = String(scrubber.step);
@@ -860,7 +879,7 @@
         ];
         if (model.forced.length) parts.push(make("span", { class: "ev-warn", title: model.forced.join("; "), text: "lens forced" }));
         showValue(index, hovered || locked);
-        rows.querySelector(`[data-model="${index}"] .ev-numbers`).replaceChildren(...parts);
+        renew(rows.querySelector(`[data-model="${index}"] .ev-numbers`), parts);
       });
       const chosen = hovered || locked;
       let text = `${result.image.name}, ${result.image.size[0]} \u00d7 ${result.image.size[1]}`;
@@ -869,11 +888,14 @@
         const region = regionFor(chosen, 0);
         if (region) text = `true value here ${figures(mean(patchesIn(result.models[0], region).map((patch) => map[patch])))}`;
       }
-      rows.querySelector("[data-reference]").textContent = text;
+      const reference = rows.querySelector("[data-reference]");
+      if (reference.textContent !== text) reference.textContent = text;
       const layers = result.models.map((model, index) => model.layers[indexOf(index)]);
       const same = layers.every((layer) => layer === layers[0]);
       const last = Math.max(...result.models.map((model) => model.n_layer)) - 1;
       where.textContent = same ? `${layerLabel(layers[0])} of 0\u2013${last}` : layers.map(layerLabel).join(" | ");
+      // As wide as the longest of them, so that nothing beside it moves.
+      where.style.width = `${Math.max(`embedding of 0\u2013${last}`.length, same ? 0 : 12 * layers.length)}ch`;
     };
     const ramp = (name) => {
       const table = result.tables[name];
@@ -1055,8 +1077,9 @@
             if (step >= 0) go({ type: "set", step });
           });
           const read = make("div", { class: "ev-reads" });
-          places.append(make("div", { class: "ev-strip-row" }, dot(index), canvas), read);
-          return { canvas, read };
+          const mark = make("i", { class: "ev-strip-mark" });
+          places.append(make("div", { class: "ev-strip-row" }, dot(index), make("div", { class: "ev-strip-box" }, canvas, mark)), read);
+          return { canvas, mark, read, boxes: [] };
         });
         const pathBox = make("div", { class: "ev-chart ev-path" });
         inspector.replaceChildren(make("header", {}, title, release), hint, places, pathBox);
@@ -1108,37 +1131,46 @@
     const drawStrips = () => {
       const chosen = chosenNow();
       result.models.forEach((model, index) => {
-        const { canvas } = strips[index];
+        const strip = strips[index];
         const region = regionFor(chosen, index);
         const ratio = Math.min(window.devicePixelRatio || 1, 2);
-        const { lines, perLine, side, high } = stripShape(model, Math.max(canvas.clientWidth, 60));
+        const room = Math.max(strip.canvas.clientWidth, 60);
+        const { lines, perLine, side, high } = stripShape(model, room);
         const across = region ? region.right - region.left + 1 : 1;
         const down = region ? region.bottom - region.top + 1 : 1;
-        canvas.width = Math.round(Math.max(canvas.clientWidth, 60) * ratio);
-        canvas.height = Math.round(lines * high * ratio);
-        canvas.style.height = `${lines * high}px`;
-        const context = canvas.getContext("2d");
+        strip.canvas.width = Math.round(room * ratio);
+        strip.canvas.height = Math.round(lines * high * ratio);
+        strip.canvas.style.height = `${lines * high}px`;
+        strip.boxes = [];
+        const context = strip.canvas.getContext("2d");
         context.imageSmoothingEnabled = false;
         if (!region) return;
         const p = model.patch;
         const source = [region.left * p, region.top * p, across * p, down * p];
-        const size = (side - 3) * ratio;
-        const wide = chosen.whole || across >= down ? size : (size * across) / down;
-        const tall = chosen.whole ? (high - 3) * ratio : across >= down ? (size * down) / across : size;
+        const wide = chosen.whole || across >= down ? side - 3 : ((side - 3) * across) / down;
+        const tall = chosen.whole ? high - 3 : across >= down ? ((side - 3) * down) / across : side - 3;
         [truths[index], ...pictures[index]].forEach((picture, cell) => {
-          const x = ((cell % perLine) * side + 1.5) * ratio;
-          const y = (Math.floor(cell / perLine) * high + 1.5) * ratio;
-          if (picture) context.drawImage(picture, ...source, x, y, wide, tall);
-          if (cell - 1 !== indexOf(index)) return;
-          context.strokeStyle = getComputedStyle(frame).getPropertyValue("--ev-ink");
-          context.lineWidth = 2 * ratio;
-          context.strokeRect(x, y, wide, tall);
+          const box = [(cell % perLine) * side + 1.5, Math.floor(cell / perLine) * high + 1.5, wide, tall];
+          if (picture) context.drawImage(picture, ...source, ...box.map((length) => length * ratio));
+          if (cell) strip.boxes.push(box);
         });
       });
+      markStrips();
     };
+    /** The frame round the current layer's cell. */
+    const markStrips = () =>
+      strips.forEach(({ mark, boxes }, index) => {
+        const box = boxes[indexOf(index)];
+        mark.hidden = !box;
+        if (!box) return;
+        mark.style.transform = `translate(${box[0]}px, ${box[1]}px)`;
+        mark.style.width = `${box[2]}px`;
+        mark.style.height = `${box[3]}px`;
+      });
     const showInspected = () => {
       if (!path) return;
-      drawStrips();
+      if (changed === "step") markStrips();
+      else drawStrips();
       showWords();
     };
     let asked = null;
@@ -1181,7 +1213,7 @@
         else
           for (const [text, share] of (found.models[index] || [])[indexOf(index)] || [])
             parts.push(make("span", { class: "ev-read", style: `--share:${share}`, text: `${text.trim() || "\u2423"} ${percent(share)}` }));
-        read.replaceChildren(...parts);
+        renew(read, parts);
       });
     };
 
