@@ -21,7 +21,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 QUARTER = (0.25, 0.25, 0.25)
 
-POCKET_VOCABULARY = 606
+POCKET_VOCABULARY = 616
 """Tokens of the bundled pocket tokenizer."""
 
 
@@ -98,7 +98,7 @@ def pocket_mamba1() -> MambaConfig:
 def pocket_mamba2() -> MambaConfig:
     """The pocket Mamba-2: 12 blocks of width 112."""
     return MambaConfig(
-        d_model=112, n_layer=12, vocab_size=POCKET_VOCABULARY, ssm="mamba2", d_state=64, headdim=32
+        d_model=112, n_layer=12, vocab_size=POCKET_VOCABULARY, ssm="mamba2", d_state=32, headdim=32
     )
 
 

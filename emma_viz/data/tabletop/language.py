@@ -25,8 +25,10 @@ EXTREMES = {"tallest": max, "shortest": min}
 
 ABSENT_MODES = ("random", "popular", "adversarial")
 """How an absent kind can be chosen, as in POPE."""
-EXISTENCE_ASKED = 4
+EXISTENCE_ASKED = 6
 """Existence questions about a scene in training."""
+OTHERS_ASKED = 3
+"""Most questions of every other topic."""
 
 POPULAR = 5
 """A popular absent kind is one of this many: the most frequent of those that are not there."""
@@ -236,15 +238,15 @@ def _comparison_of(form: str, first: Series, second: Series, rng: np.random.Gene
 def questions(scene: Scene, rng: np.random.Generator) -> list[Turn]:
     """Questions for training, each to be asked by itself, and the caption.
 
-    Existence questions are fair coins, drawn independently of one another; of the other topics there are up to two
-    questions each about colour and place, and one each about a relation and a number.
+    Existence questions are fair coins, drawn independently of one another; of the other topics, colour, place,
+    relation and number, there are up to OTHERS_ASKED questions each.
     """
     turns = [existence(scene, _coin_kind(scene, rng)) for _ in range(EXISTENCE_ASKED)]
-    for some, most in ((color_turns(scene), 2), (where_turns(scene), 2), (relation_turns(scene, rng), 1)):
-        turns += [some[i] for i in rng.permutation(len(some))[:most]]
     several = [kind for kind in scene.kinds if scene.count(kind) > 1]
     counted = several if several and rng.random() < 0.6 else scene.kinds
-    turns.append(count(scene, counted[int(rng.integers(len(counted)))]))
+    counts = [count(scene, kind) for kind in counted]
+    for some in (color_turns(scene), where_turns(scene), relation_turns(scene, rng), counts):
+        turns += [some[i] for i in rng.permutation(len(some))[:OTHERS_ASKED]]
     return [*turns, caption_turn(scene)]
 
 
