@@ -94,7 +94,7 @@ def test_existence_questions_are_fair_coins_and_every_topic_is_asked():
         scene = make_scene("train", index)
         turns = questions(scene, stream("train", index, purpose=8))
         asked = [turn for turn in turns if turn.topic == "existence"]
-        assert len(asked) == 4
+        assert len(asked) == 6
         answers.update(turn.answer for turn in asked)
         topics.update(turn.topic for turn in turns)
     assert answers["Yes."] / answers.total() == pytest.approx(0.5, abs=0.03)
