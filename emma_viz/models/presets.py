@@ -21,7 +21,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 QUARTER = (0.25, 0.25, 0.25)
 
-POCKET_VOCABULARY = 616
+POCKET_VOCABULARY = 618
 """Tokens of the bundled pocket tokenizer."""
 
 
