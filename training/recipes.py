@@ -67,7 +67,7 @@ def pocket() -> FamilyRecipe:
             ),
             pixel_weight=0.1,
             optimisation=Optimisation(
-                steps=7000, batch=8, lr=3e-3, constant=0.1, save_every=100, muon=BLOCKS
+                steps=7000, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=BLOCKS
             ),
         ),
         members={
