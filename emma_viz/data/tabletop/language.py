@@ -25,7 +25,7 @@ EXTREMES = {"tallest": max, "shortest": min}
 
 ABSENT_MODES = ("random", "popular", "adversarial")
 """How an absent kind can be chosen, as in POPE."""
-EXISTENCE_ASKED = 6
+EXISTENCE_ASKED = 4
 """Existence questions about a scene in training."""
 OTHERS_ASKED = 3
 """Most questions of every other topic."""
@@ -104,16 +104,14 @@ def count(scene: Scene, kind: str) -> Turn:
 
 def color(thing: Thing) -> Turn:
     """ "What color is the cup?"; `thing` must be the only one of its kind."""
-    return Turn(
-        topic="color",
-        question=f"What color is the {thing.kind}?",
-        answer=f"The {thing.kind} is {thing.colour}.",
-    )
+    answer = f"{thing.colour.capitalize()}."
+    return Turn(topic="color", question=f"What color is the {thing.kind}?", answer=answer)
 
 
 def where(thing: Thing) -> Turn:
     """ "Where is the cup?"; `thing` must be the only one of its kind."""
-    return Turn(topic="where", question=f"Where is the {thing.kind}?", answer=f"At the {thing.quarter}.")
+    answer = f"{thing.quarter.capitalize()}."
+    return Turn(topic="where", question=f"Where is the {thing.kind}?", answer=answer)
 
 
 def relation(first: Thing, second: Thing, *, word: str) -> Turn:
@@ -131,11 +129,8 @@ def relation(first: Thing, second: Thing, *, word: str) -> Turn:
 def extreme(chart: Chart, *, word: str) -> Turn:
     """ "What color is the tallest bar?"; word is "tallest" or "shortest", the chart one of bars."""
     best = EXTREMES[word](chart.series, key=lambda series: series.values)
-    return Turn(
-        topic="color",
-        question=f"What color is the {word} bar?",
-        answer=f"The {word} bar is {best.colour}.",
-    )
+    answer = f"{best.colour.capitalize()}."
+    return Turn(topic="color", question=f"What color is the {word} bar?", answer=answer)
 
 
 def comparison(form: str, first: Series, second: Series, *, word: str) -> Turn:
@@ -283,7 +278,7 @@ def corpus() -> list[str]:
         *_chart_corpus(),
         DESCRIBE,
         *(f"{n}." for n in NUMBERS),
-        *(f"At the {q}." for q in QUARTERS),
+        *(f"{word.capitalize()}." for word in (*QUARTERS, *COLOURS)),
         *SURFACES.values(),
         YES,
         NO,
@@ -300,15 +295,12 @@ def corpus() -> list[str]:
             f"Is the {kind.name} {word} the {kind.name}?"
             for word in ("left of", "right of", "above", "below")
         ]
-        lines += [
-            f"The {kind.name} is {colour}. {with_article(colour).capitalize()} {kind.name}"
-            for colour in COLOURS
-        ]
+        lines += [f"{with_article(colour).capitalize()} {kind.name}" for colour in COLOURS]
     return lines
 
 
 def _chart_corpus() -> list[str]:
-    lines = [f"What color is the {word} bar? The {word} bar is" for word in EXTREMES]
+    lines = [f"What color is the {word} bar?" for word in EXTREMES]
     for form, words in COMPARED.items():
         lines += [
             f"{with_article(form).capitalize()} chart with two {form}s, titled {title}." for title in TITLES
