@@ -60,11 +60,7 @@ class TextRecipe:
     """Pre-training of the language model on text alone."""
 
     optimisation: Optimisation
-    """`batch` is the number of described scenes whose questions are asked in a step."""
-    caption_steps: int
-    """First steps, in which only captions are asked for."""
-    caption_batch: int
-    """Described scenes in each of those."""
+    """`batch` is the number of described scenes in a step."""
     prompt_weight: float = 0.1
     """Weight of the loss on descriptions and questions, beside 1 for answers."""
 

@@ -37,6 +37,9 @@ class FamilyRecipe:
     """Held-out scenes on which their quality is measured."""
 
 
+BLOCKS = ("backbone.layers.",)
+"""Names of the matrices of a language model's blocks, which Muon moves."""
+
 PAIR = ("cobra-pocket", "emma-v1-pocket")
 """The members that are compared by default, and trained first."""
 
@@ -50,20 +53,22 @@ def pocket() -> FamilyRecipe:
             optimisation=Optimisation(steps=1400, batch=32, lr=3e-3, weight_decay=0.05, save_every=100),
         ),
         text=TextRecipe(
-            optimisation=Optimisation(steps=400, batch=4, lr=3e-3, save_every=100),
-            caption_steps=300,
-            caption_batch=8,
+            optimisation=Optimisation(
+                steps=1000, batch=8, lr=3e-3, constant=0.1, save_every=100, muon=BLOCKS
+            ),
         ),
         joint=JointRecipe(
             model="cobra-pocket",
             scenes=12000,
             phases=(
-                Phase(steps=1500, batch=8, captions=True, pooled=True),
-                Phase(steps=1500, batch=4, pooled=True),
-                Phase(steps=900, batch=4),
+                Phase(steps=600, batch=8, captions=True, pooled=True),
+                Phase(steps=4000, batch=4, pooled=True),
+                Phase(steps=2400, batch=4),
             ),
-            pixel_weight=0.25,
-            optimisation=Optimisation(steps=3900, batch=8, lr=3e-3, constant=0.5, save_every=100),
+            pixel_weight=0.1,
+            optimisation=Optimisation(
+                steps=7000, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=BLOCKS
+            ),
         ),
         members={
             "cobra-pocket": Member(model=cobra_pocket),
@@ -83,10 +88,10 @@ def tiny_emma() -> VLMConfig:
 
 def tiny() -> FamilyRecipe:
     """The whole pipeline in under a minute; the models learn little more than the form of the answers."""
-    few = Optimisation(steps=30, batch=4, lr=3e-3)
+    few = Optimisation(steps=30, batch=4, lr=3e-3, muon=BLOCKS)
     return FamilyRecipe(
         encoder=EncoderRecipe(scenes=64, optimisation=replace(few, steps=80)),
-        text=TextRecipe(optimisation=few, caption_steps=15, caption_batch=8),
+        text=TextRecipe(optimisation=few),
         joint=JointRecipe(
             model="tiny",
             scenes=64,

@@ -57,12 +57,22 @@ class Work:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The family's tokenizer."""
+        """The family's tokenizer.
+
+        Raises:
+            TrainingError: it has more tokens than the models have room for.
+        """
         path = self.folder / "tokenizer.json"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             tabletop_tokenizer().save(path)
-        return Tokenizer.load(path)
+        found, room = Tokenizer.load(path), self.config.llm.vocab_size
+        if found.vocab_size > room:
+            raise TrainingError(
+                f"{path} has {found.vocab_size} tokens and the model of the family {self.name} has room for {room}: "
+                "raise its vocab_size in the preset."
+            )
+        return found
 
     def scenes(self, split: str, count: int) -> SceneArrays:
         """Drawn scenes."""

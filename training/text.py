@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from emma_viz.data.prompts import PromptStyle
-from emma_viz.data.tabletop import caption_turn, described_questions, description, make_scene, stream
+from emma_viz.data.tabletop import described_questions, description, make_scene, stream
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.language_model import MambaLM
@@ -58,7 +58,7 @@ def train_text(
     """Pre-train a language model from nothing.
 
     Its text is a scene's description, then one of the questions that it answers; the questions of a scene share the
-    description's states. At first only the caption is asked for.
+    description's states.
 
     Returns:
         The model, and the minutes it took.
@@ -69,16 +69,13 @@ def train_text(
     start_remembering(model)
 
     def loss_of_step(step: int):
-        captions = step < recipe.caption_steps
-        batch = recipe.caption_batch if captions else settings.batch
         described, turns = [], []
-        for place in range(batch):
-            scene = make_scene("train", FIRST_SCENE + step * recipe.caption_batch + place)
+        for place in range(settings.batch):
+            scene = make_scene("train", FIRST_SCENE + step * settings.batch + place)
             rng = stream("train", scene.index, PURPOSE)
             ids = tokenizer.encode(description(scene, rng))
             described.append((ids, [False] * len(ids)))
-            asked = [caption_turn(scene)] if captions else described_questions(scene, rng)
-            turns += [(place, turn) for turn in asked]
+            turns += [(place, turn) for turn in described_questions(scene, rng)]
         prefix = collate(described, tokenizer.pad_id)
         forks = make_forks(turns, tokenizer, style)
         return _loss(model, prefix, forks, recipe.prompt_weight)

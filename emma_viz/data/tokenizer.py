@@ -93,7 +93,9 @@ def _token_id(core: tokenizers.Tokenizer, token: str, name: str) -> int:
     return identifier
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int, min_frequency: int = 2) -> Tokenizer:
+def train_tokenizer(
+    texts: Iterable[str], *, vocab_size: int, min_frequency: int = 2, phrases: Sequence[str] = ()
+) -> Tokenizer:
     """Train a small byte-level BPE tokenizer of the GPT-NeoX kind.
 
     Any text can be encoded, as all 256 bytes are in it. <|endoftext|> has id 0 and <|padding|> id 1, as in
@@ -101,8 +103,10 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, min_frequency: int
 
     Args:
         texts: read once.
-        vocab_size: the most ids it may have; fewer come out when the texts hold no more pairs.
+        vocab_size: the most ids it may have, phrases not counted; fewer come out when the texts hold no more pairs.
         min_frequency: how often a pair must occur to be merged.
+        phrases: strings that become one token each wherever they stand (the longest, where several do), with the ids
+            that come last.
 
     Raises:
         InputError: the vocabulary is too small to hold all bytes.
@@ -124,4 +128,5 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, min_frequency: int
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
+    core.add_tokens([tokenizers.AddedToken(phrase, normalized=False) for phrase in phrases])
     return Tokenizer(core, name="the trained tokenizer")

@@ -21,7 +21,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 QUARTER = (0.25, 0.25, 0.25)
 
-POCKET_VOCABULARY = 606
+POCKET_VOCABULARY = 626
 """Tokens of the bundled pocket tokenizer."""
 
 
@@ -98,7 +98,7 @@ def pocket_mamba1() -> MambaConfig:
 def pocket_mamba2() -> MambaConfig:
     """The pocket Mamba-2: 12 blocks of width 112."""
     return MambaConfig(
-        d_model=112, n_layer=12, vocab_size=POCKET_VOCABULARY, ssm="mamba2", d_state=64, headdim=32
+        d_model=112, n_layer=12, vocab_size=POCKET_VOCABULARY, ssm="mamba2", d_state=32, headdim=32
     )
 
 
@@ -267,7 +267,7 @@ def _official(model_id: str, llm_backbone_id: str) -> VLMConfig:
 
 
 def _pocket(model_id: str, llm_backbone_id: str, *, family: Family) -> VLMConfig:
-    projector = ProjectorConfig(kind="fused-gelu-mlp", hidden_multiplier=2, positions=True, position_std=0.6)
+    projector = ProjectorConfig(kind="fused-gelu-mlp", hidden_multiplier=2, positions=True)
     return _small(model_id, llm_backbone_id, family, pocket_conv_128(), projector)
 
 

@@ -15,15 +15,15 @@ KEYS = Path(__file__).parents[1] / "data" / "keys"
 # What each number of the released shapes becomes at width 32. Two towers of 24 and 16 channels make 40 features.
 REDUCED = {
     "mamba1": {
-        50280: 608, 2560: 32, 5120: 64, 10240: 128, 192: 2 + 2 * 16, 160: 2, 16: 16, 4: 4, 1: 1, 8704: 160, 2176: 40,
+        50280: 640, 2560: 32, 5120: 64, 10240: 128, 192: 2 + 2 * 16, 160: 2, 16: 16, 4: 4, 1: 1, 8704: 160, 2176: 40,
     },
     "mamba2": {
-        50288: 608, 2560: 32, 5120: 64, 10576: 2 * 64 + 2 * 16 + 4, 5376: 96, 80: 4, 4: 4, 1: 1, 8704: 160, 2176: 40,
+        50288: 640, 2560: 32, 5120: 64, 10576: 2 * 64 + 2 * 16 + 4, 5376: 96, 80: 4, 4: 4, 1: 1, 8704: 160, 2176: 40,
     },
 }  # fmt: skip
 LLM = {
-    "mamba1": {"d_model": 32, "vocab_size": 606},
-    "mamba2": {"d_model": 32, "vocab_size": 606, "d_state": 16, "headdim": 16},
+    "mamba1": {"d_model": 32, "vocab_size": 634},
+    "mamba2": {"d_model": 32, "vocab_size": 634, "d_state": 16, "headdim": 16},
 }
 OFFICIAL = {
     "cobra-3b": ("mamba1", "cobra+3b", "mamba-2.8b-zephyr"),
@@ -107,7 +107,7 @@ def small_config():
 
     def make(name: str = "tiny-cobra"):
         config = PRESETS[name]()
-        return replace(config, llm=replace(config.llm, vocab_size=606))
+        return replace(config, llm=replace(config.llm, vocab_size=634))
 
     return make
 

@@ -17,7 +17,7 @@ IDS = torch.tensor([[5, 17, 300, 2, 599, 41, 7]])
 def transformers_model(ssm: str):
     from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
-    common = {"vocab_size": 608, "hidden_size": 32, "num_hidden_layers": 2, "tie_word_embeddings": True}
+    common = {"vocab_size": 640, "hidden_size": 32, "num_hidden_layers": 2, "tie_word_embeddings": True}
     if ssm == "mamba1":
         model = MambaForCausalLM(MambaConfig(**common, state_size=8, use_mambapy=False))
     else:
@@ -56,7 +56,7 @@ def to_state_spaces(folder, target, *, zip_archive=True):
     config = {
         "d_model": 32,
         "n_layer": 2,
-        "vocab_size": 606,
+        "vocab_size": 634,
         "ssm_cfg": ssm,
         "rms_norm": True,
         "residual_in_fp32": True,
@@ -143,7 +143,7 @@ def test_keys_are_named_as_the_file_names_them(published, tmp_path):
     assert caught.value.missing == ("backbone.norm_f.weight",)
     assert caught.value.unknown == ("backbone.layers.0.mixer.extra",)
     assert sorted(caught.value.misshapen) == [
-        "backbone.embeddings.weight: 9×32, expected 608×32",
+        "backbone.embeddings.weight: 9×32, expected 640×32",
         "backbone.layers.1.norm.weight: 31, expected 32",
     ]
 
@@ -169,7 +169,7 @@ def test_a_projector_with_a_published_language_model(published, run_directory, e
             "llm": {
                 "d_model": 32,
                 "n_layer": 2,
-                "vocab_size": 608,
+                "vocab_size": 640,
                 "pad_vocab_size_multiple": 8,
                 "d_state": 8 if ssm == "mamba1" else 16,
                 "headdim": 16,

@@ -57,7 +57,7 @@ def test_a_loaded_model_runs(run_directory, encoder_file):
     ids = torch.tensor([model.tokenizer.encode("a cup")])
     with torch.inference_mode():
         output = model.vlm(pixels, ids)
-    assert output.logits.shape[-1] == 608
+    assert output.logits.shape[-1] == 640
     assert output.logits.isfinite().all()
 
 
@@ -161,9 +161,9 @@ def test_every_key_that_does_not_fit_is_named(
 
 def test_a_head_of_another_shape_is_named(run_directory, encoder_file):
     def change(state, _):
-        state["llm_backbone"]["llm.lm_head.weight"] = torch.zeros(607, 32)
+        state["llm_backbone"]["llm.lm_head.weight"] = torch.zeros(639, 32)
 
-    with pytest.raises(KeyMismatchError, match=r"llm\.lm_head\.weight: 607×32, expected 608×32"):
+    with pytest.raises(KeyMismatchError, match=r"llm\.lm_head\.weight: 639×32, expected 640×32"):
         load_model(run_directory(change=change), vision_source=encoder_file)
 
 

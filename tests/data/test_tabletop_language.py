@@ -57,8 +57,8 @@ def test_answers_are_true():
     assert existence(TABLE, "apple").question == "Is there an apple in the image?"
     assert count(TABLE, "fork").answer == "Two."
     assert count(TABLE, "fork").question == "How many forks are there?"
-    assert color(cup).answer == "The cup is red."
-    assert where(cup).answer == "At the top right."
+    assert color(cup).answer == "Red."
+    assert where(cup).answer == "Top right."
     assert relation(fork, cup, word="left of").answer == "Yes."
     assert relation(fork, cup, word="right of").answer == "No."
     assert relation(cup, TABLE.things[2], word="above").answer == "Yes."
@@ -98,7 +98,8 @@ def test_existence_questions_are_fair_coins_and_every_topic_is_asked():
         answers.update(turn.answer for turn in asked)
         topics.update(turn.topic for turn in turns)
     assert answers["Yes."] / answers.total() == pytest.approx(0.5, abs=0.03)
-    assert topics["caption"] == topics["count"] == 1000
+    assert topics["caption"] == 1000
+    assert all(1000 < topics[topic] <= 3000 for topic in ("color", "count", "where", "relation"))
     assert set(topics) == {"existence", "color", "count", "where", "relation", "caption"}
 
 
@@ -110,7 +111,7 @@ def test_a_description_says_everything_that_its_questions_ask():
             assert turn.topic != "relation"
             if turn.topic == "where":
                 thing_asked = turn.question.removeprefix("Where is the ").rstrip("?")
-                place = turn.answer.removeprefix("At the ")
+                place = turn.answer.lower()
                 assert f"{thing_asked} {place}" in text
         if not scene.chart:
             for one in scene.things:

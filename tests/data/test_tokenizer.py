@@ -27,16 +27,19 @@ AWKWARD = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer(TEXTS, vocab_size=400)
+PHRASES = ("In: Is", "In: Is there a", "?\nOut: ")
+
+
+@pytest.fixture(scope="module", params=[(), PHRASES], ids=["words", "phrases"])
+def tokenizer(request):
+    return train_tokenizer(TEXTS, vocab_size=400, phrases=request.param)
 
 
 def test_special_ids_are_gpt_neox_s(tokenizer):
     assert (tokenizer.eos_id, tokenizer.pad_id) == (0, 1)
     assert tokenizer.encode("cup<|endoftext|>")[-1] == 0
     assert tokenizer.encode("cup<|endoftext|>").count(0) == 1
-    assert 258 < tokenizer.vocab_size <= 400
+    assert 258 < tokenizer.vocab_size <= 400 + len(PHRASES)
 
 
 def test_it_has_learned_to_merge(tokenizer):
@@ -50,8 +53,16 @@ def test_nothing_is_added(tokenizer):
     assert tokenizer.encode("A white") + tokenizer.encode(" cup") == tokenizer.encode("A white cup")
 
 
+def test_a_phrase_is_one_token_and_the_longest_wins():
+    words, phrases = (train_tokenizer(TEXTS, vocab_size=400, phrases=p) for p in ((), PHRASES))
+    ids = phrases.encode("In: Is there a white cup?\nOut: ")
+    first, last = words.vocab_size + 1, words.vocab_size + 2
+    assert ids == [first, *words.encode(" white cup"), last]
+    assert phrases.encode("A white cup.") == words.encode("A white cup.")
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(text=st.text(max_size=40))
+@given(text=st.text(max_size=40) | st.lists(st.sampled_from([*PHRASES, " ", "a", "In"])).map("".join))
 def test_any_text_comes_back(tokenizer, text):
     expected = unicodedata.normalize("NFC", text)
     assert tokenizer.decode(tokenizer.encode(text), skip_special=False) == expected

@@ -6,8 +6,10 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from emma_viz.data.prompts import build_prompt
 from emma_viz.data.tabletop import (
     COLOUR_INDEX,
+    DESCRIBE,
     KIND_INDEX,
     caption_turn,
     make_scene,
@@ -57,11 +59,11 @@ def forks_of(tokenizer, n=2):
 
 
 def test_only_answers_have_labels_and_they_are_the_next_token(tokenizer):
-    pairs = [("Is there a cup in the image?", "Yes."), ("Where is the cup?", "At the top left.")]
+    pairs = [("Is there a cup in the image?", "Yes."), ("Where is the cup?", "Top left.")]
     batch = collate([encode_conversation(pairs, tokenizer, "in-out")], tokenizer.pad_id)
     kept = batch.labels[0] != IGNORED
     assert tokenizer.decode(batch.labels[0][kept].tolist(), skip_special=False) == (
-        "Yes.<|endoftext|>At the top left.<|endoftext|>"
+        "Yes.<|endoftext|>Top left.<|endoftext|>"
     )
     places = kept.nonzero()[:, 0]
     assert torch.equal(batch.ids[0][places + 1], batch.labels[0][places])
@@ -69,8 +71,21 @@ def test_only_answers_have_labels_and_they_are_the_next_token(tokenizer):
     assert start == "In: Is there a cup in the image?\nOut: "
 
 
+def test_a_question_is_its_own_words_and_at_most_two_phrases(tokenizer):
+    questions = {
+        "Is there a spoon in the image?": 3,
+        "Is there an apple in the image?": 3,
+        "How many spoons are there?": 3,
+        "What color is the spoon?": 3,
+        "Where is the spoon?": 3,
+        "Is the spoon above the cup?": 6,
+        DESCRIBE: 1,
+    }
+    assert {text: len(tokenizer.encode(build_prompt(text, "in-out"))) for text in questions} == questions
+
+
 def test_padding_has_no_labels(tokenizer):
-    long, short = ([("Where is the cup?", "At the top left.")] * n for n in (3, 1))
+    long, short = ([("Where is the cup?", "Top left.")] * n for n in (3, 1))
     batch = collate([encode_conversation(p, tokenizer, "in-out") for p in (long, short)], tokenizer.pad_id)
     assert batch.lengths.tolist() == [batch.ids.shape[1], batch.ids.shape[1] // 3]
     assert (batch.ids[1, batch.lengths[1] :] == tokenizer.pad_id).all()
@@ -78,7 +93,7 @@ def test_padding_has_no_labels(tokenizer):
 
 
 def test_other_labels_are_those_of_the_prompts_and_none_of_the_padding(tokenizer):
-    long, short = ([("Where is the cup?", "At the top left.")] * n for n in (2, 1))
+    long, short = ([("Where is the cup?", "Top left.")] * n for n in (2, 1))
     batch = collate([encode_conversation(p, tokenizer, "in-out") for p in (long, short)], tokenizer.pad_id)
     prompts = prompt_labels(batch)
     for row in range(2):
@@ -190,7 +205,7 @@ def test_a_fresh_projector_gives_the_image_its_share_of_a_token():
     content = task.vlm.projector.projector(FEATURES)
     assert content.flatten(0, 1).std(0).mean().item() == pytest.approx(1.0, rel=1e-3)
     rows = task.vlm.projector.row.detach()
-    assert rows.std().item() == pytest.approx(0.6, rel=0.35)
+    assert rows.std().item() == pytest.approx(cobra_pocket().projector.position_std, rel=0.35)
     assert torch.linalg.matrix_rank(rows, rtol=1e-4) == 3
 
 

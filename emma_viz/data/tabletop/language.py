@@ -27,6 +27,8 @@ ABSENT_MODES = ("random", "popular", "adversarial")
 """How an absent kind can be chosen, as in POPE."""
 EXISTENCE_ASKED = 4
 """Existence questions about a scene in training."""
+OTHERS_ASKED = 3
+"""Most questions of every other topic."""
 
 POPULAR = 5
 """A popular absent kind is one of this many: the most frequent of those that are not there."""
@@ -102,16 +104,14 @@ def count(scene: Scene, kind: str) -> Turn:
 
 def color(thing: Thing) -> Turn:
     """ "What color is the cup?"; `thing` must be the only one of its kind."""
-    return Turn(
-        topic="color",
-        question=f"What color is the {thing.kind}?",
-        answer=f"The {thing.kind} is {thing.colour}.",
-    )
+    answer = f"{thing.colour.capitalize()}."
+    return Turn(topic="color", question=f"What color is the {thing.kind}?", answer=answer)
 
 
 def where(thing: Thing) -> Turn:
     """ "Where is the cup?"; `thing` must be the only one of its kind."""
-    return Turn(topic="where", question=f"Where is the {thing.kind}?", answer=f"At the {thing.quarter}.")
+    answer = f"{thing.quarter.capitalize()}."
+    return Turn(topic="where", question=f"Where is the {thing.kind}?", answer=answer)
 
 
 def relation(first: Thing, second: Thing, *, word: str) -> Turn:
@@ -129,11 +129,8 @@ def relation(first: Thing, second: Thing, *, word: str) -> Turn:
 def extreme(chart: Chart, *, word: str) -> Turn:
     """ "What color is the tallest bar?"; word is "tallest" or "shortest", the chart one of bars."""
     best = EXTREMES[word](chart.series, key=lambda series: series.values)
-    return Turn(
-        topic="color",
-        question=f"What color is the {word} bar?",
-        answer=f"The {word} bar is {best.colour}.",
-    )
+    answer = f"{best.colour.capitalize()}."
+    return Turn(topic="color", question=f"What color is the {word} bar?", answer=answer)
 
 
 def comparison(form: str, first: Series, second: Series, *, word: str) -> Turn:
@@ -236,15 +233,15 @@ def _comparison_of(form: str, first: Series, second: Series, rng: np.random.Gene
 def questions(scene: Scene, rng: np.random.Generator) -> list[Turn]:
     """Questions for training, each to be asked by itself, and the caption.
 
-    Existence questions are fair coins, drawn independently of one another; of the other topics there are up to two
-    questions each about colour and place, and one each about a relation and a number.
+    Existence questions are fair coins, drawn independently of one another; of the other topics, colour, place,
+    relation and number, there are up to OTHERS_ASKED questions each.
     """
     turns = [existence(scene, _coin_kind(scene, rng)) for _ in range(EXISTENCE_ASKED)]
-    for some, most in ((color_turns(scene), 2), (where_turns(scene), 2), (relation_turns(scene, rng), 1)):
-        turns += [some[i] for i in rng.permutation(len(some))[:most]]
     several = [kind for kind in scene.kinds if scene.count(kind) > 1]
     counted = several if several and rng.random() < 0.6 else scene.kinds
-    turns.append(count(scene, counted[int(rng.integers(len(counted)))]))
+    counts = [count(scene, kind) for kind in counted]
+    for some in (color_turns(scene), where_turns(scene), relation_turns(scene, rng), counts):
+        turns += [some[i] for i in rng.permutation(len(some))[:OTHERS_ASKED]]
     return [*turns, caption_turn(scene)]
 
 
@@ -281,7 +278,7 @@ def corpus() -> list[str]:
         *_chart_corpus(),
         DESCRIBE,
         *(f"{n}." for n in NUMBERS),
-        *(f"At the {q}." for q in QUARTERS),
+        *(f"{word.capitalize()}." for word in (*QUARTERS, *COLOURS)),
         *SURFACES.values(),
         YES,
         NO,
@@ -298,15 +295,12 @@ def corpus() -> list[str]:
             f"Is the {kind.name} {word} the {kind.name}?"
             for word in ("left of", "right of", "above", "below")
         ]
-        lines += [
-            f"The {kind.name} is {colour}. {with_article(colour).capitalize()} {kind.name}"
-            for colour in COLOURS
-        ]
+        lines += [f"{with_article(colour).capitalize()} {kind.name}" for colour in COLOURS]
     return lines
 
 
 def _chart_corpus() -> list[str]:
-    lines = [f"What color is the {word} bar? The {word} bar is" for word in EXTREMES]
+    lines = [f"What color is the {word} bar?" for word in EXTREMES]
     for form, words in COMPARED.items():
         lines += [
             f"{with_article(form).capitalize()} chart with two {form}s, titled {title}." for title in TITLES
