@@ -91,7 +91,10 @@ def main() -> None:
             runs.append(visit.page.evaluate(RUN))
             memory.append(resident(process.pid))
         print(f"click on Run to all maps: {summary(runs)}, {len(runs)} runs")
-        places = [(0.03 + 0.94 * i / args.patches, 0.5) for i in range(args.patches)]
+        # Each patch once: a click on one that is locked lets it go.
+        rows, columns = visit.canvas("emma.result.models[0].grid")
+        chosen = [divmod(int(i * rows * columns / args.patches), columns) for i in range(args.patches)]
+        places = [((column + 0.5) / columns, (row + 0.5) / rows) for row, column in chosen]
         patches = [visit.page.evaluate(PATCH, list(place)) for place in places]
         print(f"click on a patch to pixels and words: {summary(patches)}, {len(patches)} patches")
         script, drawn = visit.page.evaluate(STEPS)
