@@ -29,7 +29,7 @@ def double(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("doubling_kernel")
     yield module.double
-    monkeypatch.delitem(sys.modules, "doubling_kernel")
+    del sys.modules["doubling_kernel"]
 
 
 def loads_and_misses(function):
