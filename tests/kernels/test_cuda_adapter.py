@@ -118,8 +118,15 @@ def stand_ins(monkeypatch):
 @pytest.fixture
 def on_cuda(monkeypatch, stand_ins):
     """Send every call to the adapter, although the tensors are on the CPU."""
-    modules = {"cpu": cuda, "reference": reference}
-    monkeypatch.setattr("emma_viz.kernels.api.backend_module", modules.__getitem__)
+    modules, asked = {"cpu": cuda, "reference": reference}, set()
+
+    def module(name):
+        asked.add(name)
+        return modules[name]
+
+    monkeypatch.setattr("emma_viz.kernels.api.backend_module", module)
+    yield
+    assert "cpu" in asked  # or it was not the adapter that was tested
 
 
 @pytest.mark.parametrize(
