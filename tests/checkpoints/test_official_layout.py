@@ -110,8 +110,10 @@ def test_the_state_dict_of_a_ddp_optimizer_is_passed_over(run_directory, encoder
     optimizer = torch.optim.AdamW(module.parameters())
     module(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    folder = run_directory(extra={"optimizer": optimizer.state_dict()})
-    load_model(folder, vision_source=encoder_file)
+    plain = load_model(run_directory("cobra-3b"), vision_source=encoder_file)
+    folder = run_directory("emma-v1-3b", extra={"optimizer": optimizer.state_dict()})
+    model = load_model(folder, vision_source=encoder_file)
+    assert model.info.fingerprint == plain.info.fingerprint
 
 
 def rename(state, _):
