@@ -172,10 +172,33 @@ def test_a_patch_is_pointed_at_locked_and_released(shown):
         assert all(0 <= share <= 100 for share in shares)
     else:
         assert "words need the model" in page.locator(".ev-reads").first.inner_text()
+    marks = page.locator(".ev-strip-mark")
+    before = [mark.bounding_box() for mark in marks.all()]
+    page.locator(".ev-slider").fill(str(visit.canvas("emma.step") + 1))
+    visit.drawn()
+    after = [mark.bounding_box() for mark in marks.all()]
+    assert len(after) == 2
+    assert all((new["x"], new["y"]) != (old["x"], old["y"]) for old, new in zip(before, after, strict=True))
     page.get_by_role("button", name="release").click()
     page.mouse.move(2, 2)
     visit.drawn()
     assert title.inner_text().startswith("Whole image")
+
+
+def test_the_true_map_follows_the_colours_after_a_step(shown):
+    visit, page = shown.visit, shown.visit.page
+    page.locator(".ev-slider").fill("0")
+    visit.drawn()
+    first = visit.picture("truemap")
+    page.locator(".ev-slider").fill("1")
+    visit.drawn()
+    assert visit.picture("truemap") == first
+    page.get_by_label("Colours").select_option("magma")
+    visit.drawn()
+    assert visit.picture("truemap") != first
+    page.get_by_label("Colours").select_option("viridis")
+    visit.drawn()
+    assert visit.picture("truemap") == first
 
 
 def test_a_patch_is_reached_by_keys(shown):

@@ -783,6 +783,9 @@
     };
     const dot = (model) => make("i", { class: "ev-letter", style: `--c:var(--ev-m${model})`, text: LETTERS[model] });
     const showRows = () => {
+      const alike = steps.every((step) => new Set(step.map((at, index) => result.models[index].layers[at])).size === 1);
+      // As wide as the longest place, so that nothing beside it moves.
+      where.style.width = `${alike ? 18 : 12 * result.models.length}ch`;
       const made = result.models.map((model, index) =>
         make(
           "section",
@@ -894,8 +897,6 @@
       const same = layers.every((layer) => layer === layers[0]);
       const last = Math.max(...result.models.map((model) => model.n_layer)) - 1;
       where.textContent = same ? `${layerLabel(layers[0])} of 0\u2013${last}` : layers.map(layerLabel).join(" | ");
-      // As wide as the longest of them, so that nothing beside it moves.
-      where.style.width = `${Math.max(`embedding of 0\u2013${last}`.length, same ? 0 : 12 * layers.length)}ch`;
     };
     const ramp = (name) => {
       const table = result.tables[name];
