@@ -62,12 +62,12 @@ def pocket() -> FamilyRecipe:
             scenes=12000,
             phases=(
                 Phase(steps=600, batch=8, captions=True, pooled=True),
-                Phase(steps=4000, batch=4, pooled=True),
-                Phase(steps=2400, batch=4),
+                Phase(steps=3600, batch=4, pooled=True),
+                Phase(steps=3000, batch=4),
             ),
             pixel_weight=0.1,
             optimisation=Optimisation(
-                steps=7000, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=BLOCKS
+                steps=7200, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=BLOCKS
             ),
         ),
         members={

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -197,25 +198,30 @@ def train_members(work: Work, members: Sequence[str], *, seed: int = 0) -> None:
 
 
 def _side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
-    """Run commands of `training.train` in the work folder, two at a time.
+    """Run commands of `training.train` in the work folder, two at a time: the next starts when one ends.
 
     Raises:
-        TrainingError: one of them failed; its own message stands above.
+        TrainingError: one of them failed; its own message stands above. What runs beside it ends first, and no other
+            is started.
     """
     environment = {**os.environ, **ONE_THREAD}
     start = [sys.executable, "-m", "training.train"]
-    for first in range(0, len(commands), 2):
-        running = [
-            (command, subprocess.Popen([*start, *command, "--work", str(work.folder)], env=environment))
-            for command in commands[first : first + 2]
-        ]
-        codes = [(command, process.wait()) for command, process in running]
-        for command, code in codes:
-            if code != 0:
-                raise TrainingError(
-                    f"`{' '.join(command)}` ended with code {code}; its message stands above. Mend the cause and run "
-                    "again: what is finished is kept, and the rest resumes."
-                )
+    with ThreadPoolExecutor(2) as pool:
+        running = {
+            pool.submit(
+                subprocess.run, [*start, *command, "--work", str(work.folder)], env=environment, check=False
+            ): command
+            for command in commands
+        }
+        try:
+            for done in as_completed(running):
+                if code := done.result().returncode:
+                    raise TrainingError(
+                        f"`{' '.join(running[done])}` ended with code {code}; its message stands above. Mend the cause "
+                        "and run again: what is finished is kept, and the rest resumes."
+                    )
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def commit() -> str:
@@ -228,9 +234,10 @@ def commit() -> str:
 
 
 def _save(module: torch.nn.Module, path: Path, *, minutes: float) -> None:
+    """Keep a stage's result in half precision, as it is bundled: later stages start from just what is shipped."""
     temporary = path.with_suffix(".tmp")
     state = {
-        key: value.contiguous()
+        key: value.half().contiguous()
         for key, value in module.state_dict().items()
         if not key.endswith("lm_head.weight")
     }
