@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 import emma_viz.data
+from emma_viz.atomic import write_file
 from emma_viz.capture.record import record
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_directory, save_vision_encoder
+from emma_viz.errors import TrainingError
 from emma_viz.lens.apply import decode
 from emma_viz.lens.decoding import Decoding
 from emma_viz.lens.evaluation import quality_of
@@ -24,8 +28,10 @@ from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.lens.protocol import Lens
 from emma_viz.models.vision import VisionEncoder
 from training.config import as_record
+from training.encoder import ENCODER_SCORES
 from training.joint import JointTask, read_scores
-from training.stages import Work, commit, run_name
+from training.lens import SCENES, TABLETOP, make_lens
+from training.stages import Work, commit, keep, run_name, text_file
 
 HALF = torch.float16
 PROMPT = "Describe the image in detail."
@@ -53,6 +59,8 @@ def bundle_family(
     encoder_path = folder / f"{work.config.vision.backbone_id}.safetensors"
     save_vision_encoder(encoder_path, _whole_encoder(work), dtype=HALF)
     work.tokenizer.save(tokenizer_path)
+    for name in {work.recipe.members[member].model().llm_backbone_id for member in members}:
+        _copy(work.folder / text_file(name), folder / text_file(name))
     for member in members:
         task = work.joint(member, seed=seed)
         config, state = task.vlm.config, task.vlm.state_dict()
@@ -63,8 +71,56 @@ def bundle_family(
     return folder
 
 
+def take_start(work: Work, bundle: Path) -> None:
+    """Fill a work folder with a bundle's tokenizer, encoder and text stage, in place of training them.
+
+    Members that are trained in it then start from what the bundle's own members started from, to the bit. What
+    the folder has already is left as it is.
+
+    Raises:
+        TrainingError: the bundle has no such stages, or they were made by another recipe.
+    """
+    found = {path.parent.name: path for path in sorted(bundle.glob("*/config.json"))}
+    known = [found[member] for member in work.recipe.members if member in found]
+    texts = [name for name in work.language_models if (bundle / text_file(name)).exists()]
+    if not known or not texts:
+        raise TrainingError(
+            f"{bundle} is no bundle that others can start from: it needs a member of the family {work.name} and a file "
+            f"{text_file('<language model>')}. `python -m training.train pocket-pair --bundle FOLDER` writes one."
+        )
+    origin = json.loads(known[0].read_text(encoding="utf-8"))["emma_viz"]["provenance"]
+    for stage, recipe in (("encoder", work.recipe.encoder), ("text", work.recipe.text)):
+        if origin[stage] != json.loads(json.dumps(as_record(recipe))):
+            raise TrainingError(
+                f"The {stage} stage of {bundle} was trained by another recipe than this checkout's: {origin[stage]}. "
+                f"Use the checkout that made it ({origin['commit']}), or train anew, without --start."
+            )
+    tokenizer = TOKENIZER if bundle.resolve() == BUNDLED else bundle / "tokenizer.json"
+    work.folder.mkdir(parents=True, exist_ok=True)
+    for name in texts:
+        if not (work.folder / text_file(name)).exists():
+            _copy(bundle / text_file(name), work.folder / text_file(name))
+    if not (work.folder / "tokenizer.json").exists():
+        _copy(tokenizer, work.folder / "tokenizer.json")
+    if not (work.folder / "encoder.safetensors").exists():
+        vision = VisionEncoder(work.config.vision)
+        vision.load_state_dict(load_file(bundle / f"{work.config.vision.backbone_id}.safetensors"))
+        (work.folder / "encoder").mkdir(exist_ok=True)
+        scores = json.dumps(origin["encoder_scores"])
+        write_file(
+            work.folder / "encoder" / ENCODER_SCORES, lambda part: part.write_text(scores, encoding="utf-8")
+        )
+        kept = {"minutes": origin["minutes"]["encoder"], "commit": origin["trained_at"]["encoder"]}
+        keep(vision.towers["pocket"], work.folder / "encoder.safetensors", **kept)
+
+
+def _copy(source: Path, target: Path) -> None:
+    write_file(target, lambda part: shutil.copyfile(source, part))
+
+
 def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path) -> None:
-    """Fit the ridge lens of a member on training scenes, take over its own decoder, measure both on held-out scenes."""
+    """Fit a member's ridge and tuned lens on training scenes and take over its own decoder; all with their quality on
+    held-out scenes."""
     recipe = work.recipe
     fit, held_out = (
         list(work.scenes("train", recipe.joint.scenes).images[: recipe.lens_scenes]),
@@ -75,7 +131,7 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path) 
             model,
             fit,
             heldout=held_out,
-            fitted_on="tabletop scenes (train)",
+            fitted_on=SCENES,
             prompt=PROMPT,
             settings=RidgeSettings(store=HALF),
             on_batch=bar.update,
@@ -83,15 +139,14 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path) 
     save_lens(ridge, folder / "ridge.lens")
     if task.head is not None:
         save_lens(_native(model, task.head, held_out, recipe.joint.scenes), folder / "native.lens")
+    make_lens(model, recipe.tuned, Path(TABLETOP), None, folder / "tuned.lens")
 
 
 def _native(model: LoadedModel, head: PaperHead, held_out: Sequence[np.ndarray], n_fit: int) -> NativeLens:
     """The member's own decoder, rounded as it will be stored before it is measured."""
     state = {name: tensor.to(HALF).float() for name, tensor in head.state_dict().items()}
     head.load_state_dict(state)
-    lens = native_lens(
-        head, model.info, patch=8, fitted_on="tabletop scenes (train), with the model", n_fit=n_fit
-    )
+    lens = native_lens(head, model.info, patch=8, fitted_on=f"{SCENES}, with the model", n_fit=n_fit)
     quality, count = quality_of(native_decodings(model, lens, held_out))
     lens = replace(lens, info=replace(lens.info, quality=quality, n_heldout=count))
     return replace(lens, head=lens.head.to(HALF))
@@ -132,7 +187,7 @@ def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[
         "commit": commit(),
         "torch": torch.__version__,
         "scores": read_scores(work.run_folder(member, seed)),
-        "encoder_scores": json.loads((work.folder / "encoder" / "scores.json").read_text()),
+        "encoder_scores": json.loads((work.folder / "encoder" / ENCODER_SCORES).read_text()),
     }
 
 

@@ -72,7 +72,12 @@ def add_joint(parser: argparse.ArgumentParser) -> None:
 def add_lens(parser: argparse.ArgumentParser) -> None:
     """Options of `lens`."""
     parser.add_argument("--model", required=True, help="run directory, preset or hub id of the frozen model")
-    parser.add_argument("--data", type=Path, required=True, help="LLaVA JSON or JSONL, or a folder of images")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="LLaVA JSON or JSONL, a folder of images, or tabletop: drawn scenes",
+    )
     parser.add_argument("--images", type=Path, help="folder that the JSON's images are relative to")
     parser.add_argument("--kind", choices=("ridge", "tuned"), default="ridge")
     parser.add_argument("--out", type=Path, required=True, help="the lens file")

@@ -18,6 +18,8 @@ from training.scenes import GRID, NO_COLOUR, PATCH, SceneArrays
 
 MEAN, STD = 0.5, 0.25
 """Constants by which pixels in [0, 1] are normalised, for the encoder's input and for every pixel target."""
+ENCODER_SCORES = "scores.json"
+"""In the folder of the encoder's run: how well it does on validation scenes."""
 
 
 def normalise(images: np.ndarray) -> Tensor:
@@ -88,7 +90,7 @@ def _mirrored_batch(data: SceneArrays, chosen: np.ndarray, rng: np.random.Genera
 def train_encoder(
     recipe: EncoderRecipe, tower: TowerConfig, data: SceneArrays, held_out: SceneArrays, folder: Path
 ) -> tuple[PocketEncoder, float]:
-    """Pre-train an encoder from nothing; its scores on `held_out` go to `scores.json`.
+    """Pre-train an encoder from nothing; its scores on `held_out` go to ENCODER_SCORES.
 
     Returns:
         The encoder in evaluation mode, and the minutes it took.
@@ -106,7 +108,7 @@ def train_encoder(
 
     minutes = train(task, loss_of_step, settings, folder, title="encoder")
     task.eval()
-    (folder / "scores.json").write_text(json.dumps(encoder_scores(task, held_out), indent=1))
+    (folder / ENCODER_SCORES).write_text(json.dumps(encoder_scores(task, held_out), indent=1))
     return task.encoder, minutes
 
 

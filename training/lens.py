@@ -23,12 +23,17 @@ from emma_viz.lens.tuned_fit import Trainer, TunedSettings, calibrate, fit_tuned
 from training.complaints import Complaints
 from training.config import Optimisation, as_record
 from training.loop import Run
+from training.scenes import drawn_scenes
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["ridge", "tuned"]
 SAVE_EVERY = 100
 """Steps between two checkpoints of a tuned lens."""
+TABLETOP = "tabletop"
+"""Name of the data set of drawn scenes."""
+SCENES = "tabletop scenes (train)"
+"""What lenses that were fitted on them say."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -87,8 +92,9 @@ def make_lens(
     Args:
         model: the frozen model.
         recipe: how.
-        data: a LLaVA JSON or JSONL file, or a folder of images.
-        images: folder that the records' images are relative to; None for a folder of images.
+        data: a LLaVA JSON or JSONL file, a folder of images, or TABLETOP for the first training scenes, measured on
+            the first test scenes.
+        images: folder that the records' images are relative to; None for a folder of images or TABLETOP.
         out: the lens file. Checkpoints of a tuned lens are beside it until it is written.
         progress: whether to show a bar.
 
@@ -99,11 +105,21 @@ def make_lens(
         TrainingError: there are too few images that can be used, or the training diverged.
         LensError: the lens cannot be fitted or written.
     """
-    chosen = choose_images(data, images, recipe)
-    fit, held_out = chosen[: recipe.fit], chosen[recipe.fit :]
+    fit: Sequence[Any]
+    held_out: Sequence[Any]
+    if is_tabletop(data):
+        fit, held_out = (
+            list(drawn_scenes(split, count).images)
+            for split, count in (("train", recipe.fit), ("test", recipe.held_out))
+        )
+        names, fitted_on = [f"{TABLETOP} scene {number}" for number in range(len(fit))], SCENES
+    else:
+        chosen = choose_images(data, images, recipe)
+        fit, held_out = chosen[: recipe.fit], chosen[recipe.fit :]
+        names, fitted_on = [path.name for path in fit], f"{data.name} ({len(fit)} of its images)"
     common: dict[str, Any] = {
         "heldout": held_out,
-        "fitted_on": f"{data.name} ({len(fit)} of its images)",
+        "fitted_on": fitted_on,
         "site": recipe.site,
         "layers": recipe.layers,
     }
@@ -113,14 +129,14 @@ def make_lens(
         identity = {
             "model": model.info.fingerprint,
             "recipe": as_record(recipe),
-            "images": [path.name for path in fit],
+            "images": names,
         }
         trainer = resumable(run, title=title, identity=identity, progress=progress)
         lens = fit_tuned(model, fit, trainer=trainer, **_tuned(model, recipe), **common)
         save_lens(lens, out)
         shutil.rmtree(run)
         return lens
-    with tqdm(total=len(chosen), desc=title, disable=not progress) as bar:
+    with tqdm(total=len(fit) + len(held_out), desc=title, disable=not progress) as bar:
         lens = fit_ridge(
             model,
             fit,
@@ -131,6 +147,11 @@ def make_lens(
         )
     save_lens(lens, out)
     return lens
+
+
+def is_tabletop(data: Path) -> bool:
+    """Whether the name stands for drawn scenes: no file or folder is called so."""
+    return str(data) == TABLETOP and not data.exists()
 
 
 def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress: bool = True) -> Trainer:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket, emma_v1_pocket_nomff, emma_v2_pocket
 from training.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
+from training.lens import LensRecipe
 from training.tokenizer import VOCABULARY
 
 
@@ -27,6 +28,8 @@ class FamilyRecipe:
     text: TextRecipe
     joint: JointRecipe
     """Settings of the joint stage; each member replaces `model`."""
+    tuned: LensRecipe
+    """The budget of the tuned lenses, the same for every member."""
     members: dict[str, Member]
     """The models by name. Those with the same language model start from the same weights."""
     test_scenes: int = 500
@@ -34,7 +37,7 @@ class FamilyRecipe:
     lens_scenes: int = 400
     """Training scenes that ridge lenses are fitted on."""
     lens_heldout: int = 150
-    """Held-out scenes on which their quality is measured."""
+    """Held-out scenes on which the quality of every lens is measured."""
 
 
 BLOCKS = ("backbone.layers.",)
@@ -70,6 +73,7 @@ def pocket() -> FamilyRecipe:
                 steps=7200, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=BLOCKS
             ),
         ),
+        tuned=LensRecipe(kind="tuned", fit=2000, batch_size=4, layers_per_step=2, steps=1000, lr=2e-3),
         members={
             "cobra-pocket": Member(model=cobra_pocket),
             "emma-v1-pocket": Member(model=emma_v1_pocket),
@@ -108,6 +112,7 @@ def tiny() -> FamilyRecipe:
         test_scenes=10,
         lens_scenes=16,
         lens_heldout=8,
+        tuned=LensRecipe(kind="tuned", fit=16, held_out=8, batch_size=4, steps=4),
     )
 
 

@@ -2,7 +2,6 @@
 
     python -m training.results                          the bundle of the package
     python -m training.results DIR1 DIR2 DIR3           bundles that differ in their seed: intervals over seeds too
-    python -m training.results --work runs/pocket       with the control of what joint training began from
 
 A bundle is a folder that `python -m training.train pocket-pair --bundle DIR` writes.
 """
@@ -11,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model
 from emma_viz.cli.guard import guarded
 from emma_viz.errors import TrainingError
 from emma_viz.lens.files import load_lens
-from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
+from training.encoder import normalise
 from training.examination import (
     PHOTOS,
     Examined,
@@ -34,10 +33,12 @@ from training.examination import (
     images_shown,
     prepare,
 )
-from training.recipes import MEMBERS, family_of
+from training.joint import new_task
+from training.recipes import FAMILIES, MEMBERS, family_of
 from training.results_numbers import all_numbers
 from training.results_page import IMAGE, page
-from training.stages import Work, commit
+from training.scenes import drawn_scenes
+from training.stages import SCALED_BY, commit, read_text_model, text_file
 
 DOCUMENTS = Path(__file__).parent.parent / "docs"
 ANSWERS, RETENTION = 500, 150
@@ -65,6 +66,10 @@ class Bundle:
         """What the member's config.json says, with its provenance."""
         return json.loads((self.folder / member / "config.json").read_text(encoding="utf-8"))["emma_viz"]
 
+    def seed(self, member: str) -> int:
+        """The seed of a member's joint stage."""
+        return self.description(member).get("provenance", {}).get("seed", 0)
+
     def load(self, member: str) -> LoadedModel:
         """A member with the bundle's own encoder and tokenizer."""
         tokenizer = self.folder / "tokenizer.json"
@@ -91,26 +96,28 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder=folder, members=tuple(ordered))
 
 
-def untrained_model(model: LoadedModel, member: str, seed: int, work: Path | None) -> VLM:
-    """The control: the member as joint training found it; without a work folder, random blocks behind its projector."""
-    if work is not None:
-        return Work(work, family_of(member)).start(member, seed=seed).vlm.eval()
-    torch.manual_seed(0)
-    vlm = VLM(model.config)
-    vlm.projector.load_state_dict(model.vlm.projector.state_dict())
-    fresh = MambaLM(model.config.llm)
-    vlm.llm.load_state_dict(fresh.state_dict())
-    return vlm.eval()
+def untrained_model(bundle: Bundle, model: LoadedModel, member: str) -> VLM:
+    """The control: the member as joint training found it, before its first step.
+
+    Raises:
+        TrainingError: the bundle has no language model that has read text alone.
+    """
+    path = bundle.folder / text_file(model.config.llm_backbone_id)
+    if not path.exists():
+        raise TrainingError(
+            f"{path} is missing: {member} is compared with what its training began from. "
+            "`python -m training.train pocket-pair --bundle FOLDER` writes it beside the models."
+        )
+    recipe = FAMILIES[family_of(member)]().joint
+    recipe = replace(recipe, optimisation=replace(recipe.optimisation, seed=bundle.seed(member)))
+    scenes = drawn_scenes("train", SCALED_BY)
+    with torch.inference_mode():
+        features = model.vlm.vision([normalise(scenes.images)]).half().float()
+    llm = read_text_model(model.config, path)
+    return new_task(recipe, model.config, features=features, llm=llm).vlm.eval()
 
 
-def described_control(work: Path | None) -> str:
-    """Which control it is, in words."""
-    if work is None:
-        return "a randomly initialised language model behind the trained projector, so that −1 is the trained model's"
-    return "the fresh projector and the language model that has read text alone, as at the start of joint training"
-
-
-def measure(bundles: Sequence[Bundle], *, scenes: int, work: Path | None) -> dict[str, dict[str, Examined]]:
+def measure(bundles: Sequence[Bundle], *, scenes: int) -> dict[str, dict[str, Examined]]:
     """Examine every member of every bundle: member → bundle → what it gave. Controls: in the first bundle."""
     found: dict[str, dict[str, Examined]] = {}
     material: dict[tuple[str, int], Material] = {}
@@ -127,8 +134,7 @@ def measure(bundles: Sequence[Bundle], *, scenes: int, work: Path | None) -> dic
                     )
             control = None
             if number == 0:
-                seed = bundle.description(member).get("provenance", {}).get("seed", 0)
-                control = untrained_model(model, member, seed, work)
+                control = untrained_model(bundle, model, member)
             total = images_shown(material[key], controlled=control is not None)
             with tqdm(total=total, desc=f"{member}, bundle {bundle.name}") as bar:
                 result = examine(model, material[key], bar.update, untrained=control)
@@ -146,10 +152,10 @@ def _require_new(result: Examined, known: Mapping[str, Examined], member: str, b
             )
 
 
-def head(bundles: Sequence[Bundle], *, scenes: int, work: Path | None, fit: int) -> dict[str, Any]:
+def head(bundles: Sequence[Bundle], *, scenes: int, fit: int) -> dict[str, Any]:
     """How the numbers came about; no path of the machine."""
     names = [] if [bundle.folder for bundle in bundles] == [BUNDLED] else [each.name for each in bundles]
-    command = " ".join(["python -m training.results", *names, *(["--work FOLDER"] if work else [])])
+    command = " ".join(["python -m training.results", *names])
     if scenes != ANSWERS:
         command += f" --scenes {scenes}"
     return {
@@ -159,7 +165,6 @@ def head(bundles: Sequence[Bundle], *, scenes: int, work: Path | None, fit: int)
         "retention": min(RETENTION, scenes),
         "fit": fit,
         "photos": list(PHOTOS),
-        "untrained": described_control(work),
         "bundles": [
             {"name": each.name, "members": {member: _origin(each, member) for member in each.members}}
             for each in bundles
@@ -190,9 +195,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE", help="default: the package's own")
-    parser.add_argument(
-        "--work", type=Path, help="work folder, for the control that joint training began from"
-    )
     parser.add_argument("--scenes", type=int, default=ANSWERS, help=f"held-out scenes (default: {ANSWERS})")
     parser.add_argument("--json", type=Path, help="also write all numbers to this file")
     parser.add_argument(
@@ -209,9 +211,9 @@ def run(options: argparse.Namespace) -> None:
     if options.scenes < 2:
         raise TrainingError(f"--scenes must be at least 2, got {options.scenes}: intervals are over scenes.")
     bundles = [open_bundle(folder.resolve()) for folder in options.bundles or [BUNDLED]]
-    found = measure(bundles, scenes=options.scenes, work=options.work)
+    found = measure(bundles, scenes=options.scenes)
     fit = load_lens(bundles[0].load(bundles[0].members[0]), "ridge").info.n_fit
-    numbers = {"head": head(bundles, scenes=options.scenes, work=options.work, fit=fit), **all_numbers(found)}
+    numbers = {"head": head(bundles, scenes=options.scenes, fit=fit), **all_numbers(found)}
     (options.out / IMAGE).parent.mkdir(parents=True, exist_ok=True)
     draw(numbers, options.out / IMAGE)
     write_file(options.out / "results.md", lambda part: part.write_text(page(numbers), encoding="utf-8"))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from emma_viz.atomic import write_file
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import TrainingError
 from emma_viz.models.config import VLMConfig
@@ -36,6 +37,9 @@ ONE_THREAD = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 """Environment of a training process: one thread each, and memory that is kept between steps instead of given back."""
+
+SCALED_BY = 32
+"""Training scenes whose features a fresh projector is scaled by, the first of the split."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Work:
             encoder, minutes = train_encoder(
                 recipe, tower, data, self.scenes("val", 300), self.folder / "encoder"
             )
-            _save(encoder, path, minutes=minutes)
+            keep(encoder, path, minutes=minutes, commit=commit())
         return _load(PocketEncoder(tower), path).eval().requires_grad_(False)
 
     def features(self, split: str, count: int) -> np.ndarray:
@@ -113,12 +117,12 @@ class Work:
             known = ", ".join(self.language_models)
             raise TrainingError(f"The family {self.name} has the language models {known}; got {name!r}.")
         config = self.language_models[name]
-        path = self.folder / f"text-{name}.safetensors"
+        path = self.folder / text_file(name)
         if not path.exists():
             shared = (self.recipe.text, config.llm, self.tokenizer, config.prompt_style)
             model, minutes = train_text(*shared, self.folder / f"text-{name}")
-            _save(model, path, minutes=minutes)
-        return _load(MambaLM(config.llm), path)
+            keep(model, path, minutes=minutes, commit=commit())
+        return read_text_model(config, path)
 
     def joint_recipe(self, member: str, seed: int) -> JointRecipe:
         """The joint stage's settings for one member and seed."""
@@ -128,7 +132,7 @@ class Work:
     def start(self, member: str, *, seed: int = 0) -> JointTask:
         """A member as joint training finds it: fresh projector, language model that has read text alone."""
         recipe, chosen = self.joint_recipe(member, seed), self.recipe.members[member]
-        sample = torch.from_numpy(np.array(self.features("train", recipe.scenes)[:32])).float()
+        sample = torch.from_numpy(np.array(self.features("train", recipe.scenes)[:SCALED_BY])).float()
         config = chosen.model()
         llm = self.language_model(config.llm_backbone_id)
         return new_task(recipe, config, features=sample, llm=llm, fusion=chosen.fusion)
@@ -161,7 +165,7 @@ class Work:
                 progress=progress,
             )
             task.vlm.vision.towers["pocket"].load_state_dict(self.encoder.state_dict())
-            _save(task, path, minutes=minutes)
+            keep(task, path, minutes=minutes, commit=commit())
         return _load(task, path).eval()
 
     def run_folder(self, member: str, seed: int) -> Path:
@@ -170,14 +174,25 @@ class Work:
 
     def minutes(self) -> dict[str, float]:
         """Minutes of training per finished stage."""
-        return {name: round(float(kept["minutes"]), 1) for name, kept in self._finished().items()}
+        return {name: round(float(kept["minutes"]), 1) for name, kept in self.finished().items()}
 
     def commits(self) -> dict[str, str]:
         """The commit that was checked out when a stage finished."""
-        return {name: kept.get("commit", "not recorded") for name, kept in self._finished().items()}
+        return {name: kept.get("commit", "not recorded") for name, kept in self.finished().items()}
 
-    def _finished(self) -> dict[str, dict[str, str]]:
+    def finished(self) -> dict[str, dict[str, str]]:
+        """What was written down with each finished stage."""
         return {path.stem: _metadata(path) for path in sorted(self.folder.glob("*.safetensors"))}
+
+
+def text_file(name: str) -> str:
+    """The file of a language model that has read text alone, in a work folder and in a bundle."""
+    return f"text-{name}.safetensors"
+
+
+def read_text_model(config: VLMConfig, path: Path) -> MambaLM:
+    """A model's language model as it was when it had read text alone."""
+    return _load(MambaLM(config.llm), path)
 
 
 def run_name(member: str, seed: int) -> str:
@@ -233,16 +248,22 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def _save(module: torch.nn.Module, path: Path, *, minutes: float) -> None:
-    """Keep a stage's result in half precision, as it is bundled: later stages start from just what is shipped."""
-    temporary = path.with_suffix(".tmp")
+def keep(module: torch.nn.Module, path: Path, *, minutes: float, commit: str) -> None:
+    """Write a stage's result in half precision, as it is bundled: later stages start from just what is shipped.
+
+    Args:
+        module: what was trained.
+        path: the file.
+        minutes: how long it took.
+        commit: the commit that was checked out.
+    """
     state = {
         key: value.half().contiguous()
         for key, value in module.state_dict().items()
         if not key.endswith("lm_head.weight")
     }
-    save_file(state, temporary, metadata={"minutes": str(minutes), "commit": commit()})
-    os.replace(temporary, path)
+    metadata = {"minutes": str(minutes), "commit": commit}
+    write_file(path, lambda part: save_file(state, part, metadata=metadata))
 
 
 def _load(module, path: Path):

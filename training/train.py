@@ -3,6 +3,7 @@
     python -m training.train pocket-pair                      everything, from nothing to the bundled files
     python -m training.train pocket-family                    the same with EMMA-V2 and the ablation −MFF
     python -m training.train pocket-pair --seed 1 --bundle DIR    a second seed, from the same encoder and text stage
+    python -m training.train pocket-pair --seed 1 --bundle DIR --start BUNDLE    … which a bundle has
     python -m training.train encoder --recipe pocket          the vision encoder alone
     python -m training.train text --recipe pocket             the language model, on text alone
     python -m training.train joint --recipe cobra-pocket      one member, with the stages that it needs
@@ -58,6 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         family.add_argument(
             "--seed", type=int, default=0, help="of the joint stage; another than 0 needs --bundle"
         )
+        family.add_argument(
+            "--start", type=Path, metavar="BUNDLE", help="take tokenizer, encoder and text stage from there"
+        )
+        if name == "pocket-family":
+            known = tuple(FAMILIES["pocket"]().members)
+            family.add_argument(
+                "--members", nargs="+", choices=known, default=known, help="some alone (default: all)"
+            )
     options = parser.parse_args(arguments)
     return guarded(lambda: _run(options), program=parser.prog)
 
@@ -79,18 +88,21 @@ def _run(options: argparse.Namespace) -> None:
         else:
             work.language_model(options.llm or work.config.llm_backbone_id)
     else:
-        from training.bundle import bundle_family
+        from training.bundle import bundle_family, take_start
 
         work = Work(options.work or Path("runs/pocket"), "pocket")
-        members = PAIR if options.command == "pocket-pair" else tuple(work.recipe.members)
+        members = PAIR if options.command == "pocket-pair" else tuple(options.members)
         if options.seed and options.bundle is None:
             raise TrainingError(
                 f"The package ships seed 0; say where the bundle of seed {options.seed} goes (--bundle FOLDER)."
             )
+        command = f"python -m training.train {options.command}"
+        if options.seed:
+            command += f" --seed {options.seed}"
+        if options.start is not None:
+            take_start(work, options.start)
+            command += " --start BUNDLE"
         train_members(work, members, seed=options.seed)
-        command = f"python -m training.train {options.command}" + (
-            f" --seed {options.seed}" if options.seed else ""
-        )
         bundle_family(work, members, options.bundle, command=command, seed=options.seed)
 
 

@@ -60,6 +60,27 @@ def test_a_lens_of_a_json_data_set_skips_what_is_broken(pair, llava, tmp_path, c
     assert "at most 0 may be skipped" in capsys.readouterr().err
 
 
+def test_a_lens_of_drawn_scenes(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = [
+        "lens",
+        "--model",
+        str(pair.emma),
+        "--data",
+        "tabletop",
+        "--vision",
+        str(pair.vision),
+        "--layers",
+        "0",
+    ]
+    command += ["--fit-images", "6", "--held-out", "3", "--out"]
+    assert main([*command, "drawn.lens"]) == 0
+    info = read_info(tmp_path / "drawn.lens")
+    assert (info.fitted_on, info.n_fit, info.n_heldout) == ("tabletop scenes (train)", 6, 3)
+    (tmp_path / "tabletop").mkdir()
+    assert main([*command, "folder.lens"]) == 1
+
+
 def test_the_official_recipes_are_the_papers():
     for recipe in (cobra_3b(), emma_v1_3b(), emma_v2_3b()):
         settings = recipe.optimisation(steps_per_epoch=9500)

@@ -26,7 +26,7 @@ from training.measures import (
     spectrum,
 )
 from training.questions import answer_scores, answered
-from training.results import main
+from training.results import main, open_bundle, untrained_model
 from training.results_page import interval, number
 
 
@@ -94,10 +94,10 @@ def bundles(work, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def seeds(work, bundles, tmp_path_factory):
-    """The numbers and the page of two seeds, with the control that training began from."""
+def seeds(bundles, tmp_path_factory):
+    """The numbers and the page of two seeds."""
     out = tmp_path_factory.mktemp("out")
-    arguments = [str(bundles / "seed0"), str(bundles / "seed1"), "--work", str(work.folder), "--scenes", "6"]
+    arguments = [str(bundles / "seed0"), str(bundles / "seed1"), "--scenes", "6"]
     assert main([*arguments, "--out", str(out), "--json", str(out / "n.json")]) == 0
     return json.loads((out / "n.json").read_text()), (out / "results.md").read_text(), out
 
@@ -181,6 +181,25 @@ def test_one_seed_of_two_members_is_compared_and_nothing_is_said_of_other_seeds(
     a, b = (numbers["members"][name]["scenes"]["-1"]["r2"]["value"] for name in (pair["a"], pair["b"]))
     assert pair["rows"][0]["difference"]["value"] == pytest.approx(a - b, abs=2e-5)
     assert "Not measured: emma-v1-pocket-nomff" in text
+
+
+def test_the_control_is_what_joint_training_began_from(work, bundles):
+    bundle = open_bundle(bundles / "seed1")
+    control = untrained_model(bundle, bundle.load("tiny"), "tiny").state_dict()
+    start = work.start("tiny", seed=1).vlm.state_dict()
+    other = work.start("tiny", seed=0).vlm.state_dict()
+    for name, tensor in start.items():
+        if not name.startswith("vision."):
+            assert torch.allclose(control[name], tensor, rtol=1e-4, atol=1e-6), name
+    assert not torch.allclose(control["projector.row"], other["projector.row"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_bundle_without_the_text_stage_is_refused(bundles, tmp_path, capsys):
+    shutil.copytree(bundles / "seed0", tmp_path / "old")
+    (text,) = (tmp_path / "old").glob("text-*.safetensors")
+    text.unlink()
+    assert main([str(tmp_path / "old"), "--scenes", "2", "--out", str(tmp_path)]) == 1
+    assert f"{text} is missing" in capsys.readouterr().err
 
 
 def test_scores_are_the_means_of_the_answers(work):

@@ -1,14 +1,23 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from emma_viz.capture import record
 from emma_viz.checkpoints import load_model
 from emma_viz.data.tabletop import DESCRIBE, draw_scene, make_scene
+from emma_viz.errors import TrainingError
 from emma_viz.lens import decode, load_lens
-from training.bundle import bundle_family
+from training.bundle import bundle_family, take_start
+from training.stages import Work, train_members
 from training.train import main
+
+
+@pytest.fixture(scope="module")
+def bundle(work, tmp_path_factory):
+    return bundle_family(work, ("tiny",), tmp_path_factory.mktemp("bundle"), command="a test")
 
 
 def test_the_tiny_recipe_runs_and_its_loss_falls(work):
@@ -31,12 +40,11 @@ def test_a_finished_member_is_read_and_not_trained_again(work):
     assert {"encoder", text, "tiny"} <= work.minutes().keys()
 
 
-def test_the_bundle_loads_answers_and_decodes(work, tmp_path):
-    bundle_family(work, ("tiny",), tmp_path, command="a test")
+def test_the_bundle_loads_answers_and_decodes(work, bundle):
     model = load_model(
-        tmp_path / "tiny",
-        vision_source=tmp_path / "pocket-conv-128px.safetensors",
-        tokenizer_source=tmp_path / "tokenizer.json",
+        bundle / "tiny",
+        vision_source=bundle / "pocket-conv-128px.safetensors",
+        tokenizer_source=bundle / "tokenizer.json",
     )
     image = draw_scene(make_scene("test", 0)).image
     trace = record(model, image, DESCRIBE, layers=[-1, 0, 3], max_new_tokens=4)
@@ -49,14 +57,57 @@ def test_the_bundle_loads_answers_and_decodes(work, tmp_path):
     assert error < 0.5 * np.square(decoding.true - decoding.true.mean()).mean(), (
         "behind the projector the image is there"
     )
+    tuned = load_lens(model, "tuned").info
+    assert (tuned.layers, tuned.n_fit, tuned.n_heldout) == (ridge.info.layers, 16, 8)
     native = load_lens(model, "native")
     assert native.tap_layers == (1, 2, 3)
-    kept = json.loads((tmp_path / "tiny" / "config.json").read_text())["emma_viz"]["provenance"]
+    kept = json.loads((bundle / "tiny" / "config.json").read_text())["emma_viz"]["provenance"]
     assert kept["joint"]["optimisation"]["steps"] == 60
     assert kept["seed"] == kept["joint"]["optimisation"]["seed"] == 0
     assert kept["data"]["digest"] == work.scenes("train", 64).digest
     assert {"commit", "tokenizer", "minutes", "text", "encoder", "torch"} <= kept.keys()
     assert kept["trained_at"] == dict.fromkeys(("encoder", "text", "joint"), kept["commit"])
+
+
+def test_another_work_folder_starts_from_a_bundle_to_the_bit(work, bundle, tmp_path):
+    other = Work(tmp_path, "tiny")
+    take_start(other, bundle)
+    take_start(other, bundle)
+    for name in (f"text-{work.config.llm_backbone_id}.safetensors", "tokenizer.json"):
+        assert (other.folder / name).read_bytes() == (work.folder / name).read_bytes(), name
+    encoder = work.encoder.state_dict()
+    assert all(torch.equal(tensor, encoder[name]) for name, tensor in other.encoder.state_dict().items())
+    found, expected = other.start("tiny").state_dict(), work.start("tiny").state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert {name: kept for name, kept in work.minutes().items() if "tiny" not in name} == other.minutes()
+    assert json.loads((other.folder / "encoder/scores.json").read_text())
+
+
+def test_a_start_of_another_recipe_or_of_none_is_refused(bundle, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(bundle, changed)
+    path = changed / "tiny/config.json"
+    config = json.loads(path.read_text())
+    config["emma_viz"]["provenance"]["text"]["prompt_weight"] = 0.5
+    path.write_text(json.dumps(config))
+    with pytest.raises(TrainingError, match="was trained by another recipe"):
+        take_start(Work(tmp_path / "work", "tiny"), changed)
+    for text in changed.glob("text-*"):
+        text.unlink()
+    with pytest.raises(TrainingError, match="is no bundle that others can start from"):
+        take_start(Work(tmp_path / "work", "tiny"), changed)
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_stage_that_fails_stops_the_family_and_is_named(work, tmp_path):
+    shutil.copytree(work.folder, tmp_path / "work")
+    broken = Work(tmp_path / "work", "tiny")
+    (broken.folder / "tiny.safetensors").unlink()
+    (broken.folder / "encoder.safetensors").write_bytes(b"none")
+    with pytest.raises(TrainingError, match="`encoder --recipe tiny` ended with code 1"):
+        train_members(broken, ("tiny",))
+    assert not (broken.folder / "tiny.safetensors").exists()
 
 
 def test_an_unknown_recipe_is_refused(capsys):
