@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ from emma_viz.errors import TrainingError
 from emma_viz.lens.apply import decode
 from emma_viz.lens.decoding import Decoding
 from emma_viz.lens.evaluation import quality_of
-from emma_viz.lens.files import save_lens
+from emma_viz.lens.files import load_lens, read_info, save_lens
 from emma_viz.lens.fit import RidgeSettings, fit_ridge
-from emma_viz.lens.heads import PaperHead
 from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.lens.protocol import Lens
+from emma_viz.lens.tuned import TunedLens
 from emma_viz.models.vision import VisionEncoder
 from training.config import as_record
 from training.encoder import ENCODER_SCORES
@@ -67,7 +67,9 @@ def bundle_family(
         origin = provenance(work, member, command, seed=seed)
         save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
         model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
-        write_lenses(work, model, task, folder / member)
+        write_lenses(
+            work, model, task, folder / member, kept=work.folder / f"{run_name(member, seed)}.tuned.lens"
+        )
     return folder
 
 
@@ -118,9 +120,17 @@ def _copy(source: Path, target: Path) -> None:
     write_file(target, lambda part: shutil.copyfile(source, part))
 
 
-def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path) -> None:
+def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, *, kept: Path) -> None:
     """Fit a member's ridge and tuned lens on training scenes and take over its own decoder; all with their quality on
-    held-out scenes."""
+    held-out scenes.
+
+    Args:
+        work: with the scenes.
+        model: the member as it is bundled.
+        task: the member as it was trained.
+        folder: where the lenses go.
+        kept: file of the tuned lens in the work folder: it is fitted when none for this model is there.
+    """
     recipe = work.recipe
     fit, held_out = (
         list(work.scenes("train", recipe.joint.scenes).images[: recipe.lens_scenes]),
@@ -138,25 +148,34 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path) 
         )
     save_lens(ridge, folder / "ridge.lens")
     if task.head is not None:
-        save_lens(_native(model, task.head, held_out, recipe.joint.scenes), folder / "native.lens")
-    make_lens(model, recipe.tuned, Path(TABLETOP), None, folder / "tuned.lens")
+        about = f"{SCENES}, with the model"
+        native = native_lens(task.head, model.info, patch=8, fitted_on=about, n_fit=recipe.joint.scenes)
+        save_lens(_rounded(model, native, held_out), folder / "native.lens")
+    if not kept.exists() or read_info(kept).model_fingerprint != model.info.fingerprint:
+        make_lens(model, recipe.tuned, Path(TABLETOP), None, kept)
+    tuned = load_lens(kept)
+    assert isinstance(tuned, TunedLens)
+    save_lens(_rounded(model, tuned, held_out), folder / "tuned.lens")
 
 
-def _native(model: LoadedModel, head: PaperHead, held_out: Sequence[np.ndarray], n_fit: int) -> NativeLens:
-    """The member's own decoder, rounded as it will be stored before it is measured."""
-    state = {name: tensor.to(HALF).float() for name, tensor in head.state_dict().items()}
-    head.load_state_dict(state)
-    lens = native_lens(head, model.info, patch=8, fitted_on=f"{SCENES}, with the model", n_fit=n_fit)
-    quality, count = quality_of(native_decodings(model, lens, held_out))
-    lens = replace(lens, info=replace(lens.info, quality=quality, n_heldout=count))
-    return replace(lens, head=lens.head.to(HALF))
+Trained = TypeVar("Trained", NativeLens, TunedLens)
 
 
-def native_decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
-    """Decode images with a native lens, a few at a time."""
+def _rounded(model: LoadedModel, lens: Trained, held_out: Sequence[np.ndarray]) -> Trained:
+    """A lens in half precision, rounded before it is measured."""
+    lens.head.load_state_dict({name: each.to(HALF).float() for name, each in lens.head.state_dict().items()})
+    quality, count = quality_of(decodings(model, lens, held_out))
+    return replace(lens, head=lens.head.to(HALF), info=replace(lens.info, quality=quality, n_heldout=count))
+
+
+def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
+    """Decode images at all layers of a lens, a few at a time."""
+    read = {place for layer in lens.default_layers for place in lens.reads(layer)}
+    sites, layers = ({place[number] for place in read} for number in (0, 1))
     for start in range(0, len(images), 16):
+        part = list(images[start : start + 16])
         trace = record(
-            model, list(images[start : start + 16]), PROMPT, sites=("mixer_out", "norm_f"), generate=False
+            model, part, PROMPT, sites=tuple(sorted(sites)), layers=tuple(sorted(layers)), generate=False
         )
         yield decode(trace, lens)
 

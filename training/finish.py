@@ -22,7 +22,7 @@ from emma_viz.lens.files import save_lens
 from emma_viz.lens.heads import Head, ReleasedHead, build_head
 from emma_viz.lens.native import native_lens
 from emma_viz.models.config import VLMConfig
-from training.bundle import native_decodings
+from training.bundle import decodings
 from training.objective import head_config
 from training.official import VisionLanguageRecipe
 from training.records import RecordTable
@@ -95,7 +95,7 @@ def write_model(finished: Finished, folder: Path, *, device: torch.device) -> No
     )
     if finished.held_out:
         images = [np.asarray(read_image(path)) for path in finished.held_out]
-        quality, count = quality_of(native_decodings(model, lens, images))
+        quality, count = quality_of(decodings(model, lens, images))
         lens = replace(lens, info=replace(lens.info, quality=quality, n_heldout=count))
     save_lens(replace(lens, head=lens.head.cpu()), folder / "native.lens")
 
