@@ -170,13 +170,11 @@ def _rounded(model: LoadedModel, lens: Trained, held_out: Sequence[np.ndarray]) 
 
 def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
     """Decode images at all layers of a lens, a few at a time."""
-    read = {place for layer in lens.default_layers for place in lens.reads(layer)}
-    sites, layers = ({place[number] for place in read} for number in (0, 1))
+    read = [place for layer in lens.default_layers for place in lens.reads(layer)]
+    sites, layers = sorted({site for site, _ in read}), sorted({layer for _, layer in read})
     for start in range(0, len(images), 16):
         part = list(images[start : start + 16])
-        trace = record(
-            model, part, PROMPT, sites=tuple(sorted(sites)), layers=tuple(sorted(layers)), generate=False
-        )
+        trace = record(model, part, PROMPT, sites=tuple(sites), layers=tuple(layers), generate=False)
         yield decode(trace, lens)
 
 
