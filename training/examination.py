@@ -101,6 +101,8 @@ class Examined:
     captions: dict[str, np.ndarray]
     """Columns over the decoded held-out scenes."""
     photo_captions: tuple[str, ...]
+    tuned: dict[str, float]
+    """Layer → R² of the tuned lens on held-out scenes, as its file says."""
     shuffled: Kept
     """Control: ridge fitted to pixels that were shuffled between tokens."""
     untrained: Kept = field(default_factory=dict)
@@ -211,6 +213,7 @@ def examine(model: LoadedModel, material: Material, step: Step, *, untrained: VL
             [make_scene("test", index).kinds for index in range(material.retention)],
         ),
         photo_captions=tuple(_captions(model, material.photos, None, step)),
+        tuned={str(each.layer): each.r2 for each in load_lens(model, "tuned").info.quality},
         shuffled=shuffled,
         untrained=_untrained(untrained, material, step) if untrained is not None else {},
     )

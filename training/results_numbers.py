@@ -61,6 +61,9 @@ def member_numbers(seeds: Seeds) -> dict[str, Any]:
     return {
         "seeds": len(seeds),
         "scenes": scenes,
+        "tuned": {
+            place: round(float(np.mean([each.tuned[place] for each in seeds])), 5) for place in first.tuned
+        },
         "photos": {place: photo_numbers([each.photos[place] for each in seeds]) for place in first.photos},
         "loss": {name: found.to_json() for name, found in losses(seeds).items()},
         "loss_sentence": loss_sentence(seeds),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from emma_viz.data.tabletop import KINDS
+from emma_viz.lens.files import load_lens
 from emma_viz.lens.quality import r2 as plain_r2
 from training.bundle import bundle_family
 from training.intervals import NONE, estimate
@@ -153,11 +154,14 @@ def test_losses_add_up_to_what_is_gone_at_the_last_block(seeds):
 
 
 @pytest.mark.slow
-def test_the_page_holds_what_the_json_holds(seeds):
+def test_the_page_holds_what_the_json_holds(seeds, bundles):
     numbers, text, out = seeds
     tiny = numbers["members"]["tiny"]
     cells = [number(tiny["scenes"][place]["r2"]) for place in tiny["scenes"]]
     assert "| tiny | " + " | ".join(cells) + " |" in text
+    quality = [load_lens(bundles / name / "tiny", "tuned").info.quality for name in ("seed0", "seed1")]
+    means = [number((a.r2 + b.r2) / 2) for a, b in zip(*quality, strict=True)]
+    assert "| tiny | " + " | ".join(means) + " |" in text
     for found in tiny["loss"].values():
         assert interval(found) in text
     for said in tiny["photo_captions"].values():
