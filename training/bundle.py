@@ -52,11 +52,20 @@ def bundle_family(
 
     Returns:
         The folder.
+
+    Raises:
+        TrainingError: the bundle has other members too, and they read another encoder or tokenizer.
     """
     folder = BUNDLED if target is None else target
     tokenizer_path = TOKENIZER if target is None else folder / "tokenizer.json"
-    folder.mkdir(parents=True, exist_ok=True)
     encoder_path = folder / f"{work.config.vision.backbone_id}.safetensors"
+    others = {path.parent.name for path in folder.glob("*/config.json")} - set(members)
+    if others and not _shares(work, encoder_path, tokenizer_path):
+        raise TrainingError(
+            f"{folder} also holds {', '.join(sorted(others))}, which read another encoder or tokenizer than "
+            f"{work.folder} has. Train from theirs (--start) or write to another folder (--bundle)."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     save_vision_encoder(encoder_path, _whole_encoder(work), dtype=HALF)
     work.tokenizer.save(tokenizer_path)
     for name in {work.recipe.members[member].model().llm_backbone_id for member in members}:
@@ -71,6 +80,15 @@ def bundle_family(
             work, model, task, folder / member, kept=work.folder / f"{run_name(member, seed)}.tuned.lens"
         )
     return folder
+
+
+def _shares(work: Work, encoder: Path, tokenizer: Path) -> bool:
+    """Whether a bundle's encoder and tokenizer are those of a work folder."""
+    expected, found = _whole_encoder(work).state_dict(), load_file(encoder)
+    same = expected.keys() == found.keys() and all(
+        torch.equal(found[name].float(), each) for name, each in expected.items()
+    )
+    return same and tokenizer.read_bytes() == (work.folder / "tokenizer.json").read_bytes()
 
 
 def take_start(work: Work, bundle: Path) -> None:

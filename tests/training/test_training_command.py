@@ -10,8 +10,9 @@ from emma_viz.checkpoints import load_model
 from emma_viz.data.tabletop import DESCRIBE, draw_scene, make_scene
 from emma_viz.errors import TrainingError
 from emma_viz.lens import decode, load_lens
+from emma_viz.models.vision_pocket import PocketEncoder
 from training.bundle import bundle_family, take_start
-from training.stages import Work, train_members
+from training.stages import Work, keep, train_members
 from training.train import main
 
 
@@ -98,6 +99,20 @@ def test_a_start_of_another_recipe_or_of_none_is_refused(bundle, tmp_path):
     with pytest.raises(TrainingError, match="is no bundle that others can start from"):
         take_start(Work(tmp_path / "work", "tiny"), changed)
     assert not (tmp_path / "work").exists()
+
+
+def test_a_member_of_another_encoder_does_not_join_a_bundle(work, bundle, tmp_path):
+    shared, other = tmp_path / "bundle", Work(tmp_path / "work", "tiny")
+    shutil.copytree(bundle, shared)
+    (shared / "tiny").rename(shared / "earlier")
+    shutil.copytree(work.folder, other.folder)
+    bundle_family(other, ("tiny",), shared, command="a test")
+    encoder = PocketEncoder(work.config.vision.towers[0])
+    keep(encoder, other.folder / "encoder.safetensors", minutes=0.0, commit="a test")
+    before = {path: path.read_bytes() for path in shared.rglob("*") if path.is_file()}
+    with pytest.raises(TrainingError, match="also holds earlier, which read another encoder"):
+        bundle_family(Work(other.folder, "tiny"), ("tiny",), shared, command="a test")
+    assert {path: path.read_bytes() for path in shared.rglob("*") if path.is_file()} == before
 
 
 def test_a_stage_that_fails_stops_the_family_and_is_named(work, tmp_path):
