@@ -11,8 +11,8 @@ def write_files(writers: Mapping[Path, Callable[[Path], object]]) -> None:
     """Write several files, all of them or none.
 
     Each writer is given a temporary path in its target's folder, which must exist. When all have succeeded and their
-    bytes are on the disk, the files are given their names, in order; an existing file is replaced. On an exception
-    nothing has changed and no temporary file is left.
+    bytes are on the disk, the files are given their names, in order, with the rights of any new file of the user's; an
+    existing file is replaced. On an exception nothing has changed and no temporary file is left.
 
     Raises:
         OSError: the system refuses (no space, no permission, no such folder).
@@ -22,7 +22,11 @@ def write_files(writers: Mapping[Path, Callable[[Path], object]]) -> None:
     }
     try:
         for target, write in writers.items():
+            # Some writers put a private file over this one; the rights that the user's umask gives are put back.
+            parts[target].touch(exist_ok=False)
+            rights = parts[target].stat().st_mode
             write(parts[target])
+            parts[target].chmod(rights)
             with parts[target].open("rb+") as file:
                 os.fsync(file.fileno())
         for target, part in parts.items():

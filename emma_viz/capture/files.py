@@ -74,15 +74,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, 
     """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
-    def write(part: Path) -> None:
-        # safetensors renames a private file over this one; the rights that the user's umask gives are put
-        # back.
-        part.touch(exist_ok=False)
-        rights = part.stat().st_mode
-        save_file(ready, part, metadata=dict(note) if note else None)
-        part.chmod(rights)
-
-    _write(path, write)
+    _write(path, lambda part: save_file(ready, part, metadata=dict(note) if note else None))
 
 
 def read_tensor(path: Path, name: str) -> Tensor:

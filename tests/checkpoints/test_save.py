@@ -1,6 +1,8 @@
 """Run directories that are written: whole or not at all, and readable by the official code's own call."""
 
 import json
+import os
+import stat
 from dataclasses import replace
 
 import pytest
@@ -84,6 +86,19 @@ def test_half_precision_keeps_the_tie_and_halves_the_file(model, tmp_path):
     )
     parameters = sum(p.nbytes for name, p in vlm.named_parameters() if not name.startswith("vision."))
     assert sizes["float32", "pt"] < parameters + table // 2 + 40_000  # the tied head is not there twice
+
+
+@pytest.mark.parametrize("format", ["safetensors", "pt"])
+def test_files_have_the_rights_that_the_umask_gives(format, model, tmp_path):
+    vlm, _, _ = model
+    umask = os.umask(0o027)
+    try:
+        save_run_directory(tmp_path / "run", vlm.config, vlm.state_dict(), format=format)
+    finally:
+        os.umask(umask)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert len(files) == 2
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o640}
 
 
 def test_views_are_saved_alone(model, tmp_path):
