@@ -28,7 +28,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
         raise InputError(f"{path}: expected a file name to write to, but this is a folder.")
 
     def fill(part: Path) -> None:
-        with part.open("xb") as stream:
+        with part.open("wb") as stream:
             write(stream)
 
     try:
