@@ -11,6 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from emma_viz.data.tabletop import KIND_INDEX
 from tests.apps.visiting import CHROMIUM, FLAGS, Visit, serving
 
 HERE = Path(__file__).parent
@@ -55,7 +56,7 @@ def word(studio: Studio) -> None:
     visit = studio.result()
     words = visit.page.locator(".ev-word[data-model='1']")
     texts = words.all_inner_texts()
-    wanted = next((i for i, text in enumerate(texts) if text in ("cup", "plate", "spoon")), len(texts) // 3)
+    wanted = next((i for i, text in enumerate(texts) if text in KIND_INDEX), len(texts) // 3)
     words.nth(wanted).click()
     visit.page.wait_for_selector("text=gradient × input")
     studio.keep(visit, "explorer-word")

@@ -240,6 +240,18 @@ def test_a_box_is_a_region(shown):
     )
 
 
+def test_what_follows_a_word_without_a_space_stays_on_its_line(shown):
+    if not shown.live:
+        return
+    units = shown.visit.page.locator(".ev-unit")
+    places = units.evaluate_all(
+        "units => units.map(unit => [unit.innerText, unit.childElementCount, unit.getClientRects().length])"
+    )
+    assert any(text.endswith(".") and parts > 1 for text, parts, _ in places)
+    assert not any(text[0] in ".,?" for text, *_ in places)
+    assert {lines for *_, lines in places} == {1}
+
+
 def test_words_that_need_a_model_are_offered_with_one_only(shown):
     visit, page = shown.visit, shown.visit.page
     if not shown.live:

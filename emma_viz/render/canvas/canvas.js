@@ -987,18 +987,25 @@
         ...models.map((model, index) => {
           const text = make("p", { class: "ev-answer" });
           if (!streaming && model.words && model.words.some((piece) => piece.trim())) {
+            let unit = null; // what follows a word without a space stays on its line
             model.words.forEach((piece, at) => {
-              if (!piece.trim() || !host.attribute || !model.live) return text.append(piece);
+              if (!piece.trim() || !host.attribute || !model.live) {
+                unit = null;
+                return text.append(piece);
+              }
               const lead = piece.match(/^\s*/)[0];
-              if (lead) text.append(lead);
-              text.append(
+              if (lead || !unit) text.append(lead, (unit = make("span", { class: "ev-unit" })));
+              unit.append(
                 make("button", {
                   type: "button", class: "ev-word", "data-model": String(index), "data-word": String(at), text: piece.trim(),
                   title: "Show the image tokens that this word depends on", onclick: () => attribute(index, at),
                 }) // prettier-ignore
               );
               const tail = piece.slice(lead.length).match(/\s*$/)[0];
-              if (tail) text.append(tail);
+              if (tail) {
+                text.append(tail);
+                unit = null;
+              }
             });
           } else text.textContent = (model.answer || "").trim() || (streaming ? "" : "(no answer)");
           if (streaming && model.busy) text.append(make("i", { class: "ev-caret" }));
