@@ -67,6 +67,9 @@ def test_an_image_is_pasted(visit, tmp_path, way):
     if way == "button":
         visit.page.get_by_role("button", name="Paste from clipboard").click()
     else:
+        visit.page.wait_for_selector(
+            "#explorer-image .upload-container"
+        )  # is mounted after the rest of the page
         visit.page.keyboard.press("Control+V")
     visit.page.wait_for_selector(PREVIEW)
     visit.run()
