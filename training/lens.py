@@ -105,18 +105,7 @@ def make_lens(
         TrainingError: there are too few images that can be used, or the training diverged.
         LensError: the lens cannot be fitted or written.
     """
-    fit: Sequence[Any]
-    held_out: Sequence[Any]
-    if is_tabletop(data):
-        fit, held_out = (
-            list(drawn_scenes(split, count).images)
-            for split, count in (("train", recipe.fit), ("test", recipe.held_out))
-        )
-        names, fitted_on = [f"{TABLETOP} scene {number}" for number in range(len(fit))], SCENES
-    else:
-        chosen = choose_images(data, images, recipe)
-        fit, held_out = chosen[: recipe.fit], chosen[recipe.fit :]
-        names, fitted_on = [path.name for path in fit], f"{data.name} ({len(fit)} of its images)"
+    fit, held_out, names, fitted_on = _shown(data, images, recipe)
     common: dict[str, Any] = {
         "heldout": held_out,
         "fitted_on": fitted_on,
@@ -149,9 +138,17 @@ def make_lens(
     return lens
 
 
-def is_tabletop(data: Path) -> bool:
-    """Whether the name stands for drawn scenes: no file or folder is called so."""
-    return str(data) == TABLETOP and not data.exists()
+def _shown(
+    data: Path, images: Path | None, recipe: LensRecipe
+) -> tuple[Sequence[Any], Sequence[Any], list[str], str]:
+    """Images to fit on, images to measure on, the names of the first, and what they are in words."""
+    if str(data) == TABLETOP and not data.exists():
+        fit = list(drawn_scenes("train", recipe.fit).images)
+        names = [f"{TABLETOP} scene {number}" for number in range(len(fit))]
+        return fit, list(drawn_scenes("test", recipe.held_out).images), names, SCENES
+    chosen = choose_images(data, images, recipe)
+    fit = chosen[: recipe.fit]
+    return fit, chosen[recipe.fit :], [path.name for path in fit], f"{data.name} ({len(fit)} of its images)"
 
 
 def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress: bool = True) -> Trainer:
