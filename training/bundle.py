@@ -83,22 +83,24 @@ def bundle_family(
 
 
 def _shares(work: Work, encoder: Path, tokenizer: Path) -> bool:
-    """Whether a bundle's encoder and tokenizer are those of a work folder."""
+    """Whether a bundle's encoder and tokenizer are those of a work folder; files that it lacks are none of another."""
+    if tokenizer.exists() and tokenizer.read_bytes() != (work.folder / "tokenizer.json").read_bytes():
+        return False
+    if not encoder.exists():
+        return True
     expected, found = _whole_encoder(work).state_dict(), load_file(encoder)
-    same = expected.keys() == found.keys() and all(
+    return expected.keys() == found.keys() and all(
         torch.equal(found[name].float(), each) for name, each in expected.items()
     )
-    return same and tokenizer.read_bytes() == (work.folder / "tokenizer.json").read_bytes()
 
 
 def take_start(work: Work, bundle: Path) -> None:
     """Fill a work folder with a bundle's tokenizer, encoder and text stage, in place of training them.
 
-    Members that are trained in it then start from what the bundle's own members started from, to the bit. What
-    the folder has already is left as it is.
+    Members that are trained in it then start from what the bundle's own members started from, to the bit.
 
     Raises:
-        TrainingError: the bundle has no such stages, or they were made by another recipe.
+        TrainingError: the bundle has no such stages, they were made by another recipe, or the folder has others.
     """
     found = {path.parent.name: path for path in sorted(bundle.glob("*/config.json"))}
     known = [found[member] for member in work.recipe.members if member in found]
@@ -116,6 +118,7 @@ def take_start(work: Work, bundle: Path) -> None:
                 f"Use the checkout that made it ({origin['commit']}), or train anew, without --start."
             )
     tokenizer = TOKENIZER if bundle.resolve() == BUNDLED else bundle / "tokenizer.json"
+    encoder = bundle / f"{work.config.vision.backbone_id}.safetensors"
     work.folder.mkdir(parents=True, exist_ok=True)
     for name in texts:
         if not (work.folder / text_file(name)).exists():
@@ -124,7 +127,7 @@ def take_start(work: Work, bundle: Path) -> None:
         _copy(tokenizer, work.folder / "tokenizer.json")
     if not (work.folder / "encoder.safetensors").exists():
         vision = VisionEncoder(work.config.vision)
-        vision.load_state_dict(load_file(bundle / f"{work.config.vision.backbone_id}.safetensors"))
+        vision.load_state_dict(load_file(encoder))
         (work.folder / "encoder").mkdir(exist_ok=True)
         scores = json.dumps(origin["encoder_scores"])
         write_file(
@@ -132,6 +135,14 @@ def take_start(work: Work, bundle: Path) -> None:
         )
         kept = {"minutes": origin["minutes"]["encoder"], "commit": origin["trained_at"]["encoder"]}
         keep(vision.towers["pocket"], work.folder / "encoder.safetensors", **kept)
+    same_texts = all(
+        (bundle / text_file(n)).read_bytes() == (work.folder / text_file(n)).read_bytes() for n in texts
+    )
+    if not same_texts or not _shares(work, encoder, tokenizer):
+        raise TrainingError(
+            f"{work.folder} has a tokenizer, encoder or text stage already, and not those of {bundle}. Name an empty "
+            "work folder (--work), or leave --start out."
+        )
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -174,14 +174,13 @@ class Work:
 
     def minutes(self) -> dict[str, float]:
         """Minutes of training per finished stage."""
-        return {name: round(float(kept["minutes"]), 1) for name, kept in self.finished().items()}
+        return {name: round(float(kept["minutes"]), 1) for name, kept in self._finished().items()}
 
     def commits(self) -> dict[str, str]:
         """The commit that was checked out when a stage finished."""
-        return {name: kept.get("commit", "not recorded") for name, kept in self.finished().items()}
+        return {name: kept.get("commit", "not recorded") for name, kept in self._finished().items()}
 
-    def finished(self) -> dict[str, dict[str, str]]:
-        """What was written down with each finished stage."""
+    def _finished(self) -> dict[str, dict[str, str]]:
         return {path.stem: _metadata(path) for path in sorted(self.folder.glob("*.safetensors"))}
 
 

@@ -3,7 +3,7 @@
     python -m training.train pocket-pair                      everything, from nothing to the bundled files
     python -m training.train pocket-family                    the same with EMMA-V2 and the ablation −MFF
     python -m training.train pocket-pair --seed 1 --bundle DIR    a second seed, from the same encoder and text stage
-    python -m training.train pocket-pair --seed 1 --bundle DIR --start BUNDLE    … which a bundle has
+    python -m training.train pocket-pair --seed 1 --bundle DIR --start BUNDLE    the same, both taken from a bundle
     python -m training.train encoder --recipe pocket          the vision encoder alone
     python -m training.train text --recipe pocket             the language model, on text alone
     python -m training.train joint --recipe cobra-pocket      one member, with the stages that it needs
@@ -97,6 +97,8 @@ def _run(options: argparse.Namespace) -> None:
                 f"The package ships seed 0; say where the bundle of seed {options.seed} goes (--bundle FOLDER)."
             )
         command = f"python -m training.train {options.command}"
+        if set(members) != set(PAIR if options.command == "pocket-pair" else work.recipe.members):
+            command += f" --members {' '.join(members)}"
         if options.seed:
             command += f" --seed {options.seed}"
         if options.start is not None:

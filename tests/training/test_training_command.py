@@ -10,9 +10,10 @@ from emma_viz.checkpoints import load_model
 from emma_viz.data.tabletop import DESCRIBE, draw_scene, make_scene
 from emma_viz.errors import TrainingError
 from emma_viz.lens import decode, load_lens
+from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.bundle import bundle_family, take_start
-from training.stages import Work, keep, train_members
+from training.stages import Work, keep, text_file, train_members
 from training.train import main
 
 
@@ -83,6 +84,18 @@ def test_another_work_folder_starts_from_a_bundle_to_the_bit(work, bundle, tmp_p
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     assert {name: kept for name, kept in work.minutes().items() if "tiny" not in name} == other.minutes()
     assert json.loads((other.folder / "encoder/scores.json").read_text())
+
+
+@pytest.mark.parametrize("stage", ["encoder", "text"])
+def test_a_start_does_not_join_another_that_is_there(work, bundle, tmp_path, stage):
+    other = Work(tmp_path, "tiny")
+    if stage == "encoder":
+        fresh, name = PocketEncoder(work.config.vision.towers[0]), "encoder.safetensors"
+    else:
+        fresh, name = MambaLM(work.config.llm), text_file(work.config.llm_backbone_id)
+    keep(fresh, tmp_path / name, minutes=0.0, commit="a test")
+    with pytest.raises(TrainingError, match="has a tokenizer, encoder or text stage already"):
+        take_start(other, bundle)
 
 
 def test_a_start_of_another_recipe_or_of_none_is_refused(bundle, tmp_path):
