@@ -38,6 +38,8 @@ def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "apps.explorer", "--port", str(port), *options],
         cwd=ROOT,
+        # As many threads as the tests have: their number decides the order of sums, and so the last bits.
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
