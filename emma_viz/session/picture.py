@@ -158,5 +158,9 @@ def _notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:
     for each in maps:
         for reason in each.decoding.forced_reasons:
             yield f"{each.decoding.model.name}: the lens was forced although {reason}"
-        for note in each.decoding.lens.notes if each.decoding.lens.kind == "native" else ():
-            yield f"{each.decoding.model.name}: {note}"
+    named: dict[str, list[str]] = {}
+    for each in maps:
+        for note in each.decoding.lens.notes:
+            named.setdefault(note, []).append(each.decoding.model.name)
+    for note, names in named.items():
+        yield f"{' and '.join(names)}: {note}"

@@ -195,5 +195,6 @@ def test_a_forced_figure_says_why(pair, photos, running):
     forced = compare(
         photos[0], [pair.cobra], lenses=[pair.lens_of_emma], asking=SHORT, running=running, force_lens=True
     )
-    (note,) = forced.spec().notes
-    assert note.startswith("cobra: the lens was forced although it was fitted on emma")
+    why, *notes = forced.spec().notes
+    assert why.startswith("cobra: the lens was forced although it was fitted on emma")
+    assert notes == [f"cobra: {note}" for note in forced.decodings[0].lens.notes]
