@@ -3,38 +3,28 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
 import emma_viz.data
 from emma_viz.atomic import write_file
-from emma_viz.capture.record import record
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_directory, save_vision_encoder
 from emma_viz.errors import TrainingError
-from emma_viz.lens.apply import decode
-from emma_viz.lens.decoding import Decoding
-from emma_viz.lens.evaluation import quality_of
-from emma_viz.lens.files import load_lens, read_info, save_lens
+from emma_viz.lens.files import read_info, save_lens
 from emma_viz.lens.fit import RidgeSettings, fit_ridge
-from emma_viz.lens.native import NativeLens, native_lens
-from emma_viz.lens.protocol import Lens
-from emma_viz.lens.tuned import TunedLens
+from emma_viz.lens.native import native_lens
 from emma_viz.models.vision import VisionEncoder
 from training.config import as_record
 from training.encoder import ENCODER_SCORES
 from training.joint import JointTask, read_scores
-from training.lens import SCENES, TABLETOP, make_lens
+from training.lens import HALF, PROMPT, SCENES, TABLETOP, make_lens, rounded
 from training.stages import Work, commit, keep, run_name, text_file
 
-HALF = torch.float16
-PROMPT = "Describe the image in detail."
 TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
 
 
@@ -179,32 +169,10 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, 
     if task.head is not None:
         about = f"{SCENES}, with the model"
         native = native_lens(task.head, model.info, patch=8, fitted_on=about, n_fit=recipe.joint.scenes)
-        save_lens(_rounded(model, native, held_out), folder / "native.lens")
+        save_lens(rounded(model, native, held_out), folder / "native.lens")
     if not kept.exists() or read_info(kept).model_fingerprint != model.info.fingerprint:
         make_lens(model, recipe.tuned, Path(TABLETOP), None, kept)
-    tuned = load_lens(kept)
-    assert isinstance(tuned, TunedLens)
-    save_lens(_rounded(model, tuned, held_out), folder / "tuned.lens")
-
-
-Trained = TypeVar("Trained", NativeLens, TunedLens)
-
-
-def _rounded(model: LoadedModel, lens: Trained, held_out: Sequence[np.ndarray]) -> Trained:
-    """A lens in half precision, rounded before it is measured."""
-    lens.head.load_state_dict({name: each.to(HALF).float() for name, each in lens.head.state_dict().items()})
-    quality, count = quality_of(decodings(model, lens, held_out))
-    return replace(lens, head=lens.head.to(HALF), info=replace(lens.info, quality=quality, n_heldout=count))
-
-
-def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
-    """Decode images at all layers of a lens, a few at a time."""
-    read = [place for layer in lens.default_layers for place in lens.reads(layer)]
-    sites, layers = sorted({site for site, _ in read}), sorted({layer for _, layer in read})
-    for start in range(0, len(images), 16):
-        part = list(images[start : start + 16])
-        trace = record(model, part, PROMPT, sites=tuple(sites), layers=tuple(layers), generate=False)
-        yield decode(trace, lens)
+    _copy(kept, folder / "tuned.lens")
 
 
 def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[str, Any]:

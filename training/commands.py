@@ -88,11 +88,13 @@ def add_lens(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="images at once (default: 8)")
     parser.add_argument("--layers-per-pass", type=int, help="ridge: layers fitted at once; bounds the memory")
     parser.add_argument("--rank", type=int, help="tuned: rank of the translators (default: full)")
+    parser.add_argument("--decoder-layers", type=int, help="tuned: Mamba layers of the decoder (default: 4)")
     parser.add_argument("--steps", type=int, default=2000, help="tuned: optimizer steps (default: 2000)")
     parser.add_argument("--layers-per-step", type=int, default=4, help="tuned: default: 4")
     parser.add_argument("--lr", type=float, default=1e-3, help="tuned: default: 1e-3")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--broken-limit", type=int, default=100, help="records or images that may be skipped")
+    parser.add_argument("--half", action="store_true", help="keep the lens in half precision")
     parser.add_argument(
         "--vision", action="append", help="encoders: a file, or tower=source (may be repeated)"
     )
@@ -176,8 +178,8 @@ def run_lens(options: argparse.Namespace) -> None:
     from training.lens import LensRecipe, make_lens
 
     names = (
-        "kind", "fit", "held_out", "site", "batch_size", "layers_per_pass", "rank", "steps", "layers_per_step", "lr",
-        "seed", "broken_limit",
+        "kind", "fit", "held_out", "site", "batch_size", "layers_per_pass", "rank", "decoder_layers", "steps",
+        "layers_per_step", "lr", "seed", "broken_limit", "half",
     )  # fmt: skip
     layers = None if options.layers is None else tuple(sorted(options.layers))
     recipe = LensRecipe(layers=layers, **{name: getattr(options, name) for name in names})

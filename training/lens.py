@@ -2,20 +2,27 @@
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+from emma_viz.capture.record import record
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.llava import read_records
 from emma_viz.errors import ImageError, TrainingError
+from emma_viz.lens.apply import decode
+from emma_viz.lens.decoding import Decoding
+from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.files import save_lens
-from emma_viz.lens.fit import fit_ridge
+from emma_viz.lens.fit import RidgeSettings, fit_ridge
+from emma_viz.lens.native import NativeLens
+from emma_viz.lens.protocol import Lens
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.states import StateSource
 from emma_viz.lens.tuned import TunedHead, TunedLens, tuned_config
@@ -34,6 +41,9 @@ TABLETOP = "tabletop"
 """Name of the data set of drawn scenes."""
 SCENES = "tabletop scenes (train)"
 """What lenses that were fitted on them say."""
+PROMPT = "Describe the image in detail."
+"""What models are asked while their states are recorded; it does not reach the image tokens."""
+HALF = torch.float16
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -57,6 +67,8 @@ class LensRecipe:
     """Ridge: fit only so many layers at a time, which bounds the memory of the sums; None: all."""
     rank: int | None = None
     """Tuned: rank of the translators; None: full."""
+    decoder_layers: int | None = None
+    """Tuned: Mamba layers of the decoder; None: the paper's four."""
     steps: int = 2000
     """Tuned: optimizer steps."""
     layers_per_step: int = 4
@@ -67,6 +79,8 @@ class LensRecipe:
     """Of the choice of images and, tuned, of fresh weights."""
     broken_limit: int = 100
     """Images or records that may be skipped because they cannot be used."""
+    half: bool = False
+    """Keep the lens in half precision; its quality is that of the rounded lens."""
 
     def __post_init__(self):
         if self.kind not in ("ridge", "tuned"):
@@ -122,6 +136,8 @@ def make_lens(
         }
         trainer = resumable(run, title=title, identity=identity, progress=progress)
         lens = fit_tuned(model, fit, trainer=trainer, **_tuned(model, recipe), **common)
+        if recipe.half:
+            lens = rounded(model, lens, held_out)
         save_lens(lens, out)
         shutil.rmtree(run)
         return lens
@@ -131,11 +147,32 @@ def make_lens(
             fit,
             batch_size=recipe.batch_size,
             layers_per_pass=recipe.layers_per_pass,
+            settings=RidgeSettings(store=HALF) if recipe.half else RidgeSettings(),
             on_batch=lambda count: bar.update(count),
             **common,
         )
     save_lens(lens, out)
     return lens
+
+
+Trained = TypeVar("Trained", NativeLens, TunedLens)
+
+
+def rounded(model: LoadedModel, lens: Trained, held_out: Sequence[np.ndarray]) -> Trained:
+    """A lens in half precision, rounded before it is measured."""
+    lens.head.load_state_dict({name: each.to(HALF).float() for name, each in lens.head.state_dict().items()})
+    quality, count = quality_of(decodings(model, lens, held_out))
+    return replace(lens, head=lens.head.to(HALF), info=replace(lens.info, quality=quality, n_heldout=count))
+
+
+def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
+    """Decode images at all layers of a lens, a few at a time."""
+    read = [place for layer in lens.default_layers for place in lens.reads(layer)]
+    sites, layers = sorted({site for site, _ in read}), sorted({layer for _, layer in read})
+    for start in range(0, len(images), 16):
+        part = list(images[start : start + 16])
+        trace = record(model, part, PROMPT, sites=tuple(sites), layers=tuple(layers), generate=False)
+        yield decode(trace, lens)
 
 
 def _shown(
@@ -196,10 +233,14 @@ def _tuned(model: LoadedModel, recipe: LensRecipe) -> dict:
         seed=recipe.seed,
     )
     config = None
-    if recipe.rank is not None:
+    if recipe.rank is not None or recipe.decoder_layers is not None:
         n_layers = model.info.n_layer + 1 if recipe.layers is None else len(recipe.layers)
         config = tuned_config(
-            width=model.info.d_model, patch=model.config.vision.patch, n_layers=n_layers, rank=recipe.rank
+            width=model.info.d_model,
+            patch=model.config.vision.patch,
+            n_layers=n_layers,
+            rank=recipe.rank,
+            decoder_layers=recipe.decoder_layers,
         )
     return {"settings": settings, "config": config, "device": model.vlm.device}
 

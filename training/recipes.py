@@ -73,7 +73,17 @@ def pocket() -> FamilyRecipe:
                 steps=7200, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=BLOCKS
             ),
         ),
-        tuned=LensRecipe(kind="tuned", fit=2000, batch_size=4, layers_per_step=2, steps=1000, lr=2e-3),
+        tuned=LensRecipe(
+            kind="tuned",
+            fit=2000,
+            batch_size=4,
+            layers_per_step=2,
+            steps=1000,
+            lr=2e-3,
+            rank=16,
+            decoder_layers=1,
+            half=True,
+        ),
         members={
             "cobra-pocket": Member(model=cobra_pocket),
             "emma-v1-pocket": Member(model=emma_v1_pocket),
@@ -112,7 +122,7 @@ def tiny() -> FamilyRecipe:
         test_scenes=10,
         lens_scenes=16,
         lens_heldout=8,
-        tuned=LensRecipe(kind="tuned", fit=16, held_out=8, batch_size=4, steps=4),
+        tuned=LensRecipe(kind="tuned", fit=16, held_out=8, batch_size=4, steps=4, half=True),
     )
 
 

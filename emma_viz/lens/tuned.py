@@ -6,7 +6,7 @@ every layer the picture is made from that layer's states alone.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,7 +69,9 @@ class TunedConfig:
             raise LensError(f"The sizes of this tuned lens cannot be read: {error}") from error
 
 
-def tuned_config(*, width: int, patch: int, n_layers: int, rank: int | None = None) -> TunedConfig:
+def tuned_config(
+    *, width: int, patch: int, n_layers: int, rank: int | None = None, decoder_layers: int | None = None
+) -> TunedConfig:
     """A tuned lens at any width: the paper's fusion of one tap (with itself) and the paper's decoder.
 
     Args:
@@ -78,8 +80,13 @@ def tuned_config(*, width: int, patch: int, n_layers: int, rank: int | None = No
         n_layers: layers to decode.
         rank: of the translators' change; None for full rank. At full size 64 of them have 420M parameters;
             rank 64 has 21M.
+        decoder_layers: Mamba layers of the decoder; the paper's four when None. Fewer make a smaller lens that can
+            mix tokens less.
     """
-    return TunedConfig(n_layers=n_layers, head=paper_config(width=width, patch=patch, n_taps=1), rank=rank)
+    head = paper_config(width=width, patch=patch, n_taps=1)
+    if decoder_layers is not None:
+        head = replace(head, decoder=replace(head.decoder, n_layers=decoder_layers))
+    return TunedConfig(n_layers=n_layers, head=head, rank=rank)
 
 
 class TunedHead(nn.Module):
