@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from emma_viz.data.tabletop import DESCRIBE, make_scene
 from emma_viz.lens.files import load_lens
 from emma_viz.lens.native import NativeLens
 from emma_viz.lens.ridge import RidgeLens
+from emma_viz.lens.tuned import TunedLens
 from emma_viz.models import generate
 from emma_viz.models.vlm import VLM
 from emma_viz.shapes import EMBEDDING
@@ -101,12 +102,12 @@ class Examined:
     captions: dict[str, np.ndarray]
     """Columns over the decoded held-out scenes."""
     photo_captions: tuple[str, ...]
-    tuned: dict[str, float]
-    """Layer → R² of the tuned lens on held-out scenes, as its file says."""
+    tuned: Kept
+    """R² sums of the tuned lens over held-out scenes, by layer."""
     shuffled: Kept
     """Control: ridge fitted to pixels that were shuffled between tokens."""
-    untrained: Kept = field(default_factory=dict)
-    """Control: the member before training; empty where it was not asked for."""
+    untrained: Kept
+    """Control: the member before training."""
 
 
 @torch.inference_mode()
@@ -186,18 +187,20 @@ def _columns(
     return columns
 
 
-def examine(model: LoadedModel, material: Material, step: Step, *, untrained: VLM | None = None) -> Examined:
+def examine(model: LoadedModel, material: Material, step: Step, *, untrained: VLM) -> Examined:
     """Measure a member: its own lenses on held-out scenes and photographs, a probe, controls, and its answers.
 
     Args:
         model: with its lenses in its folder.
         material: made with the model's encoder.
         step: called with the number of images that went through, for a progress bar.
-        untrained: the control model, with the same sizes; None for none.
+        untrained: the control model, with the same sizes.
     """
     ridge = load_lens(model, "ridge")
+    tuned = load_lens(model, "tuned")
     native = load_lens(model, "native") if model.info.taps else None
     assert isinstance(ridge, RidgeLens)
+    assert isinstance(tuned, TunedLens)
     assert native is None or isinstance(native, NativeLens)
     probes, mixed = _fit(model, material.fit, step)
     places = {EMBEDDING: mixed[0], model.info.n_layer - 1: mixed[1]}
@@ -213,9 +216,9 @@ def examine(model: LoadedModel, material: Material, step: Step, *, untrained: VL
             [make_scene("test", index).kinds for index in range(material.retention)],
         ),
         photo_captions=tuple(_captions(model, material.photos, None, step)),
-        tuned={str(each.layer): each.r2 for each in load_lens(model, "tuned").info.quality},
+        tuned=_tuned(model, material, tuned, step),
         shuffled=shuffled,
-        untrained=_untrained(untrained, material, step) if untrained is not None else {},
+        untrained=_untrained(untrained, material, step),
     )
 
 
@@ -262,6 +265,19 @@ def _decode(
         step(part.stop - part.start)
     kept, control = ({place: joined(each) for place, each in found.items()} for found in (parts, mixed))
     return kept, control
+
+
+def _tuned(model: LoadedModel, material: Material, lens: TunedLens, step: Step) -> Kept:
+    """R² sums of a tuned lens."""
+    parts: defaultdict[str, list] = defaultdict(list)
+    shown = material.test
+    for part in shown.batches(material.retention):
+        states, _ = states_of(model.vlm, shown.features[part])
+        for layer, each in enumerate(states, start=EMBEDDING):
+            decoded = lens.decode(each, layer).numpy()
+            parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
+        step(part.stop - part.start)
+    return {place: joined(found) for place, found in parts.items()}
 
 
 def _untrained(vlm: VLM, material: Material, step: Step) -> Kept:
@@ -315,8 +331,8 @@ def _captions(model: LoadedModel, shown: Pictures, count: int | None, step: Step
     return captions
 
 
-def images_shown(material: Material, *, controlled: bool) -> int:
+def images_shown(material: Material) -> int:
     """How many times an image goes through one member, for the progress bar."""
     retention, photos = material.retention, len(material.photos)
     once = len(material.fit) + retention
-    return once + len(material.test) + retention + 2 * photos + (once if controlled else 0)
+    return 2 * once + len(material.test) + 2 * retention + 2 * photos

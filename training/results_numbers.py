@@ -53,8 +53,7 @@ def member_numbers(seeds: Seeds) -> dict[str, Any]:
     }
     controls = {
         name: {
-            place: _json([getattr(each, name)[place] for each in seeds if getattr(each, name)], r2)
-            for place in getattr(first, name)
+            place: _json([getattr(each, name)[place] for each in seeds], r2) for place in getattr(first, name)
         }
         for name in ("shuffled", "untrained")
     }
@@ -62,7 +61,7 @@ def member_numbers(seeds: Seeds) -> dict[str, Any]:
         "seeds": len(seeds),
         "scenes": scenes,
         "tuned": {
-            place: round(float(np.mean([each.tuned[place] for each in seeds])), 5) for place in first.tuned
+            place: _json([each.tuned[place] for each in seeds], r2) for place in layers_of(first.tuned)
         },
         "photos": {place: photo_numbers([each.photos[place] for each in seeds]) for place in first.photos},
         "loss": {name: found.to_json() for name, found in losses(seeds).items()},
@@ -77,14 +76,9 @@ def member_numbers(seeds: Seeds) -> dict[str, Any]:
 
 def trained_less_untrained(seeds: Seeds) -> dict[str, Any]:
     """R² of the trained model less that of its untrained control, on the same images, at both ends of the stream."""
-    controlled = [each for each in seeds if each.untrained]
-    if not controlled:
-        return {}
-    layers = layers_of(controlled[0].scenes)
+    layers = layers_of(seeds[0].scenes)
     return {
-        place: difference(
-            _at(controlled, place), [each.untrained[place] for each in controlled], r2
-        ).to_json()
+        place: difference(_at(seeds, place), [each.untrained[place] for each in seeds], r2).to_json()
         for place in (layers[0], layers[-1])
     }
 
@@ -186,6 +180,11 @@ def compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]
     for what, places in (("behind the projector", ("-1", "-1")), ("at the last block", last)):
         pair = (_at(a, places[0]), _at(b, places[1]))
         rows.append((f"R² {what}", f"of the pixels {what}", difference(*pair, r2)))
+        tuned = tuple(
+            [each.tuned[place] for each in side] for side, place in zip((a, b), places, strict=True)
+        )
+        said = f"of the pixels {what} to a tuned lens"
+        rows.append((f"R² {what}, tuned lens", said, difference(*tuned, r2)))
         rows.append((f"class probe {what}", f"of the kinds {what}", difference(*pair, PROBE)))
         finest = OCTAVES[-1]
         rows.append(

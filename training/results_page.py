@@ -157,8 +157,7 @@ def scene_tables(members: Mapping[str, Any]) -> list[str]:
         rows = []
         for member, found in members.items():
             cells = [found["scenes"].get(place, {}).get(name) for place in places]
-            half = max((c["high"] - c["low"]) / 2 for c in cells if c is not None and c["value"] is not None)
-            rows.append([member, *(number(cell, digits) for cell in cells), f"{half:.{digits + 1}f}"])
+            rows.append([member, *(number(cell, digits) for cell in cells), widest(cells, digits + 1)])
         out.append(f"{title}, held-out scenes\n\n" + table(["", *map(shown, places), "±"], rows))
     return out
 
@@ -167,14 +166,20 @@ def tuned_table(members: Mapping[str, Any]) -> str:
     """R² of the tuned lenses, a row a member."""
     layers = max((list(member["tuned"]) for member in members.values()), key=len)
     rows = [
-        [member, *(number(found["tuned"].get(layer)) for layer in layers)]
+        [member, *(number(found["tuned"].get(layer)) for layer in layers), widest(found["tuned"].values())]
         for member, found in members.items()
     ]
     intro = (
         "R² with the tuned lens, held-out scenes: a decoder that was trained on the frozen member and mixes tokens, "
-        "the same budget for each. Measured when it was fitted, without an interval: no claim rests on it"
+        "the same budget for each"
     )
-    return f"{intro}\n\n" + table(["", *map(shown, layers)], rows)
+    return f"{intro}\n\n" + table(["", *map(shown, layers), "±"], rows)
+
+
+def widest(cells: Iterable[Mapping[str, Any] | None], digits: int = 3) -> str:
+    """The widest half interval."""
+    found = [each for each in cells if each is not None and each["value"] is not None]
+    return f"{max((each['high'] - each['low']) / 2 for each in found):.{digits}f}"
 
 
 def shown(place: str) -> str:

@@ -13,6 +13,7 @@ from emma_viz.lens.quality import r2 as plain_r2
 from training.bundle import bundle_family
 from training.intervals import NONE, estimate
 from training.joint import read_scores
+from training.measured import open_bundle, read_measured, untrained_model
 from training.measures import (
     F1,
     OCTAVES,
@@ -27,7 +28,7 @@ from training.measures import (
     spectrum,
 )
 from training.questions import answer_scores, answered
-from training.results import main, open_bundle, untrained_model
+from training.results import main
 from training.results_page import interval, number
 
 
@@ -96,9 +97,12 @@ def bundles(work, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seeds(bundles, tmp_path_factory):
-    """The numbers and the page of two seeds."""
+    """The numbers and the page of two seeds: one bundle, and what was kept of another."""
     out = tmp_path_factory.mktemp("out")
-    arguments = [str(bundles / "seed0"), str(bundles / "seed1"), "--scenes", "6"]
+    kept = out / "measured/seed1.npz"
+    assert main([str(bundles / "seed1"), "--scenes", "6", "--keep", str(kept)]) == 0
+    assert sorted(each.name for each in out.iterdir()) == ["measured"]
+    arguments = [str(bundles / "seed0"), str(kept), "--scenes", "6"]
     assert main([*arguments, "--out", str(out), "--json", str(out / "n.json")]) == 0
     return json.loads((out / "n.json").read_text()), (out / "results.md").read_text(), out
 
@@ -130,8 +134,9 @@ def test_controls_shuffled_pixels_hold_nothing_and_the_start_holds_the_image(see
     tiny = seeds[0]["members"]["tiny"]
     for place in ("-1", "3"):
         less, kept = tiny["trained_less_untrained"][place], controls["untrained"][place]
-        first_seed = tiny["scenes"][place]["r2"]["seeds"][0]
-        assert less["value"] == pytest.approx(first_seed - kept["value"], abs=1e-4)
+        trained = tiny["scenes"][place]["r2"]
+        assert less["value"] == pytest.approx(trained["value"] - kept["value"], abs=1e-4)
+        assert len(less["seeds"]) == len(kept["seeds"]) == 2
         assert less["low"] <= less["value"] <= less["high"]
 
 
@@ -159,14 +164,42 @@ def test_the_page_holds_what_the_json_holds(seeds, bundles):
     tiny = numbers["members"]["tiny"]
     cells = [number(tiny["scenes"][place]["r2"]) for place in tiny["scenes"]]
     assert "| tiny | " + " | ".join(cells) + " |" in text
-    quality = [load_lens(bundles / name / "tiny", "tuned").info.quality for name in ("seed0", "seed1")]
-    means = [number((a.r2 + b.r2) / 2) for a, b in zip(*quality, strict=True)]
-    assert "| tiny | " + " | ".join(means) + " |" in text
+    tuned = list(tiny["tuned"].values())
+    half = max((each["high"] - each["low"]) / 2 for each in tuned)
+    assert "| tiny | " + " | ".join([*map(number, tuned), f"{half:.3f}"]) + " |" in text
     for found in tiny["loss"].values():
         assert interval(found) in text
     for said in tiny["photo_captions"].values():
         assert f"“{said}”" in text
     assert str(out) not in text
+
+
+@pytest.mark.slow
+def test_what_was_kept_of_a_bundle_is_what_the_bundle_gives(seeds, bundles, tmp_path):
+    numbers = seeds[0]
+    arguments = [str(bundles / "seed1"), "--scenes", "6", "--out", str(tmp_path)]
+    assert main([*arguments, "--json", str(tmp_path / "n.json")]) == 0
+    alone = json.loads((tmp_path / "n.json").read_text())
+    assert numbers["head"]["bundles"][1] == alone["head"]["bundles"][0]
+    both, second = numbers["members"]["tiny"], alone["members"]["tiny"]
+    for place, found in both["scenes"].items():
+        assert found["r2"]["seeds"][1] == second["scenes"][place]["r2"]["value"]
+    for topic, found in both["answers"].items():
+        assert found["accuracy"]["seeds"][1] == second["answers"][topic]["accuracy"]["value"]
+    for place, found in both["tuned"].items():
+        assert found["seeds"][1] == second["tuned"][place]["value"]
+    assert both["captions_f1"]["seeds"][1] == second["captions_f1"]["value"]
+
+
+@pytest.mark.slow
+def test_the_tuned_lens_is_measured_as_its_file_says(bundles, tmp_path):
+    # The file's own quality is over the recipe's 8 held-out scenes, of images that went through the whole model.
+    assert main([str(bundles / "seed0"), "--scenes", "8", "--keep", str(tmp_path / "kept.npz")]) == 0
+    tuned = read_measured(tmp_path / "kept.npz").members["tiny"].tuned
+    quality = load_lens(bundles / "seed0/tiny", "tuned").info.quality
+    assert list(tuned) == [str(each.layer) for each in quality]
+    for each in quality:
+        assert estimate([tuned[str(each.layer)]], r2).value == pytest.approx(each.r2, abs=2e-3)
 
 
 @pytest.mark.slow
@@ -230,3 +263,19 @@ def test_what_cannot_be_measured_is_refused(bundles, tmp_path, capsys):
     assert main([*twice, "--scenes", "2", "--out", str(tmp_path)]) == 1
     assert "different seeds" in capsys.readouterr().err
     assert not (tmp_path / "results.md").exists()
+
+
+@pytest.mark.slow
+def test_files_of_measured_bundles_are_checked(seeds, bundles, tmp_path, capsys):
+    kept = seeds[2] / "measured/seed1.npz"
+    assert main([str(bundles / "seed0"), str(kept), "--scenes", "2", "--out", str(tmp_path)]) == 1
+    assert "cannot be set side by side" in capsys.readouterr().err
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(kept.read_bytes()[:2000])
+    for path in (cut, tmp_path / "missing.npz", bundles / "seed0/tiny/ridge.lens"):
+        assert main([str(path), "--scenes", "6", "--out", str(tmp_path)]) == 1
+        assert f"{path} is not what" in capsys.readouterr().err
+    for sources in ([], [str(bundles / "seed0"), str(bundles / "seed1")], [str(kept)]):
+        assert main([*sources, "--keep", str(tmp_path / "new.npz")]) == 1
+        assert "one bundle's folder" in capsys.readouterr().err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["cut.npz"]
