@@ -39,8 +39,20 @@ from training.measures import (
 from training.questions import answered
 from training.scenes import drawn_scenes
 
-PHOTOS = ("coffee", "astronaut", "chelsea")
-"""Photographs of scikit-image that no stage of training has seen."""
+PHOTOS = (
+    "astronaut.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+"""Photographs of scikit-image, which no stage of training has seen: all that its package holds of things, people and
+places, and from a microscope, an eye and a telescope; its pictures of one texture are left out."""
 ENCODER, OWN = "encoder", "own decoder"
 """Places beside the layers: the frozen encoder's tokens, and the pixels of a member's own decoder."""
 BATCH = 25
@@ -131,9 +143,7 @@ def prepare(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: 
     """
     drawn, held_out = drawn_scenes("train", fit), drawn_scenes("test", scenes)
     views = [
-        np.asarray(
-            model.transform.view(Image.open(str(files("skimage.data") / f"{name}.png")).convert("RGB"))
-        )
+        np.asarray(model.transform.view(Image.open(str(files("skimage.data") / name)).convert("RGB")))
         for name in PHOTOS
     ]
     train = pictures(model, drawn.images, drawn.kinds, step)

@@ -36,7 +36,8 @@ class Estimate:
     value: float
     """Mean over the seeds."""
     low: float
-    """Lower end of the 95 % percentile bootstrap over images, seeds held fixed."""
+    """Lower end of the 95 % interval over images, seeds held fixed: percentile bootstrap, Student's t in
+    `mean_over`."""
     high: float
     """Its upper end."""
     seeds: tuple[float, ...]
@@ -134,7 +135,7 @@ def combine(terms: Sequence[tuple[float, Sequence[Columns]]], statistic: Statist
     spread = spread[np.isfinite(spread)]
     tail = 50 * (1 - LEVEL)
     low, high = np.percentile(spread, [tail, 100 - tail]) if len(spread) else (math.nan, math.nan)
-    seed_low, seed_high = over_seeds(values)
+    seed_low, seed_high = student(values)
     return Estimate(
         value=float(values.mean()),
         low=float(low),
@@ -146,10 +147,30 @@ def combine(terms: Sequence[tuple[float, Sequence[Columns]]], statistic: Statist
     )
 
 
-def over_seeds(values: np.ndarray) -> tuple[float | None, float | None]:
-    """The 95 % interval of the mean over seeds, by Student's t; (None, None) for one seed.
+def mean_over(values: np.ndarray) -> Estimate:
+    """The mean over few images, whose interval is Student's t over the images, each its mean over the seeds.
 
-    Few seeds are too few for a bootstrap, whose interval would be too narrow; t is exact for normal seeds.
+    Args:
+        values: of every seed and image, (seeds, images); at least two images, or all of a seed's are NaN.
+    """
+    low, high = student(values.mean(axis=0))
+    seeds = values.mean(axis=1)
+    seed_low, seed_high = student(seeds)
+    return Estimate(
+        value=float(seeds.mean()),
+        low=math.nan if low is None else low,
+        high=math.nan if high is None else high,
+        seeds=tuple(float(value) for value in seeds),
+        seed_low=seed_low,
+        seed_high=seed_high,
+        images=values.shape[1],
+    )
+
+
+def student(values: np.ndarray) -> tuple[float | None, float | None]:
+    """The 95 % interval of a mean by Student's t; (None, None) for one value.
+
+    Few values are too few for a bootstrap, whose interval would be too narrow; t is exact for normal ones.
     """
     if len(values) < 2:
         return None, None

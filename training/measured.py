@@ -187,6 +187,46 @@ def measure(bundle: Bundle, *, answers: int) -> Measured:
     )
 
 
+def require_room(kept: Measured, bundle: Bundle) -> None:
+    """Refuse to keep a bundle's members with others that they do not belong to.
+
+    Raises:
+        TrainingError: a member was measured already, or the seeds differ.
+    """
+    if known := [member for member in bundle.members if member in kept.members]:
+        raise TrainingError(f"{', '.join(known)} of {kept.name} was measured already. Name another file.")
+    seeds = {str(origin["seed"]) for origin in kept.origins.values()}
+    found = {str(bundle.origin(member)["seed"]) for member in bundle.members}
+    if seeds != found or len(found) > 1:
+        raise TrainingError(
+            f"Members of one seed are kept together: the file has seed {', '.join(sorted(seeds))}, the bundle "
+            f"{', '.join(sorted(found))}. Name another file."
+        )
+
+
+def together(a: Measured, b: Measured) -> Measured:
+    """One bundle whose members were measured at two times.
+
+    Raises:
+        TrainingError: they were not shown the same.
+    """
+    if a.shown != b.shown:
+        raise TrainingError(
+            f"What was kept was measured on {a.shown}, and this on {b.shown}. Name another file."
+        )
+    members, origins = a.members | b.members, a.origins | b.origins
+    order = [
+        *(name for name in MEMBERS if name in members),
+        *(name for name in members if name not in MEMBERS),
+    ]
+    return replace(
+        a,
+        commit=b.commit,
+        members={name: members[name] for name in order},
+        origins={name: origins[name] for name in order},
+    )
+
+
 SEPARATOR = "|"
 """Between the parts of an array's name: member, field, place, column."""
 

@@ -19,7 +19,16 @@ from emma_viz.checkpoints import BUNDLED
 from emma_viz.cli.guard import guarded
 from emma_viz.errors import TrainingError
 from training.examination import Examined
-from training.measured import Measured, measure, open_bundle, read_measured, save_measured
+from training.measured import (
+    Bundle,
+    Measured,
+    measure,
+    open_bundle,
+    read_measured,
+    require_room,
+    save_measured,
+    together,
+)
 from training.results_numbers import all_numbers
 from training.results_page import IMAGE, page
 from training.stages import commit
@@ -84,6 +93,17 @@ def head(found: Sequence[Measured], command: str) -> dict[str, Any]:
     }
 
 
+def keep(bundle: Bundle, path: Path, *, answers: int) -> None:
+    """Add what is measured of a bundle to a file, which may have other members of its seed already."""
+    known = read_measured(path) if path.exists() else None
+    if known is not None:
+        require_room(known, bundle)
+    found = measure(bundle, answers=answers)
+    found = found if known is None else together(known, found)
+    save_measured(found, path)
+    print(f"wrote {path}: {', '.join(found.members)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write; returns the process's exit code."""
     parser = argparse.ArgumentParser(
@@ -101,7 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenes", type=int, default=ANSWERS, help=f"held-out scenes (default: {ANSWERS})")
     parser.add_argument("--json", type=Path, help="also write all numbers to this file")
     parser.add_argument(
-        "--keep", type=Path, metavar="FILE", help="write what was measured of one bundle there, and no page"
+        "--keep",
+        type=Path,
+        metavar="FILE",
+        help="add what is measured of one bundle there, and write no page",
     )
     parser.add_argument(
         "--out", type=Path, default=DOCUMENTS, metavar="FOLDER", help="where results.md goes (default: docs)"
@@ -119,10 +142,7 @@ def run(options: argparse.Namespace) -> None:
     if options.keep is not None:
         if len(options.bundles) != 1 or not options.bundles[0].is_dir():
             raise TrainingError("--keep FILE takes one bundle's folder; name it before --keep.")
-        save_measured(
-            measure(open_bundle(options.bundles[0].resolve()), answers=options.scenes), options.keep
-        )
-        print(f"wrote {options.keep}")
+        keep(open_bundle(options.bundles[0].resolve()), options.keep, answers=options.scenes)
         return
     sources = options.bundles or [BUNDLED, *sorted(KEPT.glob("*.npz"))]
     found = measured_of(sources, answers=options.scenes)

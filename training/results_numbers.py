@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from training.examination import ENCODER, OWN, PHOTOS, Examined
-from training.intervals import Columns, Estimate, Statistic, claim, combine, difference, estimate
+from training.intervals import Columns, Estimate, Statistic, claim, combine, difference, estimate, mean_over
 from training.measures import ACCURACY, F1, OCTAVES, PIXEL_MEASURES, PROBE, YES_RATE, r2, spectrum
 
 COMPARED = (
@@ -84,27 +84,27 @@ def trained_less_untrained(seeds: Seeds) -> dict[str, Any]:
 
 
 def photo_numbers(seeds: Sequence[Columns]) -> dict[str, Any]:
-    """The measures of the photographs, mean over the seeds: R² of each by itself (about its own mean colour), their
-    mean and range; PSNR, SSIM, spectrum. Three images are too few for an interval."""
-    found: dict[str, Any] = {
-        name: round(float(np.mean([PIXEL_MEASURES[name](_sums(each)) for each in seeds])), 5)
-        for name in ("psnr", "ssim")
-    }
-    single = [
-        [r2({k: v[i : i + 1].sum() for k, v in each.items()}) for each in seeds] for i in range(len(PHOTOS))
-    ]
-    each = {name: round(float(np.mean(values)), 5) for name, values in zip(PHOTOS, single, strict=True)}
+    """The measures of the photographs at one place: means over photographs of R² (each about its own mean colour),
+    PSNR and SSIM, with Student's t; the R² of each; the spectrum."""
     octaves = {
         str(low): round(float(np.mean([spectrum(low)(_sums(part)) for part in seeds])), 5) for low in OCTAVES
     }
-    mean = round(float(np.mean(list(each.values()))), 5)
-    return found | {
-        "r2": mean,
-        "each": each,
-        "low": min(each.values()),
-        "high": max(each.values()),
-        "spectrum": octaves,
+    each = dict(zip(PHOTOS, per_photo(seeds, r2).mean(axis=0).round(5).tolist(), strict=True))
+    measures = {
+        name: mean_over(per_photo(seeds, statistic)).to_json() for name, statistic in PIXEL_MEASURES.items()
     }
+    return {**measures, "each": each, "spectrum": octaves}
+
+
+def per_photo(seeds: Sequence[Columns], statistic: Statistic) -> np.ndarray:
+    """A number of every seed and photograph, (seeds, photographs)."""
+    count = len(next(iter(seeds[0].values())))
+    return np.array(
+        [
+            [float(statistic(_sums({name: v[i : i + 1] for name, v in each.items()}))) for i in range(count)]
+            for each in seeds
+        ]
+    )
 
 
 def _sums(columns: Columns) -> dict[str, Any]:
@@ -186,6 +186,17 @@ def compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]
         said = f"of the pixels {what} to a tuned lens"
         rows.append((f"R² {what}, tuned lens", said, difference(*tuned, r2)))
         rows.append((f"class probe {what}", f"of the kinds {what}", difference(*pair, PROBE)))
+        photos = [
+            per_photo([each.photos[place] for each in side], r2)
+            for side, place in zip((a, b), places, strict=True)
+        ]
+        rows.append(
+            (
+                f"R² of photographs {what}",
+                f"of the pixels of photographs {what}",
+                mean_over(photos[0] - photos[1]),
+            )
+        )
         finest = OCTAVES[-1]
         rows.append(
             (

@@ -25,8 +25,8 @@ DEFINITIONS = (
     ("right answer", "right to its last token, each question asked alone. Yes-rate: share of “Yes.”, where half of "
      "the true answers are. F1: of the kinds that captions name."),
     ("interval", "in brackets: 95 % percentile bootstrap over images, differences paired (the same images are drawn "
-     "for both). With several seeds, Student's t over seeds too. A difference is claimed only when no interval holds "
-     "0."),
+     "for both); of photographs, Student's t over them. With several seeds, Student's t over seeds too. A difference "
+     "is claimed only when no interval holds 0."),
 )  # fmt: skip
 CONTROLS = (
     "R² with a ridge fitted to pixels shuffled between the tokens of all images (it must be about 0), and of the model "
@@ -98,7 +98,7 @@ def head(how: Mapping[str, Any], members: Mapping[str, Any]) -> str:
     return (
         f"Written whole by `{how['command']}` at commit {str(how['commit'])[:12]}; do not edit. "
         f"Answers: {how['answers']} held-out scenes; retention: {how['retention']} of them; fits: {how['fit']} "
-        f"training scenes; photographs: {', '.join(how['photos'])} of scikit-image. Intervals: {RESAMPLES} resamples. "
+        f"training scenes; photographs: {len(how['photos'])} of scikit-image. Intervals: {RESAMPLES} resamples. "
         f"Seeds: {listed}. {caution}\n\n" + "\n".join(bundles)
     )
 
@@ -188,23 +188,34 @@ def shown(place: str) -> str:
 
 
 def photo_table(members: Mapping[str, Any]) -> str:
-    """R² of the photographs, mean and each alone; PSNR and SSIM."""
+    """Means over the photographs at every place; R² of each at the ends of the way."""
     places = places_of(members, "photos")
     rows = []
     for member, found in members.items():
         kept = found["photos"]
-        rows.append([f"{member}, R²", *(number(kept[p]["r2"]) if p in kept else "—" for p in places)])
-        for photo in kept[ENCODER]["each"]:
-            cells = (number(kept[p]["each"][photo]) if p in kept else "—" for p in places)
-            rows.append([f"{member}, R², {photo}", *cells])
-        for name, digits in (("psnr", 1), ("ssim", 2)):
-            cells = (number(kept[p][name], digits) if p in kept else "—" for p in places)
-            rows.append([f"{member}, {name.upper()}", *cells])
+        for name, title, digits in (("r2", "R²", 2), ("psnr", "PSNR", 1), ("ssim", "SSIM", 2)):
+            cells = [kept.get(place, {}).get(name) for place in places]
+            row = (number(cell, digits) for cell in cells)
+            rows.append([f"{member}, {title}", *row, widest(cells, digits + 1)])
+    ends = [
+        (member, place)
+        for member, found in members.items()
+        for place in (*(layers_of(found["photos"])[end] for end in (0, -1)), OWN)
+        if place in found["photos"]
+    ]
+    each = [
+        [photo.partition(".")[0], *(number(members[m]["photos"][place]["each"][photo]) for m, place in ends)]
+        for photo in next(iter(members.values()))["photos"][ENCODER]["each"]
+    ]
     intro = (
-        "Photographs: means over the three, and the R² of each. Three images are a range, not an interval: no claim "
-        "about other photographs rests on them."
+        f"Photographs: means over the {len(each)}. They are what scikit-image holds, no sample of all photographs; "
+        "their interval says how much they differ"
     )
-    return f"{intro}\n\n" + table(["", *map(shown, places)], rows)
+    heads = [f"{member}, {shown(place)}" for member, place in ends]
+    return (
+        f"{intro}\n\n{table(['', *map(shown, places), '±'], rows)}\n\n"
+        f"R² of each photograph\n\n{table(['', *heads], each)}"
+    )
 
 
 def spectrum_table(members: Mapping[str, Any]) -> str:
@@ -315,9 +326,9 @@ def multiple(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 def captions(members: Mapping[str, Any]) -> str:
     """What the members say of photographs, which are no tabletop scenes."""
-    lines = [
-        f"- {member}, {photo}: “{said}”"
-        for member, found in members.items()
-        for photo, said in found["photo_captions"].items()
+    photos = next(iter(members.values()))["photo_captions"]
+    rows = [
+        [photo.partition(".")[0], *(f"“{found['photo_captions'][photo]}”" for found in members.values())]
+        for photo in photos
     ]
-    return "None was trained on (first seed).\n\n" + "\n".join(lines)
+    return "None was trained on (first seed).\n\n" + table(["", *members], rows)

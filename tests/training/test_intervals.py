@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emma_viz.errors import TrainingError
-from training.intervals import NONE, claim, difference, draws, estimate, over_seeds, ratio
+from training.intervals import NONE, claim, difference, draws, estimate, mean_over, ratio, student
 
 MEAN = ratio("x")
 
@@ -70,9 +70,19 @@ def test_seeds_that_disagree_support_no_claim_and_seeds_that_agree_do():
 
 
 def test_the_interval_over_seeds_is_student_t():
-    low, high = over_seeds(np.array([1.0, 2.0, 3.0]))
+    low, high = student(np.array([1.0, 2.0, 3.0]))
     assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
-    assert over_seeds(np.array([1.0])) == (None, None)
+    assert student(np.array([1.0])) == (None, None)
+
+
+def test_few_images_have_student_t_over_their_means_of_the_seeds():
+    found = mean_over(np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]))
+    assert found.value == 3.0
+    assert (found.low, found.high) == pytest.approx((3 - 4.303 / 3**0.5, 3 + 4.303 / 3**0.5))
+    assert found.seeds == (2.0, 4.0)
+    assert (found.seed_low, found.seed_high) == pytest.approx((3 - 12.706, 3 + 12.706))
+    assert found.sign == 0
+    assert mean_over(np.array([[1.0, 1.1, 1.2]])).sign == 1
 
 
 def test_draws_are_fixed_and_each_has_as_many_images():

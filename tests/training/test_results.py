@@ -266,6 +266,31 @@ def test_what_cannot_be_measured_is_refused(bundles, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_members_of_one_seed_are_kept_together(seeds, bundles, tmp_path, capsys):
+    # As if the members of a seed had been trained at two times: cobra-pocket is seed 0 here, as tiny is.
+    first = tmp_path / "first"
+    shutil.copytree(bundles / "pair", first)
+    shutil.rmtree(first / "emma-v1-pocket")
+    kept = tmp_path / "seed0.npz"
+    for bundle in (bundles / "seed0", first):
+        assert main([str(bundle), "--scenes", "2", "--keep", str(kept)]) == 0
+    found = read_measured(kept)
+    assert list(found.members) == list(found.origins) == ["cobra-pocket", "tiny"]
+    a, b = found.members.values()
+    assert all((a.answers[topic]["right"] == each["right"]).all() for topic, each in b.answers.items())
+    before = kept.read_bytes()
+    assert main([str(first), "--scenes", "2", "--keep", str(kept)]) == 1
+    assert "cobra-pocket of seed0 was measured already" in capsys.readouterr().err
+    (first / "cobra-pocket").rename(first / "emma-v1-pocket")
+    assert main([str(first), "--scenes", "3", "--keep", str(kept)]) == 1
+    assert "What was kept was measured on" in capsys.readouterr().err
+    shutil.copytree(bundles / "seed1/tiny", first / "emma-v2-pocket")
+    assert main([str(first), "--scenes", "2", "--keep", str(kept)]) == 1
+    assert "the file has seed 0, the bundle 0, 1" in capsys.readouterr().err
+    assert kept.read_bytes() == before
+
+
+@pytest.mark.slow
 def test_files_of_measured_bundles_are_checked(seeds, bundles, tmp_path, capsys):
     kept = seeds[2] / "measured/seed1.npz"
     assert main([str(bundles / "seed0"), str(kept), "--scenes", "2", "--out", str(tmp_path)]) == 1
