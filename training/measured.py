@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -274,7 +275,7 @@ def read_measured(path: Path) -> Measured:
         TrainingError: it is no such file, or of another version.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in file.files if name != "about"}
         if about["format"] != FORMAT:
@@ -305,7 +306,7 @@ def read_measured(path: Path) -> Measured:
             members=members,
             origins=about["origins"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise TrainingError(
             f"{path} is not what `python -m training.results BUNDLE --keep FILE` writes ({error!r}). Name a bundle's "
             "folder or such a file."
