@@ -26,7 +26,7 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, 3, width_ratios=(1.25, 1.25, 1.1))
         retention(panels[0], members, "scenes", "Held-out scenes (band: 95 % over images)")
-        retention(panels[1], members, "photos", "Photographs (band: 95 % over them)")
+        retention(panels[1], members, "photos", "Three photographs (band: their range)")
         answers(panels[2], members)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(
@@ -89,7 +89,9 @@ def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
 
 
 def _place(found: Mapping[str, Any]) -> tuple[float, float, float]:
-    """R² and the ends of its interval."""
+    """R² and the ends of its band: an interval of scenes, the range of photographs."""
+    if "each" in found:
+        return found["r2"]["value"], min(found["each"].values()), max(found["each"].values())
     return tuple(found["r2"][end] for end in ("value", "low", "high"))
 
 

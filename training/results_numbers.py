@@ -85,7 +85,7 @@ def trained_less_untrained(seeds: Seeds) -> dict[str, Any]:
 
 def photo_numbers(seeds: Sequence[Columns]) -> dict[str, Any]:
     """The measures of the photographs at one place: means over photographs of R² (each about its own mean colour),
-    PSNR and SSIM, with Student's t; the R² of each; the spectrum."""
+    PSNR and SSIM, with Student's t over the photographs; the R² of each; the spectrum."""
     octaves = {
         str(low): round(float(np.mean([spectrum(low)(_sums(part)) for part in seeds])), 5) for low in OCTAVES
     }
@@ -186,17 +186,6 @@ def compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]
         said = f"of the pixels {what} to a tuned lens"
         rows.append((f"R² {what}, tuned lens", said, difference(*tuned, r2)))
         rows.append((f"class probe {what}", f"of the kinds {what}", difference(*pair, PROBE)))
-        photos = [
-            per_photo([each.photos[place] for each in side], r2)
-            for side, place in zip((a, b), places, strict=True)
-        ]
-        rows.append(
-            (
-                f"R² of photographs {what}",
-                f"of the pixels of photographs {what}",
-                mean_over(photos[0] - photos[1]),
-            )
-        )
         finest = OCTAVES[-1]
         rows.append(
             (

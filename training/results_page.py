@@ -98,7 +98,7 @@ def head(how: Mapping[str, Any], members: Mapping[str, Any]) -> str:
     return (
         f"Written whole by `{how['command']}` at commit {str(how['commit'])[:12]}; do not edit. "
         f"Answers: {how['answers']} held-out scenes; retention: {how['retention']} of them; fits: {how['fit']} "
-        f"training scenes; photographs: {len(how['photos'])} of scikit-image. Intervals: {RESAMPLES} resamples. "
+        f"training scenes; photographs: {', '.join(each.partition('.')[0] for each in how['photos'])} of scikit-image. Intervals: {RESAMPLES} resamples. "
         f"Seeds: {listed}. {caution}\n\n" + "\n".join(bundles)
     )
 
@@ -208,8 +208,8 @@ def photo_table(members: Mapping[str, Any]) -> str:
         for photo in next(iter(members.values()))["photos"][ENCODER]["each"]
     ]
     intro = (
-        f"Photographs: means over the {len(each)}. They are what scikit-image holds, no sample of all photographs; "
-        "their interval says how much they differ"
+        f"Photographs: means over the {len(each)} that no stage of training has seen. They are no sample of all "
+        "photographs, and so few have wide intervals: nothing is claimed from them"
     )
     heads = [f"{member}, {shown(place)}" for member, place in ends]
     return (

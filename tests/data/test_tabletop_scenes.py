@@ -10,6 +10,7 @@ from emma_viz.data.tabletop.charts import PAPERS
 from emma_viz.data.tabletop.kinds import BY_FREQUENCY, TABLE_KINDS
 from emma_viz.data.tabletop.scenes import CHARTS, MIDLINE
 from emma_viz.errors import InputError
+from training.examination import PHOTOS as MEASURED
 
 SCENES = [make_scene("train", index) for index in range(300)]
 TABLES = [scene for scene in SCENES if not scene.chart]
@@ -116,8 +117,8 @@ def test_backgrounds_differ_with_the_seed(kind):
     assert np.abs(first - second).mean() > 0.01
 
 
-def test_photographs_for_showing_are_not_trained_on():
-    assert not {"coffee.png", "astronaut.png", "chelsea.png"} & set(PHOTOS)
+def test_photographs_for_showing_and_measuring_are_not_trained_on():
+    assert not {"coffee.png", "astronaut.png", "chelsea.png", *MEASURED} & set(PHOTOS)
 
 
 @pytest.mark.parametrize(("split", "index"), [("training", 0), ("train", -1)])
