@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,24 @@ from tqdm import tqdm
 
 import emma_viz.data
 from emma_viz.atomic import write_file
+from emma_viz.capture.record import record
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_directory, save_vision_encoder
 from emma_viz.errors import TrainingError
+from emma_viz.lens.apply import decode
+from emma_viz.lens.decoding import Decoding
+from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.files import read_info, save_lens
 from emma_viz.lens.fit import RidgeSettings, fit_ridge
-from emma_viz.lens.native import native_lens
+from emma_viz.lens.native import NativeLens, native_lens
+from emma_viz.lens.protocol import Lens
 from emma_viz.models.vision import VisionEncoder
 from training.config import as_record
 from training.encoder import ENCODER_SCORES
 from training.joint import JointTask, read_scores
-from training.lens import HALF, PROMPT, SCENES, TABLETOP, make_lens, rounded
+from training.lens import HALF, SCENES, TABLETOP, make_lens, round_to_half
 from training.stages import Work, commit, keep, run_name, text_file
 
+PROMPT = "Describe the image in detail."
 TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
 
 
@@ -66,9 +73,9 @@ def bundle_family(
         origin = provenance(work, member, command, seed=seed)
         save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
         model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
-        write_lenses(
-            work, model, task, folder / member, kept=work.folder / f"{run_name(member, seed)}.tuned.lens"
-        )
+        budget = json.dumps(as_record(work.recipe.tuned), sort_keys=True).encode()
+        name = f"{run_name(member, seed)}.{hashlib.sha256(budget).hexdigest()[:8]}.tuned.lens"
+        write_lenses(work, model, task, folder / member, kept=work.folder / name)
     return folder
 
 
@@ -148,7 +155,7 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, 
         model: the member as it is bundled.
         task: the member as it was trained.
         folder: where the lenses go.
-        kept: file of the tuned lens in the work folder: it is fitted when none for this model is there.
+        kept: file of the tuned lens of this budget in the work folder: it is fitted when none for this model is there.
     """
     recipe = work.recipe
     fit, held_out = (
@@ -169,10 +176,27 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, 
     if task.head is not None:
         about = f"{SCENES}, with the model"
         native = native_lens(task.head, model.info, patch=8, fitted_on=about, n_fit=recipe.joint.scenes)
-        save_lens(rounded(model, native, held_out), folder / "native.lens")
+        save_lens(_rounded(model, native, held_out), folder / "native.lens")
     if not kept.exists() or read_info(kept).model_fingerprint != model.info.fingerprint:
         make_lens(model, recipe.tuned, Path(TABLETOP), None, kept)
     _copy(kept, folder / "tuned.lens")
+
+
+def _rounded(model: LoadedModel, lens: NativeLens, held_out: Sequence[Any]) -> NativeLens:
+    """A lens in half precision, with the quality that it has as rounded."""
+    round_to_half(lens.head)
+    quality, count = quality_of(decodings(model, lens, held_out))
+    return replace(lens, head=lens.head.to(HALF), info=replace(lens.info, quality=quality, n_heldout=count))
+
+
+def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
+    """Decode images at all layers of a lens, a few at a time."""
+    read = [place for layer in lens.default_layers for place in lens.reads(layer)]
+    sites, layers = sorted({site for site, _ in read}), sorted({layer for _, layer in read})
+    for start in range(0, len(images), 16):
+        part = list(images[start : start + 16])
+        trace = record(model, part, PROMPT, sites=tuple(sites), layers=tuple(layers), generate=False)
+        yield decode(trace, lens)
 
 
 def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[str, Any]:

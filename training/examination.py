@@ -156,8 +156,8 @@ def prepare(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: 
     return Material(fit=train, test=test, photos=photos, retention=retention, encoder=encoder)
 
 
-def encoder_digest(path: Path) -> str:
-    """Tells encoders apart by the bytes of their files."""
+def file_digest(path: Path) -> str:
+    """Tells files apart by their bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

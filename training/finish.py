@@ -22,7 +22,7 @@ from emma_viz.lens.files import save_lens
 from emma_viz.lens.heads import Head, ReleasedHead, build_head
 from emma_viz.lens.native import native_lens
 from emma_viz.models.config import VLMConfig
-from training.lens import decodings
+from training.bundle import decodings
 from training.objective import head_config
 from training.official import VisionLanguageRecipe
 from training.records import RecordTable

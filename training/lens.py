@@ -2,31 +2,28 @@
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from emma_viz.capture.record import record
+from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.llava import read_records
-from emma_viz.errors import ImageError, TrainingError
-from emma_viz.lens.apply import decode
-from emma_viz.lens.decoding import Decoding
-from emma_viz.lens.evaluation import quality_of
+from emma_viz.errors import ImageError, LensError, TrainingError
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fit import RidgeSettings, fit_ridge
-from emma_viz.lens.native import NativeLens
-from emma_viz.lens.protocol import Lens
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.states import StateSource
 from emma_viz.lens.tuned import TunedHead, TunedLens, tuned_config
 from emma_viz.lens.tuned_fit import Trainer, TunedSettings, calibrate, fit_tuned, loss_of_step
+from emma_viz.shapes import EMBEDDING
 from training.complaints import Complaints
 from training.config import Optimisation, as_record
 from training.loop import Run
@@ -41,8 +38,6 @@ TABLETOP = "tabletop"
 """Name of the data set of drawn scenes."""
 SCENES = "tabletop scenes (train)"
 """What lenses that were fitted on them say."""
-PROMPT = "Describe the image in detail."
-"""What models are asked while their states are recorded; it does not reach the image tokens."""
 HALF = torch.float16
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -90,6 +85,14 @@ class LensRecipe:
                 f"A lens needs images to fit on and others to measure on; got fit={self.fit} and "
                 f"held_out={self.held_out}."
             )
+        sizes = {"rank": self.rank, "decoder_layers": self.decoder_layers}
+        if given := {name: size for name, size in sizes.items() if size is not None}:
+            if self.kind == "ridge":
+                raise TrainingError(
+                    f"A ridge lens has no {' and no '.join(given)}; fit a tuned one (--kind tuned)."
+                )
+            if min(given.values()) < 1:
+                raise TrainingError(f"LensRecipe: {', '.join(given)} must be at least 1, got {given}.")
 
 
 def make_lens(
@@ -135,9 +138,11 @@ def make_lens(
             "images": names,
         }
         trainer = resumable(run, title=title, identity=identity, progress=progress)
+        if recipe.half:
+            trainer = then_rounded(trainer)
         lens = fit_tuned(model, fit, trainer=trainer, **_tuned(model, recipe), **common)
         if recipe.half:
-            lens = rounded(model, lens, held_out)
+            lens.head.to(HALF)
         save_lens(lens, out)
         shutil.rmtree(run)
         return lens
@@ -155,24 +160,30 @@ def make_lens(
     return lens
 
 
-Trained = TypeVar("Trained", NativeLens, TunedLens)
+def round_to_half(head: nn.Module) -> None:
+    """Give a head's numbers in place the values that they will have in half precision; its type stays.
+
+    Raises:
+        LensError: a number is too large for half precision.
+    """
+    state = head.state_dict()
+    rounded = {name: each.to(HALF).to(each.dtype) for name, each in state.items()}
+    if bad := [name for name, each in rounded.items() if not torch.isfinite(each).all()]:
+        raise LensError(
+            f"Half precision holds numbers up to {torch.finfo(HALF).max:.0f}; {', '.join(bad)} of this lens have "
+            "larger ones. Keep it in single precision (leave --half out)."
+        )
+    head.load_state_dict(rounded)
 
 
-def rounded(model: LoadedModel, lens: Trained, held_out: Sequence[np.ndarray]) -> Trained:
-    """A lens in half precision, rounded before it is measured."""
-    lens.head.load_state_dict({name: each.to(HALF).float() for name, each in lens.head.state_dict().items()})
-    quality, count = quality_of(decodings(model, lens, held_out))
-    return replace(lens, head=lens.head.to(HALF), info=replace(lens.info, quality=quality, n_heldout=count))
+def then_rounded(trainer: Trainer) -> Trainer:
+    """A trainer that ends with `round_to_half`, so that what is measured afterwards is what is kept."""
 
+    def train(head: TunedHead, source: StateSource, layers: Sequence[int], settings: TunedSettings) -> None:
+        trainer(head, source, layers, settings)
+        round_to_half(head)
 
-def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
-    """Decode images at all layers of a lens, a few at a time."""
-    read = [place for layer in lens.default_layers for place in lens.reads(layer)]
-    sites, layers = sorted({site for site, _ in read}), sorted({layer for _, layer in read})
-    for start in range(0, len(images), 16):
-        part = list(images[start : start + 16])
-        trace = record(model, part, PROMPT, sites=tuple(sites), layers=tuple(layers), generate=False)
-        yield decode(trace, lens)
+    return train
 
 
 def _shown(
@@ -234,11 +245,11 @@ def _tuned(model: LoadedModel, recipe: LensRecipe) -> dict:
     )
     config = None
     if recipe.rank is not None or recipe.decoder_layers is not None:
-        n_layers = model.info.n_layer + 1 if recipe.layers is None else len(recipe.layers)
+        asked = range(EMBEDDING, model.info.n_layer) if recipe.layers is None else recipe.layers
         config = tuned_config(
             width=model.info.d_model,
             patch=model.config.vision.patch,
-            n_layers=n_layers,
+            n_layers=len(site_layers(recipe.site, tuple(asked), model.info.n_layer)),
             rank=recipe.rank,
             decoder_layers=recipe.decoder_layers,
         )

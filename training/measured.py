@@ -1,11 +1,10 @@
 """Bundles, and what was measured of them: sums per image that can be kept in a file and outlast the weights."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,10 +13,19 @@ from tqdm import tqdm
 from emma_viz.atomic import write_file
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model
 from emma_viz.errors import TrainingError
-from emma_viz.lens.files import load_lens
+from emma_viz.lens.files import read_info
 from emma_viz.models.vlm import VLM
 from training.encoder import normalise
-from training.examination import PHOTOS, Examined, Material, encoder_digest, examine, images_shown, prepare
+from training.examination import (
+    ENCODER,
+    PHOTOS,
+    Examined,
+    Material,
+    examine,
+    file_digest,
+    images_shown,
+    prepare,
+)
 from training.joint import new_task
 from training.recipes import FAMILIES, MEMBERS, family_of
 from training.scenes import drawn_scenes
@@ -26,7 +34,8 @@ from training.stages import SCALED_BY, commit, read_text_model, text_file
 RETENTION = 150
 """So many of the held-out scenes are decoded."""
 FORMAT = 1
-"""Version of the files."""
+"""Version of the files, and of the definitions behind their numbers: to be raised when a measure, a question or a
+control changes its meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +60,18 @@ class Bundle:
         return json.loads((self.folder / member / "config.json").read_text(encoding="utf-8"))["emma_viz"]
 
     def seed(self, member: str) -> int:
-        """The seed of a member's joint stage."""
-        return self.description(member).get("provenance", {}).get("seed", 0)
+        """The seed of a member's joint stage.
+
+        Raises:
+            TrainingError: the member does not say, so its control cannot be made.
+        """
+        try:
+            return self.description(member)["provenance"]["seed"]
+        except KeyError as error:
+            raise TrainingError(
+                f"{self.folder / member / 'config.json'} records no seed, so {member} cannot be compared with what its "
+                "training began from. Bundle it with `python -m training.train pocket-family`."
+            ) from error
 
     def load(self, member: str) -> LoadedModel:
         """A member with the bundle's own encoder and tokenizer."""
@@ -64,23 +83,46 @@ class Bundle:
         )
 
     def origin(self, member: str) -> dict[str, Any]:
-        """The few facts of a member's provenance that the page prints; what was not recorded is said to be so."""
+        """What the page prints of a member's provenance, and what must be equal in all seeds of the member (`ALIKE`);
+        what was not recorded is said to be so."""
         kept = self.description(member).get("provenance", {})
         unknown = "not recorded"
-        seed = kept.get("seed", kept.get("joint", {}).get("optimisation", {}).get("seed", unknown))
+        joint = json.loads(json.dumps(kept.get("joint", {})))
+        joint.get("optimisation", {}).pop("seed", None)
+        files = {
+            "encoder": self.encoder(member),
+            "text": self.folder / text_file(self.description(member)["llm_backbone_id"]),
+        }
+        lenses = {kind: read_info(self.folder / member / f"{kind}.lens") for kind in ("ridge", "tuned")}
         return {
-            "seed": seed,
+            "seed": self.seed(member),
             "command": kept.get("command", unknown),
             "commit": kept.get("commit", unknown),
             "data": kept.get("data", {}).get("digest", unknown),
             "minutes": kept.get("minutes", {}),
             "scores": kept.get("scores", []),
+            "measured_at": commit(),
+            "tokenizer": kept.get("tokenizer", unknown),
+            "joint": joint or unknown,
+            "lenses": {kind: [info.n_fit, *info.notes] for kind, info in lenses.items()},
+            **{name: file_digest(path) if path.exists() else unknown for name, path in files.items()},
         }
+
+
+ALIKE = {
+    "data": "the training scenes",
+    "tokenizer": "the tokenizer",
+    "encoder": "the encoder",
+    "text": "the language model that has read text alone",
+    "joint": "the recipe of the joint stage",
+    "lenses": "the budget of the lenses",
+}
+"""Parts of an origin that seeds of one member share, in words: only the joint stage's seed may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What members were shown: numbers can be set side by side when this is equal."""
+    """What members were shown. Numbers stand side by side only when it is equal, and their origins are alike."""
 
     answers: int
     """Held-out scenes that questions were asked about."""
@@ -90,7 +132,12 @@ class Shown:
     """Training scenes that lenses and probes were fitted on."""
     photos: tuple[str, ...]
     scenes: str
-    """Digest of the held-out scenes' pixels."""
+    """Digest of the held-out scenes, of every 50th."""
+
+    def differences(self, other: "Shown") -> str:
+        """The fields that differ, with both values, in words; empty when none does."""
+        pairs = ((each.name, getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
+        return ", ".join(f"{name} {mine} and {others}" for name, mine, others in pairs if mine != others)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,8 +147,6 @@ class Measured:
     name: str
     """Of the bundle, as the page calls it."""
     shown: Shown
-    commit: str
-    """That was checked out when it was measured."""
     members: dict[str, Examined]
     """In the order of the recipes."""
     origins: dict[str, dict[str, Any]]
@@ -152,69 +197,111 @@ def measure(bundle: Bundle, *, answers: int) -> Measured:
         bundle: with lenses and the language models that have read text alone.
         answers: held-out scenes that questions are asked about.
     """
+    shown = shown_to(bundle, answers=answers)
     found: dict[str, Examined] = {}
-    material: dict[tuple[str, int], Material] = {}
-    shown: set[Shown] = set()
+    material: dict[str, Material] = {}
     for member in bundle.members:
         model = bundle.load(member)
-        fit = load_lens(model, "ridge").info.n_fit
-        key, retention = (encoder_digest(bundle.encoder(member)), fit), min(RETENTION, answers)
-        shown.add(
-            Shown(
-                answers=answers,
-                retention=retention,
-                fit=fit,
-                photos=PHOTOS,
-                scenes=drawn_scenes("test", answers).digest,
-            )
-        )
+        key = file_digest(bundle.encoder(member))
         if key not in material:
-            with tqdm(total=answers + fit + len(PHOTOS), desc="encode scenes") as bar:
-                material[key] = prepare(model, scenes=answers, retention=retention, fit=fit, step=bar.update)
+            with tqdm(total=answers + shown.fit + len(PHOTOS), desc="encode scenes") as bar:
+                material[key] = prepare(
+                    model, scenes=answers, retention=shown.retention, fit=shown.fit, step=bar.update
+                )
         control = untrained_model(bundle, model, member)
         with tqdm(total=images_shown(material[key]), desc=f"{member}, bundle {bundle.name}") as bar:
             found[member] = examine(model, material[key], bar.update, untrained=control)
-    if len(shown) > 1:
+    origins = {member: bundle.origin(member) for member in bundle.members}
+    return Measured(name=bundle.name, shown=shown, members=found, origins=origins)
+
+
+def shown_to(bundle: Bundle, *, answers: int) -> Shown:
+    """What `measure` will show to the members of a bundle.
+
+    Raises:
+        TrainingError: the members' ridge lenses were fitted on different numbers of scenes.
+    """
+    fits = {read_info(bundle.folder / member / "ridge.lens").n_fit for member in bundle.members}
+    if len(fits) > 1:
         raise TrainingError(
-            f"The ridge lenses of {bundle.folder} were fitted on different numbers of scenes: "
-            f"{sorted(each.fit for each in shown)}. Fit them alike."
+            f"The ridge lenses of {bundle.folder} were fitted on different numbers of scenes: {sorted(fits)}. Fit them "
+            "alike."
         )
-    return Measured(
-        name=bundle.name,
-        shown=shown.pop(),
-        commit=commit(),
-        members=found,
-        origins={member: bundle.origin(member) for member in bundle.members},
+    return Shown(
+        answers=answers,
+        retention=min(RETENTION, answers),
+        fit=fits.pop(),
+        photos=PHOTOS,
+        scenes=drawn_scenes("test", answers).digest,
     )
 
 
-def require_room(kept: Measured, bundle: Bundle) -> None:
-    """Refuse to keep a bundle's members with others that they do not belong to.
+def require_comparable(found: Sequence[Measured]) -> None:
+    """Refuse to set side by side what was measured differently, or counts one seed twice.
 
     Raises:
-        TrainingError: a member was measured already, or the seeds differ.
+        TrainingError: says what differs.
     """
-    if known := [member for member in bundle.members if member in kept.members]:
-        raise TrainingError(f"{', '.join(known)} of {kept.name} was measured already. Name another file.")
-    seeds = {str(origin["seed"]) for origin in kept.origins.values()}
-    found = {str(bundle.origin(member)["seed"]) for member in bundle.members}
-    if seeds != found or len(found) > 1:
-        raise TrainingError(
-            f"Members of one seed are kept together: the file has seed {', '.join(sorted(seeds))}, the bundle "
-            f"{', '.join(sorted(found))}. Name another file."
-        )
+    first = found[0]
+    origins: dict[str, dict[str, Any]] = {}
+    seen: dict[tuple[str, int], str] = {}
+    prints: set[str] = set()
+    for each in found:
+        if differ := first.shown.differences(each.shown):
+            raise TrainingError(
+                f"Bundles {first.name} and {each.name} were not shown the same: {differ}. Measure them alike "
+                "(--scenes)."
+            )
+        for member, result in each.members.items():
+            origin = each.origins[member]
+            key = (member, origin["seed"])
+            if key in seen or result.fingerprint in prints:
+                raise TrainingError(
+                    f"{member} of bundle {each.name} has seed {origin['seed']}, which is in bundle "
+                    f"{seen.get(key, 'another')} too: a seed would count twice. Give bundles that were trained with "
+                    "different seeds (--seed)."
+                )
+            seen[key] = each.name
+            prints.add(result.fingerprint)
+            known = origins.setdefault(member, origin)
+            for name, words in ALIKE.items():
+                if known[name] != origin[name]:
+                    raise TrainingError(
+                        f"Seeds of {member} differ in {words}, not in the seed alone: {known[name]} in bundle "
+                        f"{seen[member, known['seed']]}, {origin[name]} in bundle {each.name}."
+                    )
+        _require_same_questions(first, each)
+
+
+def _require_same_questions(a: Measured, b: Measured) -> None:
+    """What does not depend on a member must be equal, or the checkouts that measured ask or measure differently."""
+    one, other = next(iter(a.members.values())), next(iter(b.members.values()))
+    pairs: list[tuple[np.ndarray, np.ndarray | None]] = [(one.captions["present"], other.captions["present"])]
+    pairs += [
+        (columns["asked"], other.answers.get(topic, {}).get("asked"))
+        for topic, columns in one.answers.items()
+    ]
+    for kept, others in ((one.scenes, other.scenes), (one.photos, other.photos)):
+        pairs += [(values, others[ENCODER].get(name)) for name, values in kept[ENCODER].items()]
+    for mine, theirs in pairs:
+        if (
+            theirs is None
+            or mine.shape != theirs.shape
+            or not np.allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+        ):
+            raise TrainingError(
+                f"Bundles {a.name} and {b.name} were measured differently: what does not depend on a member (the "
+                "questions, the encoder's own columns) is not the same. Measure both with one checkout."
+            )
 
 
 def together(a: Measured, b: Measured) -> Measured:
     """One bundle whose members were measured at two times.
 
     Raises:
-        TrainingError: they were not shown the same.
+        TrainingError: they have a member in common, or were not shown the same.
     """
-    if a.shown != b.shown:
-        raise TrainingError(
-            f"What was kept was measured on {a.shown}, and this on {b.shown}. Name another file."
-        )
+    require_comparable([a, b])
     members, origins = a.members | b.members, a.origins | b.origins
     order = [
         *(name for name in MEMBERS if name in members),
@@ -222,10 +309,37 @@ def together(a: Measured, b: Measured) -> Measured:
     ]
     return replace(
         a,
-        commit=b.commit,
         members={name: members[name] for name in order},
         origins={name: origins[name] for name in order},
     )
+
+
+def require_one_seed(bundle: Bundle, kept: Measured | None, *, answers: int) -> None:
+    """Refuse, before anything is measured, to keep members together that do not belong together.
+
+    Args:
+        bundle: whose members are to be measured.
+        kept: what is in the file already, if any.
+        answers: held-out scenes that questions are to be asked about.
+
+    Raises:
+        TrainingError: their seeds differ, a member is in the file already, or it was shown something else.
+    """
+    seeds = {bundle.seed(member) for member in bundle.members}
+    members = kept.members if kept is not None else {}
+    if known := [member for member in bundle.members if member in members]:
+        raise TrainingError(f"{', '.join(known)} is in the file already. Name another file.")
+    if kept is not None:
+        seeds |= {origin["seed"] for origin in kept.origins.values()}
+        if differ := kept.shown.differences(shown_to(bundle, answers=answers)):
+            raise TrainingError(
+                f"The file and this bundle are not shown the same: {differ}. Name another file."
+            )
+    if len(seeds) > 1:
+        raise TrainingError(
+            f"Members of one seed are kept together; these have the seeds {', '.join(map(str, sorted(seeds)))}. Name "
+            "another file."
+        )
 
 
 SEPARATOR = "|"
@@ -245,7 +359,6 @@ def save_measured(measured: Measured, path: Path) -> None:
     about = {
         "format": FORMAT,
         "name": measured.name,
-        "commit": measured.commit,
         "shown": {each.name: getattr(measured.shown, each.name) for each in fields(Shown)},
         "origins": measured.origins,
         "members": texts,
@@ -260,12 +373,12 @@ def save_measured(measured: Measured, path: Path) -> None:
     write_file(path, write)
 
 
-KEPT = ("scenes", "photos", "answers", "tuned", "shuffled", "untrained")
+FIELDS = ("scenes", "photos", "answers", "tuned", "shuffled", "untrained")
 """Fields of Examined that hold columns by place or topic."""
 
 
 def _kept(found: Examined) -> dict[str, Mapping[str, Mapping[str, np.ndarray]]]:
-    return {**{name: getattr(found, name) for name in KEPT}, "captions": {"": found.captions}}
+    return {**{name: getattr(found, name) for name in FIELDS}, "captions": {"": found.captions}}
 
 
 def read_measured(path: Path) -> Measured:
@@ -284,11 +397,15 @@ def read_measured(path: Path) -> Measured:
                 "(`python -m training.results BUNDLE --keep FILE`)."
             )
         kept: dict[str, dict[str, dict[str, dict[str, np.ndarray]]]] = {
-            member: {name: {} for name in (*KEPT, "captions")} for member in about["members"]
+            member: {name: {} for name in (*FIELDS, "captions")} for member in about["members"]
         }
         for name, values in arrays.items():
             member, field, place, column = name.split(SEPARATOR)
             kept[member][field].setdefault(place, {})[column] = values
+        if missing := [
+            f"{m} {field}" for m, found in kept.items() for field, places in found.items() if not places
+        ]:
+            raise ValueError(f"no columns of {', '.join(missing)}")
         members = {
             member: Examined(
                 fingerprint=texts["fingerprint"],
@@ -302,11 +419,12 @@ def read_measured(path: Path) -> Measured:
         return Measured(
             name=about["name"],
             shown=Shown(**shown),
-            commit=about["commit"],
             members=members,
             origins=about["origins"],
         )
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+    except TrainingError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib each have their own for damaged bytes
         raise TrainingError(
             f"{path} is not what `python -m training.results BUNDLE --keep FILE` writes ({error!r}). Name a bundle's "
             "folder or such a file."

@@ -25,10 +25,13 @@ from training.measured import (
     measure,
     open_bundle,
     read_measured,
-    require_room,
+    require_comparable,
+    require_one_seed,
     save_measured,
+    shown_to,
     together,
 )
+from training.recipes import MEMBERS
 from training.results_numbers import all_numbers
 from training.results_page import IMAGE, page
 from training.stages import commit
@@ -44,37 +47,38 @@ def measured_of(sources: Sequence[Path], *, answers: int) -> list[Measured]:
     """Measure bundles and read what was kept of others, in the order given.
 
     Raises:
-        TrainingError: they were not shown the same, or a model is in two of them.
+        TrainingError: they cannot be set side by side.
     """
-    found = [
-        measure(open_bundle(each.resolve()), answers=answers) if each.is_dir() else read_measured(each)
-        for each in sources
-    ]
-    for source, each in zip(sources, found, strict=True):
-        if each.shown != found[0].shown:
-            raise TrainingError(
-                f"{source} was measured on {each.shown}, and {sources[0]} on {found[0].shown}: they cannot be set side "
-                "by side. Measure both with the same --scenes and checkout."
-            )
-    known: set[str] = set()
-    for source, each in zip(sources, found, strict=True):
-        for member, result in each.members.items():
-            if result.fingerprint in known:
+    kept = {each: read_measured(each) for each in sources if not each.is_dir()}
+    bundles = {each: open_bundle(each.resolve()) for each in sources if each.is_dir()}
+    for source, each in kept.items():
+        for folder, bundle in bundles.items():
+            if differ := each.shown.differences(shown_to(bundle, answers=answers)):
                 raise TrainingError(
-                    f"{member} of {source} is the same model as in another bundle: the same seed would count twice. "
-                    "Give bundles that were trained with different seeds (--seed)."
+                    f"{source} was not shown what {folder} will be: {differ}. Ask for --scenes "
+                    f"{each.shown.answers}, or name the bundles to measure."
                 )
-        known |= {result.fingerprint for result in each.members.values()}
+    found = [
+        kept[each] if each in kept else measure(bundles[each], answers=answers)
+        for each in dict.fromkeys(sources)
+    ]
+    require_comparable(found)
     return found
 
 
-def by_member(found: Sequence[Measured]) -> dict[str, dict[str, Examined]]:
-    """Member → bundle → what it gave."""
-    members: dict[str, dict[str, Examined]] = {}
-    for number, bundle in enumerate(found):
+def by_member(found: Sequence[Measured]) -> dict[str, dict[int, Examined]]:
+    """Member → seed → what it gave. Members are compared seed by seed: those of one seed saw the same data in the same
+    order from the same start."""
+    members: dict[str, dict[int, Examined]] = {}
+    for bundle in found:
         for member, result in bundle.members.items():
-            members.setdefault(member, {})[f"{number} {bundle.name}"] = result
-    return members
+            members.setdefault(member, {})[bundle.origins[member]["seed"]] = result
+    return {name: members[name] for name in sorted(members, key=place_of)}
+
+
+def place_of(member: str) -> int:
+    """Members stand in the order of the recipes; others come last."""
+    return MEMBERS.index(member) if member in MEMBERS else len(MEMBERS)
 
 
 def head(found: Sequence[Measured], command: str) -> dict[str, Any]:
@@ -87,17 +91,14 @@ def head(found: Sequence[Measured], command: str) -> dict[str, Any]:
         "retention": shown.retention,
         "fit": shown.fit,
         "photos": list(shown.photos),
-        "bundles": [
-            {"name": each.name, "measured_at": each.commit, "members": each.origins} for each in found
-        ],
+        "bundles": [{"name": each.name, "members": each.origins} for each in found],
     }
 
 
 def keep(bundle: Bundle, path: Path, *, answers: int) -> None:
     """Add what is measured of a bundle to a file, which may have other members of its seed already."""
     known = read_measured(path) if path.exists() else None
-    if known is not None:
-        require_room(known, bundle)
+    require_one_seed(bundle, known, answers=answers)
     found = measure(bundle, answers=answers)
     found = found if known is None else together(known, found)
     save_measured(found, path)
@@ -140,6 +141,8 @@ def run(options: argparse.Namespace) -> None:
     if options.scenes < 2:
         raise TrainingError(f"--scenes must be at least 2, got {options.scenes}: intervals are over scenes.")
     if options.keep is not None:
+        if options.json is not None:
+            raise TrainingError("--keep FILE writes no page and no --json. Leave one of them out.")
         if len(options.bundles) != 1 or not options.bundles[0].is_dir():
             raise TrainingError("--keep FILE takes one bundle's folder; name it before --keep.")
         keep(open_bundle(options.bundles[0].resolve()), options.keep, answers=options.scenes)

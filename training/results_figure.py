@@ -69,7 +69,7 @@ def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
                 linewidth=1,
             )
         untrained = member["controls"]["untrained"]
-        if which == "scenes" and untrained:
+        if which == "scenes":
             heights = [untrained[place]["value"] for place in layers_of(untrained)]
             axes.plot(range(1, 1 + len(heights)), heights, color=colour, linestyle=":", linewidth=1, zorder=1)
     labels = layers_of(next(m for m in members.values() if len(layers_of(m[which])) == most)[which])

@@ -18,14 +18,14 @@ COMPARED = (
 MFF = COMPARED[-1]
 
 Seeds = Sequence[Examined]
-"""One member, examined in each bundle that has it."""
+"""One member, examined with each of its seeds."""
 
 
-def all_numbers(found: Mapping[str, Mapping[str, Examined]]) -> dict[str, Any]:
+def all_numbers(found: Mapping[str, Mapping[int, Examined]]) -> dict[str, Any]:
     """Everything that the page and the figure show.
 
     Args:
-        found: member → name of the bundle → what it gave there.
+        found: member → seed → what it gave.
 
     Returns:
         A JSON object: `members` (name → numbers) and `comparisons`.
@@ -33,10 +33,10 @@ def all_numbers(found: Mapping[str, Mapping[str, Examined]]) -> dict[str, Any]:
     members = {name: member_numbers(list(seeds.values())) for name, seeds in found.items()}
     pairs = []
     for first, second in COMPARED:
-        both = [name for name in found.get(first, {}) if name in found.get(second, {})]
+        both = [seed for seed in found.get(first, {}) if seed in found.get(second, {})]
         if both:
-            seeds = tuple([found[member][name] for name in both] for member in (first, second))
-            pairs.append({"a": first, "b": second, "rows": compare(first, second, *seeds)})
+            sides = tuple([found[member][seed] for seed in both] for member in (first, second))
+            pairs.append({"a": first, "b": second, "seeds": both, "rows": compare(first, second, *sides)})
     return {"members": members, "comparisons": pairs}
 
 
@@ -172,7 +172,7 @@ def compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]
     Args:
         first: name of a.
         second: name of b.
-        a: examined in the same bundles as b, in the same order.
+        a: examined with the same seeds as b, in the same order.
         b: the other.
     """
     last = (layers_of(a[0].scenes)[-1], layers_of(b[0].scenes)[-1])

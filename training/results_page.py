@@ -25,8 +25,8 @@ DEFINITIONS = (
     ("right answer", "right to its last token, each question asked alone. Yes-rate: share of “Yes.”, where half of "
      "the true answers are. F1: of the kinds that captions name."),
     ("interval", "in brackets: 95 % percentile bootstrap over images, differences paired (the same images are drawn "
-     "for both); of photographs, Student's t over them. With several seeds, Student's t over seeds too. A difference "
-     "is claimed only when no interval holds 0."),
+     "for both); of photographs, Student's t over them. With several seeds of the joint stage, Student's t "
+     "over them too. A difference is claimed only when no interval holds 0."),
 )  # fmt: skip
 CONTROLS = (
     "R² with a ridge fitted to pixels shuffled between the tokens of all images (it must be about 0), and of the model "
@@ -43,7 +43,7 @@ def page(numbers: Mapping[str, Any]) -> str:
     members = numbers["members"]
     parts = [
         "# What the pocket family keeps of a picture, and what it answers",
-        head(numbers["head"], members),
+        head(numbers),
         in_short(numbers),
         f"![Retention by layer and right answers]({IMAGE})",
         "## Retention by layer",
@@ -77,30 +77,41 @@ def page(numbers: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def head(how: Mapping[str, Any], members: Mapping[str, Any]) -> str:
+def head(numbers: Mapping[str, Any]) -> str:
     """Who made the page, of what, with how many seeds."""
+    how, members = numbers["head"], numbers["members"]
     bundles = [
-        f"- bundle `{each['name']}`, {member}: seed {each['members'][member]['seed']}, made by "
-        f"`{each['members'][member]['command']}` at commit {str(each['members'][member]['commit'])[:12]}, "
-        f"data {each['members'][member]['data']}"
+        f"- {member}, seed {origin['seed']}, bundle `{each['name']}`: made by `{origin['command']}` at commit "
+        f"{short(origin['commit'])}, data {origin['data']}; measured at commit {short(origin['measured_at'])}"
         for each in how["bundles"]
-        for member in each["members"]
+        for member, origin in each["members"].items()
     ]
-    seeds = {name: member["seeds"] for name, member in members.items()}
-    listed = ", ".join(f"{name} {count}" for name, count in seeds.items())
-    caution = (
-        "There is one seed of each: nothing here is claimed about other seeds."
-        if set(seeds.values()) == {1}
-        else "Members with one seed support no claim about other seeds."
-        if 1 in seeds.values()
-        else "Claims hold over these seeds as well as over images."
-    )
+    photos = ", ".join(each.partition(".")[0] for each in how["photos"])
+    seeds = ", ".join(f"{name} {member['seeds']}" for name, member in members.items())
     return (
-        f"Written whole by `{how['command']}` at commit {str(how['commit'])[:12]}; do not edit. "
-        f"Answers: {how['answers']} held-out scenes; retention: {how['retention']} of them; fits: {how['fit']} "
-        f"training scenes; photographs: {', '.join(each.partition('.')[0] for each in how['photos'])} of scikit-image. Intervals: {RESAMPLES} resamples. "
-        f"Seeds: {listed}. {caution}\n\n" + "\n".join(bundles)
+        f"Written whole by `{how['command']}` at commit {short(how['commit'])}; do not edit. Answers: {how['answers']} "
+        f"held-out scenes; retention: {how['retention']} of them; fits: {how['fit']} training scenes; photographs: "
+        f"{photos} of scikit-image. Intervals: {RESAMPLES} resamples. Seeds: {seeds}. {caution(numbers)}\n\n"
+        + "\n".join(bundles)
     )
+
+
+def short(commit: str) -> str:
+    """A commit as the page shows it; what follows the hash stays."""
+    name, _, rest = str(commit).partition(" ")
+    return " ".join([name[:12], rest]).strip() if len(name) == 40 else str(commit)
+
+
+def caution(numbers: Mapping[str, Any]) -> str:
+    """What the seeds allow to claim. Seeds differ in the joint stage alone."""
+    counts = [len(pair["seeds"]) for pair in numbers["comparisons"]]
+    counts = counts or [member["seeds"] for member in numbers["members"].values()]
+    shared = "All seeds share the encoder and the language model's text stage; the joint stage differs."
+    if max(counts) == 1:
+        return "There is one seed of each: nothing here is claimed about other seeds."
+    if min(counts) == 1:
+        return f"{shared} What is compared with one seed supports no claim about other seeds."
+    return f"{shared} Claims hold over these seeds as well as over images."
 
 
 def in_short(numbers: Mapping[str, Any]) -> str:
@@ -109,13 +120,18 @@ def in_short(numbers: Mapping[str, Any]) -> str:
     for pair in numbers["comparisons"]:
         held = [row["claim"] for row in pair["rows"] if row["claim"] != NONE]
         unheld = [row["what"] for row in pair["rows"] if row["claim"] == NONE]
-        title = f"{pair['a']} against {pair['b']}"
+        title = f"{pair['a']} against {pair['b']} ({seeds_of(pair)})"
         lines.append(f"- {title}, supported:{'' if held else ' nothing'}")
         lines += [f"  - {claim}" for claim in held]
         lines.append(f"- {title}, {NONE}: {'; '.join(unheld) if unheld else 'none of those measured'}.")
     if not lines:
         lines = ["- No two of the members that are compared are in the bundle."]
     return "## In short\n\n" + "\n".join(lines)
+
+
+def seeds_of(pair: Mapping[str, Any]) -> str:
+    """The seeds that a comparison is over."""
+    return f"{'seed' if len(pair['seeds']) == 1 else 'seeds'} {', '.join(map(str, pair['seeds']))}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -177,9 +193,10 @@ def tuned_table(members: Mapping[str, Any]) -> str:
 
 
 def widest(cells: Iterable[Mapping[str, Any] | None], digits: int = 3) -> str:
-    """The widest half interval."""
-    found = [each for each in cells if each is not None and each["value"] is not None]
-    return f"{max((each['high'] - each['low']) / 2 for each in found):.{digits}f}"
+    """The widest half interval; a dash where there is none."""
+    found = [each for each in cells if each is not None and None not in (each["low"], each["high"])]
+    half = max(((each["high"] - each["low"]) / 2 for each in found), default=None)
+    return "—" if half is None else f"{half:.{digits}f}"
 
 
 def shown(place: str) -> str:
@@ -248,10 +265,8 @@ def control_table(members: Mapping[str, Any]) -> str:
     for member, found in members.items():
         layers = layers_of(found["scenes"])
         for place in (layers[0], layers[-1]):
-            controls = [found["controls"][name].get(place) for name in ("untrained", "shuffled")]
-            cells = [ranged(each) if each else "—" for each in controls]
-            less = found["trained_less_untrained"].get(place)
-            cells.insert(1, interval(less) if less else "—")
+            cells = [ranged(found["controls"][name][place]) for name in ("untrained", "shuffled")]
+            cells.insert(1, interval(found["trained_less_untrained"][place]))
             rows.append([member, shown(place), ranged(found["scenes"][place]["r2"]), *cells])
     return table(["", "layer", "trained", "untrained", "trained − untrained", "shuffled pixels"], rows)
 
@@ -262,8 +277,8 @@ def mff(comparisons: Sequence[Mapping[str, Any]]) -> str:
         if (pair["a"], pair["b"]) == MFF:
             rows = [row for row in pair["rows"] if row["what"].startswith("R²")]
             lines = [f"- {row['what']}: {interval(row['difference'])}: {row['claim']}." for row in rows]
-            return f"{MFF[0]} less {MFF[1]}, all else equal:\n\n" + "\n".join(lines)
-    return f"Not measured: {MFF[0]} and {MFF[1]} are not both in a bundle."
+            return f"{MFF[0]} less {MFF[1]}, all else equal ({seeds_of(pair)}):\n\n" + "\n".join(lines)
+    return f"Not measured: there is no seed of both {MFF[0]} and {MFF[1]}."
 
 
 def answer_table(members: Mapping[str, Any]) -> str:
@@ -283,9 +298,12 @@ def answer_table(members: Mapping[str, Any]) -> str:
 
 
 def training_curves(how: Mapping[str, Any]) -> str:
-    """Share of right answers about validation scenes against steps and minutes, of the first bundle's members."""
+    """Share of right answers about validation scenes against steps and minutes, of each member's first seed."""
     parts = []
-    for member, origin in how["bundles"][0]["members"].items():
+    origins: dict[str, Any] = {}
+    for each in how["bundles"]:
+        origins = {**each["members"], **origins}
+    for member, origin in origins.items():
         if scores := origin["scores"]:
             topics = sorted(scores[-1]["accuracy"])
             rows = [
@@ -296,7 +314,10 @@ def training_curves(how: Mapping[str, Any]) -> str:
                 ]
                 for each in scores
             ]
-            parts.append(f"{member}, joint stage\n\n" + table(["step", "minutes", *topics], rows))
+            parts.append(
+                f"{member}, seed {origin['seed']}, joint stage\n\n"
+                + table(["step", "minutes", *topics], rows)
+            )
     if not parts:
         return "Not recorded when these bundles were trained."
     intro = (
@@ -309,7 +330,7 @@ def training_curves(how: Mapping[str, Any]) -> str:
 def comparison(pair: Mapping[str, Any]) -> str:
     """All differences of one pair and what each supports."""
     rows = [[row["what"], interval(row["difference"]), row["claim"]] for row in pair["rows"]]
-    header = ["", f"{pair['a']} − {pair['b']}", "what the data supports"]
+    header = ["", f"{pair['a']} − {pair['b']} ({seeds_of(pair)})", "what the data supports"]
     return table(header, rows)
 
 
@@ -328,7 +349,12 @@ def captions(members: Mapping[str, Any]) -> str:
     """What the members say of photographs, which are no tabletop scenes."""
     photos = next(iter(members.values()))["photo_captions"]
     rows = [
-        [photo.partition(".")[0], *(f"“{found['photo_captions'][photo]}”" for found in members.values())]
+        [photo.partition(".")[0], *(quoted(found["photo_captions"][photo]) for found in members.values())]
         for photo in photos
     ]
     return "None was trained on (first seed).\n\n" + table(["", *members], rows)
+
+
+def quoted(said: str) -> str:
+    """An answer in a cell of a table."""
+    return "“" + " ".join(said.replace("|", "\\|").split()) + "”"

@@ -239,12 +239,15 @@ def _side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
 
 
 def commit() -> str:
-    """The commit of the checkout that runs, or why there is none."""
+    """The commit of the checkout that runs, and whether its files were changed since; or why there is none."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        name, changed = (
+            subprocess.run(["git", *what], capture_output=True, text=True, check=True).stdout.strip()
+            for what in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown: not in a git checkout"
-    return done.stdout.strip()
+    return f"{name} with changes" if changed else name
 
 
 def keep(module: torch.nn.Module, path: Path, *, minutes: float, commit: str) -> None:

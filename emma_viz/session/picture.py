@@ -163,4 +163,4 @@ def _notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:
         for note in each.decoding.lens.notes:
             named.setdefault(note, []).append(each.decoding.model.name)
     for note, names in named.items():
-        yield f"{' and '.join(names)}: {note}"
+        yield f"{', '.join(dict.fromkeys(names))}: {note}"

@@ -62,9 +62,12 @@ def test_two_models_are_compared_by_kind(models, pair, photos):
     assert all("tuned lens (paper form), resid_post, held-out R²" in model.lens for model in case.models)
     assert [layer for layer, _ in case.models[0].retention] == [-1, 0, 1, 2]
     # What both lenses say of themselves is printed once, for both.
-    names = " and ".join(each.model.name for each in comparison.decodings)
-    assert comparison.spec().notes == tuple(f"{names}: {note}" for note in comparison.decodings[0].lens.notes)
-    assert any("the decoder mixes tokens" in note for note in comparison.spec().notes)
+    budget, sizes, mixing = comparison.spec().notes
+    assert budget.startswith("cobra, emma: 2 steps of 2 images × 2 layers")
+    assert sizes.startswith("cobra, emma: translators of rank 2")
+    assert (
+        mixing == "cobra, emma: the decoder mixes tokens: a patch may be painted from its neighbours' states"
+    )
 
 
 def test_inspect_shows_it(models, capsys):

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from emma_viz.checkpoints import load_model
+from emma_viz.data.images import image_hash, read_image
+from emma_viz.errors import LensError
+from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.files import load_lens, read_info
+from emma_viz.lens.tuned import TunedHead, tuned_config
 from emma_viz.models.presets import PRESETS
 from tests.training.llava_set import records, talk
+from training.bundle import decodings
 from training.dry_run import activations, components, memory, meta_task, report, saved_bytes
+from training.lens import LensRecipe, choose_images, round_to_half
 from training.official import cobra_3b, emma_v1_3b, emma_v2_3b, recipe_of
 from training.train import main
 
@@ -45,6 +53,68 @@ def test_one_command_makes_a_lens_of_a_run_directory(pair, pictures, tmp_path, c
     assert load_lens(out).info == info
     if kind == "tuned":
         assert "2 steps of 4 images" in info.notes[0]
+
+
+def test_a_small_tuned_lens_in_half_precision_has_the_quality_that_it_says(pair, pictures, tmp_path):
+    base = [
+        "lens",
+        "--model",
+        str(pair.emma),
+        "--data",
+        str(pictures),
+        "--kind",
+        "tuned",
+        "--vision",
+        str(pair.vision),
+    ]
+    base += ["--fit-images", "10", "--held-out", "4", "--steps", "2", "--batch-size", "4"]
+    small = ["--decoder-layers", "1", "--rank", "2", "--half"]
+    assert main([*base, "--out", str(tmp_path / "large.lens")]) == 0
+    assert main([*base, *small, "--out", str(tmp_path / "small.lens")]) == 0
+    assert main([*base, *small, "--site", "mixer_out", "--out", str(tmp_path / "mixer.lens")]) == 0
+    assert read_info(tmp_path / "mixer.lens").layers == (0, 1, 2)
+    lens = load_lens(tmp_path / "small.lens")
+    assert len(lens.head.head.decoder.layers) == 1
+    assert len(load_lens(tmp_path / "large.lens").head.head.decoder.layers) == 4
+    assert [tuple(each.down.weight.shape) for each in lens.head.translators] == [(2, 32)] * 4
+    assert {each.dtype for each in load_file(tmp_path / "small.lens").values()} == {torch.float16}
+    model = load_model(pair.emma, vision_source=str(pair.vision))
+    images = [path for path in sorted(pictures.glob("*.png")) if path.stem.isdigit()]
+    fitted = choose_images(pictures, None, LensRecipe(fit=10, held_out=4))[:10]
+    held_out = [
+        path
+        for path in images
+        if image_hash(read_image(path)) not in {image_hash(read_image(f)) for f in fitted}
+    ]
+    quality, count = quality_of(decodings(model, lens, held_out))
+    assert count == 4
+    for said, found in zip(lens.info.quality, quality, strict=True):
+        assert found.r2 == pytest.approx(said.r2, abs=1e-4)
+
+
+def test_what_half_precision_cannot_hold_is_refused(pair):
+    head = TunedHead(tuned_config(width=16, patch=2, n_layers=2))
+    head.mean[0, 3] = 1e5
+    before = head.mean.clone()
+    with pytest.raises(LensError, match=r"up to 65504; mean of this lens"):
+        round_to_half(head)
+    assert torch.equal(head.mean, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--decoder-layers", "0", "--kind", "tuned"], "decoder_layers must be at least 1"),
+        (["--rank", "4"], "A ridge lens has no rank"),
+    ],
+)
+def test_sizes_that_no_lens_has_are_refused_before_the_model_is_loaded(
+    pair, pictures, tmp_path, capsys, options, message
+):
+    command = ["lens", "--model", str(pair.emma), "--data", str(pictures), "--out", str(tmp_path / "a.lens")]
+    assert main([*command, *options]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_lens_of_a_json_data_set_skips_what_is_broken(pair, llava, tmp_path, capsys):

@@ -2,18 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from emma_viz.data.tabletop import KINDS
+from emma_viz.errors import TrainingError
 from emma_viz.lens.files import load_lens
 from emma_viz.lens.quality import r2 as plain_r2
 from training.bundle import bundle_family
 from training.intervals import NONE, estimate
 from training.joint import read_scores
-from training.measured import open_bundle, read_measured, untrained_model
+from training.measured import open_bundle, read_measured, require_comparable, save_measured, untrained_model
 from training.measures import (
     F1,
     OCTAVES,
@@ -84,7 +86,7 @@ def test_f1_of_the_kinds_in_captions():
 
 @pytest.fixture(scope="module")
 def bundles(work, tmp_path_factory):
-    """Two seeds of the tiny recipe, and a bundle that calls them by the names of the family."""
+    """Two seeds of the tiny recipe; and a bundle that calls them by the names of the family, as if of one seed."""
     folder = tmp_path_factory.mktemp("bundles")
     for seed in (0, 1):
         bundle_family(work, ("tiny",), folder / f"seed{seed}", command="a test", seed=seed)
@@ -92,7 +94,16 @@ def bundles(work, tmp_path_factory):
     shutil.copytree(folder / "seed0", pair)
     (pair / "tiny").rename(pair / "cobra-pocket")
     shutil.copytree(folder / "seed1" / "tiny", pair / "emma-v1-pocket")
+    relabel(pair / "emma-v1-pocket", seed=0)
     return folder
+
+
+def relabel(member, *, seed):
+    """Let a member say that it has another seed."""
+    path = member / "config.json"
+    config = json.loads(path.read_text())
+    config["emma_viz"]["provenance"]["seed"] = seed
+    path.write_text(json.dumps(config))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +129,9 @@ def test_two_seeds_are_measured_at_every_place(seeds):
     assert behind["seed_low"] < behind["value"] < behind["seed_high"]
     assert behind["low"] < behind["value"] < behind["high"]
     assert [each["members"]["tiny"]["seed"] for each in numbers["head"]["bundles"]] == [0, 1]
-    assert "Claims hold over these seeds" in text
+    assert "the joint stage differs. Claims hold over these seeds" in text
+    for seed in (0, 1):
+        assert f"- tiny, seed {seed}, bundle `seed{seed}`: made by `a test` at commit" in text
     assert (out / "images/results.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -180,7 +193,10 @@ def test_what_was_kept_of_a_bundle_is_what_the_bundle_gives(seeds, bundles, tmp_
     arguments = [str(bundles / "seed1"), "--scenes", "6", "--out", str(tmp_path)]
     assert main([*arguments, "--json", str(tmp_path / "n.json")]) == 0
     alone = json.loads((tmp_path / "n.json").read_text())
-    assert numbers["head"]["bundles"][1] == alone["head"]["bundles"][0]
+    kept, measured = (
+        each["members"]["tiny"] for each in (numbers["head"]["bundles"][1], alone["head"]["bundles"][0])
+    )
+    assert {**kept, "measured_at": ""} == {**measured, "measured_at": ""}
     both, second = numbers["members"]["tiny"], alone["members"]["tiny"]
     for place, found in both["scenes"].items():
         assert found["r2"]["seeds"][1] == second["scenes"][place]["r2"]["value"]
@@ -209,7 +225,8 @@ def test_one_seed_of_two_members_is_compared_and_nothing_is_said_of_other_seeds(
     numbers, text = json.loads((tmp_path / "n.json").read_text()), (tmp_path / "results.md").read_text()
     assert "nothing here is claimed about other seeds" in text
     (pair,) = numbers["comparisons"]
-    assert (pair["a"], pair["b"]) == ("cobra-pocket", "emma-v1-pocket")
+    assert (pair["a"], pair["b"], pair["seeds"]) == ("cobra-pocket", "emma-v1-pocket", [0])
+    assert "cobra-pocket against emma-v1-pocket (seed 0)" in text
     for row in pair["rows"]:
         found = row["difference"]
         held = found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
@@ -217,7 +234,7 @@ def test_one_seed_of_two_members_is_compared_and_nothing_is_said_of_other_seeds(
         assert f"| {row['what']} | {interval(found)} | {row['claim']} |" in text
     a, b = (numbers["members"][name]["scenes"]["-1"]["r2"]["value"] for name in (pair["a"], pair["b"]))
     assert pair["rows"][0]["difference"]["value"] == pytest.approx(a - b, abs=2e-5)
-    assert "Not measured: emma-v1-pocket-nomff" in text
+    assert "Not measured: there is no seed of both emma-v1-pocket-nomff and emma-v1-pocket" in text
 
 
 def test_the_control_is_what_joint_training_began_from(work, bundles):
@@ -266,41 +283,126 @@ def test_what_cannot_be_measured_is_refused(bundles, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_members_of_one_seed_are_kept_together(seeds, bundles, tmp_path, capsys):
-    # As if the members of a seed had been trained at two times: cobra-pocket is seed 0 here, as tiny is.
-    first = tmp_path / "first"
-    shutil.copytree(bundles / "pair", first)
-    shutil.rmtree(first / "emma-v1-pocket")
-    kept = tmp_path / "seed0.npz"
-    for bundle in (bundles / "seed0", first):
-        assert main([str(bundle), "--scenes", "2", "--keep", str(kept)]) == 0
-    found = read_measured(kept)
-    assert list(found.members) == list(found.origins) == ["cobra-pocket", "tiny"]
-    a, b = found.members.values()
-    assert all((a.answers[topic]["right"] == each["right"]).all() for topic, each in b.answers.items())
+def test_members_of_one_seed_are_kept_together_and_compared(bundles, tmp_path, capsys):
+    # As if the members of a seed had been trained at two times.
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, other in ((first, "emma-v1-pocket"), (second, "cobra-pocket")):
+        shutil.copytree(bundles / "pair", folder)
+        shutil.rmtree(folder / other)
+    kept, alone = tmp_path / "kept.npz", tmp_path / "alone.npz"
+    for bundle, path in ((second, kept), (first, kept), (second, alone)):
+        assert main([str(bundle), "--scenes", "2", "--keep", str(path)]) == 0
+    assert (
+        list(read_measured(kept).members)
+        == list(read_measured(kept).origins)
+        == ["cobra-pocket", "emma-v1-pocket"]
+    )
+    out = tmp_path / "out"
+    for sources in ([kept], [first, alone]):
+        arguments = [*map(str, sources), "--scenes", "2", "--out", str(out)]
+        assert main([*arguments, "--json", str(tmp_path / "n.json")]) == 0
+        (pair,) = json.loads((tmp_path / "n.json").read_text())["comparisons"]
+        assert (pair["a"], pair["b"], pair["seeds"]) == ("cobra-pocket", "emma-v1-pocket", [0])
     before = kept.read_bytes()
+    capsys.readouterr()
     assert main([str(first), "--scenes", "2", "--keep", str(kept)]) == 1
-    assert "cobra-pocket of seed0 was measured already" in capsys.readouterr().err
-    (first / "cobra-pocket").rename(first / "emma-v1-pocket")
+    assert "cobra-pocket is in the file already" in capsys.readouterr().err
+    (first / "cobra-pocket").rename(first / "emma-v2-pocket")
     assert main([str(first), "--scenes", "3", "--keep", str(kept)]) == 1
-    assert "What was kept was measured on" in capsys.readouterr().err
-    shutil.copytree(bundles / "seed1/tiny", first / "emma-v2-pocket")
+    assert "not shown the same: answers 2 and 3, retention 2 and 3" in capsys.readouterr().err
+    relabel(first / "emma-v2-pocket", seed=4)
     assert main([str(first), "--scenes", "2", "--keep", str(kept)]) == 1
-    assert "the file has seed 0, the bundle 0, 1" in capsys.readouterr().err
+    assert "these have the seeds 0, 4" in capsys.readouterr().err
     assert kept.read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def measured(seeds):
+    return read_measured(seeds[2] / "measured/seed1.npz")
+
+
+def with_origin(measured, **changes):
+    return replace(measured, origins={name: {**each, **changes} for name, each in measured.origins.items()})
+
+
+def with_result(measured, **changes):
+    return replace(
+        measured, members={name: replace(each, **changes) for name, each in measured.members.items()}
+    )
+
+
+@pytest.mark.slow
+def test_only_seeds_that_differ_in_the_seed_alone_stand_side_by_side(measured):
+    other = with_result(with_origin(measured, seed=7), fingerprint="another")
+    require_comparable([measured, other])
+    tiny = measured.members["tiny"]
+    changed_encoder = {place: {**columns} for place, columns in tiny.scenes.items()}
+    changed_encoder["encoder"]["residual"] = 1.1 * changed_encoder["encoder"]["residual"]
+    fewer = {topic: {**columns} for topic, columns in tiny.answers.items()}
+    fewer["color"]["asked"] = fewer["color"]["asked"] + 1
+    cases = {
+        "a seed would count twice": with_origin(other, seed=1),
+        "count twice": with_result(other, fingerprint=tiny.fingerprint),
+        "differ in the encoder, not in the seed alone": with_origin(other, encoder="0123"),
+        "differ in the language model that has read text alone": with_origin(other, text="0123"),
+        "differ in the recipe of the joint stage": with_origin(other, joint={"scenes": 1}),
+        "differ in the budget of the lenses": with_origin(other, lenses={}),
+        "differ in the training scenes": with_origin(other, data="0123"),
+        "not shown the same: fit 16 and 3": replace(other, shown=replace(other.shown, fit=3)),
+        "were measured differently": with_result(other, scenes=changed_encoder),
+        "measured differently: what does not depend": with_result(other, answers=fewer),
+    }
+    for message, each in cases.items():
+        with pytest.raises(TrainingError, match=message):
+            require_comparable([measured, each])
+
+
+@pytest.mark.slow
+def test_a_kept_file_holds_all_that_was_measured(measured, tmp_path):
+    save_measured(measured, tmp_path / "again.npz")
+    again = read_measured(tmp_path / "again.npz")
+    assert (again.name, again.shown, again.origins) == (measured.name, measured.shown, measured.origins)
+    one, other = measured.members["tiny"], again.members["tiny"]
+    assert (one.fingerprint, one.photo_captions) == (other.fingerprint, other.photo_captions)
+    for field in ("scenes", "photos", "answers", "tuned", "shuffled", "untrained"):
+        kept, found = getattr(one, field), getattr(other, field)
+        assert kept.keys() == found.keys() != set(), field
+        for place, columns in kept.items():
+            assert columns.keys() == found[place].keys()
+            assert all((found[place][name] == values).all() for name, values in columns.items())
+    assert all((other.captions[name] == values).all() for name, values in one.captions.items())
+    lacking = with_result(measured, tuned={})
+    save_measured(lacking, tmp_path / "lacking.npz")
+    with pytest.raises(TrainingError, match="no columns of tiny tuned"):
+        read_measured(tmp_path / "lacking.npz")
 
 
 @pytest.mark.slow
 def test_files_of_measured_bundles_are_checked(seeds, bundles, tmp_path, capsys):
     kept = seeds[2] / "measured/seed1.npz"
     assert main([str(bundles / "seed0"), str(kept), "--scenes", "2", "--out", str(tmp_path)]) == 1
-    assert "cannot be set side by side" in capsys.readouterr().err
-    cut = tmp_path / "cut.npz"
+    assert "was not shown what" in (said := capsys.readouterr().err)
+    assert "answers 6 and 2, retention 6 and 2" in said
+    assert "Ask for --scenes 6" in said
+    cut, empty, bent, array = (tmp_path / f"{name}.npz" for name in ("cut", "empty", "bent", "array"))
     cut.write_bytes(kept.read_bytes()[:2000])
-    for path in (cut, tmp_path / "missing.npz", bundles / "seed0/tiny/ridge.lens"):
+    empty.touch()
+    whole = kept.read_bytes()
+    bent.write_bytes(whole[: len(whole) // 2] + bytes(40) + whole[len(whole) // 2 + 40 :])
+    with array.open("wb") as file:
+        np.save(file, np.zeros(3))
+    made = {path.name for path in tmp_path.iterdir()}
+    for path in (cut, empty, bent, array, tmp_path / "missing.npz", bundles / "seed0/tiny/ridge.lens"):
         assert main([str(path), "--scenes", "6", "--out", str(tmp_path)]) == 1
         assert f"{path} is not what" in capsys.readouterr().err
     for sources in ([], [str(bundles / "seed0"), str(bundles / "seed1")], [str(kept)]):
         assert main([*sources, "--keep", str(tmp_path / "new.npz")]) == 1
         assert "one bundle's folder" in capsys.readouterr().err
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["cut.npz"]
+    assert (
+        main(
+            [str(bundles / "seed0"), "--keep", str(tmp_path / "new.npz"), "--json", str(tmp_path / "n.json")]
+        )
+        == 1
+    )
+    assert "no page and no --json" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == made
