@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Float32, Int
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from emma_viz.capture import Recorder
@@ -156,9 +157,13 @@ def prepare(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: 
     return Material(fit=train, test=test, photos=photos, retention=retention, encoder=encoder)
 
 
-def file_digest(path: Path) -> str:
-    """Tells files apart by their bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def weights_digest(path: Path) -> str:
+    """Tells safetensors files apart by their tensors; what else their headers say, such as a time, does not count."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(load_file(path).items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 @torch.inference_mode()

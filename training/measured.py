@@ -22,9 +22,9 @@ from training.examination import (
     Examined,
     Material,
     examine,
-    file_digest,
     images_shown,
     prepare,
+    weights_digest,
 )
 from training.joint import new_task
 from training.recipes import FAMILIES, MEMBERS, family_of
@@ -105,7 +105,7 @@ class Bundle:
             "tokenizer": kept.get("tokenizer", unknown),
             "joint": joint or unknown,
             "lenses": {kind: [info.n_fit, *info.notes] for kind, info in lenses.items()},
-            **{name: file_digest(path) if path.exists() else unknown for name, path in files.items()},
+            **{name: weights_digest(path) if path.exists() else unknown for name, path in files.items()},
         }
 
 
@@ -202,7 +202,7 @@ def measure(bundle: Bundle, *, answers: int) -> Measured:
     material: dict[str, Material] = {}
     for member in bundle.members:
         model = bundle.load(member)
-        key = file_digest(bundle.encoder(member))
+        key = weights_digest(bundle.encoder(member))
         if key not in material:
             with tqdm(total=answers + shown.fit + len(PHOTOS), desc="encode scenes") as bar:
                 material[key] = prepare(

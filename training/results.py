@@ -49,6 +49,11 @@ def measured_of(sources: Sequence[Path], *, answers: int) -> list[Measured]:
     Raises:
         TrainingError: they cannot be set side by side.
     """
+    if len({each.resolve() for each in sources}) < len(sources):
+        raise TrainingError(
+            "A bundle is named twice: its seed would count twice. Give bundles that were trained with different seeds "
+            "(--seed)."
+        )
     kept = {each: read_measured(each) for each in sources if not each.is_dir()}
     bundles = {each: open_bundle(each.resolve()) for each in sources if each.is_dir()}
     for source, each in kept.items():
@@ -58,10 +63,7 @@ def measured_of(sources: Sequence[Path], *, answers: int) -> list[Measured]:
                     f"{source} was not shown what {folder} will be: {differ}. Ask for --scenes "
                     f"{each.shown.answers}, or name the bundles to measure."
                 )
-    found = [
-        kept[each] if each in kept else measure(bundles[each], answers=answers)
-        for each in dict.fromkeys(sources)
-    ]
+    found = [kept[each] if each in kept else measure(bundles[each], answers=answers) for each in sources]
     require_comparable(found)
     return found
 
