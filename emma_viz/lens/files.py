@@ -18,6 +18,7 @@ from emma_viz.capture.files import write_tensors
 from emma_viz.checkpoints import BUNDLED, LoadedModel
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import LensError, StudyError
+from emma_viz.lens.config import PaperConfig, ReleasedConfig
 from emma_viz.lens.heads import build_head, head_from_json, head_to_json
 from emma_viz.lens.info import KINDS, LensInfo, require_fit
 from emma_viz.lens.native import NativeLens
@@ -127,6 +128,18 @@ def read_info(path: str | Path) -> LensInfo:
         LensError: the file is missing, damaged, no lens, or of another version.
     """
     return _header(Path(path))[0]
+
+
+def native_sizes(path: str | Path) -> PaperConfig | ReleasedConfig:
+    """The sizes of a native lens's fusion and decoder, from the file's header alone.
+
+    Raises:
+        LensError: the file is not a readable native lens.
+    """
+    info, parts = _header(Path(path))
+    if info.kind != "native":
+        raise LensError(f"{path} is a {info.kind} lens; a native one was expected.")
+    return head_from_json(parts["head"])
 
 
 def _read(path: Path) -> Lens:

@@ -10,25 +10,26 @@ from emma_viz.checkpoints import inspect as inspect_checkpoint
 from emma_viz.checkpoints.sources import BUNDLED, HUB_PRESETS, resolve
 from emma_viz.errors import LensError
 from emma_viz.lens.attention import CrossAttention
-from emma_viz.lens.config import paper_config
-from emma_viz.lens.files import SUFFIX, read_info
-from emma_viz.lens.heads import PaperHead
+from emma_viz.lens.config import PaperConfig, ReleasedConfig, paper_config
+from emma_viz.lens.files import SUFFIX, native_sizes, read_info
+from emma_viz.lens.heads import build_head
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
 
 
 def models_table() -> str:
     """Every model that has a name, as text."""
-    lines = [f"{'name':<18} {'language model':<28} {'image tokens':<13} {'weights'}"]
-    for name, preset in PRESETS.items():
-        if name.startswith("tiny"):  # for tests: they have no weights
-            continue
-        config = preset()
+    named = [
+        name for name in PRESETS if not name.startswith("tiny")
+    ]  # those are for tests: they have no weights
+    wide = max(map(len, named))
+    lines = [f"{'name':<{wide}} {'language model':<28} {'image tokens':<13} {'weights'}"]
+    for name in named:
+        config = PRESETS[name]()
         llm = config.llm
         rows, columns = config.grid
-        lines.append(
-            f"{name:<18} {f'{llm.ssm}, {llm.n_layer} × {llm.d_model}':<28} {f'{rows} × {columns}':<13} {_weights(name)}"
-        )
+        sizes, grid = f"{llm.ssm}, {llm.n_layer} × {llm.d_model}", f"{rows} × {columns}"
+        lines.append(f"{name:<{wide}} {sizes:<28} {grid:<13} {_weights(name)}")
     return "\n".join(lines)
 
 
@@ -73,29 +74,44 @@ def _fit(path: Path, inspection: Inspection) -> str:
 
 
 def _decoder_parts(inspection: Inspection, files: Sequence[Path]) -> tuple[list[Component], list[str]]:
-    """The feature fusion and pixel decoder of an EMMA, which its checkpoint never holds; and what is missing."""
+    """The feature fusion and pixel decoder of an EMMA, which its checkpoint never holds: those of its native lens, or
+    what the paper's would be; and what is missing."""
     config = inspection.config
     if not isinstance(config, VLMConfig) or config.family != "emma":
         return [], []
-    native = next((path for path in files if path.stem == "native"), None)
+    native, sizes = None, paper_sizes(config)
+    for path in files:
+        try:
+            if path.stem == "native":
+                native, sizes = path, native_sizes(path)
+                break
+        except LensError:  # which the line about this file says
+            continue
     origin = f"in {native}" if native else "not in the file"
     parts = [
         Component(name=name, parameters=parameters, origin=origin, part_of=part_of)
-        for name, parameters, part_of in head_parts(config)
+        for name, parameters, part_of in head_parts(sizes)
     ]
     lacking = "feature fusion (MFF) and pixel decoder: used in training only, never saved with the model; fit a lens"
     return parts, [] if native else [lacking]
 
 
-def head_parts(config: VLMConfig) -> Iterator[tuple[str, int, str | None]]:
-    """Name, parameters and whole of each part of the paper's decoder for a model of this shape (Table 7)."""
-    sizes = paper_config(width=config.llm.d_model, patch=config.vision.patch, n_taps=len(config.taps) + 1)
+def paper_sizes(config: VLMConfig) -> PaperConfig:
+    """The sizes of the paper's fusion and decoder for a model of this shape."""
+    return paper_config(width=config.llm.d_model, patch=config.vision.patch, n_taps=len(config.taps) + 1)
+
+
+def head_parts(sizes: PaperConfig | ReleasedConfig) -> Iterator[tuple[str, int, str | None]]:
+    """Name, parameters and whole of each part of a fusion and decoder (Table 7); a part that is empty has no line."""
     with torch.device("meta"):
-        head = PaperHead(sizes)
+        head = build_head(sizes)
     attention = sum(_count(module) for module in head.fusion.modules() if isinstance(module, CrossAttention))
-    yield "feature fusion (MFF)", _count(head.fusion), None
-    yield "cross-attention", attention, "feature fusion (MFF)"
-    yield "pixel decoder", _count(head.decoder), None
+    parts = (
+        ("feature fusion (MFF)", _count(head.fusion), None),
+        ("cross-attention", attention, "feature fusion (MFF)"),
+        ("pixel decoder", _count(head.decoder), None),
+    )
+    yield from (part for part in parts if part[1])
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -2,14 +2,16 @@
 
 import pytest
 
+from emma_viz.checkpoints.sources import BUNDLED
+from emma_viz.lens.files import load_lens
 from emma_viz.models.presets import emma_v1_3b, emma_v2_3b
 from emma_viz.session import inspect
-from emma_viz.session.catalogue import head_parts
+from emma_viz.session.catalogue import head_parts, models_table, paper_sizes
 
 
 @pytest.mark.parametrize("preset", [emma_v1_3b, emma_v2_3b])
 def test_decoder_parts_land_on_table_7(preset):
-    parts = {name: parameters / 1e6 for name, parameters, _ in head_parts(preset())}
+    parts = {name: parameters / 1e6 for name, parameters, _ in head_parts(paper_sizes(preset()))}
     assert parts["feature fusion (MFF)"] == pytest.approx(266, abs=0.5)
     assert parts["cross-attention"] == pytest.approx(105, abs=0.5)
     assert parts["pixel decoder"] == pytest.approx(174, abs=1.1)
@@ -29,3 +31,19 @@ def test_bundled_emma_has_its_decoder():
     inspection = inspect("emma-v1-pocket")
     assert not any("pixel decoder" in sentence for sentence in inspection.missing)
     assert any("native lens" in sentence for sentence in inspection.lenses)
+
+
+@pytest.mark.parametrize("name", ["emma-v1-pocket", "emma-v1-pocket-nomff"])
+def test_the_decoder_is_counted_in_its_own_file(name):
+    head = load_lens(BUNDLED / name / "native.lens").head
+    found = {part.name: part.parameters for part in inspect(name).components}
+    assert found["pixel decoder"] == sum(each.numel() for each in head.decoder.parameters())
+    fusion = sum(each.numel() for each in head.fusion.parameters())
+    assert found.get("feature fusion (MFF)", 0) == fusion
+    assert (fusion == 0) == name.endswith("nomff")
+
+
+def test_columns_of_the_table_of_models_line_up():
+    lines = models_table().splitlines()
+    start = lines[0].index("language model")
+    assert all(line[start - 1] == " " and line[start:].startswith("mamba") for line in lines[1:])
