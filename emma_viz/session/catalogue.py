@@ -19,9 +19,8 @@ from emma_viz.models.presets import PRESETS
 
 def models_table() -> str:
     """Every model that has a name, as text."""
-    named = [
-        name for name in PRESETS if not name.startswith("tiny")
-    ]  # those are for tests: they have no weights
+    # Tiny presets are for tests: they have no weights.
+    named = [name for name in PRESETS if not name.startswith("tiny")]
     wide = max(map(len, named))
     lines = [f"{'name':<{wide}} {'language model':<28} {'image tokens':<13} {'weights'}"]
     for name in named:
