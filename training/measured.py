@@ -89,6 +89,7 @@ class Bundle:
         unknown = "not recorded"
         joint = json.loads(json.dumps(kept.get("joint", {})))
         joint.get("optimisation", {}).pop("seed", None)
+        joint.pop("model", None)
         files = {
             "encoder": self.encoder(member),
             "text": self.folder / text_file(self.description(member)["llm_backbone_id"]),
@@ -118,6 +119,9 @@ ALIKE = {
     "lenses": "the budget of the lenses",
 }
 """Parts of an origin that seeds of one member share, in words: only the joint stage's seed may differ."""
+
+SHARED = ("data", "tokenizer", "encoder", "joint")
+"""Those of them that all members share, or they are not compared all else equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +273,13 @@ def require_comparable(found: Sequence[Measured]) -> None:
                     raise TrainingError(
                         f"Seeds of {member} differ in {words}, not in the seed alone: {known[name]} in bundle "
                         f"{seen[member, known['seed']]}, {origin[name]} in bundle {each.name}."
+                    )
+            other = next(iter(origins))
+            for name in SHARED:
+                if origins[other][name] != origin[name]:
+                    raise TrainingError(
+                        f"{other} and {member} differ in {ALIKE[name]}, so they cannot be compared: "
+                        f"{origins[other][name]}, and {origin[name]} in bundle {each.name}."
                     )
         _require_same_questions(first, each)
 

@@ -358,6 +358,16 @@ def test_only_seeds_that_differ_in_the_seed_alone_stand_side_by_side(measured):
 
 
 @pytest.mark.slow
+def test_members_are_compared_only_when_they_share_data_encoder_and_recipe(measured):
+    tiny = replace(measured.members["tiny"], fingerprint="another")
+    both = replace(measured, members={"other": tiny}, origins={"other": measured.origins["tiny"]})
+    require_comparable([measured, both])
+    for name in ("data", "tokenizer", "encoder", "joint"):
+        with pytest.raises(TrainingError, match=r"tiny and other differ in .*, so they cannot be compared"):
+            require_comparable([measured, with_origin(both, **{name: "0123"})])
+
+
+@pytest.mark.slow
 def test_a_kept_file_holds_all_that_was_measured(measured, tmp_path):
     save_measured(measured, tmp_path / "again.npz")
     again = read_measured(tmp_path / "again.npz")
