@@ -18,19 +18,11 @@ from emma_viz.atomic import write_file
 from emma_viz.checkpoints import BUNDLED
 from emma_viz.cli.guard import guarded
 from emma_viz.errors import TrainingError
+from training.bundle_reading import Bundle, open_bundle
+from training.comparable import require_comparable, require_one_seed, together
 from training.examination import Examined
-from training.measured import (
-    Bundle,
-    Measured,
-    measure,
-    open_bundle,
-    read_measured,
-    require_comparable,
-    require_one_seed,
-    save_measured,
-    shown_to,
-    together,
-)
+from training.measured import Measured, measure, shown_to
+from training.measured_files import read_measured, save_measured
 from training.recipes import MEMBERS
 from training.results_numbers import all_numbers
 from training.results_page import IMAGE, page
