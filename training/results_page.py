@@ -108,7 +108,7 @@ def caution(numbers: Mapping[str, Any]) -> str:
     counts = counts or [member["seeds"] for member in numbers["members"].values()]
     shared = "All seeds share the encoder and the language model's text stage; the joint stage differs."
     if max(counts) == 1:
-        return "There is one seed of each: nothing here is claimed about other seeds."
+        return "No comparison is over more than one seed: nothing here is claimed about other seeds."
     if min(counts) == 1:
         return f"{shared} What is compared with one seed supports no claim about other seeds."
     return f"{shared} Claims hold over these seeds as well as over images."
