@@ -63,7 +63,7 @@ def test_no_tests_or_caches_in_the_wheel(wheel):
 
 def test_bundled_files_are_in_the_wheel(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for model in ("cobra-pocket", "emma-v1-pocket", "emma-v1-pocket-nomff"):
+    for model in ("cobra-pocket", "emma-v1-pocket", "emma-v2-pocket", "emma-v1-pocket-nomff"):
         assert any(
             name.startswith(f"emma_viz/checkpoints/bundled/{model}/") and name.endswith(".safetensors")
             for name in names

@@ -33,7 +33,7 @@ def test_bundled_emma_has_its_decoder():
     assert any("native lens" in sentence for sentence in inspection.lenses)
 
 
-@pytest.mark.parametrize("name", ["emma-v1-pocket", "emma-v1-pocket-nomff"])
+@pytest.mark.parametrize("name", ["emma-v1-pocket", "emma-v2-pocket", "emma-v1-pocket-nomff"])
 def test_the_decoder_is_counted_in_its_own_file(name):
     head = load_lens(BUNDLED / name / "native.lens").head
     found = {part.name: part.parameters for part in inspect(name).components}
