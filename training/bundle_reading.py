@@ -14,7 +14,7 @@ from emma_viz.models.vlm import VLM
 from training.encoder import normalise
 from training.examination import weights_digest
 from training.joint import new_task
-from training.recipes import FAMILIES, MEMBERS, family_of
+from training.recipes import FAMILIES, family_of, in_order
 from training.scenes import drawn_scenes
 from training.stages import SCALED_BY, commit, read_text_model, text_file
 
@@ -98,13 +98,12 @@ def open_bundle(folder: Path) -> Bundle:
         TrainingError: it has none.
     """
     found = {path.parent.name for path in folder.glob("*/config.json")}
-    ordered = [*(name for name in MEMBERS if name in found), *sorted(found - set(MEMBERS))]
-    if not ordered:
+    if not found:
         raise TrainingError(
             f"{folder} holds no model. A bundle has a folder with a config.json for each; make one with "
             "`python -m training.train pocket-pair --bundle FOLDER`."
         )
-    return Bundle(folder=folder, members=tuple(ordered))
+    return Bundle(folder=folder, members=tuple(in_order(sorted(found))))
 
 
 def untrained_model(bundle: Bundle, model: LoadedModel, member: str) -> VLM:

@@ -10,7 +10,7 @@ from emma_viz.errors import TrainingError
 from training.bundle_reading import Bundle
 from training.examination import ENCODER
 from training.measured import Measured, shown_to
-from training.recipes import MEMBERS
+from training.recipes import in_order
 
 ALIKE = {
     "data": "the training scenes",
@@ -100,10 +100,7 @@ def together(a: Measured, b: Measured) -> Measured:
     """
     require_comparable([a, b])
     members, origins = a.members | b.members, a.origins | b.origins
-    order = [
-        *(name for name in MEMBERS if name in members),
-        *(name for name in members if name not in MEMBERS),
-    ]
+    order = in_order(members)
     return replace(
         a,
         members={name: members[name] for name in order},

@@ -1,6 +1,6 @@
 """Ready recipes, as functions. Sizes of models are presets of emma_viz; here are schedules and data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from emma_viz.models.config import MambaConfig, VLMConfig
@@ -135,3 +135,8 @@ def family_of(member: str) -> str:
 
 
 MEMBERS: tuple[str, ...] = tuple(name for build in FAMILIES.values() for name in build().members)
+
+
+def in_order(members: Iterable[str]) -> list[str]:
+    """Names of members in the order of the recipes; others come last, as they came."""
+    return sorted(members, key=lambda name: MEMBERS.index(name) if name in MEMBERS else len(MEMBERS))

@@ -23,7 +23,7 @@ from training.comparable import require_comparable, require_one_seed, together
 from training.examination import Examined
 from training.measured import Measured, measure, shown_to
 from training.measured_files import read_measured, save_measured
-from training.recipes import MEMBERS
+from training.recipes import in_order
 from training.results_numbers import all_numbers
 from training.results_page import IMAGE, page
 from training.stages import commit
@@ -67,12 +67,7 @@ def by_member(found: Sequence[Measured]) -> dict[str, dict[int, Examined]]:
     for bundle in found:
         for member, result in bundle.members.items():
             members.setdefault(member, {})[bundle.origins[member]["seed"]] = result
-    return {name: members[name] for name in sorted(members, key=place_of)}
-
-
-def place_of(member: str) -> int:
-    """Members stand in the order of the recipes; others come last."""
-    return MEMBERS.index(member) if member in MEMBERS else len(MEMBERS)
+    return {name: members[name] for name in in_order(members)}
 
 
 def head(found: Sequence[Measured], command: str) -> dict[str, Any]:
