@@ -35,7 +35,7 @@ def alone(model, image, prompt, site, layer, *, extra=()):
     return kept[0]
 
 
-def close(actual, expected):
+def assert_close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -47,7 +47,7 @@ def test_states_are_those_of_each_sample_alone(model, photos, site, layer):
     trace = record(model, photos, PROMPTS, sites=site, layers=layers, max_new_tokens=3, batch_size=2)
     assert trace[site, layer].shape[:2] == (3, T)
     for sample, (photo, prompt) in enumerate(zip(photos, PROMPTS, strict=True)):
-        close(trace[site, layer][sample], alone(model, photo, prompt, site, layer)[:T])
+        assert_close(trace[site, layer][sample], alone(model, photo, prompt, site, layer)[:T])
 
 
 def test_text_and_all_tokens_are_ragged_and_padded_with_nan(model, photos):
@@ -60,8 +60,8 @@ def test_text_and_all_tokens_are_ragged_and_padded_with_nan(model, photos):
     assert torch.equal(text["resid_post", 2].isnan().all(-1), ~text.mask())
     for sample, (photo, prompt) in enumerate(zip(photos, PROMPTS, strict=True)):
         expected = alone(model, photo, prompt, "resid_post", 2)
-        close(text.ragged("resid_post", 2)[sample], expected[T:])
-        close(both.ragged("resid_post", 2)[sample], expected)
+        assert_close(text.ragged("resid_post", 2)[sample], expected[T:])
+        assert_close(both.ragged("resid_post", 2)[sample], expected)
 
 
 def test_states_of_generated_tokens_are_those_of_reading_the_answer(model, photos):
@@ -75,7 +75,7 @@ def test_states_of_generated_tokens_are_those_of_reading_the_answer(model, photo
         expected = alone(model, photo, prompt, "resid_post", 2, extra=ids)
         states = trace.answer_states("resid_post", 2)[sample]
         assert len(states) == len(ids) > 0
-        close(states, expected[len(expected) - len(ids) :])
+        assert_close(states, expected[len(expected) - len(ids) :])
 
 
 def test_states_after_the_end_of_a_short_answer_are_nan(one, photos):
@@ -95,7 +95,7 @@ def test_states_after_the_end_of_a_short_answer_are_nan(one, photos):
     assert all(report.finite for report in trace.hooks)
     for sample, ids in enumerate(trace.answer_ids):
         expected = alone(one, photos[sample], PROMPTS[sample], "resid_post", 0, extra=ids)
-        close(trace.answer_states("resid_post", 0)[sample], expected[len(expected) - len(ids) :])
+        assert_close(trace.answer_states("resid_post", 0)[sample], expected[len(expected) - len(ids) :])
 
 
 def test_the_model_answers_as_it_does_without_hooks(model, photos):
@@ -186,7 +186,7 @@ def test_one_image_goes_with_every_prompt(one, photos):
     assert trace.prompts == tuple(PROMPTS)
     assert trace.image_hashes == (image_hash(photos[1]),) * 3
     assert len(trace.views) == len(trace.geometry) == 3
-    close(trace["resid_post", 2][1], alone(one, photos[1], PROMPTS[1], "resid_post", 2)[:T])
+    assert_close(trace["resid_post", 2][1], alone(one, photos[1], PROMPTS[1], "resid_post", 2)[:T])
 
 
 def test_images_come_as_files_and_arrays_too(one, photos, tmp_path):
@@ -204,7 +204,7 @@ def test_without_an_image_the_text_is_recorded(one):
     trace = record(one, None, PROMPTS, tokens="text", layers=[1], max_new_tokens=2)
     assert trace.images == trace.geometry == trace.image_hashes == ()
     assert len(trace.views) == trace.n_image_tokens == 0
-    close(trace.ragged("resid_post", 1)[1], alone(one, None, PROMPTS[1], "resid_post", 1))
+    assert_close(trace.ragged("resid_post", 1)[1], alone(one, None, PROMPTS[1], "resid_post", 1))
     with pytest.raises(InputError, match="no image tokens"):
         record(one, None, PROMPTS)
 
@@ -220,7 +220,7 @@ def test_without_an_answer_there_are_none(one, photos):
 def test_reading_alone_gives_the_states_of_answering(one, photos):
     reading = record(one, photos, PROMPTS, generate=False)
     answering = record(one, photos, PROMPTS, max_new_tokens=1)
-    close(reading["resid_post"], answering["resid_post"])
+    assert_close(reading["resid_post"], answering["resid_post"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

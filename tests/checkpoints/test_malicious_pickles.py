@@ -114,13 +114,15 @@ def test_the_payloads_do_work_when_unpickled(name, canary):
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_code_in_the_model_part_is_refused(name, protocol, canary, archive):
-    _refused(archive(pickle.dumps({"model": {"w": payloads(canary)[name]}}, protocol)), canary)
+    assert_refused(archive(pickle.dumps({"model": {"w": payloads(canary)[name]}}, protocol)), canary)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_code_beside_the_model_part_is_refused(name, protocol, canary, archive):
-    _refused(archive(pickle.dumps({"model": {}, "optimizer": payloads(canary)[name]}, protocol)), canary)
+    assert_refused(
+        archive(pickle.dumps({"model": {}, "optimizer": payloads(canary)[name]}, protocol)), canary
+    )
 
 
 def test_code_in_a_file_that_torch_wrote_is_refused(tmp_path, canary):
@@ -129,7 +131,7 @@ def test_code_in_a_file_that_torch_wrote_is_refused(tmp_path, canary):
     torch.save(
         {"model": {"w": torch.ones(2)}, "optimizer": optimizer, "z": Call(os.system, f"touch {canary}")}, path
     )
-    _refused(path, canary)
+    assert_refused(path, canary)
 
 
 def test_loading_and_inspecting_refuse_too(run_directory, canary):
@@ -163,7 +165,7 @@ def test_opcodes_by_hand(canary, archive):
         for pickled in (program, b"}(X\x05\x00\x00\x00modelX\x01\x00\x00\x00w" + program[:-1] + b"u."):
             with pytest.raises(UnsafePickleError, match="refused, nothing was run"):
                 read_pickle(pickled, where=name)
-            _refused(archive(pickled), canary)
+            assert_refused(archive(pickled), canary)
     for name in ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "memo"):
         pickle.loads(programs[name])
         assert canary.exists(), name
@@ -195,7 +197,7 @@ def test_the_extension_registry_is_not_looked_at(canary, archive):
         pickle.loads(program)
         assert canary.exists()
         canary.unlink()
-        _refused(archive(program), canary)
+        assert_refused(archive(program), canary)
     finally:
         copyreg.remove_extension("os", "system", 240)
 
@@ -294,7 +296,7 @@ def assert_inert(value):
             pending += item if isinstance(item, list | tuple) else []
 
 
-def _refused(path, canary):
+def assert_refused(path, canary):
     with pytest.raises(UnsafePickleError, match="refused, nothing was run"):
         open_weights(path)
     assert not canary.exists()

@@ -42,7 +42,7 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) 
 
 
 @pytest.fixture(scope="session")
-def agrees():
+def assert_agrees():
     """Assert that a backend gives the reference's values, with and without gradients, and its gradients."""
 
     def check(case: Case, backend: str) -> None:

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.parametrize("backend", FAST_BACKENDS)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_scan_with_each_option(agrees, scan_case, backend, options):
-    agrees(scan_case(2, 21, 11, 4, **options), backend)
+def test_scan_with_each_option(assert_agrees, scan_case, backend, options):
+    assert_agrees(scan_case(2, 21, 11, 4, **options), backend)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_scan_with_each_option(agrees, scan_case, backend, options):
         (2, 8, 16, 70),
     ],
 )
-def test_scan_of_each_size(agrees, scan_case, backend, batch, length, inner, states):
-    agrees(scan_case(batch, length, inner, states), backend)
+def test_scan_of_each_size(assert_agrees, scan_case, backend, batch, length, inner, states):
+    assert_agrees(scan_case(batch, length, inner, states), backend)
 
 
 @pytest.mark.parametrize("options", [o for o in OPTIONS if "gate" not in o], ids=str)
-def test_ssd_with_each_option(agrees, ssd_case, backend, options):
-    agrees(ssd_case(2, 21, 4, 6, 2, 5, **options), backend)
+def test_ssd_with_each_option(assert_agrees, ssd_case, backend, options):
+    assert_agrees(ssd_case(2, 21, 4, 6, 2, 5, **options), backend)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_ssd_with_each_option(agrees, ssd_case, backend, options):
         (1, 6, 26, 32, 1, 2),
     ],
 )
-def test_ssd_of_each_size(agrees, ssd_case, backend, batch, length, heads, size, groups, states):
-    agrees(ssd_case(batch, length, heads, size, groups, states), backend)
+def test_ssd_of_each_size(assert_agrees, ssd_case, backend, batch, length, heads, size, groups, states):
+    assert_agrees(ssd_case(batch, length, heads, size, groups, states), backend)
 
 
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"silu": False}, {"initial": False}], ids=str)
@@ -72,23 +72,23 @@ def test_ssd_of_each_size(agrees, ssd_case, backend, batch, length, heads, size,
     ("batch", "length", "inner", "taps"),
     [(1, 1, 1, 1), (2, 1, 9, 4), (2, 2, 65, 4), (1, 3, 7, 4), (1, 40, 33, 2), (3, 12, 5, 7), (1, 9, 400, 3)],
 )
-def test_conv_of_each_size(agrees, conv_case, backend, batch, length, inner, taps, options):
-    agrees(conv_case(batch, length, inner, taps, **options), backend)
+def test_conv_of_each_size(assert_agrees, conv_case, backend, batch, length, inner, taps, options):
+    assert_agrees(conv_case(batch, length, inner, taps, **options), backend)
 
 
 @SEARCH
 @given(data=st.data())
-def test_scan_of_any_size(agrees, scan_case, backend, data):
+def test_scan_of_any_size(assert_agrees, scan_case, backend, data):
     sizes = [data.draw(st.integers(1, top)) for top in (3, 50, 40, 20)]
     options = {
         name: data.draw(st.booleans()) for name in ("gate", "skip", "bias", "softplus", "initial", "final")
     }
-    agrees(scan_case(*sizes, **options, seed=data.draw(st.integers(0, 99))), backend)
+    assert_agrees(scan_case(*sizes, **options, seed=data.draw(st.integers(0, 99))), backend)
 
 
 @SEARCH
 @given(data=st.data())
-def test_ssd_of_any_size(agrees, ssd_case, backend, data):
+def test_ssd_of_any_size(assert_agrees, ssd_case, backend, data):
     batch, length, per_group, size, groups, states = (
         data.draw(st.integers(1, top)) for top in (3, 80, 3, 40, 3, 20)
     )
@@ -96,12 +96,12 @@ def test_ssd_of_any_size(agrees, ssd_case, backend, data):
     case = ssd_case(
         batch, length, per_group * groups, size, groups, states, **options, seed=data.draw(st.integers(0, 99))
     )  # fmt: skip
-    agrees(case, backend)
+    assert_agrees(case, backend)
 
 
 @SEARCH
 @given(data=st.data())
-def test_conv_of_any_size(agrees, conv_case, backend, data):
+def test_conv_of_any_size(assert_agrees, conv_case, backend, data):
     sizes = [data.draw(st.integers(1, top)) for top in (3, 20, 80, 6)]
     options = {name: data.draw(st.booleans()) for name in ("bias", "silu", "initial")}
-    agrees(conv_case(*sizes, **options, seed=data.draw(st.integers(0, 99))), backend)
+    assert_agrees(conv_case(*sizes, **options, seed=data.draw(st.integers(0, 99))), backend)

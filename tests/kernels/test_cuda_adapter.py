@@ -141,18 +141,18 @@ def on_cuda(monkeypatch, stand_ins):
     ],
     ids=str,
 )
-def test_scan(on_cuda, agrees, scan_case, options):
-    agrees(scan_case(2, 13, 5, 4, **options), "cpu")
+def test_scan(on_cuda, assert_agrees, scan_case, options):
+    assert_agrees(scan_case(2, 13, 5, 4, **options), "cpu")
 
 
 @pytest.mark.parametrize("options", [{}, {"skip": False, "bias": False}, {"initial": False}], ids=str)
-def test_ssd(on_cuda, agrees, ssd_case, options):
-    agrees(ssd_case(2, 13, 4, 5, 2, 3, **options), "cpu")
+def test_ssd(on_cuda, assert_agrees, ssd_case, options):
+    assert_agrees(ssd_case(2, 13, 4, 5, 2, 3, **options), "cpu")
 
 
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"initial": False}, {"silu": False}], ids=str)
-def test_conv(on_cuda, agrees, conv_case, options):
-    agrees(conv_case(2, 13, 8, 4, **options), "cpu")
+def test_conv(on_cuda, assert_agrees, conv_case, options):
+    assert_agrees(conv_case(2, 13, 8, 4, **options), "cpu")
 
 
 def test_mixed_precision(on_cuda, scan_case, ssd_case, conv_case):

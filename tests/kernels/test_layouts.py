@@ -38,7 +38,7 @@ def test_gradients_come_in_the_dtypes_of_the_tensors(scan_case, ssd_case, conv_c
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_slices_of_a_projection_need_not_be_contiguous(scan_case, conv_case, agrees, backend):
+def test_slices_of_a_projection_need_not_be_contiguous(scan_case, conv_case, assert_agrees, backend):
     case = scan_case(3, 20, 8, 4, initial=False)
     u, delta, A, B, C, D, z, bias, _ = case.tensors
     wide = torch.cat([u, z, delta, B, C], dim=-1)
@@ -106,7 +106,7 @@ def test_nan_is_not_swallowed(scan_case, ssd_case, conv_case, backend):
         assert not y.flatten(2)[0, :, 8].isnan().any()
 
 
-def test_cpu_kernels_follow_torchs_threads(scan_case, ssd_case, conv_case, agrees):
+def test_cpu_kernels_follow_torchs_threads(scan_case, ssd_case, conv_case, assert_agrees):
     from emma_viz.kernels import numba_threads
 
     before = torch.get_num_threads()
@@ -114,7 +114,7 @@ def test_cpu_kernels_follow_torchs_threads(scan_case, ssd_case, conv_case, agree
         torch.set_num_threads(2)
         assert numba_threads.thread_count() == min(2, numba_threads.numba.config.NUMBA_NUM_THREADS)
         for case in (scan_case(3, 30, 130, 4), ssd_case(3, 30, 4, 40, 2, 3), conv_case(3, 30, 130, 4)):
-            agrees(case, "cpu")
+            assert_agrees(case, "cpu")
     finally:
         torch.set_num_threads(before)
     assert numba_threads.thread_count() == min(before, numba_threads.numba.config.NUMBA_NUM_THREADS)

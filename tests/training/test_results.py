@@ -19,7 +19,7 @@ from training.measured_files import read_measured, save_measured
 from training.measures import r2
 from training.questions import answer_scores, answered
 from training.results import main
-from training.results_page import interval, number
+from training.results_page import caution, interval, number
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +173,31 @@ def test_one_seed_of_two_members_is_compared_and_nothing_is_said_of_other_seeds(
     a, b = (numbers["members"][name]["scenes"]["-1"]["r2"]["value"] for name in (pair["a"], pair["b"]))
     assert pair["rows"][0]["difference"]["value"] == pytest.approx(a - b, abs=2e-5)
     assert "Not measured: there is no seed of both emma-v1-pocket-nomff and emma-v1-pocket" in text
+
+
+@pytest.mark.parametrize(
+    ("compared", "seeds", "said", "unsaid"),
+    [
+        ([[0]], [1, 1], "nothing here is claimed about other seeds", "Claims hold over"),
+        ([[0]], [1, 2], "No comparison is over more than one seed", "Claims hold over"),
+        (
+            [[0], [0, 1]],
+            [2, 2, 1],
+            "compared with one seed supports no claim about other seeds",
+            "Claims hold over",
+        ),
+        ([[0, 1]], [2, 2], "Claims hold over these seeds", "one seed"),
+    ],
+)
+def test_what_is_said_of_seeds_follows_the_comparisons_not_the_members(compared, seeds, said, unsaid):
+    text = caution(
+        {
+            "comparisons": [{"seeds": each} for each in compared],
+            "members": {f"member {number}": {"seeds": count} for number, count in enumerate(seeds)},
+        }
+    )
+    assert said in text
+    assert unsaid not in text
 
 
 def test_the_control_is_what_joint_training_began_from(work, bundles):
