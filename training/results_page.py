@@ -91,9 +91,21 @@ def head(numbers: Mapping[str, Any]) -> str:
     return (
         f"Written whole by `{how['command']}` at commit {short(how['commit'])}; do not edit. Answers: {how['answers']} "
         f"held-out scenes; retention: {how['retention']} of them; fits: {how['fit']} training scenes; photographs: "
-        f"{photos} of scikit-image. Intervals: {RESAMPLES} resamples. Seeds: {seeds}. {caution(numbers)}\n\n"
+        f"{photos} of scikit-image. Intervals: {RESAMPLES} resamples. Seeds: {seeds}. "
+        + " ".join([caution(numbers), *whose_seeds(numbers)])
+        + "\n\n"
         + "\n".join(bundles)
     )
+
+
+def whose_seeds(numbers: Mapping[str, Any]) -> list[str]:
+    """Which seeds are behind a member's numbers and which behind a comparison, where these need not be the same."""
+    if all(member["seeds"] == 1 for member in numbers["members"].values()):
+        return []
+    return [
+        "A member's numbers are means over its seeds; a comparison is over the seeds that both its members have, so "
+        "that its differences need not be those between a table's rows."
+    ]
 
 
 def short(commit: str) -> str:

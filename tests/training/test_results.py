@@ -19,7 +19,7 @@ from training.measured_files import read_measured, save_measured
 from training.measures import r2
 from training.questions import answer_scores, answered
 from training.results import main
-from training.results_page import caution, interval, number
+from training.results_page import caution, interval, number, whose_seeds
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,7 @@ def test_two_seeds_are_measured_at_every_place(seeds):
     assert behind["low"] < behind["value"] < behind["high"]
     assert [each["members"]["tiny"]["seed"] for each in numbers["head"]["bundles"]] == [0, 1]
     assert "the joint stage differs. Claims hold over these seeds" in text
+    assert "A member's numbers are means over its seeds" in text
     for seed in (0, 1):
         assert f"- tiny, seed {seed}, bundle `seed{seed}`: made by `a test` at commit" in text
     assert (out / "images/results.png").read_bytes()[:4] == b"\x89PNG"
@@ -198,6 +199,12 @@ def test_what_is_said_of_seeds_follows_the_comparisons_not_the_members(compared,
     )
     assert said in text
     assert unsaid not in text
+
+
+@pytest.mark.parametrize(("seeds", "said"), [([1, 1], False), ([1, 2], True), ([3, 3], True)])
+def test_the_page_says_whose_seeds_a_number_is_of(seeds, said):
+    members = {f"member {number}": {"seeds": count} for number, count in enumerate(seeds)}
+    assert ("means over its seeds" in " ".join(whose_seeds({"members": members}))) == said
 
 
 def test_the_control_is_what_joint_training_began_from(work, bundles):
