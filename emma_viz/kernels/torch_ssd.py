@@ -65,13 +65,13 @@ class _ChunkedSSD(torch.autograd.Function):
         v5, a4, y5 = (rearrange(t, "B L (G J) ... -> B L G J ...", G=groups) for t in (v, log_decay, y))
         for part in _chunks(length):
             kept.append(state)
-            cs = a4[:, part].cumsum(dim=1)
+            cs = _running_sum(a4[:, part])
             mixing, _ = _mixing(cs, B[:, part], C[:, part])
             inter = _from_state(C[:, part], state, cs, v.shape[3])
             y5[:, part] = inter + torch.einsum("bgjqs,bsgjp->bqgjp", mixing, v5[:, part])
-            left = (cs[:, -1:] - cs).exp2()
+            left = _power(cs[:, -1:] - cs, v.dtype)
             inflow = rearrange(v5[:, part] * left[..., None], "B Q G J P -> B Q G (J P)")
-            state = state * _widen(cs[:, -1].exp2(), v.shape[3]) + torch.einsum(
+            state = state * _widen(_power(cs[:, -1], v.dtype), v.shape[3]) + torch.einsum(
                 "bqgn,bqge->bgne", B[:, part], inflow
             )
         ctx.save_for_backward(v, log_decay, B, C, *kept)
@@ -88,7 +88,7 @@ class _ChunkedSSD(torch.autograd.Function):
         )
         g_state = _states_in(g_final, groups)
         for part, state in reversed(list(zip(_chunks(v.shape[1]), kept, strict=True))):
-            chunk = (v5[:, part], a4[:, part].cumsum(dim=1), B[:, part], C[:, part], state)
+            chunk = (v5[:, part], _running_sum(a4[:, part]), B[:, part], C[:, part], state)
             gv5[:, part], g_cs, gB[:, part], gC[:, part], g_state = _backward_chunk(
                 *chunk, gy5[:, part], g_state
             )
@@ -105,17 +105,20 @@ def _backward_chunk(v, cs, B, C, state, gy, g_after):
     g_mixing = torch.einsum("bqgjp,bsgjp->bgjqs", gy, v)
     gv = torch.einsum("bgjqs,bqgjp->bsgjp", mixing, gy)
     exponent = mixing.mul_(g_mixing)
-    g_cs = rearrange(exponent.sum(dim=-1) - exponent.sum(dim=-2), "B G J Q -> B Q G J")
+    g_cs = rearrange(
+        exponent.sum(dim=-1, dtype=torch.float64) - exponent.sum(dim=-2, dtype=torch.float64),
+        "B G J Q -> B Q G J",
+    )
     g_products = torch.einsum("bgjqs,bgjqs->bgqs", g_mixing, decay).tril_()
     gC = torch.einsum("bgqs,bsgn->bqgn", g_products, B)
     gB = torch.einsum("bgqs,bqgn->bsgn", g_products, C)
     # What the outputs saw of the state before the chunk.
-    seen = gy * cs.exp2()[..., None]
+    seen = gy * _power(cs, v.dtype)[..., None]
     flat_seen = rearrange(seen, "B Q G J P -> B Q G (J P)")
     gC += torch.einsum("bqge,bgne->bqgn", flat_seen, state)
     g_cs += torch.einsum("bqgjp,bqgjp->bqgj", gy, _from_state(C, state, cs, size))
     # What the chunk left in the state after it.
-    left = (cs[:, -1:] - cs).exp2()
+    left = _power(cs[:, -1:] - cs, v.dtype)
     back = torch.einsum("bqgn,bgne->bqge", B, g_after)
     back = rearrange(back, "B Q G (J P) -> B Q G J P", P=size) * left[..., None]
     gv += back
@@ -123,7 +126,7 @@ def _backward_chunk(v, cs, B, C, state, gy, g_after):
     gB += torch.einsum("bqge,bgne->bqgn", inflow, g_after)
     leaving = (back * v).sum(dim=-1)
     g_cs -= leaving
-    whole = cs[:, -1].exp2()
+    whole = _power(cs[:, -1], v.dtype)
     passed = g_after * _widen(whole, size)
     g_cs[:, -1] += leaving.sum(dim=1) + rearrange(passed * state, "B G N (J P) -> B G J (N P)", P=size).sum(
         dim=-1
@@ -135,18 +138,28 @@ def _chunks(length: int) -> list[slice]:
     return [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
 
 
+def _running_sum(log_decay):
+    """In float64: differences of long sums are what counts, and in float32 they would keep but five digits."""
+    return log_decay.double().cumsum(dim=1)
+
+
+def _power(log_decay, dtype):
+    """A decay, from its logarithm in float64."""
+    return log_decay.to(dtype).exp2()
+
+
 def _mixing(cs, B, C):
     """What each token of a chunk takes from each before it, and the decay part of it: both `B G J Q Q`."""
     products = torch.einsum("bqgn,bsgn->bgqs", C, B).tril_()
     sums = rearrange(cs, "B Q G J -> B G J Q")
-    decay = (sums[..., :, None] - sums[..., None, :]).clamp_(max=_LARGEST_EXPONENT).exp2_()
+    decay = (sums[..., :, None] - sums[..., None, :]).to(B.dtype).clamp_(max=_LARGEST_EXPONENT).exp2_()
     return decay * products[:, :, None], decay
 
 
 def _from_state(C, state, cs, size):
     """The outputs `B Q G J P` that come from the state before the chunk."""
     y = torch.einsum("bqgn,bgne->bqge", C, state)
-    return rearrange(y, "B Q G (J P) -> B Q G J P", P=size) * cs.exp2()[..., None]
+    return rearrange(y, "B Q G (J P) -> B Q G J P", P=size) * _power(cs, C.dtype)[..., None]
 
 
 def _widen(factor, size):

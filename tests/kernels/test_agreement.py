@@ -1,5 +1,7 @@
 """Every backend gives the values and gradients of the reference."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -105,3 +107,14 @@ def test_conv_of_any_size(assert_agrees, conv_case, backend, data):
     sizes = [data.draw(st.integers(1, top)) for top in (3, 20, 80, 6)]
     options = {name: data.draw(st.booleans()) for name in ("bias", "silu", "initial")}
     assert_agrees(conv_case(*sizes, **options, seed=data.draw(st.integers(0, 99))), backend)
+
+
+def test_the_gradient_of_ssd_keeps_its_digits_where_it_cancels(ssd_case, backend):
+    case = ssd_case(1, 76, 1, 1, 1, 7, skip=False, bias=False, seed=32)
+    double = replace(
+        case,
+        tensors=tuple(None if t is None else t.double() for t in case.tensors),
+        weights=tuple(None if t is None else t.double() for t in case.weights),
+    )
+    actual, expected = case.run(backend)[1][2], double.run("reference")[1][2]  # of A
+    assert float((actual - expected).abs() / expected.abs()) < 1e-5
