@@ -19,6 +19,7 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     members = numbers["members"]
     with rc_context({"font.family": "DejaVu Sans", "font.size": SIZE}):
@@ -29,11 +30,14 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
         retention(panels[1], members, "photos", "Three photographs (band: their range)")
         answers(panels[2], members)
         handles, labels = panels[0].get_legend_handles_labels()
+        if any(len(member["seeds"]) > 1 for member in members.values()):
+            handles.append(Line2D([], [], color=SOFT, linewidth=0.6, marker="|", markersize=5))
+            labels.append("each seed")
         figure.legend(
             handles,
             labels,
             loc="outside lower center",
-            ncols=min(4, len(labels)),
+            ncols=min(5, len(labels)),
             frameon=False,
             fontsize=SIZE,
         )
@@ -41,7 +45,8 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
 
 
 def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
-    """R² of the decoded pixels at each place, one line a member; the encoder first, the own decoder apart."""
+    """R² of the decoded pixels at each place, one line a member and a thin one a seed; the encoder first, the own
+    decoder apart."""
     most = max(len(layers_of(member[which])) for member in members.values())
     lowest = 0.0
     for number, (name, member) in enumerate(members.items()):
@@ -54,6 +59,9 @@ def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
         axes.plot(
             range(len(places)), value, color=colour, marker=marker, markersize=3.8, linewidth=1.3, label=name
         )
+        if len(member["seeds"]) > 1:
+            each = [member[which][place]["r2"]["seeds"] for place in places]
+            axes.plot(range(len(places)), each, color=colour, linewidth=0.6, alpha=0.6, zorder=1)
         if OWN in member[which]:
             value, low, high = _place(member[which][OWN])
             at = most + 1.6 + 0.35 * number
@@ -96,7 +104,7 @@ def _place(found: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def answers(axes, members: Mapping[str, Any]) -> None:
-    """Accuracy by topic and F1 of kinds in captions, a point a member with its interval."""
+    """Accuracy by topic and F1 of kinds in captions, a point a member with its interval; a tick a seed."""
     topics = list(next(iter(members.values()))["answers"])
     rows = [*topics, "kinds in captions (F1)"]
     for number, member in enumerate(members.values()):
@@ -110,6 +118,11 @@ def answers(axes, members: Mapping[str, Any]) -> None:
                 [found["value"]], [row + shift], xerr=errors, color=MODELS[number], marker=MARKERS[number],
                 markersize=4, capsize=1.5, linewidth=1, linestyle="none",
             )  # fmt: skip
+            if len(found["seeds"]) > 1:
+                axes.plot(
+                    found["seeds"], [row + shift] * len(found["seeds"]), color=MODELS[number], marker="|",
+                    markersize=5, markeredgewidth=0.7, linestyle="none", alpha=0.7, zorder=1,
+                )  # fmt: skip
     axes.set_yticks(
         range(len(rows)),
         [row.replace("caption", "caption (exact)") if row in topics else row for row in rows],

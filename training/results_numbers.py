@@ -30,7 +30,7 @@ def all_numbers(found: Mapping[str, Mapping[int, Examined]]) -> dict[str, Any]:
     Returns:
         A JSON object: `members` (name → numbers) and `comparisons`.
     """
-    members = {name: member_numbers(list(seeds.values())) for name, seeds in found.items()}
+    members = {name: member_numbers(seeds) for name, seeds in found.items()}
     pairs = []
     for first, second in COMPARED:
         both = [seed for seed in found.get(first, {}) if seed in found.get(second, {})]
@@ -40,8 +40,9 @@ def all_numbers(found: Mapping[str, Mapping[int, Examined]]) -> dict[str, Any]:
     return {"members": members, "comparisons": pairs}
 
 
-def member_numbers(seeds: Seeds) -> dict[str, Any]:
+def member_numbers(found: Mapping[int, Examined]) -> dict[str, Any]:
     """The numbers of one member, over its seeds."""
+    seeds = list(found.values())
     first = seeds[0]
     scenes = {
         place: {
@@ -58,7 +59,7 @@ def member_numbers(seeds: Seeds) -> dict[str, Any]:
         for name in ("shuffled", "untrained")
     }
     return {
-        "seeds": len(seeds),
+        "seeds": list(found),
         "scenes": scenes,
         "tuned": {
             place: _json([each.tuned[place] for each in seeds], r2) for place in layers_of(first.tuned)

@@ -63,6 +63,7 @@ def page(numbers: Mapping[str, Any]) -> str:
         mff(numbers["comparisons"]),
         "## Answers",
         answer_table(members),
+        each_seed(members),
         "## Answers during training",
         training_curves(numbers["head"]),
         "## Differences between members",
@@ -87,7 +88,7 @@ def head(numbers: Mapping[str, Any]) -> str:
         for member, origin in each["members"].items()
     ]
     photos = ", ".join(each.partition(".")[0] for each in how["photos"])
-    seeds = ", ".join(f"{name} {member['seeds']}" for name, member in members.items())
+    seeds = "; ".join(f"{name} {', '.join(map(str, member['seeds']))}" for name, member in members.items())
     return (
         f"Written whole by `{how['command']}` at commit {short(how['commit'])}; do not edit. Answers: {how['answers']} "
         f"held-out scenes; retention: {how['retention']} of them; fits: {how['fit']} training scenes; photographs: "
@@ -100,7 +101,7 @@ def head(numbers: Mapping[str, Any]) -> str:
 
 def whose_seeds(numbers: Mapping[str, Any]) -> list[str]:
     """Which seeds are behind a member's numbers and which behind a comparison, where these need not be the same."""
-    if all(member["seeds"] == 1 for member in numbers["members"].values()):
+    if all(len(member["seeds"]) == 1 for member in numbers["members"].values()):
         return []
     return [
         "A member's numbers are means over its seeds; a comparison is over the seeds that both its members have, so "
@@ -117,7 +118,7 @@ def short(commit: str) -> str:
 def caution(numbers: Mapping[str, Any]) -> str:
     """What the seeds allow to claim. Seeds differ in the joint stage alone."""
     counts = [len(pair["seeds"]) for pair in numbers["comparisons"]]
-    counts = counts or [member["seeds"] for member in numbers["members"].values()]
+    counts = counts or [len(member["seeds"]) for member in numbers["members"].values()]
     shared = "All seeds share the encoder and the language model's text stage; the joint stage differs."
     if max(counts) == 1:
         return "No comparison is over more than one seed: nothing here is claimed about other seeds."
@@ -307,6 +308,25 @@ def answer_table(members: Mapping[str, Any]) -> str:
         ["kinds in captions, F1", "", *(ranged(member["captions_f1"]) for member in members.values())]
     )
     return table(["topic", "questions", *members], rows)
+
+
+def each_seed(members: Mapping[str, Any]) -> str:
+    """What each seed shows of the pixels at the ends of the stream and how often it answers right; nothing where every
+    member has one seed alone."""
+    if all(len(found["seeds"]) == 1 for found in members.values()):
+        return ""
+    topics = list(next(iter(members.values()))["answers"])
+    rows = []
+    for member, found in members.items():
+        layers = layers_of(found["scenes"])
+        kept = [found["scenes"][place]["r2"] for place in (layers[0], layers[-1])]
+        right = [found["answers"][topic]["accuracy"] for topic in topics]
+        cells = [*kept, found["tuned"][layers[-1]], *right, found["captions_f1"]]
+        for at, seed in enumerate(found["seeds"]):
+            rows.append([member, str(seed), *(number(cell["seeds"][at]) for cell in cells)])
+    heads = ["R² behind the projector", "R² at the last block", "the same, tuned lens"]
+    heads += [*(ASKED.get(topic, topic) for topic in topics), "kinds in captions, F1"]
+    return "## Each seed\n\n" + table(["", "seed", *heads], rows)
 
 
 def training_curves(how: Mapping[str, Any]) -> str:

@@ -60,7 +60,7 @@ def seeds(bundles, tmp_path_factory):
 def test_two_seeds_are_measured_at_every_place(seeds):
     numbers, text, out = seeds
     tiny = numbers["members"]["tiny"]
-    assert tiny["seeds"] == 2
+    assert tiny["seeds"] == [0, 1]
     assert list(tiny["scenes"]) == ["encoder", "-1", "0", "1", "2", "3", "own decoder"]
     behind = tiny["scenes"]["-1"]["r2"]
     assert len(set(behind["seeds"])) == 2
@@ -121,6 +121,10 @@ def test_the_page_holds_what_the_json_holds(seeds, bundles):
     assert "| tiny | " + " | ".join([*map(number, tuned), f"{half:.3f}"]) + " |" in text
     for found in tiny["loss"].values():
         assert interval(found) in text
+    cells = [tiny["scenes"][place]["r2"] for place in ("-1", "3")] + [tiny["tuned"]["3"]]
+    cells += [*(each["accuracy"] for each in tiny["answers"].values()), tiny["captions_f1"]]
+    for at in (0, 1):
+        assert f"| tiny | {at} | " + " | ".join(number(cell["seeds"][at]) for cell in cells) + " |" in text
     for said in tiny["photo_captions"].values():
         assert f"“{said}”" in text
     assert str(out) not in text
@@ -163,6 +167,7 @@ def test_one_seed_of_two_members_is_compared_and_nothing_is_said_of_other_seeds(
     assert main([*arguments, "--json", str(tmp_path / "n.json")]) == 0
     numbers, text = json.loads((tmp_path / "n.json").read_text()), (tmp_path / "results.md").read_text()
     assert "nothing here is claimed about other seeds" in text
+    assert "## Each seed" not in text
     (pair,) = numbers["comparisons"]
     assert (pair["a"], pair["b"], pair["seeds"]) == ("cobra-pocket", "emma-v1-pocket", [0])
     assert "cobra-pocket against emma-v1-pocket (seed 0)" in text
@@ -194,7 +199,7 @@ def test_what_is_said_of_seeds_follows_the_comparisons_not_the_members(compared,
     text = caution(
         {
             "comparisons": [{"seeds": each} for each in compared],
-            "members": {f"member {number}": {"seeds": count} for number, count in enumerate(seeds)},
+            "members": {f"member {number}": {"seeds": [*range(count)]} for number, count in enumerate(seeds)},
         }
     )
     assert said in text
@@ -203,7 +208,7 @@ def test_what_is_said_of_seeds_follows_the_comparisons_not_the_members(compared,
 
 @pytest.mark.parametrize(("seeds", "said"), [([1, 1], False), ([1, 2], True), ([3, 3], True)])
 def test_the_page_says_whose_seeds_a_number_is_of(seeds, said):
-    members = {f"member {number}": {"seeds": count} for number, count in enumerate(seeds)}
+    members = {f"member {number}": {"seeds": [*range(count)]} for number, count in enumerate(seeds)}
     assert ("means over its seeds" in " ".join(whose_seeds({"members": members}))) == said
 
 
