@@ -80,6 +80,7 @@ class Bundle:
             "seed": self.seed(member),
             "command": kept.get("command", unknown),
             "commit": kept.get("commit", unknown),
+            "trained_at": kept.get("trained_at", {}),
             "data": kept.get("data", {}).get("digest", unknown),
             "minutes": kept.get("minutes", {}),
             "scores": kept.get("scores", []),

@@ -91,7 +91,7 @@ def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
         label.set_rotation(60)
     axes.set_ylim(min(0.0, lowest - 0.03), 1.0)
     axes.set_title(title, loc="left", fontsize=SIZE + 0.5, color=INK)
-    axes.set_xlabel("layer (dotted: untrained control)" if which == "scenes" else "layer", color=SOFT)
+    axes.set_xlabel("layer (dotted: before joint training)" if which == "scenes" else "layer", color=SOFT)
     axes.set_ylabel("R² of the decoded pixels", color=SOFT)
     dress(axes, "y")
 

@@ -16,18 +16,21 @@ ASKED = {"caption": "caption, word for word"}
 DEFINITIONS = (
     ("R²", "share of the variance of the pixels (about the images' mean colour) that the decoding explains; 0 is one "
      "colour everywhere. PSNR (dB) and SSIM are means over images, of the image as shown."),
-    ("lens", "the ridge lens of the bundle, fitted on training scenes; the encoder's and the untrained control's are "
-     "fitted here, alike. “Own decoder” is the fusion and decoder that EMMA was trained with; a tuned lens is one that "
-     "was trained on the frozen member afterwards."),
+    ("lens", "the ridge lens of the bundle, fitted on training scenes; those of the encoder and of the control before "
+     "joint training are fitted here, alike. “Own decoder” is the fusion and decoder that EMMA was trained with; a "
+     "tuned lens is one that was trained on the frozen member afterwards."),
     ("spectrum", "power of the decoded images per octave of spatial frequency, over that of the true ones."),
     ("class probe", "ridge regression from a token's state to its patch's kind, fitted on foreground patches of "
-     "training scenes; share of right kinds among the foreground patches of held-out scenes."),
+     "training scenes; share of right kinds among the foreground patches of held-out scenes. Nothing says what kinds "
+     "the patches of the photographs are, so that it is not asked of them."),
     ("right answer", "right to its last token, each question asked alone. Yes-rate: share of “Yes.”, where half of "
      "the true answers are. F1: of the kinds that captions name."),
     ("interval", "in brackets: 95 % percentile bootstrap over images, differences paired (the same images are drawn "
      "for both); of photographs, Student's t over them. With several seeds of the joint stage, Student's t "
      "over them too. A difference is claimed only when no interval holds 0."),
 )  # fmt: skip
+WIDEST = ("± images", "± seeds")
+"""Heads of `widest`."""
 CONTROLS = (
     "R² with a ridge fitted to pixels shuffled between the tokens of all images (it must be about 0), and of the model "
     "as joint training found it: a fresh projector before the language model that has read text alone."
@@ -48,7 +51,7 @@ def page(numbers: Mapping[str, Any]) -> str:
         f"![Retention by layer and right answers]({IMAGE})",
         "## Retention by layer",
         "Places: the encoder's tokens, −1 behind the projector, then the blocks; residual stream. `±`: the widest half "
-        "interval of the row.",
+        "interval of the row, over images and, where a member has several, over seeds.",
         *scene_tables(members),
         tuned_table(members),
         photo_table(members),
@@ -83,7 +86,8 @@ def head(numbers: Mapping[str, Any]) -> str:
     how, members = numbers["head"], numbers["members"]
     bundles = [
         f"- {member}, seed {origin['seed']}, bundle `{each['name']}`: made by `{origin['command']}` at commit "
-        f"{short(origin['commit'])}, data {origin['data']}; measured at commit {short(origin['measured_at'])}"
+        f"{short(origin['commit'])}{trained_at(origin)}, data {origin['data']}; measured at commit "
+        f"{short(origin['measured_at'])}"
         for each in how["bundles"]
         for member, origin in each["members"].items()
     ]
@@ -107,6 +111,13 @@ def whose_seeds(numbers: Mapping[str, Any]) -> list[str]:
         "A member's numbers are means over its seeds; a comparison is over the seeds that both its members have, so "
         "that its differences need not be those between a table's rows."
     ]
+
+
+def trained_at(origin: Mapping[str, Any]) -> str:
+    """The commits of the stages that were trained before the bundle was made, at another commit than it."""
+    found = origin.get("trained_at", {})  # files that were kept earlier do not have it
+    stages = [f"{stage} {short(commit)}" for stage, commit in found.items() if commit != origin["commit"]]
+    return f" (stages trained before: {', '.join(stages)})" if stages else ""
 
 
 def short(commit: str) -> str:
@@ -139,7 +150,18 @@ def in_short(numbers: Mapping[str, Any]) -> str:
         lines.append(f"- {title}, {NONE}: {'; '.join(unheld) if unheld else 'none of those measured'}.")
     if not lines:
         lines = ["- No two of the members that are compared are in the bundle."]
+    lines += [joint_training(member, found) for member, found in numbers["members"].items()]
     return "## In short\n\n" + "\n".join(lines)
+
+
+def joint_training(member: str, found: Mapping[str, Any]) -> str:
+    """What joint training did to what a ridge lens finds, at the ends of the stream."""
+    words = {1: "a ridge lens finds more of the pixels", -1: "a ridge lens finds less of the pixels", 0: NONE}
+    ends = zip(
+        ("behind the projector", "at the last block"), found["trained_less_untrained"].values(), strict=True
+    )
+    said = "; ".join(f"{where}, {words[each['sign']]}" for where, each in ends)
+    return f"- {member} against itself before joint training: {said}."
 
 
 def seeds_of(pair: Mapping[str, Any]) -> str:
@@ -186,8 +208,8 @@ def scene_tables(members: Mapping[str, Any]) -> list[str]:
         rows = []
         for member, found in members.items():
             cells = [found["scenes"].get(place, {}).get(name) for place in places]
-            rows.append([member, *(number(cell, digits) for cell in cells), widest(cells, digits + 1)])
-        out.append(f"{title}, held-out scenes\n\n" + table(["", *map(shown, places), "±"], rows))
+            rows.append([member, *(number(cell, digits) for cell in cells), *widest(cells, digits + 1)])
+        out.append(f"{title}, held-out scenes\n\n" + table(["", *map(shown, places), *WIDEST], rows))
     return out
 
 
@@ -195,21 +217,28 @@ def tuned_table(members: Mapping[str, Any]) -> str:
     """R² of the tuned lenses, a row a member."""
     layers = max((list(member["tuned"]) for member in members.values()), key=len)
     rows = [
-        [member, *(number(found["tuned"].get(layer)) for layer in layers), widest(found["tuned"].values())]
+        [
+            member,
+            *(number(found["tuned"].get(layer)) for layer in layers),
+            *widest([*found["tuned"].values()]),
+        ]
         for member, found in members.items()
     ]
     intro = (
         "R² with the tuned lens, held-out scenes: a decoder that was trained on the frozen member and mixes tokens, "
         "the same budget for each"
     )
-    return f"{intro}\n\n" + table(["", *map(shown, layers), "±"], rows)
+    return f"{intro}\n\n" + table(["", *map(shown, layers), *WIDEST], rows)
 
 
-def widest(cells: Iterable[Mapping[str, Any] | None], digits: int = 3) -> str:
-    """The widest half interval; a dash where there is none."""
-    found = [each for each in cells if each is not None and None not in (each["low"], each["high"])]
-    half = max(((each["high"] - each["low"]) / 2 for each in found), default=None)
-    return "—" if half is None else f"{half:.{digits}f}"
+def widest(cells: Sequence[Mapping[str, Any] | None], digits: int = 3) -> list[str]:
+    """The widest half interval over images, and the widest over seeds; a dash where there is none."""
+    out = []
+    for ends in (("low", "high"), ("seed_low", "seed_high")):
+        found = [[each[end] for end in ends if each.get(end) is not None] for each in cells if each]
+        half = max((abs(each[1] - each[0]) / 2 for each in found if len(each) == 2), default=None)
+        out.append("—" if half is None else f"{half:.{digits}f}")
+    return out
 
 
 def shown(place: str) -> str:
@@ -226,7 +255,7 @@ def photo_table(members: Mapping[str, Any]) -> str:
         for name, title, digits in (("r2", "R²", 2), ("psnr", "PSNR", 1), ("ssim", "SSIM", 2)):
             cells = [kept.get(place, {}).get(name) for place in places]
             row = (number(cell, digits) for cell in cells)
-            rows.append([f"{member}, {title}", *row, widest(cells, digits + 1)])
+            rows.append([f"{member}, {title}", *row, *widest(cells, digits + 1)])
     ends = [
         (member, place)
         for member, found in members.items()
@@ -243,25 +272,25 @@ def photo_table(members: Mapping[str, Any]) -> str:
     )
     heads = [f"{member}, {shown(place)}" for member, place in ends]
     return (
-        f"{intro}\n\n{table(['', *map(shown, places), '±'], rows)}\n\n"
+        f"{intro}\n\n{table(['', *map(shown, places), *WIDEST], rows)}\n\n"
         f"R² of each photograph\n\n{table(['', *heads], each)}"
     )
 
 
 def spectrum_table(members: Mapping[str, Any]) -> str:
-    """Power per octave, decoded over true, at the ends of the way."""
+    """Power per octave, decoded over true, at every place."""
     rows = []
     for member, found in members.items():
-        layers = layers_of(found["scenes"])
-        for place in (ENCODER, layers[0], layers[-1], *([OWN] if OWN in found["scenes"] else [])):
+        for place in found["scenes"]:
             scenes, photos = found["scenes"][place]["spectrum"], found["photos"][place]["spectrum"]
             cells = [f"{number(scenes[str(low)])} / {number(photos[str(low)])}" for low in OCTAVES]
-            rows.append([f"{member}, {shown(place)}", *cells])
+            rows.append([f"{member}, {shown(place)}", *cells, *widest([*scenes.values()])])
     heads = [f"{low}–{2 * low}" for low in OCTAVES[:-1]] + [f"{OCTAVES[-1]}–"]
     intro = (
-        "Spectrum: power of the decoded over the true images, by cycles per image side; scenes / photographs"
+        "Spectrum: power of the decoded over the true images, by cycles per image side; scenes / photographs. The "
+        "intervals are those of the scenes"
     )
-    return f"{intro}\n\n" + table(["", *heads], rows)
+    return f"{intro}\n\n" + table(["", *heads, *WIDEST], rows)
 
 
 def loss_table(members: Mapping[str, Any]) -> str:
@@ -281,7 +310,8 @@ def control_table(members: Mapping[str, Any]) -> str:
             cells = [ranged(found["controls"][name][place]) for name in ("untrained", "shuffled")]
             cells.insert(1, interval(found["trained_less_untrained"][place]))
             rows.append([member, shown(place), ranged(found["scenes"][place]["r2"]), *cells])
-    return table(["", "layer", "trained", "untrained", "trained − untrained", "shuffled pixels"], rows)
+    heads = ["trained", "before joint training", "trained − before", "shuffled pixels"]
+    return table(["", "layer", *heads], rows)
 
 
 def mff(comparisons: Sequence[Mapping[str, Any]]) -> str:

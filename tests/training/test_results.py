@@ -19,7 +19,7 @@ from training.measured_files import read_measured, save_measured
 from training.measures import r2
 from training.questions import answer_scores, answered
 from training.results import main
-from training.results_page import caution, interval, number, whose_seeds
+from training.results_page import caution, interval, number, trained_at, whose_seeds
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,11 @@ def test_two_seeds_are_measured_at_every_place(seeds):
     assert "A member's numbers are means over its seeds" in text
     for seed in (0, 1):
         assert f"- tiny, seed {seed}, bundle `seed{seed}`: made by `a test` at commit" in text
+    fresh = numbers["head"]["bundles"][0]["members"]["tiny"]
+    assert fresh["trained_at"] == dict.fromkeys(("encoder", "text", "joint"), fresh["commit"])
+    earlier = {**fresh, "trained_at": {**fresh["trained_at"], "text": "a" * 40}}
+    assert trained_at(fresh) == ""
+    assert trained_at(earlier) == " (stages trained before: text aaaaaaaaaaaa)"
     assert (out / "images/results.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -118,7 +123,20 @@ def test_the_page_holds_what_the_json_holds(seeds, bundles):
     assert "| tiny | " + " | ".join(cells) + " |" in text
     tuned = list(tiny["tuned"].values())
     half = max((each["high"] - each["low"]) / 2 for each in tuned)
-    assert "| tiny | " + " | ".join([*map(number, tuned), f"{half:.3f}"]) + " |" in text
+    over_seeds = max((each["seed_high"] - each["seed_low"]) / 2 for each in tuned)
+    halves = [f"{half:.3f}", f"{over_seeds:.3f}"]
+    assert "| tiny | " + " | ".join([*map(number, tuned), *halves]) + " |" in text
+    for place, found in tiny["scenes"].items():
+        photos = tiny["photos"][place]["spectrum"]
+        cells = [f"{number(each)} / {number(photos[low])}" for low, each in found["spectrum"].items()]
+        assert f"| tiny, {place.replace('-1', '−1')} | " + " | ".join(cells) + " |" in text
+    words = {1: "more of the pixels", -1: "less of the pixels", 0: NONE}
+    first, last = (words[each["sign"]] for each in tiny["trained_less_untrained"].values())
+    said = text[text.index("- tiny against itself before joint training: behind the projector, ") :]
+    said = said[: said.index("\n")]
+    behind, end = said.split("; at the last block, ")
+    assert first in behind
+    assert last in end
     for found in tiny["loss"].values():
         assert interval(found) in text
     cells = [tiny["scenes"][place]["r2"] for place in ("-1", "3")] + [tiny["tuned"]["3"]]
