@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from emma_viz.data.tabletop import COLOURS, KINDS
 from emma_viz.models.config import TowerConfig
 from emma_viz.models.vision_pocket import PocketEncoder
-from training.config import EncoderRecipe
+from training.config import EncoderRecipe, as_record
 from training.loop import train
 from training.scenes import GRID, NO_COLOUR, PATCH, SceneArrays
 
@@ -106,7 +106,7 @@ def train_encoder(
         noisy = batch["pixels"] + torch.randn_like(batch["pixels"]) * (recipe.noise / STD)
         return encoder_loss(task(noisy), batch, recipe)
 
-    minutes = train(task, loss_of_step, settings, folder, title="encoder")
+    minutes = train(task, loss_of_step, settings, folder, title="encoder", identity=as_record(recipe))
     task.eval()
     (folder / ENCODER_SCORES).write_text(json.dumps(encoder_scores(task, held_out), indent=1))
     return task.encoder, minutes

@@ -21,7 +21,7 @@ from emma_viz.lens.losses import paper_loss
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
-from training.config import JointRecipe
+from training.config import JointRecipe, as_record
 from training.forks import Forks, forks_loss, make_forks, run_forks, run_prefix
 from training.loop import train
 from training.questions import answer_scores
@@ -76,7 +76,8 @@ class JointTask(nn.Module):
         parts = run_forks(backbone, states, forks)
         answers = [(after, text.labels) for after, text in parts]
         loss, accuracy = forks_loss(answers, self.vlm.llm.lm_head.weight)
-        numbers = {"text": loss.item(), "accuracy": accuracy}
+        n_tokens = tokens.shape[0] * tokens.shape[1] + sum(int(text.lengths.sum()) for _, text in parts)
+        numbers = {"text": loss.item(), "accuracy": accuracy, "tokens": float(n_tokens)}
         if self.head is not None:
             pixels = paper_loss(self.head(taps), patches)
             loss = loss + self.pixel_weight * pixels
@@ -238,6 +239,7 @@ def train_joint(
         settings,
         folder,
         title=recipe.model,
+        identity=as_record(recipe),
         progress=progress,
         on_checkpoint=score,
     )

@@ -222,7 +222,7 @@ def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress
             seed=settings.seed,
             save_every=SAVE_EVERY,
         )
-        run = Run(head, optimisation, folder, title=title, identity=identity)
+        run = Run(head, optimisation, folder, title=title, identity=identity, tensorboard=True)
         if run.first == 0:
             calibrate(head, source, layers, settings)
 

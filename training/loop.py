@@ -73,6 +73,7 @@ def train(
     folder: Path,
     *,
     title: str,
+    identity: Mapping[str, Any] | None = None,
     progress: bool = True,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> float:
@@ -82,9 +83,10 @@ def train(
         module: what is trained; parameters with requires_grad=False stay.
         loss_of_step: step → (scalar loss, numbers to log). It must draw its batch from the step number alone.
         settings: how the parameters move.
-        folder: for checkpoints and metrics.jsonl.
+        folder: for checkpoints, metrics.jsonl and TensorBoard's files.
         title: shown on the progress bar.
-        progress: whether to show it.
+        identity: what must be the same in a run that resumes here, besides the seed.
+        progress: whether to show the bar.
         on_checkpoint: as in `Run.train`.
 
     Returns:
@@ -93,7 +95,7 @@ def train(
     Raises:
         TrainingError: as `Run.train`.
     """
-    run = Run(module, settings, folder, title=title)
+    run = Run(module, settings, folder, title=title, identity=identity, tensorboard=True)
     return run.train(
         lambda step: [lambda: loss_of_step(step)], progress=progress, on_checkpoint=on_checkpoint
     )

@@ -12,7 +12,7 @@ from emma_viz.models.config import MambaConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.mamba1 import Mamba1Mixer
 from emma_viz.models.mamba2 import Mamba2Mixer
-from training.config import TextRecipe
+from training.config import TextRecipe, as_record
 from training.conversations import TextBatch, collate, prompt_labels
 from training.forks import Forks, forks_loss, make_forks, run_forks, run_prefix
 from training.loop import train
@@ -80,7 +80,7 @@ def train_text(
         forks = make_forks(turns, tokenizer, style)
         return _loss(model, prefix, forks, recipe.prompt_weight)
 
-    minutes = train(model, loss_of_step, settings, folder, title="text")
+    minutes = train(model, loss_of_step, settings, folder, title="text", identity=as_record(recipe))
     return model, minutes
 
 
@@ -92,4 +92,6 @@ def _loss(model: MambaLM, prefix: TextBatch, forks: tuple[Forks, ...], prompt_we
     answers, accuracy = forks_loss([(after, text.labels) for after, text in parts], head)
     rest = [(hidden, prompt_labels(prefix)), *((after, prompt_labels(text)) for after, text in parts)]
     prompts, _ = forks_loss(rest, head)
-    return answers + prompt_weight * prompts, {"answers": answers.item(), "accuracy": accuracy}
+    n_tokens = sum(int(text.lengths.sum()) for text in (prefix, *(text for _, text in parts)))
+    numbers = {"answers": answers.item(), "accuracy": accuracy, "tokens": float(n_tokens)}
+    return answers + prompt_weight * prompts, numbers

@@ -36,7 +36,7 @@ def loss_of(module):
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != "metrics.jsonl")
+    return sorted(path.name for path in folder.iterdir() if path.name not in ("metrics.jsonl", "tensorboard"))
 
 
 def full_disk(monkeypatch, at: int, error=None):

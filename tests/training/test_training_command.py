@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from emma_viz.lens import decode, load_lens
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.bundle import bundle_family, take_start
+from training.joint import train_joint
 from training.stages import Work, keep, text_file, train_members
 from training.train import main
 
@@ -31,6 +33,29 @@ def test_the_tiny_recipe_runs_and_its_loss_falls(work):
 
     assert mean("text", lines[-10:]) < 0.7 * mean("text", lines[:10])
     assert mean("pixels", lines[-10:]) < mean("pixels", lines[:10])
+
+
+@pytest.mark.parametrize("stage", ["encoder", "text", "joint/tiny"])
+def test_every_stage_leaves_its_numbers(work, stage):
+    folder = work.folder / (f"text-{work.config.llm_backbone_id}" if stage == "text" else stage)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(list((folder / "tensorboard").glob("events*"))) == 1
+    for line in lines:
+        assert {"step", "loss", "lr", "grad_norm"} <= line.keys()
+        if stage != "encoder":
+            assert line["tokens/s"] == pytest.approx(line["tokens"] / line["seconds"], rel=1e-5)
+
+
+def test_a_stage_does_not_resume_by_another_recipe(work, tmp_path):
+    recipe = work.joint_recipe("tiny", 0)
+    other = replace(recipe, pixel_weight=2 * recipe.pixel_weight)
+    shutil.copytree(work.run_folder("tiny", 0), tmp_path / "run")
+    images = work.scenes("train", recipe.scenes).images
+    features = work.features("train", recipe.scenes)
+    with pytest.raises(TrainingError, match=r"is from another run.*pixel_weight"):
+        train_joint(
+            other, work.start("tiny"), work.tokenizer, images, features, tmp_path / "run", held_out=features
+        )
 
 
 def test_a_finished_member_is_read_and_not_trained_again(work):
