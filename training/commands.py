@@ -26,10 +26,17 @@ SETTINGS = (
 )
 """Options that replace a field of the recipe."""
 
+OF_MEMBERS = ("command", "recipe", "work", "seed")
+"""Options of `joint` that have a meaning for a family's member too; all others are of a run on --data."""
+
 
 def add_joint(parser: argparse.ArgumentParser) -> None:
-    """Options of `joint` on a data set."""
-    data = parser.add_argument_group("a data set of your own", "with --data, RECIPE may be any preset's name")
+    """Options of `joint` on a data set. None where one was not given, so that `require_none_of_data` can tell."""
+    data = parser.add_argument_group(
+        "a data set of your own",
+        "with --data, RECIPE may be any preset's name; without it a family's member is trained by the family's "
+        "recipe, which takes --work and --seed alone",
+    )
     data.add_argument("--data", type=Path, metavar="JSON", help="LLaVA JSON or JSONL")
     data.add_argument("--images", type=Path, metavar="FOLDER", help="folder that its images are relative to")
     data.add_argument("--llm", help=f'first language model: a path, a hub id, or "{FRESH}"')
@@ -45,12 +52,12 @@ def add_joint(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--feature-cache", type=Path, metavar="FOLDER", help="keep the encoders' features there"
     )
-    data.add_argument("--workers", type=int, default=2, help="threads that prepare batches (default: 2)")
+    data.add_argument("--workers", type=int, help="threads that prepare batches (default: 2)")
     losses = parser.add_argument_group("losses")
     losses.add_argument("--pixel-loss", choices=("paper", "released", "none"), help="default: the recipe's")
     losses.add_argument("--pixel-weight", type=float, help="its weight")
     listed = "; ".join(f"{name}: {text}" for name, text in ABLATIONS.items())
-    losses.add_argument("--ablate", nargs="+", choices=tuple(ABLATIONS), default=(), help=listed)
+    losses.add_argument("--ablate", nargs="+", choices=tuple(ABLATIONS), help=listed)
     more = parser.add_argument_group("settings that replace the recipe's")
     more.add_argument("--epochs", type=int)
     more.add_argument("--steps", type=int, help="optimizer steps, in place of --epochs")
@@ -64,9 +71,12 @@ def add_joint(parser: argparse.ArgumentParser) -> None:
     more.add_argument("--held-out", type=int, help="images kept for measuring the trained decoder")
     more.add_argument("--broken-limit", type=int, help="records that may be skipped")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print parameters, memory, steps and tokens only"
+        "--dry-run",
+        action="store_const",
+        const=True,
+        help="print parameters, memory, steps and tokens only, of a run on a data set of your own",
     )
-    parser.add_argument("--world-size", type=int, default=1, help="processes that --dry-run reckons with")
+    parser.add_argument("--world-size", type=int, help="processes that --dry-run reckons with (default: 1)")
 
 
 def add_lens(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +113,24 @@ def add_lens(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu")
 
 
+def require_none_of_data(options: argparse.Namespace) -> None:
+    """Refuse options of `joint --data` beside a family's member without --data, whose recipe they would not change.
+
+    Raises:
+        TrainingError: names them.
+    """
+    given = [name for name, value in vars(options).items() if name not in OF_MEMBERS and value is not None]
+    if not given:
+        return
+    data = "--data JSON and --images FOLDER"
+    instead = f"give {data}" if options.recipe in PRESETS else f"choose a preset as --recipe and give {data}"
+    raise TrainingError(
+        f"Without --data, {options.recipe} is trained by its family's recipe, which takes --work and --seed alone; got "
+        f"{', '.join('--' + name.replace('_', '-') for name in given)}, which would change nothing. Leave that out, or "
+        f"{instead}: such a run has these settings, and a dry run."
+    )
+
+
 def run_joint(options: argparse.Namespace) -> None:
     """`joint` on a data set, or its dry run."""
     recipe = recipe_from(options)
@@ -122,7 +150,7 @@ def run_joint(options: argparse.Namespace) -> None:
         records=options.data,
         images=options.images,
         feature_cache=options.feature_cache,
-        workers=options.workers,
+        workers=2 if options.workers is None else options.workers,
     )
     written = train_vision_language(recipe, start, data, folder)
     if os.environ.get("RANK", "0") == "0":
@@ -150,14 +178,15 @@ def recipe_from(options: argparse.Namespace) -> VisionLanguageRecipe:
     }
     if options.gradient_checkpointing is not None:
         changes["gradient_checkpointing"] = options.gradient_checkpointing
-    return replace(recipe, objective=objective.ablated(options.ablate), **changes)
+    return replace(recipe, objective=objective.ablated(options.ablate or ()), **changes)
 
 
 def _dry_run(recipe: VisionLanguageRecipe, options: argparse.Namespace, folder: Path) -> str:
     from training.dry_run import report
 
+    world = 1 if options.world_size is None else options.world_size
     if options.data is None:
-        return report(recipe, world=options.world_size)
+        return report(recipe, world=world)
     if options.images is None:
         raise TrainingError("--data needs --images FOLDER.")
     from training.start import tokenizer_alone
@@ -169,7 +198,7 @@ def _dry_run(recipe: VisionLanguageRecipe, options: argparse.Namespace, folder: 
     data = Data(records=options.data, images=options.images)
     records = read_table(recipe, data, rules_of(config, tokenizer), folder, progress=True)
     _, plan = split(recipe, records)
-    return report(recipe, world=options.world_size, records=records, plan=plan)
+    return report(recipe, world=world, records=records, plan=plan)
 
 
 def run_lens(options: argparse.Namespace) -> None:

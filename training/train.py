@@ -25,7 +25,7 @@ from pathlib import Path
 from emma_viz.cli.guard import guarded
 from emma_viz.errors import TrainingError
 from emma_viz.models.presets import PRESETS
-from training.commands import add_joint, add_lens, run_joint, run_lens
+from training.commands import add_joint, add_lens, require_none_of_data, run_joint, run_lens
 from training.recipes import FAMILIES, MEMBERS, PAIR, family_of
 from training.stages import Work, train_members
 
@@ -74,11 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if options.command == "lens":
         run_lens(options)
-    elif options.command == "joint" and (
-        options.data is not None or options.dry_run or options.recipe not in MEMBERS
-    ):
+    elif options.command == "joint" and (options.data is not None or options.recipe not in MEMBERS):
         run_joint(options)
     elif options.command == "joint":
+        require_none_of_data(options)
         work = Work(options.work or Path("runs") / options.recipe, family_of(options.recipe))
         work.joint(options.recipe, seed=options.seed or 0)
     elif options.command in ("encoder", "text"):

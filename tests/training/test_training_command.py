@@ -173,3 +173,26 @@ def test_another_seed_does_not_go_into_the_package(capsys, tmp_path):
     assert main(["pocket-pair", "--seed", "1", "--work", str(tmp_path)]) == 1
     assert "--bundle" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("--steps 3 --ablate mff --lr 1 --pixel-loss none", "--pixel-loss, --ablate, --steps, --lr,"),
+        ("--workers 2", "--workers,"),
+        ("--images x --no-gradient-checkpointing", "--images, --gradient-checkpointing,"),
+        ("--dry-run", "--dry-run,"),
+        ("--dry-run --world-size 1", "--dry-run, --world-size,"),
+    ],
+)
+@pytest.mark.parametrize("member", ["tiny", "cobra-pocket"])
+def test_a_member_without_data_takes_no_option_of_data(member, given, named, capsys, tmp_path):
+    folder = tmp_path / "work"
+    command = ["joint", "--recipe", member, "--work", str(folder), "--seed", "3", *given.split()]
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    assert f"takes --work and --seed alone; got {named} which would change nothing" in printed.err
+    assert ("choose a preset" in printed.err) == (member == "tiny")
+    assert "give --data JSON" in printed.err
+    assert not printed.out
+    assert not folder.exists()
