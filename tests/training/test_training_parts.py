@@ -321,6 +321,19 @@ def test_taps_are_mixer_outputs_and_the_final_state_and_hooks_go():
     assert not any(module._forward_hooks for module in task.vlm.modules())
 
 
+@pytest.mark.parametrize("fusion", [True, False])
+def test_a_head_without_fusion_decodes_the_last_state_alone(fusion):
+    task = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES, fusion=fusion)
+    assert task.head is not None
+    assert len(task.head.fusion.blocks) == (2 if fusion else 0)
+    with torch.no_grad(), tapped(task.vlm) as taps:
+        task.vlm(features=FEATURES, logits="none")
+        decoded = task.head(taps)
+        # Another image's states at one tap, the others as they were.
+        changed = [task.head([*taps[:i], taps[i].flip(0), *taps[i + 1 :]]) for i in range(3)]
+    assert [not torch.equal(other, decoded) for other in changed] == [fusion, fusion, True]
+
+
 def test_pooling_averages_neighbours_in_space():
     plane = torch.arange(16.0).reshape(1, 16, 1)
     assert pool_tokens(plane, (4, 4)).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
