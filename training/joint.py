@@ -23,7 +23,7 @@ from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
 from training.config import JointRecipe, as_record
 from training.forks import Forks, forks_loss, make_forks, run_forks, run_prefix
-from training.loop import train
+from training.loop import Run
 from training.questions import answer_scores
 from training.streams import SceneStream
 
@@ -197,6 +197,8 @@ def train_joint(
 ) -> float:
     """Train a task in place; now and then its answers about validation scenes are scored (`read_scores`).
 
+    A run that resumes asks first what it was stopped from asking at its checkpoint, so no line of the scores is lost.
+
     Args:
         recipe: the settings.
         task: from `new_task`.
@@ -233,16 +235,10 @@ def train_joint(
         if step % recipe.score_every == 0 or step == settings.steps:
             add_scores(folder, step, minutes, answer_scores(task.vlm, held_out, tokenizer, split="val"))
 
-    return train(
-        task,
-        loss_of_step,
-        settings,
-        folder,
-        title=recipe.model,
-        identity=as_record(recipe),
-        progress=progress,
-        on_checkpoint=score,
-    )
+    run = Run(task, settings, folder, title=recipe.model, identity=as_record(recipe), tensorboard=True)
+    if run.first and run.first not in [each["step"] for each in read_scores(folder)]:
+        score(run.first, run.minutes)
+    return run.train(lambda step: [lambda: loss_of_step(step)], progress=progress, on_checkpoint=score)
 
 
 def add_scores(folder: Path, step: int, minutes: float, found: Mapping[str, Mapping[str, float]]) -> None:

@@ -116,6 +116,7 @@ class Run:
     Attributes:
         module: the module to call in forward passes (that given, perhaps wrapped).
         first: the step at which this run begins; not 0 when it resumes.
+        minutes: those of training before it.
 
     Raises:
         TrainingError: the folder holds the checkpoints of another run, or the settings ask for Muon on shards.

@@ -21,7 +21,17 @@ from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
 from training.config import JointRecipe, Optimisation, Phase
 from training.conversations import IGNORED, collate, encode_conversation, prompt_labels
 from training.forks import make_forks, run_forks, run_prefix
-from training.joint import ImageBatch, image_batch, new_task, phase_of, pool_patches, pool_tokens, tapped
+from training.joint import (
+    ImageBatch,
+    image_batch,
+    new_task,
+    phase_of,
+    pool_patches,
+    pool_tokens,
+    read_scores,
+    tapped,
+    train_joint,
+)
 from training.loop import learning_rate, make_optimizer, train
 from training.losses import text_loss
 from training.questions import scene_questions
@@ -245,6 +255,43 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path):
         "step-000004.pt",
         "step-000006.pt",
     ]
+
+
+@pytest.mark.parametrize("stopped", [2, 6])
+def test_scores_that_a_stop_kept_from_being_asked_are_asked_by_the_run_that_resumes(
+    tokenizer, tmp_path, monkeypatch, stopped
+):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 128, 128, 3), dtype=np.uint8)
+    features = rng.normal(size=(4, 256, 96)).astype(np.float32)
+    settings, at = recipe(score_every=2), tmp_path / f"b/step-{stopped:06d}.pt"
+
+    def asked(vlm, *_, **__):
+        """A number of these weights, in place of answers, of which so short a run has none right."""
+        if at.exists() and not resumes:
+            raise KeyboardInterrupt
+        return {"weights": {"accuracy": sum(p.double().abs().sum().item() for p in vlm.parameters())}}
+
+    def run(folder):
+        task = new_task(settings, small(cobra_pocket()), features=FEATURES)
+        train_joint(
+            settings, task, tokenizer, images, features, folder, held_out=features[:1], progress=False
+        )
+        return task
+
+    def scores(folder):
+        return [(each["step"], each["accuracy"]) for each in read_scores(folder)]
+
+    monkeypatch.setattr("training.joint.answer_scores", asked)
+    whole, resumes = run(tmp_path / "a"), False
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b")
+    assert scores(tmp_path / "b") == scores(tmp_path / "a")[: stopped // 2 - 1]
+    resumes = True
+    again = run(tmp_path / "b")
+    assert [step for step, _ in scores(tmp_path / "a")] == [2, 4, 6]
+    assert scores(tmp_path / "b") == scores(tmp_path / "a")
+    assert all(map(torch.equal, again.state_dict().values(), whole.state_dict().values()))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_a_usable_checkpoint(tmp_path):
