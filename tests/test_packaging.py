@@ -71,6 +71,12 @@ def test_bundled_files_are_in_the_wheel(wheel):
     assert sum(entry.file_size for entry in zipfile.ZipFile(wheel).infolist()) < 25 * 2**20
 
 
+def test_the_bundled_files_are_at_most_25_mb():
+    files = [path for path in (ROOT / "emma_viz/checkpoints/bundled").rglob("*") if path.is_file()]
+    assert files
+    assert sum(path.stat().st_size for path in files) <= 25_000_000
+
+
 def test_the_library_runs_from_the_wheel(installed, tmp_path):
     done = _emma_viz(installed, tmp_path, "models")
     assert done.returncode == 0, done.stderr
