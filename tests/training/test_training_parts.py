@@ -1,4 +1,6 @@
 import json
+import re
+import time
 
 import numpy as np
 import pytest
@@ -309,6 +311,26 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_usable_checkpoint(tmp_pa
     assert kept["module"]["weight"].isfinite().all()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
+
+
+def test_the_bar_shows_loss_rate_and_time_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    module = nn.Linear(3, 3)
+    inner = quadratic(module)
+
+    def slow(step):
+        time.sleep(0.02)
+        return inner(step)
+
+    settings = Optimisation(steps=30, batch=2, lr=1e-3)
+    train(module, slow, settings, tmp_path / "a", title="a run")
+    form = r"a run: +\d+%\|.*?\| (\d+)/30 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+(?:it/s|s/it), loss=([\d.e+-]+)\]"
+    shown = [(int(done), loss) for done, loss in re.findall(form, capsys.readouterr().err)]
+    assert any(0 < done < 30 for done, _ in shown), "while it runs, not at its end alone"
+    lines = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    assert {loss for _, loss in shown} <= {f"{lines[step]['loss']:.3g}" for step in (0, 10, 20)}
+    train(module, inner, settings, tmp_path / "b", title="a run", progress=False)
+    assert "a run" not in capsys.readouterr().err
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path):
