@@ -26,7 +26,7 @@ SETTINGS = (
 )
 """Options that replace a field of the recipe."""
 
-OF_MEMBERS = ("command", "recipe", "work", "seed")
+OF_MEMBERS = ("command", "recipe", "work", "seed", "dry_run")
 """Options of `joint` that have a meaning for a family's member too; all others are of a run on --data."""
 
 
@@ -35,7 +35,7 @@ def add_joint(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group(
         "a data set of your own",
         "with --data, RECIPE may be any preset's name; without it a family's member is trained by the family's "
-        "recipe, which takes --work and --seed alone",
+        "recipe, which takes --work, --seed and --dry-run alone",
     )
     data.add_argument("--data", type=Path, metavar="JSON", help="LLaVA JSON or JSONL")
     data.add_argument("--images", type=Path, metavar="FOLDER", help="folder that its images are relative to")
@@ -71,10 +71,7 @@ def add_joint(parser: argparse.ArgumentParser) -> None:
     more.add_argument("--held-out", type=int, help="images kept for measuring the trained decoder")
     more.add_argument("--broken-limit", type=int, help="records that may be skipped")
     parser.add_argument(
-        "--dry-run",
-        action="store_const",
-        const=True,
-        help="print parameters, memory, steps and tokens only, of a run on a data set of your own",
+        "--dry-run", action="store_true", help="print parameters, memory, steps and tokens only"
     )
     parser.add_argument("--world-size", type=int, help="processes that --dry-run reckons with (default: 1)")
 
@@ -125,9 +122,9 @@ def require_none_of_data(options: argparse.Namespace) -> None:
     data = "--data JSON and --images FOLDER"
     instead = f"give {data}" if options.recipe in PRESETS else f"choose a preset as --recipe and give {data}"
     raise TrainingError(
-        f"Without --data, {options.recipe} is trained by its family's recipe, which takes --work and --seed alone; got "
-        f"{', '.join('--' + name.replace('_', '-') for name in given)}, which would change nothing. Leave that out, or "
-        f"{instead}: such a run has these settings, and a dry run."
+        f"Without --data, {options.recipe} is trained by its family's recipe, which takes --work, --seed and --dry-run "
+        f"alone; got {', '.join('--' + name.replace('_', '-') for name in given)}, which would change nothing. Leave "
+        f"that out, or {instead}."
     )
 
 

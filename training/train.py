@@ -79,7 +79,12 @@ def _run(options: argparse.Namespace) -> None:
     elif options.command == "joint":
         require_none_of_data(options)
         work = Work(options.work or Path("runs") / options.recipe, family_of(options.recipe))
-        work.joint(options.recipe, seed=options.seed or 0)
+        if options.dry_run:
+            from training.dry_run import member_report
+
+            print(member_report(work.recipe, options.recipe))
+        else:
+            work.joint(options.recipe, seed=options.seed or 0)
     elif options.command in ("encoder", "text"):
         work = Work(options.work or Path("runs") / options.recipe, options.recipe)
         if options.command == "encoder":

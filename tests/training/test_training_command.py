@@ -14,7 +14,9 @@ from emma_viz.lens import decode, load_lens
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.bundle import bundle_family, take_start
-from training.joint import train_joint
+from training.joint import new_task, train_joint
+from training.loop import make_optimizer
+from training.recipes import FAMILIES, family_of
 from training.stages import Work, keep, text_file, train_members
 from training.train import main
 
@@ -181,8 +183,7 @@ def test_another_seed_does_not_go_into_the_package(capsys, tmp_path):
         ("--steps 3 --ablate mff --lr 1 --pixel-loss none", "--pixel-loss, --ablate, --steps, --lr,"),
         ("--workers 2", "--workers,"),
         ("--images x --no-gradient-checkpointing", "--images, --gradient-checkpointing,"),
-        ("--dry-run", "--dry-run,"),
-        ("--dry-run --world-size 1", "--dry-run, --world-size,"),
+        ("--dry-run --world-size 1", "--world-size,"),
     ],
 )
 @pytest.mark.parametrize("member", ["tiny", "cobra-pocket"])
@@ -191,8 +192,44 @@ def test_a_member_without_data_takes_no_option_of_data(member, given, named, cap
     command = ["joint", "--recipe", member, "--work", str(folder), "--seed", "3", *given.split()]
     assert main(command) == 1
     printed = capsys.readouterr()
-    assert f"takes --work and --seed alone; got {named} which would change nothing" in printed.err
+    assert f"takes --work, --seed and --dry-run alone; got {named} which would change nothing" in printed.err
     assert ("choose a preset" in printed.err) == (member == "tiny")
     assert "give --data JSON" in printed.err
     assert not printed.out
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("member", "steps", "tokens"),
+    [
+        ("tiny", "steps: 60, on 64 drawn scenes", 20 * 4 * (64 + 64 + 256)),
+        (
+            "cobra-pocket",
+            "steps: 7,200, on 12,000 drawn scenes",
+            600 * 8 * 64 + 3600 * 4 * 64 + 3000 * 4 * 256,
+        ),
+        ("emma-v1-pocket-nomff", "steps: 7,200, on 12,000 drawn scenes", 4_300_800),
+    ],
+)
+def test_the_dry_run_of_a_member_is_of_its_own_recipe(member, steps, tokens, capsys, tmp_path):
+    folder = tmp_path / "work"
+    assert main(["joint", "--recipe", member, "--work", str(folder), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert steps in printed
+    assert f"tokens: {tokens:,} image tokens" in printed
+    assert ("  decoder " in printed) == (member != "cobra-pocket")
+    family = FAMILIES[family_of(member)]()
+    chosen, recipe = family.members[member], family.joint
+    task = new_task(recipe, chosen.model(), features=torch.randn(2, 256, 96), fusion=chosen.fusion)
+    trained = [each for each in task.parameters() if each.requires_grad]
+    count, all_of_it = (sum(p.numel() for p in some) for some in (trained, task.parameters()))
+    assert f"  in all            {count:>16,}{all_of_it - count:>16,}" in printed
+    optimizer = make_optimizer(task, recipe.optimisation)
+    for each in trained:
+        each.grad = torch.zeros_like(each)
+    optimizer.step()
+    kept = [each for state in optimizer.state.values() for each in state.values() if each.ndim]
+    moments = sum(each.numel() for each in kept)
+    assert f"optimizer {4 * moments / 2**20:.3g}  " in printed
+    assert f"in all {4 * (all_of_it + count + moments) / 2**20:.3g}\n" in printed
     assert not folder.exists()
