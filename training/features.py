@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from emma_viz.models.vision_pocket import PocketEncoder
+from training.disk_arrays import new_array
 from training.encoder import normalise
 from training.scenes import SceneArrays
 
@@ -30,7 +31,7 @@ def encoder_features(encoder: PocketEncoder, scenes: SceneArrays, path: Path) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         shape = (len(scenes), *encoder(normalise(scenes.images[:1])).shape[1:])
-        out = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+        out = new_array(temporary, np.float16, shape)
         for start in tqdm(range(0, len(scenes), CHUNK), desc=f"encode {scenes.split}"):
             out[start : start + CHUNK] = encoder(normalise(scenes.images[start : start + CHUNK])).numpy()
         out.flush()

@@ -25,7 +25,7 @@ class Journal:
 
     def __init__(self, folder: Path, first: int, *, tensorboard: bool = False):
         self.path = folder / FILE
-        _keep_before(self.path, first)
+        self._written(lambda: _keep_before(self.path, first))
         self._file = self.path.open("a")
         self._board = _board(folder / "tensorboard", first) if tensorboard else None
 
@@ -37,6 +37,9 @@ class Journal:
         """
         line = json.dumps({"step": step, **{name: float(f"{value:.7g}") for name, value in numbers.items()}})
         self._written(lambda: self._file.write(line + "\n"))
+        self._written(lambda: self._show(step, numbers))
+
+    def _show(self, step: int, numbers: Mapping[str, float]) -> None:
         if self._board is not None:
             for name, value in numbers.items():
                 self._board.add_scalar(name, value, step)
@@ -50,15 +53,16 @@ class Journal:
         with suppress(OSError):
             self._file.close()
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError):
+                self._board.close()
 
     def _written(self, write) -> None:
         try:
             write()
         except OSError as error:
             raise TrainingError(
-                f"{self.path} cannot be written: {error.strerror or error}. The checkpoints beside it are whole; "
-                "make room and run again, it resumes at the newest."
+                f"{self.path} cannot be written: {error.strerror or error}. Make room and run again: it resumes at the "
+                "newest checkpoint beside it, if there is one."
             ) from error
 
 

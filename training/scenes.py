@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +15,7 @@ from einops import rearrange
 from tqdm import tqdm
 
 from emma_viz.data.tabletop import COLOUR_INDEX, KIND_INDEX, SIZE, draw_scene, make_scene
+from training.disk_arrays import new_array
 
 PATCH = 8
 GRID = SIZE // PATCH
@@ -97,16 +100,28 @@ def drawn_scenes(split: str, count: int) -> SceneArrays:
     return SceneArrays(split=split, **_draw_chunk(0, split=split, stop=count, size=count))
 
 
+def _end_with_parent() -> None:
+    """Let a process of a pool end when the one that started it was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _draw_all(split: str, count: int, target: Path, workers: int) -> None:
     starts = range(0, count, CHUNK)
     files: dict[str, np.memmap] = {}
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
         chunks = pool.map(partial(_draw_chunk, split=split, stop=count), starts)
         for start, chunk in zip(starts, tqdm(chunks, total=len(starts), desc=f"draw {split}"), strict=True):
             for name, part in chunk.items():
                 if name not in files:
                     shape = (count, *part.shape[1:])
-                    files[name] = np.lib.format.open_memmap(target / f"{name}.npy", "w+", part.dtype, shape)
+                    files[name] = new_array(target / f"{name}.npy", part.dtype, shape)
                 files[name][start : start + len(part)] = part
     for file in files.values():
         file.flush()

@@ -29,6 +29,7 @@ from training.official import VisionLanguageRecipe
 from training.plan import BatchPlan
 from training.prefetch import Prefetcher
 from training.records import RecordTable, TextRules, open_records
+from training.stages import commit
 from training.start import FRESH, Start, first_weights
 from training.task import Batch, VisionLanguageTask, moved
 
@@ -288,5 +289,6 @@ def _provenance(
         },
         "processes": world,
         "minutes": round(minutes, 2),
+        "commit": commit(),
         "torch": torch.__version__,
     }

@@ -1,5 +1,6 @@
 """How a command line ends: an error of emma_viz becomes one line and an exit code."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ def guarded(run: Callable[[], int | None], *, program: str = "emma-viz", verbose
         verbose: let errors through, for their traceback.
 
     Returns:
-        The command's exit code, 1 when emma_viz refused the task, 130 when interrupted.
+        The command's exit code, 1 when emma_viz refused the task or the disk is full, 130 when interrupted.
     """
     try:
         return run() or 0
@@ -24,6 +25,22 @@ def guarded(run: Callable[[], int | None], *, program: str = "emma-viz", verbose
             raise
         print(f"{program}: error: {error}", file=sys.stderr)
         return 1
+    except Exception as error:
+        if verbose or not _disk_is_full(error):
+            raise
+        print(
+            f"{program}: error: the disk is full ({error}). Files are written whole or not at all: make room and run "
+            "the command again.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
+
+
+def _disk_is_full(error: Exception) -> bool:
+    """Whether a file could not be written for lack of space; safetensors has its own error, with the system's words."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(
+        error
+    )

@@ -91,6 +91,18 @@ def test_metrics_that_cannot_be_written_stop_the_run(tmp_path):
         journal.close()
 
 
+def test_tensorboard_files_that_cannot_be_written_stop_the_run(tmp_path, monkeypatch):
+    journal = Journal(tmp_path, 0, tensorboard=True)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(journal._board, "add_scalar", full)
+    with pytest.raises(TrainingError, match=r"cannot be written: No space.*if there is one"):
+        journal.add(0, {"loss": 1.0})
+    journal.close()
+
+
 def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, caplog):
     module = Small()
     train(module, loss_of(module), FEW, tmp_path, title="x", progress=False)

@@ -15,6 +15,7 @@ from emma_viz.models.vlm import VLM
 from tests.training.forked_runs import ForkedRun, start
 from tests.training.llava_set import records, talk
 from training.feature_cache import FeatureCache, cache_of, content_hash, fill
+from training.stages import commit
 from training.train import main
 
 
@@ -51,6 +52,7 @@ def test_the_model_loads_and_answers(llava, finished):
     trace = record(model, image, "What colour is it?", layers=[0, 2], max_new_tokens=3)
     assert len(trace.answers) == 1
     kept = json.loads((finished / "model/config.json").read_text())["emma_viz"]["provenance"]
+    assert kept["commit"] == commit()
     assert kept["recipe"]["objective"]["pixels"] == "paper"
     assert kept["optimisation"]["steps"] == 12
     assert kept["data"]["records"] == 16
