@@ -1,6 +1,7 @@
 """A run that is killed anywhere and started again ends bit for bit as one that was left alone."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.forked_runs import ForkedRun, start
+from training.joint import read_scores
 
 PLACES = ("step 3", "write 1", "write 2", "name 2", "named 2")
 
@@ -69,3 +71,33 @@ def test_the_journal_has_every_step_once(runs, place):
 
     assert [line["step"] for line in read(place)] == list(range(6))
     assert read(place) == read("whole")
+
+
+@pytest.mark.slow
+def test_a_killed_stage_of_a_family_ends_bit_for_bit_and_with_all_its_scores(work, tmp_path):
+    places = (
+        "step 40",
+        "named 1",
+    )  # after the first checkpoint, of two; and before the questions that follow it
+    asked = []
+    for name in ("whole", *places):
+        folder = tmp_path / name
+        shutil.copytree(work.folder, folder, ignore=shutil.ignore_patterns("joint", "tiny*.safetensors"))
+        options = ["--recipe", "tiny", "--work", str(folder)]
+        asked.append(ForkedRun(name=name, options=options, dies=None if name == "whole" else name))
+        if name != "whole":
+            asked.append(ForkedRun(name=f"{name}, again", options=options))
+    ended = ["run whole: code 0"]
+    for place in places:
+        ended += [f"run {place}: signal 9", f"run {place}, again: code 0"]
+    assert start(asked) == ended
+
+    def scores(name):
+        found = read_scores(tmp_path / name / "joint/tiny")
+        return [{key: value for key, value in each.items() if key != "minutes"} for each in found]
+
+    assert [each["step"] for each in scores("whole")] == [30, 60]
+    whole = load_file(tmp_path / "whole/tiny.safetensors")
+    for place in places:
+        assert same(whole, load_file(tmp_path / place / "tiny.safetensors")), place
+        assert scores(place) == scores("whole")
