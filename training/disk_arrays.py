@@ -1,5 +1,6 @@
 """Arrays on disk that are filled part by part."""
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from emma_viz.errors import TrainingError
 
 
 def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap:
-    """A new array in a file, memory-mapped, whose space on the disk is reserved.
+    """A new array in a file, memory-mapped, whose space on the disk is reserved where the file system can do so.
 
     A map without its space ends the process by a signal, without a word, when the disk is full as it is filled.
 
@@ -26,8 +27,7 @@ def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap
     try:
         array = np.lib.format.open_memmap(path, "w+", dtype, shape)
         if hasattr(os, "posix_fallocate"):  # not on macOS
-            with path.open("rb+") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            _reserve(path)
     except OSError as error:
         with suppress(OSError):
             path.unlink()
@@ -37,3 +37,13 @@ def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap
             "again: what is finished is kept."
         ) from error
     return array
+
+
+def _reserve(path: Path) -> None:
+    """Reserve the space of a file, where the file system can."""
+    with path.open("rb+") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise

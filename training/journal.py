@@ -47,6 +47,8 @@ class Journal:
     def flush(self) -> None:
         """Give everything to the system."""
         self._written(self._file.flush)
+        if self._board is not None:
+            self._written(self._board.flush)
 
     def close(self) -> None:
         """Let go of the files. What was not flushed and cannot be written is lost; whoever needs it flushes before."""

@@ -117,12 +117,16 @@ def _draw_all(split: str, count: int, target: Path, workers: int) -> None:
     files: dict[str, np.memmap] = {}
     with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
         chunks = pool.map(partial(_draw_chunk, split=split, stop=count), starts)
-        for start, chunk in zip(starts, tqdm(chunks, total=len(starts), desc=f"draw {split}"), strict=True):
-            for name, part in chunk.items():
-                if name not in files:
-                    shape = (count, *part.shape[1:])
-                    files[name] = new_array(target / f"{name}.npy", part.dtype, shape)
-                files[name][start : start + len(part)] = part
+        try:
+            shown = tqdm(chunks, total=len(starts), desc=f"draw {split}")
+            for start, chunk in zip(starts, shown, strict=True):
+                for name, part in chunk.items():
+                    if name not in files:
+                        shape = (count, *part.shape[1:])
+                        files[name] = new_array(target / f"{name}.npy", part.dtype, shape)
+                    files[name][start : start + len(part)] = part
+        finally:
+            pool.shutdown(cancel_futures=True)
     for file in files.values():
         file.flush()
     temporary = target / "done.tmp"

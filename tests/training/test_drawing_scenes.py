@@ -43,6 +43,14 @@ def test_a_full_disk_is_said_before_features_are_written(tmp_path, full):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_system_that_cannot_reserve_is_written_to(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    assert scene_arrays("val", 2, tmp_path, workers=1).images.any()
+
+
 def test_the_space_of_an_array_is_reserved(tmp_path):
     array = new_array(tmp_path / "a.npy", "f4", (1000, 1000))
     assert (tmp_path / "a.npy").stat().st_blocks * 512 >= array.nbytes
