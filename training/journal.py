@@ -1,7 +1,7 @@
 """The numbers of a run: one JSON object a step, and TensorBoard."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +27,8 @@ class Journal:
         self.path = folder / FILE
         self._written(lambda: _keep_before(self.path, first))
         self._file = self.path.open("a")
-        self._board = _board(folder / "tensorboard", first) if tensorboard else None
+        self._events = folder / "tensorboard"
+        self._board = _board(self._events, first) if tensorboard else None
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write one step.
@@ -37,7 +38,7 @@ class Journal:
         """
         line = json.dumps({"step": step, **{name: float(f"{value:.7g}") for name, value in numbers.items()}})
         self._written(lambda: self._file.write(line + "\n"))
-        self._written(lambda: self._show(step, numbers))
+        self._written(lambda: self._show(step, numbers), self._events)
 
     def _show(self, step: int, numbers: Mapping[str, float]) -> None:
         if self._board is not None:
@@ -48,7 +49,7 @@ class Journal:
         """Give everything to the system."""
         self._written(self._file.flush)
         if self._board is not None:
-            self._written(self._board.flush)
+            self._written(self._board.flush, self._events)
 
     def close(self) -> None:
         """Let go of the files. What was not flushed and cannot be written is lost; whoever needs it flushes before."""
@@ -58,13 +59,13 @@ class Journal:
             with suppress(OSError):
                 self._board.close()
 
-    def _written(self, write) -> None:
+    def _written(self, write: Callable[[], object], path: Path | None = None) -> None:
         try:
             write()
         except OSError as error:
             raise TrainingError(
-                f"{self.path} cannot be written: {error.strerror or error}. Make room and run again: it resumes at the "
-                "newest checkpoint beside it, if there is one."
+                f"{path or self.path} cannot be written: {error.strerror or error}. Make room and run again: it "
+                "resumes at the newest checkpoint beside it, if there is one."
             ) from error
 
 

@@ -98,7 +98,7 @@ def test_tensorboard_files_that_cannot_be_written_stop_the_run(tmp_path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(journal._board, "add_scalar", full)
-    with pytest.raises(TrainingError, match=r"cannot be written: No space.*if there is one"):
+    with pytest.raises(TrainingError, match=r"tensorboard cannot be written: No space.*if there is one"):
         journal.add(0, {"loss": 1.0})
     journal.close()
 
