@@ -75,10 +75,8 @@ def test_the_journal_has_every_step_once(runs, place):
 
 @pytest.mark.slow
 def test_a_killed_stage_of_a_family_ends_bit_for_bit_and_with_all_its_scores(work, tmp_path):
-    places = (
-        "step 40",
-        "named 1",
-    )  # after the first checkpoint, of two; and before the questions that follow it
+    # After the first checkpoint, of two; and between it and the questions that follow it.
+    places = ("step 40", "named 1")
     asked = []
     for name in ("whole", *places):
         folder = tmp_path / name

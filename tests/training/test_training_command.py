@@ -14,6 +14,7 @@ from emma_viz.lens import decode, load_lens
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.bundle import bundle_family, take_start
+from training.config import as_record
 from training.joint import new_task, train_joint
 from training.loop import make_optimizer
 from training.recipes import FAMILIES, family_of
@@ -46,6 +47,15 @@ def test_every_stage_leaves_its_numbers(work, stage):
         assert {"step", "loss", "lr", "grad_norm"} <= line.keys()
         if stage != "encoder":
             assert line["tokens/s"] == pytest.approx(line["tokens"] / line["seconds"], rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["encoder", "text", "joint"])
+def test_checkpoints_of_a_stage_name_its_whole_recipe(work, stage):
+    places = {"text": f"text-{work.config.llm_backbone_id}", "joint": "joint/tiny"}
+    recipe = work.joint_recipe("tiny", 0) if stage == "joint" else getattr(work.recipe, stage)
+    newest = max((work.folder / places.get(stage, stage)).glob("step-*.pt"))
+    identity = torch.load(newest, weights_only=True)["identity"]
+    assert identity == json.loads(json.dumps({"seed": 0, **as_record(recipe)}))
 
 
 def test_a_stage_does_not_resume_by_another_recipe(work, tmp_path):
