@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 import emma_viz.data
-from emma_viz.atomic import write_file
 from emma_viz.capture.record import record
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_directory, save_vision_encoder
 from emma_viz.errors import TrainingError
+from emma_viz.files.atomic import write_file
 from emma_viz.lens.apply import decode
 from emma_viz.lens.decoding import Decoding
 from emma_viz.lens.evaluation import quality_of

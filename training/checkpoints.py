@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from emma_viz.atomic import write_file
 from emma_viz.errors import TrainingError
+from emma_viz.files.atomic import write_file
 from training.distribution import Engine
 
 logger = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from emma_viz.atomic import write_file
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.checkpoints.loaded import image_transform
 from emma_viz.errors import ImageError, RecordError, TrainingError
+from emma_viz.files.atomic import write_file
 from emma_viz.models.vlm import VLM
 from training.pictures import content_hash, decoded
 

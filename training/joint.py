@@ -13,8 +13,8 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.atomic import write_file
 from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.files.atomic import write_file
 from emma_viz.lens.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, head_width
 from emma_viz.lens.heads import PaperHead
 from emma_viz.lens.losses import paper_loss

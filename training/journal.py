@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from emma_viz.atomic import write_file
 from emma_viz.errors import MissingDependencyError, TrainingError
+from emma_viz.files.atomic import write_file
 
 FILE = "metrics.jsonl"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from emma_viz.atomic import write_file
 from emma_viz.errors import TrainingError
+from emma_viz.files.atomic import write_file
 from training.examination import Examined
 from training.measured import Measured, Shown
 

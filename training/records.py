@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from emma_viz.atomic import write_file
 from emma_viz.data.json_spans import parse_json, spans
 from emma_viz.data.llava import IGNORE, LlavaRecord, conversation_tokens, parse_record
 from emma_viz.data.prompts import PromptStyle
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import RecordError, TrainingError
+from emma_viz.files.atomic import write_file
 from training.complaints import Complaints
 
 logger = logging.getLogger(__name__)

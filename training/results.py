@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emma_viz.atomic import write_file
 from emma_viz.checkpoints import BUNDLED
 from emma_viz.cli.guard import guarded
 from emma_viz.errors import TrainingError
+from emma_viz.files.atomic import write_file
 from training.bundle_reading import Bundle, open_bundle
 from training.comparable import require_comparable, require_one_seed, together
 from training.examination import Examined

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from emma_viz.atomic import write_file
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import TrainingError
+from emma_viz.files.atomic import write_file
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vision_pocket import PocketEncoder

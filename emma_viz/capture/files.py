@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emma_viz.atomic import write_file
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError, StudyError
+from emma_viz.files.atomic import write_file
 
 LOCK_SECONDS = 30.0
 """How long a writer waits for another one before it gives up."""

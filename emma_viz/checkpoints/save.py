@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from emma_viz.atomic import write_files
 from emma_viz.checkpoints.layouts import HEAD, OFFICIAL, TABLE
 from emma_viz.checkpoints.load import expected_shapes
 from emma_viz.checkpoints.materialize import as_dtype
@@ -21,6 +20,7 @@ from emma_viz.checkpoints.sources import METADATA_KEY, RUN_WEIGHTS, TOKENIZER
 from emma_viz.data.provenance import dump_json
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError, KeyMismatchError
+from emma_viz.files.atomic import write_files
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.vision import VisionEncoder
 from emma_viz.models.vlm import VLM

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from emma_viz.atomic import write_file
 from emma_viz.errors import InputError
+from emma_viz.files.atomic import write_file
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:

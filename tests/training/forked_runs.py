@@ -58,7 +58,7 @@ def arm(place: str) -> None:
     """Make this process kill itself at a place."""
     import torch
 
-    import emma_viz.atomic
+    import emma_viz.files.atomic
     import training.loop
 
     what, number = place.split()
@@ -92,7 +92,11 @@ def arm(place: str) -> None:
             kill()
         return step(self, number, parts_of_step)
 
-    torch.save, emma_viz.atomic.os.replace, training.loop.Run._step = dying_save, dying_replace, dying_step
+    torch.save, emma_viz.files.atomic.os.replace, training.loop.Run._step = (
+        dying_save,
+        dying_replace,
+        dying_step,
+    )
 
 
 def shard() -> None:

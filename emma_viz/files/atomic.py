@@ -17,9 +17,7 @@ def write_files(writers: Mapping[Path, Callable[[Path], object]]) -> None:
     Raises:
         OSError: the system refuses (no space, no permission, no such folder).
     """
-    parts = {
-        target: target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part") for target in writers
-    }
+    parts = {target: target.with_name(_part_name(target.name)) for target in writers}
     try:
         for target, write in writers.items():
             # Some writers put a private file over this one; the rights that the user's umask gives are put back.
@@ -35,6 +33,11 @@ def write_files(writers: Mapping[Path, Callable[[Path], object]]) -> None:
         for part in parts.values():
             with suppress(OSError):
                 part.unlink()
+
+
+def _part_name(name: str) -> str:
+    """A name beside `name`: of a long one the first 100 bytes, because 255 is all that a file system holds."""
+    return f".{os.fsdecode(os.fsencode(name)[:100])}.{secrets.token_hex(6)}.part"
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:

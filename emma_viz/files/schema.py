@@ -1,0 +1,74 @@
+"""From JSON to a frozen dataclass: every field there, of its type and in its range, and none beside them."""
+
+import dataclasses
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from emma_viz.errors import EmmaVizError
+
+Shaped = TypeVar("Shaped")
+
+Size = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+"""A width, a count of layers or tokens: at least 1, at most 16 million."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number of things, possibly none."""
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+"""A number above zero."""
+
+
+def shape(
+    value: Any, kind: type[Shaped], *, where: str, error: type[EmmaVizError], spare: bool = False
+) -> Shaped:
+    """Build `kind` from what JSON held.
+
+    Types are strict: a text is no number, a number is no truth value; lists become tuples where the field is one.
+    Ranges are those of the fields' annotations (`Size`, or any `Annotated[…, msgspec.Meta(…)]`), and a dataclass's
+    `__post_init__` may refuse with a ValueError, which every `InputError` is.
+
+    Args:
+        value: JSON's own types.
+        kind: a dataclass, or any type that msgspec converts to.
+        where: the file and place, for messages.
+        error: what is raised.
+        spare: let fields pass that `kind` does not have, as files of other programs hold them.
+
+    Raises:
+        EmmaVizError: of the kind `error`: a field is missing, unknown, of another type or outside its range.
+    """
+    try:
+        if not spare and (unknown := sorted(_unknown(value, kind, ""))):
+            raise error(f"{where}: unknown fields {', '.join(map(repr, unknown[:8]))}.")
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as failure:
+        # What __post_init__ said is the cause.
+        said = failure.__cause__ if isinstance(failure.__cause__, EmmaVizError) else failure
+        raise error(f"{where}: {str(said).rstrip('.')}.") from failure
+
+
+def _unknown(value: Any, kind: Any, place: str) -> Iterator[str]:
+    """The dotted names of all entries that no dataclass has a field for."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        yield from _unknown(value, get_args(kind)[0], place)
+    elif origin in (Union, types.UnionType):
+        # Of several classes, the one that fits best is meant.
+        found = [list(_unknown(value, each, place)) for each in get_args(kind) if each is not type(None)]
+        yield from min(found, key=len, default=[])
+    elif dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        hints = get_type_hints(kind, include_extras=True)
+        for key, item in value.items():
+            if key in hints:
+                yield from _unknown(item, hints[key], f"{place}{key}.")
+            else:
+                yield f"{place}{key}"
+    elif origin in (list, tuple) and isinstance(value, list):
+        parts = [part for part in get_args(kind) if part is not Ellipsis]
+        for index, item in enumerate(value):
+            part = parts[index] if origin is tuple and index < len(parts) else parts[-1] if parts else Any
+            yield from _unknown(item, part, f"{place}{index}.")
+    elif origin is not None and isinstance(value, Mapping) and len(get_args(kind)) == 2:
+        for key, item in value.items():
+            yield from _unknown(item, get_args(kind)[1], f"{place}{key}.")
