@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from emma_viz.lens.heads import PaperHead
+from emma_viz.heads.head import PaperHead
 from emma_viz.models.language_model import Block
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM

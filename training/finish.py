@@ -17,9 +17,9 @@ from emma_viz.checkpoints.loaded import image_transform
 from emma_viz.data.images import read_image
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import ImageError
+from emma_viz.heads.head import Head, ReleasedHead, build_head
 from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.files import save_lens
-from emma_viz.lens.heads import Head, ReleasedHead, build_head
 from emma_viz.lens.native import native_lens
 from emma_viz.models.config import VLMConfig
 from training.bundle import decodings

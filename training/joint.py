@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.files.atomic import write_file
-from emma_viz.lens.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, head_width
-from emma_viz.lens.heads import PaperHead
-from emma_viz.lens.losses import paper_loss
+from emma_viz.heads.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, head_width
+from emma_viz.heads.head import PaperHead
+from emma_viz.heads.losses import paper_loss
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM

@@ -1,4 +1,4 @@
-"""The text loss; the pixel losses are emma_viz.lens.losses."""
+"""The text loss; the pixel losses are emma_viz.heads.losses."""
 
 from jaxtyping import Float, Int
 from torch import Tensor

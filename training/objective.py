@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from emma_viz.errors import TrainingError
-from emma_viz.lens.config import PaperConfig, ReleasedConfig, paper_config, released_config
+from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config, released_config
 from emma_viz.models.config import VLMConfig
 
 PixelForm = Literal["paper", "released", "none"]

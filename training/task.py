@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from emma_viz.lens.heads import Head, ReleasedHead, build_head
+from emma_viz.heads.head import Head, ReleasedHead, build_head
 from emma_viz.models.vlm import VLM
 from training.conversations import TextBatch
 from training.distribution import Numbers

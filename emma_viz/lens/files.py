@@ -18,8 +18,8 @@ from emma_viz.capture.files import write_tensors
 from emma_viz.checkpoints import BUNDLED, LoadedModel
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import LensError, StudyError
-from emma_viz.lens.config import PaperConfig, ReleasedConfig
-from emma_viz.lens.heads import build_head, head_from_json, head_to_json
+from emma_viz.heads.config import PaperConfig, ReleasedConfig
+from emma_viz.heads.head import build_head, head_from_json, head_to_json
 from emma_viz.lens.info import KINDS, LensInfo, require_fit
 from emma_viz.lens.native import NativeLens
 from emma_viz.lens.protocol import Lens

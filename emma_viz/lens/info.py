@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from emma_viz.errors import LensError, LensMismatchError
+from emma_viz.models.config import LensForm
 
 LensKind = Literal["ridge", "tuned", "native"]
-LensForm = Literal["paper", "released"]
 
 KINDS: tuple[LensKind, ...] = ("ridge", "tuned", "native")
 

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from emma_viz.lens.pixels import PIXEL_MEAN, PIXEL_STD
+from emma_viz.heads.pixels import PIXEL_MEAN, PIXEL_STD
 
 MapKind = Literal["distance", "magnitude", "error", "cosine"]
 

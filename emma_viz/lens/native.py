@@ -18,7 +18,7 @@ from torch import Tensor
 
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError, LensMismatchError
-from emma_viz.lens.heads import Head
+from emma_viz.heads.head import Head
 from emma_viz.lens.info import LensInfo
 
 SITE = "taps"

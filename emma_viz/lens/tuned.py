@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, LensError
-from emma_viz.lens.config import PaperConfig, paper_config
-from emma_viz.lens.heads import PaperHead
+from emma_viz.heads.config import PaperConfig, paper_config
+from emma_viz.heads.head import PaperHead
+from emma_viz.heads.losses import paper_loss
+from emma_viz.heads.pixels import from_units
 from emma_viz.lens.info import LensInfo
-from emma_viz.lens.losses import paper_loss
-from emma_viz.lens.pixels import from_units
 from emma_viz.lens.translators import build_translator
 
 FLOOR = 1e-3

@@ -14,8 +14,8 @@ from emma_viz.capture.record import RecordableModel
 from emma_viz.capture.sites import site_layers
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, LensError
+from emma_viz.heads.mixers import parameter_count
 from emma_viz.lens.fit import measured, require_separate
-from emma_viz.lens.mixers import parameter_count
 from emma_viz.lens.states import RecordedStates, StateSource, in_batches
 from emma_viz.lens.tuned import TunedConfig, TunedHead, TunedLens, tuned_config, tuned_lens
 from emma_viz.shapes import EMBEDDING

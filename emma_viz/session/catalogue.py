@@ -9,10 +9,10 @@ from emma_viz.checkpoints import Component, Inspection, bundled_names
 from emma_viz.checkpoints import inspect as inspect_checkpoint
 from emma_viz.checkpoints.sources import BUNDLED, HUB_PRESETS, resolve
 from emma_viz.errors import LensError
-from emma_viz.lens.attention import CrossAttention
-from emma_viz.lens.config import PaperConfig, ReleasedConfig, paper_config
+from emma_viz.heads.attention import CrossAttention
+from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config
+from emma_viz.heads.head import build_head
 from emma_viz.lens.files import SUFFIX, native_sizes, read_info
-from emma_viz.lens.heads import build_head
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
 

@@ -9,9 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from emma_viz.errors import LensError
+from emma_viz.heads.config import paper_config, released_config
+from emma_viz.heads.head import build_head
 from emma_viz.lens import files
-from emma_viz.lens.config import paper_config, released_config
-from emma_viz.lens.heads import build_head
 from emma_viz.lens.info import LayerQuality
 from emma_viz.lens.native import native_lens
 from emma_viz.lens.ridge import RidgeLens

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from emma_viz.errors import LensError, LensMismatchError
+from emma_viz.heads.config import ReleasedConfig, paper_config, released_config
+from emma_viz.heads.head import build_head
 from emma_viz.lens.apply import decode
-from emma_viz.lens.config import ReleasedConfig, paper_config, released_config
 from emma_viz.lens.evaluation import quality_of, with_quality
-from emma_viz.lens.heads import build_head
 from emma_viz.lens.native import PREFIX_NOTE, native_lens
 from emma_viz.lens.protocol import Lens, recording_for
 
@@ -125,3 +125,9 @@ def test_its_quality_is_measured_from_decodings(make_model, trace):
         quality_of([])
     with pytest.raises(LensError, match="cannot be pooled"):
         quality_of([decoding, decoding.select(layers=[1])])
+
+
+def test_a_head_that_predicts_features_is_no_lens(make_model):
+    head = build_head(paper_config(width=WIDTH, patch=PATCH, feature_widths=(4, 5)), backend="torch")
+    with pytest.raises(LensError, match="it is no lens"):
+        native_lens(head, make_model(), patch=PATCH, fitted_on="noise", n_fit=1)

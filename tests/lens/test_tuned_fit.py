@@ -12,7 +12,7 @@ from emma_viz.capture import open_study, record
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.tokenizer import train_tokenizer
 from emma_viz.errors import InputError, LensError
-from emma_viz.lens.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig
+from emma_viz.heads.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig
 from emma_viz.lens.states import RecordedStates, StateSource, TraceStates, in_batches
 from emma_viz.lens.tuned import TunedConfig
 from emma_viz.lens.tuned_fit import (

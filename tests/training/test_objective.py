@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from emma_viz.errors import InputError, TrainingError
-from emma_viz.lens.losses import feature_loss, paper_loss, released_loss
+from emma_viz.heads.losses import feature_loss, paper_loss, released_loss
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
 from training.batches import ShareMaker

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emma_viz.errors import InputError
-from emma_viz.lens.attention import CrossAttention
-from emma_viz.lens.config import FusionConfig
-from emma_viz.lens.mixers import build_mixer, layer_norm, rms_norm
+from emma_viz.heads.attention import CrossAttention
+from emma_viz.heads.config import FusionConfig
+from emma_viz.heads.mixers import build_mixer, layer_norm, rms_norm
 
 
 class FusionBlock(nn.Module):

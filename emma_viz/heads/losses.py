@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emma_viz.errors import InputError
-from emma_viz.lens.pixels import to_units
+from emma_viz.heads.pixels import to_units
 
 RELEASED_WEIGHT = 1e-5
 """Factor of the released code's sum of squares."""

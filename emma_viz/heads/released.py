@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from emma_viz.errors import InputError
-from emma_viz.lens.attention import CrossAttention
-from emma_viz.lens.config import ReleasedConfig
-from emma_viz.lens.mixers import build_mixer, rms_norm
-from emma_viz.lens.regroup import block_causal_mask, interleaved, regroup
+from emma_viz.heads.attention import CrossAttention
+from emma_viz.heads.config import ReleasedConfig
+from emma_viz.heads.mixers import build_mixer, rms_norm
+from emma_viz.heads.regroup import block_causal_mask, interleaved, regroup
 
 
 class ReleasedFusion(nn.Module):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emma_viz.errors import InputError
-from emma_viz.lens.regroup import regroup, ungroup
+from emma_viz.heads.regroup import regroup, ungroup
 from emma_viz.models.config import TowerKind
 from emma_viz.models.vision import VisionEncoder
 

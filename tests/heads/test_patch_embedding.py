@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from emma_viz.errors import InputError
-from emma_viz.lens.losses import paper_loss, released_loss
-from emma_viz.lens.patch_embedding import PatchEmbedding, invert_patch_embedding
-from emma_viz.lens.pixels import from_units, to_units
+from emma_viz.heads.losses import paper_loss, released_loss
+from emma_viz.heads.patch_embedding import PatchEmbedding, invert_patch_embedding
+from emma_viz.heads.pixels import from_units, to_units
 
 PATCH, GRID, WIDTH = 2, (3, 6), 16
 

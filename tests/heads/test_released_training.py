@@ -5,10 +5,10 @@ import torch
 
 from emma_viz.data.images import ImageTransform, TowerNorm
 from emma_viz.errors import InputError
-from emma_viz.lens.config import MixerSize, ReleasedConfig
-from emma_viz.lens.heads import PaperHead, ReleasedHead
-from emma_viz.lens.losses import released_loss
-from emma_viz.lens.patch_embedding import PatchEmbedding
+from emma_viz.heads.config import MixerSize, ReleasedConfig
+from emma_viz.heads.head import PaperHead, ReleasedHead
+from emma_viz.heads.losses import released_loss
+from emma_viz.heads.patch_embedding import PatchEmbedding
 from emma_viz.models import PRESETS
 from emma_viz.models.config import TowerConfig, VisionConfig
 from emma_viz.models.vision import VisionEncoder

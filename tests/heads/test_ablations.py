@@ -7,11 +7,10 @@ import torch
 from jaxtyping import TypeCheckError
 
 from emma_viz.errors import InputError, LensError
-from emma_viz.lens.attention import CrossAttention, linear_attention
-from emma_viz.lens.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, ReleasedConfig
-from emma_viz.lens.heads import PaperHead, build_head, head_from_json, head_to_json
-from emma_viz.lens.losses import feature_loss, feature_target, paper_loss
-from emma_viz.lens.native import native_lens
+from emma_viz.heads.attention import CrossAttention, linear_attention
+from emma_viz.heads.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, ReleasedConfig
+from emma_viz.heads.head import PaperHead, build_head, head_from_json, head_to_json
+from emma_viz.heads.losses import feature_loss, feature_target, paper_loss
 
 WIDTH, PATCH, TOKENS, TOWERS = 16, 2, 9, (6, 5)
 MIXER = MixerSize(ssm="mamba1", d_state=4)
@@ -160,11 +159,9 @@ def test_pixels_are_the_default_target(taps, patches, features):
         model.loss(taps, features=features)
 
 
-def test_features_are_no_picture(taps, make_model):
+def test_features_are_no_picture(taps):
     with pytest.raises(LensError, match="cannot show pixels"):
         avf().pictures(taps)
-    with pytest.raises(LensError, match="it is no lens"):
-        native_lens(avf(), make_model(), patch=PATCH, fitted_on="noise", n_fit=1)
 
 
 def test_switches_that_contradict_each_other_are_refused():

@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.lens.config import DecoderConfig
-from emma_viz.lens.mixers import build_mixer, rms_norm
+from emma_viz.heads.config import DecoderConfig
+from emma_viz.heads.mixers import build_mixer, rms_norm
 
 
 class DecoderLayer(nn.Module):
@@ -41,7 +41,7 @@ class PaperDecoder(nn.Module):
 
         Returns:
             Pixels as (x − 0.5)/0.25 with x in [0, 1], row by row, colours side by side
-            (`emma_viz.lens.pixels.from_units` makes patches of them).
+            (`emma_viz.heads.pixels.from_units` makes patches of them).
         """
         for layer in self.layers:
             fused = layer(fused)

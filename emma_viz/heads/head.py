@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emma_viz.errors import InputError, LensError
-from emma_viz.lens.config import PaperConfig, ReleasedConfig
-from emma_viz.lens.decoder import PaperDecoder
-from emma_viz.lens.fusion import MFF
-from emma_viz.lens.info import LensForm
-from emma_viz.lens.losses import feature_loss, paper_loss, released_loss
-from emma_viz.lens.patch_embedding import PatchEmbedding
-from emma_viz.lens.pixels import from_units
-from emma_viz.lens.released import ReleasedDecoder, ReleasedFusion
+from emma_viz.heads.config import PaperConfig, ReleasedConfig
+from emma_viz.heads.decoder import PaperDecoder
+from emma_viz.heads.fusion import MFF
+from emma_viz.heads.losses import feature_loss, paper_loss, released_loss
+from emma_viz.heads.patch_embedding import PatchEmbedding
+from emma_viz.heads.pixels import from_units
+from emma_viz.heads.released import ReleasedDecoder, ReleasedFusion
+from emma_viz.models.config import LensForm
 
 
 class PaperHead(nn.Module):

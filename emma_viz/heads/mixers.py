@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from emma_viz.lens.config import MixerSize
+from emma_viz.heads.config import MixerSize
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.mamba1 import Mamba1Mixer
 from emma_viz.models.mamba2 import Mamba2Mixer

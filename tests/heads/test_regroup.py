@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emma_viz.errors import InputError
-from emma_viz.lens.regroup import block_causal_mask, interleaved, regroup, ungroup
+from emma_viz.heads.regroup import block_causal_mask, interleaved, regroup, ungroup
 
 GRIDS = st.tuples(st.integers(1, 4), st.integers(1, 4)).map(lambda pair: (3 * pair[0], 3 * pair[1]))
 

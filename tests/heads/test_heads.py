@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from emma_viz.errors import InputError, LensError
-from emma_viz.lens.attention import CrossAttention
-from emma_viz.lens.config import (
+from emma_viz.heads.attention import CrossAttention
+from emma_viz.heads.config import (
     DecoderConfig,
     FusionConfig,
     MixerSize,
@@ -15,11 +15,11 @@ from emma_viz.lens.config import (
     paper_config,
     released_config,
 )
-from emma_viz.lens.decoder import PaperDecoder
-from emma_viz.lens.fusion import MFF, FusionBlock
-from emma_viz.lens.heads import PaperHead, ReleasedHead, build_head, head_from_json, head_to_json
-from emma_viz.lens.mixers import parameter_count
-from emma_viz.lens.released import ReleasedBlock, ReleasedDecoder, ReleasedFusion
+from emma_viz.heads.decoder import PaperDecoder
+from emma_viz.heads.fusion import MFF, FusionBlock
+from emma_viz.heads.head import PaperHead, ReleasedHead, build_head, head_from_json, head_to_json
+from emma_viz.heads.mixers import parameter_count
+from emma_viz.heads.released import ReleasedBlock, ReleasedDecoder, ReleasedFusion
 
 MIXER = MixerSize(ssm="mamba2", d_state=4, headdim=8)
 
