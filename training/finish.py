@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from emma_viz.checkpoints import load_model, save_run_directory
-from emma_viz.checkpoints.loaded import image_transform
+from emma_viz.checkpoints import inspect, load_model, save_run_directory
+from emma_viz.checkpoints.loaded import image_transform, model_info
 from emma_viz.data.images import read_image
 from emma_viz.data.tokenizer import Tokenizer
-from emma_viz.errors import ImageError
+from emma_viz.errors import CheckpointError, ImageError, RecordError
 from emma_viz.heads.head import Head, ReleasedHead, build_head
 from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.files import save_lens
-from emma_viz.lens.native import native_lens
+from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.models.config import VLMConfig
 from training.bundle import decodings
 from training.objective import head_config
@@ -63,6 +63,9 @@ class Finished:
 def write_model(finished: Finished, folder: Path, *, device: torch.device) -> None:
     """Write the run directory, and `native.lens` with its quality on the held-out images.
 
+    Nothing that is only measured may cost what was trained: the lens is written before it is measured, and images
+    that cannot be read any more are named and left out.
+
     Args:
         finished: the model.
         folder: where it goes.
@@ -85,19 +88,61 @@ def write_model(finished: Finished, folder: Path, *, device: torch.device) -> No
     if not head.makes_pictures:
         logger.warning("the decoder was trained on features (AVF) and makes no pictures: no lens is written")
         return
-    model = load_model(folder, vision_source=finished.encoder, device=device)
-    lens = native_lens(
-        head.to(device),
-        model.info,
+    lens = _lens(finished, head, folder)
+    save_lens(lens, folder / "native.lens")
+    if finished.held_out:
+        measured = _measured(finished, lens, folder, device)
+        save_lens(replace(measured, head=measured.head.cpu()), folder / "native.lens")
+
+
+def _lens(finished: Finished, head: Head, folder: Path) -> NativeLens:
+    """The trained head as the lens of the model in `folder`, not measured."""
+    mark = inspect(folder).fingerprint
+    assert mark is not None
+    info = model_info(
+        finished.config,
+        name=folder.resolve().name,
+        source=str(folder),
+        revision=None,
+        fingerprint=mark,
+        dtype="float32",
+    )
+    return native_lens(
+        head,
+        info,
         patch=finished.config.vision.patch,
         fitted_on=f"{finished.records.path.name}, with the model",
         n_fit=len(finished.records.first_of_each_image()) - len(finished.held_out),
     )
-    if finished.held_out:
-        images = [np.asarray(read_image(path)) for path in finished.held_out]
-        quality, count = quality_of(decodings(model, lens, images))
-        lens = replace(lens, info=replace(lens.info, quality=quality, n_heldout=count))
-    save_lens(replace(lens, head=lens.head.cpu()), folder / "native.lens")
+
+
+def _measured(finished: Finished, lens: NativeLens, folder: Path, device: torch.device) -> NativeLens:
+    """The lens with its quality on the held-out images that can be read; as it was when there are none."""
+    images = list(_held_out_images(finished))
+    if len(images) < len(finished.held_out):
+        logger.warning(
+            "the lens is measured on %d of %d held-out images; the others cannot be read",
+            len(images),
+            len(finished.held_out),
+        )
+    if not images:
+        return lens
+    try:
+        model = load_model(folder, vision_source=finished.encoder, device=device)
+    except CheckpointError as error:
+        logger.warning("the lens is written and not measured: %s", error)
+        return lens
+    lens = replace(lens, head=lens.head.to(device))
+    quality, count = quality_of(decodings(model, lens, images))
+    return replace(lens, info=replace(lens.info, quality=quality, n_heldout=count))
+
+
+def _held_out_images(finished: Finished) -> Iterator[np.ndarray]:
+    for path in finished.held_out:
+        try:
+            yield np.asarray(read_image(path))
+        except ImageError as error:
+            logger.warning("left out of the measurement: %s", error)
 
 
 def _trained_head(finished: Finished) -> Head | None:
@@ -117,6 +162,11 @@ def _calibrate(head: ReleasedHead, finished: Finished) -> None:
     """Give the released form's pictures the typical mean and scale of training images' patches."""
     towers = [tower.kind for tower in finished.config.vision.towers]
     pictures = list(islice(_training_images(finished), CALIBRATION))
+    if not pictures:
+        logger.warning(
+            "no training image can be read any more: the lens's pictures have no typical brightness"
+        )
+        return
     pixels = image_transform(finished.config).pixels(pictures)
     head.embedding.calibrate(pixels[towers.index("siglip")])
 
@@ -125,9 +175,9 @@ def _training_images(finished: Finished) -> Iterator[Image.Image]:
     """The images that were trained on, without those that cannot be read."""
     records, left_out = finished.records, set(finished.held_out)
     for row in records.first_of_each_image():
-        path = records.images / str(records.read(row).image)
-        if path not in left_out:
-            try:
+        try:
+            path = records.images / str(records.read(row).image)
+            if path not in left_out:
                 yield read_image(path)
-            except ImageError as error:
-                logger.warning("not used to calibrate: %s", error)
+        except (ImageError, RecordError) as error:
+            logger.warning("not used to calibrate: %s", error)

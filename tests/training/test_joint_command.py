@@ -1,22 +1,29 @@
 """`joint` on a data set, from the command line to a model that answers and a lens that decodes."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import training.finish
 from emma_viz.capture import record
 from emma_viz.checkpoints import load_model
 from emma_viz.data.images import read_image
 from emma_viz.lens import decode, load_lens
+from emma_viz.lens.files import read_info
 from emma_viz.models.vlm import VLM
 from tests.training.forked_runs import ForkedRun, start
 from tests.training.llava_set import records, talk
 from training.feature_cache import FeatureCache, cache_of, content_hash, fill
+from training.official import recipe_of
+from training.records import open_records
 from training.stages import commit
 from training.train import main
+from training.vision_language import split
 
 
 def joint(llava, folder, *more, recipe="tiny-emma-v1"):
@@ -70,6 +77,44 @@ def test_the_trained_decoder_is_a_lens_with_its_quality(llava, finished):
     state = torch.load(finished / "step-000012.pt", weights_only=True)["module"]
     for name, value in lens.head.state_dict().items():
         assert torch.equal(value, state[f"head.{name}"]), name
+
+
+def held_out_of(llava, images, folder) -> list[Path]:
+    """The images that a run with `joint` keeps from training."""
+    recipe = replace(recipe_of("tiny-emma-v1"), held_out=2, batch=4)
+    table = open_records(llava.data, images, llava.rules(), folder, broken_limit=0)
+    return [images / table.read(row).image for row in split(recipe, table)[0]]
+
+
+@pytest.mark.parametrize("unreadable", [1, 2])
+def test_held_out_images_that_cannot_be_read_cost_nothing_that_was_trained(
+    llava, tmp_path, caplog, unreadable
+):
+    images = tmp_path / "images"
+    shutil.copytree(llava.images, images)
+    broken = held_out_of(llava, images, tmp_path / "table")[:unreadable]
+    for path in broken:
+        path.write_bytes(b"no picture")
+    assert joint(llava, tmp_path / "run", "--steps", "1", "--images", str(images)) == 0
+    assert f"measured on {2 - unreadable} of 2 held-out images" in caplog.text
+    assert all(str(path) in caplog.text for path in broken)
+    info = read_info(tmp_path / "run/model/native.lens")
+    assert info.n_heldout == 2 - unreadable
+    assert len(info.quality) == (unreadable < 2)
+
+
+def test_a_lens_that_cannot_be_measured_is_written_all_the_same(llava, tmp_path, caplog, monkeypatch):
+    encoder = tmp_path / "run/model/encoder.safetensors"
+    writes = training.finish.save_run_directory
+
+    def lose_the_encoder(*arguments, **options):
+        writes(*arguments, **options)
+        encoder.unlink()
+
+    monkeypatch.setattr(training.finish, "save_run_directory", lose_the_encoder)
+    assert joint(llava, tmp_path / "run", "--steps", "1") == 0
+    assert "written and not measured" in caplog.text
+    assert read_info(tmp_path / "run/model/native.lens").n_heldout == 0
 
 
 def test_features_from_the_cache_are_those_of_the_encoder(llava, tmp_path, monkeypatch):
