@@ -10,9 +10,11 @@ itself. Times are of the wall clock: on a busy machine they say more about the m
 import argparse
 import shutil
 import statistics
+import sys
 
 from playwright.sync_api import sync_playwright
 
+from emma_viz.cli.guard import guarded
 from tests.apps.visiting import CHROMIUM, FLAGS, Visit, resident, serving
 
 RUN = """async () => {
@@ -106,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main, program="python -m benchmarks.explorer"))

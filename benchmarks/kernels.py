@@ -9,6 +9,7 @@ just before it, the median of those ratios is printed, and with one thread the c
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emma_viz.cli.guard import guarded
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.mamba1 import Mamba1Mixer
 from emma_viz.models.mamba2 import Mamba2Mixer
@@ -166,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main, program="python -m benchmarks.kernels"))

@@ -11,6 +11,7 @@ with other jobs, compare the rows of one call.
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from emma_viz.cli.guard import guarded
 from emma_viz.models.presets import PRESETS
 from training.official import recipe_of
 from training.start import FRESH, Start
@@ -89,4 +91,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main, program="python -m benchmarks.training"))

@@ -6,11 +6,13 @@ that is held, in the dark. `--states` makes one of every other state too, for lo
 
 import argparse
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from emma_viz.cli.guard import guarded
 from emma_viz.data.tabletop import KIND_INDEX
 from tests.apps.visiting import CHROMIUM, FLAGS, Visit, serving
 
@@ -110,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main, program="python -m docs.screenshots"))

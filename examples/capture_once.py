@@ -9,6 +9,7 @@ from pathlib import Path
 import skimage
 
 from emma_viz import decode, figure, load_lens, load_model, open_study, record
+from emma_viz.cli.guard import guarded
 
 PHOTO = Path(skimage.__file__).parent / "data" / "coffee.png"
 
@@ -38,4 +39,4 @@ def main(folder: str = "coffee-study") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(guarded(lambda: main(*sys.argv[1:]), program="capture_once.py"))

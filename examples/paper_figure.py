@@ -8,6 +8,7 @@ from pathlib import Path
 
 import skimage
 
+from emma_viz.cli.guard import guarded
 from emma_viz.session import View, compare, save
 
 PHOTOS = [Path(skimage.__file__).parent / "data" / name for name in ("coffee.png", "chelsea.png")]
@@ -21,4 +22,4 @@ def main(out: str = "paper-figure.pdf") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(guarded(lambda: main(*sys.argv[1:]), program="paper_figure.py"))

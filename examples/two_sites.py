@@ -11,6 +11,7 @@ from pathlib import Path
 import skimage
 
 from emma_viz import decode, figure, load_model, record
+from emma_viz.cli.guard import guarded
 from emma_viz.data.tabletop import draw_scene, make_scene
 from emma_viz.lens import fit_ridge
 from emma_viz.session import View
@@ -37,4 +38,4 @@ def main(out: str = "two-sites.png", scenes: int = 64) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2], *map(int, sys.argv[2:3]))
+    sys.exit(guarded(lambda: main(*sys.argv[1:2], *map(int, sys.argv[2:3])), program="two_sites.py"))

@@ -94,10 +94,17 @@ def keep(bundle: Bundle, path: Path, *, answers: int) -> None:
     print(f"wrote {path}: {', '.join(found.members)}")
 
 
+PROGRAM = "python -m training.results"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write; returns the process's exit code."""
+    return guarded(lambda: run(_parser().parse_args(arguments)), program=PROGRAM)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training.results",
+        prog=PROGRAM,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -119,8 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=DOCUMENTS, metavar="FOLDER", help="where results.md goes (default: docs)"
     )
-    options = parser.parse_args(arguments)
-    return guarded(lambda: run(options), program=parser.prog)
+    return parser
 
 
 def run(options: argparse.Namespace) -> None:

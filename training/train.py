@@ -29,11 +29,17 @@ from training.commands import add_joint, add_lens, require_none_of_data, run_joi
 from training.recipes import FAMILIES, MEMBERS, PAIR, family_of
 from training.stages import Work, train_members
 
+PROGRAM = "python -m training.train"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
+    return guarded(lambda: _run(_parser().parse_args(arguments)), program=PROGRAM)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training.train",
+        prog=PROGRAM,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -67,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             family.add_argument(
                 "--members", nargs="+", choices=known, default=known, help="some alone (default: all)"
             )
-    options = parser.parse_args(arguments)
-    return guarded(lambda: _run(options), program=parser.prog)
+    return parser
 
 
 def _run(options: argparse.Namespace) -> None:

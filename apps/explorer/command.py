@@ -60,9 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 when it could not start.
     """
+    return guarded(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    return guarded(lambda: serve(args))
+    return serve(args)
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -45,11 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when all went well, 1 when emma_viz refused the task, 2 when the command line is wrong (argparse
-        exits by itself then), 130 when interrupted.
+        exits by itself then), 130 when interrupted, 141 when standard output was closed.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run(given))
+
+
+def _run(argv: Sequence[str]) -> int:
     if argv and argv[0] in programs.PROGRAMS:
-        return guarded(lambda: programs.run(argv[0], argv[1:]), verbose=False)
+        return programs.run(argv[0], argv[1:])
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.version:

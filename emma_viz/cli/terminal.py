@@ -1,0 +1,111 @@
+"""The one door through which the programs print: readable in any encoding, and nothing in it commands a terminal."""
+
+import os
+import re
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from typing import Any
+
+# Controls but newline and tab, separators of lines, overrides of the direction of text, tags, halves of pairs.
+_COMMANDS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
+# What moves the cursor for a progress bar: to the beginning of its line, or from a lower bar's line back up.
+_MOVE = re.compile("\r|(?:\x1b\\[A)+$")
+
+
+def printable(text: str) -> str:
+    r"""A text with all that commands a terminal, or is no character at all, escaped as in Python; `\n` and `\t` stay.
+
+    Example:
+        >>> printable("caf\udce9\x1b[2J")
+        'caf\\xe9\\x1b[2J'
+    """
+    return _COMMANDS.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00  # how Python keeps a byte of a file name or an argument that is no UTF-8
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+class Door:
+    """A text stream that writes what is `printable`, escaping what the stream's encoding lacks.
+
+    When the stream cannot be written to any more, what comes is dropped, so that the work goes on whose messages
+    nobody reads; `failure` keeps why.
+
+    Args:
+        stream: to write to; all else that a stream has is its own.
+    """
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+        # Whether the line that the cursor is in may be overwritten: it is empty, or a progress bar's.
+        self._free = True
+        self.failure: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """No: whoever asks would colour its text, by what is escaped here."""
+        return False
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        self._try(lambda: self._stream.write(self._shown(text)))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts one after another."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Hand over what is buffered."""
+        self._try(self._stream.flush)
+
+    def _try(self, do) -> None:
+        if self.failure is not None:
+            return
+        try:
+            do()
+        except OSError as error:
+            self.failure = error
+            # What is still buffered goes nowhere: Python would try again when it ends, and complain.
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+
+    def _shown(self, text: str) -> str:
+        move = _MOVE.match(text) if self._free else None
+        start, rest = (move[0], text[move.end() :]) if move else ("", text)
+        if rest:
+            self._free = rest.endswith("\n") or bool(start and "\n" not in rest)
+        shown = start + printable(rest)
+        encoding = getattr(self._stream, "encoding", None)
+        return shown.encode(encoding, "backslashreplace").decode(encoding) if encoding else shown
+
+
+@contextmanager
+def doors() -> Generator[Door | None, None, None]:
+    """Print through doors; yields that of standard output, None when the process has none."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (
+        each if each is None or isinstance(each, Door) else Door(each) for each in before
+    )
+    # Help and tracebacks of newer Pythons are coloured by what a door escapes.
+    os.environ.setdefault("NO_COLOR", "1")
+    try:
+        yield sys.stdout if isinstance(sys.stdout, Door) else None
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, Door):
+                stream.flush()
+        sys.stdout, sys.stderr = before
