@@ -20,23 +20,15 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.tabletop import DESCRIBE, make_scene
 from emma_viz.lens.files import load_lens
 from emma_viz.lens.native import NativeLens
+from emma_viz.lens.readout import Linear, LinearFit
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.tuned import TunedLens
+from emma_viz.metrics.sums import joined, residual_columns, shown_columns
 from emma_viz.models import generate
 from emma_viz.models.vlm import VLM
 from emma_viz.shapes import EMBEDDING
 from training.encoder import normalise
-from training.measures import (
-    Linear,
-    LinearFit,
-    answer_columns,
-    caption_columns,
-    foreground,
-    joined,
-    probe_columns,
-    residual_columns,
-    shown_columns,
-)
+from training.measures import answer_columns, caption_columns, foreground, probe_columns
 from training.questions import answered
 from training.scenes import drawn_scenes
 

@@ -5,9 +5,20 @@ from typing import Any
 
 import numpy as np
 
+from emma_viz.metrics.intervals import (
+    Columns,
+    Estimate,
+    Statistic,
+    claim,
+    combine,
+    difference,
+    estimate,
+    mean_over,
+)
+from emma_viz.metrics.spectrum import OCTAVES, spectrum
+from emma_viz.metrics.sums import PIXEL_MEASURES, pooled_r2
 from training.examination import ENCODER, OWN, PHOTOS, Examined
-from training.intervals import Columns, Estimate, Statistic, claim, combine, difference, estimate, mean_over
-from training.measures import ACCURACY, F1, OCTAVES, PIXEL_MEASURES, PROBE, YES_RATE, r2, spectrum
+from training.measures import ACCURACY, F1, PROBE, YES_RATE
 
 COMPARED = (
     ("cobra-pocket", "emma-v1-pocket"),
@@ -54,7 +65,8 @@ def member_numbers(found: Mapping[int, Examined]) -> dict[str, Any]:
     }
     controls = {
         name: {
-            place: _json([getattr(each, name)[place] for each in seeds], r2) for place in getattr(first, name)
+            place: _json([getattr(each, name)[place] for each in seeds], pooled_r2)
+            for place in getattr(first, name)
         }
         for name in ("shuffled", "untrained")
     }
@@ -62,7 +74,7 @@ def member_numbers(found: Mapping[int, Examined]) -> dict[str, Any]:
         "seeds": list(found),
         "scenes": scenes,
         "tuned": {
-            place: _json([each.tuned[place] for each in seeds], r2) for place in layers_of(first.tuned)
+            place: _json([each.tuned[place] for each in seeds], pooled_r2) for place in layers_of(first.tuned)
         },
         "photos": {place: photo_numbers([each.photos[place] for each in seeds]) for place in first.photos},
         "loss": {name: found.to_json() for name, found in losses(seeds).items()},
@@ -79,7 +91,7 @@ def trained_less_untrained(seeds: Seeds) -> dict[str, Any]:
     """R² of the trained model less that of its untrained control, on the same images, at both ends of the stream."""
     layers = layers_of(seeds[0].scenes)
     return {
-        place: difference(_at(seeds, place), [each.untrained[place] for each in seeds], r2).to_json()
+        place: difference(_at(seeds, place), [each.untrained[place] for each in seeds], pooled_r2).to_json()
         for place in (layers[0], layers[-1])
     }
 
@@ -90,7 +102,7 @@ def photo_numbers(seeds: Sequence[Columns]) -> dict[str, Any]:
     octaves = {
         str(low): round(float(np.mean([spectrum(low)(_sums(part)) for part in seeds])), 5) for low in OCTAVES
     }
-    each = dict(zip(PHOTOS, per_photo(seeds, r2).mean(axis=0).round(5).tolist(), strict=True))
+    each = dict(zip(PHOTOS, per_photo(seeds, pooled_r2).mean(axis=0).round(5).tolist(), strict=True))
     measures = {
         name: mean_over(per_photo(seeds, statistic)).to_json() for name, statistic in PIXEL_MEASURES.items()
     }
@@ -141,14 +153,14 @@ def stages(seeds: Seeds) -> dict[str, tuple[list[Columns], list[Columns]]]:
 
 def losses(seeds: Seeds) -> dict[str, Estimate]:
     """R² that each part of the way loses: R² before it less R² behind it, on the same images."""
-    return {name: difference(before, behind, r2) for name, (before, behind) in stages(seeds).items()}
+    return {name: difference(before, behind, pooled_r2) for name, (before, behind) in stages(seeds).items()}
 
 
 def loss_sentence(seeds: Seeds) -> str:
     """Whether the projector or the blocks lose more, as far as the data says."""
     last = layers_of(seeds[0].scenes)[-1]
     before, behind, end = _at(seeds, ENCODER), _at(seeds, "-1"), _at(seeds, last)
-    found = combine([(1.0, before), (-2.0, behind), (1.0, end)], r2)
+    found = combine([(1.0, before), (-2.0, behind), (1.0, end)], pooled_r2)
     said = claim(
         found,
         more="the projector loses more than all blocks together",
@@ -180,12 +192,12 @@ def compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]
     rows: list[tuple[str, str, Estimate]] = []
     for what, places in (("behind the projector", ("-1", "-1")), ("at the last block", last)):
         pair = (_at(a, places[0]), _at(b, places[1]))
-        rows.append((f"R² {what}", f"of the pixels {what}", difference(*pair, r2)))
+        rows.append((f"R² {what}", f"of the pixels {what}", difference(*pair, pooled_r2)))
         tuned = tuple(
             [each.tuned[place] for each in side] for side, place in zip((a, b), places, strict=True)
         )
         said = f"of the pixels {what} to a tuned lens"
-        rows.append((f"R² {what}, tuned lens", said, difference(*tuned, r2)))
+        rows.append((f"R² {what}, tuned lens", said, difference(*tuned, pooled_r2)))
         rows.append((f"class probe {what}", f"of the kinds {what}", difference(*pair, PROBE)))
         finest = OCTAVES[-1]
         rows.append(
@@ -197,11 +209,17 @@ def compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]
         )
     if OWN in a[0].scenes and OWN in b[0].scenes:
         pair = (_at(a, OWN), _at(b, OWN))
-        rows.append(("R² of the own decoder", "of the pixels through its own decoder", difference(*pair, r2)))
+        rows.append(
+            (
+                "R² of the own decoder",
+                "of the pixels through its own decoder",
+                difference(*pair, pooled_r2),
+            )
+        )
     rows = [(label, f"{{more}} shows more {what} than {{less}}", each) for label, what, each in rows]
     for name, (before, behind) in stages(a).items():
         before_b, behind_b = stages(b)[name]
-        lost = combine([(1, before), (-1, behind), (-1, before_b), (1, behind_b)], r2)
+        lost = combine([(1, before), (-1, behind), (-1, before_b), (1, behind_b)], pooled_r2)
         where = "at the projector" if name == "projector" else f"in the {name}"
         rows.append((f"R² lost {where}", f"{{more}} loses more {where} than {{less}}", lost))
     for topic in sorted(a[0].answers):

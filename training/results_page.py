@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from emma_viz.metrics.intervals import NONE, RESAMPLES
+from emma_viz.metrics.spectrum import OCTAVES
 from training.examination import ENCODER, OWN
-from training.intervals import NONE, RESAMPLES
-from training.measures import OCTAVES
 from training.results_numbers import MFF, interval, layers_of
 
 IMAGE = "images/results.png"
@@ -76,7 +76,7 @@ def page(numbers: Mapping[str, Any]) -> str:
         captions(members),
         "## Definitions",
         "\n".join(f"- **{name}**: {text}" for name, text in DEFINITIONS),
-        "The exact ones are the docstrings of `training/measures.py` and `training/intervals.py`.",
+        "The exact ones are the docstrings of `training/measures.py` and `emma_viz/metrics/intervals.py`.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -12,9 +12,9 @@ from typing import Generic, TypeVar
 from PIL import Image
 
 from emma_viz.capture import Trace
-from emma_viz.capture.attribution import Word
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.errors import InputError
+from emma_viz.evidence.attribution import Word
 from emma_viz.session import Comparison, Running
 from emma_viz.session.comparison import load
 

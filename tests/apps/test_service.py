@@ -16,9 +16,9 @@ from PIL import Image
 from apps.explorer.service import Service, Settings
 from apps.explorer.state import Images
 from emma_viz.capture import record
-from emma_viz.capture.attribution import attribute
-from emma_viz.capture.logit_lens import logit_lens
 from emma_viz.data import image_hash, read_image
+from emma_viz.evidence.attribution import attribute
+from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.session import compare_study, decode_study
 from emma_viz.session.studies import capture
 

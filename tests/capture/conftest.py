@@ -1,7 +1,5 @@
 """A tiny random model with a tokenizer, and images of several shapes."""
 
-from dataclasses import replace
-
 import jaxtyping
 import numpy as np
 import pytest
@@ -10,37 +8,33 @@ from PIL import Image
 
 from emma_viz.capture import HookReport, Trace, open_study
 from emma_viz.capture.trace import Sampling
-from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import Geometry, image_hash
 from emma_viz.data.provenance import ModelInfo
-from emma_viz.data.tokenizer import train_tokenizer
-from emma_viz.models import PRESETS, VLM
+from tests.tiny_model import odd_photos, tiny_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="session")
 def tokenizer():
     """All bytes and the two special tokens, no merges."""
-    return train_tokenizer(["a cup on a table"], vocab_size=258)
+    return tiny_tokenizer()
 
 
 @pytest.fixture(scope="session", params=["tiny-emma-v1", "tiny-emma-v2"])
 def model(request, tokenizer):
     """A tiny Mamba-1 or Mamba-2 model."""
-    return build(request.param, tokenizer)
+    return tiny_model(request.param, tokenizer)
 
 
 @pytest.fixture(scope="session")
 def one(tokenizer):
     """One tiny model, where the kind does not matter."""
-    return build("tiny-emma-v1", tokenizer)
+    return tiny_model("tiny-emma-v1", tokenizer)
 
 
 @pytest.fixture(scope="session")
 def photos():
     """Three random images, wide, high and square."""
-    draw = np.random.default_rng(3)
-    sizes = [(40, 70), (90, 50), (60, 60)]
-    return [Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    return odd_photos()
 
 
 @pytest.fixture
@@ -67,18 +61,6 @@ def make_trace():
 def assert_same():
     """A function that compares two traces to the bit."""
     return _assert_same
-
-
-def build(name, tokenizer):
-    """A preset with random weights that make every token matter (the official start is nearly linear)."""
-    torch.manual_seed(5)
-    config = PRESETS[name]()
-    vlm = VLM(replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size)), backend="torch")
-    with torch.no_grad():
-        vlm.llm.backbone.embedding.weight.mul_(2)
-        for block in vlm.llm.backbone.layers:
-            block.mixer.out_proj.weight.mul_(40)
-    return LoadedModel.from_vlm(vlm.eval(), tokenizer, name=name)
 
 
 def _make_trace(

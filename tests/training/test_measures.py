@@ -1,53 +1,13 @@
-"""What docs/results.md measures, on values whose answers are known."""
+"""What docs/results.md measures of states and answers, on values whose answers are known."""
 
 import numpy as np
 import pytest
 import torch
 
 from emma_viz.data.tabletop import KINDS
-from emma_viz.lens.quality import r2 as plain_r2
-from training.intervals import estimate
-from training.measures import (
-    F1,
-    OCTAVES,
-    LinearFit,
-    caption_columns,
-    foreground,
-    octave_power,
-    probe_columns,
-    r2,
-    residual_columns,
-    shown_columns,
-    spectrum,
-)
-
-
-def patches(seed, images=4):
-    return np.random.default_rng(seed).random((images, 16, 8, 8, 3), dtype=np.float32)
-
-
-def test_r2_of_columns_is_the_lens_own():
-    true, decoded = patches(0), 0.7 * patches(0) + 0.3 * patches(1)
-    found = estimate([residual_columns(decoded, true)], r2)
-    assert found.value == pytest.approx(plain_r2(decoded, true), abs=1e-9)
-
-
-def test_power_counts_every_frequency_once_and_in_its_octave():
-    image = np.random.default_rng(0).random((1, 32, 32, 3))
-    variance = np.square(image - image.mean(axis=(1, 2), keepdims=True)).sum() * 32 * 32
-    assert octave_power(image).sum() == pytest.approx(variance)
-    wave = np.cos(2 * np.pi * 5 * np.arange(64) / 64)[None, None, :, None] * np.ones((1, 64, 1, 3))
-    power = octave_power(wave)[0]
-    assert power.argmax() == OCTAVES.index(4)
-    assert power[OCTAVES.index(4)] == pytest.approx(power.sum())
-
-
-def test_a_blurred_picture_lacks_fine_power_and_a_sharp_one_has_it():
-    true = patches(0)
-    flat = np.broadcast_to(true.mean(axis=(2, 3), keepdims=True), true.shape)
-    exact, blurred = (shown_columns(each, true, (4, 4)) for each in (0.999 * true, flat))
-    assert estimate([exact], spectrum(8)).value == pytest.approx(0.998, abs=1e-3)
-    assert estimate([blurred], spectrum(8)).value < 0.1
+from emma_viz.lens.readout import LinearFit
+from emma_viz.metrics.intervals import estimate
+from training.measures import F1, caption_columns, foreground, probe_columns
 
 
 def test_a_probe_reads_kinds_that_are_there_and_none_from_noise():

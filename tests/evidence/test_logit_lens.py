@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from emma_viz.capture import record
-from emma_viz.capture.logit_lens import logit_lens
 from emma_viz.errors import InputError
+from emma_viz.evidence.logit_lens import logit_lens
 
 
 def test_the_last_block_reads_what_the_model_predicts(model, photos):

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from emma_viz.errors import TrainingError
+from emma_viz.errors import InputError
 
 RESAMPLES = 2000
 LEVEL = 0.95
 SEED = 20240
 """Of the draws: the same for every interval, so that differences between models are paired."""
 
-T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantiles of Student's t for 1 … 9 degrees of freedom (any table of the distribution)."""
-
 Columns = Mapping[str, np.ndarray]
 """Sums per image: name → float (n,)."""
 
-Statistic = Callable[[Columns], np.ndarray]
+Sums = Mapping[str, np.ndarray | np.floating]
+"""Columns summed over images: name → one number, or one for each resample."""
+
+Statistic = Callable[[Sums], np.ndarray | np.floating]
 """Sums (…,) over images, by name → the number (…,)."""
 
 
@@ -77,7 +77,7 @@ def ratio(
 ) -> Statistic:
     """The statistic factor · Σ above / (Σ below + Σ also_below); over the number of images when `below` is None."""
 
-    def statistic(sums: Columns) -> np.ndarray:
+    def statistic(sums: Sums) -> np.ndarray | np.floating:
         under = sums["images"] if below is None else sums[below]
         if also_below is not None:
             under = under + sums[also_below]
@@ -112,12 +112,12 @@ def combine(terms: Sequence[tuple[float, Sequence[Columns]]], statistic: Statist
         statistic: of the summed columns.
 
     Raises:
-        TrainingError: the terms have different numbers of seeds or images.
+        InputError: the terms have different numbers of seeds or images.
     """
     counts = {len(next(iter(each.values()))) for _, columns in terms for each in columns}
     seeds = {len(columns) for _, columns in terms}
     if len(counts) != 1 or len(seeds) != 1 or 0 in seeds:
-        raise TrainingError(
+        raise InputError(
             f"Numbers can be combined when they are about the same images and seeds; got {sorted(counts)} images and "
             f"{sorted(seeds)} seeds. Measure all models on the same scenes."
         )
@@ -174,7 +174,9 @@ def student(values: np.ndarray) -> tuple[float | None, float | None]:
     """
     if len(values) < 2:
         return None, None
-    quantile = T_QUANTILES[min(len(values) - 2, len(T_QUANTILES) - 1)]
+    from scipy.stats import t  # slow to import, and only needed here
+
+    quantile = float(t.ppf((1 + LEVEL) / 2, len(values) - 1))
     half = quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return float(values.mean()) - half, float(values.mean()) + half
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from emma_viz.capture import record
-from emma_viz.capture.attribution import answer_words, attribute
 from emma_viz.errors import InputError
+from emma_viz.evidence.attribution import answer_words, attribute
 
 PROMPT, BEFORE, WORD = "What is it?", (40, 41), (50, 51)
 

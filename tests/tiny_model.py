@@ -1,0 +1,35 @@
+"""A tiny random model with a tokenizer, and images of several shapes."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.data.tokenizer import Tokenizer, train_tokenizer
+from emma_viz.models import PRESETS, VLM
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """All bytes and the two special tokens, no merges."""
+    return train_tokenizer(["a cup on a table"], vocab_size=258)
+
+
+def tiny_model(name: str, tokenizer: Tokenizer) -> LoadedModel:
+    """A preset with random weights that make every token matter (the official start is nearly linear)."""
+    torch.manual_seed(5)
+    config = PRESETS[name]()
+    vlm = VLM(replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size)), backend="torch")
+    with torch.no_grad():
+        vlm.llm.backbone.embedding.weight.mul_(2)
+        for block in vlm.llm.backbone.layers:
+            block.mixer.out_proj.weight.mul_(40)
+    return LoadedModel.from_vlm(vlm.eval(), tokenizer, name=name)
+
+
+def odd_photos() -> list[Image.Image]:
+    """Three random images, wide, high and square."""
+    draw = np.random.default_rng(3)
+    sizes = [(40, 70), (90, 50), (60, 60)]
+    return [Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
