@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 
 from emma_viz.errors import RecordError, TrainingError
 
@@ -45,9 +46,14 @@ class Complaints:
             count = len(self._found)
         logger.warning("skipped: %s", error)
         if count > self.limit:
-            listed = "\n".join(f"    {message}" for message in self.messages[:SHOWN])
-            rest = f"\n    … and {count - SHOWN} more" if count > SHOWN else ""
-            raise TrainingError(
-                f"{self.where} has {count} records that cannot be used; at most {self.limit} may be skipped "
-                f"(--broken-limit):\n{listed}{rest}\nMend or remove them, or raise the limit."
-            )
+            raise too_many(self.messages, self.limit, where=self.where)
+
+
+def too_many(messages: Sequence[str], limit: int, *, where: str) -> TrainingError:
+    """The error that more records are broken than may be skipped; it lists the first of them."""
+    listed = "\n".join(f"    {message}" for message in messages[:SHOWN])
+    rest = f"\n    … and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
+    return TrainingError(
+        f"{where} has {len(messages)} records that cannot be used; at most {limit} may be skipped "
+        f"(--broken-limit):\n{listed}{rest}\nMend or remove them, or raise the limit."
+    )

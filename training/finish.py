@@ -176,7 +176,7 @@ def _training_images(finished: Finished) -> Iterator[Image.Image]:
     records, left_out = finished.records, set(finished.held_out)
     for row in records.first_of_each_image():
         try:
-            path = records.images / str(records.read(row).image)
+            path = records.image_path(row)
             if path not in left_out:
                 yield read_image(path)
         except (ImageError, RecordError) as error:

@@ -292,5 +292,5 @@ def _image_paths(data: Path, images: Path | None, complaints: Complaints) -> Seq
     if images is None:
         raise TrainingError(f"{data} is a data set; say where its images are (--images FOLDER).")
     broken = iter(range(10**9))
-    records = read_records(data, on_error=lambda error: complaints.add(next(broken), error))
+    records = read_records(data, images=images, on_error=lambda error: complaints.add(next(broken), error))
     return list(dict.fromkeys(images / record.image for record in records if record.image is not None))

@@ -90,7 +90,9 @@ def _train_on(
     vlm, tokenizer = first_weights(recipe, start)
     rules = rules_of(vlm.config, tokenizer)
     with main_first(engine):
-        records = read_table(recipe, data, rules, folder, progress=progress and engine.main)
+        records = read_table(
+            recipe, data, rules, folder, progress=progress and engine.main, look_again=engine.main
+        )
     held_out, plan = split(recipe, records)
     settings = recipe.optimisation(plan.steps_per_epoch)
     task = VisionLanguageTask(vlm, recipe.objective)
@@ -115,7 +117,7 @@ def _train_on(
         state=state,
         tokenizer=tokenizer,
         records=records,
-        held_out=tuple(records.images / str(records.read(row).image) for row in held_out),
+        held_out=tuple(records.image_path(row) for row in held_out),
         encoder=encoder,
         provenance=_provenance(recipe, start, data, records, complaints, settings, minutes, engine.world),
     )
@@ -131,9 +133,15 @@ def rules_of(config: VLMConfig, tokenizer: Tokenizer) -> TextRules:
 
 
 def read_table(
-    recipe: VisionLanguageRecipe, data: Data, rules: TextRules, folder: Path, *, progress: bool
+    recipe: VisionLanguageRecipe,
+    data: Data,
+    rules: TextRules,
+    folder: Path,
+    *,
+    progress: bool,
+    look_again: bool = True,
 ) -> RecordTable:
-    """The table of a run's records, made or read."""
+    """The table of a run's records, made or read; see `open_records`."""
     with tqdm(desc=f"read {data.records.name}", unit=" records", disable=not progress) as bar:
         return open_records(
             data.records,
@@ -142,6 +150,7 @@ def read_table(
             folder / "data",
             broken_limit=recipe.broken_limit,
             on_record=bar.update,
+            look_again=look_again,
         )
 
 
@@ -203,7 +212,7 @@ def _share_maker(
     if data.feature_cache is not None:
         cache = cache_of(task.vlm, data.feature_cache)
         rows = records.first_of_each_image()[engine.rank :: engine.world]
-        paths = [records.images / str(records.read(row).image) for row in rows]
+        paths = [records.image_path(row) for row in rows]
         autocast = torch.bfloat16 if recipe.precision == "bf16" else None
         task.vlm.vision.to(engine.device)
         fill(cache, task.vlm, paths, autocast=autocast, progress=progress and engine.main)

@@ -1,23 +1,32 @@
 """Where each record of a JSON array or JSONL file begins and ends, in bytes; the file is never in memory as a whole.
 
-The file is read as Latin-1, in which a character is a byte: JSON's own signs are ASCII and no byte of a longer UTF-8
-character is one of them, so records end where they would in UTF-8, and places in the text are places in the file.
+Only quotes, brackets and commas are looked at here: they are ASCII, and no byte of a longer UTF-8 character is one of
+them. So a record that is broken inside, too deep or too long costs itself alone: the next one is still found, and of
+one that is too long no more than the budget is ever held.
 """
 
-import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from emma_viz.errors import RecordError
+from emma_viz.files.json_door import Budget, parse_json
 
 CHUNK = 1 << 20
-"""Characters read at once."""
-LONGEST = 1 << 26
-"""A record is text; one that has not ended after this many characters is broken JSON."""
-MARK = b"\xef\xbb\xbf".decode("latin-1")
+"""Bytes read at once."""
+RECORD = Budget(size=16 * 2**20)
+"""How much one record may hold."""
+MARK = b"\xef\xbb\xbf"
 """The byte order mark that some programs put before UTF-8."""
+SPACE = b" \t\r\n"
+
+_INSIDE = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
+"""All up to the next bracket, or to a text that the buffer cuts off."""
+_BETWEEN = re.compile(rb'(?:[^"\[\]{},]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
+"""The same outside all brackets, where a comma ends an item."""
+_REST_OF_TEXT = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,89 +37,80 @@ class Span:
     """From 0."""
     start: int
     """Its first byte."""
-    text: str
-    """Its bytes, as Latin-1."""
-    broken: RecordError | None = None
-    """Why the line is no JSON; only in JSONL, where the next line can still be read."""
-
-    @property
-    def raw(self) -> bytes:
-        """Its bytes."""
-        return self.text.encode("latin-1")
+    size: int
+    """Its bytes."""
+    raw: bytes | None
+    """They; None when they are more than the budget."""
 
     @property
     def value(self) -> Any:
         """What it holds.
 
         Raises:
-            RecordError: it is not UTF-8, or broken JSON.
+            RecordError: it is no JSON, or more than the budget.
         """
-        if self.broken is not None:
-            raise self.broken
-        return parse_json(self.raw, self.index)
+        if self.raw is None:
+            raise RecordError(
+                f"record {self.index}: expected at most {RECORD.size / 2**20:.4g} MB of JSON, got "
+                f"{self.size / 2**20:.4g} MB"
+            )
+        return record_value(self.raw, self.index)
 
 
-def parse_json(raw: bytes, index: int) -> Any:
+def record_value(raw: bytes, index: int) -> Any:
     """A record's value from its bytes.
 
     Raises:
-        RecordError: they are not UTF-8, or no JSON.
+        RecordError: they are no JSON, more than the budget, say a key twice, or hold a number that is not finite or
+            too long.
     """
-    try:
-        return json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise RecordError(f"record {index} is not UTF-8 text: {error}") from error
-    except ValueError as error:
-        raise RecordError(f"record {index} is broken JSON: {error}") from error
+    return parse_json(raw, where=f"record {index}", error=RecordError, budget=RECORD)
 
 
 def spans(path: Path) -> Iterator[Span]:
     """The records of a file, in order.
 
     Raises:
-        RecordError: the file cannot be read, or is an array that is broken: what follows cannot be told apart.
+        RecordError: the file cannot be read, is neither form, or is an array that does not end.
     """
     try:
-        with path.open(encoding="latin-1", newline="") as file:
+        if path.exists() and not path.is_file():
+            raise RecordError(f"{path}: expected a file with a data set, got a folder, pipe or device")
+        with path.open("rb") as file:
             yield from _spans(file, path)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _spans(file: TextIO, path: Path) -> Iterator[Span]:
+def _spans(file: BinaryIO, path: Path) -> Iterator[Span]:
     place = len(MARK) if file.read(len(MARK)) == MARK else 0
     file.seek(place)
     first = file.read(1)
-    while first.isspace():
+    while first and first in SPACE:
         place, first = place + 1, file.read(1)
-    if first == "[":
+    if first == b"[":
         yield from _Array(file, path, place + 1).records()
-    elif first == "{":
-        yield from _lines(first, file, path, place)
+    elif first == b"{":
+        file.seek(place)
+        yield from _lines(file, place)
     else:
-        came = f"it begins with {first!r}" if first else "it is empty"
+        came = f"it begins with {str(first)[1:]}" if first else "it is empty"
         raise RecordError(
-            f"{path} is no LLaVA data set: expected a JSON array or one object a line, but {came}"
+            f"{path} is no LLaVA data set: expected a JSON array or one object a line, in UTF-8, but {came}"
         )
 
 
-def _lines(first: str, file: TextIO, path: Path, place: int) -> Iterator[Span]:
+def _lines(file: BinaryIO, place: int) -> Iterator[Span]:
     index = 0
-    line = first + file.readline()
-    while line:
-        if line.strip():
-            yield Span(index=index, start=place, text=line, broken=_broken_line(line, index, path))
+    while line := file.readline(RECORD.size):
+        size, end = len(line), line
+        while not end.endswith(b"\n") and (end := file.readline(CHUNK)):
+            size += len(end)
+        whole = line if size == len(line) else None
+        if whole is None or whole.strip():
+            yield Span(index=index, start=place, size=size, raw=whole)
             index += 1
-        place += len(line)
-        line = file.readline()
-
-
-def _broken_line(line: str, index: int, path: Path) -> RecordError | None:
-    try:
-        json.loads(line)
-    except ValueError as error:
-        return RecordError(f"record {index} of {path}: the line is broken JSON: {error}")
-    return None
+        place += size
 
 
 class _Array:
@@ -120,60 +120,92 @@ class _Array:
         place: the byte after the bracket.
     """
 
-    def __init__(self, file: TextIO, path: Path, place: int):
+    def __init__(self, file: BinaryIO, path: Path, place: int):
         self.file, self.path = file, path
-        self.decoder = json.JSONDecoder()
-        self.text, self.at, self.place = "", 0, place
+        self.buffer, self.at, self.place = b"", 0, place
+        self.text = False
+        """Whether the place is inside a text."""
+        self.depth = self.opened = 0
+        """Brackets that are open, and that were opened in this item."""
 
     def records(self) -> Iterator[Span]:
-        """Each record of the array."""
-        index = 0
-        while (char := self._skip_space()) != "]":
-            if index:
-                if char != ",":
-                    raise self._broken(index, "expected ',' or ']' before it", char)
-                self.at += 1
-                char = self._skip_space()
-            if char != "{":
-                raise self._broken(index, "expected an object", char)
-            end = self._end(index)
-            yield Span(index=index, start=self.place + self.at, text=self.text[self.at : end])
-            self.at, index = end, index + 1
-        self.at += 1
+        """Each item of the array, whatever it is."""
+        index, last = 0, False
+        if self._skip_space() == b"]":
+            self.at, last = self.at + 1, True
+        while not last:
+            self._skip_space()
+            span, last = self._item(index)
+            yield span
+            index += 1
         if rest := self._skip_space():
             raise RecordError(
-                f"{self.path}: expected nothing after the array of {index} records, got {rest!r}"
+                f"{self.path}: expected nothing after the array of {index} records, got {str(rest)[1:]}"
             )
 
-    def _end(self, index: int) -> int:
-        """Where in the text the object ends that begins at `at`."""
-        size = CHUNK
+    def _item(self, index: int) -> tuple[Span, bool]:
+        """The item that begins here, and whether the array ends with it; what follows its comma or bracket is next."""
+        self.text, self.depth, self.opened = False, 0, 0
+        start, size, held = self.place + self.at, 0, bytearray()
         while True:
-            try:
-                return self.decoder.raw_decode(self.text, self.at)[1]
-            except json.JSONDecodeError as error:
-                # The record may only be cut by the end of the chunk: read on, in growing steps.
-                if len(self.text) - self.at > LONGEST or not self._fill(size):
-                    raise RecordError(f"record {index} of {self.path} is broken JSON: {error.msg}") from error
-                size *= 2
+            begin = self.at
+            end = self._advance(index)
+            size += self.at - begin
+            if size <= RECORD.size:
+                held += self.buffer[begin : self.at]
+            if end:
+                self.at += 1
+                raw = bytes(held).rstrip(SPACE) if size <= RECORD.size else None
+                kept = size if raw is None else len(raw)
+                return Span(index=index, start=start, size=kept, raw=raw), end == b"]"
+            if not self._fill():
+                raise RecordError(
+                    f"record {index} of {self.path}: the file ends before the record or array does"
+                )
 
-    def _fill(self, at_least: int) -> bool:
-        """Forget what was decoded and read on; False at the end of the file."""
-        more = self.file.read(at_least)
+    def _advance(self, index: int) -> bytes:
+        """Move on to the item's end, or as far as the buffer goes.
+
+        Returns:
+            The sign that ends the item; "" when the buffer ended first.
+        """
+        buffer, at, depth = self.buffer, self.at, self.depth
+        while True:
+            passed = (_REST_OF_TEXT if self.text else _INSIDE if depth else _BETWEEN).match(buffer, at)
+            assert passed is not None  # It may be empty.
+            at = passed.end()
+            sign = buffer[at : at + 1]
+            if not sign or sign == b"\\" or (depth == 0 and sign in b",]" and not self.text):
+                self.at, self.depth = at, depth
+                # A backslash at the buffer's end waits for what it stands before.
+                return b"" if self.text else sign
+            at += 1
+            if sign == b'"':
+                self.text = not self.text
+            elif sign in b"[{":
+                depth, self.opened = depth + 1, self.opened + 1
+                if self.opened > RECORD.nodes:
+                    # Finding its end would take as long as whoever wrote it likes.
+                    raise RecordError(
+                        f"record {index} of {self.path}: expected at most {RECORD.nodes} values, got more; what "
+                        "follows was not looked at"
+                    )
+            elif sign in b"]}":
+                depth = max(0, depth - 1)
+
+    def _fill(self) -> bool:
+        """Forget what was passed and read on; False at the end of the file."""
+        more = self.file.read(CHUNK)
         self.place += self.at
-        self.text, self.at = self.text[self.at :] + more, 0
+        self.buffer, self.at = self.buffer[self.at :] + more, 0
         return bool(more)
 
-    def _skip_space(self) -> str:
-        """The next character that is no white space, '' at the end of the file."""
+    def _skip_space(self) -> bytes:
+        """The next byte that is no white space, b"" at the end of the file."""
         while True:
-            while self.at < len(self.text) and self.text[self.at] in " \t\r\n":
+            while self.at < len(self.buffer) and self.buffer[self.at] in SPACE:
                 self.at += 1
-            if self.at < len(self.text):
-                return self.text[self.at]
-            if not self._fill(CHUNK):
-                return ""
-
-    def _broken(self, index: int, expected: str, char: str) -> RecordError:
-        came = repr(char) if char else "the end of the file"
-        return RecordError(f"record {index} of {self.path}: {expected}, got {came}")
+            if self.at < len(self.buffer):
+                return self.buffer[self.at : self.at + 1]
+            if not self._fill():
+                return b""

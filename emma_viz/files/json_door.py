@@ -140,6 +140,9 @@ class _RefusedError(ValueError):
 
 def _require_within(text: str, budget: Budget) -> None:
     """Count brackets and commas before anything is built of them."""
+    opened = text.count("[") + text.count("{")
+    if opened <= budget.depth and opened + text.count(",") <= budget.nodes:
+        return  # Even if none of them stood inside a text.
     depth = nodes = 0
     for token in _TOKENS.finditer(text):
         sign = text[token.start()]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emma_viz.data import conversation_tokens, parse_record, read_records, train_tokenizer
-from emma_viz.data.json_spans import parse_json, spans
+from emma_viz.data.json_spans import record_value, spans
 from emma_viz.data.llava import IGNORE
 from emma_viz.errors import RecordError
 
@@ -25,7 +25,7 @@ def record(**changes):
 RECORDS = [
     record(),
     record(id=7, image=..., conversations=talk('Hi ["{', "Ho }]\\", "And “now”?", "No.")),
-    record(id=..., image=None, model="", extra={"a": [1, {"b": None}]}),
+    record(id=..., image=None, conversations=talk("Q", "A."), model="", extra={"a": [1, {"b": None}]}),
 ]
 
 
@@ -69,10 +69,10 @@ def test_any_text_survives_any_chunk(tmp_path_factory, texts, chunk):
 
 
 def test_reading_does_not_hold_the_file(tmp_path):
-    path = write(tmp_path, [record(conversations=talk("x" * 2000, "y" * 2000))] * 2500, "array")
+    path = write(tmp_path, [record(conversations=talk("x" * 20000, "y" * 20000))] * 250, "array")
     assert path.stat().st_size > 10e6
     tracemalloc.start()
-    assert sum(1 for _ in read_records(path)) == 2500
+    assert sum(1 for _ in read_records(path)) == 250
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8e6
@@ -89,7 +89,7 @@ def test_reading_does_not_hold_the_file(tmp_path):
         ({"conversations": [{"role": "user"}, {}]}, "turn 0: expected an object with 'from' and 'value'"),
         ({"conversations": [None, {}]}, "turn 0: expected an object with 'from' and 'value'"),
         ({"conversations": talk("a", 5)}, "turn 1: expected a text as 'value', got int"),
-        ({"image": ["a.jpg"]}, "expected the path of an image"),
+        ({"image": ["a.jpg", "b.jpg"]}, "expected one image, got 2"),
         ({"image": ""}, "expected the path of an image"),
     ],
 )
@@ -122,8 +122,7 @@ def test_a_broken_line_can_be_left_out(tmp_path):
     path.write_text(f"{good}\n{good[:-9]}\n\n{good}\n")
     errors = []
     assert [x.index for x in read_records(path, on_error=errors.append)] == [0, 2]
-    assert "record 1 of" in str(errors[0])
-    assert "broken JSON" in str(errors[0])
+    assert str(errors[0]).startswith("record 1: expected JSON, but it is none")
 
 
 GOOD = json.dumps(record())
@@ -134,13 +133,11 @@ GOOD = json.dumps(record())
     [
         ("", "but it is empty"),
         ("hello", "but it begins with 'h'"),
-        (f"[{GOOD}", r"record 1 of .*: expected ',' or '\]' before it, got the end of the file"),
-        (f"[{GOOD}, ", "record 1 of .*: expected an object, got the end of the file"),
-        (f"[{GOOD} {GOOD}]", r"record 1 of .*: expected ',' or '\]' before it, got '{'"),
-        (f"[{GOOD}, {GOOD[:-5]}", "record 1 of .* is broken JSON"),
-        (f"[{GOOD}, 5]", "record 1 of .*: expected an object, got '5'"),
-        (f"[{GOOD}] {GOOD}", "expected nothing after the array of 1 records"),
-        ('[{"id": nope}]', "record 0 of .* is broken JSON"),
+        (f"[{GOOD}", "record 0 of .*: the file ends before the record or array does"),
+        (f"[{GOOD}, ", "record 1 of .*: the file ends before the record or array does"),
+        (f"[{GOOD}, {GOOD[:-5]}", "record 1 of .*: the file ends before the record or array does"),
+        (f"[{GOOD}] {GOOD}", r"expected nothing after the array of 1 records, got '\{'"),
+        ('{"id": "never closed'.join(["[", "x" * 3_000_000]), "record 0 of .*: the file ends before"),
     ],
 )
 def test_files_that_are_broken(tmp_path, text, sentence):
@@ -148,15 +145,6 @@ def test_files_that_are_broken(tmp_path, text, sentence):
     path.write_text(text)
     with pytest.raises(RecordError, match=sentence):
         list(read_records(path, on_error=lambda error: None))
-
-
-def test_a_broken_record_does_not_swallow_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("emma_viz.data.json_spans.LONGEST", 5000)
-    monkeypatch.setattr("emma_viz.data.json_spans.CHUNK", 100)
-    path = tmp_path / "data.json"
-    path.write_text('[{"id": "never closed, ' + "x" * 1_000_000)
-    with pytest.raises(RecordError, match=r"record 0 of .* is broken JSON"):
-        list(read_records(path))
 
 
 @pytest.mark.parametrize("form", ["array", "lines"])
@@ -170,7 +158,7 @@ def test_spans_say_where_in_the_file_each_record_is(tmp_path, monkeypatch, form,
     found = list(spans(path))
     assert [span.value for span in found] == records
     for span in found:
-        assert parse_json(data[span.start : span.start + len(span.raw)], span.index) == records[span.index]
+        assert record_value(data[span.start : span.start + span.size], span.index) == records[span.index]
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -178,8 +166,10 @@ def test_files_that_cannot_be_read(tmp_path):
         list(read_records(tmp_path / "absent.json"))
     path = tmp_path / "latin.json"
     path.write_bytes(b'[{"id": "caf\xe9"}]')
-    with pytest.raises(RecordError, match="is not UTF-8"):
+    with pytest.raises(RecordError, match="a file that is not text"):
         list(read_records(path))
+    with pytest.raises(RecordError, match="expected a file with a data set, got a folder"):
+        list(read_records(tmp_path))
 
 
 @pytest.fixture(scope="module")

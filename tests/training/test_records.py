@@ -1,6 +1,7 @@
 """The table of a data set: what it holds, what it leaves out, and when it is made anew."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -60,6 +61,91 @@ def test_a_broken_record_is_named_counted_and_skipped_up_to_the_limit(llava, tmp
     assert sentence in str(error.value)
     with pytest.raises(TrainingError, match="at most 0"):
         table(llava, path, tmp_path / "one")
+
+
+@pytest.fixture
+def copies(llava, tmp_path):
+    """Its images in a folder of their own."""
+    folder = tmp_path / "copies"
+    shutil.copytree(llava.images, folder)
+    return folder
+
+
+def test_images_that_come_back_are_taken_in_and_said(llava, copies, tmp_path, caplog):
+    def opened(**more):
+        return open_records(llava.data, copies, llava.rules(), tmp_path / "cache", broken_limit=9, **more)
+
+    kept = (copies / "1.png").read_bytes()
+    (copies / "1.png").unlink()
+    (copies / "4.png").rename(copies / "away.png")
+    few = opened()
+    assert (len(few), len(few.broken)) == (12, 4)
+    caplog.clear()
+    assert opened().digest == few.digest
+    assert "4 of 16 records are left out: record 1 (id '1'): there is no image '1.png'" in caplog.text
+    (copies / "1.png").write_bytes(kept)
+    caplog.clear()
+    assert opened(look_again=False).digest == few.digest
+    more = opened()
+    assert (len(more), len(more.broken)) == (14, 2)
+    assert "2 records have their images now" in caplog.text
+    assert more.digest != few.digest
+    assert [more.read(row).index for row in range(len(more))] == [
+        each for each in range(16) if each not in (4, 10)
+    ]
+    assert opened(look_again=False).digest == more.digest, "kept for the other processes"
+    (copies / "away.png").rename(copies / "4.png")
+    caplog.clear()
+    assert not opened().broken
+    assert "left out" not in caplog.text
+
+
+def test_where_the_data_is_does_not_matter_and_what_the_images_are_does(llava, copies, tmp_path):
+    first = table(llava, llava.data, tmp_path)
+    moved = open_records(llava.data, copies, llava.rules(), tmp_path, broken_limit=0)
+    assert moved.digest == first.digest
+    with (copies / "0.png").open("ab") as file:
+        file.write(b"another picture")
+    other = open_records(llava.data, copies, llava.rules(), tmp_path / "other", broken_limit=0)
+    assert other.digest != first.digest
+
+
+@pytest.mark.parametrize("name", ["./0.png", "folder/../0.png", "copy.png", "link.png", "absolute"])
+def test_a_held_out_image_is_not_learned_from_under_another_name(llava, copies, tmp_path, name):
+    shutil.copy(copies / "0.png", copies / "copy.png")
+    (copies / "link.png").symlink_to("0.png")
+    (copies / "folder").mkdir()
+    name = str(copies / "0.png") if name == "absolute" else name
+    path = llava.write([*records(), {"image": name, "conversations": talk("<image>Q", "A.")}], "named.json")
+    found = open_records(path, copies, llava.rules(), tmp_path, broken_limit=0)
+    rest = found.without_images_of(found.first_of_each_image()[:1])
+    assert [found.read(row).index for row in rest] == [each for each in range(16) if each not in (0, 6)]
+
+
+def test_images_that_cannot_be_read_are_copies_of_none(llava, copies, tmp_path):
+    found = open_records(llava.data, copies, llava.rules(), tmp_path, broken_limit=0)
+    first = found.first_of_each_image()
+    for path in copies.iterdir():
+        path.unlink()
+    assert len(found.without_images_of(first[:1])) == 14
+
+
+def test_one_odd_record_costs_itself_alone(llava, tmp_path):
+    odd = [
+        '{"image": "' + "QUJD" * 1300 + '", "conversations": []}',
+        '{"conversations": [{"from": "human", "value": "\\ud800"}, {"from": "gpt", "value": "A."}]}',
+        '{"n": ' + "9" * 5000 + "}",
+        "[" * 100_000,
+        '{"image": "caf\\udce9.png", "conversations": '
+        '[{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A."}]}',
+    ]
+    path = tmp_path / "odd.jsonl"
+    lines = [json.dumps(record) for record in records()]
+    path.write_text("\n".join([*lines[:3], *odd, *lines[3:]]))
+    found = table(llava, path, tmp_path, limit=5)
+    assert (len(found), len(found.broken)) == (16, 5)
+    assert table(llava, path, tmp_path, limit=5).broken == found.broken
+    assert "there is no image 'caf\\udce9.png'" in found.broken[4]
 
 
 def test_a_conversation_whose_answers_are_all_cut_off_is_left_out(llava, tmp_path):
