@@ -71,14 +71,14 @@ def test_seeds_that_disagree_support_no_claim_and_seeds_that_agree_do():
 
 def test_the_interval_over_seeds_is_student_t():
     low, high = student(np.array([1.0, 2.0, 3.0]))
-    assert (low, high) == pytest.approx((2 - 4.30265273 / 3**0.5, 2 + 4.303 / 3**0.5))
+    assert (low, high) == pytest.approx((2 - 4.30265273 / 3**0.5, 2 + 4.30265273 / 3**0.5))
     assert student(np.array([1.0])) == (None, None)
 
 
 def test_few_images_have_student_t_over_their_means_of_the_seeds():
     found = mean_over(np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]))
     assert found.value == 3.0
-    assert (found.low, found.high) == pytest.approx((3 - 4.30265273 / 3**0.5, 3 + 4.303 / 3**0.5))
+    assert (found.low, found.high) == pytest.approx((3 - 4.30265273 / 3**0.5, 3 + 4.30265273 / 3**0.5))
     assert found.seeds == (2.0, 4.0)
     assert (found.seed_low, found.seed_high) == pytest.approx((3 - 12.706, 3 + 12.706))
     assert found.sign == 0
