@@ -80,7 +80,7 @@ def test_few_images_have_student_t_over_their_means_of_the_seeds():
     assert found.value == 3.0
     assert (found.low, found.high) == pytest.approx((3 - 4.30265273 / 3**0.5, 3 + 4.30265273 / 3**0.5))
     assert found.seeds == (2.0, 4.0)
-    assert (found.seed_low, found.seed_high) == pytest.approx((3 - 12.706, 3 + 12.7062047))
+    assert (found.seed_low, found.seed_high) == pytest.approx((3 - 12.7062047, 3 + 12.7062047))
     assert found.sign == 0
     assert mean_over(np.array([[1.0, 1.1, 1.2]])).sign == 1
 
