@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import emma_viz
 from emma_viz import errors
@@ -83,3 +84,16 @@ def test_a_model_name_loads_no_user_interface():
         "plotly",
         "matplotlib",
     }
+
+
+def test_a_type_checker_knows_the_public_names(tmp_path):
+    """Names are imported when first used; what they are stands in stubs beside them, which the loader itself reads."""
+    source = "\n".join(f"reveal_type(emma_viz.{name})" for name in PUBLIC)
+    (tmp_path / "use.py").write_text(f"from typing import reveal_type\nimport emma_viz\n{source}\n")
+    checker = Path(sys.executable).with_name("ty")
+    root = Path(emma_viz.__file__).parent.parent
+    command = [checker, "check", "--python", sys.prefix, "--extra-search-path", root, "--output-format", "concise"]
+    said = subprocess.run([*command, tmp_path], capture_output=True, text=True).stdout
+    assert said.count("Revealed type") + said.count("revealed-type") >= len(PUBLIC), said
+    assert "Unknown" not in said
+    assert (Path(emma_viz.__file__).parent / "py.typed").is_file()

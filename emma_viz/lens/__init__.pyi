@@ -1,0 +1,123 @@
+from .apply import decode as decode
+from .apply import image_states as image_states
+from .decoding import Decoding as Decoding
+from .difference import MapDifference as MapDifference
+from .difference import map_difference as map_difference
+from .evaluation import (
+    QualityGatherer as QualityGatherer,
+)
+from .evaluation import (
+    quality_of as quality_of,
+)
+from .evaluation import (
+    with_quality as with_quality,
+)
+from .files import (
+    bundled_lenses as bundled_lenses,
+)
+from .files import (
+    find_lens as find_lens,
+)
+from .files import (
+    load_lens as load_lens,
+)
+from .files import (
+    read_info as read_info,
+)
+from .files import (
+    save_lens as save_lens,
+)
+from .fit import (
+    RidgeSettings as RidgeSettings,
+)
+from .fit import (
+    fit_ridge as fit_ridge,
+)
+from .fit import (
+    fit_ridge_on_states as fit_ridge_on_states,
+)
+from .info import LayerQuality as LayerQuality
+from .info import LensInfo as LensInfo
+from .kinds import MapKind as MapKind
+from .maps import ActivationMaps as ActivationMaps
+from .maps import Scale as Scale
+from .maps import share_limits as share_limits
+from .native import NativeLens as NativeLens
+from .native import native_lens as native_lens
+from .protocol import Lens as Lens
+from .protocol import recording_for as recording_for
+from .ridge import RidgeLens as RidgeLens
+from .ridge import RidgeStatistics as RidgeStatistics
+from .states import RecordedStates as RecordedStates
+from .states import StateSource as StateSource
+from .states import TraceStates as TraceStates
+from .tuned import (
+    TunedConfig as TunedConfig,
+)
+from .tuned import (
+    TunedHead as TunedHead,
+)
+from .tuned import (
+    TunedLens as TunedLens,
+)
+from .tuned import (
+    tuned_config as tuned_config,
+)
+from .tuned import (
+    tuned_lens as tuned_lens,
+)
+from .tuned_fit import (
+    TunedSettings as TunedSettings,
+)
+from .tuned_fit import (
+    fit_tuned as fit_tuned,
+)
+from .tuned_fit import (
+    fit_tuned_on_states as fit_tuned_on_states,
+)
+from .tuned_fit import (
+    train_tuned as train_tuned,
+)
+
+__all__ = [
+    "ActivationMaps",
+    "Decoding",
+    "LayerQuality",
+    "Lens",
+    "LensInfo",
+    "MapDifference",
+    "MapKind",
+    "NativeLens",
+    "QualityGatherer",
+    "RecordedStates",
+    "RidgeLens",
+    "RidgeSettings",
+    "RidgeStatistics",
+    "Scale",
+    "StateSource",
+    "TraceStates",
+    "TunedConfig",
+    "TunedHead",
+    "TunedLens",
+    "TunedSettings",
+    "bundled_lenses",
+    "decode",
+    "find_lens",
+    "fit_ridge",
+    "fit_ridge_on_states",
+    "fit_tuned",
+    "fit_tuned_on_states",
+    "image_states",
+    "load_lens",
+    "map_difference",
+    "native_lens",
+    "quality_of",
+    "read_info",
+    "recording_for",
+    "save_lens",
+    "share_limits",
+    "train_tuned",
+    "tuned_config",
+    "tuned_lens",
+    "with_quality",
+]

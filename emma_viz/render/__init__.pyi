@@ -1,0 +1,37 @@
+from .figure import draw as draw
+from .formats import SUFFIXES as SUFFIXES
+from .formats import check_suffix as check_suffix
+from .formats import save as save
+from .html import page as page
+from .overlay import fit_image as fit_image
+from .overlay import highlight as highlight
+from .sidecar import read_spec as read_spec
+from .sidecar import write_spec as write_spec
+from .spec import (
+    FigureSpec as FigureSpec,
+)
+from .spec import (
+    ImageCase as ImageCase,
+)
+from .spec import (
+    ModelCase as ModelCase,
+)
+from .spec import (
+    grid_extent as grid_extent,
+)
+
+__all__ = [
+    "SUFFIXES",
+    "FigureSpec",
+    "ImageCase",
+    "ModelCase",
+    "check_suffix",
+    "draw",
+    "fit_image",
+    "grid_extent",
+    "highlight",
+    "page",
+    "read_spec",
+    "save",
+    "write_spec",
+]

@@ -1,0 +1,57 @@
+from .catalogue import inspect as inspect
+from .catalogue import models_table as models_table
+from .comparison import DEFAULT_MODELS as DEFAULT_MODELS
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .layers import shown_layers as shown_layers
+from .options import Asking as Asking
+from .options import Running as Running
+from .options import View as View
+from .picture import (
+    check_output as check_output,
+)
+from .picture import (
+    figure as figure,
+)
+from .picture import (
+    figure_spec as figure_spec,
+)
+from .picture import (
+    redraw as redraw,
+)
+from .picture import (
+    save as save,
+)
+from .studies import (
+    capture as capture,
+)
+from .studies import (
+    compare_study as compare_study,
+)
+from .studies import (
+    decode_study as decode_study,
+)
+from .studies import (
+    scores_table as scores_table,
+)
+
+__all__ = [
+    "DEFAULT_MODELS",
+    "Asking",
+    "Comparison",
+    "Running",
+    "View",
+    "capture",
+    "check_output",
+    "compare",
+    "compare_study",
+    "decode_study",
+    "figure",
+    "figure_spec",
+    "inspect",
+    "models_table",
+    "redraw",
+    "save",
+    "scores_table",
+    "shown_layers",
+]
