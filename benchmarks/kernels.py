@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ SIZES = {
 }
 """A pocket model, a batch of it, a 130M model, a 2.8B model."""
 
-STATES = {"mamba1": 16, "mamba2": 128}
+STATES: dict[Literal["mamba1", "mamba2"], int] = {"mamba1": 16, "mamba2": 128}
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -59,19 +60,19 @@ class Products(nn.Module):
             for weight in self.weights
         ]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The sum of one element of each product: the gradients are those of dense outputs all the same."""
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The products; `x` is not read."""
         return [functional.linear(x, w) for x, w in zip(self.inputs, self.weights, strict=True)]
 
 
-def our_mixer(ssm: str, size: Size, backend: str) -> nn.Module:
+def our_mixer(ssm: Literal["mamba1", "mamba2"], size: Size, backend: str) -> nn.Module:
     """A mixer of emma_viz with random weights."""
     torch.manual_seed(0)
     config = MambaConfig(d_model=size.width, n_layer=1, vocab_size=16, ssm=ssm, d_state=STATES[ssm])
     return (Mamba1Mixer if ssm == "mamba1" else Mamba2Mixer)(config, layer=0, backend=backend)
 
 
-def transformers_mixer(ssm: str, size: Size) -> nn.Module:
+def transformers_mixer(ssm: Literal["mamba1", "mamba2"], size: Size) -> nn.Module:
     """The layer of transformers of the same sizes, without compiled kernels."""
     if ssm == "mamba1":
         from transformers import MambaConfig as Config

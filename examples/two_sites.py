@@ -38,4 +38,5 @@ def main(out: str = "two-sites.png", scenes: int = 64) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(*sys.argv[1:2], *map(int, sys.argv[2:3])), program="two_sites.py"))
+    out, scenes = [*sys.argv[1:3], *("two-sites.png", "64")[len(sys.argv) - 1 :]]
+    sys.exit(guarded(lambda: main(out, int(scenes)), program="two_sites.py"))

@@ -92,7 +92,16 @@ def test_a_type_checker_knows_the_public_names(tmp_path):
     (tmp_path / "use.py").write_text(f"from typing import reveal_type\nimport emma_viz\n{source}\n")
     checker = Path(sys.executable).with_name("ty")
     root = Path(emma_viz.__file__).parent.parent
-    command = [checker, "check", "--python", sys.prefix, "--extra-search-path", root, "--output-format", "concise"]
+    command = [
+        checker,
+        "check",
+        "--python",
+        sys.prefix,
+        "--extra-search-path",
+        root,
+        "--output-format",
+        "concise",
+    ]
     said = subprocess.run([*command, tmp_path], capture_output=True, text=True).stdout
     assert said.count("Revealed type") + said.count("revealed-type") >= len(PUBLIC), said
     assert "Unknown" not in said
