@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from emma_viz.lens import ActivationMaps, Decoding
-from emma_viz.lens.maps import percentile_limits
+from emma_viz.errors import InputError
+from emma_viz.lens import ActivationMaps, Decoding, map_difference
 from emma_viz.metrics import measure
 from emma_viz.render import fit_image, grid_extent
 from emma_viz.render.colours import COLORMAPS, table
@@ -74,6 +74,7 @@ def payload(
             "name": chosen.image_names[0],
             "hash": first.image_hashes[0],
             "size": list(image.size),
+            "uniform": len(image.getcolors(1) or ()) == 1,
             "src": picture_address(fit_image(np.asarray(image), LONGEST)),
         },
         "prompt": first.prompts[0],
@@ -82,6 +83,7 @@ def payload(
             for kind, (name, meaning) in KINDS.items()
         ],
         "tables": {name: table(name).tobytes().hex() for name in COLORMAPS},
+        "difference": _difference(maps),
         "overlay": {"greying": GREYING, "lightening": LIGHTENING, "rise": RISE, "strength": STRENGTH},
         "models": [
             _model(decoding, {kind: maps[kind][index] for kind in KINDS}, words[index] if words else (), live)
@@ -122,19 +124,29 @@ def _model(
     }
 
 
+def _difference(maps: dict[str, tuple[ActivationMaps, ...]]) -> dict[str, float] | None:
+    """Map kind → half the width of the difference's colour scale; None where there is no difference to show."""
+    try:
+        return {
+            kind: float(map_difference(*each[:2]).limit[0]) for kind, each in maps.items() if each[1:]
+        } or None
+    except InputError:  # other patches or layers
+        return None
+
+
 def _map(maps: ActivationMaps) -> dict[str, Any]:
     """Raw values of all layers and of the true pixels, with the colour limits of every scale."""
-    values, true = maps.values[:, 0], maps.true[0]
-    shared = [float(end) for end in maps.limits[0, 0]]
-    own = [float(end) for end in percentile_limits(true)]
+    row, own = maps.on_scale("per_row"), maps.on_scale("per_map")
+    shared = maps.limits[0, 0].tolist()
+    truth = own.true_limits()[0].tolist()
     return {
-        "values": _base64(values.astype("<f4")),
-        "true": _base64(true.astype("<f4")),
+        "values": _base64(maps.values[:, 0].astype("<f4")),
+        "true": _base64(maps.true[0].astype("<f4")),
         "limits": {
             "shared": shared,
-            "per_row": [float(end) for end in percentile_limits(values)],
-            "per_map": [[float(end) for end in percentile_limits(each)] for each in values],
-            "true": {"shared": shared, "per_row": own, "per_map": own},
+            "per_row": row.limits[0, 0].tolist(),
+            "per_map": own.limits[:, 0].tolist(),
+            "true": {"shared": shared, "per_row": truth, "per_map": truth},
         },
         "correlation": [_number(value) for value in maps.correlation[:, 0]],
     }

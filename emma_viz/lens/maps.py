@@ -10,13 +10,11 @@ from jaxtyping import Float32
 
 from emma_viz.errors import InputError
 from emma_viz.lens.decoding import Decoding
-from emma_viz.lens.kinds import COMPARES_WITH_TRUTH, MapKind, patch_map
+from emma_viz.lens.kinds import COMPARES_WITH_TRUTH, MapKind, patch_map, rest_of
 from emma_viz.lens.quality import correlation
+from emma_viz.lens.scale import Rest, limits_of, normalise
 
 Scale = Literal["shared", "per_map", "per_row", "fixed"]
-
-PERCENTILES = (2.0, 98.0)
-"""What the limits of a scale cut off on either side: a single odd patch does not set the colours of all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,11 +22,11 @@ class ActivationMaps:
     """Maps of one model, with what it takes to compare them.
 
     Scales, always per image:
-    `shared`   one for all layers (and all models: `share_limits`), 2–98 % of the same map of the true pixels.
-               `error`: 0 to 98 % of what the true median patch would err; `cosine`: −1 to 1.
-    `per_row`  one for all layers of this model: 2–98 % of these maps together. `per_map`: each map its own
-               2–98 %.
+    `shared`   one for all layers (and all models: `share_limits`), that of the same map of the true pixels.
+               `error`: from 0 to the upper end of `distance`; `cosine`: −1 to 1.
+    `per_row`  one for all layers of this model, that of these maps together. `per_map`: each map its own.
     `fixed`    limits given by the user.
+    The limits of some values are `emma_viz.lens.scale.limits_of`: their 2–98 %, unless those collapse.
     """
 
     kind: MapKind
@@ -62,16 +60,30 @@ class ActivationMaps:
         """Upper ends of the colour scales."""
         return self.limits[..., 1]
 
+    @property
+    def rest(self) -> Rest:
+        """How maps of this kind are shown where they hardly differ."""
+        return rest_of(self.kind, self.decoding.true[0, 0].size)
+
     def true_limits(self) -> Float32[np.ndarray, "B 2"]:
-        """The colour scale for the map of the true pixels: the maps' own where it is one, else 2–98 % of
-        itself."""
+        """The colour scale for the map of the true pixels: the maps' own where it is one, else its own."""
         if self.scale in ("shared", "fixed"):
             return self.limits[0]
-        return np.stack([percentile_limits(each) for each in self.true])
+        return np.stack([limits_of(each, self.rest) for each in self.true])
 
     def normalised(self) -> Float32[np.ndarray, "Y B R C"]:
-        """The maps on their colour scales, in [0, 1]; NaN stays NaN, a scale without extent gives 0 and 1."""
-        return normalise(self.values, self.limits)
+        """The maps on their colour scales, in [0, 1]; NaN stays NaN."""
+        return normalise(self.values, self.limits).astype(np.float32)
+
+    def on_scale(self, scale: str, limits: tuple[float | int, float | int] | None = None) -> "ActivationMaps":
+        """The same maps on another colour scale.
+
+        Raises:
+            InputError: the scale is unknown, or limits and scale contradict each other.
+        """
+        check_scale(scale, limits)
+        chosen = _limits(self.decoding, self.kind, scale, self.values, self.true, limits)
+        return replace(self, scale=cast(Scale, scale), limits=chosen)
 
     def with_limits(self, limits: Float32[np.ndarray, "Y B 2"]) -> "ActivationMaps":
         """The same maps on other colour scales."""
@@ -91,14 +103,7 @@ def make_maps(
         InputError: the kind or scale is unknown, or limits and scale contradict each other.
     """
     _check_choice("map kind", kind, MapKind)
-    _check_choice("scale", scale, Scale)
-    if (scale == "fixed") != (limits is not None):
-        raise InputError(
-            f"scale={scale!r} and limits={limits!r} contradict each other: limits=(vmin, vmax) belong to "
-            "scale='fixed'."
-        )
-    if limits is not None and not (np.isfinite(limits).all() and limits[0] < limits[1]):
-        raise InputError(f"limits must be two finite numbers, the smaller first; got {limits}.")
+    check_scale(scale, limits)
     kind, scale = cast(MapKind, kind), cast(Scale, scale)
     rows = decoding.grid[0]
     true = np.stack([patch_map(kind, each, each) for each in decoding.true])
@@ -142,46 +147,43 @@ def share_limits(maps: Sequence[ActivationMaps]) -> tuple[ActivationMaps, ...]:
     return tuple(each.with_limits(np.broadcast_to(ends, each.limits.shape).copy()) for each in maps)
 
 
-def normalise(
-    values: Float32[np.ndarray, "*axes R C"], limits: Float32[np.ndarray, "*axes 2"]
-) -> Float32[np.ndarray, "*axes R C"]:
-    """Values on a colour scale, clipped to [0, 1]; where the scale has no extent: 0 up to it, 1 above; NaN
-    stays."""
-    low, high = limits[..., 0, None, None], limits[..., 1, None, None]
-    extent = high - low
-    scaled = (np.clip(values, low, high) - low) / np.where(extent > 0, extent, 1)
-    flat = np.where(np.isnan(values), np.nan, values > low)
-    return np.where(extent > 0, scaled, flat).astype(np.float32)
+def check_scale(scale: str, limits: tuple[float | int, float | int] | None) -> None:
+    """Refuse a scale that is unknown, or limits that do not belong to it.
 
-
-def percentile_limits(values: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "2"]:
-    """2–98 % of the finite values; (0, 1) when there are none."""
-    finite = values[np.isfinite(values)]
-    return (
-        np.percentile(finite, PERCENTILES).astype(np.float32) if finite.size else np.array([0, 1], np.float32)
-    )
+    Raises:
+        InputError: it is one.
+    """
+    _check_choice("scale", scale, Scale)
+    if (scale == "fixed") != (limits is not None):
+        raise InputError(
+            f"scale={scale!r} and limits={limits!r} contradict each other: limits=(vmin, vmax) belong to "
+            "scale='fixed'."
+        )
+    if limits is not None and not (np.isfinite(limits).all() and limits[0] < limits[1]):
+        raise InputError(f"limits must be two finite numbers, the smaller first; got {limits}.")
 
 
 def _limits(decoding, kind, scale, values, true, fixed) -> np.ndarray:
     """vmin and vmax "Y B 2" for one model's maps."""
+    rest = rest_of(kind, decoding.true[0, 0].size)
     if scale == "fixed":
         return np.broadcast_to(np.asarray(fixed, np.float32), (*values.shape[:2], 2)).copy()
     if scale == "per_map":
-        return np.stack([[percentile_limits(each) for each in layer] for layer in values])
+        return np.stack([[limits_of(each, rest) for each in layer] for layer in values])
     if scale == "per_row":
-        per_image = np.stack([percentile_limits(values[:, sample]) for sample in range(values.shape[1])])
+        per_image = np.stack([limits_of(values[:, sample], rest) for sample in range(values.shape[1])])
     else:
-        per_image = np.stack([_shared(kind, *pair) for pair in zip(decoding.true, true, strict=True)])
+        per_image = np.stack([_shared(kind, *pair, rest) for pair in zip(decoding.true, true, strict=True)])
     return np.broadcast_to(per_image, (*values.shape[:2], 2)).copy()
 
 
-def _shared(kind: MapKind, patches: np.ndarray, true: np.ndarray) -> np.ndarray:
+def _shared(kind: MapKind, patches: np.ndarray, true: np.ndarray, rest: Rest) -> np.ndarray:
     """The shared scale of one image, which depends on its true pixels alone."""
     if kind == "cosine":
-        return np.array([-1, 1], np.float32)
+        return np.array([rest.low, rest.high], np.float32)
     if kind == "error":  # at the top: the error of one who shows the median patch everywhere
-        return np.array([0, percentile_limits(patch_map("distance", patches, patches))[1]], np.float32)
-    return percentile_limits(true)
+        return np.array([0, limits_of(patch_map("distance", patches, patches), rest)[1]], np.float32)
+    return limits_of(true, rest)
 
 
 def _correlations(kind: MapKind, values: np.ndarray, true: np.ndarray) -> np.ndarray:

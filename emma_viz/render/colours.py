@@ -1,5 +1,10 @@
 """The palette: colour maps for values, line colours for models, greys for words."""
 
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from emma_viz.lens.scale import LEVELS, levels
+
 COLORMAPS = ("viridis", "magma", "inferno", "cividis", "jet", "RdBu")
 """Names that a figure's maps may be drawn with; jet is there for parity with papers."""
 
@@ -21,7 +26,7 @@ UNSEEN_HATCH = "#bdbdbd"
 WARNING = "#b3261e"
 
 
-def table(name: str, count: int = 256):
+def table(name: str, count: int = LEVELS) -> UInt8[np.ndarray, "count 3"]:
     """A colour map as numbers.
 
     Args:
@@ -29,10 +34,24 @@ def table(name: str, count: int = 256):
         count: how many entries.
 
     Returns:
-        uint8 array (count, 3), lowest value first.
+        The entries, lowest value first.
     """
     import matplotlib
-    import numpy as np
 
     colours = matplotlib.colormaps[name](np.linspace(0.0, 1.0, count))[:, :3]
     return np.round(colours * 255).astype(np.uint8)
+
+
+def paint(
+    values: Float[np.ndarray, "R C"], limits: tuple[float, float], name: str
+) -> UInt8[np.ndarray, "R C 4"]:
+    """The colours of values, red, green, blue and opacity: transparent where a value is NaN.
+
+    Args:
+        values: raw.
+        limits: of the colour scale.
+        name: one of `COLORMAPS`.
+    """
+    entries = levels(values, np.array(limits))
+    opacity = np.where(entries < 0, 0, 255).astype(np.uint8)
+    return np.dstack([np.where(entries[..., None] < 0, 0, table(name)[entries]), opacity]).astype(np.uint8)

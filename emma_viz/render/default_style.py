@@ -1,14 +1,23 @@
 """The default figure: for each image its input, true map and retention plot, then panels for each model."""
 
-from matplotlib.colors import Normalize
+import numpy as np
 
 from emma_viz.render import colours, layout, panels, words
 from emma_viz.render.curves import show_retention
-from emma_viz.render.footer import fidelity, number
+from emma_viz.render.footer import fidelity, number, remarks
 from emma_viz.render.layout import GAP, HEADING, MARGIN, WIDTH, Grid
-from emma_viz.render.marks import bars, name_panels, norms, own_scales
+from emma_viz.render.marks import bars, name_panels, own_scales
 from emma_viz.render.sheet import Box, Sheet
-from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, difference, largest, layer_label, rms
+from emma_viz.render.spec import (
+    FigureSpec,
+    ImageCase,
+    Limits,
+    ModelCase,
+    difference,
+    difference_limits,
+    layer_label,
+    rms,
+)
 from emma_viz.render.typography import BODY, FORCED, LABEL, SMALL, TITLE, Footer, Gutter
 
 BETWEEN_MODELS = 0.2
@@ -39,11 +48,11 @@ class _Block:
 
     def __init__(self, spec: FigureSpec, case: ImageCase, grid: Grid, left: float):
         self.spec, self.case, self.grid, self.left = spec, case, grid, left
-        self.norms = norms(spec, case)
+        self.scales = [spec.limits(case, model) for model in case.models]
         self.labels_across = grid.arrangement == "columns" and grid.h < 0.45
         room = left - layout.STRIP - MARGIN - (0.25 if self.labels_across else 0)
         truth = f"Truth: {case.truth}" if case.truth else ""
-        self.question = Gutter(case.title, case.prompt, room, after=truth)
+        self.question = Gutter(case.title, case.prompt, room, remarks=remarks(case), after=truth)
         self.head_height = max(layout.head(case, grid, left, 0.0).height, self.question.height)
         self.answers = [self._answer(model, room) for model in case.models]
         self.heights = [max(grid.height, answer.height) for answer in self.answers]
@@ -69,7 +78,7 @@ class _Block:
             y += BETWEEN_MODELS + height
         for index, (model, answer) in enumerate(zip(self.case.models, self.answers, strict=True)):
             answer.draw(sheet, MARGIN, tops[index])
-            self._draw_model(sheet, tops[index], model, self.norms[index])
+            self._draw_model(sheet, tops[index], model, self.scales[index])
         x = self.left + self.grid.width
         bars(sheet, self.spec, self.case, self.grid, x, tops[: len(self.case.models)])
         if self.spec.difference:
@@ -80,8 +89,10 @@ class _Block:
         case, place = self.case, layout.head(self.case, self.grid, self.left, top)
         self.question.draw(sheet, MARGIN, top)
         panels.show_image(sheet, place.image, case)
-        norm, label = Normalize(*case.true_limits), f"true map/{case.title}"
-        panels.show_map(sheet, place.true_map, case.extent, case.true_map, norm, self.spec.color_table, label)
+        limits, label = case.true_limits, f"true map/{case.title}"
+        panels.show_map(
+            sheet, place.true_map, case.extent, case.true_map, limits, self.spec.color_table, label
+        )
         named = [(place.image, "input"), (place.true_map, "map of true pixels")]
         if any(model.retention for model in case.models):
             inside = Box(place.plot.x + 0.3, place.plot.y, 0.0, 0.0)
@@ -90,30 +101,31 @@ class _Block:
         for box, text in named:
             sheet.write(box.x, box.y - HEADING + 0.03, text, LABEL, colour=colours.SOFT)
 
-    def _draw_model(self, sheet: Sheet, top: float, model: ModelCase, norms: list[Normalize]) -> None:
+    def _draw_model(self, sheet: Sheet, top: float, model: ModelCase, scales: list[Limits]) -> None:
         """Draw one model's panels with the names of rows and columns."""
         grid, case, table = self.grid, self.case, self.spec.color_table
         extent = case.extent_of(model)
         for index, layer in enumerate(model.layers):
             cells = {kind: grid.cell(kind, index, self.left, top) for kind in grid.kinds}
             tail = f"{case.title}/{model.name}/{layer}"
-            values, norm = model.maps[index], norms[index]
+            values, limits = model.maps[index], scales[index]
             panels.show_decoded(sheet, cells["decoded"], extent, model.decoded[index], f"decoded/{tail}")
-            panels.show_map(sheet, cells["map"], extent, values, norm, table, f"map/{tail}")
+            panels.show_map(sheet, cells["map"], extent, values, limits, table, f"map/{tail}")
             panels.show_highlight(
-                sheet, cells["highlight"], case.image, extent, values, norm, table, f"highlight/{tail}"
+                sheet, cells["highlight"], case.image, extent, values, limits, table, f"highlight/{tail}"
             )
             middle, below = cells["map"].x + grid.w / 2, cells["map"].bottom + 0.025
             size = LABEL if grid.arrangement != "groups" else SMALL
             sheet.write(middle, below, fidelity(float(model.correlation[index])), size, align="center")
         if self.spec.scale == "per_map":
-            own_scales(sheet, grid, norms, self.left, top)
+            own_scales(sheet, grid, scales, self.left, top)
         name_panels(sheet, grid, model.layers, self.left, top, across=self.labels_across)
 
     def _draw_difference(self, sheet: Sheet, top: float) -> None:
         """One row of maps: the first model's minus the second's."""
         layers, values = difference(self.case)
-        norm = Normalize(-largest(values), largest(values))
+        limits = difference_limits(self.case)
+        beyond = bool((np.abs(values) > limits[1]).any())
         first, second = (words.clean(model.name) for model in self.case.models)
         room = self.left - layout.STRIP - MARGIN
         lines = words.wrap(f"{first} minus {second}", room, BODY, lines=3)
@@ -123,7 +135,7 @@ class _Block:
             box = _difference_cell(self.grid, index, self.left, top)
             label = f"difference/{self.case.title}/{layer}"
             extent = self.case.extent_of(self.case.models[0])
-            panels.show_map(sheet, box, extent, values[index], norm, colours.DIFFERENCE, label)
+            panels.show_map(sheet, box, extent, values[index], limits, colours.DIFFERENCE, label)
             middle = box.x + box.w / 2
             sheet.write(
                 middle, box.y - HEADING + 0.03, layer_label(layer), LABEL, colour=colours.SOFT, align="center"
@@ -131,7 +143,7 @@ class _Block:
             text = f"rms {number(rms(values[index]))}"
             sheet.write(middle, box.bottom + 0.025, text, LABEL, align="center")
         bar = Box(self.left + self.grid.width + 0.1, box.y, 0.085, max(box.h, 0.75))
-        panels.show_bar(sheet, bar, norm, colours.DIFFERENCE, "difference", beyond=False)
+        panels.show_bar(sheet, bar, limits, colours.DIFFERENCE, "difference", beyond=beyond)
 
 
 def _difference_cell(grid: Grid, index: int, left: float, top: float) -> Box:

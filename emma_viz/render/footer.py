@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from emma_viz.render import colours
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 from emma_viz.render.words import clean
 
@@ -11,6 +12,9 @@ SCALE_WORDS = {
     "per_row": "one colour scale for each model: colours cannot be compared between models",
     "per_map": "each map has its own colour scale: colours cannot be compared between maps",
 }
+
+UNIFORM = "The image is uniform: R² and r are not defined, and what the maps show was added by model or lens."
+"""What is said beside an image of one colour."""
 
 OWN_TRUTH = ("distance", "magnitude")
 """Kinds of map whose shared scale is that of the true pixels' map; the others compare with the true pixels."""
@@ -32,6 +36,11 @@ def provenance(spec: FigureSpec) -> list[tuple[str, str]]:
         facts.insert(3, ("Difference", what))
     facts.extend(("Note", clean(note)) for note in spec.notes)
     return facts
+
+
+def remarks(case: ImageCase) -> list[tuple[str, str]]:
+    """What a reader must know of an image, with the colour it is written in."""
+    return [(UNIFORM, colours.SOFT)] if case.uniform else []
 
 
 def warnings(spec: FigureSpec) -> list[str]:

@@ -13,16 +13,17 @@ import numpy as np
 from PIL import Image
 
 from emma_viz.render import colours
-from emma_viz.render.footer import fidelity, number, provenance, warnings
+from emma_viz.render.footer import fidelity, number, provenance, remarks, warnings
 from emma_viz.render.layout import WIDE
 from emma_viz.render.overlay import GREYING, LIGHTENING, fit_image, to_bytes
 from emma_viz.render.spec import (
     ONE_SCALE,
     FigureSpec,
     ImageCase,
+    Limits,
     ModelCase,
     difference,
-    largest,
+    difference_limits,
     layer_label,
     rms,
 )
@@ -101,7 +102,8 @@ class _Section:
 
     def _head(self) -> str:
         case, true_map = self.case, f"{self.index}/0/0"
-        answer = f"<p class=small>Truth: {escape(clean(case.truth))}</p>" if case.truth else ""
+        answer = "".join(f'<p class="small">{escape(text)}</p>' for text, _ in remarks(case))
+        answer += f"<p class=small>Truth: {escape(clean(case.truth))}</p>" if case.truth else ""
         caption = f'<p class="caption"><span class="value" data-value="{true_map}"></span></p>'
         table = self.spec.color_table
         bar = _bar(case.true_limits, table, self.spec.map_label) if self.spec.scale in ONE_SCALE else ""
@@ -138,7 +140,7 @@ class _Section:
             kind: [self._cell(kind, scope, model, j) for j in range(len(model.layers))] for kind in self.kinds
         }
         bar = (
-            _bar(model.limits[0], self.spec.color_table, self.spec.map_label)
+            _bar(self.spec.limits(self.case, model)[0], self.spec.color_table, self.spec.map_label)
             if self.spec.scale == "per_row"
             else ""
         )
@@ -174,7 +176,7 @@ class _Section:
             return f'<div class="cell">{panel}</div>'
         own = ""
         if self.spec.scale == "per_map":
-            low, high = (float(end) for end in model.limits[layer])
+            low, high = self.spec.limits(self.case, model)[layer]
             own = f"<br>own scale {number(low)}–{number(high)}"
         r = fidelity(float(model.correlation[layer]))
         value = f'<span class="value" data-value="{path}"></span>'
@@ -224,9 +226,7 @@ class _Section:
             )
             cells.append(f'<div class="cell">{panel}<p class="caption">{caption}</p></div>')
         first, second = (escape(clean(model.name)) for model in self.case.models)
-        bar = _bar(
-            (-largest(values), largest(values)), colours.DIFFERENCE, f"{first} minus {second}", escaped=True
-        )
+        bar = _bar(difference_limits(self.case), colours.DIFFERENCE, f"{first} minus {second}", escaped=True)
         chart = self._chart(difference_chart(self.case), "RMS difference by layer")
         return (
             f'<article class="row" data-scope="{scope}"><div class="words"><h3>Difference of the maps</h3>'
@@ -244,13 +244,16 @@ def _quoted(text: str, empty: str = "(no answer)") -> str:
     return f"“{escape(clean(text))}”" if clean(text) else empty
 
 
-def _bar(limits, table: str, label: str, *, escaped: bool = False) -> str:
-    stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in colours.table(table, 17).tolist())
+def _bar(limits: Limits, table: str, label: str, *, escaped: bool = False) -> str:
+    low, high = limits
+    found = [f"rgb({r} {g} {b})" for r, g, b in colours.table(table, 17).tolist()]
+    # Without extent: one colour up to the value, the other above.
+    stops = ", ".join(found if high > low else [f"{found[0]} 0 50%", f"{found[-1]} 50%"])
     words = label if escaped else escape(label)
     return (
-        f'<div class="bar bar-text"><span>{number(float(limits[0]))}</span>'
+        f'<div class="bar bar-text"><span>{number(low)}</span>'
         f'<i style="background:linear-gradient(to right, {stops})"></i>'
-        f"<span>{number(float(limits[1]))}</span><span>{words}</span></div>"
+        f"<span>{number(high)}</span><span>{words}</span></div>"
     )
 
 

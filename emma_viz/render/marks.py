@@ -1,28 +1,16 @@
-"""What surrounds the panels in every style: colour scales and their bars, names of rows and columns."""
+"""What surrounds the panels in every style: bars of colour scales, names of rows and columns."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-
-from matplotlib.colors import Normalize
 
 from emma_viz.render import colours, panels, words
 from emma_viz.render.footer import number
 from emma_viz.render.layout import HEADING, Grid
 from emma_viz.render.sheet import Box, Sheet
-from emma_viz.render.spec import ONE_SCALE, FigureSpec, ImageCase, layer_label
+from emma_viz.render.spec import ONE_SCALE, FigureSpec, ImageCase, Limits, layer_label
 from emma_viz.render.typography import LABEL, SMALL, TINY
 
 ROW_NAMES = MappingProxyType({"decoded": "decoded", "map": "map", "highlight": "highlight"})
-
-
-def norms(spec: FigureSpec, case: ImageCase) -> list[list[Normalize]]:
-    """One norm for each map of each model; maps that share a scale share the object."""
-    if spec.scale in ONE_SCALE:
-        norm = Normalize(*case.true_limits)
-        return [[norm] * len(model.layers) for model in case.models]
-    if spec.scale == "per_row":
-        return [[Normalize(*model.limits[0])] * len(model.layers) for model in case.models]
-    return [[Normalize(*limits) for limits in model.limits] for model in case.models]
 
 
 def bars(
@@ -40,19 +28,19 @@ def bars(
     spans = [(top + grid.heading, top + grid.height, [model.maps]) for top, model in blocks]
     if spec.scale in ONE_SCALE:
         spans = [(spans[0][0], spans[-1][1], [case.true_map, *(model.maps for model in case.models)])]
-    for (start, end, shown), (norm, *_) in zip(spans, norms(spec, case), strict=False):
+    scales = [spec.limits(case, model)[0] for model in case.models]
+    for (start, end, shown), (low, high) in zip(spans, scales, strict=False):
         height = min(end - start, 2.2)
         box = Box(x + 0.1, (start + end - height) / 2, 0.085, height)
-        low, high = panels.limits(norm)
         beyond = any((values < low).any() or (values > high).any() for values in shown)
-        panels.show_bar(sheet, box, norm, spec.color_table, spec.map_label, beyond=beyond)
+        panels.show_bar(sheet, box, (low, high), spec.color_table, spec.map_label, beyond=beyond)
 
 
-def own_scales(sheet: Sheet, grid: Grid, scales: Sequence[Normalize], left: float, top: float) -> None:
+def own_scales(sheet: Sheet, grid: Grid, scales: Sequence[Limits], left: float, top: float) -> None:
     """Say below each map of a model that its colours are its own, and what they span."""
     forms = (("own scale {}", SMALL, 2), ("own {}", SMALL, 2), ("own {}", TINY, 2), ("own {}", TINY, 1))
     for form, size, figures in forms:
-        texts = [form.format(_span(norm, figures)) for norm in scales]
+        texts = [form.format(_span(limits, figures)) for limits in scales]
         if max(words.width(text, size) for text in texts) <= grid.pitch - 0.02:
             break
     for index, text in enumerate(texts):
@@ -61,8 +49,8 @@ def own_scales(sheet: Sheet, grid: Grid, scales: Sequence[Normalize], left: floa
         sheet.write(box.x + box.w / 2, y, text, size, colour=colours.SOFT, align="center")
 
 
-def _span(norm: Normalize, figures: int) -> str:
-    low, high = panels.limits(norm)
+def _span(limits: Limits, figures: int) -> str:
+    low, high = limits
     return f"{number(low, figures)}{'–' if low >= 0 else ' to '}{number(high, figures)}"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
+from emma_viz.lens.scale import normalise
 from emma_viz.render import colours
 
 GREYING = 0.4
@@ -60,16 +61,6 @@ def seen(rows: Int[np.ndarray, "H"], columns: Int[np.ndarray, "W"]) -> Bool[np.n
     return (rows >= 0)[:, None] & (columns >= 0)[None, :]
 
 
-def normalise(
-    values: Float[np.ndarray, "*shape"], limits: tuple[float, float]
-) -> Float[np.ndarray, "*shape"]:
-    """Map values to [0, 1] between their colour limits; 0 everywhere when the limits are equal."""
-    low, high = float(limits[0]), float(limits[1])
-    if high <= low:
-        return np.where(np.isnan(values), values, np.zeros_like(values))
-    return np.clip((values - low) / (high - low), 0, 1).astype(values.dtype)
-
-
 def highlight(
     image: UInt8[np.ndarray, "H W 3"],
     values: Float[np.ndarray, "R C"],
@@ -94,8 +85,8 @@ def highlight(
     """
     height, width = image.shape[:2]
     rows, columns = patch_of_pixels((height, width), values.shape, extent)
-    scaled = np.nan_to_num(normalise(values.astype(np.float64), limits))
-    tint = colours.table(colormap)[np.round(scaled * 255).astype(np.int64)] / 255.0
+    scaled = np.nan_to_num(normalise(values, np.array(limits)))
+    tint = colours.paint(values, limits, colormap)[..., :3] / 255.0
     visible = seen(rows, columns)[..., None]
     weight = np.where(visible, strength * scaled[rows][:, columns, None] ** RISE, 0.0)
     blended = pale(image) * (1 - weight) + tint[rows][:, columns] * weight

@@ -4,14 +4,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Normalize
+from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from emma_viz.render import colours, words
 from emma_viz.render.overlay import MISSING, fit_image, highlight, to_bytes
 from emma_viz.render.sheet import Box, Sheet
-from emma_viz.render.spec import Extent, ImageCase
+from emma_viz.render.spec import Extent, ImageCase, Limits
 
 LONGEST = 720
 """Pixels of the longer side of a photograph in a figure: what a printed panel resolves."""
@@ -33,15 +33,14 @@ def show_decoded(sheet: Sheet, box: Box, extent: Extent, decoded: np.ndarray, la
 
 
 def show_map(
-    sheet: Sheet, box: Box, extent: Extent, values: np.ndarray, norm: Normalize, colormap: str, label: str
+    sheet: Sheet, box: Box, extent: Extent, values: np.ndarray, limits: Limits, colormap: str, label: str
 ) -> Axes:
     """A map, in the true aspect of the input."""
     axes = sheet.axes(box, label)
     # Shows through where a value is NaN.
     axes.set_facecolor("#{:02x}{:02x}{:02x}".format(*MISSING))
-    axes.imshow(
-        values, extent=_grid(extent), aspect="auto", interpolation="nearest", norm=norm, cmap=colormap
-    )
+    painted = colours.paint(values, limits, colormap)
+    axes.imshow(painted, extent=_grid(extent), aspect="auto", interpolation="nearest")
     return _frame(axes, extent)
 
 
@@ -51,27 +50,30 @@ def show_highlight(
     image: np.ndarray,
     extent: Extent,
     values: np.ndarray,
-    norm: Normalize,
+    limits: Limits,
     colormap: str,
     label: str,
 ) -> Axes:
     """The input with each patch tinted by its value."""
     axes = sheet.axes(box, label)
     photo = fit_image(image, LONGEST)
-    tinted = highlight(photo, values, limits(norm), extent, colormap=colormap)
+    tinted = highlight(photo, values, limits, extent, colormap=colormap)
     axes.imshow(tinted, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
     return _frame(axes, extent, alpha=0.5)
 
 
 def show_bar(
-    sheet: Sheet, box: Box, norm: Normalize, colormap: str, text: str, *, beyond: bool, size: float = 6.5
+    sheet: Sheet, box: Box, limits: Limits, colormap: str, text: str, *, beyond: bool, size: float = 6.5
 ) -> Axes:
     """A vertical colour bar with its words; pointed ends say that some values lie beyond it."""
     axes = sheet.axes(box, f"colour bar/{text}")
-    # A bar widens a scale whose ends are equal, so it gets its own copy.
-    scale = ScalarMappable(Normalize(*limits(norm)), colormap)
-    extend = "both" if beyond else "neither"
-    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+    low, high = limits
+    if high > low:
+        scale, ticks = ScalarMappable(Normalize(*limits), colormap), MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+    else:  # no extent: one colour up to the value, the other above, and nothing between
+        ends = ListedColormap(colours.table(colormap)[[0, -1]] / 255)
+        scale, ticks = ScalarMappable(BoundaryNorm([low - 1, low, low + 1], 2), ends), FixedLocator([low])
+    extend = "both" if beyond and high > low else "neither"
     bar = Colorbar(axes, scale, extend=extend, extendfrac=0.03, ticks=ticks)
     bar.outline.set(linewidth=0.4, edgecolor=colours.FAINT)
     axes.tick_params(labelsize=size, length=2, width=0.4, pad=1.5)
@@ -83,14 +85,6 @@ def show_bar(
         x = box.right + 0.36 + index * words.line_height(size)
         sheet.write(x, box.y + box.h / 2, line, size, colour=colours.SOFT, align="center", rotation=90.0)
     return axes
-
-
-def limits(norm: Normalize) -> tuple[float, float]:
-    """Lowest and highest value of a colour scale."""
-    low, high = norm.vmin, norm.vmax
-    assert low is not None, "every scale here is made with both limits"
-    assert high is not None, "every scale here is made with both limits"
-    return float(low), float(high)
 
 
 def unseen(extent: Extent) -> list[tuple[float, float, float, float]]:

@@ -4,8 +4,9 @@ The input stands at the left, layers are columns, and each model's answer is bel
 """
 
 from emma_viz.render import colours, layout, panels, words
+from emma_viz.render.footer import remarks
 from emma_viz.render.layout import GUTTER, MARGIN, STRIP, WIDTH, Grid
-from emma_viz.render.marks import bars, name_panels, norms, own_scales
+from emma_viz.render.marks import bars, name_panels, own_scales
 from emma_viz.render.sheet import Box, Sheet
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 from emma_viz.render.typography import BODY, FORCED, TITLE, Footer, Gutter
@@ -43,13 +44,14 @@ class _Block:
 
     def __init__(self, spec: FigureSpec, case: ImageCase, grid: Grid):
         self.spec, self.case, self.grid = spec, case, grid
+        self.scales = [spec.limits(case, model) for model in case.models]
         # Answers of narrow panels may be wider than they; the colour bar then stands right of the answers.
         self.room = max(grid.width, SHORTEST)
         self.answers = [self._answer(model) for model in case.models]
         line = words.line_height(BODY)
         self.heights = [NAME + grid.height + 0.06 + len(lines) * line for lines in self.answers]
         after = f"Truth: {case.truth}" if case.truth else ""
-        self.question = Gutter(case.title, case.prompt, GUTTER, after=after)
+        self.question = Gutter(case.title, case.prompt, GUTTER, remarks=remarks(case), after=after)
         self.labels_across = grid.arrangement == "columns" and grid.h < 0.5
         h = min((GUTTER - (0.3 if self.labels_across else 0)) / case.aspect, 2.2)
         self.image = Box(MARGIN, self.question.height + 0.08, h * case.aspect, h)
@@ -72,7 +74,7 @@ class _Block:
             tops.append(y + NAME)
             y += height + BETWEEN_MODELS
         for start, model, lines, scales in zip(
-            tops, self.case.models, self.answers, norms(self.spec, self.case), strict=True
+            tops, self.case.models, self.answers, self.scales, strict=True
         ):
             self._draw_model(sheet, start, model, scales)
             y = start + self.grid.height + 0.06
@@ -88,12 +90,12 @@ class _Block:
         sheet.write(LEFT, top - NAME, name, TITLE, bold=True)
         for index, layer in enumerate(model.layers):
             tail = f"{case.title}/{model.name}/{layer}"
-            values, norm = model.maps[index], scales[index]
+            values, limits = model.maps[index], scales[index]
             box = grid.cell("map", index, LEFT, top)
-            panels.show_map(sheet, box, extent, values, norm, table, f"map/{tail}")
+            panels.show_map(sheet, box, extent, values, limits, table, f"map/{tail}")
             box = grid.cell("highlight", index, LEFT, top)
             label = f"highlight/{tail}"
-            panels.show_highlight(sheet, box, case.image, extent, values, norm, table, label)
+            panels.show_highlight(sheet, box, case.image, extent, values, limits, table, label)
         if self.spec.scale == "per_map":
             own_scales(sheet, grid, scales, LEFT, top)
         names = {"map": self._map_name(), "highlight": "highlighted" if grid.h > 0.7 else "highlight"}

@@ -21,7 +21,9 @@ from emma_viz.render.output import write_atomically
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 
 FORMAT = "emma-viz figure"
-SCHEMA = 1
+SCHEMA = 2
+SINCE = {"difference_limit": 2}
+"""Field → the schema that brought it; an older file lacks it, and it then has its default."""
 LARGEST = 4 * 2**30
 """Bytes that a sidecar's arrays may unpack to; a file that claims more is not a figure."""
 
@@ -70,7 +72,7 @@ def from_json(text: str, where: str = "figure sidecar") -> FigureSpec:
             "upgrade emma_viz."
         )
     try:
-        return _unpack(FigureSpec, document["figure"], _arrays(document["arrays"], where))
+        return _unpack(FigureSpec, document["figure"], _arrays(document["arrays"], where), schema)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -130,15 +132,17 @@ def _pack(value, name: str, arrays: dict[str, np.ndarray]) -> dict:
     return packed
 
 
-def _unpack(kind: Any, packed: dict, arrays: dict[str, np.ndarray]):
+def _unpack(kind: Any, packed: dict, arrays: dict[str, np.ndarray], schema: int):
     values = {}
     nested, case_kind = _CASES.get(kind, (None, None))
     for field in fields(kind):
+        if field.name not in packed and schema < SINCE.get(field.name, 1):
+            continue
         item = packed[field.name]
         if field.name in _ARRAYS.get(kind, ()):
             item = arrays[item]
         elif field.name == nested:
-            item = tuple(_unpack(case_kind, case, arrays) for case in item)
+            item = tuple(_unpack(case_kind, case, arrays, schema) for case in item)
         elif field.name == "retention":
             layers, r2 = arrays[f"{item}.layer"], arrays[f"{item}.r2"]
             item = tuple(zip(layers.tolist(), r2.tolist(), strict=True))

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from emma_viz.errors import InputError
+from emma_viz.lens.scale import UNSEEN, Rest, difference_limit
 from emma_viz.render.colours import COLORMAPS
 
 STYLES = ("default", "paper")
@@ -16,6 +17,9 @@ ONE_SCALE = ("shared", "fixed")
 
 Extent = tuple[float, float, float, float]
 """Left, top, right, bottom of a patch grid, as fractions of the image's width and height."""
+
+Limits = tuple[float, float]
+"""Lowest and highest value of a colour scale."""
 
 MAP_KINDS = {
     "distance": "distance to the median patch (L2)",
@@ -102,9 +106,13 @@ class ImageCase:
     """One to eight models."""
     truth: str | None = None
     """The right answer, where it is known."""
+    difference_limit: float | None = None
+    """Half the width of the colour scale of the models' difference; None is that of the shown layers alone."""
 
     def __post_init__(self):
         where = f"image {self.title!r}"
+        if self.difference_limit is not None and not 0 < self.difference_limit < np.inf:
+            raise InputError(f"{where}: expected a difference_limit above 0, got {self.difference_limit}.")
         _expect_shape(f"{where}: image", self.image, (None, None, 3))
         _expect_shape(f"{where}: true_map", self.true_map, (None, None))
         _expect_extent(where, self.extent)
@@ -122,6 +130,11 @@ class ImageCase:
     def aspect(self) -> float:
         """Width over height of the image."""
         return self.image.shape[1] / self.image.shape[0]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether the image has one colour alone, so that R² and correlations are not defined."""
+        return bool((self.image == self.image[0, 0]).all())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -183,6 +196,13 @@ class FigureSpec:
         """The colormap that is drawn with."""
         return self.colormap or ("jet" if self.style == "paper" else "viridis")
 
+    def limits(self, case: ImageCase, model: ModelCase) -> list[Limits]:
+        """The colour limits of each map of a model, as every picture of this spec draws them."""
+        if self.scale in ONE_SCALE:
+            return [case.true_limits] * len(model.layers)
+        shown = model.limits if self.scale == "per_map" else [model.limits[0]] * len(model.layers)
+        return [(float(low), float(high)) for low, high in shown]
+
     @property
     def map_label(self) -> str:
         """What the colour bar says."""
@@ -232,9 +252,12 @@ def rms(values: Float[np.ndarray, "*shape"]) -> float:
     return float(np.sqrt((finite**2).mean())) if finite.size else float("nan")
 
 
-def largest(values: Float[np.ndarray, "*shape"]) -> float:
-    """The largest size of a finite value: a difference's colour scale runs from minus this to this."""
-    return max(float(np.abs(values[np.isfinite(values)]).max(initial=0.0)), 1e-12)
+def difference_limits(case: ImageCase) -> Limits:
+    """The colour limits of a difference, the same at all layers and centred on zero."""
+    half = case.difference_limit
+    if half is None:
+        half = difference_limit(difference(case)[1], Rest(low=0.0, high=UNSEEN, seen=UNSEEN))
+    return -half, half
 
 
 def grid_extent(boxes: Float[np.ndarray, "T 4"], image_size: tuple[int, int]) -> Extent:

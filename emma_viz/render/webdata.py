@@ -1,5 +1,6 @@
 """The numbers that the web page's script works with: raw map values, colour tables, curves."""
 
+import base64
 import json
 import math
 
@@ -8,7 +9,7 @@ import numpy as np
 from emma_viz.render import colours
 from emma_viz.render.curves import FLOOR
 from emma_viz.render.overlay import RISE, STRENGTH
-from emma_viz.render.spec import FigureSpec, ImageCase, difference, largest, rms
+from emma_viz.render.spec import FigureSpec, ImageCase, difference, difference_limits, rms
 from emma_viz.render.svg import Chart, Line
 from emma_viz.render.words import clean
 
@@ -82,27 +83,21 @@ def _scopes(spec: FigureSpec, case: ImageCase) -> list[dict]:
     """The true map, then one scope a model, then the difference."""
     scopes = [_scope(case.true_map[None], [case.true_limits], case.extent)]
     for model in case.models:
-        shared = spec.scale in ("shared", "fixed")
-        limits = [case.true_limits] * len(model.layers) if shared else model.limits
-        scopes.append(_scope(model.maps, limits, case.extent_of(model)))
+        scopes.append(_scope(model.maps, spec.limits(case, model), case.extent_of(model)))
     if spec.difference:
         _, values = difference(case)
-        limits = [(-largest(values), largest(values))] * len(values)
+        limits = [difference_limits(case)] * len(values)
         scopes.append(_scope(values, limits, case.extent_of(case.models[0]), table="difference"))
     return scopes
 
 
 def _scope(maps: np.ndarray, limits, extent, table: str = "map") -> dict:
+    """Raw values as base64 of single precision, so that the page paints and reads out what Python does."""
     shown = [
-        {"values": [_short(value) for value in values.ravel().tolist()], "limits": [float(low), float(high)]}
+        {"values": base64.b64encode(values.astype("<f4").tobytes()).decode("ascii"), "limits": [low, high]}
         for values, (low, high) in zip(maps, limits, strict=True)
     ]
     return {"grid": list(maps.shape[1:]), "extent": list(extent), "table": table, "maps": shown}
-
-
-def _short(value: float) -> float | None:
-    """Five figures are more than a reader or a screen resolves; None stands for a value that is not finite."""
-    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def _hex(name: str) -> str:

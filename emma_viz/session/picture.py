@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emma_viz.errors import InputError
-from emma_viz.lens import ActivationMaps
+from emma_viz.lens import ActivationMaps, map_difference
 from emma_viz.lens.quality import r2
 from emma_viz.render import (
     FigureSpec,
@@ -116,6 +116,8 @@ def _image_case(maps: Sequence[ActivationMaps], index: int, name: str, view: Vie
     first = maps[0].decoding
     place = first.geometry[index]
     low, high = maps[0].true_limits()[index]
+    # Over all layers that were decoded, shown or not: every picture of a comparison has the same colours.
+    limit = float(map_difference(*maps).limit[index]) if view.difference and len(maps) == 2 else None
     return ImageCase(
         title=name,
         image=fit_image(np.asarray(first.images[index])),
@@ -125,6 +127,7 @@ def _image_case(maps: Sequence[ActivationMaps], index: int, name: str, view: Vie
         true_map=maps[0].true[index],
         true_limits=(float(low), float(high)),
         models=tuple(_model_case(each, index, view) for each in maps),
+        difference_limit=limit,
     )
 
 

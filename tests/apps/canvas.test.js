@@ -40,15 +40,15 @@ test("fade greys and lightens in place", () => {
   assert.deepEqual([...core.fade(Uint8ClampedArray.from([0, 0, 0, 255]), 0, 0.2)], [51, 51, 51, 255]);
 });
 
-test("differences are of single precision, and their scale is 98 % of the sizes", () => {
-  const first = Float32Array.from([0.1, 5]);
-  assert.deepEqual([...core.subtract(first, Float32Array.from([0.3, 2]))], [Math.fround(Math.fround(0.1) - Math.fround(0.3)), 3]);
+test("differences are of single precision, and of one layer of both", () => {
+  const values = [Float32Array.from([0.1, 5, 1, 1]), Float32Array.from([0.3, 2, 0, 0])];
+  const [first, second] = values.map((each, i) => ({ grid: [1, 2], layers: [i, 1], maps: { error: { values: each } } }));
+  assert.deepEqual([...core.subtract(...values)].slice(0, 2), [Math.fround(Math.fround(0.1) - Math.fround(0.3)), 3]);
+  assert.deepEqual([...core.differenceAt([first, second], "error", [1, 1])], [1, 1]);
+  assert.equal(core.differenceAt([first, second], "error", [0, 0]), null);
   assert.equal(core.percentile([1, 2, 3, 4], 50), 2.5);
   assert.equal(core.percentile([NaN, 7], 98), 7);
   assert.ok(Number.isNaN(core.percentile([NaN], 98)));
-  const sizes = Float32Array.from({ length: 101 }, (_, i) => (i % 2 ? -i : i));
-  assert.equal(core.differenceLimit(sizes), 98);
-  assert.ok(core.differenceLimit(Float32Array.from([0, 0])) > 0);
 });
 
 test("a point hits the patch whose box holds it, in cropped and letterboxed grids too", () => {
@@ -89,11 +89,11 @@ test("cells are as large as their room allows, in as many lines as that takes", 
   assert.deepEqual(core.fitCells(2, 100, 30, 1), { lines: 1, perLine: 2, side: 30, high: 30 });
 });
 
-test("a sheet's map is found by its address, and null is no number", () => {
-  const maps = [{ values: [1], limits: [0, 1] }, { values: [2, null], limits: [0, 3] }];
+test("a sheet's map is found by its address", () => {
+  const maps = [{ values: floats([1]), limits: [0, 1] }, { values: floats([2, NaN]), limits: [0, 3] }];
   const data = { images: [{ scopes: [{ grid: [1, 1], maps: [] }, { grid: [1, 2], extent: [0, 0, 1, 1], table: "map", maps }] }] };
   const found = core.sheetMap(data, "0/1/1");
-  assert.deepEqual([found.values, found.limits, found.grid, found.table], [[2, NaN], [0, 3], [1, 2], "map"]);
+  assert.deepEqual([[...found.values], found.limits, found.grid, found.table], [[2, NaN], [0, 3], [1, 2], "map"]);
   assert.deepEqual([...core.paint(found.values, found.limits, grey)].slice(4), [0, 0, 0, 0]);
   assert.equal(core.nearest([0, 4, 8], 5.9), 4);
   assert.equal(core.nearest([8, 0], 3), 0);
@@ -156,14 +156,6 @@ test("a payload unpacks to numbers, and its maps have limits for each scale", ()
   assert.deepEqual(core.limitsOf(models[0], "distance", 1, [4, 5]), [4, 5]);
   assert.deepEqual(core.trajectory(models[0], "distance", [0, 1]), [1.5, 3]);
   assert.throws(() => core.unpack({ ...payload(), schema: 2 }), /schema 1/);
-});
-
-test("models of unlike grids or depths have no difference", () => {
-  const { models } = core.unpack(payload());
-  const other = { ...models[0], extent: [0, 0, 0.5, 1] };
-  assert.equal(core.differenceOf(models[0], other, "distance"), null);
-  const same = core.differenceOf(models[0], models[0], "distance");
-  assert.deepEqual([...same.values], [0, 0, 0, NaN]);
 });
 
 test("numbers are written short, with a real minus sign", () => {

@@ -67,14 +67,13 @@ def test_scores_pixels_and_places_are_those_of_the_api(comparison, sent, sample)
     assert tuple(sent["image"]["size"]) == comparison.decodings[0].images[sample].size
 
 
-def test_the_scale_of_a_difference_can_be_found_from_the_payload(comparison):
-    """What the canvas does: subtract the float32 maps, take 98 % of the sizes over all layers."""
+def test_the_scale_of_a_difference_is_that_of_the_figure(comparison):
     sent = payload(comparison)
-    first, second = (floats(model["maps"]["distance"]["values"], -1) for model in sent["models"])
-    maps = comparison.maps(View())
-    assert np.percentile(np.abs(first - second), 98) == pytest.approx(
-        map_difference(*maps).limit[0], rel=1e-5
-    )
+    for kind in KINDS:
+        one = comparison.maps(View(map_kind=kind))
+        assert sent["difference"][kind] == map_difference(*one).limit[0]
+    spec = comparison.spec(View(difference=True))
+    assert spec.images[0].difference_limit == sent["difference"]["distance"]
 
 
 def test_large_pictures_go_as_png(comparison, monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from emma_viz.data.geometry import Geometry
 from emma_viz.render.colours import COLORMAPS, MODELS, table
-from emma_viz.render.overlay import fit_image, highlight, normalise, pale, patch_of_pixels, to_bytes
+from emma_viz.render.overlay import fit_image, highlight, pale, patch_of_pixels, to_bytes
 from emma_viz.render.spec import grid_extent
 
 FULL = (0.0, 0.0, 1.0, 1.0)
@@ -69,16 +69,6 @@ def test_unseen_pixels_and_nan_are_not_tinted():
     np.testing.assert_array_equal(lit[:, 18:], plain[:, 18:])
     np.testing.assert_array_equal(lit[:6, 6:9], plain[:6, 6:9])
     assert (lit[6:, 6:18] != plain[6:, 6:18]).any(axis=2).mean() > 0.9
-
-
-def test_normalise():
-    values = np.array([-1.0, 0.0, 0.5, 2.0, np.nan], dtype=np.float32)
-    np.testing.assert_array_equal(
-        normalise(values, (0.0, 1.0)), np.array([0, 0, 0.5, 1, np.nan], dtype=np.float32)
-    )
-    np.testing.assert_array_equal(
-        normalise(values, (1.0, 1.0)), np.array([0, 0, 0, 0, np.nan], dtype=np.float32)
-    )
 
 
 def test_fit_image_keeps_the_aspect():

@@ -157,6 +157,18 @@ def test_a_damaged_or_foreign_sidecar_is_named(make, change, words):
         from_json(_changed(make.spec(), change), "figure.json")
 
 
+def test_a_sidecar_of_an_older_schema_is_read(make):
+    def older(document):
+        document["schema"] = 1
+        for case in document["figure"]["images"]:
+            del case["difference_limit"]
+
+    spec = make.spec()
+    assert same(from_json(_changed(spec, older)), spec)
+    with pytest.raises(InputError, match="'difference_limit' is missing"):
+        from_json(_changed(spec, lambda d: d["figure"]["images"][0].pop("difference_limit")))
+
+
 def test_a_sidecar_that_would_not_fit_in_memory_is_refused(make, monkeypatch):
     monkeypatch.setattr("emma_viz.render.sidecar.LARGEST", 2**31)
     with pytest.raises(InputError, match="this is not a figure"):

@@ -19,7 +19,8 @@
 
   // ---------------------------------------------------------------- colours
 
-  // As emma_viz.lens.maps.normalise: a scale without extent gives 0 up to it and 1 above; NaN stays.
+  // As emma_viz.lens.scale.normalise: a scale without extent gives 0 up to it and 1 above; NaN stays. All limits
+  // are found in Python; tests/render/test_colours.py holds both to the same colours.
   const normalise = (value, low, high) => {
     if (Number.isNaN(value)) return NaN;
     if (!(high > low)) return value > low ? 1 : 0;
@@ -88,12 +89,6 @@
     const below = Math.floor(at);
     const above = Math.min(below + 1, sorted.length - 1);
     return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
-  };
-
-  /** Half the width of a difference's scale: 98 % of the sizes at all layers (emma_viz.lens.difference). */
-  const differenceLimit = (values) => {
-    const found = percentile(values.map(Math.abs), 98);
-    return Number.isFinite(found) && found > 0 ? found : 1e-12;
   };
 
   const mean = (values) => {
@@ -284,7 +279,7 @@
 
   /** The colour limits of one map. `scale` is shared, per_row, per_map, or [low, high]. */
   const limitsOf = (model, kind, index, scale) => {
-    if (Array.isArray(scale)) return scale;
+    if (Array.isArray(scale)) return scale.map(Math.fround);
     const found = model.maps[kind].limits[scale];
     return scale === "per_map" ? found[index] : found;
   };
@@ -296,33 +291,27 @@
       return mean(patches.map((patch) => map[patch]));
     });
 
-  const differenceOf = (first, second, kind) => {
-    const fits =
-      first.grid.join() === second.grid.join() &&
-      first.layers.length === second.layers.length &&
-      first.extent.every((edge, i) => Math.abs(edge - second.extent[i]) < 1e-6);
-    if (!fits) return null;
-    const values = subtract(first.maps[kind].values, second.maps[kind].values);
-    return { values, limit: differenceLimit(values) };
-  };
+  /** First minus second at the indices of their layers; null where those are not one layer. */
+  const differenceAt = ([first, second], kind, [i, j]) =>
+    first.layers[i] === second.layers[j] ? subtract(mapOf(first, kind, i), mapOf(second, kind, j)) : null;
 
   // ---------------------------------------------------------------- sheets
 
-  // A sheet's maps are lists of numbers, null where one is not finite; "0/1/4" names image 0, scope 1, layer 4.
+  // "0/1/4" names image 0, scope 1, layer 4 of a sheet's maps.
   const sheetMap = (data, address) => {
     const [image, scope, layer] = address.split("/");
     const found = data.images[image].scopes[scope];
     const { values, limits } = found.maps[layer];
-    return { ...found, limits, values: values.map((value) => (value === null ? NaN : value)) };
+    return { ...found, limits, values: floatsOf(values) };
   };
 
   const nearest = (values, wanted) =>
     values.reduce((best, each) => (Math.abs(each - wanted) < Math.abs(best - wanted) ? each : best));
 
   const core = {
-    bytesOf, floatsOf, tableOf, normalise, paint, tint, fade, opaque, subtract, percentile, differenceLimit, mean,
+    bytesOf, floatsOf, tableOf, normalise, paint, tint, fade, opaque, subtract, percentile, mean,
     figures, fixed, percent, patchAt, boxOf, regionOf, patchesIn, translate, movePatch, fitCells, layerLabel, stepsOf, scrub, toLink,
-    fromLink, unpack, mapOf, limitsOf, trajectory, differenceOf, sheetMap, nearest,
+    fromLink, unpack, mapOf, limitsOf, trajectory, differenceAt, sheetMap, nearest,
   }; // prettier-ignore
 
   // ================================================================ the page
@@ -514,7 +503,6 @@
     let pale = null;
     let pictures = []; // per model, per layer: canvas or image of the decoded pixels
     let truths = [];
-    let differences = {};
     let readings = new Map(); // patch → words at every layer
     let pending = false;
     let changed = "all"; // since the last drawing: everything, or nothing but the step
@@ -698,16 +686,15 @@
       truemap(context) {
         const map = result.models[0].maps[view.kind];
         const [height, width] = result.models[0].grid;
-        const limits = Array.isArray(view.scale) ? view.scale : map.limits.true[view.scale];
+        const limits = Array.isArray(view.scale) ? view.scale.map(Math.fround) : map.limits.true[view.scale];
         spread(context, canvasOf(paint(map.true, limits, result.tables[view.colours]), width, height), 0, view.smooth);
       },
       difference(context) {
-        const found = differenceNow();
-        if (!found) return;
+        const limit = differenceLimit();
+        const values = limit && differenceAt(result.models, view.kind, [indexOf(0), indexOf(1)]);
+        if (!values) return;
         const [height, width] = result.models[0].grid;
-        const start = indexOf(0) * height * width;
-        const values = found.values.subarray(start, start + height * width);
-        const pixels = paint(values, [-found.limit, found.limit], result.tables.RdBu);
+        const pixels = paint(values, [-limit, limit], result.tables.RdBu);
         spread(context, canvasOf(pixels, width, height), 0, view.smooth);
       },
     };
@@ -716,11 +703,8 @@
       for (let i = 0; i < 256; i++) out.set(table.subarray(3 * (128 + (i >> 1)), 3 * (128 + (i >> 1)) + 3), 3 * i);
       return out;
     };
-    const differenceNow = () => {
-      if (result.models.length < 2) return null;
-      if (!(view.kind in differences)) differences[view.kind] = differenceOf(result.models[0], result.models[1], view.kind);
-      return differences[view.kind];
-    };
+    /** Half the width of the difference's scale; null where the first two models cannot be subtracted. */
+    const differenceLimit = () => result.difference && result.difference[view.kind];
     const regionFor = (chosen, model) => {
       const from = result.models[chosen.model];
       const to = result.models[model];
@@ -886,6 +870,7 @@
       });
       const chosen = hovered || locked;
       let text = `${result.image.name}, ${result.image.size[0]} \u00d7 ${result.image.size[1]}`;
+      if (result.image.uniform) text += ": the image is uniform, so R\u00b2 and r are not defined";
       if (chosen) {
         const map = result.models[0].maps[view.kind].true;
         const region = regionFor(chosen, 0);
@@ -941,15 +926,15 @@
           make("span", { class: `ev-legend-part ${shared ? "ev-soft" : "ev-warn"}`, "data-scale": "", text: words[view.scale] || "fixed scale" })
         );
       }
-      const found = differenceNow();
-      if (found)
+      const limit = differenceLimit();
+      if (limit)
         parts.push(
           make(
             "span",
             { class: "ev-legend-part ev-end" },
-            make("span", { class: "ev-limit", text: figures(-found.limit) }),
+            make("span", { class: "ev-limit", text: figures(-limit) }),
             ramp("RdBu"),
-            make("span", { class: "ev-limit", text: figures(found.limit) }),
+            make("span", { class: "ev-limit", text: figures(limit) }),
             tipped("A \u2212 B", TIPS.difference)
           )
         );
@@ -1362,7 +1347,7 @@
       try {
         const reply = await host.save(format, {
           layer: currentLayer(), kind: view.kind, scale: Array.isArray(view.scale) ? view.scale.join(":") : view.scale,
-          colours: view.colours, difference: Boolean(differenceNow()), look: fromLink(toLink(linkedView())),
+          colours: view.colours, difference: Boolean(differenceLimit()), look: fromLink(toLink(linkedView())),
         }); // prettier-ignore
         if (reply.error) throw new Error(reply.error);
         const address = URL.createObjectURL(new Blob([bytesOf(reply.data)], { type: reply.type }));
@@ -1451,7 +1436,6 @@
           const [height, width] = [model.grid[0] * model.patch, model.grid[1] * model.patch];
           return canvasOf(opaque(model.truth, 0, height * width), width, height);
         });
-        differences = {};
         readings = new Map();
         hovered = locked = word = drag = path = null;
         const before = steps.length;
