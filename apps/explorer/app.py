@@ -3,13 +3,15 @@
 import json
 import os
 from abc import ABCMeta
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import resources
 from typing import Any
 from urllib.parse import unquote
 
 from apps.explorer.examples import example_images
+from apps.explorer.forms import Forms
+from apps.explorer.gate import Gate
 from apps.explorer.running import News
 from apps.explorer.service import MAX_BYTES, Service, Settings
 from emma_viz.errors import MissingDependencyError
@@ -33,6 +35,10 @@ HINT = "|".join(
 HINT_STUDY = "Choose an image of the study.|It opens at once: no model is loaded."
 
 GONE = "The image of this link is not kept on this server (any more); bring it again."
+
+CANVAS = "explorer-canvas"
+CALLS = ("payload", "words", "attribute", "save")
+"""What the canvas asks of the server."""
 
 Link = dict[str, str]
 
@@ -64,7 +70,7 @@ def build(settings: Settings) -> tuple[Any, Service]:
     gr = import_gradio()
     service = Service(settings, {} if settings.study else example_images())
     # Uploads and thumbnails go where `Service.close` finds them.
-    os.environ["GRADIO_TEMP_DIR"] = str(service.folder / "gradio")
+    os.environ["GRADIO_TEMP_DIR"] = str(service.uploads.root)
     with gr.Blocks(
         title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, 4 * 3600)
     ) as page:
@@ -82,6 +88,23 @@ def build(settings: Settings) -> tuple[Any, Service]:
         page.unload(_forget(gr, service))
     page.queue(max_size=128, default_concurrency_limit=8)
     return page, service
+
+
+def gate_of(
+    page: Any,
+    service: Service,
+    *,
+    hosts: Sequence[str] = (),
+    proxied: Sequence[str] = (),
+    frames: Sequence[str] = (),
+) -> Gate:
+    """What stands before the page; the arguments are those of `Gate`."""
+    canvas = next(key for key, block in page.blocks.items() if getattr(block, "elem_id", None) == CANVAS)
+    forms = Forms(page.fns, canvas, CALLS)
+    return Gate(
+        forms=forms, uploads=service.uploads, cookie=service.cookie, largest=MAX_BYTES, hosts=hosts, proxied=proxied,
+        frames=frames,
+    )  # fmt: skip
 
 
 def launch_options() -> dict[str, Any]:
@@ -140,16 +163,18 @@ def _canvas(gr, service: Service):
     def save(data: dict) -> dict:
         return service.save(data)
 
+    calls = [payload, words, attribute, save]
+    assert tuple(each.__name__ for each in calls) == CALLS
     return gr.HTML(
         value="{}",
-        elem_id="explorer-canvas",
+        elem_id=CANVAS,
         html_template=(
             f'<div class="explorer-root"><div class="explorer-canvas" data-hint="{hint}" data-limit="{MAX_BYTES}">'
             "</div></div>"
         ),
         js_on_load=glue,
         apply_default_css=False,
-        server_functions=[payload, words, attribute, save],
+        server_functions=calls,
     )
 
 
@@ -222,8 +247,8 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
     asking = [secret, image, prompt, models, lens, site, controls["tokens"]]
     hash_box = gr.Textbox(visible=False)
 
-    def begin(address: str) -> tuple:
-        token, link = service.sessions.open(), _link(address)
+    def begin(address: str, request: gr.Request) -> tuple:
+        token, link = service.sessions.open(request.cookies.get(service.cookie, "")), _link(address)
         values = _restored(gr, service, link)
         runs = values.pop("runs")
         news = _waiting(token) if runs else {"stage": "empty", "session": token}
@@ -251,13 +276,14 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
         yield from ask(*values)
 
     def check(token: str, upload: str | None) -> tuple:
-        sentence = service.refusal(upload)
+        sentence = service.refusal(token, upload)
         if sentence is None:
             return gr.skip(), gr.skip()
         return None, json.dumps({"stage": "error", "session": token, "message": sentence})
 
     def take(event: gr.SelectData) -> str | None:
-        path = service.file_of(service.examples[event.index])
+        known = event.index < len(service.examples)
+        path = service.file_of(service.examples[event.index]) if known else None
         return str(path) if path else None
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -294,8 +320,8 @@ def _refused(token: str) -> dict[str, Any]:
 def _wire_study(gr, page, service: Service, secret, canvas, controls: dict[str, Any]) -> None:
     hash_box = gr.Textbox(visible=False)
 
-    def begin(address: str) -> tuple[str, str]:
-        token, link = service.sessions.open(), _link(address)
+    def begin(address: str, request: gr.Request) -> tuple[str, str]:
+        token, link = service.sessions.open(request.cookies.get(service.cookie, "")), _link(address)
         wanted = link.get("image", "")
         index = service.examples.index(wanted) if wanted in service.examples else 0
         return token, json.dumps(service.show(token, index))

@@ -2,10 +2,15 @@
 
 import argparse
 import logging
+import os
+import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from emma_viz.checkpoints import BUNDLED, bundled_names
 from emma_viz.cli.guard import guarded
@@ -46,6 +51,21 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
     )
+    found.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the page is also served, such as that of a proxy; may be given again (default: this "
+        "machine's own names and --host)",
+    )
+    found.add_argument(
+        "--allow-frame",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="an origin whose pages may show this one in a frame, such as https://example.org; may be given again",
+    )
     found.add_argument("--port", type=int, help="(default: the first free one from 7860)")
     found.add_argument(
         "--share", action="store_true", help="also open a public Gradio link (asks the internet)"
@@ -70,26 +90,79 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def serve(args: argparse.Namespace) -> int:
-    """Build the page and serve it."""
-    from apps.explorer.app import build, launch_options
+    """Build the page and serve it until the process is told to end."""
+    from apps.explorer.app import build, gate_of, launch_options
 
-    page, service = build(settings_of(args))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that temporary files go then, too
-    try:
-        page.launch(
-            server_name=args.host,
-            server_port=args.port,
-            share=args.share,
-            inbrowser=args.open,
-            **launch_options(),
-        )
-    except OSError as error:
-        raise InputError(f"The page cannot be served at {args.host}, port {args.port}: {error}") from error
-    except KeyboardInterrupt:
-        pass
-    finally:
-        service.close()
+    _require_names(args)
+    with told_to_end() as end:
+        page, service = build(settings_of(args))
+        gate = gate_of(page, service, hosts=[args.host], proxied=args.allow_host, frames=args.allow_frame)
+        try:
+            page.launch(
+                server_name=args.host,
+                server_port=args.port,
+                share=args.share,
+                inbrowser=args.open,
+                prevent_thread_lock=True,
+                app_kwargs={"lifespan": gate.before},
+                **launch_options(),
+            )
+            if page.share_url:
+                gate.hosts.add(urlsplit(page.share_url).netloc)
+            end.wait()
+        except OSError as error:
+            raise InputError(
+                f"The page cannot be served at {args.host}, port {args.port}: {error}"
+            ) from error
+        finally:
+            page.close()
+            idle = service.close()
+    if not idle:
+        # A model is in the middle of a step, and a thread in native code cannot be stopped: Python would abort.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
+
+
+@contextmanager
+def told_to_end() -> Iterator[threading.Event]:
+    """An event that is set by Ctrl+C, SIGTERM and a terminal that goes, so that temporary files go then, too.
+
+    A hang-up that the process was told to ignore (`nohup`) stays ignored.
+    """
+    end = threading.Event()
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    former = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    for each, handler in former.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(each, lambda *_: end.set())
+    try:
+        yield end
+    finally:
+        for each, handler in former.items():
+            signal.signal(each, handler)
+
+
+def _require_names(args: argparse.Namespace) -> None:
+    """Refuse names that no browser sends.
+
+    Raises:
+        InputError: one of the options holds something else than a host or an origin.
+    """
+    from apps.explorer.gate import name_of
+
+    for name in args.allow_host:
+        if not name_of(name) or "/" in name:
+            raise InputError(
+                f"--allow-host: expected a host's name, such as explorer.example.org; got {name!r}."
+            )
+    for origin in args.allow_frame:
+        if not re.fullmatch(r"https?://[\w.:\[\]-]+", origin, re.ASCII):
+            raise InputError(
+                f"--allow-frame: expected an origin, such as https://example.org; got {origin!r}."
+            )
 
 
 def settings_of(args: argparse.Namespace):

@@ -44,6 +44,8 @@ class News:
     changed: threading.Event = field(default_factory=threading.Event)
     left: bool = False
     """Whether nobody listens any more; the run then stops at its next word."""
+    ending: threading.Event = field(default_factory=threading.Event)
+    """Set when the server ends; the run then stops, too."""
 
     def say(self, done: int, total: int, message: str) -> None:
         """Progress, as `emma_viz` reports it.
@@ -51,7 +53,7 @@ class News:
         Raises:
             Abandoned: nobody listens any more.
         """
-        if self.left:
+        if self.left or self.ending.is_set():
             raise Abandoned
         self.done, self.total, self.message = done, total, message
         self.changed.set()

@@ -40,6 +40,7 @@ def save_view(
     colours: str,
     difference: bool,
     look: Mapping[str, str],
+    place: Path | None = None,
 ) -> tuple[str, bytes]:
     """A file of what is on the page.
 
@@ -52,19 +53,20 @@ def save_view(
         colours: the colour table.
         difference: also show the difference of two models.
         look: how a saved page looks when it is opened; other keys than those of `LOOK` are left out.
+        place: where files may lie meanwhile; the system's folder when None.
 
     Returns:
         Its name and its bytes. Nothing is left on the server.
 
     Raises:
-        InputError: a value is not known, or the study is too large.
+        InputError: a value is not known, or the study is too large or holds a link.
     """
     if form not in TYPES:
         raise InputError(f"A view is saved as {', '.join(TYPES)}; {form!r} was asked for.")
     name = "".join(
         c if c.isalnum() or c in "-_" else "-" for c in result.comparison.image_names[result.sample]
     )
-    with tempfile.TemporaryDirectory(prefix="emma-viz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="emma-viz-", dir=place) as folder:
         if form == "zip":
             return f"{name}-study.zip", _study(result, Path(folder))
         comparison = _one(result)
@@ -102,7 +104,13 @@ def _one(result: Result) -> Comparison:
 
 def _study(result: Result, folder: Path) -> bytes:
     root = result.study or _written(result, folder / "study")
-    size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    paths = [path for path in sorted(root.rglob("*")) if ".locks" not in path.relative_to(root).parts]
+    for path in paths:
+        # What a link leads to may be anything on this machine.
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise InputError(f"The study holds {path.name!r}, which is a link and no file: it is not sent.")
+    files = [path for path in paths if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
     if size > LARGEST_STUDY:
         raise InputError(
             f"The study has {size / 1e6:.0f} MB, and {LARGEST_STUDY / 1e6:.0f} are sent at most; make it on the "
@@ -110,9 +118,8 @@ def _study(result: Result, folder: Path) -> bytes:
         )
     archive = folder / "study.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and ".locks" not in path.parts:
-                file.write(path, Path("study") / path.relative_to(root))
+        for path in files:
+            file.write(path, Path("study") / path.relative_to(root))
     return archive.read_bytes()
 
 

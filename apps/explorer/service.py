@@ -4,10 +4,11 @@ import base64
 import json
 import logging
 import re
+import secrets
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from PIL import Image
 from apps.explorer.payload import payload
 from apps.explorer.running import Abandoned, Lenses, News, Question, explain, image_title, read_words, run
 from apps.explorer.saving import TYPES, save_view
+from apps.explorer.scratch import Scratch
 from apps.explorer.state import Asked, Images, Models, Result, Sessions
+from apps.explorer.uploads import Uploads
 from emma_viz.data import read_image
 from emma_viz.errors import EmmaVizError, ImageError, InputError
+from emma_viz.files.schema import shape
 from emma_viz.session import Running, compare_study
 
 logger = logging.getLogger(__name__)
@@ -67,6 +71,45 @@ class Settings:
     """How words are attributed: a key of `METHODS`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfRun:
+    """A question about a run."""
+
+    session: str = ""
+    run: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfPlaces(OfRun):
+    """A question about an image token of each model; None where a model has none."""
+
+    places: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfWord(OfRun):
+    """A question about a word of a model's answer."""
+
+    model: int
+    word: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfView(OfRun):
+    """A wish for a file of what is on the page; `save_view` has the fields."""
+
+    format: str
+    layer: int = 0
+    kind: str = "distance"
+    scale: str = "shared"
+    colours: str = "viridis"
+    difference: bool = False
+    look: dict[str, str] = field(default_factory=dict)
+
+
+_ASKED: Any = {"where": "the request", "error": InputError, "spare": True}
+
+
 class Service:
     """Everything behind the page.
 
@@ -83,8 +126,14 @@ class Service:
         self.study = compare_study(settings.study) if settings.study else None
         self.models = Models(settings.models, settings.running)
         self.sessions = Sessions()
-        self.folder = Path(tempfile.mkdtemp(prefix="emma-viz-explorer-"))
+        self._scratch = Scratch()
+        self.folder = self._scratch.path
         """Holds all temporary files of this server; `close` removes it."""
+        self.uploads = Uploads(self.folder / "gradio")
+        self.cookie = f"emma-viz-{secrets.token_hex(4)}"
+        """Name of the cookie that holds a visitor's token; one for each server, as cookies know no ports."""
+        self._ending, self._work = threading.Event(), 0
+        self._rest = threading.Condition()
         if self.study is not None:
             first = self.study.decodings[0]
             examples = {
@@ -96,9 +145,32 @@ class Service:
         self.images = Images(examples)
         self.examples = tuple(examples)
 
-    def close(self) -> None:
-        """Remove all temporary files."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def close(self, patience: float = 3.0) -> bool:
+        """Stop what runs at its next step, and remove all temporary files.
+
+        Args:
+            patience: seconds that runs are waited for.
+
+        Returns:
+            Whether nothing runs any more.
+        """
+        self._ending.set()
+        with self._rest:
+            idle = self._rest.wait_for(lambda: not self._work, patience)
+        self._scratch.close()
+        return idle
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Count as work that `close` waits for."""
+        with self._rest:
+            self._work += 1
+        try:
+            yield
+        finally:
+            with self._rest:
+                self._work -= 1
+                self._rest.notify_all()
 
     def file_of(self, digest: str) -> Path | None:
         """A PNG of an image that is known by its hash."""
@@ -106,7 +178,7 @@ class Service:
         if found is None:
             return None
         name, image = found
-        folder = self.folder / "images" / digest[:16]
+        folder = self.uploads.images / digest
         path = folder / f"{_safe(name)}.png"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -118,15 +190,15 @@ class Service:
 
     def _tidy(self) -> None:
         """Remove the files of images that are no longer known."""
-        known = {digest[:16] for digest in self.images.known()}
-        for folder in (self.folder / "images").iterdir():
+        known = self.images.known()
+        for folder in self.uploads.images.iterdir():
             if folder.name not in known:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def refusal(self, upload: str | None) -> str | None:
+    def refusal(self, secret: str, upload: object) -> str | None:
         """Why an upload cannot be shown to the models, or None when it can."""
         try:
-            self._upload(upload)
+            self._upload(secret, upload)
         except Exception as error:
             return self._sentence(error)
         return None
@@ -152,12 +224,12 @@ class Service:
         tokens: int,
     ) -> Iterator[dict[str, Any]]:
         """Run, with news on the way; ends with `ready` or `error`."""
-        news, ended = News(), threading.Event()
+        news, ended = News(ending=self._ending), threading.Event()
         outcome: dict[str, Any] = {}
 
         def work() -> None:
             try:
-                image, name = self._upload(upload)
+                image, name = self._upload(secret, upload)
                 question = Question(
                     image=image, image_name=name, prompt=prompt, models=tuple(models), lens=lens, site=site,
                     max_new_tokens=int(tokens),
@@ -173,7 +245,11 @@ class Service:
                 ended.set()
                 news.changed.set()
 
-        threading.Thread(target=work, daemon=True, name="explorer-run").start()
+        def counted() -> None:
+            with self._at_work():
+                work()
+
+        threading.Thread(target=counted, daemon=True, name="explorer-run").start()
         try:
             while not ended.is_set():
                 news.changed.wait(1.0)
@@ -193,7 +269,7 @@ class Service:
             comparison = self.study
             if entries:
                 comparison = compare_study(self.settings.study, entries=list(entries))
-            if not 0 <= index < len(comparison.image_names):
+            if not isinstance(index, int) or not 0 <= index < len(comparison.image_names):
                 raise InputError(f"The study has images 0 to {len(comparison.image_names) - 1}; got {index}.")
             first = comparison.decodings[0]
             asked = Asked(
@@ -210,7 +286,7 @@ class Service:
         """The payload of a run: {session, run}."""
 
         def answer() -> dict:
-            result = self._result(data)
+            result = self._result(shape(data, OfRun, **_ASKED))
             live = bool(result.traces)
             words = [[word.text for word in each] for each in result.words] or None
             found = payload(result.comparison, sample=result.sample, words=words, live=live)
@@ -223,17 +299,20 @@ class Service:
 
     def words(self, data: dict) -> dict:
         """Logit-lens words: {session, run, places} → {models: [per model, per layer, (text, share)]}."""
-        return self._guarded(
-            lambda: {"models": read_words(self._result(data), self.models, data.get("places") or [])}
-        )
+
+        def answer() -> dict:
+            asked = shape(data, OfPlaces, **_ASKED)
+            return {"models": read_words(self._result(asked), self.models, asked.places)}
+
+        return self._guarded(answer)
 
     def attribute(self, data: dict) -> dict:
         """A word's evidence: {session, run, model, word} → {models: [float32 maps as base64], scores,
         method, help}."""
 
         def answer() -> dict:
-            method = self.settings.method
-            found = explain(self._result(data), self.models, int(data["model"]), int(data["word"]), method)
+            method, asked = self.settings.method, shape(data, OfWord, **_ASKED)
+            found = explain(self._result(asked), self.models, asked.model, asked.word, method)
             name, meaning = METHODS[method]
             return {
                 "models": [base64.b64encode(each.values.astype("<f4").tobytes()).decode() for each in found],
@@ -248,35 +327,38 @@ class Service:
         """A file: {session, run, format, layer, kind, scale, colours, difference, look} → {name, type, data}."""
 
         def answer() -> dict:
-            form = str(data.get("format"))
+            asked = shape(data, OfView, **_ASKED)
             name, content = save_view(
-                self._result(data),
-                form,
-                layer=int(data.get("layer", 0)),
-                kind=str(data.get("kind", "distance")),
-                scale=str(data.get("scale", "shared")),
-                colours=str(data.get("colours", "viridis")),
-                difference=bool(data.get("difference")),
-                look={str(key): str(value) for key, value in dict(data.get("look") or {}).items()},
+                self._result(asked),
+                asked.format,
+                layer=asked.layer,
+                kind=asked.kind,
+                scale=asked.scale,
+                colours=asked.colours,
+                difference=asked.difference,
+                look=asked.look,
+                place=self.folder,
             )
-            return {"name": name, "type": TYPES[form], "data": base64.b64encode(content).decode()}
+            return {"name": name, "type": TYPES[asked.format], "data": base64.b64encode(content).decode()}
 
         return self._guarded(answer)
 
-    def _result(self, data: dict) -> Result:
-        return self.sessions.result(data.get("session", ""), data.get("run", -1))
+    def _result(self, asked: OfRun) -> Result:
+        return self.sessions.result(asked.session, asked.run)
 
-    def _upload(self, upload: str | None) -> tuple[Image.Image, str]:
+    def _upload(self, secret: str, upload: object) -> tuple[Image.Image, str]:
         """The visitor's image, checked before it is decoded.
 
         Raises:
-            ImageError: it is missing, too large, or no image. The message names no path.
+            InputError: there is no such session.
+            ImageError: it is missing, not the visitor's own, too large, or no image. The message names no path.
         """
+        visitor = self.sessions.get(secret).visitor
         if not upload:
             raise ImageError(
                 "Bring an image first: drop, paste or choose one, use the camera, or take an example."
             )
-        path = Path(upload)
+        path = self.uploads.find(visitor, upload)
         title = image_title(path)
         try:
             if path.stat().st_size > MAX_BYTES:
@@ -289,7 +371,8 @@ class Service:
 
     def _guarded(self, answer: Callable[[], dict]) -> dict:
         try:
-            return answer()
+            with self._at_work():
+                return answer()
         except Exception as error:
             return {"error": self._sentence(error)}
 

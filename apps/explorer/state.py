@@ -104,6 +104,8 @@ class Result:
 class Session:
     """What one open page has; nobody else's page can name it."""
 
+    visitor: str = ""
+    """Whose uploads it may use (`Uploads`)."""
     result: Result | None = None
     run: int = 0
     """Number of the result, so that a late question is not answered about a newer one."""
@@ -117,10 +119,10 @@ class Sessions:
         self._kept: Recent[Session] = Recent(size)
         self._states, self._idle = states, idle
 
-    def open(self) -> str:
-        """Begin a session; returns its secret."""
+    def open(self, visitor: str = "") -> str:
+        """Begin a visitor's session; returns its secret."""
         secret = secrets.token_urlsafe(24)
-        self._kept.put(secret, Session())
+        self._kept.put(secret, Session(visitor=visitor))
         self.tidy()
         return secret
 

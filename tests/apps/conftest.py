@@ -1,5 +1,7 @@
 """The explorer's service on a tiny pair of random models, and its page in a browser with the models that ship."""
 
+import secrets
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +59,17 @@ def service(offer, examples):
     made.close()
 
 
+def bring(service: Service, secret: str, path: Path) -> str:
+    """Copy a file to where an upload of a session's visitor lies."""
+    place = service.uploads.root / secrets.token_hex(8)
+    place.mkdir()
+    shutil.copy(path, place / path.name)
+    return str(service.uploads.adopt(service.sessions.get(secret).visitor, place / path.name))
+
+
 @pytest.fixture(scope="session")
 def ask(service) -> Callable:
-    """Runs a question to its end: the last news."""
+    """Runs a question to its end: the last news. A file is brought as an upload, unless it is given `raw`."""
 
     defaults = {
         "prompt": "What is it?",
@@ -69,9 +79,9 @@ def ask(service) -> Callable:
         "tokens": 6,
     }
 
-    def run(upload, *, on=service, secret=None, **changes):
-        secret = on.sessions.open() if secret is None else secret
-        path = None if upload is None else str(upload)
+    def run(upload, *, on=service, secret=None, raw=False, **changes):
+        secret = on.sessions.open(on.uploads.visitor()) if secret is None else secret
+        path = upload if upload is None or raw else bring(on, secret, upload)
         asked = defaults | changes
         *_, last = on.ask(secret, path, *(asked[name] for name in defaults))
         return last

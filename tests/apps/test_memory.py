@@ -44,7 +44,7 @@ def test_neither_memory_nor_temporary_files_grow_over_200_runs(service, ask, tmp
     for number in range(PHOTOS):
         photos.append(tmp_path / f"photo{number}.png")
         Image.new("RGB", SIDES, (30 * number, 90, 120)).save(photos[-1])
-    secrets = [service.sessions.open() for _ in range(VISITORS)]
+    secrets = [service.sessions.open(service.uploads.visitor()) for _ in range(VISITORS)]
     marks = {}
     for run in range(1, RUNS + 1):
         news = ask(photos[run % PHOTOS], secret=secrets[run % VISITORS], tokens=2)

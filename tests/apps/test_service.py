@@ -15,17 +15,23 @@ from PIL import Image
 
 from apps.explorer.service import Service, Settings
 from apps.explorer.state import Images
+from apps.explorer.uploads import NOT_YOURS
 from emma_viz.capture import record
 from emma_viz.data import image_hash, read_image
 from emma_viz.evidence.attribution import attribute
 from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.session import compare_study, decode_study
 from emma_viz.session.studies import capture
+from tests.apps.conftest import bring
 
 
 def test_a_run_tells_news_and_ends_with_a_result(service, photos):
-    secret = service.sessions.open()
-    news = list(service.ask(secret, str(photos[0]), "What is it?", ["cobra", "emma"], "ridge", "", 6))
+    secret = service.sessions.open(service.uploads.visitor())
+    news = list(
+        service.ask(
+            secret, bring(service, secret, photos[0]), "What is it?", ["cobra", "emma"], "ridge", "", 6
+        )
+    )
     assert [each["stage"] for each in news[:-1]] == ["busy"] * (len(news) - 1)
     assert news[-1] == {"session": secret, "stage": "ready", "run": 1}
     sent = service.payload(news[-1])
@@ -50,8 +56,10 @@ def test_an_answer_is_told_while_it_grows(service, photos, monkeypatch):
         return record(*arguments, on_token=hear, **more)
 
     monkeypatch.setattr("apps.explorer.running.record", at_leisure)
-    secret, seen = service.sessions.open(), set()
-    for news in service.ask(secret, str(photos[0]), "What is it?", ["cobra"], "ridge", "", 12):
+    secret, seen = service.sessions.open(service.uploads.visitor()), set()
+    for news in service.ask(
+        secret, bring(service, secret, photos[0]), "What is it?", ["cobra"], "ridge", "", 12
+    ):
         seen |= {model["answer"] for model in news.get("models", ())}
         told.release()
     answer = service.payload(news)["models"][0]["answer"]
@@ -143,6 +151,36 @@ def test_the_study_is_saved_whole_and_opens_again(service, ready, tmp_path):
     np.testing.assert_allclose(decoded.patches, result.comparison.decodings[0].patches, atol=1e-5)
 
 
+def test_a_link_in_a_study_is_never_sent(pair, photos, service, tmp_path):
+    capture(photos, pair.models, tmp_path / "study", running=service.settings.running)
+    decode_study(tmp_path / "study", lenses=[pair.cobra / "ridge.lens", pair.emma / "ridge.lens"])
+    shown = Service(Settings(study=tmp_path / "study"), {})
+    (tmp_path / "private.txt").write_text("private")
+    folder = next(path for path in (tmp_path / "study").iterdir() if path.is_dir() and path.name != ".locks")
+    try:
+        news = shown.show(shown.sessions.open(), 0)
+        assert "data" in shown.save({**news, "format": "zip"})
+        for target in (tmp_path / "private.txt", tmp_path):
+            (folder / "more").symlink_to(target)
+            reply = shown.save({**news, "format": "zip"})
+            assert "data" not in reply
+            assert "link" in reply["error"]
+            (folder / "more").unlink()
+    finally:
+        shown.close()
+
+
+def test_calls_of_wrong_types_are_refused_without_a_traceback(service, ready, caplog):
+    for name, wrong in (
+        ("payload", {"run": "1"}), ("payload", {"session": 7}), ("payload", {"run": None}), ("words", {"places": 7}),
+        ("words", {"places": ["0", 0]}), ("attribute", {}), ("attribute", {"model": "0", "word": 0}),
+        ("attribute", {"model": 10**19, "word": 0}), ("save", {}), ("save", {"format": 7}),
+        ("save", {"format": "png", "layer": "x"}), ("save", {"format": "html", "look": {"a": {}}}),
+    ):  # fmt: skip
+        assert getattr(service, name)({**ready, **wrong})["error"]
+    assert not caplog.records
+
+
 def test_files_of_forgotten_images_go(offer, examples):
     made = Service(offer(), examples)
     try:
@@ -151,7 +189,7 @@ def test_files_of_forgotten_images_go(offer, examples):
             image = Image.new("RGB", (8, 8), (number, 0, 0))
             made.images.add(str(number), f"image {number}", image)
             assert made.file_of(str(number)).is_file()
-        kept = {path.name for path in made.folder.glob("images/*/*")}
+        kept = {path.name for path in made.uploads.images.glob("*/*")}
         assert kept == {"image 2.png"}
         assert made.file_of("0") is None
     finally:
@@ -196,10 +234,35 @@ def test_what_is_no_image_is_refused_with_a_sentence(service, ask, photos, tmp_p
     Image.new("RGB", (64, 64), "red").save(whole, "PNG")
     (tmp_path / "cut.png").write_bytes(whole.getvalue()[:-40])
     assert "cut" in ask(tmp_path / "cut.png")["message"]
-    assert service.refusal(str(tmp_path / "bomb.png")).startswith("bomb")
-    assert service.refusal(str(photos[0])) is None
+    secret = service.sessions.open(service.uploads.visitor())
+    assert service.refusal(secret, bring(service, secret, tmp_path / "bomb.png")).startswith("bomb")
+    assert service.refusal(secret, bring(service, secret, photos[0])) is None
     assert "Bring an image" in ask(None)["message"]
-    assert "bring it again" in ask(tmp_path / "gone.png")["message"]
+
+
+def test_a_path_that_was_not_uploaded_gets_one_sentence_whatever_is_there(service, ask, photos, tmp_path):
+    (tmp_path / "note.txt").write_text("hello")
+    (tmp_path / "link.png").symlink_to(photos[0])
+    wrong = (
+        photos[0],
+        tmp_path,
+        tmp_path / "gone.png",
+        tmp_path / "note.txt",
+        tmp_path / "link.png",
+        "/etc/passwd",
+        "x",
+    )
+    secret = service.sessions.open(service.uploads.visitor())
+    said = {ask(str(path), raw=True)["message"] for path in wrong} | {
+        service.refusal(secret, str(path)) for path in wrong
+    }
+    assert said == {NOT_YOURS}
+    other = service.sessions.open(service.uploads.visitor())
+    theirs = bring(service, other, photos[0])
+    assert service.refusal(secret, theirs) == NOT_YOURS
+    assert service.refusal(other, theirs) is None
+    handed_out = service.file_of(service.examples[0])
+    assert service.refusal(secret, str(handed_out)) is None
 
 
 def test_files_beyond_the_limit_are_refused(ask, tmp_path, monkeypatch, photos):
@@ -214,7 +277,7 @@ def test_questions_that_make_no_sense_are_refused(ask, photos):
     assert "no model" in ask(photos[0], models=("../secret",))["message"]
     assert "no lens" in ask(photos[0], lens="/etc/passwd")["message"]
     assert ask(photos[0], site="nowhere")["stage"] == "error"
-    assert "reload" in ask(photos[0], secret="guess")["message"]
+    assert "reload" in ask(str(photos[0]), secret="guess", raw=True)["message"]
 
 
 def test_another_site_is_decoded_by_force_and_says_so(service, ask, photos):
@@ -266,9 +329,9 @@ def test_many_sessions_at_once_lose_nothing_and_mix_nothing(service, ask, tmp_pa
 
 
 def test_a_run_that_nobody_waits_for_stops(service, photos):
-    secret = service.sessions.open()
+    secret = service.sessions.open(service.uploads.visitor())
     with service.models.running:  # the run cannot begin
-        news = service.ask(secret, str(photos[0]), "What?", ["cobra"], "ridge", "", 200)
+        news = service.ask(secret, bring(service, secret, photos[0]), "What?", ["cobra"], "ridge", "", 200)
         next(news)
         next(news)
         news.close()
@@ -302,7 +365,7 @@ def test_a_study_is_shown_without_models(pair, photos, service, tmp_path):
 
 
 def test_runs_do_not_pile_up(service, ask, photos):
-    secret = service.sessions.open()
+    secret = service.sessions.open(service.uploads.visitor())
     before = len(service.sessions)
     for _ in range(5):
         assert ask(photos[0], secret=secret, tokens=2)["stage"] == "ready"

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -30,25 +31,26 @@ RUN_PATIENCE = 4 * PATIENCE
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    """The explorer on a free port; gives its address and its process."""
+def serving(*options: str, log: Path | None = None) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The explorer on a free port; gives its address and its process. What it says on stderr goes to `log`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    said = log.open("w+") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed below)
     process = subprocess.Popen(
         [sys.executable, "-m", "apps.explorer", "--port", str(port), *options],
         cwd=ROOT,
         # As many threads as the tests have: their number decides the order of sums, and so the last bits.
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=said,
     )
     address = f"http://127.0.0.1:{port}/"
     try:
         while not _answers(address):
             if process.poll() is not None:
-                raise RuntimeError(f"the explorer did not start: {process.communicate()[1]}")
+                said.seek(0)
+                raise RuntimeError(f"the explorer did not start: {said.read()}")
             time.sleep(0.2)
         yield address, process
     finally:
@@ -58,6 +60,7 @@ def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+        said.close()
 
 
 def resident(pid: int) -> float:

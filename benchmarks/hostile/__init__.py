@@ -1,0 +1,1 @@
+"""What strangers may send: files and requests that no honest program makes."""
