@@ -67,10 +67,14 @@ def build(settings: Settings) -> tuple[Any, Service]:
         MissingDependencyError: Gradio is not installed.
         StudyError: the study cannot be shown.
     """
-    gr = import_gradio()
     service = Service(settings, {} if settings.study else example_images())
-    # Uploads and thumbnails go where `Service.close` finds them.
+    # Uploads and thumbnails go where `Service.close` finds them; Gradio makes the folder when it is imported.
     os.environ["GRADIO_TEMP_DIR"] = str(service.uploads.root)
+    try:
+        gr = import_gradio()
+    except MissingDependencyError:
+        service.close()
+        raise
     with gr.Blocks(
         title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, 4 * 3600)
     ) as page:

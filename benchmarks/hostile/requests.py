@@ -241,7 +241,7 @@ def _wrong_values(target: Target) -> Iterator[Forged]:
         "negative tokens": {6: -1}, "tokens as truth": {6: True}, "tokens as object": {6: {"$gt": 0}},
         "session as value": {0: target.secret}, "session as object": {0: {"a": 1}},
     }.items():  # fmt: skip
-        yield _event(
+        yield event_request(
             target, name, "ask", {1: {"path": target.own, "meta": {"_type": "gradio.FileData"}}, **changes}
         )
     for said in (None, {}, {"index": "0"}, {"index": -1}, {"index": 10**9}, {"index": [0, 1]}, [], {"index": 0, "x": 1},
