@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emma_viz.data.tabletop import COLOURS, KINDS
+from emma_viz.lens.quality import r2
 from emma_viz.models.config import TowerConfig
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.config import EncoderRecipe, as_record
@@ -123,9 +124,10 @@ def encoder_scores(task: EncoderTask, data: SceneArrays) -> dict[str, float]:
     colours = torch.from_numpy(data.colours.astype(np.int64)).reshape(count, GRID * GRID)
     front, coloured = kinds > 0, colours != NO_COLOUR
     target = pixel_patches(pixels)
-    residual = ((heads["pixels"] - target) ** 2).sum() / ((target - target.mean((0, 1))) ** 2).sum()
     return {
         "kind": (heads["kind"].argmax(-1)[front] == kinds[front]).float().mean().item(),
         "color": (heads["color"].argmax(-1)[coloured] == colours[coloured]).float().mean().item(),
-        "pixel_r2": 1 - residual.item(),
+        "pixel_r2": r2(
+            *(rearrange(each, "n t (p c) -> n t p c", c=3).numpy() for each in (heads["pixels"], target))
+        ),
     }

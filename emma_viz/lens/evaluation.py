@@ -66,7 +66,7 @@ class QualityGatherer:
         return tuple(
             LayerQuality(
                 layer=layer,
-                r2=r2_of_sums(self._residual[layer], total, self._count * CHANNELS),
+                r2=float(r2_of_sums(self._residual[layer], total, self._count * CHANNELS)),
                 psnr=float(np.mean(self._psnr[layer])),
                 ssim=float(np.mean(self._ssim[layer])),
             )

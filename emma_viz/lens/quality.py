@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float, Num
+from numpy.typing import ArrayLike
 
 
 def r2(decoded: Float[np.ndarray, "... c"], true: Float[np.ndarray, "... c"]) -> float:
@@ -25,14 +26,21 @@ def r2(decoded: Float[np.ndarray, "... c"], true: Float[np.ndarray, "... c"]) ->
     centred = true - true.reshape(-1, true.shape[-1]).mean(axis=0)
     total = float(np.square(centred).sum())
     residual = float(np.square(np.asarray(decoded, np.float64) - true).sum())
-    return r2_of_sums(residual, total, true.size)
+    return float(r2_of_sums(residual, total, true.size))
 
 
-def r2_of_sums(residual: float, total: float, count: int) -> float:
-    """R² from the two sums of squares; NaN when the true pixels are constant (to rounding) or not finite."""
-    if not math.isfinite(residual) or not total > 1e-12 * count:
-        return math.nan
-    return 1.0 - residual / total
+def r2_of_sums(residual: ArrayLike, total: ArrayLike, count: ArrayLike) -> np.ndarray:
+    """R² from the two sums of squares over `count` numbers, or of several such at once, element by element.
+
+    Returns:
+        R²; NaN when the true pixels are constant (to rounding) or a sum is not finite.
+    """
+    residual, total = np.asarray(residual, np.float64), np.asarray(total, np.float64)
+    defined = np.isfinite(residual) & np.isfinite(total) & (total > 1e-12 * np.asarray(count))
+    shares = np.divide(
+        residual, total, out=np.full(np.broadcast(residual, total).shape, np.nan), where=defined
+    )
+    return np.asarray(1.0 - shares)
 
 
 def psnr(decoded: Float[np.ndarray, "H W c"], true: Float[np.ndarray, "H W c"]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
-from emma_viz.lens.quality import psnr, ssim
+from emma_viz.lens.quality import psnr, r2_of_sums, ssim
 from emma_viz.metrics.intervals import Columns, Statistic, Sums, ratio
 from emma_viz.metrics.spectrum import OCTAVES, octave_power
 from emma_viz.shapes import CHANNELS
@@ -31,10 +31,10 @@ def residual_columns(
 
 def pooled_r2(sums: Sums) -> np.ndarray | np.floating:
     """R²: 1 − Σ(decoded − true)² / Σ(true − mean colour)², over all pixels of all images, pixels as decoded (not
-    clipped); the mean colour is that of the same images. One mean colour shown for everything has R² = 0."""
+    clipped); the mean colour is that of the same images. One mean colour shown for everything has R² = 0.
+    NaN for images of one colour, as `emma_viz.lens.quality.r2`."""
     between = sum(np.square(sums[f"sum{channel}"]) for channel in range(CHANNELS)) / sums["pixels"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return 1 - np.asarray(sums["residual"]) / (sums["squares"] - between)
+    return r2_of_sums(sums["residual"], sums["squares"] - between, sums["pixels"] * CHANNELS)
 
 
 def shown_columns(

@@ -19,6 +19,24 @@ def test_r2_of_columns_is_the_lens_own():
     assert found.value == pytest.approx(r2(decoded, true), abs=1e-9)
 
 
+@pytest.mark.parametrize("tone", [0.0, 0.1, 1 / 3, 1.0])
+def test_one_tone_has_no_r2_whoever_asks(tone):
+    true = np.full((2, 16, 8, 8, 3), tone, np.float32)
+    decoded = true + np.float32(0.1)
+    columns = residual_columns(decoded, true)
+    assert np.isnan(r2(decoded, true))
+    assert np.isnan(pooled_r2(columns)).all()
+    assert np.isnan(pooled_r2({name: values.sum() for name, values in columns.items()}))
+
+
+def test_pixels_that_are_not_finite_have_no_r2_whoever_asks():
+    true, decoded = patches(0), patches(1)
+    decoded[1, 0] = np.inf
+    each = pooled_r2(residual_columns(decoded, true))
+    assert np.isnan(r2(decoded, true))
+    assert np.isnan(each).tolist() == [False, True, False, False]
+
+
 def test_power_counts_every_frequency_once_and_in_its_octave():
     image = np.random.default_rng(0).random((1, 32, 32, 3))
     variance = np.square(image - image.mean(axis=(1, 2), keepdims=True)).sum() * 32 * 32
