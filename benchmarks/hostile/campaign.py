@@ -1,0 +1,165 @@
+"""The parts of the benchmark, one after the other, and what is said about them."""
+
+import argparse
+import itertools
+import json
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import matplotlib
+import torch
+
+from benchmarks.hostile import kills, kinds
+from benchmarks.hostile.images import hostile_images
+from benchmarks.hostile.lenses import hostile_lenses
+from benchmarks.hostile.records import hostile_records
+from benchmarks.hostile.samples import Samples, make_samples
+from benchmarks.hostile.ward import FAULTS, Outcome, Trial, Ward
+
+ROOT = Path(__file__).resolve().parents[2]
+MUTANTS = {
+    "images": 500, "sidecars": 300, "studies": 320, "lenses": 300, "records": 300, "configs": 240,
+    "language models": 140,
+}  # fmt: skip
+"""Mutated inputs of each kind in a whole run."""
+SHOWN = 60
+"""Faults that are printed."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the chosen parts; 1 when anything went wrong."""
+    began = time.monotonic()
+    torch.set_num_threads(1)
+    _warm()
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="robustness-") as name:
+        root = Path(name).resolve()
+        (root / "tmp").mkdir()
+        tempfile.tempdir = str(root / "tmp")
+        samples = make_samples(root / "samples")
+        end = None if options.minutes is None else began + 60 * options.minutes
+        for part in options.part:
+            print(f"{part} …", flush=True)
+            found = _until(end, PARTS[part](samples, root, options))
+            for outcome in found:
+                outcomes.append(outcome)
+                if outcome.faults:
+                    print(f"  FAULT {outcome.name}: {outcome.faults}", flush=True)
+                elif options.only:
+                    print(f"  {outcome.ended} {outcome.name}: {outcome.said}", flush=True)
+        tempfile.tempdir = None
+    text = table(outcomes)
+    print(text)
+    print(f"seed {options.seed}, commit {commit()}, {(time.monotonic() - began) / 60:.1f} minutes")
+    if options.json:
+        Path(options.json).write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+    if options.write:
+        _write(Path(options.write), f"{text}\n\nSeed {options.seed}, commit {commit()}.")
+    return int(any(outcome.faults for outcome in outcomes))
+
+
+def _ward(samples: Samples, root: Path, options: argparse.Namespace, name: str) -> Ward:
+    folder = root / name
+    folder.mkdir()
+    caches = (root / "tmp", Path(matplotlib.get_cachedir()), ROOT / "emma_viz" / "kernels" / "__pycache__")
+    return Ward(folder, shared=(samples.folder, ROOT), caches=caches, jobs=options.jobs)
+
+
+def mutants(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[Outcome]:
+    """Sound inputs of every kind, mutated."""
+    ward = _ward(samples, root, options, "mutants")
+    for kind in kinds.kinds(samples):
+        count = max(1, round(options.share * MUTANTS[kind.name]))
+        tried = kinds.trials(kind, ward.root / "trials", count=count, seed=options.seed)
+        yield from ward.run(_chosen(tried, options))
+
+
+def made(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[Outcome]:
+    """Inputs of every kind that were made to do harm, one by one."""
+    ward = _ward(samples, root, options, "made")
+    known = {kind.name: kind for kind in kinds.kinds(samples)}
+    for name, (kind, make) in MADE.items():
+        inputs = make(ward.root / "inputs" / name, options.seed)
+        if options.share < 1:
+            inputs = itertools.islice(inputs, 0, None, round(1 / options.share))
+        tried = kinds.made(replace(known[kind], name=f"made {name}"), name, ward.root / "trials", inputs)
+        yield from ward.run(_chosen(tried, options))
+
+
+def killed(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[Outcome]:
+    """Commands that are killed and run again."""
+    chosen = kills.commands(samples)
+    settings = {
+        "seed": options.seed,
+        "share": options.share,
+        "jobs": options.jobs,
+        "only": options.only or "",
+    }
+    yield from kills.outcomes(chosen, root / "kills", **settings)
+
+
+MADE: dict[str, tuple[str, Callable[[Path, int], Iterator[tuple[str, Path]]]]] = {
+    "images": ("images", hostile_images),
+    "lenses": ("lenses", hostile_lenses),
+    "records": ("records", hostile_records),
+}
+"""Name → the kind whose check is done, and what makes the inputs."""
+PARTS = {"made": made, "mutants": mutants, "kills": killed}
+"""Part → its trials."""
+
+
+def table(outcomes: Iterable[Outcome]) -> str:
+    """Counts, as a table in Markdown."""
+    by_kind: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_kind.setdefault(outcome.kind, []).append(outcome)
+    head = ("what", "tried", "accepted", "refused", *FAULTS)
+    rows = [_row(kind, found) for kind, found in by_kind.items()]
+    rows.append(_row("in all", [each for found in by_kind.values() for each in found]))
+    lines = [head, tuple("-" * len(word) for word in head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _row(kind: str, outcomes: list[Outcome]) -> tuple:
+    ended = Counter(each.ended for each in outcomes)
+    faults = Counter(fault for each in outcomes for fault in each.faults)
+    return (kind, len(outcomes), ended["accepted"], ended["refused"], *(faults[fault] for fault in FAULTS))
+
+
+def _chosen(trials: Iterable[Trial], options: argparse.Namespace) -> Iterator[Trial]:
+    return (each for each in trials if each.sound or not options.only or options.only in each.name)
+
+
+def _until(end: float | None, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    return itertools.takewhile(lambda _: end is None or time.monotonic() < end, outcomes)
+
+
+def commit() -> str:
+    """What was tried."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
+    )
+    return told.stdout.strip() or "unknown"
+
+
+def _warm() -> None:
+    """Import all that trials import, before they are forked."""
+    import accelerate  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_svg  # noqa: F401
+
+    import training.dry_run
+    import training.train
+    import training.vision_language  # noqa: F401
+
+
+def _write(page: Path, text: str) -> None:
+    """Put the counts between the page's marks."""
+    first, last = "<!-- counts: written by the script -->", "<!-- end of counts -->"
+    before, _, rest = page.read_text().partition(first)
+    page.write_text(f"{before}{first}\n\n{text}\n\n{last}{rest.partition(last)[2]}")
