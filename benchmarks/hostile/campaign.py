@@ -23,9 +23,16 @@ from benchmarks.hostile.ward import FAULTS, Outcome, Trial, Ward
 
 ROOT = Path(__file__).resolve().parents[2]
 MUTANTS = {
-    "images": 500, "sidecars": 300, "studies": 320, "lenses": 300, "records": 300, "configs": 240,
+    "images": 500,
+    "sidecars": 300,
+    "studies": 320,
+    "lenses": 300,
+    "records": 300,
+    "configs": 240,
     "language models": 140,
-}  # fmt: skip
+    "tokenizers": 60,
+    "weights": 60,
+}
 """Mutated inputs of each kind in a whole run."""
 SHOWN = 60
 """Faults that are printed."""

@@ -31,6 +31,9 @@ BY_SUFFIX: dict[str, Mutate] = {
 PLACES = ("a folder", "a pipe", "nothing", "a link to a device")
 """What a file may be replaced by; inside a folder, also by a link that leads out of it."""
 
+KNOWN = ("load_language_model", "feature fusion")
+"""In what `inspect` says is missing of sound samples."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
@@ -50,10 +53,11 @@ class Kind:
 def kinds(samples: Samples) -> tuple[Kind, ...]:
     """All kinds, with what is done with them."""
     vision, models = str(samples.models / ENCODER), samples.models
+    runs = (models / "emma", models / "cobra")
     trace = open_study(samples.study).trace("emma")
 
-    def described(path: Path) -> bool:
-        return path.name in ("config.json", "tokenizer.json")
+    def check_model(path: Path) -> int | str:
+        return open_checkpoint(path, vision)
 
     return (
         Kind(name="images", trees=samples.images, check=see_image, mutate=mutations.mutate_bytes),
@@ -75,17 +79,21 @@ def kinds(samples: Samples) -> tuple[Kind, ...]:
             trees=(samples.data / "data.json", samples.data / "data.jsonl"),
             check=lambda path: read_data(path, samples),
         ),
+        Kind(name="configs", trees=runs, check=check_model, mutated=lambda path: path.name == "config.json"),
         Kind(
-            name="configs",
-            trees=(models / "emma", models / "cobra"),
-            check=lambda path: open_checkpoint(path, vision),
-            mutated=described,
+            name="tokenizers",
+            trees=runs,
+            check=check_model,
+            mutated=lambda path: path.name == "tokenizer.json",
+        ),
+        Kind(
+            name="weights", trees=runs, check=check_model, mutated=lambda path: path.suffix == ".safetensors"
         ),
         Kind(
             name="language models",
             trees=samples.language_models,
-            check=lambda path: open_checkpoint(path, vision),
-            mutated=described,
+            check=check_model,
+            mutated=lambda path: path.name == "config.json",
         ),
     )
 
@@ -200,8 +208,15 @@ def open_checkpoint(path: Path, vision: str) -> int | str:
                 raise
             load_language_model(path)
     except EmmaVizError as error:
-        if code == 0 and (found := inspect(path)).fingerprint and found.config and not found.problems:
-            return f"inspect calls it fine, and loading refuses: {error}"
+        # What is to be had from the hub alone is nobody's fault here.
+        if code == 0 and "hub repository" not in str(error):
+            found = inspect(path)
+            if (
+                found.fingerprint
+                and found.config
+                and all(any(each in line for each in KNOWN) for line in found.missing)
+            ):
+                return f"inspect calls it fine, and loading refuses: {error}"
         raise
     return code
 

@@ -232,7 +232,7 @@ def _mutate_value(value: Any, rng: random.Random) -> tuple[str, str]:
 def _places(value: Any, path: str = ""):
     """Every (holder, key, path) below a JSON value."""
     if isinstance(value, dict | list):
-        for key in list(value) if isinstance(value, dict) else range(min(len(value), 50)):
+        for key in list(value)[:50] if isinstance(value, dict) else range(min(len(value), 50)):
             below = f"{path}.{key}" if isinstance(value, dict) else f"{path}[{key}]"
             yield value, key, below
             yield from _places(value[key], below)

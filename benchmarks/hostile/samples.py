@@ -1,8 +1,12 @@
 """Sound samples of everything that the programs read: tiny models of random weights, and what is made with them."""
 
+import io
 import json
 import os
 import shutil
+import sys
+import traceback
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,8 +100,36 @@ class Samples:
 
 
 def make_samples(folder: Path) -> Samples:
-    """Make all samples in a new folder."""
+    """Make all samples in a new folder.
+
+    Raises:
+        RuntimeError: a command failed.
+    """
     samples = Samples(folder.resolve())
+    samples.folder.mkdir(parents=True)
+    # In a process of its own: one that has run compiled kernels cannot be forked any more.
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            _make(samples)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    if os.waitpid(child, 0)[1]:
+        raise RuntimeError("the samples could not be made; the reason stands above")
+    # Not again in each of the processes that are forked from this one.
+    for name in ("figure.html", "figure.svg", "figure.png"):
+        _run(samples, "figure", "--from", "figure.html.json", "--out", name)
+    _run(samples, "inspect", "models/emma")
+    return samples
+
+
+def _make(samples: Samples) -> None:
+    folder = samples.folder
     for path in (samples.models, folder / "images", folder / "language-models", samples.data / "images"):
         path.mkdir(parents=True)
     drawing(0).save(samples.photo)
@@ -105,23 +137,22 @@ def make_samples(folder: Path) -> Samples:
     _language_models(folder / "language-models", samples.models / "cobra" / "tokenizer.json")
     _images(folder / "images")
     _data(samples.data)
+    _run(samples, "capture", "photo.png", "--out", "study", *samples.model_options)
+    copied(samples.study, samples.captured)
+    _run(samples, "decode", "study")
+    _run(samples, "compare", "study", "--out", "figure.html")
+
+
+def _run(samples: Samples, *command: str) -> None:
     before = os.getcwd()
-    os.chdir(folder)
+    os.chdir(samples.folder)
     try:
-        for command in (
-            ["capture", "photo.png", "--out", "study", *samples.model_options],
-            ["decode", "study"],
-            ["compare", "study", "--out", "figure.html"],
-            ["figure", "--from", "figure.html.json", "--out", "figure.svg"],
-            ["figure", "--from", "figure.html.json", "--out", "figure.png"],
-        ):
-            if code := main(command):
-                raise RuntimeError(f"{command} ended with {code}")
-            if command[0] == "capture":
-                copied(samples.study, samples.captured)
+        with redirect_stdout(io.StringIO()):
+            code = main(command)
     finally:
         os.chdir(before)
-    return samples
+    if code:
+        raise RuntimeError(f"{' '.join(command)} ended with {code}")
 
 
 def drawing(seed: int, *, size: tuple[int, int] = (75, 50)) -> Image.Image:
