@@ -56,7 +56,7 @@ def _content(path: Path) -> bytes:
         return _without_times(json.loads(data))
     if path.suffix == ".jsonl":
         return b"\n".join(_without_times(json.loads(line)) for line in data.splitlines())
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", ".lens"):
         (size,) = struct.unpack("<Q", data[:8])
         header = json.loads(data[8 : 8 + size])
         notes = {key: _maybe_json(value) for key, value in header.get("__metadata__", {}).items()}
@@ -92,7 +92,7 @@ def _packed(value: Any) -> bytes:
     if isinstance(value, torch.Tensor):
         return (
             f"{value.dtype}{tuple(value.shape)}".encode()
-            + value.contiguous().view(torch.uint8).numpy().tobytes()
+            + value.reshape(-1).view(torch.uint8).numpy().tobytes()
         )
     return repr(value).encode()
 
