@@ -248,7 +248,7 @@ def _mutate_array(array: np.ndarray, rng: random.Random) -> tuple[str, np.ndarra
         "of integers": lambda: np.full(array.shape, 2**62, dtype=np.int64),
         "flat": lambda: array.reshape(-1),
         "empty": lambda: array[:0],
-        "one number": lambda: np.float64(1),
+        "one number": lambda: np.array(1.0),
         "deeper": lambda: array[None],
         "longer": lambda: np.concatenate([array, array]) if array.ndim else array,
         "minus 10^30": lambda: np.full(array.shape, -1e30, dtype=np.float32),

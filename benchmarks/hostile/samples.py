@@ -9,6 +9,7 @@ import traceback
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,7 +136,7 @@ def _make(samples: Samples) -> None:
     drawing(0).save(samples.photo)
     _models(samples)
     _language_models(folder / "language-models", samples.models / "cobra" / "tokenizer.json")
-    _images(folder / "images")
+    write_images(folder / "images")
     _data(samples.data)
     _run(samples, "capture", "photo.png", "--out", "study", *samples.model_options)
     copied(samples.study, samples.captured)
@@ -183,16 +184,19 @@ def _language_models(folder: Path, tokenizer: Path) -> None:
     sizes = {"d_model": 32, "n_layer": 2, "vocab_size": 300, "pad_vocab_size_multiple": 1}
     both = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "tie_word_embeddings": True}
     second = {"num_heads": 4, "head_dim": 16, "n_groups": 1, "state_size": 16, "chunk_size": 8}
+    mamba1 = MambaConfig(
+        d_model=32, n_layer=2, vocab_size=300, pad_vocab_size_multiple=1, ssm="mamba1", d_state=8
+    )
+    mamba2 = replace(mamba1, ssm="mamba2", d_state=16, headdim=16)
     configs = {
-        "state-spaces-1": ("mamba1", {**sizes, "ssm_cfg": {"d_state": 8}}),
-        "state-spaces-2": ("mamba2", {**sizes, "ssm_cfg": {"layer": "Mamba2", "d_state": 16, "headdim": 16}}),
-        "transformers-1": ("mamba1", {"model_type": "mamba", **both, "state_size": 8}),
-        "transformers-2": ("mamba2", {"model_type": "mamba2", **both, **second}),
+        "state-spaces-1": (mamba1, {**sizes, "ssm_cfg": {"d_state": 8}}),
+        "state-spaces-2": (mamba2, {**sizes, "ssm_cfg": {"layer": "Mamba2", "d_state": 16, "headdim": 16}}),
+        "transformers-1": (mamba1, {"model_type": "mamba", **both, "state_size": 8}),
+        "transformers-2": (mamba2, {"model_type": "mamba2", **both, **second}),
     }
-    for name, (ssm, config) in configs.items():
+    for name, (built, config) in configs.items():
         torch.manual_seed(0)
-        states = {"d_state": 16, "headdim": 16} if ssm == "mamba2" else {"d_state": 8}
-        state = MambaLM(MambaConfig(**sizes, ssm=ssm, **states)).state_dict()
+        state = MambaLM(built).state_dict()
         if name.startswith("transformers"):
             state = {key.replace("embedding.", "embeddings."): value for key, value in state.items()}
         state.pop("lm_head.weight", None)
@@ -204,7 +208,8 @@ def _language_models(folder: Path, tokenizer: Path) -> None:
         (folder / name / "config.json").write_text(json.dumps(config, indent=1))
 
 
-def _images(folder: Path) -> None:
+def write_images(folder: Path) -> None:
+    """Write a drawing in every format and mode that this Pillow writes."""
     image = drawing(1, size=(48, 32))
     for suffix, options in SEEN_FORMATS.items():
         path = folder / f"photo.{suffix}"
@@ -223,7 +228,7 @@ def _images(folder: Path) -> None:
     image.save(folder / "described.png", exif=exif, dpi=(300, 300), icc_profile=b"\0" * 200)
     for mode in ("L", "LA", "RGBA", "P", "1", "CMYK", "I;16", "I", "F"):
         grey = np.asarray(image.convert("L"))
-        deep = {"I;16": np.uint16(grey) * 257, "I": np.int32(grey) * 257, "F": np.float32(grey) / 255}
+        deep = {"I;16": grey.astype("u2") * 257, "I": grey.astype("i4") * 257, "F": grey.astype("f4") / 255}
         try:
             changed = Image.fromarray(deep[mode]) if mode in deep else image.convert(mode)
             changed.save(folder / f"mode-{mode.replace(';', '')}.{'tif' if mode in ('CMYK', 'F') else 'png'}")
@@ -232,7 +237,7 @@ def _images(folder: Path) -> None:
 
 
 def _data(folder: Path) -> None:
-    records = []
+    records: list[dict[str, Any]] = []
     for number in range(6):
         drawing(number).save(folder / "images" / f"{number}.png")
         talk = [
