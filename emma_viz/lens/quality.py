@@ -8,7 +8,9 @@ import math
 
 import numpy as np
 from jaxtyping import Float, Num
-from numpy.typing import ArrayLike
+
+Sums = float | int | np.ndarray | np.floating
+"""One sum, or one an image."""
 
 
 def r2(decoded: Float[np.ndarray, "... c"], true: Float[np.ndarray, "... c"]) -> float:
@@ -29,7 +31,7 @@ def r2(decoded: Float[np.ndarray, "... c"], true: Float[np.ndarray, "... c"]) ->
     return float(r2_of_sums(residual, total, true.size))
 
 
-def r2_of_sums(residual: ArrayLike, total: ArrayLike, count: ArrayLike) -> np.ndarray:
+def r2_of_sums(residual: Sums, total: Sums, count: Sums) -> np.ndarray:
     """R² from the two sums of squares over `count` numbers, or of several such at once, element by element.
 
     Returns:
