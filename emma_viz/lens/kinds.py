@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from emma_viz.heads.pixels import PIXEL_MEAN, PIXEL_STD
-from emma_viz.lens.scale import UNSEEN, Rest
+from emma_viz.lens.scale import FAINT, UNSEEN, Rest
 
 MapKind = Literal["distance", "magnitude", "error", "cosine"]
 
@@ -52,12 +52,13 @@ def patch_map(
 def rest_of(kind: MapKind, n: int) -> Rest:
     """How maps of a kind are shown where they hardly differ; `n` is how many numbers a patch has.
 
-    A distance rests at 0, and the smallest one that counts is that of patches which differ by `UNSEEN` everywhere.
+    A distance rests at 0. The smallest that counts is that of patches which differ by `UNSEEN` everywhere, and a flat
+    map's scale goes as far as `FAINT` at least.
     """
     if kind == "cosine":
         return Rest(low=-1.0, high=1.0, seen=2 * UNSEEN)
-    seen = UNSEEN * n**0.5 / (PIXEL_STD if kind == "magnitude" else 1)
-    return Rest(low=0.0, high=seen, seen=seen)
+    length = n**0.5 / (PIXEL_STD if kind == "magnitude" else 1)
+    return Rest(low=0.0, high=FAINT * length, seen=UNSEEN * length)
 
 
 def median_patch(flat: np.ndarray) -> np.ndarray:

@@ -21,6 +21,9 @@ FLAT = 1 / 8
 UNSEEN = 1 / 64
 """A difference of brightness, of 1, that nobody sees: four of 255 steps."""
 
+FAINT = 1 / 16
+"""The difference of brightness at which the scale of a flat map ends at the earliest."""
+
 LEVELS = 256
 """Colours of a table."""
 

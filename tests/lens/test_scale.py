@@ -10,7 +10,7 @@ from emma_viz.data.geometry import Geometry
 from emma_viz.lens.kinds import patch_map, rest_of
 from emma_viz.lens.scale import FLAT, LEAST_SHARE, Rest, difference_limit, levels, limits_of, normalise
 
-REST = Rest(low=0.0, high=0.3, seen=0.3)
+REST = Rest(low=0.0, high=0.9, seen=0.3)
 FINITE = st.floats(0, 2**20, width=32)
 
 
@@ -83,7 +83,7 @@ def test_a_lone_patch_of_729_lies_inside():
 
 def test_one_tone_rests():
     values, rest = true_map(np.full((60, 60, 3), 90, np.uint8), "distance", size=128, patch=8)
-    assert limits_of(values, rest).tolist() == pytest.approx([0, (192**0.5) / 64])
+    assert limits_of(values, rest).tolist() == pytest.approx([0, (192**0.5) / 16])
     values, rest = true_map(np.full((60, 60, 3), 90, np.uint8), "magnitude", size=128, patch=8)
     assert limits_of(values, rest).tolist() == pytest.approx([0, values.max()])
 
