@@ -7,7 +7,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from emma_viz.data.geometry import Geometry
@@ -28,6 +28,12 @@ MAX_PIXELS = 120_000_000
 
 ImageSource = str | Path | Image.Image | np.ndarray
 
+_COLOUR = 4
+"""Bytes that Pillow keeps for a pixel of RGB, and of most modes."""
+_STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""Bytes for a pixel of the others."""
+_DECODED = {"WEBP": 8, "AVIF": 8, "JPEG2000": 16, "ICNS": 16, "ICO": 4, "TIFF": 4}
+"""Bytes for a pixel that decoders need beside the result because they decode a picture as a whole."""
 # Drawings that Pillow hands to an external program to draw.
 _DRAWINGS = {"EPS", "WMF"}
 
@@ -42,7 +48,8 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Im
     Args:
         source: a path, a PIL image, or an array (H, W), (H, W, 1|3|4): bytes, booleans, 16-bit unsigned
             integers, or floats in [0, 1].
-        max_pixels: larger images are refused before they are decoded.
+        max_pixels: larger images are refused before they are decoded; also those that take more memory than RGB of
+            that many pixels: half as many where another mode is converted or the EXIF rotation is applied.
 
     Returns:
         a PIL image in mode RGB, upright.
@@ -79,6 +86,10 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Im
         raise ImageError(f"{path} is too large to be decoded safely: {error}") from error
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ImageError:
+        raise
+    except Exception as error:  # of a header: see _finish
+        raise ImageError(f"{path} is damaged and cannot be read: {error}") from error
     with image:
         if image.format in _DRAWINGS:
             raise ImageError(f"{path} is a {image.format} drawing: convert it to PNG first")
@@ -103,9 +114,17 @@ def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
             "make it smaller, or raise max_pixels"
         )
     try:
+        plain = image.mode == "RGB" and not image.has_transparency_data
+        stored = _STORED.get(image.mode, _COLOUR) + (0 if plain else _COLOUR)
+        _require_room(image, name, stored + _DECODED.get(image.format or "", 0), max_pixels)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        return _to_rgb(upright, name)
+        if turned := image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+            _require_room(image, name, stored + _COLOUR, max_pixels)
+        # Without need, neither makes another copy of what may be hundreds of megabytes.
+        upright = ImageOps.exif_transpose(image) if turned else image
+        if not plain:
+            return _to_rgb(upright, name)
+        return upright if turned or isinstance(image, ImageFile.ImageFile) else image.copy()
     except ImageError:
         raise
     # Damaged files make Pillow's decoders raise almost anything (OSError, SyntaxError, struct.error, …).
@@ -113,26 +132,65 @@ def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         raise ImageError(f"{name} is damaged or truncated and cannot be decoded: {error}") from error
 
 
+def _require_room(image: Image.Image, name: str, each: int, max_pixels: int) -> None:
+    """Refuse what takes more memory than RGB of the largest size does."""
+    needed, most = image.width * image.height * each, max_pixels * _COLOUR
+    if needed > most:
+        raise ImageError(
+            f"{name} has {image.width}×{image.height} pixels of mode {image.mode}: it takes {needed / 1e6:.0f} MB to "
+            f"read, more than the limit of {most / 1e6:.0f} MB: make it smaller, save it upright and as RGB, or raise "
+            "max_pixels"
+        )
+
+
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Convert any mode to RGB, transparent parts on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep_grey(np.asarray(image), name)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    # Premultiplied modes only convert to their plain counterpart.
-    plain = {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
-    rgba = image.convert(plain).convert("RGBA")
-    if rgba.getchannel("A").getextrema() != (255, 255):
+    """Convert any mode to RGB, transparent parts on white; in strips, to need little more than the result."""
+    deep = image.mode.startswith("I") or image.mode == "F"
+    if deep:
+        _require_grey(image, name)
+    out, uncovered = Image.new("RGB", image.size), False
+    for box in _strips(image.size):
+        strip = image.crop(box)
+        if deep:
+            part = _from_deep_grey(np.asarray(strip))
+        elif not image.has_transparency_data:
+            part = strip.convert("RGB")
+        else:
+            # Premultiplied modes only convert to their plain counterpart.
+            rgba = strip.convert({"La": "LA", "RGBa": "RGBA"}.get(strip.mode, strip.mode)).convert("RGBA")
+            uncovered = uncovered or rgba.getchannel("A").getextrema() != (255, 255)
+            part = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        out.paste(part, box)
+    if uncovered:
         logger.warning("%s has transparent parts: they are laid on white", name)
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return out
 
 
-def _from_deep_grey(values: np.ndarray, name: str) -> Image.Image:
-    """16-bit grey in 0 … 65535, or float grey in 0 … 1, to RGB."""
-    top = 1.0 if np.issubdtype(values.dtype, np.floating) else 65535.0
-    low, high = float(values.min()), float(values.max())
+def _strips(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes (left, upper, right, lower) that cover an image from top to bottom."""
+    width, height = size
+    rows = max(1, 2**22 // width)
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
+
+
+def _require_grey(image: Image.Image, name: str) -> None:
+    """Refuse deep grey values that have no place between black and white."""
+    ends = [(part.min(), part.max()) for part in (np.asarray(image.crop(box)) for box in _strips(image.size))]
+    low, high = float(np.min(ends)), float(np.max(ends))
+    top = _top(image.mode)
     if not (low >= 0 and high <= top):  # also true of NaN
         raise ImageError(f"{name} has grey values from {low:g} to {high:g}: expected 0 to {top:g}")
+
+
+def _top(mode: str) -> float:
+    """White, in 16-bit grey or float grey."""
+    return 1.0 if mode == "F" else 65535.0
+
+
+def _from_deep_grey(values: np.ndarray) -> Image.Image:
+    """16-bit grey in 0 … 65535, or float grey in 0 … 1, to RGB."""
+    top = _top("F" if np.issubdtype(values.dtype, np.floating) else "I")
     grey = np.rint(values * np.float32(255 / top)).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 

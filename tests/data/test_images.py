@@ -203,6 +203,37 @@ class TestRefuse:
                 with pytest.raises(ImageError, match=r"20×10 pixels, more than the limit of 199"):
                     read_image(source, max_pixels=199)
 
+    @pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP", "long size", "AVIF"])
+    def test_a_header_that_a_decoder_gives_up_on(self, tmp_path, kind):
+        path = saved(tmp_path, Image.fromarray(noise(20, 10)))
+        if kind == "long size":
+            path.write_bytes(b"P6 " + b"9" * 5000 + b" 1 255\n")
+        elif kind == "AVIF":
+            Image.fromarray(noise(20, 10)).save(path, format="AVIF")
+            path.write_bytes(path.read_bytes().replace(b"av01", b"av99"))
+        else:
+            many = (
+                b"x\0"
+                + {"zTXt": b"\0", "iCCP": b"\0", "iTXt": b"\1\0\0\0"}[kind]
+                + zlib.compress(bytes(3 << 20))
+            )
+            chunk = struct.pack(">I", len(many)) + kind.encode() + many
+            chunk += struct.pack(">I", zlib.crc32(kind.encode() + many))
+            whole = path.read_bytes()
+            path.write_bytes(whole[:33] + chunk + whole[33:])
+        with pytest.raises(ImageError, match=str(path)):
+            read_image(path)
+
+    @pytest.mark.parametrize(("mode", "fits"), [("RGB", 200), ("L", 249), ("RGBA", 399), ("turned", 399)])
+    def test_the_limit_is_of_memory_too(self, tmp_path, mode, fits):
+        image, exif = Image.fromarray(noise(20, 10)), Image.Exif()
+        if mode == "turned":
+            exif[0x0112] = 6
+        path = saved(tmp_path, image.convert("RGB" if mode == "turned" else mode), exif=exif)
+        assert read_image(path, max_pixels=fits + 1).mode == "RGB"
+        with pytest.raises(ImageError, match="raise max_pixels"):
+            read_image(path, max_pixels=fits if mode != "RGB" else 199)
+
     def test_a_drawing_that_an_external_program_would_render(self, tmp_path):
         path = saved(tmp_path, Image.fromarray(noise(8, 8)), ".eps")
         with pytest.raises(ImageError, match="EPS drawing"):
