@@ -6,38 +6,50 @@ folder that holds the data; what it does not name (the remains of an interrupted
 
 import hashlib
 import re
-import secrets
-import shutil
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from emma_viz.capture.files import locked, make_folder, read_json, write_json
+import msgspec
+
+from emma_viz.capture.files import own
 from emma_viz.capture.trace import Trace
-from emma_viz.errors import StudyError
+from emma_viz.errors import InputError, StudyError
+from emma_viz.files.json_door import CONFIG, read_json
+from emma_viz.files.schema import Size, shape
 
 EntryKind = Literal["trace", "stream", "arrays"]
 ENTRY = "entry.json"
+
+DATA = re.compile("data-[0-9a-f]{8}")
+"""Names of folders that a study makes for data."""
+BATCH = re.compile("[0-9]{6,9}")
+"""Names of folders that a study makes for batches."""
+ARRAYS = re.compile(r"[a-z0-9_-]+(\.[0-9a-f]{10})?\.[0-9a-f]{8}\.safetensors")
+"""Names of files that a study makes for arrays."""
 
 _RESERVED = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]")  # names of devices on Windows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What a study says of one entry without opening its arrays."""
+    """What a study says of one entry without opening its arrays.
+
+    Raises:
+        InputError: a name is none that a study makes, or the batches do not fit the kind.
+    """
 
     name: str
     """The name it was given."""
     kind: EntryKind
     """`trace`: one trace; `stream`: a data set, one batch after another; `arrays`: named arrays alone."""
-    created: str
+    created: Annotated[str, msgspec.Meta(pattern=r"^[0-9T:+.Z-]{1,40}\Z")]
     """UTC time, ISO 8601."""
     data: str
     """Folder of its data, below the entry's own."""
-    samples: tuple[int, ...] = ()
+    samples: tuple[Size, ...] = ()
     """Samples of each batch; a trace is one batch."""
     model: str | None = None
     """Name of the model."""
@@ -60,14 +72,17 @@ class Entry:
     arrays: Mapping[str, str] = field(default_factory=dict)
     """Names of the stored arrays, and their files in the data folder."""
 
+    def __post_init__(self):
+        if not DATA.fullmatch(self.data):
+            raise InputError(f"{self.data[:100]!r} is no folder of data that a study makes")
+        for name, file in self.arrays.items():
+            if not (file.startswith(f"{folder_name(name)}.") and ARRAYS.fullmatch(file)):
+                raise InputError(f"{file[:100]!r} is no file that a study makes for arrays {name[:100]!r}")
+
     @property
     def n_samples(self) -> int:
         """Samples in all batches."""
         return sum(self.samples)
-
-    def part(self, index: int) -> str:
-        """The folder of one batch, below the entry's own."""
-        return f"{self.data}/{index:06d}"
 
     def with_batch(self, trace: Trace) -> "Entry":
         """This entry with one more batch."""
@@ -98,119 +113,21 @@ def describe(trace: Trace, *, name: str, kind: EntryKind, data: str) -> Entry:
     )
 
 
-class EntryFolder:
-    """The folder of one entry, and the only way that its `entry.json` changes: under a lock, in one step.
-
-    Args:
-        root: the study's folder.
-        name: the entry's name.
+def read_entry(root: Path, folder: str) -> Entry:
+    """Read the entry of one of a study's folders; its arrays stay closed.
 
     Raises:
-        StudyError: the name is empty.
+        StudyError: the file is missing, damaged, not of this form, or names what no study makes.
     """
-
-    def __init__(self, root: Path, name: str):
-        self.root, self.name = root, name
-        self.path = root / "entries" / folder_name(name)
-
-    @property
-    def exists(self) -> bool:
-        """Whether the study has this entry."""
-        return (self.path / ENTRY).is_file()
-
-    def read(self) -> Entry:
-        """The entry; its arrays stay closed.
-
-        Raises:
-            StudyError: the file is missing, damaged or not of this form.
-        """
-        return read_entry(self.path)
-
-    def require_free(self) -> None:
-        """Refuse to go on if the entry exists.
-
-        Raises:
-            StudyError: it does.
-        """
-        if self.exists:
-            raise StudyError(
-                f"{self.root} already has an entry {self.name!r}. Give another name, or pass overwrite=True "
-                "to replace it."
-            )
-
-    @contextmanager
-    def new_data(self) -> Generator[str, None, None]:
-        """A new folder for data below the entry's own; it is removed again if the block fails."""
-        data = f"data-{secrets.token_hex(4)}"
-        make_folder(self.path / data)
-        try:
-            yield data
-        except BaseException:
-            # An interrupt may come after the entry was committed: then its data belong to the study.
-            if not (self.exists and self.read().data == data):
-                shutil.rmtree(self.path / data, ignore_errors=True)
-                self.remove_if_empty()
-            raise
-
-    def commit(self, entry: Entry, *, overwrite: bool) -> None:
-        """Make `entry` part of the study, and delete the data of the one it replaces.
-
-        Raises:
-            StudyError: the entry exists and `overwrite` is False, or it cannot be written.
-        """
-        with self.locked("entry"):
-            if not overwrite:
-                self.require_free()
-            old = self.read() if self.exists else None
-            write_json(self.path / ENTRY, asdict(entry))
-        if old is not None:
-            shutil.rmtree(self.path / old.data, ignore_errors=True)
-
-    def update(self, change: Callable[[Entry], Entry], *, data: str) -> None:
-        """Change the entry, as it is on disk at this moment, in one step.
-
-        Args:
-            change: gives the new entry, or raises.
-            data: the folder that the caller has written to.
-
-        Raises:
-            StudyError: the entry was replaced meanwhile, or cannot be written.
-        """
-        with self.locked("entry"):
-            entry = self.read()
-            if entry.data != data:
-                raise StudyError(
-                    f"Another process replaced the entry {self.name!r} of {self.root} while it was written "
-                    "to."
-                )
-            write_json(self.path / ENTRY, asdict(change(entry)))
-
-    def remove_if_empty(self) -> None:
-        """Take away what reserved the name of an entry that was never written."""
-        if not self.exists:
-            with suppress(OSError):
-                self.path.rmdir()
-
-    def locked(self, what: str, *, seconds: float | None = None) -> AbstractContextManager[None]:
-        """One of the entry's locks; see `files.locked`. Lock files stay, or two could hold one name's."""
-        path = make_folder(self.root / ".locks") / f"{self.path.name}.{what}"
-        return locked(path, f"the entry {self.name!r} of {self.root}", seconds=seconds)
-
-
-def read_entry(folder: Path) -> Entry:
-    """Read the entry of a folder; its arrays stay closed.
-
-    Raises:
-        StudyError: the file is missing, damaged or not of this form.
-    """
-    value: dict[str, Any] = read_json(folder / ENTRY)
-    try:
-        value |= {name: tuple(value[name]) for name in ("samples", "sites", "layers")}
-        return Entry(**value)
-    except (KeyError, TypeError) as error:
+    path = own(root, "entries", folder, ENTRY)
+    entry = shape(read_json(path, error=StudyError, budget=CONFIG), Entry, where=str(path), error=StudyError)
+    batches = {"trace": len(entry.samples) == 1, "stream": bool(entry.samples), "arrays": not entry.samples}
+    if folder_name(entry.name) != folder or not batches[entry.kind]:
         raise StudyError(
-            f"{folder / ENTRY} does not describe an entry: {error!r}. It was changed or damaged."
-        ) from error
+            f"{path} says that it is the entry {entry.name[:100]!r}, a {entry.kind} of {len(entry.samples)} batches, "
+            "and it cannot be that. It was changed or damaged."
+        )
+    return entry
 
 
 def folder_name(name: str) -> str:

@@ -1,31 +1,45 @@
-"""Files of a study: written whole or not at all, and locked while they change.
+"""Files of a study: written whole or not at all, and never outside its folder.
 
 Every file is written beside its final place and renamed over it, so a crash, a full disk or a second process
-never leaves half a file under a name that is read.
+never leaves half a file under a name that is read. A study makes no links, so none in it is followed.
 """
 
-import json
-import sys
-import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+import shutil
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
-import numpy as np
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from emma_viz.data.images import image_hash
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError, StudyError
-from emma_viz.files.atomic import write_file
-
-LOCK_SECONDS = 30.0
-"""How long a writer waits for another one before it gives up."""
+from emma_viz.files.atomic import PART, write_file
+from emma_viz.files.inside import require_inside
+from emma_viz.files.json_door import open_regular
 
 _ENCODING = "utf-8"
+
+
+def own(root: Path, *names: str, kind: Literal["file", "folder"] = "file") -> Path:
+    """The path of a study's own file or folder, whether it is there or not.
+
+    Args:
+        root: the study's folder.
+        names: made by the study, or held to the form of those it makes.
+        kind: what it must be if it is there.
+
+    Raises:
+        StudyError: it is a link, lies in one, or is something else than `kind`.
+    """
+    path = root.joinpath(*names)
+    require_inside(path, root, error=StudyError, kind=kind, links=False)
+    return path
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -40,25 +54,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     except InputError as error:
         raise StudyError(f"{path.name} cannot be written: {error}") from error
     _write(path, lambda part: part.write_bytes(data))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote.
-
-    Raises:
-        StudyError: the file is missing, unreadable or no JSON object.
-    """
-    with explained(path, "read"):
-        data = path.read_bytes()
-    try:
-        value = json.loads(data.decode(_ENCODING, errors="surrogatepass"))
-    except ValueError as error:
-        raise StudyError(
-            f"{path} is no JSON file: {error}. It was changed or damaged after it was written."
-        ) from error
-    if not isinstance(value, dict):
-        raise StudyError(f"{path} should hold a JSON object, and holds a {type(value).__name__}.")
-    return value
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None) -> None:
@@ -78,7 +73,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, 
 
 
 def read_tensor(path: Path, name: str) -> Tensor:
-    """One tensor of a safetensors file, memory-mapped: its bytes are read when they are used.
+    """One tensor of a safetensors file whose header was read, memory-mapped: its bytes are read when they are used.
 
     The mapping is private: writing into the tensor changes neither the file nor what others read.
 
@@ -89,35 +84,64 @@ def read_tensor(path: Path, name: str) -> Tensor:
         return file.get_tensor(name)
 
 
-def read_note(path: Path) -> dict[str, str]:
-    """The text in the header of a safetensors file.
+def write_png(path: Path, image: Image.Image, digest: str) -> None:
+    """Write an RGB image losslessly and atomically; a file that holds it already is left as it is.
 
-    Raises:
-        StudyError: the file is missing or damaged.
-    """
-    with explained(path, "read"), safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
-
-
-def write_png(path: Path, image: Image.Image) -> None:
-    """Write an RGB image losslessly and atomically; an existing file is left as it is.
+    Args:
+        path: where to.
+        image: the image.
+        digest: its `image_hash`.
 
     Raises:
         StudyError: the file cannot be written.
     """
-    if not path.exists():
-        # Level 1 is several times faster than the default and a few per cent larger.
-        _write(path, lambda part: image.save(part, format="PNG", compress_level=1))
+    with suppress(StudyError):
+        read_png(path, digest, image.size)
+        return
+    # Level 1 is several times faster than the default and a few per cent larger.
+    _write(path, lambda part: image.save(part, format="PNG", compress_level=1))
 
 
-def read_png(path: Path) -> Image.Image:
+def read_png(path: Path, digest: str, size: tuple[int, int]) -> Image.Image:
     """Read what `write_png` wrote; the file is closed again.
 
+    Args:
+        path: the file.
+        digest: the `image_hash` that it must have.
+        size: width and height that it must have, pixels.
+
     Raises:
-        StudyError: the file is missing or damaged.
+        StudyError: the file is missing, damaged, or holds another image.
     """
-    with explained(path, "read"), Image.open(path) as image:
-        return Image.fromarray(np.asarray(image))
+    width, height = size
+    limit = 2**20 + height * (3 * width + 1) * 101 // 100
+    with open_regular(path, error=StudyError) as file:
+        if (length := file.seek(0, 2)) > limit:
+            raise StudyError(
+                f"{path}: expected at most {limit:,} bytes for {width}×{height} pixels, got {length:,}."
+            )
+        file.seek(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `size` decides
+                image = Image.open(file, formats=["PNG"])
+            if (image.mode, image.size) == ("RGB", size):
+                image.load()
+        # Damaged files make Pillow's decoders raise almost anything (OSError, SyntaxError, struct.error, …).
+        except Exception as error:
+            raise StudyError(f"{path} cannot be read: {error}. It was changed or damaged.") from error
+    if (image.mode, image.size) != ("RGB", size):
+        raise StudyError(
+            f"{path}: expected {width}×{height} RGB pixels, got {image.width}×{image.height} {image.mode}. "
+            "The file was changed after it was written; record the image again."
+        )
+    if image_hash(image) != digest:
+        raise StudyError(
+            f"{path}: its pixels do not have the hash that it is named by, so it is not the image that was recorded. "
+            "The file was changed after it was written; record the image again."
+        )
+    image.info.clear()  # Nothing but pixels leaves with it.
+    return image
 
 
 def make_folder(path: Path) -> Path:
@@ -131,75 +155,44 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def children(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, sorted; nothing when there is none. Links are among it, and not followed.
+
+    Raises:
+        StudyError: it cannot be read.
+    """
+    with explained(folder, "read"), suppress(FileNotFoundError):
+        yield from sorted(folder.iterdir())
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, as far as the system lets us; links in it are not followed."""
+    if not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_parts(folder: Path) -> None:
+    """Remove the halves of files that a killed process left in a folder; nobody may be writing to it."""
+    for path in children(folder):
+        if PART.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            remove_file(path)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, as far as the system lets us; of a link the link alone."""
+    with suppress(OSError):
+        path.unlink()
+
+
 @contextmanager
 def explained(path: Path, what: str) -> Generator[None, None, None]:
     """Turn the errors of the file system, and of safetensors, into a StudyError that names the path."""
     try:
         yield
-    except (OSError, SafetensorError, SyntaxError) as error:  # Pillow raises SyntaxError on a damaged PNG.
+    except (OSError, SafetensorError) as error:
         raise StudyError(f"{path} cannot be {what}: {error}.") from error
-
-
-@contextmanager
-def locked(path: Path, what: str, *, seconds: float | None = None) -> Generator[None, None, None]:
-    """Hold a lock that one process (and one thread) at a time can have.
-
-    The system frees the lock when its process ends, however it ends, so there are no stale locks.
-
-    Args:
-        path: the lock file; it stays there.
-        what: what is locked, for the message.
-        seconds: how long to wait for another holder; `LOCK_SECONDS` when not given.
-
-    Raises:
-        StudyError: another process holds the lock, or the lock file cannot be written.
-    """
-    with explained(path, "locked"):
-        file = path.open("a+b")
-    with file:
-        deadline = time.monotonic() + (LOCK_SECONDS if seconds is None else seconds)
-        while not _try_lock(file):
-            if time.monotonic() >= deadline:
-                raise StudyError(
-                    f"Another process is writing to {what} (lock file {path}). Wait until it is done, or "
-                    "write to another one."
-                )
-            time.sleep(0.02)
-        try:
-            yield
-        finally:
-            _unlock(file)
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     with explained(path, "written"):
         write_file(path, write)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(file: BinaryIO) -> bool:
-        file.seek(0)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(file: BinaryIO) -> None:
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _try_lock(file: BinaryIO) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(file: BinaryIO) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)

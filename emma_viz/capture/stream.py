@@ -1,13 +1,11 @@
 """StudyWriter: a data set that does not fit in memory, written into a study one batch at a time."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
-from emma_viz.capture.entries import EntryFolder, describe
+from emma_viz.capture.entries import describe
+from emma_viz.capture.folders import EntryFolder
+from emma_viz.capture.likeness import likeness, require_alike
 from emma_viz.capture.trace import Trace
 from emma_viz.capture.trace_files import read_trace, write_trace
 from emma_viz.errors import StudyError
@@ -51,7 +49,7 @@ class StudyWriter:
 
     def __enter__(self) -> "StudyWriter":
         folder = self._folder
-        self._lock.enter_context(folder.locked("writer", seconds=0.0))
+        self._lock.enter_context(folder.writing())
         try:
             if self._resume and folder.exists:
                 self._continue()
@@ -74,18 +72,18 @@ class StudyWriter:
         Raises:
             StudyError: the batch was recorded differently from the first one, or cannot be written.
         """
-        root, folder, likeness = self._folder.root, self._folder, _likeness(trace)
-        _require_alike(self._likeness or likeness, likeness)
+        root, folder, mine = self._folder.root, self._folder, likeness(trace)
+        require_alike(self._likeness or mine, mine)
         if self._data is None:
             with folder.new_data() as data:
                 entry = describe(trace, name=folder.name, kind="stream", data=data)
-                write_trace(root, folder.path / entry.part(0), trace)
+                write_trace(root, folder.batch(entry, 0), trace)
                 folder.commit(entry.with_batch(trace), overwrite=self._overwrite)
-            self._data, self._likeness = data, likeness
+            self._data, self._likeness = data, mine
         else:
             # What a crash left under this number is written over.
-            write_trace(root, folder.path / folder.read().part(len(self._samples)), trace)
-            folder.update(lambda entry: entry.with_batch(trace), data=self._data)
+            write_trace(root, folder.batch(folder.read(), len(self._samples)), trace)
+            folder.add_batch(lambda entry: entry.with_batch(trace), data=self._data)
         self._samples = (*self._samples, len(trace))
 
     def _continue(self) -> None:
@@ -96,37 +94,5 @@ class StudyWriter:
                 "another name."
             )
         self._data, self._samples = entry.data, entry.samples
-        self._likeness = _likeness(read_trace(self._folder.root, self._folder.path / entry.part(0)))
-
-
-def _likeness(trace: Trace) -> dict[str, object]:
-    """All that the batches of a stream must have in common to be read as one trace."""
-
-    def kept(states: Mapping[str, Tensor]) -> dict[str, str]:
-        return {site: f"{values.dtype}{list(values.shape[3:])}" for site, values in states.items()}
-
-    return {
-        "model": f"{trace.model.name} ({trace.model.fingerprint[:16]}, {trace.model.dtype})",
-        "sites": trace.sites,
-        "layers": trace.layers,
-        "tokens": trace.token_kind,
-        "states": kept(trace.states),
-        "states of answers": kept(trace.generated),
-        "images": bool(trace.geometry),
-        "answers": bool(trace.answers),
-        "sampling": None if trace.sampling is None else replace(trace.sampling, seed=None),
-        "prompt ids": bool(trace.prompt_ids),
-        "size of views": trace.views.shape[1:],
-        "hooks": tuple(report.name for report in trace.hooks),
-    }
-
-
-def _require_alike(first: Mapping[str, object], other: Mapping[str, object]) -> None:
-    differ = [
-        f"{name} ({first[name]} first, now {other[name]})" for name in first if first[name] != other[name]
-    ]
-    if differ:
-        raise StudyError(
-            f"All batches of a stream are recorded alike; this one differs in {'; '.join(differ)}. Start "
-            "another entry."
-        )
+        first = read_trace(self._folder.root, self._folder.batch(entry, 0), samples=entry.samples[0])
+        self._likeness = likeness(first)

@@ -10,41 +10,58 @@ Nothing is pickled, all paths are relative to the study, and opening one reads `
 """
 
 import itertools
-import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from emma_viz.capture.entries import ENTRY, Entry, EntryFolder, describe, folder_name, now, read_entry
+from emma_viz.capture.arrays import read_arrays
+from emma_viz.capture.entries import ENTRY, Entry, describe, now, read_entry
 from emma_viz.capture.files import (
+    children,
     explained,
-    locked,
     make_folder,
-    read_json,
-    read_note,
-    read_tensor,
+    own,
+    remove_file,
+    remove_folder,
+    sweep_parts,
     write_json,
-    write_tensors,
 )
+from emma_viz.capture.folders import LOCKS, EntryFolder, lock
 from emma_viz.capture.sites import nearest
 from emma_viz.capture.stream import StudyWriter
 from emma_viz.capture.trace import Trace
-from emma_viz.capture.trace_files import read_trace, read_traces, write_trace
-from emma_viz.data.provenance import dump_json
-from emma_viz.errors import InputError, StudyError
+from emma_viz.capture.trace_files import IMAGES, image_file, read_trace, read_traces, trace_files, write_trace
+from emma_viz.errors import StudyError
+from emma_viz.files.json_door import read_json
+from emma_viz.files.schema import Count, shape
 
 FORMAT = "emma-viz study"
 VERSION = 1
 """Schema version of the folder; raised whenever an older reader could not read the new form."""
 
 STUDY = "study.json"
+
+
+MOST_ENTRIES = 10_000
+"""Entries that one study holds."""
+_ENTRIES_SIZE = 32 * 2**20
+"""Bytes of all `entry.json` together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StudyFile:
+    """What `study.json` holds."""
+
+    format: str
+    version: int
+    created: str = ""
+    planned: Mapping[str, Count] = field(default_factory=dict)
+    """Entries that are to be there, and how many samples each is to hold."""
 
 
 def open_study(path: str | Path, *, create: bool = False) -> "Study":
@@ -70,7 +87,9 @@ def open_study(path: str | Path, *, create: bool = False) -> "Study":
 class Study:
     """A study folder; see `open_study`.
 
-    Any number of processes may read it while one or more add to it: an entry appears whole, or not at all.
+    Any number of processes may read it while one or more add to it: an entry appears whole, or not at all. A study
+    may come from a stranger: names found in its files are those that a study makes, no link in it is followed, and
+    nothing outside its folder is read, written or removed.
 
     Args:
         path: a folder that `open_study(path, create=True)` has made.
@@ -81,7 +100,7 @@ class Study:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        value = read_json(self.path / STUDY)
+        value = read_json(own(self.path, STUDY), error=StudyError)
         version = value.get("version")
         if value.get("format") != FORMAT or not isinstance(version, int):
             raise StudyError(
@@ -99,6 +118,7 @@ class Study:
                 f"reads {VERSION}. "
                 "Record it again, or open it with that older version."
             )
+        self._file()
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r})"
@@ -106,11 +126,22 @@ class Study:
     @property
     def entries(self) -> dict[str, Entry]:
         """All entries by name, oldest first; no array file is opened."""
-        folders = self.path.glob(f"entries/*/{ENTRY}")
+        folders = [path for path in self._folders() if (path / ENTRY).exists()]
+        with explained(self.path, "read"):
+            size = sum((path / ENTRY).stat().st_size for path in folders)
+        if len(folders) > MOST_ENTRIES or size > _ENTRIES_SIZE:
+            raise StudyError(
+                f"{self.path}: expected at most {MOST_ENTRIES:,} entries, described in {_ENTRIES_SIZE:,} bytes; got "
+                f"{len(folders):,} in {size:,}. Open one by its name, or split the study."
+            )
         found = sorted(
-            (read_entry(file.parent) for file in folders), key=lambda entry: (entry.created, entry.name)
+            (read_entry(self.path, path.name) for path in folders),
+            key=lambda entry: (entry.created, entry.name),
         )
         return {entry.name: entry for entry in found}
+
+    def _folders(self) -> list[Path]:
+        return [path for path in children(own(self.path, "entries", kind="folder")) if path.is_dir()]
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(name.strip()) and EntryFolder(self.path, name).exists
@@ -140,12 +171,17 @@ class Study:
         Raises:
             StudyError: the entry exists and `overwrite` is False, or a file cannot be written.
         """
-        folder = self._take_name(trace) if name is None else EntryFolder(self.path, name)
-        if not overwrite:
-            folder.require_free()
-        with folder.new_data() as data:
+        with ExitStack() as stack:
+            if name is None:
+                folder = self._take_name(trace, stack)
+            else:
+                folder = EntryFolder(self.path, name)
+                stack.enter_context(folder.writing())
+            if not overwrite:
+                folder.require_free()
+            data = stack.enter_context(folder.new_data())
             entry = describe(trace, name=folder.name, kind="trace", data=data)
-            write_trace(self.path, folder.path / entry.part(0), trace)
+            write_trace(self.path, folder.batch(entry, 0), trace)
             folder.commit(entry.with_batch(trace), overwrite=overwrite)
         return folder.name
 
@@ -159,8 +195,11 @@ class Study:
             StudyError: the entry exists and `overwrite` is False, or a file cannot be written.
         """
         folder = EntryFolder(self.path, name)
-        with folder.new_data() as data:
-            folder.commit(Entry(name=name, kind="arrays", created=now(), data=data), overwrite=overwrite)
+        with folder.writing():
+            if not overwrite:
+                folder.require_free()
+            with folder.new_data() as data:
+                folder.commit(Entry(name=name, kind="arrays", created=now(), data=data), overwrite=overwrite)
         return name
 
     def writer(self, name: str, *, resume: bool = False, overwrite: bool = False) -> "StudyWriter":
@@ -180,7 +219,10 @@ class Study:
         Raises:
             StudyError: there is no such entry, it has no trace, or a file is damaged.
         """
-        return read_traces(self.path, self._parts(name))
+        entry, parts = self._parts(name)
+        trace = read_traces(self.path, parts)
+        _require_described(self.path, entry, trace)
+        return trace
 
     def traces(self, name: str) -> Iterator[Trace]:
         """The batches of a stream, one trace after another; an ordinary trace is one batch.
@@ -188,15 +230,16 @@ class Study:
         Raises:
             StudyError: there is no such entry, it has no trace, or a file is damaged.
         """
-        return (read_trace(self.path, part) for part in self._parts(name))
+        _, parts = self._parts(name)
+        return (read_trace(self.path, part, samples=samples) for part, samples in parts)
 
-    def _parts(self, name: str) -> list[Path]:
-        entry = self.entry(name)
+    def _parts(self, name: str) -> tuple[Entry, list[tuple[Path, int]]]:
+        entry, folder = self.entry(name), EntryFolder(self.path, name)
         if not entry.samples:
             raise StudyError(
                 f"The entry {name!r} of {self.path} holds arrays and no trace; read them with load_arrays."
             )
-        return [EntryFolder(self.path, name).path / entry.part(index) for index in range(len(entry.samples))]
+        return entry, [(folder.batch(entry, index), count) for index, count in enumerate(entry.samples)]
 
     def save_arrays(
         self,
@@ -220,29 +263,8 @@ class Study:
             StudyError: there is no such entry, the arrays exist and `overwrite` is False, or they cannot be
                 written.
         """
-        known, folder = self.entry(entry), EntryFolder(self.path, entry)
-        file = f"{folder_name(name)}.{secrets.token_hex(4)}.safetensors"
-        path = folder.path / known.data / file
-
-        def add(current: Entry) -> Entry:
-            if name in current.arrays and not overwrite:
-                raise StudyError(
-                    f"The entry {entry!r} already has arrays {name!r}; pass overwrite=True to replace them."
-                )
-            return replace(current, arrays={**current.arrays, name: file})
-
-        add(known)
-        tensors = {key: _to_tensor(key, array) for key, array in arrays.items()}
-        write_tensors(path, tensors, _note(name, arrays, meta))
-        try:
-            folder.update(add, data=known.data)
-        except BaseException:
-            # An interrupt may come after the entry was committed: then the file belongs to the study.
-            if not (folder.exists and file in folder.read().arrays.values()):
-                path.unlink(missing_ok=True)
-            raise
-        if name in known.arrays:
-            (path.parent / known.arrays[name]).unlink(missing_ok=True)
+        self.entry(entry)
+        EntryFolder(self.path, entry).save_arrays(name, arrays, meta, overwrite=overwrite)
 
     def load_arrays(self, entry: str, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What `save_arrays` stored: the arrays, memory-mapped, and the JSON object.
@@ -255,24 +277,85 @@ class Study:
             raise StudyError(
                 f"The entry {entry!r} of {self.path} has no arrays {name!r}. {nearest(name, known.arrays)}"
             )
-        path = EntryFolder(self.path, entry).path / known.data / known.arrays[name]
-        try:
-            note = json.loads(read_note(path)["emma_viz"])
-            names, meta = note["names"], note["meta"]
-        except (KeyError, ValueError) as error:
-            raise StudyError(f"{path} was not written by save_arrays, or was damaged: {error!r}.") from error
-        return {key: read_tensor(path, key).numpy() for key in names}, meta
+        return read_arrays(EntryFolder(self.path, entry).arrays(known, name))
 
-    def _take_name(self, trace: Trace) -> EntryFolder:
+    def files(self) -> Iterator[Path]:
+        """The files that the study is made of, and nothing else that lies in its folder: what a copy needs.
+
+        Raises:
+            StudyError: one is missing or damaged.
+        """
+        yield own(self.path, STUDY)
+        images: dict[str, None] = {}
+        for name, entry in self.entries.items():
+            folder = EntryFolder(self.path, name)
+            yield own(folder.path, ENTRY)
+            yield from (folder.arrays(entry, each) for each in entry.arrays)
+            if entry.samples:
+                for part, samples in self._parts(name)[1]:
+                    yield from trace_files(part)
+                    images |= dict.fromkeys(read_trace(self.path, part, samples=samples).image_hashes)
+        yield from (image_file(self.path, digest) for digest in images)
+
+    def plan(self, samples: Mapping[str, int]) -> None:
+        """Say which entries are to be there, and how many samples each is to hold; `missing` tells what lacks.
+
+        Raises:
+            StudyError: it cannot be written.
+        """
+        with lock(self.path, "study", f"the folder {self.path}"):
+            known = self._file()
+            planned = {**known.planned, **samples}
+            if planned != known.planned:
+                write_json(own(self.path, STUDY), asdict(replace(known, planned=planned)))
+
+    @property
+    def missing(self) -> dict[str, tuple[int, int]]:
+        """What was planned and is not there: of each such entry the samples that it holds, and is to hold."""
+        there = {name: entry.n_samples for name, entry in self.entries.items()}
+        return {
+            name: (there.get(name, 0), wanted)
+            for name, wanted in self._file().planned.items()
+            if there.get(name, 0) < wanted
+        }
+
+    def sweep(self) -> None:
+        """Remove what killed processes left: halves of files, and data that no entry names.
+
+        What another process is writing is left alone.
+        """
+        for path in self._folders():
+            if not path.is_symlink():
+                EntryFolder.at(self.path, path.name).sweep()
+        for name, folder in (("images", IMAGES), ("study", ".")):
+            with suppress(StudyError), lock(self.path, name, "it", 0.0):
+                sweep_parts(own(self.path, folder, kind="folder"))
+
+    def _file(self) -> _StudyFile:
+        path = own(self.path, STUDY)
+        return shape(
+            read_json(path, error=StudyError), _StudyFile, where=str(path), error=StudyError, spare=True
+        )
+
+    def _take_name(self, trace: Trace, stack: ExitStack) -> EntryFolder:
+        """The first free name, with its writer's lock: of two processes that want it, one has it."""
         stem = "-".join([trace.model.name, *(digest[:8] for digest in trace.image_hashes[:1])])
-        make_folder(self.path / "entries")
         for number in itertools.count(1):
             folder = EntryFolder(self.path, stem if number == 1 else f"{stem}-{number}")
-            # Making the folder takes the name: of two processes, one succeeds.
-            with explained(folder.path, "created"), suppress(FileExistsError):
-                folder.path.mkdir()
+            if not folder.exists and folder.try_writing(stack) and not folder.exists:
                 return folder
         raise AssertionError("itertools.count does not end")
+
+
+def _require_described(root: Path, entry: Entry, trace: Trace) -> None:
+    """The entry says of its trace what the trace says itself."""
+    own_words = describe(trace, name=entry.name, kind=entry.kind, data=entry.data)
+    same = replace(own_words, created=entry.created, samples=entry.samples, arrays=entry.arrays)
+    if odd := [name for name, value in vars(same).items() if getattr(entry, name) != value]:
+        raise StudyError(
+            f"The entry {entry.name!r} of {root} and its trace differ in {', '.join(odd)}; one of them was changed "
+            "or damaged."
+        )
 
 
 def require_room(path: str | Path) -> None:
@@ -304,30 +387,40 @@ def _require_empty(path: Path) -> None:
 
 
 def _create(path: Path) -> None:
-    make_folder(path)
-    _require_empty(path)
-    with locked(make_folder(path / ".locks") / "study", f"the folder {path}"):
-        if not (path / STUDY).exists():
-            write_json(path / STUDY, {"format": FORMAT, "version": VERSION, "created": now()})
+    with made_or_removed(path):
+        make_folder(path)
+        _require_empty(path)
+        with lock(path, "study", f"the folder {path}"):
+            if not (path / STUDY).exists():
+                write_json(own(path, STUDY), {"format": FORMAT, "version": VERSION, "created": now()})
 
 
-def _to_tensor(key: str, array: np.ndarray) -> torch.Tensor:
-    if not isinstance(array, np.ndarray):
-        raise StudyError(f"Expected arrays of numpy to store, and {key!r} is a {type(array).__name__}.")
+@contextmanager
+def made_or_removed(path: Path) -> Iterator[None]:
+    """Remove a study, and the folders above it, that the block made and left without an entry when it failed."""
+    above = [place for place in (path, *path.parents) if not place.exists()]
+    was = (path / STUDY).exists()
     try:
-        if array.dtype.kind not in "biuf" and array.dtype != np.complex64:
-            raise TypeError(array.dtype)
-        # A copy where torch needs one: native byte order, rows in order, writeable.
-        native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        return torch.from_numpy(np.require(native, requirements="CW"))
-    except TypeError as error:
-        raise StudyError(
-            f"Arrays of {array.dtype} cannot be stored, and {key!r} is one; store numbers or booleans."
-        ) from error
+        yield
+    except BaseException:
+        if not was:
+            _remove_if_empty(path)
+            for place in above:
+                with suppress(OSError):
+                    place.rmdir()
+        raise
 
 
-def _note(name: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> dict[str, str]:
-    try:
-        return {"emma_viz": dump_json({"names": list(arrays), "meta": meta})}
-    except InputError as error:
-        raise StudyError(f"The description of the arrays {name!r} cannot be stored: {error}") from error
+def _remove_if_empty(path: Path) -> None:
+    """Remove what a study without entries consists of, unless somebody is writing an entry."""
+    with suppress(StudyError, OSError):
+        if (path / STUDY).exists():
+            Study(path).sweep()
+        entries = own(path, "entries", kind="folder")
+        if entries.exists():
+            entries.rmdir()  # refused as long as there is an entry
+        for image in children(own(path, IMAGES, kind="folder")):
+            remove_file(image)
+        for folder in (IMAGES, LOCKS):
+            remove_folder(path / folder)
+        remove_file(path / STUDY)

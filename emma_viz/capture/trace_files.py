@@ -7,10 +7,11 @@ images/<hash>.png             the original images, once however many traces show
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Annotated, Any, overload
 
+import msgspec
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -19,38 +20,89 @@ from torch import Tensor
 
 from emma_viz.capture.files import (
     make_folder,
-    read_json,
+    own,
     read_png,
     read_tensor,
     write_json,
     write_png,
     write_tensors,
 )
+from emma_viz.capture.folders import lock
 from emma_viz.capture.hooks import HookReport
-from emma_viz.capture.trace import Sampling, Trace
+from emma_viz.capture.likeness import likeness, require_alike
+from emma_viz.capture.trace import Sampling, TokenKind, Trace
+from emma_viz.capture.trace_shapes import require_consistent, shapes_of
 from emma_viz.data.geometry import Geometry
+from emma_viz.data.images import MAX_PIXELS
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, StudyError
+from emma_viz.files.json_door import Budget, read_json
+from emma_viz.files.schema import Count, shape
+from emma_viz.files.tensors import read_header
 
+IMAGES = "images"
 _TRACE, _TENSORS = "trace.json", "tensors.safetensors"
+_BUDGET = Budget(size=32 * 2**20, nodes=1_000_000)
+"""For a `trace.json`: tokens and answers of some thousand samples."""
+
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TraceFile:
+    """What `trace.json` holds."""
+
+    model: dict[str, Any]
+    sites: tuple[str, ...]
+    layers: tuple[Annotated[int, msgspec.Meta(ge=-1, lt=2**24)], ...]
+    token_kind: TokenKind
+    states: tuple[str, ...]
+    generated: tuple[str, ...]
+    geometry: tuple[Geometry, ...]
+    image_hashes: tuple[Hash, ...]
+    prompts: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    prompt_ids: tuple[tuple[Count, ...], ...]
+    answers: tuple[str, ...]
+    answer_ids: tuple[tuple[Count, ...], ...]
+    ended: tuple[bool, ...]
+    sampling: Sampling | None
+    hooks: tuple[HookReport, ...]
+    images: tuple[str, ...]
+    """Where each image lies; always made of its hash."""
+
+    def __post_init__(self):
+        if self.images != tuple(map(_image_path, self.image_hashes)):
+            raise InputError("`images` are not the files that a study makes for `image_hashes`")
+        for each in self.geometry:
+            width, height = each.image_size
+            if width * height > MAX_PIXELS:
+                raise InputError(f"an image of {width}×{height} has more than {MAX_PIXELS:,} pixels")
 
 
 class StoredImages(Sequence[Image.Image]):
     """Images of a study, read each time one is taken, so that thousands cost nothing until they are looked
-    at."""
+    at.
 
-    def __init__(self, paths: Sequence[Path]):
-        self._paths = tuple(paths)
+    Args:
+        root: the study's folder.
+        known: of each its `image_hash`, which names its file, and its width and height in pixels; both are checked.
+    """
+
+    def __init__(self, root: Path, known: Sequence[tuple[str, tuple[int, int]]]):
+        self._root, self._known = root, tuple(known)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._known)
 
     @overload
     def __getitem__(self, index: int) -> Image.Image: ...
     @overload
     def __getitem__(self, index: slice) -> "StoredImages": ...
     def __getitem__(self, index: int | slice) -> "Image.Image | StoredImages":
-        return StoredImages(self._paths[index]) if isinstance(index, slice) else read_png(self._paths[index])
+        if isinstance(index, slice):
+            return StoredImages(self._root, self._known[index])
+        digest, size = self._known[index]
+        return read_png(image_file(self._root, digest), digest, size)
 
 
 class StoredStates(Mapping[str, Tensor]):
@@ -108,56 +160,74 @@ def write_trace(root: Path, part: Path, trace: Trace) -> None:
     """Write a trace into the folder `part` of the study `root`, `trace.json` last.
 
     Raises:
-        StudyError: a file cannot be written.
+        StudyError: its parts contradict one another, or a file cannot be written.
     """
-    make_folder(part)
-    paths = [image_path(name) for name in trace.image_hashes]
-    # One image at a time: those of another study are only opened here.
-    for path, index in {path: index for index, path in enumerate(paths)}.items():
-        make_folder((root / path).parent)
-        write_png(root / path, trace.images[index])
     tensors = {"views": torch.from_numpy(np.ascontiguousarray(trace.views))}
     for kind in ("states", "generated"):
         for site, states in getattr(trace, kind).items():
             tensors[f"{kind}/{site}"] = states
-    write_tensors(part / _TENSORS, tensors)
-    write_json(part / _TRACE, _to_json(trace) | {"images": paths})
+    try:
+        require_consistent(trace, shapes_of(tensors))
+    except InputError as error:
+        raise StudyError(f"This trace cannot be stored: {error}.") from error
+    make_folder(part)
+    _write_images(root, trace)
+    write_tensors(own(part, _TENSORS), tensors)
+    write_json(own(part, _TRACE), _to_json(trace))
 
 
-def read_trace(root: Path, part: Path) -> Trace:
+def _write_images(root: Path, trace: Trace) -> None:
+    make_folder(own(root, IMAGES, kind="folder"))
+    # One image at a time: those of another study are only opened here.
+    for digest, index in {digest: index for index, digest in enumerate(trace.image_hashes)}.items():
+        with lock(root, "images", f"the images of {root}"):
+            write_png(image_file(root, digest), trace.images[index], digest)
+
+
+def read_trace(root: Path, part: Path, *, samples: int | None = None) -> Trace:
     """Read what `write_trace` wrote; states and views stay on disk until they are used.
 
+    Args:
+        root: the study's folder.
+        part: the trace's folder in it.
+        samples: how many it must hold.
+
     Raises:
-        StudyError: a file is missing, damaged or not of this form.
+        StudyError: a file is missing, damaged, not of this form, or contradicts another one.
     """
-    value, tensors = read_json(part / _TRACE), part / _TENSORS
-    try:
-        return Trace(
-            model=ModelInfo.from_json(value["model"]),
-            sites=tuple(value["sites"]),
-            layers=tuple(value["layers"]),
-            token_kind=value["token_kind"],
-            states=StoredStates([tensors], "states", value["states"]),
-            generated=StoredStates([tensors], "generated", value["generated"]),
-            geometry=tuple(_geometry(each) for each in value["geometry"]),
-            views=read_tensor(tensors, "views").numpy(),
-            images=StoredImages([root / path for path in value["images"]]),
-            image_hashes=tuple(value["image_hashes"]),
-            prompts=tuple(value["prompts"]),
-            prompt_ids=tuple(map(tuple, value["prompt_ids"])),
-            answers=tuple(value["answers"]),
-            answer_ids=tuple(map(tuple, value["answer_ids"])),
-            ended=tuple(value["ended"]),
-            sampling=None if value["sampling"] is None else Sampling(**value["sampling"]),
-            hooks=tuple(_report(each) for each in value["hooks"]),
-        )
-    except (KeyError, TypeError, InputError) as error:
+    path, tensors = trace_files(part)
+    known = shape(
+        read_json(path, error=StudyError, budget=_BUDGET), _TraceFile, where=str(path), error=StudyError
+    )
+    header = read_header(tensors, error=StudyError)
+    names = {
+        "views",
+        *(f"states/{site}" for site in known.states),
+        *(f"generated/{site}" for site in known.generated),
+    }
+    if names != set(header.tensors):
+        odd = sorted(names ^ set(header.tensors))
         raise StudyError(
-            f"{part / _TRACE} does not describe a trace: {error!r}. It was changed or damaged."
-        ) from error
+            f"{tensors} and {path} differ in {odd[0][:100]!r}: one of them was changed or damaged."
+        )
+    try:
+        trace = Trace(
+            model=ModelInfo.from_json(known.model),
+            states=StoredStates([tensors], "states", known.states),
+            generated=StoredStates([tensors], "generated", known.generated),
+            views=read_tensor(tensors, "views").numpy(),
+            images=StoredImages(root, _known(known.image_hashes, known.geometry)),
+            **{field: getattr(known, field) for field in _SAME},
+        )
+        require_consistent(trace, {name: (each.dtype, each.shape) for name, each in header.tensors.items()})
+    except InputError as error:
+        raise StudyError(f"{path} does not describe a trace: {error}. It was changed or damaged.") from error
+    if samples is not None and len(trace) != samples:
+        raise StudyError(f"{path}: expected {samples} samples, got {len(trace)}. It was changed or damaged.")
+    return trace
 
 
-def read_traces(root: Path, parts: Sequence[Path]) -> Trace:
+def read_traces(root: Path, parts: Sequence[tuple[Path, int]]) -> Trace:
     """The batches of one stream as one trace of all their samples, in order.
 
     States stay on disk until a layer of them is taken, and images until one is; views are read (3·S² bytes a
@@ -165,15 +235,17 @@ def read_traces(root: Path, parts: Sequence[Path]) -> Trace:
 
     Args:
         root: the study's folder.
-        parts: folders that `write_trace` wrote, of traces recorded alike.
+        parts: folders that `write_trace` wrote, of traces recorded alike, and how many samples each holds.
 
     Raises:
-        StudyError: a file is missing, damaged or not of this form.
+        StudyError: a file is missing, damaged or not of this form, or the traces are not alike.
     """
-    traces = [read_trace(root, part) for part in parts]
-    first, files = traces[0], [part / _TENSORS for part in parts]
+    traces = [read_trace(root, part, samples=samples) for part, samples in parts]
+    first, files = traces[0], [trace_files(part)[1] for part, _ in parts]
     if len(traces) == 1:
         return first
+    for trace in traces[1:]:
+        require_alike(likeness(first), likeness(trace))
 
     def chain(name: str) -> tuple:
         return tuple(value for trace in traces for value in getattr(trace, name))
@@ -182,26 +254,57 @@ def read_traces(root: Path, parts: Sequence[Path]) -> Trace:
         first,
         states=StoredStates(files, "states", list(first.states)),
         generated=StoredStates(files, "generated", list(first.generated)),
-        images=StoredImages([root / image_path(name) for name in chain("image_hashes")]),
+        images=StoredImages(root, _known(chain("image_hashes"), chain("geometry"))),
         views=np.concatenate([trace.views for trace in traces]),
         hooks=tuple(_sum(reports) for reports in zip(*(trace.hooks for trace in traces), strict=True)),
-        sampling=_common([trace.sampling for trace in traces]),
+        sampling=_common(traces),
         **{name: chain(name) for name in _PER_SAMPLE},
     )
 
 
-def image_path(image_hash: str) -> str:
-    """Where a study keeps an image, below its own folder."""
-    return f"images/{image_hash}.png"
+def trace_files(part: Path) -> tuple[Path, Path]:
+    """The two files of a trace in its folder.
+
+    Raises:
+        StudyError: one is a link.
+    """
+    return own(part, _TRACE), own(part, _TENSORS)
 
 
+def image_file(root: Path, digest: str) -> Path:
+    """The file in which a study keeps the image of that hash.
+
+    Raises:
+        StudyError: it is a link, or lies in one.
+    """
+    return own(root, IMAGES, f"{digest}.png")
+
+
+def _image_path(digest: str) -> str:
+    return f"{IMAGES}/{digest}.png"
+
+
+def _known(hashes: Sequence[str], geometry: Sequence[Geometry]) -> tuple[tuple[str, tuple[int, int]], ...]:
+    """Of each image its hash and size; a trace refuses counts that differ."""
+    return tuple(zip(hashes, (each.image_size for each in geometry), strict=False))
+
+
+_SAME = ("sites", "layers", "token_kind", "geometry", "image_hashes", "prompts", "prompt_ids", "answers", "answer_ids",
+         "ended", "sampling", "hooks")  # fmt: skip
+"""What stands in `trace.json` as a trace has it."""
 _PER_SAMPLE = ("geometry", "image_hashes", "prompts", "prompt_ids", "answers", "answer_ids", "ended")
 
 
-def _common(samplings: Sequence[Sampling | None]) -> Sampling | None:
-    """The batches' settings; without a seed where each batch drew from its own."""
-    first = samplings[0]
-    return first if first is None or set(samplings) == {first} else replace(first, seed=None)
+def _common(traces: Sequence[Trace]) -> Sampling | None:
+    """The batches' settings; without a seed where they did not draw from one after another."""
+    first, done = traces[0].sampling, 0
+    if first is None or first.seed is None:
+        return first
+    for trace in traces:
+        if trace.sampling != replace(first, seed=first.seed + done):
+            return replace(first, seed=None)
+        done += len(trace)
+    return first
 
 
 def _sum(reports: Sequence[HookReport]) -> HookReport:
@@ -228,15 +331,5 @@ def _to_json(trace: Trace) -> dict[str, Any]:
         "ended": trace.ended,
         "sampling": None if trace.sampling is None else asdict(trace.sampling),
         "hooks": [asdict(each) for each in trace.hooks],
+        "images": list(map(_image_path, trace.image_hashes)),
     }
-
-
-def _geometry(value: Mapping[str, Any]) -> Geometry:
-    fields: dict[str, Any] = {**value, "image_size": tuple(value["image_size"])}
-    return Geometry(**fields)
-
-
-def _report(value: Mapping[str, Any]) -> HookReport:
-    shape = value["shape"]
-    fields: dict[str, Any] = {**value, "shape": None if shape is None else tuple(shape)}
-    return HookReport(**fields)

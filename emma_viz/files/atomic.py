@@ -1,10 +1,14 @@
 """Files that are written whole or not at all; the one way in which the package and its programs write."""
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+PART = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
+"""Names of files that are being written; what has one and no writer was left by a process that was killed."""
 
 
 def write_files(writers: Mapping[Path, Callable[[Path], object]]) -> None:

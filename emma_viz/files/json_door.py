@@ -8,7 +8,7 @@ import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from emma_viz.errors import EmmaVizError
 
@@ -38,6 +38,26 @@ PICTURE = Budget(size=2**30, nodes=2_000_000)
 """For files whose arrays are text, such as a figure's sidecar."""
 
 
+def open_regular(path: Path, *, error: type[EmmaVizError]) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        EmmaVizError: of the kind `error`: it is missing, a folder, a pipe or a device, or cannot be opened.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe waits until somebody writes to it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as missing:
+        raise error(f"{path}: there is no such file.") from missing
+    except (OSError, ValueError) as failure:  # ValueError: a zero byte in the path.
+        raise error(f"{path} cannot be read ({getattr(failure, 'strerror', None) or failure}).") from failure
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise error(f"{path}: expected a regular file, got {_kind(mode)}.")
+    return os.fdopen(descriptor, "rb")
+
+
 def read_bytes(path: Path, *, limit: int, error: type[EmmaVizError]) -> bytes:
     """The content of a regular file of at most `limit` bytes.
 
@@ -51,16 +71,11 @@ def read_bytes(path: Path, *, limit: int, error: type[EmmaVizError]) -> bytes:
             `limit`, or cannot be read.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe waits until somebody writes to it.
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        with open_regular(path, error=error) as file:
             about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise error(f"{path}: expected a regular file, got {_kind(about.st_mode)}.")
             content = b"" if about.st_size > limit else file.read(limit + 1)
-    except FileNotFoundError as missing:
-        raise error(f"{path}: there is no such file.") from missing
-    except (OSError, ValueError) as failure:  # ValueError: a zero byte in the path.
-        raise error(f"{path} cannot be read ({getattr(failure, 'strerror', None) or failure}).") from failure
+    except OSError as failure:
+        raise error(f"{path} cannot be read ({failure.strerror or failure}).") from failure
     if (size := max(about.st_size, len(content))) > limit:
         raise error(f"{path}: expected at most {_size(limit)}, got {_size(size)}; this is not such a file.")
     return content

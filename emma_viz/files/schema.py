@@ -3,6 +3,7 @@
 import dataclasses
 import types
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -51,6 +52,8 @@ def shape(
 def _unknown(value: Any, kind: Any, place: str) -> Iterator[str]:
     """The dotted names of all entries that no dataclass has a field for."""
     origin = get_origin(kind)
+    if not _has_fields(kind):
+        return
     if origin is Annotated:
         yield from _unknown(value, get_args(kind)[0], place)
     elif origin in (Union, types.UnionType):
@@ -58,7 +61,7 @@ def _unknown(value: Any, kind: Any, place: str) -> Iterator[str]:
         found = [list(_unknown(value, each, place)) for each in get_args(kind) if each is not type(None)]
         yield from min(found, key=len, default=[])
     elif dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        hints = get_type_hints(kind, include_extras=True)
+        hints = _hints(kind)
         for key, item in value.items():
             if key in hints:
                 yield from _unknown(item, hints[key], f"{place}{key}.")
@@ -72,3 +75,14 @@ def _unknown(value: Any, kind: Any, place: str) -> Iterator[str]:
     elif origin is not None and isinstance(value, Mapping) and len(get_args(kind)) == 2:
         for key, item in value.items():
             yield from _unknown(item, get_args(kind)[1], f"{place}{key}.")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+@cache
+def _has_fields(kind: Any) -> bool:
+    """Whether a dataclass is in it; of millions of numbers none needs to be looked at."""
+    return dataclasses.is_dataclass(kind) or any(map(_has_fields, get_args(kind)))

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 import emma_viz
-from emma_viz.capture import files, open_study
+from emma_viz.capture import open_study
 from emma_viz.errors import StudyError
+from emma_viz.files import locks
 
 ROOT = Path(emma_viz.__file__).parents[1]
 
 KILLED = """
 import os, sys
-from emma_viz.capture import files, open_study
+from emma_viz.capture import open_study
 study, source, step = open_study(sys.argv[1]), open_study(sys.argv[2]), int(sys.argv[3])
 replace, done = os.replace, []
 def replace_or_die(part, path):
@@ -216,8 +217,8 @@ def test_threads_that_take_names_get_different_ones(study, make_trace):
 
 
 def test_a_lock_that_is_held_too_long_is_a_clear_error(study, make_trace, monkeypatch):
-    monkeypatch.setattr(files, "LOCK_SECONDS", 0.05)
-    with files.locked(study.path / ".locks" / "old.entry", "the entry"):
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 0.05)
+    with locks.locked(study.path / ".locks" / "old.entry", "the entry", error=StudyError):
         with pytest.raises(StudyError, match="Another process is writing to the entry 'old'"):
             study.save_arrays("old", "more", {"a": np.zeros(2)}, {})
         study.add_trace(make_trace(), "new")

@@ -197,12 +197,12 @@ def test_arrays_may_be_added_while_a_stream_grows(study, batches):
     assert study.load_arrays("data", "maps")[0]["a"].shape == (2,)
 
 
-def test_a_writer_notices_that_its_entry_was_replaced(study, batches):
+def test_an_entry_is_not_replaced_under_its_writer(study, batches):
     with study.writer("data") as writer:
         writer.append_batch(batches[0])
-        study.add_trace(batches[2], "data", overwrite=True)
-        with pytest.raises(StudyError, match="replaced the entry 'data'"):
-            writer.append_batch(batches[1])
+        with pytest.raises(StudyError, match="Another process is writing to the entry 'data'"):
+            study.add_trace(batches[2], "data", overwrite=True)
+        writer.append_batch(batches[1])
     assert len(study.trace("data")) == 3
 
 

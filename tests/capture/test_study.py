@@ -26,7 +26,8 @@ def opened(monkeypatch):
     safe_open, read_png = files.safe_open, files.read_png
     monkeypatch.setattr(files, "safe_open", lambda path, **how: names.append(path) or safe_open(path, **how))
     monkeypatch.setattr(
-        "emma_viz.capture.trace_files.read_png", lambda path: names.append(path) or read_png(path)
+        "emma_viz.capture.trace_files.read_png",
+        lambda path, *what: names.append(path) or read_png(path, *what),
     )
     return names
 
