@@ -104,12 +104,8 @@ def _one(result: Result) -> Comparison:
 
 def _study(result: Result, folder: Path) -> bytes:
     root = result.study or _written(result, folder / "study")
-    paths = [path for path in sorted(root.rglob("*")) if ".locks" not in path.relative_to(root).parts]
-    for path in paths:
-        # What a link leads to may be anything on this machine.
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise InputError(f"The study holds {path.name!r}, which is a link and no file: it is not sent.")
-    files = [path for path in paths if path.is_file()]
+    # What the study is made of: a folder may hold other files, and links to any file of the server's.
+    files = sorted(open_study(root).files())
     size = sum(path.stat().st_size for path in files)
     if size > LARGEST_STUDY:
         raise InputError(

@@ -246,5 +246,5 @@ def _digest(arrays: Mapping[str, np.ndarray], note: Mapping[str, str]) -> str:
     digest = hashlib.sha256(repr(sorted(note.items())).encode(errors="backslashreplace"))
     for key, array in arrays.items():
         digest.update(f"{key!r}:{array.dtype.str}:{array.shape}:".encode(errors="backslashreplace"))
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:8]

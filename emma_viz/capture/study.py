@@ -11,7 +11,7 @@ Nothing is pickled, all paths are relative to the study, and opening one reads `
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -396,7 +396,7 @@ def _create(path: Path) -> None:
 
 
 @contextmanager
-def made_or_removed(path: Path) -> Iterator[None]:
+def made_or_removed(path: Path) -> Generator[None, None, None]:
     """Remove a study, and the folders above it, that the block made and left without an entry when it failed."""
     above = [place for place in (path, *path.parents) if not place.exists()]
     was = (path / STUDY).exists()
