@@ -15,7 +15,7 @@ import sys
 os.environ.update({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"})
 os.environ.update({"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"})
 
-PARTS = ("made", "mutants", "kills")
+PARTS = ("made", "mutants", "kills", "requests")
 
 
 def main(arguments: list[str] | None = None) -> int:

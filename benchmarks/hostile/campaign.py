@@ -15,10 +15,11 @@ import matplotlib
 import torch
 
 from benchmarks.hostile import kills, kinds
+from benchmarks.hostile.attack import attack
 from benchmarks.hostile.images import hostile_images
 from benchmarks.hostile.lenses import hostile_lenses
 from benchmarks.hostile.records import hostile_records
-from benchmarks.hostile.samples import Samples, make_samples
+from benchmarks.hostile.samples import ENCODER, Samples, make_samples
 from benchmarks.hostile.ward import FAULTS, Outcome, Trial, Ward
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,13 +111,33 @@ def killed(samples: Samples, root: Path, options: argparse.Namespace) -> Iterato
     yield from kills.outcomes(chosen, root / "kills", **settings)
 
 
+def forged(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[Outcome]:
+    """Forged requests to an explorer of the sample models."""
+    models = [str(samples.models / name) for name in ("cobra", "emma")]
+    every = slice(None, None, max(1, round(1 / options.share)))
+    counts = attack("--models", *models, "--vision", str(samples.models / ENCODER), kinds=every)
+    wrong = {
+        "executed": ["a planted program ran"] * counts.executed,
+        "outside": [*counts.given_away, *counts.oracles, *counts.touched],
+        "traceback": [*counts.failed, *["a traceback in the server's log"] * counts.tracebacks],
+        "hang": counts.hangs,
+    }
+    found = [
+        Outcome(name=f"requests/{what}", kind="requests", ended="fault", faults={fault: what})
+        for fault, several in wrong.items()
+        for what in several
+    ]
+    sound = max(0, counts.tried - len(found))
+    yield from (*found, *[Outcome(name="requests", kind="requests", ended="refused")] * sound)
+
+
 MADE: dict[str, tuple[str, Callable[[Path, int], Iterator[tuple[str, Path]]]]] = {
     "images": ("images", hostile_images),
     "lenses": ("lenses", hostile_lenses),
     "records": ("records", hostile_records),
 }
 """Name → the kind whose check is done, and what makes the inputs."""
-PARTS = {"made": made, "mutants": mutants, "kills": killed}
+PARTS = {"made": made, "mutants": mutants, "kills": killed, "requests": forged}
 """Part → its trials."""
 
 

@@ -206,7 +206,8 @@ def _other_formats(seed: int) -> Iterator[tuple[str, str, bytes]]:
     )
     yield "JPEG of scans without end", "jpg", whole[:-2] + whole[whole.index(b"\xff\xda") : -2] * 2000
     yield "JPEG turned 99 times", "jpg", _turned(99)
-    yield "JPEG turned by text", "jpg", _turned("\x1b[31m")
+    text = b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0\x1b[2J" + bytes(4)
+    yield "JPEG turned by text", "jpg", whole[:2] + b"\xff\xe1\0\x22Exif\0\0" + text + whole[2:]
 
 
 def _gif(frames: int) -> bytes:
@@ -219,7 +220,7 @@ def _tiff(tags: dict[int, int]) -> bytes:
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
-def _turned(how) -> bytes:
+def _turned(how: int) -> bytes:
     exif, stream = Image.Exif(), io.BytesIO()
     exif[0x0112] = how
     drawing(0).save(stream, "JPEG", exif=exif)

@@ -183,9 +183,11 @@ def _killed(command: Command, folder: Path, undisturbed: Undisturbed, rng: rando
     if not faults:
         shutil.rmtree(folder)
     return Outcome(
-        name=f"{name} killed {where}", kind=f"kills: {command.name}", ended="fault" if faults else "accepted",
-        faults=faults, seconds=0.0, megabytes=0.0,
-    )  # fmt: skip
+        name=f"{name} killed {where}",
+        kind=f"kills: {command.name}",
+        ended="fault" if faults else "accepted",
+        faults=faults,
+    )
 
 
 def _new(folder: Path) -> Path:

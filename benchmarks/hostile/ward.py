@@ -85,9 +85,9 @@ class Outcome:
     """`accepted`, `refused` or `fault`."""
     faults: dict[str, str] = field(default_factory=dict)
     """Fault → what was seen."""
-    seconds: float
+    seconds: float = 0.0
     """Of processor time."""
-    megabytes: float
+    megabytes: float = 0.0
     """The most memory that it held at once."""
     said: str = ""
     """Its last words."""
