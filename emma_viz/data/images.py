@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 MAX_PIXELS = 120_000_000
 """The largest image that is decoded: a 108-megapixel photo passes, a decompression bomb does not."""
 
+MAX_PADDED = 2_000_000_000
+"""The largest square that letterbox pads to, pixels: each of them is worked on, seconds for so many."""
+
 ImageSource = str | Path | Image.Image | np.ndarray
 
 _COLOUR = 4
@@ -294,7 +297,8 @@ class ImageTransform:
         if image.mode != "RGB":
             raise ImageError(f"expected an RGB image, got mode {image.mode}: open it with read_image")
         x, y = self.geometry(image).axes
-        if max(x.padded, y.padded, x.resized, y.resized) * self.size > MAX_PIXELS:
+        longest = max(x.padded, y.padded, x.resized, y.resized)
+        if longest * self.size > MAX_PIXELS or x.padded * y.padded > MAX_PADDED:
             raise ImageError(
                 f"an image of {image.width}×{image.height} pixels is too long and narrow for "
                 f"{self.strategy}: crop it first"

@@ -329,6 +329,11 @@ class TestTransform:
         with pytest.raises(ImageError, match=f"too long and narrow for {strategy}"):
             transform(strategy).view(image)
 
+    @pytest.mark.parametrize("size", [(1, 50_000), (50_000, 1)])
+    def test_a_square_of_billions_of_pixels_is_not_padded(self, size):
+        with pytest.raises(ImageError, match="too long and narrow for letterbox"):
+            transform("letterbox").view(Image.new("RGB", size))
+
     def test_letterbox_padding_is_near_zero_after_each_norm(self):
         for pixels in transform("letterbox").pixels([Image.new("RGB", (96, 24), "red")]):
             assert pixels[0, :, 0, 0].abs().max() < 0.03
