@@ -24,9 +24,9 @@ def run(args: argparse.Namespace) -> int:
     from emma_viz import session
 
     out = args.out or args.study.with_name(f"{args.study.name}-report.html")
-    session.check_output(out)
+    session.check_output(out, recipe=args.recipe)
     comparison = session.compare_study(args.study, entries=args.entries)
     print(session.scores_table(comparison.decodings))
-    for path in session.save(comparison.spec(options.view(args)), out):
+    for path in session.save(comparison.spec(options.view(args)), out, recipe=args.recipe):
         print(f"wrote {path}")
     return 0

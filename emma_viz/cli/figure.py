@@ -1,6 +1,7 @@
 """`emma-viz figure`: what each model's image tokens hold at each depth, for your images."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from emma_viz.cli import options
@@ -14,10 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="photographs: any file that Pillow reads")
     parser.add_argument(
         "--from",
-        dest="sidecar",
+        dest="source",
         type=Path,
         metavar="FILE",
-        help="draw again from the .json beside an earlier figure: no model, no photo",
+        help="draw an earlier figure again, from itself or from the .json beside it: no model, no photo",
+    )
+    parser.add_argument(
+        "--any-size",
+        action="store_true",
+        help="with --from: read a recipe of any size; for files of your own",
     )
     options.add_models(parser)
     options.add_prompt(parser)
@@ -31,17 +37,12 @@ def run(args: argparse.Namespace) -> int:
     from emma_viz import session
     from emma_viz.cli.progress import Bars
 
-    if args.sidecar is not None:
-        if args.images:
-            raise InputError("expected either images or --from, got both; leave one out.")
-        out = args.out or args.sidecar.with_name(f"{Path(args.sidecar.stem).stem}-redrawn.png")
-        session.check_output(out)
-        print(f"wrote {session.redraw(args.sidecar, out)}")
-        return 0
+    if args.source is not None:
+        return _redraw(args)
     if not args.images:
-        raise InputError("expected at least one image (or --from FIGURE.json), got none.")
+        raise InputError("expected at least one image (or --from FIGURE), got none.")
     out = args.out or Path(f"{Path(args.images[0]).stem}-figure.png")
-    session.check_output(out, inputs=args.images)
+    session.check_output(out, inputs=args.images, images=len(args.images), recipe=args.recipe)
     with Bars() as bars:
         comparison = session.compare(
             args.images,
@@ -57,6 +58,22 @@ def run(args: argparse.Namespace) -> int:
     for decoding in comparison.decodings:
         for name, answer in zip(comparison.image_names, decoding.answers, strict=True):
             print(f"{decoding.model.name} on {name}: {answer}")
-    for path in session.save(comparison.spec(options.view(args)), out):
+    for path in session.save(comparison.spec(options.view(args)), out, recipe=args.recipe):
         print(f"wrote {path}")
+    return 0
+
+
+def _redraw(args: argparse.Namespace) -> int:
+    from emma_viz import session
+    from emma_viz.render.recipe import ANY, LARGEST
+
+    if args.images:
+        raise InputError("expected either images or --from, got both; leave one out.")
+    drawn = args.source.name.removesuffix(".json")
+    out = args.out or args.source.with_name(f"{Path(drawn).stem}-redrawn.png")
+    session.check_output(out, recipe=args.recipe)
+    if said := session.mismatch(args.source):
+        print(f"emma-viz: warning: {said}", file=sys.stderr)
+    limit = ANY if args.any_size else LARGEST
+    print(f"wrote {session.redraw(args.source, out, recipe=args.recipe, limit=limit)}")
     return 0

@@ -129,6 +129,12 @@ def add_view(parser: argparse.ArgumentParser) -> None:
         "--difference", action="store_true", help="also show the difference of two models' maps"
     )
     group.add_argument("--out", type=Path, metavar="FILE", help="a .png, .svg, .pdf or .html file")
+    group.add_argument(
+        "--no-recipe",
+        dest="recipe",
+        action="store_false",
+        help="leave out what draws the picture again (photographs, decoded images, maps): none inside, no sidecar",
+    )
 
 
 def running(args: argparse.Namespace):

@@ -1,10 +1,13 @@
 from .figure import draw as draw
 from .formats import SUFFIXES as SUFFIXES
 from .formats import check_suffix as check_suffix
+from .formats import encode as encode
 from .formats import save as save
 from .html import page as page
 from .overlay import fit_image as fit_image
 from .overlay import highlight as highlight
+from .recipe import recipe_of as recipe_of
+from .recipe import with_recipe as with_recipe
 from .sidecar import read_spec as read_spec
 from .sidecar import write_spec as write_spec
 from .spec import (
@@ -27,11 +30,14 @@ __all__ = [
     "ModelCase",
     "check_suffix",
     "draw",
+    "encode",
     "fit_image",
     "grid_extent",
     "highlight",
     "page",
     "read_spec",
+    "recipe_of",
     "save",
+    "with_recipe",
     "write_spec",
 ]

@@ -26,13 +26,8 @@ BETWEEN_IMAGES = 0.42
 
 def draw_default(spec: FigureSpec):
     """Draw the default style; returns the matplotlib figure."""
-    caption = layout.CAPTION if spec.scale != "per_map" else 1.8 * layout.CAPTION
-    grids = [layout.model_grid(case, caption=caption) for case in spec.images]
-    left = layout.panels_left(spec, grids)
-    blocks = [_Block(spec, case, grid, left) for case, grid in zip(spec.images, grids, strict=True)]
-    footer = Footer(spec, WIDTH - 2 * MARGIN)
-    height = sum(block.height for block in blocks) + BETWEEN_IMAGES * (len(blocks) - 1)
-    sheet = Sheet(WIDTH, MARGIN + height + 0.13 + footer.height + MARGIN)
+    blocks, footer, height = _laid_out(spec)
+    sheet = Sheet(WIDTH, height)
     y = MARGIN
     for index, block in enumerate(blocks):
         if index:
@@ -41,6 +36,21 @@ def draw_default(spec: FigureSpec):
         y = block.draw(sheet, y)
     footer.draw(sheet, MARGIN, y + 0.13)
     return sheet.figure
+
+
+def default_height(spec: FigureSpec) -> float:
+    """How tall `draw_default` draws, inches; nothing is drawn."""
+    return _laid_out(spec)[2]
+
+
+def _laid_out(spec: FigureSpec) -> "tuple[list[_Block], Footer, float]":
+    caption = layout.CAPTION if spec.scale != "per_map" else 1.8 * layout.CAPTION
+    grids = [layout.model_grid(case, caption=caption) for case in spec.images]
+    left = layout.panels_left(spec, grids)
+    blocks = [_Block(spec, case, grid, left) for case, grid in zip(spec.images, grids, strict=True)]
+    footer = Footer(spec, WIDTH - 2 * MARGIN)
+    height = sum(block.height for block in blocks) + BETWEEN_IMAGES * (len(blocks) - 1)
+    return blocks, footer, MARGIN + height + 0.13 + footer.height + MARGIN
 
 
 class _Block:

@@ -1,10 +1,11 @@
 """Writing a figure to a file, in the format that its name asks for."""
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 from emma_viz.errors import InputError
-from emma_viz.render.output import write_atomically
+from emma_viz.render.output import write_together
 from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
 from emma_viz.render.spec import FigureSpec
@@ -14,6 +15,10 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 LARGEST_SIDE = 2**16 - 1
 """Pixels that a PNG may have on a side."""
+TALLEST = {".pdf": 200.0, ".svg": (2**15 - 1) / 96}
+"""Inches: no PDF reader shows a taller page, and programs that draw SVG stop at 32 767 pixels."""
+PDF_PAGE = 11.0
+"""Inches that the pages of a PDF keep to which would be taller than one page can be."""
 
 
 def save(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool = True) -> Path:
@@ -26,50 +31,86 @@ def save(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool = T
         recipe: put the spec into the picture, the photographs with it, so that `read_spec(path)` finds it there.
 
     Returns:
-        The path.
+        The path; where a PNG or SVG of many images needs several pages, that of the first: `fig-1.png` for `fig.png`.
 
     Raises:
-        InputError: the suffix is unknown, the folder does not exist, or the figure is too tall for a PNG.
+        InputError: the suffix is unknown, the file cannot be written there, or the figure is too wide for a PNG.
+    """
+    drawn = encode(spec, path, dpi=dpi, recipe=recipe)
+    write_together({each.path: each.content for each in drawn})
+    return drawn[0].path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A picture that is ready to be written."""
+
+    path: Path
+    """Where it is meant to go."""
+    content: bytes
+    spec: FigureSpec
+    """What it shows: the figure, or the images of one of its pages."""
+
+
+def encode(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool = True) -> tuple[Encoded, ...]:
+    """Draw a figure as files that `save` would write: one, or the pages of a PNG or SVG that is too tall for one.
+
+    Raises:
+        InputError: the suffix is unknown, or the figure is too wide for a PNG.
     """
     path = Path(path)
     check_suffix(path)
-    content = encode(spec, path.suffix, dpi=dpi, recipe=to_json(spec) if recipe else None)
-    return write_atomically(path, lambda stream: stream.write(content))
-
-
-def encode(spec: FigureSpec, suffix: str, *, dpi: int = 220, recipe: str | None = None) -> bytes:
-    """Draw a figure as the content of a file.
-
-    Args:
-        spec: what to draw.
-        suffix: one of `SUFFIXES`.
-        dpi: as for `save`.
-        recipe: the spec's `to_json`, to put into the picture; none when None.
-
-    Raises:
-        InputError: the figure is too tall for a PNG.
-    """
-    suffix = suffix.lower()
+    suffix = path.suffix.lower()
     if suffix == ".html":
         from emma_viz.render.html import page
 
-        content = page(spec).encode("utf-8")
+        contents = [(spec, page(spec).encode("utf-8"))]
     else:
-        content = _drawn(spec, suffix, dpi)
-    return content if recipe is None else with_recipe(content, suffix, recipe)
-
-
-def _drawn(spec: FigureSpec, suffix: str, dpi: int) -> bytes:
-    from emma_viz.render.figure import draw
-
-    figure = draw(spec)
-    height = figure.get_size_inches()[1] * dpi
-    if suffix == ".png" and height > LARGEST_SIDE:
-        raise InputError(
-            f"expected a figure of at most {LARGEST_SIDE} pixels, but {len(spec.images)} images at {dpi} "
-            f"dpi are {height:.0f} pixels tall; draw fewer images in one figure, or write a .pdf or .html."
+        contents = _drawn(spec, suffix, dpi)
+    return tuple(
+        Encoded(
+            path=path if len(contents) == 1 else page_of(path, index),
+            content=with_recipe(content, suffix, to_json(part)) if recipe else content,
+            spec=part,
         )
+        for index, (part, content) in enumerate(contents, start=1)
+    )
+
+
+def page_of(path: Path, number: int) -> Path:
+    """What a page of a figure is called: `fig-2.png` for the second of `fig.png`."""
+    return path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _drawn(spec: FigureSpec, suffix: str, dpi: int) -> list[tuple[FigureSpec, bytes]]:
+    from emma_viz.render.figure import height, pages
+
+    tallest = TALLEST.get(suffix, LARGEST_SIDE / dpi)
+    if suffix == ".pdf":
+        parts = pages(spec, PDF_PAGE) if height(spec) > tallest else (spec,)
+        return [(spec, _file(parts, suffix, dpi))]
+    return [(part, _file((part,), suffix, dpi)) for part in pages(spec, tallest)]
+
+
+def _file(parts: tuple[FigureSpec, ...], suffix: str, dpi: int) -> bytes:
+    """One file: with a page for each part if it is a PDF."""
+    from emma_viz.render.figure import draw
+    from emma_viz.render.sheet import pdf_of
+
     stream = io.BytesIO()
+    if len(parts) > 1:
+        pdf_of((draw(part) for part in parts), stream, dpi=dpi)
+        return stream.getvalue()
+    figure = draw(parts[0])
+    width, height = figure.get_size_inches()
+    if suffix == ".png":
+        if width * dpi > LARGEST_SIDE:
+            raise InputError(
+                f"expected a PNG of at most {LARGEST_SIDE} pixels on a side, but at {dpi} dpi it is {width * dpi:.0f} "
+                "pixels wide; choose fewer dpi."
+            )
+        # One image with very many models and layers is drawn smaller, not left out.
+        dpi = min(dpi, int(LARGEST_SIDE / height))
     figure.savefig(stream, format=suffix[1:], dpi=dpi)
     return stream.getvalue()
 

@@ -23,12 +23,8 @@ BETWEEN_IMAGES = 0.36
 
 def draw_paper(spec: FigureSpec):
     """Draw the paper's layout; returns the matplotlib figure."""
-    caption = layout.CAPTION if spec.scale == "per_map" else 0.0
-    grids = [layout.model_grid(case, kinds=KINDS, caption=caption) for case in spec.images]
-    blocks = [_Block(spec, case, grid) for case, grid in zip(spec.images, grids, strict=True)]
-    footer = Footer(spec, WIDTH - 2 * MARGIN)
-    height = sum(block.height for block in blocks) + BETWEEN_IMAGES * (len(blocks) - 1)
-    sheet = Sheet(WIDTH, MARGIN + height + 0.1 + footer.height + MARGIN)
+    blocks, footer, height = _laid_out(spec)
+    sheet = Sheet(WIDTH, height)
     y = MARGIN
     for index, block in enumerate(blocks):
         if index:
@@ -37,6 +33,20 @@ def draw_paper(spec: FigureSpec):
         y = block.draw(sheet, y)
     footer.draw(sheet, MARGIN, y + 0.1)
     return sheet.figure
+
+
+def paper_height(spec: FigureSpec) -> float:
+    """How tall `draw_paper` draws, inches; nothing is drawn."""
+    return _laid_out(spec)[2]
+
+
+def _laid_out(spec: FigureSpec) -> "tuple[list[_Block], Footer, float]":
+    caption = layout.CAPTION if spec.scale == "per_map" else 0.0
+    grids = [layout.model_grid(case, kinds=KINDS, caption=caption) for case in spec.images]
+    blocks = [_Block(spec, case, grid) for case, grid in zip(spec.images, grids, strict=True)]
+    footer = Footer(spec, WIDTH - 2 * MARGIN)
+    height = sum(block.height for block in blocks) + BETWEEN_IMAGES * (len(blocks) - 1)
+    return blocks, footer, MARGIN + height + 0.1 + footer.height + MARGIN
 
 
 class _Block:

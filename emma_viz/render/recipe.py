@@ -20,6 +20,8 @@ NAME = "emma-viz-recipe"
 """What the recipe is called in every format: the chunk's keyword, the element's id, the attached file's name."""
 LARGEST = 96 * 2**20
 """Bytes of the longest recipe that is read unless the reader is told otherwise."""
+ANY = 2**40
+"""A limit that no file reaches."""
 ROOM = 2
 """A picture may be as many times as large as the longest recipe."""
 

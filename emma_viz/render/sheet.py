@@ -3,12 +3,14 @@
 import contextlib
 import threading
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -51,6 +53,13 @@ class Drawing(Figure):
         metadata = METADATA.get(suffix, {}) | (metadata or {})
         with settings():
             super().savefig(fname, format=format, dpi=dpi, metadata=metadata, **options)
+
+
+def pdf_of(figures: Iterable[Figure], stream: BinaryIO, *, dpi: int) -> None:
+    """Write a PDF of several pages, as reproducible as one of `Drawing.savefig`."""
+    with settings(), PdfPages(stream, metadata=METADATA["pdf"]) as pdf:
+        for figure in figures:
+            pdf.savefig(figure, dpi=dpi)
 
 
 @dataclass(frozen=True)

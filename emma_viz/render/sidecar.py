@@ -1,83 +1,89 @@
-"""The sidecar of a figure: one JSON file with everything needed to draw it again, without model or photo.
+"""The recipe of a figure: one JSON document with everything needed to draw it again, without model or photo.
 
 Words and numbers are readable JSON; all arrays are one compressed npz, base64 in the field `arrays`, and an
-array's place in the JSON holds its name there. Reading never unpickles.
+array's place in the JSON holds its name there. The document stands inside the picture, and in a file beside it, the
+sidecar, which also names the picture that was written with it. Reading never unpickles, and judges every array by its
+size before it unpacks one.
 """
 
 import base64
-import binascii
+import dataclasses
+import functools
+import hashlib
 import io
 import json
-import zipfile
-import zlib
-from dataclasses import fields
+import re
+import types
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
+import msgspec
 import numpy as np
 
 from emma_viz.errors import InputError
+from emma_viz.files.json_door import Budget, parse_json, read_bytes
+from emma_viz.files.schema import shape
+from emma_viz.render.arrays import Kind, unpack_arrays
 from emma_viz.render.output import write_atomically
+from emma_viz.render.recipe import LARGEST, ROOM, recipe_in
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 
 FORMAT = "emma-viz figure"
 SCHEMA = 2
 SINCE = {"difference_limit": 2}
 """Field → the schema that brought it; an older file lacks it, and it then has its default."""
-LARGEST = 4 * 2**30
-"""Bytes that a sidecar's arrays may unpack to; a file that claims more is not a figure."""
+VALUES = 200_000
+"""Values, texts and names that a recipe holds at most, its arrays aside."""
 
-_DAMAGE = (binascii.Error, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
-_ARRAYS = {ImageCase: ("image", "true_map"), ModelCase: ("decoded", "maps", "limits", "correlation")}
-_CASES = {FigureSpec: ("images", ImageCase), ImageCase: ("models", ModelCase)}
+_ARRAYS: dict[type, dict[str, Kind]] = {
+    ImageCase: {"image": "bytes", "true_map": "numbers"},
+    ModelCase: dict.fromkeys(("decoded", "maps", "limits", "correlation"), "numbers"),
+}
+_CASES: dict[type, tuple[str, type]] = {FigureSpec: ("images", ImageCase), ImageCase: ("models", ModelCase)}
+_CURVE: dict[str, Kind] = {"layer": "integers", "r2": "numbers"}
+"""Arrays that a retention curve is kept as, because JSON has no NaN."""
 
 
-def to_json(spec: FigureSpec) -> str:
-    """The spec as JSON text; equal specs give equal text."""
+@dataclass(frozen=True, kw_only=True)
+class _Document:
+    format: str
+    schema: Annotated[int, msgspec.Meta(ge=1)]
+    figure: Any
+    arrays: str
+    picture_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+
+
+def to_json(spec: FigureSpec, picture: bytes | None = None) -> str:
+    """The spec as JSON text in ASCII; equal specs give equal text.
+
+    Args:
+        spec: the figure.
+        picture: the content of the file that it was drawn as, whose SHA-256 a sidecar names.
+    """
     arrays: dict[str, np.ndarray] = {}
-    document = {"format": FORMAT, "schema": SCHEMA, "figure": _pack(spec, "figure", arrays)}
+    document: dict[str, Any] = {"format": FORMAT, "schema": SCHEMA}
+    if picture is not None:
+        document["picture_sha256"] = hashlib.sha256(picture).hexdigest()
+    document["figure"] = _pack(spec, "figure", arrays)
     stream = io.BytesIO()
     np.savez_compressed(stream, allow_pickle=False, **arrays)
     document["arrays"] = base64.b64encode(stream.getvalue()).decode("ascii")
     return json.dumps(document, indent=1, allow_nan=False, default=_plain) + "\n"
 
 
-def from_json(text: str, where: str = "figure sidecar") -> FigureSpec:
+def from_json(text: str | bytes, where: str = "figure sidecar", *, limit: int = LARGEST) -> FigureSpec:
     """The spec that `to_json` wrote.
 
     Args:
         text: the JSON text.
         where: what to call it in an error, e.g. the file's path.
+        limit: bytes of the text; its arrays may unpack to three times as many.
 
     Raises:
-        InputError: the text is not a sidecar, is damaged, or was written by a newer emma_viz.
+        InputError: the text is no recipe, is damaged, larger than `limit`, or was written by a newer emma_viz.
     """
-    try:
-        document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(
-            f"{where}: expected a figure's JSON sidecar, but it is not JSON ({error})."
-        ) from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InputError(
-            f'{where}: expected a figure\'s JSON sidecar ("format": "{FORMAT}"), got other JSON; pass the .json '
-            "file that was written beside a figure."
-        )
-    schema = document.get("schema")
-    if type(schema) is not int or schema < 1:
-        raise InputError(f"{where}: damaged sidecar (schema is {schema!r}, no number); draw the figure anew.")
-    if schema > SCHEMA:
-        raise InputError(
-            f"{where}: written by a newer emma_viz (schema {schema}; this one reads up to {SCHEMA}); "
-            "upgrade emma_viz."
-        )
-    try:
-        return _unpack(FigureSpec, document["figure"], _arrays(document["arrays"], where), schema)
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        detail = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{where}: damaged sidecar ({detail}); draw the figure anew.") from error
+    return _read(text, where, limit)[0]
 
 
 def write_spec(spec: FigureSpec, path: str | Path) -> Path:
@@ -89,21 +95,74 @@ def write_spec(spec: FigureSpec, path: str | Path) -> Path:
     return write_atomically(path, lambda stream: stream.write(to_json(spec).encode("ascii")))
 
 
-def read_spec(path: str | Path) -> FigureSpec:
-    """Read a sidecar.
+def read_spec(path: str | Path, *, limit: int = LARGEST) -> FigureSpec:
+    """Read the recipe of a figure.
+
+    Args:
+        path: a sidecar, or a picture with a recipe inside.
+        limit: bytes of the recipe; a picture may have twice as many.
 
     Raises:
-        InputError: there is no such file, or `from_json` refuses it.
+        InputError: there is no such file, it is too large, holds no recipe, or `from_json` refuses it.
     """
+    return read_sidecar(path, limit=limit)[0]
+
+
+def read_sidecar(path: str | Path, *, limit: int = LARGEST) -> tuple[FigureSpec, str | None]:
+    """As `read_spec`; also the SHA-256 of the picture that the sidecar was written with, where it names one."""
+    path = Path(path)
+    content: bytes | None = read_bytes(path, limit=ROOM * limit, error=InputError)
+    where = str(path)
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
+        content, where = recipe_in(content, where, limit=limit), f"{where}, the recipe inside"
+        if content is None:
+            raise InputError(
+                f"{path} holds no recipe: it was written without one, or by another program. Pass the .json beside it."
+            )
+    return _read(content, where, limit)
+
+
+def is_sidecar(path: Path) -> bool:
+    """Whether a file begins as `write_spec` writes it; it may be damaged further on."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f'{{"format":"{FORMAT}",' in re.sub(
+            r"\s*([{:,])\s*", r"\1", file.read(200).decode("ascii", "replace")
+        )
+
+
+def is_of(digest: str, picture: Path) -> bool:
+    """Whether a file is the picture whose SHA-256 a sidecar names."""
+    with picture.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == digest
+
+
+def _read(text: str | bytes, where: str, limit: int) -> tuple[FigureSpec, str | None]:
+    budget = Budget(size=limit, depth=16, nodes=VALUES)
+    value = parse_json(text, where=where, error=InputError, budget=budget)
+    del text
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise InputError(
+            f'{where}: expected a figure\'s recipe ("format": "{FORMAT}"), got other JSON; pass a picture, or the '
+            ".json file that was written beside it."
+        )
+    schema = value.get("schema")
+    if type(schema) is int and schema > SCHEMA:
+        raise InputError(
+            f"{where}: written by a newer emma_viz (schema {schema}; this one reads up to {SCHEMA}); "
+            "upgrade emma_viz."
+        )
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected a figure's JSON sidecar.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected a figure's JSON sidecar, got a file that is not text.") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    return from_json(text, str(path))
+        document = shape(value, _Document, where=where, error=InputError)
+        del value
+        figure = shape(document.figure, _packed(FigureSpec, document.schema), where=where, error=InputError)
+        kinds = dict(_named(FigureSpec, figure, "figure"))
+        arrays = unpack_arrays(document.arrays, kinds, limit=3 * limit)
+        return _unpack(FigureSpec, figure, arrays), document.picture_sha256
+    except InputError as error:
+        said = str(error).removeprefix(f"{where}: ")
+        raise InputError(f"{where}: this recipe cannot be drawn: {said.rstrip('.')}.") from error
 
 
 def _plain(value: object) -> object:
@@ -124,7 +183,6 @@ def _pack(value, name: str, arrays: dict[str, np.ndarray]) -> dict:
         elif field.name == nested:
             item = [_pack(case, f"{inner}.{index}", arrays) for index, case in enumerate(item)]
         elif field.name == "retention":
-            # Two arrays, because JSON has no NaN.
             arrays[f"{inner}.layer"] = np.array([layer for layer, _ in item], dtype=np.int64)
             arrays[f"{inner}.r2"] = np.array([r2 for _, r2 in item], dtype=np.float64)
             item = inner
@@ -132,40 +190,58 @@ def _pack(value, name: str, arrays: dict[str, np.ndarray]) -> dict:
     return packed
 
 
-def _unpack(kind: Any, packed: dict, arrays: dict[str, np.ndarray], schema: int):
-    values = {}
-    nested, case_kind = _CASES.get(kind, (None, None))
+@functools.cache
+def _packed(kind: Any, schema: int) -> Any:
+    """The dataclass of what `_pack` makes of a `kind`: names in place of arrays, everything else as it is."""
+    hints, parts = get_type_hints(kind, include_extras=True), []
+    nested, case = _CASES.get(kind, (None, None))
     for field in fields(kind):
-        if field.name not in packed and schema < SINCE.get(field.name, 1):
-            continue
-        item = packed[field.name]
+        hint: Any = hints[field.name]
+        if field.name == "retention" or field.name in _ARRAYS.get(kind, ()):
+            hint = str
+        elif field.name == nested:
+            hint = types.GenericAlias(tuple, (_packed(case, schema), ...))
+        absent = schema < SINCE.get(field.name, 1)
+        parts.append((field.name, hint, field.default) if absent else (field.name, hint))
+    return dataclasses.make_dataclass(kind.__name__, parts, frozen=True, kw_only=True)
+
+
+def _named(kind: Any, packed: Any, name: str):
+    """(name, kind) of every array that a figure has; the packed spec must name each at its place.
+
+    Raises:
+        InputError: it names another.
+    """
+    nested, case = _CASES.get(kind, (None, None))
+    for field in fields(kind):
+        inner, item = f"{name}.{field.name}", getattr(packed, field.name)
+        array = _ARRAYS.get(kind, {}).get(field.name)
+        if (array or field.name == "retention") and item != inner:
+            raise InputError(f"expected {inner} to name the array of that name, got {item[:100]!r}")
+        if array:
+            yield inner, array
+        elif field.name == "retention":
+            yield from ((f"{inner}.{part}", of) for part, of in _CURVE.items())
+        elif case and field.name == nested:
+            for index, each in enumerate(item):
+                yield from _named(case, each, f"{inner}.{index}")
+
+
+def _unpack(kind: Any, packed: Any, arrays: dict[str, np.ndarray]):
+    values = {}
+    nested, case = _CASES.get(kind, (None, None))
+    for field in fields(kind):
+        item = getattr(packed, field.name)
         if field.name in _ARRAYS.get(kind, ()):
             item = arrays[item]
         elif field.name == nested:
-            item = tuple(_unpack(case_kind, case, arrays, schema) for case in item)
+            item = tuple(_unpack(case, each, arrays) for each in item)
         elif field.name == "retention":
             layers, r2 = arrays[f"{item}.layer"], arrays[f"{item}.r2"]
+            if layers.ndim != 1 or layers.shape != r2.shape:
+                raise InputError(
+                    f"{item}: expected as many layers as values, got {layers.shape} and {r2.shape}"
+                )
             item = tuple(zip(layers.tolist(), r2.tolist(), strict=True))
-        elif isinstance(item, list):
-            item = tuple(item)
         values[field.name] = item
-    unknown = sorted(set(packed) - set(values))
-    if unknown:
-        raise ValueError(f"unknown fields {', '.join(unknown)}")
     return kind(**values)
-
-
-def _arrays(text: str, where: str) -> dict[str, np.ndarray]:
-    try:
-        stream = io.BytesIO(base64.b64decode(text, validate=True))
-        with zipfile.ZipFile(stream) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-        if size > LARGEST:
-            raise InputError(f"{where}: its arrays would take {size / 2**30:.0f} GB; this is not a figure.")
-        with np.load(stream, allow_pickle=False) as loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except InputError:
-        raise
-    except (*_DAMAGE, ValueError) as error:
-        detail = f"its arrays cannot be unpacked: {error}"
-        raise InputError(f"{where}: damaged sidecar ({detail}); draw the figure anew.") from error

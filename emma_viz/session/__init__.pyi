@@ -8,20 +8,15 @@ from .options import Asking as Asking
 from .options import Running as Running
 from .options import View as View
 from .picture import (
-    check_output as check_output,
-)
-from .picture import (
     figure as figure,
 )
 from .picture import (
     figure_spec as figure_spec,
 )
-from .picture import (
-    redraw as redraw,
-)
-from .picture import (
-    save as save,
-)
+from .picture_files import check_output as check_output
+from .picture_files import mismatch as mismatch
+from .picture_files import redraw as redraw
+from .picture_files import save as save
 from .studies import (
     capture as capture,
 )
@@ -49,6 +44,7 @@ __all__ = [
     "figure",
     "figure_spec",
     "inspect",
+    "mismatch",
     "models_table",
     "redraw",
     "save",

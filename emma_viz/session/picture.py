@@ -1,7 +1,6 @@
-"""From maps to a picture: the figure's contents, drawing it, writing it, drawing it again."""
+"""From maps to a picture: the figure's contents, and drawing it."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,18 +8,7 @@ from matplotlib.figure import Figure
 from emma_viz.errors import InputError
 from emma_viz.lens import ActivationMaps, map_difference
 from emma_viz.lens.quality import r2
-from emma_viz.render import (
-    FigureSpec,
-    ImageCase,
-    ModelCase,
-    check_suffix,
-    draw,
-    fit_image,
-    grid_extent,
-    read_spec,
-    write_spec,
-)
-from emma_viz.render import save as save_picture
+from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
 
@@ -62,54 +50,6 @@ def figure_spec(
         difference=view.difference,
         notes=tuple(_notes(maps)),
     )
-
-
-def check_output(path: Path, *, inputs: Sequence[str | Path] = ()) -> None:
-    """Refuse a picture's path before anything runs that would be lost.
-
-    Args:
-        path: of the picture.
-        inputs: files that are read, which it must not replace.
-
-    Raises:
-        InputError: the suffix is none that can be written, the folder does not exist, an input would be replaced, or
-            the sidecar would replace a file that is none.
-    """
-    check_suffix(path)
-    if path.exists() and any(Path(each).exists() and path.samefile(each) for each in inputs):
-        raise InputError(f"{path} is the image itself; it would be replaced. Choose another --out.")
-    if not path.absolute().parent.is_dir():
-        raise InputError(
-            f"the folder {path.absolute().parent} does not exist; make it first, or choose another --out."
-        )
-    sidecar = sidecar_of(path)
-    if sidecar.exists():
-        try:
-            read_spec(sidecar)
-        except InputError as error:
-            raise InputError(
-                f"{sidecar} exists and is no figure's sidecar; it would be replaced. Choose another --out."
-            ) from error
-
-
-def sidecar_of(path: Path) -> Path:
-    """Where the sidecar of a picture goes: beside it, `.json` added to its name, so that each has its own."""
-    return path.with_name(f"{path.name}.json")
-
-
-def save(spec: FigureSpec, path: Path) -> tuple[Path, Path]:
-    """Write a picture and, beside it, the sidecar that draws it again.
-
-    Returns:
-        The paths of both.
-    """
-    picture = save_picture(spec, path)
-    return picture, write_spec(spec, sidecar_of(path))
-
-
-def redraw(sidecar: Path, path: Path) -> Path:
-    """Draw a figure again from its sidecar, without models or images."""
-    return save_picture(read_spec(sidecar), path)
 
 
 def _image_case(maps: Sequence[ActivationMaps], index: int, name: str, view: View):

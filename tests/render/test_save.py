@@ -112,7 +112,7 @@ def test_a_folder_that_does_not_exist_is_named(make, tmp_path):
 
 def test_a_folder_is_no_file(make, tmp_path):
     (tmp_path / "a.html").mkdir()
-    with pytest.raises(InputError, match="this is a folder"):
+    with pytest.raises(InputError, match="is a folder"):
         save(make.spec(models=1), tmp_path / "a.html")
 
 
@@ -144,8 +144,8 @@ def test_a_failed_drawing_leaves_nothing(make, tmp_path, monkeypatch, suffix):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_figure_too_tall_for_a_png_is_refused(make, tmp_path):
-    with pytest.raises(InputError, match="draw fewer images"):
+def test_a_figure_too_wide_for_a_png_is_refused(make, tmp_path):
+    with pytest.raises(InputError, match="choose fewer dpi"):
         save(make.spec(models=1, images=2), tmp_path / "a.png", dpi=20000)
     assert list(tmp_path.iterdir()) == []
 
