@@ -18,7 +18,10 @@ class Bars:
         if self._bar is None or what != self._what:
             self._close()
             self._what = what
-            self._bar = tqdm(total=total, desc=what, delay=DELAY_SECONDS, leave=False, dynamic_ncols=True)
+            # disable=None: no bar where standard error is a file or a pipe.
+            self._bar = tqdm(
+                total=total, desc=what, delay=DELAY_SECONDS, leave=False, dynamic_ncols=True, disable=None
+            )
         self._bar.update(done - self._bar.n)
 
     def __enter__(self):

@@ -6,53 +6,48 @@
 
 import hashlib
 import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps
 from torch import Tensor
 
 from emma_viz.data.geometry import Geometry
+from emma_viz.data.grey import dark, grey_of
+from emma_viz.data.image_files import MAX_PIXELS, check_memory, check_size, open_image, strips
+from emma_viz.data.labels import ImageLabel, label_of, labelled
+from emma_viz.data.profiles import ignored, to_srgb
 from emma_viz.errors import ImageError, InputError
 
 logger = logging.getLogger(__name__)
-
-MAX_PIXELS = 120_000_000
-"""The largest image that is decoded: a 108-megapixel photo passes, a decompression bomb does not."""
 
 MAX_PADDED = 2_000_000_000
 """The largest square that letterbox pads to, pixels: each of them is worked on, seconds for so many."""
 
 ImageSource = str | Path | Image.Image | np.ndarray
 
-_COLOUR = 4
-"""Bytes that Pillow keeps for a pixel of RGB, and of most modes."""
-_STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-"""Bytes for a pixel of the others."""
-_DECODED = {"WEBP": 8, "AVIF": 8, "JPEG2000": 16, "ICNS": 16, "ICO": 4, "TIFF": 4}
-"""Bytes for a pixel that decoders need beside the result because they decode a picture as a whole."""
-# Drawings that Pillow hands to an external program to draw.
-_DRAWINGS = {"EPS", "WMF"}
 
-
-def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, convert_profile: bool = False
+) -> Image.Image:
     """Read an image from a file, a PIL image or an array.
 
     The EXIF rotation is applied. Grey, 16-bit grey, palette and CMYK images become RGB; the first frame of an
     animation is taken. Transparent parts are laid on white (the released code drops the alpha channel, which
-    uncovers whatever colours lie hidden under it); the log says so.
+    uncovers whatever colours lie hidden under it), and a colour profile is ignored, as in the released code. Such
+    things are logged, and `label_of` the result holds them, with the file's name.
 
     Args:
         source: a path, a PIL image, or an array (H, W), (H, W, 1|3|4): bytes, booleans, 16-bit unsigned
             integers, or floats in [0, 1].
         max_pixels: larger images are refused before they are decoded; also those that take more memory than RGB of
             that many pixels: half as many where another mode is converted or the EXIF rotation is applied.
+        convert_profile: convert an image with a colour profile to sRGB instead.
 
     Returns:
         a PIL image in mode RGB, upright.
@@ -61,104 +56,66 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Image.Im
         ImageError: there is no such file, it is no image, it is damaged, empty or too large.
     """
     if isinstance(source, np.ndarray):
-        return _finish(_from_array(source), f"the array of shape {source.shape}", max_pixels)
+        name = f"the array of shape {source.shape}"
+        return _finish(_from_array(source, name), name, max_pixels, convert_profile)
     if isinstance(source, Image.Image):
-        return _finish(source, "the image", max_pixels)
+        return _finish(source, "the image", max_pixels, convert_profile)
     if not isinstance(source, str | Path):
         raise ImageError(f"expected a path, a PIL image or an array, got {type(source).__name__}")
     if str(source).startswith(("http://", "https://")):
         raise ImageError(f"{source} is a web address: download the image and give the file's path")
-    path = Path(source).expanduser()
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder: give the path of an image file")
-    if not path.exists():
-        raise ImageError(f"there is no file {path}")
-    if not path.is_file():
-        raise ImageError(f"{path} is not a regular file: give the path of an image file")
-    try:
-        if not path.stat().st_size:
-            raise ImageError(f"{path} is empty (0 bytes): no image in it")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
-            image = Image.open(path)
-    except UnidentifiedImageError:
-        raise ImageError(
-            f"{path} is not an image that can be read (PNG, JPEG, WebP, TIFF, GIF, BMP …)"
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} is too large to be decoded safely: {error}") from error
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ImageError:
-        raise
-    except Exception as error:  # of a header: see _finish
-        raise ImageError(f"{path} is damaged and cannot be read: {error}") from error
-    with image:
-        if image.format in _DRAWINGS:
-            raise ImageError(f"{path} is a {image.format} drawing: convert it to PNG first")
-        return _finish(image, str(path), max_pixels)
+    with open_image(Path(source).expanduser(), max_pixels) as image:
+        return _finish(image, str(source), max_pixels, convert_profile)
 
 
 def image_hash(image: Image.Image) -> str:
     """The SHA-256 of an RGB image's size and pixels, in hexadecimal."""
     digest = hashlib.sha256(f"{image.width}x{image.height}:{image.mode}:".encode())
-    # In strips, so that nothing of the size of the image is made beside it.
-    rows = max(1, 2**22 // max(1, image.width))
-    for top in range(0, image.height, rows):
-        digest.update(image.crop((0, top, image.width, min(top + rows, image.height))).tobytes())
+    digest.update(image.tobytes())
     return digest.hexdigest()
 
 
-def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    """Check the size, decode, turn upright, convert to RGB."""
-    width, height = image.size
-    if not width or not height:
-        raise ImageError(f"{name} has no pixels ({width}×{height})")
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name} has {width}×{height} pixels, more than the limit of {max_pixels:,}: "
-            "make it smaller, or raise max_pixels"
-        )
+def _finish(image: Image.Image, name: str, max_pixels: int, convert_profile: bool) -> Image.Image:
+    """Check the size, decode, turn upright, convert to RGB, and write down what was done."""
+    check_size(image, name, max_pixels)
+    label = label_of(image)
+    profile = image.info.get("icc_profile")
+    tags = getattr(image, "tag_v2", {})  # lost when the image is turned
     try:
-        plain = image.mode == "RGB" and not image.has_transparency_data
-        stored = _STORED.get(image.mode, _COLOUR) + (0 if plain else _COLOUR)
-        _require_room(image, name, stored + _DECODED.get(image.format or "", 0), max_pixels)
+        converts = image.mode != "RGB" or image.has_transparency_data or bool(profile and convert_profile)
+        check_memory(image, name, max_pixels, copies=int(converts), decoded=False)
         image.load()
         if turned := image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-            _require_room(image, name, stored + _COLOUR, max_pixels)
+            check_memory(image, name, max_pixels, copies=1 + converts, decoded=True)
         # Without need, neither makes another copy of what may be hundreds of megabytes.
         upright = ImageOps.exif_transpose(image) if turned else image
-        if not plain:
-            return _to_rgb(upright, name)
-        return upright if turned or isinstance(image, ImageFile.ImageFile) else image.copy()
+        upright, notes = to_srgb(upright, profile) if convert_profile else (upright, ignored(profile))
+        if upright.mode != "RGB" or upright.has_transparency_data:
+            found, more = _to_rgb(upright, name, tags)
+        else:
+            own = turned or upright is not image or isinstance(image, ImageFile.ImageFile)
+            found, more = upright if own else upright.copy(), ()
     except ImageError:
         raise
     # Damaged files make Pillow's decoders raise almost anything (OSError, SyntaxError, struct.error, …).
     except Exception as error:
         raise ImageError(f"{name} is damaged or truncated and cannot be decoded: {error}") from error
+    notes = (*notes, *more)
+    for note in notes:
+        logger.warning("%s: %s", name, note)
+    return labelled(found, replace(label, notes=(*label.notes, *notes)))
 
 
-def _require_room(image: Image.Image, name: str, each: int, max_pixels: int) -> None:
-    """Refuse what takes more memory than RGB of the largest size does."""
-    needed, most = image.width * image.height * each, max_pixels * _COLOUR
-    if needed > most:
-        raise ImageError(
-            f"{name} has {image.width}×{image.height} pixels of mode {image.mode}: it takes {needed / 1e6:.0f} MB to "
-            f"read, more than the limit of {most / 1e6:.0f} MB: make it smaller, save it upright and as RGB, or raise "
-            "max_pixels"
-        )
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Convert any mode to RGB, transparent parts on white; in strips, to need little more than the result."""
+def _to_rgb(image: Image.Image, name: str, tags: Mapping) -> tuple[Image.Image, tuple[str, ...]]:
+    """Convert any mode to RGB, transparent parts on white, in strips; and what to say of it."""
     deep = image.mode.startswith("I") or image.mode == "F"
-    if deep:
-        _require_grey(image, name)
+    grey = grey_of(image, name, tags) if deep else None
     out, uncovered = Image.new("RGB", image.size), False
-    for box in _strips(image.size):
-        strip = image.crop(box)
-        if deep:
-            part = _from_deep_grey(np.asarray(strip))
+    for box, strip in strips(image):
+        if grey is not None:
+            values = np.asarray(strip)
+            uncovered = uncovered or (grey.clear is not None and bool((values == grey.clear).any()))
+            part = Image.fromarray(grey.to_bytes(values)).convert("RGB")
         elif not image.has_transparency_data:
             part = strip.convert("RGB")
         else:
@@ -167,52 +124,25 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             uncovered = uncovered or rgba.getchannel("A").getextrema() != (255, 255)
             part = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
         out.paste(part, box)
-    if uncovered:
-        logger.warning("%s has transparent parts: they are laid on white", name)
-    return out
+    return out, (*(grey.notes if grey else ()), *((_ON_WHITE,) * uncovered))
 
 
-def _strips(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes (left, upper, right, lower) that cover an image from top to bottom."""
-    width, height = size
-    rows = max(1, 2**22 // width)
-    for top in range(0, height, rows):
-        yield 0, top, width, min(top + rows, height)
+_ON_WHITE = "it has transparent parts: they are laid on white"
 
 
-def _require_grey(image: Image.Image, name: str) -> None:
-    """Refuse deep grey values that have no place between black and white."""
-    ends = [(part.min(), part.max()) for part in (np.asarray(image.crop(box)) for box in _strips(image.size))]
-    low, high = float(np.min(ends)), float(np.max(ends))
-    top = _top(image.mode)
-    if not (low >= 0 and high <= top):  # also true of NaN
-        raise ImageError(f"{name} has grey values from {low:g} to {high:g}: expected 0 to {top:g}")
-
-
-def _top(mode: str) -> float:
-    """White, in 16-bit grey or float grey."""
-    return 1.0 if mode == "F" else 65535.0
-
-
-def _from_deep_grey(values: np.ndarray) -> Image.Image:
-    """16-bit grey in 0 … 65535, or float grey in 0 … 1, to RGB."""
-    top = _top("F" if np.issubdtype(values.dtype, np.floating) else "I")
-    grey = np.rint(values * np.float32(255 / top)).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _from_array(values: np.ndarray) -> Image.Image:
+def _from_array(values: np.ndarray, name: str) -> Image.Image:
     """Bytes, booleans, 16-bit integers or floats in [0, 1] to a PIL image."""
-    name = f"the array of shape {values.shape}"
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if values.ndim != 2 and not (values.ndim == 3 and values.shape[2] in (3, 4)):
         raise ImageError(f"{name} is no image: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     if not values.size:
         raise ImageError(f"{name} has no pixels")
+    notes: tuple[str, ...] = ()
     if values.dtype == np.bool_:
         values = values.astype(np.uint8) * 255
     elif values.dtype == np.uint16:
+        notes = dark(float(values.max()))
         values = np.rint(values / np.float32(257)).astype(np.uint8)
     elif np.issubdtype(values.dtype, np.floating):
         low, high = float(values.min()), float(values.max())
@@ -223,7 +153,9 @@ def _from_array(values: np.ndarray) -> Image.Image:
         raise ImageError(
             f"{name} has the type {values.dtype}: expected uint8, uint16, bool or floats in [0, 1]"
         )
-    return Image.fromarray(np.ascontiguousarray(values))
+    for note in notes:
+        logger.warning("%s: %s", name, note)
+    return labelled(Image.fromarray(np.ascontiguousarray(values)), ImageLabel(notes=notes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,6 @@ def test_per_map_stretches_every_map_and_per_row_all_layers_together(make_decodi
     decoding = make_decoding(faded, layers=(0, 1, 8))
     own = decoding.maps(scale="per_map")
     for layer in range(3):
-        assert own.limits[layer, 1, 1] <= own.values[layer, 1].max(), "not the limits of all layers"
         assert (own.limits[layer, 1] == limits_of(own.values[layer, 1], own.rest)).all()
     row = decoding.maps(scale="per_row")
     np.testing.assert_allclose(row.limits[0, 1], np.percentile(row.values[:, 1], (2, 98)), rtol=1e-6)

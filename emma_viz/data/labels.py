@@ -1,0 +1,59 @@
+"""What an image is called, and what was done to it on the way in: the label travels with the PIL image."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+_KEY = "emma_viz.label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLabel:
+    """The words that belong to one image."""
+
+    name: str = ""
+    """The file's own name; empty for an image that came from no file."""
+    notes: tuple[str, ...] = ()
+    """What a reader of pictures should know: an ignored colour profile, transparent parts, a guessed scale."""
+
+
+def label_of(image: Image.Image) -> ImageLabel:
+    """The label of an image; an empty one where nobody gave it one."""
+    found = image.info.get(_KEY)
+    if isinstance(found, ImageLabel):
+        return found
+    name = getattr(image, "filename", "")
+    return ImageLabel(name=Path(name).name if isinstance(name, str | Path) and name else "")
+
+
+def labelled(image: Image.Image, label: ImageLabel) -> Image.Image:
+    """The image with a label, and nothing else of what its file said beside the pixels."""
+    image.info = {_KEY: label}
+    return image
+
+
+def told_apart(paths: Sequence[Path | None]) -> tuple[str, ...]:
+    """What images are called: the file's name, with as many folders before it as tell it from the others.
+
+    One file that is given twice gets a number, and what came from no file is `image N`.
+    """
+    parts = [path.absolute().parts if path else () for path in paths]
+    names = [_shortest(each, parts) if each else f"image {index + 1}" for index, each in enumerate(parts)]
+    counts, seen = Counter(names), Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name} ({seen[name]})" if counts[name] > 1 else name)
+    return tuple(found)
+
+
+def _shortest(own: tuple[str, ...], all_parts: Sequence[tuple[str, ...]]) -> str:
+    """The fewest last parts of a path that no other path ends in."""
+    others = [parts for parts in all_parts if parts and parts != own]
+    for length in range(1, len(own) + 1):
+        if not any(parts[-length:] == own[-length:] for parts in others):
+            break
+    return "/".join(own[-length:])
