@@ -2,7 +2,7 @@
 
     python -m benchmarks.robustness                                all of it, about 25 minutes on two cores
     python -m benchmarks.robustness --part mutants --share 0.1     a tenth of one part
-    python -m benchmarks.robustness --part mutants --only 'images/173 '     one trial again, with what it said
+    python -m benchmarks.robustness --part mutants --only images/173        one trial again, with what it said
     python -m benchmarks.robustness --write docs/robustness.md     also put the counts into that page
 
 Everything that is tried follows from --seed. Ends with 0 when nothing went wrong, and with 1 otherwise.
@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of each part (default: %(default)s)")
     parser.add_argument("--minutes", type=float, help="stop beginning new trials after that")
     parser.add_argument("--jobs", type=int, default=2, help="trials at once (default: %(default)s)")
-    parser.add_argument("--only", metavar="TEXT", help="only trials whose name holds TEXT")
+    parser.add_argument(
+        "--only", metavar="TEXT", help="only trials whose name holds TEXT; of mutants: KIND/ or KIND/NUMBER"
+    )
     parser.add_argument("--json", metavar="FILE", help="write every outcome there")
     parser.add_argument("--write", metavar="PAGE", help="put the counts into this page")
     options = parser.parse_args(arguments)

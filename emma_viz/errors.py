@@ -19,9 +19,22 @@ EmmaVizError
 Each message says what was expected, what came, and how to mend it.
 """
 
+LONGEST = 8000
+"""Characters of a message; one that quotes what it found in a stranger's file could be as long as the file."""
+
 
 class EmmaVizError(Exception):
-    """The root of all errors that emma_viz raises on purpose."""
+    """The root of all errors that emma_viz raises on purpose; a message that is too long loses its middle."""
+
+    def __init__(self, *args: object):
+        super().__init__(*(_cut(each) if isinstance(each, str) else each for each in args))
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST:
+        return text
+    begin, end = LONGEST * 3 // 4, LONGEST // 8
+    return f"{text[:begin]} … {len(text) - begin - end:,} characters left out … {text[-end:]}"
 
 
 class InputError(EmmaVizError, ValueError):

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -83,8 +84,14 @@ def mutants(samples: Samples, root: Path, options: argparse.Namespace) -> Iterat
     ward = _ward(samples, root, options, "mutants")
     for kind in kinds.kinds(samples):
         count = max(1, round(options.share * MUTANTS[kind.name]))
-        tried = kinds.trials(kind, ward.root / "trials", count=count, seed=options.seed)
-        yield from ward.run(_chosen(tried, options))
+        first = 0
+        if wanted := re.match(r"(.+)/(\d*)", options.only or ""):
+            if wanted[1] != kind.name:
+                continue
+            first, count = (int(wanted[2]), 1) if wanted[2] else (0, count)
+        yield from ward.run(
+            kinds.trials(kind, ward.root / "trials", count=count, first=first, seed=options.seed)
+        )
 
 
 def made(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[Outcome]:

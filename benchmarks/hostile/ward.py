@@ -27,7 +27,7 @@ MEGABYTES = 500
 """Of memory a file, above what a sound one of its kind takes."""
 KILLED_ABOVE = 3 << 30
 """Bytes at which a trial is stopped, so that the machine stays alive."""
-LONGEST = 8000
+LONGEST = 10_000
 """Characters of all that a trial may say when it refuses."""
 FAULTS = ("executed", "outside", "traceback", "hang", "memory", "unclear", "end state")
 """What a trial can do wrong."""
@@ -202,7 +202,7 @@ class Ward:
             sys.stdout.flush()
             sys.stderr.flush()
             answer["seen"] = [(kind, what[:300]) for kind, what in dict.fromkeys(seen)][:10]
-            answer["length"], answer["text"] = len(str(answer["text"])), str(answer["text"])[:8000]
+            answer["length"], answer["text"] = len(str(answer["text"])), str(answer["text"])[:LONGEST]
             os.write(writing, json.dumps(answer).encode())  # less than a pipe holds
             os._exit(0)
 
