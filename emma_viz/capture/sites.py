@@ -64,10 +64,18 @@ SITES = {
     "mixer_in": _block("mixer_in", "B L D", "the normalised residual stream, which the mixer reads"),
     "mixer_out": _block("mixer_out", "B L D", "what the mixer adds to the residual stream (EMMA's taps)"),
     "resid_post": _block("resid_post", "B L D", "the residual stream after the block: resid_pre + mixer_out"),
+    "x": _mixer(
+        "x", "B L E (Mamba-2: B L E+2·G·N)", "what enters the causal convolution (Mamba-2: with B and C)"
+    ),
+    "z": _mixer("z", "B L E", "the gate, before its SiLU"),
+    "conv_pre": _mixer(
+        "conv_pre", "B L E (Mamba-2: B L E+2·G·N)", "after the causal convolution, before its SiLU"
+    ),
     "conv": _mixer("conv", "B L E", "after the causal convolution and SiLU: what enters the SSM"),
     "delta": _mixer("delta", "B L E (Mamba-2: B L H)", "the step size Δ, after softplus"),
     "B": _mixer("B", "B L N (Mamba-2: B L G·N)", "how each token writes to the state"),
     "C": _mixer("C", "B L N (Mamba-2: B L G·N)", "how each token reads the state"),
+    "scan": _mixer("scan", "B L E", "what the SSM gives, before the gate (Mamba-2: and before its norm)"),
     "y": _mixer("y", "B L E", "what the SSM gives, gated, before out_proj"),
     "norm_f": Site(
         name="norm_f",

@@ -40,6 +40,16 @@ def convolve(
     return y, new_state
 
 
+def before_silu(
+    x: Float[Tensor, "B L X"], conv: nn.Conv1d, state: Float[Tensor, "B J X"] | None, *, backend: str
+) -> Float[Tensor, "B L X"]:
+    """The convolution as in `convolve`, before its SiLU."""
+    weight = rearrange(conv.weight, "X 1 K -> X K")
+    if state is not None and x.shape[1] == 1:
+        return causal_conv1d_step(state, x[:, 0], weight, conv.bias, activation=None)[0][:, None]
+    return causal_conv1d(x, weight, conv.bias, initial_state=state, activation=None, backend=backend)[0]
+
+
 def _last_inputs(
     x: Float[Tensor, "B L X"], state: Float[Tensor, "B J X"] | None, lengths: Int[Tensor, " B"], kept: int
 ) -> Float[Tensor, "B J X"]:

@@ -8,14 +8,16 @@ from torch import Tensor, nn
 class HookPoint(nn.Module):
     """A module without parameters that only exists to be hooked.
 
-    Two uses, fixed by how the model calls it:
+    Three uses, fixed by how the model calls it:
 
     - pass-through: the model calls `point(value)` and goes on with what comes back, so a forward hook
       that returns a tensor intervenes, as at any other module;
     - observation: the model calls `point.observe(compute)`. The value is a by-product that the model
-      does not need; it is computed only while the point has a hook, and what a hook returns is ignored.
+      does not need; it is computed only while the point has a hook, and what a hook returns is ignored;
+    - replacement: the model calls `point.replaced(compute)`. The value is computed only while the point has a
+      hook, and the model uses it only where a hook returned another one: looking changes no bit.
 
-    Hooks that return None never change the model's output at either kind.
+    Hooks that return None never change the model's output at any kind.
     """
 
     def forward(self, value: Tensor) -> Tensor:
@@ -30,3 +32,11 @@ class HookPoint(nn.Module):
         """Show hooks the value of `compute()`; do nothing without hooks."""
         if self.hooked:
             self(compute())
+
+    def replaced(self, compute: Callable[[], Tensor]) -> Tensor | None:
+        """What hooks put in the place of the value of `compute()`; None without hooks, or where they left it."""
+        if not self.hooked:
+            return None
+        value = compute()
+        given = self(value)
+        return None if given is value else given

@@ -11,7 +11,7 @@ from torch.nn import functional
 from emma_viz.kernels import selective_scan, selective_scan_step
 from emma_viz.models.cache import LayerState, MambaCache, padded_positions
 from emma_viz.models.config import MambaConfig
-from emma_viz.models.convolution import convolve
+from emma_viz.models.convolution import before_silu, convolve
 from emma_viz.models.hookpoint import HookPoint
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
@@ -25,9 +25,11 @@ class Mamba1Mixer(nn.Module):
     """Selective state space mixer: in_proj → conv → x_proj, dt_proj → scan → gate → out_proj.
 
     The kernels are always composed, never fused, so that every hook point fires:
+    `hook_x` and `hook_z` (`B L E`, what in_proj gives: what is carried, and the gate before its SiLU),
     `hook_conv` (`B L E`, after the convolution and SiLU), `hook_B` and `hook_C` (`B L N`) and `hook_y`
     (`B L E`, the gated scan output that enters out_proj) are pass-through; `hook_delta` (`B L E`, the
-    step size after bias and softplus; 0 on padding) is observation only.
+    step size after bias and softplus; 0 on padding) is replacement; `hook_conv_pre` (`B L E`, the convolution
+    before its SiLU) and `hook_scan` (`B L E`, the scan's output before the gate) are observation only.
     """
 
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
@@ -41,7 +43,8 @@ class Mamba1Mixer(nn.Module):
         self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
         self.dt_proj = nn.Linear(rank, inner)
         self.out_proj = nn.Linear(inner, width, bias=False)
-        self.hook_conv, self.hook_delta = HookPoint(), HookPoint()
+        self.hook_x, self.hook_z, self.hook_conv_pre = HookPoint(), HookPoint(), HookPoint()
+        self.hook_conv, self.hook_delta, self.hook_scan = HookPoint(), HookPoint(), HookPoint()
         self.hook_B, self.hook_C, self.hook_y = HookPoint(), HookPoint(), HookPoint()
         self.reset_parameters()
 
@@ -70,8 +73,10 @@ class Mamba1Mixer(nn.Module):
         """
         state = None if cache is None else cache.layers[self.layer]
         inner, gate = rearrange(self.in_proj(x), "B L (two E) -> two B L E", two=2)
+        inner, gate = self.hook_x(inner), self.hook_z(gate)
         lengths = None if cache is None else lengths
         before = None if state is None else state.conv
+        self.hook_conv_pre.observe(lambda: before_silu(inner, self.conv1d, before, backend=self.backend))
         u, conv_state = convolve(inner, self.conv1d, before, lengths, backend=self.backend)
         u = self.hook_conv(u)
         dt, B, C = self.x_proj(u).split([self.config.rank, self.config.d_state, self.config.d_state], dim=-1)
@@ -80,19 +85,27 @@ class Mamba1Mixer(nn.Module):
         if lengths is not None:
             dt = dt.masked_fill(padded_positions(lengths, x.shape[1])[..., None], NO_STEP)
         bias = self.dt_proj.bias.float()
-        self.hook_delta.observe(lambda: functional.softplus(dt.float() + bias))
+        raw = dt
+        given = self.hook_delta.replaced(lambda: functional.softplus(raw.float() + bias))
+        if given is not None:
+            dt = given.to(u.dtype)
+        added = bias if given is None else None
         A = -torch.exp(self.A_log.float())
-        if state is not None and x.shape[1] == 1:
-            y, ssm_state = selective_scan_step(
-                state.ssm, u[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], self.D.float(),
-                z=gate[:, 0], delta_bias=bias, delta_softplus=True,
-            )  # fmt: skip
-            y = y[:, None]
-        else:
-            y, ssm_state = selective_scan(
-                u, dt, A, B, C, self.D.float(), z=gate, delta_bias=bias, delta_softplus=True,
+
+        def scan(z: Tensor | None) -> tuple[Tensor, Tensor]:
+            if state is not None and x.shape[1] == 1:
+                y, after = selective_scan_step(
+                    state.ssm, u[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], self.D.float(),
+                    z=None if z is None else z[:, 0], delta_bias=added, delta_softplus=given is None,
+                )  # fmt: skip
+                return y[:, None], after
+            return selective_scan(
+                u, dt, A, B, C, self.D.float(), z=z, delta_bias=added, delta_softplus=given is None,
                 initial_state=None if state is None else state.ssm, backend=self.backend,
             )  # fmt: skip
+
+        self.hook_scan.observe(lambda: scan(None)[0])
+        y, ssm_state = scan(gate)
         if cache is not None:
             cache.layers[self.layer] = LayerState(conv=conv_state, ssm=ssm_state)
         return self.out_proj(self.hook_y(y))

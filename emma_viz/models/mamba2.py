@@ -9,7 +9,7 @@ from torch.nn import functional
 from emma_viz.kernels import ssd, ssd_step
 from emma_viz.models.cache import LayerState, MambaCache, padded_positions
 from emma_viz.models.config import MambaConfig
-from emma_viz.models.convolution import convolve
+from emma_viz.models.convolution import before_silu, convolve
 from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.mamba1 import NO_STEP, initial_dt_bias
 from emma_viz.models.norms import GatedRMSNorm
@@ -21,10 +21,12 @@ A_RANGE = (1.0, 16.0)
 class Mamba2Mixer(nn.Module):
     """State space duality mixer: in_proj [z, x, B, C, dt] → conv on x, B, C → SSD → gated norm → out_proj.
 
-    Hook points as in Mamba-1: `hook_conv` (`B L E`, the x part after the convolution and SiLU),
+    Hook points as in Mamba-1: `hook_x` (`B L (E+2GN)`, what enters the convolution: x, B and C), `hook_z`
+    (`B L E`, the gate before its SiLU), `hook_conv` (`B L E`, the x part after the convolution and SiLU),
     `hook_B` and `hook_C` (`B L (G N)`, after the convolution) and `hook_y` (`B L E`, after gate and norm,
     what enters out_proj) are pass-through; `hook_delta` (`B L H`, one step size a head, after bias and
-    softplus; 0 on padding) is observation only.
+    softplus; 0 on padding) is replacement; `hook_conv_pre` (`B L (E+2GN)`, the convolution before its SiLU) and
+    `hook_scan` (`B L E`, before gate and norm) are observation only.
     """
 
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
@@ -40,7 +42,8 @@ class Mamba2Mixer(nn.Module):
         )
         self.norm = GatedRMSNorm(inner, groups=config.ngroups, eps=config.norm_eps)
         self.out_proj = nn.Linear(inner, width, bias=False)
-        self.hook_conv, self.hook_delta = HookPoint(), HookPoint()
+        self.hook_x, self.hook_z, self.hook_conv_pre = HookPoint(), HookPoint(), HookPoint()
+        self.hook_conv, self.hook_delta, self.hook_scan = HookPoint(), HookPoint(), HookPoint()
         self.hook_B, self.hook_C, self.hook_y = HookPoint(), HookPoint(), HookPoint()
         self.reset_parameters()
 
@@ -62,15 +65,21 @@ class Mamba2Mixer(nn.Module):
         state = None if cache is None else cache.layers[self.layer]
         lengths = None if cache is None else lengths
         gate, inner, dt = self.in_proj(x).split([config.d_inner, config.conv_width, config.n_heads], dim=-1)
+        entered, gate = self.hook_x(inner), self.hook_z(gate)
         before = None if state is None else state.conv
-        inner, conv_state = convolve(inner, self.conv1d, before, lengths, backend=self.backend)
+        self.hook_conv_pre.observe(lambda: before_silu(entered, self.conv1d, before, backend=self.backend))
+        inner, conv_state = convolve(entered, self.conv1d, before, lengths, backend=self.backend)
         groups = config.ngroups * config.d_state
         u, B, C = inner.split([config.d_inner, groups, groups], dim=-1)
         u, B, C = self.hook_conv(u), self.hook_B(B), self.hook_C(C)
         if lengths is not None:
             dt = dt.masked_fill(padded_positions(lengths, x.shape[1])[..., None], NO_STEP)
         bias = self.dt_bias.float()
-        self.hook_delta.observe(lambda: functional.softplus(dt.float() + bias))
+        raw = dt
+        given = self.hook_delta.replaced(lambda: functional.softplus(raw.float() + bias))
+        if given is not None:
+            dt = given.to(u.dtype)
+        added = bias if given is None else None
         u = rearrange(u, "B L (H P) -> B L H P", P=config.headdim)
         B, C = (rearrange(matrix, "B L (G N) -> B L G N", G=config.ngroups) for matrix in (B, C))
         A = -torch.exp(self.A_log.float())
@@ -83,17 +92,17 @@ class Mamba2Mixer(nn.Module):
                 B[:, 0],
                 C[:, 0],
                 self.D.float(),
-                dt_bias=bias,
-                dt_softplus=True,
+                dt_bias=added,
+                dt_softplus=given is None,
             )
             y = y[:, None]
         else:
             y, ssm_state = ssd(
-                u, dt, A, B, C, self.D.float(),
-                dt_bias=bias, dt_softplus=True,
+                u, dt, A, B, C, self.D.float(), dt_bias=added, dt_softplus=given is None,
                 initial_state=None if state is None else state.ssm, backend=self.backend,
             )  # fmt: skip
         if cache is not None:
             cache.layers[self.layer] = LayerState(conv=conv_state, ssm=ssm_state)
-        y = self.norm(rearrange(y, "B L H P -> B L (H P)"), gate)
-        return self.out_proj(self.hook_y(y))
+        scanned = rearrange(y, "B L H P -> B L (H P)")
+        self.hook_scan.observe(lambda: scanned)
+        return self.out_proj(self.hook_y(self.norm(scanned, gate)))

@@ -77,7 +77,8 @@ def test_the_sites_have_the_shapes_they_say(model):
         "delta": config.n_heads if second else config.d_inner,
         "B": config.ngroups * config.d_state,
         "C": config.ngroups * config.d_state,
-        "y": config.d_inner,
+        **dict.fromkeys(("z", "scan", "y"), config.d_inner),
+        **dict.fromkeys(("x", "conv_pre"), config.conv_width if second else config.d_inner),
     }
     with Recorder(model.vlm, SITES, layers=[1]) as recorder:
         model.vlm(None, IDS, logits="none")

@@ -8,8 +8,8 @@ from emma_viz.models import HookPoint
 
 LENGTH = 16 + 5
 BLOCK = ("resid_pre", "mixer_in", "mixer_out", "resid_post")
-MIXER = ("conv", "delta", "B", "C", "y")
-OBSERVED = ("resid_post", "delta")
+MIXER = ("x", "z", "conv_pre", "conv", "delta", "B", "C", "scan", "y")
+OBSERVED = ("resid_post", "conv_pre", "scan")
 
 
 @pytest.fixture
@@ -45,6 +45,8 @@ def test_every_point_fires_with_its_shape_and_changes_no_bit(vlm, run):
     llm = vlm.config.llm
     widths = dict.fromkeys((*BLOCK, "embed", "norm_f"), llm.d_model)
     widths |= {"conv": llm.d_inner, "y": llm.d_inner, "B": llm.d_state, "C": llm.d_state}
+    widths |= dict.fromkeys(("z", "scan"), llm.d_inner)
+    widths |= dict.fromkeys(("x", "conv_pre"), llm.d_inner if llm.ssm == "mamba1" else llm.conv_width)
     widths["delta"] = llm.d_inner if llm.ssm == "mamba1" else llm.n_heads
     for name, value in seen.items():
         assert value.shape == (3, LENGTH, widths[name.rsplit("hook_", 1)[1]]), name
@@ -81,6 +83,55 @@ def test_inner_values_explain_the_mixers_output(vlm, run):
     else:
         expected = functional.softplus(projected[..., -vlm.config.llm.n_heads :] + mixer.dt_bias)
     assert torch.allclose(seen[path + "mixer.hook_delta"], expected, atol=1e-5)
+
+
+def test_what_surrounds_convolution_and_gate_explains_what_is_between(vlm, run):
+    seen = watch(vlm)
+    run()
+    mixer, path = vlm.llm.backbone.layers[1].mixer, "llm.backbone.layers.1.mixer.hook_"
+    inner = vlm.config.llm.d_inner
+    assert torch.allclose(
+        functional.silu(seen[path + "conv_pre"])[..., :inner], seen[path + "conv"], atol=1e-5
+    )
+    padded = functional.pad(seen[path + "x"].mT, (vlm.config.llm.d_conv - 1, 0))
+    by_hand = functional.conv1d(padded, mixer.conv1d.weight, mixer.conv1d.bias, groups=padded.shape[1]).mT
+    assert torch.allclose(by_hand, seen[path + "conv_pre"], atol=1e-5)
+    gated = seen[path + "scan"] * functional.silu(seen[path + "z"])
+    if vlm.config.llm.ssm == "mamba2":
+        gated = mixer.norm(seen[path + "scan"], seen[path + "z"])
+    assert torch.allclose(gated, seen[path + "y"], atol=1e-5)
+
+
+def test_a_step_of_zero_passes_the_state_on(vlm, pixels):
+    """Step sizes can be replaced: where they are 0, what a token would write never reaches another."""
+    mixer = vlm.llm.backbone.layers[1].mixer
+    ids, place = torch.randint(60, (3, 5)), 7
+
+    def cut(module, args, delta):
+        delta = delta.clone()
+        delta[:, place] = 0
+        return delta
+
+    def louder(module, args, B):
+        B = B.clone()
+        B[:, place] *= 100
+        return B
+
+    seen = watch(vlm)
+    scan = "llm.backbone.layers.1.mixer.hook_scan"
+    handles = [mixer.hook_delta.register_forward_hook(cut)]
+    with torch.no_grad():
+        vlm(pixels, ids)
+        first = seen[scan].clone()
+        handles.append(mixer.hook_B.register_forward_hook(louder))
+        vlm(pixels, ids)
+    second = seen[scan].clone()
+    for handle in handles:
+        handle.remove()
+    with torch.no_grad():
+        vlm(pixels, ids)
+    assert torch.equal(first, second)
+    assert not torch.equal(first[:, place + 1 :], seen[scan][:, place + 1 :])
 
 
 @pytest.mark.parametrize("site", [*BLOCK, *MIXER])
