@@ -49,6 +49,28 @@ def shape(
         raise error(f"{where}: {str(said).rstrip('.')}.") from failure
 
 
+def require_ranges(value: Any, *, error: type[EmmaVizError]) -> None:
+    """Refuse a dataclass one of whose fields is not what its annotation says; for `__post_init__`.
+
+    So that what a program passes is held to the same ranges as what a file says.
+
+    Raises:
+        EmmaVizError: of the kind `error`.
+    """
+    for name, hint in _hints(type(value)).items():
+        try:
+            msgspec.convert(getattr(value, name), hint)
+        except msgspec.ValidationError as failure:
+            said = str(failure).replace("`$", f"`{name}")
+            place = said if name in said else f"{said} - at `{name}`"
+            raise error(f"{type(value).__name__}: {place}, got {getattr(value, name)!r:.100}.") from failure
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
 def _unknown(value: Any, kind: Any, place: str) -> Iterator[str]:
     """The dotted names of all entries that no dataclass has a field for."""
     origin = get_origin(kind)

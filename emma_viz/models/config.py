@@ -1,15 +1,19 @@
 """Frozen descriptions of every part of a vision-language model.
 
 The descriptions hold numbers and names alone: building a model from one needs no file, and two
-equal descriptions build models with the same parameter names and shapes.
+equal descriptions build models with the same parameter names and shapes. What a field may be stands in its
+annotation, for Python and for files alike.
 """
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from emma_viz.data.prompts import PromptStyle
 from emma_viz.errors import InputError
+from emma_viz.files.schema import Size, require_ranges, shape
 
 SSM = Literal["mamba1", "mamba2"]
 TowerKind = Literal["dinov2", "siglip", "pocket"]
@@ -19,6 +23,26 @@ ResizeStrategy = Literal["resize-naive", "resize-crop", "letterbox"]
 LensForm = Literal["paper", "released"]
 Grid = tuple[int, int]
 
+DEEPEST = 1024
+"""Layers of the deepest model that is read; published ones have at most 128."""
+WIDEST = 2**17
+"""Channels of the widest model that is read; published ones have at most 2**15."""
+MOST_PATCHES = 2**16
+"""Patches of the finest grid; published encoders have at most 2**12."""
+
+Depth = Annotated[int, msgspec.Meta(ge=1, le=DEEPEST)]
+Width = Annotated[int, msgspec.Meta(ge=1, le=WIDEST)]
+Factor = Annotated[int, msgspec.Meta(ge=1, le=64)]
+"""How many times wider an inner layer is, or how long a convolution."""
+Side = Annotated[int, msgspec.Meta(ge=1, le=8192)]
+"""A length on an image, pixels or patches."""
+Epsilon = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Label = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+"""A name that is printed."""
+Shade = Annotated[float, msgspec.Meta(ge=-100, le=100)]
+Spread = Annotated[float, msgspec.Meta(gt=0, le=100)]
+HubId = Annotated[str, msgspec.Meta(pattern=r"^[\w.-]+/[\w.-]+$", max_length=200)]
+
 PROJECTOR_KINDS: tuple[str, ...] = ("linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet")
 
 
@@ -26,43 +50,37 @@ PROJECTOR_KINDS: tuple[str, ...] = ("linear", "gelu-mlp", "fused-gelu-mlp", "fus
 class MambaConfig:
     """A Mamba language model (state-spaces/mamba, `mixer_seq_simple.MambaLMHeadModel`)."""
 
-    d_model: int
+    d_model: Width
     """Width D of the residual stream."""
-    n_layer: int
+    n_layer: Depth
     """Number of blocks."""
-    vocab_size: int
+    vocab_size: Size
     """Tokens the tokenizer knows; the tables are padded to a multiple of `pad_vocab_size_multiple`."""
     ssm: SSM = "mamba1"
     """Which mixer: Mamba-1 (selective scan) or Mamba-2 (SSD)."""
-    pad_vocab_size_multiple: int = 8
+    pad_vocab_size_multiple: Width = 8
     """The embedding table has a multiple of this many rows."""
-    d_state: int = 16
+    d_state: Width = 16
     """State size N of each channel."""
-    d_conv: int = 4
+    d_conv: Annotated[int, msgspec.Meta(ge=2, le=64)] = 4
     """Width K of the causal convolution."""
-    expand: int = 2
+    expand: Factor = 2
     """Inner width over d_model."""
-    dt_rank: int | None = None
+    dt_rank: Width | None = None
     """Rank of the step-size projection (Mamba-1); None means ceil(d_model / 16)."""
-    headdim: int = 64
+    headdim: Width = 64
     """Channels P of a head (Mamba-2)."""
-    ngroups: int = 1
+    ngroups: Width = 1
     """Groups G that share B and C (Mamba-2)."""
-    chunk_size: int = 256
+    chunk_size: Width = 256
     """Chunk of the official Mamba-2 kernel; the result does not depend on it."""
-    norm_eps: float = 1e-5
+    norm_eps: Epsilon = 1e-5
     """Epsilon of the RMS norms."""
     residual_in_fp32: bool = True
     """Keep the residual stream in fp32 whatever the weights' type."""
 
     def __post_init__(self):
-        for name in ("d_model", "n_layer", "vocab_size", "pad_vocab_size_multiple", "d_state", "expand"):
-            if getattr(self, name) < 1:
-                raise InputError(f"MambaConfig: {name} must be at least 1, got {getattr(self, name)}.")
-        if self.d_conv < 2:
-            raise InputError(f"MambaConfig: d_conv must be at least 2, got {self.d_conv}.")
-        if self.ssm not in ("mamba1", "mamba2"):
-            raise InputError(f'MambaConfig: ssm must be "mamba1" or "mamba2", got {self.ssm!r}.')
+        require_ranges(self, error=InputError)
         if self.ssm == "mamba2" and self.d_inner % self.headdim:
             raise InputError(
                 f"MambaConfig: expand · d_model = {self.d_inner} must be a multiple of "
@@ -110,34 +128,41 @@ class TowerConfig:
 
     kind: TowerKind
     """The architecture."""
-    width: int
+    width: Width
     """Channels of a patch token."""
-    patch: int
+    patch: Side
     """Side p of a patch, pixels."""
-    image_size: int
+    image_size: Side
     """Side S of the square input, pixels; S need not be a multiple of p, the rest is seen by no patch."""
-    mean: tuple[float, float, float]
+    mean: tuple[Shade, Shade, Shade]
     """Channel means that the pixels in [0, 1] are normalised with."""
-    std: tuple[float, float, float]
+    std: tuple[Spread, Spread, Spread]
     """Channel standard deviations that the pixels are normalised with."""
-    hub_id: str | None = None
+    hub_id: HubId | None = None
     """Where the published weights are; None when there are none."""
-    n_layer: int = 0
+    n_layer: Annotated[int, msgspec.Meta(ge=0, le=DEEPEST)] = 0
     """Transformer blocks."""
-    n_heads: int = 0
+    n_heads: Annotated[int, msgspec.Meta(ge=0, le=WIDEST)] = 0
     """Attention heads."""
-    mlp_width: int = 0
+    mlp_width: Annotated[int, msgspec.Meta(ge=0, le=WIDEST)] = 0
     """Hidden width of the transformer's MLP."""
-    n_registers: int = 0
+    n_registers: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Register tokens (DINOv2)."""
     activation: Literal["gelu", "gelu_pytorch_tanh"] = "gelu"
     """The MLP's activation. Exact GELU for both towers, SigLIP too: Cobra and EMMA were trained on timm's
     `vit_so400m_patch14_siglip_384`, which uses it, though SigLIP's own configuration names the tanh form."""
 
     def __post_init__(self):
-        if self.image_size < self.patch:
+        require_ranges(self, error=InputError)
+        if not 1 <= math.prod(self.grid) <= MOST_PATCHES:
             raise InputError(
-                f"TowerConfig: image_size = {self.image_size} must be at least patch = {self.patch}."
+                f"TowerConfig: image_size = {self.image_size} must hold at least 1 and at most {MOST_PATCHES} patches "
+                f"of patch = {self.patch} pixels; it holds {math.prod(self.grid)}."
+            )
+        if self.kind == "pocket" and (self.patch != 8 or self.image_size % 16):
+            raise InputError(
+                "TowerConfig: the pocket encoder needs patch = 8 and an image_size that is a multiple of 16, "
+                f"got patch = {self.patch} and image_size = {self.image_size}."
             )
         if self.kind != "pocket" and (self.n_layer < 2 or not self.n_heads or not self.mlp_width):
             raise InputError(
@@ -165,12 +190,13 @@ class TowerConfig:
 class VisionConfig:
     """The frozen encoders of a model, their features concatenated in order."""
 
-    backbone_id: str
+    backbone_id: Label
     """The official name, e.g. `dinosiglip-vit-so-384px`."""
     towers: tuple[TowerConfig, ...]
     """The encoders; all see the same square image."""
 
     def __post_init__(self):
+        require_ranges(self, error=InputError)
         if not self.towers:
             raise InputError("VisionConfig: towers is empty; give at least one TowerConfig.")
         if len({(tower.image_size, tower.patch) for tower in self.towers}) > 1:
@@ -207,38 +233,44 @@ class ProjectorConfig:
 
     kind: ProjectorKind = "fused-gelu-mlp"
     """`linear`, `gelu-mlp` (2 layers), `fused-gelu-mlp` (3 layers) or `fused-ldpnet` (2 layers, pooled)."""
-    hidden_multiplier: int = 4
+    hidden_multiplier: Factor = 4
     """Hidden width of the fused kinds over the features' width; the official value is 4."""
-    pooled_grid: Grid = (14, 14)
+    pooled_grid: tuple[Side, Side] = (14, 14)
     """Token grid that `fused-ldpnet` pools to."""
     positions: bool = False
     """Add learned row and column embeddings to the image tokens. Not part of the official models."""
-    position_std: float = 1.2
+    position_std: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.2
     """Initial standard deviation of those embeddings."""
     cross_scan: bool = False
     """Scan the features in four orders before they are projected (the ablation CSM of the EMMA paper; see
     `cross_scan`). Not part of the released models."""
-    scan_states: int = 16
+    scan_states: Width = 16
     """State size of those scans."""
 
     def __post_init__(self):
-        if self.scan_states < 1:
-            raise InputError(f"ProjectorConfig: scan_states must be at least 1, got {self.scan_states}.")
-        if self.kind not in PROJECTOR_KINDS:
-            raise InputError(
-                f"ProjectorConfig: kind must be one of {', '.join(PROJECTOR_KINDS)}; got {self.kind!r}."
-            )
+        require_ranges(self, error=InputError)
 
     def grid(self, features: Grid) -> Grid:
-        """Grid of the image tokens that leave the projector, for features on the grid `features`."""
-        return self.pooled_grid if self.kind == "fused-ldpnet" else features
+        """Grid of the image tokens that leave the projector, for features on the grid `features`.
+
+        Raises:
+            InputError: `fused-ldpnet` would pool it to a larger one.
+        """
+        if self.kind != "fused-ldpnet":
+            return features
+        if any(pooled > given for pooled, given in zip(self.pooled_grid, features, strict=True)):
+            raise InputError(
+                f"ProjectorConfig: fused-ldpnet cannot pool a {features[0]}×{features[1]} grid up to pooled_grid = "
+                f"{self.pooled_grid[0]}×{self.pooled_grid[1]}; make pooled_grid smaller."
+            )
+        return self.pooled_grid
 
 
 @dataclass(frozen=True, kw_only=True)
 class VLMConfig:
     """A vision-language model: frozen encoders, projector, Mamba language model."""
 
-    model_id: str
+    model_id: Label
     """The official model id, e.g. `cobra+3b`, or a preset's name."""
     family: Family
     """`cobra` (text loss only) or `emma` (also trained to reconstruct the image)."""
@@ -248,15 +280,15 @@ class VLMConfig:
     """The projector."""
     llm: MambaConfig
     """The language model."""
-    llm_backbone_id: str
+    llm_backbone_id: Label
     """The official name of the language model; it decides the prompt style."""
     resize_strategy: ResizeStrategy = "resize-naive"
     """How an image becomes a square."""
-    max_length: int = 2048
+    max_length: Size = 2048
     """Longest text, tokens, that the model was trained on."""
     prompt_style: PromptStyle = "zephyr"
     """How a message becomes a prompt."""
-    taps: tuple[int, ...] = ()
+    taps: Annotated[tuple[int, ...], msgspec.Meta(max_length=64)] = ()
     """Blocks (zero-based) whose output feeds EMMA's fusion, before the final state; none for Cobra."""
     lens_form: LensForm | None = None
     """Form of the fusion and decoder the model was trained with; None for Cobra."""
@@ -264,8 +296,8 @@ class VLMConfig:
     """Free provenance (training settings and the like); no code reads it."""
 
     def __post_init__(self):
-        if self.family not in ("cobra", "emma"):
-            raise InputError(f'VLMConfig: family must be "cobra" or "emma", got {self.family!r}.')
+        require_ranges(self, error=InputError)
+        self.projector.grid(self.vision.grid)
         wrong = [tap for tap in self.taps if not 0 <= tap < self.llm.n_layer]
         if wrong or list(self.taps) != sorted(set(self.taps)):
             raise InputError(
@@ -292,25 +324,6 @@ def vlm_config_from_dict(values: dict[str, Any]) -> VLMConfig:
     """Rebuild a VLMConfig from `VLMConfig.to_dict()`, also after a trip through JSON.
 
     Raises:
-        InputError: a field is missing or unknown.
+        InputError: a field is missing, unknown, of another type or out of its range.
     """
-    try:
-        towers = tuple(
-            TowerConfig(**_with(tower, mean=tuple(tower["mean"]), std=tuple(tower["std"])))
-            for tower in values["vision"]["towers"]
-        )
-        pooled_grid = tuple(values["projector"]["pooled_grid"])
-        parts = _with(
-            values,
-            vision=VisionConfig(**_with(values["vision"], towers=towers)),
-            projector=ProjectorConfig(**_with(values["projector"], pooled_grid=pooled_grid)),
-            llm=MambaConfig(**values["llm"]),
-            taps=tuple(values["taps"]),
-        )
-        return VLMConfig(**parts)
-    except (KeyError, TypeError) as problem:
-        raise InputError(f"The model description does not fit VLMConfig.to_dict(): {problem}.") from problem
-
-
-def _with(values: dict[str, Any], **replaced: Any) -> dict[str, Any]:
-    return {**values, **replaced}
+    return shape(values, VLMConfig, where="the description of the model", error=InputError)

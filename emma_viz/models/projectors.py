@@ -9,7 +9,6 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.errors import InputError
 from emma_viz.models.config import Grid, ProjectorConfig
 from emma_viz.models.cross_scan import CrossScan
 
@@ -96,11 +95,6 @@ def _fused_gelu_mlp(config: ProjectorConfig, features: int, width: int, grid: Gr
 
 
 def _fused_ldpnet(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
-    if config.pooled_grid[0] > grid[0] or config.pooled_grid[1] > grid[1]:
-        raise InputError(
-            f"ProjectorConfig: fused-ldpnet cannot pool a {grid[0]}×{grid[1]} grid up to pooled_grid = "
-            f"{config.pooled_grid[0]}×{config.pooled_grid[1]}; make pooled_grid smaller."
-        )
     hidden = config.hidden_multiplier * features
     return nn.Sequential(
         nn.Linear(features, hidden),

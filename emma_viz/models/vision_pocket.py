@@ -5,7 +5,6 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.errors import InputError
 from emma_viz.models.config import TowerConfig
 
 STEM, FINE, MIDDLE, COARSE = 24, 40, 112, 160
@@ -33,18 +32,10 @@ class PocketEncoder(nn.Module):
     At 128 px: 40 channels at 32×32, 112 at 16×16, 160 at 8×8, then up, added to the 16×16 plane, so that a
     token knows its own pixels and what they are part of; one more block, `width` channels, and a LayerNorm
     over the channels of each token.
-
-    Raises:
-        InputError: the patch is not 8 or the image size is no multiple of 16.
     """
 
     def __init__(self, config: TowerConfig):
         super().__init__()
-        if config.patch != 8 or config.image_size % 16:
-            raise InputError(
-                "The pocket encoder needs patch = 8 and an image_size that is a multiple of 16, "
-                f"got patch = {config.patch} and image_size = {config.image_size}."
-            )
         self.config = config
         self.stem = nn.Sequential(_down(3, STEM), _down(STEM, FINE), ResidualBlock(FINE))
         self.middle = nn.Sequential(_down(FINE, MIDDLE), ResidualBlock(MIDDLE))

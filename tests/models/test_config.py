@@ -109,5 +109,5 @@ def test_towers_of_different_grids_are_refused():
 
 
 def test_a_pixel_remainder_belongs_to_no_patch():
-    tower = TowerConfig(kind="pocket", width=8, patch=14, image_size=384, mean=(0.0,) * 3, std=(1.0,) * 3)
+    tower = replace(PRESETS["tiny-cobra"]().vision.towers[1], image_size=384)
     assert tower.grid == (27, 27)

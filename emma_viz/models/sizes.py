@@ -1,0 +1,170 @@
+"""The sizes of a model's parameters, from its description alone: no module is built, whatever the numbers say."""
+
+import math
+from collections.abc import Iterator
+
+from emma_viz.errors import InputError
+from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig, TowerConfig, VisionConfig, VLMConfig
+from emma_viz.models.vision_pocket import COARSE, FINE, MIDDLE, STEM
+
+Shape = tuple[int, ...]
+
+LARGEST = 2 * 10**12
+"""Parameters of the largest model that is read; published Mambas have at most 10**10, any model 2 * 10**12."""
+
+
+def language_model_shapes(config: MambaConfig) -> dict[str, Shape]:
+    """Names and shapes of `MambaLM.state_dict()`; the tied head is named too."""
+    width, rows = config.d_model, config.padded_vocab_size
+    mixer = _mamba1(config) if config.ssm == "mamba1" else _mamba2(config)
+    shapes: dict[str, Shape] = {"backbone.embedding.weight": (rows, width)}
+    for layer in range(config.n_layer):
+        block = f"backbone.layers.{layer}"
+        shapes[f"{block}.norm.weight"] = (width,)
+        shapes.update((f"{block}.mixer.{name}", shape) for name, shape in mixer.items())
+    return {**shapes, "backbone.norm_f.weight": (width,), "lm_head.weight": (rows, width)}
+
+
+def vlm_shapes(config: VLMConfig) -> dict[str, Shape]:
+    """Names and shapes of what a checkpoint of a model holds: projector and language model, not the frozen encoders.
+
+    Raises:
+        InputError: the projector's token grid does not fit the encoders'.
+    """
+    vision, width = config.vision, config.llm.d_model
+    projector = _projector(config.projector, vision.width, width, vision.grid)
+    return {
+        **{f"projector.{name}": shape for name, shape in projector},
+        **{f"llm.{name}": shape for name, shape in language_model_shapes(config.llm).items()},
+    }
+
+
+def language_model_parameters(config: MambaConfig) -> int:
+    """Parameters of a language model; the tied head is the embedding again."""
+    shapes = language_model_shapes(config)
+    return sum(math.prod(shape) for name, shape in shapes.items() if name != "lm_head.weight")
+
+
+def vision_parameters(config: VisionConfig) -> int:
+    """Parameters of a model's encoders, those that never run included."""
+    return sum(_TOWERS[tower.kind](tower) for tower in config.towers)
+
+
+def require_real(config: VLMConfig | MambaConfig) -> None:
+    """Refuse the description of a model larger than any that exists.
+
+    Raises:
+        InputError: it has more than LARGEST parameters.
+    """
+    if isinstance(config, MambaConfig):
+        count = language_model_parameters(config)
+    else:
+        head = math.prod((config.llm.padded_vocab_size, config.llm.d_model))
+        count = sum(map(math.prod, vlm_shapes(config).values())) - head + vision_parameters(config.vision)
+    if count > LARGEST:
+        raise InputError(
+            f"the description is of a model of {count:.3g} parameters; at most {LARGEST:.0e} are read, more than any "
+            "model has."
+        )
+
+
+def _mamba1(config: MambaConfig) -> dict[str, Shape]:
+    width, inner, states, rank = config.d_model, config.d_inner, config.d_state, config.rank
+    return {
+        "A_log": (inner, states),
+        "D": (inner,),
+        "in_proj.weight": (2 * inner, width),
+        "conv1d.weight": (inner, 1, config.d_conv),
+        "conv1d.bias": (inner,),
+        "x_proj.weight": (rank + 2 * states, inner),
+        "dt_proj.weight": (inner, rank),
+        "dt_proj.bias": (inner,),
+        "out_proj.weight": (width, inner),
+    }
+
+
+def _mamba2(config: MambaConfig) -> dict[str, Shape]:
+    width, inner, heads, convolved = config.d_model, config.d_inner, config.n_heads, config.conv_width
+    return {
+        "dt_bias": (heads,),
+        "A_log": (heads,),
+        "D": (heads,),
+        "in_proj.weight": (inner + convolved + heads, width),
+        "conv1d.weight": (convolved, 1, config.d_conv),
+        "conv1d.bias": (convolved,),
+        "norm.weight": (inner,),
+        "out_proj.weight": (width, inner),
+    }
+
+
+def _projector(
+    config: ProjectorConfig, features: int, width: int, grid: Grid
+) -> Iterator[tuple[str, Shape]]:
+    hidden = config.hidden_multiplier * features
+    layers = {
+        "linear": {"": (features, width)},
+        "gelu-mlp": {".0": (features, width), ".2": (width, width)},
+        "fused-gelu-mlp": {".0": (features, hidden), ".2": (hidden, width), ".4": (width, width)},
+        "fused-ldpnet": {".0": (features, hidden), ".2": (hidden, width)},
+    }
+    rows, columns = config.grid(grid)
+    if config.positions:
+        yield from (("row", (rows, width)), ("col", (columns, width)))
+    for place, (before, after) in layers[config.kind].items():
+        yield from _affine(f"projector{place}", (after, before))
+    if config.kind == "fused-ldpnet":
+        yield from _affine("projector.4.peg.0", (width, 1, 3, 3))
+    if config.cross_scan:
+        yield from _cross_scan(features, config.scan_states)
+
+
+def _affine(name: str, weight: Shape) -> Iterator[tuple[str, Shape]]:
+    yield from ((f"{name}.weight", weight), (f"{name}.bias", weight[:1]))
+
+
+def _cross_scan(width: int, states: int) -> Iterator[tuple[str, Shape]]:
+    inner, rank = 2 * width, math.ceil(width / 16)
+    yield from _affine("scan.norm", (width,))
+    yield "scan.in_proj.weight", (2 * inner, width)
+    yield from _affine("scan.conv2d", (inner, 1, 3, 3))
+    for order in range(4):
+        scan = f"scan.scans.{order}"
+        yield from ((f"{scan}.A_log", (inner, states)), (f"{scan}.D", (inner,)))
+        yield f"{scan}.x_proj.weight", (rank + 2 * states, inner)
+        yield from _affine(f"{scan}.dt_proj", (inner, rank))
+    yield from _affine("scan.out_norm", (inner,))
+    yield "scan.out_proj.weight", (width, inner)
+
+
+def _dinov2(tower: TowerConfig) -> int:
+    width, hidden = tower.width, tower.mlp_width
+    # Class, mask and register tokens; a position for each patch and the class token.
+    tokens = width * (2 + tower.n_registers + math.prod(tower.grid) + 1)
+    block = 4 * width * (width + 1) + _mlp(width, hidden) + 6 * width
+    return tokens + _patches(tower) + tower.n_layer * block + 2 * width
+
+
+def _siglip(tower: TowerConfig) -> int:
+    width, hidden = tower.width, tower.mlp_width
+    block = 4 * width * (width + 1) + _mlp(width, hidden) + 4 * width
+    pooling = width + 4 * width * (width + 1) + 2 * width + _mlp(width, hidden)
+    positions = width * math.prod(tower.grid)
+    return positions + _patches(tower) + tower.n_layer * block + 2 * width + pooling
+
+
+def _pocket(tower: TowerConfig) -> int:
+    down = sum(9 * a * b + 2 * b for a, b in ((3, STEM), (STEM, FINE), (FINE, MIDDLE), (MIDDLE, COARSE)))
+    blocks = sum(18 * size**2 + 4 * size for size in (FINE, MIDDLE, COARSE, MIDDLE))
+    up, out = COARSE * MIDDLE + MIDDLE, MIDDLE * tower.width + tower.width
+    return down + blocks + up + out + 2 * tower.width
+
+
+def _mlp(width: int, hidden: int) -> int:
+    return 2 * width * hidden + hidden + width
+
+
+def _patches(tower: TowerConfig) -> int:
+    return (3 * tower.patch**2 + 1) * tower.width
+
+
+_TOWERS = {"dinov2": _dinov2, "siglip": _siglip, "pocket": _pocket}
