@@ -59,7 +59,7 @@ class KeyMismatchError(CheckpointError):
     Attributes:
         missing: keys the architecture needs and the file lacks.
         unknown: keys the file has and the architecture lacks.
-        misshapen: one sentence per key whose shape differs.
+        misshapen: one sentence per key whose shape or type differs.
     """
 
     def __init__(self, where: str, missing=(), unknown=(), misshapen=(), hint: str = ""):
@@ -68,7 +68,7 @@ class KeyMismatchError(CheckpointError):
         for title, keys in (
             ("missing", self.missing),
             ("unknown", self.unknown),
-            ("wrong shape", self.misshapen),
+            ("wrong shape or type", self.misshapen),
         ):
             if keys:
                 shown = "\n".join(f"    {key}" for key in keys[:20])

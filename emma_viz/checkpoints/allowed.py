@@ -18,12 +18,37 @@ STORAGES = {
     ("torch", "CharStorage"): torch.int8,
     ("torch", "ByteStorage"): torch.uint8,
     ("torch", "BoolStorage"): torch.bool,
+    ("torch", "ComplexFloatStorage"): torch.complex64,
+    ("torch", "ComplexDoubleStorage"): torch.complex128,
+    ("torch", "QInt8Storage"): torch.qint8,
+    ("torch", "QUInt8Storage"): torch.quint8,
+    ("torch", "QInt32Storage"): torch.qint32,
     ("torch.storage", "UntypedStorage"): torch.uint8,
 }
 """Storage classes in persistent ids, and the type of their elements."""
 
 TENSORS = {("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor")}
 """Calls (storage, offset, shape, strides, …) that stand for a tensor."""
+
+TYPED_TENSORS = {("torch._utils", "_rebuild_tensor_v3")}
+"""Calls (storage, offset, shape, strides, gradient, hooks, type, …): the storage is one of bytes."""
+
+DTYPES = {
+    ("torch", name): getattr(torch, name)
+    for name in (
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "float8_e4m3fnuz",
+        "float8_e5m2fnuz",
+        "uint16",
+        "uint32",
+        "uint64",
+    )
+}
+"""Types of tensors that have no storage class of their own."""
+
+QUANTISED = ("torch._utils._rebuild_qtensor", "bitsandbytes.", "torchao.", "auto_gptq.", "hqq.", "quanto.")
+"""Beginnings of the names of what a quantised model is pickled with."""
 
 WRAPPERS = {
     ("torch._utils", "_rebuild_parameter"),
@@ -33,6 +58,8 @@ WRAPPERS = {
 
 MAPPINGS = {("collections", "OrderedDict"), ("collections", "defaultdict"), ("builtins", "dict")}
 """Calls that stand for a dictionary."""
+
+TABLES = (STORAGES, TENSORS, TYPED_TENSORS, WRAPPERS, MAPPINGS, DTYPES)
 
 PLACEHOLDERS = tuple(
     (re.compile(module), re.compile(name))

@@ -1,17 +1,26 @@
 """PyTorch's zip archives (`.pt`, `.bin`): one pickle that describes, and one stored entry for every storage."""
 
+import io
+import os
 import struct
 import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emma_viz.checkpoints.allowance import Allowance
 from emma_viz.checkpoints.pickles import PickledTensor, read_pickle
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 """The fixed part of a zip entry's local header; its name and extra field, then the data, follow."""
+DIRECTORY = 8 * 2**20
+"""Bytes of the longest list of entries that is read. A model of 64 layers has 0.1 MB of it, its optimizer 0.3."""
+REPEATED = 64 * 2**20
+"""Bytes that tensors may hold beyond twice the file: an expanded tensor repeats its values, a tied head another's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +32,22 @@ class Archive:
     """The top-level object, inert."""
     entries: dict[str, zipfile.ZipInfo]
     """Storage key → zip entry."""
+
+    def locate_all(self, tensors: dict[str, PickledTensor]) -> dict[str, TensorRef]:
+        """Find the bytes of tensors in the file.
+
+        Raises:
+            CheckpointError: see `locate`; or together they are far more than the file has.
+        """
+        references = {key: self.locate(tensor, key) for key, tensor in tensors.items()}
+        size = self.path.stat().st_size
+        total = sum(reference.numel * reference.dtype.itemsize for reference in references.values())
+        if total > 2 * size + REPEATED:
+            raise CheckpointError(
+                f"{self.path}: the file has {size} bytes, and its tensors would fill more than twice as many, because "
+                "they repeat the same values; no model does. It was made to fill the memory."
+            )
+        return references
 
     def locate(self, tensor: PickledTensor, key: str) -> TensorRef:
         """Find a tensor's bytes in the file.
@@ -42,15 +67,16 @@ class Archive:
             raise CheckpointError(
                 f"{self.path}: the storage of {key} is compressed; torch never writes it so. Save it with torch.save."
             )
-        size = storage.dtype.itemsize
+        size = tensor.dtype.itemsize
         reference = TensorRef(
             path=self.path,
-            dtype=storage.dtype,
+            dtype=tensor.dtype,
             shape=tensor.shape,
             strides=tensor.strides,
             offset=self._data_offset(entry) + tensor.offset * size,
         )
-        if max(tensor.offset * size + reference.span, storage.numel * size) > entry.file_size:
+        needed = max(tensor.offset * size + reference.span, storage.numel * storage.dtype.itemsize)
+        if needed > entry.file_size:
             raise CheckpointError(
                 f"{self.path}: {key} needs more bytes than its storage has ({entry.file_size}); the file is damaged."
             )
@@ -63,41 +89,76 @@ class Archive:
             fields = file.read(LOCAL_HEADER.size)
         if len(fields) < LOCAL_HEADER.size or not fields.startswith(b"PK\x03\x04"):
             raise CheckpointError(
-                f"{self.path}: the entry {entry.filename} is damaged. Download or copy it again."
+                f"{self.path}: the entry {entry.filename[:100]!r} is damaged. Download or copy it again."
             )
         *_, name_length, extra_length = LOCAL_HEADER.unpack(fields)
         return entry.header_offset + LOCAL_HEADER.size + name_length + extra_length
 
 
-def read_archive(path: Path) -> Archive:
+def read_archive(path: Path, allowance: Allowance) -> Archive:
     """Read an archive's directory and pickle; no tensor is read and nothing is executed.
 
     Raises:
         UnsafePickleError: the pickle names something that would run code.
-        CheckpointError: the archive is truncated, damaged, or not one that `torch.save` wrote.
+        CheckpointError: the archive is truncated, damaged, not one that `torch.save` wrote, or takes more than the
+            allowance to read.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            prefix = _prefix(path, entries)
-            if archive.getinfo(f"{prefix}/data.pkl").compress_type != zipfile.ZIP_STORED:
-                raise CheckpointError(
-                    f"{path} is compressed; torch never writes it so. Save it with torch.save."
-                )
-            pickle = archive.read(f"{prefix}/data.pkl")
-            order = f"{prefix}/byteorder"
-            if order in archive.namelist() and archive.read(order) != b"little":
-                raise CheckpointError(f"{path} was written on a big-endian machine, which is not supported.")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or damaged ({error}). Download or copy it again; its end is missing or unreadable."
-        ) from error
+    with _opened(path) as archive:
+        entries = archive.infolist()
+        prefix = _prefix(path, entries)
+        by_name = {entry.filename: entry for entry in entries}
+        order = by_name.get(f"{prefix}/byteorder")
+        if order is not None and _content(archive, order, path, limit=len(b"little")) != b"little":
+            raise CheckpointError(f"{path} was written on a big-endian machine, which is not supported.")
+        described = by_name[f"{prefix}/data.pkl"]
+        allowance.spend_size(described.file_size, str(path))
+        pickle = _content(archive, described, path, limit=described.file_size)
     folder = f"{prefix}/data/"
     return Archive(
         path=path,
-        root=read_pickle(pickle, where=str(path)),
+        root=read_pickle(pickle, where=str(path), allowance=allowance),
         entries={e.filename.removeprefix(folder): e for e in entries if e.filename.startswith(folder)},
     )
+
+
+class _ShortReads(io.FileIO):
+    """A file of which zipfile gets no more at once than a list of entries may have: it reads that whole."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        wanted = left if size is None or size < 0 else min(size, left)
+        if wanted > DIRECTORY:
+            raise CheckpointError(
+                f"{self.name}: the list of what is in it has {wanted} bytes, more than {DIRECTORY}; it was damaged or "
+                "made to fill the memory."
+            )
+        return super().read(wanted) or b""
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[zipfile.ZipFile, None, None]:
+    """A zip file, whatever zipfile raises on a damaged one being a CheckpointError."""
+    try:
+        with _ShortReads(str(path)) as file, zipfile.ZipFile(file) as archive:
+            yield archive
+    except CheckpointError:
+        raise
+    except Exception as error:  # zipfile may break in any way on a damaged file; all mean the same.
+        raise CheckpointError(
+            f"{path} is truncated or damaged ({error}). Download or copy it again; its end is missing or unreadable."
+        ) from error
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, *, limit: int) -> bytes:
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+        raise CheckpointError(f"{path} is compressed; torch never writes it so. Save it with torch.save.")
+    if entry.file_size > limit:
+        raise CheckpointError(
+            f"{path}: the entry {entry.filename[:100]!r} has {entry.file_size} bytes; expected at most {limit}."
+        )
+    with archive.open(entry) as file:
+        parts = iter(lambda: file.read(DIRECTORY // 2), b"")
+        return b"".join(parts)
 
 
 def _prefix(path: Path, entries: list[zipfile.ZipInfo]) -> str:

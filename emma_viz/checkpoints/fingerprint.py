@@ -38,11 +38,16 @@ def fingerprint(tensors: Mapping[str, TensorRef] | Mapping[str, Tensor]) -> str:
         if not name.startswith(COMPONENTS) or name == HEAD:
             continue
         tensor = tensors[name]
-        count = tensor.numel if isinstance(tensor, TensorRef) else tensor.numel()
-        step = max(1, -(-count // SAMPLES))
-        indices = list(range(0, count, step))
-        in_file = isinstance(tensor, TensorRef)
-        values = tensor.sample(indices) if in_file else tensor.detach().reshape(-1)[indices].cpu()
+        values = sampled(tensor)
         digest.update(f"{name}:{tuple(tensor.shape)}:".encode())
         digest.update(values.to(torch.bfloat16).view(torch.int16).numpy().astype("<i2").tobytes())
     return digest.hexdigest()[:DIGITS]
+
+
+def sampled(tensor: TensorRef | Tensor) -> Tensor:
+    """At most 32 values, evenly strided over the tensor."""
+    count = tensor.numel if isinstance(tensor, TensorRef) else tensor.numel()
+    indices = list(range(0, count, max(1, -(-count // SAMPLES))))
+    if isinstance(tensor, TensorRef):
+        return tensor.sample(indices)
+    return tensor.detach().reshape(-1)[indices].cpu()

@@ -4,22 +4,25 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import torch
-
 from emma_viz.checkpoints.files import WeightFile, open_weights
-from emma_viz.checkpoints.fingerprint import fingerprint
+from emma_viz.checkpoints.fingerprint import fingerprint, sampled
 from emma_viz.checkpoints.layouts import HEAD, Layout, components, detect, match, parameter_count
-from emma_viz.checkpoints.load import expected_shapes
+from emma_viz.checkpoints.load import untied
+from emma_viz.checkpoints.materialize import default_dtype, not_finite
 from emma_viz.checkpoints.run_config import is_run_config, language_model_config, vlm_config
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
+from emma_viz.checkpoints.tensors import TensorRef, is_finite
+from emma_viz.checkpoints.tokenizers import GPT_NEOX, check_tokenizer
 from emma_viz.checkpoints.vision import bundled_encoder
-from emma_viz.errors import KeyMismatchError
+from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.models.config import MambaConfig, VisionConfig, VLMConfig
-from emma_viz.models.language_model import MambaLM
-from emma_viz.models.vision import VisionEncoder
-from emma_viz.models.vlm import VLM
+from emma_viz.models.sizes import language_model_shapes, vision_parameters, vlm_shapes
 
 TITLES = {"projector": "projector", "llm": "language model"}
+COMPARED = 16 * 2**30
+"""Bytes of the largest file whose head, where it has its own, is compared with the embedding in full."""
+READ_WHOLE = 256 * 2**20
+"""Bytes of the largest file whose values are all looked at; of a larger one those that the fingerprint samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +63,11 @@ class Inspection:
     extras: tuple[str, ...] = ()
     """What stands in the file and is not read."""
     problems: tuple[str, ...] = ()
-    """Why the file would not load; empty when its keys and shapes fit."""
+    """Why the model would not load, were everything there that is missing; empty when it would."""
     fingerprint: str | None = None
     """None when the keys do not fit."""
+    all_values: bool = True
+    """Whether all values were looked at; of a large file it is a sample, and loading looks at the rest."""
     lenses: tuple[str, ...] = ()
     """One sentence per lens that was tried: what it is, or that it belongs to another model."""
     config: VLMConfig | MambaConfig | None = None
@@ -93,6 +98,7 @@ class Inspection:
             f"  architecture  {self.architecture}",
             f"  tensors       {self.n_tensors} ({types}), {self.stored_bytes / 1e9:.3g} GB",
             f"  fingerprint   {self.fingerprint or 'none: the keys do not fit'}",
+            f"  values        {self._values()}",
             "  parameters",
         ]
         width = max((len(part.name) + (2 if part.part_of else 0) for part in self.components), default=0)
@@ -109,6 +115,13 @@ class Inspection:
                 lines.append(f"  {title}")
                 lines += [f"    {entry}" for entry in entries]
         return "\n".join(lines)
+
+    def _values(self) -> str:
+        if self.fingerprint is None:
+            return "not looked at"
+        if not self.all_values:
+            return "a sample of them is finite; loading looks at all"
+        return "all looked at"
 
 
 def inspect(
@@ -133,7 +146,11 @@ def inspect(
     file = open_weights(found.weights)
     layout = detect(file)
     description = _description(found)
-    problems, mark = _check(file, layout, found, description)
+    references, problems = _check(file, layout, description)
+    mark = None if problems else fingerprint(references) if references else None
+    whole = file.stored_bytes <= READ_WHOLE
+    problems = (*problems, *_odd_values(references, whole))
+    own_tokenizer, tokenizer_problems = _tokenizer(found, description)
     return Inspection(
         source=found.given,
         file=str(file.path),
@@ -144,10 +161,11 @@ def inspect(
         stored_bytes=file.stored_bytes,
         n_tensors=len(file.tensors),
         components=_components(file, layout, description),
-        missing=_missing(file, layout, description),
+        missing=(*_missing(file, layout, description), *own_tokenizer),
         extras=tuple(f"{name}: {kind}" for name, kind in file.extras.items()),
-        problems=problems,
+        problems=(*problems, *tokenizer_problems),
         fingerprint=mark,
+        all_values=whole,
         config=description,
     )
 
@@ -183,23 +201,49 @@ def _architecture(description: VLMConfig | MambaConfig | None) -> str:
 
 
 def _check(
-    file: WeightFile, layout: Layout, found: Source, description: VLMConfig | MambaConfig | None
-) -> tuple[tuple[str, ...], str | None]:
-    """(why it would not load, fingerprint)."""
+    file: WeightFile, layout: Layout, description: VLMConfig | MambaConfig | None
+) -> tuple[dict[str, TensorRef], tuple[str, ...]]:
+    """(model key → tensor, why it would not load)."""
     if description is None:
-        return (), None
-    with torch.device("meta"):
-        if isinstance(description, VLMConfig):
-            expected = expected_shapes(VLM(description))
-        else:
-            expected = {f"llm.{k}": tuple(v.shape) for k, v in MambaLM(description).state_dict().items()}
+        return {}, ()
+    if isinstance(description, VLMConfig):
+        expected = vlm_shapes(description)
+    else:
+        expected = {f"llm.{name}": shape for name, shape in language_model_shapes(description).items()}
     if set(components(file, layout)) == {"projector"}:
         expected = {name: shape for name, shape in expected.items() if name.startswith("projector.")}
     try:
-        references = match(file, layout, expected)
+        return untied(match(file, layout, expected), layout, whole=file.stored_bytes <= COMPARED), ()
     except KeyMismatchError as error:
-        return tuple(line.strip() for line in str(error).splitlines()[1:]), None
-    return (), fingerprint({name: ref for name, ref in references.items() if name != HEAD})
+        return {}, tuple(line.strip() for line in str(error).splitlines()[1:])
+    except CheckpointError as error:
+        return {}, (str(error),)
+
+
+def _odd_values(references: dict[str, TensorRef], whole: bool) -> tuple[str, ...]:
+    """A sentence about the first tensor with values that are no numbers, which loading would refuse."""
+    dtype = default_dtype(references, "cpu")
+    for name, reference in references.items():
+        finite = reference.is_finite(dtype=dtype) if whole else is_finite(sampled(reference).to(dtype))
+        if not finite:
+            return (not_finite(reference, name, dtype),)
+    return ()
+
+
+def _tokenizer(
+    found: Source, description: VLMConfig | MambaConfig | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(what is missing, why it would not load) of the tokenizer."""
+    if description is None:
+        return (), ()
+    whole = isinstance(description, VLMConfig)
+    llm, backbone_id = (description.llm, description.llm_backbone_id) if whole else (description, None)
+    try:
+        if check_tokenizer(found, llm_backbone_id=backbone_id, rows=llm.padded_vocab_size):
+            return (), ()
+    except CheckpointError as error:
+        return (), (str(error),)
+    return (f"tokenizer: comes from the hub: {GPT_NEOX}; or pass tokenizer_source",), ()
 
 
 def _components(
@@ -216,10 +260,9 @@ def _components(
 
 
 def _vision_component(vision: VisionConfig) -> Component:
-    with torch.device("meta"):
-        encoder = VisionEncoder(vision)
-    count = sum(parameter.numel() for parameter in encoder.parameters())
-    return Component(name="vision encoder", parameters=count, origin=_vision_origin(vision))
+    return Component(
+        name="vision encoder", parameters=vision_parameters(vision), origin=_vision_origin(vision)
+    )
 
 
 def _vision_origin(vision: VisionConfig) -> str:
@@ -236,6 +279,8 @@ def _missing(
 ) -> tuple[str, ...]:
     held = components(file, layout)
     missing = []
+    if description is None:
+        missing.append("config.json: pass config, for example cobra-3b")
     if not isinstance(description, VLMConfig):
         if "projector" not in held:
             missing.append(

@@ -8,6 +8,8 @@ shape are all errors, and all are listed: nothing is dropped in silence.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
+
 from emma_viz.checkpoints.files import WeightFile
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
@@ -17,6 +19,22 @@ HEAD = "llm.lm_head.weight"
 TABLE = "llm.backbone.embedding.weight"
 
 Shape = tuple[int, ...]
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""Types that weights may be stored as."""
+QUANTISED = (
+    *(".SCB", ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", ".weight_format", ".qweight"),
+    *(
+        ".qzeros",
+        ".g_idx",
+        ".weight_scale",
+        ".weight_scale_inv",
+        ".input_scale",
+        ".weight_packed",
+        ".codebooks",
+    ),
+)
+"""Ends of the names that bitsandbytes, GPTQ, AWQ and the 8-bit float formats add."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +128,8 @@ def match(
         Model key → tensor, for every expected key; HEAD only when the file holds a head of its own.
 
     Raises:
-        KeyMismatchError: keys are missing, unknown or misshapen, named as the file names them.
+        KeyMismatchError: keys are missing, unknown, misshapen or of a type that weights do not have, named as the
+            file names them.
     """
     found: dict[str, TensorRef] = {}
     unknown = [f"{key} ({kind}, not a tensor)" for key, kind in file.others.items()]
@@ -123,12 +142,41 @@ def match(
         found[name] = reference
         if reference.shape != tuple(expected[name]):
             misshapen.append(f"{key}: {_sizes(reference.shape)}, expected {_sizes(expected[name])}")
+        elif reference.dtype not in FLOATS:
+            misshapen.append(
+                f"{key}: {odd_type(reference.dtype)}, expected bfloat16, float16, float32 or float64"
+            )
     missing = [layout.file_key(name) for name in expected if name not in found and name != HEAD]
     if missing or unknown or misshapen:
         raise KeyMismatchError(
-            str(file.path), missing=missing, unknown=unknown, misshapen=misshapen, hint=hint
+            str(file.path),
+            missing=missing,
+            unknown=unknown,
+            misshapen=misshapen,
+            hint=_quantised(file) or hint,
         )
     return found
+
+
+def odd_type(dtype: torch.dtype) -> str:
+    """What numbers are that cannot be weights, in words."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype.is_complex:
+        return f"complex numbers ({name})"
+    eight_bits = dtype.is_floating_point or name.startswith(("qint", "quint"))
+    return f"quantised numbers ({name})" if eight_bits else f"integers ({name})"
+
+
+def _quantised(file: WeightFile) -> str:
+    """A sentence about weights that were quantised; empty when they were not."""
+    marks = [key for key in file.tensors if key.endswith(QUANTISED)]
+    marks += [key for key, ref in file.tensors.items() if odd_type(ref.dtype).startswith("quantised")]
+    if not marks:
+        return ""
+    return (
+        f"The weights are quantised ({marks[0]} and {len(marks) - 1} more say so), which is not supported; pass the "
+        "model in bfloat16, float16 or float32."
+    )
 
 
 def components(file: WeightFile, layout: Layout) -> dict[str, list[str]]:

@@ -6,10 +6,17 @@ import torch
 from torch import nn
 
 from emma_viz.checkpoints.files import WeightFile, open_weights
-from emma_viz.checkpoints.fingerprint import fingerprint
-from emma_viz.checkpoints.layouts import HEAD, TABLE, Layout, Shape, components, detect, match
+from emma_viz.checkpoints.fingerprint import fingerprint, sampled
+from emma_viz.checkpoints.layouts import HEAD, TABLE, Layout, components, detect, match
 from emma_viz.checkpoints.loaded import LoadedLanguageModel, LoadedModel, image_transform, model_info
-from emma_viz.checkpoints.materialize import Progress, as_dtype, check_filled, default_dtype, fill
+from emma_viz.checkpoints.materialize import (
+    Progress,
+    as_dtype,
+    check_filled,
+    default_dtype,
+    fill,
+    require_room,
+)
 from emma_viz.checkpoints.run_config import is_run_config, language_model_config, vlm_config
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
 from emma_viz.checkpoints.tensors import TensorRef, same_values
@@ -20,6 +27,7 @@ from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.language_model import MambaLM
+from emma_viz.models.sizes import language_model_shapes, vlm_shapes
 from emma_viz.models.vlm import VLM
 
 
@@ -65,10 +73,11 @@ def load_model(
         CheckpointError: files are missing or damaged, or do not belong together.
     """
     found, description = _described(source, config, revision)
+    references = _vlm_references(description, found, llm_source)
+    target = as_dtype(dtype) or default_dtype(references, device)
+    require_room(references, target, device)
     with torch.device("meta"):
         vlm = VLM(description, backend=backend)
-    references = _vlm_references(vlm, found, llm_source)
-    target = as_dtype(dtype) or default_dtype(references, device)
     tokenizer = load_tokenizer(
         found,
         llm_backbone_id=description.llm_backbone_id,
@@ -108,10 +117,11 @@ def load_language_model(
         description, backbone_id = whole.llm, whole.llm_backbone_id
     else:
         description = language_model_config(found.config, where=str(found.config_path))
+    references = llm_references(description, found)
+    target = as_dtype(dtype) or default_dtype(references, device)
+    require_room(references, target, device)
     with torch.device("meta"):
         llm = MambaLM(description, backend=backend)
-    references = llm_references(llm, found)
-    target = as_dtype(dtype) or default_dtype(references, device)
     tokenizer = load_tokenizer(
         found,
         llm_backbone_id=backbone_id,
@@ -165,52 +175,49 @@ def _described(
     return found, vlm_config(found.config, where=str(found.config_path))
 
 
-def expected_shapes(vlm: VLM) -> dict[str, Shape]:
-    """Names and shapes of what a checkpoint holds: projector and language model, not the frozen encoders."""
-    return {
-        name: tuple(tensor.shape)
-        for name, tensor in vlm.state_dict().items()
-        if not name.startswith("vision.")
-    }
-
-
-def llm_references(llm: MambaLM, found: Source) -> dict[str, TensorRef]:
+def llm_references(config: MambaConfig, found: Source) -> dict[str, TensorRef]:
     """Match a source's language model; names as inside a VLM, `llm.…`."""
     file = open_weights(found.weights)
     layout = detect(file)
     if "projector" in components(file, layout):
         kept = {key: ref for key, ref in file.tensors.items() if not key.startswith("projector.")}
         file = WeightFile(path=file.path, format=file.format, tensors=kept, others=file.others)
-    expected = {f"llm.{name}": tuple(tensor.shape) for name, tensor in llm.state_dict().items()}
-    return _untied(match(file, layout, expected, hint=f"Expected the model of {found.config_path}."), layout)
+    expected = {f"llm.{name}": shape for name, shape in language_model_shapes(config).items()}
+    return untied(match(file, layout, expected, hint=f"Expected the model of {found.config_path}."), layout)
 
 
-def _vlm_references(vlm: VLM, found: Source, llm_source: SourceLike | None) -> dict[str, TensorRef]:
+def _vlm_references(config: VLMConfig, found: Source, llm_source: SourceLike | None) -> dict[str, TensorRef]:
     """Match everything a VLM needs apart from its encoders, from one source or two."""
     file = open_weights(found.weights)
     layout = detect(file)
-    expected = expected_shapes(vlm)
+    expected = vlm_shapes(config)
     hint = f"Expected the model of {found.config_path}."
     if llm_source is None:
         if set(components(file, layout)) == {"projector"}:
             hint = "The file holds a projector alone; pass the language model as llm_source."
-        return _untied(match(file, layout, expected, hint=hint), layout)
+        return untied(match(file, layout, expected, hint=hint), layout)
     if "llm" in components(file, layout):
         raise CheckpointError(
             f"{file.path} holds a language model of its own; leave llm_source out, or pass a file with a projector "
             "alone."
         )
     projector = {name: shape for name, shape in expected.items() if name.startswith("projector.")}
-    return {**match(file, layout, projector, hint=hint), **llm_references(vlm.llm, resolve(llm_source))}
+    return {**match(file, layout, projector, hint=hint), **llm_references(config.llm, resolve(llm_source))}
 
 
-def _untied(found: Mapping[str, TensorRef], layout: Layout) -> dict[str, TensorRef]:
+def untied(found: Mapping[str, TensorRef], layout: Layout, *, whole: bool = True) -> dict[str, TensorRef]:
     """Leave the tied head out, having made sure that it is the embedding again.
+
+    Args:
+        found: model key → tensor.
+        layout: of the file.
+        whole: look at all values, not only at those that the fingerprint samples.
 
     Raises:
         CheckpointError: it is not.
     """
-    if HEAD in found and not same_values(found[HEAD], found[TABLE]):
+    same = same_values if whole else lambda one, other: torch.equal(sampled(one), sampled(other))
+    if HEAD in found and not same(found[HEAD], found[TABLE]):
         raise CheckpointError(
             f"{found[HEAD].path}: {layout.file_key(HEAD)} differs from {layout.file_key(TABLE)}, but this architecture "
             "ties them; such a checkpoint cannot be loaded."

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from emma_viz.checkpoints.tensors import TensorRef
+from emma_viz.checkpoints.tensors import TensorRef, is_finite
 from emma_viz.errors import CheckpointError, InputError
 
 Progress = Callable[[int, int, str], None]
@@ -68,20 +69,61 @@ def fill(
         progress: told how far the reading is.
 
     Raises:
-        CheckpointError: a file is truncated.
+        CheckpointError: a file is truncated, a value is not a number, or there is no room for the tensors.
     """
     transforms = transforms or {}
     total, done = sum(ref.span for ref in references.values()), 0
     for name, reference in references.items():
         floating = reference.dtype.is_floating_point
-        if name in transforms:
-            value = transforms[name](reference.read(dtype=torch.float32)).to(device=device, dtype=dtype)
-        else:
-            value = reference.read(dtype=dtype if floating else None, device=device)
+        try:
+            if name in transforms:
+                value = transforms[name](reference.read(dtype=torch.float32)).to(device=device, dtype=dtype)
+            else:
+                value = reference.read(dtype=dtype if floating else None, device=device)
+        except (RuntimeError, MemoryError) as error:  # torch's way of saying that there is no memory left
+            raise CheckpointError(
+                f"{reference.path}: no memory left on {device} for {name}: {error}"
+            ) from error
+        if floating and not is_finite(value):
+            raise CheckpointError(not_finite(reference, name, dtype))
         put(module, name, value)
         done += reference.span
         if progress:
             progress(done, total, what)
+
+
+def not_finite(reference: TensorRef, name: str, dtype: torch.dtype) -> str:
+    """What is said of weights that are no numbers."""
+    kind = str(dtype).removeprefix("torch.")
+    return (
+        f"{reference.path}: {name} holds values that are not finite (NaN, or infinite as {kind}). The training "
+        "diverged or the file is damaged; take an earlier checkpoint, or another dtype."
+    )
+
+
+def require_room(references: Mapping[str, TensorRef], dtype: torch.dtype, device: str | torch.device) -> None:
+    """Refuse weights that the machine cannot hold, before it is brought to its knees.
+
+    Raises:
+        CheckpointError: they need more than memory and swap together.
+    """
+    needed = sum(reference.numel * dtype.itemsize for reference in references.values())
+    room = _memory()
+    if torch.device(device).type == "cpu" and room is not None and needed > room:
+        raise CheckpointError(
+            f"The weights need {needed / 1e9:.3g} GB as {str(dtype).removeprefix('torch.')}; this machine has "
+            f"{room / 1e9:.3g} GB of memory. Use a smaller dtype or another machine."
+        )
+
+
+def _memory() -> int | None:
+    """Bytes of memory and swap; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found = dict(line.split(":", 1) for line in lines)
+        return sum(int(found[name].split()[0]) * 1024 for name in ("MemTotal", "SwapTotal"))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def put(module: nn.Module, name: str, value: Tensor) -> None:

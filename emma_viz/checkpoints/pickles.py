@@ -14,12 +14,17 @@ from typing import Any
 import torch
 
 from emma_viz.checkpoints import allowed
+from emma_viz.checkpoints.allowance import Allowance
 from emma_viz.errors import CheckpointError, UnsafePickleError
 
 PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+BITS = 4096
+"""Of the longest integer."""
+AXES = 16
+"""Axes of a tensor; no parameter has more than five."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Name:
     """A global the pickle mentions. It is not imported."""
 
@@ -35,14 +40,14 @@ class Name:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Opaque:
     """An object the pickle would have made by calling `maker`. It was not made; its contents are dropped."""
 
     maker: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class PickledStorage:
     """A storage of the archive: `numel` elements under `key`."""
 
@@ -51,33 +56,37 @@ class PickledStorage:
     numel: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class PickledTensor:
     """A tensor as the pickle describes it: a view of a storage, in elements."""
 
     storage: PickledStorage
+    dtype: torch.dtype
+    """The storage's, or another one when that is of plain bytes."""
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
 
-def read_pickle(data: bytes, *, where: str) -> Any:
+def read_pickle(data: bytes, *, where: str, allowance: Allowance | None = None) -> Any:
     """Build what `data` describes from dictionaries, lists, tuples, text, numbers, tensors and placeholders.
 
     Args:
         data: the pickle, any protocol.
         where: the file, for messages.
+        allowance: what is left of the limits; a full one when None.
 
     Returns:
-        The top-level object.
+        The top-level object. Parts of it may be shared many times, but no part was copied.
 
     Raises:
         UnsafePickleError: the pickle mentions a name, or uses an instruction, outside the permitted ones.
-        CheckpointError: the bytes are not a well-formed pickle.
+        CheckpointError: the bytes are not a well-formed pickle, or one that takes more than is left.
     """
-    machine = _Machine(where)
+    machine = _Machine(where, allowance or Allowance())
     try:
         for opcode, argument, _ in pickletools.genops(data):
+            machine.spend(1)
             if opcode.name == "STOP":
                 return machine.pop()
             machine.step(opcode.name, argument)
@@ -93,11 +102,17 @@ def read_pickle(data: bytes, *, where: str) -> Any:
 class _Machine:
     """The stack machine. One method per instruction that does more than push a constant."""
 
-    def __init__(self, where: str):
+    def __init__(self, where: str, allowance: Allowance):
         self.where = where
+        self.allowance = allowance
+        self.permitted: dict[tuple[str, str], Name] = {}
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+
+    def spend(self, count: int) -> None:
+        """Account for work, so that a small program cannot make much of it."""
+        self.allowance.spend_steps(count, self.where)
 
     def step(self, name: str, argument: Any) -> None:
         """Run one instruction."""
@@ -108,6 +123,9 @@ class _Machine:
         elif name in _EMPTY:
             self.stack.append(_EMPTY[name]())
         elif name in _LITERALS:
+            # The state of a random generator has some hundred bits.
+            if isinstance(argument, int) and argument.bit_length() > BITS:
+                raise ValueError(f"an integer of {argument.bit_length()} bits")
             self.stack.append(argument)
         elif name in _ACTIONS:
             _ACTIONS[name](self, argument)
@@ -159,12 +177,14 @@ class _Machine:
 
     def permit(self, name: Name) -> Name:
         """Let a name pass, or refuse the file."""
-        known = (allowed.STORAGES, allowed.TENSORS, allowed.WRAPPERS, allowed.MAPPINGS)
-        if any(name.key in table for table in known) or allowed.is_placeholder(*name.key):
-            return name
+        if (before := self.permitted.get(name.key)) is not None:
+            return before
+        if any(name.key in table for table in allowed.TABLES) or allowed.is_placeholder(*name.key):
+            return self.permitted.setdefault(name.key, name)
+        quantised = " It belongs to a quantised model." if str(name).startswith(allowed.QUANTISED) else ""
         raise UnsafePickleError(
             f"{self.where}: refused, nothing was run. Loading its pickle would call {str(name)[:200]!r}, which "
-            f"is not among the names a checkpoint may mention. {_MEND}"
+            f"is not among the names a checkpoint may mention.{quantised} {_MEND}"
         )
 
     def call(self, maker: Any, arguments: Any) -> None:
@@ -174,7 +194,17 @@ class _Machine:
                 f"{self.where}: refused, nothing was run. Its pickle calls an object it has just built "
                 f"({type(maker).__name__}). {_MEND}"
             )
-        self.stack.append(_described(maker, arguments))
+        if maker.key in allowed.MAPPINGS:
+            self.stack.append(self.mapping(arguments))
+        else:
+            self.stack.append(_described(maker, arguments))
+
+    def mapping(self, arguments: tuple) -> dict:
+        """A dictionary from the arguments of `OrderedDict`, `defaultdict` or `dict`: pairs or a dictionary, if any."""
+        items = next((item for item in arguments if isinstance(item, list | dict)), {})
+        self.spend(len(items))  # The one instruction whose work does not stand in the program.
+        pairs = items.items() if isinstance(items, dict) else ((key, value) for key, value in items)
+        return {_hashable(key): value for key, value in pairs}
 
     def reduce(self, _: Any) -> None:
         arguments = self.pop()
@@ -209,7 +239,7 @@ class _Machine:
 
     def persistent(self, _: Any) -> None:
         match self.pop():
-            case ("storage", Name() as kind, str() as key, _, int() as numel) if numel >= 0:
+            case ("storage", Name() as kind, str() as key, _, int() as numel) if _are_sizes((numel,)):
                 self.stack.append(PickledStorage(allowed.STORAGES[kind.key], key, numel))
             case _:
                 raise ValueError("a persistent id is not that of a storage")
@@ -315,25 +345,21 @@ def _hashable(key: Any) -> Any:
 
 def _described(maker: Name, arguments: Any) -> Any:
     """What calling `maker` would give, as inert data."""
-    if maker.key in allowed.TENSORS:
+    if maker.key in allowed.TENSORS | allowed.TYPED_TENSORS:
         storage, offset, shape, strides = arguments[:4]
-        ok = isinstance(storage, PickledStorage) and isinstance(offset, int) and offset >= 0
+        ok = isinstance(storage, PickledStorage) and _are_sizes((offset,))
         if not (ok and _are_sizes(shape) and _are_sizes(strides) and len(shape) == len(strides)):
             raise ValueError("a tensor is described with wrong fields")
-        return PickledTensor(storage, offset, shape, strides)
+        dtype = allowed.DTYPES[arguments[6].key] if maker.key in allowed.TYPED_TENSORS else storage.dtype
+        return PickledTensor(storage, dtype, offset, shape, strides)
     if maker.key in allowed.WRAPPERS and isinstance(arguments[0], PickledTensor):
         return arguments[0]
-    if maker.key in allowed.MAPPINGS:
-        return _mapping(arguments)
     return Opaque(str(maker))
 
 
 def _are_sizes(values: Any) -> bool:
-    return isinstance(values, tuple) and all(isinstance(value, int) and value >= 0 for value in values)
-
-
-def _mapping(arguments: tuple) -> dict:
-    """A dictionary from the arguments of `OrderedDict`, `defaultdict` or `dict`: pairs or a dictionary, if any."""
-    items = next((item for item in arguments if isinstance(item, list | dict)), {})
-    pairs = items.items() if isinstance(items, dict) else ((key, value) for key, value in items)
-    return {_hashable(key): value for key, value in pairs}
+    return (
+        isinstance(values, tuple)
+        and len(values) <= AXES
+        and all(isinstance(value, int) and 0 <= value < 2**63 for value in values)
+    )

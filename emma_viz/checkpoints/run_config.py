@@ -1,41 +1,128 @@
 """The `config.json` of a run directory and of a language model, read into the model's own descriptions."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from emma_viz.errors import CheckpointError, InputError
-from emma_viz.models.config import MambaConfig, VLMConfig, vlm_config_from_dict
+from emma_viz.files.json_door import parse_json, read_json
+from emma_viz.files.schema import Size, shape
+from emma_viz.models.config import (
+    Depth,
+    Epsilon,
+    Factor,
+    Label,
+    MambaConfig,
+    ResizeStrategy,
+    VLMConfig,
+    Width,
+    vlm_config_from_dict,
+)
 from emma_viz.models.presets import LLM_BACKBONES, VISION_BACKBONES, config_from_ids
+from emma_viz.models.sizes import require_real
 
 SECTION = "emma_viz"
 """The object of `config.json` that holds what the official layout has no word for."""
-OFFICIAL_FIELDS = (
-    "model_id",
-    "arch_specifier",
-    "vision_backbone_id",
-    "llm_backbone_id",
-    "image_resize_strategy",
-    "llm_max_length",
-)
+WHOLE = {"model_id", "family", "vision", "projector", "llm", "llm_backbone_id", "taps"}
+"""Fields that an `emma_viz` object has when it describes a model by itself."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+@dataclass(frozen=True, kw_only=True)
+class _RunConfig:
+    """`config.json` of a run directory."""
+
+    model: dict[str, Any]
+    emma_viz: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfficialModel:
+    """The `model` object of the released code's `config.json`."""
+
+    model_id: Label
+    arch_specifier: Label
+    vision_backbone_id: Label
+    llm_backbone_id: Label
+    image_resize_strategy: ResizeStrategy = "resize-naive"
+    llm_max_length: Size = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StateSpacesMixer:
+    """`ssm_cfg` of a `config.json` in the layout of state-spaces."""
+
+    layer: Literal["Mamba1", "Mamba2"] = "Mamba1"
+    d_state: Width | None = None
+    d_conv: Factor = 4
+    expand: Factor = 2
+    headdim: Width = 64
+    ngroups: Width = 1
+    chunk_size: Width = 256
+    dt_rank: Width | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StateSpaces:
+    """`config.json` of a language model in the layout of state-spaces."""
+
+    d_model: Width
+    n_layer: Depth
+    vocab_size: Size
+    pad_vocab_size_multiple: Width = 8
+    ssm_cfg: dict[str, Any] | None = None
+    rms_norm: bool = True
+    residual_in_fp32: bool = True
+    tie_embeddings: bool = True
+    d_intermediate: int = 0
+    attn_layer_idx: list[int] | None = None
+
+
+Bound = float | dict[Literal["__float__"], Literal["Infinity"]]
+"""transformers writes infinity as `Infinity`, or as {"__float__": "Infinity"}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Transformers:
+    """`config.json` of a language model in the layout of transformers."""
+
+    model_type: Literal["mamba", "mamba2"]
+    hidden_size: Width
+    num_hidden_layers: Depth
+    vocab_size: Size
+    state_size: Width | None = None
+    conv_kernel: Factor = 4
+    expand: Factor = 2
+    layer_norm_epsilon: Epsilon = 1e-5
+    residual_in_fp32: bool = True
+    use_bias: bool = False
+    use_conv_bias: bool = True
+    hidden_act: str = "silu"
+    time_step_limit: tuple[Bound, Bound] | None = None
+    time_step_rank: Width | Literal["auto"] = "auto"
+    head_dim: Width | None = None
+    num_heads: Width | None = None
+    n_groups: Width = 8
+    chunk_size: Width = 256
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a `config.json`, which transformers may have written with infinite numbers in it.
 
     Raises:
-        CheckpointError: there is no such file, or it holds something else.
+        CheckpointError: there is no such file, or it holds something else than a JSON object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, got a {type(value).__name__}.")
-    return value
+    return read_json(path, error=CheckpointError, infinite=True)
+
+
+def parse_config(text: str, *, where: str) -> dict[str, Any]:
+    """The same from text that stands elsewhere.
+
+    Raises:
+        CheckpointError: as `read_config`.
+    """
+    value = parse_json(text, where=where, error=CheckpointError, infinite=True)
+    return shape(value, dict[str, Any], where=where, error=CheckpointError)
 
 
 def is_run_config(values: Mapping[str, Any]) -> bool:
@@ -54,33 +141,44 @@ def vlm_config(values: Mapping[str, Any], *, where: str) -> VLMConfig:
         where: the file, for messages.
 
     Raises:
-        CheckpointError: a field is missing, unknown, or not supported.
+        CheckpointError: a field is missing, unknown, out of its range, or not supported.
     """
-    official = {name: values["model"][name] for name in OFFICIAL_FIELDS if name in values["model"]}
-    overrides = dict(values.get(SECTION, {}))
-    overrides.pop("provenance", None)
-    whole = {"model_id", "family", "vision", "projector", "llm", "llm_backbone_id", "taps"} <= set(overrides)
+    run = _shaped(values, _RunConfig, where)
+    overrides = {name: value for name, value in run.emma_viz.items() if name != "provenance"}
     try:
-        if whole:
-            return vlm_config_from_dict(overrides)
-        for field, part, known in (
-            ("vision_backbone_id", "vision", VISION_BACKBONES),
-            ("llm_backbone_id", "llm", LLM_BACKBONES),
-        ):
-            if part in overrides and official.get(field) not in known:
-                raise InputError(
-                    f"{field} {official.get(field)!r} is not official, so the `{SECTION}` object must hold the "
-                    "whole model description, as save_run_directory writes it"
-                )
-        base = config_from_ids(**official).to_dict()
-        for name, value in overrides.items():
-            merge = name in ("llm", "projector") and isinstance(value, dict)
-            base[name] = {**base[name], **value} if merge else value
-        return vlm_config_from_dict(base)
-    except TypeError as error:
-        raise CheckpointError(f"{where}: the `model` object lacks a field: {error}.") from error
+        if overrides.keys() >= WHOLE:
+            config = vlm_config_from_dict(overrides)
+        else:
+            official = _shaped(run.model, _OfficialModel, f"{where}: the `model` object")
+            config = vlm_config_from_dict(_replaced(official, overrides))
+        known = VISION_BACKBONES.get(config.vision.backbone_id)
+        if known is not None and config.vision != known():
+            raise InputError(
+                f"the encoder {config.vision.backbone_id!r} is described with other sizes than it has; leave `vision` "
+                "out, or give it a name of its own"
+            )
+        require_real(config)
     except InputError as error:
         raise CheckpointError(f"{where}: {error}") from error
+    return config
+
+
+def _replaced(official: _OfficialModel, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The official description with what the `emma_viz` object says instead."""
+    for named, part, known in (
+        ("vision_backbone_id", "vision", VISION_BACKBONES),
+        ("llm_backbone_id", "llm", LLM_BACKBONES),
+    ):
+        if part in overrides and getattr(official, named) not in known:
+            raise InputError(
+                f"{named} {getattr(official, named)!r} is not official, so the `{SECTION}` object must hold the "
+                "whole model description, as save_run_directory writes it"
+            )
+    base = config_from_ids(**asdict(official)).to_dict()
+    for name, value in overrides.items():
+        merge = name in ("llm", "projector") and isinstance(value, dict)
+        base[name] = {**base[name], **value} if merge else value
+    return base
 
 
 def run_config(config: VLMConfig, *, provenance: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -105,85 +203,89 @@ def language_model_config(values: Mapping[str, Any], *, where: str) -> MambaConf
     Raises:
         CheckpointError: it is no Mamba, or one with parts that are not supported.
     """
+    if "quantization_config" in values:
+        raise CheckpointError(
+            f"{where}: the model is quantised (it has a quantization_config); pass one in bfloat16, float16 or float32."
+        )
     try:
         if values.get("model_type") in ("mamba", "mamba2"):
-            return _transformers_config(values, where)
-        if "d_model" in values and "n_layer" in values:
-            return _state_spaces_config(values, where)
-        raise CheckpointError(
-            f"{where} describes no Mamba language model: expected `model_type` mamba or mamba2 (transformers), "
-            f"or `d_model` and `n_layer` (state-spaces); got {', '.join(sorted(values)[:8])}."
-        )
-    except KeyError as error:
-        raise CheckpointError(f"{where} lacks the field {error}.") from error
+            config = _transformers_config(_shaped(values, _Transformers, where), where)
+        elif "d_model" in values and "n_layer" in values:
+            config = _state_spaces_config(_shaped(values, _StateSpaces, where), where)
+        else:
+            raise CheckpointError(
+                f"{where} describes no Mamba language model: expected `model_type` mamba or mamba2 (transformers), "
+                f"or `d_model` and `n_layer` (state-spaces); got {', '.join(sorted(values)[:8])[:200]}."
+            )
+        require_real(config)
     except InputError as error:
         raise CheckpointError(f"{where}: {error}") from error
-
-
-def _state_spaces_config(values: Mapping[str, Any], where: str) -> MambaConfig:
-    ssm = dict(values.get("ssm_cfg") or {})
-    layer = ssm.pop("layer", "Mamba1")
-    _refuse(where, "ssm_cfg.layer", layer, ("Mamba1", "Mamba2"))
-    _refuse(where, "rms_norm", values.get("rms_norm", True), (True,))
-    _refuse(where, "d_intermediate", values.get("d_intermediate", 0), (0,))
-    _refuse(where, "attn_layer_idx", list(values.get("attn_layer_idx") or []), ([],))
-    _refuse(where, "tie_embeddings", values.get("tie_embeddings", True), (True,))
-    second = layer == "Mamba2"
-    known = ("d_state", "d_conv", "expand", "headdim", "ngroups", "chunk_size", "dt_rank")
-    if unknown := sorted(set(ssm) - set(known)):
-        raise CheckpointError(f"{where}: ssm_cfg has fields that are not supported: {', '.join(unknown)}.")
-    if ssm.get("dt_rank") == "auto":
-        del ssm["dt_rank"]
-    return MambaConfig(
-        d_model=values["d_model"],
-        n_layer=values["n_layer"],
-        vocab_size=values["vocab_size"],
-        pad_vocab_size_multiple=values.get("pad_vocab_size_multiple", 8),
-        ssm="mamba2" if second else "mamba1",
-        residual_in_fp32=values.get("residual_in_fp32", True),
-        **{"d_state": 128 if second else 16, **ssm},
-    )
-
-
-def _transformers_config(values: Mapping[str, Any], where: str) -> MambaConfig:
-    second = values["model_type"] == "mamba2"
-    _refuse(where, "use_bias", values.get("use_bias", False), (False,))
-    _refuse(where, "use_conv_bias", values.get("use_conv_bias", True), (True,))
-    _refuse(where, "hidden_act", values.get("hidden_act", "silu"), ("silu", "swish"))
-    # transformers writes infinity as {"__float__": "Infinity"}.
-    bounds = values.get("time_step_limit") or (0.0, "inf")
-    limit = [float(bound["__float__"] if isinstance(bound, dict) else bound) for bound in bounds]
-    _refuse(where, "time_step_limit", limit, ([0.0, float("inf")],))
-    common = {
-        "d_model": values["hidden_size"],
-        "n_layer": values["num_hidden_layers"],
-        "vocab_size": values["vocab_size"],
-        "pad_vocab_size_multiple": 1,  # transformers writes the padded size
-        "d_conv": values.get("conv_kernel", 4),
-        "expand": values.get("expand", 2),
-        "norm_eps": values.get("layer_norm_epsilon", 1e-5),
-        "residual_in_fp32": values.get("residual_in_fp32", True),
-    }
-    if not second:
-        rank = values.get("time_step_rank", "auto")
-        return MambaConfig(
-            **common,
-            ssm="mamba1",
-            d_state=values.get("state_size", 16),
-            dt_rank=None if rank == "auto" else rank,
-        )
-    config = MambaConfig(
-        **common,
-        ssm="mamba2",
-        d_state=values.get("state_size", 128),
-        headdim=values["head_dim"],
-        ngroups=values.get("n_groups", 8),
-        chunk_size=values.get("chunk_size", 256),
-    )
-    _refuse(where, "num_heads", values["num_heads"], (config.n_heads,))
     return config
+
+
+def _state_spaces_config(values: _StateSpaces, where: str) -> MambaConfig:
+    mixer = shape(values.ssm_cfg or {}, _StateSpacesMixer, where=f"{where}: ssm_cfg", error=CheckpointError)
+    _refuse(where, "rms_norm", values.rms_norm, (True,))
+    _refuse(where, "d_intermediate", values.d_intermediate, (0,))
+    _refuse(where, "attn_layer_idx", values.attn_layer_idx or [], ([],))
+    _refuse(where, "tie_embeddings", values.tie_embeddings, (True,))
+    second = mixer.layer == "Mamba2"
+    return MambaConfig(
+        d_model=values.d_model,
+        n_layer=values.n_layer,
+        vocab_size=values.vocab_size,
+        pad_vocab_size_multiple=values.pad_vocab_size_multiple,
+        ssm="mamba2" if second else "mamba1",
+        d_state=mixer.d_state or (128 if second else 16),
+        d_conv=mixer.d_conv,
+        expand=mixer.expand,
+        headdim=mixer.headdim,
+        ngroups=mixer.ngroups,
+        chunk_size=mixer.chunk_size,
+        dt_rank=None if mixer.dt_rank == "auto" else mixer.dt_rank,
+        residual_in_fp32=values.residual_in_fp32,
+    )
+
+
+def _transformers_config(values: _Transformers, where: str) -> MambaConfig:
+    second = values.model_type == "mamba2"
+    _refuse(where, "use_bias", values.use_bias, (False,))
+    _refuse(where, "use_conv_bias", values.use_conv_bias, (True,))
+    _refuse(where, "hidden_act", values.hidden_act, ("silu", "swish"))
+    limit = [
+        float("inf" if isinstance(bound, dict) else bound) for bound in values.time_step_limit or (0.0, {})
+    ]
+    _refuse(where, "time_step_limit", limit, ([0.0, float("inf")],))
+    if second and values.head_dim is None:
+        raise CheckpointError(f"{where} lacks the field 'head_dim'.")
+    config = MambaConfig(
+        d_model=values.hidden_size,
+        n_layer=values.num_hidden_layers,
+        vocab_size=values.vocab_size,
+        pad_vocab_size_multiple=1,  # transformers writes the padded size
+        ssm="mamba2" if second else "mamba1",
+        d_state=values.state_size or (128 if second else 16),
+        d_conv=values.conv_kernel,
+        expand=values.expand,
+        dt_rank=None if second or values.time_step_rank == "auto" else values.time_step_rank,
+        headdim=values.head_dim or 64,
+        ngroups=values.n_groups if second else 1,
+        chunk_size=values.chunk_size if second else 256,
+        norm_eps=values.layer_norm_epsilon,
+        residual_in_fp32=values.residual_in_fp32,
+    )
+    if second:
+        _refuse(where, "num_heads", values.num_heads, (config.n_heads,))
+    return config
+
+
+def _shaped(values: Mapping[str, Any], kind: type, where: str) -> Any:
+    """Files of other programs hold fields that are not read."""
+    return shape(values, kind, where=where, error=CheckpointError, spare=True)
 
 
 def _refuse(where: str, field: str, value: Any, supported: tuple) -> None:
     if value not in supported:
-        raise CheckpointError(f"{where}: {field} is {value!r}; supported: {', '.join(map(repr, supported))}.")
+        raise CheckpointError(
+            f"{where}: {field} is {value!r:.100}; supported: {', '.join(map(repr, supported))}."
+        )

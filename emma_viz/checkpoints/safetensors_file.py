@@ -5,19 +5,23 @@ through the same small windows as `.pt` archives, and lets `inspect` look at a f
 Format: 8 bytes, the length of the header; the header, JSON; the values.
 """
 
-import json
 import math
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import torch
 
+from emma_viz.checkpoints.allowance import DESCRIPTION, Allowance, require_names
 from emma_viz.checkpoints.tensors import TensorRef, row_major_strides
 from emma_viz.errors import CheckpointError
-
-HEADER_LIMIT = 100 * 2**20
-"""The library's own limit on the length of a header, bytes."""
+from emma_viz.files.json_door import Budget, parse_json
+from emma_viz.files.schema import Count, shape
 
 DTYPES = {
+    "C64": torch.complex64,
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -26,56 +30,103 @@ DTYPES = {
     "I32": torch.int32,
     "I16": torch.int16,
     "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
     "U8": torch.uint8,
     "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
 }
+QUANTISED = ("F8_", "F6_", "F4", "E8M0")
+"""Beginnings of the names of types that only quantised models have."""
 
 
-def read_header(path: Path) -> tuple[dict[str, TensorRef], dict[str, str]]:
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A tensor, as the header describes it."""
+
+    dtype: str
+    shape: Annotated[list[Count], msgspec.Meta(max_length=16)]
+    data_offsets: tuple[Count, Count]
+
+
+def read_header(
+    path: Path, allowance: Allowance | None = None
+) -> tuple[dict[str, TensorRef], dict[str, str]]:
     """Read the tensors' places and the text metadata.
+
+    Args:
+        path: the file.
+        allowance: what is left of the limits; a full one when None.
 
     Returns:
         (key → tensor reference, metadata).
 
     Raises:
-        CheckpointError: the file is truncated or its header is not one.
+        CheckpointError: the file is missing, truncated, its header is not one, or takes more than the allowance to
+            read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-            raise CheckpointError(
-                f"{path} is no safetensors file, or it is truncated: its header does not fit in it."
-            )
-        text = file.read(length)
+    allowance = allowance or Allowance()
     try:
-        header = json.loads(text, object_pairs_hook=_unique)
-        metadata = header.pop("__metadata__", {})
-        tensors = {key: _reference(path, 8 + length, entry) for key, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the safetensors header cannot be read ({error}).") from error
-    end = max((ref.offset + ref.span for ref in tensors.values()), default=0)
-    if end > size:
-        raise CheckpointError(f"{path} is truncated: its header asks for {end} bytes, the file has {size}.")
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise CheckpointError(
+                    f"{path} is no safetensors file, or it is truncated: its header does not fit in it."
+                )
+            allowance.spend_size(length, str(path))
+            text = file.read(length)
+    except OSError as failure:
+        raise CheckpointError(f"{path} cannot be read: {failure.strerror or failure}.") from failure
+    where = f"{path}: the safetensors header"
+    budget = Budget(size=DESCRIPTION, depth=4, nodes=max(allowance.steps, 0))
+    header = shape(
+        parse_json(text, where=where, error=CheckpointError, budget=budget),
+        dict[str, Any],
+        where=where,
+        error=CheckpointError,
+    )
+    allowance.spend_steps(text.count(b",") + text.count(b"[") + text.count(b"{"), str(path))
+    metadata = shape(
+        header.pop("__metadata__", {}), dict[str, str], where=f"{where}: __metadata__", error=CheckpointError
+    )
+    require_names(len(header), max(header, key=len, default=""), where)
+    tensors = {key: _reference(path, 8 + length, key, entry) for key, entry in header.items()}
+    _require_apart(tensors, size, where)
     return tensors, metadata
 
 
-def _reference(path: Path, start: int, entry: dict) -> TensorRef:
-    if entry["dtype"] not in DTYPES:
-        raise ValueError(f"type {entry['dtype']} is not one of {', '.join(DTYPES)}")
-    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-    begin, end = entry["data_offsets"]
-    if not all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end)):
-        raise ValueError("sizes and offsets must be non-negative integers")
-    if end - begin != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{end - begin} bytes for a tensor of shape {shape} and type {entry['dtype']}")
+def _reference(path: Path, start: int, key: str, value: Any) -> TensorRef:
+    where = f"{path}: {key!r} in the safetensors header"
+    entry = shape(value, _Entry, where=where, error=CheckpointError)
+    if entry.dtype not in DTYPES:
+        reason = (
+            "the weights are quantised, which is not supported"
+            if entry.dtype.startswith(QUANTISED)
+            else (f"known are {', '.join(DTYPES)}")
+        )
+        raise CheckpointError(f"{where} is of the type {entry.dtype[:30]!r}; {reason}.")
+    dtype, sizes = DTYPES[entry.dtype], tuple(entry.shape)
+    begin, end = entry.data_offsets
+    if end - begin != math.prod(sizes) * dtype.itemsize:
+        raise CheckpointError(
+            f"{where} has {end - begin} bytes, expected those of shape {sizes} and type {entry.dtype}."
+        )
     return TensorRef(
-        path=path, dtype=dtype, shape=shape, strides=row_major_strides(shape), offset=start + begin
+        path=path, dtype=dtype, shape=sizes, strides=row_major_strides(sizes), offset=start + begin
     )
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        raise ValueError("a key stands in it twice")
-    return dict(pairs)
+def _require_apart(tensors: dict[str, TensorRef], size: int, where: str) -> None:
+    """Refuse tensors that overlap, which the format forbids, or lie past the end."""
+    places = sorted((ref.offset, ref.offset + ref.span, key) for key, ref in tensors.items() if ref.numel)
+    for (_, end, one), (begin, _, other) in pairwise(places):
+        if begin < end:
+            raise CheckpointError(f"{where}: {one!r} and {other!r} overlap; the file was changed or damaged.")
+    if places and places[-1][1] > size:
+        raise CheckpointError(
+            f"{where}: the file is truncated: it asks for {places[-1][1]} bytes, the file has {size}."
+        )

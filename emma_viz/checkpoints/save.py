@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from emma_viz.checkpoints.layouts import HEAD, OFFICIAL, TABLE
-from emma_viz.checkpoints.load import expected_shapes
 from emma_viz.checkpoints.materialize import as_dtype
 from emma_viz.checkpoints.run_config import run_config
 from emma_viz.checkpoints.sources import METADATA_KEY, RUN_WEIGHTS, TOKENIZER
@@ -22,8 +21,8 @@ from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.atomic import write_files
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.sizes import vlm_shapes
 from emma_viz.models.vision import VisionEncoder
-from emma_viz.models.vlm import VLM
 
 Format = Literal["safetensors", "pt"]
 
@@ -123,8 +122,7 @@ def write_all(writers: Mapping[Path, Callable[[Path], None]]) -> None:
 
 def _checked(config: VLMConfig, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     """The state without encoders and tied head, of the type wanted."""
-    with torch.device("meta"):
-        expected = expected_shapes(VLM(config))
+    expected = vlm_shapes(config)
     kept = {name: tensor for name, tensor in state.items() if not name.startswith("vision.")}
     missing = [name for name in expected if name not in kept and name != HEAD]
     unknown = [name for name in kept if name not in expected]

@@ -1,6 +1,5 @@
 """What a user may name as a model, and which files it stands for."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from emma_viz.checkpoints import hub
-from emma_viz.checkpoints.files import INDEX_SUFFIX
-from emma_viz.checkpoints.run_config import is_run_config, read_json, run_config
+from emma_viz.checkpoints.files import INDEX_SUFFIX, read_index, trusted_folder
+from emma_viz.checkpoints.run_config import is_run_config, parse_config, read_config, run_config
 from emma_viz.checkpoints.safetensors_file import read_header
 from emma_viz.errors import CheckpointError
+from emma_viz.files.inside import require_inside
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
 
@@ -83,11 +83,18 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
     given = os.fspath(source)
     if given in bundled_names():
         return _folder(BUNDLED / given, given=given, kind="bundled")
-    path = Path(given).expanduser()
-    if path.is_dir():
-        return _folder(path, given=given)
-    if path.is_file():
-        return _file(path, given)
+    try:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            return _folder(path, given=given)
+        if path.is_file():
+            return _file(path, given)
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # No home of that user; a name too long, or with a zero.
+        raise CheckpointError(f"{given[:200]!r} cannot be looked at: {error}.") from error
     if given in HUB_PRESETS:
         return _hub(HUB_PRESETS[given], given, revision, name=given)
     if given in PRESETS:
@@ -147,16 +154,16 @@ def _no_weights(name: str) -> str:
 def _folder(
     folder: Path, *, given: str, kind: Literal["bundled", "run directory"] = "run directory"
 ) -> Source:
-    config_path = folder / "config.json"
-    if not config_path.is_file():
+    config_path = owned(folder, "config.json")
+    if config_path is None:
         raise CheckpointError(
             f"{folder} has no config.json. A run directory holds config.json and {RUN_WEIGHTS[1]} (or .safetensors); "
             f"a language model holds config.json and one of {', '.join(LM_WEIGHTS)}."
         )
-    config = read_json(config_path)
+    config = read_config(config_path)
     run = is_run_config(config)
     names = RUN_WEIGHTS if run else LM_WEIGHTS
-    present = [folder / name for name in names if (folder / name).is_file()]
+    present = [path for name in names if (path := owned(folder, name)) is not None]
     if not present:
         raise CheckpointError(f"{folder} has a config.json but none of the weights {', '.join(names)}.")
     if run and len(present) > 1:
@@ -170,23 +177,18 @@ def _folder(
         config=config,
         config_path=config_path,
         weights=present[0],
-        tokenizer=_beside(folder),
+        tokenizer=owned(folder, TOKENIZER),
     )
 
 
 def _file(path: Path, given: str) -> Source:
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    config_path, config = folder / "config.json", None
+    config_path, config = owned(folder, "config.json"), None
     if path.suffix == ".safetensors" and METADATA_KEY in (metadata := read_header(path)[1]):
         config_path = path
-        try:
-            config = json.loads(metadata[METADATA_KEY])
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(
-                f"{path}: the {METADATA_KEY} in its metadata is no JSON: {error}."
-            ) from error
-    elif config_path.is_file():
-        config = read_json(config_path)
+        config = parse_config(metadata[METADATA_KEY], where=f"{path}: the {METADATA_KEY} in its metadata")
+    elif config_path is not None:
+        config = read_config(config_path)
     stands_alone = path.stem.removesuffix(".safetensors") not in (
         "latest-checkpoint",
         "model",
@@ -198,16 +200,16 @@ def _file(path: Path, given: str) -> Source:
         given=given,
         kind=kind,
         config=config,
-        config_path=config_path,
+        config_path=config_path or folder / "config.json",
         weights=path,
-        tokenizer=_beside(folder),
+        tokenizer=owned(folder, TOKENIZER),
     )
 
 
 def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = None) -> Source:
     repo, prefix = _hub_place(hub_id)
     config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision)
-    config = read_json(config_path)
+    config = read_config(config_path)
     run = is_run_config(config)
     names = RUN_WEIGHTS if run else LM_WEIGHTS
     weights = fetch_weights(repo, [prefix + name for name in names], revision=revision)
@@ -242,8 +244,8 @@ def fetch_weights(repo: str, filenames: Sequence[str], *, revision: str | None =
     path = hub.fetch_first(repo, filenames, revision=revision)
     if path.name.endswith(INDEX_SUFFIX):
         index = next(name for name in filenames if path.as_posix().endswith(name))
-        for shard in sorted(set(read_json(path).get("weight_map", {}).values())):
-            hub.fetch(repo, str(PurePosixPath(index).with_name(str(shard))), revision=revision)
+        for shard in sorted(set(read_index(path).values())):
+            hub.fetch(repo, str(PurePosixPath(index).with_name(shard)), revision=revision)
     return path
 
 
@@ -264,6 +266,13 @@ def with_config(source: Source, config: VLMConfig | str) -> Source:
     return replace(source, config=run_config(config), kind="run directory")
 
 
-def _beside(folder: Path) -> Path | None:
-    path = folder / TOKENIZER
+def owned(folder: Path, name: str) -> Path | None:
+    """A file of a model's folder; None when it is not there.
+
+    Raises:
+        CheckpointError: it is a link that leads out of the folder (or, in the hub's cache, of the repository), or no
+            regular file.
+    """
+    path = folder / name
+    require_inside(path, trusted_folder(folder), error=CheckpointError, where=str(folder))
     return path if path.is_file() else None

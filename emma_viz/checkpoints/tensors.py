@@ -87,6 +87,24 @@ class TensorRef:
                 )
         return target
 
+    def is_finite(self, *, dtype: torch.dtype) -> bool:
+        """Whether all values are numbers, also as `dtype`; read a window at a time.
+
+        Raises:
+            CheckpointError: the file ends before the tensor does.
+        """
+        with _open(self) as file:
+            if not self.contiguous:
+                window = _window(file.fileno(), self.offset, self.span, self.dtype)
+                return is_finite(window.as_strided(self.shape, self.strides).to(dtype))
+            step = max(1, WINDOW_BYTES // self.dtype.itemsize)
+            for start in range(0, self.numel, step):
+                count, begin = min(step, self.numel - start), self.offset + start * self.dtype.itemsize
+                window = _window(file.fileno(), begin, count * self.dtype.itemsize, self.dtype)
+                if not is_finite(window.to(dtype)):
+                    return False
+        return True
+
     def sample(self, indices: list[int]) -> Tensor:
         """The elements at row-major flat `indices`, read one by one: a few bytes of however large a tensor."""
         size = self.dtype.itemsize
@@ -102,6 +120,12 @@ class TensorRef:
         if not found:
             return torch.empty(0, dtype=self.dtype)
         return torch.frombuffer(found, dtype=self.dtype)
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether all of them are numbers; looked at in parts, so that it takes no memory to speak of."""
+    parts = values.view(-1).split(2**22) if values.is_contiguous() else (values,)
+    return all(bool(part.isfinite().all()) for part in parts)
 
 
 def row_major_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -146,7 +170,7 @@ def same_values(one: TensorRef, other: TensorRef) -> bool:
     ):
         return True
     if not (one.contiguous and other.contiguous):
-        return torch.equal(one.read(dtype=torch.float32), other.read(dtype=torch.float32))
+        return _same_rows(one, other)
     step = WINDOW_BYTES // max(one.dtype.itemsize, other.dtype.itemsize)
     with _open(one) as first, _open(other) as second:
         for start in range(0, one.numel, step):
@@ -163,3 +187,17 @@ def same_values(one: TensorRef, other: TensorRef) -> bool:
             if not torch.equal(left.float(), right.float()):
                 return False
     return True
+
+
+def _same_rows(one: TensorRef, other: TensorRef) -> bool:
+    """The same for tensors that do not lie in order: their rows as the file has them, some at a time."""
+    with _open(one) as first, _open(other) as second:
+        left, right = (
+            _window(file.fileno(), ref.offset, ref.span, ref.dtype).as_strided(ref.shape, ref.strides)
+            for file, ref in ((first, one), (second, other))
+        )
+        step = max(1, WINDOW_BYTES * one.shape[0] // max(one.numel * one.dtype.itemsize, 1))
+        return all(
+            torch.equal(a.float(), b.float())
+            for a, b in zip(left.split(step), right.split(step), strict=True)
+        )

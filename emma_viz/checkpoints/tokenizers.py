@@ -35,17 +35,38 @@ def load_tokenizer(
     """
     if tokenizer_source is not None:
         path = _named(tokenizer_source)
-    elif source.tokenizer is not None:
-        path = source.tokenizer
-    elif llm_backbone_id is not None and llm_backbone_id.startswith(SMALL_FAMILIES):
-        path = BUNDLED_TOKENIZER
     else:
-        path = _from_hub(GPT_NEOX)
+        path = _own(source, llm_backbone_id) or _from_hub(GPT_NEOX)
+    return _fitting(path, rows)
+
+
+def check_tokenizer(source: Source, *, llm_backbone_id: str | None, rows: int) -> bool:
+    """Whether a model's own tokenizer is on this machine; arguments are those of `load_tokenizer`.
+
+    Raises:
+        CheckpointError: it is, and `load_tokenizer` would refuse it.
+    """
+    path = _own(source, llm_backbone_id) or hub.cached(GPT_NEOX, TOKENIZER)
+    return path is not None and bool(_fitting(path, rows))
+
+
+def _own(source: Source, llm_backbone_id: str | None) -> Path | None:
+    """The tokenizer beside the model, or the bundled one of the small families."""
+    if (
+        source.tokenizer is None
+        and llm_backbone_id is not None
+        and llm_backbone_id.startswith(SMALL_FAMILIES)
+    ):
+        return BUNDLED_TOKENIZER
+    return source.tokenizer
+
+
+def _fitting(path: Path, rows: int) -> Tokenizer:
     tokenizer = Tokenizer.load(path)
-    if tokenizer.vocab_size > rows:
+    if tokenizer.rows > rows:
         raise CheckpointError(
-            f"The tokenizer {path} has {tokenizer.vocab_size} tokens, but the model's table has {rows} rows. Pass the "
-            "model's own with tokenizer_source."
+            f"The tokenizer {path} has {tokenizer.vocab_size} tokens with ids up to {tokenizer.rows - 1}, but the "
+            f"model's table has {rows} rows. Pass the model's own with tokenizer_source."
         )
     return tokenizer
 

@@ -162,7 +162,10 @@ def _tower_file(tower: TowerConfig, source: SourceLike | None) -> Path:
         raise CheckpointError(
             f"The {tower.kind} tower has no published weights; pass vision_source={{'{tower.kind}': path}}."
         )
-    given = str(tower.hub_id if source is None else source)
+    if source is None:
+        # A name that a config holds is a hub id, never a path on this machine.
+        return fetch_weights(str(tower.hub_id), LM_WEIGHTS)
+    given = str(source)
     path = Path(given).expanduser()
     if path.is_file():
         return path

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from emma_viz.errors import InputError
+from emma_viz.files.schema import Size, shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,13 @@ class ModelInfo:
     """The first 16 hexadecimal digits or more that tell these weights from others."""
     dtype: str
     """The type the weights were loaded as, e.g. `float32`."""
-    n_layer: int
+    n_layer: Size
     """Blocks of the language model."""
-    d_model: int
+    d_model: Size
     """Width of the residual stream."""
     ssm: str
     """`mamba1` or `mamba2`."""
-    grid: tuple[int, int] | None = None
+    grid: tuple[Size, Size] | None = None
     """Rows and columns of image tokens, or None for a language model alone."""
     prompt_style: str | None = None
     """`zephyr` or `in-out`; None for a language model alone."""
@@ -50,22 +51,9 @@ class ModelInfo:
         """Read what `to_json` wrote.
 
         Raises:
-            InputError: a field is missing or unknown.
+            InputError: a field is missing, unknown, of another type or out of its range.
         """
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(record) - known)
-        if unknown:
-            raise InputError(
-                f"A model record has unknown fields: {', '.join(unknown)}. Known: {sorted(known)}."
-            )
-        values = dict(record)
-        for name in ("grid", "taps"):
-            if values.get(name) is not None:
-                values[name] = tuple(values[name])
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"A model record lacks fields: {error}.") from error
+        return shape(record, cls, where="the record of a model", error=InputError)
 
 
 def jsonable(value: Any) -> Any:

@@ -1,16 +1,36 @@
 """The text tokenizer: a `tokenizer.json` of the GPT-NeoX kind, read without transformers."""
 
+import codecs
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from emma_viz.errors import CheckpointError, InputError
+from emma_viz.files.json_door import Budget, parse_json, read_bytes
+from emma_viz.files.schema import shape
 
 EOS_TOKEN = "<|endoftext|>"
 PAD_TOKEN = "<|padding|>"
+
+FILE = Budget(size=32 * 2**20, depth=16, nodes=500_000)
+"""For a tokenizer.json; GPT-NeoX's has 2 MB and 150 000 values."""
+PARTS = {
+    "Sequence",
+    "NFC",
+    "NFD",
+    "NFKC",
+    "NFKD",
+    "Lowercase",
+    "ByteLevel",
+    "Digits",
+    "Whitespace",
+    "Punctuation",
+}
+"""Parts that may change and split a text: all take time that grows with the text alone."""
 
 # The two special tokens and the 256 bytes.
 _SMALLEST = 258
@@ -43,13 +63,15 @@ class Tokenizer:
             CheckpointError: there is no such file, or it is no tokenizer.
         """
         path = Path(path)
+        data = read_bytes(path, limit=FILE.size, error=CheckpointError)
+        _require_plain(parse_json(data, where=str(path), error=CheckpointError, budget=FILE), str(path))
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{path} cannot be read as a tokenizer.json: {error}") from error
-        try:
-            core = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # tokenizers raises bare Exception
+            core = tokenizers.Tokenizer.from_buffer(data.removeprefix(codecs.BOM_UTF8))
+        except (
+            BaseException
+        ) as error:  # tokenizers raises bare Exception, and what is no Exception when it panics
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
             raise CheckpointError(f"{path} is no tokenizer.json: {error}") from error
         return cls(core, name=str(path))
 
@@ -61,6 +83,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """How many ids there are, added tokens included, padding of the embedding table not."""
         return self._core.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def rows(self) -> int:
+        """How many rows a table needs to have one for every id."""
+        return 1 + max(self._core.get_vocab(with_added_tokens=True).values())
 
     @property
     def fingerprint(self) -> str:
@@ -81,6 +108,45 @@ class Tokenizer:
             skip_special: leave <|endoftext|> and <|padding|> out.
         """
         return self._core.decode(list(ids), skip_special_tokens=skip_special)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One of the parts of a tokenizer.json; `Sequence` holds more of them."""
+
+    type: str | None = None
+    normalizers: tuple["_Part", ...] = ()
+    pretokenizers: tuple["_Part", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """A tokenizer.json, as far as it decides what can happen to a text."""
+
+    model: _Part
+    normalizer: _Part | None = None
+    pre_tokenizer: _Part | None = None
+
+
+def _require_plain(value: object, where: str) -> None:
+    """Refuse a tokenizer that would run patterns of the file's own over a text: they can take for ever.
+
+    Raises:
+        CheckpointError: it has such parts, or its model is no BPE.
+    """
+    file = shape(value, _File, where=where, error=CheckpointError, spare=True)
+    pending = [part for part in (file.normalizer, file.pre_tokenizer) if part is not None]
+    kinds = []
+    while pending:
+        part = pending.pop()
+        kinds.append(part.type)
+        pending += [*part.normalizers, *part.pretokenizers]
+    odd = [str(kind) for kind in kinds if kind not in PARTS]
+    if file.model.type not in ("BPE", None) or odd:
+        raise CheckpointError(
+            f"{where}: expected a GPT-NeoX tokenizer.json (BPE over bytes), got the model {file.model.type!r:.50}"
+            f"{' with ' + ', '.join(odd)[:100] if odd else ''}; such a tokenizer is not run."
+        )
 
 
 def _token_id(core: tokenizers.Tokenizer, token: str, name: str) -> int:

@@ -21,7 +21,12 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 def shape(
-    value: Any, kind: type[Shaped], *, where: str, error: type[EmmaVizError], spare: bool = False
+    value: Any,
+    kind: type[Shaped] | types.GenericAlias,
+    *,
+    where: str,
+    error: type[EmmaVizError],
+    spare: bool = False,
 ) -> Shaped:
     """Build `kind` from what JSON held.
 

@@ -1,13 +1,19 @@
 """Sizes of the fusion and the decoder, in the paper's form and in the released code's."""
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from emma_viz.errors import InputError
+from emma_viz.files.schema import require_ranges, shape
+from emma_viz.models.config import SSM, Side, Width
 from emma_viz.shapes import CHANNELS
 
-SSM = Literal["mamba1", "mamba2"]
 Target = Literal["pixels", "features"]
+Layers = Annotated[int, msgspec.Meta(ge=1, le=128)]
+"""Taps, or layers of a decoder: the paper has four."""
+Blocks = Annotated[int, msgspec.Meta(ge=0, le=128)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +22,13 @@ class MixerSize:
 
     ssm: SSM
     """Which state-space layer."""
-    d_state: int
+    d_state: Width
     """State size: 16 in Mamba-1, 128 in Mamba-2 at full size."""
-    headdim: int = 64
+    headdim: Width = 64
     """Channels of a Mamba-2 head; Mamba-1 has no heads."""
+
+    def __post_init__(self):
+        require_ranges(self, error=InputError)
 
 
 MAMBA1 = MixerSize(ssm="mamba1", d_state=16)
@@ -30,14 +39,14 @@ MAMBA2 = MixerSize(ssm="mamba2", d_state=128)
 class FusionConfig:
     """The paper's multi-scale feature fusion (MFF, Eq. 6 and 7)."""
 
-    width: int = 2560
+    width: Width = 2560
     """Width D of the taps, of the attention and of the output."""
-    n_taps: int = 4
+    n_taps: Layers = 4
     """Features that are fused: the intermediate layers, shallow to deep, and the final one."""
-    n_blocks: int = 4
+    n_blocks: Blocks = 4
     """Fusion blocks. n_taps: the first fuses the earliest tap with itself. n_taps − 1: the chain of Eq. 7, to
     the letter. 0: no fusion (the ablation −MFF): the decoder sees the final layer alone."""
-    n_heads: int = 40
+    n_heads: Width = 40
     """Heads of the cross-attention."""
     mixer: MixerSize = MAMBA2
     """The Mamba layer of a block."""
@@ -48,8 +57,8 @@ class FusionConfig:
     """How the cross-attention weighs a tap's tokens; "linear" is the ablation LA. Same parameters."""
 
     def __post_init__(self):
+        require_ranges(self, error=InputError)
         _check_heads("FusionConfig", self.width, self.n_heads)
-        _check_choice("FusionConfig.attention", self.attention, ("softmax", "linear"))
         if self.n_blocks not in (0, self.n_taps - 1, self.n_taps):
             raise InputError(
                 f"FusionConfig: n_taps={self.n_taps} can be fused by {self.n_taps - 1} blocks (Eq. 7), "
@@ -62,11 +71,11 @@ class FusionConfig:
 class DecoderConfig:
     """The paper's pixel decoder: Mamba layers, then two linear layers (Eq. 8)."""
 
-    width: int = 2560
+    width: Width = 2560
     """Width D of what is decoded."""
-    patch: int = 14
+    patch: Side = 14
     """Side of a patch; the decoder predicts 3·patch² pixel values per token."""
-    n_layers: int = 4
+    n_layers: Layers = 4
     """Mamba layers."""
     mixer: MixerSize = MAMBA1
     """The Mamba layer."""
@@ -74,11 +83,11 @@ class DecoderConfig:
     """Normalise what each Mamba layer and the linear layers read."""
     target: Target = "pixels"
     """What is predicted: the patch's pixels, or the encoder's features of it (the ablation AVF)."""
-    feature_widths: tuple[int, ...] = ()
+    feature_widths: Annotated[tuple[Width, ...], msgspec.Meta(max_length=8)] = ()
     """Channels of each encoder's features, in order, where those are the target: (1024, 1152) at full size."""
 
     def __post_init__(self):
-        _check_choice("DecoderConfig.target", self.target, ("pixels", "features"))
+        require_ranges(self, error=InputError)
         if (self.target == "features") != bool(self.feature_widths):
             raise InputError(
                 f'DecoderConfig: target="features" needs feature_widths, the channels of each encoder, and '
@@ -118,6 +127,11 @@ class PaperConfig:
         """Width D of those features."""
         return self.fusion.width
 
+    @property
+    def patch(self) -> int:
+        """Side of a patch, pixels."""
+        return self.decoder.patch
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict that JSON can hold."""
         return asdict(self)
@@ -127,33 +141,41 @@ class PaperConfig:
         """Undo `to_json`.
 
         Raises:
-            InputError: a field is unknown or misplaced.
+            InputError: a field is missing, unknown, of another type or out of its range.
         """
-        return cls(
-            fusion=_read(FusionConfig, value["fusion"]), decoder=_read(DecoderConfig, value["decoder"])
-        )
+        parts = shape(value, _PaperParts, where="the sizes of the decoder", error=InputError)
+        return cls(fusion=parts.fusion, decoder=parts.decoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PaperParts:
+    """What a file must say; in Python the parts have defaults."""
+
+    fusion: FusionConfig
+    decoder: DecoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedConfig:
     """Fusion and decoder in the form of the released code, whose target is a patch embedding, not pixels."""
 
-    width: int = 2560
+    width: Width = 2560
     """Width D of the taps and of the decoder."""
-    n_taps: int = 4
+    n_taps: Layers = 4
     """Taps; also the number of decoder blocks, since each block reads one slice of the fused taps."""
-    grid: tuple[int, int] = (27, 27)
+    grid: tuple[Side, Side] = (27, 27)
     """Rows and columns of image tokens; both multiples of 3."""
-    n_heads: int = 40
+    n_heads: Width = 40
     """Heads of the cross-attention."""
     mixer: MixerSize = MAMBA2
     """The Mamba layer of a block."""
-    target_width: int = 1152
+    target_width: Width = 1152
     """Channels of the patch embedding that is predicted (1152: SigLIP)."""
-    patch: int = 14
+    patch: Side = 14
     """Side of the patches that the embedding was computed from, pixels."""
 
     def __post_init__(self):
+        require_ranges(self, error=InputError)
         _check_heads("ReleasedConfig", self.width, self.n_heads)
         rows, columns = self.grid
         if rows % 3 or columns % 3 or rows < 3 or columns < 3:
@@ -172,19 +194,19 @@ class ReleasedConfig:
         """Undo `to_json`.
 
         Raises:
-            InputError: a field is unknown or misplaced.
+            InputError: a field is missing, unknown, of another type or out of its range.
         """
-        return _read(cls, value)
+        return shape(value, cls, where="the sizes of the decoder", error=InputError)
 
 
 def paper_config(
     *,
     width: int,
     patch: int,
-    n_taps: int = 4,
+    n_taps: Layers = 4,
     n_blocks: int | None = None,
     attention: Literal["softmax", "linear"] = "softmax",
-    feature_widths: tuple[int, ...] = (),
+    feature_widths: Annotated[tuple[Width, ...], msgspec.Meta(max_length=8)] = (),
 ) -> PaperConfig:
     """The paper's form at any width: heads of 64 channels where the width allows, else of the next size that
     divides it.
@@ -231,29 +253,8 @@ def head_width(width: int) -> int:
     return next(size for size in (64, 48, 32, 16, 8, 4, 2, 1) if width % size == 0)
 
 
-def _check_choice(where: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{where} must be one of {', '.join(known)}; got {value!r}.")
-
-
 def _check_heads(where: str, width: int, n_heads: int) -> None:
     if n_heads < 1 or width % n_heads:
         raise InputError(
             f"{where}: width={width} does not split into n_heads={n_heads} heads; choose a divisor."
         )
-
-
-def _read(kind, value: dict[str, Any]):
-    """Build a config from a JSON object: nested mixer, lists as tuples."""
-    unknown = sorted(set(value) - {field.name for field in fields(kind)})
-    if unknown:
-        raise InputError(
-            f"{kind.__name__} has no field {', '.join(unknown)}; the file is of another version."
-        )
-    values = dict(value)
-    if "mixer" in values:
-        values["mixer"] = MixerSize(**values["mixer"])
-    for name in ("grid", "feature_widths"):
-        if name in values:
-            values[name] = tuple(values[name])
-    return kind(**values)

@@ -1,12 +1,14 @@
 """Fusion and decoder together: what EMMA trains beside the language model, and what a native lens stores."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from emma_viz.errors import InputError, LensError
+from emma_viz.files.schema import shape
 from emma_viz.heads.config import PaperConfig, ReleasedConfig
 from emma_viz.heads.decoder import PaperDecoder
 from emma_viz.heads.fusion import MFF
@@ -156,14 +158,23 @@ def head_to_json(config: PaperConfig | ReleasedConfig) -> dict[str, Any]:
     return {"form": "paper" if isinstance(config, PaperConfig) else "released", "sizes": config.to_json()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _StoredHead:
+    """What `head_to_json` writes."""
+
+    form: LensForm
+    sizes: dict[str, Any]
+
+
 def head_from_json(value: dict[str, Any]) -> PaperConfig | ReleasedConfig:
     """Undo `head_to_json`.
 
     Raises:
         LensError: the form is unknown or a size is missing or unknown.
     """
-    forms = {"paper": PaperConfig, "released": ReleasedConfig}
+    stored = shape(value, _StoredHead, where="the sizes of the decoder in this lens", error=LensError)
+    kind = PaperConfig if stored.form == "paper" else ReleasedConfig
     try:
-        return forms[value["form"]].from_json(value["sizes"])
-    except (KeyError, TypeError, InputError) as error:
+        return kind.from_json(stored.sizes)
+    except InputError as error:
         raise LensError(f"The sizes of the decoder in this lens cannot be read: {error}") from error

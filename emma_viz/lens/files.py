@@ -5,19 +5,26 @@ kind of lens needs beside its tensors (a native lens: the sizes of its decoder a
 pickled.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor, nn
 
 from emma_viz.capture.files import write_tensors
 from emma_viz.checkpoints import BUNDLED, LoadedModel
+from emma_viz.checkpoints.files import trusted_folder
+from emma_viz.checkpoints.layouts import FLOATS, odd_type
+from emma_viz.checkpoints.materialize import check_filled, fill, not_finite, require_room
+from emma_viz.checkpoints.safetensors_file import read_header
+from emma_viz.checkpoints.tensors import TensorRef, is_finite
 from emma_viz.data.provenance import dump_json
-from emma_viz.errors import LensError, StudyError
+from emma_viz.errors import EmmaVizError, LensError, StudyError
+from emma_viz.files.inside import inside
+from emma_viz.files.json_door import parse_json
+from emma_viz.files.schema import shape
 from emma_viz.heads.config import PaperConfig, ReleasedConfig
 from emma_viz.heads.head import build_head, head_from_json, head_to_json
 from emma_viz.lens.info import KINDS, LensInfo, require_fit
@@ -43,7 +50,7 @@ class Format:
     """The class."""
     write: Callable[[Any], tuple[dict[str, Tensor], dict[str, Any]]]
     """Lens → (tensors, parts)."""
-    read: Callable[[LensInfo, Mapping[str, Tensor], Mapping[str, Any]], Lens]
+    read: Callable[[LensInfo, Mapping[str, TensorRef], Mapping[str, Any]], Lens]
     """(info, tensors, parts) → lens."""
 
 
@@ -102,10 +109,10 @@ def find_lens(source: LoadedModel | str | Path, kind: str = "ridge") -> Path:
         LensError: there is none; the message says where it was looked for.
     """
     if isinstance(source, LoadedModel):
-        places = [] if source.folder is None else [source.folder / f"{kind}{SUFFIX}"]
+        places = [] if source.folder is None else [beside(source.folder, f"{kind}{SUFFIX}")]
     else:
         named = [Path(source).expanduser(), BUNDLED / str(source)]
-        places = [place / f"{kind}{SUFFIX}" if place.is_dir() else place for place in named]
+        places = [beside(place, f"{kind}{SUFFIX}") if place.is_dir() else place for place in named]
     for place in places:
         if place.is_file():
             return place
@@ -114,6 +121,15 @@ def find_lens(source: LoadedModel | str | Path, kind: str = "ridge") -> Path:
         f"No {kind} lens was found (looked at {looked}). Pass the path of a lens file, or fit one with "
         f"fit_ridge or fit_tuned; bundled lenses: {', '.join(bundled_lenses()) or 'none'}."
     )
+
+
+def beside(folder: Path, name: str) -> Path:
+    """The path of a lens in a model's folder.
+
+    Raises:
+        LensError: it is a link that leads out of the folder (or, in the hub's cache, of the repository).
+    """
+    return inside(folder, name, error=LensError, within=trusted_folder(folder))
 
 
 def bundled_lenses() -> tuple[str, ...]:
@@ -139,7 +155,7 @@ def native_sizes(path: str | Path) -> PaperConfig | ReleasedConfig:
     info, parts = _header(Path(path))
     if info.kind != "native":
         raise LensError(f"{path} is a {info.kind} lens; a native one was expected.")
-    return head_from_json(parts["head"])
+    return head_from_json(_native_parts(parts).head)
 
 
 def _read(path: Path) -> Lens:
@@ -149,59 +165,88 @@ def _read(path: Path) -> Lens:
         raise LensError(
             f"{path} holds a lens of kind {info.kind!r}; this version of emma_viz reads {_kinds()}."
         )
-    with _opened(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
+    tensors = _opened(path)[0]
+    if odd := next((name for name, ref in tensors.items() if ref.dtype not in FLOATS), None):
+        raise LensError(f"{path}: {odd} holds {odd_type(tensors[odd].dtype)}; a lens has real weights.")
     try:
+        require_room(tensors, torch.float32, "cpu")
         return form.read(info, tensors, parts)
-    except KeyError as error:
+    except EmmaVizError as error:
+        raise LensError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """The entry KEY of the file's header."""
+
+    schema: int
+    info: dict[str, Any]
+    parts: dict[str, Any]
+
+
+def _header(path: Path) -> tuple[LensInfo, dict[str, Any]]:
+    text = _opened(path)[1].get(KEY)
+    if text is None:
+        raise LensError(f"{path} is a safetensors file, but no lens: its header has no {KEY!r}.")
+    where = f"{path}: the description in the header"
+    header = shape(
+        parse_json(text, where=where, error=LensError), _Header, where=where, error=LensError, spare=True
+    )
+    if header.schema != SCHEMA:
         raise LensError(
-            f"{path} lacks {error}; it was not written whole. Fit or download it again."
-        ) from error
+            f"{path} has schema {header.schema}; this version of emma_viz reads {SCHEMA}. Update emma_viz."
+        )
+    try:
+        return LensInfo.from_json(header.info), header.parts
     except LensError as error:
         raise LensError(f"{path}: {error}") from error
 
 
-def _header(path: Path) -> tuple[LensInfo, dict[str, Any]]:
-    with _opened(path) as file:
-        text = (file.metadata() or {}).get(KEY)
-    if text is None:
-        raise LensError(f"{path} is a safetensors file, but no lens: its header has no {KEY!r}.")
+def _opened(path: Path) -> tuple[dict[str, TensorRef], dict[str, str]]:
+    """The tensors and the texts of a file, none of them read yet."""
     try:
-        header = json.loads(text)
-        schema, info, parts = header["schema"], header["info"], header["parts"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise LensError(
-            f"{path}: the description in the header cannot be read: {error}. Fit the lens again."
-        ) from error
-    if schema != SCHEMA:
-        raise LensError(
-            f"{path} has schema {schema!r}; this version of emma_viz reads {SCHEMA}. Update emma_viz."
-        )
-    return LensInfo.from_json(info), parts
-
-
-def _opened(path: Path):
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise LensError(
-            f"{path} cannot be read as a lens file: {error}. It is missing, damaged or cut short."
-        ) from error
+        if not path.is_file():
+            raise LensError(f"There is no lens file {path}.")
+        return read_header(path)
+    except (EmmaVizError, OSError) as error:
+        raise LensError(f"{path} cannot be read as a lens file: {error}") from error
 
 
 def _write_ridge(lens: RidgeLens) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {"weight": lens.weight, "bias": lens.bias}, {}
 
 
-def _read_ridge(info: LensInfo, tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> RidgeLens:
+def _read_ridge(info: LensInfo, tensors: Mapping[str, TensorRef], parts: Mapping[str, Any]) -> RidgeLens:
+    if lacking := {"weight", "bias"} - set(tensors):
+        raise LensError(f"it lacks {', '.join(map(repr, sorted(lacking)))}; it was not written whole.")
     weight, bias = tensors["weight"], tensors["bias"]
     expected = (len(info.layers), CHANNELS * info.patch**2)
-    if weight.ndim != 3 or (weight.shape[0], weight.shape[2]) != expected or bias.shape != expected:
+    fits = len(weight.shape) == 3 and (weight.shape[0], weight.shape[2]) == expected and weight.shape[1]
+    if not fits or bias.shape != expected:
         raise LensError(
             f"a ridge lens of {expected[0]} layers with {expected[1]} pixel values a patch was described; "
-            f"its weights have the shapes {tuple(weight.shape)} and {tuple(bias.shape)}. Fit it again."
+            f"its weights have the shapes {weight.shape} and {bias.shape}. Fit it again."
         )
-    return RidgeLens(info=info, weight=weight, bias=bias)
+    return RidgeLens(info=info, weight=_finite("weight", weight), bias=_finite("bias", bias))
+
+
+def _finite(name: str, reference: TensorRef) -> Tensor:
+    value = reference.read()
+    if not is_finite(value):
+        raise LensError(not_finite(reference, name, reference.dtype))
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NativeParts:
+    """What a native lens stores beside its tensors."""
+
+    head: dict[str, Any]
+    tap_layers: tuple[int, ...]
+
+
+def _native_parts(parts: Mapping[str, Any]) -> _NativeParts:
+    return shape(parts, _NativeParts, where="the sizes of the decoder", error=LensError)
 
 
 def _write_native(lens: NativeLens) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -209,28 +254,48 @@ def _write_native(lens: NativeLens) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return dict(lens.head.state_dict()), parts
 
 
-def _read_native(info: LensInfo, tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> NativeLens:
-    config = head_from_json(parts["head"])
-    head = _filled(build_head(config), tensors)
-    return NativeLens(info=info, head=head, tap_layers=tuple(parts["tap_layers"]))
+def _read_native(info: LensInfo, tensors: Mapping[str, TensorRef], parts: Mapping[str, Any]) -> NativeLens:
+    stored = _native_parts(parts)
+    config = head_from_json(stored.head)
+    with torch.device("meta"):
+        head = build_head(config)
+    return NativeLens(info=info, head=_filled(head, tensors), tap_layers=stored.tap_layers)
 
 
 def _write_tuned(lens: TunedLens) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return dict(lens.head.state_dict()), {"sizes": lens.head.config.to_json()}
 
 
-def _read_tuned(info: LensInfo, tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> TunedLens:
-    return TunedLens(info=info, head=_filled(TunedHead(TunedConfig.from_json(parts["sizes"])), tensors))
+def _read_tuned(info: LensInfo, tensors: Mapping[str, TensorRef], parts: Mapping[str, Any]) -> TunedLens:
+    stored = shape(parts, _TunedParts, where="the sizes of this tuned lens", error=LensError)
+    with torch.device("meta"):
+        head = TunedHead(TunedConfig.from_json(stored.sizes))
+    return TunedLens(info=info, head=_filled(head, tensors))
 
 
-def _filled(head: Filled, tensors: Mapping[str, Tensor]) -> Filled:
-    """A head with the weights of a file, in float32 and evaluation mode; all must fit."""
+@dataclass(frozen=True, kw_only=True)
+class _TunedParts:
+    """What a tuned lens stores beside its tensors."""
+
+    sizes: dict[str, Any]
+
+
+def _filled(head: Filled, tensors: Mapping[str, TensorRef]) -> Filled:
+    """A head with the weights of a file, in float32 and evaluation mode; all must fit.
+
+    Args:
+        head: built on the meta device, so that sizes which the file does not bear out take no memory.
+        tensors: where the values are.
+    """
     wanted = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
     if wanted != found:
         wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise LensError(f"{len(wrong)} tensors do not fit the sizes of the decoder: {', '.join(wrong[:8])}.")
-    head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        raise LensError(
+            f"{len(wrong)} tensors do not fit the sizes of the decoder: {', '.join(wrong[:8])[:400]}."
+        )
+    fill(head, tensors, dtype=torch.float32, device="cpu", what="lens")
+    check_filled(head, "The lens")
     return head.requires_grad_(False).eval()
 
 

@@ -2,11 +2,16 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from emma_viz.errors import LensError, LensMismatchError
-from emma_viz.models.config import LensForm
+from emma_viz.files.schema import Count, require_ranges, shape
+from emma_viz.models.config import DEEPEST, LensForm, Side
 
+WHERE = "the description of a lens"
+Layer = Annotated[int, msgspec.Meta(ge=-1, lt=DEEPEST)]
 LensKind = Literal["ridge", "tuned", "native"]
 
 KINDS: tuple[LensKind, ...] = ("ridge", "tuned", "native")
@@ -16,7 +21,7 @@ KINDS: tuple[LensKind, ...] = ("ridge", "tuned", "native")
 class LayerQuality:
     """How well a lens decodes one layer of images that were not used to fit it."""
 
-    layer: int
+    layer: Layer
     """Zero-based block; -1 is the embedding."""
     r2: float
     """R² over all pixels of all held-out images (see `emma_viz.lens.quality.r2`)."""
@@ -28,12 +33,6 @@ class LayerQuality:
     def to_json(self) -> dict[str, Any]:
         """A plain dict; numbers that are not finite, which JSON lacks, become text such as "nan"."""
         return {name: value if math.isfinite(value) else str(value) for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "LayerQuality":
-        """Undo `to_json`."""
-        numbers = {name: float(number) for name, number in value.items() if name != "layer"}
-        return cls(layer=value["layer"], **numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +47,17 @@ class LensInfo:
     """Fingerprint of that model's projector and language model."""
     site: str
     """Hook site whose states the lens reads (`native`: the mixer outputs of the taps and the final norm)."""
-    layers: tuple[int, ...]
+    layers: Annotated[tuple[Layer, ...], msgspec.Meta(min_length=1, max_length=DEEPEST + 1)]
     """Layers that the lens can decode, ascending."""
-    patch: int
+    patch: Side
     """Side of a decoded patch, pixels."""
-    grid: tuple[int, int]
+    grid: tuple[Side, Side]
     """Rows and columns of patches of the model's view."""
     fitted_on: str
     """The images that the lens was fitted on, in words."""
-    n_fit: int
+    n_fit: Count
     """How many images those were."""
-    n_heldout: int
+    n_heldout: Count
     """How many other images its quality was measured on; 0 when it was not measured."""
     quality: tuple[LayerQuality, ...] = ()
     """One record per measured layer."""
@@ -70,12 +69,9 @@ class LensInfo:
     """What a reader of the pictures should know besides."""
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise LensError(f"A lens is one of {', '.join(KINDS)}; this one calls itself {self.kind!r}.")
-        if list(self.layers) != sorted(set(self.layers)) or not self.layers:
-            raise LensError(
-                f"LensInfo.layers must be ascending without repeats and not empty: {self.layers}."
-            )
+        require_ranges(self, error=LensError)
+        if list(self.layers) != sorted(set(self.layers)):
+            raise LensError(f"LensInfo.layers must be ascending without repeats: {self.layers}.")
 
     def index_of(self, layer: int) -> int:
         """The place of a layer among `layers`, for lenses with parameters of each layer's own.
@@ -100,6 +96,18 @@ class LensInfo:
             raise LensMismatchError(
                 f"The lens of {self.model_name} reads states of width {expected}; these have {found}. No option "
                 "can mend that: fit a lens on the model that the states come from."
+            )
+
+    def require_patch(self, found: int) -> None:
+        """Refuse a decoder of other patches than this description says.
+
+        Raises:
+            LensError: it makes such.
+        """
+        if found != self.patch:
+            raise LensError(
+                f"The lens of {self.model_name} says it decodes patches of {self.patch} pixels a side, and its decoder "
+                f"makes {found}. The file was changed; fit the lens again."
             )
 
     def quality_of(self, layer: int) -> LayerQuality | None:
@@ -142,19 +150,17 @@ class LensInfo:
         """Undo `to_json`.
 
         Raises:
-            LensError: a field is missing or unknown.
+            LensError: a field is missing, unknown, of another type or out of its range.
         """
-        try:
-            fields = dict(value)
-            fields["layers"] = tuple(fields["layers"])
-            fields["grid"] = tuple(fields["grid"])
-            fields["notes"] = tuple(fields.get("notes", ()))
-            fields["quality"] = tuple(LayerQuality.from_json(each) for each in fields.get("quality", ()))
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
-            raise LensError(
-                f"The description of a lens is not complete: {error}. Fit the lens again."
-            ) from error
+        plain = shape(value, dict[str, Any], where=WHERE, error=LensError)
+        measured = shape(plain.get("quality", []), list[dict[str, Any]], where=WHERE, error=LensError)
+        quality = [{name: _number(item) for name, item in each.items()} for each in measured]
+        return shape({**plain, "quality": quality}, cls, where=WHERE, error=LensError)
+
+
+def _number(value: Any) -> Any:
+    """Undo what `LayerQuality.to_json` does to numbers that JSON lacks."""
+    return float(value) if value in ("nan", "inf", "-inf") else value
 
 
 def require_fit(reasons: tuple[str, ...], *, force: bool) -> None:

@@ -43,11 +43,19 @@ class NativeLens:
     norm."""
 
     def __post_init__(self):
+        if not self.head.makes_pictures:
+            raise LensError(
+                f"The head of {self.info.model_name} was trained on an encoder's features (AVF), not on pixels, so it "
+                "is no lens. Fit a ridge or tuned lens."
+            )
+        self.info.require_patch(self.head.config.patch)
         if len(self.tap_layers) != self.head.config.n_taps:
             raise LensError(
                 f"This decoder fuses {self.head.config.n_taps} taps; {len(self.tap_layers)} were named: "
                 f"{self.tap_layers}."
             )
+        if odd := set(self.info.layers) - set(self.tap_layers):
+            raise LensError(f"This lens says it decodes at layers {sorted(odd)}, which are none of its taps.")
 
     @property
     def default_layers(self) -> tuple[int, ...]:
@@ -118,11 +126,6 @@ def native_lens(
         LensError: the model sees no images, the number of taps does not fit the head, or the head was trained
             on features and shows no pixels.
     """
-    if not head.makes_pictures:
-        raise LensError(
-            f"The head of {model.name} was trained on an encoder's features (AVF), not on pixels, so it is no "
-            "lens. Fit a ridge or tuned lens."
-        )
     if model.grid is None:
         raise LensError(f"{model.name} takes no images: it has no grid of image tokens to decode.")
     layers = (*(model.taps if taps is None else taps), model.n_layer - 1)

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, LensError
+from emma_viz.files.schema import require_ranges, shape
 from emma_viz.heads.config import PaperConfig, paper_config
 from emma_viz.heads.head import PaperHead
 from emma_viz.heads.losses import paper_loss
 from emma_viz.heads.pixels import from_units
 from emma_viz.lens.info import LensInfo
 from emma_viz.lens.translators import build_translator
+from emma_viz.models.config import Depth, Width
 
 FLOOR = 1e-3
 """Smallest scale of a channel, relative to the root mean square of its layer's channels."""
@@ -32,18 +34,19 @@ FLOOR = 1e-3
 class TunedConfig:
     """Sizes of a tuned lens."""
 
-    n_layers: int
+    n_layers: Depth
     """Layers Y that it decodes, each with a translator of its own."""
     head: PaperConfig
     """Fusion and decoder that all layers share; the fusion has one tap."""
-    rank: int | None = None
+    rank: Width | None = None
     """Rank of the translators' change; None: full, D² + D parameters a layer."""
 
     def __post_init__(self):
-        if self.n_layers < 1 or (self.rank is not None and not 1 <= self.rank <= self.head.width):
+        require_ranges(self, error=InputError)
+        if self.rank is not None and self.rank > self.head.width:
             raise InputError(
-                f"TunedConfig: n_layers must be at least 1 and rank lie in 1…{self.head.width} (the width), or "
-                f"be None for full rank; got n_layers={self.n_layers}, rank={self.rank}."
+                f"TunedConfig: rank must lie in 1…{self.head.width} (the width), or be None for full rank; got "
+                f"rank={self.rank}."
             )
         if self.head.n_taps != 1 or self.head.decoder.target != "pixels":
             raise InputError(
@@ -60,13 +63,9 @@ class TunedConfig:
         """Undo `to_json`.
 
         Raises:
-            LensError: a field is missing or unknown.
+            LensError: a field is missing, unknown, of another type or out of its range.
         """
-        try:
-            fields: dict[str, Any] = {**value, "head": PaperConfig.from_json(value["head"])}
-            return cls(**fields)
-        except (KeyError, TypeError, InputError) as error:
-            raise LensError(f"The sizes of this tuned lens cannot be read: {error}") from error
+        return shape(value, cls, where="the sizes of this tuned lens", error=LensError)
 
 
 def tuned_config(
@@ -202,6 +201,7 @@ class TunedLens:
     """In evaluation mode."""
 
     def __post_init__(self):
+        self.info.require_patch(self.head.config.head.decoder.patch)
         if len(self.info.layers) != self.head.config.n_layers:
             raise LensError(
                 f"This tuned lens has translators of {self.head.config.n_layers} layers; {len(self.info.layers)} "

@@ -97,9 +97,7 @@ def _mamba2(config: MambaConfig) -> dict[str, Shape]:
     }
 
 
-def _projector(
-    config: ProjectorConfig, features: int, width: int, grid: Grid
-) -> Iterator[tuple[str, Shape]]:
+def _projector(config: ProjectorConfig, features: int, width: int, grid: Grid) -> Iterator[tuple[str, Shape]]:
     hidden = config.hidden_multiplier * features
     layers = {
         "linear": {"": (features, width)},

@@ -139,6 +139,7 @@ def test_a_language_model_alone(tmp_path):
     assert found.config == llm
     assert found.missing == (
         "projector and vision encoder: this is a language model alone (load_language_model)",
+        "tokenizer: comes from the hub: EleutherAI/gpt-neox-20b; or pass tokenizer_source",
     )
 
 

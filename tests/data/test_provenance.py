@@ -24,7 +24,7 @@ def test_a_record_comes_back_from_json():
 
 def test_fields_that_are_missing_or_unknown_are_named():
     record = INFO.to_json()
-    with pytest.raises(InputError, match="unknown fields: colour"):
+    with pytest.raises(InputError, match="unknown fields 'colour'"):
         ModelInfo.from_json({**record, "colour": 1})
     del record["fingerprint"]
     with pytest.raises(InputError, match="fingerprint"):

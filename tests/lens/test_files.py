@@ -109,8 +109,8 @@ def rewritten(lens, folder, change):
     ("change", "message"),
     [
         (lambda header: header.update(schema=99), "schema 99; this version of emma_viz reads 1"),
-        (lambda header: header.pop("info"), "cannot be read: 'info'"),
-        (lambda header: header["info"].pop("site"), "not complete"),
+        (lambda header: header.pop("info"), "missing required field `info`"),
+        (lambda header: header["info"].pop("site"), "missing required field `site`"),
         (lambda header: header["info"].update(layers=[0, 1, 2]), "3 layers with 48 pixel values"),
         (lambda header: header["info"].update(patch=5), "75 pixel values"),
     ],
@@ -123,7 +123,7 @@ def test_a_header_that_does_not_fit_is_refused(ridge, tmp_path, change, message)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda header: header["parts"].pop("tap_layers"), "lacks 'tap_layers'"),
+        (lambda header: header["parts"].pop("tap_layers"), "missing required field `tap_layers`"),
         (lambda header: header["parts"].update(tap_layers=[0, 3]), "fuses 4 taps; 2 were named"),
         (lambda header: header["parts"]["head"].update(form="cubist"), "sizes of the decoder"),
         (

@@ -36,7 +36,7 @@ def test_a_description_that_is_not_complete_is_refused(make_info):
         make_info().to_json() | {"flavour": "lemon"},
         make_info().to_json() | {"quality": [{"layer": 0, "r2": "good", "psnr": 1, "ssim": 1}]},
     ):
-        with pytest.raises(LensError, match="not complete"):
+        with pytest.raises(LensError, match="the description of a lens"):
             LensInfo.from_json(broken)
 
 

@@ -9,7 +9,6 @@ from emma_viz.models import (
     PRESETS,
     VISION_BACKBONES,
     MambaConfig,
-    TowerConfig,
     VisionConfig,
     config_from_ids,
     vlm_config_from_dict,
