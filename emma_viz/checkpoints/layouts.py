@@ -170,7 +170,8 @@ def odd_type(dtype: torch.dtype) -> str:
 def _quantised(file: WeightFile) -> str:
     """A sentence about weights that were quantised; empty when they were not."""
     marks = [key for key in file.tensors if key.endswith(QUANTISED)]
-    marks += [key for key, ref in file.tensors.items() if odd_type(ref.dtype).startswith("quantised")]
+    odd = {key: ref.dtype for key, ref in file.tensors.items() if ref.dtype not in FLOATS}
+    marks += [key for key, dtype in odd.items() if odd_type(dtype).startswith("quantised")]
     if not marks:
         return ""
     return (
