@@ -48,6 +48,8 @@ def shape(
         if not spare and (unknown := sorted(_unknown(value, kind, ""))):
             raise error(f"{where}: unknown fields {', '.join(map(repr, unknown[:8]))}.")
         return msgspec.convert(value, kind)
+    except UnicodeEncodeError as failure:
+        raise error(f"{where}: it holds unpaired surrogates, which are no text.") from failure
     except msgspec.ValidationError as failure:
         # What __post_init__ said is the cause.
         said = failure.__cause__ if isinstance(failure.__cause__, EmmaVizError) else failure
@@ -65,7 +67,7 @@ def require_ranges(value: Any, *, error: type[EmmaVizError]) -> None:
     for name, hint in _hints(type(value)).items():
         try:
             msgspec.convert(getattr(value, name), hint)
-        except msgspec.ValidationError as failure:
+        except (msgspec.ValidationError, UnicodeEncodeError) as failure:
             said = str(failure).replace("`$", f"`{name}")
             place = said if name in said else f"{said} - at `{name}`"
             raise error(f"{type(value).__name__}: {place}, got {getattr(value, name)!r:.100}.") from failure

@@ -21,12 +21,12 @@ from emma_viz.checkpoints.materialize import check_filled, fill, not_finite, req
 from emma_viz.checkpoints.safetensors_file import read_header
 from emma_viz.checkpoints.tensors import TensorRef, is_finite
 from emma_viz.data.provenance import dump_json
-from emma_viz.errors import EmmaVizError, LensError, StudyError
+from emma_viz.errors import EmmaVizError, InputError, LensError, StudyError
 from emma_viz.files.inside import inside
 from emma_viz.files.json_door import parse_json
 from emma_viz.files.schema import shape
 from emma_viz.heads.config import PaperConfig, ReleasedConfig
-from emma_viz.heads.head import build_head, head_from_json, head_to_json
+from emma_viz.heads.head import Head, build_head, head_from_json, head_to_json
 from emma_viz.lens.info import KINDS, LensInfo, require_fit
 from emma_viz.lens.native import NativeLens
 from emma_viz.lens.protocol import Lens
@@ -150,12 +150,14 @@ def native_sizes(path: str | Path) -> PaperConfig | ReleasedConfig:
     """The sizes of a native lens's fusion and decoder, from the file's header alone.
 
     Raises:
-        LensError: the file is not a readable native lens.
+        LensError: the file is not a readable native lens, or its tensors have other sizes.
     """
     info, parts = _header(Path(path))
     if info.kind != "native":
         raise LensError(f"{path} is a {info.kind} lens; a native one was expected.")
-    return head_from_json(_native_parts(parts).head)
+    config = head_from_json(_native_parts(parts).head)
+    _require_shapes(_empty_head(config), _opened(Path(path))[0])
+    return config
 
 
 def _read(path: Path) -> Lens:
@@ -256,10 +258,17 @@ def _write_native(lens: NativeLens) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_native(info: LensInfo, tensors: Mapping[str, TensorRef], parts: Mapping[str, Any]) -> NativeLens:
     stored = _native_parts(parts)
-    config = head_from_json(stored.head)
-    with torch.device("meta"):
-        head = build_head(config)
-    return NativeLens(info=info, head=_filled(head, tensors), tap_layers=stored.tap_layers)
+    head = _filled(_empty_head(head_from_json(stored.head)), tensors)
+    return NativeLens(info=info, head=head, tap_layers=stored.tap_layers)
+
+
+def _empty_head(config: PaperConfig | ReleasedConfig) -> Head:
+    """A head on the meta device: sizes that the file does not bear out take no memory."""
+    try:
+        with torch.device("meta"):
+            return build_head(config)
+    except InputError as error:
+        raise LensError(f"The sizes of the decoder do not fit together: {error}") from error
 
 
 def _write_tuned(lens: TunedLens) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -281,12 +290,14 @@ class _TunedParts:
 
 
 def _filled(head: Filled, tensors: Mapping[str, TensorRef]) -> Filled:
-    """A head with the weights of a file, in float32 and evaluation mode; all must fit.
+    """A head on the meta device with the weights of a file, in float32 and evaluation mode; all must fit."""
+    _require_shapes(head, tensors)
+    fill(head, tensors, dtype=torch.float32, device="cpu", what="lens")
+    check_filled(head, "The lens")
+    return head.requires_grad_(False).eval()
 
-    Args:
-        head: built on the meta device, so that sizes which the file does not bear out take no memory.
-        tensors: where the values are.
-    """
+
+def _require_shapes(head: nn.Module, tensors: Mapping[str, TensorRef]) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if wanted != found:
@@ -294,9 +305,6 @@ def _filled(head: Filled, tensors: Mapping[str, TensorRef]) -> Filled:
         raise LensError(
             f"{len(wrong)} tensors do not fit the sizes of the decoder: {', '.join(wrong[:8])[:400]}."
         )
-    fill(head, tensors, dtype=torch.float32, device="cpu", what="lens")
-    check_filled(head, "The lens")
-    return head.requires_grad_(False).eval()
 
 
 def _kinds() -> str:

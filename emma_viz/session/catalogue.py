@@ -12,9 +12,12 @@ from emma_viz.errors import LensError
 from emma_viz.heads.attention import CrossAttention
 from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config
 from emma_viz.heads.head import build_head
-from emma_viz.lens.files import SUFFIX, native_sizes, read_info
+from emma_viz.lens.files import SUFFIX, beside, native_sizes, read_info
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
+
+MOST_LENSES = 32
+"""Lenses of a model's folder that an inspection looks at."""
 
 
 def models_table() -> str:
@@ -56,10 +59,25 @@ def inspect(
     """
     inspection = inspect_checkpoint(source, config=config)
     folder = resolve(source).folder
-    files = [*sorted(folder.glob(f"*{SUFFIX}")), *map(Path, lenses)]
-    fits = [_fit(path, inspection) for path in files]
+    own, fits = _own_lenses(folder)
+    files = [*own, *map(Path, lenses)]
+    fits += [_fit(path, inspection) for path in files]
     parts, lacking = _decoder_parts(inspection, files)
     return inspection.adding(components=parts, missing=lacking, lenses=fits)
+
+
+def _own_lenses(folder: Path) -> tuple[list[Path], list[str]]:
+    """The lenses in a model's folder, and a sentence about each that is not looked at."""
+    found, refused = [], []
+    names = sorted(path.name for path in folder.glob(f"*{SUFFIX}"))
+    for name in names[:MOST_LENSES]:
+        try:
+            found.append(beside(folder, name))
+        except LensError as error:
+            refused.append(str(error))
+    if len(names) > MOST_LENSES:
+        refused.append(f"{len(names) - MOST_LENSES} more in {folder} were not looked at")
+    return found, refused
 
 
 def _fit(path: Path, inspection: Inspection) -> str:

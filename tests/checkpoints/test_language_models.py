@@ -193,7 +193,8 @@ def test_a_tokenizer_larger_than_the_table_is_an_error(published, tokenizer_file
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
     with pytest.raises(
-        CheckpointError, match=r"tokens, but the model's table has 100 rows.*tokenizer_source"
+        CheckpointError,
+        match=r"tokens with ids up to 625, but the model's table has 100 rows.*tokenizer_source",
     ):
         load_language_model(folder)
 

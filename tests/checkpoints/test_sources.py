@@ -239,7 +239,7 @@ def test_a_weight_file_that_stands_alone_needs_a_description(
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "no safetensors file, or it is truncated"),
         (b"\x02\x00\x00\x00\x00\x00\x00\x00{]", "header: expected JSON, but it is none"),
         (struct.pack("<Q", 200_005) + b'{"a":' + b"[" * 200_000, "nested more than 4 deep"),
-        (b'\x12\x00\x00\x00\x00\x00\x00\x00{"a": 1, "a": 2   }', "the key 'a' stands in one object twice"),
+        (b'\x13\x00\x00\x00\x00\x00\x00\x00{"a": 1, "a": 2   }', "the key 'a' stands in one object twice"),
     ],
 )
 def test_files_that_are_no_weights(content, message, run_directory):
