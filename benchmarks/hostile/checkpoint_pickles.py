@@ -3,6 +3,7 @@
 import pickle
 import pickletools
 import struct
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -167,7 +168,7 @@ def _odd_tensors() -> dict[str, object]:
                 torch.float8_e4m3fn,
             )
         },
-        "quantised": torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8),
+        "quantised": quantised(plain),
         "sparse": plain.to_sparse(),
         "expanded": torch.ones(1, 1).expand(2**15, 2**15),
         "empty": torch.ones(0),
@@ -178,6 +179,13 @@ def _odd_tensors() -> dict[str, object]:
         "a list": [plain, plain],
         "nested": {"a": {"b": {"c": plain}}},
     }
+
+
+def quantised(values: torch.Tensor) -> torch.Tensor:
+    """The values in 8 bits, as older checkpoints have them: torch warns that it will forget how to make them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_tensor(values, 0.1, 0, torch.qint8)
 
 
 def _archives() -> dict[str, Write]:

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from emma_viz.errors import InputError, LensError
-from emma_viz.files.schema import Positive, Size, shape
+from emma_viz.files.schema import Positive, Size, require_ranges, shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +73,27 @@ def test_what_does_not_fit_is_refused_with_its_place(value, said):
 
 def test_fields_of_other_programs_may_be_passed_over():
     assert build({"width": 4, "depth": 1}, spare=True) == Outer(width=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    width: Size
+    kind: Literal["ridge", "tuned"] = "ridge"
+
+    def __post_init__(self):
+        require_ranges(self, error=InputError)
+
+
+def test_what_a_program_passes_is_held_to_the_same_ranges():
+    assert Held(width=3).width == 3
+    with pytest.raises(InputError, match=r"Held: Expected `int` >= 1 - at `width`, got 0"):
+        Held(width=0)
+    with pytest.raises(InputError, match=r"Held: Invalid enum value 'x' - at `kind`, got 'x'"):
+        Held(width=1, kind="x")  # type: ignore
+
+
+def test_unpaired_surrogates_are_refused_where_text_is_looked_up():
+    with pytest.raises(LensError, match=r"a\.lens: it holds unpaired surrogates"):
+        build({"width": 1, "kind": "\ud800"})
+    with pytest.raises(InputError, match="kind"):
+        Held(width=1, kind="\ud800")  # type: ignore
