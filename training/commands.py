@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emma_viz.errors import TrainingError
+from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
 from training.objective import ABLATIONS
 from training.official import VisionLanguageRecipe, recipe_of
@@ -137,6 +138,8 @@ def run_joint(options: argparse.Namespace) -> None:
         return
     if options.data is None or options.images is None:
         raise TrainingError("joint needs --data JSON and --images FOLDER for this recipe.")
+    for made in filter(None, (folder, options.feature_cache)):
+        require_writable(made, folder=True, error=TrainingError)
     from training.start import Start
     from training.vision_language import Data, train_vision_language
 
@@ -207,6 +210,7 @@ def run_lens(options: argparse.Namespace) -> None:
         "kind", "fit", "held_out", "site", "batch_size", "layers_per_pass", "rank", "decoder_layers", "steps",
         "layers_per_step", "lr", "seed", "broken_limit", "half",
     )  # fmt: skip
+    require_writable(options.out, parents=True, error=TrainingError)
     layers = None if options.layers is None else tuple(sorted(options.layers))
     recipe = LensRecipe(layers=layers, **{name: getattr(options, name) for name in names})
     model = load_model(

@@ -18,6 +18,7 @@ from emma_viz.checkpoints import BUNDLED
 from emma_viz.cli.guard import guarded
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
+from emma_viz.files.room import require_writable
 from training.bundle_reading import Bundle, open_bundle
 from training.comparable import require_comparable, require_one_seed, together
 from training.examination import Examined
@@ -138,10 +139,14 @@ def run(options: argparse.Namespace) -> None:
     if options.keep is not None:
         if options.json is not None:
             raise TrainingError("--keep FILE writes no page and no --json. Leave one of them out.")
+        require_writable(options.keep, parents=True, error=TrainingError)
         if len(options.bundles) != 1 or not options.bundles[0].is_dir():
             raise TrainingError("--keep FILE takes one bundle's folder; name it before --keep.")
         keep(open_bundle(options.bundles[0].resolve()), options.keep, answers=options.scenes)
         return
+    require_writable(options.out, folder=True, error=TrainingError)
+    if options.json is not None:
+        require_writable(options.json, parents=True, error=TrainingError)
     sources = options.bundles or [BUNDLED, *sorted(KEPT.glob("*.npz"))]
     found = measured_of(sources, answers=options.scenes)
     command = " ".join(["python -m training.results", *(each.name for each in options.bundles)])
@@ -153,6 +158,7 @@ def run(options: argparse.Namespace) -> None:
     write_file(options.out / "results.md", lambda part: part.write_text(page(numbers), encoding="utf-8"))
     if options.json is not None:
         text = json.dumps(numbers, indent=1, ensure_ascii=False)
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         write_file(options.json, lambda part: part.write_text(text, encoding="utf-8"))
     print(f"wrote {options.out / 'results.md'} and {options.out / IMAGE}")
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from emma_viz.cli.guard import guarded
 from emma_viz.errors import TrainingError
+from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
 from training.commands import add_joint, add_lens, require_none_of_data, run_joint, run_lens
 from training.recipes import FAMILIES, MEMBERS, PAIR, family_of
@@ -77,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
+    # The folders of joint on a data set, and the file of lens, are tried by their own functions.
+    for made in (getattr(options, "work", None), getattr(options, "bundle", None)):
+        if made is not None and not getattr(options, "dry_run", False):
+            require_writable(made, folder=True, error=TrainingError)
     if options.command == "lens":
         run_lens(options)
     elif options.command == "joint" and (options.data is not None or options.recipe not in MEMBERS):

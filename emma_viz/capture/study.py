@@ -38,6 +38,7 @@ from emma_viz.capture.trace import Trace
 from emma_viz.capture.trace_files import IMAGES, image_file, read_trace, read_traces, trace_files, write_trace
 from emma_viz.errors import StudyError
 from emma_viz.files.json_door import read_json
+from emma_viz.files.room import require_writable
 from emma_viz.files.schema import Count, shape
 
 FORMAT = "emma-viz study"
@@ -365,15 +366,12 @@ def require_room(path: str | Path) -> None:
         StudyError: the folder holds something else, or it cannot be made or written.
     """
     path = Path(path)
-    if (path / STUDY).exists():
+    if os.path.lexists(path / STUDY):
         Study(path)
+        require_writable(path, folder=True, error=StudyError)
         return
-    place = path
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise StudyError(f"Could not create {path}: {place} is no folder that can be written; give another.")
-    if place == path:
+    require_writable(path, folder=True, error=StudyError)
+    if path.exists():
         _require_empty(path)
 
 

@@ -15,6 +15,7 @@ def require_writable(
     *,
     beside: Iterable[str] = (),
     folder: bool = False,
+    parents: bool = False,
     error: type[EmmaVizError] = InputError,
 ) -> None:
     """Refuse a place that cannot be written to; really tries, and leaves nothing.
@@ -23,6 +24,7 @@ def require_writable(
         path: the file or folder that is to be written.
         beside: names of further files that will be written in the same folder.
         folder: whether `path` is to be a folder: it and the folders above it may be missing, and are made later.
+        parents: whether the folders above a file may be missing too, because they are made later.
         error: what is raised.
 
     Raises:
@@ -31,7 +33,7 @@ def require_writable(
     """
     path = Path(path)
     try:
-        _require_place(path, [path.name, *beside], folder, error)
+        _require_place(path, [path.name, *beside], folder, folder or parents, error)
     except (OSError, ValueError) as failure:
         if isinstance(failure, EmmaVizError):
             raise
@@ -42,7 +44,7 @@ def require_writable(
         ) from failure
 
 
-def _require_place(path: Path, names: list[str], folder: bool, error: type[EmmaVizError]) -> None:
+def _require_place(path: Path, names: list[str], folder: bool, made: bool, error: type[EmmaVizError]) -> None:
     for name in (*names, *path.parts):
         if (size := len(os.fsencode(name))) > LONGEST:
             raise error(
@@ -51,7 +53,7 @@ def _require_place(path: Path, names: list[str], folder: bool, error: type[EmmaV
     absolute = Path(os.path.abspath(path))
     place = absolute if folder else absolute.parent
     above = [each for each in (place, *place.parents) if not _is_there(each)]
-    if above and not folder:
+    if above and not made:
         raise error(f"{path}: the folder {place} does not exist; make it first, or choose another place.")
     place = above[-1].parent if above else place
     if not place.is_dir():

@@ -12,6 +12,7 @@ from emma_viz.capture.sites import Layers
 from emma_viz.capture.study import STUDY, require_room
 from emma_viz.checkpoints.sources import local_folder, resolve
 from emma_viz.errors import InputError, StudyError
+from emma_viz.files.room import require_writable
 from emma_viz.lens import Decoding, decode
 from emma_viz.metrics import measure
 from emma_viz.session.comparison import (
@@ -115,6 +116,7 @@ def decode_study(
         LensError: there is no lens, or it belongs to another model.
     """
     study = open_study(path)
+    require_writable(path, folder=True, error=StudyError)
     chosen = _entries(study, entries)
     decodings = []
     for done, (entry, wanted) in enumerate(zip(chosen, one_each(lenses, len(chosen)), strict=True)):

@@ -147,3 +147,12 @@ def test_a_page_does_not_replace_what_is_no_figure(run_options, photos, tmp_path
     assert "is the image itself" in capsys.readouterr().err
     # A figure of one image has one page.
     assert main(["figure", "fig-1.png", *run_options, "--layers", "0", "--out", "fig.png"]) == 0
+
+
+def test_a_study_that_cannot_be_written_is_refused_before_a_model_runs(run_options, photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for out in ("file", "file/study", "x" * 300):
+        assert main(["capture", str(photos[0]), *run_options, "--out", out]) == 1
+        said = capsys.readouterr().err
+        assert "to be a folder" in said or "at most 255 bytes" in said
+        assert "recording" not in said

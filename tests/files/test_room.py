@@ -48,6 +48,7 @@ def test_what_can_be_written_passes_and_leaves_nothing(name, tmp_path, monkeypat
 def test_a_folder_may_be_missing_with_those_above_it(tmp_path):
     require_writable(tmp_path / "a" / "b" / "study", folder=True)
     require_writable(tmp_path, folder=True)
+    require_writable(tmp_path / "a" / "b" / "x.lens", parents=True)
     assert list(tmp_path.iterdir()) == []
 
 

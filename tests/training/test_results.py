@@ -409,3 +409,10 @@ def test_files_of_measured_bundles_are_checked(seeds, bundles, tmp_path, capsys)
     )
     assert "no page and no --json" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == made
+
+
+@pytest.mark.parametrize("options", [["--out", "file"], ["--json", "file/n.json"], ["--keep", "file/a.npz"]])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(options, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["none", options[0], str(tmp_path / options[1])]) == 1
+    assert "file to be a folder" in capsys.readouterr().err

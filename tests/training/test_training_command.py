@@ -243,3 +243,29 @@ def test_the_dry_run_of_a_member_is_of_its_own_recipe(member, steps, tokens, cap
     assert f"optimizer {4 * moments / 2**20:.3g}  " in printed
     assert f"in all {4 * (all_of_it + count + moments) / 2**20:.3g}\n" in printed
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "encoder --work FILE",
+        "text --work FILE/run",
+        "joint --recipe tiny --work FILE",
+        "pocket-pair --work FILE",
+        "pocket-pair --seed 1 --bundle FILE",
+        "joint --recipe tiny-cobra --data none.json --images none --work FILE",
+        "joint --recipe tiny-cobra --data none.json --images none --work OK --feature-cache FILE",
+        "lens --model none --data none --out FILE/a.lens",
+        "lens --model none --data none --out FOLDER",
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, tmp_path, capsys):
+    """What is wrong with the model or the data is not even looked at."""
+    (tmp_path / "file").write_text("")
+    places = {"FILE": tmp_path / "file", "FOLDER": tmp_path, "OK": tmp_path / "new"}
+    for name, place in places.items():
+        command = command.replace(name, str(place))
+    assert main(command.split()) == 1
+    said = capsys.readouterr().err
+    assert "file to be a folder" in said or "is a folder" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
