@@ -48,6 +48,31 @@ class RecordableModel(Protocol):
         ...
 
 
+def require_recordable(model: object) -> None:
+    """Refuse what `record` cannot ask.
+
+    Raises:
+        InputError: it is no vision-language model as `load_model` gives it.
+    """
+    kind = type(model).__name__
+    if isinstance(model, str | Path):
+        raise InputError(
+            f"expected a loaded model, got the text {str(model)!r}; load it: load_model({str(model)!r})."
+        )
+    if hasattr(model, "llm") and hasattr(model, "tokenizer") and not hasattr(model, "vlm"):
+        raise InputError(
+            f"expected a model that takes images, got a language model alone ({kind}): it has no image tokens. Load a "
+            "vision-language model, or hook the language model with Recorder(model.llm, …)."
+        )
+    if missing := [
+        name for name in ("vlm", "tokenizer", "transform", "info", "prompt") if not hasattr(model, name)
+    ]:
+        raise InputError(
+            f"expected a model from load_model (or LoadedModel.from_vlm), got a {kind}, which has no {missing[0]}. "
+            "Hook any other module with Recorder(module, …)."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Questions:
     """One image and one message a sample, or messages alone."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emma_viz.capture.buffers import OnStates, StateBuffers
 from emma_viz.capture.hooks import Hooks
-from emma_viz.capture.questions import Questions, RecordableModel, read_questions
+from emma_viz.capture.questions import Questions, RecordableModel, read_questions, require_recordable
 from emma_viz.capture.sites import Layers, Target, choose, resolve
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
 from emma_viz.data.images import ImageSource
@@ -71,10 +71,11 @@ def record(
 
     Raises:
         SiteError: a site or layer does not exist; nothing was run.
-        InputError: images, prompts or settings do not fit.
+        InputError: the model is none of `load_model` that takes images, or images, prompts or settings do not fit.
         ImageError: an image cannot be read.
         CaptureError: a hook did not fire.
     """
+    require_recordable(model)
     wanted = _Wanted.of(model, sites, layers, tokens=tokens, dtype=dtype)
     limit = max_new_tokens if generate else None
     _check(batch_size, limit, generated_states)

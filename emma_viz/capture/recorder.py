@@ -1,6 +1,6 @@
 """Recorder: keep what any modules of any model put out, while a `with` block runs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,17 @@ class Recorder:
         if name not in self._kept:
             raise SiteError(f"{name!r} was not recorded. {nearest(name, self._kept)}")
         return tuple(self._kept[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of what was recorded; `calls(name)` has its tensors."""
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        """How many hooks there are."""
+        return len(self._kept)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kept
 
     def __getitem__(self, key: str | tuple[str, int]) -> Tensor:
         """What one hook kept, by its long form, its module path, or `[site, layer]`.

@@ -1,5 +1,6 @@
 """What can be chosen: how models run, what they are asked, what a picture shows."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,8 +47,8 @@ class View:
     """Zero-based layers, -1 for the embedding, "all" for every one; None spreads five over each model's depth."""
     map_kind: str | None = None
     """One of `emma_viz.lens.MapKind`; None is distance, and magnitude in the paper's style."""
-    scale: str = "shared"
-    """shared, per_row, per_map, or "MIN:MAX" for a fixed one."""
+    scale: str | None = None
+    """shared, per_row, per_map, or "MIN:MAX" for a fixed one; None is shared, or what given maps have."""
     colormap: str | None = None
     """None is viridis, and jet in the paper's style."""
     style: str = "default"
@@ -60,19 +61,25 @@ class View:
         """The kind of map that is drawn."""
         return self.map_kind or ("magnitude" if self.style == "paper" else "distance")
 
+    def __post_init__(self):
+        self.scale_and_limits()
+
     def scale_and_limits(self) -> tuple[str, tuple[float, float] | None]:
         """The name of the scale, and its limits when they are fixed.
 
         Raises:
-            InputError: `scale` is neither a known name nor MIN:MAX.
+            InputError: `scale` is neither a known name nor MIN:MAX, two finite numbers with the smaller first.
         """
-        if self.scale in ("shared", "per_row", "per_map"):
-            return self.scale, None
+        if self.scale is None or self.scale in ("shared", "per_row", "per_map"):
+            return self.scale or "shared", None
         low, colon, high = self.scale.partition(":")
         try:
             limits = (float(low), float(high))
         except ValueError:
-            limits = None
-        if not colon or limits is None:
-            raise InputError(f"expected a scale of shared, per_row, per_map or MIN:MAX, got {self.scale!r}.")
+            limits = (math.nan, math.nan)
+        if not colon or not (math.isfinite(limits[0]) and math.isfinite(limits[1]) and limits[0] < limits[1]):
+            raise InputError(
+                f"expected a scale of shared, per_row, per_map or MIN:MAX (two numbers, the smaller first), got "
+                f"{self.scale!r}."
+            )
         return "fixed", limits

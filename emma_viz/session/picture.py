@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from emma_viz.errors import InputError
 from emma_viz.lens import ActivationMaps, map_difference
 from emma_viz.lens.quality import r2
 from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
+from emma_viz.session.alike import require_alike, require_view
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
 
@@ -17,11 +17,15 @@ def figure(*maps: ActivationMaps, view: View = View()) -> Figure:
     """Draw the maps of one or more models of the same images.
 
     Args:
-        maps: one per model; they keep the colour scale that they were made with.
-        view: which layers, and the style; its `map_kind` and `scale` are those of the maps.
+        maps: one per model; they keep the colour scale that they were made with. They must be of one kind, one
+            scale, the same images and the same prompts.
+        view: which layers, and the style; a `map_kind` or `scale` must be that of the maps.
 
     Returns:
         A matplotlib figure; `.savefig(path)` writes it.
+
+    Raises:
+        InputError: there are no maps, or something else than maps; they cannot be compared, or `view` asks for others.
 
     Example:
         >>> figure(decode(trace, load_lens(model)).maps()).savefig("fig.pdf")
@@ -35,10 +39,11 @@ def figure_spec(
     """Everything that a figure of these maps shows, without drawing it.
 
     Raises:
-        InputError: there are no maps, or a layer was not decoded.
+        InputError: there are no maps, or something else than maps; they cannot be compared, or `view` asks for other
+            maps; or a layer was not decoded.
     """
-    if not maps:
-        raise InputError("expected the maps of at least one model, got none.")
+    require_alike(maps)
+    require_view(maps[0], view)
     hashes = maps[0].decoding.image_hashes
     names = image_names or [f"image {digest[:8]}" for digest in hashes]
     return FigureSpec(
