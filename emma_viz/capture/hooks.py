@@ -37,6 +37,15 @@ class HookReport:
     finite: bool | None
 
 
+def foreign_hooks(module: nn.Module) -> tuple[str, ...]:
+    """The paths of the modules that somebody's forward hooks are on; ours must not be in place."""
+    return tuple(
+        path or "the model"
+        for path, each in module.named_modules()
+        if each._forward_hooks or each._forward_pre_hooks  # torch has no public way to ask
+    )
+
+
 class Hooks:
     """Hooks on some modules, there while the `with` block runs and gone after it, also after an exception.
 

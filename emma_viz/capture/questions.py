@@ -11,6 +11,7 @@ from PIL import Image
 
 from emma_viz.data.geometry import Geometry
 from emma_viz.data.images import ImageSource, ImageTransform, image_hash, read_image
+from emma_viz.data.labels import ImageLabel, label_of
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import InputError
@@ -89,6 +90,8 @@ class Questions:
     """Where their tokens lie."""
     views: UInt8[np.ndarray, "b S S 3"]
     """What the model sees of them."""
+    labels: tuple[ImageLabel, ...]
+    """What they are called, and what was done to them on the way in."""
 
     def __len__(self) -> int:
         return len(self.messages)
@@ -129,6 +132,7 @@ def read_questions(
         image_hashes=_spread([image_hash(image) for image in read], count),
         geometry=_spread([model.transform.geometry(image) for image in read], count),
         views=views if len(views) in (0, count) else np.repeat(views, count, axis=0),
+        labels=_spread([label_of(image) for image in read], count),
     )
 
 

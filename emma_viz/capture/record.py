@@ -1,5 +1,6 @@
 """record(model, images, prompts) → Trace: run a model, and keep what its tokens hold on the way."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from emma_viz.capture.buffers import OnStates, StateBuffers
-from emma_viz.capture.hooks import Hooks
+from emma_viz.capture.hooks import Hooks, foreign_hooks
 from emma_viz.capture.questions import Questions, RecordableModel, read_questions, require_recordable
 from emma_viz.capture.sites import Layers, Target, choose, resolve
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
@@ -16,6 +17,8 @@ from emma_viz.data.images import ImageSource
 from emma_viz.errors import InputError
 from emma_viz.models import Generation, pad_prompts
 from emma_viz.models import generate as generate_answers
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, what)."""
@@ -176,6 +179,7 @@ class _Run:
             wanted.targets, lengths=lengths, tokens=kept, dtype=wanted.dtype,
             answers=limit if self.generated_states else 0, on_states=on_states, on_prefill=clock.tick,
         )  # fmt: skip
+        notes = _foreign(model)
         with Hooks(model.vlm, wanted.targets, buffers.receive) as hooks:
             answers = _Pass(model, questions, buffers, clock, self.on_token).all(batch_size, self.sampling)
         return Trace(
@@ -196,6 +200,8 @@ class _Run:
             sampling=self.sampling and replace(self.sampling, seed=answers.seed),
             generated=buffers.generated(max(map(len, answers.ids))) if self.generated_states else {},
             hooks=hooks.reports,
+            labels=questions.labels,
+            notes=notes,
         )
 
 
@@ -268,6 +274,17 @@ class _Pass:
 
     def _of(self, values: tuple, samples: range) -> tuple:
         return values[samples.start : samples.stop]
+
+
+def _foreign(model: RecordableModel) -> tuple[str, ...]:
+    """A note, also logged, where hooks of others may make the model compute something else than its weights say."""
+    paths = foreign_hooks(model.vlm)
+    if not paths:
+        return ()
+    shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+    note = f"forward hooks of others were on {shown} during the recording, so the model may have been altered"
+    _log.warning("%s: %s", model.info.name, note)
+    return (note,)
 
 
 def _check(batch_size: int, limit: int | None, generated_states: bool) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from emma_viz.capture.hooks import HookReport
 from emma_viz.capture.sites import nearest, site_layers
 from emma_viz.data.geometry import Geometry
+from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import CaptureError, InputError, SiteError
 
@@ -101,6 +102,10 @@ class Trace:
     right with NaN; empty unless asked for."""
     hooks: tuple[HookReport, ...] = ()
     """What each requested hook reported."""
+    labels: tuple[ImageLabel, ...] = ()
+    """What each image is called, and what was done to it on the way in; empty where that is not known."""
+    notes: tuple[str, ...] = ()
+    """What a reader of pictures should know: hooks of others that were on the model."""
 
     def __post_init__(self):
         batch = len(self.prompts)
@@ -109,6 +114,7 @@ class Trace:
             "answers": self.answers,
             "answer_ids": self.answer_ids,
             "ended": self.ended,
+            "labels": self.labels,
         }
         per_image = {
             "geometry": self.geometry,
@@ -268,6 +274,7 @@ class Trace:
             answers=pick(self.answers),
             answer_ids=pick(self.answer_ids),
             ended=pick(self.ended),
+            labels=pick(self.labels),
         )
 
     def without_states(self) -> "Trace":

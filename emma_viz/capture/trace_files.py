@@ -34,6 +34,7 @@ from emma_viz.capture.trace import Sampling, TokenKind, Trace
 from emma_viz.capture.trace_shapes import require_consistent, shapes_of
 from emma_viz.data.geometry import Geometry
 from emma_viz.data.images import MAX_PIXELS
+from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, StudyError
 from emma_viz.files.json_door import Budget, read_json
@@ -69,6 +70,8 @@ class _TraceFile:
     hooks: tuple[HookReport, ...]
     images: tuple[str, ...]
     """Where each image lies; always made of its hash."""
+    labels: tuple[ImageLabel, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.images != tuple(map(_image_path, self.image_hashes)):
@@ -258,6 +261,7 @@ def read_traces(root: Path, parts: Sequence[tuple[Path, int]]) -> Trace:
         views=np.concatenate([trace.views for trace in traces]),
         hooks=tuple(_sum(reports) for reports in zip(*(trace.hooks for trace in traces), strict=True)),
         sampling=_common(traces),
+        notes=tuple(dict.fromkeys(note for trace in traces for note in trace.notes)),
         **{name: chain(name) for name in _PER_SAMPLE},
     )
 
@@ -290,9 +294,18 @@ def _known(hashes: Sequence[str], geometry: Sequence[Geometry]) -> tuple[tuple[s
 
 
 _SAME = ("sites", "layers", "token_kind", "geometry", "image_hashes", "prompts", "prompt_ids", "answers", "answer_ids",
-         "ended", "sampling", "hooks")  # fmt: skip
+         "ended", "sampling", "hooks", "labels", "notes")  # fmt: skip
 """What stands in `trace.json` as a trace has it."""
-_PER_SAMPLE = ("geometry", "image_hashes", "prompts", "prompt_ids", "answers", "answer_ids", "ended")
+_PER_SAMPLE = (
+    "geometry",
+    "image_hashes",
+    "prompts",
+    "prompt_ids",
+    "answers",
+    "answer_ids",
+    "ended",
+    "labels",
+)
 
 
 def _common(traces: Sequence[Trace]) -> Sampling | None:
@@ -331,5 +344,7 @@ def _to_json(trace: Trace) -> dict[str, Any]:
         "ended": trace.ended,
         "sampling": None if trace.sampling is None else asdict(trace.sampling),
         "hooks": [asdict(each) for each in trace.hooks],
+        "labels": [asdict(each) for each in trace.labels],
+        "notes": trace.notes,
         "images": list(map(_image_path, trace.image_hashes)),
     }

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of what is kept (default: float32)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace entries that the study already has")
+    options.add_images(parser)
     options.add_models(parser)
     options.add_prompt(parser)
 
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             asking=options.asking(args),
             running=options.running(args),
+            convert_profile=args.convert_profile,
             progress=bars,
         )
     for entry in entries:

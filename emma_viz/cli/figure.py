@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --from: read a recipe of any size; for files of your own",
     )
+    options.add_images(parser)
     options.add_models(parser)
     options.add_prompt(parser)
     options.add_lens(parser)
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
             layers=options.view(args).layers,
             asking=options.asking(args),
             running=options.running(args),
+            convert_profile=args.convert_profile,
             progress=bars,
         )
     for decoding in comparison.decodings:

@@ -41,6 +41,15 @@ def towers(texts: list[str] | None) -> str | dict[str, str] | None:
     return {name: path for name, _, path in pairs}
 
 
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """How images are read."""
+    parser.add_argument(
+        "--convert-profile",
+        action="store_true",
+        help="convert images with a colour profile to sRGB (default: ignore profiles, as the released code does)",
+    )
+
+
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Which models run, and how."""
     group = parser.add_argument_group("models")

@@ -66,6 +66,8 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
         prompts=tuple(trace.prompts),
         answers=tuple(trace.answers),
         forced_reasons=tuple(reasons),
+        labels=tuple(trace.labels),
+        notes=tuple(trace.notes),
     )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from emma_viz.data.geometry import Geometry
+from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError
 from emma_viz.lens.info import LensInfo
@@ -51,6 +52,10 @@ class Decoding:
     """The model's answers; empty when none were generated."""
     forced_reasons: tuple[str, ...] = ()
     """Why the lens did not fit the states, if it was forced on them."""
+    labels: tuple[ImageLabel, ...] = ()
+    """What each image is called, and what was done to it on the way in; empty where that is not known."""
+    notes: tuple[str, ...] = ()
+    """What a reader of pictures should know besides."""
 
     def __post_init__(self):
         if len(self.layers) != len(self.patches):
@@ -59,7 +64,7 @@ class Decoding:
         counts = {
             name: len(getattr(self, name)) for name in ("geometry", "images", "image_hashes", "prompts")
         }
-        if set(counts.values()) != {batch} or len(self.answers) not in (0, batch):
+        if set(counts.values()) != {batch} or {len(self.answers), len(self.labels)} - {0, batch}:
             raise InputError(
                 f"Decoding: {batch} images need one entry each, got {counts}, {len(self.answers)} answers."
             )
@@ -138,6 +143,7 @@ class Decoding:
             image_hashes=pick(self.image_hashes),
             prompts=pick(self.prompts),
             answers=pick(self.answers),
+            labels=pick(self.labels),
         )
 
     def to_arrays(self, *, with_images: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -160,6 +166,8 @@ class Decoding:
             "prompts": list(self.prompts),
             "answers": list(self.answers),
             "forced_reasons": list(self.forced_reasons),
+            "labels": [asdict(label) for label in self.labels],
+            "notes": list(self.notes),
         }
         return arrays, meta
 
@@ -202,6 +210,8 @@ class Decoding:
                 prompts=tuple(meta["prompts"]),
                 answers=tuple(meta["answers"]),
                 forced_reasons=tuple(meta["forced_reasons"]),
+                labels=tuple(_label(each) for each in meta.get("labels", ())),
+                notes=tuple(meta.get("notes", ())),
             )
         except KeyError as error:
             raise InputError(f"This decoding lacks {error}; it was not stored whole.") from error
@@ -217,3 +227,7 @@ def true_patches(
 
 def _with_tuple(geometry: Mapping[str, Any]) -> dict[str, Any]:
     return {**geometry, "image_size": tuple(geometry["image_size"])}
+
+
+def _label(record: Mapping[str, Any]) -> ImageLabel:
+    return ImageLabel(name=str(record["name"]), notes=tuple(map(str, record["notes"])))

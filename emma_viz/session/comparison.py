@@ -14,6 +14,7 @@ from emma_viz.capture.sites import Layers
 from emma_viz.checkpoints import LoadedModel, load_model
 from emma_viz.checkpoints.sources import resolve
 from emma_viz.data import read_image
+from emma_viz.data.labels import ImageLabel, label_of, told_apart
 from emma_viz.errors import InputError
 from emma_viz.lens import ActivationMaps, Decoding, Lens, decode, load_lens, recording_for, share_limits
 from emma_viz.lens.info import KINDS, require_fit
@@ -55,9 +56,7 @@ class Comparison:
                     "image hashes differ; record both models on the same files."
                 )
         if not self.image_names:
-            object.__setattr__(
-                self, "image_names", tuple(f"image {digest[:8]}" for digest in first.image_hashes)
-            )
+            object.__setattr__(self, "image_names", image_names(first))
 
     def maps(self, view: View = View()) -> tuple[ActivationMaps, ...]:
         """One `ActivationMaps` of all decoded layers per model, on the view's colour scale."""
@@ -93,6 +92,7 @@ def compare(
     layers: tuple[int | str, ...] | None = None,
     asking: Asking = Asking(),
     running: Running = Running(),
+    convert_profile: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Ask models about images, and decode what their image tokens held at every layer that their lenses know.
@@ -107,13 +107,14 @@ def compare(
         site: the hook site to decode; that of the lens when None.
         force_lens: use a lens although it belongs to another model; every picture then says so.
         layers: those that a picture will show (`View.layers`), to refuse early what is not decoded; all are decoded.
+        convert_profile: convert images with a colour profile to sRGB; the released code ignores profiles.
 
     Raises:
         InputError: an image cannot be used, the counts do not fit, or a layer is not decoded.
         CheckpointError: a model cannot be read.
         LensError: there is no lens, or it belongs to another model.
     """
-    pictures, names = read_images(images)
+    pictures, names = read_images(images, convert_profile=convert_profile)
     chosen = [_lens_before(*pair) for pair in zip(models, one_each(lenses, len(models)), strict=True)]
     if not force_lens:
         for lens in chosen:
@@ -152,8 +153,8 @@ def _of(model: LoadedModel, layers: Sequence[int]) -> tuple[int, ...]:
     return tuple(layer for layer in layers if layer < model.info.n_layer)
 
 
-def read_images(images: Any) -> tuple[list[Image.Image], tuple[str, ...]]:
-    """One image or several, and what to call them.
+def read_images(images: Any, *, convert_profile: bool = False) -> tuple[list[Image.Image], tuple[str, ...]]:
+    """One image or several, and what to call them; images of one name are told apart by their folders.
 
     Raises:
         ImageError: one cannot be used as an image.
@@ -161,11 +162,25 @@ def read_images(images: Any) -> tuple[list[Image.Image], tuple[str, ...]]:
     several = images if isinstance(images, list | tuple) else [images]
     if not several:
         raise InputError("expected at least one image, got none.")
-    names = tuple(
-        Path(image).name if isinstance(image, str | Path) else f"image {index + 1}"
-        for index, image in enumerate(several)
-    )
-    return [read_image(image) for image in several], names
+    read = [read_image(image, convert_profile=convert_profile) for image in several]
+    known = [Path(each) if isinstance(each, str | Path) else None for each in several]
+    return read, names_of([path or label_of(image) for path, image in zip(known, read, strict=True)])
+
+
+def names_of(known: Sequence[Path | ImageLabel]) -> tuple[str, ...]:
+    """What to call images, from their paths or labels."""
+    paths = [each if isinstance(each, Path) else Path(each.name) if each.name else None for each in known]
+    return told_apart(paths)
+
+
+def image_names(decoding: Decoding) -> tuple[str, ...]:
+    """What the images of a decoding are called: by their files, else by their hashes."""
+    if not any(label.name for label in decoding.labels):
+        return tuple(f"image {digest[:8]}" for digest in decoding.image_hashes)
+    # One image under several prompts is one image, and keeps one name.
+    kinds = list(dict.fromkeys(zip(decoding.image_hashes, decoding.labels, strict=True)))
+    names = dict(zip(kinds, names_of([label for _, label in kinds]), strict=True))
+    return tuple(names[pair] for pair in zip(decoding.image_hashes, decoding.labels, strict=True))
 
 
 def one_each(lenses: Sequence[str | Path | Lens], count: int) -> list[str | Path | Lens]:

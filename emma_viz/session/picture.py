@@ -9,6 +9,7 @@ from emma_viz.lens import ActivationMaps, map_difference
 from emma_viz.lens.quality import r2
 from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
 from emma_viz.session.alike import require_alike, require_view
+from emma_viz.session.comparison import image_names as names_of_images
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
 
@@ -44,10 +45,13 @@ def figure_spec(
     """
     require_alike(maps)
     require_view(maps[0], view)
-    hashes = maps[0].decoding.image_hashes
-    names = image_names or [f"image {digest[:8]}" for digest in hashes]
+    first = maps[0].decoding
+    names = image_names or names_of_images(first)
+    questions: dict[tuple[str, str], list[int]] = {}
+    for index, pair in enumerate(zip(first.image_hashes, names, strict=True)):
+        questions.setdefault(pair, []).append(index)
     return FigureSpec(
-        images=tuple(_image_case(maps, index, name, view) for index, name in enumerate(names)),
+        images=tuple(_image_case(maps, samples, name, view) for (_, name), samples in questions.items()),
         map_kind=maps[0].kind,
         scale=maps[0].scale,
         style=view.style,
@@ -57,8 +61,10 @@ def figure_spec(
     )
 
 
-def _image_case(maps: Sequence[ActivationMaps], index: int, name: str, view: View):
-    first = maps[0].decoding
+def _image_case(maps: Sequence[ActivationMaps], samples: list[int], name: str, view: View):
+    """One image; asked several questions, its maps are those of the first: image tokens come before the text, and
+    the model is causal, so that they are the same."""
+    first, index = maps[0].decoding, samples[0]
     place = first.geometry[index]
     low, high = maps[0].true_limits()[index]
     # Over all layers that were decoded, shown or not: every picture of a comparison has the same colours.
@@ -67,17 +73,22 @@ def _image_case(maps: Sequence[ActivationMaps], index: int, name: str, view: Vie
         title=name,
         image=fit_image(np.asarray(first.images[index])),
         image_hash=first.image_hashes[index],
-        prompt=first.prompts[index],
+        prompt=_listed([first.prompts[sample] for sample in samples]),
         extent=grid_extent(place.token_boxes(), place.image_size),
         true_map=maps[0].true[index],
         true_limits=(float(low), float(high)),
-        models=tuple(_model_case(each, index, view) for each in maps),
+        models=tuple(_model_case(each, samples, view) for each in maps),
         difference_limit=limit,
     )
 
 
-def _model_case(maps: ActivationMaps, index: int, view: View):
-    decoding = maps.decoding
+def _listed(texts: Sequence[str]) -> str:
+    """Several prompts or answers as one text, numbered."""
+    return texts[0] if len(texts) == 1 else " ".join(f"({n}) {text}" for n, text in enumerate(texts, start=1))
+
+
+def _model_case(maps: ActivationMaps, samples: list[int], view: View):
+    decoding, index = maps.decoding, samples[0]
     layers = shown_layers(decoding.layers, view.layers, decoding.model.name)
     rows = [decoding.layers.index(layer) for layer in layers]
     curve = [
@@ -87,7 +98,7 @@ def _model_case(maps: ActivationMaps, index: int, view: View):
     model, place = decoding.model, decoding.geometry[index]
     return ModelCase(
         name=model.name,
-        answer=decoding.answers[index] if decoding.answers else "",
+        answer=_listed([decoding.answers[sample] for sample in samples]) if decoding.answers else "",
         layers=layers,
         decoded=decoding.select(layers=layers, samples=[index]).decoded_images()[:, 0],
         maps=maps.values[rows, index],
@@ -106,6 +117,12 @@ def _notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:
     for each in maps:
         for reason in each.decoding.forced_reasons:
             yield f"{each.decoding.model.name}: the lens was forced although {reason}"
+        for note in each.decoding.notes:
+            yield f"{each.decoding.model.name}: {note}"
+    first = maps[0].decoding
+    yield from dict.fromkeys(
+        f"{label.name or 'an image'}: {note}" for label in first.labels for note in label.notes
+    )
     named: dict[str, list[str]] = {}
     for each in maps:
         for note in each.decoding.lens.notes:

@@ -43,6 +43,7 @@ def capture(
     overwrite: bool = False,
     asking: Asking = Asking(),
     running: Running = Running(),
+    convert_profile: bool = False,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
     """Record each model on the images, one entry of a study a model.
@@ -56,7 +57,7 @@ def capture(
         CheckpointError: there is no such model; nothing was run.
         InputError: an image cannot be used, or two models would have one entry.
     """
-    pictures, names = read_images(images)
+    pictures, names = read_images(images, convert_profile=convert_profile)
     for source in models:
         resolve(source)
     taken = [name for name, count in Counter(map(entry_name, models)).items() if count > 1]
