@@ -20,6 +20,8 @@ from emma_viz.errors import CheckpointError, UnsafePickleError
 PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 BITS = 4096
 """Of the longest integer."""
+BATCH = 100
+"""Instructions that are accounted for at once."""
 AXES = 16
 """Axes of a tensor; no parameter has more than five."""
 
@@ -85,9 +87,11 @@ def read_pickle(data: bytes, *, where: str, allowance: Allowance | None = None) 
     """
     machine = _Machine(where, allowance or Allowance())
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            machine.spend(1)
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(data), start=1):
+            if count % BATCH == 0:
+                machine.spend(BATCH)
             if opcode.name == "STOP":
+                machine.spend(count % BATCH)
                 return machine.pop()
             machine.step(opcode.name, argument)
     except CheckpointError:

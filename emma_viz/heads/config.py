@@ -75,7 +75,7 @@ class DecoderConfig:
     """Width D of what is decoded."""
     patch: Side = 14
     """Side of a patch; the decoder predicts 3·patch² pixel values per token."""
-    n_layers: Layers = 4
+    n_layers: Blocks = 4
     """Mamba layers."""
     mixer: MixerSize = MAMBA1
     """The Mamba layer."""

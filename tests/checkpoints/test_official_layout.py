@@ -282,5 +282,5 @@ def test_a_config_that_is_no_json(run_directory, encoder_file):
     with pytest.raises(CheckpointError, match=r"config\.json: expected JSON, but it is none"):
         load_model(folder, vision_source=encoder_file)
     (folder / "config.json").write_text(json.dumps([1]))
-    with pytest.raises(CheckpointError, match="must hold a JSON object"):
+    with pytest.raises(CheckpointError, match="expected a JSON object, got an array"):
         load_model(folder, vision_source=encoder_file)

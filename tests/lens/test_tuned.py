@@ -186,7 +186,7 @@ def test_sizes_that_do_not_fit_are_refused():
         TunedConfig(n_layers=2, head=paper_config(width=WIDTH, patch=PATCH))
     with pytest.raises(InputError, match="target pixels; got 1 and features"):
         TunedConfig(n_layers=2, head=paper_config(width=6, patch=2, n_taps=1, feature_widths=(4,)))
-    with pytest.raises(InputError, match=r"rank lie in 1…6"):
+    with pytest.raises(InputError, match=r"rank must lie in 1…6"):
         small(rank=7)
     with pytest.raises(InputError, match="n_layers"):
         small(n_layers=0)
