@@ -76,6 +76,7 @@ PLACEHOLDERS = tuple(
         (r"torch\.nn\.parameter", r"Parameter|Buffer"),
         (r"torch", r"Size|Tensor|device|Generator|u?int\d+|b?float\d+|double|half|long|bool"),
         (r"torch\.serialization", r"_get_layout"),
+        (r"torch", r"per_(tensor|channel)_affine\w*"),
         # Plain data.
         (
             r"builtins",
