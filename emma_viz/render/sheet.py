@@ -124,7 +124,7 @@ class Sheet:
             text,
             fontsize=size,
             fontweight="bold" if bold else "normal",
-            family=list(words.families()),
+            family=list(words.families(text)),
             color=colour,
             ha=align,
             va="center" if rotation else "baseline",

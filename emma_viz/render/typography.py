@@ -67,7 +67,8 @@ class Footer:
 
     def __init__(self, spec: FigureSpec, room: float):
         self.room = room
-        self.warnings = [line for text in warnings(spec) for line in self._lines(text)]
+        found = [*warnings(spec), *_without_font(spec)]
+        self.warnings = [line for text in found for line in self._lines(text)]
         self.facts = [line for what, text in provenance(spec) for line in self._lines(f"{what}: {text}")]
         self.height = 0.06 + (len(self.warnings) + len(self.facts)) * words.line_height(SMALL)
 
@@ -80,3 +81,17 @@ class Footer:
         sheet.rule(x, y, self.room)
         y = sheet.write_lines(x, y + 0.06, self.warnings, SMALL, colour=colours.WARNING, bold=True)
         sheet.write_lines(x, y, self.facts, SMALL, colour=colours.FAINT)
+
+
+def _without_font(spec: FigureSpec) -> list[str]:
+    """A warning of the characters that are drawn as boxes."""
+    written = [text for case in spec.images for text in (case.title, case.prompt, case.truth or "")]
+    written += [text for case in spec.images for model in case.models for text in (model.name, model.answer)]
+    missing = sorted(words.undrawable(words.clean("".join(written))))
+    if not missing:
+        return []
+    shown = ", ".join(f"U+{ord(char):04X}" for char in missing[:6]) + (" …" if len(missing) > 6 else "")
+    return [
+        f"Warning: no installed font has {len(missing)} of the characters ({shown}); they are drawn as boxes. Install "
+        "a font that has them, such as Noto Sans CJK or Noto Emoji."
+    ]

@@ -23,7 +23,7 @@ FALLBACKS = (
     "Noto Sans Symbols",
     "Noto Emoji",
 )
-"""For scripts that the first font lacks; used where they are installed."""
+"""For scripts that the first font lacks, before any other that is installed."""
 
 _UNPRINTABLE = ("Cc", "Cs", "Cn")
 
@@ -40,22 +40,68 @@ def clean(text: str) -> str:
 
 
 @functools.cache
-def families() -> tuple[str, ...]:
-    """The fonts to draw with, the first first."""
+def _preferred() -> tuple[str, ...]:
+    """The first font, and those of the fallbacks that are installed."""
     from matplotlib import font_manager
 
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return (FAMILY, *(name for name in FALLBACKS if name in installed))
 
 
-@functools.cache
-def _font(bold: bool):
+def families(text: str = "") -> tuple[str, ...]:
+    """The fonts to draw a text with, the first first: any installed one is found that has what the others lack."""
+    return (*_preferred(), *_others(lacking(text, _preferred())))
+
+
+def undrawable(text: str) -> frozenset[str]:
+    """The characters of a text that no installed font has; they are drawn as boxes."""
+    return lacking(text, families(text))
+
+
+def lacking(text: str, fonts: tuple[str, ...]) -> frozenset[str]:
+    """The characters of a text that none of these fonts has."""
+    left = frozenset(char for char in text if not char.isspace() and not char.isascii())
+    for name in fonts:
+        left = frozenset(char for char in left if ord(char) not in _characters(name)) if left else left
+    return left
+
+
+@functools.lru_cache(maxsize=256)
+def _others(missing: frozenset[str]) -> tuple[str, ...]:
+    """Further installed fonts that have some of the missing characters, as few as a greedy search finds."""
+    from matplotlib import font_manager
+
+    found = []
+    # Fonts of coloured pictures and of last resort have no outlines of the characters themselves.
+    names = {font.name for font in font_manager.fontManager.ttflist}
+    for name in sorted(name for name in names if "Color" not in name and "Last Resort" not in name):
+        if not missing:
+            break
+        left = frozenset(char for char in missing if ord(char) not in _characters(name))
+        if left != missing:
+            found.append(name)
+        missing = left
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=512)
+def _characters(name: str) -> frozenset[int]:
+    """The code points that an installed font has."""
+    from matplotlib import font_manager
+
+    path = next((font.fname for font in font_manager.fontManager.ttflist if font.name == name), None)
+    try:
+        return frozenset(font_manager.get_font(path).get_charmap()) if path else frozenset()
+    except (RuntimeError, OSError):  # a font that was removed, or that FreeType cannot open
+        return frozenset()
+
+
+@functools.lru_cache(maxsize=64)
+def _font(bold: bool, names: tuple[str, ...]):
     from matplotlib import font_manager
 
     weight = "bold" if bold else "normal"
-    paths = [
-        font_manager.findfont(font_manager.FontProperties(family=name, weight=weight)) for name in families()
-    ]
+    paths = [font_manager.findfont(font_manager.FontProperties(family=name, weight=weight)) for name in names]
     return font_manager.get_font(paths)
 
 
@@ -68,7 +114,7 @@ def width(text: str, size: float, bold: bool = False) -> float:
         size: font size, points.
         bold: whether it is drawn bold.
     """
-    font = _font(bold)
+    font = _font(bold, families(text))
     font.set_size(100, 72)
     with warnings.catch_warnings():
         # A character that no installed font has is measured as the box it is drawn as.

@@ -357,6 +357,25 @@ def test_control_characters_and_line_breaks_become_spaces(make):
     assert "(no answer)" in words(figure)
 
 
+def test_a_character_that_another_font_has_is_drawn_with_it(make):
+    """U+2312 is in DejaVu Sans Mono, which ships with matplotlib, and not in the first font."""
+    figure = draw(make.spec(answers=("An arc \u2312 here.", "", "", "")))
+    rendered(figure)
+    (text,) = [each for each in figure.texts if "\u2312" in each.get_text()]
+    assert text.get_fontfamily()[0] == "DejaVu Sans"
+    assert len(text.get_fontfamily()) == 2
+    assert "no installed font" not in words(figure)
+
+
+def test_characters_that_no_font_has_are_counted(make, monkeypatch):
+    monkeypatch.setattr(
+        "emma_viz.render.words.lacking", lambda text, fonts: frozenset(text) & {"\u65e5", "\U0001f600"}
+    )
+    said = words(draw(make.spec(answers=("\u65e5\U0001f600!", "", "", ""))))
+    assert "no installed font has 2 of the characters (U+65E5, U+1F600)" in said
+    assert "Install a font" in said
+
+
 def test_a_long_answer_is_cut(make):
     long = "The image shows a white cup. " * 60
     figure = draw(make.spec(answers=(long, "Short.", "", "")))
