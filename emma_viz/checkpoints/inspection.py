@@ -143,9 +143,9 @@ def inspect(
     found = resolve(source, revision=revision)
     if config is not None:
         found = with_config(found, config)
+    description = _description(found)
     file = open_weights(found.weights)
     layout = detect(file)
-    description = _description(found)
     references, problems = _check(file, layout, description)
     mark = None if problems else fingerprint(references) if references else None
     whole = file.stored_bytes <= READ_WHOLE
