@@ -35,15 +35,13 @@ PROMPT = "Describe the image in detail."
 TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
 
 
-def bundle_family(
-    work: Work, members: Sequence[str], target: Path | None = None, *, command: str, seed: int = 0
-) -> Path:
+def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: str, seed: int = 0) -> Path:
     """Write members with their lenses, the shared encoder and the tokenizer.
 
     Args:
         work: with trained members.
         members: which of them.
-        target: folder of the bundle; the package's own when None.
+        folder: of the bundle. That of the package itself is replaced only when it is named.
         command: what made them, for their provenance.
         seed: of the joint stage; encoder, tokenizer and text stage are the work folder's for every seed.
 
@@ -53,8 +51,7 @@ def bundle_family(
     Raises:
         TrainingError: the bundle has other members too, and they read another encoder or tokenizer.
     """
-    folder = BUNDLED if target is None else target
-    tokenizer_path = TOKENIZER if target is None else folder / "tokenizer.json"
+    tokenizer_path = _tokenizer_of(folder)
     encoder_path = folder / f"{work.config.vision.backbone_id}.safetensors"
     others = {path.parent.name for path in folder.glob("*/config.json")} - set(members)
     if others and not _shares(work, encoder_path, tokenizer_path):
@@ -77,6 +74,15 @@ def bundle_family(
         name = f"{run_name(member, seed)}.{hashlib.sha256(budget).hexdigest()[:8]}.tuned.lens"
         write_lenses(work, model, task, folder / member, kept=work.folder / name)
     return folder
+
+
+def is_of_the_package(bundle: Path) -> bool:
+    """Whether a folder is that of the models that ship."""
+    return bundle.resolve() == BUNDLED.resolve()
+
+
+def _tokenizer_of(bundle: Path) -> Path:
+    return TOKENIZER if is_of_the_package(bundle) else bundle / "tokenizer.json"
 
 
 def _shares(work: Work, encoder: Path, tokenizer: Path) -> bool:
@@ -105,7 +111,7 @@ def take_start(work: Work, bundle: Path) -> None:
     if not known or not texts:
         raise TrainingError(
             f"{bundle} is no bundle that others can start from: it needs a member of the family {work.name} and a file "
-            f"{text_file('<language model>')}. `python -m training.train pocket-pair --bundle FOLDER` writes one."
+            f"{text_file('<language model>')}. `python -m training.train pocket-pair` writes one."
         )
     origin = json.loads(known[0].read_text(encoding="utf-8"))["emma_viz"]["provenance"]
     for stage, recipe in (("encoder", work.recipe.encoder), ("text", work.recipe.text)):
@@ -114,7 +120,7 @@ def take_start(work: Work, bundle: Path) -> None:
                 f"The {stage} stage of {bundle} was trained by another recipe than this checkout's: {origin[stage]}. "
                 f"Use the checkout that made it ({origin['commit']}), or train anew, without --start."
             )
-    tokenizer = TOKENIZER if bundle.resolve() == BUNDLED else bundle / "tokenizer.json"
+    tokenizer = _tokenizer_of(bundle)
     encoder = bundle / f"{work.config.vision.backbone_id}.safetensors"
     work.folder.mkdir(parents=True, exist_ok=True)
     for name in texts:

@@ -102,7 +102,7 @@ def open_bundle(folder: Path) -> Bundle:
     if not found:
         raise TrainingError(
             f"{folder} holds no model. A bundle has a folder with a config.json for each; make one with "
-            "`python -m training.train pocket-pair --bundle FOLDER`."
+            "`python -m training.train pocket-pair`."
         )
     return Bundle(folder=folder, members=tuple(in_order(sorted(found))))
 
@@ -117,7 +117,7 @@ def untrained_model(bundle: Bundle, model: LoadedModel, member: str) -> VLM:
     if not path.exists():
         raise TrainingError(
             f"{path} is missing: {member} is compared with what its training began from. "
-            "`python -m training.train pocket-pair --bundle FOLDER` writes it beside the models."
+            "`python -m training.train pocket-pair` writes it beside the models."
         )
     recipe = FAMILIES[family_of(member)]().joint
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, seed=bundle.seed(member)))

@@ -4,7 +4,7 @@
     python -m training.results DIR1 DIR2 FILE           bundles that differ in their seed: intervals over seeds too
     python -m training.results DIR --keep FILE          measure one bundle and keep its sums, to be named later as above
 
-A bundle is a folder that `python -m training.train pocket-pair --bundle DIR` writes.
+A bundle is a folder that `python -m training.train pocket-pair` writes.
 """
 
 import argparse
@@ -29,8 +29,9 @@ from training.results_numbers import all_numbers
 from training.results_page import IMAGE, page
 from training.stages import commit
 
-DOCUMENTS = Path(__file__).parent.parent / "docs"
-KEPT = DOCUMENTS / "measured"
+CHECKOUT = Path(__file__).parent.parent
+DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else Path("runs/results")
+KEPT = CHECKOUT / "docs/measured"
 """What was measured of the seeds that are not shipped."""
 ANSWERS = 500
 """Held-out scenes that questions are asked about."""
@@ -125,7 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         help="add what is measured of one bundle there, and write no page",
     )
     parser.add_argument(
-        "--out", type=Path, default=DOCUMENTS, metavar="FOLDER", help="where results.md goes (default: docs)"
+        "--out",
+        type=Path,
+        default=DOCUMENTS,
+        metavar="FOLDER",
+        help="where results.md goes (default: docs of the checkout, runs/results without one)",
     )
     return parser
 

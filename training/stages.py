@@ -1,8 +1,6 @@
 """The stages of a family's training. Each leaves its result in the work folder, and is skipped when it is there."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from emma_viz.cli import programs
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
@@ -218,18 +217,16 @@ def _side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
         TrainingError: one of them failed; its own message stands above. What runs beside it ends first, and no other
             is started.
     """
-    environment = {**os.environ, **ONE_THREAD}
-    start = [sys.executable, "-m", "training.train"]
+
+    def run(command: list[str]) -> int:
+        start, environment = programs.process("train", [*command, "--work", str(work.folder)])
+        return subprocess.run(start, env={**environment, **ONE_THREAD}, check=False).returncode
+
     with ThreadPoolExecutor(2) as pool:
-        running = {
-            pool.submit(
-                subprocess.run, [*start, *command, "--work", str(work.folder)], env=environment, check=False
-            ): command
-            for command in commands
-        }
+        running = {pool.submit(run, command): command for command in commands}
         try:
             for done in as_completed(running):
-                if code := done.result().returncode:
+                if code := done.result():
                     raise TrainingError(
                         f"`{' '.join(running[done])}` ended with code {code}; its message stands above. Mend the cause "
                         "and run again: what is finished is kept, and the rest resumes."
@@ -240,9 +237,15 @@ def _side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
 
 def commit() -> str:
     """The commit of the checkout that runs, and whether its files were changed since; or why there is none."""
+    root = Path(__file__).resolve().parent.parent
     try:
+        # An installed package may lie in somebody else's checkout, whose commit says nothing about it.
+        if not (root / ".git").exists():
+            raise FileNotFoundError(root / ".git")
         name, changed = (
-            subprocess.run(["git", *what], capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                ["git", "-C", str(root), *what], capture_output=True, text=True, check=True
+            ).stdout.strip()
             for what in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
         )
     except (OSError, subprocess.CalledProcessError):

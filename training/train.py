@@ -1,9 +1,9 @@
 """Train the pocket family, a model on your own data, or a lens for a frozen model.
 
-    python -m training.train pocket-pair                      everything, from nothing to the bundled files
+    python -m training.train pocket-pair                      everything, from nothing to runs/pocket/bundle
     python -m training.train pocket-family                    the same with EMMA-V2 and the ablation −MFF
-    python -m training.train pocket-pair --seed 1 --bundle DIR    a second seed, from the same encoder and text stage
-    python -m training.train pocket-pair --seed 1 --bundle DIR --start BUNDLE    the same, both taken from a bundle
+    python -m training.train pocket-pair --seed 1             a second seed, from the same encoder and text stage
+    python -m training.train pocket-pair --seed 1 --start BUNDLE    the same, both taken from a bundle
     python -m training.train encoder --recipe pocket          the vision encoder alone
     python -m training.train text --recipe pocket             the language model, on text alone
     python -m training.train joint --recipe cobra-pocket      one member, with the stages that it needs
@@ -28,20 +28,22 @@ from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
 from training.commands import add_joint, add_lens, require_none_of_data, run_joint, run_lens
 from training.recipes import FAMILIES, MEMBERS, PAIR, family_of
-from training.stages import Work, train_members
+from training.stages import Work, run_name, train_members
 
-PROGRAM = "python -m training.train"
+MODULE = "python -m training.train"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
-    return guarded(lambda: _run(_parser().parse_args(arguments)), program=PROGRAM)
+    # As `emma-viz train`, or from the module, which an installed package does not have at the top.
+    program = sys.argv[0] if sys.argv[0].startswith("emma-viz ") else MODULE
+    return guarded(lambda: _run(_parser(program).parse_args(arguments)), program=program)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description=__doc__,
+        prog=program,
+        description=(__doc__ or "").replace(MODULE, program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -62,10 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     for name, what in (("pocket-pair", "Cobra and EMMA"), ("pocket-family", "every member")):
         family = commands.add_parser(name, help=f"{what}: all stages, lenses and the bundle")
         family.add_argument("--work", type=Path, help="work folder (default: runs/pocket)")
-        family.add_argument("--bundle", type=Path, help="where the models go (default: into the package)")
         family.add_argument(
-            "--seed", type=int, default=0, help="of the joint stage; another than 0 needs --bundle"
+            "--bundle",
+            type=Path,
+            metavar="FOLDER",
+            help="where the models go (default: bundle in the work folder); the package's own folder, named here, is "
+            "replaced",
         )
+        family.add_argument("--seed", type=int, default=0, help="of the joint stage (default: 0)")
         family.add_argument(
             "--start", type=Path, metavar="BUNDLE", help="take tokenizer, encoder and text stage from there"
         )
@@ -102,15 +108,16 @@ def _run(options: argparse.Namespace) -> None:
         else:
             work.language_model(options.llm or work.config.llm_backbone_id)
     else:
-        from training.bundle import bundle_family, take_start
+        from training.bundle import bundle_family, is_of_the_package, take_start
 
         work = Work(options.work or Path("runs/pocket"), "pocket")
         members = PAIR if options.command == "pocket-pair" else tuple(options.members)
-        if options.seed and options.bundle is None:
+        bundle = options.bundle or work.folder / run_name("bundle", options.seed)
+        if options.seed and is_of_the_package(bundle):
             raise TrainingError(
-                f"The package ships seed 0; say where the bundle of seed {options.seed} goes (--bundle FOLDER)."
+                f"The package ships seed 0; name another folder for the bundle of seed {options.seed} (--bundle)."
             )
-        command = f"python -m training.train {options.command}"
+        command = f"{MODULE} {options.command}"
         if set(members) != set(PAIR if options.command == "pocket-pair" else work.recipe.members):
             command += f" --members {' '.join(members)}"
         if options.seed:
@@ -119,7 +126,8 @@ def _run(options: argparse.Namespace) -> None:
             take_start(work, options.start)
             command += " --start BUNDLE"
         train_members(work, members, seed=options.seed)
-        bundle_family(work, members, options.bundle, command=command, seed=options.seed)
+        written = bundle_family(work, members, bundle, command=command, seed=options.seed)
+        print(f"wrote {written}: {', '.join(members)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Runs the programs that live beside the library (`training`, …), from a checkout or from an installed wheel."""
 
-import importlib.util
+import importlib
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,16 @@ def programs_root() -> Path:
         f"expected the programs (training, probes, apps) in {package / '_programs'} or beside {package}, found "
         "neither; reinstall emma-viz, or run from a checkout."
     )
+
+
+def process(name: str, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The command line and the environment that run program `name` in a process of its own.
+
+    Modules are looked for where this process looks for them, and never in the current folder, which may have a
+    `training` of the user's.
+    """
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    return [sys.executable, "-P", "-m", "emma_viz", name, *argv], {**os.environ, "PYTHONPATH": path}
 
 
 def run(name: str, argv: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from emma_viz.kernels.numba_cache import SourcesCache
+from emma_viz.kernels.numba_cache import cache_of
 
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 """Floating-point freedoms of all kernels; without `nnan` and `ninf`, so that NaN and infinity get through."""
@@ -23,13 +23,13 @@ inlined = njit(
 )
 """Compiles a function that must become part of its caller, because it is given stack arrays."""
 
-_parallel = njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+_parallel = njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True)
 
 
 def parallel_kernel(function: Callable[..., None]) -> Callable[..., None]:
     """Compile a kernel whose `prange` loop spreads over threads; see `numba_cache` for its cache."""
     compiled = _parallel(function)
-    compiled._cache = SourcesCache(function)  # ty: ignore[missing-attribute]
+    compiled._cache = cache_of(function)  # ty: ignore[missing-attribute]
     return compiled
 
 

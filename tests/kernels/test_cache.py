@@ -1,5 +1,6 @@
 """Compiled kernels are compiled again after any edit that matters to them."""
 
+import errno
 import gc
 import importlib
 import sys
@@ -57,6 +58,29 @@ def test_the_digest_follows_every_kernel_file(tmp_path):
     assert numba_cache.sources_digest(tmp_path) == before
     (tmp_path / "numba_two.py").write_text("TWO = 3")
     assert numba_cache.sources_digest(tmp_path) != before
+
+
+def test_nothing_is_written_beside_the_sources(double, tmp_path):
+    assert loads_and_misses(double) == (0, 1)
+    assert not list(tmp_path.rglob("*.nb?"))
+
+
+def test_kernels_run_where_no_folder_can_be_written(double, tmp_path, monkeypatch):
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    compiled = njit(double)
+    compiled._cache = numba_cache.cache_of(double)
+    assert compiled.py_func is double
+    assert compiled(3) == 6
+
+
+def test_a_full_disk_does_not_stop_a_kernel(double, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(numba_cache.IndexDataCacheFile, "save", full)
+    assert loads_and_misses(double) == (0, 1)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from emma_viz.capture import record
-from emma_viz.checkpoints import load_model
+from emma_viz.checkpoints import BUNDLED, load_model
+from emma_viz.checkpoints.tokenizers import BUNDLED_TOKENIZER
 from emma_viz.data.tabletop import DESCRIBE, draw_scene, make_scene
 from emma_viz.errors import TrainingError
 from emma_viz.lens import decode, load_lens
@@ -181,10 +182,37 @@ def test_an_unknown_recipe_is_refused(capsys):
     assert "cobra-pocket" in capsys.readouterr().err
 
 
+def _shipped():
+    files = [*BUNDLED.rglob("*"), BUNDLED_TOKENIZER]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_bundle_goes_to_the_work_folder_and_what_ships_stays(seed, work, capsys, tmp_path, monkeypatch):
+    # The tiny family under the pocket one's name, finished: what is left to do is the bundle.
+    monkeypatch.setitem(FAMILIES, "pocket", FAMILIES["tiny"])
+    monkeypatch.setattr("training.train.PAIR", ("tiny",))
+    monkeypatch.setattr("training.train.train_members", lambda *_, **__: None)
+    shutil.copytree(work.folder, tmp_path / "work")
+    if seed:
+        shutil.copy(tmp_path / "work/tiny.safetensors", tmp_path / "work/tiny-seed1.safetensors")
+        shutil.copytree(tmp_path / "work/joint/tiny", tmp_path / "work/joint/tiny-seed1")
+    before = _shipped()
+    assert main(["pocket-pair", "--work", str(tmp_path / "work"), "--seed", str(seed)]) == 0
+    bundle = tmp_path / "work" / ("bundle-seed1" if seed else "bundle")
+    assert f"wrote {bundle}: tiny" in capsys.readouterr().out
+    assert (bundle / "tiny/ridge.lens").is_file()
+    assert (bundle / "tokenizer.json").is_file()
+    assert _shipped() == before
+
+
 def test_another_seed_does_not_go_into_the_package(capsys, tmp_path):
-    assert main(["pocket-pair", "--seed", "1", "--work", str(tmp_path)]) == 1
-    assert "--bundle" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    package = tmp_path / "link-to-the-package"
+    package.symlink_to(BUNDLED)
+    command = ["pocket-pair", "--seed", "1", "--work", str(tmp_path / "work"), "--bundle", str(package)]
+    assert main(command) == 1
+    assert "The package ships seed 0" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(

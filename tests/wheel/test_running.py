@@ -1,0 +1,147 @@
+"""What the README shows, from an installed wheel, in an empty folder, without the checkout; nothing is written inside
+the package."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ASK = ("--max-new-tokens", "2")
+
+
+@pytest.fixture
+def nothing_changes(installed):
+    before = installed.files()
+    yield
+    assert installed.files() == before
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_changes")]
+
+
+@pytest.fixture
+def photo(photos, tmp_path) -> Path:
+    shutil.copy(photos[0], tmp_path / "coffee.png")
+    return tmp_path / "coffee.png"
+
+
+def succeeded(ended: subprocess.CompletedProcess) -> str:
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stdout
+
+
+def test_the_checkout_is_out_of_reach(installed, tmp_path):
+    code = (
+        "import importlib.util as u, json, emma_viz; "
+        "print(json.dumps([emma_viz.__file__, [u.find_spec(n) is None for n in ('training', 'apps', 'tests')]]))"
+    )
+    file, missing = json.loads(succeeded(installed.python_runs("-c", code, cwd=tmp_path)))
+    assert Path(file).parent == installed.package
+    assert all(missing)
+
+
+COMMANDS = ("figure", "capture", "decode", "compare", "inspect", "models", "explore", "train")
+TRAINED = ("encoder", "text", "joint", "lens", "pocket-pair", "pocket-family")
+
+
+@pytest.mark.parametrize("argv", [[], *([name] for name in COMMANDS), *(["train", name] for name in TRAINED)])
+def test_every_program_has_help(installed, tmp_path, argv):
+    said = succeeded(installed(*argv, "--help", cwd=tmp_path))
+    assert said.startswith(f"usage: emma-viz {' '.join(argv)}".rstrip())
+    assert "python -m training" not in said
+
+
+def test_the_package_runs_as_a_module(installed, tmp_path):
+    assert "cobra-pocket" in succeeded(installed.python_runs("-m", "emma_viz", "models", cwd=tmp_path))
+
+
+def test_figure(installed, photo, tmp_path):
+    said = succeeded(installed("figure", photo, *ASK, "--out", "fig.png", cwd=tmp_path))
+    assert "wrote fig.png" in said
+    assert (tmp_path / "fig.png").is_file()
+    succeeded(installed("inspect", "emma-v1-pocket", cwd=tmp_path))
+
+
+def test_capture_decode_compare(installed, photo, tmp_path):
+    succeeded(installed("capture", photo, *ASK, "--out", "study", cwd=tmp_path))
+    succeeded(installed("decode", "study", cwd=tmp_path))
+    succeeded(installed("compare", "study", cwd=tmp_path))
+    assert "coffee.png" in (tmp_path / "study-report.html").read_text()
+
+
+def test_explore_starts_and_stops(installed, tmp_path):
+    started = subprocess.Popen(
+        installed.command("explore"),
+        cwd=tmp_path,
+        env=installed.environment | {"GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said = ""
+        assert started.stdout is not None
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
+            line = started.stdout.readline()
+            assert line, said
+            said += line
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(found[0]) as page:
+            assert b"emma" in page.read().lower()
+    finally:
+        started.send_signal(signal.SIGTERM)
+        rest = started.communicate(timeout=60)[0]
+    assert started.returncode == 0, rest
+    assert "Traceback" not in said + rest
+
+
+def test_a_tiny_training_and_what_it_made(installed, photo, tmp_path):
+    succeeded(installed("train", "joint", "--recipe", "tiny", "--work", "runs/tiny", cwd=tmp_path))
+    assert (tmp_path / "runs/tiny/tiny.safetensors").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"coffee.png", "runs"}
+
+
+FAMILY = """
+from pathlib import Path
+from emma_viz.cli import programs
+import sys
+sys.path.insert(0, str(programs.programs_root()))
+from training.bundle import bundle_family
+from training.stages import Work, train_members
+work = Work(Path("work"), "tiny")
+train_members(work, ("tiny",))
+bundle_family(work, ("tiny",), work.folder / "bundle", command="a test")
+"""
+
+
+def test_a_family_trains_in_processes_of_its_own_and_beside_a_folder_of_the_same_name(
+    installed, photo, tmp_path
+):
+    for name in ("training", "apps", "probes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('this is the folder of the user')")
+    (tmp_path / "family.py").write_text(FAMILY)
+    succeeded(installed.python_runs("-P", "family.py", cwd=tmp_path))
+    bundle = tmp_path / "work/bundle"
+    made = ("--vision", bundle / "pocket-conv-128px.safetensors", "--tokenizer", bundle / "tokenizer.json")
+    succeeded(
+        installed("figure", photo, "--models", bundle / "tiny", *made, *ASK, "--out", "fig.png", cwd=tmp_path)
+    )
+    config = json.loads((bundle / "tiny/config.json").read_text())
+    assert config["emma_viz"]["provenance"]["commit"] == "unknown: not in a git checkout"
+
+
+def test_the_bundle_of_the_pair_goes_to_the_work_folder_and_not_into_the_package(installed, tmp_path):
+    work = tmp_path / "runs/pocket"
+    work.mkdir(parents=True)
+    (work / "encoder.safetensors").write_bytes(b"none")
+    ended = installed("train", "pocket-pair", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "emma-viz train: error: `encoder --recipe pocket` ended with code 1" in ended.stderr
+    assert "No module named" not in ended.stderr
