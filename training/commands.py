@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
@@ -38,8 +39,8 @@ def add_joint(parser: argparse.ArgumentParser) -> None:
         "with --data, RECIPE may be any preset's name; without it a family's member is trained by the family's "
         "recipe, which takes --work, --seed and --dry-run alone",
     )
-    data.add_argument("--data", type=Path, metavar="JSON", help="LLaVA JSON or JSONL")
-    data.add_argument("--images", type=Path, metavar="FOLDER", help="folder that its images are relative to")
+    data.add_argument("--data", type=path, metavar="JSON", help="LLaVA JSON or JSONL")
+    data.add_argument("--images", type=path, metavar="FOLDER", help="folder that its images are relative to")
     data.add_argument("--llm", help=f'first language model: a path, a hub id, or "{FRESH}"')
     data.add_argument(
         "--init", help="run directory to take projector and language model from, in place of --llm"
@@ -49,9 +50,9 @@ def add_joint(parser: argparse.ArgumentParser) -> None:
         action="append",
         help=f'encoders: a file, tower=source (may be repeated), or "{FRESH}"; default: their usual places',
     )
-    data.add_argument("--tokenizer", type=Path, help="a tokenizer.json; default: the language model's")
+    data.add_argument("--tokenizer", type=path, help="a tokenizer.json; default: the language model's")
     data.add_argument(
-        "--feature-cache", type=Path, metavar="FOLDER", help="keep the encoders' features there"
+        "--feature-cache", type=path, metavar="FOLDER", help="keep the encoders' features there"
     )
     data.add_argument("--workers", type=int, help="threads that prepare batches (default: 2)")
     losses = parser.add_argument_group("losses")
@@ -82,13 +83,13 @@ def add_lens(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="run directory, preset or hub id of the frozen model")
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path,
         required=True,
         help="LLaVA JSON or JSONL, a folder of images, or tabletop: drawn scenes",
     )
-    parser.add_argument("--images", type=Path, help="folder that the JSON's images are relative to")
+    parser.add_argument("--images", type=path, help="folder that the JSON's images are relative to")
     parser.add_argument("--kind", choices=("ridge", "tuned"), default="ridge")
-    parser.add_argument("--out", type=Path, required=True, help="the lens file")
+    parser.add_argument("--out", type=path, required=True, help="the lens file")
     parser.add_argument("--fit-images", type=int, default=400, dest="fit", help="default: 400")
     parser.add_argument("--held-out", type=int, default=150, help="images to measure on (default: 150)")
     parser.add_argument("--site", default="resid_post", help="hook site (default: resid_post)")
@@ -107,7 +108,7 @@ def add_lens(parser: argparse.ArgumentParser) -> None:
         "--vision", action="append", help="encoders: a file, or tower=source (may be repeated)"
     )
     parser.add_argument("--llm", help="language model, for a run directory with a projector alone")
-    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--tokenizer", type=path)
     parser.add_argument("--device", default="cpu")
 
 

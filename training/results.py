@@ -16,6 +16,7 @@ from typing import Any
 
 from emma_viz.checkpoints import BUNDLED
 from emma_viz.cli.guard import guarded
+from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
 from emma_viz.files.room import require_writable
@@ -113,21 +114,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "bundles",
         nargs="*",
-        type=Path,
+        type=path,
         metavar="BUNDLE",
         help="folders, or files of --keep (default: the package's own and docs/measured)",
     )
     parser.add_argument("--scenes", type=int, default=ANSWERS, help=f"held-out scenes (default: {ANSWERS})")
-    parser.add_argument("--json", type=Path, help="also write all numbers to this file")
+    parser.add_argument("--json", type=path, help="also write all numbers to this file")
     parser.add_argument(
         "--keep",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="add what is measured of one bundle there, and write no page",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         default=DOCUMENTS,
         metavar="FOLDER",
         help="where results.md goes (default: docs of the checkout, runs/results without one)",

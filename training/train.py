@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emma_viz.cli.guard import guarded
+from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
@@ -55,7 +56,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=f"the {name} stage")
         command.add_argument("--recipe", choices=choices, default=default, required=default is None)
-        command.add_argument("--work", type=Path, help="work folder (default: runs/<recipe>)")
+        command.add_argument("--work", type=path, help="work folder (default: runs/<recipe>)")
         if name == "joint":
             add_joint(command)
         if name == "text":
@@ -63,17 +64,17 @@ def _parser(program: str) -> argparse.ArgumentParser:
     add_lens(commands.add_parser("lens", help="fit a lens for a frozen model, with its held-out quality"))
     for name, what in (("pocket-pair", "Cobra and EMMA"), ("pocket-family", "every member")):
         family = commands.add_parser(name, help=f"{what}: all stages, lenses and the bundle")
-        family.add_argument("--work", type=Path, help="work folder (default: runs/pocket)")
+        family.add_argument("--work", type=path, help="work folder (default: runs/pocket)")
         family.add_argument(
             "--bundle",
-            type=Path,
+            type=path,
             metavar="FOLDER",
             help="where the models go (default: bundle in the work folder); the package's own folder, named here, is "
             "replaced",
         )
         family.add_argument("--seed", type=int, default=0, help="of the joint stage (default: 0)")
         family.add_argument(
-            "--start", type=Path, metavar="BUNDLE", help="take tokenizer, encoder and text stage from there"
+            "--start", type=path, metavar="BUNDLE", help="take tokenizer, encoder and text stage from there"
         )
         if name == "pocket-family":
             known = tuple(FAMILIES["pocket"]().members)

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 from emma_viz.checkpoints import BUNDLED, bundled_names
 from emma_viz.cli.guard import guarded
-from emma_viz.cli.options import add_loading, running
+from emma_viz.cli.options import add_loading, path, running
 from emma_viz.errors import InputError
+from emma_viz.files.named import named_path
 from emma_viz.lens.files import SUFFIX
 from emma_viz.lens.info import KINDS
 
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         help="bundled names, run directories, hub ids or safetensors files; the first two are chosen at first "
         "(default: the bundled pair)",
     )
-    found.add_argument("--study", type=Path, metavar="DIR", help="show a decoded study, without any model")
+    found.add_argument("--study", type=path, metavar="DIR", help="show a decoded study, without any model")
     found.add_argument(
         "--lens",
         nargs="+",
@@ -196,7 +197,7 @@ def labelled(sources: Sequence[str]) -> dict[str, str]:
     """A short label for each source, which is all that the page shows of it."""
     found: dict[str, str] = {}
     for source in sources:
-        short = Path(source).resolve().name if Path(source).exists() else source
+        short = named_path(source).resolve().name if named_path(source).exists() else source
         label, number = short, 1
         while label in found:
             number += 1
@@ -225,4 +226,4 @@ def lenses_of(wanted: Sequence[str] | None, models: Mapping[str, str]) -> dict[s
 
 def _folder(source: str) -> Path | None:
     """Where the lenses of a model lie, if that is on this machine."""
-    return next((folder for folder in (Path(source), BUNDLED / source) if folder.is_dir()), None)
+    return next((folder for folder in (named_path(source), BUNDLED / source) if folder.is_dir()), None)

@@ -12,6 +12,7 @@ from emma_viz.checkpoints.run_config import is_run_config, parse_config, read_co
 from emma_viz.checkpoints.safetensors_file import read_header
 from emma_viz.errors import CheckpointError
 from emma_viz.files.inside import require_inside
+from emma_viz.files.named import named_path
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
 
@@ -84,7 +85,7 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
     if given in bundled_names():
         return _folder(BUNDLED / given, given=given, kind="bundled")
     try:
-        path = Path(given).expanduser()
+        path = named_path(given)
         if path.is_dir():
             return _folder(path, given=given)
         if path.is_file():
@@ -123,7 +124,7 @@ def local_folder(source: SourceLike, *, revision: str | None = None) -> Path | N
         The folder; None when the model is not here.
     """
     given = os.fspath(source)
-    path = Path(given).expanduser()
+    path = named_path(given)
     if given in bundled_names():
         return BUNDLED / given
     if path.is_dir():

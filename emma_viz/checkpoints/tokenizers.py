@@ -7,6 +7,7 @@ from emma_viz.checkpoints import hub
 from emma_viz.checkpoints.sources import TOKENIZER, Source, SourceLike
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError
+from emma_viz.files.named import named_path
 
 GPT_NEOX = "EleutherAI/gpt-neox-20b"
 """The tokenizer of all published Mamba models."""
@@ -72,7 +73,7 @@ def _fitting(path: Path, rows: int) -> Tokenizer:
 
 
 def _named(source: SourceLike) -> Path:
-    path = Path(source).expanduser()
+    path = named_path(source)
     if path.is_dir():
         path = path / TOKENIZER
     if path.is_file():

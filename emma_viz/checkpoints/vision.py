@@ -15,6 +15,7 @@ from emma_viz.checkpoints.materialize import Progress, check_filled, fill
 from emma_viz.checkpoints.sources import BUNDLED, LM_WEIGHTS, SourceLike, fetch_weights
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
+from emma_viz.files.named import named_path
 from emma_viz.models.config import TowerConfig, VisionConfig
 from emma_viz.models.positions import resample_positions
 from emma_viz.models.vision import VisionEncoder
@@ -89,7 +90,7 @@ def load_vision(
     if source is None or isinstance(source, Mapping):
         _fill_towers(encoder, dict(source or {}), dtype=dtype, device=device, progress=progress)
     else:
-        file = open_weights(Path(source).expanduser())
+        file = open_weights(named_path(source))
         references = _own_file(file, encoder)
         fill(encoder, references, dtype=dtype, device=device, what="vision encoder", progress=progress)
     check_filled(encoder, "The vision encoder")
@@ -166,7 +167,7 @@ def _tower_file(tower: TowerConfig, source: SourceLike | None) -> Path:
         # A name that a config holds is a hub id, never a path on this machine.
         return fetch_weights(str(tower.hub_id), LM_WEIGHTS)
     given = str(source)
-    path = Path(given).expanduser()
+    path = named_path(given)
     if path.is_file():
         return path
     if path.is_dir():

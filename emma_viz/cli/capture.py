@@ -1,18 +1,24 @@
 """`emma-viz capture`: run the models once and keep what their image tokens held."""
 
 import argparse
-from pathlib import Path
 
 from emma_viz.cli import options
+from emma_viz.cli.terminal import one_line
 
 HELP = "run the models on images and keep the states of their image tokens in a study folder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this sub-command."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="photographs: any file that Pillow reads")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="STUDY", help="the study folder, made or added to"
+        "images",
+        type=options.image,
+        nargs="+",
+        metavar="IMAGE",
+        help="photographs: any file that Pillow reads",
+    )
+    parser.add_argument(
+        "--out", type=options.path, required=True, metavar="STUDY", help="the study folder, made or added to"
     )
     parser.add_argument(
         "--sites", nargs="+", default=["resid_post"], metavar="SITE", help="hook sites (default: resid_post)"
@@ -57,5 +63,5 @@ def run(args: argparse.Namespace) -> int:
             progress=bars,
         )
     for entry in entries:
-        print(f"{args.out}: {entry}")
+        print(f"{one_line(args.out)}: {one_line(entry)}")
     return 0

@@ -1,9 +1,9 @@
 """`emma-viz compare`: a report of a decoded study, without the models."""
 
 import argparse
-from pathlib import Path
 
 from emma_viz.cli import options
+from emma_viz.cli.terminal import one_line
 
 HELP = "draw or report what the models of a decoded study still hold, without the models"
 
@@ -11,7 +11,7 @@ HELP = "draw or report what the models of a decoded study still hold, without th
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this sub-command."""
     parser.add_argument(
-        "study", type=Path, metavar="STUDY", help="a folder made by `emma-viz capture` and `decode`"
+        "study", type=options.path, metavar="STUDY", help="a folder made by `emma-viz capture` and `decode`"
     )
     parser.add_argument(
         "--entries", nargs="+", metavar="NAME", help="which of its entries, in this order (default: all)"
@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
     comparison = session.compare_study(args.study, entries=args.entries)
     print(session.scores_table(comparison.decodings))
     for path in session.save(comparison.spec(options.view(args)), out, recipe=args.recipe):
-        print(f"wrote {path}")
+        print(f"wrote {one_line(path)}")
     return 0

@@ -1,7 +1,6 @@
 """`emma-viz decode`: turn a study's states into pixels, without the models."""
 
 import argparse
-from pathlib import Path
 
 from emma_viz.cli import options
 
@@ -10,7 +9,9 @@ HELP = "turn the states kept in a study into pixels, with a lens and without the
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this sub-command."""
-    parser.add_argument("study", type=Path, metavar="STUDY", help="a folder made by `emma-viz capture`")
+    parser.add_argument(
+        "study", type=options.path, metavar="STUDY", help="a folder made by `emma-viz capture`"
+    )
     parser.add_argument("--entries", nargs="+", metavar="NAME", help="which of its entries (default: all)")
     options.add_lens(parser)
 

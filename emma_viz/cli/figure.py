@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from emma_viz.cli import options
+from emma_viz.cli.terminal import indented, one_line
 from emma_viz.errors import InputError
 
 HELP = "draw what each model's image tokens still hold at each depth, with its answer"
@@ -12,11 +13,17 @@ HELP = "draw what each model's image tokens still hold at each depth, with its a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this sub-command."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="photographs: any file that Pillow reads")
+    parser.add_argument(
+        "images",
+        type=options.image,
+        nargs="*",
+        metavar="IMAGE",
+        help="photographs: any file that Pillow reads",
+    )
     parser.add_argument(
         "--from",
         dest="source",
-        type=Path,
+        type=options.path,
         metavar="FILE",
         help="draw an earlier figure again, from itself or from the .json beside it: no model, no photo",
     )
@@ -59,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
         )
     for decoding in comparison.decodings:
         for name, answer in zip(comparison.image_names, decoding.answers, strict=True):
-            print(f"{decoding.model.name} on {name}: {answer}")
+            print(f"{one_line(decoding.model.name)} on {one_line(name)}: {indented(answer)}")
     for path in session.save(comparison.spec(options.view(args)), out, recipe=args.recipe):
-        print(f"wrote {path}")
+        print(f"wrote {one_line(path)}")
     return 0
 
 
@@ -77,5 +84,6 @@ def _redraw(args: argparse.Namespace) -> int:
     if said := session.mismatch(args.source):
         print(f"emma-viz: warning: {said}", file=sys.stderr)
     limit = ANY if args.any_size else LARGEST
-    print(f"wrote {session.redraw(args.source, out, recipe=args.recipe, limit=limit)}")
+    written = session.redraw(args.source, out, recipe=args.recipe, limit=limit)
+    print(f"wrote {one_line(written)}")
     return 0

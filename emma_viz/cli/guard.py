@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from emma_viz.cli.terminal import Door, doors
+from emma_viz.cli.terminal import Door, doors, indented
 from emma_viz.errors import EmmaVizError
 
 CLOSED_PIPE = 141
@@ -63,9 +63,7 @@ def guarded(run: Callable[[], int | None], *, program: str = "emma-viz", verbose
             if said is None:
                 traceback.print_exc()
             else:
-                # No line of a message, which may quote a file, can pass for a message of its own.
-                indented = re.sub(r"\n(?=\S)", "\n  ", said)
-                print(f"{program}: error: {indented}", file=sys.stderr)
+                print(f"{program}: error: {indented(said)}", file=sys.stderr)
             return 1
         return code or _unread(out, program)
 

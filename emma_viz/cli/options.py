@@ -4,11 +4,25 @@ import argparse
 from pathlib import Path
 
 from emma_viz.errors import InputError
+from emma_viz.files.named import is_web_address, named_path
 
 LAYERS_HELP = (
     "the layers to show, zero-based; -1 or 'embedding' for what enters block 0, 'all' for every block "
     "(default: five spread over the depth)"
 )
+
+
+def path(text: str) -> Path:
+    """Parse a path, a `file:` address, or `~`."""
+    try:
+        return named_path(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def image(text: str) -> Path | str:
+    """Parse the path of an image; a web address stays one, and is refused as that."""
+    return text if is_web_address(text) else path(text)
 
 
 def layer(text: str) -> int | str:
@@ -137,7 +151,7 @@ def add_view(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--difference", action="store_true", help="also show the difference of two models' maps"
     )
-    group.add_argument("--out", type=Path, metavar="FILE", help="a .png, .svg, .pdf or .html file")
+    group.add_argument("--out", type=path, metavar="FILE", help="a .png, .svg, .pdf or .html file")
     group.add_argument(
         "--no-recipe",
         dest="recipe",

@@ -26,6 +26,16 @@ def printable(text: str) -> str:
     return _COMMANDS.sub(_escape, text)
 
 
+def one_line(text: object) -> str:
+    """A name, such as that of a file, as `printable` text without a line's end."""
+    return printable(str(text)).replace("\n", "\\n")
+
+
+def indented(text: str) -> str:
+    """A text whose second and later lines cannot pass for messages of their own: they begin with spaces."""
+    return re.sub(r"\n(?=\S)", "\n  ", text)
+
+
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     if 0xDC80 <= code <= 0xDCFF:

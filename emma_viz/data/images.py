@@ -23,6 +23,7 @@ from emma_viz.data.image_files import MAX_PIXELS, check_memory, check_size, open
 from emma_viz.data.labels import ImageLabel, label_of, labelled
 from emma_viz.data.profiles import ignored, to_srgb
 from emma_viz.errors import ImageError, InputError
+from emma_viz.files.named import is_web_address, named_path
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ def read_image(
         return _finish(source, "the image", max_pixels, convert_profile)
     if not isinstance(source, str | Path):
         raise ImageError(f"expected a path, a PIL image or an array, got {type(source).__name__}")
-    if str(source).startswith(("http://", "https://")):
+    if is_web_address(source):
         raise ImageError(f"{source} is a web address: download the image and give the file's path")
-    with open_image(Path(source).expanduser(), max_pixels) as image:
+    with open_image(named_path(source), max_pixels) as image:
         return _finish(image, str(source), max_pixels, convert_profile)
 
 

@@ -1,6 +1,7 @@
 """Where a result comes from: the record of a model that every trace, lens and picture carries."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -74,10 +75,13 @@ def jsonable(value: Any) -> Any:
 def dump_json(value: Any) -> str:
     """`value` as indented JSON text with a final newline; not-a-number values are refused.
 
+    Lone surrogates, which names and arguments that are no UTF-8 have, are escaped: the text has a UTF-8 form.
+
     Raises:
         InputError: `value` holds something that has no JSON form.
     """
     try:
-        return json.dumps(jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError as error:
         raise InputError(f"Cannot write JSON: {error}.") from error
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)

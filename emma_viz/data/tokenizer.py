@@ -2,6 +2,8 @@
 
 import codecs
 import hashlib
+import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from emma_viz.errors import CheckpointError, InputError
 from emma_viz.files.json_door import Budget, parse_json, read_bytes
 from emma_viz.files.schema import shape
+
+_log = logging.getLogger(__name__)
 
 EOS_TOKEN = "<|endoftext|>"
 PAD_TOKEN = "<|padding|>"
@@ -95,8 +99,15 @@ class Tokenizer:
         return hashlib.sha256(self._core.to_str().encode()).hexdigest()[:32]
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; nothing is added in front or behind."""
-        return self._core.encode(text, add_special_tokens=False).ids
+        """The ids of a text; nothing is added in front or behind.
+
+        A lone surrogate, such as Python keeps for a byte of the command line that is no UTF-8, is no character, and is
+        read as U+FFFD; the log says so.
+        """
+        read = re.sub("[\ud800-\udfff]", "\ufffd", text)
+        if read != text:
+            _log.warning("what is no Unicode in %r is read as U+FFFD", text)
+        return self._core.encode(read, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of ids.

@@ -24,6 +24,7 @@ from emma_viz.data.provenance import dump_json
 from emma_viz.errors import EmmaVizError, InputError, LensError, StudyError
 from emma_viz.files.inside import inside
 from emma_viz.files.json_door import parse_json
+from emma_viz.files.named import named_path
 from emma_viz.files.schema import shape
 from emma_viz.heads.config import PaperConfig, ReleasedConfig
 from emma_viz.heads.head import Head, build_head, head_from_json, head_to_json
@@ -111,7 +112,7 @@ def find_lens(source: LoadedModel | str | Path, kind: str = "ridge") -> Path:
     if isinstance(source, LoadedModel):
         places = [] if source.folder is None else [beside(source.folder, f"{kind}{SUFFIX}")]
     else:
-        named = [Path(source).expanduser(), BUNDLED / str(source)]
+        named = [named_path(source), BUNDLED / str(source)]
         places = [beside(place, f"{kind}{SUFFIX}") if place.is_dir() else place for place in named]
     for place in places:
         if place.is_file():

@@ -99,7 +99,7 @@ class Sheet:
         axes = self.figure.add_axes(place, label=label)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_gid(label)
+        axes.set_gid(words.clean(label))
         for spine in axes.spines.values():
             spine.set(linewidth=0.4, color=colours.HAIR)
         return axes
