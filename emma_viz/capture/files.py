@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from emma_viz.errors import InputError, StudyError
 from emma_viz.files.atomic import PART, write_file
 from emma_viz.files.inside import require_inside
 from emma_viz.files.json_door import open_regular
+from emma_viz.files.tensors import open_tensors
 
 _ENCODING = "utf-8"
 
@@ -80,7 +81,7 @@ def read_tensor(path: Path, name: str) -> Tensor:
     Raises:
         StudyError: the file is missing or damaged, or has no such tensor.
     """
-    with explained(path, "read"), safe_open(path, framework="pt") as file:
+    with explained(path, "read"), open_tensors(path) as file:
         return file.get_tensor(name)
 
 
