@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from emma_viz.cli import programs
@@ -272,7 +273,13 @@ def keep(module: torch.nn.Module, path: Path, *, minutes: float, commit: str) ->
 
 
 def _load(module, path: Path):
-    missing, unknown = module.load_state_dict(load_file(path), strict=False)
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise TrainingError(
+            f"{path} cannot be read: {error}. Remove it, and its stage is run again."
+        ) from error
+    missing, unknown = module.load_state_dict(state, strict=False)
     assert not unknown
     assert all(key.endswith("lm_head.weight") for key in missing), missing
     return module

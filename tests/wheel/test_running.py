@@ -137,11 +137,14 @@ def test_a_family_trains_in_processes_of_its_own_and_beside_a_folder_of_the_same
     assert config["emma_viz"]["provenance"]["commit"] == "unknown: not in a git checkout"
 
 
-def test_the_bundle_of_the_pair_goes_to_the_work_folder_and_not_into_the_package(installed, tmp_path):
+def test_the_stages_of_the_pair_find_their_program_and_name_what_is_damaged(installed, tmp_path):
     work = tmp_path / "runs/pocket"
     work.mkdir(parents=True)
-    (work / "encoder.safetensors").write_bytes(b"none")
+    for stage in ("encoder", "text-pocket-mamba1"):
+        (work / f"{stage}.safetensors").write_bytes(b"none")
     ended = installed("train", "pocket-pair", cwd=tmp_path)
     assert ended.returncode == 1
-    assert "emma-viz train: error: `encoder --recipe pocket` ended with code 1" in ended.stderr
-    assert "No module named" not in ended.stderr
+    for stage in ("encoder", "text-pocket-mamba1"):
+        assert f"emma-viz train: error: runs/pocket/{stage}.safetensors cannot be read" in ended.stderr
+    assert "ended with code 1; its message stands above" in ended.stderr
+    assert "Traceback" not in ended.stderr
