@@ -82,7 +82,8 @@ def load_lens(source: LoadedModel | str | Path, kind: str = "ridge", *, force: b
 
     Args:
         source: a lens file; a run directory, or the name of a bundled model, which hold `<kind>.lens`; or a
-            loaded model, whose own lens is then found in the same way and checked against it.
+            loaded model, whose lens is found by the fingerprint of its weights: in its folder, whatever the file
+            is called, then among those that ship.
         kind: which lens of the model; a lens file that is named itself may be of any kind.
         force: accept a lens that was fitted on other weights than the loaded model's.
 
@@ -111,6 +112,8 @@ def find_lens(source: LoadedModel | str | Path, kind: str = "ridge") -> Path:
     """
     if isinstance(source, LoadedModel):
         places = [] if source.folder is None else [beside(source.folder, f"{kind}{SUFFIX}")]
+        if (own := _by_fingerprint(source, kind, places)) is not None:
+            return own
     else:
         named = [named_path(source), BUNDLED / str(source)]
         places = [beside(place, f"{kind}{SUFFIX}") if place.is_dir() else place for place in named]
@@ -122,6 +125,25 @@ def find_lens(source: LoadedModel | str | Path, kind: str = "ridge") -> Path:
         f"No {kind} lens was found (looked at {looked}). Pass the path of a lens file, or fit one with "
         f"fit_ridge or fit_tuned; bundled lenses: {', '.join(bundled_lenses()) or 'none'}."
     )
+
+
+def _by_fingerprint(model: LoadedModel, kind: str, first: list[Path]) -> Path | None:
+    """A lens of these very weights: in the model's folder under its usual name, under another, or among the bundled."""
+    near = (
+        []
+        if model.folder is None
+        else [beside(model.folder, each.name) for each in model.folder.glob(f"*{SUFFIX}")]
+    )
+    for path in (*first, *sorted(near), *sorted(BUNDLED.glob(f"*/*{SUFFIX}"))):
+        try:
+            info = read_info(path)
+        except (
+            LensError
+        ):  # one that cannot be read is nobody's; under its usual name it is reported when it is read
+            continue
+        if info.kind == kind and info.model_fingerprint == model.info.fingerprint:
+            return path
+    return None
 
 
 def beside(folder: Path, name: str) -> Path:

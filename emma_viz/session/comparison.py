@@ -120,8 +120,10 @@ def compare(
         for lens in chosen:
             shown_layers(lens.default_layers, layers, lens.info.model_name)
     decodings = []
-    for source, lens in zip(models, chosen, strict=True):
+    for source, lens, wanted in zip(models, chosen, one_each(lenses, len(models)), strict=True):
         model = load(source, running, progress)
+        if lens.info.model_fingerprint != model.info.fingerprint and str(wanted) in KINDS:
+            lens = load_lens(model, str(wanted), force=True)  # there may be one of these weights elsewhere
         sites, needed = recording_for(lens)
         sites = (site,) if site else sites
         unfit = lens.info.mismatch(

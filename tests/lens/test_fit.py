@@ -13,8 +13,9 @@ from emma_viz.data.tokenizer import train_tokenizer
 from emma_viz.errors import LensError, LensMismatchError, SiteError
 from emma_viz.lens.apply import decode
 from emma_viz.lens.evaluation import quality_of
-from emma_viz.lens.files import load_lens, save_lens
+from emma_viz.lens.files import find_lens, load_lens, save_lens
 from emma_viz.lens.fit import RidgeSettings, fit_ridge, fit_ridge_on_states
+from emma_viz.lens.ridge import RidgeLens
 from emma_viz.models import PRESETS, VLM
 
 WIDTH, PATCH, PIXELS = 6, 2, 12
@@ -162,3 +163,22 @@ def test_the_lens_in_a_models_folder_must_belong_to_its_weights(model, lens, tmp
     assert load_lens(retrained, force=True).info == lens.info
     with pytest.raises(LensError, match="built in memory"):
         load_lens(model)
+
+
+def test_a_lens_is_found_by_the_fingerprint_of_the_weights(model, make_info, tmp_path):
+    """A model's own lens has any name; a file with the usual name and other weights is passed by, or refused alone."""
+    folder = tmp_path / "run"
+    here = replace(model, folder=folder)
+
+    def lens(fingerprint: str) -> RidgeLens:
+        info = make_info(model_fingerprint=fingerprint, model_name="tiny", layers=(0, 1))
+        return RidgeLens(info=info, weight=torch.zeros(2, 6, 48), bias=torch.zeros(2, 48))
+
+    save_lens(lens("another"), folder / "ridge.lens")
+    with pytest.raises(LensMismatchError, match="it was fitted on tiny"):
+        load_lens(here)
+    save_lens(lens(model.info.fingerprint), folder / "best of three.lens")
+    assert find_lens(here) == folder / "best of three.lens"
+    assert load_lens(here).info.model_fingerprint == model.info.fingerprint
+    (folder / "broken.lens").write_bytes(b"no lens")
+    assert find_lens(here) == folder / "best of three.lens"
