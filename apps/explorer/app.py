@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from abc import ABCMeta
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -37,7 +38,7 @@ HINT_STUDY = "Choose an image of the study.|It opens at once: no model is loaded
 GONE = "The image of this link is not kept on this server (any more); bring it again."
 
 CANVAS = "explorer-canvas"
-CALLS = ("payload", "words", "attribute", "save")
+CALLS = ("payload", "words", "attribute", "progress", "cancel", "save")
 """What the canvas asks of the server."""
 
 Link = dict[str, str]
@@ -133,6 +134,7 @@ def launch_options() -> dict[str, Any]:
             block_info_text_color_dark="#a9a9a6",
             background_fill_primary_dark="#141518",
             block_background_fill_dark="#1d1f23",
+            input_background_fill_dark="#26282d",
             button_primary_background_fill="#0b5c94",
             button_primary_background_fill_hover="#0a4d7c",
             button_primary_background_fill_dark="#7cc0f2",
@@ -164,10 +166,16 @@ def _canvas(gr, service: Service):
     def attribute(data: dict) -> dict:
         return service.attribute(data)
 
+    def progress(data: dict) -> dict:
+        return service.progress(data)
+
+    def cancel(data: dict) -> dict:
+        return service.cancel(data)
+
     def save(data: dict) -> dict:
         return service.save(data)
 
-    calls = [payload, words, attribute, save]
+    calls = [payload, words, attribute, progress, cancel, save]
     assert tuple(each.__name__ for each in calls) == CALLS
     return gr.HTML(
         value="{}",
@@ -254,19 +262,29 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
     def begin(address: str, request: gr.Request) -> tuple:
         token, link = service.sessions.open(request.cookies.get(service.cookie, "")), _link(address)
         values = _restored(gr, service, link)
-        runs = values.pop("runs")
-        news = _waiting(token) if runs else {"stage": "empty", "session": token}
+        runs, lost = values.pop("runs"), values.pop("lost")
+        news = (_waiting(token) if runs else {"stage": "empty", "session": token}) | {"lost": lost}
         if link.get("image") and not runs:
             news |= {"stage": "error", "message": GONE}
         return (token, runs, json.dumps(news), *values.values())
 
+    def follow(token: str, address: str) -> tuple:
+        """A link that was pasted into a page that is open, or a step back to one."""
+        link = _link(address)
+        values = _restored(gr, service, link)
+        runs, lost = values.pop("runs"), values.pop("lost")
+        news = _waiting(token) if runs else {"stage": "error", "session": token, "message": GONE}
+        return (runs, json.dumps(news | {"lost": lost}), *values.values())
+
     def announce(token: str) -> tuple:
+        service.announce(token)
         return json.dumps(_waiting(token)), gr.Button(visible=False), gr.Button(visible=True)
 
     def release() -> tuple:
         return gr.Button(visible=True), gr.Button(visible=False)
 
     def halt(token: str) -> tuple:
+        service.stop(token)
         return json.dumps({"stage": "stopped", "session": token}), *release()
 
     def ask(*values: Any) -> Iterator[str]:
@@ -277,7 +295,13 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
         if not wanted:
             yield gr.skip()
             return
-        yield from ask(*values)
+        service.announce(values[0])
+        for news in service.ask(*values, linked=True):
+            yield json.dumps(news)
+
+    def refuse(token: str) -> str:
+        service.refused(token)
+        return json.dumps(_refused(token))
 
     def check(token: str, upload: str | None) -> tuple:
         sentence = service.refusal(token, upload)
@@ -293,16 +317,31 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     at_once = quiet | {"queue": False}
     in_turn = quiet | {"concurrency_limit": 1, "concurrency_id": "models"}
-    outputs = [secret, linked, canvas, image, models, prompt, lens, site]
+    restored = [image, models, prompt, lens, site, controls["tokens"]]
+    outputs = [secret, linked, canvas, *restored]
     page.load(begin, hash_box, outputs, js="() => window.location.hash", **quiet).then(
         ask_if_linked, [linked, *asking], canvas, **in_turn
     )
     asked = gr.on([go.click, prompt.submit], announce, secret, [canvas, go, stop], **at_once).then(
         ask, asking, canvas, **in_turn
     )
-    asked.failure(lambda token: json.dumps(_refused(token)), secret, canvas, **at_once)
+    asked.failure(refuse, secret, canvas, **at_once)
     asked.then(release, None, [go, stop], **at_once)
-    stop.click(halt, secret, [canvas, go, stop], cancels=[asked], **at_once)
+    stop.click(halt, secret, [canvas, go, stop], **at_once)
+    # The script presses it when the address changes under an open page.
+    again = gr.Button("Follow the link", visible="hidden", elem_id="explorer-follow")
+    again.click(
+        follow,
+        [secret, hash_box],
+        [linked, canvas, *restored],
+        js="(s) => [s, window.location.hash]",
+        **quiet,
+    ).then(ask_if_linked, [linked, *asking], canvas, **in_turn)
+    # What is on the page answers what was chosen: the script says when that has changed since.
+    gr.on(
+        [each.change for each in restored], None, restored, None, js="(...v) => { window.explorerChosen?.(...v); }",
+        queue=False, show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
     image.upload(check, [secret, image], [image, canvas], **quiet)
     controls["examples"].select(take, None, image, **quiet)
 
@@ -361,14 +400,23 @@ def _restored(gr, service: Service, link: Link) -> dict[str, Any]:
     """Whether a link names all that a run needs, and new values of the widgets; the others are left alone."""
     settings, keep = service.settings, gr.skip()
     file = service.file_of(link.get("image", "")) if link.get("image") else None
-    names = [name for name in link.get("models", "").split(",") if name in settings.models]
+    wanted = [name for name in link.get("models", "").split(",") if name]
+    names = [name for name in wanted if name in settings.models]
+    tokens = int(link["tokens"]) if re.fullmatch(r"\d{1,3}", link.get("tokens", "")) else 0
+    lost = [f"the model {name[:60]}" for name in wanted if name not in settings.models]
+    if link.get("lens", next(iter(settings.lenses))) not in settings.lenses:
+        lost.append(f"the lens {link['lens'][:60]}")
+    if link.get("site") and link["site"] not in SITES:
+        lost.append(f"the hook site {link['site'][:60]}")
     return {
+        "lost": lost,
         "runs": file is not None,
         "image": str(file) if file else keep,
         "models": names or keep,
         "prompt": link.get("prompt", "")[:2000] or keep,
         "lens": link["lens"] if link.get("lens") in settings.lenses else keep,
         "site": link["site"] if link.get("site") in SITES else keep,
+        "tokens": tokens if 8 <= tokens <= 256 else keep,
     }
 
 

@@ -17,10 +17,108 @@ const canvas = EmmaCanvas.mount(root, {
   hint: root.dataset.hint.split("|"),
   words: (places) => ask("words", { places }),
   attribute: (model, word) => ask("attribute", { model, word }),
+  progress: () => ask("progress", {}),
+  cancel: () => ask("cancel", {}),
   save: (format, view) => ask("save", { format, ...view }),
   context: () => asked,
-  onview: (link) => history.replaceState(null, "", `${location.pathname}${location.search}#${link}`),
+  onview: (link) => {
+    // A new result is a step that Back undoes; a new look at it is not.
+    const address = `${location.pathname}${location.search}#${link}`;
+    const same = parts(location.hash) === parts(`#${link}`) || location.hash.length < 2;
+    history[same ? "replaceState" : "pushState"](null, "", address);
+  },
 });
+const ASKED = ["image", "models", "prompt", "lens", "site", "tokens"];
+const parts = (link) => {
+  const view = EmmaCanvas.core.fromLink(link);
+  return JSON.stringify(ASKED.map((key) => view[key] || ""));
+};
+
+// An address that changes under the open page: another view of the result that is shown, or another result.
+const follow = () => {
+  const view = EmmaCanvas.core.fromLink(location.hash);
+  if (!Object.keys(view).length) return;
+  if (asked.image && parts(location.hash) === parts(`#${EmmaCanvas.core.toLink(asked)}`)) return canvas.restore(view);
+  wanted = view;
+  document.querySelector("#explorer-follow")?.click();
+};
+addEventListener("popstate", follow);
+
+// What is chosen beside the canvas, and whether the result still answers it.
+let chosen = null;
+let answered = null;
+const STALE = "This result answers what was chosen before: press Run for what is chosen now.";
+const compare = () => {
+  const old = Boolean(answered && chosen && chosen !== answered);
+  element.querySelector(".ev").classList.toggle("ev-stale", old);
+  if (!dead) canvas.notice(old ? STALE : "");
+};
+window.explorerChosen = (image, models, prompt, lens, site, tokens) => {
+  chosen = JSON.stringify([image?.path, models, prompt, lens, site, tokens]);
+  if (settling) answered = chosen; // a link has put these there
+  compare();
+};
+let settling = true;
+let started = null;
+
+// A server that is gone is noticed, and so is another one in its place.
+let dead = false;
+let server_id = null;
+const check = async () => {
+  if (document.hidden) return;
+  let id = null;
+  try {
+    const reply = await fetch("gradio_api/app_id", { signal: AbortSignal.timeout(8000), cache: "no-store" });
+    id = reply.ok ? JSON.stringify(await reply.json()) : null;
+  } catch {
+    id = null;
+  }
+  server_id ??= id;
+  const now = id === null ? "gone" : id === server_id ? "" : "new";
+  if (now !== (dead || "")) {
+    dead = now || false;
+    const words = { gone: "The server does not answer: it has ended, or the network is down. What is shown stays.", new: "The server was started anew: reload the page to ask it something." };
+    if (dead && element.querySelector(".ev").dataset.state === "busy") canvas.fail(words[dead]);
+    canvas.notice(dead ? words[dead] : "");
+    compare();
+  }
+};
+setInterval(check, 4000);
+check();
+
+// Run becomes Stop and comes back: who pressed one has the other under the finger.
+const hand = (from, to) => {
+  const here = document.activeElement;
+  if (here && here !== document.body && here.id !== from) return;
+  let left = 40;
+  const seek = () => {
+    const button = document.querySelector(`#${to}`);
+    if (button) return button.focus({ preventScroll: true });
+    if (left--) setTimeout(seek, 50);
+  };
+  seek();
+};
+let busy = false;
+const stage = (now) => {
+  if (now === busy) return;
+  busy = now;
+  const pressed = ["explorer-run", "explorer-stop"].includes(document.activeElement?.id) || document.activeElement === document.body;
+  if (busy) {
+    started = chosen;
+    if (pressed) hand("explorer-run", "explorer-stop");
+    if (innerWidth < 900) root.scrollIntoView({ behavior: "smooth", block: "start" });
+  } else if (pressed) hand("explorer-stop", "explorer-run");
+};
+
+// Pictures to choose from are called what they show.
+const name = () => {
+  for (const button of document.querySelectorAll(":is(#explorer-examples, #explorer-images) .thumbnail-item")) {
+    const alt = button.querySelector("img")?.alt;
+    if (alt && button.getAttribute("aria-label") !== alt) button.setAttribute("aria-label", alt);
+  }
+};
+new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
+name();
 const take = async () => {
   let news;
   try {
@@ -29,6 +127,9 @@ const take = async () => {
     return;
   }
   if (news.session) session = news.session;
+  if (news.stage === "none") return;
+  stage(news.stage === "busy");
+  if (news.lost?.length) canvas.say(`Not restored from the link: ${news.lost.join(", ")}.`);
   if (news.stage === "busy") return canvas.busy(news);
   if (news.stage === "stopped") return canvas.calm();
   if (news.stage === "error") return canvas.fail(news.message);
@@ -41,6 +142,10 @@ const take = async () => {
     const view = wanted && (!wanted.image || wanted.image === asked.image) ? wanted : null;
     wanted = null;
     await canvas.show(payload, view);
+    answered = started ?? chosen;
+    started = null;
+    settling = false;
+    compare();
   } catch (error) {
     canvas.fail(error.message);
   }

@@ -97,7 +97,8 @@ def _model(
 ) -> dict[str, Any]:
     place, model = decoding.geometry[0], decoding.model
     scores = measure(decoding)
-    quality = [decoding.lens.quality_of(layer) for layer in decoding.layers]
+    # What a lens can do was measured at its own site: of states that it was forced on it says nothing.
+    quality = [None if decoding.forced else decoding.lens.quality_of(layer) for layer in decoding.layers]
     return {
         "name": model.name,
         "revision": " ".join(part for part in (model.revision, model.fingerprint[:12], model.dtype) if part),

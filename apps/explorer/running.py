@@ -1,13 +1,13 @@
 """Run: an image and a prompt through the chosen models, with news on the way."""
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from apps.explorer.news import Abandoned, News
 from apps.explorer.state import Asked, Models, Result
 from emma_viz.capture import Trace, record
 from emma_viz.checkpoints import LoadedModel
@@ -28,41 +28,6 @@ READ_WORDS = 4
 """Words that the logit lens shows of a patch."""
 
 
-class Abandoned(Exception):  # noqa: N818 (nothing went wrong)
-    """The visitor left before the run was over."""
-
-
-@dataclass
-class News:
-    """What a run has to say so far; written by the run, read by the page's stream."""
-
-    message: str = "waiting for the models"
-    done: int = 0
-    total: int = 0
-    models: list[dict] = field(default_factory=list)
-    """Per model, {name, answer, busy}."""
-    changed: threading.Event = field(default_factory=threading.Event)
-    left: bool = False
-    """Whether nobody listens any more; the run then stops at its next word."""
-    ending: threading.Event = field(default_factory=threading.Event)
-    """Set when the server ends; the run then stops, too."""
-
-    def say(self, done: int, total: int, message: str) -> None:
-        """Progress, as `emma_viz` reports it.
-
-        Raises:
-            Abandoned: nobody listens any more.
-        """
-        if self.left or self.ending.is_set():
-            raise Abandoned
-        self.done, self.total, self.message = done, total, message
-        self.changed.set()
-
-    def as_json(self) -> dict:
-        """The news as the canvas's `busy` takes them."""
-        return {"message": self.message, "done": self.done, "total": self.total, "models": self.models}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """What is asked of which models."""
@@ -76,6 +41,18 @@ class Question:
     site: str = ""
     """The hook site to decode; empty for the lens's own."""
     max_new_tokens: int = 64
+
+    @property
+    def asked(self) -> Asked:
+        """The question without its pixels."""
+        return Asked(
+            image_hash=image_hash(self.image),
+            prompt=self.prompt,
+            models=self.models,
+            lens=self.lens,
+            site=self.site,
+            tokens=self.max_new_tokens,
+        )
 
     def __post_init__(self):
         if not self.prompt.strip():
@@ -94,43 +71,52 @@ Lenses = Mapping[str, tuple[str, ...]]
 """Label → kinds of lens or lens files; of several, each model takes the first that it has."""
 
 
-def run(question: Question, models: Models, lenses: Lenses, news: News) -> Result:
-    """Record and decode every model.
+def run(
+    question: Question, models: Models, lenses: Lenses, news: News, sentence: Callable[[Exception], str]
+) -> Result:
+    """Record and decode every model; one that fails does not take the others' results with it.
 
     Args:
         question: what is asked.
         models: the models; they are locked until all have answered.
         lenses: what `question.lens` may be.
         news: told what happens.
+        sentence: says what went wrong with a model.
 
     Raises:
-        EmmaVizError: a model, lens or image cannot be used; nothing is kept.
+        Exception: what went wrong with the last model, when none could be used; nothing is kept.
     """
     if question.lens not in lenses:
         raise InputError(f"There is no lens {question.lens!r} here; choose one of {', '.join(lenses)}.")
     news.models = [{"name": name, "answer": "", "busy": False} for name in question.models]
-    decodings, traces, words = [], [], []
+    decodings, traces, words, labels, failed = [], [], [], [], []
     with models.running:
         for index, label in enumerate(question.models):
-            model = models.get(label, news.say)
-            lens = lens_for(lenses[question.lens], model)
-            news.models[index] = {"name": model.name, "answer": "", "busy": True}
-            trace = _record(model, lens, question, news, index)
-            news.models[index]["busy"] = False
-            news.say(0, 0, f"decoding {model.name}")
-            decodings.append(_decode(trace, lens, question.site))
+            try:
+                model = models.get(label, news.say)
+                lens = lens_for(lenses[question.lens], model)
+                news.models[index] = {"name": model.name, "answer": "", "busy": True}
+                trace = _record(model, lens, question, news, index)
+                news.models[index]["busy"] = False
+                news.say(0, 0, f"decoding {model.name}")
+                decoded = _decode(trace, lens, question.site)
+            except Abandoned:
+                raise
+            except Exception as error:
+                failed.append((label, sentence(error)))
+                news.models[index] = {"name": label, "answer": failed[-1][1], "busy": False}
+                if len(failed) == len(question.models):
+                    raise
+                continue
+            labels.append(label)
+            decodings.append(decoded)
             traces.append(trace)
             words.append(answer_words(model.tokenizer, trace.answer_ids[0]))
     news.say(0, 0, "making maps")
-    digest = image_hash(question.image)
     return Result(
-        asked=Asked(
-            image_hash=digest,
-            prompt=question.prompt,
-            models=question.models,
-            lens=question.lens,
-            site=question.site,
-        ),
+        asked=question.asked,
+        models=tuple(labels),
+        failed=tuple(failed),
         comparison=Comparison(decodings=tuple(decodings), image_names=(question.image_name,)),
         traces=tuple(traces),
         words=tuple(words),
@@ -200,7 +186,7 @@ def read_words(
         raise InputError(f"Expected one patch for each of the {len(result.traces)} models.")
     found: list[list[list[tuple[str, float]]] | None] = []
     for label, trace, decoding, place in zip(
-        result.asked.models, result.traces, result.comparison.decodings, places, strict=True
+        result.models, result.traces, result.comparison.decodings, places, strict=True
     ):
         if place is None:
             found.append(None)
@@ -220,7 +206,7 @@ def read_words(
     return found
 
 
-def explain(result: Result, models: Models, model: int, word: int, method: str) -> list:
+def explain(result: Result, models: Models, model: int, word: int, method: str, news: News) -> list:
     """Attribution of one model's word to the image tokens of every model.
 
     The other models score the same word after the same words before it, though they did not say it.
@@ -231,6 +217,7 @@ def explain(result: Result, models: Models, model: int, word: int, method: str) 
         model: whose answer the word is in.
         word: its number there.
         method: `gradient` or `knockout`.
+        news: told how far it is; between two steps of a measurement others may use the models.
 
     Returns:
         Per model, an `Attribution`.
@@ -244,8 +231,13 @@ def explain(result: Result, models: Models, model: int, word: int, method: str) 
     chosen, said = result.words[model][word], result.traces[model].answer_ids[0]
     text = "".join(each.text for each in result.words[model][:word])
     found = []
+
+    def say(done: int, total: int, _message: str) -> None:
+        models.running.let_others()
+        news.say(index * total + done, len(result.models) * total, "measuring")
+
     with models.running:
-        for index, label in enumerate(result.asked.models):
+        for index, label in enumerate(result.models):
             asked = models.get(label)
             if index == model:
                 before, ids = said[: chosen.start], said[chosen.start : chosen.stop]
@@ -253,7 +245,15 @@ def explain(result: Result, models: Models, model: int, word: int, method: str) 
                 before, ids = asked.tokenizer.encode(text), asked.tokenizer.encode(chosen.text)
             trace = result.traces[index]
             found.append(
-                attribute(asked, trace.images[0], trace.prompts[0], before=before, word=ids, method=method)
+                attribute(
+                    asked,
+                    trace.images[0],
+                    trace.prompts[0],
+                    before=before,
+                    word=ids,
+                    method=method,
+                    progress=say,
+                )
             )
     return found
 

@@ -1,17 +1,27 @@
 """What a visitor takes home: the view as a picture or a page, or the whole study."""
 
+import base64
+import re
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from apps.explorer.payload import payload
 from apps.explorer.state import Result
+from emma_viz import __version__
 from emma_viz.capture import open_study
 from emma_viz.errors import InputError
+from emma_viz.render import FigureSpec
 from emma_viz.render.footer import provenance
+from emma_viz.render.recipe import with_recipe
+from emma_viz.render.sidecar import to_json
 from emma_viz.render.webpage import canvas_page
 from emma_viz.session import Comparison, View, save, shown_layers
+from emma_viz.session.picture import figure_spec
 from emma_viz.session.studies import DECODING, NAMES
 
 TYPES = {
@@ -23,7 +33,7 @@ TYPES = {
 }
 """Format → media type."""
 
-LOOK = ("layer", "kind", "scale", "colours", "blend", "smooth", "patch", "region")
+LOOK = ("layer", "kind", "scale", "colours", "blend", "smooth", "patch", "region", "word")
 """What a saved page keeps of the view, by the names that links use; the canvas checks the values."""
 
 LARGEST_STUDY = 300_000_000
@@ -34,7 +44,7 @@ def save_view(
     result: Result,
     form: str,
     *,
-    layer: int,
+    layers: Sequence[int],
     kind: str,
     scale: str,
     colours: str,
@@ -47,7 +57,7 @@ def save_view(
     Args:
         result: what is shown.
         form: a key of `TYPES`.
-        layer: the layer on the page, which the picture shows among others.
+        layers: per model, its layer on the page, which the picture shows among others.
         kind: of map.
         scale: `shared`, `per_row`, `per_map` or MIN:MAX.
         colours: the colour table.
@@ -70,28 +80,78 @@ def save_view(
         if form == "zip":
             return f"{name}-study.zip", _study(result, Path(folder))
         comparison = _one(result)
+        view = View(map_kind=kind, scale=scale, colormap=colours, difference=difference)
+        spec = _spec(comparison, view, layers)
+        spec = replace(spec, notes=(*spec.notes, *_seen(result, look, layers)))
         if form == "html":
-            return f"{name}.html", _page(comparison, {key: look[key] for key in LOOK if key in look})
-        layers = {layer} | {
-            each
-            for decoding in comparison.decodings
-            for each in shown_layers(decoding.layers, None, decoding.model.name)
-        }
-        common = sorted(
-            each for each in layers if all(each in decoding.layers for decoding in comparison.decodings)
-        )
-        view = View(
-            layers=tuple(common) or None, map_kind=kind, scale=scale, colormap=colours, difference=difference
-        )
+            seen = {key: look[key] for key in LOOK if key in look}
+            return f"{name}.html", _page(result, comparison, spec, seen)
         path = Path(folder) / f"{name}.{form}"
-        save(comparison.spec(view), path)
+        save(spec, path)
         return path.name, path.read_bytes()
 
 
-def _page(comparison: Comparison, look: dict[str, str]) -> bytes:
-    """The canvas with the shown image, every layer of it, and no server."""
-    facts = [f"{what}: {text}" for what, text in provenance(comparison.spec(View()))]
-    return canvas_page(payload(comparison, live=False), look, provenance=facts).encode("utf-8")
+def _spec(comparison: Comparison, view: View, seen: Sequence[int]) -> FigureSpec:
+    """A figure with each model's own layers: those that figures show, and the one on the page."""
+    maps, decodings = comparison.maps(view), comparison.decodings
+    own = []
+    for index, decoding in enumerate(decodings):
+        also = {seen[index]} if index < len(seen) and seen[index] in decoding.layers else set()
+        own.append(tuple(sorted({*shown_layers(decoding.layers, None, decoding.model.name), *also})))
+    # A difference is of one layer of both.
+    view = replace(view, difference=view.difference and len({*own[:2]}) == 1)
+    whole = figure_spec(maps, view=view, image_names=comparison.image_names)
+    alone = replace(view, difference=False)
+    models = tuple(
+        figure_spec([each], view=replace(alone, layers=layers)).images[0].models[0]
+        for each, layers in zip(maps, own, strict=True)
+    )
+    return replace(whole, images=(replace(whole.images[0], models=models),))
+
+
+def _seen(result: Result, look: Mapping[str, str], layers: Sequence[int]) -> list[str]:
+    """What else the page showed, in words: layers, patch, word, and what was asked of what."""
+    names = [each.model.name for each in result.comparison.decodings]
+    at = ", ".join(
+        f"{name} {'embedding' if layer < 0 else layer}" for name, layer in zip(names, layers, strict=False)
+    )
+    found = [f"On the page: layer {at}." if at else "On the page: every layer."]
+    columns = result.comparison.decodings[0].grid[1]
+    if look.get("patch", "").isdecimal() and len(look["patch"]) < 9:
+        found.append("Patch: row {}, column {}.".format(*divmod(int(look["patch"]), columns)))
+    elif re.fullmatch(r"(\d{1,5},){3}\d{1,5}", look.get("region", "")):
+        found.append("Region: rows {0} to {2}, columns {1} to {3}.".format(*look["region"].split(",")))
+    if (word := _word(result, look)) is not None:
+        model, index = word
+        reply = result.evidence[word]
+        sizes = max(
+            float(abs(np.frombuffer(base64.b64decode(each), "<f4")).max()) for each in reply["models"]
+        )
+        found.append(
+            f"Word “{result.words[model][index].text.strip()}” of {names[model]}: {reply['method']}, at most "
+            f"{sizes:.2g} nats for a token; its log-probability is {reply['scores'][model]:.2g}."
+        )
+    asked = f"; answers of up to {result.asked.tokens} tokens" if result.traces else ""
+    return [*found, f"Saved from the explorer of emma_viz {__version__}{asked}."]
+
+
+def _word(result: Result, look: Mapping[str, str]) -> tuple[int, int] | None:
+    """The word whose evidence was on the page, if it is kept."""
+    if not re.fullmatch(r"\d{1,3},\d{1,5}", look.get("word", "")):
+        return None
+    model, index = map(int, look["word"].split(","))
+    return (model, index) if (model, index) in result.evidence else None
+
+
+def _page(result: Result, comparison: Comparison, spec: FigureSpec, look: dict[str, str]) -> bytes:
+    """The canvas with the shown image, every layer of it, the word's evidence, and no server."""
+    facts = [f"{what}: {text}" for what, text in provenance(spec)]
+    words = [[word.text for word in each] for each in result.words] or None
+    shown = payload(comparison, words=words, live=False)
+    if (word := _word(result, look)) is not None:
+        shown["evidence"] = {f"{word[0]},{word[1]}": result.evidence[word]}
+    document = canvas_page(shown, look, provenance=facts)
+    return with_recipe(document.encode("utf-8"), ".html", to_json(spec))
 
 
 def _one(result: Result) -> Comparison:

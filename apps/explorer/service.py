@@ -8,18 +8,19 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from apps.explorer.news import Abandoned, News
 from apps.explorer.payload import payload
-from apps.explorer.running import Abandoned, Lenses, News, Question, explain, image_title, read_words, run
+from apps.explorer.running import Lenses, Question, explain, image_title, read_words, run
 from apps.explorer.saving import TYPES, save_view
 from apps.explorer.scratch import Scratch
-from apps.explorer.state import Asked, Images, Models, Result, Sessions
+from apps.explorer.state import Asked, Images, Models, Result, Session, Sessions
 from apps.explorer.uploads import Uploads
 from emma_viz.data import read_image
 from emma_viz.errors import EmmaVizError, ImageError, InputError
@@ -99,7 +100,7 @@ class OfView(OfRun):
     """A wish for a file of what is on the page; `save_view` has the fields."""
 
     format: str
-    layer: int = 0
+    layers: tuple[int, ...] = ()
     kind: str = "distance"
     scale: str = "shared"
     colours: str = "viridis"
@@ -222,8 +223,19 @@ class Service:
         lens: str,
         site: str,
         tokens: int,
+        *,
+        linked: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        """Run, with news on the way; ends with `ready` or `error`."""
+        """Run, with news on the way; ends with `ready`, `error`, or `none` when it was stopped.
+
+        Args:
+            linked: whether a link asks, and not a person: a result that is kept and answers the same is taken again.
+        """
+        session = self._begun(secret)
+        if session is not None and session.skipped:
+            session.skipped -= 1
+            yield {"session": secret, "stage": "none"}
+            return
         news, ended = News(ending=self._ending), threading.Event()
         outcome: dict[str, Any] = {}
 
@@ -234,11 +246,13 @@ class Service:
                     image=image, image_name=name, prompt=prompt, models=tuple(models), lens=lens, site=site,
                     max_new_tokens=int(tokens),
                 )  # fmt: skip
-                result = run(question, self.models, self.settings.lenses, news)
+                result = self.sessions.alike(question.asked) if linked else None
+                if result is None:
+                    result = run(question, self.models, self.settings.lenses, news, self._sentence)
                 self.images.add(result.asked.image_hash, name, image)
                 outcome.update(stage="ready", run=self.sessions.store(secret, result))
             except Abandoned:
-                outcome.update(stage="error", message="The run was stopped.")
+                outcome.update(stage="none")  # who stopped it has been told
             except Exception as error:
                 outcome.update(stage="error", message=self._sentence(error))
             finally:
@@ -249,6 +263,8 @@ class Service:
             with self._at_work():
                 work()
 
+        if session is not None:
+            session.news = news
         threading.Thread(target=counted, daemon=True, name="explorer-run").start()
         try:
             while not ended.is_set():
@@ -259,7 +275,36 @@ class Service:
                     ended.wait(EVERY)
         finally:
             news.left = True
+            if session is not None and session.news is news:
+                session.news = None
         yield {"session": secret, **outcome}
+
+    def _begun(self, secret: str) -> Session | None:
+        """The session of a run that begins."""
+        try:
+            session = self.sessions.get(secret)
+        except InputError:
+            return None
+        session.waiting = max(session.waiting - 1, 0)
+        return session
+
+    def announce(self, secret: str) -> None:
+        """Count a run that was asked for, and waits for its turn."""
+        with suppress(InputError):
+            self.sessions.get(secret).waiting += 1
+
+    def refused(self, secret: str) -> None:
+        """Count off a run that never came."""
+        if (session := self._begun(secret)) is not None:
+            session.skipped = min(session.skipped, session.waiting)
+
+    def stop(self, secret: str) -> None:
+        """Stop a session's run at its next word, and those that wait before they begin."""
+        with suppress(InputError):
+            session = self.sessions.get(secret)
+            session.skipped = session.waiting
+            if session.news is not None:
+                session.news.left = True
 
     def show(self, secret: str, index: int, entries: Sequence[str] = ()) -> dict[str, Any]:
         """Show an image of the study."""
@@ -290,9 +335,8 @@ class Service:
             live = bool(result.traces)
             words = [[word.text for word in each] for each in result.words] or None
             found = payload(result.comparison, sample=result.sample, words=words, live=live)
-            asked = asdict(result.asked)
-            found["asked"] = {key: asked[key] for key in ("models", "lens", "site", "entries", "prompt")}
-            found["asked"]["image"] = asked["image_hash"]
+            found["failed"] = [{"name": name, "message": message} for name, message in result.failed]
+            found["asked"] = asked_of(result)
             return found
 
         return self._guarded(answer)
@@ -312,14 +356,46 @@ class Service:
 
         def answer() -> dict:
             method, asked = self.settings.method, shape(data, OfWord, **_ASKED)
-            found = explain(self._result(asked), self.models, asked.model, asked.word, method)
+            result, session = self._result(asked), self.sessions.get(asked.session)
+            if session.evidence is not None:
+                session.evidence.left = True  # one word at a time
+            news = session.evidence = News(ending=self._ending)
+            try:
+                found = explain(result, self.models, asked.model, asked.word, method, news)
+            except Abandoned:
+                raise InputError("The measurement was stopped.") from None
+            finally:
+                if session.evidence is news:
+                    session.evidence = None
             name, meaning = METHODS[method]
-            return {
+            reply = {
                 "models": [base64.b64encode(each.values.astype("<f4").tobytes()).decode() for each in found],
                 "scores": [each.score for each in found],
                 "method": name,
                 "help": meaning,
             }
+            result.evidence[asked.model, asked.word] = reply
+            return reply
+
+        return self._guarded(answer)
+
+    def progress(self, data: dict) -> dict:
+        """How far the evidence of a word is: {session} → {done, total}."""
+
+        def answer() -> dict:
+            news = self.sessions.get(shape(data, OfRun, **_ASKED).session).evidence
+            return {"done": news.done, "total": news.total} if news else {"done": 0, "total": 0}
+
+        return self._guarded(answer)
+
+    def cancel(self, data: dict) -> dict:
+        """Stop the evidence that is being found: {session} → {}."""
+
+        def answer() -> dict:
+            news = self.sessions.get(shape(data, OfRun, **_ASKED).session).evidence
+            if news is not None:
+                news.left = True
+            return {}
 
         return self._guarded(answer)
 
@@ -331,7 +407,7 @@ class Service:
             name, content = save_view(
                 self._result(asked),
                 asked.format,
-                layer=asked.layer,
+                layers=asked.layers,
                 kind=asked.kind,
                 scale=asked.scale,
                 colours=asked.colours,
@@ -384,6 +460,12 @@ class Service:
             return "The server has not enough memory for this; try a smaller model or a shorter answer."
         logger.error("a request failed", exc_info=error)
         return f"Something went wrong on the server ({type(error).__name__}); its log says what."
+
+
+def asked_of(result: Result) -> dict[str, Any]:
+    """What a result answers, by the names that links use."""
+    found = asdict(result.asked)
+    return {"image": found.pop("image_hash"), **found}
 
 
 def _safe(name: str) -> str:

@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from PIL import Image
 
+from apps.explorer.news import News
 from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.errors import InputError
@@ -23,8 +24,10 @@ Progress = Callable[[int, int, str], None]
 
 KEPT_SESSIONS = 64
 KEPT_STATES = 2_000_000_000
-"""Bytes of recorded states that all sessions together may keep."""
+"""Bytes of results that all sessions together may keep: states, decoded pixels, images."""
 KEPT_IMAGES = 64
+KEPT_PIXELS = 200_000_000
+"""Pixels of images that links can name; 3 bytes each."""
 KEPT_MODELS = 4
 IDLE_SECONDS = 6 * 3600
 
@@ -61,7 +64,7 @@ class Recent(Generic[Kept]):
             return list(self._items.items())
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """What a result answers: enough to ask it again, and to make a link of it."""
 
@@ -71,6 +74,8 @@ class Asked:
     """Labels of the models, as the page offers them."""
     lens: str = ""
     site: str = ""
+    tokens: int = 64
+    """The longest answer that was allowed."""
     entries: tuple[str, ...] = ()
     """Entries of the study, when one is open."""
 
@@ -87,17 +92,31 @@ class Result:
     """One per model, with the states of resid_post; empty for a study."""
     words: tuple[tuple[Word, ...], ...] = ()
     """Per model, its answer in words."""
+    models: tuple[str, ...] = ()
+    """Labels of the models that answered, as `traces` has them."""
+    failed: tuple[tuple[str, str], ...] = ()
+    """(label, sentence) of the models that did not."""
     study: Path | None = None
     """The study it comes from; None for a live run."""
+    evidence: dict[tuple[int, int], dict] = field(default_factory=dict)
+    """(model, word) → what was said of a word's evidence, so that it can be saved as it was seen."""
 
     @property
     def size(self) -> int:
-        """Bytes of the recorded states."""
-        return sum(
+        """Bytes of the recorded states, of what was decoded from them, and of the image. A study's decodings are
+        shared by all that look at it, and count for nobody."""
+        if self.study is not None:
+            return 0
+        states = sum(
             tensor.numel() * tensor.element_size()
             for trace in self.traces
             for tensor in trace.states.values()
         )
+        decoded = sum(
+            each.patches.nbytes + each.true.nbytes + each.views.nbytes for each in self.comparison.decodings
+        )
+        images = self.comparison.decodings[0].images[self.sample]
+        return states + decoded + 3 * images.width * images.height
 
 
 @dataclass
@@ -106,6 +125,14 @@ class Session:
 
     visitor: str = ""
     """Whose uploads it may use (`Uploads`)."""
+    news: News | None = None
+    """Of the run that goes on."""
+    evidence: News | None = None
+    """Of the evidence that is being measured."""
+    waiting: int = 0
+    """Runs that were asked for and have not begun."""
+    skipped: int = 0
+    """Of these, runs that were stopped before they began."""
     result: Result | None = None
     run: int = 0
     """Number of the result, so that a late question is not answered about a newer one."""
@@ -169,13 +196,61 @@ class Sessions:
         for secret, session in self._kept.items():
             if now - session.used > self._idle:
                 self._kept.drop(secret)
-        left = self._states
+        left, counted = self._states, set[int]()
         for number, (_, session) in enumerate(reversed(self._kept.items())):
             if session.result is None:
                 continue
-            left -= session.result.size
+            if id(session.result) not in counted:  # two pages of one link share it
+                left -= session.result.size
+                counted.add(id(session.result))
             if left < 0 and number:  # the newest is always kept
                 session.result = None
+
+    def alike(self, asked: Asked) -> Result | None:
+        """A result that answers the same, with every model, if any page still has one."""
+        for _, session in reversed(self._kept.items()):
+            if session.result is not None and session.result.asked == asked and not session.result.failed:
+                return session.result
+        return None
+
+
+class Turns:
+    """A lock for one thread at a time, which may take it again; those who wait get it in the order they came."""
+
+    def __init__(self):
+        self._lock, self._queue = threading.Lock(), deque[threading.Event]()
+        self._holder, self._depth = 0, 0
+
+    def __enter__(self) -> None:
+        mine = threading.get_ident()
+        with self._lock:
+            if self._holder in (0, mine) and (self._holder or not self._queue):
+                self._holder, self._depth = mine, self._depth + 1
+                return
+            turn = threading.Event()
+            self._queue.append(turn)
+        turn.wait()
+        self._holder = mine
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth:
+                return
+            self._holder = -1 if self._queue else 0
+            if self._queue:  # handed over, so that nobody comes between
+                self._depth = 1
+                self._queue.popleft().set()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._queue)
+
+    def let_others(self) -> None:
+        """Give those who wait a turn; for a thread that has taken it once."""
+        self.__exit__()
+        self.__enter__()
 
 
 class Models:
@@ -192,7 +267,7 @@ class Models:
     def __init__(self, sources: Mapping[str, str], options: Running, *, keep: int = KEPT_MODELS):
         self.sources, self._options = dict(sources), options
         self._loaded: Recent[LoadedModel] = Recent(keep)
-        self.running = threading.RLock()
+        self.running = Turns()
 
     def get(self, label: str, progress: Progress | None = None) -> LoadedModel:
         """A model, loaded if need be.
@@ -219,14 +294,25 @@ class Images:
     A hash is the SHA-256 of all pixels: only who has the image, or was given its link, can name it.
     """
 
-    def __init__(self, examples: Mapping[str, tuple[str, Image.Image]], *, keep: int = KEPT_IMAGES):
-        self._examples = dict(examples)
+    def __init__(
+        self,
+        examples: Mapping[str, tuple[str, Image.Image]],
+        *,
+        keep: int = KEPT_IMAGES,
+        pixels: int = KEPT_PIXELS,
+    ):
+        self._examples, self._pixels = dict(examples), pixels
         self._seen: Recent[tuple[str, Image.Image]] = Recent(keep)
 
     def add(self, digest: str, name: str, image: Image.Image) -> None:
-        """Remember an image that was asked about."""
+        """Remember an image that was asked about, and forget the oldest beyond the pixels that are kept."""
         if digest not in self._examples:
             self._seen.put(digest, (name, image))
+        left = self._pixels
+        for number, (old, (_, seen)) in enumerate(reversed(self._seen.items())):
+            left -= seen.width * seen.height
+            if left < 0 and number:
+                self._seen.drop(old)
 
     def get(self, digest: str) -> tuple[str, Image.Image] | None:
         """Name and pixels, or None when it is not known (any more)."""

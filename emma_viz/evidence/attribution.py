@@ -9,7 +9,7 @@ the image's tokens:
              the same number. Positive values support the word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -62,6 +62,7 @@ def attribute(
     word: Sequence[int],
     method: str = "gradient",
     batch_size: int = 32,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Attribution:
     """Find the image tokens that a word depends on.
 
@@ -73,6 +74,7 @@ def attribute(
         word: token ids of the word; more than one are scored together.
         method: `gradient` or `knockout`.
         batch_size: of `knockout`, runs at a time.
+        progress: of `knockout`, told (tokens done, of how many, what) between two batches; what it raises stops it.
 
     Raises:
         InputError: the word has no token, or the method is unknown.
@@ -87,7 +89,7 @@ def attribute(
         tokens = vlm.embed_image(model.transform.pixels([read_image(image)]))
         text = vlm.llm.embed(torch.tensor([[*prompt_ids, *before, *word[:-1]]], device=vlm.device))
     task = _Task(vlm, tokens, text, torch.tensor([list(word)], device=vlm.device))
-    score, values = task.gradient() if method == "gradient" else task.knockout(batch_size)
+    score, values = task.gradient() if method == "gradient" else task.knockout(batch_size, progress)
     grid = rearrange(values.float().cpu().numpy(), "(R C) -> R C", R=vlm.grid[0])
     return Attribution(values=grid, score=score, method="gradient" if method == "gradient" else "knockout")
 
@@ -136,11 +138,15 @@ class _Task:
         return float(score.detach()), (slope * away).sum(dim=-1)[0]
 
     @torch.no_grad()
-    def knockout(self, batch_size: int) -> tuple[float, Float[Tensor, " T"]]:
+    def knockout(
+        self, batch_size: int, progress: Callable[[int, int, str], None] | None
+    ) -> tuple[float, Float[Tensor, " T"]]:
         mean, count = self.tokens.mean(dim=1)[0], self.tokens.shape[1]
         score = self.score(self.tokens)
         without = []
         for start in range(0, count, batch_size):
+            if progress is not None:
+                progress(start, count, "knocking out image tokens")
             missing = torch.arange(start, min(start + batch_size, count))
             tokens = repeat(self.tokens, "1 T D -> k T D", k=len(missing)).clone()
             tokens[torch.arange(len(missing)), missing] = mean

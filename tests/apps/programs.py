@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,17 @@ def program(*names: str) -> str:
     if found is not None:
         return found
     message = f"this test drives {names[0]}, which is not installed: {MEND}"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def library(path: str) -> Path:
+    """A file of a library that scripts/setup-browser brought from npm."""
+    found = Path(__file__).resolve().parents[2] / ".node" / path
+    if found.is_file():
+        return found
+    message = f"this test needs {path}, which is not installed: {MEND}"
     if os.environ.get("CI"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)

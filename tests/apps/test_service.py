@@ -13,13 +13,16 @@ import pytest
 import torch
 from PIL import Image
 
+from apps.explorer.news import News
 from apps.explorer.service import Service, Settings
 from apps.explorer.state import Images
 from apps.explorer.uploads import NOT_YOURS
+from emma_viz import __version__
 from emma_viz.capture import record
 from emma_viz.data import image_hash, read_image
 from emma_viz.evidence.attribution import attribute
 from emma_viz.evidence.logit_lens import logit_lens
+from emma_viz.render.recipe import recipe_in
 from emma_viz.session import compare_study, decode_study
 from emma_viz.session.studies import capture
 from tests.apps.conftest import bring
@@ -124,7 +127,7 @@ def test_a_word_is_explained_for_every_model(service, ready, photos):
 def test_the_view_is_saved(service, ready, form, begins):
     view = {
         "format": form,
-        "layer": 1,
+        "layers": [1, 1],
         "kind": "distance",
         "scale": "per_map",
         "colours": "magma",
@@ -176,7 +179,7 @@ def test_calls_of_wrong_types_are_refused_without_a_traceback(service, ready, ca
         ("payload", {"run": "1"}), ("payload", {"session": 7}), ("payload", {"run": None}), ("words", {"places": 7}),
         ("words", {"places": ["0", 0]}), ("attribute", {}), ("attribute", {"model": "0", "word": 0}),
         ("attribute", {"model": 10**19, "word": 0}), ("save", {}), ("save", {"format": 7}),
-        ("save", {"format": "png", "layer": "x"}), ("save", {"format": "html", "look": {"a": {}}}),
+        ("save", {"format": "png", "layers": "x"}), ("save", {"format": "html", "look": {"a": {}}}),
     ):  # fmt: skip
         assert getattr(service, name)({**ready, **wrong})["error"]
     assert not caplog.records
@@ -358,7 +361,7 @@ def test_a_study_is_shown_without_models(pair, photos, service, tmp_path):
         assert "models" in shown.words({**news, "places": [0, 0]})["error"]
         assert "models" in shown.attribute({**news, "model": 0, "word": 0})["error"]
         assert "images 0 to 1" in shown.show(secret, 7)["message"]
-        assert shown.save({**news, "format": "png", "layer": 0})["name"].endswith(".png")
+        assert shown.save({**news, "format": "png", "layers": [0, 0]})["name"].endswith(".png")
         assert len(shown.thumbnails()) == 2
     finally:
         shown.close()
@@ -378,3 +381,113 @@ def test_runs_do_not_pile_up(service, ask, photos):
     assert not torch.is_grad_enabled() or all(
         parameter.grad is None for parameter in service.models.get("cobra").vlm.parameters()
     )
+
+
+def test_a_model_that_fails_does_not_take_the_others_results(service, ask, photos, monkeypatch):
+    load = service.models.get
+
+    def get(label, progress=None):
+        if label == "cobra":
+            raise RuntimeError("kernel /secret/path exploded")
+        return load(label, progress)
+
+    monkeypatch.setattr(service.models, "get", get)
+    news = ask(photos[0])
+    assert news["stage"] == "ready"
+    sent = service.payload(news)
+    assert [model["name"] for model in sent["models"]] == ["emma"]
+    assert [each["name"] for each in sent["failed"]] == ["cobra"]
+    assert "secret" not in sent["failed"][0]["message"]
+    assert sent["asked"]["models"] == ("cobra", "emma")
+    assert "error" not in service.words({**news, "places": [1]})
+    assert "error" not in service.attribute({**news, "model": 0, "word": 0})
+    assert ask(photos[0], models=("cobra",))["stage"] == "error"
+
+
+def test_what_is_stopped_says_no_error_and_what_waits_never_begins(service, photos):
+    secret = service.sessions.open(service.uploads.visitor())
+    question = (bring(service, secret, photos[0]), "What?", ["cobra"], "ridge", "", 200)
+    for _ in range(2):
+        service.announce(secret)
+    with service.models.running:  # the first run has begun and cannot go on, the second waits in the queue
+        first = service.ask(secret, *question)
+        next(first)
+        service.stop(secret)
+    assert [news["stage"] for news in first][-1] == "none"
+    assert [news["stage"] for news in service.ask(secret, *question)] == ["none"]
+    service.announce(secret)
+    *_, last = service.ask(secret, *question)
+    assert last["stage"] == "ready"
+    service.announce(secret)
+    service.refused(secret)  # the queue was full
+    service.stop(secret)
+    service.announce(secret)
+    *_, last = service.ask(secret, *question)
+    assert last["stage"] == "ready"
+
+
+def test_reloads_of_a_link_share_one_result(service, ask, photos):
+    shared = set()
+    for _ in range(5):
+        secret = service.sessions.open(service.uploads.visitor())
+        question = (bring(service, secret, photos[0]), "Shared?", ["cobra"], "ridge", "", 8)
+        *_, news = service.ask(secret, *question, linked=True)
+        shared.add(id(service.sessions.result(secret, news["run"])))
+    assert len(shared) == 1
+    *_, news = service.ask(secret, *question)  # who presses Run gets a new one
+    assert id(service.sessions.result(secret, news["run"])) not in shared
+    *_, news = service.ask(secret, question[0], "Shared?", ["cobra"], "ridge", "", 16, linked=True)
+    assert id(service.sessions.result(secret, news["run"])) not in shared
+
+
+def test_a_knock_out_tells_how_far_it_is_and_is_stopped_between_two_steps(pair, offer, examples, photos):
+    made = Service(offer(method="knockout"), examples)
+    try:
+        secret = made.sessions.open(made.uploads.visitor())
+        *_, news = made.ask(secret, bring(made, secret, photos[0]), "What?", ["cobra"], "ridge", "", 4)
+        seen = []
+        say = News.say
+
+        def stopping(self, done, total, message):
+            if message == "measuring":
+                seen.append(made.progress({"session": secret}))
+                assert made.cancel({"session": secret}) == {}
+            say(self, done, total, message)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(News, "say", stopping)
+            assert "stopped" in made.attribute({**news, "model": 0, "word": 0})["error"]
+        assert seen
+        assert made.progress({"session": secret}) == {"done": 0, "total": 0}
+        assert "error" not in made.attribute({**news, "model": 0, "word": 0})
+    finally:
+        made.close()
+
+
+def test_a_saved_page_keeps_what_was_on_the_page(service, ready):
+    evidence = service.attribute({**ready, "model": 0, "word": 0})
+    look = {"layer": "1", "kind": "cosine", "scale": "per_row", "patch": "3", "word": "0,0"}
+    view = {
+        "format": "html",
+        "layers": [1, 0],
+        "kind": "cosine",
+        "scale": "per_row",
+        "colours": "magma",
+        "look": look,
+    }
+    page = base64.b64decode(service.save({**ready, **view})["data"]).decode()
+    assert evidence["models"][0] in page
+    foot = page[page.index("<footer>") : page.index("</footer>")]
+    for words in (
+        "each model",
+        "layer cobra 1, emma 0",
+        "row 0, column 3",
+        "of cobra: gradient",
+        "up to 6 tokens",
+    ):
+        assert words in foot
+    assert __version__ in foot
+    assert "one colour scale for all models and layers" not in foot
+    assert recipe_in(page.encode(), "the page") is not None
+    plain = base64.b64decode(service.save({**ready, **view, "look": {}})["data"]).decode()
+    assert evidence["models"][0] not in plain

@@ -1,10 +1,13 @@
 """What the server keeps, and for whom."""
 
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
-from apps.explorer.state import Images, Models, Recent, Sessions
+from apps.explorer.state import Images, Models, Recent, Sessions, Turns
 from emma_viz.errors import InputError
 from emma_viz.session import Running
 
@@ -86,3 +89,55 @@ def test_images_are_found_by_hash(examples):
     assert images.get("x") is None
     assert images.get("y")[0] == "two"
     assert images.get("../../etc/passwd") is None
+
+
+def test_images_are_bounded_by_their_pixels_too(examples):
+    images = Images(examples, pixels=1000)
+    for number in range(3):
+        images.add(str(number), f"image {number}", Image.new("RGB", (20, 20)))
+    assert images.get("0") is None
+    assert images.get("1")
+    assert images.get("2")
+    images.add("3", "large", Image.new("RGB", (200, 200)))
+    assert images.get("3")
+    assert images.get("2") is None
+
+
+def test_a_result_that_pages_share_counts_once():
+    sessions = Sessions(states=100)
+    shared, secrets = result(60), [sessions.open() for _ in range(3)]
+    runs = [sessions.store(secret, shared) for secret in secrets]
+    assert all(sessions.result(secret, run) is shared for secret, run in zip(secrets, runs, strict=True))
+
+
+def test_a_results_size_counts_states_decoded_pixels_and_the_image(service, ready):
+    kept = service.sessions.result(ready["session"], ready["run"])
+    states = sum(each.nbytes for trace in kept.traces for each in trace.states.values())
+    decoded = sum(each.patches.nbytes for each in kept.comparison.decodings)
+    image = kept.comparison.decodings[0].images[0]
+    assert kept.size >= states + decoded + 3 * image.width * image.height
+
+
+def test_turns_come_in_the_order_they_were_asked_for_and_may_be_given_away():
+    turns, order, ready = Turns(), [], threading.Semaphore(0)
+
+    def one(name):
+        with turns, turns:
+            order.append(name)
+            ready.release()
+
+    with turns:
+        threads = []
+        for name in "abc":
+            threads.append(threading.Thread(target=one, args=(name,)))
+            threads[-1].start()
+            while turns.waiting < len(threads):
+                time.sleep(0.001)
+        assert order == []
+        turns.let_others()  # all who wait already come before
+        order.append("me")
+    for thread in threads:
+        thread.join(30)
+    assert order == ["a", "b", "c", "me"]
+    with turns:
+        turns.let_others()  # nobody waits

@@ -106,6 +106,21 @@
   const fixed = (value, digits = 2) =>
     value === null || value === undefined || !Number.isFinite(value) ? "\u2013" : minus(value.toFixed(digits));
 
+  /**
+   * The scale of a word's evidence. A change of 0.01 nats moves a word's chance by 1 %: less than that, or than 1 % of
+   * the word's log-probability, is called negligible, and drawn pale.
+   *
+   * @param sizes of the changes, nats; @param score the word's log-probability in its own model, nats
+   */
+  const evidenceScale = (sizes, score) => {
+    const most = sizes.length ? Math.max(...sizes) : 0;
+    const whole = Math.abs(score);
+    const negligible = !(most >= Math.max(0.01, 0.01 * whole));
+    const share = whole > 0 ? `, ${figures((100 * most) / whole, 2)} % of the word's log-probability` : "";
+    const limit = Math.max(percentile(sizes, 99) || 0, 0.1 * whole, 0.05);
+    return { limit, negligible, meaning: `${negligible ? "negligible: " : ""}at most ${figures(most, 2)} nats for a token${share}` };
+  };
+
   const percent = (share) => (share > 0 && share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`);
 
   // ---------------------------------------------------------------- patches
@@ -228,7 +243,7 @@
   // ---------------------------------------------------------------- links
 
   const LINKED = ["image", "models", "prompt", "lens", "site", "layer", "kind", "scale", "colours", "blend",
-    "smooth", "difference", "patch", "region", "word"]; // prettier-ignore
+    "smooth", "difference", "patch", "region", "word", "tokens"]; // prettier-ignore
 
   /** A view as the fragment of an address; what is not set is left out. */
   const toLink = (view) =>
@@ -310,7 +325,7 @@
 
   const core = {
     bytesOf, floatsOf, tableOf, normalise, paint, tint, fade, opaque, subtract, percentile, mean,
-    figures, fixed, percent, patchAt, boxOf, regionOf, patchesIn, translate, movePatch, fitCells, layerLabel, stepsOf, scrub, toLink,
+    figures, fixed, percent, evidenceScale, patchAt, boxOf, regionOf, patchesIn, translate, movePatch, fitCells, layerLabel, stepsOf, scrub, toLink,
     fromLink, unpack, mapOf, limitsOf, trajectory, differenceAt, sheetMap, nearest,
   }; // prettier-ignore
 
@@ -343,7 +358,16 @@
     if (text !== undefined) node.textContent = text;
     return node;
   };
-  const tipped = (text, tip) => make("span", { class: "ev-tip", tabindex: "0", "data-tip": tip, text });
+  let described = 0;
+  /** Words with an explanation: shown to the pointer, and the description of a control for those who cannot see it. */
+  const tipped = (text, tip, control = null) => {
+    if (control) {
+      const id = `ev-tip-${++described}`;
+      control.setAttribute("aria-describedby", id);
+      return make("span", { class: "ev-tip", "data-tip": tip }, text, make("span", { id, hidden: true, text: tip }));
+    }
+    return make("span", { class: "ev-tip", "data-tip": tip, text });
+  };
   const canvasOf = (pixels, width, height) => {
     const canvas = make("canvas");
     canvas.width = width;
@@ -423,6 +447,8 @@
       for (const line of lines) {
         const points = line.values.map((level, step) => [x(step), y(level), level]).filter((p) => Number.isFinite(p[2]));
         const shape = points.map(([px, py]) => `${px.toFixed(1)},${py.toFixed(1)}`).join(" ");
+        if (points.length === 1 && line.dash)
+          nodes.push(svg("circle", { cx: points[0][0], cy: points[0][1], r: 3, class: "ev-line", style: `--c:var(--ev-m${line.colour})` }));
         nodes.push(svg("polyline", { points: shape, class: `ev-line ${line.dash || ""}`, style: `--c:var(--ev-m${line.colour})` }));
         if (!line.dash)
           for (const [px, py] of points)
@@ -514,13 +540,13 @@
     const select = (name, label, tip) => {
       const box = make("select", { "data-set": name, "aria-label": label });
       box.addEventListener("change", () => set({ [name]: box.value }));
-      return make("label", { class: "ev-field" }, tipped(label, tip), box);
+      return make("label", { class: "ev-field" }, tipped(label, tip, box), box);
     };
     const blend = make("input", { type: "range", min: "0", max: "1", step: "0.05", "data-set": "blend", "aria-label": "Highlight strength" });
     blend.addEventListener("input", () => set({ blend: Number(blend.value) }));
     const smooth = make("input", { type: "checkbox", "data-set": "smooth" });
     smooth.addEventListener("change", () => set({ smooth: smooth.checked }));
-    const menu = make("div", { class: "ev-menu", role: "menu", hidden: true });
+    const menu = make("div", { class: "ev-menu", role: "menu", "aria-label": "Save", hidden: true });
     const saving = make("button", { type: "button", class: "ev-button", "aria-haspopup": "menu", "aria-expanded": "false", text: "Save \u25be" });
     const saver = make("div", { class: "ev-saver" }, saving, menu);
     const linker = make("button", { type: "button", class: "ev-button", text: "Copy link", title: "An address that restores this view" });
@@ -531,8 +557,8 @@
       select("kind", "Map", TIPS.kind),
       select("scale", "Scale", TIPS.scale),
       select("colours", "Colours", "The colour table. Viridis, magma, inferno and cividis read well for colour-blind people."),
-      make("label", { class: "ev-field" }, tipped("Highlight", TIPS.blend), blend),
-      make("label", { class: "ev-field" }, smooth, tipped("Smooth", TIPS.smooth)),
+      make("label", { class: "ev-field" }, tipped("Highlight", TIPS.blend, blend), blend),
+      make("label", { class: "ev-field" }, smooth, tipped("Smooth", TIPS.smooth, smooth)),
       make("span", { class: "ev-gap" }),
       saver,
       linker,
@@ -554,7 +580,10 @@
     const fidelityBox = make("div", { class: "ev-chart" });
     const curves = make("div", { class: "ev-curves" }, retentionBox, fidelityBox);
     const veil = make("div", { class: "ev-veil", role: "status", "aria-live": "polite" });
-    const frame = make("div", { class: "ev", "data-state": "empty" }, bar, main, legend, track, curves, veil);
+    const notice = make("div", { class: "ev-notice", role: "status", hidden: true });
+    const spoken = make("div", { class: "ev-spoken", role: "status", "aria-live": "polite" });
+    const tell = (text) => (spoken.textContent = text);
+    const frame = make("div", { class: "ev", "data-state": "empty" }, notice, bar, main, legend, track, curves, veil, spoken);
     element.replaceChildren(frame);
     const go = (event) => apply(scrub(scrubber, event));
     const retention = chartOf(retentionBox, { title: "Retention: R\u00b2", tip: TIPS.retention }, (step) => go({ type: "set", step }));
@@ -761,10 +790,12 @@
         role: "img",
         "aria-label": label,
       });
-      const caption = make("figcaption", {}, tipped(label, tip));
+      const caption = make("figcaption", {}, tipped(label, tip, canvas));
       if (paintName === "map") caption.append(make("span", { class: "ev-value", "data-number": "value" }));
       return make("figure", { class: "ev-panel" }, canvas, caption);
     };
+    const forced = (model) =>
+      model.forced.length ? [make("span", { class: "ev-warn ev-forced", title: model.forced.join("; "), text: "lens forced" })] : [];
     const dot = (model) => make("i", { class: "ev-letter", style: `--c:var(--ev-m${model})`, text: LETTERS[model] });
     const showRows = () => {
       const alike = steps.every((step) => new Set(step.map((at, index) => result.models[index].layers[at])).size === 1);
@@ -774,7 +805,7 @@
         make(
           "section",
           { class: "ev-row", "data-model": String(index), "aria-label": model.name },
-          make("header", {}, dot(index), make("b", { text: model.name }), make("span", { class: "ev-numbers" })),
+          make("header", {}, dot(index), make("b", { text: model.name, title: model.name }), ...forced(model), make("span", { class: "ev-numbers" })),
           make(
             "div",
             { class: "ev-panels" },
@@ -817,21 +848,22 @@
     const layout = () => {
       const skeleton = rows.querySelectorAll(".ev-blank").length;
       if (!result && !skeleton) return;
-      const narrow = frame.clientWidth < 760;
+      const narrow = window.innerWidth <= 1180 || frame.clientWidth < 760;
       frame.classList.toggle("ev-narrow", narrow);
       const aspect = result ? result.image.size[0] / result.image.size[1] : 1.5;
       const shape = Math.min(Math.max(aspect, 1), 1.5);
       const count = result ? result.models.length + 1 : skeleton;
       const across = narrow ? frame.clientWidth - 12 : frame.clientWidth * 0.69;
       const others = [bar, legend, track].reduce((sum, part) => sum + part.offsetHeight, 0) + 116 + 5 * 8;
-      const down = (frame.clientHeight - others) / count - 28;
+      const down = (frame.clientHeight - others) / count - 46;
       // On a narrow page answers and bar are above the rows, and the slider stays in view below them.
-      const room = narrow ? Math.max((window.innerHeight - 230) / Math.min(count, 2) - 28, 130) : down;
-      const tall = Math.max(Math.min(room, (across - 16) / 3 / shape, 320), 96);
-      main.style.height = narrow ? "" : `${Math.ceil(count * (Math.floor(tall) + 26))}px`;
+      const room = narrow ? Math.max((window.innerHeight - 230) / Math.min(count, 2) - 46, 96) : down;
+      frame.style.setProperty("--ev-cap", "18px");
+      const tall = Math.max(Math.min(room, (across - 16) / 3 / shape, 320), narrow ? 60 : 96);
+      main.style.height = narrow ? "" : `${Math.ceil(count * (Math.floor(tall) + 44))}px`;
       frame.style.setProperty("--ev-ph", `${Math.floor(tall)}px`);
       // Wide enough for the numbers above the panels.
-      frame.style.setProperty("--ev-pw", `${Math.max(Math.floor(tall * shape), 186)}px`);
+      frame.style.setProperty("--ev-pw", `${Math.max(Math.floor(tall * shape), narrow ? Math.min(Math.floor((across - 16) / 3), 186) : 186)}px`);
       const ratio = Math.min(window.devicePixelRatio || 1, 2);
       const wide = Math.min(tall * shape, tall * aspect);
       for (const canvas of frame.querySelectorAll("canvas[data-paint]")) {
@@ -864,7 +896,6 @@
             "data-number": "lens",
           }),
         ];
-        if (model.forced.length) parts.push(make("span", { class: "ev-warn", title: model.forced.join("; "), text: "lens forced" }));
         showValue(index, hovered || locked);
         renew(rows.querySelector(`[data-model="${index}"] .ev-numbers`), parts);
       });
@@ -901,6 +932,7 @@
         if (shown)
           parts.push(
             make("span", { class: "ev-legend-part" }, make("span", { text: `${figures(-word.limit)}` }), ramp("RdBu"), make("span", { text: `${figures(word.limit)} nats` })),
+            make("span", { class: word.negligible ? "ev-legend-part ev-warn" : "ev-legend-part", "data-share": "", text: word.meaning }),
             make("span", { class: "ev-legend-part ev-soft" }, tipped(word.note, word.help), make("span", { text: word.scores }))
           );
         else parts.push(make("span", { class: "ev-legend-part ev-soft", text: word.note || "computing\u2026" }));
@@ -944,10 +976,21 @@
       const caption = word ? "evidence" : "map";
       for (const tip of rows.querySelectorAll("[data-paint=map] + figcaption .ev-tip")) tip.textContent = caption;
     };
+    /** A model's values along the steps; where it has one layer alone, at the step of that depth and nowhere else. */
+    const alongSteps = (values, model) => {
+      const { layers, n_layer } = result.models[model];
+      const longest = result.models.reduce((best, each) => (each.layers.length > best.layers.length ? each : best));
+      const depths = longest.layers.map((layer) => Math.abs(layer / longest.n_layer - layers[0] / n_layer));
+      const only = layers.length === 1 && steps.length > 1 ? depths.indexOf(Math.min(...depths)) : -1;
+      return steps.map((step, at) => {
+        const value = values[step[model]];
+        return value === null || (only >= 0 && at !== only) ? NaN : value;
+      });
+    };
     const showCurves = () => {
       const longest = result.models.reduce((best, model) => (model.layers.length > best.layers.length ? model : best));
       const labels = longest.layers.map((layer) => (layer < 0 ? "e" : String(layer)));
-      const along = (values, model) => steps.map((step) => { const v = values[step[model]]; return v === null ? NaN : v; }); // prettier-ignore
+      const along = alongSteps;
       const lines = [];
       result.models.forEach((model, index) => {
         lines.push({ name: model.name, short: LETTERS[index], colour: index, values: along(model.scores.r2, index) });
@@ -974,7 +1017,8 @@
           if (!streaming && model.words && model.words.some((piece) => piece.trim())) {
             let unit = null; // what follows a word without a space stays on its line
             model.words.forEach((piece, at) => {
-              if (!piece.trim() || !host.attribute || !model.live) {
+              const open = (host.attribute && model.live) || (result?.evidence && `${index},${at}` in result.evidence);
+              if (!piece.trim() || !open) {
                 unit = null;
                 return text.append(piece);
               }
@@ -999,6 +1043,11 @@
           return make("article", { class: "ev-card" }, head, text);
         })
       );
+      if (!streaming && result) {
+        answers.prepend(make("p", { class: "ev-prompt" }, make("span", { class: "ev-soft", text: "Asked: " }), result.prompt));
+        for (const { name, message } of result.failed || [])
+          answers.append(make("article", { class: "ev-card ev-lost", role: "alert" }, make("header", {}, make("b", { text: name })), make("p", { text: message })));
+      }
       if (!streaming && host.attribute && models.some((model) => !model.live))
         answers.append(make("p", { class: "ev-soft", text: "A study is open without its models: words show no evidence." }));
       markWord();
@@ -1011,6 +1060,7 @@
         );
     };
     const forget = () => {
+      if (word && !word.values.some(Boolean)) host.cancel?.().catch(() => {});
       word = null;
       markWord();
       showLegend();
@@ -1024,18 +1074,26 @@
       word = mine;
       markWord();
       showLegend();
+      const said = setInterval(async () => {
+        const { done, total } = (await host.progress?.().catch(() => null)) || {};
+        if (word !== mine || !total || mine.values.some(Boolean)) return;
+        mine.note = `measuring\u2026 ${Math.round((100 * done) / total)} %`;
+        showLegend();
+      }, 700);
       let reply;
       try {
-        reply = await host.attribute(model, index);
+        reply = (result.evidence || {})[`${model},${index}`] || (await host.attribute(model, index));
         if (reply.error) throw new Error(reply.error);
         mine.values = reply.models.map((each) => (each ? floatsOf(each) : null));
         const sizes = mine.values.filter(Boolean).flatMap((values) => [...values].map(Math.abs));
-        mine.limit = Math.max(percentile(sizes, 99), 1e-12);
+        Object.assign(mine, evidenceScale(sizes, reply.scores[model]));
         mine.note = reply.method;
         mine.help = reply.help;
         mine.scores = `log-probability ${reply.scores.map((score, i) => `${LETTERS[i]} ${figures(score, 2)}`).join(", ")}`;
       } catch (error) {
         mine.note = error.message;
+      } finally {
+        clearInterval(said);
       }
       if (asked !== generation || word !== mine) return;
       showLegend();
@@ -1095,7 +1153,7 @@
         if (!there) return;
         const patches = patchesIn(each, there);
         const values = trajectory(each, view.kind, patches);
-        lines.push({ name: each.name, short: LETTERS[index], colour: index, values: steps.map((step) => values[step[index]]) });
+        lines.push({ name: each.name, short: LETTERS[index], colour: index, values: alongSteps(values, index) });
         if (index === 0) {
           const level = mean(patches.map((patch) => each.maps[view.kind].true[patch]));
           lines.push({ name: "true pixels", short: "true", colour: 6, dash: "dashed", values: steps.map(() => level) });
@@ -1300,9 +1358,12 @@
         const model = Number(panelAt.dataset.model);
         const grid = result.models[model];
         const middle = Math.floor(grid.grid[0] / 2) * grid.grid[1] + Math.floor(grid.grid[1] / 2);
-        const from = locked && !locked.box && locked.model === model ? locked.patch : middle;
+        const there = locked && !locked.box ? regionFor(locked, model) : null;
+        const from = there ? there.top * grid.grid[1] + there.left : middle;
         const patch = event.key === "Enter" ? from : movePatch(grid, from, ...arrows[event.key]);
-        return lock({ model, patch, region: regionOf(grid, patch) });
+        lock({ model, patch, region: regionOf(grid, patch) });
+        const value = mapsShown(model).values[patch];
+        return tell(`${grid.name}, row ${Math.floor(patch / grid.grid[1])}, column ${patch % grid.grid[1]}: ${figures(value)}`);
       }
       if (event.shiftKey || ((event.key === " " || event.key === "Enter") && onButton)) return;
       const before = scrubber;
@@ -1330,14 +1391,16 @@
     saving.addEventListener("click", () => openMenu(menu.hidden));
     document.addEventListener("pointerdown", (event) => !saver.contains(event.target) && openMenu(false));
     for (const [format, label] of FORMATS)
-      menu.append(make("button", { type: "button", role: "menuitem", "data-format": format, text: label, onclick: () => save(format) }));
+      menu.append(make("button", { type: "button", role: "menuitem", tabindex: "-1", "data-format": format, text: label, onclick: () => save(format) }));
     menu.addEventListener("keydown", (event) => {
       const items = [...menu.children];
-      const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-      if (!move) return;
+      const at = items.indexOf(document.activeElement);
+      const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: -1 }[event.key];
+      if (event.key === "Tab") return openMenu(false);
+      if (next === undefined) return;
       event.preventDefault();
       event.stopPropagation();
-      items[(items.indexOf(document.activeElement) + move + items.length) % items.length].focus();
+      items.at(next % items.length).focus();
     });
     const save = async (format) => {
       openMenu(false);
@@ -1346,7 +1409,7 @@
       saving.disabled = true;
       try {
         const reply = await host.save(format, {
-          layer: currentLayer(), kind: view.kind, scale: Array.isArray(view.scale) ? view.scale.join(":") : view.scale,
+          layers: result.models.map((model, index) => model.layers[indexOf(index)]), kind: view.kind, scale: Array.isArray(view.scale) ? view.scale.join(":") : view.scale,
           colours: view.colours, difference: Boolean(differenceLimit()), look: fromLink(toLink(linkedView())),
         }); // prettier-ignore
         if (reply.error) throw new Error(reply.error);
@@ -1452,6 +1515,7 @@
         showLegend();
         showCurves();
         showInspector();
+        if (result.evidence) for (const key of Object.keys(result.evidence).slice(0, 1)) attribute(...key.split(",").map(Number));
         if (wanted) restorePlace(wanted);
         saver.hidden = !host.save;
         stats.steps.clear();
@@ -1476,6 +1540,23 @@
         veil.replaceChildren(make("div", { class: "ev-note ev-error", role: "alert" }, make("b", { text: "That did not work" }), make("p", { text: message }), drop));
         frame.dataset.failed = "";
         if (result) showAnswers(result.models, false);
+      },
+      /** A sentence above everything that stays until it is taken back with ""; `stale`: the result is older than the form. */
+      notice(text) {
+        notice.textContent = text;
+        notice.hidden = !text;
+      },
+      say: (text) => say(text),
+      /** The view of a link to the result that is shown; says what it names and is not here. */
+      restore(wanted) {
+        restoreLook(wanted);
+        fill();
+        if (word) forget();
+        lock(null);
+        restorePlace(wanted);
+        showLegend();
+        showCurves();
+        invalidate();
       },
       calm() {
         delete frame.dataset.failed;
@@ -1510,7 +1591,10 @@
       if (wanted.blend && strength >= 0 && strength <= 1) change.blend = strength;
       if (wanted.smooth) change.smooth = wanted.smooth === "1";
       view = { ...view, ...change };
+      const given = { kind: change.kind, colours: change.colours, scale: change.scale, blend: change.blend };
+      lostView = Object.keys(given).filter((key) => wanted[key] && given[key] === undefined);
     };
+    let lostView = [];
     const restorePlace = (wanted) => {
       const longest = result.models.reduce((best, model) => (model.layers.length > best.layers.length ? model : best));
       const step = wanted.layer === undefined ? -1 : longest.layers.indexOf(Number(wanted.layer));
@@ -1526,7 +1610,14 @@
           lock({ model: 0, box: true, region: { top, left, bottom, right } });
       }
       const [model, index] = (wanted.word || "").split(",").map(Number);
-      if (wanted.word && host.attribute && result.models[model]?.live && result.models[model].words[index]) attribute(model, index);
+      if (wanted.layer !== undefined && step < 0) lostView.push("layer");
+      if ((wanted.patch || wanted.region) && !locked) lostView.push("patch");
+      if (wanted.word) {
+        const there = result.models[model]?.words[index] && ((host.attribute && result.models[model].live) || result.evidence);
+        if (!there) lostView.push("word");
+        else if (!word) attribute(model, index);
+      }
+      if (lostView.length) say(`Not restored from the link: ${lostView.join(", ")}.`);
     };
     apiOf.empty(host.hint);
     frame.emma = apiOf; // for tests and for other scripts of the page

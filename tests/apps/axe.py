@@ -1,0 +1,20 @@
+"""What shuts people out of a page, as axe-core finds it."""
+
+from tests.apps.programs import library
+from tests.apps.visiting import Visit
+
+SCRIPT = "node_modules/axe-core/axe.min.js"
+NOT_OURS = (".loading",)
+"""Parts that Gradio shows before its page is there."""
+
+
+def violations(visit: Visit) -> list[str]:
+    """One line for each rule that a page breaks: the rule, and where."""
+    visit.page.evaluate(library(SCRIPT).read_text("utf-8"))
+    found = visit.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    lines = []
+    for rule in found:
+        places = [str(node["target"][0]) for node in rule["nodes"] if node["target"][0] not in NOT_OURS]
+        if places:
+            lines.append(f"{rule['id']}: {', '.join(places[:5])}")
+    return lines
