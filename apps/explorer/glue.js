@@ -40,6 +40,7 @@ const follow = () => {
   if (!Object.keys(view).length) return;
   if (asked.image && parts(location.hash) === parts(`#${EmmaCanvas.core.toLink(asked)}`)) return canvas.restore(view);
   wanted = view;
+  settling = true;
   document.querySelector("#explorer-follow")?.click();
 };
 addEventListener("popstate", follow);
@@ -55,15 +56,15 @@ const compare = () => {
 };
 window.explorerChosen = (image, models, prompt, lens, site, tokens) => {
   chosen = JSON.stringify([image?.path, models, prompt, lens, site, tokens]);
-  if (settling) answered = chosen; // a link has put these there
+  if (settling) answered = chosen;
   compare();
 };
-let settling = true;
+let settling = Boolean(wanted); // while a link's values come
 let started = null;
 
 // A server that is gone is noticed, and so is another one in its place.
 let dead = false;
-let server_id = null;
+let serverId = null;
 const check = async () => {
   if (document.hidden) return;
   let id = null;
@@ -73,8 +74,8 @@ const check = async () => {
   } catch {
     id = null;
   }
-  server_id ??= id;
-  const now = id === null ? "gone" : id === server_id ? "" : "new";
+  serverId ??= id;
+  const now = id === null ? "gone" : id === serverId ? "" : "new";
   if (now !== (dead || "")) {
     dead = now || false;
     const words = { gone: "The server does not answer: it has ended, or the network is down. What is shown stays.", new: "The server was started anew: reload the page to ask it something." };
@@ -105,6 +106,7 @@ const stage = (now) => {
   const pressed = ["explorer-run", "explorer-stop"].includes(document.activeElement?.id) || document.activeElement === document.body;
   if (busy) {
     started = chosen;
+    settling = Boolean(wanted);
     if (pressed) hand("explorer-run", "explorer-stop");
     if (innerWidth < 900) root.scrollIntoView({ behavior: "smooth", block: "start" });
   } else if (pressed) hand("explorer-stop", "explorer-run");
@@ -142,7 +144,7 @@ const take = async () => {
     const view = wanted && (!wanted.image || wanted.image === asked.image) ? wanted : null;
     wanted = null;
     await canvas.show(payload, view);
-    answered = started ?? chosen;
+    answered = settling ? chosen : (started ?? chosen);
     started = null;
     settling = false;
     compare();

@@ -91,6 +91,8 @@ class Visit:
         self.page.on("request", self._request)
 
     def _request(self, request) -> None:
+        if request.url == self.address + "gradio_api/app_id":
+            return  # the page asks every few seconds whether the server lives
         self.requests.append(request.url)
         if not request.url.startswith((self.address, "data:", "blob:")):
             self.wrong.append(f"outside: {request.url}")

@@ -974,7 +974,7 @@
         parts.push(make("span", { class: "ev-legend-part ev-soft ev-end", text: "no difference: A and B have other patches or layers" }));
       legend.replaceChildren(...parts);
       const caption = word ? "evidence" : "map";
-      for (const tip of rows.querySelectorAll("[data-paint=map] + figcaption .ev-tip")) tip.textContent = caption;
+      for (const tip of rows.querySelectorAll("[data-paint=map] + figcaption .ev-tip")) tip.firstChild.data = caption;
     };
     /** A model's values along the steps; where it has one layer alone, at the step of that depth and nowhere else. */
     const alongSteps = (values, model) => {
