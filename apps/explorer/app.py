@@ -280,12 +280,14 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
         service.announce(token)
         return json.dumps(_waiting(token)), gr.Button(visible=False), gr.Button(visible=True)
 
-    def release() -> tuple:
+    def release(token: str) -> tuple:
+        if service.busy(token):  # the run that ended was stopped, and another has been asked for since
+            return gr.skip(), gr.skip()
         return gr.Button(visible=True), gr.Button(visible=False)
 
     def halt(token: str) -> tuple:
         service.stop(token)
-        return json.dumps({"stage": "stopped", "session": token}), *release()
+        return json.dumps({"stage": "stopped", "session": token}), *release(token)
 
     def ask(*values: Any) -> Iterator[str]:
         for news in service.ask(*values):
@@ -326,7 +328,7 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
         ask, asking, canvas, **in_turn
     )
     asked.failure(refuse, secret, canvas, **at_once)
-    asked.then(release, None, [go, stop], **at_once)
+    asked.then(release, secret, [go, stop], **at_once)
     stop.click(halt, secret, [canvas, go, stop], **at_once)
     # The script presses it when the address changes under an open page.
     again = gr.Button("Follow the link", visible="hidden", elem_id="explorer-follow")

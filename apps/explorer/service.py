@@ -298,6 +298,14 @@ class Service:
         if (session := self._begun(secret)) is not None:
             session.skipped = min(session.skipped, session.waiting)
 
+    def busy(self, secret: str) -> bool:
+        """Whether a session has a run that goes on or waits, and was not stopped."""
+        try:
+            session = self.sessions.get(secret)
+        except InputError:
+            return False
+        return session.waiting > session.skipped or (session.news is not None and not session.news.left)
+
     def stop(self, secret: str) -> None:
         """Stop a session's run at its next word, and those that wait before they begin."""
         with suppress(InputError):

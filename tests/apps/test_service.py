@@ -412,7 +412,12 @@ def test_what_is_stopped_says_no_error_and_what_waits_never_begins(service, phot
     with service.models.running:  # the first run has begun and cannot go on, the second waits in the queue
         first = service.ask(secret, *question)
         next(first)
+        assert service.busy(secret)
         service.stop(secret)
+        assert not service.busy(secret)
+        service.announce(secret)  # pressed again before the first has ended
+        assert service.busy(secret)
+        service.refused(secret)
     assert [news["stage"] for news in first][-1] == "none"
     assert [news["stage"] for news in service.ask(secret, *question)] == ["none"]
     service.announce(secret)

@@ -110,15 +110,16 @@
    * The scale of a word's evidence. A change of 0.01 nats moves a word's chance by 1 %: less than that, or than 1 % of
    * the word's log-probability, is called negligible, and drawn pale.
    *
-   * @param sizes of the changes, nats; @param score the word's log-probability in its own model, nats
+   * @param sizes per model, of the changes, nats; @param scores per model, the word's log-probability, nats
    */
-  const evidenceScale = (sizes, score) => {
-    const most = sizes.length ? Math.max(...sizes) : 0;
-    const whole = Math.abs(score);
-    const negligible = !(most >= Math.max(0.01, 0.01 * whole));
-    const share = whole > 0 ? `, ${figures((100 * most) / whole, 2)} % of the word's log-probability` : "";
-    const limit = Math.max(percentile(sizes, 99) || 0, 0.1 * whole, 0.05);
-    return { limit, negligible, meaning: `${negligible ? "negligible: " : ""}at most ${figures(most, 2)} nats for a token${share}` };
+  const evidenceScale = (sizes, scores) => {
+    const most = sizes.map((each) => each.reduce((best, size) => Math.max(best, size), 0));
+    const at = most.indexOf(Math.max(...most));
+    const whole = Math.abs(scores[at]);
+    const negligible = most.every((size, i) => !(size >= Math.max(0.01, 0.01 * Math.abs(scores[i]))));
+    const share = whole > 0 ? `, ${figures((100 * most[at]) / whole, 2)} % of the word's log-probability` : "";
+    const limit = Math.max(percentile(sizes.flat(), 99) || 0, 0.1 * whole, 0.05);
+    return { limit, negligible, meaning: `${negligible ? "negligible: " : ""}at most ${figures(most[at], 2)} nats for a token${share}` };
   };
 
   const percent = (share) => (share > 0 && share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`);
@@ -1085,8 +1086,8 @@
         reply = (result.evidence || {})[`${model},${index}`] || (await host.attribute(model, index));
         if (reply.error) throw new Error(reply.error);
         mine.values = reply.models.map((each) => (each ? floatsOf(each) : null));
-        const sizes = mine.values.filter(Boolean).flatMap((values) => [...values].map(Math.abs));
-        Object.assign(mine, evidenceScale(sizes, reply.scores[model]));
+        const sizes = mine.values.map((values) => [...(values || [])].map(Math.abs));
+        Object.assign(mine, evidenceScale(sizes, reply.scores));
         mine.note = reply.method;
         mine.help = reply.help;
         mine.scores = `log-probability ${reply.scores.map((score, i) => `${LETTERS[i]} ${figures(score, 2)}`).join(", ")}`;
