@@ -18,10 +18,13 @@ CHUNK = 1 << 20
 """Bytes read at once."""
 RECORD = Budget(size=16 * 2**20)
 """How much one record may hold."""
+FARTHEST = 2**28
+"""Bytes after which a record that has not ended is not followed any more: a file can be as long as its writer likes."""
 MARK = b"\xef\xbb\xbf"
 """The byte order mark that some programs put before UTF-8."""
 SPACE = b" \t\r\n"
 
+_SPACES = re.compile(rb"[ \t\r\n]*+")
 _INSIDE = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
 """All up to the next bracket, or to a text that the buffer cuts off."""
 _BETWEEN = re.compile(rb'(?:[^"\[\]{},]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
@@ -85,14 +88,17 @@ def spans(path: Path) -> Iterator[Span]:
 def _spans(file: BinaryIO, path: Path) -> Iterator[Span]:
     place = len(MARK) if file.read(len(MARK)) == MARK else 0
     file.seek(place)
-    first = file.read(1)
-    while first and first in SPACE:
-        place, first = place + 1, file.read(1)
+    first = b""
+    while not first and (chunk := file.read(CHUNK)):
+        first = chunk.lstrip(SPACE)
+        place += len(chunk) - len(first)
+    first = first[:1]
+    file.seek(place + 1)
     if first == b"[":
         yield from _Array(file, path, place + 1).records()
     elif first == b"{":
         file.seek(place)
-        yield from _lines(file, place)
+        yield from _lines(file, path, place)
     else:
         came = f"it begins with {str(first)[1:]}" if first else "it is empty"
         raise RecordError(
@@ -100,17 +106,26 @@ def _spans(file: BinaryIO, path: Path) -> Iterator[Span]:
         )
 
 
-def _lines(file: BinaryIO, place: int) -> Iterator[Span]:
+def _lines(file: BinaryIO, path: Path, place: int) -> Iterator[Span]:
     index = 0
     while line := file.readline(RECORD.size):
         size, end = len(line), line
         while not end.endswith(b"\n") and (end := file.readline(CHUNK)):
             size += len(end)
+            _require_near(size, index, path)
         whole = line if size == len(line) else None
         if whole is None or whole.strip():
             yield Span(index=index, start=place, size=size, raw=whole)
             index += 1
         place += size
+
+
+def _require_near(size: int, index: int, path: Path) -> None:
+    if size > FARTHEST:
+        raise RecordError(
+            f"record {index} of {path}: it does not end within {FARTHEST / 2**20:.4g} MB; what "
+            "follows was not looked at"
+        )
 
 
 class _Array:
@@ -151,6 +166,7 @@ class _Array:
             begin = self.at
             end = self._advance(index)
             size += self.at - begin
+            _require_near(size, index, self.path)
             if size <= RECORD.size:
                 held += self.buffer[begin : self.at]
             if end:
@@ -203,8 +219,9 @@ class _Array:
     def _skip_space(self) -> bytes:
         """The next byte that is no white space, b"" at the end of the file."""
         while True:
-            while self.at < len(self.buffer) and self.buffer[self.at] in SPACE:
-                self.at += 1
+            spaces = _SPACES.match(self.buffer, self.at)
+            assert spaces is not None  # It may be empty.
+            self.at = spaces.end()
             if self.at < len(self.buffer):
                 return self.buffer[self.at : self.at + 1]
             if not self._fill():

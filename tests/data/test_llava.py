@@ -161,6 +161,30 @@ def test_spans_say_where_in_the_file_each_record_is(tmp_path, monkeypatch, form,
         assert record_value(data[span.start : span.start + span.size], span.index) == records[span.index]
 
 
+@pytest.mark.parametrize("begin", [b"[ {", b'{"id": "'])
+def test_a_record_without_end_is_not_followed_for_ever(tmp_path, monkeypatch, begin):
+    monkeypatch.setattr("emma_viz.data.json_spans.FARTHEST", 20 << 20)
+    path = tmp_path / "data.json"
+    with path.open("wb") as file:
+        file.write(begin)
+        file.truncate(30 << 20)
+    with pytest.raises(RecordError, match=r"record 0 of .*does not end within 20 MB"):
+        list(spans(path))
+
+
+@pytest.mark.parametrize("before", [b"\n" * 3_000_000, b"\xef\xbb\xbf" + b" \t\r\n" * 700_000])
+def test_white_space_before_records_is_passed_over(tmp_path, before):
+    path = tmp_path / "data.json"
+    path.write_bytes(before + b"[" + b" " * 3_000_000 + b'{"a": 1}' + b"\n" * 3_000_000 + b', {"a": 2}]')
+    assert [span.value for span in spans(path)] == [{"a": 1}, {"a": 2}]
+    assert [path.read_bytes()[span.start : span.start + span.size] for span in spans(path)] == [
+        b'{"a": 1}',
+        b'{"a": 2}',
+    ]
+    path.write_bytes(before + b'{"a": 1}\n{"a": 2}\n')
+    assert [span.value for span in spans(path)] == [{"a": 1}, {"a": 2}]
+
+
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(RecordError, match="cannot be read"):
         list(read_records(tmp_path / "absent.json"))
