@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.hostile import kills, kinds
 from benchmarks.hostile.attack import attack
+from benchmarks.hostile.checkpoints import hostile_checkpoints
 from benchmarks.hostile.images import hostile_images
 from benchmarks.hostile.lenses import hostile_lenses
 from benchmarks.hostile.records import hostile_records
@@ -139,6 +140,7 @@ def forged(samples: Samples, root: Path, options: argparse.Namespace) -> Iterato
 
 
 MADE: dict[str, tuple[str, Callable[[Path, int], Iterator[tuple[str, Path]]]]] = {
+    "checkpoints": ("configs", hostile_checkpoints),
     "images": ("images", hostile_images),
     "lenses": ("lenses", hostile_lenses),
     "records": ("records", hostile_records),

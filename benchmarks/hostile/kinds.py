@@ -147,7 +147,7 @@ def made(kind: Kind, name: str, root: Path, inputs: Iterable[tuple[str, Path]]) 
             kind=kind.name,
             folder=root / f"{name} {number}",
             check=_bound(kind.check, path),
-            names=(path.name, path.parent.name) if path.is_file() else (path.name,),
+            names=(path.name, path.parent.name),
             where=(path if path.is_dir() and not path.is_symlink() else path.parent,),
         )
 
