@@ -5,7 +5,8 @@ import threading
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from io import BytesIO
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ class Drawing(Figure):
             super().savefig(fname, format=format, dpi=dpi, metadata=metadata, **options)
 
 
-def pdf_of(figures: Iterable[Figure], stream: BinaryIO, *, dpi: int) -> None:
+def pdf_of(figures: Iterable[Figure], stream: BytesIO, *, dpi: int) -> None:
     """Write a PDF of several pages, as reproducible as one of `Drawing.savefig`."""
     with settings(), PdfPages(stream, metadata=METADATA["pdf"]) as pdf:
         for figure in figures:

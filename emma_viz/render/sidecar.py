@@ -139,7 +139,8 @@ def is_of(digest: str, picture: Path) -> bool:
 
 
 def _read(text: str | bytes, where: str, limit: int) -> tuple[FigureSpec, str | None]:
-    budget = Budget(size=limit, depth=16, nodes=VALUES)
+    # Python keeps a text that is not ASCII in up to four times the memory; `to_json` writes ASCII.
+    budget = Budget(size=limit if text.isascii() else limit // 4, depth=16, nodes=VALUES)
     value = parse_json(text, where=where, error=InputError, budget=budget)
     del text
     if not isinstance(value, dict) or value.get("format") != FORMAT:

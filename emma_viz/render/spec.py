@@ -1,7 +1,7 @@
 """What a figure shows, as numbers and words: everything that is needed to draw it, and nothing that draws."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -20,6 +20,17 @@ Extent = tuple[float, float, float, float]
 
 Limits = tuple[float, float]
 """Lowest and highest value of a colour scale."""
+
+LONGEST = 100_000
+"""Characters of the longest text in a figure."""
+MOST = 20_000
+"""Maps that a figure may show, over all its images and models; also its images, and its notes."""
+DEEPEST = 10**6
+"""The largest layer number, which no model reaches."""
+FARTHEST = 1e4
+"""How many widths or heights of its image a patch grid may reach."""
+HIGHEST = 1e30
+"""The largest size of a colour limit."""
 
 MAP_KINDS = {
     "distance": "distance to the median patch (L2)",
@@ -67,11 +78,16 @@ class ModelCase:
     """Whether the lens does not belong to these states and was forced on them; `FigureSpec.notes` says why."""
 
     def __post_init__(self):
+        _expect_words(self)
         where, count = f"model {self.name!r}", len(self.layers)
         if not count:
             raise InputError(f"{where}: expected at least one layer to show, got none.")
         if len(set(self.layers)) != count:
-            raise InputError(f"{where}: expected every layer once, got {self.layers}.")
+            raise InputError(f"{where}: expected every layer once, got {self.layers[:50]}.")
+        if not all(
+            -1 <= layer <= DEEPEST for layer in (*self.layers, *(layer for layer, _ in self.retention))
+        ):
+            raise InputError(f"{where}: expected layers of -1 to {DEEPEST}.")
         ends_of = {"decoded": (None, None, 3), "maps": (None, None), "limits": (2,), "correlation": ()}
         for name, ends in ends_of.items():
             _expect_shape(f"{where}: {name}", getattr(self, name), (count, *ends))
@@ -110,6 +126,7 @@ class ImageCase:
     """Half the width of the colour scale of the models' difference; None is that of the shown layers alone."""
 
     def __post_init__(self):
+        _expect_words(self)
         where = f"image {self.title!r}"
         if self.difference_limit is not None and not 0 < self.difference_limit < np.inf:
             raise InputError(f"{where}: expected a difference_limit above 0, got {self.difference_limit}.")
@@ -163,13 +180,20 @@ class FigureSpec:
     def __post_init__(self):
         if not self.images:
             raise InputError("expected at least one image to draw, got none.")
+        _expect_words(self)
+        maps = sum(len(model.layers) for case in self.images for model in case.models)
+        if max(maps, len(self.images), len(self.notes)) > MOST:
+            raise InputError(
+                f"expected at most {MOST} maps, images or notes in a figure, got {maps} maps of {len(self.images)} "
+                f"images and {len(self.notes)} notes; draw several figures."
+            )
         for name, value, known in (
             ("style", self.style, STYLES),
             ("scale", self.scale, SCALES),
             ("colormap", self.color_table, COLORMAPS),
         ):
             if value not in known:
-                raise InputError(f"unknown {name} {value!r}; expected one of {', '.join(known)}.")
+                raise InputError(f"unknown {name} {value[:60]!r}; expected one of {', '.join(known)}.")
         for case in self.images:
             self._check_scale(case)
             if self.difference:
@@ -293,12 +317,28 @@ def _expect_shape(what: str, array: np.ndarray, shape: Iterable[int | None]) -> 
 
 def _expect_extent(where: str, extent: Extent) -> None:
     left, top, right, bottom = extent
-    if not (np.isfinite(extent).all() and left < right and top < bottom):
+    if not (np.abs(extent).max() <= FARTHEST and left < right and top < bottom):
         raise InputError(
-            f"{where}: expected an extent (left < right, top < bottom) in fractions, got {extent}."
+            f"{where}: expected an extent (left < right, top < bottom) in fractions of at most {FARTHEST:.0f}, "
+            f"got {extent}."
         )
 
 
 def _expect_limits(what: str, limits: np.ndarray) -> None:
-    if not np.isfinite(limits).all() or (limits[:, 0] > limits[:, 1]).any():
-        raise InputError(f"{what}: expected finite colour limits, the lowest first, got {limits.tolist()}.")
+    # In half precision the bound itself would overflow.
+    if not (np.abs(limits.astype(np.float64)) <= HIGHEST).all() or (limits[:, 0] > limits[:, 1]).any():
+        raise InputError(
+            f"{what}: expected finite colour limits of at most {HIGHEST:g}, the lowest first, "
+            f"got {limits[:50].tolist()}."
+        )
+
+
+def _expect_words(value: "ModelCase | ImageCase | FigureSpec") -> None:
+    """No picture has room for more, and measuring text takes time."""
+    for field in fields(value):
+        item = getattr(value, field.name)
+        for text in item if field.name == "notes" else (item,):
+            if isinstance(text, str) and len(text) > LONGEST:
+                raise InputError(
+                    f"{field.name}: expected at most {LONGEST} characters, got {len(text)}: {text[:40]!r}…"
+                )

@@ -148,6 +148,8 @@ def wrap(text: str, room: float, size: float, *, lines: int, bold: bool = False)
         if line and width(longer, size, bold) > room:
             wrapped.append(line)
             line = piece
+            if len(wrapped) > lines:
+                break
         else:
             line = longer
     if line:

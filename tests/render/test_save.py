@@ -1,5 +1,6 @@
 """Files: by suffix, reproducible to the byte, whole or not at all, text as text."""
 
+import dataclasses
 import hashlib
 import re
 import subprocess
@@ -9,11 +10,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pypdf
 import pytest
 from PIL import Image
 
 from emma_viz.errors import InputError
-from emma_viz.render import SUFFIXES, draw, read_spec, save, write_spec
+from emma_viz.render import SUFFIXES, draw, formats, read_spec, save, write_spec
+from emma_viz.render.figure import height
 from emma_viz.render.output import write_atomically
 
 ANSWER = "A white cup on a table."
@@ -148,6 +151,59 @@ def test_a_figure_too_wide_for_a_png_is_refused(make, tmp_path):
     with pytest.raises(InputError, match="choose fewer dpi"):
         save(make.spec(models=1, images=2), tmp_path / "a.png", dpi=20000)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+@pytest.mark.parametrize("style", ["default", "paper"])
+def test_images_that_do_not_fit_one_page_are_drawn_on_several(make, tmp_path, monkeypatch, suffix, style):
+    spec = make.spec(models=1, layers=(0,), images=5, figure={"style": style})
+    one = height(dataclasses.replace(spec, images=spec.images[:1]))
+    monkeypatch.setattr(formats, "LARGEST_SIDE", round(2.5 * one * 60))
+    monkeypatch.setitem(formats.TALLEST, ".svg", 2.5 * one)
+    first = save(spec, tmp_path / f"fig{suffix}", dpi=60)
+    pages = sorted(tmp_path.iterdir())
+    assert first == pages[0]
+    assert [page.name for page in pages] == [f"fig-{number}{suffix}" for number in range(1, len(pages) + 1)]
+    assert len(pages) >= 3
+    # Each page is a figure of its own, drawn again from itself; together they are all images in order.
+    specs = [read_spec(page) for page in pages]
+    assert [case.image_hash for each in specs for case in each.images] == [
+        case.image_hash for case in spec.images
+    ]
+    again = save(specs[1], tmp_path / f"again{suffix}", dpi=60)
+    assert again.read_bytes() == pages[1].read_bytes()
+    if suffix == ".png":
+        for page in pages:
+            with Image.open(page) as image:
+                assert max(image.size) <= formats.LARGEST_SIDE
+
+
+def test_a_pdf_that_is_too_tall_has_several_pages_and_one_recipe(make, tmp_path, monkeypatch):
+    spec = make.spec(models=1, layers=(0,), images=3)
+    one = height(dataclasses.replace(spec, images=spec.images[:1]))
+    monkeypatch.setitem(formats.TALLEST, ".pdf", 1.5 * one)
+    monkeypatch.setattr(formats, "PDF_PAGE", 1.1 * one)
+    path = save(spec, tmp_path / "fig.pdf")
+    assert list(tmp_path.iterdir()) == [path]
+    pages = pypdf.PdfReader(path, strict=True).pages
+    assert len(pages) == 3
+    assert all(ANSWER in page.extract_text() for page in pages)
+    assert b"CreationDate" not in path.read_bytes()
+    assert len(read_spec(path).images) == 3
+    assert save(read_spec(path), tmp_path / "again.pdf").read_bytes() == path.read_bytes()
+
+
+def test_one_image_that_is_too_tall_for_a_png_is_drawn_smaller(make, tmp_path, monkeypatch):
+    spec = make.spec(models=1, layers=(0,))
+    monkeypatch.setattr(formats, "LARGEST_SIDE", 72 * 8)
+    with Image.open(save(spec, tmp_path / "a.png", dpi=72)) as image:
+        assert max(image.size) <= 72 * 8
+
+
+def test_a_height_is_that_of_the_drawing(make):
+    for style in ("default", "paper"):
+        spec = make.spec(models=2, images=2, figure={"style": style})
+        assert height(spec) == pytest.approx(draw(spec).get_size_inches()[1])
 
 
 def test_a_file_that_is_written_can_be_read_by_others(tmp_path):

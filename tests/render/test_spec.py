@@ -40,6 +40,7 @@ def models(draw) -> dict:
     kind = draw(st.sampled_from([np.float16, np.float32, np.float64]))
     wide = 16 if kind is np.float16 else 32
     some = st.floats(width=wide, **FINITE)
+    limit = st.floats(-(2.0**14), 2.0**14, width=wide)
     y, r, c = len(layers), draw(st.integers(1, 3)), draw(st.integers(1, 3))
     retention = draw(st.lists(st.tuples(st.integers(-1, 63), st.floats()), max_size=3))
     return {
@@ -48,7 +49,7 @@ def models(draw) -> dict:
         "layers": layers,
         "decoded": draw(arrays.arrays(kind, (y, 2 * r, 2 * c, 3), elements=st.floats(0, 1, width=wide))),
         "maps": draw(arrays.arrays(kind, (y, r, c), elements=some)),
-        "limits": np.sort(draw(arrays.arrays(kind, (y, 2), elements=some)), axis=1),
+        "limits": np.sort(draw(arrays.arrays(kind, (y, 2), elements=limit)), axis=1),
         "correlation": draw(
             arrays.arrays(kind, (y,), elements=st.floats(-1, 1, width=wide) | st.just(np.nan))
         ),
