@@ -67,8 +67,16 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
         answers=tuple(trace.answers),
         forced_reasons=tuple(reasons),
         labels=tuple(trace.labels),
-        notes=tuple(trace.notes),
+        notes=(*trace.notes, *_fitted_on(trace, lens)),
     )
+
+
+def _fitted_on(trace: Trace, lens: Lens) -> tuple[str, ...]:
+    """A note where the lens was fitted on an image that it decodes: its quality there says little."""
+    found = dict.fromkeys(each for each in trace.image_hashes if lens.info.saw(each))
+    if not found:
+        return ()
+    return (f"the lens was fitted on {len(found)} of these images ({', '.join(each[:8] for each in found)})",)
 
 
 def image_states(trace: Trace, site: str, layer: int) -> Float[Tensor, "B T D"]:

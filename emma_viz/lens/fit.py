@@ -14,7 +14,7 @@ from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError
 from emma_viz.lens.evaluation import QualityGatherer
-from emma_viz.lens.info import LensInfo
+from emma_viz.lens.info import HASH_DIGITS, LensInfo
 from emma_viz.lens.ridge import RIDGE, RidgeLens, RidgeStatistics
 from emma_viz.lens.states import Batch, RecordedStates
 from emma_viz.lens.tuned import TunedLens
@@ -140,7 +140,7 @@ def fit_ridge(
         ImageError: an image cannot be read.
         SiteError: the site or a layer does not exist.
     """
-    require_separate(images, heldout)
+    fitted = require_separate(images, heldout)
     asked = range(EMBEDDING, model.info.n_layer) if layers is None else sorted(layers)
     chosen = site_layers(site, tuple(asked), model.info.n_layer)
     step = layers_per_pass or len(chosen)
@@ -157,7 +157,7 @@ def fit_ridge(
         )
         for part in (chosen[start : start + step] for start in range(0, len(chosen), step))
     ]
-    return join_layers(parts)
+    return seen(join_layers(parts), fitted)
 
 
 def recorded_batches(
@@ -191,8 +191,11 @@ def join_layers(parts: Sequence[RidgeLens]) -> RidgeLens:
     return RidgeLens(info=info, weight=weight, bias=bias)
 
 
-def require_separate(images: Sequence[Any], heldout: Sequence[Any]) -> None:
+def require_separate(images: Sequence[Any], heldout: Sequence[Any]) -> tuple[str, ...]:
     """The quality of a lens on images that it was fitted on would be no quality at all.
+
+    Returns:
+        The hashes of the images to fit on.
 
     Raises:
         LensError: one part is empty, or an image is in both.
@@ -208,6 +211,13 @@ def require_separate(images: Sequence[Any], heldout: Sequence[Any]) -> None:
                 f"Held-out image {index} is also image {same} of those to fit on. Measure on images that the "
                 "lens has not seen."
             )
+    return tuple(fitted)
+
+
+def seen(lens: FittedLens, hashes: Sequence[str]) -> FittedLens:
+    """The lens with the hashes of the images that it was fitted on, so that a picture of one of them says so."""
+    kept = tuple(dict.fromkeys(each[:HASH_DIGITS] for each in hashes))
+    return replace(lens, info=replace(lens.info, fit_images=kept))
 
 
 def _notes(settings: RidgeSettings, n_tokens: int, width: int) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ WHERE = "the description of a lens"
 Layer = Annotated[int, msgspec.Meta(ge=-1, lt=DEEPEST)]
 LensKind = Literal["ridge", "tuned", "native"]
 
+HASH_DIGITS = 16
+"""Digits of an image's hash that a lens keeps: enough to tell millions of images apart."""
+
 KINDS: tuple[LensKind, ...] = ("ridge", "tuned", "native")
 
 
@@ -65,6 +68,8 @@ class LensInfo:
     """Form of a decoder: the paper's, or the released code's; None for lenses without one."""
     created: str = ""
     """UTC time of the fit, ISO 8601."""
+    fit_images: tuple[str, ...] = ()
+    """The first 16 digits of the `image_hash` of each image that it was fitted on; empty where that was not kept."""
     notes: tuple[str, ...] = ()
     """What a reader of the pictures should know besides."""
 
@@ -109,6 +114,10 @@ class LensInfo:
                 f"The lens of {self.model_name} says it decodes patches of {self.patch} pixels a side, and its decoder "
                 f"makes {found}. The file was changed; fit the lens again."
             )
+
+    def saw(self, image_hash: str) -> bool:
+        """Whether the lens is known to have been fitted on that image."""
+        return image_hash[:HASH_DIGITS] in self.fit_images
 
     def quality_of(self, layer: int) -> LayerQuality | None:
         """The held-out quality at one layer, or None when it was not measured."""

@@ -15,7 +15,7 @@ from emma_viz.capture.sites import site_layers
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, LensError
 from emma_viz.heads.mixers import parameter_count
-from emma_viz.lens.fit import measured, require_separate
+from emma_viz.lens.fit import measured, require_separate, seen
 from emma_viz.lens.states import RecordedStates, StateSource, in_batches
 from emma_viz.lens.tuned import TunedConfig, TunedHead, TunedLens, tuned_config, tuned_lens
 from emma_viz.shapes import EMBEDDING
@@ -263,10 +263,10 @@ def fit_tuned(
         ImageError: an image cannot be read.
         SiteError: the site or a layer does not exist.
     """
-    require_separate(images, heldout)
+    fitted = require_separate(images, heldout)
     asked = range(EMBEDDING, model.info.n_layer) if layers is None else sorted(layers)
     chosen = site_layers(site, tuple(asked), model.info.n_layer)
-    return fit_tuned_on_states(
+    lens = fit_tuned_on_states(
         RecordedStates(model, images, site=site, prompt=prompt),
         RecordedStates(model, heldout, site=site, prompt=prompt),
         model=model.info,
@@ -279,6 +279,7 @@ def fit_tuned(
         on_step=on_step,
         trainer=trainer,
     )
+    return seen(lens, fitted)
 
 
 def budget_notes(config: TunedConfig, settings: TunedSettings, head: TunedHead) -> tuple[str, ...]:

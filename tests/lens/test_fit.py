@@ -9,6 +9,7 @@ from PIL import Image
 
 from emma_viz.capture.record import record
 from emma_viz.checkpoints import LoadedModel
+from emma_viz.data import image_hash
 from emma_viz.data.tokenizer import train_tokenizer
 from emma_viz.errors import LensError, LensMismatchError, SiteError
 from emma_viz.lens.apply import decode
@@ -107,6 +108,15 @@ def test_a_lens_for_a_model_has_every_layer_and_the_embedding(model, photos, len
     assert lens.weight.shape[1] == model.info.d_model
     assert len(lens.info.quality) == len(lens.info.layers)
     assert "few tokens" in " ".join(lens.info.notes)
+
+
+def test_a_lens_names_the_images_that_it_was_fitted_on(model, photos, lens):
+    assert lens.info.fit_images == tuple(image_hash(photo)[:16] for photo in photos[:4])
+    old = record(model, [photos[0], photos[5]], "?", layers=lens.info.layers, generate=False)
+    (note,) = decode(old, lens).notes
+    assert f"fitted on 1 of these images ({image_hash(photos[0])[:8]})" in note
+    new = record(model, photos[4:], "?", layers=lens.info.layers, generate=False)
+    assert decode(new, lens).notes == ()
 
 
 def test_its_recorded_quality_is_that_of_its_decodings(model, photos, lens):
