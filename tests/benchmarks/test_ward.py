@@ -146,6 +146,24 @@ def run_benchmark(*options: str) -> tuple[int, list[dict], str]:
 
 @pytest.mark.slow
 def test_a_part_of_every_kind_goes_well(tmp_path):
-    code, outcomes, said = run_benchmark("--share", "0.02", "--seed", "7", str(tmp_path / "outcomes.json"))
+    options = ("--part", "made", "mutants", "--share", "0.03", "--seed", "7")
+    code, outcomes, said = run_benchmark(*options, str(tmp_path / "outcomes.json"))
     assert code == 0, said
     assert len(outcomes) > 100
+
+
+@pytest.mark.slow
+def test_commands_that_are_killed_end_as_if_they_were_not(tmp_path):
+    options = (
+        "--part",
+        "kills",
+        "--share",
+        "0.2",
+        "--seed",
+        "7",
+        "--only",
+        "e/",
+    )  # not of training, which takes longer
+    code, outcomes, said = run_benchmark(*options, str(tmp_path / "outcomes.json"))
+    assert code == 0, said
+    assert {outcome["kind"] for outcome in outcomes} >= {"kills: capture", "kills: decode", "kills: figure"}
