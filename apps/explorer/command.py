@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -128,7 +128,7 @@ def serve(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def told_to_end() -> Iterator[threading.Event]:
+def told_to_end() -> Generator[threading.Event, None, None]:
     """An event that is set by Ctrl+C, SIGTERM and a terminal that goes, so that temporary files go then, too.
 
     A hang-up that the process was told to ignore (`nohup`) stays ignored.

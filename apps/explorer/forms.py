@@ -66,11 +66,9 @@ class Forms:
     def _require_choice(self, event: Any, said: object) -> None:
         """What was selected is said where something can be, and nothing elsewhere."""
         if any(what == "select" for _, what in event.targets):
-            _require(
-                isinstance(said, dict)
-                and set(said) <= {"index", "value", "selected", "row_value", "col_value"}
-            )
-            _require(_is_whole(said.get("index")) and 0 <= said["index"] < 10**6)
+            known = {"index", "value", "selected", "row_value", "col_value"}
+            index = said.get("index") if isinstance(said, dict) and set(said) <= known else None
+            _require(isinstance(index, int) and _is_whole(index) and 0 <= index < 10**6)
         else:
             _require(said is None)
 

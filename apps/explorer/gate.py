@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -80,7 +80,7 @@ class Gate:
         self._frames = tuple(frames)
 
     @asynccontextmanager
-    async def before(self, app: Any) -> AsyncIterator[None]:
+    async def before(self, app: Any) -> AsyncGenerator[None, None]:
         """Stand before an application of Starlette's from its start on: a `lifespan`."""
         self._app, app.middleware_stack = app.middleware_stack, self
         yield

@@ -8,7 +8,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class Uploads:
         return self._visitors / hashlib.sha256(token.encode()).hexdigest()
 
     @contextmanager
-    def room(self, token: str, size: int) -> Iterator[None]:
+    def room(self, token: str, size: int) -> Generator[None, None, None]:
         """Hold room for an upload while it arrives.
 
         Raises:

@@ -102,7 +102,7 @@ def _exchange(target: Target, request: Forged, until: str = "") -> Reply:
     line = http.client.HTTPConnection(place.hostname or "", place.port, timeout=PATIENCE)
     try:
         # What http.client refuses to send, others do send.
-        line._validate_path = lambda _path: None  # type: ignore[method-assign]
+        setattr(line, "_validate_path", lambda _path: None)  # noqa: B010
         line.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
         if request.host is not None:
             line.putheader("Host", request.host or place.netloc)

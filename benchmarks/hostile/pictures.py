@@ -99,8 +99,8 @@ def sound_spec() -> FigureSpec:
         layers=(0, 3),
         decoded=rng.random((2, 8, 8, 3), dtype=np.float32),
         maps=rng.random((2, 2, 2), dtype=np.float32),
-        limits=np.tile(np.float32([0, 1]), (2, 1)),
-        correlation=np.float32([0.5, 0.25]),
+        limits=np.tile(np.array([0, 1], np.float32), (2, 1)),
+        correlation=np.array([0.5, 0.25], np.float32),
         retention=((0, 0.5), (3, 0.25)),
     )
     case = ImageCase(
@@ -224,7 +224,7 @@ _ARRAYS: tuple[tuple[str, Callable[[Members], Members | bytes]], ...] = (
     ("limits that are no numbers", _replaced("models.0.limits", lambda: _saved(np.full((2, 2), np.nan)))),
     ("endless limits", _replaced("models.0.limits", lambda: _saved(np.array([[-1e308, 1e308]] * 2)))),
     ("shapes that disagree", _replaced("models.0.maps", lambda: _saved(np.zeros((3, 2, 2), np.float32)))),
-    ("no sides", _replaced("models.0.maps", lambda: _saved(np.float32(1)))),
+    ("no sides", _replaced("models.0.maps", lambda: _saved(np.array(1, np.float32)))),
     ("empty", _replaced("models.0.maps", lambda: _saved(np.zeros((2, 0, 2), np.float32)))),
     ("4 GB", _replaced("true_map", lambda: _headed("(32768, 32768)"))),
     ("more sides than numpy has", _replaced("true_map", lambda: _headed("(" + "1, " * 80 + ")", size=4))),

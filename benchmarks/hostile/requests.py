@@ -4,7 +4,7 @@ import io
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -132,7 +132,7 @@ class _With:
         self._more = (name, value)
 
     def __ror__(self, request: Forged) -> Forged:
-        return Forged(**{**request.__dict__, "headers": (*request.headers, self._more)})
+        return replace(request, headers=(*request.headers, self._more))
 
 
 def _with(name: str, value: str) -> _With:
