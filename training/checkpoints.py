@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ KEPT = 2
 
 PREFIX, SUFFIX = "step-", ".pt"
 SHARDED_RECORD = "run.json"
+UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+"""What reading a damaged checkpoint raises."""
 
 
 class Checkpoints:
@@ -35,12 +38,18 @@ class Checkpoints:
         folder: where they are.
         engine: of the run.
         identity: what must be the same in a run that resumes here.
+        words: how a message calls a part of it, where its value means nothing to people.
     """
 
-    def __init__(self, folder: Path, engine: Engine, identity: dict[str, Any]):
+    def __init__(
+        self,
+        folder: Path,
+        engine: Engine,
+        identity: Mapping[str, Any],
+        words: Mapping[str, str] | None = None,
+    ):
         self.folder, self.engine = folder, engine
-        # As it will be read back: tuples are lists in JSON.
-        self.identity = json.loads(json.dumps(identity))
+        self.identity, self.words = _plain(identity), dict(words or {})
         if engine.main:
             for part in [*folder.glob(f".{PREFIX}*.part"), *folder.glob(f"{PREFIX}*.part")]:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
@@ -48,11 +57,7 @@ class Checkpoints:
 
     def found(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        return sorted(
-            path
-            for path in self.folder.glob(f"{PREFIX}*")
-            if path.suffix == SUFFIX or (path / SHARDED_RECORD).is_file()
-        )
+        return whole_checkpoints(self.folder)
 
     def newest(self) -> str:
         """A sentence on where a run would resume."""
@@ -67,7 +72,7 @@ class Checkpoints:
         Raises:
             TrainingError: it cannot be written; earlier checkpoints are as they were.
         """
-        record = {"step": step, "minutes": minutes, "identity": self.identity}
+        record = {"step": step, "minutes": minutes, "identity": self.identity, "words": self.words}
         target = self.folder / f"{PREFIX}{step:06d}"
         problem = None
         try:
@@ -99,11 +104,11 @@ class Checkpoints:
         found = self.found()
         for path in reversed(found):
             try:
-                state = self._read(path)
-            except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+                state = _read(path)
+            except UNREADABLE as error:
                 logger.warning("%s cannot be read (%s); the one before it is tried", path, error)
                 continue
-            self._check(path, state, steps)
+            _require_same(path, state, self.identity, self.words, steps=steps)
             if path.suffix == SUFFIX and self.engine.sharded:
                 raise TrainingError(
                     f"{path} was written without FSDP and this run has it. Resume as before, or start from its weights "
@@ -122,25 +127,6 @@ class Checkpoints:
             )
         return 0, 0.0
 
-    def _read(self, path: Path) -> dict[str, Any]:
-        if path.suffix == SUFFIX:
-            return torch.load(path, weights_only=True, map_location="cpu")
-        return json.loads((path / SHARDED_RECORD).read_text())
-
-    def _check(self, path: Path, state: dict[str, Any], steps: int) -> None:
-        saved = state.get("identity", {"seed": state.get("seed")})
-        differ = [
-            f"{name} {value!r}, now {self.identity.get(name)!r}"
-            for name, value in saved.items()
-            if value != self.identity.get(name)
-        ]
-        if state["step"] > steps:
-            differ.append(f"{state['step']} steps, now {steps}")
-        if differ:
-            raise TrainingError(
-                f"{path} is from another run ({'; '.join(differ)}). Choose another folder, or delete it."
-            )
-
     def _save_shards(self, module, optimizer, target: Path, record: dict[str, Any]) -> None:
         part = target.with_name(target.name + ".part")
         self.engine.save_shards(module, optimizer, part)
@@ -151,6 +137,89 @@ class Checkpoints:
                 shutil.rmtree(target)
             part.rename(target)
         self.engine.wait()
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder that were finished, oldest first."""
+    return sorted(
+        path
+        for path in folder.glob(f"{PREFIX}*")
+        if path.suffix == SUFFIX or (path / SHARDED_RECORD).is_file()
+    )
+
+
+def require_same_run(
+    folder: Path, identity: Mapping[str, Any], words: Mapping[str, str] | None = None
+) -> None:
+    """Refuse to resume in a folder, before anything large is built.
+
+    Args:
+        folder: with the checkpoints.
+        identity: what is known of the run so far; other parts are not compared yet.
+        words: as for `Checkpoints`.
+
+    Raises:
+        TrainingError: the newest checkpoint is of a run in which a part was another.
+    """
+    known = _plain(identity)
+    for path in reversed(whole_checkpoints(folder)):
+        try:
+            state = _read(path, mmap=True)
+        except UNREADABLE:
+            continue  # Which `resume` says.
+        saved = state.get("identity", {})
+        state = {**state, "identity": {name: value for name, value in saved.items() if name in known}}
+        _require_same(path, state, known, words or {}, steps=None)
+        return
+
+
+def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    if path.suffix == SUFFIX:
+        return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+    return json.loads((path / SHARDED_RECORD).read_text())
+
+
+def _require_same(
+    path: Path,
+    state: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    words: Mapping[str, str],
+    *,
+    steps: int | None,
+) -> None:
+    saved = dict(_leaves(state.get("identity", {"seed": state.get("seed")})))
+    now = dict(_leaves(identity))
+    before = state.get("words", {})
+    differ = [
+        f"{name} {before.get(name, repr(value))}, now {words.get(name, repr(now.get(name)))}"
+        for name, value in saved.items()
+        if value != now.get(name)
+    ]
+    if steps is not None and state["step"] > steps:
+        differ.append(f"{state['step']} steps, now {steps}")
+    if differ:
+        raise TrainingError(
+            f"{path} is from another run ({'; '.join(differ)}). Run with what it had, choose another folder, or "
+            "delete it."
+        )
+    if new := sorted(set(now) - set(saved)):
+        logger.warning(
+            "%s was written before runs kept %s; that it was the same cannot be checked", path, ", ".join(new)
+        )
+
+
+def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """As it will be read back: tuples are lists in JSON."""
+    return json.loads(json.dumps(identity))
+
+
+def _leaves(identity: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values, so that a message names what differs alone."""
+    for name, value in identity.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def trained_state(module: nn.Module) -> dict[str, Any]:

@@ -40,6 +40,10 @@ class Optimisation:
         if self.steps < 1 or self.batch < 1:
             raise TrainingError(f"A run needs steps ≥ 1 and batch ≥ 1; got {self.steps} and {self.batch}.")
 
+    def identity(self) -> dict:
+        """What must be the same in a run that resumes: all but how often it is saved."""
+        return {name: value for name, value in asdict(self).items() if name != "save_every"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRecipe:

@@ -1,5 +1,6 @@
 """From a run directory to a lens file: one command, with the quality on held-out images of every layer."""
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from emma_viz.lens.tuned_fit import Trainer, TunedSettings, calibrate, fit_tuned
 from emma_viz.shapes import EMBEDDING
 from training.complaints import Complaints
 from training.config import Optimisation, as_record
+from training.feature_cache import encoder_key
 from training.loop import Run
 from training.scenes import drawn_scenes
 
@@ -132,10 +134,13 @@ def make_lens(
     title = f"{recipe.kind} lens of {model.name}"
     if recipe.kind == "tuned":
         run = out.with_name(f"{out.name}.run")
+        kept = {name: value for name, value in as_record(recipe).items() if name != "broken_limit"}
         identity = {
             "model": model.info.fingerprint,
-            "recipe": as_record(recipe),
-            "images": names,
+            "encoders": encoder_key(model.vlm),
+            "type": model.info.dtype,
+            "recipe": kept,
+            "images": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
         }
         trainer = resumable(run, title=title, identity=identity, progress=progress)
         if recipe.half:
@@ -189,14 +194,19 @@ def then_rounded(trainer: Trainer) -> Trainer:
 def _shown(
     data: Path, images: Path | None, recipe: LensRecipe
 ) -> tuple[Sequence[Any], Sequence[Any], list[str], str]:
-    """Images to fit on, images to measure on, the names of the first, and what they are in words."""
+    """Images to fit on, images to measure on, what tells the first from others, and what they are in words."""
     if str(data) == TABLETOP and not data.exists():
         fit = list(drawn_scenes("train", recipe.fit).images)
         names = [f"{TABLETOP} scene {number}" for number in range(len(fit))]
         return fit, list(drawn_scenes("test", recipe.held_out).images), names, SCENES
     chosen = choose_images(data, images, recipe)
-    fit = chosen[: recipe.fit]
-    return fit, chosen[recipe.fit :], [path.name for path in fit], f"{data.name} ({len(fit)} of its images)"
+    paths, hashes = list(chosen.values()), list(chosen)
+    return (
+        paths[: recipe.fit],
+        paths[recipe.fit :],
+        hashes[: recipe.fit],
+        f"{data.name} ({recipe.fit} of its images)",
+    )
 
 
 def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress: bool = True) -> Trainer:
@@ -256,8 +266,8 @@ def _tuned(model: LoadedModel, recipe: LensRecipe) -> dict:
     return {"settings": settings, "config": config, "device": model.vlm.device}
 
 
-def choose_images(data: Path, images: Path | None, recipe: LensRecipe) -> list[Path]:
-    """Different images of a data set, in an order that the seed decides, as many as the lens needs.
+def choose_images(data: Path, images: Path | None, recipe: LensRecipe) -> dict[str, Path]:
+    """Different images of a data set by their hash, in an order that the seed decides, as many as the lens needs.
 
     Images that cannot be read, and copies of one that was chosen, are left out.
 
@@ -274,7 +284,7 @@ def choose_images(data: Path, images: Path | None, recipe: LensRecipe) -> list[P
         except ImageError as error:
             complaints.add(-1 - int(place), str(error))
         if len(chosen) == wanted:
-            return list(chosen.values())
+            return chosen
     raise TrainingError(
         f"{data} has {len(chosen)} different images that can be read; {wanted} are needed (--fit-images {recipe.fit} "
         f"and --held-out {recipe.held_out}). Ask for fewer."

@@ -85,7 +85,7 @@ def train(
         settings: how the parameters move.
         folder: for checkpoints, metrics.jsonl and TensorBoard's files.
         title: shown on the progress bar.
-        identity: what must be the same in a run that resumes here, besides the seed.
+        identity: what must be the same in a run that resumes here, besides the settings.
         progress: whether to show the bar.
         on_checkpoint: as in `Run.train`.
 
@@ -110,7 +110,8 @@ class Run:
         folder: for checkpoints, metrics.jsonl and TensorBoard's files.
         title: shown on the progress bar and in messages.
         engine: how processes work together; one process without `accelerate` when None.
-        identity: what must be the same in a run that resumes here, besides the seed.
+        identity: what must be the same in a run that resumes here, besides the settings.
+        words: how messages call parts of the identity; see `Checkpoints`.
         tensorboard: write TensorBoard's event files.
 
     Attributes:
@@ -131,6 +132,7 @@ class Run:
         title: str,
         engine: Engine | None = None,
         identity: Mapping[str, Any] | None = None,
+        words: Mapping[str, str] | None = None,
         tensorboard: bool = False,
     ):
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +148,8 @@ class Run:
         self.inner: nn.Module = (
             getattr(self.module, "module", self.module) if self.engine.world > 1 else module
         )
-        self.checkpoints = Checkpoints(folder, self.engine, {"seed": settings.seed, **(identity or {})})
+        whole = {**settings.identity(), **(identity or {})}
+        self.checkpoints = Checkpoints(folder, self.engine, whole, words)
         self.first, self.minutes = self.checkpoints.resume(self.inner, self.optimizer, steps=settings.steps)
         self._tensorboard = tensorboard
         self._started = time.monotonic()

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import torch
 
-from emma_viz.checkpoints import load_language_model, load_model
+from emma_viz.checkpoints import inspect, load_language_model, load_model
+from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.checkpoints.sources import SourceLike, resolve
 from emma_viz.checkpoints.tokenizers import BUNDLED_TOKENIZER, SMALL_FAMILIES, load_tokenizer
-from emma_viz.checkpoints.vision import load_vision
+from emma_viz.checkpoints.vision import load_vision, require_vision
 from emma_viz.data.tokenizer import Tokenizer
-from emma_viz.errors import TrainingError
+from emma_viz.errors import CheckpointError, TrainingError
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
-from training.objective import model_config
+from training.feature_cache import encoder_key
+from training.objective import head_config, model_config
 from training.official import VisionLanguageRecipe
 
 FRESH = "fresh"
@@ -49,19 +51,72 @@ class Start:
             )
 
 
-def first_weights(recipe: VisionLanguageRecipe, start: Start) -> tuple[VLM, Tokenizer]:
+def described(recipe: VisionLanguageRecipe, start: Start) -> tuple[VLMConfig, Tokenizer]:
+    """The model that a run trains, and its tokenizer: every source is found and looked at, and nothing is built.
+
+    Raises:
+        TrainingError: a source holds another architecture, or the losses do not fit the model.
+        CheckpointError: a source cannot be had, or does not fit what it says it is.
+    """
+    config = model_config(PRESETS[recipe.model](), recipe.objective)
+    head_config(config, recipe.objective)
+    if start.llm == FRESH:
+        tokenizer = _fresh_tokenizer(config, start.tokenizer)
+        config = replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
+    else:
+        config, tokenizer = _look_at(config, start)
+    if start.vision != FRESH:
+        require_vision(config.vision, start.vision)
+    return config, tokenizer
+
+
+def _look_at(config: VLMConfig, start: Start) -> tuple[VLMConfig, Tokenizer]:
+    """Make sure that a language model or run directory fits; the model with its table of tokens, and its tokenizer."""
+    source = start.init if start.llm is None else start.llm
+    assert source is not None
+    found = inspect(source)
+    if found.problems:
+        listed = "\n".join(f"    {problem}" for problem in found.problems)
+        raise CheckpointError(f"{source} cannot be loaded:\n{listed}")
+    theirs = found.config
+    if theirs is None:
+        raise CheckpointError(f"{source} has no config.json beside it, so its architecture is not known.")
+    if isinstance(theirs, VLMConfig):
+        backbone_id, llm = theirs.llm_backbone_id, theirs.llm
+    else:
+        backbone_id, llm = None, theirs
+    _require_architecture(llm, config, str(source))
+    if start.init is not None:
+        if not isinstance(theirs, VLMConfig):
+            raise TrainingError(
+                f"{source} is a language model without projector; pass it as --llm, not --init."
+            )
+        _require_projector(theirs, config, str(source))
+    tokenizer = load_tokenizer(
+        resolve(source),
+        llm_backbone_id=backbone_id,
+        rows=llm.padded_vocab_size,
+        tokenizer_source=start.tokenizer,
+    )
+    if llm.padded_vocab_size != config.llm.padded_vocab_size:
+        rows = {name: getattr(llm, name) for name in ("vocab_size", "pad_vocab_size_multiple")}
+        config = replace(config, llm=replace(config.llm, **rows))
+    return config, tokenizer
+
+
+def first_weights(recipe: VisionLanguageRecipe, start: Start, config: VLMConfig) -> VLM:
     """Build the model of a recipe with its first weights, on the CPU.
 
     The projector is fresh under the recipe's seed, unless `init` brings one; so is all that neither source has.
 
+    Args:
+        recipe: its seed and type count.
+        start: the sources.
+        config: from `described`, which made sure that the sources fit.
+
     Raises:
-        TrainingError: a source holds another architecture.
         CheckpointError: a source cannot be read.
     """
-    config = model_config(PRESETS[recipe.model](), recipe.objective)
-    if start.llm == FRESH:
-        tokenizer = _fresh_tokenizer(config, start.tokenizer)
-        config = replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
     vision_type = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     torch.manual_seed(recipe.seed)
     vlm = VLM(config)
@@ -69,15 +124,33 @@ def first_weights(recipe: VisionLanguageRecipe, start: Start) -> tuple[VLM, Toke
         vlm.llm.to("meta")  # its memory is needed for the one that takes its place
     if start.llm is not None and start.llm != FRESH:
         loaded = load_language_model(start.llm, dtype="float32", tokenizer_source=start.tokenizer)
-        _take_language_model(vlm, loaded.llm, str(start.llm))
-        tokenizer = loaded.tokenizer
+        _take_language_model(vlm, loaded.llm)
     elif start.init is not None:
-        tokenizer = _take_model(vlm, start)
+        _take_model(vlm, start)
     if start.init is None and start.vision != FRESH:
         load_vision(vlm.vision, start.vision, dtype=vision_type, device="cpu")
     vlm.vision.requires_grad_(False)
     vlm.llm.gradient_checkpointing = recipe.gradient_checkpointing
-    return vlm, tokenizer
+    return vlm
+
+
+def weights_identity(vlm: VLM, start: Start) -> tuple[dict[str, str], dict[str, str]]:
+    """What the first weights are, as part of a run's identity, and in words.
+
+    Fresh weights that are trained are functions of the seed; the encoders are frozen and in no checkpoint.
+    """
+    state = vlm.state_dict()
+    usual = "their usual place" if start.vision is None else start.vision
+    sources = {"language model": start.llm or start.init, "projector": start.init or FRESH, "encoders": usual}
+    marks = {"encoders": encoder_key(vlm)}
+    for name, prefix in (("language model", "llm."), ("projector", "projector.")):
+        part = {key: value for key, value in state.items() if key.startswith(prefix)}
+        marks[name] = FRESH if sources[name] == FRESH else fingerprint(part)
+    words = {
+        name: mark if mark == sources[name] else f"{mark[:12]} (from {sources[name]})"
+        for name, mark in marks.items()
+    }
+    return marks, words
 
 
 def tokenizer_alone(
@@ -110,36 +183,43 @@ def _fresh_tokenizer(config: VLMConfig, path: Path | None) -> Tokenizer:
     raise TrainingError("A fresh language model needs a tokenizer: pass its tokenizer.json (--tokenizer).")
 
 
-def _take_language_model(vlm: VLM, llm: MambaLM, where: str) -> None:
-    if _architecture(llm.config) != _architecture(vlm.config.llm):
-        raise TrainingError(
-            f"{where} is {llm.config}, but {vlm.config.model_id} has {vlm.config.llm}; choose the preset that fits."
-        )
+def _take_language_model(vlm: VLM, llm: MambaLM) -> None:
     llm.train().requires_grad_(True)
     vlm.llm = llm
 
 
+def _require_architecture(llm: MambaConfig, config: VLMConfig, where: str) -> None:
+    if _architecture(llm) != _architecture(config.llm):
+        raise TrainingError(
+            f"{where} is {llm}, but {config.model_id} has {config.llm}; choose the preset that fits."
+        )
+
+
+def _require_projector(theirs: VLMConfig, mine: VLMConfig, where: str) -> None:
+    """Refuse a projector of other sizes; a cross-scan may be added to it."""
+    with torch.device("meta"):
+        given, wanted = (
+            {name: tuple(value.shape) for name, value in VLM(each).projector.state_dict().items()}
+            for each in (theirs, mine)
+        )
+    new = {name for name in wanted if name.startswith("scan.")} - set(given)
+    if given != {name: shape for name, shape in wanted.items() if name not in new}:
+        raise TrainingError(
+            f"The projector of {where} ({theirs.projector}) is not that of {mine.model_id} ({mine.projector})."
+        )
+
+
 def _architecture(config: MambaConfig) -> MambaConfig:
-    """What weights depend on: the table's rows count, not how many of them the tokenizer uses."""
-    return replace(config, vocab_size=config.padded_vocab_size, pad_vocab_size_multiple=1, chunk_size=1)
+    """What weights depend on; the table of tokens is the source's own, whatever its rows."""
+    return replace(config, vocab_size=1, pad_vocab_size_multiple=1, chunk_size=1)
 
 
-def _take_model(vlm: VLM, start: Start) -> Tokenizer:
+def _take_model(vlm: VLM, start: Start) -> None:
     """Projector, language model and encoders of a run directory."""
     assert start.init is not None
     loaded = load_model(
         start.init, dtype="float32", vision_source=start.vision, tokenizer_source=start.tokenizer
     )
-    _take_language_model(vlm, loaded.vlm.llm, str(start.init))
-    mine, theirs = vlm.projector.state_dict(), loaded.vlm.projector.state_dict()
-    new = {name for name in mine if name.startswith("scan.")}
-    if {name: tuple(value.shape) for name, value in theirs.items()} != {
-        name: tuple(value.shape) for name, value in mine.items() if name in theirs or name not in new
-    }:
-        raise TrainingError(
-            f"The projector of {start.init} ({loaded.config.projector}) is not that of {vlm.config.model_id} "
-            f"({vlm.config.projector})."
-        )
-    vlm.projector.load_state_dict(theirs, strict=False)
+    _take_language_model(vlm, loaded.vlm.llm)
+    vlm.projector.load_state_dict(loaded.vlm.projector.state_dict(), strict=False)
     vlm.vision.load_state_dict(loaded.vlm.vision.state_dict())
-    return loaded.tokenizer

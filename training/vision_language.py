@@ -19,6 +19,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.vlm import VLM
 from training.batches import Share, ShareMaker
+from training.checkpoints import require_same_run
 from training.complaints import Complaints
 from training.config import Optimisation, as_record
 from training.distribution import AcceleratedEngine, Engine
@@ -30,7 +31,7 @@ from training.plan import BatchPlan
 from training.prefetch import Prefetcher
 from training.records import RecordTable, TextRules, open_records
 from training.stages import commit
-from training.start import FRESH, Start, first_weights
+from training.start import Start, described, first_weights, weights_identity
 from training.task import Batch, VisionLanguageTask, moved
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,14 @@ class Data:
     """Background threads that prepare batches."""
     ahead: int = 4
     """Steps that are prepared ahead."""
+
+    def __post_init__(self):
+        if not self.images.is_dir():
+            raise TrainingError(
+                f"There is no folder {self.images}; say where the images are (--images FOLDER)."
+            )
+        if self.feature_cache is not None and self.feature_cache.exists() and not self.feature_cache.is_dir():
+            raise TrainingError(f"{self.feature_cache} is a file; name a folder (--feature-cache FOLDER).")
 
 
 def train_vision_language(
@@ -87,14 +96,20 @@ def _train_on(
     *,
     progress: bool,
 ) -> Path:
-    vlm, tokenizer = first_weights(recipe, start)
-    rules = rules_of(vlm.config, tokenizer)
+    config, tokenizer = described(recipe, start)
+    rules = rules_of(config, tokenizer)
     with main_first(engine):
         records = read_table(
             recipe, data, rules, folder, progress=progress and engine.main, look_again=engine.main
         )
     held_out, plan = split(recipe, records)
     settings = recipe.optimisation(plan.steps_per_epoch)
+    identity = {**settings.identity(), **_identity(recipe, records)}
+    require_same_run(folder, identity)
+    vlm = first_weights(recipe, start, config)
+    begun, words = weights_identity(vlm, start)
+    identity |= begun
+    require_same_run(folder, identity, words)
     task = VisionLanguageTask(vlm, recipe.objective)
     encoder = _own_encoder(vlm, start, folder, engine)
     complaints = Complaints(recipe.broken_limit, where=str(data.records))
@@ -106,7 +121,8 @@ def _train_on(
         folder,
         title=recipe.model,
         engine=engine,
-        identity=_identity(recipe, records),
+        identity=identity,
+        words=words,
         tensorboard=True,
     )
     minutes = _train(run, maker, data, settings, progress=progress)
@@ -190,7 +206,7 @@ def _own_encoder(vlm: VLM, start: Start, folder: Path, engine: Engine) -> Path |
     if start.vision is None:
         return None
     path = folder / "model" / ENCODER
-    if engine.main and (start.vision == FRESH or not path.exists()):
+    if engine.main:
         save_vision_encoder(path, vlm.vision)
     return path
 
@@ -263,13 +279,13 @@ def parts_of_share(module: nn.Module, share: Share, engine: Engine, *, waited: f
 
 
 def _identity(recipe: VisionLanguageRecipe, records: RecordTable) -> dict[str, Any]:
-    """What a run must share with the one whose checkpoint it resumes from."""
+    """What a run must share with the one whose checkpoint it resumes from, besides weights and settings."""
     return {
         "model": recipe.model,
-        "batch": recipe.batch,
-        "data": records.digest,
+        "data": f"{records.digest} ({len(records)} records, {len(records.broken)} left out)",
         "objective": as_record(recipe.objective),
         "held out": recipe.held_out,
+        "precision": recipe.precision,
     }
 
 

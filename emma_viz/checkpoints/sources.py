@@ -14,13 +14,21 @@ from emma_viz.errors import CheckpointError
 from emma_viz.files.inside import require_inside
 from emma_viz.files.named import named_path
 from emma_viz.models.config import VLMConfig
-from emma_viz.models.presets import PRESETS
+from emma_viz.models.presets import LLM_BACKBONES, PRESETS
 
 BUNDLED = Path(__file__).parent / "bundled"
 """The models and encoders that ship with the package."""
 
 HUB_PRESETS = {"cobra-3b": "han1997/cobra/cobra+3b"}
 """Presets whose weights are published, and where."""
+HUB_LANGUAGE_MODELS = {
+    "mamba-2.8b-zephyr": "xiuyul/mamba-2.8b-zephyr",
+    "mamba-2.8b-slimpj": "state-spaces/mamba-2.8b-slimpj",
+    "mamba-2.8b": "state-spaces/mamba-2.8b",
+}
+"""Official names of language models, and where the released code's table says that they are. EMMA-V2's,
+`mamba-2.7b-v2`, is a path on its authors' machine there."""
+HUB_NAMES = HUB_PRESETS | HUB_LANGUAGE_MODELS
 HUB_FOLDERS = {"han1997/cobra": "cobra+3b"}
 """Repositories that keep their run directories in folders: the one that is meant when none is named."""
 
@@ -96,8 +104,8 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
         RuntimeError,
     ) as error:  # No home of that user; a name too long, or with a zero.
         raise CheckpointError(f"{given[:200]!r} cannot be looked at: {error}.") from error
-    if given in HUB_PRESETS:
-        return _hub(HUB_PRESETS[given], given, revision, name=given)
+    if given in HUB_NAMES:
+        return _hub(HUB_NAMES[given], given, revision, name=given)
     if given in PRESETS:
         raise CheckpointError(_no_weights(given))
     # A path that was meant as one begins with a dot, a slash or a tilde, or names a file.
@@ -107,6 +115,10 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
         and not path.suffix.endswith(("pt", "ors"))
     ):
         return _hub(given, given, revision)
+    if given in LLM_BACKBONES:
+        raise CheckpointError(
+            f"It is not known where the weights of the language model {given} are published; pass their path or hub id."
+        )
     raise CheckpointError(
         f"There is no model {given!r}: no such path, and none of the names {', '.join(known_names())}. Pass a name, a "
         "run directory, a weight file, or a hub id such as han1997/cobra."
@@ -131,9 +143,9 @@ def local_folder(source: SourceLike, *, revision: str | None = None) -> Path | N
         return path
     if path.is_file():
         return path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    if not hub.HUB_ID.fullmatch(HUB_PRESETS.get(given, given)):
+    if not hub.HUB_ID.fullmatch(HUB_NAMES.get(given, given)):
         return None
-    repo, prefix = _hub_place(HUB_PRESETS.get(given, given))
+    repo, prefix = _hub_place(HUB_NAMES.get(given, given))
     config = hub.cached(repo, f"{prefix}config.json", revision=revision)
     return None if config is None else config.parent
 

@@ -1,13 +1,13 @@
 """Weights of the frozen image encoders: published ones in the transformers layout, and the project's own files."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from emma_viz.checkpoints import hub
 from emma_viz.checkpoints.files import WeightFile, open_weights
@@ -84,16 +84,51 @@ def load_vision(
     Raises:
         CheckpointError: weights cannot be had or do not fit; the message says what to download.
     """
-    bundled = bundled_encoder(encoder.config)
-    if source is None and bundled is not None:
-        source = bundled
-    if source is None or isinstance(source, Mapping):
-        _fill_towers(encoder, dict(source or {}), dtype=dtype, device=device, progress=progress)
-    else:
-        file = open_weights(named_path(source))
-        references = _own_file(file, encoder)
-        fill(encoder, references, dtype=dtype, device=device, what="vision encoder", progress=progress)
+    # All files are found before the first is read.
+    for part in list(_parts(encoder, source)):
+        fill(
+            part.module,
+            part.references,
+            dtype=dtype,
+            device=device,
+            what=part.what,
+            transforms=part.transforms,
+            progress=progress,
+        )
     check_filled(encoder, "The vision encoder")
+
+
+def require_vision(config: VisionConfig, source: VisionSource = None) -> None:
+    """Make sure that the encoders of a model can be had and fit it: what `load_vision` would raise, without reading
+    values.
+
+    Raises:
+        CheckpointError: as `load_vision`.
+    """
+    with torch.device("meta"):
+        encoder = VisionEncoder(config)
+    list(_parts(encoder, source))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A module and the weights that go into it."""
+
+    module: nn.Module
+    references: Mapping[str, TensorRef]
+    what: str
+    transforms: Mapping[str, Callable[[Tensor], Tensor]]
+
+
+def _parts(encoder: VisionEncoder, source: VisionSource) -> Iterator[_Part]:
+    """The whole encoder from one file, or its towers from one each."""
+    if source is None:
+        source = bundled_encoder(encoder.config)
+    if source is None or isinstance(source, Mapping):
+        yield from _towers(encoder, dict(source or {}))
+    else:
+        references = _own_file(open_weights(named_path(source)), encoder)
+        yield _Part(module=encoder, references=references, what="vision encoder", transforms={})
 
 
 def bundled_encoder(config: VisionConfig) -> Path | None:
@@ -124,14 +159,7 @@ def _own_file(file: WeightFile, encoder: VisionEncoder) -> dict[str, TensorRef]:
     return found
 
 
-def _fill_towers(
-    encoder: VisionEncoder,
-    sources: dict[str, SourceLike],
-    *,
-    dtype: torch.dtype,
-    device: str | torch.device,
-    progress: Progress | None,
-) -> None:
+def _towers(encoder: VisionEncoder, sources: dict[str, SourceLike]) -> Iterator[_Part]:
     known = [tower.kind for tower in encoder.config.towers]
     if odd := sorted(set(sources) - set(known)):
         raise CheckpointError(
@@ -146,15 +174,7 @@ def _fill_towers(
         file = open_weights(_tower_file(tower, sources.get(tower.kind)))
         module = encoder.towers[tower.kind].get_submodule("model")
         references, transforms = _match_tower(file, tower, module)
-        fill(
-            module,
-            references,
-            dtype=dtype,
-            device=device,
-            what=f"{tower.kind} encoder",
-            transforms=transforms,
-            progress=progress,
-        )
+        yield _Part(module=module, references=references, what=f"{tower.kind} encoder", transforms=transforms)
 
 
 def _tower_file(tower: TowerConfig, source: SourceLike | None) -> Path:

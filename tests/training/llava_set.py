@@ -50,6 +50,15 @@ class LlavaSet:
         return path
 
 
+def without(options: list[str], *names: str) -> list[str]:
+    """A command line without some options and their values."""
+    kept = list(options)
+    for name in names:
+        place = kept.index(name)
+        del kept[place : place + 2]
+    return kept
+
+
 def records() -> list[dict]:
     found = []
     for number in range(12):

@@ -17,7 +17,7 @@ from emma_viz.lens import decode, load_lens
 from emma_viz.lens.files import read_info
 from emma_viz.models.vlm import VLM
 from tests.training.forked_runs import ForkedRun, start
-from tests.training.llava_set import records, talk
+from tests.training.llava_set import records, talk, without
 from training.feature_cache import FeatureCache, cache_of, content_hash, fill
 from training.official import recipe_of
 from training.records import open_records
@@ -27,7 +27,8 @@ from training.vision_language import split
 
 
 def joint(llava, folder, *more, recipe="tiny-emma-v1"):
-    common = ["--recipe", recipe, *llava.options, "--work", str(folder), "--batch", "4", "--held-out", "2"]
+    options = without(llava.options, "--vision") if "--vision" in more else llava.options
+    common = ["--recipe", recipe, *options, "--work", str(folder), "--batch", "4", "--held-out", "2"]
     if recipe == "tiny-cobra":
         common = common[:-2]
     return main(["joint", *common, *more])
@@ -181,3 +182,43 @@ def test_what_is_missing_is_asked_for(llava, tmp_path, capsys):
     ):
         assert main(["joint", *arguments]) == 1
         assert sentence in capsys.readouterr().err
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    """Building a model is a failure."""
+
+    def build(*_):
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr("training.start.VLM", build)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["--llm", "mamba-2.8b-zephyr", "--recipe", "cobra-3b"], "hub repository xiuyul/mamba-2.8b-zephyr"),
+        (["--llm", "mamba-2.8b-slimpj", "--recipe", "cobra-3b"], "state-spaces/mamba-2.8b-slimpj"),
+        (["--llm", "mamba-2.7b-v2", "--recipe", "emma-v2-3b"], "not known where the weights"),
+        (["--llm", "nonsense"], "There is no model 'nonsense'"),
+        (["--llm", "cobra-pocket"], "choose the preset that fits"),
+        (["--vision", "dinov2=absent"], "There is no file, folder or hub id 'absent'"),
+        (["--vision", "absent.safetensors"], "There is no file absent.safetensors"),
+        (["--vision", "dino=absent"], "names dino"),
+        (["--tokenizer", "absent.json"], "absent.json"),
+        (["--data", "absent.json"], "absent.json cannot be read"),
+        (["--images", "absent"], "There is no folder absent"),
+        (["--feature-cache", "FILE"], "is a file; name a folder"),
+        (["--held-out", "6"], "hold out fewer"),
+        (["--pixel-loss", "released"], "SigLIP"),
+    ],
+)
+def test_every_name_is_resolved_before_a_model_is_built(
+    llava, tmp_path, capsys, no_weights, changes, sentence
+):
+    changes = [str(llava.data) if each == "FILE" else each for each in changes]
+    if "released" in changes:
+        changes += ["--recipe", "emma-v1-pocket"]
+    # Accelerate has one precision a process.
+    assert joint(llava, tmp_path, "--precision", "fp32", *changes) == 1
+    assert sentence in capsys.readouterr().err

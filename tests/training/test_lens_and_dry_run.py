@@ -80,7 +80,7 @@ def test_a_small_tuned_lens_in_half_precision_has_the_quality_that_it_says(pair,
     assert {each.dtype for each in load_file(tmp_path / "small.lens").values()} == {torch.float16}
     model = load_model(pair.emma, vision_source=str(pair.vision))
     images = [path for path in sorted(pictures.glob("*.png")) if path.stem.isdigit()]
-    fitted = choose_images(pictures, None, LensRecipe(fit=10, held_out=4))[:10]
+    fitted = list(choose_images(pictures, None, LensRecipe(fit=10, held_out=4)).values())[:10]
     held_out = [
         path
         for path in images

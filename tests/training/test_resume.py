@@ -8,8 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from emma_viz.checkpoints.save import save_vision_encoder
+from emma_viz.models.vision import VisionEncoder
 from tests.training.forked_runs import ForkedRun, start
+from tests.training.llava_set import records, without
 from training.joint import read_scores
+from training.train import main
 
 PLACES = ("step 3", "write 1", "write 2", "name 2", "named 2")
 
@@ -99,3 +103,119 @@ def test_a_killed_stage_of_a_family_ends_bit_for_bit_and_with_all_its_scores(wor
     for place in places:
         assert same(whole, load_file(tmp_path / place / "tiny.safetensors")), place
         assert scores(place) == scores("whole")
+
+
+@pytest.fixture(scope="module")
+def begun(llava, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A run of two steps, and its options."""
+    folder = tmp_path_factory.mktemp("begun")
+    options = [
+        "joint",
+        "--recipe",
+        "tiny-emma-v1",
+        *llava.options,
+        "--steps",
+        "2",
+        "--batch",
+        "4",
+        "--held-out",
+    ]
+    options += ["1", "--work", str(folder)]
+    assert main(options) == 0
+    return folder, options
+
+
+def other_encoder(llava, folder: Path) -> list[str]:
+    torch.manual_seed(5)
+    save_vision_encoder(folder / "other.safetensors", VisionEncoder(llava.config().vision))
+    return ["--vision", str(folder / "other.safetensors")]
+
+
+def as_start(llava, begun: Path, folder: Path) -> list[str]:
+    """The model of the run, with encoders of its own kind."""
+    torch.manual_seed(0)
+    return ["--init", str(begun / "model"), *other_encoder(llava, folder)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentences"),
+    [
+        ("vision", ["encoders ", "(from fresh), now", "other.safetensors)"]),
+        ("init", ["language model fresh, now", "projector fresh, now", "/model)"]),
+        (["--lr", "0.5"], ["lr 0.002, now 0.5"]),
+        (["--steps", "3"], ["steps 2, now 3"]),
+        (["--seed", "3"], ["seed 0, now 3"]),
+        (["--batch", "8"], ["batch 4, now 8"]),
+        ("precision", ["precision 'bf16', now 'fp32'"]),
+        (["--pixel-weight", "2"], ["objective.weight 1.0, now 2.0"]),
+        (["--held-out", "2"], ["held out 1, now 2"]),
+        (["--recipe", "tiny-emma-v2"], ["model 'tiny-emma-v1', now 'tiny-emma-v2'"]),
+        ("data", ["(16 records, 0 left out)', now", "(15 records, 0 left out)'"]),
+    ],
+)
+def test_a_run_that_began_otherwise_is_refused_with_both_values(
+    llava, begun, tmp_path, capsys, changes, sentences
+):
+    folder, options = begun
+    written = {
+        path: path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".npz"
+    }
+    if changes == "vision":
+        changes, options = other_encoder(llava, tmp_path), without(options, "--vision")
+    elif changes == "init":
+        changes = as_start(llava, folder, tmp_path)
+        options = without(options, "--llm", "--vision")
+    elif changes == "precision":  # Accelerate has one a process, so the checkpoint says another.
+        folder, changes = tmp_path / "copy", ["--work", str(tmp_path / "copy")]
+        shutil.copytree(begun[0], folder)
+        state = torch.load(folder / "step-000002.pt", weights_only=True)
+        torch.save(
+            {**state, "identity": state["identity"] | {"precision": "bf16"}}, folder / "step-000002.pt"
+        )
+    elif changes == "data":
+        changes = ["--data", str(llava.write(records()[:-1], "fewer.json"))]
+    assert main([*options, *changes]) == 1
+    message = capsys.readouterr().err
+    assert "is from another run (" in message
+    for sentence in sentences:
+        assert sentence in message
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+
+
+def test_what_may_change_when_a_run_resumes(llava, begun, tmp_path):
+    folder, options = begun
+    copy, images = tmp_path / "copy", tmp_path / "images"
+    shutil.copytree(folder, copy)
+    shutil.copytree(llava.images, images)
+    (copy / "step-000002.pt").rename(copy / "step-000001.pt")
+    state = torch.load(copy / "step-000001.pt", weights_only=True)
+    torch.save({**state, "step": 1}, copy / "step-000001.pt")
+    free = [
+        "--workers",
+        "1",
+        "--save-every",
+        "1",
+        "--broken-limit",
+        "3",
+        "--micro",
+        "1",
+        "--images",
+        str(images),
+    ]
+    free += ["--gradient-checkpointing", "--feature-cache", str(tmp_path / "cache")]
+    assert main([*without(options, "--work"), "--work", str(copy), *free]) == 0
+    lines = (copy / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1]
+
+
+def test_a_checkpoint_of_before_says_what_cannot_be_checked(begun, tmp_path, caplog, llava):
+    folder, options = begun
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    state = torch.load(copy / "step-000002.pt", weights_only=True)
+    del state["identity"]["encoders"], state["words"]
+    torch.save(state, copy / "step-000002.pt")
+    assert main([*without(options, "--work"), "--work", str(copy)]) == 0
+    assert "written before runs kept encoders" in caplog.text
