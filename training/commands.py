@@ -93,7 +93,7 @@ def add_lens(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fit-images", type=int, default=400, dest="fit", help="default: 400")
     parser.add_argument("--held-out", type=int, default=150, help="images to measure on (default: 150)")
     parser.add_argument("--site", default="resid_post", help="hook site (default: resid_post)")
-    parser.add_argument("--layers", type=int, nargs="+", help="default: all; −1 is the embedding")
+    parser.add_argument("--layers", type=int, nargs="+", help="default: all; -1 is the embedding")
     parser.add_argument("--batch-size", type=int, default=8, help="images at once (default: 8)")
     parser.add_argument("--layers-per-pass", type=int, help="ridge: layers fitted at once; bounds the memory")
     parser.add_argument("--rank", type=int, help="tuned: rank of the translators (default: full)")
@@ -204,8 +204,8 @@ def _dry_run(recipe: VisionLanguageRecipe, options: argparse.Namespace, folder: 
 
 def run_lens(options: argparse.Namespace) -> None:
     """`lens`."""
-    from emma_viz.checkpoints import load_model
-    from training.lens import LensRecipe, make_lens
+    from emma_viz.checkpoints import load_model, require_model
+    from training.lens import LensRecipe, make_lens, require_ready
 
     names = (
         "kind", "fit", "held_out", "site", "batch_size", "layers_per_pass", "rank", "decoder_layers", "steps",
@@ -214,13 +214,15 @@ def run_lens(options: argparse.Namespace) -> None:
     require_writable(options.out, parents=True, error=TrainingError)
     layers = None if options.layers is None else tuple(sorted(options.layers))
     recipe = LensRecipe(layers=layers, **{name: getattr(options, name) for name in names})
-    model = load_model(
-        options.model,
-        device=options.device,
-        vision_source=_vision(options.vision),
-        llm_source=options.llm,
-        tokenizer_source=options.tokenizer,
-    )
+    sources: dict[str, Any] = {
+        "device": options.device,
+        "vision_source": _vision(options.vision),
+        "llm_source": options.llm,
+        "tokenizer_source": options.tokenizer,
+    }
+    config = require_model(options.model, **sources)
+    require_ready(recipe, config, options.data, options.images)
+    model = load_model(options.model, **sources)
     lens = make_lens(model, recipe, options.data, options.images, options.out)
     print(f"{'layer':>6}{'R²':>9}{'PSNR':>8}{'SSIM':>8}")
     for each in lens.info.quality:

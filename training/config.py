@@ -3,33 +3,34 @@
 from dataclasses import asdict, dataclass
 
 from emma_viz.errors import TrainingError
+from emma_viz.files.schema import Positive, Seed, Share, Size, require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
     """How the parameters move."""
 
-    steps: int
+    steps: Size
     """Optimizer steps."""
-    batch: int
+    batch: Size
     """Samples per step."""
-    lr: float
+    lr: Positive
     """Peak learning rate."""
-    warmup: float = 0.03
+    warmup: Share = 0.03
     """Share of the steps over which the rate rises from zero."""
-    final: float = 0.02
+    final: Share = 0.02
     """Share of the peak rate that is left at the end of the cosine; 1 keeps it constant."""
     weight_decay: float = 0.1
     """On matrices only; never on biases and one-dimensional parameters."""
-    clip: float = 1.0
+    clip: Positive = 1.0
     """Largest norm of the gradient."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of AdamW's running mean and square of the gradient."""
-    seed: int = 0
+    seed: Seed = 0
     """Start of every random stream of the run."""
-    save_every: int = 200
+    save_every: Size = 200
     """Steps between two checkpoints of the run."""
-    constant: float = 0.0
+    constant: Share = 0.0
     """Share of the steps at the peak rate, after the warm-up and before the cosine."""
     slower: tuple[tuple[str, float], ...] = ()
     """(prefix of parameter names, share of the rate that they get)."""
@@ -37,8 +38,7 @@ class Optimisation:
     """Parts of names: weight matrices whose name has one of them move by Muon, at the same rate."""
 
     def __post_init__(self):
-        if self.steps < 1 or self.batch < 1:
-            raise TrainingError(f"A run needs steps ≥ 1 and batch ≥ 1; got {self.steps} and {self.batch}.")
+        require_ranges(self, error=TrainingError, options={})
 
     def identity(self) -> dict:
         """What must be the same in a run that resumes: all but how often it is saved."""

@@ -13,17 +13,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from emma_viz.capture.sites import site_layers
+from emma_viz.capture.sites import site_layers, split_site
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.llava import read_records
 from emma_viz.errors import ImageError, LensError, TrainingError
+from emma_viz.files.schema import Count, Positive, Seed, Size, require_ranges
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fit import RidgeSettings, fit_ridge
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.states import StateSource
 from emma_viz.lens.tuned import TunedHead, TunedLens, tuned_config
 from emma_viz.lens.tuned_fit import Trainer, TunedSettings, calibrate, fit_tuned, loss_of_step
+from emma_viz.models.config import VLMConfig
 from emma_viz.shapes import EMBEDDING
 from training.complaints import Complaints
 from training.config import Optimisation, as_record
@@ -50,51 +52,71 @@ class LensRecipe:
 
     kind: Kind = "ridge"
     """`ridge`: closed form, a layer by itself. `tuned`: fusion and decoder trained on the frozen model."""
-    fit: int = 400
+    fit: Size = 400
     """Images to fit on."""
-    held_out: int = 150
+    held_out: Size = 150
     """Other images, to measure the quality on."""
     site: str = "resid_post"
     """Hook site."""
     layers: tuple[int, ...] | None = None
     """Blocks, −1 for the embedding; None: all."""
-    batch_size: int = 8
+    batch_size: Size = 8
     """Images recorded at once."""
-    layers_per_pass: int | None = None
+    layers_per_pass: Size | None = None
     """Ridge: fit only so many layers at a time, which bounds the memory of the sums; None: all."""
-    rank: int | None = None
+    rank: Size | None = None
     """Tuned: rank of the translators; None: full."""
-    decoder_layers: int | None = None
+    decoder_layers: Size | None = None
     """Tuned: Mamba layers of the decoder; None: the paper's four."""
-    steps: int = 2000
+    steps: Size = 2000
     """Tuned: optimizer steps."""
-    layers_per_step: int = 4
+    layers_per_step: Size = 4
     """Tuned: layers a step."""
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Tuned: peak learning rate."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the choice of images and, tuned, of fresh weights."""
-    broken_limit: int = 100
+    broken_limit: Count = 100
     """Images or records that may be skipped because they cannot be used."""
     half: bool = False
     """Keep the lens in half precision; its quality is that of the rounded lens."""
 
     def __post_init__(self):
-        if self.kind not in ("ridge", "tuned"):
-            raise TrainingError(f"LensRecipe.kind must be ridge or tuned, got {self.kind!r}.")
-        if self.fit < 1 or self.held_out < 1:
-            raise TrainingError(
-                f"A lens needs images to fit on and others to measure on; got fit={self.fit} and "
-                f"held_out={self.held_out}."
-            )
+        require_ranges(self, error=TrainingError, options={"fit": "--fit-images"})
+        _, fixed = split_site(self.site)
+        if fixed is not None:
+            raise TrainingError(f"LensRecipe.site (--site): expected a site's name alone, got {self.site!r}.")
         sizes = {"rank": self.rank, "decoder_layers": self.decoder_layers}
-        if given := {name: size for name, size in sizes.items() if size is not None}:
-            if self.kind == "ridge":
-                raise TrainingError(
-                    f"A ridge lens has no {' and no '.join(given)}; fit a tuned one (--kind tuned)."
-                )
-            if min(given.values()) < 1:
-                raise TrainingError(f"LensRecipe: {', '.join(given)} must be at least 1, got {given}.")
+        given = [name for name, size in sizes.items() if size is not None]
+        if given and self.kind == "ridge":
+            raise TrainingError(
+                f"A ridge lens has no {' and no '.join(given)}; fit a tuned one (--kind tuned)."
+            )
+
+
+def require_ready(recipe: LensRecipe, config: VLMConfig, data: Path, images: Path | None, out: Path) -> None:
+    """Refuse what would be refused later, before the model is loaded.
+
+    Args:
+        recipe: how the lens is fitted.
+        config: the model.
+        data: as for `make_lens`.
+        images: as for `make_lens`.
+
+    Raises:
+        SiteError: the model has no such layer.
+        TrainingError: the data is not there.
+    """
+    site_layers(recipe.site, "all" if recipe.layers is None else recipe.layers, config.llm.n_layer)
+    if str(data) == TABLETOP and not data.exists():
+        return
+    if not data.exists():
+        raise TrainingError(
+            f"There is no {data}; name a LLaVA JSON, a folder of images, or {TABLETOP} (--data)."
+        )
+    if images is not None and not images.is_dir():
+        raise TrainingError(f"There is no folder {images}; say where the images are (--images FOLDER).")
+    _require_one_form(data, images)
 
 
 def make_lens(
@@ -293,14 +315,16 @@ def choose_images(data: Path, images: Path | None, recipe: LensRecipe) -> dict[s
 
 def _image_paths(data: Path, images: Path | None, complaints: Complaints) -> Sequence[Path]:
     """Paths of the images of a data set, each once, in its own order."""
-    if data.is_dir():
-        if images is not None:
-            raise TrainingError(
-                f"{data} is a folder of images already; leave the second folder (--images) out."
-            )
-        return sorted(path for path in data.rglob("*") if path.suffix.lower() in PICTURES)
+    _require_one_form(data, images)
     if images is None:
-        raise TrainingError(f"{data} is a data set; say where its images are (--images FOLDER).")
+        return sorted(path for path in data.rglob("*") if path.suffix.lower() in PICTURES)
     broken = iter(range(10**9))
     records = read_records(data, images=images, on_error=lambda error: complaints.add(next(broken), error))
     return list(dict.fromkeys(images / record.image for record in records if record.image is not None))
+
+
+def _require_one_form(data: Path, images: Path | None) -> None:
+    if data.is_dir() and images is not None:
+        raise TrainingError(f"{data} is a folder of images already; leave the second folder (--images) out.")
+    if not data.is_dir() and images is None:
+        raise TrainingError(f"{data} is a data set; say where its images are (--images FOLDER).")

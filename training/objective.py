@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from emma_viz.errors import TrainingError
+from emma_viz.files.schema import Positive, require_ranges
 from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config, released_config
 from emma_viz.models.config import VLMConfig
 
@@ -28,7 +29,7 @@ class Objective:
     pixels: PixelForm = "none"
     """The loss that is added: `paper` (decoded pixels against pixels, mean squared), `released` (the released code's:
     normalised patch embeddings, sum of squares × 1e-5), or none (Cobra; the ablation −PAL)."""
-    weight: float = 1.0
+    weight: Positive = 1.0
     """Factor of that loss."""
     fusion: bool = True
     """False: the ablation −MFF."""
@@ -42,10 +43,9 @@ class Objective:
     def __post_init__(self):
         if self.pixels not in ("paper", "released", "none"):
             raise TrainingError(f"Objective.pixels must be paper, released or none; got {self.pixels!r}.")
-        if self.weight <= 0:
-            raise TrainingError(
-                f'Objective.weight must be above 0, got {self.weight:g}; pixels="none" leaves the loss out.'
-            )
+        require_ranges(
+            self, error=TrainingError, options={"pixels": "--pixel-loss", "weight": "--pixel-weight"}
+        )
         changed = [name for name in ("linear_attention", "features") if getattr(self, name)]
         changed += [] if self.fusion else ["fusion=False"]
         if changed and self.pixels != "paper":

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from emma_viz.errors import TrainingError
+from emma_viz.files.schema import Count, Positive, Seed, Share, Size, require_ranges
 from emma_viz.models.presets import PRESETS
 from training.config import Optimisation
 from training.objective import Objective
@@ -20,23 +21,23 @@ class VisionLanguageRecipe:
     """Preset of the model."""
     objective: Objective = field(default_factory=Objective)
     """The losses."""
-    epochs: int = 2
+    epochs: Size = 2
     """Passes over the data."""
-    steps: int | None = None
+    steps: Size | None = None
     """Optimizer steps; None: what the epochs come to."""
-    batch: int = 128
+    batch: Size = 128
     """Records of a step, over all processes and accumulated parts together."""
-    micro: int = 1
+    micro: Size = 1
     """Records that a process computes at once."""
-    lr: float = 2e-5
+    lr: Positive = 2e-5
     """Peak learning rate."""
-    warmup: float = 0.03
+    warmup: Share = 0.03
     """Share of the steps over which the rate rises from zero."""
-    final: float = 0.0
+    final: Share = 0.0
     """Share of the peak rate that is left at the end of the cosine."""
     weight_decay: float = 0.1
     """On matrices only; never on biases and one-dimensional parameters."""
-    clip: float = 1.0
+    clip: Positive = 1.0
     """Largest norm of the gradient."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of AdamW's running mean and square of the gradient (the released code keeps torch's)."""
@@ -44,30 +45,24 @@ class VisionLanguageRecipe:
     """Type that layers compute in; parameters and optimizer are kept in fp32."""
     gradient_checkpointing: bool = True
     """Recompute each block of the language model in the backward pass instead of keeping its activations."""
-    seed: int = 0
+    seed: Seed = 0
     """Start of every random stream of the run."""
-    save_every: int = 500
+    save_every: Size = 500
     """Steps between two checkpoints of the run."""
-    held_out: int = 64
+    held_out: Count = 64
     """Images kept from training, on which the trained decoder is measured as a lens; their records are left out."""
-    broken_limit: int = 100
+    broken_limit: Count = 100
     """Records that may be skipped because they cannot be used."""
 
     def __post_init__(self):
         if self.model not in PRESETS:
             raise TrainingError(f"model must be one of {', '.join(PRESETS)}; got {self.model!r}.")
-        for name in ("epochs", "batch", "micro", "save_every"):
-            if getattr(self, name) < 1:
-                raise TrainingError(
-                    f"VisionLanguageRecipe.{name} must be at least 1, got {getattr(self, name)}."
-                )
-        if self.precision not in ("bf16", "fp32"):
-            raise TrainingError(f"precision must be bf16 or fp32, got {self.precision!r}.")
+        require_ranges(self, error=TrainingError, options={})
 
     def optimisation(self, steps_per_epoch: int) -> Optimisation:
         """The loop's settings, the data's size being known."""
         return Optimisation(
-            steps=self.steps or self.epochs * steps_per_epoch,
+            steps=self.epochs * steps_per_epoch if self.steps is None else self.steps,
             batch=self.batch,
             lr=self.lr,
             warmup=self.warmup,

@@ -1,7 +1,7 @@
 """Train the pocket family, a model on your own data, or a lens for a frozen model.
 
     python -m training.train pocket-pair                      everything, from nothing to runs/pocket/bundle
-    python -m training.train pocket-family                    the same with EMMA-V2 and the ablation −MFF
+    python -m training.train pocket-family                    the same with EMMA-V2 and the ablation -MFF
     python -m training.train pocket-pair --seed 1             a second seed, from the same encoder and text stage
     python -m training.train pocket-pair --seed 1 --start BUNDLE    the same, both taken from a bundle
     python -m training.train encoder --recipe pocket          the vision encoder alone

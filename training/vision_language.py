@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from emma_viz.checkpoints.save import save_vision_encoder
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import TrainingError
+from emma_viz.files.schema import Size, require_ranges
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.vlm import VLM
 from training.batches import Share, ShareMaker
@@ -47,12 +49,13 @@ class Data:
     """Folder that the records' images are relative to."""
     feature_cache: Path | None = None
     """Folder for the frozen encoders' features, which several runs may share; None: they are computed each time."""
-    workers: int = 2
+    workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 2
     """Background threads that prepare batches."""
-    ahead: int = 4
+    ahead: Size = 4
     """Steps that are prepared ahead."""
 
     def __post_init__(self):
+        require_ranges(self, error=TrainingError, options={})
         if not self.images.is_dir():
             raise TrainingError(
                 f"There is no folder {self.images}; say where the images are (--images FOLDER)."

@@ -1,6 +1,7 @@
 """Loading: from a name, a path or a hub id to a model that answers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -15,13 +16,14 @@ from emma_viz.checkpoints.materialize import (
     check_filled,
     default_dtype,
     fill,
+    require_device,
     require_room,
 )
 from emma_viz.checkpoints.run_config import is_run_config, language_model_config, vlm_config
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
 from emma_viz.checkpoints.tensors import TensorRef, same_values
 from emma_viz.checkpoints.tokenizers import load_tokenizer
-from emma_viz.checkpoints.vision import VisionSource, load_vision
+from emma_viz.checkpoints.vision import VisionSource, load_vision, require_vision
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError
@@ -72,9 +74,82 @@ def load_model(
         UnsafePickleError: the file's pickle would run code.
         CheckpointError: files are missing or damaged, or do not belong together.
     """
+    ready = _ready(
+        source,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        tokenizer_source=tokenizer_source,
+        llm_source=llm_source,
+        config=config,
+        revision=revision,
+    )
+    vlm = ready.vlm
+    load_vision(vlm.vision, vision_source, dtype=ready.dtype, device=device, progress=progress)
+    _fill_tied(vlm, vlm.llm, ready.references, dtype=ready.dtype, device=device, progress=progress)
+    return _assembled(ready.found, vlm, ready.tokenizer, ready.references, ready.dtype)
+
+
+def require_model(
+    source: SourceLike,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = None,
+    backend: str = "auto",
+    vision_source: VisionSource = None,
+    tokenizer_source: SourceLike | None = None,
+    llm_source: SourceLike | None = None,
+    config: VLMConfig | str | None = None,
+    revision: str | None = None,
+) -> VLMConfig:
+    """Make sure that `load_model` would find everything and that it fits, reading headers alone.
+
+    Args and raises are those of `load_model`.
+
+    Returns:
+        The description of the model.
+    """
+    ready = _ready(
+        source,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        tokenizer_source=tokenizer_source,
+        llm_source=llm_source,
+        config=config,
+        revision=revision,
+    )
+    require_vision(ready.vlm.config.vision, vision_source)
+    return ready.vlm.config
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Ready:
+    """A model on the meta device, and where all of it but its encoders is."""
+
+    found: Source
+    vlm: VLM
+    references: dict[str, TensorRef]
+    tokenizer: Tokenizer
+    dtype: torch.dtype
+
+
+def _ready(
+    source: SourceLike,
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype | str | None,
+    backend: str,
+    tokenizer_source: SourceLike | None,
+    llm_source: SourceLike | None,
+    config: VLMConfig | str | None,
+    revision: str | None,
+) -> _Ready:
+    require_device(device)
+    asked = as_dtype(dtype)
     found, description = _described(source, config, revision)
     references = _vlm_references(description, found, llm_source)
-    target = as_dtype(dtype) or default_dtype(references, device)
+    target = asked or default_dtype(references, device)
     require_room(references, target, device)
     with torch.device("meta"):
         vlm = VLM(description, backend=backend)
@@ -84,9 +159,7 @@ def load_model(
         rows=description.llm.padded_vocab_size,
         tokenizer_source=tokenizer_source,
     )
-    load_vision(vlm.vision, vision_source, dtype=target, device=device, progress=progress)
-    _fill_tied(vlm, vlm.llm, references, dtype=target, device=device, progress=progress)
-    return _assembled(found, vlm, tokenizer, references, target)
+    return _Ready(found=found, vlm=vlm, references=references, tokenizer=tokenizer, dtype=target)
 
 
 def load_language_model(
@@ -106,6 +179,7 @@ def load_language_model(
     Returns:
         The model in evaluation mode, its tokenizer, and record.
     """
+    require_device(device)
     found = resolve(source, revision=revision)
     if found.config is None:
         raise CheckpointError(

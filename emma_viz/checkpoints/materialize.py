@@ -30,6 +30,22 @@ def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}.")
 
 
+def require_device(device: torch.device | str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        InputError: there is no such device, or this computer or this build of torch has none.
+    """
+    try:
+        if torch.device(device).type == "meta":
+            raise InputError("device meta holds no values; use cpu or cuda.")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"The device {device} cannot be used here: {str(error).splitlines()[0]}. Use cpu."
+        ) from error
+
+
 def default_dtype(references: Mapping[str, TensorRef], device: str | torch.device) -> torch.dtype:
     """The type to load weights as when none is asked for: that of most values in the file.
 

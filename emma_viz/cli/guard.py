@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 
 from emma_viz.cli.terminal import Door, doors, indented
+from emma_viz.cli.wording import in_options
 from emma_viz.errors import EmmaVizError
 
 CLOSED_PIPE = 141
@@ -84,7 +85,7 @@ def _unread(out: Door | None, program: str) -> int:
 def _sentence(error: Exception) -> str | None:
     """What to tell instead of a traceback; None for a fault of ours, which needs it."""
     if isinstance(error, EmmaVizError):
-        return str(error)
+        return in_options(str(error))
     number = error.errno if isinstance(error, OSError) else _number_of_a_library(error)
     if number in (errno.ENOSPC, errno.EDQUOT):
         room = "Files are written whole or not at all: make room and run the command again."

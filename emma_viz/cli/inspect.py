@@ -2,6 +2,8 @@
 
 import argparse
 
+from emma_viz.cli.wording import in_options
+
 HELP = "print a checkpoint's format, architecture, parameters, what it lacks, and which lens fits"
 
 
@@ -23,5 +25,5 @@ def run(args: argparse.Namespace) -> int:
     from emma_viz import session
 
     inspection = session.inspect(args.source, config=args.config, lenses=args.lens)
-    print(inspection.to_text())
+    print(in_options(inspection.to_text()))
     return 1 if inspection.problems else 0

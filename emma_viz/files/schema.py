@@ -1,6 +1,7 @@
 """From JSON to a frozen dataclass: every field there, of its type and in its range, and none beside them."""
 
 import dataclasses
+import math
 import types
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -18,6 +19,10 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """A number of things, possibly none."""
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 """A number above zero."""
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+"""A number from 0 to 1."""
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""What random streams begin with."""
 
 
 def shape(
@@ -56,26 +61,33 @@ def shape(
         raise error(f"{where}: {str(said).rstrip('.')}.") from failure
 
 
-def require_ranges(value: Any, *, error: type[EmmaVizError]) -> None:
+def require_ranges(
+    value: Any, *, error: type[EmmaVizError], options: Mapping[str, str] | None = None
+) -> None:
     """Refuse a dataclass one of whose fields is not what its annotation says; for `__post_init__`.
 
     So that what a program passes is held to the same ranges as what a file says.
+
+    Args:
+        value: an instance.
+        error: what is raised.
+        options: for what the command line sets: field → option, where it is not the field's name; numbers must be
+            finite then.
 
     Raises:
         EmmaVizError: of the kind `error`.
     """
     for name, hint in _hints(type(value)).items():
+        came = getattr(value, name)
         try:
-            msgspec.convert(getattr(value, name), hint)
+            msgspec.convert(came, hint)
+            if options is not None and isinstance(came, float) and not math.isfinite(came):
+                raise msgspec.ValidationError("Expected a finite number")
         except (msgspec.ValidationError, UnicodeEncodeError) as failure:
             said = str(failure).replace("`$", f"`{name}")
             place = said if name in said else f"{said} - at `{name}`"
-            raise error(f"{type(value).__name__}: {place}, got {getattr(value, name)!r:.100}.") from failure
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
+            option = "" if options is None else f" ({options.get(name, '--' + name.replace('_', '-'))})"
+            raise error(f"{type(value).__name__}: {place}{option}, got {came!r:.100}.") from failure
 
 
 def _unknown(value: Any, kind: Any, place: str) -> Iterator[str]:

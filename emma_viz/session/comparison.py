@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 
 from emma_viz.capture import Trace, record
-from emma_viz.capture.sites import Layers
-from emma_viz.checkpoints import LoadedModel, load_model
+from emma_viz.capture.sites import Layers, split_site
+from emma_viz.checkpoints import LoadedModel, load_model, require_model
 from emma_viz.checkpoints.sources import resolve
 from emma_viz.data import read_image
 from emma_viz.data.labels import ImageLabel, label_of, told_apart
 from emma_viz.errors import InputError
 from emma_viz.lens import ActivationMaps, Decoding, Lens, decode, load_lens, recording_for, share_limits
 from emma_viz.lens.info import KINDS, require_fit
+from emma_viz.models.config import VLMConfig
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import Asking, Running, View
 
@@ -119,6 +120,10 @@ def compare(
     if not force_lens:
         for lens in chosen:
             shown_layers(lens.default_layers, layers, lens.info.model_name)
+    for source in models:
+        require_loadable(source, running)
+    if site is not None:
+        split_site(site)
     decodings = []
     for source, lens, wanted in zip(models, chosen, one_each(lenses, len(models)), strict=True):
         model = load(source, running, progress)
@@ -198,19 +203,33 @@ def one_each(lenses: Sequence[str | Path | Lens], count: int) -> list[str | Path
     return list(lenses) * (count if len(lenses) == 1 else 1)
 
 
+def require_loadable(source: str | Path | LoadedModel, running: Running) -> VLMConfig:
+    """Make sure that all of a model is there and fits before any is loaded; its description.
+
+    Raises:
+        CheckpointError: as `load_model`.
+        InputError: there is no such device, type or backend here.
+    """
+    if isinstance(source, LoadedModel):
+        return source.config
+    return require_model(source, **_loading_options(running))
+
+
+def _loading_options(running: Running) -> dict[str, Any]:
+    return {
+        "device": running.device,
+        "dtype": running.dtype,
+        "backend": running.backend,
+        "vision_source": running.vision_source,
+        "tokenizer_source": running.tokenizer_source,
+    }
+
+
 def load(source: str | Path | LoadedModel, running: Running, progress: Progress | None = None) -> LoadedModel:
     """A loaded model, whatever it is named by."""
     if isinstance(source, LoadedModel):
         return source
-    return load_model(
-        source,
-        device=running.device,
-        dtype=running.dtype,
-        backend=running.backend,
-        vision_source=running.vision_source,
-        tokenizer_source=running.tokenizer_source,
-        progress=_loading(source, progress),
-    )
+    return load_model(source, **_loading_options(running), progress=_loading(source, progress))
 
 
 def _loading(source: str | Path, progress: Progress | None) -> Progress | None:

@@ -3,8 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
 
 from emma_viz.errors import InputError
+from emma_viz.files.schema import Seed, Size, require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +33,17 @@ class Asking:
 
     prompt: str = "Describe the image in detail."
     """The message of the user's turn."""
-    max_new_tokens: int = 64
+    max_new_tokens: Size = 64
     """The longest answer."""
-    temperature: float = 0.0
+    temperature: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """0 takes the likeliest token each time."""
-    top_p: float = 1.0
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     """Share of the probability that sampling draws from."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the sampling."""
+
+    def __post_init__(self):
+        require_ranges(self, error=InputError, options={})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from emma_viz.capture import Study, open_study
-from emma_viz.capture.sites import Layers
+from emma_viz.capture.sites import Layers, choose
 from emma_viz.capture.study import STUDY, require_room
-from emma_viz.checkpoints.sources import local_folder, resolve
+from emma_viz.checkpoints.sources import local_folder
 from emma_viz.errors import InputError, StudyError
 from emma_viz.files.room import require_writable
 from emma_viz.lens import Decoding, decode
@@ -23,6 +23,7 @@ from emma_viz.session.comparison import (
     one_each,
     read_images,
     record_for,
+    require_loadable,
 )
 from emma_viz.session.options import Asking, Running
 
@@ -59,7 +60,7 @@ def capture(
     """
     pictures, names = read_images(images, convert_profile=convert_profile)
     for source in models:
-        resolve(source)
+        choose(sites, layers, require_loadable(source, running).llm.n_layer)
     taken = [name for name, count in Counter(map(entry_name, models)).items() if count > 1]
     if taken:
         raise InputError(
