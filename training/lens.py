@@ -94,7 +94,7 @@ class LensRecipe:
             )
 
 
-def require_ready(recipe: LensRecipe, config: VLMConfig, data: Path, images: Path | None, out: Path) -> None:
+def require_ready(recipe: LensRecipe, config: VLMConfig, data: Path, images: Path | None) -> None:
     """Refuse what would be refused later, before the model is loaded.
 
     Args:

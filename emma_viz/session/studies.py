@@ -10,7 +10,7 @@ import torch
 from emma_viz.capture import Study, open_study
 from emma_viz.capture.sites import Layers, choose
 from emma_viz.capture.study import STUDY, require_room
-from emma_viz.checkpoints.sources import local_folder
+from emma_viz.checkpoints.sources import local_folder, resolve
 from emma_viz.errors import InputError, StudyError
 from emma_viz.files.room import require_writable
 from emma_viz.lens import Decoding, decode
@@ -60,7 +60,7 @@ def capture(
     """
     pictures, names = read_images(images, convert_profile=convert_profile)
     for source in models:
-        choose(sites, layers, require_loadable(source, running).llm.n_layer)
+        resolve(source)
     taken = [name for name, count in Counter(map(entry_name, models)).items() if count > 1]
     if taken:
         raise InputError(
@@ -73,6 +73,8 @@ def capture(
         raise StudyError(
             f"{path} already has entries of {', '.join(taken)}; pass --overwrite to replace them."
         )
+    for source in models:
+        choose(sites, layers, require_loadable(source, running).llm.n_layer)
     entries = []
     for source in models:
         model = load(source, running, progress)

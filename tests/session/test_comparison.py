@@ -154,13 +154,13 @@ def no_model_may_run(monkeypatch):
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_the_first_model_runs(
-    pair, photos, second, options, error, says
+    pair, photos, running, second, options, error, says
 ):
     models = [pair.cobra, pair.emma if second == "emma" else second]
     with pytest.raises(error, match=says):
-        compare(photos[0], models, **options)
+        compare(photos[0], models, running=running, **options)
     with pytest.raises(RanError):
-        compare(photos[0], pair.models, layers=(0, 2))
+        compare(photos[0], pair.models, layers=(0, 2), running=running)
 
 
 def test_a_lens_that_does_not_fit_is_refused_before_anything_is_recorded(pair, photos, running, monkeypatch):
