@@ -60,8 +60,6 @@ class Data:
             raise TrainingError(
                 f"There is no folder {self.images}; say where the images are (--images FOLDER)."
             )
-        if self.feature_cache is not None and self.feature_cache.exists() and not self.feature_cache.is_dir():
-            raise TrainingError(f"{self.feature_cache} is a file; name a folder (--feature-cache FOLDER).")
 
 
 def train_vision_language(

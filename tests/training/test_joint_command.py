@@ -208,7 +208,7 @@ def no_weights(monkeypatch):
         (["--tokenizer", "absent.json"], "absent.json"),
         (["--data", "absent.json"], "absent.json cannot be read"),
         (["--images", "absent"], "There is no folder absent"),
-        (["--feature-cache", "FILE"], "is a file; name a folder"),
+        (["--feature-cache", "FILE"], "to be a folder, but it is none"),
         (["--held-out", "6"], "hold out fewer"),
         (["--pixel-loss", "released"], "SigLIP"),
     ],
