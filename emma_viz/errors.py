@@ -19,18 +19,27 @@ EmmaVizError
 Each message says what was expected, what came, and how to mend it.
 """
 
+import re
+
 LONGEST = 8000
 """Characters of a message; one that quotes what it found in a stranger's file could be as long as the file."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All control characters but tabs and ends of lines."""
 
 
 class EmmaVizError(Exception):
-    """The root of all errors that emma_viz raises on purpose; a message that is too long loses its middle."""
+    """The root of all errors that emma_viz raises on purpose.
+
+    A message may quote what was found in a stranger's file: control characters are written out, as a terminal would
+    obey them, and a message that is too long loses its middle.
+    """
 
     def __init__(self, *args: object):
-        super().__init__(*(_cut(each) if isinstance(each, str) else each for each in args))
+        super().__init__(*(_tame(each) if isinstance(each, str) else each for each in args))
 
 
-def _cut(text: str) -> str:
+def _tame(text: str) -> str:
+    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     if len(text) <= LONGEST:
         return text
     begin, end = LONGEST * 3 // 4, LONGEST // 8

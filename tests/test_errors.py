@@ -31,3 +31,13 @@ def test_a_long_key_does_not_hide_what_is_wrong():
 def test_short_messages_are_as_they_were():
     assert str(errors.LensError("a.lens: no lens.")) == "a.lens: no lens."
     assert errors.LensError(7).args == (7,)
+
+
+def test_control_characters_of_a_file_are_said_in_words():
+    error = errors.KeyMismatchError(
+        "a\x1b[2J.safetensors", unknown=["\x07\x1b]0;owned\x07", "a\nb\t"], hint="x\x9b"
+    )
+    text = str(error)
+    assert not [sign for sign in text if (ord(sign) < 32 and sign not in "\n\t") or 127 <= ord(sign) < 160]
+    assert "a\\x1b[2J.safetensors" in text
+    assert "\\x07\\x1b]0;owned\\x07" in text

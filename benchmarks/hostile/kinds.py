@@ -197,7 +197,8 @@ def read_data(path: Path, samples: Samples) -> int:
     left_out = Complaints(100, where=str(path))
     for _ in read_records(path, on_error=lambda error: left_out.add(len(left_out), error)):
         pass
-    if zlib.crc32(path.parent.parent.name.encode()) % 8 == 0:
+    number = next((name for name in (path.parent.name, path.parent.parent.name) if name.isdigit()), "0")
+    if int(number) % 8 == 0:  # and for the sound ones, which the others are measured against
         options = ["--data", str(path), *samples.data_options[2:], "--held-out", "1"]
         return train(["joint", "--recipe", "tiny-emma-v1", *options, "--dry-run", "--work", "work"])
     recipe = replace(recipe_of("tiny-emma-v1"), held_out=1)
