@@ -20,6 +20,7 @@ from benchmarks.hostile.attack import attack
 from benchmarks.hostile.checkpoints import hostile_checkpoints
 from benchmarks.hostile.images import hostile_images
 from benchmarks.hostile.lenses import hostile_lenses
+from benchmarks.hostile.pictures import hostile_pictures
 from benchmarks.hostile.records import hostile_records
 from benchmarks.hostile.samples import ENCODER, Samples, make_samples
 from benchmarks.hostile.ward import FAULTS, Outcome, Trial, Ward
@@ -100,7 +101,8 @@ def made(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[
     ward = _ward(samples, root, options, "made")
     known = {kind.name: kind for kind in kinds.kinds(samples)}
     for name, (kind, make) in MADE.items():
-        inputs = make(ward.root / "inputs" / name, options.seed)
+        (folder := ward.root / "inputs" / name).mkdir(parents=True)
+        inputs = make(folder, options.seed)
         if options.share < 1:
             inputs = itertools.islice(inputs, 0, None, round(1 / options.share))
         tried = kinds.made(replace(known[kind], name=f"made {name}"), name, ward.root / "trials", inputs)
@@ -143,6 +145,7 @@ MADE: dict[str, tuple[str, Callable[[Path, int], Iterator[tuple[str, Path]]]]] =
     "checkpoints": ("configs", hostile_checkpoints),
     "images": ("images", hostile_images),
     "lenses": ("lenses", hostile_lenses),
+    "pictures": ("sidecars", hostile_pictures),
     "records": ("records", hostile_records),
 }
 """Name → the kind whose check is done, and what makes the inputs."""
