@@ -88,10 +88,10 @@ def _kinds(sound: Path, seed: int):
     run = json.loads((sound / "run" / "config.json").read_text())
     for name, data in texts.changed_configs(run, seed, each=2):
         yield name, "run", lambda path, data=data: _replace(path / "config.json", data)
-    for lm in (STATE_SPACES, TRANSFORMERS):
+    for layout, lm in (("state-spaces", STATE_SPACES), ("transformers", TRANSFORMERS)):
         for name, data in texts.changed_configs(lm, seed + 1, each=3):
             yield (
-                f"language model: {name}",
+                f"{layout}: {name}",
                 "lm",
                 lambda path, data=data: _replace(path / "config.json", data),
             )
@@ -135,7 +135,7 @@ def _shards(sound: Path):
         yield f"index: {name}", "lm", lambda path, data=data: shard(path, data)
     for name, write in texts.odd_texts(json.dumps({"weight_map": {}}).encode()).items():
         yield (
-            f"index: {name}",
+            f"index file: {name}",
             "lm",
             lambda path, write=write: _rewrite(path / "model.safetensors.index.json", write),
         )
