@@ -23,5 +23,9 @@ def decoded(content: bytes, path: Path) -> Image.Image:
     """
     try:
         return read_image(Image.open(io.BytesIO(content)))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+    except UnidentifiedImageError as error:  # Pillow's words name the object in memory.
+        raise ImageError(
+            f"{path} is no image that can be read: its bytes are those of no known format"
+        ) from error
+    except (Image.DecompressionBombError, OSError) as error:
         raise ImageError(f"{path} is no image that can be read: {error}") from error

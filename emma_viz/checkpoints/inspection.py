@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 
 from emma_viz.checkpoints.files import WeightFile, open_weights
 from emma_viz.checkpoints.fingerprint import fingerprint, sampled
-from emma_viz.checkpoints.layouts import HEAD, Layout, components, detect, match, parameter_count
+from emma_viz.checkpoints.layouts import (
+    HEAD,
+    Layout,
+    components,
+    detect,
+    match,
+    parameter_count,
+    unwrapped,
+)
 from emma_viz.checkpoints.load import untied
 from emma_viz.checkpoints.materialize import default_dtype, not_finite
 from emma_viz.checkpoints.run_config import is_run_config, language_model_config, vlm_config
@@ -144,7 +152,7 @@ def inspect(
     if config is not None:
         found = with_config(found, config)
     description = _description(found)
-    file = open_weights(found.weights)
+    file = unwrapped(open_weights(found.weights))
     layout = detect(file)
     references, problems = _check(file, layout, description)
     mark = None if problems else fingerprint(references) if references else None

@@ -5,14 +5,17 @@ the same in all of them. A key that no prefix fits, a key the architecture lacks
 shape are all errors, and all are listed: nothing is dropped in silence.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from emma_viz.checkpoints.files import WeightFile
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
+
+logger = logging.getLogger(__name__)
 
 HEAD = "llm.lm_head.weight"
 """The head, which shares its values with TABLE and need not be in a file."""
@@ -110,6 +113,46 @@ def detect(file: WeightFile) -> Layout:
     raise CheckpointError(
         f"{file.path}: the keys are of no known layout. Its keys begin with {', '.join(begins) or 'nothing'}. "
         f"Known: {known}."
+    )
+
+
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch.compile and FSDP put into keys, wherever a module was wrapped."""
+LEADING = ("state_dict.", "module.", "model.", *WRAPPERS)
+"""What DDP and trainers put before every key."""
+
+
+def unwrapped(file: WeightFile) -> WeightFile:
+    """A file without what wrappers of training put into its keys, when all that is left is of one layout.
+
+    It is logged, and the file's format says so. What stands beside a `state_dict` becomes an extra. A file whose keys
+    would not fit without them is given back as it is.
+    """
+    kept, others = dict(file.tensors), dict(file.others)
+    extras, found = dict(file.extras), []
+    if kept and all(key.startswith("state_dict.") for key in kept):
+        extras |= {key: others.pop(key) for key in list(others) if not key.startswith("state_dict.")}
+    keys = {key: key for key in [*kept, *others]}
+    while prefix := next(
+        (each for each in LEADING if all(new.startswith(each) for new in keys.values())), None
+    ):
+        keys = {key: new.removeprefix(prefix) for key, new in keys.items()}
+        found.append(prefix)
+    for wrapper in WRAPPERS:
+        if any(f".{wrapper}" in new for new in keys.values()):
+            keys = {key: new.replace(f".{wrapper}", ".") for key, new in keys.items()}
+            found.append(wrapper)
+    fits = any(all(layout.model_key(new) for new in keys.values()) for layout in LAYOUTS)
+    if not found or not fits or len(set(keys.values())) < len(keys):
+        return file
+    said = ", ".join(found)
+    logger.warning("%s: its keys are read without %s, which a wrapper of training put there", file.path, said)
+    return replace(
+        file,
+        format=f"{file.format}, keys without {said}",
+        tensors={keys[key]: reference for key, reference in kept.items()},
+        others={keys[key]: kind for key, kind in others.items()},
+        extras=extras,
     )
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from emma_viz.checkpoints.files import WeightFile, open_weights
 from emma_viz.checkpoints.fingerprint import fingerprint, sampled
-from emma_viz.checkpoints.layouts import HEAD, TABLE, Layout, components, detect, match
+from emma_viz.checkpoints.layouts import HEAD, TABLE, Layout, components, detect, match, unwrapped
 from emma_viz.checkpoints.loaded import LoadedLanguageModel, LoadedModel, image_transform, model_info
 from emma_viz.checkpoints.materialize import (
     Progress,
@@ -251,7 +251,7 @@ def _described(
 
 def llm_references(config: MambaConfig, found: Source) -> dict[str, TensorRef]:
     """Match a source's language model; names as inside a VLM, `llm.…`."""
-    file = open_weights(found.weights)
+    file = unwrapped(open_weights(found.weights))
     layout = detect(file)
     if "projector" in components(file, layout):
         kept = {key: ref for key, ref in file.tensors.items() if not key.startswith("projector.")}
@@ -262,7 +262,7 @@ def llm_references(config: MambaConfig, found: Source) -> dict[str, TensorRef]:
 
 def _vlm_references(config: VLMConfig, found: Source, llm_source: SourceLike | None) -> dict[str, TensorRef]:
     """Match everything a VLM needs apart from its encoders, from one source or two."""
-    file = open_weights(found.weights)
+    file = unwrapped(open_weights(found.weights))
     layout = detect(file)
     expected = vlm_shapes(config)
     hint = f"Expected the model of {found.config_path}."

@@ -1,6 +1,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from emma_viz.data.tabletop import (
     questions,
     stream,
 )
-from emma_viz.errors import TrainingError
+from emma_viz.errors import ImageError, TrainingError
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
@@ -36,6 +37,7 @@ from training.joint import (
 )
 from training.loop import learning_rate, make_optimizer, train
 from training.losses import text_loss
+from training.pictures import decoded
 from training.questions import scene_questions
 from training.scenes import PATCH, scene_arrays
 from training.streams import SceneStream
@@ -478,3 +480,9 @@ def test_held_out_questions_are_balanced():
         if topic == "relation"
     ]
     assert np.mean([answer == "Yes." for answer in relations]) == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_broken_picture_is_named_by_its_file():
+    with pytest.raises(ImageError, match=r"^photo.jpg is no image") as error:
+        decoded(b"no picture", Path("photo.jpg"))
+    assert "BytesIO" not in str(error.value)
