@@ -66,11 +66,13 @@ def run(options: argparse.Namespace) -> int:
         tempfile.tempdir = None
     text = table(outcomes)
     print(text)
-    print(f"seed {options.seed}, commit {commit()}, {(time.monotonic() - began) / 60:.1f} minutes")
+    whole = "a whole run" if options.share == 1 else f"{options.share:g} of a whole run"
+    tried = f"{whole}, seed {options.seed}, commit {commit()}, {(time.monotonic() - began) / 60:.1f} minutes"
+    print(tried)
     if options.json:
         Path(options.json).write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
     if options.write:
-        _write(Path(options.write), f"{text}\n\nSeed {options.seed}, commit {commit()}.")
+        _write(Path(options.write), f"{text}\n\nTried: {tried}.")
     return int(any(outcome.faults for outcome in outcomes))
 
 

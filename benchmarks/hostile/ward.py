@@ -28,7 +28,9 @@ MEGABYTES = 500
 KILLED_ABOVE = 3 << 30
 """Bytes at which a trial is stopped, so that the machine stays alive."""
 LONGEST = 10_000
-"""Characters of all that a trial may say when it refuses."""
+"""Characters of a refusal."""
+PRINTED = 50_000
+"""Characters that a trial may print, such as a line for each record that it leaves out."""
 FAULTS = ("executed", "outside", "traceback", "hang", "memory", "unclear", "end state")
 """What a trial can do wrong."""
 
@@ -354,7 +356,7 @@ def _unclear(text: str, printed: str, length: int, trial: Trial) -> str:
         return f"control characters {sorted(raw)!r} in: {text[:200]!r}"
     if not text.strip():
         return "refused without a word"
-    if max(length, len(printed)) > LONGEST:
+    if length > LONGEST or len(printed) > PRINTED:
         return f"a sentence of {max(length, len(printed))} characters: {text[:100]!r}"
     if trial.names and not any(name in text.removeprefix("emma-viz: error: ") for name in trial.names):
         return f"names no file: {text.strip()[-300:]!r}"
