@@ -39,7 +39,7 @@ def run_options(pair) -> list[str]:
 def test_figure_takes_any_name_and_prompt(images, run_options, tmp_path, capsys):
     assert main(["figure", *images, *run_options, "--layers", "0", "--out", f"{LATIN}-figure.png"]) == 0
     spec = read_spec(f"{LATIN}-figure.png.json")
-    assert [each.title for each in spec.images] == [*NAMES, NAMES[-1]]
+    assert [each.title for each in spec.images] == [*NAMES[:-1], *(f"{NAMES[-1]} ({n})" for n in (1, 2))]
     assert {each.prompt for each in spec.images} == {PROMPT}
     said = capsys.readouterr().out
     assert r"emma on caf\xe9.png: " in said
