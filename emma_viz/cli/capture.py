@@ -5,7 +5,7 @@ import argparse
 from emma_viz.cli import options
 from emma_viz.cli.terminal import one_line
 
-HELP = "run the models on images and keep the states of their image tokens in a study folder"
+HELP = "run the models on images and keep what their image tokens held in a study; goes on where it was interrupted"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of what is kept (default: float32)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace entries that the study already has")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace entries that were recorded with other options"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=8,
+        metavar="N",
+        help="images that go through a model, and are held in memory, at a time (default: %(default)s)",
+    )
     options.add_images(parser)
     options.add_models(parser)
     options.add_prompt(parser)
@@ -57,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             layers="all" if "all" in args.layers else args.layers,
             states_dtype=args.states_dtype,
             overwrite=args.overwrite,
+            batch_size=args.batch_size,
             asking=options.asking(args),
             running=options.running(args),
             convert_profile=args.convert_profile,

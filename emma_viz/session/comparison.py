@@ -166,12 +166,28 @@ def read_images(images: Any, *, convert_profile: bool = False) -> tuple[list[Ima
     Raises:
         ImageError: one cannot be used as an image.
     """
+    several, names = name_images(images)
+    return [read_image(image, convert_profile=convert_profile) for image in several], names
+
+
+def name_images(images: Any) -> tuple[list[Any], tuple[str, ...]]:
+    """One image or several as a list, unread, and what to call them.
+
+    Raises:
+        InputError: there is none.
+    """
     several = images if isinstance(images, list | tuple) else [images]
     if not several:
         raise InputError("expected at least one image, got none.")
-    read = [read_image(image, convert_profile=convert_profile) for image in several]
-    known = [Path(each) if isinstance(each, str | Path) else None for each in several]
-    return read, names_of([path or label_of(image) for path, image in zip(known, read, strict=True)])
+    known = [
+        Path(each)
+        if isinstance(each, str | Path)
+        else label_of(each)
+        if isinstance(each, Image.Image)
+        else ImageLabel()
+        for each in several
+    ]
+    return list(several), names_of(known)
 
 
 def names_of(known: Sequence[Path | ImageLabel]) -> tuple[str, ...]:

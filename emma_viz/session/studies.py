@@ -1,18 +1,23 @@
 """Studies: capture once with the models, then decode and compare without them."""
 
+import gc
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from emma_viz.capture import Study, open_study
+from emma_viz.capture import Study, StudyWriter, open_study
 from emma_viz.capture.sites import Layers, choose
-from emma_viz.capture.study import STUDY, require_room
+from emma_viz.capture.study import STUDY, made_or_removed, require_room
+from emma_viz.checkpoints import LoadedModel
 from emma_viz.checkpoints.sources import local_folder, resolve
+from emma_viz.data import image_hash, read_image
 from emma_viz.errors import InputError, StudyError
 from emma_viz.files.room import require_writable
+from emma_viz.files.schema import shape
 from emma_viz.lens import Decoding, decode
 from emma_viz.metrics import measure
 from emma_viz.session.comparison import (
@@ -20,12 +25,13 @@ from emma_viz.session.comparison import (
     Progress,
     lens_of,
     load,
+    name_images,
     one_each,
-    read_images,
-    record_for,
     require_loadable,
 )
 from emma_viz.session.options import Asking, Running
+from emma_viz.session.request import Progressed, Request, progressed
+from emma_viz.session.road import BATCH, Question, ask
 
 NAMES = "names"
 """Arrays of an entry whose description holds what its images are called."""
@@ -42,58 +48,144 @@ def capture(
     layers: Layers = "all",
     states_dtype: str = "float32",
     overwrite: bool = False,
+    batch_size: int = BATCH,
     asking: Asking = Asking(),
     running: Running = Running(),
     convert_profile: bool = False,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
-    """Record each model on the images, one entry of a study a model.
+    """Record each model on the images, one entry of a study a model, a batch at a time.
+
+    A capture that was interrupted goes on where it stopped when it is asked for again: what is there and was recorded
+    with the same options stays. Batches of the same size then end in the same bytes, but for the times.
+
+    Args:
+        overwrite: replace entries that were recorded with other options.
+        batch_size: images that go through a model, and are held in memory, at a time.
+        convert_profile: convert images with a colour profile to sRGB.
 
     Returns:
         The names of the entries: those of the models.
 
     Raises:
-        StudyError: the study cannot be written, or has an entry of that name and `overwrite` is False.
-        EmmaVizError: a model cannot be loaded or run; entries of models before it stay, and an empty study is not made.
+        StudyError: the study cannot be written, or has an entry of that name that was recorded otherwise, and
+            `overwrite` is False.
+        EmmaVizError: a model cannot be loaded or run; what was recorded before stays, and an empty study is not made.
         CheckpointError: there is no such model; nothing was run.
         InputError: an image cannot be used, or two models would have one entry.
     """
-    pictures, names = read_images(images, convert_profile=convert_profile)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+    sources, names = name_images(images)
+    request = Request(
+        image_hashes=tuple(
+            image_hash(read_image(source, convert_profile=convert_profile)) for source in sources
+        ),
+        sites=tuple(sites),
+        layers=layers,
+        states_dtype=getattr(torch, states_dtype),
+        asking=asking,
+    )
     for source in models:
         resolve(source)
-    taken = [name for name, count in Counter(map(entry_name, models)).items() if count > 1]
-    if taken:
+    entries = tuple(map(entry_name, models))
+    if taken := [name for name, count in Counter(entries).items() if count > 1]:
         raise InputError(
             f"expected models with different names, one entry each, got several called {', '.join(taken)}; capture "
             "them into studies of their own, or rename a run directory."
         )
     require_room(path)
-    old = open_study(path) if (path / STUDY).exists() else ()
-    if not overwrite and (taken := [str(model) for model in models if entry_name(model) in old]):
-        raise StudyError(
-            f"{path} already has entries of {', '.join(taken)}; pass --overwrite to replace them."
-        )
-    for source in models:
-        choose(sites, layers, require_loadable(source, running).llm.n_layer)
-    entries = []
-    for source in models:
-        model = load(source, running, progress)
-        trace = record_for(
+    states = {name: Progressed() for name in entries}
+    if (path / STUDY).exists():
+        study = open_study(path)
+        study.sweep()
+        states = {
+            name: progressed(study, name, source, request, running, overwrite=overwrite)
+            for name, source in zip(entries, models, strict=True)
+        }
+    for name, source in zip(entries, models, strict=True):
+        if states[name].n_samples < len(sources):
+            choose(sites, layers, require_loadable(source, running).llm.n_layer)
+    questions = [Question(image=source, prompt=asking.prompt) for source in sources]
+    with made_or_removed(path):
+        for name, source in zip(entries, models, strict=True):
+            if states[name].n_samples < len(sources):
+                model = load(source, running, progress)
+                # Made no earlier: a model that cannot be loaded leaves no empty study.
+                study = open_study(path, create=True)
+                study.plan(dict.fromkeys(entries, len(sources)))
+                writer = study.writer(name, resume=not states[name].replace, overwrite=states[name].replace)
+                _record(
+                    model,
+                    questions,
+                    request,
+                    writer,
+                    names,
+                    batch_size=batch_size,
+                    convert_profile=convert_profile,
+                    progress=progress,
+                )
+                del model
+                gc.collect()
+            _name_images(open_study(path), name, names)
+    open_study(path).plan(dict.fromkeys(entries, len(sources)))
+    return entries
+
+
+def _record(
+    model: LoadedModel,
+    questions: Sequence[Question],
+    request: Request,
+    writer: StudyWriter,
+    names: Sequence[str],
+    *,
+    batch_size: int,
+    convert_profile: bool,
+    progress: Progress | None,
+) -> None:
+    """Ask a model what its entry does not hold yet."""
+    with writer:
+        for trace, _ in ask(
             model,
-            pictures,
-            asking,
-            sites=sites,
-            layers=layers,
-            dtype=getattr(torch, states_dtype),
+            questions,
+            asking=request.asking,
+            sites=request.sites,
+            layers=request.layers,
+            dtype=request.states_dtype,
+            first=writer.n_samples,
+            batch_size=batch_size,
+            convert_profile=convert_profile,
             progress=progress,
-        )
-        del model
-        # Made no earlier: a run that fails leaves no empty study.
-        study = open_study(path, create=True)
-        entry = study.add_trace(trace, entry_name(source), overwrite=overwrite)
-        study.save_arrays(entry, NAMES, {}, {"images": list(names)}, overwrite=overwrite)
-        entries.append(entry)
-    return tuple(entries)
+        ):
+            request.require_unchanged(trace, writer.n_samples, names)
+            writer.append_batch(trace)
+
+
+def _name_images(study: Study, entry: str, names: Sequence[str]) -> None:
+    """Keep what the images are called, if it is not kept yet."""
+    if NAMES in study.entry(entry).arrays and _image_names(study, entry) == tuple(names):
+        return
+    study.save_arrays(entry, NAMES, {}, {"images": list(names)}, overwrite=True)
+
+
+def _image_names(study: Study, entry: str) -> tuple[str, ...]:
+    """What the images of an entry are called; nothing where it was not kept.
+
+    Raises:
+        StudyError: the names were changed or damaged.
+    """
+    if NAMES not in study.entry(entry).arrays:
+        return ()
+    _, meta = study.load_arrays(entry, NAMES)
+    where = f"{study.path}, {NAMES} of the entry {entry!r}"
+    return shape(meta, _Names, where=where, error=StudyError).images
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Names:
+    """What is kept beside a trace."""
+
+    images: tuple[str, ...]
 
 
 def entry_name(model: str | Path) -> str:
@@ -121,6 +213,7 @@ def decode_study(
     """
     study = open_study(path)
     require_writable(path, folder=True, error=StudyError)
+    study.sweep()
     chosen = _entries(study, entries)
     decodings = []
     for done, (entry, wanted) in enumerate(zip(chosen, one_each(lenses, len(chosen)), strict=True)):
@@ -143,21 +236,46 @@ def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Compar
         InputError: the entries are of different images.
     """
     study = open_study(path)
+    chosen = _entries(study, entries)
+    undecoded = [entry for entry in chosen if DECODING not in study.entry(entry).arrays]
+    if undecoded:
+        raise StudyError(
+            f"{path} holds no decoded pixels yet of {', '.join(map(repr, undecoded))}; run `emma-viz decode {path}` "
+            "first."
+        )
     decodings, names = [], ()
-    for entry in _entries(study, entries):
-        if DECODING not in study.entry(entry).arrays:
-            raise StudyError(
-                f"the entry {entry!r} of {path} holds no decoded pixels yet; run `emma-viz decode {path}` first."
-            )
-        arrays, meta = study.load_arrays(entry, DECODING)
-        decodings.append(Decoding.from_arrays(arrays, meta, images=study.trace(entry).images))
-        if NAMES in study.entry(entry).arrays:
-            names = tuple(study.load_arrays(entry, NAMES)[1]["images"])
+    for entry in chosen:
+        decodings.append(_decoding(study, entry))
+        names = _image_names(study, entry) or names
     return Comparison(decodings=tuple(decodings), image_names=names)
+
+
+def _decoding(study: Study, entry: str) -> Decoding:
+    arrays, meta = study.load_arrays(entry, DECODING)
+    trace = study.trace(entry)
+    try:
+        decoding = Decoding.from_arrays(arrays, meta, images=trace.images)
+        same = decoding.image_hashes == trace.image_hashes and decoding.model == trace.model
+    except InputError as error:
+        if meta.get("image_hashes") == list(trace.image_hashes):
+            raise StudyError(f"{study.path}, decoded pixels of {entry!r}: {error}") from error
+        same = False
+    if not same:
+        raise StudyError(
+            f"The decoded pixels of {entry!r} in {study.path} are of other images than its trace, which holds "
+            f"{len(trace)}; run `emma-viz decode {study.path}` again."
+        )
+    return decoding
 
 
 def _entries(study: Study, wanted: Sequence[str] | None) -> list[str]:
     found = list(wanted) if wanted else [name for name, entry in study.entries.items() if entry.samples]
+    if not wanted and (missing := study.missing):
+        lacks = ", ".join(f"{name!r} ({have} of {want} images)" for name, (have, want) in missing.items())
+        raise StudyError(
+            f"{study.path} is not finished: it lacks {lacks}. Run the same `emma-viz capture` command again, "
+            "which goes on where it stopped, or name what to use with --entries."
+        )
     if not found:
         raise StudyError(
             f"{study.path} holds no trace; add one with `emma-viz capture IMAGE … --out {study.path}`."

@@ -1,0 +1,118 @@
+"""What a capture asks for, and how far an entry of a study has come with it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from emma_viz.capture import Study, Trace
+from emma_viz.capture.sites import Layers, choose
+from emma_viz.checkpoints import inspect
+from emma_viz.errors import StudyError
+from emma_viz.session.options import Asking, Running
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """All that decides what a model's entry holds, beside the model."""
+
+    image_hashes: tuple[str, ...]
+    """`image_hash` of each image, in order."""
+    sites: tuple[str, ...]
+    """Hook sites."""
+    layers: Layers
+    """Layers, or all."""
+    states_dtype: torch.dtype
+    """Of the states."""
+    asking: Asking
+    """What is asked, and how answers are drawn."""
+
+    def differences(self, traces: Iterator[Trace]) -> Iterator[str]:
+        """What the batches of an entry were recorded with otherwise, one phrase each: what is there, and what is asked.
+
+        Raises:
+            SiteError: a site or layer does not exist in the entry's model.
+        """
+        first = next(traces)
+        sites, layers = choose(self.sites, self.layers, first.model.n_layer)
+        yield from _differ("sites", first.sites, sites)
+        yield from _differ("layers", first.layers, layers)
+        yield from _differ("type of states", first[first.sites[0]].dtype, self.states_dtype)
+        sampling, asking = first.sampling, self.asking
+        drawn = (asking.max_new_tokens, asking.temperature, asking.top_p)
+        found = sampling and (sampling.max_new_tokens, sampling.temperature, sampling.top_p)
+        yield from _differ("longest answer, temperature and top-p", found, drawn)
+        if asking.temperature and sampling:
+            yield from _differ("seed", sampling.seed, asking.seed)
+        hashes = list(first.image_hashes)
+        prompts = set(first.prompts)
+        for trace in traces:
+            hashes += trace.image_hashes
+            prompts |= set(trace.prompts)
+        yield from _differ("prompt", " | ".join(sorted(prompts)), asking.prompt)
+        if tuple(hashes) != self.image_hashes[: len(hashes)]:
+            digests = [tuple(each[:8] for each in many) for many in (hashes, self.image_hashes)]
+            yield from _differ("images", *digests)
+
+    def require_unchanged(self, trace: Trace, first: int, names: Sequence[str]) -> None:
+        """Refuse a batch whose images are not those that the capture began with.
+
+        Raises:
+            StudyError: a file was changed meanwhile.
+        """
+        for index, digest in enumerate(trace.image_hashes, start=first):
+            if digest != self.image_hashes[index]:
+                raise StudyError(f"{names[index]} was changed while it was recorded; capture it again.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progressed:
+    """How far an entry has come."""
+
+    n_samples: int = 0
+    """Samples that stay."""
+    replace: bool = False
+    """Whether what is there goes."""
+
+
+def progressed(
+    study: Study, name: str, source: str | Path, request: Request, running: Running, *, overwrite: bool
+) -> Progressed:
+    """Look at the entry of a model, without running it.
+
+    Raises:
+        StudyError: it was recorded otherwise, and `overwrite` is False.
+    """
+    if name not in study:
+        return Progressed()
+    entry = study.entry(name)
+    if not entry.samples or not entry.has_states:
+        differ = [f"what it holds ({entry.kind} without states there, states asked for)"]
+    else:
+        first = next(study.traces(name))
+        differ = list(request.differences(study.traces(name)))
+        mark = inspect(source).fingerprint
+        if mark is not None:
+            differ += _differ("fingerprint of the model", first.model.fingerprint, mark)
+        if running.dtype or running.device == "cpu":
+            differ += _differ("type of the weights", first.model.dtype, running.dtype or "float32")
+        if entry.kind != "stream" and entry.n_samples < len(request.image_hashes):
+            differ += _differ("number of images", entry.n_samples, len(request.image_hashes))
+    if not differ:
+        return Progressed(n_samples=entry.n_samples)
+    if not overwrite:
+        raise StudyError(
+            f"{study.path} already has an entry {name!r} that was recorded otherwise: {'; '.join(differ)}. Give the "
+            "same options to go on with it, another study, or --overwrite to replace it."
+        )
+    return Progressed(replace=True)
+
+
+def _differ(what: str, there: object, asked: object) -> list[str]:
+    return [] if there == asked else [f"{what} ({_short(there)} there, {_short(asked)} asked for)"]
+
+
+def _short(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return repr(text) if len(text) <= 120 else repr(text[:120] + "…")

@@ -1,0 +1,96 @@
+"""The road that every image takes: shown to a model a batch at a time, recorded, and decoded if there is a lens."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from emma_viz.capture import Trace, record
+from emma_viz.capture.sites import Layers
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.data import read_image
+from emma_viz.lens import Decoding, Lens, decode
+from emma_viz.session.options import Asking
+
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, what)."""
+
+BATCH = 8
+"""Questions that go through a model, and are held in memory, at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One image and what is asked about it."""
+
+    image: Any
+    """A path, a PIL image or an array; a path is read when its turn comes."""
+    prompt: str
+    """The message of the user's turn."""
+
+
+def ask(
+    model: LoadedModel,
+    questions: Sequence[Question],
+    lens: Lens | None = None,
+    *,
+    asking: Asking,
+    sites: Sequence[str],
+    layers: Layers,
+    dtype: torch.dtype = torch.float32,
+    first: int = 0,
+    batch_size: int = BATCH,
+    force_lens: bool = False,
+    convert_profile: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Trace, Decoding | None]]:
+    """Ask a model any number of questions, in the memory that one batch needs.
+
+    Args:
+        model: the model.
+        questions: about one image each.
+        lens: decodes each batch; without one the second of each pair is None.
+        asking: how answers are drawn; question i draws from `seed` + i. Its prompt is not used.
+        sites: hook sites to keep.
+        layers: layers to keep.
+        dtype: of the states.
+        first: the question to begin with; those before it were asked earlier.
+        batch_size: questions at a time.
+        force_lens: use a lens that belongs to another model.
+        convert_profile: convert images with a colour profile to sRGB.
+        progress: called as each batch goes on.
+
+    Returns:
+        One pair a batch, in order: nothing is asked before the first is taken.
+
+    Raises:
+        InputError: an image or option cannot be used.
+        SiteError: a site or layer does not exist.
+        LensError: the lens does not fit.
+    """
+    starts = range(first, len(questions), batch_size)
+    for done, start in enumerate(starts):
+        batch = questions[start : start + batch_size]
+        trace = record(
+            model,
+            [read_image(question.image, convert_profile=convert_profile) for question in batch],
+            [question.prompt for question in batch],
+            sites=sites,
+            layers=layers,
+            max_new_tokens=asking.max_new_tokens,
+            temperature=asking.temperature,
+            top_p=asking.top_p,
+            seed=asking.seed + start,
+            dtype=dtype,
+            batch_size=len(batch),
+            progress=_share(progress, done, len(starts)),
+        )
+        yield trace, None if lens is None else decode(trace, lens, force=force_lens)
+
+
+def _share(progress: Progress | None, index: int, count: int) -> Progress | None:
+    """Of the bar of `count` batches the part of one."""
+    if progress is None:
+        return None
+    return lambda done, total, what: progress(index * total + done, count * total, what)

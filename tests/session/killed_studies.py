@@ -1,0 +1,88 @@
+"""Commands on studies that are killed; imports once, and forks for every command.
+
+    python -m tests.session.killed_studies < work.json
+
+The work is a list of [command, folder, step]: {"name": "capture" or "decode", …options} on a study, killed right
+before its step-th operation on that folder, or, where step is null, not at all. Prints "killed", "done" or "failed"
+for each. (A fork of a process that has computed with OpenMP may not compute.)
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "os.chmod"}
+
+
+def start(work: list[tuple[dict[str, Any], Path, int | None]]) -> list[str]:
+    """Do the work in order; how each command ended."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.session.killed_studies"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        input=json.dumps([(command, str(folder), step) for command, folder, step in work]),
+        capture_output=True,
+        text=True,
+    )
+    ends = [line.removeprefix("ended ") for line in done.stdout.splitlines() if line.startswith("ended ")]
+    assert done.returncode == 0, done.stderr
+    assert len(ends) == len(work), done.stderr
+    assert "failed" not in ends, done.stderr
+    return ends
+
+
+def arm(folder: str, step: int) -> None:
+    """Let this process kill itself right before its step-th operation on a folder."""
+    seen = 0
+
+    def watch(event: str, arguments: tuple) -> None:
+        nonlocal seen
+        if event in EVENTS and any(
+            folder in os.fspath(each) for each in arguments if isinstance(each, str | Path)
+        ):
+            seen += 1
+            if seen > step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def main() -> None:
+    """Fork for each command."""
+    import torch
+
+    import emma_viz.kernels.cpu  # noqa: F401 (as much as can be shared by all)
+    from emma_viz.session import Asking, Running, capture, decode_study
+
+    torch.set_num_threads(1)
+    for command, folder, step in json.load(sys.stdin):
+        child = os.fork()
+        if not child:
+            try:
+                options = dict(command)
+                name = options.pop("name")
+                if step is not None:
+                    arm(folder, step)
+                if name == "decode":
+                    decode_study(Path(folder), **options)
+                else:
+                    images, models, vision = (options.pop(each) for each in ("images", "models", "vision"))
+                    asking, running = Asking(max_new_tokens=2), Running(vision_source=vision)
+                    capture(images, models, Path(folder), asking=asking, running=running, **options)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        print(f"ended {'killed' if killed else 'done' if status == 0 else 'failed'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
