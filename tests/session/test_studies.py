@@ -82,7 +82,7 @@ def test_a_model_that_cannot_be_run_leaves_nothing(pair, photos, tmp_path):
 
 def test_a_folder_of_other_things_is_refused_before_a_model_is_loaded(pair, photos, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    for path, expected in ((tmp_path, "notes.txt"), (tmp_path / "notes.txt" / "new", "no folder")):
+    for path, expected in ((tmp_path, "notes.txt"), (tmp_path / "notes.txt" / "new", "to be a folder")):
         with pytest.raises(StudyError, match=expected):
             capture(photos, [pair.cobra], path, asking=ASKING)
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
