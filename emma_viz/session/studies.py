@@ -2,7 +2,7 @@
 
 import gc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,7 @@ def capture(
             "them into studies of their own, or rename a run directory."
         )
     require_room(path)
-    states = {name: Progressed() for name in entries}
-    if (path / STUDY).exists():
-        study = open_study(path)
-        study.sweep()
-        states = {
-            name: progressed(study, name, source, request, running, overwrite=overwrite)
-            for name, source in zip(entries, models, strict=True)
-        }
+    states = _progressed(path, dict(zip(entries, models, strict=True)), request, running, overwrite=overwrite)
     for name, source in zip(entries, models, strict=True):
         if states[name].n_samples < len(sources):
             choose(sites, layers, require_loadable(source, running).llm.n_layer)
@@ -130,6 +123,20 @@ def capture(
             _name_images(open_study(path), name, names)
     open_study(path).plan(dict.fromkeys(entries, len(sources)))
     return entries
+
+
+def _progressed(
+    path: Path, models: Mapping[str, str | Path], request: Request, running: Running, *, overwrite: bool
+) -> dict[str, Progressed]:
+    """How far each entry has come, by its name; what a killed capture left is gone."""
+    if not (path / STUDY).exists():
+        return {name: Progressed() for name in models}
+    study = open_study(path)
+    study.sweep()
+    return {
+        name: progressed(study, name, source, request, running, overwrite=overwrite)
+        for name, source in models.items()
+    }
 
 
 def _record(
