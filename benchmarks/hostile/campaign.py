@@ -103,6 +103,8 @@ def made(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[
     ward = _ward(samples, root, options, "made")
     known = {kind.name: kind for kind in kinds.kinds(samples)}
     for name, (kind, make) in MADE.items():
+        if "/" in (options.only or "") and not options.only.startswith(f"{name}/"):
+            continue
         (folder := ward.root / "inputs" / name).mkdir(parents=True)
         inputs = make(folder, options.seed)
         if options.share < 1:
