@@ -104,7 +104,10 @@ def test_what_half_precision_cannot_hold_is_refused(pair):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--decoder-layers", "0", "--kind", "tuned"], "decoder_layers must be at least 1"),
+        (
+            ["--decoder-layers", "0", "--kind", "tuned"],
+            ">= 1 - at `decoder_layers` (--decoder-layers), got 0",
+        ),
         (["--rank", "4"], "A ridge lens has no rank"),
     ],
 )
