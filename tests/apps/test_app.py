@@ -56,7 +56,11 @@ def seen(pair):
 def test_runs_wait_in_one_queue(seen):
     assert seen["title"] == "emma_viz explorer"
     assert seen["analytics"] is False
-    assert seen["runs"] == [1, 1]  # asked on the page, or by a link: one at a time
+    assert seen["runs"] == [
+        1,
+        1,
+        1,
+    ]  # asked on the page, by its link, or by one put into an open page: one at a time
 
 
 def test_nothing_on_the_server_is_offered_and_nothing_is_fetched(seen):

@@ -129,7 +129,7 @@ def test_no_hook_is_left_also_after_an_exception(one, photos):
 
 def test_a_hook_that_does_not_fire_is_an_error(one, photos):
     bypassed = replace(one, vlm=copy.deepcopy(one.vlm))
-    bypassed.vlm.llm.backbone.layers[1].mixer.hook_delta.observe = lambda compute: None
+    bypassed.vlm.llm.backbone.layers[1].mixer.hook_delta.replaced = lambda compute: None
     with pytest.raises(CaptureError, match=r"blocks\.1\.hook_delta"):
         record(bypassed, photos[0], "What?", sites=("resid_post", "delta"))
 

@@ -87,7 +87,7 @@ def _truncated(path: Path) -> None:
     [
         (lambda path: path.write_text("not an image"), "not an image"),
         (_truncated, "truncated"),
-        (_bomb, "too large"),
+        (_bomb, "limit of 120,000,000 pixels"),
         (lambda path: path.mkdir(), "folder|directory"),
         (lambda path: None, "no such file|does not exist|no file"),
     ],

@@ -56,7 +56,8 @@ def test_checkpoints_of_a_stage_name_its_whole_recipe(work, stage):
     recipe = work.joint_recipe("tiny", 0) if stage == "joint" else getattr(work.recipe, stage)
     newest = max((work.folder / places.get(stage, stage)).glob("step-*.pt"))
     identity = torch.load(newest, weights_only=True)["identity"]
-    assert identity == json.loads(json.dumps({"seed": 0, **as_record(recipe)}))
+    whole = {**recipe.optimisation.identity(), "seed": 0, **as_record(recipe)}
+    assert identity == json.loads(json.dumps(whole))
 
 
 def test_a_stage_does_not_resume_by_another_recipe(work, tmp_path):
