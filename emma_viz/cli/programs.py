@@ -4,6 +4,7 @@ import importlib
 import os
 import runpy
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,7 +58,10 @@ def run(name: str, argv: Sequence[str]) -> int:
     importlib.invalidate_caches()
     before, sys.argv = sys.argv, [f"emma-viz {name}", *argv]
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=False)
+        with warnings.catch_warnings():
+            # Whoever has imported the program before, in this process, runs it all the same.
+            warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
+            runpy.run_module(module, run_name="__main__", alter_sys=False)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     finally:

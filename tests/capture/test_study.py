@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from emma_viz.capture import Study, files, open_study, record
 from emma_viz.errors import StudyError
+from emma_viz.files import tensors
 
 NUMBERS = [np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float16,
            np.float32, np.float64, np.complex64, ">f4", ">i2"]  # fmt: skip
@@ -23,8 +24,10 @@ NUMBERS = [np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32
 def opened(monkeypatch):
     """The array and image files that are opened from here on."""
     names = []
-    safe_open, read_png = files.safe_open, files.read_png
-    monkeypatch.setattr(files, "safe_open", lambda path, **how: names.append(path) or safe_open(path, **how))
+    safe_open, read_png = tensors.safe_open, files.read_png
+    monkeypatch.setattr(
+        tensors, "safe_open", lambda path, **how: names.append(path) or safe_open(path, **how)
+    )
     monkeypatch.setattr(
         "emma_viz.capture.trace_files.read_png",
         lambda path, *what: names.append(path) or read_png(path, *what),
