@@ -57,6 +57,8 @@ def test_checkpoints_of_a_stage_name_its_whole_recipe(work, stage):
     newest = max((work.folder / places.get(stage, stage)).glob("step-*.pt"))
     identity = torch.load(newest, weights_only=True)["identity"]
     whole = {**recipe.optimisation.identity(), "seed": 0, **as_record(recipe)}
+    if stage == "joint":
+        whole["slower"] = [("vlm.projector.", recipe.projector_rate)]
     assert identity == json.loads(json.dumps(whole))
 
 
