@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from emma_viz.capture.sites import Target
 from emma_viz.errors import CaptureError
+from emma_viz.files.schema import Count
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ class HookReport:
     """
 
     name: str
-    fired: int
-    shape: tuple[int, ...] | None
+    fired: Count
+    shape: tuple[Count, ...] | None
     finite: bool | None
 
 

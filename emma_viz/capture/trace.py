@@ -3,8 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -17,6 +18,7 @@ from emma_viz.data.geometry import Geometry
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import CaptureError, InputError, SiteError
+from emma_viz.files.schema import Size
 
 TokenKind = Literal["image", "text", "all"]
 """Which tokens' states are kept: the T image tokens, the tokens of the prompt, or both, image first."""
@@ -35,11 +37,11 @@ class LayerReader(Protocol):
 class Sampling:
     """How answers were chosen; the same settings and seed give the same answers."""
 
-    max_new_tokens: int
+    max_new_tokens: Size
     """Longest answer, tokens."""
-    temperature: float
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=1e6)]
     """0: the best token each time; above: draws."""
-    top_p: float
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)]
     """Draws are from the likeliest tokens that make up this probability."""
     seed: int | None
     """Sample i drew from seed + i; None where nothing was drawn, or where samples were put together from several

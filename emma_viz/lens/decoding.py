@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 from einops import rearrange
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from emma_viz.capture.sites import SITES
 from emma_viz.data.geometry import Geometry
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
-from emma_viz.errors import InputError
-from emma_viz.lens.info import LensInfo
+from emma_viz.errors import EmmaVizError, InputError
+from emma_viz.files.schema import shape
+from emma_viz.lens.info import Layer, LensInfo
+from emma_viz.shapes import CHANNELS
 
 if TYPE_CHECKING:
     from emma_viz.lens.maps import ActivationMaps
@@ -191,30 +195,92 @@ class Decoding:
             raise InputError(
                 f"This decoding has schema {meta.get('schema')!r}; this version of emma_viz reads {SCHEMA}."
             )
-        try:
-            geometry = tuple(Geometry(**_with_tuple(each)) for each in meta["geometry"])
-            views = np.asarray(arrays["views"])
-            if images is None:
-                images = tuple(Image.fromarray(arrays[f"image_{index}"]) for index in range(len(geometry)))
-            return cls(
-                patches=np.asarray(arrays["patches"], np.float32),
-                true=true_patches(views, geometry),
-                layers=tuple(meta["layers"]),
-                site=meta["site"],
-                model=ModelInfo.from_json(meta["model"]),
-                lens=LensInfo.from_json(meta["lens"]),
-                geometry=geometry,
-                views=views,
-                images=images,
-                image_hashes=tuple(meta["image_hashes"]),
-                prompts=tuple(meta["prompts"]),
-                answers=tuple(meta["answers"]),
-                forced_reasons=tuple(meta["forced_reasons"]),
-                labels=tuple(_label(each) for each in meta.get("labels", ())),
-                notes=tuple(meta.get("notes", ())),
+        known = shape(dict(meta), _Note, where="the description of a decoding", error=InputError)
+        stored = [] if images is not None else [f"image_{index}" for index in range(len(known.geometry))]
+        if missing := [name for name in ("patches", "views", *stored) if name not in arrays]:
+            raise InputError(f"This decoding lacks {missing[0]!r}; it was not stored whole.")
+        patches, views = np.asarray(arrays["patches"]), np.asarray(arrays["views"])
+        _require_shapes(known, patches, views)
+        if images is None:
+            images = tuple(
+                _image(np.asarray(arrays[name]), place)
+                for name, place in zip(stored, known.geometry, strict=True)
             )
-        except KeyError as error:
-            raise InputError(f"This decoding lacks {error}; it was not stored whole.") from error
+        try:
+            model, lens = ModelInfo.from_json(known.model), LensInfo.from_json(known.lens)
+        except EmmaVizError as error:
+            raise InputError(f"The description of a decoding: {error}") from error
+        return cls(
+            patches=patches.astype(np.float32, copy=False),
+            true=true_patches(views, known.geometry),
+            views=views,
+            images=images,
+            model=model,
+            lens=lens,
+            **{name: getattr(known, name) for name in _SAME},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Note:
+    """The JSON object of `Decoding.to_arrays`."""
+
+    schema: int
+    layers: tuple[Layer, ...]
+    site: str
+    model: dict[str, Any]
+    lens: dict[str, Any]
+    geometry: Annotated[tuple[Geometry, ...], msgspec.Meta(min_length=1)]
+    image_hashes: tuple[str, ...]
+    prompts: tuple[str, ...]
+    answers: tuple[str, ...]
+    forced_reasons: tuple[str, ...]
+    labels: tuple[ImageLabel, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.site not in (*SITES, "taps"):
+            raise InputError(f"{self.site[:100]!r} is no hook site")
+        if len(set(self.layers)) != len(self.layers):
+            raise InputError(f"a layer stands in {list(self.layers)[:100]} twice")
+
+
+_SAME = (
+    "layers",
+    "site",
+    "geometry",
+    "image_hashes",
+    "prompts",
+    "answers",
+    "forced_reasons",
+    "labels",
+    "notes",
+)
+"""What stands in the JSON object as a decoding has it."""
+
+
+def _require_shapes(known: _Note, patches: np.ndarray, views: np.ndarray) -> None:
+    """Refuse arrays that are not those of the images that are described."""
+    first, batch = known.geometry[0], len(known.geometry)
+    if any((each.size, each.patch) != (first.size, first.patch) for each in known.geometry):
+        raise InputError("A decoding has views of one size and patch; its images have several.")
+    expected = (len(known.layers), batch, first.n_tokens, first.patch, first.patch, CHANNELS)
+    if patches.dtype.kind != "f" or patches.shape != expected:
+        raise InputError(
+            f"Expected patches of floats and shape {expected}, got {patches.dtype} {patches.shape}."
+        )
+    expected = (batch, first.size, first.size, CHANNELS)
+    if views.dtype != np.uint8 or views.shape != expected:
+        raise InputError(f"Expected views of uint8 and shape {expected}, got {views.dtype} {views.shape}.")
+
+
+def _image(pixels: np.ndarray, place: Geometry) -> Image.Image:
+    expected = (*place.image_size[::-1], CHANNELS)
+    if pixels.dtype != np.uint8 or pixels.shape != expected:
+        raise InputError(
+            f"Expected an image of uint8 and shape {expected}, got {pixels.dtype} {pixels.shape}."
+        )
+    return Image.fromarray(pixels)
 
 
 def true_patches(
@@ -223,11 +289,3 @@ def true_patches(
     """The pixels in [0, 1] that each image token stands for."""
     patches = [place.patches(view) for view, place in zip(views, geometry, strict=True)]
     return np.stack(patches).astype(np.float32) / np.float32(255)
-
-
-def _with_tuple(geometry: Mapping[str, Any]) -> dict[str, Any]:
-    return {**geometry, "image_size": tuple(geometry["image_size"])}
-
-
-def _label(record: Mapping[str, Any]) -> ImageLabel:
-    return ImageLabel(name=str(record["name"]), notes=tuple(map(str, record["notes"])))

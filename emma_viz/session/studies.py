@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from emma_viz.capture import Study, StudyWriter, open_study
@@ -262,7 +263,9 @@ def _decoding(study: Study, entry: str) -> Decoding:
     trace = study.trace(entry)
     try:
         decoding = Decoding.from_arrays(arrays, meta, images=trace.images)
-        same = decoding.image_hashes == trace.image_hashes and decoding.model == trace.model
+        kept = ("image_hashes", "model", "geometry", "prompts", "answers")
+        same = all(getattr(decoding, name) == getattr(trace, name) for name in kept)
+        same = same and np.array_equal(decoding.views, trace.views)
     except InputError as error:
         if meta.get("image_hashes") == list(trace.image_hashes):
             raise StudyError(f"{study.path}, decoded pixels of {entry!r}: {error}") from error

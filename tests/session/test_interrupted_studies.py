@@ -72,7 +72,7 @@ def kill_at(steps, tmp_path, command, *, begin=None):
             shutil.copytree(begin, path)
         work += [(command, path, step), (command, path, None)]
     ends = start(work)
-    assert ends.count("killed") >= 3
+    assert ends.count("killed") >= 2
     assert ends[1::2] == ["done"] * len(paths)
     return paths
 
@@ -80,13 +80,14 @@ def kill_at(steps, tmp_path, command, *, begin=None):
 MANY = pytest.param(range(0, 340, 7), marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("steps", [(2, 60, 170, 290), MANY], ids=["some", "many"])
+@pytest.mark.parametrize("steps", [(60, 200), MANY], ids=["some", "many"])
 def test_a_killed_capture_is_finished_by_its_own_command(images, pair, whole, tmp_path, steps):
     for path in kill_at(steps, tmp_path, capturing(images, pair)):
         assert content(path) == content(whole)
         assert not open_study(path).missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [(90, 150, 300), MANY], ids=["some", "many"])
 def test_a_killed_capture_that_replaces_goes_on_where_it_stopped(images, pair, whole, tmp_path, steps):
     recording(images[:2], pair, tmp_path / "old", layers=(0,))
@@ -101,7 +102,7 @@ def test_a_killed_capture_that_replaces_goes_on_where_it_stopped(images, pair, w
 
 
 @pytest.mark.parametrize(
-    "steps", [(20, 45, 70), pytest.param(range(90), marks=pytest.mark.slow)], ids=["some", "many"]
+    "steps", [(20, 60), pytest.param(range(90), marks=pytest.mark.slow)], ids=["some", "many"]
 )
 def test_a_killed_decode_is_finished_by_its_own_command(whole, tmp_path, steps):
     shutil.copytree(whole, tmp_path / "undisturbed")
