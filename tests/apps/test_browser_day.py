@@ -9,7 +9,7 @@ from tests.apps.visiting import RUN_PATIENCE, Visit, serving
 
 pytestmark = [
     pytest.mark.slow,
-    # A fault of the page, not of the tests: after Stop the canvas can stay busy. They are to run again once it is mended.
+    # A fault of the page, not of the tests: they are to run again once it is mended.
     pytest.mark.xfail(
         run=False, reason="after Stop the page can stay busy; the file was never seen to pass as a whole"
     ),
