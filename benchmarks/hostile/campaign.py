@@ -23,6 +23,7 @@ from benchmarks.hostile.lenses import hostile_lenses
 from benchmarks.hostile.pictures import hostile_pictures
 from benchmarks.hostile.records import hostile_records
 from benchmarks.hostile.samples import ENCODER, Samples, make_samples
+from benchmarks.hostile.studies import hostile_studies
 from benchmarks.hostile.ward import FAULTS, Outcome, Trial, Ward
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,6 +114,11 @@ def made(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[
         yield from ward.run(_chosen(tried, options))
 
 
+def _studies(folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
+    """A tenth of all kinds: there are thousands."""
+    return hostile_studies(folder, seed, share=0.1)
+
+
 def killed(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[Outcome]:
     """Commands that are killed and run again."""
     chosen = kills.commands(samples)
@@ -151,6 +157,7 @@ MADE: dict[str, tuple[str, Callable[[Path, int], Iterator[tuple[str, Path]]]]] =
     "lenses": ("lenses", hostile_lenses),
     "pictures": ("sidecars", hostile_pictures),
     "records": ("records", hostile_records),
+    "studies": ("studies", _studies),
 }
 """Name → the kind whose check is done, and what makes the inputs."""
 PARTS = {"made": made, "mutants": mutants, "kills": killed, "requests": forged}

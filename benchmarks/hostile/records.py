@@ -85,12 +85,12 @@ def _files() -> Iterator[tuple[str, bytes | Callable[[Path], object]]]:
         "nesting inside": b'[{"id": ' + b"[" * 200_000 + b"]" * 200_000 + b"}]",
         "digits": b'[{"id": ' + b"9" * 100_000 + b"}]",
         "not a number": b'[{"id": NaN}]',
-        "an open text": b'[{"id": "' + b"x" * 30_000_000,
-        "commas": b"[" + b"," * 10_000_000,
+        "an open text": _large(lambda: b'[{"id": "' + b"x" * 30_000_000),
+        "commas": _large(lambda: b"[" + b"," * 10_000_000),
         "braces": b"{" * 1_000_000,
         "lines of braces": b"{\n" * 500_000,
         "empty objects": b"[" + b"{}," * 500_000 + b"{}]",
-        "white space": b" " * 80_000_000,
+        "white space": _large(lambda: b" " * 80_000_000),
         "zero bytes": bytes(1_000_000),
         "keys twice": b'[{"id": 1, "id": 2, "conversations": []}]',
         "UTF-16": json.dumps([sound]).encode("utf-16"),
@@ -103,9 +103,9 @@ def _files() -> Iterator[tuple[str, bytes | Callable[[Path], object]]]:
         "empty lines": b"\n" * 5_000_000 + good,
         "carriage returns": good + b"\r" + good,
         "half a line": good + b"\n" + good[:40],
-        "a line of 300 MB": b'{"id": "' + b"x" * 300_000_000 + b'"}\n',
-        "a record of 100 MB": b'[{"id": "' + b"x" * 100_000_000 + b'"}]',
-        "backslashes": b'[{"id": "' + b"\\" * 10_000_001 + b'"}]',
+        "a line of 300 MB": _large(lambda: b'{"id": "' + b"x" * 300_000_000 + b'"}\n'),
+        "a record of 100 MB": _large(lambda: b'[{"id": "' + b"x" * 100_000_000 + b'"}]'),
+        "backslashes": _large(lambda: b'[{"id": "' + b"\\" * 10_000_001 + b'"}]'),
         "a million short lines": b"1\n" * 1_000_000,
     }.items():
         yield what, data
@@ -113,6 +113,11 @@ def _files() -> Iterator[tuple[str, bytes | Callable[[Path], object]]]:
     yield "a pipe", os.mkfifo
     yield "a device", lambda path: path.symlink_to("/dev/zero")
     yield "20 GB of nothing", _sparse
+
+
+def _large(make: Callable[[], bytes]) -> Callable[[Path], object]:
+    """Content that is made when it is written, and not kept."""
+    return lambda path: path.write_bytes(make())
 
 
 def _sparse(path: Path) -> None:

@@ -90,7 +90,7 @@ class Outcome:
     seconds: float = 0.0
     """Of processor time."""
     megabytes: float = 0.0
-    """The most memory that it held at once."""
+    """The most memory that it held at once, above that of the process that it was forked from."""
     said: str = ""
     """Its last words."""
 
@@ -101,6 +101,8 @@ class _Running:
     answer: int
     log: Path
     began: float
+    before: float
+    """Megabytes of the process that it was forked from."""
     stopped: str = ""
 
 
@@ -173,12 +175,13 @@ class Ward:
         reading, writing = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
+        before = _resident(os.getpid()) / 2**20
         child = os.fork()
         if not child:
             os.close(reading)
             self._be_the_trial(trial, writing, log)
         os.close(writing)
-        return {child: _Running(trial, reading, log, time.monotonic())}
+        return {child: _Running(trial, reading, log, time.monotonic(), before)}
 
     def _be_the_trial(self, trial: Trial, writing: int, log: Path) -> None:
         answer: dict[str, object] = {"ended": "fault", "text": "", "trace": ""}
@@ -267,7 +270,7 @@ class Ward:
         faults: dict[str, str] = {}
         for kind, what in answer.get("seen", []):
             faults.setdefault(kind, what)
-        seconds, megabytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+        seconds, megabytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024 - each.before
         trace = answer.get("trace") or (printed if "Traceback (most recent call last)" in printed else "")
         if trace:
             faults["traceback"] = _last_frame(trace)

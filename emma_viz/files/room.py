@@ -98,8 +98,9 @@ def _is_there(path: Path) -> bool:
 
 def _try(place: Path, *, longest: int) -> None:
     """Write a byte to a file of a name as long as the longest: some file systems hold less than others."""
-    start = f".{secrets.token_hex(6)}.part"
-    probe = place / (start + "x" * max(0, longest - len(start)))
+    # A name of a file that is being written, so that it is swept if this process is killed here.
+    end = f".{secrets.token_hex(6)}.part"
+    probe = place / f".{'x' * max(1, longest - 1 - len(end))}{end}"
     handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         os.write(handle, b"\0")

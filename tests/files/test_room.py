@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from emma_viz.errors import StudyError
+from emma_viz.files.atomic import write_file
 from emma_viz.files.room import require_writable
 
 MAN = "あ"
@@ -109,3 +110,14 @@ def test_somebody_elses_file_in_a_shared_folder_is_not_replaced(open_folder):
     become_nobody()
     with pytest.raises(StudyError, match="belongs to somebody else"):
         require_writable(open_folder / "shared" / "fig.png", error=StudyError)
+
+
+@pytest.mark.parametrize("name", ["a", "report.html", "n" * 200])
+def test_what_a_kill_leaves_of_a_trial_is_swept_by_the_next_write(tmp_path, monkeypatch, name):
+    with monkeypatch.context() as killed:
+        killed.setattr("emma_viz.files.room.os.unlink", lambda path: None)  # it did not come to that
+        require_writable(tmp_path / name)
+    (left,) = tmp_path.iterdir()
+    assert len(left.name) >= len(name), "a name as long as the one that is meant"
+    write_file(tmp_path / name, lambda part: part.write_text("x"))
+    assert [each.name for each in tmp_path.iterdir()] == [name]
