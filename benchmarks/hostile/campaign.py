@@ -88,6 +88,8 @@ def mutants(samples: Samples, root: Path, options: argparse.Namespace) -> Iterat
     """Sound inputs of every kind, mutated."""
     ward = _ward(samples, root, options, "mutants")
     for kind in kinds.kinds(samples):
+        if kind.name not in MUTANTS:
+            continue
         count = max(1, round(options.share * MUTANTS[kind.name]))
         first = 0
         if wanted := re.match(r"(.+)/(\d*)", options.only or ""):
@@ -157,7 +159,7 @@ MADE: dict[str, tuple[str, Callable[[Path, int], Iterator[tuple[str, Path]]]]] =
     "lenses": ("lenses", hostile_lenses),
     "pictures": ("sidecars", hostile_pictures),
     "records": ("records", hostile_records),
-    "studies": ("studies", _studies),
+    "studies": ("read studies", _studies),
 }
 """Name → the kind whose check is done, and what makes the inputs."""
 PARTS = {"made": made, "mutants": mutants, "kills": killed, "requests": forged}

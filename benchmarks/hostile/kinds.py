@@ -73,6 +73,7 @@ def kinds(samples: Samples) -> tuple[Kind, ...]:
             check=open_everything,
             mutated=lambda path: ".locks" not in path.parts,
         ),
+        Kind(name="read studies", trees=(samples.study,), check=read_study, mutated=lambda path: False),
         Kind(name="lenses", trees=samples.lenses, check=lambda path: try_lens(path, trace, models / "emma")),
         Kind(
             name="records",
@@ -176,6 +177,19 @@ def draw_again(path: Path) -> int:
 def open_everything(study: Path) -> int:
     """Decode a study and report on it."""
     return main(["decode", str(study)]) or main(["compare", str(study), "--out", "report.html"])
+
+
+def read_study(study: Path) -> int:
+    """Report on a study whose model and lens are nowhere here, and read what it holds."""
+    code = main(["compare", str(study), "--out", "report.html"])
+    opened = open_study(study)
+    for name, entry in opened.entries.items():
+        if entry.samples:
+            trace = opened.trace(name)
+            for site in trace.states:
+                trace[site, trace.layers[0]].sum()
+            list(trace.images)
+    return code
 
 
 def try_lens(path: Path, trace, model: Path) -> int:

@@ -133,8 +133,9 @@ def unwrapped(file: WeightFile) -> WeightFile:
     if kept and all(key.startswith("state_dict.") for key in kept):
         extras |= {key: others.pop(key) for key in list(others) if not key.startswith("state_dict.")}
     keys = {key: key for key in [*kept, *others]}
-    while prefix := next(
-        (each for each in LEADING if all(new.startswith(each) for new in keys.values())), None
+    # Of no keys at all, every prefix would be one.
+    while keys and (
+        prefix := next((each for each in LEADING if all(new.startswith(each) for new in keys.values())), None)
     ):
         keys = {key: new.removeprefix(prefix) for key, new in keys.items()}
         found.append(prefix)

@@ -235,8 +235,8 @@ class ImageTransform:
         longest = max(x.padded, y.padded, x.resized, y.resized)
         if longest * self.size > MAX_PIXELS or x.padded * y.padded > MAX_PADDED:
             raise ImageError(
-                f"an image of {image.width}×{image.height} pixels is too long and narrow for "
-                f"{self.strategy}: crop it first"
+                f"{label_of(image).name or 'an image'} of {image.width}×{image.height} pixels is too long and "
+                f"narrow for {self.strategy}: crop it first"
             )
         if x.pad or y.pad:
             resized = _resize_padded(image, x.pad, y.pad, (x.resized, y.resized), fill)

@@ -21,6 +21,8 @@ from emma_viz.data.prompts import PLACEHOLDER, PromptStyle, Turn, wrap_turn
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import RecordError
 
+LONGEST_TEXT = 1_000_000
+"""Characters of a turn, more than models read: of one long word, a tokenizer needs hundreds of bytes for each."""
 IGNORE = -100
 """The label of tokens that are not trained on."""
 
@@ -177,6 +179,8 @@ def _turn(turn: Any, place: int, where: str, said: list[Any]) -> Turn:
         text = "\n".join(_part(part, where, said) for part in text)
     if not isinstance(text, str):
         raise RecordError(f"{where}: expected a text as {spoken!r}, got {type(text).__name__}")
+    if len(text) > LONGEST_TEXT:
+        raise RecordError(f"{where}: expected at most {LONGEST_TEXT:,} characters, got {len(text):,}")
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -40,6 +40,7 @@ REFUSED = {
     "some keys alone": lambda state: {
         (f"module.{key}" if "projector" in key else key): value for key, value in state.items()
     },
+    "no keys": lambda state: {},
     "another prefix": leading("student."),
     "one key too many": lambda state: leading("module.")(state | {"ema.decay": torch.ones(1)}),
     "two that become one": lambda state: (

@@ -161,6 +161,16 @@ def test_spans_say_where_in_the_file_each_record_is(tmp_path, monkeypatch, form,
         assert record_value(data[span.start : span.start + span.size], span.index) == records[span.index]
 
 
+def test_a_turn_longer_than_any_model_reads_is_refused():
+    talk = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "a" * 1_000_000}]
+    assert len(parse_record({"conversations": talk}, 0).turns[1].text) == 1_000_000
+    talk[1]["value"] += "a"
+    with pytest.raises(
+        RecordError, match="record 0, turn 1: expected at most 1,000,000 characters, got 1,000,001"
+    ):
+        parse_record({"conversations": talk}, 0)
+
+
 @pytest.mark.parametrize("begin", [b"[ {", b'{"id": "'])
 def test_a_record_without_end_is_not_followed_for_ever(tmp_path, monkeypatch, begin):
     monkeypatch.setattr("emma_viz.data.json_spans.FARTHEST", 20 << 20)
