@@ -321,7 +321,7 @@ def _captions(model: LoadedModel, shown: Pictures, count: int | None, step: Step
             max_new_tokens=LONGEST,
             eos_id=model.tokenizer.eos_id,
         )
-        captions += [model.tokenizer.decode(ids) for ids in found.ids]
+        captions += [model.tokenizer.answer(ids) for ids in found.ids]
         step(size)
     return captions
 

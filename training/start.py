@@ -189,9 +189,10 @@ def _take_language_model(vlm: VLM, llm: MambaLM) -> None:
 
 
 def _require_architecture(llm: MambaConfig, config: VLMConfig, where: str) -> None:
-    if _architecture(llm) != _architecture(config.llm):
+    if differences := llm.differences(config.llm):
         raise TrainingError(
-            f"{where} is {llm}, but {config.model_id} has {config.llm}; choose the preset that fits."
+            f"{where} has not the language model of {config.model_id}: {'; '.join(differences)}. Choose the preset "
+            "that fits."
         )
 
 
@@ -207,11 +208,6 @@ def _require_projector(theirs: VLMConfig, mine: VLMConfig, where: str) -> None:
         raise TrainingError(
             f"The projector of {where} ({theirs.projector}) is not that of {mine.model_id} ({mine.projector})."
         )
-
-
-def _architecture(config: MambaConfig) -> MambaConfig:
-    """What weights depend on; the table of tokens is the source's own, whatever its rows."""
-    return replace(config, vocab_size=1, pad_vocab_size_multiple=1, chunk_size=1)
 
 
 def _take_model(vlm: VLM, start: Start) -> None:

@@ -146,7 +146,7 @@ def _record(model: LoadedModel, lens: Lens, question: Question, news: News, inde
 
     def hear(_sample: int, token: int) -> None:
         heard.append(token)
-        news.models[index]["answer"] = model.tokenizer.decode(heard)
+        news.models[index]["answer"] = model.tokenizer.answer(heard)
         news.changed.set()
 
     return record(
@@ -229,7 +229,6 @@ def explain(result: Result, models: Models, model: int, word: int, method: str, 
     if not (0 <= model < len(result.words) and 0 <= word < len(result.words[model])):
         raise InputError("There is no such word in this answer.")
     chosen, said = result.words[model][word], result.traces[model].answer_ids[0]
-    text = "".join(each.text for each in result.words[model][:word])
     found = []
 
     def say(done: int, total: int, _message: str) -> None:
@@ -237,12 +236,15 @@ def explain(result: Result, models: Models, model: int, word: int, method: str, 
         news.say(index * total + done, len(result.models) * total, "measuring")
 
     with models.running:
+        own = models.get(result.models[model]).tokenizer
+        # As it was said: white space around the answer is shown to nobody, but models take it for text.
+        text, spoken = own.decode(said[: chosen.start]), own.decode(said[chosen.start : chosen.stop])
         for index, label in enumerate(result.models):
             asked = models.get(label)
             if index == model:
                 before, ids = said[: chosen.start], said[chosen.start : chosen.stop]
             else:
-                before, ids = asked.tokenizer.encode(text), asked.tokenizer.encode(chosen.text)
+                before, ids = asked.tokenizer.encode(text), asked.tokenizer.encode(spoken)
             trace = result.traces[index]
             found.append(
                 attribute(

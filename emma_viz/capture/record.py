@@ -194,7 +194,7 @@ class _Run:
             image_hashes=questions.image_hashes,
             prompts=questions.messages,
             prompt_ids=questions.ids,
-            answers=tuple(model.tokenizer.decode(ids) for ids in answers.ids),
+            answers=tuple(model.tokenizer.answer(ids) for ids in answers.ids),
             answer_ids=answers.ids,
             ended=answers.ended,
             sampling=self.sampling and replace(self.sampling, seed=answers.seed),

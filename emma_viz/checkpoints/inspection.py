@@ -17,7 +17,7 @@ from emma_viz.checkpoints.layouts import (
 )
 from emma_viz.checkpoints.load import untied
 from emma_viz.checkpoints.materialize import default_dtype, not_finite
-from emma_viz.checkpoints.run_config import is_run_config, language_model_config, vlm_config
+from emma_viz.checkpoints.run_config import has_own_head, is_run_config, language_model_config, vlm_config
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
 from emma_viz.checkpoints.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.tokenizers import GPT_NEOX, check_tokenizer
@@ -154,7 +154,7 @@ def inspect(
     description = _description(found)
     file = unwrapped(open_weights(found.weights))
     layout = detect(file)
-    references, problems = _check(file, layout, description)
+    references, problems = _check(file, layout, description, own_head=has_own_head(found.config or {}))
     mark = None if problems else fingerprint(references) if references else None
     whole = file.stored_bytes <= READ_WHOLE
     problems = (*problems, *_odd_values(references, whole))
@@ -202,14 +202,15 @@ def _architecture(description: VLMConfig | MambaConfig | None) -> str:
     if isinstance(description, MambaConfig):
         return f"language model ({mamba})"
     rows, columns = description.grid
+    form = f", trained with the {description.lens_form} fusion and decoder" if description.lens_form else ""
     return (
         f"{description.family} {description.model_id}: {description.vision.backbone_id}, {rows}×{columns} tokens, "
-        f"{description.projector.kind}, {description.llm_backbone_id} ({mamba})"
+        f"{description.projector.kind}, {description.llm_backbone_id} ({mamba}){form}"
     )
 
 
 def _check(
-    file: WeightFile, layout: Layout, description: VLMConfig | MambaConfig | None
+    file: WeightFile, layout: Layout, description: VLMConfig | MambaConfig | None, *, own_head: bool
 ) -> tuple[dict[str, TensorRef], tuple[str, ...]]:
     """(model key → tensor, why it would not load)."""
     if description is None:
@@ -221,7 +222,8 @@ def _check(
     if set(components(file, layout)) == {"projector"}:
         expected = {name: shape for name, shape in expected.items() if name.startswith("projector.")}
     try:
-        return untied(match(file, layout, expected), layout, whole=file.stored_bytes <= COMPARED), ()
+        found = match(file, layout, expected, own_head=own_head)
+        return untied(found, layout, whole=file.stored_bytes <= COMPARED), ()
     except KeyMismatchError as error:
         return {}, tuple(line.strip() for line in str(error).splitlines()[1:])
     except CheckpointError as error:

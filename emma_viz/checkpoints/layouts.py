@@ -158,7 +158,12 @@ def unwrapped(file: WeightFile) -> WeightFile:
 
 
 def match(
-    file: WeightFile, layout: Layout, expected: Mapping[str, Shape], *, hint: str = ""
+    file: WeightFile,
+    layout: Layout,
+    expected: Mapping[str, Shape],
+    *,
+    own_head: bool = False,
+    hint: str = "",
 ) -> dict[str, TensorRef]:
     """Pair a file's tensors with the parameters of a model.
 
@@ -166,6 +171,7 @@ def match(
         file: the weight file.
         layout: how it names things.
         expected: model key → shape, for the components that the file should hold; HEAD may be among them.
+        own_head: whether the head is none of the embedding, so that it must be there too.
         hint: what to say at the end of an error.
 
     Returns:
@@ -190,7 +196,7 @@ def match(
             misshapen.append(
                 f"{key}: {odd_type(reference.dtype)}, expected bfloat16, float16, float32 or float64"
             )
-    missing = [layout.file_key(name) for name in expected if name not in found and name != HEAD]
+    missing = [layout.file_key(name) for name in expected if name not in found and (own_head or name != HEAD)]
     if missing or unknown or misshapen:
         raise KeyMismatchError(
             str(file.path),

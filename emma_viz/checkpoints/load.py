@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from emma_viz.checkpoints.materialize import (
     require_device,
     require_room,
 )
-from emma_viz.checkpoints.run_config import is_run_config, language_model_config, vlm_config
+from emma_viz.checkpoints.run_config import has_own_head, is_run_config, language_model_config, vlm_config
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
 from emma_viz.checkpoints.tensors import TensorRef, same_values
 from emma_viz.checkpoints.tokenizers import load_tokenizer
@@ -185,12 +186,7 @@ def load_language_model(
         raise CheckpointError(
             f"{found.given} has no config.json beside it, so its architecture is not known."
         )
-    backbone_id = None
-    if is_run_config(found.config):
-        whole = vlm_config(found.config, where=str(found.config_path))
-        description, backbone_id = whole.llm, whole.llm_backbone_id
-    else:
-        description = language_model_config(found.config, where=str(found.config_path))
+    description, backbone_id = _language_model(found.config, str(found.config_path))
     references = llm_references(description, found)
     target = as_dtype(dtype) or default_dtype(references, device)
     require_room(references, target, device)
@@ -257,7 +253,9 @@ def llm_references(config: MambaConfig, found: Source) -> dict[str, TensorRef]:
         kept = {key: ref for key, ref in file.tensors.items() if not key.startswith("projector.")}
         file = WeightFile(path=file.path, format=file.format, tensors=kept, others=file.others)
     expected = {f"llm.{name}": shape for name, shape in language_model_shapes(config).items()}
-    return untied(match(file, layout, expected, hint=f"Expected the model of {found.config_path}."), layout)
+    own_head = found.config is not None and has_own_head(found.config)
+    hint = f"Expected the model of {found.config_path}."
+    return untied(match(file, layout, expected, own_head=own_head, hint=hint), layout)
 
 
 def _vlm_references(config: VLMConfig, found: Source, llm_source: SourceLike | None) -> dict[str, TensorRef]:
@@ -276,7 +274,28 @@ def _vlm_references(config: VLMConfig, found: Source, llm_source: SourceLike | N
             "alone."
         )
     projector = {name: shape for name, shape in expected.items() if name.startswith("projector.")}
-    return {**match(file, layout, projector, hint=hint), **llm_references(config.llm, resolve(llm_source))}
+    own = resolve(llm_source)
+    _require_same(config.llm, own, str(found.config_path))
+    return {**match(file, layout, projector, hint=hint), **llm_references(config.llm, own)}
+
+
+def _language_model(values: Mapping[str, Any], where: str) -> tuple[MambaConfig, str | None]:
+    """The language model that a `config.json` describes, alone or in a whole, and its official name if it has one."""
+    if is_run_config(values):
+        whole = vlm_config(values, where=where)
+        return whole.llm, whole.llm_backbone_id
+    return language_model_config(values, where=where), None
+
+
+def _require_same(config: MambaConfig, own: Source, where: str) -> None:
+    """Refuse a language model that says of itself what would make other numbers of its weights."""
+    if own.config is None:
+        return
+    if differences := _language_model(own.config, str(own.config_path))[0].differences(config):
+        raise CheckpointError(
+            f"{own.given} has not the language model of {where}: {'; '.join(differences)}. Pass the one that the "
+            "projector was trained with."
+        )
 
 
 def untied(found: Mapping[str, TensorRef], layout: Layout, *, whole: bool = True) -> dict[str, TensorRef]:

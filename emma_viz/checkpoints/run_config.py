@@ -48,6 +48,10 @@ class _OfficialModel:
     llm_max_length: Size = 2048
 
 
+Bound = float | dict[Literal["__float__"], Literal["Infinity"]]
+"""transformers writes infinity as `Infinity`, or as {"__float__": "Infinity"}."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _StateSpacesMixer:
     """`ssm_cfg` of a `config.json` in the layout of state-spaces."""
@@ -60,11 +64,26 @@ class _StateSpacesMixer:
     ngroups: Width = 1
     chunk_size: Width = 256
     dt_rank: Width | Literal["auto"] = "auto"
+    bias: bool = False
+    conv_bias: bool = True
+    d_ssm: Width | None = None
+    D_has_hdim: bool = False
+    rmsnorm: bool = True
+    norm_before_gate: bool = False
+    dt_limit: tuple[Bound, Bound] | None = None
+
+
+FIRST_WEIGHTS = {
+    *("dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "conv_init", "A_init_range"),
+    *("use_fast_path", "use_mem_eff_path"),
+}
+"""Fields of `ssm_cfg` that decide how training starts or which kernel runs, and not what trained weights compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _StateSpaces:
-    """`config.json` of a language model in the layout of state-spaces."""
+    """`config.json` of a language model in the layout of state-spaces, or of Cobra's own class, which writes the same
+    with all defaults spelled out."""
 
     d_model: Width
     n_layer: Depth
@@ -73,13 +92,11 @@ class _StateSpaces:
     ssm_cfg: dict[str, Any] | None = None
     rms_norm: bool = True
     residual_in_fp32: bool = True
+    norm_epsilon: Epsilon = 1e-5
     tie_embeddings: bool = True
     d_intermediate: int = 0
     attn_layer_idx: list[int] | None = None
-
-
-Bound = float | dict[Literal["__float__"], Literal["Infinity"]]
-"""transformers writes infinity as `Infinity`, or as {"__float__": "Infinity"}."""
+    bidirectional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +225,10 @@ def language_model_config(values: Mapping[str, Any], *, where: str) -> MambaConf
             f"{where}: the model is quantised (it has a quantization_config); pass one in bfloat16, float16 or float32."
         )
     try:
-        if values.get("model_type") in ("mamba", "mamba2"):
+        # Cobra's own class is of the type mamba as well, but its fields are those of state-spaces; transformers may
+        # have kept those beside its own.
+        theirs = "num_hidden_layers" in values or not {"d_model", "n_layer"} <= values.keys()
+        if values.get("model_type") in ("mamba", "mamba2") and theirs:
             config = _transformers_config(_shaped(values, _Transformers, where), where)
         elif "d_model" in values and "n_layer" in values:
             config = _state_spaces_config(_shaped(values, _StateSpaces, where), where)
@@ -223,12 +243,27 @@ def language_model_config(values: Mapping[str, Any], *, where: str) -> MambaConf
     return config
 
 
+def has_own_head(values: Mapping[str, Any]) -> bool:
+    """Whether a language model's `config.json` says that its head is not the embedding, so that a file must hold it."""
+    return "num_hidden_layers" in values and values.get("tie_word_embeddings") is False
+
+
 def _state_spaces_config(values: _StateSpaces, where: str) -> MambaConfig:
-    mixer = shape(values.ssm_cfg or {}, _StateSpacesMixer, where=f"{where}: ssm_cfg", error=CheckpointError)
+    named = {name: value for name, value in (values.ssm_cfg or {}).items() if name not in FIRST_WEIGHTS}
+    mixer = shape(named, _StateSpacesMixer, where=f"{where}: ssm_cfg", error=CheckpointError)
     _refuse(where, "rms_norm", values.rms_norm, (True,))
     _refuse(where, "d_intermediate", values.d_intermediate, (0,))
     _refuse(where, "attn_layer_idx", values.attn_layer_idx or [], ([],))
     _refuse(where, "tie_embeddings", values.tie_embeddings, (True,))
+    _refuse(where, "bidirectional", values.bidirectional, (False,))
+    inner = f"{where}: ssm_cfg"
+    _refuse(inner, "bias", mixer.bias, (False,))
+    _refuse(inner, "conv_bias", mixer.conv_bias, (True,))
+    _refuse(inner, "d_ssm", mixer.d_ssm, (None, mixer.expand * values.d_model))
+    _refuse(inner, "D_has_hdim", mixer.D_has_hdim, (False,))
+    _refuse(inner, "rmsnorm", mixer.rmsnorm, (True,))
+    _refuse(inner, "norm_before_gate", mixer.norm_before_gate, (False,))
+    _refuse(inner, "dt_limit", _limit(mixer.dt_limit), (NO_LIMIT,))
     second = mixer.layer == "Mamba2"
     return MambaConfig(
         d_model=values.d_model,
@@ -243,6 +278,7 @@ def _state_spaces_config(values: _StateSpaces, where: str) -> MambaConfig:
         ngroups=mixer.ngroups,
         chunk_size=mixer.chunk_size,
         dt_rank=None if mixer.dt_rank == "auto" else mixer.dt_rank,
+        norm_eps=values.norm_epsilon,
         residual_in_fp32=values.residual_in_fp32,
     )
 
@@ -252,10 +288,7 @@ def _transformers_config(values: _Transformers, where: str) -> MambaConfig:
     _refuse(where, "use_bias", values.use_bias, (False,))
     _refuse(where, "use_conv_bias", values.use_conv_bias, (True,))
     _refuse(where, "hidden_act", values.hidden_act, ("silu", "swish"))
-    limit = [
-        float("inf" if isinstance(bound, dict) else bound) for bound in values.time_step_limit or (0.0, {})
-    ]
-    _refuse(where, "time_step_limit", limit, ([0.0, float("inf")],))
+    _refuse(where, "time_step_limit", _limit(values.time_step_limit), (NO_LIMIT,))
     if second and values.head_dim is None:
         raise CheckpointError(f"{where} lacks the field 'head_dim'.")
     config = MambaConfig(
@@ -272,11 +305,23 @@ def _transformers_config(values: _Transformers, where: str) -> MambaConfig:
         ngroups=values.n_groups if second else 1,
         chunk_size=values.chunk_size if second else 256,
         norm_eps=values.layer_norm_epsilon,
+        gated_norm_eps=values.layer_norm_epsilon if second else 1e-5,
         residual_in_fp32=values.residual_in_fp32,
     )
     if second:
         _refuse(where, "num_heads", values.num_heads, (config.n_heads,))
     return config
+
+
+NO_LIMIT = (0.0, float("inf"))
+"""Bounds of a step size that is not bounded."""
+
+
+def _limit(bounds: tuple[Bound, Bound] | None) -> tuple[float, float]:
+    if bounds is None:
+        return NO_LIMIT
+    low, high = (float("inf" if isinstance(bound, dict) else bound) for bound in bounds)
+    return low, high
 
 
 def _shaped(values: Mapping[str, Any], kind: type, where: str) -> Any:

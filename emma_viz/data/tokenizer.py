@@ -120,6 +120,10 @@ class Tokenizer:
         """
         return self._core.decode(list(ids), skip_special_tokens=skip_special)
 
+    def answer(self, ids: Sequence[int]) -> str:
+        """The text of an answer: without special tokens, and as in the released code without white space around it."""
+        return self.decode(ids).strip()
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:

@@ -10,7 +10,7 @@ the image's tokens:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -97,8 +97,22 @@ def attribute(
 def answer_words(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Word, ...]:
     """Cut an answer into words, and signs between them, at borders of tokens.
 
-    The texts join to `tokenizer.decode(ids)`. A character that is spread over several tokens is not cut.
+    The texts join to `tokenizer.answer(ids)`: white space around the answer is no part of a word, and tokens that are
+    nothing else belong to none. A character that is spread over several tokens is not cut.
     """
+    text = tokenizer.decode(list(ids))
+    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+    cut, at = [], 0
+    for piece in _pieces(tokenizer, ids):
+        shown = piece.text[max(first - at, 0) : max(last - at, 0)]
+        at += len(piece.text)
+        if shown:
+            cut.append(replace(piece, text=shown))
+    return tuple(cut)
+
+
+def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Word]:
+    """The same with the white space around the answer: the texts join to `tokenizer.decode(ids)`."""
     whole = tokenizer.decode(list(ids))
     pieces: list[Word] = []
     start, done = 0, ""
@@ -112,7 +126,7 @@ def answer_words(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Word, ...]:
             piece = Word(text=last.text + piece.text, start=last.start, stop=stop)
         pieces.append(piece)
         start, done = stop, text
-    return tuple(pieces)
+    return pieces
 
 
 def _joined(left: str, right: str) -> bool:

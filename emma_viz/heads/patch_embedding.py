@@ -19,7 +19,8 @@ EPS = 1e-6
 class PatchEmbedding(nn.Module):
     """A frozen copy of an encoder's patch convolution, with what turns its outputs back into pixels.
 
-    All tensors are buffers: they are stored with the lens, so that its pictures need no encoder.
+    All tensors are buffers: they are stored with the lens, so that its pictures need no encoder. The released code
+    does not freeze its copy: there the target is trained along.
     """
 
     def __init__(self, *, width: int, patch: int, grid: tuple[int, int]):

@@ -75,7 +75,9 @@ class MambaConfig:
     chunk_size: Width = 256
     """Chunk of the official Mamba-2 kernel; the result does not depend on it."""
     norm_eps: Epsilon = 1e-5
-    """Epsilon of the RMS norms."""
+    """Epsilon of the RMS norms of the residual stream."""
+    gated_norm_eps: Epsilon = 1e-5
+    """Epsilon of the gated norm inside a Mamba-2 mixer; mamba_ssm has 1e-5 there whatever `norm_eps` is."""
     residual_in_fp32: bool = True
     """Keep the residual stream in fp32 whatever the weights' type."""
 
@@ -110,6 +112,19 @@ class MambaConfig:
     def conv_width(self) -> int:
         """Channels of the causal convolution: E, and for Mamba-2 also B and C."""
         return self.d_inner + (2 * self.ngroups * self.d_state if self.ssm == "mamba2" else 0)
+
+    def differences(self, other: "MambaConfig") -> tuple[str, ...]:
+        """What of another description would make other numbers of the same weights, in words; the rows of the table
+        of tokens are not looked at, as their size tells."""
+        one, two = ({**asdict(each), "dt_rank": each.rank} for each in (self, other))
+        ignored = {"vocab_size", "pad_vocab_size_multiple", "chunk_size"}
+        if self.ssm == other.ssm:
+            ignored |= {"headdim", "ngroups", "gated_norm_eps"} if self.ssm == "mamba1" else {"dt_rank"}
+        return tuple(
+            f"{name} is {one[name]}, expected {two[name]}"
+            for name in one
+            if name not in ignored and one[name] != two[name]
+        )
 
     @property
     def padded_vocab_size(self) -> int:

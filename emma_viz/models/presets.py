@@ -146,7 +146,8 @@ def config_from_ids(
 ) -> VLMConfig:
     """Describe the model of an official run directory from the `model` object of its `config.json`.
 
-    The family is EMMA when the model id begins with it (any case), otherwise Cobra.
+    The family is EMMA when the model id begins with it (any case), otherwise Cobra. An official EMMA was trained with
+    the released code's fusion and decoder, which are not those of the paper.
 
     Args:
         arch_specifier: the projector, with or without the official prefix `no-align+`.
@@ -178,7 +179,7 @@ def config_from_ids(
         max_length=llm_max_length,
         prompt_style=_prompt_style(llm_backbone_id),
         taps=emma_taps(llm.n_layer) if emma else (),
-        lens_form="paper" if emma else None,
+        lens_form="released" if emma else None,
     )
 
 

@@ -8,9 +8,9 @@ import torch
 from emma_viz.checkpoints import Component, Inspection, bundled_names
 from emma_viz.checkpoints import inspect as inspect_checkpoint
 from emma_viz.checkpoints.sources import BUNDLED, HUB_PRESETS, resolve
-from emma_viz.errors import LensError
+from emma_viz.errors import InputError, LensError
 from emma_viz.heads.attention import CrossAttention
-from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config
+from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config, released_config
 from emma_viz.heads.head import build_head
 from emma_viz.lens.files import SUFFIX, beside, native_sizes, read_info
 from emma_viz.models.config import VLMConfig
@@ -92,11 +92,11 @@ def _fit(path: Path, inspection: Inspection) -> str:
 
 def _decoder_parts(inspection: Inspection, files: Sequence[Path]) -> tuple[list[Component], list[str]]:
     """The feature fusion and pixel decoder of an EMMA, which its checkpoint never holds: those of its native lens, or
-    what the paper's would be; and what is missing."""
+    what those of its form would be; and what is missing."""
     config = inspection.config
     if not isinstance(config, VLMConfig) or config.family != "emma":
         return [], []
-    native, sizes = None, paper_sizes(config)
+    native, sizes = None, head_sizes(config)
     for path in files:
         try:
             if path.stem == "native":
@@ -107,28 +107,38 @@ def _decoder_parts(inspection: Inspection, files: Sequence[Path]) -> tuple[list[
     origin = f"in {native}" if native else "not in the file"
     parts = [
         Component(name=name, parameters=parameters, origin=origin, part_of=part_of)
-        for name, parameters, part_of in head_parts(sizes)
+        for name, parameters, part_of in (head_parts(sizes) if sizes else ())
     ]
-    lacking = "feature fusion (MFF) and pixel decoder: used in training only, never saved with the model; fit a lens"
+    lacking = (
+        f"feature fusion (MFF) and pixel decoder ({config.lens_form} form): used in training only, never saved with "
+        "the model; fit a lens"
+    )
     return parts, [] if native else [lacking]
 
 
-def paper_sizes(config: VLMConfig) -> PaperConfig:
-    """The sizes of the paper's fusion and decoder for a model of this shape."""
-    return paper_config(width=config.llm.d_model, patch=config.vision.patch, n_taps=len(config.taps) + 1)
+def head_sizes(config: VLMConfig) -> PaperConfig | ReleasedConfig | None:
+    """The sizes of fusion and decoder for a model of this shape, in the form that it was trained with; None where that
+    form does not exist for it (the released one needs SigLIP, and a grid of multiples of 3)."""
+    width, patch, n_taps = config.llm.d_model, config.vision.patch, len(config.taps) + 1
+    if config.lens_form != "released":
+        return paper_config(width=width, patch=patch, n_taps=n_taps)
+    target = next((tower.width for tower in config.vision.towers if tower.kind == "siglip"), None)
+    if target is None:
+        return None
+    try:
+        return released_config(width=width, patch=patch, grid=config.grid, target_width=target, n_taps=n_taps)
+    except InputError:
+        return None
 
 
 def head_parts(sizes: PaperConfig | ReleasedConfig) -> Iterator[tuple[str, int, str | None]]:
     """Name, parameters and whole of each part of a fusion and decoder (Table 7); a part that is empty has no line."""
     with torch.device("meta"):
         head = build_head(sizes)
-    attention = sum(_count(module) for module in head.fusion.modules() if isinstance(module, CrossAttention))
-    parts = (
-        ("feature fusion (MFF)", _count(head.fusion), None),
-        ("cross-attention", attention, "feature fusion (MFF)"),
-        ("pixel decoder", _count(head.decoder), None),
-    )
-    yield from (part for part in parts if part[1])
+    for name, part in (("feature fusion (MFF)", head.fusion), ("pixel decoder", head.decoder)):
+        attention = sum(_count(module) for module in part.modules() if isinstance(module, CrossAttention))
+        parts = ((name, _count(part), None), ("cross-attention", attention, name))
+        yield from (each for each in parts if each[1])
 
 
 def _count(module: torch.nn.Module) -> int:

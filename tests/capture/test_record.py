@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from emma_viz.capture import SITES, Recorder, record
 from emma_viz.data import image_hash
@@ -98,13 +99,26 @@ def test_states_after_the_end_of_a_short_answer_are_nan(one, photos):
         assert_close(trace.answer_states("resid_post", 0)[sample], expected[len(expected) - len(ids) :])
 
 
+def test_white_space_around_an_answer_is_stripped_as_in_the_released_code(one, photos, monkeypatch):
+    said = iter([*one.tokenizer.encode(" A red cup.\n"), one.tokenizer.eos_id])
+    rows = one.config.llm.padded_vocab_size
+
+    def rigged(hidden):
+        return functional.one_hot(torch.tensor(next(said)), rows).float().expand(*hidden.shape[:2], rows)
+
+    monkeypatch.setattr(one.vlm.llm, "logits", rigged)
+    trace = record(one, photos[0], PROMPTS[0])
+    assert trace.answers == ("A red cup.",)
+    assert one.tokenizer.decode(trace.answer_ids[0]) == " A red cup.\n"  # its tokens are kept as they came
+
+
 def test_the_model_answers_as_it_does_without_hooks(model, photos):
     ids = [model.tokenizer.encode(model.prompt(prompt)) for prompt in PROMPTS]
     pixels = model.transform.pixels(photos)
     plain = generate(model.vlm, pixels, ids, max_new_tokens=6, eos_id=model.tokenizer.eos_id)
     trace = record(model, photos, PROMPTS, sites=tuple(SITES), tokens="all", max_new_tokens=6)
     assert trace.answer_ids == plain.ids
-    assert trace.answers == tuple(model.tokenizer.decode(answer) for answer in plain.ids)
+    assert trace.answers == tuple(model.tokenizer.answer(answer) for answer in plain.ids)
     assert trace.ended == plain.ended
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from emma_viz.checkpoints import load_language_model, load_model
+from emma_viz.checkpoints import inspect, load_language_model, load_model
 from emma_viz.checkpoints.run_config import language_model_config
 from emma_viz.errors import CheckpointError, KeyMismatchError
 
@@ -87,6 +87,118 @@ def test_the_state_spaces_layout(published, tmp_path):
     to_state_spaces(folder, tmp_path / "original")
     loaded = assert_agrees(tmp_path / "original", expected)
     assert loaded.info.fingerprint == load_language_model(folder).info.fingerprint
+
+
+def rewritten(folder, target, change):
+    """The state-spaces form of a transformers folder, with a change of its `config.json`."""
+    to_state_spaces(folder, target)
+    path = target / "config.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    return target
+
+
+def test_a_folder_that_cobras_own_class_saved(published, tmp_path):
+    """Its constructor writes the padded size of the table into the config."""
+    folder, expected = published
+    if folder.name != "mamba1-hf":
+        pytest.skip("Cobra's class has Mamba-1 alone")
+    target = rewritten(
+        folder,
+        tmp_path / "cobras",
+        lambda theirs: (
+            COBRA | theirs | {"hidden_size": 32, "vocab_size": 640, "ssm_cfg": SPELLED_OUT | {"d_state": 8}}
+        ),
+    )
+    assert_agrees(target, expected)
+    found = inspect(target)
+    assert not found.problems
+    assert found.config.n_layer == 2
+
+
+@pytest.mark.parametrize("ssm", ["mamba1", "mamba2"])
+def test_the_epsilon_of_the_norms_is_used(ssm, tmp_path, tokenizer_file):
+    """mamba_ssm's gated norm keeps its own, which transformers makes the same."""
+    model = transformers_model(ssm)
+    folder = tmp_path / f"{ssm}-hf"
+    for name, module in model.named_modules():
+        if hasattr(module, "variance_epsilon"):
+            module.variance_epsilon = 1e-5 if name.endswith("mixer.norm") else 1e-2
+    model.save_pretrained(folder)
+    shutil.copy(tokenizer_file, folder)
+    with torch.inference_mode():
+        expected = model(IDS).logits
+    assert_agrees(
+        rewritten(folder, tmp_path / "original", lambda theirs: theirs | {"norm_epsilon": 1e-2}), expected
+    )
+
+
+def test_transformers_gives_both_norms_of_a_mamba2_one_epsilon(tmp_path, tokenizer_file):
+    from transformers import Mamba2ForCausalLM
+
+    first = transformers_model("mamba2")
+    first.config.layer_norm_epsilon = 1e-2
+    model = Mamba2ForCausalLM(first.config).eval()
+    model.load_state_dict(first.state_dict())
+    folder = tmp_path / "mamba2-hf"
+    model.save_pretrained(folder)
+    shutil.copy(tokenizer_file, folder)
+    with torch.inference_mode():
+        assert_agrees(folder, model(IDS).logits)
+
+
+TABLE = "backbone.embeddings.weight"
+HEADS = {
+    "none": (True, lambda state: state, None),
+    "a copy": (False, lambda state: state | {"lm_head.weight": state[TABLE].clone()}, None),
+    "a copy, said to be tied": (True, lambda state: state | {"lm_head.weight": state[TABLE].clone()}, None),
+    "another": (False, lambda state: state | {"lm_head.weight": 2 * state[TABLE]}, "differs from"),
+    "another, said to be tied": (
+        True,
+        lambda state: state | {"lm_head.weight": 2 * state[TABLE]},
+        "differs from",
+    ),
+    "none, though it is said to be another": (False, lambda state: state, "lm_head.weight"),
+    "without the table": (
+        True,
+        lambda state: {("lm_head.weight" if key == TABLE else key): value for key, value in state.items()},
+        "backbone.embedding",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_inspect_says_of_a_head_what_loading_says(published, name):
+    folder, expected = published
+    tied, change, refused = HEADS[name]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": tied}))
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
+    problems = inspect(folder).problems
+    if refused is None:
+        assert not problems
+        assert_agrees(folder, expected)
+        return
+    assert any(refused in problem for problem in problems)
+    with pytest.raises(CheckpointError, match=refused):
+        load_language_model(folder)
+
+
+def test_a_language_model_that_computes_otherwise_is_no_source(published, run_directory, encoder_file):
+    folder, _ = published
+    if folder.name != "mamba1-hf":
+        pytest.skip("one is enough")
+
+    def change(state, config):
+        del state["llm_backbone"]
+        config["emma_viz"] = {
+            "llm": {"d_model": 32, "n_layer": 2, "vocab_size": 640, "d_state": 8},
+            "taps": [],
+        }
+
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"layer_norm_epsilon": 1e-2}))
+    with pytest.raises(CheckpointError, match=r"norm_eps is 0\.01, expected 1e-05"):
+        load_model(run_directory(change=change), llm_source=folder, vision_source=encoder_file)
 
 
 def test_sharded_safetensors(published, tmp_path):
@@ -204,6 +316,34 @@ MAMBA2 = {**MAMBA, "model_type": "mamba2", "head_dim": 16, "num_heads": 8, "n_gr
 ORIGINAL = {"d_model": 2560, "n_layer": 64, "vocab_size": 50277, "pad_vocab_size_multiple": 8}
 
 
+SPELLED_OUT = {
+    "d_state": 16, "d_conv": 4, "expand": 2, "dt_rank": "auto", "dt_min": 0.001, "dt_max": 0.1, "dt_init": "random",
+    "dt_scale": 1.0, "dt_init_floor": 1e-4, "conv_bias": True, "bias": False, "use_fast_path": True,
+}  # fmt: skip
+COBRA = {
+    "architectures": ["MambaForCausalLM"], "model_type": "mamba", "d_model": 2560, "hidden_size": 2560, "n_layer": 64,
+    "vocab_size": 50280, "pad_vocab_size_multiple": 8, "ssm_cfg": SPELLED_OUT, "norm_epsilon": 1e-5, "rms_norm": True,
+    "residual_in_fp32": True, "fused_add_norm": True, "initializer_cfg": None, "bos_token_id": 0, "eos_token_id": 0,
+    "pad_token_id": 1, "torch_dtype": "bfloat16", "transformers_version": "4.34.1",
+}  # fmt: skip
+"""What Cobra's own configuration class writes: the type of transformers' Mamba, and fields of state-spaces."""
+PUBLISHED_HF = {
+    "model_type": "mamba", "hidden_size": 2560, "num_hidden_layers": 64, "vocab_size": 50280, "d_model": 2560,
+    "n_layer": 64, "ssm_cfg": {}, "rms_norm": True, "fused_add_norm": True, "pad_vocab_size_multiple": 8,
+    "state_size": 16, "time_step_rank": 160, "layer_norm_epsilon": 1e-5, "residual_in_fp32": True,
+}  # fmt: skip
+"""As state-spaces converted theirs: the fields of both."""
+
+
+@pytest.mark.parametrize("values", [COBRA, PUBLISHED_HF, ORIGINAL], ids=["cobra", "hf", "state-spaces"])
+def test_every_way_to_describe_it_is_the_preset_language_model(values):
+    from emma_viz.models.presets import mamba_2_8b
+
+    config = language_model_config(values, where="x")
+    assert config.differences(mamba_2_8b()) == ()
+    assert config.padded_vocab_size == 50280
+
+
 def test_published_configurations_are_the_presets_language_models():
     from emma_viz.models.presets import mamba2_2_7b, mamba_2_8b
 
@@ -230,7 +370,22 @@ def test_published_configurations_are_the_presets_language_models():
         ({**ORIGINAL, "attn_layer_idx": [3]}, "attn_layer_idx"),
         ({**ORIGINAL, "d_intermediate": 64}, "d_intermediate is 64"),
         ({**ORIGINAL, "tie_embeddings": False}, "tie_embeddings is False"),
-        ({**ORIGINAL, "ssm_cfg": {"rmsnorm": False}}, "ssm_cfg: unknown fields 'rmsnorm'"),
+        ({**ORIGINAL, "bidirectional": True}, "bidirectional is True"),
+        ({**ORIGINAL, "norm_epsilon": 0}, "norm_epsilon"),
+        *(
+            ({**ORIGINAL, "ssm_cfg": {"layer": "Mamba2", **odd}}, f"ssm_cfg: {name} is")
+            for odd in (
+                {"rmsnorm": False},
+                {"bias": True},
+                {"conv_bias": False},
+                {"D_has_hdim": True},
+                {"norm_before_gate": True},
+                {"d_ssm": 2560},
+                {"dt_limit": [0.0, 0.1]},
+            )
+            for name in odd
+        ),
+        ({**ORIGINAL, "ssm_cfg": {"A_log_bias": 1}}, "ssm_cfg: unknown fields 'A_log_bias'"),
     ],
 )
 def test_parts_that_are_not_supported_are_named(values, message):

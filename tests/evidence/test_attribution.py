@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,12 +90,19 @@ def test_what_cannot_be_explained_is_refused(one, photos):
         attribute(one, photos[0], PROMPT, word=WORD, method="magic")
 
 
-@pytest.mark.parametrize("text", ["A red cup, on a table.", "naïve — 日本 x", "", " two  spaces "])
+@pytest.mark.parametrize(
+    "text", ["A red cup, on a table.", "naïve — 日本 x", "", " two  spaces ", "\n A cup.\n\n", "   ", "日本 "]
+)
 def test_words_join_to_the_answer(tokenizer, text):
+    """White space around it is shown nowhere, as in the released code, and belongs to no word."""
     ids = tokenizer.encode(text)
     words = answer_words(tokenizer, ids)
-    assert "".join(word.text for word in words) == tokenizer.decode(ids)
-    assert [word.start for word in words] == [0, *(word.stop for word in words[:-1])][: len(words)]
+    assert "".join(word.text for word in words) == tokenizer.answer(ids) == text.strip()
+    assert all(one.stop == two.start for one, two in pairwise(words))
+    for word in words:
+        assert word.text.strip() in tokenizer.decode(ids[word.start : word.stop])
+    outside = [*ids[: words[0].start], *ids[words[-1].stop :]] if words else ids
+    assert not tokenizer.decode(outside).strip()
 
 
 def test_letters_of_one_word_stay_together(tokenizer):

@@ -1,20 +1,44 @@
 """What can be named, and what an inspection adds to the file's own headers."""
 
+from dataclasses import replace
+
 import pytest
 
+from emma_viz.checkpoints.run_config import vlm_config
 from emma_viz.checkpoints.sources import BUNDLED
 from emma_viz.lens.files import load_lens
 from emma_viz.models.presets import emma_v1_3b, emma_v2_3b
 from emma_viz.session import inspect
-from emma_viz.session.catalogue import head_parts, models_table, paper_sizes
+from emma_viz.session.catalogue import head_parts, head_sizes, models_table
 
 
 @pytest.mark.parametrize("preset", [emma_v1_3b, emma_v2_3b])
 def test_decoder_parts_land_on_table_7(preset):
-    parts = {name: parameters / 1e6 for name, parameters, _ in head_parts(paper_sizes(preset()))}
+    sizes = head_sizes(replace(preset(), lens_form="paper"))
+    parts = {name: parameters / 1e6 for name, parameters, _ in head_parts(sizes)}
     assert parts["feature fusion (MFF)"] == pytest.approx(266, abs=0.5)
     assert parts["cross-attention"] == pytest.approx(105, abs=0.5)
     assert parts["pixel decoder"] == pytest.approx(174, abs=1.1)
+
+
+@pytest.mark.parametrize("model_id", ["EMMA+3b", "emma-v2"])
+def test_an_official_emma_is_described_in_the_released_form(model_id):
+    """Of its `dec_block` 104.9M are cross-attention, and `enc2dec` has as many (all but the norms of the taps)."""
+    official = {
+        "model_id": model_id, "arch_specifier": "no-align+fused-gelu-mlp", "llm_backbone_id": "mamba-2.8b-zephyr",
+        "vision_backbone_id": "dinosiglip-vit-so-384px",
+    }  # fmt: skip
+    config = vlm_config({"model": official}, where="x")
+    assert config.lens_form == "released"
+    parts = {(name, whole): count / 1e6 for name, count, whole in head_parts(head_sizes(config))}
+    assert parts["feature fusion (MFF)", None] == pytest.approx(104.9, abs=0.1)
+    assert parts["pixel decoder", None] == pytest.approx(265.8 + 2.95, abs=0.1)
+    assert parts["cross-attention", "pixel decoder"] == pytest.approx(104.9, abs=0.1)
+
+
+def test_an_inspection_names_the_form(pair):
+    assert "trained with the paper fusion and decoder" in inspect(pair.emma).architecture
+    assert "fusion" not in inspect(pair.cobra).architecture
 
 
 def test_a_cobra_lacks_no_decoder(pair):
