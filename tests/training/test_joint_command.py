@@ -201,7 +201,7 @@ def no_weights(monkeypatch):
         (["--llm", "mamba-2.8b-slimpj", "--recipe", "cobra-3b"], "state-spaces/mamba-2.8b-slimpj"),
         (["--llm", "mamba-2.7b-v2", "--recipe", "emma-v2-3b"], "not known where the weights"),
         (["--llm", "nonsense"], "There is no model 'nonsense'"),
-        (["--llm", "cobra-pocket"], "choose the preset that fits"),
+        (["--llm", "cobra-pocket"], "d_model is 112, expected 32; n_layer is 12, expected 3"),
         (["--vision", "dinov2=absent"], "There is no file, folder or hub id 'absent'"),
         (["--vision", "absent.safetensors"], "There is no file absent.safetensors"),
         (["--vision", "dino=absent"], "names dino"),
