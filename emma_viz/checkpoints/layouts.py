@@ -6,6 +6,7 @@ shape are all errors, and all are listed: nothing is dropped in silence.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -116,10 +117,14 @@ def detect(file: WeightFile) -> Layout:
     )
 
 
-WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What torch.compile and FSDP put into keys, wherever a module was wrapped."""
-LEADING = ("state_dict.", "module.", "model.", *WRAPPERS)
-"""What DDP and trainers put before every key."""
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "module.")
+"""What torch.compile, FSDP and DDP put into keys, wherever a module was wrapped."""
+LEADING = ("state_dict.", "model.", *WRAPPERS)
+"""What DDP and trainers put before every key of a file, or of one of its components."""
+PARAMETER = re.compile(
+    r"projector\.(projector|row$|col$|scan\.)|llm\.(backbone\.(embedding|layers|norm_f)|lm_head)\."
+)
+"""How the names of a model's parameters begin."""
 
 
 def unwrapped(file: WeightFile) -> WeightFile:
@@ -128,33 +133,55 @@ def unwrapped(file: WeightFile) -> WeightFile:
     It is logged, and the file's format says so. What stands beside a `state_dict` becomes an extra. A file whose keys
     would not fit without them is given back as it is.
     """
-    kept, others = dict(file.tensors), dict(file.others)
-    extras, found = dict(file.extras), []
-    if kept and all(key.startswith("state_dict.") for key in kept):
-        extras |= {key: others.pop(key) for key in list(others) if not key.startswith("state_dict.")}
-    keys = {key: key for key in [*kept, *others]}
-    # Of no keys at all, every prefix would be one.
-    while keys and (
-        prefix := next((each for each in LEADING if all(new.startswith(each) for new in keys.values())), None)
-    ):
-        keys = {key: new.removeprefix(prefix) for key, new in keys.items()}
-        found.append(prefix)
+    keys = {key: key for key in [*file.tensors, *file.others]}
+    said = _strip_leading(keys, "", file)
+    for component, _ in OFFICIAL.prefixes:
+        said += _strip_leading(keys, f"{component.split('.')[0]}.", file)
     for wrapper in WRAPPERS:
         if any(f".{wrapper}" in new for new in keys.values()):
             keys = {key: new.replace(f".{wrapper}", ".") for key, new in keys.items()}
-            found.append(wrapper)
-    fits = any(all(layout.model_key(new) for new in keys.values()) for layout in LAYOUTS)
-    if not found or not fits or len(set(keys.values())) < len(keys):
+            said.append(wrapper)
+    if not said or not _fits(keys.values()) or len(set(keys.values())) < len(keys):
         return file
-    said = ", ".join(found)
-    logger.warning("%s: its keys are read without %s, which a wrapper of training put there", file.path, said)
+    without = ", ".join(said)
+    logger.warning(
+        "%s: its keys are read without %s, which a wrapper of training put there", file.path, without
+    )
     return replace(
         file,
-        format=f"{file.format}, keys without {said}",
-        tensors={keys[key]: reference for key, reference in kept.items()},
-        others={keys[key]: kind for key, kind in others.items()},
-        extras=extras,
+        format=f"{file.format}, keys without {without}",
+        tensors={keys[key]: reference for key, reference in file.tensors.items()},
+        others={keys[key]: kind for key, kind in file.others.items() if key in keys},
+        extras=dict(file.extras) | {key: kind for key, kind in file.others.items() if key not in keys},
     )
+
+
+def _strip_leading(keys: dict[str, str], under: str, file: WeightFile) -> list[str]:
+    """Take what all keys of a component begin with out of them, in place; what that was, in words.
+
+    What stands beside a `state_dict` and is no tensor leaves `keys`.
+    """
+    own = [key for key, new in keys.items() if new.startswith(under)]
+    boxed = f"{under}state_dict."
+    held = [key for key in own if key in file.tensors]
+    if held and all(keys[key].startswith(boxed) for key in held):
+        for key in [key for key in own if not keys[key].startswith(boxed)]:
+            del keys[key]
+            own.remove(key)
+    found = []
+    # Of no keys at all, every prefix would be one.
+    while own and (
+        prefix := next((p for p in LEADING if all(keys[k].startswith(under + p) for k in own)), None)
+    ):
+        keys.update({key: under + keys[key].removeprefix(under + prefix) for key in own})
+        found.append(f"{prefix} in {under.rstrip('.')}" if under else prefix)
+    return found
+
+
+def _fits(keys: Iterable[str]) -> bool:
+    """Whether all keys are names of parameters in one layout."""
+    names = [[layout.model_key(key) for key in keys] for layout in LAYOUTS]
+    return any(all(name and PARAMETER.match(name) for name in each) for each in names)
 
 
 def match(

@@ -1,6 +1,8 @@
 """What a user may name as a model, and which files it stands for."""
 
+import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -15,6 +17,8 @@ from emma_viz.files.inside import require_inside
 from emma_viz.files.named import named_path
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import LLM_BACKBONES, PRESETS
+
+logger = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "bundled"
 """The models and encoders that ship with the package."""
@@ -33,12 +37,17 @@ HUB_FOLDERS = {"han1997/cobra": "cobra+3b"}
 """Repositories that keep their run directories in folders: the one that is meant when none is named."""
 
 RUN_WEIGHTS = ("checkpoints/latest-checkpoint.safetensors", "checkpoints/latest-checkpoint.pt")
+STEP = re.compile(r"step-(\d+)(-epoch-\d+)?(-loss=[\w.+-]+)?\.(pt|safetensors)")
+"""Names of the checkpoints that the released code writes on the way: `step-002000-epoch-00-loss=1.2345.pt`."""
+SHARD = re.compile(r"-\d+-of-\d+\.")
 LM_WEIGHTS = (
     f"model.safetensors{INDEX_SUFFIX}",
     "model.safetensors",
     f"pytorch_model.bin{INDEX_SUFFIX}",
     "pytorch_model.bin",
 )
+WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", INDEX_SUFFIX)
+"""How names of weight files end."""
 TOKENIZER = "tokenizer.json"
 METADATA_KEY = "config.json"
 """Key of a safetensors file's metadata under which the content of `config.json` may stand."""
@@ -177,11 +186,16 @@ def _folder(
     run = is_run_config(config)
     names = RUN_WEIGHTS if run else LM_WEIGHTS
     present = [path for name in names if (path := owned(folder, name)) is not None]
-    if not present:
-        raise CheckpointError(f"{folder} has a config.json but none of the weights {', '.join(names)}.")
     if run and len(present) > 1:
         raise CheckpointError(
             f"{folder} has both {' and '.join(RUN_WEIGHTS)}. Pass the path of the one that is meant."
+        )
+    weights = present[0] if present else _newest_step(folder) if run else None
+    if weights is None and run:
+        weights = _shards(folder)
+    if weights is None:
+        raise CheckpointError(
+            f"{folder} has a config.json but none of the weights {', '.join(names)}.{_instead(folder)}"
         )
     return Source(
         name=given if kind == "bundled" else folder.resolve().name,
@@ -189,9 +203,72 @@ def _folder(
         kind=kind if run else "language model",
         config=config,
         config_path=config_path,
-        weights=present[0],
+        weights=weights,
         tokenizer=owned(folder, TOKENIZER),
     )
+
+
+def _newest_step(folder: Path) -> Path | None:
+    """The checkpoint of the highest step in a run directory that has no latest one; the log says which.
+
+    Raises:
+        CheckpointError: there are two of that step.
+    """
+    steps = [
+        (int(found[1]), path)
+        for path in _files(folder / "checkpoints")
+        if (found := STEP.fullmatch(path.name))
+    ]
+    if not steps:
+        return None
+    newest = max(step for step, _ in steps)
+    names = sorted(path.name for step, path in steps if step == newest)
+    if len(names) > 1:
+        raise CheckpointError(
+            f"{folder} has several checkpoints of step {newest}: {', '.join(names[:4])}. Pass the path of the one that "
+            "is meant."
+        )
+    logger.warning(
+        "%s has no %s; checkpoints/%s is read, the highest step of %d",
+        folder,
+        RUN_WEIGHTS[1],
+        names[0],
+        len(steps),
+    )
+    return owned(folder, f"checkpoints/{names[0]}")
+
+
+def _shards(folder: Path) -> Path | None:
+    """The one index of shards in a run directory."""
+    indices = [
+        path.relative_to(folder).as_posix()
+        for place in (folder / "checkpoints", folder)
+        for path in _files(place)
+        if path.name.endswith(INDEX_SUFFIX)
+    ]
+    if len(indices) != 1:
+        return None
+    logger.warning("%s has no %s; the shards of %s are read", folder, RUN_WEIGHTS[1], indices[0])
+    return owned(folder, indices[0])
+
+
+def _instead(folder: Path) -> str:
+    """What a run directory holds that could be meant, in words."""
+    files = [*_files(folder / "checkpoints"), *_files(folder)]
+    if any(path.suffix == ".distcp" for path in [*files, *folder.glob("checkpoints/*/*.distcp")]):
+        return (
+            " It holds shards of torch.distributed.checkpoint; join them once: python -m "
+            f"torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER {folder / RUN_WEIGHTS[1]}"
+        )
+    if any(SHARD.search(path.name) for path in files):
+        return f" It holds shards without their index (*{INDEX_SUFFIX}), which says what is in which; fetch it too."
+    like = [str(path.relative_to(folder)) for path in files if path.name.endswith(WEIGHTS)]
+    return f" It holds {', '.join(like[:6])}: pass the path of the one that is meant." if like else ""
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder, by name; none where there is no such folder."""
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
 
 def _file(path: Path, given: str) -> Source:

@@ -253,3 +253,79 @@ def _widen(state):
     state["projector"]["projector.0.weight"] = torch.zeros(8704, 2176)
     state["projector"]["projector.0.bias"] = torch.zeros(8704)
     state["projector"]["projector.2.weight"] = torch.zeros(32, 8704)
+
+
+STEPS = (
+    "step-000900-epoch-00-loss=3.1.pt",
+    "step-001000-epoch-01-loss=0.9123.pt",
+    "step-000999-epoch-00-loss=1e-05.pt",
+)
+
+
+def test_a_run_directory_with_steps_alone_is_opened_at_the_highest(run_directory, encoder_file, caplog):
+    """Also when a later one was written at an earlier time; the log says which."""
+    folder = run_directory()
+    plain = load_model(folder, vision_source=encoder_file)
+    latest = folder / "checkpoints/latest-checkpoint.pt"
+    latest.rename(folder / "checkpoints" / STEPS[1])
+    for name in (STEPS[0], STEPS[2]):
+        (folder / "checkpoints" / name).write_bytes(b"not to be read")
+    model = load_model(folder, vision_source=encoder_file)
+    assert (model.name, model.info.fingerprint, model.folder) == (plain.name, plain.info.fingerprint, folder)
+    assert f"checkpoints/{STEPS[1]} is read, the highest step of 3" in caplog.text
+    assert inspect(folder).file.endswith(STEPS[1])
+    (folder / "checkpoints/step-001000-epoch-01-loss=0.8.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"several checkpoints of step 1000: .*Pass the path"):
+        load_model(folder)
+
+
+def test_the_latest_checkpoint_goes_before_steps(run_directory, caplog):
+    folder = run_directory()
+    (folder / "checkpoints" / STEPS[0]).write_bytes(b"not to be read")
+    assert inspect(folder).problems == ()
+    assert "step" not in caplog.text
+
+
+def test_a_run_directory_with_shards_alone_is_opened(run_directory, encoder_file, caplog):
+    folder = run_directory()
+    plain = inspect(folder)
+    latest = folder / "checkpoints/latest-checkpoint.pt"
+    nested = torch.load(latest, weights_only=True)["model"]
+    state = {f"{part}.{key}": value for part, keys in nested.items() for key, value in keys.items()}
+    latest.unlink()
+    weight_map = {key: f"model-0000{1 + number % 2}-of-00002.bin" for number, key in enumerate(state)}
+    for shard in set(weight_map.values()):
+        torch.save({k: v for k, v in state.items() if weight_map[k] == shard}, folder / "checkpoints" / shard)
+    with pytest.raises(CheckpointError, match="shards without their index"):
+        inspect(folder)
+    (folder / "checkpoints/model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    found = inspect(folder)
+    assert (found.fingerprint, found.problems) == (plain.fingerprint, ())
+    assert "the shards of checkpoints/model.bin.index.json are read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("checkpoints/final.pt", r"It holds checkpoints/final\.pt: pass the path"),
+        ("epoch-3.ckpt", r"It holds epoch-3\.ckpt: pass the path"),
+        ("checkpoints/__0_0.distcp", "format_utils dcp_to_torch FOLDER"),
+        ("checkpoints/step-000100/__1_0.distcp", "format_utils dcp_to_torch FOLDER"),
+        ("notes.txt", r"latest-checkpoint\.pt\.$"),
+    ],
+)
+def test_a_run_directory_with_other_weights_names_them(run_directory, name, said):
+    folder = run_directory()
+    (folder / "checkpoints/latest-checkpoint.pt").unlink()
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=said):
+        load_model(folder)
+
+
+def test_a_step_that_is_a_link_out_of_the_folder_is_refused(run_directory, tmp_path):
+    folder = run_directory()
+    outside = (folder / "checkpoints/latest-checkpoint.pt").rename(tmp_path / "elsewhere.pt")
+    (folder / "checkpoints" / STEPS[0]).symlink_to(outside)
+    with pytest.raises(CheckpointError, match="leads out"):
+        load_model(folder)

@@ -36,6 +36,62 @@ WRAPPED = {
     "state_dict beside others": (lambda state: {"state_dict": state, "epoch": 3, "lr": 0.1}, "state_dict."),
     "model of a state_dict": (lambda state: {"model": leading("module.")(state)}, "module."),
 }
+
+
+def component(wrap, name="projector"):
+    """A wrapper inside one component of the official dictionaries, or inside both of them."""
+
+    def change(state):
+        nested = {"projector": {}, "llm_backbone": {}}
+        for key, value in state.items():
+            part, _, rest = key.partition(".")
+            nested[part][rest] = value
+        return {
+            "model": {part: wrap(keys) if name in (part, "both") else keys for part, keys in nested.items()}
+        }
+
+    return change
+
+
+WRAPPED |= {
+    **{
+        f"{prefix} in the projector": (component(leading(prefix)), f"{prefix} in projector")
+        for prefix in ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "model.")
+    },
+    "module. in the language model": (
+        component(leading("module."), "llm_backbone"),
+        "module. in llm_backbone",
+    ),
+    "module. in both": (
+        component(leading("module."), "both"),
+        "module. in projector, module. in llm_backbone",
+    ),
+    "module.model. in both": (
+        component(leading("module.model."), "both"),
+        "module. in projector, model. in projector, module. in llm_backbone, model. in llm_backbone",
+    ),
+    "state_dict in the projector": (
+        component(lambda keys: {"state_dict": keys}),
+        "state_dict. in projector",
+    ),
+    "state_dict of a module, beside others, in both": (
+        component(lambda keys: {"state_dict": leading("module.")(keys), "epoch": 3}, "both"),
+        "state_dict. in projector, module. in projector, state_dict. in llm_backbone, module. in llm_backbone",
+    ),
+    "module. around all and in a component": (
+        lambda state: {
+            "model": {"module": component(leading("_orig_mod."))(state)["model"]},
+        },
+        "module., _orig_mod. in projector",
+    ),
+    "one layer of the projector": (
+        lambda state: {
+            key.replace("projector.projector.2", "projector.projector.module.2"): v
+            for key, v in state.items()
+        },
+        "module.",
+    ),
+}
 REFUSED = {
     "some keys alone": lambda state: {
         (f"module.{key}" if "projector" in key else key): value for key, value in state.items()
@@ -43,6 +99,10 @@ REFUSED = {
     "no keys": lambda state: {},
     "another prefix": leading("student."),
     "one key too many": lambda state: leading("module.")(state | {"ema.decay": torch.ones(1)}),
+    "a wrapper nobody knows, in a component": component(leading("student.")),
+    "one key too many in a component": component(
+        lambda keys: leading("module.")(keys) | {"module.ema": torch.ones(1)}
+    ),
     "two that become one": lambda state: (
         leading("module.")(state)
         | {f"module._orig_mod.{key}": value for key, value in list(state.items())[:1]}
@@ -72,7 +132,7 @@ def test_prefixes_are_stripped_and_said(run_directory, reduced, caplog, name):
 def test_keys_that_do_not_fit_as_a_whole_are_not_touched(run_directory, reduced, name):
     folder = run_directory()
     torch.save(REFUSED[name](flat(reduced("cobra-3b", 4)[0])), folder / "checkpoints/latest-checkpoint.pt")
-    if name != "some keys alone":
+    if name != "some keys alone" and "in a component" not in name:
         with pytest.raises(CheckpointError, match="no known layout"):
             inspect(folder)
         return
