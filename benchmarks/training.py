@@ -22,9 +22,9 @@ from PIL import Image
 
 from emma_viz.cli.guard import guarded
 from emma_viz.models.presets import PRESETS
-from training.official import recipe_of
-from training.start import FRESH, Start
-from training.vision_language import Data, train_vision_language
+from training.vision_language.official import recipe_of
+from training.vision_language.run import Data, train_vision_language
+from training.vision_language.start import FRESH, Start
 
 SKIPPED = 5
 """First steps that do not count."""

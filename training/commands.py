@@ -10,9 +10,9 @@ from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
-from training.objective import ABLATIONS
-from training.official import VisionLanguageRecipe, recipe_of
-from training.start import FRESH
+from training.vision_language.objective import ABLATIONS
+from training.vision_language.official import VisionLanguageRecipe, recipe_of
+from training.vision_language.start import FRESH
 
 SETTINGS = (
     "epochs",
@@ -141,8 +141,8 @@ def run_joint(options: argparse.Namespace) -> None:
         raise TrainingError("joint needs --data JSON and --images FOLDER for this recipe.")
     for made in filter(None, (folder, options.feature_cache)):
         require_writable(made, folder=True, error=TrainingError)
-    from training.start import Start
-    from training.vision_language import Data, train_vision_language
+    from training.vision_language.run import Data, train_vision_language
+    from training.vision_language.start import Start
 
     start = Start(
         llm=options.llm, init=options.init, vision=_vision(options.vision), tokenizer=options.tokenizer
@@ -183,15 +183,15 @@ def recipe_from(options: argparse.Namespace) -> VisionLanguageRecipe:
 
 
 def _dry_run(recipe: VisionLanguageRecipe, options: argparse.Namespace, folder: Path) -> str:
-    from training.dry_run import report
+    from training.vision_language.dry_run import report
 
     world = 1 if options.world_size is None else options.world_size
     if options.data is None:
         return report(recipe, world=world)
     if options.images is None:
         raise TrainingError("--data needs --images FOLDER.")
-    from training.start import tokenizer_alone
-    from training.vision_language import Data, read_table, rules_of, split
+    from training.vision_language.run import Data, read_table, rules_of, split
+    from training.vision_language.start import tokenizer_alone
 
     config, tokenizer = tokenizer_alone(
         recipe, llm=options.llm, tokenizer=options.tokenizer, init=options.init

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from emma_viz.capture.sites import site_layers, split_site
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.images import image_hash, read_image
-from emma_viz.data.llava import read_records
 from emma_viz.errors import ImageError, LensError, TrainingError
 from emma_viz.files.schema import Count, Positive, Seed, Size, require_ranges
 from emma_viz.lens.files import save_lens
@@ -26,12 +25,13 @@ from emma_viz.lens.states import StateSource
 from emma_viz.lens.tuned import TunedHead, TunedLens, tuned_config
 from emma_viz.lens.tuned_fit import Trainer, TunedSettings, calibrate, fit_tuned, loss_of_step
 from emma_viz.models.config import VLMConfig
+from emma_viz.records.complaints import Complaints
+from emma_viz.records.llava import read_records
 from emma_viz.shapes import EMBEDDING
-from training.complaints import Complaints
-from training.config import Optimisation, as_record
-from training.feature_cache import encoder_key
-from training.loop import Run
-from training.scenes import drawn_scenes
+from training.loop.config import Optimisation, as_record
+from training.loop.run import Run
+from training.pocket.scenes import drawn_scenes
+from training.vision_language.feature_cache import encoder_key
 
 logger = logging.getLogger(__name__)
 

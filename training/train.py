@@ -28,8 +28,8 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
 from training.commands import add_joint, add_lens, require_none_of_data, run_joint, run_lens
-from training.recipes import FAMILIES, MEMBERS, PAIR, family_of
-from training.stages import Work, run_name, train_members
+from training.pocket.recipes import FAMILIES, MEMBERS, PAIR, family_of
+from training.pocket.stages import Work, run_name, train_members
 
 MODULE = "python -m training.train"
 
@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace) -> None:
         require_none_of_data(options)
         work = Work(options.work or Path("runs") / options.recipe, family_of(options.recipe))
         if options.dry_run:
-            from training.dry_run import member_report
+            from training.vision_language.dry_run import member_report
 
             print(member_report(work.recipe, options.recipe))
         else:
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace) -> None:
         else:
             work.language_model(options.llm or work.config.llm_backbone_id)
     else:
-        from training.bundle import bundle_family, is_of_the_package, take_start
+        from training.pocket.bundle import bundle_family, is_of_the_package, take_start
 
         work = Work(options.work or Path("runs/pocket"), "pocket")
         members = PAIR if options.command == "pocket-pair" else tuple(options.members)

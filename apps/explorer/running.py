@@ -15,7 +15,8 @@ from emma_viz.data import image_hash
 from emma_viz.errors import InputError, LensError
 from emma_viz.evidence.attribution import answer_words, attribute
 from emma_viz.evidence.logit_lens import logit_lens
-from emma_viz.lens import Decoding, Lens, decode, find_lens, recording_for
+from emma_viz.lens import Lens, find_lens, recording_for
+from emma_viz.maps import Decoding, decode
 from emma_viz.session import Comparison
 from emma_viz.session.comparison import lens_of
 

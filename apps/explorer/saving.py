@@ -10,10 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.explorer.payload import payload
 from apps.explorer.state import Result
 from emma_viz import __version__
-from emma_viz.capture import open_study
 from emma_viz.errors import InputError
 from emma_viz.render import FigureSpec
 from emma_viz.render.footer import provenance
@@ -21,8 +19,10 @@ from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
 from emma_viz.render.webpage import canvas_page
 from emma_viz.session import Comparison, View, save, shown_layers
+from emma_viz.session.payload import payload
 from emma_viz.session.picture import figure_spec
 from emma_viz.session.studies import DECODING, NAMES
+from emma_viz.study import open_study
 
 TYPES = {
     "png": "image/png",

@@ -16,7 +16,6 @@ from typing import Any
 from PIL import Image
 
 from apps.explorer.news import Abandoned, News
-from apps.explorer.payload import payload
 from apps.explorer.running import Lenses, Question, explain, image_title, read_words, run
 from apps.explorer.saving import TYPES, save_view
 from apps.explorer.scratch import Scratch
@@ -26,6 +25,7 @@ from emma_viz.data import read_image
 from emma_viz.errors import EmmaVizError, ImageError, InputError
 from emma_viz.files.schema import shape
 from emma_viz.session import Running, compare_study
+from emma_viz.session.payload import payload
 
 logger = logging.getLogger(__name__)
 

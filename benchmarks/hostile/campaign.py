@@ -206,9 +206,9 @@ def _warm() -> None:
     import matplotlib.backends.backend_agg
     import matplotlib.backends.backend_svg  # noqa: F401
 
-    import training.dry_run
     import training.train
-    import training.vision_language  # noqa: F401
+    import training.vision_language.dry_run
+    import training.vision_language.run  # noqa: F401
 
 
 def _write(page: Path, text: str) -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 from benchmarks.hostile import mutations
 from benchmarks.hostile.samples import ENCODER, Samples, copied
 from benchmarks.hostile.ward import Trial
-from emma_viz.capture import open_study
 from emma_viz.checkpoints import load_language_model, load_model
 from emma_viz.cli.main import main
 from emma_viz.data import ImageTransform, TowerNorm, read_image
-from emma_viz.data.llava import read_records
 from emma_viz.errors import CheckpointError, EmmaVizError, LensMismatchError
-from emma_viz.lens import decode, load_lens
+from emma_viz.lens import load_lens
+from emma_viz.maps import decode
+from emma_viz.records.llava import read_records
 from emma_viz.session import inspect
+from emma_viz.study import open_study
 
 Mutate = Callable[[bytes, random.Random], mutations.Mutated]
 BY_SUFFIX: dict[str, Mutate] = {
@@ -202,11 +203,11 @@ def try_lens(path: Path, trace, model: Path) -> int:
 
 def read_data(path: Path, samples: Samples) -> int:
     """Read all records, as training does; plan a run on some of the data sets, which takes longer."""
-    from training.complaints import Complaints
-    from training.official import recipe_of
-    from training.start import tokenizer_alone
+    from emma_viz.records.complaints import Complaints
     from training.train import main as train
-    from training.vision_language import Data, read_table, rules_of, split
+    from training.vision_language.official import recipe_of
+    from training.vision_language.run import Data, read_table, rules_of, split
+    from training.vision_language.start import tokenizer_alone
 
     left_out = Complaints(100, where=str(path))
     for _ in read_records(path, on_error=lambda error: left_out.add(len(left_out), error)):

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from emma_viz.capture import HookReport, Trace, open_study
+from emma_viz.capture import HookReport, Trace
 from emma_viz.capture.trace import Sampling
 from emma_viz.data import Geometry, image_hash
 from emma_viz.data.provenance import ModelInfo
-from emma_viz.lens import Decoding
 from emma_viz.lens.info import LensInfo
+from emma_viz.maps import Decoding
+from emma_viz.study import open_study
 
 ENTRY = "entries/photo/entry.json"
 TRACE = "entries/photo/data-00000000/000000/trace.json"

@@ -2,7 +2,6 @@
 
 from emma_viz.data.geometry import STRATEGIES, Geometry
 from emma_viz.data.images import ImageTransform, TowerNorm, image_hash, read_image
-from emma_viz.data.llava import LlavaRecord, conversation_tokens, parse_record, read_records
 from emma_viz.data.prompts import PROMPT_STYLES, PromptStyle, Turn, build_prompt, prompt_style, wrap_turn
 from emma_viz.data.tokenizer import Tokenizer, train_tokenizer
 
@@ -11,18 +10,14 @@ __all__ = [
     "STRATEGIES",
     "Geometry",
     "ImageTransform",
-    "LlavaRecord",
     "PromptStyle",
     "Tokenizer",
     "TowerNorm",
     "Turn",
     "build_prompt",
-    "conversation_tokens",
     "image_hash",
-    "parse_record",
     "prompt_style",
     "read_image",
-    "read_records",
     "train_tokenizer",
     "wrap_turn",
 ]

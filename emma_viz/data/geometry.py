@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from einops import rearrange
-from jaxtyping import Float, Float32, Int, Shaped
+from jaxtyping import Float, Float32, Int, Shaped, UInt8
 
 from emma_viz.errors import InputError
 
@@ -193,3 +193,11 @@ def _cells(edges: np.ndarray, length: int) -> tuple[np.ndarray, int, int]:
         return cell[:0], 0, 0
     first, last = int(seen[0]), int(seen[-1]) + 1
     return cell[first:last], first, last
+
+
+def true_patches(
+    views: UInt8[np.ndarray, "B S S c"], geometry: Sequence[Geometry]
+) -> Float32[np.ndarray, "B T p p c"]:
+    """The pixels in [0, 1] that each image token stands for."""
+    patches = [place.patches(view) for view, place in zip(views, geometry, strict=True)]
+    return np.stack(patches).astype(np.float32) / np.float32(255)

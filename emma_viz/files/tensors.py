@@ -14,6 +14,7 @@ import msgspec
 from safetensors import safe_open
 
 from emma_viz.errors import EmmaVizError
+from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import Budget, open_regular, parse_json
 from emma_viz.files.schema import Count, shape
 
@@ -124,3 +125,21 @@ def open_tensors(path: str | os.PathLike[str]) -> Any:
         return safe_open(name, framework="pt")
     with open(name, "rb") as file:
         return safe_open(f"/dev/fd/{file.fileno()}", framework="pt")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any], note: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file atomically.
+
+    Args:
+        path: where to.
+        tensors: torch tensors of any dtypes and layouts; they are written as contiguous ones on the CPU.
+        note: text that goes into the file's own header.
+
+    Raises:
+        OSError: the file cannot be written.
+        SafetensorError: the same, seen by safetensors.
+    """
+    from safetensors.torch import save_file
+
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_file(path, lambda part: save_file(ready, part, metadata=dict(note) if note else None))

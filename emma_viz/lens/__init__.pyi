@@ -1,8 +1,3 @@
-from .apply import decode as decode
-from .apply import image_states as image_states
-from .decoding import Decoding as Decoding
-from .difference import MapDifference as MapDifference
-from .difference import map_difference as map_difference
 from .evaluation import (
     QualityGatherer as QualityGatherer,
 )
@@ -38,10 +33,6 @@ from .fit import (
 )
 from .info import LayerQuality as LayerQuality
 from .info import LensInfo as LensInfo
-from .kinds import MapKind as MapKind
-from .maps import ActivationMaps as ActivationMaps
-from .maps import Scale as Scale
-from .maps import share_limits as share_limits
 from .native import NativeLens as NativeLens
 from .native import native_lens as native_lens
 from .protocol import Lens as Lens
@@ -51,6 +42,7 @@ from .ridge import RidgeStatistics as RidgeStatistics
 from .states import RecordedStates as RecordedStates
 from .states import StateSource as StateSource
 from .states import TraceStates as TraceStates
+from .states import image_states as image_states
 from .tuned import (
     TunedConfig as TunedConfig,
 )
@@ -80,20 +72,15 @@ from .tuned_fit import (
 )
 
 __all__ = [
-    "ActivationMaps",
-    "Decoding",
     "LayerQuality",
     "Lens",
     "LensInfo",
-    "MapDifference",
-    "MapKind",
     "NativeLens",
     "QualityGatherer",
     "RecordedStates",
     "RidgeLens",
     "RidgeSettings",
     "RidgeStatistics",
-    "Scale",
     "StateSource",
     "TraceStates",
     "TunedConfig",
@@ -101,7 +88,6 @@ __all__ = [
     "TunedLens",
     "TunedSettings",
     "bundled_lenses",
-    "decode",
     "find_lens",
     "fit_ridge",
     "fit_ridge_on_states",
@@ -109,13 +95,11 @@ __all__ = [
     "fit_tuned_on_states",
     "image_states",
     "load_lens",
-    "map_difference",
     "native_lens",
     "quality_of",
     "read_info",
     "recording_for",
     "save_lens",
-    "share_limits",
     "train_tuned",
     "tuned_config",
     "tuned_lens",

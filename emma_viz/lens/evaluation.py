@@ -2,22 +2,46 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
 from emma_viz.errors import LensError
-from emma_viz.lens.decoding import Decoding
 from emma_viz.lens.info import LayerQuality
 from emma_viz.lens.native import NativeLens
-from emma_viz.lens.quality import psnr, r2_of_sums, ssim
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.tuned import TunedLens
+from emma_viz.metrics.quality import psnr, r2_of_sums, ssim
 from emma_viz.shapes import CHANNELS
 
 AnyLens = TypeVar("AnyLens", RidgeLens, NativeLens, TunedLens)
+
+
+@runtime_checkable
+class Decoded(Protocol):
+    """What a lens decoded of a batch of held-out images, beside the truth; `emma_viz.maps.Decoding` is one."""
+
+    @property
+    def patches(self) -> Float[np.ndarray, "Y B T p p c"]:
+        """On the scale of [0, 1], NOT clipped."""
+        ...
+
+    @property
+    def true(self) -> Float[np.ndarray, "B T p p c"]:
+        """What the model saw there."""
+        ...
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers of axis Y."""
+        ...
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens."""
+        ...
 
 
 class QualityGatherer:
@@ -77,7 +101,7 @@ class QualityGatherer:
         return rearrange(patches, "b (R C) i j c -> b (R i) (C j) c", R=self.grid[0])
 
 
-def with_quality(lens: AnyLens, decodings: Iterable[Decoding]) -> AnyLens:
+def with_quality(lens: AnyLens, decodings: Iterable[Decoded]) -> AnyLens:
     """The lens with its quality on these decodings, made by it from images that it was not fitted on.
 
     Raises:
@@ -87,7 +111,7 @@ def with_quality(lens: AnyLens, decodings: Iterable[Decoding]) -> AnyLens:
     return replace(lens, info=replace(lens.info, quality=quality, n_heldout=n_images))
 
 
-def quality_of(decodings: Iterable[Decoding]) -> tuple[tuple[LayerQuality, ...], int]:
+def quality_of(decodings: Iterable[Decoded]) -> tuple[tuple[LayerQuality, ...], int]:
     """The quality of a lens from decodings of images that it was not fitted on.
 
     Args:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from emma_viz.capture.files import write_tensors
 from emma_viz.checkpoints import BUNDLED, LoadedModel
 from emma_viz.checkpoints.files import trusted_folder
 from emma_viz.checkpoints.layouts import FLOATS, odd_type
@@ -21,11 +21,12 @@ from emma_viz.checkpoints.materialize import check_filled, fill, not_finite, req
 from emma_viz.checkpoints.safetensors_file import read_header
 from emma_viz.checkpoints.tensors import TensorRef, is_finite
 from emma_viz.data.provenance import dump_json
-from emma_viz.errors import EmmaVizError, InputError, LensError, StudyError
+from emma_viz.errors import EmmaVizError, InputError, LensError
 from emma_viz.files.inside import inside
 from emma_viz.files.json_door import parse_json
 from emma_viz.files.named import named_path
 from emma_viz.files.schema import shape
+from emma_viz.files.tensors import write_tensors
 from emma_viz.heads.config import PaperConfig, ReleasedConfig
 from emma_viz.heads.head import Head, build_head, head_from_json, head_to_json
 from emma_viz.lens.info import KINDS, LensInfo, require_fit
@@ -72,7 +73,7 @@ def save_lens(lens: Lens, path: str | Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(path, tensors, {KEY: header})
-    except (StudyError, OSError) as error:
+    except (SafetensorError, OSError) as error:
         raise LensError(f"The lens cannot be written to {path}: {error}") from error
     return path
 

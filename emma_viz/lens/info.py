@@ -27,7 +27,7 @@ class LayerQuality:
     layer: Layer
     """Zero-based block; -1 is the embedding."""
     r2: float
-    """R² over all pixels of all held-out images (see `emma_viz.lens.quality.r2`)."""
+    """R² over all pixels of all held-out images (see `emma_viz.metrics.quality.r2`)."""
     psnr: float
     """Mean over the held-out images, dB."""
     ssim: float

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from emma_viz.capture.record import RecordableModel, record
 from emma_viz.capture.trace import Trace
+from emma_viz.data.geometry import true_patches
 from emma_viz.errors import LensError
-from emma_viz.lens.apply import image_states
-from emma_viz.lens.decoding import true_patches
 
 Batch = tuple[Float[Tensor, "Y B T D"], Float[Tensor, "B T p p c"]]
 """States of the layers asked for, and the true patches (pixels in [0, 1]) of the same images."""
@@ -119,3 +118,8 @@ def in_batches(source: StateSource, layers: Sequence[int], size: int) -> Iterato
     """All images of a source, in order, `size` at a time."""
     for start in range(0, len(source), size):
         yield source.read(range(start, min(start + size, len(source))), layers)
+
+
+def image_states(trace: Trace, site: str, layer: int) -> Float[Tensor, "B T D"]:
+    """The states of the image tokens, which stand first in the sequence."""
+    return trace[site, layer][:, : trace.n_image_tokens]

@@ -9,8 +9,8 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
-from emma_viz.lens.quality import psnr, r2_of_sums, ssim
 from emma_viz.metrics.intervals import Columns, Statistic, Sums, ratio
+from emma_viz.metrics.quality import psnr, r2_of_sums, ssim
 from emma_viz.metrics.spectrum import OCTAVES, octave_power
 from emma_viz.shapes import CHANNELS
 
@@ -32,7 +32,7 @@ def residual_columns(
 def pooled_r2(sums: Sums) -> np.ndarray | np.floating:
     """R²: 1 − Σ(decoded − true)² / Σ(true − mean colour)², over all pixels of all images, pixels as decoded (not
     clipped); the mean colour is that of the same images. One mean colour shown for everything has R² = 0.
-    NaN for images of one colour, as `emma_viz.lens.quality.r2`."""
+    NaN for images of one colour, as `emma_viz.metrics.quality.r2`."""
     between = sum(np.square(sums[f"sum{channel}"]) for channel in range(CHANNELS)) / sums["pixels"]
     return r2_of_sums(sums["residual"], sums["squares"] - between, sums["pixels"] * CHANNELS)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from emma_viz.lens.scale import LEVELS, levels
+from emma_viz.maps.scale import LEVELS, levels
 
 COLORMAPS = ("viridis", "magma", "inferno", "cividis", "jet", "RdBu")
 """Names that a figure's maps may be drawn with; jet is there for parity with papers."""

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
-from emma_viz.lens.scale import normalise
+from emma_viz.maps.scale import normalise
 from emma_viz.render import colours
 
 GREYING = 0.4

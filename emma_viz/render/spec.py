@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from emma_viz.errors import InputError
-from emma_viz.lens.scale import UNSEEN, Rest, difference_limit
+from emma_viz.maps.scale import UNSEEN, Rest, difference_limit
 from emma_viz.render.colours import COLORMAPS
 
 STYLES = ("default", "paper")

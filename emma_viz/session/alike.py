@@ -6,7 +6,7 @@ import numpy as np
 
 from emma_viz.capture import Trace
 from emma_viz.errors import InputError
-from emma_viz.lens import ActivationMaps, Decoding
+from emma_viz.maps import ActivationMaps, Decoding
 from emma_viz.session.comparison import Comparison
 from emma_viz.session.options import View
 

@@ -16,8 +16,9 @@ from emma_viz.checkpoints.sources import resolve
 from emma_viz.data import read_image
 from emma_viz.data.labels import ImageLabel, label_of, told_apart
 from emma_viz.errors import InputError
-from emma_viz.lens import ActivationMaps, Decoding, Lens, decode, load_lens, recording_for, share_limits
+from emma_viz.lens import Lens, load_lens, recording_for
 from emma_viz.lens.info import KINDS, require_fit
+from emma_viz.maps import ActivationMaps, Decoding, decode, share_limits
 from emma_viz.models.config import VLMConfig
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import Asking, Running, View

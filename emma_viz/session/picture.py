@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from emma_viz.lens import ActivationMaps, map_difference
-from emma_viz.lens.quality import r2
+from emma_viz.maps import ActivationMaps, map_difference
+from emma_viz.metrics.quality import r2
 from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
 from emma_viz.session.alike import require_alike, require_view
 from emma_viz.session.comparison import image_names as names_of_images

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from emma_viz.capture import Study, Trace
+from emma_viz.capture import Trace
 from emma_viz.capture.sites import Layers, choose
 from emma_viz.checkpoints import inspect
 from emma_viz.errors import StudyError
 from emma_viz.session.options import Asking, Running
+from emma_viz.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)

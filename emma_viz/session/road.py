@@ -10,7 +10,8 @@ from emma_viz.capture import Trace, record
 from emma_viz.capture.sites import Layers
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import read_image
-from emma_viz.lens import Decoding, Lens, decode
+from emma_viz.lens import Lens
+from emma_viz.maps import Decoding, decode
 from emma_viz.session.options import Asking
 
 Progress = Callable[[int, int, str], None]

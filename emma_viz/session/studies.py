@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from emma_viz.capture import Study, StudyWriter, open_study
 from emma_viz.capture.sites import Layers, choose
-from emma_viz.capture.study import STUDY, made_or_removed, require_room
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.checkpoints.sources import local_folder, resolve
 from emma_viz.data import image_hash, read_image
 from emma_viz.errors import InputError, StudyError
 from emma_viz.files.room import require_writable
 from emma_viz.files.schema import shape
-from emma_viz.lens import Decoding, decode
-from emma_viz.metrics import measure
+from emma_viz.maps import Decoding, decode, measure
 from emma_viz.session.comparison import (
     Comparison,
     Progress,
@@ -33,6 +30,8 @@ from emma_viz.session.comparison import (
 from emma_viz.session.options import Asking, Running
 from emma_viz.session.request import Progressed, Request, progressed
 from emma_viz.session.road import BATCH, Question, ask
+from emma_viz.study import Study, StudyWriter, open_study
+from emma_viz.study.study import STUDY, made_or_removed, require_room
 
 NAMES = "names"
 """Arrays of an entry whose description holds what its images are called."""

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from emma_viz.metrics import measure
+from emma_viz.maps import measure
 from emma_viz.session import View
 
 pytestmark = pytest.mark.slow

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from apps.explorer.payload import payload
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.geometry import Geometry, true_patches
 from emma_viz.data.provenance import ModelInfo
-from emma_viz.lens.decoding import Decoding, true_patches
 from emma_viz.lens.info import LensInfo
+from emma_viz.maps import Decoding
 from emma_viz.render import draw, save
 from emma_viz.render.overlay import MISSING
 from emma_viz.render.webdata import script_data
 from emma_viz.session import Comparison, View
+from emma_viz.session.payload import payload
 from tests.apps.programs import program
 
 PATCH, SIDE = 4, 3

@@ -6,10 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from apps.explorer.payload import KINDS, payload
-from emma_viz.lens import map_difference
-from emma_viz.metrics import measure
+from emma_viz.maps import map_difference, measure
 from emma_viz.session import Running, View, compare
+from emma_viz.session.payload import KINDS, payload
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def test_the_scale_of_a_difference_is_that_of_the_figure(comparison):
 
 
 def test_large_pictures_go_as_png(comparison, monkeypatch):
-    monkeypatch.setattr("apps.explorer.payload.RAW_BYTES", 10)
+    monkeypatch.setattr("emma_viz.session.payload.RAW_BYTES", 10)
     decoded = payload(comparison)["models"][0]["decoded"]
     assert decoded["encoding"] == "png"
     assert len(decoded["data"]) == len(comparison.decodings[0].layers)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from emma_viz.capture import HookReport, Trace, open_study
+from emma_viz.capture import HookReport, Trace
 from emma_viz.capture.trace import Sampling
 from emma_viz.data import Geometry, image_hash
 from emma_viz.data.provenance import ModelInfo
+from emma_viz.study import open_study
 from tests.tiny_model import odd_photos, tiny_model, tiny_tokenizer
 
 

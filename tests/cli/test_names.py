@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from emma_viz.capture import open_study
 from emma_viz.cli.main import main
 from emma_viz.errors import InputError
 from emma_viz.files.named import named_path
 from emma_viz.render import read_spec
+from emma_viz.study import open_study
 
 LATIN = os.fsdecode(b"caf\xe9.png")
 NAMES = (LATIN, "~coffee.png", "~", "a\nemma-viz: error: b.png", "rtl\u202egnp.png", "with space%20.png")

@@ -10,8 +10,8 @@ from PIL import Image
 from emma_viz.capture.trace import Trace
 from emma_viz.data.geometry import Geometry
 from emma_viz.data.provenance import ModelInfo
-from emma_viz.lens.decoding import Decoding
 from emma_viz.lens.info import LensInfo
+from emma_viz.maps.decoding import Decoding
 
 PATCH, SIDE = 4, 3
 SIZE = PATCH * SIDE + 1  # one row and column of pixels that no patch sees

@@ -5,7 +5,7 @@ import pytest
 
 from emma_viz.errors import LensError
 from emma_viz.lens.evaluation import QualityGatherer
-from emma_viz.lens.quality import psnr, r2, ssim
+from emma_viz.metrics.quality import psnr, r2, ssim
 
 
 def test_batches_add_up_to_the_definitions():

@@ -7,10 +7,10 @@ import torch
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.heads.config import ReleasedConfig, paper_config, released_config
 from emma_viz.heads.head import build_head
-from emma_viz.lens.apply import decode
 from emma_viz.lens.evaluation import quality_of, with_quality
 from emma_viz.lens.native import PREFIX_NOTE, native_lens
 from emma_viz.lens.protocol import Lens, recording_for
+from emma_viz.maps.apply import decode
 
 WIDTH, PATCH, GRID = 6, 4, (3, 3)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from emma_viz.capture import open_study, record
+from emma_viz.capture import record
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.tokenizer import train_tokenizer
 from emma_viz.errors import InputError, LensError
@@ -25,6 +25,7 @@ from emma_viz.lens.tuned_fit import (
     train_tuned,
 )
 from emma_viz.models import PRESETS, VLM
+from emma_viz.study import open_study
 
 WIDTH, PATCH, PIXELS, LAYERS = 8, 2, 12, (1, 3)
 MIXER = MixerSize(ssm="mamba1", d_state=4)

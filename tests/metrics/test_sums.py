@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from emma_viz.lens.quality import r2
 from emma_viz.metrics.intervals import estimate
+from emma_viz.metrics.quality import r2
 from emma_viz.metrics.spectrum import OCTAVES, octave_power, spectrum
 from emma_viz.metrics.sums import pooled_r2, residual_columns, shown_columns
 

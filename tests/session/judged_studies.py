@@ -16,9 +16,9 @@ from pathlib import Path
 
 def use(path: Path) -> str:
     """Read, show, copy, add to and clean a study; the first refusal."""
-    from emma_viz.capture import open_study
     from emma_viz.errors import EmmaVizError, StudyError
     from emma_viz.session import compare_study
+    from emma_viz.study import open_study
 
     def shown():
         compare_study(path).spec().images[0]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from emma_viz.errors import InputError
-from emma_viz.lens.decoding import Decoding
+from emma_viz.maps.decoding import Decoding
 from emma_viz.session import View, figure
 from tests.apps.test_one_colour import made
 

@@ -7,9 +7,9 @@ import shutil
 import pytest
 from PIL import Image
 
-from emma_viz.capture import open_study
 from emma_viz.errors import StudyError
 from emma_viz.session import Asking, Running, capture, compare_study, decode_study
+from emma_viz.study import open_study
 from tests.session.killed_studies import start
 
 ASKING = Asking(max_new_tokens=2)

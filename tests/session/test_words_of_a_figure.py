@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from emma_viz.data.labels import ImageLabel
-from emma_viz.lens.decoding import Decoding
+from emma_viz.maps.decoding import Decoding
 from emma_viz.render.footer import provenance
 from emma_viz.session import View
 from emma_viz.session.picture import figure_spec

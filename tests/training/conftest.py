@@ -2,14 +2,9 @@
 
 import pytest
 
-from tests.training.llava_set import LlavaSet, write_llava_set
-from training.stages import Work
+from tests.records.conftest import llava  # noqa: F401
+from training.pocket.stages import Work
 from training.train import main
-
-
-@pytest.fixture(scope="session")
-def llava(tmp_path_factory) -> LlavaSet:
-    return write_llava_set(tmp_path_factory.mktemp("llava"))
 
 
 @pytest.fixture(scope="session")

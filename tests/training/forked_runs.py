@@ -59,7 +59,7 @@ def arm(place: str) -> None:
     import torch
 
     import emma_viz.files.atomic
-    import training.loop
+    import training.loop.run
 
     what, number = place.split()
     left = [int(number)]
@@ -71,7 +71,7 @@ def arm(place: str) -> None:
     def kill() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    save, replace, step = torch.save, os.replace, training.loop.Run._step
+    save, replace, step = torch.save, os.replace, training.loop.run.Run._step
 
     def dying_save(state, path):
         save(state, path)
@@ -92,7 +92,7 @@ def arm(place: str) -> None:
             kill()
         return step(self, number, parts_of_step)
 
-    torch.save, emma_viz.files.atomic.os.replace, training.loop.Run._step = (
+    torch.save, emma_viz.files.atomic.os.replace, training.loop.run.Run._step = (
         dying_save,
         dying_replace,
         dying_step,
@@ -105,7 +105,7 @@ def shard() -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    from training.distribution import AcceleratedEngine
+    from training.loop.distribution import AcceleratedEngine
 
     def prepare(self, module, optimizer):
         self.sharded, mesh = True, init_device_mesh("cpu", (self.world,))
@@ -170,7 +170,7 @@ if __name__ == "__main__":
     import torch
 
     import training.train
-    import training.vision_language  # noqa: F401
+    import training.vision_language.run  # noqa: F401
 
     torch.set_num_threads(1)
     for each in json.load(sys.stdin):

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from emma_viz.errors import TrainingError
-from training.checkpoints import Checkpoints
-from training.config import Optimisation
-from training.distribution import LocalEngine
-from training.journal import Journal
-from training.loop import Run, make_optimizer, train
+from training.loop.checkpoints import Checkpoints
+from training.loop.config import Optimisation
+from training.loop.distribution import LocalEngine
+from training.loop.journal import Journal
+from training.loop.run import Run, make_optimizer, train
 
 FEW = Optimisation(steps=6, batch=2, lr=1e-2, save_every=2)
 

@@ -12,9 +12,9 @@ import pytest
 from emma_viz.errors import TrainingError
 from emma_viz.models.presets import pocket_conv_128
 from emma_viz.models.vision_pocket import PocketEncoder
-from training.disk_arrays import new_array
-from training.features import encoder_features
-from training.scenes import drawn_scenes, scene_arrays
+from training.loop.disk_arrays import new_array
+from training.pocket.features import encoder_features
+from training.pocket.scenes import drawn_scenes, scene_arrays
 
 PATIENCE = 60.0
 """Seconds to wait for processes at most."""
@@ -58,7 +58,7 @@ def test_the_space_of_an_array_is_reserved(tmp_path):
 
 @pytest.mark.slow
 def test_the_processes_that_draw_end_when_their_program_is_killed(tmp_path):
-    code = "import sys, pathlib; from training.scenes import scene_arrays as draw; "
+    code = "import sys, pathlib; from training.pocket.scenes import scene_arrays as draw; "
     code += "draw('train', 20_000, pathlib.Path(sys.argv[1]))"
     program = subprocess.Popen([sys.executable, "-c", code, tmp_path], stderr=subprocess.DEVNULL)
     try:

@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-import training.finish
+import training.vision_language.finish
 from emma_viz.capture import record
 from emma_viz.checkpoints import load_model
 from emma_viz.data.images import read_image
-from emma_viz.lens import decode, load_lens
+from emma_viz.lens import load_lens
 from emma_viz.lens.files import read_info
+from emma_viz.maps import decode
 from emma_viz.models.vlm import VLM
+from emma_viz.records.tables import open_records
+from tests.records.llava_set import records, talk, without
 from tests.training.forked_runs import ForkedRun, start
-from tests.training.llava_set import records, talk, without
-from training.feature_cache import FeatureCache, cache_of, content_hash, fill
-from training.official import recipe_of
-from training.records import open_records
-from training.stages import commit
+from training.pocket.stages import commit
 from training.train import main
-from training.vision_language import split
+from training.vision_language.feature_cache import FeatureCache, cache_of, content_hash, fill
+from training.vision_language.official import recipe_of
+from training.vision_language.run import split
 
 
 def joint(llava, folder, *more, recipe="tiny-emma-v1"):
@@ -106,13 +107,13 @@ def test_held_out_images_that_cannot_be_read_cost_nothing_that_was_trained(
 
 def test_a_lens_that_cannot_be_measured_is_written_all_the_same(llava, tmp_path, caplog, monkeypatch):
     encoder = tmp_path / "run/model/encoder.safetensors"
-    writes = training.finish.save_run_directory
+    writes = training.vision_language.finish.save_run_directory
 
     def lose_the_encoder(*arguments, **options):
         writes(*arguments, **options)
         encoder.unlink()
 
-    monkeypatch.setattr(training.finish, "save_run_directory", lose_the_encoder)
+    monkeypatch.setattr(training.vision_language.finish, "save_run_directory", lose_the_encoder)
     assert joint(llava, tmp_path / "run", "--steps", "1") == 0
     assert "written and not measured" in caplog.text
     assert read_info(tmp_path / "run/model/native.lens").n_heldout == 0
@@ -191,7 +192,7 @@ def no_weights(monkeypatch):
     def build(*_):
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr("training.start.VLM", build)
+    monkeypatch.setattr("training.vision_language.start.VLM", build)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.files import load_lens, read_info
 from emma_viz.lens.tuned import TunedHead, tuned_config
 from emma_viz.models.presets import PRESETS
-from tests.training.llava_set import records, talk
-from training.bundle import decodings
-from training.dry_run import activations, components, memory, meta_task, report, saved_bytes
+from tests.records.llava_set import records, talk
 from training.lens import LensRecipe, choose_images, round_to_half
-from training.official import cobra_3b, emma_v1_3b, emma_v2_3b, recipe_of
+from training.pocket.bundle import decodings
 from training.train import main
+from training.vision_language.dry_run import activations, components, memory, meta_task, report, saved_bytes
+from training.vision_language.official import cobra_3b, emma_v1_3b, emma_v2_3b, recipe_of
 
 
 @pytest.fixture(scope="module")

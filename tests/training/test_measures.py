@@ -7,7 +7,7 @@ import torch
 from emma_viz.data.tabletop import KINDS
 from emma_viz.lens.readout import LinearFit
 from emma_viz.metrics.intervals import estimate
-from training.measures import F1, caption_columns, foreground, probe_columns
+from training.results.measures import F1, caption_columns, foreground, probe_columns
 
 
 def test_a_probe_reads_kinds_that_are_there_and_none_from_noise():

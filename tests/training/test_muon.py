@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from emma_viz.errors import TrainingError
-from training.config import Optimisation
-from training.distribution import LocalEngine
-from training.loop import Run, make_optimizer, train
-from training.muon import MuonAdamW, orthogonal
+from training.loop.config import Optimisation
+from training.loop.distribution import LocalEngine
+from training.loop.muon import MuonAdamW, orthogonal
+from training.loop.run import Run, make_optimizer, train
 
 SETTINGS = Optimisation(steps=4, batch=1, lr=0.02, save_every=2, muon=("blocks.",))
 

@@ -11,18 +11,18 @@ from emma_viz.errors import InputError, TrainingError
 from emma_viz.heads.losses import feature_loss, paper_loss, released_loss
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
-from training.batches import ShareMaker
-from training.complaints import Complaints
-from training.config import Optimisation
-from training.conversations import IGNORED
-from training.joint import tapped
-from training.loop import Run
-from training.losses import text_loss
-from training.objective import ABLATIONS, Objective, head_config, model_config
-from training.plan import BatchPlan
-from training.records import open_records
-from training.task import VisionLanguageTask
-from training.vision_language import parts_of_share
+from emma_viz.records.complaints import Complaints
+from emma_viz.records.tables import open_records
+from training.loop.config import Optimisation
+from training.loop.conversations import IGNORED
+from training.loop.losses import text_loss
+from training.loop.run import Run
+from training.pocket.joint import tapped
+from training.vision_language.batches import ShareMaker
+from training.vision_language.objective import ABLATIONS, Objective, head_config, model_config
+from training.vision_language.plan import BatchPlan
+from training.vision_language.run import parts_of_share
+from training.vision_language.task import VisionLanguageTask
 
 PAPER = Objective(pixels="paper")
 SWITCHES = {

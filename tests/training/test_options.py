@@ -4,7 +4,7 @@ import pytest
 
 from emma_viz.checkpoints import BUNDLED
 from emma_viz.cli.main import main as emma_viz
-from tests.training.llava_set import without
+from tests.records.llava_set import without
 from training.train import main
 
 JOINT = [
@@ -89,7 +89,7 @@ def nothing_loads(monkeypatch):
 
     monkeypatch.setattr("emma_viz.checkpoints.load.fill", load)
     monkeypatch.setattr("emma_viz.checkpoints.vision.fill", load)
-    monkeypatch.setattr("training.start.VLM", load)
+    monkeypatch.setattr("training.vision_language.start.VLM", load)
 
 
 @pytest.mark.parametrize(("option", "value"), JOINT)

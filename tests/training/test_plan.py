@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from emma_viz.errors import TrainingError
-from training.plan import BatchPlan
-from training.prefetch import Prefetcher
+from training.loop.prefetch import Prefetcher
+from training.vision_language.plan import BatchPlan
 
 ROWS = np.arange(100, 170)
 LENGTHS = np.random.default_rng(0).integers(5, 400, 70)

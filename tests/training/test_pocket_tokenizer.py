@@ -7,9 +7,9 @@ import pytest
 from emma_viz.data.prompts import build_prompt
 from emma_viz.data.tabletop import DESCRIBE
 from emma_viz.errors import TrainingError
-from training import stages
-from training.stages import Work
-from training.tokenizer import tabletop_tokenizer
+from training.pocket import stages
+from training.pocket.stages import Work
+from training.pocket.tokenizer import tabletop_tokenizer
 
 LENGTHS = {
     "Is there a spoon in the image?": 3,

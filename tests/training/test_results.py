@@ -12,14 +12,14 @@ from emma_viz.errors import TrainingError
 from emma_viz.lens.files import load_lens
 from emma_viz.metrics.intervals import NONE, estimate
 from emma_viz.metrics.sums import pooled_r2
-from training.bundle import bundle_family
-from training.bundle_reading import open_bundle, untrained_model
-from training.comparable import require_comparable
-from training.joint import read_scores
-from training.measured_files import read_measured, save_measured
-from training.questions import answer_scores, answered
-from training.results import main
-from training.results_page import caution, interval, number, trained_at, whose_seeds
+from training.pocket.bundle import bundle_family
+from training.pocket.bundle_reading import open_bundle, untrained_model
+from training.pocket.joint import read_scores
+from training.pocket.questions import answer_scores, answered
+from training.results.__main__ import main
+from training.results.comparable import require_comparable
+from training.results.measured_files import read_measured, save_measured
+from training.results.page import caution, interval, number, trained_at, whose_seeds
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from emma_viz.checkpoints.save import save_vision_encoder
 from emma_viz.models.vision import VisionEncoder
+from tests.records.llava_set import records, without
 from tests.training.forked_runs import ForkedRun, start
-from tests.training.llava_set import records, without
-from training.joint import read_scores
+from training.pocket.joint import read_scores
 from training.train import main
 
 PLACES = ("step 3", "write 1", "write 2", "name 2", "named 2")

@@ -1,6 +1,6 @@
 """Answers during a joint run, as they are kept in its folder."""
 
-from training.joint import SCORES, add_scores, read_scores
+from training.pocket.joint import SCORES, add_scores, read_scores
 
 
 def found(share):

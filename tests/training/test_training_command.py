@@ -11,15 +11,16 @@ from emma_viz.checkpoints import BUNDLED, load_model
 from emma_viz.checkpoints.tokenizers import BUNDLED_TOKENIZER
 from emma_viz.data.tabletop import DESCRIBE, draw_scene, make_scene
 from emma_viz.errors import TrainingError
-from emma_viz.lens import decode, load_lens
+from emma_viz.lens import load_lens
+from emma_viz.maps import decode
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vision_pocket import PocketEncoder
-from training.bundle import bundle_family, take_start
-from training.config import as_record
-from training.joint import new_task, train_joint
-from training.loop import make_optimizer
-from training.recipes import FAMILIES, family_of
-from training.stages import Work, keep, text_file, train_members
+from training.loop.config import as_record
+from training.loop.run import make_optimizer
+from training.pocket.bundle import bundle_family, take_start
+from training.pocket.joint import new_task, train_joint
+from training.pocket.recipes import FAMILIES, family_of
+from training.pocket.stages import Work, keep, text_file, train_members
 from training.train import main
 
 

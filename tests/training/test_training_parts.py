@@ -21,10 +21,12 @@ from emma_viz.errors import ImageError, TrainingError
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
-from training.config import JointRecipe, Optimisation, Phase
-from training.conversations import IGNORED, collate, encode_conversation, prompt_labels
-from training.forks import make_forks, run_forks, run_prefix
-from training.joint import (
+from training.loop.config import JointRecipe, Optimisation, Phase
+from training.loop.conversations import IGNORED, collate, encode_conversation, prompt_labels
+from training.loop.losses import text_loss
+from training.loop.run import learning_rate, make_optimizer, train
+from training.pocket.forks import make_forks, run_forks, run_prefix
+from training.pocket.joint import (
     ImageBatch,
     image_batch,
     new_task,
@@ -35,14 +37,12 @@ from training.joint import (
     tapped,
     train_joint,
 )
-from training.loop import learning_rate, make_optimizer, train
-from training.losses import text_loss
-from training.pictures import decoded
-from training.questions import scene_questions
-from training.scenes import PATCH, scene_arrays
-from training.streams import SceneStream
-from training.text import start_remembering
-from training.tokenizer import VOCABULARY, tabletop_tokenizer
+from training.pocket.questions import scene_questions
+from training.pocket.scenes import PATCH, scene_arrays
+from training.pocket.streams import SceneStream
+from training.pocket.text import start_remembering
+from training.pocket.tokenizer import VOCABULARY, tabletop_tokenizer
+from training.vision_language.pictures import decoded
 
 FEATURES = torch.randn(2, 256, 96, generator=torch.Generator().manual_seed(0))
 FEW = Optimisation(steps=6, batch=2, lr=1e-3, save_every=2)
@@ -286,7 +286,7 @@ def test_scores_that_a_stop_kept_from_being_asked_are_asked_by_the_run_that_resu
     def scores(folder):
         return [(each["step"], each["accuracy"]) for each in read_scores(folder)]
 
-    monkeypatch.setattr("training.joint.answer_scores", asked)
+    monkeypatch.setattr("training.pocket.joint.answer_scores", asked)
     whole, resumes = run(tmp_path / "a"), False
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b")

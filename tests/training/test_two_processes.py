@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.training.forked_runs import ROOT, ForkedRun, free_port, start
-from training.dry_run import meta_task
-from training.official import recipe_of
+from training.vision_language.dry_run import meta_task
+from training.vision_language.official import recipe_of
 
 
 def launch(name: str, arguments: list[str], world: int, **more) -> None:

@@ -112,8 +112,8 @@ from pathlib import Path
 from emma_viz.cli import programs
 import sys
 sys.path.insert(0, str(programs.programs_root()))
-from training.bundle import bundle_family
-from training.stages import Work, train_members
+from training.pocket.bundle import bundle_family
+from training.pocket.stages import Work, train_members
 work = Work(Path("work"), "tiny")
 train_members(work, ("tiny",))
 bundle_family(work, ("tiny",), work.folder / "bundle", command="a test")

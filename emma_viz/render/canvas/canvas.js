@@ -19,7 +19,7 @@
 
   // ---------------------------------------------------------------- colours
 
-  // As emma_viz.lens.scale.normalise: a scale without extent gives 0 up to it and 1 above; NaN stays. All limits
+  // As emma_viz.maps.scale.normalise: a scale without extent gives 0 up to it and 1 above; NaN stays. All limits
   // are found in Python; tests/render/test_colours.py holds both to the same colours.
   const normalise = (value, low, high) => {
     if (Number.isNaN(value)) return NaN;

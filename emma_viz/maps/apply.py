@@ -1,0 +1,137 @@
+"""A lens on a trace: from recorded states to a Decoding."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from emma_viz.capture.trace import Trace
+from emma_viz.data.geometry import true_patches
+from emma_viz.errors import InputError, LensError, LensMismatchError
+from emma_viz.lens.info import require_fit
+from emma_viz.lens.protocol import Lens
+from emma_viz.lens.states import image_states
+from emma_viz.maps.decoding import Decoding
+
+
+def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, force: bool = False) -> Decoding:
+    """Turn the recorded states of image tokens into pixels.
+
+    Args:
+        trace: with the states that the lens reads (`recording_for` says which).
+        lens: of the model that was recorded.
+        layers: which to decode; all that both the lens and the trace have when None (a native lens: its final
+            one).
+        force: use the lens although it belongs to another model, site or layer. A layer without a lens of its
+            own is decoded by the nearest fitted one, and another site by the lens as it is. The Decoding says
+            so.
+
+    Returns:
+        The decoded patches beside the true ones.
+
+    Raises:
+        LensMismatchError: the lens does not fit, and was not forced; or it cannot fit (another width or
+            patch).
+        LensError: there is nothing to decode in the trace.
+    """
+    _require_image_tokens(trace, lens)
+    reasons = list(
+        lens.info.mismatch(
+            fingerprint=trace.model.fingerprint, model_name=trace.model.name, sites=trace.sites
+        )
+    )
+    chosen = _choose(trace, lens, layers, forced=force)
+    plan = []
+    for layer in chosen:
+        own = layer if layer in lens.info.layers else lens.info.nearest_layer(layer)
+        if own != layer:
+            reasons.append(
+                f"layer {layer} has no lens of its own (there are {list(lens.info.layers)}): {own} is nearest"
+            )
+        plan.append((layer, own))
+    require_fit(tuple(reasons), force=force)
+    site = lens.info.site if lens.info.kind == "native" or lens.info.site in trace.sites else trace.sites[0]
+    patches = [_decode_layer(trace, lens, site, layer, own) for layer, own in plan]
+    return Decoding(
+        patches=np.stack(patches),
+        true=true_patches(trace.views, trace.geometry),
+        layers=chosen,
+        site=site,
+        model=trace.model,
+        lens=lens.info,
+        geometry=tuple(trace.geometry),
+        views=trace.views,
+        images=trace.images,
+        image_hashes=tuple(trace.image_hashes),
+        prompts=tuple(trace.prompts),
+        answers=tuple(trace.answers),
+        forced_reasons=tuple(reasons),
+        labels=tuple(trace.labels),
+        notes=(*trace.notes, *_fitted_on(trace, lens)),
+    )
+
+
+def _fitted_on(trace: Trace, lens: Lens) -> tuple[str, ...]:
+    """A note where the lens was fitted on an image that it decodes: its quality there says little."""
+    found = dict.fromkeys(each for each in trace.image_hashes if lens.info.saw(each))
+    if not found:
+        return ()
+    return (f"the lens was fitted on {len(found)} of these images ({', '.join(each[:8] for each in found)})",)
+
+
+def _decode_layer(trace: Trace, lens: Lens, site: str, layer: int, own: int) -> np.ndarray:
+    """Decode `layer` of the trace with the lens of layer `own` (the same, unless forced)."""
+    pairs = lens.reads(own)
+    if lens.info.kind != "native":
+        pairs = ((site, layer),)
+    states = [image_states(trace, *pair) for pair in pairs]
+    decoded = lens.decode(states[0] if len(states) == 1 else torch.stack(states), own)
+    return decoded.cpu().numpy()
+
+
+def _choose(trace: Trace, lens: Lens, layers: Sequence[int] | None, *, forced: bool) -> tuple[int, ...]:
+    """The layers to decode; the trace must have what they need."""
+    if layers is not None:
+        if not layers:
+            raise InputError("decode was given no layer; name at least one, or None for all.")
+        if not forced and (unfit := [layer for layer in layers if layer not in lens.info.layers]):
+            raise LensMismatchError(
+                f"The {lens.info.kind} lens of {lens.info.model_name} has layers {list(lens.info.layers)}; "
+                f"{unfit} were asked for. Fit a lens on them, or pass force=True: the nearest one is used "
+                "and the pictures say so."
+            )
+        return tuple(layers)
+    kept = tuple(layer for layer in lens.default_layers if _recorded(trace, lens, layer, forced))
+    if not kept:
+        needed = ", ".join(f"{site} {layer}" for site, layer in lens.reads(lens.default_layers[-1]))
+        raise LensMismatchError(
+            f"The trace has {', '.join(trace.sites)} at layers {list(trace.layers)}; the {lens.info.kind} "
+            f"lens of {lens.info.model_name} reads {lens.info.site}, as in {needed}. Record what "
+            "recording_for(lens) names."
+        )
+    return kept
+
+
+def _recorded(trace: Trace, lens: Lens, layer: int, forced: bool) -> bool:
+    if forced and lens.info.kind != "native" and lens.info.site not in trace.sites:
+        return layer in trace.layers_of(trace.sites[0])
+    return all(site in trace.sites and needed in trace.layers_of(site) for site, needed in lens.reads(layer))
+
+
+def _require_image_tokens(trace: Trace, lens: Lens) -> None:
+    if trace.token_kind == "text" or not trace.geometry:
+        raise LensError(
+            "A lens decodes image tokens, and this trace holds none. Record with an image and tokens='image' "
+            "or 'all'."
+        )
+    place = trace.geometry[0]
+    if place.n_tokens != trace.n_image_tokens:
+        raise LensError(
+            f"{trace.model.name} pools its {place.n_tokens} patches to {trace.n_image_tokens} image tokens; "
+            "a lens gives each token the pixels of one patch, so such a projector cannot be decoded."
+        )
+    if place.patch != lens.info.patch:
+        raise LensMismatchError(
+            f"The lens of {lens.info.model_name} decodes patches of {lens.info.patch} pixels; those of "
+            f"{trace.model.name} have {place.patch}. No option can mend that: fit a lens on this model."
+        )

@@ -1,0 +1,424 @@
+"""Study: a folder of traces and arrays that every later step opens without the model.
+
+    study.json                          format and schema version
+    images/<hash>.png                   the original images
+    entries/<entry>/entry.json          what the entry is; written last, so half an entry is none
+    entries/<entry>/<data>/000000/      a trace (of a stream: its batches, numbered)
+    entries/<entry>/<data>/*.safetensors  arrays stored beside it
+
+Nothing is pickled, all paths are relative to the study, and opening one reads `study.json` alone.
+"""
+
+import itertools
+import os
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emma_viz.capture.sites import nearest
+from emma_viz.capture.trace import Trace
+from emma_viz.errors import StudyError
+from emma_viz.files.json_door import read_json
+from emma_viz.files.room import require_writable
+from emma_viz.files.schema import Count, shape
+from emma_viz.study.arrays import read_arrays
+from emma_viz.study.entries import ENTRY, Entry, describe, now, read_entry
+from emma_viz.study.files import (
+    children,
+    explained,
+    make_folder,
+    own,
+    remove_file,
+    remove_folder,
+    sweep_parts,
+    write_json,
+)
+from emma_viz.study.folders import LOCKS, EntryFolder, lock
+from emma_viz.study.stream import StudyWriter
+from emma_viz.study.trace_files import IMAGES, image_file, read_trace, read_traces, trace_files, write_trace
+
+FORMAT = "emma-viz study"
+VERSION = 1
+"""Schema version of the folder; raised whenever an older reader could not read the new form."""
+
+STUDY = "study.json"
+
+
+MOST_ENTRIES = 10_000
+"""Entries that one study holds."""
+_ENTRIES_SIZE = 32 * 2**20
+"""Bytes of all `entry.json` together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StudyFile:
+    """What `study.json` holds."""
+
+    format: str
+    version: int
+    created: str = ""
+    planned: Mapping[str, Count] = field(default_factory=dict)
+    """Entries that are to be there, and how many samples each is to hold."""
+
+
+def open_study(path: str | Path, *, create: bool = False) -> "Study":
+    """Open a study folder.
+
+    Args:
+        path: the folder.
+        create: make an empty study if there is none yet.
+
+    Raises:
+        StudyError: there is none, it is of another schema version, or the folder holds something else.
+    """
+    path = Path(path)
+    if create and not (path / STUDY).exists():
+        _create(path)
+    if not (path / STUDY).is_file():
+        raise StudyError(
+            f"{path} is no study: it has no {STUDY}. Make one with open_study(path, create=True)."
+        )
+    return Study(path)
+
+
+class Study:
+    """A study folder; see `open_study`.
+
+    Any number of processes may read it while one or more add to it: an entry appears whole, or not at all. A study
+    may come from a stranger: names found in its files are those that a study makes, no link in it is followed, and
+    nothing outside its folder is read, written or removed.
+
+    Args:
+        path: a folder that `open_study(path, create=True)` has made.
+
+    Raises:
+        StudyError: it is no study, or of another schema version.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        value = read_json(own(self.path, STUDY), error=StudyError)
+        version = value.get("version")
+        if value.get("format") != FORMAT or not isinstance(version, int):
+            raise StudyError(
+                f"{self.path / STUDY} does not say that this is a study ({FORMAT!r}); open another folder."
+            )
+        if version > VERSION:
+            raise StudyError(
+                f"{self.path} was written by a newer emma_viz: its schema version is {version}, this one "
+                f"reads {VERSION}. "
+                "Upgrade emma_viz to open it."
+            )
+        if version < VERSION:
+            raise StudyError(
+                f"{self.path} was written by an older emma_viz: its schema version is {version}, this one "
+                f"reads {VERSION}. "
+                "Record it again, or open it with that older version."
+            )
+        self._file()
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r})"
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        """All entries by name, oldest first; no array file is opened."""
+        folders = [path for path in self._folders() if (path / ENTRY).exists()]
+        with explained(self.path, "read"):
+            size = sum((path / ENTRY).stat().st_size for path in folders)
+        if len(folders) > MOST_ENTRIES or size > _ENTRIES_SIZE:
+            raise StudyError(
+                f"{self.path}: expected at most {MOST_ENTRIES:,} entries, described in {_ENTRIES_SIZE:,} bytes; got "
+                f"{len(folders):,} in {size:,}. Open one by its name, or split the study."
+            )
+        found = sorted(
+            (read_entry(self.path, path.name) for path in folders),
+            key=lambda entry: (entry.created, entry.name),
+        )
+        return {entry.name: entry for entry in found}
+
+    def _folders(self) -> list[Path]:
+        return [path for path in children(own(self.path, "entries", kind="folder")) if path.is_dir()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(name.strip()) and EntryFolder(self.path, name).exists
+
+    def entry(self, name: str) -> Entry:
+        """One entry.
+
+        Raises:
+            StudyError: there is none of that name; the message names the nearest.
+        """
+        if name not in self:
+            raise StudyError(f"{self.path} has no entry {name!r}. {nearest(name, self.entries)}")
+        return EntryFolder(self.path, name).read()
+
+    def add_trace(self, trace: Trace, name: str | None = None, *, overwrite: bool = False) -> str:
+        """Store a trace.
+
+        Args:
+            trace: with its states, or without them (`trace.without_states()`).
+            name: of the entry; made of the model's name and the image's hash when not given.
+            overwrite: replace an entry of that name, with the arrays stored beside it, which belonged to the
+                old trace.
+
+        Returns:
+            The entry's name.
+
+        Raises:
+            StudyError: the entry exists and `overwrite` is False, or a file cannot be written.
+        """
+        with ExitStack() as stack:
+            if name is None:
+                folder = self._take_name(trace, stack)
+            else:
+                folder = EntryFolder(self.path, name)
+                stack.enter_context(folder.writing())
+            if not overwrite:
+                folder.require_free()
+            data = stack.enter_context(folder.new_data())
+            entry = describe(trace, name=folder.name, kind="trace", data=data)
+            write_trace(self.path, folder.batch(entry, 0), trace)
+            folder.commit(entry.with_batch(trace), overwrite=overwrite)
+        return folder.name
+
+    def add_entry(self, name: str, *, overwrite: bool = False) -> str:
+        """Add an entry for named arrays alone, without a trace.
+
+        Returns:
+            The entry's name.
+
+        Raises:
+            StudyError: the entry exists and `overwrite` is False, or a file cannot be written.
+        """
+        folder = EntryFolder(self.path, name)
+        with folder.writing():
+            if not overwrite:
+                folder.require_free()
+            with folder.new_data() as data:
+                folder.commit(Entry(name=name, kind="arrays", created=now(), data=data), overwrite=overwrite)
+        return name
+
+    def writer(self, name: str, *, resume: bool = False, overwrite: bool = False) -> "StudyWriter":
+        """Stream a data set into one entry, a batch at a time; see `StudyWriter`.
+
+        Raises:
+            StudyError: the entry exists, and neither `resume` nor `overwrite` is set; or both are.
+        """
+        return StudyWriter(self.path, name, resume=resume, overwrite=overwrite)
+
+    def trace(self, name: str) -> Trace:
+        """The trace of an entry; states are memory-mapped and images read when they are taken.
+
+        A stream comes as one trace of all its samples; its views are read into memory, its states are not.
+        Use `traces` where even the views are too many.
+
+        Raises:
+            StudyError: there is no such entry, it has no trace, or a file is damaged.
+        """
+        entry, parts = self._parts(name)
+        trace = read_traces(self.path, parts)
+        _require_described(self.path, entry, trace)
+        return trace
+
+    def traces(self, name: str) -> Iterator[Trace]:
+        """The batches of a stream, one trace after another; an ordinary trace is one batch.
+
+        Raises:
+            StudyError: there is no such entry, it has no trace, or a file is damaged.
+        """
+        _, parts = self._parts(name)
+        return (read_trace(self.path, part, samples=samples) for part, samples in parts)
+
+    def _parts(self, name: str) -> tuple[Entry, list[tuple[Path, int]]]:
+        entry, folder = self.entry(name), EntryFolder(self.path, name)
+        if not entry.samples:
+            raise StudyError(
+                f"The entry {name!r} of {self.path} holds arrays and no trace; read them with load_arrays."
+            )
+        return entry, [(folder.batch(entry, index), count) for index, count in enumerate(entry.samples)]
+
+    def save_arrays(
+        self,
+        entry: str,
+        name: str,
+        arrays: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Store named arrays beside an entry's trace: decodings, maps, masks.
+
+        Args:
+            entry: name of an entry of this study.
+            name: of the arrays as a whole, e.g. `decoding-ridge`.
+            arrays: booleans, integers, floats or complex64, of any shape.
+            meta: a JSON object that comes back with them (tuples as lists).
+            overwrite: replace arrays of that name.
+
+        Raises:
+            StudyError: there is no such entry, the arrays exist and `overwrite` is False, or they cannot be
+                written.
+        """
+        self.entry(entry)
+        EntryFolder(self.path, entry).save_arrays(name, arrays, meta, overwrite=overwrite)
+
+    def load_arrays(self, entry: str, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What `save_arrays` stored: the arrays, memory-mapped, and the JSON object.
+
+        Raises:
+            StudyError: there are none of that name, or the file is damaged.
+        """
+        known = self.entry(entry)
+        if name not in known.arrays:
+            raise StudyError(
+                f"The entry {entry!r} of {self.path} has no arrays {name!r}. {nearest(name, known.arrays)}"
+            )
+        return read_arrays(EntryFolder(self.path, entry).arrays(known, name))
+
+    def files(self) -> Iterator[Path]:
+        """The files that the study is made of, and nothing else that lies in its folder: what a copy needs.
+
+        Raises:
+            StudyError: one is missing or damaged.
+        """
+        yield own(self.path, STUDY)
+        images: dict[str, None] = {}
+        for name, entry in self.entries.items():
+            folder = EntryFolder(self.path, name)
+            yield own(folder.path, ENTRY)
+            yield from (folder.arrays(entry, each) for each in entry.arrays)
+            if entry.samples:
+                for part, samples in self._parts(name)[1]:
+                    yield from trace_files(part)
+                    images |= dict.fromkeys(read_trace(self.path, part, samples=samples).image_hashes)
+        yield from (image_file(self.path, digest) for digest in images)
+
+    def plan(self, samples: Mapping[str, int]) -> None:
+        """Say which entries are to be there, and how many samples each is to hold; `missing` tells what lacks.
+
+        Raises:
+            StudyError: it cannot be written.
+        """
+        with lock(self.path, "study", f"the folder {self.path}"):
+            known = self._file()
+            planned = {**known.planned, **samples}
+            if planned != known.planned:
+                write_json(own(self.path, STUDY), asdict(replace(known, planned=planned)))
+
+    @property
+    def missing(self) -> dict[str, tuple[int, int]]:
+        """What was planned and is not there: of each such entry the samples that it holds, and is to hold."""
+        there = {name: entry.n_samples for name, entry in self.entries.items()}
+        return {
+            name: (there.get(name, 0), wanted)
+            for name, wanted in self._file().planned.items()
+            if there.get(name, 0) < wanted
+        }
+
+    def sweep(self) -> None:
+        """Remove what killed processes left: halves of files, and data that no entry names.
+
+        What another process is writing is left alone.
+        """
+        for path in self._folders():
+            if not path.is_symlink():
+                EntryFolder.at(self.path, path.name).sweep()
+        for name, folder in (("images", IMAGES), ("study", ".")):
+            with suppress(StudyError), lock(self.path, name, "it", 0.0):
+                sweep_parts(own(self.path, folder, kind="folder"))
+
+    def _file(self) -> _StudyFile:
+        path = own(self.path, STUDY)
+        return shape(
+            read_json(path, error=StudyError), _StudyFile, where=str(path), error=StudyError, spare=True
+        )
+
+    def _take_name(self, trace: Trace, stack: ExitStack) -> EntryFolder:
+        """The first free name, with its writer's lock: of two processes that want it, one has it."""
+        stem = "-".join([trace.model.name, *(digest[:8] for digest in trace.image_hashes[:1])])
+        for number in itertools.count(1):
+            folder = EntryFolder(self.path, stem if number == 1 else f"{stem}-{number}")
+            if not folder.exists and folder.try_writing(stack) and not folder.exists:
+                return folder
+        raise AssertionError("itertools.count does not end")
+
+
+def _require_described(root: Path, entry: Entry, trace: Trace) -> None:
+    """The entry says of its trace what the trace says itself."""
+    own_words = describe(trace, name=entry.name, kind=entry.kind, data=entry.data)
+    same = replace(own_words, created=entry.created, samples=entry.samples, arrays=entry.arrays)
+    if odd := [name for name, value in vars(same).items() if getattr(entry, name) != value]:
+        raise StudyError(
+            f"The entry {entry.name!r} of {root} and its trace differ in {', '.join(odd)}; one of them was changed "
+            "or damaged."
+        )
+
+
+def require_room(path: str | Path) -> None:
+    """Check that `open_study(path, create=True)` will find or make a study there, without making anything.
+
+    Raises:
+        StudyError: the folder holds something else, or it cannot be made or written.
+    """
+    path = Path(path)
+    if os.path.lexists(path / STUDY):
+        Study(path)
+        require_writable(path, folder=True, error=StudyError)
+        return
+    require_writable(path, folder=True, error=StudyError)
+    if path.exists():
+        _require_empty(path)
+
+
+def _require_empty(path: Path) -> None:
+    with explained(path, "read"):
+        others = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+    if others and STUDY not in others:
+        raise StudyError(
+            f"{path} is not empty and no study (it holds {', '.join(others[:3])}); give a new or an empty folder."
+        )
+
+
+def _create(path: Path) -> None:
+    with made_or_removed(path):
+        make_folder(path)
+        _require_empty(path)
+        with lock(path, "study", f"the folder {path}"):
+            if not (path / STUDY).exists():
+                write_json(own(path, STUDY), {"format": FORMAT, "version": VERSION, "created": now()})
+
+
+@contextmanager
+def made_or_removed(path: Path) -> Generator[None, None, None]:
+    """Remove a study, and the folders above it, that the block made and left without an entry when it failed."""
+    above = [place for place in (path, *path.parents) if not place.exists()]
+    was = (path / STUDY).exists()
+    try:
+        yield
+    except BaseException:
+        if not was:
+            _remove_if_empty(path)
+            for place in above:
+                with suppress(OSError):
+                    place.rmdir()
+        raise
+
+
+def _remove_if_empty(path: Path) -> None:
+    """Remove what a study without entries consists of, unless somebody is writing an entry."""
+    with suppress(StudyError, OSError):
+        if (path / STUDY).exists():
+            Study(path).sweep()
+        entries = own(path, "entries", kind="folder")
+        if entries.exists():
+            entries.rmdir()  # refused as long as there is an entry
+        for image in children(own(path, IMAGES, kind="folder")):
+            remove_file(image)
+        for folder in (IMAGES, LOCKS):
+            remove_folder(path / folder)
+        remove_file(path / STUDY)

@@ -1,0 +1,1 @@
+"""Training in general: runs that checkpoint and resume, optimisers, losses of text, processes."""

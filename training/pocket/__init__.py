@@ -1,0 +1,1 @@
+"""The pocket family: its scenes, encoder, text stage, members and bundle."""

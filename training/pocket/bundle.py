@@ -1,0 +1,241 @@
+"""From a trained family to the files that ship: models in half precision, one encoder, lenses, tokenizer."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+import emma_viz.data
+from emma_viz.capture.record import record
+from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_directory, save_vision_encoder
+from emma_viz.errors import TrainingError
+from emma_viz.files.atomic import write_file
+from emma_viz.lens.evaluation import quality_of
+from emma_viz.lens.files import read_info, save_lens
+from emma_viz.lens.fit import RidgeSettings, fit_ridge
+from emma_viz.lens.native import NativeLens, native_lens
+from emma_viz.lens.protocol import Lens
+from emma_viz.maps.apply import decode
+from emma_viz.maps.decoding import Decoding
+from emma_viz.models.vision import VisionEncoder
+from training.lens import HALF, SCENES, TABLETOP, make_lens, round_to_half
+from training.loop.config import as_record
+from training.pocket.encoder import ENCODER_SCORES
+from training.pocket.joint import JointTask, read_scores
+from training.pocket.stages import Work, commit, keep, run_name, text_file
+
+PROMPT = "Describe the image in detail."
+TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
+
+
+def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: str, seed: int = 0) -> Path:
+    """Write members with their lenses, the shared encoder and the tokenizer.
+
+    Args:
+        work: with trained members.
+        members: which of them.
+        folder: of the bundle. That of the package itself is replaced only when it is named.
+        command: what made them, for their provenance.
+        seed: of the joint stage; encoder, tokenizer and text stage are the work folder's for every seed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TrainingError: the bundle has other members too, and they read another encoder or tokenizer.
+    """
+    tokenizer_path = _tokenizer_of(folder)
+    encoder_path = folder / f"{work.config.vision.backbone_id}.safetensors"
+    others = {path.parent.name for path in folder.glob("*/config.json")} - set(members)
+    if others and not _shares(work, encoder_path, tokenizer_path):
+        raise TrainingError(
+            f"{folder} also holds {', '.join(sorted(others))}, which read another encoder or tokenizer than "
+            f"{work.folder} has. Train from theirs (--start) or write to another folder (--bundle)."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_vision_encoder(encoder_path, _whole_encoder(work), dtype=HALF)
+    work.tokenizer.save(tokenizer_path)
+    for name in {work.recipe.members[member].model().llm_backbone_id for member in members}:
+        _copy(work.folder / text_file(name), folder / text_file(name))
+    for member in members:
+        task = work.joint(member, seed=seed)
+        config, state = task.vlm.config, task.vlm.state_dict()
+        origin = provenance(work, member, command, seed=seed)
+        save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
+        model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
+        budget = json.dumps(as_record(work.recipe.tuned), sort_keys=True).encode()
+        name = f"{run_name(member, seed)}.{hashlib.sha256(budget).hexdigest()[:8]}.tuned.lens"
+        write_lenses(work, model, task, folder / member, kept=work.folder / name)
+    return folder
+
+
+def is_of_the_package(bundle: Path) -> bool:
+    """Whether a folder is that of the models that ship."""
+    return bundle.resolve() == BUNDLED.resolve()
+
+
+def _tokenizer_of(bundle: Path) -> Path:
+    return TOKENIZER if is_of_the_package(bundle) else bundle / "tokenizer.json"
+
+
+def _shares(work: Work, encoder: Path, tokenizer: Path) -> bool:
+    """Whether a bundle's encoder and tokenizer are those of a work folder; files that it lacks are none of another."""
+    if tokenizer.exists() and tokenizer.read_bytes() != (work.folder / "tokenizer.json").read_bytes():
+        return False
+    if not encoder.exists():
+        return True
+    expected, found = _whole_encoder(work).state_dict(), load_file(encoder)
+    return expected.keys() == found.keys() and all(
+        torch.equal(found[name].float(), each) for name, each in expected.items()
+    )
+
+
+def take_start(work: Work, bundle: Path) -> None:
+    """Fill a work folder with a bundle's tokenizer, encoder and text stage, in place of training them.
+
+    Members that are trained in it then start from what the bundle's own members started from, to the bit.
+
+    Raises:
+        TrainingError: the bundle has no such stages, they were made by another recipe, or the folder has others.
+    """
+    found = {path.parent.name: path for path in sorted(bundle.glob("*/config.json"))}
+    known = [found[member] for member in work.recipe.members if member in found]
+    texts = [name for name in work.language_models if (bundle / text_file(name)).exists()]
+    if not known or not texts:
+        raise TrainingError(
+            f"{bundle} is no bundle that others can start from: it needs a member of the family {work.name} and a file "
+            f"{text_file('<language model>')}. `python -m training.train pocket-pair` writes one."
+        )
+    origin = json.loads(known[0].read_text(encoding="utf-8"))["emma_viz"]["provenance"]
+    for stage, recipe in (("encoder", work.recipe.encoder), ("text", work.recipe.text)):
+        if origin[stage] != json.loads(json.dumps(as_record(recipe))):
+            raise TrainingError(
+                f"The {stage} stage of {bundle} was trained by another recipe than this checkout's: {origin[stage]}. "
+                f"Use the checkout that made it ({origin['commit']}), or train anew, without --start."
+            )
+    tokenizer = _tokenizer_of(bundle)
+    encoder = bundle / f"{work.config.vision.backbone_id}.safetensors"
+    work.folder.mkdir(parents=True, exist_ok=True)
+    for name in texts:
+        if not (work.folder / text_file(name)).exists():
+            _copy(bundle / text_file(name), work.folder / text_file(name))
+    if not (work.folder / "tokenizer.json").exists():
+        _copy(tokenizer, work.folder / "tokenizer.json")
+    if not (work.folder / "encoder.safetensors").exists():
+        vision = VisionEncoder(work.config.vision)
+        vision.load_state_dict(load_file(encoder))
+        (work.folder / "encoder").mkdir(exist_ok=True)
+        scores = json.dumps(origin["encoder_scores"])
+        write_file(
+            work.folder / "encoder" / ENCODER_SCORES, lambda part: part.write_text(scores, encoding="utf-8")
+        )
+        kept = {"minutes": origin["minutes"]["encoder"], "commit": origin["trained_at"]["encoder"]}
+        keep(vision.towers["pocket"], work.folder / "encoder.safetensors", **kept)
+    same_texts = all(
+        (bundle / text_file(n)).read_bytes() == (work.folder / text_file(n)).read_bytes() for n in texts
+    )
+    if not same_texts or not _shares(work, encoder, tokenizer):
+        raise TrainingError(
+            f"{work.folder} has a tokenizer, encoder or text stage already, and not those of {bundle}. Name an empty "
+            "work folder (--work), or leave --start out."
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    write_file(target, lambda part: shutil.copyfile(source, part))
+
+
+def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, *, kept: Path) -> None:
+    """Fit a member's ridge and tuned lens on training scenes and take over its own decoder; all with their quality on
+    held-out scenes.
+
+    Args:
+        work: with the scenes.
+        model: the member as it is bundled.
+        task: the member as it was trained.
+        folder: where the lenses go.
+        kept: file of the tuned lens of this budget in the work folder: it is fitted when none for this model is there.
+    """
+    recipe = work.recipe
+    fit, held_out = (
+        list(work.scenes("train", recipe.joint.scenes).images[: recipe.lens_scenes]),
+        list(work.scenes("test", recipe.test_scenes).images[: recipe.lens_heldout]),
+    )
+    with tqdm(total=len(fit) + len(held_out), desc=f"ridge lens of {model.name}") as bar:
+        ridge = fit_ridge(
+            model,
+            fit,
+            heldout=held_out,
+            fitted_on=SCENES,
+            prompt=PROMPT,
+            settings=RidgeSettings(store=HALF),
+            on_batch=bar.update,
+        )
+    save_lens(ridge, folder / "ridge.lens")
+    if task.head is not None:
+        about = f"{SCENES}, with the model"
+        native = native_lens(task.head, model.info, patch=8, fitted_on=about, n_fit=recipe.joint.scenes)
+        save_lens(_rounded(model, native, held_out), folder / "native.lens")
+    if not kept.exists() or read_info(kept).model_fingerprint != model.info.fingerprint:
+        make_lens(model, recipe.tuned, Path(TABLETOP), None, kept)
+    _copy(kept, folder / "tuned.lens")
+
+
+def _rounded(model: LoadedModel, lens: NativeLens, held_out: Sequence[Any]) -> NativeLens:
+    """A lens in half precision, with the quality that it has as rounded."""
+    round_to_half(lens.head)
+    quality, count = quality_of(decodings(model, lens, held_out))
+    return replace(lens, head=lens.head.to(HALF), info=replace(lens.info, quality=quality, n_heldout=count))
+
+
+def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
+    """Decode images at all layers of a lens, a few at a time."""
+    read = [place for layer in lens.default_layers for place in lens.reads(layer)]
+    sites, layers = sorted({site for site, _ in read}), sorted({layer for _, layer in read})
+    for start in range(0, len(images), 16):
+        part = list(images[start : start + 16])
+        trace = record(model, part, PROMPT, sites=tuple(sites), layers=tuple(layers), generate=False)
+        yield decode(trace, lens)
+
+
+def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[str, Any]:
+    """Where a member comes from: enough to train it again and to tell whether the result is the same."""
+    recipe = work.recipe
+    train = work.scenes("train", recipe.joint.scenes)
+    tokenizer = (work.folder / "tokenizer.json").read_bytes()
+    minutes, commits = work.minutes(), work.commits()
+    text = f"text-{work.recipe.members[member].model().llm_backbone_id}"
+    shared = {"encoder": minutes["encoder"], "text": minutes[text]}
+    return {
+        "command": command,
+        "member": member,
+        "seed": seed,
+        "encoder": as_record(recipe.encoder),
+        "text": as_record(recipe.text),
+        "joint": as_record(work.joint_recipe(member, seed)),
+        "minutes": {**shared, "joint": minutes[run_name(member, seed)]},
+        "trained_at": {
+            "encoder": commits["encoder"],
+            "text": commits[text],
+            "joint": commits[run_name(member, seed)],
+        },
+        "data": {"world": "tabletop", "scenes": len(train), "digest": train.digest},
+        "tokenizer": hashlib.sha256(tokenizer).hexdigest()[:16],
+        "commit": commit(),
+        "torch": torch.__version__,
+        "scores": read_scores(work.run_folder(member, seed)),
+        "encoder_scores": json.loads((work.folder / "encoder" / ENCODER_SCORES).read_text()),
+    }
+
+
+def _whole_encoder(work: Work) -> VisionEncoder:
+    vision = VisionEncoder(work.config.vision)
+    vision.towers["pocket"].load_state_dict(work.encoder.state_dict())
+    return vision

@@ -1,0 +1,123 @@
+"""Held-out questions, each asked alone about its scene, and how many of them a model answers right."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from emma_viz.data.tabletop import (
+    ABSENT_MODES,
+    KIND_INDEX,
+    Scene,
+    Turn,
+    absent_kind,
+    caption_turn,
+    color_turns,
+    count,
+    existence,
+    make_scene,
+    relation_turns,
+    stream,
+    where_turns,
+)
+from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.models.vlm import VLM
+from training.loop.conversations import IGNORED
+from training.pocket.forks import make_forks, run_forks, run_prefix
+
+ASKED = 1
+"""Purpose number of the stream that chooses a test scene's questions (far from the training conversations')."""
+
+
+def scene_questions(scene: Scene) -> Iterator[tuple[str, Turn]]:
+    """The questions about one held-out scene, as (topic, turn).
+
+    Existence comes in pairs of one present and one absent kind, so that "Yes." and "No." are equally often right:
+    "random" absent kinds are any, "popular" ones frequent, and "adversarial" ones usually lie beside something that
+    is there.
+    """
+    rng = stream(scene.split, scene.index, 10_000 + ASKED)
+    present = scene.kinds[int(rng.integers(len(scene.kinds)))]
+    for mode in ABSENT_MODES:
+        yield f"existence {mode}", existence(scene, present)
+        yield f"existence {mode}", existence(scene, absent_kind(scene, rng, mode=mode))
+    for turns in (color_turns(scene), where_turns(scene), relation_turns(scene, rng)):
+        if turns:
+            turn = turns[int(rng.integers(len(turns)))]
+            yield turn.topic, turn
+    most = max(scene.kinds, key=lambda kind: (scene.count(kind), KIND_INDEX[kind]))
+    for turn in (count(scene, most), caption_turn(scene)):
+        yield turn.topic, turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One question, as a model answered it."""
+
+    scene: int
+    """The scene's number in its split."""
+    topic: str
+    """As `scene_questions` names it."""
+    right: bool
+    """Right to its last token: then greedy generation writes exactly the truth, since every one of its tokens is the
+    most likely after those before."""
+    yes: bool | None
+    """Existence: whether the model said yes; None for other topics."""
+
+
+@torch.inference_mode()
+def answered(
+    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test", batch: int = 16
+) -> Iterator[Answered]:
+    """Ask every question of `scene_questions`, each alone.
+
+    Args:
+        vlm: the model.
+        features: (n, T, F), the encoder's features of the split's first n scenes.
+        tokenizer: the model's.
+        split: "val" or "test".
+        batch: scenes at a time.
+    """
+    vlm.eval()
+    backbone, style = vlm.llm.backbone, vlm.config.prompt_style
+    for start in range(0, len(features), batch):
+        seen = torch.from_numpy(np.array(features[start : start + batch])).float()
+        asked = [
+            (place, topic, turn)
+            for place in range(len(seen))
+            for topic, turn in scene_questions(make_scene(split, start + place))
+        ]
+        _, states = run_prefix(backbone, vlm.embed_image(features=seen))
+        forks = make_forks([(place, turn) for place, _, turn in asked], tokenizer, style)
+        for (after, text), part in zip(run_forks(backbone, states, forks), forks, strict=True):
+            guesses = vlm.llm.logits(after).argmax(-1)
+            hits = ((guesses == text.labels) | (text.labels == IGNORED)).all(1)
+            for hit, number in zip(hits.tolist(), part.order, strict=True):
+                place, topic, turn = asked[number]
+                yes = hit == (turn.answer == "Yes.") if turn.topic == "existence" else None
+                yield Answered(scene=start + place, topic=topic, right=hit, yes=yes)
+
+
+def answer_scores(
+    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test", batch: int = 16
+) -> dict[str, dict[str, float]]:
+    """Share of right answers per topic, and how often the model says yes to existence; arguments as `answered`.
+
+    Returns:
+        Topic → {"accuracy", "questions", and for existence "yes_rate"}.
+    """
+    by_topic: defaultdict[str, list[Answered]] = defaultdict(list)
+    for each in answered(vlm, features, tokenizer, split=split, batch=batch):
+        by_topic[each.topic].append(each)
+    scores: dict[str, dict[str, float]] = {}
+    for topic, found in by_topic.items():
+        scores[topic] = {
+            "accuracy": float(np.mean([each.right for each in found])),
+            "questions": len(found),
+        }
+        said = [each.yes for each in found if each.yes is not None]
+        if said:
+            scores[topic]["yes_rate"] = float(np.mean(said))
+    return scores

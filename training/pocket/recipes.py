@@ -1,0 +1,142 @@
+"""Ready recipes, as functions. Sizes of models are presets of emma_viz; here are schedules and data."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from emma_viz.models.config import MambaConfig, VLMConfig
+from emma_viz.models.presets import cobra_pocket, emma_v1_pocket, emma_v1_pocket_nomff, emma_v2_pocket
+from training.lens import LensRecipe
+from training.loop.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
+from training.pocket.tokenizer import VOCABULARY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One model of a family."""
+
+    model: Callable[[], VLMConfig]
+    """Its sizes."""
+    fusion: bool = True
+    """False: the ablation −MFF, whose decoder reads the final layer alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyRecipe:
+    """Everything that the members of a family share, and the members."""
+
+    encoder: EncoderRecipe
+    text: TextRecipe
+    joint: JointRecipe
+    """Settings of the joint stage; each member replaces `model`."""
+    tuned: LensRecipe
+    """The budget of the tuned lenses, the same for every member."""
+    members: dict[str, Member]
+    """The models by name. Those with the same language model start from the same weights."""
+    test_scenes: int = 500
+    """Held-out scenes that questions are asked about."""
+    lens_scenes: int = 400
+    """Training scenes that ridge lenses are fitted on."""
+    lens_heldout: int = 150
+    """Held-out scenes on which the quality of every lens is measured."""
+
+
+BLOCKS = ("backbone.layers.",)
+"""Names of the matrices of a language model's blocks, which Muon moves."""
+
+PAIR = ("cobra-pocket", "emma-v1-pocket")
+"""The members that are compared by default, and trained first."""
+
+
+def pocket() -> FamilyRecipe:
+    """The pocket family: same encoder, same text-only language model, same fresh projector, same data in the same
+    order; only the losses differ, from the first step. EMMA-V2 has a language model of its own, a Mamba-2."""
+    return FamilyRecipe(
+        encoder=EncoderRecipe(
+            scenes=12000,
+            optimisation=Optimisation(steps=1400, batch=32, lr=3e-3, weight_decay=0.05, save_every=100),
+        ),
+        text=TextRecipe(
+            optimisation=Optimisation(
+                steps=1000, batch=8, lr=3e-3, constant=0.1, save_every=100, muon=BLOCKS
+            ),
+        ),
+        joint=JointRecipe(
+            model="cobra-pocket",
+            scenes=12000,
+            phases=(
+                Phase(steps=600, batch=8, captions=True, pooled=True),
+                Phase(steps=3600, batch=4, pooled=True),
+                Phase(steps=3000, batch=4),
+            ),
+            pixel_weight=0.1,
+            optimisation=Optimisation(
+                steps=7200, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=BLOCKS
+            ),
+        ),
+        tuned=LensRecipe(
+            kind="tuned",
+            fit=2000,
+            batch_size=4,
+            layers_per_step=2,
+            steps=1000,
+            lr=2e-3,
+            rank=16,
+            decoder_layers=1,
+            half=True,
+        ),
+        members={
+            "cobra-pocket": Member(model=cobra_pocket),
+            "emma-v1-pocket": Member(model=emma_v1_pocket),
+            "emma-v2-pocket": Member(model=emma_v2_pocket),
+            "emma-v1-pocket-nomff": Member(model=emma_v1_pocket_nomff, fusion=False),
+        },
+    )
+
+
+def tiny_emma() -> VLMConfig:
+    """A small EMMA-V1 on the pocket encoder, for trying the loop out."""
+    base = emma_v1_pocket()
+    llm = MambaConfig(d_model=48, n_layer=4, vocab_size=VOCABULARY, d_state=8)
+    return replace(base, model_id="tiny-emma", llm=llm, taps=(1, 2))
+
+
+def tiny() -> FamilyRecipe:
+    """The whole pipeline in under a minute; the models learn little more than the form of the answers."""
+    few = Optimisation(steps=30, batch=4, lr=3e-3, muon=BLOCKS)
+    return FamilyRecipe(
+        encoder=EncoderRecipe(scenes=64, optimisation=replace(few, steps=80)),
+        text=TextRecipe(optimisation=few),
+        joint=JointRecipe(
+            model="tiny",
+            scenes=64,
+            phases=(
+                Phase(steps=20, batch=4, captions=True, pooled=True),
+                Phase(steps=20, batch=4, pooled=True),
+                Phase(steps=20, batch=4),
+            ),
+            optimisation=replace(few, steps=60, save_every=30),
+            score_every=30,
+            scored_scenes=8,
+        ),
+        members={"tiny": Member(model=tiny_emma)},
+        test_scenes=10,
+        lens_scenes=16,
+        lens_heldout=8,
+        tuned=LensRecipe(kind="tuned", fit=16, held_out=8, batch_size=4, steps=4, half=True),
+    )
+
+
+FAMILIES: dict[str, Callable[[], FamilyRecipe]] = {"pocket": pocket, "tiny": tiny}
+
+
+def family_of(member: str) -> str:
+    """The name of the family that has a member of this name."""
+    return next(name for name, build in FAMILIES.items() if member in build().members)
+
+
+MEMBERS: tuple[str, ...] = tuple(name for build in FAMILIES.values() for name in build().members)
+
+
+def in_order(members: Iterable[str]) -> list[str]:
+    """Names of members in the order of the recipes; others come last, as they came."""
+    return sorted(members, key=lambda name: MEMBERS.index(name) if name in MEMBERS else len(MEMBERS))

@@ -1,0 +1,292 @@
+"""The stages of a family's training. Each leaves its result in the work folder, and is skipped when it is there."""
+
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from emma_viz.cli import programs
+from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.errors import TrainingError
+from emma_viz.files.atomic import write_file
+from emma_viz.models.config import VLMConfig
+from emma_viz.models.language_model import MambaLM
+from emma_viz.models.vision_pocket import PocketEncoder
+from training.loop.config import JointRecipe
+from training.pocket.encoder import train_encoder
+from training.pocket.features import encoder_features
+from training.pocket.joint import JointTask, new_task, train_joint
+from training.pocket.recipes import FAMILIES, FamilyRecipe
+from training.pocket.scenes import SceneArrays, scene_arrays
+from training.pocket.text import train_text
+from training.pocket.tokenizer import tabletop_tokenizer
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "10000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+"""Environment of a training process: one thread each, and memory that is kept between steps instead of given back."""
+
+SCALED_BY = 32
+"""Training scenes whose features a fresh projector is scaled by, the first of the split."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A work folder and the recipe whose results it holds."""
+
+    folder: Path
+    name: str
+    """The family's name in FAMILIES."""
+
+    @cached_property
+    def recipe(self) -> FamilyRecipe:
+        """The family's recipe."""
+        return FAMILIES[self.name]()
+
+    @cached_property
+    def config(self) -> VLMConfig:
+        """Any member's model: what all of the family share, such as the encoder, can be read from it."""
+        return next(iter(self.recipe.members.values())).model()
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The family's tokenizer.
+
+        Raises:
+            TrainingError: it has more tokens than the models have room for.
+        """
+        path = self.folder / "tokenizer.json"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tabletop_tokenizer().save(path)
+        found, room = Tokenizer.load(path), self.config.llm.vocab_size
+        if found.vocab_size > room:
+            raise TrainingError(
+                f"{path} has {found.vocab_size} tokens and the model of the family {self.name} has room for {room}: "
+                "raise its vocab_size in the preset."
+            )
+        return found
+
+    def scenes(self, split: str, count: int) -> SceneArrays:
+        """Drawn scenes."""
+        return scene_arrays(split, count, self.folder / "scenes")
+
+    @cached_property
+    def encoder(self) -> PocketEncoder:
+        """The pre-trained, frozen encoder."""
+        path, tower = self.folder / "encoder.safetensors", self.config.vision.towers[0]
+        if not path.exists():
+            recipe = self.recipe.encoder
+            data = self.scenes("train", recipe.scenes)
+            encoder, minutes = train_encoder(
+                recipe, tower, data, self.scenes("val", 300), self.folder / "encoder"
+            )
+            keep(encoder, path, minutes=minutes, commit=commit())
+        return _load(PocketEncoder(tower), path).eval().requires_grad_(False)
+
+    def features(self, split: str, count: int) -> np.ndarray:
+        """The encoder's tokens of the first scenes of a split."""
+        path = self.folder / "features" / f"{split}-{count}.npy"
+        return encoder_features(self.encoder, self.scenes(split, count), path)
+
+    @cached_property
+    def language_models(self) -> dict[str, VLMConfig]:
+        """Language model → a member that has it."""
+        configs = [member.model() for member in self.recipe.members.values()]
+        return {config.llm_backbone_id: config for config in reversed(configs)}
+
+    def language_model(self, name: str) -> MambaLM:
+        """One of the family's language models, when it has read text alone.
+
+        Raises:
+            TrainingError: no member has it.
+        """
+        if name not in self.language_models:
+            known = ", ".join(self.language_models)
+            raise TrainingError(f"The family {self.name} has the language models {known}; got {name!r}.")
+        config = self.language_models[name]
+        path = self.folder / text_file(name)
+        if not path.exists():
+            shared = (self.recipe.text, config.llm, self.tokenizer, config.prompt_style)
+            model, minutes = train_text(*shared, self.folder / f"text-{name}")
+            keep(model, path, minutes=minutes, commit=commit())
+        return read_text_model(config, path)
+
+    def joint_recipe(self, member: str, seed: int) -> JointRecipe:
+        """The joint stage's settings for one member and seed."""
+        settings = replace(self.recipe.joint.optimisation, seed=seed)
+        return replace(self.recipe.joint, model=member, optimisation=settings)
+
+    def start(self, member: str, *, seed: int = 0) -> JointTask:
+        """A member as joint training finds it: fresh projector, language model that has read text alone."""
+        recipe, chosen = self.joint_recipe(member, seed), self.recipe.members[member]
+        sample = torch.from_numpy(np.array(self.features("train", recipe.scenes)[:SCALED_BY])).float()
+        config = chosen.model()
+        llm = self.language_model(config.llm_backbone_id)
+        return new_task(recipe, config, features=sample, llm=llm, fusion=chosen.fusion)
+
+    def joint(self, member: str, *, seed: int = 0, progress: bool = True) -> JointTask:
+        """A trained member: its VLM and, for EMMA, its pixel head.
+
+        Args:
+            member: its name.
+            seed: of the fresh projector and of the order of the data; the same for members that are compared.
+            progress: whether to show a bar.
+        """
+        recipe = self.joint_recipe(member, seed)
+        task = self.start(member, seed=seed)
+        name = run_name(member, seed)
+        path = self.folder / f"{name}.safetensors"
+        if not path.exists():
+            images, features = (
+                self.scenes("train", recipe.scenes).images,
+                self.features("train", recipe.scenes),
+            )
+            minutes = train_joint(
+                recipe,
+                task,
+                self.tokenizer,
+                images,
+                features,
+                self.run_folder(member, seed),
+                held_out=self.features("val", recipe.scored_scenes),
+                progress=progress,
+            )
+            task.vlm.vision.towers["pocket"].load_state_dict(self.encoder.state_dict())
+            keep(task, path, minutes=minutes, commit=commit())
+        return _load(task, path).eval()
+
+    def run_folder(self, member: str, seed: int) -> Path:
+        """Where a member's joint run keeps checkpoints, metrics and scores."""
+        return self.folder / "joint" / run_name(member, seed)
+
+    def minutes(self) -> dict[str, float]:
+        """Minutes of training per finished stage."""
+        return {name: round(float(kept["minutes"]), 1) for name, kept in self._finished().items()}
+
+    def commits(self) -> dict[str, str]:
+        """The commit that was checked out when a stage finished."""
+        return {name: kept.get("commit", "not recorded") for name, kept in self._finished().items()}
+
+    def _finished(self) -> dict[str, dict[str, str]]:
+        return {path.stem: _metadata(path) for path in sorted(self.folder.glob("*.safetensors"))}
+
+
+def text_file(name: str) -> str:
+    """The file of a language model that has read text alone, in a work folder and in a bundle."""
+    return f"text-{name}.safetensors"
+
+
+def read_text_model(config: VLMConfig, path: Path) -> MambaLM:
+    """A model's language model as it was when it had read text alone."""
+    return _load(MambaLM(config.llm), path)
+
+
+def run_name(member: str, seed: int) -> str:
+    """The name of a member's run in the work folder."""
+    return f"{member}-seed{seed}" if seed else member
+
+
+def train_members(work: Work, members: Sequence[str], *, seed: int = 0) -> None:
+    """Train members and all that they need, in processes of their own, two at a time, one thread each."""
+    _ = work.tokenizer
+    shared = [["encoder", "--recipe", work.name]]
+    for name in dict.fromkeys(work.recipe.members[m].model().llm_backbone_id for m in members):
+        shared.append(["text", "--recipe", work.name, "--llm", name])
+    _side_by_side(work, shared)
+    for split, count in (("train", work.recipe.joint.scenes), ("val", work.recipe.joint.scored_scenes)):
+        _ = work.features(split, count)
+    _side_by_side(work, [["joint", "--recipe", member, "--seed", str(seed)] for member in members])
+
+
+def _side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
+    """Run commands of `training.train` in the work folder, two at a time: the next starts when one ends.
+
+    Raises:
+        TrainingError: one of them failed; its own message stands above. What runs beside it ends first, and no other
+            is started.
+    """
+
+    def run(command: list[str]) -> int:
+        start, environment = programs.process("train", [*command, "--work", str(work.folder)])
+        return subprocess.run(start, env={**environment, **ONE_THREAD}, check=False).returncode
+
+    with ThreadPoolExecutor(2) as pool:
+        running = {pool.submit(run, command): command for command in commands}
+        try:
+            for done in as_completed(running):
+                if code := done.result():
+                    raise TrainingError(
+                        f"`{' '.join(running[done])}` ended with code {code}; its message stands above. Mend the cause "
+                        "and run again: what is finished is kept, and the rest resumes."
+                    )
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def commit() -> str:
+    """The commit of the checkout that runs, and whether its files were changed since; or why there is none."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        # An installed package may lie in somebody else's checkout, whose commit says nothing about it.
+        if not (root / ".git").exists():
+            raise FileNotFoundError(root / ".git")
+        name, changed = (
+            subprocess.run(
+                ["git", "-C", str(root), *what], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for what in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: not in a git checkout"
+    return f"{name} with changes" if changed else name
+
+
+def keep(module: torch.nn.Module, path: Path, *, minutes: float, commit: str) -> None:
+    """Write a stage's result in half precision, as it is bundled: later stages start from just what is shipped.
+
+    Args:
+        module: what was trained.
+        path: the file.
+        minutes: how long it took.
+        commit: the commit that was checked out.
+    """
+    state = {
+        key: value.half().contiguous()
+        for key, value in module.state_dict().items()
+        if not key.endswith("lm_head.weight")
+    }
+    metadata = {"minutes": str(minutes), "commit": commit}
+    write_file(path, lambda part: save_file(state, part, metadata=metadata))
+
+
+def _load(module, path: Path):
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise TrainingError(
+            f"{path} cannot be read: {error}. Remove it, and its stage is run again."
+        ) from error
+    missing, unknown = module.load_state_dict(state, strict=False)
+    assert not unknown
+    assert all(key.endswith("lm_head.weight") for key in missing), missing
+    return module
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return file.metadata()

@@ -1,0 +1,173 @@
+"""Measure a trained family and write docs/results.md with its figure, every number of them.
+
+    python -m training.results                          the bundle of the package, and the seeds kept in docs/measured
+    python -m training.results DIR1 DIR2 FILE           bundles that differ in their seed: intervals over seeds too
+    python -m training.results DIR --keep FILE          measure one bundle and keep its sums, to be named later as above
+
+A bundle is a folder that `python -m training.train pocket-pair` writes.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emma_viz.checkpoints import BUNDLED
+from emma_viz.cli.guard import guarded
+from emma_viz.cli.options import path
+from emma_viz.errors import TrainingError
+from emma_viz.files.atomic import write_file
+from emma_viz.files.room import require_writable
+from training.pocket.bundle_reading import Bundle, open_bundle
+from training.pocket.recipes import in_order
+from training.pocket.stages import commit
+from training.results.comparable import require_comparable, require_one_seed, together
+from training.results.examination import Examined
+from training.results.measured import Measured, measure, shown_to
+from training.results.measured_files import read_measured, save_measured
+from training.results.numbers import all_numbers
+from training.results.page import IMAGE, page
+
+CHECKOUT = Path(__file__).parents[2]
+DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else Path("runs/results")
+KEPT = CHECKOUT / "docs/measured"
+"""What was measured of the seeds that are not shipped."""
+ANSWERS = 500
+"""Held-out scenes that questions are asked about."""
+
+
+def measured_of(sources: Sequence[Path], *, answers: int) -> list[Measured]:
+    """Measure bundles and read what was kept of others, in the order given.
+
+    Raises:
+        TrainingError: they cannot be set side by side.
+    """
+    if len({each.resolve() for each in sources}) < len(sources):
+        raise TrainingError(
+            "A bundle is named twice: its seed would count twice. Give bundles that were trained with different seeds "
+            "(--seed)."
+        )
+    kept = {each: read_measured(each) for each in sources if not each.is_dir()}
+    bundles = {each: open_bundle(each.resolve()) for each in sources if each.is_dir()}
+    for source, each in kept.items():
+        for folder, bundle in bundles.items():
+            if differ := each.shown.differences(shown_to(bundle, answers=answers)):
+                raise TrainingError(
+                    f"{source} was not shown what {folder} will be: {differ}. Ask for --scenes "
+                    f"{each.shown.answers}, or name the bundles to measure."
+                )
+    found = [kept[each] if each in kept else measure(bundles[each], answers=answers) for each in sources]
+    require_comparable(found)
+    return found
+
+
+def by_member(found: Sequence[Measured]) -> dict[str, dict[int, Examined]]:
+    """Member → seed → what it gave. Members are compared seed by seed: those of one seed saw the same data in the same
+    order from the same start."""
+    members: dict[str, dict[int, Examined]] = {}
+    for bundle in found:
+        for member, result in bundle.members.items():
+            members.setdefault(member, {})[bundle.origins[member]["seed"]] = result
+    return {name: members[name] for name in in_order(members)}
+
+
+def head(found: Sequence[Measured], command: str) -> dict[str, Any]:
+    """How the numbers came about; no path of the machine."""
+    shown = found[0].shown
+    return {
+        "command": command,
+        "commit": commit(),
+        "answers": shown.answers,
+        "retention": shown.retention,
+        "fit": shown.fit,
+        "photos": list(shown.photos),
+        "bundles": [{"name": each.name, "members": each.origins} for each in found],
+    }
+
+
+def keep(bundle: Bundle, path: Path, *, answers: int) -> None:
+    """Add what is measured of a bundle to a file, which may have other members of its seed already."""
+    known = read_measured(path) if path.exists() else None
+    require_one_seed(bundle, known, answers=answers)
+    found = measure(bundle, answers=answers)
+    found = found if known is None else together(known, found)
+    save_measured(found, path)
+    print(f"wrote {path}: {', '.join(found.members)}")
+
+
+PROGRAM = "python -m training.results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write; returns the process's exit code."""
+    return guarded(lambda: run(_parser().parse_args(arguments)), program=PROGRAM)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "bundles",
+        nargs="*",
+        type=path,
+        metavar="BUNDLE",
+        help="folders, or files of --keep (default: the package's own and docs/measured)",
+    )
+    parser.add_argument("--scenes", type=int, default=ANSWERS, help=f"held-out scenes (default: {ANSWERS})")
+    parser.add_argument("--json", type=path, help="also write all numbers to this file")
+    parser.add_argument(
+        "--keep",
+        type=path,
+        metavar="FILE",
+        help="add what is measured of one bundle there, and write no page",
+    )
+    parser.add_argument(
+        "--out",
+        type=path,
+        default=DOCUMENTS,
+        metavar="FOLDER",
+        help="where results.md goes (default: docs of the checkout, runs/results without one)",
+    )
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure what was asked for and write page, figure and JSON, or the file of one bundle."""
+    from training.results.figure import draw
+
+    if options.scenes < 2:
+        raise TrainingError(f"--scenes must be at least 2, got {options.scenes}: intervals are over scenes.")
+    if options.keep is not None:
+        if options.json is not None:
+            raise TrainingError("--keep FILE writes no page and no --json. Leave one of them out.")
+        require_writable(options.keep, parents=True, error=TrainingError)
+        if len(options.bundles) != 1 or not options.bundles[0].is_dir():
+            raise TrainingError("--keep FILE takes one bundle's folder; name it before --keep.")
+        keep(open_bundle(options.bundles[0].resolve()), options.keep, answers=options.scenes)
+        return
+    require_writable(options.out, folder=True, error=TrainingError)
+    if options.json is not None:
+        require_writable(options.json, parents=True, error=TrainingError)
+    sources = options.bundles or [BUNDLED, *sorted(KEPT.glob("*.npz"))]
+    found = measured_of(sources, answers=options.scenes)
+    command = " ".join(["python -m training.results", *(each.name for each in options.bundles)])
+    if options.scenes != ANSWERS:
+        command += f" --scenes {options.scenes}"
+    numbers = {"head": head(found, command), **all_numbers(by_member(found))}
+    (options.out / IMAGE).parent.mkdir(parents=True, exist_ok=True)
+    draw(numbers, options.out / IMAGE)
+    write_file(options.out / "results.md", lambda part: part.write_text(page(numbers), encoding="utf-8"))
+    if options.json is not None:
+        text = json.dumps(numbers, indent=1, ensure_ascii=False)
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        write_file(options.json, lambda part: part.write_text(text, encoding="utf-8"))
+    print(f"wrote {options.out / 'results.md'} and {options.out / IMAGE}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

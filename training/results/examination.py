@@ -1,0 +1,333 @@
+"""One model examined: every scene goes through it once, and what comes out is kept as sums per image."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Float32, Int
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from emma_viz.capture import Recorder
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.data.tabletop import DESCRIBE, make_scene
+from emma_viz.lens.files import load_lens
+from emma_viz.lens.native import NativeLens
+from emma_viz.lens.readout import Linear, LinearFit
+from emma_viz.lens.ridge import RidgeLens
+from emma_viz.lens.tuned import TunedLens
+from emma_viz.metrics.sums import joined, residual_columns, shown_columns
+from emma_viz.models import generate
+from emma_viz.models.vlm import VLM
+from emma_viz.shapes import EMBEDDING
+from training.pocket.encoder import normalise
+from training.pocket.questions import answered
+from training.pocket.scenes import drawn_scenes
+from training.results.measures import answer_columns, caption_columns, foreground, probe_columns
+
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png")
+"""Photographs of scikit-image that no stage of training has seen; its others are backgrounds of the tabletop world."""
+ENCODER, OWN = "encoder", "own decoder"
+"""Places beside the layers: the frozen encoder's tokens, and the pixels of a member's own decoder."""
+BATCH = 25
+LONGEST = 64
+"""Tokens of a caption, at most."""
+
+Step = Callable[[int], object]
+"""Called with the number of images that went through."""
+Kept = dict[str, dict[str, np.ndarray]]
+"""Place → columns."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pictures:
+    """Images as the encoder gives them and as the lenses should give them back."""
+
+    features: Float32[np.ndarray, "B T F"]
+    """The frozen encoder's tokens."""
+    patches: Float32[np.ndarray, "B T p p c"]
+    """True pixels in [0, 1]."""
+    kinds: Int[np.ndarray, "B T"]
+    """0 for background, else 1 + the kind's number; all 0 for photographs."""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def batches(self, count: int | None = None) -> Iterator[slice]:
+        """Slices of the first `count` images."""
+        end = len(self) if count is None else min(count, len(self))
+        for start in range(0, end, BATCH):
+            yield slice(start, min(start + BATCH, end))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """Everything that members with one encoder are shown."""
+
+    fit: Pictures
+    """Training scenes: what lenses, probes and controls are fitted on."""
+    test: Pictures
+    """Held-out scenes."""
+    photos: Pictures
+    retention: int
+    """So many of `test` are decoded."""
+    encoder: dict[str, Kept]
+    """The encoder's own columns, under "scenes" and "photos"."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Examined:
+    """What one member of one bundle gave."""
+
+    fingerprint: str
+    scenes: Kept
+    """Place → columns over held-out scenes."""
+    photos: Kept
+    answers: dict[str, dict[str, np.ndarray]]
+    """Topic → columns over all held-out scenes."""
+    captions: dict[str, np.ndarray]
+    """Columns over the decoded held-out scenes."""
+    photo_captions: tuple[str, ...]
+    tuned: Kept
+    """R² sums of the tuned lens over held-out scenes, by layer."""
+    shuffled: Kept
+    """Control: ridge fitted to pixels that were shuffled between tokens."""
+    untrained: Kept
+    """Control: the member before training."""
+
+
+@torch.inference_mode()
+def pictures(model: LoadedModel, images: np.ndarray, kinds: np.ndarray | None, step: Step) -> Pictures:
+    """Encode images of the model's input size: uint8 (n, S, S, 3), kinds (n, R, C)."""
+    parts = []
+    for part in normalise(images).split(BATCH):
+        parts.append(model.vlm.vision([part]).float().numpy())
+        step(len(part))
+    p = model.config.vision.patch
+    patches = rearrange(images.astype(np.float32) / 255, "b (R p) (C q) c -> b (R C) p q c", p=p, q=p)
+    features = np.concatenate(parts)
+    flat = np.zeros(features.shape[:2], np.int64) if kinds is None else kinds.reshape(len(kinds), -1)
+    return Pictures(features=features, patches=patches, kinds=flat.astype(np.int64))
+
+
+def prepare(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: Step) -> Material:
+    """Draw and encode all that is shown to members with this model's encoder, and measure the encoder itself.
+
+    The encoder's ridge is fitted like the members' lenses: on the same training scenes, with the same λ.
+    """
+    drawn, held_out = drawn_scenes("train", fit), drawn_scenes("test", scenes)
+    views = [
+        np.asarray(model.transform.view(Image.open(str(files("skimage.data") / name)).convert("RGB")))
+        for name in PHOTOS
+    ]
+    train = pictures(model, drawn.images, drawn.kinds, step)
+    test = pictures(model, held_out.images, held_out.kinds, step)
+    photos = pictures(model, np.stack(views), None, step)
+    pixels, probe = LinearFit(1), LinearFit(1)
+    for part in train.batches():
+        states = torch.from_numpy(train.features[part])
+        front, kind = foreground(train.kinds[part])
+        flat = torch.from_numpy(train.patches[part]).flatten(0, 1).flatten(1)
+        pixels.add(states.flatten(0, 1)[None], flat)
+        probe.add(states[torch.from_numpy(front)][None], kind)
+    lens, probes = pixels.result()[0], probe.result()[0]
+    encoder: dict[str, Kept] = {}
+    for name, shown, count in (("scenes", test, retention), ("photos", photos, None)):
+        parts = []
+        for part in shown.batches(count):
+            states = torch.from_numpy(shown.features[part])
+            decoded = lens.patches(states, model.config.vision.patch)
+            parts.append(_columns(decoded, shown, part, model.vlm.grid, states, probes))
+        encoder[name] = {ENCODER: joined(parts)}
+    return Material(fit=train, test=test, photos=photos, retention=retention, encoder=encoder)
+
+
+def weights_digest(path: Path) -> str:
+    """Tells safetensors files apart by their tensors; what else their headers say, such as a time, does not count."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(load_file(path).items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+@torch.inference_mode()
+def states_of(
+    vlm: VLM, features: Float[np.ndarray, "B T F"], taps: Sequence[int] = ()
+) -> tuple[Float[Tensor, "Y B T D"], list[Float[Tensor, "B T D"]]]:
+    """The image tokens' residual stream, layers −1, 0, …; and the taps' mixer outputs with the final state."""
+    n_layer = vlm.config.llm.n_layer
+    names = [*(f"blocks.{tap}.hook_mixer_out" for tap in taps), "norm_f"] if taps else []
+    with Recorder(vlm, ["resid_post", *names], layers=range(EMBEDDING, n_layer), dtype=torch.float32) as kept:
+        vlm.llm.backbone(vlm.embed_image(features=torch.from_numpy(features)))
+    stream = torch.stack([kept["resid_post", layer] for layer in range(EMBEDDING, n_layer)])
+    tapped = [kept["mixer_out", tap] for tap in taps]
+    return stream, [*tapped, kept["norm_f", n_layer - 1]] if taps else []
+
+
+def _columns(
+    decoded: np.ndarray, shown: Pictures, part: slice, grid: tuple[int, int], states: Tensor | None, probe
+) -> dict[str, np.ndarray]:
+    true = shown.patches[part]
+    columns = residual_columns(decoded, true) | shown_columns(decoded, true, grid)
+    if states is not None:
+        columns |= probe_columns(probe, states, shown.kinds[part])
+    return columns
+
+
+def examine(model: LoadedModel, material: Material, step: Step, *, untrained: VLM) -> Examined:
+    """Measure a member: its own lenses on held-out scenes and photographs, a probe, controls, and its answers.
+
+    Args:
+        model: with its lenses in its folder.
+        material: made with the model's encoder.
+        step: called with the number of images that went through, for a progress bar.
+        untrained: the control model, with the same sizes.
+    """
+    ridge = load_lens(model, "ridge")
+    tuned = load_lens(model, "tuned")
+    native = load_lens(model, "native") if model.info.taps else None
+    assert isinstance(ridge, RidgeLens)
+    assert isinstance(tuned, TunedLens)
+    assert native is None or isinstance(native, NativeLens)
+    probes, mixed = _fit(model, material.fit, step)
+    places = {EMBEDDING: mixed[0], model.info.n_layer - 1: mixed[1]}
+    scenes, shuffled = _decode(model, material.test, material.retention, ridge, native, probes, places, step)
+    photos, _ = _decode(model, material.photos, None, ridge, native, probes, {}, step)
+    return Examined(
+        fingerprint=model.info.fingerprint,
+        scenes=material.encoder["scenes"] | scenes,
+        photos=material.encoder["photos"] | photos,
+        answers=_answers(model, material.test, step),
+        captions=caption_columns(
+            _captions(model, material.test, material.retention, step),
+            [make_scene("test", index).kinds for index in range(material.retention)],
+        ),
+        photo_captions=tuple(_captions(model, material.photos, None, step)),
+        tuned=_tuned(model, material, tuned, step),
+        shuffled=shuffled,
+        untrained=_untrained(untrained, material, step),
+    )
+
+
+def _fit(model: LoadedModel, fit: Pictures, step: Step) -> tuple[list[Linear], list[Linear]]:
+    """Class probes of all layers; and, of the first and last, ridges to pixels shuffled over all tokens."""
+    probe, mixed = LinearFit(model.info.n_layer + 1), LinearFit(2)
+    flat = fit.patches.reshape(-1, fit.patches[0, 0].size)
+    order = np.random.default_rng(0).permutation(len(flat)).reshape(fit.patches.shape[:2])
+    for part in fit.batches():
+        states, _ = states_of(model.vlm, fit.features[part])
+        front, kind = foreground(fit.kinds[part])
+        probe.add(states[:, torch.from_numpy(front)], kind)
+        mixed.add(states[[0, -1]].flatten(1, 2), torch.from_numpy(flat[order[part].ravel()]))
+        step(part.stop - part.start)
+    return probe.result(), mixed.result()
+
+
+def _decode(
+    model: LoadedModel,
+    shown: Pictures,
+    count: int | None,
+    ridge: RidgeLens,
+    native: NativeLens | None,
+    probes: Sequence[Linear],
+    shuffled: dict[int, Linear],
+    step: Step,
+) -> tuple[Kept, Kept]:
+    """Columns of every layer and of the own decoder, and of the ridges that were fitted to shuffled pixels."""
+    parts: defaultdict[str, list] = defaultdict(list)
+    mixed: defaultdict[str, list] = defaultdict(list)
+    grid, patch = model.vlm.grid, model.config.vision.patch
+    for part in shown.batches(count):
+        states, taps = states_of(model.vlm, shown.features[part], model.info.taps if native else ())
+        for layer, each in enumerate(states, start=EMBEDDING):
+            decoded = ridge.decode(each, layer).numpy()
+            probe = probes[layer - EMBEDDING]
+            parts[str(layer)].append(_columns(decoded, shown, part, grid, each, probe))
+            if layer in shuffled:
+                decoded = shuffled[layer].patches(each, patch)
+                mixed[str(layer)].append(residual_columns(decoded, shown.patches[part]))
+        if native is not None:
+            decoded = native.decode(torch.stack(taps), native.info.layers[-1]).numpy()
+            parts[OWN].append(_columns(decoded, shown, part, grid, None, None))
+        step(part.stop - part.start)
+    kept, control = ({place: joined(each) for place, each in found.items()} for found in (parts, mixed))
+    return kept, control
+
+
+def _tuned(model: LoadedModel, material: Material, lens: TunedLens, step: Step) -> Kept:
+    """R² sums of a tuned lens."""
+    parts: defaultdict[str, list] = defaultdict(list)
+    shown = material.test
+    for part in shown.batches(material.retention):
+        states, _ = states_of(model.vlm, shown.features[part])
+        for layer, each in enumerate(states, start=EMBEDDING):
+            decoded = lens.decode(each, layer).numpy()
+            parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
+        step(part.stop - part.start)
+    return {place: joined(found) for place, found in parts.items()}
+
+
+def _untrained(vlm: VLM, material: Material, step: Step) -> Kept:
+    """R² sums of a model that was not trained, with ridge lenses fitted on its own states of the training scenes."""
+    layers = range(EMBEDDING, vlm.config.llm.n_layer)
+    fit, fitted = material.fit, LinearFit(len(layers))
+    for part in fit.batches():
+        states, _ = states_of(vlm, fit.features[part])
+        fitted.add(states.flatten(1, 2), torch.from_numpy(fit.patches[part]).flatten(0, 1).flatten(1))
+        step(part.stop - part.start)
+    lenses, shown = fitted.result(), material.test
+    parts: defaultdict[str, list] = defaultdict(list)
+    for part in shown.batches(material.retention):
+        states, _ = states_of(vlm, shown.features[part])
+        for layer, each, lens in zip(layers, states, lenses, strict=True):
+            decoded = lens.patches(each, vlm.config.vision.patch)
+            parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
+        step(part.stop - part.start)
+    return {place: joined(found) for place, found in parts.items()}
+
+
+def _answers(model: LoadedModel, test: Pictures, step: Step) -> dict[str, dict[str, np.ndarray]]:
+    def told():
+        reached = 0
+        for each in answered(model.vlm, test.features, model.tokenizer):
+            if each.scene > reached:
+                step(each.scene - reached)
+                reached = each.scene
+            yield each
+        step(len(test) - reached)
+
+    return answer_columns(told(), len(test))
+
+
+def _captions(model: LoadedModel, shown: Pictures, count: int | None, step: Step) -> list[str]:
+    """Greedy answers to "Describe the image in detail."."""
+    prompt = model.tokenizer.encode(model.prompt(DESCRIBE))
+    captions = []
+    for part in shown.batches(count):
+        size = part.stop - part.start
+        found = generate(
+            model.vlm,
+            None,
+            [prompt] * size,
+            features=torch.from_numpy(shown.features[part]),
+            max_new_tokens=LONGEST,
+            eos_id=model.tokenizer.eos_id,
+        )
+        captions += [model.tokenizer.answer(ids) for ids in found.ids]
+        step(size)
+    return captions
+
+
+def images_shown(material: Material) -> int:
+    """How many times an image goes through one member, for the progress bar."""
+    retention, photos = material.retention, len(material.photos)
+    once = len(material.fit) + retention
+    return 2 * once + len(material.test) + 2 * retention + 2 * photos

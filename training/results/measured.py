@@ -1,0 +1,102 @@
+"""What is measured of a bundle's members, and what they were shown for it."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tqdm import tqdm
+
+from emma_viz.errors import TrainingError
+from emma_viz.lens.files import read_info
+from training.pocket.bundle_reading import Bundle, untrained_model
+from training.pocket.scenes import drawn_scenes
+from training.results.examination import (
+    PHOTOS,
+    Examined,
+    Material,
+    examine,
+    images_shown,
+    prepare,
+    weights_digest,
+)
+
+RETENTION = 150
+"""So many of the held-out scenes are decoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What members were shown. Numbers stand side by side only when it is equal, and their origins are alike."""
+
+    answers: int
+    """Held-out scenes that questions were asked about."""
+    retention: int
+    """The first of them, which were decoded."""
+    fit: int
+    """Training scenes that lenses and probes were fitted on."""
+    photos: tuple[str, ...]
+    scenes: str
+    """Digest of the held-out scenes, of every 50th."""
+
+    def differences(self, other: "Shown") -> str:
+        """The fields that differ, with both values, in words; empty when none does."""
+        pairs = ((each.name, getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
+        return ", ".join(f"{name} {mine} and {others}" for name, mine, others in pairs if mine != others)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """One bundle, measured."""
+
+    name: str
+    """Of the bundle, as the page calls it."""
+    shown: Shown
+    members: dict[str, Examined]
+    """In the order of the recipes."""
+    origins: dict[str, dict[str, Any]]
+    """Member → `Bundle.origin`."""
+
+
+def measure(bundle: Bundle, *, answers: int) -> Measured:
+    """Examine every member of a bundle.
+
+    Args:
+        bundle: with lenses and the language models that have read text alone.
+        answers: held-out scenes that questions are asked about.
+    """
+    shown = shown_to(bundle, answers=answers)
+    found: dict[str, Examined] = {}
+    material: dict[str, Material] = {}
+    for member in bundle.members:
+        model = bundle.load(member)
+        key = weights_digest(bundle.encoder(member))
+        if key not in material:
+            with tqdm(total=answers + shown.fit + len(PHOTOS), desc="encode scenes") as bar:
+                material[key] = prepare(
+                    model, scenes=answers, retention=shown.retention, fit=shown.fit, step=bar.update
+                )
+        control = untrained_model(bundle, model, member)
+        with tqdm(total=images_shown(material[key]), desc=f"{member}, bundle {bundle.name}") as bar:
+            found[member] = examine(model, material[key], bar.update, untrained=control)
+    origins = {member: bundle.origin(member) for member in bundle.members}
+    return Measured(name=bundle.name, shown=shown, members=found, origins=origins)
+
+
+def shown_to(bundle: Bundle, *, answers: int) -> Shown:
+    """What `measure` will show to the members of a bundle.
+
+    Raises:
+        TrainingError: the members' ridge lenses were fitted on different numbers of scenes.
+    """
+    fits = {read_info(bundle.folder / member / "ridge.lens").n_fit for member in bundle.members}
+    if len(fits) > 1:
+        raise TrainingError(
+            f"The ridge lenses of {bundle.folder} were fitted on different numbers of scenes: {sorted(fits)}. Fit them "
+            "alike."
+        )
+    return Shown(
+        answers=answers,
+        retention=min(RETENTION, answers),
+        fit=fits.pop(),
+        photos=PHOTOS,
+        scenes=drawn_scenes("test", answers).digest,
+    )

@@ -1,0 +1,422 @@
+"""docs/results.md, written whole from the numbers: nothing in it is typed by hand."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from emma_viz.metrics.intervals import NONE, RESAMPLES
+from emma_viz.metrics.spectrum import OCTAVES
+from training.results.examination import ENCODER, OWN
+from training.results.numbers import MFF, interval, layers_of
+
+IMAGE = "images/results.png"
+
+ASKED = {"caption": "caption, word for word"}
+"""Topics whose name alone would mislead."""
+
+DEFINITIONS = (
+    ("R²", "share of the variance of the pixels (about the images' mean colour) that the decoding explains; 0 is one "
+     "colour everywhere. PSNR (dB) and SSIM are means over images, of the image as shown."),
+    ("lens", "the ridge lens of the bundle, fitted on training scenes; those of the encoder and of the control before "
+     "joint training are fitted here, alike. “Own decoder” is the fusion and decoder that EMMA was trained with; a "
+     "tuned lens is one that was trained on the frozen member afterwards."),
+    ("spectrum", "power of the decoded images per octave of spatial frequency, over that of the true ones."),
+    ("class probe", "ridge regression from a token's state to its patch's kind, fitted on foreground patches of "
+     "training scenes; share of right kinds among the foreground patches of held-out scenes. Nothing says what kinds "
+     "the patches of the photographs are, so that it is not asked of them."),
+    ("right answer", "right to its last token, each question asked alone. Yes-rate: share of “Yes.”, where half of "
+     "the true answers are. F1: of the kinds that captions name."),
+    ("interval", "in brackets: 95 % percentile bootstrap over images, differences paired (the same images are drawn "
+     "for both); of photographs, Student's t over them. With several seeds of the joint stage, Student's t "
+     "over them too. A difference is claimed only when no interval holds 0."),
+)  # fmt: skip
+WIDEST = ("± images", "± seeds")
+"""Heads of `widest`."""
+CONTROLS = (
+    "R² with a ridge fitted to pixels shuffled between the tokens of all images (it must be about 0), and of the model "
+    "as joint training found it: a fresh projector before the language model that has read text alone."
+)
+
+
+def page(numbers: Mapping[str, Any]) -> str:
+    """The document.
+
+    Args:
+        numbers: `head` (how they were made), `members` and `comparisons`.
+    """
+    members = numbers["members"]
+    parts = [
+        "# What the pocket family keeps of a picture, and what it answers",
+        head(numbers),
+        in_short(numbers),
+        f"![Retention by layer and right answers]({IMAGE})",
+        "## Retention by layer",
+        "Places: the encoder's tokens, −1 behind the projector, then the blocks; residual stream. `±`: the widest half "
+        "interval of the row, over images and, where a member has several, over seeds.",
+        *scene_tables(members),
+        tuned_table(members),
+        photo_table(members),
+        spectrum_table(members),
+        "## Where the picture is lost",
+        loss_table(members),
+        "\n".join(f"- {name}: {member['loss_sentence']}." for name, member in members.items()),
+        "## Controls",
+        CONTROLS,
+        control_table(members),
+        "## What MFF does",
+        mff(numbers["comparisons"]),
+        "## Answers",
+        answer_table(members),
+        each_seed(members),
+        "## Answers during training",
+        training_curves(numbers["head"]),
+        "## Differences between members",
+        *(comparison(pair) for pair in numbers["comparisons"]),
+        multiple(numbers["comparisons"]),
+        "## Captions of the photographs",
+        captions(members),
+        "## Definitions",
+        "\n".join(f"- **{name}**: {text}" for name, text in DEFINITIONS),
+        "The exact ones are the docstrings of `training/results/measures.py` and `emma_viz/metrics/intervals.py`.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def head(numbers: Mapping[str, Any]) -> str:
+    """Who made the page, of what, with how many seeds."""
+    how, members = numbers["head"], numbers["members"]
+    bundles = [
+        f"- {member}, seed {origin['seed']}, bundle `{each['name']}`: made by `{origin['command']}` at commit "
+        f"{short(origin['commit'])}{trained_at(origin)}, data {origin['data']}; measured at commit "
+        f"{short(origin['measured_at'])}"
+        for each in how["bundles"]
+        for member, origin in each["members"].items()
+    ]
+    photos = ", ".join(each.partition(".")[0] for each in how["photos"])
+    seeds = "; ".join(f"{name} {', '.join(map(str, member['seeds']))}" for name, member in members.items())
+    return (
+        f"Written whole by `{how['command']}` at commit {short(how['commit'])}; do not edit. Answers: {how['answers']} "
+        f"held-out scenes; retention: {how['retention']} of them; fits: {how['fit']} training scenes; photographs: "
+        f"{photos} of scikit-image. Intervals: {RESAMPLES} resamples. Seeds: {seeds}. "
+        + " ".join([caution(numbers), *whose_seeds(numbers)])
+        + "\n\n"
+        + "\n".join(bundles)
+    )
+
+
+def whose_seeds(numbers: Mapping[str, Any]) -> list[str]:
+    """Which seeds are behind a member's numbers and which behind a comparison, where these need not be the same."""
+    if all(len(member["seeds"]) == 1 for member in numbers["members"].values()):
+        return []
+    return [
+        "A member's numbers are means over its seeds; a comparison is over the seeds that both its members have, so "
+        "that its differences need not be those between a table's rows."
+    ]
+
+
+def trained_at(origin: Mapping[str, Any]) -> str:
+    """The commits of the stages that were trained before the bundle was made, at another commit than it."""
+    found = origin.get("trained_at", {})  # files that were kept earlier do not have it
+    stages = [f"{stage} {short(commit)}" for stage, commit in found.items() if commit != origin["commit"]]
+    return f" (stages trained before: {', '.join(stages)})" if stages else ""
+
+
+def short(commit: str) -> str:
+    """A commit as the page shows it; what follows the hash stays."""
+    name, _, rest = str(commit).partition(" ")
+    return " ".join([name[:12], rest]).strip() if len(name) == 40 else str(commit)
+
+
+def caution(numbers: Mapping[str, Any]) -> str:
+    """What the seeds allow to claim. Seeds differ in the joint stage alone."""
+    counts = [len(pair["seeds"]) for pair in numbers["comparisons"]]
+    counts = counts or [len(member["seeds"]) for member in numbers["members"].values()]
+    shared = "All seeds share the encoder and the language model's text stage; the joint stage differs."
+    if max(counts) == 1:
+        return "No comparison is over more than one seed: nothing here is claimed about other seeds."
+    if min(counts) == 1:
+        return f"{shared} What is compared with one seed supports no claim about other seeds."
+    return f"{shared} Claims hold over these seeds as well as over images."
+
+
+def in_short(numbers: Mapping[str, Any]) -> str:
+    """The claims that hold and, as plainly, the comparisons that do not."""
+    lines = []
+    for pair in numbers["comparisons"]:
+        held = [row["claim"] for row in pair["rows"] if row["claim"] != NONE]
+        unheld = [row["what"] for row in pair["rows"] if row["claim"] == NONE]
+        title = f"{pair['a']} against {pair['b']} ({seeds_of(pair)})"
+        lines.append(f"- {title}, supported:{'' if held else ' nothing'}")
+        lines += [f"  - {claim}" for claim in held]
+        lines.append(f"- {title}, {NONE}: {'; '.join(unheld) if unheld else 'none of those measured'}.")
+    if not lines:
+        lines = ["- No two of the members that are compared are in the bundle."]
+    lines += [joint_training(member, found) for member, found in numbers["members"].items()]
+    return "## In short\n\n" + "\n".join(lines)
+
+
+def joint_training(member: str, found: Mapping[str, Any]) -> str:
+    """What joint training did to what a ridge lens finds, at the ends of the stream."""
+    words = {1: "a ridge lens finds more of the pixels", -1: "a ridge lens finds less of the pixels", 0: NONE}
+    ends = zip(
+        ("behind the projector", "at the last block"), found["trained_less_untrained"].values(), strict=True
+    )
+    said = "; ".join(f"{where}, {words[each['sign']]}" for where, each in ends)
+    return f"- {member} against itself before joint training: {said}."
+
+
+def seeds_of(pair: Mapping[str, Any]) -> str:
+    """The seeds that a comparison is over."""
+    return f"{'seed' if len(pair['seeds']) == 1 else 'seeds'} {', '.join(map(str, pair['seeds']))}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(found: Mapping[str, Any] | float | None, digits: int = 2) -> str:
+    """A value without its interval."""
+    value = found["value"] if isinstance(found, Mapping) else found
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def ranged(found: Mapping[str, Any], digits: int = 3) -> str:
+    """ "0.912 [0.901, 0.923]", with the seeds' interval where there is one."""
+    if found["value"] is None:
+        return "—"
+    text = f"{found['value']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+    if "seed_low" in found:
+        text += f"; seeds [{found['seed_low']:.{digits}f}, {found['seed_high']:.{digits}f}]"
+    return text
+
+
+def places_of(members: Mapping[str, Any], which: str) -> list[str]:
+    """Encoder, all layers that any member has, own decoder where one has it."""
+    most = max((layers_of(member[which]) for member in members.values()), key=len)
+    own = [OWN] if any(OWN in member[which] for member in members.values()) else []
+    return [ENCODER, *most, *own]
+
+
+def scene_tables(members: Mapping[str, Any]) -> list[str]:
+    """R², PSNR, SSIM and the probe on held-out scenes, a row a member."""
+    titles = {"r2": "R²", "psnr": "PSNR, dB", "ssim": "SSIM", "probe": "Class probe, accuracy"}
+    out = []
+    for name, title in titles.items():
+        digits = 1 if name == "psnr" else 2
+        places = [place for place in places_of(members, "scenes") if name != "probe" or place != OWN]
+        rows = []
+        for member, found in members.items():
+            cells = [found["scenes"].get(place, {}).get(name) for place in places]
+            rows.append([member, *(number(cell, digits) for cell in cells), *widest(cells, digits + 1)])
+        out.append(f"{title}, held-out scenes\n\n" + table(["", *map(shown, places), *WIDEST], rows))
+    return out
+
+
+def tuned_table(members: Mapping[str, Any]) -> str:
+    """R² of the tuned lenses, a row a member."""
+    layers = max((list(member["tuned"]) for member in members.values()), key=len)
+    rows = [
+        [
+            member,
+            *(number(found["tuned"].get(layer)) for layer in layers),
+            *widest([*found["tuned"].values()]),
+        ]
+        for member, found in members.items()
+    ]
+    intro = (
+        "R² with the tuned lens, held-out scenes: a decoder that was trained on the frozen member and mixes tokens, "
+        "the same budget for each"
+    )
+    return f"{intro}\n\n" + table(["", *map(shown, layers), *WIDEST], rows)
+
+
+def widest(cells: Sequence[Mapping[str, Any] | None], digits: int = 3) -> list[str]:
+    """The widest half interval over images, and the widest over seeds; a dash where there is none."""
+    out = []
+    for ends in (("low", "high"), ("seed_low", "seed_high")):
+        found = [[each[end] for end in ends if each.get(end) is not None] for each in cells if each]
+        half = max((abs(each[1] - each[0]) / 2 for each in found if len(each) == 2), default=None)
+        out.append("—" if half is None else f"{half:.{digits}f}")
+    return out
+
+
+def shown(place: str) -> str:
+    """A place as a column's head, with a real minus sign."""
+    return place.replace("-1", "−1")
+
+
+def photo_table(members: Mapping[str, Any]) -> str:
+    """Means over the photographs at every place; R² of each at the ends of the way."""
+    places = places_of(members, "photos")
+    rows = []
+    for member, found in members.items():
+        kept = found["photos"]
+        for name, title, digits in (("r2", "R²", 2), ("psnr", "PSNR", 1), ("ssim", "SSIM", 2)):
+            cells = [kept.get(place, {}).get(name) for place in places]
+            row = (number(cell, digits) for cell in cells)
+            rows.append([f"{member}, {title}", *row, *widest(cells, digits + 1)])
+    ends = [
+        (member, place)
+        for member, found in members.items()
+        for place in (*(layers_of(found["photos"])[end] for end in (0, -1)), OWN)
+        if place in found["photos"]
+    ]
+    each = [
+        [photo.partition(".")[0], *(number(members[m]["photos"][place]["each"][photo]) for m, place in ends)]
+        for photo in next(iter(members.values()))["photos"][ENCODER]["each"]
+    ]
+    intro = (
+        f"Photographs: means over the {len(each)} that no stage of training has seen. They are no sample of all "
+        "photographs, and so few have wide intervals: nothing is claimed from them"
+    )
+    heads = [f"{member}, {shown(place)}" for member, place in ends]
+    return (
+        f"{intro}\n\n{table(['', *map(shown, places), *WIDEST], rows)}\n\n"
+        f"R² of each photograph\n\n{table(['', *heads], each)}"
+    )
+
+
+def spectrum_table(members: Mapping[str, Any]) -> str:
+    """Power per octave, decoded over true, at every place."""
+    rows = []
+    for member, found in members.items():
+        for place in found["scenes"]:
+            scenes, photos = found["scenes"][place]["spectrum"], found["photos"][place]["spectrum"]
+            cells = [f"{number(scenes[str(low)])} / {number(photos[str(low)])}" for low in OCTAVES]
+            rows.append([f"{member}, {shown(place)}", *cells, *widest([*scenes.values()])])
+    heads = [f"{low}–{2 * low}" for low in OCTAVES[:-1]] + [f"{OCTAVES[-1]}–"]
+    intro = (
+        "Spectrum: power of the decoded over the true images, by cycles per image side; scenes / photographs. The "
+        "intervals are those of the scenes"
+    )
+    return f"{intro}\n\n" + table(["", *heads, *WIDEST], rows)
+
+
+def loss_table(members: Mapping[str, Any]) -> str:
+    """R² lost on each part of the way."""
+    names = list(next(iter(members.values()))["loss"])
+    rows = [[member, *(interval(found["loss"][name]) for name in names)] for member, found in members.items()]
+    intro = "R² lost on held-out scenes: at the projector (encoder to −1), in block 0, in all later blocks"
+    return f"{intro}\n\n" + table(["", *names], rows)
+
+
+def control_table(members: Mapping[str, Any]) -> str:
+    """Trained, untrained and shuffled, at the ends of the residual stream."""
+    rows = []
+    for member, found in members.items():
+        layers = layers_of(found["scenes"])
+        for place in (layers[0], layers[-1]):
+            cells = [ranged(found["controls"][name][place]) for name in ("untrained", "shuffled")]
+            cells.insert(1, interval(found["trained_less_untrained"][place]))
+            rows.append([member, shown(place), ranged(found["scenes"][place]["r2"]), *cells])
+    heads = ["trained", "before joint training", "trained − before", "shuffled pixels"]
+    return table(["", "layer", *heads], rows)
+
+
+def mff(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """What the pair with and without MFF says, or that there is none."""
+    for pair in comparisons:
+        if (pair["a"], pair["b"]) == MFF:
+            rows = [row for row in pair["rows"] if row["what"].startswith("R²")]
+            lines = [f"- {row['what']}: {interval(row['difference'])}: {row['claim']}." for row in rows]
+            return f"{MFF[0]} less {MFF[1]}, all else equal ({seeds_of(pair)}):\n\n" + "\n".join(lines)
+    return f"Not measured: there is no seed of both {MFF[0]} and {MFF[1]}."
+
+
+def answer_table(members: Mapping[str, Any]) -> str:
+    """Accuracy by topic with intervals, yes-rates, and the F1 of captions."""
+    first = next(iter(members.values()))["answers"]
+    rows = []
+    for topic, found in first.items():
+        cells = [ranged(member["answers"][topic]["accuracy"]) for member in members.values()]
+        rows.append([ASKED.get(topic, topic), str(found["questions"]), *cells])
+        if "yes_rate" in found:
+            cells = [ranged(member["answers"][topic]["yes_rate"]) for member in members.values()]
+            rows.append([f"{topic}, yes-rate", "", *cells])
+    rows.append(
+        ["kinds in captions, F1", "", *(ranged(member["captions_f1"]) for member in members.values())]
+    )
+    return table(["topic", "questions", *members], rows)
+
+
+def each_seed(members: Mapping[str, Any]) -> str:
+    """What each seed shows of the pixels at the ends of the stream and how often it answers right; nothing where every
+    member has one seed alone."""
+    if all(len(found["seeds"]) == 1 for found in members.values()):
+        return ""
+    topics = list(next(iter(members.values()))["answers"])
+    rows = []
+    for member, found in members.items():
+        layers = layers_of(found["scenes"])
+        kept = [found["scenes"][place]["r2"] for place in (layers[0], layers[-1])]
+        right = [found["answers"][topic]["accuracy"] for topic in topics]
+        cells = [*kept, found["tuned"][layers[-1]], *right, found["captions_f1"]]
+        for at, seed in enumerate(found["seeds"]):
+            rows.append([member, str(seed), *(number(cell["seeds"][at]) for cell in cells)])
+    heads = ["R² behind the projector", "R² at the last block", "the same, tuned lens"]
+    heads += [*(ASKED.get(topic, topic) for topic in topics), "kinds in captions, F1"]
+    return "## Each seed\n\n" + table(["", "seed", *heads], rows)
+
+
+def training_curves(how: Mapping[str, Any]) -> str:
+    """Share of right answers about validation scenes against steps and minutes, of each member's first seed."""
+    parts = []
+    origins: dict[str, Any] = {}
+    for each in how["bundles"]:
+        origins = {**each["members"], **origins}
+    for member, origin in origins.items():
+        if scores := origin["scores"]:
+            topics = sorted(scores[-1]["accuracy"])
+            rows = [
+                [
+                    str(each["step"]),
+                    f"{each['minutes']:.0f}",
+                    *(number(each["accuracy"].get(t)) for t in topics),
+                ]
+                for each in scores
+            ]
+            parts.append(
+                f"{member}, seed {origin['seed']}, joint stage\n\n"
+                + table(["step", "minutes", *topics], rows)
+            )
+    if not parts:
+        return "Not recorded when these bundles were trained."
+    intro = (
+        "Share of right answers about a few validation scenes, each question asked alone; too few for intervals, but "
+        "enough to see whether training had come to its end."
+    )
+    return "\n\n".join([intro, *parts])
+
+
+def comparison(pair: Mapping[str, Any]) -> str:
+    """All differences of one pair and what each supports."""
+    rows = [[row["what"], interval(row["difference"]), row["claim"]] for row in pair["rows"]]
+    header = ["", f"{pair['a']} − {pair['b']} ({seeds_of(pair)})", "what the data supports"]
+    return table(header, rows)
+
+
+def multiple(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """A caution about many intervals at once."""
+    count = sum(len(pair["rows"]) for pair in comparisons)
+    if not count:
+        return "No two of the members that are compared are in the bundle."
+    return (
+        f"These are {count} intervals of 95 %, each by itself: were there no difference at all, about "
+        f"{count / 20:.1f} of them would still exclude 0."
+    )
+
+
+def captions(members: Mapping[str, Any]) -> str:
+    """What the members say of photographs, which are no tabletop scenes."""
+    photos = next(iter(members.values()))["photo_captions"]
+    rows = [
+        [photo.partition(".")[0], *(quoted(found["photo_captions"][photo]) for found in members.values())]
+        for photo in photos
+    ]
+    return "None was trained on (first seed).\n\n" + table(["", *members], rows)
+
+
+def quoted(said: str) -> str:
+    """An answer in a cell of a table."""
+    return "“" + " ".join(said.replace("|", "\\|").split()) + "”"

@@ -1,0 +1,281 @@
+"""What a run would need, before it is started: parameters, memory for each device, steps and tokens."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from emma_viz.heads.head import PaperHead
+from emma_viz.models.language_model import Block
+from emma_viz.models.presets import PRESETS
+from emma_viz.models.vlm import VLM
+from emma_viz.records.tables import RecordTable
+from training.loop.run import make_optimizer
+from training.pocket.joint import POOL, JointTask, pocket_head
+from training.pocket.recipes import FamilyRecipe
+from training.vision_language.objective import model_config
+from training.vision_language.official import VisionLanguageRecipe
+from training.vision_language.plan import BatchPlan
+from training.vision_language.task import VisionLanguageTask
+
+MIB, GIB = 2**20, 2**30
+FP32, BF16 = 4, 2
+"""Bytes."""
+MEASURED = 512
+"""Tokens that one block is run over, on the meta device, to see what it keeps for the backward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """Parameters of one part of the model."""
+
+    name: str
+    trained: int
+    frozen: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes on one device.
+
+    Attributes:
+        weights: fp32 masters of what is trained, the frozen encoders, and working copies in the computing type.
+        gradients: fp32.
+        optimizer: AdamW's two moments, fp32.
+        activations: an estimate: what one part of a step keeps for its backward pass.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        """All of it. Not in it: buffers of the communication library, fragmentation, the CUDA context."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def meta_task(recipe: VisionLanguageRecipe) -> VisionLanguageTask:
+    """The model and its head without memory."""
+    config = model_config(PRESETS[recipe.model](), recipe.objective)
+    with torch.device("meta"):
+        return VisionLanguageTask(VLM(config, backend="torch"), recipe.objective)
+
+
+def components(task: VisionLanguageTask | JointTask) -> list[Component]:
+    """Parameters of each part, those of the tied head counted once."""
+    parts: dict[str, nn.Module] = {f"encoder {kind}": tower for kind, tower in task.vlm.vision.towers.items()}
+    parts |= {"projector": task.vlm.projector, "language model": task.vlm.llm}
+    if task.head is not None:
+        parts |= {"fusion": task.head.fusion, "decoder": task.head.decoder}
+    found = []
+    for name, part in parts.items():
+        sizes = [(p.numel(), p.requires_grad) for p in part.parameters()]
+        trained = sum(size for size, kept in sizes if kept)
+        found.append(Component(name=name, trained=trained, frozen=sum(s for s, _ in sizes) - trained))
+    return found
+
+
+def memory(
+    recipe: VisionLanguageRecipe, task: VisionLanguageTask, *, world: int, sharded: bool, text: int
+) -> Memory:
+    """Memory of one device.
+
+    Args:
+        recipe: of the run.
+        task: from `meta_task`.
+        world: processes, one a device.
+        sharded: FSDP2; DDP otherwise.
+        text: text tokens of a record.
+    """
+    parts = components(task)
+    trained, frozen = sum(part.trained for part in parts), sum(part.frozen for part in parts)
+    computing = BF16 if recipe.precision == "bf16" else FP32
+    shards = world if sharded else 1
+    # FSDP gathers one block at a time, and what lies outside the blocks for the whole step; autocast keeps a copy of
+    # every weight that it has cast.
+    blocks = sum(p.numel() for p in task.vlm.llm.backbone.layers.parameters())
+    one = blocks // len(task.vlm.llm.backbone.layers)
+    gathered = (trained - blocks + 2 * one) if sharded else trained
+    copies = gathered * computing if sharded or computing != FP32 else 0
+    return Memory(
+        weights=trained * FP32 / shards + frozen * computing + copies,
+        gradients=trained * FP32 / shards + (one * FP32 if sharded else 0),
+        optimizer=2 * trained * FP32 / shards,
+        activations=activations(recipe, task, text=text),
+    )
+
+
+def activations(recipe: VisionLanguageRecipe, task: VisionLanguageTask, *, text: int) -> float:
+    """Bytes that one part of a step keeps for its backward pass.
+
+    One block, the projector, and the head are run on the meta device and what autograd saves is counted, with the
+    torch kernels; compiled kernels keep less. The text loss keeps scores over the vocabulary in the computing type and
+    in fp32, and their gradient.
+    """
+    config = task.vlm.config
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    image, width = config.n_image_tokens, config.llm.d_model
+    length, layers = image + text, config.llm.n_layer
+
+    def empty(tokens: int, channels: int, kind: torch.dtype = dtype) -> Tensor:
+        return torch.empty(1, tokens, channels, dtype=kind, device="meta", requires_grad=True)
+
+    with torch.device("meta"):
+        block = Block(config.llm, layer=0, backend="torch").to(dtype)
+    residual = torch.float32 if config.llm.residual_in_fp32 else dtype
+    per_token = (
+        saved_bytes(block, lambda: block(empty(MEASURED, width), empty(MEASURED, width, residual))) / MEASURED
+    )
+    if recipe.gradient_checkpointing:
+        kept = layers * length * width * (dtype.itemsize + residual.itemsize) + per_token * length
+    else:
+        kept = layers * per_token * length
+    projector = task.vlm.projector.to(dtype)
+    kept += saved_bytes(projector, lambda: projector(empty(image, config.vision.width)))
+    if (head := task.head) is not None:
+        head.to(dtype)
+        taps = [empty(image, width) for _ in range(head.config.n_taps)]
+        kept += saved_bytes(head, lambda: head(taps))
+    kept += text * config.llm.padded_vocab_size * (dtype.itemsize + 2 * FP32)
+    return kept * recipe.micro
+
+
+def saved_bytes(module: nn.Module, forward: Callable[[], object]) -> int:
+    """Bytes that autograd keeps of a forward pass, the module's own parameters not counted."""
+    # By storage: a linear layer keeps a transposed view of its weight.
+    own = {p.untyped_storage()._cdata for p in module.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if storage not in own:
+            kept[storage] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def report(
+    recipe: VisionLanguageRecipe,
+    *,
+    world: int,
+    records: RecordTable | None = None,
+    plan: BatchPlan | None = None,
+) -> str:
+    """The whole report as text.
+
+    Args:
+        recipe: of the run.
+        world: processes.
+        records: the data set's table; without one the text is taken to be as long as the model allows.
+        plan: over those records.
+    """
+    task = meta_task(recipe)
+    lines = [f"{recipe.model}, {recipe.precision}, {world} process{'es' if world > 1 else ''}", ""]
+    lines += _parameters(components(task))
+    config = task.vlm.config
+    longest = config.max_length if records is None else int(records.columns["tokens"].max())
+    lines += ["", f"memory of a device, GiB (records of {config.n_image_tokens} + {longest} tokens, "
+              f"{recipe.micro} at once)"]  # fmt: skip
+    for name, sharded in (("DDP", False), ("FSDP2", True)):
+        found = memory(recipe, meta_task(recipe), world=world, sharded=sharded, text=longest)
+        figures = {
+            "weights": found.weights,
+            "gradients": found.gradients,
+            "optimizer": found.optimizer,
+            "activations (estimate)": found.activations,
+            "in all": found.total,
+        }
+        lines.append(f"  {name:6}" + "  ".join(f"{key} {value / GIB:.3g}" for key, value in figures.items()))
+    lines += ["", *_work(recipe, world, config.n_image_tokens, longest, records, plan)]
+    return "\n".join(lines)
+
+
+def meta_member(family: FamilyRecipe, member: str) -> JointTask:
+    """A family's member and its head without memory."""
+    chosen = family.members[member]
+    config = chosen.model()
+    with torch.device("meta"):
+        paper = config.lens_form == "paper"
+        head = PaperHead(pocket_head(config, fusion=chosen.fusion), backend="torch") if paper else None
+        return JointTask(VLM(config, backend="torch"), head, pixel_weight=family.joint.pixel_weight)
+
+
+def member_report(family: FamilyRecipe, member: str) -> str:
+    """What the joint stage of a family's member would need, and the stages before it, as text."""
+    task, recipe = meta_member(family, member), family.joint
+    config = task.vlm.config
+    parts = components(task)
+    trained, frozen = sum(part.trained for part in parts), sum(part.frozen for part in parts)
+    optimizer = make_optimizer(task, recipe.optimisation)
+    # Muon keeps one number for each of its weights, AdamW two.
+    moments = sum(p.numel() * (1 if g["muon"] else 2) for g in optimizer.param_groups for p in g["params"])
+    figures = {
+        "weights": (trained + frozen) * FP32,
+        "gradients": trained * FP32,
+        "optimizer": moments * FP32,
+    }
+    figures["in all"] = sum(figures.values())
+    lines = [
+        f"{member}, the joint stage by its family's recipe, fp32, 1 process",
+        "",
+        *_parameters(parts),
+        "",
+    ]
+    lines += ["memory, MiB (activations and data come besides)"]
+    lines += ["  " + "  ".join(f"{key} {value / MIB:.3g}" for key, value in figures.items()), ""]
+    lines += [f"steps: {recipe.optimisation.steps:,}, on {recipe.scenes:,} drawn scenes"]
+    tokens = 0
+    for phase in recipe.phases:
+        image = config.n_image_tokens // (POOL**2 if phase.pooled else 1)
+        tokens += phase.steps * phase.batch * image
+        asked = "captions" if phase.captions else "questions"
+        lines.append(
+            f"  {phase.steps:,} of {phase.batch} scenes × {image} image tokens, with {asked} about each"
+        )
+    return "\n".join([
+        *lines,
+        f"tokens: {tokens:,} image tokens in all; those of captions and questions come besides",
+        f"before it, where the work folder has them not: encoder, {family.encoder.optimisation.steps:,} steps; text "
+        f"({config.llm_backbone_id}), {family.text.optimisation.steps:,} steps",
+    ])  # fmt: skip
+
+
+def _parameters(parts: Sequence[Component]) -> list[str]:
+    lines = [f"{'parameters':20}{'trained':>16}{'frozen':>16}"]
+    lines += [f"  {part.name:18}{part.trained:>16,}{part.frozen:>16,}" for part in parts]
+    trained, frozen = sum(part.trained for part in parts), sum(part.frozen for part in parts)
+    return [*lines, f"  {'in all':18}{trained:>16,}{frozen:>16,}"]
+
+
+def _work(
+    recipe: VisionLanguageRecipe,
+    world: int,
+    image: int,
+    longest: int,
+    records: RecordTable | None,
+    plan: BatchPlan | None,
+) -> list[str]:
+    parts = -(-recipe.batch // (world * recipe.micro))
+    lines = [f"a step: {recipe.batch} records = {world} processes × {parts} parts × at most {recipe.micro}"]
+    if records is None or plan is None:
+        return [
+            *lines,
+            f"tokens of a step: at most {recipe.batch * (image + longest):,}; pass --data for steps and tokens",
+        ]
+    steps = recipe.optimisation(plan.steps_per_epoch).steps
+    tokens = int(records.columns["tokens"].sum()) + image * int(records.has_image.sum())
+    share = steps / plan.steps_per_epoch
+    return [
+        *lines,
+        f"data: {len(records):,} records, {int(records.has_image.sum()):,} with an image, "
+        f"{len(records.broken)} left out",
+        f"steps: {steps:,} ({share:.3g} epochs of {plan.steps_per_epoch:,})",
+        f"tokens: about {tokens * share:,.0f} in all ({tokens:,} an epoch), "
+        f"{tokens * share / steps / world:,.0f} a step and process",
+    ]

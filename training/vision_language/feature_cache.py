@@ -1,0 +1,162 @@
+"""Features of the frozen encoders, computed once for any data set and kept on disk.
+
+One file an image, named by the hash of the image file's bytes, in a folder named by the encoders' weights and the
+preprocessing: a changed image, encoder or size has another name. Each file appears whole or not at all, so filling
+that was stopped goes on where it was, and several processes or runs may fill one folder.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from emma_viz.checkpoints.fingerprint import fingerprint
+from emma_viz.checkpoints.loaded import image_transform
+from emma_viz.errors import ImageError, RecordError, TrainingError
+from emma_viz.files.atomic import write_file
+from emma_viz.models.vlm import VLM
+from training.vision_language.pictures import content_hash, decoded
+
+STORED = np.float16
+"""Type on disk: more digits than bfloat16, and features of these encoders lie far inside its range."""
+
+
+def encoder_key(vlm: VLM) -> str:
+    """Names the encoders' weights and the preprocessing together."""
+    # The fingerprint takes note of components alone, and the encoder is none of a checkpoint's: it is given as one.
+    weights = fingerprint({f"projector.{name}": value for name, value in vlm.vision.state_dict().items()})
+    transform = asdict(image_transform(vlm.config))
+    return hashlib.sha256(json.dumps([weights, transform]).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureCache:
+    """A folder of features.
+
+    Attributes:
+        folder: of these encoders.
+        shape: (P, F) of an image's features.
+    """
+
+    folder: Path
+    shape: tuple[int, int]
+
+    @property
+    def blank(self) -> np.ndarray:
+        """Zeros, for an image that cannot be read."""
+        return np.zeros(self.shape, dtype=STORED)
+
+    def path(self, name: str) -> Path:
+        """The file of an image."""
+        return self.folder / name[:2] / f"{name}.npy"
+
+    def read(self, name: str) -> np.ndarray:
+        """The features of an image, (P, F).
+
+        Raises:
+            RecordError: it has none; filling the cache leaves out images that cannot be read.
+            TrainingError: the file is damaged.
+        """
+        path = self.path(name)
+        try:
+            found = np.load(path)
+        except FileNotFoundError:
+            raise RecordError(
+                "the image has no features in the cache: it could not be read, or was changed since then"
+            ) from None
+        except (OSError, ValueError, EOFError) as error:
+            raise TrainingError(f"{path} is damaged ({error}); delete it and run again.") from error
+        if found.shape != self.shape:
+            raise TrainingError(
+                f"{path} has shape {found.shape}, expected {self.shape}; delete it and run again."
+            )
+        return found
+
+    def write(self, name: str, features: np.ndarray) -> None:
+        """Keep the features of an image.
+
+        Raises:
+            TrainingError: they do not fit half precision, or the disk is full.
+        """
+        stored = features.astype(STORED)
+        if not np.isfinite(stored).all():
+            raise TrainingError(
+                "Features are not finite in half precision; train without a feature cache (leave --feature-cache out)."
+            )
+        path = self.path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, lambda part: _save(part, stored))
+        except OSError as error:
+            raise TrainingError(
+                f"{path} cannot be written: {error.strerror or error}. What is there stays; make room and run again."
+            ) from error
+
+
+def cache_of(vlm: VLM, folder: Path) -> FeatureCache:
+    """The cache of a model's encoders inside a folder that several may share."""
+    rows, columns = vlm.config.vision.grid
+    return FeatureCache(folder=folder / encoder_key(vlm), shape=(rows * columns, vlm.config.vision.width))
+
+
+@torch.no_grad()
+def fill(
+    cache: FeatureCache,
+    vlm: VLM,
+    paths: Sequence[Path],
+    *,
+    batch: int = 16,
+    autocast: torch.dtype | None = None,
+    progress: bool = True,
+) -> int:
+    """Compute what the cache lacks; images that cannot be read are left out.
+
+    Args:
+        cache: from `cache_of`.
+        vlm: its encoders must be on the device that shall compute.
+        paths: image files; with several processes, this one's part.
+        batch: images encoded at once.
+        autocast: compute in this type.
+        progress: whether to show a bar.
+
+    Returns:
+        How many images were encoded.
+    """
+    transform, device = image_transform(vlm.config), next(vlm.vision.parameters()).device
+    waiting: dict[str, Image.Image] = {}
+    count = 0
+
+    def encode() -> None:
+        pixels = [tensor.to(device) for tensor in transform.pixels(list(waiting.values()))]
+        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+            features = vlm.vision(pixels)
+        for name, one in zip(waiting, features.float().cpu().numpy(), strict=True):
+            cache.write(name, one)
+        waiting.clear()
+
+    for path in tqdm(paths, desc="encode images", disable=not progress):
+        try:
+            content = path.read_bytes()
+            name = content_hash(content)
+            if name in waiting or cache.path(name).exists():
+                continue
+            waiting[name] = decoded(content, path)
+        except (OSError, ImageError):
+            continue
+        count += 1
+        if len(waiting) == batch:
+            encode()
+    if waiting:
+        encode()
+    return count
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
