@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class RecordTable:
     def _file(self) -> int:
         return os.open(self.path, os.O_RDONLY)
 
-    def read(self, number: int) -> LlavaRecord:
+    def read(self, number: SupportsIndex) -> LlavaRecord:
         """One record, read from its place in the file.
 
         Args:
@@ -104,7 +105,7 @@ class RecordTable:
         value = record_value(os.pread(self._file, size, start), index)
         return parse_record(value, index, images=self.images)
 
-    def image_path(self, number: int) -> Path:
+    def image_path(self, number: SupportsIndex) -> Path:
         """The image file of a record that has one."""
         return self.images / str(self.read(number).image)
 
