@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Probes: examine a checkpoint that nobody has examined; one file each, behind one protocol."""

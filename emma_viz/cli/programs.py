@@ -12,6 +12,10 @@ from emma_viz.errors import EmmaVizError
 
 PROGRAMS = {
     "explore": ("apps.explorer", "open the explorer: models side by side, every layer, in the browser"),
+    "probe": (
+        "probes.run",
+        "examine a checkpoint: what its image tokens hold, where it is lost, what answers depend on",
+    ),
     "train": ("training.train", "train a model or a lens (the options of `python -m training.train`)"),
 }
 """Sub-command → (module, help). The module runs as `__main__` with the rest of the command line."""

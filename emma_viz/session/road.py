@@ -8,6 +8,7 @@ import torch
 
 from emma_viz.capture import Trace, record
 from emma_viz.capture.sites import Layers
+from emma_viz.capture.trace import TokenKind
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import read_image
 from emma_viz.lens import Lens
@@ -39,6 +40,7 @@ def ask(
     asking: Asking,
     sites: Sequence[str],
     layers: Layers,
+    tokens: TokenKind = "image",
     dtype: torch.dtype = torch.float32,
     first: int = 0,
     batch_size: int = BATCH,
@@ -55,6 +57,7 @@ def ask(
         asking: how answers are drawn; question i draws from `seed` + i. Its prompt is not used.
         sites: hook sites to keep.
         layers: layers to keep.
+        tokens: whose states are kept; a lens reads those of image tokens.
         dtype: of the states.
         first: the question to begin with; those before it were asked earlier.
         batch_size: questions at a time.
@@ -79,6 +82,7 @@ def ask(
             [question.prompt for question in batch],
             sites=sites,
             layers=layers,
+            tokens=tokens,
             max_new_tokens=asking.max_new_tokens,
             temperature=asking.temperature,
             top_p=asking.top_p,

@@ -34,6 +34,7 @@ from emma_viz.data.tabletop.scenes import (
     make_scene,
     stream,
 )
+from emma_viz.data.tabletop.twins import Twins, twins
 
 __all__ = [
     "ABSENT_MODES",
@@ -52,6 +53,7 @@ __all__ = [
     "Series",
     "Thing",
     "Turn",
+    "Twins",
     "absent_kind",
     "caption",
     "caption_turn",
@@ -70,6 +72,7 @@ __all__ = [
     "relation_turns",
     "single_things",
     "stream",
+    "twins",
     "where",
     "where_turns",
 ]

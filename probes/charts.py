@@ -1,0 +1,75 @@
+"""Charts as plain values: what the report draws with Plotly and, for paper, with matplotlib."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One line, or one row of bars."""
+
+    name: str
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    """Lower ends of intervals."""
+    high: Sequence[float] | None = None
+    model: int = 0
+    """Which model it is about: gives the colour."""
+    control: bool = False
+    """Drawn dashed and grey beside the numbers that must beat it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Curves over layers, or over anything that has an order."""
+
+    name: str
+    """Of its files; unique in a probe."""
+    title: str
+    x: Sequence[str]
+    x_title: str
+    y_title: str
+    series: Sequence[Series]
+    caption: str = ""
+    """What a reader should see, and what not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bars:
+    """Numbers side by side, each with its interval."""
+
+    name: str
+    title: str
+    x: Sequence[str]
+    y_title: str
+    series: Sequence[Series]
+    caption: str = ""
+    x_title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One small map."""
+
+    title: str
+    values: Float[np.ndarray, "R C"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grids:
+    """Small maps in one colour scale, rows of `columns` each."""
+
+    name: str
+    title: str
+    panels: Sequence[Panel]
+    columns: int
+    value_title: str
+    signed: bool = False
+    """Whether 0 is the middle of the scale."""
+    caption: str = ""
+
+
+Chart = Lines | Bars | Grids

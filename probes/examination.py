@@ -1,0 +1,262 @@
+"""One model, all its probes, one pass over the images: resumable, in flat memory, by shards where asked."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from emma_viz.capture import Trace
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.data.provenance import ModelInfo
+from emma_viz.errors import InputError
+from emma_viz.lens.decoding import true_patches
+from emma_viz.session.options import Asking
+from emma_viz.session.road import Question, ask
+from emma_viz.shapes import EMBEDDING
+from probes.ledger import GROUPS, Ledger, size_of_batches
+from probes.protocol import Batch, Gathered, Needs, Probe, Subject
+from probes.subjects import Subjects
+
+DEEP = 16
+"""A model with more blocks is examined at so many of them, spread over its depth."""
+OTHERS = 8
+"""Images beside a batch's own that means and controls are taken of."""
+ANSWER = 8
+"""Tokens of an answer that are read."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One of several processes that share the images."""
+
+    index: int = 0
+    of: int = 1
+
+    def __post_init__(self):
+        if not (1 <= self.of <= GROUPS and 0 <= self.index < self.of):
+            raise InputError(f"expected a shard i/n with 0 ≤ i < n ≤ {GROUPS}, got {self.index}/{self.of}.")
+
+    def has(self, group: int) -> bool:
+        """Whether this process sees that group."""
+        return group % self.of == self.index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is examined, and how."""
+
+    subjects: Subjects
+    probes: tuple[Probe, ...]
+    folder: Path
+    """Where what was seen is kept."""
+    shard: Shard = Shard()
+    quick: bool = False
+    layers: tuple[int, ...] | None = None
+    """None: all of a shallow model, some of a deep one."""
+    deadline: float | None = None
+    """On the monotonic clock: no batch is begun after it."""
+    save_seconds: float = 15.0
+    """How often what was seen is written; a kill costs so much."""
+
+    @property
+    def size(self) -> int:
+        """Images in a batch."""
+        return size_of_batches(len(self.subjects))
+
+    def batches(self) -> list[tuple[int, range]]:
+        """(group, image numbers) of every batch, in order."""
+        starts = range(0, len(self.subjects), self.size)
+        return [
+            (index % GROUPS, range(start, min(start + self.size, len(self.subjects))))
+            for index, start in enumerate(starts)
+        ]
+
+
+def able(probes: Sequence[Probe], subjects: Subjects) -> tuple[tuple[Probe, ...], tuple[str, ...]]:
+    """The probes that these images are enough for, and a sentence for each that is left out."""
+    kept, said = [], []
+    for probe in probes:
+        needs = probe.needs()
+        lacks = [
+            what
+            for needed, there, what in (
+                (needs.labels, subjects.labels, "labels and masks"),
+                (needs.pairs, subjects.pairs, "twins (the same image without one object)"),
+            )
+            if needed and not there
+        ]
+        if lacks:
+            said.append(f"{probe.name} was left out: these images have no {' and no '.join(lacks)}.")
+        else:
+            kept.append(probe)
+    return tuple(kept), tuple(said)
+
+
+def layers_of(depth: int, wanted: Sequence[int] | None) -> tuple[int, ...]:
+    """The layers to examine, the embedding first.
+
+    Raises:
+        InputError: a layer does not exist.
+    """
+    if wanted is not None:
+        if wrong := [layer for layer in wanted if not EMBEDDING <= layer < depth]:
+            raise InputError(f"expected layers from −1 (the embedding) to {depth - 1}, got {wrong}.")
+        return tuple(sorted({EMBEDDING, *wanted}))
+    if depth <= DEEP:
+        return tuple(range(EMBEDDING, depth))
+    return (EMBEDDING, *sorted({round(step * (depth - 1) / (DEEP - 1)) for step in range(DEEP)}))
+
+
+def examine(
+    model: LoadedModel, plan: Plan, *, progress: Progress | None = None
+) -> dict[str, tuple[Ledger, Gathered]]:
+    """Show the model every image that was not seen yet, to every probe.
+
+    Returns:
+        By the probe's name, what it has kept: of this process's shard, and of all shards whose files are there when
+        the process is not a shard.
+
+    Raises:
+        StudyError: a file of an earlier run is damaged, or of another run.
+        EmmaVizError: the model cannot be run.
+    """
+    layers = layers_of(model.info.n_layer, plan.layers)
+    about: dict[str, Any] = {
+        "model": model.info.fingerprint,
+        "images": plan.subjects.digest,
+        "layers": list(layers),
+        "quick": plan.quick,
+        "count": len(plan.subjects),
+    }
+    ledgers = {probe.name: _before(plan, probe, about) for probe in plan.probes}
+    batches = [each for each in plan.batches() if plan.shard.has(each[0])]
+    wanted = list(_unseen(batches, ledgers))
+    written = time.monotonic()
+    for done, (batch, seers) in enumerate(_stream(model, plan, layers, wanted)):
+        for probe in plan.probes:
+            if probe.name in seers:
+                given = batch if probe.needs().live else replace(batch, model=None)
+                numbers = [each.number for each in batch.subjects]
+                ledgers[probe.name].add(batch.group, numbers, probe.see(given))
+        late = plan.deadline is not None and time.monotonic() > plan.deadline
+        if late or time.monotonic() - written >= plan.save_seconds:
+            _save(plan, ledgers, about)
+            written = time.monotonic()
+        if progress:
+            progress(done + 1, len(wanted), f"examining {model.name}")
+        if late:
+            break
+    _save(plan, ledgers, about)
+    return {
+        probe.name: (ledgers[probe.name], gathered(ledgers[probe.name], model.info, plan, layers))
+        for probe in plan.probes
+    }
+
+
+def gathered(ledger: Ledger, model: ModelInfo, plan: Plan, layers: tuple[int, ...]) -> Gathered:
+    """A ledger as its probe reads it."""
+    columns, sums = ledger.joined()
+    numbers = columns.pop("number", ())
+    return Gathered(
+        model=model,
+        layers=layers,
+        columns=columns,
+        sums=sums,
+        images=len(numbers),
+        groups=len(ledger.done),
+        names=tuple(plan.subjects.names[number] for number in numbers),
+        notes=tuple(ledger.notes),
+        quick=plan.quick,
+    )
+
+
+def _file(plan: Plan, probe: str) -> Path:
+    end = "all" if plan.shard.of == 1 else f"shard-{plan.shard.index}-of-{plan.shard.of}"
+    return plan.folder / f"{probe}.{end}.npz"
+
+
+def _before(plan: Plan, probe: Probe, about: dict) -> Ledger:
+    """What was seen before: by this shard, or by all."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    own = _file(plan, probe.name)
+    files = sorted(plan.folder.glob(f"{probe.name}.*.npz")) if plan.shard.of == 1 else [own]
+    ledger = Ledger()
+    for file in files:
+        if file.exists():
+            ledger.merge(Ledger.load(file, {**about, "probe": probe.name}))
+    return ledger
+
+
+def _save(plan: Plan, ledgers: dict[str, Ledger], about: dict) -> None:
+    for name, ledger in ledgers.items():
+        ledger.save(_file(plan, name), {**about, "probe": name})
+
+
+def _unseen(
+    batches: Sequence[tuple[int, range]], ledgers: dict[str, Ledger]
+) -> Iterator[tuple[int, range, frozenset[str]]]:
+    """The batches that some probes have not seen, with the names of those."""
+    turn = dict.fromkeys(range(GROUPS), 0)
+    for group, numbers in batches:
+        turn[group] += 1
+        seers = frozenset(name for name, ledger in ledgers.items() if ledger.done.get(group, 0) < turn[group])
+        if seers:
+            yield group, numbers, seers
+
+
+def _stream(
+    model: LoadedModel,
+    plan: Plan,
+    layers: tuple[int, ...],
+    wanted: Sequence[tuple[int, range, frozenset[str]]],
+) -> Iterator[tuple[Batch, frozenset[str]]]:
+    """The batches on the road, each with who is to see it."""
+    needs = [probe.needs() for probe in plan.probes]
+    sites = tuple(dict.fromkeys(site for each in needs for site in each.sites)) or ("resid_post",)
+    take = lru_cache(maxsize=plan.size + OTHERS)(plan.subjects.take)
+    for group, numbers, seers in wanted:
+        subjects = tuple(take(number) for number in numbers)
+        trace = _recorded(model, subjects, sites, layers, needs)
+        yield (
+            Batch(
+                trace=trace,
+                subjects=subjects,
+                patches=true_patches(trace.views, trace.geometry),
+                layers=layers,
+                group=group,
+                others=tuple(take(number) for number in _others(len(plan.subjects), numbers)),
+                model=model,
+                quick=plan.quick,
+            ),
+            seers,
+        )
+
+
+def _recorded(
+    model: LoadedModel,
+    subjects: Sequence[Subject],
+    sites: tuple[str, ...],
+    layers: tuple[int, ...],
+    needs: Sequence[Needs],
+) -> Trace:
+    kinds = {each.tokens for each in needs if each.sites}
+    (found,) = ask(
+        model,
+        [Question(image=each.image, prompt=each.prompt) for each in subjects],
+        asking=Asking(max_new_tokens=ANSWER),
+        sites=sites,
+        layers=layers,
+        tokens="image" if kinds <= {"image"} else "all",
+        batch_size=len(subjects),
+    )
+    return found[0]
+
+
+def _others(count: int, numbers: range) -> list[int]:
+    """Images that are not in the batch: the next ones, round the end."""
+    after = [(numbers.stop + step) % count for step in range(count)]
+    return [number for number in after if number not in numbers][:OTHERS]

@@ -1,0 +1,149 @@
+"""What a probe has kept so far, group by group: saved, loaded, and merged without a digit's difference.
+
+Images are parted into GROUPS groups; the batches of a group are added in their order, by whoever works on that group,
+so that the sums of many processes are those of one to the last digit.
+"""
+
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emma_viz.data.provenance import dump_json
+from emma_viz.errors import EmmaVizError, StudyError
+from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import parse_json
+from probes.protocol import Seen
+
+GROUPS = 32
+"""Into which the images are parted: what intervals of sums are drawn from, and the most shards there can be."""
+
+
+def size_of_batches(images: int) -> int:
+    """Images in a batch, such that every group has some: 1 for up to 32 images, at most 8."""
+    return max(1, min(8, images // GROUPS))
+
+
+@dataclass(kw_only=True)
+class Ledger:
+    """Columns and sums of each group, and how many batches of it they are of."""
+
+    done: dict[int, int] = field(default_factory=dict)
+    """Group → batches that were seen."""
+    columns: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    sums: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, group: int, numbers: Iterable[int], seen: Seen) -> None:
+        """Take in what a probe kept of the group's next batch.
+
+        Raises:
+            StudyError: a column has not one row for each image, or arrays are not those of the batches before.
+        """
+        rows = np.array(list(numbers), np.int64)
+        columns = {"number": rows, **{name: np.asarray(each) for name, each in seen.columns.items()}}
+        for name, column in columns.items():
+            if len(column) != len(rows):
+                raise StudyError(
+                    f"A probe's column {name!r} needs one row for each of {len(rows)} images, and has {len(column)}."
+                )
+            before = self.columns.get((name, group))
+            self.columns[name, group] = column if before is None else np.concatenate([before, column])
+        for name, part in seen.sums.items():
+            before = self.sums.get((name, group))
+            self.sums[name, group] = np.array(part) if before is None else before + part
+        self.notes += [note for note in seen.notes if note not in self.notes]
+        self.done[group] = self.done.get(group, 0) + 1
+
+    def merge(self, other: "Ledger") -> None:
+        """Take the groups of which the other has seen more."""
+        for group, count in other.done.items():
+            if count <= self.done.get(group, 0):
+                continue
+            self.done[group] = count
+            for own, theirs in ((self.columns, other.columns), (self.sums, other.sums)):
+                own.update({key: each for key, each in theirs.items() if key[1] == group})
+        self.notes += [note for note in other.notes if note not in self.notes]
+
+    def only(self, groups: Iterable[int]) -> "Ledger":
+        """Of these groups alone."""
+        kept = set(groups)
+        return Ledger(
+            done={group: count for group, count in self.done.items() if group in kept},
+            columns={key: each for key, each in self.columns.items() if key[1] in kept},
+            sums={key: each for key, each in self.sums.items() if key[1] in kept},
+            notes=list(self.notes),
+        )
+
+    def joined(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Columns in the order of the images (`number` says which), and sums by group."""
+        groups = sorted(self.done)
+        numbers = [self.columns["number", group] for group in groups]
+        order = np.argsort(np.concatenate(numbers), kind="stable") if numbers else np.zeros(0, int)
+        names = dict.fromkeys(name for name, _ in self.columns)
+        columns = {
+            name: np.concatenate([self.columns[name, group] for group in groups])[order] for name in names
+        }
+        sums = {
+            name: np.stack([self.sums[name, group] for group in groups])
+            for name in dict.fromkeys(name for name, _ in self.sums)
+        }
+        return columns, sums
+
+    def save(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Write it, whole or not at all, with what it was made of."""
+        arrays = {f"column:{name}:{group}": each for (name, group), each in self.columns.items()}
+        arrays |= {f"sum:{name}:{group}": each for (name, group), each in self.sums.items()}
+        meta = {"about": dict(about), "done": {str(g): n for g, n in self.done.items()}, "notes": self.notes}
+        arrays["meta"] = np.frombuffer(dump_json(meta).encode(), np.uint8)
+
+        def write(part: Path) -> None:
+            with part.open("wb") as file:
+                np.savez(file, **arrays)  # ty: ignore[invalid-argument-type]
+
+        write_file(path, write)
+
+    @classmethod
+    def load(cls, path: Path, about: Mapping[str, Any]) -> "Ledger":
+        """Read it.
+
+        Raises:
+            StudyError: the file is damaged, or was made of something else than `about`.
+        """
+        try:
+            # Opened here, so that it is closed also where numpy finds no archive in it.
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            meta = parse_json(arrays.pop("meta").tobytes(), where=str(path), error=StudyError)
+            done = {int(group): int(count) for group, count in meta["done"].items()}
+            found = cls(done=done, notes=[str(note) for note in meta["notes"]])
+            for key, each in arrays.items():
+                kind, name, group = key.split(":")
+                (found.columns if kind == "column" else found.sums)[name, int(group)] = each
+            was = meta["about"]
+            kept = {group for name, group in found.columns if name == "number"}
+            if kept != set(done):
+                raise ValueError("groups are missing")
+        except EmmaVizError:
+            raise
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise StudyError(
+                f"{path} is damaged ({error}); delete this file and run the command again, which makes it afresh."
+            ) from error
+        if other := [name for name in about if was.get(name) != about[name]]:
+            raise StudyError(
+                f"{path} was made with another {', '.join(other)} (then {[was.get(name) for name in other]}, now "
+                f"{[about[name] for name in other]}); name another folder with --out, or delete that one."
+            )
+        return found

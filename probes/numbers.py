@@ -1,0 +1,69 @@
+"""Numbers that probes have in common: means over images, curves over layers, where a curve falls."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Num
+
+from emma_viz.metrics.intervals import Statistic, ratio
+from emma_viz.shapes import EMBEDDING
+from probes.charts import Lines, Series
+from probes.protocol import Finding, Result
+
+
+def averaged(values: Num[np.ndarray, " n"]) -> tuple[dict[str, np.ndarray], Statistic]:
+    """The columns and the statistic of a mean over images; images with NaN are left out."""
+    known = np.isfinite(values)
+    columns = {"sum": np.where(known, values, 0.0), "count": known.astype(np.float64)}
+    return columns, ratio("sum", "count")
+
+
+def layer_word(layer: int | None) -> str:
+    """What a layer is called."""
+    return "embedding" if layer == EMBEDDING else str(layer)
+
+
+def drop(curve: Sequence[Finding]) -> Finding | None:
+    """The finding at whose layer a curve falls most from the one before it; None where it never falls."""
+    pairs = [(before.number.value - after.number.value, after) for before, after in pairwise(curve)]
+    pairs = [pair for pair in pairs if np.isfinite(pair[0]) and pair[0] > 0]
+    return max(pairs, key=lambda pair: pair[0])[1] if pairs else None
+
+
+def layer_chart(
+    results: Sequence[Result], measure: str, *, name: str, title: str, y_title: str, caption: str = ""
+) -> Lines | None:
+    """One measure by layer, with its intervals, for each model; its control dashed. None where nobody has it."""
+    curves = [(index, result, result.curve(measure)) for index, result in enumerate(results)]
+    curves = [each for each in curves if each[2]]
+    if not curves:
+        return None
+    longest = max((curve for _, _, curve in curves), key=len)
+    series = []
+    for index, result, curve in curves:
+        series.append(_series(result.model, index, [each.number for each in curve], control=False))
+        controls = [each.control for each in curve if each.control is not None]
+        if len(controls) == len(curve):
+            title_of = curve[0].measure.control_title
+            series.append(_series(f"{result.model}: {title_of}", index, controls, control=True))
+    return Lines(
+        name=name,
+        title=title,
+        x=[layer_word(each.measure.layer) for each in longest],
+        x_title="layer",
+        y_title=y_title,
+        series=series,
+        caption=caption,
+    )
+
+
+def _series(name: str, model: int, numbers: Sequence, *, control: bool) -> Series:
+    return Series(
+        name=name,
+        y=[each.value for each in numbers],
+        low=[each.low for each in numbers],
+        high=[each.high for each in numbers],
+        model=model,
+        control=control,
+    )

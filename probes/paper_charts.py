@@ -1,0 +1,100 @@
+"""Charts for paper: plain values to PNG and PDF by matplotlib, which needs no browser."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emma_viz.files.atomic import write_file
+from emma_viz.render.colours import FAINT, MARKERS, MODELS
+from probes.charts import Bars, Chart, Grids, Lines, Series
+
+WIDTH = 6.4
+"""Inches."""
+
+
+def write(chart: Chart, stem: Path) -> tuple[Path, ...]:
+    """Write a chart as `stem`.png and `stem`.pdf; the same chart gives the same bytes."""
+    from matplotlib.figure import Figure
+
+    size = (WIDTH, 3.6) if not isinstance(chart, Grids) else (WIDTH, 0.6 + 1.9 * _rows(chart))
+    figure = Figure(figsize=size, layout="constrained")
+    if isinstance(chart, Grids):
+        _grids(figure, chart)
+    else:
+        _axes(figure, chart)
+    figure.suptitle(chart.title, fontsize=10)
+    written = []
+    stamps: Mapping[str, Mapping[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
+    for kind, about in stamps.items():
+        path = stem.with_name(f"{stem.name}.{kind}")
+        write_file(
+            path,
+            lambda part, kind=kind, about=about: figure.savefig(part, format=kind, dpi=150, metadata=about),
+        )
+        written.append(path)
+    return tuple(written)
+
+
+def _rows(chart: Grids) -> int:
+    return -(-len(chart.panels) // max(1, min(chart.columns, len(chart.panels))))
+
+
+def _axes(figure, chart: Lines | Bars) -> None:
+    axes = figure.add_subplot()
+    places = np.arange(len(chart.x))
+    for index, series in enumerate(chart.series):
+        if isinstance(chart, Bars):
+            _bar(axes, places, series, index, len(chart.series))
+        else:
+            _line(axes, places[: len(series.y)], series)
+    every = max(1, len(places) // 20)
+    axes.set_xticks(places[::every], list(chart.x)[::every], rotation=0 if isinstance(chart, Lines) else 20)
+    axes.set_xlabel(chart.x_title)
+    axes.set_ylabel(chart.y_title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.axhline(0, color=FAINT, linewidth=0.6)
+    axes.legend(fontsize=7, frameon=False)
+
+
+def _line(axes, x: np.ndarray, series: Series) -> None:
+    colour = MODELS[series.model % len(MODELS)]
+    if series.control:
+        axes.plot(x, series.y, color=colour, linestyle="--", linewidth=1, alpha=0.6, label=series.name)
+        return
+    axes.plot(
+        x, series.y, color=colour, marker=MARKERS[series.model % len(MARKERS)], ms=3.5, label=series.name
+    )
+    if series.low is not None and series.high is not None:
+        axes.fill_between(x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
+
+
+def _bar(axes, places: np.ndarray, series: Series, index: int, count: int) -> None:
+    width = 0.8 / count
+    x, y = places + (index - (count - 1) / 2) * width, np.asarray(series.y, float)
+    spread = None
+    if series.low is not None and series.high is not None:
+        spread = np.abs(np.nan_to_num(np.stack([y - series.low, np.asarray(series.high) - y])))
+    colour = FAINT if series.control else MODELS[series.model % len(MODELS)]
+    axes.bar(x, y, width * 0.92, yerr=spread, color=colour, label=series.name, error_kw={"linewidth": 0.8})
+
+
+def _grids(figure, chart: Grids) -> None:
+    columns = min(chart.columns, len(chart.panels))
+    all_axes = figure.subplots(_rows(chart), columns, squeeze=False).ravel()
+    known = np.concatenate(
+        [np.abs(panel.values[np.isfinite(panel.values)]).ravel() for panel in chart.panels]
+    )
+    largest = float(known.max()) if known.size and known.max() > 0 else 1.0
+    for axes in all_axes:
+        axes.axis("off")
+    shown = None
+    for axes, panel in zip(all_axes, chart.panels, strict=False):
+        low = -largest if chart.signed else 0.0
+        shown = axes.imshow(
+            panel.values, cmap="RdBu_r" if chart.signed else "viridis", vmin=low, vmax=largest
+        )
+        axes.set_title(panel.title, fontsize=7)
+    if shown is not None:
+        figure.colorbar(shown, ax=list(all_axes), label=chart.value_title, shrink=0.7)

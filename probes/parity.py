@@ -1,0 +1,139 @@
+"""What a checkpoint must pass before its pictures mean anything: four checks on one image, printed in each report."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from emma_viz.capture import Trace, record
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.evidence.frozen import decompose
+from emma_viz.evidence.routing import (
+    Mixer,
+    carried,
+    convolution_bias,
+    convolved,
+    output_scale,
+    project_in,
+    routing_of,
+    wide,
+)
+from emma_viz.models import Block, pad_prompts
+from probes.protocol import Subject
+
+CLOSE = 1e-3
+"""The largest error relative to the size of what is compared, for weights in fp32; 5e-2 for narrower ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One comparison of the model with itself."""
+
+    name: str
+    passed: bool
+    error: float
+    """Largest difference, over the largest value; NaN where it could not be found."""
+    sentence: str
+
+
+def checks(model: LoadedModel, subject: Subject) -> tuple[Check, ...]:
+    """Hooks that fired, mixers computed again, the cache against a full pass, the frozen sum against the logit."""
+    bound = CLOSE if model.info.dtype == "float32" else 5e-2
+    trace = record(
+        model,
+        subject.image,
+        subject.prompt,
+        sites=("mixer_in", "mixer_out"),
+        tokens="all",
+        max_new_tokens=4,
+    )
+    silent = [each.name for each in trace.hooks if not each.fired]
+    wild = [each.name for each in trace.hooks if each.finite is False]
+    fired = Check(
+        name="hooks",
+        passed=not silent and not wild,
+        error=0.0,
+        sentence=f"{len(trace.hooks)} hooks, all fired, every state finite."
+        if not silent and not wild
+        else f"{len(silent)} of {len(trace.hooks)} hooks did not fire; {len(wild)} saw values that are not finite"
+        f" ({', '.join((silent + wild)[:3])}).",
+    )
+    parts = [
+        _check(
+            "mixers", _mixers(model, trace), bound, "mixer outputs, computed again from weights and input"
+        ),
+        _check(
+            "cache",
+            _cache(model, subject, trace),
+            bound,
+            "logits, token by token with a cache against one pass",
+        ),
+        _check(
+            "frozen sum",
+            _frozen(model, subject),
+            bound,
+            "contributions of tokens and biases, against the logit",
+        ),
+    ]
+    return (fired, *parts)
+
+
+def _check(name: str, error: float, bound: float, what: str) -> Check:
+    passed = error <= bound
+    return Check(
+        name=name,
+        passed=passed,
+        error=error,
+        sentence=f"{what}: largest difference {error:.1e} of the largest value"
+        + ("." if passed else f", more than {bound:.0e}: pictures of this checkpoint are not to be trusted."),
+    )
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    size = float(b.abs().max())
+    return float((a - b).abs().max()) / size if size else float((a - b).abs().max())
+
+
+@torch.no_grad()
+def _mixers(model: LoadedModel, trace: Trace) -> float:
+    errors = []
+    for layer, block in enumerate(model.vlm.llm.backbone.layers):
+        assert isinstance(block, Block)
+        entered, left = trace["mixer_in", layer], trace["mixer_out", layer]
+        errors.append(_apart(_mixed(block.mixer, entered.to(model.vlm.device)).cpu(), left))
+    return max(errors)
+
+
+def _mixed(mixer: Mixer, normed: Float[Tensor, "1 L D"]) -> Float[Tensor, "1 L D"]:
+    inputs = project_in(mixer, normed)
+    c = convolved(mixer, inputs.x) + convolution_bias(mixer)
+    held = routing_of(mixer, c, inputs.dt)
+    y = carried(mixer, held.secant * c[..., : mixer.config.d_inner], held)
+    gated = y * functional.silu(inputs.z)
+    scale = output_scale(mixer, gated)
+    return functional.linear(gated if scale is None else gated * scale, wide(mixer.out_proj.weight))
+
+
+@torch.no_grad()
+def _cache(model: LoadedModel, subject: Subject, trace: Trace) -> float:
+    vlm, answer = model.vlm, list(trace.answer_ids[0]) or [0]
+    ids = [*trace.prompt_ids[0], *answer]
+    pixels = model.transform.pixels([subject.image])
+    whole = vlm(pixels, pad_prompts([tuple(ids)])[0], logits="all").logits
+    cache = vlm.llm.new_cache()
+    first, _ = pad_prompts([tuple(ids[: -len(answer)])])
+    vlm(pixels, first if first.shape[1] else None, cache=cache, logits="none")
+    steps = []
+    for token in answer:
+        steps.append(vlm(None, torch.tensor([[token]]), cache=cache, logits="last").logits[:, 0])
+    assert whole is not None
+    known = vlm.config.llm.vocab_size
+    return _apart(torch.stack(steps, dim=1)[..., :known].float(), whole[:, -len(answer) :, :known].float())
+
+
+def _frozen(model: LoadedModel, subject: Subject) -> float:
+    found = decompose(model, subject.image, subject.prompt, word=[0], against=[1])
+    largest = max(abs(found.score), float(abs(found.image).max()), float(abs(found.bias).max()))
+    return abs(found.remainder) / largest if largest else abs(found.remainder)

@@ -1,0 +1,131 @@
+"""Charts for the browser: plain values to what Plotly's script draws, in colours that the page sets by its theme."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from probes.charts import Bars, Chart, Grids, Lines, Series
+
+SIGNED = [[0.0, "#2166ac"], [0.5, "#f4f4f4"], [1.0, "#b2182b"]]
+
+
+def figure(chart: Chart) -> dict[str, Any]:
+    """Data and layout for `Plotly.newPlot`; a trace's `meta` says which model's colour it takes."""
+    if isinstance(chart, Grids):
+        return _grids(chart)
+    traces = [trace for each in chart.series for trace in _traces(chart, each)]
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": chart.x_title}, "type": "category"},
+        "yaxis": {"title": {"text": chart.y_title}, "zeroline": True},
+        "legend": {"orientation": "h", "y": -0.28},
+        "margin": {"l": 56, "r": 12, "t": 12, "b": 48},
+        "height": 380,
+    }
+    if isinstance(chart, Bars):
+        layout["barmode"] = "group"
+    return {"data": traces, "layout": layout}
+
+
+def _traces(chart: Lines | Bars, series: Series) -> list[dict[str, Any]]:
+    meta = {"model": series.model, "control": series.control}
+    values = _plain(series.y)
+    if isinstance(chart, Bars):
+        bar: dict[str, Any] = {
+            "type": "bar",
+            "name": series.name,
+            "x": list(chart.x),
+            "y": values,
+            "meta": meta,
+        }
+        if series.low is not None and series.high is not None:
+            ends = zip(series.y, series.low, series.high, strict=True)
+            spread = [(value - low, high - value) for value, low, high in ends]
+            bar["error_y"] = {
+                "type": "data",
+                "symmetric": False,
+                "arrayminus": _plain([below for below, _ in spread]),
+                "array": _plain([above for _, above in spread]),
+            }
+        return [bar]
+    x = list(chart.x)[: len(values)]
+    line = {
+        "type": "scatter",
+        "name": series.name,
+        "x": x,
+        "y": values,
+        "meta": meta,
+        "mode": "lines+markers",
+    }
+    if series.control:
+        line |= {"mode": "lines", "line": {"dash": "dash", "width": 1.5}}
+    if series.low is None or series.high is None or series.control:
+        return [line]
+    band = {
+        "type": "scatter",
+        "x": x + x[::-1],
+        "y": _plain(series.high) + _plain(series.low)[::-1],
+        "fill": "toself",
+        "mode": "none",
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "meta": {**meta, "band": True},
+    }
+    return [band, line]
+
+
+def _grids(chart: Grids) -> dict[str, Any]:
+    columns = min(chart.columns, len(chart.panels))
+    rows = -(-len(chart.panels) // columns)
+    largest = max(
+        (abs(float(v)) for panel in chart.panels for v in panel.values.ravel() if math.isfinite(v)), default=1
+    )
+    limit = largest or 1.0
+    ends = {"cmin": -limit, "colorscale": SIGNED} if chart.signed else {"cmin": 0.0, "colorscale": "Viridis"}
+    colours = {"cmax": limit, "colorbar": {"title": {"text": chart.value_title}}, **ends}
+    traces: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {
+        "coloraxis": colours,
+        "margin": {"l": 8, "r": 8, "t": 28, "b": 8},
+        "height": 40 + 190 * rows,
+    }
+    notes = []
+    for index, panel in enumerate(chart.panels):
+        end = "" if index == 0 else str(index + 1)
+        row, column = divmod(index, columns)
+        left, top = column / columns, 1 - row / rows
+        right, bottom = left + 0.9 / columns, top - 0.84 / rows
+        layout[f"xaxis{end}"] = {"domain": [left, right], "anchor": f"y{end}", "visible": False}
+        layout[f"yaxis{end}"] = {
+            "domain": [bottom, top],
+            "anchor": f"x{end}",
+            "visible": False,
+            "autorange": "reversed",
+            "scaleanchor": f"x{end}",
+        }
+        traces.append(
+            {
+                "type": "heatmap",
+                "z": [_plain(row) for row in panel.values.tolist()],
+                "xaxis": f"x{end}",
+                "yaxis": f"y{end}",
+                "coloraxis": "coloraxis",
+                "name": panel.title,
+            }
+        )
+        notes.append(
+            {
+                "text": panel.title,
+                "x": (left + right) / 2,
+                "y": top,
+                "xref": "paper",
+                "yref": "paper",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 12},
+            }
+        )
+    return {"data": traces, "layout": {**layout, "annotations": notes}}
+
+
+def _plain(values: Sequence[float]) -> list[float | None]:
+    return [round(float(each), 6) if math.isfinite(each) else None for each in values]

@@ -1,0 +1,213 @@
+"""Examine a checkpoint, or compare two: what image tokens hold, where it is lost, what answers depend on.
+
+    python -m probes.run cobra-pocket --quick --out report
+    python -m probes.run cobra-pocket emma-v1-pocket --quick --out report     every number with its paired difference
+    python -m probes.run RUN_DIRECTORY --images photos/ --out report          any supported checkpoint, any images
+    python -m probes.run RUN_DIRECTORY --out report --shard 0/4               one of four; then without --shard
+
+Without --images: scenes of the tabletop world, which have labels, masks and twins. A run that was killed goes on when
+the same command is given again.
+"""
+
+import argparse
+import gc
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from emma_viz.cli import options
+from emma_viz.cli.guard import guarded
+from emma_viz.cli.progress import Bars
+from emma_viz.errors import InputError
+from emma_viz.files.room import require_writable
+from emma_viz.session.comparison import load, require_loadable
+from emma_viz.session.options import Running
+from probes import report
+from probes.examination import Plan, Shard, able, examine, gathered, layers_of
+from probes.findings import differences, find
+from probes.ledger import GROUPS, Ledger
+from probes.parity import Check, checks
+from probes.protocol import Gathered, Probe, Result
+from probes.subjects import Subjects, subjects_of
+from probes.table import chosen, known
+
+MODULE = "python -m probes.run"
+QUICK = 32
+"""Images of --quick."""
+COUNT = 256
+"""Images otherwise, at most."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the process's exit code."""
+    program = sys.argv[0] if sys.argv[0].startswith("emma-viz ") else MODULE
+    return guarded(lambda: _run(_parser(program).parse_args(arguments)), program=program)
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=(__doc__ or "").replace(MODULE, program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="one, or two to compare: as --models of the other commands",
+    )
+    parser.add_argument(
+        "--images",
+        type=options.path,
+        metavar="DIR|JSON",
+        help="images, or records of them (default: tabletop scenes)",
+    )
+    parser.add_argument(
+        "--out", type=options.path, required=True, metavar="DIR", help="where the report goes"
+    )
+    parser.add_argument(
+        "--probes",
+        metavar="A,B",
+        help="some alone, or a file my_probe.py (default: " + ",".join(known()) + ")",
+    )
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK} images and fewer draws: minutes")
+    parser.add_argument("--count", type=int, metavar="N", help=f"images at most (default: {COUNT})")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="MINUTES",
+        help="begin no further batch after so long; says what was seen",
+    )
+    parser.add_argument("--shard", metavar="I/N", help="see the i-th of n parts, and write no report")
+    parser.add_argument(
+        "--layers",
+        nargs="+",
+        type=options.layer,
+        metavar="LAYER",
+        help="layers to examine (default: all, or 16 of many)",
+    )
+    parser.add_argument(
+        "--prompt", default="Describe the image in detail.", help="asked about images without a question"
+    )
+    parser.add_argument(
+        "--save-seconds",
+        type=float,
+        default=15.0,
+        help="how often what was seen is written (default: %(default)s)",
+    )
+    options.add_loading(parser.add_argument_group("models"))
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    started = time.monotonic()
+    if len(args.models) > 2:
+        raise InputError(f"expected one checkpoint, or two to compare, got {len(args.models)}.")
+    if args.budget is not None and not args.budget > 0:
+        raise InputError(f"--budget is a number of minutes above 0, got {args.budget}.")
+    probes = chosen(args.probes.split(",") if args.probes else None)
+    shard = _shard(args.shard)
+    running = options.running(args)
+    layers = None if args.layers is None or "all" in args.layers else tuple(args.layers)
+    require_writable(args.out, folder=True)
+    for source in args.models:
+        layers_of(require_loadable(source, running).llm.n_layer, layers)
+    subjects = subjects_of(
+        args.images, count=args.count or (QUICK if args.quick else COUNT), prompt=args.prompt
+    )
+    kept, left_out = able(probes, subjects)
+    plan = Plan(
+        subjects=subjects,
+        probes=kept,
+        folder=args.out,
+        shard=shard,
+        quick=args.quick,
+        layers=layers,
+        save_seconds=args.save_seconds,
+    )
+    found, checked = _examined(args.models, plan, running, budget=args.budget, started=started)
+    if shard.of > 1:
+        print(f"{args.out}: shard {shard.index} of {shard.of} is seen; run without --shard for the report.")
+        return
+    written = report.write(
+        _reported(found, checked, plan, subjects, left_out, (time.monotonic() - started) / 60), args.out
+    )
+    print(f"{written[0]}: {written[1].name}, {len(written) - 2} tables and figures beside it.")
+
+
+def _shard(text: str | None) -> Shard:
+    if text is None:
+        return Shard()
+    index, slash, of = text.partition("/")
+    if not (slash and index.isdigit() and of.isdigit()):
+        raise InputError(f"expected --shard I/N, such as 0/4, got {text!r}.")
+    return Shard(index=int(index), of=int(of))
+
+
+Found = dict[str, tuple[Ledger, Gathered]]
+
+
+def _examined(
+    models: Sequence[str], plan: Plan, running: Running, *, budget: float | None, started: float
+) -> tuple[list[Found], list[tuple[Check, ...]]]:
+    """Each model in turn; of two the first is freed before the second is loaded."""
+    found, checked = [], []
+    with Bars() as bars:
+        for index, source in enumerate(models):
+            model = load(source, running, bars)
+            checked.append(checks(model, plan.subjects.take(0)))
+            until = None if budget is None else started + 60 * budget * (index + 1) / len(models)
+            own = replace(
+                plan, folder=plan.folder / "seen" / f"{index}-{model.info.fingerprint[:12]}", deadline=until
+            )
+            found.append(examine(model, own, progress=bars))
+            del model
+            gc.collect()
+    return found, checked
+
+
+def _reported(
+    found: list[Found],
+    checked: list[tuple[Check, ...]],
+    plan: Plan,
+    subjects: Subjects,
+    left_out: Sequence[str],
+    minutes: float,
+) -> report.Report:
+    sections = tuple(_section(probe, [each[probe.name] for each in found], plan) for probe in plan.probes)
+    seen = min((result.gathered.images for each in sections for result in each.results), default=0)
+    notes = list(left_out)
+    if seen < len(subjects):
+        notes.append(f"The numbers are about the first {seen} of {len(subjects)} images: time was up.")
+    return report.Report(
+        models=tuple(each[plan.probes[0].name][1].model for each in found),
+        checks=tuple(checked),
+        images=subjects.said,
+        seen=seen,
+        asked=len(subjects),
+        sections=sections,
+        notes=tuple(notes),
+        minutes=minutes,
+    )
+
+
+def _section(probe: Probe, found: Sequence[tuple[Ledger, Gathered]], plan: Plan) -> report.Section:
+    gathereds = _on_common_images(found, plan)
+    measures = [probe.measures(each) for each in gathereds]
+    results = tuple(
+        Result(gathered=each, findings=find(some)) for each, some in zip(gathereds, measures, strict=True)
+    )
+    both = differences(*measures) if len(measures) == 2 else ()
+    return report.Section(probe=probe, results=results, differences=both)
+
+
+def _on_common_images(found: Sequence[tuple[Ledger, Gathered]], plan: Plan) -> list[Gathered]:
+    """What was gathered of the groups of which every model has seen as much."""
+    counts = [ledger.done for ledger, _ in found]
+    common = [group for group in range(GROUPS) if len({each.get(group, 0) for each in counts}) == 1]
+    return [gathered(ledger.only(common), each.model, plan, each.layers) for ledger, each in found]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

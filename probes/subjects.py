@@ -1,0 +1,206 @@
+"""The images of an examination: a folder, records, or tabletop scenes with labels, masks and twins."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from emma_viz.data import image_hash, read_image
+from emma_viz.data.labels import ImageLabel, labelled, told_apart
+from emma_viz.data.tabletop import DESCRIBE, Twins, twins
+from emma_viz.errors import ImageError, InputError, RecordError
+from emma_viz.files.json_door import TABLE, parse_json, read_bytes
+from probes.protocol import Subject
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""Files of a folder that are taken for images."""
+
+
+class Subjects(Protocol):
+    """Images by number; one is made, or read, when it is taken."""
+
+    names: tuple[str, ...]
+    digest: str
+    """Tells these images, in this order and with these prompts, from others."""
+    said: str
+    """What they are, for the report."""
+    labels: bool
+    """Whether masks and kinds are known."""
+    pairs: bool
+    """Whether there are twins."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def take(self, number: int) -> Subject:
+        """One of them."""
+        ...
+
+
+class Scenes:
+    """Tabletop scenes of a split, from its first on, each with a twin that lacks one object.
+
+    Args:
+        count: how many.
+        split: "test" or another.
+    """
+
+    labels = pairs = True
+
+    def __init__(self, count: int, *, split: str = "test"):
+        self._twins = _first_twins(count, split)
+        self.names = tuple(f"{split} {each.scene.index}" for each in self._twins)
+        self.digest = _digest([f"tabletop {name}" for name in self.names])
+        self.said = (
+            f"{count} tabletop scenes (split {split}), each with a question about an object that is there"
+        )
+
+    def __len__(self) -> int:
+        return len(self._twins)
+
+    def take(self, number: int) -> Subject:
+        """Draw one."""
+        pair = self._twins[number]
+        drawn, without = pair.draw()
+        things = pair.scene.things
+        return Subject(
+            number=number,
+            name=self.names[number],
+            image=labelled(Image.fromarray(drawn.image), ImageLabel(name=self.names[number])),
+            prompt=pair.question.question,
+            words=("Yes", "No"),
+            mask=drawn.mask,
+            kinds=tuple(thing.kind for thing in things),
+            colours=tuple(thing.colour for thing in things),
+            target=pair.number + 1,
+            twin=Image.fromarray(without.image),
+        )
+
+
+@lru_cache(maxsize=4)
+def _first_twins(count: int, split: str) -> tuple[Twins, ...]:
+    return tuple(pair for _, pair in zip(range(count), twins(split), strict=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """One image file and what is asked of it."""
+
+    path: Path
+    prompt: str
+
+
+class Photos:
+    """Image files, with nothing known of what they show.
+
+    Args:
+        photos: the files.
+        said: what they are.
+
+    Raises:
+        ImageError: one cannot be read; all are looked at.
+    """
+
+    labels = pairs = False
+
+    def __init__(self, photos: Sequence[Photo], *, said: str):
+        self._photos = tuple(photos)
+        hashes = [image_hash(read_image(each.path)) for each in self._photos]
+        self.names = told_apart([each.path for each in self._photos])
+        self.digest = _digest(
+            [f"{one} {each.prompt}" for one, each in zip(hashes, self._photos, strict=True)]
+        )
+        self.said = said
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def take(self, number: int) -> Subject:
+        """Read one."""
+        photo = self._photos[number]
+        return Subject(
+            number=number, name=self.names[number], image=read_image(photo.path), prompt=photo.prompt
+        )
+
+
+def subjects_of(images: Path | None, *, count: int, prompt: str = DESCRIBE) -> Subjects:
+    """The images that were asked for; at most `count` of them.
+
+    Args:
+        images: a folder of images, or a JSON file of records; tabletop scenes when None.
+        count: the most to take, the first ones.
+        prompt: what is asked about images without a question of their own.
+
+    Raises:
+        InputError: there are none.
+        ImageError: one cannot be read.
+        RecordError: a record has no image.
+    """
+    if count < 1:
+        raise InputError(f"expected at least one image, got {count}.")
+    if images is None:
+        return Scenes(count)
+    if images.is_dir():
+        files = sorted(
+            each for each in images.rglob("*") if each.suffix.lower() in ENDINGS and each.is_file()
+        )
+        if not files:
+            raise InputError(f"{images} holds no image ({', '.join(ENDINGS)}); name a folder that does.")
+        chosen = [Photo(path=file, prompt=prompt) for file in files[:count]]
+        return Photos(chosen, said=f"{len(chosen)} of {len(files)} images in {images.name}")
+    if images.suffix.lower() in (".json", ".jsonl"):
+        photos = _records(images, prompt)
+        return Photos(
+            photos[:count], said=f"{min(count, len(photos))} of {len(photos)} records in {images.name}"
+        )
+    if images.is_file():
+        return Photos([Photo(path=images, prompt=prompt)], said=images.name)
+    raise InputError(f"{images}: there is no such folder or file; check the path.")
+
+
+def _records(path: Path, prompt: str) -> list[Photo]:
+    data = read_bytes(path, limit=TABLE.size, error=RecordError)
+    if path.suffix.lower() == ".jsonl":
+        found = [
+            parse_json(line, where=f"{path}, line {index}", error=RecordError)
+            for index, line in enumerate(data.splitlines(), start=1)
+            if line.strip()
+        ]
+    else:
+        found = parse_json(data, where=str(path), error=RecordError, budget=TABLE)
+    if not isinstance(found, list) or not found:
+        raise RecordError(f'{path}: expected a list of records such as {{"image": "a.jpg"}}.')
+    photos = []
+    for index, record in enumerate(found):
+        image = record.get("image") if isinstance(record, dict) else None
+        if not isinstance(image, str) or not image:
+            raise RecordError(
+                f'{path}, record {index}: expected {{"image": "a.jpg"}}, found no name of an image.'
+            )
+        asked = record.get("question", record.get("prompt", prompt))
+        if not isinstance(asked, str):
+            raise RecordError(f"{path}, record {index}: expected a question as text.")
+        file = path.parent / image
+        if not file.is_file():
+            raise ImageError(
+                f"{path}, record {index}: there is no image {file}; names are relative to the records."
+            )
+        photos.append(Photo(path=file, prompt=asked))
+    return photos
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode("utf-8", errors="surrogatepass")).hexdigest()[:24]
+
+
+def patch_shares(mask: np.ndarray, geometry, number: int) -> np.ndarray:
+    """The share of each patch that an object covers, (R, C); 0 where a patch covers no pixel of the image."""
+    from emma_viz.metrics import mask_on_grid
+
+    return np.nan_to_num(mask_on_grid(mask == number, geometry))

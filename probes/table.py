@@ -1,0 +1,66 @@
+"""The probes that there are: ours, those of installed packages, and one from a file."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from emma_viz.capture.sites import nearest
+from emma_viz.errors import InputError
+from probes.protocol import Probe
+from probes.retention import Retention
+
+GROUP = "emma_viz.probes"
+"""Entry points of other packages: each names a class of a probe, which is made without arguments."""
+
+PROBES: dict[str, Callable[[], Probe]] = {
+    "retention": Retention,
+}
+"""Name → what makes the probe, in the order of the report."""
+
+
+def known() -> dict[str, Callable[[], Probe]]:
+    """All probes by name: ours first. One of a package is loaded when it is made."""
+    others = {each.name: lambda each=each: each.load()() for each in entry_points(group=GROUP)}
+    return PROBES | {name: make for name, make in others.items() if name not in PROBES}
+
+
+def chosen(names: Sequence[str] | None) -> tuple[Probe, ...]:
+    """The probes of those names; all when None. A name that ends in .py is a file with a `PROBE` in it.
+
+    Raises:
+        InputError: there is no such probe, or it is none.
+    """
+    table = known()
+    found = []
+    for name in table if names is None else names:
+        if name.endswith(".py"):
+            probe = _of_file(Path(name))
+        elif name in table:
+            probe = table[name]()
+        else:
+            raise InputError(
+                f"There is no probe {name!r}. {nearest(name, table)} Probes: {', '.join(table)}; or a file my_probe.py."
+            )
+        if not isinstance(probe, Probe):
+            raise InputError(
+                f"{name}: expected a probe (see probes.protocol.Probe), got {type(probe).__name__}."
+            )
+        found.append(probe)
+    if len({probe.name for probe in found}) < len(found):
+        raise InputError(f"Each probe is named once; got {', '.join(probe.name for probe in found)}.")
+    return tuple(found)
+
+
+def _of_file(path: Path) -> object:
+    """The `PROBE` of a Python file, which is run: it is the user's own."""
+    spec = importlib.util.spec_from_file_location(f"probe_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise InputError(f"{path}: expected a Python file with a probe; check the path.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "PROBE"):
+        raise InputError(
+            f"{path}: expected the probe under the name PROBE; see docs/extending/add-a-probe.md."
+        )
+    return module.PROBE() if isinstance(module.PROBE, type) else module.PROBE

@@ -1,0 +1,98 @@
+"""What was seen: merged without a digit's difference, kept through kills, and refused where it is damaged."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from emma_viz.errors import InputError, StudyError
+from probes.examination import Shard, able, examine, layers_of
+from probes.findings import differences, find
+from probes.retention import Retention
+from probes.subjects import Photo, Photos, Scenes
+
+
+def same(a, b):
+    """Whether two gathered probes hold the same bits."""
+    assert (a.images, a.groups, a.names, set(a.columns), set(a.sums)) == (
+        b.images,
+        b.groups,
+        b.names,
+        set(b.columns),
+        set(b.sums),
+    )
+    for own, other in ((a.columns, b.columns), (a.sums, b.sums)):
+        for name in own:
+            np.testing.assert_array_equal(own[name], other[name])
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, scenes, tmp_path_factory):
+    """Retention of the tiny model, in one go."""
+    from probes.examination import Plan
+
+    folder = tmp_path_factory.mktemp("whole")
+    plan = Plan(subjects=scenes, probes=(Retention(),), folder=folder, quick=True)
+    return examine(tiny, plan)["retention"][1]
+
+
+def test_the_sums_of_two_shards_are_those_of_one(tiny, plan, whole):
+    for index in range(2):
+        _, found = examine(tiny, plan(Retention(), shard=Shard(index=index, of=2)))["retention"]
+        assert found.images == 3
+    asked = []
+    _, merged = examine(tiny, plan(Retention()), progress=lambda *step: asked.append(step))["retention"]
+    assert not asked  # nothing was left to see
+    same(merged, whole)
+
+
+def test_an_examination_that_was_stopped_goes_on_to_the_same_numbers(tiny, plan, whole):
+    _, part = examine(tiny, plan(Retention(), deadline=time.monotonic()))["retention"]
+    assert 0 < part.images < 6
+    _, found = examine(tiny, plan(Retention()))["retention"]
+    same(found, whole)
+
+
+def test_damaged_and_foreign_files_are_named(tiny, plan):
+    mine = plan(Retention())
+    examine(tiny, mine)
+    (file,) = mine.folder.iterdir()
+    with pytest.raises(StudyError, match="another images"):
+        examine(tiny, replace(mine, subjects=Scenes(5)))
+    data = file.read_bytes()
+    for damaged in (data[: len(data) // 2], b"", data[:2000] + bytes(200) + data[2200:]):
+        file.write_bytes(damaged)
+        with pytest.raises(StudyError, match=r"retention\.all\.npz"):
+            examine(tiny, mine)
+
+
+def test_a_model_differs_from_itself_by_exactly_nothing(whole):
+    measures = Retention().measures(whole)
+    for each in differences(measures, measures):
+        assert (each.over.value, each.over.low, each.over.high) == (0, 0, 0)
+        assert "exactly the same" in each.sentence
+    assert [each.measure.layer for each in find(measures)] == list(whole.layers)
+
+
+def test_probes_that_need_more_than_the_images_have_are_left_out(photos):
+    class Masks(Retention):
+        def needs(self):
+            return replace(super().needs(), labels=True, pairs=True)
+
+    some = Photos([Photo(path=path, prompt="What is it?") for path in photos], said="two")
+    kept, said = able([Retention(), Masks()], some)
+    assert [type(each) for each in kept] == [Retention]
+    assert "masks" in said[0]
+    assert "twins" in said[0]
+
+
+def test_layers_are_spread_over_a_deep_model():
+    assert layers_of(4, None) == (-1, 0, 1, 2, 3)
+    deep = layers_of(64, None)
+    assert (deep[0], deep[1], deep[-1], len(deep)) == (-1, 0, 63, 17)
+    assert layers_of(64, (3,)) == (-1, 3)
+    with pytest.raises(InputError, match="64"):
+        layers_of(64, (64,))
+    with pytest.raises(InputError, match="shard"):
+        Shard(index=2, of=2)

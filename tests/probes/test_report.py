@@ -1,0 +1,97 @@
+"""The command: from two checkpoints on disk to a report, offline; and a user's own probe in one file."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from probes.run import main
+
+TOY = Path(__file__).with_name("toy_probe.py")
+
+
+@pytest.fixture(scope="module")
+def written(pair, tmp_path_factory):
+    """The report of a tiny Cobra against a tiny EMMA, with a probe of the user's own."""
+    out = tmp_path_factory.mktemp("report")
+    models = [*pair.models, "--vision", str(pair.vision)]
+    assert main([*models, "--out", str(out), "--quick", "--count", "4", "--probes", f"retention,{TOY}"]) == 0
+    return out
+
+
+def test_a_page_with_everything_in_it(written):
+    page = (written / "report.html").read_text()
+    assert not re.search(r"(src|href)=[\"']?https?:", page)
+    assert page.count('id="plotly"') == 1
+    assert "prefers-color-scheme: dark" in page
+    for name in ("retention-r2", "loudness-length"):
+        assert f'id="{name}"' in page
+        for kind in ("png", "pdf"):
+            assert (written / "figures" / f"{name}.{kind}").stat().st_size > 1000
+    with Image.open(written / "figures" / "retention-r2.png") as picture:
+        assert picture.width > 600
+
+
+def test_every_number_has_its_interval_its_control_and_its_difference(written):
+    found = json.loads((written / "report.json").read_text())
+    assert [each["name"] for each in found["models"]] == ["cobra", "emma"]
+    assert all(check["passed"] for checks in found["checks"] for check in checks)
+    retention, toy = found["probes"]
+    for result in retention["results"]:
+        assert len(result["images"]) == 4
+        for each in result["findings"]:
+            assert each["low"] <= each["value"] <= each["high"]
+            assert each["control"]["value"] is not None
+            assert each["beats_control"] == (each["over_control"]["low"] > 0)
+            assert each["beats_control"] or "not better than its control" in each["sentence"]
+    for probe in (retention, toy):
+        first, second = (result["findings"] for result in probe["results"])
+        assert len(probe["differences"]) == min(len(first), len(second)) > 0
+        for each in probe["differences"]:
+            value = each["second"]["value"] - each["first"]["value"]
+            assert abs(each["difference"]["value"] - value) < 1e-6
+    with (written / "tables" / "findings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(
+        len(result["findings"]) for probe in found["probes"] for result in probe["results"]
+    )
+
+
+def test_the_same_command_again_sees_nothing_twice_and_says_the_same(written, pair, capsys):
+    before = json.loads((written / "report.json").read_text())
+    models = [*pair.models, "--vision", str(pair.vision)]
+    main([*models, "--out", str(written), "--quick", "--count", "4", "--probes", f"retention,{TOY}"])
+    after = json.loads((written / "report.json").read_text())
+    assert {**before, "minutes": 0} == {**after, "minutes": 0}
+
+
+def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("probes.run.load", None)
+    model = [str(pair.cobra), "--vision", str(pair.vision), "--out", str(tmp_path / "out")]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "records.json").write_text('[{"image": "nothing.png"}]')
+    for wrong, said in (
+        (["--probes", "retensoin"], "retention"),
+        (["--shard", "4/4"], "shard"),
+        (["--layers", "99"], "99"),
+        (["--images", str(tmp_path / "empty")], "holds no image"),
+        (["--images", str(tmp_path / "records.json")], "nothing.png"),
+        (["--images", str(tmp_path / "missing")], "no such folder"),
+        (["--budget", "0"], "budget"),
+        (["--count", "-1"], "at least one image"),
+    ):
+        assert main([*model, *wrong]) == 1
+        assert said in capsys.readouterr().err
+    assert main([str(pair.emma)] * 3 + ["--out", str(tmp_path / "out")]) == 1
+    assert "two to compare" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_photograph_is_a_sentence_not_a_traceback(pair, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    model = [str(pair.cobra), "--vision", str(pair.vision), "--out", str(out)]
+    assert main([*model, "--images", str(photos[0]), "--probes", "retention"]) == 0
+    assert "too little" in (out / "report.html").read_text()
