@@ -9,9 +9,9 @@ from typing import Any
 
 from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
+from emma_viz.data.geometry import true_patches
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError
-from emma_viz.lens.decoding import true_patches
 from emma_viz.session.options import Asking
 from emma_viz.session.road import Question, ask
 from emma_viz.shapes import EMBEDDING

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from emma_viz.lens.quality import r2_of_sums
 from emma_viz.metrics.folded_ridge import Products, fold_of, held_out_error, products
 from emma_viz.metrics.intervals import Sums
+from emma_viz.metrics.quality import r2_of_sums
 from probes.charts import Chart
 from probes.numbers import drop, layer_chart, layer_word
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
