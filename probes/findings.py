@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from emma_viz.metrics.intervals import Columns, Statistic, combine
 from probes.numbers import layer_word
 from probes.protocol import Finding, Measure, Number
@@ -47,10 +49,11 @@ def _found(measure: Measure) -> Finding:
 
 
 def estimated(terms: Sequence[tuple[float, Columns]], statistic: Statistic) -> Number:
-    """Σ weight · statistic with its interval over images; the interval of one image is not known (NaN)."""
+    """Σ weight · statistic with its interval over images; that of one image is not known (NaN)."""
     columns = [(weight, [each]) for weight, each in terms]
     found = combine(columns, statistic)
-    if found.images < 2:
+    known = min((np.count_nonzero(each["count"]) for _, each in terms if "count" in each), default=2)
+    if min(found.images, known) < 2:
         return Number(value=found.value, low=math.nan, high=math.nan)
     return Number(value=found.value, low=found.low, high=found.high)
 

@@ -7,6 +7,11 @@ from pathlib import Path
 
 from emma_viz.capture.sites import nearest
 from emma_viz.errors import InputError
+from probes.attribution import Attribution
+from probes.frozen_parts import FrozenParts
+from probes.implicit import Implicit
+from probes.knockout import Knockout
+from probes.patching import Patching
 from probes.protocol import Probe
 from probes.retention import Retention
 
@@ -15,6 +20,11 @@ GROUP = "emma_viz.probes"
 
 PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,
+    "implicit": Implicit,
+    "frozen": FrozenParts,
+    "knockout": Knockout,
+    "patching": Patching,
+    "attribution": Attribution,
 }
 """Name → what makes the probe, in the order of the report."""
 

@@ -60,6 +60,9 @@ class Decomposition:
     content: Float[np.ndarray, "stages L"]
     """Contribution of what each position of the residual stream holds before block y; one stage more than there are
     layers, the last before the final norm. `content[y].sum() + bias[y:].sum()` is the score, for every y."""
+    slope: Float[np.ndarray, "T D"]
+    """∂score/∂e of each image token with the routing held: ⟨slope, e − e'⟩ is what e' in its place would take away, and
+    `image` is that for e' = 0."""
     gate: Gate
     """Whether gates were held, or given half."""
 
@@ -123,7 +126,7 @@ def decompose(
         text = vlm.llm.embed(torch.tensor([ids], device=vlm.device))
         direction = _direction(vlm.llm, vlm.config.llm.vocab_size, word, against)
     embeddings = torch.cat([wide(tokens), wide(text)], dim=1)
-    score, content, bias = decompose_states(vlm.llm, embeddings, direction, gate=gate)
+    score, content, bias, slope = _split(vlm.llm, embeddings, direction, gate)
     first = content[0]
     count = tokens.shape[1]
     return Decomposition(
@@ -132,6 +135,7 @@ def decompose(
         text=first[count:],
         bias=bias,
         content=content,
+        slope=slope[0, :count].float().cpu().numpy(),
         gate=gate,
     )
 
@@ -150,6 +154,13 @@ def decompose_states(
     Returns:
         The score, and the contributions of the residual stream's positions and of the biases; see `Decomposition`.
     """
+    return _split(llm, embeddings, direction, gate)[:3]
+
+
+def _split(
+    llm: MambaLM, embeddings: Float[Tensor, "1 L D"], direction: Float[Tensor, "w D"], gate: Gate
+) -> tuple[float, np.ndarray, np.ndarray, Float[Tensor, "1 L D"]]:
+    """`decompose_states`, and the score's slope at the embeddings."""
     layers = llm.backbone.layers
     content = np.zeros((len(layers) + 1, embeddings.shape[1]))
     bias = np.zeros((len(layers), embeddings.shape[1]))
@@ -165,7 +176,7 @@ def decompose_states(
         score = (hidden[0, -len(direction) :] * direction).sum()
         (slope,) = torch.autograd.grad(score, start)
     content[0] = _per_position(slope, start)
-    return float(score.detach()), content, bias
+    return float(score.detach()), content, bias, slope
 
 
 def _direction(

@@ -3,6 +3,10 @@
 import csv
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,3 +99,62 @@ def test_one_photograph_is_a_sentence_not_a_traceback(pair, photos, tmp_path, ca
     model = [str(pair.cobra), "--vision", str(pair.vision), "--out", str(out)]
     assert main([*model, "--images", str(photos[0]), "--probes", "retention"]) == 0
     assert "too little" in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_against_itself_differs_by_exactly_nothing(pair, tmp_path):
+    model = str(pair.cobra)
+    command = [
+        model,
+        model,
+        "--vision",
+        str(pair.vision),
+        "--quick",
+        "--count",
+        "3",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(command) == 0
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    differences = [each for probe in found["probes"] for each in probe["differences"]]
+    assert len(differences) > 20
+    for each in differences:
+        assert set(each["difference"].values()) <= {0.0, None}
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(pair, tmp_path):
+    def command(out: Path) -> list[str]:
+        given = [
+            str(pair.cobra),
+            "--vision",
+            str(pair.vision),
+            "--quick",
+            "--count",
+            "8",
+            "--save-seconds",
+            "0",
+        ]
+        return [
+            sys.executable,
+            "-m",
+            "probes.run",
+            *given,
+            "--probes",
+            "retention,knockout",
+            "--out",
+            str(out),
+        ]
+
+    assert subprocess.run(command(tmp_path / "whole"), check=False).returncode == 0
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(killed))
+    while process.poll() is None and not list(killed.glob("seen/*/*.npz")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "report.json").exists()
+    assert subprocess.run(command(killed), check=False).returncode == 0
+    whole, again = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "killed"))
+    assert {**whole, "minutes": 0} == {**again, "minutes": 0}

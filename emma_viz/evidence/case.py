@@ -1,0 +1,148 @@
+"""One question about one image, ready to be run again with something changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emma_viz.capture.questions import RecordableModel
+from emma_viz.data.images import ImageSource, read_image
+from emma_viz.errors import InputError
+from emma_viz.evidence.interventions import Edit, Intervention, intervene
+from emma_viz.models import VLM
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """An image's tokens, the text after them, and two words, the logits of which are told apart.
+
+    The score of a run is logit(word) − logit(against) at the place where the answer begins, in nats of odds.
+    """
+
+    vlm: VLM
+    tokens: Float[Tensor, "1 T D"]
+    """Embeddings of the image tokens."""
+    text: Float[Tensor, "1 M D"]
+    """Embeddings of the prompt's tokens, template included."""
+    word: int
+    """Token id."""
+    against: int
+    """Token id."""
+    words: tuple[str, str]
+    """Both, as text."""
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls, model: RecordableModel, image: ImageSource, prompt: str, *, words: Sequence[str] | None = None
+    ) -> "Case":
+        """Read an image and a prompt.
+
+        Args:
+            model: from `load_model`.
+            image: what the model is shown.
+            prompt: the message, without the template.
+            words: two words, by their first tokens; when None, the two likeliest tokens to begin the answer with.
+
+        Raises:
+            InputError: the words begin with the same token.
+        """
+        vlm, tokenizer = model.vlm, model.tokenizer
+        tokens = vlm.embed_image(model.transform.pixels([read_image(image)]))
+        ids = tokenizer.encode(model.prompt(prompt))
+        text = vlm.llm.embed(torch.tensor([ids], dtype=torch.long, device=vlm.device)).to(tokens.dtype)
+        if words is None:
+            logits = _logits(vlm, torch.cat([tokens, text], dim=1))[0]
+            first, second = logits.topk(2).indices.tolist()
+        else:
+            found = [list(tokenizer.encode(word))[:1] for word in words]
+            if len(found) != 2 or [] in found or found[0] == found[1]:
+                raise InputError(
+                    f"expected two words that begin with different tokens, got {', '.join(map(repr, words))}."
+                )
+            first, second = found[0][0], found[1][0]
+        named = (tokenizer.decode([first]), tokenizer.decode([second]))
+        return cls(vlm=vlm, tokens=tokens, text=text, word=first, against=second, words=named)
+
+    @property
+    def count(self) -> int:
+        """T, the number of image tokens."""
+        return self.tokens.shape[1]
+
+    @property
+    def length(self) -> int:
+        """T + M."""
+        return self.tokens.shape[1] + self.text.shape[1]
+
+    def score(self, tokens: Float[Tensor, "k T D"]) -> Float[Tensor, " k"]:
+        """The score of each variant of the image's tokens; with gradients where they are on."""
+        text = self.text.expand(len(tokens), -1, -1)
+        logits = _logits(self.vlm, torch.cat([tokens.to(text.dtype), text], dim=1))
+        return logits[:, self.word] - logits[:, self.against]
+
+    @torch.no_grad()
+    def scores(self, variants: Sequence[Float[Tensor, "T D"]], *, batch_size: int = 16) -> list[float]:
+        """The score of each variant, some at a time."""
+        found: list[float] = []
+        for start in range(0, len(variants), batch_size):
+            found += self.score(torch.stack(list(variants[start : start + batch_size]))).tolist()
+        return found
+
+    @torch.no_grad()
+    def changed(self, runs: Sequence[Sequence[Intervention]], *, batch_size: int = 16) -> list[float]:
+        """The score of each run of the same image and text, with what is changed in it; none changed is the clean run.
+
+        Raises:
+            SiteError: a site or layer does not exist.
+            InputError: a token is behind the end.
+        """
+        if far := [
+            place for run in runs for each in run for place in each.tokens or () if place >= self.length
+        ]:
+            raise InputError(f"The sequence has {self.length} positions; token {max(far)} is not in it.")
+        found: list[float] = []
+        for start in range(0, len(runs), batch_size):
+            some = runs[start : start + batch_size]
+            with intervene(self.vlm, _of_each(some, self.vlm.config.llm.n_layer)):
+                found += self.score(self.tokens.expand(len(some), -1, -1)).tolist()
+        return found
+
+    def with_tokens(self, places: Sequence[int], values: Float[Tensor, "*n D"]) -> Float[Tensor, "T D"]:
+        """The image's tokens with others in some places: one vector for all, or one each."""
+        changed = self.tokens[0].clone()
+        changed[list(places)] = values.to(changed)
+        return changed
+
+
+def _of_each(runs: Sequence[Sequence[Intervention]], depth: int) -> dict[str, Edit]:
+    """Hook names → what changes each run of one batch there."""
+    at: dict[str, list[list[Intervention]]] = {}
+    for index, run in enumerate(runs):
+        for each in run:
+            for layer in range(depth) if each.layers is None else each.layers:
+                at.setdefault(f"blocks.{layer}.hook_{each.site}", [[] for _ in runs])[index].append(each)
+    return {name: _InTurn(changes) for name, changes in at.items()}
+
+
+class _InTurn:
+    """Called for one sample after another, changes each in its own way."""
+
+    def __init__(self, changes: Sequence[Sequence[Intervention]]):
+        self._changes, self._turn = changes, 0
+
+    def __call__(self, values: Float[Tensor, "L W"]) -> Float[Tensor, "L W"]:
+        own = self._changes[self._turn % len(self._changes)]
+        self._turn += 1
+        values = values.clone() if own else values
+        for each in own:
+            places = slice(None) if each.tokens is None else list(each.tokens)
+            values[places] = each.edit()(values[places])
+        return values
+
+
+def _logits(vlm: VLM, embeddings: Float[Tensor, "k L D"]) -> Float[Tensor, "k V"]:
+    """Scores of the next token after the last, of the known vocabulary, in fp32."""
+    hidden = vlm.llm.backbone(embeddings)
+    return vlm.llm.logits(hidden[:, -1:])[:, 0, : vlm.config.llm.vocab_size].float()

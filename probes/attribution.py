@@ -1,0 +1,207 @@
+"""Attribution: integrated, frozen and plain gradients, and which of their maps names the "
+"tokens that matter."""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from emma_viz.evidence.case import Case
+from emma_viz.evidence.frozen import decompose
+from emma_viz.evidence.integrated import CLOSE, integrate
+from probes.charts import Bars, Chart, Series
+from probes.numbers import averaged
+from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
+from probes.regions import DRAWS, Means, case_of, region
+
+METHODS = {
+    "integrated": "integrated gradients",
+    "frozen": "frozen × (e − mean)",
+    "gradient": "gradient × (e − mean)",
+}
+DELETED = 0.1
+"""Of the tokens, those that a map ranks highest."""
+EVERY = 4
+"""With --quick, every so manieth image."""
+
+
+class Attribution:
+    """Three maps of the same score, each judged by what happens without the tokens it names."""
+
+    name = "attribution"
+    title = "Which map names the tokens that matter"
+    question = (
+        "Of three attribution maps, which one names tokens without which the answer's logit difference falls?"
+    )
+    method = (
+        f"Each map ranks the image tokens; the highest {DELETED:.0%} are replaced by the mean token "
+        f"of other images, and "
+        f"the fall is compared with {DRAWS} random sets of as many. Integrated gradients (Captum) "
+        f"run from that mean token, "
+        f"64 points, doubled until the sum is within {CLOSE:.0%} of the difference, else marked "
+        f"incomplete. A map that "
+        "does not beat random sets here should not be shown."
+    )
+
+    def __init__(self):
+        self._means = Means()
+
+    def needs(self) -> Needs:
+        """The model itself."""
+        return Needs(live=True)
+
+    def see(self, batch: Batch) -> Seen:
+        """Falls and shares of each map, for each image."""
+        names = ["random", "area", "complete", "points"]
+        names += [f"{name}{end}" for name in METHODS for end in ("", "_inside")]
+        rows, notes = [], []
+        for index, subject in enumerate(batch.subjects):
+            row = dict.fromkeys(names, float("nan"))
+            if not batch.others:
+                notes.append("there is one image alone: no mean token of others to begin from")
+            elif batch.quick and subject.number % EVERY:
+                notes.append(f"one of {EVERY} images was looked at (--quick)")
+            else:
+                row |= self._judged(batch, index)
+            rows.append(row)
+        return Seen(
+            columns={name: np.array([row[name] for row in rows]) for name in names},
+            notes=tuple(dict.fromkeys(notes)),
+        )
+
+    def _judged(self, batch: Batch, index: int) -> dict[str, float]:
+        assert batch.model is not None
+        subject, case = batch.subjects[index], case_of(batch, index)
+        mean = self._means.of(batch.model, batch.others)
+        away = (case.tokens[0] - mean).float().cpu().numpy()
+        found = integrate(case, mean, most=256 if batch.quick else 512)
+        held = decompose(batch.model, subject.image, subject.prompt, word=[case.word], against=[case.against])
+        maps = {
+            "integrated": found.values,
+            "frozen": (held.slope * away).sum(axis=1),
+            "gradient": (_slope(case) * away).sum(axis=1),
+        }
+        sign = 1.0 if found.score >= found.baseline else -1.0
+        size = max(1, round(DELETED * case.count))
+        sets = [np.argsort(-sign * each, kind="stable")[:size] for each in maps.values()]
+        draw = np.random.default_rng(zlib.crc32(subject.name.encode()))
+        drawn = [draw.permutation(case.count)[:size] for _ in range(DRAWS)]
+        scores = np.array(case.scores([case.with_tokens(each.tolist(), mean) for each in (*sets, *drawn)]))
+        falls = sign * (found.score - scores)
+        row = {name: float(fall) for name, fall in zip(maps, falls, strict=False)}
+        row |= {"random": float(falls[len(maps) :].mean()), "complete": float(found.complete)}
+        row["points"] = float(found.points)
+        where = region(subject, batch.trace.geometry[index])
+        if where is not None:
+            row["area"] = float(where.mean())
+            for name, each in maps.items():
+                total = np.abs(each).sum()
+                row[f"{name}_inside"] = float(np.abs(each)[where.ravel()].sum() / total) if total else np.nan
+        return row
+
+    def measures(self, gathered: Gathered) -> Sequence[Measure]:
+        """Falls against random sets, and shares on the object against its area."""
+        columns = gathered.columns
+        if not columns or not np.isfinite(columns["random"]).any():
+            return []
+        complete, mean = averaged(columns["complete"])
+        found = [
+            Measure(
+                name="attribution.complete",
+                title=f"share of images whose integrated gradients were complete to {CLOSE:.0%}",
+                columns=complete,
+                statistic=mean,
+            )
+        ]
+        for name, said in METHODS.items():
+            values, mean = averaged(columns[name])
+            found.append(
+                Measure(
+                    name=f"attribution.deletion.{name}",
+                    title=f"fall without the {DELETED:.0%} of tokens that {said} ranks highest",
+                    unit="nats",
+                    columns=values,
+                    statistic=mean,
+                    control=averaged(columns["random"])[0],
+                    control_title=f"{DRAWS} random sets of as many",
+                )
+            )
+            if np.isfinite(columns["area"]).any():
+                found.append(
+                    Measure(
+                        name=f"attribution.inside.{name}",
+                        title=f"share of the map's sizes on the object: {said}",
+                        columns=averaged(columns[f"{name}_inside"])[0],
+                        statistic=mean,
+                        control=averaged(columns["area"])[0],
+                        control_title="the object's share of the area",
+                    )
+                )
+        return found
+
+    def plots(self, results: Sequence[Result]) -> Sequence[Chart]:
+        """Falls, beside those of random sets; shares on the object, beside its area."""
+        charts = []
+        for kind, title, y_title in (
+            ("deletion", f"Fall without the {DELETED:.0%} of tokens that a map ranks highest", "fall, nats"),
+            ("inside", "Share of a map that lies on the object", "share"),
+        ):
+            series = []
+            for index, result in enumerate(results):
+                found = [result.one(f"attribution.{kind}.{name}") for name in METHODS]
+                known = [each for each in found if each is not None]
+                if len(known) == len(METHODS):
+                    series += _bars(result, index, known)
+            if series:
+                charts.append(
+                    Bars(
+                        name=kind,
+                        title=title,
+                        x=list(METHODS.values()),
+                        y_title=y_title,
+                        series=series,
+                        caption="Pale: controls. Whiskers: 95 % over images.",
+                    )
+                )
+        return charts
+
+    def summary(self, results: Sequence[Result]) -> str:
+        """Which maps can be trusted."""
+        said = []
+        for result in results:
+            found = {name: result.one(f"attribution.deletion.{name}") for name in METHODS}
+            known = {name: each for name, each in found.items() if each is not None}
+            if not known:
+                continue
+            good = [METHODS[name] for name, each in known.items() if each.beats]
+            said.append(
+                f"For {result.model}, maps that name tokens that matter more than random ones: "
+                f"{', '.join(good) if good else 'none'}."
+            )
+        return " ".join(said)
+
+
+def _bars(result: Result, index: int, found: Sequence[Finding]) -> list[Series]:
+    rows = [(result.model, [each.number for each in found], False)]
+    controls = [each.control for each in found if each.control is not None]
+    rows.append((f"{result.model}: {found[0].measure.control_title}", controls, True))
+    return [
+        Series(
+            name=name,
+            y=[each.value for each in numbers],
+            low=[each.low for each in numbers],
+            high=[each.high for each in numbers],
+            model=index,
+            control=control,
+        )
+        for name, numbers, control in rows
+    ]
+
+
+def _slope(case: Case) -> np.ndarray:
+    """∂score/∂e of each image token."""
+    with torch.enable_grad():
+        tokens = case.tokens.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(case.score(tokens).sum(), tokens)
+    return slope[0].float().cpu().numpy()

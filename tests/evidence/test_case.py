@@ -1,0 +1,104 @@
+"""A case run again with something changed, against the same change made by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from emma_viz.capture import record
+from emma_viz.errors import InputError
+from emma_viz.evidence.case import Case
+from emma_viz.evidence.integrated import integrate
+from emma_viz.evidence.interventions import Intervention, intervene
+
+PROMPT = "What is it?"
+
+
+@pytest.fixture
+def case(one, photos):
+    """The tiny model's two likeliest beginnings of an answer."""
+    return Case.of(one, photos[0], PROMPT)
+
+
+def test_the_score_is_the_models_own(one, photos, case):
+    ids = torch.tensor([one.tokenizer.encode(one.prompt(PROMPT))])
+    with torch.no_grad():
+        logits = one.vlm(one.transform.pixels([photos[0]]), ids, logits="last").logits[0, 0]
+    first, second = logits[: one.vlm.config.llm.vocab_size].topk(2).values.tolist()
+    assert case.score(case.tokens).item() == pytest.approx(first - second, abs=1e-4)
+    swapped = Case.of(one, photos[0], PROMPT, words=("No", "Yes"))
+    plain = Case.of(one, photos[0], PROMPT, words=("Yes", "No"))
+    assert swapped.score(case.tokens).item() == pytest.approx(-plain.score(case.tokens).item(), abs=1e-5)
+    with pytest.raises(InputError, match="different tokens"):
+        Case.of(one, photos[0], PROMPT, words=("Yes", "Yellow"))
+
+
+def test_many_changed_runs_are_those_made_one_by_one(one, case):
+    value = np.linspace(-1, 1, one.info.d_model, dtype=np.float32)
+    runs = [
+        [],
+        [Intervention(kind="write", tokens=tuple(range(16)), layers=(0,))],
+        [
+            Intervention(kind="skip", tokens=tuple(range(8))),
+            Intervention(kind="write", tokens=(15,), layers=(1,)),
+        ],
+        [Intervention(kind="replace", site="resid_pre", tokens=(14, 15, 16), layers=(1,), value=value)],
+        [Intervention(kind="mean", site="mixer_out", tokens=tuple(range(16)), layers=(1,))],
+    ]
+    found = case.changed(runs, batch_size=3)
+    for run, score in zip(runs, found, strict=True):
+        with intervene(one, run), torch.no_grad():
+            alone = case.score(case.tokens).item()
+        assert score == pytest.approx(alone, abs=1e-6)
+    assert len({round(score, 6) for score in found}) == len(runs)
+    with pytest.raises(InputError, match="positions"):
+        case.changed([[Intervention(kind="write", tokens=(case.length,))]])
+
+
+def test_patching_everything_is_the_clean_run_and_nothing_is_nothing(one, photos, case):
+    other = Case.of(one, photos[1], PROMPT)
+    trace = record(one, photos[0], PROMPT, sites=("resid_pre",), tokens="all", generate=False)
+    every = [
+        [
+            Intervention(
+                kind="replace",
+                site="resid_pre",
+                tokens=tuple(range(case.length)),
+                layers=(layer,),
+                value=trace["resid_pre", layer][0].numpy(),
+            )
+        ]
+        for layer in range(one.info.n_layer)
+    ]
+    asked = Case(
+        vlm=one.vlm,
+        tokens=other.tokens,
+        text=other.text,
+        word=case.word,
+        against=case.against,
+        words=case.words,
+    )
+    np.testing.assert_allclose(asked.changed(every), case.changed([[]] * len(every)), rtol=0, atol=1e-5)
+    assert asked.changed([[]])[0] == pytest.approx(asked.scores([asked.tokens[0]])[0], abs=1e-6)
+
+
+def test_integrated_gradients_sum_to_the_difference_or_say_that_they_do_not(one, photos, case):
+    mean = Case.of(one, photos[1], PROMPT).tokens[0].mean(dim=0)
+    near = case.tokens[0].mean(dim=0) * 0.1 + mean * 0.9
+    coarse = integrate(case, mean, points=1, most=1)
+    assert coarse.complete == (abs(coarse.gap) <= 0.01 * abs(coarse.score - coarse.baseline))
+    fine = integrate(case, near, points=16, most=256)
+    assert fine.values.shape == (case.count,)
+    assert abs(fine.gap) <= abs(integrate(case, near, points=1, most=1).gap)
+    assert fine.score - fine.baseline == pytest.approx(fine.values.sum() + fine.gap, abs=1e-9)
+    if not fine.complete:
+        assert fine.points == 256
+    with pytest.raises(InputError, match="points"):
+        integrate(case, mean, points=0)
+
+
+def test_a_small_change_is_what_the_gradient_says(case):
+    away = 1e-3 * torch.ones_like(case.tokens[0, 0])
+    tokens = case.tokens.detach().clone().requires_grad_()
+    (slope,) = torch.autograd.grad(case.score(tokens).sum(), tokens)
+    before, after = case.scores([case.tokens[0], case.with_tokens([3], case.tokens[0, 3] - away)])
+    assert before - after == pytest.approx(float(slope[0, 3] @ away), rel=0.05, abs=1e-4)

@@ -1,0 +1,119 @@
+"""The causal probes on a tiny model, with truths that were planted by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from emma_viz.evidence.interventions import Intervention, intervene
+from probes.attribution import Attribution
+from probes.examination import Plan, examine
+from probes.findings import find
+from probes.frozen_parts import FrozenParts
+from probes.implicit import Implicit
+from probes.knockout import Knockout
+from probes.patching import Patching
+from probes.protocol import Result
+from probes.regions import elsewhere, random_sets
+from probes.subjects import Scenes
+
+CAUSAL = (Implicit, FrozenParts, Knockout, Patching, Attribution)
+
+
+def results(found, *probes) -> dict[str, Result]:
+    return {
+        each.name: Result(gathered=found[each.name][1], findings=find(each.measures(found[each.name][1])))
+        for each in probes
+    }
+
+
+@pytest.fixture(scope="module")
+def found(tiny, tmp_path_factory):
+    """All causal probes on four scenes."""
+    probes = tuple(make() for make in CAUSAL)
+    plan = Plan(subjects=Scenes(4), probes=probes, folder=tmp_path_factory.mktemp("causal"), quick=True)
+    return results(examine(tiny, plan), *probes)
+
+
+def test_what_must_be_exact_is(found):
+    assert found["frozen"].one("frozen.remainder").number.value < 1e-4
+    assert found["implicit"].one("implicit.gap").number.value < 1e-4
+    for layer in range(found["frozen"].gathered.model.n_layer):
+        parts = [
+            found["frozen"].curve(f"frozen.{name}")[layer].number.value for name in ("image", "text", "bias")
+        ]
+        assert sum(parts) == pytest.approx(1, abs=1e-3)
+        shares = [
+            found["implicit"].curve(f"implicit.{name}")[layer].number.value
+            for name in ("image", "text", "bias")
+        ]
+        assert sum(shares) == pytest.approx(1, abs=1e-6)
+
+
+def test_twins_differ_through_image_tokens_at_first(found):
+    """Before block 0 the text's states are those of both twins, and the image's are all that differs."""
+    patching = found["patching"]
+    if not patching.findings:  # the random model answers both twins alike
+        assert any("left out" in note for note in patching.gathered.notes)
+        return
+    assert patching.curve("patching.image")[0].number.value == pytest.approx(1, abs=1e-4)
+    assert patching.curve("patching.text")[0].number.value == pytest.approx(0, abs=1e-4)
+
+
+def test_every_probe_draws_and_says_something(found):
+    for make in CAUSAL:
+        probe = make()
+        result = found[probe.name]
+        if result.findings:
+            assert probe.plots([result])
+            assert result.model in probe.summary([result])
+        assert all(each.sentence.endswith(".") for each in result.findings)
+
+
+@pytest.mark.parametrize("open_layer", [0, 2])
+def test_the_state_path_that_was_left_is_the_one_that_is_named(tiny, plan, open_layer):
+    """Nothing of an image enters any state but one layer's: only there a knock-out of the write can do anything."""
+    image = tuple(range(tiny.vlm.n_image_tokens))
+    others = tuple(layer for layer in range(tiny.info.n_layer) if layer != open_layer)
+    cut = Intervention(kind="write", tokens=image, layers=others)
+    with intervene(tiny, [cut]):
+        probe = Knockout()
+        _, gathered = examine(tiny, plan(probe, subjects=Scenes(2)))["knockout"]
+    effects = np.abs(gathered.columns["layer"])
+    assert effects[:, open_layer].min() > 10 * effects[:, list(others)].max()
+    assert effects[:, list(others)].max() < 1e-6
+
+
+def test_one_image_and_no_mask_are_sentences(tiny, plan):
+    probes = tuple(make() for make in CAUSAL)
+    one = Scenes(1)
+
+    class Unknown(Scenes):
+        labels = pairs = False
+
+        def take(self, number):
+            bare = super().take(number)
+            return replace(bare, words=None, mask=None, target=0, twin=None)
+
+    for subjects in (one, Unknown(2)):
+        folder = plan().folder / str(len(subjects))
+        kept = probes if subjects is one else tuple(each for each in probes if not each.needs().pairs)
+        given = results(examine(tiny, plan(*kept, subjects=subjects, folder=folder)), *kept)
+        assert given["knockout"].one("knockout.score") is not None
+        notes = [note for each in given.values() for note in each.gathered.notes]
+        assert any("one image alone" in note or "without a mask" in note for note in notes)
+        for probe in kept:
+            probe.plots([given[probe.name]])
+            probe.summary([given[probe.name]])
+
+
+def test_regions_and_what_they_are_compared_with():
+    place = np.zeros((4, 6), bool)
+    place[1:3, 1:3] = True
+    other = elsewhere(place)
+    assert other.sum() == place.sum()
+    assert not (other & place).any()
+    sets = random_sets(place, seed="a")
+    assert len(sets) == 10
+    assert all(len(set(each)) == 4 and not place.ravel()[each].any() for each in sets)
+    assert all(np.array_equal(a, b) for a, b in zip(sets, random_sets(place, seed="a"), strict=True))
