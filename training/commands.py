@@ -220,7 +220,7 @@ def run_lens(options: argparse.Namespace) -> None:
         "llm_source": options.llm,
         "tokenizer_source": options.tokenizer,
     }
-    config = require_model(options.model, **sources)
+    config, _ = require_model(options.model, **sources)
     require_ready(recipe, config, options.data, options.images)
     model = load_model(options.model, **sources)
     lens = make_lens(model, recipe, options.data, options.images, options.out)

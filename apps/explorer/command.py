@@ -17,8 +17,8 @@ from emma_viz.cli.guard import guarded
 from emma_viz.cli.options import add_loading, path, running
 from emma_viz.errors import InputError
 from emma_viz.files.named import named_path
-from emma_viz.lens.files import SUFFIX
-from emma_viz.lens.info import KINDS
+from emma_viz.lens.headers import SUFFIX
+from emma_viz.lens.kinds import kind_names
 
 
 def parser() -> argparse.ArgumentParser:
@@ -212,10 +212,10 @@ def lenses_of(wanted: Sequence[str] | None, models: Mapping[str, str]) -> dict[s
     A kind that not every model has comes with ridge for the others, and its label says so.
     """
     if wanted:
-        return {name if name in KINDS else Path(name).name: (name,) for name in wanted}
+        return {name if name in kind_names() else Path(name).name: (name,) for name in wanted}
     folders = [_folder(source) for source in models.values()]
     found: dict[str, tuple[str, ...]] = {"ridge": ("ridge",)}
-    for kind in KINDS:
+    for kind in kind_names():
         having = [folder is not None and (folder / f"{kind}{SUFFIX}").is_file() for folder in folders]
         if all(having):
             found[kind] = (kind,)

@@ -3,13 +3,14 @@
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.checkpoints.inspection import Component, Inspection, inspect
 from emma_viz.checkpoints.load import load_language_model, load_model, require_model
-from emma_viz.checkpoints.loaded import LoadedLanguageModel, LoadedModel
+from emma_viz.checkpoints.loaded import FoundModel, LoadedLanguageModel, LoadedModel
 from emma_viz.checkpoints.save import save_run_directory, save_vision_encoder
 from emma_viz.checkpoints.sources import BUNDLED, bundled_names, known_names
 
 __all__ = [
     "BUNDLED",
     "Component",
+    "FoundModel",
     "Inspection",
     "LoadedLanguageModel",
     "LoadedModel",

@@ -10,7 +10,13 @@ from torch import nn
 from emma_viz.checkpoints.files import WeightFile, open_weights
 from emma_viz.checkpoints.fingerprint import fingerprint, sampled
 from emma_viz.checkpoints.layouts import HEAD, TABLE, Layout, components, detect, match, unwrapped
-from emma_viz.checkpoints.loaded import LoadedLanguageModel, LoadedModel, image_transform, model_info
+from emma_viz.checkpoints.loaded import (
+    FoundModel,
+    LoadedLanguageModel,
+    LoadedModel,
+    image_transform,
+    model_info,
+)
 from emma_viz.checkpoints.materialize import (
     Progress,
     as_dtype,
@@ -88,7 +94,13 @@ def load_model(
     vlm = ready.vlm
     load_vision(vlm.vision, vision_source, dtype=ready.dtype, device=device, progress=progress)
     _fill_tied(vlm, vlm.llm, ready.references, dtype=ready.dtype, device=device, progress=progress)
-    return _assembled(ready.found, vlm, ready.tokenizer, ready.references, ready.dtype)
+    return LoadedModel(
+        vlm=vlm.eval(),
+        tokenizer=ready.tokenizer,
+        transform=image_transform(vlm.config),
+        info=ready.info(),
+        folder=ready.found.folder,
+    )
 
 
 def require_model(
@@ -102,13 +114,13 @@ def require_model(
     llm_source: SourceLike | None = None,
     config: VLMConfig | str | None = None,
     revision: str | None = None,
-) -> VLMConfig:
+) -> tuple[VLMConfig, FoundModel]:
     """Make sure that `load_model` would find everything and that it fits, reading headers alone.
 
     Args and raises are those of `load_model`.
 
     Returns:
-        The description of the model.
+        The description of the model, and its record with the fingerprint of its weights.
     """
     ready = _ready(
         source,
@@ -121,7 +133,7 @@ def require_model(
         revision=revision,
     )
     require_vision(ready.vlm.config.vision, vision_source)
-    return ready.vlm.config
+    return ready.vlm.config, FoundModel(info=ready.info(), folder=ready.found.folder)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,6 +145,17 @@ class _Ready:
     references: dict[str, TensorRef]
     tokenizer: Tokenizer
     dtype: torch.dtype
+
+    def info(self) -> ModelInfo:
+        """The model's record."""
+        return model_info(
+            self.vlm.config,
+            name=self.found.name,
+            source=self.found.given,
+            revision=self.found.revision,
+            fingerprint=fingerprint(self.references),
+            dtype=str(self.dtype).removeprefix("torch."),
+        )
 
 
 def _ready(
@@ -202,26 +225,6 @@ def load_language_model(
     _fill_tied(llm, llm, bare, dtype=target, device=device, progress=progress)
     return LoadedLanguageModel(
         llm=llm.eval(), tokenizer=tokenizer, info=_language_model_info(description, found, references, target)
-    )
-
-
-def _assembled(
-    found: Source, vlm: VLM, tokenizer: Tokenizer, references: Mapping[str, TensorRef], dtype: torch.dtype
-) -> LoadedModel:
-    """A filled model with its preprocessing and record."""
-    return LoadedModel(
-        vlm=vlm.eval(),
-        tokenizer=tokenizer,
-        transform=image_transform(vlm.config),
-        info=model_info(
-            vlm.config,
-            name=found.name,
-            source=found.given,
-            revision=found.revision,
-            fingerprint=fingerprint(references),
-            dtype=str(dtype).removeprefix("torch."),
-        ),
-        folder=found.folder,
     )
 
 

@@ -69,6 +69,15 @@ class LoadedModel:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoundModel:
+    """A model that is not loaded: what is known of it, and where its files are."""
+
+    info: ModelInfo
+    folder: Path | None
+    """Where files that belong to the model, such as its lenses, are looked for; None for one that is nowhere."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedLanguageModel:
     """A language model alone: it has no projector, so no image can be shown to it."""

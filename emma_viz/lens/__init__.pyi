@@ -8,16 +8,7 @@ from .evaluation import (
     with_quality as with_quality,
 )
 from .files import (
-    bundled_lenses as bundled_lenses,
-)
-from .files import (
-    find_lens as find_lens,
-)
-from .files import (
     load_lens as load_lens,
-)
-from .files import (
-    read_info as read_info,
 )
 from .files import (
     save_lens as save_lens,
@@ -31,10 +22,14 @@ from .fit import (
 from .fit import (
     fit_ridge_on_states as fit_ridge_on_states,
 )
+from .headers import read_info as read_info
 from .info import LayerQuality as LayerQuality
 from .info import LensInfo as LensInfo
+from .kinds import LensKind as LensKind
 from .native import NativeLens as NativeLens
 from .native import native_lens as native_lens
+from .places import bundled_lenses as bundled_lenses
+from .places import find_lens as find_lens
 from .protocol import Lens as Lens
 from .protocol import recording_for as recording_for
 from .ridge import RidgeLens as RidgeLens

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from einops import rearrange
@@ -10,13 +10,11 @@ from jaxtyping import Float
 
 from emma_viz.errors import LensError
 from emma_viz.lens.info import LayerQuality
-from emma_viz.lens.native import NativeLens
-from emma_viz.lens.ridge import RidgeLens
-from emma_viz.lens.tuned import TunedLens
+from emma_viz.lens.protocol import Lens
 from emma_viz.metrics.quality import psnr, r2_of_sums, ssim
 from emma_viz.shapes import CHANNELS
 
-AnyLens = TypeVar("AnyLens", RidgeLens, NativeLens, TunedLens)
+AnyLens = TypeVar("AnyLens", bound=Lens)
 
 
 @runtime_checkable
@@ -104,11 +102,15 @@ class QualityGatherer:
 def with_quality(lens: AnyLens, decodings: Iterable[Decoded]) -> AnyLens:
     """The lens with its quality on these decodings, made by it from images that it was not fitted on.
 
+    Args:
+        lens: a dataclass, as all lenses that have a file are.
+        decodings: batches, all with the same layers and grid.
+
     Raises:
         LensError: there are no decodings, or their layers differ.
     """
     quality, n_images = quality_of(decodings)
-    return replace(lens, info=replace(lens.info, quality=quality, n_heldout=n_images))
+    return replace(cast(Any, lens), info=replace(lens.info, quality=quality, n_heldout=n_images))
 
 
 def quality_of(decodings: Iterable[Decoded]) -> tuple[tuple[LayerQuality, ...], int]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import torch
 
@@ -13,14 +13,11 @@ from emma_viz.capture.sites import site_layers
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError
-from emma_viz.lens.evaluation import QualityGatherer
+from emma_viz.lens.evaluation import AnyLens, QualityGatherer
 from emma_viz.lens.info import HASH_DIGITS, LensInfo
 from emma_viz.lens.ridge import RIDGE, RidgeLens, RidgeStatistics
 from emma_viz.lens.states import Batch, RecordedStates
-from emma_viz.lens.tuned import TunedLens
 from emma_viz.shapes import EMBEDDING
-
-FittedLens = TypeVar("FittedLens", RidgeLens, TunedLens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +40,7 @@ def fit_ridge_on_states(
     site: str,
     layers: Sequence[int],
     fitted_on: str,
+    images: Sequence[str] = (),
     settings: RidgeSettings = RidgeSettings(),
 ) -> RidgeLens:
     """Fit on batches of recorded states and measure on others.
@@ -54,6 +52,7 @@ def fit_ridge_on_states(
         site: the hook site that was recorded.
         layers: the layers of the states' first axis, ascending.
         fitted_on: the images, in words, for the pictures.
+        images: their hashes, so that a picture of one of them says so.
         settings: λ and number types.
 
     Raises:
@@ -80,13 +79,14 @@ def fit_ridge_on_states(
         n_fit=n_fit,
         n_heldout=0,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        fit_images=kept_hashes(images),
         notes=_notes(settings, statistics.n_tokens, weight.shape[1]),
     )
     lens = RidgeLens(info=info, weight=weight.to(settings.store), bias=bias)
     return measured(lens, heldout)
 
 
-def measured(lens: FittedLens, heldout: Iterable[Batch]) -> FittedLens:
+def measured(lens: AnyLens, heldout: Iterable[Batch]) -> AnyLens:
     """The lens with its quality on these batches, none of whose images it was fitted on.
 
     Raises:
@@ -98,7 +98,8 @@ def measured(lens: FittedLens, heldout: Iterable[Batch]) -> FittedLens:
         gatherer.add_true(true)
         for index, layer in enumerate(lens.info.layers):
             gatherer.add_layer(layer, lens.decode(states[index], layer).cpu().numpy(), true)
-    return replace(lens, info=replace(lens.info, quality=gatherer.result(), n_heldout=gatherer.n_images))
+    info = replace(lens.info, quality=gatherer.result(), n_heldout=gatherer.n_images)
+    return replace(cast(Any, lens), info=info)
 
 
 def fit_ridge(
@@ -153,11 +154,12 @@ def fit_ridge(
             site=site,
             layers=part,
             fitted_on=fitted_on,
+            images=fitted,
             settings=settings,
         )
         for part in (chosen[start : start + step] for start in range(0, len(chosen), step))
     ]
-    return seen(join_layers(parts), fitted)
+    return join_layers(parts)
 
 
 def recorded_batches(
@@ -214,10 +216,14 @@ def require_separate(images: Sequence[Any], heldout: Sequence[Any]) -> tuple[str
     return tuple(fitted)
 
 
-def seen(lens: FittedLens, hashes: Sequence[str]) -> FittedLens:
+def seen(lens: AnyLens, hashes: Sequence[str]) -> AnyLens:
     """The lens with the hashes of the images that it was fitted on, so that a picture of one of them says so."""
-    kept = tuple(dict.fromkeys(each[:HASH_DIGITS] for each in hashes))
-    return replace(lens, info=replace(lens.info, fit_images=kept))
+    return replace(cast(Any, lens), info=replace(lens.info, fit_images=kept_hashes(hashes)))
+
+
+def kept_hashes(hashes: Sequence[str]) -> tuple[str, ...]:
+    """What a lens keeps of the hashes of its images: each once, the first digits of it."""
+    return tuple(dict.fromkeys(each[:HASH_DIGITS] for each in hashes))
 
 
 def _notes(settings: RidgeSettings, n_tokens: int, width: int) -> tuple[str, ...]:

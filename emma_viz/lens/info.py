@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
@@ -12,12 +12,12 @@ from emma_viz.models.config import DEEPEST, LensForm, Side
 
 WHERE = "the description of a lens"
 Layer = Annotated[int, msgspec.Meta(ge=-1, lt=DEEPEST)]
-LensKind = Literal["ridge", "tuned", "native"]
+KindName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+TAPS = "taps"
+"""What `LensInfo.site` says where a lens reads the states of several sites or layers together."""
 
 HASH_DIGITS = 16
 """Digits of an image's hash that a lens keeps: enough to tell millions of images apart."""
-
-KINDS: tuple[LensKind, ...] = ("ridge", "tuned", "native")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,15 @@ class LayerQuality:
 class LensInfo:
     """Everything a picture must print about the lens behind it."""
 
-    kind: LensKind
-    """How the lens came about: closed form, trained on the frozen model, or trained with the model."""
+    kind: KindName
+    """How the lens came about, as `emma_viz.lens.kinds` names it: `ridge` (closed form), `tuned` (trained on the frozen
+    model), `native` (trained with the model), or the kind of an installed package."""
     model_name: str
     """Name of the model that the lens belongs to."""
     model_fingerprint: str
     """Fingerprint of that model's projector and language model."""
     site: str
-    """Hook site whose states the lens reads (`native`: the mixer outputs of the taps and the final norm)."""
+    """Hook site whose states the lens reads; TAPS where it reads several together."""
     layers: Annotated[tuple[Layer, ...], msgspec.Meta(min_length=1, max_length=DEEPEST + 1)]
     """Layers that the lens can decode, ascending."""
     patch: Side
@@ -123,17 +124,14 @@ class LensInfo:
         """The held-out quality at one layer, or None when it was not measured."""
         return next((record for record in self.quality if record.layer == layer), None)
 
-    def mismatch(self, *, fingerprint: str, model_name: str, sites: tuple[str, ...]) -> tuple[str, ...]:
-        """The reasons why states of this model and these sites do not fit this lens; empty when they do."""
-        reasons = []
-        if fingerprint != self.model_fingerprint:
-            reasons.append(
-                f"it was fitted on {self.model_name} ({self.model_fingerprint[:12]}), the states come from "
-                f"{model_name} ({fingerprint[:12]})"
-            )
-        if self.kind != "native" and self.site not in sites:
-            reasons.append(f"it reads {self.site}, the states are of {', '.join(sites) or 'no site'}")
-        return tuple(reasons)
+    def mismatch(self, fingerprint: str, model_name: str) -> tuple[str, ...]:
+        """The reasons why states of this model do not fit this lens; empty when they do."""
+        if fingerprint == self.model_fingerprint:
+            return ()
+        return (
+            f"it was fitted on {self.model_name} ({self.model_fingerprint[:12]}), the states come from "
+            f"{model_name} ({fingerprint[:12]})",
+        )
 
     def nearest_layer(self, layer: int) -> int:
         """The fitted layer closest to `layer` (the shallower one of two)."""

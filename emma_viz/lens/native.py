@@ -19,10 +19,7 @@ from torch import Tensor
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.heads.head import Head
-from emma_viz.lens.info import LensInfo
-
-SITE = "taps"
-"""What `LensInfo.site` says for a native lens: the mixer outputs of the tap blocks and the final norm."""
+from emma_viz.lens.info import TAPS, LensInfo
 
 PREFIX_NOTE = (
     "Pictures above the deepest one decode a fusion chain that was cut short; the decoder was not trained on "
@@ -137,7 +134,7 @@ def native_lens(
         kind="native",
         model_name=model.name,
         model_fingerprint=model.fingerprint,
-        site=SITE,
+        site=TAPS,
         layers=tuple(dict.fromkeys(layers[depth] for depth in head.depths)),
         patch=patch,
         grid=model.grid,

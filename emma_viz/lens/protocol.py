@@ -1,6 +1,7 @@
 """What every lens can do."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -23,8 +24,8 @@ class Lens(Protocol):
         ...
 
     def reads(self, layer: int) -> tuple[tuple[str, int], ...]:
-        """The (site, layer) of every state that `decode` needs for `layer`: one, or the taps of a native
-        lens."""
+        """The (site, layer) of every state that `decode` needs for `layer`: that layer's own at `info.site`, or the
+        taps that the lens reads together."""
         ...
 
     def decode(self, states: Float[Tensor, "*K B T D"], layer: int) -> Float[Tensor, "B T p p c"]:
@@ -41,6 +42,29 @@ class Lens(Protocol):
             LensMismatchError: the lens has no such layer, or the states have another width.
         """
         ...
+
+
+Pictures = Literal["layers", "taps", "one"]
+
+
+def pictures_of(lens: Lens) -> Pictures:
+    """What a lens makes pictures of.
+
+    Returns:
+        `layers`: one picture a layer, from that layer's states alone; only such a lens can be forced on another site.
+        `taps`: several pictures, each of states that are read together. `one`: one picture in all, of such states.
+    """
+    if all(tuple(lens.reads(layer)) == ((lens.info.site, layer),) for layer in lens.info.layers):
+        return "layers"
+    return "taps" if len(lens.info.layers) > 1 else "one"
+
+
+def mismatch(lens: Lens, *, fingerprint: str, model_name: str, sites: Sequence[str]) -> tuple[str, ...]:
+    """The reasons why states of this model and these sites do not fit a lens; empty when they do."""
+    reasons = list(lens.info.mismatch(fingerprint, model_name))
+    if pictures_of(lens) == "layers" and lens.info.site not in sites:
+        reasons.append(f"it reads {lens.info.site}, the states are of {', '.join(sites) or 'no site'}")
+    return tuple(reasons)
 
 
 def recording_for(

@@ -93,6 +93,11 @@ class TraceStates:
         self.traces, self.site = tuple(traces), site
         self._places = [(trace, row) for trace in self.traces for row in range(len(trace))]
 
+    @property
+    def image_hashes(self) -> tuple[str, ...]:
+        """The hash of each sample's image."""
+        return tuple(trace.image_hashes[row] for trace, row in self._places)
+
     def __len__(self) -> int:
         return len(self._places)
 

@@ -16,7 +16,7 @@ from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, LensError
 from emma_viz.heads.mixers import parameter_count
 from emma_viz.lens.fit import measured, require_separate, seen
-from emma_viz.lens.states import RecordedStates, StateSource, in_batches
+from emma_viz.lens.states import RecordedStates, StateSource, TraceStates, in_batches
 from emma_viz.lens.tuned import TunedConfig, TunedHead, TunedLens, tuned_config, tuned_lens
 from emma_viz.shapes import EMBEDDING
 
@@ -220,6 +220,8 @@ def fit_tuned_on_states(
         n_fit=len(source),
         notes=budget_notes(config, settings, head),
     )
+    if isinstance(source, TraceStates):
+        lens = seen(lens, source.image_hashes)
     return measured(lens, in_batches(heldout, layers, min(settings.batch, 8)))
 
 

@@ -9,9 +9,11 @@ from emma_viz.capture.trace import Trace
 from emma_viz.data.geometry import true_patches
 from emma_viz.errors import InputError, LensError, LensMismatchError
 from emma_viz.lens.info import require_fit
-from emma_viz.lens.protocol import Lens
+from emma_viz.lens.protocol import Lens, mismatch, pictures_of
 from emma_viz.lens.states import image_states
 from emma_viz.maps.decoding import Decoding
+
+FIT_IMAGES_UNKNOWN = "the lens's fit images are not recorded: it may have been fitted on what it decodes here"
 
 
 def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, force: bool = False) -> Decoding:
@@ -20,8 +22,7 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
     Args:
         trace: with the states that the lens reads (`recording_for` says which).
         lens: of the model that was recorded.
-        layers: which to decode; all that both the lens and the trace have when None (a native lens: its final
-            one).
+        layers: which to decode; all of the lens's default ones that the trace has when None.
         force: use the lens although it belongs to another model, site or layer. A layer without a lens of its
             own is decoded by the nearest fitted one, and another site by the lens as it is. The Decoding says
             so.
@@ -36,9 +37,7 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
     """
     _require_image_tokens(trace, lens)
     reasons = list(
-        lens.info.mismatch(
-            fingerprint=trace.model.fingerprint, model_name=trace.model.name, sites=trace.sites
-        )
+        mismatch(lens, fingerprint=trace.model.fingerprint, model_name=trace.model.name, sites=trace.sites)
     )
     chosen = _choose(trace, lens, layers, forced=force)
     plan = []
@@ -50,8 +49,12 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
             )
         plan.append((layer, own))
     require_fit(tuple(reasons), force=force)
-    site = lens.info.site if lens.info.kind == "native" or lens.info.site in trace.sites else trace.sites[0]
-    patches = [_decode_layer(trace, lens, site, layer, own) for layer, own in plan]
+    movable = pictures_of(lens) == "layers"
+    site = trace.sites[0] if movable and lens.info.site not in trace.sites else lens.info.site
+    patches = [
+        _decode_layer(trace, lens, own, ((site, layer),) if movable else lens.reads(own))
+        for layer, own in plan
+    ]
     return Decoding(
         patches=np.stack(patches),
         true=true_patches(trace.views, trace.geometry),
@@ -73,17 +76,16 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
 
 def _fitted_on(trace: Trace, lens: Lens) -> tuple[str, ...]:
     """A note where the lens was fitted on an image that it decodes: its quality there says little."""
+    if lens.info.n_fit and not lens.info.fit_images:
+        return (FIT_IMAGES_UNKNOWN,)
     found = dict.fromkeys(each for each in trace.image_hashes if lens.info.saw(each))
     if not found:
         return ()
     return (f"the lens was fitted on {len(found)} of these images ({', '.join(each[:8] for each in found)})",)
 
 
-def _decode_layer(trace: Trace, lens: Lens, site: str, layer: int, own: int) -> np.ndarray:
-    """Decode `layer` of the trace with the lens of layer `own` (the same, unless forced)."""
-    pairs = lens.reads(own)
-    if lens.info.kind != "native":
-        pairs = ((site, layer),)
+def _decode_layer(trace: Trace, lens: Lens, own: int, pairs: Sequence[tuple[str, int]]) -> np.ndarray:
+    """Decode the states of these (site, layer) with the lens of layer `own` (theirs, unless forced)."""
     states = [image_states(trace, *pair) for pair in pairs]
     decoded = lens.decode(states[0] if len(states) == 1 else torch.stack(states), own)
     return decoded.cpu().numpy()
@@ -113,7 +115,7 @@ def _choose(trace: Trace, lens: Lens, layers: Sequence[int] | None, *, forced: b
 
 
 def _recorded(trace: Trace, lens: Lens, layer: int, forced: bool) -> bool:
-    if forced and lens.info.kind != "native" and lens.info.site not in trace.sites:
+    if forced and lens.info.site not in trace.sites and pictures_of(lens) == "layers":
         return layer in trace.layers_of(trace.sites[0])
     return all(site in trace.sites and needed in trace.layers_of(site) for site, needed in lens.reads(layer))
 

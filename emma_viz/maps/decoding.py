@@ -16,7 +16,7 @@ from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import EmmaVizError, InputError
 from emma_viz.files.schema import shape
-from emma_viz.lens.info import Layer, LensInfo
+from emma_viz.lens.info import TAPS, Layer, LensInfo
 from emma_viz.shapes import CHANNELS
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Decoding:
     layers: tuple[int, ...]
     """The layers of axis Y."""
     site: str
-    """Hook site of the decoded states; "taps" for a native lens."""
+    """Hook site of the decoded states; "taps" where the lens reads several together."""
     model: ModelInfo
     """The model whose states were decoded."""
     lens: LensInfo
@@ -241,7 +241,7 @@ class _Note:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if self.site not in (*SITES, "taps"):
+        if self.site not in (*SITES, TAPS):
             raise InputError(f"{self.site[:100]!r} is no hook site")
         if len(set(self.layers)) != len(self.layers):
             raise InputError(f"a layer stands in {list(self.layers)[:100]} twice")

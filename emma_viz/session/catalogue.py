@@ -12,7 +12,9 @@ from emma_viz.errors import InputError, LensError
 from emma_viz.heads.attention import CrossAttention
 from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config, released_config
 from emma_viz.heads.head import build_head
-from emma_viz.lens.files import SUFFIX, beside, native_sizes, read_info
+from emma_viz.lens.headers import SUFFIX, open_lens, read_info
+from emma_viz.lens.kinds import native_sizes
+from emma_viz.lens.places import beside
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
 
@@ -99,10 +101,13 @@ def _decoder_parts(inspection: Inspection, files: Sequence[Path]) -> tuple[list[
     native, sizes = None, head_sizes(config)
     for path in files:
         try:
-            if path.stem == "native":
-                native, sizes = path, native_sizes(path)
+            file = open_lens(path)
+            if file.info.model_fingerprint == inspection.fingerprint:
+                native, sizes = path, native_sizes(file)
                 break
-        except LensError:  # which the line about this file says
+        except (
+            LensError
+        ):  # one of another kind, or one that cannot be read, which the line about this file says
             continue
     origin = f"in {native}" if native else "not in the file"
     parts = [

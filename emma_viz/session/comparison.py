@@ -11,13 +11,14 @@ from PIL import Image
 
 from emma_viz.capture import Trace, record
 from emma_viz.capture.sites import Layers, split_site
-from emma_viz.checkpoints import LoadedModel, load_model, require_model
-from emma_viz.checkpoints.sources import resolve
+from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model
 from emma_viz.data import read_image
 from emma_viz.data.labels import ImageLabel, label_of, told_apart
 from emma_viz.errors import InputError
 from emma_viz.lens import Lens, load_lens, recording_for
-from emma_viz.lens.info import KINDS, require_fit
+from emma_viz.lens.info import require_fit
+from emma_viz.lens.kinds import kind_names
+from emma_viz.lens.protocol import mismatch
 from emma_viz.maps import ActivationMaps, Decoding, decode, share_limits
 from emma_viz.models.config import VLMConfig
 from emma_viz.session.layers import shown_layers
@@ -117,25 +118,22 @@ def compare(
         LensError: there is no lens, or it belongs to another model.
     """
     pictures, names = read_images(images, convert_profile=convert_profile)
-    chosen = [_lens_before(*pair) for pair in zip(models, one_each(lenses, len(models)), strict=True)]
-    if not force_lens:
-        for lens in chosen:
-            shown_layers(lens.default_layers, layers, lens.info.model_name)
-    for source in models:
-        require_loadable(source, running)
+    wanted = one_each(lenses, len(models))
+    found = [require_loadable(source, running)[1] for source in models]
+    chosen = [lens_of(each, model, force=force_lens) for each, model in zip(wanted, found, strict=True)]
     if site is not None:
         split_site(site)
-    decodings = []
-    for source, lens, wanted in zip(models, chosen, one_each(lenses, len(models)), strict=True):
-        model = load(source, running, progress)
-        if lens.info.model_fingerprint != model.info.fingerprint and str(wanted) in KINDS:
-            lens = load_lens(model, str(wanted), force=True)  # there may be one of these weights elsewhere
-        sites, needed = recording_for(lens)
-        sites = (site,) if site else sites
-        unfit = lens.info.mismatch(
-            fingerprint=model.info.fingerprint, model_name=model.info.name, sites=sites
-        )
+    recorded = [recording_for(lens) for lens in chosen]
+    plans = [((site,) if site else sites, needed) for sites, needed in recorded]
+    for lens, model, (sites, _) in zip(chosen, found, plans, strict=True):
+        info = model.info
+        unfit = mismatch(lens, fingerprint=info.fingerprint, model_name=info.name, sites=sites)
         require_fit(unfit, force=force_lens)
+        if not force_lens:
+            shown_layers(lens.default_layers, layers, lens.info.model_name)
+    decodings = []
+    for source, lens, (sites, needed) in zip(models, chosen, plans, strict=True):
+        model = load(source, running, progress)
         trace = record_for(
             model,
             pictures,
@@ -148,12 +146,6 @@ def compare(
         gc.collect()
         decodings.append(decode(trace, lens, force=force_lens))
     return Comparison(decodings=tuple(decodings), image_names=names)
-
-
-def _lens_before(source: str | Path | LoadedModel, wanted: str | Path | Lens) -> Lens:
-    """The lens for a model that is not loaded yet; whether it fits is seen when the model is."""
-    place = source if isinstance(source, LoadedModel) else resolve(source).folder
-    return lens_of(wanted, place, force=True)
 
 
 def _of(model: LoadedModel, layers: Sequence[int]) -> tuple[int, ...]:
@@ -220,15 +212,17 @@ def one_each(lenses: Sequence[str | Path | Lens], count: int) -> list[str | Path
     return list(lenses) * (count if len(lenses) == 1 else 1)
 
 
-def require_loadable(source: str | Path | LoadedModel, running: Running) -> VLMConfig:
-    """Make sure that all of a model is there and fits before any is loaded; its description.
+def require_loadable(
+    source: str | Path | LoadedModel, running: Running
+) -> tuple[VLMConfig, FoundModel | LoadedModel]:
+    """Make sure that all of a model is there and fits before any is loaded; its description and its record.
 
     Raises:
         CheckpointError: as `load_model`.
         InputError: there is no such device, type or backend here.
     """
     if isinstance(source, LoadedModel):
-        return source.config
+        return source.config, source
     return require_model(source, **_loading_options(running))
 
 
@@ -281,8 +275,8 @@ def record_for(
     )
 
 
-def lens_of(wanted: str | Path | Lens, model: LoadedModel | str | Path, *, force: bool = False) -> Lens:
-    """The lens that a user named: a kind that ships with `model`, a file, or a lens.
+def lens_of(wanted: str | Path | Lens, model: LoadedModel | FoundModel, *, force: bool = False) -> Lens:
+    """The lens that a user named: one of `model` by its kind, a file, or a lens.
 
     Raises:
         LensError: there is none.
@@ -290,4 +284,4 @@ def lens_of(wanted: str | Path | Lens, model: LoadedModel | str | Path, *, force
     """
     if not isinstance(wanted, str | Path):
         return wanted
-    return load_lens(model, str(wanted), force=force) if str(wanted) in KINDS else load_lens(wanted)
+    return load_lens(model, str(wanted), force=force) if str(wanted) in kind_names() else load_lens(wanted)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from emma_viz.capture.sites import Layers, choose
-from emma_viz.checkpoints import LoadedModel
+from emma_viz.checkpoints import FoundModel, LoadedModel
 from emma_viz.checkpoints.sources import local_folder, resolve
 from emma_viz.data import image_hash, read_image
 from emma_viz.errors import InputError, StudyError
@@ -98,7 +98,7 @@ def capture(
     states = _progressed(path, dict(zip(entries, models, strict=True)), request, running, overwrite=overwrite)
     for name, source in zip(entries, models, strict=True):
         if states[name].n_samples < len(sources):
-            choose(sites, layers, require_loadable(source, running).llm.n_layer)
+            choose(sites, layers, require_loadable(source, running)[0].llm.n_layer)
     questions = [Question(image=source, prompt=asking.prompt) for source in sources]
     with made_or_removed(path):
         for name, source in zip(entries, models, strict=True):
@@ -227,8 +227,9 @@ def decode_study(
         if progress:
             progress(done, len(chosen), f"decoding {entry}")
         trace = study.trace(entry)
-        place = local_folder(trace.model.source, revision=trace.model.revision) or trace.model.source
-        decoding = decode(trace, lens_of(wanted, place, force=force_lens), force=force_lens)
+        folder = local_folder(trace.model.source, revision=trace.model.revision)
+        model = FoundModel(info=trace.model, folder=folder)
+        decoding = decode(trace, lens_of(wanted, model, force=force_lens), force=force_lens)
         arrays, meta = decoding.to_arrays(with_images=False)
         study.save_arrays(entry, DECODING, arrays, meta, overwrite=True)
         decodings.append(decoding)

@@ -4,9 +4,12 @@ import json
 import math
 
 import pytest
+import torch
 
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.lens.info import LayerQuality, LensInfo, require_fit
+from emma_viz.lens.protocol import mismatch
+from emma_viz.lens.ridge import RidgeLens
 
 
 def test_a_trip_through_json_keeps_numbers_that_json_lacks(make_info):
@@ -23,7 +26,7 @@ def test_a_trip_through_json_keeps_numbers_that_json_lacks(make_info):
 
 
 @pytest.mark.parametrize(
-    "change", [{"layers": ()}, {"layers": (2, 0)}, {"layers": (1, 1)}, {"kind": "magic"}]
+    "change", [{"layers": ()}, {"layers": (2, 0)}, {"layers": (1, 1)}, {"kind": "Magic!"}, {"kind": ""}]
 )
 def test_a_description_that_makes_no_sense_is_refused(make_info, change):
     with pytest.raises(LensError):
@@ -41,12 +44,12 @@ def test_a_description_that_is_not_complete_is_refused(make_info):
 
 
 def test_states_of_another_model_or_site_do_not_fit(make_info):
-    info = make_info()
+    lens = RidgeLens(info=make_info(), weight=torch.zeros(2, 6, 48), bias=torch.zeros(2, 48))
     fitting = {"fingerprint": "f" * 32, "model_name": "toy", "sites": ("mixer_out", "resid_post")}
-    assert info.mismatch(**fitting) == ()
-    (reason,) = info.mismatch(**fitting | {"fingerprint": "a" * 32, "model_name": "other"})
+    assert mismatch(lens, **fitting) == ()
+    (reason,) = mismatch(lens, **fitting | {"fingerprint": "a" * 32, "model_name": "other"})
     assert "fitted on toy (ffffffffffff), the states come from other (aaaaaaaaaaaa)" in reason
-    (reason,) = info.mismatch(**fitting | {"sites": ("mixer_out",)})
+    (reason,) = mismatch(lens, **fitting | {"sites": ("mixer_out",)})
     assert "reads resid_post, the states are of mixer_out" in reason
     require_fit((), force=False)
     require_fit((reason,), force=True)

@@ -11,8 +11,8 @@ from emma_viz.errors import InputError, LensError, LensMismatchError
 from emma_viz.heads.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, paper_config
 from emma_viz.heads.losses import paper_loss
 from emma_viz.heads.mixers import parameter_count
+from emma_viz.lens import find_lens, load_lens, read_info, save_lens
 from emma_viz.lens.evaluation import quality_of, with_quality
-from emma_viz.lens.files import find_lens, load_lens, read_info, save_lens
 from emma_viz.lens.protocol import Lens, recording_for
 from emma_viz.lens.translators import FullTranslator, LowRankTranslator, build_translator
 from emma_viz.lens.tuned import TunedConfig, TunedHead, tuned_config, tuned_lens

@@ -14,7 +14,7 @@ from emma_viz.capture import record
 from emma_viz.checkpoints import load_model
 from emma_viz.data.images import read_image
 from emma_viz.lens import load_lens
-from emma_viz.lens.files import read_info
+from emma_viz.lens.headers import read_info
 from emma_viz.maps import decode
 from emma_viz.models.vlm import VLM
 from emma_viz.records.tables import open_records

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from emma_viz.checkpoints import load_model
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.errors import LensError
+from emma_viz.lens import load_lens, read_info
 from emma_viz.lens.evaluation import quality_of
-from emma_viz.lens.files import load_lens, read_info
 from emma_viz.lens.tuned import TunedHead, tuned_config
 from emma_viz.models.presets import PRESETS
 from tests.records.llava_set import records, talk

@@ -15,11 +15,13 @@ from tqdm import tqdm
 import emma_viz.data
 from emma_viz.capture.record import record
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_directory, save_vision_encoder
+from emma_viz.data.images import image_hash, read_image
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
 from emma_viz.lens.evaluation import quality_of
-from emma_viz.lens.files import read_info, save_lens
-from emma_viz.lens.fit import RidgeSettings, fit_ridge
+from emma_viz.lens.files import save_lens
+from emma_viz.lens.fit import RidgeSettings, fit_ridge, seen
+from emma_viz.lens.headers import read_info
 from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.lens.protocol import Lens
 from emma_viz.maps.apply import decode
@@ -164,8 +166,9 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, 
         kept: file of the tuned lens of this budget in the work folder: it is fitted when none for this model is there.
     """
     recipe = work.recipe
+    scenes = work.scenes("train", recipe.joint.scenes).images
     fit, held_out = (
-        list(work.scenes("train", recipe.joint.scenes).images[: recipe.lens_scenes]),
+        list(scenes[: recipe.lens_scenes]),
         list(work.scenes("test", recipe.test_scenes).images[: recipe.lens_heldout]),
     )
     with tqdm(total=len(fit) + len(held_out), desc=f"ridge lens of {model.name}") as bar:
@@ -182,6 +185,7 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, 
     if task.head is not None:
         about = f"{SCENES}, with the model"
         native = native_lens(task.head, model.info, patch=8, fitted_on=about, n_fit=recipe.joint.scenes)
+        native = seen(native, [image_hash(read_image(scene)) for scene in scenes])
         save_lens(_rounded(model, native, held_out), folder / "native.lens")
     if not kept.exists() or read_info(kept).model_fingerprint != model.info.fingerprint:
         make_lens(model, recipe.tuned, Path(TABLETOP), None, kept)

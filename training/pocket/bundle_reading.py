@@ -9,7 +9,7 @@ import torch
 
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model
 from emma_viz.errors import TrainingError
-from emma_viz.lens.files import read_info
+from emma_viz.lens.headers import read_info
 from emma_viz.models.vlm import VLM
 from training.pocket.encoder import normalise
 from training.pocket.joint import new_task

@@ -6,7 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 from emma_viz.errors import TrainingError
-from emma_viz.lens.files import read_info
+from emma_viz.lens.headers import read_info
 from training.pocket.bundle_reading import Bundle, untrained_model
 from training.pocket.scenes import drawn_scenes
 from training.results.examination import (

@@ -1,0 +1,81 @@
+"""The header of a lens file, from which all is known of a lens but its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emma_viz.checkpoints.safetensors_file import read_header
+from emma_viz.checkpoints.tensors import TensorRef
+from emma_viz.errors import EmmaVizError, LensError
+from emma_viz.files.json_door import parse_json
+from emma_viz.files.schema import shape
+from emma_viz.lens.info import LensInfo
+
+SCHEMA = 1
+"""Version of the file; raised whenever an older reader could not read the new form."""
+KEY = "emma_viz.lens"
+SUFFIX = ".lens"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensFile:
+    """What the header of a lens file holds."""
+
+    info: LensInfo
+    parts: dict[str, Any]
+    """What the kind of lens keeps beside its tensors."""
+    tensors: dict[str, TensorRef]
+    """None of them read yet."""
+
+
+def read_info(path: str | Path) -> LensInfo:
+    """What a lens file says about itself, without reading its weights.
+
+    Raises:
+        LensError: the file is missing, damaged, no lens, or of another version.
+    """
+    return open_lens(path).info
+
+
+def open_lens(path: str | Path) -> LensFile:
+    """The same with what its kind keeps beside, and where its tensors are.
+
+    Raises:
+        LensError: the file is missing, damaged, no lens, or of another version.
+    """
+    path = Path(path)
+    tensors, notes = _opened(path)
+    text = notes.get(KEY)
+    if text is None:
+        raise LensError(f"{path} is a safetensors file, but no lens: its header has no {KEY!r}.")
+    where = f"{path}: the description in the header"
+    header = shape(
+        parse_json(text, where=where, error=LensError), _Header, where=where, error=LensError, spare=True
+    )
+    if header.schema != SCHEMA:
+        raise LensError(
+            f"{path} has schema {header.schema}; this version of emma_viz reads {SCHEMA}. Update emma_viz."
+        )
+    try:
+        return LensFile(info=LensInfo.from_json(header.info), parts=header.parts, tensors=tensors)
+    except LensError as error:
+        raise LensError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """The entry KEY of the file's header."""
+
+    schema: int
+    info: dict[str, Any]
+    parts: dict[str, Any]
+
+
+def _opened(path: Path) -> tuple[dict[str, TensorRef], dict[str, str]]:
+    """The tensors and the texts of a file, none of them read yet."""
+    try:
+        if not path.is_file():
+            raise LensError(f"There is no lens file {path}.")
+        return read_header(path)
+    except (EmmaVizError, OSError) as error:
+        raise LensError(f"{path} cannot be read as a lens file: {error}") from error

@@ -1,0 +1,87 @@
+"""Write into lens files of bundled models which scenes they were fitted on; no weight is touched.
+
+    python -m training.pocket.fit_images emma_viz/checkpoints/bundled
+
+The scenes are drawn again. Each model's `config.json` has the digest of those that it was trained on, so a generator,
+font or library that draws otherwise is noticed before anything is written.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from emma_viz.checkpoints.run_config import SECTION, read_config
+from emma_viz.data.images import image_hash, read_image
+from emma_viz.errors import EmmaVizError, TrainingError
+from emma_viz.files.schema import shape
+from emma_viz.lens.files import rewrite_info
+from emma_viz.lens.fit import kept_hashes
+from emma_viz.lens.headers import SUFFIX, read_info
+from training.lens import SCENES
+from training.pocket.scenes import SceneArrays, drawn_scenes
+
+
+def name_fit_images(bundle: Path) -> list[Path]:
+    """Give every lens of a bundle's models that was fitted on training scenes their hashes.
+
+    Args:
+        bundle: folder with a folder a model.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        TrainingError: the scenes are drawn otherwise today than when a model was trained.
+        LensError: a lens file is damaged or cannot be written.
+    """
+    lenses = {
+        path: info.n_fit
+        for path in sorted(bundle.glob(f"*/*{SUFFIX}"))
+        if (info := read_info(path)).fitted_on.startswith(SCENES)
+    }
+    trained = {path.parent: _data(path.parent) for path in lenses}
+    scenes = drawn_scenes(
+        "train", max([*lenses.values(), *(count for count, _ in trained.values())], default=0)
+    )
+    for folder, (count, digest) in trained.items():
+        if (drawn := _first(scenes, count).digest) != digest:
+            raise TrainingError(
+                f"{folder} was trained on scenes with the digest {digest}; today the same {count} have {drawn}. Use "
+                "the fonts and the libraries that it was trained with."
+            )
+    hashes = [image_hash(read_image(scene)) for scene in scenes.images]
+    for path, count in lenses.items():
+        rewrite_info(path, fit_images=kept_hashes(hashes[:count]))
+    return list(lenses)
+
+
+def _data(folder: Path) -> tuple[int, str]:
+    """How many scenes a model was trained on, and their digest."""
+    where = folder / "config.json"
+    provenance = read_config(where)[SECTION]["provenance"]["data"]
+    data = shape(provenance, dict[str, str | int], where=str(where), error=TrainingError)
+    return int(data["scenes"]), str(data["digest"])
+
+
+def _first(scenes: SceneArrays, count: int) -> SceneArrays:
+    parts = ("images", "kinds", "colours", "centers")
+    return SceneArrays(split=scenes.split, **{name: getattr(scenes, name)[:count] for name in parts})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path)
+    try:
+        for path in name_fit_images(parser.parse_args(argv).bundle):
+            print(path)
+    except EmmaVizError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
