@@ -1,6 +1,7 @@
 """Hooks that look at a model while it runs, and the trace of what they saw."""
 
 from emma_viz.capture.hooks import HookReport
+from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.record import record
 from emma_viz.capture.recorder import Recorder
 from emma_viz.capture.sites import SITES, Site, Target, resolve
@@ -9,6 +10,7 @@ from emma_viz.capture.trace import Trace
 __all__ = [
     "SITES",
     "HookReport",
+    "InterventionRecord",
     "Recorder",
     "Site",
     "Target",

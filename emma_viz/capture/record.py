@@ -201,6 +201,7 @@ class _Run:
             generated=buffers.generated(max(map(len, answers.ids))) if self.generated_states else {},
             hooks=hooks.reports,
             labels=questions.labels,
+            interventions=model.vlm.interventions,
             notes=notes,
         )
 
@@ -278,7 +279,7 @@ class _Pass:
 
 def _foreign(model: RecordableModel) -> tuple[str, ...]:
     """A note, also logged, where hooks of others may make the model compute something else than its weights say."""
-    paths = foreign_hooks(model.vlm)
+    paths = [path for path in foreign_hooks(model.vlm) if path not in model.vlm.intervened]
     if not paths:
         return ()
     shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from emma_viz.capture.hooks import HookReport
+from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.sites import nearest, site_layers
 from emma_viz.data.geometry import Geometry
 from emma_viz.data.labels import ImageLabel
@@ -106,6 +107,8 @@ class Trace:
     """What each requested hook reported."""
     labels: tuple[ImageLabel, ...] = ()
     """What each image is called, and what was done to it on the way in; empty where that is not known."""
+    interventions: tuple[InterventionRecord, ...] = ()
+    """What was changed in the model during the recording, on purpose."""
     notes: tuple[str, ...] = ()
     """What a reader of pictures should know: hooks of others that were on the model."""
 

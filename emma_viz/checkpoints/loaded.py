@@ -10,6 +10,7 @@ from emma_viz.data.prompts import Turn, build_prompt
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
 
@@ -36,6 +37,14 @@ class LoadedModel:
     def config(self) -> VLMConfig:
         """What the model is made of."""
         return self.vlm.config
+
+    def hook_point(self, name: str) -> HookPoint:
+        """The module to hook for a name such as `blocks.5.hook_mixer_out`.
+
+        Raises:
+            SiteError: there is no such point.
+        """
+        return self.vlm.hook_point(name)
 
     def prompt(self, message: str | Sequence[Turn]) -> str:
         """The text that stands between the image tokens and the answer.

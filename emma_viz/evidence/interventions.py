@@ -26,8 +26,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.sites import SITES, Layers, resolve, split_site
 from emma_viz.errors import InputError, SiteError
+from emma_viz.files.schema import Count, shape
 from emma_viz.models import VLM, MambaCache
 
 Kind = Literal["replace", "mean", "zero", "write", "skip"]
@@ -99,8 +101,7 @@ class Intervention:
         """A plain dict that JSON can hold. Of the value it keeps shape and hash: enough to tell, not to repeat."""
         value = None
         if self.value is not None:
-            data = np.ascontiguousarray(self.value, dtype=np.float32)
-            value = {"shape": list(data.shape), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
+            value = {"shape": list(self.value.shape), "sha256": _hash(self.value)}
         plain = {name: getattr(self, name) for name in ("kind", "site", "source")}
         lists = {
             name: None if (each := getattr(self, name)) is None else list(each)
@@ -108,11 +109,69 @@ class Intervention:
         }
         return {**plain, **lists, "value": value}
 
+    @classmethod
+    def from_json(
+        cls, record: Mapping[str, Any], value: Float[np.ndarray, "*n W"] | None = None
+    ) -> "Intervention":
+        """Read what `to_json` wrote.
+
+        Args:
+            record: the dict.
+            value: what `replace` put there, which the dict keeps the hash of alone.
+
+        Raises:
+            InputError: a field is missing or of another type, or the value is another one.
+        """
+        known = shape(record, _Written, where="an intervention", error=InputError)
+        if (known.value is None) != (value is None) or (
+            value is not None and known.value is not None and known.value.sha256 != _hash(value)
+        ):
+            raise InputError(
+                "expected the value that the intervention put there, "
+                f"{'none' if known.value is None else f'of shape {list(known.value.shape)}'}; got another one."
+            )
+        fields = {name: getattr(known, name) for name in ("kind", "site", "source", "tokens", "layers")}
+        return cls(value=value, **fields)
+
+    def record(self) -> InterventionRecord:
+        """As a trace keeps it."""
+        return InterventionRecord(
+            kind=self.kind,
+            site=self.site,
+            tokens=self.tokens,
+            layers=self.layers,
+            source=self.source,
+            value="" if self.value is None else _hash(self.value),
+            said=self.describe(),
+        )
+
     def edit(self) -> Edit:
         """What it does to the values of its tokens."""
         if self.kind == "mean":
             return mean
         return zero if self.value is None else replace(torch.from_numpy(self.value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WrittenValue:
+    shape: tuple[Count, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """What `Intervention.to_json` gives."""
+
+    kind: Kind
+    site: str
+    source: str
+    tokens: tuple[Count, ...] | None
+    layers: tuple[Count, ...] | None
+    value: _WrittenValue | None
+
+
+def _hash(value: Float[np.ndarray, "*n W"]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(value, dtype=np.float32).tobytes()).hexdigest()
 
 
 def zero(values: Float[Tensor, "n W"]) -> Float[Tensor, "n W"]:
@@ -135,6 +194,7 @@ def replace(value: Float[Tensor, "*n W"]) -> Edit:
             )
         return value.to(values).expand_as(values)
 
+    put.__name__ = "replace"
     return put
 
 
@@ -159,13 +219,19 @@ def intervene(
     vlm: VLM = getattr(model, "vlm", model)
     if isinstance(changes, Mapping):
         wanted = [_resolved(vlm, name, None, None, edit) for name, edit in changes.items()]
+        records = [_record(name, edit) for name, edit in changes.items()]
     else:
         wanted = [_resolved(vlm, each.site, each.layers, each.tokens, each.edit()) for each in changes]
-    place = _Place()
+        records = [each.record() for each in changes]
+    place, before = _Place(), (vlm.interventions, vlm.intervened)
+    paths = {path for each in wanted for path, *_ in each}
     with ExitStack() as hooks:
+        hooks.callback(lambda: _note(vlm, *before))
+        _note(vlm, (*before[0], *records), before[1] | paths | {"llm.backbone"})
         handle = vlm.llm.backbone.register_forward_pre_hook(place.note, with_kwargs=True)
         hooks.callback(handle.remove)
-        for point, tokens, edit in (found for each in wanted for found in each):
+        for path, tokens, edit in (found for each in wanted for found in each):
+            point = vlm.get_submodule(path)
             hooks.callback(point.register_forward_hook(_hook(place, tokens, edit)).remove)
         yield
 
@@ -210,10 +276,21 @@ def _hook(place: _Place, tokens: Sequence[int] | None, edit: Edit) -> Callable[.
 
 def _resolved(
     vlm: VLM, name: str, layers: Layers | None, tokens: Sequence[int] | None, edit: Edit
-) -> list[tuple[nn.Module, Sequence[int] | None, Edit]]:
+) -> list[tuple[str, Sequence[int] | None, Edit]]:
     _require_editable(split_site(name)[0])
     found = resolve(vlm, [name], "all" if layers is None else layers)
-    return [(vlm.get_submodule(target.path), tokens, edit) for target in found]
+    return [(target.path, tokens, edit) for target in found]
+
+
+def _note(vlm: VLM, records: tuple[InterventionRecord, ...], paths: frozenset[str]) -> None:
+    """Tell who records the model what is changed in it."""
+    vlm.interventions, vlm.intervened = records, paths
+
+
+def _record(name: str, edit: Edit) -> InterventionRecord:
+    """A change of every token's values by a function."""
+    what = getattr(edit, "__name__", type(edit).__name__)
+    return InterventionRecord(kind=what, site=name, said=f"{what} at {name}, all tokens")
 
 
 def _require_editable(site: str) -> None:

@@ -70,7 +70,11 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
         answers=tuple(trace.answers),
         forced_reasons=tuple(reasons),
         labels=tuple(trace.labels),
-        notes=(*trace.notes, *_fitted_on(trace, lens)),
+        notes=(
+            *trace.notes,
+            *(f"intervention: {each.said}" for each in trace.interventions),
+            *_fitted_on(trace, lens),
+        ),
     )
 
 

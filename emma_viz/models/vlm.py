@@ -1,16 +1,18 @@
 """The vision-language model: image tokens first, then the text, one causal Mamba over both."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from emma_viz.errors import InputError
+from emma_viz.errors import InputError, SiteError
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import Grid, VLMConfig
+from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.projectors import Projector
 from emma_viz.models.vision import VisionEncoder
@@ -45,6 +47,10 @@ class VLM(nn.Module):
 
     def __init__(self, config: VLMConfig, *, backend: str = "auto"):
         super().__init__()
+        self.interventions: tuple[Any, ...] = ()
+        """Records of what is changed while the model runs, by `emma_viz.evidence.interventions`."""
+        self.intervened: frozenset[str] = frozenset()
+        """Paths of the modules that this is done at."""
         self.config = config
         self.backend = backend
         self.vision = VisionEncoder(config.vision)
@@ -61,6 +67,22 @@ class VLM(nn.Module):
     def grid(self) -> Grid:
         """Rows and columns (R, C) of the image tokens in the language model."""
         return self.config.grid
+
+    def hook_point(self, name: str) -> HookPoint:
+        """The module to hook for a name such as `blocks.5.hook_mixer_out` or `hook_norm_f`.
+
+        Raises:
+            SiteError: there is no such point.
+        """
+        path = re.sub(r"^blocks\.(\d+)\.(?:mixer\.)?hook_", r"layers.\1.hook_", name)
+        for tried in (path, path.replace(".hook_", ".mixer.hook_")):
+            found = dict(self.llm.backbone.named_modules()).get(tried)
+            if isinstance(found, HookPoint):
+                return found
+        raise SiteError(
+            f"There is no hook point {name!r}; expected blocks.0.hook_resid_pre … "
+            f"blocks.{self.config.llm.n_layer - 1}.hook_y, or hook_norm_f."
+        )
 
     @property
     def n_image_tokens(self) -> int:

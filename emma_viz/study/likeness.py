@@ -27,6 +27,7 @@ def likeness(trace: Trace) -> dict[str, object]:
         "sampling": None if trace.sampling is None else replace(trace.sampling, seed=None),
         "prompt ids": bool(trace.prompt_ids),
         "size of views": trace.views.shape[1:],
+        "interventions": trace.interventions,
         "hooks": tuple(report.name for report in trace.hooks),
     }
 

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from emma_viz.capture.hooks import HookReport
+from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
 from emma_viz.data.geometry import Geometry
 from emma_viz.data.images import MAX_PIXELS
@@ -71,6 +72,7 @@ class _TraceFile:
     images: tuple[str, ...]
     """Where each image lies; always made of its hash."""
     labels: tuple[ImageLabel, ...] = ()
+    interventions: tuple[InterventionRecord, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -294,7 +296,7 @@ def _known(hashes: Sequence[str], geometry: Sequence[Geometry]) -> tuple[tuple[s
 
 
 _SAME = ("sites", "layers", "token_kind", "geometry", "image_hashes", "prompts", "prompt_ids", "answers", "answer_ids",
-         "ended", "sampling", "hooks", "labels", "notes")  # fmt: skip
+         "ended", "sampling", "hooks", "labels", "interventions", "notes")  # fmt: skip
 """What stands in `trace.json` as a trace has it."""
 _PER_SAMPLE = (
     "geometry",
@@ -345,6 +347,7 @@ def _to_json(trace: Trace) -> dict[str, Any]:
         "sampling": None if trace.sampling is None else asdict(trace.sampling),
         "hooks": [asdict(each) for each in trace.hooks],
         "labels": [asdict(each) for each in trace.labels],
+        "interventions": [asdict(each) for each in trace.interventions],
         "notes": trace.notes,
         "images": list(map(_image_path, trace.image_hashes)),
     }

@@ -10,6 +10,7 @@ from emma_viz.capture import record
 from emma_viz.errors import InputError, SiteError
 from emma_viz.evidence.interventions import Intervention, intervene, mean, replace, zero
 from emma_viz.models import generate
+from emma_viz.study import open_study
 
 PROMPT = "What is it?"
 
@@ -155,3 +156,43 @@ def test_layers_and_names_that_are_not_there_are_refused_before_anything_is_hook
         with pytest.raises(SiteError), intervene(one, changes):
             pass
     assert [module for module in one.vlm.modules() if module._forward_hooks] == points
+
+
+def test_a_trace_says_what_was_changed_and_keeps_it_on_disk(one, photos, tmp_path, caplog):
+    value = np.ones(one.info.d_model, np.float32)
+    changes = [
+        Intervention(kind="skip", tokens=(1, 2), layers=(0,)),
+        Intervention(kind="replace", site="resid_pre", tokens=(3,), value=value, source="noise"),
+    ]
+    with intervene(one, changes), intervene(one, {"blocks.1.hook_mixer_out": zero}):
+        trace = record(one, photos[0], PROMPT, generate=False)
+    assert [each.said for each in trace.interventions] == [
+        *(each.describe() for each in changes),
+        "zero at blocks.1.hook_mixer_out, all tokens",
+    ]
+    assert not trace.notes
+    assert not caplog.records
+    assert not record(one, photos[0], PROMPT, generate=False).interventions
+    study = open_study(tmp_path / "study", create=True)
+    study.add_trace(trace, "changed")
+    assert open_study(tmp_path / "study").trace("changed").interventions == trace.interventions
+
+
+def test_an_intervention_comes_back_from_json_with_its_own_value_alone(unchecked):
+    value = np.arange(4, dtype=np.float32)
+    change = Intervention(kind="replace", site="B", tokens=(1,), layers=(0, 3), value=value, source="noise")
+    kept = json.loads(json.dumps(change.to_json()))
+    again = Intervention.from_json(kept, value)
+    assert (again.describe(), again.to_json()) == (change.describe(), change.to_json())
+    for wrong in (None, value + 1):
+        with pytest.raises(InputError, match="another one"):
+            Intervention.from_json(kept, wrong)
+    with pytest.raises(InputError, match="kind"):
+        Intervention.from_json({**kept, "kind": "remove"}, value)
+
+
+def test_points_are_found_by_the_names_that_interventions_take(one):
+    for name in ("blocks.1.hook_mixer_out", "blocks.1.hook_B", "hook_norm_f", "blocks.1.mixer.hook_y"):
+        assert one.hook_point(name) in set(one.vlm.modules())
+    with pytest.raises(SiteError, match="hook point"):
+        one.hook_point("blocks.9.hook_B")
