@@ -112,7 +112,7 @@ def _run(args: argparse.Namespace) -> None:
     layers = None if args.layers is None or "all" in args.layers else tuple(args.layers)
     require_writable(args.out, folder=True)
     for source in args.models:
-        layers_of(require_loadable(source, running).llm.n_layer, layers)
+        layers_of(require_loadable(source, running)[0].llm.n_layer, layers)
     subjects = subjects_of(
         args.images, count=args.count or (QUICK if args.quick else COUNT), prompt=args.prompt
     )
