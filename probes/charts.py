@@ -73,3 +73,11 @@ class Grids:
 
 
 Chart = Lines | Bars | Grids
+
+
+def scale_end(chart: Grids) -> float:
+    """Where the colours of its maps end: the 98th percentile of the sizes, so that one loud patch hides no other."""
+    sizes = np.concatenate(
+        [np.abs(panel.values[np.isfinite(panel.values)]).ravel() for panel in chart.panels]
+    )
+    return float(np.percentile(sizes, 98)) or float(sizes.max()) or 1.0 if sizes.size else 1.0

@@ -23,6 +23,8 @@ DEEP = 16
 """A model with more blocks is examined at so many of them, spread over its depth."""
 OTHERS = 8
 """Images beside a batch's own that means and controls are taken of."""
+SAVING = 15
+"""What was seen is written after so many times the time that writing takes, if that is longer."""
 ANSWER = 8
 """Tokens of an answer that are read."""
 
@@ -135,7 +137,7 @@ def examine(
     ledgers = {probe.name: _before(plan, probe, about) for probe in plan.probes}
     batches = [each for each in plan.batches() if plan.shard.has(each[0])]
     wanted = list(_unseen(batches, ledgers))
-    written = time.monotonic()
+    written, pause = time.monotonic(), plan.save_seconds
     for done, (batch, seers) in enumerate(_stream(model, plan, layers, wanted)):
         for probe in plan.probes:
             if probe.name in seers:
@@ -143,9 +145,12 @@ def examine(
                 numbers = [each.number for each in batch.subjects]
                 ledgers[probe.name].add(batch.group, numbers, probe.see(given))
         late = plan.deadline is not None and time.monotonic() > plan.deadline
-        if late or time.monotonic() - written >= plan.save_seconds:
+        if late or time.monotonic() - written >= pause:
+            begun = time.monotonic()
             _save(plan, ledgers, about)
             written = time.monotonic()
+            # Large sums on a slow disk are written more rarely: writing takes a small part of the time.
+            pause = max(plan.save_seconds, SAVING * (written - begun)) if plan.save_seconds else 0.0
         if progress:
             progress(done + 1, len(wanted), f"examining {model.name}")
         if late:

@@ -163,7 +163,7 @@ class Implicit:
                     columns=SHOWN,
                     value_title="share",
                     caption="A mean over images of different content: structure here is a habit of the place, not of a "
-                    "picture.",
+                    "picture. Colours end at the 98th percentile.",
                 )
             )
         return charts

@@ -3,6 +3,8 @@
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const LINES = { light: ["#d55e00", "#0072b2", "#009e73", "#a8538c"], dark: ["#f19a52", "#6bb5ea", "#4fc9a2", "#e0a0c8"] };
 
+const PATTERNS = [".", "/", "x"];
+
 async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -19,7 +21,10 @@ function themed(figure) {
     const colour = colours[trace.meta.model % colours.length];
     const copy = { ...trace };
     if (trace.meta.band) copy.fillcolor = colour + "2e";
-    else if (trace.type === "bar") copy.marker = { color: colour, opacity: trace.meta.control ? 0.35 : 1 };
+    else if (trace.type === "bar") {
+      copy.marker = { color: colour };
+      if (trace.meta.control) copy.marker = { color: colour, opacity: 0.55, pattern: { shape: PATTERNS[trace.meta.control % PATTERNS.length], fillmode: "replace" } };
+    }
     else {
       copy.line = { ...(trace.line || {}), color: colour };
       copy.marker = { color: colour, size: 6, symbol: ["circle", "square", "triangle-up", "diamond"][trace.meta.model % 4] };

@@ -8,8 +8,9 @@ import numpy as np
 
 from emma_viz.files.atomic import write_file
 from emma_viz.render.colours import FAINT, MARKERS, MODELS
-from probes.charts import Bars, Chart, Grids, Lines, Series
+from probes.charts import Bars, Chart, Grids, Lines, Series, scale_end
 
+HATCHES = ("", "//", "..", "xx")
 WIDTH = 6.4
 """Inches."""
 
@@ -76,17 +77,16 @@ def _bar(axes, places: np.ndarray, series: Series, index: int, count: int) -> No
     spread = None
     if series.low is not None and series.high is not None:
         spread = np.abs(np.nan_to_num(np.stack([y - series.low, np.asarray(series.high) - y])))
-    colour = FAINT if series.control else MODELS[series.model % len(MODELS)]
-    axes.bar(x, y, width * 0.92, yerr=spread, color=colour, label=series.name, error_kw={"linewidth": 0.8})
+    look: dict[str, Any] = {"color": MODELS[series.model % len(MODELS)], "error_kw": {"linewidth": 0.8}}
+    if series.control:
+        look |= {"alpha": 0.5, "hatch": HATCHES[index % len(HATCHES)], "edgecolor": FAINT}
+    axes.bar(x, y, width * 0.92, yerr=spread, label=series.name, **look)
 
 
 def _grids(figure, chart: Grids) -> None:
     columns = min(chart.columns, len(chart.panels))
     all_axes = figure.subplots(_rows(chart), columns, squeeze=False).ravel()
-    known = np.concatenate(
-        [np.abs(panel.values[np.isfinite(panel.values)]).ravel() for panel in chart.panels]
-    )
-    largest = float(known.max()) if known.size and known.max() > 0 else 1.0
+    largest = scale_end(chart)
     for axes in all_axes:
         axes.axis("off")
     shown = None

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from probes.charts import Bars, Chart, Grids, Lines, Series
+from probes.charts import Bars, Chart, Grids, Lines, Series, scale_end
 
 SIGNED = [[0.0, "#2166ac"], [0.5, "#f4f4f4"], [1.0, "#b2182b"]]
 
@@ -13,7 +13,10 @@ def figure(chart: Chart) -> dict[str, Any]:
     """Data and layout for `Plotly.newPlot`; a trace's `meta` says which model's colour it takes."""
     if isinstance(chart, Grids):
         return _grids(chart)
-    traces = [trace for each in chart.series for trace in _traces(chart, each)]
+    traces, controls = [], 0
+    for each in chart.series:
+        controls += each.control
+        traces += _traces(chart, each, controls if each.control else 0)
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": chart.x_title}, "type": "category"},
         "yaxis": {"title": {"text": chart.y_title}, "zeroline": True},
@@ -26,8 +29,9 @@ def figure(chart: Chart) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _traces(chart: Lines | Bars, series: Series) -> list[dict[str, Any]]:
-    meta = {"model": series.model, "control": series.control}
+def _traces(chart: Lines | Bars, series: Series, control: int) -> list[dict[str, Any]]:
+    """A series; `control` numbers the controls from 1, so that bars of two can be told apart."""
+    meta = {"model": series.model, "control": control}
     values = _plain(series.y)
     if isinstance(chart, Bars):
         bar: dict[str, Any] = {
@@ -76,10 +80,7 @@ def _traces(chart: Lines | Bars, series: Series) -> list[dict[str, Any]]:
 def _grids(chart: Grids) -> dict[str, Any]:
     columns = min(chart.columns, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
-    largest = max(
-        (abs(float(v)) for panel in chart.panels for v in panel.values.ravel() if math.isfinite(v)), default=1
-    )
-    limit = largest or 1.0
+    limit = scale_end(chart)
     ends = {"cmin": -limit, "colorscale": SIGNED} if chart.signed else {"cmin": 0.0, "colorscale": "Viridis"}
     colours = {"cmax": limit, "colorbar": {"title": {"text": chart.value_title}}, **ends}
     traces: list[dict[str, Any]] = []

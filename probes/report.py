@@ -80,14 +80,19 @@ def write(report: Report, folder: Path) -> tuple[Path, ...]:
 
 
 def _parts(report: Report) -> list[str]:
-    said = [text for section in report.sections if (text := section.probe.summary(section.results))]
+    said = [
+        f"<li><b>{escaped(section.probe.title)}.</b> {escaped(text)}</li>"
+        for section in report.sections
+        if (text := section.probe.summary(section.results))
+    ]
     parts = [
         f"<h1>{escaped(report.title)}</h1>",
         f'<p class="soft">What the image tokens hold, where it is lost, and whether the pictures can be trusted. '
         f"{escaped(report.images)}; numbers are about {report.seen} of {report.asked}. "
         f"{report.minutes:.1f} minutes.</p>",
-        f'<p class="lead">{escaped(" ".join(said) or "No probe found anything that it could put into a number.")}'
-        f" {escaped(trust(report))}</p>",
+        f'<p class="lead">{escaped(trust(report))}'
+        f"{'' if said else ' No probe found anything that it could put into a number.'}</p>",
+        f'<ul class="lead">{"".join(said)}</ul>',
         "<nav>"
         + "".join(
             f'<a href="#{escaped(each.probe.name)}">{escaped(each.probe.title)}</a>'
