@@ -9,17 +9,21 @@ from emma_viz.capture.sites import nearest
 from emma_viz.errors import InputError
 from probes.attribution import Attribution
 from probes.frozen_parts import FrozenParts
+from probes.geometry import Geometry
 from probes.implicit import Implicit
 from probes.knockout import Knockout
 from probes.patching import Patching
 from probes.protocol import Probe
 from probes.retention import Retention
+from probes.sinks import Sinks
 
 GROUP = "emma_viz.probes"
 """Entry points of other packages: each names a class of a probe, which is made without arguments."""
 
 PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,
+    "geometry": Geometry,
+    "sinks": Sinks,
     "implicit": Implicit,
     "frozen": FrozenParts,
     "knockout": Knockout,
