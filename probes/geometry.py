@@ -33,7 +33,8 @@ class Geometry:
         "For each image and layer: effective rank (exp of the entropy of the singular values), mean cosine (also after "
         "standardising, because a few dimensions can make all of it), outliers by length, and Moran's I over the "
         "grid, whose control is the same tokens in a random order. Layers are compared by debiased CKA over an "
-        "image's tokens, whose control pairs each token with a random other. None of these numbers says what the tokens are about."
+        "image's tokens, whose control pairs each token with a random other. None of these numbers says what "
+        "the tokens are about."
     )
 
     def needs(self) -> Needs:
@@ -172,9 +173,9 @@ def _alignments(states: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
 def _aligned(gathered: Gathered, name: str, title: str, layer: int, at: int, other: int) -> Measure:
     whole, shuffled = gathered.columns["hsic"], gathered.columns["hsic_shuffled"]
     parts = [whole[:, at, other], whole[:, at, at], whole[:, other, other]]
-    known = np.isfinite(np.stack(parts)).all(axis=0)
+    known = np.isfinite(np.stack(parts)).all(axis=0).astype(np.float64)
     both, first, second = [np.nan_to_num(each) * known for each in parts]
-    shared = {"first": first, "second": second, "count": known.astype(np.float64)}
+    shared: dict[str, np.ndarray] = {"first": first, "second": second, "count": known}
     return Measure(
         name=name,
         title=title,

@@ -61,7 +61,7 @@ def alignment(
     first: np.ndarray | np.floating | float,
     second: np.ndarray | np.floating | float,
 ):
-    """HSIC₁ of two sets (or sums of it over batches), and of each with itself, to their alignment; NaN where one is 0."""
+    """Alignment from HSIC₁ (or its sums over batches) of two sets, and of each with itself; NaN where one is 0."""
     scale = np.sqrt(np.maximum(first, 0.0) * np.maximum(second, 0.0))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(scale > 0, both / np.where(scale > 0, scale, 1.0), np.nan)[()]
