@@ -174,15 +174,15 @@ def _aligned(gathered: Gathered, name: str, title: str, layer: int, at: int, oth
     whole, shuffled = gathered.columns["hsic"], gathered.columns["hsic_shuffled"]
     parts = [whole[:, at, other], whole[:, at, at], whole[:, other, other]]
     known = np.isfinite(np.stack(parts)).all(axis=0).astype(np.float64)
-    both, first, second = [np.nan_to_num(each) * known for each in parts]
-    shared: dict[str, np.ndarray] = {"first": first, "second": second, "count": known}
+    both, first, second = [np.asarray(np.nan_to_num(each) * known) for each in parts]
+    shared = {"first": first, "second": second, "count": np.asarray(known)}
     return Measure(
         name=name,
         title=title,
         layer=layer,
         columns={**shared, "both": both},
         statistic=lambda sums: alignment(sums["both"], sums["first"], sums["second"]),
-        control={**shared, "both": np.nan_to_num(shuffled[:, at, other]) * known},
+        control={**shared, "both": np.asarray(np.nan_to_num(shuffled[:, at, other]) * known)},
         control_title="each token paired with a random other",
     )
 
