@@ -31,8 +31,8 @@ class Sinks:
     method = (
         "Per image and layer, the mean of a quantity over such patches divided by its mean over all patches: 1 is an "
         "even share. The control is as many patches drawn from inside the image. Also Spearman's correlation of a "
-        "token's write with the length of its vector, whose control pairs each token with a random other. A large share is "
-        "a signature, not a proof that the model relies on it: knock the patches out to see."
+        "token's write with the length of its vector, whose control pairs each token with a random other. A large "
+        "share is a signature, not a proof that the model relies on it: knock the patches out to see."
     )
 
     def needs(self) -> Needs:
