@@ -22,6 +22,8 @@ METHODS = {
 }
 DELETED = 0.1
 """Of the tokens, those that a map ranks highest."""
+FIRST = 32
+"""Points that integrated gradients begin with."""
 EVERY = 4
 """With --quick, every so manieth image."""
 
@@ -39,7 +41,7 @@ class Attribution:
         f"of other images, and "
         f"the fall is compared with {DRAWS} random sets of as many. Integrated gradients (Captum) "
         f"run from that mean token, "
-        f"64 points, doubled until the sum is within {CLOSE:.0%} of the difference, else marked "
+        f"{FIRST} points, doubled until the sum is within {CLOSE:.0%} of the difference, else marked "
         f"incomplete. A map that "
         "does not beat random sets here should not be shown."
     )
@@ -75,7 +77,7 @@ class Attribution:
         subject, case = batch.subjects[index], case_of(batch, index)
         mean = self._means.of(batch.model, batch.others)
         away = (case.tokens[0] - mean).float().cpu().numpy()
-        found = integrate(case, mean, most=256 if batch.quick else 512)
+        found = integrate(case, mean, points=FIRST, most=256 if batch.quick else 512)
         held = decompose(batch.model, subject.image, subject.prompt, word=[case.word], against=[case.against])
         maps = {
             "integrated": found.values,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import probes
 from probes.run import main
 
 TOY = Path(__file__).with_name("toy_probe.py")
@@ -62,6 +63,13 @@ def test_every_number_has_its_interval_its_control_and_its_difference(written):
     assert len(rows) == sum(
         len(result["findings"]) for probe in found["probes"] for result in probe["results"]
     )
+
+
+def test_the_page_about_adding_one_shows_the_file_that_is_tested():
+    page = (Path(probes.__file__).parents[1] / "docs" / "extending" / "add-a-probe.md").read_text(
+        encoding="utf-8"
+    )
+    assert f"```python\n{TOY.read_text(encoding='utf-8').strip()}\n```" in page
 
 
 def test_the_same_command_again_sees_nothing_twice_and_says_the_same(written, pair, capsys):
