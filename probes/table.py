@@ -16,6 +16,7 @@ from probes.patching import Patching
 from probes.protocol import Probe
 from probes.retention import Retention
 from probes.sinks import Sinks
+from probes.words import Words
 
 GROUP = "emma_viz.probes"
 """Entry points of other packages: each names a class of a probe, which is made without arguments."""
@@ -24,6 +25,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,
     "geometry": Geometry,
     "sinks": Sinks,
+    "words": Words,
     "implicit": Implicit,
     "frozen": FrozenParts,
     "knockout": Knockout,
