@@ -4,6 +4,7 @@
     python -m probes.run cobra-pocket emma-v1-pocket --quick --out report     every number with its paired difference
     python -m probes.run RUN_DIRECTORY --images photos/ --out report          any supported checkpoint, any images
     python -m probes.run RUN_DIRECTORY --out report --shard 0/4               one of four; then without --shard
+    accelerate launch … -m probes.run RUN_DIRECTORY --out report              the same by rank
 
 Without --images: scenes of the tabletop world, which have labels, masks and twins. A run that was killed goes on when
 the same command is given again.
@@ -11,6 +12,7 @@ the same command is given again.
 
 import argparse
 import gc
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -137,8 +139,10 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _shard(text: str | None) -> Shard:
+    """The part of this process: as asked, or by its rank where `accelerate launch` started several."""
     if text is None:
-        return Shard()
+        several = int(os.environ.get("WORLD_SIZE", "1"))
+        return Shard(index=int(os.environ.get("RANK", "0")), of=several) if several > 1 else Shard()
     index, slash, of = text.partition("/")
     if not (slash and index.isdigit() and of.isdigit()):
         raise InputError(f"expected --shard I/N, such as 0/4, got {text!r}.")

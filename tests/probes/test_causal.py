@@ -84,6 +84,7 @@ def test_the_state_path_that_was_left_is_the_one_that_is_named(tiny, plan, open_
     assert effects[:, list(others)].max() < 1e-6
 
 
+@pytest.mark.slow
 def test_one_image_and_no_mask_are_sentences(tiny, plan):
     probes = tuple(make() for make in CAUSAL)
     one = Scenes(1)

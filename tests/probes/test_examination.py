@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from emma_viz.errors import InputError, StudyError
 from probes.examination import Shard, able, examine, layers_of
 from probes.findings import differences, find
+from probes.protocol import Result
 from probes.retention import Retention
 from probes.subjects import Photo, Photos, Scenes
+from probes.table import chosen
 
 
 def same(a, b):
@@ -96,3 +99,34 @@ def test_layers_are_spread_over_a_deep_model():
         layers_of(64, (64,))
     with pytest.raises(InputError, match="shard"):
         Shard(index=2, of=2)
+
+
+def test_a_probe_in_one_file_of_the_users_own_is_run(tiny, plan):
+    (probe,) = chosen([str(Path(__file__).with_name("toy_probe.py"))])
+    _, found = examine(tiny, plan(probe, subjects=Scenes(2)))["loudness"]
+    findings = find(probe.measures(found))
+    assert [each.measure.layer for each in findings] == [-1, 0, 1, 2]
+    assert all(each.number.low <= each.number.value <= each.number.high for each in findings)
+    assert probe.plots([Result(gathered=found, findings=findings)])[0].title == "Length by layer"
+
+
+def test_what_is_no_probe_is_refused(tmp_path):
+    file = tmp_path / "mine.py"
+    for text, said in (("", "under the name PROBE"), ("PROBE = 3", "expected a probe")):
+        file.write_text(text)
+        with pytest.raises(InputError, match=said):
+            chosen([str(file)])
+    for names, said in ((["missing.py"], "Python file"), (["retention", "retention"], "named once")):
+        with pytest.raises(InputError, match=said):
+            chosen(names)
+
+
+def test_processes_that_were_launched_together_share_by_rank(monkeypatch):
+    from probes.run import _shard
+
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    assert _shard(None) == Shard(index=3, of=4)
+    assert _shard("0/2") == Shard(index=0, of=2)
+    monkeypatch.delenv("WORLD_SIZE")
+    assert _shard(None) == Shard()

@@ -27,6 +27,7 @@ def written(pair, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_page_with_everything_in_it(written):
     page = (written / "report.html").read_text()
     assert not re.search(r"(src|href)=[\"']?https?:", page)
@@ -40,6 +41,7 @@ def test_a_page_with_everything_in_it(written):
         assert picture.width > 600
 
 
+@pytest.mark.slow
 def test_every_number_has_its_interval_its_control_and_its_difference(written):
     found = json.loads((written / "report.json").read_text())
     assert [each["name"] for each in found["models"]] == ["cobra", "emma"]
@@ -72,6 +74,7 @@ def test_the_page_about_adding_one_shows_the_file_that_is_tested():
     assert f"```python\n{TOY.read_text(encoding='utf-8').strip()}\n```" in page
 
 
+@pytest.mark.slow
 def test_the_same_command_again_sees_nothing_twice_and_says_the_same(written, pair, capsys):
     before = json.loads((written / "report.json").read_text())
     models = [*pair.models, "--vision", str(pair.vision)]
@@ -102,6 +105,7 @@ def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_one_photograph_is_a_sentence_not_a_traceback(pair, photos, tmp_path, capsys):
     out = tmp_path / "out"
     model = [str(pair.cobra), "--vision", str(pair.vision), "--out", str(out)]
