@@ -4,9 +4,13 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+
+Text = Callable[[], bytes]
+"""Makes a text when it is needed: some are large."""
 
 VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1, 2, 7, 10**6, 10**9, 2**63, 10**30, -5, 0.5, 1e308, float("nan"), float("inf"),
@@ -15,7 +19,7 @@ VALUES: tuple[Any, ...] = (
 """What may stand where another value was expected."""
 
 
-def changed_configs(config: dict[str, Any], seed: int, *, each: int) -> Iterator[tuple[str, bytes]]:
+def changed_configs(config: dict[str, Any], seed: int, *, each: int) -> Iterator[tuple[str, Text]]:
     """A sound config with one value replaced, removed, or added.
 
     Args:
@@ -30,8 +34,8 @@ def changed_configs(config: dict[str, Any], seed: int, *, each: int) -> Iterator
     for place in list(_places(config)):
         said = ".".join(map(str, place))
         for value in random.sample(VALUES, each):
-            yield f"config: {said} = {_short(value)}", _text(_put(config, place, value))
-        yield f"config: without {said}", _text(_put(config, place, _GONE))
+            yield f"config: {said} = {_short(value)}", _text(partial(_put, config, place, value))
+        yield f"config: without {said}", _text(partial(_put, config, place, _GONE))
     yield "config: an unknown field", _text({**config, "emma_viz": {**config.get("emma_viz", {}), "evil": 1}})
 
 
@@ -43,7 +47,7 @@ def odd_texts(sound: bytes) -> dict[str, Callable[[Path], object]]:
             file.write(b"{")
             file.truncate(20 * 2**30)
 
-    texts = {
+    texts: dict[str, bytes | Text] = {
         "empty": b"",
         "a list": b"[1, 2]",
         "a number": b"7",
@@ -60,10 +64,14 @@ def odd_texts(sound: bytes) -> dict[str, Callable[[Path], object]]:
         "zeros": bytes(10_000),
         "3 million values": b'{"model": [' + b"1," * 3_000_000 + b"1]}",
         "a text without end": b'{"model": "' + b"\\\\" * 10**6,
-        "a million keys": b"{" + b",".join(b'"%d":0' % number for number in range(10**6)) + b"}",
-        "40 MB": b'{"model": "' + b"a" * 40 * 2**20 + b'"}',
+        "a million keys": lambda: b"{" + b",".join(b'"%d":0' % number for number in range(10**6)) + b"}",
+        "40 MB": lambda: b'{"model": "' + b"a" * 40 * 2**20 + b'"}',
     }
-    writes = {name: lambda path, data=data: path.write_bytes(data) for name, data in texts.items()}
+
+    def write(path: Path, data: bytes | Text) -> None:
+        path.write_bytes(data if isinstance(data, bytes) else data())
+
+    writes = {name: partial(write, data=data) for name, data in texts.items()}
     return writes | {
         "20 GB of nothing": sparse,
         "a pipe": os.mkfifo,
@@ -75,11 +83,11 @@ def odd_texts(sound: bytes) -> dict[str, Callable[[Path], object]]:
     }
 
 
-def indexes(keys: list[str], shard: str) -> dict[str, bytes]:
+def indexes(keys: list[str], shard: str) -> dict[str, Text]:
     """Indexes of shards: what is wrong → the text. A sound shard is beside them."""
 
-    def mapped(value: Any) -> bytes:
-        return _text({"metadata": {}, "weight_map": value})
+    def mapped(value: Any) -> Text:
+        return _text(lambda: {"metadata": {}, "weight_map": value() if callable(value) else value})
 
     sound = dict.fromkeys(keys, shard)
     return {
@@ -99,12 +107,12 @@ def indexes(keys: list[str], shard: str) -> dict[str, bytes]:
         "a number for a shard": mapped({**sound, keys[0]: 7}),
         "a lone surrogate": mapped({**sound, keys[0]: "\ud800"}),
         "an empty map": mapped({}),
-        "a million keys": mapped({f"k{number}": shard for number in range(10**6)}),
+        "a million keys": mapped(lambda: {f"k{number}": shard for number in range(10**6)}),
     }
 
 
 def headers() -> dict[str, tuple[Any, int]]:
-    """Headers of safetensors: what is wrong → (content or text, bytes of values behind it)."""
+    """Headers of safetensors: what is wrong → (content, what makes it, or text; bytes of values behind it)."""
 
     def one(**changes: Any) -> dict[str, Any]:
         return {"projector.w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}}
@@ -141,7 +149,7 @@ def headers() -> dict[str, tuple[Any, int]]:
         "an empty name": ({"": sound["projector.w"]}, 8),
         "no tensors": ({}, 0),
         "200000 empty tensors": (
-            {f"projector.{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(200_000)}, 0,
+            lambda: {f"projector.{n}": one(shape=[0], data_offsets=[0, 0])["projector.w"] for n in range(200_000)}, 0,
         ),
         "deep": ('{"a":' + "[" * 200_000, 0),
         "a key twice": ('{"a": 1, "a": 2}', 0),
@@ -151,11 +159,11 @@ def headers() -> dict[str, tuple[Any, int]]:
 
 def safetensors(content: Any, size: int) -> bytes:
     """A file of that header, with zeros for values."""
-    text = content.encode() if isinstance(content, str) else _text(content)
+    text = content.encode() if isinstance(content, str) else _text(content)()
     return len(text).to_bytes(8, "little") + text + bytes(size)
 
 
-def tokenizers(sound: bytes) -> dict[str, bytes]:
+def tokenizers(sound: bytes) -> dict[str, Text]:
     """Tokenizers that take long, or hold what they may not: what is wrong → the text."""
     value = json.loads(sound)
     regex = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
@@ -176,13 +184,13 @@ def tokenizers(sound: bytes) -> dict[str, bytes]:
         "merges of what is not there": _text({**value, "model": {**value["model"], "merges": ["évil évil"]}}),
         "no vocabulary": _text({**value, "model": {"type": "BPE", "vocab": {}, "merges": []}}),
         "a million words": _text(
-            {**value, "model": {**value["model"], "vocab": {f"w{n}": n for n in range(10**6)}}}
+            lambda: {**value, "model": {**value["model"], "vocab": {f"w{n}": n for n in range(10**6)}}}
         ),
         "another kind of model": _text(
             {**value, "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}
         ),
         "100000 added tokens": _text(
-            {
+            lambda: {
                 **value,
                 "added_tokens": [
                     {**value["added_tokens"][0], "id": n, "content": f"t{n}"} for n in range(10**5)
@@ -221,8 +229,9 @@ def _put(config: dict[str, Any], place: tuple[Any, ...], value: Any) -> dict[str
     return changed
 
 
-def _text(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=True).encode()
+def _text(value: Any) -> Text:
+    """The JSON of a value, or of what makes it."""
+    return lambda: json.dumps(value() if callable(value) else value, ensure_ascii=True).encode()
 
 
 def _short(value: Any) -> str:

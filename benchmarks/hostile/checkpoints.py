@@ -87,31 +87,30 @@ def _kinds(sound: Path, seed: int):
     """(what is wrong, which sound model is copied, what is done to the copy)."""
     run = json.loads((sound / "run" / "config.json").read_text())
     for name, data in texts.changed_configs(run, seed, each=2):
-        yield name, "run", lambda path, data=data: _replace(path / "config.json", data)
+        yield name, "run", lambda path, data=data: _replace(path / "config.json", data())
     for layout, lm in (("state-spaces", STATE_SPACES), ("transformers", TRANSFORMERS)):
         for name, data in texts.changed_configs(lm, seed + 1, each=3):
             yield (
                 f"{layout}: {name}",
                 "lm",
-                lambda path, data=data: _replace(path / "config.json", data),
+                lambda path, data=data: _replace(path / "config.json", data()),
             )
     for file in ("config.json", "tokenizer.json"):
         for name, write in texts.odd_texts((sound / "run" / file).read_bytes()).items():
             yield f"{file}: {name}", "run", lambda path, file=file, write=write: _rewrite(path / file, write)
     for name, data in texts.tokenizers(BUNDLED_TOKENIZER.read_bytes()).items():
-        yield f"tokenizer: {name}", "run", lambda path, data=data: _replace(path / "tokenizer.json", data)
+        yield f"tokenizer: {name}", "run", lambda path, data=data: _replace(path / "tokenizer.json", data())
     yield from _weights(sound, seed)
     yield from _shards(sound)
     yield from _places()
 
 
 def _weights(sound: Path, seed: int):
-    for name, (content, size) in texts.headers().items():
-        data = texts.safetensors(content, size)
+    for name, header in texts.headers().items():
         yield (
             f"header: {name}",
             "run",
-            lambda path, data=data: _replace(path / f"{WEIGHTS}.safetensors", data),
+            lambda path, header=header: _replace(path / f"{WEIGHTS}.safetensors", texts.safetensors(*header)),
         )
     config = PRESETS["tiny-emma-v1"]()
     state = nested_state(VLM(replace(config, llm=replace(config.llm, vocab_size=634))).state_dict())
@@ -132,7 +131,7 @@ def _shards(sound: Path):
         (path / "model.safetensors.index.json").write_bytes(data)
 
     for name, data in texts.indexes(keys, "one.safetensors").items():
-        yield f"index: {name}", "lm", lambda path, data=data: shard(path, data)
+        yield f"index: {name}", "lm", lambda path, data=data: shard(path, data())
     for name, write in texts.odd_texts(json.dumps({"weight_map": {}}).encode()).items():
         yield (
             f"index file: {name}",

@@ -235,7 +235,8 @@ def _tensors(sound: Path) -> Iterator[tuple[str, Harm]]:
         "states of one layer": {"states/resid_post": states | {"shape": [1, 3, 4, 5]}},
         "states of one axis": {"states/resid_post": states | {"shape": [60]}},
         "states without a width": {"states/resid_post": states | {"shape": [3, 1, 20]}},
-        "states that overlap": {"states/resid_post": states | {"data_offsets": [0, 240]}},
+        "states that overlap": {"states/resid_post": states | {"data_offsets": [867, 1107]}, "views": views},
+        "views that overlap": {"views": views | {"data_offsets": [0, 867]}},
         "states that end beyond": {
             "states/resid_post": states | {"data_offsets": [0, 2**40], "shape": [2**38]}
         },

@@ -22,7 +22,9 @@ from emma_viz.errors import EmmaVizError
 SECONDS = 5
 """Of processor time a file, above what a sound one of its kind takes."""
 PATIENCE = 60
-"""Seconds on the clock after which a trial is taken for blocked; the machine may be busy."""
+"""Seconds on the clock after which a trial that has not computed is taken for blocked; the machine may be busy."""
+LONG = 10 * PATIENCE
+"""Seconds on the clock after which it is stopped, even if it computes now and then."""
 MEGABYTES = 500
 """Of memory a file, above what a sound one of its kind takes."""
 KILLED_ABOVE = 3 << 30
@@ -104,6 +106,10 @@ class _Running:
     before: float
     """Megabytes of the process that it was forked from."""
     stopped: str = ""
+    ticks: int = 0
+    """What it had computed when it was last seen to compute."""
+    computed: float = 0.0
+    """When that was."""
 
 
 class Ward:
@@ -161,8 +167,8 @@ class Ward:
             if done:
                 del running[child]
                 yield self._judge(each, status, used, child)
-            elif time.monotonic() - each.began > PATIENCE:
-                each.stopped = each.stopped or f"not done after {PATIENCE} s"
+            elif blocked := _blocked(each, child):
+                each.stopped = each.stopped or blocked
                 stop(child)
             elif _resident(child) > KILLED_ABOVE:
                 each.stopped = each.stopped or f"more than {KILLED_ABOVE >> 20} MB"
@@ -181,7 +187,8 @@ class Ward:
             os.close(reading)
             self._be_the_trial(trial, writing, log)
         os.close(writing)
-        return {child: _Running(trial, reading, log, time.monotonic(), before)}
+        now = time.monotonic()
+        return {child: _Running(trial, reading, log, now, before, computed=now)}
 
     def _be_the_trial(self, trial: Trial, writing: int, log: Path) -> None:
         answer: dict[str, object] = {"ended": "fault", "text": "", "trace": ""}
@@ -339,6 +346,25 @@ def _resident(child: int) -> int:
         return int(Path(f"/proc/{child}/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, IndexError):
         return 0
+
+
+def _blocked(each: _Running, child: int) -> str:
+    """Why a trial counts as blocked; empty when it does not."""
+    now, ticks = time.monotonic(), _ticks(child)
+    if ticks != each.ticks:
+        each.ticks, each.computed = ticks, now
+    if now - each.computed > PATIENCE:
+        return f"computed nothing for {PATIENCE} s"
+    return f"not done after {LONG} s" if now - each.began > LONG else ""
+
+
+def _ticks(child: int) -> int:
+    """Processor time that a process has used, in ticks of the system's clock."""
+    try:
+        fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _last_frame(trace: str) -> str:

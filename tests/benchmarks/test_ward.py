@@ -10,13 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 PLANTED = """
-import os, socket, subprocess, sys
+import os, socket, subprocess, sys, time
 from pathlib import Path
 from benchmarks.hostile import ward as limits
 from benchmarks.hostile.ward import Trial, Ward
 from emma_viz.errors import InputError
 
-limits.SECONDS = 1
+limits.SECONDS, limits.PATIENCE = 1, 5
 root = Path(sys.argv[1])
 ward = Ward(root / "ward", jobs=1)
 other = root / "ward" / "somebody-else"
@@ -50,6 +50,7 @@ checks = {
     "traceback": lambda: {}["x"],
     "killed": lambda: os.kill(os.getpid(), 11),
     "works for ever": works,
+    "waits for ever": lambda: time.sleep(1000),
     "large": lambda: len(b"x" * (700 << 20)),
     "names no file": lambda: refuse("this is no image."),
     "without a word": lambda: 1,
@@ -76,6 +77,7 @@ EXPECTED = {
     "traceback": "fault|traceback",
     "killed": "fault|traceback",
     "works for ever": "fault|hang",
+    "waits for ever": "fault|hang",
     "large": "fault|memory",
     "names no file": "fault|unclear",
     "without a word": "fault|unclear",

@@ -77,18 +77,12 @@ def _assert_harmless(folder, encoder, kinds):
     assert victim.read_bytes() == before
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads resident memory from /proc")
-def test_some_hostile_checkpoints_do_no_harm(tmp_path, encoder_file):
-    folder = tmp_path / "hostile"
-    folder.mkdir()
-    _assert_harmless(folder, encoder_file, list(hostile_checkpoints(folder, 13, share=0.1)))
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads resident memory from /proc")
-def test_no_hostile_checkpoint_does_harm(tmp_path, encoder_file):
+def test_hostile_checkpoints_do_no_harm(tmp_path, encoder_file):
+    # Some; all of them are a part of `python -m benchmarks.robustness`.
     folder = tmp_path / "hostile"
     folder.mkdir()
-    kinds = list(hostile_checkpoints(folder, 13))
-    assert len({name for name, _ in kinds}) == len(kinds) >= 300
+    kinds = list(hostile_checkpoints(folder, 13, share=0.1))
+    assert len({name for name, _ in kinds}) == len(kinds) >= 40
     _assert_harmless(folder, encoder_file, kinds)

@@ -10,6 +10,8 @@ import pytest
 from benchmarks.hostile.studies import hostile_studies, make_sound
 
 ROOT = Path(__file__).resolve().parents[2]
+MAY_MAKE_SENSE = (" = ", ": no ", "decoded pixels that are")
+"""One value in place of another may; and pixels that are no numbers are drawn grey, and counted in the footer."""
 ROOM = 500
 """Megabytes that judging a study may take."""
 
@@ -33,25 +35,17 @@ def content(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("share", [0.05, pytest.param(1.0, marks=pytest.mark.slow)])
-def test_hostile_studies_are_judged(tmp_path, share):
-    kinds = []
-    for name, path in hostile_studies(tmp_path, seed=7, share=share):
-        if not kinds:
-            victim = content(tmp_path / "victim")
-        kinds.append((name, path))
-    assert len(kinds) > 1500 * share
-    for name, wrong, refused, megabytes, _ in judged(kinds):
+@pytest.mark.slow
+def test_hostile_studies_are_judged(tmp_path):
+    # Some; all of them are a part of `python -m benchmarks.robustness`.
+    kinds = list(hostile_studies(tmp_path, seed=7, share=0.03))
+    assert len(kinds) > 50
+    make_sound(tmp_path / "study", 7)
+    victim = content(tmp_path / "victim")
+    for name, wrong, refused, megabytes, _ in judged([*kinds, ("sound", tmp_path / "study")]):
         assert not wrong, f"{name}: {wrong}"
         assert megabytes <= ROOM, f"{name}: {megabytes} MB"
-        # One value in place of another may make sense; everything else is refused.
-        assert refused or any(sign in name for sign in (" = ", ": no ")), name
         assert refused.isprintable(), name
+        if not any(sign in name for sign in MAY_MAKE_SENSE):
+            assert bool(refused) == (name != "sound"), f"{name}: {refused}"
     assert content(tmp_path / "victim") == victim
-
-
-def test_the_sound_study_is_not_refused(tmp_path):
-    make_sound(tmp_path / "study", 7)
-    ((_, wrong, refused, _, _),) = judged([("sound", tmp_path / "study")])
-    assert not wrong
-    assert not refused
