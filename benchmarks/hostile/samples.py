@@ -126,6 +126,7 @@ def make_samples(folder: Path) -> Samples:
     for name in ("figure.html", "figure.svg", "figure.png"):
         _run(samples, "figure", "--from", "figure.html.json", "--out", name)
     _run(samples, "inspect", "models/emma")
+    load_model(samples.models / "emma", vision_source=str(samples.models / ENCODER))
     return samples
 
 
