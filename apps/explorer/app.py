@@ -16,6 +16,7 @@ from apps.explorer.gate import Gate
 from apps.explorer.running import News
 from apps.explorer.service import MAX_BYTES, Service, Settings
 from emma_viz.errors import MissingDependencyError
+from emma_viz.render.script import canvas_script, canvas_style
 
 TITLE = "emma_viz explorer"
 SITES = ("resid_pre", "mixer_in", "mixer_out", "resid_post")
@@ -115,12 +116,7 @@ def gate_of(
 def launch_options() -> dict[str, Any]:
     """What `launch` needs for the page to look and behave as meant, offline."""
     gr = import_gradio()
-    folder = resources.files("emma_viz.render").joinpath("canvas")
-    own = resources.files("apps.explorer")
-    styles = folder.joinpath("canvas.css").read_text("utf-8") + own.joinpath("explorer.css").read_text(
-        "utf-8"
-    )
-    script = folder.joinpath("canvas.js").read_text("utf-8")
+    styles = canvas_style() + resources.files("apps.explorer").joinpath("explorer.css").read_text("utf-8")
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Helvetica Neue", "Arial", "sans-serif"]
     return {
         "theme": gr.themes.Base(
@@ -142,7 +138,7 @@ def launch_options() -> dict[str, Any]:
             button_primary_text_color="#ffffff",
             button_primary_text_color_dark="#10202c",
         ),
-        "head": f"<style>{styles}</style><script>{script}</script>",
+        "head": f"<style>{styles}</style><script>{canvas_script()}</script>",
         "ssr_mode": False,
         "footer_links": [],
         "run_history": False,

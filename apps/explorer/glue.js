@@ -143,7 +143,7 @@ const take = async () => {
     asked = payload.asked;
     const view = wanted && (!wanted.image || wanted.image === asked.image) ? wanted : null;
     wanted = null;
-    await canvas.show(payload, view);
+    await canvas.update(payload, view);
     answered = settling ? chosen : (started ?? chosen);
     started = null;
     settling = false;

@@ -3,9 +3,9 @@
 import base64
 import hashlib
 from html import escape
-from importlib import resources
 from typing import Any
 
+from emma_viz.render.script import canvas_script, canvas_style
 from emma_viz.render.webdata import script_json
 
 _OPEN = "\nEmmaCanvas.open(document);\n"
@@ -23,7 +23,7 @@ def document(*, title: str, style: str, body: str, data: str) -> str:
     Returns:
         HTML whose content security policy allows no script but the canvas's, and no request at all.
     """
-    script = (resources.files("emma_viz.render") / "canvas" / "canvas.js").read_text("utf-8") + _OPEN
+    script = canvas_script() + _OPEN
     allowed = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; "
@@ -53,7 +53,6 @@ def canvas_page(payload: dict[str, Any], view: dict[str, Any], *, provenance: li
         view: how it looks at first, by the names that links use.
         provenance: lines for the foot of the page.
     """
-    style = (resources.files("emma_viz.render") / "canvas" / "canvas.css").read_text("utf-8")
     own = (
         "body { margin: 0; background: #ffffff; } body.dark { background: #141518; }\n"
         "#canvas { height: calc(100vh - 32px); min-height: 640px; padding: 12px 18px 0; box-sizing: border-box; }\n"
@@ -62,7 +61,7 @@ def canvas_page(payload: dict[str, Any], view: dict[str, Any], *, provenance: li
     facts = "".join(f"<div>{escape(line)}</div>" for line in provenance)
     return document(
         title=f"{payload['image']['name']}: what the image tokens hold",
-        style=style + own,
+        style=canvas_style() + own,
         body=f'<div id="canvas"></div><footer>{facts}</footer>',
         data=script_json({"payload": payload, "view": {key: str(value) for key, value in view.items()}}),
     )

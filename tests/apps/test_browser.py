@@ -86,7 +86,7 @@ def test_numbers_on_screen_are_those_of_the_api(shown):
     assert visit.canvas(f"[...emma.result.models[0].maps.distance.values].slice(0, {first[0].size})") == (
         first[0].ravel().tolist()
     )
-    wide = visit.canvas("EmmaCanvas.core.differenceOf(...emma.result.models, 'distance').limit")
+    wide = visit.canvas("emma.result.difference.distance")
     assert float(limits[3]) == pytest.approx(wide, rel=0.005)
     assert wide == pytest.approx(float(_percentile(abs(first - second), 98)), rel=1e-6)
 

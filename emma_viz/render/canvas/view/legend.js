@@ -1,0 +1,66 @@
+// What the colours mean.
+"use strict";
+const { figures } = require("../core/numbers.js");
+const { differenceLimit } = require("../core/state.js");
+const { make, tipped } = require("./elements.js");
+const { TIPS } = require("./tips.js");
+
+const SCALES = {
+  shared: "one scale for all models and layers",
+  per_row: "each model has its own scale: compare layers, not models",
+  per_map: "each map has its own scale: do not compare colours",
+};
+
+const part = (more, ...children) => make("span", { class: `ev-legend-part${more}` }, ...children);
+const end = (text) => make("span", { class: "ev-limit", text });
+const ramp = ({ result }, name) => {
+  const table = result.tables[name];
+  const stops = Array.from({ length: 17 }, (_, i) => {
+    const at = 3 * Math.round((i / 16) * 255);
+    return `rgb(${table[at]} ${table[at + 1]} ${table[at + 2]})`;
+  });
+  return make("i", { class: "ev-ramp", style: `background:linear-gradient(to right, ${stops.join(", ")})` });
+};
+
+const wordParts = (state, act) => {
+  const { word } = state;
+  const drop = make("button", { type: "button", class: "ev-chip", text: `\u201c${word.text}\u201d \u2715`, title: "Back to the maps", onclick: () => act.forget() });
+  const head = part("", make("b", { text: "Evidence for" }), drop);
+  if (!word.values.some(Boolean)) return [head, make("span", { class: "ev-legend-part ev-soft", text: word.note || "computing\u2026" })];
+  const ends = [-word.limit, word.limit].map((limit) => figures(limit));
+  return [
+    head,
+    part("", make("span", { text: ends[0] }), ramp(state, "RdBu"), make("span", { text: `${ends[1]} nats` })),
+    make("span", { class: word.negligible ? "ev-legend-part ev-warn" : "ev-legend-part", "data-share": "", text: word.meaning }),
+    part(" ev-soft", tipped(word.note, word.help), make("span", { text: word.scores })),
+  ];
+};
+
+const mapParts = (state) => {
+  const { result, view } = state;
+  const kind = result.kinds.find((each) => each.id === view.kind);
+  const fixed = Array.isArray(view.scale);
+  const shared = fixed || view.scale === "shared";
+  const limits = fixed ? view.scale : result.models[0].maps[view.kind].limits.shared;
+  const ends = shared ? limits.map((limit) => figures(limit)) : ["low", "high"];
+  return [
+    part("", end(ends[0]), ramp(state, view.colours), end(ends[1]), tipped(kind.label, kind.help)),
+    make("span", { class: `ev-legend-part ${shared ? "ev-soft" : "ev-warn"}`, "data-scale": "", text: SCALES[view.scale] || "fixed scale" }),
+  ];
+};
+
+const differenceParts = (state) => {
+  const limit = differenceLimit(state);
+  if (limit) return [part(" ev-end", end(figures(-limit)), ramp(state, "RdBu"), end(figures(limit)), tipped("A \u2212 B", TIPS.difference))];
+  if (state.result.models.length < 2) return [];
+  return [make("span", { class: "ev-legend-part ev-soft ev-end", text: "no difference: A and B have other patches or layers" })];
+};
+
+/** The legend of the maps, or of a word's evidence, and of the difference. */
+const showLegend = ({ state, parts, act }) => {
+  parts.legend.replaceChildren(...(state.word ? wordParts(state, act) : mapParts(state)), ...differenceParts(state));
+  const caption = state.word ? "evidence" : "map";
+  for (const tip of parts.rows.querySelectorAll("[data-paint=map] + figcaption .ev-tip")) tip.firstChild.data = caption;
+};
+
+module.exports = { showLegend };

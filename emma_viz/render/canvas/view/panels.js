@@ -1,0 +1,94 @@
+// The pictures of a row: what each panel paints, and the outlines over it.
+"use strict";
+const { paint, tint } = require("../core/colours.js");
+const { boxOf } = require("../core/patches.js");
+const { differenceAt } = require("../core/payload.js");
+const { differenceLimit, indexOf, regionFor, shownMap, trueLimits } = require("../core/state.js");
+const { canvasOf } = require("./elements.js");
+
+const STILL = new Set(["truth", "truemap"]); // panels that show the same at every layer
+
+const spread = ({ result }, context, picture, model, soft) => {
+  const [left, top, right, bottom] = result.models[model].extent;
+  const { width, height } = context.canvas;
+  context.imageSmoothingEnabled = soft;
+  context.drawImage(picture, left * width, top * height, (right - left) * width, (bottom - top) * height);
+};
+const spreadPixels = (state, context, pixels, model) => {
+  const [height, width] = state.result.models[model].grid;
+  spread(state, context, canvasOf(pixels, width, height), model, state.view.smooth);
+};
+const upperHalf = (table) => {
+  const out = new Uint8Array(768);
+  for (let i = 0; i < 256; i++) out.set(table.subarray(3 * (128 + (i >> 1)), 3 * (128 + (i >> 1)) + 3), 3 * i);
+  return out;
+};
+
+const painters = {
+  decoded(state, context, model) {
+    const picture = state.pictures.decoded[model][indexOf(state, model)];
+    if (picture) spread(state, context, picture, model, false);
+  },
+  map(state, context, model) {
+    const { values, limits, table } = shownMap(state, model);
+    spreadPixels(state, context, paint(values, limits, table), model);
+  },
+  highlight(state, context, model) {
+    const { pale } = state.pictures;
+    if (pale) {
+      context.imageSmoothingEnabled = true;
+      context.drawImage(pale, 0, 0, context.canvas.width, context.canvas.height);
+    }
+    const { values, limits, table, evidence } = shownMap(state, model);
+    const settings = { strength: state.view.blend, rise: state.result.overlay.rise };
+    const pixels = evidence
+      ? tint(values.map((v) => Math.max(v, 0)), [0, limits[1]], upperHalf(table), settings)
+      : tint(values, limits, table, settings); // prettier-ignore
+    spreadPixels(state, context, pixels, model);
+  },
+  truth(state, context) {
+    spread(state, context, state.pictures.truths[0], 0, false);
+  },
+  truemap(state, context) {
+    const { result, view } = state;
+    const pixels = paint(result.models[0].maps[view.kind].true, trueLimits(state), result.tables[view.colours]);
+    spreadPixels(state, context, pixels, 0);
+  },
+  difference(state, context) {
+    const { result, view } = state;
+    const limit = differenceLimit(state);
+    const values = limit && differenceAt(result.models, view.kind, [indexOf(state, 0), indexOf(state, 1)]);
+    if (values) spreadPixels(state, context, paint(values, [-limit, limit], result.tables.RdBu), 0);
+  },
+};
+
+const outline = (state, context, chosen, model, strong) => {
+  const region = regionFor(state, chosen, model);
+  if (!region) return;
+  const box = boxOf(state.result.models[model], region);
+  const { width, height } = context.canvas;
+  const scale = width / context.canvas.clientWidth;
+  const edges = [box.x * width, box.y * height, box.width * width, box.height * height];
+  for (const [line, colour] of [[strong ? 4 : 3, "#000"], [strong ? 2 : 1.2, "#fff"]]) {
+    context.lineWidth = line * scale;
+    context.strokeStyle = colour;
+    context.strokeRect(...edges);
+  } // prettier-ignore
+};
+
+/** Draws every panel; after a step alone, those that a step changes. */
+const paintPanels = ({ state, parts }) => {
+  const { changed, hovered, locked, drag } = state;
+  for (const panel of parts.frame.querySelectorAll("canvas[data-paint]")) {
+    if (changed === "step" && STILL.has(panel.dataset.paint)) continue;
+    const context = panel.getContext("2d");
+    const model = Number(panel.dataset.model);
+    context.clearRect(0, 0, panel.width, panel.height);
+    painters[panel.dataset.paint](state, context, model);
+    if (hovered && !drag) outline(state, context, hovered, model, false);
+    if (locked) outline(state, context, locked, model, true);
+    if (drag && drag.region) outline(state, context, { model: drag.model, region: drag.region }, model, true);
+  }
+};
+
+module.exports = { paintPanels };

@@ -1,0 +1,62 @@
+// The numbers beside the pictures, and the place of the layer.
+"use strict";
+const { layerLabel } = require("../core/layers.js");
+const { figures, fixed, mean } = require("../core/numbers.js");
+const { patchesIn } = require("../core/patches.js");
+const { indexOf, isPatch, regionFor, shownMap } = require("../core/state.js");
+const { make, renew } = require("./elements.js");
+const { TIPS } = require("./tips.js");
+
+/** The number under the pointer, in the map's caption: the map's, or the evidence's while a word is shown. */
+const showValue = ({ state, parts }, index, chosen) => {
+  const slot = parts.rows.querySelector(`[data-model="${index}"] [data-number=value]`);
+  const region = chosen && regionFor(state, chosen, index);
+  const shown = region && shownMap(state, index).values;
+  const value = region ? mean(patchesIn(state.result.models[index], region).map((patch) => shown[patch])) : NaN;
+  slot.textContent = region ? `${isPatch(region) ? "here" : "mean"} ${figures(value)}` : "";
+};
+
+const scoresOf = ({ view }, model, at) => {
+  const quality = model.lens_quality[at];
+  return [
+    make("span", { class: "ev-at", text: layerLabel(model.layers[at]) }),
+    make("span", { title: TIPS.r2, text: `R\u00b2 ${fixed(model.scores.r2[at])}`, "data-number": "r2" }),
+    make("span", { title: TIPS.map, text: `map r ${fixed(model.maps[view.kind].correlation[at])}`, "data-number": "r" }),
+    make("span", {
+      title: TIPS.lens + " " + model.lens,
+      text: quality ? `${model.lens_kind} lens, held out ${fixed(quality.r2)}` : `${model.lens_kind} lens, not measured`,
+      "data-number": "lens",
+    }),
+  ];
+};
+
+const referenceText = (state, chosen) => {
+  const { result, view } = state;
+  const region = chosen && regionFor(state, chosen, 0);
+  if (region) {
+    const map = result.models[0].maps[view.kind].true;
+    return `true value here ${figures(mean(patchesIn(result.models[0], region).map((patch) => map[patch])))}`;
+  }
+  const text = `${result.image.name}, ${result.image.size[0]} \u00d7 ${result.image.size[1]}`;
+  return result.image.uniform ? text + ": the image is uniform, so R\u00b2 and r are not defined" : text;
+};
+
+/** The numbers of the present step, and of the place that is pointed at or kept. */
+const showNumbers = (stage) => {
+  const { state, parts } = stage;
+  const { models } = state.result;
+  const chosen = state.hovered || state.locked;
+  models.forEach((model, index) => {
+    showValue(stage, index, chosen);
+    renew(parts.rows.querySelector(`[data-model="${index}"] .ev-numbers`), scoresOf(state, model, indexOf(state, index)));
+  });
+  const text = referenceText(state, chosen);
+  const reference = parts.rows.querySelector("[data-reference]");
+  if (reference.textContent !== text) reference.textContent = text;
+  const layers = models.map((model, index) => model.layers[indexOf(state, index)]);
+  const same = layers.every((layer) => layer === layers[0]);
+  const last = Math.max(...models.map((model) => model.n_layer)) - 1;
+  parts.where.textContent = same ? `${layerLabel(layers[0])} of 0\u2013${last}` : layers.map(layerLabel).join(" | ");
+};
+
+module.exports = { showNumbers };

@@ -1,0 +1,26 @@
+// What is explained where it is pointed at.
+"use strict";
+
+const TIPS = {
+  kind: "What a map shows: one number for each image token's patch.",
+  scale:
+    "One colour scale for all models and layers makes maps comparable. 'Each map' stretches every map to its own range: do not compare colours then.",
+  blend: "How strongly the map's colours are laid over the photograph.",
+  colours: "The colour table. Viridis, magma, inferno and cividis read well for colour-blind people.",
+  smooth: "Draw maps with soft edges. The numbers are one a patch all the same.",
+  decoded: "Pixels that the lens reads from the image tokens at this layer.",
+  map: "One number a patch, from the decoded pixels; r is its correlation with the map of the true pixels.",
+  highlight: "The map laid over the photograph.",
+  truth: "The pixels that the model saw, in the frame of its patches.",
+  truemap: "The same map made from the true pixels: what a perfect decoding would show.",
+  difference: "First model's map minus the second's, patch by patch, on the raw values.",
+  r2: "R²: share of the pixel variance of this image that the decoding explains. 1 is perfect, 0 is one flat colour.",
+  site: "Where in a block the states were read; resid_post is what a block hands to the next one.",
+  lens: "How well the lens decodes this layer on images it was not fitted on. What it cannot decode may still be there.",
+  retention: "How much of the picture can be decoded at each layer: R² of the decoded pixels (solid), and the lens's own R² on held-out images (dotted).",
+  fidelity: "How alike each layer's map and the map of the true pixels are: Pearson's r.",
+  path: "The map's value at this patch, or its mean over the region, layer by layer. Dashed: the same value for the true pixels.",
+  words: "Logit lens: the words that the model's own output layer would read from this image token at this layer.",
+};
+
+module.exports = { TIPS };
