@@ -1,4 +1,4 @@
-"""The canvas's modules, joined into one script: a page then needs one hash, no library, no request and no build step."""
+"""The canvas's modules, joined into one script: a page needs one hash, no library, no request and no build step."""
 
 from functools import cache
 from importlib import resources
@@ -21,7 +21,7 @@ globalThis.EmmaCanvas = load("canvas.js");
 def canvas_script() -> str:
     """The script that defines `EmmaCanvas`: {core, mount, sheet, open}.
 
-    Every module under `canvas/` stands in a function of its own, as it would in Node, where the same files run unjoined.
+    Every module under `canvas/` stands in a function of its own, as in Node, where the same files run unjoined.
     """
     folder = resources.files("emma_viz.render") / "canvas"
     files = [file for place in (folder / "core", folder / "view", folder) for file in place.iterdir()]

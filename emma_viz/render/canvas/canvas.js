@@ -1,7 +1,7 @@
 // The layer canvas: models side by side, every layer at a fingertip, drawn in the browser from one payload.
 //
-// No library and no request. `core/` are pure functions, which run in Node; `view/` are the parts of the page, each drawn
-// from the state; here is what changes it. emma_viz/render/script.py joins the modules into one script, `EmmaCanvas`.
+// No library and no request. `core/` are pure functions, which run in Node; `view/` are the parts of the page, each
+// drawn from the state; here is what changes it. emma_viz/render/script.py joins the modules into one script, `EmmaCanvas`.
 // What a payload holds is described in docs/explorer.md.
 "use strict";
 const core = {

@@ -92,7 +92,10 @@ const mount = (element, host = {}) => {
   followKeys(stage);
   offerSaving(stage);
   life.observe(new ResizeObserver(() => layout(stage)), parts.frame);
-  life.observe(new MutationObserver(() => invalidate(stage)), document.body, { attributes: true, attributeFilter: ["class"] });
+  life.observe(new MutationObserver(() => invalidate(stage)), document.body, {
+    attributes: true,
+    attributeFilter: ["class"],
+  });
   showEmpty(stage, host.hint);
   const handle = handleOf(stage);
   parts.frame.emma = handle; // for tests and for other scripts of the page

@@ -56,7 +56,10 @@ const save = async (stage, format) => {
     const reply = await host.save(format, savedView(stage));
     if (life.over) return;
     if (reply.error) throw new Error(reply.error);
-    const anchor = make("a", { href: life.address(new Blob([bytesOf(reply.data)], { type: reply.type }), KEPT), download: reply.name });
+    const anchor = make("a", {
+      href: life.address(new Blob([bytesOf(reply.data)], { type: reply.type }), KEPT),
+      download: reply.name,
+    });
     frame.append(anchor);
     anchor.click();
     anchor.remove();
@@ -95,7 +98,16 @@ const offerSaving = (stage) => {
   saving.addEventListener("click", () => openMenu(stage, menu.hidden));
   stage.life.listen(document, "pointerdown", (event) => !saver.contains(event.target) && openMenu(stage, false));
   for (const [format, label] of FORMATS)
-    menu.append(make("button", { type: "button", role: "menuitem", tabindex: "-1", "data-format": format, text: label, onclick: () => save(stage, format) }));
+    menu.append(
+      make("button", {
+        type: "button",
+        role: "menuitem",
+        tabindex: "-1",
+        "data-format": format,
+        text: label,
+        onclick: () => save(stage, format),
+      })
+    );
   menu.addEventListener("keydown", (event) => walkMenu(stage, event));
   linker.addEventListener("click", () => copyLink(stage));
   theme.addEventListener("click", () => document.body.classList.toggle("dark"));

@@ -78,7 +78,11 @@ const probe = (section, data, image) => {
     event.preventDefault();
     pinned = true;
     const [left, top, right, bottom] = scopes[0].extent;
-    const next = pointBeside(scopes[0], current || { x: (left + right) / 2, y: (top + bottom) / 2 }, ...ARROWS[event.key]);
+    const next = pointBeside(
+      scopes[0],
+      current || { x: (left + right) / 2, y: (top + bottom) / 2 },
+      ...ARROWS[event.key]
+    );
     if (next) show(next);
   };
   for (const panel of section.querySelectorAll(".panel")) {

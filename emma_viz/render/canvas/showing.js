@@ -87,7 +87,17 @@ const takeResult = (state, result, pictures) => {
   const step = before === steps.length ? state.scrubber.step : Math.floor((steps.length - 1) / 2);
   const scrubber = scrub({ ...state.scrubber, step }, { type: "count", count: steps.length });
   const reading = { found: new Map(), asked: null };
-  Object.assign(state, { result, pictures, steps, scrubber, reading, hovered: null, locked: null, drag: null, word: null });
+  Object.assign(state, {
+    result,
+    pictures,
+    steps,
+    scrubber,
+    reading,
+    hovered: null,
+    locked: null,
+    drag: null,
+    word: null,
+  });
 };
 
 /** Shows a result; `wanted` is the view of a link, to be restored, or null. */

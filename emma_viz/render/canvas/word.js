@@ -30,7 +30,13 @@ const evidenceOf = (reply) => {
   const values = reply.models.map((each) => (each ? floatsOf(each) : null));
   const sizes = values.map((each) => [...(each || [])].map(Math.abs));
   const scores = reply.scores.map((score, i) => `${LETTERS[i]} ${figures(score, 2)}`).join(", ");
-  return { values, ...evidenceScale(sizes, reply.scores), note: reply.method, help: reply.help, scores: `log-probability ${scores}` };
+  return {
+    values,
+    ...evidenceScale(sizes, reply.scores),
+    note: reply.method,
+    help: reply.help,
+    scores: `log-probability ${scores}`,
+  };
 };
 
 /** Shows the evidence for a word, or forgets it when it is the one that is shown. */
@@ -45,12 +51,16 @@ const attribute = async (stage, model, index) => {
   showLegend(stage);
   const stop = life.every(POLL, async () => {
     const { done, total } = (await host.progress?.().catch(() => null)) || {};
-    if (state.word !== mine || !total || found(mine)) return;
+    if (state.word !== mine) return stop();
+    if (!total || found(mine)) return;
     mine.note = `measuring\u2026 ${Math.round((100 * done) / total)} %`;
     showLegend(stage);
   });
   try {
-    Object.assign(mine, evidenceOf((result.evidence || {})[`${model},${index}`] || (await host.attribute(model, index))));
+    Object.assign(
+      mine,
+      evidenceOf((result.evidence || {})[`${model},${index}`] || (await host.attribute(model, index)))
+    );
   } catch (error) {
     mine.note = error.message;
   } finally {

@@ -5,8 +5,30 @@ const assert = require("node:assert/strict");
 const { core } = require("../../../emma_viz/render/canvas/canvas.js");
 
 test("models of one depth move layer by layer, others by depth", () => {
-  assert.deepEqual(core.stepsOf([[0, 1, 2], [0, 1, 2]]), [[0, 0], [1, 1], [2, 2]]);
-  assert.deepEqual(core.stepsOf([[0, 1, 2, 3, 4], [0, 1, 2]]), [[0, 0], [1, 1], [2, 1], [3, 2], [4, 2]]);
+  assert.deepEqual(
+    core.stepsOf([
+      [0, 1, 2],
+      [0, 1, 2],
+    ]),
+    [
+      [0, 0],
+      [1, 1],
+      [2, 2],
+    ]
+  );
+  assert.deepEqual(
+    core.stepsOf([
+      [0, 1, 2, 3, 4],
+      [0, 1, 2],
+    ]),
+    [
+      [0, 0],
+      [1, 1],
+      [2, 1],
+      [3, 2],
+      [4, 2],
+    ]
+  );
   assert.deepEqual(core.stepsOf([[7]]), [[0]]);
 });
 
@@ -34,7 +56,10 @@ test("the slider: keys, wheel, play, limits", () => {
 });
 
 test("a model with one layer has a value at the step of that depth alone", () => {
-  const models = [{ layers: [0, 1, 2, 3], n_layer: 4 }, { layers: [5], n_layer: 10 }];
+  const models = [
+    { layers: [0, 1, 2, 3], n_layer: 4 },
+    { layers: [5], n_layer: 10 },
+  ];
   const steps = core.stepsOf(models.map((model) => model.layers));
   assert.deepEqual(core.alongSteps([0.1, null, 0.3, 0.4], models, steps, 0), [0.1, NaN, 0.3, 0.4]);
   assert.deepEqual(core.alongSteps([0.7], models, steps, 1), [NaN, NaN, 0.7, NaN]);
@@ -45,14 +70,29 @@ const model = (name, r2, correlation, held) => ({
   name, grid: [1, 2], extent: [0, 0, 1, 1], layers: [0, 1], n_layer: 2, scores: { r2 }, lens_quality: held.map((each) => each && { r2: each }),
   maps: { error: { correlation, values: Float32Array.from([1, 3, 5, 7]), true: Float32Array.from([2, 4]) } },
 }); // prettier-ignore
-const state = (models) => ({ result: { models }, steps: [[0, 0], [1, 1]], view: { kind: "error" } });
+const state = (models) => ({
+  result: { models },
+  steps: [
+    [0, 0],
+    [1, 1],
+  ],
+  view: { kind: "error" },
+});
 
 test("curves hold each model's values, and the lens's own where it was measured", () => {
-  const shown = state([model("a", [0.5, -3], [null, 0.2], [null, 0.4]), model("b", [0.1, 0.2], [-0.5, 0.1], [null, null])]);
-  const { lines, low, high } = core.retentionLines(shown);
-  assert.deepEqual(lines.map((line) => [line.short, line.dash, line.values]), [
-    ["A", undefined, [0.5, -3]], ["A held out", "dotted", [NaN, 0.4]], ["B", undefined, [0.1, 0.2]],
+  const shown = state([
+    model("a", [0.5, -3], [null, 0.2], [null, 0.4]),
+    model("b", [0.1, 0.2], [-0.5, 0.1], [null, null]),
   ]);
+  const { lines, low, high } = core.retentionLines(shown);
+  assert.deepEqual(
+    lines.map((line) => [line.short, line.dash, line.values]),
+    [
+      ["A", undefined, [0.5, -3]],
+      ["A held out", "dotted", [NaN, 0.4]],
+      ["B", undefined, [0.1, 0.2]],
+    ]
+  );
   assert.deepEqual([low, high], [-1, 1]); // what lies deeper is drawn on the edge
   const fidelity = core.fidelityLines(shown);
   assert.deepEqual([fidelity.low, fidelity.known, fidelity.lines[0].values], [-0.5, true, [NaN, 0.2]]);
@@ -62,9 +102,14 @@ test("curves hold each model's values, and the lens's own where it was measured"
 test("the path of a place is its mean at each layer, beside the true one", () => {
   const shown = state([model("a", [], [], []), model("b", [], [], [])]);
   const chosen = { model: 0, region: { top: 0, left: 0, bottom: 0, right: 1 } };
-  assert.deepEqual(core.pathLines(shown, chosen).map((line) => [line.short, line.values]), [
-    ["A", [2, 6]], ["true", [3, 3]], ["B", [2, 6]],
-  ]);
+  assert.deepEqual(
+    core.pathLines(shown, chosen).map((line) => [line.short, line.values]),
+    [
+      ["A", [2, 6]],
+      ["true", [3, 3]],
+      ["B", [2, 6]],
+    ]
+  );
 });
 
 test("a chart's range holds every value, and its axes go there and back", () => {

@@ -7,7 +7,11 @@ const { lifetime } = require("../../../emma_viz/render/canvas/lifetime.js");
 /** A target that counts its listeners. */
 const counting = () => {
   const listeners = new Set();
-  return { listeners, addEventListener: (type, act) => listeners.add(act), removeEventListener: (type, act) => listeners.delete(act) };
+  return {
+    listeners,
+    addEventListener: (type, act) => listeners.add(act),
+    removeEventListener: (type, act) => listeners.delete(act),
+  };
 };
 const waited = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 

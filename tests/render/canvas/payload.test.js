@@ -32,7 +32,11 @@ test("a payload unpacks to numbers, and its maps have limits for each scale", ()
 
 test("differences are of single precision, and of one layer of both", () => {
   const values = [Float32Array.from([0.1, 5, 1, 1]), Float32Array.from([0.3, 2, 0, 0])];
-  const [first, second] = values.map((each, i) => ({ grid: [1, 2], layers: [i, 1], maps: { error: { values: each } } }));
+  const [first, second] = values.map((each, i) => ({
+    grid: [1, 2],
+    layers: [i, 1],
+    maps: { error: { values: each } },
+  }));
   assert.deepEqual([...core.subtract(...values)].slice(0, 2), [Math.fround(Math.fround(0.1) - Math.fround(0.3)), 3]);
   assert.deepEqual([...core.differenceAt([first, second], "error", [1, 1])], [1, 1]);
   assert.equal(core.differenceAt([first, second], "error", [0, 0]), null);
@@ -42,8 +46,20 @@ test("differences are of single precision, and of one layer of both", () => {
 });
 
 test("a sheet's map is found by its address", () => {
-  const maps = [{ values: floats([1]), limits: [0, 1] }, { values: floats([2, NaN]), limits: [0, 3] }];
-  const data = { images: [{ scopes: [{ grid: [1, 1], maps: [] }, { grid: [1, 2], extent: [0, 0, 1, 1], table: "map", maps }] }] };
+  const maps = [
+    { values: floats([1]), limits: [0, 1] },
+    { values: floats([2, NaN]), limits: [0, 3] },
+  ];
+  const data = {
+    images: [
+      {
+        scopes: [
+          { grid: [1, 1], maps: [] },
+          { grid: [1, 2], extent: [0, 0, 1, 1], table: "map", maps },
+        ],
+      },
+    ],
+  };
   const found = core.sheetMap(data, "0/1/1");
   assert.deepEqual([[...found.values], found.limits, found.grid, found.table], [[2, NaN], [0, 3], [1, 2], "map"]);
   assert.deepEqual([...core.paint(found.values, found.limits, grey)].slice(4), [0, 0, 0, 0]);

@@ -23,7 +23,12 @@ test("a box between two patches, its patches, its place, and the same place on a
   const region = core.regionOf(square, 9, 3);
   assert.deepEqual(region, { top: 0, left: 1, bottom: 2, right: 3 });
   assert.deepEqual(core.patchesIn(square, { top: 1, left: 2, bottom: 2, right: 3 }), [6, 7, 10, 11]);
-  assert.deepEqual(core.boxOf(square, { top: 1, left: 2, bottom: 2, right: 3 }), { x: 0.5, y: 0.25, width: 0.5, height: 0.5 });
+  assert.deepEqual(core.boxOf(square, { top: 1, left: 2, bottom: 2, right: 3 }), {
+    x: 0.5,
+    y: 0.25,
+    width: 0.5,
+    height: 0.5,
+  });
   const fine = { grid: [8, 8], extent: [0, 0, 1, 1] };
   assert.deepEqual(core.translate(core.regionOf(fine, 63), fine, square), { top: 3, left: 3, bottom: 3, right: 3 });
   const left = { grid: [2, 2], extent: [0, 0, 0.5, 1] };

@@ -5,14 +5,34 @@ const assert = require("node:assert/strict");
 const { core } = require("../../../emma_viz/render/canvas/canvas.js");
 
 test("links carry a view there and back, and ignore what they do not know", () => {
-  const view = { image: "ab12", models: ["a", "b,c"].slice(0, 1), prompt: "Is there a cup? 50 % & more=so", layer: -1, smooth: null, lens: "", site: [] };
+  const view = {
+    image: "ab12",
+    models: ["a", "b,c"].slice(0, 1),
+    prompt: "Is there a cup? 50 % & more=so",
+    layer: -1,
+    smooth: null,
+    lens: "",
+    site: [],
+  };
   const link = core.toLink(view);
   assert.equal(link, "image=ab12&models=a&prompt=Is%20there%20a%20cup%3F%2050%20%25%20%26%20more%3Dso&layer=-1");
   assert.deepEqual(core.fromLink("#" + link), { image: "ab12", models: "a", prompt: view.prompt, layer: "-1" });
   assert.deepEqual(core.fromLink("__proto__=1&layer=%E0%A4%A&x=2&patch=7"), { patch: "7" });
 });
 
-const model = { grid: [2, 2], extent: [0, 0, 1, 1], layers: [0, 4], words: ["a", "b"], maps: { error: { values: Float32Array.from([1, 2, 3, 4, 5, 6, 7, 8]), true: [], limits: { shared: [0, 9], true: { shared: [1, 2] } } } } };
+const model = {
+  grid: [2, 2],
+  extent: [0, 0, 1, 1],
+  layers: [0, 4],
+  words: ["a", "b"],
+  maps: {
+    error: {
+      values: Float32Array.from([1, 2, 3, 4, 5, 6, 7, 8]),
+      true: [],
+      limits: { shared: [0, 9], true: { shared: [1, 2] } },
+    },
+  },
+};
 const shown = (change) => ({
   ...core.freshState(), result: { models: [model], tables: { viridis: "v", RdBu: "r" }, difference: { error: 0.5 } }, steps: [[0], [1]],
   view: { kind: "error", scale: "shared", colours: "viridis", blend: 0.8, smooth: false }, ...change,
@@ -20,8 +40,17 @@ const shown = (change) => ({
 
 test("a link's look is checked: what is not here is named and left as it was", () => {
   const { result, view } = shown();
-  const kept = core.lookOf(view, result, { kind: "error", scale: "-1:2.5", colours: "RdBu", blend: "0.2", smooth: "1" });
-  assert.deepEqual(kept, { view: { kind: "error", scale: [-1, 2.5], colours: "RdBu", blend: 0.2, smooth: true }, lost: [] });
+  const kept = core.lookOf(view, result, {
+    kind: "error",
+    scale: "-1:2.5",
+    colours: "RdBu",
+    blend: "0.2",
+    smooth: "1",
+  });
+  assert.deepEqual(kept, {
+    view: { kind: "error", scale: [-1, 2.5], colours: "RdBu", blend: 0.2, smooth: true },
+    lost: [],
+  });
   const wrong = { kind: "constructor", scale: "2:1", colours: "toString", blend: "7" };
   assert.deepEqual(core.lookOf(view, result, wrong), { view, lost: ["kind", "colours", "scale", "blend"] });
 });
@@ -33,9 +62,14 @@ test("a link's place is checked against the layers, the grid and the words", () 
   assert.deepEqual(place({ layer: "4", patch: "3", word: "0,1" }), {
     step: 1, locked: { model: 0, patch: 3, region: { top: 1, left: 1, bottom: 1, right: 1 } }, word: { model: 0, index: 1 }, lost: [],
   }); // prettier-ignore
-  assert.deepEqual(place({ region: "0,0,1,1" }).locked, { model: 0, box: true, region: { top: 0, left: 0, bottom: 1, right: 1 } });
+  assert.deepEqual(place({ region: "0,0,1,1" }).locked, {
+    model: 0,
+    box: true,
+    region: { top: 0, left: 0, bottom: 1, right: 1 },
+  });
   assert.deepEqual(place({ layer: "3", patch: "4", word: "0,0" }).lost, ["layer", "patch", "word"]);
-  for (const region of ["0,0,2,1", "1,0,0,1", "-1,0,0,0", "0,0,1", "a,b,c,d"]) assert.deepEqual(place({ region }).lost, ["patch"]);
+  for (const region of ["0,0,2,1", "1,0,0,1", "-1,0,0,0", "0,0,1", "a,b,c,d"])
+    assert.deepEqual(place({ region }).lost, ["patch"]);
 });
 
 test("a view survives its link", () => {

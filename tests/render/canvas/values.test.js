@@ -18,7 +18,10 @@ test("normalise clips, keeps NaN, and splits a scale without extent", () => {
   assert.equal(core.normalise(9, 2, 4), 1);
   assert.equal(core.normalise(-9, 2, 4), 0);
   assert.ok(Number.isNaN(core.normalise(NaN, 0, 1)));
-  assert.deepEqual([1, 2, 3].map((v) => core.normalise(v, 2, 2)), [0, 0, 1]);
+  assert.deepEqual(
+    [1, 2, 3].map((v) => core.normalise(v, 2, 2)),
+    [0, 0, 1]
+  );
 });
 
 test("paint takes the nearest entry of the table and leaves NaN transparent", () => {
@@ -28,7 +31,10 @@ test("paint takes the nearest entry of the table and leaves NaN transparent", ()
 
 test("a tint is transparent where the map is low, and its strength can be set", () => {
   const pixels = core.tint([0, 0.5, 1, NaN], [0, 1], grey, { strength: 0.8, rise: 1 });
-  assert.deepEqual([3, 7, 11, 15].map((i) => pixels[i]), [0, 102, 204, 0]);
+  assert.deepEqual(
+    [3, 7, 11, 15].map((i) => pixels[i]),
+    [0, 102, 204, 0]
+  );
   assert.equal(core.tint([1], [0, 1], grey, { strength: 0, rise: 0.8 })[3], 0);
 });
 

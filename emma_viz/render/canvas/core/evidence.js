@@ -15,7 +15,11 @@ const evidenceScale = (sizes, scores) => {
   const negligible = most.every((size, i) => !(size >= Math.max(0.01, 0.01 * Math.abs(scores[i]))));
   const share = whole > 0 ? `, ${figures((100 * most[at]) / whole, 2)} % of the word's log-probability` : "";
   const limit = Math.max(percentile(sizes.flat(), 99) || 0, 0.1 * whole, 0.05);
-  return { limit, negligible, meaning: `${negligible ? "negligible: " : ""}at most ${figures(most[at], 2)} nats for a token${share}` };
+  return {
+    limit,
+    negligible,
+    meaning: `${negligible ? "negligible: " : ""}at most ${figures(most[at], 2)} nats for a token${share}`,
+  };
 };
 
 module.exports = { evidenceScale };

@@ -16,7 +16,11 @@ const retentionLines = ({ result: { models }, steps }) => {
     const found = [{ ...own, values: alongSteps(model.scores.r2, models, steps, index) }];
     if (!held.some((each) => each !== null)) return found;
     const values = alongSteps(held, models, steps, index);
-    const other = { name: `${model.name}, lens on held-out images`, short: `${LETTERS[index]} held out`, dash: "dotted" };
+    const other = {
+      name: `${model.name}, lens on held-out images`,
+      short: `${LETTERS[index]} held out`,
+      dash: "dotted",
+    };
     return [...found, { ...own, ...other, values }];
   });
   return { lines, low: Math.max(Math.min(0, ...finiteOf(lines)), -1), high: 1 };

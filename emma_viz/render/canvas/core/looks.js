@@ -23,7 +23,10 @@ const lookOf = (view, result, wanted) => {
   };
   const change = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   if (wanted.smooth) change.smooth = wanted.smooth === "1";
-  return { view: { ...view, ...change }, lost: Object.keys(given).filter((key) => wanted[key] && given[key] === undefined) };
+  return {
+    view: { ...view, ...change },
+    lost: Object.keys(given).filter((key) => wanted[key] && given[key] === undefined),
+  };
 };
 
 const lockedOf = (model, wanted) => {

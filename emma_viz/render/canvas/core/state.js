@@ -61,7 +61,9 @@ const regionFor = ({ result }, chosen, model) => {
 /** The place that the inspector shows: what is kept, else what is pointed at, else the whole image. */
 const chosenNow = ({ result, locked, hovered }) => {
   const [height, width] = result.models[0].grid;
-  return locked || hovered || { model: 0, region: { top: 0, left: 0, bottom: height - 1, right: width - 1 }, whole: true };
+  return (
+    locked || hovered || { model: 0, region: { top: 0, left: 0, bottom: height - 1, right: width - 1 }, whole: true }
+  );
 };
 
 /** Whether a rectangle is one patch. */

@@ -5,7 +5,10 @@ const { TIPS } = require("./tips.js");
 
 /** Whether the evidence for a word can be had: it came with the result, or the page can ask for it. */
 const offered = ({ host, state: { result } }, model, index) =>
-  Boolean((host.attribute && result?.models[model].live) || (result?.evidence && Object.hasOwn(result.evidence, `${model},${index}`)));
+  Boolean(
+    (host.attribute && result?.models[model].live) ||
+    (result?.evidence && Object.hasOwn(result.evidence, `${model},${index}`))
+  );
 
 const wordOf = (act, model, index, piece) =>
   make("button", {
@@ -35,23 +38,35 @@ const wordsOf = (stage, pieces, model) => {
 
 const cardOf = (stage, model, index, streaming) => {
   const spoken = !streaming && model.words && model.words.some((piece) => piece.trim());
-  const nodes = spoken ? wordsOf(stage, model.words, index) : [(model.answer || "").trim() || (streaming ? "" : "(no answer)")];
+  const nodes = spoken
+    ? wordsOf(stage, model.words, index)
+    : [(model.answer || "").trim() || (streaming ? "" : "(no answer)")];
   const text = make("p", { class: "ev-answer" }, ...nodes);
   if (streaming && model.busy) text.append(make("i", { class: "ev-caret" }));
   const head = make("header", {}, dot(index), make("b", { text: model.name }));
-  if (!streaming) head.append(make("span", { class: "ev-soft", title: `${TIPS.site} ${model.lens}. ${model.revision}`, text: model.site }));
+  if (!streaming)
+    head.append(
+      make("span", { class: "ev-soft", title: `${TIPS.site} ${model.lens}. ${model.revision}`, text: model.site })
+    );
   return make("article", { class: "ev-card" }, head, text);
 };
 
 const lostOf = ({ name, message }) =>
-  make("article", { class: "ev-card ev-lost", role: "alert" }, make("header", {}, make("b", { text: name })), make("p", { text: message }));
+  make(
+    "article",
+    { class: "ev-card ev-lost", role: "alert" },
+    make("header", {}, make("b", { text: name })),
+    make("p", { text: message })
+  );
 
 /** The answers; while they are `streaming`, as far as they have come. */
 const showAnswers = (stage, models, streaming) => {
   const { host, state: { result }, parts: { answers } } = stage; // prettier-ignore
   const nodes = models.map((model, index) => cardOf(stage, model, index, streaming));
   if (!streaming && result) {
-    nodes.unshift(make("p", { class: "ev-prompt" }, make("span", { class: "ev-soft", text: "Asked: " }), result.prompt));
+    nodes.unshift(
+      make("p", { class: "ev-prompt" }, make("span", { class: "ev-soft", text: "Asked: " }), result.prompt)
+    );
     nodes.push(...(result.failed || []).map(lostOf));
   }
   if (!streaming && host.attribute && models.some((model) => !model.live))

@@ -29,7 +29,8 @@ const curve = (axes, { values, dash, colour }) => {
   const points = values.map((level, step) => [axes.x(step), axes.y(level), level]).filter((p) => Number.isFinite(p[2]));
   const shape = points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
   const nodes = [];
-  if (points.length === 1 && dash) nodes.push(svg("circle", { cx: points[0][0], cy: points[0][1], r: 3, class: "ev-line", style }));
+  if (points.length === 1 && dash)
+    nodes.push(svg("circle", { cx: points[0][0], cy: points[0][1], r: 3, class: "ev-line", style }));
   nodes.push(svg("polyline", { points: shape, class: `ev-line ${dash || ""}`, style }));
   if (dash) return nodes;
   for (const [x, y] of points)
@@ -42,7 +43,11 @@ const curve = (axes, { values, dash, colour }) => {
 };
 
 const key = ({ short, values, dash, colour }, step, digits) =>
-  make("span", { class: `ev-key ${dash || ""}`, style: `--c:var(--ev-m${colour})`, text: `${short} ${fixed(values[step], digits)}` });
+  make("span", {
+    class: `ev-key ${dash || ""}`,
+    style: `--c:var(--ev-m${colour})`,
+    text: `${short} ${fixed(values[step], digits)}`,
+  });
 
 /**
  * A chart in a place of the page: `set({lines, labels, low, high})`, `step(step)`, `end()`.
@@ -76,7 +81,11 @@ const chartOf = (place, { title, tip, digits = 2 }, choose, life) => {
     frame.setAttribute("aria-label", data.spoken);
     cursor.style.top = `${axes.top}px`;
     cursor.style.bottom = `${axes.bottom}px`;
-    frame.replaceChildren(...grid(axes, data.ticks), ...names(axes, data.labels), ...data.lines.flatMap((line) => curve(axes, line)));
+    frame.replaceChildren(
+      ...grid(axes, data.ticks),
+      ...names(axes, data.labels),
+      ...data.lines.flatMap((line) => curve(axes, line))
+    );
     mark();
   };
   const hover = (step) => {
@@ -92,7 +101,9 @@ const chartOf = (place, { title, tip, digits = 2 }, choose, life) => {
   holder.addEventListener("click", (event) => shown.data && choose(stepAt(event)));
   return {
     set(next) {
-      const spoken = `${title}. ` + next.lines.map((line) => `${line.name}: ${line.values.map((v) => fixed(v, digits)).join(", ")}`).join(". ");
+      const spoken =
+        `${title}. ` +
+        next.lines.map((line) => `${line.name}: ${line.values.map((v) => fixed(v, digits)).join(", ")}`).join(". ");
       shown.data = { ...next, ...rangeOf(next), spoken };
       draw();
     },

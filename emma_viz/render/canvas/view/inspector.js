@@ -14,11 +14,22 @@ const HINT = "Point at a patch to see it layer by layer; click to keep it, drag 
 const build = (stage) => {
   const { state, parts, act, life } = stage;
   const title = make("b", { class: "ev-inspected" });
-  const release = make("button", { type: "button", class: "ev-chip", text: "release \u2715", title: "Release (Esc)", onclick: () => act.lock(null) });
+  const release = make("button", {
+    type: "button",
+    class: "ev-chip",
+    text: "release \u2715",
+    title: "Release (Esc)",
+    onclick: () => act.lock(null),
+  });
   const places = make("div", { class: "ev-strips" });
   const pathBox = make("div", { class: "ev-chart ev-path" });
   parts.strips = state.result.models.map((model, index) => stripOf(stage, places, model, index));
-  parts.inspector.replaceChildren(make("header", {}, title, release), make("p", { class: "ev-soft ev-hint", text: HINT }), places, pathBox);
+  parts.inspector.replaceChildren(
+    make("header", {}, title, release),
+    make("p", { class: "ev-soft ev-hint", text: HINT }),
+    places,
+    pathBox
+  );
   const choose = (step) => act.go({ type: "set", step });
   parts.path = chartOf(pathBox, { title: "Map value by layer", tip: TIPS.path, digits: 3 }, choose, life);
 };

@@ -24,14 +24,25 @@ const ramp = ({ result }, name) => {
 
 const wordParts = (state, act) => {
   const { word } = state;
-  const drop = make("button", { type: "button", class: "ev-chip", text: `\u201c${word.text}\u201d \u2715`, title: "Back to the maps", onclick: () => act.forget() });
+  const drop = make("button", {
+    type: "button",
+    class: "ev-chip",
+    text: `\u201c${word.text}\u201d \u2715`,
+    title: "Back to the maps",
+    onclick: () => act.forget(),
+  });
   const head = part("", make("b", { text: "Evidence for" }), drop);
-  if (!word.values.some(Boolean)) return [head, make("span", { class: "ev-legend-part ev-soft", text: word.note || "computing\u2026" })];
+  if (!word.values.some(Boolean))
+    return [head, make("span", { class: "ev-legend-part ev-soft", text: word.note || "computing\u2026" })];
   const ends = [-word.limit, word.limit].map((limit) => figures(limit));
   return [
     head,
     part("", make("span", { text: ends[0] }), ramp(state, "RdBu"), make("span", { text: `${ends[1]} nats` })),
-    make("span", { class: word.negligible ? "ev-legend-part ev-warn" : "ev-legend-part", "data-share": "", text: word.meaning }),
+    make("span", {
+      class: word.negligible ? "ev-legend-part ev-warn" : "ev-legend-part",
+      "data-share": "",
+      text: word.meaning,
+    }),
     part(" ev-soft", tipped(word.note, word.help), make("span", { text: word.scores })),
   ];
 };
@@ -45,15 +56,33 @@ const mapParts = (state) => {
   const ends = shared ? limits.map((limit) => figures(limit)) : ["low", "high"];
   return [
     part("", end(ends[0]), ramp(state, view.colours), end(ends[1]), tipped(kind.label, kind.help)),
-    make("span", { class: `ev-legend-part ${shared ? "ev-soft" : "ev-warn"}`, "data-scale": "", text: SCALES[view.scale] || "fixed scale" }),
+    make("span", {
+      class: `ev-legend-part ${shared ? "ev-soft" : "ev-warn"}`,
+      "data-scale": "",
+      text: SCALES[view.scale] || "fixed scale",
+    }),
   ];
 };
 
 const differenceParts = (state) => {
   const limit = differenceLimit(state);
-  if (limit) return [part(" ev-end", end(figures(-limit)), ramp(state, "RdBu"), end(figures(limit)), tipped("A \u2212 B", TIPS.difference))];
+  if (limit)
+    return [
+      part(
+        " ev-end",
+        end(figures(-limit)),
+        ramp(state, "RdBu"),
+        end(figures(limit)),
+        tipped("A \u2212 B", TIPS.difference)
+      ),
+    ];
   if (state.result.models.length < 2) return [];
-  return [make("span", { class: "ev-legend-part ev-soft ev-end", text: "no difference: A and B have other patches or layers" })];
+  return [
+    make("span", {
+      class: "ev-legend-part ev-soft ev-end",
+      text: "no difference: A and B have other patches or layers",
+    }),
+  ];
 };
 
 /** The legend of the maps, or of a word's evidence, and of the difference. */

@@ -12,7 +12,14 @@ const barOf = (act) => {
     box.addEventListener("change", () => act.set({ [name]: box.value }));
     return make("label", { class: "ev-field" }, tipped(label, tip, box), box);
   };
-  const blend = make("input", { type: "range", min: "0", max: "1", step: "0.05", "data-set": "blend", "aria-label": "Highlight strength" });
+  const blend = make("input", {
+    type: "range",
+    min: "0",
+    max: "1",
+    step: "0.05",
+    "data-set": "blend",
+    "aria-label": "Highlight strength",
+  });
   blend.addEventListener("input", () => act.set({ blend: Number(blend.value) }));
   const smooth = make("input", { type: "checkbox", "data-set": "smooth" });
   smooth.addEventListener("change", () => act.set({ smooth: smooth.checked }));
@@ -39,9 +46,20 @@ const barOf = (act) => {
 
 const trackOf = (act) => {
   const back = button({ "aria-label": "Previous layer", title: "Previous layer (\u2190)", text: "\u2039" }, " ev-icon");
-  const play = button({ "aria-label": "Play", title: "Play through the layers (space)", text: "\u25b6\ufe0e" }, " ev-icon");
+  const play = button(
+    { "aria-label": "Play", title: "Play through the layers (space)", text: "\u25b6\ufe0e" },
+    " ev-icon"
+  );
   const next = button({ "aria-label": "Next layer", title: "Next layer (\u2192)", text: "\u203a" }, " ev-icon");
-  const slider = make("input", { type: "range", min: "0", max: "0", step: "1", value: "0", class: "ev-slider", "aria-label": "Layer" });
+  const slider = make("input", {
+    type: "range",
+    min: "0",
+    max: "0",
+    step: "1",
+    value: "0",
+    class: "ev-slider",
+    "aria-label": "Layer",
+  });
   const where = make("output", { class: "ev-where", "aria-live": "off" });
   slider.addEventListener("input", () => act.go({ type: "set", step: Number(slider.value) }));
   back.addEventListener("click", () => act.go({ type: "move", by: -1 }));
@@ -77,7 +95,18 @@ const partsOf = (act, life) => {
   const veil = make("div", { class: "ev-veil", role: "status", "aria-live": "polite" });
   const notice = make("div", { class: "ev-notice", role: "status", hidden: true });
   const spoken = make("div", { class: "ev-spoken", role: "status", "aria-live": "polite" });
-  const frame = make("div", { class: "ev", "data-state": "empty" }, notice, own.bar, main, legend, own.track, own.curves, veil, spoken);
+  const frame = make(
+    "div",
+    { class: "ev", "data-state": "empty" },
+    notice,
+    own.bar,
+    main,
+    legend,
+    own.track,
+    own.curves,
+    veil,
+    spoken
+  );
   // `path` and `strips` come with the first result.
   return { ...own, rows, answers, inspector, main, legend, veil, notice, spoken, frame, path: null, strips: [] };
 };

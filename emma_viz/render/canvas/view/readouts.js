@@ -21,10 +21,16 @@ const scoresOf = ({ view }, model, at) => {
   return [
     make("span", { class: "ev-at", text: layerLabel(model.layers[at]) }),
     make("span", { title: TIPS.r2, text: `R\u00b2 ${fixed(model.scores.r2[at])}`, "data-number": "r2" }),
-    make("span", { title: TIPS.map, text: `map r ${fixed(model.maps[view.kind].correlation[at])}`, "data-number": "r" }),
+    make("span", {
+      title: TIPS.map,
+      text: `map r ${fixed(model.maps[view.kind].correlation[at])}`,
+      "data-number": "r",
+    }),
     make("span", {
       title: TIPS.lens + " " + model.lens,
-      text: quality ? `${model.lens_kind} lens, held out ${fixed(quality.r2)}` : `${model.lens_kind} lens, not measured`,
+      text: quality
+        ? `${model.lens_kind} lens, held out ${fixed(quality.r2)}`
+        : `${model.lens_kind} lens, not measured`,
       "data-number": "lens",
     }),
   ];
@@ -48,7 +54,10 @@ const showNumbers = (stage) => {
   const chosen = state.hovered || state.locked;
   models.forEach((model, index) => {
     showValue(stage, index, chosen);
-    renew(parts.rows.querySelector(`[data-model="${index}"] .ev-numbers`), scoresOf(state, model, indexOf(state, index)));
+    renew(
+      parts.rows.querySelector(`[data-model="${index}"] .ev-numbers`),
+      scoresOf(state, model, indexOf(state, index))
+    );
   });
   const text = referenceText(state, chosen);
   const reference = parts.rows.querySelector("[data-reference]");

@@ -5,19 +5,34 @@ const { dot, make, tipped } = require("./elements.js");
 const { TIPS } = require("./tips.js");
 
 const panel = (paints, model, label, tip) => {
-  const canvas = make("canvas", { "data-paint": paints, "data-model": String(model), tabindex: "0", role: "img", "aria-label": label });
+  const canvas = make("canvas", {
+    "data-paint": paints,
+    "data-model": String(model),
+    tabindex: "0",
+    role: "img",
+    "aria-label": label,
+  });
   const caption = make("figcaption", {}, tipped(label, tip, canvas));
   if (paints === "map") caption.append(make("span", { class: "ev-value", "data-number": "value" }));
   return make("figure", { class: "ev-panel" }, canvas, caption);
 };
 const forced = (model) =>
-  model.forced.length ? [make("span", { class: "ev-warn ev-forced", title: model.forced.join("; "), text: "lens forced" })] : [];
+  model.forced.length
+    ? [make("span", { class: "ev-warn ev-forced", title: model.forced.join("; "), text: "lens forced" })]
+    : [];
 
 const rowOf = (model, index) =>
   make(
     "section",
     { class: "ev-row", "data-model": String(index), "aria-label": model.name },
-    make("header", {}, dot(index), make("b", { text: model.name, title: model.name }), ...forced(model), make("span", { class: "ev-numbers" })),
+    make(
+      "header",
+      {},
+      dot(index),
+      make("b", { text: model.name, title: model.name }),
+      ...forced(model),
+      make("span", { class: "ev-numbers" })
+    ),
     make(
       "div",
       { class: "ev-panels" },

@@ -19,7 +19,11 @@ const shapeOf = ({ state, parts }, model, width) => {
 
 /** A model's strip, {canvas, mark, read, boxes}, put into the place of all of them. */
 const stripOf = (stage, places, model, index) => {
-  const canvas = make("canvas", { class: "ev-strip", "aria-label": `${model.name}: decoded pixels of this place at every layer`, role: "img" });
+  const canvas = make("canvas", {
+    class: "ev-strip",
+    "aria-label": `${model.name}: decoded pixels of this place at every layer`,
+    role: "img",
+  });
   canvas.addEventListener("click", (event) => {
     const box = canvas.getBoundingClientRect();
     const { perLine, side, high } = shapeOf(stage, model, box.width);
@@ -30,7 +34,10 @@ const stripOf = (stage, places, model, index) => {
   });
   const read = make("div", { class: "ev-reads" });
   const mark = make("i", { class: "ev-strip-mark" });
-  places.append(make("div", { class: "ev-strip-row" }, dot(index), make("div", { class: "ev-strip-box" }, canvas, mark)), read);
+  places.append(
+    make("div", { class: "ev-strip-row" }, dot(index), make("div", { class: "ev-strip-box" }, canvas, mark)),
+    read
+  );
   return { canvas, mark, read, boxes: [] };
 };
 

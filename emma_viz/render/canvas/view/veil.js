@@ -26,7 +26,9 @@ const showFailure = (stage, message) => {
   const text = state.result ? "Back to the last result" : "Close";
   const drop = make("button", { type: "button", class: "ev-button", text, onclick: () => showCalm(stage) });
   const title = make("b", { text: "That did not work" });
-  parts.veil.replaceChildren(make("div", { class: "ev-note ev-error", role: "alert" }, title, make("p", { text: message }), drop));
+  parts.veil.replaceChildren(
+    make("div", { class: "ev-note ev-error", role: "alert" }, title, make("p", { text: message }), drop)
+  );
   parts.frame.dataset.failed = "";
   if (state.result) showAnswers(stage, state.result.models, false);
 };
@@ -35,7 +37,10 @@ const showFailure = (stage, message) => {
 const showEmpty = ({ parts }, text) => {
   parts.frame.dataset.state = "empty";
   const [title, ...lines] = text || ["Bring an image, or take an example, and press Run."];
-  const list = lines.length > 1 ? make("ol", {}, ...lines.map((line) => make("li", { text: line }))) : make("p", { text: lines[0] || "" });
+  const list =
+    lines.length > 1
+      ? make("ol", {}, ...lines.map((line) => make("li", { text: line })))
+      : make("p", { text: lines[0] || "" });
   parts.veil.replaceChildren(make("div", { class: "ev-note" }, make("b", { text: title }), list));
 };
 
