@@ -1,0 +1,90 @@
+// A mounted canvas: what a page does with it, and what it leaves behind. tests/apps/test_browser*.py do it in a browser.
+"use strict";
+const test = require("node:test");
+const assert = require("node:assert/strict");
+const { makePage } = require("./page.js");
+const { document, held } = makePage();
+const { mount } = require("../../../emma_viz/render/canvas/canvas.js");
+
+const base64 = (bytes) => Buffer.from(bytes).toString("base64");
+const floats = (values) => base64(new Uint8Array(Float32Array.from(values).buffer));
+const table = "000000".repeat(256);
+const limits = { shared: [0, 9], per_row: [0, 9], per_map: [[0, 9], [0, 9]], true: { shared: [0, 9] } }; // prettier-ignore
+const model = (name) => ({
+  name, revision: "", site: "resid_post", answer: "A cup.", words: ["A", " cup", "."], live: true, layers: [0, 1], n_layer: 2,
+  grid: [1, 2], patch: 1, extent: [0, 0, 1, 1], decoded: { encoding: "raw", data: base64(new Uint8Array(12)) }, truth: base64(new Uint8Array(6)),
+  maps: { distance: { values: floats([1, 2, 3, 4]), true: floats([5, 6]), correlation: [0.5, null], limits } },
+  scores: { r2: [0.2, 0.4] }, lens: "", lens_kind: "ridge", lens_quality: [null, { r2: 0.3 }], forced: [],
+}); // prettier-ignore
+const payload = () => ({
+  schema: 1, image: { name: "cup", hash: "ab", size: [4, 3], uniform: false, src: "" }, prompt: "What?",
+  kinds: [{ id: "distance", name: "distance", label: "Distance", help: "" }], tables: { viridis: table, RdBu: table },
+  difference: { distance: 1 }, overlay: { greying: 0, lightening: 0, rise: 1, strength: 1 }, models: [model("a"), model("b")],
+}); // prettier-ignore
+
+const waited = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+const place = document.createElement("div");
+document.body.append(place);
+const shown = (selector) => place.querySelector(selector).textContent;
+
+test("a result is shown, read by keys, and given back with all that is held", async () => {
+  const told = [];
+  const never = () => new Promise(() => {});
+  const host = {
+    words: never,
+    attribute: never,
+    cancel: async () => told.push("cancel"),
+    onview: (link) => told.push(link),
+  };
+  const canvas = mount(place, host);
+  canvas.busy({ message: "asking", done: 1, total: 2, models: [{ name: "a", answer: "A", busy: true }] });
+  assert.equal(place.querySelectorAll(".ev-blank").length, 2);
+  await canvas.update(payload(), { patch: "1" });
+  assert.equal(shown(".ev-inspected"), "Patch: row 0, column 1");
+  document.send("keydown", { key: "End", target: document.body });
+  await waited(250); // at rest, the page is told
+  assert.deepEqual([canvas.step, shown(".ev-where")], [1, "layer 1 of 0–1"]);
+  assert.match(shown('[data-model="1"] [data-number=value]'), /^here 4$/);
+  assert.equal(told.at(-1), "layer=1&kind=distance&scale=shared&colours=viridis&patch=1");
+  place.querySelector('[data-word="1"]').send("click");
+  assert.match(shown(".ev-legend"), /^Evidence for“cup” ✕computing…/);
+  document.send("keydown", { key: " ", target: document.body });
+  canvas.say("a sentence");
+  const during = held();
+  assert.ok(
+    during.document && during.ResizeObserver === 4 && during.MutationObserver && during.setInterval,
+    JSON.stringify(during)
+  );
+  canvas.destroy();
+  assert.deepEqual([held(), place.childNodes.length, told.at(-1)], [{}, 0, "cancel"]);
+  canvas.destroy();
+  await assert.rejects(canvas.update(payload()), /has been destroyed/);
+  assert.deepEqual(held(), {});
+});
+
+test("fifty canvases come and go, some before their pictures are drawn, some in the place of another", async () => {
+  for (let i = 0; i < 50; i++) {
+    const canvas = mount(place, {});
+    const coming = canvas.update(payload(), { layer: "1", word: "0,1" });
+    if (i % 3) await coming;
+    if (i % 10 === 1) await waited(3);
+    if ((i + 1) % 5) canvas.destroy();
+  }
+  place.querySelector(".ev").emma.destroy();
+  await waited(5);
+  assert.deepEqual([held(), place.childNodes.length], [{}, 0]);
+});
+
+test("another result holds no more than the one before, and one that cannot be read leaves it", async () => {
+  const canvas = mount(place, {});
+  await canvas.update(payload());
+  await waited(5);
+  const once = held();
+  await canvas.update(payload());
+  await waited(5);
+  assert.deepEqual([held(), canvas.shown], [once, 2]);
+  await assert.rejects(canvas.update({ schema: 2 }), /schema 1/);
+  assert.equal(canvas.result.prompt, "What?");
+  canvas.destroy();
+  assert.deepEqual(held(), {});
+});
