@@ -1,14 +1,17 @@
 """The canvas comes and goes on a page of somebody else, and leaves nothing behind (in Node: tests/render/canvas)."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from emma_viz.render.script import canvas_script, canvas_style
-from emma_viz.session import Running, compare
-from emma_viz.session.payload import payload
+from tests.apps.programs import program
 
 pytestmark = pytest.mark.slow
+
+MADE = Path(__file__).parents[1] / "render" / "canvas"
 
 COUNTING = """
 const held = (window.held = new Map());
@@ -65,10 +68,11 @@ MOUNT = """async (payload) => {
 
 
 @pytest.fixture(scope="module")
-def sent(pair, photos):
-    """What the canvas shows of a photograph, two tiny models' words included."""
-    models = compare(str(photos[0]), pair.models, running=Running(vision_source=str(pair.vision)))
-    return json.loads(json.dumps(payload(models, words=[["a", " cup"], ["a"]])))
+def sent() -> dict:
+    """A payload, as tests/render/canvas has it."""
+    command = [program("node"), "-p", "JSON.stringify(require('./made.js').payload())"]
+    said = subprocess.run(command, cwd=MADE, capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(said.stdout)
 
 
 @pytest.fixture
