@@ -12,6 +12,7 @@ from probes.frozen_parts import FrozenParts
 from probes.geometry import Geometry
 from probes.implicit import Implicit
 from probes.knockout import Knockout
+from probes.linear import Linear
 from probes.patching import Patching
 from probes.protocol import Probe
 from probes.retention import Retention
@@ -24,6 +25,7 @@ GROUP = "emma_viz.probes"
 PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,
     "geometry": Geometry,
+    "linear": Linear,
     "sinks": Sinks,
     "words": Words,
     "implicit": Implicit,
