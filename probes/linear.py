@@ -48,8 +48,8 @@ class Linear:
         "The mean token of each object's patches at each layer is classified by a one-hot ridge (scikit-learn; λ by "
         "leave-one-out), fitted on four fifths of the images and judged on the rest: balanced accuracy. The control is "
         "a control task (Hewitt & Liang 2019): things whose pixels look alike share one random class; what the true "
-        "task has above it is selectivity. Beside the layers stand raw pixels, the vision encoder, the position alone and a "
-        "model of random weights. The last layer is also read by logistic regression. That something can be read "
+        "task has above it is selectivity. Beside the layers stand raw pixels, the vision encoder, the position alone "
+        "and a model of random weights. The last layer is also read by logistic regression. That something can be read "
         "does not say that the model uses it."
     )
 
