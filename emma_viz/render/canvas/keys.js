@@ -10,7 +10,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 /** Esc leaves the innermost of what is open; whether anything was. */
 const leave = ({ state, parts, act }) => {
-  if (!parts.menu.hidden) act.openMenu(false);
+  if (!parts.offer.hidden) act.openMenu(false);
   else if (state.locked) act.lock(null);
   else if (state.word) act.forget();
   else return false;

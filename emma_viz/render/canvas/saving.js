@@ -25,8 +25,8 @@ const say = (stage, text) => {
 };
 
 /** Opens or closes the menu of formats. */
-const openMenu = ({ parts: { menu, saving } }, open) => {
-  menu.hidden = !open;
+const openMenu = ({ parts: { menu, offer, saving } }, open) => {
+  offer.hidden = !open;
   saving.setAttribute("aria-expanded", String(open));
   if (open) menu.querySelector("button").focus();
   else if (menu.contains(document.activeElement)) saving.focus();
@@ -94,8 +94,8 @@ const walkMenu = (stage, event) => {
 
 /** Makes the buttons of the bar work, as long as the canvas lives. */
 const offerSaving = (stage) => {
-  const { menu, saving, saver, linker, theme } = stage.parts;
-  saving.addEventListener("click", () => openMenu(stage, menu.hidden));
+  const { menu, offer, saving, saver, linker, theme } = stage.parts;
+  saving.addEventListener("click", () => openMenu(stage, offer.hidden));
   stage.life.listen(document, "pointerdown", (event) => !saver.contains(event.target) && openMenu(stage, false));
   for (const [format, label] of FORMATS)
     menu.append(

@@ -53,11 +53,14 @@ const cardOf = (stage, model, index, streaming) => {
 
 const lostOf = ({ name, message }) =>
   make(
-    "article",
+    "div",
     { class: "ev-card ev-lost", role: "alert" },
     make("header", {}, make("b", { text: name })),
     make("p", { text: message })
   );
+
+const notesOf = (notes) =>
+  make("ul", { class: "ev-notes", "aria-label": "Notes" }, ...notes.map((text) => make("li", { text })));
 
 /** The answers; while they are `streaming`, as far as they have come. */
 const showAnswers = (stage, models, streaming) => {
@@ -68,6 +71,7 @@ const showAnswers = (stage, models, streaming) => {
       make("p", { class: "ev-prompt" }, make("span", { class: "ev-soft", text: "Asked: " }), result.prompt)
     );
     nodes.push(...(result.failed || []).map(lostOf));
+    if (result.notes?.length) nodes.push(notesOf(result.notes));
   }
   if (!streaming && host.attribute && models.some((model) => !model.live))
     nodes.push(make("p", { class: "ev-soft", text: "A study is open without its models: words show no evidence." }));

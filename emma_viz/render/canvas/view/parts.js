@@ -23,9 +23,15 @@ const barOf = (act) => {
   blend.addEventListener("input", () => act.set({ blend: Number(blend.value) }));
   const smooth = make("input", { type: "checkbox", "data-set": "smooth" });
   smooth.addEventListener("change", () => act.set({ smooth: smooth.checked }));
-  const menu = make("div", { class: "ev-menu", role: "menu", "aria-label": "Save", hidden: true });
+  const menu = make("div", { role: "menu", "aria-label": "Save" });
+  const offer = make(
+    "div",
+    { class: "ev-menu", hidden: true },
+    menu,
+    make("p", { class: "ev-inside", text: TIPS.inside })
+  );
   const saving = button({ "aria-haspopup": "menu", "aria-expanded": "false", text: "Save \u25be" });
-  const saver = make("div", { class: "ev-saver" }, saving, menu);
+  const saver = make("div", { class: "ev-saver" }, saving, offer);
   const linker = button({ text: "Copy link", title: "An address that restores this view" });
   const theme = button({ "aria-label": "Light or dark", title: "Light or dark", text: "\u25d0" }, " ev-icon");
   const bar = make(
@@ -41,7 +47,7 @@ const barOf = (act) => {
     linker,
     theme
   );
-  return { bar, blend, smooth, menu, saving, saver, linker, theme };
+  return { bar, blend, smooth, menu, offer, saving, saver, linker, theme };
 };
 
 const trackOf = (act) => {

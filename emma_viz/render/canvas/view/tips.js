@@ -2,6 +2,8 @@
 "use strict";
 
 const TIPS = {
+  inside:
+    "Every file holds the photograph, prompt, answers and the recipe that drew it: who gets the file gets them. emma-viz figure --no-recipe draws without.",
   kind: "What a map shows: one number for each image token's patch.",
   scale:
     "One colour scale for all models and layers makes maps comparable. 'Each map' stretches every map to its own range: do not compare colours then.",
