@@ -170,7 +170,7 @@ def _base64(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
 
 
-def _number(value: float) -> float | None:
+def _number(value: float | np.floating) -> float | None:
     """JSON has no NaN and no infinity: None stands for both."""
     return float(value) if math.isfinite(value) else None
 
