@@ -22,7 +22,7 @@ METHODS = {
 }
 DELETED = 0.1
 """Of the tokens, those that a map ranks highest."""
-FIRST = 32
+FIRST = 64
 """Points that integrated gradients begin with."""
 EVERY = 4
 """With --quick, every so manieth image."""

@@ -7,7 +7,7 @@ import numpy as np
 from emma_viz.evidence.frozen import decompose
 from emma_viz.metrics.intervals import ratio
 from probes.charts import Chart, Lines, Series
-from probes.numbers import averaged, layer_word
+from probes.numbers import averaged, layer_word, percent
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import Means, case_of, region
 
@@ -34,7 +34,7 @@ class FrozenParts:
         "images of the part that pulls the way the answer went, over sums of the size of the logit difference. The "
         "selection effect is the fall when the object's tokens are replaced by the mean "
         "token of other images, less what the held routing predicts for the same replacement: what is left acts "
-        "through gates."
+        "through step sizes, gates and norms."
     )
 
     def __init__(self):
@@ -64,6 +64,8 @@ class FrozenParts:
                     for layer in batch.layers
                 ]
             )
+            if case.word == batch.model.tokenizer.eos_id:
+                notes.append("some answers are empty: the word that is taken apart is the end of the answer")
             row = {"score": found.score, "remainder": abs(found.remainder), "parts": parts}
             rows.append(row | self._selection(batch, index, found.slope, found.image))
         if any(subject.words is None for subject in batch.subjects):
@@ -71,7 +73,8 @@ class FrozenParts:
                 "nobody knows the true answers: the word is the likeliest first token, its rival the second"
             )
         return Seen(
-            columns={name: np.stack([row[name] for row in rows]) for name in rows[0]}, notes=tuple(notes)
+            columns={name: np.stack([row[name] for row in rows]) for name in rows[0]},
+            notes=tuple(dict.fromkeys(notes)),
         )
 
     def _selection(self, batch: Batch, index: int, slope: np.ndarray, image: np.ndarray) -> dict[str, float]:
@@ -195,18 +198,18 @@ class FrozenParts:
                 continue
             image, text, bias = (curves[name][0].number.value for name in PARTS)
             line = (
-                f"Of the logit difference of {result.model}'s answers, {image:.0%} comes as content through image "
-                f"tokens, {text:.0%} through text, {bias:.0%} through biases"
+                f"Of the logit difference of {result.model}'s answers, {percent(image)} comes as content through image "
+                f"tokens, {percent(text)} through text, {percent(bias)} through biases"
             )
             content, selection = result.one("frozen.content"), result.one("frozen.selection")
             if content and selection and np.isfinite(content.number.value):
                 line += f"; held routing explains {content.number.value:.0%} of the fall without the object"
                 line += (
-                    ", the rest acts through gates"
+                    ", the rest acts through what was held: step sizes, gates and norms"
                     if selection.number.low > 0
                     else ", and content alone would fall further: the routing makes up for it"
                     if selection.number.high < 0
-                    else ", and no effect of gates can be told from none"
+                    else ", and no effect of what was held can be told from none"
                 )
             said.append(f"{line}.")
         return " ".join(said)

@@ -160,7 +160,7 @@ class Implicit:
                         Panel(title=f"layer {layer_word(curve[each].measure.layer)}", values=mean[each])
                         for each in most
                     ],
-                    columns=SHOWN,
+                    columns=2,
                     value_title="share",
                     caption="A mean over images of different content: structure here is a habit of the place, not of a "
                     "picture. Colours end at the 98th percentile.",

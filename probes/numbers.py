@@ -24,6 +24,11 @@ def layer_word(layer: int | None) -> str:
     return "embedding" if layer == EMBEDDING else str(layer)
 
 
+def percent(share: float) -> str:
+    """ "31%"; nothing is "0%" from either side."""
+    return f"{share + 0.0 if abs(share) >= 0.005 else 0.0:.0%}"
+
+
 def drop(curve: Sequence[Finding]) -> Finding | None:
     """The finding at whose layer a curve falls most from the one before it; None where it never falls."""
     pairs = [(before.number.value - after.number.value, after) for before, after in pairwise(curve)]

@@ -81,26 +81,44 @@ def _grids(chart: Grids) -> dict[str, Any]:
     columns = min(chart.columns, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
     limit = scale_end(chart)
+    bar = {
+        "title": {"text": chart.value_title},
+        "orientation": "h",
+        "thickness": 12,
+        "y": 0,
+        "yanchor": "top",
+    }
     ends = {"cmin": -limit, "colorscale": SIGNED} if chart.signed else {"cmin": 0.0, "colorscale": "Viridis"}
-    colours = {"cmax": limit, "colorbar": {"title": {"text": chart.value_title}}, **ends}
+    colours = {"cmax": limit, "colorbar": bar, **ends}
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
         "coloraxis": colours,
-        "margin": {"l": 8, "r": 8, "t": 28, "b": 8},
-        "height": 40 + 190 * rows,
+        "margin": {"l": 8, "r": 8, "t": 28, "b": 60},
+        "height": 90 + 230 * rows,
     }
-    notes = []
     for index, panel in enumerate(chart.panels):
         end = "" if index == 0 else str(index + 1)
         row, column = divmod(index, columns)
         left, top = column / columns, 1 - row / rows
-        right, bottom = left + 0.9 / columns, top - 0.84 / rows
-        layout[f"xaxis{end}"] = {"domain": [left, right], "anchor": f"y{end}", "visible": False}
+        right, bottom = left + 0.94 / columns, top - 0.86 / rows
+        layout[f"xaxis{end}"] = {
+            "domain": [left, right],
+            "anchor": f"y{end}",
+            # The title keeps to the map, whose place is what its square leaves of the domain.
+            "title": {"text": panel.title, "standoff": 4, "font": {"size": 12}},
+            "side": "top",
+            "showticklabels": False,
+            "ticks": "",
+            "showgrid": False,
+            "zeroline": False,
+            "constrain": "domain",
+        }
         layout[f"yaxis{end}"] = {
             "domain": [bottom, top],
             "anchor": f"x{end}",
             "visible": False,
             "autorange": "reversed",
+            "constrain": "domain",
             "scaleanchor": f"x{end}",
         }
         traces.append(
@@ -113,19 +131,7 @@ def _grids(chart: Grids) -> dict[str, Any]:
                 "name": panel.title,
             }
         )
-        notes.append(
-            {
-                "text": panel.title,
-                "x": (left + right) / 2,
-                "y": top,
-                "xref": "paper",
-                "yref": "paper",
-                "yanchor": "bottom",
-                "showarrow": False,
-                "font": {"size": 12},
-            }
-        )
-    return {"data": traces, "layout": {**layout, "annotations": notes}}
+    return {"data": traces, "layout": layout}
 
 
 def _plain(values: Sequence[float]) -> list[float | None]:

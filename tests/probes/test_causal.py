@@ -4,10 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.evidence.case import Case
 from emma_viz.evidence.interventions import Intervention, intervene
+from emma_viz.models import PRESETS, VLM
 from probes.attribution import Attribution
-from probes.examination import Plan, examine
+from probes.examination import Plan, able, examine
 from probes.findings import find
 from probes.frozen_parts import FrozenParts
 from probes.implicit import Implicit
@@ -15,7 +19,9 @@ from probes.knockout import Knockout
 from probes.patching import Patching
 from probes.protocol import Result
 from probes.regions import elsewhere, random_sets
-from probes.subjects import Scenes
+from probes.subjects import Photo, Photos, Scenes
+from probes.table import chosen
+from tests.tiny_model import tiny_tokenizer
 
 CAUSAL = (Implicit, FrozenParts, Knockout, Patching, Attribution)
 
@@ -118,3 +124,38 @@ def test_regions_and_what_they_are_compared_with():
     assert len(sets) == 10
     assert all(len(set(each)) == 4 and not place.ravel()[each].any() for each in sets)
     assert all(np.array_equal(a, b) for a, b in zip(sets, random_sets(place, seed="a"), strict=True))
+
+
+def test_an_empty_answer_is_said(tiny, plan, monkeypatch):
+    class Unknown(Scenes):
+        def take(self, number):
+            return replace(super().take(number), words=None)
+
+    probe, subjects = FrozenParts(), Unknown(2)
+    first = Case.of(tiny, subjects.take(0).image, subjects.take(0).prompt).word
+    object.__setattr__(tiny.tokenizer, "eos_id", first)
+    _, found = examine(tiny, plan(probe, subjects=subjects))["frozen"]
+    assert any("empty" in note for note in found.notes)
+
+
+@pytest.mark.slow
+def test_one_layer_and_images_of_one_colour_are_sentences(tmp_path):
+    tokenizer, config = tiny_tokenizer(), PRESETS["tiny-cobra"]()
+    vlm = VLM(
+        replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size, n_layer=1)), backend="torch"
+    )
+    model = LoadedModel.from_vlm(vlm.eval(), tokenizer, name="flat")
+    files = [tmp_path / f"{index}.png" for index in range(3)]
+    for file in files:
+        Image.new("RGB", (40, 40), (90, 90, 90)).save(file)
+    subjects = Photos([Photo(path=file, prompt="What is it?") for file in files], said="three")
+    probes, left_out = able(chosen(None), subjects)
+    assert left_out
+    found = examine(model, Plan(subjects=subjects, probes=probes, folder=tmp_path / "seen", quick=True))
+    given = results(found, *probes)
+    for probe in probes:
+        result = given[probe.name]
+        assert all(each.sentence.endswith(".") for each in result.findings)
+        probe.plots([result])
+        probe.summary([result])
+    assert all("not defined" in each.sentence for each in given["retention"].curve("retention.r2"))
