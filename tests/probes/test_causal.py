@@ -133,7 +133,7 @@ def test_an_empty_answer_is_said(tiny, plan, monkeypatch):
 
     probe, subjects = FrozenParts(), Unknown(2)
     first = Case.of(tiny, subjects.take(0).image, subjects.take(0).prompt).word
-    object.__setattr__(tiny.tokenizer, "eos_id", first)
+    monkeypatch.setattr(tiny.tokenizer, "eos_id", first)
     _, found = examine(tiny, plan(probe, subjects=subjects))["frozen"]
     assert any("empty" in note for note in found.notes)
 
