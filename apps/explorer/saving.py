@@ -19,9 +19,10 @@ from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
 from emma_viz.render.webpage import canvas_page
 from emma_viz.session import Comparison, View, save, shown_layers
+from emma_viz.session.capturing import NAMES
 from emma_viz.session.payload import payload
 from emma_viz.session.picture import figure_spec
-from emma_viz.session.studies import DECODING, NAMES
+from emma_viz.session.stores import DECODING
 from emma_viz.study import open_study
 
 TYPES = {

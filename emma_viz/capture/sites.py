@@ -20,6 +20,7 @@ from typing import Literal
 from torch import nn
 
 from emma_viz.errors import SiteError
+from emma_viz.models.config import MambaConfig
 from emma_viz.shapes import EMBEDDING
 
 Layers = Literal["all"] | Sequence[int]
@@ -203,6 +204,19 @@ def choose(
     chosen = own or (tuple(range(n_layer)) if layers == "all" else tuple(layers))
     kept = {layer for site in fixed for layer in site_layers(site, chosen, n_layer)}
     return tuple(fixed), tuple(int(layer) for layer in chosen if layer in kept)
+
+
+def width(site: str, llm: MambaConfig) -> int:
+    """The numbers that a token has at a site, by the letters of its `shape`."""
+    second = llm.ssm == "mamba2"
+    groups = llm.ngroups * llm.d_state if second else llm.d_state
+    if SITES[site].shape == "B L D":
+        return llm.d_model
+    if site in ("B", "C"):
+        return groups
+    if site == "delta":
+        return llm.n_heads if second else llm.d_inner
+    return llm.d_inner + (2 * groups if second and site in ("x", "conv_pre") else 0)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

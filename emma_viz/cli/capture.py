@@ -15,13 +15,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.image,
         nargs="+",
         metavar="IMAGE",
-        help="photographs: any file that Pillow reads",
+        help="photographs, folders of them, patterns ('photos/*.jpg'), or lists: a .json or .jsonl of records "
+        "{image, question} or in LLaVA's form",
+    )
+    parser.add_argument(
+        "--images",
+        dest="image_folder",
+        type=options.path,
+        metavar="FOLDER",
+        help="the folder that the images of a list are relative to (default: that of the list)",
     )
     parser.add_argument(
         "--out", type=options.path, required=True, metavar="STUDY", help="the study folder, made or added to"
     )
     parser.add_argument(
-        "--sites", nargs="+", default=["resid_post"], metavar="SITE", help="hook sites (default: resid_post)"
+        "--store",
+        choices=["states", "pooled", "maps"],
+        default="states",
+        help="keep all states; or, pooled, their mean over the image tokens and those of the last text token; or the "
+        "maps that --lens decodes (default: states). What each takes is said before anything is run",
+    )
+    parser.add_argument(
+        "--sites",
+        nargs="+",
+        metavar="SITE",
+        help="hook sites (default: resid_post; for maps those of the lens)",
     )
     parser.add_argument(
         "--layers",
@@ -29,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.layer,
         metavar="LAYER",
         default=["all"],
-        help="layers to keep (default: all)",
+        help="layers to keep, or for maps to decode (default: all)",
     )
     parser.add_argument(
         "--states-dtype",
         choices=["float32", "bfloat16", "float16"],
         default="float32",
-        help="of what is kept (default: float32)",
+        help="of what is kept (default: float32; bfloat16 for states alone)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace entries that were recorded with other options"
@@ -47,9 +65,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images that go through a model, and are held in memory, at a time (default: %(default)s)",
     )
+    parser.add_argument(
+        "--broken-limit",
+        type=int,
+        default=100,
+        metavar="N",
+        help="images found in folders, by patterns or in lists, and records, that may be left out because they cannot "
+        "be used (default: %(default)s)",
+    )
     options.add_images(parser)
     options.add_models(parser)
-    options.add_prompt(parser)
+    options.add_prompt(parser, several=True)
+    options.add_lens(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,14 +89,21 @@ def run(args: argparse.Namespace) -> int:
             args.images,
             args.models,
             args.out,
+            prompts=args.prompt or (),
+            image_folder=args.image_folder,
+            store=args.store,
+            lenses=args.lens,
+            force_lens=args.force_lens,
             sites=args.sites,
             layers="all" if "all" in args.layers else args.layers,
             states_dtype=args.states_dtype,
             overwrite=args.overwrite,
             batch_size=args.batch_size,
+            broken_limit=args.broken_limit,
             asking=options.asking(args),
             running=options.running(args),
             convert_profile=args.convert_profile,
+            say=lambda text: print(one_line(text)),
             progress=bars,
         )
     for entry in entries:

@@ -100,10 +100,22 @@ def add_loading(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for checkpoints that lack one")
 
 
-def add_prompt(parser: argparse.ArgumentParser) -> None:
-    """What is asked, and how the answer is drawn."""
+def add_prompt(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """What is asked, and how the answer is drawn.
+
+    Args:
+        several: whether the prompt can be given several times; it is None, then, when it is not given.
+    """
     group = parser.add_argument_group("prompt")
-    group.add_argument("--prompt", default="Describe the image in detail.", help="(default: %(default)s)")
+    default = "Describe the image in detail."
+    if several:
+        group.add_argument(
+            "--prompt",
+            action="append",
+            help=f"what is asked about each image; given several times, each is asked (default: {default})",
+        )
+    else:
+        group.add_argument("--prompt", default=default, help="(default: %(default)s)")
     group.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="(default: %(default)s)")
     group.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default: %(default)s)")
     group.add_argument("--top-p", type=float, default=1.0, help="(default: %(default)s)")
@@ -177,8 +189,9 @@ def asking(args: argparse.Namespace):
     """The `Asking` options of the session."""
     from emma_viz.session import Asking
 
+    prompts = {} if args.prompt is None or isinstance(args.prompt, list) else {"prompt": args.prompt}
     return Asking(
-        prompt=args.prompt,
+        **prompts,
         max_new_tokens=args.max_new_tokens,
         temperature=args.temperature,
         top_p=args.top_p,

@@ -1,7 +1,7 @@
 """What an image is called, and what was done to it on the way in: the label travels with the PIL image."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,9 @@ def told_apart(paths: Sequence[Path | None]) -> tuple[str, ...]:
     One file that is given twice gets a number, and what came from no file is `image N`.
     """
     parts = [path.absolute().parts if path else () for path in paths]
-    names = [_shortest(each, parts) if each else f"image {index + 1}" for index, each in enumerate(parts)]
+    # Of different files, how many end in these parts.
+    ends = Counter(each[start:] for each in set(parts) for start in range(len(each)))
+    names = [_shortest(each, ends) if each else f"image {index + 1}" for index, each in enumerate(parts)]
     counts, seen = Counter(names), Counter()
     found = []
     for name in names:
@@ -50,10 +52,7 @@ def told_apart(paths: Sequence[Path | None]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _shortest(own: tuple[str, ...], all_parts: Sequence[tuple[str, ...]]) -> str:
+def _shortest(own: tuple[str, ...], ends: Mapping[tuple[str, ...], int]) -> str:
     """The fewest last parts of a path that no other path ends in."""
-    others = [parts for parts in all_parts if parts and parts != own]
-    for length in range(1, len(own) + 1):
-        if not any(parts[-length:] == own[-length:] for parts in others):
-            break
-    return "/".join(own[-length:])
+    lengths = (length for length in range(1, len(own)) if ends[own[-length:]] == 1)
+    return "/".join(own[-next(lengths, len(own)) :])

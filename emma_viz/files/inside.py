@@ -114,6 +114,8 @@ def require_inside(
         fits = path.is_file() if kind == "file" else path.is_dir()
         if not fits and path.exists():
             raise error(f"{where or folder}: expected {path.name!r} to be a regular {kind}, and it is none.")
+    except EmmaVizError:
+        raise  # some are a ValueError, too
     except (OSError, ValueError, RuntimeError) as failure:
         raise error(f"{path} cannot be looked at ({failure}).") from failure
 

@@ -223,6 +223,39 @@ class Decoding:
         )
 
 
+def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> Decoding:
+    """One decoding of the images of several, in order, which were decoded alike.
+
+    Args:
+        decodings: at least one, of one model, lens and layers.
+        images: the original images of all.
+
+    Raises:
+        InputError: there is none, or they differ in model, lens, site or layers.
+    """
+    if not decodings:
+        raise InputError("expected at least one decoding to join, got none.")
+    first = decodings[0]
+    for name in ("layers", "site", "model", "lens"):
+        if any(getattr(each, name) != getattr(first, name) for each in decodings):
+            raise InputError(f"Decodings that are joined are alike; these differ in {name}.")
+
+    def chain(name: str) -> tuple:
+        return tuple(value for each in decodings for value in getattr(each, name))
+
+    one = ("geometry", "image_hashes", "prompts", "answers", "labels")
+    said = ("forced_reasons", "notes")
+    return replace(
+        first,
+        patches=np.concatenate([each.patches for each in decodings], axis=1),
+        true=np.concatenate([each.true for each in decodings]),
+        views=np.concatenate([each.views for each in decodings]),
+        images=images,
+        **{name: chain(name) for name in one},
+        **{name: tuple(dict.fromkeys(chain(name))) for name in said},
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Note:
     """The JSON object of `Decoding.to_arrays`."""

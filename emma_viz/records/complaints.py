@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from emma_viz.errors import RecordError, TrainingError
+from emma_viz.errors import EmmaVizError, RecordError, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -18,10 +18,11 @@ class Complaints:
     Args:
         limit: records that may be skipped; the next one is an error.
         where: the data set, for messages.
+        error: what is raised.
     """
 
-    def __init__(self, limit: int, *, where: str):
-        self.limit, self.where = limit, where
+    def __init__(self, limit: int, *, where: str, error: type[EmmaVizError] = TrainingError):
+        self.limit, self.where, self.error = limit, where, error
         self._found: dict[int, str] = {}
         self._lock = threading.Lock()
 
@@ -37,7 +38,7 @@ class Complaints:
         """Skip one record; a record that was skipped before does not count again.
 
         Raises:
-            TrainingError: it is one too many.
+            EmmaVizError: of the kind `error`: it is one too many.
         """
         with self._lock:
             if index in self._found:
@@ -46,14 +47,16 @@ class Complaints:
             count = len(self._found)
         logger.warning("skipped: %s", error)
         if count > self.limit:
-            raise too_many(self.messages, self.limit, where=self.where)
+            raise too_many(self.messages, self.limit, where=self.where, error=self.error)
 
 
-def too_many(messages: Sequence[str], limit: int, *, where: str) -> TrainingError:
+def too_many(
+    messages: Sequence[str], limit: int, *, where: str, error: type[EmmaVizError] = TrainingError
+) -> EmmaVizError:
     """The error that more records are broken than may be skipped; it lists the first of them."""
     listed = "\n".join(f"    {message}" for message in messages[:SHOWN])
     rest = f"\n    … and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
-    return TrainingError(
+    return error(
         f"{where} has {len(messages)} records that cannot be used; at most {limit} may be skipped "
         f"(--broken-limit):\n{listed}{rest}\nMend or remove them, or raise the limit."
     )

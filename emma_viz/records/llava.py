@@ -92,13 +92,14 @@ def read_records(
             yield record
 
 
-def parse_record(value: Any, index: int, *, images: Path | None = None) -> LlavaRecord:
+def parse_record(value: Any, index: int, *, images: Path | None = None, answered: bool = True) -> LlavaRecord:
     """Check one record.
 
     Args:
         value: what the JSON holds.
         index: the record's place in the file, from 0.
         images: the folder of the images, which an absolute path must lead into; None refuses absolute paths.
+        answered: whether there must be an answer.
 
     Raises:
         RecordError: names the record and what is wrong with it.
@@ -114,7 +115,9 @@ def parse_record(value: Any, index: int, *, images: Path | None = None) -> Llava
     else:
         raise RecordError(f"{where}: expected a text or a number as 'id', got {type(identifier).__name__}")
     said: list[Any] = []
-    turns = tuple(_turn(turn, place, where, said) for place, turn in enumerate(_conversation(value, where)))
+    turns = tuple(
+        _turn(turn, place, where, said) for place, turn in enumerate(_conversation(value, where, answered))
+    )
     image = _image(value, said, where, images)
     _require_placeholders(turns, image, where)
     return LlavaRecord(index=index, id=str(identifier), image=image, turns=turns)
@@ -147,7 +150,7 @@ def conversation_tokens(
     return input_ids[:max_length], labels[:max_length]
 
 
-def _conversation(value: dict[str, Any], where: str) -> list[Any]:
+def _conversation(value: dict[str, Any], where: str, answered: bool) -> list[Any]:
     given = [name for name in ("conversations", "messages") if value.get(name) is not None]
     if len(given) > 1:
         raise RecordError(f"{where}: expected 'conversations' or 'messages', got both")
@@ -155,8 +158,9 @@ def _conversation(value: dict[str, Any], where: str) -> list[Any]:
     if not isinstance(found, list):
         came = "nothing" if found is None else type(found).__name__
         raise RecordError(f"{where}: expected a list of turns as 'conversations', got {came}")
-    if len(found) < 2:
-        raise RecordError(f"{where}: expected a question and an answer, got {len(found)} turn(s)")
+    if len(found) < 1 + answered:
+        wanted = "a question and an answer" if answered else "a question"
+        raise RecordError(f"{where}: expected {wanted}, got {len(found)} turn(s)")
     return found
 
 

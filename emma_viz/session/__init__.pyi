@@ -1,3 +1,4 @@
+from .capturing import capture as capture
 from .catalogue import inspect as inspect
 from .catalogue import models_table as models_table
 from .comparison import DEFAULT_MODELS as DEFAULT_MODELS
@@ -17,9 +18,6 @@ from .picture_files import check_output as check_output
 from .picture_files import mismatch as mismatch
 from .picture_files import redraw as redraw
 from .picture_files import save as save
-from .studies import (
-    capture as capture,
-)
 from .studies import (
     compare_study as compare_study,
 )

@@ -9,8 +9,12 @@ import torch
 from emma_viz.capture import Trace
 from emma_viz.capture.sites import Layers, choose
 from emma_viz.checkpoints import inspect
+from emma_viz.data.provenance import dump_json
 from emma_viz.errors import StudyError
+from emma_viz.files.json_door import parse_json
+from emma_viz.lens import Lens
 from emma_viz.session.options import Asking, Running
+from emma_viz.session.stores import STORES, Store, beside_of
 from emma_viz.study import Study
 
 
@@ -19,42 +23,66 @@ class Request:
     """All that decides what a model's entry holds, beside the model."""
 
     image_hashes: tuple[str, ...]
-    """`image_hash` of each image, in order."""
+    """`image_hash` of the image of each question, in order."""
+    prompts: tuple[str, ...]
+    """The prompt of each question."""
     sites: tuple[str, ...]
     """Hook sites."""
     layers: Layers
     """Layers, or all."""
-    states_dtype: torch.dtype
-    """Of the states."""
+    dtype: torch.dtype
+    """Of what is kept."""
     asking: Asking
-    """What is asked, and how answers are drawn."""
+    """How answers are drawn; its prompt is not used."""
+    store: Store = "states"
+    """What is kept of the states."""
+    lens: Lens | None = None
+    """What decodes maps."""
+    decoded: tuple[int, ...] | None = None
+    """Layers that the lens decodes."""
 
-    def differences(self, traces: Iterator[Trace]) -> Iterator[str]:
+    def differences(self, study: Study, entry: str) -> Iterator[str]:
         """What the batches of an entry were recorded with otherwise, one phrase each: what is there, and what is asked.
 
         Raises:
             SiteError: a site or layer does not exist in the entry's model.
         """
+        traces = study.traces(entry)
         first = next(traces)
         sites, layers = choose(self.sites, self.layers, first.model.n_layer)
         yield from _differ("sites", first.sites, sites)
         yield from _differ("layers", first.layers, layers)
-        yield from _differ("type of states", first[first.sites[0]].dtype, self.states_dtype)
+        yield from self._of_store(study, entry, first)
         sampling, asking = first.sampling, self.asking
         drawn = (asking.max_new_tokens, asking.temperature, asking.top_p)
         found = sampling and (sampling.max_new_tokens, sampling.temperature, sampling.top_p)
         yield from _differ("longest answer, temperature and top-p", found, drawn)
         if asking.temperature and sampling:
             yield from _differ("seed", sampling.seed, asking.seed)
-        hashes = list(first.image_hashes)
-        prompts = set(first.prompts)
+        hashes, prompts = list(first.image_hashes), list(first.prompts)
         for trace in traces:
             hashes += trace.image_hashes
-            prompts |= set(trace.prompts)
-        yield from _differ("prompt", " | ".join(sorted(prompts)), asking.prompt)
+            prompts += trace.prompts
+        if tuple(prompts) != self.prompts[: len(prompts)]:
+            said = [" | ".join(dict.fromkeys(many)) for many in (prompts, self.prompts)]
+            yield from _differ("prompt", *said) or ["prompts (the same, for other images)"]
         if tuple(hashes) != self.image_hashes[: len(hashes)]:
             digests = [tuple(each[:8] for each in many) for many in (hashes, self.image_hashes)]
             yield from _differ("images", *digests)
+
+    def _of_store(self, study: Study, entry: str, first: Trace) -> Iterator[str]:
+        if self.store == "states":
+            yield from _differ("type of states", first[first.sites[0]].dtype, self.dtype)
+            return
+        arrays, meta = next(study.batch_arrays(entry, *beside_of(self.store)))
+        found = {getattr(torch, array.dtype.name, array.dtype) for array in arrays.values()}
+        yield from _differ(f"type of {self.store}", " ".join(map(str, found)), str(self.dtype))
+        if self.lens is not None and meta.get("lens") != parse_json(
+            dump_json(self.lens.info.to_json()).encode(), where="the lens", error=StudyError
+        ):
+            there = meta.get("lens")
+            kind = there.get("kind") if isinstance(there, dict) else None
+            yield f"lens (another {kind} one there, a {self.lens.info.kind} one asked for)"
 
     def require_unchanged(self, trace: Trace, first: int, names: Sequence[str]) -> None:
         """Refuse a batch whose images are not those that the capture began with.
@@ -88,11 +116,16 @@ def progressed(
     if name not in study:
         return Progressed()
     entry = study.entry(name)
-    if not entry.samples or not entry.has_states:
-        differ = [f"what it holds ({entry.kind} without states there, states asked for)"]
+    there = next(
+        (each for each in STORES if (each == "states", beside_of(each)) == (entry.has_states, entry.beside)),
+        None,
+    )
+    if not entry.samples or there != request.store:
+        what = there if entry.samples and there else f"{entry.kind} without states"
+        differ = _differ("what it holds", what, request.store)
     else:
         first = next(study.traces(name))
-        differ = list(request.differences(study.traces(name)))
+        differ = list(request.differences(study, name))
         mark = inspect(source).fingerprint
         if mark is not None:
             differ += _differ("fingerprint of the model", first.model.fingerprint, mark)

@@ -1,8 +1,6 @@
 """The road that every image takes: shown to a model a batch at a time, recorded, and decoded if there is a lens."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -13,6 +11,7 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import read_image
 from emma_viz.lens import Lens
 from emma_viz.maps import Decoding, decode
+from emma_viz.records.questions import Question
 from emma_viz.session.options import Asking
 
 Progress = Callable[[int, int, str], None]
@@ -20,16 +19,6 @@ Progress = Callable[[int, int, str], None]
 
 BATCH = 8
 """Questions that go through a model, and are held in memory, at a time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """One image and what is asked about it."""
-
-    image: Any
-    """A path, a PIL image or an array; a path is read when its turn comes."""
-    prompt: str
-    """The message of the user's turn."""
 
 
 def ask(
@@ -41,6 +30,7 @@ def ask(
     sites: Sequence[str],
     layers: Layers,
     tokens: TokenKind = "image",
+    decoded: Sequence[int] | None = None,
     dtype: torch.dtype = torch.float32,
     first: int = 0,
     batch_size: int = BATCH,
@@ -57,7 +47,8 @@ def ask(
         asking: how answers are drawn; question i draws from `seed` + i. Its prompt is not used.
         sites: hook sites to keep.
         layers: layers to keep.
-        tokens: whose states are kept; a lens reads those of image tokens.
+        tokens: which tokens to keep.
+        decoded: layers to decode; all that both the lens and the trace have when None.
         dtype: of the states.
         first: the question to begin with; those before it were asked earlier.
         batch_size: questions at a time.
@@ -91,7 +82,7 @@ def ask(
             batch_size=len(batch),
             progress=_share(progress, done, len(starts)),
         )
-        yield trace, None if lens is None else decode(trace, lens, force=force_lens)
+        yield trace, None if lens is None else decode(trace, lens, layers=decoded, force=force_lens)
 
 
 def _share(progress: Progress | None, index: int, count: int) -> Progress | None:

@@ -1,203 +1,21 @@
-"""Studies: capture once with the models, then decode and compare without them."""
+"""Studies that were captured: decode and compare them without the models."""
 
-import gc
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from emma_viz.capture.sites import Layers, choose
-from emma_viz.checkpoints import FoundModel, LoadedModel
-from emma_viz.checkpoints.sources import local_folder, resolve
-from emma_viz.data import image_hash, read_image
+from emma_viz.capture.trace import Trace
+from emma_viz.checkpoints import FoundModel
+from emma_viz.checkpoints.sources import local_folder
 from emma_viz.errors import InputError, StudyError
 from emma_viz.files.room import require_writable
-from emma_viz.files.schema import shape
 from emma_viz.maps import Decoding, decode, measure
-from emma_viz.session.comparison import (
-    Comparison,
-    Progress,
-    lens_of,
-    load,
-    name_images,
-    one_each,
-    require_loadable,
-)
-from emma_viz.session.options import Asking, Running
-from emma_viz.session.request import Progressed, Request, progressed
-from emma_viz.session.road import BATCH, Question, ask
-from emma_viz.study import Study, StudyWriter, open_study
-from emma_viz.study.study import STUDY, made_or_removed, require_room
-
-NAMES = "names"
-"""Arrays of an entry whose description holds what its images are called."""
-DECODING = "decoding"
-"""Arrays of an entry that hold its decoded pixels."""
-
-
-def capture(
-    images: Any,
-    models: Sequence[str | Path],
-    path: Path,
-    *,
-    sites: Sequence[str] = ("resid_post",),
-    layers: Layers = "all",
-    states_dtype: str = "float32",
-    overwrite: bool = False,
-    batch_size: int = BATCH,
-    asking: Asking = Asking(),
-    running: Running = Running(),
-    convert_profile: bool = False,
-    progress: Progress | None = None,
-) -> tuple[str, ...]:
-    """Record each model on the images, one entry of a study a model, a batch at a time.
-
-    A capture that was interrupted goes on where it stopped when it is asked for again: what is there and was recorded
-    with the same options stays. Batches of the same size then end in the same bytes, but for the times.
-
-    Args:
-        overwrite: replace entries that were recorded with other options.
-        batch_size: images that go through a model, and are held in memory, at a time.
-        convert_profile: convert images with a colour profile to sRGB.
-
-    Returns:
-        The names of the entries: those of the models.
-
-    Raises:
-        StudyError: the study cannot be written, or has an entry of that name that was recorded otherwise, and
-            `overwrite` is False.
-        EmmaVizError: a model cannot be loaded or run; what was recorded before stays, and an empty study is not made.
-        CheckpointError: there is no such model; nothing was run.
-        InputError: an image cannot be used, or two models would have one entry.
-    """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-    sources, names = name_images(images)
-    request = Request(
-        image_hashes=tuple(
-            image_hash(read_image(source, convert_profile=convert_profile)) for source in sources
-        ),
-        sites=tuple(sites),
-        layers=layers,
-        states_dtype=getattr(torch, states_dtype),
-        asking=asking,
-    )
-    for source in models:
-        resolve(source)
-    entries = tuple(map(entry_name, models))
-    if taken := [name for name, count in Counter(entries).items() if count > 1]:
-        raise InputError(
-            f"expected models with different names, one entry each, got several called {', '.join(taken)}; capture "
-            "them into studies of their own, or rename a run directory."
-        )
-    require_room(path)
-    states = _progressed(path, dict(zip(entries, models, strict=True)), request, running, overwrite=overwrite)
-    for name, source in zip(entries, models, strict=True):
-        if states[name].n_samples < len(sources):
-            choose(sites, layers, require_loadable(source, running)[0].llm.n_layer)
-    questions = [Question(image=source, prompt=asking.prompt) for source in sources]
-    with made_or_removed(path):
-        for name, source in zip(entries, models, strict=True):
-            if states[name].n_samples < len(sources):
-                model = load(source, running, progress)
-                # Made no earlier: a model that cannot be loaded leaves no empty study.
-                study = open_study(path, create=True)
-                study.plan(dict.fromkeys(entries, len(sources)))
-                writer = study.writer(name, resume=not states[name].replace, overwrite=states[name].replace)
-                _record(
-                    model,
-                    questions,
-                    request,
-                    writer,
-                    names,
-                    batch_size=batch_size,
-                    convert_profile=convert_profile,
-                    progress=progress,
-                )
-                del model
-                gc.collect()
-            _name_images(open_study(path), name, names)
-    open_study(path).plan(dict.fromkeys(entries, len(sources)))
-    return entries
-
-
-def _progressed(
-    path: Path, models: Mapping[str, str | Path], request: Request, running: Running, *, overwrite: bool
-) -> dict[str, Progressed]:
-    """How far each entry has come, by its name; what a killed capture left is gone."""
-    if not (path / STUDY).exists():
-        return {name: Progressed() for name in models}
-    study = open_study(path)
-    study.sweep()
-    return {
-        name: progressed(study, name, source, request, running, overwrite=overwrite)
-        for name, source in models.items()
-    }
-
-
-def _record(
-    model: LoadedModel,
-    questions: Sequence[Question],
-    request: Request,
-    writer: StudyWriter,
-    names: Sequence[str],
-    *,
-    batch_size: int,
-    convert_profile: bool,
-    progress: Progress | None,
-) -> None:
-    """Ask a model what its entry does not hold yet."""
-    with writer:
-        for trace, _ in ask(
-            model,
-            questions,
-            asking=request.asking,
-            sites=request.sites,
-            layers=request.layers,
-            dtype=request.states_dtype,
-            first=writer.n_samples,
-            batch_size=batch_size,
-            convert_profile=convert_profile,
-            progress=progress,
-        ):
-            request.require_unchanged(trace, writer.n_samples, names)
-            writer.append_batch(trace)
-
-
-def _name_images(study: Study, entry: str, names: Sequence[str]) -> None:
-    """Keep what the images are called, if it is not kept yet."""
-    if NAMES in study.entry(entry).arrays and _image_names(study, entry) == tuple(names):
-        return
-    study.save_arrays(entry, NAMES, {}, {"images": list(names)}, overwrite=True)
-
-
-def _image_names(study: Study, entry: str) -> tuple[str, ...]:
-    """What the images of an entry are called; nothing where it was not kept.
-
-    Raises:
-        StudyError: the names were changed or damaged.
-    """
-    if NAMES not in study.entry(entry).arrays:
-        return ()
-    _, meta = study.load_arrays(entry, NAMES)
-    where = f"{study.path}, {NAMES} of the entry {entry!r}"
-    return shape(meta, _Names, where=where, error=StudyError).images
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Names:
-    """What is kept beside a trace."""
-
-    images: tuple[str, ...]
-
-
-def entry_name(model: str | Path) -> str:
-    """What the entry of a model is called: its bundled name or hub id, or the last part of its path."""
-    return Path(model).name if Path(model).exists() else str(model)
+from emma_viz.maps.decoding import joined
+from emma_viz.session.capturing import image_names_of_entry
+from emma_viz.session.comparison import Comparison, Progress, lens_of, one_each
+from emma_viz.session.stores import DECODING
+from emma_viz.study import Entry, Study, open_study
 
 
 def decode_study(
@@ -222,6 +40,11 @@ def decode_study(
     require_writable(path, folder=True, error=StudyError)
     study.sweep()
     chosen = _entries(study, entries)
+    if stateless := [entry for entry in chosen if not study.entry(entry).has_states]:
+        raise StudyError(
+            f"{path} holds no states of {', '.join(map(repr, stateless))} to decode: it was captured with --store maps "
+            "(`emma-viz compare` shows those) or pooled. Name others with --entries, or capture the states."
+        )
     decodings = []
     for done, (entry, wanted) in enumerate(zip(chosen, one_each(lenses, len(chosen)), strict=True)):
         if progress:
@@ -245,7 +68,7 @@ def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Compar
     """
     study = open_study(path)
     chosen = _entries(study, entries)
-    undecoded = [entry for entry in chosen if DECODING not in study.entry(entry).arrays]
+    undecoded = [entry for entry in chosen if not _is_decoded(study.entry(entry))]
     if undecoded:
         raise StudyError(
             f"{path} holds no decoded pixels yet of {', '.join(map(repr, undecoded))}; run `emma-viz decode {path}` "
@@ -254,15 +77,30 @@ def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Compar
     decodings, names = [], ()
     for entry in chosen:
         decodings.append(_decoding(study, entry))
-        names = _image_names(study, entry) or names
+        names = image_names_of_entry(study, entry) or names
     return Comparison(decodings=tuple(decodings), image_names=names)
 
 
+def _is_decoded(entry: Entry) -> bool:
+    return DECODING in entry.arrays or DECODING in entry.beside
+
+
 def _decoding(study: Study, entry: str) -> Decoding:
-    arrays, meta = study.load_arrays(entry, DECODING)
-    trace = study.trace(entry)
+    """The decoded pixels of an entry, in one: those of its batches, or, made later, those of all its images."""
+    known = study.entry(entry)
+    if DECODING in known.arrays:
+        return _checked(study, entry, study.trace(entry), *study.load_arrays(entry, DECODING))
+    batches = zip(study.traces(entry), study.batch_arrays(entry, DECODING), strict=True)
+    return joined(
+        [_checked(study, entry, trace, *arrays) for trace, arrays in batches],
+        images=study.trace(entry).images,
+    )
+
+
+def _checked(study: Study, entry: str, trace: Trace, arrays: dict[str, np.ndarray], meta: dict) -> Decoding:
+    """The decoded pixels of a trace, which is held to be that of the same images."""
     try:
-        decoding = Decoding.from_arrays(arrays, meta, images=trace.images)
+        decoding = Decoding.from_arrays({"views": trace.views, **arrays}, meta, images=trace.images)
         kept = ("image_hashes", "model", "geometry", "prompts", "answers")
         same = all(getattr(decoding, name) == getattr(trace, name) for name in kept)
         same = same and np.array_equal(decoding.views, trace.views)

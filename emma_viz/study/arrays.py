@@ -13,7 +13,7 @@ from emma_viz.errors import InputError, StudyError
 from emma_viz.files.json_door import parse_json
 from emma_viz.files.schema import shape
 from emma_viz.files.tensors import HEADER, read_header
-from emma_viz.study.files import read_tensor
+from emma_viz.study.files import read_tensor, write_tensors
 
 _KEY = "emma_viz"
 
@@ -42,6 +42,22 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if odd := [name for name, tensor in header.tensors.items() if tensor.dtype == "BF16"]:
         raise StudyError(f"{path}: {odd[0][:100]!r} is of a type that arrays do not have (BF16).")
     return {name: read_tensor(path, name).numpy() for name in note.names}, note.meta
+
+
+def write_arrays(path: Path, name: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Write what `read_arrays` reads, whole or not at all.
+
+    Args:
+        path: where to.
+        name: of the arrays as a whole, for messages.
+        arrays: booleans, integers, floats or complex64, of any shape.
+        meta: a JSON object.
+
+    Raises:
+        StudyError: they cannot be stored or written.
+    """
+    tensors = {key: to_tensor(key, array) for key, array in arrays.items()}
+    write_tensors(path, tensors, note_of(name, arrays, meta))
 
 
 def to_tensor(key: str, array: np.ndarray) -> torch.Tensor:

@@ -7,10 +7,10 @@ folder that holds the data; what it does not name (the remains of an interrupted
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -71,6 +71,8 @@ class Entry:
     """Hash of the first sample's image, if any."""
     arrays: Mapping[str, str] = field(default_factory=dict)
     """Names of the stored arrays, and their files in the data folder."""
+    beside: tuple[str, ...] = ()
+    """Names of arrays that each batch holds beside its trace."""
 
     def __post_init__(self):
         if not DATA.fullmatch(self.data):
@@ -84,6 +86,11 @@ class Entry:
         """Samples in all batches."""
         return sum(self.samples)
 
+    def to_json(self) -> dict[str, Any]:
+        """What `entry.json` holds; without `beside` where there is nothing, so that older versions read it."""
+        value = asdict(self)
+        return value if self.beside else {name: each for name, each in value.items() if name != "beside"}
+
     def with_batch(self, trace: Trace) -> "Entry":
         """This entry with one more batch."""
         return replace(self, samples=(*self.samples, len(trace)))
@@ -94,7 +101,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def describe(trace: Trace, *, name: str, kind: EntryKind, data: str) -> Entry:
+def describe(trace: Trace, *, name: str, kind: EntryKind, data: str, beside: tuple[str, ...] = ()) -> Entry:
     """The entry of a trace, or of a stream that begins with it (`samples` is still empty)."""
     return Entry(
         name=name,
@@ -110,6 +117,7 @@ def describe(trace: Trace, *, name: str, kind: EntryKind, data: str) -> Entry:
         prompt=trace.prompts[0],
         answer=trace.answers[0] if trace.answers else None,
         image_hash=trace.image_hashes[0] if trace.image_hashes else None,
+        beside=beside,
     )
 
 

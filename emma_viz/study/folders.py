@@ -8,7 +8,7 @@ a process that was killed, and whoever takes the lock next removes it.
 import hashlib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,14 @@ class EntryFolder:
         """
         return own(self.root, "entries", self.folder, entry.data, entry.arrays[name])
 
+    def beside(self, entry: Entry, index: int, name: str) -> Path:
+        """The file of some arrays of one batch.
+
+        Raises:
+            StudyError: it is a link, or lies in one.
+        """
+        return own(self.batch(entry, index), f"arrays-{folder_name(name)}.safetensors")
+
     def require_free(self) -> None:
         """Refuse to go on if the entry exists.
 
@@ -144,7 +152,7 @@ class EntryFolder:
         with self._locked("entry"):
             if not overwrite:
                 self.require_free()
-            write_json(own(self.path, ENTRY), asdict(entry))
+            write_json(own(self.path, ENTRY), entry.to_json())
             self._sweep_data()
 
     def add_batch(self, change: Callable[[Entry], Entry], *, data: str) -> None:
@@ -164,7 +172,7 @@ class EntryFolder:
                     f"Another process replaced the entry {self.name!r} of {self.root} while it was written "
                     "to."
                 )
-            write_json(own(self.path, ENTRY), asdict(change(entry)))
+            write_json(own(self.path, ENTRY), change(entry).to_json())
 
     def save_arrays(
         self, name: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, overwrite: bool
@@ -182,7 +190,8 @@ class EntryFolder:
             self._sweep_arrays(entry)
             try:
                 write_tensors(own(self.path, entry.data, file), tensors, note)
-                write_json(own(self.path, ENTRY), asdict(replace(entry, arrays={**entry.arrays, name: file})))
+                named = replace(entry, arrays={**entry.arrays, name: file})
+                write_json(own(self.path, ENTRY), named.to_json())
             finally:
                 # What was replaced, or, if this failed, what was written: all that the entry does not name.
                 if self.exists:

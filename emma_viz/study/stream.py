@@ -1,14 +1,22 @@
 """StudyWriter: a data set that does not fit in memory, written into a study one batch at a time."""
 
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from emma_viz.capture.trace import Trace
 from emma_viz.errors import StudyError
-from emma_viz.study.entries import describe
+from emma_viz.study.arrays import write_arrays
+from emma_viz.study.entries import Entry, describe
 from emma_viz.study.folders import EntryFolder
 from emma_viz.study.likeness import likeness, require_alike
 from emma_viz.study.trace_files import read_trace, write_trace
+
+Arrays = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
+"""Named arrays, and the JSON object that comes back with them."""
 
 
 class StudyWriter:
@@ -66,25 +74,35 @@ class StudyWriter:
         """How many samples the entry holds: a resumed run goes on with the next one."""
         return sum(self._samples)
 
-    def append_batch(self, trace: Trace) -> None:
+    def append_batch(self, trace: Trace, beside: Mapping[str, Arrays] | None = None) -> None:
         """Add a batch; when this returns, the batch is part of the study.
+
+        Args:
+            trace: with its states, or without them (`trace.without_states()`).
+            beside: by name, arrays and a JSON object that are kept beside the trace; every batch has the same names.
 
         Raises:
             StudyError: the batch was recorded differently from the first one, or cannot be written.
         """
-        root, folder, mine = self._folder.root, self._folder, likeness(trace)
+        arrays = dict(beside or {})
+        folder, mine = self._folder, _likeness(trace, arrays)
         require_alike(self._likeness or mine, mine)
         if self._data is None:
             with folder.new_data() as data:
-                entry = describe(trace, name=folder.name, kind="stream", data=data)
-                write_trace(root, folder.batch(entry, 0), trace)
+                entry = describe(trace, name=folder.name, kind="stream", data=data, beside=tuple(arrays))
+                self._write(entry, 0, trace, arrays)
                 folder.commit(entry.with_batch(trace), overwrite=self._overwrite)
             self._data, self._likeness = data, mine
         else:
             # What a crash left under this number is written over.
-            write_trace(root, folder.batch(folder.read(), len(self._samples)), trace)
+            self._write(folder.read(), len(self._samples), trace, arrays)
             folder.add_batch(lambda entry: entry.with_batch(trace), data=self._data)
         self._samples = (*self._samples, len(trace))
+
+    def _write(self, entry: Entry, index: int, trace: Trace, arrays: Mapping[str, Arrays]) -> None:
+        write_trace(self._folder.root, self._folder.batch(entry, index), trace)
+        for name, (values, meta) in arrays.items():
+            write_arrays(self._folder.beside(entry, index, name), name, values, meta)
 
     def _continue(self) -> None:
         entry = self._folder.read()
@@ -95,4 +113,8 @@ class StudyWriter:
             )
         self._data, self._samples = entry.data, entry.samples
         first = read_trace(self._folder.root, self._folder.batch(entry, 0), samples=entry.samples[0])
-        self._likeness = likeness(first)
+        self._likeness = _likeness(first, entry.beside)
+
+
+def _likeness(trace: Trace, beside: Iterable[str]) -> dict[str, object]:
+    return likeness(trace) | {"arrays beside it": tuple(beside)}

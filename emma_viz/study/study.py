@@ -280,6 +280,20 @@ class Study:
             )
         return read_arrays(EntryFolder(self.path, entry).arrays(known, name))
 
+    def batch_arrays(self, entry: str, name: str) -> Iterator[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+        """What a stream holds beside the trace of each batch, in order: arrays, memory-mapped, and a JSON object.
+
+        Raises:
+            StudyError: there are none of that name, or a file is damaged.
+        """
+        known, folder = self.entry(entry), EntryFolder(self.path, entry)
+        if name not in known.beside:
+            raise StudyError(
+                f"The batches of the entry {entry!r} of {self.path} have no arrays {name!r}. "
+                f"{nearest(name, known.beside)}"
+            )
+        return (read_arrays(folder.beside(known, index, name)) for index in range(len(known.samples)))
+
     def files(self) -> Iterator[Path]:
         """The files that the study is made of, and nothing else that lies in its folder: what a copy needs.
 
@@ -293,8 +307,9 @@ class Study:
             yield own(folder.path, ENTRY)
             yield from (folder.arrays(entry, each) for each in entry.arrays)
             if entry.samples:
-                for part, samples in self._parts(name)[1]:
+                for index, (part, samples) in enumerate(self._parts(name)[1]):
                     yield from trace_files(part)
+                    yield from (folder.beside(entry, index, each) for each in entry.beside)
                     images |= dict.fromkeys(read_trace(self.path, part, samples=samples).image_hashes)
         yield from (image_file(self.path, digest) for digest in images)
 
@@ -351,7 +366,8 @@ class Study:
 def _require_described(root: Path, entry: Entry, trace: Trace) -> None:
     """The entry says of its trace what the trace says itself."""
     own_words = describe(trace, name=entry.name, kind=entry.kind, data=entry.data)
-    same = replace(own_words, created=entry.created, samples=entry.samples, arrays=entry.arrays)
+    kept = ("created", "samples", "arrays", "beside")
+    same = replace(own_words, **{name: getattr(entry, name) for name in kept})
     if odd := [name for name, value in vars(same).items() if getattr(entry, name) != value]:
         raise StudyError(
             f"The entry {entry.name!r} of {root} and its trace differ in {', '.join(odd)}; one of them was changed "

@@ -23,8 +23,7 @@ from emma_viz.data import image_hash, read_image
 from emma_viz.evidence.attribution import attribute
 from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.render.recipe import recipe_in
-from emma_viz.session import compare_study, decode_study
-from emma_viz.session.studies import capture
+from emma_viz.session import capture, compare_study, decode_study
 from tests.apps.conftest import bring
 
 

@@ -176,3 +176,13 @@ def test_unknown_command_exits_with_2():
     with pytest.raises(SystemExit) as stop:
         main(["figur"])
     assert stop.value.code == 2
+
+
+def test_capture_asks_a_folder_each_prompt_and_says_the_size(run_options, photos, tmp_path, capsys):
+    for number, photo in enumerate(photos):
+        (tmp_path / f"{number}.png").symlink_to(photo)
+    argv = ["capture", "*.png", *run_options, "--prompt", "Why?", "--prompt", "Who?", "--store", "maps"]
+    assert main([*argv, "--out", "study"]) == 0
+    count = 2 * len(photos)
+    assert f"cobra, maps: {count} images × " in capsys.readouterr().out
+    assert main(["compare", "study", "--layers", "0", "--out", "fig.html"]) == 0

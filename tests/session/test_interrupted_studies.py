@@ -113,7 +113,7 @@ def test_a_killed_decode_is_finished_by_its_own_command(whole, tmp_path, steps):
 
 def test_finished_models_are_not_asked_again(images, pair, whole, monkeypatch):
     before = content(whole)
-    monkeypatch.setattr("emma_viz.session.studies.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("emma_viz.session.capturing.load", lambda *_: pytest.fail("a model was loaded"))
     assert recording(images, pair, whole) == ("cobra", "emma")
     assert recording(images, pair, whole, overwrite=True) == ("cobra", "emma")
     assert content(whole) == before
@@ -143,7 +143,7 @@ def test_more_images_are_added_to_those_that_are_there(images, pair, whole, tmp_
 def test_an_entry_that_was_recorded_otherwise_is_refused_before_a_model_is_loaded(
     images, pair, whole, monkeypatch, more, there, asked
 ):
-    monkeypatch.setattr("emma_viz.session.studies.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("emma_viz.session.capturing.load", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(StudyError, match=re.escape(f"({there!r} there, {asked!r} asked for)")):
         recording(images, pair, whole, **more)
 

@@ -1,0 +1,315 @@
+"""Capture: ask models any number of questions, and keep in a study what their tokens held."""
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emma_viz.capture.sites import Layers, choose
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.checkpoints.sources import resolve
+from emma_viz.errors import InputError, StudyError
+from emma_viz.files.schema import shape
+from emma_viz.lens import Lens, recording_for
+from emma_viz.lens.info import require_fit
+from emma_viz.lens.protocol import mismatch
+from emma_viz.session.comparison import (
+    Progress,
+    lens_of,
+    load,
+    one_each,
+    require_loadable,
+)
+from emma_viz.session.options import Asking, Running
+from emma_viz.session.questions import BROKEN_LIMIT, QuestionSet, gather
+from emma_viz.session.request import Progressed, Request, progressed
+from emma_viz.session.road import BATCH, ask
+from emma_viz.session.stores import (
+    Size,
+    Store,
+    bytes_of_each,
+    kept,
+    require_disk,
+    require_type,
+    tokens_of,
+)
+from emma_viz.study import Study, StudyWriter, open_study
+from emma_viz.study.study import STUDY, made_or_removed, require_room
+
+NAMES = "names"
+"""Arrays of an entry whose description holds what its images are called."""
+SITES = ("resid_post",)
+"""Sites that are recorded when none are named."""
+
+
+def capture(
+    images: Any,
+    models: Sequence[str | Path],
+    path: Path,
+    *,
+    prompts: Sequence[str] = (),
+    image_folder: Path | None = None,
+    store: Store = "states",
+    lenses: Sequence[str | Path | Lens] = ("ridge",),
+    force_lens: bool = False,
+    sites: Sequence[str] | None = None,
+    layers: Layers = "all",
+    states_dtype: str = "float32",
+    overwrite: bool = False,
+    batch_size: int = BATCH,
+    broken_limit: int = BROKEN_LIMIT,
+    asking: Asking = Asking(),
+    running: Running = Running(),
+    convert_profile: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """Record each model on images and questions, one entry of a study a model, a batch at a time.
+
+    A capture that was interrupted goes on where it stopped when it is asked for again: what is there and was recorded
+    with the same options stays. Batches of the same size then end in the same bytes, but for the times.
+
+    Args:
+        images: one or several: images, folders of them, globs, or lists of records (`emma_viz.records.questions`).
+        models: bundled names, run directories, hub ids or files.
+        path: the study.
+        prompts: each is asked about each image; `asking.prompt` when there is none, but to records with questions of
+            their own.
+        image_folder: that records' images are relative to; None: that of their list.
+        store: keep the states; or, `pooled`, their mean over the image tokens and those of the text's last token; or,
+            `maps`, the pixels that a lens decodes of them.
+        lenses: for maps, as `compare` takes them.
+        force_lens: use a lens that belongs to another model.
+        sites: hook sites; None is `resid_post`, and those that the lens reads for maps.
+        layers: layers to keep (for maps: to decode), or all.
+        states_dtype: of what is kept: float32, float16 or (states alone) bfloat16.
+        overwrite: replace entries that were recorded with other options.
+        batch_size: images that go through a model, and are held in memory, at a time.
+        broken_limit: images of folders, globs and lists, and records, that may be left out because they cannot be used.
+        convert_profile: convert images with a colour profile to sRGB.
+        say: called with what the capture will take of the disk, a line a model, and with what is left out.
+
+    Returns:
+        The names of the entries: those of the models.
+
+    Raises:
+        StudyError: the study cannot be written, the disk has no room for it, or it has an entry of that name that was
+            recorded otherwise, and `overwrite` is False.
+        EmmaVizError: a model cannot be loaded or run; what was recorded before stays, and an empty study is not made.
+        CheckpointError: there is no such model; nothing was run.
+        InputError: an image cannot be used, or two models would have one entry.
+        LensError: maps were asked for, and there is no lens.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+    dtype = getattr(torch, states_dtype)
+    require_type(store, dtype)
+    if store == "maps" and sites is not None:
+        raise InputError("expected either sites or maps, got both: a lens says itself which sites it reads.")
+    for source in models:
+        resolve(source)
+    entries = _entry_names(models)
+    asked = gather(
+        images,
+        prompts,
+        default=asking.prompt,
+        folder=image_folder,
+        broken_limit=broken_limit,
+        convert_profile=convert_profile,
+    )
+    if asked.left_out:
+        say(f"{len(asked.left_out)} images or records cannot be used and are left out")
+    request = Request(
+        image_hashes=asked.image_hashes,
+        prompts=tuple(question.prompt for question in asked.questions),
+        sites=tuple(sites or SITES),
+        layers=layers,
+        dtype=dtype,
+        asking=asking,
+        store=store,
+    )
+    requests = {
+        name: _with_lens(request, source, lens, running, force=force_lens) if store == "maps" else request
+        for name, source, lens in zip(entries, models, one_each(lenses, len(models)), strict=True)
+    }
+    require_room(path)
+    sources = dict(zip(entries, models, strict=True))
+    states = _progressed(path, sources, requests, running, overwrite=overwrite)
+    open_ones = [name for name in entries if states[name].n_samples < len(asked)]
+    _require_size(path, {name: sources[name] for name in open_ones}, requests, states, asked, running, say)
+    with made_or_removed(path):
+        for name in entries:
+            if name in open_ones:
+                model = load(sources[name], running, progress)
+                # Made no earlier: a model that cannot be loaded leaves no empty study.
+                study = open_study(path, create=True)
+                study.plan(dict.fromkeys(entries, len(asked)))
+                writer = study.writer(name, resume=not states[name].replace, overwrite=states[name].replace)
+                _record(
+                    model,
+                    asked,
+                    requests[name],
+                    writer,
+                    batch_size=batch_size,
+                    force_lens=force_lens,
+                    convert_profile=convert_profile,
+                    progress=progress,
+                )
+                del model
+                gc.collect()
+            _name_images(open_study(path), name, asked.names)
+    open_study(path).plan(dict.fromkeys(entries, len(asked)))
+    return entries
+
+
+def _entry_names(models: Sequence[str | Path]) -> tuple[str, ...]:
+    entries = tuple(map(entry_name, models))
+    if taken := [name for name, count in Counter(entries).items() if count > 1]:
+        raise InputError(
+            f"expected models with different names, one entry each, got several called {', '.join(taken)}; capture "
+            "them into studies of their own, or rename a run directory."
+        )
+    return entries
+
+
+def _with_lens(
+    request: Request, source: str | Path, wanted: str | Path | Lens, running: Running, *, force: bool
+) -> Request:
+    """The request for maps of one model: what its lens reads for the layers that are to be decoded.
+
+    Raises:
+        LensError: there is no lens, or it belongs to another model.
+        InputError: it has no such layer.
+    """
+    config, model = require_loadable(source, running)
+    lens = lens_of(wanted, model, force=force)
+    asked = lens.default_layers if request.layers == "all" else tuple(request.layers)
+    if unfit := [layer for layer in asked if layer not in lens.info.layers]:
+        raise InputError(
+            f"expected layers that the {lens.info.kind} lens of {lens.info.model_name} decodes "
+            f"({', '.join(map(str, lens.info.layers))}), got {', '.join(map(str, unfit))}."
+        )
+    sites, layers = recording_for(lens, asked)
+    unfit = mismatch(lens, fingerprint=model.info.fingerprint, model_name=model.info.name, sites=sites)
+    require_fit(unfit, force=force)
+    # A lens of a deeper model may be forced on this one.
+    depth = config.llm.n_layer
+    return replace(
+        request,
+        sites=sites,
+        layers=tuple(layer for layer in layers if layer < depth),
+        lens=lens,
+        decoded=tuple(layer for layer in asked if layer < depth),
+    )
+
+
+def _progressed(
+    path: Path,
+    models: Mapping[str, str | Path],
+    requests: Mapping[str, Request],
+    running: Running,
+    *,
+    overwrite: bool,
+) -> dict[str, Progressed]:
+    """How far each entry has come, by its name; what a killed capture left is gone."""
+    if not (path / STUDY).exists():
+        return {name: Progressed() for name in models}
+    study = open_study(path)
+    study.sweep()
+    return {
+        name: progressed(study, name, source, requests[name], running, overwrite=overwrite)
+        for name, source in models.items()
+    }
+
+
+def _require_size(
+    path: Path,
+    models: Mapping[str, str | Path],
+    requests: Mapping[str, Request],
+    states: Mapping[str, Progressed],
+    asked: QuestionSet,
+    running: Running,
+    say: Callable[[str], None],
+) -> None:
+    """Say how much will be written of each model, and refuse what the disk cannot hold, or the models do not have."""
+    total, photographs = 0, asked.image_bytes
+    for name, source in models.items():
+        config, job = require_loadable(source, running)[0], requests[name]
+        sites, layers = choose(job.sites, job.layers, config.llm.n_layer)
+        size = Size(
+            images=len(asked) - states[name].n_samples,
+            each=bytes_of_each(job.store, config, sites, job.decoded or layers, job.dtype),
+            photographs=photographs,
+        )
+        total, photographs = total + size.total, 0
+        say(f"{name}, {job.store}: {size.to_text()}")
+    require_disk(path, total)
+
+
+def _record(
+    model: LoadedModel,
+    asked: QuestionSet,
+    request: Request,
+    writer: StudyWriter,
+    *,
+    batch_size: int,
+    force_lens: bool,
+    convert_profile: bool,
+    progress: Progress | None,
+) -> None:
+    """Ask a model what its entry does not hold yet."""
+    with writer:
+        for trace, decoding in ask(
+            model,
+            asked.questions,
+            request.lens,
+            asking=request.asking,
+            sites=request.sites,
+            layers=request.layers,
+            tokens=tokens_of(request.store),
+            decoded=request.decoded,
+            dtype=request.dtype if request.store == "states" else torch.float32,
+            first=writer.n_samples,
+            batch_size=batch_size,
+            force_lens=force_lens,
+            convert_profile=convert_profile,
+            progress=progress,
+        ):
+            request.require_unchanged(trace, writer.n_samples, asked.names)
+            writer.append_batch(*kept(request.store, trace, decoding, request.dtype))
+
+
+def _name_images(study: Study, entry: str, names: Sequence[str]) -> None:
+    """Keep what the images are called, if it is not kept yet."""
+    if NAMES in study.entry(entry).arrays and image_names_of_entry(study, entry) == tuple(names):
+        return
+    study.save_arrays(entry, NAMES, {}, {"images": list(names)}, overwrite=True)
+
+
+def image_names_of_entry(study: Study, entry: str) -> tuple[str, ...]:
+    """What the images of an entry are called; nothing where it was not kept.
+
+    Raises:
+        StudyError: the names were changed or damaged.
+    """
+    if NAMES not in study.entry(entry).arrays:
+        return ()
+    _, meta = study.load_arrays(entry, NAMES)
+    where = f"{study.path}, {NAMES} of the entry {entry!r}"
+    return shape(meta, _Names, where=where, error=StudyError).images
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Names:
+    """What is kept beside a trace."""
+
+    images: tuple[str, ...]
+
+
+def entry_name(model: str | Path) -> str:
+    """What the entry of a model is called: its bundled name or hub id, or the last part of its path."""
+    return Path(model).name if Path(model).exists() else str(model)

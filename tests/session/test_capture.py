@@ -1,0 +1,189 @@
+"""What is asked in a capture, and what it keeps."""
+
+import json
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from emma_viz.capture import record
+from emma_viz.capture.sites import SITES, width
+from emma_viz.checkpoints import load_model
+from emma_viz.errors import InputError, StudyError
+from emma_viz.session import Asking, Running, capture, compare_study, decode_study
+from emma_viz.session.questions import bounds
+from emma_viz.session.stores import bytes_of_each
+from emma_viz.study import open_study
+from tests.session.test_interrupted_studies import content
+from tests.tiny_model import tiny_model, tiny_tokenizer
+
+ASKING = Asking(max_new_tokens=1)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of three small photographs."""
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(3):
+        Image.effect_noise((40 + number, 30), 60).convert("RGB").save(folder / f"{number}.png")
+    return folder
+
+
+def captured(images, pair, path, **more):
+    running = Running(vision_source=str(pair.vision))
+    options = {"batch_size": 2, "asking": ASKING, "running": running} | more
+    return capture(images, [pair.cobra], path, **options)
+
+
+@pytest.fixture(scope="module")
+def states(images, pair, tmp_path_factory):
+    """A capture of all states, decoded."""
+    path = tmp_path_factory.mktemp("states") / "study"
+    captured(images, pair, path, layers=(-1, 0, 1, 2))
+    decode_study(path)
+    return path
+
+
+def test_a_question_set_is_captured(images, pair, tmp_path):
+    records = [
+        {"image": "0.png", "question": "Why?"},
+        {"image": "gone.png", "question": "Why?"},
+        {"image": "1.png", "question": "Who?"},
+        {"image": "1.png"},
+        {"picture": "1.png"},
+    ]
+    (tmp_path / "list.json").write_text(json.dumps(records))
+    said = []
+    more = {"image_folder": images, "layers": (0,), "say": said.append}
+    captured(tmp_path / "list.json", pair, tmp_path / "study", **more)
+    trace = open_study(tmp_path / "study").trace("cobra")
+    assert trace.prompts == ("Why?", "Who?", ASKING.prompt)
+    assert [image.width for image in trace.images] == [40, 41, 41]
+    assert said[0].startswith("2 images or records cannot be used")
+    with pytest.raises(InputError, match=r"gone.png(.|\n)*'picture'|'picture'(.|\n)*|record 1"):
+        captured(tmp_path / "list.json", pair, tmp_path / "new", broken_limit=1, **more)
+
+
+def test_each_prompt_is_asked_and_goes_on(images, pair, tmp_path):
+    more = {"prompts": ["Why?", "Who?"], "layers": (0,)}
+    captured(images / "0.png", pair, tmp_path / "study", **more)
+    captured(images, pair, tmp_path / "study", **more)
+    captured(images, pair, tmp_path / "whole", **more)
+    assert content(tmp_path / "study") == content(tmp_path / "whole")
+    assert open_study(tmp_path / "study").trace("cobra").prompts == ("Why?", "Who?") * 3
+    with pytest.raises(StudyError, match=r"prompt \('Why\? \| Who\?' there, 'Why\?' asked for\)"):
+        captured(images, pair, tmp_path / "study", prompts=["Why?"], layers=(0,))
+
+
+def test_stored_maps_are_those_that_are_decoded_of_states(images, pair, states, tmp_path):
+    path = tmp_path / "study"
+    captured(images, pair, path, store="maps")
+    study = open_study(path)
+    assert not study.entry("cobra").has_states
+    (one,), (other,) = compare_study(states).decodings, compare_study(path).decodings
+    assert other.layers == (-1, 0, 1, 2)
+    assert np.array_equal(one.patches, other.patches)
+    assert (one.answers, one.image_hashes, one.lens) == (other.answers, other.image_hashes, other.lens)
+    assert list(map(np.asarray, other.images))[2].shape == (30, 42, 3)
+    assert compare_study(path).image_names == ("0.png", "1.png", "2.png")
+    with pytest.raises(StudyError, match="no states of 'cobra' to decode"):
+        decode_study(path)
+    missing = [file for file in study.files() if not file.is_file()]
+    assert not missing
+    kept = {file.name for file in study.files()}
+    assert "arrays-decoding.safetensors" in kept
+
+
+def test_pooled_states_are_means_and_the_last_token(images, pair, tmp_path):
+    captured(images, pair, tmp_path / "study", store="pooled", layers=(-1, 1))
+    study = open_study(tmp_path / "study")
+    batches = [arrays for arrays, _ in study.batch_arrays("cobra", "pooled")]
+    assert [batch["resid_post/image"].shape[1] for batch in batches] == [2, 1]
+    model = load_model(pair.cobra, vision_source=str(pair.vision))
+    whole = record(
+        model, sorted(images.iterdir()), ASKING.prompt, layers=(-1, 1), tokens="all", generate=False
+    )
+    values = whole["resid_post"]
+    mean = values[:, :, : whole.n_image_tokens].mean(dim=2)
+    for name, expected in (("image", mean), ("last", values[:, :, -1])):
+        got = np.concatenate([batch[f"resid_post/{name}"] for batch in batches], axis=1)
+        np.testing.assert_allclose(got, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("store", ["maps", "pooled"])
+def test_stores_go_on_and_are_not_mixed(images, pair, states, tmp_path, store):
+    captured(images / "0.png", pair, tmp_path / "study", store=store, batch_size=1)
+    captured(images, pair, tmp_path / "study", store=store, batch_size=1)
+    captured(images, pair, tmp_path / "whole", store=store, batch_size=1)
+    assert content(tmp_path / "study") == content(tmp_path / "whole")
+    with pytest.raises(StudyError, match=rf"what it holds \('{store}' there, 'states' asked for\)"):
+        captured(images, pair, tmp_path / "study")
+    with pytest.raises(StudyError, match=f"type of {store}"):
+        captured(images, pair, tmp_path / "study", store=store, states_dtype="float16")
+    with pytest.raises(StudyError, match=rf"what it holds \('states' there, '{store}' asked for\)"):
+        captured(images, pair, states, store=store)
+
+
+def test_maps_of_another_lens_are_another_entry(images, pair, tmp_path):
+    captured(images, pair, tmp_path / "study", store="maps")
+    more = {"store": "maps", "lenses": [str(pair.lens_of_emma)], "force_lens": True}
+    with pytest.raises(StudyError, match="lens \\(another ridge one there"):
+        captured(images, pair, tmp_path / "study", **more)
+
+
+@pytest.mark.parametrize("store", ["states", "pooled", "maps"])
+def test_the_size_is_said_first_and_must_fit(images, pair, tmp_path, monkeypatch, store):
+    said = []
+    captured(images, pair, tmp_path / "study", store=store, layers=(0, 2), say=said.append)
+    (line,) = said
+    assert line.startswith(f"cobra, {store}: 3 images × ")
+    usage = namedtuple("Usage", "total used free")(10**9, 10**9, 10_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
+    monkeypatch.setattr("emma_viz.session.capturing.load", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(StudyError, match=r"the disk has 10\.0 kB"):
+        captured(images, pair, tmp_path / "new", store=store)
+    assert not (tmp_path / "new").exists()
+    captured(images, pair, tmp_path / "study", store=store, layers=(0, 2))
+
+
+@pytest.mark.parametrize("store", ["states", "pooled", "maps"])
+def test_the_size_that_is_said_is_the_size(images, pair, tmp_path, store):
+    captured(images, pair, tmp_path / "study", store=store, layers=(-1, 0, 2))
+    files = [each for each in (tmp_path / "study").rglob("*.safetensors") if "names" not in each.name]
+    written = sum(each.stat().st_size for each in files)
+    config = load_model(pair.cobra, vision_source=str(pair.vision)).config
+    expected = 3 * bytes_of_each(store, config, ("resid_post",), (-1, 0, 2), torch.float32)
+    assert expected <= written <= expected + 4096 * len(files)
+
+
+@pytest.mark.parametrize("name", ["tiny-cobra", "tiny-emma-v2"])
+def test_widths_of_sites_are_those_that_are_recorded(name):
+    model = tiny_model(name, tiny_tokenizer())
+    trace = record(
+        model, [Image.new("RGB", (9, 9))], "Why?", sites=list(SITES), layers=(0, 1), generate=False
+    )
+    for site in SITES:
+        assert trace[site].shape[-1] == width(site, model.config.llm), site
+
+
+def test_maps_take_their_sites_from_the_lens(images, pair, tmp_path):
+    with pytest.raises(InputError, match="either sites or maps"):
+        captured(images, pair, tmp_path / "study", store="maps", sites=["resid_post"])
+    with pytest.raises(InputError, match="float32 or float16"):
+        captured(images, pair, tmp_path / "study", store="maps", states_dtype="bfloat16")
+    with pytest.raises(InputError, match="got 9"):
+        captured(images, pair, tmp_path / "study", store="maps", layers=(9,))
+
+
+def test_parts_cover_all_questions_once():
+    for count in range(1, 20):
+        for parts in range(1, count + 1):
+            places = [place for part in range(1, parts + 1) for place in range(*bounds(count, (part, parts)))]
+            assert places == list(range(count))
+    for part in ((0, 2), (3, 2), (1, 0)):
+        with pytest.raises(InputError, match="part i/n"):
+            bounds(5, part)
+    with pytest.raises(InputError, match="at least one question for each of 3"):
+        bounds(2, (1, 3))
