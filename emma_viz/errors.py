@@ -10,6 +10,7 @@ EmmaVizError
 ├── CaptureError             a hook that did not do what was asked
 │   └── SiteError            a hook site or layer that does not exist
 ├── LensError                a lens that cannot be fitted, read or used
+│   ├── MissingLensError     no lens of that kind for these weights
 │   └── LensMismatchError    a lens that belongs to another model, site or layer
 ├── StudyError               a study folder that cannot be read or written
 ├── BackendError             a kernel backend that cannot run here
@@ -102,6 +103,10 @@ class SiteError(CaptureError, InputError):
 
 class LensError(EmmaVizError):
     """A lens cannot be fitted, read or used."""
+
+
+class MissingLensError(LensError):
+    """There is no lens of that kind for these weights."""
 
 
 class LensMismatchError(LensError):

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from emma_viz.cli.fit import add_recipe
+from emma_viz.cli.fit import recipe_of as lens_recipe_of
 from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
@@ -88,22 +90,8 @@ def add_lens(parser: argparse.ArgumentParser) -> None:
         help="LLaVA JSON or JSONL, a folder of images, or tabletop: drawn scenes",
     )
     parser.add_argument("--images", type=path, help="folder that the JSON's images are relative to")
-    parser.add_argument("--kind", choices=("ridge", "tuned"), default="ridge")
     parser.add_argument("--out", type=path, required=True, help="the lens file")
-    parser.add_argument("--fit-images", type=int, default=400, dest="fit", help="default: 400")
-    parser.add_argument("--held-out", type=int, default=150, help="images to measure on (default: 150)")
-    parser.add_argument("--site", default="resid_post", help="hook site (default: resid_post)")
-    parser.add_argument("--layers", type=int, nargs="+", help="default: all; -1 is the embedding")
-    parser.add_argument("--batch-size", type=int, default=8, help="images at once (default: 8)")
-    parser.add_argument("--layers-per-pass", type=int, help="ridge: layers fitted at once; bounds the memory")
-    parser.add_argument("--rank", type=int, help="tuned: rank of the translators (default: full)")
-    parser.add_argument("--decoder-layers", type=int, help="tuned: Mamba layers of the decoder (default: 4)")
-    parser.add_argument("--steps", type=int, default=2000, help="tuned: optimizer steps (default: 2000)")
-    parser.add_argument("--layers-per-step", type=int, default=4, help="tuned: default: 4")
-    parser.add_argument("--lr", type=float, default=1e-3, help="tuned: default: 1e-3")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--broken-limit", type=int, default=100, help="records or images that may be skipped")
-    parser.add_argument("--half", action="store_true", help="keep the lens in half precision")
+    add_recipe(parser)
     parser.add_argument(
         "--vision", action="append", help="encoders: a file, or tower=source (may be repeated)"
     )
@@ -205,15 +193,11 @@ def _dry_run(recipe: VisionLanguageRecipe, options: argparse.Namespace, folder: 
 def run_lens(options: argparse.Namespace) -> None:
     """`lens`."""
     from emma_viz.checkpoints import load_model, require_model
-    from training.lens import LensRecipe, make_lens, require_ready
+    from emma_viz.session.fitting import quality_table
+    from training.lens import make_lens, require_ready
 
-    names = (
-        "kind", "fit", "held_out", "site", "batch_size", "layers_per_pass", "rank", "decoder_layers", "steps",
-        "layers_per_step", "lr", "seed", "broken_limit", "half",
-    )  # fmt: skip
     require_writable(options.out, parents=True, error=TrainingError)
-    layers = None if options.layers is None else tuple(sorted(options.layers))
-    recipe = LensRecipe(layers=layers, **{name: getattr(options, name) for name in names})
+    recipe = lens_recipe_of(options)
     sources: dict[str, Any] = {
         "device": options.device,
         "vision_source": _vision(options.vision),
@@ -224,9 +208,7 @@ def run_lens(options: argparse.Namespace) -> None:
     require_ready(recipe, config, options.data, options.images)
     model = load_model(options.model, **sources)
     lens = make_lens(model, recipe, options.data, options.images, options.out)
-    print(f"{'layer':>6}{'R²':>9}{'PSNR':>8}{'SSIM':>8}")
-    for each in lens.info.quality:
-        print(f"{each.layer:>6}{each.r2:>9.4f}{each.psnr:>8.2f}{each.ssim:>8.3f}")
+    print(quality_table(lens.info))
     print(f"wrote {options.out}: {lens.info.describe()}")
 
 

@@ -4,29 +4,24 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from emma_viz.capture.sites import site_layers, split_site
+from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.data.images import image_hash, read_image
-from emma_viz.errors import ImageError, LensError, TrainingError
-from emma_viz.files.schema import Count, Positive, Seed, Size, require_ranges
+from emma_viz.errors import LensError, TrainingError
 from emma_viz.lens.files import save_lens
-from emma_viz.lens.fit import RidgeSettings, fit_ridge
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.states import StateSource
 from emma_viz.lens.tuned import TunedHead, TunedLens, tuned_config
 from emma_viz.lens.tuned_fit import Trainer, TunedSettings, calibrate, fit_tuned, loss_of_step
 from emma_viz.models.config import VLMConfig
-from emma_viz.records.complaints import Complaints
-from emma_viz.records.llava import read_records
+from emma_viz.session.fitting import HALF, choose_images, fit_lens, passes
+from emma_viz.session.options import LensRecipe
 from emma_viz.shapes import EMBEDDING
 from training.loop.config import Optimisation, as_record
 from training.loop.run import Run
@@ -35,63 +30,12 @@ from training.vision_language.feature_cache import encoder_key
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["ridge", "tuned"]
 SAVE_EVERY = 100
 """Steps between two checkpoints of a tuned lens."""
 TABLETOP = "tabletop"
 """Name of the data set of drawn scenes."""
 SCENES = "tabletop scenes (train)"
 """What lenses that were fitted on them say."""
-HALF = torch.float16
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LensRecipe:
-    """What a lens is fitted on, and how. Lenses that stand side by side must have been given the same."""
-
-    kind: Kind = "ridge"
-    """`ridge`: closed form, a layer by itself. `tuned`: fusion and decoder trained on the frozen model."""
-    fit: Size = 400
-    """Images to fit on."""
-    held_out: Size = 150
-    """Other images, to measure the quality on."""
-    site: str = "resid_post"
-    """Hook site."""
-    layers: tuple[int, ...] | None = None
-    """Blocks, −1 for the embedding; None: all."""
-    batch_size: Size = 8
-    """Images recorded at once."""
-    layers_per_pass: Size | None = None
-    """Ridge: fit only so many layers at a time, which bounds the memory of the sums; None: all."""
-    rank: Size | None = None
-    """Tuned: rank of the translators; None: full."""
-    decoder_layers: Size | None = None
-    """Tuned: Mamba layers of the decoder; None: the paper's four."""
-    steps: Size = 2000
-    """Tuned: optimizer steps."""
-    layers_per_step: Size = 4
-    """Tuned: layers a step."""
-    lr: Positive = 1e-3
-    """Tuned: peak learning rate."""
-    seed: Seed = 0
-    """Of the choice of images and, tuned, of fresh weights."""
-    broken_limit: Count = 100
-    """Images or records that may be skipped because they cannot be used."""
-    half: bool = False
-    """Keep the lens in half precision; its quality is that of the rounded lens."""
-
-    def __post_init__(self):
-        require_ranges(self, error=TrainingError, options={"fit": "--fit-images"})
-        _, fixed = split_site(self.site)
-        if fixed is not None:
-            raise TrainingError(f"LensRecipe.site (--site): expected a site's name alone, got {self.site!r}.")
-        sizes = {"rank": self.rank, "decoder_layers": self.decoder_layers}
-        given = [name for name, size in sizes.items() if size is not None]
-        if given and self.kind == "ridge":
-            raise TrainingError(
-                f"A ridge lens has no {' and no '.join(given)}; fit a tuned one (--kind tuned)."
-            )
 
 
 def require_ready(recipe: LensRecipe, config: VLMConfig, data: Path, images: Path | None) -> None:
@@ -173,15 +117,11 @@ def make_lens(
         save_lens(lens, out)
         shutil.rmtree(run)
         return lens
-    with tqdm(total=len(fit) + len(held_out), desc=title, disable=not progress) as bar:
-        lens = fit_ridge(
-            model,
-            fit,
-            batch_size=recipe.batch_size,
-            layers_per_pass=recipe.layers_per_pass,
-            settings=RidgeSettings(store=HALF) if recipe.half else RidgeSettings(),
-            on_batch=lambda count: bar.update(count),
-            **common,
+    with tqdm(
+        total=(len(fit) + len(held_out)) * passes(recipe, model.config), desc=title, disable=not progress
+    ) as bar:
+        lens = fit_lens(
+            model, recipe, fit, held_out, fitted_on=fitted_on, progress=lambda count: bar.update(count)
         )
     save_lens(lens, out)
     return lens
@@ -222,13 +162,8 @@ def _shown(
         names = [f"{TABLETOP} scene {number}" for number in range(len(fit))]
         return fit, list(drawn_scenes("test", recipe.held_out).images), names, SCENES
     chosen = choose_images(data, images, recipe)
-    paths, hashes = list(chosen.values()), list(chosen)
-    return (
-        paths[: recipe.fit],
-        paths[recipe.fit :],
-        hashes[: recipe.fit],
-        f"{data.name} ({recipe.fit} of its images)",
-    )
+    fit, held_out = list(chosen.fit.values()), list(chosen.held_out.values())
+    return fit, held_out, list(chosen.fit), f"{data.name} ({recipe.fit} of its images)"
 
 
 def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress: bool = True) -> Trainer:
@@ -286,41 +221,6 @@ def _tuned(model: LoadedModel, recipe: LensRecipe) -> dict:
             decoder_layers=recipe.decoder_layers,
         )
     return {"settings": settings, "config": config, "device": model.vlm.device}
-
-
-def choose_images(data: Path, images: Path | None, recipe: LensRecipe) -> dict[str, Path]:
-    """Different images of a data set by their hash, in an order that the seed decides, as many as the lens needs.
-
-    Images that cannot be read, and copies of one that was chosen, are left out.
-
-    Raises:
-        TrainingError: there are too few, or too many cannot be used.
-    """
-    complaints = Complaints(recipe.broken_limit, where=str(data))
-    paths = _image_paths(data, images, complaints)
-    wanted = recipe.fit + recipe.held_out
-    chosen: dict[str, Path] = {}
-    for place in np.random.default_rng(recipe.seed).permutation(len(paths)):
-        try:
-            chosen.setdefault(image_hash(read_image(paths[place])), paths[place])
-        except ImageError as error:
-            complaints.add(-1 - int(place), str(error))
-        if len(chosen) == wanted:
-            return chosen
-    raise TrainingError(
-        f"{data} has {len(chosen)} different images that can be read; {wanted} are needed (--fit-images {recipe.fit} "
-        f"and --held-out {recipe.held_out}). Ask for fewer."
-    )
-
-
-def _image_paths(data: Path, images: Path | None, complaints: Complaints) -> Sequence[Path]:
-    """Paths of the images of a data set, each once, in its own order."""
-    _require_one_form(data, images)
-    if images is None:
-        return sorted(path for path in data.rglob("*") if path.suffix.lower() in PICTURES)
-    broken = iter(range(10**9))
-    records = read_records(data, images=images, on_error=lambda error: complaints.add(next(broken), error))
-    return list(dict.fromkeys(images / record.image for record in records if record.image is not None))
 
 
 def _require_one_form(data: Path, images: Path | None) -> None:

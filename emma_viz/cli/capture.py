@@ -19,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "{image, question} or in LLaVA's form",
     )
     parser.add_argument(
-        "--images",
-        dest="image_folder",
+        "--image-folder",
         type=options.path,
         metavar="FOLDER",
         help="the folder that the images of a list are relative to (default: that of the list)",
@@ -66,6 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images that go through a model, and are held in memory, at a time (default: %(default)s)",
     )
     parser.add_argument(
+        "--shard",
+        type=options.shard,
+        metavar="I/N",
+        help="record the I-th of N parts; the study opens all as one. `accelerate launch --num_processes N -m emma_viz "
+        "capture …` does so by itself, each process on its own GPU with --device cuda",
+    )
+    parser.add_argument(
         "--broken-limit",
         type=int,
         default=100,
@@ -84,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     from emma_viz import session
     from emma_viz.cli.progress import Bars
 
+    shard, running = options.launched(args.shard, options.running(args))
     with Bars() as bars:
         entries = session.capture(
             args.images,
@@ -94,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
             store=args.store,
             lenses=args.lens,
             force_lens=args.force_lens,
+            fit_on=args.fit_on,
             sites=args.sites,
             layers="all" if "all" in args.layers else args.layers,
             states_dtype=args.states_dtype,
@@ -101,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
             batch_size=args.batch_size,
             broken_limit=args.broken_limit,
             asking=options.asking(args),
-            running=options.running(args),
+            running=running,
+            shard=shard,
             convert_profile=args.convert_profile,
             say=lambda text: print(one_line(text)),
             progress=bars,

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "study", type=options.path, metavar="STUDY", help="a folder made by `emma-viz capture`"
     )
     parser.add_argument("--entries", nargs="+", metavar="NAME", help="which of its entries (default: all)")
-    options.add_lens(parser)
+    options.add_lens(parser, fits=False)
 
 
 def run(args: argparse.Namespace) -> int:

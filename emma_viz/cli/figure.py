@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
             lenses=args.lens,
             site=args.site,
             force_lens=args.force_lens,
+            fit_on=args.fit_on,
             layers=options.view(args).layers,
             asking=options.asking(args),
             running=options.running(args),

@@ -1,10 +1,20 @@
 """Options that several sub-commands share."""
 
 import argparse
+import ast
+import dataclasses
+import inspect
+import itertools
+import os
+import re
+import textwrap
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from emma_viz.errors import InputError
 from emma_viz.files.named import is_web_address, named_path
+from emma_viz.session.options import Asking, Running, View
 
 LAYERS_HELP = (
     "the layers to show, zero-based; -1 or 'embedding' for what enters block 0, 'all' for every block "
@@ -39,6 +49,34 @@ def layer(text: str) -> int | str:
         ) from None
 
 
+def shard(text: str) -> tuple[int, int]:
+    """Parse I/N, the I-th of N parts, from 1."""
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    index, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= index <= count:
+        raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 2/8, got {text!r}")
+    return index, count
+
+
+def launched(given: tuple[int, int] | None, running: Running) -> tuple[tuple[int, int], Running]:
+    """The part that this process records, and where it runs: as asked, or as the launcher of several processes says.
+
+    Raises:
+        InputError: both say something, or what the launcher says is no number.
+    """
+    found = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    if any(value is not None and not re.fullmatch("[0-9]{1,6}", value) for value in found.values()):
+        raise InputError(f"expected numbers in the environment of a launcher, got {found}.")
+    rank, world, local = (None if value is None else int(value) for value in found.values())
+    if rank is None or world is None or world < 2:
+        return given or (1, 1), running
+    if given is not None:
+        raise InputError(f"expected either --shard or a launcher of several processes ({world}), got both.")
+    if running.device == "cuda" and local is not None:
+        running = replace(running, device=f"cuda:{local}")
+    return (rank + 1, world), running
+
+
 def towers(texts: list[str] | None) -> str | dict[str, str] | None:
     """Parse --vision: one file for all encoders, or TOWER=PATH for each.
 
@@ -53,6 +91,65 @@ def towers(texts: list[str] | None) -> str | dict[str, str] | None:
     if not all(name and path for name, _, path in pairs):
         raise InputError(f"expected --vision FILE, or --vision TOWER=PATH …, got {' '.join(texts)}.")
     return {name: path for name, _, path in pairs}
+
+
+def add_fields(group: argparse._ActionsContainer, owner: type, **changes: dict[str, Any]) -> None:
+    """An option for each field that is named: its default is that of the field alone, its type and help too.
+
+    Args:
+        group: to add to.
+        owner: a dataclass whose fields say in a text below them what they are.
+        changes: by field, what `add_argument` is told otherwise; `flag` names the option where the field does not.
+    """
+    fields = {each.name: each for each in dataclasses.fields(cast(Any, owner))}
+    hints, said = get_type_hints(owner), described(owner)
+    for name, change in changes.items():
+        given: dict[str, Any] = {"dest": name, "help": said[name], **_typed(hints[name]), **change}
+        default = fields[name].default
+        flag = given.pop("flag", f"--{name.replace('_', '-')}")
+        if "action" not in given:
+            given["default"] = default
+            given["help"] += "" if default is None else f" (default: {default})"
+        group.add_argument(flag, **given)
+
+
+def fields_of(args: argparse.Namespace, owner: type, *names: str) -> dict[str, Any]:
+    """What was given for fields that `add_fields` added; all there are of them when none is named."""
+    every = names or tuple(each.name for each in dataclasses.fields(cast(Any, owner)))
+    return {name: getattr(args, name) for name in every if hasattr(args, name)}
+
+
+def described(owner: type) -> dict[str, str]:
+    """Field → the text below it, without its full stop."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for field, text in itertools.pairwise(tree.body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+        ):
+            said = ast.literal_eval(text.value)
+            found[field.target.id] = " ".join(said.split()).removesuffix(".").replace("%", "%%")
+    return found
+
+
+def _typed(hint: Any) -> dict[str, Any]:
+    """How a field's type is read from a command line."""
+    kinds = (
+        [each for each in get_args(hint) if each is not type(None)]
+        if type(None) in get_args(hint)
+        else [hint]
+    )
+    (kind,) = kinds[:1]
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if kind is bool:
+        return {"action": "store_true"}
+    return {"type": kind} if kind in (int, float) else {}
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
@@ -79,25 +176,23 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 
 def add_loading(parser: argparse._ActionsContainer) -> None:
     """How models are loaded: what `running` reads."""
-    parser.add_argument("--device", default="cpu", help="where the models run, e.g. cuda (default: cpu)")
-    parser.add_argument(
-        "--dtype",
-        choices=["float32", "bfloat16", "float16"],
-        help="of the weights (default: as stored on a GPU, float32 on a CPU)",
+    add_fields(
+        parser,
+        Running,
+        device={"help": "where the models run, e.g. cuda"},
+        dtype={
+            "choices": ["float32", "bfloat16", "float16"],
+            "help": "of the weights (default: as stored on a GPU, float32 on a CPU)",
+        },
+        backend={"choices": ["auto", "reference", "torch", "cpu", "cuda"]},
+        vision_source={
+            "flag": "--vision",
+            "nargs": "+",
+            "metavar": "PATH",
+            "help": "local weights of the vision encoders: one PATH for all, or TOWER=PATH for each",
+        },
+        tokenizer_source={"flag": "--tokenizer", "metavar": "FILE"},
     )
-    parser.add_argument(
-        "--backend",
-        choices=["auto", "reference", "torch", "cpu", "cuda"],
-        default="auto",
-        help="kernels of the state-space layers (default: auto)",
-    )
-    parser.add_argument(
-        "--vision",
-        nargs="+",
-        metavar="PATH",
-        help="local weights of the vision encoders: one PATH for all, or TOWER=PATH for each",
-    )
-    parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json, for checkpoints that lack one")
 
 
 def add_prompt(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -107,23 +202,21 @@ def add_prompt(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
         several: whether the prompt can be given several times; it is None, then, when it is not given.
     """
     group = parser.add_argument_group("prompt")
-    default = "Describe the image in detail."
+    prompt = {}
     if several:
-        group.add_argument(
-            "--prompt",
-            action="append",
-            help=f"what is asked about each image; given several times, each is asked (default: {default})",
-        )
-    else:
-        group.add_argument("--prompt", default=default, help="(default: %(default)s)")
-    group.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="(default: %(default)s)")
-    group.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default: %(default)s)")
-    group.add_argument("--top-p", type=float, default=1.0, help="(default: %(default)s)")
-    group.add_argument("--seed", type=int, default=0, help="of the sampling (default: %(default)s)")
+        default = Asking().prompt
+        said = f"what is asked about each image; given several times, each is asked (default: {default})"
+        prompt = {"action": "append", "help": said}
+    number = {"metavar": "N"}
+    add_fields(group, Asking, prompt=prompt, max_new_tokens=number, temperature={}, top_p={}, seed={})
 
 
-def add_lens(parser: argparse.ArgumentParser) -> None:
-    """How states become pixels."""
+def add_lens(parser: argparse.ArgumentParser, *, fits: bool = True) -> None:
+    """How states become pixels.
+
+    Args:
+        fits: whether a lens can be fitted where there is none.
+    """
     group = parser.add_argument_group("lens")
     group.add_argument(
         "--lens",
@@ -133,6 +226,13 @@ def add_lens(parser: argparse.ArgumentParser) -> None:
         help="one for all models, or one each: a kind that ships with the model (ridge, tuned, native) or a lens "
         "file (default: ridge)",
     )
+    if fits:
+        group.add_argument(
+            "--fit-on",
+            type=path,
+            metavar="FOLDER",
+            help="fit a ridge lens on these images for each model that has none, and keep it (see `emma-viz fit`)",
+        )
     group.add_argument(
         "--force-lens",
         action="store_true",
@@ -144,24 +244,22 @@ def add_view(parser: argparse.ArgumentParser) -> None:
     """What the picture shows."""
     group = parser.add_argument_group("picture")
     group.add_argument("--layers", nargs="+", type=layer, metavar="LAYER", help=LAYERS_HELP)
-    group.add_argument(
-        "--map",
-        choices=["distance", "magnitude", "error", "cosine"],
-        help="per patch: distance to the median decoded patch, L2 magnitude, distance or cosine to the true patch "
-        "(default: distance; magnitude with --style paper)",
-    )
-    group.add_argument(
-        "--scale",
-        default="shared",
-        metavar="SCALE",
-        help="shared (one colour scale for all), per_row, per_map, or MIN:MAX for a fixed one (default: shared)",
-    )
-    group.add_argument("--colormap", help="(default: viridis; jet with --style paper)")
-    group.add_argument(
-        "--style", choices=["default", "paper"], default="default", help="(default: %(default)s)"
-    )
-    group.add_argument(
-        "--difference", action="store_true", help="also show the difference of two models' maps"
+    add_fields(
+        group,
+        View,
+        map_kind={
+            "flag": "--map",
+            "choices": ["distance", "magnitude", "error", "cosine"],
+            "help": "per patch: distance to the median decoded patch, L2 magnitude, distance or cosine to the true "
+            "patch (default: distance; magnitude with --style paper)",
+        },
+        scale={
+            "metavar": "SCALE",
+            "help": "shared (one colour scale for all), per_row, per_map, or MIN:MAX for a fixed one (default: shared)",
+        },
+        colormap={"help": "(default: viridis; jet with --style paper)"},
+        style={"choices": ["default", "paper"]},
+        difference={},
     )
     group.add_argument("--out", type=path, metavar="FILE", help="a .png, .svg, .pdf or .html file")
     group.add_argument(
@@ -172,42 +270,23 @@ def add_view(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def running(args: argparse.Namespace):
+def running(args: argparse.Namespace) -> Running:
     """The `Running` options of the session."""
-    from emma_viz.session import Running
-
-    return Running(
-        device=args.device,
-        dtype=args.dtype,
-        backend=args.backend,
-        vision_source=towers(args.vision),
-        tokenizer_source=args.tokenizer,
-    )
+    given = fields_of(args, Running)
+    given["vision_source"] = towers(args.vision_source)
+    return Running(**given)
 
 
-def asking(args: argparse.Namespace):
-    """The `Asking` options of the session."""
-    from emma_viz.session import Asking
-
-    prompts = {} if args.prompt is None or isinstance(args.prompt, list) else {"prompt": args.prompt}
-    return Asking(
-        **prompts,
-        max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        seed=args.seed,
-    )
+def asking(args: argparse.Namespace) -> Asking:
+    """The `Asking` options of the session; prompts that may be several are asked by the session."""
+    given = fields_of(args, Asking)
+    if not isinstance(args.prompt, str):
+        del given["prompt"]
+    return Asking(**given)
 
 
-def view(args: argparse.Namespace):
+def view(args: argparse.Namespace) -> View:
     """The `View` options of the session."""
-    from emma_viz.session import View
-
-    return View(
-        layers=None if args.layers is None else tuple(args.layers),
-        map_kind=args.map,
-        scale=args.scale,
-        colormap=args.colormap,
-        style=args.style,
-        difference=args.difference,
-    )
+    given = fields_of(args, View)
+    given["layers"] = None if args.layers is None else tuple(args.layers)
+    return View(**given)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emma_viz.checkpoints import BUNDLED, FoundModel, LoadedModel
 from emma_viz.checkpoints.files import trusted_folder
-from emma_viz.errors import LensError
+from emma_viz.errors import LensError, MissingLensError
 from emma_viz.files.inside import inside
 from emma_viz.files.named import named_path
 from emma_viz.lens.headers import SUFFIX, read_info
@@ -20,7 +20,7 @@ def find_lens(source: LoadedModel | FoundModel | str | Path, kind: str = "ridge"
     """The lens file that a source stands for (see `load_lens`).
 
     Raises:
-        LensError: there is none; the message says where it was looked for.
+        MissingLensError: there is none; the message says where it was looked for.
     """
     if isinstance(source, LoadedModel | FoundModel):
         return _of_weights(source.info.fingerprint, kind, source.folder)
@@ -45,7 +45,7 @@ def _of_weights(fingerprint: str, kind: str, folder: Path | None) -> Path:
         to others.
 
     Raises:
-        LensError: there is none; the message says where it was looked for.
+        MissingLensError: there is none; the message says where it was looked for.
     """
     usual = None if folder is None else beside(folder, f"{kind}{SUFFIX}")
     for path in _candidates(usual, folder):
@@ -105,9 +105,9 @@ def _lenses(folder: Path) -> Iterator[Path]:
             continue
 
 
-def _missing(kind: str, places: list[Path], fingerprint: str = "") -> LensError:
+def _missing(kind: str, places: list[Path], fingerprint: str = "") -> MissingLensError:
     of = f" of the weights {fingerprint[:12]}" if fingerprint else ""
-    return LensError(
+    return MissingLensError(
         f"No {kind} lens{of} was found (looked at {', '.join(map(str, places))}). Pass the path of a lens file, or fit "
         f"one with fit_ridge or fit_tuned; bundled lenses: {', '.join(bundled_lenses()) or 'none'}."
     )

@@ -6,6 +6,7 @@ A list is a JSON array or one object a line (JSONL). Each record names one image
     {"image": "a.jpg"}                                          asked what all are asked
     {"image": "a.jpg", "conversations": [{"from": "human", …}]}  LLaVA: each human turn, by itself
 
+Conversations without an image, of which LLaVA's data sets have many, ask these models nothing and are passed over.
 Other keys are left alone.
 """
 
@@ -50,6 +51,7 @@ def find_questions(
     default: str,
     folder: Path | None = None,
     on_error: Callable[[RecordError], None] | None = None,
+    on_text: Callable[[], None] = lambda: None,
 ) -> Iterator[Question]:
     """What is asked about images, image by image; no image is opened.
 
@@ -60,6 +62,7 @@ def find_questions(
         default: asked where there is neither a prompt nor a question.
         folder: that records' images are relative to; None: that of their list, which no link may lead out of.
         on_error: called with what is wrong with each record that is left out; None raises the first.
+        on_text: called for each conversation without an image, which is passed over.
 
     Raises:
         InputError: a folder, pattern or list holds no image, or prompts are given beside questions.
@@ -74,7 +77,7 @@ def find_questions(
             continue
         path = named_path(source)
         if path.suffix.lower() in LISTS and not path.is_dir():
-            yield from _listed(path, prompts, default, folder, on_error)
+            yield from _listed(path, prompts, default, folder, on_error, on_text)
             continue
         found = image_files(path)
         where = "" if found == [path] else str(path)
@@ -111,28 +114,35 @@ def _listed(
     default: str,
     folder: Path | None,
     on_error: Callable[[RecordError], None] | None,
+    on_text: Callable[[], None],
 ) -> Iterator[Question]:
     """The questions of a list."""
     for span in spans(path):
         where = f"record {span.index} of {path}"
         try:
-            image, asked = _record(span.value, span.index, path, folder)
+            found = _record(span.value, span.index, path, folder)
         except RecordError as error:
             if on_error is None:
                 raise
             on_error(RecordError(f"{path}, {error}"))
             continue
+        if found is None:
+            on_text()
+            continue
+        image, asked = found
         if prompts and asked:
             raise InputError(f"{where} holds a question of its own; leave the prompt (--prompt) out.")
         for prompt in asked or prompts or (default,):
             yield Question(image=image, prompt=prompt, where=where)
 
 
-def _record(value: Any, index: int, path: Path, folder: Path | None) -> tuple[Path, tuple[str, ...]]:
-    """The image of a record, and what the record asks about it."""
+def _record(value: Any, index: int, path: Path, folder: Path | None) -> tuple[Path, tuple[str, ...]] | None:
+    """The image of a record, and what the record asks about it; None for a conversation without an image."""
     where, root = f"record {index}", path.parent if folder is None else folder
     if isinstance(value, dict) and ("conversations" in value or "messages" in value):
         record = parse_record(value, index, images=root, answered=False)
+        if record.image is None:
+            return None
         name, asked = record.image, [turn.text for turn in record.turns if turn.role == "human"]
         asked = [text.replace(PLACEHOLDER, "").strip() for text in asked]
     elif isinstance(value, dict):

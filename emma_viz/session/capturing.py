@@ -17,17 +17,12 @@ from emma_viz.files.schema import shape
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
-from emma_viz.session.comparison import (
-    Progress,
-    lens_of,
-    load,
-    one_each,
-    require_loadable,
-)
+from emma_viz.session.fitting import lens_for
+from emma_viz.session.loading import load, one_each, require_loadable
 from emma_viz.session.options import Asking, Running
 from emma_viz.session.questions import BROKEN_LIMIT, QuestionSet, gather
 from emma_viz.session.request import Progressed, Request, progressed
-from emma_viz.session.road import BATCH, ask
+from emma_viz.session.road import BATCH, Progress, ask
 from emma_viz.session.stores import (
     Size,
     Store,
@@ -38,6 +33,7 @@ from emma_viz.session.stores import (
     tokens_of,
 )
 from emma_viz.study import Study, StudyWriter, open_study
+from emma_viz.study.shards import shard_name
 from emma_viz.study.study import STUDY, made_or_removed, require_room
 
 NAMES = "names"
@@ -56,11 +52,13 @@ def capture(
     store: Store = "states",
     lenses: Sequence[str | Path | Lens] = ("ridge",),
     force_lens: bool = False,
+    fit_on: Path | None = None,
     sites: Sequence[str] | None = None,
     layers: Layers = "all",
     states_dtype: str = "float32",
     overwrite: bool = False,
     batch_size: int = BATCH,
+    shard: tuple[int, int] = (1, 1),
     broken_limit: int = BROKEN_LIMIT,
     asking: Asking = Asking(),
     running: Running = Running(),
@@ -84,17 +82,19 @@ def capture(
             `maps`, the pixels that a lens decodes of them.
         lenses: for maps, as `compare` takes them.
         force_lens: use a lens that belongs to another model.
+        fit_on: for maps, as `compare` takes it.
         sites: hook sites; None is `resid_post`, and those that the lens reads for maps.
         layers: layers to keep (for maps: to decode), or all.
         states_dtype: of what is kept: float32, float16 or (states alone) bfloat16.
         overwrite: replace entries that were recorded with other options.
         batch_size: images that go through a model, and are held in memory, at a time.
+        shard: (i, n) records the i-th of n parts of the questions, as an entry of its own; a study opens all as one.
         broken_limit: images of folders, globs and lists, and records, that may be left out because they cannot be used.
         convert_profile: convert images with a colour profile to sRGB.
         say: called with what the capture will take of the disk, a line a model, and with what is left out.
 
     Returns:
-        The names of the entries: those of the models.
+        The names of the entries: those of the models, with the shard's number.
 
     Raises:
         StudyError: the study cannot be written, the disk has no room for it, or it has an entry of that name that was
@@ -112,28 +112,34 @@ def capture(
         raise InputError("expected either sites or maps, got both: a lens says itself which sites it reads.")
     for source in models:
         resolve(source)
-    entries = _entry_names(models)
+    data_sets = _entry_names(models)
+    entries = tuple(shard_name(name, *shard) for name in data_sets)
     asked = gather(
         images,
         prompts,
         default=asking.prompt,
         folder=image_folder,
+        part=shard,
         broken_limit=broken_limit,
         convert_profile=convert_profile,
     )
     if asked.left_out:
         say(f"{len(asked.left_out)} images or records cannot be used and are left out")
+    if asked.text_only:
+        say(f"{asked.text_only} conversations have no image and are passed over")
     request = Request(
         image_hashes=asked.image_hashes,
         prompts=tuple(question.prompt for question in asked.questions),
         sites=tuple(sites or SITES),
         layers=layers,
         dtype=dtype,
-        asking=asking,
+        asking=replace(asking, seed=asking.seed + asked.first),
         store=store,
     )
     requests = {
-        name: _with_lens(request, source, lens, running, force=force_lens) if store == "maps" else request
+        name: _with_lens(request, source, lens, running, force=force_lens, fit_on=fit_on, progress=progress)
+        if store == "maps"
+        else request
         for name, source, lens in zip(entries, models, one_each(lenses, len(models)), strict=True)
     }
     require_room(path)
@@ -147,7 +153,7 @@ def capture(
                 model = load(sources[name], running, progress)
                 # Made no earlier: a model that cannot be loaded leaves no empty study.
                 study = open_study(path, create=True)
-                study.plan(dict.fromkeys(entries, len(asked)))
+                _plan(study, data_sets, entries, asked)
                 writer = study.writer(name, resume=not states[name].replace, overwrite=states[name].replace)
                 _record(
                     model,
@@ -162,8 +168,19 @@ def capture(
                 del model
                 gc.collect()
             _name_images(open_study(path), name, asked.names)
-    open_study(path).plan(dict.fromkeys(entries, len(asked)))
+    _plan(open_study(path), data_sets, entries, asked)
     return entries
+
+
+def _plan(study: Study, data_sets: Sequence[str], entries: Sequence[str], asked: QuestionSet) -> None:
+    """Note in the study what is to be there: the entries, and the other shards of their data sets."""
+    parts = asked.of_parts
+    others = {
+        shard_name(name, number, len(parts)): count
+        for name in data_sets
+        for number, count in enumerate(parts, start=1)
+    }
+    study.plan(dict.fromkeys(entries, len(asked)), others=others)
 
 
 def _entry_names(models: Sequence[str | Path]) -> tuple[str, ...]:
@@ -177,7 +194,14 @@ def _entry_names(models: Sequence[str | Path]) -> tuple[str, ...]:
 
 
 def _with_lens(
-    request: Request, source: str | Path, wanted: str | Path | Lens, running: Running, *, force: bool
+    request: Request,
+    source: str | Path,
+    wanted: str | Path | Lens,
+    running: Running,
+    *,
+    force: bool,
+    fit_on: Path | None,
+    progress: Progress | None,
 ) -> Request:
     """The request for maps of one model: what its lens reads for the layers that are to be decoded.
 
@@ -186,7 +210,7 @@ def _with_lens(
         InputError: it has no such layer.
     """
     config, model = require_loadable(source, running)
-    lens = lens_of(wanted, model, force=force)
+    lens = lens_for(wanted, source, model, running, fit_on=fit_on, force=force, progress=progress)
     asked = lens.default_layers if request.layers == "all" else tuple(request.layers)
     if unfit := [layer for layer in asked if layer not in lens.info.layers]:
         raise InputError(

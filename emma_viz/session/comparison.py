@@ -1,7 +1,7 @@
 """Load → record → decode: the same images through one or more models."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +11,19 @@ from PIL import Image
 
 from emma_viz.capture import Trace, record
 from emma_viz.capture.sites import Layers, split_site
-from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model
+from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import read_image
 from emma_viz.data.labels import ImageLabel, label_of, told_apart
 from emma_viz.errors import InputError
-from emma_viz.lens import Lens, load_lens, recording_for
+from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
-from emma_viz.lens.kinds import kind_names
 from emma_viz.lens.protocol import mismatch
 from emma_viz.maps import ActivationMaps, Decoding, decode, share_limits
-from emma_viz.models.config import VLMConfig
+from emma_viz.session.fitting import lens_for
 from emma_viz.session.layers import shown_layers
+from emma_viz.session.loading import load, one_each, require_loadable
 from emma_viz.session.options import Asking, Running, View
+from emma_viz.session.road import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from emma_viz.render import FigureSpec
 
 DEFAULT_MODELS = ("cobra-pocket", "emma-v1-pocket")
-
-Progress = Callable[[int, int, str], None]
-"""Called as progress(done, total, what)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +90,7 @@ def compare(
     lenses: Sequence[str | Path | Lens] = ("ridge",),
     site: str | None = None,
     force_lens: bool = False,
+    fit_on: Path | None = None,
     layers: tuple[int | str, ...] | None = None,
     asking: Asking = Asking(),
     running: Running = Running(),
@@ -109,6 +108,8 @@ def compare(
         lenses: one for all models, or one each: a kind that ships with the model, a lens file, or a lens.
         site: the hook site to decode; that of the lens when None.
         force_lens: use a lens although it belongs to another model; every picture then says so.
+        fit_on: a folder of images, or what else `emma_viz.session.fitting.choose_images` takes: a model without a ridge
+            lens gets one fitted on them, which is kept.
         layers: those that a picture will show (`View.layers`), to refuse early what is not decoded; all are decoded.
         convert_profile: convert images with a colour profile to sRGB; the released code ignores profiles.
 
@@ -120,7 +121,10 @@ def compare(
     pictures, names = read_images(images, convert_profile=convert_profile)
     wanted = one_each(lenses, len(models))
     found = [require_loadable(source, running)[1] for source in models]
-    chosen = [lens_of(each, model, force=force_lens) for each, model in zip(wanted, found, strict=True)]
+    chosen = [
+        lens_for(each, source, model, running, fit_on=fit_on, force=force_lens, progress=progress)
+        for each, source, model in zip(wanted, models, found, strict=True)
+    ]
     if site is not None:
         split_site(site)
     recorded = [recording_for(lens) for lens in chosen]
@@ -199,56 +203,6 @@ def image_names(decoding: Decoding) -> tuple[str, ...]:
     return tuple(names[pair] for pair in zip(decoding.image_hashes, decoding.labels, strict=True))
 
 
-def one_each(lenses: Sequence[str | Path | Lens], count: int) -> list[str | Path | Lens]:
-    """A lens for each of `count` models: the same for all, or one each.
-
-    Raises:
-        InputError: there are neither one nor `count` of them.
-    """
-    if len(lenses) not in (1, count):
-        raise InputError(
-            f"expected one lens for all models or one each, got {len(lenses)} lenses for {count} models."
-        )
-    return list(lenses) * (count if len(lenses) == 1 else 1)
-
-
-def require_loadable(
-    source: str | Path | LoadedModel, running: Running
-) -> tuple[VLMConfig, FoundModel | LoadedModel]:
-    """Make sure that all of a model is there and fits before any is loaded; its description and its record.
-
-    Raises:
-        CheckpointError: as `load_model`.
-        InputError: there is no such device, type or backend here.
-    """
-    if isinstance(source, LoadedModel):
-        return source.config, source
-    return require_model(source, **_loading_options(running))
-
-
-def _loading_options(running: Running) -> dict[str, Any]:
-    return {
-        "device": running.device,
-        "dtype": running.dtype,
-        "backend": running.backend,
-        "vision_source": running.vision_source,
-        "tokenizer_source": running.tokenizer_source,
-    }
-
-
-def load(source: str | Path | LoadedModel, running: Running, progress: Progress | None = None) -> LoadedModel:
-    """A loaded model, whatever it is named by."""
-    if isinstance(source, LoadedModel):
-        return source
-    return load_model(source, **_loading_options(running), progress=_loading(source, progress))
-
-
-def _loading(source: str | Path, progress: Progress | None) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done, total, what: progress(done, total, f"loading {source}: {what}")
-
-
 def record_for(
     model: LoadedModel,
     images: Sequence[Image.Image],
@@ -273,15 +227,3 @@ def record_for(
         dtype=dtype,
         progress=progress,
     )
-
-
-def lens_of(wanted: str | Path | Lens, model: LoadedModel | FoundModel, *, force: bool = False) -> Lens:
-    """The lens that a user named: one of `model` by its kind, a file, or a lens.
-
-    Raises:
-        LensError: there is none.
-        LensMismatchError: it is the model's own by name, but belongs to other weights.
-    """
-    if not isinstance(wanted, str | Path):
-        return wanted
-    return load_lens(model, str(wanted), force=force) if str(wanted) in kind_names() else load_lens(wanted)

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
-from emma_viz.errors import InputError
-from emma_viz.files.schema import Seed, Size, require_ranges
+from emma_viz.errors import InputError, TrainingError
+from emma_viz.files.schema import Count, Positive, Seed, Size, require_ranges
+
+FittedKind = Literal["ridge", "tuned"]
+"""Kinds of lenses that can be fitted for a model that came without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +93,53 @@ class View:
                 f"{self.scale!r}."
             )
         return "fixed", limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensRecipe:
+    """What a lens is fitted on, and how. Lenses that stand side by side must have been given the same."""
+
+    kind: FittedKind = "ridge"
+    """`ridge`: closed form, a layer by itself. `tuned`: fusion and decoder trained on the frozen model."""
+    fit: Size = 400
+    """Images to fit on."""
+    held_out: Size = 150
+    """Other images, to measure the quality on."""
+    site: str = "resid_post"
+    """Hook site."""
+    layers: tuple[int, ...] | None = None
+    """Blocks, -1 for the embedding; None: all."""
+    batch_size: Size = 8
+    """Images recorded at once."""
+    layers_per_pass: Size | None = None
+    """Ridge: fit only so many layers at a time, which bounds the memory of the sums; None: all."""
+    rank: Size | None = None
+    """Tuned: rank of the translators; None: full."""
+    decoder_layers: Size | None = None
+    """Tuned: Mamba layers of the decoder; None: the paper's four."""
+    steps: Size = 2000
+    """Tuned: optimizer steps."""
+    layers_per_step: Size = 4
+    """Tuned: layers a step."""
+    lr: Positive = 1e-3
+    """Tuned: peak learning rate."""
+    seed: Seed = 0
+    """Of the choice of images and, tuned, of fresh weights."""
+    broken_limit: Count = 100
+    """Images or records that may be skipped because they cannot be used."""
+    half: bool = False
+    """Keep the lens in half precision; its quality is that of the rounded lens."""
+
+    def __post_init__(self):
+        require_ranges(self, error=TrainingError, options={"fit": "--fit-images"})
+        from emma_viz.capture.sites import split_site  # torch, which a command line's help can do without
+
+        _, fixed = split_site(self.site)
+        if fixed is not None:
+            raise TrainingError(f"LensRecipe.site (--site): expected a site's name alone, got {self.site!r}.")
+        sizes = {"rank": self.rank, "decoder_layers": self.decoder_layers}
+        given = [name for name, size in sizes.items() if size is not None]
+        if given and self.kind == "ridge":
+            raise TrainingError(
+                f"A ridge lens has no {' and no '.join(given)}; fit a tuned one (--kind tuned)."
+            )

@@ -31,6 +31,12 @@ class QuestionSet:
     """Bytes of the pixels of all different images: at most so many are stored."""
     left_out: tuple[str, ...]
     """What is wrong with each image or record that was left out."""
+    text_only: int = 0
+    """Conversations without an image, which were passed over."""
+    first: int = 0
+    """The place of the part's first question among all."""
+    of_parts: tuple[int, ...] = ()
+    """How many questions each part has, those that may be left out among them."""
 
     def __len__(self) -> int:
         """The number of questions."""
@@ -67,6 +73,7 @@ def gather(
         RecordError: a list cannot be read.
     """
     complaints = Complaints(broken_limit, where="What was named", error=InputError)
+    text_only: list[None] = []
     found = list(
         find_questions(
             sources,
@@ -74,25 +81,33 @@ def gather(
             default=default,
             folder=folder,
             on_error=lambda error: complaints.add(len(complaints), error),
+            on_text=lambda: text_only.append(None),
         )
     )
-    own = range(*bounds(len(found), part))
+    # Of all, so that what an image is called does not depend on the part.
+    names = image_names_of([question.image for question in found])
+    first, last = bounds(len(found), part)
     looked: dict[Any, tuple[str, int] | None] = {}
     kept = []
-    for question in (found[index] for index in own):
+    for question, name in zip(found[first:last], names[first:last], strict=True):
         key = _key(question.image)
         if key not in looked:
             looked[key] = _look(question, complaints, convert_profile)
         if (seen := looked[key]) is not None:
-            kept.append((question, seen))
+            kept.append((question, name, seen))
     if not kept:
-        raise InputError(f"none of the {len(own)} questions has an image that can be used.")
+        raise InputError(f"none of the {last - first} questions has an image that can be used.")
     return QuestionSet(
-        questions=tuple(question for question, _ in kept),
-        names=image_names_of([question.image for question, _ in kept]),
-        image_hashes=tuple(digest for _, (digest, _) in kept),
-        image_bytes=sum(dict(seen for _, seen in kept).values()),
+        questions=tuple(question for question, _, _ in kept),
+        names=tuple(name for _, name, _ in kept),
+        image_hashes=tuple(digest for _, _, (digest, _) in kept),
+        image_bytes=sum(dict(seen for _, _, seen in kept).values()),
         left_out=complaints.messages,
+        text_only=len(text_only),
+        first=first,
+        of_parts=tuple(
+            end - begin for begin, end in (bounds(len(found), (i + 1, part[1])) for i in range(part[1]))
+        ),
     )
 
 

@@ -2,20 +2,27 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from emma_viz.capture.trace import Trace
 from emma_viz.checkpoints import FoundModel
 from emma_viz.checkpoints.sources import local_folder
-from emma_viz.errors import InputError, StudyError
+from emma_viz.errors import InputError, MissingLensError, StudyError
 from emma_viz.files.room import require_writable
+from emma_viz.lens import Lens
 from emma_viz.maps import Decoding, decode, measure
 from emma_viz.maps.decoding import joined
 from emma_viz.session.capturing import image_names_of_entry
-from emma_viz.session.comparison import Comparison, Progress, lens_of, one_each
+from emma_viz.session.comparison import Comparison
+from emma_viz.session.fitting import advice
+from emma_viz.session.loading import lens_of, one_each
+from emma_viz.session.options import FittedKind, Running
+from emma_viz.session.road import Progress
 from emma_viz.session.stores import DECODING
-from emma_viz.study import Entry, Study, open_study
+from emma_viz.study import Study, open_study
+from emma_viz.study.shards import data_set
 
 
 def decode_study(
@@ -40,23 +47,39 @@ def decode_study(
     require_writable(path, folder=True, error=StudyError)
     study.sweep()
     chosen = _entries(study, entries)
-    if stateless := [entry for entry in chosen if not study.entry(entry).has_states]:
+    parts = {name: study.parts_of(name) for name in chosen}
+    if stateless := [
+        name for name, own in parts.items() if not all(study.entry(each).has_states for each in own)
+    ]:
         raise StudyError(
             f"{path} holds no states of {', '.join(map(repr, stateless))} to decode: it was captured with --store maps "
             "(`emma-viz compare` shows those) or pooled. Name others with --entries, or capture the states."
         )
-    decodings = []
-    for done, (entry, wanted) in enumerate(zip(chosen, one_each(lenses, len(chosen)), strict=True)):
+    wanted = dict(zip(chosen, one_each(lenses, len(chosen)), strict=True))
+    total = sum(map(len, parts.values()))
+    work = [(name, part) for name, own in parts.items() for part in own]
+    found: dict[str, list[Decoding]] = {name: [] for name in chosen}
+    for done, (name, part) in enumerate(work):
         if progress:
-            progress(done, len(chosen), f"decoding {entry}")
-        trace = study.trace(entry)
+            progress(done, total, f"decoding {part}")
+        trace = study.trace(part)
         folder = local_folder(trace.model.source, revision=trace.model.revision)
         model = FoundModel(info=trace.model, folder=folder)
-        decoding = decode(trace, lens_of(wanted, model, force=force_lens), force=force_lens)
+        decoding = decode(trace, _lens(wanted[name], model, force=force_lens), force=force_lens)
         arrays, meta = decoding.to_arrays(with_images=False)
-        study.save_arrays(entry, DECODING, arrays, meta, overwrite=True)
-        decodings.append(decoding)
-    return tuple(decodings)
+        study.save_arrays(part, DECODING, arrays, meta, overwrite=True)
+        found[name].append(decoding)
+    return tuple(_joined(study, name, decodings) for name, decodings in found.items())
+
+
+def _lens(wanted: str | Path | Lens, model: FoundModel, *, force: bool) -> Lens:
+    try:
+        return lens_of(wanted, model, force=force)
+    except MissingLensError as error:
+        if wanted not in get_args(FittedKind):
+            raise
+        command = advice(model.info.source, "ridge" if wanted == "ridge" else "tuned", Running())
+        raise MissingLensError(f"{error} {command}") from error
 
 
 def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Comparison:
@@ -68,7 +91,7 @@ def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Compar
     """
     study = open_study(path)
     chosen = _entries(study, entries)
-    undecoded = [entry for entry in chosen if not _is_decoded(study.entry(entry))]
+    undecoded = [entry for entry in chosen if not _is_decoded(study, entry)]
     if undecoded:
         raise StudyError(
             f"{path} holds no decoded pixels yet of {', '.join(map(repr, undecoded))}; run `emma-viz decode {path}` "
@@ -77,24 +100,31 @@ def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Compar
     decodings, names = [], ()
     for entry in chosen:
         decodings.append(_decoding(study, entry))
-        names = image_names_of_entry(study, entry) or names
+        parts = study.parts_of(entry)
+        names = tuple(name for part in parts for name in image_names_of_entry(study, part)) or names
     return Comparison(decodings=tuple(decodings), image_names=names)
 
 
-def _is_decoded(entry: Entry) -> bool:
-    return DECODING in entry.arrays or DECODING in entry.beside
+def _is_decoded(study: Study, name: str) -> bool:
+    parts = [study.entry(part) for part in study.parts_of(name)]
+    return all(DECODING in part.arrays or DECODING in part.beside for part in parts)
 
 
-def _decoding(study: Study, entry: str) -> Decoding:
-    """The decoded pixels of an entry, in one: those of its batches, or, made later, those of all its images."""
-    known = study.entry(entry)
-    if DECODING in known.arrays:
-        return _checked(study, entry, study.trace(entry), *study.load_arrays(entry, DECODING))
-    batches = zip(study.traces(entry), study.batch_arrays(entry, DECODING), strict=True)
-    return joined(
-        [_checked(study, entry, trace, *arrays) for trace, arrays in batches],
-        images=study.trace(entry).images,
-    )
+def _decoding(study: Study, name: str) -> Decoding:
+    """The decoded pixels of a data set, in one: those of its batches, or, made later, those of each entry."""
+    found: list[Decoding] = []
+    for part in study.parts_of(name):
+        if DECODING in study.entry(part).arrays:
+            arrays = [study.load_arrays(part, DECODING)]
+            traces = [study.trace(part)]
+        else:
+            arrays, traces = study.batch_arrays(part, DECODING), study.traces(part)
+        found += [_checked(study, part, trace, *each) for trace, each in zip(traces, arrays, strict=True)]
+    return _joined(study, name, found)
+
+
+def _joined(study: Study, name: str, decodings: Sequence[Decoding]) -> Decoding:
+    return decodings[0] if len(decodings) == 1 else joined(decodings, images=study.trace(name).images)
 
 
 def _checked(study: Study, entry: str, trace: Trace, arrays: dict[str, np.ndarray], meta: dict) -> Decoding:
@@ -117,7 +147,9 @@ def _checked(study: Study, entry: str, trace: Trace, arrays: dict[str, np.ndarra
 
 
 def _entries(study: Study, wanted: Sequence[str] | None) -> list[str]:
-    found = list(wanted) if wanted else [name for name, entry in study.entries.items() if entry.samples]
+    there = study.entries
+    held = dict.fromkeys(data_set(name) for name, entry in there.items() if entry.samples)
+    found = list(wanted or held)
     if not wanted and (missing := study.missing):
         lacks = ", ".join(f"{name!r} ({have} of {want} images)" for name, (have, want) in missing.items())
         raise StudyError(
@@ -129,7 +161,7 @@ def _entries(study: Study, wanted: Sequence[str] | None) -> list[str]:
             f"{study.path} holds no trace; add one with `emma-viz capture IMAGE … --out {study.path}`."
         )
     for name in found:
-        study.entry(name)  # a wrong name is an error before anything is done
+        study.parts_of(name)  # a wrong name is an error before anything is done
     return found
 
 

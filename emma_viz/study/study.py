@@ -38,6 +38,7 @@ from emma_viz.study.files import (
     write_json,
 )
 from emma_viz.study.folders import LOCKS, EntryFolder, lock
+from emma_viz.study.shards import shards
 from emma_viz.study.stream import StudyWriter
 from emma_viz.study.trace_files import IMAGES, image_file, read_trace, read_traces, trace_files, write_trace
 
@@ -211,27 +212,45 @@ class Study:
         """
         return StudyWriter(self.path, name, resume=resume, overwrite=overwrite)
 
+    def __getitem__(self, name: str) -> Trace:
+        """The trace of an entry, or of a data set; see `trace`."""
+        return self.trace(name)
+
+    def parts_of(self, name: str) -> tuple[str, ...]:
+        """The entries that a name stands for: that entry, or the shards of a data set, in order.
+
+        Raises:
+            StudyError: there is none of that name, or a shard lacks.
+        """
+        if name not in self and (found := shards(name, self.entries, self._file().planned)):
+            return found
+        return (self.entry(name).name,)
+
     def trace(self, name: str) -> Trace:
-        """The trace of an entry; states are memory-mapped and images read when they are taken.
+        """The trace of an entry, or of a data set of several shards; states are memory-mapped and images read when they
+        are taken.
 
         A stream comes as one trace of all its samples; its views are read into memory, its states are not.
         Use `traces` where even the views are too many.
 
         Raises:
-            StudyError: there is no such entry, it has no trace, or a file is damaged.
+            StudyError: there is no such entry, it has no trace, a shard lacks, or a file is damaged.
         """
-        entry, parts = self._parts(name)
-        trace = read_traces(self.path, parts)
-        _require_described(self.path, entry, trace)
-        return trace
+        parts = []
+        for each in self.parts_of(name):
+            entry, own_parts = self._parts(each)
+            part, samples = own_parts[0]
+            _require_described(self.path, entry, read_trace(self.path, part, samples=samples))
+            parts += own_parts
+        return read_traces(self.path, parts)
 
     def traces(self, name: str) -> Iterator[Trace]:
-        """The batches of a stream, one trace after another; an ordinary trace is one batch.
+        """The batches of a stream, or of all shards of a data set, one trace after another; an ordinary trace is one.
 
         Raises:
-            StudyError: there is no such entry, it has no trace, or a file is damaged.
+            StudyError: there is no such entry, it has no trace, a shard lacks, or a file is damaged.
         """
-        _, parts = self._parts(name)
+        parts = [part for each in self.parts_of(name) for part in self._parts(each)[1]]
         return (read_trace(self.path, part, samples=samples) for part, samples in parts)
 
     def _parts(self, name: str) -> tuple[Entry, list[tuple[Path, int]]]:
@@ -284,15 +303,18 @@ class Study:
         """What a stream holds beside the trace of each batch, in order: arrays, memory-mapped, and a JSON object.
 
         Raises:
-            StudyError: there are none of that name, or a file is damaged.
+            StudyError: there are none of that name, a shard lacks, or a file is damaged.
         """
-        known, folder = self.entry(entry), EntryFolder(self.path, entry)
-        if name not in known.beside:
-            raise StudyError(
-                f"The batches of the entry {entry!r} of {self.path} have no arrays {name!r}. "
-                f"{nearest(name, known.beside)}"
-            )
-        return (read_arrays(folder.beside(known, index, name)) for index in range(len(known.samples)))
+        files: list[Path] = []
+        for part in self.parts_of(entry):
+            known, folder = self.entry(part), EntryFolder(self.path, part)
+            if name not in known.beside:
+                raise StudyError(
+                    f"The batches of the entry {part!r} of {self.path} have no arrays {name!r}. "
+                    f"{nearest(name, known.beside)}"
+                )
+            files += [folder.beside(known, index, name) for index in range(len(known.samples))]
+        return map(read_arrays, files)
 
     def files(self) -> Iterator[Path]:
         """The files that the study is made of, and nothing else that lies in its folder: what a copy needs.
@@ -313,15 +335,19 @@ class Study:
                     images |= dict.fromkeys(read_trace(self.path, part, samples=samples).image_hashes)
         yield from (image_file(self.path, digest) for digest in images)
 
-    def plan(self, samples: Mapping[str, int]) -> None:
+    def plan(self, samples: Mapping[str, int], *, others: Mapping[str, int] | None = None) -> None:
         """Say which entries are to be there, and how many samples each is to hold; `missing` tells what lacks.
+
+        Args:
+            samples: of entries that the caller knows.
+            others: of entries whose own writers may know better: what is planned of them already stays.
 
         Raises:
             StudyError: it cannot be written.
         """
         with lock(self.path, "study", f"the folder {self.path}"):
             known = self._file()
-            planned = {**known.planned, **samples}
+            planned = {**(others or {}), **known.planned, **samples}
             if planned != known.planned:
                 write_json(own(self.path, STUDY), asdict(replace(known, planned=planned)))
 

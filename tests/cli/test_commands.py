@@ -186,3 +186,19 @@ def test_capture_asks_a_folder_each_prompt_and_says_the_size(run_options, photos
     count = 2 * len(photos)
     assert f"cobra, maps: {count} images × " in capsys.readouterr().out
     assert main(["compare", "study", "--layers", "0", "--out", "fig.html"]) == 0
+
+
+def test_a_launcher_of_several_processes_gives_each_its_part(
+    run_options, photos, tmp_path, monkeypatch, capsys
+):
+    argv = ["capture", *map(str, photos), *run_options, "--store", "pooled", "--out", "study"]
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    assert main([*argv, "--shard", "1/2"]) == 1
+    assert "either --shard or a launcher of several processes (2), got both" in capsys.readouterr().err
+    assert main(argv) == 0
+    assert "study: cobra [shard 2 of 2]" in capsys.readouterr().out
+    monkeypatch.delenv("RANK")
+    with pytest.raises(SystemExit):
+        main([*argv, "--shard", "3/2"])
+    assert "expected I/N with I from 1 to N" in capsys.readouterr().err

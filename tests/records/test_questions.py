@@ -74,8 +74,13 @@ def test_human_turns_of_llava_are_asked_each(folder):
         {"from": "gpt", "value": "A cup."},
         {"from": "human", "value": "Whose?"},
     ]
-    path = listed(folder, [{"image": "b.png", "conversations": turns}])
-    assert [prompt for _, prompt in found(path)] == ["What is this?", "Whose?"]
+    path = listed(folder, [{"conversations": turns[1:][::-1]}, {"image": "b.png", "conversations": turns}])
+    texts = []
+    assert [prompt for _, prompt in found(path, on_text=lambda: texts.append(1))] == [
+        "What is this?",
+        "Whose?",
+    ]
+    assert len(texts) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """What is asked in a capture, and what it keeps."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import namedtuple
 
 import numpy as np
@@ -16,8 +19,10 @@ from emma_viz.session import Asking, Running, capture, compare_study, decode_stu
 from emma_viz.session.questions import bounds
 from emma_viz.session.stores import bytes_of_each
 from emma_viz.study import open_study
+from tests.session.killed_studies import ROOT
 from tests.session.test_interrupted_studies import content
 from tests.tiny_model import tiny_model, tiny_tokenizer
+from tests.training.forked_runs import free_port
 
 ASKING = Asking(max_new_tokens=1)
 
@@ -187,3 +192,65 @@ def test_parts_cover_all_questions_once():
             bounds(5, part)
     with pytest.raises(InputError, match="at least one question for each of 3"):
         bounds(2, (1, 3))
+
+
+@pytest.mark.parametrize("store", ["states", "maps"])
+def test_shards_open_as_one(images, pair, states, tmp_path, store):
+    path, more = tmp_path / "study", {"store": store, "prompts": ["Why?", "Who?"]}
+    more |= {"layers": (-1, 0, 1, 2)} if store == "states" else {}
+    assert captured(images, pair, path, shard=(2, 2), **more) == ("cobra [shard 2 of 2]",)
+    study = open_study(path)
+    assert study.missing == {"cobra [shard 1 of 2]": (0, 3)}
+    with pytest.raises(StudyError, match="lacks shard 1 of 2"):
+        study.trace("cobra")
+    with pytest.raises(StudyError, match=r"lacks 'cobra \[shard 1 of 2\]' \(0 of 3 images\)"):
+        compare_study(path)
+    captured(images, pair, path, shard=(1, 2), **more)
+    captured(images, pair, tmp_path / "whole", **more)
+    whole = open_study(tmp_path / "whole")
+    for name in ("prompts", "answers", "image_hashes", "sampling", "hooks", "labels"):
+        assert getattr(study["cobra"], name) == getattr(whole["cobra"], name)
+    if store == "states":
+        for each in (path, tmp_path / "whole"):
+            decode_study(each)
+    one, other = compare_study(path), compare_study(tmp_path / "whole")
+    assert one.image_names == other.image_names == ("0.png", "0.png", "1.png", "1.png", "2.png", "2.png")
+    # Batches of other images add up in another order.
+    np.testing.assert_allclose(one.decodings[0].patches, other.decodings[0].patches, atol=1e-3)
+    assert len(one.decodings) == 1
+
+
+def test_a_data_set_that_was_split_in_two_ways_is_no_one(images, pair, tmp_path):
+    more = {"store": "pooled", "layers": (0,)}
+    for shard in ((1, 2), (2, 2), (1, 3)):
+        captured(images, pair, tmp_path / "study", shard=shard, **more)
+    with pytest.raises(StudyError, match="several ways, into 2, 3 shards"):
+        open_study(tmp_path / "study").trace("cobra")
+
+
+@pytest.mark.slow
+def test_accelerates_launcher_splits_a_capture(images, pair, tmp_path):
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command = [
+        "-m",
+        "emma_viz",
+        "capture",
+        str(images),
+        "--models",
+        str(pair.cobra),
+        "--vision",
+        str(pair.vision),
+    ]
+    options = ["--store", "pooled", "--max-new-tokens", "1", "--out", str(tmp_path / "study")]
+    done = subprocess.run(
+        [*launcher, "--main_process_port", str(free_port()), *command, *options],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    study = open_study(tmp_path / "study")
+    assert sorted(study.entries) == ["cobra [shard 1 of 2]", "cobra [shard 2 of 2]"]
+    assert [image.width for image in study["cobra"].images] == [40, 41, 42]
+    assert not study.missing

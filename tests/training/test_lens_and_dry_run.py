@@ -15,8 +15,10 @@ from emma_viz.lens import load_lens, read_info
 from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.tuned import TunedHead, tuned_config
 from emma_viz.models.presets import PRESETS
+from emma_viz.session.fitting import choose_images
+from emma_viz.session.options import LensRecipe
 from tests.records.llava_set import records, talk
-from training.lens import LensRecipe, choose_images, round_to_half
+from training.lens import round_to_half
 from training.pocket.bundle import decodings
 from training.train import main
 from training.vision_language.dry_run import activations, components, memory, meta_task, report, saved_bytes
@@ -80,7 +82,7 @@ def test_a_small_tuned_lens_in_half_precision_has_the_quality_that_it_says(pair,
     assert {each.dtype for each in load_file(tmp_path / "small.lens").values()} == {torch.float16}
     model = load_model(pair.emma, vision_source=str(pair.vision))
     images = [path for path in sorted(pictures.glob("*.png")) if path.stem.isdigit()]
-    fitted = list(choose_images(pictures, None, LensRecipe(fit=10, held_out=4)).values())[:10]
+    fitted = list(choose_images(pictures, None, LensRecipe(fit=10, held_out=4)).fit.values())
     held_out = [
         path
         for path in images

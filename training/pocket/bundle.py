@@ -27,7 +27,8 @@ from emma_viz.lens.protocol import Lens
 from emma_viz.maps.apply import decode
 from emma_viz.maps.decoding import Decoding
 from emma_viz.models.vision import VisionEncoder
-from training.lens import HALF, SCENES, TABLETOP, make_lens, round_to_half
+from emma_viz.session.fitting import HALF
+from training.lens import SCENES, TABLETOP, make_lens, round_to_half
 from training.loop.config import as_record
 from training.pocket.encoder import ENCODER_SCORES
 from training.pocket.joint import JointTask, read_scores

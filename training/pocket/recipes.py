@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.presets import cobra_pocket, emma_v1_pocket, emma_v1_pocket_nomff, emma_v2_pocket
-from training.lens import LensRecipe
+from emma_viz.session.options import LensRecipe
 from training.loop.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
 from training.pocket.tokenizer import VOCABULARY
 

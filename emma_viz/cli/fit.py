@@ -1,0 +1,117 @@
+"""`emma-viz fit`: a lens for a model that came without one."""
+
+import argparse
+from pathlib import Path
+
+from emma_viz.cli import options, programs
+from emma_viz.cli.terminal import one_line
+from emma_viz.session.options import LensRecipe
+
+HELP = "fit a lens for a frozen model on your images, with its quality on others, and keep it where the model finds it"
+TUNED = ("rank", "decoder_layers", "steps", "layers_per_step", "lr")
+"""Fields of a recipe that a tuned lens alone has."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this sub-command."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="a run directory, preset, bundled name, hub id or file"
+    )
+    parser.add_argument(
+        "--images",
+        type=options.path,
+        required=True,
+        metavar="FOLDER",
+        help="a folder of images, a pattern, or a list (.json, .jsonl) of records that name them",
+    )
+    parser.add_argument(
+        "--image-folder",
+        type=options.path,
+        metavar="FOLDER",
+        help="the folder that the images of a list are relative to (default: that of the list)",
+    )
+    parser.add_argument(
+        "--out",
+        type=options.path,
+        metavar="FILE",
+        help="the lens file (default: in the model's folder, or, where that is not yours, in the cache)",
+    )
+    add_recipe(parser)
+    options.add_loading(parser)
+
+
+def add_recipe(parser: argparse._ActionsContainer) -> None:
+    """What a lens is fitted on, and how: an option for each field of `LensRecipe`."""
+    number = {"type": int, "metavar": "N"}
+    options.add_fields(
+        parser,
+        LensRecipe,
+        kind={},
+        fit={"flag": "--fit-images", **number},
+        held_out=number,
+        site={},
+        layers={"nargs": "+", "type": int, "metavar": "LAYER"},
+        batch_size=number,
+        layers_per_pass=number,
+        rank=number,
+        decoder_layers=number,
+        steps=number,
+        layers_per_step=number,
+        lr={"type": float},
+        seed=number,
+        broken_limit=number,
+        half={},
+    )
+
+
+def recipe_of(args: argparse.Namespace) -> LensRecipe:
+    """The recipe that was asked for.
+
+    Raises:
+        TrainingError: it contradicts itself.
+    """
+    given = options.fields_of(args, LensRecipe)
+    given["layers"] = None if args.layers is None else tuple(sorted(args.layers))
+    return LensRecipe(**given)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit and print the quality per layer; a tuned lens is trained by the program, which can be interrupted."""
+    from emma_viz.cli.progress import Bars
+    from emma_viz.session import fitting
+
+    recipe, running = recipe_of(args), options.running(args)
+    if recipe.kind == "tuned":
+        return programs.run(
+            "train", ["lens", *_train(args, fitting.place_of(args.model, running, "tuned", args.out))]
+        )
+    with Bars() as bars:
+        lens, out = fitting.fit_for(
+            args.model,
+            recipe,
+            args.images,
+            out=args.out,
+            images=args.image_folder,
+            running=running,
+            say=lambda text: print(one_line(text)),
+            progress=bars,
+        )
+    print(fitting.quality_table(lens.info))
+    print(f"wrote {one_line(out)}: {one_line(lens.info.describe())}")
+    return 0
+
+
+def _train(args: argparse.Namespace, out: Path) -> list[str]:
+    """The same for `emma-viz train lens`."""
+    words = ["--model", args.model, "--data", str(args.images), "--out", str(out), "--device", args.device]
+    words += ["--images", str(args.image_folder)] if args.image_folder else []
+    for given in args.vision_source or ():
+        words += ["--vision", given]
+    words += ["--tokenizer", args.tokenizer_source] if args.tokenizer_source else []
+    usual = LensRecipe()
+    for name, value in options.fields_of(args, LensRecipe).items():
+        flag = "--fit-images" if name == "fit" else f"--{name.replace('_', '-')}"
+        if value == getattr(usual, name):
+            continue
+        words += [flag] if value is True else [flag, *map(str, value if isinstance(value, list) else [value])]
+    return words

@@ -1,0 +1,364 @@
+"""Lenses for models that came without one: which images, where they are kept, what they cost, and the fit itself."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from emma_viz.capture.sites import site_layers
+from emma_viz.checkpoints import BUNDLED, FoundModel, LoadedModel
+from emma_viz.data.images import image_hash, read_image
+from emma_viz.errors import ImageError, InputError, LensError, MissingLensError, TrainingError
+from emma_viz.files.room import require_writable
+from emma_viz.lens import Lens
+from emma_viz.lens.files import save_lens
+from emma_viz.lens.fit import RidgeSettings, fit_ridge
+from emma_viz.lens.headers import SUFFIX, read_info
+from emma_viz.lens.info import LensInfo
+from emma_viz.lens.places import find_lens, lens_cache
+from emma_viz.lens.ridge import RidgeLens
+from emma_viz.models.config import VLMConfig
+from emma_viz.records.complaints import Complaints
+from emma_viz.records.questions import find_questions
+from emma_viz.session.loading import lens_of, load, require_loadable
+from emma_viz.session.options import FittedKind, LensRecipe, Running
+from emma_viz.session.road import Progress
+
+HALF = torch.float16
+FEWEST = 4
+"""Images that a lens is fitted and measured on at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitImages:
+    """The images of a lens, by their hashes."""
+
+    fit: dict[str, Path]
+    """To fit on."""
+    held_out: dict[str, Path]
+    """Others, to measure on."""
+
+
+def choose_images(data: Any, images: Path | None, recipe: LensRecipe, *, fewer: bool = False) -> FitImages:
+    """Different images, in an order that the seed decides, as many as the lens needs.
+
+    Images that cannot be read, and copies of one that was chosen, are left out.
+
+    Args:
+        data: a folder, a glob, or a list of records (`emma_viz.records.questions`); their questions are not used.
+        images: folder that the records' images are relative to; None: that of their list.
+        recipe: how many, and the seed.
+        fewer: take what there is, in the same proportion, when there are fewer.
+
+    Raises:
+        TrainingError: there are too few, or too many cannot be used.
+        InputError: there is none.
+    """
+    complaints = Complaints(recipe.broken_limit, where=str(data))
+    paths = list(
+        dict.fromkeys(
+            question.image
+            for question in find_questions(
+                data,
+                default="",
+                folder=images,
+                on_error=lambda error: complaints.add(len(complaints), error),
+            )
+        )
+    )
+    wanted = recipe.fit + recipe.held_out
+    chosen: dict[str, Path] = {}
+    for place in np.random.default_rng(recipe.seed).permutation(len(paths)):
+        if len(chosen) == wanted:
+            break
+        try:
+            chosen.setdefault(image_hash(read_image(paths[place])), paths[place])
+        except ImageError as error:
+            complaints.add(len(complaints), str(error))
+    if len(chosen) < (FEWEST if fewer else wanted):
+        raise TrainingError(
+            f"{data} has {len(chosen)} different images that can be read; {FEWEST if fewer else wanted} are needed"
+            + (
+                "."
+                if fewer
+                else f" (--fit-images {recipe.fit} and --held-out {recipe.held_out}). Ask for fewer."
+            )
+        )
+    first = recipe.fit if len(chosen) == wanted else round(len(chosen) * recipe.fit / wanted)
+    first = min(max(first, 1), len(chosen) - 1)
+    pairs = list(chosen.items())
+    return FitImages(fit=dict(pairs[:first]), held_out=dict(pairs[first:]))
+
+
+def fit_lens(
+    model: LoadedModel,
+    recipe: LensRecipe,
+    fit: Sequence[Any],
+    held_out: Sequence[Any],
+    *,
+    fitted_on: str,
+    progress: Callable[[int], None] = lambda count: None,
+) -> RidgeLens:
+    """Fit a ridge lens as a recipe says.
+
+    Args:
+        model: the frozen model.
+        recipe: of the kind `ridge`; the images of it are not chosen here.
+        fit: images to fit on.
+        held_out: others, to measure on.
+        fitted_on: what the first are, in words.
+        progress: called with the number of images of each batch that is done.
+
+    Raises:
+        LensError: the lens cannot be fitted.
+    """
+    return fit_ridge(
+        model,
+        fit,
+        heldout=held_out,
+        fitted_on=fitted_on,
+        site=recipe.site,
+        layers=recipe.layers,
+        batch_size=recipe.batch_size,
+        layers_per_pass=recipe.layers_per_pass,
+        settings=RidgeSettings(store=HALF) if recipe.half else RidgeSettings(),
+        on_batch=progress,
+    )
+
+
+def fit_and_keep(
+    model: LoadedModel,
+    recipe: LensRecipe,
+    data: Any,
+    out: Path,
+    *,
+    images: Path | None = None,
+    chosen: FitImages | None = None,
+    progress: Progress | None = None,
+) -> RidgeLens:
+    """Fit a ridge lens on as many of the recipe's images as there are, and write it.
+
+    Args:
+        model: the frozen model.
+        recipe: how.
+        data: as for `choose_images`.
+        out: the lens file; folders above it are made.
+        images: as for `choose_images`.
+        chosen: the images, if they were chosen already.
+        progress: called as progress(done, total, what), once a batch.
+
+    Raises:
+        TrainingError: there are too few images.
+        LensError: the lens cannot be fitted or written.
+    """
+    chosen = chosen or choose_images(data, images, recipe, fewer=True)
+    total, done = (len(chosen.fit) + len(chosen.held_out)) * passes(recipe, model.config), 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total, f"fitting a {recipe.kind} lens of {model.name}")
+
+    lens = fit_lens(
+        model,
+        recipe,
+        list(chosen.fit.values()),
+        list(chosen.held_out.values()),
+        fitted_on=f"{Path(str(data)).name} ({len(chosen.fit)} of its images)",
+        progress=tell,
+    )
+    save_lens(lens, out)
+    return lens
+
+
+def fit_for(
+    source: str | Path,
+    recipe: LensRecipe,
+    data: Any,
+    *,
+    out: Path | None = None,
+    images: Path | None = None,
+    running: Running = Running(),
+    say: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
+) -> tuple[RidgeLens, Path]:
+    """Fit a ridge lens for a model by its name, and keep it.
+
+    What can be refused is refused before the model is loaded.
+
+    Args:
+        source: a bundled or preset name, run directory, hub id or file.
+        recipe: how.
+        data: as for `choose_images`.
+        out: the lens file; None: where the model's lenses are found.
+        images: as for `choose_images`.
+        running: how the model is loaded.
+        say: called with what the fit takes.
+        progress: called as progress(done, total, what).
+
+    Returns:
+        The lens and its file.
+
+    Raises:
+        InputError: there is such a lens already and `out` is None, or there is no image.
+        TrainingError: there are too few images.
+        LensError: the lens cannot be fitted or written.
+        CheckpointError: there is no such model.
+    """
+    place = place_of(source, running, recipe.kind, out)
+    config, _ = require_loadable(source, running)
+    chosen = choose_images(data, images, recipe, fewer=True)
+    say(
+        f"{source}: {len(chosen.fit)} images to fit on and {len(chosen.held_out)} to measure on, each read "
+        f"{passes(recipe, config)}× by the model"
+    )
+    model = load(source, running, progress)
+    return fit_and_keep(model, recipe, data, place, chosen=chosen, progress=progress), place
+
+
+def place_of(source: str | Path, running: Running, kind: str, out: Path | None) -> Path:
+    """The file of a lens that is to be fitted, after it was made sure that it can be written.
+
+    Raises:
+        InputError: there is such a lens already and `out` is None.
+        LensError: it cannot be written.
+        CheckpointError: there is no such model.
+    """
+    if out is None:
+        return lens_place(require_loadable(source, running)[1], kind)
+    require_writable(out, parents=True, error=LensError)
+    return out
+
+
+def quality_table(info: LensInfo) -> str:
+    """The quality on held-out images per layer, as text."""
+    lines = [f"{'layer':>6}{'R²':>9}{'PSNR':>8}{'SSIM':>8}"]
+    lines += [f"{each.layer:>6}{each.r2:>9.4f}{each.psnr:>8.2f}{each.ssim:>8.3f}" for each in info.quality]
+    return "\n".join(lines)
+
+
+def passes(recipe: LensRecipe, config: VLMConfig) -> int:
+    """How often the model reads each image for a ridge lens.
+
+    Raises:
+        SiteError: the model has no such layer.
+    """
+    asked = range(-1, config.llm.n_layer) if recipe.layers is None else sorted(recipe.layers)
+    layers = len(site_layers(recipe.site, tuple(asked), config.llm.n_layer))
+    return -(-layers // (recipe.layers_per_pass or layers))
+
+
+def lens_place(model: LoadedModel | FoundModel, kind: str) -> Path:
+    """Where a lens of a model is kept, to be found by its fingerprint: in the model's folder if that is the user's own
+    and can be written, else in the cache.
+
+    Raises:
+        InputError: there is a lens of that kind already.
+        LensError: neither place can be written.
+    """
+    try:
+        there = find_lens(model, kind)
+    except LensError:
+        there = None
+    fingerprint = model.info.fingerprint
+    if there is not None and read_info(there).model_fingerprint == fingerprint:
+        raise InputError(
+            f"{model.info.name} has a {kind} lens already, {there}; name a file (--out) to fit another beside it."
+        )
+    folder = model.folder
+    if folder is not None and there is None and folder.is_dir() and not _is_shared(folder):
+        place = folder / f"{kind}{SUFFIX}"
+        try:
+            require_writable(place, error=LensError)
+        except LensError:
+            pass  # the cache, then
+        else:
+            return place
+    place = lens_cache() / f"{fingerprint[:16]}-{kind}{SUFFIX}"
+    require_writable(place, parents=True, error=LensError)
+    return place
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether a folder is the package's, or the hub's cache, where a file would be lost with the next version."""
+    parts = folder.resolve().parts
+    return folder.resolve().is_relative_to(BUNDLED.resolve()) or "snapshots" in parts
+
+
+def lens_for(
+    wanted: str | Path | Lens,
+    source: str | Path | LoadedModel,
+    found: LoadedModel | FoundModel,
+    running: Running,
+    *,
+    fit_on: Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Lens:
+    """The lens that a user named, fitted and kept if there is none and there are images to fit it on.
+
+    Args:
+        wanted: a kind, a file or a lens.
+        source: what the model is named by.
+        found: the model, loaded or not.
+        running: how it is loaded if it must be.
+        fit_on: images for a ridge lens, as for `choose_images`; None: none is fitted.
+        force: use a lens that belongs to another model.
+        progress: called as progress(done, total, what).
+
+    Raises:
+        MissingLensError: there is no lens, and none was fitted: the command that fits one, and what it takes.
+        LensError: the lens belongs to another model or is damaged, or none can be fitted.
+        TrainingError: there are too few images.
+    """
+    try:
+        return lens_of(wanted, found, force=force)
+    except MissingLensError as error:
+        kind = "ridge" if wanted == "ridge" else "tuned"
+        if str(wanted) not in get_args(FittedKind) or isinstance(source, LoadedModel):
+            raise
+        if fit_on is None or kind != "ridge":
+            here = " `--fit-on FOLDER` does it here and keeps the lens." if kind == "ridge" else ""
+            raise MissingLensError(f"{error} {advice(source, kind, running)}{here}") from error
+    place = lens_place(found, "ridge")
+    return fit_and_keep(load(source, running, progress), LensRecipe(), fit_on, place, progress=progress)
+
+
+def advice(source: str | Path, kind: FittedKind, running: Running) -> str:
+    """The command that fits a lens for a model, and what it takes."""
+    recipe = LensRecipe(kind=kind)
+    given = {
+        "--device": running.device,
+        "--dtype": running.dtype,
+        "--backend": running.backend,
+        "--tokenizer": running.tokenizer_source,
+    }
+    usual = (Running().device, Running().dtype, Running().backend)
+    words = [
+        "emma-viz",
+        "fit",
+        str(source),
+        "--images",
+        "FOLDER",
+        *([] if kind == "ridge" else ["--kind", kind]),
+    ]
+    words += [
+        word for flag, value in given.items() if value not in (None, *usual) for word in (flag, str(value))
+    ]
+    vision = running.vision_source
+    towers = [f"{name}={path}" for name, path in vision.items()] if isinstance(vision, Mapping) else [vision]
+    words += ["--vision", *map(str, towers)] if vision else []
+    return f"To fit one: `{shlex.join(words)}` ({cost(recipe)})."
+
+
+def cost(recipe: LensRecipe) -> str:
+    """What the fit of a lens takes, in words."""
+    images = f"{recipe.fit} images to fit on and {recipe.held_out} to measure on"
+    if recipe.kind == "ridge":
+        return f"{images}, or as many as there are; the model reads each once"
+    return f"{images}; {recipe.steps} steps, in each of which the model reads {recipe.batch_size} images"
