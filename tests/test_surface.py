@@ -46,8 +46,8 @@ def test_public_names():
 
 
 def test_subcommands():
-    assert list(COMMANDS) == ["figure", "capture", "decode", "compare", "inspect", "models"]
-    assert list(PROGRAMS) == ["explore", "train"]
+    assert list(COMMANDS) == ["figure", "capture", "decode", "compare", "fit", "inspect", "models"]
+    assert list(PROGRAMS) == ["explore", "probe", "train"]
 
 
 def test_console_script():

@@ -1,0 +1,115 @@
+"""Lenses for models that came without one."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from emma_viz.checkpoints import require_model
+from emma_viz.cli.main import main
+from emma_viz.errors import InputError, MissingLensError, TrainingError
+from emma_viz.lens import load_lens
+from emma_viz.lens.headers import read_info
+from emma_viz.lens.places import lens_cache
+from emma_viz.session import Asking, Running, compare
+from emma_viz.session.fitting import choose_images, lens_place
+from emma_viz.session.options import LensRecipe
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of nine small photographs, one of them twice, and a broken one."""
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(9):
+        Image.effect_noise((40 + number, 30), 60).convert("RGB").save(folder / f"{number}.png")
+    shutil.copy(folder / "0.png", folder / "copy.png")
+    (folder / "broken.png").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def bare(pair, tmp_path):
+    """A model without a lens."""
+    folder = tmp_path / "bare"
+    shutil.copytree(pair.cobra, folder)
+    (folder / "ridge.lens").unlink()
+    return folder
+
+
+def comparing(images, bare, pair, **more):
+    running = Running(vision_source=str(pair.vision))
+    return compare(images / "0.png", [bare], asking=Asking(max_new_tokens=1), running=running, **more)
+
+
+def test_a_model_without_a_lens_says_the_command_and_what_it_takes(images, bare, pair, monkeypatch):
+    monkeypatch.setattr("emma_viz.session.comparison.load", lambda *_: pytest.fail("a model was loaded"))
+    said = (
+        rf"emma-viz fit {bare} --images FOLDER --vision {pair.vision}` \(400 images .* 150 .*--fit-on FOLDER"
+    )
+    with pytest.raises(MissingLensError, match=said):
+        comparing(images, bare, pair)
+    with pytest.raises(MissingLensError, match=r"--kind tuned .*2000 steps, in each of which"):
+        comparing(images, bare, pair, lenses=["tuned"])
+
+
+def test_from_no_lens_to_a_figure_is_one_command(images, bare, pair):
+    decoding = comparing(images, bare, pair, fit_on=images).decodings[0]
+    assert (decoding.lens.n_fit, decoding.lens.n_heldout) == (7, 2)
+    assert decoding.lens.fitted_on == f"{images.name} (7 of its images)"
+    again = comparing(images, bare, pair, fit_on=images / "nothing").decodings[0]
+    assert again.lens == decoding.lens
+    assert (bare / "ridge.lens").is_file()
+
+
+def test_the_command_keeps_a_lens_once(images, bare, pair, tmp_path, capsys):
+    command = ["fit", str(bare), "--images", str(images), "--vision", str(pair.vision), "--half"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "7 images to fit on and 2 to measure on, each read 1× by the model" in said
+    assert f"wrote {bare / 'ridge.lens'}" in said
+    assert main(command) == 1
+    assert "has a ridge lens already" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "new.lens"), "--layers", "2", "0"]) == 0
+    assert read_info(tmp_path / "new.lens").layers == (0, 2)
+
+
+def test_the_lens_of_a_folder_that_is_not_ours_is_in_the_cache(bare, pair, monkeypatch):
+    _, found = require_model(bare, vision_source=str(pair.vision))
+    assert lens_place(found, "ridge") == bare / "ridge.lens"
+    shutil.copy(pair.emma / "ridge.lens", bare / "ridge.lens")
+    assert lens_place(found, "ridge").parent == lens_cache()
+    (bare / "ridge.lens").unlink()
+    monkeypatch.setattr("emma_viz.session.fitting.BUNDLED", bare.parent)
+    place = lens_place(found, "ridge")
+    assert place.parent == lens_cache()
+    place.parent.mkdir(parents=True)
+    shutil.copy(pair.cobra / "ridge.lens", place)
+    assert load_lens(found).info.model_fingerprint == found.info.fingerprint
+    with pytest.raises(InputError, match="has a ridge lens already"):
+        lens_place(found, "ridge")
+
+
+def test_what_cannot_be_fitted_on_is_refused(images, tmp_path):
+    recipe = LensRecipe(fit=4, held_out=2)
+    chosen = choose_images(images, None, recipe)
+    assert (len(chosen.fit), len(chosen.held_out)) == (4, 2)
+    assert not chosen.fit.keys() & chosen.held_out.keys()
+    with pytest.raises(TrainingError, match="has 9 different images that can be read; 550 are needed"):
+        choose_images(images, None, LensRecipe())
+    with pytest.raises(TrainingError, match="has 3 different images that can be read; 4 are needed"):
+        choose_images(str(images / "[0-2].png"), None, recipe, fewer=True)
+    with pytest.raises(InputError, match="holds no image"):
+        choose_images(tmp_path, None, recipe)
+
+
+@pytest.mark.slow
+def test_a_tuned_lens_is_fitted_by_the_same_command(images, bare, pair):
+    command = ["fit", str(bare), "--images", str(images), "--vision", str(pair.vision), "--kind", "tuned"]
+    small = ["--fit-images", "6", "--held-out", "3", "--steps", "2", "--batch-size", "2", "--rank", "2"]
+    assert main([*command, *small]) == 0
+    assert read_info(bare / "tuned.lens").kind == "tuned"
