@@ -236,6 +236,8 @@ def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> D
     if not decodings:
         raise InputError("expected at least one decoding to join, got none.")
     first = decodings[0]
+    if len(decodings) == 1:
+        return replace(first, images=images)
     for name in ("layers", "site", "model", "lens"):
         if any(getattr(each, name) != getattr(first, name) for each in decodings):
             raise InputError(f"Decodings that are joined are alike; these differ in {name}.")

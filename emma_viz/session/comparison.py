@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
 
-from emma_viz.capture import Trace, record
-from emma_viz.capture.sites import Layers, split_site
+from emma_viz.capture.sites import split_site
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import read_image
 from emma_viz.data.labels import ImageLabel, label_of, told_apart
@@ -18,12 +16,14 @@ from emma_viz.errors import InputError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
-from emma_viz.maps import ActivationMaps, Decoding, decode, share_limits
+from emma_viz.maps import ActivationMaps, Decoding, share_limits
+from emma_viz.maps.decoding import joined
+from emma_viz.records.questions import Question
 from emma_viz.session.fitting import lens_for
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.loading import load, one_each, require_loadable
 from emma_viz.session.options import Asking, Running, View
-from emma_viz.session.road import Progress
+from emma_viz.session.road import Progress, ask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,20 +135,22 @@ def compare(
         require_fit(unfit, force=force_lens)
         if not force_lens:
             shown_layers(lens.default_layers, layers, lens.info.model_name)
-    decodings = []
+    decodings, questions = [], [Question(image=picture, prompt=asking.prompt) for picture in pictures]
     for source, lens, (sites, needed) in zip(models, chosen, plans, strict=True):
         model = load(source, running, progress)
-        trace = record_for(
+        pairs = ask(
             model,
-            pictures,
-            asking,
+            questions,
+            lens,
+            asking=asking,
             sites=sites,
             layers=_of(model, needed),
+            force_lens=force_lens,
             progress=progress,
         )
-        del model
+        decodings.append(joined([decoding for _, decoding in pairs if decoding is not None], images=pictures))
+        del model, pairs
         gc.collect()
-        decodings.append(decode(trace, lens, force=force_lens))
     return Comparison(decodings=tuple(decodings), image_names=names)
 
 
@@ -201,29 +203,3 @@ def image_names(decoding: Decoding) -> tuple[str, ...]:
     kinds = list(dict.fromkeys(zip(decoding.image_hashes, decoding.labels, strict=True)))
     names = dict(zip(kinds, names_of([label for _, label in kinds]), strict=True))
     return tuple(names[pair] for pair in zip(decoding.image_hashes, decoding.labels, strict=True))
-
-
-def record_for(
-    model: LoadedModel,
-    images: Sequence[Image.Image],
-    asking: Asking,
-    *,
-    sites: Sequence[str],
-    layers: Layers,
-    dtype: torch.dtype = torch.float32,
-    progress: Progress | None = None,
-) -> Trace:
-    """Ask one model about all images, and keep what its image tokens hold."""
-    return record(
-        model,
-        list(images),
-        asking.prompt,
-        sites=sites,
-        layers=layers,
-        max_new_tokens=asking.max_new_tokens,
-        temperature=asking.temperature,
-        top_p=asking.top_p,
-        seed=asking.seed,
-        dtype=dtype,
-        progress=progress,
-    )

@@ -31,6 +31,7 @@ def ask(
     layers: Layers,
     tokens: TokenKind = "image",
     decoded: Sequence[int] | None = None,
+    generate: bool = True,
     dtype: torch.dtype = torch.float32,
     first: int = 0,
     batch_size: int = BATCH,
@@ -49,6 +50,7 @@ def ask(
         layers: layers to keep.
         tokens: which tokens to keep.
         decoded: layers to decode; all that both the lens and the trace have when None.
+        generate: answer, too; otherwise the prompt is only read.
         dtype: of the states.
         first: the question to begin with; those before it were asked earlier.
         batch_size: questions at a time.
@@ -74,6 +76,7 @@ def ask(
             sites=sites,
             layers=layers,
             tokens=tokens,
+            generate=generate,
             max_new_tokens=asking.max_new_tokens,
             temperature=asking.temperature,
             top_p=asking.top_p,

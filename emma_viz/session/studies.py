@@ -69,7 +69,7 @@ def decode_study(
         arrays, meta = decoding.to_arrays(with_images=False)
         study.save_arrays(part, DECODING, arrays, meta, overwrite=True)
         found[name].append(decoding)
-    return tuple(_joined(study, name, decodings) for name, decodings in found.items())
+    return tuple(joined(decodings, images=study.trace(name).images) for name, decodings in found.items())
 
 
 def _lens(wanted: str | Path | Lens, model: FoundModel, *, force: bool) -> Lens:
@@ -120,11 +120,7 @@ def _decoding(study: Study, name: str) -> Decoding:
         else:
             arrays, traces = study.batch_arrays(part, DECODING), study.traces(part)
         found += [_checked(study, part, trace, *each) for trace, each in zip(traces, arrays, strict=True)]
-    return _joined(study, name, found)
-
-
-def _joined(study: Study, name: str, decodings: Sequence[Decoding]) -> Decoding:
-    return decodings[0] if len(decodings) == 1 else joined(decodings, images=study.trace(name).images)
+    return joined(found, images=study.trace(name).images)
 
 
 def _checked(study: Study, entry: str, trace: Trace, arrays: dict[str, np.ndarray], meta: dict) -> Decoding:

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 import emma_viz.data
-from emma_viz.capture.record import record
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_directory, save_vision_encoder
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.errors import TrainingError
@@ -24,10 +23,12 @@ from emma_viz.lens.fit import RidgeSettings, fit_ridge, seen
 from emma_viz.lens.headers import read_info
 from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.lens.protocol import Lens
-from emma_viz.maps.apply import decode
 from emma_viz.maps.decoding import Decoding
 from emma_viz.models.vision import VisionEncoder
+from emma_viz.records.questions import Question
 from emma_viz.session.fitting import HALF
+from emma_viz.session.options import Asking
+from emma_viz.session.road import ask
 from training.lens import SCENES, TABLETOP, make_lens, round_to_half
 from training.loop.config import as_record
 from training.pocket.encoder import ENCODER_SCORES
@@ -204,10 +205,11 @@ def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator
     """Decode images at all layers of a lens, a few at a time."""
     read = [place for layer in lens.default_layers for place in lens.reads(layer)]
     sites, layers = sorted({site for site, _ in read}), sorted({layer for _, layer in read})
-    for start in range(0, len(images), 16):
-        part = list(images[start : start + 16])
-        trace = record(model, part, PROMPT, sites=tuple(sites), layers=tuple(layers), generate=False)
-        yield decode(trace, lens)
+    questions = [Question(image=image, prompt=PROMPT) for image in images]
+    pairs = ask(
+        model, questions, lens, asking=Asking(), sites=sites, layers=layers, generate=False, batch_size=16
+    )
+    return (decoding for _, decoding in pairs if decoding is not None)
 
 
 def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[str, Any]:
