@@ -18,7 +18,7 @@ from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.lens import Lens, find_lens, recording_for
 from emma_viz.maps import Decoding, decode
 from emma_viz.session import Comparison
-from emma_viz.session.comparison import lens_of
+from emma_viz.session.loading import lens_of
 
 STREAM = "resid_post"
 """The site that words are read from."""

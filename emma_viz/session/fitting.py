@@ -1,10 +1,9 @@
 """Lenses for models that came without one: which images, where they are kept, what they cost, and the fit itself."""
 
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.records.complaints import Complaints
 from emma_viz.records.questions import find_questions
 from emma_viz.session.loading import lens_of, load, require_loadable
-from emma_viz.session.options import FittedKind, LensRecipe, Running
+from emma_viz.session.options import LensRecipe, Running
 from emma_viz.session.road import Progress
 
 HALF = torch.float16
@@ -317,48 +316,11 @@ def lens_for(
         TrainingError: there are too few images.
     """
     try:
-        return lens_of(wanted, found, force=force)
+        return lens_of(wanted, found, force=force, running=running)
     except MissingLensError as error:
-        kind = "ridge" if wanted == "ridge" else "tuned"
-        if str(wanted) not in get_args(FittedKind) or isinstance(source, LoadedModel):
+        if str(wanted) != "ridge" or isinstance(source, LoadedModel):
             raise
-        if fit_on is None or kind != "ridge":
-            here = " `--fit-on FOLDER` does it here and keeps the lens." if kind == "ridge" else ""
-            raise MissingLensError(f"{error} {advice(source, kind, running)}{here}") from error
+        if fit_on is None:
+            raise MissingLensError(f"{error} `--fit-on FOLDER` does it here and keeps the lens.") from error
     place = lens_place(found, "ridge")
     return fit_and_keep(load(source, running, progress), LensRecipe(), fit_on, place, progress=progress)
-
-
-def advice(source: str | Path, kind: FittedKind, running: Running) -> str:
-    """The command that fits a lens for a model, and what it takes."""
-    recipe = LensRecipe(kind=kind)
-    given = {
-        "--device": running.device,
-        "--dtype": running.dtype,
-        "--backend": running.backend,
-        "--tokenizer": running.tokenizer_source,
-    }
-    usual = (Running().device, Running().dtype, Running().backend)
-    words = [
-        "emma-viz",
-        "fit",
-        str(source),
-        "--images",
-        "FOLDER",
-        *([] if kind == "ridge" else ["--kind", kind]),
-    ]
-    words += [
-        word for flag, value in given.items() if value not in (None, *usual) for word in (flag, str(value))
-    ]
-    vision = running.vision_source
-    towers = [f"{name}={path}" for name, path in vision.items()] if isinstance(vision, Mapping) else [vision]
-    words += ["--vision", *map(str, towers)] if vision else []
-    return f"To fit one: `{shlex.join(words)}` ({cost(recipe)})."
-
-
-def cost(recipe: LensRecipe) -> str:
-    """What the fit of a lens takes, in words."""
-    images = f"{recipe.fit} images to fit on and {recipe.held_out} to measure on"
-    if recipe.kind == "ridge":
-        return f"{images}, or as many as there are; the model reads each once"
-    return f"{images}; {recipe.steps} steps, in each of which the model reads {recipe.batch_size} images"

@@ -1,15 +1,16 @@
 """Models and lenses as a user names them, looked at before any is loaded."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model
-from emma_viz.errors import InputError
+from emma_viz.errors import InputError, MissingLensError
 from emma_viz.lens import Lens, load_lens
 from emma_viz.lens.kinds import kind_names
 from emma_viz.models.config import VLMConfig
-from emma_viz.session.options import Running
+from emma_viz.session.options import FittedKind, LensRecipe, Running
 from emma_viz.session.road import Progress
 
 
@@ -63,13 +64,69 @@ def _loading(source: str | Path, progress: Progress | None) -> Progress | None:
     return lambda done, total, what: progress(done, total, f"loading {source}: {what}")
 
 
-def lens_of(wanted: str | Path | Lens, model: LoadedModel | FoundModel, *, force: bool = False) -> Lens:
+def lens_of(
+    wanted: str | Path | Lens,
+    model: LoadedModel | FoundModel,
+    *,
+    force: bool = False,
+    running: Running = Running(),
+) -> Lens:
     """The lens that a user named: one of `model` by its kind, a file, or a lens.
 
+    Args:
+        wanted: what was named.
+        model: whose lens it is.
+        force: accept a lens of the model's own folder that belongs to other weights.
+        running: how the model is loaded, for the command that fits a lens.
+
     Raises:
-        LensError: there is none.
+        MissingLensError: there is none; the message has the command that fits one, and what it takes.
+        LensError: the file cannot be read.
         LensMismatchError: it is the model's own by name, but belongs to other weights.
     """
     if not isinstance(wanted, str | Path):
         return wanted
-    return load_lens(model, str(wanted), force=force) if str(wanted) in kind_names() else load_lens(wanted)
+    if str(wanted) not in kind_names():
+        return load_lens(wanted)
+    try:
+        return load_lens(model, str(wanted), force=force)
+    except MissingLensError as error:
+        if str(wanted) not in get_args(FittedKind) or not model.info.source:
+            raise
+        kind = "ridge" if str(wanted) == "ridge" else "tuned"
+        raise MissingLensError(f"{error} {advice(model.info.source, kind, running)}") from error
+
+
+def advice(source: str | Path, kind: FittedKind, running: Running) -> str:
+    """The command that fits a lens for a model, and what it takes."""
+    recipe = LensRecipe(kind=kind)
+    given = {
+        "--device": running.device,
+        "--dtype": running.dtype,
+        "--backend": running.backend,
+        "--tokenizer": running.tokenizer_source,
+    }
+    usual = (Running().device, Running().dtype, Running().backend)
+    words = [
+        "emma-viz",
+        "fit",
+        str(source),
+        "--images",
+        "FOLDER",
+        *([] if kind == "ridge" else ["--kind", kind]),
+    ]
+    words += [
+        word for flag, value in given.items() if value not in (None, *usual) for word in (flag, str(value))
+    ]
+    vision = running.vision_source
+    towers = [f"{name}={path}" for name, path in vision.items()] if isinstance(vision, Mapping) else [vision]
+    words += ["--vision", *map(str, towers)] if vision else []
+    return f"To fit one: `{shlex.join(words)}` ({cost(recipe)})."
+
+
+def cost(recipe: LensRecipe) -> str:
+    """What the fit of a lens takes, in words."""
+    images = f"{recipe.fit} images to fit on and {recipe.held_out} to measure on"
+    if recipe.kind == "ridge":
+        return f"{images}, or as many as there are; the model reads each once"
+    return f"{images}; {recipe.steps} steps, in each of which the model reads {recipe.batch_size} images"

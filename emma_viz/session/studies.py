@@ -2,23 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from emma_viz.capture.trace import Trace
 from emma_viz.checkpoints import FoundModel
 from emma_viz.checkpoints.sources import local_folder
-from emma_viz.errors import InputError, MissingLensError, StudyError
+from emma_viz.errors import InputError, StudyError
 from emma_viz.files.room import require_writable
-from emma_viz.lens import Lens
 from emma_viz.maps import Decoding, decode, measure
 from emma_viz.maps.decoding import joined
 from emma_viz.session.capturing import image_names_of_entry
 from emma_viz.session.comparison import Comparison
-from emma_viz.session.fitting import advice
 from emma_viz.session.loading import lens_of, one_each
-from emma_viz.session.options import FittedKind, Running
 from emma_viz.session.road import Progress
 from emma_viz.session.stores import DECODING
 from emma_viz.study import Study, open_study
@@ -65,21 +61,11 @@ def decode_study(
         trace = study.trace(part)
         folder = local_folder(trace.model.source, revision=trace.model.revision)
         model = FoundModel(info=trace.model, folder=folder)
-        decoding = decode(trace, _lens(wanted[name], model, force=force_lens), force=force_lens)
+        decoding = decode(trace, lens_of(wanted[name], model, force=force_lens), force=force_lens)
         arrays, meta = decoding.to_arrays(with_images=False)
         study.save_arrays(part, DECODING, arrays, meta, overwrite=True)
         found[name].append(decoding)
     return tuple(joined(decodings, images=study.trace(name).images) for name, decodings in found.items())
-
-
-def _lens(wanted: str | Path | Lens, model: FoundModel, *, force: bool) -> Lens:
-    try:
-        return lens_of(wanted, model, force=force)
-    except MissingLensError as error:
-        if wanted not in get_args(FittedKind):
-            raise
-        command = advice(model.info.source, "ridge" if wanted == "ridge" else "tuned", Running())
-        raise MissingLensError(f"{error} {command}") from error
 
 
 def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Comparison:
