@@ -101,6 +101,14 @@ def test_a_killed_capture_that_replaces_goes_on_where_it_stopped(images, pair, w
         assert found.keys() == content(whole).keys()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["maps", "pooled"])
+def test_a_killed_capture_of_another_store_is_finished_too(images, pair, tmp_path, store):
+    recording(images, pair, tmp_path / "whole", store=store)
+    for path in kill_at(range(20, 200, 45), tmp_path, capturing(images, pair, store=store)):
+        assert content(path) == content(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
     "steps", [(20, 60), pytest.param(range(90), marks=pytest.mark.slow)], ids=["some", "many"]
 )
