@@ -140,8 +140,8 @@ def no_model_may_run(monkeypatch):
     def refuse(*_, **__):
         raise RanError
 
-    monkeypatch.setattr("emma_viz.session.comparison.load_model", refuse)
-    monkeypatch.setattr("emma_viz.session.comparison.record", refuse)
+    monkeypatch.setattr("emma_viz.session.loading.load_model", refuse)
+    monkeypatch.setattr("emma_viz.session.road.record", refuse)
 
 
 @pytest.mark.usefixtures("no_model_may_run")
@@ -164,7 +164,7 @@ def test_what_cannot_be_drawn_is_refused_before_the_first_model_runs(
 
 
 def test_a_lens_that_does_not_fit_is_refused_before_anything_is_recorded(pair, photos, running, monkeypatch):
-    monkeypatch.setattr("emma_viz.session.comparison.record", lambda *_, **__: pytest.fail("recorded"))
+    monkeypatch.setattr("emma_viz.session.road.record", lambda *_, **__: pytest.fail("recorded"))
     with pytest.raises(LensMismatchError, match="fitted on emma"):
         compare(photos[0], [pair.cobra], lenses=[pair.lens_of_emma], running=running)
     with pytest.raises(LensMismatchError, match="mixer_out"):

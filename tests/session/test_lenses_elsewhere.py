@@ -74,7 +74,7 @@ def nothing_loads(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("emma_viz.session.comparison.load_model", refuse)
+    monkeypatch.setattr("emma_viz.session.loading.load_model", refuse)
 
 
 @pytest.mark.usefixtures("nothing_loads")
