@@ -208,7 +208,7 @@ def test_shards_open_as_one(images, pair, states, tmp_path, store):
     captured(images, pair, path, shard=(1, 2), **more)
     captured(images, pair, tmp_path / "whole", **more)
     whole = open_study(tmp_path / "whole")
-    for name in ("prompts", "answers", "image_hashes", "sampling", "hooks", "labels"):
+    for name in ("prompts", "answers", "image_hashes", "sampling", "labels"):
         assert getattr(study["cobra"], name) == getattr(whole["cobra"], name)
     if store == "states":
         for each in (path, tmp_path / "whole"):
