@@ -19,6 +19,7 @@ from emma_viz.errors import InputError
 from emma_viz.files.named import named_path
 from emma_viz.lens.headers import SUFFIX
 from emma_viz.lens.kinds import kind_names
+from emma_viz.session.options import Running
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="LENS",
         help="kinds of lens (ridge, native, tuned) or lens files to offer; the first is chosen at first (default: "
         "every kind that the models have)",
+    )
+    found.add_argument(
+        "--fit-on",
+        type=path,
+        metavar="FOLDER",
+        help="fit a ridge lens on these images for each of --models that has none, and keep it (see `emma-viz fit`)",
     )
     add_loading(found)
     found.add_argument(
@@ -182,6 +189,8 @@ def settings_of(args: argparse.Namespace):
     if not sources:
         raise InputError("expected --models or --study: no model ships with this installation.")
     models = labelled(sources)
+    if args.fit_on is not None:
+        fit_missing(sources, args.fit_on, running(args))
     for name in bundled_names():
         models.setdefault(name, name)
     return Settings(
@@ -191,6 +200,22 @@ def settings_of(args: argparse.Namespace):
         running=running(args),
         method=args.attribution,
     )
+
+
+def fit_missing(sources: Sequence[str], images: Path, how: Running) -> None:
+    """Fit a ridge lens for each model that has none, and keep it.
+
+    Raises:
+        EmmaVizError: a model cannot be loaded, or the images are too few.
+    """
+    from emma_viz.cli.progress import Bars
+    from emma_viz.session.fitting import lens_for
+    from emma_viz.session.loading import require_loadable
+
+    with Bars() as bars:
+        for source in sources:
+            _, model = require_loadable(source, how)
+            lens_for("ridge", source, model, how, fit_on=images, progress=bars)
 
 
 def labelled(sources: Sequence[str]) -> dict[str, str]:

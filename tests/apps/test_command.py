@@ -1,10 +1,14 @@
 """The explorer's command line."""
 
+import shutil
+
 import pytest
+from PIL import Image
 
 from apps.explorer.command import labelled, lenses_of, main, parser, settings_of
 from apps.explorer.service import Service, Settings
 from emma_viz.errors import InputError, StudyError
+from emma_viz.lens.headers import read_info
 
 
 def settings(*argv):
@@ -62,3 +66,17 @@ def test_refusals_are_sentences(tmp_path, capsys):
     assert "emma-viz: error: expected --study or --models" in capsys.readouterr().err
     with pytest.raises(StudyError, match="is no study"):
         Service(Settings(study=tmp_path), {})
+
+
+def test_a_model_without_a_lens_gets_one_before_the_page_opens(pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bare, photos = tmp_path / "bare", tmp_path / "photos"
+    shutil.copytree(pair.cobra, bare)
+    (bare / "ridge.lens").unlink()
+    photos.mkdir()
+    for number in range(4):
+        Image.effect_noise((20 + number, 20), 60).convert("RGB").save(photos / f"{number}.png")
+    settings_of(
+        parser().parse_args(["--models", str(bare), "--vision", str(pair.vision), "--fit-on", str(photos)])
+    )
+    assert read_info(bare / "ridge.lens").n_fit == 3
