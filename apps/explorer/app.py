@@ -13,7 +13,6 @@ from urllib.parse import unquote
 from apps.explorer.examples import example_images
 from apps.explorer.forms import Forms
 from apps.explorer.gate import Gate
-from apps.explorer.running import News
 from apps.explorer.service import MAX_BYTES, Service, Settings
 from emma_viz.errors import MissingDependencyError
 from emma_viz.render.script import canvas_script, canvas_style
@@ -39,8 +38,11 @@ HINT_STUDY = "Choose an image of the study.|It opens at once: no model is loaded
 GONE = "The image of this link is not kept on this server (any more); bring it again."
 
 CANVAS = "explorer-canvas"
-CALLS = ("payload", "words", "attribute", "progress", "cancel", "save")
+CALLS = ("payload", "words", "attribute", "progress", "cancel", "stop", "save")
 """What the canvas asks of the server."""
+
+TICKET = "(window.explorerTicket = (window.explorerTicket ?? 0) + 1)"
+"""Script that draws a page's next ticket: each question has one, and so have the news about it."""
 
 Link = dict[str, str]
 
@@ -80,7 +82,7 @@ def build(settings: Settings) -> tuple[Any, Service]:
     with gr.Blocks(
         title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, 4 * 3600)
     ) as page:
-        secret, linked = gr.State(""), gr.State(False)
+        secret, linked = gr.State(""), gr.State(0)
         with gr.Row(elem_id="explorer"):
             with gr.Column(elem_id="explorer-side", scale=0, min_width=220):
                 gr.HTML(INTRO, apply_default_css=False)
@@ -168,10 +170,13 @@ def _canvas(gr, service: Service):
     def cancel(data: dict) -> dict:
         return service.cancel(data)
 
+    def stop(data: dict) -> dict:
+        return service.stop(data)
+
     def save(data: dict) -> dict:
         return service.save(data)
 
-    calls = [payload, words, attribute, progress, cancel, save]
+    calls = [payload, words, attribute, progress, cancel, stop, save]
     assert tuple(each.__name__ for each in calls) == CALLS
     return gr.HTML(
         value="{}",
@@ -221,7 +226,7 @@ def _live_side(gr, service: Service) -> dict[str, Any]:
         elem_id="explorer-prompt", submit_btn=False,
     )  # fmt: skip
     go = gr.Button("Run", variant="primary", elem_id="explorer-run")
-    stop = gr.Button("Stop", variant="secondary", elem_id="explorer-stop", visible=False)
+    stop = gr.Button("Stop", variant="secondary", elem_id="explorer-stop")
     with gr.Accordion("Lens, hook site, answer", open=False, elem_id="explorer-more"):
         lens = gr.Dropdown(
             list(settings.lenses), value=next(iter(settings.lenses)), label="Lens",
@@ -252,54 +257,28 @@ def _study_side(gr, service: Service) -> dict[str, Any]:
 def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dict[str, Any]) -> None:
     image, models, prompt = (controls[name] for name in ("image", "models", "prompt"))
     lens, site, go, stop = (controls[name] for name in ("lens", "site", "go", "stop"))
+    hash_box, ticket_box = gr.Textbox(visible=False), gr.Number(visible=False, precision=0)
     asking = [secret, image, prompt, models, lens, site, controls["tokens"]]
-    hash_box = gr.Textbox(visible=False)
 
-    def begin(address: str, request: gr.Request) -> tuple:
+    def begin(address: str, ticket: int, request: gr.Request) -> tuple:
         token, link = service.sessions.open(request.cookies.get(service.cookie, "")), _link(address)
-        values = _restored(gr, service, link)
-        runs, lost = values.pop("runs"), values.pop("lost")
-        news = (_waiting(token) if runs else {"stage": "empty", "session": token}) | {"lost": lost}
-        if link.get("image") and not runs:
-            news |= {"stage": "error", "message": GONE}
-        return (token, runs, json.dumps(news), *values.values())
+        news = {"stage": "error", "message": GONE} if link.get("image") else {"stage": "empty"}
+        return (token, *_opened(gr, service, link, token, ticket, news))
 
-    def follow(token: str, address: str) -> tuple:
+    def follow(token: str, address: str, ticket: int) -> tuple:
         """A link that was pasted into a page that is open, or a step back to one."""
-        link = _link(address)
-        values = _restored(gr, service, link)
-        runs, lost = values.pop("runs"), values.pop("lost")
-        news = _waiting(token) if runs else {"stage": "error", "session": token, "message": GONE}
-        return (runs, json.dumps(news | {"lost": lost}), *values.values())
-
-    def announce(token: str) -> tuple:
-        service.announce(token)
-        return json.dumps(_waiting(token)), gr.Button(visible=False), gr.Button(visible=True)
-
-    def release(token: str) -> tuple:
-        if service.busy(token):  # the run that ended was stopped, and another has been asked for since
-            return gr.skip(), gr.skip()
-        return gr.Button(visible=True), gr.Button(visible=False)
-
-    def halt(token: str) -> tuple:
-        service.stop(token)
-        return json.dumps({"stage": "stopped", "session": token}), *release(token)
+        return _opened(gr, service, _link(address), token, ticket, {"stage": "error", "message": GONE})
 
     def ask(*values: Any) -> Iterator[str]:
         for news in service.ask(*values):
             yield json.dumps(news)
 
-    def ask_if_linked(wanted: bool, *values: Any) -> Iterator[Any]:
-        if not wanted:
+    def ask_if_linked(ticket: int, *values: Any) -> Iterator[Any]:
+        if not ticket:
             yield gr.skip()
             return
-        service.announce(values[0])
-        for news in service.ask(*values, linked=True):
+        for news in service.ask(*values, ticket, linked=True):
             yield json.dumps(news)
-
-    def refuse(token: str) -> str:
-        service.refused(token)
-        return json.dumps(_refused(token))
 
     def check(token: str, upload: str | None) -> tuple:
         sentence = service.refusal(token, upload)
@@ -313,49 +292,44 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
         return str(path) if path else None
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    at_once = quiet | {"queue": False}
-    in_turn = quiet | {"concurrency_limit": 1, "concurrency_id": "models"}
+    # Without "multiple", Gradio drops a question without a word while an older one, though stopped, is not over.
+    in_turn = quiet | {"concurrency_limit": 1, "concurrency_id": "models", "trigger_mode": "multiple"}
     restored = [image, models, prompt, lens, site, controls["tokens"]]
-    outputs = [secret, linked, canvas, *restored]
-    page.load(begin, hash_box, outputs, js="() => window.location.hash", **quiet).then(
-        ask_if_linked, [linked, *asking], canvas, **in_turn
-    )
-    asked = gr.on([go.click, prompt.submit], announce, secret, [canvas, go, stop], **at_once).then(
-        ask, asking, canvas, **in_turn
-    )
-    asked.failure(refuse, secret, canvas, **at_once)
-    asked.then(release, secret, [go, stop], **at_once)
-    stop.click(halt, secret, [canvas, go, stop], **at_once)
     # The script presses it when the address changes under an open page.
     again = gr.Button("Follow the link", visible="hidden", elem_id="explorer-follow")
-    again.click(
-        follow,
-        [secret, hash_box],
-        [linked, canvas, *restored],
-        js="(s) => [s, window.location.hash]",
-        **quiet,
-    ).then(ask_if_linked, [linked, *asking], canvas, **in_turn)
+    opened = (
+        page.load(
+            begin, [hash_box, ticket_box], [secret, linked, canvas, *restored],
+            js=f"() => [window.location.hash, {TICKET}]", **quiet,
+        ),
+        again.click(
+            follow, [secret, hash_box, ticket_box], [linked, canvas, *restored],
+            js=f"(s) => [s, window.location.hash, {TICKET}]", **quiet,
+        ),
+    )  # fmt: skip
+    runs = [each.then(ask_if_linked, [linked, *asking], canvas, **in_turn) for each in opened]
+    numbered = f"(...v) => [...v.slice(0, -1), window.explorerAsk({TICKET})]"
+    runs.append(gr.on([go.click, prompt.submit], ask, [*asking, ticket_box], canvas, js=numbered, **in_turn))
+    script: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    for each in runs:
+        each.failure(None, js="() => { window.explorerFailed(); }", **script)
+    stop.click(None, js="() => { window.explorerStop(); }", **script)
     # What is on the page answers what was chosen: the script says when that has changed since.
     gr.on(
-        [each.change for each in restored], None, restored, None, js="(...v) => { window.explorerChosen?.(...v); }",
-        queue=False, show_progress="hidden", api_visibility="private",
+        [each.change for each in restored], None, restored, None,
+        js="(...v) => { window.explorerChosen?.(...v); }", **script,
     )  # fmt: skip
     image.upload(check, [secret, image], [image, canvas], **quiet)
     controls["examples"].select(take, None, image, **quiet)
 
 
-def _waiting(token: str) -> dict[str, Any]:
-    """News for the time until the models are free."""
-    return {"stage": "busy", "session": token} | News(message="waiting for the models").as_json()
-
-
-def _refused(token: str) -> dict[str, Any]:
-    """News for a run that Gradio itself turned down, such as one whose upload is gone."""
-    return {
-        "stage": "error",
-        "session": token,
-        "message": "The server did not take this run; bring the image again.",
-    }
+def _opened(gr, service: Service, link: Link, token: str, ticket: int, news: dict[str, Any]) -> tuple:
+    """The ticket of a link's run, or 0 when it names none; news for the page, which are `news` then; the widgets."""
+    values = _restored(gr, service, link)
+    runs, lost = values.pop("runs"), values.pop("lost")
+    if runs:
+        news = {"stage": "busy", "ask": ticket, "message": "waiting for the models"}
+    return (ticket if runs else 0, json.dumps({**news, "session": token, "lost": lost}), *values.values())
 
 
 def _wire_study(gr, page, service: Service, secret, canvas, controls: dict[str, Any]) -> None:

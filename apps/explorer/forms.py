@@ -125,6 +125,7 @@ FITS: dict[str, Callable[[Any, object], bool]] = {
     "image": _is_picture,
     "dropdown": _is_choice,
     "slider": _is_length,
+    "number": lambda _component, value: _is_whole(value) and 0 <= value < 2**31,
 }
 """Kind of component → whether it can have sent a value."""
 

@@ -5,7 +5,7 @@ const waiting = EmmaCanvas.core.fromLink(location.hash);
 let wanted = Object.keys(waiting).length ? waiting : null;
 let session = null;
 let run = null;
-let shown = null;
+let shown = 0;
 let asked = {};
 const ask = async (name, data) => {
   const mine = run;
@@ -79,7 +79,7 @@ const check = async () => {
   if (now !== (dead || "")) {
     dead = now || false;
     const words = { gone: "The server does not answer: it has ended, or the network is down. What is shown stays.", new: "The server was started anew: reload the page to ask it something." };
-    if (dead && element.querySelector(".ev").dataset.state === "busy") canvas.fail(words[dead]);
+    if (dead && asking) hear({ stage: "error", ask: asking, message: words[dead] });
     canvas.notice(dead ? words[dead] : "");
     compare();
   }
@@ -87,29 +87,61 @@ const check = async () => {
 setInterval(check, 4000);
 check();
 
-// Run becomes Stop and comes back: who pressed one has the other under the finger.
-const hand = (from, to) => {
-  const here = document.activeElement;
-  if (here && here !== document.body && here.id !== from) return;
-  let left = 40;
-  const seek = () => {
-    const button = document.querySelector(`#${to}`);
-    if (button) return button.focus({ preventScroll: true });
-    if (left--) setTimeout(seek, 50);
-  };
-  seek();
+// Every question has a ticket, and the news about it have it too. The page is busy with the newest ticket that is not
+// over: late words about an older one change nothing, and every end of a run comes through `end`.
+let asking = 0;
+let over = 0;
+let heard = null;
+const stage = (busy) => {
+  // Run becomes Stop and comes back: who pressed one has the other under the finger.
+  const pressed = ["explorer-run", "explorer-stop"].includes(document.activeElement?.id);
+  document.body.classList.toggle("explorer-busy", busy);
+  if (pressed) document.querySelector(busy ? "#explorer-stop" : "#explorer-run")?.focus({ preventScroll: true });
 };
-let busy = false;
-const stage = (now) => {
-  if (now === busy) return;
-  busy = now;
-  const pressed = ["explorer-run", "explorer-stop"].includes(document.activeElement?.id) || document.activeElement === document.body;
-  if (busy) {
-    started = chosen;
-    settling = Boolean(wanted);
-    if (pressed) hand("explorer-run", "explorer-stop");
-    if (innerWidth < 900) root.scrollIntoView({ behavior: "smooth", block: "start" });
-  } else if (pressed) hand("explorer-stop", "explorer-run");
+const begin = (ticket) => {
+  const first = !asking;
+  asking = ticket;
+  started = chosen;
+  settling = Boolean(wanted);
+  if (first) stage(true);
+  if (first && innerWidth < 900) root.scrollIntoView({ behavior: "smooth", block: "start" });
+};
+const end = (ticket) => {
+  over = Math.max(over, ticket);
+  if (!asking || asking > over) return;
+  asking = 0;
+  stage(false);
+};
+const halt = (ticket) => void ask("stop", { ask: ticket }).catch(() => {}); // a server that is gone runs nothing
+window.explorerAsk = (ticket) => {
+  if (asking) halt(ticket - 1);
+  hear({ stage: "busy", ask: ticket, message: "waiting for the models" });
+  return ticket;
+};
+window.explorerStop = () => {
+  halt(window.explorerTicket);
+  end(window.explorerTicket);
+  canvas.calm();
+};
+window.explorerFailed = () => {
+  if (asking) hear({ stage: "error", ask: asking, message: "The server did not take this run; bring the image again." });
+};
+const hear = (news) => {
+  const { stage: now, ask: ticket = 0 } = news;
+  if (now === "busy") {
+    if (ticket <= over || ticket < asking) return;
+    if (ticket !== asking) begin(ticket);
+    heard = news;
+    return canvas.busy(news);
+  }
+  const mine = ticket === asking;
+  if (ticket) end(ticket);
+  if (now === "ready") return show(news);
+  if (ticket && !mine) return;
+  if (now === "none") return canvas.fail("This run was ended before it had an answer; press Run again.");
+  if (now !== "error") return;
+  if (asking) canvas.say(news.message);
+  else canvas.fail(news.message);
 };
 
 // Pictures to choose from are called what they show.
@@ -121,21 +153,8 @@ const name = () => {
 };
 new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
 name();
-const take = async () => {
-  let news;
-  try {
-    news = JSON.parse(props.value || "{}");
-  } catch {
-    return;
-  }
-  if (news.session) session = news.session;
-  if (news.stage === "none") return;
-  stage(news.stage === "busy");
-  if (news.lost?.length) canvas.say(`Not restored from the link: ${news.lost.join(", ")}.`);
-  if (news.stage === "busy") return canvas.busy(news);
-  if (news.stage === "stopped") return canvas.calm();
-  if (news.stage === "error") return canvas.fail(news.message);
-  if (news.stage !== "ready" || news.run === shown) return;
+const show = async (news) => {
+  if (news.run <= shown) return;
   run = shown = news.run;
   try {
     const payload = await ask("payload", {});
@@ -148,9 +167,21 @@ const take = async () => {
     started = null;
     settling = false;
     compare();
+    if (asking) canvas.busy(heard);
   } catch (error) {
-    canvas.fail(error.message);
+    if (run === news.run && !asking) canvas.fail(error.message);
   }
+};
+const take = () => {
+  let news;
+  try {
+    news = JSON.parse(props.value || "{}");
+  } catch {
+    return;
+  }
+  if (news.session) session = news.session;
+  if (news.lost?.length) canvas.say(`Not restored from the link: ${news.lost.join(", ")}.`);
+  hear(news);
 };
 watch("value", take);
 take();

@@ -34,6 +34,11 @@ class News:
         self.done, self.total, self.message = done, total, message
         self.changed.set()
 
+    def leave(self) -> None:
+        """Nobody listens any more."""
+        self.left = True
+        self.changed.set()
+
     def as_json(self) -> dict:
         """The news as the canvas's `busy` takes them."""
         return {"message": self.message, "done": self.done, "total": self.total, "models": self.models}

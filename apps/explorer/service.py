@@ -8,7 +8,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from apps.explorer.news import Abandoned, News
 from apps.explorer.running import Lenses, Question, explain, image_title, read_words, run
 from apps.explorer.saving import TYPES, save_view
 from apps.explorer.scratch import Scratch
-from apps.explorer.state import Asked, Images, Models, Result, Session, Sessions
+from apps.explorer.state import Asked, Images, Models, Result, Sessions
 from apps.explorer.uploads import Uploads
 from emma_viz.data import read_image
 from emma_viz.errors import EmmaVizError, ImageError, InputError
@@ -93,6 +93,14 @@ class OfWord(OfRun):
 
     model: int
     word: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfTicket:
+    """A question about all questions of a page up to a ticket."""
+
+    session: str
+    ask: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,21 +231,24 @@ class Service:
         lens: str,
         site: str,
         tokens: int,
+        ticket: int = 0,
         *,
         linked: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Run, with news on the way; ends with `ready`, `error`, or `none` when it was stopped.
 
         Args:
+            ticket: the page's number of this question, by which it is stopped; all news have it as `ask`.
             linked: whether a link asks, and not a person: a result that is kept and answers the same is taken again.
         """
-        session = self._begun(secret)
-        if session is not None and session.skipped:
-            session.skipped -= 1
-            yield {"session": secret, "stage": "none"}
-            return
+        about = {"session": secret, "ask": ticket}
         news, ended = News(ending=self._ending), threading.Event()
         outcome: dict[str, Any] = {}
+        try:
+            session = self.sessions.get(secret)
+        except InputError as error:
+            yield about | {"stage": "error", "message": self._sentence(error)}
+            return
 
         def work() -> None:
             try:
@@ -250,9 +261,11 @@ class Service:
                 if result is None:
                     result = run(question, self.models, self.settings.lenses, news, self._sentence)
                 self.images.add(result.asked.image_hash, name, image)
-                outcome.update(stage="ready", run=self.sessions.store(secret, result))
+                with session.changing:
+                    news.say(0, 0, "ready")  # a run that was stopped leaves the page's result where it is
+                    outcome.update(stage="ready", run=self.sessions.store(secret, result))
             except Abandoned:
-                outcome.update(stage="none")  # who stopped it has been told
+                pass
             except Exception as error:
                 outcome.update(stage="error", message=self._sentence(error))
             finally:
@@ -263,56 +276,22 @@ class Service:
             with self._at_work():
                 work()
 
-        if session is not None:
-            session.news = news
+        if not session.begin(ticket, news):
+            yield about | {"stage": "none"}
+            return
         threading.Thread(target=counted, daemon=True, name="explorer-run").start()
         try:
-            while not ended.is_set():
+            while not (ended.is_set() or news.left):
                 news.changed.wait(1.0)
                 news.changed.clear()
-                if not ended.is_set():
-                    yield {"stage": "busy", "session": secret, **json.loads(json.dumps(news.as_json()))}
+                if not (ended.is_set() or news.left):
+                    yield {"stage": "busy", **about, **json.loads(json.dumps(news.as_json()))}
                     ended.wait(EVERY)
         finally:
             news.left = True
-            if session is not None and session.news is news:
+            if session.news is news:
                 session.news = None
-        yield {"session": secret, **outcome}
-
-    def _begun(self, secret: str) -> Session | None:
-        """The session of a run that begins."""
-        try:
-            session = self.sessions.get(secret)
-        except InputError:
-            return None
-        session.waiting = max(session.waiting - 1, 0)
-        return session
-
-    def announce(self, secret: str) -> None:
-        """Count a run that was asked for, and waits for its turn."""
-        with suppress(InputError):
-            self.sessions.get(secret).waiting += 1
-
-    def refused(self, secret: str) -> None:
-        """Count off a run that never came."""
-        if (session := self._begun(secret)) is not None:
-            session.skipped = min(session.skipped, session.waiting)
-
-    def busy(self, secret: str) -> bool:
-        """Whether a session has a run that goes on or waits, and was not stopped."""
-        try:
-            session = self.sessions.get(secret)
-        except InputError:
-            return False
-        return session.waiting > session.skipped or (session.news is not None and not session.news.left)
-
-    def stop(self, secret: str) -> None:
-        """Stop a session's run at its next word, and those that wait before they begin."""
-        with suppress(InputError):
-            session = self.sessions.get(secret)
-            session.skipped = session.waiting
-            if session.news is not None:
-                session.news.left = True
+        yield {"stage": "none", **about, **outcome}
 
     def show(self, secret: str, index: int, entries: Sequence[str] = ()) -> dict[str, Any]:
         """Show an image of the study."""
@@ -366,7 +345,7 @@ class Service:
             method, asked = self.settings.method, shape(data, OfWord, **_ASKED)
             result, session = self._result(asked), self.sessions.get(asked.session)
             if session.evidence is not None:
-                session.evidence.left = True  # one word at a time
+                session.evidence.leave()  # one word at a time
             news = session.evidence = News(ending=self._ending)
             try:
                 found = explain(result, self.models, asked.model, asked.word, method, news)
@@ -402,7 +381,17 @@ class Service:
         def answer() -> dict:
             news = self.sessions.get(shape(data, OfRun, **_ASKED).session).evidence
             if news is not None:
-                news.left = True
+                news.leave()
+            return {}
+
+        return self._guarded(answer)
+
+    def stop(self, data: dict) -> dict:
+        """Stop a page's runs at their next word, and those that wait before they begin: {session, ask} → {}."""
+
+        def answer() -> dict:
+            asked = shape(data, OfTicket, **_ASKED)
+            self.sessions.get(asked.session).stop(asked.ask)
             return {}
 
         return self._guarded(answer)

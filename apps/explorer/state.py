@@ -129,14 +129,29 @@ class Session:
     """Of the run that goes on."""
     evidence: News | None = None
     """Of the evidence that is being measured."""
-    waiting: int = 0
-    """Runs that were asked for and have not begun."""
-    skipped: int = 0
-    """Of these, runs that were stopped before they began."""
+    stopped: int = -1
+    """Questions up to this ticket are stopped, whether they have begun or not."""
+    changing: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a run begins, is stopped, or has its result kept: it is one of these first."""
     result: Result | None = None
     run: int = 0
     """Number of the result, so that a late question is not answered about a newer one."""
     used: float = field(default_factory=time.monotonic)
+
+    def begin(self, ticket: int, news: News) -> bool:
+        """Begin the run of a ticket, unless it was stopped before; returns whether it may."""
+        with self.changing:
+            if ticket <= self.stopped:
+                return False
+            self.news = news
+            return True
+
+    def stop(self, ticket: int) -> None:
+        """Stop the runs of this ticket and of all before it, also those that are still to begin."""
+        with self.changing:
+            self.stopped = max(self.stopped, ticket)
+            if self.news is not None:
+                self.news.leave()
 
 
 class Sessions:

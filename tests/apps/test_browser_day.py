@@ -7,13 +7,7 @@ import pytest
 
 from tests.apps.visiting import RUN_PATIENCE, Visit, serving
 
-pytestmark = [
-    pytest.mark.slow,
-    # A fault of the page, not of the tests: they are to run again once it is mended.
-    pytest.mark.xfail(
-        run=False, reason="after Stop the page can stay busy; the file was never seen to pass as a whole"
-    ),
-]
+pytestmark = pytest.mark.slow
 
 
 def test_stop_stops_without_a_word_of_error_and_the_next_run_answers(visit):
@@ -28,6 +22,25 @@ def test_stop_stops_without_a_word_of_error_and_the_next_run_answers(visit):
     visit.run()
     assert visit.page.locator(".ev-error").count() == 0
     assert visit.page.locator(".ev-card").count() == 2
+
+
+def test_a_run_right_after_a_stop_is_not_lost(visit):
+    visit.example()
+    for _ in range(3):
+        visit.press_run()
+        visit.page.get_by_role("button", name="Stop", exact=True).click()
+    visit.run()
+    assert visit.page.locator(".ev-error").count() == 0
+
+
+def test_a_connection_that_is_lost_ends_the_run_on_the_page(visit):
+    visit.example()
+    visit.press_run()
+    visit.context.set_offline(True)
+    visit.page.wait_for_selector(".ev:not([data-state=busy])")
+    visit.page.get_by_role("button", name="Run", exact=True).wait_for()
+    assert "does not answer" in visit.page.locator(".ev-error").inner_text()
+    visit.wrong.clear()  # the browser's own words about it
 
 
 def test_a_model_that_fails_leaves_the_others_results(browser, address, live):

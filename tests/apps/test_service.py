@@ -35,7 +35,7 @@ def test_a_run_tells_news_and_ends_with_a_result(service, photos):
         )
     )
     assert [each["stage"] for each in news[:-1]] == ["busy"] * (len(news) - 1)
-    assert news[-1] == {"session": secret, "stage": "ready", "run": 1}
+    assert news[-1] == {"session": secret, "ask": 0, "stage": "ready", "run": 1}
     sent = service.payload(news[-1])
     json.dumps(sent, allow_nan=False)
     trace = record(service.models.get("cobra"), str(photos[0]), "What is it?", max_new_tokens=6)
@@ -405,29 +405,28 @@ def test_a_model_that_fails_does_not_take_the_others_results(service, ask, photo
 
 def test_what_is_stopped_says_no_error_and_what_waits_never_begins(service, photos):
     secret = service.sessions.open(service.uploads.visitor())
-    question = (bring(service, secret, photos[0]), "What?", ["cobra"], "ridge", "", 200)
-    for _ in range(2):
-        service.announce(secret)
-    with service.models.running:  # the first run has begun and cannot go on, the second waits in the queue
-        first = service.ask(secret, *question)
-        next(first)
-        assert service.busy(secret)
-        service.stop(secret)
-        assert not service.busy(secret)
-        service.announce(secret)  # pressed again before the first has ended
-        assert service.busy(secret)
-        service.refused(secret)
-    assert [news["stage"] for news in first][-1] == "none"
-    assert [news["stage"] for news in service.ask(secret, *question)] == ["none"]
-    service.announce(secret)
-    *_, last = service.ask(secret, *question)
-    assert last["stage"] == "ready"
-    service.announce(secret)
-    service.refused(secret)  # the queue was full
-    service.stop(secret)
-    service.announce(secret)
-    *_, last = service.ask(secret, *question)
-    assert last["stage"] == "ready"
+    question = (bring(service, secret, photos[0]), "What?", ["cobra"], "ridge", "", 8)
+    *_, kept = service.ask(secret, *question, 1)
+    assert (kept["stage"], kept["ask"]) == ("ready", 1)
+    with service.models.running:  # a run has begun and cannot go on, another waits in the queue
+        first = service.ask(secret, *question, 2)
+        assert next(first)["stage"] == "busy"
+        assert service.stop({"session": secret, "ask": 3}) == {}
+        assert [(news["stage"], news["ask"]) for news in first] == [("none", 2)]  # at once, not at its next word
+    assert [news["stage"] for news in service.ask(secret, *question, 3)] == ["none"]
+    assert "error" not in service.payload(kept)  # what is on the page can still be asked about
+    *_, last = service.ask(secret, *question, 4)
+    assert (last["stage"], last["run"]) == ("ready", kept["run"] + 1)
+    assert service.stop({"session": secret, "ask": 4}) == {}  # too late
+    assert "error" not in service.payload(last)
+    assert "error" in service.stop({"session": secret, "ask": "4"})
+    assert "ended" in service.stop({"session": "nobody", "ask": 4})["error"]
+
+
+def test_a_run_of_no_session_ends_in_a_sentence(service):
+    (news,) = service.ask("nobody", None, "What?", ["cobra"], "ridge", "", 8, 5)
+    assert (news["stage"], news["ask"]) == ("error", 5)
+    assert "reload the page" in news["message"]
 
 
 def test_reloads_of_a_link_share_one_result(service, ask, photos):
