@@ -237,9 +237,13 @@ def _live_side(gr, service: Service) -> dict[str, Any]:
             info="Where in a block states are read. Another site than the lens's is decoded by force, and says so.",
         )  # fmt: skip
         tokens = gr.Slider(8, 256, value=64, step=8, label="Longest answer, tokens")
+        convert = gr.Checkbox(
+            False, label="Convert the colour profile", elem_id="explorer-convert",
+            info="Of images with another than sRGB. Otherwise it is ignored, as in the released code.",
+        )  # fmt: skip
     return {
         "image": image, "examples": examples, "models": models, "prompt": prompt, "go": go, "stop": stop, "lens": lens,
-        "site": site, "tokens": tokens,
+        "site": site, "tokens": tokens, "convert": convert,
     }  # fmt: skip
 
 
@@ -258,7 +262,7 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
     image, models, prompt = (controls[name] for name in ("image", "models", "prompt"))
     lens, site, go, stop = (controls[name] for name in ("lens", "site", "go", "stop"))
     hash_box, ticket_box = gr.Textbox(visible=False), gr.Number(visible=False, precision=0)
-    asking = [secret, image, prompt, models, lens, site, controls["tokens"]]
+    asking = [secret, image, prompt, models, lens, site, controls["tokens"], controls["convert"]]
 
     def begin(address: str, ticket: int, request: gr.Request) -> tuple:
         token, link = service.sessions.open(request.cookies.get(service.cookie, "")), _link(address)
@@ -269,16 +273,16 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
         """A link that was pasted into a page that is open, or a step back to one."""
         return _opened(gr, service, _link(address), token, ticket, {"stage": "error", "message": GONE})
 
-    def ask(*values: Any) -> Iterator[str]:
-        for news in service.ask(*values):
+    def ask(*values: Any, linked: bool = False) -> Iterator[str]:
+        *question, convert, ticket = values
+        for news in service.ask(*question, ticket, convert=convert, linked=linked):
             yield json.dumps(news)
 
     def ask_if_linked(ticket: int, *values: Any) -> Iterator[Any]:
         if not ticket:
             yield gr.skip()
             return
-        for news in service.ask(*values, ticket, linked=True):
-            yield json.dumps(news)
+        yield from ask(*values, ticket, linked=True)
 
     def check(token: str, upload: str | None) -> tuple:
         sentence = service.refusal(token, upload)
@@ -316,7 +320,7 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
     stop.click(None, js="() => { window.explorerStop(); }", **script)
     # What is on the page answers what was chosen: the script says when that has changed since.
     gr.on(
-        [each.change for each in restored], None, restored, None,
+        [each.change for each in asking[1:]], None, asking[1:], None,
         js="(...v) => { window.explorerChosen?.(...v); }", **script,
     )  # fmt: skip
     image.upload(check, [secret, image], [image, canvas], **quiet)

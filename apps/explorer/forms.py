@@ -125,7 +125,8 @@ FITS: dict[str, Callable[[Any, object], bool]] = {
     "image": _is_picture,
     "dropdown": _is_choice,
     "slider": _is_length,
-    "number": lambda _component, value: _is_whole(value) and 0 <= value < 2**31,
+    "checkbox": lambda _component, value: isinstance(value, bool),
+    "number": lambda _component, value: isinstance(value, int) and _is_whole(value) and 0 <= value < 2**31,
 }
 """Kind of component → whether it can have sent a value."""
 

@@ -54,8 +54,8 @@ const compare = () => {
   element.querySelector(".ev").classList.toggle("ev-stale", old);
   if (!dead) canvas.notice(old ? STALE : "");
 };
-window.explorerChosen = (image, models, prompt, lens, site, tokens) => {
-  chosen = JSON.stringify([image?.path, models, prompt, lens, site, tokens]);
+window.explorerChosen = (image, ...others) => {
+  chosen = JSON.stringify([image?.path, ...others]);
   if (settling) answered = chosen;
   compare();
 };

@@ -7,16 +7,19 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from apps.explorer.state import Result
 from emma_viz import __version__
+from emma_viz.data import Geometry
 from emma_viz.errors import InputError
 from emma_viz.render import FigureSpec
-from emma_viz.render.footer import provenance
+from emma_viz.render.footer import number, provenance
 from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
+from emma_viz.render.spec import MAP_KINDS
 from emma_viz.render.webpage import canvas_page
 from emma_viz.session import Comparison, View, save, shown_layers
 from emma_viz.session.capturing import NAMES
@@ -83,7 +86,7 @@ def save_view(
         comparison = _one(result)
         view = View(map_kind=kind, scale=scale, colormap=colours, difference=difference)
         spec = _spec(comparison, view, layers)
-        spec = replace(spec, notes=(*spec.notes, *_seen(result, look, layers)))
+        spec = replace(spec, notes=(*spec.notes, *_seen(result, comparison, view, look, layers)))
         if form == "html":
             seen = {key: look[key] for key in LOOK if key in look}
             return f"{name}.html", _page(result, comparison, spec, seen)
@@ -110,30 +113,86 @@ def _spec(comparison: Comparison, view: View, seen: Sequence[int]) -> FigureSpec
     return replace(whole, images=(replace(whole.images[0], models=models),))
 
 
-def _seen(result: Result, look: Mapping[str, str], layers: Sequence[int]) -> list[str]:
-    """What else the page showed, in words: layers, patch, word, and what was asked of what."""
-    names = [each.model.name for each in result.comparison.decodings]
+def _seen(
+    result: Result, comparison: Comparison, view: View, look: Mapping[str, str], layers: Sequence[int]
+) -> list[str]:
+    """What else the page showed, in words and numbers: layers, place, word, and what was asked of what."""
+    names = [each.model.name for each in comparison.decodings]
     at = ", ".join(
         f"{name} {'embedding' if layer < 0 else layer}" for name, layer in zip(names, layers, strict=False)
     )
     found = [f"On the page: layer {at}." if at else "On the page: every layer."]
-    columns = result.comparison.decodings[0].grid[1]
-    if look.get("patch", "").isdecimal() and len(look["patch"]) < 9:
-        found.append("Patch: row {}, column {}.".format(*divmod(int(look["patch"]), columns)))
-    elif re.fullmatch(r"(\d{1,5},){3}\d{1,5}", look.get("region", "")):
-        found.append("Region: rows {0} to {2}, columns {1} to {3}.".format(*look["region"].split(",")))
+    if (region := _region(look, comparison.decodings[0].grid)) is not None:
+        top, left, bottom, right = region
+        one = (top, left) == (bottom, right)
+        where = (
+            f"Patch: row {top}, column {left}"
+            if one
+            else f"Region: rows {top} to {bottom}, columns {left} to {right}"
+        )
+        found.append(f"{where}; {_values(comparison, view, region, layers)}.")
     if (word := _word(result, look)) is not None:
         model, index = word
         reply = result.evidence[word]
-        sizes = max(
-            float(abs(np.frombuffer(base64.b64decode(each), "<f4")).max()) for each in reply["models"]
-        )
-        found.append(
-            f"Word “{result.words[model][index].text.strip()}” of {names[model]}: {reply['method']}, at most "
-            f"{sizes:.2g} nats for a token; its log-probability is {reply['scores'][model]:.2g}."
-        )
+        text = result.words[model][index].text.strip()
+        found.append(f"Word “{text}” of {names[model]}, {reply['method']}: {_evidence(comparison, reply)}.")
     asked = f"; answers of up to {result.asked.tokens} tokens" if result.traces else ""
     return [*found, f"Saved from the explorer of emma_viz {__version__}{asked}."]
+
+
+def _region(look: Mapping[str, str], grid: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The patches that were kept on the page: first row and column, last row and column; None for none."""
+    rows, columns = grid
+    text = look.get("patch", "") or look.get("region", "")
+    if not re.fullmatch(r"\d{1,8}|(\d{1,5},){3}\d{1,5}", text, re.ASCII):
+        return None
+    top, left, *last = map(int, text.split(",")) if "," in text else divmod(int(text), columns)
+    bottom, right = last or (top, left)
+    return (top, left, bottom, right) if top <= bottom < rows and left <= right < columns else None
+
+
+def _values(
+    comparison: Comparison, view: View, region: tuple[int, int, int, int], layers: Sequence[int]
+) -> str:
+    """The map's mean over a region of the first model's grid, and over the same place of the others'."""
+    maps, said = comparison.maps(view), []
+    for each, layer in zip(maps, layers, strict=False):
+        place = translate(region, maps[0].decoding.geometry[0], each.decoding.geometry[0])
+        if place is not None and layer in each.decoding.layers:
+            top, left, bottom, right = place
+            shown = each.values[each.decoding.layers.index(layer), 0, top : bottom + 1, left : right + 1]
+            said.append(f"{each.decoding.model.name} {number(float(shown.mean()))}")
+    top, left, bottom, right = region
+    true = maps[0].true[0, top : bottom + 1, left : right + 1]
+    return f"{MAP_KINDS[view.kind]}: {', '.join(said)}; of the true pixels {number(float(true.mean()))}"
+
+
+def translate(
+    region: tuple[int, int, int, int], one: Geometry, other: Geometry
+) -> tuple[int, int, int, int] | None:
+    """The same place on another grid, by the centres of the first and the last patch; None where it has none there."""
+
+    def patch(edges: np.ndarray, own: np.ndarray, index: int) -> int:
+        return int(np.searchsorted(edges, (own[index] + own[index + 1]) / 2, side="right")) - 1
+
+    (x, y), (u, v) = one.edges, other.edges
+    top, left, bottom, right = region
+    found = patch(v, y, top), patch(u, x, left), patch(v, y, bottom), patch(u, x, right)
+    rows, columns = other.grid
+    return found if min(found) >= 0 and found[2] < rows and found[3] < columns else None
+
+
+def _evidence(comparison: Comparison, reply: Mapping[str, Any]) -> str:
+    """Per model, the largest change for an image token and where that is, and the word's log-probability."""
+    said = []
+    for decoding, packed, score in zip(comparison.decodings, reply["models"], reply["scores"], strict=False):
+        values = np.frombuffer(base64.b64decode(packed), "<f4").reshape(decoding.grid)
+        row, column = divmod(int(np.abs(values).argmax()), decoding.grid[1])
+        said.append(
+            f"{decoding.model.name} at most {number(float(values[row, column]), 2)} nats for a token (row {row}, "
+            f"column {column}), the word's log-probability is {number(float(score), 2)} nats"
+        )
+    return "; ".join(said)
 
 
 def _word(result: Result, look: Mapping[str, str]) -> tuple[int, int] | None:

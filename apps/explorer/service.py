@@ -233,12 +233,14 @@ class Service:
         tokens: int,
         ticket: int = 0,
         *,
+        convert: bool = False,
         linked: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Run, with news on the way; ends with `ready`, `error`, or `none` when it was stopped.
 
         Args:
             ticket: the page's number of this question, by which it is stopped; all news have it as `ask`.
+            convert: whether an image with a colour profile is converted to sRGB.
             linked: whether a link asks, and not a person: a result that is kept and answers the same is taken again.
         """
         about = {"session": secret, "ask": ticket}
@@ -252,7 +254,7 @@ class Service:
 
         def work() -> None:
             try:
-                image, name = self._upload(secret, upload)
+                image, name = self._upload(secret, upload, convert=convert)
                 question = Question(
                     image=image, image_name=name, prompt=prompt, models=tuple(models), lens=lens, site=site,
                     max_new_tokens=int(tokens),
@@ -419,8 +421,8 @@ class Service:
     def _result(self, asked: OfRun) -> Result:
         return self.sessions.result(asked.session, asked.run)
 
-    def _upload(self, secret: str, upload: object) -> tuple[Image.Image, str]:
-        """The visitor's image, checked before it is decoded.
+    def _upload(self, secret: str, upload: object, *, convert: bool = False) -> tuple[Image.Image, str]:
+        """The visitor's image, checked before it is decoded; one that is known by its hash is the same again.
 
         Raises:
             InputError: there is no such session.
@@ -432,11 +434,13 @@ class Service:
                 "Bring an image first: drop, paste or choose one, use the camera, or take an example."
             )
         path = self.uploads.find(visitor, upload)
+        if path.is_relative_to(self.uploads.images) and (kept := self.images.get(path.parent.name)):
+            return kept[1], kept[0]
         title = image_title(path)
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise ImageError(f"{title} has more than {MAX_BYTES / 2**20:.0f} MB; make it smaller.")
-            return read_image(path, max_pixels=MAX_PIXELS), title
+            return read_image(path, max_pixels=MAX_PIXELS, convert_profile=convert), title
         except OSError as error:
             raise ImageError(f"{title} cannot be read; bring it again.") from error
         except ImageError as error:

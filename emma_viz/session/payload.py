@@ -16,12 +16,16 @@ from emma_viz.render.colours import COLORMAPS, table
 from emma_viz.render.overlay import GREYING, LIGHTENING, MISSING, RISE, STRENGTH, to_bytes
 from emma_viz.render.spec import MAP_KINDS
 from emma_viz.session import Comparison, View
+from emma_viz.session.picture import notes
 
 SCHEMA = 1
 """Version of the payload; the canvas refuses any other."""
 
 LONGEST = 768
 """Pixels of the longer side of the photograph that the page gets."""
+
+CONVERT = "“Convert the colour profile”"
+"""What the page calls the command line's --convert-profile."""
 
 RAW_BYTES = 6_000_000
 """Decoded images of one model beyond this go as PNG, below as plain bytes."""
@@ -77,6 +81,7 @@ def payload(
             "src": picture_address(fit_image(np.asarray(image), LONGEST)),
         },
         "prompt": first.prompts[0],
+        "notes": [text.replace("--convert-profile", CONVERT) for text in notes(maps["distance"])],
         "kinds": [
             {"id": kind, "name": name, "label": MAP_KINDS[kind], "help": meaning}
             for kind, (name, meaning) in KINDS.items()

@@ -57,7 +57,7 @@ def figure_spec(
         style=view.style,
         colormap=view.colormap,
         difference=view.difference,
-        notes=tuple(_notes(maps)),
+        notes=tuple(notes(maps)),
     )
 
 
@@ -113,7 +113,8 @@ def _model_case(maps: ActivationMaps, samples: list[int], view: View):
     )
 
 
-def _notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:
+def notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:
+    """What a reader of maps should know: forced lenses, foreign hooks, what was done to an image, what lenses say."""
     for each in maps:
         for reason in each.decoding.forced_reasons:
             yield f"{each.decoding.model.name}: the lens was forced although {reason}"

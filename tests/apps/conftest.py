@@ -1,7 +1,8 @@
 """The explorer's service on a tiny pair of random models, and its page in a browser with the models that ship."""
 
-import secrets
+import hashlib
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,16 @@ def service(offer, examples):
     made.close()
 
 
+_ARRIVING = threading.Lock()
+
+
 def bring(service: Service, secret: str, path: Path) -> str:
-    """Copy a file to where an upload of a session's visitor lies."""
-    place = service.uploads.root / secrets.token_hex(8)
-    place.mkdir()
-    shutil.copy(path, place / path.name)
-    return str(service.uploads.adopt(service.sessions.get(secret).visitor, place / path.name))
+    """Copy a file to where an upload of a session's visitor lies: one content has one place, as Gradio has it."""
+    place = service.uploads.root / hashlib.sha256(path.read_bytes()).hexdigest()
+    with _ARRIVING:
+        place.mkdir(exist_ok=True)
+        shutil.copy(path, place / path.name)
+        return str(service.uploads.adopt(service.sessions.get(secret).visitor, place / path.name))
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +161,12 @@ def live(browser, address, coffee):
     found.run()
     yield Shown(found, compare(str(coffee)), live=True)
     found.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_comparison(pair, photos) -> Comparison:
+    """The tiny pair, and the first of the photographs."""
+    return compare(str(photos[0]), pair.models, running=Running(vision_source=str(pair.vision)))
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,34 @@
-"""The page on screens of four widths, light and dark: everything can be reached, nothing is cut, nobody is shut out."""
+"""Every state of the page on screens of four widths, light and dark: nothing is cut, out of reach or shuts people out.
+
+One page walks through the states, and each is looked at on all screens: a screen costs no page of its own.
+"""
+
+from dataclasses import replace
 
 import pytest
 
+from apps.explorer.payload import payload
+from emma_viz.render.webpage import canvas_page
+from emma_viz.session import Comparison
 from tests.apps.axe import violations
-from tests.apps.visiting import Visit
+from tests.apps.visiting import RUN_PATIENCE, Visit
 
 pytestmark = pytest.mark.slow
 
 SCREENS = {390: 844, 960: 600, 1024: 768, 1440: 900}
 """A phone, a laptop at 150 %, an old screen, a usual one: width and height."""
+LOOKS = ("light", "dark")
+JUDGED = {(390, "dark"), (1440, "light")}
+"""Screens on which axe-core looks too: what it finds depends on the theme, and little on the width."""
 PARTS = (".ev-bar", ".ev-rows", ".ev-answers", ".ev-inspector", ".ev-legend", ".ev-scrub", ".ev-curves")
 
 REACHED = """(part) => {
   const node = document.querySelector(part);
   node.scrollIntoView({ block: "center" });
   const box = node.getBoundingClientRect();
-  return box.bottom > 0 && box.top < innerHeight && box.left >= -1 && box.right <= innerWidth + 1 && box.width > 40;
+  return box.bottom > 0 && box.top < innerHeight && box.left >= -1 && box.right <= innerWidth + 1 && box.width > 8;
 }"""
-TEXTS = ".ev header > b, .ev-where, .ev-at, .ev-limit, .ev-chart-value, .ev-panel figcaption"
+TEXTS = ".ev header > b, .ev-forced, .ev-where, .ev-at, .ev-limit, .ev-chart-value, .ev-panel figcaption, .ev-notes li"
 CUT = """(texts) => [...document.querySelectorAll(texts)].filter((node) => {
   const box = node.getBoundingClientRect();
   return box.width && (box.right > innerWidth + 1 || box.left < -1);
@@ -31,37 +42,203 @@ COVERED = """() => [...document.querySelectorAll("canvas[data-paint]")].filter((
 }).map((panel) => panel.dataset.paint)"""
 
 
-@pytest.fixture(params=[(width, look) for width in SCREENS for look in ("light", "dark")], ids=str)
-def screen(request, browser, address):
-    """A page on a screen, with a result on it."""
-    width, look = request.param
-    visit = Visit(
-        browser, address, width=width, height=SCREENS[width], color_scheme=look, has_touch=width < 500
-    ).open()
-    visit.page.wait_for_selector("#explorer-examples .thumbnail-item")
-    visit.empty = violations(visit)
-    visit.example()
-    visit.run()
+def faults(visit: Visit, *shown: str, covers: bool = False) -> list[str]:
+    """What is wrong with the state that a page is in, on any of the screens.
+
+    Args:
+        shown: selectors of what must be reached in it, beside the usual parts where there is a result.
+        covers: whether something lies over the panels, as it should in this state.
+    """
+    found, page = [], visit.page
+    for width, height in SCREENS.items():
+        for look in LOOKS:
+            page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(color_scheme=look)
+            page.wait_for_function(
+                "dark => document.body.classList.contains('dark') === dark", arg=look == "dark"
+            )
+            visit.drawn()
+            visit.drawn()
+            where, parts = f"{width} {look}", PARTS if visit.canvas("Boolean(emma.result)") else ()
+            if not page.evaluate("document.documentElement.scrollWidth <= innerWidth"):
+                found.append(f"{where}: scrolls sideways")
+            found += [
+                f"{where}: {part} cannot be reached"
+                for part in (*parts, *shown)
+                if not page.evaluate(REACHED, part)
+            ]
+            found += [f"{where}: {text} is cut" for text in page.evaluate(CUT, TEXTS)]
+            if parts and not covers:
+                found += [f"{where}: {panel} is covered" for panel in page.evaluate(COVERED)]
+            if (width, look) in JUDGED:
+                found += [f"{where}: {rule}" for rule in violations(visit)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def wall(browser, address):
+    """One page; its states are shown in the order of the tests."""
+    found = Visit(browser, address).open()
+    found.page.wait_for_selector("#explorer-examples .thumbnail-item")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def result(wall):
+    """The page with a result, as a visitor finds it."""
+    page = wall.page
+    page.set_viewport_size({"width": 1440, "height": 900})
+    if not wall.canvas("Boolean(emma.result)"):
+        wall.example()
+        wall.run()
+        assert page.evaluate("document.activeElement.id") == "explorer-run"  # where the finger is
+    page.mouse.move(2, 2)
+    wall.drawn()
+    return wall
+
+
+def test_an_empty_page(wall):
+    names = wall.page.locator("#explorer-examples .thumbnail-item").evaluate_all(
+        "all => all.map(each => each.getAttribute('aria-label'))"
+    )
+    assert names[:2] == ["coffee", "cat"]
+    assert wall.page.locator("#explorer-stop").is_hidden()
+    assert faults(wall, ".ev-note", "#explorer-run", "#explorer-prompt") == []
+
+
+def test_a_first_run(wall):
+    wall.canvas(
+        "emma.busy({ message: 'reading', done: 1, total: 3, models: [{ name: 'a', answer: 'so far', busy: true }] })"
+    )
+    assert faults(wall, ".ev-progress", ".ev-answer") == []
+    wall.canvas("emma.calm()")
+
+
+def test_a_result(result):
+    assert result.page.locator("[tabindex='0'].ev-tip").count() == 0
+    assert faults(result, ".ev-prompt", "#explorer-run") == []
+
+
+def test_a_later_run(result):
+    result.canvas("emma.busy({ message: 'reading', done: 0, total: 0, models: [] })")
+    assert faults(result, ".ev-progress", covers=True) == []
+    result.canvas("emma.calm()")
+
+
+def test_an_error_over_a_result(result):
+    result.canvas("emma.fail('photo is not an image: it begins like a letter.')")
+    assert faults(result, ".ev-error", ".ev-error button", covers=True) == []
+    result.canvas("emma.calm()")
+
+
+def test_a_server_that_does_not_answer_and_what_a_link_lost(result):
+    result.canvas("emma.notice('The server does not answer: it has ended, or the network is down.')")
+    result.canvas("emma.say('Not restored from the link: the model nobody, layer.')")
+    assert faults(result, ".ev-notice", covers=True) == []
+    result.canvas("emma.notice('')")
+
+
+def test_a_patch_that_is_kept_and_moved(result):
+    result.panel("map").focus()
+    result.page.keyboard.press("Enter")
+    result.page.keyboard.press("Shift+ArrowRight")
+    result.page.wait_for_selector(".ev-read")
+    assert faults(result, ".ev-inspector .ev-chip", ".ev-read") == []
+    result.page.keyboard.press("Escape")
+
+
+def test_a_word_and_its_evidence(result):
+    result.page.locator(".ev-word").first.click()
+    result.page.wait_for_selector("[data-share]")
+    assert faults(result, "[data-share]", ".ev-legend .ev-chip") == []
+    result.page.keyboard.press("Escape")
+
+
+def test_the_menu_of_files_and_what_they_hold(result):
+    result.page.get_by_role("button", name="Save").click()
+    assert "who gets the file gets them" in result.page.locator(".ev-inside").inner_text()
+    assert faults(result, ".ev-menu", ".ev-inside", covers=True) == []
+    result.page.keyboard.press("Escape")
+
+
+def test_a_result_that_is_older_than_what_is_chosen(result):
+    prompt = result.page.locator("#explorer-prompt textarea")
+    asked = prompt.input_value()
+    prompt.fill("Something else?")
+    result.page.wait_for_selector(".ev-stale")
+    assert faults(result, ".ev-notice") == []
+    prompt.fill(asked)
+    result.page.wait_for_selector(".ev:not(.ev-stale)")
+
+
+def test_a_model_that_failed_beside_one_that_answered(result):
+    image = result.canvas("emma.result.image.hash")
+    result.page.set_viewport_size({"width": 1440, "height": 900})
+    result.page.evaluate(
+        "link => { location.hash = link; }",
+        f"image={image}&models=broken,emma-v1-pocket&prompt=What%3F&tokens=8",
+    )
+    result.page.wait_for_selector(".ev-lost", timeout=RUN_PATIENCE)
+    result.drawn()
+    assert faults(result, ".ev-lost") == []
+
+
+@pytest.fixture(scope="module")
+def several(tiny_comparison, browser, tmp_path_factory):
+    """A saved page of four models: a forced lens, a native one, a name that is long."""
+    first, second = tiny_comparison.decodings
+    last = second.select(layers=second.layers[-1:])
+    native = replace(last, lens=replace(last.lens, kind="native"))
+    forced = replace(first, forced_reasons=("it was fitted on emma",))
+    long = replace(second, model=replace(second.model, name="a-model-with-a-name-longer-than-most-others"))
+    shown = Comparison(
+        decodings=(forced, second, native, replace(long, forced_reasons=("it was fitted on cobra",))),
+        image_names=tiny_comparison.image_names,
+    )
+    path = tmp_path_factory.mktemp("saved") / "page.html"
+    path.write_text(canvas_page(payload(shown, live=False), {}, provenance=["a test"]), encoding="utf-8")
+    visit = Visit(browser, path.as_uri()).open()
+    visit.result()
     visit.drawn()
     yield visit
     visit.close()
 
 
-def test_every_screen_shows_all_of_it_and_shuts_nobody_out(screen):
-    page = screen.page
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert [part for part in PARTS if not page.evaluate(REACHED, part)] == []
-    assert page.evaluate(CUT, TEXTS) == []
-    assert page.evaluate(COVERED) == []
-    assert page.evaluate("document.activeElement.id") == "explorer-run"  # where the finger is
-    page.locator(".ev-word").first.click()
-    page.wait_for_selector("[data-share]")
-    assert screen.empty + violations(screen) == []
-    names = page.locator("#explorer-examples .thumbnail-item").evaluate_all(
-        "all => all.map(each => each.getAttribute('aria-label'))"
-    )
-    assert names[:2] == ["coffee", "cat"]
-    assert page.locator("[tabindex='0'].ev-tip").count() == 0
+def test_four_models_say_which_lens_was_forced_and_no_mark_is_cut(several):
+    page = several.page
+    whole = """() => [...document.querySelectorAll(".ev-forced")].map((mark) => {
+      const [box, head] = [mark.getBoundingClientRect(), mark.parentElement.getBoundingClientRect()];
+      return box.width > 20 && box.left >= head.left && box.right <= head.right + 1 && box.bottom <= head.bottom + 1;
+    })"""
+    for width, height in SCREENS.items():
+        page.set_viewport_size({"width": width, "height": height})
+        several.drawn()
+        several.drawn()
+        assert page.evaluate(whole) == [True, True], width
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate(CUT, TEXTS) == []
+    assert "not measured" in page.locator('.ev-row[data-model="0"] [data-number=lens]').inner_text()
+    assert [text for text in page.locator(".ev-notes li").all_inner_texts() if "was forced" in text]
+
+
+def test_a_lens_of_one_layer_is_a_point_in_the_curves(several):
+    page = several.page
+    page.set_viewport_size({"width": 1440, "height": 900})
+    several.drawn()
+    for chart in page.locator(".ev-curves svg, .ev-path svg").all():
+        points = chart.evaluate(
+            "(chart) => [...chart.querySelectorAll('[style*=\"--ev-m2\"]')].map((each) => each.tagName === 'polyline'"
+            " ? each.points.numberOfItems - 1 : each.tagName)"
+        )
+        assert points == [0, "circle"]  # a line of no length, and its mark
+    values = page.locator(".ev-curves .ev-chart-value").first
+    page.locator(".ev-slider").fill("0")
+    several.drawn()
+    assert "C –" in values.inner_text()
+    page.locator(".ev-slider").fill(str(several.canvas("emma.result.models[0].layers.length") - 1))
+    several.drawn()
+    assert "C –" not in values.inner_text()
 
 
 def test_on_a_phone_run_scrolls_to_the_result_and_a_swipe_scrolls_on(browser, address):

@@ -412,7 +412,9 @@ def test_what_is_stopped_says_no_error_and_what_waits_never_begins(service, phot
         first = service.ask(secret, *question, 2)
         assert next(first)["stage"] == "busy"
         assert service.stop({"session": secret, "ask": 3}) == {}
-        assert [(news["stage"], news["ask"]) for news in first] == [("none", 2)]  # at once, not at its next word
+        assert [(news["stage"], news["ask"]) for news in first] == [
+            ("none", 2)
+        ]  # at once, not at its next word
     assert [news["stage"] for news in service.ask(secret, *question, 3)] == ["none"]
     assert "error" not in service.payload(kept)  # what is on the page can still be asked about
     *_, last = service.ask(secret, *question, 4)
@@ -484,8 +486,9 @@ def test_a_saved_page_keeps_what_was_on_the_page(service, ready):
     for words in (
         "each model",
         "layer cobra 1, emma 0",
-        "row 0, column 3",
-        "of cobra: gradient",
+        "Patch: row 0, column 3; cosine to the true patch: cobra ",
+        "of cobra, gradient × input: cobra at most ",
+        " nats for a token (row ",
         "up to 6 tokens",
     ):
         assert words in foot
