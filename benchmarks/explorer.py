@@ -2,6 +2,7 @@
 
     OMP_WAIT_POLICY=passive python -m benchmarks.explorer --runs 20
     OMP_WAIT_POLICY=passive python -m benchmarks.explorer --runs 200       # memory over 200 runs
+    OMP_WAIT_POLICY=passive python -m benchmarks.explorer --pages 40       # and over 40 reloads and 40 results
 
 A browser does what a person does, on a server of its own. The first run, which loads the models, is reported by
 itself. Times are of the wall clock: on a busy machine they say more about the machine.
@@ -80,6 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=20, help="runs after the first (default: %(default)s)")
     parser.add_argument("--patches", type=int, default=20, help="patches to inspect (default: %(default)s)")
+    parser.add_argument(
+        "--pages", type=int, default=5, help="reloads of a link, and further results (default: %(default)s)"
+    )
     args = parser.parse_args()
     chromium = next(path for name in CHROMIUM if (path := shutil.which(name)))
     with serving() as (address, process), sync_playwright() as tool:
@@ -103,6 +107,17 @@ def main() -> None:
         print(f"a step of the slider: script {summary(script)}; drawn {summary(drawn)}")
         marks = [0, len(memory) // 4, len(memory) // 2, len(memory) - 1]
         print("memory of the server: " + ", ".join(f"{memory[i]:.0f} MB after {i} runs" for i in marks))
+        link = visit.link()
+        # First the same question each time, then one that no other page has asked: its result is kept for its link.
+        for what, more in (("reloads of a link", ""), ("results more", "&prompt=What%3F%20{}")):
+            before = resident(process.pid)
+            for number in range(args.pages):
+                page = Visit(browser, address).open("#" + link + more.format(number))
+                page.result()
+                page.close()
+            print(
+                f"memory over {args.pages} {what}: {before:.0f} to {resident(process.pid):.0f} MB", flush=True
+            )
         visit.close()
         browser.close()
 
