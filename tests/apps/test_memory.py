@@ -31,9 +31,9 @@ def held() -> tuple[float, int]:
     return resident(os.getpid()), len(gc.get_objects())
 
 
-def files(*folders: Path) -> list[Path]:
-    """All files below some folders."""
-    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+def files(*folders: Path) -> str:
+    """All files below some folders, as one text: what is kept of a weighing must weigh nothing in the next."""
+    return "\n".join(sorted(str(path) for folder in folders for path in folder.rglob("*") if path.is_file()))
 
 
 def test_neither_memory_nor_temporary_files_grow_over_200_runs(service, ask, tmp_path, monkeypatch):
