@@ -25,6 +25,7 @@ from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.render.recipe import recipe_in
 from emma_viz.session import capture, compare_study, decode_study
 from tests.apps.conftest import bring
+from tests.data.test_image_files import wide_profile
 
 
 def test_a_run_tells_news_and_ends_with_a_result(service, photos):
@@ -497,3 +498,27 @@ def test_a_saved_page_keeps_what_was_on_the_page(service, ready):
     assert recipe_in(page.encode(), "the page") is not None
     plain = base64.b64decode(service.save({**ready, **view, "look": {}})["data"]).decode()
     assert evidence["models"][0] not in plain
+
+
+def test_a_colour_profile_is_said_on_the_page_or_converted_and_a_link_says_it_again(
+    service, photos, tmp_path
+):
+    path = tmp_path / "wide.png"
+    with Image.open(photos[0]) as photo:
+        photo.convert("RGB").save(path, icc_profile=wide_profile())
+    secret = service.sessions.open(service.uploads.visitor())
+    question = ("What?", ["cobra"], "ridge", "", 2)
+    *_, news = service.ask(secret, bring(service, secret, path), *question)
+    ignored = service.payload(news)
+    (note,) = [text for text in ignored["notes"] if "colour profile" in text]
+    assert note.startswith("wide.png: ")
+    assert "“Convert the colour profile”" in note
+    assert "--" not in note
+    page = base64.b64decode(service.save({**news, "format": "html", "layers": [0]})["data"]).decode()
+    assert "its colour profile" in page[page.index("<footer>") :]
+    *_, again = service.ask(secret, str(service.file_of(ignored["image"]["hash"])), *question)
+    assert note in service.payload(again)["notes"]
+    *_, news = service.ask(secret, bring(service, secret, path), *question, convert=True)
+    converted = service.payload(news)
+    assert converted["image"]["hash"] != ignored["image"]["hash"]
+    assert not any("is ignored" in text for text in converted["notes"])
