@@ -1,11 +1,10 @@
-"""A day with the page: stopping, a model that fails, a server that ends, links in an open page, keys, what is older."""
+"""A day with the page: stopping, a model that fails, a lost connection, links in an open page, keys, what is older."""
 
 import re
-import signal
 
 import pytest
 
-from tests.apps.visiting import RUN_PATIENCE, Visit, serving
+from tests.apps.visiting import RUN_PATIENCE, Visit
 
 pytestmark = pytest.mark.slow
 
@@ -56,17 +55,6 @@ def test_a_model_that_fails_leaves_the_others_results(browser, address, live):
     assert "tokens=16" in visit.link()
     assert "broken" in visit.link()
     visit.close()
-
-
-def test_a_server_that_ends_is_noticed(browser):
-    with serving() as (address, process):
-        visit = Visit(browser, address).open()
-        visit.page.wait_for_timeout(1000)
-        process.send_signal(signal.SIGKILL)
-        process.wait(60)
-        visit.page.wait_for_selector(".ev-notice:not([hidden])")
-        assert "does not answer" in visit.page.locator(".ev-notice").inner_text()
-        visit.context.close()
 
 
 def test_a_link_pasted_into_an_open_tab_works_and_so_does_going_back(visit, live):

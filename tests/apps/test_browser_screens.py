@@ -3,6 +3,7 @@
 One page walks through the states, and each is looked at on all screens: a screen costs no page of its own.
 """
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -118,6 +119,14 @@ def test_a_first_run(wall):
 def test_a_result(result):
     assert result.page.locator("[tabindex='0'].ev-tip").count() == 0
     assert faults(result, ".ev-prompt", "#explorer-run") == []
+    result.page.set_viewport_size({"width": 1024, "height": 768})
+    result.page.evaluate("scrollTo(0, 0)")
+    result.drawn()
+    for part in (".ev-slider", ".ev-answers"):
+        box = result.page.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= 768
+    ink = result.page.evaluate("getComputedStyle(document.querySelector('.ev')).color")
+    assert min(map(int, re.findall(r"\d+", ink)[:3])) > 180  # the last look was the dark one
 
 
 def test_a_later_run(result):
