@@ -33,6 +33,8 @@ MAX_PIXELS = 40_000_000
 """The largest image that a visitor may bring; beyond it nothing is decoded."""
 MAX_BYTES = 25 * 2**20
 """The largest file, 25 MB as the page and Gradio count them."""
+CONVERT = "“Convert the colour profile”"
+"""What the page calls the command line's --convert-profile."""
 EVERY = 0.08
 """Seconds between two pieces of news."""
 
@@ -324,6 +326,7 @@ class Service:
             live = bool(result.traces)
             words = [[word.text for word in each] for each in result.words] or None
             found = payload(result.comparison, sample=result.sample, words=words, live=live)
+            found["notes"] = [text.replace("--convert-profile", CONVERT) for text in found["notes"]]
             found["failed"] = [{"name": name, "message": message} for name, message in result.failed]
             found["asked"] = asked_of(result)
             return found

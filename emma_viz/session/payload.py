@@ -24,9 +24,6 @@ SCHEMA = 1
 LONGEST = 768
 """Pixels of the longer side of the photograph that the page gets."""
 
-CONVERT = "“Convert the colour profile”"
-"""What the page calls the command line's --convert-profile."""
-
 RAW_BYTES = 6_000_000
 """Decoded images of one model beyond this go as PNG, below as plain bytes."""
 
@@ -81,7 +78,7 @@ def payload(
             "src": picture_address(fit_image(np.asarray(image), LONGEST)),
         },
         "prompt": first.prompts[0],
-        "notes": [text.replace("--convert-profile", CONVERT) for text in notes(maps["distance"])],
+        "notes": list(notes(maps["distance"])),
         "kinds": [
             {"id": kind, "name": name, "label": MAP_KINDS[kind], "help": meaning}
             for kind, (name, meaning) in KINDS.items()

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from apps.explorer.payload import payload
 from emma_viz.render.webpage import canvas_page
 from emma_viz.session import Comparison
+from emma_viz.session.payload import payload
 from tests.apps.axe import violations
 from tests.apps.visiting import RUN_PATIENCE, Visit
 
