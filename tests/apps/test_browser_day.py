@@ -12,8 +12,7 @@ pytestmark = pytest.mark.slow
 def test_stop_stops_without_a_word_of_error_and_the_next_run_answers(visit):
     for _ in range(3):
         visit.example()
-        visit.press_run()
-        visit.page.get_by_role("button", name="Stop", exact=True).click()
+        visit.run_and_stop()
         visit.page.wait_for_function("document.querySelector('.ev').dataset.state !== 'busy'")
         visit.page.get_by_role("button", name="Run", exact=True).wait_for()
     visit.page.wait_for_timeout(500)
@@ -26,8 +25,7 @@ def test_stop_stops_without_a_word_of_error_and_the_next_run_answers(visit):
 def test_a_run_right_after_a_stop_is_not_lost(visit):
     visit.example()
     for _ in range(3):
-        visit.press_run()
-        visit.page.get_by_role("button", name="Stop", exact=True).click()
+        visit.run_and_stop()
     visit.run()
     assert visit.page.locator(".ev-error").count() == 0
 

@@ -295,7 +295,7 @@ def test_of_several_lenses_each_model_takes_the_first_it_has(pair, offer, exampl
     try:
         assert ask(photos[0], on=both, lens="tuned, else ridge")["stage"] == "ready"
         refused = ask(photos[0], on=both, lens="tuned")["message"]
-        assert "No tuned lens was found" in refused
+        assert "No tuned lens of the weights" in refused
         assert "tuned.lens" in refused
         assert str(pair.cobra.parent) not in refused
     finally:

@@ -118,6 +118,16 @@ class Visit:
         """Press Run, and wait for nothing."""
         self.page.get_by_role("button", name="Run", exact=True).click()
 
+    def run_and_stop(self) -> None:
+        """Press Run, and Stop as soon as it is there; from within the page, where the run cannot end in between."""
+        self.page.evaluate(
+            """async () => {
+              document.querySelector("#explorer-run").click();
+              while (!document.body.classList.contains("explorer-busy")) await new Promise((next) => setTimeout(next));
+              document.querySelector("#explorer-stop").click();
+            }"""
+        )
+
     def run(self) -> None:
         """Press Run, and wait for the new result to be drawn."""
         before = self.canvas("emma.shown")
