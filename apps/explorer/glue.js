@@ -76,11 +76,11 @@ const check = async () => {
   }
   serverId ??= id;
   const now = id === null ? "gone" : id === serverId ? "" : "new";
+  const said = { gone: "The server does not answer: it has ended, or the network is down. What is shown stays.", new: "The server was started anew: reload the page to ask it something." }[now];
+  if (now && asking) hear({ stage: "error", ask: asking, message: said });
   if (now !== (dead || "")) {
     dead = now || false;
-    const words = { gone: "The server does not answer: it has ended, or the network is down. What is shown stays.", new: "The server was started anew: reload the page to ask it something." };
-    if (dead && asking) hear({ stage: "error", ask: asking, message: words[dead] });
-    canvas.notice(dead ? words[dead] : "");
+    canvas.notice(said || "");
     compare();
   }
 };
