@@ -4,10 +4,11 @@ With X the states, a column of ones beside them, the error of any weights W on a
 the sums of a group are all that is needed, both to fit on it and to be judged on it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from emma_viz.errors import InputError
 
@@ -46,13 +47,27 @@ def held_out_error(sums: Products) -> Float[np.ndarray, " G"]:
     Raises:
         InputError: there is one group alone.
     """
-    groups = len(sums.yy)
-    if groups < 2:
-        raise InputError(f"A held-out error needs two groups of images or more, got {groups}.")
-    if not all(np.isfinite(each).all() for each in (sums.xx, sums.xy, sums.yy)):
-        return np.full(groups, np.nan)
-    fold = fold_of(groups)
-    errors = np.empty(groups)
+    _require_groups(sums)
+    errors = np.full(len(sums.yy), np.nan)
+    if _finite(sums):
+        fold = fold_of(len(sums.yy))
+        for held, weights in _weights_of_folds(sums):
+            errors[fold == held] = _error(sums, fold == held, weights)
+    return errors
+
+
+def _require_groups(sums: Products) -> None:
+    if len(sums.yy) < 2:
+        raise InputError(f"A held-out error needs two groups of images or more, got {len(sums.yy)}.")
+
+
+def _finite(sums: Products) -> bool:
+    return all(np.isfinite(each).all() for each in (sums.xx, sums.xy, sums.yy))
+
+
+def _weights_of_folds(sums: Products) -> Iterator[tuple[int, Float[np.ndarray, "d P"]]]:
+    """Each fold, and weights fitted on the others."""
+    fold = fold_of(len(sums.yy))
     for held in range(fold.max() + 1):
         train, inner = fold != held, fold == (held + 1) % (fold.max() + 1)
         strength = STRENGTHS[-1]
@@ -61,8 +76,7 @@ def held_out_error(sums: Products) -> Float[np.ndarray, " G"]:
                 _error(sums, inner, _fitted(sums, train & ~inner, strength)).sum() for strength in STRENGTHS
             ]
             strength = STRENGTHS[int(np.argmin(tried))]
-        errors[fold == held] = _error(sums, fold == held, _fitted(sums, train, strength))
-    return errors
+        yield held, _fitted(sums, train, strength)
 
 
 def _fitted(sums: Products, rows: np.ndarray, strength: float) -> Float[np.ndarray, "d P"]:
@@ -79,3 +93,28 @@ def _error(sums: Products, rows: np.ndarray, weights: Float[np.ndarray, "d P"]) 
     crossed = np.einsum("gdp,dp->g", sums.xy[rows], weights)
     squared = np.einsum("gde,de->g", sums.xx[rows], weights @ weights.T)
     return np.maximum(sums.yy[rows] - 2 * crossed + squared, 0.0)
+
+
+def held_out_values(
+    sums: Products, rows: Float[np.ndarray, "n D"], group: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n P"]:
+    """What is read from each row with weights fitted on the groups of other folds, λ as in `held_out_error`.
+
+    Args:
+        sums: of each group.
+        rows: states.
+        group: to which group each row belongs, 0…G−1.
+
+    Returns:
+        Values; NaN where a sum or row is not finite.
+
+    Raises:
+        InputError: there is one group alone.
+    """
+    _require_groups(sums)
+    found = np.full((len(rows), sums.xy.shape[2]), np.nan)
+    if _finite(sums) and np.isfinite(rows).all():
+        fold = fold_of(len(sums.yy))
+        for held, weights in _weights_of_folds(sums):
+            found[fold[group] == held] = rows[fold[group] == held] @ weights[:-1] + weights[-1]
+    return found

@@ -55,3 +55,20 @@ def auroc(values: Num[np.ndarray, "*axes"], inside: Bool[np.ndarray, "*axes"]) -
     mean_rank = np.cumsum(counts) - (counts - 1) / 2
     rank_sum = mean_rank[index.ravel()][inside].sum()
     return float((rank_sum - n_inside * (n_inside + 1) / 2) / (n_inside * n_outside))
+
+
+def won_pairs(
+    scores: Float[np.ndarray, "n K"], inside: Bool[np.ndarray, "n K"]
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Sums per row of which Σ sum / Σ count is the AUROC over all columns.
+
+    For each row and each column that it is inside of: the share of the rows outside which have a lower score, ties
+    half. Columns that all rows, or none, are inside of are left out. NaN where a score is not finite.
+    """
+    won, count = np.zeros(len(scores)), np.zeros(len(scores))
+    for values, chosen in zip(scores.T, inside.T, strict=True):
+        if chosen.any() and not chosen.all():
+            above = np.sign(values[chosen][:, None] - values[~chosen][None])
+            won[chosen] += (1 + above).mean(axis=1) / 2
+            count[chosen] += 1
+    return {"sum": won, "count": count}
