@@ -38,13 +38,13 @@ class PatchClasses:
 
     name = "patches"
     title = "What a linear reader tells apart, patch by patch"
-    question = "Which properties of a patch, and of the image, are linearly readable from the image tokens of each layer?"
+    question = "What of a patch, and of the image, is linearly readable from the image tokens of each layer?"
     method = (
         "A linear discriminant per layer, fitted from sums on the images of four folds and asked about those of the "
         "fifth; balanced accuracy. The control is the same model with the numbers of each weight in a random order. "
-        "Beside it, read in the same way: raw pixels, the vision tower and the position alone. Selectivity compares with "
-        "labels that were drawn once for each look of a patch, which can only be learnt by heart. Readable does not mean "
-        "used."
+        "Beside it, read in the same way: raw pixels, the vision tower and the position alone. Selectivity compares "
+        "with labels that were drawn once for each look of a patch, which can only be learnt by heart. Readable does "
+        "not mean used."
     )
 
     def needs(self) -> Needs:
@@ -56,24 +56,24 @@ class PatchClasses:
         assert batch.model is not None
         rows, tokens = batch.patches.shape[:2]
         labels = patch_labels(batch)
-        asked = np.stack(
+        chosen = np.stack(
             [asked(each, subject) for each, subject in zip(labels["object"], batch.subjects, strict=True)]
         )
-        take = np.arange(rows)[:, None], asked
+        take = np.arange(rows)[:, None], chosen
         columns: dict[str, np.ndarray] = {"group": np.full(rows, batch.group), **image_labels(batch.subjects)}
         columns |= {f"label {name}": each[take] for name, each in labels.items()}
         sums, notes = {}, []
         for space, states in spaces(batch).items():
-            narrow = narrow(states)
-            if not np.isfinite(narrow).all():
+            rows_of = narrow(states)
+            if not np.isfinite(rows_of).all():
                 notes.append(f"{space}: values that are not finite; nothing is read from it")
             names = [name for name in labels if name in TASKS or space.startswith("layer")]
             y = np.concatenate([one_hot(labels[name].ravel(), classes_of(name)) for name in names], axis=1)
-            found = products(narrow.reshape(rows * tokens, -1), y)
+            found = products(rows_of.reshape(rows * tokens, -1), y)
             sums |= {f"xx {space}": found["xx"], f"xy {space}": found["xy"]}
             columns |= {
-                f"rows {space}": narrow[take].astype(np.float32),
-                f"mean {space}": narrow.mean(axis=1),
+                f"rows {space}": rows_of[take].astype(np.float32),
+                f"mean {space}": rows_of.mean(axis=1),
             }
         if batch.trace.model.d_model > WIDEST:
             notes.append(f"states were projected to {WIDEST} random directions")
@@ -99,9 +99,13 @@ class PatchClasses:
         for name in (*TASKS, "count", "present"):
             said = TASKS[name].said if name in TASKS else IMAGES[name]
             chart = layer_chart(
-                results, f"patches.{name}", name=name, title=f"Read: {said}", y_title=IMAGE_UNITS.get(name, "balanced accuracy"),
-                caption="Bands: 95 % over images. Dashed: the same model with random weights; dotted levels: what stands beside.",
-            )  # fmt: skip
+                results,
+                f"patches.{name}",
+                name=name,
+                title=f"Read: {said}",
+                y_title=IMAGE_UNITS.get(name, "balanced accuracy"),
+                caption="Bands: 95 % over images. Dashed: the same model with random weights, and what stands beside.",
+            )
             if chart:
                 charts.append(_with_levels(chart, results, name))
         for task in TASKS:
@@ -120,8 +124,8 @@ class PatchClasses:
                 continue
             best, last = max(curve, key=lambda each: each.number.value), curve[-1]
             text = (
-                f"A linear reader tells {TASKS[task].said} best at layer {layer_word(best.measure.layer)} of {result.model} "
-                f"(balanced accuracy {best.number.value:.2f}; {last.number.value:.2f} at the last)"
+                f"A linear reader tells {TASKS[task].said} best at layer {layer_word(best.measure.layer)} of "
+                f"{result.model} (balanced accuracy {best.number.value:.2f}; {last.number.value:.2f} at the last)"
             )
             if not any(each.beats for each in curve):
                 text += "; at no layer better than from the same model with random weights"
@@ -182,20 +186,27 @@ def _of_task(read: _Reader, task: str) -> list[Measure]:
     said, statistic = TASKS[task].said, ratio("hit", "count")
     found = [
         Measure(
-            name=f"patches.{task}.{space}", title=f"{said}, from {words}: balanced accuracy",
-            columns=read.patches(space, task), statistic=statistic,
+            name=f"patches.{task}.{space}",
+            title=f"{said}, from {words}: balanced accuracy",
+            columns=read.patches(space, task),
+            statistic=statistic,
         )
-        for space, words in BESIDE.items() if read.has(space)
-    ]  # fmt: skip
+        for space, words in BESIDE.items()
+        if read.has(space)
+    ]
     for layer in read.gathered.layers:
         columns = read.patches(f"layer {layer}", task)
         found.append(
             Measure(
-                name=f"patches.{task}", title=f"{said}: balanced accuracy on held-out images", layer=layer, columns=columns,
-                statistic=statistic, control=read.patches(f"random {layer}", task),
+                name=f"patches.{task}",
+                title=f"{said}: balanced accuracy on held-out images",
+                layer=layer,
+                columns=columns,
+                statistic=statistic,
+                control=read.patches(f"random {layer}", task),
                 control_title="the same model with random weights",
             )
-        )  # fmt: skip
+        )
         if TASKS[task].controls:
             for kind, words in (
                 ("by_look", "labels drawn once for each look of a patch"),
@@ -203,11 +214,15 @@ def _of_task(read: _Reader, task: str) -> list[Measure]:
             ):
                 found.append(
                     Measure(
-                        name=f"patches.{task}.{kind}", title=f"{said}: balanced accuracy on held-out images", layer=layer,
-                        columns=columns, statistic=statistic, control=read.patches(f"layer {layer}", f"{task} {kind}"),
+                        name=f"patches.{task}.{kind}",
+                        title=f"{said}: balanced accuracy on held-out images",
+                        layer=layer,
+                        columns=columns,
+                        statistic=statistic,
+                        control=read.patches(f"layer {layer}", f"{task} {kind}"),
                         control_title=words,
                     )
-                )  # fmt: skip
+                )
     return found
 
 
@@ -220,19 +235,28 @@ def _last_word(read: _Reader) -> list[Measure]:
         rows, other = (read.gathered.columns[f"rows {space} {layer}"] for space in ("layer", "random"))
         found.append(
             Measure(
-                name="patches.object.logistic", title="whether a patch shows an object, by logistic regression: balanced accuracy",
-                layer=layer, columns=hits(held_out_logistic(rows, labels), labels), statistic=ratio("hit", "count"),
-                control=hits(held_out_logistic(other, labels), labels), control_title="the same model with random weights",
+                name="patches.object.logistic",
+                title="whether a patch shows an object, by logistic regression: balanced accuracy",
+                layer=layer,
+                columns=hits(held_out_logistic(rows, labels), labels),
+                statistic=ratio("hit", "count"),
+                control=hits(held_out_logistic(other, labels), labels),
+                control_title="the same model with random weights",
             )
-        )  # fmt: skip
+        )
         coded, control = (online_bits(each[order], labels[order], 2) for each in (rows, other))
         found.append(
             Measure(
-                name="patches.object.code", title="compression of whether a patch shows an object, by an online code",
-                unit="×", layer=layer, columns=coded, statistic=ratio("uniform", "bits"), control=control,
+                name="patches.object.code",
+                title="compression of whether a patch shows an object, by an online code",
+                unit="×",
+                layer=layer,
+                columns=coded,
+                statistic=ratio("uniform", "bits"),
+                control=control,
                 control_title="the same model with random weights",
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -244,18 +268,24 @@ def _about_images(read: _Reader) -> list[Measure]:
             if read.has(space) and space != "position":
                 found.append(
                     Measure(
-                        name=f"patches.{name}.{space}", title=f"{words}, from the mean of {beside}: {unit}",
-                        columns=read.images(space, name), statistic=ratio(above, "count"),
+                        name=f"patches.{name}.{space}",
+                        title=f"{words}, from the mean of {beside}: {unit}",
+                        columns=read.images(space, name),
+                        statistic=ratio(above, "count"),
                     )
-                )  # fmt: skip
+                )
         for layer in read.gathered.layers:
             found.append(
                 Measure(
-                    name=f"patches.{name}", title=f"{words}, from the mean of the image's tokens: {unit}", layer=layer,
-                    columns=read.images(f"layer {layer}", name), statistic=ratio(above, "count"),
-                    control=read.images(f"random {layer}", name), control_title="the same model with random weights",
+                    name=f"patches.{name}",
+                    title=f"{words}, from the mean of the image's tokens: {unit}",
+                    layer=layer,
+                    columns=read.images(f"layer {layer}", name),
+                    statistic=ratio(above, "count"),
+                    control=read.images(f"random {layer}", name),
+                    control_title="the same model with random weights",
                 )
-            )  # fmt: skip
+            )
     return found
 
 
@@ -284,14 +314,21 @@ def _selectivity_bars(results: Sequence[Result], task: str) -> Bars | None:
         if over:
             series.append(
                 Series(
-                    name=result.model, y=[each.value for each in over], low=[each.low for each in over],
-                    high=[each.high for each in over], model=index,
+                    name=result.model,
+                    y=[each.value for each in over],
+                    low=[each.low for each in over],
+                    high=[each.high for each in over],
+                    model=index,
                 )
-            )  # fmt: skip
+            )
     if not series:
         return None
     return Bars(
-        name=f"selectivity-{task}", title=f"Selectivity: {TASKS[task].said}",
-        x=[layer_word(each.measure.layer) for each in longest], x_title="layer", y_title="accuracy over that of control labels",
-        series=series, caption="Control labels are drawn once for each look of a patch: they can only be learnt by heart.",
-    )  # fmt: skip
+        name=f"selectivity-{task}",
+        title=f"Selectivity: {TASKS[task].said}",
+        x=[layer_word(each.measure.layer) for each in longest],
+        x_title="layer",
+        y_title="accuracy over that of control labels",
+        series=series,
+        caption="Control labels are drawn once for each look of a patch: they can only be learnt by heart.",
+    )

@@ -123,7 +123,8 @@ def _seen(subject: Subject, geometry: Geometry) -> tuple[np.ndarray, np.ndarray,
     """Object or not, kind, and colour at each patch; 0 is none, the last colour is a kind's own fixed look."""
     tokens = geometry.grid[0] * geometry.grid[1]
     if subject.mask is None:
-        return (np.full(tokens, UNKNOWN),) * 3
+        nobody = np.full(tokens, UNKNOWN)
+        return nobody, nobody, nobody
     kind, colour = np.zeros(tokens, int), np.zeros(tokens, int)
     for number, (name, hue) in enumerate(zip(subject.kinds, subject.colours, strict=True), start=1):
         there = np.nan_to_num(mask_on_grid(subject.mask == number, geometry)).ravel() >= COVERED

@@ -13,6 +13,7 @@ from probes.geometry import Geometry
 from probes.implicit import Implicit
 from probes.knockout import Knockout
 from probes.linear import Linear
+from probes.patch_classes import PatchClasses
 from probes.patching import Patching
 from probes.protocol import Probe
 from probes.retention import Retention
@@ -26,6 +27,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,
     "geometry": Geometry,
     "linear": Linear,
+    "patches": PatchClasses,
     "sinks": Sinks,
     "words": Words,
     "implicit": Implicit,

@@ -1,6 +1,6 @@
 """A model without what it learnt: the numbers of each weight in a random order, put back when the block ends."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 
 
 @contextmanager
-def shuffled_weights(modules: Iterable[nn.Module], *, seed: int = 0) -> Iterator[None]:
+def shuffled_weights(modules: Iterable[nn.Module], *, seed: int = 0) -> Generator[None]:
     """Inside the block, the numbers of each parameter stand in a random order.
 
     Every tensor keeps its distribution and so its scale, which fresh weights would not. No copy of the model is made:

@@ -1,8 +1,8 @@
 """Linear discriminants from sums of products, fitted on some groups of images and asked about the others.
 
-With X the states, a column of ones beside them, and Y their classes as one-hot rows, XᵀX and XᵀY of a group hold all that
-a linear discriminant is made of: counts, means of classes, and the scatter within them. So every layer and every
-question is fitted in one pass over the data; only the rows that are asked about are kept.
+With X the states, a column of ones beside them, and Y their classes as one-hot rows, XᵀX and XᵀY of a group hold
+all that a linear discriminant is made of: counts, means of classes, and the scatter within them. So every layer and
+every question is fitted in one pass over the data; only the rows that are asked about are kept.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from emma_viz.errors import InputError
 from emma_viz.metrics.folded_ridge import fold_of
 
 SHRINKAGE = 0.01
-"""How far the standardised scatter is drawn to the identity: the same for every layer, and for what it is compared to."""
+"""How far the standardised scatter is drawn to the identity: the same for all that is compared."""
 UNKNOWN = -1
 """The label of a row of which nobody knows the class."""
 

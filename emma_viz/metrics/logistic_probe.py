@@ -1,6 +1,7 @@
 """The last word of a probe: logistic regression (scikit-learn), by held-out images and as an online code."""
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -78,7 +79,7 @@ def online_bits(
     if not np.isfinite(rows).all():
         return {"bits": np.full(len(rows), np.nan), "uniform": uniform}
     ends = sorted({max(1, round(share * len(rows))) for share in BLOCKS})
-    for start, stop in zip(ends, ends[1:], strict=False):
+    for start, stop in pairwise(ends):
         model = _fitted(rows[:start], labels[:start], CODE_STRENGTH, steps)
         if model is not None:
             shares, _ = model(rows[start:stop])
