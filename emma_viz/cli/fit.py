@@ -5,11 +5,10 @@ from pathlib import Path
 
 from emma_viz.cli import options, programs
 from emma_viz.cli.terminal import one_line
-from emma_viz.session.options import LensRecipe
+from emma_viz.errors import InputError
+from emma_viz.session.options import LensRecipe, Running
 
 HELP = "fit a lens for a frozen model on your images, with its quality on others, and keep it where the model finds it"
-TUNED = ("rank", "decoder_layers", "steps", "layers_per_step", "lr")
-"""Fields of a recipe that a tuned lens alone has."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +101,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace, out: Path) -> list[str]:
-    """The same for `emma-viz train lens`."""
+    """The same for `emma-viz train lens`.
+
+    Raises:
+        InputError: an option was given that it does not have.
+    """
+    if (args.dtype, args.backend) != (Running().dtype, Running().backend):
+        raise InputError(
+            "A tuned lens is trained on the model as it is stored; leave --dtype and --backend out."
+        )
     words = ["--model", args.model, "--data", str(args.images), "--out", str(out), "--device", args.device]
     words += ["--images", str(args.image_folder)] if args.image_folder else []
     for given in args.vision_source or ():
