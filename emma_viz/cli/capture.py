@@ -4,6 +4,7 @@ import argparse
 
 from emma_viz.cli import options
 from emma_viz.cli.terminal import one_line
+from emma_viz.session.options import BATCH, BROKEN_LIMIT, STORES
 
 HELP = "run the models on images and keep what their image tokens held in a study; goes on where it was interrupted"
 
@@ -29,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--store",
-        choices=["states", "pooled", "maps"],
-        default="states",
+        choices=STORES,
+        default=STORES[0],
         help="keep all states; or, pooled, their mean over the image tokens and those of the last text token; or the "
         "maps that --lens decodes (default: states). What each takes is said before anything is run",
     )
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size",
         type=int,
-        default=8,
+        default=BATCH,
         metavar="N",
         help="images that go through a model, and are held in memory, at a time (default: %(default)s)",
     )
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--broken-limit",
         type=int,
-        default=100,
+        default=BROKEN_LIMIT,
         metavar="N",
         help="images found in folders, by patterns or in lists, and records, that may be left out because they cannot "
         "be used (default: %(default)s)",

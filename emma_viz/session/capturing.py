@@ -19,13 +19,12 @@ from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
 from emma_viz.session.fitting import lens_for
 from emma_viz.session.loading import load, one_each, require_loadable
-from emma_viz.session.options import Asking, Running
-from emma_viz.session.questions import BROKEN_LIMIT, QuestionSet, gather
+from emma_viz.session.options import BATCH, BROKEN_LIMIT, Asking, Running, Store
+from emma_viz.session.questions import QuestionSet, gather
 from emma_viz.session.request import Progressed, Request, progressed
-from emma_viz.session.road import BATCH, Progress, ask
+from emma_viz.session.road import Progress, ask
 from emma_viz.session.stores import (
     Size,
-    Store,
     bytes_of_each,
     kept,
     require_disk,

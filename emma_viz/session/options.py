@@ -3,13 +3,20 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
 from emma_viz.errors import InputError, TrainingError
 from emma_viz.files.schema import Count, Positive, Seed, Size, require_ranges
 
+BATCH = 8
+"""Questions that go through a model, and are held in memory, at a time."""
+BROKEN_LIMIT = 100
+"""Images and records that may be left out because they cannot be used."""
+Store = Literal["states", "pooled", "maps"]
+"""What a capture keeps of each image: all states, their means, or the pixels that a lens decodes of them."""
+STORES = get_args(Store)
 FittedKind = Literal["ridge", "tuned"]
 """Kinds of lenses that can be fitted for a model that came without one."""
 
@@ -109,7 +116,7 @@ class LensRecipe:
     """Hook site."""
     layers: tuple[int, ...] | None = None
     """Blocks, -1 for the embedding; None: all."""
-    batch_size: Size = 8
+    batch_size: Size = BATCH
     """Images recorded at once."""
     layers_per_pass: Size | None = None
     """Ridge: fit only so many layers at a time, which bounds the memory of the sums; None: all."""
@@ -125,7 +132,7 @@ class LensRecipe:
     """Tuned: peak learning rate."""
     seed: Seed = 0
     """Of the choice of images and, tuned, of fresh weights."""
-    broken_limit: Count = 100
+    broken_limit: Count = BROKEN_LIMIT
     """Images or records that may be skipped because they cannot be used."""
     half: bool = False
     """Keep the lens in half precision; its quality is that of the rounded lens."""

@@ -12,9 +12,7 @@ from emma_viz.data.labels import ImageLabel, label_of, told_apart
 from emma_viz.errors import ImageError, InputError
 from emma_viz.records.complaints import Complaints
 from emma_viz.records.questions import Question, find_questions
-
-BROKEN_LIMIT = 100
-"""Images and records that may be left out because they cannot be used."""
+from emma_viz.session.options import BROKEN_LIMIT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

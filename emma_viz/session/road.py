@@ -12,13 +12,10 @@ from emma_viz.data import read_image
 from emma_viz.lens import Lens
 from emma_viz.maps import Decoding, decode
 from emma_viz.records.questions import Question
-from emma_viz.session.options import Asking
+from emma_viz.session.options import BATCH, Asking
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, what)."""
-
-BATCH = 8
-"""Questions that go through a model, and are held in memory, at a time."""
 
 
 def ask(

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,11 +15,10 @@ from emma_viz.capture.trace import TokenKind
 from emma_viz.errors import InputError, StudyError
 from emma_viz.maps import Decoding
 from emma_viz.models.config import VLMConfig
+from emma_viz.session.options import STORES, Store
 from emma_viz.shapes import CHANNELS
 from emma_viz.study.stream import Arrays
 
-Store = Literal["states", "pooled", "maps"]
-STORES = get_args(Store)
 POOLED = "pooled"
 """Arrays of a batch: of each site `<site>/image`, the mean over the image tokens, and `<site>/last`, the last token of
 the text, "Y B W" each."""
