@@ -10,7 +10,7 @@ import torch
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.interventions import Intervention
 from probes.charts import Bars, Chart, Series
-from probes.numbers import averaged, layer_chart
+from probes.numbers import averaged, layer_chart, signed
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import DRAWS, Means, case_of, elsewhere, random_sets, region
 
@@ -219,7 +219,7 @@ class Knockout:
             line = (
                 f"Without the object's tokens the logit difference of {result.model} {verb} "
                 f"{found.number.value:.1f} nats "
-                f"({found.control.value:.1f} without as many random ones)"
+                f"({signed(found.control.value)} without as many random ones)"
             )
             write = result.one("knockout.write.random")
             if write is not None:

@@ -24,6 +24,16 @@ def layer_word(layer: int | None) -> str:
     return "embedding" if layer == EMBEDDING else str(layer)
 
 
+def layer_tick(layer: int | None) -> str:
+    """The same where there is little room."""
+    return "emb." if layer == EMBEDDING else layer_word(layer)
+
+
+def signed(value: float) -> str:
+    """One decimal; nothing is "0.0" from either side."""
+    return f"{round(value, 1) + 0.0:.1f}"
+
+
 def percent(share: float) -> str:
     """ "31%"; nothing is "0%" from either side."""
     return f"{share + 0.0 if abs(share) >= 0.005 else 0.0:.0%}"
@@ -55,7 +65,7 @@ def layer_chart(
     return Lines(
         name=name,
         title=title,
-        x=[layer_word(each.measure.layer) for each in longest],
+        x=[layer_tick(each.measure.layer) for each in longest],
         x_title="layer",
         y_title=y_title,
         series=series,

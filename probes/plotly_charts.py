@@ -18,7 +18,12 @@ def figure(chart: Chart) -> dict[str, Any]:
         controls += each.control
         traces += _traces(chart, each, controls if each.control else 0)
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": chart.x_title}, "type": "category"},
+        "xaxis": {
+            "title": {"text": chart.x_title},
+            "type": "category",
+            "tickangle": 0,
+            "tickfont": {"size": 11},
+        },
         "yaxis": {"title": {"text": chart.y_title}, "zeroline": True},
         "legend": {"orientation": "h", "y": -0.28},
         "margin": {"l": 56, "r": 12, "t": 12, "b": 48},

@@ -133,7 +133,7 @@ def trust(report: Report) -> str:
     text = (
         f"Checks that failed: {', '.join(failed)}; the pictures are not to be trusted."
         if failed
-        else "The model agrees with itself in every check."
+        else f"{'Each' if len(report.models) > 1 else 'The'} model agrees with itself in every check."
     )
     if judged:
         text += (
