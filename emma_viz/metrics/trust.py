@@ -1,0 +1,87 @@
+"""Can a map be trusted? What it must beat, and how sure that is when many maps are judged at once."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import binary_dilation
+from scipy.stats import entropy, rankdata
+
+from emma_viz.metrics.intervals import Columns, Statistic, draws
+
+BINS = 100
+
+
+def histogram_entropy(values: Float[np.ndarray, "*axes"]) -> float:
+    """Entropy, nats, of a map's histogram of 100 bins: how complex it is (Hedström et al. 2023; Quantus).
+
+    NaN where a value is not finite.
+    """
+    if not np.isfinite(values).all():
+        return float("nan")
+    return float(entropy(np.histogram(values, bins=BINS)[0]))
+
+
+def rise(before: float, after: float) -> float:
+    """eMPRT: by what share of itself the entropy rises when the weights become random; NaN where it was 0."""
+    return (after - before) / before if before else float("nan")
+
+
+def spearman(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
+    """Rank correlation of two signed maps; NaN where one is constant or not finite."""
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return float("nan")
+    one, two = rankdata(first), rankdata(second)
+    return float(np.corrcoef(one, two)[0, 1]) if one.std() > 0 and two.std() > 0 else float("nan")
+
+
+def overlap(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"], share: float = 0.1) -> float:
+    """Intersection over union of the cells that two maps rank highest."""
+    size = max(1, round(share * len(first)))
+    one, two = (set(np.argsort(-each, kind="stable")[:size].tolist()) for each in (first, second))
+    return len(one & two) / len(one | two)
+
+
+def points_at(values: Float[np.ndarray, "R C"], mask: Bool[np.ndarray, "R C"]) -> float:
+    """1 where the highest cell is in the mask or beside it (one cell's tolerance), 0 elsewhere; NaN without a mask."""
+    if not mask.any() or not np.isfinite(values).all():
+        return float("nan")
+    near = binary_dilation(mask, np.ones((3, 3), bool))
+    return float(near.ravel()[values.argmax()])
+
+
+def energy_inside(values: Float[np.ndarray, "R C"], mask: Bool[np.ndarray, "R C"]) -> float:
+    """The share of what is above 0 in a map that lies in the mask; NaN where nothing is."""
+    above = np.maximum(values, 0.0)
+    total = above.sum()
+    return (
+        float(above[mask].sum() / total) if mask.any() and np.isfinite(total) and total > 0 else float("nan")
+    )
+
+
+def centre_prior(grid: tuple[int, int]) -> Float[np.ndarray, "R C"]:
+    """A Gaussian about the middle, a quarter of each side wide: where objects are when nobody looks."""
+    rows, columns = (np.square((np.arange(side) - (side - 1) / 2) / (side / 4)) for side in grid)
+    return np.exp(-(rows[:, None] + columns[None]) / 2)
+
+
+def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, higher: bool = True) -> float:
+    """How often images drawn with replacement put a number on the wrong side of its control, or level with it.
+
+    One-sided, (1 + how often) / (1 + resamples); 1 where the number is not defined.
+    """
+    weights = draws(len(next(iter(columns.values()))))
+    over = [
+        np.asarray(statistic({name: weights @ np.asarray(each, np.float64) for name, each in some.items()}))
+        for some in (columns, control)
+    ]
+    gap = (over[0] - over[1]) * (1 if higher else -1)
+    gap = gap[np.isfinite(gap)]
+    return float((1 + np.count_nonzero(gap <= 0)) / (1 + len(gap)))
+
+
+def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Holm's adjusted p of a family: those below .05 are false in one family of twenty at most (Holm 1979)."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    found = np.empty(len(p))
+    found[order] = np.minimum(stepped, 1.0)
+    return found
