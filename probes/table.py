@@ -18,6 +18,7 @@ from probes.patching import Patching
 from probes.protocol import Probe
 from probes.retention import Retention
 from probes.sinks import Sinks
+from probes.trust import Trust
 from probes.words import Words
 
 GROUP = "emma_viz.probes"
@@ -35,6 +36,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "knockout": Knockout,
     "patching": Patching,
     "attribution": Attribution,
+    "trust": Trust,
 }
 """Name → what makes the probe, in the order of the report."""
 
