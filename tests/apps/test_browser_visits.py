@@ -67,7 +67,6 @@ def test_a_model_that_cannot_be_loaded_says_why_and_the_page_lives_on(browser, a
     assert "/" not in said.replace("and/or", "")  # no folder of the server
     visit.page.get_by_role("button", name="Close").click()
     visit.open(f"#image={image}&models=emma-v1-pocket&prompt=What%3F")
-    visit.page.reload()
     visit.result()
     assert visit.page.locator(".ev-card").count() == 1
     visit.close()
