@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from emma_viz.errors import MissingDependencyError, TrainingError
 Numbers = Mapping[str, float | Tensor]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """How gradients, sums and states go between processes."""
 

@@ -87,7 +87,7 @@ def run_forks(
 
 
 def forks_loss(
-    parts: Sequence[tuple[Float[Tensor, "K M D"], Int[Tensor, "K M"]]], head: Float[Tensor, "V D"]
+    parts: Sequence[tuple[Float[Tensor, "_ _ D"], Int[Tensor, "_ _"]]], head: Float[Tensor, "V D"]
 ) -> tuple[Float[Tensor, ""], float]:
     """`text_loss` over the labelled positions of all parts together.
 

@@ -77,7 +77,9 @@ class VisionLanguageTask(nn.Module):
         if isinstance(self.head, ReleasedHead):
             self.head.embedding.copy_from_encoder(vlm.vision)
 
-    def forward(self, batch: Batch, *, labels: float, images: float) -> tuple[Float[Tensor, ""], Numbers]:
+    def forward(
+        self, batch: Batch, *, labels: float | int, images: float | int
+    ) -> tuple[Float[Tensor, ""], Numbers]:
         """This batch's share of a step's loss.
 
         Shares of parts and processes add up: to the mean cross-entropy over all labels of the step, plus the weighted
@@ -112,7 +114,7 @@ class VisionLanguageTask(nn.Module):
         return loss, numbers
 
     def _pixel_share(
-        self, taps: Sequence[Tensor], images: Images, features: Tensor | None, total: float
+        self, taps: Sequence[Tensor], images: Images, features: Tensor | None, total: float | int
     ) -> Float[Tensor, ""]:
         """The head's loss on the usable images, times their share of the step's."""
         assert self.head is not None
