@@ -18,6 +18,7 @@ from probes.patching import Patching
 from probes.protocol import Probe
 from probes.retention import Retention
 from probes.sinks import Sinks
+from probes.speckle import Speckle
 from probes.trust import Trust
 from probes.words import Words
 
@@ -27,6 +28,7 @@ GROUP = "emma_viz.probes"
 PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,
     "geometry": Geometry,
+    "speckle": Speckle,
     "linear": Linear,
     "patches": PatchClasses,
     "sinks": Sinks,

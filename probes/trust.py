@@ -29,7 +29,7 @@ from probes.regions import Means, case_of
 
 METHODS = {
     "gradient": "gradient × (e − mean)",
-    "smooth": "the same, mean over noise",
+    "smooth": "gradient × (e − mean), mean over noise",
     "frozen": "frozen × (e − mean)",
 }
 STAGES = 4
