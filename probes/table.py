@@ -12,7 +12,6 @@ from probes.frozen_parts import FrozenParts
 from probes.geometry import Geometry
 from probes.implicit import Implicit
 from probes.knockout import Knockout
-from probes.linear import Linear
 from probes.patch_classes import PatchClasses
 from probes.patching import Patching
 from probes.protocol import Probe
@@ -29,7 +28,6 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,
     "geometry": Geometry,
     "speckle": Speckle,
-    "linear": Linear,
     "patches": PatchClasses,
     "sinks": Sinks,
     "words": Words,
