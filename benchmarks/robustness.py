@@ -39,8 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", metavar="PAGE", help="put the counts into this page")
     options = parser.parse_args(arguments)
     from benchmarks.hostile.campaign import run
+    from emma_viz.cli.guard import guarded
+    from emma_viz.files.room import require_writable
 
-    return run(options)
+    def tried() -> int:
+        for file in (options.json, options.write):
+            if file:
+                require_writable(file)
+        return run(options)
+
+    return guarded(tried, program="python -m benchmarks.robustness")
 
 
 if __name__ == "__main__":

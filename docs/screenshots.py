@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from emma_viz.cli.guard import guarded
 from emma_viz.data.tabletop import KIND_INDEX
+from emma_viz.files.room import require_writable
 from tests.apps.visiting import CHROMIUM, FLAGS, Visit, serving
 
 HERE = Path(__file__).parent
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "images", help="(default: docs/images)")
     parser.add_argument("--states", action="store_true", help="also a picture of every other state")
     args = parser.parse_args()
+    require_writable(args.out, folder=True)
     args.out.mkdir(parents=True, exist_ok=True)
     chromium = next(path for name in CHROMIUM if (path := shutil.which(name)))
     with serving() as (address, _), sync_playwright() as tool:

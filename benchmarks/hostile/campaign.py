@@ -3,6 +3,8 @@
 import argparse
 import itertools
 import json
+import os
+import platform
 import re
 import subprocess
 import tempfile
@@ -13,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import torch
 
 from benchmarks.hostile import kills, kinds
@@ -25,6 +28,7 @@ from benchmarks.hostile.records import hostile_records
 from benchmarks.hostile.samples import ENCODER, Samples, make_samples
 from benchmarks.hostile.studies import hostile_studies
 from benchmarks.hostile.ward import FAULTS, Outcome, Trial, Ward
+from emma_viz.files.atomic import write_file
 
 ROOT = Path(__file__).resolve().parents[2]
 MUTANTS = {
@@ -68,10 +72,13 @@ def run(options: argparse.Namespace) -> int:
     text = table(outcomes)
     print(text)
     whole = "a whole run" if options.share == 1 else f"{options.share:g} of a whole run"
-    tried = f"{whole}, seed {options.seed}, commit {commit()}, {(time.monotonic() - began) / 60:.1f} minutes"
+    parts = "" if set(options.part) == set(PARTS) else f" ({', '.join(options.part)})"
+    minutes = (time.monotonic() - began) / 60
+    tried = f"{whole}{parts}, seed {options.seed}, commit {commit()}, {minutes:.1f} minutes, {machine()}"
     print(tried)
     if options.json:
-        Path(options.json).write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+        said = json.dumps([asdict(each) for each in outcomes], indent=1)
+        write_file(Path(options.json), lambda path: path.write_text(said))
     if options.write:
         _write(Path(options.write), f"{text}\n\nTried: {tried}.")
     return int(any(outcome.faults for outcome in outcomes))
@@ -200,6 +207,12 @@ def commit() -> str:
     return told.stdout.strip() or "unknown"
 
 
+def machine() -> str:
+    """When, where and with what it was tried."""
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
+    return f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), {versions}"
+
+
 def _warm() -> None:
     """Import all that trials import, before they are forked."""
     import accelerate  # noqa: F401
@@ -215,4 +228,5 @@ def _write(page: Path, text: str) -> None:
     """Put the counts between the page's marks."""
     first, last = "<!-- counts: written by the script -->", "<!-- end of counts -->"
     before, _, rest = page.read_text().partition(first)
-    page.write_text(f"{before}{first}\n\n{text}\n\n{last}{rest.partition(last)[2]}")
+    whole = f"{before}{first}\n\n{text}\n\n{last}{rest.partition(last)[2]}"
+    write_file(page, lambda path: path.write_text(whole))

@@ -23,6 +23,7 @@ from emma_viz.checkpoints.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.tokenizers import GPT_NEOX, check_tokenizer
 from emma_viz.checkpoints.vision import bundled_encoder
 from emma_viz.errors import CheckpointError, KeyMismatchError
+from emma_viz.files.rows import rows
 from emma_viz.models.config import MambaConfig, VisionConfig, VLMConfig
 from emma_viz.models.sizes import language_model_shapes, vision_parameters, vlm_shapes
 
@@ -121,14 +122,14 @@ class Inspection:
         ):
             if entries:
                 lines.append(f"  {title}")
-                lines += [f"    {entry}" for entry in entries]
-        return "\n".join(lines)
+                lines += [f"    {line}" for entry in entries for line in entry.splitlines()]
+        return rows(lines)
 
     def _values(self) -> str:
         if self.fingerprint is None:
             return "not looked at"
         if not self.all_values:
-            return "a sample of them is finite; loading looks at all"
+            return "a sample of them looked at (32 of each tensor); loading looks at all"
         return "all looked at"
 
 

@@ -34,8 +34,6 @@ CONFIG = Budget()
 """For files that describe something: configs, entries, headers of lenses."""
 TABLE = Budget(size=128 * 2**20, nodes=2_000_000)
 """For files with a line for each tensor, sample or record."""
-PICTURE = Budget(size=2**30, nodes=2_000_000)
-"""For files whose arrays are text, such as a figure's sidecar."""
 
 
 def open_regular(path: Path, *, error: type[EmmaVizError]) -> BinaryIO:

@@ -10,6 +10,7 @@ from emma_viz.checkpoints import FoundModel
 from emma_viz.checkpoints.sources import local_folder
 from emma_viz.errors import InputError, StudyError
 from emma_viz.files.room import require_writable
+from emma_viz.files.rows import rows
 from emma_viz.maps import Decoding, decode, measure
 from emma_viz.maps.decoding import joined
 from emma_viz.session.capturing import image_names_of_entry
@@ -157,4 +158,4 @@ def scores_table(decodings: Sequence[Decoding]) -> str:
             layer = "embedding" if score.layer < 0 else str(score.layer)
             numbers = f"{score.r2:>7.3f} {score.psnr:>8.2f} {score.ssim:>6.3f} {score.correlation:>6.2f}"
             lines.append(f"{decoding.model.name:<20} {layer:>9} {numbers}")
-    return "\n".join(lines)
+    return rows(lines)

@@ -46,6 +46,8 @@ IMAGES = "images"
 _TRACE, _TENSORS = "trace.json", "tensors.safetensors"
 _BUDGET = Budget(size=32 * 2**20, nodes=1_000_000)
 """For a `trace.json`: tokens and answers of some thousand samples."""
+VERSION = 2
+"""Of `trace.json`: 1 (and no number) has no `labels`, `interventions` and `notes`, which are none then."""
 
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -71,6 +73,7 @@ class _TraceFile:
     hooks: tuple[HookReport, ...]
     images: tuple[str, ...]
     """Where each image lies; always made of its hash."""
+    version: int = 1
     labels: tuple[ImageLabel, ...] = ()
     interventions: tuple[InterventionRecord, ...] = ()
     notes: tuple[str, ...] = ()
@@ -201,9 +204,9 @@ def read_trace(root: Path, part: Path, *, samples: int | None = None) -> Trace:
         StudyError: a file is missing, damaged, not of this form, or contradicts another one.
     """
     path, tensors = trace_files(part)
-    known = shape(
-        read_json(path, error=StudyError, budget=_BUDGET), _TraceFile, where=str(path), error=StudyError
-    )
+    value = read_json(path, error=StudyError, budget=_BUDGET)
+    _require_version(path, value.get("version", 1))
+    known = shape(value, _TraceFile, where=str(path), error=StudyError)
     header = read_header(tensors, error=StudyError)
     names = {
         "views",
@@ -230,6 +233,16 @@ def read_trace(root: Path, part: Path, *, samples: int | None = None) -> Trace:
     if samples is not None and len(trace) != samples:
         raise StudyError(f"{path}: expected {samples} samples, got {len(trace)}. It was changed or damaged.")
     return trace
+
+
+def _require_version(path: Path, version: object) -> None:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise StudyError(f"{path}: expected a schema version from 1 to {VERSION}, got {version!r:.40}.")
+    if version > VERSION:
+        raise StudyError(
+            f"{path} was written by a newer emma_viz: its schema version is {version}, this one reads up to {VERSION}. "
+            "Upgrade emma_viz to open it."
+        )
 
 
 def read_traces(root: Path, parts: Sequence[tuple[Path, int]]) -> Trace:
@@ -331,6 +344,7 @@ def _sum(reports: Sequence[HookReport]) -> HookReport:
 
 def _to_json(trace: Trace) -> dict[str, Any]:
     return {
+        "version": VERSION,
         "model": trace.model.to_json(),
         "sites": trace.sites,
         "layers": trace.layers,
