@@ -1,6 +1,7 @@
 """What the programs print, on any terminal and into any pipe: in processes of their own, as a user starts them."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_a_bar_is_redrawn_in_its_place_and_overwrites_nothing_else(tmp_path):
     said = started(*through_the_guard(body), cwd=tmp_path).stderr.decode()
     assert said.startswith(r"kept\x0dgone" + "\n\r")
     assert said.count("\r") >= 4
-    assert said.endswith("]\n")
+    assert re.search(r"\] *\n$", said), "tqdm pads a line that is shorter than the one before"
 
 
 def test_a_line_of_an_error_cannot_pass_for_another_error(tmp_path):
