@@ -1,6 +1,7 @@
 """Writing a figure to a file, in the format that its name asks for."""
 
 import io
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from emma_viz.render.output import write_together
 from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
 from emma_viz.render.spec import FigureSpec
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 """What a figure can be written as."""
@@ -110,7 +113,14 @@ def _file(parts: tuple[FigureSpec, ...], suffix: str, dpi: int) -> bytes:
                 "pixels wide; choose fewer dpi."
             )
         # One image with very many models and layers is drawn smaller, not left out.
-        dpi = min(dpi, int(LARGEST_SIDE / height))
+        if height * dpi > LARGEST_SIDE:
+            fewer = int(LARGEST_SIDE / height)
+            logger.warning(
+                "One image with so many rows would be %.0f pixels high at %d dpi, and a PNG has %d at most: it is "
+                "drawn at %d dpi. A PDF has pages.",
+                height * dpi, dpi, LARGEST_SIDE, fewer,
+            )  # fmt: skip
+            dpi = fewer
     figure.savefig(stream, format=suffix[1:], dpi=dpi)
     return stream.getvalue()
 
