@@ -9,16 +9,18 @@ from PIL import Image
 
 from apps.explorer.news import Abandoned, News
 from apps.explorer.state import Asked, Models, Result
-from emma_viz.capture import Trace, record
+from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash
 from emma_viz.errors import InputError, LensError
 from emma_viz.evidence.attribution import answer_words, attribute
 from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.lens import Lens, find_lens, recording_for
-from emma_viz.maps import Decoding, decode
-from emma_viz.session import Comparison
+from emma_viz.maps import Decoding
+from emma_viz.records import questions as records
+from emma_viz.session import Asking, Comparison
 from emma_viz.session.loading import lens_of
+from emma_viz.session.road import ask
 
 STREAM = "resid_post"
 """The site that words are read from."""
@@ -97,10 +99,8 @@ def run(
                 model = models.get(label, news.say)
                 lens = lens_for(lenses[question.lens], model)
                 news.models[index] = {"name": model.name, "answer": "", "busy": True}
-                trace = _record(model, lens, question, news, index)
+                trace, decoded = _ask(model, lens, question, news, index)
                 news.models[index]["busy"] = False
-                news.say(0, 0, f"decoding {model.name}")
-                decoded = _decode(trace, lens, question.site)
             except Abandoned:
                 raise
             except Exception as error:
@@ -140,7 +140,10 @@ def lens_for(wanted: Sequence[str], model: LoadedModel) -> Lens:
     return lens_of(chosen, model)
 
 
-def _record(model: LoadedModel, lens: Lens, question: Question, news: News, index: int) -> Trace:
+def _ask(
+    model: LoadedModel, lens: Lens, question: Question, news: News, index: int
+) -> tuple[Trace, Decoding]:
+    """Take one model down the road, its answer told token by token."""
     sites, layers = recording_for(lens)
     wanted = (question.site,) if question.site else sites
     heard: list[int] = []
@@ -150,23 +153,19 @@ def _record(model: LoadedModel, lens: Lens, question: Question, news: News, inde
         news.models[index]["answer"] = model.tokenizer.answer(heard)
         news.changed.set()
 
-    return record(
+    ((trace, decoding),) = ask(
         model,
-        question.image,
-        question.prompt,
+        [records.Question(image=question.image, prompt=question.prompt)],
+        lens,
+        asking=Asking(max_new_tokens=question.max_new_tokens),
         sites=tuple(dict.fromkeys((*wanted, STREAM))),
         layers=tuple(layer for layer in layers if layer < model.info.n_layer),
-        max_new_tokens=question.max_new_tokens,
+        decoded_site=question.site,
         on_token=hear,
         progress=news.say,
     )
-
-
-def _decode(trace: Trace, lens: Lens, site: str) -> Decoding:
-    """Decode the lens's own site, or another one, which the picture then says was forced."""
-    if not site or site == lens.info.site:
-        return decode(trace, lens)
-    return decode(trace.select(sites=[site]), lens, force=True)
+    assert decoding is not None
+    return trace, decoding
 
 
 def read_words(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from emma_viz.capture import Trace, record
+from emma_viz.capture.record import OnToken
 from emma_viz.capture.sites import Layers
 from emma_viz.capture.trace import TokenKind
 from emma_viz.checkpoints import LoadedModel
@@ -33,7 +34,9 @@ def ask(
     first: int = 0,
     batch_size: int = BATCH,
     force_lens: bool = False,
+    decoded_site: str = "",
     convert_profile: bool = False,
+    on_token: OnToken | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Trace, Decoding | None]]:
     """Ask a model any number of questions, in the memory that one batch needs.
@@ -52,7 +55,9 @@ def ask(
         first: the question to begin with; those before it were asked earlier.
         batch_size: questions at a time.
         force_lens: use a lens that belongs to another model.
+        decoded_site: the site to decode where it is another than the lens's own, which the pictures then say.
         convert_profile: convert images with a colour profile to sRGB.
+        on_token: called with the number of a question in its batch and the token's id as the answers come.
         progress: called as each batch goes on.
 
     Returns:
@@ -80,9 +85,15 @@ def ask(
             seed=asking.seed + start,
             dtype=dtype,
             batch_size=len(batch),
+            on_token=on_token,
             progress=_share(progress, done, len(starts)),
         )
-        yield trace, None if lens is None else decode(trace, lens, layers=decoded, force=force_lens)
+        if lens is None:
+            yield trace, None
+            continue
+        other = decoded_site not in ("", lens.info.site)
+        seen = trace.select(sites=[decoded_site]) if other else trace
+        yield trace, decode(seen, lens, layers=decoded, force=force_lens or other)
 
 
 def _share(progress: Progress | None, index: int, count: int) -> Progress | None:

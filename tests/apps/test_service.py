@@ -58,7 +58,7 @@ def test_an_answer_is_told_while_it_grows(service, photos, monkeypatch):
 
         return record(*arguments, on_token=hear, **more)
 
-    monkeypatch.setattr("apps.explorer.running.record", at_leisure)
+    monkeypatch.setattr("emma_viz.session.road.record", at_leisure)
     secret, seen = service.sessions.open(service.uploads.visitor()), set()
     for news in service.ask(
         secret, bring(service, secret, photos[0]), "What is it?", ["cobra"], "ridge", "", 12
@@ -307,7 +307,7 @@ def test_a_failing_model_leaves_the_service_alive(service, ask, photos, monkeypa
         raise RuntimeError("kernel /secret/path exploded")
 
     with monkeypatch.context() as patch:
-        patch.setattr("apps.explorer.running.record", fail)
+        patch.setattr("emma_viz.session.road.record", fail)
         news = ask(photos[0])
     assert news["stage"] == "error"
     assert "RuntimeError" in news["message"]
