@@ -77,7 +77,7 @@ def kill_at(steps, tmp_path, command, *, begin=None):
     return paths
 
 
-MANY = pytest.param(range(0, 340, 7), marks=pytest.mark.slow)
+MANY = pytest.param(range(0, 340, 40), marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("steps", [(60, 200), MANY], ids=["some", "many"])
@@ -110,7 +110,7 @@ def test_a_killed_capture_of_another_store_is_finished_too(images, pair, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "steps", [(20, 60), pytest.param(range(90), marks=pytest.mark.slow)], ids=["some", "many"]
+    "steps", [(20, 60), pytest.param(range(0, 90, 11), marks=pytest.mark.slow)], ids=["some", "many"]
 )
 def test_a_killed_decode_is_finished_by_its_own_command(whole, tmp_path, steps):
     shutil.copytree(whole, tmp_path / "undisturbed")
