@@ -113,6 +113,8 @@ class Visit:
         """Bring a file."""
         self.page.locator("#explorer-image input[type=file]").first.set_input_files(path)
         self.page.wait_for_selector(f'#explorer-image img[src$="{quote(path.name)}"]', state="attached")
+        # Gradio shows an image a moment before a press on Run would send it; no hand is as fast as this one.
+        self.page.wait_for_timeout(1000)
 
     def press_run(self) -> None:
         """Press Run, and wait for nothing."""
