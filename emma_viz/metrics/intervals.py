@@ -104,7 +104,7 @@ def difference(a: Sequence[Columns], b: Sequence[Columns], statistic: Statistic)
     return combine([(1.0, a), (-1.0, b)], statistic)
 
 
-def combine(terms: Sequence[tuple[float, Sequence[Columns]]], statistic: Statistic) -> Estimate:
+def combine(terms: Sequence[tuple[float | int, Sequence[Columns]]], statistic: Statistic) -> Estimate:
     """Σ weight · statistic, where each term has the columns of every seed, all about the same images.
 
     Args:
