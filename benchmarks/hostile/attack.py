@@ -166,12 +166,12 @@ def scout(address: str, folder: Path) -> Target:
         inputs = [kinds[each] for each in event["inputs"]]
         causes = [what for _, what in event["targets"]]
         name = {
-            ("textbox",): "begin",
+            ("textbox", "number"): "begin",
             ("state", "image"): "check",
-            ("state", "image", "textbox", "dropdown", "dropdown", "dropdown", "slider"): "ask",
+            ("state", "image", "textbox", *["dropdown"] * 3, "slider", "checkbox", "number"): "ask",
         }.get(tuple(inputs), "take" if "select" in causes else "")
-        sound = {"begin": [""], "check": [None, None], "take": []}
-        values = sound.get(name, [None, None, "What?", list(_models(config)), "ridge", "", 8])
+        sound = {"begin": ["", 1], "check": [None, None], "take": []}
+        values = sound.get(name, [None, None, "What?", list(_models(config)), "ridge", "", 8, False, 1])
         if name:
             target.events.setdefault(name, (event["id"], values))
     begun = send(target, event_request(target, "begin", "begin", {}))
