@@ -1,13 +1,14 @@
 """Lens files: one safetensors file with the weights, and a JSON description in its header.
 
 The header's entry `emma_viz.lens` is {"schema": 1, "info": {…LensInfo…}, "parts": {…}}; `parts` is what the
-kind of lens needs beside its tensors (a native lens: the sizes of its decoder and its taps). Nothing is
-pickled.
+kind of lens needs beside its tensors (a native lens: the sizes of its decoder and its taps). The hashes of its fit
+images are a tensor of bytes. Nothing is pickled.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 
@@ -17,7 +18,7 @@ from emma_viz.checkpoints.materialize import require_room
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import EmmaVizError, LensError
 from emma_viz.files.tensors import write_tensors
-from emma_viz.lens.headers import KEY, SCHEMA, open_lens
+from emma_viz.lens.headers import FIT_IMAGES, KEY, SCHEMA, open_lens
 from emma_viz.lens.info import LensInfo, require_fit
 from emma_viz.lens.kinds import kind_names, kind_of
 from emma_viz.lens.places import find_lens
@@ -77,7 +78,10 @@ def rewrite_info(path: str | Path, **changes: object) -> LensInfo:
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], info: LensInfo, parts: dict) -> Path:
-    header = dump_json({"schema": SCHEMA, "info": info.to_json(), "parts": parts})
+    header = dump_json({"schema": SCHEMA, "info": info.to_json() | {"fit_images": ()}, "parts": parts})
+    if info.fit_images:
+        kept = np.frombuffer(bytes.fromhex("".join(info.fit_images)), np.uint8)
+        tensors = tensors | {FIT_IMAGES: torch.from_numpy(kept.reshape(len(info.fit_images), -1).copy())}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(path, tensors, {KEY: header})

@@ -1,20 +1,26 @@
 """The header of a lens file, from which all is known of a lens but its weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from emma_viz.checkpoints.safetensors_file import read_header
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import EmmaVizError, LensError
 from emma_viz.files.json_door import parse_json
 from emma_viz.files.schema import shape
-from emma_viz.lens.info import LensInfo
+from emma_viz.lens.info import HASH_DIGITS, LensInfo
 
 SCHEMA = 1
 """Version of the file; raised whenever an older reader could not read the new form."""
 KEY = "emma_viz.lens"
 SUFFIX = ".lens"
+FIT_IMAGES = "emma_viz.fit_images"
+"""Tensor of bytes, (images, HASH_DIGITS / 2): `LensInfo.fit_images`, which as text would be most of a small lens."""
+MOST = 10_000_000
+"""Images whose hashes are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +63,25 @@ def open_lens(path: str | Path) -> LensFile:
             f"{path} has schema {header.schema}; this version of emma_viz reads {SCHEMA}. Update emma_viz."
         )
     try:
-        return LensFile(info=LensInfo.from_json(header.info), parts=header.parts, tensors=tensors)
+        kept = tensors.pop(FIT_IMAGES, None)
+        info = LensInfo.from_json(header.info)
+        if kept is not None:
+            info = replace(info, fit_images=_hashes(kept))
+        return LensFile(info=info, parts=header.parts, tensors=tensors)
     except LensError as error:
         raise LensError(f"{path}: {error}") from error
+
+
+def _hashes(kept: TensorRef) -> tuple[str, ...]:
+    """The hashes that FIT_IMAGES holds, as text."""
+    count, width = kept.shape if len(kept.shape) == 2 else (-1, -1)
+    if kept.dtype != torch.uint8 or width != HASH_DIGITS // 2 or not 0 <= count <= MOST:
+        raise LensError(
+            f"expected {FIT_IMAGES} as bytes of shape (images, {HASH_DIGITS // 2}), at most {MOST} images, got "
+            f"{kept.dtype} of shape {kept.shape}. Write the lens again."
+        )
+    text = kept.read().numpy().tobytes().hex()
+    return tuple(text[start : start + HASH_DIGITS] for start in range(0, len(text), HASH_DIGITS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ KindName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 TAPS = "taps"
 """What `LensInfo.site` says where a lens reads the states of several sites or layers together."""
 
-HASH_DIGITS = 16
-"""Digits of an image's hash that a lens keeps: enough to tell millions of images apart."""
+HASH_DIGITS = 8
+"""Digits of an image's hash that a lens keeps: chance makes another image one of 12 000 three times in a million."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class LensInfo:
     created: str = ""
     """UTC time of the fit, ISO 8601."""
     fit_images: tuple[str, ...] = ()
-    """The first 16 digits of the `image_hash` of each image that it was fitted on; empty where that was not kept."""
+    """The first HASH_DIGITS digits of the `image_hash` of each image that it was fitted on; empty: not kept."""
     notes: tuple[str, ...] = ()
     """What a reader of the pictures should know besides."""
 
