@@ -111,9 +111,12 @@ def require_inside(
                 f"{where or folder}: {path.name!r} is a link that leads out of {folder}. Nothing was opened; copy the "
                 "file there if it is yours."
             )
-        fits = path.is_file() if kind == "file" else path.is_dir()
-        if not fits and path.exists():
-            raise error(f"{where or folder}: expected {path.name!r} to be a regular {kind}, and it is none.")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            mode = path.stat().st_mode  # one look: another process may make or remove it meanwhile
+            if not (stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)):
+                raise error(
+                    f"{where or folder}: expected {path.name!r} to be a regular {kind}, and it is none."
+                )
     except EmmaVizError:
         raise  # some are a ValueError, too
     except (OSError, ValueError, RuntimeError) as failure:

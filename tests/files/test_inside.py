@@ -1,5 +1,7 @@
 """Names found in files stand for regular files inside the folder, or for nothing."""
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,3 +81,21 @@ def test_a_folder_a_device_and_a_loop_are_no_files(tmp_path):
             inside(tmp_path, name, error=StudyError)
     with pytest.raises(StudyError, match="folder"):
         inside(tmp_path, "file", error=StudyError, kind="folder")
+
+
+def test_a_file_that_another_process_makes_and_removes_is_no_fault(tmp_path):
+    path, done = tmp_path / "a.lock", threading.Event()
+
+    def blink() -> None:
+        while not done.is_set():
+            path.touch()
+            path.unlink()
+
+    other = threading.Thread(target=blink)
+    other.start()
+    try:
+        for _ in range(3000):
+            assert inside(tmp_path, "a.lock", error=StudyError, links=False) == path
+    finally:
+        done.set()
+        other.join()

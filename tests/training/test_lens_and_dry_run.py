@@ -79,7 +79,9 @@ def test_a_small_tuned_lens_in_half_precision_has_the_quality_that_it_says(pair,
     assert len(lens.head.head.decoder.layers) == 1
     assert len(load_lens(tmp_path / "large.lens").head.head.decoder.layers) == 4
     assert [tuple(each.down.weight.shape) for each in lens.head.translators] == [(2, 32)] * 4
-    assert {each.dtype for each in load_file(tmp_path / "small.lens").values()} == {torch.float16}
+    weights = load_file(tmp_path / "small.lens")
+    del weights["emma_viz.fit_images"]  # hashes, as bytes
+    assert {each.dtype for each in weights.values()} == {torch.float16}
     model = load_model(pair.emma, vision_source=str(pair.vision))
     images = [path for path in sorted(pictures.glob("*.png")) if path.stem.isdigit()]
     fitted = list(choose_images(pictures, None, LensRecipe(fit=10, held_out=4)).fit.values())
