@@ -1,5 +1,6 @@
 """Settings and fixtures of the whole suite."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+# No test asks the network for anything; without this, each look at the hub tries again for 23 seconds.
+os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests run many small operations; more threads than that only spin against one another.
 torch.set_num_threads(1)
 
