@@ -82,27 +82,25 @@ def test_a_killed_stage_of_a_family_ends_bit_for_bit_and_with_all_its_scores(wor
     # After the first checkpoint, of two; and between it and the questions that follow it.
     places = ("step 40", "named 1")
     asked = []
-    for name in ("whole", *places):
+    ended = []
+    for name in places:
         folder = tmp_path / name
         shutil.copytree(work.folder, folder, ignore=shutil.ignore_patterns("joint", "tiny*.safetensors"))
         options = ["--recipe", "tiny", "--work", str(folder)]
-        asked.append(ForkedRun(name=name, options=options, dies=None if name == "whole" else name))
-        if name != "whole":
-            asked.append(ForkedRun(name=f"{name}, again", options=options))
-    ended = ["run whole: code 0"]
-    for place in places:
-        ended += [f"run {place}: signal 9", f"run {place}, again: code 0"]
+        asked.append(ForkedRun(name=name, options=options, dies=name))
+        asked.append(ForkedRun(name=f"{name}, again", options=options))
+        ended += [f"run {name}: signal 9", f"run {name}, again: code 0"]
     assert start(asked) == ended
 
-    def scores(name):
-        found = read_scores(tmp_path / name / "joint/tiny")
+    def scores(folder):
+        found = read_scores(folder / "joint/tiny")
         return [{key: value for key, value in each.items() if key != "minutes"} for each in found]
 
-    assert [each["step"] for each in scores("whole")] == [30, 60]
-    whole = load_file(tmp_path / "whole/tiny.safetensors")
+    assert [each["step"] for each in scores(work.folder)] == [30, 60]
+    whole = load_file(work.folder / "tiny.safetensors")
     for place in places:
         assert same(whole, load_file(tmp_path / place / "tiny.safetensors")), place
-        assert scores(place) == scores("whole")
+        assert scores(tmp_path / place) == scores(work.folder)
 
 
 @pytest.fixture(scope="module")
