@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.interventions import Intervention
+from emma_viz.evidence.intervention import Intervention
 from probes.charts import Bars, Chart, Series
 from probes.numbers import averaged, layer_chart, signed
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen

@@ -3,23 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from emma_viz.capture import Trace, record
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.evidence.frozen import decompose
-from emma_viz.evidence.routing import (
-    Mixer,
-    carried,
-    convolution_bias,
-    convolved,
-    output_scale,
-    project_in,
-    routing_of,
-    wide,
-)
+from emma_viz.evidence.routing import mixed
 from emma_viz.models import Block, pad_prompts
 from probes.protocol import Subject
 
@@ -102,18 +91,8 @@ def _mixers(model: LoadedModel, trace: Trace) -> float:
     for layer, block in enumerate(model.vlm.llm.backbone.layers):
         assert isinstance(block, Block)
         entered, left = trace["mixer_in", layer], trace["mixer_out", layer]
-        errors.append(_apart(_mixed(block.mixer, entered.to(model.vlm.device)).cpu(), left))
+        errors.append(_apart(mixed(block.mixer, entered.to(model.vlm.device)).cpu(), left))
     return max(errors)
-
-
-def _mixed(mixer: Mixer, normed: Float[Tensor, "1 L D"]) -> Float[Tensor, "1 L D"]:
-    inputs = project_in(mixer, normed)
-    c = convolved(mixer, inputs.x) + convolution_bias(mixer)
-    held = routing_of(mixer, c, inputs.dt)
-    y = carried(mixer, held.secant * c[..., : mixer.config.d_inner], held)
-    gated = y * functional.silu(inputs.z)
-    scale = output_scale(mixer, gated)
-    return functional.linear(gated if scale is None else gated * scale, wide(mixer.out_proj.weight))
 
 
 @torch.no_grad()

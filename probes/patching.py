@@ -6,7 +6,7 @@ import numpy as np
 
 from emma_viz.capture import record
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.interventions import Intervention
+from emma_viz.evidence.intervention import Intervention
 from emma_viz.metrics.intervals import ratio
 from probes.charts import Chart, Lines, Series
 from probes.numbers import layer_word

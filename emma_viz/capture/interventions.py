@@ -22,6 +22,8 @@ class InterventionRecord:
     """Positions, the image tokens first; None: all."""
     layers: tuple[Count, ...] | None = None
     """Blocks; None: every one, or the one that `site` names."""
+    readers: tuple[Count, ...] | None = None
+    """Positions that no longer read the tokens, where it is about some; None: it is not."""
     source: str = ""
     """Where the value that was put there comes from, in words."""
     value: Sha = ""

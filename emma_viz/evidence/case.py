@@ -10,7 +10,8 @@ from torch import Tensor
 from emma_viz.capture.questions import RecordableModel
 from emma_viz.data.images import ImageSource, read_image
 from emma_viz.errors import InputError
-from emma_viz.evidence.interventions import Edit, Intervention, intervene
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.interventions import intervene_each
 from emma_viz.models import VLM
 
 
@@ -105,7 +106,7 @@ class Case:
         found: list[float] = []
         for start in range(0, len(runs), batch_size):
             some = runs[start : start + batch_size]
-            with intervene(self.vlm, _of_each(some, self.vlm.config.llm.n_layer)):
+            with intervene_each(self.vlm, some):
                 found += self.score(self.tokens.expand(len(some), -1, -1)).tolist()
         return found
 
@@ -114,32 +115,6 @@ class Case:
         changed = self.tokens[0].clone()
         changed[list(places)] = values.to(changed)
         return changed
-
-
-def _of_each(runs: Sequence[Sequence[Intervention]], depth: int) -> dict[str, Edit]:
-    """Hook names → what changes each run of one batch there."""
-    at: dict[str, list[list[Intervention]]] = {}
-    for index, run in enumerate(runs):
-        for each in run:
-            for layer in range(depth) if each.layers is None else each.layers:
-                at.setdefault(f"blocks.{layer}.hook_{each.site}", [[] for _ in runs])[index].append(each)
-    return {name: _InTurn(changes) for name, changes in at.items()}
-
-
-class _InTurn:
-    """Called for one sample after another, changes each in its own way."""
-
-    def __init__(self, changes: Sequence[Sequence[Intervention]]):
-        self._changes, self._turn = changes, 0
-
-    def __call__(self, values: Float[Tensor, "L W"]) -> Float[Tensor, "L W"]:
-        own = self._changes[self._turn % len(self._changes)]
-        self._turn += 1
-        values = values.clone() if own else values
-        for each in own:
-            places = slice(None) if each.tokens is None else list(each.tokens)
-            values[places] = each.edit()(values[places])
-        return values
 
 
 def _logits(vlm: VLM, embeddings: Float[Tensor, "k L D"]) -> Float[Tensor, "k V"]:

@@ -101,6 +101,21 @@ def carried(mixer: Mixer, u: Float[Tensor, "B L E"], held: Routing) -> Float[Ten
     return rearrange(y, "B L H P -> B L (H P)")
 
 
+def mixed_out(mixer: Mixer, y: Float[Tensor, "B L E"], z: Float[Tensor, "B L E"]) -> Float[Tensor, "B L D"]:
+    """From what the scan gave to the mixer's output: gate, Mamba-2's norm, `out_proj`."""
+    gated = y * functional.silu(z)
+    scale = output_scale(mixer, gated)
+    return functional.linear(gated if scale is None else gated * scale, wide(mixer.out_proj.weight))
+
+
+def mixed(mixer: Mixer, normed: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+    """The mixer's output, computed again from its weights by the parts of this module."""
+    inputs = project_in(mixer, normed)
+    c = convolved(mixer, inputs.x) + convolution_bias(mixer)
+    held = routing_of(mixer, c, inputs.dt)
+    return mixed_out(mixer, carried(mixer, held.secant * c[..., : mixer.config.d_inner], held), inputs.z)
+
+
 @torch.no_grad()
 def output_scale(mixer: Mixer, gated: Float[Tensor, "B L E"]) -> Float[Tensor, "B L E"] | None:
     """What Mamba-2's norm multiplies the gated y by, γ over the root mean square of its group; None in Mamba-1."""

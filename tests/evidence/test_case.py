@@ -8,7 +8,8 @@ from emma_viz.capture import record
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.integrated import integrate
-from emma_viz.evidence.interventions import Intervention, intervene
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.interventions import intervene
 
 PROMPT = "What is it?"
 
@@ -43,6 +44,11 @@ def test_many_changed_runs_are_those_made_one_by_one(one, case):
         ],
         [Intervention(kind="replace", site="resid_pre", tokens=(14, 15, 16), layers=(1,), value=value)],
         [Intervention(kind="mean", site="mixer_out", tokens=tuple(range(16)), layers=(1,))],
+        [Intervention(kind="edge", tokens=tuple(range(16)), readers=(case.length - 1,), layers=(0, 2))],
+        [
+            Intervention(kind="delete", tokens=(3, 4)),
+            Intervention(kind="zero", site="mixer_in", tokens=(3,), layers=(1,)),
+        ],
     ]
     found = case.changed(runs, batch_size=3)
     for run, score in zip(runs, found, strict=True):

@@ -8,7 +8,8 @@ import torch
 
 from emma_viz.capture import record
 from emma_viz.errors import InputError, SiteError
-from emma_viz.evidence.interventions import Intervention, intervene, mean, replace, zero
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.interventions import intervene, mean, replace, zero
 from emma_viz.models import generate
 from emma_viz.study import open_study
 
@@ -139,6 +140,11 @@ def test_an_intervention_says_what_it_is():
         ({"kind": "replace", "site": "B", "value": np.ones((2, 3))}, InputError),
         ({"kind": "zero", "site": "B", "tokens": (1, 1)}, InputError),
         ({"kind": "zero", "site": "B", "tokens": (-1,)}, InputError),
+        ({"kind": "edge", "tokens": (1,)}, InputError),
+        ({"kind": "cut", "readers": (1,)}, InputError),
+        ({"kind": "delete"}, InputError),
+        ({"kind": "delete", "tokens": (1,), "readers": (2,)}, InputError),
+        ({"kind": "edge", "tokens": (1,), "readers": (2, 2)}, InputError),
     ],
 )
 def test_what_makes_no_sense_is_refused(fields, error, unchecked):
@@ -189,6 +195,8 @@ def test_an_intervention_comes_back_from_json_with_its_own_value_alone(unchecked
             Intervention.from_json(kept, wrong)
     with pytest.raises(InputError, match="kind"):
         Intervention.from_json({**kept, "kind": "remove"}, value)
+    edge = Intervention(kind="edge", tokens=(1, 2), readers=(9,), layers=(0,))
+    assert Intervention.from_json(json.loads(json.dumps(edge.to_json()))).to_json() == edge.to_json()
 
 
 def test_points_are_found_by_the_names_that_interventions_take(one):

@@ -8,7 +8,8 @@ from PIL import Image
 
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.interventions import Intervention, intervene
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.interventions import intervene
 from emma_viz.models import PRESETS, VLM
 from probes.attribution import Attribution
 from probes.examination import Plan, able, examine

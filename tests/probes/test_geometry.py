@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from emma_viz.evidence.interventions import Intervention, intervene
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.interventions import intervene
 from probes.examination import examine
 from probes.findings import find
 from probes.geometry import Geometry

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from emma_viz.evidence.interventions import Intervention, intervene
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.interventions import intervene
 from probes.examination import examine
 from probes.findings import find
 from probes.patch_classes import PatchClasses

@@ -6,7 +6,8 @@ import torch
 from sklearn.linear_model import Ridge
 
 from emma_viz.errors import InputError
-from emma_viz.evidence.interventions import Intervention, intervene
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.interventions import intervene
 from emma_viz.metrics.folded_ridge import Products, fold_of, held_out_error, products
 from probes.examination import examine
 from probes.findings import find

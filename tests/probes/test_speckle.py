@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from emma_viz.evidence.interventions import Intervention, intervene
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.interventions import intervene
 from probes.examination import examine
 from probes.findings import find
 from probes.protocol import Result

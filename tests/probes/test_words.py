@@ -7,7 +7,8 @@ import torch
 from emma_viz.capture import Recorder
 from emma_viz.errors import InputError
 from emma_viz.evidence.class_words import TextStates, cosines, first_tokens, word_log_probabilities
-from emma_viz.evidence.interventions import Intervention, intervene
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.interventions import intervene
 from emma_viz.metrics import auroc, mask_on_grid
 from emma_viz.session.options import Asking
 from emma_viz.session.road import Question, ask
