@@ -1,47 +1,60 @@
-"""Knock-out, by name: what the answer loses when an object's tokens are taken from the "
-"model, in several meanings."""
+"""Knock-out, by name: what the answer loses when an object's tokens are taken from the model, in several meanings."""
 
-import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.intervention import Intervention
-from probes.charts import Bars, Chart, Series
-from probes.numbers import averaged, layer_chart, signed
+from emma_viz.evidence.intervention import READ, Intervention
+from emma_viz.evidence.replacements import blurred, image_tokens, placebo, random_like
+from probes.charts import Bars, Chart
+from probes.numbers import layer_chart, mean_measure, series_of, signed
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
-from probes.regions import DRAWS, Means, case_of, elsewhere, random_sets, region
+from probes.regions import DRAWS, Means, case_of, elsewhere, random_sets, region, window
 
-KINDS = {
+EMBEDDED = {
     "replace": "replaced by the mean token of other images",
+    "resample": "replaced by those of other images at the same places",
+    "blur": "replaced by those of the blurred image",
+}
+INSIDE = {
     "write": "kept from writing to any state (B := 0; skip path and convolution stay)",
     "skip": "passed over by every state (Δ := 0; the convolution stays)",
+    "edge": "hidden from the answer's position alone, in states and convolutions",
+    "cut": "taken off what the answer's position read, exactly, with the routing held",
+    "delete": "deleted from every mixer's sequence",
 }
+KINDS = EMBEDDED | INSIDE
 CONTROLS = {
     "random": f"{DRAWS} random sets of as many tokens",
     "elsewhere": "the same shape elsewhere",
     "placebo": "as large a change in a random direction",
 }
+EACH = ("replace", "write", "skip")
+"""Kinds of which --quick leaves no image out."""
+EVERY = 4
+"""With --quick, every so manieth image is asked the other kinds."""
+CURVES = ("layer", "window")
 
 
 class Knockout:
-    """The object's tokens against random ones, the same area elsewhere, and a placebo; "
-    "necessity and sufficiency."""
+    """The object's tokens against random ones, the same area elsewhere, and a placebo; necessity and sufficiency."""
 
     name = "knockout"
     title = "What the answer loses without the object's tokens"
     question = "Does the answer depend on the image tokens of what was asked about, through which path, at which layer?"
     method = (
-        "The fall of logit(word) − logit(rival), in nats. A knock-out has several meanings in a "
-        "state-space model, so "
+        "The fall of logit(word) − logit(rival), in nats. A knock-out has several meanings in a state-space model, so "
         "each is named: "
         + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items())
-        + ". Region: patches that the "
-        "object covers by half, and those beside them. Sufficiency: what comes back when the "
-        "region alone is left and "
-        "all other tokens are replaced. Routing may change, unlike in the frozen decomposition."
+        + ". Region: patches that the object covers by half, and those beside them. Sufficiency: what comes back when "
+        "the region alone is left and all other image tokens are taken. Placebo of a kind inside mixers: added to each "
+        "mixer's output, token by token as long as what the kind changes there. Routing may change, unlike in the "
+        "frozen decomposition (but for cut)."
     )
 
     def __init__(self):
@@ -54,159 +67,127 @@ class Knockout:
     def see(self, batch: Batch) -> Seen:
         """Effects of each kind on the region and on its controls, for each image."""
         rows, notes = [], []
+        others = [image_tokens(batch.model, each.image) for each in batch.others] if batch.model else []
         for index, subject in enumerate(batch.subjects):
             place = region(subject, batch.trace.geometry[index])
-            case = case_of(batch, index)
             if not batch.others:
                 notes.append("there is one image alone: no mean token of others to put in its place")
             if place is None:
                 notes.append("of images without a mask all tokens were taken, and no region")
-            rows.append(self._effects(batch, case, place, seed=subject.name))
+            some = batch.quick and subject.number % EVERY != 0
+            if some:
+                notes.append(
+                    f"{', '.join(k for k in KINDS if k not in EACH)}: of one of {EVERY} images (--quick)"
+                )
+            rows.append(self._effects(batch, index, place, others, EACH if some else tuple(KINDS)))
         return Seen(
             columns={name: np.array([row[name] for row in rows], np.float64) for name in rows[0]},
             notes=tuple(dict.fromkeys(notes)),
         )
 
     def _effects(
-        self, batch: Batch, case: Case, place: np.ndarray | None, *, seed: str
-    ) -> dict[str, float | list]:
+        self,
+        batch: Batch,
+        index: int,
+        place: np.ndarray | None,
+        others: Sequence[Tensor],
+        kinds: Sequence[str],
+    ) -> dict[str, Any]:
         layers = [layer for layer in batch.layers if layer >= 0]
-        nothing = float("nan")
-        row: dict[str, float | list] = dict.fromkeys(_names(), nothing)
-        row |= {"layer": [nothing] * len(layers), "layer_elsewhere": [nothing] * len(layers)}
+        case, seed = case_of(batch, index), batch.subjects[index].name
+        row: dict[str, Any] = dict.fromkeys(_names(), np.nan)
+        row |= {f"{curve}{end}": [np.nan] * len(layers) for curve in CURVES for end in ("", "_elsewhere")}
         (score,) = case.changed([()])
         row["score"] = score
-        image = tuple(range(case.count))
-        for kind in ("write", "skip"):
-            row[f"{kind}_all"] = score - case.changed([[_whole(kind, image)]])[0]
-        if batch.others and batch.model is not None:
+        assert batch.model is not None
+        values: dict[str, list[Float[Tensor, "T D"]]] = {}
+        if batch.others:
             mean = self._means.of(batch.model, batch.others)
-            row["replace_all"] = score - case.scores([case.with_tokens(image, mean)])[0]
+            values = {"replace": [mean.expand(case.count, -1)], "resample": list(others)}
+        values["blur"] = [blurred(batch.model, batch.subjects[index].image)]
+        for kind in kinds:
+            if kind in EMBEDDED and kind not in values:
+                continue
+            fall = (
+                _replacing(case, values[kind], score) if kind in values else _intervening(case, kind, score)
+            )
+            row |= _necessary_and_sufficient(kind, case.count, place, fall, seed)
             if place is not None:
-                row |= _replaced(case, place, mean, score, seed)
+                where = np.flatnonzero(place)
+                row[f"{kind}_placebo"] = (
+                    _replaced_placebo(case, values[kind][0], where, score, seed)
+                    if kind in values
+                    else _inner_placebo(case, kind, where, score, seed)
+                )
         if place is not None:
-            sets = [np.flatnonzero(place), np.flatnonzero(elsewhere(place)), *random_sets(place, seed=seed)]
-            for kind in ("write", "skip"):
-                found = case.changed([[_whole(kind, each.tolist())] for each in sets])
-                row |= {
-                    kind: score - found[0],
-                    f"{kind}_elsewhere": score - found[1],
-                    f"{kind}_random": score - float(np.mean(found[2:])),
-                }
-            runs = [
-                [Intervention(kind="write", tokens=tuple(each.tolist()), layers=(layer,))]
-                for each in sets[:2]
-                for layer in layers
-            ]
-            found = score - np.array(case.changed(runs))
-            row |= {
-                "layer": found[: len(layers)].tolist(),
-                "layer_elsewhere": found[len(layers) :].tolist(),
-            }
+            row |= _by_layer(case, place, layers, score)
         return row
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
-        """Each kind against each of its controls, sufficiency, and the state path by layer."""
+        """Each kind against each of its controls, sufficiency, and the state path by layer and by window."""
         columns = gathered.columns
         if not columns:
             return []
-        found = [_mean("knockout.score", "the answer's logit difference as it is", columns["score"])]
+        found = [
+            _nats("knockout.score", "the answer's logit difference as it is", columns["score"]),
+            *(_nats(f"knockout.{kind}.all", f"fall when all image tokens are {what}", columns[f"{kind}_all"])
+              for kind, what in KINDS.items()),
+        ]  # fmt: skip
         for kind, what in KINDS.items():
+            found += [
+                _nats(
+                    f"knockout.{kind}.{control}",
+                    f"fall when the object's tokens are {what}",
+                    columns[kind],
+                    columns[f"{kind}_{control}"],
+                    control_title=said,
+                )
+                for control, said in CONTROLS.items()
+            ]
             found.append(
-                _mean(
-                    f"knockout.{kind}.all",
-                    f"fall when all image tokens are {what}",
-                    columns[f"{kind}_all"],
+                _nats(
+                    f"knockout.{kind}.sufficient",
+                    f"what comes back when all image tokens but the object's are {what}",
+                    columns[f"{kind}_kept"],
+                    columns[f"{kind}_kept_random"],
+                    control_title="as many random tokens left",
                 )
             )
-            for control, said in CONTROLS.items():
-                if f"{kind}_{control}" in columns:
-                    found.append(
-                        _mean(
-                            f"knockout.{kind}.{control}",
-                            f"fall when the object's tokens are {what}",
-                            columns[kind],
-                            columns[f"{kind}_{control}"],
-                            said,
-                        )
-                    )
-        found.append(
-            _mean(
-                "knockout.sufficient",
-                "what comes back when the object's tokens alone are left",
-                columns["kept"],
-                columns["kept_random"],
-                "as many random tokens left",
-            )
-        )
         layers = [layer for layer in gathered.layers if layer >= 0]
-        for index, layer in enumerate(layers):
-            found.append(
-                _mean(
-                    "knockout.layer",
-                    "fall when the object's tokens write nothing to this layer's state",
-                    columns["layer"][:, index],
-                    columns["layer_elsewhere"][:, index],
-                    "the same shape elsewhere",
+        wide = len(window(0, gathered.model.n_layer))
+        for curve, said in zip(CURVES, ("this layer's state", f"the states of {wide} layers"), strict=True):
+            found += [
+                _nats(
+                    f"knockout.{curve}",
+                    f"fall when the object's tokens write nothing to {said}",
+                    columns[curve][:, index],
+                    columns[f"{curve}_elsewhere"][:, index],
+                    control_title=CONTROLS["elsewhere"],
                     layer=layer,
                 )
-            )
+                for index, layer in enumerate(layers)
+            ]
         return [each for each in found if each.columns["count"].any()]
 
     def plots(self, results: Sequence[Result]) -> Sequence[Chart]:
-        """Kinds beside their controls, and the state path by layer."""
+        """Kinds beside their controls, what comes back, and the state path by layer and by window."""
         charts: list[Chart] = []
         for index, result in enumerate(results):
-            bars = [
-                (kind, {control: result.one(f"knockout.{kind}.{control}") for control in CONTROLS})
-                for kind in KINDS
-            ]
-            bars = [(kind, found) for kind, found in bars if any(found.values())]
-            if not bars:
-                continue
-            own = [next(each for each in found.values() if each) for _, found in bars]
-            series = [
-                Series(
-                    name="the object's tokens",
-                    y=[each.number.value for each in own],
-                    low=[each.number.low for each in own],
-                    high=[each.number.high for each in own],
-                    model=index,
-                )
-            ]
-            for control, said in CONTROLS.items():
-                numbers = [each.control if (each := found[control]) else None for _, found in bars]
-                series.append(
-                    Series(
-                        name=said,
-                        y=[each.value if each else float("nan") for each in numbers],
-                        low=[each.low if each else float("nan") for each in numbers],
-                        high=[each.high if each else float("nan") for each in numbers],
-                        model=index,
-                        control=True,
-                    )
-                )
-            charts.append(
-                Bars(
-                    name=f"kinds-{index}",
-                    title=f"Fall of the logit difference: {result.model}",
-                    x=[kind for kind, _ in bars],
-                    y_title="fall, nats",
-                    series=series,
-                    caption="The object's tokens, "
-                    + "; ".join(f"{k}: {w}" for k, w in KINDS.items())
-                    + ". Pale: controls. Whiskers: 95 % over images.",
-                )
+            charts += [each for each in (_kinds(result, index), _sufficient(result, index)) if each]
+        for curve, title in zip(
+            CURVES, ("one layer's state", "the states of a window of layers"), strict=True
+        ):
+            chart = layer_chart(
+                results,
+                f"knockout.{curve}",
+                name=curve,
+                title=f"Without the object's writes to {title}",
+                y_title="fall, nats",
+                caption="Intervention: write at B, the object's tokens. Dashed: the same shape elsewhere."
+                + ("" if curve == "layer" else " At its middle layer."),
             )
-        chart = layer_chart(
-            results,
-            "knockout.layer",
-            name="layer",
-            title="Without the object's writes to one layer's state",
-            y_title="fall, nats",
-            caption="Intervention at one layer: write at B, the object's tokens. Dashed: the same shape elsewhere.",
-        )
-        return [*charts, chart] if chart else charts
+            charts += [chart] if chart else []
+        return charts
 
     def summary(self, results: Sequence[Result]) -> str:
         """Whether the answer needs the object."""
@@ -218,8 +199,7 @@ class Knockout:
             verb = "falls by" if found.beats else "does not fall more than for random tokens:"
             line = (
                 f"Without the object's tokens the logit difference of {result.model} {verb} "
-                f"{found.number.value:.1f} nats "
-                f"({signed(found.control.value)} without as many random ones)"
+                f"{found.number.value:.1f} nats ({signed(found.control.value)} without as many random ones)"
             )
             write = result.one("knockout.write.random")
             if write is not None:
@@ -236,73 +216,124 @@ class Knockout:
 
 
 def _names() -> list[str]:
-    kinds = [f"{kind}{end}" for kind in ("write", "skip") for end in ("", "_all", "_random", "_elsewhere")]
-    replaced = ["replace", "replace_all", *(f"replace_{control}" for control in CONTROLS)]
-    return ["score", *kinds, *replaced, "kept", "kept_random"]
+    ends = ("", "_all", *(f"_{control}" for control in CONTROLS), "_kept", "_kept_random")
+    return ["score", *(f"{kind}{end}" for kind in KINDS for end in ends)]
 
 
-def _whole(kind, tokens: Sequence[int]) -> Intervention:
-    return Intervention(kind=kind, tokens=tuple(tokens))
-
-
-def _replaced(
-    case: Case, place: np.ndarray, mean: torch.Tensor, score: float, seed: str
-) -> dict[str, float | list]:
-    where, other = np.flatnonzero(place), np.flatnonzero(elsewhere(place))
-    drawn = random_sets(place, seed=seed)
-    away = mean - case.tokens[0, where.tolist()]
-    noise = torch.randn(away.shape, generator=torch.Generator().manual_seed(zlib.crc32(seed.encode()))).to(
-        away
-    )
-    placebo = case.tokens[0, where.tolist()] + noise * (away.norm(dim=1) / noise.norm(dim=1))[:, None]
-    whole = mean.expand(case.count, -1)
-    kept = [_keeping(case, whole, each) for each in (where, *drawn)]
-    found = np.array(
-        case.scores(
-            [
-                case.with_tokens(where.tolist(), mean),
-                case.with_tokens(other.tolist(), mean),
-                case.with_tokens(where.tolist(), placebo),
-                whole,
-                *(case.with_tokens(each.tolist(), mean) for each in drawn),
-                *kept,
-            ]
-        )
-    )
-    back = found[4 + len(drawn) :] - found[3]
+def _necessary_and_sufficient(
+    kind: str, count: int, place: np.ndarray | None, fall, seed: str
+) -> dict[str, float]:
+    """Falls without a region, without all, and without all but the region; with random sets, and elsewhere."""
+    every = np.arange(count)
+    if place is None:
+        return {f"{kind}_all": float(fall([every])[0])}
+    sets = [np.flatnonzero(place), np.flatnonzero(elsewhere(place)), *random_sets(place, seed=seed)]
+    kept = [sets[0], *sets[2:]]
+    found = fall([every, *sets, *(np.setdiff1d(every, each) for each in kept)])
+    back = found[0] - found[1 + len(sets) :]
     return {
-        "replace": score - found[0],
-        "replace_elsewhere": score - found[1],
-        "replace_placebo": score - found[2],
-        "replace_random": score - found[4 : 4 + len(drawn)].mean(),
-        "kept": back[0],
-        "kept_random": back[1:].mean(),
+        f"{kind}_all": found[0],
+        kind: found[1],
+        f"{kind}_elsewhere": found[2],
+        f"{kind}_random": found[3 : 1 + len(sets)].mean(),
+        f"{kind}_kept": back[0],
+        f"{kind}_kept_random": back[1:].mean(),
     }
 
 
-def _keeping(case: Case, whole: torch.Tensor, where: np.ndarray) -> torch.Tensor:
-    kept = whole.clone()
-    kept[where.tolist()] = case.tokens[0, where.tolist()]
-    return kept
+def _replacing(case: Case, values: Sequence[Float[Tensor, "T D"]], score: float):
+    """The falls when sets of tokens are replaced, the mean over what replaces them."""
+
+    def fall(sets: Sequence[np.ndarray]) -> np.ndarray:
+        runs = [case.with_tokens(each.tolist(), value[each.tolist()]) for value in values for each in sets]
+        return score - np.array(case.scores(runs)).reshape(len(values), len(sets)).mean(axis=0)
+
+    return fall
 
 
-def _mean(
-    name: str,
-    title: str,
-    values: np.ndarray,
-    control: np.ndarray | None = None,
-    control_title: str = "",
-    *,
-    layer: int | None = None,
-) -> Measure:
-    columns, statistic = averaged(values)
-    return Measure(
-        name=name,
-        title=title,
-        unit="nats",
-        layer=layer,
-        columns=columns,
-        statistic=statistic,
-        control=None if control is None else averaged(control)[0],
-        control_title=control_title,
+def _intervening(case: Case, kind: Any, score: float):
+    """The falls when something is done inside every mixer to sets of tokens."""
+
+    def fall(sets: Sequence[np.ndarray]) -> np.ndarray:
+        return score - np.array(case.changed([[_inside(case, kind, each)] for each in sets]))
+
+    return fall
+
+
+def _inside(case: Case, kind: Any, where: np.ndarray, layers: tuple[int, ...] | None = None) -> Intervention:
+    readers = (case.length - 1,) if kind in READ else None
+    return Intervention(kind=kind, tokens=tuple(where.tolist()), readers=readers, layers=layers)
+
+
+def _replaced_placebo(
+    case: Case, value: Float[Tensor, "T D"], where: np.ndarray, score: float, seed: str
+) -> float:
+    own = case.tokens[0, where.tolist()]
+    moved = own + random_like(value[where.tolist()].to(own) - own, seed=seed)
+    return score - case.scores([case.with_tokens(where.tolist(), moved)])[0]
+
+
+def _inner_placebo(case: Case, kind: str, where: np.ndarray, score: float, seed: str) -> float:
+    return score - case.changed([placebo(case, _inside(case, kind, where), seed=seed)])[0]
+
+
+def _by_layer(case: Case, place: np.ndarray, layers: Sequence[int], score: float) -> dict[str, list[float]]:
+    """The fall without the writes to one layer's state, or to those of the window about it."""
+    depth = case.vlm.config.llm.n_layer
+    chosen = [*((layer,) for layer in layers), *(window(layer, depth) for layer in layers)]
+    runs = [
+        [_inside(case, "write", np.flatnonzero(each), layers=some)]
+        for each in (place, elsewhere(place))
+        for some in chosen
+    ]
+    with torch.no_grad():
+        found = (score - np.array(case.changed(runs))).reshape(2, len(CURVES), len(layers))
+    return {
+        f"{curve}{end}": found[row, column].tolist()
+        for column, curve in enumerate(CURVES)
+        for row, end in enumerate(("", "_elsewhere"))
+    }
+
+
+def _kinds(result: Result, index: int) -> Bars | None:
+    found = {kind: {each: result.one(f"knockout.{kind}.{each}") for each in CONTROLS} for kind in KINDS}
+    found = {kind: row for kind, row in found.items() if all(row.values())}
+    if not found:
+        return None
+    own = [row["random"].number for row in found.values() if row["random"]]
+    series = [series_of("the object's tokens", index, own)]
+    for control, said in CONTROLS.items():
+        numbers = [each.control for row in found.values() if (each := row[control])]
+        series.append(series_of(said, index, numbers, control=True))
+    return Bars(
+        name=f"kinds-{index}",
+        title=f"Fall of the logit difference: {result.model}",
+        x=list(found),
+        y_title="fall, nats",
+        series=series,
+        caption="The object's tokens, "
+        + "; ".join(f"{kind}: {KINDS[kind]}" for kind in found)
+        + ". Pale: controls. Whiskers: 95 % over images.",
     )
+
+
+def _sufficient(result: Result, index: int) -> Bars | None:
+    found = {kind: result.one(f"knockout.{kind}.sufficient") for kind in KINDS}
+    known = {kind: each for kind, each in found.items() if each is not None}
+    if not known:
+        return None
+    return Bars(
+        name=f"sufficient-{index}",
+        title=f"What the object's tokens alone bring back: {result.model}",
+        x=list(known),
+        y_title="nats",
+        series=[
+            series_of("the object's tokens", index, [each.number for each in known.values()]),
+            series_of("as many random ones", index, [each.control for each in known.values()], control=True),
+        ],
+        caption="Against the run in which all image tokens are taken. Pale: controls. Whiskers: 95 % over images.",
+    )
+
+
+def _nats(name: str, title: str, values: np.ndarray, control: np.ndarray | None = None, **given) -> Measure:
+    return mean_measure(values, control, name=name, title=title, unit="nats", **given)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Num
@@ -9,7 +10,7 @@ from jaxtyping import Num
 from emma_viz.metrics.intervals import Statistic, ratio
 from emma_viz.shapes import EMBEDDING
 from probes.charts import Lines, Series
-from probes.protocol import Finding, Result
+from probes.protocol import Finding, Measure, Number, Result
 
 
 def averaged(values: Num[np.ndarray, " n"]) -> tuple[dict[str, np.ndarray], Statistic]:
@@ -17,6 +18,25 @@ def averaged(values: Num[np.ndarray, " n"]) -> tuple[dict[str, np.ndarray], Stat
     known = np.isfinite(values)
     columns = {"sum": np.where(known, values, 0.0), "count": known.astype(np.float64)}
     return columns, ratio("sum", "count")
+
+
+def mean_measure(
+    values: Num[np.ndarray, " n"], control: Num[np.ndarray, " n"] | None = None, **given: Any
+) -> Measure:
+    """A mean over the images of which the number, and its control where there is one, are known.
+
+    Args:
+        values: one for each image.
+        control: what must be beaten, of the same images.
+        given: further fields of the measure.
+    """
+    if control is None:
+        columns, statistic = averaged(values)
+        return Measure(columns=columns, statistic=statistic, **given)
+    known = np.isfinite(values) & np.isfinite(control)
+    columns, statistic = averaged(np.where(known, values, np.nan))
+    other, _ = averaged(np.where(known, control, np.nan))
+    return Measure(columns=columns, statistic=statistic, control=other, **given)
 
 
 def layer_word(layer: int | None) -> str:
@@ -57,11 +77,11 @@ def layer_chart(
     longest = max((curve for _, _, curve in curves), key=len)
     series = []
     for index, result, curve in curves:
-        series.append(_series(result.model, index, [each.number for each in curve], control=False))
+        series.append(series_of(result.model, index, [each.number for each in curve]))
         controls = [each.control for each in curve if each.control is not None]
         if len(controls) == len(curve):
             title_of = curve[0].measure.control_title
-            series.append(_series(f"{result.model}: {title_of}", index, controls, control=True))
+            series.append(series_of(f"{result.model}: {title_of}", index, controls, control=True))
     return Lines(
         name=name,
         title=title,
@@ -73,12 +93,14 @@ def layer_chart(
     )
 
 
-def _series(name: str, model: int, numbers: Sequence, *, control: bool) -> Series:
+def series_of(name: str, model: int, numbers: Sequence[Number | None], *, control: bool = False) -> Series:
+    """Numbers with their intervals as one series; a gap where there is none."""
+    known = [each or Number(value=np.nan, low=np.nan, high=np.nan) for each in numbers]
     return Series(
         name=name,
-        y=[each.value for each in numbers],
-        low=[each.low for each in numbers],
-        high=[each.high for each in numbers],
+        y=[each.value for each in known],
+        low=[each.low for each in known],
+        high=[each.high for each in known],
         model=model,
         control=control,
     )

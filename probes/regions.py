@@ -55,6 +55,13 @@ def random_sets(place: Bool[np.ndarray, "R C"], *, count: int = DRAWS, seed: str
     return [np.sort(draw.choice(rest, size, replace=False)) for _ in range(count)]
 
 
+def window(layer: int, depth: int) -> tuple[int, ...]:
+    """A sixth of the layers, at least two where there are as many, about one; moved inwards at the ends."""
+    size = min(depth, max(2, round(depth / 6)))
+    first = min(max(layer - size // 2, 0), depth - size)
+    return tuple(range(first, first + size))
+
+
 class Means:
     """The mean image token of images, each of which is embedded once for each model."""
 

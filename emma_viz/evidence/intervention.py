@@ -1,7 +1,7 @@
 """An intervention as plain data: what is changed in a running model, by name, at which tokens and layers.
 
-`replace`, `mean` and `zero` put a value where a token's was, at a site; `add` adds one to it. In a state-space model, "knocking a token out"
-has several meanings, which are kinds of their own:
+`replace`, `mean` and `zero` put a value where a token's was, at a site; `add` adds one to it. In a state-space model,
+"knocking a token out" has several meanings, which are kinds of their own:
 
 `write`   B := 0: nothing of the token enters the state, which decays as it did; the skip path stays.
 `skip`    Δ := 0: the state passes the token unchanged, as if it were not in the scan; older memory lives longer.

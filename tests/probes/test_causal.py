@@ -19,7 +19,7 @@ from probes.implicit import Implicit
 from probes.knockout import Knockout
 from probes.patching import Patching
 from probes.protocol import Result
-from probes.regions import elsewhere, random_sets
+from probes.regions import elsewhere, random_sets, window
 from probes.subjects import Photo, Photos, Scenes
 from probes.table import chosen
 from tests.tiny_model import tiny_tokenizer
@@ -89,6 +89,10 @@ def test_the_state_path_that_was_left_is_the_one_that_is_named(tiny, plan, open_
     effects = np.abs(gathered.columns["layer"])
     assert effects[:, open_layer].min() > 10 * effects[:, list(others)].max()
     assert effects[:, list(others)].max() < 1e-6
+    depth = tiny.info.n_layer
+    reached = [open_layer in window(layer, depth) for layer in range(depth)]
+    windows = np.abs(gathered.columns["window"]).max(axis=0)
+    assert [bool(each) for each in windows > 1e-6] == reached
 
 
 @pytest.mark.slow
