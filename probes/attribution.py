@@ -11,7 +11,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.frozen import decompose
 from emma_viz.evidence.integrated import CLOSE, integrate
 from probes.charts import Bars, Chart, Series
-from probes.numbers import averaged
+from probes.numbers import joined, mean_measure, series_of
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 from probes.regions import DRAWS, Means, case_of, region
 
@@ -67,10 +67,7 @@ class Attribution:
             else:
                 row |= self._judged(batch, index)
             rows.append(row)
-        return Seen(
-            columns={name: np.array([row[name] for row in rows]) for name in names},
-            notes=tuple(dict.fromkeys(notes)),
-        )
+        return joined(rows, notes)
 
     def _judged(self, batch: Batch, index: int) -> dict[str, float]:
         assert batch.model is not None
@@ -107,36 +104,31 @@ class Attribution:
         columns = gathered.columns
         if not columns or not np.isfinite(columns["random"]).any():
             return []
-        complete, mean = averaged(columns["complete"])
         found = [
-            Measure(
+            mean_measure(
+                columns["complete"],
                 name="attribution.complete",
                 title=f"share of images whose integrated gradients were complete to {CLOSE:.0%}",
-                columns=complete,
-                statistic=mean,
             )
         ]
         for name, said in METHODS.items():
-            values, mean = averaged(columns[name])
             found.append(
-                Measure(
+                mean_measure(
+                    columns[name],
+                    columns["random"],
                     name=f"attribution.deletion.{name}",
                     title=f"fall without the {DELETED:.0%} of tokens that {said} ranks highest",
                     unit="nats",
-                    columns=values,
-                    statistic=mean,
-                    control=averaged(columns["random"])[0],
                     control_title=f"{DRAWS} random sets of as many",
                 )
             )
             if np.isfinite(columns["area"]).any():
                 found.append(
-                    Measure(
+                    mean_measure(
+                        columns[f"{name}_inside"],
+                        columns["area"],
                         name=f"attribution.inside.{name}",
                         title=f"share of the map's sizes on the object: {said}",
-                        columns=averaged(columns[f"{name}_inside"])[0],
-                        statistic=mean,
-                        control=averaged(columns["area"])[0],
                         control_title="the object's share of the area",
                     )
                 )
@@ -188,17 +180,7 @@ def _bars(result: Result, index: int, found: Sequence[Finding]) -> list[Series]:
     rows = [(result.model, [each.number for each in found], False)]
     controls = [each.control for each in found if each.control is not None]
     rows.append((f"{result.model}: {found[0].measure.control_title}", controls, True))
-    return [
-        Series(
-            name=name,
-            y=[each.value for each in numbers],
-            low=[each.low for each in numbers],
-            high=[each.high for each in numbers],
-            model=index,
-            control=control,
-        )
-        for name, numbers, control in rows
-    ]
+    return [series_of(name, index, numbers, control=control) for name, numbers, control in rows]
 
 
 def _slope(case: Case) -> np.ndarray:

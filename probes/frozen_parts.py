@@ -6,8 +6,8 @@ import numpy as np
 
 from emma_viz.evidence.frozen import decompose
 from emma_viz.metrics.intervals import ratio
-from probes.charts import Chart, Lines, Series
-from probes.numbers import averaged, layer_word, percent
+from probes.charts import Chart, Lines
+from probes.numbers import joined, layer_word, mean_measure, percent, series_of
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import Means, case_of, region
 
@@ -72,10 +72,7 @@ class FrozenParts:
             notes.append(
                 "nobody knows the true answers: the word is the likeliest first token, its rival the second"
             )
-        return Seen(
-            columns={name: np.stack([row[name] for row in rows]) for name in rows[0]},
-            notes=tuple(dict.fromkeys(notes)),
-        )
+        return joined(rows, notes)
 
     def _selection(self, batch: Batch, index: int, slope: np.ndarray, image: np.ndarray) -> dict[str, float]:
         """Frozen and real fall when the object's tokens become the mean token, and the object's part of the sizes."""
@@ -101,11 +98,11 @@ class FrozenParts:
         if not columns:
             return []
         found = [
-            _mean(
-                "frozen.remainder",
-                "gap between the sum of all parts and the logit",
+            mean_measure(
                 columns["remainder"],
-                "nats",
+                name="frozen.remainder",
+                title="gap between the sum of all parts and the logit",
+                unit="nats",
             )
         ]
         for number, layer in enumerate(gathered.layers):
@@ -127,11 +124,10 @@ class FrozenParts:
         if np.isfinite(columns["real"]).any():
             known = np.isfinite(columns["real"])
             found.append(
-                Measure(
+                mean_measure(
+                    columns["real"] - columns["frozen"],
                     name="frozen.selection",
                     title="selection effect: fall without the object's tokens, beyond what held routing predicts",
-                    columns=averaged(columns["real"] - columns["frozen"])[0],
-                    statistic=ratio("sum", "count"),
                     unit="nats",
                 )
             )
@@ -146,15 +142,12 @@ class FrozenParts:
                     statistic=ratio("frozen", "real"),
                 )
             )
-            inside, mean = averaged(columns["inside"])
-            area, _ = averaged(np.where(np.isfinite(columns["inside"]), columns["area"], np.nan))
             found.append(
-                Measure(
+                mean_measure(
+                    columns["inside"],
+                    columns["area"],
                     name="frozen.inside",
                     title="share of the contributions' sizes that lies on the object",
-                    columns=inside,
-                    statistic=mean,
-                    control=area,
                     control_title="the object's share of the area",
                 )
             )
@@ -175,13 +168,7 @@ class FrozenParts:
                     x_title="seen before block",
                     y_title="share of the logit difference",
                     series=[
-                        Series(
-                            name=name,
-                            y=[each.number.value for each in curve],
-                            low=[each.number.low for each in curve],
-                            high=[each.number.high for each in curve],
-                            model=number,
-                        )
+                        series_of(name, number, [each.number for each in curve])
                         for number, (name, curve) in enumerate(curves.items())
                     ],
                     caption="Shares sum to 1 at every layer. Routing held; not causal.",
@@ -213,8 +200,3 @@ class FrozenParts:
                 )
             said.append(f"{line}.")
         return " ".join(said)
-
-
-def _mean(name: str, title: str, values: np.ndarray, unit: str) -> Measure:
-    columns, statistic = averaged(values)
-    return Measure(name=name, title=title, columns=columns, statistic=statistic, unit=unit)

@@ -10,7 +10,7 @@ from emma_viz.capture import record
 from emma_viz.evidence.implicit_attention import attention_rows
 from emma_viz.models import Block
 from probes.charts import Chart, Grids, Panel
-from probes.numbers import averaged, layer_chart, layer_word
+from probes.numbers import joined, layer_chart, layer_word, mean_measure
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import elsewhere, region
 
@@ -59,8 +59,9 @@ class Implicit:
                 )
             rows.append(row)
             maps = maps + lengths / np.maximum(lengths.sum(axis=(1, 2), keepdims=True), 1e-30)
-        return Seen(
-            columns={name: np.stack([row[name] for row in rows]) for name in rows[0]},
+        return joined(
+            rows,
+            (),
             sums={"maps": np.asarray(maps), "count": np.array(float(len(rows)))},
         )
 
@@ -100,36 +101,31 @@ class Implicit:
         columns = gathered.columns
         if not columns:
             return []
-        gap, mean = averaged(columns["gap"].max(axis=1))
         found = [
-            Measure(
+            mean_measure(
+                columns["gap"].max(axis=1),
                 name="implicit.gap",
                 title="largest gap, over layers, of token vectors and bias to the mixer's output, of its length",
-                columns=gap,
-                statistic=mean,
             )
         ]
         for index, layer in enumerate(layer for layer in gathered.layers if layer >= 0):
             for part, name in enumerate(("image", "text", "bias")):
-                shares, mean = averaged(columns["shares"][:, index, part])
                 found.append(
-                    Measure(
+                    mean_measure(
+                        columns["shares"][:, index, part],
                         name=f"implicit.{name}",
                         title=f"share of what the answer's position takes that is from {name}",
                         layer=layer,
-                        columns=shares,
-                        statistic=mean,
                     )
                 )
             if np.isfinite(columns["region"][:, index]).any():
                 found.append(
-                    Measure(
+                    mean_measure(
+                        columns["region"][:, index],
+                        columns["elsewhere"][:, index],
                         name="implicit.region",
                         title="share of what it takes from the image that is from the object's tokens",
                         layer=layer,
-                        columns=averaged(columns["region"][:, index])[0],
-                        statistic=mean,
-                        control=averaged(columns["elsewhere"][:, index])[0],
                         control_title="the same shape elsewhere",
                     )
                 )

@@ -12,7 +12,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import READ, Intervention
 from emma_viz.evidence.replacements import blurred, image_tokens, placebo, random_like
 from probes.charts import Bars, Chart
-from probes.numbers import layer_chart, mean_measure, series_of, signed
+from probes.numbers import joined, layer_chart, mean_measure, series_of, signed
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import DRAWS, Means, case_of, elsewhere, random_sets, region, window
 
@@ -80,10 +80,7 @@ class Knockout:
                     f"{', '.join(k for k in KINDS if k not in EACH)}: of one of {EVERY} images (--quick)"
                 )
             rows.append(self._effects(batch, index, place, others, EACH if some else tuple(KINDS)))
-        return Seen(
-            columns={name: np.array([row[name] for row in rows], np.float64) for name in rows[0]},
-            notes=tuple(dict.fromkeys(notes)),
-        )
+        return joined(rows, notes)
 
     def _effects(
         self,

@@ -1,6 +1,6 @@
 """Numbers that probes have in common: means over images, curves over layers, where a curve falls."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxtyping import Num
 from emma_viz.metrics.intervals import Statistic, ratio
 from emma_viz.shapes import EMBEDDING
 from probes.charts import Lines, Series
-from probes.protocol import Finding, Measure, Number, Result
+from probes.protocol import Finding, Measure, Number, Result, Seen
 
 
 def averaged(values: Num[np.ndarray, " n"]) -> tuple[dict[str, np.ndarray], Statistic]:
@@ -37,6 +37,12 @@ def mean_measure(
     columns, statistic = averaged(np.where(known, values, np.nan))
     other, _ = averaged(np.where(known, control, np.nan))
     return Measure(columns=columns, statistic=statistic, control=other, **given)
+
+
+def joined(rows: Sequence[Mapping[str, Any]], notes: Sequence[str], **given: Any) -> Seen:
+    """What was seen of a batch, from a row for each image; the same note twice is kept once."""
+    columns = {name: np.stack([np.asarray(row[name], np.float64) for row in rows]) for name in rows[0]}
+    return Seen(columns=columns, notes=tuple(dict.fromkeys(notes)), **given)
 
 
 def layer_word(layer: int | None) -> str:

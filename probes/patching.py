@@ -8,8 +8,8 @@ from emma_viz.capture import record
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.metrics.intervals import ratio
-from probes.charts import Chart, Lines, Series
-from probes.numbers import layer_word
+from probes.charts import Chart, Lines
+from probes.numbers import joined, layer_word, series_of
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import elsewhere, region
 
@@ -60,10 +60,7 @@ class Patching:
                 else:
                     notes.append(f"some pairs were left out, whose answers differ by less than {LEAST} nats")
             rows.append(row)
-        return Seen(
-            columns={name: np.array([row[name] for row in rows], np.float64) for name in rows[0]},
-            notes=tuple(dict.fromkeys(notes)),
-        )
+        return joined(rows, notes)
 
     def _patched(
         self, batch: Batch, index: int, without: Case, low: float, place: np.ndarray, layers: Sequence[int]
@@ -137,14 +134,7 @@ class Patching:
             if not curves["image"]:
                 continue
             series = [
-                Series(
-                    name=SETS[name],
-                    y=[each.number.value for each in curve],
-                    low=[each.number.low for each in curve],
-                    high=[each.number.high for each in curve],
-                    model=number,
-                    control=name == "elsewhere",
-                )
+                series_of(SETS[name], number, [each.number for each in curve], control=name == "elsewhere")
                 for number, (name, curve) in enumerate(curves.items())
             ]
             charts.append(

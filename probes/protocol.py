@@ -184,7 +184,11 @@ class Finding:
     over: Number | None
     """The number less its control, images drawn for both at once."""
     beats: bool | None
-    """Whether the interval of `over` lies on the better side of 0; None without control."""
+    """Whether the interval of `over` lies on the better side of 0 and `p` below .05; None without control."""
+    p: float | None
+    """Holm's p of that, one-sided, over all of the probe's numbers that have a control."""
+    family: int
+    """How many those are."""
     sentence: str
 
 

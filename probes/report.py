@@ -137,7 +137,8 @@ def trust(report: Report) -> str:
     )
     if judged:
         text += (
-            f" Of {len(judged)} numbers with a control, {sum(bool(each.beats) for each in judged)} beat it."
+            f" Of {len(judged)} numbers with a control, {sum(bool(each.beats) for each in judged)} beat it, judged by "
+            "Holm's p over each probe."
         )
     return text
 
@@ -182,11 +183,11 @@ def _section(section: Section, models: int) -> list[str]:
 
 def _difference_table(section: Section) -> str:
     first, second = section.results[0].model, section.results[1].model
-    differ = [each for each in section.differences if each.over.low > 0 or each.over.high < 0]
+    differ = [each for each in section.differences if each.sure]
     same = len(section.differences) - len(differ)
     said = (
         f"{second} less {first}: {len(differ)} of {len(section.differences)} numbers differ by more than these images "
-        f"leave open{'' if not same else f'; of the other {same} no difference can be said'}."
+        f"leave open (Holm over all of them){'' if not same else f'; of the other {same} no difference can be said'}."
     )
     rows = [
         [
@@ -268,6 +269,7 @@ def _section_json(section: Section) -> dict[str, Any]:
                 "first": _interval(each.first),
                 "second": _interval(each.second),
                 "difference": _interval(each.over),
+                "holm_p": each.p,
                 "sentence": each.sentence,
             }
             for each in section.differences
@@ -288,6 +290,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "control_title": measure.control_title,
         "over_control": None if finding.over is None else _interval(finding.over),
         "beats_control": finding.beats,
+        "holm_p": finding.p,
         "sentence": finding.sentence,
     }
 
@@ -324,6 +327,7 @@ def _difference_rows(report: Report) -> list[dict[str, Any]]:
             "first": _number(each.first.value),
             "second": _number(each.second.value),
             **{f"difference_{end}": number for end, number in _interval(each.over).items()},
+            "holm_p": each.p,
             "sentence": each.sentence,
         }
         for section in report.sections

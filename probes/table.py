@@ -8,6 +8,7 @@ from pathlib import Path
 from emma_viz.capture.sites import nearest
 from emma_viz.errors import InputError
 from probes.attribution import Attribution
+from probes.flow import Flow
 from probes.frozen_parts import FrozenParts
 from probes.geometry import Geometry
 from probes.implicit import Implicit
@@ -34,6 +35,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "implicit": Implicit,
     "frozen": FrozenParts,
     "knockout": Knockout,
+    "flow": Flow,
     "patching": Patching,
     "attribution": Attribution,
     "trust": Trust,

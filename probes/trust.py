@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,18 +11,16 @@ from emma_viz.evidence.frozen import decompose
 from emma_viz.evidence.shuffled_weights import shuffled_weights
 from emma_viz.metrics import mask_on_grid
 from emma_viz.metrics.trust import (
-    bootstrap_p,
     centre_prior,
     energy_inside,
     histogram_entropy,
-    holm,
     overlap,
     points_at,
     rise,
     spearman,
 )
 from probes.charts import Bars, Chart, Lines, Series
-from probes.numbers import averaged
+from probes.numbers import mean_measure, series_of
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 from probes.regions import Means, case_of
 
@@ -53,7 +50,7 @@ class Trust:
         "with those of the trained model: a map that stays does not show what was learnt. eMPRT is the rise of a map's "
         "entropy (100 bins) when all weights are shuffled. Where masks are known: whether the highest patch is the "
         "object's or beside it, and the share above 0 that lies on it, against a Gaussian about the middle and against "
-        "the same map of the shuffled model; p by drawing images, Holm's over all of these."
+        "the same map of the shuffled model."
     )
 
     def __init__(self):
@@ -119,18 +116,12 @@ class Trust:
         }
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
-        """Likeness by how much is shuffled; rise of entropy; and what maps must beat, with Holm's p."""
+        """Likeness by how much is shuffled; rise of entropy; and what maps must beat."""
         columns = gathered.columns
         if not columns or not np.isfinite(columns["agree"]).any():
             return []
         found = [*_randomised(gathered), *_agreement(columns)]
-        judged = _against_masks(columns)
-        family = [each for each in judged if each.control is not None]
-        if family:
-            p = [bootstrap_p(each.columns, each.control or {}, each.statistic) for each in family]
-            adjusted = dict(zip((each.name for each in family), holm(np.array(p)), strict=True))
-            judged = [replace(each, note=_verdict(adjusted[each.name], len(family))) for each in judged]
-        return [*found, *judged]
+        return [*found, *_against_masks(columns)]
 
     def plots(self, results: Sequence[Result]) -> Sequence[Chart]:
         """Likeness by how much is shuffled, and shares on the object."""
@@ -168,7 +159,7 @@ class Trust:
         said = []
         for result in results:
             known = {name: result.one(f"trust.energy.{name}") for name in METHODS}
-            good = [METHODS[name] for name, each in known.items() if each and each.beats and _sure(each)]
+            good = [METHODS[name] for name, each in known.items() if each and each.beats]
             stay = [
                 METHODS[name]
                 for name in METHODS
@@ -224,15 +215,7 @@ def _on_object(
 
 
 def _mean(columns: Mapping[str, np.ndarray], column: str, control: str | None = None, **given) -> Measure:
-    """A mean over the images of which both the number and its control are known."""
-    values = columns[column]
-    if control is None:
-        own, statistic = averaged(values)
-        return Measure(columns=own, statistic=statistic, **given)
-    known = np.isfinite(values) & np.isfinite(columns[control])
-    own, statistic = averaged(np.where(known, values, np.nan))
-    other, _ = averaged(np.where(known, columns[control], np.nan))
-    return Measure(columns=own, statistic=statistic, control=other, **given)
+    return mean_measure(columns[column], None if control is None else columns[control], **given)
 
 
 def _randomised(gathered: Gathered) -> list[Measure]:
@@ -306,28 +289,9 @@ def _against_masks(columns: Mapping[str, np.ndarray]) -> list[Measure]:
     return found
 
 
-SURE = "Holm's p"
-
-
-def _verdict(p: float, count: int) -> str:
-    said = "better than its control" if p < 0.05 else "not shown to be better than its control"
-    return f"{SURE} over {count} comparisons: {p:.3g}, {said}."
-
-
-def _sure(finding: Finding) -> bool:
-    return "not shown" not in finding.measure.note
-
-
 def _series(name: str, model: int, found: Sequence[Finding], *, control: bool = False) -> Series:
-    numbers = [each.control if control else each.number for each in found]
-    known = [each for each in numbers if each is not None]
-    return Series(
-        name=name,
-        y=[each.value for each in known],
-        low=[each.low for each in known],
-        high=[each.high for each in known],
-        model=model,
-        control=control,
+    return series_of(
+        name, model, [each.control if control else each.number for each in found], control=control
     )
 
 

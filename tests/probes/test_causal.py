@@ -14,6 +14,7 @@ from emma_viz.models import PRESETS, VLM
 from probes.attribution import Attribution
 from probes.examination import Plan, able, examine
 from probes.findings import find
+from probes.flow import Flow
 from probes.frozen_parts import FrozenParts
 from probes.implicit import Implicit
 from probes.knockout import Knockout
@@ -24,7 +25,7 @@ from probes.subjects import Photo, Photos, Scenes
 from probes.table import chosen
 from tests.tiny_model import tiny_tokenizer
 
-CAUSAL = (Implicit, FrozenParts, Knockout, Patching, Attribution)
+CAUSAL = (Implicit, FrozenParts, Knockout, Flow, Patching, Attribution)
 
 
 def results(found, *probes) -> dict[str, Result]:

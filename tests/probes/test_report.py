@@ -52,7 +52,7 @@ def test_every_number_has_its_interval_its_control_and_its_difference(written):
         for each in result["findings"]:
             assert each["low"] <= each["value"] <= each["high"]
             assert each["control"]["value"] is not None
-            assert each["beats_control"] == (each["over_control"]["low"] > 0)
+            assert each["beats_control"] == (each["over_control"]["low"] > 0 and each["holm_p"] < 0.05)
             assert each["beats_control"] or "not better than its control" in each["sentence"]
     for probe in (retention, toy):
         first, second = (result["findings"] for result in probe["results"])

@@ -1,0 +1,47 @@
+"""Findings of many numbers at once: what chance gives is not called a find, what was planted is."""
+
+import numpy as np
+
+from probes.findings import differences, find
+from probes.numbers import mean_measure
+
+DRAW = np.random.default_rng(7)
+IMAGES, NOTHINGS = 24, 60
+
+
+def measures(planted: float, offset: float = 0.0):
+    """Many numbers that are their control but for chance, and one that is more."""
+    nothing = [
+        mean_measure(
+            DRAW.normal(size=IMAGES) + offset, DRAW.normal(size=IMAGES), name=f"{index}", title="noise"
+        )
+        for index in range(NOTHINGS)
+    ]
+    control = DRAW.normal(size=IMAGES)
+    real = mean_measure(
+        control + planted + 0.1 * DRAW.normal(size=IMAGES), control, name="real", title="planted"
+    )
+    return [*nothing, real]
+
+
+def test_of_many_nothings_none_beats_its_control_and_what_was_planted_does():
+    found = find(measures(planted=1.0))
+    lucky = [each for each in found[:-1] if each.over.low > 0]
+    assert lucky, "without luck there is nothing to hold back"
+    assert [each.measure.name for each in found if each.beats] == ["real"]
+    assert all(each.family == len(found) for each in found)
+    assert "when all 61 comparisons are counted (Holm's p" in lucky[0].sentence
+    (alone,) = find([lucky[0].measure])
+    assert alone.p < found[found.index(lucky[0])].p
+
+
+def test_two_models_differ_where_it_was_planted_and_equal_ones_nowhere():
+    first = measures(planted=0.0)
+    second = [
+        mean_measure(each.columns["sum"] + shift, name=each.name, title=each.title)
+        for each, shift in zip(first, [*DRAW.normal(scale=0.3, size=(NOTHINGS, IMAGES)), 2.0], strict=True)
+    ]
+    found = differences(first, second)
+    assert [each.measure.name for each in found if each.sure] == ["real"]
+    assert not any(each.sure for each in differences(first, first))
+    assert all(each.over.value == each.over.low == each.over.high == 0 for each in differences(first, first))
