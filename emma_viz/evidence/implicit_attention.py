@@ -52,10 +52,6 @@ class Rows:
         """W_o (α̃[i, m] ∘ x_m): with `bias_vectors` they sum to the mixer's output. Q·L·D numbers."""
         return functional.linear(self.weights * self.x, self.out)
 
-    def among(self, tokens: Sequence[int]) -> Float[Tensor, "Q n D"]:
-        """The vectors of some tokens alone."""
-        return functional.linear(self.weights[:, tokens] * self.x[tokens], self.out)
-
     def bias_vectors(self) -> Float[Tensor, "Q D"]:
         """W_o β_i."""
         return functional.linear(self.bias, self.out)

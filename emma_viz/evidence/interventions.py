@@ -22,7 +22,7 @@ from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.sites import resolve, split_site
 from emma_viz.errors import InputError
 from emma_viz.evidence.intervention import WHOLE, Intervention, require_editable
-from emma_viz.evidence.mixer_paths import without_edge, without_rows, without_tokens
+from emma_viz.evidence.mixer_paths import taken, without_edge, without_tokens
 from emma_viz.models import VLM, Mamba1Mixer, Mamba2Mixer, MambaCache
 
 Edit = Callable[[Float[Tensor, "n W"]], Float[Tensor, "n W"]]
@@ -118,10 +118,10 @@ class _Change:
     sample: int | None
     """Of each pass; None: all of them."""
     tokens: Sequence[int] | None
-    edit: Edit | None
-    """What becomes of the tokens' values; None where `whole` says it."""
+    edit: Edit
+    """What becomes of the tokens' values."""
     whole: Intervention | None = None
-    """Of a mixer, whose output is computed anew."""
+    """Of a mixer, whose output is computed anew; then that counts and not the edit."""
 
 
 @contextmanager
@@ -176,20 +176,21 @@ class _Place:
 
 
 def _hook(place: _Place, changes: Sequence[_Change]) -> Callable[..., Tensor | None]:
+    whole = [each for each in changes if each.whole is not None]
+
     def change(module: nn.Module, args: tuple, values: Tensor) -> Tensor | None:
+        if whole:
+            return _anew(place, module, args[0], values, whole)
         changed = None
         for each in changes:
-            rows = None if each.tokens is None or each.whole else place.mask(values, each.tokens)
+            rows = None if each.tokens is None else place.mask(values, each.tokens)
             for sample in range(len(values)) if each.sample is None else (each.sample,):
                 if rows is not None and not rows[sample].any():
                     continue
                 # What no change touches must stay the very tensor: the model takes another one for a change.
                 changed = values.clone() if changed is None else changed
                 touched = slice(None) if rows is None else rows[sample]
-                if each.whole is not None:
-                    changed[sample] = _anew(place, module, args[0][sample], changed[sample], each.whole)
-                elif each.edit is not None:
-                    changed[sample, touched] = each.edit(changed[sample, touched])
+                changed[sample, touched] = each.edit(changed[sample, touched])
         return changed
 
     return change
@@ -198,46 +199,61 @@ def _hook(place: _Place, changes: Sequence[_Change]) -> Callable[..., Tensor | N
 def _anew(
     place: _Place,
     mixer: nn.Module,
-    normed: Float[Tensor, "L D"],
-    out: Float[Tensor, "L D"],
-    what: Intervention,
-) -> Float[Tensor, "L D"]:
-    """A mixer's output with an edge cut or tokens deleted."""
+    normed: Float[Tensor, "B L D"],
+    out: Float[Tensor, "B L D"],
+    changes: Sequence[_Change],
+) -> Float[Tensor, "B L D"]:
+    """A mixer's output with edges cut or tokens deleted, the samples to which the same is done at once."""
     assert isinstance(mixer, Mamba1Mixer | Mamba2Mixer)
-    if not place.whole:
-        raise InputError(
-            f"{what.kind!r} is about a whole text in one pass, and this one goes on from a cache; record with "
-            "generate=False."
-        )
-    tokens, readers = what.tokens or (), what.readers or ()
-    place.require((*tokens, *readers), len(normed))
-    if not tokens or (what.kind != "delete" and not readers):
-        return out
-    if what.kind == "delete":
-        return without_tokens(mixer, normed, tokens).to(out)
-    cut = without_edge if what.kind == "edge" else without_rows
-    changed = out.clone()
-    changed[list(readers)] = cut(mixer, normed, tokens, readers).to(out)
+    changed, alike = out.clone(), {}
+    for each in changes:
+        what = each.whole
+        assert what is not None
+        if not place.whole:
+            raise InputError(
+                f"{what.kind!r} is about a whole text in one pass, and this one goes on from a cache; record with "
+                "generate=False."
+            )
+        tokens, readers = (place.mask(out, some or ()) for some in (what.tokens, what.readers))
+        for sample in range(len(out)) if each.sample is None else (each.sample,):
+            key = (what.kind, len(what.tokens or ()) if what.kind == "delete" else 0)
+            alike.setdefault(key, []).append((sample, tokens[sample], readers[sample]))
+    for (kind, _), some in alike.items():
+        samples = [sample for sample, _, _ in some]
+        tokens, readers = (torch.stack([each[which] for each in some]) for which in (1, 2))
+        entered, left = normed[samples], out[samples]
+        if kind == "delete":
+            changed[samples] = without_tokens(mixer, entered, tokens).to(out)
+        elif kind == "edge":
+            found = without_edge(mixer, entered, tokens).to(out)
+            changed[samples] = torch.where(readers[..., None], found, left)
+        else:
+            found = (left - taken(mixer, entered, tokens)).to(out)
+            changed[samples] = torch.where(readers[..., None], found, left)
     return changed
 
 
 def _changes(vlm: VLM, changes: Sequence[Intervention], sample: int | None) -> list[_Change]:
     """Each at each of its layers."""
-    found, inside, whole = [], set(), set()
+    found, inside, whole = [], set(), []
     for each in changes:
-        sites = resolve(vlm, [each.site], "all" if each.layers is None else each.layers)
-        for target in sites:
+        for target in resolve(vlm, [each.site], "all" if each.layers is None else each.layers):
             if each.kind in WHOLE:
-                whole.add(target.layer)
+                whole.append(target.layer)
                 path = target.path.replace("hook_mixer_out", "mixer")
-                found.append(_Change(path, sample, each.tokens, None, each))
+                found.append(_Change(path, sample, each.tokens, zero, each))
             else:
                 inside |= {target.layer} if each.site in INSIDE else set()
                 found.append(_Change(target.path, sample, each.tokens, _edit(each)))
-    if both := inside & whole:
+    if both := inside & set(whole):
         raise InputError(
             f"Layer {min(both)}: {', '.join(WHOLE)} compute a mixer anew and would not see what is changed inside it; "
             "give one or the other."
+        )
+    if len(set(whole)) < len(whole):
+        raise InputError(
+            f"One of {', '.join(WHOLE)} at a layer: each computes its mixer anew and would not see the other; name all "
+            "tokens in one."
         )
     return found
 

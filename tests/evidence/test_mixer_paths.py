@@ -13,7 +13,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.implicit_attention import attention_rows, scan_rows
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
-from emma_viz.evidence.mixer_paths import leak, without_edge, without_rows, without_tokens
+from emma_viz.evidence.mixer_paths import leak, taken, without_edge, without_tokens
 from emma_viz.evidence.replacements import placebo
 from emma_viz.evidence.routing import carried, convolved, mixed, mixed_out, project_in, routing_of
 from emma_viz.models import Mamba1Mixer
@@ -40,6 +40,13 @@ def normed(mixer):
     )
 
 
+def at(places):
+    """A mask of one sample."""
+    mask = torch.zeros(1, LENGTH, dtype=torch.bool)
+    mask[0, list(places)] = True
+    return mask
+
+
 def test_an_edge_without_its_leak_is_the_scans_rows_taken_off(mixer, normed):
     with torch.no_grad():
         inputs = project_in(mixer, normed[None])
@@ -50,18 +57,19 @@ def test_an_edge_without_its_leak_is_the_scans_rows_taken_off(mixer, normed):
         rows = scan_rows(mixer, held, [10, 11])
         y[0, [10, 11]] -= (rows[:, list(FAR)] * u[0, list(FAR)]).sum(dim=1)
         expected = mixed_out(mixer, y, inputs.z)[0, [10, 11]]
-    torch.testing.assert_close(without_edge(mixer, normed, FAR, [10, 11], leak=True), expected, **EXACT)
+    torch.testing.assert_close(
+        without_edge(mixer, normed[None], at(FAR), leak=True)[0, [10, 11]], expected, **EXACT
+    )
 
 
 def test_a_cut_takes_off_what_the_rows_say_and_leaves_the_biases(mixer, normed):
     rows = attention_rows(mixer, normed, [7, 11])
-    found = without_rows(mixer, normed, NEAR, [7, 11])
+    found = taken(mixer, normed[None], at(NEAR))[0, [7, 11]]
+    torch.testing.assert_close(found, rows.vectors()[:, list(NEAR)].sum(dim=1), **EXACT)
+    assert not found[0].any(), "what comes later was never read"
     with torch.no_grad():
-        plain = mixed(mixer, normed[None])[0, [7, 11]]
-    torch.testing.assert_close(plain - found, rows.vectors()[:, list(NEAR)].sum(dim=1), **EXACT)
-    assert torch.equal(plain[0], found[0]), "what comes later was never read"
-    everything = without_rows(mixer, normed, range(LENGTH), [7, 11])
-    torch.testing.assert_close(everything, rows.bias_vectors(), rtol=1e-7, atol=1e-9)
+        left = mixed(mixer, normed[None]) - taken(mixer, normed[None], at(range(LENGTH)))
+    torch.testing.assert_close(left[0, [7, 11]], rows.bias_vectors(), rtol=1e-7, atol=1e-9)
 
 
 def test_the_leak_is_all_or_nothing_where_one_path_is_closed(mixer, normed):
@@ -96,16 +104,16 @@ def test_a_token_that_is_cut_in_one_mixer_reaches_its_readers_by_its_routing_alo
             u[:, list(FAR)] += content
             found.append(mixed_out(mixer, carried(mixer, u, replace(held, B=writes)), inputs.z)[0, 4:])
     torch.testing.assert_close(*found, **EXACT)
-    torch.testing.assert_close(without_edge(mixer, normed, FAR, range(4, LENGTH)), found[0], **EXACT)
+    torch.testing.assert_close(without_edge(mixer, normed[None], at(FAR))[0, 4:], found[0], **EXACT)
 
 
 def test_a_mixer_without_tokens_is_one_of_the_others_alone(mixer, normed):
     kept = [index for index in range(LENGTH) if index not in (*FAR, *NEAR)]
-    found = without_tokens(mixer, normed, (*FAR, *NEAR))
+    found = without_tokens(mixer, normed[None], at((*FAR, *NEAR)))[0]
     with torch.no_grad():
         torch.testing.assert_close(found[kept], mixed(mixer, normed[None, kept])[0], **EXACT)
     assert not found[list(FAR)].any()
-    assert not without_tokens(mixer, normed, range(LENGTH)).any()
+    assert not without_tokens(mixer, normed[None], at(range(LENGTH))).any()
 
 
 def test_deleting_everywhere_is_a_text_without_the_tokens(model, photos):
@@ -147,6 +155,11 @@ def test_what_cannot_be_seen_or_done_is_refused(one, photos):
     for inner in (Intervention(kind="write", layers=(1,)), Intervention(kind="zero", site="z")):
         with pytest.raises(InputError, match="inside"), intervene(one, [inner, cut]):
             pass
+    with (
+        pytest.raises(InputError, match="in one"),
+        intervene(one, [cut, Intervention(kind="delete", tokens=(1,))]),
+    ):
+        pass
     with intervene(one, [Intervention(kind="write", layers=(0,)), cut]):
         with pytest.raises(InputError, match="generate=False"):
             record(one, photos[0], PROMPT)
