@@ -1,5 +1,4 @@
-"""Attribution: integrated, frozen and plain gradients, and which of their maps names the "
-"tokens that matter."""
+"""Attribution: gradients of three kinds, groups of tokens taken away, and which maps name the tokens that matter."""
 
 import zlib
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ import torch
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.frozen import decompose
 from emma_viz.evidence.integrated import CLOSE, integrate
+from emma_viz.evidence.superpatches import ablate, occlude, shapley, superpatches
 from probes.charts import Bars, Chart, Series
 from probes.numbers import joined, mean_measure, series_of
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
@@ -19,7 +19,16 @@ METHODS = {
     "integrated": "integrated gradients",
     "frozen": "frozen × (e − mean)",
     "gradient": "gradient × (e − mean)",
+    "occlusion": "occlusion",
+    "ablation": "feature ablation",
+    "shapley": "Shapley values",
 }
+PARTS = 4
+"""Of each side of the image: groups of tokens that are ablated, and whose Shapley values are estimated."""
+WINDOW = 3
+"""Side of what occludes, tokens; it moves by one, or with --quick by two."""
+PAIRS = 8
+"""Of orders, for Shapley values."""
 DELETED = 0.1
 """Of the tokens, those that a map ranks highest."""
 FIRST = 64
@@ -29,21 +38,18 @@ EVERY = 4
 
 
 class Attribution:
-    """Three maps of the same score, each judged by what happens without the tokens it names."""
+    """Maps of the same score, each judged by what happens without the tokens it names."""
 
     name = "attribution"
     title = "Which map names the tokens that matter"
-    question = (
-        "Of three attribution maps, which one names tokens without which the answer's logit difference falls?"
-    )
+    question = "Of several attribution maps, which ones name tokens without which the answer's logit difference falls?"
     method = (
-        f"Each map ranks the image tokens; the highest {DELETED:.0%} are replaced by the mean token "
-        f"of other images, and "
-        f"the fall is compared with {DRAWS} random sets of as many. Integrated gradients (Captum) "
-        f"run from that mean token, "
-        f"{FIRST} points, doubled until the sum is within {CLOSE:.0%} of the difference, else marked "
-        f"incomplete. A map that "
-        "does not beat random sets here should not be shown."
+        f"Each map ranks the image tokens; the highest {DELETED:.0%} are replaced by the mean token of other images, "
+        f"and the fall is compared with {DRAWS} random sets of as many. Integrated gradients (Captum) run from that "
+        f"mean token, {FIRST} points, doubled until the sum is within {CLOSE:.0%} of the difference, else marked "
+        "incomplete. Occlusion, ablation and Shapley values (Captum) put that token in the place of windows of "
+        f"{WINDOW} × {WINDOW} tokens, or of {PARTS} × {PARTS} groups; Shapley values are the mean over {2 * PAIRS} "
+        "orders, each with its reverse. A map that does not beat random sets here should not be shown."
     )
 
     def __init__(self):
@@ -55,7 +61,7 @@ class Attribution:
 
     def see(self, batch: Batch) -> Seen:
         """Falls and shares of each map, for each image."""
-        names = ["random", "area", "complete", "points"]
+        names = ["random", "area", "complete", "points", "shapley error", "shapley gap"]
         names += [f"{name}{end}" for name in METHODS for end in ("", "_inside")]
         rows, notes = [], []
         for index, subject in enumerate(batch.subjects):
@@ -81,6 +87,15 @@ class Attribution:
             "frozen": (held.slope * away).sum(axis=1),
             "gradient": (_slope(case) * away).sum(axis=1),
         }
+        grid = batch.model.vlm.grid
+        groups = superpatches(grid, PARTS)
+        sizes = np.bincount(groups.ravel())
+        shares = shapley(case, mean, groups, pairs=PAIRS)
+        maps |= {
+            "occlusion": _occluded(case, mean, grid, quick=batch.quick),
+            "ablation": (ablate(case, mean, groups) / sizes)[groups].ravel(),
+            "shapley": (shares.values / sizes)[groups].ravel(),
+        }
         sign = 1.0 if found.score >= found.baseline else -1.0
         size = max(1, round(DELETED * case.count))
         sets = [np.argsort(-sign * each, kind="stable")[:size] for each in maps.values()]
@@ -91,6 +106,9 @@ class Attribution:
         row = {name: float(fall) for name, fall in zip(maps, falls, strict=False)}
         row |= {"random": float(falls[len(maps) :].mean()), "complete": float(found.complete)}
         row["points"] = float(found.points)
+        row["shapley gap"] = abs(shares.gap)
+        size = np.abs(shares.values).mean()
+        row["shapley error"] = float(shares.errors.mean() / size) if size else float("nan")
         where = region(subject, batch.trace.geometry[index])
         if where is not None:
             row["area"] = float(where.mean())
@@ -109,7 +127,18 @@ class Attribution:
                 columns["complete"],
                 name="attribution.complete",
                 title=f"share of images whose integrated gradients were complete to {CLOSE:.0%}",
-            )
+            ),
+            mean_measure(
+                columns["shapley error"],
+                name="attribution.shapley_error",
+                title="standard error of a Shapley value, of their mean size",
+            ),
+            mean_measure(
+                columns["shapley gap"],
+                name="attribution.shapley_gap",
+                title="gap between the sum of the Shapley values and the difference that they share out",
+                unit="nats",
+            ),
         ]
         for name, said in METHODS.items():
             found.append(
@@ -181,6 +210,11 @@ def _bars(result: Result, index: int, found: Sequence[Finding]) -> list[Series]:
     controls = [each.control for each in found if each.control is not None]
     rows.append((f"{result.model}: {found[0].measure.control_title}", controls, True))
     return [series_of(name, index, numbers, control=control) for name, numbers, control in rows]
+
+
+def _occluded(case: Case, mean: torch.Tensor, grid: tuple[int, int], *, quick: bool) -> np.ndarray:
+    side = min(WINDOW, *grid)
+    return occlude(case, mean, grid, side=side, stride=min(2, side) if quick else 1).ravel()
 
 
 def _slope(case: Case) -> np.ndarray:
