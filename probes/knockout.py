@@ -57,8 +57,8 @@ class Knockout:
         "frozen decomposition (but for cut)."
     )
 
-    def __init__(self):
-        self._means = Means()
+    def __init__(self, kinds: Sequence[str] = tuple(KINDS)):
+        self._means, self._kinds = Means(), tuple(kinds)
 
     def needs(self) -> Needs:
         """The model itself."""
@@ -67,7 +67,7 @@ class Knockout:
     def see(self, batch: Batch) -> Seen:
         """Effects of each kind on the region and on its controls, for each image."""
         rows, notes = [], []
-        others = [image_tokens(batch.model, each.image) for each in batch.others] if batch.model else []
+        others: list[Tensor] = []
         for index, subject in enumerate(batch.subjects):
             place = region(subject, batch.trace.geometry[index])
             if not batch.others:
@@ -79,7 +79,11 @@ class Knockout:
                 notes.append(
                     f"{', '.join(k for k in KINDS if k not in EACH)}: of one of {EVERY} images (--quick)"
                 )
-            rows.append(self._effects(batch, index, place, others, EACH if some else tuple(KINDS)))
+            elif batch.model and not others and "resample" in self._kinds:
+                others = [image_tokens(batch.model, each.image) for each in batch.others]
+            rows.append(
+                self._effects(batch, index, place, others, [k for k in self._kinds if k in EACH or not some])
+            )
         return joined(rows, notes)
 
     def _effects(
@@ -100,8 +104,11 @@ class Knockout:
         values: dict[str, list[Float[Tensor, "T D"]]] = {}
         if batch.others:
             mean = self._means.of(batch.model, batch.others)
-            values = {"replace": [mean.expand(case.count, -1)], "resample": list(others)}
-        values["blur"] = [blurred(batch.model, batch.subjects[index].image)]
+            values = {"replace": [mean.expand(case.count, -1)]} | (
+                {"resample": list(others)} if others else {}
+            )
+        if "blur" in kinds:
+            values["blur"] = [blurred(batch.model, batch.subjects[index].image)]
         for kind in kinds:
             if kind in EMBEDDED and kind not in values:
                 continue

@@ -85,7 +85,7 @@ def test_the_state_path_that_was_left_is_the_one_that_is_named(tiny, plan, open_
     others = tuple(layer for layer in range(tiny.info.n_layer) if layer != open_layer)
     cut = Intervention(kind="write", tokens=image, layers=others)
     with intervene(tiny, [cut]):
-        probe = Knockout()
+        probe = Knockout(kinds=("write",))
         _, gathered = examine(tiny, plan(probe, subjects=Scenes(2)))["knockout"]
     effects = np.abs(gathered.columns["layer"])
     assert effects[:, open_layer].min() > 10 * effects[:, list(others)].max()
