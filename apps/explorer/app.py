@@ -82,7 +82,7 @@ def build(settings: Settings) -> tuple[Any, Service]:
     with gr.Blocks(
         title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, 4 * 3600)
     ) as page:
-        secret, linked = gr.State(""), gr.State(0)
+        linked = gr.State(0)
         with gr.Row(elem_id="explorer"):
             with gr.Column(elem_id="explorer-side", scale=0, min_width=220):
                 gr.HTML(INTRO, apply_default_css=False)
@@ -90,9 +90,9 @@ def build(settings: Settings) -> tuple[Any, Service]:
             with gr.Column(elem_id="explorer-stage", scale=1):
                 canvas = _canvas(gr, service)
         if settings.study:
-            _wire_study(gr, page, service, secret, canvas, controls)
+            _wire_study(gr, page, service, canvas, controls)
         else:
-            _wire_live(gr, page, service, secret, linked, canvas, controls)
+            _wire_live(gr, page, service, linked, canvas, controls)
         page.unload(_forget(gr, service))
     page.queue(max_size=128, default_concurrency_limit=8)
     return page, service
@@ -258,33 +258,36 @@ def _study_side(gr, service: Service) -> dict[str, Any]:
     return {"images": images}
 
 
-def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dict[str, Any]) -> None:
+def _wire_live(gr, page, service: Service, linked, canvas, controls: dict[str, Any]) -> None:
     image, models, prompt = (controls[name] for name in ("image", "models", "prompt"))
     lens, site, go, stop = (controls[name] for name in ("lens", "site", "go", "stop"))
     hash_box, ticket_box = gr.Textbox(visible=False), gr.Number(visible=False, precision=0)
-    asking = [secret, image, prompt, models, lens, site, controls["tokens"], controls["convert"]]
+    asking = [image, prompt, models, lens, site, controls["tokens"], controls["convert"]]
 
-    def begin(address: str, ticket: int, request: gr.Request) -> tuple:
-        token, link = service.sessions.open(request.cookies.get(service.cookie, "")), _link(address)
+    def begin(request: gr.Request, address: str, ticket: int) -> tuple:
+        link = _link(address)
         news = {"stage": "error", "message": GONE} if link.get("image") else {"stage": "empty"}
-        return (token, *_opened(gr, service, link, token, ticket, news))
+        return _opened(gr, service, link, _session(service, request), ticket, news)
 
-    def follow(token: str, address: str, ticket: int) -> tuple:
+    def follow(request: gr.Request, address: str, ticket: int) -> tuple:
         """A link that was pasted into a page that is open, or a step back to one."""
-        return _opened(gr, service, _link(address), token, ticket, {"stage": "error", "message": GONE})
+        news = {"stage": "error", "message": GONE}
+        return _opened(gr, service, _link(address), _session(service, request), ticket, news)
 
-    def ask(*values: Any, linked: bool = False) -> Iterator[str]:
+    def ask(request: gr.Request, *values: Any, linked: bool = False) -> Iterator[str]:
         *question, convert, ticket = values
-        for news in service.ask(*question, ticket, convert=convert, linked=linked):
+        token = _session(service, request)
+        for news in service.ask(token, *question, ticket, convert=convert, linked=linked):
             yield json.dumps(news)
 
-    def ask_if_linked(ticket: int, *values: Any) -> Iterator[Any]:
+    def ask_if_linked(request: gr.Request, ticket: int, *values: Any) -> Iterator[Any]:
         if not ticket:
             yield gr.skip()
             return
-        yield from ask(*values, ticket, linked=True)
+        yield from ask(request, *values, ticket, linked=True)
 
-    def check(token: str, upload: str | None) -> tuple:
+    def check(request: gr.Request, upload: str | None) -> tuple:
+        token = _session(service, request)
         sentence = service.refusal(token, upload)
         if sentence is None:
             return gr.skip(), gr.skip()
@@ -303,12 +306,12 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
     again = gr.Button("Follow the link", visible="hidden", elem_id="explorer-follow")
     opened = (
         page.load(
-            begin, [hash_box, ticket_box], [secret, linked, canvas, *restored],
+            begin, [hash_box, ticket_box], [linked, canvas, *restored],
             js=f"() => [window.location.hash, {TICKET}]", **quiet,
         ),
         again.click(
-            follow, [secret, hash_box, ticket_box], [linked, canvas, *restored],
-            js=f"(s) => [s, window.location.hash, {TICKET}]", **quiet,
+            follow, [hash_box, ticket_box], [linked, canvas, *restored],
+            js=f"() => [window.location.hash, {TICKET}]", **quiet,
         ),
     )  # fmt: skip
     runs = [each.then(ask_if_linked, [linked, *asking], canvas, **in_turn) for each in opened]
@@ -320,11 +323,16 @@ def _wire_live(gr, page, service: Service, secret, linked, canvas, controls: dic
     stop.click(None, js="() => { window.explorerStop(); }", **script)
     # What is on the page answers what was chosen: the script says when that has changed since.
     gr.on(
-        [each.change for each in asking[1:]], None, asking[1:], None,
+        [each.change for each in asking], None, asking, None,
         js="(...v) => { window.explorerChosen?.(...v); }", **script,
     )  # fmt: skip
-    image.upload(check, [secret, image], [image, canvas], **quiet)
+    image.upload(check, image, [image, canvas], **quiet)
     controls["examples"].select(take, None, image, **quiet)
+
+
+def _session(service: Service, request: Any) -> str:
+    """The session of the page that sends an event, whichever of its events comes first."""
+    return service.sessions.of(request.cookies.get(service.cookie, ""), request.session_hash)
 
 
 def _opened(gr, service: Service, link: Link, token: str, ticket: int, news: dict[str, Any]) -> tuple:
@@ -336,21 +344,20 @@ def _opened(gr, service: Service, link: Link, token: str, ticket: int, news: dic
     return (ticket if runs else 0, json.dumps({**news, "session": token, "lost": lost}), *values.values())
 
 
-def _wire_study(gr, page, service: Service, secret, canvas, controls: dict[str, Any]) -> None:
+def _wire_study(gr, page, service: Service, canvas, controls: dict[str, Any]) -> None:
     hash_box = gr.Textbox(visible=False)
 
-    def begin(address: str, request: gr.Request) -> tuple[str, str]:
-        token, link = service.sessions.open(request.cookies.get(service.cookie, "")), _link(address)
-        wanted = link.get("image", "")
+    def begin(request: gr.Request, address: str) -> str:
+        wanted = _link(address).get("image", "")
         index = service.examples.index(wanted) if wanted in service.examples else 0
-        return token, json.dumps(service.show(token, index))
+        return json.dumps(service.show(_session(service, request), index))
 
-    def show(token: str, event: gr.SelectData) -> str:
-        return json.dumps(service.show(token, event.index))
+    def show(request: gr.Request, event: gr.SelectData) -> str:
+        return json.dumps(service.show(_session(service, request), event.index))
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(begin, hash_box, [secret, canvas], js="() => window.location.hash", **quiet)
-    controls["images"].select(show, secret, canvas, **quiet)
+    page.load(begin, hash_box, canvas, js="() => window.location.hash", **quiet)
+    controls["images"].select(show, None, canvas, **quiet)
 
 
 def _forget(gr, service: Service):

@@ -125,6 +125,8 @@ class Session:
 
     visitor: str = ""
     """Whose uploads it may use (`Uploads`)."""
+    page: str = ""
+    """Gradio's name of the page."""
     news: News | None = None
     """Of the run that goes on."""
     evidence: News | None = None
@@ -160,13 +162,26 @@ class Sessions:
     def __init__(self, *, size: int = KEPT_SESSIONS, states: int = KEPT_STATES, idle: float = IDLE_SECONDS):
         self._kept: Recent[Session] = Recent(size)
         self._states, self._idle = states, idle
+        self._opening = threading.Lock()
 
-    def open(self, visitor: str = "") -> str:
+    def open(self, visitor: str = "", page: str = "") -> str:
         """Begin a visitor's session; returns its secret."""
         secret = secrets.token_urlsafe(24)
-        self._kept.put(secret, Session(visitor=visitor))
+        self._kept.put(secret, Session(visitor=visitor, page=page))
         self.tidy()
         return secret
+
+    def of(self, visitor: str, page: str) -> str:
+        """The secret of the session of a visitor's page, which begins when the page is first heard of.
+
+        No event of a page must be the first: on a slow line an image can arrive, or Run be pressed, before the page
+        has heard that it was opened.
+        """
+        with self._opening:
+            for secret, session in self._kept.items():
+                if (session.visitor, session.page) == (visitor, page):
+                    return secret
+            return self.open(visitor, page)
 
     def get(self, secret: str) -> Session:
         """The session of a secret.

@@ -167,11 +167,11 @@ def scout(address: str, folder: Path) -> Target:
         causes = [what for _, what in event["targets"]]
         name = {
             ("textbox", "number"): "begin",
-            ("state", "image"): "check",
-            ("state", "image", "textbox", *["dropdown"] * 3, "slider", "checkbox", "number"): "ask",
+            ("image",): "check",
+            ("image", "textbox", *["dropdown"] * 3, "slider", "checkbox", "number"): "ask",
         }.get(tuple(inputs), "take" if "select" in causes else "")
-        sound = {"begin": ["", 1], "check": [None, None], "take": []}
-        values = sound.get(name, [None, None, "What?", list(_models(config)), "ridge", "", 8, False, 1])
+        sound = {"begin": ["", 1], "check": [None], "take": []}
+        values = sound.get(name, [None, "What?", list(_models(config)), "ridge", "", 8, False, 1])
         if name:
             target.events.setdefault(name, (event["id"], values))
     begun = send(target, event_request(target, "begin", "begin", {}))

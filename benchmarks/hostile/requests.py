@@ -189,15 +189,15 @@ def _image_values(target: Target) -> Iterator[Forged]:
     for path in paths:
         for more in ({}, meta):
             kind = f"image {str(path)[:50]!r}{' with meta' if more else ''}"
-            yield event_request(target, kind, "check", {1: {"path": path, **more}})
-            yield event_request(target, f"run, {kind}", "ask", {1: {"path": path, **more}})
+            yield event_request(target, kind, "check", {0: {"path": path, **more}})
+            yield event_request(target, f"run, {kind}", "ask", {0: {"path": path, **more}})
     own = {"path": target.own, **meta}
-    yield event_request(target, "value with a stream", "check", {1: {**own, "is_stream": True}})
-    yield event_request(target, "value with more", "check", {1: {**own, "exec": "__import__('os')"}})
-    yield event_request(target, "value as a list", "check", {1: [own]})
-    yield event_request(target, "file as a prompt", "ask", {2: {"path": str(target.text), **meta}})
-    yield event_request(target, "files as models", "ask", {3: [{"path": str(target.text), **meta}]})
-    yield event_request(target, "own image without the cookie", "check", {1: own}, cookie=False)
+    yield event_request(target, "value with a stream", "check", {0: {**own, "is_stream": True}})
+    yield event_request(target, "value with more", "check", {0: {**own, "exec": "__import__('os')"}})
+    yield event_request(target, "value as a list", "check", {0: [own]})
+    yield event_request(target, "file as a prompt", "ask", {1: {"path": str(target.text), **meta}})
+    yield event_request(target, "files as models", "ask", {2: [{"path": str(target.text), **meta}]})
+    yield event_request(target, "own image without the cookie", "check", {0: own}, cookie=False)
 
 
 def _wrong_bodies(target: Target) -> Iterator[Forged]:
@@ -233,16 +233,15 @@ def _wrong_bodies(target: Target) -> Iterator[Forged]:
 
 def _wrong_values(target: Target) -> Iterator[Forged]:
     for name, changes in {
-        "prompt as list": {2: ["x"]}, "prompt as number": {2: 7}, "long prompt": {2: "x" * 500_000},
-        "models as text": {3: "../../x"}, "models as object": {3: {"a": 1}}, "unknown model": {3: ["/etc/passwd"]},
-        "model by path": {3: [str(target.picture.parent / "evil.pt")]}, "no models": {3: None},
-        "lens by path": {4: "/etc/passwd"}, "lens as list": {4: ["ridge"]}, "site by name": {5: "__class__"},
-        "site as object": {5: {}}, "tokens as text": {6: "64"}, "tokens without end": {6: 10**15},
-        "negative tokens": {6: -1}, "tokens as truth": {6: True}, "tokens as object": {6: {"$gt": 0}},
-        "session as value": {0: target.secret}, "session as object": {0: {"a": 1}},
+        "prompt as list": {1: ["x"]}, "prompt as number": {1: 7}, "long prompt": {1: "x" * 500_000},
+        "models as text": {2: "../../x"}, "models as object": {2: {"a": 1}}, "unknown model": {2: ["/etc/passwd"]},
+        "model by path": {2: [str(target.picture.parent / "evil.pt")]}, "no models": {2: None},
+        "lens by path": {3: "/etc/passwd"}, "lens as list": {3: ["ridge"]}, "site by name": {4: "__class__"},
+        "site as object": {4: {}}, "tokens as text": {5: "64"}, "tokens without end": {5: 10**15},
+        "negative tokens": {5: -1}, "tokens as truth": {5: True}, "tokens as object": {5: {"$gt": 0}},
     }.items():  # fmt: skip
         yield event_request(
-            target, name, "ask", {1: {"path": target.own, "meta": {"_type": "gradio.FileData"}}, **changes}
+            target, name, "ask", {0: {"path": target.own, "meta": {"_type": "gradio.FileData"}}, **changes}
         )
     for said in (None, {}, {"index": "0"}, {"index": -1}, {"index": 10**9}, {"index": [0, 1]}, [], {"index": 0, "x": 1},
                  {"index": 0, "value": {"image": {"path": str(target.text)}}}):  # fmt: skip

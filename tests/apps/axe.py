@@ -4,12 +4,24 @@ from tests.apps.programs import library
 from tests.apps.visiting import Visit
 
 SCRIPT = "node_modules/axe-core/axe.min.js"
+REST = """() => Promise.all(
+  document.getAnimations().filter((each) => Number.isFinite(each.effect.getComputedTiming().endTime))
+    .map((each) => each.finished.catch(() => {}))
+)"""
 NOT_OURS = (".loading",)
 """Parts that Gradio shows before its page is there."""
 
 
 def violations(visit: Visit) -> list[str]:
-    """One line for each rule that a page breaks: the rule, and where."""
+    """One line for each rule that a page breaks: the rule, and where.
+
+    Colours are judged only where a screen shows them, so the screen is made as tall as the page; and at rest.
+    """
+    width = visit.page.evaluate("innerWidth")
+    height = visit.page.evaluate("Math.max(innerHeight, document.documentElement.scrollHeight)")
+    visit.page.set_viewport_size({"width": width, "height": height})
+    visit.drawn()
+    visit.page.evaluate(REST)
     visit.page.evaluate(library(SCRIPT).read_text("utf-8"))
     found = visit.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
     lines = []

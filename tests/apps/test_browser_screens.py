@@ -75,9 +75,6 @@ def faults(visit: Visit, *shown: str, covers: bool = False) -> list[str]:
             if parts and not covers:
                 found += [f"{where}: {panel} is covered" for panel in page.evaluate(COVERED)]
             if (width, look) in JUDGED:
-                page.wait_for_timeout(
-                    400
-                )  # colours that fade from one look to the other are judged at their ends
                 found += [f"{where}: {rule}" for rule in violations(visit)]
     return found
 

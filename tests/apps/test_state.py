@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +42,17 @@ def test_a_session_sees_its_own_result_alone():
     for wrong in (None, 3, ["x"]):
         with pytest.raises(InputError, match="reload"):
             sessions.get(wrong)
+
+
+def test_a_page_has_one_session_whichever_of_its_events_comes_first():
+    sessions = Sessions()
+    mine = sessions.of("visitor", "page")
+    assert sessions.of("visitor", "page") == mine
+    assert sessions.get(mine).visitor == "visitor"
+    others = {sessions.of("visitor", "other page"), sessions.of("somebody", "page"), sessions.of("", "page")}
+    assert len(others - {mine}) == 3
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: sessions.of("visitor", "new page"), range(32)))) == 1
 
 
 def test_a_new_run_takes_the_place_of_the_last():

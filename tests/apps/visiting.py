@@ -113,8 +113,6 @@ class Visit:
         """Bring a file."""
         self.page.locator("#explorer-image input[type=file]").first.set_input_files(path)
         self.page.wait_for_selector(f'#explorer-image img[src$="{quote(path.name)}"]', state="attached")
-        # Gradio shows an image a moment before a press on Run would send it; no hand is as fast as this one.
-        self.page.wait_for_timeout(1000)
 
     def press_run(self) -> None:
         """Press Run, and wait for nothing."""
@@ -133,17 +131,23 @@ class Visit:
     def run(self) -> None:
         """Press Run, and wait for the new result to be drawn."""
         before = self.canvas("emma.shown")
+        self.page.evaluate("document.querySelector('.ev-error')?.classList.add('seen')")
         self.press_run()
-        self.page.wait_for_function(
-            "before => { const it = document.querySelector('.ev'); "
-            "return it.emma.shown > before && it.dataset.state === 'result' && it.emma.stats.steps.size; }",
+        self.result(before)
+
+    def result(self, before: int = 0) -> None:
+        """Wait for a result after a number of them, or for a failure in its place, which ends the test."""
+        ended = self.page.wait_for_function(
+            """before => {
+              const frame = document.querySelector('.ev');
+              const failure = frame.querySelector('.ev-error:not(.seen) p');
+              if (failure) return failure.textContent;
+              return frame.emma.shown > before && frame.dataset.state === 'result' && frame.emma.stats.steps.size;
+            }""",
             arg=before,
             timeout=RUN_PATIENCE,
-        )
-
-    def result(self) -> None:
-        """Wait for a result that comes without a press on Run."""
-        self.page.wait_for_selector('.ev[data-state="result"]', timeout=RUN_PATIENCE)
+        ).json_value()
+        assert not isinstance(ended, str), ended
 
     def canvas(self, expression: str):
         """The value of an expression about `emma`, the canvas."""
