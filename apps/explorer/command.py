@@ -99,7 +99,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Build the page and serve it until the process is told to end."""
-    from apps.explorer.app import build, gate_of, launch_options
+    from apps.explorer.page.app import build, gate_of, launch_options
 
     _require_names(args)
     with told_to_end() as end:
@@ -179,7 +179,7 @@ def settings_of(args: argparse.Namespace):
     Raises:
         InputError: there is no model, or options contradict each other.
     """
-    from apps.explorer.service import Settings
+    from apps.explorer.offer import Settings
 
     if args.study and args.models:
         raise InputError("expected --study or --models, got both: a study is shown without any model.")

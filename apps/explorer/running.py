@@ -1,6 +1,6 @@
 """Run: an image and a prompt through the chosen models, with news on the way."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from apps.explorer.news import Abandoned, News
+from apps.explorer.questions import sentence
 from apps.explorer.state import Asked, Models, Result
 from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
@@ -74,9 +75,7 @@ Lenses = Mapping[str, tuple[str, ...]]
 """Label → kinds of lens or lens files; of several, each model takes the first that it has."""
 
 
-def run(
-    question: Question, models: Models, lenses: Lenses, news: News, sentence: Callable[[Exception], str]
-) -> Result:
+def run(question: Question, models: Models, lenses: Lenses, news: News) -> Result:
     """Record and decode every model; one that fails does not take the others' results with it.
 
     Args:
@@ -84,7 +83,6 @@ def run(
         models: the models; they are locked until all have answered.
         lenses: what `question.lens` may be.
         news: told what happens.
-        sentence: says what went wrong with a model.
 
     Raises:
         Exception: what went wrong with the last model, when none could be used; nothing is kept.

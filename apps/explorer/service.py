@@ -2,32 +2,29 @@
 
 import base64
 import json
-import logging
-import re
 import secrets
 import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from apps.explorer.news import Abandoned, News
-from apps.explorer.running import Lenses, Question, explain, image_title, read_words, run
+from apps.explorer.offer import METHODS, Settings
+from apps.explorer.questions import OfPlaces, OfRun, OfTicket, OfView, OfWord, read, sentence
+from apps.explorer.running import Question, explain, image_title, read_words, run
 from apps.explorer.saving import TYPES, save_view
 from apps.explorer.scratch import Scratch
 from apps.explorer.state import Asked, Images, Models, Result, Sessions
 from apps.explorer.uploads import Uploads
 from emma_viz.data import read_image
-from emma_viz.errors import EmmaVizError, ImageError, InputError
-from emma_viz.files.schema import shape
-from emma_viz.session import Running, compare_study
+from emma_viz.errors import ImageError, InputError
+from emma_viz.session import compare_study
 from emma_viz.session.payload import payload
-
-logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 40_000_000
 """The largest image that a visitor may bring; beyond it nothing is decoded."""
@@ -37,88 +34,6 @@ CONVERT = "“Convert the colour profile”"
 """What the page calls the command line's --convert-profile."""
 EVERY = 0.08
 """Seconds between two pieces of news."""
-
-_FOLDERS = re.compile(r"(?<![\w:./])(?:~|\.{0,2})/(?:[^\s/,;:()'\"]+/)+")
-"""Folders of the server, which are nobody's business; the names of files stay."""
-
-METHODS = {
-    "gradient": (
-        "gradient × input",
-        "Estimates, from one backward pass, by how many nats the word's log-probability would fall if an image token "
-        "were replaced by the mean token. Blue supports the word, red speaks against it. An estimate, not a proof.",
-    ),
-    "knockout": (
-        "knock-out",
-        "By how many nats the word's log-probability falls when an image token is replaced by the mean token, "
-        "measured token by token. Blue supports the word, red speaks against it.",
-    ),
-}
-"""Method → what the page calls it, and what it means."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What one server offers."""
-
-    models: Mapping[str, str] = field(default_factory=dict)
-    """Label → what `load_model` takes."""
-    chosen: tuple[str, ...] = ()
-    """Labels that are chosen at first."""
-    lenses: Lenses = field(default_factory=lambda: {"ridge": ("ridge",)})
-    """Label → kinds of lens or lens files; of several, each model takes the first that it has."""
-    running: Running = field(default_factory=Running)
-    """How models are loaded."""
-    study: Path | None = None
-    """Show this study, without models."""
-    method: str = "gradient"
-    """How words are attributed: a key of `METHODS`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfRun:
-    """A question about a run."""
-
-    session: str = ""
-    run: int = -1
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfPlaces(OfRun):
-    """A question about an image token of each model; None where a model has none."""
-
-    places: tuple[int | None, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfWord(OfRun):
-    """A question about a word of a model's answer."""
-
-    model: int
-    word: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfTicket:
-    """A question about all questions of a page up to a ticket."""
-
-    session: str
-    ask: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfView(OfRun):
-    """A wish for a file of what is on the page; `save_view` has the fields."""
-
-    format: str
-    layers: tuple[int, ...] = ()
-    kind: str = "distance"
-    scale: str = "shared"
-    colours: str = "viridis"
-    difference: bool = False
-    look: dict[str, str] = field(default_factory=dict)
-
-
-_ASKED: Any = {"where": "the request", "error": InputError, "spare": True}
 
 
 class Service:
@@ -211,7 +126,7 @@ class Service:
         try:
             self._upload(secret, upload)
         except Exception as error:
-            return self._sentence(error)
+            return sentence(error)
         return None
 
     def thumbnails(self, side: int = 160, most: int = 60) -> list[tuple[Image.Image, str]]:
@@ -251,7 +166,7 @@ class Service:
         try:
             session = self.sessions.get(secret)
         except InputError as error:
-            yield about | {"stage": "error", "message": self._sentence(error)}
+            yield about | {"stage": "error", "message": sentence(error)}
             return
 
         def work() -> None:
@@ -263,7 +178,7 @@ class Service:
                 )  # fmt: skip
                 result = self.sessions.alike(question.asked) if linked else None
                 if result is None:
-                    result = run(question, self.models, self.settings.lenses, news, self._sentence)
+                    result = run(question, self.models, self.settings.lenses, news)
                 self.images.add(result.asked.image_hash, name, image)
                 with session.changing:
                     news.say(0, 0, "ready")  # a run that was stopped leaves the page's result where it is
@@ -271,7 +186,7 @@ class Service:
             except Abandoned:
                 pass
             except Exception as error:
-                outcome.update(stage="error", message=self._sentence(error))
+                outcome.update(stage="error", message=sentence(error))
             finally:
                 ended.set()
                 news.changed.set()
@@ -314,7 +229,7 @@ class Service:
             result = Result(asked=asked, comparison=comparison, sample=index, study=self.settings.study)
             return {"stage": "ready", "session": secret, "run": self.sessions.store(secret, result)}
         except Exception as error:
-            return {"stage": "error", "session": secret, "message": self._sentence(error)}
+            return {"stage": "error", "session": secret, "message": sentence(error)}
 
     # What the page's script calls: one JSON object in, one out.
 
@@ -322,7 +237,7 @@ class Service:
         """The payload of a run: {session, run}."""
 
         def answer() -> dict:
-            result = self._result(shape(data, OfRun, **_ASKED))
+            result = self._result(read(data, OfRun))
             live = bool(result.traces)
             words = [[word.text for word in each] for each in result.words] or None
             found = payload(result.comparison, sample=result.sample, words=words, live=live)
@@ -337,7 +252,7 @@ class Service:
         """Logit-lens words: {session, run, places} → {models: [per model, per layer, (text, share)]}."""
 
         def answer() -> dict:
-            asked = shape(data, OfPlaces, **_ASKED)
+            asked = read(data, OfPlaces)
             return {"models": read_words(self._result(asked), self.models, asked.places)}
 
         return self._guarded(answer)
@@ -347,7 +262,7 @@ class Service:
         method, help}."""
 
         def answer() -> dict:
-            method, asked = self.settings.method, shape(data, OfWord, **_ASKED)
+            method, asked = self.settings.method, read(data, OfWord)
             result, session = self._result(asked), self.sessions.get(asked.session)
             if session.evidence is not None:
                 session.evidence.leave()  # one word at a time
@@ -375,7 +290,7 @@ class Service:
         """How far the evidence of a word is: {session} → {done, total}."""
 
         def answer() -> dict:
-            news = self.sessions.get(shape(data, OfRun, **_ASKED).session).evidence
+            news = self.sessions.get(read(data, OfRun).session).evidence
             return {"done": news.done, "total": news.total} if news else {"done": 0, "total": 0}
 
         return self._guarded(answer)
@@ -384,7 +299,7 @@ class Service:
         """Stop the evidence that is being found: {session} → {}."""
 
         def answer() -> dict:
-            news = self.sessions.get(shape(data, OfRun, **_ASKED).session).evidence
+            news = self.sessions.get(read(data, OfRun).session).evidence
             if news is not None:
                 news.leave()
             return {}
@@ -395,7 +310,7 @@ class Service:
         """Stop a page's runs at their next word, and those that wait before they begin: {session, ask} → {}."""
 
         def answer() -> dict:
-            asked = shape(data, OfTicket, **_ASKED)
+            asked = read(data, OfTicket)
             self.sessions.get(asked.session).stop(asked.ask)
             return {}
 
@@ -405,7 +320,7 @@ class Service:
         """A file: {session, run, format, layer, kind, scale, colours, difference, look} → {name, type, data}."""
 
         def answer() -> dict:
-            asked = shape(data, OfView, **_ASKED)
+            asked = read(data, OfView)
             name, content = save_view(
                 self._result(asked),
                 asked.format,
@@ -454,16 +369,7 @@ class Service:
             with self._at_work():
                 return answer()
         except Exception as error:
-            return {"error": self._sentence(error)}
-
-    def _sentence(self, error: Exception) -> str:
-        """What went wrong, for the page; the log has the rest of what was not foreseen."""
-        if isinstance(error, EmmaVizError):
-            return _FOLDERS.sub("", str(error))
-        if isinstance(error, MemoryError):
-            return "The server has not enough memory for this; try a smaller model or a shorter answer."
-        logger.error("a request failed", exc_info=error)
-        return f"Something went wrong on the server ({type(error).__name__}); its log says what."
+            return {"error": sentence(error)}
 
 
 def asked_of(result: Result) -> dict[str, Any]:

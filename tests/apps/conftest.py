@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps.explorer.service import Service, Settings
+from apps.explorer.offer import Settings
+from apps.explorer.service import Service
 from emma_viz.data import image_hash
 from emma_viz.session import (
     DEFAULT_MODELS,

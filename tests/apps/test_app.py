@@ -14,13 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LOOK = """
 import json, sys
-from apps.explorer.app import _link, _restored, build, import_gradio, launch_options
+from apps.explorer.page.app import build, import_gradio, launch_options
+from apps.explorer.page.links import read_link, restored
 from apps.explorer.command import parser, settings_of
 
 page, service = build(settings_of(parser().parse_args(sys.argv[1:])))
 gradio, digest = import_gradio(), service.examples[0]
 address = f"#image={digest}&models=emma,nothing&prompt=Is%20it%3F&site=/etc&lens=x&layer=2&%"
-values = _restored(gradio, service, _link(address))
+values = restored(gradio, service, read_link(address))
 runs = [fn for fn in page.fns.values() if fn.concurrency_id == "models"]
 options = launch_options()
 print(json.dumps({
@@ -28,9 +29,9 @@ print(json.dumps({
     "analytics": page.analytics_enabled,
     "runs": [fn.concurrency_limit for fn in runs],
     "values": {key: str(value) for key, value in values.items()},
-    "traversal": _restored(gradio, service, _link("#image=../../etc/passwd"))["runs"],
+    "traversal": restored(gradio, service, read_link("#image=../../etc/passwd"))["runs"],
     "keep": str(gradio.skip()),
-    "nothing": _link(None),
+    "nothing": read_link(None),
     "allowed": options["allowed_paths"],
     "largest": options["max_file_size"],
     "head": options["head"],

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from apps.explorer.command import labelled, lenses_of, main, parser, settings_of
-from apps.explorer.service import Service, Settings
+from apps.explorer.offer import Settings
+from apps.explorer.service import Service
 from emma_viz.errors import InputError, StudyError
 from emma_viz.lens.headers import read_info
 

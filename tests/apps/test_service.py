@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from apps.explorer.news import News
-from apps.explorer.service import Service, Settings
+from apps.explorer.offer import Settings
+from apps.explorer.service import Service
 from apps.explorer.state import Images
 from apps.explorer.uploads import NOT_YOURS
 from emma_viz import __version__

@@ -2,27 +2,21 @@
 
 import json
 import os
-import re
-from abc import ABCMeta
 from collections.abc import Iterator, Sequence
-from html import escape
 from importlib import resources
 from typing import Any
-from urllib.parse import unquote
 
-from apps.explorer.examples import example_images
 from apps.explorer.forms import Forms
 from apps.explorer.gate import Gate
-from apps.explorer.service import MAX_BYTES, Service, Settings
+from apps.explorer.offer import Settings
+from apps.explorer.page.examples import example_images
+from apps.explorer.page.links import Link, read_link, restored
+from apps.explorer.page.widgets import INTRO, live_side, study_side
+from apps.explorer.service import MAX_BYTES, Service
 from emma_viz.errors import MissingDependencyError
 from emma_viz.render.script import canvas_script, canvas_style
 
 TITLE = "emma_viz explorer"
-SITES = ("resid_pre", "mixer_in", "mixer_out", "resid_post")
-"""Hook sites of the model's width, which a lens can be used on."""
-
-INTRO = """<div id="explorer-title"><h1>emma_viz explorer</h1>
-<p>What a Mamba vision-language model's image tokens still hold, layer by layer.</p></div>"""
 
 HINT = "|".join(
     (
@@ -43,8 +37,6 @@ CALLS = ("payload", "words", "attribute", "progress", "cancel", "stop", "save")
 
 TICKET = "(window.explorerTicket = (window.explorerTicket ?? 0) + 1)"
 """Script that draws a page's next ticket: each question has one, and so have the news about it."""
-
-Link = dict[str, str]
 
 
 def import_gradio():
@@ -86,7 +78,7 @@ def build(settings: Settings) -> tuple[Any, Service]:
         with gr.Row(elem_id="explorer"):
             with gr.Column(elem_id="explorer-side", scale=0, min_width=220):
                 gr.HTML(INTRO, apply_default_css=False)
-                controls = _study_side(gr, service) if settings.study else _live_side(gr, service)
+                controls = study_side(gr, service) if settings.study else live_side(gr, service)
             with gr.Column(elem_id="explorer-stage", scale=1):
                 canvas = _canvas(gr, service)
         if settings.study:
@@ -118,7 +110,9 @@ def gate_of(
 def launch_options() -> dict[str, Any]:
     """What `launch` needs for the page to look and behave as meant, offline."""
     gr = import_gradio()
-    styles = canvas_style() + resources.files("apps.explorer").joinpath("explorer.css").read_text("utf-8")
+    styles = canvas_style() + resources.files("apps.explorer.page").joinpath("explorer.css").read_text(
+        "utf-8"
+    )
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Helvetica Neue", "Arial", "sans-serif"]
     return {
         "theme": gr.themes.Base(
@@ -153,7 +147,7 @@ def launch_options() -> dict[str, Any]:
 
 def _canvas(gr, service: Service):
     hint = HINT_STUDY if service.settings.study else HINT
-    glue = resources.files("apps.explorer").joinpath("glue.js").read_text("utf-8")
+    glue = resources.files("apps.explorer.page").joinpath("glue.js").read_text("utf-8")
 
     def payload(data: dict) -> dict:
         return service.payload(data)
@@ -191,73 +185,6 @@ def _canvas(gr, service: Service):
     )
 
 
-def _image_input(gr) -> type:
-    """Gradio's image input, which hands on the upload's path instead of opening the file.
-
-    The service opens it, within its limits, and refuses with a sentence what Gradio would fail on. Gradio makes
-    such components anew for a session, so the class must know this and not the object; and its metaclass would
-    write a .pyi file beside this one, so the class is made without its `__new__`.
-    """
-    from gradio.component_meta import ComponentMeta
-
-    own = {
-        "__module__": gr.Image.__module__,
-        "preprocess": lambda _self, payload: payload.path if payload else None,
-    }
-    return ABCMeta.__new__(ComponentMeta, "Image", (gr.Image,), own)
-
-
-def _live_side(gr, service: Service) -> dict[str, Any]:
-    settings = service.settings
-    image = _image_input(gr)(
-        label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"], height=200,
-        format="png", buttons=[], elem_id="explorer-image", placeholder="Drop, paste or choose an image",
-    )  # fmt: skip
-    examples = gr.Gallery(
-        value=service.thumbnails(), show_label=False, columns=6, allow_preview=False, object_fit="cover", buttons=[],
-        interactive=False, elem_id="explorer-examples",
-    )  # fmt: skip
-    models = gr.Dropdown(
-        list(settings.models), value=list(settings.chosen), multiselect=True, max_choices=4, label="Models",
-        info="The first two are compared as A and B.", elem_id="explorer-models",
-    )  # fmt: skip
-    prompt = gr.Textbox(
-        "Describe the image in detail.", label="Prompt", lines=2, max_lines=4, max_length=2000,
-        elem_id="explorer-prompt", submit_btn=False,
-    )  # fmt: skip
-    go = gr.Button("Run", variant="primary", elem_id="explorer-run")
-    stop = gr.Button("Stop", variant="secondary", elem_id="explorer-stop")
-    with gr.Accordion("Lens, hook site, answer", open=False, elem_id="explorer-more"):
-        lens = gr.Dropdown(
-            list(settings.lenses), value=next(iter(settings.lenses)), label="Lens",
-            info="Turns states into pixels. ridge: a linear map per layer, fitted on other images.",
-        )  # fmt: skip
-        site = gr.Dropdown(
-            [("the lens's own", ""), *((name, name) for name in SITES)], value="", label="Hook site",
-            info="Where in a block states are read. Another site than the lens's is decoded by force, and says so.",
-        )  # fmt: skip
-        tokens = gr.Slider(8, 256, value=64, step=8, label="Longest answer, tokens")
-        convert = gr.Checkbox(
-            False, label="Convert the colour profile", elem_id="explorer-convert",
-            info="Of images with another than sRGB. Otherwise it is ignored, as in the released code.",
-        )  # fmt: skip
-    return {
-        "image": image, "examples": examples, "models": models, "prompt": prompt, "go": go, "stop": stop, "lens": lens,
-        "site": site, "tokens": tokens, "convert": convert,
-    }  # fmt: skip
-
-
-def _study_side(gr, service: Service) -> dict[str, Any]:
-    assert service.study is not None
-    title = settings_title(service)
-    gr.HTML(title, apply_default_css=False, elem_id="explorer-study")
-    images = gr.Gallery(
-        value=service.thumbnails(), show_label=False, columns=3, allow_preview=False, object_fit="cover", buttons=[],
-        interactive=False, elem_id="explorer-images",
-    )  # fmt: skip
-    return {"images": images}
-
-
 def _wire_live(gr, page, service: Service, linked, canvas, controls: dict[str, Any]) -> None:
     image, models, prompt = (controls[name] for name in ("image", "models", "prompt"))
     lens, site, go, stop = (controls[name] for name in ("lens", "site", "go", "stop"))
@@ -265,14 +192,14 @@ def _wire_live(gr, page, service: Service, linked, canvas, controls: dict[str, A
     asking = [image, prompt, models, lens, site, controls["tokens"], controls["convert"]]
 
     def begin(request: gr.Request, address: str, ticket: int) -> tuple:
-        link = _link(address)
+        link = read_link(address)
         news = {"stage": "error", "message": GONE} if link.get("image") else {"stage": "empty"}
         return _opened(gr, service, link, _session(service, request), ticket, news)
 
     def follow(request: gr.Request, address: str, ticket: int) -> tuple:
         """A link that was pasted into a page that is open, or a step back to one."""
         news = {"stage": "error", "message": GONE}
-        return _opened(gr, service, _link(address), _session(service, request), ticket, news)
+        return _opened(gr, service, read_link(address), _session(service, request), ticket, news)
 
     def ask(request: gr.Request, *values: Any, linked: bool = False) -> Iterator[str]:
         *question, convert, ticket = values
@@ -301,16 +228,16 @@ def _wire_live(gr, page, service: Service, linked, canvas, controls: dict[str, A
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     # Without "multiple", Gradio drops a question without a word while an older one, though stopped, is not over.
     in_turn = quiet | {"concurrency_limit": 1, "concurrency_id": "models", "trigger_mode": "multiple"}
-    restored = [image, models, prompt, lens, site, controls["tokens"]]
+    widgets = [image, models, prompt, lens, site, controls["tokens"]]
     # The script presses it when the address changes under an open page.
     again = gr.Button("Follow the link", visible="hidden", elem_id="explorer-follow")
     opened = (
         page.load(
-            begin, [hash_box, ticket_box], [linked, canvas, *restored],
+            begin, [hash_box, ticket_box], [linked, canvas, *widgets],
             js=f"() => [window.location.hash, {TICKET}]", **quiet,
         ),
         again.click(
-            follow, [hash_box, ticket_box], [linked, canvas, *restored],
+            follow, [hash_box, ticket_box], [linked, canvas, *widgets],
             js=f"() => [window.location.hash, {TICKET}]", **quiet,
         ),
     )  # fmt: skip
@@ -337,7 +264,7 @@ def _session(service: Service, request: Any) -> str:
 
 def _opened(gr, service: Service, link: Link, token: str, ticket: int, news: dict[str, Any]) -> tuple:
     """The ticket of a link's run, or 0 when it names none; news for the page, which are `news` then; the widgets."""
-    values = _restored(gr, service, link)
+    values = restored(gr, service, link)
     runs, lost = values.pop("runs"), values.pop("lost")
     if runs:
         news = {"stage": "busy", "ask": ticket, "message": "waiting for the models"}
@@ -348,7 +275,7 @@ def _wire_study(gr, page, service: Service, canvas, controls: dict[str, Any]) ->
     hash_box = gr.Textbox(visible=False)
 
     def begin(request: gr.Request, address: str) -> str:
-        wanted = _link(address).get("image", "")
+        wanted = read_link(address).get("image", "")
         index = service.examples.index(wanted) if wanted in service.examples else 0
         return json.dumps(service.show(_session(service, request), index))
 
@@ -367,49 +294,3 @@ def _forget(gr, service: Service):
         service.sessions.tidy()
 
     return forget
-
-
-def _link(address: str | None) -> Link:
-    """The parts of a link that the server needs; what is damaged is left out."""
-    found: Link = {}
-    for part in (address or "").removeprefix("#").split("&")[:32]:
-        key, equals, value = part.partition("=")
-        if equals and len(value) < 8000:
-            found[key] = unquote(value)
-    return found
-
-
-def _restored(gr, service: Service, link: Link) -> dict[str, Any]:
-    """Whether a link names all that a run needs, and new values of the widgets; the others are left alone."""
-    settings, keep = service.settings, gr.skip()
-    file = service.file_of(link.get("image", "")) if link.get("image") else None
-    wanted = [name for name in link.get("models", "").split(",") if name]
-    names = [name for name in wanted if name in settings.models]
-    tokens = int(link["tokens"]) if re.fullmatch(r"\d{1,3}", link.get("tokens", "")) else 0
-    lost = [f"the model {name[:60]}" for name in wanted if name not in settings.models]
-    if link.get("lens", next(iter(settings.lenses))) not in settings.lenses:
-        lost.append(f"the lens {link['lens'][:60]}")
-    if link.get("site") and link["site"] not in SITES:
-        lost.append(f"the hook site {link['site'][:60]}")
-    return {
-        "lost": lost,
-        "runs": file is not None,
-        "image": str(file) if file else keep,
-        "models": names or keep,
-        "prompt": link.get("prompt", "")[:2000] or keep,
-        "lens": link["lens"] if link.get("lens") in settings.lenses else keep,
-        "site": link["site"] if link.get("site") in SITES else keep,
-        "tokens": tokens if 8 <= tokens <= 256 else keep,
-    }
-
-
-def settings_title(service: Service) -> str:
-    """The open study in words: its folder's name, its models, its images."""
-    assert service.study is not None
-    assert service.settings.study is not None
-    names = ", ".join(decoding.model.name for decoding in service.study.decodings)
-    count = len(service.study.image_names)
-    images = "one image" if count == 1 else f"{count} images"
-    return (
-        f"<b>{escape(service.settings.study.resolve().name)}</b><p>{escape(names)}; {images}. Choose one:</p>"
-    )

@@ -1,0 +1,46 @@
+"""What a link asks of the server: which image, of which models, how."""
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from apps.explorer.service import Service
+
+SITES = ("resid_pre", "mixer_in", "mixer_out", "resid_post")
+"""Hook sites of the model's width, which a lens can be used on."""
+
+Link = dict[str, str]
+
+
+def read_link(address: str | None) -> Link:
+    """The parts of a link that the server needs; what is damaged is left out."""
+    found: Link = {}
+    for part in (address or "").removeprefix("#").split("&")[:32]:
+        key, equals, value = part.partition("=")
+        if equals and len(value) < 8000:
+            found[key] = unquote(value)
+    return found
+
+
+def restored(gr, service: Service, link: Link) -> dict[str, Any]:
+    """Whether a link names all that a run needs, and new values of the widgets; the others are left alone."""
+    settings, keep = service.settings, gr.skip()
+    file = service.file_of(link.get("image", "")) if link.get("image") else None
+    wanted = [name for name in link.get("models", "").split(",") if name]
+    names = [name for name in wanted if name in settings.models]
+    tokens = int(link["tokens"]) if re.fullmatch(r"\d{1,3}", link.get("tokens", "")) else 0
+    lost = [f"the model {name[:60]}" for name in wanted if name not in settings.models]
+    if link.get("lens", next(iter(settings.lenses))) not in settings.lenses:
+        lost.append(f"the lens {link['lens'][:60]}")
+    if link.get("site") and link["site"] not in SITES:
+        lost.append(f"the hook site {link['site'][:60]}")
+    return {
+        "lost": lost,
+        "runs": file is not None,
+        "image": str(file) if file else keep,
+        "models": names or keep,
+        "prompt": link.get("prompt", "")[:2000] or keep,
+        "lens": link["lens"] if link.get("lens") in settings.lenses else keep,
+        "site": link["site"] if link.get("site") in SITES else keep,
+        "tokens": tokens if 8 <= tokens <= 256 else keep,
+    }

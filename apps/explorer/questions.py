@@ -1,0 +1,79 @@
+"""What the page's script asks of the server, as it must be said, and the sentence when it is refused."""
+
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from emma_viz.errors import EmmaVizError, InputError
+from emma_viz.files.schema import shape
+
+logger = logging.getLogger(__name__)
+
+Kind = TypeVar("Kind")
+
+_FOLDERS = re.compile(r"(?<![\w:./])(?:~|\.{0,2})/(?:[^\s/,;:()'\"]+/)+")
+"""Folders of the server, which are nobody's business; the names of files stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfRun:
+    """A question about a run."""
+
+    session: str = ""
+    run: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfPlaces(OfRun):
+    """A question about an image token of each model; None where a model has none."""
+
+    places: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfWord(OfRun):
+    """A question about a word of a model's answer."""
+
+    model: int
+    word: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfTicket:
+    """A question about all questions of a page up to a ticket."""
+
+    session: str
+    ask: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfView(OfRun):
+    """A wish for a file of what is on the page; `save_view` has the fields."""
+
+    format: str
+    layers: tuple[int, ...] = ()
+    kind: str = "distance"
+    scale: str = "shared"
+    colours: str = "viridis"
+    difference: bool = False
+    look: dict[str, str] = field(default_factory=dict)
+
+
+def read(said: dict, kind: type[Kind]) -> Kind:
+    """A question as the page said it; what it says besides is left out.
+
+    Raises:
+        InputError: a value is missing, or not as it must be.
+    """
+    return shape(said, kind, where="the request", error=InputError, spare=True)
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, for the page; the log has the rest of what was not foreseen."""
+    if isinstance(error, EmmaVizError):
+        return _FOLDERS.sub("", str(error))
+    if isinstance(error, MemoryError):
+        return "The server has not enough memory for this; try a smaller model or a shorter answer."
+    logger.error("a request failed", exc_info=error)
+    return f"Something went wrong on the server ({type(error).__name__}); its log says what."
