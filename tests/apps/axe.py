@@ -12,18 +12,25 @@ NOT_OURS = (".loading",)
 """Parts that Gradio shows before its page is there."""
 
 
-def violations(visit: Visit) -> list[str]:
+def violations(visit: Visit, *rules: str) -> list[str]:
     """One line for each rule that a page breaks: the rule, and where.
 
     Colours are judged only where a screen shows them, so the screen is made as tall as the page; and at rest.
+
+    Args:
+        rules: those that are looked at; all of axe-core's when none is named.
     """
     width = visit.page.evaluate("innerWidth")
     height = visit.page.evaluate("Math.max(innerHeight, document.documentElement.scrollHeight)")
     visit.page.set_viewport_size({"width": width, "height": height})
     visit.drawn()
     visit.page.evaluate(REST)
-    visit.page.evaluate(library(SCRIPT).read_text("utf-8"))
-    found = visit.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    if not visit.page.evaluate("Boolean(window.axe)"):
+        visit.page.evaluate(library(SCRIPT).read_text("utf-8"))
+    found = visit.page.evaluate(
+        "only => axe.run(document, { resultTypes: ['violations'], ...(only.length && { runOnly: only }) })",
+        list(rules),
+    )["violations"]
     lines = []
     for rule in found:
         places = [str(node["target"][0]) for node in rule["nodes"] if node["target"][0] not in NOT_OURS]
