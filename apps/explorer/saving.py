@@ -15,7 +15,7 @@ from apps.explorer.state import Result
 from emma_viz import __version__
 from emma_viz.data import Geometry
 from emma_viz.errors import InputError
-from emma_viz.render import FigureSpec
+from emma_viz.render import FigureSpec, grid_extent
 from emma_viz.render.footer import number, provenance
 from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
@@ -87,6 +87,9 @@ def save_view(
         view = View(map_kind=kind, scale=scale, colormap=colours, difference=difference)
         spec = _spec(comparison, view, layers)
         spec = replace(spec, notes=(*spec.notes, *_seen(result, comparison, view, look, layers)))
+        if (region := _region(look, comparison.decodings[0].grid)) is not None:
+            kept = extent_of(region, comparison.decodings[0].geometry[0])
+            spec = replace(spec, images=(replace(spec.images[0], kept=kept),))
         if form == "html":
             seen = {key: look[key] for key in LOOK if key in look}
             return f"{name}.html", _page(result, comparison, spec, seen)
@@ -149,6 +152,14 @@ def _region(look: Mapping[str, str], grid: tuple[int, int]) -> tuple[int, int, i
     top, left, *last = map(int, text.split(",")) if "," in text else divmod(int(text), columns)
     bottom, right = last or (top, left)
     return (top, left, bottom, right) if top <= bottom < rows and left <= right < columns else None
+
+
+def extent_of(region: tuple[int, int, int, int], place: Geometry) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a region's patches, as fractions of the image."""
+    top, left, bottom, right = region
+    columns = place.grid[1]
+    corners = place.token_boxes()[[top * columns + left, bottom * columns + right]]
+    return grid_extent(corners, place.image_size)
 
 
 def _values(

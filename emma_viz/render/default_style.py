@@ -79,6 +79,7 @@ class _Block:
 
     def draw(self, sheet: Sheet, top: float) -> float:
         """Draw the block from `top` down; returns the y below it."""
+        before = len(sheet.figure.axes)
         self._draw_head(sheet, top)
         y = top + self.head_height
         tops = []
@@ -93,6 +94,7 @@ class _Block:
         bars(sheet, self.spec, self.case, self.grid, x, tops[: len(self.case.models)])
         if self.spec.difference:
             self._draw_difference(sheet, tops[-1])
+        panels.outline(sheet.figure.axes[before:], self.case.kept)
         return y
 
     def _draw_head(self, sheet: Sheet, top: float) -> None:

@@ -185,6 +185,13 @@ class _Section:
     def _panel(self, kind: str, extent, source: str = "", what: str = "input") -> str:
         left, top, right, bottom = (100 * edge for edge in extent)
         place = f"--l:{left:.4f}%;--t:{top:.4f}%;--w:{right - left:.4f}%;--h:{bottom - top:.4f}%"
+        kept = ""
+        if self.case.kept is not None:
+            left, top, right, bottom = (100 * edge for edge in self.case.kept)
+            kept = (
+                f'<i class="kept" style="left:{left:.4f}%;top:{top:.4f}%;width:{right - left:.4f}%;'
+                f'height:{bottom - top:.4f}%"></i>'
+            )
         photo = f'<div class="photo photo-{self.index}{" pale" if kind == "highlight" else ""}"></div>'
         inner = {
             "input": photo,
@@ -194,7 +201,7 @@ class _Section:
         }[kind]
         return (
             f'<div class="panel" role="img" tabindex="0" aria-label="{escape(what, quote=True)}" '
-            f'style="--aspect:{self.case.aspect:.5f};{place}">{inner}<i class="cursor"></i></div>'
+            f'style="--aspect:{self.case.aspect:.5f};{place}">{inner}{kept}<i class="cursor"></i></div>'
         )
 
     def _numbers(self) -> str:

@@ -1,5 +1,7 @@
 """The small pictures of a figure: an image, a decoded image, a map, a highlighted image, a colour bar."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -85,6 +87,19 @@ def show_bar(
         x = box.right + 0.36 + index * words.line_height(size)
         sheet.write(x, box.y + box.h / 2, line, size, colour=colours.SOFT, align="center", rotation=90.0)
     return axes
+
+
+def outline(drawn: Iterable[Axes], place: Extent | None) -> None:
+    """Outline a place in those axes that show a picture, light on dark, so that it is seen on every colour."""
+    if place is None:
+        return
+    left, top, right, bottom = place
+    for axes in drawn:
+        if axes.images:
+            for width, colour in ((2.2, "black"), (1.0, "white")):
+                edge = Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=width)
+                edge.set(edgecolor=colour, gid="kept")
+                axes.add_patch(edge)
 
 
 def unseen(extent: Extent) -> list[tuple[float, float, float, float]]:

@@ -76,6 +76,7 @@ class _Block:
 
     def draw(self, sheet: Sheet, top: float) -> float:
         """Draw the block from `top` down; returns the y below it."""
+        before = len(sheet.figure.axes)
         self.question.draw(sheet, MARGIN, top)
         box = self.image
         panels.show_image(sheet, Box(box.x, top + box.y, box.w, box.h), self.case)
@@ -91,6 +92,7 @@ class _Block:
             for line, colour in lines:
                 y = sheet.write_lines(LEFT, y, [line], BODY, colour=colour)
         bars(sheet, self.spec, self.case, self.grid, LEFT + self.room, tops)
+        panels.outline(sheet.figure.axes[before:], self.case.kept)
         return top + self.height
 
     def _draw_model(self, sheet: Sheet, top: float, model: ModelCase, scales) -> None:

@@ -30,8 +30,8 @@ from emma_viz.render.recipe import LARGEST, ROOM, recipe_in
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 
 FORMAT = "emma-viz figure"
-SCHEMA = 2
-SINCE = {"difference_limit": 2}
+SCHEMA = 3
+SINCE = {"difference_limit": 2, "kept": 3}
 """Field → the schema that brought it; an older file lacks it, and it then has its default."""
 VALUES = 200_000
 """Values, texts and names that a recipe holds at most, its arrays aside."""

@@ -124,6 +124,8 @@ class ImageCase:
     """The right answer, where it is known."""
     difference_limit: float | None = None
     """Half the width of the colour scale of the models' difference; None is that of the shown layers alone."""
+    kept: Extent | None = None
+    """A place that the reader kept, outlined in every picture, as fractions of the image; None for none."""
 
     def __post_init__(self):
         _expect_words(self)
@@ -132,7 +134,8 @@ class ImageCase:
             raise InputError(f"{where}: expected a difference_limit above 0, got {self.difference_limit}.")
         _expect_shape(f"{where}: image", self.image, (None, None, 3))
         _expect_shape(f"{where}: true_map", self.true_map, (None, None))
-        _expect_extent(where, self.extent)
+        for extent in (self.extent, self.kept or self.extent):
+            _expect_extent(where, extent)
         _expect_limits(f"{where}: true_limits", np.asarray([self.true_limits], dtype=np.float64))
         if not 1 <= len(self.models) <= 8:
             raise InputError(

@@ -24,6 +24,7 @@ from emma_viz.data import image_hash, read_image
 from emma_viz.evidence.attribution import attribute
 from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.render.recipe import recipe_in
+from emma_viz.render.sidecar import from_json
 from emma_viz.session import capture, compare_study, decode_study
 from tests.apps.conftest import bring
 from tests.data.test_image_files import wide_profile
@@ -496,7 +497,11 @@ def test_a_saved_page_keeps_what_was_on_the_page(service, ready):
         assert words in foot
     assert __version__ in foot
     assert "one colour scale for all models and layers" not in foot
-    assert recipe_in(page.encode(), "the page") is not None
+    kept = from_json(recipe_in(page.encode(), "the page")).images[0].kept
+    one = service.sessions.result(ready["session"], ready["run"]).comparison.decodings[0].geometry[0]
+    left, top, right, bottom = one.token_boxes()[3]
+    width, height = one.image_size
+    assert kept == pytest.approx((left / width, top / height, right / width, bottom / height))
     plain = base64.b64decode(service.save({**ready, **view, "look": {}})["data"]).decode()
     assert evidence["models"][0] not in plain
 

@@ -199,6 +199,20 @@ def test_each_patch_is_drawn_where_it_belongs(make, extent):
     assert checked >= rows * columns / 2
 
 
+@pytest.mark.parametrize("style", ["default", "paper"])
+def test_a_place_that_was_kept_is_outlined_in_every_picture(make, style):
+    place = (0.25, 0.5, 0.5, 0.75)
+    spec = make.spec(figure={"style": style})
+    spec = dataclasses.replace(spec, images=(dataclasses.replace(spec.images[0], kept=place),))
+    pictures = [axes for axes in draw(spec).axes if axes.get_images()]
+    assert pictures
+    for axes in pictures:
+        outlines = [each for each in axes.patches if each.get_gid() == "kept"]
+        assert {tuple(each.get_bbox().extents) for each in outlines} == {place}
+    text = page(spec)
+    assert text.count('<i class="kept" style="left:25.0000%;top:50.0000%;') == text.count('class="panel"')
+
+
 @pytest.mark.parametrize(
     ("extent", "margins"), [(NAIVE, 0), (CROP, 2), (LETTERBOX, 0), (SHORT_OF_PATCHES, 2)]
 )
