@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from apps.explorer.state import KEPT_SESSIONS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 LOOK = """
@@ -34,6 +36,7 @@ print(json.dumps({
     "nothing": read_link(None),
     "allowed": options["allowed_paths"],
     "largest": options["max_file_size"],
+    "pages": options["state_session_capacity"],
     "head": options["head"],
 }))
 service.close()
@@ -68,6 +71,10 @@ def test_nothing_on_the_server_is_offered_and_nothing_is_fetched(seen):
     assert seen["allowed"] == []
     assert seen["largest"] <= 25 * 2**20
     assert "http" not in seen["head"].replace("http://www.w3.org/2000/svg", "")
+
+
+def test_gradio_keeps_no_more_pages_than_there_are_sessions(seen):
+    assert seen["pages"] == KEPT_SESSIONS
 
 
 def test_links_are_read_with_care(seen):

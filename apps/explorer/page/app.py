@@ -13,6 +13,7 @@ from apps.explorer.page.examples import example_images
 from apps.explorer.page.links import Link, read_link, restored
 from apps.explorer.page.widgets import INTRO, live_side, study_side
 from apps.explorer.service import MAX_BYTES, Service
+from apps.explorer.state import KEPT_SESSIONS
 from emma_viz.errors import MissingDependencyError
 from emma_viz.render.script import canvas_script, canvas_style
 
@@ -142,6 +143,8 @@ def launch_options() -> dict[str, Any]:
         "show_error": True,
         "max_file_size": MAX_BYTES,
         "allowed_paths": [],
+        # Gradio keeps as much of a page again as `Sessions` does, and never forgets it by itself.
+        "state_session_capacity": KEPT_SESSIONS,
     }
 
 
