@@ -4,6 +4,8 @@
     python -m benchmarks.robustness --part mutants --share 0.1     a tenth of one part
     python -m benchmarks.robustness --part mutants --only images/173        one trial again, with what it said
     python -m benchmarks.robustness --write docs/robustness.md     also put the counts into that page
+    python -m benchmarks.robustness --keep runs/robustness         keep the outcomes of each part there as it ends; try
+                                                                   no part again whose outcomes are there
 
 Everything that is tried follows from --seed. Ends with 0 when nothing went wrong, and with 1 otherwise.
 """
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", metavar="TEXT", help="only trials whose name holds TEXT; of mutants: KIND/ or KIND/NUMBER"
     )
-    parser.add_argument("--json", metavar="FILE", help="write every outcome there")
+    parser.add_argument("--keep", metavar="FOLDER", help="write the outcomes of each part there as it ends")
     parser.add_argument("--write", metavar="PAGE", help="put the counts into this page")
     options = parser.parse_args(arguments)
     from benchmarks.hostile.campaign import run
@@ -43,9 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     from emma_viz.files.room import require_writable
 
     def tried() -> int:
-        for file in (options.json, options.write):
-            if file:
-                require_writable(file)
+        if options.keep:
+            require_writable(options.keep, folder=True)
+        if options.write:
+            require_writable(options.write)
         return run(options)
 
     return guarded(tried, program="python -m benchmarks.robustness")

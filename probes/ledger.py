@@ -4,7 +4,6 @@ Images are parted into GROUPS groups; the batches of a group are added in their 
 so that the sums of many processes are those of one to the last digit.
 """
 
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,12 @@ import numpy as np
 
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import EmmaVizError, StudyError
+from emma_viz.files.arrays import read_npz
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import parse_json
 from probes.protocol import Seen
 
+MEND = "Delete this file and run the command again, which makes it afresh."
 GROUPS = 32
 """Into which the images are parted: what intervals of sums are drawn from, and the most shards there can be."""
 
@@ -114,9 +115,7 @@ class Ledger:
             StudyError: the file is damaged, or was made of something else than `about`.
         """
         try:
-            # Opened here, so that it is closed also where numpy finds no archive in it.
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = read_npz(path, error=StudyError, mend=MEND)
             meta = parse_json(arrays.pop("meta").tobytes(), where=str(path), error=StudyError)
             done = {int(group): int(count) for group, count in meta["done"].items()}
             found = cls(done=done, notes=[str(note) for note in meta["notes"]])
@@ -129,18 +128,8 @@ class Ledger:
                 raise ValueError("groups are missing")
         except EmmaVizError:
             raise
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            EOFError,
-            zipfile.BadZipFile,
-        ) as error:
-            raise StudyError(
-                f"{path} is damaged ({error}); delete this file and run the command again, which makes it afresh."
-            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StudyError(f"{path} is damaged ({error}). {MEND}") from error
         if other := [name for name in about if was.get(name) != about[name]]:
             raise StudyError(
                 f"{path} was made with another {', '.join(other)} (then {[was.get(name) for name in other]}, now "

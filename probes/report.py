@@ -10,6 +10,7 @@ from typing import Any
 
 from emma_viz.data.provenance import ModelInfo, dump_json
 from emma_viz.files.atomic import write_file
+from emma_viz.files.room import require_writable
 from probes import paper_charts
 from probes.charts import Chart
 from probes.findings import Difference, shown
@@ -17,6 +18,9 @@ from probes.numbers import layer_word
 from probes.page import chart_place, escaped, page, table, verdict
 from probes.parity import Check
 from probes.protocol import Finding, Number, Probe, Result
+
+FILES = ("report.html", "report.json")
+FOLDERS = ("tables", "figures")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,19 @@ class Report:
         return "Probes of " + " and ".join(dict.fromkeys(each.name for each in self.models))
 
 
+def require_room(folder: Path) -> None:
+    """Refuse a folder in which not all of a report could be written.
+
+    Raises:
+        InputError: it cannot be written to, or something else has the name of a part.
+    """
+    require_writable(folder, folder=True)
+    for name in FILES:
+        require_writable(folder / name, parents=True)
+    for name in FOLDERS:
+        require_writable(folder / name, folder=True)
+
+
 def write(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write everything into a folder, which exists.
 
@@ -62,21 +79,21 @@ def write(report: Report, folder: Path) -> tuple[Path, ...]:
         The page, the JSON file, the tables, then the figures.
     """
     charts = [pair for section in report.sections for pair in section.charts]
-    for name in ("tables", "figures"):
-        (folder / name).mkdir(exist_ok=True)
+    html, numbers = (folder / name for name in FILES)
+    tables, figures = (folder / name for name in FOLDERS)
+    for place in (tables, figures):
+        place.mkdir(exist_ok=True)
     texts = {
-        folder / "report.html": page(report.title, _parts(report), charts),
-        folder / "report.json": dump_json(as_json(report)),
-        folder / "tables" / "findings.csv": _csv(_finding_rows(report)),
+        html: page(report.title, _parts(report), charts),
+        numbers: dump_json(as_json(report)),
+        tables / "findings.csv": _csv(_finding_rows(report)),
     }
     if len(report.models) > 1:
-        texts[folder / "tables" / "differences.csv"] = _csv(_difference_rows(report))
+        texts[tables / "differences.csv"] = _csv(_difference_rows(report))
     for path, text in texts.items():
         write_file(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
-    figures = [
-        file for name, chart in charts for file in paper_charts.write(chart, folder / "figures" / name)
-    ]
-    return (*texts, *figures)
+    drawn = [file for name, chart in charts for file in paper_charts.write(chart, figures / name)]
+    return (*texts, *drawn)
 
 
 def _parts(report: Report) -> list[str]:

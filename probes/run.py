@@ -12,6 +12,7 @@ the same command is given again.
 
 import argparse
 import gc
+import math
 import os
 import sys
 import time
@@ -22,7 +23,6 @@ from emma_viz.cli import options
 from emma_viz.cli.guard import guarded
 from emma_viz.cli.progress import Bars
 from emma_viz.errors import InputError
-from emma_viz.files.room import require_writable
 from emma_viz.session.comparison import load, require_loadable
 from emma_viz.session.options import Running
 from probes import report
@@ -108,16 +108,17 @@ def _run(args: argparse.Namespace) -> None:
         raise InputError(f"expected one checkpoint, or two to compare, got {len(args.models)}.")
     if args.budget is not None and not args.budget > 0:
         raise InputError(f"--budget is a number of minutes above 0, got {args.budget}.")
+    if not 0 <= args.save_seconds < math.inf:
+        raise InputError(f"--save-seconds is a number of seconds from 0 on, got {args.save_seconds}.")
     probes = chosen(args.probes.split(",") if args.probes else None)
     shard = _shard(args.shard)
     running = options.running(args)
     layers = None if args.layers is None or "all" in args.layers else tuple(args.layers)
-    require_writable(args.out, folder=True)
+    report.require_room(args.out)
     for source in args.models:
         layers_of(require_loadable(source, running)[0].llm.n_layer, layers)
-    subjects = subjects_of(
-        args.images, count=args.count or (QUICK if args.quick else COUNT), prompt=args.prompt
-    )
+    usual = QUICK if args.quick else COUNT
+    subjects = subjects_of(args.images, count=usual if args.count is None else args.count, prompt=args.prompt)
     kept, left_out = able(probes, subjects)
     plan = Plan(
         subjects=subjects,

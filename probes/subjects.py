@@ -14,7 +14,7 @@ from emma_viz.data import image_hash, read_image
 from emma_viz.data.labels import ImageLabel, labelled, told_apart
 from emma_viz.data.tabletop import DESCRIBE, Twins, twins
 from emma_viz.errors import ImageError, InputError, RecordError
-from emma_viz.files.json_door import TABLE, parse_json, read_bytes
+from emma_viz.records.questions import find_questions
 from probes.protocol import Subject
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -166,33 +166,11 @@ def subjects_of(images: Path | None, *, count: int, prompt: str = DESCRIBE) -> S
 
 
 def _records(path: Path, prompt: str) -> list[Photo]:
-    data = read_bytes(path, limit=TABLE.size, error=RecordError)
-    if path.suffix.lower() == ".jsonl":
-        found = [
-            parse_json(line, where=f"{path}, line {index}", error=RecordError)
-            for index, line in enumerate(data.splitlines(), start=1)
-            if line.strip()
-        ]
-    else:
-        found = parse_json(data, where=str(path), error=RecordError, budget=TABLE)
-    if not isinstance(found, list) or not found:
+    photos = [Photo(path=each.image, prompt=each.prompt) for each in find_questions(path, default=prompt)]
+    if not photos:
         raise RecordError(f'{path}: expected a list of records such as {{"image": "a.jpg"}}.')
-    photos = []
-    for index, record in enumerate(found):
-        image = record.get("image") if isinstance(record, dict) else None
-        if not isinstance(image, str) or not image:
-            raise RecordError(
-                f'{path}, record {index}: expected {{"image": "a.jpg"}}, found no name of an image.'
-            )
-        asked = record.get("question", record.get("prompt", prompt))
-        if not isinstance(asked, str):
-            raise RecordError(f"{path}, record {index}: expected a question as text.")
-        file = path.parent / image
-        if not file.is_file():
-            raise ImageError(
-                f"{path}, record {index}: there is no image {file}; names are relative to the records."
-            )
-        photos.append(Photo(path=file, prompt=asked))
+    if missing := [each.path for each in photos if not each.path.is_file()]:
+        raise ImageError(f"{path}: there is no image {missing[0]}; names are relative to the records.")
     return photos
 
 

@@ -194,10 +194,12 @@ def run_lens(options: argparse.Namespace) -> None:
     """`lens`."""
     from emma_viz.checkpoints import load_model, require_model
     from emma_viz.session.fitting import quality_table
-    from training.lens import make_lens, require_ready
+    from training.lens import make_lens, require_ready, run_of
 
-    require_writable(options.out, parents=True, error=TrainingError)
     recipe = lens_recipe_of(options)
+    require_writable(options.out, parents=True, error=TrainingError)
+    if recipe.kind == "tuned":
+        require_writable(run_of(options.out), folder=True, error=TrainingError)
     sources: dict[str, Any] = {
         "device": options.device,
         "vision_source": _vision(options.vision),

@@ -63,6 +63,11 @@ def require_ready(recipe: LensRecipe, config: VLMConfig, data: Path, images: Pat
     _require_one_form(data, images)
 
 
+def run_of(out: Path) -> Path:
+    """The folder in which the checkpoints of a tuned lens are until its file is written."""
+    return out.with_name(f"{out.name}.run")
+
+
 def make_lens(
     model: LoadedModel,
     recipe: LensRecipe,
@@ -99,7 +104,7 @@ def make_lens(
     }
     title = f"{recipe.kind} lens of {model.name}"
     if recipe.kind == "tuned":
-        run = out.with_name(f"{out.name}.run")
+        run = run_of(out)
         kept = {name: value for name, value in as_record(recipe).items() if name != "broken_limit"}
         identity = {
             "model": model.info.fingerprint,

@@ -85,10 +85,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    # The folders of joint on a data set, and the file of lens, are tried by their own functions.
-    for made in (getattr(options, "work", None), getattr(options, "bundle", None)):
-        if made is not None and not getattr(options, "dry_run", False):
-            require_writable(made, folder=True, error=TrainingError)
     if options.command == "lens":
         run_lens(options)
     elif options.command == "joint" and (options.data is not None or options.recipe not in MEMBERS):
@@ -101,15 +97,17 @@ def _run(options: argparse.Namespace) -> None:
 
             print(member_report(work.recipe, options.recipe))
         else:
+            require_writable(work.folder, folder=True, error=TrainingError)
             work.joint(options.recipe, seed=options.seed or 0)
     elif options.command in ("encoder", "text"):
         work = Work(options.work or Path("runs") / options.recipe, options.recipe)
+        require_writable(work.folder, folder=True, error=TrainingError)
         if options.command == "encoder":
             _ = work.encoder
         else:
             work.language_model(options.llm or work.config.llm_backbone_id)
     else:
-        from training.pocket.bundle import bundle_family, is_of_the_package, take_start
+        from training.pocket.bundle import bundle_family, is_of_the_package, require_alike, take_start
 
         work = Work(options.work or Path("runs/pocket"), "pocket")
         members = PAIR if options.command == "pocket-pair" else tuple(options.members)
@@ -118,6 +116,8 @@ def _run(options: argparse.Namespace) -> None:
             raise TrainingError(
                 f"The package ships seed 0; name another folder for the bundle of seed {options.seed} (--bundle)."
             )
+        for made in (work.folder, bundle):
+            require_writable(made, folder=True, error=TrainingError)
         command = f"{MODULE} {options.command}"
         if set(members) != set(PAIR if options.command == "pocket-pair" else work.recipe.members):
             command += f" --members {' '.join(members)}"
@@ -126,6 +126,9 @@ def _run(options: argparse.Namespace) -> None:
         if options.start is not None:
             take_start(work, options.start)
             command += " --start BUNDLE"
+        if work.has_encoder:
+            _ = work.tokenizer
+            require_alike(work, members, bundle)
         train_members(work, members, seed=options.seed)
         written = bundle_family(work, members, bundle, command=command, seed=options.seed)
         print(f"wrote {written}: {', '.join(members)}")

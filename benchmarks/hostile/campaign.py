@@ -10,8 +10,9 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -28,7 +29,10 @@ from benchmarks.hostile.records import hostile_records
 from benchmarks.hostile.samples import ENCODER, Samples, make_samples
 from benchmarks.hostile.studies import hostile_studies
 from benchmarks.hostile.ward import FAULTS, Outcome, Trial, Ward
+from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import TABLE, read_json
+from emma_viz.files.schema import shape
 
 ROOT = Path(__file__).resolve().parents[2]
 MUTANTS = {
@@ -43,45 +47,105 @@ MUTANTS = {
     "weights": 60,
 }
 """Mutated inputs of each kind in a whole run."""
-SHOWN = 60
-"""Faults that are printed."""
+Make = Callable[[Path, int, float], Iterator[tuple[str, Path]]]
+"""Writes a share of hostile inputs into a folder, by a seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What was found in one part, and when, where and of which state of the repository."""
+
+    name: str
+    seed: int
+    share: float
+    commit: str
+    machine: str
+    minutes: float
+    outcomes: tuple[Outcome, ...]
+
+    def line(self) -> str:
+        """One item of a list in Markdown."""
+        said = "" if self.share == 1 else f", {self.share:g} of a whole run"
+        when = f"{self.minutes:.0f} minutes, {self.machine}"
+        return f"- *{self.name}*: commit {self.commit}, seed {self.seed}{said}, {when}"
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the chosen parts; 1 when anything went wrong."""
+    """Run the chosen parts; 1 when anything went wrong.
+
+    Raises:
+        InputError: outcomes are to be kept and are not those of whole parts, or those that are there are of others.
+    """
+    if options.keep and (options.only or options.minutes):
+        raise InputError("--keep is for whole parts; leave --only and --minutes out.")
     began = time.monotonic()
+    end = None if options.minutes is None else began + 60 * options.minutes
+    keep = Path(options.keep) if options.keep else None
+    found = {name: kept for name in options.part if keep and (kept := _kept(keep, name, options))}
+    if lacking := [name for name in options.part if name not in found]:
+        with made_samples() as (samples, root):
+            for name in lacking:
+                found[name] = _tried(name, samples, root, options, end)
+                if keep:
+                    _keep(found[name], keep)
+    parts = [found[name] for name in options.part]
+    text = table(outcome for part in parts for outcome in part.outcomes)
+    tried = "\n".join(part.line() for part in parts)
+    print(text, tried, sep="\n")
+    if options.write:
+        _write(Path(options.write), f"{text}\n\nTried:\n\n{tried}")
+    return int(any(outcome.faults for part in parts for outcome in part.outcomes))
+
+
+@contextmanager
+def made_samples() -> Generator[tuple[Samples, Path]]:
+    """Sound samples, and the folder of this run in which they are."""
     torch.set_num_threads(1)
     _warm()
-    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="robustness-") as name:
         root = Path(name).resolve()
         (root / "tmp").mkdir()
         tempfile.tempdir = str(root / "tmp")
-        samples = make_samples(root / "samples")
-        end = None if options.minutes is None else began + 60 * options.minutes
-        for part in options.part:
-            print(f"{part} …", flush=True)
-            found = _until(end, PARTS[part](samples, root, options))
-            for outcome in found:
-                outcomes.append(outcome)
-                if outcome.faults:
-                    print(f"  FAULT {outcome.name}: {outcome.faults}", flush=True)
-                elif options.only:
-                    print(f"  {outcome.ended} {outcome.name}: {outcome.said}", flush=True)
-        tempfile.tempdir = None
-    text = table(outcomes)
-    print(text)
-    whole = "a whole run" if options.share == 1 else f"{options.share:g} of a whole run"
-    parts = "" if set(options.part) == set(PARTS) else f" ({', '.join(options.part)})"
-    minutes = (time.monotonic() - began) / 60
-    tried = f"{whole}{parts}, seed {options.seed}, commit {commit()}, {minutes:.1f} minutes, {machine()}"
-    print(tried)
-    if options.json:
-        said = json.dumps([asdict(each) for each in outcomes], indent=1)
-        write_file(Path(options.json), lambda path: path.write_text(said))
-    if options.write:
-        _write(Path(options.write), f"{text}\n\nTried: {tried}.")
-    return int(any(outcome.faults for outcome in outcomes))
+        try:
+            yield make_samples(root / "samples"), root
+        finally:
+            tempfile.tempdir = None
+
+
+def _tried(name: str, samples: Samples, root: Path, options: argparse.Namespace, end: float | None) -> Part:
+    print(f"{name} …", flush=True)
+    began, outcomes = time.monotonic(), []
+    for outcome in _until(end, PARTS[name](samples, root, options)):
+        outcomes.append(outcome)
+        if outcome.faults:
+            print(f"  FAULT {outcome.name}: {outcome.faults}", flush=True)
+        elif options.only:
+            print(f"  {outcome.ended} {outcome.name}: {outcome.said}", flush=True)
+    return Part(
+        name=name, seed=options.seed, share=options.share, commit=commit(), machine=machine(),
+        minutes=(time.monotonic() - began) / 60, outcomes=tuple(outcomes),
+    )  # fmt: skip
+
+
+def _kept(folder: Path, name: str, options: argparse.Namespace) -> Part | None:
+    """What an earlier run kept of a part; None where it must be tried."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    value = read_json(path, error=InputError, budget=TABLE)
+    part = shape(value, Part, where=str(path), error=InputError)
+    if (part.seed, part.share) != (options.seed, options.share):
+        raise InputError(
+            f"{path} is of --seed {part.seed} --share {part.share:g}; ask for those, or name another folder to keep in."
+        )
+    print(f"{name}: from {path}", flush=True)
+    return part
+
+
+def _keep(part: Part, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    said = json.dumps(asdict(part), indent=1)
+    write_file(folder / f"{part.name}.json", lambda path: path.write_text(said))
 
 
 def _ward(samples: Samples, root: Path, options: argparse.Namespace, name: str) -> Ward:
@@ -116,16 +180,14 @@ def made(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[
         if "/" in (options.only or "") and not options.only.startswith(f"{name}/"):
             continue
         (folder := ward.root / "inputs" / name).mkdir(parents=True)
-        inputs = make(folder, options.seed)
-        if options.share < 1:
-            inputs = itertools.islice(inputs, 0, None, round(1 / options.share))
+        inputs = make(folder, options.seed, options.share)
         tried = kinds.made(replace(known[kind], name=f"made {name}"), name, ward.root / "trials", inputs)
         yield from ward.run(_chosen(tried, options))
 
 
-def _studies(folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
-    """A tenth of all kinds: there are thousands."""
-    return hostile_studies(folder, seed, share=0.1)
+def _some(make: Callable[[Path, int], Iterator[tuple[str, Path]]]) -> Make:
+    """A share of inputs, of which all are made."""
+    return lambda folder, seed, share: itertools.islice(make(folder, seed), 0, None, round(1 / share))
 
 
 def killed(samples: Samples, root: Path, options: argparse.Namespace) -> Iterator[Outcome]:
@@ -160,12 +222,17 @@ def forged(samples: Samples, root: Path, options: argparse.Namespace) -> Iterato
     yield from (*found, *[Outcome(name="requests", kind="requests", ended="refused")] * sound)
 
 
-MADE: dict[str, tuple[str, Callable[[Path, int], Iterator[tuple[str, Path]]]]] = {
+def _studies(folder: Path, seed: int, share: float) -> Iterator[tuple[str, Path]]:
+    """At most a tenth of all kinds: there are thousands."""
+    return hostile_studies(folder, seed, 0.1 * share)
+
+
+MADE: dict[str, tuple[str, Make]] = {
     "checkpoints": ("configs", hostile_checkpoints),
-    "images": ("images", hostile_images),
-    "lenses": ("lenses", hostile_lenses),
-    "pictures": ("sidecars", hostile_pictures),
-    "records": ("records", hostile_records),
+    "images": ("images", _some(hostile_images)),
+    "lenses": ("lenses", _some(hostile_lenses)),
+    "pictures": ("sidecars", _some(hostile_pictures)),
+    "records": ("records", _some(hostile_records)),
     "studies": ("read studies", _studies),
 }
 """Name → the kind whose check is done, and what makes the inputs."""

@@ -36,7 +36,7 @@ TRANSFORMERS = {
 }  # fmt: skip
 
 
-def hostile_checkpoints(folder: Path, seed: int, *, share: float = 1.0) -> Iterator[tuple[str, Path]]:
+def hostile_checkpoints(folder: Path, seed: int, share: float = 1.0) -> Iterator[tuple[str, Path]]:
     """Write hostile checkpoints one after another.
 
     Args:

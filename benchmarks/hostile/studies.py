@@ -52,7 +52,7 @@ ODD: tuple[Any, ...] = (
 Harm = Callable[[Path], object]
 
 
-def hostile_studies(folder: Path, seed: int, *, share: float = 1.0) -> Iterator[tuple[str, Path]]:
+def hostile_studies(folder: Path, seed: int, share: float = 1.0) -> Iterator[tuple[str, Path]]:
     """Write hostile studies one after another.
 
     Args:

@@ -302,8 +302,9 @@ class Ward:
             self._before = self._look()
         each.log.unlink(missing_ok=True)
         outcome = Outcome(
-            name=trial.name, kind=trial.kind, ended="fault" if faults else ended, faults=faults, seconds=seconds,
-            megabytes=megabytes, said=text[-400:],
+            name=_whole(trial.name), kind=trial.kind, ended="fault" if faults else ended, seconds=seconds,
+            faults={fault: _whole(what) for fault, what in faults.items()}, megabytes=megabytes,
+            said=_whole(text[-400:]),
         )  # fmt: skip
         if trial.sound:
             if ended != "accepted" or faults:
@@ -339,6 +340,11 @@ def _redirect(log: Path) -> None:
     os.dup2(null, 0)
     os.dup2(out, 1)
     os.dup2(out, 2)
+
+
+def _whole(text: str) -> str:
+    """Text without lone surrogates, which a file cannot keep."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _resident(child: int) -> int:

@@ -129,12 +129,16 @@ class Inspection:
         if self.fingerprint is None:
             return "not looked at"
         if not self.all_values:
-            return "a sample of them looked at (32 of each tensor); loading looks at all"
+            return "a sample of them looked at (32 of each tensor); loading looks at all, as all_values=True does"
         return "all looked at"
 
 
 def inspect(
-    source: SourceLike, *, config: VLMConfig | str | None = None, revision: str | None = None
+    source: SourceLike,
+    *,
+    config: VLMConfig | str | None = None,
+    revision: str | None = None,
+    all_values: bool = False,
 ) -> Inspection:
     """Look at a checkpoint without loading it.
 
@@ -144,6 +148,8 @@ def inspect(
         source: as for `load_model`, and also a language model alone or a weight file without config.
         config: description of a weight file that has none: a preset's name or a `VLMConfig`.
         revision: branch, tag or commit of a hub id.
+        all_values: look at all values, as loading does, however large the file is; else at a sample of those of a file
+            of more than 256 MB.
 
     Raises:
         CheckpointError: there is nothing to look at, or the file is damaged.
@@ -157,7 +163,7 @@ def inspect(
     layout = detect(file)
     references, problems = _check(file, layout, description, own_head=has_own_head(found.config or {}))
     mark = None if problems else fingerprint(references) if references else None
-    whole = file.stored_bytes <= READ_WHOLE
+    whole = all_values or file.stored_bytes <= READ_WHOLE
     problems = (*problems, *_odd_values(references, whole))
     own_tokenizer, tokenizer_problems = _tokenizer(found, description)
     return Inspection(

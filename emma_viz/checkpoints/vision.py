@@ -133,8 +133,8 @@ def _parts(encoder: VisionEncoder, source: VisionSource) -> Iterator[_Part]:
 
 def bundled_encoder(config: VisionConfig) -> Path | None:
     """The file of an encoder that ships with the package, or None."""
-    path = BUNDLED / f"{config.backbone_id}.safetensors"
-    return path if path.is_file() else None
+    # Looked up, not joined: a config from a stranger could name a path.
+    return next((path for path in BUNDLED.glob("*.safetensors") if path.stem == config.backbone_id), None)
 
 
 def _own_file(file: WeightFile, encoder: VisionEncoder) -> dict[str, TensorRef]:

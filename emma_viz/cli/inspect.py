@@ -18,12 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lens", nargs="*", metavar="LENS", default=[], help="lens files to try, besides the model's own"
     )
+    parser.add_argument(
+        "--all-values",
+        action="store_true",
+        help="look at all values, as loading does; else at a sample of those of a file above 256 MB",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the inspection."""
     from emma_viz import session
 
-    inspection = session.inspect(args.source, config=args.config, lenses=args.lens)
+    inspection = session.inspect(
+        args.source, config=args.config, lenses=args.lens, all_values=args.all_values
+    )
     print(in_options(inspection.to_text()))
     return 1 if inspection.problems else 0

@@ -10,6 +10,7 @@ OPTIONS = (
     (r"\bllm_source\b", "--llm"),
     (r"\bforce=True\b", "--force-lens"),
     (r"\boverwrite=True\b", "--overwrite"),
+    (r"\ball_values=True\b", "--all-values"),
     (r"Pass config, for example config=\"[\w-]+\"", "Put its config.json beside it"),
     (r"\bpixels=\"?(\w+)\"?", r"--pixel-loss \1"),
     (r"\bfusion=False\b", "--ablate mff"),

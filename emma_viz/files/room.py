@@ -71,13 +71,14 @@ def _require_place(path: Path, names: list[str], folder: bool, made: bool, error
 
 
 def _require_replaceable(target: Path, path: Path, error: type[EmmaVizError]) -> None:
-    if not _is_there(target):
+    try:
+        about = target.lstat()  # one look: another process may remove it meanwhile
+    except (FileNotFoundError, NotADirectoryError):
         return
-    if target.is_dir():
+    if stat.S_ISDIR(about.st_mode) or (stat.S_ISLNK(about.st_mode) and target.is_dir()):
         raise error(
             f"{path}: expected the name of a file to write, but {target} is a folder; choose another name."
         )
-    about = target.lstat()
     if not (stat.S_ISREG(about.st_mode) or stat.S_ISLNK(about.st_mode)):
         raise error(f"{path}: {target} is a pipe or device, which is not replaced; choose another name.")
     above = target.parent.stat()

@@ -122,9 +122,10 @@ def _listed(
         try:
             found = _record(span.value, span.index, path, folder)
         except RecordError as error:
+            named = RecordError(f"{path}, {error}")
             if on_error is None:
-                raise
-            on_error(RecordError(f"{path}, {error}"))
+                raise named from error
+            on_error(named)
             continue
         if found is None:
             on_text()

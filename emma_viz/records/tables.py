@@ -17,7 +17,9 @@ import numpy as np
 from emma_viz.data.prompts import PromptStyle
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import RecordError, TrainingError
+from emma_viz.files.arrays import read_npz
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import TABLE, parse_json
 from emma_viz.records.complaints import Complaints, too_many
 from emma_viz.records.json_spans import record_value, spans
 from emma_viz.records.llava import IGNORE, LlavaRecord, conversation_tokens, parse_record
@@ -290,9 +292,20 @@ def _content_key(path: Path, rules: TextRules) -> str:
 
 
 def _read(target: Path) -> tuple[dict[str, np.ndarray], dict[int, str]]:
-    with np.load(target) as file:
-        broken = json.loads(str(file["broken"]))
-        return {column: file[column] for column in COLUMNS}, {int(key): said for key, said in broken.items()}
+    """What `_write` wrote.
+
+    Raises:
+        RecordError: the file is damaged.
+    """
+    mend = "Delete it, and the records are read anew."
+    found = read_npz(target, error=RecordError, mend=mend)
+    columns = {name: found.get(name, np.zeros(0)) for name in COLUMNS}
+    said = parse_json(str(found.get("broken", "null")), where=str(target), error=RecordError, budget=TABLE)
+    rows = columns["start"].shape
+    whole = all(each.dtype == np.int64 and each.shape == rows and each.ndim == 1 for each in columns.values())
+    if not whole or not isinstance(said, dict) or not all(key.isdecimal() for key in said):
+        raise RecordError(f"{target} holds no table of records. {mend}")
+    return columns, {int(key): str(text) for key, text in said.items()}
 
 
 def _write(target: Path, columns: dict[str, np.ndarray], broken: dict[int, str]) -> None:

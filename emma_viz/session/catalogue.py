@@ -47,7 +47,11 @@ def _weights(name: str) -> str:
 
 
 def inspect(
-    source: str | Path, *, config: str | None = None, lenses: Sequence[str | Path] = ()
+    source: str | Path,
+    *,
+    config: str | None = None,
+    lenses: Sequence[str | Path] = (),
+    all_values: bool = False,
 ) -> Inspection:
     """Look at a checkpoint without loading it, and say which lenses fit.
 
@@ -55,11 +59,12 @@ def inspect(
         source: a run directory, a weight file, a bundled name or a hub id.
         config: the preset of a weight file that stands alone.
         lenses: lens files to try, besides those in the model's own folder.
+        all_values: look at all values of a large file too, as loading does.
 
     Raises:
         CheckpointError: the file cannot be read.
     """
-    inspection = inspect_checkpoint(source, config=config)
+    inspection = inspect_checkpoint(source, config=config, all_values=all_values)
     folder = resolve(source).folder
     own, fits = _own_lenses(folder)
     files = [*own, *map(Path, lenses)]

@@ -3,9 +3,14 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+
+from benchmarks.hostile.campaign import MADE, MUTANTS, commit
+from benchmarks.hostile.ward import Outcome
+from benchmarks.robustness import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,7 +21,7 @@ from benchmarks.hostile import ward as limits
 from benchmarks.hostile.ward import Trial, Ward
 from emma_viz.errors import InputError
 
-limits.SECONDS, limits.PATIENCE = 1, 5
+limits.SECONDS, limits.PATIENCE = 1, 3
 root = Path(sys.argv[1])
 ward = Ward(root / "ward", jobs=1)
 other = root / "ward" / "somebody-else"
@@ -86,6 +91,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 def test_the_ward_sees_every_fault(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PLANTED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
@@ -113,66 +119,87 @@ def test_end_states_differ_in_times_and_chance_names_alone(tmp_path):
     assert lines == ["different entries/data-*/entry.json", "left over entries/.fig.png.0123456789ab.part"]
 
 
-MUTANTS = """
-import sys
-from pathlib import Path
-from benchmarks.hostile import kinds, samples
-from benchmarks.hostile.mutations import mutate_bytes
-from benchmarks.hostile.ward import Ward
+SHARE = """
+import argparse, json, sys
+from benchmarks.hostile import campaign
 
-root = Path(sys.argv[1])
-(root / "images").mkdir()
-samples.write_images(root / "images")
-trees = tuple(sorted((root / "images").iterdir()))
-kind = kinds.Kind(name="images", trees=trees, check=kinds.see_image, mutate=mutate_bytes)
-ward = Ward(root / "ward")
-for outcome in ward.run(kinds.trials(kind, ward.root / "trials", count=60, seed=7)):
-    print(outcome.ended, outcome.name, outcome.faults, sep="|")
+common = {"seed": 7, "jobs": 2, "only": None}
+parts = {  # of the kills, not those of training, which takes longer
+    "made": {"share": 0.03}, "mutants": {"share": 0.03}, "kills": {"share": 0.2, "only": "e/"},
+}
+with campaign.made_samples() as (samples, root):
+    for part, options in parts.items():
+        for outcome in campaign.PARTS[part](samples, root, argparse.Namespace(**common | options)):
+            print(json.dumps([part, outcome.kind, outcome.ended, outcome.name, outcome.faults]), flush=True)
 """
 
 
-def test_mutated_images_are_read_or_refused(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", MUTANTS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
-    lines = done.stdout.splitlines()
-    assert not [line for line in lines if line.startswith("fault")], done.stderr
-    ended = [line.split("|", 1)[0] for line in lines]
-    assert ended.count("refused") >= 20, done.stderr
-    assert ended.count("accepted") >= 30
-
-
-def run_benchmark(*options: str) -> tuple[int, list[dict], str]:
-    found = Path(options[-1])
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.robustness", *options[:-1], "--json", str(found)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    return done.returncode, json.loads(found.read_text()) if found.exists() else [], done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def outcomes():
+    """[part, kind, how it ended, name, faults] of a part of the benchmark, all from one process and its samples."""
+    done = subprocess.run([sys.executable, "-c", SHARE], cwd=ROOT, capture_output=True, text=True)
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert done.returncode == 0, done.stderr
+    return found
 
 
 @pytest.mark.slow
-def test_a_part_of_every_kind_goes_well(tmp_path):
-    options = ("--part", "made", "mutants", "--share", "0.03", "--seed", "7")
-    code, outcomes, said = run_benchmark(*options, str(tmp_path / "outcomes.json"))
-    assert code == 0, said
-    assert len(outcomes) > 100
+def test_a_part_of_every_kind_goes_well(outcomes):
+    assert not [outcome for outcome in outcomes if outcome[-1]]
+    assert {kind for part, kind, *_ in outcomes if part == "mutants"} == set(MUTANTS)
+    assert {kind for part, kind, *_ in outcomes if part == "made"} == {f"made {name}" for name in MADE}
+    assert sum(part != "kills" for part, *_ in outcomes) > 100
+    ended = [ended for part, _, ended, *_ in outcomes if part != "kills"]
+    assert ended.count("refused") > 50
+    assert ended.count("accepted") > 20
 
 
 @pytest.mark.slow
-def test_commands_that_are_killed_end_as_if_they_were_not(tmp_path):
-    options = (
-        "--part",
-        "kills",
-        "--share",
-        "0.2",
-        "--seed",
-        "7",
-        "--only",
-        "e/",
-    )  # not of training, which takes longer
-    code, outcomes, said = run_benchmark(*options, str(tmp_path / "outcomes.json"))
-    assert code == 0, said
-    assert {outcome["kind"] for outcome in outcomes} >= {"kills: capture", "kills: decode", "kills: figure"}
+def test_commands_that_are_killed_end_as_if_they_were_not(outcomes):
+    kinds = [kind for part, kind, *_ in outcomes if part == "kills"]
+    assert set(kinds) == {f"kills: {name}" for name in ("capture", "decode", "compare", "figure")}
+    assert len(kinds) >= 6
+
+
+@pytest.fixture
+def two_parts(monkeypatch):
+    """A campaign of two parts, and the names of those that are tried."""
+    tried = []
+
+    def part(name, faults):
+        def trials(*_):
+            tried.append(name)
+            yield Outcome(
+                name=f"{name}/0 \x1b", kind=name, ended="fault" if faults else "refused", faults=faults
+            )
+
+        return trials
+
+    parts = {"made": part("made", {}), "kills": part("kills", {"hang": "5.1 s"})}
+    monkeypatch.setattr("benchmarks.hostile.campaign.PARTS", parts)
+    monkeypatch.setattr("benchmarks.hostile.campaign.made_samples", lambda: nullcontext((None, None)))
+    return tried
+
+
+def test_parts_are_kept_and_joined_on_the_page(two_parts, tmp_path, capsys):
+    page, keep = tmp_path / "page.md", ["--keep", str(tmp_path / "kept"), "--share", "0.5"]
+    page.write_text("before\n<!-- counts: written by the script -->\nold\n<!-- end of counts -->\nafter\n")
+    assert main(["--part", "made", *keep]) == 0
+    assert main(["--part", "made", "kills", *keep, "--write", str(page)]) == 1
+    assert two_parts == ["made", "kills"]
+    assert main(["--part", "made", "kills", *keep]) == 1
+    assert two_parts == ["made", "kills"]
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| made | 1 | 0 | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in text
+    assert "| kills | 1 | 0 | 0 | 0 | 0 | 0 | 1 | 0 | 0 | 0 |" in text
+    assert "| in all | 2 |" in text
+    for name in ("made", "kills"):
+        assert f"- *{name}*: commit {commit()}, seed 0, 0.5 of a whole run, 0 minutes" in text
+    capsys.readouterr()
+    for wrong in (["--seed", "1"], ["--share", "1"], ["--only", "x"], ["--minutes", "1"]):
+        assert main(["--part", "made", *keep, *wrong]) == 1
+        assert "error: " in capsys.readouterr().err
+    assert two_parts == ["made", "kills"]

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.hostile.checkpoint_pickles import quantised
 from emma_viz.checkpoints import inspect, load_model
+from emma_viz.cli.main import main
 from emma_viz.errors import CheckpointError
 
 KEY = "llm_backbone.llm.backbone.layers.1.mixer.D"
@@ -107,3 +108,24 @@ def test_a_model_that_the_machine_cannot_hold_is_refused(run_directory, encoder_
         CheckpointError, match=r"The weights need .* GB as float32; this machine has 1e-06 GB"
     ):
         load_model(run_directory(), vision_source=encoder_file)
+
+
+def test_a_large_file_is_sampled_and_says_so_and_all_of_it_is_looked_at_when_asked(
+    run_directory, encoder_file, monkeypatch, capsys
+):
+    def put(state, _):
+        state["llm_backbone"]["llm.backbone.layers.1.mixer.in_proj.weight"].view(-1)[1] = float("nan")
+
+    folder = run_directory(change=put)
+    assert inspect(folder).problems
+    monkeypatch.setattr("emma_viz.checkpoints.inspection.READ_WHOLE", 0)
+    found = inspect(folder)
+    assert not found.problems
+    assert "a sample of them looked at (32 of each tensor); loading looks at all" in found.to_text()
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_model(folder, vision_source=encoder_file)
+    assert any("not finite" in problem for problem in inspect(folder, all_values=True).problems)
+    assert main(["inspect", str(folder)]) == 0
+    assert "as --all-values does" in capsys.readouterr().out
+    assert main(["inspect", str(folder), "--all-values"]) == 1
+    assert "not finite" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Encoder weights: published layouts onto the towers, positions resampled once, and the project's own files."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -164,6 +165,18 @@ def test_the_bundled_encoder_is_found_by_its_id(tmp_path, monkeypatch):
         filled(None)
     save_vision_encoder(tmp_path / "tiny-dinosiglip-60px.safetensors", original)
     assert same(original, filled(None))
+
+
+@pytest.mark.parametrize("form", ["absolute", "relative"])
+def test_an_encoder_whose_id_is_a_path_is_none_that_ships(tmp_path, monkeypatch, form):
+    from emma_viz.checkpoints import vision
+
+    monkeypatch.setattr(vision, "BUNDLED", tmp_path / "bundled")
+    (tmp_path / "bundled").mkdir()
+    save_vision_encoder(tmp_path / "private.safetensors", encoder())
+    named = str(tmp_path / "private") if form == "absolute" else "../private"
+    config = replace(encoder().config, backbone_id=named)
+    assert vision.bundled_encoder(config) is None
 
 
 def test_a_sharded_tower(tmp_path):

@@ -46,6 +46,20 @@ def test_what_can_be_written_passes_and_leaves_nothing(name, tmp_path, monkeypat
     assert (tmp_path / "existing.png").read_bytes() == b"before"
 
 
+def test_a_file_that_is_removed_while_it_is_looked_at_is_in_nobodys_way(tmp_path, monkeypatch):
+    target, look = tmp_path / "fig.png", Path.lstat
+
+    def looked(path):
+        found = look(path)
+        if path == target:
+            target.unlink()  # as another process may
+        return found
+
+    target.write_bytes(b"before")
+    monkeypatch.setattr(Path, "lstat", looked)
+    require_writable(target)
+
+
 def test_a_folder_may_be_missing_with_those_above_it(tmp_path):
     require_writable(tmp_path / "a" / "b" / "study", folder=True)
     require_writable(tmp_path, folder=True)

@@ -88,6 +88,8 @@ def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path,
     model = [str(pair.cobra), "--vision", str(pair.vision), "--out", str(tmp_path / "out")]
     (tmp_path / "empty").mkdir()
     (tmp_path / "records.json").write_text('[{"image": "nothing.png"}]')
+    (tmp_path / "leads-out.json").write_text('[{"image": "../private.png"}]')
+    (tmp_path / "taken/report.html").mkdir(parents=True)
     for wrong, said in (
         (["--probes", "retensoin"], "retention"),
         (["--shard", "4/4"], "shard"),
@@ -97,6 +99,10 @@ def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path,
         (["--images", str(tmp_path / "missing")], "no such folder"),
         (["--budget", "0"], "budget"),
         (["--count", "-1"], "at least one image"),
+        (["--count", "0"], "at least one image"),
+        (["--save-seconds", "nan"], "save-seconds"),
+        (["--images", str(tmp_path / "leads-out.json")], "inside the image folder"),
+        (["--out", str(tmp_path / "taken")], "report.html is a folder"),
     ):
         assert main([*model, *wrong]) == 1
         assert said in capsys.readouterr().err

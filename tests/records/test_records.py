@@ -1,5 +1,6 @@
 """The table of a data set: what it holds, what it leaves out, and when it is made anew."""
 
+import io
 import json
 import shutil
 
@@ -98,6 +99,18 @@ def test_images_that_come_back_are_taken_in_and_said(llava, copies, tmp_path, ca
     caplog.clear()
     assert not opened().broken
     assert "left out" not in caplog.text
+
+
+def test_a_damaged_table_is_named_with_what_to_do(llava, tmp_path):
+    table(llava, llava.data, tmp_path)
+    (kept,) = tmp_path.glob("records-*.npz")
+    whole = kept.read_bytes()
+    other = io.BytesIO()
+    np.savez(other, broken=np.array("[]"))
+    for damaged in (b"", whole[: len(whole) // 2], other.getvalue()):
+        kept.write_bytes(damaged)
+        with pytest.raises(RecordError, match=rf"{kept.name} .*Delete it, and the records are read anew"):
+            table(llava, llava.data, tmp_path)
 
 
 def test_where_the_data_is_does_not_matter_and_what_the_images_are_does(llava, copies, tmp_path):

@@ -37,7 +37,7 @@ def content(folder):
 
 @pytest.mark.slow
 def test_hostile_studies_are_judged(tmp_path):
-    # Some; all of them are a part of `python -m benchmarks.robustness`.
+    # Some; `python -m benchmarks.robustness` tries a tenth of all, drawn by its --seed.
     kinds = list(hostile_studies(tmp_path, seed=7, share=0.03))
     assert len(kinds) > 50
     make_sound(tmp_path / "study", 7)

@@ -113,6 +113,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, caplog):
     assert "step-000006.pt cannot be read" in caplog.text
     run.train(lambda step: [lambda: loss_of(again)(step)], progress=False)
     assert torch.equal(again.trained.weight, module.trained.weight)
+    torch.save([1, 2], tmp_path / "step-000006.pt")
+    assert Run(Small(), FEW, tmp_path, title="x").first == 4
+    assert "it is no checkpoint of a run" in caplog.text
     for path in tmp_path.glob("step-*"):
         path.write_bytes(b"PK damaged")
     with pytest.raises(TrainingError, match="None of the checkpoints"):
@@ -167,6 +170,24 @@ def test_the_journal_drops_what_is_past_the_checkpoint_and_cut_lines(tmp_path):
     assert [(line["step"], line["loss"]) for line in lines] == [(0, 1.0), (1, 0.5), (2, 0.3333333), (3, 9.0)]
     Journal(tmp_path, 9).close()
     assert len(journal.path.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"[" * 100_000, b'{"step": "1"}', b"[1]", b"null"])
+def test_a_damaged_journal_is_kept_up_to_its_damage(tmp_path, line):
+    Journal(tmp_path, 0).close()
+    whole = b'{"step": 0, "loss": 1.0}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(whole + line + b"\n" + whole)
+    Journal(tmp_path, 9).close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole
+
+
+def test_the_journal_is_json_also_where_a_number_is_not_finite(tmp_path):
+    journal = Journal(tmp_path, 0)
+    journal.add(0, {"loss": 1.0, "grad_norm": float("inf")})
+    journal.close()
+    Journal(tmp_path, 1).close()
+    (line,) = journal.path.read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail) == {"step": 0, "loss": 1.0, "grad_norm": None}
 
 
 def test_tensorboard_holds_the_same_numbers(tmp_path):

@@ -1,5 +1,8 @@
 """Answers during a joint run, as they are kept in its folder."""
 
+import pytest
+
+from emma_viz.errors import TrainingError
 from training.pocket.joint import SCORES, add_scores, read_scores
 
 
@@ -20,3 +23,14 @@ def test_a_resumed_run_replaces_what_it_does_again(tmp_path):
         add_scores(tmp_path, step, 1.0, found(share))
     assert [each["accuracy"]["color"] for each in read_scores(tmp_path)] == [0.75]
     assert [path.name for path in tmp_path.iterdir()] == [SCORES]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"step": "1", "minutes": 1, "accuracy": {}}', "[" * 100_000, '{"step": 1}']
+)
+def test_a_damaged_line_is_named(tmp_path, line):
+    add_scores(tmp_path, 400, 2.5, found(0.25))
+    with (tmp_path / SCORES).open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(TrainingError, match=rf"{SCORES}, line 2: "):
+        read_scores(tmp_path)

@@ -210,6 +210,20 @@ def test_a_bundle_goes_to_the_work_folder_and_what_ships_stays(seed, work, capsy
     assert _shipped() == before
 
 
+def test_a_bundle_of_another_encoder_is_refused_before_members_are_trained(
+    work, bundle, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(FAMILIES, "pocket", FAMILIES["tiny"])
+    monkeypatch.setattr("training.train.PAIR", ("tiny",))
+    monkeypatch.setattr("training.train.train_members", None)
+    shutil.copytree(work.folder, tmp_path / "work", ignore=shutil.ignore_patterns("joint", "tiny.*"))
+    shutil.copytree(bundle / "tiny", tmp_path / "bundle/another")
+    (tmp_path / "bundle/tokenizer.json").write_text("another")
+    places = ["--work", str(tmp_path / "work"), "--bundle", str(tmp_path / "bundle")]
+    assert main(["pocket-pair", *places]) == 1
+    assert "also holds another, which read another encoder or tokenizer" in capsys.readouterr().err
+
+
 def test_another_seed_does_not_go_into_the_package(capsys, tmp_path):
     package = tmp_path / "link-to-the-package"
     package.symlink_to(BUNDLED)
@@ -289,15 +303,22 @@ def test_the_dry_run_of_a_member_is_of_its_own_recipe(member, steps, tokens, cap
         "joint --recipe tiny-cobra --data none.json --images none --work OK --feature-cache FILE",
         "lens --model none --data none --out FILE/a.lens",
         "lens --model none --data none --out FOLDER",
+        "lens --kind tuned --model none --data none --out file.lens",
+        "joint --recipe tiny",
+        "text",
+        "pocket-pair",
+        "pocket-pair --work OK --start none --bundle FILE",
     ],
 )
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, tmp_path, capsys):
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, tmp_path, capsys, monkeypatch):
     """What is wrong with the model or the data is not even looked at."""
-    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for name in ("file", "runs", "file.lens.run"):
+        (tmp_path / name).write_text("")
     places = {"FILE": tmp_path / "file", "FOLDER": tmp_path, "OK": tmp_path / "new"}
     for name, place in places.items():
         command = command.replace(name, str(place))
     assert main(command.split()) == 1
     said = capsys.readouterr().err
-    assert "file to be a folder" in said or "is a folder" in said
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert "to be a folder" in said or "is a folder" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.lens.run", "runs"]

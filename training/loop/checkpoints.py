@@ -13,6 +13,7 @@ from torch import nn
 
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import read_json
 from training.loop.distribution import Engine
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ KEPT = 2
 
 PREFIX, SUFFIX = "step-", ".pt"
 SHARDED_RECORD = "run.json"
-UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+UNREADABLE = (TrainingError, OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
 """What reading a damaged checkpoint raises."""
 
 
@@ -175,8 +176,12 @@ def require_same_run(
 
 def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if path.suffix == SUFFIX:
-        return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
-    return json.loads((path / SHARDED_RECORD).read_text())
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+    else:
+        state = read_json(path / SHARDED_RECORD, error=TrainingError)
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise TrainingError("it is no checkpoint of a run")
+    return state
 
 
 def _require_same(

@@ -3,12 +3,16 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 
 from emma_viz.errors import MissingDependencyError, TrainingError
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import parse_json, read_bytes
 
 FILE = "metrics.jsonl"
+LARGEST = 2**30
+"""Bytes of the numbers of a run of millions of steps."""
 
 
 class Journal:
@@ -36,7 +40,11 @@ class Journal:
         Raises:
             TrainingError: the disk is full, or the file cannot be written for another reason.
         """
-        line = json.dumps({"step": step, **{name: float(f"{value:.7g}") for name, value in numbers.items()}})
+        # JSON has no word for what is not finite.
+        rounded = {
+            name: float(f"{value:.7g}") if isfinite(value) else None for name, value in numbers.items()
+        }
+        line = json.dumps({"step": step, **rounded})
         self._written(lambda: self._file.write(line + "\n"))
         self._written(lambda: self._show(step, numbers), self._events)
 
@@ -74,15 +82,16 @@ def _keep_before(path: Path, first: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in read_bytes(path, limit=LARGEST, error=TrainingError).splitlines(keepends=True):
         try:
-            step = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):
+            found = parse_json(line, where=str(path), error=TrainingError)
+        except TrainingError:
             break
-        if step >= first:
+        step = found.get("step") if isinstance(found, dict) else None
+        if not isinstance(step, int) or step >= first or not line.endswith(b"\n"):
             break
-        kept.append(line + "\n")
-    write_file(path, lambda part: part.write_text("".join(kept)))
+        kept.append(line)
+    write_file(path, lambda part: part.write_bytes(b"".join(kept)))
 
 
 def _board(folder: Path, first: int):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from tqdm import tqdm
 
 import emma_viz.data
@@ -17,6 +16,7 @@ from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_dire
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import read_json
 from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fit import RidgeSettings, fit_ridge, seen
@@ -31,9 +31,10 @@ from emma_viz.session.options import Asking
 from emma_viz.session.road import ask
 from training.lens import SCENES, TABLETOP, make_lens, round_to_half
 from training.loop.config import as_record
+from training.pocket.bundle_reading import read_provenance
 from training.pocket.encoder import ENCODER_SCORES
 from training.pocket.joint import JointTask, read_scores
-from training.pocket.stages import Work, commit, keep, run_name, text_file
+from training.pocket.stages import Work, commit, keep, read_stage, run_name, text_file
 
 PROMPT = "Describe the image in detail."
 TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
@@ -56,13 +57,8 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
         TrainingError: the bundle has other members too, and they read another encoder or tokenizer.
     """
     tokenizer_path = _tokenizer_of(folder)
-    encoder_path = folder / f"{work.config.vision.backbone_id}.safetensors"
-    others = {path.parent.name for path in folder.glob("*/config.json")} - set(members)
-    if others and not _shares(work, encoder_path, tokenizer_path):
-        raise TrainingError(
-            f"{folder} also holds {', '.join(sorted(others))}, which read another encoder or tokenizer than "
-            f"{work.folder} has. Train from theirs (--start) or write to another folder (--bundle)."
-        )
+    encoder_path = _encoder_of(work, folder)
+    require_alike(work, members, folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_vision_encoder(encoder_path, _whole_encoder(work), dtype=HALF)
     work.tokenizer.save(tokenizer_path)
@@ -80,9 +76,27 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
     return folder
 
 
+def require_alike(work: Work, members: Sequence[str], folder: Path) -> None:
+    """Refuse a bundle that holds other members, of another encoder or tokenizer than a work folder has.
+
+    Raises:
+        TrainingError: it does.
+    """
+    others = {path.parent.name for path in folder.glob("*/config.json")} - set(members)
+    if others and not _shares(work, _encoder_of(work, folder), _tokenizer_of(folder)):
+        raise TrainingError(
+            f"{folder} also holds {', '.join(sorted(others))}, which read another encoder or tokenizer than "
+            f"{work.folder} has. Train from theirs (--start) or write to another folder (--bundle)."
+        )
+
+
 def is_of_the_package(bundle: Path) -> bool:
     """Whether a folder is that of the models that ship."""
     return bundle.resolve() == BUNDLED.resolve()
+
+
+def _encoder_of(work: Work, bundle: Path) -> Path:
+    return bundle / f"{work.config.vision.backbone_id}.safetensors"
 
 
 def _tokenizer_of(bundle: Path) -> Path:
@@ -95,7 +109,8 @@ def _shares(work: Work, encoder: Path, tokenizer: Path) -> bool:
         return False
     if not encoder.exists():
         return True
-    expected, found = _whole_encoder(work).state_dict(), load_file(encoder)
+    expected = _whole_encoder(work).state_dict()
+    found = read_stage(VisionEncoder(work.config.vision), encoder).state_dict()
     return expected.keys() == found.keys() and all(
         torch.equal(found[name].float(), each) for name, each in expected.items()
     )
@@ -117,15 +132,17 @@ def take_start(work: Work, bundle: Path) -> None:
             f"{bundle} is no bundle that others can start from: it needs a member of the family {work.name} and a file "
             f"{text_file('<language model>')}. `python -m training.train pocket-pair` writes one."
         )
-    origin = json.loads(known[0].read_text(encoding="utf-8"))["emma_viz"]["provenance"]
-    for stage, recipe in (("encoder", work.recipe.encoder), ("text", work.recipe.text)):
-        if origin[stage] != json.loads(json.dumps(as_record(recipe))):
+    origin = read_provenance(known[0])
+    for stage, found, recipe in (
+        ("encoder", origin.encoder, work.recipe.encoder),
+        ("text", origin.text, work.recipe.text),
+    ):
+        if found != json.loads(json.dumps(as_record(recipe))):
             raise TrainingError(
-                f"The {stage} stage of {bundle} was trained by another recipe than this checkout's: {origin[stage]}. "
-                f"Use the checkout that made it ({origin['commit']}), or train anew, without --start."
+                f"The {stage} stage of {bundle} was trained by another recipe than this checkout's: {found}. "
+                f"Use the checkout that made it ({origin.commit}), or train anew, without --start."
             )
-    tokenizer = _tokenizer_of(bundle)
-    encoder = bundle / f"{work.config.vision.backbone_id}.safetensors"
+    tokenizer, encoder = _tokenizer_of(bundle), _encoder_of(work, bundle)
     work.folder.mkdir(parents=True, exist_ok=True)
     for name in texts:
         if not (work.folder / text_file(name)).exists():
@@ -133,15 +150,18 @@ def take_start(work: Work, bundle: Path) -> None:
     if not (work.folder / "tokenizer.json").exists():
         _copy(tokenizer, work.folder / "tokenizer.json")
     if not (work.folder / "encoder.safetensors").exists():
-        vision = VisionEncoder(work.config.vision)
-        vision.load_state_dict(load_file(encoder))
+        vision = read_stage(VisionEncoder(work.config.vision), encoder)
         (work.folder / "encoder").mkdir(exist_ok=True)
-        scores = json.dumps(origin["encoder_scores"])
+        scores = json.dumps(origin.encoder_scores)
         write_file(
             work.folder / "encoder" / ENCODER_SCORES, lambda part: part.write_text(scores, encoding="utf-8")
         )
-        kept = {"minutes": origin["minutes"]["encoder"], "commit": origin["trained_at"]["encoder"]}
-        keep(vision.towers["pocket"], work.folder / "encoder.safetensors", **kept)
+        minutes, made = origin.minutes.get("encoder"), origin.trained_at.get("encoder")
+        if minutes is None or made is None:
+            raise TrainingError(
+                f"{known[0]} does not record when its encoder was trained; name another bundle (--start)."
+            )
+        keep(vision.towers["pocket"], work.folder / "encoder.safetensors", minutes=minutes, commit=made)
     same_texts = all(
         (bundle / text_file(n)).read_bytes() == (work.folder / text_file(n)).read_bytes() for n in texts
     )
@@ -238,7 +258,7 @@ def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[
         "commit": commit(),
         "torch": torch.__version__,
         "scores": read_scores(work.run_folder(member, seed)),
-        "encoder_scores": json.loads((work.folder / "encoder" / ENCODER_SCORES).read_text()),
+        "encoder_scores": read_json(work.folder / "encoder" / ENCODER_SCORES, error=TrainingError),
     }
 
 

@@ -1,15 +1,19 @@
 """Trained bundles, read: their members, where each comes from, and what each began from."""
 
-import json
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model
+from emma_viz.checkpoints.run_config import SECTION, read_config, vlm_config
 from emma_viz.errors import TrainingError
+from emma_viz.files.inside import inside
+from emma_viz.files.schema import Seed, shape
 from emma_viz.lens.headers import read_info
+from emma_viz.models.config import VLMConfig
 from emma_viz.models.vlm import VLM
 from training.pocket.encoder import normalise
 from training.pocket.joint import new_task
@@ -17,6 +21,43 @@ from training.pocket.recipes import FAMILIES, family_of, in_order
 from training.pocket.scenes import drawn_scenes
 from training.pocket.stages import SCALED_BY, commit, read_text_model, text_file
 from training.results.examination import weights_digest
+
+UNKNOWN = "not recorded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a member comes from, as `training.pocket.bundle.provenance` writes it into its config.json."""
+
+    seed: Seed | None = None
+    """Of the joint stage."""
+    command: str = UNKNOWN
+    commit: str = UNKNOWN
+    tokenizer: str = UNKNOWN
+    trained_at: dict[str, str] = field(default_factory=dict)
+    """Stage → commit."""
+    minutes: dict[str, float] = field(default_factory=dict)
+    """Stage → minutes that it took."""
+    data: dict[str, Any] = field(default_factory=dict)
+    encoder: dict[str, Any] = field(default_factory=dict)
+    """The recipe of the stage, as are the next two."""
+    text: dict[str, Any] = field(default_factory=dict)
+    joint: dict[str, Any] = field(default_factory=dict)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    encoder_scores: dict[str, float] = field(default_factory=dict)
+
+
+def read_provenance(config: Path) -> Provenance:
+    """What the config.json of a member says of its training.
+
+    Raises:
+        CheckpointError: there is no such file, or it is no JSON object.
+        TrainingError: it is none of a member.
+    """
+    where = f"{config}: `{SECTION}`"
+    section = shape(read_config(config).get(SECTION), dict[str, Any], where=where, error=TrainingError)
+    kept = section.get("provenance", {})
+    return shape(kept, Provenance, where=f"{where}.provenance", error=TrainingError, spare=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +75,15 @@ class Bundle:
 
     def encoder(self, member: str) -> Path:
         """The file of the encoder that a member uses."""
-        return self.folder / f"{self.description(member)['vision']['backbone_id']}.safetensors"
+        return self._named(member, f"{self._config(member).vision.backbone_id}.safetensors")
 
-    def description(self, member: str) -> dict[str, Any]:
-        """What the member's config.json says, with its provenance."""
-        return json.loads((self.folder / member / "config.json").read_text(encoding="utf-8"))["emma_viz"]
+    def text(self, member: str) -> Path:
+        """The file of a member's language model when it had read text alone."""
+        return self._named(member, text_file(self._config(member).llm_backbone_id))
+
+    def provenance(self, member: str) -> Provenance:
+        """Where a member comes from."""
+        return read_provenance(self._config_file(member))
 
     def seed(self, member: str) -> int:
         """The seed of a member's joint stage.
@@ -46,13 +91,24 @@ class Bundle:
         Raises:
             TrainingError: the member does not say, so its control cannot be made.
         """
-        try:
-            return self.description(member)["provenance"]["seed"]
-        except KeyError as error:
+        seed = self.provenance(member).seed
+        if seed is None:
             raise TrainingError(
-                f"{self.folder / member / 'config.json'} records no seed, so {member} cannot be compared with what its "
+                f"{self._config_file(member)} records no seed, so {member} cannot be compared with what its "
                 "training began from. Bundle it with `python -m training.train pocket-family`."
-            ) from error
+            )
+        return seed
+
+    def _config_file(self, member: str) -> Path:
+        return self.folder / member / "config.json"
+
+    def _config(self, member: str) -> VLMConfig:
+        path = self._config_file(member)
+        return vlm_config(read_config(path), where=str(path))
+
+    def _named(self, member: str, name: str) -> Path:
+        """A file of the bundle that a member's config.json names."""
+        return inside(self.folder, name, error=TrainingError, where=str(self._config_file(member)))
 
     def load(self, member: str) -> LoadedModel:
         """A member with the bundle's own encoder and tokenizer."""
@@ -66,29 +122,26 @@ class Bundle:
     def origin(self, member: str) -> dict[str, Any]:
         """What the page prints of a member's provenance, and what must be equal in all seeds of the member
         (`comparable.ALIKE`); what was not recorded is said to be so."""
-        kept = self.description(member).get("provenance", {})
-        unknown = "not recorded"
-        joint = json.loads(json.dumps(kept.get("joint", {})))
-        joint.get("optimisation", {}).pop("seed", None)
+        kept = self.provenance(member)
+        joint = copy.deepcopy(kept.joint)
+        if isinstance(settings := joint.get("optimisation"), dict):
+            settings.pop("seed", None)
         joint.pop("model", None)
-        files = {
-            "encoder": self.encoder(member),
-            "text": self.folder / text_file(self.description(member)["llm_backbone_id"]),
-        }
+        files = {"encoder": self.encoder(member), "text": self.text(member)}
         lenses = {kind: read_info(self.folder / member / f"{kind}.lens") for kind in ("ridge", "tuned")}
         return {
             "seed": self.seed(member),
-            "command": kept.get("command", unknown),
-            "commit": kept.get("commit", unknown),
-            "trained_at": kept.get("trained_at", {}),
-            "data": kept.get("data", {}).get("digest", unknown),
-            "minutes": kept.get("minutes", {}),
-            "scores": kept.get("scores", []),
+            "command": kept.command,
+            "commit": kept.commit,
+            "trained_at": kept.trained_at,
+            "data": kept.data.get("digest", UNKNOWN),
+            "minutes": kept.minutes,
+            "scores": kept.scores,
             "measured_at": commit(),
-            "tokenizer": kept.get("tokenizer", unknown),
-            "joint": joint or unknown,
+            "tokenizer": kept.tokenizer,
+            "joint": joint or UNKNOWN,
             "lenses": {kind: [info.n_fit, *info.notes] for kind, info in lenses.items()},
-            **{name: weights_digest(path) if path.exists() else unknown for name, path in files.items()},
+            **{name: weights_digest(path) if path.exists() else UNKNOWN for name, path in files.items()},
         }
 
 
@@ -113,7 +166,7 @@ def untrained_model(bundle: Bundle, model: LoadedModel, member: str) -> VLM:
     Raises:
         TrainingError: the bundle has no language model that has read text alone.
     """
-    path = bundle.folder / text_file(model.config.llm_backbone_id)
+    path = bundle.text(member)
     if not path.exists():
         raise TrainingError(
             f"{path} is missing: {member} is compared with what its training began from. "

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from emma_viz.errors import TrainingError
+from emma_viz.files.arrays import read_npy
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.loop.disk_arrays import new_array
 from training.pocket.encoder import normalise
@@ -36,4 +38,5 @@ def encoder_features(encoder: PocketEncoder, scenes: SceneArrays, path: Path) ->
             out[start : start + CHUNK] = encoder(normalise(scenes.images[start : start + CHUNK])).numpy()
         out.flush()
         os.replace(temporary, path)
-    return np.load(path, mmap_mode="r")
+    mend = "Remove it, and it is made again."
+    return read_npy(path, error=TrainingError, mend=mend, mapped=True)

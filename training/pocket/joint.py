@@ -3,7 +3,7 @@
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import TABLE, parse_json, read_bytes
+from emma_viz.files.schema import Count, shape
 from emma_viz.heads.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, head_width
 from emma_viz.heads.head import PaperHead
 from emma_viz.heads.losses import paper_loss
@@ -32,6 +35,16 @@ SCORES = "scores.jsonl"
 
 POOL = 2
 """Side of the squares of image tokens that are averaged in the pooled steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A line of SCORES."""
+
+    step: Count
+    minutes: float
+    accuracy: dict[str, float]
+    """Topic → share of right answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +269,13 @@ def read_scores(folder: Path) -> list[dict[str, Any]]:
     In the order of the steps; none for a run that asked no questions.
     """
     path = folder / SCORES
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    )
+    if not path.exists():
+        return []
+    found = []
+    for number, line in enumerate(
+        read_bytes(path, limit=TABLE.size, error=TrainingError).splitlines(), start=1
+    ):
+        where = f"{path}, line {number}"
+        value = parse_json(line, where=where, error=TrainingError)
+        found.append(asdict(shape(value, Scored, where=where, error=TrainingError)))
+    return found

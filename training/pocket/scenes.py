@@ -15,6 +15,8 @@ from einops import rearrange
 from tqdm import tqdm
 
 from emma_viz.data.tabletop import COLOUR_INDEX, KIND_INDEX, SIZE, draw_scene, make_scene
+from emma_viz.errors import TrainingError
+from emma_viz.files.arrays import read_npy
 from training.loop.disk_arrays import new_array
 
 PATCH = 8
@@ -92,7 +94,11 @@ def scene_arrays(split: str, count: int, folder: Path, *, workers: int = 2) -> S
         target.mkdir(parents=True, exist_ok=True)
         _draw_all(split, count, target, workers)
     names = ("images", "kinds", "colours", "centers")
-    return SceneArrays(split=split, **{n: np.load(target / f"{n}.npy", mmap_mode="r") for n in names})
+    mend = f"Remove the folder {target}, and its scenes are drawn again."
+    files = {
+        name: read_npy(target / f"{name}.npy", error=TrainingError, mend=mend, mapped=True) for name in names
+    }
+    return SceneArrays(split=split, **files)
 
 
 def drawn_scenes(split: str, count: int) -> SceneArrays:

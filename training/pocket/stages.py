@@ -1,16 +1,18 @@
 """The stages of a family's training. Each leaves its result in the work folder, and is skipped when it is there."""
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from emma_viz.cli import programs
 from emma_viz.data.tokenizer import Tokenizer
@@ -28,6 +30,7 @@ from training.pocket.scenes import SceneArrays, scene_arrays
 from training.pocket.text import train_text
 from training.pocket.tokenizer import tabletop_tokenizer
 
+Module = TypeVar("Module", bound=torch.nn.Module)
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
@@ -83,18 +86,23 @@ class Work:
         """Drawn scenes."""
         return scene_arrays(split, count, self.folder / "scenes")
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the encoder is trained."""
+        return (self.folder / "encoder.safetensors").exists()
+
     @cached_property
     def encoder(self) -> PocketEncoder:
         """The pre-trained, frozen encoder."""
         path, tower = self.folder / "encoder.safetensors", self.config.vision.towers[0]
-        if not path.exists():
+        if not self.has_encoder:
             recipe = self.recipe.encoder
             data = self.scenes("train", recipe.scenes)
             encoder, minutes = train_encoder(
                 recipe, tower, data, self.scenes("val", 300), self.folder / "encoder"
             )
             keep(encoder, path, minutes=minutes, commit=commit())
-        return _load(PocketEncoder(tower), path).eval().requires_grad_(False)
+        return read_stage(PocketEncoder(tower), path).eval().requires_grad_(False)
 
     def features(self, split: str, count: int) -> np.ndarray:
         """The encoder's tokens of the first scenes of a split."""
@@ -166,7 +174,7 @@ class Work:
             )
             task.vlm.vision.towers["pocket"].load_state_dict(self.encoder.state_dict())
             keep(task, path, minutes=minutes, commit=commit())
-        return _load(task, path).eval()
+        return read_stage(task, path).eval()
 
     def run_folder(self, member: str, seed: int) -> Path:
         """Where a member's joint run keeps checkpoints, metrics and scores."""
@@ -174,7 +182,8 @@ class Work:
 
     def minutes(self) -> dict[str, float]:
         """Minutes of training per finished stage."""
-        return {name: round(float(kept["minutes"]), 1) for name, kept in self._finished().items()}
+        found = self._finished()
+        return {name: round(float(kept["minutes"]), 1) for name, kept in found.items() if "minutes" in kept}
 
     def commits(self) -> dict[str, str]:
         """The commit that was checked out when a stage finished."""
@@ -191,7 +200,7 @@ def text_file(name: str) -> str:
 
 def read_text_model(config: VLMConfig, path: Path) -> MambaLM:
     """A model's language model as it was when it had read text alone."""
-    return _load(MambaLM(config.llm), path)
+    return read_stage(MambaLM(config.llm), path)
 
 
 def run_name(member: str, seed: int) -> str:
@@ -272,21 +281,39 @@ def keep(module: torch.nn.Module, path: Path, *, minutes: float, commit: str) ->
     write_file(path, lambda part: save_file(state, part, metadata=metadata))
 
 
-def _load(module, path: Path):
+def read_stage(module: Module, path: Path) -> Module:
+    """Fill a module in place with what a stage left; a tied head is not in the file.
+
+    Raises:
+        TrainingError: the file is damaged, or of another module.
+    """
+    with _opened(path) as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
-        state = load_file(path)
-    except SafetensorError as error:
+        missing, unknown = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # other shapes
         raise TrainingError(
-            f"{path} cannot be read: {error}. Remove it, and its stage is run again."
+            f"{path} is of another model ({error}). Name another work folder (--work)."
         ) from error
-    missing, unknown = module.load_state_dict(state, strict=False)
-    assert not unknown
-    assert all(key.endswith("lm_head.weight") for key in missing), missing
+    if odd := [*unknown, *(key for key in missing if not key.endswith("lm_head.weight"))]:
+        raise TrainingError(
+            f"{path} is of another model: {', '.join(odd[:4])} is in one of the two alone. Name another work folder "
+            "(--work)."
+        )
     return module
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
+    with _opened(path) as file:
+        return file.metadata() or {}
 
-    with safe_open(path, "pt") as file:
-        return file.metadata()
+
+@contextmanager
+def _opened(path: Path) -> Generator[Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise TrainingError(
+            f"{path} cannot be read: {error}. Remove it, and its stage is run again."
+        ) from error

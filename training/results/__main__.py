@@ -28,7 +28,7 @@ from training.results.examination import Examined
 from training.results.measured import Measured, measure, shown_to
 from training.results.measured_files import read_measured, save_measured
 from training.results.numbers import all_numbers
-from training.results.page import IMAGE, page
+from training.results.page import IMAGE, PAGE, page
 
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else Path("runs/results")
@@ -150,7 +150,8 @@ def run(options: argparse.Namespace) -> None:
             raise TrainingError("--keep FILE takes one bundle's folder; name it before --keep.")
         keep(open_bundle(options.bundles[0].resolve()), options.keep, answers=options.scenes)
         return
-    require_writable(options.out, folder=True, error=TrainingError)
+    for name in (PAGE, IMAGE):
+        require_writable(options.out / name, parents=True, error=TrainingError)
     if options.json is not None:
         require_writable(options.json, parents=True, error=TrainingError)
     sources = options.bundles or [BUNDLED, *sorted(KEPT.glob("*.npz"))]
@@ -161,12 +162,12 @@ def run(options: argparse.Namespace) -> None:
     numbers = {"head": head(found, command), **all_numbers(by_member(found))}
     (options.out / IMAGE).parent.mkdir(parents=True, exist_ok=True)
     draw(numbers, options.out / IMAGE)
-    write_file(options.out / "results.md", lambda part: part.write_text(page(numbers), encoding="utf-8"))
+    write_file(options.out / PAGE, lambda part: part.write_text(page(numbers), encoding="utf-8"))
     if options.json is not None:
         text = json.dumps(numbers, indent=1, ensure_ascii=False)
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_file(options.json, lambda part: part.write_text(text, encoding="utf-8"))
-    print(f"wrote {options.out / 'results.md'} and {options.out / IMAGE}")
+    print(f"wrote {options.out / PAGE} and {options.out / IMAGE}")
 
 
 if __name__ == "__main__":

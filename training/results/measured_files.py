@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 
 from emma_viz.errors import TrainingError
+from emma_viz.files.arrays import read_npz
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import parse_json
 from training.results.examination import Examined
 from training.results.measured import Measured, Shown
 
 FORMAT = 1
 """Version of the files, and of the definitions behind their numbers: to be raised when a measure, a question or a
 control changes its meaning."""
+
+LARGEST = 256 * 2**20
+"""Bytes of the numbers of one bundle; those of the package's have 4 MB."""
+EXPECTED = "Name a bundle's folder, or what `python -m training.results BUNDLE --keep FILE` wrote."
 
 SEPARATOR = "|"
 """Between the parts of an array's name: member, field, place, column."""
@@ -62,10 +68,9 @@ def read_measured(path: Path) -> Measured:
     Raises:
         TrainingError: it is no such file, or of another version.
     """
+    arrays = read_npz(path, error=TrainingError, mend=EXPECTED, limit=LARGEST)
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            arrays = {name: file[name] for name in file.files if name != "about"}
+        about = parse_json(str(arrays.pop("about")), where=str(path), error=TrainingError)
         if about["format"] != FORMAT:
             raise TrainingError(
                 f"{path} is of format {about['format']}; this checkout reads {FORMAT}. Measure the bundle anew "
@@ -99,8 +104,5 @@ def read_measured(path: Path) -> Measured:
         )
     except TrainingError:
         raise
-    except Exception as error:  # numpy, zipfile and zlib each have their own for damaged bytes
-        raise TrainingError(
-            f"{path} is not what `python -m training.results BUNDLE --keep FILE` writes ({error!r}). Name a bundle's "
-            "folder or such a file."
-        ) from error
+    except Exception as error:  # whatever a part of another type gives
+        raise TrainingError(f"{path} cannot be used ({error!r}). {EXPECTED}") from error

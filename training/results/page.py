@@ -8,6 +8,7 @@ from emma_viz.metrics.spectrum import OCTAVES
 from training.results.examination import ENCODER, OWN
 from training.results.numbers import MFF, interval, layers_of
 
+PAGE = "results.md"
 IMAGE = "images/results.png"
 
 ASKED = {"caption": "caption, word for word"}

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.checkpoints.loaded import image_transform
 from emma_viz.errors import ImageError, RecordError, TrainingError
+from emma_viz.files.arrays import read_npy
 from emma_viz.files.atomic import write_file
 from emma_viz.models.vlm import VLM
 from training.vision_language.pictures import content_hash, decoded
@@ -65,13 +66,11 @@ class FeatureCache:
         """
         path = self.path(name)
         try:
-            found = np.load(path)
+            found = read_npy(path, error=TrainingError, mend="Delete it and run again.")
         except FileNotFoundError:
             raise RecordError(
                 "the image has no features in the cache: it could not be read, or was changed since then"
             ) from None
-        except (OSError, ValueError, EOFError) as error:
-            raise TrainingError(f"{path} is damaged ({error}); delete it and run again.") from error
         if found.shape != self.shape:
             raise TrainingError(
                 f"{path} has shape {found.shape}, expected {self.shape}; delete it and run again."

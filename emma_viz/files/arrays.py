@@ -1,0 +1,75 @@
+"""Arrays in numpy's own files (.npy, .npz), which programs keep for themselves: never unpickled, of a limited size."""
+
+import zipfile
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from emma_viz.errors import EmmaVizError
+from emma_viz.files.json_door import open_regular
+
+_DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What numpy, zipfile and zlib raise on damaged bytes."""
+LARGEST = 2 * 2**30
+"""Bytes that the arrays of one .npz may unpack to."""
+
+
+def read_npz(
+    path: Path, *, error: type[EmmaVizError], mend: str, limit: int = LARGEST
+) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file.
+
+    Args:
+        path: the file.
+        error: what is raised.
+        mend: a sentence on what to do where it is damaged.
+        limit: bytes that all arrays together may unpack to.
+
+    Raises:
+        EmmaVizError: of the kind `error`: the file is missing, damaged, pickled, or larger than `limit`.
+    """
+    with open_regular(path, error=error) as file, _explained(path, error, mend):
+        with zipfile.ZipFile(file) as archive:
+            if (size := sum(member.file_size for member in archive.infolist())) > limit:
+                raise ValueError(
+                    f"its arrays would take {size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read"
+                )
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+
+
+def read_npy(path: Path, *, error: type[EmmaVizError], mend: str, mapped: bool = False) -> np.ndarray:
+    """The array of a .npy file.
+
+    Args:
+        path: the file.
+        error: what is raised.
+        mend: a sentence on what to do where it is damaged.
+        mapped: read its values when they are used.
+
+    Raises:
+        FileNotFoundError: there is none.
+        EmmaVizError: of the kind `error`: the file is damaged, pickled, or no such file.
+    """
+    with _explained(path, error, mend):
+        if mapped:
+            return np.lib.format.open_memmap(path, mode="r")
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+
+@contextmanager
+def _explained(path: Path, error: type[EmmaVizError], mend: str) -> Generator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except _DAMAGE as failure:
+        raise error(f"{path} is damaged ({failure}). {mend}") from failure
