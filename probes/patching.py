@@ -1,16 +1,17 @@
 """Patching between twins: states of the image with the object, put into a run of the image without it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from emma_viz.capture import record
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.patching import estimate, patches, states_of, verify
 from emma_viz.metrics.intervals import ratio
 from probes.charts import Chart, Lines
-from probes.numbers import joined, layer_word, series_of
-from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
+from probes.findings import shown
+from probes.numbers import joined, layer_word, mean_measure, series_of
+from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 from probes.regions import elsewhere, region
 
 LEAST = 0.5
@@ -21,6 +22,15 @@ SETS = {
     "elsewhere": "the same shape elsewhere",
     "text": "the text's tokens",
 }
+
+
+WAYS = {"": "that comes with", "noise ": "that goes with"}
+"""With the object's states in the run without it, and the other way round."""
+ESTIMATED = ("resid_pre", "mixer_out", "x", "z", "B", "C", "delta")
+"""Sites whose patches are estimated."""
+TOP, DRAWN = 10, 50
+EVERY = 4
+"""With --quick, of every so manieth pair estimates are made."""
 
 
 class Patching:
@@ -35,8 +45,10 @@ class Patching:
     method = (
         "Intervention: replace at resid_pre of one layer, states of the image with the object in the run without it. "
         "Share = (patched − without) / (with − without) of logit(yes) − logit(no), as sums over pairs; pairs closer "
-        f"than {LEAST} nats are left out. 1: the answer follows; 0: it does not. Patching the last layers' text tokens "
-        "carries the answer itself."
+        f"than {LEAST} nats are left out. 1: the answer follows; 0: it does not. The other way round (noise), states "
+        "of the image without the object go into the run with it: the share that the answer loses. What comes with "
+        "a patch is enough, what goes with one is needed. Patching the last layers' text tokens carries the answer "
+        "itself. Estimates: attribution patching at seven sites, its correlation with real patches beside it."
     )
 
     def needs(self) -> Needs:
@@ -44,11 +56,16 @@ class Patching:
         return Needs(live=True, pairs=True)
 
     def see(self, batch: Batch) -> Seen:
-        """What each patch recovers, for each pair, in nats; and the whole difference."""
+        """What each patch recovers or takes, for each pair, in nats; estimates of it; and the whole difference."""
         layers = [layer for layer in batch.layers if layer >= 0]
+        blank: dict[str, Any] = {"whole": np.nan, "correlation": np.nan}
+        blank |= {f"{way}{name}": np.full(len(layers), np.nan) for way in WAYS for name in SETS}
+        blank |= {
+            f"{site}{end}": np.full(len(layers), np.nan) for site in ESTIMATED for end in ("", " elsewhere")
+        }
         rows, notes = [], []
         for index, subject in enumerate(batch.subjects):
-            row = dict.fromkeys(SETS, [np.nan] * len(layers)) | {"whole": np.nan}
+            row = blank
             place = region(subject, batch.trace.geometry[index])
             assert batch.model is not None
             if subject.twin is not None and place is not None:
@@ -56,98 +73,81 @@ class Patching:
                 without = Case.of(batch.model, subject.twin, subject.prompt, words=subject.words)
                 high, low = clean.changed([()])[0], without.changed([()])[0]
                 if abs(high - low) >= LEAST:
-                    row = self._patched(batch, index, without, low, place, layers) | {"whole": high - low}
+                    row = blank | {"whole": high - low} | _patched(clean, without, (high, low), place, layers)
+                    if batch.quick and subject.number % EVERY:
+                        notes.append(f"estimates: of one of {EVERY} pairs (--quick)")
+                    else:
+                        row |= _estimated(clean, without, place, layers)
                 else:
                     notes.append(f"some pairs were left out, whose answers differ by less than {LEAST} nats")
             rows.append(row)
         return joined(rows, notes)
 
-    def _patched(
-        self, batch: Batch, index: int, without: Case, low: float, place: np.ndarray, layers: Sequence[int]
-    ) -> dict[str, list[float]]:
-        subject = batch.subjects[index]
-        assert batch.model is not None
-        trace = record(
-            batch.model,
-            subject.image,
-            subject.prompt,
-            sites=("resid_pre",),
-            layers=tuple(layers),
-            tokens="all",
-            generate=False,
-        )
-        places = {
-            "image": np.arange(without.count),
-            "region": np.flatnonzero(place),
-            "elsewhere": np.flatnonzero(elsewhere(place)),
-            "text": np.arange(without.count, without.length),
-        }
-        runs = [
-            [
-                Intervention(
-                    kind="replace",
-                    site="resid_pre",
-                    tokens=tuple(where.tolist()),
-                    layers=(layer,),
-                    value=trace["resid_pre", layer][0].numpy()[where],
-                    source="the image with the object",
-                )
-            ]
-            for where in places.values()
-            for layer in layers
-        ]
-        found = np.array(without.changed(runs)).reshape(len(places), len(layers)) - low
-        return {name: row.tolist() for name, row in zip(places, found, strict=True)}
-
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
-        """The share that each patch recovers, by layer."""
+        """The share that each patch recovers or takes, by layer; what was estimated, and how well."""
         columns = gathered.columns
-        known = np.isfinite(columns["whole"]) if columns else np.zeros(0, bool)
-        if not known.any():
+        if not columns or not np.isfinite(columns["whole"]).any():
             return []
         layers = [layer for layer in gathered.layers if layer >= 0]
 
-        def part(name: str, index: int) -> dict[str, np.ndarray]:
-            sign = np.sign(np.where(known, columns["whole"], 1))
-            values = np.where(known, columns[name][:, index], 0)
-            return {"part": sign * values, "whole": np.where(known, np.abs(columns["whole"]), 0)}
-
-        return [
-            Measure(
-                name=f"patching.{name}",
-                title=f"share of the twins' difference in {what}",
-                layer=layer,
-                columns=part(name, index),
+        def share(name: str, title: str, column: str, index: int, control: str | None = None) -> Measure:
+            return Measure(
+                name=name,
+                title=title,
+                layer=layers[index],
+                columns=_part(columns, column, index),
                 statistic=ratio("part", "whole"),
-                control=part("elsewhere", index) if name == "region" else None,
-                control_title=SETS["elsewhere"] if name == "region" else "",
+                control=None if control is None else _part(columns, control, index),
+                control_title="" if control is None else SETS["elsewhere"],
             )
-            for name, what in SETS.items()
-            for index, layer in enumerate(layers)
-        ]
 
-    def plots(self, results: Sequence[Result]) -> Sequence[Chart]:
-        """Shares by layer, one chart a model."""
-        charts = []
-        for index, result in enumerate(results):
-            curves = {name: result.curve(f"patching.{name}") for name in SETS}
-            if not curves["image"]:
-                continue
-            series = [
-                series_of(SETS[name], number, [each.number for each in curve], control=name == "elsewhere")
-                for number, (name, curve) in enumerate(curves.items())
-            ]
-            charts.append(
-                Lines(
-                    name=f"shares-{index}",
-                    title=f"What carries the difference: {result.model}",
-                    x=[layer_word(each.measure.layer) for each in curves["image"]],
-                    x_title="patched before block",
-                    y_title="share of the difference",
-                    series=series,
-                    caption="Intervention: replace at resid_pre, by the twin with the object. Dashed: control.",
+        found = []
+        for way, said in WAYS.items():
+            end = "" if not way else ".noise"
+            for name, what in SETS.items():
+                found += [
+                    share(f"patching.{name}{end}", f"share of the twins' difference {said} {what}", f"{way}{name}",
+                          index, f"{way}elsewhere" if name == "region" else None)
+                    for index in range(len(layers))
+                ]  # fmt: skip
+        if np.isfinite(columns["correlation"]).any():
+            found.append(
+                mean_measure(
+                    columns["correlation"],
+                    name="patching.correlation",
+                    title=f"correlation of estimates with real patches ({TOP} largest and {DRAWN} random of each pair)",
                 )
             )
+            for site in ESTIMATED:
+                found += [
+                    share(f"patching.estimate.{site}", f"estimated share of the difference in the object's {site}",
+                          site, index, f"{site} elsewhere")
+                    for index in range(len(layers))
+                ]  # fmt: skip
+        return found
+
+    def plots(self, results: Sequence[Result]) -> Sequence[Chart]:
+        """Shares by layer, one chart a model and direction; estimates by site."""
+        charts = []
+        for index, result in enumerate(results):
+            for end, title, caption in (
+                ("", "What carries the difference", "by the twin with the object"),
+                (".noise", "What the answer cannot do without", "by the twin without the object"),
+            ):
+                known = {SETS[name]: result.curve(f"patching.{name}{end}") for name in SETS}
+                if known[SETS["image"]]:
+                    name = f"shares{end.replace('.', '-')}-{index}"
+                    caption = f"Intervention: replace at resid_pre, {caption}. Dashed: control."
+                    charts.append(_chart(name, f"{title}: {result.model}", known, caption))
+            known = {site: result.curve(f"patching.estimate.{site}") for site in ESTIMATED}
+            agreed = result.one("patching.correlation")
+            if all(known.values()) and agreed:
+                title = f"Estimated effect of the object's states: {result.model}"
+                caption = (
+                    "Attribution patching, by one gradient; its correlation with real patches is "
+                    f"{shown(agreed.number)}."
+                )
+                charts.append(_chart(f"estimates-{index}", title, known, caption))
         return charts
 
     def summary(self, results: Sequence[Result]) -> str:
@@ -169,3 +169,65 @@ class Patching:
                     f"In {result.model} no layer's image tokens carry half of what tells twins apart."
                 )
         return " ".join(said)
+
+
+def _patched(
+    clean: Case, without: Case, scores: tuple[float, float], place: np.ndarray, layers: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """What every patch brings the run without the object, and takes from the run with it, in nats."""
+    high, low = scores
+    places = {
+        "image": range(without.count),
+        "region": np.flatnonzero(place).tolist(),
+        "elsewhere": np.flatnonzero(elsewhere(place)).tolist(),
+        "text": range(without.count, without.length),
+    }
+    row = {}
+    for way, source, target, said in (
+        ("", clean, without, "the image with the object"),
+        ("noise ", without, clean, "the image without the object"),
+    ):
+        states = states_of(source, ("resid_pre",), layers)
+        runs = [
+            [change] for where in places.values() for change in patches(states, where, source=said).values()
+        ]
+        found = np.array(target.changed(runs)).reshape(len(places), len(layers))
+        moved = found - low if target is without else high - found
+        row |= {f"{way}{name}": each for name, each in zip(places, moved, strict=True)}
+    return row
+
+
+def _estimated(clean: Case, without: Case, place: np.ndarray, layers: Sequence[int]) -> dict[str, Any]:
+    found = estimate(clean, without, ESTIMATED, layers)
+    row: dict[str, Any] = {"correlation": verify(clean, without, found, top=TOP, drawn=DRAWN).correlation}
+    for end, where in (("", place), (" elsewhere", elsewhere(place))):
+        tokens = np.flatnonzero(where)
+        row |= {
+            f"{site}{end}": np.array([found.effects[site, layer][tokens].sum() for layer in layers])
+            for site in ESTIMATED
+        }
+    return row
+
+
+def _part(columns: Mapping[str, np.ndarray], name: str, index: int) -> dict[str, np.ndarray]:
+    """What a share is made of: the part with the sign of the whole difference, and the size of the whole."""
+    values, whole = columns[name][:, index], columns["whole"]
+    known = np.isfinite(whole) & np.isfinite(values)
+    part = np.where(known, np.sign(np.where(known, whole, 1)) * values, 0)
+    return {"part": part, "whole": np.where(known, np.abs(whole), 0)}
+
+
+def _chart(name: str, title: str, curves: Mapping[str, Sequence[Finding]], caption: str) -> Lines:
+    known = [curve for curve in curves.values() if curve]
+    return Lines(
+        name=name,
+        title=title,
+        x=[layer_word(each.measure.layer) for each in known[0]],
+        x_title="patched before block" if "estimates" not in name else "layer",
+        y_title="share of the difference",
+        series=[
+            series_of(said, number, [each.number for each in curve], control=said == SETS["elsewhere"])
+            for number, (said, curve) in enumerate(curves.items())
+        ],
+        caption=caption,
+    )

@@ -58,6 +58,8 @@ class Subject:
     """The colour of each object; "" where it has none of its own."""
     target: int = 0
     """The object that the prompt asks about, as a number in the mask; 0 where there is none."""
+    absent: str = ""
+    """The same question about what is not there, of which the answer is the other word; "" where nobody knows one."""
     twin: Image.Image | None = None
     """The same image without the target."""
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from emma_viz.data import image_hash, read_image
 from emma_viz.data.labels import ImageLabel, labelled, told_apart
-from emma_viz.data.tabletop import DESCRIBE, Twins, twins
+from emma_viz.data.tabletop import BY_FREQUENCY, DESCRIBE, Twins, existence, twins
 from emma_viz.errors import ImageError, InputError, RecordError
 from emma_viz.records.questions import find_questions
 from probes.protocol import Subject
@@ -80,8 +80,17 @@ class Scenes:
             kinds=tuple(thing.kind for thing in things),
             colours=tuple(thing.colour for thing in things),
             target=pair.number + 1,
+            absent=_absent(pair),
             twin=Image.fromarray(without.image),
         )
+
+
+def _absent(pair: Twins) -> str:
+    """The question about a kind that the scene lacks, the next one by frequency."""
+    start = BY_FREQUENCY.index(pair.kind)
+    order = (*BY_FREQUENCY[start + 1 :], *BY_FREQUENCY[:start])
+    others = [kind for kind in order if not pair.scene.count(kind)]
+    return existence(pair.scene, others[0]).question if others else ""
 
 
 @lru_cache(maxsize=4)

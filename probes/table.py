@@ -15,6 +15,7 @@ from probes.implicit import Implicit
 from probes.knockout import Knockout
 from probes.patch_classes import PatchClasses
 from probes.patching import Patching
+from probes.prompts import Prompts
 from probes.protocol import Probe
 from probes.retention import Retention
 from probes.sinks import Sinks
@@ -37,6 +38,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "knockout": Knockout,
     "flow": Flow,
     "patching": Patching,
+    "prompts": Prompts,
     "attribution": Attribution,
     "trust": Trust,
 }
