@@ -30,11 +30,11 @@ class Prompts:
         "tokens hold the difference, and when does its last token alone?"
     )
     method = (
-        "Intervention: replace at resid_pre of one layer, states of the run that asks for what is there, in the run that "
-        "asks for what is not; text tokens are paired from the end. Share = (patched − asked of what is not) / (asked "
-        "of what is − asked of what is not) of logit(yes) − logit(no), as sums over images; images whose two scores are "
-        f"closer than {LEAST} nats are left out. Image tokens come before the prompt and cannot know it: their share is "
-        "0, or the model is not causal."
+        "Intervention: replace at resid_pre of one layer, states of the run that asks for what is there, in the run "
+        "that asks for what is not; text tokens are paired from the end. Share = (patched − asked of what is not) / "
+        "(asked of what is − asked of what is not) of logit(yes) − logit(no), as sums over images; images whose two "
+        f"scores are closer than {LEAST} nats are left out. Image tokens come before the prompt and cannot know it: "
+        "their share is 0, or the model is not causal."
     )
 
     def needs(self) -> Needs:

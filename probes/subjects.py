@@ -12,7 +12,8 @@ from PIL import Image
 
 from emma_viz.data import image_hash, read_image
 from emma_viz.data.labels import ImageLabel, labelled, told_apart
-from emma_viz.data.tabletop import BY_FREQUENCY, DESCRIBE, Twins, existence, twins
+from emma_viz.data.tabletop import DESCRIBE, Twins, existence, twins
+from emma_viz.data.tabletop.kinds import BY_FREQUENCY
 from emma_viz.errors import ImageError, InputError, RecordError
 from emma_viz.records.questions import find_questions
 from probes.protocol import Subject
