@@ -30,6 +30,8 @@ LONGEST_PROMPT = 2000
 MOST_MODELS = 4
 READ_WORDS = 4
 """Words that the logit lens shows of a patch."""
+LARGE = 500_000_000
+"""Parameters from which a word's map is not compared with random sets on a CPU; the page says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,10 +254,17 @@ def explain(result: Result, models: Models, model: int, word: int, method: str, 
                     before=before,
                     word=ids,
                     method=method,
+                    judged=0 if too_slow(asked) else len(result.models),
                     progress=say,
                 )
             )
     return found
+
+
+def too_slow(model: LoadedModel) -> bool:
+    """Whether a comparison with random sets would take minutes a word: a large model without an accelerator."""
+    parameters = sum(each.numel() for each in model.vlm.parameters())
+    return model.vlm.device.type == "cpu" and parameters > LARGE
 
 
 def _require_live(result: Result) -> None:

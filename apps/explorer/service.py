@@ -259,7 +259,7 @@ class Service:
 
     def attribute(self, data: dict) -> dict:
         """A word's evidence: {session, run, model, word} → {models: [float32 maps as base64], scores,
-        method, help}."""
+        method, help, judged, weak}."""
 
         def answer() -> dict:
             method, asked = self.settings.method, read(data, OfWord)
@@ -280,6 +280,8 @@ class Service:
                 "scores": [each.score for each in found],
                 "method": name,
                 "help": meaning,
+                "judged": [each.verdict.said if each.verdict else "not judged" for each in found],
+                "weak": any(each.verdict is None or not each.verdict.beats for each in found),
             }
             result.evidence[asked.model, asked.word] = reply
             return reply

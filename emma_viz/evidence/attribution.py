@@ -24,6 +24,7 @@ from emma_viz.capture.questions import RecordableModel
 from emma_viz.data.images import read_image
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import InputError
+from emma_viz.evidence.verdict import Verdict, judge
 from emma_viz.models import VLM
 
 Method = Literal["gradient", "knockout"]
@@ -39,6 +40,8 @@ class Attribution:
     """The word's log-probability with all tokens in place, nats."""
     method: Method
     """How the values were found."""
+    verdict: Verdict | None = None
+    """Whether the tokens it ranks highest matter more than random ones; None where that was not asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ def attribute(
     word: Sequence[int],
     method: str = "gradient",
     batch_size: int = 32,
+    judged: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Attribution:
     """Find the image tokens that a word depends on.
@@ -73,7 +77,9 @@ def attribute(
         before: token ids of the answer before the word.
         word: token ids of the word; more than one are scored together.
         method: `gradient` or `knockout`.
-        batch_size: of `knockout`, runs at a time.
+        batch_size: runs at a time, where there are many.
+        judged: how many maps, this one included, are compared with random sets together (see
+            `emma_viz.evidence.verdict`), 20 runs for each of them; 0: it is not.
         progress: of `knockout`, told (tokens done, of how many, what) between two batches; what it raises stops it.
 
     Raises:
@@ -91,7 +97,15 @@ def attribute(
     task = _Task(vlm, tokens, text, torch.tensor([list(word)], device=vlm.device))
     score, values = task.gradient() if method == "gradient" else task.knockout(batch_size, progress)
     grid = rearrange(values.float().cpu().numpy(), "(R C) -> R C", R=vlm.grid[0])
-    return Attribution(values=grid, score=score, method="gradient" if method == "gradient" else "knockout")
+    verdict = None
+    if judged:
+        verdict = judge(grid, lambda sets: task.falls(sets, score, batch_size, progress), maps=judged)
+    return Attribution(
+        values=grid,
+        score=score,
+        method="gradient" if method == "gradient" else "knockout",
+        verdict=verdict,
+    )
 
 
 def answer_words(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Word, ...]:
@@ -155,17 +169,29 @@ class _Task:
     def knockout(
         self, batch_size: int, progress: Callable[[int, int, str], None] | None
     ) -> tuple[float, Float[Tensor, " T"]]:
-        mean, count = self.tokens.mean(dim=1)[0], self.tokens.shape[1]
-        score = self.score(self.tokens)
-        without = []
-        for start in range(0, count, batch_size):
+        score = float(self.score(self.tokens))
+        one = [np.array([token]) for token in range(self.tokens.shape[1])]
+        return score, torch.tensor(self.falls(one, score, batch_size, progress))
+
+    @torch.no_grad()
+    def falls(
+        self,
+        sets: Sequence[np.ndarray],
+        score: float,
+        batch_size: int,
+        progress: Callable[[int, int, str], None] | None,
+    ) -> list[float]:
+        """The fall of the score without each set of image tokens, each replaced by their mean."""
+        mean, found = self.tokens.mean(dim=1)[0], []
+        for start in range(0, len(sets), batch_size):
             if progress is not None:
-                progress(start, count, "knocking out image tokens")
-            missing = torch.arange(start, min(start + batch_size, count))
-            tokens = repeat(self.tokens, "1 T D -> k T D", k=len(missing)).clone()
-            tokens[torch.arange(len(missing)), missing] = mean
-            without.append(self.score(tokens))
-        return float(score), score - torch.cat(without)
+                progress(start, len(sets), "knocking out image tokens")
+            some = sets[start : start + batch_size]
+            tokens = repeat(self.tokens, "1 T D -> k T D", k=len(some)).clone()
+            for row, missing in zip(tokens, some, strict=True):
+                row[torch.from_numpy(missing)] = mean
+            found += (score - self.score(tokens)).tolist()
+        return found
 
     def score(self, tokens: Float[Tensor, "k T D"]) -> Float[Tensor, " k"]:
         """Log-probability of the word after each variant of the image's tokens."""

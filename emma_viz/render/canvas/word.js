@@ -36,6 +36,8 @@ const evidenceOf = (reply) => {
     note: reply.method,
     help: reply.help,
     scores: `log-probability ${scores}`,
+    judged: (reply.judged || []).map((said, i) => `${LETTERS[i]} ${said}`).join(", "),
+    weak: Boolean(reply.weak),
   };
 };
 
