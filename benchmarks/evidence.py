@@ -65,10 +65,12 @@ METHODS: dict[str, Callable[[MambaLM, torch.Tensor, torch.Tensor], None]] = {
 }
 
 
-def measure(name: str, method: str, layers: int, length: int) -> tuple[float, float]:
+def measure(
+    name: str, method: str, layers: int, length: int, *, backend: str = "auto"
+) -> tuple[float, float]:
     """Seconds, and MB at the peak beyond the model, of this process."""
     torch.manual_seed(0)
-    llm = MambaLM(MODELS[name], backend="auto").eval()
+    llm = MambaLM(MODELS[name], backend=backend).eval()
     draw = torch.Generator().manual_seed(1)
     embeddings = torch.randn(1, length, llm.config.d_model, generator=draw) * 0.02
     direction = torch.randn(llm.config.d_model, generator=draw)

@@ -31,6 +31,7 @@ class Rollout:
     """From the biases of each block's convolution."""
 
 
+@torch.no_grad()
 def contributions(
     block: Block, stream: Float[Tensor, "L D"], positions: Sequence[int], *, rows_at_once: int = 8
 ) -> tuple[Float[np.ndarray, "Q L"], Float[np.ndarray, " Q"]]:

@@ -117,7 +117,9 @@ def test_a_word_is_explained_for_every_model(service, ready, photos):
     found = np.frombuffer(base64.b64decode(reply["models"][0]), "<f4")
     np.testing.assert_allclose(found, mine.values.ravel(), rtol=1e-4, atol=1e-7)
     assert reply["scores"][0] == pytest.approx(mine.score, rel=1e-4)
-    assert len(reply["models"]) == 2
+    assert len(reply["models"]) == len(reply["judged"]) == 2
+    assert all(each.endswith("39 random sets") for each in reply["judged"])
+    assert reply["weak"] == any(each.startswith("does not") for each in reply["judged"])
     assert "no such word" in service.attribute({**ready, "model": 0, "word": 999})["error"]
     assert "no such word" in service.attribute({**ready, "model": -1, "word": 0})["error"]
 

@@ -1,6 +1,10 @@
 """Tiny random models and a few scenes, as an examination takes them."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
+import torch
 
 from probes.examination import Plan
 from probes.subjects import Scenes
@@ -11,6 +15,15 @@ from tests.tiny_model import tiny_model, tiny_tokenizer
 def tiny():
     """A tiny model with random weights."""
     return tiny_model("tiny-emma-v1", tiny_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def loud(tiny):
+    """The same with logits large enough for twins and questions to be told apart."""
+    vlm = deepcopy(tiny.vlm)
+    with torch.no_grad():
+        vlm.llm.backbone.norm_f.weight.mul_(1e4)
+    return replace(tiny, vlm=vlm)
 
 
 @pytest.fixture(scope="session")

@@ -14,15 +14,6 @@ from probes.protocol import Result
 from probes.subjects import Scenes
 
 
-@pytest.fixture(scope="module")
-def loud(tiny):
-    """The tiny model with output weights large enough for two questions to be told apart."""
-    vlm = deepcopy(tiny.vlm)
-    with torch.no_grad():
-        vlm.llm.backbone.embedding.weight.mul_(300)
-    return replace(tiny, vlm=vlm)
-
-
 def asked(model, plan):
     probe = Prompts()
     _, gathered = examine(model, plan(probe, subjects=Scenes(2)))["prompts"]
