@@ -44,22 +44,27 @@ def of_depth(llm: MambaLM, layers: int) -> MambaLM:
 
 
 @torch.no_grad()
-def rows(llm: MambaLM, embeddings: torch.Tensor, direction: torch.Tensor) -> None:
-    """One row of every layer, along a direction: the last position's. The forward pass is counted too."""
-    hidden, residual = embeddings, None
+def rows(llm: MambaLM, embeddings: torch.Tensor, direction: torch.Tensor) -> float:
+    """Seconds for one row of every layer, along a direction: the last position's. The model's own pass is not counted."""
+    hidden, residual, seconds = embeddings, None, 0.0
     for block in llm.backbone.layers:
         assert isinstance(block, Block)
         stream = hidden if residual is None else hidden + residual
-        attention_rows(block.mixer, block.norm(stream)[0], [stream.shape[1] - 1]).along(direction)
+        normed, started = block.norm(stream)[0], time.perf_counter()
+        attention_rows(block.mixer, normed, [len(normed) - 1]).along(direction)
+        seconds += time.perf_counter() - started
         hidden, residual = block(hidden, residual)
+    return seconds
 
 
-def frozen(llm: MambaLM, embeddings: torch.Tensor, direction: torch.Tensor) -> None:
-    """The decomposition of one score over all tokens and biases."""
+def frozen(llm: MambaLM, embeddings: torch.Tensor, direction: torch.Tensor) -> float:
+    """Seconds for the decomposition of one score over all tokens and biases, its passes included."""
+    started = time.perf_counter()
     decompose_states(llm, embeddings, direction[None])
+    return time.perf_counter() - started
 
 
-METHODS: dict[str, Callable[[MambaLM, torch.Tensor, torch.Tensor], None]] = {
+METHODS: dict[str, Callable[[MambaLM, torch.Tensor, torch.Tensor], float]] = {
     "implicit attention": rows,
     "frozen": frozen,
 }
@@ -76,9 +81,8 @@ def measure(
     direction = torch.randn(llm.config.d_model, generator=draw)
     METHODS[method](llm, embeddings[:, :8], direction)  # kernels are compiled here
     of_depth(llm, layers)
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    METHODS[method](llm, embeddings, direction)
-    seconds = time.perf_counter() - started
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = METHODS[method](llm, embeddings, direction)
     return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / UNIT
 
 

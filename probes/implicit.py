@@ -8,14 +8,26 @@ import torch
 
 from emma_viz.capture import record
 from emma_viz.evidence.implicit_attention import attention_rows
+from emma_viz.evidence.rollout import roll_out
 from emma_viz.models import Block
 from probes.charts import Chart, Grids, Panel
 from probes.numbers import joined, layer_chart, layer_word, mean_measure
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
-from probes.regions import elsewhere, region
+from probes.regions import case_of, elsewhere, region
 
 SHOWN = 4
 """Layers whose mean maps are shown: those that take most from the image."""
+ROLLED = {
+    "image": "image embeddings",
+    "text": "text embeddings",
+    "bias": "the convolutions' biases",
+    "object": "the object's embeddings",
+}
+"""What the last state is shared out over."""
+DEEP = 16
+"""Layers beyond which there is no rollout, which needs the rows of every position at every layer."""
+EVERY = 4
+"""With --quick, of every so manieth image a rollout is made."""
 
 
 class Implicit:
@@ -28,13 +40,11 @@ class Implicit:
         "read the object's?"
     )
     method = (
-        "The row of the last position in each mixer, exact through convolution, scan, gate and "
-        "norm: the token vectors "
-        "and the biases' vector sum to the mixer's output (the gap is printed). Shares are of "
-        "vectors' lengths, which "
-        "says how much is moved and not what. Against the object's share: the same shape "
-        "elsewhere. Not causal: what is "
-        "read may cancel, or be used by nobody."
+        "The row of the last position in each mixer, exact through convolution, scan, gate and norm: the token vectors "
+        "and the biases' vector sum to the mixer's output (the gap is printed). Shares are of vectors' lengths, which "
+        "says how much is moved and not what. Against the object's share: the same shape elsewhere. Rollout multiplies "
+        "shares by ALTI's rule, max(0, ‖y‖₁ − ‖y − T‖₁), through all blocks, residual stream included. Not causal: "
+        "what is read may cancel, or be used by nobody."
     )
 
     def needs(self) -> Needs:
@@ -44,7 +54,7 @@ class Implicit:
     def see(self, batch: Batch) -> Seen:
         """Shares by layer, for each image, and the sum of maps."""
         layers = tuple(layer for layer in batch.layers if layer >= 0)
-        rows, maps = [], 0.0
+        rows, notes, maps = [], [], 0.0
         for index, subject in enumerate(batch.subjects):
             row, lengths = self._row(batch, index, layers)
             place = region(subject, batch.trace.geometry[index])
@@ -57,11 +67,18 @@ class Implicit:
                     if where is None
                     else lengths[:, where].sum(axis=1) / np.maximum(lengths.sum(axis=(1, 2)), 1e-30)
                 )
+            deep = batch.model is None or batch.model.info.n_layer > DEEP
+            if deep:
+                notes.append(f"no rollout: it is made of models of up to {DEEP} layers")
+            elif batch.quick and subject.number % EVERY:
+                notes.append(f"rollout: of one of {EVERY} images (--quick)")
+            skipped = deep or (batch.quick and subject.number % EVERY != 0)
+            row = {**row, **(_no_rollout() if skipped else _rolled_out(batch, index, place))}
             rows.append(row)
             maps = maps + lengths / np.maximum(lengths.sum(axis=(1, 2), keepdims=True), 1e-30)
         return joined(
             rows,
-            (),
+            notes,
             sums={"maps": np.asarray(maps), "count": np.array(float(len(rows)))},
         )
 
@@ -108,6 +125,17 @@ class Implicit:
                 title="largest gap, over layers, of token vectors and bias to the mixer's output, of its length",
             )
         ]
+        for name, what in ROLLED.items():
+            if np.isfinite(columns[f"rolled {name}"]).any():
+                found.append(
+                    mean_measure(
+                        columns[f"rolled {name}"],
+                        columns["rolled elsewhere"] if name == "object" else None,
+                        name=f"implicit.rollout.{name}",
+                        title=f"share of the last state that comes from {what}, by rollout (ALTI)",
+                        control_title="the same shape elsewhere" if name == "object" else "",
+                    )
+                )
         for index, layer in enumerate(layer for layer in gathered.layers if layer >= 0):
             for part, name in enumerate(("image", "text", "bias")):
                 found.append(
@@ -185,3 +213,26 @@ class Implicit:
                 )
             said.append(line + ".")
         return " ".join(said)
+
+
+def _no_rollout() -> dict[str, float]:
+    return {f"rolled {name}": float("nan") for name in (*ROLLED, "elsewhere")}
+
+
+def _rolled_out(batch: Batch, index: int, place: np.ndarray | None) -> dict[str, float]:
+    """Shares of the state that the answer is read from, through all blocks."""
+    case = case_of(batch, index)
+    embeddings = torch.cat([case.tokens, case.text], dim=1)
+    found = roll_out(case.vlm.llm, embeddings, [case.length - 1])
+    image, text = found.tokens[0, : case.count], found.tokens[0, case.count :]
+    row = _no_rollout() | {
+        "rolled image": float(image.sum()),
+        "rolled text": float(text.sum()),
+        "rolled bias": float(found.bias.sum()),
+    }
+    if place is not None:
+        row |= {
+            "rolled object": float(image[place.ravel()].sum()),
+            "rolled elsewhere": float(image[elsewhere(place).ravel()].sum()),
+        }
+    return row

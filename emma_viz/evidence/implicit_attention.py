@@ -23,7 +23,6 @@ from emma_viz.errors import InputError
 from emma_viz.evidence.routing import (
     Mixer,
     Routing,
-    carried,
     convolution_bias,
     convolved,
     output_scale,
@@ -90,18 +89,18 @@ def attention_rows(mixer: Mixer, normed: Float[Tensor, "L D"], positions: Sequen
     length = len(normed)
     if not positions or not all(0 <= position < length for position in positions):
         raise InputError(f"expected positions from 0 to {length - 1}, got {list(positions)}.")
-    inputs = project_in(mixer, normed[None])
+    inputs = project_in(mixer, normed[None], gates_at=positions)
     constant = convolution_bias(mixer)
     c = convolved(mixer, inputs.x) + constant
     held = routing_of(mixer, c, inputs.dt)
     inner = mixer.config.d_inner
     x, c, constant = inputs.x[0, :, :inner], c[..., :inner], constant[:inner]
     through = scan_rows(mixer, held, positions)
-    gated = carried(mixer, held.secant * c, held) * functional.silu(inputs.z)
-    scale = output_scale(mixer, gated)
-    out = functional.silu(inputs.z) if scale is None else functional.silu(inputs.z) * scale
     through *= held.secant[0]
-    through *= rearrange(out[0, list(positions)], "Q E -> Q 1 E")
+    gate = functional.silu(inputs.z[0])
+    # The rows sum to what the scan gives, so that Mamba-2's norm needs no scan of its own.
+    scale = output_scale(mixer, torch.einsum("qle,le->qe", through, c[0]) * gate)
+    through *= rearrange(gate if scale is None else gate * scale, "Q E -> Q 1 E")
     bias = torch.einsum("qle,e->qe", through, constant)
     kernel = rearrange(wide(mixer.conv1d.weight)[:inner], "E 1 K -> K E")
     weights = torch.zeros_like(through)

@@ -5,6 +5,7 @@ the secant σ(c) of the convolution's SiLU(c) = σ(c)·c, and the root mean squa
 from a mixer's input and its weights, in fp32 (fp64 for a model in fp64), without hooks in the model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +26,8 @@ class Inputs:
 
     x: Float[Tensor, "B L X"]
     """What is carried, before the convolution: E channels in Mamba-1; x, B and C together in Mamba-2."""
-    z: Float[Tensor, "B L E"]
-    """The gate before its SiLU."""
+    z: Float[Tensor, "B Q E"]
+    """The gate before its SiLU, of all positions or of those asked for."""
     dt: Float[Tensor, "B L H"] | None
     """Mamba-2's step sizes before bias and softplus; Mamba-1 reads them from what the convolution gives."""
 
@@ -51,15 +52,18 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def project_in(mixer: Mixer, normed: Float[Tensor, "B L D"]) -> Inputs:
-    """The mixer's `in_proj`, in parts."""
-    whole = functional.linear(wide(normed), wide(mixer.in_proj.weight))
-    config = mixer.config
+def project_in(
+    mixer: Mixer, normed: Float[Tensor, "B L D"], *, gates_at: Sequence[int] | None = None
+) -> Inputs:
+    """The mixer's `in_proj`, in parts; the gate, half of the work, at some positions alone where they are named."""
+    config, weight, normed = mixer.config, wide(mixer.in_proj.weight), wide(normed)
+    asked = normed if gates_at is None else normed[:, list(gates_at)]
     if isinstance(mixer, Mamba1Mixer):
-        x, z = whole.split([config.d_inner, config.d_inner], dim=-1)
-        return Inputs(x=x, z=z, dt=None)
-    z, x, dt = whole.split([config.d_inner, config.conv_width, config.n_heads], dim=-1)
-    return Inputs(x=x, z=z, dt=dt)
+        into, gate = weight.split([config.d_inner, config.d_inner])
+        return Inputs(x=functional.linear(normed, into), z=functional.linear(asked, gate), dt=None)
+    gate, into = weight.split([config.d_inner, config.conv_width + config.n_heads])
+    x, dt = functional.linear(normed, into).split([config.conv_width, config.n_heads], dim=-1)
+    return Inputs(x=x, z=functional.linear(asked, gate), dt=dt)
 
 
 def convolved(mixer: Mixer, x: Float[Tensor, "B L X"]) -> Float[Tensor, "B L X"]:

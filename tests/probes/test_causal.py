@@ -56,6 +56,10 @@ def test_what_must_be_exact_is(found):
             for name in ("image", "text", "bias")
         ]
         assert sum(shares) == pytest.approx(1, abs=1e-6)
+    rolled = [
+        found["implicit"].one(f"implicit.rollout.{name}").number.value for name in ("image", "text", "bias")
+    ]
+    assert sum(rolled) == pytest.approx(1, abs=1e-6)
 
 
 def test_twins_differ_through_image_tokens_at_first(loud, plan):
