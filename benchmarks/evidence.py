@@ -45,7 +45,7 @@ def of_depth(llm: MambaLM, layers: int) -> MambaLM:
 
 @torch.no_grad()
 def rows(llm: MambaLM, embeddings: torch.Tensor, direction: torch.Tensor) -> float:
-    """Seconds for one row of every layer, along a direction: the last position's. The model's own pass is not counted."""
+    """Seconds for the last position's row in every layer, along a direction; the model's own pass is not counted."""
     hidden, residual, seconds = embeddings, None, 0.0
     for block in llm.backbone.layers:
         assert isinstance(block, Block)
