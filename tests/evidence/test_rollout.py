@@ -30,11 +30,11 @@ def embeddings(llm):
     return torch.randn(1, LENGTH, llm.config.d_model, generator=draw, dtype=torch.float64)
 
 
+@torch.no_grad()
 def by_hand(block, stream, i):
     """The rule for one position, written out vector by vector."""
-    with torch.no_grad():
-        rows = attention_rows(block.mixer, block.norm(stream), [i])
-        out = stream[i] + block.mixer(block.norm(stream)[None])[0, i]
+    rows = attention_rows(block.mixer, block.norm(stream), [i])
+    out = stream[i] + block.mixer(block.norm(stream)[None])[0, i]
     parts = [*rows.vectors()[0], rows.bias_vectors()[0]]
     parts[i] = parts[i] + stream[i]
     counts = torch.stack([(out.abs().sum() - (out - part).abs().sum()).clamp(min=0) for part in parts])

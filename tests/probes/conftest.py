@@ -22,7 +22,7 @@ def loud(tiny):
     """The same with logits large enough for twins and questions to be told apart."""
     vlm = deepcopy(tiny.vlm)
     with torch.no_grad():
-        vlm.llm.backbone.norm_f.weight.mul_(1e4)
+        vlm.llm.backbone.norm_f.weight.mul_(1e5)
     return replace(tiny, vlm=vlm)
 
 

@@ -68,10 +68,10 @@ def test_twins_differ_through_image_tokens_at_first(loud, plan):
     patching = results(examine(loud, plan(probe, subjects=Scenes(2))), probe)["patching"]
     assert patching.gathered.images == 2
     for end in ("", ".noise"):
-        assert patching.curve(f"patching.image{end}")[0].number.value == pytest.approx(1, abs=1e-3)
-        assert patching.curve(f"patching.text{end}")[0].number.value == pytest.approx(0, abs=1e-3)
+        assert patching.curve(f"patching.image{end}")[0].number.value == pytest.approx(1, abs=1e-2)
+        assert patching.curve(f"patching.text{end}")[0].number.value == pytest.approx(0, abs=1e-2)
         last = max(abs(each.number.value) for each in patching.curve(f"patching.text{end}")[1:])
-        assert last > 1e-3, "later the text holds some of it"
+        assert last > 5e-2, "later the text holds some of it"
     assert -1 <= patching.one("patching.correlation").number.value <= 1
     assert len(patching.curve("patching.estimate.delta")) == loud.info.n_layer
     assert [each.name for each in probe.plots([patching])] == ["shares-0", "shares-noise-0", "estimates-0"]

@@ -23,8 +23,8 @@ def asked(model, plan):
 def test_image_tokens_know_nothing_of_the_question_and_two_prompts_are_about_other_things(loud, plan):
     found = asked(loud, plan)
     assert found.findings
-    assert all(each.number.value == pytest.approx(0, abs=1e-4) for each in found.curve("prompts.image"))
-    assert found.curve("prompts.last")[0].number.value == pytest.approx(0, abs=1e-3), "both end alike"
+    assert all(each.number.value == pytest.approx(0, abs=5e-3) for each in found.curve("prompts.image"))
+    assert found.curve("prompts.last")[0].number.value == pytest.approx(0, abs=5e-3), "both end alike"
     (chart,) = Prompts().plots([found])
     assert [each.name for each in chart.series] == [
         "all image tokens",
@@ -45,5 +45,5 @@ def test_the_last_token_holds_all_where_no_later_block_mixes(loud, plan):
         assert isinstance(block, Block)
         block.mixer.out_proj.weight.zero_()
     curve = asked(replace(loud, vlm=still), plan).curve("prompts.last")
-    assert curve[-1].number.value == pytest.approx(1, abs=1e-3)
+    assert curve[-1].number.value == pytest.approx(1, abs=5e-3)
     assert abs(curve[-2].number.value - 1) > 1e-2
