@@ -44,7 +44,11 @@ const wordParts = (state, act) => {
       text: word.meaning,
     }),
     part(" ev-soft", tipped(word.note, word.help), make("span", { text: word.scores })),
-    make("span", { class: `ev-legend-part ${word.weak ? "ev-warn" : "ev-soft"}`, "data-judged": "", text: word.judged }),
+    make("span", {
+      class: `ev-legend-part ${word.weak ? "ev-warn" : "ev-soft"}`,
+      "data-judged": "",
+      text: word.judged,
+    }),
   ];
 };
 
