@@ -97,10 +97,10 @@ def attention_rows(mixer: Mixer, normed: Float[Tensor, "L D"], positions: Sequen
     x, c, constant = inputs.x[0, :, :inner], c[..., :inner], constant[:inner]
     through = scan_rows(mixer, held, positions)
     through *= held.secant[0]
-    gate = functional.silu(inputs.z[0])
+    gate = functional.silu(inputs.z)
     # The rows sum to what the scan gives, so that Mamba-2's norm needs no scan of its own.
-    scale = output_scale(mixer, torch.einsum("qle,le->qe", through, c[0]) * gate)
-    through *= rearrange(gate if scale is None else gate * scale, "Q E -> Q 1 E")
+    scale = output_scale(mixer, torch.einsum("qle,le->qe", through, c[0])[None] * gate)
+    through *= rearrange(gate if scale is None else gate * scale, "1 Q E -> Q 1 E")
     bias = torch.einsum("qle,e->qe", through, constant)
     kernel = rearrange(wide(mixer.conv1d.weight)[:inner], "E 1 K -> K E")
     weights = torch.zeros_like(through)

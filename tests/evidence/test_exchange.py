@@ -63,7 +63,7 @@ def test_a_turned_checkpoint_is_understood_through_a_map_and_not_without(cases, 
     assert abs(shuffled - alone) > 10 * abs(through - alone)
 
 
-def test_states_that_do_not_fit_are_refused(cases):
+def test_states_that_do_not_fit_are_refused(cases, unchecked):
     with pytest.raises(InputError, match="same tokens"):
         fit_map(torch.zeros(3, 2), torch.zeros(4, 2))
     with pytest.raises(InputError, match="image tokens"):
