@@ -1,6 +1,6 @@
 """Tries to break the programs: hostile and damaged files, kills at any moment, forged requests; counts what goes wrong.
 
-    python -m benchmarks.robustness                                all of it, about 25 minutes on two cores
+    python -m benchmarks.robustness                                all of it, about an hour on one core
     python -m benchmarks.robustness --part mutants --share 0.1     a tenth of one part
     python -m benchmarks.robustness --part mutants --only images/173        one trial again, with what it said
     python -m benchmarks.robustness --write docs/robustness.md     also put the counts into that page
