@@ -6,7 +6,8 @@
 The shapes are those of Cobra-3B (Mamba-1) and of EMMA-3B's second kind (Mamba-2). Every layer has the same random
 weights, so that a machine without room for 3 billion can run it: time and the memory beyond the model are those of a
 whole one. Each measurement is a process of its own, whose peak the system tells; what it held when its model was made
-is taken off. On a machine with other jobs, times say little.
+is taken off. On a machine with other jobs the seconds of the
+processor, over all threads, say more than those on the clock.
 """
 
 import argparse
@@ -37,6 +38,15 @@ LENGTH = 800
 UNIT = 2**20 if sys.platform == "darwin" else 2**10
 
 
+Spent = tuple[float, float]
+"""Seconds on the clock, and of the processor, over all threads."""
+
+
+def _since(before: Spent | None = None) -> Spent:
+    wall, busy = before or (0.0, 0.0)
+    return time.perf_counter() - wall, time.process_time() - busy
+
+
 def of_depth(llm: MambaLM, layers: int) -> MambaLM:
     """The same language model with its first layer so many times."""
     llm.backbone.layers = nn.ModuleList([llm.backbone.layers[0]] * layers)
@@ -44,27 +54,28 @@ def of_depth(llm: MambaLM, layers: int) -> MambaLM:
 
 
 @torch.no_grad()
-def rows(llm: MambaLM, embeddings: torch.Tensor, direction: torch.Tensor) -> float:
-    """Seconds for the last position's row in every layer, along a direction; the model's own pass is not counted."""
-    hidden, residual, seconds = embeddings, None, 0.0
+def rows(llm: MambaLM, embeddings: torch.Tensor, direction: torch.Tensor) -> Spent:
+    """What the last position's row in every layer takes, along a direction; the model's own pass is not counted."""
+    hidden, residual, spent = embeddings, None, (0.0, 0.0)
     for block in llm.backbone.layers:
         assert isinstance(block, Block)
         stream = hidden if residual is None else hidden + residual
-        normed, started = block.norm(stream)[0], time.perf_counter()
+        normed, started = block.norm(stream)[0], _since()
         attention_rows(block.mixer, normed, [len(normed) - 1]).along(direction)
-        seconds += time.perf_counter() - started
+        wall, busy = _since(started)
+        spent = (spent[0] + wall, spent[1] + busy)
         hidden, residual = block(hidden, residual)
-    return seconds
+    return spent
 
 
-def frozen(llm: MambaLM, embeddings: torch.Tensor, direction: torch.Tensor) -> float:
-    """Seconds for the decomposition of one score over all tokens and biases, its passes included."""
-    started = time.perf_counter()
+def frozen(llm: MambaLM, embeddings: torch.Tensor, direction: torch.Tensor) -> Spent:
+    """What the decomposition of one score over all tokens and biases takes, its passes included."""
+    started = _since()
     decompose_states(llm, embeddings, direction[None])
-    return time.perf_counter() - started
+    return _since(started)
 
 
-METHODS: dict[str, Callable[[MambaLM, torch.Tensor, torch.Tensor], float]] = {
+METHODS: dict[str, Callable[[MambaLM, torch.Tensor, torch.Tensor], Spent]] = {
     "implicit attention": rows,
     "frozen": frozen,
 }
@@ -72,8 +83,8 @@ METHODS: dict[str, Callable[[MambaLM, torch.Tensor, torch.Tensor], float]] = {
 
 def measure(
     name: str, method: str, layers: int, length: int, *, backend: str = "auto"
-) -> tuple[float, float]:
-    """Seconds, and MB at the peak beyond the model, of this process."""
+) -> tuple[float, float, float]:
+    """Seconds, those of the processor, and MB at the peak beyond the model, of this process."""
     torch.manual_seed(0)
     llm = MambaLM(MODELS[name], backend=backend).eval()
     draw = torch.Generator().manual_seed(1)
@@ -82,8 +93,8 @@ def measure(
     METHODS[method](llm, embeddings[:, :8], direction)  # kernels are compiled here
     of_depth(llm, layers)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = METHODS[method](llm, embeddings, direction)
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / UNIT
+    wall, busy = METHODS[method](llm, embeddings, direction)
+    return wall, busy, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / UNIT
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,15 +107,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of image and prompt")
     options = parser.parse_args(arguments)
-    print(f"{'model':>10}{'method':>22}{'layers':>8}{'tokens':>8}{'seconds':>9}{'MB beyond the model':>21}")
+    print(
+        f"{'model':>10}{'method':>22}{'layers':>8}{'tokens':>8}{'seconds':>9}{'of processor':>14}{'MB beyond the model':>21}"
+    )
     for name in options.models:
         for method in options.methods:
             given = (name, method, options.layers, options.length)
             code = f"import json; from benchmarks.evidence import measure; print(json.dumps(measure(*{given!r})))"
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-            seconds, peak = json.loads(done.stdout.splitlines()[-1])
+            wall, busy, peak = json.loads(done.stdout.splitlines()[-1])
             print(
-                f"{name:>10}{method:>22}{options.layers:>8}{options.length:>8}{seconds:>9.1f}{peak:>21.0f}",
+                f"{name:>10}{method:>22}{options.layers:>8}{options.length:>8}{wall:>9.1f}{busy:>14.1f}{peak:>21.0f}",
                 flush=True,
             )
 
