@@ -6,8 +6,8 @@
 The shapes are those of Cobra-3B (Mamba-1) and of EMMA-3B's second kind (Mamba-2). Every layer has the same random
 weights, so that a machine without room for 3 billion can run it: time and the memory beyond the model are those of a
 whole one. Each measurement is a process of its own, whose peak the system tells; what it held when its model was made
-is taken off. On a machine with other jobs the seconds of the
-processor, over all threads, say more than those on the clock.
+is taken off. On a machine with other jobs the seconds of the processor, over all threads, say more than those on the
+clock.
 """
 
 import argparse
@@ -108,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of image and prompt")
     options = parser.parse_args(arguments)
     print(
-        f"{'model':>10}{'method':>22}{'layers':>8}{'tokens':>8}{'seconds':>9}{'of processor':>14}{'MB beyond the model':>21}"
+        f"{'model':>10}{'method':>22}{'layers':>8}{'tokens':>8}{'seconds':>9}{'of processor':>14}"
+        f"{'MB beyond the model':>21}"
     )
     for name in options.models:
         for method in options.methods:
