@@ -76,6 +76,12 @@ def summary(times: list[float]) -> str:
     )
 
 
+def at_quarters(memory: list[float]) -> str:
+    """Megabytes at the beginning, after a quarter, a half, three quarters, and at the end."""
+    marks = sorted({quarter * (len(memory) - 1) // 4 for quarter in range(5)})
+    return ", ".join(f"{memory[i]:.0f} MB after {i}" for i in marks)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -105,19 +111,17 @@ def main() -> None:
         print(f"click on a patch to pixels and words: {summary(patches)}, {len(patches)} patches")
         script, drawn = visit.page.evaluate(STEPS)
         print(f"a step of the slider: script {summary(script)}; drawn {summary(drawn)}")
-        marks = [0, len(memory) // 4, len(memory) // 2, len(memory) - 1]
-        print("memory of the server: " + ", ".join(f"{memory[i]:.0f} MB after {i} runs" for i in marks))
+        print(f"memory over runs: {at_quarters(memory)}", flush=True)
         link = visit.link()
         # First the same question each time, then one that no other page has asked: its result is kept for its link.
         for what, more in (("reloads of a link", ""), ("results more", "&prompt=What%3F%20{}")):
-            before = resident(process.pid)
+            memory = [resident(process.pid)]
             for number in range(args.pages):
                 page = Visit(browser, address).open("#" + link + more.format(number))
                 page.result()
                 page.close()
-            print(
-                f"memory over {args.pages} {what}: {before:.0f} to {resident(process.pid):.0f} MB", flush=True
-            )
+                memory.append(resident(process.pid))
+            print(f"memory over {what}: {at_quarters(memory)}", flush=True)
         visit.close()
         browser.close()
 

@@ -150,6 +150,7 @@ def from_svg(spec, path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     RECIPES,
