@@ -38,7 +38,7 @@ class Gutter:
     ):
         self.heading = words.wrap(heading, room, TITLE, lines=3, bold=True)
         self.remarks = [
-            (line, colour) for text, colour in remarks for line in words.wrap(text, room, BODY, lines=3)
+            (line, colour) for text, colour in remarks for line in words.wrap(text, room, BODY, lines=6)
         ]
         self.after = words.wrap(after, room, BODY, lines=3)
         small = len(self.remarks) + len(self.after)

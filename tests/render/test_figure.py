@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from emma_viz.render import draw, page
 from emma_viz.render.colours import MODELS, paint, table
+from emma_viz.render.footer import UNIFORM
 from emma_viz.render.spec import FigureSpec, difference_limits
 
 NAIVE = (0.0, 0.0, 1.0, 1.0)
@@ -258,7 +259,7 @@ def test_a_model_with_another_preprocessing_keeps_its_own_frame(make):
 def test_a_uniform_image_is_named(make, style):
     case = dataclasses.replace(make.case(models=1), image=np.full((40, 60, 3), 90, np.uint8))
     plain = FigureSpec(images=(case,), style=style)
-    assert "The image is uniform" in words(draw(plain))
+    assert UNIFORM in words(draw(plain))
     assert "The image is uniform" in page(plain)
     assert "uniform" not in words(draw(make.spec(figure={"style": style})))
 
