@@ -55,8 +55,11 @@ def canvas_page(payload: dict[str, Any], view: dict[str, Any], *, provenance: li
     """
     own = (
         "body { margin: 0; background: #ffffff; } body.dark { background: #141518; }\n"
-        "#canvas { height: calc(100vh - 32px); min-height: 640px; padding: 12px 18px 0; box-sizing: border-box; }\n"
-        "footer { padding: 6px 18px 8px; font: 11px/1.5 system-ui, sans-serif; color: #767676; }\n"
+        "#canvas { padding: 12px 18px 0; }\n"
+        "#canvas > .ev:not(.ev-narrow) { height: calc(100vh - 44px); }\n"
+        "footer { padding: 6px 18px 8px; font: 11px/1.5 system-ui, sans-serif; color: #5b5d63; }\n"
+        "footer { overflow-wrap: anywhere; }\n"
+        "body.dark footer { color: #a9a9a6; }\n"
     )
     facts = "".join(f"<div>{escape(line)}</div>" for line in provenance)
     return document(

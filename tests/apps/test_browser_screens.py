@@ -34,6 +34,8 @@ CUT = """(texts) => [...document.querySelectorAll(texts)].filter((node) => {
   const box = node.getBoundingClientRect();
   return box.width && (box.right > innerWidth + 1 || box.left < -1);
 }).map((node) => `${node.className}: ${node.textContent} is cut`)"""
+FOOT_BELOW = """() => document.querySelector("footer").getBoundingClientRect().top >=
+  Math.max(...[...document.querySelectorAll(".ev, .ev *")].map((node) => node.getBoundingClientRect().bottom)) - 1"""
 OUT_OF_REACH = """(parts) => parts.filter((part) => {
   const node = document.querySelector(part);
   node.scrollIntoView({ block: "center" });
@@ -229,6 +231,7 @@ def test_four_models_say_which_lens_was_forced_and_no_mark_is_cut(several):
         assert page.evaluate(whole) == [True, True], width
         assert page.evaluate(WIDER) == [], width
         assert page.evaluate(CUT, TEXTS) == [], width
+        assert page.evaluate(FOOT_BELOW), width
     assert "not measured" in page.locator('.ev-row[data-model="0"] [data-number=lens]').inner_text()
     assert [text for text in page.locator(".ev-notes li").all_inner_texts() if "was forced" in text]
 

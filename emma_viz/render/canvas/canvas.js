@@ -27,7 +27,10 @@ const { sheet } = require("./sheet.js");
 const open = (page) => {
   const data = JSON.parse(page.getElementById("data").textContent);
   if (!data.payload) return sheet(page, data);
-  page.body.classList.toggle("dark", matchMedia("(prefers-color-scheme: dark)").matches);
+  const night = matchMedia("(prefers-color-scheme: dark)");
+  const dim = () => page.body.classList.toggle("dark", night.matches);
+  night.addEventListener("change", dim);
+  dim();
   const onview = (link) => history.replaceState(null, "", `#${link}`);
   const canvas = mount(page.getElementById("canvas"), { onview, context: () => ({ image: data.payload.image.hash }) });
   const view = location.hash.length > 1 ? core.fromLink(location.hash) : data.view;

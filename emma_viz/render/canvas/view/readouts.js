@@ -44,7 +44,7 @@ const referenceText = (state, chosen) => {
     return `true value here ${figures(mean(patchesIn(result.models[0], region).map((patch) => map[patch])))}`;
   }
   const text = `${result.image.name}, ${result.image.size[0]} \u00d7 ${result.image.size[1]}`;
-  return result.image.uniform ? text + ": the image is uniform, so R\u00b2 and r are not defined" : text;
+  return result.image.uniform ? `the image is uniform, R\u00b2 and r are not defined; ${text}` : text;
 };
 
 /** The numbers of the present step, and of the place that is pointed at or kept. */
@@ -61,7 +61,7 @@ const showNumbers = (stage) => {
   });
   const text = referenceText(state, chosen);
   const reference = parts.rows.querySelector("[data-reference]");
-  if (reference.textContent !== text) reference.textContent = text;
+  if (reference.textContent !== text) reference.textContent = reference.title = text;
   const layers = models.map((model, index) => model.layers[indexOf(state, index)]);
   const same = layers.every((layer) => layer === layers[0]);
   const last = Math.max(...models.map((model) => model.n_layer)) - 1;

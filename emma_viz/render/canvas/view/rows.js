@@ -95,7 +95,7 @@ const sizesNow = ({ state, parts }, blanks) => {
   const room = narrow
     ? Math.max((window.innerHeight - 230) / Math.min(count, 2) - 46, 96)
     : (frame.clientHeight - others) / count - 46;
-  return { narrow, count, ...panelSizes({ narrow, across, room, aspect }) };
+  return { narrow, count, others, ...panelSizes({ narrow, across, room, aspect }) };
 };
 
 /** Fits the rows into the place that the canvas has. */
@@ -103,8 +103,11 @@ const layout = (stage) => {
   const { state, parts, act } = stage;
   const blanks = parts.rows.querySelectorAll(".ev-blank").length;
   if (!state.result && !blanks) return;
-  const { narrow, count, tall, wide, image } = sizesNow(stage, blanks);
+  parts.frame.style.minHeight = ""; // what it would be without the panels
+  const { narrow, count, others, tall, wide, image } = sizesNow(stage, blanks);
   parts.main.style.height = narrow ? "" : `${Math.ceil(count * (tall + 44))}px`;
+  // Panels have a least size: with many models the canvas is taller than its place, and what follows comes after it.
+  parts.frame.style.minHeight = narrow ? "" : `${Math.ceil(count * (tall + 44) + others)}px`;
   parts.frame.style.setProperty("--ev-cap", "18px");
   parts.frame.style.setProperty("--ev-ph", `${tall}px`);
   parts.frame.style.setProperty("--ev-pw", `${wide}px`);
