@@ -233,6 +233,7 @@ def _stream(
                 patches=true_patches(trace.views, trace.geometry),
                 layers=layers,
                 group=group,
+                first=numbers.start < GROUPS * plan.size,
                 others=tuple(take(number) for number in _others(len(plan.subjects), numbers)),
                 model=model,
                 quick=plan.quick,

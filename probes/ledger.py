@@ -16,7 +16,7 @@ from emma_viz.errors import EmmaVizError, StudyError
 from emma_viz.files.arrays import read_npz
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import parse_json
-from probes.protocol import Seen
+from probes.protocol import Batch, Seen
 
 MEND = "Delete this file and run the command again, which makes it afresh."
 GROUPS = 32
@@ -26,6 +26,11 @@ GROUPS = 32
 def size_of_batches(images: int) -> int:
     """Images in a batch, such that every group has some: 1 for up to 32 images, at most 8."""
     return max(1, min(8, images // GROUPS))
+
+
+def once(batch: Batch, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sums that hold the arrays of a group's first batch alone, whatever comes after it: flat, however many images."""
+    return {name: each if batch.first else np.zeros((), each.dtype) for name, each in arrays.items()}
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,7 @@ from emma_viz.metrics.intervals import ratio
 from emma_viz.metrics.logistic_probe import held_out_logistic, online_bits
 from emma_viz.metrics.masks import won_pairs
 from probes.charts import Bars, Chart, Lines, Series
+from probes.ledger import once
 from probes.numbers import layer_chart, layer_word
 from probes.patch_labels import (
     SEED,
@@ -40,11 +41,11 @@ class PatchClasses:
     title = "What a linear reader tells apart, patch by patch"
     question = "What of a patch, and of the image, is linearly readable from the image tokens of each layer?"
     method = (
-        "A linear discriminant per layer, fitted from sums on the images of four folds and asked about those of the "
-        "fifth; balanced accuracy. The control is the same model with the numbers of each weight in a random order. "
-        "Beside it, read in the same way: raw pixels, the vision tower and the position alone. Selectivity compares "
-        "with labels that were drawn once for each look of a patch, which can only be learnt by heart. Readable does "
-        "not mean used."
+        "A linear discriminant per layer, fitted from sums on the images of four folds and asked about some patches of "
+        "those of the fifth (of up to 8 images a group); balanced accuracy. The control is the same model with the "
+        "numbers of each weight in a random order. Beside it, read in the same way: raw pixels, the vision tower and "
+        "the position alone. Selectivity compares with labels that were drawn once for each look of a patch, which can "
+        "only be learnt by heart. Readable does not mean used."
     )
 
     def needs(self) -> Needs:
@@ -61,7 +62,7 @@ class PatchClasses:
         )
         take = np.arange(rows)[:, None], chosen
         columns: dict[str, np.ndarray] = {"group": np.full(rows, batch.group), **image_labels(batch.subjects)}
-        columns |= {f"label {name}": each[take] for name, each in labels.items()}
+        kept = {f"label {name}": each[take] for name, each in labels.items()}
         sums, notes = {}, []
         for space, states in spaces(batch).items():
             rows_of = narrow(states)
@@ -71,13 +72,11 @@ class PatchClasses:
             y = np.concatenate([one_hot(labels[name].ravel(), classes_of(name)) for name in names], axis=1)
             found = products(rows_of.reshape(rows * tokens, -1), y)
             sums |= {f"xx {space}": found["xx"], f"xy {space}": found["xy"]}
-            columns |= {
-                f"rows {space}": rows_of[take].astype(np.float32),
-                f"mean {space}": rows_of.mean(axis=1),
-            }
+            kept[f"rows {space}"] = rows_of[take].astype(np.float32)
+            columns[f"mean {space}"] = rows_of.mean(axis=1).astype(np.float32)
         if batch.trace.model.d_model > WIDEST:
             notes.append(f"states were projected to {WIDEST} random directions")
-        return Seen(columns=columns, sums=sums, notes=tuple(notes))
+        return Seen(columns=columns, sums=sums | once(batch, kept), notes=tuple(notes))
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
         """Accuracies by layer and of what stands beside them; none of fewer than two groups of images."""
@@ -147,13 +146,19 @@ class _Reader:
     gathered: Gathered
 
     def __post_init__(self):
-        columns = self.gathered.columns
+        sums, columns = self.gathered.sums, self.gathered.columns
         self.group = np.searchsorted(np.unique(columns["group"]), columns["group"])
-        self.names = [name.removeprefix("label ") for name in columns if name.startswith("label ")]
+        """Of each image."""
+        self.names = [name.removeprefix("label ") for name in sums if name.startswith("label ")]
+
+    def asked(self, name: str) -> np.ndarray:
+        """What was kept of the patches that are asked about, image by image, the groups one after another."""
+        kept = self.gathered.sums[name]
+        return kept.reshape(-1, *kept.shape[2:])
 
     def known(self, task: str) -> bool:
         """Whether anybody knows the labels, and there is more than one."""
-        labels = self.gathered.columns[f"label {task}"]
+        labels = self.gathered.sums[f"label {task}"]
         return len(np.unique(labels[labels != UNKNOWN])) > 1
 
     def has(self, space: str) -> bool:
@@ -162,16 +167,20 @@ class _Reader:
 
     def patches(self, space: str, name: str) -> dict[str, np.ndarray]:
         """Columns of the balanced accuracy of one question."""
-        sums, columns = self.gathered.sums, self.gathered.columns
+        sums = self.gathered.sums
         names = [each for each in self.names if each in TASKS or space.startswith("layer")]
         start = sum(classes_of(each) for each in names[: names.index(name)])
         xy = sums[f"xy {space}"][..., start : start + classes_of(name)]
-        rows = columns[f"rows {space}"].astype(np.float64)
-        return hits(held_out_classes(sums[f"xx {space}"], xy, rows, self.group), columns[f"label {name}"])
+        rows, labels = self.asked(f"rows {space}").astype(np.float64), self.asked(f"label {name}")
+        group = np.repeat(np.arange(len(xy)), len(rows) // len(xy))
+        return hits(held_out_classes(sums[f"xx {space}"], xy, rows, group), labels)
 
     def images(self, space: str, name: str) -> dict[str, np.ndarray]:
         """The same of a question about whole images, from the mean of their tokens."""
-        means, labels = self.gathered.columns[f"mean {space}"], self.gathered.columns[name]
+        means, labels = (
+            self.gathered.columns[f"mean {space}"].astype(np.float64),
+            self.gathered.columns[name],
+        )
         groups = self.group.max() + 1
         y = one_hot(labels, 6) if labels.ndim == 1 else labels.astype(np.float64)
         parts = [products(means[self.group == each], y[self.group == each]) for each in range(groups)]
@@ -228,11 +237,11 @@ def _of_task(read: _Reader, task: str) -> list[Measure]:
 
 def _last_word(read: _Reader) -> list[Measure]:
     """Logistic regression and the online code of whether a patch shows an object."""
-    labels = read.gathered.columns["label object"]
+    labels = read.asked("label object")
     order = np.random.default_rng(SEED).permutation(len(labels))
     found = []
     for layer in read.gathered.layers:
-        rows, other = (read.gathered.columns[f"rows {space} {layer}"] for space in ("layer", "random"))
+        rows, other = (read.asked(f"rows {space} {layer}") for space in ("layer", "random"))
         found.append(
             Measure(
                 name="patches.object.logistic",

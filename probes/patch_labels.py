@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from emma_viz.capture.recorder import Recorder
 from emma_viz.data.geometry import Geometry
@@ -58,20 +60,9 @@ def spaces(batch: Batch) -> Mapping[str, np.ndarray]:
     pixels = model.transform.pixels([subject.image for subject in batch.subjects])
     with torch.no_grad():
         features = model.vlm.vision([each.to(model.vlm.device) for each in pixels])
-        with (
-            shuffled_weights([model.vlm], seed=SEED),
-            Recorder(
-                model.vlm.llm,
-                "resid_post",
-                layers=list(batch.layers),
-                tokens=slice(0, tokens),
-                dtype=torch.float32,
-            ) as kept,
-        ):
-            model.vlm.llm.backbone(model.vlm.embed_image(pixels))
-            found |= {
-                f"random {each}": kept["resid_post", each].double().cpu().numpy() for each in batch.layers
-            }
+        with shuffled_weights([model.vlm], seed=SEED):
+            random = image_states(batch)
+    found |= {f"random {layer}": each.double().numpy() for layer, each in random.items()}
     if features.shape[1] == tokens:
         found["tower"] = features.double().cpu().numpy()
     height, width = batch.trace.geometry[0].grid
@@ -81,6 +72,20 @@ def spaces(batch: Batch) -> Mapping[str, np.ndarray]:
         "pixels": batch.patches.reshape(rows, tokens, -1).astype(np.float64),
         "position": np.broadcast_to(place, (rows, *place.shape)),
     }
+
+
+@torch.no_grad()
+def image_states(batch: Batch) -> dict[int, Float[Tensor, "B T D"]]:
+    """States of the image tokens at each layer, as the model's weights are now."""
+    model = batch.model
+    assert model is not None
+    pixels = model.transform.pixels([subject.image for subject in batch.subjects])
+    tokens = slice(0, batch.patches.shape[1])
+    with Recorder(
+        model.vlm.llm, "resid_post", layers=list(batch.layers), tokens=tokens, dtype=torch.float32
+    ) as kept:
+        model.vlm.llm.backbone(model.vlm.embed_image(pixels))
+    return {layer: kept["resid_post", layer].cpu() for layer in batch.layers}
 
 
 def narrow(states: np.ndarray) -> np.ndarray:

@@ -78,6 +78,8 @@ class Batch:
     """The layers that are examined, −1 (the embedding) first: of `resid_post`; other sites have no −1."""
     group: int
     """The images are parted into groups once and for all; all images of a batch are in one."""
+    first: bool
+    """Whether it is the first batch of its group."""
     others: tuple[Subject, ...]
     """Some images that are not in the batch, the next ones: to take means and controls of."""
     model: LoadedModel | None = None

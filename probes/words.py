@@ -1,17 +1,20 @@
 """Words at patches: does the model's own vocabulary name an object where it is?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from emma_viz.evidence.class_words import TextStates, cosines, word_log_probabilities
+from emma_viz.evidence.shuffled_weights import shuffled_weights
 from emma_viz.metrics import auroc, mask_on_grid
 from probes.charts import Chart
 from probes.numbers import averaged, layer_chart, layer_word
+from probes.patch_labels import SEED, image_states
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen, Subject
 
 LENSES = {"logit": "logit lens", "context": "contextual lens"}
+NUMBERS = ("area", "area_control", "area_shuffled", "sure", "sure_control")
 COVERED = 0.5
 
 
@@ -24,14 +27,16 @@ class Words:
     method = (
         "The logit lens reads each image token with the model's norm and output layer; the contextual lens takes the "
         "cosine with states of short texts that name the class, at the same layer, both about their mean. For each "
-        "object of an image: the area under the ROC curve of its word's map against its mask. The control is the map "
-        "of a word for something that is not in the image. Internal confidence: how often the word of an object that "
-        "is there is likelier, at its best token, than that of one that is not; control: two words that are not. "
+        "object of an image: the area under the ROC curve of its word's map against its mask. Three controls: the map "
+        "of a word for something that is not in the image; the same vocabulary with its labels shuffled, which is the "
+        "mean over all other words; and the same model with the numbers of each weight in a random order. Internal "
+        "confidence, as an area under the ROC curve within each image: how often the word of an object that is "
+        "there is likelier, at its best token, than that of one that is not; control: two words that are not. "
         "Image positions were never trained to predict a word, so a low number says little about what they hold."
     )
 
     def __init__(self):
-        self._texts = TextStates()
+        self._texts, self._random_texts = TextStates(), TextStates()
 
     def needs(self) -> Needs:
         """The residual stream, the model, masks and kinds."""
@@ -40,58 +45,64 @@ class Words:
     def see(self, batch: Batch) -> Seen:
         """Areas and confidences of each image, by layer."""
         known = tuple(dict.fromkeys(kind for each in (*batch.subjects, *batch.others) for kind in each.kinds))
-        columns: dict[str, list[np.ndarray]] = {}
-        notes = []
-        for row, subject in enumerate(batch.subjects):
-            absent = [kind for kind in known if kind not in subject.kinds]
-            if len(absent) < 2 or not subject.kinds:
-                notes.append("an image was left out: no two kinds are known that it lacks")
-            for name, values in self._one(batch, row, subject, absent).items():
-                columns.setdefault(name, []).append(values)
-        return Seen(columns={name: np.stack(each) for name, each in columns.items()}, notes=tuple(notes))
+        assert batch.model is not None
+        own = {
+            layer: batch.trace["resid_post", layer][:, : batch.patches.shape[1]].float()
+            for layer in batch.layers
+        }
+        asked = [_asked(subject, known) for subject in batch.subjects]
+        columns = self._scored(batch, own, known, asked, self._texts)
+        with shuffled_weights([batch.model.vlm], seed=SEED):
+            random = self._scored(batch, image_states(batch), known, asked, self._random_texts)
+        columns |= {f"{lens}_area_random": random[f"{lens}_area"] for lens in LENSES}
+        notes = () if all(asked) else ("an image was left out: no two kinds are known that it lacks",)
+        return Seen(columns=columns, notes=notes)
 
-    def _one(self, batch: Batch, row: int, subject: Subject, absent: Sequence[str]) -> dict[str, np.ndarray]:
-        """(Y,) of each number; NaN where it is not defined."""
-        names = [
-            f"{lens}_{what}" for lens in LENSES for what in ("area", "area_control", "sure", "sure_control")
-        ]
-        found = {name: np.full(len(batch.layers), np.nan) for name in names}
-        if len(absent) < 2 or batch.model is None or subject.mask is None:
-            return found
-        draw = np.random.default_rng(subject.number)
-        first, second = draw.choice(len(absent), 2, replace=False)
-        words = [*dict.fromkeys(subject.kinds), absent[first], absent[second]]
-        places = _places(subject, batch, row)
-        texts = [self._texts.of(batch.model, word, batch.layers) for word in words]
-        for at, layer in enumerate(batch.layers):
-            states = batch.trace["resid_post", layer][row, : batch.patches.shape[1]].float()
-            if not torch.isfinite(states).all():
-                continue
-            maps = {
-                "logit": word_log_probabilities(batch.model, states, words),
-                "context": cosines(states, torch.stack([each[at] for each in texts])),
-            }
-            for lens, values in maps.items():
-                for name, number in _scores(values, words, places).items():
-                    found[f"{lens}_{name}"][at] = number
-        return found
+    def _scored(
+        self,
+        batch: Batch,
+        states: Mapping[int, torch.Tensor],
+        known: Sequence[str],
+        asked: Sequence[tuple[str, ...]],
+        texts: TextStates,
+    ) -> dict[str, np.ndarray]:
+        """(B, Y) of each number; NaN where it is not defined."""
+        model, shape = batch.model, (len(batch.subjects), len(batch.layers))
+        assert model is not None
+        columns = {f"{lens}_{what}": np.full(shape, np.nan) for lens in LENSES for what in NUMBERS}
+        bank = [texts.of(model, word, batch.layers) for word in known] if any(asked) else []
+        for row, (subject, words) in enumerate(zip(batch.subjects, asked, strict=True)):
+            places = _places(subject, batch, row) if words else {}
+            for at, layer in enumerate(batch.layers):
+                if not words or not torch.isfinite(states[layer][row]).all():
+                    continue
+                maps = {
+                    "logit": word_log_probabilities(model, states[layer][row], known),
+                    "context": cosines(states[layer][row], torch.stack([each[at] for each in bank])),
+                }
+                for lens, values in maps.items():
+                    for name, number in _scores(values, known, words, places).items():
+                        columns[f"{lens}_{name}"][row, at] = number
+        return columns
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
         """Both numbers of both lenses, by layer."""
         found = []
         for at, layer in enumerate(gathered.layers if gathered.columns else ()):
             for lens, words in LENSES.items():
-                for what, title, control in (
-                    ("area", f"area under the ROC curve of an object's word against its mask ({words})",
-                     "the map of a word that is not in the image"),
-                    ("sure", f"how often the word that is there is likelier than one that is not ({words})",
-                     "two words that are not there"),
-                ):  # fmt: skip
+                area = f"area under the ROC curve of an object's word against its mask ({words})"
+                sure = f"how often the word that is there is likelier than one that is not ({words})"
+                for what, end, title, control in (
+                    ("area", "", area, "the map of a word that is not in the image"),
+                    ("area", "_shuffled", area, "the same vocabulary with its labels shuffled"),
+                    ("area", "_random", area, "the same model with random weights"),
+                    ("sure", "", sure, "two words that are not there"),
+                ):
                     columns, mean = averaged(gathered.columns[f"{lens}_{what}"][:, at])
-                    beside, _ = averaged(gathered.columns[f"{lens}_{what}_control"][:, at])
+                    beside, _ = averaged(gathered.columns[f"{lens}_{what}{end or '_control'}"][:, at])
                     found.append(
                         Measure(
-                            name=f"words.{lens}_{what}", title=title, layer=layer, columns=columns, statistic=mean,
+                            name=f"words.{lens}_{what}{end}", title=title, layer=layer, columns=columns, statistic=mean,
                             control=beside, control_title=control,
                         )
                     )  # fmt: skip
@@ -119,7 +130,8 @@ class Words:
         said = []
         for result in results:
             for lens, words in LENSES.items():
-                sure = [each for each in result.curve(f"words.{lens}_area") if each.beats]
+                curves = [result.curve(f"words.{lens}_area{end}") for end in ("", "_shuffled", "_random")]
+                sure = [each[0] for each in zip(*curves, strict=True) if all(one.beats for one in each)]
                 if sure:
                     best: Finding = max(sure, key=lambda each: each.number.value)
                     said.append(
@@ -127,9 +139,7 @@ class Words:
                         f"{layer_word(best.measure.layer)} (area {best.number.value:.2f})."
                     )
                 elif result.curve(f"words.{lens}_area"):
-                    said.append(
-                        f"The {words} finds no object of {result.model} better than an absent word's map."
-                    )
+                    said.append(f"The {words} finds no object of {result.model} better than its controls do.")
         return " ".join(said)
 
 
@@ -146,20 +156,31 @@ def _places(subject: Subject, batch: Batch, row: int) -> dict[str, np.ndarray]:
     return found
 
 
-def _scores(values: np.ndarray, words: Sequence[str], places: dict[str, np.ndarray]) -> dict[str, float]:
-    """The numbers of one image and layer from (T, W) values; the last two words are absent."""
-    absent = len(words) - 2
-    areas = [(auroc(values[:, at], places[word]), auroc(values[:, absent], places[word])) for at, word in
-             enumerate(words[:absent]) if word in places]  # fmt: skip
+def _asked(subject: Subject, known: Sequence[str]) -> tuple[str, ...]:
+    """The kinds in an image, and two of those known that are not; () where there are no such."""
+    absent = [kind for kind in known if kind not in subject.kinds]
+    if len(absent) < 2 or not subject.kinds or subject.mask is None:
+        return ()
+    first, second = np.random.default_rng(subject.number).choice(len(absent), 2, replace=False)
+    return (*dict.fromkeys(subject.kinds), absent[first], absent[second])
+
+
+def _scores(
+    values: np.ndarray, known: Sequence[str], words: Sequence[str], places: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """The numbers of one image and layer from values (T, W) of all known words; the last two of `words` are absent."""
+    *present, absent, other = (known.index(word) for word in words)
+    found: dict[str, list[float]] = {name: [] for name in ("area", "area_control", "area_shuffled")}
+    for at in present:
+        if (inside := places.get(known[at])) is not None:
+            areas = [auroc(values[:, each], inside) for each in range(len(known))]
+            found["area"].append(areas[at])
+            found["area_control"].append(areas[absent])
+            found["area_shuffled"].append(float(np.mean(areas[:at] + areas[at + 1 :])))
     best = values.max(axis=0)
-    present = [_wins(best[at], best[absent]) for at in range(absent)]
-    means = np.mean(areas, axis=0) if areas else (float("nan"),) * 2
-    return {
-        "area": float(means[0]),
-        "area_control": float(means[1]),
-        "sure": float(np.mean(present)) if present else float("nan"),
-        "sure_control": _wins(best[absent + 1], best[absent]),
-    }
+    found["sure"] = [_wins(best[at], best[absent]) for at in present]
+    found["sure_control"] = [_wins(best[other], best[absent])]
+    return {name: float(np.mean(each)) if each else float("nan") for name, each in found.items()}
 
 
 def _wins(one: float, other: float) -> float:

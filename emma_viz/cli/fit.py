@@ -106,9 +106,10 @@ def _train(args: argparse.Namespace, out: Path) -> list[str]:
     Raises:
         InputError: an option was given that it does not have.
     """
-    if (args.dtype, args.backend) != (Running().dtype, Running().backend):
+    stored = Running()
+    if (args.dtype, args.backend, args.llm_source) != (stored.dtype, stored.backend, stored.llm_source):
         raise InputError(
-            "A tuned lens is trained on the model as it is stored; leave --dtype and --backend out."
+            "A tuned lens is trained on the model as it is stored; leave --dtype, --backend and --llm out."
         )
     words = ["--model", args.model, "--data", str(args.images), "--out", str(out), "--device", args.device]
     words += ["--images", str(args.image_folder)] if args.image_folder else []

@@ -192,6 +192,7 @@ def add_loading(parser: argparse._ActionsContainer) -> None:
             "help": "local weights of the vision encoders: one PATH for all, or TOWER=PATH for each",
         },
         tokenizer_source={"flag": "--tokenizer", "metavar": "FILE"},
+        llm_source={"flag": "--llm", "metavar": "SOURCE"},
     )
 
 

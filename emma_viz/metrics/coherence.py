@@ -1,24 +1,26 @@
-"""Coherence: how much of each spatial frequency of a picture is in another, whatever the gain."""
+"""How much of a picture's detail is in another: coherence by spatial frequency, whatever the gain, and edges."""
 
 import numpy as np
 from jaxtyping import Float
 
+from emma_viz.metrics.quality import correlation
+
 
 def cross_spectra(
-    decoded: Float[np.ndarray, "B S S"], true: Float[np.ndarray, "B S S"]
+    decoded: Float[np.ndarray, "B H W"], true: Float[np.ndarray, "B H W"]
 ) -> dict[str, Float[np.ndarray, "B k"]]:
-    """Sums per image and ring of one cycle per side, 1 … S/2: real part of the cross spectrum, and both powers.
+    """Sums per image and ring of one cycle per side, 1 … half the shorter side: the cross spectrum, and both powers.
 
     The mean is taken off and a Hann window laid on, so that borders do not look like detail.
     """
-    side = true.shape[-1]
-    window = np.outer(np.hanning(side), np.hanning(side))
+    height, width = true.shape[-2:]
+    window = np.outer(np.hanning(height), np.hanning(width))
     one, two = (
         np.fft.fft2((each - each.mean(axis=(1, 2), keepdims=True)) * window) for each in (decoded, true)
     )
-    frequency = np.fft.fftfreq(side, 1 / side)
-    ring = np.round(np.hypot(frequency[:, None], frequency[None])).astype(int)
-    rings = range(1, side // 2 + 1)
+    frequency = np.hypot(np.fft.fftfreq(height, 1 / height)[:, None], np.fft.fftfreq(width, 1 / width))
+    ring = np.round(frequency).astype(int)
+    rings = range(1, min(height, width) // 2 + 1)
 
     def summed(values: np.ndarray) -> np.ndarray:
         return np.stack([values[:, ring == each].sum(axis=1) for each in rings], axis=1)
@@ -39,7 +41,15 @@ def coherence(sums: dict[str, Float[np.ndarray, "*n k"]]) -> Float[np.ndarray, "
     return np.where(power > 0, crossed / np.where(power > 0, power, 1.0), np.nan)
 
 
-def half_band(curve: Float[np.ndarray, " k"]) -> float:
-    """The first frequency, cycles per side, at which coherence is below one half; NaN where it never is."""
-    below = np.flatnonzero(curve < 0.5)
-    return float(below[0] + 1) if len(below) else float("nan")
+def half_band(curve: Float[np.ndarray, "*n k"]) -> Float[np.ndarray, "*n"]:
+    """k½: the first frequency, cycles per side, at which coherence is below one half; NaN where it never is."""
+    below = np.asarray(curve) < 0.5
+    return np.where(below.any(axis=-1), below.argmax(axis=-1) + 1.0, np.nan)
+
+
+def edge_agreement(
+    decoded: Float[np.ndarray, "B H W"], true: Float[np.ndarray, "B H W"]
+) -> Float[np.ndarray, " B"]:
+    """Correlation of the lengths of both pictures' gradients, of each image; NaN where one picture has no edges."""
+    one, two = (np.hypot(*np.gradient(each, axis=(1, 2))) for each in (decoded, true))
+    return np.array([correlation(*pair) for pair in zip(one, two, strict=True)])

@@ -103,7 +103,9 @@ def _fitted(rows: np.ndarray, labels: np.ndarray, strength: float, steps: int):
     scale = np.where(spread > 0, spread, 1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the bound on steps is meant
-        model = LogisticRegression(C=strength, tol=1e-6, max_iter=steps).fit((flat - centre) / scale, wanted)
+        model = LogisticRegression(C=strength, tol=1e-6, max_iter=steps, solver="newton-cholesky").fit(
+            (flat - centre) / scale, wanted
+        )
 
     def read(asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = model.predict_proba((asked.reshape(-1, asked.shape[-1]) - centre) / scale)

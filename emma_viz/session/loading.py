@@ -48,6 +48,7 @@ def _loading_options(running: Running) -> dict[str, Any]:
         "backend": running.backend,
         "vision_source": running.vision_source,
         "tokenizer_source": running.tokenizer_source,
+        "llm_source": running.llm_source,
     }
 
 
@@ -105,6 +106,7 @@ def advice(source: str | Path, kind: FittedKind, running: Running) -> str:
         "--dtype": running.dtype,
         "--backend": running.backend,
         "--tokenizer": running.tokenizer_source,
+        "--llm": running.llm_source,
     }
     usual = (Running().device, Running().dtype, Running().backend)
     words = [

@@ -35,6 +35,8 @@ class Running:
     """A file with the image encoders' weights, or tower → folder or hub id; None is their usual place."""
     tokenizer_source: str | None = None
     """A tokenizer.json, for checkpoints that lack one."""
+    llm_source: str | None = None
+    """The language model, in the layout of state-spaces or transformers, of checkpoints that hold a projector alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

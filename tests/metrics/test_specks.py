@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, label
 from skimage.measure import euler_number
 
-from emma_viz.metrics.coherence import coherence, cross_spectra, half_band
+from emma_viz.metrics.coherence import coherence, cross_spectra, edge_agreement, half_band
 from emma_viz.metrics.specks import euler, euler_curve, specks, surrogate
 
 
@@ -59,7 +59,22 @@ def test_coherence_is_blind_to_gain_and_falls_where_detail_was_lost():
     kept = np.fft.ifft2(np.fft.fft2(true) * low).real + 0.02 * draw.normal(size=true.shape)
     assert half_band(curve(kept)) == pytest.approx(9, abs=2)
     assert np.isnan(half_band(np.ones(4)))
+    np.testing.assert_array_equal(half_band(np.array([[1, 0.4, 0.6], [0.1, 1, 1]])), [2, 1])
     parts = cross_spectra(kept, true)
     halves = [cross_spectra(kept[some], true[some]) for some in (slice(0, 15), slice(15, 40))]
     for name, each in parts.items():
         np.testing.assert_allclose(each, np.concatenate([half[name] for half in halves]), atol=1e-9)
+
+
+def test_spectra_of_a_picture_that_is_not_square_know_its_frequency():
+    rows = np.arange(16)[:, None] / 16
+    wave = np.broadcast_to(np.cos(2 * np.pi * 3 * rows), (16, 24))[None]
+    assert cross_spectra(wave, wave)["true"].argmax(axis=1) == 2
+    assert cross_spectra(wave, wave)["true"].shape == (1, 8)
+
+
+def test_edges_agree_whatever_the_sign_and_not_with_anothers():
+    true = gaussian_filter(np.random.default_rng(5).normal(size=(3, 20, 20)), (0, 1, 1))
+    np.testing.assert_allclose(edge_agreement(3 - true, true), 1.0)
+    assert np.abs(edge_agreement(np.roll(true, 1, axis=0), true)).max() < 0.4
+    assert np.isnan(edge_agreement(np.ones_like(true), true)).all()

@@ -110,7 +110,7 @@ def test_what_cannot_be_fitted_on_is_refused(images, tmp_path):
 def test_options_that_a_tuned_lens_has_not_are_refused(images, bare, pair, capsys):
     command = ["fit", str(bare), "--images", str(images), "--vision", str(pair.vision), "--kind", "tuned"]
     assert main([*command, "--dtype", "bfloat16"]) == 1
-    assert "leave --dtype and --backend out" in capsys.readouterr().err
+    assert "leave --dtype, --backend and --llm out" in capsys.readouterr().err
 
 
 @pytest.mark.slow
