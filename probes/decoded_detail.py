@@ -60,7 +60,6 @@ def detail_measures(gathered: Gathered, layer: int, sums: Products) -> list[Meas
             Measure(
                 name=f"retention.coherence.{low}", title=f"coherence of the decoded with the true picture, {words}",
                 layer=layer, columns=_pooled(own, rings), statistic=_coherent,
-                control=_pooled(crossed, rings), control_title=OTHER,
             ),
             Measure(
                 name=f"retention.power.{low}", title=f"power of the decoded picture over that of the true, {words}",
