@@ -3,14 +3,16 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from emma_viz.errors import InputError, StudyError
-from probes.examination import Shard, able, examine, layers_of
+from probes.examination import Plan, Shard, able, examine, layers_of
 from probes.findings import differences, find
-from probes.protocol import Result
+from probes.ledger import GROUPS, Ledger, once
+from probes.protocol import Result, Seen
 from probes.retention import Retention
 from probes.subjects import Photo, Photos, Scenes
 from probes.table import chosen
@@ -33,8 +35,6 @@ def same(a, b):
 @pytest.fixture(scope="module")
 def whole(tiny, scenes, tmp_path_factory):
     """Retention of the tiny model, in one go."""
-    from probes.examination import Plan
-
     folder = tmp_path_factory.mktemp("whole")
     plan = Plan(subjects=scenes, probes=(Retention(),), folder=folder, quick=True)
     return examine(tiny, plan)["retention"][1]
@@ -55,6 +55,25 @@ def test_an_examination_that_was_stopped_goes_on_to_the_same_numbers(tiny, plan,
     assert 0 < part.images < 6
     _, found = examine(tiny, plan(Retention()))["retention"]
     same(found, whole)
+
+
+def test_what_is_large_is_kept_of_each_groups_first_batch_alone():
+    ledger, large = Ledger(), np.arange(6, dtype=np.float32).reshape(2, 3)
+    for number, first in enumerate((True, False, False)):
+        seen = Seen(sums=once(SimpleNamespace(first=first), {"rows": large + number}))
+        ledger.add(0, [2 * number, 2 * number + 1], seen)
+    _, sums = ledger.joined()
+    assert sums["rows"].dtype == np.float32
+    np.testing.assert_array_equal(sums["rows"], large[None])
+
+
+@pytest.mark.parametrize("count", [1, 31, 33, 64, 95, 100, 300])
+def test_first_batches_of_groups_are_of_one_size(count):
+    plan, met = Plan(subjects=range(count), probes=(), folder=Path()), set()
+    for group, numbers in plan.batches():
+        assert (numbers.start < GROUPS * plan.size) == (group not in met)
+        assert group in met or len(numbers) == plan.size
+        met.add(group)
 
 
 def test_damaged_and_foreign_files_are_named(tiny, plan):
