@@ -17,6 +17,7 @@ from probes.ledger import Ledger
 from probes.numbers import drop
 from probes.protocol import Batch, Result, Subject
 from probes.retention import Retention
+from probes.subjects import Scenes
 
 
 def test_errors_from_sums_are_those_of_a_ridge_that_saw_the_rows():
@@ -49,7 +50,7 @@ def test_a_loss_that_was_built_in_is_found_at_its_layer(tiny, plan, layer):
     count = tiny.vlm.n_image_tokens
     wipe = Intervention(kind="zero", site="resid_pre", tokens=tuple(range(count)), layers=(layer,))
     with intervene(tiny, [wipe]):
-        _, found = examine(tiny, plan(Retention()))["retention"]
+        _, found = examine(tiny, plan(Retention(), subjects=Scenes(12)))["retention"]
     findings = find(Retention().measures(found))
     result = Result(gathered=found, findings=findings)
     curve = result.curve("retention.r2")
