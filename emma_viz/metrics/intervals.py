@@ -129,8 +129,13 @@ def combine(terms: Sequence[tuple[float | int, Sequence[Columns]]], statistic: S
         for seed, each in enumerate(columns):
             whole = {name: np.asarray(column, np.float64) for name, column in each.items()}
             whole["images"] = np.ones(images)
-            values[seed] += factor * statistic({name: column.sum() for name, column in whole.items()})
-            resampled[seed] += factor * statistic({name: weights @ column for name, column in whole.items()})
+            with np.errstate(
+                invalid="ignore"
+            ):  # the difference of two infinite numbers is not defined, and said so
+                values[seed] += factor * statistic({name: column.sum() for name, column in whole.items()})
+                resampled[seed] += factor * statistic(
+                    {name: weights @ column for name, column in whole.items()}
+                )
     spread = resampled.mean(axis=0)
     spread = spread[np.isfinite(spread)]
     tail = 50 * (1 - LEVEL)

@@ -76,7 +76,10 @@ def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, hig
         np.asarray(statistic({name: weights @ np.asarray(each, np.float64) for name, each in some.items()}))
         for some in (columns, control)
     ]
-    gap = (over[0] - over[1]) * (1 if higher else -1)
+    with np.errstate(
+        invalid="ignore"
+    ):  # what is infinite on both sides, such as a code of no bits, has no gap
+        gap = (over[0] - over[1]) * (1 if higher else -1)
     gap = gap[np.isfinite(gap)]
     known = np.count_nonzero(np.any([np.asarray(each) != 0 for each in columns.values()], axis=0))
     if len(gap) < 2 or known < 2:

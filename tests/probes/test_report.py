@@ -75,6 +75,9 @@ def test_every_number_has_its_interval_its_control_and_its_difference(written):
         assert len(result["images"]) == 4
         for each in result["findings"]:
             assert each["low"] <= each["value"] <= each["high"]
+            if each["name"].split(".")[1] in ("coherence", "power"):
+                assert each["control"] is None
+                continue
             assert each["control"]["value"] is not None
             assert each["beats_control"] == (each["over_control"]["low"] > 0 and each["holm_p"] < 0.05)
             assert each["beats_control"] or "not better than its control" in each["sentence"]
