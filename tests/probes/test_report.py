@@ -2,13 +2,11 @@
 
 import csv
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,38 +14,16 @@ from PIL import Image
 
 import probes
 from probes.run import main
-from tests.training.forked_runs import free_port
 
 TOY = Path(__file__).with_name("toy_probe.py")
-ROOT = Path(probes.__file__).parents[1]
-
-
-PROBES = f"retention,knockout,{TOY}"
-
-
-def command(pair, out: Path) -> list[str]:
-    """What is asked for; the same in every run but for the folder."""
-    models = [*pair.models, "--vision", str(pair.vision)]
-    return [*models, "--out", str(out), "--quick", "--count", "4", "--probes", PROBES]
-
-
-def begun(out: Path, pair, *, launcher: Sequence[str] = (), more: Sequence[str] = ()) -> subprocess.Popen:
-    """The same command in a process of its own, or in several."""
-    known = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, *launcher, "-m", "probes.run", *command(pair, out), *more]
-    return subprocess.Popen(words, cwd=ROOT, env=known, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def numbers(out: Path) -> dict:
-    """All that a report says but for how long it took."""
-    return {**json.loads((out / "report.json").read_text()), "minutes": 0}
 
 
 @pytest.fixture(scope="module")
 def written(pair, tmp_path_factory):
     """The report of a tiny Cobra against a tiny EMMA, with a probe of the user's own."""
     out = tmp_path_factory.mktemp("report")
-    assert main(command(pair, out)) == 0
+    models = [*pair.models, "--vision", str(pair.vision)]
+    assert main([*models, "--out", str(out), "--quick", "--count", "4", "--probes", f"retention,{TOY}"]) == 0
     return out
 
 
@@ -70,7 +46,7 @@ def test_every_number_has_its_interval_its_control_and_its_difference(written):
     found = json.loads((written / "report.json").read_text())
     assert [each["name"] for each in found["models"]] == ["cobra", "emma"]
     assert all(check["passed"] for checks in found["checks"] for check in checks)
-    retention, _, toy = found["probes"]
+    retention, toy = found["probes"]
     for result in retention["results"]:
         assert len(result["images"]) == 4
         for each in result["findings"]:
@@ -102,10 +78,12 @@ def test_the_page_about_adding_one_shows_the_file_that_is_tested():
 
 
 @pytest.mark.slow
-def test_the_same_command_again_sees_nothing_twice_and_says_the_same(written, pair):
-    before = numbers(written)
-    assert main(command(pair, written)) == 0
-    assert numbers(written) == before
+def test_the_same_command_again_sees_nothing_twice_and_says_the_same(written, pair, capsys):
+    before = json.loads((written / "report.json").read_text())
+    models = [*pair.models, "--vision", str(pair.vision)]
+    main([*models, "--out", str(written), "--quick", "--count", "4", "--probes", f"retention,{TOY}"])
+    after = json.loads((written / "report.json").read_text())
+    assert {**before, "minutes": 0} == {**after, "minutes": 0}
 
 
 def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path, capsys, monkeypatch):
@@ -146,8 +124,19 @@ def test_one_photograph_is_a_sentence_not_a_traceback(pair, photos, tmp_path, ca
 
 @pytest.mark.slow
 def test_a_checkpoint_against_itself_differs_by_exactly_nothing(pair, tmp_path):
-    words = [str(pair.cobra)] * 2 + ["--vision", str(pair.vision), "--quick", "--count", "2"]
-    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    model = str(pair.cobra)
+    command = [
+        model,
+        model,
+        "--vision",
+        str(pair.vision),
+        "--quick",
+        "--count",
+        "3",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(command) == 0
     found = json.loads((tmp_path / "out" / "report.json").read_text())
     differences = [each for probe in found["probes"] for each in probe["differences"]]
     assert len(differences) > 20
@@ -156,25 +145,37 @@ def test_a_checkpoint_against_itself_differs_by_exactly_nothing(pair, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_goes_on_to_the_same_numbers(written, pair, tmp_path):
-    process = begun(tmp_path, pair, more=["--save-seconds", "0"])
-    while process.poll() is None and not list(tmp_path.glob("seen/*/*.npz")):
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(pair, tmp_path):
+    def command(out: Path) -> list[str]:
+        given = [
+            str(pair.cobra),
+            "--vision",
+            str(pair.vision),
+            "--quick",
+            "--count",
+            "8",
+            "--save-seconds",
+            "0",
+        ]
+        return [
+            sys.executable,
+            "-m",
+            "probes.run",
+            *given,
+            "--probes",
+            "retention,knockout",
+            "--out",
+            str(out),
+        ]
+
+    assert subprocess.run(command(tmp_path / "whole"), check=False).returncode == 0
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(killed))
+    while process.poll() is None and not list(killed.glob("seen/*/*.npz")):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / "report.json").exists()
-    assert main(command(pair, tmp_path)) == 0
-    assert numbers(tmp_path) == numbers(written)
-
-
-@pytest.mark.slow
-def test_two_processes_of_accelerates_launcher_see_what_one_sees(written, pair, tmp_path):
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    process = begun(tmp_path, pair, launcher=[*launcher, "--main_process_port", str(free_port())])
-    said, _ = process.communicate()
-    assert process.returncode == 0, said.decode()
-    shards = {each.name for each in tmp_path.glob("seen/*/retention.*.npz")}
-    assert len(shards) == 2
-    assert not (tmp_path / "report.json").exists()
-    assert main(command(pair, tmp_path)) == 0
-    assert numbers(tmp_path) == numbers(written)
+    process.wait()
+    assert not (killed / "report.json").exists()
+    assert subprocess.run(command(killed), check=False).returncode == 0
+    whole, again = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "killed"))
+    assert {**whole, "minutes": 0} == {**again, "minutes": 0}
