@@ -50,7 +50,8 @@ def test_every_number_has_its_interval_its_control_and_its_difference(written):
     for result in retention["results"]:
         assert len(result["images"]) == 4
         for each in result["findings"]:
-            assert each["low"] <= each["value"] <= each["high"]
+            rounding = 1e-12 * abs(each["value"])  # where all images agree, draws differ by their sums' order
+            assert each["low"] - rounding <= each["value"] <= each["high"] + rounding
             if each["name"].split(".")[1] in ("coherence", "power"):
                 assert each["control"] is None
                 continue
