@@ -231,8 +231,8 @@ MADE: dict[str, tuple[str, Make]] = {
     "checkpoints": ("configs", hostile_checkpoints),
     "images": ("images", _some(hostile_images)),
     "lenses": ("lenses", _some(hostile_lenses)),
-    "pictures": ("sidecars", _some(hostile_pictures)),
-    "records": ("records", _some(hostile_records)),
+    "pictures": ("sidecars", hostile_pictures),
+    "records": ("records", hostile_records),
     "studies": ("read studies", _studies),
 }
 """Name → the kind whose check is done, and what makes the inputs."""

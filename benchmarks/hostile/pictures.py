@@ -26,12 +26,15 @@ _SENSELESS = (
 )
 
 
-def hostile_pictures(folder: Path, seed: int, *, mutants: int = 60) -> Iterator[tuple[str, Path]]:
+def hostile_pictures(
+    folder: Path, seed: int, share: float = 1.0, *, mutants: int = 60
+) -> Iterator[tuple[str, Path]]:
     """Write hostile files, one after the other.
 
     Args:
         folder: where they go.
         seed: of what chance decides.
+        share: how many of the files are written, each so many-th.
         mutants: sound files with chance changes, beside those of a kind of their own.
 
     Yields:
@@ -72,7 +75,7 @@ def hostile_pictures(folder: Path, seed: int, *, mutants: int = 60) -> Iterator[
             suffix = rng.choice(SUFFIXES)
             data = _damaged(sound[suffix], rng)
             made.append((f"damaged {suffix}", suffix, lambda data=data: data))
-    for index, (what, suffix, make) in enumerate(made):
+    for index, (what, suffix, make) in list(enumerate(made))[:: round(1 / share)]:
         path = folder / f"{index:04}{suffix}"
         path.write_bytes(make())
         yield what, path

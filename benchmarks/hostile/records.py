@@ -1,5 +1,6 @@
 """LLaVA data sets that were made to do harm: lines without end, nesting, paths that lead out, images that are none."""
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -34,17 +35,18 @@ IMAGES: tuple[Any, ...] = (
 """What a record may call its image."""
 
 
-def hostile_records(folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
+def hostile_records(folder: Path, seed: int, share: float = 1.0) -> Iterator[tuple[str, Path]]:
     """Write hostile data sets one after another.
 
     Args:
         folder: an empty folder.
         seed: not used; every data set is written out.
+        share: how many of them are written, each so many-th.
 
     Yields:
         (what is wrong, its path).
     """
-    for number, (name, data) in enumerate(_files()):
+    for number, (name, data) in itertools.islice(enumerate(_files()), 0, None, round(1 / share)):
         path = folder / str(number) / "hostile.json"
         path.parent.mkdir(parents=True)
         if isinstance(data, bytes):

@@ -125,7 +125,7 @@ from benchmarks.hostile import campaign
 
 common = {"seed": 7, "jobs": 2, "only": None}
 parts = {  # of the kills, not those of training, which takes longer
-    "made": {"share": 0.03}, "mutants": {"share": 0.03}, "kills": {"share": 0.2, "only": "e/"},
+    "made": {"share": 0.02}, "mutants": {"share": 0.02}, "kills": {"share": 0.2, "only": "e/"},
 }
 with campaign.made_samples() as (samples, root):
     for part, options in parts.items():
@@ -150,7 +150,7 @@ def test_a_part_of_every_kind_goes_well(outcomes):
     assert {kind for part, kind, *_ in outcomes if part == "made"} == {f"made {name}" for name in MADE}
     assert sum(part != "kills" for part, *_ in outcomes) > 100
     ended = [ended for part, _, ended, *_ in outcomes if part != "kills"]
-    assert ended.count("refused") > 50
+    assert ended.count("refused") > 30
     assert ended.count("accepted") > 20
 
 
