@@ -102,8 +102,31 @@ def _spans(file: BinaryIO, path: Path) -> Iterator[Span]:
     else:
         came = f"it begins with {str(first)[1:]}" if first else "it is empty"
         raise RecordError(
-            f"{path} is no LLaVA data set: expected a JSON array or one object a line, in UTF-8, but {came}"
+            f"{path} is no list of records: expected a JSON array or one object a line, in UTF-8, but {came}"
         )
+
+
+def spans_in(path: Path, key: str) -> Iterator[Span]:
+    """The records of the first array that stands under a key, such as COCO's "annotations"; the rest is not looked at.
+
+    Raises:
+        RecordError: the file cannot be read, has no such array, or the array does not end.
+    """
+    pattern = re.compile(rb'(?<!\\\\)"' + re.escape(key.encode()) + rb'"\s{0,64}:\s{0,64}\[')
+    try:
+        with path.open("rb") as file:
+            place, held = 0, b""
+            while chunk := file.read(CHUNK):
+                held += chunk
+                if found := pattern.search(held):
+                    file.seek(place + found.end())
+                    yield from _Array(file, path, place + found.end()).records(alone=False)
+                    return
+                cut = max(0, len(held) - len(key) - 256)
+                place, held = place + cut, held[cut:]
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    raise RecordError(f"{path}: expected an array under {key!r}, found none")
 
 
 def _lines(file: BinaryIO, path: Path, place: int) -> Iterator[Span]:
@@ -143,8 +166,8 @@ class _Array:
         self.depth = self.opened = 0
         """Brackets that are open, and that were opened in this item."""
 
-    def records(self) -> Iterator[Span]:
-        """Each item of the array, whatever it is."""
+    def records(self, *, alone: bool = True) -> Iterator[Span]:
+        """Each item of the array, whatever it is; what follows the array is an error where it should be alone."""
         index, last = 0, False
         if self._skip_space() == b"]":
             self.at, last = self.at + 1, True
@@ -153,7 +176,7 @@ class _Array:
             span, last = self._item(index)
             yield span
             index += 1
-        if rest := self._skip_space():
+        if alone and (rest := self._skip_space()):
             raise RecordError(
                 f"{self.path}: expected nothing after the array of {index} records, got {str(rest)[1:]}"
             )

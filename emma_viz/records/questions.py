@@ -161,13 +161,18 @@ def _record(value: Any, index: int, path: Path, folder: Path | None) -> tuple[Pa
     if name is None:
         raise RecordError(f"{where}: expected the path of an image as 'image', got none")
     for text in asked:
-        _require_text(text, where)
+        require_text(text, where)
     if folder is None:
         require_inside(root / name, root, error=RecordError, where=where)
     return root / name, tuple(asked)
 
 
-def _require_text(text: Any, where: str) -> None:
+def require_text(text: Any, where: str) -> None:
+    """Refuse a question that is no text, empty, too long, or holds half a character.
+
+    Raises:
+        RecordError: names what is wrong, after `where`.
+    """
     if not isinstance(text, str) or not text.strip():
         raise RecordError(f"{where}: expected a question as a text, got {text!r:.80}")
     if len(text) > LONGEST_TEXT:

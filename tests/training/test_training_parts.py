@@ -15,6 +15,7 @@ from emma_viz.data.tabletop import (
     caption_turn,
     make_scene,
     questions,
+    scene_questions,
     stream,
 )
 from emma_viz.errors import ImageError, TrainingError
@@ -37,7 +38,6 @@ from training.pocket.joint import (
     tapped,
     train_joint,
 )
-from training.pocket.questions import scene_questions
 from training.pocket.scenes import PATCH, scene_arrays
 from training.pocket.streams import SceneStream
 from training.pocket.text import start_remembering

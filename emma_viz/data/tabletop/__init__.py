@@ -1,6 +1,7 @@
 """The tabletop world: small drawn scenes of household things, and charts, with exact masks and English questions."""
 
 from emma_viz.data.tabletop.charts import Chart, Series
+from emma_viz.data.tabletop.held_out import scene_questions
 from emma_viz.data.tabletop.kinds import COLOUR_INDEX, COLOURS, KIND_INDEX, KINDS, SURFACES, Kind
 from emma_viz.data.tabletop.language import (
     ABSENT_MODES,
@@ -70,6 +71,7 @@ __all__ = [
     "questions",
     "relation",
     "relation_turns",
+    "scene_questions",
     "single_things",
     "stream",
     "twins",

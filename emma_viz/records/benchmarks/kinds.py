@@ -1,0 +1,126 @@
+"""The benchmarks there are: how the files of each become records.
+
+A benchmark is one line of `_BUILT_IN`, or an entry point of the group `emma_viz.benchmarks` in any installed package,
+whose name is the benchmark's and whose object is a `Benchmark` (docs/extending/add-a-benchmark.md).
+"""
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from emma_viz.errors import InputError, RecordError
+from emma_viz.records.benchmarks.record import BenchmarkRecord
+from emma_viz.records.benchmarks.rows import Row, rows_of
+
+logger = logging.getLogger(__name__)
+
+GROUP = "emma_viz.benchmarks"
+"""Entry points of installed packages that bring benchmarks."""
+
+Found = tuple[BenchmarkRecord, str | None]
+"""A record, and the answer that stood beside it."""
+Complain = Callable[[RecordError], None]
+"""Called with what is wrong with a row, its file and line named; the row is left out."""
+Read = Callable[[Sequence[Path], Complain], Iterator[Found]]
+"""(files, complain) → what they hold, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """One benchmark: where its files come from, how they are read, and how it is scored."""
+
+    title: str
+    """What it asks, in a line."""
+    source: str
+    """Where its files are published, and under which licence."""
+    read: Read
+    """How its files become records."""
+    scorers: tuple[str, ...]
+    """Names in `emma_viz.records.scorers`: those that tables of it show; the first counts."""
+    endings: tuple[str, ...] = (".json", ".jsonl")
+    """How the names of its files end, in small letters, when a folder is named."""
+    places: tuple[str, ...] = ("{image}", "{split}/{image}")
+    """Where images may lie in the image folder."""
+    draw: Callable[[BenchmarkRecord], Any] | None = None
+    """For images that are drawn and lie nowhere: record → uint8 array (height, width, 3)."""
+    mentions: Callable[[BenchmarkRecord, str], tuple[str, ...]] | None = None
+    """For descriptions: (record, text) → the objects that a text names, each as often as it does."""
+    bundled: bool = False
+    """Whether `read` needs no files."""
+
+
+def parsed(
+    path: Path, parse: Callable[[Row], Found], complain: Complain, *, columns: tuple[str, ...] = ()
+) -> Iterator[Found]:
+    """The records of one file, row by row; a row that raises is complained about, with its file and line.
+
+    Args:
+        path: the file.
+        parse: row → record; raises InputError without a place.
+        complain: as for `Read`.
+        columns: as for `emma_viz.records.benchmarks.rows.rows_of`.
+    """
+    for row in rows_of(path, columns=columns):
+        try:
+            found = parse(row)
+        except InputError as error:
+            complain(RecordError(f"{row.where}: {error}"))
+            continue
+        yield found
+
+
+_BUILT_IN = {
+    name: f"emma_viz.records.benchmarks.{name}:BENCHMARK"
+    for name in ("pope", "hallusionbench", "amber", "chair", "mme", "plain", "tabletop")
+}
+
+
+def names() -> tuple[str, ...]:
+    """The benchmarks there are: our own, then those of installed packages."""
+    return (*_BUILT_IN, *sorted(_points()))
+
+
+def benchmark(name: str) -> Benchmark:
+    """One benchmark.
+
+    Raises:
+        InputError: there is no such benchmark, or the package that brings it cannot be imported.
+    """
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    point = _points().get(name)
+    if point is None:
+        raise InputError(
+            f"There is no benchmark {name!r}; choose one of {', '.join(names())}, or install the package that brings "
+            f"it (entry points of the group {GROUP})."
+        )
+    try:
+        found = point.load()
+    except Exception as error:  # code of a package that we do not know
+        raise InputError(
+            f"The benchmark {name!r} is brought by {point.value}, which fails: {error}"
+        ) from error
+    if not isinstance(found, Benchmark):
+        raise InputError(
+            f"The benchmark {name!r} is brought by {point.value}; expected a Benchmark there, got a "
+            f"{type(found).__name__}."
+        )
+    return found
+
+
+def _points() -> dict[str, metadata.EntryPoint]:
+    """Entry points by name. One that is called as a benchmark of ours is passed over, and the log says so."""
+    found = {}
+    for point in metadata.entry_points(group=GROUP):
+        if point.name in _BUILT_IN or point.name in found:
+            logger.warning(
+                "the benchmark %r of %s is passed over: there is one already", point.name, point.value
+            )
+        else:
+            found[point.name] = point
+    return found

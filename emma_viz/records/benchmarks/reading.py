@@ -1,0 +1,122 @@
+"""A benchmark's files, read into one set of records: keys made sure of, duplicates and contradictions flagged."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from emma_viz.errors import InputError, RecordError
+from emma_viz.files.inside import require_inside
+from emma_viz.records.benchmarks.kinds import Benchmark, benchmark
+from emma_viz.records.benchmarks.record import CONTRADICTORY, DUPLICATE, BenchmarkRecord, Key, RecordSet
+from emma_viz.records.complaints import SHOWN
+
+
+def read_benchmark(
+    name: str, paths: Sequence[Path] = (), *, on_error: Callable[[RecordError], None] | None = None
+) -> RecordSet:
+    """Read a benchmark's files.
+
+    Args:
+        name: of the benchmark.
+        paths: its files, or folders of them; none for one that is bundled.
+        on_error: called with each row that is left out, its file and line named; None only keeps it in `complaints`.
+
+    Raises:
+        InputError: there is no such benchmark, no file, or no record in them.
+        RecordError: a file cannot be read.
+    """
+    kind = benchmark(name)
+    files = _files(kind, name, paths)
+    complaints: list[str] = []
+
+    def complain(error: RecordError) -> None:
+        complaints.append(str(error))
+        if on_error is not None:
+            on_error(error)
+
+    records: dict[Key, BenchmarkRecord] = {}
+    said: dict[Key, str] = {}
+    for record, answer in kind.read(files, complain):
+        if (before := records.get(record.key)) is not None:
+            complain(
+                RecordError(
+                    f"{record.where}: the id {record.id!r:.60} "
+                    f"stands in {record.split or name} already, at {before.where}"
+                )
+            )
+            continue
+        records[record.key] = record
+        if answer is not None:
+            said[record.key] = answer
+    if not records:
+        why = "\n".join(f"    {each}" for each in complaints[:SHOWN])
+        raise InputError(f"{', '.join(map(str, files))}: no record of {name} was found.\n{why}".rstrip())
+    return RecordSet(
+        benchmark=name,
+        records=tuple(_flagged(list(records.values()))),
+        said=said,
+        complaints=tuple(complaints),
+    )
+
+
+def _files(kind: Benchmark, name: str, paths: Sequence[Path]) -> list[Path]:
+    if not paths and not kind.bundled:
+        raise InputError(f"{name} needs its files (--records): {kind.source}")
+    files = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(
+                each for each in path.rglob("*") if each.suffix.lower() in kind.endings and each.is_file()
+            )
+            if not found:
+                raise InputError(
+                    f"{path} holds no file of {name}: expected some that end in {', '.join(kind.endings)}."
+                )
+            files += found
+        else:
+            files.append(path)
+    return files
+
+
+def _flagged(records: list[BenchmarkRecord]) -> list[BenchmarkRecord]:
+    truths: defaultdict[tuple[str | None, str], set[str]] = defaultdict(set)
+    for record in records:
+        truths[record.same].add(record.truth)
+    seen: set[tuple[Any, ...]] = set()
+    found = []
+    for record in records:
+        flags = list(record.flags)
+        if (record.split, record.same) in seen:
+            flags.append(DUPLICATE)
+        if len(truths[record.same]) > 1:
+            flags.append(CONTRADICTORY)
+        seen.add((record.split, record.same))
+        found.append(record if len(flags) == len(record.flags) else replace(record, flags=tuple(flags)))
+    return found
+
+
+def picture(kind: Benchmark, record: BenchmarkRecord, images: Path | None) -> Any:
+    """The image of a record: a path, an array that is drawn, or None for a question about none.
+
+    Args:
+        kind: the benchmark.
+        record: the record.
+        images: the image folder.
+
+    Raises:
+        RecordError: there is no such image, no folder, or it leads out of the folder.
+    """
+    if record.image is None:
+        return None
+    if kind.draw is not None:
+        return kind.draw(record)
+    if images is None:
+        raise RecordError(f"record {record.id!r}: expected the folder of its images (--images), got none")
+    for place in kind.places:
+        path = images / place.replace("{split}", record.split).replace("{image}", record.image)
+        if path.exists():
+            require_inside(path, images, error=RecordError, where=f"record {record.id!r}")
+            return path
+    raise RecordError(f"record {record.id!r}: there is no image {record.image!r:.200} in {images}")

@@ -1,0 +1,165 @@
+"""Rows of a benchmark's file, each with its line: JSON arrays, one object a line, CSV, TSV, or bare columns."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emma_viz.errors import RecordError
+from emma_viz.files.json_door import TABLE, read_bytes
+from emma_viz.records.json_spans import Span, spans
+from emma_viz.records.questions import require_text
+
+SEPARATED = {".csv": ",", ".tsv": "\t"}
+"""How names of tables end, in small letters, and what parts their columns."""
+CHUNK = 1 << 20
+"""Bytes read at once while lines are counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a file, which may be broken: what it holds is read when it is asked for."""
+
+    path: Path
+    """The file."""
+    line: int
+    """Where it begins, from 1."""
+    content: dict[str, Any] | Span
+    """The columns of a table, or bytes of JSON."""
+
+    @property
+    def where(self) -> str:
+        """The file's name and the line; of several records in a line the number of this one, from 0, too."""
+        number = self.content.index if isinstance(self.content, Span) else self.line - 1
+        beside = "" if number == self.line - 1 else f", record {number}"
+        return f"{self.path.name}, line {self.line}{beside}"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Its columns or keys.
+
+        Raises:
+            RecordError: it is no JSON object.
+        """
+        value = self.content.value if isinstance(self.content, Span) else self.content
+        if not isinstance(value, dict):
+            raise RecordError(f"expected an object, got {type(value).__name__}")
+        return value
+
+    def text(self, *names: str, empty: bool = False) -> str:
+        """The text under the first of these names that is there; a number is written out.
+
+        Raises:
+            RecordError: none is there, or it is no text, or empty and must not be.
+        """
+        fields = self.fields
+        name = next((each for each in names if fields.get(each) is not None), None)
+        if name is None:
+            raise RecordError(f"expected {' or '.join(map(repr, names))}, got {_listed(fields)}")
+        value = fields[name]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            raise RecordError(f"expected a text as {name!r}, got {value!r:.80}")
+        if value.strip() or not empty:
+            require_text(value, repr(name))
+        return value
+
+    def maybe(self, *names: str) -> str:
+        """As `text`, and "" where none is there."""
+        return self.text(*names, empty=True) if any(self.fields.get(n) is not None for n in names) else ""
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts.
+
+        Raises:
+            RecordError: it is none.
+        """
+        value = self.fields.get(name)
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise RecordError(f"expected a list of texts as {name!r}, got {value!r:.80}")
+        return tuple(value)
+
+    def yes_no(self, *names: str) -> str:
+        """ "yes" or "no", from a text in any case, or from the 1 and 0 of HallusionBench.
+
+        Raises:
+            RecordError: it is neither.
+        """
+        given = self.text(*names)
+        found = {"yes": "yes", "no": "no", "1": "yes", "0": "no"}.get(given.strip().rstrip(".").lower())
+        if found is None:
+            raise RecordError(f"expected yes or no as {names[0]!r}, got {given!r:.80}")
+        return found
+
+
+def _listed(fields: dict[str, Any]) -> str:
+    there = [str(name) for name, value in fields.items() if value is not None]
+    return f"{', '.join(there)}"[:200] or "nothing"
+
+
+def rows_of(path: Path, *, columns: tuple[str, ...] = ()) -> Iterator[Row]:
+    """The rows of a file, in order.
+
+    Args:
+        path: a .csv or .tsv with a head, or JSON: an array, or one object a line.
+        columns: for a file without a head, whose columns tabs part: their names; those at the end may lack.
+
+    Raises:
+        RecordError: the file cannot be read, or is none of these.
+    """
+    if columns:
+        yield from _headless(path, columns)
+    elif path.suffix.lower() in SEPARATED:
+        yield from _table(path, SEPARATED[path.suffix.lower()])
+    else:
+        yield from _json(path)
+
+
+def _json(path: Path) -> Iterator[Row]:
+    lines, place = 1, 0
+    with path.open("rb") as file:
+        for span in spans(path):
+            while place < span.start and (chunk := file.read(min(CHUNK, span.start - place))):
+                lines, place = lines + chunk.count(b"\n"), place + len(chunk)
+            yield Row(path=path, line=lines, content=span)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return read_bytes(path, limit=TABLE.size, error=RecordError).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: expected text in UTF-8, got other bytes ({error.reason})") from error
+
+
+def _table(path: Path, separator: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(_text_of(path), newline=""), delimiter=separator, strict=True)
+    head: list[str] = []
+    last = 0
+    try:
+        for cells in reader:
+            line, last = last + 1, reader.line_num
+            if not any(cells):
+                continue
+            if not head:
+                head = [cell.strip() for cell in cells]
+                if len(set(head)) < len(head):
+                    raise RecordError(f"{path}: the head of the table says a column twice: {', '.join(head)}")
+                continue
+            filled = cells if len(cells) == len(head) else []
+            found = dict(zip(head, filled, strict=True)) if filled else {"": cells}
+            if not filled:
+                # As an object that lacks everything: it is named, and the rows after it are read.
+                found = {f"{len(cells)} columns where the head has {len(head)}": ""}
+            yield Row(path=path, line=line, content={name: value for name, value in found.items() if name})
+    except csv.Error as error:
+        raise RecordError(f"{path}, line {reader.line_num}: this is no table ({error})") from error
+
+
+def _headless(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+    for line, text in enumerate(_text_of(path).split("\n"), start=1):
+        text = text.removesuffix("\r")
+        if text.strip():
+            yield Row(path=path, line=line, content=dict(zip(columns, text.split("\t"), strict=False)))
