@@ -1,0 +1,165 @@
+"""Numbers of yes/no answers as sums per cluster of rows, such as those of an image, which intervals draw.
+
+All are defined without a division by zero: a number whose denominator is empty is NaN, and is printed as none.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from emma_viz.metrics.intervals import LEVEL, Columns, Statistic, Sums, draws, ratio
+
+NEITHER = -1
+"""What stands for an answer that is neither yes nor no."""
+BINS = 10
+"""Of the calibration: equally wide, from 0 to 1."""
+BLOCK = 200
+"""Resamples of a ranking that are held in memory at once."""
+
+VERDICTS: dict[str, Statistic] = {
+    "accuracy": ratio("right", "asked"),
+    "precision": ratio("hit", "claimed"),
+    "recall": ratio("hit", "there"),
+    "f1": ratio("hit", "claimed", also_below="there", factor=2.0),
+    "yes_rate": ratio("yes", "asked"),
+    "unparsed": ratio("neither", "asked"),
+}
+"""Name → number, of `verdict_columns`."""
+
+
+def verdict_columns(
+    truth: Bool[np.ndarray, " n"],
+    said: Int[np.ndarray, " n"],
+    right: Bool[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
+    clusters: int,
+    *,
+    positive: bool = True,
+    recalls_unparsed: bool = True,
+) -> dict[str, np.ndarray]:
+    """Sums per cluster.
+
+    Args:
+        truth: whether yes is true.
+        said: 1 yes, 0 no, NEITHER.
+        right: whether it counts as right.
+        cluster: the number of each row's cluster.
+        clusters: how many there are.
+        positive: what precision, recall and F1 are about: yes, or no.
+        recalls_unparsed: whether recall counts rows that were answered by neither.
+    """
+    wanted, claimed = truth == positive, said == int(positive)
+    there = wanted if recalls_unparsed else wanted & (said != NEITHER)
+    masks = {
+        "asked": np.ones(len(truth), bool),
+        "right": right,
+        "yes": said == 1,
+        "neither": said == NEITHER,
+        "claimed": claimed,
+        "there": there,
+        "hit": wanted & claimed,
+    }
+    return {name: np.bincount(cluster, weights=mask, minlength=clusters) for name, mask in masks.items()}
+
+
+def calibration_columns(
+    truth: Bool[np.ndarray, " n"],
+    leaning: Float[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
+    clusters: int,
+) -> dict[str, np.ndarray]:
+    """Sums per cluster that `CALIBRATION` is made of; rows whose `leaning` is NaN are left out."""
+    known = np.isfinite(leaning)
+    p, y, where = leaning[known], truth[known].astype(np.float64), cluster[known]
+    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    columns = {
+        "known": np.bincount(where, minlength=clusters).astype(np.float64),
+        "square": np.bincount(where, weights=np.square(p - y), minlength=clusters),
+    }
+    for number in range(BINS):
+        chosen = bins == number
+        columns[f"gap{number}"] = np.bincount(where, weights=(p - y) * chosen, minlength=clusters)
+    return columns
+
+
+def _expected_error(sums: Sums) -> np.ndarray | np.floating:
+    gaps = sum(np.abs(sums[f"gap{number}"]) for number in range(BINS))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(gaps) / np.asarray(sums["known"])
+
+
+CALIBRATION: dict[str, Statistic] = {"brier": ratio("square", "known"), "ece": _expected_error}
+"""Name → number, of `calibration_columns`: Brier's score, and the expected calibration error over ten bins."""
+
+
+def mean_of_parts(
+    parts: Mapping[str, Columns], statistic: Statistic
+) -> tuple[dict[str, np.ndarray], Statistic]:
+    """The mean over splits of a number, as columns and a statistic: Cobra's harness reports it so.
+
+    Args:
+        parts: split → its columns, all about the same clusters.
+        statistic: of each.
+    """
+    columns = {f"{part}\0{name}": each for part, some in parts.items() for name, each in some.items()}
+
+    def mean(sums: Sums) -> np.ndarray | np.floating:
+        each = [
+            statistic({name: sums[f"{part}\0{name}"] for name in some} | {"images": sums["images"]})
+            for part, some in parts.items()
+        ]
+        return np.mean(each, axis=0)
+
+    return columns, mean
+
+
+def ranking(
+    truth: Bool[np.ndarray, " n"],
+    leaning: Float[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
+    clusters: int,
+) -> dict[str, tuple[float, float, float]]:
+    """AUROC and AUPRC (average precision) of yes, each with the 95 % interval of a bootstrap over clusters.
+
+    Rows whose `leaning` is NaN are left out. NaN where only one truth is left.
+    """
+    known = np.isfinite(leaning)
+    order = np.argsort(-leaning[known], kind="stable")
+    p, y, where = leaning[known][order], truth[known][order], cluster[known][order]
+    if y.all() or not y.any():
+        return dict.fromkeys(("auroc", "auprc"), (np.nan, np.nan, np.nan))
+    ends = np.flatnonzero(np.append(p[1:] != p[:-1], True))
+    whole = _ranked(np.ones((1, len(y))), y, ends)
+    weights = draws(clusters)
+    parts = [
+        _ranked(weights[start : start + BLOCK, where], y, ends) for start in range(0, len(weights), BLOCK)
+    ]
+    tail = 50 * (1 - LEVEL)
+    found = {}
+    for number, name in enumerate(("auroc", "auprc")):
+        spread = np.concatenate([part[number] for part in parts])
+        low, high = np.nanpercentile(spread, [tail, 100 - tail])
+        found[name] = (float(whole[number][0]), float(low), float(high))
+    return found
+
+
+def _ranked(
+    weights: Float[np.ndarray, "k n"], truth: Bool[np.ndarray, " n"], ends: Int[np.ndarray, " e"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """AUROC and average precision for each row of weights; rows of the data by falling score, ties end at `ends`."""
+    hits = np.cumsum(weights * truth, axis=1)[:, ends]
+    misses = np.cumsum(weights * ~truth, axis=1)[:, ends]
+    new_hits, new_misses = (np.diff(each, axis=1, prepend=0) for each in (hits, misses))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above = (new_misses * (hits - new_hits / 2)).sum(axis=1)
+        area = above / (hits[:, -1] * misses[:, -1])
+        precision = np.where(hits + misses > 0, hits / (hits + misses), 0.0)
+        average = (new_hits * precision).sum(axis=1) / hits[:, -1]
+    return area, average
+
+
+def clustered_error(right: Float[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> float:
+    """The standard error of a mean whose rows are correlated within clusters (Miller 2024, equation 4)."""
+    sums = np.bincount(cluster, weights=right - right.mean())
+    return float(np.sqrt(np.square(sums).sum()) / len(right))

@@ -1,0 +1,7 @@
+"""Scorers of benchmarks by name: how each reads yes or no from an answer, and the rows on which they disagree."""
+
+from emma_viz.records.scorers.answer import Answer
+from emma_viz.records.scorers.kinds import SCORERS, Disagreement, Scorer, disagreements, scorer
+from emma_viz.records.scorers.readings import Verdict
+
+__all__ = ["SCORERS", "Answer", "Disagreement", "Scorer", "Verdict", "disagreements", "scorer"]

@@ -1,0 +1,129 @@
+"""Numbers of yes/no answers against scikit-learn and scipy, and without a division by zero anywhere."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+from emma_viz.metrics.intervals import difference, estimate
+from emma_viz.metrics.paired import cluster_p, mcnemar
+from emma_viz.metrics.verdicts import (
+    CALIBRATION,
+    NEITHER,
+    VERDICTS,
+    calibration_columns,
+    clustered_error,
+    mean_of_parts,
+    ranking,
+    verdict_columns,
+)
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(1)
+    truth = rng.random(300) < 0.5
+    said = np.where(rng.random(300) < 0.75, truth, ~truth).astype(int)
+    leaning = np.clip(0.5 + 0.3 * (said - 0.5) + rng.normal(0, 0.2, 300), 0, 1).round(2)
+    return truth, said, leaning, np.arange(300) // 6
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_precision_recall_and_f1_are_scikit_learns(rows, positive):
+    truth, said, _, cluster = rows
+    columns = verdict_columns(truth, said, said == truth, cluster, 50, positive=positive)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        truth, said, pos_label=positive, average="binary"
+    )
+    found = {name: estimate([columns], statistic) for name, statistic in VERDICTS.items()}
+    assert [found[name].value for name in ("precision", "recall", "f1")] == pytest.approx(
+        [precision, recall, f1]
+    )
+    assert found["accuracy"].value == pytest.approx((said == truth).mean())
+    assert found["yes_rate"].value == pytest.approx(said.mean())
+    assert found["accuracy"].images == 50
+    assert found["accuracy"].low < found["accuracy"].value < found["accuracy"].high
+
+
+def test_recall_with_and_without_rows_that_were_not_parsed():
+    truth, said = np.array([True, True, True, False]), np.array([1, NEITHER, 0, 0])
+    for counted, recall in ((True, 1 / 3), (False, 1 / 2)):
+        columns = verdict_columns(truth, said, said == truth, np.arange(4), 4, recalls_unparsed=counted)
+        assert estimate([columns], VERDICTS["recall"]).value == pytest.approx(recall)
+        assert estimate([columns], VERDICTS["unparsed"]).value == 0.25
+
+
+def test_nothing_is_divided_by_zero():
+    truth, said = np.zeros(4, bool), np.zeros(4, int)
+    columns = verdict_columns(truth, said, said == truth, np.arange(4), 4)
+    for name in ("precision", "recall", "f1"):
+        assert np.isnan(estimate([columns], VERDICTS[name]).value)
+    assert estimate([columns], VERDICTS["accuracy"]).value == 1
+    assert np.isnan(ranking(truth, np.full(4, 0.5), np.arange(4), 4)["auroc"][0])
+    nothing = calibration_columns(truth, np.full(4, np.nan), np.arange(4), 4)
+    assert np.isnan(estimate([nothing], CALIBRATION["brier"]).value)
+
+
+def test_rankings_are_scikit_learns_and_their_intervals_hold_them(rows):
+    truth, _, leaning, cluster = rows
+    found = ranking(truth, leaning, cluster, 50)
+    assert found["auroc"][0] == pytest.approx(roc_auc_score(truth, leaning))
+    assert found["auprc"][0] == pytest.approx(average_precision_score(truth, leaning))
+    for value, low, high in found.values():
+        assert low < value < high
+
+
+def test_brier_and_the_calibration_error(rows):
+    truth, _, leaning, cluster = rows
+    columns = calibration_columns(truth, leaning, cluster, 50)
+    assert estimate([columns], CALIBRATION["brier"]).value == pytest.approx(brier_score_loss(truth, leaning))
+    bins = np.minimum((leaning * 10).astype(int), 9)
+    error = sum(
+        abs(leaning[bins == b].mean() - truth[bins == b].mean()) * (bins == b).mean()
+        for b in set(bins.tolist())
+    )
+    assert estimate([columns], CALIBRATION["ece"]).value == pytest.approx(error)
+
+
+def test_the_bootstraps_spread_is_the_clustered_error(rows):
+    truth, said, _, cluster = rows
+    right = said == truth
+    found = estimate([verdict_columns(truth, said, right, cluster, 50)], VERDICTS["accuracy"])
+    error = clustered_error(right.astype(float), cluster)
+    assert (found.high - found.low) / 2 / 1.96 == pytest.approx(error, rel=0.1)
+    alone = clustered_error(right.astype(float), np.arange(300))
+    assert alone == pytest.approx(right.std() / np.sqrt(300))
+
+
+def test_the_mean_over_splits_weighs_them_alike():
+    parts = {}
+    for name, count, right in (("a", 2, 1), ("b", 8, 8)):
+        truth = np.ones(count, bool)
+        said = np.array([1] * right + [0] * (count - right))
+        parts[name] = verdict_columns(truth, said, said == truth, np.arange(count), 8)
+    found = estimate(
+        *([each] if i == 0 else each for i, each in enumerate(mean_of_parts(parts, VERDICTS["accuracy"])))
+    )
+    assert found.value == pytest.approx(0.75)
+
+
+def test_paired_differences_mcnemar_and_the_test_of_clusters():
+    first = np.array([True] * 3 + [False] * 14 + [True] * 100)
+    second = ~first
+    second[17:] = True
+    assert mcnemar(first, second) == pytest.approx(0.0127, abs=1e-4)
+    assert mcnemar(first, second) == pytest.approx(binomtest(3, 17).pvalue)
+    assert mcnemar(first, first) == 1
+    assert cluster_p(first, second, np.arange(117)) == pytest.approx(0.0127, abs=0.004)
+    # All discordant rows of one image are one observation.
+    assert cluster_p(first, second, np.zeros(117, int)) == 1
+    truth = np.ones(117, bool)
+    a, b = (verdict_columns(truth, x.astype(int), x, np.arange(117), 117) for x in (first, second))
+    gap = difference([b], [a], VERDICTS["accuracy"])
+    assert gap.value == pytest.approx(11 / 117)
+    assert gap.sign == 1
