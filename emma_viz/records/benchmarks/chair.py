@@ -42,7 +42,7 @@ def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
         if _is_coco(path):
             _coco(path, known, complain)
         else:
-            _each(rows_of(path), lambda row: _listed(row, known), complain, place=lambda row: row.where)
+            _each(rows_of(path), lambda row: _listed(row, known), complain)
     if not known.objects:
         raise InputError(
             f"{', '.join(map(str, files))}: expected what is in the images, COCO's instances_val2014.json (and "
@@ -101,8 +101,7 @@ def _coco(path: Path, known: _Gathered, complain: Complain) -> None:
     for key, take in (
         (("images", images), ("annotations", annotation)) if kinds else (("annotations", annotation),)
     ):
-        rows = (Row(path=path, line=span.index + 1, content=span) for span in spans_in(path, key))
-        _each(rows, take, complain, place=lambda row, key=key: f"{path.name}, {key} {row.line}")
+        _each(rows_of(path, within=key), take, complain)
 
 
 def _listed(row: Row, known: _Gathered) -> None:
@@ -121,14 +120,12 @@ def _listed(row: Row, known: _Gathered) -> None:
         known.said[number] = row.text("caption", empty=True)
 
 
-def _each(
-    rows: Iterator[Row], take: Callable[[Row], None], complain: Complain, *, place: Callable[[Row], str]
-) -> None:
+def _each(rows: Iterator[Row], take: Callable[[Row], None], complain: Complain) -> None:
     for row in rows:
         try:
             take(row)
         except InputError as error:
-            complain(RecordError(f"{place(row)}: {error}"))
+            complain(RecordError(f"{row.where}: {error}"))
 
 
 def _whole(row: Row, name: str) -> int:

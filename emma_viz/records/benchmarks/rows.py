@@ -9,7 +9,7 @@ from typing import Any
 
 from emma_viz.errors import RecordError
 from emma_viz.files.json_door import TABLE, read_bytes
-from emma_viz.records.json_spans import Span, spans
+from emma_viz.records.json_spans import Span, spans, spans_in
 from emma_viz.records.questions import require_text
 
 SEPARATED = {".csv": ",", ".tsv": "\t"}
@@ -100,11 +100,12 @@ def _listed(fields: dict[str, Any]) -> str:
     return f"{', '.join(there)}"[:200] or "nothing"
 
 
-def rows_of(path: Path, *, columns: tuple[str, ...] = ()) -> Iterator[Row]:
+def rows_of(path: Path, *, columns: tuple[str, ...] = (), within: str = "") -> Iterator[Row]:
     """The rows of a file, in order.
 
     Args:
         path: a .csv or .tsv with a head, or JSON: an array, or one object a line.
+        within: for a JSON object: the key whose array holds the rows; the rest is not looked at.
         columns: for a file without a head, whose columns tabs part: their names; those at the end may lack.
 
     Raises:
@@ -115,13 +116,13 @@ def rows_of(path: Path, *, columns: tuple[str, ...] = ()) -> Iterator[Row]:
     elif path.suffix.lower() in SEPARATED:
         yield from _table(path, SEPARATED[path.suffix.lower()])
     else:
-        yield from _json(path)
+        yield from _json(path, spans_in(path, within) if within else spans(path))
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path, found: Iterator[Span]) -> Iterator[Row]:
     lines, place = 1, 0
     with path.open("rb") as file:
-        for span in spans(path):
+        for span in found:
             while place < span.start and (chunk := file.read(min(CHUNK, span.start - place))):
                 lines, place = lines + chunk.count(b"\n"), place + len(chunk)
             yield Row(path=path, line=lines, content=span)

@@ -311,7 +311,7 @@ def test_chair_unites_segmented_and_captioned_objects(tmp_path):
         ("2", ("dog",), "two.jpg"),
     ]
     assert found.complaints == (
-        "instances_val2014.json, annotations 2: 'category_id' 99 is none of the file's categories",
+        "instances_val2014.json, line 1, record 1: 'category_id' 99 is none of the file's categories",
     )
     answers = write_lines(
         tmp_path / "captions.jsonl",

@@ -1,0 +1,151 @@
+"""Runs of other evaluators become records with answers, whatever generation of log they come from."""
+
+import json
+
+import pytest
+
+from emma_viz.errors import InputError, RecordError
+from emma_viz.records.benchmarks import read_benchmark
+from emma_viz.records.imports import read_lmms_log, read_vlmevalkit
+from emma_viz.records.scorers import scorer
+
+ROWS = (("snowboard", "yes", "Yes"), ("backpack", "no", "No, none."), ("person", "yes", "yes"))
+ADDED = "\nAnswer the question using a single word or phrase."
+
+
+def question(name):
+    return f"Is there a {name} in the image?"
+
+
+@pytest.fixture
+def pope(tmp_path):
+    rows = [
+        {"question_id": i + 1, "image": "a.jpg", "text": question(name), "label": truth}
+        for i, (name, truth, _) in enumerate(ROWS)
+    ]
+    files = []
+    for split in ("random", "adversarial"):
+        files.append(tmp_path / f"coco_pope_{split}.json")
+        files[-1].write_text("\n".join(map(json.dumps, rows if split == "adversarial" else rows[:1])))
+    return read_benchmark("pope", files)
+
+
+def sample(number, generation):
+    name, truth, said = ROWS[number]
+    asked = question(name) + ADDED
+    if generation == 1:
+        doc = {
+            "question": question(name),
+            "answer": truth,
+            "category": "adversarial",
+            "image_source": "COCO_7",
+        }
+        given = {
+            "doc": doc,
+            "arguments": [asked, {"temperature": 0}],
+            "resps": [[said]],
+            "filtered_resps": [said],
+        }
+    elif generation == 2:
+        given = {"input": asked, "resps": [[said]], "filtered_resps": [said]}
+    else:
+        given = {"input": asked, "filtered_resps": said, "token_counts": [None]}
+    return {"doc_id": number, "target": truth, **given}
+
+
+def write_log(path, generation, numbers=(1, 2, 0)):
+    rows = [sample(number, generation) for number in numbers]
+    if generation == 1:
+        path.write_text(json.dumps({"args": {"model": "llava"}, "model_configs": {}, "logs": rows}, indent=4))
+    else:
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("generation", [1, 2, 3])
+def test_every_generation_of_lmms_eval_is_joined_to_the_same_records(tmp_path, pope, generation):
+    log = write_log(tmp_path / "log.json", generation)
+    found = read_lmms_log(log, task="pope_adv", records=pope)
+    assert [r.key for r in found.records] == [("adversarial", str(i + 1)) for i in range(3)]
+    assert [found.answers[r.key].text for r in found.records] == [said for _, _, said in ROWS]
+    assert all(r.image == "a.jpg" for r in found.records)
+    assert (found.complaints, found.repeated) == ((), 0)
+    right = [scorer("lmms-eval").right(r, found.answers[r.key]) for r in found.records]
+    assert right == [True, False, True]
+
+
+@pytest.mark.parametrize("generation", [1, 2, 3])
+def test_a_log_alone_gives_records_without_images(tmp_path, generation):
+    found = read_lmms_log(write_log(tmp_path / "log.json", generation), task="pope_adv")
+    assert [(r.question, r.truth, r.image, r.split) for r in found.records] == [
+        (question(name), truth, None, "adversarial") for name, truth, _ in ROWS
+    ]
+    assert found.records[0].object == "snowboard"
+
+
+def test_of_a_row_that_comes_again_the_last_counts(tmp_path, pope):
+    path = write_log(tmp_path / "log.jsonl", 3)
+    again = sample(0, 3) | {"filtered_resps": "no"}
+    path.write_text(path.read_text() + json.dumps(again) + "\n")
+    found = read_lmms_log(path, task="pope_adv", records=pope)
+    assert found.repeated == 1
+    assert found.answers["adversarial", "1"].text == "no"
+
+
+def test_rows_that_do_not_belong_are_named(tmp_path, pope):
+    rows = [
+        sample(0, 3),
+        sample(1, 3) | {"target": "yes"},
+        sample(2, 3) | {"input": "Is there a dog?"},
+        sample(2, 3) | {"doc_id": 9},
+        sample(2, 3) | {"doc_id": "x"},
+        sample(2, 3) | {"filtered_resps": []},
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"doc_id": 2, "tar')
+    found = read_lmms_log(path, task="pope_adv", records=pope)
+    assert [r.id for r in found.records] == ["1"]
+    assert [each.split(":")[0] for each in found.complaints] == [f"log.jsonl, line {n}" for n in range(2, 8)]
+    path.write_text(json.dumps(rows[1]) + "\n")
+    with pytest.raises(InputError, match="give the records that the log was made with"):
+        read_lmms_log(path, task="pope_adv", records=pope)
+    path.write_text('{"args": {}}')
+    with pytest.raises(RecordError, match="'logs'"):
+        read_lmms_log(path, task="pope_adv")
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".json"])
+def test_vlmevalkit_tables_are_exploded_by_category(tmp_path, suffix):
+    rows = [
+        {
+            "index": 0,
+            "question": question("cup"),
+            "answer": "Yes",
+            "category": "adversarial,popular",
+            "prediction": "yes",
+        },
+        {
+            "index": 1,
+            "question": question("car"),
+            "answer": "No",
+            "category": "adversarial",
+            "prediction": "",
+        },
+        {"index": 2, "question": question("car"), "answer": "", "category": "adversarial", "prediction": ""},
+    ]
+    path = tmp_path / f"m_POPE{suffix}"
+    if suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+        path.write_text("\n".join(lines) + "\n")
+    found = read_vlmevalkit(path, dataset="POPE")
+    assert [(r.key, r.truth, found.answers[r.key].text) for r in found.records] == [
+        (("adversarial", "0"), "yes", "yes"),
+        (("popular", "0"), "yes", "yes"),
+        (("adversarial", "1"), "no", ""),
+    ]
+    assert len(found.complaints) == 1
+    assert scorer("vlmevalkit").reads(found.answers["adversarial", "1"]) is None
+    with pytest.raises(RecordError, match=r"save this one as \.tsv"):
+        read_vlmevalkit(tmp_path / "m.xlsx", dataset="POPE")
