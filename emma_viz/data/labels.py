@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -50,6 +51,32 @@ def told_apart(paths: Sequence[Path | None]) -> tuple[str, ...]:
         seen[name] += 1
         found.append(f"{name} ({seen[name]})" if counts[name] > 1 else name)
     return tuple(found)
+
+
+def names_of(sources: Sequence[Any]) -> tuple[str, ...]:
+    """What images are called, from their paths, their labels, or the images themselves."""
+    return told_apart([_file_of(source) for source in sources])
+
+
+def names_of_pictures(hashes: Sequence[str], labels: Sequence[ImageLabel]) -> tuple[str, ...]:
+    """What images are called whose hashes and labels are known: by their files, else by their hashes.
+
+    An image that comes several times, under several prompts, is one image and keeps one name.
+    """
+    if not any(label.name for label in labels):
+        return tuple(f"image {digest[:8]}" for digest in hashes)
+    pairs = list(zip(hashes, labels, strict=True))
+    different = list(dict.fromkeys(pairs))
+    names = dict(zip(different, names_of([label for _, label in different]), strict=True))
+    return tuple(names[pair] for pair in pairs)
+
+
+def _file_of(source: Any) -> Path | None:
+    """The path of an image, or the name in its label; None for what has neither."""
+    if isinstance(source, str | Path):
+        return Path(source)
+    label = label_of(source) if isinstance(source, Image.Image) else source
+    return Path(label.name) if isinstance(label, ImageLabel) and label.name else None
 
 
 def _shortest(own: tuple[str, ...], ends: Mapping[tuple[str, ...], int]) -> str:

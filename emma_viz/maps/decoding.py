@@ -1,29 +1,31 @@
-"""Decoding: what a lens saw in the image tokens, as pixels; and `decode`, which makes one."""
+"""What a lens saw in the image tokens, as pixels (`Decoding`), and the maps of it (`ActivationMaps`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any, cast
 
-import msgspec
 import numpy as np
 from einops import rearrange
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from emma_viz.capture.sites import SITES
 from emma_viz.data.geometry import Geometry, true_patches
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import EmmaVizError, InputError
 from emma_viz.files.schema import shape
-from emma_viz.lens.info import TAPS, Layer, LensInfo
-from emma_viz.shapes import CHANNELS
-
-if TYPE_CHECKING:
-    from emma_viz.maps.activation import ActivationMaps
-
-SCHEMA = 1
-"""Version of the arrays and meta of `Decoding.to_arrays`."""
+from emma_viz.lens.info import LensInfo
+from emma_viz.maps.decoding_note import SAME, SCHEMA, DecodingNote, require_shapes, stored_image
+from emma_viz.maps.kinds import MapKind, rest_of
+from emma_viz.maps.scale import Rest, limits_of, normalise
+from emma_viz.maps.values import (
+    Scale,
+    map_correlations,
+    map_limits,
+    map_values,
+    require_choice,
+    require_scale,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,17 +109,25 @@ class Decoding:
 
         Args:
             kind: `distance`, `magnitude`, `error` or `cosine` (see `emma_viz.maps.kinds`).
-            scale: `shared`, `per_map`, `per_row` or `fixed` (see `emma_viz.maps.activation`).
+            scale: `shared`, `per_map`, `per_row` or `fixed` (see `ActivationMaps`).
             limits: (vmin, vmax) for `fixed`; None for the other scales.
 
         Raises:
             InputError: the kind or scale is unknown, or limits and scale contradict each other.
         """
-        from emma_viz.maps.activation import (
-            make_maps,  # maps hold their Decoding, so maps.py imports this file
+        require_choice("map kind", kind, MapKind)
+        require_scale(scale, limits)
+        kind, scale = cast(MapKind, kind), cast(Scale, scale)
+        values, true = map_values(kind, self.patches, self.true, self.grid[0])
+        return ActivationMaps(
+            kind=kind,
+            scale=scale,
+            values=values,
+            true=true,
+            limits=map_limits(kind, scale, self.true, values, true, limits),
+            correlation=map_correlations(kind, values, true),
+            decoding=self,
         )
-
-        return make_maps(self, kind, scale=scale, limits=limits)
 
     def select(
         self, *, layers: Sequence[int] | None = None, samples: Sequence[int] | None = None
@@ -197,15 +207,15 @@ class Decoding:
             raise InputError(
                 f"This decoding has schema {meta.get('schema')!r}; this version of emma_viz reads {SCHEMA}."
             )
-        known = shape(dict(meta), _Note, where="the description of a decoding", error=InputError)
+        known = shape(dict(meta), DecodingNote, where="the description of a decoding", error=InputError)
         stored = [] if images is not None else [f"image_{index}" for index in range(len(known.geometry))]
         if missing := [name for name in ("patches", "views", *stored) if name not in arrays]:
             raise InputError(f"This decoding lacks {missing[0]!r}; it was not stored whole.")
         patches, views = np.asarray(arrays["patches"]), np.asarray(arrays["views"])
-        _require_shapes(known, patches, views)
+        require_shapes(known, patches, views)
         if images is None:
             images = tuple(
-                _image(np.asarray(arrays[name]), place)
+                stored_image(np.asarray(arrays[name]), place)
                 for name, place in zip(stored, known.geometry, strict=True)
             )
         try:
@@ -219,8 +229,102 @@ class Decoding:
             images=images,
             model=model,
             lens=lens,
-            **{name: getattr(known, name) for name in _SAME},
+            **{name: getattr(known, name) for name in SAME},
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ActivationMaps:
+    """Maps of one model, with what it takes to compare them.
+
+    Scales, always per image:
+    `shared`   one for all layers (and all models: `share_limits`), that of the same map of the true pixels.
+               `error`: from 0 to the upper end of `distance`; `cosine`: −1 to 1.
+    `per_row`  one for all layers of this model, that of these maps together. `per_map`: each map its own.
+    `fixed`    limits given by the user.
+    The limits of some values are `emma_viz.maps.scale.limits_of`: their 2–98 %, unless those collapse.
+    """
+
+    kind: MapKind
+    """What the numbers are (`emma_viz.maps.kinds`)."""
+    scale: Scale
+    """How `limits` were chosen."""
+    values: Float32[np.ndarray, "Y B R C"]
+    """The maps, raw; NaN where a decoded patch was not finite."""
+    true: Float32[np.ndarray, "B R C"]
+    """The same map of the true pixels: 0 everywhere for `error`, 1 for `cosine`."""
+    limits: Float32[np.ndarray, "Y B 2"]
+    """vmin and vmax of every map's colour scale."""
+    correlation: Float32[np.ndarray, "Y B"]
+    """Pearson correlation of each map with `true`; NaN where it is not defined (a constant map; `error`,
+    `cosine`)."""
+    decoding: Decoding
+    """What was mapped."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers of axis Y."""
+        return self.decoding.layers
+
+    @property
+    def vmin(self) -> Float32[np.ndarray, "Y B"]:
+        """Lower ends of the colour scales."""
+        return self.limits[..., 0]
+
+    @property
+    def vmax(self) -> Float32[np.ndarray, "Y B"]:
+        """Upper ends of the colour scales."""
+        return self.limits[..., 1]
+
+    @property
+    def rest(self) -> Rest:
+        """How maps of this kind are shown where they hardly differ."""
+        return rest_of(self.kind, self.decoding.true[0, 0].size)
+
+    def true_limits(self) -> Float32[np.ndarray, "B 2"]:
+        """The colour scale for the map of the true pixels: the maps' own where it is one, else its own."""
+        if self.scale in ("shared", "fixed"):
+            return self.limits[0]
+        return np.stack([limits_of(each, self.rest) for each in self.true])
+
+    def normalised(self) -> Float32[np.ndarray, "Y B R C"]:
+        """The maps on their colour scales, in [0, 1]; NaN stays NaN."""
+        return normalise(self.values, self.limits).astype(np.float32)
+
+    def on_scale(self, scale: str, limits: tuple[float | int, float | int] | None = None) -> "ActivationMaps":
+        """The same maps on another colour scale.
+
+        Raises:
+            InputError: the scale is unknown, or limits and scale contradict each other.
+        """
+        require_scale(scale, limits)
+        chosen = map_limits(self.kind, scale, self.decoding.true, self.values, self.true, limits)
+        return replace(self, scale=cast(Scale, scale), limits=chosen)
+
+    def with_limits(self, limits: Float32[np.ndarray, "Y B 2"]) -> "ActivationMaps":
+        """The same maps on other colour scales."""
+        return replace(self, limits=limits)
+
+
+def share_limits(maps: Sequence[ActivationMaps]) -> tuple[ActivationMaps, ...]:
+    """Put the maps of several models of the same images on one colour scale per image.
+
+    Models that see the same pixels have the same scale already; others get the one that spans theirs. `fixed`
+    scales are equal by themselves; `per_map` and `per_row` are meant to differ and are returned as they are.
+
+    Raises:
+        InputError: the maps differ in kind, scale or images.
+    """
+    if len({(each.kind, each.scale, each.decoding.image_hashes) for each in maps}) > 1:
+        what = "; ".join(f"{each.decoding.model.name}: {each.kind}, {each.scale}" for each in maps)
+        raise InputError(
+            f"Only maps of one kind, one scale and the same images can share a scale; got {what}."
+        )
+    if not maps or maps[0].scale != "shared":
+        return tuple(maps)
+    per_image = np.stack([each.limits[0] for each in maps])  # models, images, ends
+    ends = np.stack([per_image[..., 0].min(axis=0), per_image[..., 1].max(axis=0)], axis=-1)
+    return tuple(each.with_limits(np.broadcast_to(ends, each.limits.shape).copy()) for each in maps)
 
 
 def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> Decoding:
@@ -256,65 +360,3 @@ def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> D
         **{name: chain(name) for name in one},
         **{name: tuple(dict.fromkeys(chain(name))) for name in said},
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Note:
-    """The JSON object of `Decoding.to_arrays`."""
-
-    schema: int
-    layers: tuple[Layer, ...]
-    site: str
-    model: dict[str, Any]
-    lens: dict[str, Any]
-    geometry: Annotated[tuple[Geometry, ...], msgspec.Meta(min_length=1)]
-    image_hashes: tuple[str, ...]
-    prompts: tuple[str, ...]
-    answers: tuple[str, ...]
-    forced_reasons: tuple[str, ...]
-    labels: tuple[ImageLabel, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        if self.site not in (*SITES, TAPS):
-            raise InputError(f"{self.site[:100]!r} is no hook site")
-        if len(set(self.layers)) != len(self.layers):
-            raise InputError(f"a layer stands in {list(self.layers)[:100]} twice")
-
-
-_SAME = (
-    "layers",
-    "site",
-    "geometry",
-    "image_hashes",
-    "prompts",
-    "answers",
-    "forced_reasons",
-    "labels",
-    "notes",
-)
-"""What stands in the JSON object as a decoding has it."""
-
-
-def _require_shapes(known: _Note, patches: np.ndarray, views: np.ndarray) -> None:
-    """Refuse arrays that are not those of the images that are described."""
-    first, batch = known.geometry[0], len(known.geometry)
-    if any((each.size, each.patch) != (first.size, first.patch) for each in known.geometry):
-        raise InputError("A decoding has views of one size and patch; its images have several.")
-    expected = (len(known.layers), batch, first.n_tokens, first.patch, first.patch, CHANNELS)
-    if patches.dtype.kind != "f" or patches.shape != expected:
-        raise InputError(
-            f"Expected patches of floats and shape {expected}, got {patches.dtype} {patches.shape}."
-        )
-    expected = (batch, first.size, first.size, CHANNELS)
-    if views.dtype != np.uint8 or views.shape != expected:
-        raise InputError(f"Expected views of uint8 and shape {expected}, got {views.dtype} {views.shape}.")
-
-
-def _image(pixels: np.ndarray, place: Geometry) -> Image.Image:
-    expected = (*place.image_size[::-1], CHANNELS)
-    if pixels.dtype != np.uint8 or pixels.shape != expected:
-        raise InputError(
-            f"Expected an image of uint8 and shape {expected}, got {pixels.dtype} {pixels.shape}."
-        )
-    return Image.fromarray(pixels)

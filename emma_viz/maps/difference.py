@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from emma_viz.errors import InputError
-from emma_viz.maps.activation import ActivationMaps
+from emma_viz.maps.decoding import ActivationMaps
 from emma_viz.maps.scale import difference_limit
 
 

@@ -4,20 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emma_viz.capture import Trace
 from emma_viz.errors import InputError
-from emma_viz.maps import ActivationMaps, Decoding
-from emma_viz.session.comparison import Comparison
+from emma_viz.maps import ActivationMaps
 from emma_viz.session.options import View
 
 _HINTS = {
-    Trace: "decode it first: decode(trace, load_lens(model)).maps()",
-    Decoding: "make its maps: decoding.maps()",
-    Comparison: "draw it with comparison.figure()",
-    list: "pass the maps one by one: figure(*maps)",
-    tuple: "pass the maps one by one: figure(*maps)",
+    "Trace": "decode it first: decode(trace, load_lens(model)).maps()",
+    "Decoding": "make its maps: decoding.maps()",
+    "Comparison": "draw it with comparison.figure()",
+    "list": "pass the maps one by one: figure(*maps)",
+    "tuple": "pass the maps one by one: figure(*maps)",
 }
-"""What somebody may take for maps, and what to do with it."""
+"""What somebody may take for maps, and what to do with it, by the name of its class."""
 
 
 def require_alike(maps: Sequence[object]) -> None:
@@ -31,9 +29,7 @@ def require_alike(maps: Sequence[object]) -> None:
     known = []
     for each in maps:
         if not isinstance(each, ActivationMaps):
-            hint = next(
-                (words for kind, words in _HINTS.items() if isinstance(each, kind)), "see decoding.maps()"
-            )
+            hint = _HINTS.get(type(each).__name__, "see decoding.maps()")
             raise InputError(
                 f"expected the maps of a model (ActivationMaps), got a {type(each).__name__}; {hint}."
             )

@@ -11,7 +11,7 @@ from PIL import Image
 from emma_viz.capture.sites import split_site
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import read_image
-from emma_viz.data.labels import ImageLabel, label_of, told_apart
+from emma_viz.data.labels import names_of, names_of_pictures
 from emma_viz.errors import InputError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
@@ -57,7 +57,7 @@ class Comparison:
                     "image hashes differ; record both models on the same files."
                 )
         if not self.image_names:
-            object.__setattr__(self, "image_names", image_names(first))
+            object.__setattr__(self, "image_names", names_of_pictures(first.image_hashes, first.labels))
 
     def maps(self, view: View = View()) -> tuple[ActivationMaps, ...]:
         """One `ActivationMaps` of all decoded layers per model, on the view's colour scale."""
@@ -178,28 +178,4 @@ def name_images(images: Any) -> tuple[list[Any], tuple[str, ...]]:
     several = images if isinstance(images, list | tuple) else [images]
     if not several:
         raise InputError("expected at least one image, got none.")
-    known = [
-        Path(each)
-        if isinstance(each, str | Path)
-        else label_of(each)
-        if isinstance(each, Image.Image)
-        else ImageLabel()
-        for each in several
-    ]
-    return list(several), names_of(known)
-
-
-def names_of(known: Sequence[Path | ImageLabel]) -> tuple[str, ...]:
-    """What to call images, from their paths or labels."""
-    paths = [each if isinstance(each, Path) else Path(each.name) if each.name else None for each in known]
-    return told_apart(paths)
-
-
-def image_names(decoding: Decoding) -> tuple[str, ...]:
-    """What the images of a decoding are called: by their files, else by their hashes."""
-    if not any(label.name for label in decoding.labels):
-        return tuple(f"image {digest[:8]}" for digest in decoding.image_hashes)
-    # One image under several prompts is one image, and keeps one name.
-    kinds = list(dict.fromkeys(zip(decoding.image_hashes, decoding.labels, strict=True)))
-    names = dict(zip(kinds, names_of([label for _, label in kinds]), strict=True))
-    return tuple(names[pair] for pair in zip(decoding.image_hashes, decoding.labels, strict=True))
+    return list(several), names_of(several)

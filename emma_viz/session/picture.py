@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from emma_viz.data.labels import names_of_pictures
 from emma_viz.maps import ActivationMaps, map_difference
 from emma_viz.metrics.quality import r2
 from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
 from emma_viz.session.alike import require_alike, require_view
-from emma_viz.session.comparison import image_names as names_of_images
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
 
@@ -46,7 +46,7 @@ def figure_spec(
     require_alike(maps)
     require_view(maps[0], view)
     first = maps[0].decoding
-    names = image_names or names_of_images(first)
+    names = image_names or names_of_pictures(first.image_hashes, first.labels)
     questions: dict[tuple[str, str], list[int]] = {}
     for index, pair in enumerate(zip(first.image_hashes, names, strict=True)):
         questions.setdefault(pair, []).append(index)

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from emma_viz.data import image_hash, read_image
-from emma_viz.data.labels import ImageLabel, label_of, told_apart
+from emma_viz.data.labels import names_of
 from emma_viz.errors import ImageError, InputError
 from emma_viz.records.complaints import Complaints
 from emma_viz.records.questions import Question, find_questions
@@ -126,7 +124,7 @@ def bounds(count: int, part: tuple[int, int]) -> tuple[int, int]:
 def image_names_of(sources: Sequence[Any]) -> tuple[str, ...]:
     """What images are called, each by one name however often it comes."""
     different = {_key(source): source for source in sources}
-    names = told_apart([_named(source) for source in different.values()])
+    names = names_of(list(different.values()))
     called = dict(zip(different, names, strict=True))
     return tuple(called[_key(source)] for source in sources)
 
@@ -134,13 +132,6 @@ def image_names_of(sources: Sequence[Any]) -> tuple[str, ...]:
 def _key(source: Any) -> Any:
     """What is the same for the same image."""
     return str(source) if isinstance(source, str | Path) else id(source)
-
-
-def _named(source: Any) -> Path | None:
-    if isinstance(source, str | Path):
-        return Path(source)
-    label = label_of(source) if isinstance(source, Image.Image) else ImageLabel()
-    return Path(label.name) if label.name else None
 
 
 def _look(question: Question, complaints: Complaints, convert_profile: bool) -> tuple[str, int] | None:

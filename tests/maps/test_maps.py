@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from emma_viz.data.geometry import Geometry
 from emma_viz.errors import InputError
-from emma_viz.maps.activation import share_limits
+from emma_viz.maps.decoding import share_limits
 from emma_viz.maps.difference import map_difference
 from emma_viz.maps.scale import limits_of, normalise
 
@@ -91,12 +91,10 @@ def test_limits_that_contradict_the_scale_are_refused(make_decoding, scale, limi
 
 
 def test_unknown_kinds_and_scales_are_refused(make_decoding):
-    from emma_viz.maps.activation import make_maps
-
     with pytest.raises(InputError, match=r"no map kind 'entropy'.*distance"):
-        make_maps(make_decoding(), "entropy")
+        make_decoding().maps("entropy")
     with pytest.raises(InputError, match=r"no scale 'log'.*shared"):
-        make_maps(make_decoding(), "distance", scale="log")
+        make_decoding().maps("distance", scale="log")
 
 
 def test_shared_limits_of_kinds_that_compare_with_the_truth(make_decoding):

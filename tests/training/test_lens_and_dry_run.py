@@ -18,7 +18,7 @@ from emma_viz.models.presets import PRESETS
 from emma_viz.session.fitting import choose_images
 from emma_viz.session.options import LensRecipe
 from tests.records.llava_set import records, talk
-from training.lens import round_to_half
+from training.loop.lens import round_to_half
 from training.pocket.bundle import decodings
 from training.train import main
 from training.vision_language.dry_run import activations, components, memory, meta_task, report, saved_bytes

@@ -6,8 +6,8 @@ import torch
 from emma_viz.errors import TrainingError
 from emma_viz.lens.tuned import tuned_config
 from emma_viz.lens.tuned_fit import TunedSettings, new_head, train_tuned
-from training import lens as lens_module
-from training.lens import resumable
+from training.loop import lens as lens_module
+from training.loop.lens import resumable
 
 SETTINGS = TunedSettings(steps=7, batch=3, layers_per_step=2, lr=1e-2, calibration=4)
 CONFIG = tuned_config(width=16, patch=2, n_layers=3)

@@ -17,8 +17,7 @@ from emma_viz.files.schema import shape
 from emma_viz.lens.files import rewrite_info
 from emma_viz.lens.fit import kept_hashes
 from emma_viz.lens.headers import SUFFIX, read_info
-from training.lens import SCENES
-from training.pocket.scenes import SceneArrays, drawn_scenes
+from training.pocket.scenes import SCENES, SceneArrays, drawn_scenes
 
 
 def name_fit_images(bundle: Path) -> list[Path]:

@@ -1,18 +1,15 @@
 """One model examined: every scene goes through it once, and what comes out is kept as sums per image."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Float32, Int
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from emma_viz.capture import Recorder
@@ -147,15 +144,6 @@ def prepare(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: 
             parts.append(_columns(decoded, shown, part, model.vlm.grid, states, probes))
         encoder[name] = {ENCODER: joined(parts)}
     return Material(fit=train, test=test, photos=photos, retention=retention, encoder=encoder)
-
-
-def weights_digest(path: Path) -> str:
-    """Tells safetensors files apart by their tensors; what else their headers say, such as a time, does not count."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(load_file(path).items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 @torch.inference_mode()

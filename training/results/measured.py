@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from emma_viz.errors import TrainingError
 from emma_viz.lens.headers import read_info
-from training.pocket.bundle_reading import Bundle, untrained_model
+from training.pocket.bundle_reading import Bundle, untrained_model, weights_digest
 from training.pocket.scenes import drawn_scenes
 from training.results.examination import (
     PHOTOS,
@@ -16,7 +16,6 @@ from training.results.examination import (
     examine,
     images_shown,
     prepare,
-    weights_digest,
 )
 
 RETENTION = 150

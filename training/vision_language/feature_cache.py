@@ -5,10 +5,8 @@ preprocessing: a changed image, encoder or size has another name. Each file appe
 that was stopped goes on where it was, and several processes or runs may fill one folder.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from emma_viz.checkpoints.fingerprint import fingerprint
-from emma_viz.checkpoints.loaded import image_transform
+from emma_viz.checkpoints.loaded import encoder_key, image_transform
 from emma_viz.errors import ImageError, RecordError, TrainingError
 from emma_viz.files.arrays import read_npy
 from emma_viz.files.atomic import write_file
@@ -26,14 +23,6 @@ from training.vision_language.pictures import content_hash, decoded
 
 STORED = np.float16
 """Type on disk: more digits than bfloat16, and features of these encoders lie far inside its range."""
-
-
-def encoder_key(vlm: VLM) -> str:
-    """Names the encoders' weights and the preprocessing together."""
-    # The fingerprint takes note of components alone, and the encoder is none of a checkpoint's: it is given as one.
-    weights = fingerprint({f"projector.{name}": value for name, value in vlm.vision.state_dict().items()})
-    transform = asdict(image_transform(vlm.config))
-    return hashlib.sha256(json.dumps([weights, transform]).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, kw_only=True)

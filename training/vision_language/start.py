@@ -8,6 +8,7 @@ import torch
 
 from emma_viz.checkpoints import inspect, load_language_model, load_model
 from emma_viz.checkpoints.fingerprint import fingerprint
+from emma_viz.checkpoints.loaded import encoder_key
 from emma_viz.checkpoints.sources import SourceLike, resolve
 from emma_viz.checkpoints.tokenizers import BUNDLED_TOKENIZER, SMALL_FAMILIES, load_tokenizer
 from emma_viz.checkpoints.vision import load_vision, require_vision
@@ -17,7 +18,6 @@ from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
-from training.vision_language.feature_cache import encoder_key
 from training.vision_language.objective import head_config, model_config
 from training.vision_language.official import VisionLanguageRecipe
 
