@@ -22,7 +22,7 @@ from PIL import Image
 
 from emma_viz.cli.guard import guarded
 from emma_viz.models.presets import PRESETS
-from training.vision_language.official import recipe_of
+from training.vision_language.official import training_recipe
 from training.vision_language.run import Data, train_vision_language
 from training.vision_language.start import FRESH, Start
 
@@ -47,7 +47,9 @@ def write_data(folder: Path, *, images: int, side: int, words: int) -> Path:
 
 def measure(options: argparse.Namespace, data: Data, folder: Path) -> tuple[float, float, float]:
     """One run: tokens a second, the share of the time that steps waited, and seconds a step."""
-    recipe = replace(recipe_of(options.recipe), steps=options.steps + SKIPPED, held_out=1, save_every=10**6)
+    recipe = replace(
+        training_recipe(options.recipe), steps=options.steps + SKIPPED, held_out=1, save_every=10**6
+    )
     if options.batch:
         recipe = replace(recipe, batch=options.batch, micro=min(options.batch, recipe.micro))
     train_vision_language(recipe, Start(llm=FRESH, vision=FRESH), data, folder, progress=False)

@@ -22,7 +22,7 @@ Each message says what was expected, what came, and how to mend it.
 
 import re
 
-LONGEST = 8000
+_LONGEST = 8000
 """Characters of a message; one that quotes what it found in a stranger's file could be as long as the file."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """All control characters but tabs and ends of lines."""
@@ -41,9 +41,9 @@ class EmmaVizError(Exception):
 
 def _tame(text: str) -> str:
     text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    if len(text) <= LONGEST:
+    if len(text) <= _LONGEST:
         return text
-    begin, end = LONGEST * 3 // 4, LONGEST // 8
+    begin, end = _LONGEST * 3 // 4, _LONGEST // 8
     return f"{text[:begin]} … {len(text) - begin - end:,} characters left out … {text[-end:]}"
 
 

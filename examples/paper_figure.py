@@ -9,7 +9,7 @@ from pathlib import Path
 import skimage
 
 from emma_viz.cli.guard import guarded
-from emma_viz.session import View, compare, save
+from emma_viz.session import View, compare, write_picture
 
 PHOTOS = [Path(skimage.__file__).parent / "data" / name for name in ("coffee.png", "chelsea.png")]
 
@@ -17,7 +17,7 @@ PHOTOS = [Path(skimage.__file__).parent / "data" / name for name in ("coffee.png
 def main(out: str = "paper-figure.pdf") -> None:
     """Ask the bundled pair about both photographs, and draw what their image tokens hold."""
     comparison = compare(PHOTOS, ["cobra-pocket", "emma-v1-pocket"])
-    picture, sidecar = save(comparison.spec(View(style="paper", layers=(0, 5, 11))), Path(out))
+    picture, sidecar = write_picture(comparison.spec(View(style="paper", layers=(0, 5, 11))), Path(out))
     print(f"wrote {picture} and {sidecar}")
 
 

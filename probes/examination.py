@@ -1,7 +1,7 @@
 """One model, all its probes, one pass over the images: resumable, in flat memory, by shards where asked."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.geometry import true_patches
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError
+from emma_viz.progress import Progress
 from emma_viz.session.options import Asking
 from emma_viz.session.road import Question, ask
 from emma_viz.shapes import EMBEDDING
@@ -27,8 +28,6 @@ SAVING = 15
 """What was seen is written after so many times the time that writing takes, if that is longer."""
 ANSWER = 8
 """Tokens of an answer that are read."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,7 +79,7 @@ def estimated(terms: Sequence[tuple[float, Columns]], statistic: Statistic) -> N
     return Number(value=found.value, low=found.low, high=found.high)
 
 
-def where(measure: Measure) -> str:
+def _where(measure: Measure) -> str:
     """ ", layer 3" or nothing."""
     return "" if measure.layer is None else f", layer {layer_word(measure.layer)}"
 
@@ -103,7 +103,7 @@ def _sentence(
     family: int,
 ) -> str:
     unit = f" {measure.unit}" if measure.unit else ""
-    text = f"{measure.title}{where(measure)}: {shown(number)}{unit}"
+    text = f"{measure.title}{_where(measure)}: {shown(number)}{unit}"
     if control is not None:
         text += f"; {measure.control_title or 'control'}: {shown(control)}"
         text += "." if beats else f": {NOT_BETTER}{_counted(measure, over, p, family)}."
@@ -169,4 +169,4 @@ def _difference(measure: Measure, over: Number, p: float, family: int) -> str:
         said = "exactly the same"
     else:
         said = f"no difference that these images support ({shown(over)})"
-    return f"{measure.title}{where(measure)}: {said}."
+    return f"{measure.title}{_where(measure)}: {said}."

@@ -11,12 +11,12 @@ from probes.numbers import joined, layer_word, mean_measure, percent, series_of
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import Means, case_of, region
 
-SOURCES = {
+_SOURCES = {
     "image": "comes through image positions",
     "text": "comes through text positions",
     "bias": "comes from biases",
 }
-PARTS = tuple(SOURCES)
+_PARTS = tuple(_SOURCES)
 
 
 class FrozenParts:
@@ -108,11 +108,11 @@ class FrozenParts:
         for number, layer in enumerate(gathered.layers):
             if layer < 0:
                 continue
-            for part, name in enumerate(PARTS):
+            for part, name in enumerate(_PARTS):
                 found.append(
                     Measure(
                         name=f"frozen.{name}",
-                        title=f"share of the logit difference that {SOURCES[name]}, seen before the block",
+                        title=f"share of the logit difference that {_SOURCES[name]}, seen before the block",
                         layer=layer,
                         columns={
                             "part": np.sign(columns["score"]) * columns["parts"][:, number, part],
@@ -157,7 +157,7 @@ class FrozenParts:
         """Shares by layer."""
         charts = []
         for index, result in enumerate(results):
-            curves = {name: result.curve(f"frozen.{name}") for name in PARTS}
+            curves = {name: result.curve(f"frozen.{name}") for name in _PARTS}
             if not curves["image"]:
                 continue
             charts.append(
@@ -180,10 +180,10 @@ class FrozenParts:
         """The shares at the first block, and gates."""
         said = []
         for result in results:
-            curves = {name: result.curve(f"frozen.{name}") for name in PARTS}
+            curves = {name: result.curve(f"frozen.{name}") for name in _PARTS}
             if not all(curves.values()):
                 continue
-            image, text, bias = (curves[name][0].number.value for name in PARTS)
+            image, text, bias = (curves[name][0].number.value for name in _PARTS)
             line = (
                 f"Of the logit difference of {result.model}'s answers, {percent(image)} comes as content through image "
                 f"tokens, {percent(text)} through text, {percent(bias)} through biases"

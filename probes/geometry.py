@@ -23,7 +23,7 @@ MEANS = {
 """Column → name of the measure, its title, its unit: plain means over images."""
 
 
-class Geometry:
+class GeometryProbe:
     """The cloud of an image's tokens at each layer."""
 
     name = "geometry"

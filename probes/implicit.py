@@ -15,7 +15,7 @@ from probes.numbers import joined, layer_chart, layer_word, mean_measure
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import case_of, elsewhere, region
 
-SHOWN = 4
+_SHOWN = 4
 """Layers whose mean maps are shown: those that take most from the image."""
 ROLLED = {
     "image": "image embeddings",
@@ -175,7 +175,7 @@ class Implicit:
             if not sums or not curve:
                 continue
             mean = sums["maps"].sum(axis=0) / sums["count"].sum()
-            most = sorted(sorted(range(len(curve)), key=lambda each: -curve[each].number.value)[:SHOWN])
+            most = sorted(sorted(range(len(curve)), key=lambda each: -curve[each].number.value)[:_SHOWN])
             charts.append(
                 Grids(
                     name=f"maps-{index}",

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from probes.charts import Chart
-from probes.plotly_charts import figure
+from probes.plotly_charts import plotly_figure
 from probes.protocol import Finding
 
-HERE = Path(__file__).parent
+_HERE = Path(__file__).parent
 
 
-def page(title: str, parts: Sequence[str], charts: Sequence[tuple[str, Chart]]) -> str:
+def report_page(title: str, parts: Sequence[str], charts: Sequence[tuple[str, Chart]]) -> str:
     """The whole file.
 
     Args:
@@ -28,16 +28,16 @@ def page(title: str, parts: Sequence[str], charts: Sequence[tuple[str, Chart]]) 
 
     # Packed, Plotly's script is a third of its size; browsers unpack it themselves.
     packed = base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
-    drawn = json.dumps({name: figure(chart) for name, chart in charts}, allow_nan=False)
+    drawn = json.dumps({name: plotly_figure(chart) for name, chart in charts}, allow_nan=False)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escaped(title)}</title><style>{(HERE / 'page.css').read_text()}</style></head>\n<body><main>"
+        f"<title>{escaped(title)}</title><style>{(_HERE / 'page.css').read_text()}</style></head>\n<body><main>"
         + "\n".join(parts)
         + f'</main>\n<script type="application/json" id="charts">{_inside(drawn)}</script>\n'
         + f'<script type="application/octet-stream" id="plotly">{packed}</script>\n'
-        + f"<script>{(HERE / 'page.js').read_text()}</script></body></html>\n"
+        + f"<script>{(_HERE / 'page.js').read_text()}</script></body></html>\n"
     )
 
 

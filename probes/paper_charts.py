@@ -11,15 +11,15 @@ from emma_viz.render.colours import FAINT, MARKERS, MODELS
 from probes.charts import Bars, Chart, Grids, Lines, Series, scale_end
 
 HATCHES = ("", "//", "..", "xx")
-WIDTH = 6.4
+_WIDTH = 6.4
 """Inches."""
 
 
-def write(chart: Chart, stem: Path) -> tuple[Path, ...]:
+def write_charts(chart: Chart, stem: Path) -> tuple[Path, ...]:
     """Write a chart as `stem`.png and `stem`.pdf; the same chart gives the same bytes."""
     from matplotlib.figure import Figure
 
-    size = (WIDTH, 3.6) if not isinstance(chart, Grids) else (WIDTH, 0.6 + 1.9 * _rows(chart))
+    size = (_WIDTH, 3.6) if not isinstance(chart, Grids) else (_WIDTH, 0.6 + 1.9 * _rows(chart))
     figure = Figure(figsize=size, layout="constrained")
     if isinstance(chart, Grids):
         _grids(figure, chart)

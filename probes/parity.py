@@ -12,7 +12,7 @@ from emma_viz.evidence.routing import mixed
 from emma_viz.models import Block, pad_prompts
 from probes.protocol import Subject
 
-CLOSE = 1e-3
+_CLOSE = 1e-3
 """The largest error relative to the size of what is compared, for weights in fp32; 5e-2 for narrower ones."""
 
 
@@ -29,7 +29,7 @@ class Check:
 
 def checks(model: LoadedModel, subject: Subject) -> tuple[Check, ...]:
     """Hooks that fired, mixers computed again, the cache against a full pass, the frozen sum against the logit."""
-    bound = CLOSE if model.info.dtype == "float32" else 5e-2
+    bound = _CLOSE if model.info.dtype == "float32" else 5e-2
     trace = record(
         model,
         subject.image,

@@ -96,7 +96,7 @@ class PatchClasses:
         """A curve for each question, with what stands beside it, and selectivity."""
         charts: list[Chart] = []
         for name in (*TASKS, "count", "present"):
-            said = TASKS[name].said if name in TASKS else IMAGES[name]
+            said = TASKS[name].said if name in TASKS else _IMAGES[name]
             chart = layer_chart(
                 results,
                 f"patches.{name}",
@@ -135,7 +135,7 @@ class PatchClasses:
         return " ".join(said)
 
 
-IMAGES = {"count": "how many objects there are", "present": "whether a kind of object is there"}
+_IMAGES = {"count": "how many objects there are", "present": "whether a kind of object is there"}
 IMAGE_UNITS = {"present": "AUROC"}
 
 
@@ -271,7 +271,7 @@ def _last_word(read: _Reader) -> list[Measure]:
 
 def _about_images(read: _Reader) -> list[Measure]:
     found = []
-    for name, words in IMAGES.items():
+    for name, words in _IMAGES.items():
         above, unit = ("sum", "AUROC") if name == "present" else ("hit", "balanced accuracy")
         for space, beside in BESIDE.items():
             if read.has(space) and space != "position":

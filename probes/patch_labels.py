@@ -19,9 +19,9 @@ from probes.protocol import Batch, Subject
 
 WIDEST = 128
 """Wider states are projected to this many random directions."""
-ASKED = 8
+_ASKED = 8
 """Patches of each image whose class is asked for; all are learnt from. Half of them lie on objects, if so many do."""
-COVERED = 0.5
+_COVERED = 0.5
 """A patch is an object's when it covers so much of it."""
 SEED = 16
 
@@ -132,7 +132,7 @@ def _seen(subject: Subject, geometry: Geometry) -> tuple[np.ndarray, np.ndarray,
         return nobody, nobody, nobody
     kind, colour = np.zeros(tokens, int), np.zeros(tokens, int)
     for number, (name, hue) in enumerate(zip(subject.kinds, subject.colours, strict=True), start=1):
-        there = np.nan_to_num(mask_on_grid(subject.mask == number, geometry)).ravel() >= COVERED
+        there = np.nan_to_num(mask_on_grid(subject.mask == number, geometry)).ravel() >= _COVERED
         kind[there] = KIND_INDEX[name] + 1
         colour[there] = COLOUR_INDEX[hue] + 1 if hue else len(COLOURS) + 1
     return (kind > 0).astype(int), kind, colour
@@ -143,7 +143,7 @@ def asked(objects: np.ndarray, subject: Subject) -> np.ndarray:
     draw = np.random.default_rng([SEED, subject.number])
     order = draw.permutation(len(objects))
     on, off = order[objects[order] == 1], order[objects[order] != 1]
-    size = min(ASKED, len(objects))
+    size = min(_ASKED, len(objects))
     most = min(len(on), max(size // 2, size - len(off)))
     return np.concatenate([on[:most], off[: size - most]])
 

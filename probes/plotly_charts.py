@@ -9,7 +9,7 @@ from probes.charts import Bars, Chart, Grids, Lines, Series, scale_end
 SIGNED = [[0.0, "#2166ac"], [0.5, "#f4f4f4"], [1.0, "#b2182b"]]
 
 
-def figure(chart: Chart) -> dict[str, Any]:
+def plotly_figure(chart: Chart) -> dict[str, Any]:
     """Data and layout for `Plotly.newPlot`; a trace's `meta` says which model's colour it takes."""
     if isinstance(chart, Grids):
         return _grids(chart)

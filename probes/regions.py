@@ -15,7 +15,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.metrics import mask_on_grid
 from probes.protocol import Batch, Subject
 
-COVERED = 0.5
+_COVERED = 0.5
 """A patch is an object's when the object covers so much of it; the patch that it covers most is in any case."""
 DRAWS = 10
 """Random sets of as many tokens."""
@@ -31,9 +31,9 @@ def region(subject: Subject, geometry: Geometry) -> Bool[np.ndarray, "R C"] | No
     share = np.nan_to_num(mask_on_grid(subject.mask == subject.target, geometry))
     if share.max() == 0:
         return None
-    found = (share >= COVERED) | (share == share.max())
+    found = (share >= _COVERED) | (share == share.max())
     found = binary_dilation(found)
-    return found if found.mean() < COVERED else None
+    return found if found.mean() < _COVERED else None
 
 
 def elsewhere(place: Bool[np.ndarray, "R C"]) -> Bool[np.ndarray, "R C"]:

@@ -13,7 +13,7 @@ from probes.decoded_detail import detail_charts, detail_measures, kept_pictures
 from probes.numbers import drop, layer_chart, layer_word
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 
-WIDEST = 192
+_WIDEST = 192
 """Wider states are projected to this many random directions, which keeps the sums small."""
 FEATURES = 256
 """Directions and random features together, at most."""
@@ -63,8 +63,8 @@ class Retention:
             features = np.concatenate([states[layer], _rectified(states[layer])], axis=-1)
             found = products(features.reshape(rows * tokens, -1), flat.reshape(rows * tokens, -1))
             sums |= {f"xx{layer}": found["xx"], f"xy{layer}": found["xy"], "yy": found["yy"]}
-        if batch.trace.model.d_model > WIDEST:
-            notes.append(f"states were projected to {WIDEST} random directions")
+        if batch.trace.model.d_model > _WIDEST:
+            notes.append(f"states were projected to {_WIDEST} random directions")
         return Seen(sums=sums | kept_pictures(batch, states), notes=tuple(notes))
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
@@ -162,12 +162,12 @@ def _detail_said(result: Result, last: Finding) -> str:
 
 
 def _narrow(states: torch.Tensor) -> np.ndarray:
-    """At most WIDEST directions of the states (B, T, D), the same in every run."""
+    """At most _WIDEST directions of the states (B, T, D), the same in every run."""
     whole = states.double().numpy()
     width = whole.shape[-1]
-    if width <= WIDEST:
+    if width <= _WIDEST:
         return whole
-    return whole @ np.random.default_rng(width).standard_normal((width, WIDEST)) / np.sqrt(width)
+    return whole @ np.random.default_rng(width).standard_normal((width, _WIDEST)) / np.sqrt(width)
 
 
 def _rectified(states: np.ndarray) -> np.ndarray:

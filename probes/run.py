@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from emma_viz.cli import options
 from emma_viz.cli.guard import guarded
-from emma_viz.cli.progress import Bars
+from emma_viz.cli.progress import ProgressBars
 from emma_viz.errors import InputError
 from emma_viz.session.comparison import load, require_loadable
 from emma_viz.session.options import Running
@@ -34,7 +34,7 @@ from probes.protocol import Gathered, Probe, Result
 from probes.subjects import Subjects, subjects_of
 from probes.table import chosen, known
 
-MODULE = "python -m probes.run"
+_MODULE = "python -m probes.run"
 QUICK = 32
 """Images of --quick."""
 COUNT = 256
@@ -43,14 +43,14 @@ COUNT = 256
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the process's exit code."""
-    program = sys.argv[0] if sys.argv[0].startswith("emma-viz ") else MODULE
+    program = sys.argv[0] if sys.argv[0].startswith("emma-viz ") else _MODULE
     return guarded(lambda: _run(_parser(program).parse_args(arguments)), program=program)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description=(__doc__ or "").replace(MODULE, program),
+        description=(__doc__ or "").replace(_MODULE, program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -133,7 +133,7 @@ def _run(args: argparse.Namespace) -> None:
     if shard.of > 1:
         print(f"{args.out}: shard {shard.index} of {shard.of} is seen; run without --shard for the report.")
         return
-    written = report.write(
+    written = report.write_report(
         _reported(found, checked, plan, subjects, left_out, (time.monotonic() - started) / 60), args.out
     )
     print(f"{written[0]}: {written[1].name}, {len(written) - 2} tables and figures beside it.")
@@ -158,7 +158,7 @@ def _examined(
 ) -> tuple[list[Found], list[tuple[Check, ...]]]:
     """Each model in turn; of two the first is freed before the second is loaded."""
     found, checked = [], []
-    with Bars() as bars:
+    with ProgressBars() as bars:
         for index, source in enumerate(models):
             model = load(source, running, bars)
             checked.append(checks(model, plan.subjects.take(0)))

@@ -33,10 +33,10 @@ STAGES = 4
 """Into so many parts the blocks are cut; the weights of the last are shuffled first, then those of one more, …"""
 NOISE = 0.1
 """Of the range of the image's tokens: the deviation of the noise that a smooth map is the mean over."""
-DRAWS, QUICK_DRAWS = 16, 4
-EVERY = 4
+_DRAWS, QUICK_DRAWS = 16, 4
+_EVERY = 4
 """With --quick, every so manieth image."""
-COVERED = 0.5
+_COVERED = 0.5
 
 
 class Trust:
@@ -66,8 +66,8 @@ class Trust:
         for index, subject in enumerate(batch.subjects):
             if not batch.others:
                 notes.append("there is one image alone: no mean token of others to compare with")
-            elif batch.quick and subject.number % EVERY:
-                notes.append(f"one of {EVERY} images was looked at (--quick)")
+            elif batch.quick and subject.number % _EVERY:
+                notes.append(f"one of {_EVERY} images was looked at (--quick)")
             else:
                 found.append((index, self._judged(batch, index)))
         columns = {name: np.full(len(batch.subjects), np.nan) for name in _names()}
@@ -105,7 +105,7 @@ class Trust:
         away = (case.tokens[0] - mean).float().cpu().numpy()
         draw = torch.Generator().manual_seed(zlib.crc32(subject.name.encode()))
         size = NOISE * float(case.tokens.max() - case.tokens.min())
-        count = QUICK_DRAWS if batch.quick else DRAWS
+        count = QUICK_DRAWS if batch.quick else _DRAWS
         noise = [torch.randn(case.tokens.shape, generator=draw) * size for _ in range(count)]
         slopes = [_slope(case, case.tokens + each.to(case.tokens)) for each in noise]
         held = decompose(batch.model, subject.image, subject.prompt, word=[case.word], against=[case.against])
@@ -205,7 +205,7 @@ def _on_object(
     share = np.nan_to_num(mask_on_grid(subject.mask == subject.target, place))
     if share.max() == 0:
         return {}
-    mask, prior = (share >= COVERED) | (share == share.max()), centre_prior(place.grid)
+    mask, prior = (share >= _COVERED) | (share == share.max()), centre_prior(place.grid)
     found = {"energy of prior": energy_inside(prior, mask), "points of prior": points_at(prior, mask)}
     for name in METHODS:
         found[f"{name} energy"] = energy_inside(plain[name].reshape(place.grid), mask)

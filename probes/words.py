@@ -15,7 +15,7 @@ from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Se
 
 LENSES = {"logit": "logit lens", "context": "contextual lens"}
 NUMBERS = ("area", "area_control", "area_shuffled", "sure", "sure_control")
-COVERED = 0.5
+_COVERED = 0.5
 
 
 class Words:
@@ -151,7 +151,7 @@ def _places(subject: Subject, batch: Batch, row: int) -> dict[str, np.ndarray]:
     for number, kind in enumerate(subject.kinds, start=1):
         share = np.nan_to_num(mask_on_grid(subject.mask == number, geometry)).ravel()
         if share.max() > 0:
-            covered = (share >= COVERED) | (share == share.max())
+            covered = (share >= _COVERED) | (share == share.max())
             found[kind] = found[kind] | covered if kind in found else covered
     return found
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from emma_viz.cli.fit import add_recipe
-from emma_viz.cli.fit import recipe_of as lens_recipe_of
+from emma_viz.cli.fit import lens_recipe_of as lens_recipe_of
 from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
 from training.vision_language.objective import ABLATIONS
-from training.vision_language.official import VisionLanguageRecipe, recipe_of
+from training.vision_language.official import VisionLanguageRecipe, training_recipe
 from training.vision_language.start import FRESH
 
-SETTINGS = (
+_SETTINGS = (
     "epochs",
     "steps",
     "batch",
@@ -80,7 +80,7 @@ def add_joint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world-size", type=int, help="processes that --dry-run reckons with (default: 1)")
 
 
-def add_lens(parser: argparse.ArgumentParser) -> None:
+def add_lens_options(parser: argparse.ArgumentParser) -> None:
     """Options of `lens`."""
     parser.add_argument("--model", required=True, help="run directory, preset or hub id of the frozen model")
     parser.add_argument(
@@ -156,14 +156,14 @@ def recipe_from(options: argparse.Namespace) -> VisionLanguageRecipe:
         raise TrainingError(
             f"--recipe {options.recipe} is no preset; on a data set of your own use one of {', '.join(PRESETS)}."
         )
-    recipe = recipe_of(options.recipe)
+    recipe = training_recipe(options.recipe)
     objective = recipe.objective
     if options.pixel_loss is not None:
         objective = replace(objective, pixels=options.pixel_loss)
     if options.pixel_weight is not None:
         objective = replace(objective, weight=options.pixel_weight)
     changes: dict[str, Any] = {
-        name: value for name in SETTINGS if (value := getattr(options, name)) is not None
+        name: value for name in _SETTINGS if (value := getattr(options, name)) is not None
     }
     if options.gradient_checkpointing is not None:
         changes["gradient_checkpointing"] = options.gradient_checkpointing

@@ -188,7 +188,7 @@ def settings_of(args: argparse.Namespace):
     sources = args.models or list(bundled_names())
     if not sources:
         raise InputError("expected --models or --study: no model ships with this installation.")
-    models = labelled(sources)
+    models = by_label(sources)
     if args.fit_on is not None:
         fit_missing(sources, args.fit_on, running(args))
     for name in bundled_names():
@@ -208,17 +208,17 @@ def fit_missing(sources: Sequence[str], images: Path, how: Running) -> None:
     Raises:
         EmmaVizError: a model cannot be loaded, or the images are too few.
     """
-    from emma_viz.cli.progress import Bars
+    from emma_viz.cli.progress import ProgressBars
     from emma_viz.session.fitting import lens_for
     from emma_viz.session.loading import require_loadable
 
-    with Bars() as bars:
+    with ProgressBars() as bars:
         for source in sources:
             _, model = require_loadable(source, how)
             lens_for("ridge", source, model, how, fit_on=images, progress=bars)
 
 
-def labelled(sources: Sequence[str]) -> dict[str, str]:
+def by_label(sources: Sequence[str]) -> dict[str, str]:
     """A short label for each source, which is all that the page shows of it."""
     found: dict[str, str] = {}
     for source in sources:

@@ -8,7 +8,7 @@ from emma_viz.errors import InputError
 from emma_viz.files.json_door import Budget, parse_json
 
 BUDGET = Budget(size=2**20, depth=16, nodes=20_000)
-LONGEST = 20_000
+_LONGEST = 20_000
 """Characters of the longest text."""
 SESSION_KEYS = {"session_hash", "event_id", "fn_index"}
 EVENT_KEYS = {"data", "event_data", "fn_index", "trigger_id", "session_hash"}
@@ -85,7 +85,7 @@ def _paths(value: object) -> Iterator[object]:
 
 
 def _is_text(_component: Any, value: object) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= LONGEST)
+    return value is None or (isinstance(value, str) and len(value) <= _LONGEST)
 
 
 def _is_picture(_component: Any, value: object) -> bool:

@@ -17,10 +17,10 @@ from apps.explorer.uploads import NOT_YOURS, Uploads
 from emma_viz.errors import ImageError, InputError
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-HERE = ("127.0.0.1", "localhost", "[::1]")
+_HERE = ("127.0.0.1", "localhost", "[::1]")
 """Names of this machine, under which the page is always served."""
 SLACK = 64 * 1024
 """Bytes of an upload's request beside the file."""
@@ -32,7 +32,7 @@ READ = re.compile(
     rf"|{API}(app_id|startup-events|queue/data|upload_progress|heartbeat/\w{{1,64}}|theme\.css)"
 )
 """Paths that the page reads. Gradio has many more, which this page does not use."""
-FILE = f"{API}file="
+_FILE = f"{API}file="
 SAID = {f"{API}{name}": name for name in ("queue/join", "run/predict", "component_server", "cancel")}
 """Paths that the page sends JSON to, without a slash at the end → what `Forms` calls them."""
 UPLOAD = f"{API}upload"
@@ -75,7 +75,7 @@ class Gate:
         self._forms, self._uploads, self._cookie, self._largest = forms, uploads, cookie, largest
         self._app: Any = None
         self._arriving = asyncio.Lock()
-        self.hosts = {name_of(host) for host in (*HERE, *hosts, *proxied)}
+        self.hosts = {name_of(host) for host in (*_HERE, *hosts, *proxied)}
         self._proxied = {name_of(host) for host in proxied}
         self._frames = tuple(frames)
 
@@ -85,7 +85,7 @@ class Gate:
         self._app, app.middleware_stack = app.middleware_stack, self
         yield
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: _Receive, send: Send) -> None:
         """Answer one request, or hand it on."""
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
@@ -134,12 +134,12 @@ class Gate:
         return same or name_of(authority) in self._proxied
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], visitor: str
+        self, scope: Scope, receive: _Receive, send: Send, headers: dict[str, str], visitor: str
     ) -> None:
         path, method = scope["path"], scope["method"]
         said = SAID.get(path.rstrip("/"))
-        if method in ("GET", "HEAD") and path.startswith(FILE):
-            name = path[len(FILE) :]
+        if method in ("GET", "HEAD") and path.startswith(_FILE):
+            name = path[len(_FILE) :]
             if not any(self._uploads.may_see(visitor, each) for each in (name, unquote(name))):
                 raise Refused(404, NOT_YOURS)
         elif method == "POST" and said:
@@ -156,7 +156,7 @@ class Gate:
         return await self._app(scope, receive, send)
 
     async def _upload(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], visitor: str
+        self, scope: Scope, receive: _Receive, send: Send, headers: dict[str, str], visitor: str
     ) -> None:
         """Let Gradio take a file, and move it to the visitor's own folder before anybody hears of it."""
         length = headers.get("content-length", "")
@@ -269,7 +269,7 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: _Receive) -> bytes:
     """A request's body, within the budget of `Forms`."""
     body = b""
     while True:
@@ -283,7 +283,7 @@ async def _body(receive: Receive) -> bytes:
             return body
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def _replay(body: bytes, receive: _Receive) -> _Receive:
     """A `receive` that gives a body that has been read already, and then what comes after it."""
     rest = [{"type": "http.request", "body": body, "more_body": False}]
 

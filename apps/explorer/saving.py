@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from apps.explorer.state import Result
+from apps.explorer.state import RunResult
 from emma_viz import __version__
 from emma_viz.data import Geometry
 from emma_viz.errors import InputError
@@ -21,14 +21,14 @@ from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
 from emma_viz.render.spec import MAP_KINDS
 from emma_viz.render.webpage import canvas_page
-from emma_viz.session import Comparison, View, save, shown_layers
+from emma_viz.session import Comparison, View, shown_layers, write_picture
 from emma_viz.session.capturing import NAMES
 from emma_viz.session.payload import payload
 from emma_viz.session.picture import figure_spec
 from emma_viz.session.stores import DECODING
 from emma_viz.study import open_study
 
-TYPES = {
+FILE_TYPES = {
     "png": "image/png",
     "svg": "image/svg+xml",
     "pdf": "application/pdf",
@@ -45,7 +45,7 @@ LARGEST_STUDY = 300_000_000
 
 
 def save_view(
-    result: Result,
+    result: RunResult,
     form: str,
     *,
     layers: Sequence[int],
@@ -60,7 +60,7 @@ def save_view(
 
     Args:
         result: what is shown.
-        form: a key of `TYPES`.
+        form: a key of `FILE_TYPES`.
         layers: per model, its layer on the page, which the picture shows among others.
         kind: of map.
         scale: `shared`, `per_row`, `per_map` or MIN:MAX.
@@ -75,8 +75,8 @@ def save_view(
     Raises:
         InputError: a value is not known, or the study is too large or holds a link.
     """
-    if form not in TYPES:
-        raise InputError(f"A view is saved as {', '.join(TYPES)}; {form!r} was asked for.")
+    if form not in FILE_TYPES:
+        raise InputError(f"A view is saved as {', '.join(FILE_TYPES)}; {form!r} was asked for.")
     name = "".join(
         c if c.isalnum() or c in "-_" else "-" for c in result.comparison.image_names[result.sample]
     )
@@ -94,7 +94,7 @@ def save_view(
             seen = {key: look[key] for key in LOOK if key in look}
             return f"{name}.html", _page(result, comparison, spec, seen)
         path = Path(folder) / f"{name}.{form}"
-        save(spec, path)
+        write_picture(spec, path)
         return path.name, path.read_bytes()
 
 
@@ -117,7 +117,7 @@ def _spec(comparison: Comparison, view: View, seen: Sequence[int]) -> FigureSpec
 
 
 def _seen(
-    result: Result, comparison: Comparison, view: View, look: Mapping[str, str], layers: Sequence[int]
+    result: RunResult, comparison: Comparison, view: View, look: Mapping[str, str], layers: Sequence[int]
 ) -> list[str]:
     """What else the page showed, in words and numbers: layers, place, word, and what was asked of what."""
     names = [each.model.name for each in comparison.decodings]
@@ -206,7 +206,7 @@ def _evidence(comparison: Comparison, reply: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
-def _word(result: Result, look: Mapping[str, str]) -> tuple[int, int] | None:
+def _word(result: RunResult, look: Mapping[str, str]) -> tuple[int, int] | None:
     """The word whose evidence was on the page, if it is kept."""
     if not re.fullmatch(r"\d{1,3},\d{1,5}", look.get("word", "")):
         return None
@@ -214,7 +214,7 @@ def _word(result: Result, look: Mapping[str, str]) -> tuple[int, int] | None:
     return (model, index) if (model, index) in result.evidence else None
 
 
-def _page(result: Result, comparison: Comparison, spec: FigureSpec, look: dict[str, str]) -> bytes:
+def _page(result: RunResult, comparison: Comparison, spec: FigureSpec, look: dict[str, str]) -> bytes:
     """The canvas with the shown image, every layer of it, the word's evidence, and no server."""
     facts = [f"{what}: {text}" for what, text in provenance(spec)]
     words = [[word.text for word in each] for each in result.words] or None
@@ -225,7 +225,7 @@ def _page(result: Result, comparison: Comparison, spec: FigureSpec, look: dict[s
     return with_recipe(document.encode("utf-8"), ".html", to_json(spec))
 
 
-def _one(result: Result) -> Comparison:
+def _one(result: RunResult) -> Comparison:
     """The comparison with the shown image alone."""
     return Comparison(
         decodings=tuple(each.select(samples=[result.sample]) for each in result.comparison.decodings),
@@ -233,7 +233,7 @@ def _one(result: Result) -> Comparison:
     )
 
 
-def _study(result: Result, folder: Path) -> bytes:
+def _study(result: RunResult, folder: Path) -> bytes:
     root = result.study or _written(result, folder / "study")
     # What the study is made of: a folder may hold other files, and links to any file of the server's.
     files = sorted(open_study(root).files())
@@ -250,7 +250,7 @@ def _study(result: Result, folder: Path) -> bytes:
     return archive.read_bytes()
 
 
-def _written(result: Result, path: Path) -> Path:
+def _written(result: RunResult, path: Path) -> Path:
     """The run as a study that `emma-viz compare` opens."""
     study = open_study(path, create=True)
     names = list(result.comparison.image_names)

@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -16,11 +16,11 @@ from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.errors import InputError
 from emma_viz.evidence.attribution import Word
+from emma_viz.progress import Progress
 from emma_viz.session import Comparison, Running
 from emma_viz.session.comparison import load
 
 Kept = TypeVar("Kept")
-Progress = Callable[[int, int, str], None]
 
 KEPT_SESSIONS = 64
 KEPT_STATES = 2_000_000_000
@@ -81,7 +81,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Result:
+class RunResult:
     """One run: what the page shows, and what further questions about it need."""
 
     asked: Asked
@@ -135,7 +135,7 @@ class Session:
     """Questions up to this ticket are stopped, whether they have begun or not."""
     changing: threading.Lock = field(default_factory=threading.Lock)
     """Held while a run begins, is stopped, or has its result kept: it is one of these first."""
-    result: Result | None = None
+    result: RunResult | None = None
     run: int = 0
     """Number of the result, so that a late question is not answered about a newer one."""
     used: float = field(default_factory=time.monotonic)
@@ -195,14 +195,14 @@ class Sessions:
         session.used = time.monotonic()
         return session
 
-    def store(self, secret: str, result: Result) -> int:
+    def store(self, secret: str, result: RunResult) -> int:
         """Keep a session's new result in place of its last one; returns the number of the run."""
         session = self.get(secret)
         session.result, session.run = result, session.run + 1
         self.tidy()
         return session.run
 
-    def result(self, secret: str, run: int) -> Result:
+    def result(self, secret: str, run: int) -> RunResult:
         """The result of a run.
 
         Raises:
@@ -236,7 +236,7 @@ class Sessions:
             if left < 0 and number:  # the newest is always kept
                 session.result = None
 
-    def alike(self, asked: Asked) -> Result | None:
+    def alike(self, asked: Asked) -> RunResult | None:
         """A result that answers the same, with every model, if any page still has one."""
         for _, session in reversed(self._kept.items()):
             if session.result is not None and session.result.asked == asked and not session.result.failed:

@@ -18,7 +18,7 @@ from emma_viz.errors import CheckpointError, EmmaVizError, LensMismatchError
 from emma_viz.lens import load_lens
 from emma_viz.maps import decode
 from emma_viz.records.llava import read_records
-from emma_viz.session import inspect
+from emma_viz.session import inspection_of
 from emma_viz.study import open_study
 
 Mutate = Callable[[bytes, random.Random], mutations.Mutated]
@@ -205,7 +205,7 @@ def read_data(path: Path, samples: Samples) -> int:
     """Read all records, as training does; plan a run on some of the data sets, which takes longer."""
     from emma_viz.records.complaints import Complaints
     from training.train import main as train
-    from training.vision_language.official import recipe_of
+    from training.vision_language.official import training_recipe
     from training.vision_language.run import Data, read_table, rules_of, split
     from training.vision_language.start import tokenizer_alone
 
@@ -216,7 +216,7 @@ def read_data(path: Path, samples: Samples) -> int:
     if int(number) % 8 == 0:  # and for the sound ones, which the others are measured against
         options = ["--data", str(path), *samples.data_options[2:], "--held-out", "1"]
         return train(["joint", "--recipe", "tiny-emma-v1", *options, "--dry-run", "--work", "work"])
-    recipe = replace(recipe_of("tiny-emma-v1"), held_out=1)
+    recipe = replace(training_recipe("tiny-emma-v1"), held_out=1)
     rules = rules_of(
         *tokenizer_alone(recipe, llm="fresh", tokenizer=samples.data / "tokenizer.json", init=None)
     )
@@ -238,7 +238,7 @@ def open_checkpoint(path: Path, vision: str) -> int | str:
     except EmmaVizError as error:
         # What is to be had from the hub alone is nobody's fault here.
         if code == 0 and "hub repository" not in str(error):
-            found = inspect(path)
+            found = inspection_of(path)
             if (
                 found.fingerprint
                 and found.config

@@ -4,7 +4,7 @@ from emma_viz.capture.hooks import HookReport
 from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.record import record
 from emma_viz.capture.recorder import Recorder
-from emma_viz.capture.sites import SITES, Site, Target, resolve
+from emma_viz.capture.sites import SITES, Site, Target, resolve_sites
 from emma_viz.capture.trace import Trace
 
 __all__ = [
@@ -16,5 +16,5 @@ __all__ = [
     "Target",
     "Trace",
     "record",
-    "resolve",
+    "resolve_sites",
 ]

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 Pick = int | Callable[[tuple], Tensor]
 """Which tensor of a module that returns several: its index, or a function of the tuple."""
 
-Receive = Callable[[Target, Tensor], Tensor | None]
+_Receive = Callable[[Target, Tensor], Tensor | None]
 """Takes what a hook saw; gives back the copy that is kept, or None when nothing of it is."""
 
 
@@ -66,7 +66,7 @@ class Hooks:
             tensor.
     """
 
-    def __init__(self, module: nn.Module, targets: Sequence[Target], receive: Receive, *, pick: Pick = 0):
+    def __init__(self, module: nn.Module, targets: Sequence[Target], receive: _Receive, *, pick: Pick = 0):
         self._targets = [(target, module.get_submodule(target.path)) for target in targets]
         self._receive, self._pick = receive, pick
         self._handles: list = []

@@ -17,7 +17,7 @@ from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import InputError
 from emma_viz.models import VLM
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
 @runtime_checkable
@@ -143,7 +143,7 @@ def _sources(images: ImageSource | Sequence[ImageSource] | None) -> list[ImageSo
     return [images] if one else list(images)
 
 
-def _spread(items: Sequence[Item], count: int) -> tuple[Item, ...]:
+def _spread(items: Sequence[_Item], count: int) -> tuple[_Item, ...]:
     return tuple(items) * count if len(items) == 1 else tuple(items)
 
 

@@ -11,17 +11,16 @@ from torch import Tensor
 from emma_viz.capture.buffers import OnStates, StateBuffers
 from emma_viz.capture.hooks import Hooks, foreign_hooks
 from emma_viz.capture.questions import Questions, RecordableModel, read_questions, require_recordable
-from emma_viz.capture.sites import Layers, Target, choose, resolve
+from emma_viz.capture.sites import Layers, Target, choose, resolve_sites
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
 from emma_viz.data.images import ImageSource
 from emma_viz.errors import InputError
 from emma_viz.models import Generation, pad_prompts
 from emma_viz.models import generate as generate_answers
+from emma_viz.progress import Progress
 
 _log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int, str], None]
-"""Called as progress(done, total, what)."""
 
 OnToken = Callable[[int, int], None]
 """Called as on_token(sample, token_id) for each token of an answer as it comes."""
@@ -136,7 +135,7 @@ class _Wanted:
     ) -> "_Wanted":
         """Find the sites in a model, and check the rest."""
         names, kept_layers = choose(sites, layers, model.info.n_layer)
-        targets = resolve(model.vlm, names, kept_layers)
+        targets = resolve_sites(model.vlm, names, kept_layers)
         if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
             raise InputError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}.")
         if tokens not in get_args(TokenKind):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from emma_viz.capture.hooks import HookReport, Hooks, Pick
-from emma_viz.capture.sites import Layers, Target, nearest, resolve
+from emma_viz.capture.sites import Layers, Target, nearest, resolve_sites
 from emma_viz.errors import CaptureError, SiteError
 
 
@@ -56,7 +56,7 @@ class Recorder:
         device: str | torch.device = "cpu",
         on_state: Callable[[Target, Tensor], None] | None = None,
     ):
-        self.targets = resolve(module, [names] if isinstance(names, str) else names, layers)
+        self.targets = resolve_sites(module, [names] if isinstance(names, str) else names, layers)
         self._tokens, self._dtype, self._device, self._on_state = tokens, dtype, device, on_state
         self._kept: dict[str, list[Tensor]] = {target.name: [] for target in self.targets}
         self._hooks = Hooks(module, self.targets, self._receive, pick=pick)

@@ -108,7 +108,7 @@ class Target:
     layer: int | None = None
 
 
-def resolve(module: nn.Module, names: Iterable[str], layers: Layers = "all") -> tuple[Target, ...]:
+def resolve_sites(module: nn.Module, names: Iterable[str], layers: Layers = "all") -> tuple[Target, ...]:
     """Find the modules that `names` mean, in the order asked for, each once.
 
     Args:
@@ -206,7 +206,7 @@ def choose(
     return tuple(fixed), tuple(int(layer) for layer in chosen if layer in kept)
 
 
-def width(site: str, llm: MambaConfig) -> int:
+def site_width(site: str, llm: MambaConfig) -> int:
     """The numbers that a token has at a site, by the letters of its `shape`."""
     second = llm.ssm == "mamba2"
     groups = llm.ngroups * llm.d_state if second else llm.d_state

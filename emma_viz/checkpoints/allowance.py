@@ -8,12 +8,12 @@ from emma_viz.errors import CheckpointError
 
 DESCRIPTION = 64 * 2**20
 """Bytes of headers and pickles. A model of 64 layers has 0.2 MB, with its optimizer 2 MB."""
-STEPS = 400_000
+_STEPS = 400_000
 """Instructions of pickles and values of headers. A model of 64 layers needs 30 000, with its optimizer 100 000."""
-TENSORS = 50_000
+_TENSORS = 50_000
 """Entries of the model part. A model of 64 layers has 650."""
 SHARDS = 1024
-KEY = 500
+LONGEST_KEY = 500
 """Characters of a tensor's name, dots of nested dictionaries included."""
 
 
@@ -22,7 +22,7 @@ class Allowance:
 
     def __init__(self) -> None:
         self.size = DESCRIPTION
-        self.steps = STEPS
+        self.steps = _STEPS
 
     def spend_size(self, size: int, where: str) -> None:
         """Account for a description of `size` bytes, before it is read.
@@ -46,8 +46,8 @@ class Allowance:
         self.steps -= count
         if self.steps < 0:
             raise CheckpointError(
-                f"{where}: what describes its tensors takes more than {STEPS} steps to read; it was damaged or made to "
-                "run for ever."
+                f"{where}: what describes its tensors takes more than {_STEPS} steps to read; it was damaged or made "
+                "to run for ever."
             )
 
 
@@ -57,9 +57,9 @@ def require_names(count: int, longest: str, where: str) -> None:
     Raises:
         CheckpointError: there are more than TENSORS, or the longest name has more than KEY characters.
     """
-    if count > TENSORS:
-        raise CheckpointError(f"{where}: the model part has more than {TENSORS} entries; no model has.")
-    if len(longest) > KEY:
+    if count > _TENSORS:
+        raise CheckpointError(f"{where}: the model part has more than {_TENSORS} entries; no model has.")
+    if len(longest) > LONGEST_KEY:
         raise CheckpointError(
-            f"{where}: the name of a tensor has {len(longest)} characters, more than {KEY}: {longest[:60]!r}…"
+            f"{where}: the name of a tensor has {len(longest)} characters, more than {LONGEST_KEY}: {longest[:60]!r}…"
         )

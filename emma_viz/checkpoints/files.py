@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emma_viz.checkpoints.allowance import KEY, SHARDS, Allowance, require_names
+from emma_viz.checkpoints.allowance import LONGEST_KEY, SHARDS, Allowance, require_names
 from emma_viz.checkpoints.allowed import QUANTISED
 from emma_viz.checkpoints.archive import read_archive
 from emma_viz.checkpoints.pickles import Opaque, PickledTensor
-from emma_viz.checkpoints.safetensors_file import read_header
+from emma_viz.checkpoints.safetensors_file import read_references
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, UnsafePickleError
 from emma_viz.files.inside import inside, require_bare
@@ -77,7 +77,7 @@ def _open_one(path: Path, allowance: Allowance) -> WeightFile:
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is only a git-lfs pointer. Fetch the file itself: git lfs pull.")
     if len(head) > 9 and head[8:9] == b"{":
-        tensors, metadata = read_header(path, allowance)
+        tensors, metadata = read_references(path, allowance)
         return WeightFile(path=path, format="safetensors", tensors=tensors, metadata=metadata)
     raise CheckpointError(
         f"{path} is no weight file: expected a PyTorch zip archive or safetensors, but it begins with {head[:8]!r}."
@@ -105,7 +105,9 @@ def _open_archive(path: Path, allowance: Allowance) -> WeightFile:
     if isinstance(root.get("model"), dict):
         model = root["model"]
         extras = {
-            str(key)[:KEY]: _kind(value) for key, value in list(root.items())[:EXTRAS] if key != "model"
+            str(key)[:LONGEST_KEY]: _kind(value)
+            for key, value in list(root.items())[:EXTRAS]
+            if key != "model"
         }
     pickled: dict[str, PickledTensor] = {}
     others: dict[str, str] = {}

@@ -20,7 +20,7 @@ SAMPLES = 32
 """The most values of one tensor that count."""
 COMPONENTS = ("projector.", "llm.")
 """What counts. The vision encoder is frozen and shared, and the tied head is the embedding again."""
-DIGITS = 32
+_DIGITS = 32
 """Hexadecimal digits kept."""
 
 
@@ -41,7 +41,7 @@ def fingerprint(tensors: Mapping[str, TensorRef] | Mapping[str, Tensor]) -> str:
         values = sampled(tensor)
         digest.update(f"{name}:{tuple(tensor.shape)}:".encode())
         digest.update(values.to(torch.bfloat16).view(torch.int16).numpy().astype("<i2").tobytes())
-    return digest.hexdigest()[:DIGITS]
+    return digest.hexdigest()[:_DIGITS]
 
 
 def sampled(tensor: TensorRef | Tensor) -> Tensor:

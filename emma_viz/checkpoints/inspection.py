@@ -12,7 +12,7 @@ from emma_viz.checkpoints.layouts import (
     components,
     detect,
     match,
-    parameter_count,
+    stored_parameters,
     unwrapped,
 )
 from emma_viz.checkpoints.load import untied
@@ -27,8 +27,8 @@ from emma_viz.files.rows import rows
 from emma_viz.models.config import MambaConfig, VisionConfig, VLMConfig
 from emma_viz.models.sizes import language_model_shapes, vision_parameters, vlm_shapes
 
-TITLES = {"projector": "projector", "llm": "language model"}
-COMPARED = 16 * 2**30
+_TITLES = {"projector": "projector", "llm": "language model"}
+_COMPARED = 16 * 2**30
 """Bytes of the largest file whose head, where it has its own, is compared with the embedding in full."""
 READ_WHOLE = 256 * 2**20
 """Bytes of the largest file whose values are all looked at; of a larger one those that the fingerprint samples."""
@@ -230,7 +230,7 @@ def _check(
         expected = {name: shape for name, shape in expected.items() if name.startswith("projector.")}
     try:
         found = match(file, layout, expected, own_head=own_head)
-        return untied(found, layout, whole=file.stored_bytes <= COMPARED), ()
+        return untied(found, layout, whole=file.stored_bytes <= _COMPARED), ()
     except KeyMismatchError as error:
         return {}, tuple(line.strip() for line in str(error).splitlines()[1:])
     except CheckpointError as error:
@@ -270,9 +270,9 @@ def _components(
     parts = []
     if isinstance(description, VLMConfig):
         parts.append(_vision_component(description.vision))
-    for name in sorted(held, key=[*TITLES, *held].index):
-        count = parameter_count(file.tensors[key] for key in held[name] if layout.model_key(key) != HEAD)
-        parts.append(Component(name=TITLES.get(name, name), parameters=count, origin="in the file"))
+    for name in sorted(held, key=[*_TITLES, *held].index):
+        count = stored_parameters(file.tensors[key] for key in held[name] if layout.model_key(key) != HEAD)
+        parts.append(Component(name=_TITLES.get(name, name), parameters=count, origin="in the file"))
     return tuple(parts)
 
 

@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 HEAD = "llm.lm_head.weight"
 """The head, which shares its values with TABLE and need not be in a file."""
-TABLE = "llm.backbone.embedding.weight"
+TABLE_KEY = "llm.backbone.embedding.weight"
 
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Types that weights may be stored as."""
-QUANTISED = (
+_QUANTISED = (
     *(".SCB", ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", ".weight_format", ".qweight"),
     *(
         ".qzeros",
@@ -117,9 +117,9 @@ def detect(file: WeightFile) -> Layout:
     )
 
 
-WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "module.")
+_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "module.")
 """What torch.compile, FSDP and DDP put into keys, wherever a module was wrapped."""
-LEADING = ("state_dict.", "model.", *WRAPPERS)
+_LEADING = ("state_dict.", "model.", *_WRAPPERS)
 """What DDP and trainers put before every key of a file, or of one of its components."""
 PARAMETER = re.compile(
     r"projector\.(projector|row$|col$|scan\.)|llm\.(backbone\.(embedding|layers|norm_f)|lm_head)\."
@@ -137,7 +137,7 @@ def unwrapped(file: WeightFile) -> WeightFile:
     said = _strip_leading(keys, "", file)
     for component, _ in OFFICIAL.prefixes:
         said += _strip_leading(keys, f"{component.split('.')[0]}.", file)
-    for wrapper in WRAPPERS:
+    for wrapper in _WRAPPERS:
         if any(f".{wrapper}" in new for new in keys.values()):
             keys = {key: new.replace(f".{wrapper}", ".") for key, new in keys.items()}
             said.append(wrapper)
@@ -171,7 +171,7 @@ def _strip_leading(keys: dict[str, str], under: str, file: WeightFile) -> list[s
     found = []
     # Of no keys at all, every prefix would be one.
     while own and (
-        prefix := next((p for p in LEADING if all(keys[k].startswith(under + p) for k in own)), None)
+        prefix := next((p for p in _LEADING if all(keys[k].startswith(under + p) for k in own)), None)
     ):
         keys.update({key: under + keys[key].removeprefix(under + prefix) for key in own})
         found.append(f"{prefix} in {under.rstrip('.')}" if under else prefix)
@@ -187,7 +187,7 @@ def _fits(keys: Iterable[str]) -> bool:
 def match(
     file: WeightFile,
     layout: Layout,
-    expected: Mapping[str, Shape],
+    expected: Mapping[str, _Shape],
     *,
     own_head: bool = False,
     hint: str = "",
@@ -246,7 +246,7 @@ def odd_type(dtype: torch.dtype) -> str:
 
 def _quantised(file: WeightFile) -> str:
     """A sentence about weights that were quantised; empty when they were not."""
-    marks = [key for key in file.tensors if key.endswith(QUANTISED)]
+    marks = [key for key in file.tensors if key.endswith(_QUANTISED)]
     odd = {key: ref.dtype for key, ref in file.tensors.items() if ref.dtype not in FLOATS}
     marks += [key for key, dtype in odd.items() if odd_type(dtype).startswith("quantised")]
     if not marks:
@@ -266,7 +266,7 @@ def components(file: WeightFile, layout: Layout) -> dict[str, list[str]]:
     return held
 
 
-def parameter_count(references: Iterable[TensorRef]) -> int:
+def stored_parameters(references: Iterable[TensorRef]) -> int:
     """Elements in all; tensors that share their place in the file, as a tied head does, count once."""
     return sum({(ref.path, ref.offset, ref.shape): ref.numel for ref in references}.values())
 

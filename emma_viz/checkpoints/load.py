@@ -9,7 +9,7 @@ from torch import nn
 
 from emma_viz.checkpoints.files import WeightFile, open_weights
 from emma_viz.checkpoints.fingerprint import fingerprint, sampled
-from emma_viz.checkpoints.layouts import HEAD, TABLE, Layout, components, detect, match, unwrapped
+from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY, Layout, components, detect, match, unwrapped
 from emma_viz.checkpoints.loaded import (
     FoundModel,
     LoadedLanguageModel,
@@ -18,7 +18,6 @@ from emma_viz.checkpoints.loaded import (
     model_info,
 )
 from emma_viz.checkpoints.materialize import (
-    Progress,
     as_dtype,
     check_filled,
     default_dtype,
@@ -38,6 +37,7 @@ from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.sizes import language_model_shapes, vlm_shapes
 from emma_viz.models.vlm import VLM
+from emma_viz.progress import Progress
 
 
 def load_model(
@@ -313,10 +313,10 @@ def untied(found: Mapping[str, TensorRef], layout: Layout, *, whole: bool = True
         CheckpointError: it is not.
     """
     same = same_values if whole else lambda one, other: torch.equal(sampled(one), sampled(other))
-    if HEAD in found and not same(found[HEAD], found[TABLE]):
+    if HEAD in found and not same(found[HEAD], found[TABLE_KEY]):
         raise CheckpointError(
-            f"{found[HEAD].path}: {layout.file_key(HEAD)} differs from {layout.file_key(TABLE)}, but this architecture "
-            "ties them; such a checkpoint cannot be loaded."
+            f"{found[HEAD].path}: {layout.file_key(HEAD)} differs from {layout.file_key(TABLE_KEY)}, but this "
+            "architecture ties them; such a checkpoint cannot be loaded."
         )
     return {name: reference for name, reference in found.items() if name != HEAD}
 

@@ -9,11 +9,9 @@ from torch import Tensor, nn
 
 from emma_viz.checkpoints.tensors import TensorRef, is_finite
 from emma_viz.errors import CheckpointError, InputError
+from emma_viz.progress import Progress
 
-Progress = Callable[[int, int, str], None]
-"""Called as progress(bytes read, bytes in all, what is being read) after every tensor."""
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Types a model may be loaded as."""
 
 
@@ -23,11 +21,11 @@ def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     Raises:
         InputError: models cannot be loaded as this type.
     """
-    if isinstance(dtype, str) and dtype in DTYPES:
-        return DTYPES[dtype]
-    if dtype is None or (isinstance(dtype, torch.dtype) and dtype in DTYPES.values()):
+    if isinstance(dtype, str) and dtype in _DTYPES:
+        return _DTYPES[dtype]
+    if dtype is None or (isinstance(dtype, torch.dtype) and dtype in _DTYPES.values()):
         return dtype
-    raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}.")
+    raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype}.")
 
 
 def require_device(device: torch.device | str) -> None:

@@ -20,7 +20,7 @@ from emma_viz.errors import CheckpointError, UnsafePickleError
 PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 BITS = 4096
 """Of the longest integer."""
-BATCH = 100
+_BATCH = 100
 """Instructions that are accounted for at once."""
 AXES = 16
 """Axes of a tensor; no parameter has more than five."""
@@ -88,10 +88,10 @@ def read_pickle(data: bytes, *, where: str, allowance: Allowance | None = None) 
     machine = _Machine(where, allowance or Allowance())
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data), start=1):
-            if count % BATCH == 0:
-                machine.spend(BATCH)
+            if count % _BATCH == 0:
+                machine.spend(_BATCH)
             if opcode.name == "STOP":
-                machine.spend(count % BATCH)
+                machine.spend(count % _BATCH)
                 return machine.pop()
             machine.step(opcode.name, argument)
     except CheckpointError:

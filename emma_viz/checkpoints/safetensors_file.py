@@ -20,7 +20,7 @@ from emma_viz.errors import CheckpointError
 from emma_viz.files.json_door import Budget, parse_json
 from emma_viz.files.schema import Count, shape
 
-DTYPES = {
+_DTYPES = {
     "C64": torch.complex64,
     "F64": torch.float64,
     "F32": torch.float32,
@@ -38,7 +38,7 @@ DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-QUANTISED = ("F8_", "F6_", "F4", "E8M0")
+_QUANTISED = ("F8_", "F6_", "F4", "E8M0")
 """Beginnings of the names of types that only quantised models have."""
 
 
@@ -51,7 +51,7 @@ class _Entry:
     data_offsets: tuple[Count, Count]
 
 
-def read_header(
+def read_references(
     path: Path, allowance: Allowance | None = None
 ) -> tuple[dict[str, TensorRef], dict[str, str]]:
     """Read the tensors' places and the text metadata.
@@ -102,14 +102,14 @@ def read_header(
 def _reference(path: Path, start: int, key: str, value: Any) -> TensorRef:
     where = f"{path}: {key!r} in the safetensors header"
     entry = shape(value, _Entry, where=where, error=CheckpointError)
-    if entry.dtype not in DTYPES:
+    if entry.dtype not in _DTYPES:
         reason = (
             "the weights are quantised, which is not supported"
-            if entry.dtype.startswith(QUANTISED)
-            else (f"known are {', '.join(DTYPES)}")
+            if entry.dtype.startswith(_QUANTISED)
+            else (f"known are {', '.join(_DTYPES)}")
         )
         raise CheckpointError(f"{where} is of the type {entry.dtype[:30]!r}; {reason}.")
-    dtype, sizes = DTYPES[entry.dtype], tuple(entry.shape)
+    dtype, sizes = _DTYPES[entry.dtype], tuple(entry.shape)
     begin, end = entry.data_offsets
     if end - begin != math.prod(sizes) * dtype.itemsize:
         raise CheckpointError(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from emma_viz.checkpoints.layouts import HEAD, OFFICIAL, TABLE
+from emma_viz.checkpoints.layouts import HEAD, OFFICIAL, TABLE_KEY
 from emma_viz.checkpoints.materialize import as_dtype
 from emma_viz.checkpoints.run_config import run_config
 from emma_viz.checkpoints.sources import METADATA_KEY, RUN_WEIGHTS, TOKENIZER
@@ -74,7 +74,7 @@ def save_run_directory(
         flat = {OFFICIAL.file_key(name): tensor for name, tensor in tensors.items()}
         writers[weights] = lambda target: _write_safetensors(target, flat, {METADATA_KEY: text})
     else:
-        nested = _nested({**tensors, HEAD: tensors[TABLE]})
+        nested = _nested({**tensors, HEAD: tensors[TABLE_KEY]})
         writers[weights] = lambda target: _write_archive(target, nested)
     if tokenizer is not None:
         writers[folder / TOKENIZER] = tokenizer.save

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from emma_viz.checkpoints import hub
 from emma_viz.checkpoints.files import INDEX_SUFFIX, read_index, trusted_folder
 from emma_viz.checkpoints.run_config import is_run_config, parse_config, read_config, run_config
-from emma_viz.checkpoints.safetensors_file import read_header
+from emma_viz.checkpoints.safetensors_file import read_references
 from emma_viz.errors import CheckpointError
 from emma_viz.files.inside import require_inside
 from emma_viz.files.named import named_path
@@ -37,7 +37,7 @@ HUB_FOLDERS = {"han1997/cobra": "cobra+3b"}
 """Repositories that keep their run directories in folders: the one that is meant when none is named."""
 
 RUN_WEIGHTS = ("checkpoints/latest-checkpoint.safetensors", "checkpoints/latest-checkpoint.pt")
-STEP = re.compile(r"step-(\d+)(-epoch-\d+)?(-loss=[\w.+-]+)?\.(pt|safetensors)")
+_STEP = re.compile(r"step-(\d+)(-epoch-\d+)?(-loss=[\w.+-]+)?\.(pt|safetensors)")
 """Names of the checkpoints that the released code writes on the way: `step-002000-epoch-00-loss=1.2345.pt`."""
 SHARD = re.compile(r"-\d+-of-\d+\.")
 LM_WEIGHTS = (
@@ -46,7 +46,7 @@ LM_WEIGHTS = (
     f"pytorch_model.bin{INDEX_SUFFIX}",
     "pytorch_model.bin",
 )
-WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", INDEX_SUFFIX)
+_WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", INDEX_SUFFIX)
 """How names of weight files end."""
 TOKENIZER = "tokenizer.json"
 METADATA_KEY = "config.json"
@@ -217,7 +217,7 @@ def _newest_step(folder: Path) -> Path | None:
     steps = [
         (int(found[1]), path)
         for path in _files(folder / "checkpoints")
-        if (found := STEP.fullmatch(path.name))
+        if (found := _STEP.fullmatch(path.name))
     ]
     if not steps:
         return None
@@ -262,7 +262,7 @@ def _instead(folder: Path) -> str:
         )
     if any(SHARD.search(path.name) for path in files):
         return f" It holds shards without their index (*{INDEX_SUFFIX}), which says what is in which; fetch it too."
-    like = [str(path.relative_to(folder)) for path in files if path.name.endswith(WEIGHTS)]
+    like = [str(path.relative_to(folder)) for path in files if path.name.endswith(_WEIGHTS)]
     return f" It holds {', '.join(like[:6])}: pass the path of the one that is meant." if like else ""
 
 
@@ -274,7 +274,7 @@ def _files(folder: Path) -> list[Path]:
 def _file(path: Path, given: str) -> Source:
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     config_path, config = owned(folder, "config.json"), None
-    if path.suffix == ".safetensors" and METADATA_KEY in (metadata := read_header(path)[1]):
+    if path.suffix == ".safetensors" and METADATA_KEY in (metadata := read_references(path)[1]):
         config_path = path
         config = parse_config(metadata[METADATA_KEY], where=f"{path}: the {METADATA_KEY} in its metadata")
     elif config_path is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from emma_viz.checkpoints import hub
 from emma_viz.checkpoints.files import WeightFile, open_weights
-from emma_viz.checkpoints.materialize import Progress, check_filled, fill
+from emma_viz.checkpoints.materialize import check_filled, fill
 from emma_viz.checkpoints.sources import BUNDLED, LM_WEIGHTS, SourceLike, fetch_weights
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
@@ -19,6 +19,7 @@ from emma_viz.files.named import named_path
 from emma_viz.models.config import TowerConfig, VisionConfig
 from emma_viz.models.positions import resample_positions
 from emma_viz.models.vision import VisionEncoder
+from emma_viz.progress import Progress
 
 VisionSource = SourceLike | Mapping[str, SourceLike] | None
 """Where encoders come from: one file of this project, or a path or hub id for each tower; None means the usual."""
@@ -41,7 +42,7 @@ class TowerTable:
     """Rows of the position table that belong to no patch."""
 
 
-TABLES = {
+_TABLES = {
     "dinov2": TowerTable(
         prefixes=("dinov2_with_registers.", "dinov2.", ""),
         others=("classifier.",),
@@ -166,7 +167,7 @@ def _towers(encoder: VisionEncoder, sources: dict[str, SourceLike]) -> Iterator[
             f"vision_source names {', '.join(odd)}; this model's towers are {', '.join(known)}."
         )
     for tower in encoder.config.towers:
-        if tower.kind not in TABLES:
+        if tower.kind not in _TABLES:
             raise CheckpointError(
                 f"No weights of the encoder {encoder.config.backbone_id} ship with this package; pass the path of a "
                 "file that save_vision_encoder wrote as vision_source."
@@ -206,7 +207,7 @@ def _match_tower(file: WeightFile, tower: TowerConfig, module: torch.nn.Module):
     Returns:
         (the module's name → tensor reference, the module's name → what to do with its values).
     """
-    table = TABLES[tower.kind]
+    table = _TABLES[tower.kind]
     expected = module.state_dict()
     by_canonical = {_canonical(name, table): name for name in expected}
     keys = [key for key in file.tensors if not key.startswith(table.others)]

@@ -89,10 +89,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Record every model on every image, one entry a model."""
     from emma_viz import session
-    from emma_viz.cli.progress import Bars
+    from emma_viz.cli.progress import ProgressBars
 
     shard, running = options.launched(args.shard, options.running(args))
-    with Bars() as bars:
+    with ProgressBars() as bars:
         entries = session.capture(
             args.images,
             args.models,

@@ -27,6 +27,6 @@ def run(args: argparse.Namespace) -> int:
     session.check_output(out, recipe=args.recipe)
     comparison = session.compare_study(args.study, entries=args.entries)
     print(session.scores_table(comparison.decodings))
-    for path in session.save(comparison.spec(options.view(args)), out, recipe=args.recipe):
+    for path in session.write_picture(comparison.spec(options.view(args)), out, recipe=args.recipe):
         print(f"wrote {one_line(path)}")
     return 0

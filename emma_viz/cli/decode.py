@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Decode, store the pixels in the study, and print the fidelity per layer."""
     from emma_viz import session
-    from emma_viz.cli.progress import Bars
+    from emma_viz.cli.progress import ProgressBars
 
-    with Bars() as bars:
+    with ProgressBars() as bars:
         decodings = session.decode_study(
             args.study,
             entries=args.entries,

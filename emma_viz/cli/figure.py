@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw the figure and its sidecar, and say where they are."""
     from emma_viz import session
-    from emma_viz.cli.progress import Bars
+    from emma_viz.cli.progress import ProgressBars
 
     if args.source is not None:
         return _redraw(args)
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("expected at least one image (or --from FIGURE), got none.")
     out = args.out or Path(f"{Path(args.images[0]).stem}-figure.png")
     session.check_output(out, inputs=args.images, images=len(args.images), recipe=args.recipe)
-    with Bars() as bars:
+    with ProgressBars() as bars:
         comparison = session.compare(
             args.images,
             args.models,
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     for decoding in comparison.decodings:
         for name, answer in zip(comparison.image_names, decoding.answers, strict=True):
             print(f"{one_line(decoding.model.name)} on {one_line(name)}: {indented(answer)}")
-    for path in session.save(comparison.spec(options.view(args)), out, recipe=args.recipe):
+    for path in session.write_picture(comparison.spec(options.view(args)), out, recipe=args.recipe):
         print(f"wrote {one_line(path)}")
     return 0
 
@@ -82,7 +82,7 @@ def _redraw(args: argparse.Namespace) -> int:
     drawn = args.source.name.removesuffix(".json")
     out = args.out or args.source.with_name(f"{Path(drawn).stem}-redrawn.png")
     session.check_output(out, recipe=args.recipe)
-    if said := session.mismatch(args.source):
+    if said := session.mispaired(args.source):
         print(f"emma-viz: warning: {said}", file=sys.stderr)
     limit = ANY if args.any_size else LARGEST
     written = session.redraw(args.source, out, recipe=args.recipe, limit=limit)

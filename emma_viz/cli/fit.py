@@ -63,7 +63,7 @@ def add_recipe(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def recipe_of(args: argparse.Namespace) -> LensRecipe:
+def lens_recipe_of(args: argparse.Namespace) -> LensRecipe:
     """The recipe that was asked for.
 
     Raises:
@@ -76,15 +76,15 @@ def recipe_of(args: argparse.Namespace) -> LensRecipe:
 
 def run(args: argparse.Namespace) -> int:
     """Fit and print the quality per layer; a tuned lens is trained by the program, which can be interrupted."""
-    from emma_viz.cli.progress import Bars
+    from emma_viz.cli.progress import ProgressBars
     from emma_viz.session import fitting
 
-    recipe, running = recipe_of(args), options.running(args)
+    recipe, running = lens_recipe_of(args), options.running(args)
     if recipe.kind == "tuned":
-        return programs.run(
+        return programs.run_program(
             "train", ["lens", *_train(args, fitting.place_of(args.model, running, "tuned", args.out))]
         )
-    with Bars() as bars:
+    with ProgressBars() as bars:
         lens, out = fitting.fit_for(
             args.model,
             recipe,

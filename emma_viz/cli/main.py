@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     if argv and argv[0] in programs.PROGRAMS:
-        return programs.run(argv[0], argv[1:])
+        return programs.run_program(argv[0], argv[1:])
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.version:

@@ -102,7 +102,7 @@ def add_fields(group: argparse._ActionsContainer, owner: type, **changes: dict[s
         changes: by field, what `add_argument` is told otherwise; `flag` names the option where the field does not.
     """
     fields = {each.name: each for each in dataclasses.fields(cast(Any, owner))}
-    hints, said = get_type_hints(owner), described(owner)
+    hints, said = get_type_hints(owner), _described(owner)
     for name, change in changes.items():
         given: dict[str, Any] = {"dest": name, "help": said[name], **_typed(hints[name]), **change}
         default = fields[name].default
@@ -119,7 +119,7 @@ def fields_of(args: argparse.Namespace, owner: type, *names: str) -> dict[str, A
     return {name: getattr(args, name) for name in every if hasattr(args, name)}
 
 
-def described(owner: type) -> dict[str, str]:
+def _described(owner: type) -> dict[str, str]:
     """Field → the text below it, without its full stop."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
     assert isinstance(tree, ast.ClassDef)

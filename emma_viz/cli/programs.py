@@ -53,7 +53,7 @@ def process(name: str, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P", "-m", "emma_viz", name, *argv], {**os.environ, "PYTHONPATH": path}
 
 
-def run(name: str, argv: Sequence[str]) -> int:
+def run_program(name: str, argv: Sequence[str]) -> int:
     """Run program `name` with `argv`, as `python -m` would, and return its exit code."""
     module, _ = PROGRAMS[name]
     root = str(programs_root())

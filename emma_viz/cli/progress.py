@@ -6,7 +6,7 @@ DELAY_SECONDS = 1.0
 """A bar appears once its task has run this long."""
 
 
-class Bars:
+class ProgressBars:
     """A callable `progress(done, total, what)` that draws one tqdm bar per `what`; a context manager."""
 
     def __init__(self):

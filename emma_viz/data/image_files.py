@@ -12,7 +12,7 @@ from emma_viz.errors import ImageError
 MAX_PIXELS = 120_000_000
 """The largest image that is decoded: a 108-megapixel photo passes, a decompression bomb does not."""
 
-MAX_BYTES = 2**30
+_MAX_BYTES = 2**30
 """The largest image file that is opened."""
 
 _DRAWINGS = {"EPS", "WMF"}
@@ -50,9 +50,9 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         size = path.stat().st_size
         if not size:
             raise ImageError(f"{path} is empty (0 bytes): no image in it")
-        if size > MAX_BYTES:
+        if size > _MAX_BYTES:
             raise ImageError(
-                f"{path} has {size:,} bytes, more than the limit of {MAX_BYTES:,}: make it smaller"
+                f"{path} has {size:,} bytes, more than the limit of {_MAX_BYTES:,}: make it smaller"
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image, ImageCms
 
-LARGEST = 8 * 2**20
+_LARGEST = 8 * 2**20
 """Bytes of the largest profile that is looked at; a printer's has about one megabyte."""
 
 
@@ -42,8 +42,8 @@ def _name_of(profile: bytes | None) -> str | None:
     """A profile's own name; None where there is no profile."""
     if not profile:
         return None
-    if len(profile) > LARGEST:
-        return f"one of {len(profile):,} bytes, more than the {LARGEST:,} that are read"
+    if len(profile) > _LARGEST:
+        return f"one of {len(profile):,} bytes, more than the {_LARGEST:,} that are read"
     try:
         found = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip()
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

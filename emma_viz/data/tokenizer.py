@@ -20,9 +20,9 @@ _log = logging.getLogger(__name__)
 EOS_TOKEN = "<|endoftext|>"
 PAD_TOKEN = "<|padding|>"
 
-FILE = Budget(size=32 * 2**20, depth=16, nodes=500_000)
+_FILE = Budget(size=32 * 2**20, depth=16, nodes=500_000)
 """For a tokenizer.json; GPT-NeoX's has 2 MB and 150 000 values."""
-PARTS = {
+_PARTS = {
     "Sequence",
     "NFC",
     "NFD",
@@ -67,8 +67,8 @@ class Tokenizer:
             CheckpointError: there is no such file, or it is no tokenizer.
         """
         path = Path(path)
-        data = read_bytes(path, limit=FILE.size, error=CheckpointError)
-        _require_plain(parse_json(data, where=str(path), error=CheckpointError, budget=FILE), str(path))
+        data = read_bytes(path, limit=_FILE.size, error=CheckpointError)
+        _require_plain(parse_json(data, where=str(path), error=CheckpointError, budget=_FILE), str(path))
         try:
             core = tokenizers.Tokenizer.from_buffer(data.removeprefix(codecs.BOM_UTF8))
         except (
@@ -156,7 +156,7 @@ def _require_plain(value: object, where: str) -> None:
         part = pending.pop()
         kinds.append(part.type)
         pending += [*part.normalizers, *part.pretokenizers]
-    odd = [str(kind) for kind in kinds if kind not in PARTS]
+    odd = [str(kind) for kind in kinds if kind not in _PARTS]
     if file.model.type not in ("BPE", None) or odd:
         raise CheckpointError(
             f"{where}: expected a GPT-NeoX tokenizer.json (BPE over bytes), got the model {file.model.type!r:.50}"

@@ -42,7 +42,7 @@ from emma_viz.evidence.routing import (
 )
 from emma_viz.models import Block, MambaLM
 
-Gate = Literal["frozen", "half"]
+_Gate = Literal["frozen", "half"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +63,7 @@ class Decomposition:
     slope: Float[np.ndarray, "T D"]
     """∂score/∂e of each image token with the routing held: ⟨slope, e − e'⟩ is what e' in its place would take away, and
     `image` is that for e' = 0."""
-    gate: Gate
+    gate: _Gate
     """Whether gates were held, or given half."""
 
     @property
@@ -95,7 +95,7 @@ def decompose(
     before: Sequence[int] = (),
     word: Sequence[int],
     against: Sequence[int] | None = None,
-    gate: Gate = "frozen",
+    gate: _Gate = "frozen",
 ) -> Decomposition:
     """Split the logit of a word, or of one word against another, over tokens and biases.
 
@@ -117,8 +117,8 @@ def decompose(
             "expected the ids of at least one token for the word, and as many for what it is compared with; got "
             f"{len(word)} and {'none' if against is None else len(against)}."
         )
-    if gate not in get_args(Gate):
-        raise InputError(f"There is no gate rule {gate!r}; choose one of {', '.join(get_args(Gate))}.")
+    if gate not in get_args(_Gate):
+        raise InputError(f"There is no gate rule {gate!r}; choose one of {', '.join(get_args(_Gate))}.")
     vlm = model.vlm
     ids = [*model.tokenizer.encode(model.prompt(prompt)), *before, *word[:-1]]
     with torch.no_grad():
@@ -145,7 +145,7 @@ def decompose_states(
     embeddings: Float[Tensor, "1 L D"],
     direction: Float[Tensor, "w D"],
     *,
-    gate: Gate = "frozen",
+    gate: _Gate = "frozen",
 ) -> tuple[float, Float[np.ndarray, "stages L"], Float[np.ndarray, "Y L"]]:
     """Split Σ_k ⟨direction_k, final state of position L − w + k⟩, the core of `decompose`.
 
@@ -158,7 +158,7 @@ def decompose_states(
 
 
 def _split(
-    llm: MambaLM, embeddings: Float[Tensor, "1 L D"], direction: Float[Tensor, "w D"], gate: Gate
+    llm: MambaLM, embeddings: Float[Tensor, "1 L D"], direction: Float[Tensor, "w D"], gate: _Gate
 ) -> tuple[float, np.ndarray, np.ndarray, Float[Tensor, "1 L D"]]:
     """`decompose_states`, and the score's slope at the embeddings."""
     layers = llm.backbone.layers
@@ -202,13 +202,13 @@ def _per_position(gradient: Float[Tensor, "1 L W"], value: Float[Tensor, "1 L W"
     return (gradient * value.detach()).sum(dim=-1)[0].double().cpu().numpy()
 
 
-def _frozen_block(block: Block, stream: Float[Tensor, "1 L D"], gate: Gate, bias: np.ndarray) -> Tensor:
+def _frozen_block(block: Block, stream: Float[Tensor, "1 L D"], gate: _Gate, bias: np.ndarray) -> Tensor:
     """The residual stream after a block whose routing is held."""
     normed = stream * norm_scale(stream, block.norm.weight, block.norm.eps)
     return stream + _frozen_mixer(block.mixer, normed, gate, bias)
 
 
-def _frozen_mixer(mixer: Mixer, normed: Float[Tensor, "1 L D"], gate: Gate, bias: np.ndarray) -> Tensor:
+def _frozen_mixer(mixer: Mixer, normed: Float[Tensor, "1 L D"], gate: _Gate, bias: np.ndarray) -> Tensor:
     inputs = project_in(mixer, normed)
     constant = convolution_bias(mixer)
     c = convolved(mixer, inputs.x) + constant
@@ -225,7 +225,7 @@ def _frozen_mixer(mixer: Mixer, normed: Float[Tensor, "1 L D"], gate: Gate, bias
     return functional.linear(gated if scale is None else gated * scale, wide(mixer.out_proj.weight))
 
 
-def _gate(z: Float[Tensor, "1 L E"], gate: Gate) -> Float[Tensor, "1 L E"]:
+def _gate(z: Float[Tensor, "1 L E"], gate: _Gate) -> Float[Tensor, "1 L E"]:
     if gate == "frozen":
         return functional.silu(z.detach())
     return z.sigmoid().detach() * z

@@ -14,7 +14,7 @@ from emma_viz.errors import EmmaVizError
 
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]|,', re.DOTALL)
 """A text as a whole (also one that does not end), an opening or closing bracket, a comma."""
-DIGITS = 20
+_DIGITS = 20
 """Digits of the longest integer: those of 64 bits."""
 
 
@@ -180,7 +180,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    if len(digits.lstrip("-")) > DIGITS:
+    if len(digits.lstrip("-")) > _DIGITS:
         raise _RefusedError(f"it holds an integer of {len(digits)} digits")
     return int(digits)
 

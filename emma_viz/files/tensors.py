@@ -18,7 +18,7 @@ from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import Budget, open_regular, parse_json
 from emma_viz.files.schema import Count, shape
 
-SIZES = {
+_SIZES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2,
     "U8": 1, "BOOL": 1, "C64": 8,
 }  # fmt: skip
@@ -101,7 +101,7 @@ def _require_covered(
     position = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
         begin, end = tensor.data_offsets
-        if begin != position or end - begin != math.prod(tensor.shape) * SIZES[tensor.dtype]:
+        if begin != position or end - begin != math.prod(tensor.shape) * _SIZES[tensor.dtype]:
             raise error(
                 f"{path}: the tensor {name[:100]!r} of type {tensor.dtype} and shape {list(tensor.shape)} does not fit "
                 f"its place, bytes {begin} to {end}. The file is damaged."

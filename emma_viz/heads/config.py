@@ -10,8 +10,8 @@ from emma_viz.files.schema import require_ranges, shape
 from emma_viz.models.config import SSM, Side, Width
 from emma_viz.shapes import CHANNELS
 
-Target = Literal["pixels", "features"]
-Layers = Annotated[int, msgspec.Meta(ge=1, le=128)]
+_Target = Literal["pixels", "features"]
+_Layers = Annotated[int, msgspec.Meta(ge=1, le=128)]
 """Taps, or layers of a decoder: the paper has four."""
 Blocks = Annotated[int, msgspec.Meta(ge=0, le=128)]
 
@@ -41,7 +41,7 @@ class FusionConfig:
 
     width: Width = 2560
     """Width D of the taps, of the attention and of the output."""
-    n_taps: Layers = 4
+    n_taps: _Layers = 4
     """Features that are fused: the intermediate layers, shallow to deep, and the final one."""
     n_blocks: Blocks = 4
     """Fusion blocks. n_taps: the first fuses the earliest tap with itself. n_taps − 1: the chain of Eq. 7, to
@@ -81,7 +81,7 @@ class DecoderConfig:
     """The Mamba layer."""
     norms: bool = True
     """Normalise what each Mamba layer and the linear layers read."""
-    target: Target = "pixels"
+    target: _Target = "pixels"
     """What is predicted: the patch's pixels, or the encoder's features of it (the ablation AVF)."""
     feature_widths: Annotated[tuple[Width, ...], msgspec.Meta(max_length=8)] = ()
     """Channels of each encoder's features, in order, where those are the target: (1024, 1152) at full size."""
@@ -161,7 +161,7 @@ class ReleasedConfig:
 
     width: Width = 2560
     """Width D of the taps and of the decoder."""
-    n_taps: Layers = 4
+    n_taps: _Layers = 4
     """Taps; also the number of decoder blocks, since each block reads one slice of the fused taps."""
     grid: tuple[Side, Side] = (27, 27)
     """Rows and columns of image tokens; both multiples of 3."""
@@ -203,7 +203,7 @@ def paper_config(
     *,
     width: int,
     patch: int,
-    n_taps: Layers = 4,
+    n_taps: _Layers = 4,
     n_blocks: int | None = None,
     attention: Literal["softmax", "linear"] = "softmax",
     feature_widths: Annotated[tuple[Width, ...], msgspec.Meta(max_length=8)] = (),
@@ -226,7 +226,7 @@ def paper_config(
         mixer=MixerSize(ssm="mamba2", d_state=min(128, width), headdim=head),
         attention=attention,
     )
-    target: Target = "features" if feature_widths else "pixels"
+    target: _Target = "features" if feature_widths else "pixels"
     decoder = DecoderConfig(width=width, patch=patch, target=target, feature_widths=feature_widths)
     return PaperConfig(fusion=fusion, decoder=decoder)
 

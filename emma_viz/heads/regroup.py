@@ -7,7 +7,7 @@ from torch import Tensor
 
 from emma_viz.errors import InputError
 
-GROUP = 3
+_GROUP = 3
 """Side of a group of neighbouring patches."""
 
 
@@ -21,7 +21,7 @@ def regroup(tokens: Float[Tensor, "B T D"], grid: tuple[int, int]) -> Float[Tens
     """
     rows, columns = _checked(grid, tokens.shape[1])
     pattern = "b (gr r gc c) d -> b (gr gc r c) d"
-    return rearrange(tokens, pattern, gr=rows // GROUP, gc=columns // GROUP, r=GROUP, c=GROUP)
+    return rearrange(tokens, pattern, gr=rows // _GROUP, gc=columns // _GROUP, r=_GROUP, c=_GROUP)
 
 
 def ungroup(tokens: Float[Tensor, "B T D"], grid: tuple[int, int]) -> Float[Tensor, "B T D"]:
@@ -32,7 +32,7 @@ def ungroup(tokens: Float[Tensor, "B T D"], grid: tuple[int, int]) -> Float[Tens
     """
     rows, columns = _checked(grid, tokens.shape[1])
     pattern = "b (gr gc r c) d -> b (gr r gc c) d"
-    return rearrange(tokens, pattern, gr=rows // GROUP, gc=columns // GROUP, r=GROUP, c=GROUP)
+    return rearrange(tokens, pattern, gr=rows // _GROUP, gc=columns // _GROUP, r=_GROUP, c=_GROUP)
 
 
 def interleaved(fused: Float[Tensor, "B T nD"], n_slices: int) -> Float[Tensor, "n B T D"]:
@@ -55,7 +55,7 @@ def block_causal_mask(grid: tuple[int, int], device: torch.device | None = None)
 
 def _checked(grid: tuple[int, int], n_tokens: int) -> tuple[int, int]:
     rows, columns = grid
-    if rows % GROUP or columns % GROUP:
+    if rows % _GROUP or columns % _GROUP:
         raise InputError(
             "Tokens are regrouped in 3×3 neighbourhoods, so rows and columns must be multiples of 3; this "
             f"grid is {rows}×{columns}. Use the paper form of the decoder for it."

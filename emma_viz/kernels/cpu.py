@@ -16,10 +16,10 @@ from emma_viz.kernels.numba_rows import (
     array_or_zeros,
     block_width,
     parameter,
-    rows,
+    rows_of,
     total,
 )
-from emma_viz.kernels.numba_threads import run, thread_count
+from emma_viz.kernels.numba_threads import run_kernel, thread_count
 
 
 def selective_scan(
@@ -61,7 +61,7 @@ def ssd(
     tokens = _prepare(x, dt, A, B, C, dt_bias, dt_softplus)
     y, final = np.empty((batch * length, inner), np.float32), np.empty((batch, inner, states), np.float32)
     start = array_or_zeros(initial_state, 0, inner, states).reshape(-1, inner, states)
-    run(numba_ssd.ssd_forward, tokens, parameter(D, heads), start, y, final)
+    run_kernel(numba_ssd.ssd_forward, tokens, parameter(D, heads), start, y, final)
     final = torch.from_numpy(final).view(batch, heads, size, states)
     return torch.from_numpy(y).view(x.shape).to(x.dtype), final
 
@@ -93,9 +93,9 @@ class _SelectiveScan(torch.autograd.Function):
             start = array(initial.transpose(1, 2))
         y = np.empty((batch * length, inner), np.float32)
         final = np.empty_like(start)
-        chunks = -(-length // numba_scan.CHUNK) if keep else 0
+        chunks = -(-length // numba_scan.SCAN_CHUNK) if keep else 0
         kept = np.empty((batch, chunks, states, inner), np.float32)
-        run(numba_scan.scan_forward, *arguments, keep, start, y, final, kept, block)
+        run_kernel(numba_scan.scan_forward, *arguments, keep, start, y, final, kept, block)
         ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, torch.from_numpy(kept))
         ctx.softplus, ctx.initial_dtype = softplus, None if initial is None else initial.dtype
         final = torch.from_numpy(final).transpose(1, 2).contiguous()
@@ -115,7 +115,7 @@ class _SelectiveScan(torch.autograd.Function):
         g_initial, gA = (np.empty((batch, states, inner), np.float32) for _ in range(2))
         gB, gC = (np.empty((blocks, batch, length, states), np.float32) for _ in range(2))
         gD, g_bias = (np.empty((batch, inner), np.float32) for _ in range(2))
-        run(
+        run_kernel(
             numba_scan.scan_backward, *_scan_arguments(*tensors, ctx.softplus), kept.numpy(),
             array(gy).reshape(batch * length, inner), array(g_final.transpose(1, 2)), block,
             gu, gdt, gz, g_initial, gA, gB, gC, gD, g_bias,
@@ -140,9 +140,9 @@ class _SelectiveScan(torch.autograd.Function):
 def _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus):
     """The arguments that `scan_forward` and `scan_backward` share."""
     inner, states = A.shape
-    gate = (NOTHING, 0) if z is None else rows(z)
+    gate = (NOTHING, 0) if z is None else rows_of(z)
     B, C = array(B).reshape(-1, states), array(C).reshape(-1, states)
-    tokens = numba_scan.Tokens(*rows(u), *rows(delta), B, C, *gate, z is not None, softplus)
+    tokens = numba_scan.ScanTokens(*rows_of(u), *rows_of(delta), B, C, *gate, z is not None, softplus)
     return tokens, parameter(A.T, inner), parameter(D, inner), parameter(delta_bias, inner)
 
 
@@ -156,12 +156,12 @@ def _prepare(x, dt, A, B, C, dt_bias, softplus):
     packed = np.empty((batch, groups, blocks, states, 2 * steps), np.float32)
     products = np.empty((batch, groups, blocks, steps, steps), np.float32)
     B, C = array(B), array(C)
-    run(
+    run_kernel(
         numba_ssd.prepare, array(dt), parameter(dt_bias, heads), parameter(A, heads), softplus, B, C,
         delta, decay, packed, products,
     )  # fmt: skip
-    flat, distance = rows(x.reshape(batch, length, heads * size))
-    return numba_ssd.Tokens(flat, distance, delta, decay, packed, products, B, C)
+    flat, distance = rows_of(x.reshape(batch, length, heads * size))
+    return numba_ssd.SsdTokens(flat, distance, delta, decay, packed, products, B, C)
 
 
 class _CausalConv(torch.autograd.Function):
@@ -170,7 +170,7 @@ class _CausalConv(torch.autograd.Function):
         batch, length, inner = x.shape
         y = np.empty((batch * length, inner), np.float32)
         block = block_width(batch, inner, thread_count())
-        run(numba_conv.conv_forward, *_conv_arguments(x, weight, bias, initial, silu), y, block)
+        run_kernel(numba_conv.conv_forward, *_conv_arguments(x, weight, bias, initial, silu), y, block)
         ctx.save_for_backward(x, weight, bias, initial)
         ctx.silu = silu
         return torch.from_numpy(y).view(x.shape).to(x.dtype)
@@ -184,7 +184,7 @@ class _CausalConv(torch.autograd.Function):
         gx = np.empty((batch * length, inner), np.float32)
         g_taps, g_bias = np.empty((batch, taps, inner), np.float32), np.empty((batch, inner), np.float32)
         g_initial = np.zeros((batch, taps - 1, inner), np.float32)
-        run(
+        run_kernel(
             numba_conv.conv_backward, *_conv_arguments(x, weight, bias, initial, ctx.silu),
             array(gy).reshape(batch * length, inner), gx, g_taps, g_bias, g_initial,
             block_width(batch, inner, thread_count()),
@@ -201,4 +201,4 @@ class _CausalConv(torch.autograd.Function):
 def _conv_arguments(x, weight, bias, initial, silu):
     inner, taps = weight.shape
     before = array_or_zeros(initial, x.shape[0], taps - 1, inner)
-    return *rows(x), parameter(weight.T, inner), parameter(bias, inner), before, silu
+    return *rows_of(x), parameter(weight.T, inner), parameter(bias, inner), before, silu

@@ -19,10 +19,10 @@ from torch.nn import functional
 from emma_viz.kernels import torch_scan
 from emma_viz.kernels.reference import step_sizes
 
-CHUNK = 256
+_CHUNK = 256
 """Tokens a chunk of mamba_ssm's SSD; the default of the released models."""
 
-SOURCES = {
+_SOURCES = {
     # The extension is imported first: recent builds of mamba_ssm come without it, and still import.
     "selective_scan": (
         ("selective_scan_cuda", ""),
@@ -37,14 +37,14 @@ _STILL = 2.0**-40
 """A step size so small that every decay exp(Δ A) is exactly one in fp32."""
 
 
-def load(kernel: str) -> Callable:
+def _load(kernel: str) -> Callable:
     """The compiled function of a kernel.
 
     Raises:
         ImportError: a package is missing or was built without the kernel.
     """
     found: list[Any] = []
-    for module, name in SOURCES[kernel]:
+    for module, name in _SOURCES[kernel]:
         imported = import_module(module)
         try:
             found.append(getattr(imported, name) if name else None)
@@ -56,7 +56,7 @@ def load(kernel: str) -> Callable:
 def missing(kernel: str) -> str:
     """Why a kernel cannot be loaded; empty when it can."""
     try:
-        load(kernel)
+        _load(kernel)
     except ImportError as error:
         return f"{error} (pip install 'emma-viz[cuda]')"
     return ""
@@ -101,7 +101,7 @@ def selective_scan(
 def _scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus):
     """mamba_ssm's function, fed channel-first, all inputs in u's dtype and all parameters in fp32."""
     u, delta, B, C, z = (None if t is None else t.to(u.dtype).transpose(1, 2) for t in (u, delta, B, C, z))
-    y, last = load("selective_scan")(
+    y, last = _load("selective_scan")(
         u, delta, A.float(), B, C, _float(D), z=z, delta_bias=delta_bias, delta_softplus=delta_softplus,
         return_last_state=True,
     )  # fmt: skip
@@ -169,8 +169,8 @@ def ssd(
     initial_state: Float[Tensor, "B H P N"] | None,
 ) -> tuple[Float[Tensor, "B L H P"], Float[Tensor, "B H P N"]]:
     """See `emma_viz.kernels.reference.ssd`."""
-    y, final = load("ssd")(
-        x, dt, A.float(), B.to(x.dtype), C.to(x.dtype), chunk_size=CHUNK, D=_float(D), dt_bias=_float(dt_bias),
+    y, final = _load("ssd")(
+        x, dt, A.float(), B.to(x.dtype), C.to(x.dtype), chunk_size=_CHUNK, D=_float(D), dt_bias=_float(dt_bias),
         initial_states=_float(initial_state), dt_softplus=dt_softplus, return_final_states=True,
     )  # fmt: skip
     return y, final.float()
@@ -186,7 +186,7 @@ def causal_conv1d(
     """See `emma_viz.kernels.reference.causal_conv1d`."""
     # Transposed views: the kernel wants its initial states channel-last, and is fastest that way.
     state = None if initial_state is None else initial_state.to(x.dtype).transpose(1, 2)
-    y = load("causal_conv1d")(
+    y = _load("causal_conv1d")(
         x.transpose(1, 2), weight, None if bias is None else bias.to(weight.dtype), initial_states=state,
         activation=activation,
     )  # fmt: skip

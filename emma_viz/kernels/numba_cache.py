@@ -25,7 +25,7 @@ def sources_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-SOURCES = sources_digest(Path(__file__).parent)
+_SOURCES = sources_digest(Path(__file__).parent)
 
 
 class _OutsideThePackage(FunctionCache._impl_class):
@@ -42,7 +42,7 @@ class SourcesCache(FunctionCache):
     def __init__(self, function: Callable[..., None]):
         super().__init__(function)
         self._cache_file = IndexDataCacheFile(
-            cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=SOURCES
+            cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=_SOURCES
         )
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -34,7 +34,7 @@ def parallel_kernel(function: Callable[..., None]) -> Callable[..., None]:
 
 
 LOG2E = np.float32(1.4426950408889634)
-ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+ZERO, _HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 _LOWEST, _HIGHEST = np.float32(-126.0), np.float32(127.0)
 _BIAS = 127

@@ -14,7 +14,7 @@ NOTHING = np.zeros(1, np.float32)
 """Stands for an absent tensor of rows."""
 
 
-def rows(tensor: Tensor) -> tuple[np.ndarray, int]:
+def rows_of(tensor: Tensor) -> tuple[np.ndarray, int]:
     """A tensor `B L X` as a flat float32 array and the distance between rows.
 
     A slice of a wider tensor along the last axis, as a projection's `split` yields, is not copied.

@@ -22,11 +22,11 @@ from emma_viz.kernels.numba_math import (
     softplus,
 )
 
-CHUNK = 16
+SCAN_CHUNK = 16
 """Tokens between two states that the forward pass keeps for the backward pass."""
 
 
-class Tokens(NamedTuple):
+class ScanTokens(NamedTuple):
     """What the kernels read of a batch. Arrays are float32."""
 
     u: np.ndarray
@@ -49,7 +49,7 @@ class Tokens(NamedTuple):
     """Whether the step sizes are softplus of dt + bias."""
 
 
-class Share(NamedTuple):
+class ScanShare(NamedTuple):
     """What a task works on."""
 
     first: int
@@ -93,8 +93,8 @@ def _forward_block(tokens, share, A2, D, bias, keep, h, y, kept):
     out = np.empty(width, np.float32)
     for t in range(share.length):
         row = share.first + t
-        if keep and t % CHUNK == 0:
-            kept[t // CHUNK, :, share.start : share.end] = h
+        if keep and t % SCAN_CHUNK == 0:
+            kept[t // SCAN_CHUNK, :, share.start : share.end] = h
         ur = _of_row(tokens.u, tokens.u_distance, row, share)
         _step_sizes(_of_row(tokens.dt, tokens.dt_distance, row, share), bias, tokens.softplus, delta)
         for c in range(width):
@@ -122,7 +122,7 @@ def scan_forward(tokens, A, D, bias, keep, initial, y, final, kept, block):
     """Selective scan over a batch.
 
     Args:
-        tokens: see `Tokens`.
+        tokens: see `ScanTokens`.
         A: (N, E). D, bias: (E,).
         keep: whether to keep states for the backward pass.
         initial, final: (B, N, E); `final` is written.
@@ -139,7 +139,7 @@ def scan_forward(tokens, A, D, bias, keep, initial, y, final, kept, block):
         c1 = min(c0 + block, inner)
         h = initial[b, :, c0:c1].copy()
         A2 = A[:, c0:c1] * LOG2E
-        share = Share(b * length, length, c0, c1)
+        share = ScanShare(b * length, length, c0, c1)
         _forward_block(tokens, share, A2, D[c0:c1], bias[c0:c1], keep, h, y, kept[b])
         final[b, :, c0:c1] = h
 
@@ -221,18 +221,18 @@ def _backward_block(tokens, share, A, D, bias, kept, gy, g, gu, gdt, gz, gA, gB,
     """A block of channels, against time; g (N, width) is the gradient of the state."""
     states, width = g.shape
     A2 = A * LOG2E
-    past = np.empty((CHUNK + 1, states, width), np.float32)
-    decay = np.empty((CHUNK, states, width), np.float32)
-    delta = np.empty((CHUNK, width), np.float32)
-    pre = np.empty((CHUNK, width), np.float32)
+    past = np.empty((SCAN_CHUNK + 1, states, width), np.float32)
+    decay = np.empty((SCAN_CHUNK, states, width), np.float32)
+    delta = np.empty((SCAN_CHUNK, width), np.float32)
+    pre = np.empty((SCAN_CHUNK, width), np.float32)
     gated = np.empty(width, np.float32)
     du = np.empty(width, np.float32)
     g_delta = np.empty(width, np.float32)
     g_du = np.empty(width, np.float32)
     c0, c1 = share.start, share.end
-    for chunk in range((share.length - 1) // CHUNK, -1, -1):
-        start = chunk * CHUNK
-        count = min(CHUNK, share.length - start)
+    for chunk in range((share.length - 1) // SCAN_CHUNK, -1, -1):
+        start = chunk * SCAN_CHUNK
+        count = min(SCAN_CHUNK, share.length - start)
         past[0] = kept[chunk, :, c0:c1]
         _recompute_chunk(tokens, share, A2, D, bias, start, count, past, decay, delta, pre)
         for t in range(count - 1, -1, -1):
@@ -276,7 +276,7 @@ def scan_backward(
         j = task % blocks
         c0 = j * block
         c1 = min(c0 + block, inner)
-        share = Share(b * length, length, c0, c1)
+        share = ScanShare(b * length, length, c0, c1)
         g = g_final[b, :, c0:c1].copy()
         part_A = np.zeros((states, c1 - c0), np.float32)
         part_D = np.zeros(c1 - c0, np.float32)

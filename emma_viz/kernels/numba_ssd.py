@@ -23,7 +23,7 @@ STEPS = 4
 _TILE = STEPS * LANES
 
 
-class Tokens(NamedTuple):
+class SsdTokens(NamedTuple):
     """What the kernels read of a batch. Arrays are float32; `prepare` fills delta to products."""
 
     x: np.ndarray
@@ -44,7 +44,7 @@ class Tokens(NamedTuple):
     """(B, L, G, N)."""
 
 
-class Share(NamedTuple):
+class SsdShare(NamedTuple):
     """What a task works on."""
 
     sample: int
@@ -60,7 +60,7 @@ class Share(NamedTuple):
 @parallel_kernel
 @no_type_check
 def prepare(dt, bias, A, use_softplus, B, C, delta, decay, packed, products):
-    """Fill delta, decay, packed and products of `Tokens`; whole blocks, the last with tokens that change nothing.
+    """Fill delta, decay, packed and products of `SsdTokens`; whole blocks, the last with tokens that change nothing.
 
     They are arguments of their own: numba drops a parallel loop that writes to nothing but members of a tuple.
 
@@ -272,7 +272,7 @@ def ssd_forward(tokens, D, initial, y, final):
     """Run a batch.
 
     Args:
-        tokens: see `Tokens`.
+        tokens: see `SsdTokens`.
         D: (H,).
         initial: (B, E, N), or (0, E, N) for zeros.
         y: (B·L, E), written. final: (B, E, N), written.
@@ -294,5 +294,5 @@ def ssd_forward(tokens, D, initial, y, final):
         h = np.zeros((states, LANES), np.float32)
         if initial.shape[0] > 0:
             load_state(initial, b, c0, width, h)
-        _forward_tile(tokens, Share(b, g, c0, c0 + width, length), head, skip, h, y)
+        _forward_tile(tokens, SsdShare(b, g, c0, c0 + width, length), head, skip, h, y)
         store_state(h, b, c0, width, final)

@@ -25,7 +25,7 @@ def thread_count() -> int:
     return max(1, min(torch.get_num_threads(), limit))
 
 
-def run(kernel: Callable[..., None], *arguments: object) -> None:
+def run_kernel(kernel: Callable[..., None], *arguments: object) -> None:
     """Call a parallel kernel with torch's number of threads."""
     threads = torch.get_num_threads()
     before = numba.get_num_threads()

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from emma_viz.kernels.reference import accumulation_dtype, step_sizes
 
-CHUNK = 64
+_CHUNK = 64
 """Tokens a chunk: products inside grow with it, work on states shrinks."""
 
 _LOG2E = math.log2(math.e)
@@ -135,7 +135,7 @@ def _backward_chunk(v, cs, B, C, state, gy, g_after):
 
 
 def _chunks(length: int) -> list[slice]:
-    return [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
+    return [slice(start, min(start + _CHUNK, length)) for start in range(0, length, _CHUNK)]
 
 
 def _running_sum(log_decay):

@@ -18,7 +18,7 @@ from emma_viz.checkpoints.materialize import require_room
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import EmmaVizError, LensError
 from emma_viz.files.tensors import write_tensors
-from emma_viz.lens.headers import FIT_IMAGES, KEY, SCHEMA, open_lens
+from emma_viz.lens.headers import FIT_IMAGES, KEY, LENS_SCHEMA, open_lens
 from emma_viz.lens.info import LensInfo, require_fit
 from emma_viz.lens.kinds import kind_names, kind_of
 from emma_viz.lens.places import find_lens
@@ -78,7 +78,7 @@ def rewrite_info(path: str | Path, **changes: object) -> LensInfo:
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], info: LensInfo, parts: dict) -> Path:
-    header = dump_json({"schema": SCHEMA, "info": info.to_json() | {"fit_images": ()}, "parts": parts})
+    header = dump_json({"schema": LENS_SCHEMA, "info": info.to_json() | {"fit_images": ()}, "parts": parts})
     if info.fit_images:
         kept = np.frombuffer(bytes.fromhex("".join(info.fit_images)), np.uint8)
         tensors = tensors | {FIT_IMAGES: torch.from_numpy(kept.reshape(len(info.fit_images), -1).copy())}

@@ -16,7 +16,7 @@ from emma_viz.errors import LensError
 from emma_viz.lens.evaluation import AnyLens, QualityGatherer
 from emma_viz.lens.info import HASH_DIGITS, LensInfo
 from emma_viz.lens.ridge import RIDGE, RidgeLens, RidgeStatistics
-from emma_viz.lens.states import Batch, RecordedStates
+from emma_viz.lens.states import RecordedStates, StateBatch
 from emma_viz.shapes import EMBEDDING
 
 
@@ -33,8 +33,8 @@ class RidgeSettings:
 
 
 def fit_ridge_on_states(
-    batches: Iterable[Batch],
-    heldout: Iterable[Batch],
+    batches: Iterable[StateBatch],
+    heldout: Iterable[StateBatch],
     *,
     model: ModelInfo,
     site: str,
@@ -86,7 +86,7 @@ def fit_ridge_on_states(
     return measured(lens, heldout)
 
 
-def measured(lens: AnyLens, heldout: Iterable[Batch]) -> AnyLens:
+def measured(lens: AnyLens, heldout: Iterable[StateBatch]) -> AnyLens:
     """The lens with its quality on these batches, none of whose images it was fitted on.
 
     Raises:
@@ -171,7 +171,7 @@ def recorded_batches(
     prompt: str,
     size: int,
     done: Callable[[int], None] | None = None,
-) -> Iterator[Batch]:
+) -> Iterator[StateBatch]:
     """Record images a batch at a time, as (states, true patches)."""
     source = RecordedStates(model, images, site=site, prompt=prompt)
     for start in range(0, len(images), size):
@@ -216,7 +216,7 @@ def require_separate(images: Sequence[Any], heldout: Sequence[Any]) -> tuple[str
     return tuple(fitted)
 
 
-def seen(lens: AnyLens, hashes: Sequence[str]) -> AnyLens:
+def with_fit_images(lens: AnyLens, hashes: Sequence[str]) -> AnyLens:
     """The lens with the hashes of the images that it was fitted on, so that a picture of one of them says so."""
     return replace(cast(Any, lens), info=replace(lens.info, fit_images=kept_hashes(hashes)))
 

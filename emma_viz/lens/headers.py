@@ -6,20 +6,20 @@ from typing import Any
 
 import torch
 
-from emma_viz.checkpoints.safetensors_file import read_header
+from emma_viz.checkpoints.safetensors_file import read_references
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import EmmaVizError, LensError
 from emma_viz.files.json_door import parse_json
 from emma_viz.files.schema import shape
 from emma_viz.lens.info import HASH_DIGITS, LensInfo
 
-SCHEMA = 1
+LENS_SCHEMA = 1
 """Version of the file; raised whenever an older reader could not read the new form."""
 KEY = "emma_viz.lens"
 SUFFIX = ".lens"
 FIT_IMAGES = "emma_viz.fit_images"
 """Tensor of bytes, (images, HASH_DIGITS / 2): `LensInfo.fit_images`, which as text would be most of a small lens."""
-MOST = 10_000_000
+_MOST = 10_000_000
 """Images whose hashes are read."""
 
 
@@ -58,9 +58,9 @@ def open_lens(path: str | Path) -> LensFile:
     header = shape(
         parse_json(text, where=where, error=LensError), _Header, where=where, error=LensError, spare=True
     )
-    if header.schema != SCHEMA:
+    if header.schema != LENS_SCHEMA:
         raise LensError(
-            f"{path} has schema {header.schema}; this version of emma_viz reads {SCHEMA}. Update emma_viz."
+            f"{path} has schema {header.schema}; this version of emma_viz reads {LENS_SCHEMA}. Update emma_viz."
         )
     try:
         kept = tensors.pop(FIT_IMAGES, None)
@@ -75,9 +75,9 @@ def open_lens(path: str | Path) -> LensFile:
 def _hashes(kept: TensorRef) -> tuple[str, ...]:
     """The hashes that FIT_IMAGES holds, as text."""
     count, width = kept.shape if len(kept.shape) == 2 else (-1, -1)
-    if kept.dtype != torch.uint8 or width != HASH_DIGITS // 2 or not 0 <= count <= MOST:
+    if kept.dtype != torch.uint8 or width != HASH_DIGITS // 2 or not 0 <= count <= _MOST:
         raise LensError(
-            f"expected {FIT_IMAGES} as bytes of shape (images, {HASH_DIGITS // 2}), at most {MOST} images, got "
+            f"expected {FIT_IMAGES} as bytes of shape (images, {HASH_DIGITS // 2}), at most {_MOST} images, got "
             f"{kept.dtype} of shape {kept.shape}. Write the lens again."
         )
     text = kept.read().numpy().tobytes().hex()
@@ -98,6 +98,6 @@ def _opened(path: Path) -> tuple[dict[str, TensorRef], dict[str, str]]:
     try:
         if not path.is_file():
             raise LensError(f"There is no lens file {path}.")
-        return read_header(path)
+        return read_references(path)
     except (EmmaVizError, OSError) as error:
         raise LensError(f"{path} cannot be read as a lens file: {error}") from error

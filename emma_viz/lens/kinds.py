@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 Filled = TypeVar("Filled", bound=nn.Module)
 
-GROUP = "emma_viz.lenses"
+_GROUP = "emma_viz.lenses"
 """Entry points of installed packages that bring kinds of lens."""
 
 
@@ -64,7 +64,7 @@ def kind_of(name: str) -> LensKind:
     if point is None:
         raise LensError(
             f"There is no lens of kind {name!r}; choose one of {', '.join(kind_names())}, or install the package that "
-            f"brings it (entry points of the group {GROUP})."
+            f"brings it (entry points of the group {_GROUP})."
         )
     try:
         kind = point.load()
@@ -83,7 +83,7 @@ def kind_of(name: str) -> LensKind:
 def _points() -> dict[str, metadata.EntryPoint]:
     """Entry points by name. One that is called as a kind of ours is passed over, and the log says so."""
     found = {}
-    for point in metadata.entry_points(group=GROUP):
+    for point in metadata.entry_points(group=_GROUP):
         if point.name in BUILT_IN or point.name in found:
             logger.warning(
                 "the kind of lens %r of %s is passed over: there is one already", point.name, point.value

@@ -12,7 +12,7 @@ from emma_viz.files.inside import inside
 from emma_viz.files.named import named_path
 from emma_viz.lens.headers import SUFFIX, read_info
 
-MOST = 256
+_MOST = 256
 """Lenses of one folder that are looked at."""
 
 
@@ -95,7 +95,7 @@ def _candidates(usual: Path | None, folder: Path | None) -> Iterator[Path]:
 def _lenses(folder: Path) -> Iterator[Path]:
     """The lens files of a folder, by name; a link that leads out of it is none of them."""
     try:
-        names = sorted(path.name for path in islice(folder.glob(f"*{SUFFIX}"), MOST))
+        names = sorted(path.name for path in islice(folder.glob(f"*{SUFFIX}"), _MOST))
     except OSError:  # a folder that may not be read
         return
     for name in names:

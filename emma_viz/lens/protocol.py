@@ -44,10 +44,10 @@ class Lens(Protocol):
         ...
 
 
-Pictures = Literal["layers", "taps", "one"]
+PictureForm = Literal["layers", "taps", "one"]
 
 
-def pictures_of(lens: Lens) -> Pictures:
+def pictures_of(lens: Lens) -> PictureForm:
     """What a lens makes pictures of.
 
     Returns:

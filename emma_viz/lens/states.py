@@ -12,7 +12,7 @@ from emma_viz.capture.trace import Trace
 from emma_viz.data.geometry import true_patches
 from emma_viz.errors import LensError
 
-Batch = tuple[Float[Tensor, "Y B T D"], Float[Tensor, "B T p p c"]]
+StateBatch = tuple[Float[Tensor, "Y B T D"], Float[Tensor, "B T p p c"]]
 """States of the layers asked for, and the true patches (pixels in [0, 1]) of the same images."""
 
 
@@ -24,7 +24,7 @@ class StateSource(Protocol):
         """The number of images."""
         ...
 
-    def read(self, samples: Sequence[int], layers: Sequence[int]) -> Batch:
+    def read(self, samples: Sequence[int], layers: Sequence[int]) -> StateBatch:
         """States of some images at some layers, image tokens alone, with the true patches."""
         ...
 
@@ -52,7 +52,7 @@ class RecordedStates:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, samples: Sequence[int], layers: Sequence[int]) -> Batch:
+    def read(self, samples: Sequence[int], layers: Sequence[int]) -> StateBatch:
         """Record those images."""
         trace = record(
             self.model,
@@ -101,7 +101,7 @@ class TraceStates:
     def __len__(self) -> int:
         return len(self._places)
 
-    def read(self, samples: Sequence[int], layers: Sequence[int]) -> Batch:
+    def read(self, samples: Sequence[int], layers: Sequence[int]) -> StateBatch:
         """Read those samples alone."""
         parts = []
         for sample in samples:
@@ -113,13 +113,13 @@ class TraceStates:
         return torch.cat(states, dim=1), torch.cat(patches)
 
 
-def read_trace_states(trace: Trace, site: str, layers: Sequence[int]) -> Batch:
+def read_trace_states(trace: Trace, site: str, layers: Sequence[int]) -> StateBatch:
     """All samples of a trace, layers in the order given."""
     states = torch.stack([image_states(trace, site, layer) for layer in layers])
     return states, torch.from_numpy(true_patches(trace.views, trace.geometry))
 
 
-def in_batches(source: StateSource, layers: Sequence[int], size: int) -> Iterator[Batch]:
+def in_batches(source: StateSource, layers: Sequence[int], size: int) -> Iterator[StateBatch]:
     """All images of a source, in order, `size` at a time."""
     for start in range(0, len(source), size):
         yield source.read(range(start, min(start + size, len(source))), layers)

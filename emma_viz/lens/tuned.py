@@ -26,7 +26,7 @@ from emma_viz.lens.info import LensInfo
 from emma_viz.lens.translators import build_translator
 from emma_viz.models.config import Depth, Width
 
-FLOOR = 1e-3
+_FLOOR = 1e-3
 """Smallest scale of a channel, relative to the root mean square of its layer's channels."""
 
 
@@ -133,7 +133,7 @@ class TunedHead(nn.Module):
                 f"Layers number {bad} (from 0) hold values that are not finite; a lens cannot be fitted on them."
             )
         scale = (squares / count).sqrt()
-        least = FLOOR * scale.square().mean(dim=-1, keepdim=True).sqrt()
+        least = _FLOOR * scale.square().mean(dim=-1, keepdim=True).sqrt()
         scale = torch.maximum(scale, least)
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))

@@ -15,7 +15,7 @@ from emma_viz.capture.sites import site_layers
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, LensError
 from emma_viz.heads.mixers import parameter_count
-from emma_viz.lens.fit import measured, require_separate, seen
+from emma_viz.lens.fit import measured, require_separate, with_fit_images
 from emma_viz.lens.states import RecordedStates, StateSource, TraceStates, in_batches
 from emma_viz.lens.tuned import TunedConfig, TunedHead, TunedLens, tuned_config, tuned_lens
 from emma_viz.shapes import EMBEDDING
@@ -221,7 +221,7 @@ def fit_tuned_on_states(
         notes=budget_notes(config, settings, head),
     )
     if isinstance(source, TraceStates):
-        lens = seen(lens, source.image_hashes)
+        lens = with_fit_images(lens, source.image_hashes)
     return measured(lens, in_batches(heldout, layers, min(settings.batch, 8)))
 
 
@@ -281,7 +281,7 @@ def fit_tuned(
         on_step=on_step,
         trainer=trainer,
     )
-    return seen(lens, fitted)
+    return with_fit_images(lens, fitted)
 
 
 def budget_notes(config: TunedConfig, settings: TunedSettings, head: TunedHead) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import EmmaVizError, InputError
 from emma_viz.files.schema import shape
 from emma_viz.lens.info import LensInfo
-from emma_viz.maps.decoding_note import SAME, SCHEMA, DecodingNote, require_shapes, stored_image
+from emma_viz.maps.decoding_note import DECODING_SCHEMA, SAME, DecodingNote, require_shapes, stored_image
 from emma_viz.maps.kinds import MapKind, rest_of
 from emma_viz.maps.scale import Rest, limits_of, normalise
 from emma_viz.maps.values import (
@@ -172,7 +172,7 @@ class Decoding:
         if with_images:
             arrays |= {f"image_{index}": np.asarray(image) for index, image in enumerate(self.images)}
         meta = {
-            "schema": SCHEMA,
+            "schema": DECODING_SCHEMA,
             "layers": list(self.layers),
             "site": self.site,
             "model": self.model.to_json(),
@@ -203,9 +203,9 @@ class Decoding:
         Raises:
             InputError: something is missing, or was written by another version.
         """
-        if meta.get("schema") != SCHEMA:
+        if meta.get("schema") != DECODING_SCHEMA:
             raise InputError(
-                f"This decoding has schema {meta.get('schema')!r}; this version of emma_viz reads {SCHEMA}."
+                f"This decoding has schema {meta.get('schema')!r}; this version of emma_viz reads {DECODING_SCHEMA}."
             )
         known = shape(dict(meta), DecodingNote, where="the description of a decoding", error=InputError)
         stored = [] if images is not None else [f"image_{index}" for index in range(len(known.geometry))]

@@ -14,7 +14,7 @@ from emma_viz.errors import InputError
 from emma_viz.lens.info import TAPS, Layer
 from emma_viz.shapes import CHANNELS
 
-SCHEMA = 1
+DECODING_SCHEMA = 1
 """Version of the arrays and meta of `Decoding.to_arrays`."""
 
 

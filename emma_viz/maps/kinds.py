@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from emma_viz.heads.pixels import PIXEL_MEAN, PIXEL_STD
-from emma_viz.maps.scale import FAINT, UNSEEN, Rest
+from emma_viz.maps.scale import FAINT_DIFFERENCE, UNSEEN_DIFFERENCE, Rest
 
 MapKind = Literal["distance", "magnitude", "error", "cosine"]
 
@@ -56,9 +56,9 @@ def rest_of(kind: MapKind, n: int) -> Rest:
     map's scale goes as far as `FAINT` at least.
     """
     if kind == "cosine":
-        return Rest(low=-1.0, high=1.0, seen=2 * UNSEEN)
+        return Rest(low=-1.0, high=1.0, seen=2 * UNSEEN_DIFFERENCE)
     length = n**0.5 / (PIXEL_STD if kind == "magnitude" else 1)
-    return Rest(low=0.0, high=FAINT * length, seen=UNSEEN * length)
+    return Rest(low=0.0, high=FAINT_DIFFERENCE * length, seen=UNSEEN_DIFFERENCE * length)
 
 
 def median_patch(flat: np.ndarray) -> np.ndarray:

@@ -18,10 +18,10 @@ LEAST_SHARE = 0.4
 FLAT = 1 / 8
 """A map whose whole scale is less than this share of its largest size is flat: it is shown from its rest."""
 
-UNSEEN = 1 / 64
+UNSEEN_DIFFERENCE = 1 / 64
 """A difference of brightness, of 1, that nobody sees: four of 255 steps."""
 
-FAINT = 1 / 16
+FAINT_DIFFERENCE = 1 / 16
 """The difference of brightness at which the scale of a flat map ends at the earliest."""
 
 LEVELS = 256

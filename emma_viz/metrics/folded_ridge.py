@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from emma_viz.errors import InputError
 
 FOLDS = 5
-STRENGTHS = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
+_STRENGTHS = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 """λ, relative to the mean variance of a state's dimensions; one is chosen on the training folds alone."""
 
 
@@ -70,12 +70,12 @@ def _weights_of_folds(sums: Products) -> Iterator[tuple[int, Float[np.ndarray, "
     fold = fold_of(len(sums.yy))
     for held in range(fold.max() + 1):
         train, inner = fold != held, fold == (held + 1) % (fold.max() + 1)
-        strength = STRENGTHS[-1]
+        strength = _STRENGTHS[-1]
         if (train & ~inner).any():
             tried = [
-                _error(sums, inner, _fitted(sums, train & ~inner, strength)).sum() for strength in STRENGTHS
+                _error(sums, inner, _fitted(sums, train & ~inner, strength)).sum() for strength in _STRENGTHS
             ]
-            strength = STRENGTHS[int(np.argmin(tried))]
+            strength = _STRENGTHS[int(np.argmin(tried))]
         yield held, _fitted(sums, train, strength)
 
 

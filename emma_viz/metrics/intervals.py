@@ -16,7 +16,7 @@ from emma_viz.errors import InputError
 
 RESAMPLES = 2000
 LEVEL = 0.95
-SEED = 20240
+_SEED = 20240
 """Of the draws: the same for every interval, so that differences between models are paired."""
 
 Columns = Mapping[str, np.ndarray]
@@ -90,7 +90,7 @@ def ratio(
 @cache
 def draws(images: int) -> np.ndarray:
     """How often each image is drawn in each resample: float (RESAMPLES, images), rows sum to `images`."""
-    rng = np.random.default_rng([SEED, images])
+    rng = np.random.default_rng([_SEED, images])
     return rng.multinomial(images, np.full(images, 1 / images), size=RESAMPLES).astype(np.float64)
 
 

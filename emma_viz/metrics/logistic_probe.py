@@ -10,13 +10,13 @@ from emma_viz.errors import InputError
 from emma_viz.metrics.folded_discriminant import UNKNOWN
 from emma_viz.metrics.folded_ridge import FOLDS
 
-STRENGTHS = (0.01, 1.0)
+_STRENGTHS = (0.01, 1.0)
 """Inverse strengths of the penalty on standardised states; one is chosen inside the training part."""
 CODE_STRENGTH = 0.1
 """The same inside an online code, which has little to choose it by."""
-BLOCKS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
+_BLOCKS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 """Shares of the images after which an online code learns again (Voita & Titov 2020)."""
-LEAST = 1e-6
+_LEAST = 1e-6
 """No class is thought less likely, so that one surprise costs at most 20 bits."""
 
 
@@ -44,14 +44,14 @@ def held_out_logistic(
     fold = np.arange(len(rows)) % min(FOLDS, len(rows))
     for held in range(fold.max() + 1):
         train, inner = fold != held, fold == (held + 1) % (fold.max() + 1)
-        strength = STRENGTHS[-1]
+        strength = _STRENGTHS[-1]
         if (train & ~inner).any():
             tried = []
-            for each in STRENGTHS:
+            for each in _STRENGTHS:
                 model = _fitted(rows[train & ~inner], labels[train & ~inner], each, steps)
                 known = labels[inner] != UNKNOWN
                 tried.append(0.0 if model is None else (model(rows[inner])[1] == labels[inner])[known].mean())
-            strength = STRENGTHS[int(np.argmax(tried))]
+            strength = _STRENGTHS[int(np.argmax(tried))]
         model = _fitted(rows[train], labels[train], strength, steps)
         if model is not None:
             found[fold == held] = model(rows[fold == held])[1]
@@ -78,13 +78,13 @@ def online_bits(
     bits = uniform.astype(np.float64)
     if not np.isfinite(rows).all():
         return {"bits": np.full(len(rows), np.nan), "uniform": uniform}
-    ends = sorted({max(1, round(share * len(rows))) for share in BLOCKS})
+    ends = sorted({max(1, round(share * len(rows))) for share in _BLOCKS})
     for start, stop in pairwise(ends):
         model = _fitted(rows[:start], labels[:start], CODE_STRENGTH, steps)
         if model is not None:
             shares, _ = model(rows[start:stop])
             likely = np.maximum(
-                np.take_along_axis(shares, np.maximum(labels[start:stop], 0)[..., None], 2), LEAST
+                np.take_along_axis(shares, np.maximum(labels[start:stop], 0)[..., None], 2), _LEAST
             )
             bits[start:stop] = (-np.log2(likely[..., 0]) * known[start:stop]).sum(axis=1)
     return {"bits": bits, "uniform": uniform}

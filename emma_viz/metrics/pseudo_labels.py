@@ -5,9 +5,9 @@ from jaxtyping import Float, Int
 
 CONTRASTS = (0.02, 0.08)
 """Mean deviation of a patch's brightness from its own mean: flat below the first, an edge above the second."""
-LEVELS = 4
+_LEVELS = 4
 """Of each colour channel, and of what a type is made of."""
-TYPES = LEVELS**3 * (len(CONTRASTS) + 1)
+TYPES = _LEVELS**3 * (len(CONTRASTS) + 1)
 
 
 def tint(patches: Float[np.ndarray, "*n p p c"], palette: Float[np.ndarray, "K c"]) -> Int[np.ndarray, "*n"]:
@@ -31,8 +31,8 @@ def edge(patches: Float[np.ndarray, "*n p p c"]) -> Int[np.ndarray, "*n"]:
 def patch_type(patches: Float[np.ndarray, "*n p p c"]) -> Int[np.ndarray, "*n"]:
     """A cell of mean colour and contrast, 0…TYPES−1: patches that look alike are of one type."""
     means = patches.mean(axis=(-3, -2))
-    level = np.clip((means * LEVELS).astype(np.int64), 0, LEVELS - 1)
-    cell = (level[..., 0] * LEVELS + level[..., 1]) * LEVELS + level[..., 2]
+    level = np.clip((means * _LEVELS).astype(np.int64), 0, _LEVELS - 1)
+    cell = (level[..., 0] * _LEVELS + level[..., 1]) * _LEVELS + level[..., 2]
     return cell * (len(CONTRASTS) + 1) + edge(patches)
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from jaxtyping import Float, Num
 
-Sums = float | int | np.ndarray | np.floating
+_Sums = float | int | np.ndarray | np.floating
 """One sum, or one an image."""
 
 
@@ -31,7 +31,7 @@ def r2(decoded: Float[np.ndarray, "... c"], true: Float[np.ndarray, "... c"]) ->
     return float(r2_of_sums(residual, total, true.size))
 
 
-def r2_of_sums(residual: Sums, total: Sums, count: Sums) -> np.ndarray:
+def r2_of_sums(residual: _Sums, total: _Sums, count: _Sums) -> np.ndarray:
     """R² from the two sums of squares over `count` numbers, or of several such at once, element by element.
 
     Returns:

@@ -54,7 +54,7 @@ def shown_columns(
     return columns
 
 
-def joined(parts: Sequence[Columns]) -> dict[str, np.ndarray]:
+def joined_columns(parts: Sequence[Columns]) -> dict[str, np.ndarray]:
     """The columns of batches, one after another."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -25,13 +25,13 @@ Grid = tuple[int, int]
 
 DEEPEST = 1024
 """Layers of the deepest model that is read; published ones have at most 128."""
-WIDEST = 2**17
+_WIDEST = 2**17
 """Channels of the widest model that is read; published ones have at most 2**15."""
 MOST_PATCHES = 2**16
 """Patches of the finest grid; published encoders have at most 2**12."""
 
 Depth = Annotated[int, msgspec.Meta(ge=1, le=DEEPEST)]
-Width = Annotated[int, msgspec.Meta(ge=1, le=WIDEST)]
+Width = Annotated[int, msgspec.Meta(ge=1, le=_WIDEST)]
 Factor = Annotated[int, msgspec.Meta(ge=1, le=64)]
 """How many times wider an inner layer is, or how long a convolution."""
 Side = Annotated[int, msgspec.Meta(ge=1, le=8192)]
@@ -157,9 +157,9 @@ class TowerConfig:
     """Where the published weights are; None when there are none."""
     n_layer: Annotated[int, msgspec.Meta(ge=0, le=DEEPEST)] = 0
     """Transformer blocks."""
-    n_heads: Annotated[int, msgspec.Meta(ge=0, le=WIDEST)] = 0
+    n_heads: Annotated[int, msgspec.Meta(ge=0, le=_WIDEST)] = 0
     """Attention heads."""
-    mlp_width: Annotated[int, msgspec.Meta(ge=0, le=WIDEST)] = 0
+    mlp_width: Annotated[int, msgspec.Meta(ge=0, le=_WIDEST)] = 0
     """Hidden width of the transformer's MLP."""
     n_registers: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Register tokens (DINOv2)."""

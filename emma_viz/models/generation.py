@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emma_viz.errors import InputError
-from emma_viz.models.sampling import check_sampling, choose
+from emma_viz.models.sampling import check_sampling, choose_tokens
 from emma_viz.models.vlm import VLM
 
 
@@ -76,7 +76,9 @@ def generate(
         cache=cache, logits="last",
     ).logits  # fmt: skip
     for step in range(max_new_tokens):
-        chosen = choose(scores[:, 0, :known], temperature=temperature, top_p=top_p, generators=generators)
+        chosen = choose_tokens(
+            scores[:, 0, :known], temperature=temperature, top_p=top_p, generators=generators
+        )
         answers.add(chosen.tolist())
         if all(answers.ended) or step == max_new_tokens - 1:
             break

@@ -18,7 +18,7 @@ from emma_viz.models.config import (
 )
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-HALF = (0.5, 0.5, 0.5)
+_HALF = (0.5, 0.5, 0.5)
 QUARTER = (0.25, 0.25, 0.25)
 
 POCKET_VOCABULARY = 626
@@ -37,7 +37,7 @@ def siglip_so400m(*, image_size: int, hub_id: str = "google/siglip-so400m-patch1
     """SigLIP SO400M/14 (timm `vit_so400m_patch14_siglip_384`)."""
     return TowerConfig(
         kind="siglip", hub_id=hub_id, width=1152, n_layer=27, n_heads=16, mlp_width=4304,
-        patch=14, image_size=image_size, mean=HALF, std=HALF,
+        patch=14, image_size=image_size, mean=_HALF, std=_HALF,
     )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def siglip_384() -> VisionConfig:
 
 def pocket_conv_128() -> VisionConfig:
     """The pocket convolutional encoder: 128 px, patch 8, 16×16 tokens, 96 channels."""
-    tower = TowerConfig(kind="pocket", width=96, patch=8, image_size=128, mean=HALF, std=QUARTER)
+    tower = TowerConfig(kind="pocket", width=96, patch=8, image_size=128, mean=_HALF, std=QUARTER)
     return VisionConfig(backbone_id="pocket-conv-128px", towers=(tower,))
 
 
@@ -72,8 +72,8 @@ def tiny_dinosiglip_60() -> VisionConfig:
         mlp_width=40,
         patch=14,
         image_size=60,
-        mean=HALF,
-        std=HALF,
+        mean=_HALF,
+        std=_HALF,
     )
     return VisionConfig(backbone_id="tiny-dinosiglip-60px", towers=(dino, siglip))
 

@@ -33,7 +33,7 @@ def nucleus(probabilities: Float[Tensor, "B V"], top_p: float) -> Float[Tensor, 
     return filtered / filtered.sum(dim=-1, keepdim=True)
 
 
-def choose(
+def choose_tokens(
     scores: Float[Tensor, "B V"],
     *,
     temperature: float,

@@ -7,17 +7,17 @@ from emma_viz.errors import InputError
 from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig, TowerConfig, VisionConfig, VLMConfig
 from emma_viz.models.vision_pocket import COARSE, FINE, MIDDLE, STEM
 
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 
-LARGEST = 2 * 10**12
+_LARGEST = 2 * 10**12
 """Parameters of the largest model that is read; published Mambas have at most 10**10, any model 2 * 10**12."""
 
 
-def language_model_shapes(config: MambaConfig) -> dict[str, Shape]:
+def language_model_shapes(config: MambaConfig) -> dict[str, _Shape]:
     """Names and shapes of `MambaLM.state_dict()`; the tied head is named too."""
     width, rows = config.d_model, config.padded_vocab_size
     mixer = _mamba1(config) if config.ssm == "mamba1" else _mamba2(config)
-    shapes: dict[str, Shape] = {"backbone.embedding.weight": (rows, width)}
+    shapes: dict[str, _Shape] = {"backbone.embedding.weight": (rows, width)}
     for layer in range(config.n_layer):
         block = f"backbone.layers.{layer}"
         shapes[f"{block}.norm.weight"] = (width,)
@@ -25,7 +25,7 @@ def language_model_shapes(config: MambaConfig) -> dict[str, Shape]:
     return {**shapes, "backbone.norm_f.weight": (width,), "lm_head.weight": (rows, width)}
 
 
-def vlm_shapes(config: VLMConfig) -> dict[str, Shape]:
+def vlm_shapes(config: VLMConfig) -> dict[str, _Shape]:
     """Names and shapes of what a checkpoint of a model holds: projector and language model, not the frozen encoders.
 
     Raises:
@@ -61,14 +61,14 @@ def require_real(config: VLMConfig | MambaConfig) -> None:
     else:
         head = math.prod((config.llm.padded_vocab_size, config.llm.d_model))
         count = sum(map(math.prod, vlm_shapes(config).values())) - head + vision_parameters(config.vision)
-    if count > LARGEST:
+    if count > _LARGEST:
         raise InputError(
-            f"the description is of a model of {count:.3g} parameters; at most {LARGEST:.0e} are read, more than any "
+            f"the description is of a model of {count:.3g} parameters; at most {_LARGEST:.0e} are read, more than any "
             "model has."
         )
 
 
-def _mamba1(config: MambaConfig) -> dict[str, Shape]:
+def _mamba1(config: MambaConfig) -> dict[str, _Shape]:
     width, inner, states, rank = config.d_model, config.d_inner, config.d_state, config.rank
     return {
         "A_log": (inner, states),
@@ -83,7 +83,7 @@ def _mamba1(config: MambaConfig) -> dict[str, Shape]:
     }
 
 
-def _mamba2(config: MambaConfig) -> dict[str, Shape]:
+def _mamba2(config: MambaConfig) -> dict[str, _Shape]:
     width, inner, heads, convolved = config.d_model, config.d_inner, config.n_heads, config.conv_width
     return {
         "dt_bias": (heads,),
@@ -97,7 +97,9 @@ def _mamba2(config: MambaConfig) -> dict[str, Shape]:
     }
 
 
-def _projector(config: ProjectorConfig, features: int, width: int, grid: Grid) -> Iterator[tuple[str, Shape]]:
+def _projector(
+    config: ProjectorConfig, features: int, width: int, grid: Grid
+) -> Iterator[tuple[str, _Shape]]:
     hidden = config.hidden_multiplier * features
     layers = {
         "linear": {"": (features, width)},
@@ -116,11 +118,11 @@ def _projector(config: ProjectorConfig, features: int, width: int, grid: Grid) -
         yield from _cross_scan(features, config.scan_states)
 
 
-def _affine(name: str, weight: Shape) -> Iterator[tuple[str, Shape]]:
+def _affine(name: str, weight: _Shape) -> Iterator[tuple[str, _Shape]]:
     yield from ((f"{name}.weight", weight), (f"{name}.bias", weight[:1]))
 
 
-def _cross_scan(width: int, states: int) -> Iterator[tuple[str, Shape]]:
+def _cross_scan(width: int, states: int) -> Iterator[tuple[str, _Shape]]:
     inner, rank = 2 * width, math.ceil(width / 16)
     yield from _affine("scan.norm", (width,))
     yield "scan.in_proj.weight", (2 * inner, width)

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 from emma_viz.errors import RecordError
 from emma_viz.files.json_door import Budget, parse_json
 
-CHUNK = 1 << 20
+_CHUNK = 1 << 20
 """Bytes read at once."""
 RECORD = Budget(size=16 * 2**20)
 """How much one record may hold."""
-FARTHEST = 2**28
+_FARTHEST = 2**28
 """Bytes after which a record that has not ended is not followed any more: a file can be as long as its writer likes."""
 MARK = b"\xef\xbb\xbf"
 """The byte order mark that some programs put before UTF-8."""
@@ -89,7 +89,7 @@ def _spans(file: BinaryIO, path: Path) -> Iterator[Span]:
     place = len(MARK) if file.read(len(MARK)) == MARK else 0
     file.seek(place)
     first = b""
-    while not first and (chunk := file.read(CHUNK)):
+    while not first and (chunk := file.read(_CHUNK)):
         first = chunk.lstrip(SPACE)
         place += len(chunk) - len(first)
     first = first[:1]
@@ -133,7 +133,7 @@ def _lines(file: BinaryIO, path: Path, place: int) -> Iterator[Span]:
     index = 0
     while line := file.readline(RECORD.size):
         size, end = len(line), line
-        while not end.endswith(b"\n") and (end := file.readline(CHUNK)):
+        while not end.endswith(b"\n") and (end := file.readline(_CHUNK)):
             size += len(end)
             _require_near(size, index, path)
         whole = line if size == len(line) else None
@@ -144,9 +144,9 @@ def _lines(file: BinaryIO, path: Path, place: int) -> Iterator[Span]:
 
 
 def _require_near(size: int, index: int, path: Path) -> None:
-    if size > FARTHEST:
+    if size > _FARTHEST:
         raise RecordError(
-            f"record {index} of {path}: it does not end within {FARTHEST / 2**20:.4g} MB; what "
+            f"record {index} of {path}: it does not end within {_FARTHEST / 2**20:.4g} MB; what "
             "follows was not looked at"
         )
 
@@ -234,7 +234,7 @@ class _Array:
 
     def _fill(self) -> bool:
         """Forget what was passed and read on; False at the end of the file."""
-        more = self.file.read(CHUNK)
+        more = self.file.read(_CHUNK)
         self.place += self.at
         self.buffer, self.at = self.buffer[self.at :] + more, 0
         return bool(more)

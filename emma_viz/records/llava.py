@@ -28,7 +28,7 @@ IGNORE = -100
 
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
 """What the two who speak are called, and what we call them."""
-KEYS = (("from", "value"), ("role", "content"))
+_KEYS = (("from", "value"), ("role", "content"))
 """Keys of a turn: who speaks, and what."""
 MEDIA = (
     "image",
@@ -167,7 +167,7 @@ def _conversation(value: dict[str, Any], where: str, answered: bool) -> list[Any
 def _turn(turn: Any, place: int, where: str, said: list[Any]) -> Turn:
     """One turn; what its parts name as images is added to `said`."""
     where = f"{where}, turn {place}"
-    keys = [pair for pair in KEYS if isinstance(turn, dict) and pair[0] in turn and pair[1] in turn]
+    keys = [pair for pair in _KEYS if isinstance(turn, dict) and pair[0] in turn and pair[1] in turn]
     if not keys:
         raise RecordError(
             f"{where}: expected an object with 'from' and 'value' (or 'role' and 'content'), got {turn!r:.80}"

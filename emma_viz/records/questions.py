@@ -28,7 +28,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """How the names of files end that are taken from a folder, in small letters."""
 LISTS = (".json", ".jsonl")
 """How the names of lists end, in small letters."""
-KEYS = ("question", "prompt", "text")
+_KEYS = ("question", "prompt", "text")
 """Keys of what is asked about an image."""
 
 
@@ -149,9 +149,9 @@ def _record(value: Any, index: int, path: Path, folder: Path | None) -> tuple[Pa
     elif isinstance(value, dict):
         name = value.get("image")
         name = None if name is None else image_name(name, where=where, folder=root)
-        given = [key for key in KEYS if value.get(key) is not None]
+        given = [key for key in _KEYS if value.get(key) is not None]
         if len(given) > 1:
-            raise RecordError(f"{where}: expected one of {', '.join(KEYS)}, got {' and '.join(given)}")
+            raise RecordError(f"{where}: expected one of {', '.join(_KEYS)}, got {' and '.join(given)}")
         found = value[given[0]] if given else []
         asked = found if isinstance(found, list) else [found]
     else:

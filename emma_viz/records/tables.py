@@ -26,15 +26,15 @@ from emma_viz.records.llava import IGNORE, LlavaRecord, conversation_tokens, par
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+_FORMAT = 2
 """Of tables; one of another format is made anew."""
 COLUMNS = ("index", "start", "size", "tokens", "answers", "image", "bytes")
 """Number in the file, first byte, bytes, text tokens, tokens with a loss, the image's number (0: none), and the bytes
 of its file (0: no image; ABSENT: it is not there)."""
 ABSENT = -1
-HEAD = 4096
+_HEAD = 4096
 """Bytes of two image files that are compared before the whole of them is."""
-SHOWN = 5
+_SHOWN = 5
 """Left-out records that every start names again."""
 
 
@@ -121,7 +121,7 @@ class RecordTable:
         images, files = self.columns["image"], self.columns["bytes"]
         first = self.first_of_each_image()
         like = first[np.isin(files[first], files[rows])]
-        for size in (HEAD, -1):
+        for size in (_HEAD, -1):
             wanted = {_content_of(self.image_path(row), size) for row in rows}
             like = [row for row in like if _content_of(self.image_path(row), size) in wanted]
         return np.flatnonzero(~np.isin(images, images[np.concatenate([rows, like]).astype(int)]))
@@ -234,13 +234,13 @@ def _kept(table: RecordTable, broken: dict[int, str], limit: int) -> RecordTable
         raise TrainingError(f"{table.path} holds no record that can be trained on.")
     columns = {name: column[~absent] for name, column in table.columns.items()}
     if messages:
-        rest = f"; and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
+        rest = f"; and {len(messages) - _SHOWN} more" if len(messages) > _SHOWN else ""
         logger.warning(
             "%s: %d of %d records are left out: %s%s",
             table.path,
             len(messages),
             len(messages) + len(columns["start"]),
-            "; ".join(messages[:SHOWN]),
+            "; ".join(messages[:_SHOWN]),
             rest,
         )
     digest = hashlib.sha256(table.digest.encode())
@@ -287,7 +287,7 @@ def _content_key(path: Path, rules: TextRules) -> str:
             digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    digest.update(json.dumps([FORMAT, rules.tokenizer.fingerprint, rules.style, rules.max_length]).encode())
+    digest.update(json.dumps([_FORMAT, rules.tokenizer.fingerprint, rules.style, rules.max_length]).encode())
     return digest.hexdigest()[:16]
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from emma_viz.errors import InputError
 
-Kind = Literal["numbers", "bytes", "integers"]
-_TYPES: dict[Kind, tuple[str, ...]] = {
+ArrayKind = Literal["numbers", "bytes", "integers"]
+_TYPES: dict[ArrayKind, tuple[str, ...]] = {
     "numbers": ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8"),
     "bytes": ("|u1",),
     "integers": ("<i8",),
@@ -59,7 +59,7 @@ class _Head:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def unpack_arrays(text: str, kinds: Mapping[str, Kind], *, limit: int) -> dict[str, np.ndarray]:
+def unpack_arrays(text: str, kinds: Mapping[str, ArrayKind], *, limit: int) -> dict[str, np.ndarray]:
     """The arrays of a compressed npz.
 
     Args:
@@ -90,7 +90,7 @@ def unpack_arrays(text: str, kinds: Mapping[str, Kind], *, limit: int) -> dict[s
         raise InputError(f"its arrays cannot be unpacked: {error}") from error
 
 
-def _members(archive: zipfile.ZipFile, kinds: Mapping[str, Kind]) -> dict[str, zipfile.ZipInfo]:
+def _members(archive: zipfile.ZipFile, kinds: Mapping[str, ArrayKind]) -> dict[str, zipfile.ZipInfo]:
     found = [info.filename.removesuffix(".npy") for info in archive.infolist()]
     if missing := sorted(set(kinds) - set(found)):
         raise InputError(f"the array {missing[0][:100]} is missing")
@@ -103,7 +103,7 @@ def _members(archive: zipfile.ZipFile, kinds: Mapping[str, Kind]) -> dict[str, z
     return dict(zip(found, archive.infolist(), strict=True))
 
 
-def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, kind: Kind) -> _Head:
+def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, kind: ArrayKind) -> _Head:
     with archive.open(info) as file:
         start = file.read(_START)
         length = int.from_bytes(start[len(_MAGIC) :], "little")

@@ -26,7 +26,7 @@ UNSEEN_HATCH = "#bdbdbd"
 WARNING = "#b3261e"
 
 
-def table(name: str, count: int = LEVELS) -> UInt8[np.ndarray, "count 3"]:
+def colour_table(name: str, count: int = LEVELS) -> UInt8[np.ndarray, "count 3"]:
     """A colour map as numbers.
 
     Args:
@@ -54,4 +54,6 @@ def paint(
     """
     entries = levels(values, np.array(limits))
     opacity = np.where(entries < 0, 0, 255).astype(np.uint8)
-    return np.dstack([np.where(entries[..., None] < 0, 0, table(name)[entries]), opacity]).astype(np.uint8)
+    return np.dstack([np.where(entries[..., None] < 0, 0, colour_table(name)[entries]), opacity]).astype(
+        np.uint8
+    )

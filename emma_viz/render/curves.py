@@ -11,7 +11,7 @@ from emma_viz.render.spec import ImageCase
 
 FLOOR = -0.5
 """R² below this are drawn at the edge of the plot, as open markers."""
-SIZE = 6.5
+_SIZE = 6.5
 
 
 def show_retention(sheet: Sheet, box: Box, case: ImageCase) -> None:
@@ -20,7 +20,7 @@ def show_retention(sheet: Sheet, box: Box, case: ImageCase) -> None:
     if not any(curves):
         return
     names = [words.clean(model.name) for model in case.models]
-    room = min(max(words.width(name, SIZE) for name in names) + 0.12, 0.46 * box.w)
+    room = min(max(words.width(name, _SIZE) for name in names) + 0.12, 0.46 * box.w)
     plot = Box(box.x + 0.3, box.y + 0.04, box.w - 0.3 - room, box.h - 0.04 - 0.3)
     axes = sheet.axes(plot, f"retention/{case.title}")
     relative = len({max(layer for layer, _ in curve) for curve in curves if curve}) > 1
@@ -35,10 +35,10 @@ def show_retention(sheet: Sheet, box: Box, case: ImageCase) -> None:
     _dress(axes, relative, curves)
     heights = [(index, plot.y + plot.h * (1 - (y - bottom) / (1 - bottom))) for index, y in ends]
     for index, top in _spread(heights, plot):
-        name = words.shorten(names[index], room - 0.08, SIZE)
-        sheet.write(plot.right + 0.07, top, name, SIZE, colour=colours.MODELS[index])
+        name = words.shorten(names[index], room - 0.08, _SIZE)
+        sheet.write(plot.right + 0.07, top, name, _SIZE, colour=colours.MODELS[index])
     caption = "depth (layer / last layer)" if relative else "layer"
-    sheet.write(plot.x + plot.w / 2, plot.bottom + 0.19, caption, SIZE, colour=colours.SOFT, align="center")
+    sheet.write(plot.x + plot.w / 2, plot.bottom + 0.19, caption, _SIZE, colour=colours.SOFT, align="center")
 
 
 def _line(axes, index: int, curve: list[tuple[int, float]], shown: tuple[int, ...], scale: int) -> float:
@@ -85,14 +85,16 @@ def _dress(axes, relative: bool, curves) -> None:
     else:
         axes.set_xlim(-0.03, 1.03)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-    axes.tick_params(labelsize=SIZE, length=2, width=0.4, color=colours.FAINT, labelcolor=colours.SOFT, pad=2)
+    axes.tick_params(
+        labelsize=_SIZE, length=2, width=0.4, color=colours.FAINT, labelcolor=colours.SOFT, pad=2
+    )
     for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         tick.set_fontfamily(list(words.families()))
 
 
 def _spread(ends: list[tuple[int, float]], plot: Box) -> list[tuple[int, float]]:
     """Tops of the names beside the lines' ends, moved apart until none overlap, inside the plot."""
-    step = SIZE * 1.15 / 72
+    step = _SIZE * 1.15 / 72
     placed: list[list[float]] = [[index, y - step / 2] for index, y in sorted(ends, key=lambda end: end[1])]
     for before, after in itertools.pairwise(placed):
         after[1] = max(after[1], before[1] + step)

@@ -5,7 +5,7 @@ import numpy as np
 from emma_viz.render import colours, layout, panels, words
 from emma_viz.render.curves import show_retention
 from emma_viz.render.footer import fidelity, number, remarks
-from emma_viz.render.layout import GAP, HEADING, MARGIN, WIDTH, Grid
+from emma_viz.render.layout import GAP, HEADING, MARGIN, WIDTH, PanelGrid
 from emma_viz.render.marks import bars, name_panels, own_scales
 from emma_viz.render.sheet import Box, Sheet
 from emma_viz.render.spec import (
@@ -13,15 +13,15 @@ from emma_viz.render.spec import (
     ImageCase,
     Limits,
     ModelCase,
-    difference,
     difference_limits,
     layer_label,
+    map_change,
     rms,
 )
 from emma_viz.render.typography import BODY, FORCED, LABEL, SMALL, TITLE, Footer, Gutter
 
-BETWEEN_MODELS = 0.2
-BETWEEN_IMAGES = 0.42
+_BETWEEN_MODELS = 0.2
+_BETWEEN_IMAGES = 0.42
 
 
 def draw_default(spec: FigureSpec):
@@ -31,8 +31,8 @@ def draw_default(spec: FigureSpec):
     y = MARGIN
     for index, block in enumerate(blocks):
         if index:
-            sheet.rule(MARGIN, y + BETWEEN_IMAGES / 2, WIDTH - 2 * MARGIN, colours.FAINT)
-            y += BETWEEN_IMAGES
+            sheet.rule(MARGIN, y + _BETWEEN_IMAGES / 2, WIDTH - 2 * MARGIN, colours.FAINT)
+            y += _BETWEEN_IMAGES
         y = block.draw(sheet, y)
     footer.draw(sheet, MARGIN, y + 0.13)
     return sheet.figure
@@ -49,14 +49,14 @@ def _laid_out(spec: FigureSpec) -> "tuple[list[_Block], Footer, float]":
     left = layout.panels_left(spec, grids)
     blocks = [_Block(spec, case, grid, left) for case, grid in zip(spec.images, grids, strict=True)]
     footer = Footer(spec, WIDTH - 2 * MARGIN)
-    height = sum(block.height for block in blocks) + BETWEEN_IMAGES * (len(blocks) - 1)
+    height = sum(block.height for block in blocks) + _BETWEEN_IMAGES * (len(blocks) - 1)
     return blocks, footer, MARGIN + height + 0.13 + footer.height + MARGIN
 
 
 class _Block:
     """One image with all its models."""
 
-    def __init__(self, spec: FigureSpec, case: ImageCase, grid: Grid, left: float):
+    def __init__(self, spec: FigureSpec, case: ImageCase, grid: PanelGrid, left: float):
         self.spec, self.case, self.grid, self.left = spec, case, grid, left
         self.scales = [spec.limits(case, model) for model in case.models]
         self.labels_across = grid.arrangement == "columns" and grid.h < 0.45
@@ -75,7 +75,7 @@ class _Block:
 
     @property
     def height(self) -> float:
-        return self.head_height + sum(self.heights) + BETWEEN_MODELS * len(self.heights)
+        return self.head_height + sum(self.heights) + _BETWEEN_MODELS * len(self.heights)
 
     def draw(self, sheet: Sheet, top: float) -> float:
         """Draw the block from `top` down; returns the y below it."""
@@ -84,9 +84,9 @@ class _Block:
         y = top + self.head_height
         tops = []
         for height in self.heights:
-            sheet.rule(MARGIN, y + 0.45 * BETWEEN_MODELS, self.left + self.grid.width - MARGIN)
-            tops.append(y + BETWEEN_MODELS)
-            y += BETWEEN_MODELS + height
+            sheet.rule(MARGIN, y + 0.45 * _BETWEEN_MODELS, self.left + self.grid.width - MARGIN)
+            tops.append(y + _BETWEEN_MODELS)
+            y += _BETWEEN_MODELS + height
         for index, (model, answer) in enumerate(zip(self.case.models, self.answers, strict=True)):
             answer.draw(sheet, MARGIN, tops[index])
             self._draw_model(sheet, tops[index], model, self.scales[index])
@@ -135,7 +135,7 @@ class _Block:
 
     def _draw_difference(self, sheet: Sheet, top: float) -> None:
         """One row of maps: the first model's minus the second's."""
-        layers, values = difference(self.case)
+        layers, values = map_change(self.case)
         limits = difference_limits(self.case)
         beyond = bool((np.abs(values) > limits[1]).any())
         first, second = (words.clean(model.name) for model in self.case.models)
@@ -158,7 +158,7 @@ class _Block:
         panels.show_bar(sheet, bar, limits, colours.DIFFERENCE, "difference", beyond=beyond)
 
 
-def _difference_cell(grid: Grid, index: int, left: float, top: float) -> Box:
+def _difference_cell(grid: PanelGrid, index: int, left: float, top: float) -> Box:
     """Differences always run to the right, as large as the panels where they fit, and go on below."""
     across = min(grid.across, max(1, int((grid.width + GAP) / layout.NARROWEST)))
     pitch = min(grid.pitch, (grid.width + GAP) / across)
@@ -169,6 +169,6 @@ def _difference_cell(grid: Grid, index: int, left: float, top: float) -> Box:
     return Box(left + column * pitch + (pitch - GAP - w) / 2, y, w, h)
 
 
-def _difference_height(grid: Grid) -> float:
+def _difference_height(grid: PanelGrid) -> float:
     box = _difference_cell(grid, grid.layers - 1, 0.0, 0.0)
     return max(box.bottom + layout.CAPTION, 0.75)

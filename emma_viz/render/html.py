@@ -22,17 +22,17 @@ from emma_viz.render.spec import (
     ImageCase,
     Limits,
     ModelCase,
-    difference,
     difference_limits,
     layer_label,
+    map_change,
     rms,
 )
 from emma_viz.render.webdata import difference_chart, retention_chart, script_data
 from emma_viz.render.webpage import document
 from emma_viz.render.words import clean
 
-LONGEST = 720
-KINDS = {"default": ("decoded", "map", "highlight"), "paper": ("map", "highlight")}
+_LONGEST = 720
+_KINDS = {"default": ("decoded", "map", "highlight"), "paper": ("map", "highlight")}
 
 
 def page(spec: FigureSpec) -> str:
@@ -75,7 +75,7 @@ def _photos(spec: FigureSpec) -> str:
     """Each photograph once, as a class that panels share."""
     rules = []
     for index, case in enumerate(spec.images):
-        address = _png(fit_image(case.image, LONGEST))
+        address = _png(fit_image(case.image, _LONGEST))
         rules.append(f".photo-{index} {{ background-image: url({address}); }}\n")
     return f":root {{ --grey: {GREYING}; --light: {LIGHTENING}; }}\n" + "".join(rules)
 
@@ -90,7 +90,7 @@ class _Section:
 
     def __init__(self, spec: FigureSpec, case: ImageCase, index: int, charts: list[dict]):
         self.spec, self.case, self.index, self.charts = spec, case, index, charts
-        self.kinds = KINDS[spec.style]
+        self.kinds = _KINDS[spec.style]
         self.wide = case.aspect > WIDE
 
     def draw(self) -> str:
@@ -222,7 +222,7 @@ class _Section:
         )
 
     def _difference(self) -> str:
-        layers, values = difference(self.case)
+        layers, values = map_change(self.case)
         scope, extent = len(self.case.models) + 1, self.case.extent_of(self.case.models[0])
         cells = []
         for index, layer in enumerate(layers):
@@ -253,7 +253,7 @@ def _quoted(text: str, empty: str = "(no answer)") -> str:
 
 def _bar(limits: Limits, table: str, label: str, *, escaped: bool = False) -> str:
     low, high = limits
-    found = [f"rgb({r} {g} {b})" for r, g, b in colours.table(table, 17).tolist()]
+    found = [f"rgb({r} {g} {b})" for r, g, b in colours.colour_table(table, 17).tolist()]
     # Without extent: one colour up to the value, the other above.
     stops = ", ".join(found if high > low else [f"{found[0]} 0 50%", f"{found[-1]} 50%"])
     words = label if escaped else escape(label)

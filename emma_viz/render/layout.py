@@ -25,13 +25,13 @@ HEADING = 0.16
 CAPTION = 0.15
 """Below each map: its correlation."""
 
-ROOM = WIDTH - 2 * MARGIN - GUTTER - STRIP - BAR
+_ROOM = WIDTH - 2 * MARGIN - GUTTER - STRIP - BAR
 """Most width that the panels of a row have together."""
 PLOT = 1.95
 """Least width of the retention plot."""
 INPUT = 1.2
 """Height of the input image, where it is not that of the panels."""
-TALLEST, SMALLEST = 1.5, 0.72
+_TALLEST, SMALLEST = 1.5, 0.72
 """Bounds of a panel's height."""
 WIDE, TALL = 2.4, 0.45
 """Aspects beyond which layers run down, or the kinds stand side by side."""
@@ -41,11 +41,11 @@ NARROWEST_IN_GROUP = 0.3
 LOWEST = 0.36
 """Height of panels whose rows can be named at their left."""
 
-KINDS = ("decoded", "map", "highlight")
+PANEL_KINDS = ("decoded", "map", "highlight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class PanelGrid:
     """The panels of one model.
 
     `arrangement` is "rows": layers run to the right and the kinds down, and where the layers are too many for
@@ -111,34 +111,36 @@ class Grid:
         return Box(left + column * self.pitch, y, self.w, self.h)
 
 
-def model_grid(case: ImageCase, *, kinds: tuple[str, ...] = KINDS, caption: float = CAPTION) -> Grid:
+def model_grid(
+    case: ImageCase, *, kinds: tuple[str, ...] = PANEL_KINDS, caption: float = CAPTION
+) -> PanelGrid:
     """The grid that all models of an image are drawn on, so that their layers align."""
     layers = max(len(model.layers) for model in case.models)
     across = layers
     each = (PAGE - 2.4) / len(case.models) - 0.2 - HEADING
     # Words on two lines below a map are wider than the panels of a group.
     if case.aspect < TALL and 1 < layers <= 5 and caption <= CAPTION:
-        pitch = ((ROOM + GROUP_GAP) / len(kinds) - GROUP_GAP) / layers
+        pitch = ((_ROOM + GROUP_GAP) / len(kinds) - GROUP_GAP) / layers
         h = min(max(each - HEADING - caption, SMALLEST), 2.4, (pitch - GAP) / case.aspect)
         pitch = min(pitch, max(h * case.aspect + GAP, NARROWEST_IN_GROUP))
         arrangement = "groups"
     elif layers <= 2 or case.aspect > WIDE:
-        pitch = (ROOM + GAP) / len(kinds)
+        pitch = (_ROOM + GAP) / len(kinds)
         tallest = each / layers - caption - GAP
-        h = min(max(tallest, SMALLEST), TALLEST, (pitch - GAP) / case.aspect)
+        h = min(max(tallest, SMALLEST), _TALLEST, (pitch - GAP) / case.aspect)
         pitch = min(pitch, max(h * case.aspect + GAP, NARROWEST))
         arrangement = "columns"
     else:
-        most = max(1, int((ROOM + GAP) / max(NARROWEST, LOWEST * case.aspect + GAP)))
+        most = max(1, int((_ROOM + GAP) / max(NARROWEST, LOWEST * case.aspect + GAP)))
         bands = -(-layers // most)
         across = -(-layers // bands)
-        pitch = (ROOM + GAP) / across
+        pitch = (_ROOM + GAP) / across
         tallest = (each / bands - caption) / len(kinds) - GAP
-        h = min(max(tallest, SMALLEST), TALLEST, (pitch - GAP) / case.aspect)
+        h = min(max(tallest, SMALLEST), _TALLEST, (pitch - GAP) / case.aspect)
         pitch = min(pitch, max(h * case.aspect + GAP, NARROWEST))
         arrangement = "rows"
     w = h * case.aspect
-    return Grid(
+    return PanelGrid(
         kinds=kinds,
         layers=layers,
         across=across,
@@ -151,7 +153,7 @@ def model_grid(case: ImageCase, *, kinds: tuple[str, ...] = KINDS, caption: floa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
+class FigureHead:
     """The top of an image's block: the input, the map of its true pixels, the retention plot."""
 
     image: Box
@@ -160,11 +162,11 @@ class Head:
     height: float
 
 
-def head(case: ImageCase, grid: Grid, left: float, top: float) -> Head:
+def head(case: ImageCase, grid: PanelGrid, left: float, top: float) -> FigureHead:
     """Place the input and the true map side by side, or one above the other when they are wide."""
     y = top + HEADING
     if case.aspect > WIDE:
-        image = Box(left, y, 0.5 * ROOM, 0.5 * ROOM / case.aspect)
+        image = Box(left, y, 0.5 * _ROOM, 0.5 * _ROOM / case.aspect)
         second = Box(left, image.bottom + HEADING + GAP, image.w, image.h)
     else:
         w, h = _input_size(case, grid)
@@ -173,10 +175,10 @@ def head(case: ImageCase, grid: Grid, left: float, top: float) -> Head:
     bottom = max(second.bottom, y + 0.95)
     start = left + _head_width(case, grid) - PLOT
     plot = Box(start, y, WIDTH - MARGIN - start, bottom - y)
-    return Head(image=image, true_map=second, plot=plot, height=bottom - top)
+    return FigureHead(image=image, true_map=second, plot=plot, height=bottom - top)
 
 
-def panels_left(spec: FigureSpec, grids: list[Grid]) -> float:
+def panels_left(spec: FigureSpec, grids: list[PanelGrid]) -> float:
     """Where the panels of all images start: as far right as they fit, which leaves the words more room."""
     least = MARGIN + GUTTER + STRIP
     free = [WIDTH - MARGIN - BAR - grid.width for grid in grids]
@@ -187,11 +189,11 @@ def panels_left(spec: FigureSpec, grids: list[Grid]) -> float:
     return max(least, min(free))
 
 
-def _input_size(case: ImageCase, grid: Grid) -> tuple[float, float]:
+def _input_size(case: ImageCase, grid: PanelGrid) -> tuple[float, float]:
     """The panels' own size where that is large enough, so that columns align; else larger."""
     if grid.arrangement == "rows" and (grid.h >= 0.9 or grid.w >= 1.3):
         return grid.w, grid.h
-    w = min(INPUT * case.aspect, 0.3 * ROOM)
+    w = min(INPUT * case.aspect, 0.3 * _ROOM)
     return w, w / case.aspect
 
 
@@ -200,8 +202,8 @@ def _input_pitch(w: float) -> float:
     return max(w + 2 * GAP, 0.42)
 
 
-def _head_width(case: ImageCase, grid: Grid) -> float:
+def _head_width(case: ImageCase, grid: PanelGrid) -> float:
     if case.aspect > WIDE:
-        return 0.5 * ROOM + 0.2 + PLOT
+        return 0.5 * _ROOM + 0.2 + PLOT
     w, _ = _input_size(case, grid)
     return _input_pitch(w) + max(w, 0.95) + 0.15 + PLOT

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from emma_viz.render import colours, panels, words
 from emma_viz.render.footer import number
-from emma_viz.render.layout import HEADING, Grid
+from emma_viz.render.layout import HEADING, PanelGrid
 from emma_viz.render.sheet import Box, Sheet
 from emma_viz.render.spec import ONE_SCALE, FigureSpec, ImageCase, Limits, layer_label
 from emma_viz.render.typography import LABEL, SMALL, TINY
@@ -14,7 +14,7 @@ ROW_NAMES = MappingProxyType({"decoded": "decoded", "map": "map", "highlight": "
 
 
 def bars(
-    sheet: Sheet, spec: FigureSpec, case: ImageCase, grid: Grid, x: float, tops: Sequence[float]
+    sheet: Sheet, spec: FigureSpec, case: ImageCase, grid: PanelGrid, x: float, tops: Sequence[float]
 ) -> None:
     """Draw one colour bar for the image, or one a model; none when each map has its own scale.
 
@@ -36,7 +36,7 @@ def bars(
         panels.show_bar(sheet, box, (low, high), spec.color_table, spec.map_label, beyond=beyond)
 
 
-def own_scales(sheet: Sheet, grid: Grid, scales: Sequence[Limits], left: float, top: float) -> None:
+def own_scales(sheet: Sheet, grid: PanelGrid, scales: Sequence[Limits], left: float, top: float) -> None:
     """Say below each map of a model that its colours are its own, and what they span."""
     forms = (("own scale {}", SMALL, 2), ("own {}", SMALL, 2), ("own {}", TINY, 2), ("own {}", TINY, 1))
     for form, size, figures in forms:
@@ -56,7 +56,7 @@ def _span(limits: Limits, figures: int) -> str:
 
 def name_panels(
     sheet: Sheet,
-    grid: Grid,
+    grid: PanelGrid,
     layers: tuple[int, ...],
     left: float,
     top: float,

@@ -56,7 +56,7 @@ def patch_of_pixels(
     return found[0], found[1]
 
 
-def seen(rows: Int[np.ndarray, "H"], columns: Int[np.ndarray, "W"]) -> Bool[np.ndarray, "H W"]:
+def _seen(rows: Int[np.ndarray, "H"], columns: Int[np.ndarray, "W"]) -> Bool[np.ndarray, "H W"]:
     """Which pixels some patch sees, from `patch_of_pixels`."""
     return (rows >= 0)[:, None] & (columns >= 0)[None, :]
 
@@ -87,7 +87,7 @@ def highlight(
     rows, columns = patch_of_pixels((height, width), values.shape, extent)
     scaled = np.nan_to_num(normalise(values, np.array(limits)))
     tint = colours.paint(values, limits, colormap)[..., :3] / 255.0
-    visible = seen(rows, columns)[..., None]
+    visible = _seen(rows, columns)[..., None]
     weight = np.where(visible, strength * scaled[rows][:, columns, None] ** RISE, 0.0)
     blended = pale(image) * (1 - weight) + tint[rows][:, columns] * weight
     return np.round(blended * 255).astype(np.uint8)

@@ -15,14 +15,14 @@ from emma_viz.render.overlay import MISSING, fit_image, highlight, to_bytes
 from emma_viz.render.sheet import Box, Sheet
 from emma_viz.render.spec import Extent, ImageCase, Limits
 
-LONGEST = 720
+_LONGEST = 720
 """Pixels of the longer side of a photograph in a figure: what a printed panel resolves."""
 
 
 def show_image(sheet: Sheet, box: Box, case: ImageCase) -> Axes:
     """The input as it was given, what no patch sees hatched lightly."""
     axes = sheet.axes(box, f"input/{case.title}")
-    photo = fit_image(case.image, LONGEST)
+    photo = fit_image(case.image, _LONGEST)
     axes.imshow(photo, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
     return _frame(axes, case.extent, alpha=0.35)
 
@@ -58,7 +58,7 @@ def show_highlight(
 ) -> Axes:
     """The input with each patch tinted by its value."""
     axes = sheet.axes(box, label)
-    photo = fit_image(image, LONGEST)
+    photo = fit_image(image, _LONGEST)
     tinted = highlight(photo, values, limits, extent, colormap=colormap)
     axes.imshow(tinted, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
     return _frame(axes, extent, alpha=0.5)
@@ -73,7 +73,7 @@ def show_bar(
     if high > low:
         scale, ticks = ScalarMappable(Normalize(*limits), colormap), MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
     else:  # no extent: one colour up to the value, the other above, and nothing between
-        ends = ListedColormap(colours.table(colormap)[[0, -1]] / 255)
+        ends = ListedColormap(colours.colour_table(colormap)[[0, -1]] / 255)
         scale, ticks = ScalarMappable(BoundaryNorm([low - 1, low, low + 1], 2), ends), FixedLocator([low])
     extend = "both" if beyond and high > low else "neither"
     bar = Colorbar(axes, scale, extend=extend, extendfrac=0.03, ticks=ticks)

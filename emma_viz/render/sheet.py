@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from emma_viz.render import colours, words
 
-SETTINGS: dict[Any, Any] = {
+_SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "emma-viz",
@@ -41,7 +41,7 @@ def settings():
         matplotlib.rcdefaults()
         # A character that no installed font has is drawn as a box, which the reader sees.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        with matplotlib.rc_context(SETTINGS):
+        with matplotlib.rc_context(_SETTINGS):
             yield
 
 

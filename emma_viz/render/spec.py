@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from emma_viz.errors import InputError
-from emma_viz.maps.scale import UNSEEN, Rest, difference_limit
+from emma_viz.maps.scale import UNSEEN_DIFFERENCE, Rest, difference_limit
 from emma_viz.render.colours import COLORMAPS
 
 STYLES = ("default", "paper")
@@ -21,15 +21,15 @@ Extent = tuple[float, float, float, float]
 Limits = tuple[float, float]
 """Lowest and highest value of a colour scale."""
 
-LONGEST = 100_000
+_LONGEST = 100_000
 """Characters of the longest text in a figure."""
-MOST = 20_000
+_MOST = 20_000
 """Maps that a figure may show, over all its images and models; also its images, and its notes."""
-DEEPEST = 10**6
+_DEEPEST = 10**6
 """The largest layer number, which no model reaches."""
-FARTHEST = 1e4
+_FARTHEST = 1e4
 """How many widths or heights of its image a patch grid may reach."""
-HIGHEST = 1e30
+_HIGHEST = 1e30
 """The largest size of a colour limit."""
 
 MAP_KINDS = {
@@ -85,9 +85,9 @@ class ModelCase:
         if len(set(self.layers)) != count:
             raise InputError(f"{where}: expected every layer once, got {self.layers[:50]}.")
         if not all(
-            -1 <= layer <= DEEPEST for layer in (*self.layers, *(layer for layer, _ in self.retention))
+            -1 <= layer <= _DEEPEST for layer in (*self.layers, *(layer for layer, _ in self.retention))
         ):
-            raise InputError(f"{where}: expected layers of -1 to {DEEPEST}.")
+            raise InputError(f"{where}: expected layers of -1 to {_DEEPEST}.")
         ends_of = {"decoded": (None, None, 3), "maps": (None, None), "limits": (2,), "correlation": ()}
         for name, ends in ends_of.items():
             _expect_shape(f"{where}: {name}", getattr(self, name), (count, *ends))
@@ -185,9 +185,9 @@ class FigureSpec:
             raise InputError("expected at least one image to draw, got none.")
         _expect_words(self)
         maps = sum(len(model.layers) for case in self.images for model in case.models)
-        if max(maps, len(self.images), len(self.notes)) > MOST:
+        if max(maps, len(self.images), len(self.notes)) > _MOST:
             raise InputError(
-                f"expected at most {MOST} maps, images or notes in a figure, got {maps} maps of {len(self.images)} "
+                f"expected at most {_MOST} maps, images or notes in a figure, got {maps} maps of {len(self.images)} "
                 f"images and {len(self.notes)} notes; draw several figures."
             )
         for name, value, known in (
@@ -262,7 +262,7 @@ def common_layers(case: ImageCase) -> tuple[int, ...]:
     return common
 
 
-def difference(case: ImageCase) -> tuple[tuple[int, ...], Float[np.ndarray, "Y R C"]]:
+def map_change(case: ImageCase) -> tuple[tuple[int, ...], Float[np.ndarray, "Y R C"]]:
     """First model's map minus the second's, for the layers both show.
 
     Returns:
@@ -283,7 +283,9 @@ def difference_limits(case: ImageCase) -> Limits:
     """The colour limits of a difference, the same at all layers and centred on zero."""
     half = case.difference_limit
     if half is None:
-        half = difference_limit(difference(case)[1], Rest(low=0.0, high=UNSEEN, seen=UNSEEN))
+        half = difference_limit(
+            map_change(case)[1], Rest(low=0.0, high=UNSEEN_DIFFERENCE, seen=UNSEEN_DIFFERENCE)
+        )
     return -half, half
 
 
@@ -320,18 +322,18 @@ def _expect_shape(what: str, array: np.ndarray, shape: Iterable[int | None]) -> 
 
 def _expect_extent(where: str, extent: Extent) -> None:
     left, top, right, bottom = extent
-    if not (np.abs(extent).max() <= FARTHEST and left < right and top < bottom):
+    if not (np.abs(extent).max() <= _FARTHEST and left < right and top < bottom):
         raise InputError(
-            f"{where}: expected an extent (left < right, top < bottom) in fractions of at most {FARTHEST:.0f}, "
+            f"{where}: expected an extent (left < right, top < bottom) in fractions of at most {_FARTHEST:.0f}, "
             f"got {extent}."
         )
 
 
 def _expect_limits(what: str, limits: np.ndarray) -> None:
     # In half precision the bound itself would overflow.
-    if not (np.abs(limits.astype(np.float64)) <= HIGHEST).all() or (limits[:, 0] > limits[:, 1]).any():
+    if not (np.abs(limits.astype(np.float64)) <= _HIGHEST).all() or (limits[:, 0] > limits[:, 1]).any():
         raise InputError(
-            f"{what}: expected finite colour limits of at most {HIGHEST:g}, the lowest first, "
+            f"{what}: expected finite colour limits of at most {_HIGHEST:g}, the lowest first, "
             f"got {limits[:50].tolist()}."
         )
 
@@ -341,7 +343,7 @@ def _expect_words(value: "ModelCase | ImageCase | FigureSpec") -> None:
     for field in fields(value):
         item = getattr(value, field.name)
         for text in item if field.name == "notes" else (item,):
-            if isinstance(text, str) and len(text) > LONGEST:
+            if isinstance(text, str) and len(text) > _LONGEST:
                 raise InputError(
-                    f"{field.name}: expected at most {LONGEST} characters, got {len(text)}: {text[:40]!r}…"
+                    f"{field.name}: expected at most {_LONGEST} characters, got {len(text)}: {text[:40]!r}…"
                 )

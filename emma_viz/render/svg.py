@@ -6,9 +6,9 @@ from html import escape
 
 from emma_viz.render.footer import number
 
-WIDTH, HEIGHT = 420, 210
-LEFT, TOP, BOTTOM = 34, 12, 30
-STEP = 14
+_WIDTH, HEIGHT = 420, 210
+_LEFT, _TOP, _BOTTOM = 34, 12, 30
+_STEP = 14
 """Least distance of two lines' names, pixels."""
 
 
@@ -26,7 +26,7 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chart:
+class SvgChart:
     """A line chart with its lines' names at their right ends.
 
     `relative` says that x is a fraction of the depth and not a layer.
@@ -49,56 +49,56 @@ class Chart:
     def width(self) -> float:
         """Of the plot itself; the rest is for the names."""
         longest = max(len(line.name) for line in self.lines)
-        return WIDTH - LEFT - min(7.2 * longest + 14.0, 170.0)
+        return _WIDTH - _LEFT - min(7.2 * longest + 14.0, 170.0)
 
     def payload(self) -> dict:
         """What the script needs to know."""
         first, last = self.span
         lines = [{"name": line.name, "points": line.points} for line in self.lines]
-        frame = {"left": LEFT, "width": self.width, "first": first, "last": last}
+        frame = {"left": _LEFT, "width": self.width, "first": first, "last": last}
         return {"lines": lines, "relative": self.relative, "digits": self.digits, **frame}
 
     def draw(self, index: int) -> str:
         """The SVG element; `index` is the chart's place in the page's data."""
         parts = [
-            f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" data-chart="{index}">',
+            f'<svg class="chart" viewBox="0 0 {_WIDTH} {HEIGHT}" role="img" data-chart="{index}">',
             f"<title>{escape(self.title)}</title>",
             *self._axes(),
             *(part for line in self.lines for part in self._line(line)),
             *self._names(),
-            f'<line class="cross" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>',
+            f'<line class="cross" x1="{_LEFT}" x2="{_LEFT}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>',
             "</svg>",
         ]
         return "".join(parts)
 
     def _x(self, value: float) -> float:
         first, last = self.span
-        return round(LEFT + (value - first) / ((last - first) or 1) * self.width, 1)
+        return round(_LEFT + (value - first) / ((last - first) or 1) * self.width, 1)
 
     def _y(self, value: float) -> float:
         share = (min(max(value, self.bottom), self.top) - self.bottom) / ((self.top - self.bottom) or 1)
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP), 1)
+        return round(HEIGHT - _BOTTOM - share * (HEIGHT - _BOTTOM - _TOP), 1)
 
     def _axes(self) -> list[str]:
         parts = []
         for value in _ticks(self.bottom, self.top, 4):
             y = self._y(value)
             parts.append(
-                f'<line class="gridline" x1="{LEFT}" x2="{LEFT + self.width:.1f}" y1="{y}" y2="{y}"/>'
+                f'<line class="gridline" x1="{_LEFT}" x2="{_LEFT + self.width:.1f}" y1="{y}" y2="{y}"/>'
             )
-            parts.append(f'<text x="{LEFT - 7}" y="{y + 4}" text-anchor="end">{number(value, 2)}</text>')
+            parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{number(value, 2)}</text>')
         first, last = self.span
-        base = HEIGHT - BOTTOM
+        base = HEIGHT - _BOTTOM
         for value in _ticks(max(first, 0.0), float(last), 6, whole=not self.relative):
             x = self._x(value)
             parts.append(f'<line class="axis" x1="{x}" x2="{x}" y1="{base}" y2="{base + 4}"/>')
-            if first < 0 and x - LEFT < 26:
+            if first < 0 and x - _LEFT < 26:
                 continue
             parts.append(f'<text x="{x}" y="{base + 16}" text-anchor="middle">{number(value)}</text>')
         if first < 0:
             parts.append(f'<text x="{self._x(first)}" y="{base + 16}" text-anchor="middle">emb.</text>')
         words = "depth (layer / last layer)" if self.relative else "layer"
-        middle = LEFT + self.width / 2
+        middle = _LEFT + self.width / 2
         parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 1}" text-anchor="middle">{words}</text>')
         return parts
 
@@ -117,10 +117,10 @@ class Chart:
         ends = sorted((self._y(line.points[-1][1]), index) for index, line in enumerate(self.lines))
         low, places = -math.inf, {}
         for y, index in ends:
-            low = max(y, low + STEP)
+            low = max(y, low + _STEP)
             places[index] = low
-        over = max(low - (HEIGHT - BOTTOM), 0)
-        x = LEFT + self.width + 10
+        over = max(low - (HEIGHT - _BOTTOM), 0)
+        x = _LEFT + self.width + 10
         return [
             f'<text class="end" style="--c:var(--m{line.colour})" x="{x:.1f}" y="{places[index] - over + 4:.1f}">'
             f"{escape(line.name if len(line.name) <= 22 else line.name[:21] + '…')}</text>"

@@ -9,8 +9,8 @@ import numpy as np
 from emma_viz.render import colours
 from emma_viz.render.curves import FLOOR
 from emma_viz.render.overlay import RISE, STRENGTH
-from emma_viz.render.spec import FigureSpec, ImageCase, difference, difference_limits, rms
-from emma_viz.render.svg import Chart, Line
+from emma_viz.render.spec import FigureSpec, ImageCase, difference_limits, map_change, rms
+from emma_viz.render.svg import Line, SvgChart
 from emma_viz.render.words import clean
 
 
@@ -32,7 +32,7 @@ def script_json(data: dict) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def retention_chart(case: ImageCase) -> Chart | None:
+def retention_chart(case: ImageCase) -> SvgChart | None:
     """R² by layer of all models; None when nobody measured it."""
     curves = [
         tuple((float(layer), float(r2)) for layer, r2 in model.retention if math.isfinite(r2))
@@ -54,12 +54,12 @@ def retention_chart(case: ImageCase) -> Chart | None:
     title = "R² of the decoded pixels by layer: " + ", ".join(
         f"{line.name} from {line.points[0][1]:.2f} to {line.points[-1][1]:.2f}" for line in lines
     )
-    return Chart(lines=tuple(lines), bottom=bottom, top=1.0, relative=relative, title=title)
+    return SvgChart(lines=tuple(lines), bottom=bottom, top=1.0, relative=relative, title=title)
 
 
-def difference_chart(case: ImageCase) -> Chart | None:
+def difference_chart(case: ImageCase) -> SvgChart | None:
     """RMS difference of the two models' maps, and of their decoded images, by layer; None when all is NaN."""
-    layers, values = difference(case)
+    layers, values = map_change(case)
     lines = [_rms_line("maps", 6, layers, values)]
     first, second = case.models
     if first.decoded.shape[1:] == second.decoded.shape[1:]:
@@ -70,7 +70,7 @@ def difference_chart(case: ImageCase) -> Chart | None:
     if not lines:
         return None
     top = max(y for line in lines for _, y in line.points) or 1.0
-    return Chart(lines=tuple(lines), bottom=0.0, top=1.1 * top, digits=3, title="RMS difference by layer")
+    return SvgChart(lines=tuple(lines), bottom=0.0, top=1.1 * top, digits=3, title="RMS difference by layer")
 
 
 def _rms_line(name: str, colour: int, layers: tuple[int, ...], values: np.ndarray) -> Line:
@@ -85,7 +85,7 @@ def _scopes(spec: FigureSpec, case: ImageCase) -> list[dict]:
     for model in case.models:
         scopes.append(_scope(model.maps, spec.limits(case, model), case.extent_of(model)))
     if spec.difference:
-        _, values = difference(case)
+        _, values = map_change(case)
         limits = [difference_limits(case)] * len(values)
         scopes.append(_scope(values, limits, case.extent_of(case.models[0]), table="difference"))
     return scopes
@@ -101,4 +101,4 @@ def _scope(maps: np.ndarray, limits, extent, table: str = "map") -> dict:
 
 
 def _hex(name: str) -> str:
-    return colours.table(name).tobytes().hex()
+    return colours.colour_table(name).tobytes().hex()

@@ -27,7 +27,7 @@ FALLBACKS = (
 
 _UNPRINTABLE = ("Cc", "Cs", "Cn")
 
-LEADING = 1.32
+_LEADING = 1.32
 """Distance of baselines in units of the font size."""
 
 
@@ -125,7 +125,7 @@ def width(text: str, size: float, bold: bool = False) -> float:
 
 def line_height(size: float) -> float:
     """Distance of baselines, inches."""
-    return size * LEADING / 72
+    return size * _LEADING / 72
 
 
 def wrap(text: str, room: float, size: float, *, lines: int, bold: bool = False) -> list[str]:

@@ -1,5 +1,5 @@
 from .capturing import capture as capture
-from .catalogue import inspect as inspect
+from .catalogue import inspection_of as inspection_of
 from .catalogue import models_table as models_table
 from .comparison import DEFAULT_MODELS as DEFAULT_MODELS
 from .comparison import Comparison as Comparison
@@ -15,9 +15,9 @@ from .picture import (
     figure_spec as figure_spec,
 )
 from .picture_files import check_output as check_output
-from .picture_files import mismatch as mismatch
+from .picture_files import mispaired as mispaired
 from .picture_files import redraw as redraw
-from .picture_files import save as save
+from .picture_files import write_picture as write_picture
 from .studies import (
     compare_study as compare_study,
 )
@@ -41,11 +41,11 @@ __all__ = [
     "decode_study",
     "figure",
     "figure_spec",
-    "inspect",
-    "mismatch",
+    "inspection_of",
+    "mispaired",
     "models_table",
     "redraw",
-    "save",
     "scores_table",
     "shown_layers",
+    "write_picture",
 ]

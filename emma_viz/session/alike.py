@@ -18,7 +18,7 @@ _HINTS = {
 """What somebody may take for maps, and what to do with it, by the name of its class."""
 
 
-def require_alike(maps: Sequence[object]) -> None:
+def require_alike_maps(maps: Sequence[object]) -> None:
     """Refuse maps that cannot be compared in one figure.
 
     Raises:

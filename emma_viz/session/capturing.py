@@ -17,14 +17,15 @@ from emma_viz.files.schema import shape
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
+from emma_viz.progress import Progress
 from emma_viz.session.fitting import lens_for
 from emma_viz.session.loading import load, one_each, require_loadable
 from emma_viz.session.options import BATCH, BROKEN_LIMIT, Asking, Running, Store
 from emma_viz.session.questions import QuestionSet, gather
 from emma_viz.session.request import Progressed, Request, progressed
-from emma_viz.session.road import Progress, ask
+from emma_viz.session.road import ask
 from emma_viz.session.stores import (
-    Size,
+    CaptureSize,
     bytes_of_each,
     kept,
     require_disk,
@@ -33,11 +34,11 @@ from emma_viz.session.stores import (
 )
 from emma_viz.study import Study, StudyWriter, open_study
 from emma_viz.study.shards import shard_name
-from emma_viz.study.study import STUDY, made_or_removed, require_room
+from emma_viz.study.study import STUDY, made_or_removed, require_place
 
 NAMES = "names"
 """Arrays of an entry whose description holds what its images are called."""
-SITES = ("resid_post",)
+_SITES = ("resid_post",)
 """Sites that are recorded when none are named."""
 
 
@@ -129,7 +130,7 @@ def capture(
     request = Request(
         image_hashes=asked.image_hashes,
         prompts=tuple(question.prompt for question in asked.questions),
-        sites=tuple(sites or SITES),
+        sites=tuple(sites or _SITES),
         layers=layers,
         dtype=dtype,
         asking=replace(asking, seed=asking.seed + asked.first),
@@ -141,7 +142,7 @@ def capture(
         else request
         for name, source, lens in zip(entries, models, one_each(lenses, len(models)), strict=True)
     }
-    require_room(path)
+    require_place(path)
     sources = dict(zip(entries, models, strict=True))
     states = _progressed(path, sources, requests, running, overwrite=overwrite)
     open_ones = [name for name in entries if states[name].n_samples < len(asked)]
@@ -263,7 +264,7 @@ def _require_size(
     for name, source in models.items():
         config, job = require_loadable(source, running)[0], requests[name]
         sites, layers = choose(job.sites, job.layers, config.llm.n_layer)
-        size = Size(
+        size = CaptureSize(
             images=len(asked) - states[name].n_samples,
             each=bytes_of_each(job.store, config, sites, job.decoded or layers, job.dtype),
             photographs=photographs,

@@ -18,12 +18,13 @@ from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
 from emma_viz.maps import ActivationMaps, Decoding, share_limits
 from emma_viz.maps.decoding import joined
+from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.fitting import lens_for
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.loading import load, one_each, require_loadable
 from emma_viz.session.options import Asking, Running, View
-from emma_viz.session.road import Progress, ask
+from emma_viz.session.road import ask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

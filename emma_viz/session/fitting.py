@@ -21,11 +21,11 @@ from emma_viz.lens.info import LensInfo
 from emma_viz.lens.places import find_lens, lens_cache
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.models.config import VLMConfig
+from emma_viz.progress import Progress
 from emma_viz.records.complaints import Complaints
 from emma_viz.records.questions import find_questions
 from emma_viz.session.loading import lens_of, load, require_loadable
 from emma_viz.session.options import LensRecipe, Running
-from emma_viz.session.road import Progress
 
 HALF = torch.float16
 FEWEST = 4

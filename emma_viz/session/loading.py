@@ -10,8 +10,8 @@ from emma_viz.errors import InputError, MissingLensError
 from emma_viz.lens import Lens, load_lens
 from emma_viz.lens.kinds import kind_names
 from emma_viz.models.config import VLMConfig
+from emma_viz.progress import Progress
 from emma_viz.session.options import FittedKind, LensRecipe, Running
-from emma_viz.session.road import Progress
 
 
 def one_each(lenses: Sequence[str | Path | Lens], count: int) -> list[str | Path | Lens]:

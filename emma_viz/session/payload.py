@@ -12,7 +12,7 @@ from PIL import Image
 from emma_viz.errors import InputError
 from emma_viz.maps import ActivationMaps, Decoding, map_difference, measure
 from emma_viz.render import fit_image, grid_extent
-from emma_viz.render.colours import COLORMAPS, table
+from emma_viz.render.colours import COLORMAPS, colour_table
 from emma_viz.render.overlay import GREYING, LIGHTENING, MISSING, RISE, STRENGTH, to_bytes
 from emma_viz.render.spec import MAP_KINDS
 from emma_viz.session import Comparison, View
@@ -21,13 +21,13 @@ from emma_viz.session.picture import notes
 SCHEMA = 1
 """Version of the payload; the canvas refuses any other."""
 
-LONGEST = 768
+_LONGEST = 768
 """Pixels of the longer side of the photograph that the page gets."""
 
 RAW_BYTES = 6_000_000
 """Decoded images of one model beyond this go as PNG, below as plain bytes."""
 
-KINDS = {
+KIND_WORDS = {
     "distance": (
         "distance",
         "Per patch, how far the decoded pixels are from the median decoded patch (L2). Objects stand out.",
@@ -65,7 +65,7 @@ def payload(
     """
     decodings = [each.select(samples=[sample]) for each in comparison.decodings]
     chosen = Comparison(decodings=tuple(decodings), image_names=(comparison.image_names[sample],))
-    maps = {kind: chosen.maps(View(map_kind=kind)) for kind in KINDS}
+    maps = {kind: chosen.maps(View(map_kind=kind)) for kind in KIND_WORDS}
     first = decodings[0]
     image = first.images[0]
     return {
@@ -75,19 +75,24 @@ def payload(
             "hash": first.image_hashes[0],
             "size": list(image.size),
             "uniform": len(image.getcolors(1) or ()) == 1,
-            "src": picture_address(fit_image(np.asarray(image), LONGEST)),
+            "src": picture_address(fit_image(np.asarray(image), _LONGEST)),
         },
         "prompt": first.prompts[0],
         "notes": list(notes(maps["distance"])),
         "kinds": [
             {"id": kind, "name": name, "label": MAP_KINDS[kind], "help": meaning}
-            for kind, (name, meaning) in KINDS.items()
+            for kind, (name, meaning) in KIND_WORDS.items()
         ],
-        "tables": {name: table(name).tobytes().hex() for name in COLORMAPS},
+        "tables": {name: colour_table(name).tobytes().hex() for name in COLORMAPS},
         "difference": _difference(maps),
         "overlay": {"greying": GREYING, "lightening": LIGHTENING, "rise": RISE, "strength": STRENGTH},
         "models": [
-            _model(decoding, {kind: maps[kind][index] for kind in KINDS}, words[index] if words else (), live)
+            _model(
+                decoding,
+                {kind: maps[kind][index] for kind in KIND_WORDS},
+                words[index] if words else (),
+                live,
+            )
             for index, decoding in enumerate(decodings)
         ],
     }

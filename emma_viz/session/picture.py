@@ -9,7 +9,7 @@ from emma_viz.data.labels import names_of_pictures
 from emma_viz.maps import ActivationMaps, map_difference
 from emma_viz.metrics.quality import r2
 from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
-from emma_viz.session.alike import require_alike, require_view
+from emma_viz.session.alike import require_alike_maps, require_view
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
 
@@ -43,7 +43,7 @@ def figure_spec(
         InputError: there are no maps, or something else than maps; they cannot be compared, or `view` asks for other
             maps; or a layer was not decoded.
     """
-    require_alike(maps)
+    require_alike_maps(maps)
     require_view(maps[0], view)
     first = maps[0].decoding
     names = image_names or names_of_pictures(first.image_hashes, first.labels)

@@ -58,7 +58,7 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def save(spec: FigureSpec, path: Path, *, recipe: bool = True) -> tuple[Path, ...]:
+def write_picture(spec: FigureSpec, path: Path, *, recipe: bool = True) -> tuple[Path, ...]:
     """Write a picture with its recipe inside and, beside it, the sidecar that draws it again.
 
     All are written before the first is put in its place, and a sidecar names the SHA-256 of its picture.
@@ -92,7 +92,7 @@ def redraw(source: Path, path: Path, *, recipe: bool = True, limit: int = LARGES
     return save_picture(read_spec(source, limit=limit), path, recipe=recipe)
 
 
-def mismatch(source: Path) -> str | None:
+def mispaired(source: Path) -> str | None:
     """Why a sidecar and the picture beside it do not belong together; None where they do, or one is not there.
 
     Args:

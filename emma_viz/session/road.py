@@ -1,6 +1,6 @@
 """The road that every image takes: shown to a model a batch at a time, recorded, and decoded if there is a lens."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -12,11 +12,9 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import read_image
 from emma_viz.lens import Lens
 from emma_viz.maps import Decoding, decode
+from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.options import BATCH, Asking
-
-Progress = Callable[[int, int, str], None]
-"""Called as progress(done, total, what)."""
 
 
 def ask(

@@ -10,7 +10,7 @@ import torch
 
 from emma_viz.capture import Trace
 from emma_viz.capture.sites import site_layers
-from emma_viz.capture.sites import width as site_width
+from emma_viz.capture.sites import site_width as site_width
 from emma_viz.capture.trace import TokenKind
 from emma_viz.errors import InputError, StudyError
 from emma_viz.maps import Decoding
@@ -87,7 +87,7 @@ def _pooled(trace: Trace) -> dict[str, torch.Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class CaptureSize:
     """How much a capture writes of one model."""
 
     images: int

@@ -13,7 +13,7 @@ from emma_viz.errors import InputError, StudyError
 from emma_viz.files.json_door import parse_json
 from emma_viz.files.schema import shape
 from emma_viz.files.tensors import HEADER, read_header
-from emma_viz.study.files import read_tensor, write_tensors
+from emma_viz.study.files import read_tensor, write_study_tensors
 
 _KEY = "emma_viz"
 
@@ -57,7 +57,7 @@ def write_arrays(path: Path, name: str, arrays: Mapping[str, np.ndarray], meta: 
         StudyError: they cannot be stored or written.
     """
     tensors = {key: to_tensor(key, array) for key, array in arrays.items()}
-    write_tensors(path, tensors, note_of(name, arrays, meta))
+    write_study_tensors(path, tensors, note_of(name, arrays, meta))
 
 
 def to_tensor(key: str, array: np.ndarray) -> torch.Tensor:

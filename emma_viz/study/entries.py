@@ -25,7 +25,7 @@ ENTRY = "entry.json"
 
 DATA = re.compile("data-[0-9a-f]{8}")
 """Names of folders that a study makes for data."""
-BATCH = re.compile("[0-9]{6,9}")
+BATCH_NAME = re.compile("[0-9]{6,9}")
 """Names of folders that a study makes for batches."""
 ARRAYS = re.compile(r"[a-z0-9_-]+(\.[0-9a-f]{10})?\.[0-9a-f]{8}\.safetensors")
 """Names of files that a study makes for arrays."""

@@ -57,7 +57,9 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     _write(path, lambda part: part.write_bytes(data))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None) -> None:
+def write_study_tensors(
+    path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None
+) -> None:
     """`emma_viz.files.tensors.write_tensors`; a StudyError where the file cannot be written."""
     with explained(path, "written"):
         tensor_files.write_tensors(path, tensors, note)

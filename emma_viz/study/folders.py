@@ -17,7 +17,7 @@ import numpy as np
 from emma_viz.errors import StudyError
 from emma_viz.files.locks import is_held, locked
 from emma_viz.study.arrays import note_of, to_tensor
-from emma_viz.study.entries import ARRAYS, BATCH, DATA, ENTRY, Entry, folder_name, read_entry
+from emma_viz.study.entries import ARRAYS, BATCH_NAME, DATA, ENTRY, Entry, folder_name, read_entry
 from emma_viz.study.files import (
     children,
     make_folder,
@@ -26,7 +26,7 @@ from emma_viz.study.files import (
     remove_folder,
     sweep_parts,
     write_json,
-    write_tensors,
+    write_study_tensors,
 )
 
 LOCKS = ".locks"
@@ -189,7 +189,7 @@ class EntryFolder:
                 )
             self._sweep_arrays(entry)
             try:
-                write_tensors(own(self.path, entry.data, file), tensors, note)
+                write_study_tensors(own(self.path, entry.data, file), tensors, note)
                 named = replace(entry, arrays={**entry.arrays, name: file})
                 write_json(own(self.path, ENTRY), named.to_json())
             finally:
@@ -214,7 +214,7 @@ class EntryFolder:
                 remove_folder(path)
         if entry is not None:
             for path in children(own(self.path, entry.data, kind="folder")):
-                if BATCH.fullmatch(path.name) and int(path.name) >= len(entry.samples):
+                if BATCH_NAME.fullmatch(path.name) and int(path.name) >= len(entry.samples):
                     remove_folder(path)
         self._remove_if_empty()
 

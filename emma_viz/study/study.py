@@ -42,8 +42,8 @@ from emma_viz.study.shards import shards
 from emma_viz.study.stream import StudyWriter
 from emma_viz.study.trace_files import IMAGES, image_file, read_trace, read_traces, trace_files, write_trace
 
-FORMAT = "emma-viz study"
-VERSION = 1
+_FORMAT = "emma-viz study"
+_VERSION = 1
 """Schema version of the folder; raised whenever an older reader could not read the new form."""
 
 STUDY = "study.json"
@@ -104,20 +104,20 @@ class Study:
         self.path = Path(path)
         value = read_json(own(self.path, STUDY), error=StudyError)
         version = value.get("version")
-        if value.get("format") != FORMAT or not isinstance(version, int):
+        if value.get("format") != _FORMAT or not isinstance(version, int):
             raise StudyError(
-                f"{self.path / STUDY} does not say that this is a study ({FORMAT!r}); open another folder."
+                f"{self.path / STUDY} does not say that this is a study ({_FORMAT!r}); open another folder."
             )
-        if version > VERSION:
+        if version > _VERSION:
             raise StudyError(
                 f"{self.path} was written by a newer emma_viz: its schema version is {version}, this one "
-                f"reads {VERSION}. "
+                f"reads {_VERSION}. "
                 "Upgrade emma_viz to open it."
             )
-        if version < VERSION:
+        if version < _VERSION:
             raise StudyError(
                 f"{self.path} was written by an older emma_viz: its schema version is {version}, this one "
-                f"reads {VERSION}. "
+                f"reads {_VERSION}. "
                 "Record it again, or open it with that older version."
             )
         self._file()
@@ -401,7 +401,7 @@ def _require_described(root: Path, entry: Entry, trace: Trace) -> None:
         )
 
 
-def require_room(path: str | Path) -> None:
+def require_place(path: str | Path) -> None:
     """Check that `open_study(path, create=True)` will find or make a study there, without making anything.
 
     Raises:
@@ -432,7 +432,7 @@ def _create(path: Path) -> None:
         _require_empty(path)
         with lock(path, "study", f"the folder {path}"):
             if not (path / STUDY).exists():
-                write_json(own(path, STUDY), {"format": FORMAT, "version": VERSION, "created": now()})
+                write_json(own(path, STUDY), {"format": _FORMAT, "version": _VERSION, "created": now()})
 
 
 @contextmanager

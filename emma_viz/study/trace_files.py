@@ -36,7 +36,7 @@ from emma_viz.study.files import (
     read_tensor,
     write_json,
     write_png,
-    write_tensors,
+    write_study_tensors,
 )
 from emma_viz.study.folders import lock
 from emma_viz.study.likeness import likeness, require_alike
@@ -180,7 +180,7 @@ def write_trace(root: Path, part: Path, trace: Trace) -> None:
         raise StudyError(f"This trace cannot be stored: {error}.") from error
     make_folder(part)
     _write_images(root, trace)
-    write_tensors(own(part, _TENSORS), tensors)
+    write_study_tensors(own(part, _TENSORS), tensors)
     write_json(own(part, _TRACE), _to_json(trace))
 
 

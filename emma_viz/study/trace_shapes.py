@@ -9,7 +9,7 @@ from emma_viz.capture.sites import SITES, site_layers
 from emma_viz.capture.trace import Trace
 from emma_viz.errors import InputError
 
-FLOATS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16"}
+_FLOATS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16"}
 """Types of states, by the names that safetensors gives them."""
 LARGEST_VIEW = 8192
 """The longest side of a model's input, pixels."""
@@ -34,7 +34,7 @@ def require_consistent(trace: Trace, shapes: Mapping[str, tuple[str, tuple[int, 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Types and shapes of tensors in memory, as `require_consistent` takes them."""
-    names = FLOATS | {torch.uint8: "U8"}
+    names = _FLOATS | {torch.uint8: "U8"}
     return {
         name: (names.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
         for name, tensor in tensors.items()
@@ -71,7 +71,7 @@ def _require_views(trace: Trace, dtype: str, shape: tuple[int, ...]) -> None:
 
 
 def _require_states(trace: Trace, kind: str, site: str, dtype: str, shape: tuple[int, ...]) -> None:
-    if dtype not in FLOATS.values():
+    if dtype not in _FLOATS.values():
         raise InputError(f"expected {kind} of a float type at {site!r}, got {dtype}")
     wide = (trace.model.d_model,) if SITES[site].shape == "B L D" else shape[3:]
     expected = (len(trace.layers_of(site)), len(trace), *shape[2:3], *wide)

@@ -83,10 +83,10 @@ def test_a_link_restores_the_view(shown, browser):
 
 
 def test_a_figures_page_reads_out_its_values(browser, study, tmp_path):
-    from emma_viz.session import View, compare_study, save
+    from emma_viz.session import View, compare_study, write_picture
 
     spec = compare_study(study).spec(View(layers=(0, 6), difference=True))
-    save(spec, tmp_path / "figure.html")
+    write_picture(spec, tmp_path / "figure.html")
     visit = Visit(browser, (tmp_path / "figure.html").as_uri())
     visit.page.goto(visit.address)
     case = spec.images[0]

@@ -8,7 +8,7 @@ import pytest
 
 from emma_viz.maps import map_difference, measure
 from emma_viz.session import Running, View, compare
-from emma_viz.session.payload import KINDS, payload
+from emma_viz.session.payload import KIND_WORDS, payload
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def floats(text, *shape):
     return np.frombuffer(base64.b64decode(text), "<f4").reshape(shape)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KIND_WORDS)
 @pytest.mark.parametrize("scale", ["shared", "per_row", "per_map"])
 def test_maps_and_limits_are_those_of_the_api(comparison, sent, sample, kind, scale):
     one = [each.select(samples=[sample]) for each in comparison.decodings]
@@ -68,7 +68,7 @@ def test_scores_pixels_and_places_are_those_of_the_api(comparison, sent, sample)
 
 def test_the_scale_of_a_difference_is_that_of_the_figure(comparison):
     sent = payload(comparison)
-    for kind in KINDS:
+    for kind in KIND_WORDS:
         one = comparison.maps(View(map_kind=kind))
         assert sent["difference"][kind] == map_difference(*one).limit[0]
     spec = comparison.spec(View(difference=True))

@@ -3,19 +3,19 @@
 import pytest
 from torch import nn
 
-from emma_viz.capture import SITES, resolve
+from emma_viz.capture import SITES, resolve_sites
 from emma_viz.capture.sites import choose
 from emma_viz.errors import SiteError
 
 
 def paths(model, *names, layers="all"):
-    return [target.path for target in resolve(model.vlm, names, layers)]
+    return [target.path for target in resolve_sites(model.vlm, names, layers)]
 
 
 @pytest.mark.parametrize("site", SITES)
 def test_every_site_is_a_module_of_the_model(model, site):
     modules = dict(model.vlm.named_modules())
-    found = resolve(model.vlm, [site])
+    found = resolve_sites(model.vlm, [site])
     assert len(found) == (3 if SITES[site].layered else 1)
     assert all(target.path in modules and target.site == site for target in found)
 
@@ -50,17 +50,17 @@ def test_a_star_in_a_module_path_is_one_part_of_it(one):
 
 
 def test_sites_resolve_in_a_language_model_alone(one):
-    assert [target.path for target in resolve(one.vlm.llm, ["norm_f"])] == ["backbone.hook_norm_f"]
+    assert [target.path for target in resolve_sites(one.vlm.llm, ["norm_f"])] == ["backbone.hook_norm_f"]
 
 
 def test_names_asked_for_twice_are_hooked_once(one):
-    assert len(resolve(one.vlm, ["resid_post", "blocks.1.hook_resid_post"])) == 3
+    assert len(resolve_sites(one.vlm, ["resid_post", "blocks.1.hook_resid_post"])) == 3
 
 
 def test_tied_modules_keep_all_their_paths():
     shared = nn.Linear(2, 2)
     module = nn.ModuleDict({"first": shared, "second": shared})
-    assert [target.path for target in resolve(module, ["*"])] == ["first", "second"]
+    assert [target.path for target in resolve_sites(module, ["*"])] == ["first", "second"]
 
 
 @pytest.mark.parametrize(
@@ -74,20 +74,20 @@ def test_tied_modules_keep_all_their_paths():
 )
 def test_an_unknown_name_is_an_error_that_names_the_nearest(one, name, nearest):
     with pytest.raises(SiteError, match="Did you mean") as caught:
-        resolve(one.vlm, [name])
+        resolve_sites(one.vlm, [name])
     assert f"'{nearest}'" in str(caught.value)
 
 
 def test_a_site_of_a_foreign_model_is_an_error_that_offers_module_paths():
     with pytest.raises(SiteError, match="Give module paths instead"):
-        resolve(nn.Sequential(nn.Linear(2, 2)), ["resid_post"])
+        resolve_sites(nn.Sequential(nn.Linear(2, 2)), ["resid_post"])
 
 
 @pytest.mark.parametrize("layer", [3, -2, True, 1.0, "1"])
 @pytest.mark.usefixtures("unchecked")
 def test_a_layer_that_does_not_exist_is_an_error_with_the_range(one, layer):
     with pytest.raises(SiteError, match="layers 0 to 2"):
-        resolve(one.vlm, ["resid_post"], [layer])
+        resolve_sites(one.vlm, ["resid_post"], [layer])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_layer_that_does_not_exist_is_an_error_with_the_range(one, layer):
 )
 def test_requests_that_mean_nothing_are_refused(one, names, layers, message):
     with pytest.raises(SiteError, match=message):
-        resolve(one.vlm, names, layers)
+        resolve_sites(one.vlm, names, layers)
 
 
 @pytest.mark.parametrize(

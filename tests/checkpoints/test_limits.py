@@ -30,7 +30,7 @@ def nested(width: int, depth: int) -> dict:
 @pytest.fixture
 def few(monkeypatch):
     """A smaller allowance, so that reaching it takes no time; the true one is tried by the hostile checkpoints."""
-    monkeypatch.setattr("emma_viz.checkpoints.allowance.STEPS", 8000)
+    monkeypatch.setattr("emma_viz.checkpoints.allowance._STEPS", 8000)
 
 
 def test_dictionaries_that_share_their_content_are_paid_for_each_time(archive, few):

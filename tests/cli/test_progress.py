@@ -3,7 +3,7 @@
 import io
 import sys
 
-from emma_viz.cli.progress import Bars
+from emma_viz.cli.progress import ProgressBars
 
 
 class Terminal(io.StringIO):
@@ -16,7 +16,7 @@ def test_bars_are_drawn_on_a_terminal_alone(monkeypatch):
     written = {}
     for kind in (io.StringIO, Terminal):
         monkeypatch.setattr(sys, "stderr", kind())
-        with Bars() as bars:
+        with ProgressBars() as bars:
             bars(0, 3, "loading")
             bars(3, 3, "loading")
         written[kind] = sys.stderr.getvalue()

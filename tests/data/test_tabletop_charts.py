@@ -5,9 +5,9 @@ import pytest
 
 from emma_viz.data.tabletop import (
     COLOURS,
-    Chart,
+    ChartPicture,
+    ChartSeries,
     Scene,
-    Series,
     caption,
     draw_scene,
     make_scene,
@@ -24,8 +24,8 @@ CHARTS = [scene for scene in (make_scene("train", index) for index in range(700)
 
 
 def chart_of(form, *series, title="Sales"):
-    chosen = tuple(Series(colour=colour, values=values) for colour, values in series)
-    return Chart(form=form, title=title, paper="light", unit=1, series=chosen)
+    chosen = tuple(ChartSeries(colour=colour, values=values) for colour, values in series)
+    return ChartPicture(form=form, title=title, paper="light", unit=1, series=chosen)
 
 
 def scene_of(chart):

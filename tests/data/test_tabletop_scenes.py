@@ -10,7 +10,7 @@ from emma_viz.data.tabletop.charts import PAPERS
 from emma_viz.data.tabletop.kinds import BY_FREQUENCY, TABLE_KINDS
 from emma_viz.data.tabletop.scenes import CHARTS, MIDLINE
 from emma_viz.errors import InputError
-from training.results.examination import PHOTOS as MEASURED
+from training.results.examination import UNSEEN_PHOTOS as MEASURED
 
 SCENES = [make_scene("train", index) for index in range(300)]
 TABLES = [scene for scene in SCENES if not scene.chart]

@@ -44,7 +44,7 @@ def loads_and_misses(function):
 def test_a_change_in_any_kernel_file_makes_the_cache_stale(double, monkeypatch):
     assert loads_and_misses(double) == (0, 1)
     assert loads_and_misses(double) == (1, 0)
-    monkeypatch.setattr(numba_cache, "SOURCES", "after an edit in another file")
+    monkeypatch.setattr(numba_cache, "_SOURCES", "after an edit in another file")
     assert loads_and_misses(double) == (0, 1)
     assert loads_and_misses(double) == (1, 0)
 

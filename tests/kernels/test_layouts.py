@@ -159,6 +159,6 @@ def test_the_work_queue_is_entered_by_one_thread_at_a_time(monkeypatch):
 
     monkeypatch.setattr(numba_threads.numba, "threading_layer", lambda: "workqueue")
     with ThreadPoolExecutor(8) as pool:
-        for future in [pool.submit(numba_threads.run, kernel) for _ in range(40)]:
+        for future in [pool.submit(numba_threads.run_kernel, kernel) for _ in range(40)]:
             future.result()
     assert max(most) == 1

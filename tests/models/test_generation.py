@@ -3,7 +3,7 @@ import torch
 
 from emma_viz.errors import InputError
 from emma_viz.models import generate
-from emma_viz.models.sampling import choose, nucleus
+from emma_viz.models.sampling import choose_tokens, nucleus
 
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7, 8, 9, 10], [11]]
 
@@ -141,7 +141,7 @@ def test_the_nucleus(top_p, kept):
 def test_draws_follow_the_softened_scores():
     scores = torch.tensor([[0.0, 2.0]]).expand(4000, 2)
     generators = [torch.Generator().manual_seed(seed) for seed in range(4000)]
-    drawn = choose(scores, temperature=2.0, top_p=1.0, generators=generators)
+    drawn = choose_tokens(scores, temperature=2.0, top_p=1.0, generators=generators)
     assert abs(drawn.float().mean() - torch.sigmoid(torch.tensor(1.0))) < 0.03
 
 

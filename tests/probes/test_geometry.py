@@ -8,7 +8,7 @@ from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
 from probes.examination import examine
 from probes.findings import find
-from probes.geometry import Geometry
+from probes.geometry import GeometryProbe
 from probes.protocol import Result
 from probes.sinks import Sinks, writes
 
@@ -21,7 +21,7 @@ def looked(tiny, tmp_path_factory, scenes):
     count = tiny.vlm.n_image_tokens
     wipe = Intervention(kind="zero", site="resid_pre", tokens=tuple(range(count)), layers=(2,))
     plan = Plan(
-        probes=(Geometry(), Sinks()), subjects=scenes, folder=tmp_path_factory.mktemp("seen"), save_seconds=0.0,
+        probes=(GeometryProbe(), Sinks()), subjects=scenes, folder=tmp_path_factory.mktemp("seen"), save_seconds=0.0,
         quick=True,
     )  # fmt: skip
     with intervene(tiny, [wipe]):
@@ -51,10 +51,10 @@ def test_a_smooth_field_that_was_planted_is_smooth_and_nothing_is_where_none_was
         value=ramp.astype(np.float32),
     )
     with intervene(tiny, [smooth]):
-        _, gathered = examine(tiny, plan(Geometry()))["geometry"]
+        _, gathered = examine(tiny, plan(GeometryProbe()))["geometry"]
     curve = {
         each.measure.layer: each
-        for each in find(Geometry().measures(gathered))
+        for each in find(GeometryProbe().measures(gathered))
         if each.measure.name == "geometry.moran"
     }
     assert curve[1].beats

@@ -46,7 +46,7 @@ def write(tmp_path, records, form):
 @pytest.mark.parametrize("form", ["array", "pretty", "lines"])
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 def test_both_forms_read_the_same(tmp_path, form, chunk, monkeypatch):
-    monkeypatch.setattr("emma_viz.records.json_spans.CHUNK", chunk)
+    monkeypatch.setattr("emma_viz.records.json_spans._CHUNK", chunk)
     one, two, three = read_records(write(tmp_path, RECORDS, form))
     assert (one.id, one.image, one.index) == ("000000033471", "coco/1.jpg", 0)
     assert [(turn.role, turn.text) for turn in one.turns] == [("human", "<image>\nWhat?"), ("gpt", "A bus.")]
@@ -64,7 +64,7 @@ def test_an_empty_array_has_no_records(tmp_path):
 def test_any_text_survives_any_chunk(tmp_path_factory, texts, chunk):
     path = write(tmp_path_factory.mktemp("llava"), [record(conversations=talk(*texts))] * 3, "pretty")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("emma_viz.records.json_spans.CHUNK", chunk)
+        patch.setattr("emma_viz.records.json_spans._CHUNK", chunk)
         for read in read_records(path):
             assert [turn.text for turn in read.turns] == texts
 
@@ -151,7 +151,7 @@ def test_files_that_are_broken(tmp_path, text, sentence):
 @pytest.mark.parametrize("form", ["array", "lines"])
 @pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b" \n"])
 def test_spans_say_where_in_the_file_each_record_is(tmp_path, monkeypatch, form, before):
-    monkeypatch.setattr("emma_viz.records.json_spans.CHUNK", 37)
+    monkeypatch.setattr("emma_viz.records.json_spans._CHUNK", 37)
     records = [record(id="eins"), record(id="größer 漢字 {[]}"), record(id="last", conversations=[])]
     path = write(tmp_path, records, form)
     path.write_bytes(before + path.read_bytes())
@@ -174,7 +174,7 @@ def test_a_turn_longer_than_any_model_reads_is_refused():
 
 @pytest.mark.parametrize("begin", [b"[ {", b'{"id": "'])
 def test_a_record_without_end_is_not_followed_for_ever(tmp_path, monkeypatch, begin):
-    monkeypatch.setattr("emma_viz.records.json_spans.FARTHEST", 20 << 20)
+    monkeypatch.setattr("emma_viz.records.json_spans._FARTHEST", 20 << 20)
     path = tmp_path / "data.json"
     with path.open("wb") as file:
         file.write(begin)

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from emma_viz.render import draw, page
-from emma_viz.render.colours import MODELS, paint, table
+from emma_viz.render.colours import MODELS, colour_table, paint
 from emma_viz.render.footer import UNIFORM
 from emma_viz.render.spec import FigureSpec, difference_limits
 
@@ -45,7 +45,7 @@ def picture(axes):
 
 def check_table(figure, start: str, name: str) -> None:
     """Every patch of these panels has a colour of this table."""
-    known = {tuple(entry) for entry in table(name).tolist()}
+    known = {tuple(entry) for entry in colour_table(name).tolist()}
     for axes in panels(figure, start):
         assert {tuple(pixel) for pixel in picture(axes).get_array()[..., :3].reshape(-1, 3).tolist()} <= known
 
@@ -145,7 +145,9 @@ def test_an_own_scale_is_said_at_each_map(make):
     assert not panels(figure, "colour bar")
     for axes in panels(figure, "map/"):
         shown = picture(axes).get_array()[..., :3].reshape(-1, 3)
-        assert (shown == table("viridis")[255]).all(axis=1).any(), "each map reaches the top of its own scale"
+        assert (shown == colour_table("viridis")[255]).all(axis=1).any(), (
+            "each map reaches the top of its own scale"
+        )
 
 
 def test_an_own_scale_is_said_in_narrow_panels_too(make):

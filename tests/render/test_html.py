@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emma_viz.render.colours import table
+from emma_viz.render.colours import colour_table
 from emma_viz.render.html import page
 from emma_viz.render.spec import FigureSpec
 
@@ -120,8 +120,8 @@ def test_decoded_images_are_the_specs_pixels(make):
 
 def test_the_colour_table_is_the_figures(make):
     tables = Reader(page(make.spec(figure={"colormap": "cividis"}))).data["tables"]
-    assert bytes.fromhex(tables["map"]) == table("cividis").tobytes()
-    assert bytes.fromhex(tables["difference"]) == table("RdBu").tobytes()
+    assert bytes.fromhex(tables["map"]) == colour_table("cividis").tobytes()
+    assert bytes.fromhex(tables["difference"]) == colour_table("RdBu").tobytes()
 
 
 def test_nothing_is_fetched_from_outside(make):
@@ -187,7 +187,7 @@ def test_the_paper_style_shows_two_rows(make):
     reader = Reader(page(make.spec(figure={"style": "paper", "map_kind": "magnitude"})))
     assert not [tag for tag, _ in reader.elements if tag == "img"]
     assert "decoded" not in [attrs.get("class") for _, attrs in reader.elements]
-    assert bytes.fromhex(reader.data["tables"]["map"]) == table("jet").tobytes()
+    assert bytes.fromhex(reader.data["tables"]["map"]) == colour_table("jet").tobytes()
 
 
 def test_own_scales_are_said_at_each_map(make):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emma_viz.render import draw
-from emma_viz.render.layout import BAR, KINDS, MARGIN, WIDTH, head, model_grid, panels_left
+from emma_viz.render.layout import BAR, MARGIN, PANEL_KINDS, WIDTH, head, model_grid, panels_left
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 from emma_viz.render.words import line_height, shorten, width, wrap
 
@@ -58,7 +58,7 @@ SHAPES = st.tuples(st.integers(1, 60), st.integers(1, 60)).filter(
     SHAPES,
     st.integers(1, 4),
     st.integers(1, 64),
-    st.sampled_from([KINDS, ("map", "highlight")]),
+    st.sampled_from([PANEL_KINDS, ("map", "highlight")]),
     st.sampled_from([0.0, 0.15, 0.27]),
 )
 def test_cells_lie_apart_and_within_the_sheet(shape, models, layers, kinds, caption):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emma_viz.data.geometry import Geometry
-from emma_viz.render.colours import COLORMAPS, MODELS, table
+from emma_viz.render.colours import COLORMAPS, MODELS, colour_table
 from emma_viz.render.overlay import fit_image, highlight, pale, patch_of_pixels, to_bytes
 from emma_viz.render.spec import grid_extent
 
@@ -52,7 +52,7 @@ def test_a_highlight_goes_towards_the_maps_colour():
     values = np.zeros((4, 4), dtype=np.float32)
     values[1, 2] = 1.0
     lit = highlight(image, values, (0.0, 1.0), FULL, colormap="viridis", strength=1.0)
-    assert (lit[6:12, 12:18] == table("viridis")[255]).all()
+    assert (lit[6:12, 12:18] == colour_table("viridis")[255]).all()
     low = highlight(image, np.zeros((4, 4), dtype=np.float32), (0.0, 1.0), FULL)
     changed = (lit != low).any(axis=2)
     assert changed[6:12, 12:18].all()
@@ -84,8 +84,8 @@ def test_to_bytes_clips_and_marks_what_is_missing():
 
 @pytest.mark.parametrize("name", COLORMAPS)
 def test_colour_tables(name):
-    assert table(name).shape == (256, 3)
-    assert len(np.unique(table(name), axis=0)) > 200
+    assert colour_table(name).shape == (256, 3)
+    assert len(np.unique(colour_table(name), axis=0)) > 200
 
 
 def test_line_colours_differ_for_colour_blind_readers():

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 
 from emma_viz.data.geometry import Geometry
 from emma_viz.errors import InputError
-from emma_viz.render.sidecar import SCHEMA, from_json, read_spec, to_json, write_spec
-from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, difference, grid_extent
+from emma_viz.render.sidecar import SIDECAR_SCHEMA, from_json, read_spec, to_json, write_spec
+from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, grid_extent, map_change
 
 FINITE = {"allow_nan": False, "allow_infinity": False}
 WORDS = st.text(max_size=12)
@@ -125,7 +125,7 @@ def _object_array() -> str:
     [
         (lambda d: d.update(format="other"), "other JSON"),
         (lambda d: d.pop("format"), "other JSON"),
-        (lambda d: d.update(schema=SCHEMA + 1), "newer emma_viz"),
+        (lambda d: d.update(schema=SIDECAR_SCHEMA + 1), "newer emma_viz"),
         (lambda d: d.update(schema="1"), "Expected `int`"),
         (lambda d: d.update(arrays=d["arrays"][:-400]), "cannot be unpacked"),
         (lambda d: d.update(arrays="§"), "cannot be unpacked"),
@@ -222,7 +222,7 @@ def test_difference_is_of_the_common_layers(make):
         decoded=second.decoded,
         maps=second.maps,
     )
-    layers, values = difference(dataclasses.replace(case, models=(case.models[0], fewer)))
+    layers, values = map_change(dataclasses.replace(case, models=(case.models[0], fewer)))
     assert layers == (0, 8)
     np.testing.assert_array_equal(values[0], case.models[0].maps[0] - second.maps[2])
     np.testing.assert_array_equal(values[1], case.models[0].maps[2] - second.maps[0])

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from emma_viz.capture import record
-from emma_viz.capture.sites import SITES, width
+from emma_viz.capture.sites import SITES, site_width
 from emma_viz.checkpoints import load_model
 from emma_viz.errors import InputError, StudyError
 from emma_viz.session import Asking, Running, capture, compare_study, decode_study
@@ -170,7 +170,7 @@ def test_widths_of_sites_are_those_that_are_recorded(name):
         model, [Image.new("RGB", (9, 9))], "Why?", sites=list(SITES), layers=(0, 1), generate=False
     )
     for site in SITES:
-        assert trace[site].shape[-1] == width(site, model.config.llm), site
+        assert trace[site].shape[-1] == site_width(site, model.config.llm), site
 
 
 def test_maps_take_their_sites_from_the_lens(images, pair, tmp_path):

@@ -8,7 +8,7 @@ from emma_viz.checkpoints.run_config import vlm_config
 from emma_viz.checkpoints.sources import BUNDLED
 from emma_viz.lens.files import load_lens
 from emma_viz.models.presets import emma_v1_3b, emma_v2_3b
-from emma_viz.session import inspect
+from emma_viz.session import inspection_of
 from emma_viz.session.catalogue import head_parts, head_sizes, models_table
 
 
@@ -37,22 +37,22 @@ def test_an_official_emma_is_described_in_the_released_form(model_id):
 
 
 def test_an_inspection_names_the_form(pair):
-    assert "trained with the paper fusion and decoder" in inspect(pair.emma).architecture
-    assert "fusion" not in inspect(pair.cobra).architecture
+    assert "trained with the paper fusion and decoder" in inspection_of(pair.emma).architecture
+    assert "fusion" not in inspection_of(pair.cobra).architecture
 
 
 def test_a_cobra_lacks_no_decoder(pair):
-    assert not any("decoder" in part.name for part in inspect(pair.cobra).components)
+    assert not any("decoder" in part.name for part in inspection_of(pair.cobra).components)
 
 
 def test_an_emma_without_its_decoder_says_so(pair):
-    inspection = inspect(pair.emma)
+    inspection = inspection_of(pair.emma)
     assert any("pixel decoder" in sentence for sentence in inspection.missing)
     assert {part.name for part in inspection.components} >= {"feature fusion (MFF)", "pixel decoder"}
 
 
 def test_bundled_emma_has_its_decoder():
-    inspection = inspect("emma-v1-pocket")
+    inspection = inspection_of("emma-v1-pocket")
     assert not any("pixel decoder" in sentence for sentence in inspection.missing)
     assert any("native lens" in sentence for sentence in inspection.lenses)
 
@@ -60,7 +60,7 @@ def test_bundled_emma_has_its_decoder():
 @pytest.mark.parametrize("name", ["emma-v1-pocket", "emma-v2-pocket", "emma-v1-pocket-nomff"])
 def test_the_decoder_is_counted_in_its_own_file(name):
     head = load_lens(BUNDLED / name / "native.lens").head
-    found = {part.name: part.parameters for part in inspect(name).components}
+    found = {part.name: part.parameters for part in inspection_of(name).components}
     assert found["pixel decoder"] == sum(each.numel() for each in head.decoder.parameters())
     fusion = sum(each.numel() for each in head.fusion.parameters())
     assert found.get("feature fusion (MFF)", 0) == fusion

@@ -22,8 +22,8 @@ from tests.records.llava_set import records, talk, without
 from tests.training.forked_runs import ForkedRun, start
 from training.pocket.stages import commit
 from training.train import main
-from training.vision_language.feature_cache import FeatureCache, cache_of, content_hash, fill
-from training.vision_language.official import recipe_of
+from training.vision_language.feature_cache import FeatureCache, content_hash, feature_cache_of, fill_cache
+from training.vision_language.official import training_recipe
 from training.vision_language.run import split
 
 
@@ -83,7 +83,7 @@ def test_the_trained_decoder_is_a_lens_with_its_quality(llava, finished):
 
 def held_out_of(llava, images, folder) -> list[Path]:
     """The images that a run with `joint` keeps from training."""
-    recipe = replace(recipe_of("tiny-emma-v1"), held_out=2, batch=4)
+    recipe = replace(training_recipe("tiny-emma-v1"), held_out=2, batch=4)
     table = open_records(llava.data, images, llava.rules(), folder, broken_limit=0)
     return [images / table.read(row).image for row in split(recipe, table)[0]]
 
@@ -122,17 +122,21 @@ def test_a_lens_that_cannot_be_measured_is_written_all_the_same(llava, tmp_path,
 def test_features_from_the_cache_are_those_of_the_encoder(llava, tmp_path, monkeypatch):
     torch.manual_seed(0)
     vlm = VLM(llava.config())
-    cache = cache_of(vlm, tmp_path)
+    cache = feature_cache_of(vlm, tmp_path)
     paths = sorted(llava.images.iterdir())
-    assert fill(cache, vlm, paths[:4], batch=3, progress=False) == 4
-    assert fill(cache, vlm, [*paths, tmp_path / "absent.png"], progress=False) == 2, "goes on where it was"
+    assert fill_cache(cache, vlm, paths[:4], batch=3, progress=False) == 4
+    assert fill_cache(cache, vlm, [*paths, tmp_path / "absent.png"], progress=False) == 2, (
+        "goes on where it was"
+    )
     from emma_viz.checkpoints.loaded import image_transform
 
     pixels = image_transform(vlm.config).pixels([read_image(path) for path in paths])
     for path, wanted in zip(paths, vlm.vision(pixels).numpy(), strict=True):
         np.testing.assert_allclose(cache.read(content_hash(path.read_bytes())), wanted, rtol=2e-3, atol=2e-3)
     torch.manual_seed(1)
-    assert cache_of(VLM(llava.config()), tmp_path).folder != cache.folder, "other weights, other folder"
+    assert feature_cache_of(VLM(llava.config()), tmp_path).folder != cache.folder, (
+        "other weights, other folder"
+    )
     assert isinstance(cache, FeatureCache)
     assert not list(tmp_path.rglob("*.part"))
 

@@ -21,8 +21,20 @@ from tests.records.llava_set import records, talk
 from training.loop.lens import round_to_half
 from training.pocket.bundle import decodings
 from training.train import main
-from training.vision_language.dry_run import activations, components, memory, meta_task, report, saved_bytes
-from training.vision_language.official import cobra_3b, emma_v1_3b, emma_v2_3b, recipe_of
+from training.vision_language.dry_run import (
+    activations,
+    component_sizes,
+    memory,
+    meta_task,
+    report,
+    saved_bytes,
+)
+from training.vision_language.official import (
+    cobra_3b_recipe,
+    emma_v1_3b_recipe,
+    emma_v2_3b_recipe,
+    training_recipe,
+)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +171,7 @@ def test_a_lens_of_drawn_scenes(pair, tmp_path, monkeypatch):
 
 
 def test_the_official_recipes_are_the_papers():
-    for recipe in (cobra_3b(), emma_v1_3b(), emma_v2_3b()):
+    for recipe in (cobra_3b_recipe(), emma_v1_3b_recipe(), emma_v2_3b_recipe()):
         settings = recipe.optimisation(steps_per_epoch=9500)
         assert (settings.steps, settings.batch, settings.lr) == (19000, 128, 2e-5)
         assert (settings.weight_decay, settings.warmup, settings.final, settings.clip) == (
@@ -169,13 +181,13 @@ def test_the_official_recipes_are_the_papers():
             1.0,
         )
         assert recipe.precision == "bf16"
-    assert cobra_3b().objective.pixels == "none"
-    assert emma_v2_3b().objective.pixels == "paper"
-    assert recipe_of("emma-v2-pocket").objective.pixels == "paper"
+    assert cobra_3b_recipe().objective.pixels == "none"
+    assert emma_v2_3b_recipe().objective.pixels == "paper"
+    assert training_recipe("emma-v2-pocket").objective.pixels == "paper"
 
 
 def test_a_dry_run_counts_the_full_size_parameters():
-    parts = {part.name: part for part in components(meta_task(emma_v1_3b()))}
+    parts = {part.name: part for part in component_sizes(meta_task(emma_v1_3b_recipe()))}
     assert parts["language model"].trained == 2_768_345_600
     assert parts["projector"].trained == 47_789_568
     assert parts["fusion"].trained == pytest.approx(266e6, rel=0.01)
@@ -185,8 +197,8 @@ def test_a_dry_run_counts_the_full_size_parameters():
 
 
 def test_memory_is_shared_by_fsdp_and_not_by_ddp():
-    recipe = recipe_of("tiny-emma-v1")
-    trained = sum(part.trained for part in components(meta_task(recipe)))
+    recipe = training_recipe("tiny-emma-v1")
+    trained = sum(part.trained for part in component_sizes(meta_task(recipe)))
 
     def of(world, sharded):
         return memory(recipe, meta_task(recipe), world=world, sharded=sharded, text=50)
@@ -207,7 +219,7 @@ def test_saved_bytes_are_what_autograd_keeps():
 def test_checkpointing_and_small_parts_need_less():
     from dataclasses import replace
 
-    recipe = recipe_of("tiny-cobra")
+    recipe = training_recipe("tiny-cobra")
     plain = activations(recipe, meta_task(recipe), text=50)
     saving = replace(recipe, gradient_checkpointing=True)
     assert activations(saving, meta_task(saving), text=50) < plain
@@ -226,4 +238,4 @@ def test_the_dry_run_command_counts_steps_and_tokens(llava, tmp_path, capsys):
     assert main(["joint", "--recipe", "tiny-cobra", "--dry-run"]) == 0
     assert "pass --data for steps and tokens" in capsys.readouterr().out
     assert set(PRESETS) >= {"cobra-3b", "emma-v1-3b", "emma-v2-3b"}
-    assert "language model" in report(recipe_of("tiny-cobra"), world=1)
+    assert "language model" in report(training_recipe("tiny-cobra"), world=1)

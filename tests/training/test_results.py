@@ -20,7 +20,7 @@ from training.pocket.questions import answer_scores, answered
 from training.results.__main__ import main
 from training.results.comparable import require_comparable
 from training.results.measured_files import read_measured, save_measured
-from training.results.page import caution, interval, number, trained_at, whose_seeds
+from training.results.page import caution, interval, plain_number, trained_at, whose_seeds
 
 
 @pytest.fixture(scope="module")
@@ -120,16 +120,18 @@ def test_losses_add_up_to_what_is_gone_at_the_last_block(seeds):
 def test_the_page_holds_what_the_json_holds(seeds, bundles):
     numbers, text, out = seeds
     tiny = numbers["members"]["tiny"]
-    cells = [number(tiny["scenes"][place]["r2"]) for place in tiny["scenes"]]
+    cells = [plain_number(tiny["scenes"][place]["r2"]) for place in tiny["scenes"]]
     assert "| tiny | " + " | ".join(cells) + " |" in text
     tuned = list(tiny["tuned"].values())
     half = max((each["high"] - each["low"]) / 2 for each in tuned)
     over_seeds = max((each["seed_high"] - each["seed_low"]) / 2 for each in tuned)
     halves = [f"{half:.3f}", f"{over_seeds:.3f}"]
-    assert "| tiny | " + " | ".join([*map(number, tuned), *halves]) + " |" in text
+    assert "| tiny | " + " | ".join([*map(plain_number, tuned), *halves]) + " |" in text
     for place, found in tiny["scenes"].items():
         photos = tiny["photos"][place]["spectrum"]
-        cells = [f"{number(each)} / {number(photos[low])}" for low, each in found["spectrum"].items()]
+        cells = [
+            f"{plain_number(each)} / {plain_number(photos[low])}" for low, each in found["spectrum"].items()
+        ]
         assert f"| tiny, {place.replace('-1', '−1')} | " + " | ".join(cells) + " |" in text
     words = {1: "more of the pixels", -1: "less of the pixels", 0: NONE}
     first, last = (words[each["sign"]] for each in tiny["trained_less_untrained"].values())
@@ -143,7 +145,9 @@ def test_the_page_holds_what_the_json_holds(seeds, bundles):
     cells = [tiny["scenes"][place]["r2"] for place in ("-1", "3")] + [tiny["tuned"]["3"]]
     cells += [*(each["accuracy"] for each in tiny["answers"].values()), tiny["captions_f1"]]
     for at in (0, 1):
-        assert f"| tiny | {at} | " + " | ".join(number(cell["seeds"][at]) for cell in cells) + " |" in text
+        assert (
+            f"| tiny | {at} | " + " | ".join(plain_number(cell["seeds"][at]) for cell in cells) + " |" in text
+        )
     for said in tiny["photo_captions"].values():
         assert f"“{said}”" in text
     assert str(out) not in text

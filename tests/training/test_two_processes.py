@@ -12,7 +12,7 @@ import torch
 
 from tests.training.forked_runs import ROOT, ForkedRun, free_port, start
 from training.vision_language.dry_run import meta_task
-from training.vision_language.official import recipe_of
+from training.vision_language.official import training_recipe
 
 
 def launch(name: str, arguments: list[str], world: int, **more) -> None:
@@ -114,7 +114,7 @@ def test_the_launcher_reads_the_configurations(name):
 
     config = load_config_from_file(str(ROOT / "training" / "launch" / f"{name}.yaml"))
     assert config.num_processes == 8
-    blocks = {type(module).__name__ for module in meta_task(recipe_of("tiny-emma-v1")).modules()}
+    blocks = {type(module).__name__ for module in meta_task(training_recipe("tiny-emma-v1")).modules()}
     wrapped = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap")
     assert (wrapped in blocks) == (name == "fsdp2")
     assert config.fsdp_config.get("fsdp_version") == (2 if name == "fsdp2" else None)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-Batch = TypeVar("Batch")
+_Batch = TypeVar("_Batch")
 
 
-class Prefetcher(Generic[Batch]):
+class Prefetcher(Generic[_Batch]):
     """Makes the batches of consecutive steps in background threads and gives them out in order.
 
     What a step gets does not depend on the threads' timing, because `make` must be a function of the step alone.
@@ -27,15 +27,15 @@ class Prefetcher(Generic[Batch]):
         workers: threads; 0: each batch is made when it is asked for.
     """
 
-    def __init__(self, make: Callable[[int], Batch], steps: range, *, ahead: int = 4, workers: int = 2):
+    def __init__(self, make: Callable[[int], _Batch], steps: range, *, ahead: int = 4, workers: int = 2):
         self._make, self._ahead = make, max(1, ahead)
         self._steps = iter(steps)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch") if workers else None
-        self._waiting: deque[Future[Batch]] = deque()
+        self._waiting: deque[Future[_Batch]] = deque()
         self.waited = 0.0
         """Seconds that the consumer has waited in all."""
 
-    def __enter__(self) -> "Prefetcher[Batch]":
+    def __enter__(self) -> "Prefetcher[_Batch]":
         self._fill()
         return self
 
@@ -43,10 +43,10 @@ class Prefetcher(Generic[Batch]):
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[_Batch]:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> _Batch:
         """The next step's batch.
 
         Raises:

@@ -19,7 +19,7 @@ from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import read_json
 from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.files import save_lens
-from emma_viz.lens.fit import RidgeSettings, fit_ridge, seen
+from emma_viz.lens.fit import RidgeSettings, fit_ridge, with_fit_images
 from emma_viz.lens.headers import read_info
 from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.lens.protocol import Lens
@@ -37,7 +37,7 @@ from training.pocket.joint import JointTask, read_scores
 from training.pocket.stages import Work, commit, keep, read_stage, run_name, text_file
 
 PROMPT = "Describe the image in detail."
-TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
+_TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
 
 
 def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: str, seed: int = 0) -> Path:
@@ -67,7 +67,7 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
     for member in members:
         task = work.joint(member, seed=seed)
         config, state = task.vlm.config, task.vlm.state_dict()
-        origin = provenance(work, member, command, seed=seed)
+        origin = member_provenance(work, member, command, seed=seed)
         save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
         model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
         budget = json.dumps(as_record(work.recipe.tuned), sort_keys=True).encode()
@@ -100,7 +100,7 @@ def _encoder_of(work: Work, bundle: Path) -> Path:
 
 
 def _tokenizer_of(bundle: Path) -> Path:
-    return TOKENIZER if is_of_the_package(bundle) else bundle / "tokenizer.json"
+    return _TOKENIZER if is_of_the_package(bundle) else bundle / "tokenizer.json"
 
 
 def _shares(work: Work, encoder: Path, tokenizer: Path) -> bool:
@@ -207,7 +207,7 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, 
     if task.head is not None:
         about = f"{SCENES}, with the model"
         native = native_lens(task.head, model.info, patch=8, fitted_on=about, n_fit=recipe.joint.scenes)
-        native = seen(native, [image_hash(read_image(scene)) for scene in scenes])
+        native = with_fit_images(native, [image_hash(read_image(scene)) for scene in scenes])
         save_lens(_rounded(model, native, held_out), folder / "native.lens")
     if not kept.exists() or read_info(kept).model_fingerprint != model.info.fingerprint:
         make_lens(model, recipe.tuned, Path(TABLETOP), None, kept)
@@ -232,7 +232,7 @@ def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator
     return (decoding for _, decoding in pairs if decoding is not None)
 
 
-def provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[str, Any]:
+def member_provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[str, Any]:
     """Where a member comes from: enough to train it again and to tell whether the result is the same."""
     recipe = work.recipe
     train = work.scenes("train", recipe.joint.scenes)

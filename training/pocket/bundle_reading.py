@@ -15,7 +15,7 @@ from emma_viz.files.schema import Seed, shape
 from emma_viz.lens.headers import read_info
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.vlm import VLM
-from training.pocket.encoder import normalise
+from training.pocket.encoder import normalised_images
 from training.pocket.joint import new_task
 from training.pocket.recipes import FAMILIES, family_of, in_order
 from training.pocket.scenes import drawn_scenes
@@ -176,6 +176,6 @@ def untrained_model(bundle: Bundle, model: LoadedModel, member: str) -> VLM:
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, seed=bundle.seed(member)))
     scenes = drawn_scenes("train", SCALED_BY)
     with torch.inference_mode():
-        features = model.vlm.vision([normalise(scenes.images)]).half().float()
+        features = model.vlm.vision([normalised_images(scenes.images)]).half().float()
     llm = read_text_model(model.config, path)
     return new_task(recipe, model.config, features=features, llm=llm).vlm.eval()

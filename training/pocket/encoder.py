@@ -23,7 +23,7 @@ ENCODER_SCORES = "scores.json"
 """In the folder of the encoder's run: how well it does on validation scenes."""
 
 
-def normalise(images: np.ndarray) -> Tensor:
+def normalised_images(images: np.ndarray) -> Tensor:
     """uint8 (n, S, S, 3) → float32 (n, 3, S, S), (pixel − 0.5) / 0.25."""
     scaled = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     return (scaled - MEAN) / STD
@@ -78,7 +78,7 @@ def _mirrored_batch(data: SceneArrays, chosen: np.ndarray, rng: np.random.Genera
     def turn(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array[:, :, ::-1] if mirror else array)
 
-    pixels = normalise(turn(data.images[chosen]))
+    pixels = normalised_images(turn(data.images[chosen]))
     return {
         "pixels": pixels,
         "target": pixel_patches(pixels),
@@ -118,7 +118,7 @@ def encoder_scores(task: EncoderTask, data: SceneArrays) -> dict[str, float]:
     """Accuracy of kind and colour on foreground patches, and R² of the pixels."""
     task.eval()
     count = len(data)
-    pixels = normalise(data.images)
+    pixels = normalised_images(data.images)
     heads = {k: torch.cat([task(part)[k] for part in pixels.split(50)]) for k in ("kind", "color", "pixels")}
     kinds = torch.from_numpy(data.kinds.astype(np.int64)).reshape(count, GRID * GRID)
     colours = torch.from_numpy(data.colours.astype(np.int64)).reshape(count, GRID * GRID)

@@ -11,10 +11,10 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.arrays import read_npy
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.loop.disk_arrays import new_array
-from training.pocket.encoder import normalise
+from training.pocket.encoder import normalised_images
 from training.pocket.scenes import SceneArrays
 
-CHUNK = 64
+_CHUNK = 64
 
 
 @torch.no_grad()
@@ -32,10 +32,12 @@ def encoder_features(encoder: PocketEncoder, scenes: SceneArrays, path: Path) ->
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        shape = (len(scenes), *encoder(normalise(scenes.images[:1])).shape[1:])
+        shape = (len(scenes), *encoder(normalised_images(scenes.images[:1])).shape[1:])
         out = new_array(temporary, np.float16, shape)
-        for start in tqdm(range(0, len(scenes), CHUNK), desc=f"encode {scenes.split}"):
-            out[start : start + CHUNK] = encoder(normalise(scenes.images[start : start + CHUNK])).numpy()
+        for start in tqdm(range(0, len(scenes), _CHUNK), desc=f"encode {scenes.split}"):
+            out[start : start + _CHUNK] = encoder(
+                normalised_images(scenes.images[start : start + _CHUNK])
+            ).numpy()
         out.flush()
         os.replace(temporary, path)
     mend = "Remove it, and it is made again."

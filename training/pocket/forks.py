@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emma_viz.data.prompts import PromptStyle
-from emma_viz.data.tabletop import Turn
+from emma_viz.data.tabletop import SceneTurn
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.language_model import MambaBackbone
@@ -36,7 +36,7 @@ class Forks:
 
 
 def make_forks(
-    turns: Sequence[tuple[int, Turn]], tokenizer: Tokenizer, style: PromptStyle
+    turns: Sequence[tuple[int, SceneTurn]], tokenizer: Tokenizer, style: PromptStyle
 ) -> tuple[Forks, ...]:
     """Single-turn conversations about the prefixes of a batch, in two groups by length.
 

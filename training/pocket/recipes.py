@@ -40,7 +40,7 @@ class FamilyRecipe:
     """Held-out scenes on which the quality of every lens is measured."""
 
 
-BLOCKS = ("backbone.layers.",)
+_BLOCKS = ("backbone.layers.",)
 """Names of the matrices of a language model's blocks, which Muon moves."""
 
 PAIR = ("cobra-pocket", "emma-v1-pocket")
@@ -57,7 +57,7 @@ def pocket() -> FamilyRecipe:
         ),
         text=TextRecipe(
             optimisation=Optimisation(
-                steps=1000, batch=8, lr=3e-3, constant=0.1, save_every=100, muon=BLOCKS
+                steps=1000, batch=8, lr=3e-3, constant=0.1, save_every=100, muon=_BLOCKS
             ),
         ),
         joint=JointRecipe(
@@ -70,7 +70,7 @@ def pocket() -> FamilyRecipe:
             ),
             pixel_weight=0.1,
             optimisation=Optimisation(
-                steps=7200, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=BLOCKS
+                steps=7200, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=_BLOCKS
             ),
         ),
         tuned=LensRecipe(
@@ -102,7 +102,7 @@ def tiny_emma() -> VLMConfig:
 
 def tiny() -> FamilyRecipe:
     """The whole pipeline in under a minute; the models learn little more than the form of the answers."""
-    few = Optimisation(steps=30, batch=4, lr=3e-3, muon=BLOCKS)
+    few = Optimisation(steps=30, batch=4, lr=3e-3, muon=_BLOCKS)
     return FamilyRecipe(
         encoder=EncoderRecipe(scenes=64, optimisation=replace(few, steps=80)),
         text=TextRecipe(optimisation=few),

@@ -21,10 +21,10 @@ from training.loop.disk_arrays import new_array
 
 PATCH = 8
 GRID = SIZE // PATCH
-COVERED = 0.2
+_COVERED = 0.2
 """A patch belongs to an object that covers at least this share of it."""
 NO_COLOUR = 255
-CHUNK = 250
+_CHUNK = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class SceneArrays:
         return hashlib.sha256(np.ascontiguousarray(self.images[::50]).tobytes()).hexdigest()[:16]
 
 
-def _draw_chunk(start: int, *, split: str, stop: int, size: int = CHUNK) -> dict[str, np.ndarray]:
+def _draw_chunk(start: int, *, split: str, stop: int, size: int = _CHUNK) -> dict[str, np.ndarray]:
     parts = [_draw_one(split, index) for index in range(start, min(start + size, stop))]
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
@@ -71,8 +71,8 @@ def _draw_one(split: str, index: int) -> dict[str, np.ndarray]:
     bumps = [np.exp(-((x - t.x) ** 2 + (y - t.y) ** 2) / (2 * 6.0**2)) for t in scene.things]
     return {
         "images": drawn.image,
-        "kinds": np.where(share >= COVERED, number[best], 0).astype(np.uint8),
-        "colours": np.where(share >= COVERED, colour[best], NO_COLOUR).astype(np.uint8),
+        "kinds": np.where(share >= _COVERED, number[best], 0).astype(np.uint8),
+        "colours": np.where(share >= _COVERED, colour[best], NO_COLOUR).astype(np.uint8),
         "centers": np.max(bumps, axis=0).astype(np.float16),
     }
 
@@ -119,7 +119,7 @@ def _end_with_parent() -> None:
 
 
 def _draw_all(split: str, count: int, target: Path, workers: int) -> None:
-    starts = range(0, count, CHUNK)
+    starts = range(0, count, _CHUNK)
     files: dict[str, np.memmap] = {}
     with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
         chunks = pool.map(partial(_draw_chunk, split=split, stop=count), starts)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emma_viz.data.tabletop import Turn, caption_turn, make_scene, questions, stream
+from emma_viz.data.tabletop import SceneTurn, caption_turn, make_scene, questions, stream
 
 FIRST_QUESTIONS = 2
 """Purpose number of a scene's first random stream of questions; epoch e uses FIRST_QUESTIONS + e."""
@@ -25,11 +25,11 @@ class SceneStream:
     def __init__(self, *, batch: int, scenes: int, seed: Sequence[int], captions: bool = False):
         self.batch, self.scenes, self.seed, self.captions = batch, scenes, list(seed), captions
 
-    def batch_of(self, step: int) -> tuple[np.ndarray, list[tuple[int, Turn]]]:
+    def batch_of(self, step: int) -> tuple[np.ndarray, list[tuple[int, SceneTurn]]]:
         """Scene numbers of one step, and for each question its scene's place in the batch."""
         positions = np.arange(step * self.batch, (step + 1) * self.batch)
         numbers = np.empty(self.batch, dtype=np.int64)
-        turns: list[tuple[int, Turn]] = []
+        turns: list[tuple[int, SceneTurn]] = []
         for epoch in np.unique(positions // self.scenes):
             order = np.random.default_rng([*self.seed, int(epoch)]).permutation(self.scenes)
             for place in np.flatnonzero(positions // self.scenes == epoch):
@@ -37,7 +37,7 @@ class SceneStream:
                 turns += [(int(place), turn) for turn in self._asked(int(numbers[place]), int(epoch))]
         return numbers, turns
 
-    def _asked(self, number: int, epoch: int) -> list[Turn]:
+    def _asked(self, number: int, epoch: int) -> list[SceneTurn]:
         scene = make_scene("train", number)
         if self.captions:
             return [caption_turn(scene)]

@@ -20,26 +20,26 @@ from emma_viz.lens.native import NativeLens
 from emma_viz.lens.readout import Linear, LinearFit
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.tuned import TunedLens
-from emma_viz.metrics.sums import joined, residual_columns, shown_columns
+from emma_viz.metrics.sums import joined_columns, residual_columns, shown_columns
 from emma_viz.models import generate
 from emma_viz.models.vlm import VLM
 from emma_viz.shapes import EMBEDDING
-from training.pocket.encoder import normalise
+from training.pocket.encoder import normalised_images
 from training.pocket.questions import answered
 from training.pocket.scenes import drawn_scenes
 from training.results.measures import answer_columns, caption_columns, foreground, probe_columns
 
-PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png")
+UNSEEN_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png")
 """Photographs of scikit-image that no stage of training has seen; its others are backgrounds of the tabletop world."""
 ENCODER, OWN = "encoder", "own decoder"
 """Places beside the layers: the frozen encoder's tokens, and the pixels of a member's own decoder."""
-BATCH = 25
-LONGEST = 64
+_BATCH = 25
+_LONGEST = 64
 """Tokens of a caption, at most."""
 
 Step = Callable[[int], object]
 """Called with the number of images that went through."""
-Kept = dict[str, dict[str, np.ndarray]]
+PlaceColumns = dict[str, dict[str, np.ndarray]]
 """Place → columns."""
 
 
@@ -60,8 +60,8 @@ class Pictures:
     def batches(self, count: int | None = None) -> Iterator[slice]:
         """Slices of the first `count` images."""
         end = len(self) if count is None else min(count, len(self))
-        for start in range(0, end, BATCH):
-            yield slice(start, min(start + BATCH, end))
+        for start in range(0, end, _BATCH):
+            yield slice(start, min(start + _BATCH, end))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +75,7 @@ class Material:
     photos: Pictures
     retention: int
     """So many of `test` are decoded."""
-    encoder: dict[str, Kept]
+    encoder: dict[str, PlaceColumns]
     """The encoder's own columns, under "scenes" and "photos"."""
 
 
@@ -84,19 +84,19 @@ class Examined:
     """What one member of one bundle gave."""
 
     fingerprint: str
-    scenes: Kept
+    scenes: PlaceColumns
     """Place → columns over held-out scenes."""
-    photos: Kept
+    photos: PlaceColumns
     answers: dict[str, dict[str, np.ndarray]]
     """Topic → columns over all held-out scenes."""
     captions: dict[str, np.ndarray]
     """Columns over the decoded held-out scenes."""
     photo_captions: tuple[str, ...]
-    tuned: Kept
+    tuned: PlaceColumns
     """R² sums of the tuned lens over held-out scenes, by layer."""
-    shuffled: Kept
+    shuffled: PlaceColumns
     """Control: ridge fitted to pixels that were shuffled between tokens."""
-    untrained: Kept
+    untrained: PlaceColumns
     """Control: the member before training."""
 
 
@@ -104,7 +104,7 @@ class Examined:
 def pictures(model: LoadedModel, images: np.ndarray, kinds: np.ndarray | None, step: Step) -> Pictures:
     """Encode images of the model's input size: uint8 (n, S, S, 3), kinds (n, R, C)."""
     parts = []
-    for part in normalise(images).split(BATCH):
+    for part in normalised_images(images).split(_BATCH):
         parts.append(model.vlm.vision([part]).float().numpy())
         step(len(part))
     p = model.config.vision.patch
@@ -114,7 +114,7 @@ def pictures(model: LoadedModel, images: np.ndarray, kinds: np.ndarray | None, s
     return Pictures(features=features, patches=patches, kinds=flat.astype(np.int64))
 
 
-def prepare(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: Step) -> Material:
+def prepare_material(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: Step) -> Material:
     """Draw and encode all that is shown to members with this model's encoder, and measure the encoder itself.
 
     The encoder's ridge is fitted like the members' lenses: on the same training scenes, with the same λ.
@@ -122,7 +122,7 @@ def prepare(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: 
     drawn, held_out = drawn_scenes("train", fit), drawn_scenes("test", scenes)
     views = [
         np.asarray(model.transform.view(Image.open(str(files("skimage.data") / name)).convert("RGB")))
-        for name in PHOTOS
+        for name in UNSEEN_PHOTOS
     ]
     train = pictures(model, drawn.images, drawn.kinds, step)
     test = pictures(model, held_out.images, held_out.kinds, step)
@@ -135,14 +135,14 @@ def prepare(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: 
         pixels.add(states.flatten(0, 1)[None], flat)
         probe.add(states[torch.from_numpy(front)][None], kind)
     lens, probes = pixels.result()[0], probe.result()[0]
-    encoder: dict[str, Kept] = {}
+    encoder: dict[str, PlaceColumns] = {}
     for name, shown, count in (("scenes", test, retention), ("photos", photos, None)):
         parts = []
         for part in shown.batches(count):
             states = torch.from_numpy(shown.features[part])
             decoded = lens.patches(states, model.config.vision.patch)
             parts.append(_columns(decoded, shown, part, model.vlm.grid, states, probes))
-        encoder[name] = {ENCODER: joined(parts)}
+        encoder[name] = {ENCODER: joined_columns(parts)}
     return Material(fit=train, test=test, photos=photos, retention=retention, encoder=encoder)
 
 
@@ -170,7 +170,7 @@ def _columns(
     return columns
 
 
-def examine(model: LoadedModel, material: Material, step: Step, *, untrained: VLM) -> Examined:
+def examine_member(model: LoadedModel, material: Material, step: Step, *, untrained: VLM) -> Examined:
     """Measure a member: its own lenses on held-out scenes and photographs, a probe, controls, and its answers.
 
     Args:
@@ -228,7 +228,7 @@ def _decode(
     probes: Sequence[Linear],
     shuffled: dict[int, Linear],
     step: Step,
-) -> tuple[Kept, Kept]:
+) -> tuple[PlaceColumns, PlaceColumns]:
     """Columns of every layer and of the own decoder, and of the ridges that were fitted to shuffled pixels."""
     parts: defaultdict[str, list] = defaultdict(list)
     mixed: defaultdict[str, list] = defaultdict(list)
@@ -246,11 +246,13 @@ def _decode(
             decoded = native.decode(torch.stack(taps), native.info.layers[-1]).numpy()
             parts[OWN].append(_columns(decoded, shown, part, grid, None, None))
         step(part.stop - part.start)
-    kept, control = ({place: joined(each) for place, each in found.items()} for found in (parts, mixed))
+    kept, control = (
+        {place: joined_columns(each) for place, each in found.items()} for found in (parts, mixed)
+    )
     return kept, control
 
 
-def _tuned(model: LoadedModel, material: Material, lens: TunedLens, step: Step) -> Kept:
+def _tuned(model: LoadedModel, material: Material, lens: TunedLens, step: Step) -> PlaceColumns:
     """R² sums of a tuned lens."""
     parts: defaultdict[str, list] = defaultdict(list)
     shown = material.test
@@ -260,10 +262,10 @@ def _tuned(model: LoadedModel, material: Material, lens: TunedLens, step: Step) 
             decoded = lens.decode(each, layer).numpy()
             parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
         step(part.stop - part.start)
-    return {place: joined(found) for place, found in parts.items()}
+    return {place: joined_columns(found) for place, found in parts.items()}
 
 
-def _untrained(vlm: VLM, material: Material, step: Step) -> Kept:
+def _untrained(vlm: VLM, material: Material, step: Step) -> PlaceColumns:
     """R² sums of a model that was not trained, with ridge lenses fitted on its own states of the training scenes."""
     layers = range(EMBEDDING, vlm.config.llm.n_layer)
     fit, fitted = material.fit, LinearFit(len(layers))
@@ -279,7 +281,7 @@ def _untrained(vlm: VLM, material: Material, step: Step) -> Kept:
             decoded = lens.patches(each, vlm.config.vision.patch)
             parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
         step(part.stop - part.start)
-    return {place: joined(found) for place, found in parts.items()}
+    return {place: joined_columns(found) for place, found in parts.items()}
 
 
 def _answers(model: LoadedModel, test: Pictures, step: Step) -> dict[str, dict[str, np.ndarray]]:
@@ -306,7 +308,7 @@ def _captions(model: LoadedModel, shown: Pictures, count: int | None, step: Step
             None,
             [prompt] * size,
             features=torch.from_numpy(shown.features[part]),
-            max_new_tokens=LONGEST,
+            max_new_tokens=_LONGEST,
             eos_id=model.tokenizer.eos_id,
         )
         captions += [model.tokenizer.answer(ids) for ids in found.ids]

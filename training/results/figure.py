@@ -7,14 +7,14 @@ from typing import Any
 from emma_viz.render.colours import FAINT, HAIR, INK, MARKERS, MODELS, SOFT
 from emma_viz.render.output import write_atomically
 from training.results.examination import ENCODER, OWN
-from training.results.numbers import layers_of
+from training.results.numbers import layers_of_members
 
-SIZE = 8
-NAMES = {"-1": "proj."}
+_SIZE = 8
+_NAMES = {"-1": "proj."}
 DPI = 160
 
 
-def draw(numbers: Mapping[str, Any], path: Path) -> None:
+def draw_results(numbers: Mapping[str, Any], path: Path) -> None:
     """Draw the figure of `all_numbers` and write it as a PNG."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,7 +22,7 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
     from matplotlib.lines import Line2D
 
     members = numbers["members"]
-    with rc_context({"font.family": "DejaVu Sans", "font.size": SIZE}):
+    with rc_context({"font.family": "DejaVu Sans", "font.size": _SIZE}):
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, 3, width_ratios=(1.25, 1.25, 1.1))
@@ -39,7 +39,7 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
             loc="outside lower center",
             ncols=min(5, len(labels)),
             frameon=False,
-            fontsize=SIZE,
+            fontsize=_SIZE,
         )
         write_atomically(path, lambda stream: figure.savefig(stream, format="png", dpi=DPI))
 
@@ -47,11 +47,11 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
 def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
     """R² of the decoded pixels at each place, one line a member and a thin one a seed; the encoder first, the own
     decoder apart."""
-    most = max(len(layers_of(member[which])) for member in members.values())
+    most = max(len(layers_of_members(member[which])) for member in members.values())
     lowest = 0.0
     for number, (name, member) in enumerate(members.items()):
         colour, marker = MODELS[number], MARKERS[number]
-        places = [ENCODER, *layers_of(member[which])]
+        places = [ENCODER, *layers_of_members(member[which])]
         found = [_place(member[which][place]) for place in places]
         value, low, high = zip(*found, strict=True)
         lowest = min(lowest, *low)
@@ -78,19 +78,21 @@ def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
             )
         untrained = member["controls"]["untrained"]
         if which == "scenes":
-            heights = [untrained[place]["value"] for place in layers_of(untrained)]
+            heights = [untrained[place]["value"] for place in layers_of_members(untrained)]
             axes.plot(range(1, 1 + len(heights)), heights, color=colour, linestyle=":", linewidth=1, zorder=1)
-    labels = layers_of(next(m for m in members.values() if len(layers_of(m[which])) == most)[which])
+    labels = layers_of_members(
+        next(m for m in members.values() if len(layers_of_members(m[which])) == most)[which]
+    )
     ticks = [0, *range(1, most + 1)]
-    texts = ["enc.", *(NAMES.get(label, label) for label in labels)]
+    texts = ["enc.", *(_NAMES.get(label, label) for label in labels)]
     if any(OWN in member[which] for member in members.values()):
         ticks.append(most + 1.6 + 0.35 * (len(members) - 1) / 2)
         texts.append("own\ndec.")
-    axes.set_xticks(ticks, texts, fontsize=SIZE - 1.5)
+    axes.set_xticks(ticks, texts, fontsize=_SIZE - 1.5)
     for label in axes.get_xticklabels()[:2]:
         label.set_rotation(60)
     axes.set_ylim(min(0.0, lowest - 0.03), 1.0)
-    axes.set_title(title, loc="left", fontsize=SIZE + 0.5, color=INK)
+    axes.set_title(title, loc="left", fontsize=_SIZE + 0.5, color=INK)
     axes.set_xlabel("layer (dotted: before joint training)" if which == "scenes" else "layer", color=SOFT)
     axes.set_ylabel("R² of the decoded pixels", color=SOFT)
     dress(axes, "y")
@@ -130,7 +132,7 @@ def answers(axes, members: Mapping[str, Any]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)
     axes.axvline(1.0, color=HAIR, linewidth=0.8, zorder=0)
-    axes.set_title("Right answers (95 % over images)", loc="left", fontsize=SIZE + 0.5, color=INK)
+    axes.set_title("Right answers (95 % over images)", loc="left", fontsize=_SIZE + 0.5, color=INK)
     axes.set_xlabel("share of held-out questions", color=SOFT)
     dress(axes, "x")
 

@@ -10,12 +10,12 @@ from emma_viz.lens.headers import read_info
 from training.pocket.bundle_reading import Bundle, untrained_model, weights_digest
 from training.pocket.scenes import drawn_scenes
 from training.results.examination import (
-    PHOTOS,
+    UNSEEN_PHOTOS,
     Examined,
     Material,
-    examine,
+    examine_member,
     images_shown,
-    prepare,
+    prepare_material,
 )
 
 RETENTION = 150
@@ -55,7 +55,7 @@ class Measured:
     """Member → `Bundle.origin`."""
 
 
-def measure(bundle: Bundle, *, answers: int) -> Measured:
+def measure_bundle(bundle: Bundle, *, answers: int) -> Measured:
     """Examine every member of a bundle.
 
     Args:
@@ -69,19 +69,19 @@ def measure(bundle: Bundle, *, answers: int) -> Measured:
         model = bundle.load(member)
         key = weights_digest(bundle.encoder(member))
         if key not in material:
-            with tqdm(total=answers + shown.fit + len(PHOTOS), desc="encode scenes") as bar:
-                material[key] = prepare(
+            with tqdm(total=answers + shown.fit + len(UNSEEN_PHOTOS), desc="encode scenes") as bar:
+                material[key] = prepare_material(
                     model, scenes=answers, retention=shown.retention, fit=shown.fit, step=bar.update
                 )
         control = untrained_model(bundle, model, member)
         with tqdm(total=images_shown(material[key]), desc=f"{member}, bundle {bundle.name}") as bar:
-            found[member] = examine(model, material[key], bar.update, untrained=control)
+            found[member] = examine_member(model, material[key], bar.update, untrained=control)
     origins = {member: bundle.origin(member) for member in bundle.members}
     return Measured(name=bundle.name, shown=shown, members=found, origins=origins)
 
 
 def shown_to(bundle: Bundle, *, answers: int) -> Shown:
-    """What `measure` will show to the members of a bundle.
+    """What `measure_bundle` will show to the members of a bundle.
 
     Raises:
         TrainingError: the members' ridge lenses were fitted on different numbers of scenes.
@@ -96,6 +96,6 @@ def shown_to(bundle: Bundle, *, answers: int) -> Shown:
         answers=answers,
         retention=min(RETENTION, answers),
         fit=fits.pop(),
-        photos=PHOTOS,
+        photos=UNSEEN_PHOTOS,
         scenes=drawn_scenes("test", answers).digest,
     )

@@ -17,16 +17,16 @@ from emma_viz.metrics.intervals import (
 )
 from emma_viz.metrics.spectrum import OCTAVES, spectrum
 from emma_viz.metrics.sums import PIXEL_MEASURES, pooled_r2
-from training.results.examination import ENCODER, OWN, PHOTOS, Examined
+from training.results.examination import ENCODER, OWN, UNSEEN_PHOTOS, Examined
 from training.results.measures import ACCURACY, F1, PROBE, YES_RATE
 
-COMPARED = (
+_COMPARED = (
     ("cobra-pocket", "emma-v1-pocket"),
     ("cobra-pocket", "emma-v2-pocket"),
     ("emma-v1-pocket-nomff", "emma-v1-pocket"),
 )
 """Members that are set against each other; the last pair is the effect of MFF."""
-MFF = COMPARED[-1]
+MFF_MEMBER = _COMPARED[-1]
 
 Seeds = Sequence[Examined]
 """One member, examined with each of its seeds."""
@@ -43,11 +43,11 @@ def all_numbers(found: Mapping[str, Mapping[int, Examined]]) -> dict[str, Any]:
     """
     members = {name: member_numbers(seeds) for name, seeds in found.items()}
     pairs = []
-    for first, second in COMPARED:
+    for first, second in _COMPARED:
         both = [seed for seed in found.get(first, {}) if seed in found.get(second, {})]
         if both:
             sides = tuple([found[member][seed] for seed in both] for member in (first, second))
-            pairs.append({"a": first, "b": second, "seeds": both, "rows": compare(first, second, *sides)})
+            pairs.append({"a": first, "b": second, "seeds": both, "rows": _compare(first, second, *sides)})
     return {"members": members, "comparisons": pairs}
 
 
@@ -74,7 +74,8 @@ def member_numbers(found: Mapping[int, Examined]) -> dict[str, Any]:
         "seeds": list(found),
         "scenes": scenes,
         "tuned": {
-            place: _json([each.tuned[place] for each in seeds], pooled_r2) for place in layers_of(first.tuned)
+            place: _json([each.tuned[place] for each in seeds], pooled_r2)
+            for place in layers_of_members(first.tuned)
         },
         "photos": {place: photo_numbers([each.photos[place] for each in seeds]) for place in first.photos},
         "loss": {name: found.to_json() for name, found in losses(seeds).items()},
@@ -83,13 +84,13 @@ def member_numbers(found: Mapping[int, Examined]) -> dict[str, Any]:
         "trained_less_untrained": trained_less_untrained(seeds),
         "answers": {topic: _answers(seeds, topic) for topic in sorted(first.answers)},
         "captions_f1": _json([each.captions for each in seeds], F1),
-        "photo_captions": dict(zip(PHOTOS, first.photo_captions, strict=True)),
+        "photo_captions": dict(zip(UNSEEN_PHOTOS, first.photo_captions, strict=True)),
     }
 
 
 def trained_less_untrained(seeds: Seeds) -> dict[str, Any]:
     """R² of the trained model less that of its untrained control, on the same images, at both ends of the stream."""
-    layers = layers_of(seeds[0].scenes)
+    layers = layers_of_members(seeds[0].scenes)
     return {
         place: difference(_at(seeds, place), [each.untrained[place] for each in seeds], pooled_r2).to_json()
         for place in (layers[0], layers[-1])
@@ -102,7 +103,7 @@ def photo_numbers(seeds: Sequence[Columns]) -> dict[str, Any]:
     octaves = {
         str(low): round(float(np.mean([spectrum(low)(_sums(part)) for part in seeds])), 5) for low in OCTAVES
     }
-    each = dict(zip(PHOTOS, per_photo(seeds, pooled_r2).mean(axis=0).round(5).tolist(), strict=True))
+    each = dict(zip(UNSEEN_PHOTOS, per_photo(seeds, pooled_r2).mean(axis=0).round(5).tolist(), strict=True))
     measures = {
         name: mean_over(per_photo(seeds, statistic)).to_json() for name, statistic in PIXEL_MEASURES.items()
     }
@@ -139,14 +140,14 @@ def _json(columns: Sequence[Columns], statistic: Statistic) -> dict[str, Any]:
     return estimate(columns, statistic).to_json()
 
 
-def layers_of(places: Mapping[str, Any]) -> list[str]:
+def layers_of_members(places: Mapping[str, Any]) -> list[str]:
     """The residual stream's places, from behind the projector to the last block."""
     return [place for place in places if place not in (ENCODER, OWN)]
 
 
 def stages(seeds: Seeds) -> dict[str, tuple[list[Columns], list[Columns]]]:
     """The parts of the way from image to last block: name → columns before and behind."""
-    last = layers_of(seeds[0].scenes)[-1]
+    last = layers_of_members(seeds[0].scenes)[-1]
     ways = {"projector": (ENCODER, "-1"), "first block": ("-1", "0"), "later blocks": ("0", last)}
     return {name: (_at(seeds, before), _at(seeds, behind)) for name, (before, behind) in ways.items()}
 
@@ -158,7 +159,7 @@ def losses(seeds: Seeds) -> dict[str, Estimate]:
 
 def loss_sentence(seeds: Seeds) -> str:
     """Whether the projector or the blocks lose more, as far as the data says."""
-    last = layers_of(seeds[0].scenes)[-1]
+    last = layers_of_members(seeds[0].scenes)[-1]
     before, behind, end = _at(seeds, ENCODER), _at(seeds, "-1"), _at(seeds, last)
     found = combine([(1.0, before), (-2.0, behind), (1.0, end)], pooled_r2)
     said = claim(
@@ -179,7 +180,7 @@ def interval(found: Mapping[str, Any], digits: int = 3) -> str:
     return text
 
 
-def compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]:
+def _compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]:
     """Differences of two members, first less second, each with the sentence that it supports.
 
     Args:
@@ -188,7 +189,7 @@ def compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]
         a: examined with the same seeds as b, in the same order.
         b: the other.
     """
-    last = (layers_of(a[0].scenes)[-1], layers_of(b[0].scenes)[-1])
+    last = (layers_of_members(a[0].scenes)[-1], layers_of_members(b[0].scenes)[-1])
     rows: list[tuple[str, str, Estimate]] = []
     for what, places in (("behind the projector", ("-1", "-1")), ("at the last block", last)):
         pair = (_at(a, places[0]), _at(b, places[1]))

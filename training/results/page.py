@@ -6,12 +6,12 @@ from typing import Any
 from emma_viz.metrics.intervals import NONE, RESAMPLES
 from emma_viz.metrics.spectrum import OCTAVES
 from training.results.examination import ENCODER, OWN
-from training.results.numbers import MFF, interval, layers_of
+from training.results.numbers import MFF_MEMBER, interval, layers_of_members
 
 PAGE = "results.md"
 IMAGE = "images/results.png"
 
-ASKED = {"caption": "caption, word for word"}
+_ASKED = {"caption": "caption, word for word"}
 """Topics whose name alone would mislead."""
 
 DEFINITIONS = (
@@ -30,24 +30,24 @@ DEFINITIONS = (
      "for both); of photographs, Student's t over them. With several seeds of the joint stage, Student's t "
      "over them too. A difference is claimed only when no interval holds 0."),
 )  # fmt: skip
-WIDEST = ("± images", "± seeds")
+_WIDEST = ("± images", "± seeds")
 """Heads of `widest`."""
-CONTROLS = (
+_CONTROLS = (
     "R² with a ridge fitted to pixels shuffled between the tokens of all images (it must be about 0), and of the model "
     "as joint training found it: a fresh projector before the language model that has read text alone."
 )
 
 
-def page(numbers: Mapping[str, Any]) -> str:
+def results_page(numbers: Mapping[str, Any]) -> str:
     """The document.
 
     Args:
-        numbers: `head` (how they were made), `members` and `comparisons`.
+        numbers: `_head` (how they were made), `members` and `comparisons`.
     """
     members = numbers["members"]
     parts = [
         "# What the pocket family keeps of a picture, and what it answers",
-        head(numbers),
+        _head(numbers),
         in_short(numbers),
         f"![Retention by layer and right answers]({IMAGE})",
         "## Retention by layer",
@@ -61,7 +61,7 @@ def page(numbers: Mapping[str, Any]) -> str:
         loss_table(members),
         "\n".join(f"- {name}: {member['loss_sentence']}." for name, member in members.items()),
         "## Controls",
-        CONTROLS,
+        _CONTROLS,
         control_table(members),
         "## What MFF does",
         mff(numbers["comparisons"]),
@@ -71,7 +71,7 @@ def page(numbers: Mapping[str, Any]) -> str:
         "## Answers during training",
         training_curves(numbers["head"]),
         "## Differences between members",
-        *(comparison(pair) for pair in numbers["comparisons"]),
+        *(_comparison(pair) for pair in numbers["comparisons"]),
         multiple(numbers["comparisons"]),
         "## Captions of the photographs",
         captions(members),
@@ -82,7 +82,7 @@ def page(numbers: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def head(numbers: Mapping[str, Any]) -> str:
+def _head(numbers: Mapping[str, Any]) -> str:
     """Who made the page, of what, with how many seeds."""
     how, members = numbers["head"], numbers["members"]
     bundles = [
@@ -170,13 +170,13 @@ def seeds_of(pair: Mapping[str, Any]) -> str:
     return f"{'seed' if len(pair['seeds']) == 1 else 'seeds'} {', '.join(map(str, pair['seeds']))}"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def number(found: Mapping[str, Any] | float | None, digits: int = 2) -> str:
+def plain_number(found: Mapping[str, Any] | float | None, digits: int = 2) -> str:
     """A value without its interval."""
     value = found["value"] if isinstance(found, Mapping) else found
     return "—" if value is None else f"{value:.{digits}f}"
@@ -194,7 +194,7 @@ def ranged(found: Mapping[str, Any], digits: int = 3) -> str:
 
 def places_of(members: Mapping[str, Any], which: str) -> list[str]:
     """Encoder, all layers that any member has, own decoder where one has it."""
-    most = max((layers_of(member[which]) for member in members.values()), key=len)
+    most = max((layers_of_members(member[which]) for member in members.values()), key=len)
     own = [OWN] if any(OWN in member[which] for member in members.values()) else []
     return [ENCODER, *most, *own]
 
@@ -209,8 +209,8 @@ def scene_tables(members: Mapping[str, Any]) -> list[str]:
         rows = []
         for member, found in members.items():
             cells = [found["scenes"].get(place, {}).get(name) for place in places]
-            rows.append([member, *(number(cell, digits) for cell in cells), *widest(cells, digits + 1)])
-        out.append(f"{title}, held-out scenes\n\n" + table(["", *map(shown, places), *WIDEST], rows))
+            rows.append([member, *(plain_number(cell, digits) for cell in cells), *widest(cells, digits + 1)])
+        out.append(f"{title}, held-out scenes\n\n" + _table(["", *map(_shown, places), *_WIDEST], rows))
     return out
 
 
@@ -220,7 +220,7 @@ def tuned_table(members: Mapping[str, Any]) -> str:
     rows = [
         [
             member,
-            *(number(found["tuned"].get(layer)) for layer in layers),
+            *(plain_number(found["tuned"].get(layer)) for layer in layers),
             *widest([*found["tuned"].values()]),
         ]
         for member, found in members.items()
@@ -229,7 +229,7 @@ def tuned_table(members: Mapping[str, Any]) -> str:
         "R² with the tuned lens, held-out scenes: a decoder that was trained on the frozen member and mixes tokens, "
         "the same budget for each"
     )
-    return f"{intro}\n\n" + table(["", *map(shown, layers), *WIDEST], rows)
+    return f"{intro}\n\n" + _table(["", *map(_shown, layers), *_WIDEST], rows)
 
 
 def widest(cells: Sequence[Mapping[str, Any] | None], digits: int = 3) -> list[str]:
@@ -242,7 +242,7 @@ def widest(cells: Sequence[Mapping[str, Any] | None], digits: int = 3) -> list[s
     return out
 
 
-def shown(place: str) -> str:
+def _shown(place: str) -> str:
     """A place as a column's head, with a real minus sign."""
     return place.replace("-1", "−1")
 
@@ -255,26 +255,29 @@ def photo_table(members: Mapping[str, Any]) -> str:
         kept = found["photos"]
         for name, title, digits in (("r2", "R²", 2), ("psnr", "PSNR", 1), ("ssim", "SSIM", 2)):
             cells = [kept.get(place, {}).get(name) for place in places]
-            row = (number(cell, digits) for cell in cells)
+            row = (plain_number(cell, digits) for cell in cells)
             rows.append([f"{member}, {title}", *row, *widest(cells, digits + 1)])
     ends = [
         (member, place)
         for member, found in members.items()
-        for place in (*(layers_of(found["photos"])[end] for end in (0, -1)), OWN)
+        for place in (*(layers_of_members(found["photos"])[end] for end in (0, -1)), OWN)
         if place in found["photos"]
     ]
     each = [
-        [photo.partition(".")[0], *(number(members[m]["photos"][place]["each"][photo]) for m, place in ends)]
+        [
+            photo.partition(".")[0],
+            *(plain_number(members[m]["photos"][place]["each"][photo]) for m, place in ends),
+        ]
         for photo in next(iter(members.values()))["photos"][ENCODER]["each"]
     ]
     intro = (
         f"Photographs: means over the {len(each)} that no stage of training has seen. They are no sample of all "
         "photographs, and so few have wide intervals: nothing is claimed from them"
     )
-    heads = [f"{member}, {shown(place)}" for member, place in ends]
+    heads = [f"{member}, {_shown(place)}" for member, place in ends]
     return (
-        f"{intro}\n\n{table(['', *map(shown, places), *WIDEST], rows)}\n\n"
-        f"R² of each photograph\n\n{table(['', *heads], each)}"
+        f"{intro}\n\n{_table(['', *map(_shown, places), *_WIDEST], rows)}\n\n"
+        f"R² of each photograph\n\n{_table(['', *heads], each)}"
     )
 
 
@@ -284,14 +287,16 @@ def spectrum_table(members: Mapping[str, Any]) -> str:
     for member, found in members.items():
         for place in found["scenes"]:
             scenes, photos = found["scenes"][place]["spectrum"], found["photos"][place]["spectrum"]
-            cells = [f"{number(scenes[str(low)])} / {number(photos[str(low)])}" for low in OCTAVES]
-            rows.append([f"{member}, {shown(place)}", *cells, *widest([*scenes.values()])])
+            cells = [
+                f"{plain_number(scenes[str(low)])} / {plain_number(photos[str(low)])}" for low in OCTAVES
+            ]
+            rows.append([f"{member}, {_shown(place)}", *cells, *widest([*scenes.values()])])
     heads = [f"{low}–{2 * low}" for low in OCTAVES[:-1]] + [f"{OCTAVES[-1]}–"]
     intro = (
         "Spectrum: power of the decoded over the true images, by cycles per image side; scenes / photographs. The "
         "intervals are those of the scenes"
     )
-    return f"{intro}\n\n" + table(["", *heads, *WIDEST], rows)
+    return f"{intro}\n\n" + _table(["", *heads, *_WIDEST], rows)
 
 
 def loss_table(members: Mapping[str, Any]) -> str:
@@ -299,30 +304,33 @@ def loss_table(members: Mapping[str, Any]) -> str:
     names = list(next(iter(members.values()))["loss"])
     rows = [[member, *(interval(found["loss"][name]) for name in names)] for member, found in members.items()]
     intro = "R² lost on held-out scenes: at the projector (encoder to −1), in block 0, in all later blocks"
-    return f"{intro}\n\n" + table(["", *names], rows)
+    return f"{intro}\n\n" + _table(["", *names], rows)
 
 
 def control_table(members: Mapping[str, Any]) -> str:
     """Trained, untrained and shuffled, at the ends of the residual stream."""
     rows = []
     for member, found in members.items():
-        layers = layers_of(found["scenes"])
+        layers = layers_of_members(found["scenes"])
         for place in (layers[0], layers[-1]):
             cells = [ranged(found["controls"][name][place]) for name in ("untrained", "shuffled")]
             cells.insert(1, interval(found["trained_less_untrained"][place]))
-            rows.append([member, shown(place), ranged(found["scenes"][place]["r2"]), *cells])
+            rows.append([member, _shown(place), ranged(found["scenes"][place]["r2"]), *cells])
     heads = ["trained", "before joint training", "trained − before", "shuffled pixels"]
-    return table(["", "layer", *heads], rows)
+    return _table(["", "layer", *heads], rows)
 
 
 def mff(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """What the pair with and without MFF says, or that there is none."""
     for pair in comparisons:
-        if (pair["a"], pair["b"]) == MFF:
+        if (pair["a"], pair["b"]) == MFF_MEMBER:
             rows = [row for row in pair["rows"] if row["what"].startswith("R²")]
             lines = [f"- {row['what']}: {interval(row['difference'])}: {row['claim']}." for row in rows]
-            return f"{MFF[0]} less {MFF[1]}, all else equal ({seeds_of(pair)}):\n\n" + "\n".join(lines)
-    return f"Not measured: there is no seed of both {MFF[0]} and {MFF[1]}."
+            return (
+                f"{MFF_MEMBER[0]} less {MFF_MEMBER[1]}, all else equal ({seeds_of(pair)}):\n\n"
+                + "\n".join(lines)
+            )
+    return f"Not measured: there is no seed of both {MFF_MEMBER[0]} and {MFF_MEMBER[1]}."
 
 
 def answer_table(members: Mapping[str, Any]) -> str:
@@ -331,14 +339,14 @@ def answer_table(members: Mapping[str, Any]) -> str:
     rows = []
     for topic, found in first.items():
         cells = [ranged(member["answers"][topic]["accuracy"]) for member in members.values()]
-        rows.append([ASKED.get(topic, topic), str(found["questions"]), *cells])
+        rows.append([_ASKED.get(topic, topic), str(found["questions"]), *cells])
         if "yes_rate" in found:
             cells = [ranged(member["answers"][topic]["yes_rate"]) for member in members.values()]
             rows.append([f"{topic}, yes-rate", "", *cells])
     rows.append(
         ["kinds in captions, F1", "", *(ranged(member["captions_f1"]) for member in members.values())]
     )
-    return table(["topic", "questions", *members], rows)
+    return _table(["topic", "questions", *members], rows)
 
 
 def each_seed(members: Mapping[str, Any]) -> str:
@@ -349,15 +357,15 @@ def each_seed(members: Mapping[str, Any]) -> str:
     topics = list(next(iter(members.values()))["answers"])
     rows = []
     for member, found in members.items():
-        layers = layers_of(found["scenes"])
+        layers = layers_of_members(found["scenes"])
         kept = [found["scenes"][place]["r2"] for place in (layers[0], layers[-1])]
         right = [found["answers"][topic]["accuracy"] for topic in topics]
         cells = [*kept, found["tuned"][layers[-1]], *right, found["captions_f1"]]
         for at, seed in enumerate(found["seeds"]):
-            rows.append([member, str(seed), *(number(cell["seeds"][at]) for cell in cells)])
+            rows.append([member, str(seed), *(plain_number(cell["seeds"][at]) for cell in cells)])
     heads = ["R² behind the projector", "R² at the last block", "the same, tuned lens"]
-    heads += [*(ASKED.get(topic, topic) for topic in topics), "kinds in captions, F1"]
-    return "## Each seed\n\n" + table(["", "seed", *heads], rows)
+    heads += [*(_ASKED.get(topic, topic) for topic in topics), "kinds in captions, F1"]
+    return "## Each seed\n\n" + _table(["", "seed", *heads], rows)
 
 
 def training_curves(how: Mapping[str, Any]) -> str:
@@ -373,13 +381,13 @@ def training_curves(how: Mapping[str, Any]) -> str:
                 [
                     str(each["step"]),
                     f"{each['minutes']:.0f}",
-                    *(number(each["accuracy"].get(t)) for t in topics),
+                    *(plain_number(each["accuracy"].get(t)) for t in topics),
                 ]
                 for each in scores
             ]
             parts.append(
                 f"{member}, seed {origin['seed']}, joint stage\n\n"
-                + table(["step", "minutes", *topics], rows)
+                + _table(["step", "minutes", *topics], rows)
             )
     if not parts:
         return "Not recorded when these bundles were trained."
@@ -390,11 +398,11 @@ def training_curves(how: Mapping[str, Any]) -> str:
     return "\n\n".join([intro, *parts])
 
 
-def comparison(pair: Mapping[str, Any]) -> str:
+def _comparison(pair: Mapping[str, Any]) -> str:
     """All differences of one pair and what each supports."""
     rows = [[row["what"], interval(row["difference"]), row["claim"]] for row in pair["rows"]]
     header = ["", f"{pair['a']} − {pair['b']} ({seeds_of(pair)})", "what the data supports"]
-    return table(header, rows)
+    return _table(header, rows)
 
 
 def multiple(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -415,7 +423,7 @@ def captions(members: Mapping[str, Any]) -> str:
         [photo.partition(".")[0], *(quoted(found["photo_captions"][photo]) for found in members.values())]
         for photo in photos
     ]
-    return "None was trained on (first seed).\n\n" + table(["", *members], rows)
+    return "None was trained on (first seed).\n\n" + _table(["", *members], rows)
 
 
 def quoted(said: str) -> str:

@@ -17,14 +17,14 @@ from training.loop.conversations import IGNORED, Sample, collate
 from training.vision_language.feature_cache import FeatureCache
 from training.vision_language.pictures import content_hash, decoded
 from training.vision_language.plan import BatchPlan
-from training.vision_language.task import Batch, Images
+from training.vision_language.task import BatchImages, TrainingBatch
 
 GREY = 128
 """Stands for an image that cannot be read; its record has no loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class BatchShare:
     """What one process computes in one step.
 
     Attributes:
@@ -34,7 +34,7 @@ class Share:
         tokens: image and text tokens in them, without padding.
     """
 
-    parts: tuple[Batch, ...]
+    parts: tuple[TrainingBatch, ...]
     labels: int
     images: int
     tokens: int
@@ -68,20 +68,20 @@ class ShareMaker:
     cache: FeatureCache | None
     complaints: Complaints
 
-    def share_of(self, step: int) -> Share:
+    def share_of(self, step: int) -> BatchShare:
         """This process's part of a step."""
         rows = self.plan.share_of(step, rank=self.rank, world=self.world, micro=self.micro)
         parts = tuple(self._batch(part) for part in rows)
         n_image = self.config.n_image_tokens
         pictures = [part.images for part in parts if part.images is not None]
-        return Share(
+        return BatchShare(
             parts=parts,
             labels=sum(int((part.text.labels != IGNORED).sum()) for part in parts),
             images=sum(int(each.usable.sum()) for each in pictures),
             tokens=sum(part.tokens for part in parts) + n_image * sum(len(each.usable) for each in pictures),
         )
 
-    def _batch(self, rows: np.ndarray) -> Batch:
+    def _batch(self, rows: np.ndarray) -> TrainingBatch:
         read = [self.records.read(row) for row in rows]
         samples = [self.rules.tokens(record) for record in read]
         images = None
@@ -90,9 +90,9 @@ class ShareMaker:
             images = self._images(paths, [record.index for record in read])
             usable = images.usable.tolist()
             samples = [one if good else _silent(one) for one, good in zip(samples, usable, strict=True)]
-        return Batch(text=collate(samples, self.rules.tokenizer.pad_id), images=images)
+        return TrainingBatch(text=collate(samples, self.rules.tokenizer.pad_id), images=images)
 
-    def _images(self, paths: list[Path], indices: list[int]) -> Images:
+    def _images(self, paths: list[Path], indices: list[int]) -> BatchImages:
         transform = image_transform(self.config)
         pictures, features, usable = [], [], []
         for path, index in zip(paths, indices, strict=True):
@@ -106,7 +106,7 @@ class ShareMaker:
         if self.patches:
             views = np.stack([np.asarray(transform.view(picture)) for picture in pictures])
             patches = torch.from_numpy(true_patches(views, [transform.geometry(each) for each in pictures]))
-        return Images(
+        return BatchImages(
             pixels=transform.pixels(pictures) if self.cache is None else None,
             features=None if self.cache is None else torch.from_numpy(np.stack(features)).float(),
             patches=patches,

@@ -27,7 +27,7 @@ MEASURED = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Component:
+class ComponentSize:
     """Parameters of one part of the model."""
 
     name: str
@@ -64,7 +64,7 @@ def meta_task(recipe: VisionLanguageRecipe) -> VisionLanguageTask:
         return VisionLanguageTask(VLM(config, backend="torch"), recipe.objective)
 
 
-def components(task: VisionLanguageTask | JointTask) -> list[Component]:
+def component_sizes(task: VisionLanguageTask | JointTask) -> list[ComponentSize]:
     """Parameters of each part, those of the tied head counted once."""
     parts: dict[str, nn.Module] = {f"encoder {kind}": tower for kind, tower in task.vlm.vision.towers.items()}
     parts |= {"projector": task.vlm.projector, "language model": task.vlm.llm}
@@ -74,7 +74,7 @@ def components(task: VisionLanguageTask | JointTask) -> list[Component]:
     for name, part in parts.items():
         sizes = [(p.numel(), p.requires_grad) for p in part.parameters()]
         trained = sum(size for size, kept in sizes if kept)
-        found.append(Component(name=name, trained=trained, frozen=sum(s for s, _ in sizes) - trained))
+        found.append(ComponentSize(name=name, trained=trained, frozen=sum(s for s, _ in sizes) - trained))
     return found
 
 
@@ -90,7 +90,7 @@ def memory(
         sharded: FSDP2; DDP otherwise.
         text: text tokens of a record.
     """
-    parts = components(task)
+    parts = component_sizes(task)
     trained, frozen = sum(part.trained for part in parts), sum(part.frozen for part in parts)
     computing = BF16 if recipe.precision == "bf16" else FP32
     shards = world if sharded else 1
@@ -177,7 +177,7 @@ def report(
     """
     task = meta_task(recipe)
     lines = [f"{recipe.model}, {recipe.precision}, {world} process{'es' if world > 1 else ''}", ""]
-    lines += _parameters(components(task))
+    lines += _parameters(component_sizes(task))
     config = task.vlm.config
     longest = config.max_length if records is None else int(records.columns["tokens"].max())
     lines += ["", f"memory of a device, GiB (records of {config.n_image_tokens} + {longest} tokens, "
@@ -210,7 +210,7 @@ def member_report(family: FamilyRecipe, member: str) -> str:
     """What the joint stage of a family's member would need, and the stages before it, as text."""
     task, recipe = meta_member(family, member), family.joint
     config = task.vlm.config
-    parts = components(task)
+    parts = component_sizes(task)
     trained, frozen = sum(part.trained for part in parts), sum(part.frozen for part in parts)
     optimizer = make_optimizer(task, recipe.optimisation)
     # Muon keeps one number for each of its weights, AdamW two.
@@ -246,7 +246,7 @@ def member_report(family: FamilyRecipe, member: str) -> str:
     ])  # fmt: skip
 
 
-def _parameters(parts: Sequence[Component]) -> list[str]:
+def _parameters(parts: Sequence[ComponentSize]) -> list[str]:
     lines = [f"{'parameters':20}{'trained':>16}{'frozen':>16}"]
     lines += [f"  {part.name:18}{part.trained:>16,}{part.frozen:>16,}" for part in parts]
     trained, frozen = sum(part.trained for part in parts), sum(part.frozen for part in parts)

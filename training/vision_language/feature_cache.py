@@ -87,14 +87,14 @@ class FeatureCache:
             ) from error
 
 
-def cache_of(vlm: VLM, folder: Path) -> FeatureCache:
+def feature_cache_of(vlm: VLM, folder: Path) -> FeatureCache:
     """The cache of a model's encoders inside a folder that several may share."""
     rows, columns = vlm.config.vision.grid
     return FeatureCache(folder=folder / encoder_key(vlm), shape=(rows * columns, vlm.config.vision.width))
 
 
 @torch.no_grad()
-def fill(
+def fill_cache(
     cache: FeatureCache,
     vlm: VLM,
     paths: Sequence[Path],
@@ -106,7 +106,7 @@ def fill(
     """Compute what the cache lacks; images that cannot be read are left out.
 
     Args:
-        cache: from `cache_of`.
+        cache: from `feature_cache_of`.
         vlm: its encoders must be on the device that shall compute.
         paths: image files; with several processes, this one's part.
         batch: images encoded at once.

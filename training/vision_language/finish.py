@@ -29,7 +29,7 @@ from training.vision_language.official import VisionLanguageRecipe
 
 logger = logging.getLogger(__name__)
 
-ENCODER = "encoder.safetensors"
+ENCODER_FILE = "encoder.safetensors"
 """File of encoders that are not the usual ones, beside the model; pass it as `vision_source`."""
 CALIBRATION = 32
 """Training images whose patches give the released form's pictures their typical brightness."""

@@ -75,17 +75,17 @@ class VisionLanguageRecipe:
         )
 
 
-def cobra_3b() -> VisionLanguageRecipe:
+def cobra_3b_recipe() -> VisionLanguageRecipe:
     """Cobra as the paper trains it: 2 epochs, AdamW 2e-5, decay 0.1, warm-up 0.03, cosine, clip 1, batch 128, bf16."""
     return VisionLanguageRecipe(model="cobra-3b")
 
 
-def emma_v1_3b() -> VisionLanguageRecipe:
+def emma_v1_3b_recipe() -> VisionLanguageRecipe:
     """EMMA-V1: Cobra's recipe with the paper's pixel loss; projector, language model, fusion and decoder trained."""
     return VisionLanguageRecipe(model="emma-v1-3b", objective=Objective(pixels="paper"))
 
 
-def emma_v2_3b() -> VisionLanguageRecipe:
+def emma_v2_3b_recipe() -> VisionLanguageRecipe:
     """EMMA-V2: the same on Mamba-2."""
     return VisionLanguageRecipe(model="emma-v2-3b", objective=Objective(pixels="paper"))
 
@@ -109,12 +109,12 @@ def small(model: str) -> VisionLanguageRecipe:
 
 
 FULL_SIZE: dict[str, Callable[[], VisionLanguageRecipe]] = {
-    "cobra-3b": cobra_3b,
-    "emma-v1-3b": emma_v1_3b,
-    "emma-v2-3b": emma_v2_3b,
+    "cobra-3b": cobra_3b_recipe,
+    "emma-v1-3b": emma_v1_3b_recipe,
+    "emma-v2-3b": emma_v2_3b_recipe,
 }
 
 
-def recipe_of(model: str) -> VisionLanguageRecipe:
+def training_recipe(model: str) -> VisionLanguageRecipe:
     """The recipe of a preset."""
     return FULL_SIZE[model]() if model in FULL_SIZE else small(model)

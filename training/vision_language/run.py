@@ -28,13 +28,13 @@ from training.loop.distribution import AcceleratedEngine, Engine
 from training.loop.prefetch import Prefetcher
 from training.loop.run import Part, Run
 from training.pocket.stages import commit
-from training.vision_language.batches import Share, ShareMaker
-from training.vision_language.feature_cache import cache_of, fill
-from training.vision_language.finish import ENCODER, Finished, write_model
+from training.vision_language.batches import BatchShare, ShareMaker
+from training.vision_language.feature_cache import feature_cache_of, fill_cache
+from training.vision_language.finish import ENCODER_FILE, Finished, write_model
 from training.vision_language.official import VisionLanguageRecipe
 from training.vision_language.plan import BatchPlan
 from training.vision_language.start import Start, described, first_weights, weights_identity
-from training.vision_language.task import Batch, VisionLanguageTask, moved
+from training.vision_language.task import TrainingBatch, VisionLanguageTask, moved
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ def _own_encoder(vlm: VLM, start: Start, folder: Path, engine: Engine) -> Path |
     """Keep encoders that can be had nowhere else; None when the model's usual ones are used."""
     if start.vision is None:
         return None
-    path = folder / "model" / ENCODER
+    path = folder / "model" / ENCODER_FILE
     if engine.main:
         save_vision_encoder(path, vlm.vision)
     return path
@@ -227,12 +227,12 @@ def _share_maker(
     """What prepares batches; fills the feature cache first when there is one."""
     cache = None
     if data.feature_cache is not None:
-        cache = cache_of(task.vlm, data.feature_cache)
+        cache = feature_cache_of(task.vlm, data.feature_cache)
         rows = records.first_of_each_image()[engine.rank :: engine.world]
         paths = [records.image_path(row) for row in rows]
         autocast = torch.bfloat16 if recipe.precision == "bf16" else None
         task.vlm.vision.to(engine.device)
-        fill(cache, task.vlm, paths, autocast=autocast, progress=progress and engine.main)
+        fill_cache(cache, task.vlm, paths, autocast=autocast, progress=progress and engine.main)
         engine.wait()
         # Not needed again, and large at full size.
         task.vlm.vision = nn.Module()  # ty: ignore[invalid-assignment]
@@ -265,12 +265,14 @@ def _train(run: Run, maker: ShareMaker, data: Data, settings: Optimisation, *, p
         return run.train(parts_of_step, progress=progress)
 
 
-def parts_of_share(module: nn.Module, share: Share, engine: Engine, *, waited: float = 0.0) -> list[Part]:
+def parts_of_share(
+    module: nn.Module, share: BatchShare, engine: Engine, *, waited: float = 0.0
+) -> list[Part]:
     """The computations of one process's share of a step."""
     totals = engine.total({"labels": float(share.labels), "images": float(share.images)})
     labels, images = max(1.0, totals["labels"]), totals["images"]
 
-    def compute(batch: Batch, extra: dict[str, float]) -> Any:
+    def compute(batch: TrainingBatch, extra: dict[str, float]) -> Any:
         loss, numbers = module(moved(batch, engine.device), labels=labels, images=images)
         return loss, {**numbers, **extra}
 

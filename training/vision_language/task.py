@@ -18,7 +18,7 @@ from training.vision_language.objective import Objective, head_config
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class BatchImages:
     """The images of a batch, one for each of its conversations."""
 
     pixels: tuple[Float[Tensor, "B 3 S S"], ...] | None
@@ -32,11 +32,11 @@ class Images:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class TrainingBatch:
     """Conversations about images, or conversations alone."""
 
     text: TextBatch
-    images: Images | None
+    images: BatchImages | None
 
     @property
     def tokens(self) -> int:
@@ -44,7 +44,7 @@ class Batch:
         return int(self.text.lengths.sum())
 
 
-def moved(batch: Batch, device: torch.device) -> Batch:
+def moved(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     """A batch with all tensors on a device."""
     return _moved(batch, device)
 
@@ -78,7 +78,7 @@ class VisionLanguageTask(nn.Module):
             self.head.embedding.copy_from_encoder(vlm.vision)
 
     def forward(
-        self, batch: Batch, *, labels: float | int, images: float | int
+        self, batch: TrainingBatch, *, labels: float | int, images: float | int
     ) -> tuple[Float[Tensor, ""], Numbers]:
         """This batch's share of a step's loss.
 
@@ -114,7 +114,7 @@ class VisionLanguageTask(nn.Module):
         return loss, numbers
 
     def _pixel_share(
-        self, taps: Sequence[Tensor], images: Images, features: Tensor | None, total: float | int
+        self, taps: Sequence[Tensor], images: BatchImages, features: Tensor | None, total: float | int
     ) -> Float[Tensor, ""]:
         """The head's loss on the usable images, times their share of the step's."""
         assert self.head is not None

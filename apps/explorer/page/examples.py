@@ -9,7 +9,7 @@ from emma_viz.data import image_hash, read_image
 from emma_viz.data.tabletop import draw_scene, make_scene
 
 PHOTOGRAPHS = {"coffee": "coffee.png", "cat": "chelsea.png", "astronaut": "astronaut.png"}
-SCENES = {"table 1": 3, "table 2": 7, "table 3": 12}
+_SCENES = {"table 1": 3, "table 2": 7, "table 3": 12}
 """Name → index in the split that no model was trained on."""
 
 
@@ -19,7 +19,7 @@ def example_images() -> Mapping[str, tuple[str, Image.Image]]:
         (name, read_image(path)) for name, file in PHOTOGRAPHS.items() if (path := _data() / file).is_file()
     ]
     found += [
-        (name, read_image(draw_scene(make_scene("test", index)).image)) for name, index in SCENES.items()
+        (name, read_image(draw_scene(make_scene("test", index)).image)) for name, index in _SCENES.items()
     ]
     return {image_hash(image): (name, image) for name, image in found}
 

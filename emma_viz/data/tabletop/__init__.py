@@ -1,12 +1,12 @@
 """The tabletop world: small drawn scenes of household things, and charts, with exact masks and English questions."""
 
-from emma_viz.data.tabletop.charts import Chart, Series
+from emma_viz.data.tabletop.charts import ChartPicture, ChartSeries
 from emma_viz.data.tabletop.held_out import scene_questions
 from emma_viz.data.tabletop.kinds import COLOUR_INDEX, COLOURS, KIND_INDEX, KINDS, SURFACES, Kind
 from emma_viz.data.tabletop.language import (
     ABSENT_MODES,
     DESCRIBE,
-    Turn,
+    SceneTurn,
     absent_kind,
     caption,
     caption_turn,
@@ -47,13 +47,13 @@ __all__ = [
     "SIZE",
     "SPLITS",
     "SURFACES",
-    "Chart",
+    "ChartPicture",
+    "ChartSeries",
     "Kind",
     "Rendering",
     "Scene",
-    "Series",
+    "SceneTurn",
     "Thing",
-    "Turn",
     "Twins",
     "absent_kind",
     "caption",

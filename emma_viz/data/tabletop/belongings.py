@@ -6,7 +6,7 @@ from emma_viz.data.tabletop.dishes import METAL
 from emma_viz.data.tabletop.pen import RGB, Pen, shade
 
 PAPER: RGB = (248, 244, 232)
-INK: RGB = (40, 44, 56)
+_INK: RGB = (40, 44, 56)
 
 
 def candle(pen: Pen, c: RGB) -> None:
@@ -14,7 +14,7 @@ def candle(pen: Pen, c: RGB) -> None:
     pen.box(34, 40, 66, 92, c, edge=shade(c, 0.7), radius=3)
     pen.box(55, 42, 65, 91, shade(c, 0.82), radius=2)
     pen.oval(50, 41, 16, 5, shade(c, 1.35))
-    pen.stroke([(50, 40), (50, 30)], INK, 3)
+    pen.stroke([(50, 40), (50, 30)], _INK, 3)
     pen.shape([(50, 2), (60, 22), (50, 36), (40, 22)], (255, 150, 30))
     pen.oval(50, 24, 9, 11, (255, 176, 40))
     pen.oval(50, 26, 4.5, 7, (255, 244, 160))
@@ -44,7 +44,7 @@ def pencil(pen: Pen, c: RGB) -> None:
     pen.box(41, 12, 59, 19, METAL)
     pen.box(41, 2, 59, 13, (240, 130, 140), radius=4)
     pen.shape([(41, 74), (59, 74), (50, 97)], (236, 198, 150))
-    pen.shape([(46.5, 88), (53.5, 88), (50, 98)], INK)
+    pen.shape([(46.5, 88), (53.5, 88), (50, 98)], _INK)
 
 
 def laptop(pen: Pen, c: RGB) -> None:
@@ -54,7 +54,7 @@ def laptop(pen: Pen, c: RGB) -> None:
     pen.oval(68, 28, 5, 5, (255, 226, 110))
     pen.shape([(15, 64), (85, 64), (97, 86), (3, 86)], shade(c, 0.88), edge=shade(c, 0.6), width=2)
     for y, inset in ((68, 3), (73, 0.5), (78, -2)):
-        pen.stroke([(20 + inset, y), (80 - inset, y)], INK if sum(c) > 220 else (150, 150, 156), 2.6)
+        pen.stroke([(20 + inset, y), (80 - inset, y)], _INK if sum(c) > 220 else (150, 150, 156), 2.6)
 
 
 def phone(pen: Pen, c: RGB) -> None:
@@ -83,9 +83,9 @@ def clock(pen: Pen, c: RGB) -> None:
         a = i * math.tau / 12
         inner = 26 if i % 3 == 0 else 29
         ends = [(50 + r * math.cos(a), 50 + r * math.sin(a)) for r in (inner, 32)]
-        pen.stroke(ends, INK, 2.6)
-    pen.stroke([(50, 50), (50, 24)], INK, 4)
-    pen.stroke([(50, 50), (67, 58)], INK, 5)
+        pen.stroke(ends, _INK, 2.6)
+    pen.stroke([(50, 50), (50, 24)], _INK, 4)
+    pen.stroke([(50, 50), (67, 58)], _INK, 5)
     pen.oval(50, 50, 4.5, 4.5, (206, 40, 40))
 
 

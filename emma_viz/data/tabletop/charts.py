@@ -34,7 +34,7 @@ PAPERS: dict[str, tuple[RGB, RGB, str]] = {
 """Paper → its colour, the ink's colour, and the colour that cannot be told apart from it."""
 
 SIDE = 128
-LEFT, RIGHT, TOP, BOTTOM = 24, 124, 25, 111
+_LEFT, RIGHT, _TOP, _BOTTOM = 24, 124, 25, 111
 """Where the axes lie, pixels: the vertical one at LEFT, the horizontal one at BOTTOM."""
 
 HIGHEST = 10
@@ -42,7 +42,7 @@ HIGHEST = 10
 UNITS = (1, 5, 10)
 """What one step of a value can stand for on the labels of the vertical axis."""
 
-FINE = 3
+_FINE = 3
 """Charts are drawn this many times larger and shrunk, for smooth lines and letters."""
 TITLE_HEIGHT, LABEL_HEIGHT = 15, 9
 """Font sizes, pixels."""
@@ -53,7 +53,7 @@ STROKE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
+class ChartSeries:
     """One bar, with its one value, or one line, with its values from left to right; values are 1 … HIGHEST."""
 
     colour: str
@@ -61,7 +61,7 @@ class Series:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chart:
+class ChartPicture:
     """What a chart shows.
 
     Attributes:
@@ -76,10 +76,10 @@ class Chart:
     title: str
     paper: str
     unit: int
-    series: tuple[Series, ...]
+    series: tuple[ChartSeries, ...]
 
 
-def plan_chart(rng: np.random.Generator) -> Chart:
+def plan_chart(rng: np.random.Generator) -> ChartPicture:
     """Choose what a chart shows: 2–5 bars of different heights, or 1–3 lines."""
     form, title, paper = (str(rng.choice(words)) for words in (FORMS, TITLES, list(PAPERS)))
     count = int(rng.integers(2, 6)) if form == "bar" else int(rng.integers(1, 4))
@@ -90,10 +90,10 @@ def plan_chart(rng: np.random.Generator) -> Chart:
     else:
         values = _wander(count, int(rng.integers(4, 7)), rng)
     series = tuple(
-        Series(colour=colour, values=tuple(int(v) for v in row))
+        ChartSeries(colour=colour, values=tuple(int(v) for v in row))
         for colour, row in zip(colours, values, strict=True)
     )
-    return Chart(form=form, title=title, paper=paper, unit=int(rng.choice(UNITS)), series=series)
+    return ChartPicture(form=form, title=title, paper=paper, unit=int(rng.choice(UNITS)), series=series)
 
 
 def _wander(count: int, length: int, rng: np.random.Generator) -> np.ndarray:
@@ -104,7 +104,7 @@ def _wander(count: int, length: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(values, 1, HIGHEST)
 
 
-def outline(chart: Chart) -> list[np.ndarray]:
+def outline(chart: ChartPicture) -> list[np.ndarray]:
     """Where each series lies, pixels.
 
     Returns:
@@ -115,25 +115,25 @@ def outline(chart: Chart) -> list[np.ndarray]:
     heights = [[_level(value) for value in series.values] for series in chart.series]
     if chart.form == "line":
         return [np.array(list(zip(places, line, strict=True))) for line in heights]
-    half = int(0.36 * (RIGHT - LEFT) / len(places))
+    half = int(0.36 * (RIGHT - _LEFT) / len(places))
     return [
-        np.array([(x - half, top), (x + half, BOTTOM)]) for x, (top,) in zip(places, heights, strict=True)
+        np.array([(x - half, top), (x + half, _BOTTOM)]) for x, (top,) in zip(places, heights, strict=True)
     ]
 
 
-def _columns(chart: Chart) -> list[int]:
+def _columns(chart: ChartPicture) -> list[int]:
     """x of each bar, or of each point of a line."""
     count = len(chart.series) if chart.form == "bar" else len(chart.series[0].values)
-    slot = (RIGHT - LEFT) / count
-    return [round(LEFT + (i + 0.5) * slot) for i in range(count)]
+    slot = (RIGHT - _LEFT) / count
+    return [round(_LEFT + (i + 0.5) * slot) for i in range(count)]
 
 
 def _level(value: int) -> int:
     """y of a value."""
-    return round(BOTTOM - value * (BOTTOM - TOP) / HIGHEST)
+    return round(_BOTTOM - value * (_BOTTOM - _TOP) / HIGHEST)
 
 
-def draw_chart(chart: Chart, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_chart(chart: ChartPicture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw a chart: paper, axes and words, then each series.
 
     Args:
@@ -155,45 +155,45 @@ def draw_chart(chart: Chart, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
 def _cover(form: str, points: np.ndarray) -> np.ndarray:
     """float (128, 128) in [0, 1]: how much of each pixel a bar or line covers."""
-    canvas = Image.new("L", (SIDE * FINE, SIDE * FINE))
+    canvas = Image.new("L", (SIDE * _FINE, SIDE * _FINE))
     pen = ImageDraw.Draw(canvas)
     if form == "bar":
-        (left, top), (right, bottom) = (points * FINE).tolist()
+        (left, top), (right, bottom) = (points * _FINE).tolist()
         pen.rectangle([left, top, right - 1, bottom - 1], fill=255)
     else:
-        corners, radius = [tuple(point) for point in (points * FINE).tolist()], STROKE * FINE // 2
-        pen.line(corners, fill=255, width=STROKE * FINE)
+        corners, radius = [tuple(point) for point in (points * _FINE).tolist()], STROKE * _FINE // 2
+        pen.line(corners, fill=255, width=STROKE * _FINE)
         for x, y in corners:
             pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=255)
-    return np.asarray(canvas.reduce(FINE), dtype=float) / 255
+    return np.asarray(canvas.reduce(_FINE), dtype=float) / 255
 
 
-def _frame(chart: Chart, paper: RGB, *, ruled: bool) -> np.ndarray:
+def _frame(chart: ChartPicture, paper: RGB, *, ruled: bool) -> np.ndarray:
     """Paper, title, axes, ticks and their labels: float (128, 128, 3), 0–255."""
     ink = PAPERS[chart.paper][1]
-    canvas = Image.new("RGB", (SIDE * FINE, SIDE * FINE), paper)
+    canvas = Image.new("RGB", (SIDE * _FINE, SIDE * _FINE), paper)
     pen = ImageDraw.Draw(canvas)
 
     def stroke(x0: int, y0: int, x1: int, y1: int, colour: RGB) -> None:
-        pen.rectangle([x0 * FINE, y0 * FINE, x1 * FINE - 1, y1 * FINE - 1], fill=colour)
+        pen.rectangle([x0 * _FINE, y0 * _FINE, x1 * _FINE - 1, y1 * _FINE - 1], fill=colour)
 
     def write(x: Length, y: Length, words: str, size: int, anchor: str) -> None:
-        pen.text((x * FINE, y * FINE), words, fill=ink, font=_font(size * FINE), anchor=anchor)
+        pen.text((x * _FINE, y * _FINE), words, fill=ink, font=_font(size * _FINE), anchor=anchor)
 
     r, g, b = ((3 * p + i) // 4 for p, i in zip(paper, ink, strict=True))
     for value in range(0, HIGHEST + 1, 2):
         y = _level(value)
         if ruled and value:
-            stroke(LEFT, y, RIGHT, y + 1, (r, g, b))
-        stroke(LEFT - 4, y, LEFT, y + 1, ink)
-        write(LEFT - 5, y + 0.5, str(value * chart.unit), LABEL_HEIGHT, "rm")
+            stroke(_LEFT, y, RIGHT, y + 1, (r, g, b))
+        stroke(_LEFT - 4, y, _LEFT, y + 1, ink)
+        write(_LEFT - 5, y + 0.5, str(value * chart.unit), LABEL_HEIGHT, "rm")
     for number, x in enumerate(_columns(chart)):
-        stroke(x, BOTTOM, x + 1, BOTTOM + 4, ink)
-        write(x + 0.5, BOTTOM + 5, str(number + 1), LABEL_HEIGHT, "mt")
-    stroke(LEFT - 1, TOP - 3, LEFT, BOTTOM + 1, ink)
-    stroke(LEFT - 1, BOTTOM, RIGHT, BOTTOM + 1, ink)
-    write((LEFT + RIGHT) / 2, (TOP - 3) / 2, chart.title, TITLE_HEIGHT, "mm")
-    return np.asarray(canvas.reduce(FINE), dtype=float)
+        stroke(x, _BOTTOM, x + 1, _BOTTOM + 4, ink)
+        write(x + 0.5, _BOTTOM + 5, str(number + 1), LABEL_HEIGHT, "mt")
+    stroke(_LEFT - 1, _TOP - 3, _LEFT, _BOTTOM + 1, ink)
+    stroke(_LEFT - 1, _BOTTOM, RIGHT, _BOTTOM + 1, ink)
+    write((_LEFT + RIGHT) / 2, (_TOP - 3) / 2, chart.title, TITLE_HEIGHT, "mm")
+    return np.asarray(canvas.reduce(_FINE), dtype=float)
 
 
 @cache

@@ -7,19 +7,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from emma_viz.data.tabletop.charts import TITLES, Chart, Series
+from emma_viz.data.tabletop.charts import TITLES, ChartPicture, ChartSeries
 from emma_viz.data.tabletop.kinds import BY_FREQUENCY, COLOURS, KIND_INDEX, KINDS, SURFACES
 from emma_viz.data.tabletop.scenes import Scene, Thing
 from emma_viz.errors import InputError
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 DESCRIBE = "Describe the image in detail."
 NUMBERS = ("No", "One", "Two", "Three", "Four", "Five")
 QUARTERS = ("top left", "top right", "bottom left", "bottom right")
 YES, NO = "Yes.", "No."
 
-COMPARED = {"bar": ("taller than", "shorter than"), "line": ("above", "below")}
+_COMPARED = {"bar": ("taller than", "shorter than"), "line": ("above", "below")}
 """Form of chart → how two of its series are compared: the first word holds when the first one is higher."""
 EXTREMES = {"tallest": max, "shortest": min}
 
@@ -35,7 +35,7 @@ POPULAR = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class SceneTurn:
     """One question and its true answer.
 
     Attributes:
@@ -74,7 +74,7 @@ def caption(scene: Scene) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _chart_caption(chart: Chart) -> str:
+def _chart_caption(chart: ChartPicture) -> str:
     """ "A bar chart with three bars, red, blue and green, titled Sales."."""
     colours = [series.colour for series in chart.series]
     if len(colours) == 1:
@@ -90,31 +90,33 @@ def _listed(phrases: list[str]) -> str:
     return " and ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
 
 
-def existence(scene: Scene, kind: str) -> Turn:
+def existence(scene: Scene, kind: str) -> SceneTurn:
     """ "Is there a spoon in the image?"."""
     answer = YES if scene.count(kind) else NO
-    return Turn(topic="existence", question=f"Is there {with_article(kind)} in the image?", answer=answer)
+    return SceneTurn(
+        topic="existence", question=f"Is there {with_article(kind)} in the image?", answer=answer
+    )
 
 
-def count(scene: Scene, kind: str) -> Turn:
+def count(scene: Scene, kind: str) -> SceneTurn:
     """ "How many forks are there?"."""
     question = f"How many {KINDS[KIND_INDEX[kind]].plural} are there?"
-    return Turn(topic="count", question=question, answer=f"{NUMBERS[scene.count(kind)]}.")
+    return SceneTurn(topic="count", question=question, answer=f"{NUMBERS[scene.count(kind)]}.")
 
 
-def color(thing: Thing) -> Turn:
+def color(thing: Thing) -> SceneTurn:
     """ "What color is the cup?"; `thing` must be the only one of its kind."""
     answer = f"{thing.colour.capitalize()}."
-    return Turn(topic="color", question=f"What color is the {thing.kind}?", answer=answer)
+    return SceneTurn(topic="color", question=f"What color is the {thing.kind}?", answer=answer)
 
 
-def where(thing: Thing) -> Turn:
+def where(thing: Thing) -> SceneTurn:
     """ "Where is the cup?"; `thing` must be the only one of its kind."""
     answer = f"{thing.quarter.capitalize()}."
-    return Turn(topic="where", question=f"Where is the {thing.kind}?", answer=answer)
+    return SceneTurn(topic="where", question=f"Where is the {thing.kind}?", answer=answer)
 
 
-def relation(first: Thing, second: Thing, *, word: str) -> Turn:
+def relation(first: Thing, second: Thing, *, word: str) -> SceneTurn:
     """ "Is the cup left of the fork?"; word is "left of", "right of", "above" or "below"."""
     holds = {
         "left of": first.x < second.x,
@@ -123,29 +125,29 @@ def relation(first: Thing, second: Thing, *, word: str) -> Turn:
         "below": first.y > second.y,
     }[word]
     question = f"Is the {first.kind} {word} the {second.kind}?"
-    return Turn(topic="relation", question=question, answer=YES if holds else NO)
+    return SceneTurn(topic="relation", question=question, answer=YES if holds else NO)
 
 
-def extreme(chart: Chart, *, word: str) -> Turn:
+def extreme(chart: ChartPicture, *, word: str) -> SceneTurn:
     """ "What color is the tallest bar?"; word is "tallest" or "shortest", the chart one of bars."""
     best = EXTREMES[word](chart.series, key=lambda series: series.values)
     answer = f"{best.colour.capitalize()}."
-    return Turn(topic="color", question=f"What color is the {word} bar?", answer=answer)
+    return SceneTurn(topic="color", question=f"What color is the {word} bar?", answer=answer)
 
 
-def comparison(form: str, first: Series, second: Series, *, word: str) -> Turn:
+def comparison(form: str, first: ChartSeries, second: ChartSeries, *, word: str) -> SceneTurn:
     """ "Is the red bar taller than the blue bar?"; word is one of COMPARED[form].
 
     Either the whole of `first` must be higher than the whole of `second`, or lower.
     """
-    holds = (first.values > second.values) == (word == COMPARED[form][0])
+    holds = (first.values > second.values) == (word == _COMPARED[form][0])
     question = f"Is the {first.colour} {form} {word} the {second.colour} {form}?"
-    return Turn(topic="relation", question=question, answer=YES if holds else NO)
+    return SceneTurn(topic="relation", question=question, answer=YES if holds else NO)
 
 
-def caption_turn(scene: Scene) -> Turn:
+def caption_turn(scene: Scene) -> SceneTurn:
     """ "Describe the image in detail."."""
-    return Turn(topic="caption", question=DESCRIBE, answer=caption(scene))
+    return SceneTurn(topic="caption", question=DESCRIBE, answer=caption(scene))
 
 
 def named_kinds(text: str) -> frozenset[str]:
@@ -182,7 +184,7 @@ def absent_kind(scene: Scene, rng: np.random.Generator, *, mode: str = "random")
     return pool[int(rng.integers(len(pool)))]
 
 
-def color_turns(scene: Scene) -> list[Turn]:
+def color_turns(scene: Scene) -> list[SceneTurn]:
     """Every question about a colour that has one answer."""
     turns = [color(thing) for thing in single_things(scene) if thing.colour]
     if scene.chart and scene.chart.form == "bar":
@@ -190,12 +192,12 @@ def color_turns(scene: Scene) -> list[Turn]:
     return turns
 
 
-def where_turns(scene: Scene) -> list[Turn]:
+def where_turns(scene: Scene) -> list[SceneTurn]:
     """Where each object is that is the only one of its kind; about charts there are none."""
     return [] if scene.chart else [where(thing) for thing in single_things(scene)]
 
 
-def relation_turns(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+def relation_turns(scene: Scene, rng: np.random.Generator) -> list[SceneTurn]:
     """How each object lies to one other, where the two differ clearly; "Yes." and "No." are equally likely."""
     turns = []
     for first, second in _partners(scene.chart.series if scene.chart else single_things(scene), rng):
@@ -206,14 +208,14 @@ def relation_turns(scene: Scene, rng: np.random.Generator) -> list[Turn]:
     return turns
 
 
-def _partners(items: Sequence[Item], rng: np.random.Generator) -> Iterator[tuple[Item, Item]]:
+def _partners(items: Sequence[_Item], rng: np.random.Generator) -> Iterator[tuple[_Item, _Item]]:
     """Each item beside one of the others."""
     for first in items:
         if others := [item for item in items if item is not first]:
             yield first, others[int(rng.integers(len(others)))]
 
 
-def _relation_of(first: Thing, second: Thing, rng: np.random.Generator) -> list[Turn]:
+def _relation_of(first: Thing, second: Thing, rng: np.random.Generator) -> list[SceneTurn]:
     """A relation along the axis on which two objects clearly differ (16 pixels), or none."""
     across, along = abs(first.x - second.x), abs(first.y - second.y)
     if max(across, along) < 16:
@@ -222,15 +224,17 @@ def _relation_of(first: Thing, second: Thing, rng: np.random.Generator) -> list[
     return [relation(first, second, word=words[int(rng.integers(2))])]
 
 
-def _comparison_of(form: str, first: Series, second: Series, rng: np.random.Generator) -> list[Turn]:
+def _comparison_of(
+    form: str, first: ChartSeries, second: ChartSeries, rng: np.random.Generator
+) -> list[SceneTurn]:
     """A comparison of two bars, or of two lines unless they meet."""
     gaps = [a - b for a, b in zip(first.values, second.values, strict=True)]
     if min(gaps) <= 0 <= max(gaps):
         return []
-    return [comparison(form, first, second, word=COMPARED[form][int(rng.integers(2))])]
+    return [comparison(form, first, second, word=_COMPARED[form][int(rng.integers(2))])]
 
 
-def questions(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+def questions(scene: Scene, rng: np.random.Generator) -> list[SceneTurn]:
     """Questions for training, each to be asked by itself, and the caption.
 
     Existence questions are fair coins, drawn independently of one another; of the other topics, colour, place,
@@ -266,7 +270,7 @@ def description(scene: Scene, rng: np.random.Generator) -> str:
     return " ".join(f"{part[0].upper()}{part[1:]}." for part in [*parts, SURFACES[scene.surface]]) + "\n"
 
 
-def described_questions(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+def described_questions(scene: Scene, rng: np.random.Generator) -> list[SceneTurn]:
     """Those of the scene's `questions` that its `description` answers."""
     unsaid = {"relation", "color"} if scene.chart else {"relation"}
     return [turn for turn in questions(scene, rng) if turn.topic not in unsaid]
@@ -301,7 +305,7 @@ def corpus() -> list[str]:
 
 def _chart_corpus() -> list[str]:
     lines = [f"What color is the {word} bar?" for word in EXTREMES]
-    for form, words in COMPARED.items():
+    for form, words in _COMPARED.items():
         lines += [
             f"{with_article(form).capitalize()} chart with two {form}s, titled {title}." for title in TITLES
         ]

@@ -6,7 +6,7 @@ import numpy as np
 
 from emma_viz.data.tabletop.backgrounds import WEIGHTS, draw_background
 from emma_viz.data.tabletop.bank import ANGLE_STEP, sprite
-from emma_viz.data.tabletop.charts import Chart, draw_chart, outline, plan_chart
+from emma_viz.data.tabletop.charts import ChartPicture, draw_chart, outline, plan_chart
 from emma_viz.data.tabletop.kinds import KIND_INDEX, KINDS, TABLE_KINDS
 from emma_viz.errors import InputError
 
@@ -16,7 +16,7 @@ SIZE = 128
 CHARTS = 0.12
 """Share of the scenes that are charts."""
 
-SIZES = (30, 35, 40, 46, 52)
+_SIZES = (30, 35, 40, 46, 52)
 """Sides an object can have, pixels."""
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
@@ -62,7 +62,7 @@ class Scene:
     index: int
     surface: str
     things: tuple[Thing, ...]
-    chart: Chart | None = None
+    chart: ChartPicture | None = None
 
     def count(self, kind: str) -> int:
         """How many objects of one kind there are."""
@@ -115,7 +115,7 @@ def make_scene(split: str, index: int) -> Scene:
     for _ in range(int(rng.choice([1, 2, 3, 4, 5], p=[0.12, 0.23, 0.27, 0.23, 0.15]))):
         kind = KINDS[KIND_INDEX[_next_kind(things, rng)]]
         colour = str(rng.choice(kind.palette)) if kind.palette else ""
-        size = int(rng.choice(SIZES))
+        size = int(rng.choice(_SIZES))
         angle = int(rng.integers(-kind.tilt // ANGLE_STEP, kind.tilt // ANGLE_STEP + 1)) * ANGLE_STEP
         place = _free_place(things, size, rng)
         if place is not None:
@@ -125,7 +125,7 @@ def make_scene(split: str, index: int) -> Scene:
     return Scene(split=split, index=index, surface=surface, things=tuple(things))
 
 
-def _chart_things(chart: Chart) -> tuple[Thing, ...]:
+def _chart_things(chart: ChartPicture) -> tuple[Thing, ...]:
     things = []
     for series, points in zip(chart.series, outline(chart), strict=True):
         (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from emma_viz.data.tabletop.language import Turn, existence, single_things
+from emma_viz.data.tabletop.language import SceneTurn, existence, single_things
 from emma_viz.data.tabletop.scenes import Rendering, Scene, draw_scene, make_scene
 
 
@@ -22,7 +22,7 @@ class Twins:
         return self.scene.things[self.number].kind
 
     @property
-    def question(self) -> Turn:
+    def question(self) -> SceneTurn:
         """Whether it is there: "Yes." of the scene, "No." of its twin."""
         return existence(self.scene, self.kind)
 
