@@ -4,7 +4,7 @@ import argparse
 
 from emma_viz.cli import options
 from emma_viz.cli.terminal import one_line
-from emma_viz.session.options import BATCH, BROKEN_LIMIT, STORES
+from emma_viz.session.options import Keeping
 
 HELP = "run the models on images and keep what their image tokens held in a study; goes on where it was interrupted"
 
@@ -19,21 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="photographs, folders of them, patterns ('photos/*.jpg'), or lists: a .json or .jsonl of records "
         "{image, question} or in LLaVA's form",
     )
-    parser.add_argument(
-        "--image-folder",
-        type=options.path,
-        metavar="FOLDER",
-        help="the folder that the images of a list are relative to (default: that of the list)",
-    )
+    options.add_image_folder(parser)
     parser.add_argument(
         "--out", type=options.path, required=True, metavar="STUDY", help="the study folder, made or added to"
-    )
-    parser.add_argument(
-        "--store",
-        choices=STORES,
-        default=STORES[0],
-        help="keep all states; or, pooled, their mean over the image tokens and those of the last text token; or the "
-        "maps that --lens decodes (default: states). What each takes is said before anything is run",
     )
     parser.add_argument(
         "--sites",
@@ -50,35 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="layers to keep, or for maps to decode (default: all)",
     )
     parser.add_argument(
-        "--states-dtype",
-        choices=["float32", "bfloat16", "float16"],
-        default="float32",
-        help="of what is kept (default: float32; bfloat16 for states alone)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace entries that were recorded with other options"
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        default=BATCH,
-        metavar="N",
-        help="images that go through a model, and are held in memory, at a time (default: %(default)s)",
-    )
-    parser.add_argument(
         "--shard",
         type=options.shard,
         metavar="I/N",
         help="record the I-th of N parts; the study opens all as one. `accelerate launch --num_processes N -m emma_viz "
         "capture …` does so by itself, each process on its own GPU with --device cuda",
     )
-    parser.add_argument(
-        "--broken-limit",
-        type=int,
-        default=BROKEN_LIMIT,
-        metavar="N",
-        help="images found in folders, by patterns or in lists, and records, that may be left out because they cannot "
-        "be used (default: %(default)s)",
+    number = {"metavar": "N"}
+    options.add_fields(
+        parser, Keeping, store={}, states_dtype={}, overwrite={}, batch_size=number, broken_limit=number
     )
     options.add_images(parser)
     options.add_models(parser)
@@ -99,16 +67,12 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             prompts=args.prompt or (),
             image_folder=args.image_folder,
-            store=args.store,
             lenses=args.lens,
             force_lens=args.force_lens,
             fit_on=args.fit_on,
             sites=args.sites,
             layers="all" if "all" in args.layers else args.layers,
-            states_dtype=args.states_dtype,
-            overwrite=args.overwrite,
-            batch_size=args.batch_size,
-            broken_limit=args.broken_limit,
+            **options.fields_of(args, Keeping),
             asking=options.asking(args),
             running=running,
             shard=shard,

@@ -23,12 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="a folder of images, a pattern, or a list (.json, .jsonl) of records that name them",
     )
-    parser.add_argument(
-        "--image-folder",
-        type=options.path,
-        metavar="FOLDER",
-        help="the folder that the images of a list are relative to (default: that of the list)",
-    )
+    options.add_image_folder(parser)
     parser.add_argument(
         "--out",
         type=options.path,

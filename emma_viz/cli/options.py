@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type
 
 from emma_viz.errors import InputError
 from emma_viz.files.named import is_web_address, named_path
-from emma_viz.session.options import Asking, Running, View
+from emma_viz.session.options import DEFAULT_LENSES, DEFAULT_MODELS, Asking, Running, View
 
 LAYERS_HELP = (
     "the layers to show, zero-based; -1 or 'embedding' for what enters block 0, 'all' for every block "
@@ -161,6 +161,16 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_image_folder(parser: argparse.ArgumentParser) -> None:
+    """Where the images of a list of records are."""
+    parser.add_argument(
+        "--image-folder",
+        type=path,
+        metavar="FOLDER",
+        help="the folder that the images of a list are relative to (default: that of the list)",
+    )
+
+
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Which models run, and how."""
     group = parser.add_argument_group("models")
@@ -168,7 +178,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         "--models",
         nargs="+",
         metavar="SOURCE",
-        default=["cobra-pocket", "emma-v1-pocket"],
+        default=list(DEFAULT_MODELS),
         help="bundled or preset names, run directories, hub ids or safetensors files (default: %(default)s)",
     )
     add_loading(group)
@@ -223,9 +233,9 @@ def add_lens(parser: argparse.ArgumentParser, *, fits: bool = True) -> None:
         "--lens",
         nargs="+",
         metavar="LENS",
-        default=["ridge"],
+        default=list(DEFAULT_LENSES),
         help="one for all models, or one each: a kind that ships with the model (ridge, tuned, native) or a lens "
-        "file (default: ridge)",
+        "file (default: %(default)s)",
     )
     if fits:
         group.add_argument(

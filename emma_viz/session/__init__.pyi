@@ -1,10 +1,10 @@
 from .capturing import capture as capture
 from .catalogue import inspection_of as inspection_of
 from .catalogue import models_table as models_table
-from .comparison import DEFAULT_MODELS as DEFAULT_MODELS
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .layers import shown_layers as shown_layers
+from .options import DEFAULT_MODELS as DEFAULT_MODELS
 from .options import Asking as Asking
 from .options import Running as Running
 from .options import View as View

@@ -12,15 +12,15 @@ import torch
 from emma_viz.capture.sites import Layers, choose
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.checkpoints.sources import resolve
-from emma_viz.errors import InputError, StudyError
-from emma_viz.files.schema import shape
+from emma_viz.errors import InputError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
 from emma_viz.progress import Progress
+from emma_viz.session.entry_names import entry_name, keep_image_names
 from emma_viz.session.fitting import lens_for
 from emma_viz.session.loading import load, one_each, require_loadable
-from emma_viz.session.options import BATCH, BROKEN_LIMIT, Asking, Running, Store
+from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, Running, Store
 from emma_viz.session.questions import QuestionSet, gather
 from emma_viz.session.request import Progressed, Request, progressed
 from emma_viz.session.road import ask
@@ -33,11 +33,10 @@ from emma_viz.session.stores import (
     tokens_of,
 )
 from emma_viz.study import Study, StudyWriter, open_study
+from emma_viz.study.opening import made_or_removed, require_place
 from emma_viz.study.shards import shard_name
-from emma_viz.study.study import STUDY, made_or_removed, require_place
+from emma_viz.study.study_file import STUDY
 
-NAMES = "names"
-"""Arrays of an entry whose description holds what its images are called."""
 _SITES = ("resid_post",)
 """Sites that are recorded when none are named."""
 
@@ -49,17 +48,17 @@ def capture(
     *,
     prompts: Sequence[str] = (),
     image_folder: Path | None = None,
-    store: Store = "states",
-    lenses: Sequence[str | Path | Lens] = ("ridge",),
+    store: Store = Keeping.store,
+    lenses: Sequence[str | Path | Lens] = DEFAULT_LENSES,
     force_lens: bool = False,
     fit_on: Path | None = None,
     sites: Sequence[str] | None = None,
     layers: Layers = "all",
-    states_dtype: str = "float32",
-    overwrite: bool = False,
-    batch_size: int = BATCH,
+    states_dtype: str = Keeping.states_dtype,
+    overwrite: bool = Keeping.overwrite,
+    batch_size: int = Keeping.batch_size,
     shard: tuple[int, int] = (1, 1),
-    broken_limit: int = BROKEN_LIMIT,
+    broken_limit: int = Keeping.broken_limit,
     asking: Asking = Asking(),
     running: Running = Running(),
     convert_profile: bool = False,
@@ -90,8 +89,11 @@ def capture(
         batch_size: images that go through a model, and are held in memory, at a time.
         shard: (i, n) records the i-th of n parts of the questions, as an entry of its own; a study opens all as one.
         broken_limit: images of folders, globs and lists, and records, that may be left out because they cannot be used.
+        asking: how answers are drawn; question i draws from `seed` + i.
+        running: how the models are loaded.
         convert_profile: convert images with a colour profile to sRGB.
         say: called with what the capture will take of the disk, a line a model, and with what is left out.
+        progress: called as models load, lenses are fitted and questions are answered.
 
     Returns:
         The names of the entries: those of the models, with the shard's number.
@@ -147,6 +149,7 @@ def capture(
     states = _progressed(path, sources, requests, running, overwrite=overwrite)
     open_ones = [name for name in entries if states[name].n_samples < len(asked)]
     _require_size(path, {name: sources[name] for name in open_ones}, requests, states, asked, running, say)
+    options = _Recording(batch_size=batch_size, force_lens=force_lens, convert_profile=convert_profile)
     with made_or_removed(path):
         for name in entries:
             if name in open_ones:
@@ -155,21 +158,21 @@ def capture(
                 study = open_study(path, create=True)
                 _plan(study, data_sets, entries, asked)
                 writer = study.writer(name, resume=not states[name].replace, overwrite=states[name].replace)
-                _record(
-                    model,
-                    asked,
-                    requests[name],
-                    writer,
-                    batch_size=batch_size,
-                    force_lens=force_lens,
-                    convert_profile=convert_profile,
-                    progress=progress,
-                )
+                _record(model, asked, requests[name], writer, options, progress)
                 del model
                 gc.collect()
-            _name_images(open_study(path), name, asked.names)
+            keep_image_names(open_study(path), name, asked.names)
     _plan(open_study(path), data_sets, entries, asked)
     return entries
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recording:
+    """How batches go through a model."""
+
+    batch_size: int
+    force_lens: bool
+    convert_profile: bool
 
 
 def _plan(study: Study, data_sets: Sequence[str], entries: Sequence[str], asked: QuestionSet) -> None:
@@ -279,10 +282,7 @@ def _record(
     asked: QuestionSet,
     request: Request,
     writer: StudyWriter,
-    *,
-    batch_size: int,
-    force_lens: bool,
-    convert_profile: bool,
+    options: _Recording,
     progress: Progress | None,
 ) -> None:
     """Ask a model what its entry does not hold yet."""
@@ -298,42 +298,10 @@ def _record(
             decoded=request.decoded,
             dtype=request.dtype if request.store == "states" else torch.float32,
             first=writer.n_samples,
-            batch_size=batch_size,
-            force_lens=force_lens,
-            convert_profile=convert_profile,
+            batch_size=options.batch_size,
+            force_lens=options.force_lens,
+            convert_profile=options.convert_profile,
             progress=progress,
         ):
             request.require_unchanged(trace, writer.n_samples, asked.names)
             writer.append_batch(*kept(request.store, trace, decoding, request.dtype))
-
-
-def _name_images(study: Study, entry: str, names: Sequence[str]) -> None:
-    """Keep what the images are called, if it is not kept yet."""
-    if NAMES in study.entry(entry).arrays and image_names_of_entry(study, entry) == tuple(names):
-        return
-    study.save_arrays(entry, NAMES, {}, {"images": list(names)}, overwrite=True)
-
-
-def image_names_of_entry(study: Study, entry: str) -> tuple[str, ...]:
-    """What the images of an entry are called; nothing where it was not kept.
-
-    Raises:
-        StudyError: the names were changed or damaged.
-    """
-    if NAMES not in study.entry(entry).arrays:
-        return ()
-    _, meta = study.load_arrays(entry, NAMES)
-    where = f"{study.path}, {NAMES} of the entry {entry!r}"
-    return shape(meta, _Names, where=where, error=StudyError).images
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Names:
-    """What is kept beside a trace."""
-
-    images: tuple[str, ...]
-
-
-def entry_name(model: str | Path) -> str:
-    """What the entry of a model is called: its bundled name or hub id, or the last part of its path."""
-    return Path(model).name if Path(model).exists() else str(model)

@@ -23,15 +23,13 @@ from emma_viz.records.questions import Question
 from emma_viz.session.fitting import lens_for
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.loading import load, one_each, require_loadable
-from emma_viz.session.options import Asking, Running, View
+from emma_viz.session.options import DEFAULT_LENSES, DEFAULT_MODELS, Asking, Running, View
 from emma_viz.session.road import ask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from emma_viz.render import FigureSpec
-
-DEFAULT_MODELS = ("cobra-pocket", "emma-v1-pocket")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +86,7 @@ def compare(
     images: Any,
     models: Sequence[str | Path | LoadedModel] = DEFAULT_MODELS,
     *,
-    lenses: Sequence[str | Path | Lens] = ("ridge",),
+    lenses: Sequence[str | Path | Lens] = DEFAULT_LENSES,
     site: str | None = None,
     force_lens: bool = False,
     fit_on: Path | None = None,

@@ -17,6 +17,12 @@ BROKEN_LIMIT = 100
 Store = Literal["states", "pooled", "maps"]
 """What a capture keeps of each image: all states, their means, or the pixels that a lens decodes of them."""
 STORES = get_args(Store)
+StatesType = Literal["float32", "bfloat16", "float16"]
+"""Number types that states are kept in."""
+DEFAULT_MODELS = ("cobra-pocket", "emma-v1-pocket")
+"""Models that are compared when none is named."""
+DEFAULT_LENSES = ("ridge",)
+"""The lens of each model when none is named: its kind."""
 FittedKind = Literal["ridge", "tuned"]
 """Kinds of lenses that can be fitted for a model that came without one."""
 
@@ -56,6 +62,24 @@ class Asking:
 
     def __post_init__(self):
         require_ranges(self, error=InputError, options={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """What a capture keeps, and in what parts it goes."""
+
+    store: Store = "states"
+    """Keep all states; or, pooled, their mean over the image tokens and those of the last text token; or the maps that
+    --lens decodes. What each takes is said before anything is run."""
+    states_dtype: StatesType = "float32"
+    """Of what is kept; bfloat16 for states alone."""
+    overwrite: bool = False
+    """Replace entries that were recorded with other options."""
+    batch_size: Size = BATCH
+    """Images that go through a model, and are held in memory, at a time."""
+    broken_limit: Count = BROKEN_LIMIT
+    """Images found in folders, by patterns or in lists, and records, that may be left out because they cannot be
+    used."""
 
 
 @dataclass(frozen=True, kw_only=True)

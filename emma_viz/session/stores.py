@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from emma_viz.capture import Trace
-from emma_viz.capture.sites import site_layers
-from emma_viz.capture.sites import site_width as site_width
+from emma_viz.capture.sites import site_layers, site_width
 from emma_viz.capture.trace import TokenKind
 from emma_viz.errors import InputError, StudyError
 from emma_viz.maps import Decoding
@@ -106,7 +105,7 @@ class CaptureSize:
         """One line.
 
         Example:
-            >>> Size(images=16, each=2_500_000, photographs=8_000_000).to_text()
+            >>> CaptureSize(images=16, each=2_500_000, photographs=8_000_000).to_text()
             '16 images × 2.5 MB + photographs of at most 8.0 MB = 48.0 MB'
         """
         return (

@@ -14,9 +14,10 @@ from emma_viz.files.rows import rows
 from emma_viz.maps import Decoding, decode, measure
 from emma_viz.maps.decoding import joined
 from emma_viz.progress import Progress
-from emma_viz.session.capturing import image_names_of_entry
 from emma_viz.session.comparison import Comparison
+from emma_viz.session.entry_names import image_names_of_entry
 from emma_viz.session.loading import lens_of, one_each
+from emma_viz.session.options import DEFAULT_LENSES
 from emma_viz.session.stores import DECODING
 from emma_viz.study import Study, open_study
 from emma_viz.study.shards import data_set
@@ -26,7 +27,7 @@ def decode_study(
     path: Path,
     *,
     entries: Sequence[str] | None = None,
-    lenses: Sequence[str | Path] = ("ridge",),
+    lenses: Sequence[str | Path] = DEFAULT_LENSES,
     force_lens: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Decoding, ...]:

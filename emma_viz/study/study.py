@@ -10,10 +10,9 @@ Nothing is pickled, all paths are relative to the study, and opening one reads `
 """
 
 import itertools
-import os
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,68 +21,25 @@ import numpy as np
 from emma_viz.capture.sites import nearest
 from emma_viz.capture.trace import Trace
 from emma_viz.errors import StudyError
-from emma_viz.files.json_door import read_json
-from emma_viz.files.room import require_writable
-from emma_viz.files.schema import Count, shape
 from emma_viz.study.arrays import read_arrays
 from emma_viz.study.entries import ENTRY, Entry, describe, now, read_entry
 from emma_viz.study.files import (
     children,
     explained,
-    make_folder,
     own,
-    remove_file,
-    remove_folder,
     sweep_parts,
     write_json,
 )
-from emma_viz.study.folders import LOCKS, EntryFolder, lock
+from emma_viz.study.folders import EntryFolder, lock
 from emma_viz.study.shards import shards
 from emma_viz.study.stream import StudyWriter
+from emma_viz.study.study_file import STUDY, read_study_file, require_version
 from emma_viz.study.trace_files import IMAGES, image_file, read_trace, read_traces, trace_files, write_trace
-
-_FORMAT = "emma-viz study"
-_VERSION = 1
-"""Schema version of the folder; raised whenever an older reader could not read the new form."""
-
-STUDY = "study.json"
-
 
 MOST_ENTRIES = 10_000
 """Entries that one study holds."""
 _ENTRIES_SIZE = 32 * 2**20
 """Bytes of all `entry.json` together."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _StudyFile:
-    """What `study.json` holds."""
-
-    format: str
-    version: int
-    created: str = ""
-    planned: Mapping[str, Count] = field(default_factory=dict)
-    """Entries that are to be there, and how many samples each is to hold."""
-
-
-def open_study(path: str | Path, *, create: bool = False) -> "Study":
-    """Open a study folder.
-
-    Args:
-        path: the folder.
-        create: make an empty study if there is none yet.
-
-    Raises:
-        StudyError: there is none, it is of another schema version, or the folder holds something else.
-    """
-    path = Path(path)
-    if create and not (path / STUDY).exists():
-        _create(path)
-    if not (path / STUDY).is_file():
-        raise StudyError(
-            f"{path} is no study: it has no {STUDY}. Make one with open_study(path, create=True)."
-        )
-    return Study(path)
 
 
 class Study:
@@ -102,25 +58,8 @@ class Study:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        value = read_json(own(self.path, STUDY), error=StudyError)
-        version = value.get("version")
-        if value.get("format") != _FORMAT or not isinstance(version, int):
-            raise StudyError(
-                f"{self.path / STUDY} does not say that this is a study ({_FORMAT!r}); open another folder."
-            )
-        if version > _VERSION:
-            raise StudyError(
-                f"{self.path} was written by a newer emma_viz: its schema version is {version}, this one "
-                f"reads {_VERSION}. "
-                "Upgrade emma_viz to open it."
-            )
-        if version < _VERSION:
-            raise StudyError(
-                f"{self.path} was written by an older emma_viz: its schema version is {version}, this one "
-                f"reads {_VERSION}. "
-                "Record it again, or open it with that older version."
-            )
-        self._file()
+        require_version(self.path)
+        read_study_file(self.path)
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r})"
@@ -222,7 +161,7 @@ class Study:
         Raises:
             StudyError: there is none of that name, or a shard lacks.
         """
-        if name not in self and (found := shards(name, self.entries, self._file().planned)):
+        if name not in self and (found := shards(name, self.entries, read_study_file(self.path).planned)):
             return found
         return (self.entry(name).name,)
 
@@ -346,7 +285,7 @@ class Study:
             StudyError: it cannot be written.
         """
         with lock(self.path, "study", f"the folder {self.path}"):
-            known = self._file()
+            known = read_study_file(self.path)
             planned = {**(others or {}), **known.planned, **samples}
             if planned != known.planned:
                 write_json(own(self.path, STUDY), asdict(replace(known, planned=planned)))
@@ -357,7 +296,7 @@ class Study:
         there = {name: entry.n_samples for name, entry in self.entries.items()}
         return {
             name: (there.get(name, 0), wanted)
-            for name, wanted in self._file().planned.items()
+            for name, wanted in read_study_file(self.path).planned.items()
             if there.get(name, 0) < wanted
         }
 
@@ -372,12 +311,6 @@ class Study:
         for name, folder in (("images", IMAGES), ("study", ".")):
             with suppress(StudyError), lock(self.path, name, "it", 0.0):
                 sweep_parts(own(self.path, folder, kind="folder"))
-
-    def _file(self) -> _StudyFile:
-        path = own(self.path, STUDY)
-        return shape(
-            read_json(path, error=StudyError), _StudyFile, where=str(path), error=StudyError, spare=True
-        )
 
     def _take_name(self, trace: Trace, stack: ExitStack) -> EntryFolder:
         """The first free name, with its writer's lock: of two processes that want it, one has it."""
@@ -399,68 +332,3 @@ def _require_described(root: Path, entry: Entry, trace: Trace) -> None:
             f"The entry {entry.name!r} of {root} and its trace differ in {', '.join(odd)}; one of them was changed "
             "or damaged."
         )
-
-
-def require_place(path: str | Path) -> None:
-    """Check that `open_study(path, create=True)` will find or make a study there, without making anything.
-
-    Raises:
-        StudyError: the folder holds something else, or it cannot be made or written.
-    """
-    path = Path(path)
-    if os.path.lexists(path / STUDY):
-        Study(path)
-        require_writable(path, folder=True, error=StudyError)
-        return
-    require_writable(path, folder=True, error=StudyError)
-    if path.exists():
-        _require_empty(path)
-
-
-def _require_empty(path: Path) -> None:
-    with explained(path, "read"):
-        others = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
-    if others and STUDY not in others:
-        raise StudyError(
-            f"{path} is not empty and no study (it holds {', '.join(others[:3])}); give a new or an empty folder."
-        )
-
-
-def _create(path: Path) -> None:
-    with made_or_removed(path):
-        make_folder(path)
-        _require_empty(path)
-        with lock(path, "study", f"the folder {path}"):
-            if not (path / STUDY).exists():
-                write_json(own(path, STUDY), {"format": _FORMAT, "version": _VERSION, "created": now()})
-
-
-@contextmanager
-def made_or_removed(path: Path) -> Generator[None, None, None]:
-    """Remove a study, and the folders above it, that the block made and left without an entry when it failed."""
-    above = [place for place in (path, *path.parents) if not place.exists()]
-    was = (path / STUDY).exists()
-    try:
-        yield
-    except BaseException:
-        if not was:
-            _remove_if_empty(path)
-            for place in above:
-                with suppress(OSError):
-                    place.rmdir()
-        raise
-
-
-def _remove_if_empty(path: Path) -> None:
-    """Remove what a study without entries consists of, unless somebody is writing an entry."""
-    with suppress(StudyError, OSError):
-        if (path / STUDY).exists():
-            Study(path).sweep()
-        entries = own(path, "entries", kind="folder")
-        if entries.exists():
-            entries.rmdir()  # refused as long as there is an entry
-        for image in children(own(path, IMAGES, kind="folder")):
-            remove_file(image)
-        for folder in (IMAGES, LOCKS):
-            remove_folder(path / folder)
-        remove_file(path / STUDY)
