@@ -11,11 +11,11 @@ from emma_viz.evidence.frozen import decompose
 from emma_viz.evidence.integrated import CLOSE, integrate
 from emma_viz.evidence.superpatches import ablate, occlude, shapley, superpatches
 from probes.charts import Bars, Chart, Series
-from probes.numbers import joined, mean_measure, series_of
+from probes.numbers import joined_parts, mean_measure, series_of
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 from probes.regions import DRAWS, Means, case_of, region
 
-METHODS = {
+_METHODS = {
     "integrated": "integrated gradients",
     "frozen": "frozen × (e − mean)",
     "gradient": "gradient × (e − mean)",
@@ -33,11 +33,11 @@ DELETED = 0.1
 """Of the tokens, those that a map ranks highest."""
 FIRST = 64
 """Points that integrated gradients begin with."""
-EVERY = 4
+_EVERY = 4
 """With --quick, every so manieth image."""
 
 
-class Attribution:
+class AttributionProbe:
     """Maps of the same score, each judged by what happens without the tokens it names."""
 
     name = "attribution"
@@ -62,18 +62,18 @@ class Attribution:
     def see(self, batch: Batch) -> Seen:
         """Falls and shares of each map, for each image."""
         names = ["random", "area", "complete", "points", "shapley error", "shapley gap"]
-        names += [f"{name}{end}" for name in METHODS for end in ("", "_inside")]
+        names += [f"{name}{end}" for name in _METHODS for end in ("", "_inside")]
         rows, notes = [], []
         for index, subject in enumerate(batch.subjects):
             row = dict.fromkeys(names, float("nan"))
             if not batch.others:
                 notes.append("there is one image alone: no mean token of others to begin from")
-            elif batch.quick and subject.number % EVERY:
-                notes.append(f"one of {EVERY} images was looked at (--quick)")
+            elif batch.quick and subject.number % _EVERY:
+                notes.append(f"one of {_EVERY} images was looked at (--quick)")
             else:
                 row |= self._judged(batch, index)
             rows.append(row)
-        return joined(rows, notes)
+        return joined_parts(rows, notes)
 
     def _judged(self, batch: Batch, index: int) -> dict[str, float]:
         assert batch.model is not None
@@ -140,7 +140,7 @@ class Attribution:
                 unit="nats",
             ),
         ]
-        for name, said in METHODS.items():
+        for name, said in _METHODS.items():
             found.append(
                 mean_measure(
                     columns[name],
@@ -172,16 +172,16 @@ class Attribution:
         ):
             series = []
             for index, result in enumerate(results):
-                found = [result.one(f"attribution.{kind}.{name}") for name in METHODS]
+                found = [result.one(f"attribution.{kind}.{name}") for name in _METHODS]
                 known = [each for each in found if each is not None]
-                if len(known) == len(METHODS):
+                if len(known) == len(_METHODS):
                     series += _bars(result, index, known)
             if series:
                 charts.append(
                     Bars(
                         name=kind,
                         title=title,
-                        x=list(METHODS.values()),
+                        x=list(_METHODS.values()),
                         y_title=y_title,
                         series=series,
                         caption="Pale: controls. Whiskers: 95 % over images.",
@@ -193,11 +193,11 @@ class Attribution:
         """Which maps can be trusted."""
         said = []
         for result in results:
-            found = {name: result.one(f"attribution.deletion.{name}") for name in METHODS}
+            found = {name: result.one(f"attribution.deletion.{name}") for name in _METHODS}
             known = {name: each for name, each in found.items() if each is not None}
             if not known:
                 continue
-            good = [METHODS[name] for name, each in known.items() if each.beats]
+            good = [_METHODS[name] for name, each in known.items() if each.beats]
             said.append(
                 f"For {result.model}, maps that name tokens that matter more than random ones: "
                 f"{', '.join(good) if good else 'none'}."

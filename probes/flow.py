@@ -12,7 +12,7 @@ from emma_viz.evidence.mixer_paths import leak
 from emma_viz.evidence.replacements import placebo
 from emma_viz.models import Block
 from probes.charts import Bars, Chart
-from probes.numbers import joined, layer_chart, mean_measure, series_of
+from probes.numbers import joined_parts, layer_chart, mean_measure, series_of
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import case_of, elsewhere, region, window
 
@@ -24,7 +24,7 @@ WAYS = {
 }
 LEAKY = "image to question"
 """The way along which the convolution leaks: its ends touch."""
-EVERY = 4
+_EVERY = 4
 """With --quick, every so manieth image."""
 
 
@@ -55,12 +55,12 @@ class Flow:
             blank |= {f"{way}{end}": np.full(len(layers), np.nan) for end in ("", " control", " window")}
         rows, notes = [], []
         for index, subject in enumerate(batch.subjects):
-            if batch.quick and subject.number % EVERY:
-                notes.append(f"one of {EVERY} images was looked at (--quick)")
+            if batch.quick and subject.number % _EVERY:
+                notes.append(f"one of {_EVERY} images was looked at (--quick)")
                 rows.append(blank)
             else:
                 rows.append(blank | self._cut(batch, index, layers))
-        return joined(rows, notes)
+        return joined_parts(rows, notes)
 
     def _cut(self, batch: Batch, index: int, layers: tuple[int, ...]) -> dict[str, Any]:
         case, subject = case_of(batch, index), batch.subjects[index]

@@ -7,7 +7,7 @@ import numpy as np
 from emma_viz.evidence.frozen import decompose
 from emma_viz.metrics.intervals import ratio
 from probes.charts import Chart, Lines
-from probes.numbers import joined, layer_word, mean_measure, percent, series_of
+from probes.numbers import joined_parts, layer_word, mean_measure, percent, series_of
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import Means, case_of, region
 
@@ -72,7 +72,7 @@ class FrozenParts:
             notes.append(
                 "nobody knows the true answers: the word is the likeliest first token, its rival the second"
             )
-        return joined(rows, notes)
+        return joined_parts(rows, notes)
 
     def _selection(self, batch: Batch, index: int, slope: np.ndarray, image: np.ndarray) -> dict[str, float]:
         """Frozen and real fall when the object's tokens become the mean token, and the object's part of the sizes."""

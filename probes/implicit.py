@@ -11,7 +11,7 @@ from emma_viz.evidence.implicit_attention import attention_rows
 from emma_viz.evidence.rollout import roll_out
 from emma_viz.models import Block
 from probes.charts import Chart, Grids, Panel
-from probes.numbers import joined, layer_chart, layer_word, mean_measure
+from probes.numbers import joined_parts, layer_chart, layer_word, mean_measure
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import case_of, elsewhere, region
 
@@ -76,7 +76,7 @@ class Implicit:
             row = {**row, **(_no_rollout() if skipped else _rolled_out(batch, index, place))}
             rows.append(row)
             maps = maps + lengths / np.maximum(lengths.sum(axis=(1, 2), keepdims=True), 1e-30)
-        return joined(
+        return joined_parts(
             rows,
             notes,
             sums={"maps": np.asarray(maps), "count": np.array(float(len(rows)))},

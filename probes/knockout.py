@@ -12,7 +12,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import READ, Intervention
 from emma_viz.evidence.replacements import blurred, image_tokens, placebo, random_like
 from probes.charts import Bars, Chart
-from probes.numbers import joined, layer_chart, mean_measure, series_of, signed
+from probes.numbers import joined_parts, layer_chart, mean_measure, series_of, signed
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import DRAWS, Means, case_of, elsewhere, random_sets, region, window
 
@@ -21,14 +21,14 @@ EMBEDDED = {
     "resample": "replaced by those of other images at the same places",
     "blur": "replaced by those of the blurred image",
 }
-INSIDE = {
+_INSIDE = {
     "write": "kept from writing to any state (B := 0; skip path and convolution stay)",
     "skip": "passed over by every state (Δ := 0; the convolution stays)",
     "edge": "hidden from the answer's position alone, in states and convolutions",
     "cut": "taken off what the answer's position read, exactly, with the routing held",
     "delete": "deleted from every mixer's sequence",
 }
-KINDS = EMBEDDED | INSIDE
+_KINDS = EMBEDDED | _INSIDE
 CONTROLS = {
     "random": f"{DRAWS} random sets of as many tokens",
     "elsewhere": "the same shape elsewhere",
@@ -36,7 +36,7 @@ CONTROLS = {
 }
 EACH = ("replace", "write", "skip")
 """Kinds of which --quick leaves no image out."""
-EVERY = 4
+_EVERY = 4
 """With --quick, every so manieth image is asked the other kinds."""
 CURVES = ("layer", "window")
 
@@ -50,14 +50,14 @@ class Knockout:
     method = (
         "The fall of logit(word) − logit(rival), in nats. A knock-out has several meanings in a state-space model, so "
         "each is named: "
-        + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items())
+        + "; ".join(f"{kind}: {what}" for kind, what in _KINDS.items())
         + ". Region: patches that the object covers by half, and those beside them. Sufficiency: what comes back when "
         "the region alone is left and all other image tokens are taken. Placebo of a kind inside mixers: added to each "
         "mixer's output, token by token as long as what the kind changes there. Routing may change, unlike in the "
         "frozen decomposition (but for cut)."
     )
 
-    def __init__(self, kinds: Sequence[str] = tuple(KINDS)):
+    def __init__(self, kinds: Sequence[str] = tuple(_KINDS)):
         self._means, self._kinds = Means(), tuple(kinds)
 
     def needs(self) -> Needs:
@@ -74,17 +74,17 @@ class Knockout:
                 notes.append("there is one image alone: no mean token of others to put in its place")
             if place is None:
                 notes.append("of images without a mask all tokens were taken, and no region")
-            some = batch.quick and subject.number % EVERY != 0
+            some = batch.quick and subject.number % _EVERY != 0
             if some:
                 notes.append(
-                    f"{', '.join(k for k in KINDS if k not in EACH)}: of one of {EVERY} images (--quick)"
+                    f"{', '.join(k for k in _KINDS if k not in EACH)}: of one of {_EVERY} images (--quick)"
                 )
             elif batch.model and not others and "resample" in self._kinds:
                 others = [image_tokens(batch.model, each.image) for each in batch.others]
             rows.append(
                 self._effects(batch, index, place, others, [k for k in self._kinds if k in EACH or not some])
             )
-        return joined(rows, notes)
+        return joined_parts(rows, notes)
 
     def _effects(
         self,
@@ -135,9 +135,9 @@ class Knockout:
         found = [
             _nats("knockout.score", "the answer's logit difference as it is", columns["score"]),
             *(_nats(f"knockout.{kind}.all", f"fall when all image tokens are {what}", columns[f"{kind}_all"])
-              for kind, what in KINDS.items()),
+              for kind, what in _KINDS.items()),
         ]  # fmt: skip
-        for kind, what in KINDS.items():
+        for kind, what in _KINDS.items():
             found += [
                 _nats(
                     f"knockout.{kind}.{control}",
@@ -221,7 +221,7 @@ class Knockout:
 
 def _names() -> list[str]:
     ends = ("", "_all", *(f"_{control}" for control in CONTROLS), "_kept", "_kept_random")
-    return ["score", *(f"{kind}{end}" for kind in KINDS for end in ends)]
+    return ["score", *(f"{kind}{end}" for kind in _KINDS for end in ends)]
 
 
 def _necessary_and_sufficient(
@@ -300,7 +300,7 @@ def _by_layer(case: Case, place: np.ndarray, layers: Sequence[int], score: float
 
 
 def _kinds(result: Result, index: int) -> Bars | None:
-    found = {kind: {each: result.one(f"knockout.{kind}.{each}") for each in CONTROLS} for kind in KINDS}
+    found = {kind: {each: result.one(f"knockout.{kind}.{each}") for each in CONTROLS} for kind in _KINDS}
     found = {kind: row for kind, row in found.items() if all(row.values())}
     if not found:
         return None
@@ -316,13 +316,13 @@ def _kinds(result: Result, index: int) -> Bars | None:
         y_title="fall, nats",
         series=series,
         caption="The object's tokens, "
-        + "; ".join(f"{kind}: {KINDS[kind]}" for kind in found)
+        + "; ".join(f"{kind}: {_KINDS[kind]}" for kind in found)
         + ". Pale: controls. Whiskers: 95 % over images.",
     )
 
 
 def _sufficient(result: Result, index: int) -> Bars | None:
-    found = {kind: result.one(f"knockout.{kind}.sufficient") for kind in KINDS}
+    found = {kind: result.one(f"knockout.{kind}.sufficient") for kind in _KINDS}
     known = {kind: each for kind, each in found.items() if each is not None}
     if not known:
         return None

@@ -39,7 +39,7 @@ def mean_measure(
     return Measure(columns=columns, statistic=statistic, control=other, **given)
 
 
-def joined(rows: Sequence[Mapping[str, Any]], notes: Sequence[str], **given: Any) -> Seen:
+def joined_parts(rows: Sequence[Mapping[str, Any]], notes: Sequence[str], **given: Any) -> Seen:
     """What was seen of a batch, from a row for each image; the same note twice is kept once."""
     columns = {name: np.stack([np.asarray(row[name], np.float64) for row in rows]) for name in rows[0]}
     return Seen(columns=columns, notes=tuple(dict.fromkeys(notes)), **given)

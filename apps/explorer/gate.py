@@ -26,7 +26,7 @@ SLACK = 64 * 1024
 """Bytes of an upload's request beside the file."""
 
 API = "/gradio_api/"
-READ = re.compile(
+_READ = re.compile(
     r"/|/(theme\.css|config|favicon\.ico|manifest\.json|robots\.txt|pwa_icon(/\d{1,4})?)"
     r"|/(assets|static|svelte)/[\w./-]+"
     rf"|{API}(app_id|startup-events|queue/data|upload_progress|heartbeat/\w{{1,64}}|theme\.css)"
@@ -151,7 +151,7 @@ class Gate:
             receive = _replay(body, receive)
         elif method == "POST" and path == UPLOAD:
             return await self._upload(scope, receive, send, headers, visitor)
-        elif method not in ("GET", "HEAD") or not READ.fullmatch(path):
+        elif method not in ("GET", "HEAD") or not _READ.fullmatch(path):
             raise Refused(404, "The explorer has no such page.")
         return await self._app(scope, receive, send)
 

@@ -24,7 +24,7 @@ from emma_viz.models.sizes import require_real
 
 SECTION = "emma_viz"
 """The object of `config.json` that holds what the official layout has no word for."""
-WHOLE = {"model_id", "family", "vision", "projector", "llm", "llm_backbone_id", "taps"}
+_WHOLE = {"model_id", "family", "vision", "projector", "llm", "llm_backbone_id", "taps"}
 """Fields that an `emma_viz` object has when it describes a model by itself."""
 
 
@@ -163,7 +163,7 @@ def vlm_config(values: Mapping[str, Any], *, where: str) -> VLMConfig:
     run = _shaped(values, _RunConfig, where)
     overrides = {name: value for name, value in run.emma_viz.items() if name != "provenance"}
     try:
-        if overrides.keys() >= WHOLE:
+        if overrides.keys() >= _WHOLE:
             config = vlm_config_from_dict(overrides)
         else:
             official = _shaped(run.model, _OfficialModel, f"{where}: the `model` object")

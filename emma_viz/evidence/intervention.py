@@ -25,11 +25,11 @@ from emma_viz.capture.sites import SITES
 from emma_viz.errors import InputError, SiteError
 from emma_viz.files.schema import Count, shape
 
-Kind = Literal["replace", "add", "mean", "zero", "write", "skip", "edge", "cut", "delete"]
+EditKind = Literal["replace", "add", "mean", "zero", "write", "skip", "edge", "cut", "delete"]
 
 OBSERVED = ("resid_post", "conv_pre", "scan")
 """Sites that only look: what is put there reaches nothing."""
-SITE_OF: dict[Kind, str] = {
+SITE_OF: dict[EditKind, str] = {
     "write": "B",
     "skip": "delta",
     "edge": "mixer_out",
@@ -54,7 +54,7 @@ class Intervention:
         SiteError: the site does not exist, or only looks.
     """
 
-    kind: Kind
+    kind: EditKind
     """What is done; see the module."""
     tokens: tuple[int, ...] | None = None
     """Positions in the sequence, from 0, the T image tokens first; None: all, those of the answer too."""
@@ -70,8 +70,10 @@ class Intervention:
     """Where the value comes from, in words, such as "mean token of 32 other images"."""
 
     def __post_init__(self):
-        if self.kind not in get_args(Kind):
-            raise InputError(f"There is no kind {self.kind!r}; choose one of {', '.join(get_args(Kind))}.")
+        if self.kind not in get_args(EditKind):
+            raise InputError(
+                f"There is no kind {self.kind!r}; choose one of {', '.join(get_args(EditKind))}."
+            )
         if own := SITE_OF.get(self.kind):
             if self.site not in ("", own):
                 raise InputError(
@@ -179,7 +181,7 @@ class _WrittenValue:
 class _Written:
     """What `Intervention.to_json` gives."""
 
-    kind: Kind
+    kind: EditKind
     site: str
     source: str
     tokens: tuple[Count, ...] | None

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from emma_viz.capture.interventions import InterventionRecord
-from emma_viz.capture.sites import resolve, split_site
+from emma_viz.capture.sites import resolve_sites, split_site
 from emma_viz.errors import InputError
 from emma_viz.evidence.intervention import WHOLE, Intervention, require_editable
 from emma_viz.evidence.mixer_paths import taken, without_edge, without_tokens
@@ -27,7 +27,7 @@ from emma_viz.models import VLM, Mamba1Mixer, Mamba2Mixer, MambaCache
 
 Edit = Callable[[Float[Tensor, "n W"]], Float[Tensor, "n W"]]
 """From the values of the tokens touched to those put in their place."""
-INSIDE = ("x", "z", "conv", "delta", "B", "C", "y")
+_INSIDE = ("x", "z", "conv", "delta", "B", "C", "y")
 """Sites inside a mixer, which a change of its whole output would not see."""
 
 
@@ -237,13 +237,13 @@ def _changes(vlm: VLM, changes: Sequence[Intervention], sample: int | None) -> l
     """Each at each of its layers."""
     found, inside, whole = [], set(), []
     for each in changes:
-        for target in resolve(vlm, [each.site], "all" if each.layers is None else each.layers):
+        for target in resolve_sites(vlm, [each.site], "all" if each.layers is None else each.layers):
             if each.kind in WHOLE:
                 whole.append(target.layer)
                 path = target.path.replace("hook_mixer_out", "mixer")
                 found.append(_Change(path, sample, each.tokens, zero, each))
             else:
-                inside |= {target.layer} if each.site in INSIDE else set()
+                inside |= {target.layer} if each.site in _INSIDE else set()
                 found.append(_Change(target.path, sample, each.tokens, _edit(each)))
     if both := inside & set(whole):
         raise InputError(
@@ -268,7 +268,7 @@ def _edit(change: Intervention) -> Edit:
 
 def _named(vlm: VLM, name: str, edit: Edit) -> list[_Change]:
     require_editable(split_site(name)[0])
-    return [_Change(target.path, None, None, edit) for target in resolve(vlm, [name], "all")]
+    return [_Change(target.path, None, None, edit) for target in resolve_sites(vlm, [name], "all")]
 
 
 def _note(vlm: VLM, records: tuple[InterventionRecord, ...], paths: frozenset[str]) -> None:

@@ -1,7 +1,7 @@
 """Patching: states of one run put into another, to see which of them carry the difference of the two answers.
 
-Between two images, two prompts, or two checkpoints (through a map that was fitted between their states). `estimate` is
-attribution patching (Nanda 2023; Syed et al. 2023): the effect of every (site, layer, token) from one gradient,
+Between two images, two prompts, or two checkpoints (through a map that was fitted between their states). `estimated_effects`
+is attribution patching (Nanda 2023; Syed et al. 2023): the effect of every (site, layer, token) from one gradient,
 ⟨∂score/∂a, a' − a⟩. It is exact where the model is affine and fails where a gate, a step or a norm is far from that, so
 `verify` puts real patches beside it.
 """
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emma_viz.capture.sites import Target, resolve
+from emma_viz.capture.sites import Target, resolve_sites
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import Intervention, require_editable
@@ -94,7 +94,7 @@ def patches(
     }
 
 
-def estimate(source: Case, target: Case, sites: Sequence[str], layers: Sequence[int]) -> Estimates:
+def estimated_effects(source: Case, target: Case, sites: Sequence[str], layers: Sequence[int]) -> Estimates:
     """Attribution patching: the effect of every patch, from two forward passes and one backward pass.
 
     Args:
@@ -133,7 +133,7 @@ def verify(
     """Really patch the places with the largest estimates, and some at random.
 
     Args:
-        source: as it was given to `estimate`.
+        source: as it was given to `estimated_effects`.
         target: the same.
         found: what it gave.
         top: places with the largest sizes.
@@ -180,7 +180,7 @@ def _kept(
 
         return hook
 
-    targets = resolve(case.vlm, list(sites), tuple(layers))
+    targets = resolve_sites(case.vlm, list(sites), tuple(layers))
     handles = [case.vlm.get_submodule(each.path).register_forward_hook(keep(each)) for each in targets]
     try:
         yield kept

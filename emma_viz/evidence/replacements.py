@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from emma_viz.capture.questions import RecordableModel
-from emma_viz.capture.sites import resolve
+from emma_viz.capture.sites import resolve_sites
 from emma_viz.data.images import ImageSource, read_image
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
@@ -71,7 +71,9 @@ def placebo(case: Case, change: Intervention, *, seed: str, batch_size: int = 16
 def _at_each(case: Case, change: Intervention, layers: Sequence[int], seed: str) -> list[Intervention]:
     """The placebo of each of some layers, from one pass: a sample a layer, and one without change."""
     outputs: dict[int, Float[Tensor, "2 L D"]] = {}
-    points = [case.vlm.get_submodule(each.path) for each in resolve(case.vlm, ["mixer_out"], tuple(layers))]
+    points = [
+        case.vlm.get_submodule(each.path) for each in resolve_sites(case.vlm, ["mixer_out"], tuple(layers))
+    ]
     runs = [*([replace(change, layers=(layer,))] for layer in layers), []]
     with intervene_each(case.vlm, runs):
         # Hooks are called in turn, so that these see what the intervention left.

@@ -42,7 +42,10 @@ class SourcesCache(FunctionCache):
     def __init__(self, function: Callable[..., None]):
         super().__init__(function)
         self._cache_file = IndexDataCacheFile(
-            cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=_SOURCES
+            cache_path=self._cache_path,
+            # The name says which sources: an index of other ones may name classes that are no more.
+            filename_base=f"{self._impl.filename_base}.{_SOURCES[:16]}",
+            source_stamp=_SOURCES,
         )
 
     def save_overload(self, sig: Any, data: Any) -> None:

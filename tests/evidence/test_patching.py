@@ -8,7 +8,7 @@ import torch
 
 from emma_viz.errors import InputError, SiteError
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.patching import estimate, patches, states_of, verify
+from emma_viz.evidence.patching import estimated_effects, patches, states_of, verify
 
 PROMPT = "What is it?"
 SITES = ("resid_pre", "mixer_out", "B", "delta", "z")
@@ -42,7 +42,7 @@ def test_a_patch_with_itself_is_nothing_and_one_of_everything_is_the_other_run(p
 def test_an_estimate_is_the_slope_of_the_patch(pair, site):
     """A small step towards the source, really made, against the estimate of the whole step."""
     source, target = pair
-    found = estimate(source, target, (site,), (1,))
+    found = estimated_effects(source, target, (site,), (1,))
     step = 1e-2
     token = int(np.abs(found.effects[site, 1]).argmax())
     here, there = (states_of(each, (site,), (1,))[site, 1] for each in (target, source))
@@ -56,14 +56,14 @@ def test_an_estimate_is_the_slope_of_the_patch(pair, site):
 def test_real_patches_stand_beside_estimates(pair):
     source, target = pair
     near = replace(target, tokens=0.98 * target.tokens + 0.02 * source.tokens)
-    found = estimate(near, target, ("resid_pre", "mixer_out"), (0, 1, 2))
+    found = estimated_effects(near, target, ("resid_pre", "mixer_out"), (0, 1, 2))
     compared = verify(near, target, found, top=5, drawn=20, seed=1)
     assert len(compared.places) == len(set(compared.places)) == 25
     largest = max(np.abs(each).max() for each in found.effects.values())
     assert np.abs(compared.estimates[:5]).min() >= np.abs(compared.estimates[5:]).max()
     assert np.abs(compared.estimates[0]) == pytest.approx(largest)
     assert compared.correlation > 0.99, "so small a step is nearly linear"
-    nothing = estimate(target, target, ("resid_pre",), (0,))
+    nothing = estimated_effects(target, target, ("resid_pre",), (0,))
     assert not nothing.effects["resid_pre", 0].any()
     assert nothing.source == pytest.approx(nothing.target, abs=1e-6)
 
@@ -72,9 +72,9 @@ def test_runs_and_sites_that_do_not_fit_are_refused(pair):
     source, target = pair
     short = replace(source, text=source.text[:, 1:])
     with pytest.raises(InputError, match="one length"):
-        estimate(short, target, ("resid_pre",), (0,))
+        estimated_effects(short, target, ("resid_pre",), (0,))
     with pytest.raises(SiteError):
-        estimate(source, target, ("resid_post",), (0,))
+        estimated_effects(source, target, ("resid_post",), (0,))
     points = [module for module in target.vlm.modules() if module._forward_hooks]
     with pytest.raises(SiteError):
         states_of(target, ("resid_pre",), (99,))

@@ -3,6 +3,7 @@
 import errno
 import gc
 import importlib
+import pickle
 import sys
 
 import pytest
@@ -86,3 +87,12 @@ def test_a_full_disk_does_not_stop_a_kernel(double, monkeypatch):
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
 def test_every_kernel_has_that_cache(kernel):
     assert isinstance(kernel._cache, numba_cache.SourcesCache)
+
+
+def test_an_index_that_names_what_other_sources_had_is_not_read(double, monkeypatch):
+    assert loads_and_misses(double) == (0, 1)
+    kept = numba_cache.SourcesCache(double)._cache_file
+    with open(kept._index_path, "wb") as file:
+        file.write(pickle.dumps(kept._version) + b"cdoubling_kernel\nGone\n.")
+    monkeypatch.setattr(numba_cache, "_SOURCES", "other sources")
+    assert loads_and_misses(double) == (0, 1)

@@ -11,7 +11,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
 from emma_viz.models import PRESETS, VLM
-from probes.attribution import Attribution
+from probes.attribution import AttributionProbe
 from probes.examination import Plan, able, examine
 from probes.findings import find
 from probes.flow import Flow
@@ -25,7 +25,7 @@ from probes.subjects import Photo, Photos, Scenes
 from probes.table import chosen
 from tests.tiny_model import tiny_tokenizer
 
-CAUSAL = (Implicit, FrozenParts, Knockout, Flow, Patching, Attribution)
+CAUSAL = (Implicit, FrozenParts, Knockout, Flow, Patching, AttributionProbe)
 
 
 def results(found, *probes) -> dict[str, Result]:

@@ -147,7 +147,7 @@ def prepare_material(model: LoadedModel, *, scenes: int, retention: int, fit: in
 
 
 @torch.inference_mode()
-def states_of(
+def _states_of(
     vlm: VLM, features: Float[np.ndarray, "B T F"], taps: Sequence[int] = ()
 ) -> tuple[Float[Tensor, "Y B T D"], list[Float[Tensor, "B T D"]]]:
     """The image tokens' residual stream, layers −1, 0, …; and the taps' mixer outputs with the final state."""
@@ -211,7 +211,7 @@ def _fit(model: LoadedModel, fit: Pictures, step: Step) -> tuple[list[Linear], l
     flat = fit.patches.reshape(-1, fit.patches[0, 0].size)
     order = np.random.default_rng(0).permutation(len(flat)).reshape(fit.patches.shape[:2])
     for part in fit.batches():
-        states, _ = states_of(model.vlm, fit.features[part])
+        states, _ = _states_of(model.vlm, fit.features[part])
         front, kind = foreground(fit.kinds[part])
         probe.add(states[:, torch.from_numpy(front)], kind)
         mixed.add(states[[0, -1]].flatten(1, 2), torch.from_numpy(flat[order[part].ravel()]))
@@ -234,7 +234,7 @@ def _decode(
     mixed: defaultdict[str, list] = defaultdict(list)
     grid, patch = model.vlm.grid, model.config.vision.patch
     for part in shown.batches(count):
-        states, taps = states_of(model.vlm, shown.features[part], model.info.taps if native else ())
+        states, taps = _states_of(model.vlm, shown.features[part], model.info.taps if native else ())
         for layer, each in enumerate(states, start=EMBEDDING):
             decoded = ridge.decode(each, layer).numpy()
             probe = probes[layer - EMBEDDING]
@@ -257,7 +257,7 @@ def _tuned(model: LoadedModel, material: Material, lens: TunedLens, step: Step) 
     parts: defaultdict[str, list] = defaultdict(list)
     shown = material.test
     for part in shown.batches(material.retention):
-        states, _ = states_of(model.vlm, shown.features[part])
+        states, _ = _states_of(model.vlm, shown.features[part])
         for layer, each in enumerate(states, start=EMBEDDING):
             decoded = lens.decode(each, layer).numpy()
             parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
@@ -270,13 +270,13 @@ def _untrained(vlm: VLM, material: Material, step: Step) -> PlaceColumns:
     layers = range(EMBEDDING, vlm.config.llm.n_layer)
     fit, fitted = material.fit, LinearFit(len(layers))
     for part in fit.batches():
-        states, _ = states_of(vlm, fit.features[part])
+        states, _ = _states_of(vlm, fit.features[part])
         fitted.add(states.flatten(1, 2), torch.from_numpy(fit.patches[part]).flatten(0, 1).flatten(1))
         step(part.stop - part.start)
     lenses, shown = fitted.result(), material.test
     parts: defaultdict[str, list] = defaultdict(list)
     for part in shown.batches(material.retention):
-        states, _ = states_of(vlm, shown.features[part])
+        states, _ = _states_of(vlm, shown.features[part])
         for layer, each, lens in zip(layers, states, lenses, strict=True):
             decoded = lens.patches(each, vlm.config.vision.patch)
             parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
