@@ -7,7 +7,7 @@ from pathlib import Path
 from apps.explorer.running import Lenses
 from emma_viz.session import Running
 
-METHODS = {
+LENS_METHODS = {
     "gradient": (
         "gradient × input",
         "Estimates, from one backward pass, by how many nats the word's log-probability would fall if an image token "
@@ -37,4 +37,4 @@ class Settings:
     study: Path | None = None
     """Show this study, without models."""
     method: str = "gradient"
-    """How words are attributed: a key of `METHODS`."""
+    """How words are attributed: a key of `LENS_METHODS`."""

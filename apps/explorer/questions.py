@@ -10,7 +10,7 @@ from emma_viz.files.schema import shape
 
 logger = logging.getLogger(__name__)
 
-Kind = TypeVar("Kind")
+_Kind = TypeVar("_Kind")
 
 _FOLDERS = re.compile(r"(?<![\w:./])(?:~|\.{0,2})/(?:[^\s/,;:()'\"]+/)+")
 """Folders of the server, which are nobody's business; the names of files stay."""
@@ -60,7 +60,7 @@ class OfView(OfRun):
     look: dict[str, str] = field(default_factory=dict)
 
 
-def read(said: dict, kind: type[Kind]) -> Kind:
+def read(said: dict, kind: type[_Kind]) -> _Kind:
     """A question as the page said it; what it says besides is left out.
 
     Raises:

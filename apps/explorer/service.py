@@ -14,19 +14,19 @@ from typing import Any
 from PIL import Image
 
 from apps.explorer.news import Abandoned, News
-from apps.explorer.offer import METHODS, Settings
+from apps.explorer.offer import LENS_METHODS, Settings
 from apps.explorer.questions import OfPlaces, OfRun, OfTicket, OfView, OfWord, read, sentence
-from apps.explorer.running import Question, explain, image_title, read_words, run
-from apps.explorer.saving import TYPES, save_view
+from apps.explorer.running import VisitorQuestion, answer_question, explain, image_title, read_words
+from apps.explorer.saving import FILE_TYPES, save_view
 from apps.explorer.scratch import Scratch
-from apps.explorer.state import Asked, Images, Models, Result, Sessions
+from apps.explorer.state import Asked, Images, Models, RunResult, Sessions
 from apps.explorer.uploads import Uploads
 from emma_viz.data import read_image
 from emma_viz.errors import ImageError, InputError
 from emma_viz.session import compare_study
 from emma_viz.session.payload import payload
 
-MAX_PIXELS = 40_000_000
+_MAX_PIXELS = 40_000_000
 """The largest image that a visitor may bring; beyond it nothing is decoded."""
 MAX_BYTES = 25 * 2**20
 """The largest file, 25 MB as the page and Gradio count them."""
@@ -172,13 +172,13 @@ class Service:
         def work() -> None:
             try:
                 image, name = self._upload(secret, upload, convert=convert)
-                question = Question(
+                question = VisitorQuestion(
                     image=image, image_name=name, prompt=prompt, models=tuple(models), lens=lens, site=site,
                     max_new_tokens=int(tokens),
                 )  # fmt: skip
                 result = self.sessions.alike(question.asked) if linked else None
                 if result is None:
-                    result = run(question, self.models, self.settings.lenses, news)
+                    result = answer_question(question, self.models, self.settings.lenses, news)
                 self.images.add(result.asked.image_hash, name, image)
                 with session.changing:
                     news.say(0, 0, "ready")  # a run that was stopped leaves the page's result where it is
@@ -226,7 +226,7 @@ class Service:
             asked = Asked(
                 image_hash=first.image_hashes[index], prompt=first.prompts[index], entries=tuple(entries)
             )
-            result = Result(asked=asked, comparison=comparison, sample=index, study=self.settings.study)
+            result = RunResult(asked=asked, comparison=comparison, sample=index, study=self.settings.study)
             return {"stage": "ready", "session": secret, "run": self.sessions.store(secret, result)}
         except Exception as error:
             return {"stage": "error", "session": secret, "message": sentence(error)}
@@ -274,7 +274,7 @@ class Service:
             finally:
                 if session.evidence is news:
                     session.evidence = None
-            name, meaning = METHODS[method]
+            name, meaning = LENS_METHODS[method]
             reply = {
                 "models": [base64.b64encode(each.values.astype("<f4").tobytes()).decode() for each in found],
                 "scores": [each.score for each in found],
@@ -334,11 +334,15 @@ class Service:
                 look=asked.look,
                 place=self.folder,
             )
-            return {"name": name, "type": TYPES[asked.format], "data": base64.b64encode(content).decode()}
+            return {
+                "name": name,
+                "type": FILE_TYPES[asked.format],
+                "data": base64.b64encode(content).decode(),
+            }
 
         return self._guarded(answer)
 
-    def _result(self, asked: OfRun) -> Result:
+    def _result(self, asked: OfRun) -> RunResult:
         return self.sessions.result(asked.session, asked.run)
 
     def _upload(self, secret: str, upload: object, *, convert: bool = False) -> tuple[Image.Image, str]:
@@ -360,7 +364,7 @@ class Service:
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise ImageError(f"{title} has more than {MAX_BYTES / 2**20:.0f} MB; make it smaller.")
-            return read_image(path, max_pixels=MAX_PIXELS, convert_profile=convert), title
+            return read_image(path, max_pixels=_MAX_PIXELS, convert_profile=convert), title
         except OSError as error:
             raise ImageError(f"{title} cannot be read; bring it again.") from error
         except ImageError as error:
@@ -374,7 +378,7 @@ class Service:
             return {"error": sentence(error)}
 
 
-def asked_of(result: Result) -> dict[str, Any]:
+def asked_of(result: RunResult) -> dict[str, Any]:
     """What a result answers, by the names that links use."""
     found = asdict(result.asked)
     return {"image": found.pop("image_hash"), **found}

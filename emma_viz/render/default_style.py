@@ -94,7 +94,7 @@ class _Block:
         bars(sheet, self.spec, self.case, self.grid, x, tops[: len(self.case.models)])
         if self.spec.difference:
             self._draw_difference(sheet, tops[-1])
-        panels.outline(sheet.figure.axes[before:], self.case.kept)
+        panels.show_outline(sheet.figure.axes[before:], self.case.kept)
         return y
 
     def _draw_head(self, sheet: Sheet, top: float) -> None:

@@ -89,7 +89,7 @@ def show_bar(
     return axes
 
 
-def outline(drawn: Iterable[Axes], place: Extent | None) -> None:
+def show_outline(drawn: Iterable[Axes], place: Extent | None) -> None:
     """Outline a place in those axes that show a picture, light on dark, so that it is seen on every colour."""
     if place is None:
         return

@@ -5,15 +5,15 @@ The input stands at the left, layers are columns, and each model's answer is bel
 
 from emma_viz.render import colours, layout, panels, words
 from emma_viz.render.footer import remarks
-from emma_viz.render.layout import GUTTER, MARGIN, STRIP, WIDTH, Grid
+from emma_viz.render.layout import GUTTER, MARGIN, STRIP, WIDTH, PanelGrid
 from emma_viz.render.marks import bars, name_panels, own_scales
 from emma_viz.render.sheet import Box, Sheet
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 from emma_viz.render.typography import BODY, FORCED, TITLE, Footer, Gutter
 
-KINDS = ("map", "highlight")
+_KINDS = ("map", "highlight")
 LEFT = MARGIN + GUTTER + STRIP
-NAME = 0.2
+_NAME = 0.2
 """Height of a model's name above its panels."""
 SHORTEST = 3.4
 """Least width of the answers."""
@@ -42,7 +42,7 @@ def paper_height(spec: FigureSpec) -> float:
 
 def _laid_out(spec: FigureSpec) -> "tuple[list[_Block], Footer, float]":
     caption = layout.CAPTION if spec.scale == "per_map" else 0.0
-    grids = [layout.model_grid(case, kinds=KINDS, caption=caption) for case in spec.images]
+    grids = [layout.model_grid(case, kinds=_KINDS, caption=caption) for case in spec.images]
     blocks = [_Block(spec, case, grid) for case, grid in zip(spec.images, grids, strict=True)]
     footer = Footer(spec, WIDTH - 2 * MARGIN)
     height = sum(block.height for block in blocks) + BETWEEN_IMAGES * (len(blocks) - 1)
@@ -52,14 +52,14 @@ def _laid_out(spec: FigureSpec) -> "tuple[list[_Block], Footer, float]":
 class _Block:
     """One image with all its models."""
 
-    def __init__(self, spec: FigureSpec, case: ImageCase, grid: Grid):
+    def __init__(self, spec: FigureSpec, case: ImageCase, grid: PanelGrid):
         self.spec, self.case, self.grid = spec, case, grid
         self.scales = [spec.limits(case, model) for model in case.models]
         # Answers of narrow panels may be wider than they; the colour bar then stands right of the answers.
         self.room = max(grid.width, SHORTEST)
         self.answers = [self._answer(model) for model in case.models]
         line = words.line_height(BODY)
-        self.heights = [NAME + grid.height + 0.06 + len(lines) * line for lines in self.answers]
+        self.heights = [_NAME + grid.height + 0.06 + len(lines) * line for lines in self.answers]
         after = f"Truth: {case.truth}" if case.truth else ""
         self.question = Gutter(case.title, case.prompt, GUTTER, remarks=remarks(case), after=after)
         self.labels_across = grid.arrangement == "columns" and grid.h < 0.5
@@ -82,7 +82,7 @@ class _Block:
         panels.show_image(sheet, Box(box.x, top + box.y, box.w, box.h), self.case)
         tops, y = [], top
         for height in self.heights:
-            tops.append(y + NAME)
+            tops.append(y + _NAME)
             y += height + BETWEEN_MODELS
         for start, model, lines, scales in zip(
             tops, self.case.models, self.answers, self.scales, strict=True
@@ -92,14 +92,14 @@ class _Block:
             for line, colour in lines:
                 y = sheet.write_lines(LEFT, y, [line], BODY, colour=colour)
         bars(sheet, self.spec, self.case, self.grid, LEFT + self.room, tops)
-        panels.outline(sheet.figure.axes[before:], self.case.kept)
+        panels.show_outline(sheet.figure.axes[before:], self.case.kept)
         return top + self.height
 
     def _draw_model(self, sheet: Sheet, top: float, model: ModelCase, scales) -> None:
         grid, case, table = self.grid, self.case, self.spec.color_table
         extent = case.extent_of(model)
         name = words.shorten(words.clean(model.name), self.room, TITLE, bold=True)
-        sheet.write(LEFT, top - NAME, name, TITLE, bold=True)
+        sheet.write(LEFT, top - _NAME, name, TITLE, bold=True)
         for index, layer in enumerate(model.layers):
             tail = f"{case.title}/{model.name}/{layer}"
             values, limits = model.maps[index], scales[index]

@@ -24,24 +24,24 @@ import numpy as np
 from emma_viz.errors import InputError
 from emma_viz.files.json_door import Budget, parse_json, read_bytes
 from emma_viz.files.schema import shape
-from emma_viz.render.arrays import Kind, unpack_arrays
+from emma_viz.render.arrays import ArrayKind, unpack_arrays
 from emma_viz.render.output import write_atomically
 from emma_viz.render.recipe import LARGEST, ROOM, recipe_in
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 
 FORMAT = "emma-viz figure"
-SCHEMA = 3
+SIDECAR_SCHEMA = 3
 SINCE = {"difference_limit": 2, "kept": 3}
 """Field → the schema that brought it; an older file lacks it, and it then has its default."""
 VALUES = 200_000
 """Values, texts and names that a recipe holds at most, its arrays aside."""
 
-_ARRAYS: dict[type, dict[str, Kind]] = {
+_ARRAYS: dict[type, dict[str, ArrayKind]] = {
     ImageCase: {"image": "bytes", "true_map": "numbers"},
     ModelCase: dict.fromkeys(("decoded", "maps", "limits", "correlation"), "numbers"),
 }
 _CASES: dict[type, tuple[str, type]] = {FigureSpec: ("images", ImageCase), ImageCase: ("models", ModelCase)}
-_CURVE: dict[str, Kind] = {"layer": "integers", "r2": "numbers"}
+_CURVE: dict[str, ArrayKind] = {"layer": "integers", "r2": "numbers"}
 """Arrays that a retention curve is kept as, because JSON has no NaN."""
 
 
@@ -62,7 +62,7 @@ def to_json(spec: FigureSpec, picture: bytes | None = None) -> str:
         picture: the content of the file that it was drawn as, whose SHA-256 a sidecar names.
     """
     arrays: dict[str, np.ndarray] = {}
-    document: dict[str, Any] = {"format": FORMAT, "schema": SCHEMA}
+    document: dict[str, Any] = {"format": FORMAT, "schema": SIDECAR_SCHEMA}
     if picture is not None:
         document["picture_sha256"] = hashlib.sha256(picture).hexdigest()
     document["figure"] = _pack(spec, "figure", arrays)
@@ -149,9 +149,9 @@ def _read(text: str | bytes, where: str, limit: int) -> tuple[FigureSpec, str | 
             ".json file that was written beside it."
         )
     schema = value.get("schema")
-    if type(schema) is int and schema > SCHEMA:
+    if type(schema) is int and schema > SIDECAR_SCHEMA:
         raise InputError(
-            f"{where}: written by a newer emma_viz (schema {schema}; this one reads up to {SCHEMA}); "
+            f"{where}: written by a newer emma_viz (schema {schema}; this one reads up to {SIDECAR_SCHEMA}); "
             "upgrade emma_viz."
         )
     try:

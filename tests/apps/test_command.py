@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from apps.explorer.command import labelled, lenses_of, main, parser, settings_of
+from apps.explorer.command import by_label, lenses_of, main, parser, settings_of
 from apps.explorer.offer import Settings
 from apps.explorer.service import Service
 from emma_viz.errors import InputError, StudyError
@@ -31,7 +31,7 @@ def test_checkpoints_are_offered_under_their_folders_names(pair):
 
 
 def test_two_models_of_one_name_are_told_apart(pair):
-    twice = labelled([str(pair.cobra), str(pair.cobra), "han1997/cobra"])
+    twice = by_label([str(pair.cobra), str(pair.cobra), "han1997/cobra"])
     assert list(twice) == ["cobra", "cobra (2)", "han1997/cobra"]
 
 

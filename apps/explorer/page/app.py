@@ -17,7 +17,7 @@ from apps.explorer.state import KEPT_SESSIONS
 from emma_viz.errors import MissingDependencyError
 from emma_viz.render.script import canvas_script, canvas_style
 
-TITLE = "emma_viz explorer"
+_TITLE = "emma_viz explorer"
 
 HINT = "|".join(
     (
@@ -73,7 +73,7 @@ def build(settings: Settings) -> tuple[Any, Service]:
         service.close()
         raise
     with gr.Blocks(
-        title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, 4 * 3600)
+        title=_TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, 4 * 3600)
     ) as page:
         linked = gr.State(0)
         with gr.Row(elem_id="explorer"):

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from apps.explorer.service import Service
 
-SITES = ("resid_pre", "mixer_in", "mixer_out", "resid_post")
+LINKED_SITES = ("resid_pre", "mixer_in", "mixer_out", "resid_post")
 """Hook sites of the model's width, which a lens can be used on."""
 
 Link = dict[str, str]
@@ -32,7 +32,7 @@ def restored(gr, service: Service, link: Link) -> dict[str, Any]:
     lost = [f"the model {name[:60]}" for name in wanted if name not in settings.models]
     if link.get("lens", next(iter(settings.lenses))) not in settings.lenses:
         lost.append(f"the lens {link['lens'][:60]}")
-    if link.get("site") and link["site"] not in SITES:
+    if link.get("site") and link["site"] not in LINKED_SITES:
         lost.append(f"the hook site {link['site'][:60]}")
     return {
         "lost": lost,
@@ -41,6 +41,6 @@ def restored(gr, service: Service, link: Link) -> dict[str, Any]:
         "models": names or keep,
         "prompt": link.get("prompt", "")[:2000] or keep,
         "lens": link["lens"] if link.get("lens") in settings.lenses else keep,
-        "site": link["site"] if link.get("site") in SITES else keep,
+        "site": link["site"] if link.get("site") in LINKED_SITES else keep,
         "tokens": tokens if 8 <= tokens <= 256 else keep,
     }

@@ -4,7 +4,7 @@ from abc import ABCMeta
 from html import escape
 from typing import Any
 
-from apps.explorer.page.links import SITES
+from apps.explorer.page.links import LINKED_SITES
 from apps.explorer.service import Service
 
 INTRO = """<div id="explorer-title"><h1>emma_viz explorer</h1>
@@ -38,7 +38,7 @@ def live_side(gr, service: Service) -> dict[str, Any]:
             info="Turns states into pixels. ridge: a linear map per layer, fitted on other images.",
         )  # fmt: skip
         site = gr.Dropdown(
-            [("the lens's own", ""), *((name, name) for name in SITES)], value="", label="Hook site",
+            [("the lens's own", ""), *((name, name) for name in LINKED_SITES)], value="", label="Hook site",
             info="Where in a block states are read. Another site than the lens's is decoded by force, and says so.",
         )  # fmt: skip
         tokens = gr.Slider(8, 256, value=64, step=8, label="Longest answer, tokens")
