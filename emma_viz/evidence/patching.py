@@ -1,9 +1,9 @@
 """Patching: states of one run put into another, to see which of them carry the difference of the two answers.
 
 Between two images, two prompts, or two checkpoints (through a map that was fitted between their states).
-`estimated_effects` is attribution patching (Nanda 2023; Syed et al. 2023): the effect of every (site, layer,
-token) from one gradient, ⟨∂score/∂a, a' − a⟩. It is exact where the model is affine and fails where a gate, a step or a norm is far from that, so
-`verify` puts real patches beside it.
+`estimated_effects` is attribution patching (Nanda 2023; Syed et al. 2023): the effect of every (site, layer, token)
+from one gradient, ⟨∂score/∂a, a' − a⟩. It is exact where the model is affine and fails where a gate, a step or a norm
+is far from that, so `verify` puts real patches beside it.
 """
 
 from collections.abc import Generator, Mapping, Sequence
