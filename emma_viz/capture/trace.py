@@ -188,6 +188,10 @@ class Trace:
             )
         return site_layers(site, self.layers, self.model.n_layer)
 
+    def holds(self, site: str, layer: int) -> bool:
+        """Whether the states of one layer at one site are kept here."""
+        return site in self.sites and layer in self.layers_of(site)
+
     @property
     def n_image_tokens(self) -> int:
         """T, the image tokens in front of the text; 0 without images."""

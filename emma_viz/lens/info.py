@@ -1,6 +1,7 @@
 """What a lens says about itself: the model it belongs to, how it was fitted, and how good it is."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -119,6 +120,23 @@ class LensInfo:
     def saw(self, image_hash: str) -> bool:
         """Whether the lens is known to have been fitted on that image."""
         return image_hash[:HASH_DIGITS] in self.fit_images
+
+    def notes_on(self, image_hashes: Iterable[str]) -> tuple[str, ...]:
+        """A note where the lens was fitted on an image that it decodes: its quality there says little.
+
+        Args:
+            image_hashes: of the images that are decoded.
+        """
+        if self.n_fit and not self.fit_images:
+            return (
+                "the lens's fit images are not recorded: it may have been fitted on what it decodes here",
+            )
+        found = dict.fromkeys(each for each in image_hashes if self.saw(each))
+        if not found:
+            return ()
+        return (
+            f"the lens was fitted on {len(found)} of these images ({', '.join(each[:8] for each in found)})",
+        )
 
     def quality_of(self, layer: int) -> LayerQuality | None:
         """The held-out quality at one layer, or None when it was not measured."""

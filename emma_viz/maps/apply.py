@@ -13,8 +13,6 @@ from emma_viz.lens.protocol import Lens, mismatch, pictures_of
 from emma_viz.lens.states import image_states
 from emma_viz.maps.decoding import Decoding
 
-FIT_IMAGES_UNKNOWN = "the lens's fit images are not recorded: it may have been fitted on what it decodes here"
-
 
 def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, force: bool = False) -> Decoding:
     """Turn the recorded states of image tokens into pixels.
@@ -51,10 +49,11 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
     require_fit(tuple(reasons), force=force)
     movable = pictures_of(lens) == "layers"
     site = trace.sites[0] if movable and lens.info.site not in trace.sites else lens.info.site
-    patches = [
-        _decode_layer(trace, lens, own, ((site, layer),) if movable else lens.reads(own))
-        for layer, own in plan
-    ]
+    patches = []
+    for layer, own in plan:
+        states = [image_states(trace, *pair) for pair in (((site, layer),) if movable else lens.reads(own))]
+        decoded = lens.decode(states[0] if len(states) == 1 else torch.stack(states), own)
+        patches.append(decoded.cpu().numpy())
     return Decoding(
         patches=np.stack(patches),
         true=true_patches(trace.views, trace.geometry),
@@ -73,26 +72,9 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
         notes=(
             *trace.notes,
             *(f"intervention: {each.said}" for each in trace.interventions),
-            *_fitted_on(trace, lens),
+            *lens.info.notes_on(trace.image_hashes),
         ),
     )
-
-
-def _fitted_on(trace: Trace, lens: Lens) -> tuple[str, ...]:
-    """A note where the lens was fitted on an image that it decodes: its quality there says little."""
-    if lens.info.n_fit and not lens.info.fit_images:
-        return (FIT_IMAGES_UNKNOWN,)
-    found = dict.fromkeys(each for each in trace.image_hashes if lens.info.saw(each))
-    if not found:
-        return ()
-    return (f"the lens was fitted on {len(found)} of these images ({', '.join(each[:8] for each in found)})",)
-
-
-def _decode_layer(trace: Trace, lens: Lens, own: int, pairs: Sequence[tuple[str, int]]) -> np.ndarray:
-    """Decode the states of these (site, layer) with the lens of layer `own` (theirs, unless forced)."""
-    states = [image_states(trace, *pair) for pair in pairs]
-    decoded = lens.decode(states[0] if len(states) == 1 else torch.stack(states), own)
-    return decoded.cpu().numpy()
 
 
 def _choose(trace: Trace, lens: Lens, layers: Sequence[int] | None, *, forced: bool) -> tuple[int, ...]:
@@ -119,9 +101,8 @@ def _choose(trace: Trace, lens: Lens, layers: Sequence[int] | None, *, forced: b
 
 
 def _recorded(trace: Trace, lens: Lens, layer: int, forced: bool) -> bool:
-    if forced and lens.info.site not in trace.sites and pictures_of(lens) == "layers":
-        return layer in trace.layers_of(trace.sites[0])
-    return all(site in trace.sites and needed in trace.layers_of(site) for site, needed in lens.reads(layer))
+    moved = forced and lens.info.site not in trace.sites and pictures_of(lens) == "layers"
+    return all(trace.holds(*pair) for pair in (((trace.sites[0], layer),) if moved else lens.reads(layer)))
 
 
 def _require_image_tokens(trace: Trace, lens: Lens) -> None:
