@@ -20,7 +20,7 @@ from probes.ledger import GROUPS, Ledger, size_of_batches
 from probes.protocol import Batch, Gathered, Needs, Probe, Subject
 from probes.subjects import Subjects
 
-DEEP = 16
+_DEEP = 16
 """A model with more blocks is examined at so many of them, spread over its depth."""
 OTHERS = 8
 """Images beside a batch's own that means and controls are taken of."""
@@ -107,9 +107,9 @@ def layers_of(depth: int, wanted: Sequence[int] | None) -> tuple[int, ...]:
         if wrong := [layer for layer in wanted if not EMBEDDING <= layer < depth]:
             raise InputError(f"expected layers from −1 (the embedding) to {depth - 1}, got {wrong}.")
         return tuple(sorted({EMBEDDING, *wanted}))
-    if depth <= DEEP:
+    if depth <= _DEEP:
         return tuple(range(EMBEDDING, depth))
-    return (EMBEDDING, *sorted({round(step * (depth - 1) / (DEEP - 1)) for step in range(DEEP)}))
+    return (EMBEDDING, *sorted({round(step * (depth - 1) / (_DEEP - 1)) for step in range(_DEEP)}))
 
 
 def examine(

@@ -12,7 +12,7 @@ from probes.numbers import layer_word
 from probes.protocol import Finding, Measure, Number
 
 NOT_BETTER = "not better than its control"
-SURE = 0.05
+_SURE = 0.05
 """Holm's p below which a number beats its control, or two models differ."""
 
 
@@ -33,7 +33,7 @@ class Difference:
     @property
     def sure(self) -> bool:
         """Whether the models differ here."""
-        return self.p < SURE and (self.over.low > 0 or self.over.high < 0)
+        return self.p < _SURE and (self.over.low > 0 or self.over.high < 0)
 
 
 def find(measures: Sequence[Measure]) -> tuple[Finding, ...]:
@@ -56,7 +56,7 @@ def _found(measure: Measure, p: float | None, family: int) -> Finding:
     if measure.control is not None:
         control = estimated([(1.0, measure.control)], measure.statistic)
         over = estimated([(1.0, measure.columns), (-1.0, measure.control)], measure.statistic)
-        beats = p is not None and p < SURE and (over.low > 0 if measure.higher else over.high < 0)
+        beats = p is not None and p < _SURE and (over.low > 0 if measure.higher else over.high < 0)
     return Finding(
         measure=measure,
         number=number,
@@ -159,7 +159,7 @@ def _length(columns: Columns) -> int:
 def _difference(measure: Measure, over: Number, p: float, family: int) -> str:
     if not math.isfinite(over.value):
         said = "the difference is not defined"
-    elif (over.low > 0 or over.high < 0) and not p < SURE:
+    elif (over.low > 0 or over.high < 0) and not p < _SURE:
         said = f"no difference that stands when all {family} are counted ({shown(over)}, Holm's p {p:.2g})"
     elif over.low > 0:
         said = f"higher by {shown(over)}"

@@ -16,7 +16,7 @@ from probes.numbers import joined_parts, layer_chart, mean_measure, series_of
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 from probes.regions import case_of, elsewhere, region, window
 
-WAYS = {
+_WAYS = {
     "image to answer": "the image's tokens are hidden from the answer's position",
     "image to question": "the image's tokens are hidden from the prompt's",
     "question to answer": "the prompt's tokens are hidden from the answer's position",
@@ -50,7 +50,7 @@ class Flow:
         """Falls of each way, at each layer and window, for each image."""
         layers = tuple(layer for layer in batch.layers if layer >= 0)
         blank: dict[str, Any] = {"leak": np.full(len(layers), np.nan)}
-        for way in WAYS:
+        for way in _WAYS:
             blank |= {f"{way}{end}": np.nan for end in (" all", " all control", " flip")}
             blank |= {f"{way}{end}": np.full(len(layers), np.nan) for end in ("", " control", " window")}
         rows, notes = [], []
@@ -115,7 +115,7 @@ class Flow:
         layers = [layer for layer in gathered.layers if layer >= 0]
         wide = len(window(0, gathered.model.n_layer))
         found = []
-        for way, said in WAYS.items():
+        for way, said in _WAYS.items():
             name = f"flow.{way.replace(' ', '-')}"
             given = {"unit": "nats", "control_title": _control(way)}
             found += [
@@ -154,7 +154,7 @@ class Flow:
         """Each way by layer, and all ways over all layers."""
         charts: list[Chart] = []
         for index, result in enumerate(results):
-            known = {way: each for way in WAYS if (each := result.one(f"flow.{way.replace(' ', '-')}.all"))}
+            known = {way: each for way in _WAYS if (each := result.one(f"flow.{way.replace(' ', '-')}.all"))}
             if known:
                 charts.append(
                     Bars(
@@ -171,7 +171,7 @@ class Flow:
                         caption="Intervention: edge. Pale: a placebo; for the object the same shape elsewhere.",
                     )
                 )
-        for way, said in WAYS.items():
+        for way, said in _WAYS.items():
             name = way.replace(" ", "-")
             for end, where in (("", "at one layer"), (".window", "in a window of layers about it")):
                 chart = layer_chart(
@@ -186,7 +186,7 @@ class Flow:
         """Which way costs most."""
         said = []
         for result in results:
-            known = {way: each for way in WAYS if (each := result.one(f"flow.{way.replace(' ', '-')}.all"))}
+            known = {way: each for way in _WAYS if (each := result.one(f"flow.{way.replace(' ', '-')}.all"))}
             if len(known) < 2:
                 continue
             parts = [

@@ -24,9 +24,9 @@ ROLLED = {
     "object": "the object's embeddings",
 }
 """What the last state is shared out over."""
-DEEP = 16
+_DEEP = 16
 """Layers beyond which there is no rollout, which needs the rows of every position at every layer."""
-EVERY = 4
+_EVERY = 4
 """With --quick, of every so manieth image a rollout is made."""
 
 
@@ -67,12 +67,12 @@ class Implicit:
                     if where is None
                     else lengths[:, where].sum(axis=1) / np.maximum(lengths.sum(axis=(1, 2)), 1e-30)
                 )
-            deep = batch.model is None or batch.model.info.n_layer > DEEP
+            deep = batch.model is None or batch.model.info.n_layer > _DEEP
             if deep:
-                notes.append(f"no rollout: it is made of models of up to {DEEP} layers")
-            elif batch.quick and subject.number % EVERY:
-                notes.append(f"rollout: of one of {EVERY} images (--quick)")
-            skipped = deep or (batch.quick and subject.number % EVERY != 0)
+                notes.append(f"no rollout: it is made of models of up to {_DEEP} layers")
+            elif batch.quick and subject.number % _EVERY:
+                notes.append(f"rollout: of one of {_EVERY} images (--quick)")
+            skipped = deep or (batch.quick and subject.number % _EVERY != 0)
             row = {**row, **(_no_rollout() if skipped else _rolled_out(batch, index, place))}
             rows.append(row)
             maps = maps + lengths / np.maximum(lengths.sum(axis=(1, 2), keepdims=True), 1e-30)

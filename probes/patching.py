@@ -16,7 +16,7 @@ from probes.regions import elsewhere, region
 
 LEAST = 0.5
 """A pair whose logit differences lie closer than this many nats says nothing, and is left out."""
-SETS = {
+_SETS = {
     "image": "all image tokens",
     "region": "the object's tokens",
     "elsewhere": "the same shape elsewhere",
@@ -24,12 +24,12 @@ SETS = {
 }
 
 
-WAYS = {"": "that comes with", "noise ": "that goes with"}
+_WAYS = {"": "that comes with", "noise ": "that goes with"}
 """With the object's states in the run without it, and the other way round."""
 ESTIMATED = ("resid_pre", "mixer_out", "x", "z", "B", "C", "delta")
 """Sites whose patches are estimated."""
 TOP, DRAWN = 10, 50
-EVERY = 4
+_EVERY = 4
 """With --quick, of every so manieth pair estimates are made."""
 
 
@@ -59,7 +59,7 @@ class Patching:
         """What each patch recovers or takes, for each pair, in nats; estimates of it; and the whole difference."""
         layers = [layer for layer in batch.layers if layer >= 0]
         blank: dict[str, Any] = {"whole": np.nan, "correlation": np.nan}
-        blank |= {f"{way}{name}": np.full(len(layers), np.nan) for way in WAYS for name in SETS}
+        blank |= {f"{way}{name}": np.full(len(layers), np.nan) for way in _WAYS for name in _SETS}
         blank |= {
             f"{site}{end}": np.full(len(layers), np.nan) for site in ESTIMATED for end in ("", " elsewhere")
         }
@@ -74,8 +74,8 @@ class Patching:
                 high, low = clean.changed([()])[0], without.changed([()])[0]
                 if abs(high - low) >= LEAST:
                     row = blank | {"whole": high - low} | _patched(clean, without, (high, low), place, layers)
-                    if batch.quick and subject.number % EVERY:
-                        notes.append(f"estimates: of one of {EVERY} pairs (--quick)")
+                    if batch.quick and subject.number % _EVERY:
+                        notes.append(f"estimates: of one of {_EVERY} pairs (--quick)")
                     else:
                         row |= _estimated(clean, without, place, layers)
                 else:
@@ -98,13 +98,13 @@ class Patching:
                 columns=_part(columns, column, index),
                 statistic=ratio("part", "whole"),
                 control=None if control is None else _part(columns, control, index),
-                control_title="" if control is None else SETS["elsewhere"],
+                control_title="" if control is None else _SETS["elsewhere"],
             )
 
         found = []
-        for way, said in WAYS.items():
+        for way, said in _WAYS.items():
             end = "" if not way else ".noise"
-            for name, what in SETS.items():
+            for name, what in _SETS.items():
                 found += [
                     share(f"patching.{name}{end}", f"share of the twins' difference {said} {what}", f"{way}{name}",
                           index, f"{way}elsewhere" if name == "region" else None)
@@ -134,8 +134,8 @@ class Patching:
                 ("", "What carries the difference", "by the twin with the object"),
                 (".noise", "What the answer cannot do without", "by the twin without the object"),
             ):
-                known = {SETS[name]: result.curve(f"patching.{name}{end}") for name in SETS}
-                if known[SETS["image"]]:
+                known = {_SETS[name]: result.curve(f"patching.{name}{end}") for name in _SETS}
+                if known[_SETS["image"]]:
                     name = f"shares{end.replace('.', '-')}-{index}"
                     caption = f"Intervention: replace at resid_pre, {caption}. Dashed: control."
                     charts.append(_chart(name, f"{title}: {result.model}", known, caption))
@@ -226,7 +226,7 @@ def _chart(name: str, title: str, curves: Mapping[str, Sequence[Finding]], capti
         x_title="patched before block" if "estimates" not in name else "layer",
         y_title="share of the difference",
         series=[
-            series_of(said, number, [each.number for each in curve], control=said == SETS["elsewhere"])
+            series_of(said, number, [each.number for each in curve], control=said == _SETS["elsewhere"])
             for number, (said, curve) in enumerate(curves.items())
         ],
         caption=caption,

@@ -13,7 +13,7 @@ from probes.numbers import joined, layer_word, series_of
 from probes.patching import LEAST
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 
-SETS = {
+_SETS = {
     "image": "all image tokens",
     "question": "the prompt's tokens but the last",
     "last": "the prompt's last token",
@@ -46,7 +46,7 @@ class Prompts:
         layers = [layer for layer in batch.layers if layer >= 0]
         rows, notes = [], []
         for subject in batch.subjects:
-            row: dict[str, Any] = {name: np.full(len(layers), np.nan) for name in SETS} | {"whole": np.nan}
+            row: dict[str, Any] = {name: np.full(len(layers), np.nan) for name in _SETS} | {"whole": np.nan}
             assert batch.model is not None
             if subject.absent and subject.words:
                 there, absent = (
@@ -79,7 +79,7 @@ class Prompts:
                 },
                 statistic=ratio("part", "whole"),
             )
-            for name, what in SETS.items()
+            for name, what in _SETS.items()
             for index, layer in enumerate(layer for layer in gathered.layers if layer >= 0)
         ]
 
@@ -87,14 +87,14 @@ class Prompts:
         """Shares by layer, one chart a model."""
         charts = []
         for index, result in enumerate(results):
-            curves = {said: result.curve(f"prompts.{name}") for name, said in SETS.items()}
+            curves = {said: result.curve(f"prompts.{name}") for name, said in _SETS.items()}
             if not all(curves.values()):
                 continue
             charts.append(
                 Lines(
                     name=f"shares-{index}",
                     title=f"What holds the question: {result.model}",
-                    x=[layer_word(each.measure.layer) for each in curves[SETS["last"]]],
+                    x=[layer_word(each.measure.layer) for each in curves[_SETS["last"]]],
                     x_title="patched before block",
                     y_title="share of the difference",
                     series=[

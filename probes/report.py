@@ -15,7 +15,7 @@ from probes import paper_charts
 from probes.charts import Chart
 from probes.findings import Difference, shown
 from probes.numbers import layer_word
-from probes.page import chart_place, escaped, page, table, verdict
+from probes.page import chart_place, escaped, report_page, table, verdict
 from probes.parity import Check
 from probes.protocol import Finding, Number, Probe, Result
 
@@ -84,7 +84,7 @@ def write(report: Report, folder: Path) -> tuple[Path, ...]:
     for place in (tables, figures):
         place.mkdir(exist_ok=True)
     texts = {
-        html: page(report.title, _parts(report), charts),
+        html: report_page(report.title, _parts(report), charts),
         numbers: dump_json(as_json(report)),
         tables / "findings.csv": _csv(_finding_rows(report)),
     }
@@ -92,7 +92,7 @@ def write(report: Report, folder: Path) -> tuple[Path, ...]:
         texts[tables / "differences.csv"] = _csv(_difference_rows(report))
     for path, text in texts.items():
         write_file(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
-    drawn = [file for name, chart in charts for file in paper_charts.write(chart, figures / name)]
+    drawn = [file for name, chart in charts for file in paper_charts.write_charts(chart, figures / name)]
     return (*texts, *drawn)
 
 

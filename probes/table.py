@@ -7,10 +7,10 @@ from pathlib import Path
 
 from emma_viz.capture.sites import nearest
 from emma_viz.errors import InputError
-from probes.attribution import Attribution
+from probes.attribution import AttributionProbe
 from probes.flow import Flow
 from probes.frozen_parts import FrozenParts
-from probes.geometry import Geometry
+from probes.geometry import GeometryProbe
 from probes.implicit import Implicit
 from probes.knockout import Knockout
 from probes.patch_classes import PatchClasses
@@ -28,7 +28,7 @@ GROUP = "emma_viz.probes"
 
 PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,
-    "geometry": Geometry,
+    "geometry": GeometryProbe,
     "speckle": Speckle,
     "patches": PatchClasses,
     "sinks": Sinks,
@@ -39,7 +39,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "flow": Flow,
     "patching": Patching,
     "prompts": Prompts,
-    "attribution": Attribution,
+    "attribution": AttributionProbe,
     "trust": Trust,
 }
 """Name → what makes the probe, in the order of the report."""

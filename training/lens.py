@@ -30,7 +30,7 @@ from training.vision_language.feature_cache import encoder_key
 
 logger = logging.getLogger(__name__)
 
-SAVE_EVERY = 100
+_SAVE_EVERY = 100
 """Steps between two checkpoints of a tuned lens."""
 TABLETOP = "tabletop"
 """Name of the data set of drawn scenes."""
@@ -113,7 +113,7 @@ def make_lens(
             "recipe": kept,
             "images": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
         }
-        trainer = resumable(run, title=title, identity=identity, progress=progress)
+        trainer = _resumable(run, title=title, identity=identity, progress=progress)
         if recipe.half:
             trainer = then_rounded(trainer)
         lens = fit_tuned(model, fit, trainer=trainer, **_tuned(model, recipe), **common)
@@ -171,7 +171,7 @@ def _shown(
     return fit, held_out, list(chosen.fit), f"{data.name} ({recipe.fit} of its images)"
 
 
-def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress: bool = True) -> Trainer:
+def _resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress: bool = True) -> Trainer:
     """A trainer for `fit_tuned` that does what `train_tuned` does, to the bit on the CPU, and resumes where it stopped.
 
     Args:
@@ -192,7 +192,7 @@ def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress
             clip=settings.clip,
             betas=(0.9, 0.999),
             seed=settings.seed,
-            save_every=SAVE_EVERY,
+            save_every=_SAVE_EVERY,
         )
         run = Run(head, optimisation, folder, title=title, identity=identity, tensorboard=True)
         if run.first == 0:

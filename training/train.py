@@ -27,7 +27,7 @@ from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
-from training.commands import add_joint, add_lens, require_none_of_data, run_joint, run_lens
+from training.commands import add_joint, add_lens_options, require_none_of_data, run_joint, run_lens
 from training.pocket.recipes import FAMILIES, MEMBERS, PAIR, family_of
 from training.pocket.stages import Work, run_name, train_members
 
@@ -61,7 +61,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
             add_joint(command)
         if name == "text":
             command.add_argument("--llm", help="one of the family's language models (default: the first)")
-    add_lens(commands.add_parser("lens", help="fit a lens for a frozen model, with its held-out quality"))
+    add_lens_options(
+        commands.add_parser("lens", help="fit a lens for a frozen model, with its held-out quality")
+    )
     for name, what in (("pocket-pair", "Cobra and EMMA"), ("pocket-family", "every member")):
         family = commands.add_parser(name, help=f"{what}: all stages, lenses and the bundle")
         family.add_argument("--work", type=path, help="work folder (default: runs/pocket)")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from apps.explorer.news import Abandoned, News
 from apps.explorer.questions import sentence
-from apps.explorer.state import Asked, Models, Result
+from apps.explorer.state import Asked, Models, RunResult
 from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash
@@ -35,7 +35,7 @@ LARGE = 500_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class VisitorQuestion:
     """What is asked of which models."""
 
     image: Image.Image
@@ -77,7 +77,7 @@ Lenses = Mapping[str, tuple[str, ...]]
 """Label → kinds of lens or lens files; of several, each model takes the first that it has."""
 
 
-def run(question: Question, models: Models, lenses: Lenses, news: News) -> Result:
+def answer_question(question: VisitorQuestion, models: Models, lenses: Lenses, news: News) -> RunResult:
     """Record and decode every model; one that fails does not take the others' results with it.
 
     Args:
@@ -97,7 +97,7 @@ def run(question: Question, models: Models, lenses: Lenses, news: News) -> Resul
         for index, label in enumerate(question.models):
             try:
                 model = models.get(label, news.say)
-                lens = lens_for(lenses[question.lens], model)
+                lens = _lens_for(lenses[question.lens], model)
                 news.models[index] = {"name": model.name, "answer": "", "busy": True}
                 trace, decoded = _ask(model, lens, question, news, index)
                 news.models[index]["busy"] = False
@@ -114,7 +114,7 @@ def run(question: Question, models: Models, lenses: Lenses, news: News) -> Resul
             traces.append(trace)
             words.append(answer_words(model.tokenizer, trace.answer_ids[0]))
     news.say(0, 0, "making maps")
-    return Result(
+    return RunResult(
         asked=question.asked,
         models=tuple(labels),
         failed=tuple(failed),
@@ -124,7 +124,7 @@ def run(question: Question, models: Models, lenses: Lenses, news: News) -> Resul
     )
 
 
-def lens_for(wanted: Sequence[str], model: LoadedModel) -> Lens:
+def _lens_for(wanted: Sequence[str], model: LoadedModel) -> Lens:
     """The first of several lenses that a model has.
 
     Raises:
@@ -141,7 +141,7 @@ def lens_for(wanted: Sequence[str], model: LoadedModel) -> Lens:
 
 
 def _ask(
-    model: LoadedModel, lens: Lens, question: Question, news: News, index: int
+    model: LoadedModel, lens: Lens, question: VisitorQuestion, news: News, index: int
 ) -> tuple[Trace, Decoding]:
     """Take one model down the road, its answer told token by token."""
     sites, layers = recording_for(lens)
@@ -169,7 +169,7 @@ def _ask(
 
 
 def read_words(
-    result: Result, models: Models, places: Sequence[int | None]
+    result: RunResult, models: Models, places: Sequence[int | None]
 ) -> list[list[list[tuple[str, float]]] | None]:
     """The words that the logit lens reads at one patch of each model, per shown layer.
 
@@ -206,7 +206,7 @@ def read_words(
     return found
 
 
-def explain(result: Result, models: Models, model: int, word: int, method: str, news: News) -> list:
+def explain(result: RunResult, models: Models, model: int, word: int, method: str, news: News) -> list:
     """Attribution of one model's word to the image tokens of every model.
 
     The other models score the same word after the same words before it, though they did not say it.
@@ -267,7 +267,7 @@ def too_slow(model: LoadedModel) -> bool:
     return model.vlm.device.type == "cpu" and parameters > LARGE
 
 
-def _require_live(result: Result) -> None:
+def _require_live(result: RunResult) -> None:
     if not result.traces:
         raise InputError("This needs the models, and the study was opened without them.")
 

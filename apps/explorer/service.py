@@ -32,7 +32,7 @@ MAX_BYTES = 25 * 2**20
 """The largest file, 25 MB as the page and Gradio count them."""
 CONVERT = "“Convert the colour profile”"
 """What the page calls the command line's --convert-profile."""
-EVERY = 0.08
+_EVERY = 0.08
 """Seconds between two pieces of news."""
 
 
@@ -205,7 +205,7 @@ class Service:
                 news.changed.clear()
                 if not (ended.is_set() or news.left):
                     yield {"stage": "busy", **about, **json.loads(json.dumps(news.as_json()))}
-                    ended.wait(EVERY)
+                    ended.wait(_EVERY)
         finally:
             news.left = True
             if session.news is news:

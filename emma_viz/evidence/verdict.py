@@ -10,7 +10,7 @@ from emma_viz.errors import InputError
 
 SHARE = 0.1
 """Of the tokens, those that are taken away."""
-SURE = 0.05
+_SURE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +33,7 @@ class Verdict:
     @property
     def beats(self) -> bool:
         """Whether the map beats random sets."""
-        return self.p <= SURE
+        return self.p <= _SURE
 
     @property
     def said(self) -> str:
@@ -44,7 +44,7 @@ class Verdict:
 
 def controls_for(maps: int) -> int:
     """How many random sets are needed at least so that each of some maps, judged together, can beat them."""
-    return round(maps / SURE) - 1
+    return round(maps / _SURE) - 1
 
 
 def judge(

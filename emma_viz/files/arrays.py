@@ -16,12 +16,12 @@ _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error),
 )
 """What numpy, zipfile and zlib raise on damaged bytes."""
-LARGEST = 2 * 2**30
+_LARGEST = 2 * 2**30
 """Bytes that the arrays of one .npz may unpack to."""
 
 
 def read_npz(
-    path: Path, *, error: type[EmmaVizError], mend: str, limit: int = LARGEST
+    path: Path, *, error: type[EmmaVizError], mend: str, limit: int = _LARGEST
 ) -> dict[str, np.ndarray]:
     """The arrays of a .npz file.
 

@@ -7,7 +7,7 @@ from emma_viz.render.spec import FigureSpec, ImageCase
 
 WIDTH = 7.2
 """Of the sheet: the text width of a page, so that the type is read at its own size."""
-PAGE = 9.4
+_PAGE = 9.4
 """Height that a figure of one image should keep to, so that it fits on a page."""
 MARGIN = 0.1
 GUTTER = 1.34
@@ -117,7 +117,7 @@ def model_grid(
     """The grid that all models of an image are drawn on, so that their layers align."""
     layers = max(len(model.layers) for model in case.models)
     across = layers
-    each = (PAGE - 2.4) / len(case.models) - 0.2 - HEADING
+    each = (_PAGE - 2.4) / len(case.models) - 0.2 - HEADING
     # Words on two lines below a map are wider than the panels of a group.
     if case.aspect < TALL and 1 < layers <= 5 and caption <= CAPTION:
         pitch = ((_ROOM + GROUP_GAP) / len(kinds) - GROUP_GAP) / layers

@@ -29,7 +29,7 @@ from emma_viz.render.output import write_atomically
 from emma_viz.render.recipe import LARGEST, ROOM, recipe_in
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 
-FORMAT = "emma-viz figure"
+_FORMAT = "emma-viz figure"
 SIDECAR_SCHEMA = 3
 SINCE = {"difference_limit": 2, "kept": 3}
 """Field → the schema that brought it; an older file lacks it, and it then has its default."""
@@ -62,7 +62,7 @@ def to_json(spec: FigureSpec, picture: bytes | None = None) -> str:
         picture: the content of the file that it was drawn as, whose SHA-256 a sidecar names.
     """
     arrays: dict[str, np.ndarray] = {}
-    document: dict[str, Any] = {"format": FORMAT, "schema": SIDECAR_SCHEMA}
+    document: dict[str, Any] = {"format": _FORMAT, "schema": SIDECAR_SCHEMA}
     if picture is not None:
         document["picture_sha256"] = hashlib.sha256(picture).hexdigest()
     document["figure"] = _pack(spec, "figure", arrays)
@@ -127,7 +127,7 @@ def is_sidecar(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return f'{{"format":"{FORMAT}",' in re.sub(
+        return f'{{"format":"{_FORMAT}",' in re.sub(
             r"\s*([{:,])\s*", r"\1", file.read(200).decode("ascii", "replace")
         )
 
@@ -143,9 +143,9 @@ def _read(text: str | bytes, where: str, limit: int) -> tuple[FigureSpec, str | 
     budget = Budget(size=limit if text.isascii() else limit // 4, depth=16, nodes=VALUES)
     value = parse_json(text, where=where, error=InputError, budget=budget)
     del text
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    if not isinstance(value, dict) or value.get("format") != _FORMAT:
         raise InputError(
-            f'{where}: expected a figure\'s recipe ("format": "{FORMAT}"), got other JSON; pass a picture, or the '
+            f'{where}: expected a figure\'s recipe ("format": "{_FORMAT}"), got other JSON; pass a picture, or the '
             ".json file that was written beside it."
         )
     schema = value.get("schema")

@@ -46,7 +46,7 @@ def _weights(name: str) -> str:
     return "none known: train it, or pass the path of a run directory"
 
 
-def inspect(
+def inspection_of(
     source: str | Path,
     *,
     config: str | None = None,

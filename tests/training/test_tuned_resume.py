@@ -34,7 +34,7 @@ class Noise:
 
 
 def test_stopped_and_resumed_it_equals_the_training_of_the_library(tmp_path, monkeypatch):
-    monkeypatch.setattr(lens_module, "SAVE_EVERY", 2)
+    monkeypatch.setattr(lens_module, "_SAVE_EVERY", 2)
     plain = new_head(CONFIG, SETTINGS)
     train_tuned(plain, Noise(), LAYERS, SETTINGS)
     start = new_head(CONFIG, SETTINGS)

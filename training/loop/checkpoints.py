@@ -18,10 +18,10 @@ from training.loop.distribution import Engine
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2
+_KEPT = 2
 """Checkpoints of a run that are kept."""
 
-PREFIX, SUFFIX = "step-", ".pt"
+_PREFIX, _SUFFIX = "step-", ".pt"
 SHARDED_RECORD = "run.json"
 UNREADABLE = (TrainingError, OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
 """What reading a damaged checkpoint raises."""
@@ -52,7 +52,7 @@ class Checkpoints:
         self.folder, self.engine = folder, engine
         self.identity, self.words = _plain(identity), dict(words or {})
         if engine.main:
-            for part in [*folder.glob(f".{PREFIX}*.part"), *folder.glob(f"{PREFIX}*.part")]:
+            for part in [*folder.glob(f".{_PREFIX}*.part"), *folder.glob(f"{_PREFIX}*.part")]:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
         engine.wait()
 
@@ -74,14 +74,14 @@ class Checkpoints:
             TrainingError: it cannot be written; earlier checkpoints are as they were.
         """
         record = {"step": step, "minutes": minutes, "identity": self.identity, "words": self.words}
-        target = self.folder / f"{PREFIX}{step:06d}"
+        target = self.folder / f"{_PREFIX}{step:06d}"
         problem = None
         try:
             if self.engine.sharded:
                 self._save_shards(module, optimizer, target, record)
             elif self.engine.main:
                 state = {**record, **trained_state(module), "optimizer": optimizer.state_dict()}
-                write_file(target.with_suffix(SUFFIX), lambda part: torch.save(state, part))
+                write_file(target.with_suffix(_SUFFIX), lambda part: torch.save(state, part))
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
             problem = error
         if self.engine.total({"failed": float(problem is not None)})["failed"]:
@@ -90,7 +90,7 @@ class Checkpoints:
                 f"{problem or 'another process failed'}. {self.newest()}; make room and run again, it resumes there."
             ) from problem
         if self.engine.main:
-            for old in self.found()[:-KEPT]:
+            for old in self.found()[:-_KEPT]:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     def resume(self, module: nn.Module, optimizer: torch.optim.Optimizer, *, steps: int) -> tuple[int, float]:
@@ -110,12 +110,12 @@ class Checkpoints:
                 logger.warning("%s cannot be read (%s); the one before it is tried", path, error)
                 continue
             _require_same(path, state, self.identity, self.words, steps=steps)
-            if path.suffix == SUFFIX and self.engine.sharded:
+            if path.suffix == _SUFFIX and self.engine.sharded:
                 raise TrainingError(
                     f"{path} was written without FSDP and this run has it. Resume as before, or start from its weights "
                     "in another folder."
                 )
-            if path.suffix == SUFFIX:
+            if path.suffix == _SUFFIX:
                 restore_trained(module, state["module"], where=str(path))
                 optimizer.load_state_dict(state["optimizer"])
             else:
@@ -144,8 +144,8 @@ def whole_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder that were finished, oldest first."""
     return sorted(
         path
-        for path in folder.glob(f"{PREFIX}*")
-        if path.suffix == SUFFIX or (path / SHARDED_RECORD).is_file()
+        for path in folder.glob(f"{_PREFIX}*")
+        if path.suffix == _SUFFIX or (path / SHARDED_RECORD).is_file()
     )
 
 
@@ -175,7 +175,7 @@ def require_same_run(
 
 
 def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    if path.suffix == SUFFIX:
+    if path.suffix == _SUFFIX:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
     else:
         state = read_json(path / SHARDED_RECORD, error=TrainingError)

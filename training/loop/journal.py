@@ -11,7 +11,7 @@ from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import parse_json, read_bytes
 
 FILE = "metrics.jsonl"
-LARGEST = 2**30
+_LARGEST = 2**30
 """Bytes of the numbers of a run of millions of steps."""
 
 
@@ -82,7 +82,7 @@ def _keep_before(path: Path, first: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in read_bytes(path, limit=LARGEST, error=TrainingError).splitlines(keepends=True):
+    for line in read_bytes(path, limit=_LARGEST, error=TrainingError).splitlines(keepends=True):
         try:
             found = parse_json(line, where=str(path), error=TrainingError)
         except TrainingError:

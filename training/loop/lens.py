@@ -26,7 +26,7 @@ from emma_viz.shapes import EMBEDDING
 from training.loop.config import Optimisation, as_record
 from training.loop.run import Run
 
-SAVE_EVERY = 100
+_SAVE_EVERY = 100
 """Steps between two checkpoints of a tuned lens."""
 
 
@@ -154,7 +154,7 @@ def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress
             clip=settings.clip,
             betas=(0.9, 0.999),
             seed=settings.seed,
-            save_every=SAVE_EVERY,
+            save_every=_SAVE_EVERY,
         )
         run = Run(head, optimisation, folder, title=title, identity=identity, tensorboard=True)
         if run.first == 0:

@@ -22,7 +22,7 @@ from training.pocket.scenes import drawn_scenes
 from training.pocket.stages import SCALED_BY, commit, read_text_model, text_file
 from training.results.examination import weights_digest
 
-UNKNOWN = "not recorded"
+_UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class Provenance:
 
     seed: Seed | None = None
     """Of the joint stage."""
-    command: str = UNKNOWN
-    commit: str = UNKNOWN
-    tokenizer: str = UNKNOWN
+    command: str = _UNKNOWN
+    commit: str = _UNKNOWN
+    tokenizer: str = _UNKNOWN
     trained_at: dict[str, str] = field(default_factory=dict)
     """Stage → commit."""
     minutes: dict[str, float] = field(default_factory=dict)
@@ -134,14 +134,14 @@ class Bundle:
             "command": kept.command,
             "commit": kept.commit,
             "trained_at": kept.trained_at,
-            "data": kept.data.get("digest", UNKNOWN),
+            "data": kept.data.get("digest", _UNKNOWN),
             "minutes": kept.minutes,
             "scores": kept.scores,
             "measured_at": commit(),
             "tokenizer": kept.tokenizer,
-            "joint": joint or UNKNOWN,
+            "joint": joint or _UNKNOWN,
             "lenses": {kind: [info.n_fit, *info.notes] for kind, info in lenses.items()},
-            **{name: weights_digest(path) if path.exists() else UNKNOWN for name, path in files.items()},
+            **{name: weights_digest(path) if path.exists() else _UNKNOWN for name, path in files.items()},
         }
 
 

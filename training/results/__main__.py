@@ -25,14 +25,14 @@ from training.pocket.recipes import in_order
 from training.pocket.stages import commit
 from training.results.comparable import require_comparable, require_one_seed, together
 from training.results.examination import Examined
-from training.results.measured import Measured, measure, shown_to
+from training.results.measured import Measured, measure_bundle, shown_to
 from training.results.measured_files import read_measured, save_measured
 from training.results.numbers import all_numbers
-from training.results.page import IMAGE, PAGE, page
+from training.results.page import IMAGE, PAGE, results_page
 
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else Path("runs/results")
-KEPT = CHECKOUT / "docs/measured"
+_KEPT = CHECKOUT / "docs/measured"
 """What was measured of the seeds that are not shipped."""
 ANSWERS = 500
 """Held-out scenes that questions are asked about."""
@@ -58,7 +58,9 @@ def measured_of(sources: Sequence[Path], *, answers: int) -> list[Measured]:
                     f"{source} was not shown what {folder} will be: {differ}. Ask for --scenes "
                     f"{each.shown.answers}, or name the bundles to measure."
                 )
-    found = [kept[each] if each in kept else measure(bundles[each], answers=answers) for each in sources]
+    found = [
+        kept[each] if each in kept else measure_bundle(bundles[each], answers=answers) for each in sources
+    ]
     require_comparable(found)
     return found
 
@@ -73,7 +75,7 @@ def by_member(found: Sequence[Measured]) -> dict[str, dict[int, Examined]]:
     return {name: members[name] for name in in_order(members)}
 
 
-def head(found: Sequence[Measured], command: str) -> dict[str, Any]:
+def _head(found: Sequence[Measured], command: str) -> dict[str, Any]:
     """How the numbers came about; no path of the machine."""
     shown = found[0].shown
     return {
@@ -87,11 +89,11 @@ def head(found: Sequence[Measured], command: str) -> dict[str, Any]:
     }
 
 
-def keep(bundle: Bundle, path: Path, *, answers: int) -> None:
+def _keep(bundle: Bundle, path: Path, *, answers: int) -> None:
     """Add what is measured of a bundle to a file, which may have other members of its seed already."""
     known = read_measured(path) if path.exists() else None
     require_one_seed(bundle, known, answers=answers)
-    found = measure(bundle, answers=answers)
+    found = measure_bundle(bundle, answers=answers)
     found = found if known is None else together(known, found)
     save_measured(found, path)
     print(f"wrote {path}: {', '.join(found.members)}")
@@ -102,7 +104,7 @@ PROGRAM = "python -m training.results"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write; returns the process's exit code."""
-    return guarded(lambda: run(_parser().parse_args(arguments)), program=PROGRAM)
+    return guarded(lambda: _run(_parser().parse_args(arguments)), program=PROGRAM)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,9 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> None:
     """Measure what was asked for and write page, figure and JSON, or the file of one bundle."""
-    from training.results.figure import draw
+    from training.results.figure import draw_results
 
     if options.scenes < 2:
         raise TrainingError(f"--scenes must be at least 2, got {options.scenes}: intervals are over scenes.")
@@ -148,21 +150,21 @@ def run(options: argparse.Namespace) -> None:
         require_writable(options.keep, parents=True, error=TrainingError)
         if len(options.bundles) != 1 or not options.bundles[0].is_dir():
             raise TrainingError("--keep FILE takes one bundle's folder; name it before --keep.")
-        keep(open_bundle(options.bundles[0].resolve()), options.keep, answers=options.scenes)
+        _keep(open_bundle(options.bundles[0].resolve()), options.keep, answers=options.scenes)
         return
     for name in (PAGE, IMAGE):
         require_writable(options.out / name, parents=True, error=TrainingError)
     if options.json is not None:
         require_writable(options.json, parents=True, error=TrainingError)
-    sources = options.bundles or [BUNDLED, *sorted(KEPT.glob("*.npz"))]
+    sources = options.bundles or [BUNDLED, *sorted(_KEPT.glob("*.npz"))]
     found = measured_of(sources, answers=options.scenes)
     command = " ".join(["python -m training.results", *(each.name for each in options.bundles)])
     if options.scenes != ANSWERS:
         command += f" --scenes {options.scenes}"
-    numbers = {"head": head(found, command), **all_numbers(by_member(found))}
+    numbers = {"head": _head(found, command), **all_numbers(by_member(found))}
     (options.out / IMAGE).parent.mkdir(parents=True, exist_ok=True)
-    draw(numbers, options.out / IMAGE)
-    write_file(options.out / PAGE, lambda part: part.write_text(page(numbers), encoding="utf-8"))
+    draw_results(numbers, options.out / IMAGE)
+    write_file(options.out / PAGE, lambda part: part.write_text(results_page(numbers), encoding="utf-8"))
     if options.json is not None:
         text = json.dumps(numbers, indent=1, ensure_ascii=False)
         options.json.parent.mkdir(parents=True, exist_ok=True)

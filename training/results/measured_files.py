@@ -15,11 +15,11 @@ from emma_viz.files.json_door import parse_json
 from training.results.examination import Examined
 from training.results.measured import Measured, Shown
 
-FORMAT = 1
+_FORMAT = 1
 """Version of the files, and of the definitions behind their numbers: to be raised when a measure, a question or a
 control changes its meaning."""
 
-LARGEST = 256 * 2**20
+_LARGEST = 256 * 2**20
 """Bytes of the numbers of one bundle; those of the package's have 4 MB."""
 EXPECTED = "Name a bundle's folder, or what `python -m training.results BUNDLE --keep FILE` wrote."
 
@@ -38,7 +38,7 @@ def save_measured(measured: Measured, path: Path) -> None:
                 for column, values in columns.items():
                     arrays[SEPARATOR.join((member, name, place, column))] = values
     about = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "name": measured.name,
         "shown": {each.name: getattr(measured.shown, each.name) for each in fields(Shown)},
         "origins": measured.origins,
@@ -68,12 +68,12 @@ def read_measured(path: Path) -> Measured:
     Raises:
         TrainingError: it is no such file, or of another version.
     """
-    arrays = read_npz(path, error=TrainingError, mend=EXPECTED, limit=LARGEST)
+    arrays = read_npz(path, error=TrainingError, mend=EXPECTED, limit=_LARGEST)
     try:
         about = parse_json(str(arrays.pop("about")), where=str(path), error=TrainingError)
-        if about["format"] != FORMAT:
+        if about["format"] != _FORMAT:
             raise TrainingError(
-                f"{path} is of format {about['format']}; this checkout reads {FORMAT}. Measure the bundle anew "
+                f"{path} is of format {about['format']}; this checkout reads {_FORMAT}. Measure the bundle anew "
                 "(`python -m training.results BUNDLE --keep FILE`)."
             )
         kept: dict[str, dict[str, dict[str, dict[str, np.ndarray]]]] = {
