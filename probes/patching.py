@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.patching import estimate, patches, states_of, verify
+from emma_viz.evidence.patching import estimated_effects, patches, states_of, verify
 from emma_viz.metrics.intervals import ratio
 from probes.charts import Chart, Lines
 from probes.findings import shown
-from probes.numbers import joined, layer_word, mean_measure, series_of
+from probes.numbers import joined_parts, layer_word, mean_measure, series_of
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 from probes.regions import elsewhere, region
 
@@ -81,7 +81,7 @@ class Patching:
                 else:
                     notes.append(f"some pairs were left out, whose answers differ by less than {LEAST} nats")
             rows.append(row)
-        return joined(rows, notes)
+        return joined_parts(rows, notes)
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
         """The share that each patch recovers or takes, by layer; what was estimated, and how well."""
@@ -198,7 +198,7 @@ def _patched(
 
 
 def _estimated(clean: Case, without: Case, place: np.ndarray, layers: Sequence[int]) -> dict[str, Any]:
-    found = estimate(clean, without, ESTIMATED, layers)
+    found = estimated_effects(clean, without, ESTIMATED, layers)
     row: dict[str, Any] = {"correlation": verify(clean, without, found, top=TOP, drawn=DRAWN).correlation}
     for end, where in (("", place), (" elsewhere", elsewhere(place))):
         tokens = np.flatnonzero(where)

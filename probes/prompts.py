@@ -9,7 +9,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.patching import patches, states_of
 from emma_viz.metrics.intervals import ratio
 from probes.charts import Chart, Lines
-from probes.numbers import joined, layer_word, series_of
+from probes.numbers import joined_parts, layer_word, series_of
 from probes.patching import LEAST
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 
@@ -59,7 +59,7 @@ class Prompts:
                 else:
                     notes.append(f"some images were left out, whose answers differ by less than {LEAST} nats")
             rows.append(row)
-        return joined(rows, notes)
+        return joined_parts(rows, notes)
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
         """The share that each patch brings, by layer."""

@@ -59,7 +59,7 @@ class Report:
         return "Probes of " + " and ".join(dict.fromkeys(each.name for each in self.models))
 
 
-def require_room(folder: Path) -> None:
+def require_report_room(folder: Path) -> None:
     """Refuse a folder in which not all of a report could be written.
 
     Raises:
@@ -72,7 +72,7 @@ def require_room(folder: Path) -> None:
         require_writable(folder / name, folder=True)
 
 
-def write(report: Report, folder: Path) -> tuple[Path, ...]:
+def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write everything into a folder, which exists.
 
     Returns:

@@ -114,7 +114,7 @@ def _run(args: argparse.Namespace) -> None:
     shard = _shard(args.shard)
     running = options.running(args)
     layers = None if args.layers is None or "all" in args.layers else tuple(args.layers)
-    report.require_room(args.out)
+    report.require_report_room(args.out)
     for source in args.models:
         layers_of(require_loadable(source, running)[0].llm.n_layer, layers)
     usual = QUICK if args.quick else COUNT

@@ -194,7 +194,8 @@ def run_lens(options: argparse.Namespace) -> None:
     """`lens`."""
     from emma_viz.checkpoints import load_model, require_model
     from emma_viz.session.fitting import quality_table
-    from training.lens import make_lens, require_ready, run_of
+    from training.lens import make_lens, require_ready
+    from training.loop.lens import run_of
 
     recipe = lens_recipe_of(options)
     require_writable(options.out, parents=True, error=TrainingError)

@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace) -> None:
         else:
             work.language_model(options.llm or work.config.llm_backbone_id)
     else:
-        from training.pocket.bundle import bundle_family, is_of_the_package, require_alike, take_start
+        from training.pocket.bundle import bundle_family, is_of_the_package, require_same_start, take_start
 
         work = Work(options.work or Path("runs/pocket"), "pocket")
         members = PAIR if options.command == "pocket-pair" else tuple(options.members)
@@ -130,7 +130,7 @@ def _run(options: argparse.Namespace) -> None:
             command += " --start BUNDLE"
         if work.has_encoder:
             _ = work.tokenizer
-            require_alike(work, members, bundle)
+            require_same_start(work, members, bundle)
         train_members(work, members, seed=options.seed)
         written = bundle_family(work, members, bundle, command=command, seed=options.seed)
         print(f"wrote {written}: {', '.join(members)}")

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the inspection."""
     from emma_viz import session
 
-    inspection = session.inspect(
+    inspection = session.inspection_of(
         args.source, config=args.config, lenses=args.lens, all_values=args.all_values
     )
     print(in_options(inspection.to_text()))

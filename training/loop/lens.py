@@ -44,6 +44,11 @@ class LensImages:
     """What they are, in words."""
 
 
+def run_of(out: Path) -> Path:
+    """The folder in which the checkpoints of a tuned lens are until its file is written."""
+    return out.with_name(f"{out.name}.run")
+
+
 def fit_file(
     model: LoadedModel, recipe: LensRecipe, shown: LensImages, out: Path, *, progress: bool = True
 ) -> RidgeLens | TunedLens:
@@ -78,7 +83,7 @@ def fit_file(
 def _train(
     model: LoadedModel, recipe: LensRecipe, shown: LensImages, out: Path, *, title: str, progress: bool
 ) -> TunedLens:
-    run = out.with_name(f"{out.name}.run")
+    run = run_of(out)
     kept = {name: value for name, value in as_record(recipe).items() if name != "broken_limit"}
     identity = {
         "model": model.info.fingerprint,

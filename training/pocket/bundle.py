@@ -29,11 +29,12 @@ from emma_viz.records.questions import Question
 from emma_viz.session.fitting import HALF
 from emma_viz.session.options import Asking
 from emma_viz.session.road import ask
-from training.lens import SCENES, TABLETOP, make_lens, round_to_half
 from training.loop.config import as_record
+from training.loop.lens import fit_file, round_to_half
 from training.pocket.bundle_reading import read_provenance
 from training.pocket.encoder import ENCODER_SCORES
 from training.pocket.joint import JointTask, read_scores
+from training.pocket.scenes import SCENES, scenes_for
 from training.pocket.stages import Work, commit, keep, read_stage, run_name, text_file
 
 PROMPT = "Describe the image in detail."
@@ -58,7 +59,7 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
     """
     tokenizer_path = _tokenizer_of(folder)
     encoder_path = _encoder_of(work, folder)
-    require_alike(work, members, folder)
+    require_same_start(work, members, folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_vision_encoder(encoder_path, _whole_encoder(work), dtype=HALF)
     work.tokenizer.save(tokenizer_path)
@@ -76,7 +77,7 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
     return folder
 
 
-def require_alike(work: Work, members: Sequence[str], folder: Path) -> None:
+def require_same_start(work: Work, members: Sequence[str], folder: Path) -> None:
     """Refuse a bundle that holds other members, of another encoder or tokenizer than a work folder has.
 
     Raises:
@@ -210,7 +211,7 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, 
         native = with_fit_images(native, [image_hash(read_image(scene)) for scene in scenes])
         save_lens(_rounded(model, native, held_out), folder / "native.lens")
     if not kept.exists() or read_info(kept).model_fingerprint != model.info.fingerprint:
-        make_lens(model, recipe.tuned, Path(TABLETOP), None, kept)
+        fit_file(model, recipe.tuned, scenes_for(recipe.tuned), kept)
     _copy(kept, folder / "tuned.lens")
 
 

@@ -1,11 +1,13 @@
 """Trained bundles, read: their members, where each comes from, and what each began from."""
 
 import copy
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model
 from emma_viz.checkpoints.run_config import SECTION, read_config, vlm_config
@@ -20,14 +22,13 @@ from training.pocket.joint import new_task
 from training.pocket.recipes import FAMILIES, family_of, in_order
 from training.pocket.scenes import drawn_scenes
 from training.pocket.stages import SCALED_BY, commit, read_text_model, text_file
-from training.results.examination import weights_digest
 
 _UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Where a member comes from, as `training.pocket.bundle.provenance` writes it into its config.json."""
+class MemberProvenance:
+    """Where a member comes from, as `training.pocket.bundle.member_provenance` writes it into its config.json."""
 
     seed: Seed | None = None
     """Of the joint stage."""
@@ -47,7 +48,7 @@ class Provenance:
     encoder_scores: dict[str, float] = field(default_factory=dict)
 
 
-def read_provenance(config: Path) -> Provenance:
+def read_provenance(config: Path) -> MemberProvenance:
     """What the config.json of a member says of its training.
 
     Raises:
@@ -57,7 +58,7 @@ def read_provenance(config: Path) -> Provenance:
     where = f"{config}: `{SECTION}`"
     section = shape(read_config(config).get(SECTION), dict[str, Any], where=where, error=TrainingError)
     kept = section.get("provenance", {})
-    return shape(kept, Provenance, where=f"{where}.provenance", error=TrainingError, spare=True)
+    return shape(kept, MemberProvenance, where=f"{where}.provenance", error=TrainingError, spare=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class Bundle:
         """The file of a member's language model when it had read text alone."""
         return self._named(member, text_file(self._config(member).llm_backbone_id))
 
-    def provenance(self, member: str) -> Provenance:
+    def provenance(self, member: str) -> MemberProvenance:
         """Where a member comes from."""
         return read_provenance(self._config_file(member))
 
@@ -179,3 +180,12 @@ def untrained_model(bundle: Bundle, model: LoadedModel, member: str) -> VLM:
         features = model.vlm.vision([normalised_images(scenes.images)]).half().float()
     llm = read_text_model(model.config, path)
     return new_task(recipe, model.config, features=features, llm=llm).vlm.eval()
+
+
+def weights_digest(path: Path) -> str:
+    """Tells safetensors files apart by their tensors; what else their headers say, such as a time, does not count."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(load_file(path).items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -17,8 +17,14 @@ from tqdm import tqdm
 from emma_viz.data.tabletop import COLOUR_INDEX, KIND_INDEX, SIZE, draw_scene, make_scene
 from emma_viz.errors import TrainingError
 from emma_viz.files.arrays import read_npy
+from emma_viz.session.options import LensRecipe
 from training.loop.disk_arrays import new_array
+from training.loop.lens import LensImages
 
+TABLETOP = "tabletop"
+"""Name of the data set of drawn scenes."""
+SCENES = "tabletop scenes (train)"
+"""What lenses that were fitted on them say."""
 PATCH = 8
 GRID = SIZE // PATCH
 _COVERED = 0.2
@@ -138,3 +144,14 @@ def _draw_all(split: str, count: int, target: Path, workers: int) -> None:
     temporary = target / "done.tmp"
     temporary.write_text(json.dumps({"split": split, "count": count}))
     os.replace(temporary, target / "done.json")
+
+
+def scenes_for(recipe: LensRecipe) -> LensImages:
+    """The first training scenes to fit a lens on, and the first test scenes to measure it on."""
+    fit = list(drawn_scenes("train", recipe.fit).images)
+    return LensImages(
+        fit=fit,
+        held_out=list(drawn_scenes("test", recipe.held_out).images),
+        names=tuple(f"{TABLETOP} scene {number}" for number in range(len(fit))),
+        said=SCENES,
+    )
