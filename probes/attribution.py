@@ -23,7 +23,7 @@ _METHODS = {
     "ablation": "feature ablation",
     "shapley": "Shapley values",
 }
-PARTS = 4
+_PARTS = 4
 """Of each side of the image: groups of tokens that are ablated, and whose Shapley values are estimated."""
 WINDOW = 3
 """Side of what occludes, tokens; it moves by one, or with --quick by two."""
@@ -48,7 +48,7 @@ class AttributionProbe:
         f"and the fall is compared with {DRAWS} random sets of as many. Integrated gradients (Captum) run from that "
         f"mean token, {FIRST} points, doubled until the sum is within {CLOSE:.0%} of the difference, else marked "
         "incomplete. Occlusion, ablation and Shapley values (Captum) put that token in the place of windows of "
-        f"{WINDOW} × {WINDOW} tokens, or of {PARTS} × {PARTS} groups; Shapley values are the mean over {2 * PAIRS} "
+        f"{WINDOW} × {WINDOW} tokens, or of {_PARTS} × {_PARTS} groups; Shapley values are the mean over {2 * PAIRS} "
         "orders, each with its reverse. A map that does not beat random sets here should not be shown."
     )
 
@@ -88,7 +88,7 @@ class AttributionProbe:
             "gradient": (_slope(case) * away).sum(axis=1),
         }
         grid = batch.model.vlm.grid
-        groups = superpatches(grid, PARTS)
+        groups = superpatches(grid, _PARTS)
         sizes = np.bincount(groups.ravel())
         shares = shapley(case, mean, groups, pairs=PAIRS)
         maps |= {

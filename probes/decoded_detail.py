@@ -15,7 +15,7 @@ from probes.ledger import once
 from probes.numbers import averaged, layer_chart, layer_word
 from probes.protocol import Batch, Gathered, Measure, Result
 
-PARTS = ("real", "imaginary", "decoded", "true")
+_PARTS = ("real", "imaginary", "decoded", "true")
 OTHER = "another image's truth"
 
 
@@ -75,17 +75,17 @@ def octaves(rings: int) -> list[tuple[int, slice]]:
 
 
 def _pooled(spectra: Mapping[str, np.ndarray], rings: slice) -> dict[str, np.ndarray]:
-    return {part: spectra[part][:, rings].sum(axis=1) for part in PARTS}
+    return {part: spectra[part][:, rings].sum(axis=1) for part in _PARTS}
 
 
 def _by_ring(spectra: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
-        f"{part}{ring}": spectra[part][:, ring] for part in PARTS for ring in range(spectra[part].shape[1])
+        f"{part}{ring}": spectra[part][:, ring] for part in _PARTS for ring in range(spectra[part].shape[1])
     }
 
 
 def _coherent(sums: Sums) -> np.ndarray:
-    return coherence({part: np.asarray(sums[part])[..., None] for part in PARTS})[..., 0]
+    return coherence({part: np.asarray(sums[part])[..., None] for part in _PARTS})[..., 0]
 
 
 def _half(rings: int) -> Statistic:
@@ -93,7 +93,7 @@ def _half(rings: int) -> Statistic:
 
     def statistic(sums: Sums) -> np.ndarray:
         curve = coherence(
-            {part: np.stack([sums[f"{part}{ring}"] for ring in range(rings)], axis=-1) for part in PARTS}
+            {part: np.stack([sums[f"{part}{ring}"] for ring in range(rings)], axis=-1) for part in _PARTS}
         )
         found = half_band(curve)
         return np.where(np.isnan(found) & np.isfinite(curve).all(axis=-1), float(rings), found)

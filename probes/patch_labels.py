@@ -61,7 +61,7 @@ def spaces(batch: Batch) -> Mapping[str, np.ndarray]:
     with torch.no_grad():
         features = model.vlm.vision([each.to(model.vlm.device) for each in pixels])
         with shuffled_weights([model.vlm], seed=SEED):
-            random = image_states(batch)
+            random = untrained_states(batch)
     found |= {f"random {layer}": each.double().numpy() for layer, each in random.items()}
     if features.shape[1] == tokens:
         found["tower"] = features.double().cpu().numpy()
@@ -75,7 +75,7 @@ def spaces(batch: Batch) -> Mapping[str, np.ndarray]:
 
 
 @torch.no_grad()
-def image_states(batch: Batch) -> dict[int, Float[Tensor, "B T D"]]:
+def untrained_states(batch: Batch) -> dict[int, Float[Tensor, "B T D"]]:
     """States of the image tokens at each layer, as the model's weights are now."""
     model = batch.model
     assert model is not None

@@ -10,11 +10,11 @@ from emma_viz.evidence.shuffled_weights import shuffled_weights
 from emma_viz.metrics import auroc, mask_on_grid
 from probes.charts import Chart
 from probes.numbers import averaged, layer_chart, layer_word
-from probes.patch_labels import SEED, image_states
+from probes.patch_labels import SEED, untrained_states
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen, Subject
 
 LENSES = {"logit": "logit lens", "context": "contextual lens"}
-NUMBERS = ("area", "area_control", "area_shuffled", "sure", "sure_control")
+_NUMBERS = ("area", "area_control", "area_shuffled", "sure", "sure_control")
 _COVERED = 0.5
 
 
@@ -53,7 +53,7 @@ class Words:
         asked = [_asked(subject, known) for subject in batch.subjects]
         columns = self._scored(batch, own, known, asked, self._texts)
         with shuffled_weights([batch.model.vlm], seed=SEED):
-            random = self._scored(batch, image_states(batch), known, asked, self._random_texts)
+            random = self._scored(batch, untrained_states(batch), known, asked, self._random_texts)
         columns |= {f"{lens}_area_random": random[f"{lens}_area"] for lens in LENSES}
         notes = () if all(asked) else ("an image was left out: no two kinds are known that it lacks",)
         return Seen(columns=columns, notes=notes)
@@ -69,7 +69,7 @@ class Words:
         """(B, Y) of each number; NaN where it is not defined."""
         model, shape = batch.model, (len(batch.subjects), len(batch.layers))
         assert model is not None
-        columns = {f"{lens}_{what}": np.full(shape, np.nan) for lens in LENSES for what in NUMBERS}
+        columns = {f"{lens}_{what}": np.full(shape, np.nan) for lens in LENSES for what in _NUMBERS}
         bank = [texts.of(model, word, batch.layers) for word in known] if any(asked) else []
         for row, (subject, words) in enumerate(zip(batch.subjects, asked, strict=True)):
             places = _places(subject, batch, row) if words else {}
