@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 PERMUTATIONS = 10_000
-SEED = 20241
+_SEED = 20241
 
 
 def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> float:
@@ -29,7 +29,7 @@ def cluster_p(
     gaps = gaps[gaps != 0]
     if not len(gaps):
         return 1.0
-    rng = np.random.default_rng([SEED, len(gaps)])
+    rng = np.random.default_rng([_SEED, len(gaps)])
     signs = rng.integers(0, 2, size=(PERMUTATIONS, len(gaps)), dtype=np.int8) * 2 - 1
     found = np.abs(signs @ gaps)
     return float((1 + np.count_nonzero(found >= abs(gaps.sum()) - 1e-9)) / (1 + PERMUTATIONS))

@@ -12,7 +12,7 @@ from emma_viz.metrics.intervals import LEVEL, Columns, Statistic, Sums, draws, r
 
 NEITHER = -1
 """What stands for an answer that is neither yes nor no."""
-BINS = 10
+_BINS = 10
 """Of the calibration: equally wide, from 0 to 1."""
 BLOCK = 200
 """Resamples of a ranking that are held in memory at once."""
@@ -69,27 +69,27 @@ def calibration_columns(
     cluster: Int[np.ndarray, " n"],
     clusters: int,
 ) -> dict[str, np.ndarray]:
-    """Sums per cluster that `CALIBRATION` is made of; rows whose `leaning` is NaN are left out."""
+    """Sums per cluster that `CALIBRATION_STATISTICS` is made of; rows whose `leaning` is NaN are left out."""
     known = np.isfinite(leaning)
     p, y, where = leaning[known], truth[known].astype(np.float64), cluster[known]
-    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    bins = np.minimum((p * _BINS).astype(int), _BINS - 1)
     columns = {
         "known": np.bincount(where, minlength=clusters).astype(np.float64),
         "square": np.bincount(where, weights=np.square(p - y), minlength=clusters),
     }
-    for number in range(BINS):
+    for number in range(_BINS):
         chosen = bins == number
         columns[f"gap{number}"] = np.bincount(where, weights=(p - y) * chosen, minlength=clusters)
     return columns
 
 
 def _expected_error(sums: Sums) -> np.ndarray | np.floating:
-    gaps = sum(np.abs(sums[f"gap{number}"]) for number in range(BINS))
+    gaps = sum(np.abs(sums[f"gap{number}"]) for number in range(_BINS))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(gaps) / np.asarray(sums["known"])
 
 
-CALIBRATION: dict[str, Statistic] = {"brier": ratio("square", "known"), "ece": _expected_error}
+CALIBRATION_STATISTICS: dict[str, Statistic] = {"brier": ratio("square", "known"), "ece": _expected_error}
 """Name → number, of `calibration_columns`: Brier's score, and the expected calibration error over ten bins."""
 
 

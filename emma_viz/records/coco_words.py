@@ -94,7 +94,7 @@ WORDS: dict[str, str] = {
 }
 """Object → words in the singular; a dash parts those of one name."""
 ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
-NOTHING = (
+_NOTHING = (
     "baseball field",
     "baseball game",
     "baseball player uniform",
@@ -124,7 +124,7 @@ NOTHING = (
 
 COCO = ObjectWords(
     {name: [word.replace("-", " ") for word in words.split()] for name, words in WORDS.items()},
-    nothing=NOTHING,
+    nothing=_NOTHING,
     animals=ANIMALS,
 )
 """Asked which of COCO's objects a text names."""

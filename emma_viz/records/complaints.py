@@ -8,7 +8,7 @@ from emma_viz.errors import EmmaVizError, RecordError, TrainingError
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 20
+SHOWN = 20
 """Records that the final message names."""
 
 
@@ -54,8 +54,8 @@ def too_many(
     messages: Sequence[str], limit: int, *, where: str, error: type[EmmaVizError] = TrainingError
 ) -> EmmaVizError:
     """The error that more records are broken than may be skipped; it lists the first of them."""
-    listed = "\n".join(f"    {message}" for message in messages[:_SHOWN])
-    rest = f"\n    … and {len(messages) - _SHOWN} more" if len(messages) > _SHOWN else ""
+    listed = "\n".join(f"    {message}" for message in messages[:SHOWN])
+    rest = f"\n    … and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
     return error(
         f"{where} has {len(messages)} records that cannot be used; at most {limit} may be skipped "
         f"(--broken-limit):\n{listed}{rest}\nMend or remove them, or raise the limit."

@@ -14,12 +14,12 @@ from emma_viz.errors import InputError, RecordError
 from emma_viz.files.json_door import Budget, parse_json
 from emma_viz.records.benchmarks.pope import asked_object
 from emma_viz.records.benchmarks.record import BenchmarkRecord, Key, RecordSet
-from emma_viz.records.benchmarks.rows import Row, rows_of
+from emma_viz.records.benchmarks.rows import Row, benchmark_rows
 from emma_viz.records.scorers.answer import Answer
 
-SPLITS = {"adv": "adversarial", "pop": "popular", "random": "random"}
+_SPLITS = {"adv": "adversarial", "pop": "popular", "random": "random"}
 """End of a task of lmms-eval's POPE → the split."""
-HEAD = Budget(size=1 << 20)
+_HEAD = Budget(size=1 << 20)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def read_lmms_log(path: Path, *, task: str, records: RecordSet | None = None) ->
         RecordError: the file cannot be read, or is no such log.
         InputError: no row of it could be used.
     """
-    split = SPLITS.get(task.rpartition("_")[2], "") if task.startswith("pope_") else ""
+    split = _SPLITS.get(task.rpartition("_")[2], "") if task.startswith("pope_") else ""
     own = [] if records is None else [each for each in records.records if not split or each.split == split]
     found: dict[int, tuple[BenchmarkRecord, Answer]] = {}
     complaints: list[str] = []
@@ -75,19 +75,19 @@ def read_lmms_log(path: Path, *, task: str, records: RecordSet | None = None) ->
 def _log_rows(path: Path) -> Iterator[Row]:
     try:
         with path.open("rb") as file:
-            first = file.readline(HEAD.size)
+            first = file.readline(_HEAD.size)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
     if first.lstrip().startswith(b"{") and not _is_sample(first):
-        yield from rows_of(path, within="logs")
+        yield from benchmark_rows(path, within="logs")
     else:
-        yield from rows_of(path)
+        yield from benchmark_rows(path)
 
 
 def _is_sample(line: bytes) -> bool:
     """Whether a line is a whole sample, as since 0.3."""
     try:
-        value = parse_json(line, where="the first line", error=RecordError, budget=HEAD)
+        value = parse_json(line, where="the first line", error=RecordError, budget=_HEAD)
     except RecordError:
         return False
     return isinstance(value, dict) and "doc_id" in value
@@ -176,7 +176,7 @@ def read_vlmevalkit(path: Path, *, dataset: str) -> ImportedRun:
     answers: dict[Key, Answer] = {}
     records: dict[Key, BenchmarkRecord] = {}
     complaints, repeated = [], 0
-    for row in rows_of(path):
+    for row in benchmark_rows(path):
         try:
             made = list(_of_table(row, dataset))
         except InputError as error:

@@ -116,7 +116,7 @@ def spans_in(path: Path, key: str) -> Iterator[Span]:
     try:
         with path.open("rb") as file:
             place, held = 0, b""
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(_CHUNK):
                 held += chunk
                 if found := pattern.search(held):
                     file.seek(place + found.end())

@@ -13,7 +13,7 @@ from sklearn.metrics import (
 from emma_viz.metrics.intervals import difference, estimate
 from emma_viz.metrics.paired import cluster_p, mcnemar
 from emma_viz.metrics.verdicts import (
-    CALIBRATION,
+    CALIBRATION_STATISTICS,
     NEITHER,
     VERDICTS,
     calibration_columns,
@@ -66,7 +66,7 @@ def test_nothing_is_divided_by_zero():
     assert estimate([columns], VERDICTS["accuracy"]).value == 1
     assert np.isnan(ranking(truth, np.full(4, 0.5), np.arange(4), 4)["auroc"][0])
     nothing = calibration_columns(truth, np.full(4, np.nan), np.arange(4), 4)
-    assert np.isnan(estimate([nothing], CALIBRATION["brier"]).value)
+    assert np.isnan(estimate([nothing], CALIBRATION_STATISTICS["brier"]).value)
 
 
 def test_rankings_are_scikit_learns_and_their_intervals_hold_them(rows):
@@ -81,13 +81,15 @@ def test_rankings_are_scikit_learns_and_their_intervals_hold_them(rows):
 def test_brier_and_the_calibration_error(rows):
     truth, _, leaning, cluster = rows
     columns = calibration_columns(truth, leaning, cluster, 50)
-    assert estimate([columns], CALIBRATION["brier"]).value == pytest.approx(brier_score_loss(truth, leaning))
+    assert estimate([columns], CALIBRATION_STATISTICS["brier"]).value == pytest.approx(
+        brier_score_loss(truth, leaning)
+    )
     bins = np.minimum((leaning * 10).astype(int), 9)
     error = sum(
         abs(leaning[bins == b].mean() - truth[bins == b].mean()) * (bins == b).mean()
         for b in set(bins.tolist())
     )
-    assert estimate([columns], CALIBRATION["ece"]).value == pytest.approx(error)
+    assert estimate([columns], CALIBRATION_STATISTICS["ece"]).value == pytest.approx(error)
 
 
 def test_the_bootstraps_spread_is_the_clustered_error(rows):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from emma_viz.data.tabletop.kinds import KIND_INDEX
 from emma_viz.data.tabletop.language import (
     ABSENT_MODES,
-    Turn,
+    SceneTurn,
     absent_kind,
     caption_turn,
     color_turns,
@@ -20,7 +20,7 @@ ASKED = 1
 """Purpose number of the stream that chooses a test scene's questions (far from the training conversations')."""
 
 
-def scene_questions(scene: Scene) -> Iterator[tuple[str, Turn]]:
+def scene_questions(scene: Scene) -> Iterator[tuple[str, SceneTurn]]:
     """The questions about one held-out scene, as (topic, turn).
 
     Existence comes in pairs of one present and one absent kind, so that "Yes." and "No." are equally often right:

@@ -1,21 +1,21 @@
 """Benchmarks: files of questions with known answers, read into one kind of record whatever they look like."""
 
-from emma_viz.records.benchmarks.kinds import GROUP, Benchmark, benchmark, names, parsed
+from emma_viz.records.benchmarks.kinds import BENCHMARK_GROUP, Benchmark, benchmark, names, parsed
 from emma_viz.records.benchmarks.reading import picture, read_benchmark
 from emma_viz.records.benchmarks.record import BenchmarkRecord, Key, RecordSet
-from emma_viz.records.benchmarks.rows import Row, rows_of
+from emma_viz.records.benchmarks.rows import Row, benchmark_rows
 
 __all__ = [
-    "GROUP",
+    "BENCHMARK_GROUP",
     "Benchmark",
     "BenchmarkRecord",
     "Key",
     "RecordSet",
     "Row",
     "benchmark",
+    "benchmark_rows",
     "names",
     "parsed",
     "picture",
     "read_benchmark",
-    "rows_of",
 ]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from emma_viz.data.image_names import image_name
 from emma_viz.errors import InputError, RecordError
-from emma_viz.records.benchmarks.kinds import Benchmark, Complain, Found
+from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord
 from emma_viz.records.benchmarks.pope import asked_object
 from emma_viz.records.benchmarks.record import BenchmarkRecord
-from emma_viz.records.benchmarks.rows import Row, rows_of
+from emma_viz.records.benchmarks.rows import Row, benchmark_rows
 from emma_viz.records.objects import named_words
 
-TYPES = {
+_TYPES = {
     "discriminative-hallucination": "existence",
     "discriminative-attribute-state": "attribute-state",
     "discriminative-attribute-number": "attribute-number",
@@ -28,11 +28,11 @@ TYPES = {
 GENERATIVE = "generative"
 
 
-def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
+def _read(files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
     truths: dict[str, Row] = {}
     asked: dict[str, Row] = {}
     for path in files:
-        for row in rows_of(path):
+        for row in benchmark_rows(path):
             try:
                 place = truths if "type" in row.fields else asked
                 number = row.text("id")
@@ -68,11 +68,11 @@ def _record(number: str, row: Row, truth: Row) -> BenchmarkRecord:
             absent=truth.texts("hallu"),
             where=row.where,
         )
-    if kind not in TYPES:
-        raise RecordError(f"expected one of {', '.join(TYPES)} as the annotation's 'type', got {kind!r:.60}")
+    if kind not in _TYPES:
+        raise RecordError(f"expected one of {', '.join(_TYPES)} as the annotation's 'type', got {kind!r:.60}")
     return BenchmarkRecord(
         benchmark="amber",
-        split=TYPES[kind],
+        split=_TYPES[kind],
         id=number,
         asked="yes-no",
         question=question,

@@ -14,13 +14,13 @@ from pathlib import Path
 from emma_viz.data.image_names import image_name
 from emma_viz.errors import InputError, RecordError
 from emma_viz.files.json_door import open_regular
-from emma_viz.records.benchmarks.kinds import Benchmark, Complain, Found
+from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord
 from emma_viz.records.benchmarks.record import BenchmarkRecord
-from emma_viz.records.benchmarks.rows import Row, rows_of
+from emma_viz.records.benchmarks.rows import Row, benchmark_rows
 from emma_viz.records.coco_words import COCO
 from emma_viz.records.json_spans import spans_in
 
-PROMPT = "Please describe this image in detail."
+_PROMPT = "Please describe this image in detail."
 """Asked about each image, as in OPERA's runs; the files hold no question."""
 _NUMBER = re.compile(r"(\d+)\D*$")
 
@@ -36,13 +36,13 @@ class _Gathered:
     said: dict[int, str] = field(default_factory=dict)
 
 
-def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
+def _read(files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
     known = _Gathered()
     for path in files:
         if _is_coco(path):
             _coco(path, known, complain)
         else:
-            _each(rows_of(path), lambda row: _listed(row, known), complain)
+            _each(benchmark_rows(path), lambda row: _listed(row, known), complain)
     if not known.objects:
         raise InputError(
             f"{', '.join(map(str, files))}: expected what is in the images, COCO's instances_val2014.json (and "
@@ -58,7 +58,7 @@ def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
             split="",
             id=str(number),
             asked="description",
-            question=PROMPT,
+            question=_PROMPT,
             image=known.files.get(number, f"COCO_val2014_{number:012d}.jpg"),
             present=tuple(sorted(known.objects[number])),
             where=where,
@@ -101,7 +101,7 @@ def _coco(path: Path, known: _Gathered, complain: Complain) -> None:
     for key, take in (
         (("images", images), ("annotations", annotation)) if kinds else (("annotations", annotation),)
     ):
-        _each(rows_of(path, within=key), take, complain)
+        _each(benchmark_rows(path, within=key), take, complain)
 
 
 def _listed(row: Row, known: _Gathered) -> None:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 from emma_viz.data.image_names import image_name
 from emma_viz.errors import RecordError
-from emma_viz.records.benchmarks.kinds import Benchmark, Complain, Found, parsed
+from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord, parsed
 from emma_viz.records.benchmarks.record import MISSPELLED, MISSPELLINGS, BenchmarkRecord
 from emma_viz.records.benchmarks.rows import Row
 
 CATEGORIES = ("VD", "VS")
 """Visual dependent, and visual supplement, whose questions can be answered without the figure."""
-FIGURE, PAIR = "figure", "question pair"
+_FIGURE, _PAIR = "figure", "question pair"
 """Kinds of groups: all questions about a figure; one question about all its figures."""
 
 
-def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
+def _read(files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
     for path in files:
         yield from parsed(path, lambda row: (_record(row), None), complain)
 
@@ -34,9 +34,9 @@ def _record(row: Row) -> BenchmarkRecord:
         )
     question = row.text("question")
     topic_name = f"{category}/{kind}/{topic}"
-    groups = [(PAIR, f"{topic_name}/{number}")]
+    groups = [(_PAIR, f"{topic_name}/{number}")]
     if shown:  # As the official figure accuracy, which leaves questions without a figure out.
-        groups.append((FIGURE, f"{topic_name}/{figure}"))
+        groups.append((_FIGURE, f"{topic_name}/{figure}"))
     return BenchmarkRecord(
         benchmark="hallusionbench",
         split=category,

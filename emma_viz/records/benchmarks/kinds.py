@@ -14,18 +14,18 @@ from typing import Any
 
 from emma_viz.errors import InputError, RecordError
 from emma_viz.records.benchmarks.record import BenchmarkRecord
-from emma_viz.records.benchmarks.rows import Row, rows_of
+from emma_viz.records.benchmarks.rows import Row, benchmark_rows
 
 logger = logging.getLogger(__name__)
 
-GROUP = "emma_viz.benchmarks"
+BENCHMARK_GROUP = "emma_viz.benchmarks"
 """Entry points of installed packages that bring benchmarks."""
 
-Found = tuple[BenchmarkRecord, str | None]
+FoundRecord = tuple[BenchmarkRecord, str | None]
 """A record, and the answer that stood beside it."""
 Complain = Callable[[RecordError], None]
 """Called with what is wrong with a row, its file and line named; the row is left out."""
-Read = Callable[[Sequence[Path], Complain], Iterator[Found]]
+Read = Callable[[Sequence[Path], Complain], Iterator[FoundRecord]]
 """(files, complain) → what they hold, in order."""
 
 
@@ -54,17 +54,17 @@ class Benchmark:
 
 
 def parsed(
-    path: Path, parse: Callable[[Row], Found], complain: Complain, *, columns: tuple[str, ...] = ()
-) -> Iterator[Found]:
+    path: Path, parse: Callable[[Row], FoundRecord], complain: Complain, *, columns: tuple[str, ...] = ()
+) -> Iterator[FoundRecord]:
     """The records of one file, row by row; a row that raises is complained about, with its file and line.
 
     Args:
         path: the file.
         parse: row → record; raises InputError without a place.
         complain: as for `Read`.
-        columns: as for `emma_viz.records.benchmarks.rows.rows_of`.
+        columns: as for `emma_viz.records.benchmarks.rows.benchmark_rows`.
     """
-    for row in rows_of(path, columns=columns):
+    for row in benchmark_rows(path, columns=columns):
         try:
             found = parse(row)
         except InputError as error:
@@ -97,7 +97,7 @@ def benchmark(name: str) -> Benchmark:
     if point is None:
         raise InputError(
             f"There is no benchmark {name!r}; choose one of {', '.join(names())}, or install the package that brings "
-            f"it (entry points of the group {GROUP})."
+            f"it (entry points of the group {BENCHMARK_GROUP})."
         )
     try:
         found = point.load()
@@ -116,7 +116,7 @@ def benchmark(name: str) -> Benchmark:
 def _points() -> dict[str, metadata.EntryPoint]:
     """Entry points by name. One that is called as a benchmark of ours is passed over, and the log says so."""
     found = {}
-    for point in metadata.entry_points(group=GROUP):
+    for point in metadata.entry_points(group=BENCHMARK_GROUP):
         if point.name in _BUILT_IN or point.name in found:
             logger.warning(
                 "the benchmark %r of %s is passed over: there is one already", point.name, point.value

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emma_viz.data.image_names import image_name
 from emma_viz.errors import RecordError
-from emma_viz.records.benchmarks.kinds import Benchmark, Complain, Found, parsed
+from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord, parsed
 from emma_viz.records.benchmarks.pope import asked_object
 from emma_viz.records.benchmarks.record import BenchmarkRecord
 from emma_viz.records.benchmarks.rows import Row
@@ -26,17 +26,17 @@ PERCEPTION = (
     "OCR",
 )
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
-COLUMNS = ("image", "question", "truth", "answer")
-IMAGE = "image"
+_COLUMNS = ("image", "question", "truth", "answer")
+_IMAGE = "image"
 """Kind of group: an image's two questions."""
 
 
-def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
+def _read(files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
     for path in files:
         task = path.stem
         asked: dict[str, int] = {}
         yield from parsed(
-            path, lambda row, task=task, asked=asked: _record(row, task, asked), complain, columns=COLUMNS
+            path, lambda row, task=task, asked=asked: _record(row, task, asked), complain, columns=_COLUMNS
         )
         for image, count in asked.items():
             if count != 2:
@@ -47,7 +47,7 @@ def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
                 )
 
 
-def _record(row: Row, task: str, asked: dict[str, int]) -> Found:
+def _record(row: Row, task: str, asked: dict[str, int]) -> FoundRecord:
     image = image_name(row.text("image"), where="the first column", folder=None)
     question, truth = row.text("question"), row.yes_no("truth")
     asked[image] = asked.get(image, 0) + 1
@@ -61,7 +61,7 @@ def _record(row: Row, task: str, asked: dict[str, int]) -> Found:
         truth=truth,
         object=asked_object(question.split("?")[0]),
         category="cognition" if task in COGNITION else "perception",
-        groups=((IMAGE, f"{task}/{image}"),),
+        groups=((_IMAGE, f"{task}/{image}"),),
         where=row.where,
     )
     answer = row.fields.get("answer")

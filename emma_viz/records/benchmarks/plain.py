@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emma_viz.data.image_names import image_name
 from emma_viz.errors import RecordError
-from emma_viz.records.benchmarks.kinds import Benchmark, Complain, Found, parsed
+from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord, parsed
 from emma_viz.records.benchmarks.pope import asked_object
 from emma_viz.records.benchmarks.record import BenchmarkRecord
 from emma_viz.records.benchmarks.rows import Row
@@ -16,12 +16,12 @@ from emma_viz.records.benchmarks.rows import Row
 LABELS = ("label", "truth")
 
 
-def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
+def _read(files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
     for path in files:
         yield from parsed(path, lambda row, path=path: _record(row, path.stem), complain)
 
 
-def _record(row: Row, name: str) -> Found:
+def _record(row: Row, name: str) -> FoundRecord:
     labelled = any(row.fields.get(each) is not None for each in LABELS)
     truth = row.text(*LABELS) if labelled else row.text("answer")
     said = row.fields.get("answer") if labelled else None

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emma_viz.data.image_names import image_name
-from emma_viz.records.benchmarks.kinds import Benchmark, Complain, Found, parsed
+from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord, parsed
 from emma_viz.records.benchmarks.record import DISPUTED, MISSPELLED, MISSPELLINGS, BenchmarkRecord
 from emma_viz.records.benchmarks.rows import Row
 
-SPLITS = ("random", "popular", "adversarial")
+_SPLITS = ("random", "popular", "adversarial")
 SOURCES = ("aokvqa", "gqa")
 """Data sets beside COCO whose objects SEEM has found."""
 REPORTED = {
@@ -44,12 +44,12 @@ def split_of(name: str) -> str:
         >>> split_of("coco_pope_random"), split_of("aokvqa_pope_seem_random"), split_of("mine")
         ('random', 'aokvqa random', 'mine')
     """
-    split = next((each for each in SPLITS if each in name.lower()), "")
+    split = next((each for each in _SPLITS if each in name.lower()), "")
     source = next((each for each in SOURCES if each in name.lower()), "")
     return f"{source} {split}".strip() or name
 
 
-def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
+def _read(files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
     for path in files:
         split = split_of(path.stem)
         yield from parsed(path, lambda row, split=split: (_record(row, split), None), complain)

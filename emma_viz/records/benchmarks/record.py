@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from emma_viz.errors import InputError
 
-Asked = Literal["yes-no", "short", "description"]
+AskedFor = Literal["yes-no", "short", "description"]
 """What answers a question: yes or no; a word or two; a text that is judged by the objects it names."""
 Key: TypeAlias = tuple[str, str]
 """(split, id): names a record within its benchmark."""
@@ -33,7 +33,7 @@ class BenchmarkRecord:
     """The part of it that has a line of its own in tables: POPE's "adversarial", MME's task; "" where there is none."""
     id: str
     """Names the record in its split."""
-    asked: Asked
+    asked: AskedFor
     """What kind of answer it wants."""
     question: str
     """As it stands in the file, without what a harness adds to it."""

@@ -100,7 +100,7 @@ def _listed(fields: dict[str, Any]) -> str:
     return f"{', '.join(there)}"[:200] or "nothing"
 
 
-def rows_of(path: Path, *, columns: tuple[str, ...] = (), within: str = "") -> Iterator[Row]:
+def benchmark_rows(path: Path, *, columns: tuple[str, ...] = (), within: str = "") -> Iterator[Row]:
     """The rows of a file, in order.
 
     Args:

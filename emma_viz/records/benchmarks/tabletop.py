@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from emma_viz.data.tabletop import KINDS, draw_scene, make_scene, named_kinds, scene_questions
-from emma_viz.records.benchmarks.kinds import Benchmark, Complain, Found
+from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord
 from emma_viz.records.benchmarks.pope import asked_object
-from emma_viz.records.benchmarks.record import Asked, BenchmarkRecord
+from emma_viz.records.benchmarks.record import AskedFor, BenchmarkRecord
 from emma_viz.records.objects import ObjectWords
 
-SCENES = 200
+_SCENES = 200
 """Scenes of the test split that are asked about."""
 _PLACE = re.compile(r"(train|val|test)-(\d{1,9})\.png")
 _NAMES = ObjectWords({kind.name: (kind.name, kind.plural) for kind in KINDS})
 
 
-def _read(files: Sequence[Path], complain: Complain) -> Iterator[Found]:
-    for index in range(SCENES):
+def _read(files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
+    for index in range(_SCENES):
         yield from ((record, None) for record in scene_records("test", index))
 
 
@@ -36,7 +36,7 @@ def scene_records(split: str, index: int) -> Iterator[BenchmarkRecord]:
     scene = make_scene(split, index)
     for number, (topic, turn) in enumerate(scene_questions(scene)):
         plain = turn.answer.rstrip(".").lower()
-        asked: Asked = (
+        asked: AskedFor = (
             "description" if turn.topic == "caption" else "yes-no" if plain in ("yes", "no") else "short"
         )
         yield BenchmarkRecord(

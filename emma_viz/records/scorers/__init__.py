@@ -2,6 +2,6 @@
 
 from emma_viz.records.scorers.answer import Answer
 from emma_viz.records.scorers.kinds import SCORERS, Disagreement, Scorer, disagreements, scorer
-from emma_viz.records.scorers.readings import Verdict
+from emma_viz.records.scorers.readings import ReadAnswer
 
-__all__ = ["SCORERS", "Answer", "Disagreement", "Scorer", "Verdict", "disagreements", "scorer"]
+__all__ = ["SCORERS", "Answer", "Disagreement", "ReadAnswer", "Scorer", "disagreements", "scorer"]

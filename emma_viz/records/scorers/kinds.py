@@ -8,10 +8,10 @@ from emma_viz.errors import InputError
 from emma_viz.records.benchmarks.record import BenchmarkRecord
 from emma_viz.records.scorers import readings
 from emma_viz.records.scorers.answer import Answer
-from emma_viz.records.scorers.readings import Verdict
+from emma_viz.records.scorers.readings import ReadAnswer
 
 
-def _leaning(answer: Answer) -> Verdict:
+def _leaning(answer: Answer) -> ReadAnswer:
     """Cobra's harness: the likelier of the tokens Yes and No as the answer's first; None where neither was kept."""
     found = answer.leaning
     return None if found is None else "yes" if found >= 0.5 else "no"
@@ -23,7 +23,7 @@ class Scorer:
 
     title: str
     """What it reads as yes and no."""
-    reads: Callable[[Answer], Verdict]
+    reads: Callable[[Answer], ReadAnswer]
     """Answer → yes, no, or None: neither."""
     positive: Literal["yes", "no"] = "yes"
     """What precision, recall and F1 are about."""
@@ -50,11 +50,11 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split()).rstrip(".").strip()
 
 
-def _of_text(read: Callable[[str], Verdict]) -> Callable[[Answer], Verdict]:
+def _of_text(read: Callable[[str], ReadAnswer]) -> Callable[[Answer], ReadAnswer]:
     return lambda answer: read(answer.text)
 
 
-def _scorer(read: Callable[[str], Verdict], **changes) -> Scorer:
+def _scorer(read: Callable[[str], ReadAnswer], **changes) -> Scorer:
     return Scorer(title=" ".join((read.__doc__ or "").split()), reads=_of_text(read), **changes)
 
 
@@ -92,7 +92,7 @@ class Disagreement:
     record: BenchmarkRecord
     text: str
     """The answer."""
-    verdicts: tuple[tuple[str, Verdict], ...]
+    verdicts: tuple[tuple[str, ReadAnswer], ...]
     """(scorer, what it reads)."""
 
 

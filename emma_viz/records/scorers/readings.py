@@ -6,7 +6,7 @@ Each was written afresh after the code that its docstring names.
 import re
 from typing import Literal, TypeAlias
 
-Verdict: TypeAlias = Literal["yes", "no"] | None
+ReadAnswer: TypeAlias = Literal["yes", "no"] | None
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGITS_COMMA = re.compile(r"(\d)(,)(\d)")
@@ -14,25 +14,25 @@ _PERIOD = re.compile(r"(?!<=\d)(\.)(?!\d)")
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def pope(text: str) -> Verdict:
+def pope(text: str) -> ReadAnswer:
     """AoiDragon/POPE, evaluate.py: the first sentence without commas says no by No, not or no; all else is yes."""
     words = text.partition(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "not", "no"} & set(words) else "yes"
 
 
-def opera(text: str) -> Verdict:
+def opera(text: str) -> ReadAnswer:
     """OPERA's and VCD's pope evaluation: the whole text says no by No, not, no, NO or …n't; all else is yes."""
     words = text.replace(".", "").replace(",", "").split(" ")
     said = {"No", "not", "no", "NO"} & set(words) or any(word.endswith("n't") for word in words)
     return "no" if said else "yes"
 
 
-def lmms_eval(text: str) -> Verdict:
+def lmms_eval(text: str) -> ReadAnswer:
     """lmms-eval, tasks/pope: exactly yes or no, in any case, without white space around; "Yes." is neither."""
     return _exact(text.lower().strip())
 
 
-def vlmevalkit(text: str) -> Verdict:
+def vlmevalkit(text: str) -> ReadAnswer:
     """VLMEvalKit, YOrN_Extraction: one of the words yes and no, and not the other, once punctuation is taken out."""
     words = _without_punctuation(text.lower()).split()
     if ("yes" in words) == ("no" in words):
@@ -49,7 +49,7 @@ def _without_punctuation(text: str) -> str:
     return _PERIOD.sub("", found, count=int(re.UNICODE))
 
 
-def mme(text: str) -> Verdict:
+def mme(text: str) -> ReadAnswer:
     """MME, eval_tool/calculation.py: yes, or else no, within the first four characters: "know" is no."""
     plain = text.lower()
     if plain in ("yes", "no"):
@@ -57,27 +57,27 @@ def mme(text: str) -> Verdict:
     return "yes" if "yes" in plain[:4] else "no" if "no" in plain[:4] else None
 
 
-def lmms_mme(text: str) -> Verdict:
+def lmms_mme(text: str) -> ReadAnswer:
     """lmms-eval, tasks/mme: as MME's own, without white space and full stops."""
     return mme(text.lower().strip().replace(".", ""))
 
 
-def amber(text: str) -> Verdict:
+def amber(text: str) -> ReadAnswer:
     """AMBER, inference.py: exactly "Yes" or "No"."""
     return {"Yes": "yes", "No": "no"}.get(text)  # ty: ignore[invalid-explicit-return]
 
 
-def lmms_amber(text: str) -> Verdict:
+def lmms_amber(text: str) -> ReadAnswer:
     """lmms-eval's AMBER tasks: "yes" anywhere, or else "no" anywhere, in any case."""
     plain = text.lower()
     return "yes" if "yes" in plain else "no" if "no" in plain else None
 
 
-def first_word(text: str) -> Verdict:
+def first_word(text: str) -> ReadAnswer:
     """Ours: the first word is yes or no, in any case, whatever follows it."""
     found = _WORD.search(text)
     return _exact(found[0].lower()) if found else None
 
 
-def _exact(text: str) -> Verdict:
+def _exact(text: str) -> ReadAnswer:
     return "yes" if text == "yes" else "no" if text == "no" else None
