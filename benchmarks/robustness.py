@@ -14,9 +14,6 @@ import argparse
 import os
 import sys
 
-os.environ.update({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"})
-os.environ.update({"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"})
-
 PARTS = ("made", "mutants", "kills", "requests")
 
 
@@ -55,4 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Before anything large is imported; a test that calls `main` keeps its own environment.
+    os.environ.update({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"})
+    os.environ.update({"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"})
     sys.exit(main())
