@@ -1,6 +1,6 @@
 """The recipe inside a picture: a document that travels with a PNG, SVG, PDF or HTML file and draws it again.
 
-A PNG holds it in a compressed iTXt chunk, an SVG in a `<metadata>` element, a PDF as an attached file, a page in a
+A PNG holds it in compressed iTXt chunks, an SVG in a `<metadata>` element, a PDF as an attached file, a page in a
 script element that is data. Reading finds it by what the file is, not by what it is called, and unpacks no more than
 `LARGEST` bytes of it.
 """
@@ -28,7 +28,8 @@ ROOM = 2
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CHUNKS = 100_000
 _PIECE = 2**20
-_KEYWORD = NAME.encode() + b"\0"
+_LONGEST = 2**19
+"""Characters of one text of a PNG: Pillow opens none that holds a text of more than 2^20."""
 _KIND = rb"/application#2Fvnd.emma-viz#2Bjson"
 """The attached file's kind, by which it is found again; no other program gives its files this one."""
 _ATTACHED = re.compile(rb"/Subtype\s*/application#2[fF]vnd\.emma-viz(?:#2[bB]|\+)json\b")
@@ -98,15 +99,15 @@ def _text(document: bytes, where: str) -> str:
     return document.decode("ascii")
 
 
-def _unpack(packed: memoryview, where: str, limit: int) -> bytes:
-    """Inflate piece by piece, so that neither a bomb nor what follows the stream is ever held in memory."""
+def _unpack(packed: memoryview, where: str, limit: int, *, before: int = 0) -> bytes:
+    """Inflate piece by piece, so that neither a bomb nor what follows the stream is held; `before` were unpacked."""
     inflate, found = zlib.decompressobj(), bytearray()
     try:
         for start in range(0, len(packed), _PIECE):
             piece: bytes | memoryview = packed[start : start + _PIECE]
             while piece and not inflate.eof:
-                found += inflate.decompress(piece, limit + 1 - len(found))
-                if len(found) > limit:
+                found += inflate.decompress(piece, limit + 1 - before - len(found))
+                if before + len(found) > limit:
                     raise _too_long(where, limit)
                 piece = inflate.unconsumed_tail
             if inflate.eof:
@@ -134,28 +135,35 @@ def _into_png(data: bytes, document: str) -> bytes:
     end = data.rfind(b"\0\0\0\0IEND")
     if not data.startswith(_PNG) or end < 0:
         raise InputError("expected a PNG to put a recipe into, got something else.")
-    # Compressed, no language, no translated keyword.
-    content = _KEYWORD + b"\1\0\0\0" + zlib.compress(document.encode("ascii"))
-    chunk = b"iTXt" + content
-    return b"".join(
-        (data[:end], struct.pack(">I", len(content)), chunk, struct.pack(">I", zlib.crc32(chunk)), data[end:])
-    )
+    whole = document.encode("ascii")
+    parts = [whole[start : start + _LONGEST] for start in range(0, len(whole), _LONGEST)] or [b""]
+    chunks = []
+    for number, part in enumerate(parts, start=1):
+        # Compressed, no language, no translated keyword.
+        chunk = b"iTXt" + _keyword(number) + b"\1\0\0\0" + zlib.compress(part)
+        chunks += [struct.pack(">I", len(chunk) - 4), chunk, struct.pack(">I", zlib.crc32(chunk))]
+    return b"".join((data[:end], *chunks, data[end:]))
+
+
+def _keyword(number: int) -> bytes:
+    return (NAME if number == 1 else f"{NAME}-{number}").encode() + b"\0"
 
 
 def _from_png(data: bytes, where: str, limit: int) -> bytes | None:
-    found = [content for kind, content in _chunks(data, where) if kind == b"iTXt" and _is_ours(content)]
-    if not found:
-        return None
-    if len(found) > 1:
-        raise _several(where)
-    flags = bytes(found[0][len(_KEYWORD) : len(_KEYWORD) + 4])
-    if flags != b"\1\0\0\0":
-        raise InputError(f"{where}: the recipe inside is damaged: its chunk is not as emma_viz writes it.")
-    return _unpack(found[0][len(_KEYWORD) + 4 :], where, limit)
-
-
-def _is_ours(content: memoryview) -> bool:
-    return content[: len(_KEYWORD)] == _KEYWORD
+    document, number = bytearray(), 0
+    for kind, content in _chunks(data, where):
+        if kind != b"iTXt" or content[: len(NAME)] != NAME.encode():
+            continue
+        if content[: len(_keyword(1))] == _keyword(1) and number:
+            raise _several(where)
+        keyword = _keyword(number + 1)
+        if content[: len(keyword) + 4] != keyword + b"\1\0\0\0":
+            raise InputError(
+                f"{where}: the recipe inside is damaged: its chunk is not as emma_viz writes it."
+            )
+        document += _unpack(content[len(keyword) + 4 :], where, limit, before=len(document))
+        number += 1
+    return bytes(document) if number else None
 
 
 def _chunks(data: bytes, where: str) -> Iterator[tuple[bytes, memoryview]]:

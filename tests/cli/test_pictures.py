@@ -82,7 +82,8 @@ def test_a_kill_between_picture_and_sidecar_is_seen(figure, tmp_path, capsys):
         "import os, signal, sys\nfrom pathlib import Path\nfrom emma_viz import session\n"
         "from emma_viz.render import read_spec\nreplace = os.replace\n"
         "def killed(*paths):\n    replace(*paths)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "spec = read_spec('old.png')\nsession.write_picture\nos.replace = killed\nsession.write_picture(spec, Path('fig.png'))"
+        "spec = read_spec('old.png')\nsession.write_picture\nos.replace = killed\n"
+        "session.write_picture(spec, Path('fig.png'))"
     )
     ended = subprocess.run([sys.executable, "-c", code], check=False)
     assert ended.returncode == -signal.SIGKILL

@@ -64,6 +64,24 @@ def test_a_png_shows_what_it_showed(plain):
         np.testing.assert_array_equal(np.asarray(image), np.asarray(before))
 
 
+def test_a_png_with_a_long_recipe_opens_everywhere_and_gives_it_back(plain, tmp_path):
+    document = json.dumps({"a": np.random.default_rng(0).bytes(2**20).hex()})
+    held = with_recipe(plain[".png"], ".png", document)
+    with Image.open(io.BytesIO(held)) as image, Image.open(io.BytesIO(plain[".png"])) as before:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(before))
+        assert "".join(image.text.values()) == document
+    path = tmp_path / "a.png"
+    path.write_bytes(held)
+    assert recipe_of(path) == document
+    with pytest.raises(InputError, match="at most 1 MB"):
+        recipe_of(path, limit=2**20)
+    second = held.index(f"iTXt{NAME}-2".encode()) - 4
+    (length,) = struct.unpack_from(">I", held, second)
+    path.write_bytes(held[:second] + held[second + length + 12 :])
+    with pytest.raises(InputError, match="damaged"):
+        recipe_of(path)
+
+
 def test_an_svg_is_well_formed_and_holds_it_as_metadata(plain):
     document = '{"a": "<b> & ]]> c"}'
     root = ET.fromstring(with_recipe(plain[".svg"], ".svg", document))

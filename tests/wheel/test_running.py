@@ -46,7 +46,7 @@ def test_the_checkout_is_out_of_reach(installed, tmp_path):
     assert all(missing)
 
 
-COMMANDS = ("figure", "capture", "decode", "compare", "inspect", "models", "explore", "train")
+COMMANDS = ("figure", "capture", "decode", "compare", "fit", "inspect", "models", "explore", "probe", "train")
 TRAINED = ("encoder", "text", "joint", "lens", "pocket-pair", "pocket-family")
 
 
