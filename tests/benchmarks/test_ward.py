@@ -21,7 +21,7 @@ from benchmarks.hostile import ward as limits
 from benchmarks.hostile.ward import Trial, Ward
 from emma_viz.errors import InputError
 
-limits.SECONDS, limits.PATIENCE = 1, 3
+limits.SECONDS, limits.PATIENCE, limits.MEGABYTES = 1, 5, 100
 root = Path(sys.argv[1])
 ward = Ward(root / "ward", jobs=1)
 other = root / "ward" / "somebody-else"
@@ -56,7 +56,7 @@ checks = {
     "killed": lambda: os.kill(os.getpid(), 11),
     "works for ever": works,
     "waits for ever": lambda: time.sleep(1000),
-    "large": lambda: len(b"x" * (700 << 20)),
+    "large": lambda: len(b"x" * (200 << 20)),
     "names no file": lambda: refuse("this is no image."),
     "without a word": lambda: 1,
     "raw signs": lambda: raw(),
@@ -125,7 +125,7 @@ from benchmarks.hostile import campaign
 
 common = {"seed": 7, "jobs": 2, "only": None}
 parts = {  # of the kills, not those of training, which takes longer
-    "made": {"share": 0.02}, "mutants": {"share": 0.02}, "kills": {"share": 0.2, "only": "e/"},
+    "made": {"share": 0.02}, "mutants": {"share": 0.02}, "kills": {"share": 0.1, "only": "e/"},
 }
 with campaign.made_samples() as (samples, root):
     for part, options in parts.items():
@@ -158,7 +158,7 @@ def test_a_part_of_every_kind_goes_well(outcomes):
 def test_commands_that_are_killed_end_as_if_they_were_not(outcomes):
     kinds = [kind for part, kind, *_ in outcomes if part == "kills"]
     assert set(kinds) == {f"kills: {name}" for name in ("capture", "decode", "compare", "figure")}
-    assert len(kinds) >= 6
+    assert len(kinds) >= 4
 
 
 @pytest.fixture
