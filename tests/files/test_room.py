@@ -58,6 +58,8 @@ def test_a_file_that_is_removed_while_it_is_looked_at_is_in_nobodys_way(tmp_path
     target.write_bytes(b"before")
     monkeypatch.setattr(Path, "lstat", looked)
     require_writable(target)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []  # it was removed in between, and nothing was left in its place
 
 
 def test_a_folder_may_be_missing_with_those_above_it(tmp_path):
