@@ -2,11 +2,11 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from emma_viz.capture.sites import nearest
 from emma_viz.errors import InputError
+from emma_viz.plugins import Plugins
 from probes.attribution import AttributionProbe
 from probes.flow import Flow
 from probes.frozen_parts import FrozenParts
@@ -22,9 +22,6 @@ from probes.sinks import Sinks
 from probes.speckle import Speckle
 from probes.trust import Trust
 from probes.words import Words
-
-GROUP = "emma_viz.probes"
-"""Entry points of other packages: each names a class of a probe, which is made without arguments."""
 
 PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,
@@ -43,12 +40,13 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "trust": Trust,
 }
 """Name → what makes the probe, in the order of the report."""
+_PLUGINS = Plugins(group="emma_viz.probes", what="probe", expected=type, ours=PROBES, error=InputError)
+"""Classes of probes that other packages bring, each made without arguments."""
 
 
 def known() -> dict[str, Callable[[], Probe]]:
     """All probes by name: ours first. One of a package is loaded when it is made."""
-    others = {each.name: lambda each=each: each.load()() for each in entry_points(group=GROUP)}
-    return PROBES | {name: make for name, make in others.items() if name not in PROBES}
+    return {name: PROBES.get(name) or (lambda name=name: _PLUGINS.bring(name)()) for name in _PLUGINS.names()}
 
 
 def chosen(names: Sequence[str] | None) -> tuple[Probe, ...]:

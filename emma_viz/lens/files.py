@@ -57,7 +57,7 @@ def load_lens(
         LensMismatchError: the lens in the model's folder belongs to other weights.
     """
     if kind not in kind_names():
-        raise LensError(f"There is no lens of kind {kind!r}; choose one of {', '.join(kind_names())}.")
+        raise LensError(f"There is no kind of lens {kind!r}; choose one of {', '.join(kind_names())}.")
     lens = _read(find_lens(source, kind))
     if isinstance(source, LoadedModel | FoundModel):
         require_fit(lens.info.mismatch(source.info.fingerprint, source.info.name), force=force)

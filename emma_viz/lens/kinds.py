@@ -4,10 +4,8 @@ A kind is one line of `BUILT_IN`, or an entry point of the group `emma_viz.lense
 is the kind's and whose object is a `LensKind` (docs/extending/add-a-lens.md).
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any, TypeVar
 
 import torch
@@ -25,14 +23,10 @@ from emma_viz.lens.native import NativeLens
 from emma_viz.lens.protocol import Lens
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.tuned import TunedConfig, TunedHead, TunedLens
+from emma_viz.plugins import Plugins
 from emma_viz.shapes import CHANNELS
 
-logger = logging.getLogger(__name__)
-
 Filled = TypeVar("Filled", bound=nn.Module)
-
-_GROUP = "emma_viz.lenses"
-"""Entry points of installed packages that bring kinds of lens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,48 +43,19 @@ class LensKind:
 
 def kind_names() -> tuple[str, ...]:
     """The kinds of lens there are: our own, then those of installed packages."""
-    return (*BUILT_IN, *sorted(_points()))
+    return _PLUGINS.names()
 
 
 def kind_of(name: str) -> LensKind:
     """One kind of lens.
 
+    Args:
+        name: as `kind_names` has it.
+
     Raises:
         LensError: there is no such kind, or the package that brings it cannot be imported.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    point = _points().get(name)
-    if point is None:
-        raise LensError(
-            f"There is no lens of kind {name!r}; choose one of {', '.join(kind_names())}, or install the package that "
-            f"brings it (entry points of the group {_GROUP})."
-        )
-    try:
-        kind = point.load()
-    except Exception as error:  # code of a package that we do not know
-        raise LensError(
-            f"The kind of lens {name!r} is brought by {point.value}, which fails: {error}"
-        ) from error
-    if not isinstance(kind, LensKind):
-        raise LensError(
-            f"The kind of lens {name!r} is brought by {point.value}; expected a LensKind there, got a "
-            f"{type(kind).__name__}."
-        )
-    return kind
-
-
-def _points() -> dict[str, metadata.EntryPoint]:
-    """Entry points by name. One that is called as a kind of ours is passed over, and the log says so."""
-    found = {}
-    for point in metadata.entry_points(group=_GROUP):
-        if point.name in BUILT_IN or point.name in found:
-            logger.warning(
-                "the kind of lens %r of %s is passed over: there is one already", point.name, point.value
-            )
-        else:
-            found[point.name] = point
-    return found
+    return BUILT_IN.get(name) or _PLUGINS.bring(name)
 
 
 def native_sizes(file: LensFile) -> PaperConfig | ReleasedConfig:
@@ -207,3 +172,6 @@ BUILT_IN: dict[str, LensKind] = {
     "native": LensKind(lens=NativeLens, write=_write_native, read=_read_native),
 }
 """The kinds that are part of this package."""
+_PLUGINS = Plugins(
+    group="emma_viz.lenses", what="kind of lens", expected=LensKind, ours=BUILT_IN, error=LensError
+)

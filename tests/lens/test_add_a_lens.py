@@ -16,24 +16,14 @@ from emma_viz.capture import record
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.lens import Lens, find_lens, load_lens, read_info, recording_for, save_lens
 from emma_viz.lens.info import TAPS
-from emma_viz.lens.kinds import kind_names, kind_of
+from emma_viz.lens.kinds import kind_names
 from emma_viz.lens.protocol import pictures_of
 from emma_viz.maps import decode
 from emma_viz.session import View, figure
+from tests.installed import install
 from tests.tiny_model import tiny_model, tiny_tokenizer
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending" / "add-a-lens.md"
-
-
-def install(folder, monkeypatch, code, points):
-    """What pip leaves of a package with one module."""
-    (folder / "colour_lens.py").write_text(code)
-    facts = folder / "colour_lens-1.0.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: colour-lens\nVersion: 1.0\n")
-    (facts / "entry_points.txt").write_text(f"[emma_viz.lenses]\n{points}\n")
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "colour_lens", raising=False)
 
 
 @pytest.fixture
@@ -53,7 +43,8 @@ def tiny():
 
 @pytest.fixture
 def module(page, tmp_path, monkeypatch):
-    install(tmp_path, monkeypatch, *page)
+    code, points = page
+    install(tmp_path, monkeypatch, "colour_lens", code, "emma_viz.lenses", points)
     return importlib.import_module("colour_lens")
 
 
@@ -115,32 +106,6 @@ def test_a_lens_of_a_package_that_is_gone_is_named(module, tiny, tmp_path, monke
         module.fit_colours(tiny, scenes(6, 0), heldout=scenes(2, 1), fitted_on="noise"), tmp_path / "a.lens"
     )
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(tmp_path)])
-    with pytest.raises(LensError, match=r"no lens of kind 'colour'; choose one of ridge, tuned, native"):
+    with pytest.raises(LensError, match=r"no kind of lens 'colour'; choose one of ridge, tuned, native"):
         load_lens(path)
     assert read_info(path).kind == "colour"
-
-
-@pytest.mark.parametrize(
-    ("code", "points", "said"),
-    [
-        (
-            "import nothing_like_it",
-            "colour = colour_lens:KIND",
-            "colour_lens:KIND, which fails: No module named",
-        ),
-        ("KIND = 3", "colour = colour_lens:KIND", "expected a LensKind there, got a int"),
-    ],
-)
-def test_a_package_that_is_broken_is_named_when_its_kind_is_asked_for(
-    tmp_path, monkeypatch, code, points, said
-):
-    install(tmp_path, monkeypatch, code, points)
-    with pytest.raises(LensError, match=said):
-        kind_of("colour")
-    assert kind_of("ridge")
-
-
-def test_a_package_cannot_take_the_place_of_a_kind_of_ours(tmp_path, monkeypatch, caplog):
-    install(tmp_path, monkeypatch, "KIND = 3", "ridge = colour_lens:KIND")
-    assert kind_names() == ("ridge", "tuned", "native")
-    assert "the kind of lens 'ridge' of colour_lens:KIND is passed over" in caplog.text

@@ -73,7 +73,7 @@ def test_a_model_finds_its_own_lens(ridge, tmp_path, monkeypatch):
         files.load_lens("toy", "native")
     with pytest.raises(LensError, match="No ridge lens was found"):
         files.load_lens("unheard-of")
-    with pytest.raises(LensError, match="no lens of kind 'prism'"):
+    with pytest.raises(LensError, match="no kind of lens 'prism'"):
         files.load_lens("toy", "prism")
 
 
@@ -88,9 +88,8 @@ def test_a_kind_that_is_not_known_yet_is_named(ridge, tmp_path, monkeypatch):
     with pytest.raises(LensError, match="of kind 'tuned' is a TunedLens; this one is a RidgeLens"):
         files.save_lens(tuned, tmp_path / "toy.lens")
     path = rewritten(ridge, tmp_path, lambda header: header["info"].update(kind="tuned"))
-    older = {name: kind for name, kind in kinds.BUILT_IN.items() if name != "tuned"}
-    monkeypatch.setattr(kinds, "BUILT_IN", older)  # as in a version without it
-    with pytest.raises(LensError, match=r"no lens of kind 'tuned'; choose one of ridge, native"):
+    monkeypatch.delitem(kinds.BUILT_IN, "tuned")  # as in a version without it
+    with pytest.raises(LensError, match=r"no kind of lens 'tuned'; choose one of ridge, native"):
         files.load_lens(path)
     assert headers.read_info(path).kind == "tuned"
 

@@ -5,21 +5,15 @@ whose name is the benchmark's and whose object is a `Benchmark` (docs/extending/
 """
 
 import importlib
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from emma_viz.errors import InputError, RecordError
+from emma_viz.plugins import Plugins
 from emma_viz.records.benchmarks.record import BenchmarkRecord
 from emma_viz.records.benchmarks.rows import Row, benchmark_rows
-
-logger = logging.getLogger(__name__)
-
-BENCHMARK_GROUP = "emma_viz.benchmarks"
-"""Entry points of installed packages that bring benchmarks."""
 
 FoundRecord = tuple[BenchmarkRecord, str | None]
 """A record, and the answer that stood beside it."""
@@ -79,48 +73,26 @@ _BUILT_IN = {
 }
 
 
+_PLUGINS = Plugins(
+    group="emma_viz.benchmarks", what="benchmark", expected=Benchmark, ours=_BUILT_IN, error=InputError
+)
+
+
 def names() -> tuple[str, ...]:
     """The benchmarks there are: our own, then those of installed packages."""
-    return (*_BUILT_IN, *sorted(_points()))
+    return _PLUGINS.names()
 
 
 def benchmark(name: str) -> Benchmark:
     """One benchmark.
 
+    Args:
+        name: as `names` has it.
+
     Raises:
         InputError: there is no such benchmark, or the package that brings it cannot be imported.
     """
-    if name in _BUILT_IN:
-        module, _, attribute = _BUILT_IN[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    point = _points().get(name)
-    if point is None:
-        raise InputError(
-            f"There is no benchmark {name!r}; choose one of {', '.join(names())}, or install the package that brings "
-            f"it (entry points of the group {BENCHMARK_GROUP})."
-        )
-    try:
-        found = point.load()
-    except Exception as error:  # code of a package that we do not know
-        raise InputError(
-            f"The benchmark {name!r} is brought by {point.value}, which fails: {error}"
-        ) from error
-    if not isinstance(found, Benchmark):
-        raise InputError(
-            f"The benchmark {name!r} is brought by {point.value}; expected a Benchmark there, got a "
-            f"{type(found).__name__}."
-        )
-    return found
-
-
-def _points() -> dict[str, metadata.EntryPoint]:
-    """Entry points by name. One that is called as a benchmark of ours is passed over, and the log says so."""
-    found = {}
-    for point in metadata.entry_points(group=BENCHMARK_GROUP):
-        if point.name in _BUILT_IN or point.name in found:
-            logger.warning(
-                "the benchmark %r of %s is passed over: there is one already", point.name, point.value
-            )
-        else:
-            found[point.name] = point
-    return found
+    if name not in _BUILT_IN:
+        return _PLUGINS.bring(name)
+    module, _, attribute = _BUILT_IN[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
