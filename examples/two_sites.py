@@ -13,8 +13,7 @@ import skimage
 from emma_viz import decode, figure, load_model, record
 from emma_viz.cli.guard import guarded
 from emma_viz.data.tabletop import draw_scene, make_scene
-from emma_viz.lens import fit_ridge
-from emma_viz.session import View
+from emma_viz.session import View, fit_ridge
 
 PHOTO = Path(skimage.__file__).parent / "data" / "coffee.png"
 SITES = ("resid_post", "mixer_out")

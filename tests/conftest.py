@@ -47,9 +47,10 @@ def pair(tmp_path_factory) -> Pair:
     """A Cobra and an EMMA that `load_model` reads, untrained."""
     from emma_viz.checkpoints import load_model, save_run_directory, save_vision_encoder
     from emma_viz.data import train_tokenizer
-    from emma_viz.lens import fit_ridge, save_lens
+    from emma_viz.lens import save_lens
     from emma_viz.models import VLM
     from emma_viz.models.presets import PRESETS
+    from emma_viz.session import fit_ridge
 
     folder = tmp_path_factory.mktemp("pair")
     tokenizer = train_tokenizer(["Describe the image in detail. A red cup on a table."] * 4, vocab_size=300)

@@ -20,11 +20,12 @@ from emma_viz.checkpoints import load_model, save_run_directory, save_vision_enc
 from emma_viz.checkpoints.sources import BUNDLED
 from emma_viz.cli.main import main
 from emma_viz.data import train_tokenizer
-from emma_viz.lens import fit_ridge, save_lens
+from emma_viz.lens import save_lens
 from emma_viz.models import VLM
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.presets import PRESETS
+from emma_viz.session import fit_ridge
 
 ENCODER = "encoder.safetensors"
 ASKED = ("--max-new-tokens", "4", "--prompt", "What colour is it?")

@@ -17,9 +17,6 @@ from .fit import (
     RidgeSettings as RidgeSettings,
 )
 from .fit import (
-    fit_ridge as fit_ridge,
-)
-from .fit import (
     fit_ridge_on_states as fit_ridge_on_states,
 )
 from .headers import read_info as read_info
@@ -34,7 +31,6 @@ from .protocol import Lens as Lens
 from .protocol import recording_for as recording_for
 from .ridge import RidgeLens as RidgeLens
 from .ridge import RidgeStatistics as RidgeStatistics
-from .states import RecordedStates as RecordedStates
 from .states import StateSource as StateSource
 from .states import TraceStates as TraceStates
 from .states import image_states as image_states
@@ -54,17 +50,12 @@ from .tuned import (
     tuned_lens as tuned_lens,
 )
 from .tuned_fit import (
-    TunedSettings as TunedSettings,
-)
-from .tuned_fit import (
-    fit_tuned as fit_tuned,
-)
-from .tuned_fit import (
     fit_tuned_on_states as fit_tuned_on_states,
 )
 from .tuned_fit import (
     train_tuned as train_tuned,
 )
+from .tuned_settings import TunedSettings as TunedSettings
 
 __all__ = [
     "LayerQuality",
@@ -72,7 +63,6 @@ __all__ = [
     "LensInfo",
     "NativeLens",
     "QualityGatherer",
-    "RecordedStates",
     "RidgeLens",
     "RidgeSettings",
     "RidgeStatistics",
@@ -84,9 +74,7 @@ __all__ = [
     "TunedSettings",
     "bundled_lenses",
     "find_lens",
-    "fit_ridge",
     "fit_ridge_on_states",
-    "fit_tuned",
     "fit_tuned_on_states",
     "image_states",
     "load_lens",

@@ -1,23 +1,19 @@
-"""Fitting a ridge lens: from recorded states, or straight from a model and images."""
+"""Fitting a ridge lens from recorded states, and what all fits share."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, cast
 
 import torch
 
-from emma_viz.capture.record import RecordableModel
-from emma_viz.capture.sites import site_layers
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError
 from emma_viz.lens.evaluation import AnyLens, QualityGatherer
 from emma_viz.lens.info import HASH_DIGITS, LensInfo
 from emma_viz.lens.ridge import RIDGE, RidgeLens, RidgeStatistics
-from emma_viz.lens.states import RecordedStates, StateBatch
-from emma_viz.shapes import EMBEDDING
+from emma_viz.lens.states import StateBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,85 +96,6 @@ def measured(lens: AnyLens, heldout: Iterable[StateBatch]) -> AnyLens:
             gatherer.add_layer(layer, lens.decode(states[index], layer).cpu().numpy(), true)
     info = replace(lens.info, quality=gatherer.result(), n_heldout=gatherer.n_images)
     return replace(cast(Any, lens), info=info)
-
-
-def fit_ridge(
-    model: RecordableModel,
-    images: Sequence[Any],
-    *,
-    heldout: Sequence[Any],
-    fitted_on: str,
-    site: str = "resid_post",
-    layers: Sequence[int] | None = None,
-    prompt: str = "Describe the image.",
-    batch_size: int = 8,
-    layers_per_pass: int | None = None,
-    settings: RidgeSettings = RidgeSettings(),
-    on_batch: Callable[[int], None] | None = None,
-) -> RidgeLens:
-    """Fit a ridge lens for a model: record its image tokens on images, all layers in one pass.
-
-    Image tokens come before the text and the model is causal, so the prompt does not reach them.
-
-    Args:
-        model: the model.
-        images: to fit on: paths, PIL images or arrays.
-        heldout: other images, to measure the quality on.
-        fitted_on: the images, in words, for the pictures.
-        site: hook site.
-        layers: blocks, -1 for the embedding; all (with the embedding where the site has it) when None.
-        batch_size: images recorded at once.
-        layers_per_pass: fit only so many layers at a time, going over the images again for each part: bounds
-            the memory of the sums (see `RidgeStatistics`). None: all in one pass.
-        settings: λ and number types.
-        on_batch: called with the number of images of each batch that is done (for a progress bar).
-
-    Returns:
-        The lens, with its held-out quality per layer.
-
-    Raises:
-        LensError: no images, or an image is in both parts.
-        ImageError: an image cannot be read.
-        SiteError: the site or a layer does not exist.
-    """
-    fitted = require_separate(images, heldout)
-    asked = range(EMBEDDING, model.info.n_layer) if layers is None else sorted(layers)
-    chosen = site_layers(site, tuple(asked), model.info.n_layer)
-    step = layers_per_pass or len(chosen)
-    source = partial(recorded_batches, model, site=site, prompt=prompt, size=batch_size, done=on_batch)
-    parts = [
-        fit_ridge_on_states(
-            source(images, layers=part),
-            source(heldout, layers=part),
-            model=model.info,
-            site=site,
-            layers=part,
-            fitted_on=fitted_on,
-            images=fitted,
-            settings=settings,
-        )
-        for part in (chosen[start : start + step] for start in range(0, len(chosen), step))
-    ]
-    return join_layers(parts)
-
-
-def recorded_batches(
-    model: RecordableModel,
-    images: Sequence[Any],
-    *,
-    site: str,
-    layers: Sequence[int],
-    prompt: str,
-    size: int,
-    done: Callable[[int], None] | None = None,
-) -> Iterator[StateBatch]:
-    """Record images a batch at a time, as (states, true patches)."""
-    source = RecordedStates(model, images, site=site, prompt=prompt)
-    for start in range(0, len(images), size):
-        some = range(start, min(start + size, len(images)))
-        yield source.read(some, layers)
-        if done is not None:
-            done(len(some))
 
 
 def join_layers(parts: Sequence[RidgeLens]) -> RidgeLens:

@@ -1,13 +1,12 @@
 """Where the states of a frozen model come from while a lens is trained on them."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emma_viz.capture.record import RecordableModel, record
 from emma_viz.capture.trace import Trace
 from emma_viz.data.geometry import true_patches
 from emma_viz.errors import LensError
@@ -27,44 +26,6 @@ class StateSource(Protocol):
     def read(self, samples: Sequence[int], layers: Sequence[int]) -> StateBatch:
         """States of some images at some layers, image tokens alone, with the true patches."""
         ...
-
-
-class RecordedStates:
-    """Runs the frozen model each time: nothing is stored, and only the layers asked for are kept.
-
-    Args:
-        model: the model.
-        images: paths, PIL images or arrays.
-        site: hook site.
-        prompt: any; image tokens come before it.
-    """
-
-    def __init__(
-        self,
-        model: RecordableModel,
-        images: Sequence[Any],
-        *,
-        site: str = "resid_post",
-        prompt: str = "Describe the image.",
-    ):
-        self.model, self.images, self.site, self.prompt = model, images, site, prompt
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, samples: Sequence[int], layers: Sequence[int]) -> StateBatch:
-        """Record those images."""
-        trace = record(
-            self.model,
-            [self.images[sample] for sample in samples],
-            [self.prompt] * len(samples),
-            sites=(self.site,),
-            layers=tuple(sorted(layers)),
-            tokens="image",
-            generate=False,
-            batch_size=len(samples),
-        )
-        return read_trace_states(trace, self.site, layers)
 
 
 class TraceStates:

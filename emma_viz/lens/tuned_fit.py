@@ -1,91 +1,25 @@
-"""Training a tuned lens on a frozen model: on states recorded before, or recorded as it goes."""
+"""Training a tuned lens on the states of a frozen model."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emma_viz.capture.record import RecordableModel
-from emma_viz.capture.sites import site_layers
 from emma_viz.data.provenance import ModelInfo
-from emma_viz.errors import InputError, LensError
+from emma_viz.errors import LensError
 from emma_viz.heads.mixers import parameter_count
-from emma_viz.lens.fit import measured, require_separate, with_fit_images
-from emma_viz.lens.states import RecordedStates, StateSource, TraceStates, in_batches
+from emma_viz.lens.fit import measured, with_fit_images
+from emma_viz.lens.states import StateSource, TraceStates, in_batches
 from emma_viz.lens.tuned import TunedConfig, TunedHead, TunedLens, tuned_config, tuned_lens
-from emma_viz.shapes import EMBEDDING
+from emma_viz.lens.tuned_settings import TunedSettings
 
 OnStep = Callable[[int, float], None]
 """Called as on_step(step, loss) after each step (for a progress bar)."""
 
-Trainer = Callable[[TunedHead, StateSource, Sequence[int], "TunedSettings"], None]
+Trainer = Callable[[TunedHead, StateSource, Sequence[int], TunedSettings], None]
 """Calibrates and trains a fresh head in place, as `train_tuned` does."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TunedSettings:
-    """The budget of a tuned lens. Lenses that stand side by side must have been given the same."""
-
-    steps: int = 2000
-    """Optimiser steps."""
-    batch: int = 16
-    """Images a step."""
-    layers_per_step: int = 4
-    """Layers a step, each decoded from those images: batch × layers_per_step sequences go through the decoder.
-    Every layer is trained equally often."""
-    lr: float = 1e-3
-    """Peak learning rate of AdamW; cosine decay to 0."""
-    weight_decay: float = 0.01
-    """On matrices; biases and other vectors have none. It draws a translator towards the identity."""
-    warmup: float = 0.03
-    """Share of the steps in which the rate grows from 0 to its peak."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    calibration: int = 64
-    """Images whose states set the scale of each channel, the first of the training images."""
-    seed: int = 0
-    """Of the fresh weights and of the order of images and layers."""
-
-    def __post_init__(self):
-        if (
-            min(self.steps, self.batch, self.layers_per_step, self.calibration) < 1
-            or not 0 <= self.warmup < 1
-        ):
-            raise InputError(
-                "TunedSettings: steps, batch, layers_per_step and calibration must be at least 1 and warmup lie "
-                f"in [0, 1); got {self}."
-            )
-
-    def samples_of(self, step: int, n_images: int) -> list[int]:
-        """The images of a step: each once in every pass, in an order of its own."""
-        return groups_of_step(step, n_images, self.batch, seed=(self.seed, 0))
-
-    def rows_of(self, step: int, n_layers: int) -> list[int]:
-        """The layers of a step, ascending, counted from 0: each once in every round."""
-        return sorted(groups_of_step(step, n_layers, self.layers_per_step, seed=(self.seed, 1)))
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        warm = max(1, round(self.warmup * self.steps))
-        if step < warm:
-            return self.lr * (step + 1) / warm
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
-
-
-def groups_of_step(step: int, n: int, size: int, *, seed: tuple[int, ...]) -> list[int]:
-    """The group of 0 … n − 1 that a step takes: a function of its arguments alone, so a run can go on anywhere.
-
-    The numbers are shuffled and cut into groups of at most `size`, as even as possible; when all groups were
-    taken, they are shuffled anew.
-    """
-    n_groups = math.ceil(n / size)
-    order = np.random.default_rng((*seed, step // n_groups)).permutation(n)
-    return np.array_split(order, n_groups)[step % n_groups].tolist()
 
 
 def new_head(
@@ -179,7 +113,7 @@ def fit_tuned_on_states(
     """Train on the states of some images and measure on those of others.
 
     Args:
-        source: to train on (`RecordedStates`, `TraceStates`, or anything that reads alike).
+        source: to train on (`TraceStates`, `emma_viz.session.fitting.AskedStates`, or anything that reads alike).
         heldout: to measure the quality on, no image of it in `source`.
         model: the frozen model.
         site: the hook site that the sources read.
@@ -223,65 +157,6 @@ def fit_tuned_on_states(
     if isinstance(source, TraceStates):
         lens = with_fit_images(lens, source.image_hashes)
     return measured(lens, in_batches(heldout, layers, min(settings.batch, 8)))
-
-
-def fit_tuned(
-    model: RecordableModel,
-    images: Sequence[Any],
-    *,
-    heldout: Sequence[Any],
-    fitted_on: str,
-    site: str = "resid_post",
-    layers: Sequence[int] | None = None,
-    prompt: str = "Describe the image.",
-    config: TunedConfig | None = None,
-    settings: TunedSettings = TunedSettings(),
-    device: str | torch.device = "cpu",
-    on_step: OnStep | None = None,
-    trainer: Trainer | None = None,
-) -> TunedLens:
-    """Train a tuned lens for a frozen model, recording the states of each step's images as it goes.
-
-    Image tokens come before the text and the model is causal, so the prompt does not reach them.
-
-    Args:
-        model: the model.
-        images: to train on: paths, PIL images or arrays.
-        heldout: other images, to measure the quality on.
-        fitted_on: the images, in words, for the pictures.
-        site: hook site.
-        layers: blocks, -1 for the embedding; all (with the embedding where the site has it) when None.
-        config: sizes of the lens; `tuned_config` at the model's width, with translators of full rank, when None.
-        settings: the budget: give every model that is compared the same.
-        device: where the lens is trained.
-        on_step: called after each step.
-        trainer: in place of `train_tuned`, which then is not told of `on_step`.
-
-    Returns:
-        The lens, with its held-out quality per layer.
-
-    Raises:
-        LensError: no images, an image is in both parts, or the training diverged.
-        ImageError: an image cannot be read.
-        SiteError: the site or a layer does not exist.
-    """
-    fitted = require_separate(images, heldout)
-    asked = range(EMBEDDING, model.info.n_layer) if layers is None else sorted(layers)
-    chosen = site_layers(site, tuple(asked), model.info.n_layer)
-    lens = fit_tuned_on_states(
-        RecordedStates(model, images, site=site, prompt=prompt),
-        RecordedStates(model, heldout, site=site, prompt=prompt),
-        model=model.info,
-        site=site,
-        layers=chosen,
-        fitted_on=fitted_on,
-        config=config,
-        settings=settings,
-        device=device,
-        on_step=on_step,
-        trainer=trainer,
-    )
-    return with_fit_images(lens, fitted)
 
 
 def budget_notes(config: TunedConfig, settings: TunedSettings, head: TunedHead) -> tuple[str, ...]:

@@ -3,6 +3,8 @@ from .catalogue import inspection_of as inspection_of
 from .catalogue import models_table as models_table
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .fitting import fit_ridge as fit_ridge
+from .fitting import fit_tuned as fit_tuned
 from .layers import shown_layers as shown_layers
 from .options import DEFAULT_MODELS as DEFAULT_MODELS
 from .options import Asking as Asking
@@ -41,6 +43,8 @@ __all__ = [
     "decode_study",
     "figure",
     "figure_spec",
+    "fit_ridge",
+    "fit_tuned",
     "inspection_of",
     "mispaired",
     "models_table",

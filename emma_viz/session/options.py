@@ -9,6 +9,7 @@ import msgspec
 
 from emma_viz.errors import InputError, TrainingError
 from emma_viz.files.schema import Count, Positive, Seed, Size, require_ranges
+from emma_viz.lens.tuned_settings import TunedSettings
 
 BATCH = 8
 """Questions that go through a model, and are held in memory, at a time."""
@@ -150,13 +151,13 @@ class LensRecipe:
     """Tuned: rank of the translators; None: full."""
     decoder_layers: Size | None = None
     """Tuned: Mamba layers of the decoder; None: the paper's four."""
-    steps: Size = 2000
+    steps: Size = TunedSettings.steps
     """Tuned: optimizer steps."""
-    layers_per_step: Size = 4
+    layers_per_step: Size = TunedSettings.layers_per_step
     """Tuned: layers a step."""
-    lr: Positive = 1e-3
+    lr: Positive = TunedSettings.lr
     """Tuned: peak learning rate."""
-    seed: Seed = 0
+    seed: Seed = TunedSettings.seed
     """Of the choice of images and, tuned, of fresh weights."""
     broken_limit: Count = BROKEN_LIMIT
     """Images or records that may be skipped because they cannot be used."""

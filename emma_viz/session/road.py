@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from emma_viz.capture import Trace, record
-from emma_viz.capture.record import OnToken
+from emma_viz.capture.record import OnToken, RecordableModel
 from emma_viz.capture.sites import Layers
 from emma_viz.capture.trace import TokenKind
-from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import read_image
 from emma_viz.lens import Lens
 from emma_viz.maps import Decoding, decode
@@ -18,7 +17,7 @@ from emma_viz.session.options import BATCH, Asking
 
 
 def ask(
-    model: LoadedModel,
+    model: RecordableModel,
     questions: Sequence[Question],
     lens: Lens | None = None,
     *,

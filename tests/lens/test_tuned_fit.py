@@ -13,18 +13,13 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.tokenizer import train_tokenizer
 from emma_viz.errors import InputError, LensError
 from emma_viz.heads.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig
-from emma_viz.lens.states import RecordedStates, StateSource, TraceStates, in_batches
+from emma_viz.lens.states import StateSource, TraceStates, in_batches
 from emma_viz.lens.tuned import TunedConfig
-from emma_viz.lens.tuned_fit import (
-    TunedSettings,
-    fit_tuned,
-    fit_tuned_on_states,
-    groups_of_step,
-    new_head,
-    parameter_groups,
-    train_tuned,
-)
+from emma_viz.lens.tuned_fit import fit_tuned_on_states, new_head, parameter_groups, train_tuned
+from emma_viz.lens.tuned_settings import TunedSettings, groups_of_step
 from emma_viz.models import PRESETS, VLM
+from emma_viz.session import fit_tuned
+from emma_viz.session.fitting import AskedStates
 from emma_viz.study import open_study
 
 WIDTH, PATCH, PIXELS, LAYERS = 8, 2, 12, (1, 3)
@@ -244,7 +239,7 @@ def test_states_of_a_study_are_those_recorded_anew(model, photos, tmp_path):
         for some in (photos[:2], photos[2:5]):
             trace = record(model, some, ["?"] * len(some), layers=(-1, 0, 2), tokens="all", generate=False)
             writer.append_batch(trace)
-    stored, live = TraceStates(list(study.traces("train"))), RecordedStates(model, photos[:5])
+    stored, live = TraceStates(list(study.traces("train"))), AskedStates(model, photos[:5])
     assert isinstance(stored, StateSource)
     assert isinstance(live, StateSource)
     assert len(stored) == len(live) == 5

@@ -9,9 +9,9 @@ import pytest
 from emma_viz.checkpoints import load_model
 from emma_viz.cli.main import main
 from emma_viz.heads.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig
-from emma_viz.lens import TunedSettings, find_lens, fit_tuned, load_lens, save_lens
+from emma_viz.lens import TunedSettings, find_lens, load_lens, save_lens
 from emma_viz.lens.tuned import TunedConfig
-from emma_viz.session import Asking, Running, compare
+from emma_viz.session import Asking, Running, compare, fit_tuned
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def test_the_lens_of_a_folder_that_is_not_ours_is_in_the_cache(bare, pair, monke
     shutil.copy(pair.emma / "ridge.lens", bare / "ridge.lens")
     assert lens_place(found, "ridge").parent == lens_cache()
     (bare / "ridge.lens").unlink()
-    monkeypatch.setattr("emma_viz.session.fitting.BUNDLED", bare.parent)
+    monkeypatch.setattr("emma_viz.session.fitting.keeping.BUNDLED", bare.parent)
     place = lens_place(found, "ridge")
     assert place.parent == lens_cache()
     place.parent.mkdir(parents=True)

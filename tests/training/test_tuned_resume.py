@@ -5,7 +5,8 @@ import torch
 
 from emma_viz.errors import TrainingError
 from emma_viz.lens.tuned import tuned_config
-from emma_viz.lens.tuned_fit import TunedSettings, new_head, train_tuned
+from emma_viz.lens.tuned_fit import new_head, train_tuned
+from emma_viz.lens.tuned_settings import TunedSettings
 from training.loop import lens as lens_module
 from training.loop.lens import resumable
 

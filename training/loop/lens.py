@@ -19,8 +19,9 @@ from emma_viz.lens.files import save_lens
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.states import StateSource
 from emma_viz.lens.tuned import TunedHead, TunedLens, tuned_config
-from emma_viz.lens.tuned_fit import Trainer, TunedSettings, calibrate, fit_tuned, loss_of_step
-from emma_viz.session.fitting import HALF, fit_lens, passes
+from emma_viz.lens.tuned_fit import Trainer, calibrate, loss_of_step
+from emma_viz.lens.tuned_settings import TunedSettings
+from emma_viz.session.fitting import HALF, fit_lens, fit_tuned, passes
 from emma_viz.session.options import LensRecipe
 from emma_viz.shapes import EMBEDDING
 from training.loop.config import Optimisation, as_record

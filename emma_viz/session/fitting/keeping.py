@@ -1,132 +1,25 @@
-"""Lenses for models that came without one: which images, where they are kept, what they cost, and the fit itself."""
+"""Lenses for models that came without one: fitted, and kept where they are found again."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import BUNDLED, FoundModel, LoadedModel
-from emma_viz.data.images import image_hash, read_image
-from emma_viz.errors import ImageError, InputError, LensError, MissingLensError, TrainingError
+from emma_viz.errors import InputError, LensError, MissingLensError
 from emma_viz.files.room import require_writable
 from emma_viz.lens import Lens
 from emma_viz.lens.files import save_lens
-from emma_viz.lens.fit import RidgeSettings, fit_ridge
 from emma_viz.lens.headers import SUFFIX, read_info
 from emma_viz.lens.info import LensInfo
 from emma_viz.lens.places import find_lens, lens_cache
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.models.config import VLMConfig
 from emma_viz.progress import Progress
-from emma_viz.records.complaints import Complaints
-from emma_viz.records.questions import find_questions
+from emma_viz.session.fitting.fits import fit_lens
+from emma_viz.session.fitting.images import FitImages, choose_images
 from emma_viz.session.loading import lens_of, load, require_loadable
 from emma_viz.session.options import LensRecipe, Running
-
-HALF = torch.float16
-FEWEST = 4
-"""Images that a lens is fitted and measured on at least."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitImages:
-    """The images of a lens, by their hashes."""
-
-    fit: dict[str, Path]
-    """To fit on."""
-    held_out: dict[str, Path]
-    """Others, to measure on."""
-
-
-def choose_images(data: Any, images: Path | None, recipe: LensRecipe, *, fewer: bool = False) -> FitImages:
-    """Different images, in an order that the seed decides, as many as the lens needs.
-
-    Images that cannot be read, and copies of one that was chosen, are left out.
-
-    Args:
-        data: a folder, a glob, or a list of records (`emma_viz.records.questions`); their questions are not used.
-        images: folder that the records' images are relative to; None: that of their list.
-        recipe: how many, and the seed.
-        fewer: take what there is, in the same proportion, when there are fewer.
-
-    Raises:
-        TrainingError: there are too few, or too many cannot be used.
-        InputError: there is none.
-    """
-    complaints = Complaints(recipe.broken_limit, where=str(data))
-    paths = list(
-        dict.fromkeys(
-            question.image
-            for question in find_questions(
-                data,
-                default="",
-                folder=images,
-                on_error=lambda error: complaints.add(len(complaints), error),
-            )
-        )
-    )
-    wanted = recipe.fit + recipe.held_out
-    chosen: dict[str, Path] = {}
-    for place in np.random.default_rng(recipe.seed).permutation(len(paths)):
-        if len(chosen) == wanted:
-            break
-        try:
-            chosen.setdefault(image_hash(read_image(paths[place])), paths[place])
-        except ImageError as error:
-            complaints.add(len(complaints), str(error))
-    if len(chosen) < (FEWEST if fewer else wanted):
-        raise TrainingError(
-            f"{data} has {len(chosen)} different images that can be read; {FEWEST if fewer else wanted} are needed"
-            + (
-                "."
-                if fewer
-                else f" (--fit-images {recipe.fit} and --held-out {recipe.held_out}). Ask for fewer."
-            )
-        )
-    first = recipe.fit if len(chosen) == wanted else round(len(chosen) * recipe.fit / wanted)
-    first = min(max(first, 1), len(chosen) - 1)
-    pairs = list(chosen.items())
-    return FitImages(fit=dict(pairs[:first]), held_out=dict(pairs[first:]))
-
-
-def fit_lens(
-    model: LoadedModel,
-    recipe: LensRecipe,
-    fit: Sequence[Any],
-    held_out: Sequence[Any],
-    *,
-    fitted_on: str,
-    progress: Callable[[int], None] = lambda count: None,
-) -> RidgeLens:
-    """Fit a ridge lens as a recipe says.
-
-    Args:
-        model: the frozen model.
-        recipe: of the kind `ridge`; the images of it are not chosen here.
-        fit: images to fit on.
-        held_out: others, to measure on.
-        fitted_on: what the first are, in words.
-        progress: called with the number of images of each batch that is done.
-
-    Raises:
-        LensError: the lens cannot be fitted.
-    """
-    return fit_ridge(
-        model,
-        fit,
-        heldout=held_out,
-        fitted_on=fitted_on,
-        site=recipe.site,
-        layers=recipe.layers,
-        batch_size=recipe.batch_size,
-        layers_per_pass=recipe.layers_per_pass,
-        settings=RidgeSettings(store=HALF) if recipe.half else RidgeSettings(),
-        on_batch=progress,
-    )
 
 
 def fit_and_keep(
