@@ -13,6 +13,8 @@ EmmaVizError
 │   ├── MissingLensError     no lens of that kind for these weights
 │   └── LensMismatchError    a lens that belongs to another model, site or layer
 ├── StudyError               a study folder that cannot be read or written
+├── CasebookError            a casebook that cannot be opened, read or written
+│   └── CaseConflictError    somebody else changed the case in the meantime
 ├── BackendError             a kernel backend that cannot run here
 ├── TrainingError            a training run that cannot go on
 └── MissingDependencyError   an optional package is not installed
@@ -115,6 +117,14 @@ class LensMismatchError(LensError):
 
 class StudyError(EmmaVizError):
     """A study folder cannot be read or written."""
+
+
+class CasebookError(EmmaVizError):
+    """A casebook cannot be opened, read or written."""
+
+
+class CaseConflictError(CasebookError):
+    """Somebody else changed the case in the meantime; nothing was written."""
 
 
 class BackendError(EmmaVizError):

@@ -1,0 +1,266 @@
+"""A casebook: questions, what models answered, why they stand out, and what people judged of them, in a database."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select
+
+from emma_viz.cases import stored
+from emma_viz.cases.case import CaseRecord, Measured
+from emma_viz.cases.filters import CaseFilter, chosen, ordered
+from emma_viz.cases.history import CaseEvent, Kind
+from emma_viz.cases.opening import open_database, reading, shown, writing
+from emma_viz.cases.pictures import CasePicture
+from emma_viz.cases.stored import StoredCase
+from emma_viz.cases.tables import ANSWERS, CASES, EVIDENCE, MEASURED, PICTURES, REASONS, TAGS
+from emma_viz.cases.writes import add_records, conflict, require_standing, write_events
+from emma_viz.errors import CasebookError, CaseConflictError, InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """What became of records that were added."""
+
+    cases: int
+    """Questions that were not there before."""
+    answers: int
+    """Answers that were not there before."""
+    replaced: int
+    """Answers that took the place of another one by the same model; the history keeps the text of that."""
+
+
+class Casebook:
+    """An open casebook. Several programs, and several threads, may have one open; what they write is never lost.
+
+    Args:
+        engine: from `open_database`.
+    """
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    @classmethod
+    def open(cls, where: str | Path) -> "Casebook":
+        """Open an SQLite file, which is made if it is missing, or any database by its URL.
+
+        Raises:
+            CasebookError: see `open_database`.
+        """
+        return cls(open_database(where))
+
+    @property
+    def where(self) -> str:
+        """The path or URL, without a password."""
+        return shown(self._engine.url)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> "Casebook":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ── what is in it ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def count(self, wanted: CaseFilter = CaseFilter()) -> int:
+        """How many cases pass a filter."""
+        with reading(self._engine) as connection:
+            return connection.execute(chosen(wanted, func.count())).scalar_one()
+
+    def ids(
+        self, wanted: CaseFilter = CaseFilter(), *, start: int = 0, count: int | None = None
+    ) -> list[str]:
+        """The ids of the cases that pass, in the filter's order."""
+        statement = ordered(chosen(wanted, CASES.c.id), wanted).offset(start).limit(count)
+        with reading(self._engine) as connection:
+            return list(connection.execute(statement).scalars())
+
+    def cases(self, ids: Sequence[str]) -> list[StoredCase]:
+        """Some cases, in the order of their ids; those that are not there are left out."""
+        with reading(self._engine) as connection:
+            return stored.load(connection, ids)
+
+    def case(self, id: str) -> StoredCase:
+        """One case.
+
+        Raises:
+            CasebookError: there is none of that id.
+        """
+        found = self.cases([id])
+        if not found:
+            raise CasebookError(f"{self.where}: there is no case {id[:40]!r}.")
+        return found[0]
+
+    def records(self, wanted: CaseFilter = CaseFilter()) -> list[CaseRecord]:
+        """The questions and answers that pass, for tables over many; without history."""
+        statement = ordered(chosen(wanted, CASES.c.id), wanted)
+        with reading(self._engine) as connection:
+            return list(stored.records(connection, list(connection.execute(statement).scalars())))
+
+    def facets(self, wanted: CaseFilter = CaseFilter()) -> dict[str, Counter[str]]:
+        """What there is to filter by among the cases that pass: name → value → cases.
+
+        Names: benchmark, split, category, object, truth, verdict; tag, rule, model, measure.
+        """
+        found: dict[str, Counter[str]] = {}
+        with reading(self._engine) as connection:
+            for name in ("benchmark", "split", "category", "object", "truth", "verdict"):
+                column = CASES.c[name]
+                rows = connection.execute(chosen(wanted, column, func.count()).group_by(column))
+                found[name] = Counter({value: number for value, number in rows.tuples() if value})
+            passing = chosen(wanted, CASES.c.id)
+            for name, column in (
+                ("tag", TAGS.c.tag),
+                ("rule", REASONS.c.rule),
+                ("model", ANSWERS.c.model),
+                ("measure", MEASURED.c.name),
+            ):
+                case = column.table.c.case_id
+                rows = connection.execute(
+                    select(column, func.count(case.distinct())).where(case.in_(passing)).group_by(column)
+                )
+                found[name] = Counter(dict(rows.tuples().all()))
+        return found
+
+    # ── pictures and evidence ──────────────────────────────────────────────────────────────────────────────────────
+
+    def keep_picture(self, picture: CasePicture) -> None:
+        """Keep an image; one that is there already stays as it is."""
+        with writing(self._engine) as connection:
+            known = select(PICTURES.c.hash).where(PICTURES.c.hash == picture.hash)
+            if connection.execute(known).first() is None:
+                connection.execute(insert(PICTURES), [asdict(picture)])
+
+    def has_picture(self, image: str) -> bool:
+        """Whether an image of this hash is kept."""
+        with reading(self._engine) as connection:
+            known = select(PICTURES.c.hash).where(PICTURES.c.hash == image)
+            return connection.execute(known).first() is not None
+
+    def picture(self, image: str) -> CasePicture | None:
+        """A kept image by its hash; None where there is none."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(PICTURES).where(PICTURES.c.hash == image)).mappings().first()
+        return None if row is None else CasePicture(**row)
+
+    def thumbnails(self, images: Sequence[str]) -> dict[str, bytes]:
+        """Small pictures (WebP) of those images that are kept."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(PICTURES.c.hash, PICTURES.c.thumbnail).where(PICTURES.c.hash.in_(images))
+            )
+            return dict(rows.tuples().all())
+
+    def keep_evidence(
+        self, id: str, model: str, *, recipe: str, document: Mapping[str, Any], measured: Iterable[Measured]
+    ) -> None:
+        """Keep what was measured of one model at one case, in place of what was kept before.
+
+        Args:
+            id: of the case.
+            model: its name.
+            recipe: a digest of all that the numbers depend on.
+            document: the evidence as JSON's own types.
+            measured: the numbers to filter by.
+
+        Raises:
+            InputError: a number is of another model.
+            CasebookError: there is no such case.
+        """
+        numbers = list(measured)
+        if any(each.model != model for each in numbers):
+            raise InputError(f"expected numbers of {model!r:.100} alone.")
+        content = json.dumps(document, allow_nan=False)
+        with writing(self._engine) as connection:
+            self._locked(connection, id)
+            connection.execute(delete(EVIDENCE).where(EVIDENCE.c.case_id == id, EVIDENCE.c.model == model))
+            row = {"case_id": id, "model": model, "recipe": recipe, "document": content}
+            connection.execute(insert(EVIDENCE), [row])
+            stored.replace_measured(connection, id, model, numbers)
+            stored.mine_again(connection, [id])
+
+    def evidence(self, id: str) -> dict[str, tuple[str, Any]]:
+        """What was kept of a case: model → (recipe, document)."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(EVIDENCE).where(EVIDENCE.c.case_id == id)).all()
+        return {row.model: (row.recipe, json.loads(row.document)) for row in rows}
+
+    # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, records: Sequence[CaseRecord]) -> Added:
+        """Add questions with their answers; all of them or none.
+
+        A question that is there already gets the answers and the evidence that it lacks.
+
+        Raises:
+            InputError: an answer is of a model whose name stands for other weights here.
+        """
+        total = Counter[str]()
+        with writing(self._engine) as connection:
+            self._require_same_weights(connection, records)
+            number = connection.execute(select(func.coalesce(func.max(CASES.c.number), -1))).scalar_one() + 1
+            by_id = {record.identity: record for record in records}
+            for part in stored.in_parts(list(by_id)):
+                number += add_records(connection, {id: by_id[id] for id in part}, number, total)
+        return Added(cases=total["cases"], answers=total["answers"], replaced=total["replaced"])
+
+    def write(
+        self, id: str, kind: Kind, value: str, *, author: str, version: int | None = None
+    ) -> StoredCase:
+        """Write one thing into a case's history.
+
+        Args:
+            id: of the case.
+            kind: see `CaseEvent`; to undo is to write "undo" and the id of an event.
+            value: what is written.
+            author: who writes.
+            version: that of the case as the author saw it; None to write whatever happened in the meantime, which
+                suits notes and tags.
+
+        Returns:
+            the case as it is then.
+
+        Raises:
+            CaseConflictError: it is not at that version any more.
+            InputError: the value is none of its kind, or there is nothing to undo.
+            CasebookError: there is no such case.
+        """
+        event = CaseEvent(kind=kind, value=value, author=author)
+        with writing(self._engine) as connection:
+            at = self._locked(connection, id)
+            events = list(stored.events_of(connection, [id])[id])
+            if version is not None and version != at:
+                raise CaseConflictError(conflict(events, since=at - version))
+            if kind == "undo":
+                require_standing(events, value)
+            if events:
+                event = event.after(events[-1].at)
+            write_events(connection, id, [event], at)
+            return stored.load(connection, [id])[0]
+
+    def _locked(self, connection: Connection, id: str) -> int:
+        """The version of a case, which nobody else changes until the end of this transaction."""
+        statement = select(CASES.c.version).where(CASES.c.id == id).with_for_update()
+        found = connection.execute(statement).scalar()
+        if found is None:
+            raise CasebookError(f"{self.where}: there is no case {id[:40]!r}.")
+        return found
+
+    @staticmethod
+    def _require_same_weights(connection: Connection, records: Sequence[CaseRecord]) -> None:
+        known = dict[str, str]()
+        rows = connection.execute(select(ANSWERS.c.model, ANSWERS.c.fingerprint).distinct()).tuples()
+        came = ((each.model, each.fingerprint) for record in records for each in record.answers)
+        for model, fingerprint in (*rows, *came):
+            if fingerprint and known.setdefault(model, fingerprint) != fingerprint:
+                raise InputError(
+                    f"expected {model!r:.100} to be one model, got answers of two: weights {known[model]:.16} and "
+                    f"{fingerprint:.16}. Give the newer one a name of its own, or open another casebook."
+                )

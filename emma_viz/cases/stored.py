@@ -1,0 +1,169 @@
+"""Between values and rows of the tables."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, insert, select
+
+from emma_viz.cases.case import CaseAnswer, CaseRecord, Measured
+from emma_viz.cases.history import CaseEvent, Review, in_order, review
+from emma_viz.cases.mining import mined
+from emma_viz.cases.tables import ANSWERS, CASES, EVENTS, MEASURED, REASONS
+
+CHUNK = 500
+"""Rows that are asked for at once; databases bound how many names a statement may hold."""
+_OF_RECORD = (
+    "image",
+    "image_name",
+    "prompt",
+    "asked",
+    "truth",
+    "object",
+    "benchmark",
+    "split",
+    "row",
+    "category",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredCase:
+    """One case as a casebook holds it."""
+
+    id: str
+    """`CaseRecord.identity`."""
+    version: int
+    """How often its history was written to."""
+    record: CaseRecord
+    """The question, with all answers and evidence."""
+    reasons: Mapping[str, tuple[str, ...]]
+    """Rules of the miner that hold → the models for which they do."""
+    history: tuple[CaseEvent, ...]
+    """All that was ever written, oldest first."""
+
+    @property
+    def review(self) -> Review:
+        """What the history says now."""
+        return review(self.history)
+
+
+def in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The same ids, `CHUNK` at a time."""
+    for begin in range(0, len(ids), CHUNK):
+        yield ids[begin : begin + CHUNK]
+
+
+def load(connection: Connection, ids: Sequence[str]) -> list[StoredCase]:
+    """The cases of some ids, in their order; those that are not there are left out."""
+    found: list[StoredCase] = []
+    for part in in_parts(ids):
+        records = {record.identity: record for record in _records(connection, part)}
+        versions: dict[str, int] = {
+            row.id: row.version
+            for row in connection.execute(select(CASES.c.id, CASES.c.version).where(CASES.c.id.in_(part)))
+        }
+        reasons: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for row in _of(connection, REASONS, part, REASONS.c.rule, REASONS.c.model):
+            reasons[row.case_id][row.rule].append(row.model)
+        events = events_of(connection, part)
+        found += [
+            StoredCase(
+                id=each,
+                version=versions[each],
+                record=records[each],
+                reasons={rule: tuple(models) for rule, models in reasons[each].items()},
+                history=tuple(events[each]),
+            )
+            for each in part
+            if each in records
+        ]
+    return found
+
+
+def records(connection: Connection, ids: Sequence[str]) -> Iterable[CaseRecord]:
+    """The records alone, in chunks."""
+    for part in in_parts(ids):
+        by_id = {record.identity: record for record in _records(connection, part)}
+        yield from (by_id[each] for each in part if each in by_id)
+
+
+def events_of(connection: Connection, ids: Sequence[str]) -> Mapping[str, list[CaseEvent]]:
+    """The histories of some cases, oldest first."""
+    found: defaultdict[str, list[CaseEvent]] = defaultdict(list)
+    for row in _of(connection, EVENTS, ids):
+        found[row.case_id].append(
+            CaseEvent(id=row.id, at=row.at, author=row.author, kind=row.kind, value=row.value)
+        )
+    return defaultdict(list, {case: list(in_order(events)) for case, events in found.items()})
+
+
+def case_row(record: CaseRecord, number: int, at: str) -> dict[str, Any]:
+    """A row of `CASES`."""
+    return {
+        "id": record.identity,
+        "version": 0,
+        "present": list(record.present),
+        "absent": list(record.absent),
+        "box": None if record.box is None else list(record.box),
+        "verdict": "",
+        "number": number,
+        "changed_at": at,
+        **{name: getattr(record, name) for name in _OF_RECORD},
+    }
+
+
+def answer_row(case: str, answer: CaseAnswer) -> dict[str, Any]:
+    """A row of `ANSWERS`."""
+    return {"case_id": case, "confidence": answer.confidence, **asdict(answer)}
+
+
+def replace_measured(
+    connection: Connection, case: str, model: str | None, measured: Iterable[Measured]
+) -> None:
+    """Write numbers of evidence in place of those that a model, or with None any model, had."""
+    gone = delete(MEASURED).where(MEASURED.c.case_id == case)
+    connection.execute(gone if model is None else gone.where(MEASURED.c.model == model))
+    if rows := [{"case_id": case, **asdict(each)} for each in measured]:
+        connection.execute(insert(MEASURED), rows)
+
+
+def mine_again(connection: Connection, ids: Sequence[str]) -> None:
+    """Write down which rules of the miner hold for some cases."""
+    for part in in_parts(ids):
+        connection.execute(delete(REASONS).where(REASONS.c.case_id.in_(part)))
+        rows = [
+            {"case_id": record.identity, "rule": rule, "model": model}
+            for record in _records(connection, part)
+            for rule, models in mined(record).items()
+            for model in models
+        ]
+        if rows:
+            connection.execute(insert(REASONS), rows)
+
+
+def _records(connection: Connection, ids: Sequence[str]) -> Iterable[CaseRecord]:
+    answers: defaultdict[str, list[CaseAnswer]] = defaultdict(list)
+    for row in _of(connection, ANSWERS, ids):
+        fields = {name: getattr(row, name) for name in CaseAnswer.__dataclass_fields__}
+        answers[row.case_id].append(CaseAnswer(**fields))
+    evidence: defaultdict[str, list[Measured]] = defaultdict(list)
+    for row in _of(connection, MEASURED, ids):
+        fields = {name: getattr(row, name) for name in Measured.__dataclass_fields__}
+        evidence[row.case_id].append(Measured(**fields))
+    for row in connection.execute(select(CASES).where(CASES.c.id.in_(ids))):
+        yield CaseRecord(
+            present=tuple(row.present),
+            absent=tuple(row.absent),
+            box=None if row.box is None else tuple(row.box),
+            answers=tuple(answers[row.id]),
+            evidence=tuple(evidence[row.id]),
+            **{name: getattr(row, name) for name in _OF_RECORD},
+        )
+
+
+def _of(connection: Connection, table: Table, ids: Sequence[str], *order: Any) -> Iterable[Any]:
+    """The rows of some cases, in an order that does not depend on the database."""
+    keys = order or tuple(table.primary_key.columns)
+    return connection.execute(select(table).where(table.c.case_id.in_(ids)).order_by(*keys))

@@ -1,0 +1,116 @@
+"""What is written in one transaction."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from emma_viz.cases import stored
+from emma_viz.cases.case import CaseRecord
+from emma_viz.cases.history import CaseEvent, Review, review
+from emma_viz.cases.stored import StoredCase
+from emma_viz.cases.tables import ANSWERS, CASES, EVENTS, TAGS
+from emma_viz.errors import CaseConflictError, InputError
+
+ITSELF = "emma_viz"
+"""The author of what the program writes into a history."""
+
+
+def write_events(connection: Connection, id: str, events: Sequence[CaseEvent], version: int) -> Review:
+    """Append to a history whose case is locked, and write down what it says now.
+
+    Args:
+        connection: within a transaction that writes.
+        id: of the case.
+        events: those that are added.
+        version: the case's, before.
+    """
+    connection.execute(insert(EVENTS), [{"case_id": id, **asdict(event)} for event in events])
+    history = stored.events_of(connection, [id])[id]
+    now = review(history)
+    changed = (
+        update(CASES)
+        .where(CASES.c.id == id, CASES.c.version == version)
+        .values(version=version + len(events), verdict=now.verdict, changed_at=history[-1].at)
+    )
+    if connection.execute(changed).rowcount != 1:
+        raise CaseConflictError(conflict(history, since=1))
+    connection.execute(delete(TAGS).where(TAGS.c.case_id == id))
+    if now.tags:
+        connection.execute(insert(TAGS), [{"case_id": id, "tag": tag} for tag in now.tags])
+    return now
+
+
+def add_records(
+    connection: Connection, new: Mapping[str, CaseRecord], number: int, total: Counter[str]
+) -> int:
+    """Add some questions, or what those that are there already lack.
+
+    Args:
+        connection: within a transaction that writes.
+        new: id → question, at most `stored.CHUNK`.
+        number: of the next question in the casebook's order.
+        total: counts of cases, answers and replaced answers, which are added to.
+
+    Returns:
+        how many questions were not there before.
+    """
+    before = {case.id: case for case in stored.load(connection, list(new))}
+    event = CaseEvent(kind="answer", value="", author=ITSELF)
+    fresh = [record for id, record in new.items() if id not in before]
+    if fresh:
+        rows = [stored.case_row(record, number + index, event.at) for index, record in enumerate(fresh)]
+        connection.execute(insert(CASES), rows)
+    answers = []
+    for id, record in new.items():
+        known = before[id].record if id in before else None
+        for answer in record.answers:
+            old = known.answer_of(answer.model) if known is not None else None
+            if old == answer:
+                continue
+            if old is not None:
+                _drop_answer(connection, before[id], answer.model, old.text)
+                total["replaced"] += 1
+            answers.append(stored.answer_row(id, answer))
+        if record.evidence:
+            both = {
+                (each.name, each.model, each.layer): each for each in (*(known.evidence if known else ()),)
+            }
+            both |= {(each.name, each.model, each.layer): each for each in record.evidence}
+            stored.replace_measured(connection, id, None, both.values())
+    if answers:
+        connection.execute(insert(ANSWERS), answers)
+    stored.mine_again(connection, list(new))
+    total["cases"] += len(fresh)
+    total["answers"] += len(answers)
+    return len(fresh)
+
+
+def _drop_answer(connection: Connection, case: StoredCase, model: str, text: str) -> None:
+    connection.execute(delete(ANSWERS).where(ANSWERS.c.case_id == case.id, ANSWERS.c.model == model))
+    at = connection.execute(
+        select(CASES.c.version).where(CASES.c.id == case.id).with_for_update()
+    ).scalar_one()
+    event = CaseEvent(kind="answer", value=f"{model}: {text}"[:100_000], author=ITSELF)
+    history = stored.events_of(connection, [case.id])[case.id]
+    write_events(connection, case.id, [event.after(history[-1].at) if history else event], at)
+
+
+def require_standing(events: Sequence[CaseEvent], id: str) -> None:
+    """Refuse to undo what is not there, is undone, or is no act of a person's.
+
+    Raises:
+        InputError: so it is.
+    """
+    found = next((event for event in events if event.id == id), None)
+    if found is None or found.kind == "answer":
+        raise InputError(f"expected the id of something that was written into this case, got {id[:40]!r}.")
+    if id in review(events).undone:
+        raise InputError("it is undone already.")
+
+
+def conflict(events: Sequence[CaseEvent], since: int) -> str:
+    """Who wrote what in the meantime."""
+    newer = [f"{event.author} wrote {event.kind} {event.value[:60]!r}" for event in events[-max(since, 1) :]]
+    return f"The case was changed in the meantime ({'; '.join(newer)}); look at it, and write again."
