@@ -14,9 +14,9 @@ from emma_viz.records.benchmarks.record import AskedFor
 
 Said = Literal["yes", "no", "unparsed", ""]
 """How a scorer read an answer; "" where no yes or no was asked for."""
-Words = Annotated[str, msgspec.Meta(max_length=100_000)]
+CaseText = Annotated[str, msgspec.Meta(max_length=100_000)]
 """A question, an answer, a note."""
-Label = Annotated[str, msgspec.Meta(max_length=500)]
+CaseLabel = Annotated[str, msgspec.Meta(max_length=500)]
 """A name of something."""
 ImageHash = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 """`image_hash` of the upright RGB image; "" for a question about none."""
@@ -34,26 +34,32 @@ class CaseAnswer:
         InputError: a field is out of its range, or of the two probabilities one lacks.
     """
 
-    model: Label
+    model: CaseLabel
     """Name of the model."""
-    fingerprint: Label = ""
+    fingerprint: CaseLabel = ""
     """Of its weights; "" where it is not known, as in logs of other programs."""
-    text: Words
+    text: CaseText
     """The whole answer."""
     said: Said = ""
     """How it was read."""
     right: bool | None = None
     """Whether the scorer counts it as right; None where it was not scored."""
-    scorer: Label = ""
+    scorer: CaseLabel = ""
     """By which it was read."""
     p_yes: Probability | None = None
     """P("Yes") as the first token, over the vocabulary; None where it was not kept."""
     p_no: Probability | None = None
     """The same of "No"."""
-    study: Words = ""
+    made_up: tuple[CaseLabel, ...] = ()
+    """Of a description: objects that it names and that are not there."""
+    missed: tuple[CaseLabel, ...] = ()
+    """Of a description: objects that are there and that it does not name."""
+    study: CaseText = ""
     """The study that holds its hidden states, as a path; "" where there is none."""
-    entry: Label = ""
+    entry: CaseLabel = ""
     """The name of the entry there."""
+    sample: Count = 0
+    """The question's number in the entry."""
 
     def __post_init__(self):
         _require_text(self)
@@ -92,12 +98,12 @@ KNOCK_OUT = "knock-out"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredEvidence:
     """One number of evidence, and what it is compared with."""
 
-    name: Label
+    name: CaseLabel
     """What was measured, such as `PRESENCE`."""
-    model: Label
+    model: CaseLabel
     """Name of the model."""
     layer: int
     """Zero-based; -1 for what enters block 0, or for what belongs to no layer."""
@@ -125,33 +131,35 @@ class CaseRecord:
 
     image: ImageHash = ""
     """Hash of the image."""
-    image_name: Label = ""
+    image_name: CaseLabel = ""
     """The name of its file."""
-    prompt: Words
+    prompt: CaseText
     """The question as it was asked."""
     asked: AskedFor = "yes-no"
     """What kind of answer it wants."""
-    truth: Words = ""
+    truth: CaseText = ""
     """The right answer; "" where a description is asked for."""
-    object: Label = ""
+    object: CaseLabel = ""
     """What is asked about; "" where the question has no such thing."""
-    present: tuple[Label, ...] = ()
+    present: tuple[CaseLabel, ...] = ()
     """Objects that are there, for a description."""
-    absent: tuple[Label, ...] = ()
+    absent: tuple[CaseLabel, ...] = ()
     """Objects that are often made up and are not there, for a description."""
     box: tuple[Pixel, Pixel, Size, Size] | None = None
     """Where the object is: left, top, right, bottom, in pixels of the original image; None where it is not known."""
-    benchmark: Label = ""
+    benchmark: CaseLabel = ""
     """Name of the benchmark; "" for a question of none."""
-    split: Label = ""
+    split: CaseLabel = ""
     """The part of it."""
-    row: Label = ""
+    row: CaseLabel = ""
     """The record's id in its split."""
-    category: Label = ""
+    category: CaseLabel = ""
     """A finer part."""
+    flags: tuple[CaseLabel, ...] = ()
+    """What is known to be odd about the record, such as a disputed label."""
     answers: tuple[CaseAnswer, ...] = ()
     """One for each model."""
-    evidence: tuple[Measured, ...] = ()
+    evidence: tuple[MeasuredEvidence, ...] = ()
     """What was measured so far."""
 
     def __post_init__(self):
@@ -172,13 +180,13 @@ class CaseRecord:
         """The answer of a model; None where it gave none."""
         return next((answer for answer in self.answers if answer.model == model), None)
 
-    def deepest(self, name: str, model: str) -> Measured | None:
+    def deepest(self, name: str, model: str) -> MeasuredEvidence | None:
         """The evidence of a name and model at its deepest layer; None where there is none."""
         found = [each for each in self.evidence if (each.name, each.model) == (name, model)]
         return max(found, key=lambda each: each.layer, default=None)
 
 
-def _require_text(value: CaseAnswer | Measured | CaseRecord) -> None:
+def _require_text(value: CaseAnswer | MeasuredEvidence | CaseRecord) -> None:
     """Ranges, and no sign that a database cannot keep."""
     require_ranges(value, error=InputError)
     for name, held in vars(value).items():

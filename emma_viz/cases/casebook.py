@@ -10,13 +10,21 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, func, insert, select
 
 from emma_viz.cases import stored
-from emma_viz.cases.case import CaseRecord, Measured
-from emma_viz.cases.filters import CaseFilter, chosen, ordered
-from emma_viz.cases.history import CaseEvent, Kind
-from emma_viz.cases.opening import open_database, reading, shown, writing
+from emma_viz.cases.case import CaseRecord, MeasuredEvidence
+from emma_viz.cases.filters import CaseFilter, in_sort, select_cases
+from emma_viz.cases.history import CaseEvent, EventKind
+from emma_viz.cases.opening import open_database, reading, shown_url, writing
 from emma_viz.cases.pictures import CasePicture
 from emma_viz.cases.stored import StoredCase
-from emma_viz.cases.tables import ANSWERS, CASES, EVIDENCE, MEASURED, PICTURES, REASONS, TAGS
+from emma_viz.cases.tables import (
+    ANSWER_ROWS,
+    CASE_ROWS,
+    EVIDENCE_NUMBERS,
+    EVIDENCE_ROWS,
+    PICTURE_ROWS,
+    REASON_ROWS,
+    TAG_ROWS,
+)
 from emma_viz.cases.writes import add_records, conflict, require_standing, write_events
 from emma_viz.errors import CasebookError, CaseConflictError, InputError
 
@@ -55,7 +63,7 @@ class Casebook:
     @property
     def where(self) -> str:
         """The path or URL, without a password."""
-        return shown(self._engine.url)
+        return shown_url(self._engine.url)
 
     def close(self) -> None:
         """Close all connections."""
@@ -72,20 +80,20 @@ class Casebook:
     def count(self, wanted: CaseFilter = CaseFilter()) -> int:
         """How many cases pass a filter."""
         with reading(self._engine) as connection:
-            return connection.execute(chosen(wanted, func.count())).scalar_one()
+            return connection.execute(select_cases(wanted, func.count())).scalar_one()
 
     def ids(
         self, wanted: CaseFilter = CaseFilter(), *, start: int = 0, count: int | None = None
     ) -> list[str]:
         """The ids of the cases that pass, in the filter's order."""
-        statement = ordered(chosen(wanted, CASES.c.id), wanted).offset(start).limit(count)
+        statement = in_sort(select_cases(wanted, CASE_ROWS.c.id), wanted).offset(start).limit(count)
         with reading(self._engine) as connection:
             return list(connection.execute(statement).scalars())
 
     def cases(self, ids: Sequence[str]) -> list[StoredCase]:
         """Some cases, in the order of their ids; those that are not there are left out."""
         with reading(self._engine) as connection:
-            return stored.load(connection, ids)
+            return stored.load_cases(connection, ids)
 
     def case(self, id: str) -> StoredCase:
         """One case.
@@ -100,7 +108,7 @@ class Casebook:
 
     def records(self, wanted: CaseFilter = CaseFilter()) -> list[CaseRecord]:
         """The questions and answers that pass, for tables over many; without history."""
-        statement = ordered(chosen(wanted, CASES.c.id), wanted)
+        statement = in_sort(select_cases(wanted, CASE_ROWS.c.id), wanted)
         with reading(self._engine) as connection:
             return list(stored.records(connection, list(connection.execute(statement).scalars())))
 
@@ -112,21 +120,21 @@ class Casebook:
         found: dict[str, Counter[str]] = {}
         with reading(self._engine) as connection:
             for name in ("benchmark", "split", "category", "object", "truth", "verdict"):
-                column = CASES.c[name]
-                rows = connection.execute(chosen(wanted, column, func.count()).group_by(column))
-                found[name] = Counter({value: number for value, number in rows.tuples() if value})
-            passing = chosen(wanted, CASES.c.id)
+                column = CASE_ROWS.c[name]
+                rows = connection.execute(select_cases(wanted, column, func.count()).group_by(column))
+                found[name] = Counter({value: number for value, number in rows if value})
+            passing = select_cases(wanted, CASE_ROWS.c.id)
             for name, column in (
-                ("tag", TAGS.c.tag),
-                ("rule", REASONS.c.rule),
-                ("model", ANSWERS.c.model),
-                ("measure", MEASURED.c.name),
+                ("tag", TAG_ROWS.c.tag),
+                ("rule", REASON_ROWS.c.rule),
+                ("model", ANSWER_ROWS.c.model),
+                ("measure", EVIDENCE_NUMBERS.c.name),
             ):
                 case = column.table.c.case_id
                 rows = connection.execute(
                     select(column, func.count(case.distinct())).where(case.in_(passing)).group_by(column)
                 )
-                found[name] = Counter(dict(rows.tuples().all()))
+                found[name] = Counter(dict(rows.all()))
         return found
 
     # ── pictures and evidence ──────────────────────────────────────────────────────────────────────────────────────
@@ -134,32 +142,42 @@ class Casebook:
     def keep_picture(self, picture: CasePicture) -> None:
         """Keep an image; one that is there already stays as it is."""
         with writing(self._engine) as connection:
-            known = select(PICTURES.c.hash).where(PICTURES.c.hash == picture.hash)
+            known = select(PICTURE_ROWS.c.hash).where(PICTURE_ROWS.c.hash == picture.hash)
             if connection.execute(known).first() is None:
-                connection.execute(insert(PICTURES), [asdict(picture)])
+                connection.execute(insert(PICTURE_ROWS), [asdict(picture)])
 
     def has_picture(self, image: str) -> bool:
         """Whether an image of this hash is kept."""
         with reading(self._engine) as connection:
-            known = select(PICTURES.c.hash).where(PICTURES.c.hash == image)
+            known = select(PICTURE_ROWS.c.hash).where(PICTURE_ROWS.c.hash == image)
             return connection.execute(known).first() is not None
 
     def picture(self, image: str) -> CasePicture | None:
         """A kept image by its hash; None where there is none."""
         with reading(self._engine) as connection:
-            row = connection.execute(select(PICTURES).where(PICTURES.c.hash == image)).mappings().first()
+            row = (
+                connection.execute(select(PICTURE_ROWS).where(PICTURE_ROWS.c.hash == image))
+                .mappings()
+                .first()
+            )
         return None if row is None else CasePicture(**row)
 
     def thumbnails(self, images: Sequence[str]) -> dict[str, bytes]:
         """Small pictures (WebP) of those images that are kept."""
         with reading(self._engine) as connection:
             rows = connection.execute(
-                select(PICTURES.c.hash, PICTURES.c.thumbnail).where(PICTURES.c.hash.in_(images))
+                select(PICTURE_ROWS.c.hash, PICTURE_ROWS.c.thumbnail).where(PICTURE_ROWS.c.hash.in_(images))
             )
-            return dict(rows.tuples().all())
+            return dict(rows.all())
 
     def keep_evidence(
-        self, id: str, model: str, *, recipe: str, document: Mapping[str, Any], measured: Iterable[Measured]
+        self,
+        id: str,
+        model: str,
+        *,
+        recipe: str,
+        document: Mapping[str, Any],
+        measured: Iterable[MeasuredEvidence],
     ) -> None:
         """Keep what was measured of one model at one case, in place of what was kept before.
 
@@ -180,16 +198,18 @@ class Casebook:
         content = json.dumps(document, allow_nan=False)
         with writing(self._engine) as connection:
             self._locked(connection, id)
-            connection.execute(delete(EVIDENCE).where(EVIDENCE.c.case_id == id, EVIDENCE.c.model == model))
+            connection.execute(
+                delete(EVIDENCE_ROWS).where(EVIDENCE_ROWS.c.case_id == id, EVIDENCE_ROWS.c.model == model)
+            )
             row = {"case_id": id, "model": model, "recipe": recipe, "document": content}
-            connection.execute(insert(EVIDENCE), [row])
+            connection.execute(insert(EVIDENCE_ROWS), [row])
             stored.replace_measured(connection, id, model, numbers)
             stored.mine_again(connection, [id])
 
     def evidence(self, id: str) -> dict[str, tuple[str, Any]]:
         """What was kept of a case: model → (recipe, document)."""
         with reading(self._engine) as connection:
-            rows = connection.execute(select(EVIDENCE).where(EVIDENCE.c.case_id == id)).all()
+            rows = connection.execute(select(EVIDENCE_ROWS).where(EVIDENCE_ROWS.c.case_id == id)).all()
         return {row.model: (row.recipe, json.loads(row.document)) for row in rows}
 
     # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,14 +225,16 @@ class Casebook:
         total = Counter[str]()
         with writing(self._engine) as connection:
             self._require_same_weights(connection, records)
-            number = connection.execute(select(func.coalesce(func.max(CASES.c.number), -1))).scalar_one() + 1
+            number = (
+                connection.execute(select(func.coalesce(func.max(CASE_ROWS.c.number), -1))).scalar_one() + 1
+            )
             by_id = {record.identity: record for record in records}
             for part in stored.in_parts(list(by_id)):
                 number += add_records(connection, {id: by_id[id] for id in part}, number, total)
         return Added(cases=total["cases"], answers=total["answers"], replaced=total["replaced"])
 
     def write(
-        self, id: str, kind: Kind, value: str, *, author: str, version: int | None = None
+        self, id: str, kind: EventKind, value: str, *, author: str, version: int | None = None
     ) -> StoredCase:
         """Write one thing into a case's history.
 
@@ -243,11 +265,27 @@ class Casebook:
             if events:
                 event = event.after(events[-1].at)
             write_events(connection, id, [event], at)
-            return stored.load(connection, [id])[0]
+            return stored.load_cases(connection, [id])[0]
+
+    def join_history(self, id: str, events: Sequence[CaseEvent]) -> int:
+        """Add what a history lacks, as one that comes from another casebook; returns how many entries were added.
+
+        Raises:
+            CasebookError: there is no such case.
+        """
+        if not events:
+            return 0
+        with writing(self._engine) as connection:
+            at = self._locked(connection, id)
+            known = {event.id for event in stored.events_of(connection, [id])[id]}
+            new = {event.id: event for event in events if event.id not in known}
+            if new:
+                write_events(connection, id, list(new.values()), at)
+            return len(new)
 
     def _locked(self, connection: Connection, id: str) -> int:
         """The version of a case, which nobody else changes until the end of this transaction."""
-        statement = select(CASES.c.version).where(CASES.c.id == id).with_for_update()
+        statement = select(CASE_ROWS.c.version).where(CASE_ROWS.c.id == id).with_for_update()
         found = connection.execute(statement).scalar()
         if found is None:
             raise CasebookError(f"{self.where}: there is no case {id[:40]!r}.")
@@ -256,7 +294,7 @@ class Casebook:
     @staticmethod
     def _require_same_weights(connection: Connection, records: Sequence[CaseRecord]) -> None:
         known = dict[str, str]()
-        rows = connection.execute(select(ANSWERS.c.model, ANSWERS.c.fingerprint).distinct()).tuples()
+        rows = connection.execute(select(ANSWER_ROWS.c.model, ANSWER_ROWS.c.fingerprint).distinct())
         came = ((each.model, each.fingerprint) for record in records for each in record.answers)
         for model, fingerprint in (*rows, *came):
             if fingerprint and known.setdefault(model, fingerprint) != fingerprint:

@@ -1,14 +1,14 @@
 """Which cases are looked at, and in which order."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
 
-from emma_viz.cases.case import Label, Said, storable
-from emma_viz.cases.history import VERDICTS
-from emma_viz.cases.tables import ANSWERS, CASES, EVENTS, MEASURED, REASONS, TAGS
+from emma_viz.cases.case import CaseLabel, Said, storable
+from emma_viz.cases.history import CASE_VERDICTS
+from emma_viz.cases.tables import ANSWER_ROWS, CASE_ROWS, EVENT_ROWS, EVIDENCE_NUMBERS, REASON_ROWS, TAG_ROWS
 from emma_viz.errors import InputError
 from emma_viz.files.schema import require_ranges
 
@@ -29,7 +29,7 @@ UNJUDGED = "none"
 class AnswerFilter:
     """What one model, or any, must have answered."""
 
-    model: Label = ""
+    model: CaseLabel = ""
     """Its name; "" for any model."""
     said: Said | None = None
     """How it was read; None for anything."""
@@ -43,9 +43,9 @@ class AnswerFilter:
 class EvidenceFilter:
     """What must have been measured."""
 
-    name: Label
+    name: CaseLabel
     """Of the measure."""
-    model: Label = ""
+    model: CaseLabel = ""
     """Name of the model; "" for any."""
     layer: int | None = None
     """None for any layer."""
@@ -67,95 +67,99 @@ class CaseFilter:
 
     text: Annotated[str, msgspec.Meta(max_length=500)] = ""
     """Words that stand together in the question, an answer, the object, the image's name, or a note."""
-    benchmark: Label = ""
-    split: Label = ""
-    category: Label = ""
-    object: Label = ""
-    truth: Label = ""
-    image: Label = ""
+    benchmark: CaseLabel = ""
+    split: CaseLabel = ""
+    category: CaseLabel = ""
+    object: CaseLabel = ""
+    truth: CaseLabel = ""
+    image: CaseLabel = ""
     """Its hash."""
-    rule: Label = ""
+    rule: CaseLabel = ""
     """A rule of the miner that holds."""
     mined: bool = False
     """Only what some rule of the miner found."""
     verdict: str = ""
-    """One of `VERDICTS`, or `UNJUDGED`."""
-    tags: tuple[Label, ...] = ()
+    """One of `CASE_VERDICTS`, or `UNJUDGED`."""
+    tags: tuple[CaseLabel, ...] = ()
     """All of them."""
     answers: tuple[AnswerFilter, ...] = ()
     """All of them."""
     evidence: tuple[EvidenceFilter, ...] = ()
     """All of them."""
-    sort: Literal["number", "newest", "surest-mistake", "gap", "question", "image"] = "number"
+    sort: str = "number"
     """One of `SORTS`."""
 
     def __post_init__(self):
         require_ranges(self, error=InputError)
         for value in (self.text, self.benchmark, self.split, self.category, self.object, *self.tags):
             storable(value, what="a filter")
-        if self.verdict not in ("", UNJUDGED, *VERDICTS):
+        if self.sort not in SORTS:
+            raise InputError(f"expected one of the orders {', '.join(SORTS)}, got {self.sort!r:.80}.")
+        if self.verdict not in ("", UNJUDGED, *CASE_VERDICTS):
             raise InputError(
-                f"expected one of the verdicts {', '.join((*VERDICTS, UNJUDGED))}, got {self.verdict!r:.80}."
+                f"expected one of the verdicts {', '.join((*CASE_VERDICTS, UNJUDGED))}, got {self.verdict!r:.80}."
             )
 
 
-def chosen(wanted: CaseFilter, *columns: Any) -> Select:
+def select_cases(wanted: CaseFilter, *columns: Any) -> Select:
     """The statement that selects columns of the cases that pass, without an order."""
-    return select(*columns).select_from(CASES).where(*_conditions(wanted))
+    return select(*columns).select_from(CASE_ROWS).where(*_conditions(wanted))
 
 
-def ordered(statement: Select, wanted: CaseFilter) -> Select:
+def in_sort(statement: Select, wanted: CaseFilter) -> Select:
     """The same in the filter's order; what is equal in it, in the order in which it was added."""
-    return statement.order_by(*_order(wanted.sort), CASES.c.number, CASES.c.id)
+    return statement.order_by(*_order(wanted.sort), CASE_ROWS.c.number, CASE_ROWS.c.id)
 
 
 def _conditions(wanted: CaseFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     for name in ("benchmark", "split", "category", "object", "truth", "image"):
         if value := getattr(wanted, name):
-            found.append(CASES.c[name] == value)
+            found.append(CASE_ROWS.c[name] == value)
     if wanted.verdict:
-        found.append(CASES.c.verdict == ("" if wanted.verdict == UNJUDGED else wanted.verdict))
+        found.append(CASE_ROWS.c.verdict == ("" if wanted.verdict == UNJUDGED else wanted.verdict))
     if wanted.rule:
-        found.append(_has(REASONS, REASONS.c.rule == wanted.rule))
+        found.append(_has(REASON_ROWS, REASON_ROWS.c.rule == wanted.rule))
     if wanted.mined:
-        found.append(_has(REASONS))
-    found += [_has(TAGS, TAGS.c.tag == tag) for tag in wanted.tags]
-    found += [_has(ANSWERS, *_answered(each)) for each in wanted.answers]
-    found += [_has(MEASURED, *_measured(each)) for each in wanted.evidence]
+        found.append(_has(REASON_ROWS))
+    found += [_has(TAG_ROWS, TAG_ROWS.c.tag == tag) for tag in wanted.tags]
+    found += [_has(ANSWER_ROWS, *_answered(each)) for each in wanted.answers]
+    found += [_has(EVIDENCE_NUMBERS, *_measured(each)) for each in wanted.evidence]
     if wanted.text:
         found.append(_says(wanted.text))
     return found
 
 
 def _has(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(and_(table.c.case_id == CASES.c.id, *conditions)).correlate(CASES)
+    return exists().where(and_(table.c.case_id == CASE_ROWS.c.id, *conditions)).correlate(CASE_ROWS)
 
 
 def _answered(wanted: AnswerFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = [ANSWERS.c.model == wanted.model] if wanted.model else []
+    found: list[ColumnElement[bool]] = [ANSWER_ROWS.c.model == wanted.model] if wanted.model else []
     if wanted.said is not None:
-        found.append(ANSWERS.c.said == wanted.said)
+        found.append(ANSWER_ROWS.c.said == wanted.said)
     if wanted.right is not None:
-        found.append(ANSWERS.c.right.is_(wanted.right))
+        found.append(ANSWER_ROWS.c.right.is_(wanted.right))
     if wanted.least_confidence > 0:
-        found.append(ANSWERS.c.confidence >= wanted.least_confidence)
+        found.append(ANSWER_ROWS.c.confidence >= wanted.least_confidence)
     return found
 
 
 def _measured(wanted: EvidenceFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = [MEASURED.c.name == wanted.name]
+    found: list[ColumnElement[bool]] = [EVIDENCE_NUMBERS.c.name == wanted.name]
     if wanted.model:
-        found.append(MEASURED.c.model == wanted.model)
+        found.append(EVIDENCE_NUMBERS.c.model == wanted.model)
     if wanted.layer is not None:
-        found.append(MEASURED.c.layer == wanted.layer)
+        found.append(EVIDENCE_NUMBERS.c.layer == wanted.layer)
     if wanted.at_least is not None:
-        found.append(MEASURED.c.value >= wanted.at_least)
+        found.append(EVIDENCE_NUMBERS.c.value >= wanted.at_least)
     if wanted.at_most is not None:
-        found.append(MEASURED.c.value <= wanted.at_most)
+        found.append(EVIDENCE_NUMBERS.c.value <= wanted.at_most)
     if wanted.beats_control is not None:
-        beats = MEASURED.c.value > MEASURED.c.control
-        found.append(beats if wanted.beats_control else MEASURED.c.value <= MEASURED.c.control)
+        beats = EVIDENCE_NUMBERS.c.value > EVIDENCE_NUMBERS.c.control
+        found.append(
+            beats if wanted.beats_control else EVIDENCE_NUMBERS.c.value <= EVIDENCE_NUMBERS.c.control
+        )
     return found
 
 
@@ -164,25 +168,27 @@ def _says(text: str) -> ColumnElement[bool]:
         return column.icontains(text, autoescape=True)
 
     return or_(
-        *(within(CASES.c[name]) for name in ("prompt", "object", "image_name")),
-        _has(ANSWERS, within(ANSWERS.c.text)),
-        _has(EVENTS, EVENTS.c.kind == "note", within(EVENTS.c.value)),
+        *(within(CASE_ROWS.c[name]) for name in ("prompt", "object", "image_name")),
+        _has(ANSWER_ROWS, within(ANSWER_ROWS.c.text)),
+        _has(EVENT_ROWS, EVENT_ROWS.c.kind == "note", within(EVENT_ROWS.c.value)),
     )
 
 
 def _order(sort: str) -> tuple[ColumnElement, ...]:
     """By numbers that lack, last; databases do not agree on where they put them."""
     if sort == "newest":
-        return (CASES.c.changed_at.desc(),)
+        return (CASE_ROWS.c.changed_at.desc(),)
     if sort in ("question", "image"):
-        return (CASES.c.prompt,) if sort == "question" else (CASES.c.image_name, CASES.c.image)
+        return (CASE_ROWS.c.prompt,) if sort == "question" else (CASE_ROWS.c.image_name, CASE_ROWS.c.image)
     if sort == "number":
         return ()
-    of_case = ANSWERS.c.case_id == CASES.c.id
+    of_case = ANSWER_ROWS.c.case_id == CASE_ROWS.c.id
     if sort == "surest-mistake":
-        number = select(func.max(ANSWERS.c.confidence)).where(of_case, ANSWERS.c.right.is_(False))
+        number = select(func.max(ANSWER_ROWS.c.confidence)).where(of_case, ANSWER_ROWS.c.right.is_(False))
     else:
-        leaning = case((ANSWERS.c.said == "yes", ANSWERS.c.confidence), else_=1 - ANSWERS.c.confidence)
+        leaning = case(
+            (ANSWER_ROWS.c.said == "yes", ANSWER_ROWS.c.confidence), else_=1 - ANSWER_ROWS.c.confidence
+        )
         number = select(func.max(leaning) - func.min(leaning)).where(of_case)
-    value = number.correlate(CASES).scalar_subquery()
+    value = number.correlate(CASE_ROWS).scalar_subquery()
     return (func.coalesce(value, -1.0).desc(),)

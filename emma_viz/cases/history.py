@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from emma_viz.cases.case import Words, storable
+from emma_viz.cases.case import CaseText, storable
 from emma_viz.errors import InputError
 from emma_viz.files.schema import require_ranges
 
-VERDICTS = {
+CASE_VERDICTS = {
     "hallucination": "an answer affirms or names what is not there",
     "miss": "an answer denies or leaves out what is there",
     "right": "the answers are right, whatever was counted",
@@ -21,7 +21,7 @@ VERDICTS = {
 }
 """Verdict → what it means."""
 
-Kind = Literal["verdict", "note", "tag", "untag", "answer", "undo"]
+EventKind = Literal["verdict", "note", "tag", "untag", "answer", "undo"]
 _LIMITS = {"note": 20_000, "tag": 80, "untag": 80}
 """Characters of a value."""
 
@@ -34,9 +34,9 @@ class CaseEvent:
         InputError: the value is none for its kind, or the author has no name.
     """
 
-    kind: Kind
+    kind: EventKind
     """`answer`: the text of an answer that was replaced by a newer one."""
-    value: Words
+    value: CaseText
     """The verdict, the note, the tag; the id of the event that is undone."""
     author: Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
     """Who wrote it."""
@@ -55,8 +55,10 @@ class CaseEvent:
         storable(self.value, what=f"a {self.kind}")
         if not self.author.strip():
             raise InputError("expected the name of an author, got white space.")
-        if self.kind == "verdict" and self.value not in (*VERDICTS, ""):
-            raise InputError(f"expected one of the verdicts {', '.join(VERDICTS)}, got {self.value!r:.80}.")
+        if self.kind == "verdict" and self.value not in (*CASE_VERDICTS, ""):
+            raise InputError(
+                f"expected one of the verdicts {', '.join(CASE_VERDICTS)}, got {self.value!r:.80}."
+            )
         if self.kind in _LIMITS and not 0 < len(self.value.strip()) <= len(self.value) <= _LIMITS[self.kind]:
             raise InputError(
                 f"expected a {self.kind} of 1 to {_LIMITS[self.kind]} characters, got {len(self.value)}."
@@ -75,7 +77,7 @@ class Review:
     """What the history of a case says now."""
 
     verdict: str
-    """One of `VERDICTS`; "" where nobody has judged, or it was taken back."""
+    """One of `CASE_VERDICTS`; "" where nobody has judged, or it was taken back."""
     tags: tuple[str, ...]
     """In the order of the alphabet."""
     notes: tuple[CaseEvent, ...]
@@ -90,7 +92,7 @@ def review(events: Iterable[CaseEvent]) -> Review:
     Args:
         events: in any order.
     """
-    ordered = in_order(events)
+    ordered = oldest_first(events)
     undone: set[str] = set()
     # Only a later event undoes an earlier one; seen from the end, whether it stands itself is known already.
     for event in reversed(ordered):
@@ -111,7 +113,7 @@ def review(events: Iterable[CaseEvent]) -> Review:
     return Review(verdict=verdict, tags=tuple(sorted(tags)), notes=tuple(notes), undone=frozenset(undone))
 
 
-def in_order(events: Iterable[CaseEvent]) -> Sequence[CaseEvent]:
+def oldest_first(events: Iterable[CaseEvent]) -> Sequence[CaseEvent]:
     """Oldest first; those of one time in an order that is the same everywhere."""
     return sorted(events, key=lambda event: (event.at, event.id))
 

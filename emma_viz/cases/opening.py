@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from emma_viz.cases.tables import CASES, VERSION_TABLE
+from emma_viz.cases.tables import CASE_ROWS, VERSION_TABLE
 from emma_viz.errors import CasebookError, MissingDependencyError
 from emma_viz.files.named import named_path
 from emma_viz.files.room import require_writable
@@ -45,12 +45,12 @@ def open_database(where: str | Path) -> Engine:
         engine = create_engine(url, **_options(url))
     except NoSuchModuleError as failure:
         raise CasebookError(
-            f"{shown(url)}: SQLAlchemy knows no database {url.drivername!r}; as in sqlite:///cases.db or "
+            f"{shown_url(url)}: SQLAlchemy knows no database {url.drivername!r}; as in sqlite:///cases.db or "
             "postgresql+psycopg://user@host/name."
         ) from failure
     except ImportError as failure:
         package = str(failure.name or url.get_driver_name())
-        raise MissingDependencyError(package, f"open {shown(url)}", f"pip install {package}") from failure
+        raise MissingDependencyError(package, f"open {shown_url(url)}", f"pip install {package}") from failure
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
@@ -63,7 +63,7 @@ def open_database(where: str | Path) -> Engine:
     return engine
 
 
-def shown(url: URL) -> str:
+def shown_url(url: URL) -> str:
     """A URL without its password; the path of an SQLite file."""
     sqlite = url.get_backend_name() == "sqlite" and url.database
     return str(url.database) if sqlite else url.render_as_string(hide_password=True)
@@ -136,9 +136,11 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST)
     for setting in ("trusted_schema = OFF", "cell_size_check = ON", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {setting}")
-    # Readers and a writer do not wait for one another. The file keeps it: whoever is first sets it for all.
-    with suppress(sqlite3.OperationalError):
-        connection.execute("PRAGMA journal_mode = WAL")
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not names or VERSION_TABLE in names:  # another program's file stays as it is
+        # Readers and a writer do not wait for one another. The file keeps it: whoever is first sets it for all.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _begin(connection: Connection) -> None:
@@ -147,7 +149,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _bring_up_to_date(connection: Connection) -> None:
-    where = shown(connection.engine.url)
+    where = shown_url(connection.engine.url)
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     names = set(inspect(connection).get_table_names())
@@ -156,7 +158,7 @@ def _bring_up_to_date(connection: Connection) -> None:
     at = _version(connection) if VERSION_TABLE in names else None
     if at == NEWEST:
         return
-    if at is None and CASES.name in names:
+    if at is None and CASE_ROWS.name in names:
         raise CasebookError(f"{where}: it has tables of a casebook, but does not say of which version.")
     _migrate(connection, at, where)
 
@@ -201,7 +203,7 @@ def _migrate(connection: Connection, at: str | None, where: str) -> None:
 
 @contextmanager
 def _explained(engine: Engine) -> Generator[None]:
-    where = shown(engine.url)
+    where = shown_url(engine.url)
     try:
         yield
     except (OperationalError, sqlite3.OperationalError) as failure:

@@ -11,7 +11,7 @@ from emma_viz.errors import ImageError
 
 THUMBNAIL = 320
 """The longer side of a small picture, pixels."""
-LARGEST = 32 * 2**20
+LARGEST_PICTURE = 32 * 2**20
 """Bytes of a kept file; what is larger as it came is kept as PNG, and refused if that is larger, too."""
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
 """Pillow's name of a format in which images are kept → its media type."""
@@ -46,9 +46,9 @@ def case_picture(source: ImageSource) -> CasePicture:
     image = read_image(source)
     kept = _as_it_is(source, image)
     content, kind = kept if kept is not None else (_png(image), "PNG")
-    if len(content) > LARGEST:
+    if len(content) > LARGEST_PICTURE:
         raise ImageError(
-            f"expected an image of at most {LARGEST // 2**20} MB as PNG, got {len(content) / 2**20:.0f} MB; "
+            f"expected an image of at most {LARGEST_PICTURE // 2**20} MB as PNG, got {len(content) / 2**20:.0f} MB; "
             "make it smaller."
         )
     small = image.copy()
@@ -70,7 +70,7 @@ def _as_it_is(source: ImageSource, image: Image.Image) -> tuple[bytes, str] | No
     if not isinstance(source, str | Path):
         return None
     path = Path(source)
-    if path.stat().st_size > LARGEST:
+    if path.stat().st_size > LARGEST_PICTURE:
         return None
     content = path.read_bytes()
     with Image.open(io.BytesIO(content)) as opened:

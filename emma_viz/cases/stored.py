@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select
 
-from emma_viz.cases.case import CaseAnswer, CaseRecord, Measured
-from emma_viz.cases.history import CaseEvent, Review, in_order, review
+from emma_viz.cases.case import CaseAnswer, CaseRecord, MeasuredEvidence
+from emma_viz.cases.history import CaseEvent, Review, oldest_first, review
 from emma_viz.cases.mining import mined
-from emma_viz.cases.tables import ANSWERS, CASES, EVENTS, MEASURED, REASONS
+from emma_viz.cases.tables import ANSWER_ROWS, CASE_ROWS, EVENT_ROWS, EVIDENCE_NUMBERS, REASON_ROWS
 
-CHUNK = 500
+IDS_AT_ONCE = 500
 """Rows that are asked for at once; databases bound how many names a statement may hold."""
 _OF_RECORD = (
     "image",
@@ -50,22 +50,24 @@ class StoredCase:
 
 
 def in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The same ids, `CHUNK` at a time."""
-    for begin in range(0, len(ids), CHUNK):
-        yield ids[begin : begin + CHUNK]
+    """The same ids, `IDS_AT_ONCE` at a time."""
+    for begin in range(0, len(ids), IDS_AT_ONCE):
+        yield ids[begin : begin + IDS_AT_ONCE]
 
 
-def load(connection: Connection, ids: Sequence[str]) -> list[StoredCase]:
+def load_cases(connection: Connection, ids: Sequence[str]) -> list[StoredCase]:
     """The cases of some ids, in their order; those that are not there are left out."""
     found: list[StoredCase] = []
     for part in in_parts(ids):
         records = {record.identity: record for record in _records(connection, part)}
         versions: dict[str, int] = {
             row.id: row.version
-            for row in connection.execute(select(CASES.c.id, CASES.c.version).where(CASES.c.id.in_(part)))
+            for row in connection.execute(
+                select(CASE_ROWS.c.id, CASE_ROWS.c.version).where(CASE_ROWS.c.id.in_(part))
+            )
         }
         reasons: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for row in _of(connection, REASONS, part, REASONS.c.rule, REASONS.c.model):
+        for row in _of(connection, REASON_ROWS, part, REASON_ROWS.c.rule, REASON_ROWS.c.model):
             reasons[row.case_id][row.rule].append(row.model)
         events = events_of(connection, part)
         found += [
@@ -92,20 +94,21 @@ def records(connection: Connection, ids: Sequence[str]) -> Iterable[CaseRecord]:
 def events_of(connection: Connection, ids: Sequence[str]) -> Mapping[str, list[CaseEvent]]:
     """The histories of some cases, oldest first."""
     found: defaultdict[str, list[CaseEvent]] = defaultdict(list)
-    for row in _of(connection, EVENTS, ids):
+    for row in _of(connection, EVENT_ROWS, ids):
         found[row.case_id].append(
             CaseEvent(id=row.id, at=row.at, author=row.author, kind=row.kind, value=row.value)
         )
-    return defaultdict(list, {case: list(in_order(events)) for case, events in found.items()})
+    return defaultdict(list, {case: list(oldest_first(events)) for case, events in found.items()})
 
 
 def case_row(record: CaseRecord, number: int, at: str) -> dict[str, Any]:
-    """A row of `CASES`."""
+    """A row of `CASE_ROWS`."""
     return {
         "id": record.identity,
         "version": 0,
         "present": list(record.present),
         "absent": list(record.absent),
+        "flags": list(record.flags),
         "box": None if record.box is None else list(record.box),
         "verdict": "",
         "number": number,
@@ -115,24 +118,24 @@ def case_row(record: CaseRecord, number: int, at: str) -> dict[str, Any]:
 
 
 def answer_row(case: str, answer: CaseAnswer) -> dict[str, Any]:
-    """A row of `ANSWERS`."""
+    """A row of `ANSWER_ROWS`."""
     return {"case_id": case, "confidence": answer.confidence, **asdict(answer)}
 
 
 def replace_measured(
-    connection: Connection, case: str, model: str | None, measured: Iterable[Measured]
+    connection: Connection, case: str, model: str | None, measured: Iterable[MeasuredEvidence]
 ) -> None:
     """Write numbers of evidence in place of those that a model, or with None any model, had."""
-    gone = delete(MEASURED).where(MEASURED.c.case_id == case)
-    connection.execute(gone if model is None else gone.where(MEASURED.c.model == model))
+    gone = delete(EVIDENCE_NUMBERS).where(EVIDENCE_NUMBERS.c.case_id == case)
+    connection.execute(gone if model is None else gone.where(EVIDENCE_NUMBERS.c.model == model))
     if rows := [{"case_id": case, **asdict(each)} for each in measured]:
-        connection.execute(insert(MEASURED), rows)
+        connection.execute(insert(EVIDENCE_NUMBERS), rows)
 
 
 def mine_again(connection: Connection, ids: Sequence[str]) -> None:
     """Write down which rules of the miner hold for some cases."""
     for part in in_parts(ids):
-        connection.execute(delete(REASONS).where(REASONS.c.case_id.in_(part)))
+        connection.execute(delete(REASON_ROWS).where(REASON_ROWS.c.case_id.in_(part)))
         rows = [
             {"case_id": record.identity, "rule": rule, "model": model}
             for record in _records(connection, part)
@@ -140,22 +143,24 @@ def mine_again(connection: Connection, ids: Sequence[str]) -> None:
             for model in models
         ]
         if rows:
-            connection.execute(insert(REASONS), rows)
+            connection.execute(insert(REASON_ROWS), rows)
 
 
 def _records(connection: Connection, ids: Sequence[str]) -> Iterable[CaseRecord]:
     answers: defaultdict[str, list[CaseAnswer]] = defaultdict(list)
-    for row in _of(connection, ANSWERS, ids):
+    for row in _of(connection, ANSWER_ROWS, ids):
         fields = {name: getattr(row, name) for name in CaseAnswer.__dataclass_fields__}
+        fields |= {name: tuple(fields[name]) for name in ("made_up", "missed")}
         answers[row.case_id].append(CaseAnswer(**fields))
-    evidence: defaultdict[str, list[Measured]] = defaultdict(list)
-    for row in _of(connection, MEASURED, ids):
-        fields = {name: getattr(row, name) for name in Measured.__dataclass_fields__}
-        evidence[row.case_id].append(Measured(**fields))
-    for row in connection.execute(select(CASES).where(CASES.c.id.in_(ids))):
+    evidence: defaultdict[str, list[MeasuredEvidence]] = defaultdict(list)
+    for row in _of(connection, EVIDENCE_NUMBERS, ids):
+        fields = {name: getattr(row, name) for name in MeasuredEvidence.__dataclass_fields__}
+        evidence[row.case_id].append(MeasuredEvidence(**fields))
+    for row in connection.execute(select(CASE_ROWS).where(CASE_ROWS.c.id.in_(ids))):
         yield CaseRecord(
             present=tuple(row.present),
             absent=tuple(row.absent),
+            flags=tuple(row.flags),
             box=None if row.box is None else tuple(row.box),
             answers=tuple(answers[row.id]),
             evidence=tuple(evidence[row.id]),

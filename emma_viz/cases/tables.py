@@ -18,7 +18,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = MetaData(
+CASE_TABLES = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
@@ -28,9 +28,9 @@ SCHEMA = MetaData(
 VERSION_TABLE = "casebook_version"
 """Where Alembic keeps which step of the migrations a database stands at."""
 
-PICTURES = Table(
+PICTURE_ROWS = Table(
     "casebook_pictures",
-    SCHEMA,
+    CASE_TABLES,
     Column("hash", String(64), primary_key=True),
     Column("media_type", String(32), nullable=False),
     Column("width", Integer, nullable=False),
@@ -40,9 +40,9 @@ PICTURES = Table(
 )
 """Each image once: the file as it came where it is PNG or JPEG, else a PNG; and a small WebP."""
 
-CASES = Table(
+CASE_ROWS = Table(
     "casebook_cases",
-    SCHEMA,
+    CASE_TABLES,
     Column("id", String(32), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("image", String(64), nullable=False),
@@ -54,6 +54,7 @@ CASES = Table(
     Column("present", JSON, nullable=False),
     Column("absent", JSON, nullable=False),
     Column("box", JSON, nullable=False),
+    Column("flags", JSON, nullable=False),
     Column("benchmark", Text, nullable=False),
     Column("split", Text, nullable=False),
     Column("row", Text, nullable=False),
@@ -66,10 +67,10 @@ CASES = Table(
 """Each question once. `version` counts the changes of its history; `verdict` is what the history says now; `number` is
 the order in which they were added. `image` may name a picture that is not there."""
 
-ANSWERS = Table(
+ANSWER_ROWS = Table(
     "casebook_answers",
-    SCHEMA,
-    Column("case_id", ForeignKey(CASES.c.id, ondelete="CASCADE"), primary_key=True),
+    CASE_TABLES,
+    Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("model", String(500), primary_key=True),
     Column("fingerprint", Text, nullable=False),
     Column("text", Text, nullable=False),
@@ -79,36 +80,39 @@ ANSWERS = Table(
     Column("p_yes", Float),
     Column("p_no", Float),
     Column("confidence", Float),
+    Column("made_up", JSON, nullable=False),
+    Column("missed", JSON, nullable=False),
     Column("study", Text, nullable=False),
     Column("entry", Text, nullable=False),
+    Column("sample", Integer, nullable=False),
     Index("ix_casebook_answers_model", "model", "said", "right"),
 )
 """What each model answered; `confidence` is derived, to sort by."""
 
-REASONS = Table(
+REASON_ROWS = Table(
     "casebook_reasons",
-    SCHEMA,
-    Column("case_id", ForeignKey(CASES.c.id, ondelete="CASCADE"), primary_key=True),
+    CASE_TABLES,
+    Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("rule", String(64), primary_key=True),
     Column("model", String(500), primary_key=True),
     Index("ix_casebook_reasons_rule", "rule"),
 )
 """The rules of the miner that hold, and for which models."""
 
-TAGS = Table(
+TAG_ROWS = Table(
     "casebook_tags",
-    SCHEMA,
-    Column("case_id", ForeignKey(CASES.c.id, ondelete="CASCADE"), primary_key=True),
+    CASE_TABLES,
+    Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("tag", String(80), primary_key=True),
     Index("ix_casebook_tags_tag", "tag"),
 )
 """What the history says now."""
 
-EVENTS = Table(
+EVENT_ROWS = Table(
     "casebook_events",
-    SCHEMA,
+    CASE_TABLES,
+    Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("id", String(32), primary_key=True),
-    Column("case_id", ForeignKey(CASES.c.id, ondelete="CASCADE"), nullable=False, index=True),
     Column("at", String(32), nullable=False),
     Column("author", Text, nullable=False),
     Column("kind", String(16), nullable=False),
@@ -116,10 +120,10 @@ EVENTS = Table(
 )
 """The history: rows are added and never changed."""
 
-MEASURED = Table(
+EVIDENCE_NUMBERS = Table(
     "casebook_measured",
-    SCHEMA,
-    Column("case_id", ForeignKey(CASES.c.id, ondelete="CASCADE"), primary_key=True),
+    CASE_TABLES,
+    Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("model", String(500), primary_key=True),
     Column("name", String(500), primary_key=True),
     Column("layer", Integer, primary_key=True),
@@ -129,10 +133,10 @@ MEASURED = Table(
 )
 """Numbers of evidence, to filter by."""
 
-EVIDENCE = Table(
+EVIDENCE_ROWS = Table(
     "casebook_evidence",
-    SCHEMA,
-    Column("case_id", ForeignKey(CASES.c.id, ondelete="CASCADE"), primary_key=True),
+    CASE_TABLES,
+    Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("model", String(500), primary_key=True),
     Column("recipe", String(64), nullable=False),
     Column("document", Text, nullable=False),

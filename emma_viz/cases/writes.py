@@ -10,7 +10,7 @@ from emma_viz.cases import stored
 from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.history import CaseEvent, Review, review
 from emma_viz.cases.stored import StoredCase
-from emma_viz.cases.tables import ANSWERS, CASES, EVENTS, TAGS
+from emma_viz.cases.tables import ANSWER_ROWS, CASE_ROWS, EVENT_ROWS, TAG_ROWS
 from emma_viz.errors import CaseConflictError, InputError
 
 ITSELF = "emma_viz"
@@ -26,19 +26,19 @@ def write_events(connection: Connection, id: str, events: Sequence[CaseEvent], v
         events: those that are added.
         version: the case's, before.
     """
-    connection.execute(insert(EVENTS), [{"case_id": id, **asdict(event)} for event in events])
+    connection.execute(insert(EVENT_ROWS), [{"case_id": id, **asdict(event)} for event in events])
     history = stored.events_of(connection, [id])[id]
     now = review(history)
     changed = (
-        update(CASES)
-        .where(CASES.c.id == id, CASES.c.version == version)
+        update(CASE_ROWS)
+        .where(CASE_ROWS.c.id == id, CASE_ROWS.c.version == version)
         .values(version=version + len(events), verdict=now.verdict, changed_at=history[-1].at)
     )
     if connection.execute(changed).rowcount != 1:
         raise CaseConflictError(conflict(history, since=1))
-    connection.execute(delete(TAGS).where(TAGS.c.case_id == id))
+    connection.execute(delete(TAG_ROWS).where(TAG_ROWS.c.case_id == id))
     if now.tags:
-        connection.execute(insert(TAGS), [{"case_id": id, "tag": tag} for tag in now.tags])
+        connection.execute(insert(TAG_ROWS), [{"case_id": id, "tag": tag} for tag in now.tags])
     return now
 
 
@@ -49,19 +49,19 @@ def add_records(
 
     Args:
         connection: within a transaction that writes.
-        new: id → question, at most `stored.CHUNK`.
+        new: id → question, at most `stored.IDS_AT_ONCE`.
         number: of the next question in the casebook's order.
         total: counts of cases, answers and replaced answers, which are added to.
 
     Returns:
         how many questions were not there before.
     """
-    before = {case.id: case for case in stored.load(connection, list(new))}
+    before = {case.id: case for case in stored.load_cases(connection, list(new))}
     event = CaseEvent(kind="answer", value="", author=ITSELF)
     fresh = [record for id, record in new.items() if id not in before]
     if fresh:
         rows = [stored.case_row(record, number + index, event.at) for index, record in enumerate(fresh)]
-        connection.execute(insert(CASES), rows)
+        connection.execute(insert(CASE_ROWS), rows)
     answers = []
     for id, record in new.items():
         known = before[id].record if id in before else None
@@ -74,13 +74,11 @@ def add_records(
                 total["replaced"] += 1
             answers.append(stored.answer_row(id, answer))
         if record.evidence:
-            both = {
-                (each.name, each.model, each.layer): each for each in (*(known.evidence if known else ()),)
-            }
-            both |= {(each.name, each.model, each.layer): each for each in record.evidence}
+            both = {(each.name, each.model, each.layer): each for each in record.evidence}
+            both |= {(each.name, each.model, each.layer): each for each in (known.evidence if known else ())}
             stored.replace_measured(connection, id, None, both.values())
     if answers:
-        connection.execute(insert(ANSWERS), answers)
+        connection.execute(insert(ANSWER_ROWS), answers)
     stored.mine_again(connection, list(new))
     total["cases"] += len(fresh)
     total["answers"] += len(answers)
@@ -88,9 +86,11 @@ def add_records(
 
 
 def _drop_answer(connection: Connection, case: StoredCase, model: str, text: str) -> None:
-    connection.execute(delete(ANSWERS).where(ANSWERS.c.case_id == case.id, ANSWERS.c.model == model))
+    connection.execute(
+        delete(ANSWER_ROWS).where(ANSWER_ROWS.c.case_id == case.id, ANSWER_ROWS.c.model == model)
+    )
     at = connection.execute(
-        select(CASES.c.version).where(CASES.c.id == case.id).with_for_update()
+        select(CASE_ROWS.c.version).where(CASE_ROWS.c.id == case.id).with_for_update()
     ).scalar_one()
     event = CaseEvent(kind="answer", value=f"{model}: {text}"[:100_000], author=ITSELF)
     history = stored.events_of(connection, [case.id])[case.id]

@@ -1,6 +1,6 @@
 import pytest
 
-from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord, Measured
+from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord, MeasuredEvidence
 from emma_viz.cases.mining import MINING_RULES, mined
 from emma_viz.errors import InputError
 
@@ -34,7 +34,7 @@ def test_confident_and_wrong(p_yes, truth, wrong):
     [(-1.0, 0.5, True), (-1.0, 9.0, False), (0.5, 0.1, False), (-1.0, None, False)],
 )
 def test_a_flip_must_beat_its_control(without, control, flips):
-    knocked = Measured(name=KNOCK_OUT, model="a", layer=3, value=without, control=control)
+    knocked = MeasuredEvidence(name=KNOCK_OUT, model="a", layer=3, value=without, control=control)
     assert ("flips-with-region" in mined(found(answer("a", "yes", 0.8), evidence=[knocked]))) is flips
 
 
@@ -49,7 +49,7 @@ def test_a_flip_must_beat_its_control(without, control, flips):
 )
 def test_a_quadrant_is_read_at_the_deepest_layer(value, said, rule):
     probes = [
-        Measured(name=PRESENCE, model="a", layer=layer, value=at, control=0.5)
+        MeasuredEvidence(name=PRESENCE, model="a", layer=layer, value=at, control=0.5)
         for layer, at in ((7, value), (2, 1.0 - value))
     ]
     assert list(mined(found(answer("a", said), evidence=probes))) == [rule]

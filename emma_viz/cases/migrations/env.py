@@ -2,9 +2,11 @@
 
 from alembic import context
 
-from emma_viz.cases.tables import SCHEMA, VERSION_TABLE
+from emma_viz.cases.tables import CASE_TABLES, VERSION_TABLE
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=SCHEMA, version_table=VERSION_TABLE
+    connection=context.config.attributes["connection"],
+    target_metadata=CASE_TABLES,
+    version_table=VERSION_TABLE,
 )
 context.run_migrations()

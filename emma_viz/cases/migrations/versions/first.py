@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("present", sa.JSON(), nullable=False),
         sa.Column("absent", sa.JSON(), nullable=False),
         sa.Column("box", sa.JSON(), nullable=False),
+        sa.Column("flags", sa.JSON(), nullable=False),
         sa.Column("benchmark", sa.Text(), nullable=False),
         sa.Column("split", sa.Text(), nullable=False),
         sa.Column("row", sa.Text(), nullable=False),
@@ -56,8 +57,11 @@ def upgrade() -> None:
         sa.Column("p_yes", sa.Float(), nullable=True),
         sa.Column("p_no", sa.Float(), nullable=True),
         sa.Column("confidence", sa.Float(), nullable=True),
+        sa.Column("made_up", sa.JSON(), nullable=False),
+        sa.Column("missed", sa.JSON(), nullable=False),
         sa.Column("study", sa.Text(), nullable=False),
         sa.Column("entry", sa.Text(), nullable=False),
+        sa.Column("sample", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["case_id"], ["casebook_cases.id"], name=op.f("fk_casebook_answers_case_id"), ondelete="CASCADE"
         ),
@@ -66,8 +70,8 @@ def upgrade() -> None:
     op.create_index("ix_casebook_answers_model", "casebook_answers", ["model", "said", "right"], unique=False)
     op.create_table(
         "casebook_events",
-        sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("case_id", sa.String(length=32), nullable=False),
+        sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.Column("author", sa.Text(), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
@@ -75,9 +79,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["case_id"], ["casebook_cases.id"], name=op.f("fk_casebook_events_case_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_casebook_events")),
+        sa.PrimaryKeyConstraint("case_id", "id", name=op.f("pk_casebook_events")),
     )
-    op.create_index(op.f("ix_casebook_events_case_id"), "casebook_events", ["case_id"], unique=False)
     op.create_table(
         "casebook_evidence",
         sa.Column("case_id", sa.String(length=32), nullable=False),

@@ -1,0 +1,334 @@
+"""Cases that go from one casebook to another: a folder, or the same as a zip file.
+
+`about.json` says what it is, `cases.jsonl` has a line a case, `pictures/` the images by their hash. The same cases make
+the same bytes.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from emma_viz.cases.case import CaseRecord
+from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.history import CaseEvent
+from emma_viz.cases.pictures import LARGEST_PICTURE, MEDIA_TYPES, case_picture
+from emma_viz.cases.stored import IDS_AT_ONCE, StoredCase, in_parts
+from emma_viz.data.provenance import dump_json
+from emma_viz.errors import CasebookError, EmmaVizError, ImageError, InputError
+from emma_viz.files.atomic import write_file
+from emma_viz.files.inside import require_inside
+from emma_viz.files.json_door import Budget, open_regular, parse_json
+from emma_viz.files.room import require_writable
+from emma_viz.files.schema import Count, shape
+
+EXPORT_FORMAT = 1
+"""A reader refuses others."""
+_ABOUT, _CASES, _PICTURES = "about.json", "cases.jsonl", "pictures"
+_ENDINGS = dict(zip(MEDIA_TYPES.values(), (".png", ".jpg"), strict=True))
+_LINE = Budget(size=16 * 2**20, nodes=400_000)
+"""One case with its evidence."""
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+"""The time of every file in a zip, so that the same cases make the same bytes."""
+_LARGEST_IN_ALL = 64 * 2**30
+"""Bytes that are taken out of one zip file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedEvidence:
+    """What was measured of one model."""
+
+    recipe: str
+    """Digest of all that the numbers depend on."""
+    document: dict[str, Any]
+    """The evidence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedCase:
+    """One line of `cases.jsonl`."""
+
+    format: Literal[1] = EXPORT_FORMAT
+    record: CaseRecord
+    history: tuple[CaseEvent, ...] = ()
+    evidence: dict[str, ExportedEvidence] = field(default_factory=dict)
+    """Model → what was measured."""
+    picture: str = ""
+    """The name of the image's file in `pictures/`; "" where the casebook had none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportAbout:
+    """What stands in `about.json`."""
+
+    format: Literal[1] = EXPORT_FORMAT
+    kind: Literal["emma_viz casebook"] = "emma_viz casebook"
+    cases: Count
+    """Lines of `cases.jsonl`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What became of an export."""
+
+    cases: int
+    """Questions that were not there before."""
+    answers: int
+    """Answers that were not there before."""
+    events: int
+    """Entries of histories that were not there before."""
+    complaints: tuple[str, ...]
+    """What was left out, and why."""
+
+
+def export_cases(
+    casebook: Casebook,
+    ids: Sequence[str],
+    target: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write cases, with their images, histories and evidence.
+
+    Args:
+        casebook: where they are.
+        ids: of the cases, in the order in which they are written.
+        target: a file that ends in .zip, or a folder that is not there yet.
+        progress: called with the cases written, and all.
+
+    Returns:
+        how many there were.
+
+    Raises:
+        InputError: there is no case, or the target cannot be written.
+    """
+    if not ids:
+        raise InputError("expected at least one case to export, got none.")
+    is_zip = target.suffix.lower() == ".zip"
+    require_writable(target, folder=not is_zip)
+    if not is_zip and target.exists():
+        raise InputError(f"{target}: expected a folder that is not there yet, or a name that ends in .zip.")
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=target.absolute().parent) as made:
+        folder = Path(made) / "export"
+        (folder / _PICTURES).mkdir(parents=True)
+        count = _write(casebook, ids, folder, progress)
+        if is_zip:
+            write_file(target, lambda part: _zip(folder, part))
+        else:
+            os.rename(folder, target)
+    return count
+
+
+def import_cases(
+    casebook: Casebook, source: Path, *, progress: Callable[[int, int], None] | None = None
+) -> Imported:
+    """Add the cases of an export; what is there already stays, and histories are joined.
+
+    Args:
+        casebook: where they are added.
+        source: a folder or zip file that `export_cases` wrote, or somebody else made: nothing in it is trusted.
+        progress: called with the cases read, and all.
+
+    Raises:
+        CasebookError: it is no export, or of another format.
+        InputError: see `Casebook.add`.
+    """
+    complaints: list[str] = []
+    counts = dict.fromkeys(("cases", "answers", "events"), 0)
+    with _opened(source) as parts:
+        about = shape(
+            parse_json(parts.read(_ABOUT, 1 << 16), where=f"{source}/{_ABOUT}", error=CasebookError),
+            ExportAbout,
+            where=f"{source}/{_ABOUT}",
+            error=CasebookError,
+        )
+        done = 0
+        for cases in _in_groups(_cases(parts, source, complaints)):
+            for case in cases:
+                _keep_picture(casebook, parts, case, complaints)
+            added = casebook.add([case.record for case in cases])
+            counts["cases"] += added.cases
+            counts["answers"] += added.answers
+            for case in cases:
+                counts["events"] += casebook.join_history(case.record.identity, case.history)
+                _keep_evidence(casebook, case)
+            done += len(cases)
+            if progress is not None:
+                progress(done, about.cases)
+    if done + len(complaints) < about.cases:
+        complaints.append(f"{source}: expected {about.cases} cases, found {done}: the file was cut off.")
+    return Imported(complaints=tuple(complaints), **counts)
+
+
+# ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _write(
+    casebook: Casebook, ids: Sequence[str], folder: Path, progress: Callable[[int, int], None] | None
+) -> int:
+    count = 0
+    with (folder / _CASES).open("w", encoding="utf-8", newline="\n") as file:
+        for part in in_parts(ids):
+            for case in casebook.cases(part):
+                line = _exported(casebook, case, folder / _PICTURES)
+                file.write(json.dumps(asdict(line), allow_nan=False, separators=(",", ":")) + "\n")
+                count += 1
+                if progress is not None:
+                    progress(count, len(ids))
+    about = dump_json(asdict(ExportAbout(cases=count)))
+    (folder / _ABOUT).write_text(about, encoding="utf-8", newline="\n")
+    return count
+
+
+def _exported(casebook: Casebook, case: StoredCase, pictures: Path) -> ExportedCase:
+    name = ""
+    if case.record.image and (picture := casebook.picture(case.record.image)) is not None:
+        name = picture.hash + _ENDINGS[picture.media_type]
+        if not (pictures / name).exists():
+            (pictures / name).write_bytes(picture.content)
+    evidence = {
+        model: ExportedEvidence(recipe=recipe, document=document)
+        for model, (recipe, document) in sorted(casebook.evidence(case.id).items())
+    }
+    return ExportedCase(record=case.record, history=case.history, evidence=evidence, picture=name)
+
+
+def _zip(folder: Path, target: Path) -> None:
+    with zipfile.ZipFile(target, "w") as made:
+        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+            about = zipfile.ZipInfo(path.relative_to(folder).as_posix(), date_time=_LONG_AGO)
+            about.external_attr = 0o644 << 16
+            pressed = path.suffix in (".json", ".jsonl")  # images are pressed already
+            about.compress_type = zipfile.ZIP_DEFLATED if pressed else zipfile.ZIP_STORED
+            with made.open(about, "w", force_zip64=True) as file, path.open("rb") as content:
+                shutil.copyfileobj(content, file)
+
+
+# ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Parts:
+    """The files of an export by their names; no other name is ever opened.
+
+    Args:
+        open_part: opens one, or raises CasebookError.
+    """
+
+    def __init__(self, open_part: Callable[[str], AbstractContextManager[IO[bytes]]]):
+        self.open = open_part
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The content of one of at most `limit` bytes."""
+        with self.open(name) as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise CasebookError(f"{name}: expected at most {limit / 2**20:.3g} MB.")
+        return content
+
+
+@contextmanager
+def _opened(source: Path) -> Generator[_Parts]:
+    if source.is_dir():
+        yield _Parts(lambda name: _file_in(source, name))
+        return
+    try:
+        with open_regular(source, error=CasebookError) as file, zipfile.ZipFile(file) as opened:
+            names = {about.filename: about for about in opened.infolist()}
+            if len(names) < len(opened.infolist()):
+                raise CasebookError(f"{source}: a name stands in it twice.")
+            if sum(about.file_size for about in names.values()) > _LARGEST_IN_ALL:
+                raise CasebookError(
+                    f"{source}: expected at most {_LARGEST_IN_ALL / 2**30:g} GB when unpacked."
+                )
+            yield _Parts(lambda name: _file_of_zip(opened, source, name))
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, OSError) as failure:
+        raise CasebookError(
+            f"{source}: expected an exported casebook, a folder or a zip file; it is damaged or something else "
+            f"({failure})."
+        ) from failure
+
+
+def _file_in(folder: Path, name: str) -> IO[bytes]:
+    path = folder / name
+    require_inside(path, folder, error=CasebookError, links=False)
+    return open_regular(path, error=CasebookError)
+
+
+@contextmanager
+def _file_of_zip(opened: zipfile.ZipFile, source: Path, name: str) -> Generator[IO[bytes]]:
+    try:
+        file = opened.open(name)
+    except KeyError:
+        raise CasebookError(f"{source}: there is no {name} in it; it is no exported casebook.") from None
+    except RuntimeError as failure:  # it is encrypted
+        raise CasebookError(f"{source}: {name} cannot be read ({failure}).") from failure
+    with file:
+        yield file
+
+
+def _cases(parts: _Parts, source: Path, complaints: list[str]) -> Iterator[ExportedCase]:
+    with parts.open(_CASES) as file:
+        number = 0
+        while line := file.readline(_LINE.size + 1):
+            number += 1
+            where = f"{source}/{_CASES}, line {number}"
+            if len(line) > _LINE.size:
+                raise CasebookError(f"{where}: expected at most {_LINE.size // 2**20} MB a case.")
+            try:
+                yield shape(
+                    parse_json(line, where=where, error=CasebookError, budget=_LINE),
+                    ExportedCase,
+                    where=where,
+                    error=CasebookError,
+                )
+            except CasebookError as error:
+                complaints.append(str(error))
+
+
+def _in_groups(cases: Iterable[ExportedCase]) -> Iterator[list[ExportedCase]]:
+    group: dict[str, ExportedCase] = {}
+    for case in cases:
+        if case.record.identity in group or len(group) == IDS_AT_ONCE:
+            yield list(group.values())
+            group = {}
+        group[case.record.identity] = case
+    if group:
+        yield list(group.values())
+
+
+def _keep_picture(casebook: Casebook, parts: _Parts, case: ExportedCase, complaints: list[str]) -> None:
+    image, name = case.record.image, case.picture
+    if not name or not image or casebook.has_picture(image):
+        return
+    try:
+        if name not in {image + ending for ending in _ENDINGS.values()}:
+            raise ImageError(f"expected the file of {image} to be named by it, got {name!r:.100}.")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(parts.read(f"{_PICTURES}/{name}", LARGEST_PICTURE))
+            picture = case_picture(path)
+        if picture.hash != image:
+            raise ImageError(f"{name}: its pixels are not those that its name says.")
+        casebook.keep_picture(picture)
+    except EmmaVizError as error:
+        complaints.append(f"the image of {case.record.prompt[:60]!r}: {error}")
+
+
+def _keep_evidence(casebook: Casebook, case: ExportedCase) -> None:
+    """Keep what was measured of models of which nothing was measured here."""
+    known: Mapping[str, Any] = casebook.evidence(case.record.identity) if case.evidence else {}
+    for model, evidence in case.evidence.items():
+        if model not in known:
+            casebook.keep_evidence(
+                case.record.identity,
+                model,
+                recipe=evidence.recipe,
+                document=evidence.document,
+                measured=[each for each in case.record.evidence if each.model == model],
+            )
