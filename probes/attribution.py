@@ -27,7 +27,7 @@ _PARTS = 4
 """Of each side of the image: groups of tokens that are ablated, and whose Shapley values are estimated."""
 WINDOW = 3
 """Side of what occludes, tokens; it moves by one, or with --quick by two."""
-PAIRS = 8
+PAIRS, QUICK_PAIRS = 8, 3
 """Of orders, for Shapley values."""
 DELETED = 0.1
 """Of the tokens, those that a map ranks highest."""
@@ -49,7 +49,8 @@ class AttributionProbe:
         f"mean token, {FIRST} points, doubled until the sum is within {CLOSE:.0%} of the difference, else marked "
         "incomplete. Occlusion, ablation and Shapley values (Captum) put that token in the place of windows of "
         f"{WINDOW} × {WINDOW} tokens, or of {_PARTS} × {_PARTS} groups; Shapley values are the mean over {2 * PAIRS} "
-        "orders, each with its reverse. A map that does not beat random sets here should not be shown."
+        f"orders ({2 * QUICK_PAIRS} with --quick), each with its reverse. A map that "
+        "does not beat random sets here should not be shown."
     )
 
     def __init__(self):
@@ -64,12 +65,12 @@ class AttributionProbe:
         names = ["random", "area", "complete", "points", "shapley error", "shapley gap"]
         names += [f"{name}{end}" for name in _METHODS for end in ("", "_inside")]
         rows, notes = [], []
-        for index, subject in enumerate(batch.subjects):
+        for index in range(len(batch.subjects)):
             row = dict.fromkeys(names, float("nan"))
             if not batch.others:
                 notes.append("there is one image alone: no mean token of others to begin from")
-            elif batch.quick and subject.number % _EVERY:
-                notes.append(f"one of {_EVERY} images was looked at (--quick)")
+            elif batch.spares(index, _EVERY):
+                notes.append(batch.said("all maps", _EVERY))
             else:
                 row |= self._judged(batch, index)
             rows.append(row)
@@ -90,7 +91,7 @@ class AttributionProbe:
         grid = batch.model.vlm.grid
         groups = superpatches(grid, _PARTS)
         sizes = np.bincount(groups.ravel())
-        shares = shapley(case, mean, groups, pairs=PAIRS)
+        shares = shapley(case, mean, groups, pairs=QUICK_PAIRS if batch.quick else PAIRS)
         maps |= {
             "occlusion": _occluded(case, mean, grid, quick=batch.quick),
             "ablation": (ablate(case, mean, groups) / sizes)[groups].ravel(),

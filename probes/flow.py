@@ -24,7 +24,7 @@ _WAYS = {
 }
 LEAKY = "image to question"
 """The way along which the convolution leaks: its ends touch."""
-_EVERY = 4
+_EVERY = 8
 """With --quick, every so manieth image."""
 
 
@@ -54,9 +54,9 @@ class Flow:
             blank |= {f"{way}{end}": np.nan for end in (" all", " all control", " flip")}
             blank |= {f"{way}{end}": np.full(len(layers), np.nan) for end in ("", " control", " window")}
         rows, notes = [], []
-        for index, subject in enumerate(batch.subjects):
-            if batch.quick and subject.number % _EVERY:
-                notes.append(f"one of {_EVERY} images was looked at (--quick)")
+        for index in range(len(batch.subjects)):
+            if batch.spares(index, _EVERY):
+                notes.append(batch.said("all ways", _EVERY))
                 rows.append(blank)
             else:
                 rows.append(blank | self._cut(batch, index, layers))

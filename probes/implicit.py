@@ -26,7 +26,7 @@ ROLLED = {
 """What the last state is shared out over."""
 _DEEP = 16
 """Layers beyond which there is no rollout, which needs the rows of every position at every layer."""
-_EVERY = 4
+_EVERY = 8
 """With --quick, of every so manieth image a rollout is made."""
 
 
@@ -70,9 +70,9 @@ class Implicit:
             deep = batch.model is None or batch.model.info.n_layer > _DEEP
             if deep:
                 notes.append(f"no rollout: it is made of models of up to {_DEEP} layers")
-            elif batch.quick and subject.number % _EVERY:
-                notes.append(f"rollout: of one of {_EVERY} images (--quick)")
-            skipped = deep or (batch.quick and subject.number % _EVERY != 0)
+            elif batch.spares(index, _EVERY):
+                notes.append(batch.said("rollout", _EVERY))
+            skipped = deep or batch.spares(index, _EVERY)
             row = {**row, **(_no_rollout() if skipped else _rolled_out(batch, index, place))}
             rows.append(row)
             maps = maps + lengths / np.maximum(lengths.sum(axis=(1, 2), keepdims=True), 1e-30)

@@ -34,10 +34,10 @@ CONTROLS = {
     "elsewhere": "the same shape elsewhere",
     "placebo": "as large a change in a random direction",
 }
-EACH = ("replace", "write", "skip")
-"""Kinds of which --quick leaves no image out."""
-_EVERY = 4
-"""With --quick, every so manieth image is asked the other kinds."""
+_EVERY = {"replace": 1, "write": 4}
+"""With --quick, every so manieth image is asked a kind; of `write` its curves over layers too."""
+_OTHERS = 8
+"""The same of the other kinds."""
 CURVES = ("layer", "window")
 
 
@@ -74,16 +74,13 @@ class Knockout:
                 notes.append("there is one image alone: no mean token of others to put in its place")
             if place is None:
                 notes.append("of images without a mask all tokens were taken, and no region")
-            some = batch.quick and subject.number % _EVERY != 0
-            if some:
-                notes.append(
-                    f"{', '.join(k for k in _KINDS if k not in EACH)}: of one of {_EVERY} images (--quick)"
-                )
-            elif batch.model and not others and "resample" in self._kinds:
+            kinds = [kind for kind in self._kinds if not batch.spares(index, _EVERY.get(kind, _OTHERS))]
+            for every in {_EVERY.get(kind, _OTHERS): None for kind in self._kinds if kind not in kinds}:
+                alike = [kind for kind in self._kinds if _EVERY.get(kind, _OTHERS) == every]
+                notes.append(batch.said(", ".join(alike), every))
+            if batch.model and not others and "resample" in kinds:
                 others = [image_tokens(batch.model, each.image) for each in batch.others]
-            rows.append(
-                self._effects(batch, index, place, others, [k for k in self._kinds if k in EACH or not some])
-            )
+            rows.append(self._effects(batch, index, place, others, kinds))
         return joined_parts(rows, notes)
 
     def _effects(
@@ -123,7 +120,7 @@ class Knockout:
                     if kind in values
                     else _inner_placebo(case, kind, where, score, seed)
                 )
-        if place is not None:
+        if place is not None and "write" in kinds:
             row |= _by_layer(case, place, layers, score)
         return row
 
@@ -230,27 +227,35 @@ def _necessary_and_sufficient(
     """Falls without a region, without all, and without all but the region; with random sets, and elsewhere."""
     every = np.arange(count)
     if place is None:
-        return {f"{kind}_all": float(fall([every])[0])}
-    sets = [np.flatnonzero(place), np.flatnonzero(elsewhere(place)), *random_sets(place, seed=seed)]
-    kept = [sets[0], *sets[2:]]
-    found = fall([every, *sets, *(np.setdiff1d(every, each) for each in kept)])
-    back = found[0] - found[1 + len(sets) :]
+        return {f"{kind}_all": float(fall([every], [])[0])}
+    own, drawn = np.flatnonzero(place), random_sets(place, seed=seed)
+    others = [np.setdiff1d(every, each) for each in (own, *drawn)]
+    found = fall([every, own, np.flatnonzero(elsewhere(place)), others[0]], [*drawn, *others[1:]])
+    whole, without, beside, left = found[:4]
+    random, random_left = found[4:].reshape(2, len(drawn))
     return {
-        f"{kind}_all": found[0],
-        kind: found[1],
-        f"{kind}_elsewhere": found[2],
-        f"{kind}_random": found[3 : 1 + len(sets)].mean(),
-        f"{kind}_kept": back[0],
-        f"{kind}_kept_random": back[1:].mean(),
+        f"{kind}_all": whole,
+        kind: without,
+        f"{kind}_elsewhere": beside,
+        f"{kind}_random": random.mean(),
+        f"{kind}_kept": whole - left,
+        f"{kind}_kept_random": (whole - random_left).mean(),
     }
 
 
 def _replacing(case: Case, values: Sequence[Float[Tensor, "T D"]], score: float):
-    """The falls when sets of tokens are replaced, the mean over what replaces them."""
+    """The falls when sets of tokens are replaced, the mean over what replaces them.
 
-    def fall(sets: Sequence[np.ndarray]) -> np.ndarray:
-        runs = [case.with_tokens(each.tolist(), value[each.tolist()]) for value in values for each in sets]
-        return score - np.array(case.scores(runs)).reshape(len(values), len(sets)).mean(axis=0)
+    Of random sets each is replaced by one of the values, the next by the next: their mean is over both.
+    """
+
+    def fall(sets: Sequence[np.ndarray], drawn: Sequence[np.ndarray]) -> np.ndarray:
+        pairs = [(each, value) for value in values for each in sets]
+        pairs += [(each, values[index % len(values)]) for index, each in enumerate(drawn)]
+        runs = [case.with_tokens(each.tolist(), value[each.tolist()]) for each, value in pairs]
+        found = score - np.array(case.scores(runs))
+        named = found[: len(values) * len(sets)].reshape(len(values), len(sets)).mean(axis=0)
+        return np.concatenate([named, found[len(values) * len(sets) :]])
 
     return fall
 
@@ -258,8 +263,8 @@ def _replacing(case: Case, values: Sequence[Float[Tensor, "T D"]], score: float)
 def _intervening(case: Case, kind: Any, score: float):
     """The falls when something is done inside every mixer to sets of tokens."""
 
-    def fall(sets: Sequence[np.ndarray]) -> np.ndarray:
-        return score - np.array(case.changed([[_inside(case, kind, each)] for each in sets]))
+    def fall(sets: Sequence[np.ndarray], drawn: Sequence[np.ndarray]) -> np.ndarray:
+        return score - np.array(case.changed([[_inside(case, kind, each)] for each in (*sets, *drawn)]))
 
     return fall
 

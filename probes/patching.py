@@ -29,8 +29,8 @@ _WAYS = {"": "that comes with", "noise ": "that goes with"}
 ESTIMATED = ("resid_pre", "mixer_out", "x", "z", "B", "C", "delta")
 """Sites whose patches are estimated."""
 TOP, DRAWN = 10, 50
-_EVERY = 4
-"""With --quick, of every so manieth pair estimates are made."""
+_EVERY, _ESTIMATED_EVERY = 4, 8
+"""With --quick, every so manieth pair is patched, and fewer are estimated."""
 
 
 class Patching:
@@ -68,14 +68,16 @@ class Patching:
             row = blank
             place = region(subject, batch.trace.geometry[index])
             assert batch.model is not None
-            if subject.twin is not None and place is not None:
+            if batch.spares(index, _EVERY):
+                notes.append(batch.said("patches", _EVERY))
+            elif subject.twin is not None and place is not None:
                 clean = Case.of(batch.model, subject.image, subject.prompt, words=subject.words)
                 without = Case.of(batch.model, subject.twin, subject.prompt, words=subject.words)
                 high, low = clean.changed([()])[0], without.changed([()])[0]
                 if abs(high - low) >= LEAST:
                     row = blank | {"whole": high - low} | _patched(clean, without, (high, low), place, layers)
-                    if batch.quick and subject.number % _EVERY:
-                        notes.append(f"estimates: of one of {_EVERY} pairs (--quick)")
+                    if batch.spares(index, _ESTIMATED_EVERY):
+                        notes.append(batch.said("estimates", _ESTIMATED_EVERY))
                     else:
                         row |= _estimated(clean, without, place, layers)
                 else:

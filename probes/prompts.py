@@ -18,6 +18,8 @@ _SETS = {
     "question": "the prompt's tokens but the last",
     "last": "the prompt's last token",
 }
+_EVERY = 4
+"""With --quick, every so manieth image."""
 
 
 class Prompts:
@@ -45,10 +47,12 @@ class Prompts:
         """What each patch brings, for each image, in nats; and the whole difference."""
         layers = [layer for layer in batch.layers if layer >= 0]
         rows, notes = [], []
-        for subject in batch.subjects:
+        for index, subject in enumerate(batch.subjects):
             row: dict[str, Any] = {name: np.full(len(layers), np.nan) for name in _SETS} | {"whole": np.nan}
             assert batch.model is not None
-            if subject.absent and subject.words:
+            if batch.spares(index, _EVERY):
+                notes.append(batch.said("patches", _EVERY))
+            elif subject.absent and subject.words:
                 there, absent = (
                     Case.of(batch.model, subject.image, prompt, words=subject.words)
                     for prompt in (subject.prompt, subject.absent)

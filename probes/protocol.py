@@ -87,6 +87,14 @@ class Batch:
     quick: bool = False
     """Fewer draws and points, where a probe has some to spare."""
 
+    def spares(self, index: int, every: int) -> bool:
+        """Whether an image of the batch is left out of something dear: with --quick, all but every so manieth are."""
+        return self.quick and self.subjects[index].number % every != 0
+
+    def said(self, what: str, every: int) -> str:
+        """The note of that."""
+        return f"{what}: of one of {every} images (--quick)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:

@@ -63,11 +63,11 @@ class Trust:
     def see(self, batch: Batch) -> Seen:
         """What is asked of each image's maps."""
         found, notes = [], []
-        for index, subject in enumerate(batch.subjects):
+        for index in range(len(batch.subjects)):
             if not batch.others:
                 notes.append("there is one image alone: no mean token of others to compare with")
-            elif batch.quick and subject.number % _EVERY:
-                notes.append(f"one of {_EVERY} images was looked at (--quick)")
+            elif batch.spares(index, _EVERY):
+                notes.append(batch.said("all maps", _EVERY))
             else:
                 found.append((index, self._judged(batch, index)))
         columns = {name: np.full(len(batch.subjects), np.nan) for name in _names()}

@@ -11,7 +11,7 @@ from emma_viz.capture.questions import RecordableModel
 from emma_viz.data.images import ImageSource, read_image
 from emma_viz.errors import InputError
 from emma_viz.evidence.intervention import Intervention
-from emma_viz.evidence.interventions import intervene_each
+from emma_viz.evidence.interventions import first_block, intervene_each
 from emma_viz.models import VLM
 
 
@@ -95,6 +95,8 @@ class Case:
     def changed(self, runs: Sequence[Sequence[Intervention]], *, batch_size: int = 16) -> list[float]:
         """The score of each run of the same image and text, with what is changed in it; none changed is the clean run.
 
+        Runs that change later blocks alone share what comes before.
+
         Raises:
             SiteError: a site or layer does not exist.
             InputError: a token is behind the end.
@@ -103,11 +105,15 @@ class Case:
             place for run in runs for each in run for place in each.tokens or () if place >= self.length
         ]:
             raise InputError(f"The sequence has {self.length} positions; token {max(far)} is not in it.")
-        found: list[float] = []
+        depth = self.vlm.config.llm.n_layer
+        order = sorted(range(len(runs)), key=lambda index: first_block(runs[index], depth))
+        found = [0.0] * len(runs)
         for start in range(0, len(runs), batch_size):
-            some = runs[start : start + batch_size]
-            with intervene_each(self.vlm, some):
-                found += self.score(self.tokens.expand(len(some), -1, -1)).tolist()
+            some = order[start : start + batch_size]
+            with intervene_each(self.vlm, [runs[index] for index in some]):
+                scores = self.score(self.tokens.expand(len(some), -1, -1)).tolist()
+            for index, score in zip(some, scores, strict=True):
+                found[index] = score
         return found
 
     def with_tokens(self, places: Sequence[int], values: Float[Tensor, "*n D"]) -> Float[Tensor, "T D"]:

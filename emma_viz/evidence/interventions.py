@@ -9,6 +9,7 @@
 What the kinds mean is said in `emma_viz.evidence.intervention`.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -100,14 +101,46 @@ def intervene(
 def intervene_each(model: Any, runs: Sequence[Sequence[Intervention]]) -> Generator[None, None, None]:
     """As `intervene`, with changes of its own for each sample of every pass: the nth has those of the nth run.
 
+    The samples of a pass must be the same but for that, and runs come in the order of the first blocks that they change
+    (`first_block`): before its own, a run is computed once with all others that have not begun.
+
     Raises:
         SiteError: as `intervene`.
-        InputError: as `intervene`; and when the model runs with another number of samples.
+        InputError: as `intervene`; the runs are in another order; and when the model runs with another number of
+            samples.
     """
     vlm: VLM = getattr(model, "vlm", model)
+    blocks = vlm.llm.backbone.layers
+    starts = [first_block(run, len(blocks)) for run in runs]
+    if starts != sorted(starts):
+        raise InputError(f"expected runs in the order of their first blocks, got {starts}.")
     wanted = [change for index, run in enumerate(runs) for change in _changes(vlm, run, index)]
-    with _in_place(vlm, wanted, [each.record() for run in runs for each in run], samples=len(runs)):
+    # One more sample stands for all runs that have not begun.
+    rows = [min(bisect_right(starts, number) + 1, len(runs)) for number in range(len(blocks))]
+    with ExitStack() as hooks:
+        for block, before, after in zip(blocks, [len(runs), *rows], rows, strict=False):
+            if after != before:
+                hooks.callback(block.register_forward_pre_hook(_so_many(after)).remove)
+        records = [each.record() for run in runs for each in run]
+        hooks.enter_context(_in_place(vlm, wanted, records, samples=len(runs)))
         yield
+
+
+def _so_many(samples: int) -> Callable[..., tuple]:
+    """Of the samples that enter a block, the first ones, or the last again and again."""
+
+    def change(block: nn.Module, args: tuple) -> tuple:
+        given = [each for each in args[:2] if each is not None]
+        index = torch.arange(samples, device=given[0].device).clamp(max=len(given[0]) - 1)
+        return *(None if each is None else each[index] for each in args[:2]), *args[2:]
+
+    return change
+
+
+def first_block(run: Sequence[Intervention], depth: int) -> int:
+    """The first block that a run's changes reach; the last where there is none, or where they come behind it."""
+    firsts = [0 if each.layers is None else min(each.layers, default=depth - 1) for each in run]
+    return min([depth - 1, *firsts])
 
 
 @dataclass(frozen=True)

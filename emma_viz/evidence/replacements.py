@@ -60,7 +60,7 @@ def placebo(case: Case, change: Intervention, *, seed: str, batch_size: int = 16
     """
     if change.kind not in WHOLE and change.site in ("resid_pre", "mixer_out", "norm_f"):
         raise InputError(f"expected a change inside a mixer, got one at {change.site!r}.")
-    layers = tuple(range(case.vlm.config.llm.n_layer)) if change.layers is None else change.layers
+    layers = range(case.vlm.config.llm.n_layer) if change.layers is None else sorted(change.layers)
     found = []
     for start in range(0, len(layers), batch_size):
         some = layers[start : start + batch_size]

@@ -50,7 +50,8 @@ def contributions(
     tokens, biases = np.zeros((len(positions), len(stream))), np.zeros(len(positions))
     for start in range(0, len(positions), rows_at_once):
         some = list(positions[start : start + rows_at_once])
-        rows = attention_rows(block.mixer, normed, some)
+        # Nothing behind the last of them is read by any.
+        rows = attention_rows(block.mixer, normed[: max(some) + 1], some)
         for index, (position, vectors, bias) in enumerate(
             zip(some, rows.vectors(), rows.bias_vectors(), strict=True)
         ):
@@ -61,7 +62,7 @@ def contributions(
             constant = float((size - (whole - bias).abs().sum()).clamp(min=0))
             total = near.sum() + constant
             # A state of zeros came from nowhere else than from where it is.
-            tokens[start + index] = near / total if total else np.eye(len(stream))[position]
+            tokens[start + index, : len(near)] = near / total if total else np.arange(len(near)) == position
             biases[start + index] = constant / total if total else 0.0
     return tokens, biases
 

@@ -96,7 +96,7 @@ def test_the_state_path_that_was_left_is_the_one_that_is_named(tiny, plan, open_
     cut = Intervention(kind="write", tokens=image, layers=others)
     with intervene(tiny, [cut]):
         probe = Knockout(kinds=("write",))
-        _, gathered = examine(tiny, plan(probe, subjects=Scenes(2)))["knockout"]
+        _, gathered = examine(tiny, plan(probe, subjects=Scenes(2), quick=False))["knockout"]
     effects = np.abs(gathered.columns["layer"])
     assert effects[:, open_layer].min() > 10 * effects[:, list(others)].max()
     assert effects[:, list(others)].max() < 1e-6
