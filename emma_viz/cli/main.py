@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from emma_viz.cli import capture, compare, decode, figure, fit, inspect, models, programs
+from emma_viz.cli import benchmark, capture, compare, decode, figure, fit, inspect, models, programs
 from emma_viz.cli.guard import guarded
 
 COMMANDS = {
@@ -14,6 +14,7 @@ COMMANDS = {
     "capture": capture,
     "decode": decode,
     "compare": compare,
+    "benchmark": benchmark,
     "fit": fit,
     "inspect": inspect,
     "models": models,

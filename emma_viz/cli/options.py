@@ -222,6 +222,13 @@ def add_prompt(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
     add_fields(group, Asking, prompt=prompt, max_new_tokens=number, temperature={}, top_p={}, seed={})
 
 
+def add_answering(parser: argparse.ArgumentParser) -> None:
+    """How answers are drawn, where the questions are given."""
+    group = parser.add_argument_group("answers")
+    number = {"metavar": "N"}
+    add_fields(group, Asking, max_new_tokens=number, temperature={}, top_p={}, seed={})
+
+
 def add_lens(parser: argparse.ArgumentParser, *, fits: bool = True) -> None:
     """How states become pixels.
 
@@ -291,8 +298,8 @@ def running(args: argparse.Namespace) -> Running:
 def asking(args: argparse.Namespace) -> Asking:
     """The `Asking` options of the session; prompts that may be several are asked by the session."""
     given = fields_of(args, Asking)
-    if not isinstance(args.prompt, str):
-        del given["prompt"]
+    if not isinstance(given.get("prompt"), str):
+        given.pop("prompt", None)
     return Asking(**given)
 
 

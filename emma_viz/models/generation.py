@@ -38,6 +38,7 @@ def generate(
     top_p: float = 1.0,
     seed: int | None = None,
     on_token: Callable[[int, int], None] | None = None,
+    on_scores: Callable[[int, Float[Tensor, "B V"]], None] | None = None,
 ) -> Generation:
     """Answer a batch of prompts, each after its own image.
 
@@ -56,6 +57,8 @@ def generate(
         seed: fixes the draws; sample i draws from seed + i. None takes a random seed, reported in the result.
         on_token: called as `on_token(sample, token_id)` for each new token as it comes, in order of samples
             within a step; not for the end token.
+        on_scores: called as `on_scores(step, scores)` with what each step's tokens are chosen by, the known
+            vocabulary alone; step 0 scores the answers' first tokens.
 
     Raises:
         InputError: the batch is empty, its sizes differ, a prompt without an image has no token, or a
@@ -76,6 +79,8 @@ def generate(
         cache=cache, logits="last",
     ).logits  # fmt: skip
     for step in range(max_new_tokens):
+        if on_scores is not None:
+            on_scores(step, scores[:, 0, :known])
         chosen = choose_tokens(
             scores[:, 0, :known], temperature=temperature, top_p=top_p, generators=generators
         )

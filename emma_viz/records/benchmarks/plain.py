@@ -33,7 +33,7 @@ def _record(row: Row, name: str) -> FoundRecord:
     return BenchmarkRecord(
         benchmark="plain",
         split=row.maybe("split", "category") or name,
-        id=row.maybe("id", "question_id") or str(row.line),
+        id=row.maybe("id", "question_id") or str(row.number),
         asked="yes-no" if plain in ("yes", "no") else "short",
         question=question,
         # An empty cell of a table is none.

@@ -30,10 +30,14 @@ class Row:
     """The columns of a table, or bytes of JSON."""
 
     @property
+    def number(self) -> int:
+        """From 1: that of the record in a JSON file, however many stand in a line; the line elsewhere."""
+        return self.content.index + 1 if isinstance(self.content, Span) else self.line
+
+    @property
     def where(self) -> str:
         """The file's name and the line; of several records in a line the number of this one, from 0, too."""
-        number = self.content.index if isinstance(self.content, Span) else self.line - 1
-        beside = "" if number == self.line - 1 else f", record {number}"
+        beside = "" if self.number == self.line else f", record {self.number - 1}"
         return f"{self.path.name}, line {self.line}{beside}"
 
     @property

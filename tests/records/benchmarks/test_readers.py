@@ -366,3 +366,10 @@ def test_an_unknown_benchmark_names_those_that_are_there():
         benchmark("poppe")
     with pytest.raises(InputError, match="--records"):
         read_benchmark("pope")
+
+
+def test_plain_records_of_one_line_are_all_read(tmp_path):
+    rows = [{"image": None, "question": f"Is it {number}?", "label": "no"} for number in range(3)]
+    found = read_benchmark("plain", [write_array(tmp_path / "rows.json", rows, indent=None)])
+    assert [record.id for record in found.records] == ["1", "2", "3"]
+    assert not found.complaints

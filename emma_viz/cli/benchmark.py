@@ -1,0 +1,135 @@
+"""`emma-viz benchmark`: ask models the questions of a benchmark, and score the answers with intervals."""
+
+import argparse
+from pathlib import Path
+
+from emma_viz.cli import options
+from emma_viz.cli.terminal import one_line, printable
+from emma_viz.session.options import Keeping
+
+HELP = "ask models a benchmark's questions and score the answers, with intervals; goes on where it was interrupted"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The name, and the rest, which another parser reads once the benchmarks are known: to know them takes seconds."""
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="pope, hallusionbench, amber, chair, mme, plain, tabletop (drawn, nothing to download), or one of an "
+        "installed package; `emma-viz benchmark NAME --help` shows its options",
+    )
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="…", help="its options")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the rest of the command line, and do it."""
+    parser = argparse.ArgumentParser(prog=f"emma-viz benchmark {args.name}")
+    add, act = COMMANDS_BESIDE.get(args.name, (_add_run, _run))
+    add(parser, args.name)
+    return act(parser.parse_args(args.rest, argparse.Namespace(benchmark=args.name)))
+
+
+def _add_run(parser: argparse.ArgumentParser, name: str) -> None:
+    from emma_viz.records.benchmarks import benchmark
+
+    parser.description = f"{benchmark(name).title}. Files: {benchmark(name).source}."
+    parser.add_argument(
+        "--records",
+        type=options.path,
+        nargs="+",
+        metavar="PATH",
+        default=[],
+        help="the benchmark's files, or folders of them (tabletop needs none)",
+    )
+    parser.add_argument(
+        "--images", type=options.path, metavar="FOLDER", help="the folder of the benchmark's images"
+    )
+    parser.add_argument(
+        "--out",
+        type=options.path,
+        metavar="RUN",
+        default=Path(f"benchmark-{name}"),
+        help="the run's folder, made or gone on with (default: %(default)s)",
+    )
+    _add_scorers(parser)
+    parser.add_argument(
+        "--form",
+        default="plain",
+        help="what is asked for a question: plain, cobra, lmms-eval, vlmevalkit, or a text with {question} in it "
+        "(default: plain)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="ask the first N questions of each split alone"
+    )
+    parser.add_argument(
+        "--shard",
+        type=options.shard,
+        metavar="I/N",
+        help="answer the I-th of N parts; whoever ends last writes the tables. `accelerate launch --num_processes N -m "
+        "emma_viz benchmark …` does so by itself, each process on its own GPU with --device cuda",
+    )
+    options.add_fields(
+        parser,
+        Keeping,
+        overwrite={"help": "begin again where another run is"},
+        batch_size={"metavar": "N", "help": "questions that go through a model at a time"},
+        broken_limit={"metavar": "N", "help": "rows that may be left out because they cannot be used"},
+    )
+    options.add_images(parser)
+    options.add_models(parser)
+    options.add_answering(parser)
+
+
+def _add_scorers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--scorers",
+        nargs="+",
+        metavar="SCORER",
+        default=[],
+        help="how answers are read, by name; the first decides what is right (default: the benchmark's own; see "
+        "docs/benchmarks.md)",
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    from emma_viz.cli.progress import ProgressBars
+    from emma_viz.session.benchmarks.run import run_benchmark
+
+    shard, running = options.launched(args.shard, options.running(args))
+    with ProgressBars() as bars:
+        done = run_benchmark(
+            args.benchmark,
+            args.models,
+            args.out,
+            records=args.records,
+            images=args.images,
+            scorers=args.scorers,
+            form=args.form,
+            limit=args.limit,
+            shard=shard,
+            **options.fields_of(args, Keeping, "overwrite", "batch_size", "broken_limit"),
+            asking=options.asking(args),
+            running=running,
+            convert_profile=args.convert_profile,
+            say=lambda text: print(one_line(text)),
+            progress=bars,
+        )
+    if done is not None:
+        _show(done)
+    return 0
+
+
+def _show(done) -> None:
+    """Print the tables, and where they were written."""
+    from emma_viz.session.benchmarks.results import briefly
+    from emma_viz.session.benchmarks.tables import aligned
+
+    for table in briefly(done.tables):
+        print(f"\n{printable(table.title)}\n{printable(aligned(table))}")
+    print()
+    for path in done.files:
+        print(f"wrote {one_line(path)}")
+
+
+COMMANDS_BESIDE = {}
+"""Names that are no benchmark's → what adds their options, and what they do."""

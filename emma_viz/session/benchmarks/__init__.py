@@ -1,0 +1,1 @@
+"""Benchmarks on the one road: models asked, answers kept in a run's folder, scored with intervals, and written."""

@@ -1,0 +1,224 @@
+"""A run's folder while it is made: what is asked, and which parts of each model's answers are there.
+
+Answers come in parts of PART_BATCHES batches, each a file that is written whole or not at all. Parts do not depend on
+how many processes share them, so that a run that was killed, or one of several shards, ends in the same bytes.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from emma_viz.data.provenance import ModelInfo, dump_json
+from emma_viz.errors import InputError, RecordError
+from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import read_json
+from emma_viz.files.locks import locked
+from emma_viz.files.schema import Share, shape
+from emma_viz.records.answered import json_line
+from emma_viz.records.json_spans import spans
+from emma_viz.records.scorers import Answer
+from emma_viz.session.answering import Given
+
+PART_BATCHES = 8
+"""Batches that a part has; as much is asked again after a kill."""
+ASKED_FILE = "asked.json"
+"""The file of what is asked."""
+_MADE = (".lock", "images")
+"""What a run that was killed at once may have left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecipe:
+    """All that decides the answers of a run, beside the models."""
+
+    format: Literal[1] = 1
+    benchmark: str
+    """Its name."""
+    digest: str
+    """Of the records, in their order, and of what is asked of each."""
+    records: int
+    """How many there are."""
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    batch_size: int
+    convert_profile: bool
+    models: tuple[str, ...]
+    """Names of all that were asked for, in the order in which they first were."""
+
+
+def digest_of(lines: Sequence[tuple[str, ...]]) -> str:
+    """Names a list of texts."""
+    found = hashlib.sha256()
+    for line in lines:
+        found.update(json.dumps(line).encode())
+    return found.hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A line of a part."""
+
+    answer: str
+    p_yes: Share
+    p_no: Share
+    image_sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+    recipe: RunRecipe
+
+    @property
+    def part_size(self) -> int:
+        """Questions in a part; the last may have fewer."""
+        return PART_BATCHES * self.recipe.batch_size
+
+    @property
+    def parts(self) -> range:
+        """Numbers of the parts of each model."""
+        return range(-(-self.recipe.records // self.part_size))
+
+    def bounds_of(self, part: int) -> slice:
+        """The questions of a part."""
+        return slice(part * self.part_size, min((part + 1) * self.part_size, self.recipe.records))
+
+    def pending(self, model: str, shard: tuple[int, int] = (1, 1)) -> tuple[int, ...]:
+        """The parts of a model that a shard is to make and that are not there."""
+        mine = self.parts[shard[0] - 1 :: shard[1]]
+        return tuple(part for part in mine if not self._file(model, part).exists())
+
+    @property
+    def finished(self) -> bool:
+        """Whether all parts of all models are there."""
+        return not any(self.pending(model) for model in self.recipe.models)
+
+    def info(self, model: str) -> ModelInfo | None:
+        """The record of a model that has answered; None for one that has not."""
+        path = self._of(model) / "model.json"
+        return ModelInfo.from_json(read_json(path, error=RecordError)) if path.exists() else None
+
+    def admit(self, model: str, info: ModelInfo) -> None:
+        """Keep the record of a model that begins to answer, or goes on.
+
+        Raises:
+            InputError: other weights, or weights of another type, have answered in its name.
+        """
+        before = self.info(model)
+        if before is None:
+            self._of(model).mkdir(parents=True, exist_ok=True)
+            text = dump_json(info.to_json())
+            write_file(self._of(model) / "model.json", lambda part: part.write_text(text, encoding="utf-8"))
+        elif (before.fingerprint, before.dtype) != (info.fingerprint, info.dtype):
+            raise InputError(
+                f"{self.path} has answers of {model} with the fingerprint {before.fingerprint} ({before.dtype}), and "
+                f"these weights have {info.fingerprint} ({info.dtype}); give another --out, or --overwrite."
+            )
+
+    def write(self, model: str, part: int, given: Sequence[Given]) -> None:
+        """Write one part."""
+        rows = [
+            _Row(
+                answer=each.answer.text,
+                p_yes=each.answer.p_yes or 0.0,
+                p_no=each.answer.p_no or 0.0,
+                image_sha256=each.image_sha256,
+            )
+            for each in given
+        ]
+        text = "".join(json_line(asdict(row)) for row in rows)
+        write_file(
+            self._file(model, part), lambda path: path.write_text(text, encoding="utf-8", newline="\n")
+        )
+
+    def read(self, model: str) -> Iterator[Given]:
+        """All answers of a model, in the order in which they were asked.
+
+        Raises:
+            RecordError: a part is damaged.
+        """
+        for part in self.parts:
+            path, wanted = self._file(model, part), self.bounds_of(part)
+            rows = [
+                shape(span.value, _Row, where=f"{path}, record {span.index}", error=RecordError)
+                for span in spans(path)
+            ]
+            if len(rows) != wanted.stop - wanted.start:
+                raise RecordError(
+                    f"{path}: expected {wanted.stop - wanted.start} answers, got {len(rows)}; delete it and run the "
+                    "benchmark again."
+                )
+            for row in rows:
+                answer = Answer(text=row.answer, p_yes=row.p_yes, p_no=row.p_no)
+                yield Given(answer=answer, image_sha256=row.image_sha256)
+
+    def _of(self, model: str) -> Path:
+        return self.path / "parts" / quote(model, safe="")
+
+    def _file(self, model: str, part: int) -> Path:
+        return self._of(model) / f"{part:06d}.jsonl"
+
+
+def require_run_place(path: Path) -> None:
+    """Refuse a folder that holds something else than a run of a benchmark.
+
+    Raises:
+        InputError: it does, or is no folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is no folder; give another --out.")
+    if (
+        path.exists()
+        and not (path / ASKED_FILE).exists()
+        and any(each.name not in _MADE for each in path.iterdir())
+    ):
+        raise InputError(f"{path} holds something that is no run of a benchmark; give another --out.")
+
+
+def open_run(path: Path, recipe: RunRecipe, *, overwrite: bool) -> RunFolder:
+    """Make a run's folder, or go on with the one that is there.
+
+    Models that were asked before stay in it.
+
+    Raises:
+        InputError: something else is there, or another run, and `overwrite` is False.
+    """
+    require_run_place(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with locked(path / ".lock", str(path), error=InputError):
+        if (path / ASKED_FILE).exists() and not overwrite:
+            there = shape(
+                read_json(path / ASKED_FILE, error=RecordError),
+                RunRecipe,
+                where=str(path / ASKED_FILE),
+                error=RecordError,
+            )
+            recipe = replace(recipe, models=tuple(dict.fromkeys((*there.models, *recipe.models))))
+            _require_same(path, there, recipe)
+        elif overwrite:
+            shutil.rmtree(path / "parts", ignore_errors=True)
+        text = dump_json(asdict(recipe))
+        write_file(path / ASKED_FILE, lambda part: part.write_text(text, encoding="utf-8"))
+    return RunFolder(path=path, recipe=recipe)
+
+
+def _require_same(path: Path, there: RunRecipe, asked: RunRecipe) -> None:
+    differ = [
+        f"{name.replace('_', ' ')} ({before!r:.60} there, {wanted!r:.60} asked for)"
+        for (name, before), wanted in zip(asdict(there).items(), asdict(asked).values(), strict=True)
+        if before != wanted and name != "models"
+    ]
+    if differ:
+        raise InputError(
+            f"{path} has a run that asks otherwise: {'; '.join(differ)}. Give the same options to go on with it, "
+            "another --out, or --overwrite to begin again."
+        )

@@ -1,0 +1,111 @@
+"""The results of a run: its tables, made of its answers alone, and their files."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emma_viz.data.provenance import dump_json
+from emma_viz.files.atomic import write_files
+from emma_viz.records.answered import AnsweredRun, RunAbout
+from emma_viz.records.benchmarks import Benchmark, benchmark, names
+from emma_viz.session.benchmarks.sum_tables import sum_tables
+from emma_viz.session.benchmarks.tables import Table, cell_json, comma_separated, latex, markdown
+from emma_viz.session.benchmarks.verdict_tables import short_tables, verdict_tables
+
+SHOWN_DISAGREEMENTS = 20
+"""Rows of the disagreements that the Markdown and LaTeX have; `disagreements.csv` has all."""
+DISAGREEMENTS = "disagreements"
+"""The name of their table."""
+
+
+def tables_of(run: AnsweredRun) -> list[Table]:
+    """All tables of a run.
+
+    Raises:
+        RecordError: its answers cannot be read.
+    """
+    about, records = run.about, list(run.answers())
+    kind = benchmark_of(about.benchmark)
+    by = about.scorers[0]
+    return [
+        *verdict_tables(records, about.models, about.scorers),
+        *short_tables(records, about.models, by),
+        *sum_tables(records, about.models, by, kind),
+    ]
+
+
+def benchmark_of(name: str) -> Benchmark | None:
+    """The benchmark of a name; None for a task that was run elsewhere and is none of ours."""
+    return benchmark(name) if name in names() else None
+
+
+def write_results(run: AnsweredRun, tables: Sequence[Table]) -> tuple[Path, ...]:
+    """Write a run's tables into its folder: Markdown, CSV, JSON, LaTeX; the same run gives the same bytes."""
+    brief = briefly(tables)
+    texts = {
+        "table.md": markdown(brief, _title(run.about)),
+        "table.csv": comma_separated([table for table in tables if table.name != DISAGREEMENTS]),
+        "table.json": dump_json(_plain_json(run.about, tables)),
+        "table.tex": latex(brief),
+    }
+    texts |= {f"{table.name}.csv": _whole(table) for table in tables if table.name == DISAGREEMENTS}
+    files = {run.path / name: text for name, text in texts.items()}
+    write_files({path: _writer(text) for path, text in files.items()})
+    return tuple(files)
+
+
+def _writer(text: str):
+    return lambda part: part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _title(about: RunAbout) -> str:
+    left_out = f", {len(about.complaints)} rows left out" if about.complaints else ""
+    return f"{about.benchmark}: {about.records} questions to {', '.join(about.models)}{left_out}"
+
+
+def briefly(tables: Sequence[Table]) -> list[Table]:
+    """The tables with the first disagreements alone."""
+    return [_brief(table) for table in tables]
+
+
+def _brief(table: Table) -> Table:
+    if table.name != DISAGREEMENTS or len(table.rows) <= SHOWN_DISAGREEMENTS:
+        return table
+    note = f"The first {SHOWN_DISAGREEMENTS}; all are in {DISAGREEMENTS}.csv."
+    return Table(
+        name=table.name,
+        title=table.title,
+        columns=table.columns,
+        rows=table.rows[:SHOWN_DISAGREEMENTS],
+        notes=(note,),
+    )
+
+
+def _plain_json(about: RunAbout, tables: Sequence[Table]) -> dict[str, Any]:
+    return {
+        "benchmark": about.benchmark,
+        "models": about.models,
+        "scorers": about.scorers,
+        "records": about.records,
+        "complaints": about.complaints,
+        "tables": [
+            {
+                "name": table.name,
+                "title": table.title,
+                "columns": table.columns,
+                "rows": [[cell_json(cell) for cell in row] for row in table.rows],
+                "notes": table.notes,
+            }
+            for table in tables
+        ],
+    }
+
+
+def _whole(table: Table) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows(table.rows)
+    return file.getvalue()

@@ -1,0 +1,172 @@
+"""A benchmark that is run: answers of every model, resumed and shared to the same bytes, judged and written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from emma_viz.cli.main import main
+from emma_viz.errors import InputError
+from emma_viz.records.answered import open_answers
+from emma_viz.session import Asking, Running
+from emma_viz.session.benchmarks.run import run_benchmark
+
+QUESTIONS = [
+    ("coffee.png", "Is there a cup?", "yes"),
+    ("coffee.png", "Is there a cat?", "no"),
+    ("chelsea.png", "Is there a cat?", "yes"),
+    (None, "Is a cat an animal?", "yes"),
+    ("coffee.png", "What is in the cup?", "coffee"),
+    ("chelsea.png", "Is there a cup?", "no"),
+    (None, "Is a cup an animal?", "no"),
+] + [("coffee.png", f"Are there {number} cups?", "no") for number in range(2, 14)]
+"""Three parts of eight questions, where a batch is one."""
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    path = tmp_path_factory.mktemp("records") / "asked.jsonl"
+    rows = [{"image": image, "question": text, "label": label} for image, text, label in QUESTIONS]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def asked(pair, photos, records):
+    """Run it in a folder."""
+
+    def run(out, **more):
+        return run_benchmark(
+            "plain",
+            more.pop("models", [pair.cobra, pair.emma]),
+            out,
+            records=[records],
+            images=photos[0].parent,
+            **{"batch_size": 1, "asking": Asking(max_new_tokens=1)} | more,
+            running=Running(vision_source=str(pair.vision)),
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(asked, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return asked(out)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a run but its lock."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_every_record_has_the_answer_of_every_model(whole, photos):
+    run = open_answers(whole.run.path)
+    found = list(run.answers())
+    assert [(each.image, each.record.question, each.record.truth) for each in found] == QUESTIONS
+    assert run.about.models == ("cobra", "emma")
+    for each in found:
+        assert [model.name for model in each.models] == ["cobra", "emma"]
+        assert all(0 <= model.p_yes <= 1 and 0 <= model.p_no <= 1 for model in each.models)
+        assert run.image_file(each) == (each.image and photos[0].parent / each.image)
+        assert (each.image_sha256 is None) == (each.image is None)
+        for model in each.models:
+            assert model.correct == (model.read == each.record.truth if model.read else False)
+    assert len({model.fingerprint for each in found for model in each.models}) == 2
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_ends_as_one_that_is_not(whole, asked, tmp_path):
+    def stop_at(step):
+        left = iter(range(step))
+
+        def progress(done, total, what):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        return progress
+
+    for step in (0, 9, 20):
+        with pytest.raises(KeyboardInterrupt):
+            asked(tmp_path / "run", progress=stop_at(step))
+    asked(tmp_path / "run")
+    assert content(tmp_path / "run") == content(whole.run.path)
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").rglob("*.jsonl")}
+    asked(tmp_path / "run", progress=stop_at(0))
+    assert done == {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").rglob("*.jsonl")}
+
+
+@pytest.mark.slow
+def test_shards_end_in_the_same_bytes_whoever_is_last(whole, asked, tmp_path):
+    assert asked(tmp_path / "run", shard=(2, 2)) is None
+    assert asked(tmp_path / "run", shard=(1, 2)) is not None
+    assert content(tmp_path / "run") == content(whole.run.path)
+
+
+@pytest.mark.slow
+def test_a_model_that_is_asked_later_stands_beside_the_others(whole, asked, pair, tmp_path):
+    asked(tmp_path / "run", models=[pair.cobra])
+    done = asked(tmp_path / "run", models=[pair.emma])
+    assert done.run.about.models == ("cobra", "emma")
+    assert (tmp_path / "run" / "answers.jsonl").read_bytes() == (
+        whole.run.path / "answers.jsonl"
+    ).read_bytes()
+
+
+def test_another_run_or_something_else_in_the_folder_is_refused(whole, asked, tmp_path):
+    with pytest.raises(InputError, match="max new tokens"):
+        asked(whole.run.path, asking=Asking(max_new_tokens=3))
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="no run of a benchmark"):
+        asked(tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_rows_whose_image_lacks_are_left_out_and_named(asked, photos, pair, tmp_path):
+    rows = [
+        {"image": name, "question": "Is it?", "label": "no"} for name in ("gone.png", "coffee.png", "bad.png")
+    ]
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    (tmp_path / "coffee.png").write_bytes(photos[0].read_bytes())
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    said = []
+    done = run_benchmark(
+        "plain", [pair.cobra], tmp_path / "run", records=[tmp_path / "rows.json"], images=tmp_path,
+        asking=Asking(max_new_tokens=1), running=Running(vision_source=str(pair.vision)), say=said.append,
+    )  # fmt: skip
+    assert done.run.about.records == 1
+    assert len(said) == 2 == len(done.run.about.complaints)
+    assert "line 1" in said[0]
+    assert "gone.png" in said[0]
+    assert "bad.png" in said[1]
+
+
+def test_the_command_prints_the_tables_and_names_their_files(
+    pair, photos, records, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    argv = ["benchmark", "plain", "--models", *pair.models, "--vision", str(pair.vision)]
+    argv += ["--records", str(records), "--images", str(photos[0].parent), "--max-new-tokens", "2"]
+    assert main([*argv, "--scorers", "pope", "cobra", "--form", "cobra"]) == 0
+    printed = capsys.readouterr().out
+    assert "Yes and no, as pope reads them" in printed
+    assert {path.name for path in (tmp_path / "benchmark-plain").iterdir()} >= {
+        *(
+            "answers.jsonl",
+            "run.json",
+            "table.md",
+            "table.csv",
+            "table.json",
+            "table.tex",
+            "disagreements.csv",
+        )
+    }
+    assert "wrote benchmark-plain/table.md" in printed
+    first = next(open_answers(tmp_path / "benchmark-plain").answers())
+    assert first.prompt == "\nIs there a cup?\nAnswer the question using a single word or phrase."
+    assert main(["benchmark", "nosuch"]) == 1
+    assert "choose one of pope" in capsys.readouterr().err
