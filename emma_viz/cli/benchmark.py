@@ -131,5 +131,67 @@ def _show(done) -> None:
         print(f"wrote {one_line(path)}")
 
 
-COMMANDS_BESIDE = {}
+def _add_import(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.description = (
+        "Make a run's folder, with tables, of answers that were given elsewhere: lmms-eval's --log_samples of all its "
+        "generations, VLMEvalKit's tables, or a benchmark's own files with answers in them."
+    )
+    parser.add_argument(
+        "logs", type=options.path, nargs="+", metavar="LOG", help="files; those of one model are joined"
+    )
+    parser.add_argument(
+        "--out", type=options.path, required=True, metavar="RUN", help="the run's folder, made"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=["lmms-eval", "vlmevalkit", "records"],
+        help="whose logs they are (default: .xlsx, .tsv and .csv are VLMEvalKit's, JSON is lmms-eval's)",
+    )
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        metavar="MODEL",
+        default=[],
+        help="the models' names, one for all logs or one each (default: from the files' names or folders)",
+    )
+    parser.add_argument(
+        "--task", default="", help="the task or data set (default: from the name of the file)"
+    )
+    parser.add_argument(
+        "--benchmark", dest="known", metavar="NAME", default="", help="which benchmark of ours it is"
+    )
+    parser.add_argument(
+        "--records",
+        type=options.path,
+        nargs="+",
+        metavar="PATH",
+        default=[],
+        help="the benchmark's own files: logs name no image, and rows are joined to these",
+    )
+    parser.add_argument("--images", type=options.path, metavar="FOLDER", help="the folder of the images")
+    parser.add_argument("--overwrite", action="store_true", help="replace another import")
+    _add_scorers(parser)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from emma_viz.session.benchmarks.importing import import_run
+
+    done = import_run(
+        args.logs,
+        args.out,
+        kind=args.kind,
+        names=args.names,
+        task=args.task,
+        benchmark_name=args.known,
+        records=args.records,
+        images=args.images,
+        scorers=args.scorers,
+        overwrite=args.overwrite,
+        say=lambda text: print(one_line(text)),
+    )
+    _show(done)
+    return 0
+
+
+COMMANDS_BESIDE = {"import": (_add_import, _import)}
 """Names that are no benchmark's → what adds their options, and what they do."""

@@ -5,7 +5,7 @@ whose answers are lists; since 0.7 one object a line, whose answers are texts. N
 joined to the benchmark's own records by the row's number, and each row is held against its truth and question.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,40 +157,83 @@ def _made(row: Row, number: int, task: str, split: str, target: str, asked: str)
     )
 
 
-def read_vlmevalkit(path: Path, *, dataset: str) -> ImportedRun:
-    """Read a table of VLMEvalKit: {model}_{dataset} as .tsv, .csv or .json, also the one that scores were added to.
+def read_vlmevalkit(path: Path, *, dataset: str, records: RecordSet | None = None) -> ImportedRun:
+    """Read a table of VLMEvalKit: {model}_{dataset} as .xlsx, .tsv, .csv or .json, also one that scores were added to.
 
     A row of several categories ("adversarial,popular") stands in each of them, as it does when VLMEvalKit scores.
-    The table does not name images, so that each row is a cluster of its own.
+    The table does not name images: without `records` each row is a cluster of its own.
 
     Args:
-        path: the table; an .xlsx must be saved as .tsv before.
+        path: the table.
         dataset: what the records say that they belong to.
+        records: the benchmark's own: the rows of a category, by their index, are those of the split of that name, in
+            their order, and are held against question and truth.
 
     Raises:
         RecordError: the file cannot be read.
+        MissingDependencyError: openpyxl, which reads .xlsx, is not installed.
         InputError: no row of it could be used.
     """
-    if path.suffix.lower() in (".xlsx", ".xls"):
-        raise RecordError(f"{path}: expected a table as .tsv, .csv or .json; save this one as .tsv.")
-    answers: dict[Key, Answer] = {}
-    records: dict[Key, BenchmarkRecord] = {}
-    complaints, repeated = [], 0
+    made: list[tuple[BenchmarkRecord, Answer]] = []
+    complaints = []
     for row in benchmark_rows(path):
         try:
-            made = list(_of_table(row, dataset))
+            made += [(each, Answer(text=row.maybe("prediction").strip())) for each in _of_table(row, dataset)]
         except InputError as error:
             complaints.append(f"{row.where}: {error}")
+    own = None if records is None else _own_of_splits(records, made)
+    answers: dict[Key, Answer] = {}
+    found: dict[Key, BenchmarkRecord] = {}
+    repeated = 0
+    for record, answer in made:
+        try:
+            kept = record if own is None else _held(record, own.get(record.key))
+        except RecordError as error:
+            complaints.append(f"{record.where}: {error}")
             continue
-        for record in made:
-            repeated += record.key in records
-            records[record.key] = record
-            answers[record.key] = Answer(text=row.maybe("prediction").strip())
-    if not records:
+        repeated += kept.key in found
+        found[kept.key], answers[kept.key] = kept, answer
+    if not found:
         raise InputError(f"{path}: no row of it could be used. " + "; ".join(complaints[:5]))
     return ImportedRun(
-        records=tuple(records.values()), answers=answers, complaints=tuple(complaints), repeated=repeated
+        records=tuple(found.values()), answers=answers, complaints=tuple(complaints), repeated=repeated
     )
+
+
+def _own_of_splits(
+    records: RecordSet, made: Iterable[tuple[BenchmarkRecord, Answer]]
+) -> dict[Key, BenchmarkRecord]:
+    """Of each row of a table, by its key, the benchmark's own record that stands at its place in the split."""
+    by_split: dict[str, list[BenchmarkRecord]] = {}
+    for each in records.records:
+        by_split.setdefault(each.split, []).append(each)
+    if len(by_split) == 1:  # A table of one split says no category.
+        by_split[""] = next(iter(by_split.values()))
+    rows: dict[str, dict[str, None]] = {}
+    for record, _ in made:
+        rows.setdefault(record.split, {})[record.id] = None
+    found = {}
+    for split, numbers in rows.items():
+        order = sorted(numbers, key=lambda each: (len(each), each))
+        own = by_split.get(split, [])
+        found |= {(split, number): record for number, record in zip(order, own, strict=False)}
+    return found
+
+
+def _held(record: BenchmarkRecord, own: BenchmarkRecord | None) -> BenchmarkRecord:
+    """The benchmark's own record, held against the row.
+
+    Raises:
+        RecordError: there is none, or it asks something else.
+    """
+    if own is None:
+        raise RecordError(f"the records given have no row of the split {record.split!r:.40} at its place")
+    if own.truth != record.truth or own.question not in record.question:
+        raise RecordError(
+            f"index {record.id} asks {record.question!r:.80} (truth {record.truth!r:.20}), and the record at its place "
+            f"asks {own.question!r:.80} (truth {own.truth!r:.20}); give the records that the table was made with"
+        )
+    return own
 
 
 def _of_table(row: Row, dataset: str) -> Iterator[BenchmarkRecord]:

@@ -1,19 +1,24 @@
-"""Rows of a benchmark's file, each with its line: JSON arrays, one object a line, CSV, TSV, or bare columns."""
+"""Rows of a benchmark's file, each with its line: JSON arrays, one object a line, CSV, TSV, XLSX, or bare columns."""
 
 import csv
 import io
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emma_viz.errors import RecordError
+from emma_viz.errors import MissingDependencyError, RecordError
 from emma_viz.files.json_door import TABLE, read_bytes
 from emma_viz.records.json_spans import Span, spans, spans_in
 from emma_viz.records.questions import require_text
 
 SEPARATED = {".csv": ",", ".tsv": "\t"}
 """How names of tables end, in small letters, and what parts their columns."""
+WORKBOOKS = (".xlsx",)
+"""How names of workbooks end."""
+_UNPACKED = 4 * TABLE.size
+"""Bytes that a workbook may unpack to."""
 CHUNK = 1 << 20
 """Bytes read at once while lines are counted."""
 
@@ -108,7 +113,7 @@ def benchmark_rows(path: Path, *, columns: tuple[str, ...] = (), within: str = "
     """The rows of a file, in order.
 
     Args:
-        path: a .csv or .tsv with a head, or JSON: an array, or one object a line.
+        path: a .csv, .tsv or .xlsx (its first sheet) with a head, or JSON: an array, or one object a line.
         within: for a JSON object: the key whose array holds the rows; the rest is not looked at.
         columns: for a file without a head, whose columns tabs part: their names; those at the end may lack.
 
@@ -117,6 +122,8 @@ def benchmark_rows(path: Path, *, columns: tuple[str, ...] = (), within: str = "
     """
     if columns:
         yield from _headless(path, columns)
+    elif path.suffix.lower() in WORKBOOKS:
+        yield from workbook_rows(path)
     elif path.suffix.lower() in SEPARATED:
         yield from _table(path, SEPARATED[path.suffix.lower()])
     else:
@@ -149,9 +156,7 @@ def _table(path: Path, separator: str) -> Iterator[Row]:
             if not any(cells):
                 continue
             if not head:
-                head = [cell.strip() for cell in cells]
-                if len(set(head)) < len(head):
-                    raise RecordError(f"{path}: the head of the table says a column twice: {', '.join(head)}")
+                head = _head(path, cells)
                 continue
             filled = cells if len(cells) == len(head) else []
             found = dict(zip(head, filled, strict=True)) if filled else {"": cells}
@@ -161,6 +166,54 @@ def _table(path: Path, separator: str) -> Iterator[Row]:
             yield Row(path=path, line=line, content={name: value for name, value in found.items() if name})
     except csv.Error as error:
         raise RecordError(f"{path}, line {reader.line_num}: this is no table ({error})") from error
+
+
+def _head(path: Path, cells: Sequence[str]) -> list[str]:
+    """The names of a table's columns.
+
+    Raises:
+        RecordError: one comes twice.
+    """
+    head = [cell.strip() for cell in cells]
+    if len(set(head)) < len(head):
+        raise RecordError(f"{path}: the head of the table says a column twice: {', '.join(head)}")
+    return head
+
+
+def workbook_rows(path: Path) -> Iterator[Row]:
+    """The rows of a workbook's first sheet, below its head; nothing in it is computed.
+
+    Raises:
+        RecordError: the file cannot be read, or unpacks to more than a table may hold.
+        MissingDependencyError: openpyxl is not installed.
+    """
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise MissingDependencyError(
+            "openpyxl", "read .xlsx tables", "pip install 'emma-viz[casebook]'"
+        ) from error
+    content = read_bytes(path, limit=TABLE.size, error=RecordError)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            unpacked = sum(each.file_size for each in packed.infolist())
+        if unpacked > _UNPACKED:
+            raise RecordError(f"{path}: it unpacks to {unpacked / 2**20:.4g} MB, which is no table.")
+        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+        rows = enumerate(book.worksheets[0].iter_rows(values_only=True), start=1)
+        head: list[str] = []
+        for line, cells in rows:
+            if all(cell is None for cell in cells):
+                continue
+            if not head:
+                head = _head(path, ["" if cell is None else str(cell) for cell in cells])
+                continue
+            named = dict(zip(head, cells, strict=False))
+            yield Row(path=path, line=line, content={name: value for name, value in named.items() if name})
+    except RecordError:
+        raise
+    except Exception as error:  # openpyxl raises whatever a stranger's file brings it to
+        raise RecordError(f"{path} cannot be read as a workbook: {error!r:.200}.") from error
 
 
 def _headless(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:

@@ -1,0 +1,194 @@
+"""Runs made elsewhere, as a run's folder: from a log to tables and cases in one step."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from emma_viz.data import image_hash, read_image
+from emma_viz.errors import ImageError, InputError, RecordError
+from emma_viz.records.answered import ABOUT, AnsweredRecord, RunAbout
+from emma_viz.records.benchmarks import Benchmark, BenchmarkRecord, Key, RecordSet, picture, read_benchmark
+from emma_viz.records.imports import ImportedRun, read_lmms_log, read_vlmevalkit
+from emma_viz.records.scorers import Answer
+from emma_viz.session.benchmarks.folder import ASKED_FILE
+from emma_viz.session.benchmarks.judging import judged, require_scorers
+from emma_viz.session.benchmarks.results import benchmark_of
+from emma_viz.session.benchmarks.run import FinishedRun, finish
+
+LogKind = Literal["lmms-eval", "vlmevalkit", "records"]
+"""Whose log it is; `records` are a benchmark's own files with answers in them, as MME's and CHAIR's results are."""
+_TABLES = (".xlsx", ".tsv", ".csv")
+_LMMS_TASK = re.compile(r"samples_(.+?)(?:\.[\w.-]*)?$")
+_SCORERS = {
+    "lmms-eval": ("lmms-eval", "pope", "vlmevalkit"),
+    "vlmevalkit": ("vlmevalkit", "pope", "lmms-eval"),
+}
+"""What tables show when neither scorers nor a benchmark are named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Log:
+    """One log, and what is known of it."""
+
+    path: Path
+    kind: LogKind
+    model: str
+    task: str
+
+
+def import_run(
+    logs: Sequence[Path],
+    out: Path,
+    *,
+    kind: LogKind | None = None,
+    names: Sequence[str] = (),
+    task: str = "",
+    benchmark_name: str = "",
+    records: Sequence[Path] = (),
+    images: Path | None = None,
+    scorers: Sequence[str] = (),
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> FinishedRun:
+    """Make a run's folder of answers that were given elsewhere.
+
+    Args:
+        logs: files; those of one model, such as POPE's three tasks, are joined.
+        out: the run's folder, made.
+        kind: whose logs they are; None tells by the names' ends: tables are VLMEvalKit's, JSON is lmms-eval's.
+        names: of the models, one for all logs or one each; None takes that of VLMEvalKit's file ({model}_{dataset}), or
+            of the folder that lmms-eval writes into.
+        task: lmms-eval's task or VLMEvalKit's data set; "" takes it from the file's name.
+        benchmark_name: which benchmark it is; "" for one that is none of ours.
+        records: the benchmark's own files, which rows are joined to and held against: they know images.
+        images: the folder of images.
+        scorers: by name; the first decides what is right.
+        overwrite: replace another import.
+        say: called with what is left out.
+
+    Raises:
+        InputError: no row could be used, names do not fit, or the folder holds something else.
+        RecordError: a file cannot be read.
+    """
+    if out.exists() and any(out.iterdir()):
+        other = not (out / ABOUT).exists() or (out / ASKED_FILE).exists()
+        if other or not overwrite:
+            raise InputError(
+                f"{out} is not empty; give another --out" + ("." if other else ", or --overwrite.")
+            )
+    found = [_log(path, kind, name, task) for path, name in zip(logs, _each(names, len(logs)), strict=True)]
+    known = benchmark_of(benchmark_name)
+    if benchmark_name and known is None:
+        raise InputError(f"There is no benchmark {benchmark_name!r}.")
+    own = read_benchmark(benchmark_name, records) if records and benchmark_name else None
+    complaints = [] if own is None else list(own.complaints)
+    answers: dict[str, dict[Key, Answer]] = {}
+    asked: dict[Key, BenchmarkRecord] = {}
+    for log in found:
+        run = _read(log, own, benchmark_name)
+        complaints += run.complaints
+        if run.repeated:
+            complaints.append(f"{log.path.name}: {run.repeated} rows come again; the last counts")
+        asked |= {each.key: each for each in run.records}
+        answers.setdefault(log.model, {}).update(run.answers)
+    chosen = require_scorers(scorers or (known.scorers if known else ()) or _SCORERS[found[0].kind])
+    if not any(answer.leaning is not None for some in answers.values() for answer in some.values()):
+        chosen = tuple(each for each in chosen if each != "cobra") or chosen
+    joined = [
+        each
+        for each in (
+            _joined(record, answers, known, images, chosen[0], complaints) for record in asked.values()
+        )
+        if each is not None
+    ]
+    if not joined:
+        raise InputError(f"no row was answered by all of {', '.join(answers)}.")
+    for complaint in complaints:
+        say(f"left out: {complaint}")
+    out.mkdir(parents=True, exist_ok=True)
+    about = RunAbout(
+        benchmark=benchmark_name or found[0].task,
+        scorers=chosen,
+        models=tuple(answers),
+        images="" if images is None else str(images.resolve()),
+        records=len(joined),
+        complaints=tuple(complaints),
+    )
+    return finish(out, about, joined)
+
+
+def _each(names: Sequence[str], count: int) -> list[str]:
+    if len(names) not in (0, 1, count):
+        raise InputError(
+            f"expected one name for all logs or one each, got {len(names)} names for {count} logs."
+        )
+    return list(names) if len(names) == count else [names[0] if names else ""] * count
+
+
+def _log(path: Path, kind: LogKind | None, name: str, task: str) -> _Log:
+    """What the file's name says."""
+    whose = kind or ("vlmevalkit" if path.suffix.lower() in _TABLES else "lmms-eval")
+    if whose not in get_args(LogKind):
+        raise InputError(f"expected one of {', '.join(get_args(LogKind))}, got {whose!r}.")
+    if whose == "vlmevalkit":
+        model, _, dataset = path.stem.removesuffix("_auxmatch").rpartition("_")
+        return _Log(path=path, kind=whose, model=name or model or path.stem, task=task or dataset)
+    told = _LMMS_TASK.search(path.stem)
+    if whose == "lmms-eval" and not task and told is None:
+        raise InputError(
+            f"{path}: expected a name as lmms-eval gives it (…_samples_TASK.jsonl); else say which task it is (--task)."
+        )
+    called = task or (told[1] if told else path.stem)
+    return _Log(path=path, kind=whose, model=name or path.resolve().parent.name or path.stem, task=called)
+
+
+def _read(log: _Log, own: RecordSet | None, benchmark_name: str) -> ImportedRun:
+    if log.kind == "lmms-eval":
+        return read_lmms_log(log.path, task=log.task, records=own)
+    if log.kind == "vlmevalkit":
+        return read_vlmevalkit(log.path, dataset=benchmark_name or log.task, records=own)
+    if not benchmark_name:
+        raise InputError("expected the benchmark whose files these are (--benchmark), got none.")
+    found = read_benchmark(benchmark_name, [log.path])
+    answered = tuple(each for each in found.records if each.key in found.said)
+    if not answered:
+        raise InputError(f"{log.path}: no row has an answer beside its truth.")
+    return ImportedRun(
+        records=answered,
+        answers={key: Answer(text=text.strip()) for key, text in found.said.items()},
+        complaints=found.complaints,
+        repeated=0,
+    )
+
+
+def _joined(
+    record: BenchmarkRecord,
+    answers: dict[str, dict[Key, Answer]],
+    kind: Benchmark | None,
+    images: Path | None,
+    by: str,
+    complaints: list[str],
+) -> AnsweredRecord | None:
+    """One record with all its answers; None, and a complaint, where one lacks."""
+    if lacking := [model for model, said in answers.items() if record.key not in said]:
+        complaints.append(f"{record.where}: {', '.join(lacking)} has no answer to it")
+        return None
+    image, digest = None, None
+    if record.image is not None and images is not None and kind is not None:
+        try:
+            path = picture(kind, record, images)
+            image, digest = path.relative_to(images).as_posix(), image_hash(read_image(path))
+        except (RecordError, ImageError) as error:
+            complaints.append(f"{record.where}: kept without its image: {error}")
+    return AnsweredRecord(
+        record=record,
+        prompt=record.question,
+        image=image,
+        image_sha256=digest,
+        models=tuple(
+            judged(record, said[record.key], name=model, fingerprint="", by=by, kind=kind)
+            for model, said in answers.items()
+        ),
+    )

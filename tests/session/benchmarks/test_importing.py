@@ -1,0 +1,112 @@
+"""From a log of another evaluator to a run's folder, on the command line."""
+
+import json
+
+import openpyxl
+import pytest
+
+from emma_viz.cli.main import main
+from emma_viz.records.answered import open_answers
+
+ROWS = (("cup", "yes", "Yes, it is."), ("cat", "no", "no"), ("dog", "no", "maybe"))
+
+
+@pytest.fixture
+def pope(tmp_path, photos):
+    rows = [
+        {"question_id": i, "image": photos[0].name, "text": f"Is there a {name}?", "label": truth}
+        for i, (name, truth, _) in enumerate(ROWS)
+    ]
+    path = tmp_path / "coco_pope_adversarial.json"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def lmms_log(path, generation):
+    rows = []
+    for number, (name, truth, said) in enumerate(ROWS):
+        answer = {1: [said], 2: [said], 3: said}[generation]
+        asked = f"Is there a {name}?\nAnswer."
+        given = {"arguments": [asked, {}]} if generation == 1 else {"input": asked}
+        rows.append({"doc_id": number, "target": truth, "filtered_resps": answer, **given})
+    path.parent.mkdir(exist_ok=True)
+    whole = json.dumps({"args": {}, "logs": rows})
+    path.write_text(whole if generation == 1 else "".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def workbook(path):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["index", "question", "answer", "category", "prediction"])
+    for number, (name, truth, said) in enumerate(ROWS):
+        sheet.append([number, f"Is there a {name}?", truth.capitalize(), "adversarial", said])
+    book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("generation", [1, 2, 3])
+def test_a_log_of_lmms_eval_becomes_a_run(generation, pope, photos, tmp_path, capsys):
+    log = lmms_log(tmp_path / "llava" / f"2026_samples_pope_adv.json{'l' * (generation > 1)}", generation)
+    argv = ["benchmark", "import", str(log), "--out", str(tmp_path / "run"), "--benchmark", "pope"]
+    argv += ["--records", str(pope), "--images", str(photos[0].parent), "--scorers", "lmms-eval", "pope"]
+    assert main(argv) == 0
+    run = open_answers(tmp_path / "run")
+    assert (run.about.models, run.about.scorers) == (("llava",), ("lmms-eval", "pope"))
+    found = list(run.answers())
+    assert [each.models[0].read for each in found] == [None, "no", None]
+    assert [each.models[0].correct for each in found] == [False, True, False]
+    assert [run.image_file(each) for each in found] == [photos[0]] * 3
+    assert "Rows that scorers read differently: 2 of 3" in capsys.readouterr().out
+
+
+def test_a_workbook_of_vlmevalkit_becomes_a_run_with_images(pope, photos, tmp_path):
+    log = workbook(tmp_path / "llava_v1_POPE.xlsx")
+    argv = ["benchmark", "import", str(log), "--benchmark", "pope", "--records", str(pope)]
+    assert main([*argv, "--images", str(photos[0].parent), "--out", str(tmp_path / "run")]) == 0
+    run = open_answers(tmp_path / "run")
+    found = list(run.answers())
+    assert run.about.models == ("llava_v1",)
+    assert [each.models[0].answer for each in found] == [said for _, _, said in ROWS]
+    assert all(each.image == photos[0].name for each in found)
+    assert "cobra" not in run.about.scorers
+
+
+def test_logs_of_two_models_are_joined_and_rows_of_one_alone_named(pope, tmp_path, capsys):
+    one = lmms_log(tmp_path / "a" / "x_samples_pope_adv.jsonl", 3)
+    two = lmms_log(tmp_path / "b" / "x_samples_pope_adv.jsonl", 3)
+    two.write_text("".join(two.read_text().splitlines(keepends=True)[:2]))
+    argv = ["benchmark", "import", str(one), str(two), "--out", str(tmp_path / "run")]
+    assert main(argv) == 0
+    run = open_answers(tmp_path / "run")
+    assert run.about.models == ("a", "b")
+    assert run.about.records == 2
+    assert "b has no answer to it" in capsys.readouterr().out
+    assert main(argv) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*argv, "--overwrite"]) == 0
+
+
+def test_a_workbook_that_does_not_belong_or_is_none_is_refused(pope, tmp_path, capsys):
+    log = workbook(tmp_path / "llava_POPE.xlsx")
+    pope.write_text(pope.read_text().replace("cup", "pot"))
+    argv = ["benchmark", "import", str(log), "--benchmark", "pope", "--records", str(pope)]
+    assert main([*argv, "--out", str(tmp_path / "run")]) == 0
+    assert "give the records that the table was made with" in capsys.readouterr().out
+    assert open_answers(tmp_path / "run").about.records == 2
+    log.write_bytes(b"PK\x03\x04 no workbook")
+    assert main([*argv, "--out", str(tmp_path / "other")]) == 1
+    assert "cannot be read as a workbook" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_answers_beside_the_truth_become_a_run(tmp_path):
+    rows = [
+        {"image": None, "question": f"Is it a {name}?", "answer": said, "label": truth}
+        for name, truth, said in ROWS
+    ]
+    (tmp_path / "model.json").write_text(json.dumps(rows))
+    argv = ["benchmark", "import", str(tmp_path / "model.json"), "--kind", "records", "--benchmark", "plain"]
+    assert main([*argv, "--names", "mine", "--out", str(tmp_path / "run")]) == 0
+    found = list(open_answers(tmp_path / "run").answers())
+    assert [each.models[0].answer for each in found] == [said for _, _, said in ROWS]
