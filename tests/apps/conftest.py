@@ -13,7 +13,7 @@ from PIL import Image
 
 from apps.explorer.offer import Settings
 from apps.explorer.service import Service
-from emma_viz.data import image_hash
+from emma_viz.data import image_hash, read_image
 from emma_viz.session import (
     DEFAULT_MODELS,
     Comparison,
@@ -152,6 +152,12 @@ def coffee() -> Path:
     import skimage
 
     return Path(skimage.__file__).parent / "data" / "coffee.png"
+
+
+@pytest.fixture(scope="session")
+def coffee_hash(coffee) -> str:
+    """Its hash, by which links name it."""
+    return image_hash(read_image(coffee))
 
 
 @pytest.fixture(scope="session")

@@ -46,10 +46,9 @@ def test_a_connection_that_is_lost_ends_the_run_on_the_page(browser, address):
     visit.context.close()
 
 
-def test_a_model_that_fails_leaves_the_others_results(browser, address, live):
-    image = live.comparison.decodings[0].image_hashes[0]
+def test_a_model_that_fails_leaves_the_others_results(browser, address, coffee_hash):
     visit = Visit(browser, address).open(
-        f"#image={image}&models=broken,emma-v1-pocket&prompt=What%3F&tokens=16"
+        f"#image={coffee_hash}&models=broken,emma-v1-pocket&prompt=What%3F&tokens=16"
     )
     visit.result()
     assert visit.page.locator(".ev-card").count() == 2
@@ -60,12 +59,11 @@ def test_a_model_that_fails_leaves_the_others_results(browser, address, live):
     visit.close()
 
 
-def test_a_link_pasted_into_an_open_tab_works_and_so_does_going_back(visit, live):
+def test_a_link_pasted_into_an_open_tab_works_and_so_does_going_back(visit, coffee_hash):
     visit.example(1)
     visit.run()
     first = visit.link()
-    image = live.comparison.decodings[0].image_hashes[0]
-    link = f"image={image}&models=emma-v1-pocket,nobody&prompt=Is%20it%20red%3F&tokens=24&layer=3&kind=cosine"
+    link = f"image={coffee_hash}&models=emma-v1-pocket,nobody&prompt=Is%20it%20red%3F&tokens=24&layer=3&kind=cosine"
     visit.page.evaluate("link => { location.hash = link; }", link)
     visit.page.wait_for_function(
         "() => document.querySelector('.ev').emma.result?.prompt === 'Is it red?'", timeout=RUN_PATIENCE

@@ -78,6 +78,26 @@ def _answers(address: str) -> bool:
         return False
 
 
+_FEW_FRAMES = """
+window.drawnSoon = requestAnimationFrame.bind(window);
+let within = 0, later = new Set();
+window.requestAnimationFrame = (draw) => {
+  const call = (now) => {
+    within += 1;
+    try { draw(now); } finally { within -= 1; }
+  };
+  if (!within) return drawnSoon(call);
+  const token = -1 - setTimeout(() => { later.delete(token); call(performance.now()); }, 200);
+  later.add(token);
+  return token;
+};
+const cancel = cancelAnimationFrame.bind(window);
+window.cancelAnimationFrame = (token) => later.delete(token) ? clearTimeout(-1 - token) : cancel(token);
+"""
+"""A page of Gradio draws frame after frame for ever, idle or not: a frame that is asked for within a frame comes 200 ms
+later, as otherwise the pages that tests keep open would be the load."""
+
+
 class Visit:
     """One page, with a record of everything that must not happen on it."""
 
@@ -85,6 +105,7 @@ class Visit:
         self.address, self.wrong, self.requests = address, [], []
         self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self.context.set_default_timeout(PATIENCE)
+        self.context.add_init_script(_FEW_FRAMES)
         self.page = self.context.new_page()
         self.page.on("console", lambda said: said.type == "error" and self.wrong.append(_logged(said)))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
@@ -157,7 +178,7 @@ class Visit:
 
     def drawn(self) -> None:
         """Wait until what was asked of the canvas has been drawn."""
-        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.page.evaluate("new Promise((done) => drawnSoon(() => drawnSoon(done)))")
 
     def link(self) -> str:
         """The address's link; it follows the view when that has come to rest."""
