@@ -90,6 +90,7 @@ def save_view(
         if (region := _region(look, comparison.decodings[0].grid)) is not None:
             kept = extent_of(region, comparison.decodings[0].geometry[0])
             spec = replace(spec, images=(replace(spec.images[0], kept=kept),))
+        spec = _with_word(spec, result, look)
         if form == "html":
             seen = {key: look[key] for key in LOOK if key in look}
             return f"{name}.html", _page(result, comparison, spec, seen)
@@ -191,6 +192,24 @@ def translate(
     found = patch(v, y, top), patch(u, x, left), patch(v, y, bottom), patch(u, x, right)
     rows, columns = other.grid
     return found if min(found) >= 0 and found[2] < rows and found[3] < columns else None
+
+
+def _with_word(spec: FigureSpec, result: RunResult, look: Mapping[str, str]) -> FigureSpec:
+    """The figure with the evidence that was on the page, if it is kept."""
+    if (word := _word(result, look)) is None:
+        return spec
+    (case,), reply = spec.images, result.evidence[word]
+    models = tuple(
+        replace(
+            model,
+            evidence=np.frombuffer(base64.b64decode(packed), "<f4").reshape(model.maps.shape[1:]),
+            score=score if np.isfinite(score) else None,
+        )
+        for model, packed, score in zip(case.models, reply["models"], reply["scores"], strict=True)
+    )
+    text = result.words[word[0]][word[1]].text.strip()
+    about = f"“{text}” of {case.models[word[0]].name}, {reply['method']}"
+    return replace(spec, images=(replace(case, models=models, word=about),))
 
 
 def _evidence(comparison: Comparison, reply: Mapping[str, Any]) -> str:

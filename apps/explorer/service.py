@@ -23,6 +23,8 @@ from apps.explorer.state import Asked, Images, Models, RunResult, Sessions
 from apps.explorer.uploads import Uploads
 from emma_viz.data import read_image
 from emma_viz.errors import ImageError, InputError
+from emma_viz.maps.scale import evidence_scale
+from emma_viz.render.map_rows import evidence_said
 from emma_viz.session import compare_study
 from emma_viz.session.payload import payload
 
@@ -259,7 +261,7 @@ class Service:
 
     def attribute(self, data: dict) -> dict:
         """A word's evidence: {session, run, model, word} → {models: [float32 maps as base64], scores,
-        method, help, judged, weak}."""
+        limit, negligible, meaning, method, help, judged, weak}."""
 
         def answer() -> dict:
             method, asked = self.settings.method, read(data, OfWord)
@@ -275,9 +277,13 @@ class Service:
                 if session.evidence is news:
                     session.evidence = None
             name, meaning = LENS_METHODS[method]
+            scale = evidence_scale([each.values for each in found], [each.score for each in found])
             reply = {
                 "models": [base64.b64encode(each.values.astype("<f4").tobytes()).decode() for each in found],
                 "scores": [each.score for each in found],
+                "limit": scale.limit,
+                "negligible": scale.negligible,
+                "meaning": evidence_said(scale),
                 "method": name,
                 "help": meaning,
                 "judged": [each.verdict.said if each.verdict else "not judged" for each in found],

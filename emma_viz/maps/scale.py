@@ -4,6 +4,7 @@ Figures, pages and the canvas take their limits from here. The canvas's script r
 few lines; a property test holds the two to the same colours. Numpy alone, so that drawing needs no torch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,14 @@ UNSEEN_DIFFERENCE = 1 / 64
 
 FAINT_DIFFERENCE = 1 / 16
 """The difference of brightness at which the scale of a flat map ends at the earliest."""
+
+NEGLIGIBLE = 0.01
+"""Nats by which a word's log-probability changes when its chance does by 1 %; also a share of the log-probability."""
+
+LEAST_EVIDENCE = 0.05
+"""Nats, and `EVIDENCE_SHARE` of the word's log-probability: the scale of a word's evidence never ends earlier."""
+EVIDENCE_SHARE = 0.1
+EVIDENCE_PERCENTILE = 99.0
 
 LEVELS = 256
 """Colours of a table."""
@@ -70,6 +79,45 @@ def difference_limit(differences: Float[np.ndarray, "..."], rest: Rest) -> float
         rest: of the kind of map that was subtracted.
     """
     return float(limits_of(np.abs(differences), Rest(low=0.0, high=rest.seen, seen=rest.seen))[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceScale:
+    """How the evidence for a word is shown, for all models alike."""
+
+    limit: float
+    """Half the width of the colour scale, which is centred on zero, nats."""
+    most: float
+    """The largest change for an image token in any model, nats."""
+    share: float | None
+    """Of the word's log-probability in that model; None where this is zero or not known."""
+    negligible: bool
+    """Whether no change reaches `NEGLIGIBLE` nats and that share of the log-probability."""
+
+
+def evidence_scale(
+    changes: Sequence[Float[np.ndarray, "..."]], scores: Sequence[float | None]
+) -> EvidenceScale:
+    """The scale of a word's evidence: what hardly changes its probability is drawn pale.
+
+    Args:
+        changes: per model, the change of the word's log-probability for each image token, nats.
+        scores: per model, the word's log-probability, nats; None where it is not known.
+    """
+    sizes = [np.abs(each[np.isfinite(each)]).astype(np.float64) for each in changes]
+    whole = [abs(score) if score is not None and np.isfinite(score) else 0.0 for score in scores]
+    most = [float(each.max(initial=0.0)) for each in sizes]
+    top = int(np.argmax(most))
+    every = np.concatenate(sizes)
+    usual = float(np.percentile(every, EVIDENCE_PERCENTILE)) if every.size else 0.0
+    return EvidenceScale(
+        limit=max(usual, EVIDENCE_SHARE * whole[top], LEAST_EVIDENCE),
+        most=most[top],
+        share=most[top] / whole[top] if whole[top] else None,
+        negligible=all(
+            size < max(NEGLIGIBLE, NEGLIGIBLE * score) for size, score in zip(most, whole, strict=True)
+        ),
+    )
 
 
 def normalise(

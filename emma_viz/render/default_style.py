@@ -1,24 +1,14 @@
 """The default figure: for each image its input, true map and retention plot, then panels for each model."""
 
-import numpy as np
-
-from emma_viz.render import colours, layout, panels, words
+from emma_viz.render import colours, layout, panels
 from emma_viz.render.curves import show_retention
-from emma_viz.render.footer import fidelity, number, remarks
-from emma_viz.render.layout import GAP, HEADING, MARGIN, WIDTH, PanelGrid
+from emma_viz.render.footer import fidelity, remarks
+from emma_viz.render.layout import HEADING, MARGIN, WIDTH, PanelGrid
+from emma_viz.render.map_rows import draw_row, map_rows, row_height
 from emma_viz.render.marks import bars, name_panels, own_scales
 from emma_viz.render.sheet import Box, Sheet
-from emma_viz.render.spec import (
-    FigureSpec,
-    ImageCase,
-    Limits,
-    ModelCase,
-    difference_limits,
-    layer_label,
-    map_change,
-    rms,
-)
-from emma_viz.render.typography import BODY, FORCED, LABEL, SMALL, TITLE, Footer, Gutter
+from emma_viz.render.spec import FigureSpec, ImageCase, Limits, ModelCase
+from emma_viz.render.typography import FORCED, LABEL, SMALL, Footer, Gutter
 
 _BETWEEN_MODELS = 0.2
 _BETWEEN_IMAGES = 0.42
@@ -66,8 +56,8 @@ class _Block:
         self.head_height = max(layout.head(case, grid, left, 0.0).height, self.question.height)
         self.answers = [self._answer(model, room) for model in case.models]
         self.heights = [max(grid.height, answer.height) for answer in self.answers]
-        if spec.difference:
-            self.heights.append(_difference_height(grid))
+        self.rows = map_rows(spec, case)
+        self.heights += [row_height(row, grid, left) for row in self.rows]
 
     def _answer(self, model: ModelCase, room: float) -> Gutter:
         warning = [(FORCED, colours.WARNING)] if model.forced else []
@@ -92,8 +82,8 @@ class _Block:
             self._draw_model(sheet, tops[index], model, self.scales[index])
         x = self.left + self.grid.width
         bars(sheet, self.spec, self.case, self.grid, x, tops[: len(self.case.models)])
-        if self.spec.difference:
-            self._draw_difference(sheet, tops[-1])
+        for row, start in zip(self.rows, tops[len(self.case.models) :], strict=True):
+            draw_row(sheet, row, self.grid, self.left, start)
         panels.show_outline(sheet.figure.axes[before:], self.case.kept)
         return y
 
@@ -132,43 +122,3 @@ class _Block:
         if self.spec.scale == "per_map":
             own_scales(sheet, grid, scales, self.left, top)
         name_panels(sheet, grid, model.layers, self.left, top, across=self.labels_across)
-
-    def _draw_difference(self, sheet: Sheet, top: float) -> None:
-        """One row of maps: the first model's minus the second's."""
-        layers, values = map_change(self.case)
-        limits = difference_limits(self.case)
-        beyond = bool((np.abs(values) > limits[1]).any())
-        first, second = (words.clean(model.name) for model in self.case.models)
-        room = self.left - layout.STRIP - MARGIN
-        lines = words.wrap(f"{first} minus {second}", room, BODY, lines=3)
-        y = sheet.write_lines(MARGIN, top, ["Difference"], TITLE, bold=True)
-        sheet.write_lines(MARGIN, y + 0.03, lines, BODY)
-        for index, layer in enumerate(layers):
-            box = _difference_cell(self.grid, index, self.left, top)
-            label = f"difference/{self.case.title}/{layer}"
-            extent = self.case.extent_of(self.case.models[0])
-            panels.show_map(sheet, box, extent, values[index], limits, colours.DIFFERENCE, label)
-            middle = box.x + box.w / 2
-            sheet.write(
-                middle, box.y - HEADING + 0.03, layer_label(layer), LABEL, colour=colours.SOFT, align="center"
-            )
-            text = f"rms {number(rms(values[index]))}"
-            sheet.write(middle, box.bottom + 0.025, text, LABEL, align="center")
-        bar = Box(self.left + self.grid.width + 0.1, box.y, 0.085, max(box.h, 0.75))
-        panels.show_bar(sheet, bar, limits, colours.DIFFERENCE, "difference", beyond=beyond)
-
-
-def _difference_cell(grid: PanelGrid, index: int, left: float, top: float) -> Box:
-    """Differences always run to the right, as large as the panels where they fit, and go on below."""
-    across = min(grid.across, max(1, int((grid.width + GAP) / layout.NARROWEST)))
-    pitch = min(grid.pitch, (grid.width + GAP) / across)
-    w = min(grid.w, pitch - GAP)
-    h = w * grid.h / grid.w
-    band, column = divmod(index, across)
-    y = top + HEADING + band * (HEADING + h + layout.CAPTION + GAP)
-    return Box(left + column * pitch + (pitch - GAP - w) / 2, y, w, h)
-
-
-def _difference_height(grid: PanelGrid) -> float:
-    box = _difference_cell(grid, grid.layers - 1, 0.0, 0.0)
-    return max(box.bottom + layout.CAPTION, 0.75)

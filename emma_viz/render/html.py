@@ -6,6 +6,7 @@ paints; words are escaped, and a content security policy allows no script but th
 
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
 from importlib import resources
 
@@ -15,6 +16,7 @@ from PIL import Image
 from emma_viz.render import colours
 from emma_viz.render.footer import fidelity, number, provenance, remarks, warnings
 from emma_viz.render.layout import WIDE
+from emma_viz.render.map_rows import MapRow, RowMap, map_rows
 from emma_viz.render.overlay import GREYING, LIGHTENING, fit_image, to_bytes
 from emma_viz.render.spec import (
     ONE_SCALE,
@@ -22,10 +24,7 @@ from emma_viz.render.spec import (
     ImageCase,
     Limits,
     ModelCase,
-    difference_limits,
     layer_label,
-    map_change,
-    rms,
 )
 from emma_viz.render.webdata import difference_chart, retention_chart, script_data
 from emma_viz.render.webpage import document
@@ -86,7 +85,7 @@ def _footer(spec: FigureSpec) -> str:
 
 
 class _Section:
-    """One image with all its models. Scope 0 is the true map, then one a model, then the difference."""
+    """One image with all its models. Scope 0 is the true map, then one a model, then the difference, the evidence."""
 
     def __init__(self, spec: FigureSpec, case: ImageCase, index: int, charts: list[dict]):
         self.spec, self.case, self.index, self.charts = spec, case, index, charts
@@ -96,8 +95,8 @@ class _Section:
     def draw(self) -> str:
         parts = [f'<section class="case" id="image-{self.index}">', self._head()]
         parts.extend(self._model(scope, model) for scope, model in enumerate(self.case.models, start=1))
-        if self.spec.difference:
-            parts.append(self._difference())
+        drawn = {"difference": self._difference, "evidence": self._evidence}
+        parts.extend(drawn[row.kind](row) for row in map_rows(self.spec, self.case))
         return "\n".join([*parts, self._numbers(), "</section>"])
 
     def _head(self) -> str:
@@ -144,15 +143,15 @@ class _Section:
             if self.spec.scale == "per_row"
             else ""
         )
+        grid = self._grid(rows, [layer_label(layer) for layer in model.layers])
         return (
             f'<article class="row" data-scope="{scope}"><div class="words" style="--c:var(--m{scope - 1})">'
             f'<h3><span class="key"></span>{name}</h3>{forced}<blockquote>{_quoted(model.answer)}</blockquote>'
-            f'{about}</div><div><div class="strip">{self._grid(rows, model.layers)}</div>{bar}</div></article>'
+            f'{about}</div><div><div class="strip">{grid}</div>{bar}</div></article>'
         )
 
-    def _grid(self, rows: dict[str, list[str]], layers: tuple[int, ...]) -> str:
+    def _grid(self, rows: dict[str, list[str]], labels: Sequence[str]) -> str:
         """Layers run to the right, or down for wide images."""
-        labels = [layer_label(layer) for layer in layers]
         heads, names = (list(rows), labels) if self.wide else (labels, list(rows))
         cells = list(rows.values())
         lines = [list(line) for line in zip(*cells, strict=True)] if self.wide else cells
@@ -221,26 +220,42 @@ class _Section:
             f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
         )
 
-    def _difference(self) -> str:
-        layers, values = map_change(self.case)
-        scope, extent = len(self.case.models) + 1, self.case.extent_of(self.case.models[0])
-        cells = []
-        for index, layer in enumerate(layers):
+    def _difference(self, row: MapRow) -> str:
+        scope, cells = len(self.case.models) + 1, []
+        for index, each in enumerate(row.maps):
             path = f"{self.index}/{scope}/{index}"
-            panel = self._panel("map", extent, path, f"difference of the maps, {layer_label(layer)}")
-            caption = (
-                f'<b>rms {number(rms(values[index]))}</b><span class="value" data-value="{path}"></span>'
-            )
-            cells.append(f'<div class="cell">{panel}<p class="caption">{caption}</p></div>')
-        first, second = (escape(clean(model.name)) for model in self.case.models)
-        bar = _bar(difference_limits(self.case), colours.DIFFERENCE, f"{first} minus {second}", escaped=True)
+            cells.append(self._row_cell(each, path, f"difference of the maps, {each.heading}"))
+        first, second = (clean(model.name) for model in self.case.models)
+        bar = _bar(row.limits, colours.DIFFERENCE, f"{first} minus {second}")
+        grid = self._grid({"difference": cells}, [each.heading for each in row.maps])
         chart = self._chart(difference_chart(self.case), "RMS difference by layer")
         return (
             f'<article class="row" data-scope="{scope}"><div class="words"><h3>Difference of the maps</h3>'
-            f'<p class="small">{first} minus {second}, raw values</p></div>'
-            f'<div><div class="strip">{self._grid({"difference": cells}, layers)}</div>{bar}'
+            f'<p class="small">{escape(row.about)}, raw values</p></div>'
+            f'<div><div class="strip">{grid}</div>{bar}'
             f'<div class="difference-chart">{chart}</div></div></article>'
         )
+
+    def _evidence(self, row: MapRow) -> str:
+        """Every model has a scope of its own, as its grid may be."""
+        first, cells = len(self.case.models) + 1 + self.spec.difference, []
+        for scope, each in enumerate(row.maps, start=first):
+            what = f"evidence, {each.heading}"
+            cells.append(self._row_cell(each, f"{self.index}/{scope}/0", what, scope=scope))
+        grid = self._grid({"evidence": cells}, [escape(each.heading) for each in row.maps])
+        bar = _bar(row.limits, colours.DIFFERENCE, row.unit)
+        return (
+            f'<article class="row"><div class="words"><h3>{row.title}</h3><p class="small">{escape(row.about)}</p>'
+            f'</div><div><div class="strip">{grid}</div>{bar}</div></article>'
+        )
+
+    def _row_cell(self, shown: RowMap, path: str, what: str, scope: int | None = None) -> str:
+        panel, own = (
+            self._panel("map", shown.extent, path, what),
+            "" if scope is None else f' data-scope="{scope}"',
+        )
+        value = f'<span class="value" data-value="{path}"></span>'
+        return f'<div class="cell"{own}>{panel}<p class="caption"><b>{shown.caption}</b>{value}</p></div>'
 
 
 def _two(value: float | None) -> str:
@@ -251,16 +266,15 @@ def _quoted(text: str, empty: str = "(no answer)") -> str:
     return f"“{escape(clean(text))}”" if clean(text) else empty
 
 
-def _bar(limits: Limits, table: str, label: str, *, escaped: bool = False) -> str:
+def _bar(limits: Limits, table: str, label: str) -> str:
     low, high = limits
     found = [f"rgb({r} {g} {b})" for r, g, b in colours.colour_table(table, 17).tolist()]
     # Without extent: one colour up to the value, the other above.
     stops = ", ".join(found if high > low else [f"{found[0]} 0 50%", f"{found[-1]} 50%"])
-    words = label if escaped else escape(label)
     return (
         f'<div class="bar bar-text"><span>{number(low)}</span>'
         f'<i style="background:linear-gradient(to right, {stops})"></i>'
-        f"<span>{number(high)}</span><span>{words}</span></div>"
+        f"<span>{number(high)}</span><span>{escape(label)}</span></div>"
     )
 
 

@@ -6,6 +6,7 @@ The input stands at the left, layers are columns, and each model's answer is bel
 from emma_viz.render import colours, layout, panels, words
 from emma_viz.render.footer import remarks
 from emma_viz.render.layout import GUTTER, MARGIN, STRIP, WIDTH, PanelGrid
+from emma_viz.render.map_rows import draw_row, map_rows, row_height
 from emma_viz.render.marks import bars, name_panels, own_scales
 from emma_viz.render.sheet import Box, Sheet
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
@@ -65,7 +66,10 @@ class _Block:
         self.labels_across = grid.arrangement == "columns" and grid.h < 0.5
         h = min((GUTTER - (0.3 if self.labels_across else 0)) / case.aspect, 2.2)
         self.image = Box(MARGIN, self.question.height + 0.08, h * case.aspect, h)
-        self.height = max(self.image.bottom, sum(self.heights) + BETWEEN_MODELS * (len(self.heights) - 1))
+        self.above = max(self.image.bottom, sum(self.heights) + BETWEEN_MODELS * (len(self.heights) - 1))
+        # The paper's layout has no row for a difference.
+        self.rows = [row for row in map_rows(spec, case) if row.kind == "evidence"]
+        self.height = self.above + sum(BETWEEN_MODELS + row_height(row, grid, LEFT) for row in self.rows)
 
     def _answer(self, model: ModelCase) -> list[tuple[str, str]]:
         """Lines below a model's panels with their colours."""
@@ -92,6 +96,8 @@ class _Block:
             for line, colour in lines:
                 y = sheet.write_lines(LEFT, y, [line], BODY, colour=colour)
         bars(sheet, self.spec, self.case, self.grid, LEFT + self.room, tops)
+        for row in self.rows:
+            draw_row(sheet, row, self.grid, LEFT, top + self.above + BETWEEN_MODELS)
         panels.show_outline(sheet.figure.axes[before:], self.case.kept)
         return top + self.height
 

@@ -30,15 +30,15 @@ from emma_viz.render.recipe import LARGEST, ROOM, recipe_in
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 
 _FORMAT = "emma-viz figure"
-SIDECAR_SCHEMA = 3
-SINCE = {"difference_limit": 2, "kept": 3}
+SIDECAR_SCHEMA = 4
+SINCE = {"difference_limit": 2, "kept": 3, "word": 4, "evidence": 4, "score": 4}
 """Field → the schema that brought it; an older file lacks it, and it then has its default."""
 VALUES = 200_000
 """Values, texts and names that a recipe holds at most, its arrays aside."""
 
 _ARRAYS: dict[type, dict[str, ArrayKind]] = {
     ImageCase: {"image": "bytes", "true_map": "numbers"},
-    ModelCase: dict.fromkeys(("decoded", "maps", "limits", "correlation"), "numbers"),
+    ModelCase: dict.fromkeys(("decoded", "maps", "limits", "correlation", "evidence"), "numbers"),
 }
 _CASES: dict[type, tuple[str, type]] = {FigureSpec: ("images", ImageCase), ImageCase: ("models", ModelCase)}
 _CURVE: dict[str, ArrayKind] = {"layer": "integers", "r2": "numbers"}
@@ -178,7 +178,7 @@ def _pack(value, name: str, arrays: dict[str, np.ndarray]) -> dict:
     for field in fields(value):
         item = getattr(value, field.name)
         inner = f"{name}.{field.name}"
-        if field.name in _ARRAYS.get(type(value), ()):
+        if field.name in _ARRAYS.get(type(value), ()) and item is not None:
             arrays[inner] = item
             item = inner
         elif field.name == nested:
@@ -199,7 +199,7 @@ def _packed(kind: Any, schema: int) -> Any:
     for field in fields(kind):
         hint: Any = hints[field.name]
         if field.name == "retention" or field.name in _ARRAYS.get(kind, ()):
-            hint = str
+            hint = str | None if field.default is None else str
         elif field.name == nested:
             hint = types.GenericAlias(tuple, (_packed(case, schema), ...))
         absent = schema < SINCE.get(field.name, 1)
@@ -217,6 +217,8 @@ def _named(kind: Any, packed: Any, name: str):
     for field in fields(kind):
         inner, item = f"{name}.{field.name}", getattr(packed, field.name)
         array = _ARRAYS.get(kind, {}).get(field.name)
+        if array and item is None:  # of a field that may be absent
+            continue
         if (array or field.name == "retention") and item != inner:
             raise InputError(f"expected {inner} to name the array of that name, got {item[:100]!r}")
         if array:
@@ -233,7 +235,7 @@ def _unpack(kind: Any, packed: Any, arrays: dict[str, np.ndarray]):
     nested, case = _CASES.get(kind, (None, None))
     for field in fields(kind):
         item = getattr(packed, field.name)
-        if field.name in _ARRAYS.get(kind, ()):
+        if field.name in _ARRAYS.get(kind, ()) and item is not None:
             item = arrays[item]
         elif field.name == nested:
             item = tuple(_unpack(case, each, arrays) for each in item)

@@ -74,6 +74,10 @@ class ModelCase:
     """The hook site that was decoded."""
     extent: Extent | None = None
     """Its own `ImageCase.extent`, where its preprocessing differs; None is the image's."""
+    evidence: Float[np.ndarray, "R C"] | None = None
+    """By how much each patch's token supports `ImageCase.word`, nats of its log-probability; None without a word."""
+    score: float | None = None
+    """The log-probability of that word in this model, nats; None where it is not known."""
     forced: bool = False
     """Whether the lens does not belong to these states and was forced on them; `FigureSpec.notes` says why."""
 
@@ -94,6 +98,10 @@ class ModelCase:
         _expect_limits(f"{where}: limits", self.limits)
         if self.extent is not None:
             _expect_extent(where, self.extent)
+        if self.evidence is not None:
+            _expect_shape(f"{where}: evidence", self.evidence, self.maps.shape[1:])
+        if self.score is not None and not abs(self.score) <= _HIGHEST:
+            raise InputError(f"{where}: expected a finite log-probability or None, got {self.score}.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,6 +132,8 @@ class ImageCase:
     """The right answer, where it is known."""
     difference_limit: float | None = None
     """Half the width of the colour scale of the models' difference; None is that of the shown layers alone."""
+    word: str | None = None
+    """What the models' evidence is for, in words; None where none is shown."""
     kept: Extent | None = None
     """A place that the reader kept, outlined in every picture, as fractions of the image; None for none."""
 
@@ -140,6 +150,12 @@ class ImageCase:
         if not 1 <= len(self.models) <= 8:
             raise InputError(
                 f"{where}: expected 1 to 8 models in a figure, got {len(self.models)}; draw several figures."
+            )
+        with_evidence = [model.evidence is not None for model in self.models]
+        if with_evidence != [self.word is not None] * len(self.models):
+            raise InputError(
+                f"{where}: expected evidence of every model with a word, and of none without; got the word "
+                f"{self.word!r} and evidence of {sum(with_evidence)} of {len(self.models)} models."
             )
 
     def extent_of(self, model: ModelCase) -> Extent:

@@ -8,8 +8,9 @@ import numpy as np
 
 from emma_viz.render import colours
 from emma_viz.render.curves import FLOOR
+from emma_viz.render.map_rows import map_rows
 from emma_viz.render.overlay import RISE, STRENGTH
-from emma_viz.render.spec import FigureSpec, ImageCase, difference_limits, map_change, rms
+from emma_viz.render.spec import FigureSpec, ImageCase, map_change, rms
 from emma_viz.render.svg import Line, SvgChart
 from emma_viz.render.words import clean
 
@@ -80,14 +81,16 @@ def _rms_line(name: str, colour: int, layers: tuple[int, ...], values: np.ndarra
 
 
 def _scopes(spec: FigureSpec, case: ImageCase) -> list[dict]:
-    """The true map, then one scope a model, then the difference."""
+    """The true map, then one scope a model, then the difference, then the evidence of each model."""
     scopes = [_scope(case.true_map[None], [case.true_limits], case.extent)]
     for model in case.models:
         scopes.append(_scope(model.maps, spec.limits(case, model), case.extent_of(model)))
-    if spec.difference:
-        _, values = map_change(case)
-        limits = [difference_limits(case)] * len(values)
-        scopes.append(_scope(values, limits, case.extent_of(case.models[0]), table="difference"))
+    for row in map_rows(spec, case):
+        # The maps of a difference have one grid, those of the evidence each their own.
+        parts = [row.maps] if row.kind == "difference" else [(each,) for each in row.maps]
+        for maps in parts:
+            values = np.stack([each.values for each in maps])
+            scopes.append(_scope(values, [row.limits] * len(maps), maps[0].extent, table="difference"))
     return scopes
 
 

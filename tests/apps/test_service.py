@@ -499,12 +499,22 @@ def test_a_saved_page_keeps_what_was_on_the_page(service, ready):
         assert words in foot
     assert __version__ in foot
     assert "one colour scale for all models and layers" not in foot
-    kept = from_json(recipe_in(page.encode(), "the page")).images[0].kept
+    (case,) = from_json(recipe_in(page.encode(), "the page")).images
+    kept = case.kept
+    for model, packed, score in zip(case.models, evidence["models"], evidence["scores"], strict=True):
+        assert model.evidence.tobytes() == base64.b64decode(packed)
+        assert model.score == pytest.approx(score)
+    assert case.word.endswith("of cobra, gradient × input")
+    picture = service.save({**ready, **view, "format": "svg"})
+    drawn = base64.b64decode(picture["data"]).decode()
+    for name in ("cobra", "emma"):
+        assert f'id="evidence/{case.title}/{name}"' in drawn
     one = service.sessions.result(ready["session"], ready["run"]).comparison.decodings[0].geometry[0]
     left, top, right, bottom = one.token_boxes()[3]
     width, height = one.image_size
     assert kept == pytest.approx((left / width, top / height, right / width, bottom / height))
     plain = base64.b64decode(service.save({**ready, **view, "look": {}})["data"]).decode()
+    assert from_json(recipe_in(plain.encode(), "the page")).images[0].word is None
     assert evidence["models"][0] not in plain
 
 

@@ -1,5 +1,6 @@
 """Synthetic figures: a photograph decoded from one model that loses it with depth and one that keeps it."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -111,10 +112,31 @@ class SpecMaker:
         )
 
     def spec(
-        self, *, scale: str = "shared", images: int = 1, figure: dict | None = None, **case
+        self,
+        *,
+        scale: str = "shared",
+        images: int = 1,
+        figure: dict | None = None,
+        evidence: float | None = None,
+        **case,
     ) -> FigureSpec:
         cases = tuple(self.case(scale=scale, **case) for _ in range(images))
-        return FigureSpec(images=cases, scale=scale, **(figure or {}))
+        spec = FigureSpec(images=cases, scale=scale, **(figure or {}))
+        return spec if evidence is None else with_evidence(spec, evidence)
+
+
+def with_evidence(spec: FigureSpec, strength: float = 1.0) -> FigureSpec:
+    """The figure with evidence for a word, whose largest change in the first model is `strength` nats."""
+    draw, images = np.random.default_rng(3), []
+    for case in spec.images:
+        models = []
+        for index, model in enumerate(case.models):
+            values = draw.uniform(-1, 1, model.maps.shape[1:]).astype(np.float32)
+            values *= strength / (1 + index) / np.abs(values).max()
+            models.append(dataclasses.replace(model, evidence=values, score=-2.0 - index))
+        word = f"“cup” of {case.models[0].name}, gradient × input"
+        images.append(dataclasses.replace(case, models=tuple(models), word=word))
+    return dataclasses.replace(spec, images=tuple(images))
 
 
 @pytest.fixture(scope="session")

@@ -139,7 +139,16 @@ VARIANTS = {
     },
     "two images": {"images": 2, "layers": (0, 2, 4, 6, 8)},
     "difference": {"figure": {"difference": True}, "layers": (0, 8)},
+    "difference, tall": {"figure": {"difference": True}, "image": image_of(320, 40), "layers": (0, 2, 4)},
     "difference, panorama": {"figure": {"difference": True}, "image": image_of(40, 320)},
+    "evidence, four models": {"evidence": 1e-4, "models": 4, "names": (NAME, NAME + "2", "c", "d")},
+    "evidence, difference, panorama": {
+        "evidence": 2.0,
+        "figure": {"difference": True},
+        "image": image_of(40, 320),
+    },
+    "evidence, tall": {"evidence": 2.0, "image": image_of(320, 40), "layers": (0, 2, 4)},
+    "evidence, paper, one layer": {"evidence": 2.0, "figure": {"style": "paper"}, "layers": (4,)},
     "rows": {"scale": "per_row", "models": 3},
     "paper": {"figure": {"style": "paper", "map_kind": "magnitude"}, "layers": (0, 2, 4, 6, 8)},
     "paper, eight layers": {

@@ -7,7 +7,6 @@
 const core = {
   ...require("./core/bytes.js"),
   ...require("./core/colours.js"),
-  ...require("./core/evidence.js"),
   ...require("./core/layers.js"),
   ...require("./core/lines.js"),
   ...require("./core/links.js"),

@@ -1,7 +1,6 @@
 // The evidence for a word of an answer: asked for, shown in the place of the maps, and taken back.
 "use strict";
 const { floatsOf } = require("./core/bytes.js");
-const { evidenceScale } = require("./core/evidence.js");
 const { LETTERS } = require("./core/layers.js");
 const { figures } = require("./core/numbers.js");
 const { markWord } = require("./view/answers.js");
@@ -28,11 +27,12 @@ const forget = (stage) => {
 const evidenceOf = (reply) => {
   if (reply.error) throw new Error(reply.error);
   const values = reply.models.map((each) => (each ? floatsOf(each) : null));
-  const sizes = values.map((each) => [...(each || [])].map(Math.abs));
   const scores = reply.scores.map((score, i) => `${LETTERS[i]} ${figures(score, 2)}`).join(", ");
   return {
     values,
-    ...evidenceScale(sizes, reply.scores),
+    limit: reply.limit,
+    negligible: reply.negligible,
+    meaning: reply.meaning,
     note: reply.method,
     help: reply.help,
     scores: `log-probability ${scores}`,

@@ -40,9 +40,6 @@ test("differences are of single precision, and of one layer of both", () => {
   assert.deepEqual([...core.subtract(...values)].slice(0, 2), [Math.fround(Math.fround(0.1) - Math.fround(0.3)), 3]);
   assert.deepEqual([...core.differenceAt([first, second], "error", [1, 1])], [1, 1]);
   assert.equal(core.differenceAt([first, second], "error", [0, 0]), null);
-  assert.equal(core.percentile([1, 2, 3, 4], 50), 2.5);
-  assert.equal(core.percentile([NaN, 7], 98), 7);
-  assert.ok(Number.isNaN(core.percentile([NaN], 98)));
 });
 
 test("a sheet's map is found by its address", () => {

@@ -55,15 +55,3 @@ test("numbers are written short, with a real minus sign", () => {
   assert.equal(core.fixed(NaN), "–");
   assert.equal(core.layerLabel(-1), "embedding");
 });
-
-test("a word's evidence has a scale that a person can judge", () => {
-  const tiny = core.evidenceScale([[1e-5, 2e-6], []], [-0.0015, -1]);
-  assert.ok(tiny.negligible);
-  assert.match(tiny.meaning, /^negligible/);
-  assert.ok(tiny.limit >= 0.05); // 1e-5 nats are drawn pale
-  const strong = core.evidenceScale([[0.001], [2, 0.1]], [-9, -4]);
-  assert.ok(!strong.negligible);
-  assert.match(strong.meaning, /at most 2 nats for a token, 50 % of the word's log-probability/);
-  assert.ok(core.evidenceScale([[0.02]], [-8]).negligible); // less than 1 % of what the word has
-  assert.ok(core.evidenceScale([[]], [0]).negligible);
-});

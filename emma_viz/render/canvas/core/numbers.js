@@ -4,16 +4,6 @@
 /** First minus second in single precision, as numpy subtracts float32. */
 const subtract = (first, second) => first.map((value, i) => Math.fround(value - second[i]));
 
-/** numpy.percentile with its default, linear interpolation, of the finite values; NaN when there are none. */
-const percentile = (values, q) => {
-  const sorted = Float64Array.from(values).filter(Number.isFinite).sort();
-  if (!sorted.length) return NaN;
-  const at = (q / 100) * (sorted.length - 1);
-  const below = Math.floor(at);
-  const above = Math.min(below + 1, sorted.length - 1);
-  return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
-};
-
 const mean = (values) => {
   const finite = values.filter(Number.isFinite);
   return finite.length ? finite.reduce((a, b) => a + b, 0) / finite.length : NaN;
@@ -35,4 +25,4 @@ const percent = (share) => (share > 0 && share < 0.005 ? "<1%" : `${Math.round(1
 const nearest = (values, wanted) =>
   values.reduce((best, each) => (Math.abs(each - wanted) < Math.abs(best - wanted) ? each : best));
 
-module.exports = { subtract, percentile, mean, figures, fixed, percent, nearest };
+module.exports = { subtract, mean, figures, fixed, percent, nearest };

@@ -96,7 +96,9 @@ const partsOf = (act, life) => {
   const rows = make("div", { class: "ev-rows" });
   const answers = make("div", { class: "ev-answers" });
   const inspector = make("section", { class: "ev-inspector", "aria-label": "Patch inspector" });
-  const main = make("div", { class: "ev-main" }, rows, make("div", { class: "ev-aside" }, answers, inspector));
+  // It scrolls where it is too low, and keys reach what scrolls.
+  const beside = { class: "ev-aside", tabindex: "0", role: "group", "aria-label": "Answers and patch" };
+  const main = make("div", { class: "ev-main" }, rows, make("div", beside, answers, inspector));
   const legend = make("div", { class: "ev-legend" });
   const veil = make("div", { class: "ev-veil", role: "status", "aria-live": "polite" });
   const notice = make("div", { class: "ev-notice", role: "status", hidden: true });

@@ -1,5 +1,6 @@
 // The rows: a model's panels side by side, the reference below them, and how large they are.
 "use strict";
+const { LETTERS } = require("../core/layers.js");
 const { panelSizes } = require("../core/sizes.js");
 const { dot, make, tipped } = require("./elements.js");
 const { TIPS } = require("./tips.js");
@@ -24,7 +25,7 @@ const forced = (model) =>
 const rowOf = (model, index) =>
   make(
     "section",
-    { class: "ev-row", "data-model": String(index), "aria-label": model.name },
+    { class: "ev-row", "data-model": String(index), "aria-label": `${LETTERS[index]} ${model.name}` },
     make(
       "header",
       {},
