@@ -16,7 +16,7 @@ import sys
 from playwright.sync_api import sync_playwright
 
 from emma_viz.cli.guard import guarded
-from tests.apps.visiting import CHROMIUM, FLAGS, Visit, resident, serving
+from tests.apps.visiting import ALL_FRAMES, CHROMIUM, FLAGS, Visit, resident, serving
 
 RUN = """async () => {
   const emma = document.querySelector('.ev').emma;
@@ -94,7 +94,7 @@ def main() -> None:
     chromium = next(path for name in CHROMIUM if (path := shutil.which(name)))
     with serving() as (address, process), sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=chromium, args=FLAGS)
-        visit = Visit(browser, address).open()
+        visit = Visit(browser, address, frames=ALL_FRAMES).open()
         visit.example()
         print(f"first run, models loaded: {visit.page.evaluate(RUN):.0f} ms", flush=True)
         runs, memory = [], [resident(process.pid)]
@@ -117,7 +117,7 @@ def main() -> None:
         for what, more in (("reloads of a link", ""), ("results more", "&prompt=What%3F%20{}")):
             memory = [resident(process.pid)]
             for number in range(args.pages):
-                page = Visit(browser, address).open("#" + link + more.format(number))
+                page = Visit(browser, address, frames=ALL_FRAMES).open("#" + link + more.format(number))
                 page.result()
                 page.close()
                 memory.append(resident(process.pid))

@@ -55,6 +55,7 @@ def canvas_page(payload: dict[str, Any], view: dict[str, Any], *, provenance: li
     """
     own = (
         "body { margin: 0; background: #ffffff; } body.dark { background: #141518; }\n"
+        "h1 { position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden; clip-path: inset(50%); }\n"
         "#canvas { padding: 12px 18px 0; }\n"
         "#canvas > .ev:not(.ev-narrow) { height: calc(100vh - 44px); }\n"
         "footer { padding: 6px 18px 8px; font: 11px/1.5 system-ui, sans-serif; color: #5b5d63; }\n"
@@ -62,9 +63,10 @@ def canvas_page(payload: dict[str, Any], view: dict[str, Any], *, provenance: li
         "body.dark footer { color: #a9a9a6; }\n"
     )
     facts = "".join(f"<div>{escape(line)}</div>" for line in provenance)
+    title = f"{payload['image']['name']}: what the image tokens hold"
     return document(
-        title=f"{payload['image']['name']}: what the image tokens hold",
+        title=title,
         style=canvas_style() + own,
-        body=f'<div id="canvas"></div><footer>{facts}</footer>',
+        body=f'<main><h1>{escape(title)}</h1><div id="canvas"></div></main><footer>{facts}</footer>',
         data=script_json({"payload": payload, "view": {key: str(value) for key, value in view.items()}}),
     )

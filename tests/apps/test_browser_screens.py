@@ -236,6 +236,10 @@ def test_four_models_say_which_lens_was_forced_and_no_mark_is_cut(several):
     assert [text for text in page.locator(".ev-notes li").all_inner_texts() if "was forced" in text]
 
 
+def test_a_saved_page_on_every_screen(several):
+    assert faults(several, ".ev-forced", "footer") == []
+
+
 def test_a_lens_of_one_layer_is_a_point_in_the_curves(several):
     page = several.page
     page.set_viewport_size({"width": 1440, "height": 900})

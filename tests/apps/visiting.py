@@ -78,7 +78,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-_FEW_FRAMES = """
+FEW_FRAMES = """
 window.drawnSoon = requestAnimationFrame.bind(window);
 let within = 0, later = new Set();
 window.requestAnimationFrame = (draw) => {
@@ -98,14 +98,19 @@ window.cancelAnimationFrame = (token) => later.delete(token) ? clearTimeout(-1 -
 later, as otherwise the pages that tests keep open would be the load."""
 
 
+ALL_FRAMES = "window.drawnSoon = requestAnimationFrame.bind(window);"
+
+
 class Visit:
     """One page, with a record of everything that must not happen on it."""
 
-    def __init__(self, browser, address: str, *, width: int = 1440, height: int = 900, **options):
+    def __init__(
+        self, browser, address: str, *, width: int = 1440, height: int = 900, frames=FEW_FRAMES, **options
+    ):
         self.address, self.wrong, self.requests = address, [], []
         self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self.context.set_default_timeout(PATIENCE)
-        self.context.add_init_script(_FEW_FRAMES)
+        self.context.add_init_script(frames)
         self.page = self.context.new_page()
         self.page.on("console", lambda said: said.type == "error" and self.wrong.append(_logged(said)))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
