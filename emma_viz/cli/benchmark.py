@@ -193,5 +193,43 @@ def _import(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS_BESIDE = {"import": (_add_import, _import)}
+def _add_timing(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.description = (
+        "Time an answer of 256 forced tokens, again and again (the EMMA paper's Table 3)."
+        if name == "latency"
+        else "Parameters, time and memory of each component (the EMMA paper's Table 7)."
+    )
+    parser.add_argument("--image", type=options.path, metavar="FILE", help="what is shown (default: a scene)")
+    parser.add_argument(
+        "--repeats", type=int, metavar="N", help="how often it is timed (default: 200; components: 20)"
+    )
+    if name == "latency":
+        parser.add_argument("--tokens", type=int, metavar="N", help="of each answer (default: 256)")
+    parser.add_argument("--out", type=options.path, metavar="FOLDER", help="write the table there, too")
+    options.add_models(parser)
+
+
+def _time(args: argparse.Namespace) -> int:
+    from emma_viz.cli.progress import ProgressBars
+    from emma_viz.session.benchmarks import timing
+    from emma_viz.session.benchmarks.results import write_tables
+    from emma_viz.session.benchmarks.tables import aligned
+
+    given = {"repeats": args.repeats, "tokens": getattr(args, "tokens", None)}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    measure = timing.latency if args.benchmark == "latency" else timing.component_costs
+    with ProgressBars() as bars:
+        table = measure(args.models, image=args.image, running=options.running(args), progress=bars, **chosen)
+    print(f"{printable(table.title)}\n{printable(aligned(table))}")
+    if args.out is not None:
+        for path in write_tables(args.out, [table], table.title):
+            print(f"wrote {one_line(path)}")
+    return 0
+
+
+COMMANDS_BESIDE = {
+    "import": (_add_import, _import),
+    "latency": (_add_timing, _time),
+    "components": (_add_timing, _time),
+}
 """Names that are no benchmark's → what adds their options, and what they do."""

@@ -2,11 +2,12 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emma_viz.data.provenance import dump_json
+from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_files
 from emma_viz.records.answered import AnsweredRun, RunAbout
 from emma_viz.records.benchmarks import Benchmark, benchmark, names
@@ -47,11 +48,34 @@ def write_results(run: AnsweredRun, tables: Sequence[Table]) -> tuple[Path, ...]
     texts = {
         "table.md": markdown(brief, _title(run.about)),
         "table.csv": comma_separated([table for table in tables if table.name != DISAGREEMENTS]),
-        "table.json": dump_json(_plain_json(run.about, tables)),
+        "table.json": dump_json(_about_json(run.about) | _tables_json(tables)),
         "table.tex": latex(brief),
     }
     texts |= {f"{table.name}.csv": _whole(table) for table in tables if table.name == DISAGREEMENTS}
-    files = {run.path / name: text for name, text in texts.items()}
+    return _write(run.path, texts)
+
+
+def write_tables(folder: Path, tables: Sequence[Table], title: str) -> tuple[Path, ...]:
+    """Write tables of no run into a folder, which is made: Markdown, CSV, JSON, LaTeX.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror or error}.") from error
+    texts = {
+        "table.md": markdown(tables, title),
+        "table.csv": comma_separated(tables),
+        "table.json": dump_json(_tables_json(tables)),
+        "table.tex": latex(tables),
+    }
+    return _write(folder, texts)
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
+    files = {folder / name: text for name, text in texts.items()}
     write_files({path: _writer(text) for path, text in files.items()})
     return tuple(files)
 
@@ -83,13 +107,18 @@ def _brief(table: Table) -> Table:
     )
 
 
-def _plain_json(about: RunAbout, tables: Sequence[Table]) -> dict[str, Any]:
+def _about_json(about: RunAbout) -> dict[str, Any]:
     return {
         "benchmark": about.benchmark,
         "models": about.models,
         "scorers": about.scorers,
         "records": about.records,
         "complaints": about.complaints,
+    }
+
+
+def _tables_json(tables: Sequence[Table]) -> dict[str, Any]:
+    return {
         "tables": [
             {
                 "name": table.name,

@@ -1,0 +1,64 @@
+"""The protocols of Tables 3 and 7: what is run and counted; how long it takes is not looked at."""
+
+import json
+
+import pytest
+
+from emma_viz.checkpoints import load_model
+from emma_viz.cli.main import main
+from emma_viz.errors import InputError
+from emma_viz.session import Running
+from emma_viz.session.benchmarks.timing import WARM_UP, component_costs, latency
+
+
+@pytest.fixture
+def running(pair):
+    return Running(vision_source=str(pair.vision))
+
+
+def test_latency_forces_every_token_of_every_repeat(pair, running, photos):
+    steps = []
+    table = latency(
+        [pair.cobra],
+        image=photos[0],
+        tokens=5,
+        repeats=2,
+        running=running,
+        progress=lambda *step: steps.append(step),
+    )
+    (row,) = table.rows
+    named = dict(zip(table.columns, row, strict=True))
+    assert named["model"] == "cobra"
+    assert named["repeats"] == 2
+    assert sum(what.startswith("timing") for _, _, what in steps) == WARM_UP + 2
+    seconds, rate = named["T_avg (s)"], named["N_avg (tokens/s)"]
+    assert rate.value == pytest.approx(5 / seconds.value)
+    assert 0 < named["to first token (s)"].value < seconds.value
+    with pytest.raises(InputError, match="repeats"):
+        latency([pair.cobra], repeats=0, running=running)
+
+
+def test_components_count_every_parameter_once(pair, running):
+    table = component_costs([pair.cobra, pair.emma], repeats=1, running=running)
+    counts = {(row[0], row[1]): row[2] for row in table.rows}
+    model = load_model(pair.cobra, vision_source=str(pair.vision))
+    whole = sum(each.numel() for each in model.vlm.parameters())
+    assert sum(count for (name, _), count in counts.items() if name == "cobra") == whole
+    mff, ca = (counts["emma", part] for part in ("feature fusion (MFF)", "cross-attention (CA), part of MFF"))
+    assert 0 < ca < mff
+    assert counts["emma", "pixel decoder"] > 0
+    assert {row[-1] for row in table.rows if row[0] == "emma"} == {
+        "",
+        "random weights: there is no native lens",
+    }
+
+
+def test_the_command_writes_the_table(pair, tmp_path, capsys):
+    argv = ["benchmark", "latency", "--models", str(pair.cobra), "--vision", str(pair.vision)]
+    assert main([*argv, "--tokens", "2", "--repeats", "2", "--out", str(tmp_path / "out")]) == 0
+    assert "N_avg (tokens/s)" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert found["tables"][0]["rows"][0][0] == "cobra"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"table.{end}" for end in ("md", "csv", "json", "tex")
+    }
