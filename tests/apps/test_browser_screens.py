@@ -4,15 +4,16 @@ One page walks through the states, and each is looked at on all screens: a scree
 """
 
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from emma_viz.render.webpage import canvas_page
-from emma_viz.session import Comparison
+from emma_viz.session import Comparison, Running, capture, decode_study
 from emma_viz.session.payload import payload
 from tests.apps.axe import violations
-from tests.apps.visiting import RUN_PATIENCE, Visit
+from tests.apps.visiting import RUN_PATIENCE, Visit, serving
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +37,12 @@ CUT = """(texts) => [...document.querySelectorAll(texts)].filter((node) => {
 }).map((node) => `${node.className}: ${node.textContent} is cut`)"""
 FOOT_BELOW = """() => document.querySelector("footer").getBoundingClientRect().top >=
   Math.max(...[...document.querySelectorAll(".ev, .ev *")].map((node) => node.getBoundingClientRect().bottom)) - 1"""
+SHORT_OF_TIP = """() => [...document.querySelectorAll(".ev .ev-tip:hover")].filter((tip) => {
+  const [own, box] = [getComputedStyle(tip, "::after"), tip.getBoundingClientRect()];
+  const [left, width] = [box.left + parseFloat(own.left), parseFloat(own.width)];
+  return !(left >= 0 && left + width <= document.documentElement.clientWidth + 1);
+}).map(() => "reaches out of the page")"""
+"""The tooltip under the pointer, where it does not stand on the page as a whole."""
 OUT_OF_REACH = """(parts) => parts.filter((part) => {
   const node = document.querySelector(part);
   node.scrollIntoView({ block: "center" });
@@ -112,12 +119,27 @@ def test_an_empty_page(wall):
     assert faults(wall, ".ev-note", "#explorer-run", "#explorer-prompt") == []
 
 
+def test_an_error_on_an_empty_page(wall):
+    wall.canvas("emma.fail('photo is not an image: it begins like a letter.')")
+    assert faults(wall, ".ev-error", ".ev-error button", "#explorer-run") == []
+    wall.page.get_by_role("button", name="Close").click()
+
+
+@contextmanager
+def running(visit: Visit):
+    """The page as it is while the models answer, with Stop in the place of Run."""
+    visit.page.evaluate("document.body.classList.add('explorer-busy')")
+    yield
+    visit.page.evaluate("document.body.classList.remove('explorer-busy')")
+    visit.canvas("emma.calm()")
+
+
 def test_a_first_run(wall):
     wall.canvas(
         "emma.busy({ message: 'reading', done: 1, total: 3, models: [{ name: 'a', answer: 'so far', busy: true }] })"
     )
-    assert faults(wall, ".ev-progress", ".ev-answer") == []
-    wall.canvas("emma.calm()")
+    with running(wall):
+        assert faults(wall, ".ev-progress", ".ev-answer", "#explorer-stop") == []
 
 
 def test_a_result(result):
@@ -135,8 +157,8 @@ def test_a_result(result):
 
 def test_a_later_run(result):
     result.canvas("emma.busy({ message: 'reading', done: 0, total: 0, models: [] })")
-    assert faults(result, ".ev-progress", covers=True) == []
-    result.canvas("emma.calm()")
+    with running(result):
+        assert faults(result, ".ev-progress", "#explorer-stop", covers=True) == []
 
 
 def test_an_error_over_a_result(result):
@@ -166,6 +188,51 @@ def test_a_word_and_its_evidence(result):
     result.page.wait_for_selector("[data-share]")
     assert faults(result, "[data-share]", ".ev-legend .ev-chip") == []
     result.page.keyboard.press("Escape")
+
+
+def test_a_word_that_is_being_measured(result):
+    held = []
+
+    def answer(route):
+        asked = route.request.post_data_json["fn_name"]
+        if asked == "attribute":
+            held.append(route)
+        elif asked == "progress":
+            route.fulfill(json={"done": 4, "total": 10})
+        else:
+            route.continue_()
+
+    result.page.route(re.compile("/component_server"), answer)
+    result.page.locator(".ev-word").nth(1).click()
+    result.page.wait_for_selector("text=measuring… 40 %")
+    assert faults(result, ".ev-legend .ev-chip") == []
+    result.page.keyboard.press("Escape")
+    held[0].fulfill(json={"error": "The measurement was stopped."})
+    result.page.unroute(re.compile("/component_server"))
+    assert result.page.locator(".ev-legend .ev-chip").count() == 0
+
+
+def test_a_region_that_is_kept(result):
+    page = result.page
+    page.mouse.move(*result.at("map", 0.2, 0.2))
+    page.mouse.down()
+    page.mouse.move(*result.at("map", 0.6, 0.7), steps=4)
+    page.mouse.up()
+    result.drawn()
+    assert page.locator(".ev-inspected").inner_text().startswith("Region")
+    assert faults(result, ".ev-inspector .ev-chip") == []
+    page.keyboard.press("Escape")
+
+
+def test_tooltips_are_whole(result):
+    page, found = result.page, []
+    for width, height in SCREENS.items():
+        page.set_viewport_size({"width": width, "height": height})
+        result.drawn()
+        for tip in page.locator(".ev .ev-tip:visible").all():
+            tip.hover()
+            found += [f"{width}: {tip.inner_text()}: {each}" for each in page.evaluate(SHORT_OF_TIP)]
+    assert found == []
 
 
 def test_the_menu_of_files_and_what_they_hold(result):
@@ -257,6 +324,23 @@ def test_a_lens_of_one_layer_is_a_point_in_the_curves(several):
     page.locator(".ev-slider").fill(str(several.canvas("emma.result.models[0].layers.length") - 1))
     several.drawn()
     assert "C –" not in values.inner_text()
+
+
+@pytest.fixture
+def replayed_tiny(browser, pair, photos, tmp_path):
+    """A page on a study of the tiny pair, without a model."""
+    capture(photos, pair.models, tmp_path / "study", running=Running(vision_source=str(pair.vision)))
+    decode_study(tmp_path / "study")
+    with serving("--study", str(tmp_path / "study")) as (address, _):
+        visit = Visit(browser, address).open()
+        visit.result()
+        yield visit
+        visit.close()
+
+
+def test_a_study_without_its_models(replayed_tiny):
+    assert "words show no evidence" in replayed_tiny.page.locator(".ev-answers").inner_text()
+    assert faults(replayed_tiny, "#explorer-side") == []
 
 
 def test_on_a_phone_run_scrolls_to_the_result_and_a_swipe_scrolls_on(browser, address):

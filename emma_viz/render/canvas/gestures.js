@@ -65,9 +65,19 @@ const turn = (stage, event, anywhere) => {
   stage.act.go({ type: "wheel", delta: event.deltaMode === 1 ? event.deltaY * 40 : event.deltaY });
 };
 
+const WIDEST = 280; // pixels of a tooltip, with some air
+
+/** Moves the tooltip of what is pointed at, or has the focus, to where the page shows the whole of it. */
+const holdTip = ({ target }) => {
+  const tip = target.closest(".ev-tip") || target.closest(".ev-field")?.querySelector(".ev-tip");
+  const room = document.documentElement.clientWidth - WIDEST;
+  tip?.style.setProperty("--ev-shift", `${Math.min(0, room - tip.getBoundingClientRect().left)}px`);
+};
+
 /** Listens to the pointer, as long as the canvas lives. */
 const followPointer = (stage) => {
   const { state, parts, life } = stage;
+  for (const type of ["pointerover", "focusin"]) parts.frame.addEventListener(type, holdTip);
   parts.rows.addEventListener("pointerdown", (event) => press(stage, event));
   parts.rows.addEventListener("pointermove", (event) => move(stage, event));
   parts.rows.addEventListener("pointerleave", () => !state.drag && state.hovered && hover(stage, null));
