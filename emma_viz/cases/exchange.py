@@ -27,6 +27,7 @@ from emma_viz.files.inside import require_inside
 from emma_viz.files.json_door import Budget, open_regular, parse_json
 from emma_viz.files.room import require_writable
 from emma_viz.files.schema import Count, shape
+from emma_viz.progress import Progress
 
 EXPORT_FORMAT = 1
 """A reader refuses others."""
@@ -92,7 +93,7 @@ def export_cases(
     ids: Sequence[str],
     target: Path,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Write cases, with their images, histories and evidence.
 
@@ -100,7 +101,7 @@ def export_cases(
         casebook: where they are.
         ids: of the cases, in the order in which they are written.
         target: a file that ends in .zip, or a folder that is not there yet.
-        progress: called with the cases written, and all.
+        progress: told of the cases written.
 
     Returns:
         how many there were.
@@ -125,15 +126,13 @@ def export_cases(
     return count
 
 
-def import_cases(
-    casebook: Casebook, source: Path, *, progress: Callable[[int, int], None] | None = None
-) -> Imported:
+def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None = None) -> Imported:
     """Add the cases of an export; what is there already stays, and histories are joined.
 
     Args:
         casebook: where they are added.
         source: a folder or zip file that `export_cases` wrote, or somebody else made: nothing in it is trusted.
-        progress: called with the cases read, and all.
+        progress: told of the cases read.
 
     Raises:
         CasebookError: it is no export, or of another format.
@@ -160,7 +159,7 @@ def import_cases(
                 _keep_evidence(casebook, case)
             done += len(cases)
             if progress is not None:
-                progress(done, about.cases)
+                progress(done, about.cases, "cases")
     if done + len(complaints) < about.cases:
         complaints.append(f"{source}: expected {about.cases} cases, found {done}: the file was cut off.")
     return Imported(complaints=tuple(complaints), **counts)
@@ -169,9 +168,7 @@ def import_cases(
 # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _write(
-    casebook: Casebook, ids: Sequence[str], folder: Path, progress: Callable[[int, int], None] | None
-) -> int:
+def _write(casebook: Casebook, ids: Sequence[str], folder: Path, progress: Progress | None) -> int:
     count = 0
     with (folder / _CASES).open("w", encoding="utf-8", newline="\n") as file:
         for part in in_parts(ids):
@@ -180,7 +177,7 @@ def _write(
                 file.write(json.dumps(asdict(line), allow_nan=False, separators=(",", ":")) + "\n")
                 count += 1
                 if progress is not None:
-                    progress(count, len(ids))
+                    progress(count, len(ids), "cases")
     about = dump_json(asdict(ExportAbout(cases=count)))
     (folder / _ABOUT).write_text(about, encoding="utf-8", newline="\n")
     return count

@@ -1,6 +1,5 @@
 """A benchmark's run becomes cases."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from emma_viz.cases.case import CaseAnswer, CaseRecord, Said
 from emma_viz.cases.casebook import Added, Casebook
 from emma_viz.cases.pictures import case_picture
 from emma_viz.errors import ImageError, InputError
+from emma_viz.progress import Progress
 from emma_viz.records.answered import AnsweredRecord, AnsweredRun, ModelAnswer, open_answers
 
 _AT_ONCE = 1000
@@ -26,9 +26,7 @@ class GatheredRun:
     """Records and images that were left out, and why."""
 
 
-def gather_run(
-    casebook: Casebook, folder: Path, *, progress: Callable[[int, int], None] | None = None
-) -> GatheredRun:
+def gather_run(casebook: Casebook, folder: Path, *, progress: Progress | None = None) -> GatheredRun:
     """Add all records of a benchmark's run to a casebook, with their images; the miner's rules are applied to each.
 
     It may be done again, and after having been stopped: what is there already stays.
@@ -36,7 +34,7 @@ def gather_run(
     Args:
         casebook: where they are added.
         folder: a finished run of `emma-viz benchmark`, or one that was imported.
-        progress: called with the records done, and all.
+        progress: told of the records done.
 
     Raises:
         RecordError: it is no such run.
@@ -58,7 +56,7 @@ def gather_run(
         if len(waiting) == _AT_ONCE:
             total, waiting = _sum(total, casebook.add(waiting)), []
         if progress is not None:
-            progress(done, run.about.records)
+            progress(done, run.about.records, "records")
     total = _sum(total, casebook.add(waiting))
     return GatheredRun(added=total, pictures=pictures, complaints=tuple(complaints))
 

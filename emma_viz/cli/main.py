@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from emma_viz.cli import benchmark, capture, compare, decode, figure, fit, inspect, models, programs
+from emma_viz.cli import benchmark, capture, cases, compare, decode, figure, fit, inspect, models, programs
 from emma_viz.cli.guard import guarded
 
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": compare,
     "benchmark": benchmark,
     "fit": fit,
+    "cases": cases,
     "inspect": inspect,
     "models": models,
 }

@@ -1,0 +1,185 @@
+"""`emma-viz cases`: questions that stand out, kept in a casebook."""
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from emma_viz.cli import options
+from emma_viz.cli.terminal import one_line
+from emma_viz.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from emma_viz.cases.casebook import Casebook
+    from emma_viz.cases.filters import CaseFilter
+
+HELP = "find the questions of a benchmark's run that stand out, and keep them, with what people judge, in a casebook"
+DEFAULT_CASEBOOK = "casebook.db"
+"""The file, in the current folder, that is opened when none is named."""
+SHOWN_CASES = 50
+"""Lines that `cases list` prints when no number is asked for."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The sub-commands of this one."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(
+        name: str, help_text: str, act: Callable[[argparse.Namespace], int]
+    ) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=help_text, description=help_text)
+        add_casebook(sub)
+        sub.set_defaults(act=act)
+        return sub
+
+    mine = action("mine", "add benchmark runs; say which rules find how many cases", _mine)
+    mine.add_argument(
+        "runs", nargs="+", type=options.path, metavar="RUN", help="a folder of `emma-viz benchmark`"
+    )
+    _add_filter(action("list", "print the cases that pass a filter", _list)).add_argument(
+        "--limit", type=int, default=SHOWN_CASES, metavar="N", help="at most so many (default: %(default)s)"
+    )
+    export = action("export", "write cases with their images, histories and evidence", _export)
+    export.add_argument(
+        "out", type=options.path, metavar="OUT", help="a new folder, or a name that ends in .zip"
+    )
+    _add_filter(export)
+    action("import", "add the cases of an export", _import).add_argument(
+        "source", type=options.path, metavar="SOURCE", help="a folder or .zip of `emma-viz cases export`"
+    )
+
+
+def add_casebook(parser: argparse.ArgumentParser) -> None:
+    """The option that says where cases are kept."""
+    parser.add_argument(
+        "--casebook",
+        default=DEFAULT_CASEBOOK,
+        metavar="FILE|URL",
+        help="an SQLite file, which is made if it is missing, or the URL of a database, as "
+        "postgresql+psycopg://user:password@host/name (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one action.
+
+    Raises:
+        MissingDependencyError: what keeps cases is not installed.
+    """
+    require_databases()
+    return args.act(args)
+
+
+def require_databases() -> None:
+    """Make sure that what keeps cases is installed.
+
+    Raises:
+        MissingDependencyError: it is not.
+    """
+    for name in ("sqlalchemy", "alembic"):
+        try:
+            __import__(name)
+        except ImportError as failure:
+            raise MissingDependencyError(name, "keep cases", 'pip install "emma-viz[casebook]"') from failure
+
+
+def _open(args: argparse.Namespace) -> "Casebook":
+    from emma_viz.cases.casebook import Casebook
+
+    return Casebook.open(args.casebook)
+
+
+def _mine(args: argparse.Namespace) -> int:
+    from emma_viz.cases.filters import CaseFilter
+    from emma_viz.cases.gathering import gather_run
+    from emma_viz.cases.mining import MINING_RULES
+    from emma_viz.cli.progress import ProgressBars
+
+    with _open(args) as casebook:
+        for folder in args.runs:
+            with ProgressBars() as bars:
+                found = gather_run(casebook, folder, progress=bars)
+            added = found.added
+            print(
+                f"{one_line(folder)}: {added.cases} new questions, {added.answers} new answers "
+                f"({added.replaced} in place of others), {found.pictures} new images"
+            )
+            for complaint in found.complaints:
+                print(f"    left out: {one_line(complaint)}")
+        rules = casebook.facets()["rule"]
+        print(
+            f"{casebook.count()} questions in {one_line(casebook.where)}, "
+            f"{casebook.count(CaseFilter(mined=True))} of them cases:"
+        )
+        for name, rule in MINING_RULES.items():
+            print(f"    {rules[name]:6d}  {name:28s} {rule.statement}")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    wanted = _filter(args)
+    with _open(args) as casebook:
+        total = casebook.count(wanted)
+        found = casebook.cases(casebook.ids(wanted, count=args.limit))
+    for case in found:
+        answers = "  ".join(
+            f"{each.model}: {each.text[:40]}{'' if each.right is None else ' ✓' if each.right else ' ✗'}"
+            for each in case.record.answers
+        )
+        verdict = f"  [{case.review.verdict}]" if case.review.verdict else ""
+        print(
+            one_line(f"{case.id[:12]}  {case.record.prompt[:80]}  ({case.record.truth})  {answers}{verdict}")
+        )
+    if total > len(found):
+        print(f"… and {total - len(found)} more (--limit)")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from emma_viz.cases.exchange import export_cases
+    from emma_viz.cli.progress import ProgressBars
+
+    wanted = _filter(args)
+    with _open(args) as casebook, ProgressBars() as bars:
+        count = export_cases(casebook, casebook.ids(wanted), args.out, progress=bars)
+    print(f"wrote {count} cases to {one_line(args.out)}")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from emma_viz.cases.exchange import import_cases
+    from emma_viz.cli.progress import ProgressBars
+
+    with _open(args) as casebook, ProgressBars() as bars:
+        found = import_cases(casebook, args.source, progress=bars)
+    print(
+        f"{found.cases} new questions, {found.answers} new answers, {found.events} new entries of histories"
+    )
+    for complaint in found.complaints:
+        print(f"    left out: {one_line(complaint)}")
+    return 0
+
+
+def _add_filter(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    for name, metavar, text in (
+        ("benchmark", "NAME", "of this benchmark"),
+        ("split", "NAME", "of this split"),
+        ("category", "NAME", "of this category"),
+        ("rule", "RULE", "that this rule of the miner finds"),
+        ("verdict", "VERDICT", "with this verdict; none: without any"),
+        ("text", "WORDS", "with these words in the question, an answer, the object or a note"),
+        ("sort", "ORDER", "number, newest, surest-mistake, gap, question or image"),
+    ):
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    parser.add_argument(
+        "--tag", action="append", metavar="TAG", help="with this tag (may come again: all of them)"
+    )
+    parser.add_argument("--all", action="store_true", help="all questions, not only what some rule finds")
+    return parser
+
+
+def _filter(args: argparse.Namespace) -> "CaseFilter":
+    from emma_viz.cases.filters import CaseFilter
+
+    names = ("benchmark", "split", "category", "rule", "verdict", "text", "sort")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return CaseFilter(mined=not args.all, tags=tuple(args.tag or ()), **given)

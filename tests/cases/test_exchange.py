@@ -1,0 +1,189 @@
+"""Cases go from one casebook to another, and nothing that a stranger sends does harm."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emma_viz.cases.case import PRESENCE, CaseAnswer, CaseRecord, MeasuredEvidence
+from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.exchange import export_cases, import_cases
+from emma_viz.cases.pictures import case_picture
+from emma_viz.errors import CasebookError, InputError
+
+
+@pytest.fixture
+def other(tmp_path):
+    with Casebook.open(tmp_path / "other.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def filled(casebook, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    picture = case_picture(tmp_path / "a.png")
+    casebook.keep_picture(picture)
+    answer = CaseAnswer(model="cobra", text="No.", said="no", right=False, p_yes=0.1, p_no=0.8)
+    given = [
+        CaseRecord(
+            image=picture.hash, image_name="a.png", prompt="Is there a cup?", truth="yes", answers=(answer,)
+        ),
+        CaseRecord(prompt="Is the sky green?", truth="no"),
+    ]
+    casebook.add(given)
+    first, second = (record.identity for record in given)
+    casebook.write(first, "verdict", "miss", author="Ana")
+    casebook.write(first, "note", "Grüße ✓", author="Ana")
+    casebook.write(second, "tag", "text alone", author="Bo")
+    numbers = [MeasuredEvidence(name=PRESENCE, model="cobra", layer=2, value=0.9, control=0.4)]
+    casebook.keep_evidence(first, "cobra", recipe="r1", document={"layers": [0, 1]}, measured=numbers)
+    return casebook
+
+
+def everything(casebook):
+    return [(case.record, case.history, case.reasons) for case in casebook.cases(casebook.ids())]
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_what_is_exported_comes_back(filled, other, tmp_path, name):
+    assert export_cases(filled, filled.ids(), tmp_path / name) == 2
+    found = import_cases(other, tmp_path / name)
+    assert (found.cases, found.answers, found.events, found.complaints) == (2, 1, 3, ())
+    assert everything(other) == everything(filled)
+    for id in filled.ids():
+        assert other.evidence(id) == filled.evidence(id)
+    image = everything(filled)[0][0].image
+    assert other.picture(image) == filled.picture(image)
+    again = import_cases(other, tmp_path / name)
+    assert (again.cases, again.answers, again.events) == (0, 0, 0)
+    assert everything(other) == everything(filled)
+
+
+def test_histories_are_joined(filled, other, tmp_path):
+    export_cases(filled, filled.ids(), tmp_path / "one.zip")
+    import_cases(other, tmp_path / "one.zip")
+    first = filled.ids()[0]
+    filled.write(first, "note", "here", author="Ana")
+    there = other.write(first, "verdict", "label", author="Cy")
+    export_cases(filled, filled.ids(), tmp_path / "two.zip")
+    assert import_cases(other, tmp_path / "two.zip").events == 1
+    joined = other.case(first)
+    assert joined.review.verdict == "label"
+    assert {event.value for event in joined.history} == {"miss", "Grüße ✓", "here", "label"}
+    assert there.history[-1] in joined.history
+
+
+def test_the_same_cases_make_the_same_bytes(filled, tmp_path):
+    for name in ("a.zip", "b.zip"):
+        export_cases(filled, filled.ids(), tmp_path / name)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_what_is_there_is_not_overwritten(filled, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(InputError, match="not there yet"):
+        export_cases(filled, filled.ids(), tmp_path / "out")
+    with pytest.raises(InputError, match="at least one case"):
+        export_cases(filled, [], tmp_path / "new")
+    assert (tmp_path / "out" / "mine").read_text() == "mine"
+
+
+def spoil(folder: Path, **changes) -> None:
+    """Change the first line of an export."""
+    lines = (folder / "cases.jsonl").read_text().splitlines()
+    line = json.loads(lines[0])
+    for path, value in changes.items():
+        place = line
+        *above, last = path.split("__")
+        for part in above:
+            place = place[part]
+        place[last] = value
+    (folder / "cases.jsonl").write_text("\n".join([json.dumps(line), *lines[1:]]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"record__prompt": "a\0b"}, "character zero"),
+        ({"record__image": "../../etc/passwd"}, "image"),
+        ({"record__surprise": 1}, "surprise"),
+        ({"record__answers": 7}, "answers"),
+        ({"format": 2}, "format"),
+        ({"history": [{"kind": "drop", "value": "", "author": "x", "at": "", "id": ""}]}, "history"),
+        ({"picture": "../../../etc/passwd"}, "named by it"),
+        ({"picture": "0" * 64 + ".png"}, "named by it"),
+    ],
+)
+def test_a_line_that_is_none_is_left_out_and_named(filled, other, tmp_path, changes, said):
+    export_cases(filled, filled.ids(), tmp_path / "out")
+    spoil(tmp_path / "out", **changes)
+    found = import_cases(other, tmp_path / "out")
+    assert any(said in complaint for complaint in found.complaints), found.complaints
+    assert found.cases == (2 if "picture" in changes else 1)
+
+
+def test_an_image_that_is_another_is_left_out(filled, other, tmp_path):
+    export_cases(filled, filled.ids(), tmp_path / "out")
+    (picture,) = (tmp_path / "out" / "pictures").iterdir()
+    Image.new("RGB", (5, 5)).save(picture)
+    found = import_cases(other, tmp_path / "out")
+    assert ["its pixels" in each for each in found.complaints] == [True]
+    assert not other.has_picture(picture.stem)
+
+
+def test_links_lead_nowhere(filled, other, tmp_path):
+    export_cases(filled, filled.ids(), tmp_path / "out")
+    (picture,) = (tmp_path / "out" / "pictures").iterdir()
+    shutil.move(picture, tmp_path / "outside.png")
+    picture.symlink_to(tmp_path / "outside.png")
+    assert any("link" in each for each in import_cases(other, tmp_path / "out").complaints)
+
+
+def test_an_export_that_was_cut_off_says_so(filled, other, tmp_path):
+    export_cases(filled, filled.ids(), tmp_path / "out")
+    lines = (tmp_path / "out" / "cases.jsonl").read_text().splitlines()
+    (tmp_path / "out" / "cases.jsonl").write_text(lines[0] + "\n")
+    assert any("cut off" in each for each in import_cases(other, tmp_path / "out").complaints)
+
+
+def _twice(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("about.json", "{}")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            made.writestr("about.json", "{}")
+
+
+def _other_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("../../evil", "x")
+
+
+def _bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("about.json", b" " * (8 << 20))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path.write_bytes(b"PK\x03\x04 no zip"), "damaged or something else"),
+        (lambda path: path.write_text("{}"), "damaged or something else"),
+        (lambda path: path.mkdir(), "about.json"),
+        (_twice, "twice"),
+        (_other_zip, "no about.json"),
+        (_bomb, "at most"),
+        (lambda path: None, "no such file"),
+    ],
+)
+def test_what_is_no_export_is_refused(other, tmp_path, make, said):
+    make(tmp_path / "given.zip")
+    with pytest.raises(CasebookError, match=said):
+        import_cases(other, tmp_path / "given.zip")
+    assert other.count() == 0
+    assert not (tmp_path.parent / "evil").exists()

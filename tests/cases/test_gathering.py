@@ -1,0 +1,122 @@
+"""From a benchmark's run to cases."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.filters import CaseFilter
+from emma_viz.cases.gathering import gather_run
+from emma_viz.cli.main import main
+from emma_viz.data.images import image_hash
+from emma_viz.errors import RecordError
+from emma_viz.records.answered import AnsweredRecord, ModelAnswer, RunAbout, StudyPlace, write_answers
+from emma_viz.records.benchmarks import BenchmarkRecord
+
+
+def answered(number: int, image: str | None, sha: str | None, *models: ModelAnswer, **more) -> AnsweredRecord:
+    record = BenchmarkRecord(
+        **{
+            "benchmark": "pope",
+            "split": "random",
+            "id": str(number),
+            "asked": "yes-no",
+            "question": f"Is there a cup {number}?",
+            "image": image,
+            "truth": "yes",
+            "object": "cup",
+            **more,
+        }
+    )
+    return AnsweredRecord(record=record, prompt=record.question, image=image, image_sha256=sha, models=models)
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "images").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    picture.save(folder / "images" / "a.png")
+    place = StudyPlace(path="../study", entry="cobra-0", sample=3)
+    cobra = ModelAnswer(
+        name="cobra",
+        fingerprint="aa",
+        answer="No.",
+        p_yes=0.02,
+        p_no=0.9,
+        read="no",
+        correct=False,
+        study=place,
+    )
+    emma = ModelAnswer(
+        name="emma", fingerprint="bb", answer="Yes.", p_yes=0.9, p_no=0.02, read="yes", correct=True
+    )
+    sha = image_hash(picture)
+    odd = ModelAnswer(name="cobra", fingerprint="aa", answer="A cup?", read=None, correct=False)
+    told = ModelAnswer(name="emma", fingerprint="bb", answer="A dog.", made_up=("dog",), missed=("cup",))
+    records = [
+        answered(0, "a.png", sha, cobra, emma),
+        answered(1, "a.png", None, cobra, emma),
+        answered(2, None, None, odd),
+        answered(3, "a.png", sha, told, asked="description", truth="", present=("cup",)),
+        answered(4, "a.png", "0" * 64, cobra),
+        answered(5, "gone.png", None, cobra),
+    ]
+    about = RunAbout(
+        benchmark="pope", scorers=("pope",), models=("cobra", "emma"), images="images", records=len(records)
+    )
+    write_answers(folder, about, records)
+    return folder
+
+
+def test_a_run_becomes_cases(tmp_path, run):
+    with Casebook.open(tmp_path / "cases.db") as casebook:
+        found = gather_run(casebook, run)
+        assert (found.added.cases, found.added.answers, found.pictures) == (4, 6, 1)
+        assert [("others" in each, "gone.png" in each) for each in found.complaints] == [
+            (True, False),
+            (False, True),
+        ]
+        first, second, text, told = casebook.cases(casebook.ids())
+        assert first.record.answers[0].study == str((tmp_path / "study").resolve())
+        assert (first.record.answers[0].entry, first.record.answers[0].sample) == ("cobra-0", 3)
+        assert first.record.image == second.record.image
+        assert casebook.has_picture(first.record.image)
+        assert first.reasons == {"models-disagree": ("cobra", "emma"), "confident-and-wrong": ("cobra",)}
+        assert (text.record.image, text.record.answers[0].said) == ("", "unparsed")
+        assert (told.record.answers[0].made_up, told.record.answers[0].missed) == (("dog",), ("cup",))
+        again = gather_run(casebook, run)
+        assert (again.added.cases, again.added.answers, again.pictures) == (0, 0, 0)
+        assert casebook.count(CaseFilter(mined=True)) == 2
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with Casebook.open(tmp_path / "cases.db") as casebook, pytest.raises(RecordError, match="finished run"):
+        gather_run(casebook, tmp_path)
+
+
+def test_the_command_line_mines_lists_exports_and_imports(tmp_path, run, capsys):
+    one, two = str(tmp_path / "one.db"), str(tmp_path / "two.db")
+    assert main(["cases", "mine", str(run), "--casebook", one]) == 0
+    said = capsys.readouterr().out
+    assert "4 new questions, 6 new answers (0 in place of others), 1 new images" in said
+    assert "2 of them cases" in said
+    assert "     2  models-disagree" in said
+    assert main(["cases", "list", "--casebook", one, "--rule", "models-disagree", "--limit", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "Is there a cup 0?" in said
+    assert "cobra: No. ✗" in said
+    assert "… and 1 more" in said
+    assert main(["cases", "export", str(tmp_path / "out.zip"), "--casebook", one, "--all"]) == 0
+    assert main(["cases", "import", str(tmp_path / "out.zip"), "--casebook", two]) == 0
+    assert "4 new questions, 6 new answers" in capsys.readouterr().out
+    with Casebook.open(one) as first, Casebook.open(two) as second:
+        assert second.cases(second.ids()) == first.cases(first.ids())
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
+    assert main(["cases", "list", "--casebook", str(tmp_path / "one.db"), "--verdict", "maybe"]) == 1
+    assert "expected one of the verdicts" in capsys.readouterr().err
+    assert main(["cases", "mine", str(tmp_path), "--casebook", str(tmp_path / "one.db")]) == 1
+    assert "finished run" in capsys.readouterr().err
