@@ -93,6 +93,21 @@ def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Compar
     return Comparison(decodings=tuple(decodings), image_names=names)
 
 
+def decoded_sample(path: Path, entry: str, sample: int) -> tuple[Decoding, str]:
+    """The decoding of one question of a study, and the name of its image.
+
+    Raises:
+        StudyError: there is no such study, entry or sample, or it was not decoded yet.
+    """
+    found = compare_study(path, entries=[entry])
+    (decoding,) = found.decodings
+    if not 0 <= sample < len(decoding.image_hashes):
+        raise StudyError(
+            f"{path}: {entry!r} holds {len(decoding.image_hashes)} questions, and no number {sample}."
+        )
+    return decoding.select(samples=[sample]), found.image_names[sample]
+
+
 def _is_decoded(study: Study, name: str) -> bool:
     parts = [study.entry(part) for part in study.parts_of(name)]
     return all(DECODING in part.arrays or DECODING in part.beside for part in parts)

@@ -1,0 +1,134 @@
+"""What the canvas shows of a case: maps from the study behind it, or made now by the models themselves."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from emma_viz.cases.case import CaseAnswer, CaseRecord
+from emma_viz.checkpoints import LoadedModel, bundled_names
+from emma_viz.errors import EmmaVizError
+from emma_viz.maps import Decoding
+from emma_viz.session.comparison import Comparison, compare
+from emma_viz.session.loading import load
+from emma_viz.session.options import DEFAULT_LENSES, Asking, Running
+from emma_viz.session.payload import payload
+from emma_viz.session.studies import decoded_sample
+
+KEPT_MAPS = 16
+"""Cases whose maps stay in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseView:
+    """What can be shown of one case."""
+
+    payload: dict[str, Any] | None
+    """For the canvas; None where no model's maps are to be had."""
+    notes: tuple[str, ...]
+    """A sentence for each model whose maps lack, or are not of what answered."""
+
+
+class CaseMaps:
+    """Makes and keeps the maps of cases; one thread at a time makes some, the others wait.
+
+    Args:
+        sources: name of a model, as in the cases → what `load_model` takes. Bundled models are found by their names.
+        lens: of all models.
+        running: how models are loaded.
+        keep: cases whose maps stay in memory.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, str] | None = None,
+        *,
+        lens: str = DEFAULT_LENSES[0],
+        running: Running = Running(),
+        keep: int = KEPT_MAPS,
+    ):
+        self._sources = dict(sources or {})
+        self._lens, self._running, self._keep = lens, running, keep
+        self._loaded: dict[str, LoadedModel] = {}
+        self._made: OrderedDict[tuple[str, tuple[CaseAnswer, ...]], CaseView] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, record: CaseRecord, image: Image.Image | None) -> CaseView:
+        """The maps of a case.
+
+        Args:
+            record: the case.
+            image: what was asked about; None where the casebook does not have it.
+        """
+        key = (record.identity, record.answers)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._make(record, image)
+                while len(self._made) > self._keep:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(key)
+            return self._made[key]
+
+    def _make(self, record: CaseRecord, image: Image.Image | None) -> CaseView:
+        decodings: list[Decoding] = []
+        notes: list[str] = []
+        for answer in record.answers:
+            try:
+                decoding = self._decoding(record, answer, image, notes)
+                if decoding is not None and decodings:
+                    Comparison(decodings=(decodings[0], decoding))  # refuses another image
+            except EmmaVizError as error:
+                notes.append(f"{answer.model}: {error}")
+                continue
+            if decoding is not None:
+                decodings.append(decoding)
+        if not decodings:
+            return CaseView(payload=None, notes=tuple(notes))
+        names = (Path(record.image_name).name,) if record.image_name else ()
+        comparison = Comparison(decodings=tuple(decodings), image_names=names)
+        return CaseView(payload=payload(comparison, live=False), notes=tuple(notes))
+
+    def _decoding(
+        self, record: CaseRecord, answer: CaseAnswer, image: Image.Image | None, notes: list[str]
+    ) -> Decoding | None:
+        if answer.study:
+            try:
+                return self._from_study(record, answer)
+            except EmmaVizError as error:
+                notes.append(f"{answer.model}: the study behind it cannot be shown ({error})")
+        if image is None:
+            notes.append(f"{answer.model}: no maps, because the casebook does not have the image.")
+            return None
+        model = self._model(answer, notes)
+        if model is None:
+            return None
+        asking = Asking(prompt=record.prompt, max_new_tokens=1)
+        (decoding,) = compare(image, [model], lenses=[self._lens], asking=asking).decodings
+        return decoding
+
+    def _from_study(self, record: CaseRecord, answer: CaseAnswer) -> Decoding:
+        decoding, _ = decoded_sample(Path(answer.study), answer.entry, answer.sample)
+        if record.image and decoding.image_hashes[0] != record.image:
+            raise EmmaVizError("it is of another image")
+        return decoding
+
+    def _model(self, answer: CaseAnswer, notes: list[str]) -> LoadedModel | None:
+        """The model that answered, loaded once; a note where it lacks or has other weights."""
+        name = answer.model
+        source = self._sources.get(name, name if name in bundled_names() else None)
+        if source is None:
+            notes.append(f"{name}: no maps without its weights; name them with --models {name}=PATH.")
+            return None
+        model = self._loaded.get(name)
+        if model is None:
+            model = self._loaded[name] = load(source, self._running)
+        if answer.fingerprint and answer.fingerprint != model.info.fingerprint:
+            notes.append(
+                f"{name}: the maps are of other weights ({model.info.fingerprint[:8]}) than answered "
+                f"({answer.fingerprint[:8]})."
+            )
+        return model
