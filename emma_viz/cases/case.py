@@ -157,6 +157,8 @@ class CaseRecord:
     """A finer part."""
     flags: tuple[CaseLabel, ...] = ()
     """What is known to be odd about the record, such as a disputed label."""
+    groups: tuple[tuple[CaseLabel, CaseLabel], ...] = ()
+    """(kind, name): sets of records of which all must be right, such as a figure's questions."""
     answers: tuple[CaseAnswer, ...] = ()
     """One for each model."""
     evidence: tuple[MeasuredEvidence, ...] = ()

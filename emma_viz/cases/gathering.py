@@ -1,5 +1,6 @@
 """A benchmark's run becomes cases."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from emma_viz.cases.pictures import case_picture
 from emma_viz.errors import ImageError, InputError
 from emma_viz.progress import Progress
 from emma_viz.records.answered import AnsweredRecord, AnsweredRun, ModelAnswer, open_answers
+from emma_viz.records.benchmarks.record import BenchmarkRecord
 
 _AT_ONCE = 1000
 """Records that are added in one transaction."""
@@ -88,10 +90,57 @@ def case_of_answers(answered: AnsweredRecord, *, image: str, scorer: str, folder
         row=record.id,
         category=record.category,
         flags=record.flags,
+        groups=record.groups,
         answers=tuple(
             _answer(each, scorer=scorer, asked_yes_no=record.asked == "yes-no", folder=folder)
             for each in answered.models
         ),
+    )
+
+
+def answered_of(case: CaseRecord, models: Sequence[str]) -> AnsweredRecord:
+    """The other way: a case as a benchmark's tables take it.
+
+    Args:
+        case: one that all of the models answered.
+        models: whose answers are wanted, in this order.
+    """
+    record = BenchmarkRecord(
+        benchmark=case.benchmark,
+        split=case.split,
+        id=case.row or case.identity,
+        asked=case.asked,
+        question=case.prompt,
+        image=case.image_name or case.image or None,
+        truth=case.truth,
+        present=case.present,
+        absent=case.absent,
+        object=case.object,
+        category=case.category,
+        groups=case.groups,
+        flags=case.flags,
+    )
+    answers = {answer.model: answer for answer in case.answers}
+    return AnsweredRecord(
+        record=record,
+        prompt=case.prompt,
+        image=case.image_name or None,
+        image_sha256=case.image or None,
+        models=tuple(_model_answer(answers[name]) for name in models),
+    )
+
+
+def _model_answer(answer: CaseAnswer) -> ModelAnswer:
+    return ModelAnswer(
+        name=answer.model,
+        fingerprint=answer.fingerprint,
+        answer=answer.text,
+        p_yes=answer.p_yes,
+        p_no=answer.p_no,
+        read="yes" if answer.said == "yes" else "no" if answer.said == "no" else None,
+        correct=answer.right,
+        made_up=answer.made_up,
+        missed=answer.missed,
     )
 
 

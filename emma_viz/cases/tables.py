@@ -55,6 +55,7 @@ CASE_ROWS = Table(
     Column("absent", JSON, nullable=False),
     Column("box", JSON, nullable=False),
     Column("flags", JSON, nullable=False),
+    Column("groups", JSON, nullable=False),
     Column("benchmark", Text, nullable=False),
     Column("split", Text, nullable=False),
     Column("row", Text, nullable=False),

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("absent", sa.JSON(), nullable=False),
         sa.Column("box", sa.JSON(), nullable=False),
         sa.Column("flags", sa.JSON(), nullable=False),
+        sa.Column("groups", sa.JSON(), nullable=False),
         sa.Column("benchmark", sa.Text(), nullable=False),
         sa.Column("split", sa.Text(), nullable=False),
         sa.Column("row", sa.Text(), nullable=False),
