@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.unchecked import types_unchecked
+
 # No test asks the network for anything; without this, each look at the hub tries again for 23 seconds.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests run many small operations; more threads than that only spin against one another.
@@ -28,6 +30,13 @@ class Pair:
     def models(self) -> list[str]:
         """Their run directories, as a user would name them."""
         return [str(self.cobra), str(self.emma)]
+
+
+@pytest.fixture
+def unchecked():
+    """No type checks, as in a user's program."""
+    with types_unchecked():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -183,7 +183,7 @@ class Sessions:
                     return secret
             return self.open(visitor, page)
 
-    def get(self, secret: str) -> Session:
+    def get(self, secret: object) -> Session:
         """The session of a secret.
 
         Raises:

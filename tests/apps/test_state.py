@@ -3,18 +3,26 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from apps.explorer.state import Images, Models, Recent, Sessions, Turns
+from apps.explorer.state import Images, Models, Recent, RunResult, Sessions, Turns
 from emma_viz.errors import InputError
 from emma_viz.session import Running
 
 
+class Sized(RunResult):
+    """The result of a run, of which all that is looked at is what it takes."""
+
+    size = 0
+
+    def __init__(self, size):
+        object.__setattr__(self, "size", size)
+
+
 def result(size=0):
-    return SimpleNamespace(size=size)
+    return Sized(size)
 
 
 def test_the_oldest_use_is_forgotten_first():
@@ -78,7 +86,7 @@ def test_states_are_bounded_and_the_newest_stay():
 
 
 def test_idle_sessions_end():
-    sessions = Sessions(idle=-1)
+    sessions = Sessions(idle=-1.0)
     secret = sessions.open()
     with pytest.raises(InputError, match="reload"):
         sessions.get(secret)

@@ -14,7 +14,7 @@ from emma_viz.errors import ImageError, InputError
 @pytest.fixture
 def uploads(tmp_path) -> Uploads:
     """Room for ten thousand bytes."""
-    return Uploads(tmp_path / "root", quota=10_000, quota_of_all=25_000, kept=3600)
+    return Uploads(tmp_path / "root", quota=10_000, quota_of_all=25_000, kept=3600.0)
 
 
 def bring(uploads: Uploads, token: str, name="mine.png", content=b"content", place="sha") -> Path:

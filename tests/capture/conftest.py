@@ -1,6 +1,5 @@
 """A tiny random model with a tokenizer, and images of several shapes."""
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -42,14 +41,6 @@ def photos():
 def study(tmp_path):
     """An empty study."""
     return open_study(tmp_path / "study", create=True)
-
-
-@pytest.fixture
-def unchecked():
-    """No type checks, as in a user's program, so that values of a wrong type meet our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

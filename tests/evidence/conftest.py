@@ -1,6 +1,5 @@
 """A tiny random model with a tokenizer, and images of several shapes."""
 
-import jaxtyping
 import pytest
 
 from tests.tiny_model import odd_photos, tiny_model, tiny_tokenizer
@@ -28,11 +27,3 @@ def one(tokenizer):
 def photos():
     """Three random images, wide, high and square."""
     return odd_photos()
-
-
-@pytest.fixture
-def unchecked():
-    """No type checks, as in a user's program, so that values of a wrong type meet our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)

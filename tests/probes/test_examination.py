@@ -57,7 +57,7 @@ def test_an_examination_that_was_stopped_goes_on_to_the_same_numbers(tiny, plan,
     same(found, whole)
 
 
-def test_what_is_large_is_kept_of_each_groups_first_batch_alone():
+def test_what_is_large_is_kept_of_each_groups_first_batch_alone(unchecked):
     ledger, large = Ledger(), np.arange(6, dtype=np.float32).reshape(2, 3)
     for number, first in enumerate((True, False, False)):
         seen = Seen(sums=once(SimpleNamespace(first=first), {"rows": large + number}))
@@ -68,7 +68,7 @@ def test_what_is_large_is_kept_of_each_groups_first_batch_alone():
 
 
 @pytest.mark.parametrize("count", [1, 31, 33, 64, 95, 100, 300])
-def test_first_batches_of_groups_are_of_one_size(count):
+def test_first_batches_of_groups_are_of_one_size(unchecked, count):
     plan, met = Plan(subjects=range(count), probes=(), folder=Path()), set()
     for group, numbers in plan.batches():
         assert (numbers.start < GROUPS * plan.size) == (group not in met)

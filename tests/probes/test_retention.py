@@ -18,6 +18,7 @@ from probes.numbers import drop
 from probes.protocol import Batch, Result, Subject
 from probes.retention import Retention
 from probes.subjects import Scenes
+from tests.unchecked import types_unchecked
 
 
 def test_errors_from_sums_are_those_of_a_ridge_that_saw_the_rows():
@@ -81,6 +82,11 @@ def test_states_that_are_not_finite_are_said_in_a_sentence(tiny, plan):
 
 @pytest.fixture(scope="module")
 def planted():
+    with types_unchecked():
+        return planted_losses()
+
+
+def planted_losses():
     """Twelve pictures of 6×6 patches of 4×4 grey pixels, and tokens that hold them in three ways: all pixels; whether
     a patch is bright, with a random sign; the mean alone."""
     draw = np.random.default_rng(0)

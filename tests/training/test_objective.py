@@ -209,7 +209,7 @@ def test_an_image_that_cannot_be_read_has_no_loss_and_is_named(llava, tmp_path):
         [strict.share_of(step) for step in range(4)]
 
 
-def test_switches_that_exclude_each_other_are_refused(llava):
+def test_switches_that_exclude_each_other_are_refused(llava, unchecked):
     for wrong, sentence in (
         ({"pixels": "none", "fusion": False}, "fusion=False changes the paper's"),
         ({"pixels": "released", "features": True}, "features changes the paper's"),

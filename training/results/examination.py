@@ -1,67 +1,37 @@
 """One model examined: every scene goes through it once, and what comes out is kept as sums per image."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Float, Float32, Int
 from PIL import Image
 from torch import Tensor
 
-from emma_viz.capture import Recorder
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.data.tabletop import DESCRIBE, make_scene
+from emma_viz.data.tabletop import make_scene
 from emma_viz.lens.files import load_lens
 from emma_viz.lens.native import NativeLens
 from emma_viz.lens.readout import Linear, LinearFit
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.tuned import TunedLens
 from emma_viz.metrics.sums import joined_columns, residual_columns, shown_columns
-from emma_viz.models import generate
 from emma_viz.models.vlm import VLM
 from emma_viz.shapes import EMBEDDING
-from training.pocket.encoder import normalised_images
 from training.pocket.questions import answered
 from training.pocket.scenes import drawn_scenes
 from training.results.measures import answer_columns, caption_columns, foreground, probe_columns
+from training.results.shown import Pictures, Step, pictures, residual_stream, show
 
 UNSEEN_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png")
 """Photographs of scikit-image that no stage of training has seen; its others are backgrounds of the tabletop world."""
 ENCODER, OWN = "encoder", "own decoder"
 """Places beside the layers: the frozen encoder's tokens, and the pixels of a member's own decoder."""
-_BATCH = 25
-_LONGEST = 64
-"""Tokens of a caption, at most."""
 
-Step = Callable[[int], object]
-"""Called with the number of images that went through."""
 PlaceColumns = dict[str, dict[str, np.ndarray]]
 """Place → columns."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Pictures:
-    """Images as the encoder gives them and as the lenses should give them back."""
-
-    features: Float32[np.ndarray, "B T F"]
-    """The frozen encoder's tokens."""
-    patches: Float32[np.ndarray, "B T p p c"]
-    """True pixels in [0, 1]."""
-    kinds: Int[np.ndarray, "B T"]
-    """0 for background, else 1 + the kind's number; all 0 for photographs."""
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def batches(self, count: int | None = None) -> Iterator[slice]:
-        """Slices of the first `count` images."""
-        end = len(self) if count is None else min(count, len(self))
-        for start in range(0, end, _BATCH):
-            yield slice(start, min(start + _BATCH, end))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,20 +70,6 @@ class Examined:
     """Control: the member before training."""
 
 
-@torch.inference_mode()
-def pictures(model: LoadedModel, images: np.ndarray, kinds: np.ndarray | None, step: Step) -> Pictures:
-    """Encode images of the model's input size: uint8 (n, S, S, 3), kinds (n, R, C)."""
-    parts = []
-    for part in normalised_images(images).split(_BATCH):
-        parts.append(model.vlm.vision([part]).float().numpy())
-        step(len(part))
-    p = model.config.vision.patch
-    patches = rearrange(images.astype(np.float32) / 255, "b (R p) (C q) c -> b (R C) p q c", p=p, q=p)
-    features = np.concatenate(parts)
-    flat = np.zeros(features.shape[:2], np.int64) if kinds is None else kinds.reshape(len(kinds), -1)
-    return Pictures(features=features, patches=patches, kinds=flat.astype(np.int64))
-
-
 def prepare_material(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: Step) -> Material:
     """Draw and encode all that is shown to members with this model's encoder, and measure the encoder itself.
 
@@ -144,20 +100,6 @@ def prepare_material(model: LoadedModel, *, scenes: int, retention: int, fit: in
             parts.append(_columns(decoded, shown, part, model.vlm.grid, states, probes))
         encoder[name] = {ENCODER: joined_columns(parts)}
     return Material(fit=train, test=test, photos=photos, retention=retention, encoder=encoder)
-
-
-@torch.inference_mode()
-def _states_of(
-    vlm: VLM, features: Float[np.ndarray, "B T F"], taps: Sequence[int] = ()
-) -> tuple[Float[Tensor, "Y B T D"], list[Float[Tensor, "B T D"]]]:
-    """The image tokens' residual stream, layers −1, 0, …; and the taps' mixer outputs with the final state."""
-    n_layer = vlm.config.llm.n_layer
-    names = [*(f"blocks.{tap}.hook_mixer_out" for tap in taps), "norm_f"] if taps else []
-    with Recorder(vlm, ["resid_post", *names], layers=range(EMBEDDING, n_layer), dtype=torch.float32) as kept:
-        vlm.llm.backbone(vlm.embed_image(features=torch.from_numpy(features)))
-    stream = torch.stack([kept["resid_post", layer] for layer in range(EMBEDDING, n_layer)])
-    tapped = [kept["mixer_out", tap] for tap in taps]
-    return stream, [*tapped, kept["norm_f", n_layer - 1]] if taps else []
 
 
 def _columns(
@@ -201,7 +143,7 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
         photo_captions=tuple(_captions(model, material.photos, None, step)),
         tuned=_tuned(model, material, tuned, step),
         shuffled=shuffled,
-        untrained=_untrained(untrained, material, step),
+        untrained=_untrained(replace(model, vlm=untrained), material, step),
     )
 
 
@@ -211,7 +153,7 @@ def _fit(model: LoadedModel, fit: Pictures, step: Step) -> tuple[list[Linear], l
     flat = fit.patches.reshape(-1, fit.patches[0, 0].size)
     order = np.random.default_rng(0).permutation(len(flat)).reshape(fit.patches.shape[:2])
     for part in fit.batches():
-        states, _ = _states_of(model.vlm, fit.features[part])
+        states = residual_stream(show(model, fit, part)[0])
         front, kind = foreground(fit.kinds[part])
         probe.add(states[:, torch.from_numpy(front)], kind)
         mixed.add(states[[0, -1]].flatten(1, 2), torch.from_numpy(flat[order[part].ravel()]))
@@ -234,7 +176,8 @@ def _decode(
     mixed: defaultdict[str, list] = defaultdict(list)
     grid, patch = model.vlm.grid, model.config.vision.patch
     for part in shown.batches(count):
-        states, taps = _states_of(model.vlm, shown.features[part], model.info.taps if native else ())
+        trace, decoding = show(model, shown, part, native)
+        states = residual_stream(trace)
         for layer, each in enumerate(states, start=EMBEDDING):
             decoded = ridge.decode(each, layer).numpy()
             probe = probes[layer - EMBEDDING]
@@ -242,9 +185,8 @@ def _decode(
             if layer in shuffled:
                 decoded = shuffled[layer].patches(each, patch)
                 mixed[str(layer)].append(residual_columns(decoded, shown.patches[part]))
-        if native is not None:
-            decoded = native.decode(torch.stack(taps), native.info.layers[-1]).numpy()
-            parts[OWN].append(_columns(decoded, shown, part, grid, None, None))
+        if decoding is not None:
+            parts[OWN].append(_columns(decoding.patches[-1], shown, part, grid, None, None))
         step(part.stop - part.start)
     kept, control = (
         {place: joined_columns(each) for place, each in found.items()} for found in (parts, mixed)
@@ -257,7 +199,7 @@ def _tuned(model: LoadedModel, material: Material, lens: TunedLens, step: Step) 
     parts: defaultdict[str, list] = defaultdict(list)
     shown = material.test
     for part in shown.batches(material.retention):
-        states, _ = _states_of(model.vlm, shown.features[part])
+        states = residual_stream(show(model, shown, part)[0])
         for layer, each in enumerate(states, start=EMBEDDING):
             decoded = lens.decode(each, layer).numpy()
             parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
@@ -265,20 +207,20 @@ def _tuned(model: LoadedModel, material: Material, lens: TunedLens, step: Step) 
     return {place: joined_columns(found) for place, found in parts.items()}
 
 
-def _untrained(vlm: VLM, material: Material, step: Step) -> PlaceColumns:
+def _untrained(model: LoadedModel, material: Material, step: Step) -> PlaceColumns:
     """R² sums of a model that was not trained, with ridge lenses fitted on its own states of the training scenes."""
-    layers = range(EMBEDDING, vlm.config.llm.n_layer)
+    layers = range(EMBEDDING, model.info.n_layer)
     fit, fitted = material.fit, LinearFit(len(layers))
     for part in fit.batches():
-        states, _ = _states_of(vlm, fit.features[part])
+        states = residual_stream(show(model, fit, part)[0])
         fitted.add(states.flatten(1, 2), torch.from_numpy(fit.patches[part]).flatten(0, 1).flatten(1))
         step(part.stop - part.start)
     lenses, shown = fitted.result(), material.test
     parts: defaultdict[str, list] = defaultdict(list)
     for part in shown.batches(material.retention):
-        states, _ = _states_of(vlm, shown.features[part])
+        states = residual_stream(show(model, shown, part)[0])
         for layer, each, lens in zip(layers, states, lenses, strict=True):
-            decoded = lens.patches(each, vlm.config.vision.patch)
+            decoded = lens.patches(each, model.config.vision.patch)
             parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
         step(part.stop - part.start)
     return {place: joined_columns(found) for place, found in parts.items()}
@@ -299,20 +241,10 @@ def _answers(model: LoadedModel, test: Pictures, step: Step) -> dict[str, dict[s
 
 def _captions(model: LoadedModel, shown: Pictures, count: int | None, step: Step) -> list[str]:
     """Greedy answers to "Describe the image in detail."."""
-    prompt = model.tokenizer.encode(model.prompt(DESCRIBE))
-    captions = []
+    captions: list[str] = []
     for part in shown.batches(count):
-        size = part.stop - part.start
-        found = generate(
-            model.vlm,
-            None,
-            [prompt] * size,
-            features=torch.from_numpy(shown.features[part]),
-            max_new_tokens=_LONGEST,
-            eos_id=model.tokenizer.eos_id,
-        )
-        captions += [model.tokenizer.answer(ids) for ids in found.ids]
-        step(size)
+        captions += show(model, shown, part, caption=True)[0].answers
+        step(part.stop - part.start)
     return captions
 
 
