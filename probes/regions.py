@@ -6,17 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.geometry import Geometry
 from emma_viz.evidence.case import Case
-from emma_viz.metrics import mask_on_grid
+from emma_viz.evidence.regions import covered_tokens
 from probes.protocol import Batch, Subject
 
-_COVERED = 0.5
-"""A patch is an object's when the object covers so much of it; the patch that it covers most is in any case."""
 DRAWS = 10
 """Random sets of as many tokens."""
 
@@ -28,12 +25,7 @@ def region(subject: Subject, geometry: Geometry) -> Bool[np.ndarray, "R C"] | No
     """
     if subject.mask is None or not subject.target:
         return None
-    share = np.nan_to_num(mask_on_grid(subject.mask == subject.target, geometry))
-    if share.max() == 0:
-        return None
-    found = (share >= _COVERED) | (share == share.max())
-    found = binary_dilation(found)
-    return found if found.mean() < _COVERED else None
+    return covered_tokens(subject.mask == subject.target, geometry)
 
 
 def elsewhere(place: Bool[np.ndarray, "R C"]) -> Bool[np.ndarray, "R C"]:

@@ -41,6 +41,9 @@ class Benchmark:
     """Where images may lie in the image folder."""
     draw: Callable[[BenchmarkRecord], Any] | None = None
     """For images that are drawn and lie nowhere: record → uint8 array (height, width, 3)."""
+    mask: Callable[[BenchmarkRecord], Any] | None = None
+    """Where the object is that a record asks about: record → bool array (height, width), or None where it is not there
+    or not known."""
     mentions: Callable[[BenchmarkRecord, str], tuple[str, ...]] | None = None
     """For descriptions: (record, text) → the objects that a text names, each as often as it does."""
     bundled: bool = False

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from emma_viz.data.tabletop import KINDS, draw_scene, make_scene, named_kinds, scene_questions
+import numpy as np
+
+from emma_viz.data.tabletop import KINDS, Scene, draw_scene, make_scene, named_kinds, scene_questions
 from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord
 from emma_viz.records.benchmarks.pope import asked_object
 from emma_viz.records.benchmarks.record import AskedFor, BenchmarkRecord
@@ -53,10 +55,21 @@ def scene_records(split: str, index: int) -> Iterator[BenchmarkRecord]:
         )
 
 
-def _draw(record: BenchmarkRecord) -> Any:
+def _scene(record: BenchmarkRecord) -> Scene:
     found = _PLACE.fullmatch(record.image or "")
     assert found is not None, f"{record.image!r} is no scene"  # Records of this benchmark are made here.
-    return draw_scene(make_scene(found[1], int(found[2]))).image
+    return make_scene(found[1], int(found[2]))
+
+
+def _draw(record: BenchmarkRecord) -> Any:
+    return draw_scene(_scene(record)).image
+
+
+def _mask(record: BenchmarkRecord) -> Any:
+    """The pixels of all things of the kind that is asked about."""
+    scene = _scene(record)
+    numbers = [number for number, thing in enumerate(scene.things, start=1) if thing.kind == record.object]
+    return np.isin(draw_scene(scene).mask, numbers) if numbers else None
 
 
 BENCHMARK = Benchmark(
@@ -65,6 +78,7 @@ BENCHMARK = Benchmark(
     read=_read,
     scorers=("first-word", "pope", "lmms-eval", "vlmevalkit", "cobra"),
     draw=_draw,
+    mask=_mask,
     mentions=lambda record, text: _NAMES.mentions(text),
     bundled=True,
 )

@@ -1,0 +1,61 @@
+"""Which image tokens belong to an object, and other places of the same shape to compare it with."""
+
+import zlib
+
+import numpy as np
+from jaxtyping import Bool
+from scipy.ndimage import binary_dilation
+
+from emma_viz.data.geometry import Geometry
+from emma_viz.metrics import mask_on_grid
+
+COVERED = 0.5
+"""A patch is an object's when the object covers so much of it; the patch that it covers most is in any case."""
+
+
+def covered_tokens(
+    mask: Bool[np.ndarray, "height width"], geometry: Geometry, *, beside: bool = True
+) -> Bool[np.ndarray, "R C"] | None:
+    """The tokens that a mask covers.
+
+    Args:
+        mask: in the frame of the original image.
+        geometry: of that image.
+        beside: take those beside as well, because an image encoder mixes neighbours.
+
+    Returns:
+        The tokens; None where the mask covers none, or half of the image or more, of which there is no elsewhere.
+
+    Raises:
+        InputError: the mask is not of the image's size.
+    """
+    share = np.nan_to_num(mask_on_grid(mask, geometry))
+    if share.max() == 0:
+        return None
+    found = (share >= COVERED) | (share == share.max())
+    found = binary_dilation(found) if beside else found
+    return found if found.mean() < COVERED else None
+
+
+def places_alike(
+    place: Bool[np.ndarray, "R C"], *, count: int, seed: str = ""
+) -> list[Bool[np.ndarray, "R C"]]:
+    """Other places of the same shape, moved round the edges of the grid, those that meet it least; each drawn once.
+
+    Args:
+        place: the tokens.
+        count: how many; fewer where the grid has not as many that share less than half of their tokens with it.
+        seed: tells the draw; the same for the same one.
+    """
+    size = place.sum()
+    moved = [
+        np.roll(place, (row, column), axis=(0, 1))
+        for row in range(place.shape[0])
+        for column in range(place.shape[1])
+    ]
+    apart = [each for each in moved if (each & place).sum() == 0]
+    near = [each for each in moved if 0 < (each & place).sum() < size / 2]
+    draw = np.random.default_rng(zlib.crc32(seed.encode()))
+    chosen = [apart[index] for index in draw.permutation(len(apart))]
+    chosen += sorted(near, key=lambda each: int((each & place).sum()))
+    return chosen[:count]

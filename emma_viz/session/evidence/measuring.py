@@ -1,0 +1,406 @@
+"""Evidence of cases, measured one case after another, and kept so that nothing is measured twice."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from emma_viz.checkpoints import LoadedModel
+from emma_viz.data import image_hash
+from emma_viz.data.geometry import Geometry
+from emma_viz.data.provenance import dump_json
+from emma_viz.errors import InputError
+from emma_viz.evidence.case import Case
+from emma_viz.evidence.class_words import TextStates, cosines, word_log_probabilities
+from emma_viz.evidence.frozen import decompose
+from emma_viz.evidence.regions import covered_tokens, places_alike
+from emma_viz.evidence.replacements import image_tokens
+from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import TABLE, read_json
+from emma_viz.lens import Lens, recording_for
+from emma_viz.metrics.quality import r2
+from emma_viz.progress import Progress
+from emma_viz.records.questions import Question
+from emma_viz.session.answering import FIRST_WORDS
+from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, CaseNumber, RegionKind, finite
+from emma_viz.session.evidence.presence import PresenceProbes, fit_presence, question_states
+from emma_viz.session.evidence.references import References, without_kind
+from emma_viz.session.evidence.sentences import sentences_of
+from emma_viz.session.options import Asking
+from emma_viz.session.road import ask
+from emma_viz.shapes import EMBEDDING
+
+COMPARED_WITH = 19
+"""Other images, and random regions, that a number is compared with: one that beats all of them has p ≤ 1/20."""
+MEAN_OF = 32
+"""References whose mean token stands for no picture."""
+_VERSION = 1
+"""Of how things are measured: another one measures anew."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AskedCase:
+    """What is asked of a case, and what is known of it."""
+
+    image: Image.Image
+    """RGB, upright."""
+    prompt: str
+    """What was asked, without the model's template."""
+    object: str = ""
+    """What it asks about."""
+    mask: Bool[np.ndarray, "height width"] | None = None
+    """Where that is, in pixels of the image; None where it is not there or not known."""
+    box: tuple[int, int, int, int] | None = None
+    """The same as left, top, right, bottom, where there is no mask."""
+
+    def place(self) -> tuple[Bool[np.ndarray, "height width"] | None, RegionKind | None]:
+        """Mask or box as pixels, and which it was."""
+        if self.mask is not None:
+            return self.mask, "mask"
+        if self.box is None:
+            return None, None
+        left, top, right, bottom = self.box
+        found = np.zeros((self.image.height, self.image.width), bool)
+        found[top:bottom, left:right] = True
+        return found, "box"
+
+
+class EvidenceRoom:
+    """Measures cases of one model. What all cases share is made when it is first needed.
+
+    Args:
+        model: the model.
+        references: what cases are compared with.
+        lens: decodes pixels, for retention; None measures none.
+        kept: a folder of documents; what is there for the same weights, case and recipe is read, not measured.
+        progress: called as references are read.
+
+    Raises:
+        InputError: the lens belongs to another model.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        references: References,
+        *,
+        lens: Lens | None = None,
+        kept: Path | None = None,
+        progress: Progress | None = None,
+    ):
+        if lens is not None and (unfit := lens.info.mismatch(model.info.fingerprint, model.info.name)):
+            raise InputError(f"The lens does not belong to {model.name}: {'; '.join(unfit)}.")
+        self.model, self.references, self.lens = model, references, lens
+        self._kept, self._progress = kept, progress
+        self._texts = TextStates()
+        self._probes: PresenceProbes | None = None
+        self._tokens: dict[int, Float[Tensor, "T D"]] = {}
+        self._pictures: dict[int, np.ndarray] = {}
+
+    @property
+    def recipe(self) -> str:
+        """A digest of all that the numbers depend on, beside the weights and the case."""
+        lens = None if self.lens is None else self.lens.info.to_json()
+        text = json.dumps(
+            [_VERSION, COMPARED_WITH, MEAN_OF, self.references.digest, lens], sort_keys=True, default=str
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def probes(self) -> PresenceProbes:
+        """The presence probes of the model."""
+        if self._probes is None:
+            self._probes = fit_presence(self.model, self.references, progress=self._progress)
+        return self._probes
+
+    def evidence(self, cases: Sequence[AskedCase]) -> Iterator[CaseEvidence]:
+        """The evidence of each case in turn, measured or read; nothing is measured before it is taken.
+
+        Raises:
+            InputError: a case's mask is not of its image's size.
+        """
+        for case in cases:
+            path = None if self._kept is None else self._kept / f"{self._key(case)}.json"
+            if path is not None and path.exists():
+                record = read_json(path, error=InputError, budget=TABLE)
+                yield CaseEvidence.from_json(record, where=str(path))
+                continue
+            found = self._measured(case)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                text = dump_json(found.to_json())
+                write_file(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+            yield found
+
+    def _key(self, case: AskedCase) -> str:
+        place, whence = case.place()
+        digest = hashlib.sha256()
+        for part in (
+            self.model.info.fingerprint,
+            self.recipe,
+            image_hash(case.image),
+            case.prompt,
+            case.object,
+        ):
+            digest.update(part.encode() + b"\0")
+        digest.update(b"" if place is None else f"{whence}".encode() + np.packbits(place).tobytes())
+        return digest.hexdigest()[:32]
+
+    def _measured(self, case: AskedCase) -> CaseEvidence:
+        measuring = _Measuring(self, case)
+        found = CaseEvidence(
+            model=self.model.name,
+            fingerprint=self.model.info.fingerprint,
+            recipe=self.recipe,
+            image=image_hash(case.image),
+            prompt=case.prompt,
+            object=case.object,
+            grid=self.model.vlm.grid,
+            region=tuple(np.flatnonzero(measuring.region.ravel()).tolist())
+            if measuring.region is not None
+            else (),
+            region_from=measuring.whence,
+            curves=tuple(measuring.curves()),
+            numbers=tuple(measuring.numbers()),
+            lacking=tuple(measuring.lacking),
+        )
+        return replace(found, sentences=sentences_of(found))
+
+    def others(self, kind: str) -> list[int]:
+        """The first COMPARED_WITH held-out references without a kind, by their place among all."""
+        places = {id(each): place for place, each in enumerate(self.references.images)}
+        return [places[id(each)] for each in without_kind(self.references.held_out, kind)[:COMPARED_WITH]]
+
+    def tokens(self, place: int) -> Float[Tensor, "T D"]:
+        """The image tokens of a reference."""
+        if place not in self._tokens:
+            self._tokens[place] = image_tokens(self.model, self.references.images[place].image)
+        return self._tokens[place]
+
+    def mean_token(self) -> Float[Tensor, " D"]:
+        """The mean over the tokens of MEAN_OF references that probes were fitted on."""
+        some = range(0, len(self.references.images), 2)[:MEAN_OF]
+        return torch.stack([self.tokens(place).mean(dim=0) for place in some]).mean(dim=0)
+
+    def decoded(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+        """Decoded patches (Y, T, p, p, 3), the true ones (T, p, p, 3), and the layers, by the lens."""
+        assert self.lens is not None
+        sites, layers = recording_for(self.lens, self.lens.info.layers)
+        ((_, decoding),) = ask(
+            self.model, [Question(image=image, prompt="What is there?")], self.lens, asking=Asking(),
+            sites=sites, layers=layers, decoded=self.lens.info.layers, generate=False,
+        )  # fmt: skip
+        assert decoding is not None
+        return decoding.patches[:, 0], decoding.true[0], decoding.layers
+
+    def picture_of(self, place: int) -> np.ndarray:
+        """Decoded patches of a reference."""
+        if place not in self._pictures:
+            self._pictures[place] = self.decoded(self.references.images[place].image)[0].astype(np.float16)
+        return self._pictures[place]
+
+    def words_at(self, word: str) -> Float[Tensor, "Y D"]:
+        """States of texts that name something, at each layer."""
+        return self._texts.of(self.model, word, list(range(EMBEDDING, self.model.config.llm.n_layer)))
+
+
+class _Measuring:
+    """One case on its way."""
+
+    def __init__(self, room: EvidenceRoom, case: AskedCase):
+        self.room, self.case, self.lacking = room, case, []
+        self.geometry, states, count = question_states(
+            room.model, Question(image=case.image, prompt=case.prompt)
+        )
+        self.image, self.last = states[:, :count], states[:, -1]
+        self.layers = tuple(range(EMBEDDING, room.model.config.llm.n_layer))
+        self.known = bool(case.object) and room.probes.knows(case.object)
+        self.scores = room.probes.scores(self.image, case.object) if self.known else None
+        self.region, self.whence = self._region()
+        self.asked = Case.of(room.model, case.image, case.prompt, words=FIRST_WORDS)
+        self.score = self.asked.scores([self.asked.tokens[0]])[0]
+
+    def _region(self) -> tuple[Bool[np.ndarray, "R C"] | None, RegionKind | None]:
+        place, whence = self.case.place()
+        if place is not None:
+            found = covered_tokens(place, self.geometry)
+            if found is None:
+                self.lacking.append(
+                    "The object takes up none, or half or more, of what the model sees: no region."
+                )
+            return found, whence if found is not None else None
+        if self.scores is None:
+            self.lacking.append(
+                "Nobody knows where the object is, and there is no presence probe for it: no region."
+            )
+            return None, None
+        grid = self.geometry.grid
+        best = np.zeros(grid, bool)
+        best.ravel()[int(self.scores[-1].argmax())] = True
+        return covered_tokens(_pixels_of(best, self.geometry), self.geometry), "probe"
+
+    def curves(self) -> Iterator[CaseCurve]:
+        yield from self._presence()
+        yield from self._retention()
+        yield from self._words()
+        yield self._answer()
+
+    def numbers(self) -> Iterator[CaseNumber]:
+        yield CaseNumber(
+            name="answer difference", title="logit of yes less that of no, where the answer begins", unit="nats",
+            value=self.score,
+        )  # fmt: skip
+        yield from self._parts()
+        yield from self._knock_out()
+        yield from self._prior()
+
+    def _presence(self) -> Iterator[CaseCurve]:
+        if self.scores is None:
+            reason = "is not known" if self.case.object else "is not said"
+            self.lacking.append(
+                f"What is asked about {reason} to the presence probe, which knows other kinds alone."
+            )
+            return
+        kind, probes = self.case.object, self.room.probes
+        yield CaseCurve(
+            name="presence", title=f"presence probe for “{kind}”: score of the best token", unit="",
+            layers=self.layers, values=_numbers(self.scores.max(axis=1)), control=_numbers(probes.thresholds(kind)),
+            control_title="what 5 % of other images without it exceed",
+        )  # fmt: skip
+        yield CaseCurve(
+            name="presence area", title="area under the ROC curve of the same probe on held-out images", unit="",
+            layers=self.layers, values=_numbers(probes.areas(kind)), control=(0.5,) * len(self.layers),
+            control_title="chance",
+        )  # fmt: skip
+
+    def _retention(self) -> Iterator[CaseCurve]:
+        if self.region is None or self.whence == "probe":
+            self.lacking.append("Where the object is is not known by a mask or box: no retention inside it.")
+            return
+        if self.room.lens is None:
+            self.lacking.append("No lens was given: no retention.")
+            return
+        decoded, true, layers = self.room.decoded(self.case.image)
+        inside = self.region.ravel()
+        others = [self.room.picture_of(place) for place in self.room.others(self.case.object)]
+        values = [r2(each[inside], true[inside]) for each in decoded]
+        control = [
+            max([0.0, *(r2(other[number][inside].astype(np.float32), true[inside]) for other in others)])
+            for number in range(len(layers))
+        ]
+        yield CaseCurve(
+            name="retention", title="R² of the decoded pixels inside the object", unit="R²",
+            layers=layers, values=_numbers(values), control=_numbers(control),
+            control_title=f"the best of {len(others)} other images' pictures in that place, and of one colour",
+        )  # fmt: skip
+
+    def _words(self) -> Iterator[CaseCurve]:
+        kinds, kind = self.room.references.kinds, self.case.object
+        others = [each for each in kinds if each != kind]
+        if self.region is None or not kind or len(others) < 2:
+            self.lacking.append("There is no region or no word of the object: no lens of words.")
+            return
+        rows = torch.from_numpy(np.flatnonzero(self.region.ravel()))
+        words = [kind, *others]
+        likely = [
+            word_log_probabilities(self.room.model, each[rows], words).max(axis=0) for each in self.image
+        ]
+        bank = torch.stack([self.room.words_at(word) for word in words], dim=1)
+        near = [cosines(each, some)[rows].max(axis=0) for each, some in zip(self.image, bank, strict=True)]
+        for name, title, unit, found in (
+            ("logit lens", f"log-probability of “{kind}” at the region's best token", "nats", likely),
+            ("contextual lens", f"cosine with texts that name “{kind}” at the region's best token", "", near),
+        ):
+            each = np.array(found)
+            yield CaseCurve(
+                name=name, title=title, unit=unit, layers=self.layers, values=_numbers(each[:, 0]),
+                control=_numbers(np.quantile(each[:, 1:], 0.95, axis=1, method="higher")),
+                control_title=f"what 5 % of {len(others)} other words exceed there",
+            )  # fmt: skip
+
+    @torch.no_grad()
+    def _answer(self) -> CaseCurve:
+        llm = self.room.model.vlm.llm
+        table = llm.lm_head.weight
+        rows = self.last.to(table.device, torch.float32)
+        logits = llm.logits(llm.backbone.norm_f(rows).to(table.dtype)[None])[0].float()
+        gap = (logits[:, self.asked.word] - logits[:, self.asked.against]).cpu().numpy()
+        return CaseCurve(
+            name="answer", title="logit of yes less that of no, read from each layer where the answer begins",
+            unit="nats", layers=self.layers, values=_numbers(gap),
+        )  # fmt: skip
+
+    def _parts(self) -> Iterator[CaseNumber]:
+        case = self.case
+        found = decompose(
+            self.room.model, case.image, case.prompt, word=[self.asked.word], against=[self.asked.against]
+        )
+        for name, value in (
+            ("image", float(found.image.sum())),
+            ("text", float(found.text.sum())),
+            ("bias", float(found.bias.sum())),
+        ):
+            yield CaseNumber(
+                name=f"{name} part", title=f"of the difference, what comes through {name} with the routing held",
+                unit="nats", value=value,
+            )  # fmt: skip
+
+    def _knock_out(self) -> Iterator[CaseNumber]:
+        if self.region is None:
+            return
+        mean = self.room.mean_token()
+        places = [self.region, *places_alike(self.region, count=COMPARED_WITH, seed=self._seed)]
+        runs = [self.asked.with_tokens(np.flatnonzero(each.ravel()).tolist(), mean) for each in places]
+        own, *others = self.asked.scores(runs)
+        if not others:
+            self.lacking.append("No other region of the same shape fits beside the object's: no knock-out.")
+            return
+        yield CaseNumber(
+            name="knock-out", title="the difference when the region's tokens are the mean token of other images",
+            unit="nats", value=own, control=max(abs(each - self.score) for each in others),
+            control_title=f"the largest change by {len(others)} other regions of the same shape",
+        )  # fmt: skip
+
+    def _prior(self) -> Iterator[CaseNumber]:
+        mean = self.room.mean_token().to(self.asked.tokens)
+        blind = self.asked.scores([mean.expand(self.asked.count, -1)])[0]
+        others = self.asked.scores([self.room.tokens(place) for place in self.room.others(self.case.object)])
+        (alone,) = self.asked.scores([self.asked.tokens[0, :0]])
+        yield CaseNumber(
+            name="prior: mean tokens", title="the difference when every image token is the mean token", unit="nats",
+            value=blind,
+        )  # fmt: skip
+        if others:
+            what = f" without “{self.case.object}”" if self.case.object else ""
+            yield CaseNumber(
+                name="prior: another image", title=f"the mean difference with {len(others)} other images{what}",
+                unit="nats", value=float(np.mean(others)),
+            )  # fmt: skip
+            share = float(np.mean([(each > 0) == (self.score > 0) for each in others]))
+            yield CaseNumber(
+                name="prior: same answer", title=f"share of these {len(others)} images with the same answer", unit="",
+                value=share,
+            )  # fmt: skip
+        yield CaseNumber(
+            name="prior: no image", title="the difference without any image token", unit="nats", value=alone
+        )
+
+    @property
+    def _seed(self) -> str:
+        return f"{image_hash(self.case.image)} {self.case.prompt}"
+
+
+def _pixels_of(tokens: Bool[np.ndarray, "R C"], geometry: Geometry) -> Bool[np.ndarray, "height width"]:
+    """The pixels of some tokens, in the original image."""
+    return np.nan_to_num(geometry.paste(tokens.astype(np.float32))) > 0
+
+
+def _numbers(values: Sequence[float] | Float[np.ndarray, " n"]) -> tuple[float | None, ...]:
+    return tuple(finite(float(each)) for each in values)
