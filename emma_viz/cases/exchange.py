@@ -31,7 +31,9 @@ from emma_viz.progress import Progress
 
 EXPORT_FORMAT = 1
 """A reader refuses others."""
-_ABOUT, _CASES, _PICTURES = "about.json", "cases.jsonl", "pictures"
+EXPORT_MARK = "about.json"
+"""The file that says that a folder is an export."""
+_CASES, _PICTURES = "cases.jsonl", "pictures"
 _ENDINGS = dict(zip(MEDIA_TYPES.values(), (".png", ".jpg"), strict=True))
 _LINE = Budget(size=16 * 2**20, nodes=400_000)
 """One case with its evidence."""
@@ -142,9 +144,9 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
     counts = dict.fromkeys(("cases", "answers", "events"), 0)
     with _opened(source) as parts:
         about = shape(
-            parse_json(parts.read(_ABOUT, 1 << 16), where=f"{source}/{_ABOUT}", error=CasebookError),
+            parse_json(parts.read(EXPORT_MARK, 1 << 16), where=f"{source}/{EXPORT_MARK}", error=CasebookError),
             ExportAbout,
-            where=f"{source}/{_ABOUT}",
+            where=f"{source}/{EXPORT_MARK}",
             error=CasebookError,
         )
         done = 0
@@ -179,7 +181,7 @@ def _write(casebook: Casebook, ids: Sequence[str], folder: Path, progress: Progr
                 if progress is not None:
                     progress(count, len(ids), "cases")
     about = dump_json(asdict(ExportAbout(cases=count)))
-    (folder / _ABOUT).write_text(about, encoding="utf-8", newline="\n")
+    (folder / EXPORT_MARK).write_text(about, encoding="utf-8", newline="\n")
     return count
 
 
