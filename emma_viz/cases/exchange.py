@@ -144,7 +144,9 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
     counts = dict.fromkeys(("cases", "answers", "events"), 0)
     with _opened(source) as parts:
         about = shape(
-            parse_json(parts.read(EXPORT_MARK, 1 << 16), where=f"{source}/{EXPORT_MARK}", error=CasebookError),
+            parse_json(
+                parts.read(EXPORT_MARK, 1 << 16), where=f"{source}/{EXPORT_MARK}", error=CasebookError
+            ),
             ExportAbout,
             where=f"{source}/{EXPORT_MARK}",
             error=CasebookError,

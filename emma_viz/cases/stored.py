@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select
@@ -49,10 +49,10 @@ class StoredCase:
         return review(self.history)
 
 
-def in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The same ids, `IDS_AT_ONCE` at a time."""
-    for begin in range(0, len(ids), IDS_AT_ONCE):
-        yield ids[begin : begin + IDS_AT_ONCE]
+def in_parts(ids: Sequence[str], *, size: int = IDS_AT_ONCE) -> Iterator[Sequence[str]]:
+    """The same ids, so many at a time."""
+    for begin in range(0, len(ids), size):
+        yield ids[begin : begin + size]
 
 
 def load_cases(connection: Connection, ids: Sequence[str]) -> list[StoredCase]:
@@ -120,16 +120,25 @@ def case_row(record: CaseRecord, number: int, at: str) -> dict[str, Any]:
 
 def answer_row(case: str, answer: CaseAnswer) -> dict[str, Any]:
     """A row of `ANSWER_ROWS`."""
-    return {"case_id": case, "confidence": answer.confidence, **asdict(answer)}
+    return {"case_id": case, "confidence": answer.confidence, **vars(answer)}
 
 
 def replace_measured(
-    connection: Connection, case: str, model: str | None, measured: Iterable[MeasuredEvidence]
+    connection: Connection, measured: Mapping[str, Iterable[MeasuredEvidence]], *, model: str | None = None
 ) -> None:
-    """Write numbers of evidence in place of those that a model, or with None any model, had."""
-    gone = delete(EVIDENCE_NUMBERS).where(EVIDENCE_NUMBERS.c.case_id == case)
+    """Write numbers of evidence in place of those that there were.
+
+    Args:
+        connection: within a transaction that writes.
+        measured: id of a case → its numbers; at most `IDS_AT_ONCE`.
+        model: whose numbers they are; None for those of all models.
+    """
+    if not measured:
+        return
+    gone = delete(EVIDENCE_NUMBERS).where(EVIDENCE_NUMBERS.c.case_id.in_(list(measured)))
     connection.execute(gone if model is None else gone.where(EVIDENCE_NUMBERS.c.model == model))
-    if rows := [{"case_id": case, **asdict(each)} for each in measured]:
+    rows = [{"case_id": case, **vars(each)} for case, numbers in measured.items() for each in numbers]
+    if rows:
         connection.execute(insert(EVIDENCE_NUMBERS), rows)
 
 

@@ -86,7 +86,7 @@ ANSWER_ROWS = Table(
     Column("study", Text, nullable=False),
     Column("entry", Text, nullable=False),
     Column("sample", Integer, nullable=False),
-    Index("ix_casebook_answers_model", "model", "said", "right"),
+    Index("ix_casebook_answers_model", "model", "case_id", "said", "right", "confidence"),
 )
 """What each model answered; `confidence` is derived, to sort by."""
 
@@ -96,7 +96,7 @@ REASON_ROWS = Table(
     Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("rule", String(64), primary_key=True),
     Column("model", String(500), primary_key=True),
-    Index("ix_casebook_reasons_rule", "rule"),
+    Index("ix_casebook_reasons_rule", "rule", "case_id"),
 )
 """The rules of the miner that hold, and for which models."""
 
@@ -105,7 +105,7 @@ TAG_ROWS = Table(
     CASE_TABLES,
     Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("tag", String(80), primary_key=True),
-    Index("ix_casebook_tags_tag", "tag"),
+    Index("ix_casebook_tags_tag", "tag", "case_id"),
 )
 """What the history says now."""
 
@@ -130,7 +130,7 @@ EVIDENCE_NUMBERS = Table(
     Column("layer", Integer, primary_key=True),
     Column("value", Float, nullable=False),
     Column("control", Float),
-    Index("ix_casebook_measured_name", "name", "model", "layer", "value"),
+    Index("ix_casebook_measured_name", "name", "case_id", "model", "layer", "value", "control"),
 )
 """Numbers of evidence, to filter by."""
 

@@ -62,7 +62,7 @@ def add_records(
     if fresh:
         rows = [stored.case_row(record, number + index, event.at) for index, record in enumerate(fresh)]
         connection.execute(insert(CASE_ROWS), rows)
-    answers = []
+    answers, numbers = [], {}
     for id, record in new.items():
         known = before[id].record if id in before else None
         for answer in record.answers:
@@ -76,7 +76,8 @@ def add_records(
         if record.evidence:
             both = {(each.name, each.model, each.layer): each for each in record.evidence}
             both |= {(each.name, each.model, each.layer): each for each in (known.evidence if known else ())}
-            stored.replace_measured(connection, id, None, both.values())
+            numbers[id] = both.values()
+    stored.replace_measured(connection, numbers)
     if answers:
         connection.execute(insert(ANSWER_ROWS), answers)
     stored.mine_again(connection, list(new))

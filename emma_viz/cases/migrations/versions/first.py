@@ -68,7 +68,12 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("case_id", "model", name=op.f("pk_casebook_answers")),
     )
-    op.create_index("ix_casebook_answers_model", "casebook_answers", ["model", "said", "right"], unique=False)
+    op.create_index(
+        "ix_casebook_answers_model",
+        "casebook_answers",
+        ["model", "case_id", "said", "right", "confidence"],
+        unique=False,
+    )
     op.create_table(
         "casebook_events",
         sa.Column("case_id", sa.String(length=32), nullable=False),
@@ -107,7 +112,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("case_id", "model", "name", "layer", name=op.f("pk_casebook_measured")),
     )
     op.create_index(
-        "ix_casebook_measured_name", "casebook_measured", ["name", "model", "layer", "value"], unique=False
+        "ix_casebook_measured_name",
+        "casebook_measured",
+        ["name", "case_id", "model", "layer", "value", "control"],
+        unique=False,
     )
     op.create_table(
         "casebook_reasons",
@@ -119,7 +127,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("case_id", "rule", "model", name=op.f("pk_casebook_reasons")),
     )
-    op.create_index("ix_casebook_reasons_rule", "casebook_reasons", ["rule"], unique=False)
+    op.create_index("ix_casebook_reasons_rule", "casebook_reasons", ["rule", "case_id"], unique=False)
     op.create_table(
         "casebook_tags",
         sa.Column("case_id", sa.String(length=32), nullable=False),
@@ -129,4 +137,4 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("case_id", "tag", name=op.f("pk_casebook_tags")),
     )
-    op.create_index("ix_casebook_tags_tag", "casebook_tags", ["tag"], unique=False)
+    op.create_index("ix_casebook_tags_tag", "casebook_tags", ["tag", "case_id"], unique=False)
