@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from emma_viz.cli import options
 from emma_viz.cli.terminal import one_line
 from emma_viz.errors import MissingDependencyError
+from emma_viz.session.options import DEFAULT_LENSES
 
 if TYPE_CHECKING:
     from emma_viz.cases.casebook import Casebook
@@ -38,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_filter(action("list", "print the cases that pass a filter", _list)).add_argument(
         "--limit", type=int, default=SHOWN_CASES, metavar="N", help="at most so many (default: %(default)s)"
     )
+    evidence = _add_filter(action("evidence", "measure what models held of what cases ask about", _evidence))
+    evidence.add_argument("--limit", type=int, metavar="N", help="at most so many cases (default: all)")
+    evidence.add_argument(
+        "--lens",
+        default=DEFAULT_LENSES[0],
+        help="the kind of lens by which retention is measured (default: %(default)s)",
+    )
+    options.add_models(evidence)
     export = action("export", "write cases with their images, histories and evidence", _export)
     export.add_argument(
         "out", type=options.path, metavar="OUT", help="a new folder, or a name that ends in .zip"
@@ -131,6 +140,26 @@ def _list(args: argparse.Namespace) -> int:
         )
     if total > len(found):
         print(f"… and {total - len(found)} more (--limit)")
+    return 0
+
+
+def _evidence(args: argparse.Namespace) -> int:
+    from emma_viz.cli.progress import ProgressBars
+    from emma_viz.session.evidence.keeping import keep_evidence_of
+
+    wanted = _filter(args)
+    with _open(args) as casebook, ProgressBars() as bars:
+        ids = casebook.ids(wanted, count=args.limit)
+        count = keep_evidence_of(
+            casebook,
+            ids,
+            args.models,
+            lens=args.lens,
+            running=options.running(args),
+            say=lambda text: print(one_line(text)),
+            progress=bars,
+        )
+    print(f"measured {count} answers of {len(ids)} cases")
     return 0
 
 

@@ -121,18 +121,23 @@ class CaseEvidence:
         """All sentences."""
         return " ".join(each.text for each in self.sentences)
 
-    def measured(self) -> Iterator[MeasuredEvidence]:
-        """Each number by itself, as cases are filtered and mined by."""
+    def measured(self, model: str = "") -> Iterator[MeasuredEvidence]:
+        """Each number by itself, as cases are filtered and mined by.
+
+        Args:
+            model: the name under which the case has the model's answer; "" is the model's own.
+        """
+        name = model or self.model
         for curve in self.curves:
             controls = curve.control or (None,) * len(curve.layers)
             for layer, value, control in zip(curve.layers, curve.values, controls, strict=True):
                 if value is not None:
                     yield MeasuredEvidence(
-                        name=curve.name, model=self.model, layer=layer, value=value, control=control
+                        name=curve.name, model=name, layer=layer, value=value, control=control
                     )
         for each in self.numbers:
             yield MeasuredEvidence(
-                name=each.name, model=self.model, layer=-1, value=each.value, control=each.control
+                name=each.name, model=name, layer=-1, value=each.value, control=each.control
             )
 
     def to_json(self) -> dict[str, Any]:
