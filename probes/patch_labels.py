@@ -89,6 +89,7 @@ def untrained_states(batch: Batch) -> dict[int, Float[Tensor, "B T D"]]:
 
 
 def narrow(states: np.ndarray) -> np.ndarray:
+    """States (…, D) in at most `WIDEST` dimensions: a random projection, the same for all of one width."""
     width = states.shape[-1]
     if width <= WIDEST:
         return states
@@ -96,6 +97,7 @@ def narrow(states: np.ndarray) -> np.ndarray:
 
 
 def classes_of(name: str) -> int:
+    """How many classes the task of a name has; what stands behind a space in it is a variant."""
     return TASKS[name.split(" ")[0]].classes
 
 
@@ -149,6 +151,7 @@ def asked(objects: np.ndarray, subject: Subject) -> np.ndarray:
 
 
 def image_labels(subjects: Sequence[Subject]) -> dict[str, np.ndarray]:
+    """What is known of whole images: `present` (images, kinds), and `count` (images,) of objects, 5 for more."""
     there = [[kind.name in subject.kinds for kind in KINDS] for subject in subjects]
     count = [min(len(subject.kinds), 5) if subject.mask is not None else UNKNOWN for subject in subjects]
     return {"present": np.array(there, np.int8), "count": np.array(count)}

@@ -89,7 +89,13 @@ class Inspection:
         missing: Iterable[str] = (),
         lenses: Iterable[str] = (),
     ) -> "Inspection":
-        """A copy with what other packages know."""
+        """A copy with what other packages know.
+
+        Args:
+            components: parts of the model beside those that are there.
+            missing: what it lacks, a sentence each.
+            lenses: lenses of these weights, a line each.
+        """
         return replace(
             self,
             components=(*self.components, *components),

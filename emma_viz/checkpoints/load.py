@@ -117,10 +117,13 @@ def require_model(
 ) -> tuple[VLMConfig, FoundModel]:
     """Make sure that `load_model` would find everything and that it fits, reading headers alone.
 
-    Args and raises are those of `load_model`.
+    Arguments as for `load_model`.
 
     Returns:
         The description of the model, and its record with the fingerprint of its weights.
+
+    Raises:
+        CheckpointError: what `load_model` would refuse, but for values that are not finite.
     """
     ready = _ready(
         source,
@@ -198,10 +201,15 @@ def load_language_model(
 ) -> LoadedLanguageModel:
     """Load a language model alone: state-spaces or transformers layout, or the one inside a run directory.
 
-    Args and raises are those of `load_model`.
+    Arguments as for `load_model`.
 
     Returns:
         The model in evaluation mode, its tokenizer, and record.
+
+    Raises:
+        KeyMismatchError: keys are missing, unknown or misshapen; all are listed.
+        UnsafePickleError: the file's pickle would run code.
+        CheckpointError: files are missing or damaged, or do not belong together.
     """
     require_device(device)
     found = resolve(source, revision=revision)

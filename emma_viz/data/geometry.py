@@ -160,6 +160,9 @@ class Geometry:
 
         Returns:
             float32, NaN at the pixels whose centre no patch sees.
+
+        Raises:
+            InputError: the values are on another grid.
         """
         if values.shape[:2] != self.grid:
             raise InputError(f"expected values on a {self.grid} grid, got shape {values.shape}")
@@ -176,7 +179,11 @@ class Geometry:
         return out
 
     def patches(self, view: Shaped[np.ndarray, "S S 3"]) -> Shaped[np.ndarray, "T p p 3"]:
-        """Cut the model's input into its tokens' patches, leaving out the rows and columns no patch sees."""
+        """Cut the model's input into its tokens' patches, leaving out the rows and columns no patch sees.
+
+        Raises:
+            InputError: the view has another size.
+        """
         rows, columns = self.grid
         p = self.patch
         if view.shape[:2] != (self.size, self.size):

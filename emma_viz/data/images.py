@@ -214,7 +214,12 @@ class ImageTransform:
         return self._view(image, self.towers[0].fill)
 
     def pixels(self, images: Sequence[Image.Image]) -> tuple[Float[Tensor, "B 3 S S"], ...]:
-        """The normalised input of each tower, float32."""
+        """The normalised input of each tower, float32.
+
+        Raises:
+            InputError: there is no image.
+            ImageError: an image is not RGB, or too long and narrow.
+        """
         if not images:
             raise InputError("expected at least one image")
         views: dict[tuple[int, int, int], Tensor] = {}

@@ -212,6 +212,9 @@ def paper_config(
     divides it.
 
     Args:
+        width: channels of the language model.
+        patch: side of a patch, pixels.
+        n_taps: layers of the language model that are fused.
         n_blocks: fusion blocks; n_taps when None.
         attention: "linear" for the ablation LA.
         feature_widths: channels of the encoders whose features are predicted (the ablation AVF); none for

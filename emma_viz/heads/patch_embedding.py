@@ -51,6 +51,11 @@ class PatchEmbedding(nn.Module):
     ) -> "PatchEmbedding":
         """Take the weights of an encoder's patch convolution and the normalisation of its input.
 
+        Args:
+            convolution: with a weight "F 3 p p" and a stride of one patch.
+            pixel_mean: of each colour, for pixels in [0, 1].
+            pixel_std: likewise.
+
         Raises:
             InputError: the convolution has other sizes, or is none over patches.
         """

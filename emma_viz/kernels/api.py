@@ -36,7 +36,8 @@ def selective_scan(
         B, C: input and output vectors, shared by all channels.
         D: skip weight a channel.
         z: gate.
-        delta_bias: added to delta. delta_softplus: whether softplus follows.
+        delta_bias: added to delta.
+        delta_softplus: whether softplus follows.
         initial_state: the state before the first token; zeros by default.
         backend: "auto", "reference", "torch", "cpu" or "cuda".
 
@@ -83,7 +84,8 @@ def ssd(
         A: decay rate a head, negative in a trained model.
         B, C: input and output vectors of G groups; heads g·H/G … (g+1)·H/G − 1 belong to group g.
         D: skip weight a head.
-        dt_bias: added to dt. dt_softplus: whether softplus follows.
+        dt_bias: added to dt.
+        dt_softplus: whether softplus follows.
         initial_state: the state before the first token; zeros by default.
         backend: "auto", "reference", "torch", "cpu" or "cuda".
 

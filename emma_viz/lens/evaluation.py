@@ -60,7 +60,7 @@ class QualityGatherer:
         self._count, self._sum, self._squares = 0, np.zeros(CHANNELS), np.zeros(CHANNELS)
 
     def add_true(self, true: Float[np.ndarray, "B T p p c"]) -> None:
-        """Add the true patches of a batch, once for all layers."""
+        """Add the true patches of a batch, pixels in [0, 1], once for all layers."""
         centred = true.reshape(-1, CHANNELS).astype(np.float64) - 0.5
         self.n_images += len(true)
         self._count += len(centred)
@@ -70,7 +70,13 @@ class QualityGatherer:
     def add_layer(
         self, layer: int, decoded: Float[np.ndarray, "B T p p c"], true: Float[np.ndarray, "B T p p c"]
     ) -> None:
-        """Add one layer's decoding of the batch."""
+        """Add one layer's decoding of the batch.
+
+        Args:
+            layer: one of the gatherer's.
+            decoded: on the scale of [0, 1], not clipped.
+            true: the pixels of the same images in [0, 1].
+        """
         self._residual[layer] += float(np.square(decoded.astype(np.float64) - true).sum())
         for each, truth in zip(self._images(decoded), self._images(true), strict=True):
             self._psnr[layer].append(psnr(each, truth))

@@ -118,6 +118,7 @@ def native_lens(
         fitted_on: the training images, in words.
         n_fit: how many they were.
         taps: tap blocks; the model's own when None.
+        notes: what pictures made with the lens must say, a sentence each.
 
     Raises:
         LensError: the model sees no images, the number of taps does not fit the head, or the head was trained

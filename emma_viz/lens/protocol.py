@@ -73,6 +73,7 @@ def recording_for(
     """The sites and layers to record so that a lens can decode.
 
     Args:
+        lens: what will decode.
         layers: the layers to decode; the lens's own choice when None.
 
     Returns:

@@ -87,5 +87,14 @@ def in_batches(source: StateSource, layers: Sequence[int], size: int) -> Iterato
 
 
 def image_states(trace: Trace, site: str, layer: int) -> Float[Tensor, "B T D"]:
-    """The states of the image tokens, which stand first in the sequence."""
+    """The states of the image tokens, which stand first in the sequence.
+
+    Args:
+        trace: of image tokens, alone or among all.
+        site: a hook site that was recorded.
+        layer: a block, -1 for the embedding.
+
+    Raises:
+        SiteError: the site or layer was not recorded.
+    """
     return trace[site, layer][:, : trace.n_image_tokens]

@@ -18,6 +18,7 @@ class FullTranslator(nn.Module):
         nn.init.zeros_(self.change.bias)
 
     def forward(self, x: Float[Tensor, "*axes D"]) -> Float[Tensor, "*axes D"]:
+        """The states of one layer, as the shared decoder reads them."""
         return x + self.change(x)
 
 
@@ -36,6 +37,7 @@ class LowRankTranslator(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Float[Tensor, "*axes D"]) -> Float[Tensor, "*axes D"]:
+        """The states of one layer, as the shared decoder reads them."""
         return x * (1 + self.gain) + self.up(self.down(x))
 
 

@@ -146,6 +146,9 @@ class TunedHead(nn.Module):
         Args:
             states: of k layers.
             rows: which layers those are, counted from 0 among the lens's own; all of them when None.
+
+        Raises:
+            InputError: there are not as many rows as layers.
         """
         rows = range(self.config.n_layers) if rows is None else rows
         if len(rows) != len(states):
@@ -161,7 +164,7 @@ class TunedHead(nn.Module):
         patches: Float[Tensor, "B T p p c"],
         rows: Sequence[int] | None = None,
     ) -> Float[Tensor, " k"]:
-        """`paper_loss` of each layer; see `loss`."""
+        """`paper_loss` of each layer; arguments as for `loss`, pixels in [0, 1]."""
         return torch.stack([paper_loss(decoded, patches) for decoded in self(states, rows)])
 
     def loss(

@@ -95,7 +95,7 @@ class Decoding:
         return np.clip(rearrange(self.patches, pattern, R=self.grid[0]), 0.0, 1.0)
 
     def true_images(self) -> Float32[np.ndarray, "B height width c"]:
-        """The part of each view that patches see, in the same frame."""
+        """The part of each view that patches see, in the same frame; pixels in [0, 1]."""
         return rearrange(self.true, "b (R C) i j c -> b (R i) (C j) c", R=self.grid[0])
 
     def maps(
@@ -198,6 +198,8 @@ class Decoding:
         """Undo `to_arrays`, also after a trip through JSON.
 
         Args:
+            arrays: as `to_arrays` named them.
+            meta: what it gave beside them.
             images: the original images, when they were not stored with the arrays.
 
         Raises:

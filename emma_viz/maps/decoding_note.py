@@ -76,6 +76,11 @@ def require_shapes(known: DecodingNote, patches: np.ndarray, views: np.ndarray) 
 
 
 def stored_image(pixels: np.ndarray, place: Geometry) -> Image.Image:
+    """An original image as `Decoding.to_arrays` kept it: uint8 (height, width, 3).
+
+    Raises:
+        InputError: it has another type, or another size than `place` says.
+    """
     expected = (*place.image_size[::-1], CHANNELS)
     if pixels.dtype != np.uint8 or pixels.shape != expected:
         raise InputError(

@@ -19,7 +19,7 @@ def r2(decoded: Float[np.ndarray, "... c"], true: Float[np.ndarray, "... c"]) ->
     R² = 1 − Σ(decoded − true)² / Σ(true − m_c)², both sums over all images, patches, pixels and channels;
     m_c is the mean of colour channel c over all of them. A decoder that shows that one mean colour has
     R² = 0. The denominator depends on the true pixels alone, so models that see the same pixels are
-    measured on one scale. Pass one image for its own R².
+    measured on one scale. Pass one image for its own R². Pixels may be on any scale, both on the same.
 
     Returns:
         R², at most 1 and unbounded below; NaN when the true pixels are constant or a value is not finite.
@@ -46,7 +46,10 @@ def r2_of_sums(residual: _Sums, total: _Sums, count: _Sums) -> np.ndarray:
 
 
 def psnr(decoded: Float[np.ndarray, "H W c"], true: Float[np.ndarray, "H W c"]) -> float:
-    """Peak signal-to-noise ratio of one image in dB, for a peak of 1; infinite for a perfect image."""
+    """Peak signal-to-noise ratio of one image in dB; infinite for a perfect image.
+
+    Pixels are in [0, 1], so the peak is 1; what was decoded beyond is clipped.
+    """
     error = float(np.square(_shown(decoded) - np.asarray(true, np.float64)).mean())
     if error == 0.0:
         return math.inf
@@ -55,6 +58,8 @@ def psnr(decoded: Float[np.ndarray, "H W c"], true: Float[np.ndarray, "H W c"]) 
 
 def ssim(decoded: Float[np.ndarray, "H W c"], true: Float[np.ndarray, "H W c"]) -> float:
     """Structural similarity of one image (scikit-image: uniform 7×7 window, channels averaged).
+
+    Pixels are in [0, 1]; what was decoded beyond is clipped.
 
     Returns:
         SSIM in [-1, 1]; NaN when a side is shorter than the window or a value is not finite.

@@ -47,6 +47,7 @@ def generate(
     call `[B, 1, ·]` a step, always with all samples in their order (a finished sample runs along, ignored).
 
     Args:
+        vlm: the model, in evaluation mode.
         pixels: one normalised tensor a tower; None to answer without an image (or with `features`).
         prompt_ids: token ids of each prompt.
         max_new_tokens: at most this many tokens a sample.

@@ -21,6 +21,11 @@ class HookPoint(nn.Module):
     """
 
     def forward(self, value: Tensor) -> Tensor:
+        """What came; a forward hook may put another tensor in its place.
+
+        Args:
+            value: of any shape, which is the hook site's (`emma_viz.capture.SITES`).
+        """
         return value
 
     @property

@@ -26,6 +26,11 @@ class Block(nn.Module):
     sum. Hook points: `hook_resid_pre` (what enters the block's norm), `hook_mixer_in` (after the norm)
     and `hook_mixer_out` are pass-through; `hook_resid_post` (mixer output + residual) is observation only,
     because the sum is the next block's business.
+
+    Args:
+        config: sizes.
+        layer: the block's index, under which its mixer finds its state in a cache.
+        backend: kernel backend of the mixer; "auto" picks by device.
     """
 
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
@@ -43,7 +48,14 @@ class Block(nn.Module):
         cache: MambaCache | None = None,
         lengths: Int[Tensor, " B"] | None = None,
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
-        """The mixer's output and the residual it was computed from."""
+        """The mixer's output and the residual it was computed from.
+
+        Args:
+            hidden: the output of the mixer before; the embedding at block 0.
+            residual: the stream that it is still to be added to; None at block 0.
+            cache: read at the start and updated; None for a plain pass.
+            lengths: tokens of each right-padded sample; only the cached states depend on it.
+        """
         residual = hidden if residual is None else hidden + residual
         if self.residual_in_fp32:
             residual = residual.float()
@@ -158,7 +170,13 @@ class MambaLM(nn.Module):
         cache: MambaCache | None = None,
         lengths: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B L V"]:
-        """Scores of the next token at every position of a text."""
+        """Scores of the next token at every position of a text; `cache` and `lengths` as for `MambaBackbone.forward`.
+
+        Args:
+            ids: of the text's tokens.
+            cache: start from its states and leave the new ones in it.
+            lengths: tokens of each right-padded sample.
+        """
         return self.logits(self.backbone(self.embed(ids), cache=cache, lengths=lengths))
 
 

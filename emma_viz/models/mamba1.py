@@ -30,6 +30,11 @@ class Mamba1Mixer(nn.Module):
     (`B L E`, the gated scan output that enters out_proj) are pass-through; `hook_delta` (`B L E`, the
     step size after bias and softplus; 0 on padding) is replacement; `hook_conv_pre` (`B L E`, the convolution
     before its SiLU) and `hook_scan` (`B L E`, the scan's output before the gate) are observation only.
+
+    Args:
+        config: sizes.
+        layer: index of the block, under which a cache keeps the mixer's state.
+        backend: kernel backend; "auto" picks by device.
     """
 
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):

@@ -27,6 +27,11 @@ class Mamba2Mixer(nn.Module):
     what enters out_proj) are pass-through; `hook_delta` (`B L H`, one step size a head, after bias and
     softplus; 0 on padding) is replacement; `hook_conv_pre` (`B L (E+2GN)`, the convolution before its SiLU) and
     `hook_scan` (`B L E`, before gate and norm) are observation only.
+
+    Args:
+        config: sizes.
+        layer: index of the block, under which a cache keeps the mixer's state.
+        backend: kernel backend; "auto" picks by device.
     """
 
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):

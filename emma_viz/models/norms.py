@@ -16,6 +16,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Float[Tensor, "*axes D"]) -> Float[Tensor, "*axes D"]:
+        """The channels of each token over their root mean square, times the weight; computed in float32."""
         normed = functional.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps)
         return normed.to(self.weight.dtype)
 
@@ -32,6 +33,7 @@ class GatedRMSNorm(nn.Module):
         self.groups, self.eps = groups, eps
 
     def forward(self, x: Float[Tensor, "B L E"], gate: Float[Tensor, "B L E"]) -> Float[Tensor, "B L E"]:
+        """Gate, then norm; computed in float32, given back in the type of `x`."""
         gated = x.float() * functional.silu(gate.float())
         grouped = rearrange(gated, "B L (G e) -> B L G e", G=self.groups)
         normed = functional.rms_norm(grouped, grouped.shape[-1:], None, self.eps)

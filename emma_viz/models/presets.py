@@ -150,7 +150,12 @@ def config_from_ids(
     the released code's fusion and decoder, which are not those of the paper.
 
     Args:
+        model_id: the run's name.
         arch_specifier: the projector, with or without the official prefix `no-align+`.
+        vision_backbone_id: one of `VISION_BACKBONES`.
+        llm_backbone_id: one of `LLM_BACKBONES`.
+        image_resize_strategy: how images are brought to the encoder's square.
+        llm_max_length: longest sequence in training, tokens.
 
     Raises:
         InputError: an id or the projector is not known.

@@ -22,6 +22,7 @@ class TokenPool(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(grid)
 
     def forward(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B t D"]:
+        """T tokens to t, row by row; the mean of each cell."""
         plane = rearrange(tokens, "B (R C) D -> B D R C", R=self.source[0])
         return rearrange(self.pool(plane), "B D R C -> B (R C) D")
 
@@ -35,6 +36,7 @@ class LocalPositions(nn.Module):
         self.peg = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, groups=width))
 
     def forward(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """The tokens, each with what its neighbours add to it."""
         plane = rearrange(tokens, "B (R C) D -> B D R C", R=self.grid[0])
         return rearrange(plane + self.peg(plane), "B D R C -> B (R C) D")
 

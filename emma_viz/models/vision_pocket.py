@@ -22,6 +22,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Float[Tensor, "B X h w"]) -> Float[Tensor, "B X h w"]:
+        """Two convolutions beside the identity; the size stays."""
         y = torch.relu(self.norm1(self.conv1(x)))
         return torch.relu(x + self.norm2(self.conv2(y)))
 

@@ -58,6 +58,8 @@ class Encoded:
 def encode(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool = True) -> tuple[Encoded, ...]:
     """Draw a figure as files that `save` would write: one, or the pages of a PNG or SVG that is too tall for one.
 
+    Arguments as for `save`.
+
     Raises:
         InputError: the suffix is unknown, or the figure is too wide for a PNG.
     """

@@ -90,6 +90,7 @@ class PanelGrid:
 
     @property
     def width(self) -> float:
+        """From the left of the first panel to the right of the last, inches."""
         if self.arrangement == "groups":
             return len(self.kinds) * (self.layers * self.pitch + GROUP_GAP) - GROUP_GAP
         across = self.across if self.arrangement == "rows" else len(self.kinds)

@@ -74,10 +74,12 @@ class Box:
 
     @property
     def right(self) -> float:
+        """The right edge, in the units of `x`."""
         return self.x + self.w
 
     @property
     def bottom(self) -> float:
+        """The lower edge, in the units of `y`."""
         return self.y + self.h
 
 

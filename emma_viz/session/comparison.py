@@ -110,7 +110,10 @@ def compare(
         fit_on: a folder of images, or what else `emma_viz.session.fitting.choose_images` takes: a model without a ridge
             lens gets one fitted on them, which is kept.
         layers: those that a picture will show (`View.layers`), to refuse early what is not decoded; all are decoded.
+        asking: the prompt, and how answers are drawn.
+        running: how the models are loaded and run.
         convert_profile: convert images with a colour profile to sRGB; the released code ignores profiles.
+        progress: called as progress(done, total, what).
 
     Raises:
         InputError: an image cannot be used, the counts do not fit, or a layer is not decoded.

@@ -39,6 +39,11 @@ def figure_spec(
 ) -> FigureSpec:
     """Everything that a figure of these maps shows, without drawing it.
 
+    Args:
+        maps: one a model, of the same images.
+        view: what is shown of them, and how.
+        image_names: what the images are called; their files' names, or their hashes, when None.
+
     Raises:
         InputError: there are no maps, or something else than maps; they cannot be compared, or `view` asks for other
             maps; or a layer was not decoded.

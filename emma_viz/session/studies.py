@@ -34,8 +34,11 @@ def decode_study(
     """Turn the states of a study into pixels, and keep them beside the states.
 
     Args:
+        path: the study's folder.
         entries: which; all that hold a trace when None.
         lenses: one for all entries, or one each: a kind that ships with the model, or a lens file.
+        force_lens: use a lens that belongs to another model; every picture then says so.
+        progress: called as progress(done, total, what), once a part of an entry.
 
     Raises:
         StudyError: an entry does not exist, or there is none.
@@ -165,7 +168,11 @@ def _entries(study: Study, wanted: Sequence[str] | None) -> list[str]:
 
 
 def scores_table(decodings: Sequence[Decoding]) -> str:
-    """Fidelity per model and layer, as text: R², PSNR, SSIM, and the correlation of the maps."""
+    """Fidelity per model and layer, as text: R², PSNR in dB, SSIM, and the correlation of the maps.
+
+    Raises:
+        InputError: a decoding holds no image.
+    """
     lines = [f"{'model':<20} {'layer':>9} {'R²':>7} {'PSNR dB':>8} {'SSIM':>6} {'map r':>6}"]
     for decoding in decodings:
         if not decoding:

@@ -66,7 +66,11 @@ class Study:
 
     @property
     def entries(self) -> dict[str, Entry]:
-        """All entries by name, oldest first; no array file is opened."""
+        """All entries by name, oldest first; no array file is opened.
+
+        Raises:
+            StudyError: a description is damaged, or there are too many to be read.
+        """
         folders = [path for path in self._folders() if (path / ENTRY).exists()]
         with explained(self.path, "read"):
             size = sum((path / ENTRY).stat().st_size for path in folders)
@@ -145,6 +149,11 @@ class Study:
 
     def writer(self, name: str, *, resume: bool = False, overwrite: bool = False) -> "StudyWriter":
         """Stream a data set into one entry, a batch at a time; see `StudyWriter`.
+
+        Args:
+            name: of the entry.
+            resume: go on where an interrupted writer of the same name stopped.
+            overwrite: replace the entry of that name.
 
         Raises:
             StudyError: the entry exists, and neither `resume` nor `overwrite` is set; or both are.

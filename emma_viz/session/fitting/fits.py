@@ -105,6 +105,7 @@ def fit_ridge(
         fitted_on: the images, in words, for the pictures.
         site: hook site.
         layers: blocks, -1 for the embedding; all (with the embedding where the site has it) when None.
+        prompt: what is asked; image tokens come before it.
         batch_size: images recorded at once.
         layers_per_pass: fit only so many layers at a time, going over the images again for each part: bounds
             the memory of the sums (see `RidgeStatistics`). None: all in one pass.
@@ -177,6 +178,7 @@ def fit_tuned(
         fitted_on: the images, in words, for the pictures.
         site: hook site.
         layers: blocks, -1 for the embedding; all (with the embedding where the site has it) when None.
+        prompt: what is asked; image tokens come before it.
         config: sizes of the lens; `tuned_config` at the model's width, with translators of full rank, when None.
         settings: the budget: give every model that is compared the same.
         device: where the lens is trained.
