@@ -24,6 +24,15 @@ def _disagree(found: CaseRecord) -> tuple[str, ...]:
     return tuple(answer.model for answer in read) if len({answer.said for answer in read}) > 1 else ()
 
 
+def _one_right(found: CaseRecord) -> tuple[str, ...]:
+    scored = [answer for answer in found.answers if answer.right is not None]
+    return tuple(each.model for each in scored) if len({each.right for each in scored}) > 1 else ()
+
+
+def _makes_up(found: CaseRecord) -> tuple[str, ...]:
+    return _models(found, lambda answer: bool(answer.made_up))
+
+
 def _confident_and_wrong(found: CaseRecord) -> tuple[str, ...]:
     return _models(found, lambda each: _is_wrong(found, each) and (each.confidence or 0.0) >= CONFIDENT)
 
@@ -64,6 +73,12 @@ _ABOVE, _BELOW = _PROBED.format("above"), _PROBED.format("not above")
 
 MINING_RULES: Mapping[str, MiningRule] = {
     "models-disagree": MiningRule(statement="One model says yes and another says no.", holds=_disagree),
+    "one-right-one-wrong": MiningRule(
+        statement="One model's answer is right and another's is wrong.", holds=_one_right
+    ),
+    "makes-up": MiningRule(
+        statement="A description names an object that is not in the image.", holds=_makes_up
+    ),
     "confident-and-wrong": MiningRule(
         statement=f"A model says the contrary of the truth with a probability of at least {CONFIDENT}, renormalised "
         "over yes and no.",

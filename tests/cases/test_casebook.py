@@ -82,7 +82,11 @@ def test_one_name_is_one_model(casebook):
 def test_the_miner_looks_at_answers_and_evidence(casebook):
     casebook.add(two())
     first, second = (casebook.case(each) for each in casebook.ids())
-    assert first.reasons == {"models-disagree": ("cobra", "emma"), "confident-and-wrong": ("cobra",)}
+    assert first.reasons == {
+        "models-disagree": ("cobra", "emma"),
+        "one-right-one-wrong": ("cobra", "emma"),
+        "confident-and-wrong": ("cobra",),
+    }
     assert not second.reasons
     saw = [MeasuredEvidence(name=PRESENCE, model="cobra", layer=3, value=0.9, control=0.5)]
     casebook.keep_evidence(second.id, "cobra", recipe="r", document={"a": [1, None]}, measured=saw)
@@ -142,7 +146,7 @@ def test_filters(casebook):
     assert facets["model"] == {"cobra": 2, "emma": 2}
     assert facets["tag"] == {"to show": 1}
     assert facets["verdict"] == {"miss": 1}
-    assert facets["rule"] == {"models-disagree": 1, "confident-and-wrong": 1}
+    assert facets["rule"] == {"models-disagree": 1, "one-right-one-wrong": 1, "confident-and-wrong": 1}
     assert facets["measure"] == {KNOCK_OUT: 1}
 
 

@@ -83,12 +83,16 @@ def test_a_run_becomes_cases(tmp_path, run):
         assert (first.record.answers[0].entry, first.record.answers[0].sample) == ("cobra-0", 3)
         assert first.record.image == second.record.image
         assert casebook.has_picture(first.record.image)
-        assert first.reasons == {"models-disagree": ("cobra", "emma"), "confident-and-wrong": ("cobra",)}
+        assert first.reasons == {
+            "models-disagree": ("cobra", "emma"),
+            "one-right-one-wrong": ("cobra", "emma"),
+            "confident-and-wrong": ("cobra",),
+        }
         assert (text.record.image, text.record.answers[0].said) == ("", "unparsed")
         assert (told.record.answers[0].made_up, told.record.answers[0].missed) == (("dog",), ("cup",))
         again = gather_run(casebook, run)
         assert (again.added.cases, again.added.answers, again.pictures) == (0, 0, 0)
-        assert casebook.count(CaseFilter(mined=True)) == 2
+        assert casebook.count(CaseFilter(mined=True)) == 3
 
 
 def test_what_is_no_run_is_refused(tmp_path):
@@ -101,7 +105,7 @@ def test_the_command_line_mines_lists_exports_and_imports(tmp_path, run, capsys)
     assert main(["cases", "mine", str(run), "--casebook", one]) == 0
     said = capsys.readouterr().out
     assert "4 new questions, 6 new answers (0 in place of others), 1 new images" in said
-    assert "2 of them cases" in said
+    assert "3 of them cases" in said
     assert "     2  models-disagree" in said
     assert main(["cases", "list", "--casebook", one, "--rule", "models-disagree", "--limit", "1"]) == 0
     said = capsys.readouterr().out

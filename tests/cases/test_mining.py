@@ -56,6 +56,16 @@ def test_a_quadrant_is_read_at_the_deepest_layer(value, said, rule):
     assert not mined(found(answer("b", said), evidence=probes))
 
 
+def test_one_right_and_one_wrong_is_about_whatever_was_asked():
+    given = [CaseAnswer(model=name, text=name, right=right) for name, right in (("a", True), ("b", False))]
+    assert mined(found(*given, truth="red")) == {"one-right-one-wrong": ("a", "b")}
+    assert not mined(found(given[0], CaseAnswer(model="c", text="?"), truth="red"))
+
+
+def test_a_description_that_makes_something_up():
+    assert mined(found(CaseAnswer(model="a", text="A dog.", made_up=("dog",)))) == {"makes-up": ("a",)}
+
+
 def test_every_rule_is_one_sentence():
     assert all(
         rule.statement.endswith(".") and rule.statement.count(". ") == 0 for rule in MINING_RULES.values()
