@@ -1,6 +1,7 @@
 """Plain lists of {image, question, label}, and of {image, question, answer, label}: JSON, JSONL, CSV or TSV.
 
-The truth is `label` (or `truth`), and `answer` where there is neither. Beside a label, `answer` is what a model said.
+The truth is `label` (or `truth`), and `answer` where there is neither. Beside a label, `answer` is what a model said. A
+row with `objects`, a list of what is in the image, asks for a description; `absent` lists what may be made up.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord, 
 from emma_viz.records.benchmarks.pope import asked_object
 from emma_viz.records.benchmarks.record import BenchmarkRecord
 from emma_viz.records.benchmarks.rows import Row
+from emma_viz.records.objects import named_words
 
 LABELS = ("label", "truth")
 
@@ -22,6 +24,8 @@ def _read(files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
 
 
 def _record(row: Row, name: str) -> FoundRecord:
+    if "objects" in row.fields:
+        return _description(row, name), row.maybe("answer") or None
     labelled = any(row.fields.get(each) is not None for each in LABELS)
     truth = row.text(*LABELS) if labelled else row.text("answer")
     said = row.fields.get("answer") if labelled else None
@@ -44,10 +48,25 @@ def _record(row: Row, name: str) -> FoundRecord:
     ), said
 
 
+def _description(row: Row, name: str) -> BenchmarkRecord:
+    return BenchmarkRecord(
+        benchmark="plain",
+        split=row.maybe("split", "category") or name,
+        id=row.maybe("id", "question_id") or str(row.number),
+        asked="description",
+        question=row.text("question", "text", "prompt"),
+        image=image_name(row.text("image"), where="'image'", folder=None),
+        present=row.texts("objects"),
+        absent=row.texts("absent") if "absent" in row.fields else (),
+        where=row.where,
+    )
+
+
 BENCHMARK = Benchmark(
     title="your own list of images, questions and labels",
     source="a .json, .jsonl, .csv or .tsv of {image, question, label}; see docs/benchmarks.md",
     read=_read,
     scorers=("first-word", "pope", "lmms-eval", "vlmevalkit", "cobra"),
     endings=(".json", ".jsonl", ".csv", ".tsv"),
+    mentions=lambda record, text: named_words(text, (*record.present, *record.absent)),
 )

@@ -373,3 +373,11 @@ def test_plain_records_of_one_line_are_all_read(tmp_path):
     found = read_benchmark("plain", [write_array(tmp_path / "rows.json", rows, indent=None)])
     assert [record.id for record in found.records] == ["1", "2", "3"]
     assert not found.complaints
+
+
+def test_a_plain_row_with_objects_asks_for_a_description(tmp_path):
+    row = {"image": "a.png", "question": "Describe it.", "objects": ["cup"], "absent": ["key", "dog"]}
+    (tmp_path / "photos.jsonl").write_text(json.dumps(row))
+    (record,) = read_benchmark("plain", [tmp_path / "photos.jsonl"]).records
+    assert (record.asked, record.present, record.absent) == ("description", ("cup",), ("key", "dog"))
+    assert benchmark("plain").mentions(record, "Two keys by a cup.") == ("key", "cup")
