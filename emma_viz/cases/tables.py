@@ -139,7 +139,7 @@ EVIDENCE_ROWS = Table(
     CASE_TABLES,
     Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("model", String(500), primary_key=True),
-    Column("recipe", String(64), nullable=False),
+    Column("recipe", String(200), nullable=False),
     Column("document", Text, nullable=False),
 )
 """The evidence as a whole, as JSON, and the digest of what made it."""

@@ -41,7 +41,7 @@ def filled(casebook, tmp_path):
     casebook.write(first, "note", "Grüße ✓", author="Ana")
     casebook.write(second, "tag", "text alone", author="Bo")
     numbers = [MeasuredEvidence(name=PRESENCE, model="cobra", layer=2, value=0.9, control=0.4)]
-    casebook.keep_evidence(first, "cobra", recipe="r1", document={"layers": [0, 1]}, measured=numbers)
+    casebook.keep_evidence(first, "cobra", recipe="r" * 65, document={"layers": [0, 1]}, measured=numbers)
     return casebook
 
 

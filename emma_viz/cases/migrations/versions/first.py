@@ -91,7 +91,7 @@ def upgrade() -> None:
         "casebook_evidence",
         sa.Column("case_id", sa.String(length=32), nullable=False),
         sa.Column("model", sa.String(length=500), nullable=False),
-        sa.Column("recipe", sa.String(length=64), nullable=False),
+        sa.Column("recipe", sa.String(length=200), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
             ["case_id"], ["casebook_cases.id"], name=op.f("fk_casebook_evidence_case_id"), ondelete="CASCADE"
