@@ -11,6 +11,7 @@ from pathlib import Path
 from emma_viz.errors import EmmaVizError
 
 PROGRAMS = {
+    "casebook": ("apps.casebook", "open a casebook: cases, their evidence, verdicts, in the browser"),
     "explore": ("apps.explorer", "open the explorer: models side by side, every layer, in the browser"),
     "probe": (
         "probes.run",

@@ -1,0 +1,51 @@
+"""The layer canvas on a case: the explorer's own script, as a component of Streamlit."""
+
+import io
+import json
+import os
+from importlib import resources
+from typing import Any
+
+import streamlit as st
+from PIL import Image
+
+from apps.casebook.server import CASEBOOK_MODELS
+from apps.casebook.text import as_html
+from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.stored import StoredCase
+from emma_viz.render.script import canvas_script, canvas_style
+from emma_viz.session.case_maps import CaseMaps
+
+_HTML = '<div class="cb-canvas"></div>'
+
+
+@st.cache_resource(show_spinner=False)
+def _maps() -> CaseMaps:
+    return CaseMaps(json.loads(os.environ.get(CASEBOOK_MODELS, "{}")))
+
+
+def draw_canvas(casebook: Casebook, found: StoredCase) -> None:
+    """The canvas of a case, and a sentence for each model whose maps lack."""
+    record = found.record
+    picture = casebook.picture(record.image) if record.image else None
+    image = None if picture is None else Image.open(io.BytesIO(picture.content)).convert("RGB")
+    with st.spinner("Decoding what the image tokens hold"):
+        shown = _maps().of(record, image)
+    for note in shown.notes:
+        st.html(f'<p class="cb-small">{as_html(note)}</p>')
+    if shown.payload is None:
+        return
+    dark = st.context.theme.type == "dark"
+    _component()(key=f"canvas-{found.id}", data={"payload": shown.payload, "stamp": found.id, "dark": dark})
+
+
+def _component() -> Any:
+    glue = resources.files("apps.casebook").joinpath("canvas.js").read_text("utf-8")
+    style = resources.files("apps.casebook").joinpath("casebook.css").read_text("utf-8")
+    return st.components.v2.component(
+        "emma_viz_canvas",
+        html=_HTML,
+        css=canvas_style() + style,
+        js=canvas_script() + glue,
+        isolate_styles=False,
+    )

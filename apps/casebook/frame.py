@@ -1,0 +1,53 @@
+"""What all pages share: the casebook, the style, the way between them, and what is said when something is wrong."""
+
+import os
+from collections.abc import Callable
+from importlib import resources
+
+import streamlit as st
+
+from apps.casebook.server import CASEBOOK_PLACE
+from apps.casebook.text import as_html
+from apps.casebook.views import case, gallery, overview
+from emma_viz.cases.casebook import Casebook
+from emma_viz.errors import EmmaVizError
+
+_LIGHT = "--cb-right: #00674a; --cb-wrong: #a8231b; --cb-accent: #0b5c94; --cb-accent-ink: #ffffff;"
+_DARK = "--cb-right: #45cfa4; --cb-wrong: #ff8a80; --cb-accent: #7cc0f2; --cb-accent-ink: #10202c;"
+
+
+@st.cache_resource(show_spinner="Opening the casebook", max_entries=4)
+def open_casebook(where: str) -> Casebook:
+    """The casebook of this server, open once for all visitors."""
+    return Casebook.open(where)
+
+
+def show_page() -> None:
+    """Draw the frame, and the page that the address names in it."""
+    st.set_page_config(page_title="emma_viz casebook", layout="wide", initial_sidebar_state="auto")
+    style = resources.files("apps.casebook").joinpath("casebook.css").read_text("utf-8")
+    colours = _DARK if st.context.theme.type == "dark" else _LIGHT
+    st.html(f"<style>:root {{ {colours} }}\n{style}</style>")
+    pages = {
+        "cases": st.Page(_guarded(gallery.draw_gallery), title="Cases", url_path="cases", default=True),
+        "figures": st.Page(_guarded(overview.draw_overview), title="Figures", url_path="figures"),
+        "case": st.Page(_guarded(case.draw_case), title="Case", url_path="case"),
+    }
+    st.session_state["pages"] = pages
+    st.navigation(list(pages.values()), position="top").run()
+
+
+def _guarded(draw: Callable[[Casebook], None]) -> Callable[[], None]:
+    """A page that says in a sentence what is wrong with the casebook, a study or a link."""
+
+    def page() -> None:
+        try:
+            draw(open_casebook(os.environ[CASEBOOK_PLACE]))
+        except EmmaVizError as error:
+            st.html(
+                f'<section class="cb-trouble" role="alert"><h1>This cannot be shown</h1><p>{as_html(str(error))}</p>'
+                "</section>"
+            )
+
+    page.__name__ = draw.__module__.rpartition(".")[2]
+    return page

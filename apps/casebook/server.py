@@ -1,0 +1,104 @@
+"""The casebook's page as a server: Streamlit behind a gate, set so that it tells nobody and asks nobody."""
+
+import json
+import os
+import socket
+import webbrowser
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from apps.casebook.gate import CasebookGate
+from emma_viz.errors import InputError, MissingDependencyError
+
+CASEBOOK_PLACE = "EMMA_VIZ_CASEBOOK"
+"""The variable by which the page knows which casebook it shows."""
+
+CASEBOOK_MODELS = "EMMA_VIZ_CASEBOOK_MODELS"
+"""The variable that holds, as JSON, where the weights of models lie, by their names in the casebook."""
+
+SETTINGS: Mapping[str, str | bool | int] = MappingProxyType(
+    {
+        "browser.gatherUsageStats": False,
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
+        "global.developmentMode": False,
+        "server.enableCORS": True,
+        "server.enableStaticServing": False,
+        "server.enableXsrfProtection": True,
+        "server.fileWatcherType": "none",
+        "server.headless": True,
+        "runner.magicEnabled": False,
+        "server.maxUploadSize": 1,
+        "logger.level": "warning",
+        "theme.font": "sans-serif",
+        "theme.headingFont": "sans-serif",
+        "theme.baseRadius": "8px",
+        "theme.showWidgetBorder": True,
+        "theme.light.primaryColor": "#0b5c94",
+        "theme.light.backgroundColor": "#ffffff",
+        "theme.light.secondaryBackgroundColor": "#f6f6f3",
+        "theme.light.textColor": "#1a1b1e",
+        "theme.light.borderColor": "#dddcd7",
+        "theme.dark.primaryColor": "#7cc0f2",
+        "theme.dark.backgroundColor": "#141518",
+        "theme.dark.secondaryBackgroundColor": "#1d1f23",
+        "theme.dark.textColor": "#eceae6",
+        "theme.dark.borderColor": "#34363c",
+    }
+)
+"""Streamlit's settings: no statistics, no details of errors, no files served, the explorer's colours."""
+
+
+def free_port(host: str, ports: Iterable[int]) -> int:
+    """The first port that nobody listens on.
+
+    Raises:
+        InputError: there is none, or the address is none of this machine's.
+    """
+    failure: OSError | None = None
+    for port in ports:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
+            try:
+                one.bind((host, port))
+                return port
+            except OSError as error:
+                failure = error
+    raise InputError(f"The page cannot be served at {host}: {failure}. Choose another --host or --port.")
+
+
+def serve_casebook(
+    casebook: str, *, models: Mapping[str, str], host: str, port: int, allowed: Sequence[str], show: bool
+) -> None:
+    """Serve the page until the process is told to end.
+
+    Args:
+        casebook: path or URL of the casebook.
+        models: name of a model in the casebook → where its weights are.
+        host: address to listen on.
+        port: where.
+        allowed: further names under which the page is served.
+        show: whether a browser is opened.
+
+    Raises:
+        InputError: the port is taken.
+        MissingDependencyError: Streamlit is not installed.
+    """
+    os.environ.update({CASEBOOK_PLACE: casebook, CASEBOOK_MODELS: json.dumps(dict(models))})
+    try:
+        import uvicorn
+        from streamlit.starlette import App
+        from streamlit.web.bootstrap import load_config_options
+    except ImportError as error:
+        raise MissingDependencyError(
+            "streamlit", "open the casebook", 'pip install "emma-viz[casebook]"'
+        ) from error
+    port = free_port(host, [port])
+    # As options of the command line, which go before every file of settings and the environment.
+    load_config_options({**SETTINGS, "browser.serverAddress": host, "browser.serverPort": port})
+    app = CasebookGate(App(Path(__file__).with_name("page.py")), hosts=[host], proxied=allowed)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    print(f"The casebook is at {address} (Ctrl+C ends it).", flush=True)
+    if show:
+        webbrowser.open(address)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)

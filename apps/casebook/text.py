@@ -1,0 +1,55 @@
+"""Strangers' words as HTML: as_html, and never as Markdown, which would load pictures from elsewhere."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+
+from emma_viz.cases.case import CaseAnswer
+from emma_viz.cases.casebook import Casebook
+
+
+def as_html(text: str) -> str:
+    """Text that stands in HTML as it is."""
+    return escape(text, quote=True).replace("\n", "<br>")
+
+
+def marked(text: str, made_up: Sequence[str]) -> str:
+    """Text with the objects marked that are not there."""
+    wanted = sorted({word for word in made_up if word.strip()}, key=len, reverse=True)
+    if not wanted:
+        return as_html(text)
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, wanted))})(s|es)?\b", re.IGNORECASE)
+    parts, at = [], 0
+    for found in pattern.finditer(text):
+        parts += [as_html(text[at : found.start()]), f"<mark>{as_html(found.group())}</mark>"]
+        at = found.end()
+    return "".join([*parts, as_html(text[at:])])
+
+
+def chip(text: str, look: str = "") -> str:
+    """A short fact."""
+    return f'<span class="cb-chip {look}">{as_html(text)}</span>'
+
+
+def judged_chip(answer: CaseAnswer) -> str:
+    """Whether an answer is right, as a chip; nothing where it was not scored."""
+    if answer.right is None:
+        return ""
+    return chip("right", "cb-right") if answer.right else chip("wrong", "cb-wrong")
+
+
+def leaning_bar(answer: CaseAnswer) -> str:
+    """P(Yes) against P(No) as a bar with its numbers; nothing where they were not kept."""
+    if answer.leaning is None or answer.p_yes is None or answer.p_no is None:
+        return ""
+    share = 100 * answer.leaning
+    said = f"P(Yes) {answer.p_yes:.3f}, P(No) {answer.p_no:.3f}"
+    return (
+        f'<div class="cb-lean" role="img" aria-label="{said}"><i style="width:{share:.1f}%"></i></div>'
+        f'<p class="cb-small">{said}; of the two, yes has {share:.0f} %</p>'
+    )
+
+
+def shown_name(casebook: Casebook) -> str:
+    """What visitors see of where a casebook is: the last part, and no folder."""
+    return casebook.where.partition("?")[0].replace("\\", "/").rstrip("/").rpartition("/")[2]

@@ -1,0 +1,166 @@
+"""The cases that pass a filter, as cards."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import streamlit as st
+
+from apps.casebook.permalinks import filter_of, filter_part
+from apps.casebook.pictures import address_of
+from apps.casebook.text import as_html, chip, judged_chip, shown_name
+from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.filters import SORTS, UNJUDGED
+from emma_viz.cases.history import CASE_VERDICTS
+from emma_viz.cases.mining import MINING_RULES
+from emma_viz.cases.stored import StoredCase
+
+ON_A_PAGE = 12
+_ACROSS = 3
+
+
+def draw_gallery(casebook: Casebook) -> None:
+    """The gallery."""
+    _choose(casebook)
+    wanted = filter_of(st.query_params)
+    total = casebook.count(wanted)
+    pages = max(1, -(-total // ON_A_PAGE))
+    page = min(max(_whole(st.query_params.get("page", "1")), 1), pages)
+    start = (page - 1) * ON_A_PAGE
+    shown = casebook.cases(casebook.ids(wanted, start=start, count=ON_A_PAGE))
+    st.html(
+        f'<header class="cb-head"><h1>Cases</h1><p>{total} of {casebook.count()} in {as_html(shown_name(casebook))}</p>'
+        "</header>"
+    )
+    if not shown:
+        _nothing(casebook)
+        return
+    pictures = casebook.thumbnails([each.record.image for each in shown if each.record.image])
+    for begin in range(0, len(shown), _ACROSS):
+        for column, each in zip(st.columns(_ACROSS), shown[begin : begin + _ACROSS], strict=False):
+            with column, st.container(border=True):
+                st.html(_card(each, pictures.get(each.record.image)))
+                st.page_link(
+                    st.session_state["pages"]["case"],
+                    label="Open the case",
+                    query_params={**filter_part(st.query_params), "id": each.id},
+                )
+    if pages > 1:
+        _turn(page, pages)
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 1
+
+
+def _turn(page: int, pages: int) -> None:
+    before, middle, after = st.columns([1, 2, 1])
+    if before.button("Previous", disabled=page == 1, width="stretch"):
+        st.query_params["page"] = str(page - 1)
+        st.rerun()
+    middle.html(f'<p class="cb-middle">page {page} of {pages}</p>')
+    if after.button("Next", disabled=page == pages, width="stretch"):
+        st.query_params["page"] = str(page + 1)
+        st.rerun()
+
+
+def _nothing(casebook: Casebook) -> None:
+    if casebook.count():
+        say = "<h2>No case passes this filter</h2><p>Widen it on the left, or show every question.</p>"
+    else:
+        say = (
+            "<h2>This casebook is empty</h2><p>Run a benchmark, and gather its answers:</p>"
+            "<pre>emma-viz benchmark tabletop --out run\nemma-viz cases mine run</pre>"
+        )
+    st.html(f'<section class="cb-trouble">{say}</section>')
+
+
+def _card(found: StoredCase, thumbnail: bytes | None) -> str:
+    record, review = found.record, found.review
+    photo = (
+        f'<img class="cb-thumb" alt="" src="{address_of(thumbnail, "image/webp")}">'
+        if thumbnail
+        else '<div class="cb-thumb cb-blank">no image kept</div>'
+    )
+    answers = "".join(
+        f"<li><b>{as_html(each.model)}</b> {as_html(each.text[:120])} {judged_chip(each)}</li>"
+        for each in record.answers
+    )
+    facts = [chip(each) for each in (record.benchmark, record.split, record.category) if each]
+    facts += [chip(rule.replace("-", " "), "cb-rule") for rule in found.reasons]
+    if review.verdict:
+        facts.append(chip(review.verdict, "cb-verdict"))
+    facts += [chip(tag, "cb-tag") for tag in review.tags]
+    return (
+        f'<article class="cb-card">{photo}<h3>{as_html(record.prompt[:200])}</h3>'
+        f'<p class="cb-small">truth: {as_html(record.truth or "a description")}</p><ul>{answers}</ul>'
+        f"<p>{''.join(facts)}</p></article>"
+    )
+
+
+def _choose(casebook: Casebook) -> None:
+    """The filter's widgets; what they hold is written into the address."""
+    offered = casebook.facets()
+    with st.sidebar:
+        st.html("<h2>Filter</h2>")
+        _pick("Show", "all", ["yes"], words={"": "what a rule found", "yes": "every question"})
+        _text("Words", "text", "in a question, an answer, a note")
+        _pick(
+            "Why it is here",
+            "rule",
+            [rule for rule in MINING_RULES if offered["rule"][rule]],
+            offered["rule"],
+        )
+        _pick("Verdict", "verdict", [UNJUDGED, *CASE_VERDICTS], offered["verdict"])
+        _pick("Model", "model", sorted(offered["model"]), offered["model"])
+        _pick("Its answer", "answer", ["right", "wrong"])
+        for label, name in (
+            ("Benchmark", "benchmark"),
+            ("Split", "split"),
+            ("Category", "category"),
+            ("Object", "object"),
+            ("Tag", "tag"),
+        ):
+            _pick(label, name, sorted(offered[name]), offered[name])
+        _pick("Evidence", "measure", sorted(offered["measure"]), offered["measure"])
+        if st.query_params.get("measure"):
+            _pick("Against its control", "control", ["beats", "does-not"])
+        _pick("Order", "sort", list(SORTS), empty="number")
+
+
+def _text(label: str, name: str, hint: str) -> None:
+    value = st.text_input(label, st.query_params.get(name, ""), placeholder=hint, max_chars=500)
+    _write(name, value)
+
+
+def _pick(
+    label: str,
+    name: str,
+    values: Sequence[str],
+    counts: Counter[str] | None = None,
+    empty: str = "",
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """One of some values; nothing is drawn where there is no choice."""
+    if not values:
+        return
+    now = st.query_params.get(name, empty)
+    choices = list(values) if empty else ["", *values]
+    if now not in choices:
+        choices.append(now)
+
+    def said(value: str) -> str:
+        text = words.get(value) or (value.replace("-", " ") if value else "any")
+        return f"{text} ({counts[value]})" if counts and counts[value] else text
+
+    _write(name, st.selectbox(label, choices, choices.index(now), format_func=said), empty)
+
+
+def _write(name: str, value: str, empty: str = "") -> None:
+    if value == st.query_params.get(name, empty):
+        return
+    if value == empty:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = value
+    st.query_params.pop("page", None)

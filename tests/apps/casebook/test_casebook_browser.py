@@ -1,0 +1,162 @@
+"""The casebook in a browser, on SQLite and on PostgreSQL: filter, open, scrub, judge, find it again, undo."""
+
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from emma_viz.cases.case import CaseAnswer, CaseRecord
+from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.pictures import case_picture
+from tests.apps.visiting import PATIENCE, ROOT, Visit
+from tests.cases.conftest import address as database  # noqa: F401 (a fixture)
+from tests.cases.conftest import postgres  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.slow
+
+EVIL = 'Is there a <img src="https://example.org/a.png"> ![x](https://example.org/b.png) cup?'
+NOT_FOUND = "_stcore/"
+"""Streamlit looks for its server below the page's own path first."""
+
+
+@contextmanager
+def serving_casebook(where: str):
+    """The casebook's page on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apps.casebook", where, "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        while True:
+            assert process.poll() is None, process.stderr.read().decode()
+            try:
+                urllib.request.urlopen(address, timeout=10).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE / 1000)
+
+
+def answer(model: str, said: str, truth: str) -> CaseAnswer:
+    p_yes = 0.95 if said == "yes" else 0.03
+    return CaseAnswer(
+        model=model, text=said.title() + ".", said=said, right=said == truth, p_yes=p_yes, p_no=0.98 - p_yes
+    )
+
+
+@pytest.fixture
+def filled(database, coffee):  # noqa: F811 (the fixture)
+    """The address of a casebook with three questions about the coffee."""
+    with Casebook.open(database) as book:
+        picture = case_picture(coffee)
+        book.keep_picture(picture)
+        book.add(
+            [
+                CaseRecord(
+                    image=picture.hash,
+                    image_name="coffee.png",
+                    prompt=prompt,
+                    truth=truth,
+                    benchmark="tabletop",
+                    split="random",
+                    row=str(number),
+                    object="cup",
+                    box=(100, 40, 420, 330),
+                    answers=(answer("cobra-pocket", first, truth), answer("emma-v1-pocket", second, truth)),
+                )
+                for number, (prompt, truth, first, second) in enumerate(
+                    [
+                        (EVIL, "yes", "yes", "no"),
+                        ("Is there a dog?", "no", "yes", "no"),
+                        ("Is it a cat?", "no", "no", "no"),
+                    ]
+                )
+            ]
+        )
+    return database
+
+
+def opened(browser, address: str, path: str = "") -> Visit:
+    visit = Visit(browser, address)
+    visit.page.goto(address + path)
+    return visit
+
+
+def left(visit: Visit) -> None:
+    visit.context.close()
+    wrong = [each for each in visit.wrong if NOT_FOUND not in each and not each.startswith("outside: ws")]
+    assert not wrong, wrong
+
+
+def test_a_case_is_found_opened_judged_and_found_again(browser, filled):
+    with serving_casebook(filled) as address:
+        visit = opened(browser, address)
+        page, frames = visit.page, []
+        page.on("websocket", lambda found: found.on("framesent", lambda sent: frames.append(sent)))
+        page.locator(".cb-card").nth(1).wait_for()
+        assert page.locator(".cb-card").count() == 2  # what a rule found
+        assert page.locator(".cb-card img[src^='http']").count() == 0
+        page.get_by_label("Words").fill("dog")
+        page.get_by_label("Words").press("Enter")
+        page.wait_for_url(re.compile("text=dog"))
+        page.wait_for_function("document.querySelectorAll('.cb-card').length === 1")
+        page.get_by_role("link", name="Open the case").click()
+        page.get_by_role("heading", name="Is there a dog?").wait_for()
+        page.wait_for_selector(".ev[data-state=result]")
+
+        page.get_by_role("button", name="Write").wait_for()
+        page.wait_for_load_state("networkidle")
+        count, steps = len(frames), visit.canvas("emma.result.models[0].layers.length")
+        requests = len(visit.requests)
+        pictures = set()
+        for step in range(steps):
+            page.locator(".ev-slider").fill(str(step))
+            pictures.add(visit.picture("map"))
+        assert len(pictures) == steps
+        assert len(frames) == count  # not one word to the server
+        asked = [url for url in visit.requests[requests:] if url.startswith("http")]
+        # Chromium asks for the icon again when the address changes.
+        assert [url for url in asked if not url.endswith("/favicon.png")] == []
+
+        page.keyboard.press("1")
+        page.get_by_text("verdict hallucination").wait_for()
+        page.get_by_role("textbox", name="Note").fill("It names a dog.")
+        page.get_by_role("button", name="Write").click()
+        page.locator(".cb-note", has_text="It names a dog.").wait_for()
+        page.reload()
+        page.locator(".cb-note", has_text="It names a dog.").wait_for()
+        page.get_by_role("button", name="Undo (u)").click()
+        page.locator(".cb-note").wait_for(state="detached")
+        with Casebook.open(filled) as book:
+            (id,) = [each for each in book.ids() if book.case(each).record.prompt == "Is there a dog?"]
+            assert book.case(id).review.verdict == "hallucination"
+            assert len(book.case(id).history) == 3
+
+            book.write(id, "verdict", "label", author="somebody else")  # while the page shows another version
+            page.get_by_role("button", name="unclear (5)").click()
+            page.locator(".cb-warn", has_text="somebody else").wait_for()
+            assert book.case(id).review.verdict == "label"
+        left(visit)
+
+
+def test_what_is_wrong_is_a_sentence_on_the_page(browser, filled):
+    with serving_casebook(filled) as address:
+        visit = opened(browser, address, "case?id=nobody")
+        visit.page.locator(".cb-trouble", has_text="there is no case 'nobody'").wait_for()
+        visit.page.goto(address + "?sort=random")
+        visit.page.locator(".cb-trouble", has_text="expected one of the orders").wait_for()
+        left(visit)

@@ -1,0 +1,128 @@
+"""Parts of the casebook's page: addresses, words of strangers, what stands before it."""
+
+import asyncio
+
+import pytest
+
+from apps.casebook.command import casebook_parser
+from apps.casebook.gate import CasebookGate
+from apps.casebook.permalinks import filter_of, filter_part
+from apps.casebook.server import SETTINGS, free_port
+from apps.casebook.text import as_html, leaning_bar, marked
+from emma_viz.cases.case import CaseAnswer
+from emma_viz.cases.filters import AnswerFilter, EvidenceFilter
+from emma_viz.errors import InputError
+
+
+def test_an_address_names_a_filter_and_nothing_else_is_kept():
+    address = {
+        "text": "cup",
+        "rule": "models-disagree",
+        "model": "cobra",
+        "answer": "wrong",
+        "sure": "0.9",
+        "measure": "presence",
+        "control": "beats",
+        "tag": "odd",
+        "all": "yes",
+        "id": "7",
+        "page": "3",
+    }
+    wanted = filter_of(address)
+    assert (wanted.text, wanted.rule, wanted.tags, wanted.mined) == (
+        "cup",
+        "models-disagree",
+        ("odd",),
+        False,
+    )
+    assert wanted.answers == (AnswerFilter(model="cobra", right=False, least_confidence=0.9),)
+    assert wanted.evidence == (EvidenceFilter(name="presence", beats_control=True),)
+    assert filter_part(address) == {name: address[name] for name in address if name not in ("id", "page")}
+    assert filter_of({}).mined
+    with pytest.raises(InputError, match="orders"):
+        filter_of({"sort": "random"})
+
+
+def test_words_of_strangers_stay_words():
+    evil = '<img src="https://example.org/x"> ![x](https://example.org/y)'
+    assert "<img" not in as_html(evil)
+    shown = marked("A <b>cat</b> and two dogs.", ["dog", "cat", " "])
+    assert shown == "A &lt;b&gt;<mark>cat</mark>&lt;/b&gt; and two <mark>dogs</mark>."
+    assert leaning_bar(CaseAnswer(model="a", text="x")) == ""
+    assert "P(Yes) 0.200, P(No) 0.600" in leaning_bar(CaseAnswer(model="a", text="x", p_yes=0.2, p_no=0.6))
+
+
+def asked(gate: CasebookGate, kind: str = "http", path: str = "/", **headers: str) -> tuple[int, dict]:
+    """The status that a request gets, and the headers of the answer; a web socket's refusal counts as 403."""
+    said = []
+
+    async def send(message):
+        said.append(message)
+
+    async def receive():
+        return {"type": f"{kind}.request"}
+
+    named = [(key.replace("_", "-").encode(), value.encode()) for key, value in headers.items()]
+    scope = {"type": kind, "path": path, "method": "GET", "headers": named}
+    asyncio.run(gate(scope, receive, send))
+    if said[0]["type"] == "websocket.close":
+        return 403, {}
+    return said[0].get("status", 101), dict(said[0].get("headers", []))
+
+
+async def answering(scope, receive, send):
+    """An application that answers everything."""
+    if scope["type"] == "websocket":
+        return await send({"type": "websocket.accept"})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    return await send({"type": "http.response.body", "body": b""})
+
+
+HERE = {"host": "127.0.0.1:8501"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "headers", "status"),
+    [
+        ("http", "/", HERE, 200),
+        ("http", "/", {"host": "cases.example.org"}, 200),
+        ("http", "/", {"host": "evil.example.org"}, 403),
+        ("http", "/", {}, 403),
+        ("http", "/", {**HERE, "x_forwarded_host": "evil.example.org"}, 403),
+        ("http", "/", {**HERE, "origin": "http://evil.example.org"}, 403),
+        ("http", "/_stcore/health", {**HERE, "sec_fetch_site": "cross-site"}, 403),
+        ("http", "/case", {**HERE, "sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}, 200),
+        ("http", "/_stcore/upload_file/1/2", HERE, 403),
+        ("websocket", "/_stcore/stream", {**HERE, "origin": "http://127.0.0.1:8501"}, 101),
+        ("websocket", "/_stcore/stream", {**HERE, "origin": "http://evil.example.org"}, 403),
+        ("websocket", "/_stcore/stream", {**HERE, "origin": "null"}, 403),
+        ("websocket", "/_stcore/stream", HERE, 403),
+    ],
+)
+def test_only_the_page_itself_is_answered_under_its_own_names(kind, path, headers, status):
+    gate = CasebookGate(answering, hosts=["127.0.0.1"], proxied=["cases.example.org"])
+    found, sent = asked(gate, kind, path, **headers)
+    assert found == status
+    if kind == "http":
+        assert b"default-src 'self'" in sent[b"content-security-policy"]
+        assert b"https:" not in sent[b"content-security-policy"]
+
+
+def test_settings_are_streamlits_own_and_tell_nobody():
+    from streamlit import config
+
+    known = config._config_options_template
+    assert set(SETTINGS) <= set(known)
+    assert SETTINGS["browser.gatherUsageStats"] is False
+    assert SETTINGS["server.enableXsrfProtection"] is True
+
+
+def test_models_are_named_and_a_taken_port_is_said():
+    import socket
+
+    assert casebook_parser().parse_args([]).casebook == "casebook.db"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="cannot be served"):
+            free_port("127.0.0.1", [taken.getsockname()[1]])
