@@ -2,9 +2,9 @@
 
     python -m tests.session.killed_studies < work.json
 
-The work is a list of [command, folder, step]: {"name": "capture" or "decode", …options} on a study, killed right
-before its step-th operation on that folder, or, where step is null, not at all. Prints "killed", "done" or "failed"
-for each. (A fork of a process that has computed with OpenMP may not compute.)
+The work is a list of [command, folder, step]: {"name": "capture", "decode" or "benchmark", …options} on a study or run,
+killed right before its step-th operation on that folder, or, where step is null, not at all. Prints "killed", "done" or
+"failed" for each. (A fork of a process that has computed with OpenMP may not compute.)
 """
 
 import json
@@ -53,11 +53,21 @@ def arm(folder: str, step: int) -> None:
     sys.addaudithook(watch)
 
 
+def run_plain(folder: Path, *, models: list[str], records: str, images: str, vision: str) -> None:
+    """A run of the plain benchmark."""
+    from emma_viz.session import Asking, Running
+    from emma_viz.session.benchmarks.run import run_benchmark
+
+    run_benchmark(
+        "plain", models, folder, records=[Path(records)], images=Path(images), batch_size=1,
+        asking=Asking(max_new_tokens=1), running=Running(vision_source=vision),
+    )  # fmt: skip
+
+
 def main() -> None:
     """Fork for each command."""
     import torch
 
-    import emma_viz.kernels.cpu  # noqa: F401 (as much as can be shared by all)
     from emma_viz.session import Asking, Running, capture, decode_study
 
     torch.set_num_threads(1)
@@ -71,6 +81,8 @@ def main() -> None:
                     arm(folder, step)
                 if name == "decode":
                     decode_study(Path(folder), **options)
+                elif name == "benchmark":
+                    run_plain(Path(folder), **options)
                 else:
                     images, models, vision = (options.pop(each) for each in ("images", "models", "vision"))
                     asking, running = Asking(max_new_tokens=2), Running(vision_source=vision)

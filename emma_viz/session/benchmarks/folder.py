@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from emma_viz.data.provenance import ModelInfo, dump_json
 from emma_viz.errors import InputError, RecordError
-from emma_viz.files.atomic import write_file
+from emma_viz.files.atomic import PART, write_file
 from emma_viz.files.json_door import read_json
 from emma_viz.files.locks import locked
 from emma_viz.files.schema import Share, shape
@@ -176,12 +176,12 @@ def require_run_place(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is no folder; give another --out.")
-    if (
-        path.exists()
-        and not (path / ASKED_FILE).exists()
-        and any(each.name not in _MADE for each in path.iterdir())
-    ):
+    if path.exists() and not (path / ASKED_FILE).exists() and any(map(_strange, path.iterdir())):
         raise InputError(f"{path} holds something that is no run of a benchmark; give another --out.")
+
+
+def _strange(path: Path) -> bool:
+    return path.name not in _MADE and not PART.fullmatch(path.name)
 
 
 def open_run(path: Path, recipe: RunRecipe, *, overwrite: bool) -> RunFolder:

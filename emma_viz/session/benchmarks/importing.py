@@ -8,13 +8,14 @@ from typing import Literal, get_args
 
 from emma_viz.data import image_hash, read_image
 from emma_viz.errors import ImageError, InputError, RecordError
+from emma_viz.files.atomic import PART
 from emma_viz.records.answered import ABOUT, AnsweredRecord, RunAbout
 from emma_viz.records.benchmarks import Benchmark, BenchmarkRecord, Key, RecordSet, picture, read_benchmark
 from emma_viz.records.imports import ImportedRun, read_lmms_log, read_vlmevalkit
 from emma_viz.records.scorers import Answer
 from emma_viz.session.benchmarks.folder import ASKED_FILE
 from emma_viz.session.benchmarks.judging import judged, require_scorers
-from emma_viz.session.benchmarks.results import benchmark_of
+from emma_viz.session.benchmarks.results import WRITTEN, benchmark_of
 from emma_viz.session.benchmarks.run import FinishedRun, finish
 
 LogKind = Literal["lmms-eval", "vlmevalkit", "records"]
@@ -72,12 +73,7 @@ def import_run(
         InputError: no row could be used, names do not fit, or the folder holds something else.
         RecordError: a file cannot be read.
     """
-    if out.exists() and any(out.iterdir()):
-        other = not (out / ABOUT).exists() or (out / ASKED_FILE).exists()
-        if other or not overwrite:
-            raise InputError(
-                f"{out} is not empty; give another --out" + ("." if other else ", or --overwrite.")
-            )
+    _require_import_place(out, overwrite=overwrite)
     found = [_log(path, kind, name, task) for path, name in zip(logs, _each(names, len(logs)), strict=True)]
     known = benchmark_of(benchmark_name)
     if benchmark_name and known is None:
@@ -117,6 +113,22 @@ def import_run(
         complaints=tuple(complaints),
     )
     return finish(out, about, joined)
+
+
+def _require_import_place(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds something else; what an import that was killed has left is none.
+
+    Raises:
+        InputError: it does, or another import is there and `overwrite` is False.
+    """
+    if not out.exists():
+        return
+    if (out / ASKED_FILE).exists() or any(
+        each.name not in WRITTEN and not PART.fullmatch(each.name) for each in out.iterdir()
+    ):
+        raise InputError(f"{out} holds something that is no import; give another --out.")
+    if (out / ABOUT).exists() and not overwrite:
+        raise InputError(f"{out} has another import; give another --out, or --overwrite.")
 
 
 def _each(names: Sequence[str], count: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_files
-from emma_viz.records.answered import AnsweredRun, RunAbout
+from emma_viz.records.answered import ABOUT, ANSWERED, AnsweredRun, RunAbout
 from emma_viz.records.benchmarks import Benchmark, benchmark, names
 from emma_viz.session.benchmarks.sum_tables import sum_tables
 from emma_viz.session.benchmarks.tables import Table, cell_json, comma_separated, latex, markdown
@@ -19,6 +19,8 @@ SHOWN_DISAGREEMENTS = 20
 """Rows of the disagreements that the Markdown and LaTeX have; `disagreements.csv` has all."""
 DISAGREEMENTS = "disagreements"
 """The name of their table."""
+WRITTEN = (ABOUT, ANSWERED, f"{DISAGREEMENTS}.csv", *(f"table.{end}" for end in ("md", "csv", "json", "tex")))
+"""Names of all files of a finished run."""
 
 
 def tables_of(run: AnsweredRun) -> list[Table]:

@@ -10,6 +10,7 @@ from emma_viz.errors import InputError
 from emma_viz.records.answered import open_answers
 from emma_viz.session import Asking, Running
 from emma_viz.session.benchmarks.run import run_benchmark
+from tests.session.killed_studies import start
 
 QUESTIONS = [
     ("coffee.png", "Is there a cup?", "yes"),
@@ -98,6 +99,45 @@ def test_a_run_that_is_interrupted_ends_as_one_that_is_not(whole, asked, tmp_pat
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").rglob("*.jsonl")}
     asked(tmp_path / "run", progress=stop_at(0))
     assert done == {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").rglob("*.jsonl")}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_anywhere_ends_as_one_that_is_not(asked, pair, photos, records, tmp_path):
+    command = {
+        "name": "benchmark",
+        "models": [str(pair.cobra)],
+        "records": str(records),
+        "images": str(photos[0].parent),
+        "vision": str(pair.vision),
+    }
+    # As it says what is asked, between two parts, and as it writes the results.
+    steps = (8, 30, 48)
+    work = [(command, tmp_path / str(step), at) for step in steps for at in (step, None)]
+    assert start(work) == ["killed", "done"] * len(steps)
+    asked(tmp_path / "whole", models=[pair.cobra])
+    for step in steps:
+        assert content(tmp_path / str(step)) == content(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_processes_of_a_launcher_share_a_run(whole, pair, photos, records, tmp_path, capsys, monkeypatch):
+    argv = [
+        "benchmark",
+        "plain",
+        "--models",
+        *pair.models,
+        "--vision",
+        str(pair.vision),
+        "--max-new-tokens",
+        "1",
+    ]
+    argv += ["--records", str(records), "--images", str(photos[0].parent), "--batch-size", "1"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, said in ((1, "parts of 6 are still to be answered"), (0, "wrote")):
+        monkeypatch.setenv("RANK", str(rank))
+        assert main([*argv, "--out", str(tmp_path / "run")]) == 0
+        assert said in capsys.readouterr().out
+    assert content(tmp_path / "run") == content(whole.run.path)
 
 
 @pytest.mark.slow
