@@ -52,6 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "out", type=options.path, metavar="OUT", help="a new folder, or a name that ends in .zip"
     )
     _add_filter(export)
+    report = action("report", "write cases as one HTML page or PDF, to send to others", _report)
+    report.add_argument("out", type=options.path, metavar="OUT", help="a name that ends in .html or .pdf")
+    report.add_argument(
+        "--id", action="append", metavar="ID", help="these cases alone, by the begin of their ids"
+    )
+    report.add_argument(
+        "--canvas",
+        action="store_true",
+        help="in a page of one case, every layer's decoded image and maps, of models that ship or their studies",
+    )
+    _add_filter(report)
     action("import", "add the cases of an export", _import).add_argument(
         "source", type=options.path, metavar="SOURCE", help="a folder or .zip of `emma-viz cases export`"
     )
@@ -170,6 +181,21 @@ def _export(args: argparse.Namespace) -> int:
     wanted = _filter(args)
     with _open(args) as casebook, ProgressBars() as bars:
         count = export_cases(casebook, casebook.ids(wanted), args.out, progress=bars)
+    print(f"wrote {count} cases to {one_line(args.out)}")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from emma_viz.session.case_report.writing import write_case_report
+
+    wanted = _filter(args)
+    with _open(args) as casebook:
+        ids = casebook.ids(wanted)
+        if args.id:
+            ids = [id for id in casebook.ids() if any(id.startswith(each) for each in args.id)]
+        count, notes = write_case_report(casebook, ids, args.out, canvas=args.canvas)
+    for note in notes:
+        print(one_line(note))
     print(f"wrote {count} cases to {one_line(args.out)}")
     return 0
 

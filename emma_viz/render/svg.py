@@ -23,6 +23,8 @@ class Line:
     """(x, y), finite, sorted by x."""
     marked: frozenset[float] = frozenset()
     """The x that are shown in pictures."""
+    dashed: bool = False
+    """Drawn as what others are compared with, and not named at its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class SvgChart:
     @property
     def width(self) -> float:
         """Of the plot itself; the rest is for the names."""
-        longest = max(len(line.name) for line in self.lines)
+        longest = max(len(line.name) for line in self.lines if not line.dashed)
         return _WIDTH - _LEFT - min(7.2 * longest + 14.0, 170.0)
 
     def payload(self) -> dict:
@@ -86,7 +88,7 @@ class SvgChart:
             parts.append(
                 f'<line class="gridline" x1="{_LEFT}" x2="{_LEFT + self.width:.1f}" y1="{y}" y2="{y}"/>'
             )
-            parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{number(value, 2)}</text>')
+            parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{number(value)}</text>')
         first, last = self.span
         base = HEIGHT - _BOTTOM
         for value in _ticks(max(first, 0.0), float(last), 6, whole=not self.relative):
@@ -104,7 +106,8 @@ class SvgChart:
 
     def _line(self, line: Line) -> list[str]:
         at = " ".join(f"{self._x(x)},{self._y(y)}" for x, y in line.points)
-        parts = [f'<g style="--c:var(--m{line.colour})"><polyline class="line" points="{at}"/>']
+        kind = "line control" if line.dashed else "line"
+        parts = [f'<g style="--c:var(--m{line.colour})"><polyline class="{kind}" points="{at}"/>']
         for x, y in line.points:
             # A value below the axis is drawn at its edge, open.
             kind = "open" if y < self.bottom else "dot"
@@ -114,7 +117,8 @@ class SvgChart:
 
     def _names(self) -> list[str]:
         """The names at the lines' ends, moved apart where they would overlap."""
-        ends = sorted((self._y(line.points[-1][1]), index) for index, line in enumerate(self.lines))
+        named = {index: line for index, line in enumerate(self.lines) if not line.dashed}
+        ends = sorted((self._y(line.points[-1][1]), index) for index, line in named.items())
         low, places = -math.inf, {}
         for y, index in ends:
             low = max(y, low + _STEP)
@@ -124,7 +128,7 @@ class SvgChart:
         return [
             f'<text class="end" style="--c:var(--m{line.colour})" x="{x:.1f}" y="{places[index] - over + 4:.1f}">'
             f"{escape(line.name if len(line.name) <= 22 else line.name[:21] + '…')}</text>"
-            for index, line in enumerate(self.lines)
+            for index, line in named.items()
         ]
 
 

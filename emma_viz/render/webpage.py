@@ -45,6 +45,30 @@ def document(*, title: str, style: str, body: str, data: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def scriptless(*, title: str, style: str, body: str) -> str:
+    """A whole page that runs no script and makes no request.
+
+    Args:
+        title: words.
+        style: CSS.
+        body: HTML, escaped by who made it.
+    """
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
+    lines = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="referrer" content="no-referrer">',
+        f"<title>{escape(title)}</title>",
+        f"<style>\n{style}</style></head>",
+        f"<body>{body}</body></html>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def canvas_page(payload: dict[str, Any], view: dict[str, Any], *, provenance: list[str]) -> str:
     """The canvas on one image, as a page that needs no server: every layer, map kind and patch of it.
 

@@ -41,7 +41,7 @@ COMPARED_WITH = 19
 """Other images, and random regions, that a number is compared with: one that beats all of them has p ≤ 1/20."""
 MEAN_OF = 32
 """References whose mean token stands for no picture."""
-_VERSION = 1
+_VERSION = 2
 """Of how things are measured: another one measures anew."""
 
 

@@ -67,8 +67,11 @@ def _presence(found: CaseEvidence) -> Iterator[EvidenceSentence]:
         f"false-positive threshold ({value:.2f} against {threshold:.2f})"
     )
     if answer is not None:
-        saw, said = "saw" if above else "did not see", "said so" if answer.value > 0 else "did not say so"
-        text += f": the model {saw} it and {said}"
+        said = "said so" if answer.value > 0 else "did not say so"
+        if found.region_from in ("mask", "box"):
+            text += f": the model {'saw' if above else 'did not see'} it and {said}"
+        else:  # nobody knows that it is there: a probe may be wrong, too
+            text += f": its states {'hold' if above else 'do not hold'} what the probe takes for it, and it {said}"
     numbers = ("presence", "presence area", "answer difference")
     if area is not None and chance is not None and area <= chance:
         yield EvidenceSentence(

@@ -1,0 +1,1 @@
+"""Cases as documents to send: self-contained HTML, and PDF."""

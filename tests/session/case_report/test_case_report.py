@@ -1,0 +1,172 @@
+"""Documents of cases, and the maps of a case."""
+
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from pypdf import PdfReader
+
+from emma_viz.cases.case import CaseAnswer, CaseRecord
+from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.pictures import case_picture
+from emma_viz.checkpoints import load_model
+from emma_viz.cli.main import main
+from emma_viz.data import image_hash
+from emma_viz.errors import InputError
+from emma_viz.session.case_maps import CaseMaps
+from emma_viz.session.case_report.writing import write_case_report
+from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, EvidenceSentence
+from emma_viz.session.options import Running
+
+NASTY = '<img src=x onerror=alert(1)>"&'
+
+
+@pytest.fixture
+def image():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def casebook(tmp_path, image):
+    with Casebook.open(tmp_path / "cases.db") as opened:
+        opened.keep_picture(case_picture(image))
+        asked = CaseRecord(
+            image=image_hash(image),
+            image_name="a.png",
+            prompt=f"Is there a cup? {NASTY}",
+            truth="yes",
+            object="cup",
+            box=(8, 8, 32, 24),
+            benchmark="pope",
+            row="1",
+            answers=(
+                CaseAnswer(model="cobra", text=f"No. {NASTY}", said="no", right=False, p_yes=0.25, p_no=0.5),
+                CaseAnswer(model="emma", text="Yes.", said="yes", right=True),
+            ),
+        )
+        told = CaseRecord(
+            prompt="Describe it.",
+            asked="description",
+            present=("cup",),
+            answers=(CaseAnswer(model="cobra", text="A key.", made_up=("key",), missed=("cup",)),),
+        )
+        opened.add([asked, told])
+        opened.keep_evidence(
+            asked.identity, "cobra", recipe="r", document=evidence().to_json(), measured=evidence().measured()
+        )
+        opened.write(asked.identity, "verdict", "miss", author="Ana")
+        opened.write(asked.identity, "note", f"Odd {NASTY}", author="Ana")
+        yield opened
+
+
+def evidence() -> CaseEvidence:
+    curve = CaseCurve(
+        name="presence",
+        title="the probe's score",
+        unit="",
+        layers=(-1, 0, 1),
+        values=(0.5, None, -200.0),
+        control=(0.25, 0.25, 0.25),
+        control_title="what 5 % exceed",
+    )
+    return CaseEvidence(
+        model="cobra",
+        fingerprint="ab",
+        recipe="r" * 32,
+        image="0" * 64,
+        prompt="Is there a cup?",
+        object="cup",
+        grid=(4, 4),
+        region=(1, 2),
+        region_from="box",
+        curves=(curve,),
+        numbers=(),
+        lacking=(),
+        sentences=(EvidenceSentence(text="The probe is below its threshold.", numbers=("presence",)),),
+    )
+
+
+def test_a_page_says_everything_and_runs_nothing(tmp_path, casebook):
+    assert write_case_report(casebook, casebook.ids(), tmp_path / "cases.html") == (2, ())
+    page = (tmp_path / "cases.html").read_text("utf-8")
+    for said in (
+        "2 cases",
+        "Truth: yes.",
+        "The probe is below its threshold.",
+        "Verdict: miss",
+        "names what is not there: key",
+        "leaves out: cup",
+        "P(yes) 0.250, P(no) 0.500",
+        "Nothing was measured of it yet",
+        "dashed: what 5 % exceed",
+        "One model says yes and another says no.",
+    ):
+        assert said in page, said
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 3
+    assert "default-src 'none'" in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "left:12.50%;top:16.67%;width:37.50%;height:33.33%" in page
+
+
+def test_a_pdf_has_a_page_a_case_and_its_text_as_text(tmp_path, casebook):
+    write_case_report(casebook, casebook.ids(), tmp_path / "cases.pdf")
+    first, second = PdfReader(io.BytesIO((tmp_path / "cases.pdf").read_bytes())).pages
+    assert "Is there a cup?" in first.extract_text()
+    assert "cobra: wrong" in first.extract_text()
+    assert "The probe is below its threshold." in first.extract_text()
+    assert "names what is not there: key" in second.extract_text()
+    write_case_report(casebook, casebook.ids(), tmp_path / "again.pdf")
+    assert (tmp_path / "again.pdf").read_bytes() == (tmp_path / "cases.pdf").read_bytes()
+
+
+def test_what_cannot_be_written_is_refused(tmp_path, casebook):
+    with pytest.raises(InputError, match=r"\.html or \.pdf"):
+        write_case_report(casebook, casebook.ids(), tmp_path / "cases.docx")
+    with pytest.raises(InputError, match="at least one case"):
+        write_case_report(casebook, [], tmp_path / "cases.html")
+    with pytest.raises(InputError, match="one case, not of 2"):
+        write_case_report(casebook, casebook.ids(), tmp_path / "cases.html", canvas=True)
+    assert not list(tmp_path.glob("cases.*ml"))
+
+
+def test_the_command_writes_it(tmp_path, casebook, capsys):
+    out = tmp_path / "one.html"
+    command = ["cases", "report", str(out), "--casebook", casebook.where, "--id", casebook.ids()[1][:8]]
+    assert main(command) == 0
+    assert "wrote 1 cases" in capsys.readouterr().out
+    assert "A key." in out.read_text("utf-8")
+
+
+def test_maps_are_made_by_the_models_that_answered(pair, image):
+    model = load_model(pair.cobra, vision_source=str(pair.vision))
+    fingerprint = model.info.fingerprint
+    asked = CaseRecord(
+        image=image_hash(image),
+        prompt="Is there a cup?",
+        answers=(
+            CaseAnswer(model="a", text="No.", fingerprint=fingerprint),
+            CaseAnswer(model="b", text="No.", fingerprint="other"),
+            CaseAnswer(model="c", text="No."),
+            CaseAnswer(model="d", text="No.", study="/not/there", entry="e"),
+        ),
+    )
+    maps = CaseMaps(
+        {"a": str(pair.cobra), "b": str(pair.emma)}, running=Running(vision_source=str(pair.vision))
+    )
+    shown = maps.of(asked, image)
+    assert shown.payload is not None
+    assert len(shown.payload["models"]) == 2
+    assert shown.payload["image"]["hash"] == asked.image
+    said = "\n".join(shown.notes)
+    assert "b: the maps are of other weights" in said
+    assert "c: no maps without its weights" in said
+    assert "d: the study behind it cannot be shown" in said
+    assert maps.of(asked, image) is shown
+    blind = maps.of(replace(asked, image=""), None)
+    assert blind.payload is None
+    assert "does not have the image" in blind.notes[0]
