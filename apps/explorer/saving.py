@@ -22,10 +22,10 @@ from emma_viz.render.sidecar import to_json
 from emma_viz.render.spec import MAP_KINDS
 from emma_viz.render.webpage import canvas_page
 from emma_viz.session import Comparison, View, shown_layers, write_picture
+from emma_viz.session.capturing.stores import DECODING
 from emma_viz.session.entry_names import NAMES
 from emma_viz.session.payload import payload
 from emma_viz.session.picture import figure_spec
-from emma_viz.session.stores import DECODING
 from emma_viz.study import open_study
 
 FILE_TYPES = {

@@ -14,11 +14,11 @@ from emma_viz.files.rows import rows
 from emma_viz.maps import Decoding, decode, measure
 from emma_viz.maps.decoding import joined
 from emma_viz.progress import Progress
+from emma_viz.session.capturing.stores import DECODING
 from emma_viz.session.comparison import Comparison
 from emma_viz.session.entry_names import image_names_of_entry
 from emma_viz.session.loading import lens_of, one_each
 from emma_viz.session.options import DEFAULT_LENSES
-from emma_viz.session.stores import DECODING
 from emma_viz.study import Study, open_study
 from emma_viz.study.shards import data_set
 

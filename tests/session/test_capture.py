@@ -16,8 +16,8 @@ from emma_viz.capture.sites import SITES, site_width
 from emma_viz.checkpoints import load_model
 from emma_viz.errors import InputError, StudyError
 from emma_viz.session import Asking, Running, capture, compare_study, decode_study
-from emma_viz.session.questions import bounds
-from emma_viz.session.stores import bytes_of_each
+from emma_viz.session.capturing.questions import bounds
+from emma_viz.session.capturing.stores import bytes_of_each
 from emma_viz.study import open_study
 from tests.session.killed_studies import ROOT
 from tests.session.test_interrupted_studies import content
@@ -146,7 +146,9 @@ def test_the_size_is_said_first_and_must_fit(images, pair, tmp_path, monkeypatch
     assert line.startswith(f"cobra, {store}: 3 images × ")
     usage = namedtuple("Usage", "total used free")(10**9, 10**9, 10_000)
     monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
-    monkeypatch.setattr("emma_viz.session.capturing.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "emma_viz.session.capturing.recording.load", lambda *_: pytest.fail("a model was loaded")
+    )
     with pytest.raises(StudyError, match=r"the disk has 10\.0 kB"):
         captured(images, pair, tmp_path / "new", store=store)
     assert not (tmp_path / "new").exists()

@@ -18,9 +18,10 @@ from training.pocket.bundle_reading import open_bundle, untrained_model
 from training.pocket.joint import read_scores
 from training.pocket.questions import answer_scores, answered
 from training.results.__main__ import main
+from training.results.cells import plain_number
 from training.results.comparable import require_comparable
 from training.results.measured_files import read_measured, save_measured
-from training.results.page import caution, interval, plain_number, trained_at, whose_seeds
+from training.results.page import caution, interval, trained_at, whose_seeds
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,11 @@
 """docs/results.md, written whole from the numbers: nothing in it is typed by hand."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emma_viz.metrics.intervals import NONE, RESAMPLES
 from emma_viz.metrics.spectrum import OCTAVES
+from training.results.cells import plain_number, quoted, ranged, results_table, short, widest
 from training.results.examination import ENCODER, OWN
 from training.results.numbers import MFF_MEMBER, interval, layers_of_members
 
@@ -121,12 +122,6 @@ def trained_at(origin: Mapping[str, Any]) -> str:
     return f" (stages trained before: {', '.join(stages)})" if stages else ""
 
 
-def short(commit: str) -> str:
-    """A commit as the page shows it; what follows the hash stays."""
-    name, _, rest = str(commit).partition(" ")
-    return " ".join([name[:12], rest]).strip() if len(name) == 40 else str(commit)
-
-
 def caution(numbers: Mapping[str, Any]) -> str:
     """What the seeds allow to claim. Seeds differ in the joint stage alone."""
     counts = [len(pair["seeds"]) for pair in numbers["comparisons"]]
@@ -170,28 +165,6 @@ def seeds_of(pair: Mapping[str, Any]) -> str:
     return f"{'seed' if len(pair['seeds']) == 1 else 'seeds'} {', '.join(map(str, pair['seeds']))}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def plain_number(found: Mapping[str, Any] | float | None, digits: int = 2) -> str:
-    """A value without its interval."""
-    value = found["value"] if isinstance(found, Mapping) else found
-    return "—" if value is None else f"{value:.{digits}f}"
-
-
-def ranged(found: Mapping[str, Any], digits: int = 3) -> str:
-    """ "0.912 [0.901, 0.923]", with the seeds' interval where there is one."""
-    if found["value"] is None:
-        return "—"
-    text = f"{found['value']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
-    if "seed_low" in found:
-        text += f"; seeds [{found['seed_low']:.{digits}f}, {found['seed_high']:.{digits}f}]"
-    return text
-
-
 def places_of(members: Mapping[str, Any], which: str) -> list[str]:
     """Encoder, all layers that any member has, own decoder where one has it."""
     most = max((layers_of_members(member[which]) for member in members.values()), key=len)
@@ -210,7 +183,9 @@ def scene_tables(members: Mapping[str, Any]) -> list[str]:
         for member, found in members.items():
             cells = [found["scenes"].get(place, {}).get(name) for place in places]
             rows.append([member, *(plain_number(cell, digits) for cell in cells), *widest(cells, digits + 1)])
-        out.append(f"{title}, held-out scenes\n\n" + _table(["", *map(_shown, places), *_WIDEST], rows))
+        out.append(
+            f"{title}, held-out scenes\n\n" + results_table(["", *map(_shown, places), *_WIDEST], rows)
+        )
     return out
 
 
@@ -229,17 +204,7 @@ def tuned_table(members: Mapping[str, Any]) -> str:
         "R² with the tuned lens, held-out scenes: a decoder that was trained on the frozen member and mixes tokens, "
         "the same budget for each"
     )
-    return f"{intro}\n\n" + _table(["", *map(_shown, layers), *_WIDEST], rows)
-
-
-def widest(cells: Sequence[Mapping[str, Any] | None], digits: int = 3) -> list[str]:
-    """The widest half interval over images, and the widest over seeds; a dash where there is none."""
-    out = []
-    for ends in (("low", "high"), ("seed_low", "seed_high")):
-        found = [[each[end] for end in ends if each.get(end) is not None] for each in cells if each]
-        half = max((abs(each[1] - each[0]) / 2 for each in found if len(each) == 2), default=None)
-        out.append("—" if half is None else f"{half:.{digits}f}")
-    return out
+    return f"{intro}\n\n" + results_table(["", *map(_shown, layers), *_WIDEST], rows)
 
 
 def _shown(place: str) -> str:
@@ -276,8 +241,8 @@ def photo_table(members: Mapping[str, Any]) -> str:
     )
     heads = [f"{member}, {_shown(place)}" for member, place in ends]
     return (
-        f"{intro}\n\n{_table(['', *map(_shown, places), *_WIDEST], rows)}\n\n"
-        f"R² of each photograph\n\n{_table(['', *heads], each)}"
+        f"{intro}\n\n{results_table(['', *map(_shown, places), *_WIDEST], rows)}\n\n"
+        f"R² of each photograph\n\n{results_table(['', *heads], each)}"
     )
 
 
@@ -296,7 +261,7 @@ def spectrum_table(members: Mapping[str, Any]) -> str:
         "Spectrum: power of the decoded over the true images, by cycles per image side; scenes / photographs. The "
         "intervals are those of the scenes"
     )
-    return f"{intro}\n\n" + _table(["", *heads, *_WIDEST], rows)
+    return f"{intro}\n\n" + results_table(["", *heads, *_WIDEST], rows)
 
 
 def loss_table(members: Mapping[str, Any]) -> str:
@@ -304,7 +269,7 @@ def loss_table(members: Mapping[str, Any]) -> str:
     names = list(next(iter(members.values()))["loss"])
     rows = [[member, *(interval(found["loss"][name]) for name in names)] for member, found in members.items()]
     intro = "R² lost on held-out scenes: at the projector (encoder to −1), in block 0, in all later blocks"
-    return f"{intro}\n\n" + _table(["", *names], rows)
+    return f"{intro}\n\n" + results_table(["", *names], rows)
 
 
 def control_table(members: Mapping[str, Any]) -> str:
@@ -317,7 +282,7 @@ def control_table(members: Mapping[str, Any]) -> str:
             cells.insert(1, interval(found["trained_less_untrained"][place]))
             rows.append([member, _shown(place), ranged(found["scenes"][place]["r2"]), *cells])
     heads = ["trained", "before joint training", "trained − before", "shuffled pixels"]
-    return _table(["", "layer", *heads], rows)
+    return results_table(["", "layer", *heads], rows)
 
 
 def mff(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -346,7 +311,7 @@ def answer_table(members: Mapping[str, Any]) -> str:
     rows.append(
         ["kinds in captions, F1", "", *(ranged(member["captions_f1"]) for member in members.values())]
     )
-    return _table(["topic", "questions", *members], rows)
+    return results_table(["topic", "questions", *members], rows)
 
 
 def each_seed(members: Mapping[str, Any]) -> str:
@@ -365,7 +330,7 @@ def each_seed(members: Mapping[str, Any]) -> str:
             rows.append([member, str(seed), *(plain_number(cell["seeds"][at]) for cell in cells)])
     heads = ["R² behind the projector", "R² at the last block", "the same, tuned lens"]
     heads += [*(_ASKED.get(topic, topic) for topic in topics), "kinds in captions, F1"]
-    return "## Each seed\n\n" + _table(["", "seed", *heads], rows)
+    return "## Each seed\n\n" + results_table(["", "seed", *heads], rows)
 
 
 def training_curves(how: Mapping[str, Any]) -> str:
@@ -387,7 +352,7 @@ def training_curves(how: Mapping[str, Any]) -> str:
             ]
             parts.append(
                 f"{member}, seed {origin['seed']}, joint stage\n\n"
-                + _table(["step", "minutes", *topics], rows)
+                + results_table(["step", "minutes", *topics], rows)
             )
     if not parts:
         return "Not recorded when these bundles were trained."
@@ -402,7 +367,7 @@ def _comparison(pair: Mapping[str, Any]) -> str:
     """All differences of one pair and what each supports."""
     rows = [[row["what"], interval(row["difference"]), row["claim"]] for row in pair["rows"]]
     header = ["", f"{pair['a']} − {pair['b']} ({seeds_of(pair)})", "what the data supports"]
-    return _table(header, rows)
+    return results_table(header, rows)
 
 
 def multiple(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -423,9 +388,4 @@ def captions(members: Mapping[str, Any]) -> str:
         [photo.partition(".")[0], *(quoted(found["photo_captions"][photo]) for found in members.values())]
         for photo in photos
     ]
-    return "None was trained on (first seed).\n\n" + _table(["", *members], rows)
-
-
-def quoted(said: str) -> str:
-    """An answer in a cell of a table."""
-    return "“" + " ".join(said.replace("|", "\\|").split()) + "”"
+    return "None was trained on (first seed).\n\n" + results_table(["", *members], rows)

@@ -10,21 +10,15 @@ from typing import Any
 import torch
 
 from emma_viz.capture.sites import Layers, choose
-from emma_viz.checkpoints import LoadedModel
 from emma_viz.checkpoints.sources import resolve
 from emma_viz.errors import InputError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
 from emma_viz.progress import Progress
-from emma_viz.session.entry_names import entry_name, keep_image_names
-from emma_viz.session.fitting import lens_for
-from emma_viz.session.loading import load, one_each, require_loadable
-from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, Running, Store
-from emma_viz.session.questions import QuestionSet, gather
-from emma_viz.session.request import Progressed, Request, progressed
-from emma_viz.session.road import ask
-from emma_viz.session.stores import (
+from emma_viz.session.capturing.questions import QuestionSet, gather
+from emma_viz.session.capturing.request import Progressed, Request, progressed
+from emma_viz.session.capturing.stores import (
     CaptureSize,
     bytes_of_each,
     kept,
@@ -32,7 +26,12 @@ from emma_viz.session.stores import (
     require_type,
     tokens_of,
 )
-from emma_viz.study import Study, StudyWriter, open_study
+from emma_viz.session.entry_names import entry_name, keep_image_names
+from emma_viz.session.fitting import lens_for
+from emma_viz.session.loading import load, one_each, require_loadable
+from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, Running, Store
+from emma_viz.session.road import ask
+from emma_viz.study import Study, open_study
 from emma_viz.study.opening import made_or_removed, require_place
 from emma_viz.study.shards import shard_name
 from emma_viz.study.study_file import STUDY
@@ -125,10 +124,7 @@ def capture(
         broken_limit=broken_limit,
         convert_profile=convert_profile,
     )
-    if asked.left_out:
-        say(f"{len(asked.left_out)} images or records cannot be used and are left out")
-    if asked.text_only:
-        say(f"{asked.text_only} conversations have no image and are passed over")
+    _say_left_out(asked, say)
     request = Request(
         image_hashes=asked.image_hashes,
         prompts=tuple(question.prompt for question in asked.questions),
@@ -138,52 +134,130 @@ def capture(
         asking=replace(asking, seed=asking.seed + asked.first),
         store=store,
     )
-    requests = {
-        name: _with_lens(request, source, lens, running, force=force_lens, fit_on=fit_on, progress=progress)
-        if store == "maps"
-        else request
-        for name, source, lens in zip(entries, models, one_each(lenses, len(models)), strict=True)
-    }
+    requests, wanted = dict.fromkeys(entries, request), one_each(lenses, len(models))
+    if store == "maps":
+        requests = {
+            name: _with_lens(
+                request, source, lens, running, force=force_lens, fit_on=fit_on, progress=progress
+            )
+            for name, source, lens in zip(entries, models, wanted, strict=True)
+        }
     require_place(path)
-    sources = dict(zip(entries, models, strict=True))
-    states = _progressed(path, sources, requests, running, overwrite=overwrite)
-    open_ones = [name for name in entries if states[name].n_samples < len(asked)]
-    _require_size(path, {name: sources[name] for name in open_ones}, requests, states, asked, running, say)
-    options = _Recording(batch_size=batch_size, force_lens=force_lens, convert_profile=convert_profile)
-    with made_or_removed(path):
-        for name in entries:
-            if name in open_ones:
-                model = load(sources[name], running, progress)
-                # Made no earlier: a model that cannot be loaded leaves no empty study.
-                study = open_study(path, create=True)
-                _plan(study, data_sets, entries, asked)
-                writer = study.writer(name, resume=not states[name].replace, overwrite=states[name].replace)
-                _record(model, asked, requests[name], writer, options, progress)
-                del model
-                gc.collect()
-            keep_image_names(open_study(path), name, asked.names)
-    _plan(open_study(path), data_sets, entries, asked)
+    job = _Job(
+        path=path, data_sets=data_sets, sources=dict(zip(entries, models, strict=True)), asked=asked,
+        requests=requests, running=running, batch_size=batch_size, force_lens=force_lens,
+        convert_profile=convert_profile, progress=progress,
+    )  # fmt: skip
+    job.record(overwrite=overwrite, say=say)
     return entries
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Recording:
-    """How batches go through a model."""
+def _say_left_out(asked: QuestionSet, say: Callable[[str], None]) -> None:
+    """What of that which the user named is not asked about."""
+    if asked.left_out:
+        say(f"{len(asked.left_out)} images or records cannot be used and are left out")
+    if asked.text_only:
+        say(f"{asked.text_only} conversations have no image and are passed over")
 
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A capture that is known to be possible."""
+
+    path: Path
+    """The study."""
+    data_sets: Sequence[str]
+    """Names of the models' data sets, of each of which one shard is recorded."""
+    sources: Mapping[str, str | Path]
+    """Entry → what its model is named by, in the order in which they are recorded."""
+    asked: QuestionSet
+    requests: Mapping[str, Request]
+    """Entry → what is kept of it."""
+    running: Running
     batch_size: int
     force_lens: bool
     convert_profile: bool
+    progress: Progress | None
 
+    def record(self, *, overwrite: bool, say: Callable[[str], None]) -> None:
+        """Record all entries that are not whole yet."""
+        states = self._progressed(overwrite=overwrite)
+        open_ones = [name for name in self.sources if states[name].n_samples < len(self.asked)]
+        self._require_size(open_ones, states, say)
+        with made_or_removed(self.path):
+            for name in self.sources:
+                if name in open_ones:
+                    self._record_entry(name, replace_old=states[name].replace)
+                keep_image_names(open_study(self.path), name, self.asked.names)
+        self._plan(open_study(self.path))
 
-def _plan(study: Study, data_sets: Sequence[str], entries: Sequence[str], asked: QuestionSet) -> None:
-    """Note in the study what is to be there: the entries, and the other shards of their data sets."""
-    parts = asked.of_parts
-    others = {
-        shard_name(name, number, len(parts)): count
-        for name in data_sets
-        for number, count in enumerate(parts, start=1)
-    }
-    study.plan(dict.fromkeys(entries, len(asked)), others=others)
+    def _progressed(self, *, overwrite: bool) -> dict[str, Progressed]:
+        """How far each entry has come, by its name; what a killed capture left is gone."""
+        if not (self.path / STUDY).exists():
+            return {name: Progressed() for name in self.sources}
+        study = open_study(self.path)
+        study.sweep()
+        return {
+            name: progressed(study, name, source, self.requests[name], self.running, overwrite=overwrite)
+            for name, source in self.sources.items()
+        }
+
+    def _require_size(
+        self, names: Sequence[str], states: Mapping[str, Progressed], say: Callable[[str], None]
+    ) -> None:
+        """Say how much will be written of each model, and refuse what the disk cannot hold, or the models do not
+        have."""
+        total, photographs = 0, self.asked.image_bytes
+        for name in names:
+            config, request = require_loadable(self.sources[name], self.running)[0], self.requests[name]
+            sites, layers = choose(request.sites, request.layers, config.llm.n_layer)
+            size = CaptureSize(
+                images=len(self.asked) - states[name].n_samples,
+                each=bytes_of_each(request.store, config, sites, request.decoded or layers, request.dtype),
+                photographs=photographs,
+            )
+            total, photographs = total + size.total, 0
+            say(f"{name}, {request.store}: {size.to_text()}")
+        require_disk(self.path, total)
+
+    def _plan(self, study: Study) -> None:
+        """Note in the study what is to be there: the entries, and the other shards of their data sets."""
+        parts = self.asked.of_parts
+        others = {
+            shard_name(name, number, len(parts)): count
+            for name in self.data_sets
+            for number, count in enumerate(parts, start=1)
+        }
+        study.plan(dict.fromkeys(self.sources, len(self.asked)), others=others)
+
+    def _record_entry(self, name: str, *, replace_old: bool) -> None:
+        """Ask a model what its entry does not hold yet; the model is freed before the next."""
+        model = load(self.sources[name], self.running, self.progress)
+        # Made no earlier: a model that cannot be loaded leaves no empty study.
+        study = open_study(self.path, create=True)
+        self._plan(study)
+        request = self.requests[name]
+        with study.writer(name, resume=not replace_old, overwrite=replace_old) as writer:
+            for trace, decoding in ask(
+                model,
+                self.asked.questions,
+                request.lens,
+                asking=request.asking,
+                sites=request.sites,
+                layers=request.layers,
+                tokens=tokens_of(request.store),
+                decoded=request.decoded,
+                dtype=request.dtype if request.store == "states" else torch.float32,
+                first=writer.n_samples,
+                batch_size=self.batch_size,
+                force_lens=self.force_lens,
+                convert_profile=self.convert_profile,
+                progress=self.progress,
+            ):
+                request.require_unchanged(trace, writer.n_samples, self.asked.names)
+                writer.append_batch(*kept(request.store, trace, decoding, request.dtype))
+        del model
+        gc.collect()
 
 
 def _entry_names(models: Sequence[str | Path]) -> tuple[str, ...]:
@@ -232,76 +306,3 @@ def _with_lens(
         lens=lens,
         decoded=tuple(layer for layer in asked if layer < depth),
     )
-
-
-def _progressed(
-    path: Path,
-    models: Mapping[str, str | Path],
-    requests: Mapping[str, Request],
-    running: Running,
-    *,
-    overwrite: bool,
-) -> dict[str, Progressed]:
-    """How far each entry has come, by its name; what a killed capture left is gone."""
-    if not (path / STUDY).exists():
-        return {name: Progressed() for name in models}
-    study = open_study(path)
-    study.sweep()
-    return {
-        name: progressed(study, name, source, requests[name], running, overwrite=overwrite)
-        for name, source in models.items()
-    }
-
-
-def _require_size(
-    path: Path,
-    models: Mapping[str, str | Path],
-    requests: Mapping[str, Request],
-    states: Mapping[str, Progressed],
-    asked: QuestionSet,
-    running: Running,
-    say: Callable[[str], None],
-) -> None:
-    """Say how much will be written of each model, and refuse what the disk cannot hold, or the models do not have."""
-    total, photographs = 0, asked.image_bytes
-    for name, source in models.items():
-        config, job = require_loadable(source, running)[0], requests[name]
-        sites, layers = choose(job.sites, job.layers, config.llm.n_layer)
-        size = CaptureSize(
-            images=len(asked) - states[name].n_samples,
-            each=bytes_of_each(job.store, config, sites, job.decoded or layers, job.dtype),
-            photographs=photographs,
-        )
-        total, photographs = total + size.total, 0
-        say(f"{name}, {job.store}: {size.to_text()}")
-    require_disk(path, total)
-
-
-def _record(
-    model: LoadedModel,
-    asked: QuestionSet,
-    request: Request,
-    writer: StudyWriter,
-    options: _Recording,
-    progress: Progress | None,
-) -> None:
-    """Ask a model what its entry does not hold yet."""
-    with writer:
-        for trace, decoding in ask(
-            model,
-            asked.questions,
-            request.lens,
-            asking=request.asking,
-            sites=request.sites,
-            layers=request.layers,
-            tokens=tokens_of(request.store),
-            decoded=request.decoded,
-            dtype=request.dtype if request.store == "states" else torch.float32,
-            first=writer.n_samples,
-            batch_size=options.batch_size,
-            force_lens=options.force_lens,
-            convert_profile=options.convert_profile,
-            progress=progress,
-        ):
-            request.require_unchanged(trace, writer.n_samples, asked.names)
-            writer.append_batch(*kept(request.store, trace, decoding, request.dtype))

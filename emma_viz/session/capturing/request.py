@@ -13,8 +13,8 @@ from emma_viz.data.provenance import dump_json
 from emma_viz.errors import StudyError
 from emma_viz.files.json_door import parse_json
 from emma_viz.lens import Lens
+from emma_viz.session.capturing.stores import beside_of
 from emma_viz.session.options import STORES, Asking, Running, Store
-from emma_viz.session.stores import beside_of
 from emma_viz.study import Study
 
 

@@ -1,0 +1,3 @@
+from .recording import capture as capture
+
+__all__ = ["capture"]
