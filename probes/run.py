@@ -24,7 +24,7 @@ from emma_viz.cli.guard import guarded
 from emma_viz.cli.progress import ProgressBars
 from emma_viz.errors import InputError
 from emma_viz.session.comparison import load, require_loadable
-from emma_viz.session.options import Running
+from emma_viz.session.options import Asking, Running
 from probes import report
 from probes.examination import Plan, Shard, able, examine, gathered, layers_of
 from probes.findings import differences, find
@@ -89,13 +89,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="LAYER",
         help="layers to examine (default: all, or 16 of many)",
     )
-    parser.add_argument(
-        "--prompt", default="Describe the image in detail.", help="asked about images without a question"
-    )
+    parser.add_argument("--prompt", default=Asking.prompt, help="asked about images without a question")
     parser.add_argument(
         "--save-seconds",
         type=float,
-        default=15.0,
+        default=Plan.save_seconds,
         help="how often what was seen is written (default: %(default)s)",
     )
     options.add_loading(parser.add_argument_group("models"))

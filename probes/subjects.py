@@ -12,10 +12,11 @@ from PIL import Image
 
 from emma_viz.data import image_hash, read_image
 from emma_viz.data.labels import ImageLabel, labelled, told_apart
-from emma_viz.data.tabletop import DESCRIBE, Twins, existence, twins
+from emma_viz.data.tabletop import Twins, existence, twins
 from emma_viz.data.tabletop.kinds import BY_FREQUENCY
 from emma_viz.errors import ImageError, InputError, RecordError
 from emma_viz.records.questions import find_questions
+from emma_viz.session.options import Asking
 from probes.protocol import Subject
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -140,7 +141,7 @@ class Photos:
         )
 
 
-def subjects_of(images: Path | None, *, count: int, prompt: str = DESCRIBE) -> Subjects:
+def subjects_of(images: Path | None, *, count: int, prompt: str = Asking.prompt) -> Subjects:
     """The images that were asked for; at most `count` of them.
 
     Args:

@@ -16,7 +16,7 @@ from emma_viz.errors import InputError
 from emma_viz.records.questions import Question
 from emma_viz.session.answering import given_answers
 from emma_viz.session.loading import load
-from emma_viz.session.options import Asking, Running
+from emma_viz.session.options import Asking, Keeping, Running
 
 _LONGEST = 1024
 """Tokens of an answer where a task does not say, as in lmms-eval's own models."""
@@ -46,7 +46,7 @@ class EmmaViz(lmms):
         self,
         pretrained: str = "cobra-pocket",
         device: str = "cpu",
-        batch_size: int | str = 8,
+        batch_size: int | str = Keeping.batch_size,
         dtype: str | None = None,
         backend: str = "auto",
         vision: str | None = None,
