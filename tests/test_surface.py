@@ -46,8 +46,18 @@ def test_public_names():
 
 
 def test_subcommands():
-    assert list(COMMANDS) == ["figure", "capture", "decode", "compare", "fit", "inspect", "models"]
-    assert list(PROGRAMS) == ["explore", "probe", "train"]
+    assert list(COMMANDS) == [
+        "figure",
+        "capture",
+        "decode",
+        "compare",
+        "benchmark",
+        "fit",
+        "cases",
+        "inspect",
+        "models",
+    ]
+    assert list(PROGRAMS) == ["casebook", "explore", "probe", "train"]
 
 
 def test_console_script():

@@ -17,10 +17,9 @@ def casebook_parser() -> argparse.ArgumentParser:
         description="Open a casebook in the browser: filter its cases, see the evidence, write verdicts.",
     )
     found.add_argument(
-        "casebook",
-        nargs="?",
+        "--casebook",
         default="casebook.db",
-        metavar="CASEBOOK_PLACE",
+        metavar="FILE|URL",
         help="an SQLite file, made if it is missing, or the URL of a database, as "
         "postgresql+psycopg://user@host/name (default: casebook.db)",
     )

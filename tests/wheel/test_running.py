@@ -46,7 +46,21 @@ def test_the_checkout_is_out_of_reach(installed, tmp_path):
     assert all(missing)
 
 
-COMMANDS = ("figure", "capture", "decode", "compare", "fit", "inspect", "models", "explore", "probe", "train")
+COMMANDS = (
+    "figure",
+    "capture",
+    "decode",
+    "compare",
+    "benchmark",
+    "fit",
+    "cases",
+    "inspect",
+    "models",
+    "casebook",
+    "explore",
+    "probe",
+    "train",
+)
 TRAINED = ("encoder", "text", "joint", "lens", "pocket-pair", "pocket-family")
 
 

@@ -32,6 +32,11 @@ def draw_gallery(casebook: Casebook) -> None:
         f'<header class="cb-head"><h1>Cases</h1><p>{total} of {casebook.count()} in {as_html(shown_name(casebook))}</p>'
         "</header>"
     )
+    st.page_link(
+        st.session_state["pages"]["figures"],
+        label="Figures of these cases",
+        query_params=filter_part(st.query_params),
+    )
     if not shown:
         _nothing(casebook)
         return

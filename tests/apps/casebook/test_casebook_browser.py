@@ -31,7 +31,7 @@ def serving_casebook(where: str):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "apps.casebook", where, "--port", str(port)],
+        [sys.executable, "-m", "apps.casebook", "--casebook", where, "--port", str(port)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
