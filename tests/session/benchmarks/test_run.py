@@ -141,13 +141,6 @@ def test_processes_of_a_launcher_share_a_run(whole, pair, photos, records, tmp_p
 
 
 @pytest.mark.slow
-def test_shards_end_in_the_same_bytes_whoever_is_last(whole, asked, tmp_path):
-    assert asked(tmp_path / "run", shard=(2, 2)) is None
-    assert asked(tmp_path / "run", shard=(1, 2)) is not None
-    assert content(tmp_path / "run") == content(whole.run.path)
-
-
-@pytest.mark.slow
 def test_a_model_that_is_asked_later_stands_beside_the_others(whole, asked, pair, tmp_path):
     asked(tmp_path / "run", models=[pair.cobra])
     done = asked(tmp_path / "run", models=[pair.emma])
