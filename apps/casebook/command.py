@@ -2,10 +2,20 @@
 
 import argparse
 import logging
+import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from emma_viz.cli import options
+from emma_viz.cli.cases import require_databases
 from emma_viz.cli.guard import guarded
+from emma_viz.cli.terminal import one_line
 from emma_viz.errors import InputError
+
+if TYPE_CHECKING:
+    from emma_viz.cases.casebook import Casebook
 
 _PORTS = range(8501, 8601)
 
@@ -22,6 +32,32 @@ def casebook_parser() -> argparse.ArgumentParser:
         metavar="FILE|URL",
         help="an SQLite file, made if it is missing, or the URL of a database, as "
         "postgresql+psycopg://user@host/name (default: casebook.db)",
+    )
+    found.add_argument(
+        "--example",
+        action="store_true",
+        help="first add the cases that ship: the pocket pair on drawn scenes, charts and photographs",
+    )
+    found.add_argument(
+        "--add",
+        nargs="+",
+        type=options.path,
+        default=[],
+        metavar="PATH",
+        help="first add benchmark runs (folders of emma-viz benchmark), exported cases (folders, .zip), or, together "
+        "as one run, logs of lmms-eval and tables of VLMEvalKit",
+    )
+    found.add_argument("--benchmark", default="", metavar="NAME", help="of added logs: which benchmark it is")
+    found.add_argument(
+        "--records",
+        nargs="+",
+        type=options.path,
+        default=[],
+        metavar="FILE",
+        help="of added logs: the benchmark's own files",
+    )
+    found.add_argument(
+        "--images", type=options.path, metavar="FOLDER", help="of added logs: the folder of its images"
     )
     found.add_argument(
         "--models",
@@ -59,16 +95,48 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     args = casebook_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    require_databases()
     from apps.casebook.server import free_port, serve_casebook
     from emma_viz.cases.casebook import Casebook
 
-    Casebook.open(args.casebook).close()  # what is wrong with it is said here, too
+    with Casebook.open(args.casebook) as casebook:  # what is wrong with it is said here, too
+        _add(args, casebook)
     port = args.port if args.port is not None else free_port(args.host, _PORTS)
     models = dict(_named(each) for each in args.models)
     serve_casebook(
         args.casebook, models=models, host=args.host, port=port, allowed=args.allow_host, show=args.open
     )
     return 0
+
+
+def _add(args: argparse.Namespace, casebook: "Casebook") -> None:
+    """Add what was asked for; what is there already stays."""
+    from emma_viz.cases.exchange import EXPORT_MARK, bundled_cases, import_cases
+    from emma_viz.cases.gathering import gather_run
+    from emma_viz.cli.progress import ProgressBars
+    from emma_viz.session.benchmarks.importing import import_run
+
+    given = [*args.add, *([bundled_cases()] if args.example else [])]
+    exports = [path for path in given if path.suffix == ".zip" or (path / EXPORT_MARK).exists()]
+    runs = [path for path in given if path.is_dir() and path not in exports]
+    logs = [path for path in given if path not in (*exports, *runs)]
+    said: list[str] = []
+    with ProgressBars() as bars, tempfile.TemporaryDirectory() as folder:
+        if logs:
+            import_run(
+                logs,
+                Path(folder) / "run",
+                benchmark_name=args.benchmark,
+                records=args.records,
+                images=args.images,
+            )
+            runs.append(Path(folder) / "run")
+        for path in exports:
+            said += import_cases(casebook, path, progress=bars).complaints
+        for path in runs:
+            said += gather_run(casebook, path, progress=bars).complaints
+    for complaint in said:
+        print(f"left out: {one_line(complaint)}", file=sys.stderr)
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.exchange import bundled_cases
 from emma_viz.cases.filters import CaseFilter
 from emma_viz.cases.stored import StoredCase
 from emma_viz.cli.guard import guarded
@@ -20,7 +21,7 @@ from emma_viz.data.tabletop import make_scene
 from emma_viz.files.room import require_writable
 
 HERE = Path(__file__).parent
-BUNDLED_CASES = HERE.parents[1] / "emma_viz" / "cases" / "bundled" / "pocket.zip"
+BUNDLED_CASES = bundled_cases()
 OF_EACH_RULE, OF_CHARTS = 5, 6
 """Cases that are chosen."""
 SCENE_RULES = ("models-disagree", "one-right-one-wrong", "makes-up", "confident-and-wrong")

@@ -90,6 +90,11 @@ class Imported:
     """What was left out, and why."""
 
 
+def bundled_cases() -> Path:
+    """The export that ships with the package: cases of the pocket pair (docs/casebook.md)."""
+    return Path(__file__).with_name("bundled") / "pocket.zip"
+
+
 def export_cases(
     casebook: Casebook,
     ids: Sequence[str],

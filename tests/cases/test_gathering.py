@@ -1,11 +1,14 @@
 """From a benchmark's run to cases."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from emma_viz.cases.casebook import Casebook
-from emma_viz.cases.filters import CaseFilter
+from emma_viz.cases.exchange import bundled_cases, import_cases
+from emma_viz.cases.filters import AnswerFilter, CaseFilter
 from emma_viz.cases.gathering import gather_run
 from emma_viz.cli.main import main
 from emma_viz.data.images import image_hash
@@ -124,3 +127,54 @@ def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
     assert "expected one of the verdicts" in capsys.readouterr().err
     assert main(["cases", "mine", str(tmp_path), "--casebook", str(tmp_path / "one.db")]) == 1
     assert "finished run" in capsys.readouterr().err
+
+
+def test_one_command_goes_from_an_evaluators_log_to_an_open_casebook(tmp_path, run, monkeypatch):
+    from apps.casebook import command, server
+
+    photo = run / "images" / "a.png"
+    row = {"question_id": 0, "image": photo.name, "text": "Is there a cup?", "label": "yes"}
+    (tmp_path / "coco_pope_adversarial.json").write_text(json.dumps(row))
+    said = {"doc_id": 0, "target": "yes", "filtered_resps": "no", "input": "Is there a cup?\nAnswer."}
+    (tmp_path / "llava").mkdir()
+    log = tmp_path / "llava" / "2026_samples_pope_adv.jsonl"
+    log.write_text(json.dumps(said))
+    opened = []
+    monkeypatch.setattr(server, "serve_casebook", lambda place, **how: opened.append(place))
+    database = str(tmp_path / "cases.db")
+    argv = ["--casebook", database, "--add", str(log), str(run), "--benchmark", "pope", "--example"]
+    argv += ["--records", str(tmp_path / "coco_pope_adversarial.json"), "--images", str(photo.parent)]
+    assert command.main(argv) == 0
+    assert opened == [database]
+    with Casebook.open(database) as casebook:
+        (logged,) = casebook.records(CaseFilter(answers=(AnswerFilter(model="llava"),)))
+        assert (logged.answers[0].text, logged.answers[0].right, logged.split) == ("no", False, "adversarial")
+        assert casebook.has_picture(logged.image)
+        assert casebook.facets()["model"]["cobra"] == 3
+        assert casebook.facets()["model"]["emma-v1-pocket"] >= 30
+
+
+def test_the_cases_that_ship(tmp_path):
+    with Casebook.open(tmp_path / "cases.db") as casebook:
+        found = import_cases(casebook, bundled_cases())
+        assert not found.complaints
+        cases = casebook.cases(casebook.ids())
+        assert len(cases) >= 30
+        drawn = [case for case in cases if case.record.benchmark == "tabletop"]
+        charts = [
+            case for case in drawn if case.record.object in ("bar", "line") or "chart" in str(case.record)
+        ]
+        assert len(drawn) >= 24
+        assert charts
+        assert len({case.record.image for case in cases if case.record.benchmark == "plain"}) == 6
+        assert all(casebook.has_picture(case.record.image) for case in cases)
+        worse = [
+            case
+            for case in cases
+            if {a.model: a.right for a in case.record.answers}
+            == {"cobra-pocket": True, "emma-v1-pocket": False}
+        ]
+        assert worse, "cases where EMMA fails and Cobra does not"
+        assert {tag for case in cases for tag in case.review.tags} == {"figure 1", "figure 4", "figure 5"}
+        asked = [case for case in cases if case.record.asked == "yes-no"]
+        assert all(set(casebook.evidence(case.id)) == {"cobra-pocket", "emma-v1-pocket"} for case in asked)
