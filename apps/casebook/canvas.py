@@ -20,7 +20,8 @@ _HTML = '<div class="cb-canvas"></div>'
 
 
 @st.cache_resource(show_spinner=False)
-def _maps() -> CaseMaps:
+def case_maps() -> CaseMaps:
+    """Makes the maps of cases, for all visitors."""
     return CaseMaps(json.loads(os.environ.get(CASEBOOK_MODELS, "{}")))
 
 
@@ -30,7 +31,7 @@ def draw_canvas(casebook: Casebook, found: StoredCase) -> None:
     picture = casebook.picture(record.image) if record.image else None
     image = None if picture is None else Image.open(io.BytesIO(picture.content)).convert("RGB")
     with st.spinner("Decoding what the image tokens hold"):
-        shown = _maps().of(record, image)
+        shown = case_maps().of(record, image)
     for note in shown.notes:
         st.html(f'<p class="cb-small">{as_html(note)}</p>')
     if shown.payload is None:

@@ -5,8 +5,11 @@ import streamlit as st
 
 from apps.casebook.text import as_html
 from emma_viz.cases.case import MeasuredEvidence
+from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.stored import StoredCase
+from emma_viz.session.case_report.content import CaseContent
 
+_UNMEASURED = "Nothing was measured of this case yet: emma-viz cases evidence."
 _COLOURS = {
     "light": ("rgb(200,82,0)", "rgb(0,114,178)", "rgb(0,128,92)", "rgb(176,86,138)"),
     "dark": ("rgb(255,145,82)", "rgb(98,181,240)", "rgb(69,207,164)", "rgb(235,164,205)"),
@@ -14,27 +17,27 @@ _COLOURS = {
 """Of models in their order, as the canvas has them."""
 
 
-def draw_evidence(found: StoredCase) -> None:
-    """Curves of what has several layers, and a line of words for what has one number."""
+def draw_evidence(casebook: Casebook, found: StoredCase) -> None:
+    """What the numbers say, curves of what has several layers, and a line of words for what has one number."""
     measured = found.record.evidence
     if not measured:
+        st.html(f'<p class="cb-small">{as_html(_UNMEASURED)}</p>')
         return
     st.html("<h3>Evidence</h3>")
+    for said in CaseContent.of(casebook, found).paragraphs:
+        st.html(f"<p>{as_html(said)}</p>")
     models = [answer.model for answer in found.record.answers]
     for name in sorted({each.name for each in measured}):
         mine = [each for each in measured if each.name == name]
         if len({each.layer for each in mine}) > 1:
-            st.plotly_chart(_curves(name, mine, models), width="stretch", key=f"curve-{name}")
+            st.plotly_chart(_curves(name, mine, models), width="stretch", key=f"curve-{found.id}-{name}")
         else:
             st.html("".join(f'<p class="cb-small">{_said(each)}</p>' for each in mine))
 
 
 def _said(each: MeasuredEvidence) -> str:
     words = f"{as_html(each.name)}, {as_html(each.model)}: <b>{each.value:.3g}</b>"
-    if each.control is None:
-        return f"{words}; it has no control."
-    beats = "above" if each.value > each.control else "not above"
-    return f"{words}, {beats} its control of {each.control:.3g}."
+    return words if each.control is None else f"{words}, to be held against {each.control:.3g}"
 
 
 def _curves(name: str, measured: list[MeasuredEvidence], models: list[str]) -> go.Figure:

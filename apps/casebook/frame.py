@@ -8,7 +8,7 @@ import streamlit as st
 
 from apps.casebook.server import CASEBOOK_PLACE
 from apps.casebook.text import as_html
-from apps.casebook.views import case, gallery, overview
+from apps.casebook.views import case, gallery, overview, pair
 from emma_viz.cases.casebook import Casebook
 from emma_viz.errors import EmmaVizError
 
@@ -32,6 +32,7 @@ def show_page() -> None:
         "cases": st.Page(_guarded(gallery.draw_gallery), title="Cases", url_path="cases", default=True),
         "figures": st.Page(_guarded(overview.draw_overview), title="Figures", url_path="figures"),
         "case": st.Page(_guarded(case.draw_case), title="Case", url_path="case"),
+        "pair": st.Page(_guarded(pair.draw_pair), title="Two cases", url_path="pair"),
     }
     st.session_state["pages"] = pages
     st.navigation(list(pages.values()), position="top").run()

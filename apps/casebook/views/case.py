@@ -4,12 +4,14 @@ import getpass
 from collections.abc import Sequence
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from apps.casebook.canvas import draw_canvas
 from apps.casebook.evidence import draw_evidence
 from apps.casebook.keys import NEXT, PREVIOUS, UNDO, VERDICT_KEYS, pressed_key
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import framed
+from apps.casebook.sending import offer_document
 from apps.casebook.text import as_html, chip, judged_chip, leaning_bar, marked
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.history import CASE_VERDICTS, CaseEvent, EventKind
@@ -33,17 +35,18 @@ def draw_case(casebook: Casebook) -> None:
     _head(found, ids)
     left, right = st.columns([2, 3], gap="large")
     with left:
-        _image(casebook, found)
+        draw_picture(casebook, found)
     with right:
-        _answers(found)
+        draw_answers(found)
         _review(casebook, found)
     draw_canvas(casebook, found)
-    draw_evidence(found)
+    draw_evidence(casebook, found)
     left, right = st.columns(2, gap="large")
     with left:
         _words(casebook, found)
     with right:
         _history(found)
+    offer_document(casebook, [found.id], name=f"case-{found.id[:8]}")
     st.session_state[_SEEN] = {found.id: found.version}
 
 
@@ -110,7 +113,7 @@ def _head(found: StoredCase, ids: Sequence[str]) -> None:
         f'<header class="cb-head"><p class="cb-small">{as_html(at)}</p><h1>{as_html(record.prompt)}</h1>'
         f"<p>truth: <b>{as_html(record.truth or 'a description')}</b> {''.join(facts)}</p></header>"
     )
-    before, after, back, _ = st.columns([1, 1, 1, 3])
+    before, after, back, held = st.columns([1, 1, 1, 2])
     for column, label, step in ((before, "Previous (p)", -1), (after, "Next (n)", 1)):
         other = _beside(ids, found.id, step)
         if column.button(label, disabled=other is None, width="stretch") and other:
@@ -118,11 +121,25 @@ def _head(found: StoredCase, ids: Sequence[str]) -> None:
     back.page_link(
         st.session_state["pages"]["cases"], label="All cases", query_params=filter_part(st.query_params)
     )
+    _hold(found, held)
     if said := st.session_state.pop("said", None):
         st.html(f'<p class="cb-warn" role="alert">{as_html(said)}</p>')
 
 
-def _image(casebook: Casebook, found: StoredCase) -> None:
+def _hold(found: StoredCase, place: DeltaGenerator) -> None:
+    """Keep this case to compare another one with, or compare it with the one that was kept."""
+    held = st.session_state.get("held")
+    if held and held != found.id:
+        if place.button("Compare with the held case", width="stretch"):
+            pair = st.session_state["pages"]["pair"]
+            st.switch_page(pair, query_params={"id": held, "other": found.id})
+    elif place.button("Held to compare" if held else "Hold to compare", disabled=bool(held), width="stretch"):
+        st.session_state["held"] = found.id
+        st.rerun()
+
+
+def draw_picture(casebook: Casebook, found: StoredCase) -> None:
+    """The image with the object's box."""
     record = found.record
     picture = casebook.picture(record.image) if record.image else None
     if picture is None:
@@ -132,7 +149,8 @@ def _image(casebook: Casebook, found: StoredCase) -> None:
     st.html(f'<p class="cb-small">{as_html(record.image_name)} · {picture.width} × {picture.height}</p>')
 
 
-def _answers(found: StoredCase) -> None:
+def draw_answers(found: StoredCase) -> None:
+    """What each model said, and why it is a case."""
     cards = []
     for answer in found.record.answers:
         missed = (

@@ -8,6 +8,7 @@ import streamlit as st
 
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import address_of
+from apps.casebook.sending import MOST_SENT, offer_document
 from apps.casebook.text import as_html, chip, judged_chip, shown_name
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import SORTS, UNJUDGED
@@ -52,6 +53,7 @@ def draw_gallery(casebook: Casebook) -> None:
                 )
     if pages > 1:
         _turn(page, pages)
+    offer_document(casebook, casebook.ids(wanted, count=MOST_SENT), name="cases")
 
 
 def _whole(text: str) -> int:

@@ -10,6 +10,11 @@ from apps.casebook.permalinks import filter_of
 from apps.casebook.text import as_html, shown_name
 from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.filters import CaseFilter
+from emma_viz.cases.gathering import answered_of
+from emma_viz.records.scorers import SCORERS
+from emma_viz.session.benchmarks.results import answered_tables
+from emma_viz.session.benchmarks.tables import Table, cell_text
 
 
 def draw_overview(casebook: Casebook) -> None:
@@ -23,9 +28,52 @@ def draw_overview(casebook: Casebook) -> None:
         st.html('<section class="cb-trouble"><h2>No case passes this filter</h2></section>')
         return
     st.html(_table(records))
+    _benchmarks(casebook)
     by_category = _right_by(records, "category")
     if len({category for category, _ in by_category}) > 1:
         st.plotly_chart(_bars(by_category), width="stretch", key="categories")
+
+
+def _benchmarks(casebook: Casebook) -> None:
+    """The tables of whole benchmarks, whatever the filter chose."""
+    names = sorted(casebook.facets()["benchmark"])
+    if not names:
+        return
+    chosen = st.selectbox(
+        "Numbers of the whole benchmark", ["", *names], format_func=lambda name: name or "none"
+    )
+    if chosen:
+        with st.spinner("Drawing intervals"):
+            tables = _tables(casebook, chosen, casebook.count(CaseFilter(benchmark=chosen)))
+        for table in tables:
+            st.html(_as_table(table))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _tables(_casebook: Casebook, name: str, _count: int) -> list[Table]:
+    """The tables of the records that all models answered, once for each state of the casebook."""
+    records = _casebook.records(CaseFilter(benchmark=name))
+    models = _models(records)
+    whole = [record for record in records if all(record.answer_of(model) for model in models)]
+    scorers = tuple(
+        dict.fromkeys(answer.scorer for record in whole for answer in record.answers if answer.scorer)
+    )
+    known = tuple(each for each in scorers if each in SCORERS)
+    if not whole or not known:
+        return []
+    return answered_tables([answered_of(record, models) for record in whole], models, known, name)
+
+
+def _as_table(table: Table) -> str:
+    head = "".join(f"<th scope='col'>{as_html(each)}</th>" for each in table.columns)
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{as_html(cell_text(cell))}</td>' for cell in row)}</tr>" for row in table.rows
+    )
+    notes = "".join(f'<p class="cb-small">{as_html(note)}</p>' for note in table.notes)
+    return (
+        f"<h3>{as_html(table.title)}</h3><div class='cb-wide'><table class='cb-table'><thead><tr>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>{notes}"
+    )
 
 
 def _table(records: Sequence[CaseRecord]) -> str:

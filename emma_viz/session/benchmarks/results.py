@@ -9,7 +9,7 @@ from typing import Any
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_files
-from emma_viz.records.answered import ABOUT, ANSWERED, AnsweredRun, RunAbout
+from emma_viz.records.answered import ABOUT, ANSWERED, AnsweredRecord, AnsweredRun, RunAbout
 from emma_viz.records.benchmarks import Benchmark, benchmark, names
 from emma_viz.session.benchmarks.sum_tables import sum_tables
 from emma_viz.session.benchmarks.tables import Table, cell_json, comma_separated, latex, markdown
@@ -29,13 +29,25 @@ def tables_of(run: AnsweredRun) -> list[Table]:
     Raises:
         RecordError: its answers cannot be read.
     """
-    about, records = run.about, list(run.answers())
-    kind = benchmark_of(about.benchmark)
-    by = about.scorers[0]
+    about = run.about
+    return answered_tables(list(run.answers()), about.models, about.scorers, about.benchmark)
+
+
+def answered_tables(
+    records: Sequence[AnsweredRecord], models: Sequence[str], scorers: Sequence[str], name: str
+) -> list[Table]:
+    """All tables of some records.
+
+    Args:
+        records: each with an answer of every model, in the models' order.
+        models: their names.
+        scorers: by name; the first decides what is right.
+        name: of the benchmark.
+    """
     return [
-        *verdict_tables(records, about.models, about.scorers),
-        *short_tables(records, about.models, by),
-        *sum_tables(records, about.models, by, kind),
+        *verdict_tables(records, models, scorers),
+        *short_tables(records, models, scorers[0]),
+        *sum_tables(records, models, scorers[0], benchmark_of(name)),
     ]
 
 

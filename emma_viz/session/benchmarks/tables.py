@@ -66,7 +66,7 @@ def markdown(tables: Sequence[Table], title: str) -> str:
     lines = [f"# {title}", ""]
     for table in tables:
         lines += [f"## {table.title}", "", _row(table.columns), _row(["---"] * len(table.columns))]
-        lines += [_row([_text(cell).replace("|", "\\|") for cell in row]) for row in table.rows]
+        lines += [_row([cell_text(cell).replace("|", "\\|") for cell in row]) for row in table.rows]
         lines += ["", *table.notes, *([""] if table.notes else [])]
     return "\n".join(lines)
 
@@ -106,7 +106,7 @@ def latex(tables: Sequence[Table]) -> str:
             r"\toprule",
             _latex_row(table.columns),
             r"\midrule",
-            *(_latex_row([_text(cell) for cell in row]) for row in table.rows),
+            *(_latex_row([cell_text(cell) for cell in row]) for row in table.rows),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -117,7 +117,7 @@ def latex(tables: Sequence[Table]) -> str:
 
 def aligned(table: Table) -> str:
     """A table for a terminal: columns of one width."""
-    cells = [table.columns, *([_text(cell) for cell in row] for row in table.rows)]
+    cells = [table.columns, *([cell_text(cell) for cell in row] for row in table.rows)]
     widths = [max(len(row[number]) for row in cells) for number in range(len(table.columns))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -125,7 +125,8 @@ def aligned(table: Table) -> str:
     )
 
 
-def _text(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
+    """A cell on one line."""
     if cell is None:
         return "–"
     text = cell.text() if isinstance(cell, Interval) else str(cell)
