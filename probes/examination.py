@@ -16,7 +16,7 @@ from emma_viz.progress import Progress
 from emma_viz.session.options import Asking
 from emma_viz.session.road import Question, ask
 from emma_viz.shapes import EMBEDDING
-from probes.ledger import GROUPS, Ledger, size_of_batches
+from probes.ledger import GROUPS, Ledger, program, size_of_batches
 from probes.protocol import Batch, Gathered, Needs, Probe, Subject
 from probes.subjects import Subjects
 
@@ -127,6 +127,7 @@ def examine(
     """
     layers = layers_of(model.info.n_layer, plan.layers)
     about: dict[str, Any] = {
+        "program": program(),
         "model": model.info.fingerprint,
         "images": plan.subjects.digest,
         "layers": list(layers),

@@ -4,13 +4,16 @@ Images are parted into GROUPS groups; the batches of a group are added in their 
 so that the sums of many processes are those of one to the last digit.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import emma_viz
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import EmmaVizError, StudyError
 from emma_viz.files.arrays import read_npz
@@ -26,6 +29,16 @@ GROUPS = 32
 def size_of_batches(images: int) -> int:
     """Images in a batch, such that every group has some: 1 for up to 32 images, at most 8."""
     return max(1, min(8, images // GROUPS))
+
+
+@lru_cache(maxsize=1)
+def program() -> str:
+    """A hash of this program's code, so that what another version saw is never added to what this one sees."""
+    found = hashlib.sha256()
+    for package in (Path(emma_viz.__file__).parent, Path(__file__).parent):
+        for file in sorted(package.rglob("*.py")):
+            found.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def once(batch: Batch, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """What was seen: merged without a digit's difference, kept through kills, and refused where it is damaged."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,23 @@ def test_a_model_differs_from_itself_by_exactly_nothing(whole):
         assert "exactly the same" in each.sentence
     found = [each.measure for each in find(measures)]
     assert [each.layer for each in found if each.name == "retention.r2"] == list(whole.layers)
+
+
+def test_what_another_version_saw_is_refused_in_a_sentence(tiny, plan):
+    """Also one from before versions were written."""
+    mine = plan(Retention(), subjects=Scenes(1))
+    examine(tiny, mine)
+    (file,) = mine.folder.iterdir()
+    with np.load(file) as arrays:
+        kept = dict(arrays)
+    meta = json.loads(kept["meta"].tobytes())
+    for program in ("0123456789abcdef", None):
+        meta["about"]["program"] = program
+        if program is None:
+            del meta["about"]["program"]
+        np.savez(file, **{**kept, "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)})
+        with pytest.raises(StudyError, match=r"another program.*name another folder"):
+            examine(tiny, mine)
 
 
 def test_probes_that_need_more_than_the_images_have_are_left_out(photos):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 
 import probes
 from probes.run import main
+from tests.training.forked_runs import ROOT, free_port
 
 TOY = Path(__file__).with_name("toy_probe.py")
 
@@ -143,6 +145,36 @@ def test_a_checkpoint_against_itself_differs_by_exactly_nothing(pair, tmp_path):
     assert len(differences) > 20
     for each in differences:
         assert set(each["difference"].values()) <= {0.0, None}
+
+
+@pytest.mark.slow
+def test_two_launched_processes_see_what_one_sees_and_a_broken_part_is_named(pair, tmp_path, capsys):
+    """By accelerate's own launcher; the same command then joins what they saw."""
+    command = [str(pair.cobra), "--vision", str(pair.vision), "--quick", "--count", "4"]
+    command += ["--probes", "retention,frozen"]
+    together = [*command, "--out", str(tmp_path / "two")]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    done = subprocess.run(
+        [*launcher, "--main_process_port", str(free_port()), "-m", "probes.run", *together],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    parts = sorted((tmp_path / "two").glob("seen/*/retention.*.npz"))
+    assert [each.name for each in parts] == [f"retention.shard-{index}-of-2.npz" for index in range(2)]
+    assert not (tmp_path / "two" / "report.json").exists()
+    whole = parts[1].read_bytes()
+    parts[1].write_bytes(whole[: len(whole) // 2])
+    assert main(together) == 1
+    assert parts[1].name in capsys.readouterr().err
+    parts[1].write_bytes(whole)
+    assert main(together) == 0
+    assert main([*command, "--out", str(tmp_path / "one")]) == 0
+    one, two = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two"))
+    assert {**one, "minutes": 0} == {**two, "minutes": 0}
 
 
 @pytest.mark.slow
