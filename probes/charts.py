@@ -75,6 +75,12 @@ class Grids:
 Chart = Lines | Bars | Grids
 
 
+def places_in_kind(series: Sequence[Series]) -> list[int]:
+    """For each series how many of the same model and kind stand before it: what of one colour is told apart by."""
+    kinds = [(each.model, each.control) for each in series]
+    return [kinds[:index].count(kind) for index, kind in enumerate(kinds)]
+
+
 def scale_end(chart: Grids) -> float:
     """Where the colours of its maps end: the 98th percentile of the sizes, so that one loud patch hides no other."""
     sizes = np.concatenate(

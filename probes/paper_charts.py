@@ -8,9 +8,13 @@ import numpy as np
 
 from emma_viz.files.atomic import write_file
 from emma_viz.render.colours import FAINT, MARKERS, MODELS
-from probes.charts import Bars, Chart, Grids, Lines, Series, scale_end
+from probes.charts import Bars, Chart, Grids, Lines, Series, places_in_kind, scale_end
 
 HATCHES = ("", "//", "..", "xx")
+DASHES = ("--", ":", "-.", (0, (8, 3)))
+"""Of the controls of one model."""
+STROKES = ("-", (0, (8, 2, 2, 2)), ":")
+"""Of the other series of one model."""
 _WIDTH = 6.4
 """Inches."""
 
@@ -19,7 +23,7 @@ def write_charts(chart: Chart, stem: Path) -> tuple[Path, ...]:
     """Write a chart as `stem`.png and `stem`.pdf; the same chart gives the same bytes."""
     from matplotlib.figure import Figure
 
-    size = (_WIDTH, 3.6) if not isinstance(chart, Grids) else (_WIDTH, 0.6 + 1.9 * _rows(chart))
+    size = (_WIDTH, 3.8) if not isinstance(chart, Grids) else (_WIDTH, 0.6 + 1.9 * _rows(chart))
     figure = Figure(figsize=size, layout="constrained")
     if isinstance(chart, Grids):
         _grids(figure, chart)
@@ -45,27 +49,43 @@ def _rows(chart: Grids) -> int:
 def _axes(figure, chart: Lines | Bars) -> None:
     axes = figure.add_subplot()
     places = np.arange(len(chart.x))
+    alike = places_in_kind(chart.series)
     for index, series in enumerate(chart.series):
         if isinstance(chart, Bars):
             _bar(axes, places, series, index, len(chart.series))
         else:
-            _line(axes, places[: len(series.y)], series)
+            _line(axes, places[: len(series.y)], series, alike[index])
     every = max(1, len(places) // 20)
     axes.set_xticks(places[::every], list(chart.x)[::every], rotation=0 if isinstance(chart, Lines) else 20)
     axes.set_xlabel(chart.x_title)
     axes.set_ylabel(chart.y_title)
     axes.spines[["top", "right"]].set_visible(False)
     axes.axhline(0, color=FAINT, linewidth=0.6)
-    axes.legend(fontsize=7, frameon=False)
+    # Beneath the axes: inside, it would lie on curves or whiskers.
+    figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=2)
 
 
-def _line(axes, x: np.ndarray, series: Series) -> None:
+def _line(axes, x: np.ndarray, series: Series, place: int) -> None:
     colour = MODELS[series.model % len(MODELS)]
     if series.control:
-        axes.plot(x, series.y, color=colour, linestyle="--", linewidth=1, alpha=0.6, label=series.name)
+        axes.plot(
+            x,
+            series.y,
+            color=colour,
+            linestyle=DASHES[place % len(DASHES)],
+            linewidth=1,
+            alpha=0.6,
+            label=series.name,
+        )
         return
     axes.plot(
-        x, series.y, color=colour, marker=MARKERS[series.model % len(MARKERS)], ms=3.5, label=series.name
+        x,
+        series.y,
+        color=colour,
+        linestyle=STROKES[place % len(STROKES)],
+        marker=MARKERS[series.model % len(MARKERS)],
+        ms=3.5,
+        label=series.name,
     )
     if series.low is not None and series.high is not None:
         axes.fill_between(x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)

@@ -12,7 +12,7 @@ from emma_viz.metrics.logistic_probe import held_out_logistic, online_bits
 from emma_viz.metrics.masks import won_pairs
 from probes.charts import Bars, Chart, Lines, Series
 from probes.ledger import once
-from probes.numbers import layer_chart, layer_word
+from probes.numbers import layer_chart, layer_tick, layer_word
 from probes.patch_labels import (
     SEED,
     TASKS,
@@ -335,9 +335,9 @@ def _selectivity_bars(results: Sequence[Result], task: str) -> Bars | None:
     return Bars(
         name=f"selectivity-{task}",
         title=f"Selectivity: {TASKS[task].said}",
-        x=[layer_word(each.measure.layer) for each in longest],
+        x=[layer_tick(each.measure.layer) for each in longest],
         x_title="layer",
-        y_title="accuracy over that of control labels",
+        y_title="accuracy over control's",
         series=series,
         caption="Control labels are drawn once for each look of a patch: they can only be learnt by heart.",
     )

@@ -4,8 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from probes.charts import Bars, Chart, Grids, Lines, Series, scale_end
+from probes.charts import Bars, Chart, Grids, Lines, Series, places_in_kind, scale_end
 
+DASHES = ("dash", "dot", "dashdot", "longdash")
+"""Of the controls of one model."""
+STROKES = ("solid", "longdashdot", "dot")
+"""Of the other series of one model."""
 SIGNED = [[0.0, "#2166ac"], [0.5, "#f4f4f4"], [1.0, "#b2182b"]]
 
 
@@ -14,9 +18,9 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
     if isinstance(chart, Grids):
         return _grids(chart)
     traces, controls = [], 0
-    for each in chart.series:
+    for each, place in zip(chart.series, places_in_kind(chart.series), strict=True):
         controls += each.control
-        traces += _traces(chart, each, controls if each.control else 0)
+        traces += _traces(chart, each, controls if each.control else 0, place)
     layout: dict[str, Any] = {
         "xaxis": {
             "title": {"text": chart.x_title},
@@ -34,8 +38,8 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _traces(chart: Lines | Bars, series: Series, control: int) -> list[dict[str, Any]]:
-    """A series; `control` numbers the controls from 1, so that bars of two can be told apart."""
+def _traces(chart: Lines | Bars, series: Series, control: int, place: int) -> list[dict[str, Any]]:
+    """A series; `control` numbers the controls from 1, so that bars of two can be told apart, `place` those alike."""
     meta = {"model": series.model, "control": control}
     values = _plain(series.y)
     if isinstance(chart, Bars):
@@ -64,9 +68,10 @@ def _traces(chart: Lines | Bars, series: Series, control: int) -> list[dict[str,
         "y": values,
         "meta": meta,
         "mode": "lines+markers",
+        "line": {"dash": STROKES[place % len(STROKES)]},
     }
     if series.control:
-        line |= {"mode": "lines", "line": {"dash": "dash", "width": 1.5}}
+        line |= {"mode": "lines", "line": {"dash": DASHES[place % len(DASHES)], "width": 1.5}}
     if series.low is None or series.high is None or series.control:
         return [line]
     band = {

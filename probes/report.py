@@ -106,7 +106,7 @@ def _parts(report: Report) -> list[str]:
         f"<h1>{escaped(report.title)}</h1>",
         f'<p class="soft">What the image tokens hold, where it is lost, and whether the pictures can be trusted. '
         f"{escaped(report.images)}; numbers are about {report.seen} of {report.asked}. "
-        f"This run took {report.minutes:.1f} minutes.</p>",
+        f"The last run of the command took {report.minutes:.1f} minutes.</p>",
         f'<p class="lead">{escaped(trust(report))}'
         f"{'' if said else ' No probe found anything that it could put into a number.'}</p>",
         f'<ul class="lead">{"".join(said)}</ul>',
