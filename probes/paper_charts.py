@@ -11,9 +11,9 @@ from emma_viz.render.colours import FAINT, MARKERS, MODELS
 from probes.charts import Bars, Chart, Grids, Lines, Series, places_in_kind, scale_end
 
 HATCHES = ("", "//", "..", "xx")
-DASHES = ("--", ":", "-.", (0, (8, 3)))
+_DASHES = ("--", ":", "-.", (0, (8, 3)))
 """Of the controls of one model."""
-STROKES = ("-", (0, (8, 2, 2, 2)), ":")
+_STROKES = ("-", (0, (8, 2, 2, 2)), ":")
 """Of the other series of one model."""
 _WIDTH = 6.4
 """Inches."""
@@ -72,7 +72,7 @@ def _line(axes, x: np.ndarray, series: Series, place: int) -> None:
             x,
             series.y,
             color=colour,
-            linestyle=DASHES[place % len(DASHES)],
+            linestyle=_DASHES[place % len(_DASHES)],
             linewidth=1,
             alpha=0.6,
             label=series.name,
@@ -82,7 +82,7 @@ def _line(axes, x: np.ndarray, series: Series, place: int) -> None:
         x,
         series.y,
         color=colour,
-        linestyle=STROKES[place % len(STROKES)],
+        linestyle=_STROKES[place % len(_STROKES)],
         marker=MARKERS[series.model % len(MARKERS)],
         ms=3.5,
         label=series.name,

@@ -1,15 +1,18 @@
 """Charts for the browser: plain values to what Plotly's script draws, in colours that the page sets by its theme."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from probes.charts import Bars, Chart, Grids, Lines, Series, places_in_kind, scale_end
 
-DASHES = ("dash", "dot", "dashdot", "longdash")
+_DASHES = ("dash", "dot", "dashdot", "longdash")
 """Of the controls of one model."""
-STROKES = ("solid", "longdashdot", "dot")
+_STROKES = ("solid", "longdashdot", "dot")
 """Of the other series of one model."""
+_LEGEND = 40
+"""Letters in a line of a legend, so that a narrow page cuts none."""
 SIGNED = [[0.0, "#2166ac"], [0.5, "#f4f4f4"], [1.0, "#b2182b"]]
 
 
@@ -41,11 +44,12 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
 def _traces(chart: Lines | Bars, series: Series, control: int, place: int) -> list[dict[str, Any]]:
     """A series; `control` numbers the controls from 1, so that bars of two can be told apart, `place` those alike."""
     meta = {"model": series.model, "control": control}
+    name = "<br>".join(textwrap.wrap(series.name, _LEGEND))
     values = _plain(series.y)
     if isinstance(chart, Bars):
         bar: dict[str, Any] = {
             "type": "bar",
-            "name": series.name,
+            "name": name,
             "x": list(chart.x),
             "y": values,
             "meta": meta,
@@ -63,15 +67,15 @@ def _traces(chart: Lines | Bars, series: Series, control: int, place: int) -> li
     x = list(chart.x)[: len(values)]
     line = {
         "type": "scatter",
-        "name": series.name,
+        "name": name,
         "x": x,
         "y": values,
         "meta": meta,
         "mode": "lines+markers",
-        "line": {"dash": STROKES[place % len(STROKES)]},
+        "line": {"dash": _STROKES[place % len(_STROKES)]},
     }
     if series.control:
-        line |= {"mode": "lines", "line": {"dash": DASHES[place % len(DASHES)], "width": 1.5}}
+        line |= {"mode": "lines", "line": {"dash": _DASHES[place % len(_DASHES)], "width": 1.5}}
     if series.low is None or series.high is None or series.control:
         return [line]
     band = {
