@@ -4,15 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from emma_viz.checkpoints import LoadedModel
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
-from emma_viz.models import PRESETS, VLM
 from probes.attribution import AttributionProbe
-from probes.examination import Plan, able, examine
+from probes.examination import Plan, examine
 from probes.findings import find
 from probes.flow import Flow
 from probes.frozen_parts import FrozenParts
@@ -21,9 +18,7 @@ from probes.knockout import Knockout
 from probes.patching import Patching
 from probes.protocol import Result
 from probes.regions import elsewhere, random_sets, window
-from probes.subjects import Photo, Photos, Scenes
-from probes.table import chosen
-from tests.tiny_model import tiny_tokenizer
+from probes.subjects import Scenes
 
 CAUSAL = (Implicit, FrozenParts, Knockout, Flow, Patching, AttributionProbe)
 
@@ -106,30 +101,6 @@ def test_the_state_path_that_was_left_is_the_one_that_is_named(tiny, plan, open_
     assert [bool(each) for each in windows > 1e-6] == reached
 
 
-@pytest.mark.slow
-def test_one_image_and_no_mask_are_sentences(tiny, plan):
-    probes = tuple(make() for make in CAUSAL)
-    one = Scenes(1)
-
-    class Unknown(Scenes):
-        labels = pairs = False
-
-        def take(self, number):
-            bare = super().take(number)
-            return replace(bare, words=None, mask=None, target=0, twin=None)
-
-    for subjects in (one, Unknown(2)):
-        folder = plan().folder / str(len(subjects))
-        kept = probes if subjects is one else tuple(each for each in probes if not each.needs().pairs)
-        given = results(examine(tiny, plan(*kept, subjects=subjects, folder=folder)), *kept)
-        assert given["knockout"].one("knockout.score") is not None
-        notes = [note for each in given.values() for note in each.gathered.notes]
-        assert any("one image alone" in note or "without a mask" in note for note in notes)
-        for probe in kept:
-            probe.plots([given[probe.name]])
-            probe.summary([given[probe.name]])
-
-
 def test_regions_and_what_they_are_compared_with():
     place = np.zeros((4, 6), bool)
     place[1:3, 1:3] = True
@@ -152,26 +123,3 @@ def test_an_empty_answer_is_said(tiny, plan, monkeypatch):
     monkeypatch.setattr(tiny.tokenizer, "eos_id", first)
     _, found = examine(tiny, plan(probe, subjects=subjects))["frozen"]
     assert any("empty" in note for note in found.notes)
-
-
-@pytest.mark.slow
-def test_one_layer_and_images_of_one_colour_are_sentences(tmp_path):
-    tokenizer, config = tiny_tokenizer(), PRESETS["tiny-cobra"]()
-    vlm = VLM(
-        replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size, n_layer=1)), backend="torch"
-    )
-    model = LoadedModel.from_vlm(vlm.eval(), tokenizer, name="flat")
-    files = [tmp_path / f"{index}.png" for index in range(3)]
-    for file in files:
-        Image.new("RGB", (40, 40), (90, 90, 90)).save(file)
-    subjects = Photos([Photo(path=file, prompt="What is it?") for file in files], said="three")
-    probes, left_out = able(chosen(None), subjects)
-    assert left_out
-    found = examine(model, Plan(subjects=subjects, probes=probes, folder=tmp_path / "seen", quick=True))
-    given = results(found, *probes)
-    for probe in probes:
-        result = given[probe.name]
-        assert all(each.sentence.endswith(".") for each in result.findings)
-        probe.plots([result])
-        probe.summary([result])
-    assert all("not defined" in each.sentence for each in given["retention"].curve("retention.r2"))
