@@ -15,6 +15,8 @@ _DASHES = ("--", ":", "-.", (0, (8, 3)))
 """Of the controls of one model."""
 _STROKES = ("-", (0, (8, 2, 2, 2)), ":")
 """Of the other series of one model."""
+_LEGEND = 48
+"""Letters of a name in a legend of two columns, at most."""
 _WIDTH = 6.4
 """Inches."""
 
@@ -62,7 +64,9 @@ def _axes(figure, chart: Lines | Bars) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.axhline(0, color=FAINT, linewidth=0.6)
     # Beneath the axes: inside, it would lie on curves or whiskers.
-    figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=2)
+    longest = max((len(series.name) for series in chart.series), default=0)
+    columns = 2 if longest <= _LEGEND else 1
+    figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=columns)
 
 
 def _line(axes, x: np.ndarray, series: Series, place: int) -> None:
