@@ -2,18 +2,12 @@
 
     python -m benchmarks.capture_memory                      # 16, 160 and 1600 images with the bundled Cobra
     python -m benchmarks.capture_memory --images 16 160 --store states
-    python -m benchmarks.capture_memory --images 16 160 --steady    what the capture needs, without what glibc withholds
-
-glibc hands freed memory back at once only if it was asked for in large pieces, and what counts as large grows as a
-process goes on (mallopt(3), M_MMAP_THRESHOLD): its memory grows for some time although the program's does not. With
---steady that threshold stays where it begins.
 
 Every number of images is captured by a process of its own, whose peak the system tells.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,11 +21,11 @@ SIDE = 64
 """Pixels of an image's side."""
 ONE = """
 import json, resource, sys
-from pathlib import Path
-from emma_viz.session import Asking, Running, capture
+from emma_viz.cli.main import main
 given = json.loads(sys.argv[1])
-capture(Path(given["images"]), [given["model"]], Path(given["out"]), store=given["store"],
-        asking=Asking(max_new_tokens=1), running=Running(vision_source=given["vision"]))
+words = ["capture", given["images"], "--models", given["model"], "--out", given["out"], "--store", given["store"]]
+words += ["--max-new-tokens", "1", *(["--vision", given["vision"]] if given["vision"] else [])]
+assert main(words) == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -45,11 +39,7 @@ def draw_images(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(folder / f"{number:05d}.png", compress_level=1)
 
 
-STEADY = {"MALLOC_MMAP_THRESHOLD_": str(128 * 2**10)}
-"""glibc's threshold, in bytes, kept at its default."""
-
-
-def peak(images: Path, model: str, store: str, vision: str | None = None, *, steady: bool = False) -> float:
+def peak(images: Path, model: str, store: str, vision: str | None = None) -> float:
     """The peak memory of a capture of a folder, MB; 1 MB is 2**20 bytes.
 
     Args:
@@ -57,9 +47,7 @@ def peak(images: Path, model: str, store: str, vision: str | None = None, *, ste
         model: as `capture` takes it.
         store: likewise.
         vision: file of the encoder's weights, if the model lacks them.
-        steady: keep glibc from holding back more and more of what was freed.
     """
-    environment = os.environ | (STEADY if steady else {})
     with tempfile.TemporaryDirectory() as folder:
         given = {"images": str(images), "model": model, "store": store, "vision": vision}
         given["out"] = str(Path(folder) / "study")
@@ -68,7 +56,6 @@ def peak(images: Path, model: str, store: str, vision: str | None = None, *, ste
             capture_output=True,
             text=True,
             check=True,
-            env=environment,
         )
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return int(done.stdout.split()[-1]) / unit
@@ -81,12 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="cobra-pocket")
     parser.add_argument("--vision", help="the encoder's weights, for a model that lacks them")
     parser.add_argument("--store", choices=["states", "pooled", "maps"], default="maps")
-    parser.add_argument("--steady", action="store_true", help="keep glibc's threshold of large pieces fixed")
     args = parser.parse_args(argv)
     for count in args.images:
         with tempfile.TemporaryDirectory() as folder:
             draw_images(Path(folder) / "images", count)
-            found = peak(Path(folder) / "images", args.model, args.store, args.vision, steady=args.steady)
+            found = peak(Path(folder) / "images", args.model, args.store, args.vision)
         print(f"{count:>6} images, {args.store}: {found:.0f} MB at the peak", flush=True)
 
 

@@ -57,8 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Record every model on every image, one entry a model."""
     from emma_viz import session
+    from emma_viz.cli.memory import give_back_what_is_freed
     from emma_viz.cli.progress import ProgressBars
 
+    give_back_what_is_freed()
     shard, running = options.launched(args.shard, options.running(args))
     with ProgressBars() as bars:
         entries = session.capture(
