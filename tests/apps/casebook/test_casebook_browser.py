@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -150,7 +151,26 @@ def test_a_case_is_found_opened_judged_and_found_again(browser, filled):
             page.get_by_role("button", name="unclear (5)").click()
             page.locator(".cb-warn", has_text="somebody else").wait_for()
             assert book.case(id).review.verdict == "label"
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save this case as PDF").click()
+        assert Path(saved.value.path()).read_bytes().startswith(b"%PDF")
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save this case as HTML").click()
+        assert "EmmaCanvas.open" in Path(saved.value.path()).read_text("utf-8")
+
+        page.get_by_role("button", name="Hold to compare").click()
+        page.get_by_role("button", name="Held to compare").wait_for()
+        page.goto(address + f"case?id={next(each for each in book_ids(filled) if each != id)}")
+        page.get_by_role("button", name="Hold to compare").wait_for()  # another visit holds nothing
+        page.goto(address + f"pair?id={id}&other={next(each for each in book_ids(filled) if each != id)}")
+        page.get_by_role("heading", name="Two cases").wait_for()
+        page.get_by_role("heading", name="Is there a dog?").wait_for()
         left(visit)
+
+
+def book_ids(where: str) -> list[str]:
+    with Casebook.open(where) as book:
+        return book.ids()
 
 
 def test_what_is_wrong_is_a_sentence_on_the_page(browser, filled):
