@@ -174,12 +174,10 @@ def draw_answers(found: StoredCase) -> None:
 def _review(casebook: Casebook, found: StoredCase) -> None:
     review = found.review
     st.html("<h3>Verdict</h3>")
-    columns = st.columns(len(CASE_VERDICTS))
-    for column, (key, name) in zip(columns, VERDICT_KEYS.items(), strict=True):
+    row = st.container(horizontal=True)  # wraps where the page is narrow
+    for key, name in VERDICT_KEYS.items():
         look = "primary" if review.verdict == name else "secondary"
-        pressed = column.button(
-            f"{name} ({key})", help=CASE_VERDICTS[name], type=look, width="stretch", key=f"verdict-{name}"
-        )
+        pressed = row.button(f"{name} ({key})", help=CASE_VERDICTS[name], type=look, key=f"verdict-{name}")
         if pressed:
             _write(casebook, found, "verdict", "" if review.verdict == name else name)
     name, undo = st.columns([3, 1], vertical_alignment="bottom")
