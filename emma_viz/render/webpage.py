@@ -11,6 +11,19 @@ from emma_viz.render.webdata import script_json
 _OPEN = "\nEmmaCanvas.open(document);\n"
 
 
+def _head(title: str, style: str, policy: str) -> list[str]:
+    """What every page begins with."""
+    return [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="referrer" content="no-referrer">',
+        f"<title>{escape(title)}</title>",
+        f"<style>\n{style}</style></head>",
+    ]
+
+
 def document(*, title: str, style: str, body: str, data: str) -> str:
     """A whole page.
 
@@ -30,13 +43,7 @@ def document(*, title: str, style: str, body: str, data: str) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     lines = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="referrer" content="no-referrer">',
-        f"<title>{escape(title)}</title>",
-        f"<style>\n{style}</style></head>",
+        *_head(title, style, policy),
         f"<body>{body}",
         f'<script type="application/json" id="data">{data}</script>',
         f"<script>{script}</script>",
@@ -57,13 +64,7 @@ def scriptless(*, title: str, style: str, body: str) -> str:
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     )
     lines = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="referrer" content="no-referrer">',
-        f"<title>{escape(title)}</title>",
-        f"<style>\n{style}</style></head>",
+        *_head(title, style, policy),
         f"<body>{body}</body></html>",
     ]
     return "\n".join(lines) + "\n"
