@@ -1,13 +1,11 @@
 """The layer canvas on a case: the explorer's own script, as a component of Streamlit."""
 
-import io
 import json
 import os
 from importlib import resources
 from typing import Any
 
 import streamlit as st
-from PIL import Image
 
 from apps.casebook.server import CASEBOOK_MODELS
 from apps.casebook.text import as_html
@@ -29,7 +27,7 @@ def draw_canvas(casebook: Casebook, found: StoredCase) -> None:
     """The canvas of a case, and a sentence for each model whose maps lack."""
     record = found.record
     picture = casebook.picture(record.image) if record.image else None
-    image = None if picture is None else Image.open(io.BytesIO(picture.content)).convert("RGB")
+    image = None if picture is None else picture.image()
     with st.spinner("Decoding what the image tokens hold"):
         shown = case_maps().of(record, image)
     for note in shown.notes:

@@ -1,14 +1,11 @@
 """Cases to take away: a PDF, or one HTML page; made when they are asked for."""
 
-import io
 from collections.abc import Sequence
 
 import streamlit as st
-from PIL import Image
 
 from apps.casebook.canvas import case_maps
 from emma_viz.cases.casebook import Casebook
-from emma_viz.data import read_image
 from emma_viz.session.case_report.content import CaseContent, contents
 from emma_viz.session.case_report.page import cases_page
 from emma_viz.session.case_report.pdf import cases_pdf
@@ -42,8 +39,5 @@ def offer_document(casebook: Casebook, ids: Sequence[str], *, name: str) -> None
 
 
 def _payload(content: CaseContent):
-    image = None
-    if content.picture is not None:
-        with Image.open(io.BytesIO(content.picture.content)) as opened:
-            image = read_image(opened)
+    image = None if content.picture is None else content.picture.image()
     return case_maps().of(content.case.record, image).payload

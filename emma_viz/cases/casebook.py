@@ -27,6 +27,7 @@ from emma_viz.cases.tables import (
 )
 from emma_viz.cases.writes import add_records, conflict, require_standing, write_events
 from emma_viz.errors import CasebookError, CaseConflictError, InputError
+from emma_viz.files.json_door import TABLE, parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +207,14 @@ class Casebook:
         """What was kept of a case: model → (recipe, document)."""
         with reading(self._engine) as connection:
             rows = connection.execute(select(EVIDENCE_ROWS).where(EVIDENCE_ROWS.c.case_id == id)).all()
-        return {row.model: (row.recipe, json.loads(row.document)) for row in rows}
+        where = f"{self.where}, evidence of {id[:12]}"
+        return {
+            row.model: (
+                row.recipe,
+                parse_json(row.document, where=where, error=CasebookError, budget=TABLE),
+            )
+            for row in rows
+        }
 
     # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────
 

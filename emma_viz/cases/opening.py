@@ -1,5 +1,6 @@
 """Databases of cases: an SQLite file, or any other by its URL; brought to the newest version of the tables first."""
 
+import json
 import os
 import re
 import sqlite3
@@ -215,6 +216,8 @@ def _explained(engine: Engine) -> Generator[None]:
         raise CasebookError(f"{where} cannot be reached or used: {said}.") from failure
     except (DBAPIError, sqlite3.Error) as failure:
         raise CasebookError(f"{where}: it is damaged, or no casebook: {_said(failure)}.") from failure
+    except json.JSONDecodeError as failure:
+        raise CasebookError(f"{where}: it is damaged: a list in it is no JSON ({failure}).") from failure
     except SQLAlchemyError as failure:
         raise CasebookError(f"{where}: {_said(failure)}.") from failure
 

@@ -34,6 +34,30 @@ class CasePicture:
     thumbnail: bytes
     """A WebP of at most `THUMBNAIL` pixels a side."""
 
+    def __post_init__(self):
+        sides = (self.width, self.height)
+        if self.media_type not in MEDIA_TYPES.values() or not all(
+            type(side) is int and side > 0 for side in sides
+        ):
+            raise ImageError(
+                f"expected {' or '.join(MEDIA_TYPES.values())} of some pixels, got {self.media_type!r:.60} of "
+                f"{self.width!r:.20} × {self.height!r:.20}."
+            )
+
+    def image(self) -> Image.Image:
+        """The image, decoded: RGB, upright.
+
+        Raises:
+            ImageError: a stranger's casebook holds something else, or an image that is too large.
+        """
+        try:
+            with Image.open(io.BytesIO(self.content), formats=tuple(MEDIA_TYPES)) as opened:
+                return read_image(opened)
+        except (OSError, ValueError, Image.DecompressionBombError) as failure:
+            if isinstance(failure, ImageError):
+                raise
+            raise ImageError(f"the image {self.hash[:16]!r} of the casebook cannot be decoded.") from failure
+
 
 def case_picture(source: ImageSource) -> CasePicture:
     """Read an image, and make what is kept of it.

@@ -11,6 +11,7 @@ from emma_viz.cases.case import CaseAnswer, CaseRecord, MeasuredEvidence
 from emma_viz.cases.history import CaseEvent, Review, oldest_first, review
 from emma_viz.cases.mining import mined
 from emma_viz.cases.tables import ANSWER_ROWS, CASE_ROWS, EVENT_ROWS, EVIDENCE_NUMBERS, REASON_ROWS
+from emma_viz.errors import CasebookError
 
 IDS_AT_ONCE = 500
 """Rows that are asked for at once; databases bound how many names a statement may hold."""
@@ -167,16 +168,21 @@ def _records(connection: Connection, ids: Sequence[str]) -> Iterable[CaseRecord]
         fields = {name: getattr(row, name) for name in MeasuredEvidence.__dataclass_fields__}
         evidence[row.case_id].append(MeasuredEvidence(**fields))
     for row in connection.execute(select(CASE_ROWS).where(CASE_ROWS.c.id.in_(ids))):
-        yield CaseRecord(
-            present=tuple(row.present),
-            absent=tuple(row.absent),
-            flags=tuple(row.flags),
-            groups=tuple((kind, name) for kind, name in row.groups),
-            box=None if row.box is None else tuple(row.box),
-            answers=tuple(answers[row.id]),
-            evidence=tuple(evidence[row.id]),
-            **{name: getattr(row, name) for name in _OF_RECORD},
-        )
+        try:
+            yield CaseRecord(
+                present=tuple(row.present),
+                absent=tuple(row.absent),
+                flags=tuple(row.flags),
+                groups=tuple((kind, name) for kind, name in row.groups),
+                box=None if row.box is None else tuple(row.box),
+                answers=tuple(answers[row.id]),
+                evidence=tuple(evidence[row.id]),
+                **{name: getattr(row, name) for name in _OF_RECORD},
+            )
+        except (TypeError, ValueError) as failure:  # another program wrote it: an InputError is one, too
+            raise CasebookError(
+                f"case {row.id!r:.40}: it was changed or is damaged ({failure})."
+            ) from failure
 
 
 def _of(connection: Connection, table: Table, ids: Sequence[str], *order: Any) -> Iterable[Any]:

@@ -1,6 +1,8 @@
 """A casebook through its public surface, on SQLite and on PostgreSQL."""
 
+import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord, Mea
 from emma_viz.cases.casebook import Added, Casebook
 from emma_viz.cases.filters import SORTS, AnswerFilter, CaseFilter, EvidenceFilter
 from emma_viz.cases.pictures import case_picture
-from emma_viz.errors import CasebookError, CaseConflictError, ImageError, InputError
+from emma_viz.errors import CasebookError, CaseConflictError, EmmaVizError, ImageError, InputError
 
 
 def answer(model="cobra", said="yes", p_yes=None, right=None, **more):
@@ -308,3 +310,31 @@ def test_what_is_no_image_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(ImageError):
         case_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "look"),
+    [
+        ("UPDATE casebook_cases SET present = 'no list'", lambda book: book.records()),
+        ("UPDATE casebook_cases SET present = 'null'", lambda book: book.records()),
+        ("UPDATE casebook_cases SET box = '[1]'", lambda book: book.cases(book.ids())),
+        (
+            "UPDATE casebook_pictures SET media_type = 'text/html\"><script>'",
+            lambda book: book.picture("0" * 64),
+        ),
+        ("UPDATE casebook_pictures SET content = x'00'", lambda book: book.picture("0" * 64).image()),
+        ("UPDATE casebook_evidence SET document = '[['", lambda book: book.evidence(book.ids()[0])),
+    ],
+)
+def test_what_another_program_has_changed_in_a_file_is_a_sentence(tmp_path, change, look):
+    with Casebook.open(tmp_path / "cases.db") as book:
+        book.add([record("0", answer())])
+        small = case_picture(Image.new("RGB", (4, 4)))
+        book.keep_picture(replace(small, hash="0" * 64))
+        book.keep_evidence(book.ids()[0], "cobra", recipe="r", document={}, measured=[])
+        look(book)
+    with sqlite3.connect(tmp_path / "cases.db") as connection:
+        connection.execute(change)
+    connection.close()
+    with Casebook.open(tmp_path / "cases.db") as book, pytest.raises(EmmaVizError):
+        look(book)

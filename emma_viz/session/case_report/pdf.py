@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from emma_viz import __version__
 from emma_viz.render import colours, words
@@ -104,8 +103,7 @@ class _Layout:
         width = height * picture.width / picture.height
         if self.sheet is not None:
             axes = self.sheet.axes(Box(_MARGIN, top, width, height), f"image/{self.content.case.id[:8]}")
-            with Image.open(io.BytesIO(picture.content)) as image:
-                axes.imshow(np.asarray(image.convert("RGB")), aspect="auto")
+            axes.imshow(np.asarray(picture.image()), aspect="auto")
             if box is not None:
                 left, upper, right, lower = box
                 axes.plot(

@@ -1,14 +1,10 @@
 """Documents of cases, written to a file."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from emma_viz.cases.casebook import Casebook
-from emma_viz.data import read_image
 from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_file
 from emma_viz.files.room import require_writable
@@ -58,9 +54,6 @@ def write_case_report(
 
 
 def _canvas(content: CaseContent, maps: CaseMaps) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    image = None
-    if content.picture is not None:
-        with Image.open(io.BytesIO(content.picture.content)) as opened:
-            image = read_image(opened)
+    image = None if content.picture is None else content.picture.image()
     shown = maps.of(content.case.record, image)
     return shown.payload, shown.notes

@@ -1,16 +1,12 @@
 """Evidence of a casebook's cases, measured model by model and kept beside each case."""
 
 import gc
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from PIL import Image
 
 from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.data import read_image
 from emma_viz.errors import InputError, MissingLensError
 from emma_viz.lens import Lens, load_lens
 from emma_viz.progress import Progress
@@ -100,10 +96,8 @@ def asked_case(casebook: Casebook, record: CaseRecord, name: str, model: LoadedM
     picture = casebook.picture(record.image)
     if picture is None:
         raise InputError("the casebook does not have its image.")
-    with Image.open(io.BytesIO(picture.content)) as opened:
-        image = read_image(opened)
     return AskedCase(
-        image=image, prompt=record.prompt, object=record.object, mask=_mask(record), box=record.box
+        image=picture.image(), prompt=record.prompt, object=record.object, mask=_mask(record), box=record.box
     )
 
 
