@@ -1,26 +1,17 @@
 """The layer canvas on a case: the explorer's own script, as a component of Streamlit."""
 
-import json
-import os
 from importlib import resources
 from typing import Any
 
 import streamlit as st
 
-from apps.casebook.server import CASEBOOK_MODELS
+from apps.casebook.shared import case_maps
 from apps.casebook.text import as_html
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.stored import StoredCase
 from emma_viz.render.script import canvas_script, canvas_style
-from emma_viz.session.case_maps import CaseMaps
 
 _HTML = '<div class="cb-canvas"></div>'
-
-
-@st.cache_resource(show_spinner=False)
-def case_maps() -> CaseMaps:
-    """Makes the maps of cases, for all visitors."""
-    return CaseMaps(json.loads(os.environ.get(CASEBOOK_MODELS, "{}")))
 
 
 def draw_canvas(casebook: Casebook, found: StoredCase) -> None:

@@ -1,12 +1,11 @@
 """What all pages share: the casebook, the style, the way between them, and what is said when something is wrong."""
 
-import os
 from collections.abc import Callable
 from importlib import resources
 
 import streamlit as st
 
-from apps.casebook.server import CASEBOOK_PLACE
+from apps.casebook.shared import shared_casebook
 from apps.casebook.text import as_html
 from apps.casebook.views import case, gallery, overview, pair
 from emma_viz.cases.casebook import Casebook
@@ -14,12 +13,6 @@ from emma_viz.errors import EmmaVizError
 
 _LIGHT = "--cb-right: #00674a; --cb-wrong: #a8231b; --cb-accent: #0b5c94; --cb-accent-ink: #ffffff;"
 _DARK = "--cb-right: #45cfa4; --cb-wrong: #ff8a80; --cb-accent: #7cc0f2; --cb-accent-ink: #10202c;"
-
-
-@st.cache_resource(show_spinner="Opening the casebook", max_entries=4)
-def open_casebook(where: str) -> Casebook:
-    """The casebook of this server, open once for all visitors."""
-    return Casebook.open(where)
 
 
 def show_page() -> None:
@@ -43,7 +36,7 @@ def _guarded(draw: Callable[[Casebook], None]) -> Callable[[], None]:
 
     def page() -> None:
         try:
-            draw(open_casebook(os.environ[CASEBOOK_PLACE]))
+            draw(shared_casebook())
         except EmmaVizError as error:
             st.html(
                 f'<section class="cb-trouble" role="alert"><h1>This cannot be shown</h1><p>{as_html(str(error))}</p>'

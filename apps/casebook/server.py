@@ -89,6 +89,8 @@ def serve_casebook(
         import uvicorn
         from streamlit.starlette import App
         from streamlit.web.bootstrap import load_config_options
+
+        from apps.casebook.documents import document_routes
     except ImportError as error:
         raise MissingDependencyError(
             "streamlit", "open the casebook", 'pip install "emma-viz[casebook]"'
@@ -96,7 +98,8 @@ def serve_casebook(
     port = free_port(host, [port])
     # As options of the command line, which go before every file of settings and the environment.
     load_config_options({**SETTINGS, "browser.serverAddress": host, "browser.serverPort": port})
-    app = CasebookGate(App(Path(__file__).with_name("page.py")), hosts=[host], proxied=allowed)
+    page = App(Path(__file__).with_name("page.py"), routes=document_routes())
+    app = CasebookGate(page, hosts=[host], proxied=allowed)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     print(f"The casebook is at {address} (Ctrl+C ends it).", flush=True)
     if show:

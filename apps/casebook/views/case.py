@@ -7,11 +7,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from apps.casebook.canvas import draw_canvas
+from apps.casebook.documents import document_links
 from apps.casebook.evidence import draw_evidence
 from apps.casebook.keys import NEXT, PREVIOUS, UNDO, VERDICT_KEYS, pressed_key
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import framed
-from apps.casebook.sending import offer_document
 from apps.casebook.text import as_html, chip, judged_chip, leaning_bar, marked
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.history import CASE_VERDICTS, CaseEvent, EventKind
@@ -46,7 +46,7 @@ def draw_case(casebook: Casebook) -> None:
         _words(casebook, found)
     with right:
         _history(found)
-    offer_document(casebook, [found.id], name=f"case-{found.id[:8]}")
+    st.html(document_links("this case", f"case-{found.id[:8]}", {"id": found.id}))
     st.session_state[_SEEN] = {found.id: found.version}
 
 
@@ -122,8 +122,9 @@ def _head(found: StoredCase, ids: Sequence[str]) -> None:
         st.session_state["pages"]["cases"], label="All cases", query_params=filter_part(st.query_params)
     )
     _hold(found, held)
+    place = st.container()  # always there: what stands below would be made anew, under a hand that presses it
     if said := st.session_state.pop("said", None):
-        st.html(f'<p class="cb-warn" role="alert">{as_html(said)}</p>')
+        place.html(f'<p class="cb-warn" role="alert">{as_html(said)}</p>')
 
 
 def _hold(found: StoredCase, place: DeltaGenerator) -> None:
@@ -190,13 +191,14 @@ def _words(casebook: Casebook, found: StoredCase) -> None:
     """Notes and tags, and a form for more."""
     review = found.review
     st.html("<h3>Notes and tags</h3>")
+    notes, tags = st.container(), st.container()  # always there, so that the form below stays what it is
     for each in review.notes:
-        st.html(
+        notes.html(
             f'<p class="cb-note">{as_html(each.value)}<span class="cb-small">{as_html(each.author)}, '
             f"{_when(each)}</span></p>"
         )
     if review.tags:
-        gone = st.pills("Press a tag to take it off", review.tags, key=f"tags-{found.id}-{found.version}")
+        gone = tags.pills("Press a tag to take it off", review.tags, key=f"tags-{found.id}-{found.version}")
         if gone:
             _write(casebook, found, "untag", gone)
     with st.form(f"note-{found.id}", clear_on_submit=True, border=False):

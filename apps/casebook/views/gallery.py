@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 import streamlit as st
 
+from apps.casebook.documents import MOST_SENT, document_links
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import address_of
-from apps.casebook.sending import MOST_SENT, offer_document
 from apps.casebook.text import as_html, chip, judged_chip, shown_name
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import SORTS, UNJUDGED
@@ -53,7 +53,8 @@ def draw_gallery(casebook: Casebook) -> None:
                 )
     if pages > 1:
         _turn(page, pages)
-    offer_document(casebook, casebook.ids(wanted, count=MOST_SENT), name="cases")
+    what = "this case" if total == 1 else f"these {min(total, MOST_SENT)} cases"
+    st.html(document_links(what, "cases", filter_part(st.query_params)))
 
 
 def _whole(text: str) -> int:

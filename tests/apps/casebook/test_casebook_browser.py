@@ -97,6 +97,29 @@ def opened(browser, address: str, path: str = "") -> Visit:
     return visit
 
 
+SETTLED = """() => {
+  const app = document.querySelector("[data-testid=stApp]");
+  return app?.dataset.testScriptState === "notRunning" && !app.querySelector("[data-stale=true]");
+}"""
+
+
+def settled(page):
+    """The page, when the script behind it has ended and all of it stands: what is pressed before may be made anew."""
+    page.wait_for_function(SETTLED)
+    return page
+
+
+def press(page, name: str) -> None:
+    settled(page).get_by_role("button", name=name).click()
+
+
+def saved(page, name: str) -> Path:
+    """What a link saves."""
+    with page.expect_download() as found:
+        page.get_by_role("link", name=name).click()
+    return Path(found.value.path())
+
+
 def left(visit: Visit) -> None:
     visit.context.close()
     wrong = [each for each in visit.wrong if NOT_FOUND not in each and not each.startswith("outside: ws")]
@@ -111,16 +134,16 @@ def test_a_case_is_found_opened_judged_and_found_again(browser, filled):
         page.locator(".cb-card").nth(1).wait_for()
         assert page.locator(".cb-card").count() == 2  # what a rule found
         assert page.locator(".cb-card img[src^='http']").count() == 0
-        page.get_by_label("Words").fill("dog")
+        settled(page).get_by_label("Words").fill("dog")
         page.get_by_label("Words").press("Enter")
         page.wait_for_url(re.compile("text=dog"))
         page.wait_for_function("document.querySelectorAll('.cb-card').length === 1")
-        page.get_by_role("link", name="Open the case").click()
+        settled(page).get_by_role("link", name="Open the case").click()
         page.get_by_role("heading", name="Is there a dog?").wait_for()
         page.wait_for_selector(".ev[data-state=result]")
 
         page.get_by_role("button", name="Write").wait_for()
-        page.wait_for_load_state("networkidle")
+        settled(page).wait_for_load_state("networkidle")
         count, steps = len(frames), visit.canvas("emma.result.models[0].layers.length")
         requests = len(visit.requests)
         pictures = set()
@@ -133,32 +156,30 @@ def test_a_case_is_found_opened_judged_and_found_again(browser, filled):
         # Chromium asks for the icon again when the address changes.
         assert [url for url in asked if not url.endswith("/favicon.png")] == []
 
-        page.keyboard.press("1")
+        settled(page).keyboard.press("1")
         page.get_by_text("verdict hallucination").wait_for()
-        page.get_by_role("textbox", name="Note").fill("It names a dog.")
-        page.get_by_role("button", name="Write").click()
+        settled(page).get_by_role("textbox", name="Note").fill("It names a dog.")
+        press(page, "Write")
         page.locator(".cb-note", has_text="It names a dog.").wait_for()
         page.reload()
         page.locator(".cb-note", has_text="It names a dog.").wait_for()
-        page.get_by_role("button", name="Undo (u)").click()
+        press(page, "Undo (u)")
         page.locator(".cb-note").wait_for(state="detached")
         with Casebook.open(filled) as book:
             (id,) = [each for each in book.ids() if book.case(each).record.prompt == "Is there a dog?"]
             assert book.case(id).review.verdict == "hallucination"
             assert len(book.case(id).history) == 3
 
+            settled(page)
             book.write(id, "verdict", "label", author="somebody else")  # while the page shows another version
-            page.get_by_role("button", name="unclear (5)").click()
+            press(page, "unclear (5)")
             page.locator(".cb-warn", has_text="somebody else").wait_for()
             assert book.case(id).review.verdict == "label"
-        with page.expect_download() as saved:
-            page.get_by_role("button", name="Save this case as PDF").click()
-        assert Path(saved.value.path()).read_bytes().startswith(b"%PDF")
-        with page.expect_download() as saved:
-            page.get_by_role("button", name="Save this case as HTML").click()
-        assert "EmmaCanvas.open" in Path(saved.value.path()).read_text("utf-8")
+        # At once, while the script still runs: the document does not hang on it.
+        assert saved(page, "Save this case as PDF").read_bytes().startswith(b"%PDF")
+        assert "EmmaCanvas.open" in saved(page, "Save this case as HTML").read_text("utf-8")
 
-        page.get_by_role("button", name="Hold to compare").click()
+        press(page, "Hold to compare")
         page.get_by_role("button", name="Held to compare").wait_for()
         page.goto(address + f"case?id={next(each for each in book_ids(filled) if each != id)}")
         page.get_by_role("button", name="Hold to compare").wait_for()  # another visit holds nothing

@@ -92,6 +92,13 @@ HERE = {"host": "127.0.0.1:8501"}
         ("http", "/", {**HERE, "origin": "http://evil.example.org"}, 403),
         ("http", "/_stcore/health", {**HERE, "sec_fetch_site": "cross-site"}, 403),
         ("http", "/case", {**HERE, "sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}, 200),
+        (
+            "http",
+            "/documents/a.pdf",
+            {**HERE, "sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"},
+            403,
+        ),
+        ("http", "/documents/a.pdf", {**HERE, "sec_fetch_site": "same-origin"}, 200),
         ("http", "/_stcore/upload_file/1/2", HERE, 403),
         ("websocket", "/_stcore/stream", {**HERE, "origin": "http://127.0.0.1:8501"}, 101),
         ("websocket", "/_stcore/stream", {**HERE, "origin": "http://evil.example.org"}, 403),
