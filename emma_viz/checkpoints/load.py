@@ -35,6 +35,7 @@ from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.language_model import MambaLM
+from emma_viz.models.meta import on_meta
 from emma_viz.models.sizes import language_model_shapes, vlm_shapes
 from emma_viz.models.vlm import VLM
 from emma_viz.progress import Progress
@@ -178,7 +179,7 @@ def _ready(
     references = _vlm_references(description, found, llm_source)
     target = asked or default_dtype(references, device)
     require_room(references, target, device)
-    with torch.device("meta"):
+    with on_meta():
         vlm = VLM(description, backend=backend)
     tokenizer = load_tokenizer(
         found,
@@ -221,7 +222,7 @@ def load_language_model(
     references = llm_references(description, found)
     target = as_dtype(dtype) or default_dtype(references, device)
     require_room(references, target, device)
-    with torch.device("meta"):
+    with on_meta():
         llm = MambaLM(description, backend=backend)
     tokenizer = load_tokenizer(
         found,

@@ -17,6 +17,7 @@ from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.named import named_path
 from emma_viz.models.config import TowerConfig, VisionConfig
+from emma_viz.models.meta import on_meta
 from emma_viz.models.positions import resample_positions
 from emma_viz.models.vision import VisionEncoder
 from emma_viz.progress import Progress
@@ -106,7 +107,7 @@ def require_vision(config: VisionConfig, source: VisionSource = None) -> None:
     Raises:
         CheckpointError: as `load_vision`.
     """
-    with torch.device("meta"):
+    with on_meta():
         encoder = VisionEncoder(config)
     list(_parts(encoder, source))
 

@@ -23,6 +23,7 @@ from emma_viz.lens.native import NativeLens
 from emma_viz.lens.protocol import Lens
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.tuned import TunedConfig, TunedHead, TunedLens
+from emma_viz.models.meta import on_meta
 from emma_viz.plugins import Plugins
 from emma_viz.shapes import CHANNELS
 
@@ -124,7 +125,7 @@ def _read_native(info: LensInfo, tensors: Mapping[str, TensorRef], parts: Mappin
 def _empty_head(config: PaperConfig | ReleasedConfig) -> Head:
     """A head on the meta device: sizes that the file does not bear out take no memory."""
     try:
-        with torch.device("meta"):
+        with on_meta():
             return build_head(config)
     except InputError as error:
         raise LensError(f"The sizes of the decoder do not fit together: {error}") from error
@@ -136,7 +137,7 @@ def _write_tuned(lens: TunedLens) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_tuned(info: LensInfo, tensors: Mapping[str, TensorRef], parts: Mapping[str, Any]) -> TunedLens:
     stored = shape(parts, _TunedParts, where="the sizes of this tuned lens", error=LensError)
-    with torch.device("meta"):
+    with on_meta():
         head = TunedHead(TunedConfig.from_json(stored.sizes))
     return TunedLens(info=info, head=_filled(head, tensors))
 

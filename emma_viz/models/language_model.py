@@ -136,6 +136,8 @@ class MambaLM(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Embedding N(0, 0.02²), out_proj scaled by 1/√n_layer (mamba_ssm); the mixers do the rest."""
+        if self.backbone.embedding.weight.is_meta:
+            return
         nn.init.normal_(self.backbone.embedding.weight, std=EMBEDDING_STD)
         for name, parameter in self.named_parameters():
             if name.endswith("mixer.out_proj.weight"):

@@ -56,6 +56,8 @@ class Mamba1Mixer(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Initialise as mamba_ssm does: A = −1…−N, D = 1, step sizes log-uniform."""
+        if self.A_log.is_meta:
+            return  # without memory there is nothing to fill: see `on_meta`
         states = torch.arange(1, self.config.d_state + 1, dtype=torch.float32, device=self.A_log.device)
         self.A_log.copy_(states.log().expand_as(self.A_log))
         self.D.fill_(1.0)

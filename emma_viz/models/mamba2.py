@@ -55,6 +55,8 @@ class Mamba2Mixer(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Initialise as mamba_ssm does: A uniform in −16…−1, D = 1, step sizes log-uniform."""
+        if self.A_log.is_meta:
+            return  # without memory there is nothing to fill: see `on_meta`
         self.A_log.uniform_(*A_RANGE).log_()
         self.D.fill_(1.0)
         self.dt_bias.copy_(initial_dt_bias(self.dt_bias))

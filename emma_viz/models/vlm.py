@@ -40,7 +40,7 @@ class VLM(nn.Module):
     components `projector` (one level deeper: `projector.projector.0.weight`) and `llm_backbone`.
 
     Args:
-        config: what to build. Inside `torch.device("meta")` it is built without memory, to be filled by
+        config: what to build. Inside `on_meta()` it is built without memory, to be filled by
             `load_state_dict(assign=True)`; no buffer is left behind.
         backend: kernel backend; "auto" picks by device.
     """

@@ -16,6 +16,7 @@ from emma_viz.lens.headers import SUFFIX, open_lens, read_info
 from emma_viz.lens.kinds import native_sizes
 from emma_viz.lens.places import beside
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.meta import on_meta
 from emma_viz.models.presets import PRESETS
 
 MOST_LENSES = 32
@@ -143,7 +144,7 @@ def head_sizes(config: VLMConfig) -> PaperConfig | ReleasedConfig | None:
 
 def head_parts(sizes: PaperConfig | ReleasedConfig) -> Iterator[tuple[str, int, str | None]]:
     """Name, parameters and whole of each part of a fusion and decoder (Table 7); a part that is empty has no line."""
-    with torch.device("meta"):
+    with on_meta():
         head = build_head(sizes)
     for name, part in (("feature fusion (MFF)", head.fusion), ("pixel decoder", head.decoder)):
         attention = sum(_count(module) for module in part.modules() if isinstance(module, CrossAttention))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from emma_viz.heads.head import PaperHead
 from emma_viz.models.language_model import Block
+from emma_viz.models.meta import on_meta
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
 from emma_viz.records.tables import RecordTable
@@ -60,7 +61,7 @@ class Memory:
 def meta_task(recipe: VisionLanguageRecipe) -> VisionLanguageTask:
     """The model and its head without memory."""
     config = model_config(PRESETS[recipe.model](), recipe.objective)
-    with torch.device("meta"):
+    with on_meta():
         return VisionLanguageTask(VLM(config, backend="torch"), recipe.objective)
 
 
@@ -123,7 +124,7 @@ def activations(recipe: VisionLanguageRecipe, task: VisionLanguageTask, *, text:
     def empty(tokens: int, channels: int, kind: torch.dtype = dtype) -> Tensor:
         return torch.empty(1, tokens, channels, dtype=kind, device="meta", requires_grad=True)
 
-    with torch.device("meta"):
+    with on_meta():
         block = Block(config.llm, layer=0, backend="torch").to(dtype)
     residual = torch.float32 if config.llm.residual_in_fp32 else dtype
     per_token = (
@@ -200,7 +201,7 @@ def meta_member(family: FamilyRecipe, member: str) -> JointTask:
     """A family's member and its head without memory."""
     chosen = family.members[member]
     config = chosen.model()
-    with torch.device("meta"):
+    with on_meta():
         paper = config.lens_form == "paper"
         head = PaperHead(pocket_head(config, fusion=chosen.fusion), backend="torch") if paper else None
         return JointTask(VLM(config, backend="torch"), head, pixel_weight=family.joint.pixel_weight)

@@ -16,6 +16,7 @@ from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError, TrainingError
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.language_model import MambaLM
+from emma_viz.models.meta import on_meta
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
 from training.vision_language.objective import head_config, model_config
@@ -198,7 +199,7 @@ def _require_architecture(llm: MambaConfig, config: VLMConfig, where: str) -> No
 
 def _require_projector(theirs: VLMConfig, mine: VLMConfig, where: str) -> None:
     """Refuse a projector of other sizes; a cross-scan may be added to it."""
-    with torch.device("meta"):
+    with on_meta():
         given, wanted = (
             {name: tuple(value.shape) for name, value in VLM(each).projector.state_dict().items()}
             for each in (theirs, mine)
