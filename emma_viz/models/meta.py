@@ -1,6 +1,6 @@
 """Modules with shapes and no memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ _DRAWING = frozenset(
 
 
 @contextmanager
-def on_meta() -> Iterator[None]:
+def on_meta() -> Generator[None]:
     """Modules built inside stand on PyTorch's meta device, to be filled by `load_state_dict(assign=True)`.
 
     Unlike inside `torch.device("meta")` alone, no initial weights are drawn: for a tensor without memory
