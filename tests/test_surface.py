@@ -90,7 +90,7 @@ def test_help_is_light():
 def test_a_model_loads_without_a_user_interface_or_a_compiler():
     loaded = _loaded_by("import emma_viz; emma_viz.load_model('emma-v2-pocket'), emma_viz.record")
     assert not loaded & {"gradio", "streamlit", "plotly", "matplotlib"}
-    assert "sympy" not in loaded  # PyTorch's compiler, asked for initial weights on the meta device, brings it along
+    assert "sympy" not in loaded  # comes with PyTorch's compiler, which initial weights on meta would import
 
 
 def test_a_type_checker_knows_the_public_names(tmp_path):
