@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -79,6 +80,13 @@ def casebook_parser() -> argparse.ArgumentParser:
         "machine's own names and --host)",
     )
     found.add_argument("--port", type=int, help="(default: the first free one from 8501)")
+    found.add_argument(
+        "--explorer",
+        default="",
+        metavar="ADDRESS",
+        help="where emma-viz explore --casebook serves this casebook's images, to link there from each case "
+        "(default: the page says how to start one here)",
+    )
     found.add_argument("--open", action="store_true", help="open the page in the browser")
     return found
 
@@ -95,16 +103,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     args = casebook_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    if args.explorer and not re.fullmatch(r"https?://[\w.:\[\]/-]+", args.explorer, re.ASCII):
+        raise InputError(
+            f"--explorer: expected an address, as http://127.0.0.1:7860; got {args.explorer!r:.100}."
+        )
     require_databases()
     from apps.casebook.server import free_port, serve_casebook
     from emma_viz.cases.casebook import Casebook
 
     with Casebook.open(args.casebook) as casebook:  # what is wrong with it is said here, too
         _add(args, casebook)
+        shown = casebook.where
     port = args.port if args.port is not None else free_port(args.host, _PORTS)
     models = dict(_named(each) for each in args.models)
     serve_casebook(
-        args.casebook, models=models, host=args.host, port=port, allowed=args.allow_host, show=args.open
+        args.casebook,
+        models=models,
+        host=args.host,
+        port=port,
+        allowed=args.allow_host,
+        show=args.open,
+        explorer=args.explorer,
+        shown=shown,
     )
     return 0
 

@@ -9,7 +9,8 @@ _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_HERE = ("127.0.0.1", "localhost", "[::1]")
+OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""Of this machine, under which the page is always served."""
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
@@ -40,7 +41,7 @@ class CasebookGate:
 
     def __init__(self, app: Any, *, hosts: Iterable[str] = (), proxied: Iterable[str] = ()):
         self._app = app
-        self._hosts = {name_of(host) for host in (*_HERE, *hosts, *proxied)}
+        self._hosts = {name_of(host) for host in (*OWN_NAMES, *hosts, *proxied)}
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answer one request, or hand it on."""

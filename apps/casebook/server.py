@@ -2,20 +2,20 @@
 
 import json
 import os
+import shlex
 import socket
 import webbrowser
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from apps.casebook.gate import CasebookGate
+from apps.casebook.gate import OWN_NAMES, CasebookGate
+from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_MODELS, CASEBOOK_PLACE
+from apps.explorer.gate import name_of
 from emma_viz.errors import InputError, MissingDependencyError
 
-CASEBOOK_PLACE = "EMMA_VIZ_CASEBOOK"
-"""The variable by which the page knows which casebook it shows."""
-
-CASEBOOK_MODELS = "EMMA_VIZ_CASEBOOK_MODELS"
-"""The variable that holds, as JSON, where the weights of models lie, by their names in the casebook."""
+_EXPLORERS = "http://127.0.0.1:7860"
+"""Where the explorer is when nobody says otherwise."""
 
 SETTINGS: Mapping[str, str | bool | int] = MappingProxyType(
     {
@@ -68,7 +68,15 @@ def free_port(host: str, ports: Iterable[int]) -> int:
 
 
 def serve_casebook(
-    casebook: str, *, models: Mapping[str, str], host: str, port: int, allowed: Sequence[str], show: bool
+    casebook: str,
+    *,
+    models: Mapping[str, str],
+    host: str,
+    port: int,
+    allowed: Sequence[str],
+    show: bool,
+    explorer: str,
+    shown: str,
 ) -> None:
     """Serve the page until the process is told to end.
 
@@ -79,12 +87,20 @@ def serve_casebook(
         port: where.
         allowed: further names under which the page is served.
         show: whether a browser is opened.
+        explorer: address of an explorer that knows this casebook; "" where the page shall say how to start one.
+        shown: path or URL without a password, for that.
 
     Raises:
         InputError: the port is taken.
         MissingDependencyError: Streamlit is not installed.
     """
-    os.environ.update({CASEBOOK_PLACE: casebook, CASEBOOK_MODELS: json.dumps(dict(models))})
+    os.environ.update(
+        {
+            CASEBOOK_PLACE: casebook,
+            CASEBOOK_MODELS: json.dumps(dict(models)),
+            CASEBOOK_EXPLORER: json.dumps(_explorer(shown, explorer, host)),
+        }
+    )
     try:
         import uvicorn
         from streamlit.starlette import App
@@ -105,3 +121,13 @@ def serve_casebook(
     if show:
         webbrowser.open(address)
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
+
+
+def _explorer(shown: str, address: str, host: str) -> dict[str, str]:
+    """What the page says of the explorer. To others than this machine's own people it gives no path and no address
+    that is theirs alone."""
+    if address:
+        return {"address": address.rstrip("/")}
+    if name_of(host) not in OWN_NAMES:
+        return {}
+    return {"address": _EXPLORERS, "start": f"emma-viz explore --casebook {shlex.quote(shown)}"}

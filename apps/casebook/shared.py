@@ -5,7 +5,7 @@ import os
 
 import streamlit as st
 
-from apps.casebook.server import CASEBOOK_MODELS, CASEBOOK_PLACE
+from apps.casebook.told import CASEBOOK_MODELS, CASEBOOK_PLACE
 from emma_viz.cases.casebook import Casebook
 from emma_viz.session.case_maps import CaseMaps
 

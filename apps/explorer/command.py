@@ -49,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="fit a ridge lens on these images for each of --models that has none, and keep it (see `emma-viz fit`)",
     )
+    found.add_argument(
+        "--casebook",
+        default="",
+        metavar="FILE|URL",
+        help="let links name the images of this casebook, so that its cases open here",
+    )
     add_loading(found)
     found.add_argument(
         "--attribution",
@@ -183,6 +189,8 @@ def settings_of(args: argparse.Namespace):
 
     if args.study and args.models:
         raise InputError("expected --study or --models, got both: a study is shown without any model.")
+    if args.study and args.casebook:
+        raise InputError("expected --study or --casebook, got both: a study shows its own images alone.")
     if args.study:
         return Settings(study=args.study)
     sources = args.models or list(bundled_names())
@@ -198,6 +206,7 @@ def settings_of(args: argparse.Namespace):
         chosen=tuple(models)[: min(2, len(sources))],
         lenses=lenses_of(args.lens, models),
         running=running(args),
+        casebook=args.casebook,
         method=args.attribution,
     )
 

@@ -36,5 +36,7 @@ class Settings:
     """How models are loaded."""
     study: Path | None = None
     """Show this study, without models."""
+    casebook: str = ""
+    """Path or URL of the casebook whose images links may name; "" for none."""
     method: str = "gradient"
     """How words are attributed: a key of `LENS_METHODS`."""

@@ -44,12 +44,19 @@ class Service:
     Args:
         settings: what is offered.
         examples: hash → name and image.
+        others: where images are looked for that links name, as in a casebook.
 
     Raises:
         StudyError: the study cannot be read, or holds no decoded pixels.
     """
 
-    def __init__(self, settings: Settings, examples: Mapping[str, tuple[str, Image.Image]]):
+    def __init__(
+        self,
+        settings: Settings,
+        examples: Mapping[str, tuple[str, Image.Image]],
+        *,
+        others: Callable[[str], tuple[str, Image.Image] | None] | None = None,
+    ):
         self.settings = settings
         self.study = compare_study(settings.study) if settings.study else None
         self.models = Models(settings.models, settings.running)
@@ -70,7 +77,7 @@ class Service:
                     zip(first.image_hashes, self.study.image_names, strict=True)
                 )
             }
-        self.images = Images(examples)
+        self.images = Images(examples, others=others)
         self.examples = tuple(examples)
 
     def close(self, patience: float = 3.0) -> bool:

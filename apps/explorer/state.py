@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -322,6 +322,12 @@ class Images:
     """Images by hash, so that a link can name them.
 
     A hash is the SHA-256 of all pixels: only who has the image, or was given its link, can name it.
+
+    Args:
+        examples: hash → name and image, which are kept for good.
+        keep: further images that are kept.
+        pixels: of those, together.
+        others: where an image is looked for that is not kept, as in a casebook.
     """
 
     def __init__(
@@ -330,8 +336,9 @@ class Images:
         *,
         keep: int = KEPT_IMAGES,
         pixels: int = KEPT_PIXELS,
+        others: Callable[[str], tuple[str, Image.Image] | None] | None = None,
     ):
-        self._examples, self._pixels = dict(examples), pixels
+        self._examples, self._pixels, self._others = dict(examples), pixels, others
         self._seen: Recent[tuple[str, Image.Image]] = Recent(keep)
 
     def add(self, digest: str, name: str, image: Image.Image) -> None:
@@ -346,7 +353,10 @@ class Images:
 
     def get(self, digest: str) -> tuple[str, Image.Image] | None:
         """Name and pixels, or None when it is not known (any more)."""
-        return self._examples.get(digest) or self._seen.get(digest)
+        found = self._examples.get(digest) or self._seen.get(digest)
+        if found is None and self._others is not None and (found := self._others(digest)) is not None:
+            self.add(digest, *found)
+        return found
 
     def known(self) -> set[str]:
         """The hashes of all images that are kept."""

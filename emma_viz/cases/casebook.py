@@ -159,6 +159,12 @@ class Casebook:
             )
         return None if row is None else CasePicture(**row)
 
+    def picture_name(self, image: str) -> str:
+        """What the file of an image was called in the first case about it; "" where there is none."""
+        named = select(CASE_ROWS.c.image_name).where(CASE_ROWS.c.image == image, CASE_ROWS.c.image_name != "")
+        with reading(self._engine) as connection:
+            return connection.execute(named.order_by(CASE_ROWS.c.number).limit(1)).scalar() or ""
+
     def thumbnails(self, images: Sequence[str]) -> dict[str, bytes]:
         """Small pictures (WebP) of those images that are kept."""
         with reading(self._engine) as connection:

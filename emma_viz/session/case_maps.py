@@ -52,7 +52,7 @@ class CaseMaps:
         keep: int = KEPT_MAPS,
     ):
         self._sources = dict(sources or {})
-        self._lens, self._running, self._keep = lens, running, keep
+        self.lens, self._running, self._keep = lens, running, keep
         self._loaded: dict[str, LoadedModel] = {}
         self._made: OrderedDict[tuple[str, tuple[CaseAnswer, ...]], CaseView] = OrderedDict()
         self._lock = threading.Lock()
@@ -72,6 +72,14 @@ class CaseMaps:
                     self._made.popitem(last=False)
             self._made.move_to_end(key)
             return self._made[key]
+
+    def sources_of(self, record: CaseRecord) -> dict[str, str]:
+        """Name → what `load_model` takes, of each model that answered and whose weights are known here."""
+        known = {answer.model: self._source(answer.model) for answer in record.answers}
+        return {name: source for name, source in known.items() if source is not None}
+
+    def _source(self, name: str) -> str | None:
+        return self._sources.get(name, name if name in bundled_names() else None)
 
     def _make(self, record: CaseRecord, image: Image.Image | None) -> CaseView:
         decodings: list[Decoding] = []
@@ -107,7 +115,7 @@ class CaseMaps:
         if model is None:
             return None
         asking = Asking(prompt=record.prompt, max_new_tokens=1)
-        (decoding,) = compare(image, [model], lenses=[self._lens], asking=asking).decodings
+        (decoding,) = compare(image, [model], lenses=[self.lens], asking=asking).decodings
         return decoding
 
     def _from_study(self, record: CaseRecord, answer: CaseAnswer) -> Decoding:
@@ -119,7 +127,7 @@ class CaseMaps:
     def _model(self, answer: CaseAnswer, notes: list[str]) -> LoadedModel | None:
         """The model that answered, loaded once; a note where it lacks or has other weights."""
         name = answer.model
-        source = self._sources.get(name, name if name in bundled_names() else None)
+        source = self._source(name)
         if source is None:
             notes.append(f"{name}: no maps without its weights; name them with --models {name}=PATH.")
             return None

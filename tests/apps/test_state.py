@@ -111,6 +111,20 @@ def test_images_are_found_by_hash(examples):
     assert images.get("../../etc/passwd") is None
 
 
+def test_images_that_are_not_kept_are_looked_for_elsewhere_once(examples):
+    asked, image = [], next(iter(examples.values()))[1]
+
+    def others(digest):
+        asked.append(digest)
+        return ("a case", image) if digest == "x" else None
+
+    images = Images(examples, others=others)
+    assert images.get("y") is None
+    assert images.get("x") == images.get("x") == ("a case", image)
+    assert asked == ["y", "x"]
+    assert "x" in images.known()
+
+
 def test_images_are_bounded_by_their_pixels_too(examples):
     images = Images(examples, pixels=1000)
     for number in range(3):

@@ -9,6 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from apps.casebook.canvas import draw_canvas
 from apps.casebook.documents import document_links
 from apps.casebook.evidence import draw_evidence
+from apps.casebook.exploring import explorer_part
 from apps.casebook.keys import NEXT, PREVIOUS, UNDO, VERDICT_KEYS, pressed_key
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import framed
@@ -40,6 +41,8 @@ def draw_case(casebook: Casebook) -> None:
         draw_answers(found)
         _review(casebook, found)
     draw_canvas(casebook, found)
+    if part := explorer_part(found.record):
+        st.html(part)
     draw_evidence(casebook, found)
     left, right = st.columns(2, gap="large")
     with left:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
 
+from apps.explorer.casebooks import casebook_images
 from apps.explorer.forms import Forms
 from apps.explorer.gate import Gate
 from apps.explorer.offer import Settings
@@ -63,8 +64,10 @@ def build(settings: Settings) -> tuple[Any, Service]:
     Raises:
         MissingDependencyError: Gradio is not installed.
         StudyError: the study cannot be shown.
+        CasebookError: the casebook cannot be opened.
     """
-    service = Service(settings, {} if settings.study else example_images())
+    others = casebook_images(settings.casebook) if settings.casebook else None
+    service = Service(settings, {} if settings.study else example_images(), others=others)
     # Uploads and thumbnails go where `Service.close` finds them; Gradio makes the folder when it is imported.
     os.environ["GRADIO_TEMP_DIR"] = str(service.uploads.root)
     try:

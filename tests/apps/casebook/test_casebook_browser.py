@@ -14,7 +14,7 @@ import pytest
 from emma_viz.cases.case import CaseAnswer, CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.pictures import case_picture
-from tests.apps.visiting import PATIENCE, ROOT, Visit
+from tests.apps.visiting import PATIENCE, ROOT, RUN_PATIENCE, Visit, serving
 from tests.cases.conftest import address as database  # noqa: F401 (a fixture)
 from tests.cases.conftest import postgres  # noqa: F401 (a fixture)
 
@@ -26,13 +26,13 @@ NOT_FOUND = "_stcore/"
 
 
 @contextmanager
-def serving_casebook(where: str):
+def serving_casebook(where: str, *options: str):
     """The casebook's page on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "apps.casebook", "--casebook", where, "--port", str(port)],
+        [sys.executable, "-m", "apps.casebook", "--casebook", where, "--port", str(port), *options],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -62,6 +62,10 @@ def answer(model: str, said: str, truth: str) -> CaseAnswer:
 @pytest.fixture
 def filled(database, coffee):  # noqa: F811 (the fixture)
     """The address of a casebook with three questions about the coffee."""
+    return fill(database, coffee)
+
+
+def fill(database: str, coffee) -> str:  # noqa: F811
     with Casebook.open(database) as book:
         picture = case_picture(coffee)
         book.keep_picture(picture)
@@ -200,4 +204,23 @@ def test_what_is_wrong_is_a_sentence_on_the_page(browser, filled):
         visit.page.locator(".cb-trouble", has_text="there is no case 'nobody'").wait_for()
         visit.page.goto(address + "?sort=random")
         visit.page.locator(".cb-trouble", has_text="expected one of the orders").wait_for()
+        left(visit)
+
+
+def test_a_case_opens_in_the_explorer(browser, tmp_path, coffee):
+    where = fill(str(tmp_path / "cases.db"), coffee)
+    with (
+        serving("--casebook", where) as (explorer, _),
+        serving_casebook(where, "--explorer", explorer) as address,
+    ):
+        visit = opened(browser, address, f"case?id={book_ids(where)[1]}")
+        with visit.context.expect_page() as other:
+            settled(visit.page).get_by_role("link", name="Open in the explorer").click()
+        page = other.value
+        page.wait_for_selector(".ev[data-state=result]", timeout=RUN_PATIENCE)
+        assert page.get_by_label("Prompt").input_value() == "Is there a dog?"
+        assert page.locator(".ev").evaluate("frame => frame.emma.result.models.map(each => each.name)") == [
+            "cobra-pocket",
+            "emma-v1-pocket",
+        ]
         left(visit)

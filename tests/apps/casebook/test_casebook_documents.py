@@ -7,7 +7,7 @@ import pytest
 from starlette.applications import Starlette
 
 from apps.casebook.documents import document_links, document_routes
-from apps.casebook.server import CASEBOOK_PLACE
+from apps.casebook.told import CASEBOOK_PLACE
 from emma_viz.cases.case import CaseAnswer, CaseRecord
 from emma_viz.cases.casebook import Casebook
 

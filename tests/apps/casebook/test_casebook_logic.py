@@ -9,7 +9,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from apps.casebook import server
-from apps.casebook.server import CASEBOOK_PLACE
+from apps.casebook.told import CASEBOOK_PLACE
 from emma_viz.cases.case import CaseAnswer, CaseRecord, MeasuredEvidence
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.pictures import case_picture

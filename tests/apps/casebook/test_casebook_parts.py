@@ -1,16 +1,27 @@
 """Parts of the casebook's page: addresses, words of strangers, what stands before it."""
 
 import asyncio
+import html
+import json
+import os
+import re
+import socket
 
 import pytest
 
 from apps.casebook.command import casebook_parser
+from apps.casebook.exploring import explorer_part
 from apps.casebook.gate import CasebookGate
 from apps.casebook.permalinks import filter_of, filter_part
-from apps.casebook.server import SETTINGS, free_port
+from apps.casebook.server import SETTINGS, free_port, serve_casebook
 from apps.casebook.text import as_html, leaning_bar, marked
-from emma_viz.cases.case import CaseAnswer
+from apps.casebook.told import CASEBOOK_EXPLORER
+from apps.explorer.casebooks import casebook_images
+from apps.explorer.page.links import read_link
+from emma_viz.cases.case import CaseAnswer, CaseRecord
+from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import AnswerFilter, EvidenceFilter
+from emma_viz.cases.pictures import case_picture
 from emma_viz.errors import InputError
 
 
@@ -50,6 +61,69 @@ def test_words_of_strangers_stay_words():
     assert shown == "A &lt;b&gt;<mark>cat</mark>&lt;/b&gt; and two <mark>dogs</mark>."
     assert leaning_bar(CaseAnswer(model="a", text="x")) == ""
     assert "P(Yes) 0.200, P(No) 0.600" in leaning_bar(CaseAnswer(model="a", text="x", p_yes=0.2, p_no=0.6))
+
+
+def case_of(image: str, **fields) -> CaseRecord:
+    answers = tuple(
+        CaseAnswer(model=name, text="No.") for name in ("cobra-pocket", "emma-v1-pocket", "unknown")
+    )
+    return CaseRecord(image=image, answers=answers, **{"prompt": 'Is there a "cup" & a dog?', **fields})
+
+
+def test_a_link_to_the_explorer_names_what_the_explorer_reads(monkeypatch):
+    monkeypatch.setenv(
+        CASEBOOK_EXPLORER, json.dumps({"address": "http://127.0.0.1:7860", "start": "emma-viz"})
+    )
+    record = case_of("0" * 64)
+    shown = explorer_part(record)
+    link = html.unescape(re.search('href="http://127.0.0.1:7860/#([^"]*)"', shown).group(1))
+    assert read_link(link) == {
+        "image": record.image,
+        "models": "cobra-pocket,emma-v1-pocket",
+        "prompt": record.prompt,
+        "lens": "ridge",
+    }
+    assert "emma-viz --models cobra-pocket emma-v1-pocket</pre>" in shown
+    for cannot in (case_of(""), case_of("0" * 64, prompt="é" * 1999), case_of("0" * 64, prompt="e" * 2001)):
+        assert explorer_part(cannot) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "told"),
+    [
+        (
+            "127.0.0.1",
+            "",
+            {"address": "http://127.0.0.1:7860", "start": "emma-viz explore --casebook '/a b.db'"},
+        ),
+        ("0.0.0.0", "", {}),
+        ("0.0.0.0", "http://maps.example.org/", {"address": "http://maps.example.org"}),
+    ],
+)
+def test_others_than_this_machines_people_are_told_no_path(monkeypatch, host, address, told):
+    monkeypatch.setattr("uvicorn.run", lambda *args, **options: None)
+    monkeypatch.setattr("streamlit.web.bootstrap.load_config_options", lambda options: None)
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serve_casebook(
+        "cases.db", models={}, host=host, port=port, allowed=[], show=False, explorer=address, shown="/a b.db"
+    )
+    assert json.loads(os.environ[CASEBOOK_EXPLORER]) == told
+
+
+def test_the_explorer_finds_images_of_a_casebook(tmp_path, coffee):
+    with pytest.raises(InputError, match="there is no file"):
+        casebook_images(str(tmp_path / "none.db"))
+    picture = case_picture(coffee)
+    with Casebook.open(tmp_path / "cases.db") as book:
+        book.keep_picture(picture)
+        book.add([case_of(picture.hash, image_name="mine/coffee.png")])
+    find = casebook_images(str(tmp_path / "cases.db"))
+    name, image = find(picture.hash)
+    assert (name, image.size) == ("coffee", (picture.width, picture.height))
+    assert find("0" * 64) is None
 
 
 def asked(gate: CasebookGate, kind: str = "http", path: str = "/", **headers: str) -> tuple[int, dict]:
@@ -125,8 +199,6 @@ def test_settings_are_streamlits_own_and_tell_nobody():
 
 
 def test_models_are_named_and_a_taken_port_is_said():
-    import socket
-
     assert casebook_parser().parse_args([]).casebook == "casebook.db"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -1,0 +1,46 @@
+"""The way from a case to the explorer: a link that opens the same image, question, models and lens there."""
+
+import json
+import os
+import shlex
+from urllib.parse import quote, urlencode
+
+from apps.casebook.shared import case_maps
+from apps.casebook.text import as_html
+from apps.casebook.told import CASEBOOK_EXPLORER
+from emma_viz.cases.case import CaseRecord
+
+MOST_MODELS, LONGEST_PROMPT, LONGEST_PART = 4, 2000, 8000
+"""What a link of the explorer may name: models, signs of a question, and its signs in the link."""
+
+
+def explorer_part(record: CaseRecord) -> str:
+    """HTML of the way to the explorer; nothing for a case that it cannot open, or where nobody knows an explorer."""
+    told = json.loads(os.environ.get(CASEBOOK_EXPLORER, "{}"))
+    sources = case_maps().sources_of(record)
+    link = explorer_link(record, list(sources))
+    if not (told.get("address") and link):
+        return ""
+    anchor = (
+        f'<a class="cb-explore" target="_blank" href="{as_html(told["address"])}/#{as_html(link)}">'
+        "Open in the explorer</a>"
+    )
+    if not told.get("start"):
+        return f'<p class="cb-small">{anchor}</p>'
+    command = f"{told['start']} --models {shlex.join(list(sources.values())[:MOST_MODELS])}"
+    return (
+        f'<details class="cb-start"><summary>Open in the explorer</summary><p class="cb-small">The explorer is a '
+        f"server of its own. Start it, once, beside this one:</p><pre>{as_html(command)}</pre>"
+        f'<p class="cb-small">Then: {anchor}, with this image, question and models. '
+        "<code>emma-viz casebook --explorer ADDRESS</code> names one that runs elsewhere.</p></details>"
+    )
+
+
+def explorer_link(record: CaseRecord, models: list[str]) -> str:
+    """The fragment of the explorer's address; "" where it cannot open the case."""
+    prompt = quote(record.prompt)
+    fits = len(record.prompt) <= LONGEST_PROMPT and len(prompt) < LONGEST_PART
+    if not (record.image and models and record.prompt and fits):
+        return ""
+    parts = {"image": record.image, "models": ",".join(models[:MOST_MODELS]), "prompt": record.prompt}
+    return urlencode({**parts, "lens": case_maps().lens}, quote_via=quote)

@@ -1,0 +1,42 @@
+"""Images of a casebook, which the links of its cases name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from emma_viz.cli.cases import require_databases
+from emma_viz.errors import InputError
+from emma_viz.files.named import named_path
+
+Found = Callable[[str], tuple[str, Image.Image] | None]
+"""Hash of an image → its name and pixels, or None where it is not known."""
+
+
+def casebook_images(where: str) -> Found:
+    """What finds the images of a casebook by their hashes.
+
+    Args:
+        where: the path of an SQLite file, or the URL of a database.
+
+    Raises:
+        CasebookError: it cannot be opened.
+        InputError: there is no such file.
+        MissingDependencyError: what reads it is not installed.
+    """
+    require_databases()
+    from emma_viz.cases.casebook import Casebook
+
+    if "://" not in where and not named_path(where).exists():
+        raise InputError(
+            f"--casebook: there is no file {where}; expected a casebook, as emma-viz cases makes it."
+        )
+    casebook = Casebook.open(where)
+
+    def find(digest: str) -> tuple[str, Image.Image] | None:
+        picture = casebook.picture(digest)
+        if picture is None:
+            return None
+        return Path(casebook.picture_name(digest)).stem or digest[:12], picture.image()
+
+    return find
