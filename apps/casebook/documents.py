@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from apps.casebook.gate import DOCUMENTS
+from apps.casebook.gate import DOCUMENT_PATH
 from apps.casebook.permalinks import filter_of
 from apps.casebook.shared import case_maps, shared_casebook
 from apps.casebook.text import as_html
@@ -36,7 +36,7 @@ def document_links(what: str, name: str, address: Mapping[str, str]) -> str:
     """
     asked = as_html(urlencode(address))
     links = "".join(
-        f'<a class="cb-save" href="{DOCUMENTS.lstrip("/")}{name}.{ending}?{asked}">Save {as_html(what)} as '
+        f'<a class="cb-save" href="{DOCUMENT_PATH.lstrip("/")}{name}.{ending}?{asked}">Save {as_html(what)} as '
         f"{ending.upper()}</a>"
         for ending in _MEDIA_TYPES
     )
@@ -45,7 +45,7 @@ def document_links(what: str, name: str, address: Mapping[str, str]) -> str:
 
 def document_routes() -> list[Route]:
     """What answers the addresses of documents."""
-    return [Route(f"{DOCUMENTS}{{stem}}.{{ending}}", _document, methods=["GET"])]
+    return [Route(f"{DOCUMENT_PATH}{{stem}}.{{ending}}", _document, methods=["GET"])]
 
 
 def _document(request: Request) -> Response:

@@ -8,10 +8,11 @@ from urllib.parse import quote, urlencode
 from apps.casebook.shared import case_maps
 from apps.casebook.text import as_html
 from apps.casebook.told import CASEBOOK_EXPLORER
+from apps.explorer.running import LONGEST_PROMPT, MOST_MODELS
 from emma_viz.cases.case import CaseRecord
 
-MOST_MODELS, LONGEST_PROMPT, LONGEST_PART = 4, 2000, 8000
-"""What a link of the explorer may name: models, signs of a question, and its signs in the link."""
+_LONGEST_PART = 8000
+"""Signs of one part of a link that the explorer reads."""
 
 
 def explorer_part(record: CaseRecord) -> str:
@@ -39,7 +40,7 @@ def explorer_part(record: CaseRecord) -> str:
 def explorer_link(record: CaseRecord, models: list[str]) -> str:
     """The fragment of the explorer's address; "" where it cannot open the case."""
     prompt = quote(record.prompt)
-    fits = len(record.prompt) <= LONGEST_PROMPT and len(prompt) < LONGEST_PART
+    fits = len(record.prompt) <= LONGEST_PROMPT and len(prompt) < _LONGEST_PART
     if not (record.image and models and record.prompt and fits):
         return ""
     parts = {"image": record.image, "models": ",".join(models[:MOST_MODELS]), "prompt": record.prompt}

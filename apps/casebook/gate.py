@@ -26,7 +26,7 @@ _HEADERS = (
 )
 _CLOSED = ("/_stcore/upload_file", "/_stcore/metrics")
 """Nothing is uploaded here, and nobody counts."""
-DOCUMENTS = "/documents/"
+DOCUMENT_PATH = "/documents/"
 """Where documents have their addresses. They take the server's time: not even links of other sites lead there."""
 
 
@@ -72,7 +72,7 @@ class CasebookGate:
             return "The casebook answers its own page alone."
         fetched = given.get(b"sec-fetch-site", [""])[0]
         arrives = scope.get("method") == "GET" and given.get(b"sec-fetch-mode") == ["navigate"]
-        arrives = arrives and not scope["path"].startswith(DOCUMENTS)
+        arrives = arrives and not scope["path"].startswith(DOCUMENT_PATH)
         if fetched in ("cross-site", "same-site") and not arrives:
             return "The casebook answers its own page alone."
         if any(scope["path"].startswith(each) for each in _CLOSED):

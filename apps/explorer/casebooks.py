@@ -9,12 +9,9 @@ from emma_viz.cli.cases import require_databases
 from emma_viz.errors import InputError
 from emma_viz.files.named import named_path
 
-Found = Callable[[str], tuple[str, Image.Image] | None]
-"""Hash of an image → its name and pixels, or None where it is not known."""
 
-
-def casebook_images(where: str) -> Found:
-    """What finds the images of a casebook by their hashes.
+def casebook_images(where: str) -> Callable[[str], tuple[str, Image.Image] | None]:
+    """What finds the images of a casebook: hash → name and pixels, or None where it is not known.
 
     Args:
         where: the path of an SQLite file, or the URL of a database.
