@@ -58,6 +58,8 @@ class Plan:
     quick: bool = False
     layers: tuple[int, ...] | None = None
     """None: all of a shallow model, some of a deep one."""
+    other: LoadedModel | None = None
+    """The other checkpoint of a comparison, for probes that need both at once."""
     deadline: float | None = None
     """On the monotonic clock: no batch is begun after it."""
     save_seconds: float = 15.0
@@ -77,8 +79,10 @@ class Plan:
         ]
 
 
-def able(probes: Sequence[Probe], subjects: Subjects) -> tuple[tuple[Probe, ...], tuple[str, ...]]:
-    """The probes that these images are enough for, and a sentence for each that is left out."""
+def able(
+    probes: Sequence[Probe], subjects: Subjects, *, models: int = 1
+) -> tuple[tuple[Probe, ...], tuple[str, ...]]:
+    """The probes that these images, and so many checkpoints, are enough for; a sentence for each that is left out."""
     kept, said = [], []
     for probe in probes:
         needs = probe.needs()
@@ -90,7 +94,9 @@ def able(probes: Sequence[Probe], subjects: Subjects) -> tuple[tuple[Probe, ...]
             )
             if needed and not there
         ]
-        if lacks:
+        if needs.other and models < 2:
+            said.append(f"{probe.name} was left out: it needs two checkpoints.")
+        elif lacks:
             said.append(f"{probe.name} was left out: these images have no {' and no '.join(lacks)}.")
         else:
             kept.append(probe)
@@ -134,6 +140,8 @@ def examine(
         "quick": plan.quick,
         "count": len(plan.subjects),
     }
+    if plan.other is not None:
+        about["other"] = plan.other.info.fingerprint
     ledgers = {probe.name: _before(plan, probe, about) for probe in plan.probes}
     batches = [each for each in plan.batches() if plan.shard.has(each[0])]
     wanted = list(_unseen(batches, ledgers))
@@ -141,7 +149,12 @@ def examine(
     for done, (batch, seers) in enumerate(_stream(model, plan, layers, wanted)):
         for probe in plan.probes:
             if probe.name in seers:
-                given = batch if probe.needs().live else replace(batch, model=None)
+                needs = probe.needs()
+                given = replace(
+                    batch,
+                    model=batch.model if needs.live else None,
+                    other=plan.other if needs.other else None,
+                )
                 numbers = [each.number for each in batch.subjects]
                 ledgers[probe.name].add(batch.group, numbers, probe.see(given))
         late = plan.deadline is not None and time.monotonic() > plan.deadline

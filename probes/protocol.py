@@ -35,6 +35,8 @@ class Needs:
     """Whether it needs `Subject.mask` and `Subject.kinds`; it is left out where images have none."""
     pairs: bool = False
     """Whether it needs `Subject.twin`; it is left out where images have none."""
+    other: bool = False
+    """Whether it needs the other checkpoint of a comparison too, both held at once; left out where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,8 @@ class Batch:
     """Some images that are not in the batch, the next ones: to take means and controls of."""
     model: LoadedModel | None = None
     """The model, for a probe that needs it live."""
+    other: LoadedModel | None = None
+    """The other checkpoint, for a probe that needs both."""
     quick: bool = False
     """Fewer draws and points, where a probe has some to spare."""
 

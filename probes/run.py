@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace) -> None:
         layers_of(require_loadable(source, running)[0].llm.n_layer, layers)
     usual = QUICK if args.quick else COUNT
     subjects = subjects_of(args.images, count=usual if args.count is None else args.count, prompt=args.prompt)
-    kept, left_out = able(probes, subjects)
+    kept, left_out = able(probes, subjects, models=len(args.models))
     plan = Plan(
         subjects=subjects,
         probes=kept,
@@ -154,19 +154,30 @@ Found = dict[str, tuple[Ledger, Gathered]]
 def _examined(
     models: Sequence[str], plan: Plan, running: Running, *, budget: float | None, started: float
 ) -> tuple[list[Found], list[tuple[Check, ...]]]:
-    """Each model in turn; of two the first is freed before the second is loaded."""
+    """Each model in turn; of two the first is freed before the second is loaded, but for probes that need both."""
     found, checked = [], []
+    alone = tuple(probe for probe in plan.probes if not probe.needs().other)
+    both = tuple(probe for probe in plan.probes if probe.needs().other)
+    turns = len(models) * (bool(alone) + bool(both))
+
+    def own(probes: tuple[Probe, ...], turn: int, *names: str) -> Plan:
+        until = None if budget is None else started + 60 * budget * (turn + 1) / turns
+        return replace(plan, probes=probes, folder=plan.folder / "seen" / "-".join(names), deadline=until)
+
     with ProgressBars() as bars:
         for index, source in enumerate(models):
             model = load(source, running, bars)
             checked.append(checks(model, plan.subjects.take(0)))
-            until = None if budget is None else started + 60 * budget * (index + 1) / len(models)
-            own = replace(
-                plan, folder=plan.folder / "seen" / f"{index}-{model.info.fingerprint[:12]}", deadline=until
-            )
-            found.append(examine(model, own, progress=bars))
+            folder = (str(index), model.info.fingerprint[:12])
+            found.append(examine(model, own(alone, index, *folder), progress=bars) if alone else {})
             del model
             gc.collect()
+        if both:
+            pair = [load(source, running, bars) for source in models]
+            for index, (model, other) in enumerate(zip(pair, reversed(pair), strict=True)):
+                folder = (str(index), *(each.info.fingerprint[:12] for each in (model, other)))
+                asked = replace(own(both, turns - len(models) + index, *folder), other=other)
+                found[index] |= examine(model, asked, progress=bars)
     return found, checked
 
 

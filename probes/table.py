@@ -8,6 +8,7 @@ from emma_viz.capture.sites import nearest
 from emma_viz.errors import InputError
 from emma_viz.plugins import Plugins
 from probes.attribution import AttributionProbe
+from probes.exchange import ExchangeProbe
 from probes.flow import Flow
 from probes.frozen_parts import FrozenParts
 from probes.geometry import GeometryProbe
@@ -35,6 +36,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "knockout": Knockout,
     "flow": Flow,
     "patching": Patching,
+    "exchange": ExchangeProbe,
     "prompts": Prompts,
     "attribution": AttributionProbe,
     "trust": Trust,

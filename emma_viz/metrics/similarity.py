@@ -1,4 +1,4 @@
-"""How alike two sets of vectors of the same things are: centred kernel alignment without its bias."""
+"""How alike two sets of vectors of the same things are: kernel alignment without its bias, and shared neighbours."""
 
 import numpy as np
 from jaxtyping import Float
@@ -65,3 +65,47 @@ def alignment(
     scale = np.sqrt(np.maximum(first, 0.0) * np.maximum(second, 0.0))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(scale > 0, both / np.where(scale > 0, scale, 1.0), np.nan)[()]
+
+
+def shared_neighbours(
+    first: Float[np.ndarray, "n D1"], second: Float[np.ndarray, "n D2"], count: int = 10
+) -> float:
+    """Mutual nearest neighbours by cosine (Huh et al. 2024): the mean share of each thing's nearest that both name.
+
+    A second opinion beside the alignment, which a few long vectors may decide: here every thing counts the same.
+
+    Args:
+        first: one vector a row.
+        second: the same things, in the same order.
+        count: how many neighbours; at most n − 2 are asked for.
+
+    Returns:
+        1 for vectors that differ by a rotation and a scale, about count / (n − 1) for independent ones. NaN where a
+        value is not finite or a vector is 0.
+
+    Raises:
+        InputError: fewer than four things, or two numbers of them.
+    """
+    if len(first) != len(second) or len(first) < 4:
+        raise InputError(
+            f"expected vectors of the same four things or more, got {len(first)} and {len(second)}."
+        )
+    count = min(count, len(first) - 2)
+    one, two = (_nearest(each, count) for each in (first, second))
+    if one is None or two is None:
+        return float("nan")
+    return float((one & two).sum() / (len(first) * count))
+
+
+def _nearest(vectors: np.ndarray, count: int) -> np.ndarray | None:
+    """Which are each one's nearest by cosine, (n, n) bool; None where that is not defined."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or not lengths.all():
+        return None
+    unit = vectors / lengths
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    chosen = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+    found = np.zeros(cosines.shape, bool)
+    np.put_along_axis(found, chosen, True, axis=1)
+    return found

@@ -22,6 +22,37 @@ def effective_rank(vectors: Float[np.ndarray, "n D"]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
+def intrinsic_dimension(vectors: Float[np.ndarray, "n D"], *, discarded: float = 0.1) -> float:
+    """How many numbers tell neighbouring vectors apart, straight or bent (TwoNN; Facco et al. 2017).
+
+    From the ratio of each vector's distances to its second and its first neighbour, n / Σ ln(r₂ / r₁) with the largest
+    ratios left out and the tail counted as they are: of k of n ratios, k / (Σ_k ln μ + (n − k) ln μ_k).
+
+    Args:
+        vectors: one a row; equal ones are taken once.
+        discarded: the share of the ratios, the largest, that are only known to be larger.
+
+    Returns:
+        About d for points spread over d dimensions. NaN for fewer than ten different vectors, or where a value is not
+        finite.
+    """
+    if not np.isfinite(vectors).all():
+        return float("nan")
+    points = np.unique(vectors.astype(np.float64), axis=0)
+    if len(points) < 10:
+        return float("nan")
+    points = points - points.mean(axis=0)
+    squares = np.square(points).sum(axis=1)
+    apart = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0.0)
+    np.fill_diagonal(apart, np.inf)
+    near, next_near = np.partition(apart, 1, axis=1)[:, :2].T
+    known = near > 1e-12 * squares.mean()  # nearer than what the difference of squares can tell
+    logs = np.sort(0.5 * np.log(next_near[known] / near[known]))
+    kept = max(1, round(len(logs) * (1 - discarded)))
+    total = logs[:kept].sum() + (len(logs) - kept) * logs[kept - 1] if len(logs) else 0.0
+    return float(kept / total) if total > 0 else float("nan")
+
+
 def anisotropy(vectors: Float[np.ndarray, "n D"]) -> float:
     """Mean cosine of two different vectors (Ethayarajh 2019): 0 for directions spread evenly, 1 for one direction.
 

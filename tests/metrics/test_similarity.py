@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emma_viz.errors import InputError
-from emma_viz.metrics.similarity import alignment, cka, hsic
-from emma_viz.metrics.spread import anisotropy, effective_rank, morans_i, rogue_share
+from emma_viz.metrics.similarity import alignment, cka, hsic, shared_neighbours
+from emma_viz.metrics.spread import anisotropy, effective_rank, intrinsic_dimension, morans_i, rogue_share
 
 
 def test_hsic_is_the_u_statistic_over_four_different_things():
@@ -43,6 +43,39 @@ def test_what_does_not_vary_has_no_alignment():
     assert np.isnan(alignment(1.0, -1.0, 1.0))
     with pytest.raises(InputError, match="four things"):
         hsic(np.ones((3, 2)), np.ones((3, 2)))
+
+
+def test_neighbours_are_those_found_one_by_one_and_of_independent_vectors_few_are_shared():
+    draw = np.random.default_rng(5)
+    one, two = draw.normal(size=(30, 4)), draw.normal(size=(30, 6))
+    nearest = []
+    for vectors in (one, two):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines = unit @ unit.T - 9 * np.eye(30)
+        nearest.append([set(np.argsort(-row)[:5].tolist()) for row in cosines])
+    expected = np.mean([len(a & b) / 5 for a, b in zip(*nearest, strict=True)])
+    assert shared_neighbours(one, two, 5) == pytest.approx(expected)
+    turn, _ = np.linalg.qr(draw.normal(size=(4, 4)))
+    assert shared_neighbours(one, 3 * one @ turn) == 1.0
+    chance = [shared_neighbours(draw.normal(size=(40, 8)), draw.normal(size=(40, 8))) for _ in range(20)]
+    assert np.mean(chance) == pytest.approx(10 / 39, abs=0.03)
+    assert np.isnan(shared_neighbours(one, np.zeros((30, 2))))
+    assert np.isnan(shared_neighbours(one, np.full((30, 2), np.nan)))
+    with pytest.raises(InputError, match="four things"):
+        shared_neighbours(one[:3], two[:3])
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_the_dimension_of_a_cube_is_found_however_it_is_bent_into_more(dimension):
+    draw = np.random.default_rng(6)
+    cube = draw.random((1000, dimension))
+    assert intrinsic_dimension(cube) == pytest.approx(dimension, rel=0.12)
+    turn, _ = np.linalg.qr(draw.normal(size=(20, 20)))
+    bent = np.concatenate([cube, 0.3 * np.sin(3 * cube), np.zeros((1000, 20 - 2 * dimension))], axis=1) @ turn
+    assert intrinsic_dimension(bent) == pytest.approx(dimension, rel=0.15)
+    assert intrinsic_dimension(np.concatenate([cube, cube])) == intrinsic_dimension(cube)
+    assert np.isnan(intrinsic_dimension(np.ones((50, 3))))
+    assert np.isnan(intrinsic_dimension(np.full((50, 3), np.nan)))
 
 
 def test_equal_directions_are_counted():
