@@ -41,6 +41,7 @@ def write_charts(chart: Chart, stem: Path) -> tuple[Path, ...]:
             lambda part, kind=kind, about=about: figure.savefig(part, format=kind, dpi=150, metadata=about),
         )
         written.append(path)
+        figure.set_layout_engine("none")  # found once; the next kind is drawn in the same places
     return tuple(written)
 
 
