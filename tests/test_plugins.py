@@ -4,11 +4,13 @@ import pytest
 
 from emma_viz.errors import InputError, LensError
 from emma_viz.lens.kinds import kind_names, kind_of
+from emma_viz.models.families.table import family_named, family_names
 from emma_viz.records.benchmarks import benchmark, names
 from probes.table import chosen, known
 from tests.installed import install
 
 GROUPS = [
+    pytest.param("emma_viz.families", family_names, family_named, InputError, "Family", "cobra", id="family"),
     pytest.param("emma_viz.lenses", kind_names, kind_of, LensError, "LensKind", "ridge", id="lens"),
     pytest.param("emma_viz.benchmarks", names, benchmark, InputError, "Benchmark", "pope", id="benchmark"),
     pytest.param(

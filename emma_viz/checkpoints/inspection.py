@@ -17,7 +17,7 @@ from emma_viz.checkpoints.layouts import (
 )
 from emma_viz.checkpoints.load import untied
 from emma_viz.checkpoints.materialize import default_dtype, not_finite
-from emma_viz.checkpoints.run_config import has_own_head, is_run_config, language_model_config, vlm_config
+from emma_viz.checkpoints.run_config import has_own_head, read_description
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
 from emma_viz.checkpoints.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.tokenizers import GPT_NEOX, check_tokenizer
@@ -166,7 +166,7 @@ def inspect(
         found = with_config(found, config)
     description = _description(found)
     file = unwrapped(open_weights(found.weights))
-    layout = detect(file)
+    layout = detect(file, description)
     references, problems = _check(file, layout, description, own_head=has_own_head(found.config or {}))
     mark = None if problems else fingerprint(references) if references else None
     whole = all_values or file.stored_bytes <= READ_WHOLE
@@ -202,9 +202,7 @@ def compact(count: int) -> str:
 def _description(found: Source) -> VLMConfig | MambaConfig | None:
     if found.config is None:
         return None
-    if is_run_config(found.config):
-        return vlm_config(found.config, where=str(found.config_path))
-    return language_model_config(found.config, where=str(found.config_path))
+    return read_description(found.config, where=str(found.config_path))
 
 
 def _architecture(description: VLMConfig | MambaConfig | None) -> str:

@@ -8,13 +8,16 @@ shape are all errors, and all are listed: nothing is dropped in silence.
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from emma_viz.checkpoints.files import WeightFile
 from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
+from emma_viz.models.config import MambaConfig, VLMConfig
+from emma_viz.models.families.layout import OFFICIAL, Layout
+from emma_viz.models.families.table import family_named
 
 logger = logging.getLogger(__name__)
 
@@ -41,44 +44,6 @@ _QUANTISED = (
 """Ends of the names that bitsandbytes, GPTQ, AWQ and the 8-bit float formats add."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """One way of naming the weights."""
-
-    name: str
-    """For people."""
-    prefixes: tuple[tuple[str, str], ...]
-    """(prefix in the file, prefix in the model); the first that fits counts."""
-    signature: tuple[str, ...]
-    """A file is of this layout when one of its keys begins with one of these."""
-    components: tuple[str, ...]
-    """Parts of the model that files of this layout may hold."""
-
-    def model_key(self, file_key: str) -> str | None:
-        """The model's name of a file's key, or None when no prefix fits."""
-        for theirs, ours in self.prefixes:
-            if file_key.startswith(theirs):
-                return ours + file_key.removeprefix(theirs)
-        return None
-
-    def file_key(self, model_key: str) -> str:
-        """The file's name of a model's key.
-
-        Raises:
-            CheckpointError: this layout cannot hold it.
-        """
-        for theirs, ours in self.prefixes:
-            if model_key.startswith(ours):
-                return theirs + model_key.removeprefix(ours)
-        raise CheckpointError(f"The {self.name} layout has no place for {model_key}.")
-
-
-OFFICIAL = Layout(
-    name="Cobra / EMMA",
-    prefixes=(("projector.", "projector."), ("llm_backbone.llm.", "llm.")),
-    signature=("projector.", "llm_backbone."),
-    components=("projector", "llm"),
-)
 TRANSFORMERS = Layout(
     name="transformers (-hf)",
     prefixes=(
@@ -99,14 +64,19 @@ STATE_SPACES = Layout(
 LAYOUTS = (OFFICIAL, TRANSFORMERS, STATE_SPACES)
 
 
-def detect(file: WeightFile) -> Layout:
+def detect(file: WeightFile, description: VLMConfig | MambaConfig | None = None) -> Layout:
     """Tell a file's layout by its keys.
+
+    Args:
+        file: the weight file.
+        description: of the model, whose family's layout is looked for first.
 
     Raises:
         CheckpointError: the keys are of no known layout.
     """
     keys = [*file.tensors, *file.others]
-    for layout in LAYOUTS:
+    own = [family_named(description.family).layout] if isinstance(description, VLMConfig) else []
+    for layout in (*own, *LAYOUTS):
         if any(key.startswith(layout.signature) for key in keys):
             return layout
     begins = sorted({".".join(key.split(".")[:2]) for key in keys})[:8]

@@ -9,7 +9,7 @@ from torch import nn
 
 from emma_viz.checkpoints.files import WeightFile, open_weights
 from emma_viz.checkpoints.fingerprint import fingerprint, sampled
-from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY, Layout, components, detect, match, unwrapped
+from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY, components, detect, match, unwrapped
 from emma_viz.checkpoints.loaded import (
     FoundModel,
     LoadedLanguageModel,
@@ -25,7 +25,7 @@ from emma_viz.checkpoints.materialize import (
     require_device,
     require_room,
 )
-from emma_viz.checkpoints.run_config import has_own_head, is_run_config, language_model_config, vlm_config
+from emma_viz.checkpoints.run_config import has_own_head, read_description
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
 from emma_viz.checkpoints.tensors import TensorRef, same_values
 from emma_viz.checkpoints.tokenizers import load_tokenizer
@@ -34,6 +34,7 @@ from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError
 from emma_viz.models.config import MambaConfig, VLMConfig
+from emma_viz.models.families.layout import Layout
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.meta import on_meta
 from emma_viz.models.sizes import language_model_shapes, vlm_shapes
@@ -249,18 +250,21 @@ def _described(
             f"{found.given} has no config.json beside it, so its architecture is not known. Pass config, for example "
             'config="cobra-3b".'
         )
-    if not is_run_config(found.config):
+    description = read_description(found.config, where=str(found.config_path))
+    if isinstance(description, MambaConfig):
         raise CheckpointError(
             f"{found.given} is a language model without projector. Load it with load_language_model, or give it to a "
             "run directory that holds a projector: load_model(run_directory, llm_source=…)."
         )
-    return found, vlm_config(found.config, where=str(found.config_path))
+    return found, description
 
 
 def llm_references(config: MambaConfig, found: Source) -> dict[str, TensorRef]:
     """Match a source's language model; names as inside a VLM, `llm.…`."""
     file = unwrapped(open_weights(found.weights))
-    layout = detect(file)
+    layout = detect(
+        file, read_description(found.config, where=str(found.config_path)) if found.config else None
+    )
     if "projector" in components(file, layout):
         kept = {key: ref for key, ref in file.tensors.items() if not key.startswith("projector.")}
         file = WeightFile(path=file.path, format=file.format, tensors=kept, others=file.others)
@@ -273,7 +277,7 @@ def llm_references(config: MambaConfig, found: Source) -> dict[str, TensorRef]:
 def _vlm_references(config: VLMConfig, found: Source, llm_source: SourceLike | None) -> dict[str, TensorRef]:
     """Match everything a VLM needs apart from its encoders, from one source or two."""
     file = unwrapped(open_weights(found.weights))
-    layout = detect(file)
+    layout = detect(file, config)
     expected = vlm_shapes(config)
     hint = f"Expected the model of {found.config_path}."
     if llm_source is None:
@@ -293,10 +297,8 @@ def _vlm_references(config: VLMConfig, found: Source, llm_source: SourceLike | N
 
 def _language_model(values: Mapping[str, Any], where: str) -> tuple[MambaConfig, str | None]:
     """The language model that a `config.json` describes, alone or in a whole, and its official name if it has one."""
-    if is_run_config(values):
-        whole = vlm_config(values, where=where)
-        return whole.llm, whole.llm_backbone_id
-    return language_model_config(values, where=where), None
+    found = read_description(values, where=where)
+    return (found.llm, found.llm_backbone_id) if isinstance(found, VLMConfig) else (found, None)
 
 
 def _require_same(config: MambaConfig, own: Source, where: str) -> None:

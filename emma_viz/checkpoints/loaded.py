@@ -8,10 +8,11 @@ from pathlib import Path
 
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.data.images import ImageTransform, TowerNorm
-from emma_viz.data.prompts import Turn, build_prompt
+from emma_viz.data.prompts import Turn
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.families.table import family_named
 from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
@@ -54,7 +55,7 @@ class LoadedModel:
         Args:
             message: one question, or the turns of a conversation that ends with one.
         """
-        return build_prompt(message, self.vlm.config.prompt_style)
+        return family_named(self.vlm.config.family).prompt(message, self.vlm.config)
 
     @classmethod
     def from_vlm(cls, vlm: VLM, tokenizer: Tokenizer, *, name: str, source: str = "memory") -> "LoadedModel":

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from emma_viz.errors import CheckpointError, InputError
 from emma_viz.files.json_door import parse_json, read_json
 from emma_viz.files.schema import Size, shape
+from emma_viz.models.backbones import LLM_BACKBONES, VISION_BACKBONES
 from emma_viz.models.config import (
     Depth,
     Epsilon,
@@ -19,7 +20,8 @@ from emma_viz.models.config import (
     Width,
     vlm_config_from_dict,
 )
-from emma_viz.models.presets import LLM_BACKBONES, VISION_BACKBONES, config_from_ids
+from emma_viz.models.families.table import described_elsewhere, family_named
+from emma_viz.models.presets import config_from_ids
 from emma_viz.models.sizes import require_real
 
 SECTION = "emma_viz"
@@ -168,6 +170,7 @@ def vlm_config(values: Mapping[str, Any], *, where: str) -> VLMConfig:
         else:
             official = _shaped(run.model, _OfficialModel, f"{where}: the `model` object")
             config = vlm_config_from_dict(_replaced(official, overrides))
+        family_named(config.family)
         known = VISION_BACKBONES.get(config.vision.backbone_id)
         if known is not None and config.vision != known():
             raise InputError(
@@ -178,6 +181,24 @@ def vlm_config(values: Mapping[str, Any], *, where: str) -> VLMConfig:
     except InputError as error:
         raise CheckpointError(f"{where}: {error}") from error
     return config
+
+
+def read_description(values: Mapping[str, Any], *, where: str) -> VLMConfig | MambaConfig:
+    """Describe what a `config.json` is of: a run directory, a model of a family that an installed package brings, or
+    a language model.
+
+    Raises:
+        CheckpointError: it is of neither, or a field is missing, unknown, out of its range, or not supported.
+    """
+    if is_run_config(values):
+        return vlm_config(values, where=where)
+    try:
+        found = described_elsewhere(values)
+        if found is not None:
+            require_real(found)
+    except InputError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    return language_model_config(values, where=where) if found is None else found
 
 
 def _replaced(official: _OfficialModel, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from emma_viz.checkpoints.layouts import HEAD, OFFICIAL, TABLE_KEY
+from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY
 from emma_viz.checkpoints.materialize import as_dtype
 from emma_viz.checkpoints.run_config import run_config
 from emma_viz.checkpoints.sources import METADATA_KEY, RUN_WEIGHTS, TOKENIZER
@@ -21,6 +21,7 @@ from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.atomic import write_files
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.families.layout import OFFICIAL
 from emma_viz.models.sizes import vlm_shapes
 from emma_viz.models.vision import VisionEncoder
 

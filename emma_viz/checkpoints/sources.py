@@ -15,15 +15,17 @@ from emma_viz.checkpoints.safetensors_file import read_references
 from emma_viz.errors import CheckpointError
 from emma_viz.files.inside import require_inside
 from emma_viz.files.named import named_path
+from emma_viz.models.backbones import LLM_BACKBONES
 from emma_viz.models.config import VLMConfig
-from emma_viz.models.presets import LLM_BACKBONES, PRESETS
+from emma_viz.models.families.table import OUR_FAMILIES
+from emma_viz.models.presets import PRESETS
 
 logger = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "bundled"
 """The models and encoders that ship with the package."""
 
-HUB_PRESETS = {"cobra-3b": "han1997/cobra/cobra+3b"}
+HUB_PRESETS = {name: place for family in OUR_FAMILIES.values() for name, place in family.published.items()}
 """Presets whose weights are published, and where."""
 HUB_LANGUAGE_MODELS = {
     "mamba-2.8b-zephyr": "xiuyul/mamba-2.8b-zephyr",
@@ -33,7 +35,11 @@ HUB_LANGUAGE_MODELS = {
 """Official names of language models, and where the released code's table says that they are. EMMA-V2's,
 `mamba-2.7b-v2`, is a path on its authors' machine there."""
 HUB_NAMES = HUB_PRESETS | HUB_LANGUAGE_MODELS
-HUB_FOLDERS = {"han1997/cobra": "cobra+3b"}
+HUB_FOLDERS = {
+    "/".join(parts[:2]): "/".join(parts[2:])
+    for place in HUB_PRESETS.values()
+    if len(parts := place.split("/")) > 2
+}
 """Repositories that keep their run directories in folders: the one that is meant when none is named."""
 
 RUN_WEIGHTS = ("checkpoints/latest-checkpoint.safetensors", "checkpoints/latest-checkpoint.pt")
@@ -165,7 +171,7 @@ def known_names() -> tuple[str, ...]:
 
 
 def _no_weights(name: str) -> str:
-    if name.startswith("emma") and name.endswith("3b"):
+    if any(name in family.unpublished for family in OUR_FAMILIES.values()):
         return (
             f"No weights of {name} are published that this project knows of; train it, or pass the path of its run "
             "directory (config.json and checkpoints/latest-checkpoint.pt)."

@@ -1,5 +1,6 @@
 """Mamba vision-language models: descriptions, networks, generation. No files, no hooks, no plots."""
 
+from emma_viz.models.backbones import LLM_BACKBONES, VISION_BACKBONES
 from emma_viz.models.cache import LayerState, MambaCache
 from emma_viz.models.config import (
     MambaConfig,
@@ -16,12 +17,7 @@ from emma_viz.models.mamba1 import Mamba1Mixer
 from emma_viz.models.mamba2 import Mamba2Mixer
 from emma_viz.models.norms import GatedRMSNorm, RMSNorm
 from emma_viz.models.positions import resample_positions
-from emma_viz.models.presets import (
-    LLM_BACKBONES,
-    PRESETS,
-    VISION_BACKBONES,
-    config_from_ids,
-)
+from emma_viz.models.presets import PRESETS, config_from_ids
 from emma_viz.models.projectors import Projector
 from emma_viz.models.vision import VisionEncoder
 from emma_viz.models.vision_pocket import PocketEncoder

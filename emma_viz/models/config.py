@@ -18,7 +18,8 @@ from emma_viz.files.schema import Size, require_ranges, shape
 SSM = Literal["mamba1", "mamba2"]
 TowerKind = Literal["dinov2", "siglip", "pocket"]
 ProjectorKind = Literal["linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet"]
-Family = Literal["cobra", "emma"]
+FamilyName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][\w.-]*$", max_length=60)]
+"""The name of one of the families of `emma_viz.models.families`."""
 ResizeStrategy = Literal["resize-naive", "resize-crop", "letterbox"]
 LensForm = Literal["paper", "released"]
 Grid = tuple[int, int]
@@ -287,8 +288,8 @@ class VLMConfig:
 
     model_id: Label
     """The official model id, e.g. `cobra+3b`, or a preset's name."""
-    family: Family
-    """`cobra` (text loss only) or `emma` (also trained to reconstruct the image)."""
+    family: FamilyName
+    """The family that the model is of, such as `cobra` or `emma`."""
     vision: VisionConfig
     """The encoders."""
     projector: ProjectorConfig

@@ -102,7 +102,7 @@ def _decoder_parts(inspection: Inspection, files: Sequence[Path]) -> tuple[list[
     """The feature fusion and pixel decoder of an EMMA, which its checkpoint never holds: those of its native lens, or
     what those of its form would be; and what is missing."""
     config = inspection.config
-    if not isinstance(config, VLMConfig) or config.family != "emma":
+    if not isinstance(config, VLMConfig) or config.lens_form is None:
         return [], []
     native, sizes = None, head_sizes(config)
     for path in files:

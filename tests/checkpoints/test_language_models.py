@@ -337,7 +337,7 @@ PUBLISHED_HF = {
 
 @pytest.mark.parametrize("values", [COBRA, PUBLISHED_HF, ORIGINAL], ids=["cobra", "hf", "state-spaces"])
 def test_every_way_to_describe_it_is_the_preset_language_model(values):
-    from emma_viz.models.presets import mamba_2_8b
+    from emma_viz.models.backbones import mamba_2_8b
 
     config = language_model_config(values, where="x")
     assert config.differences(mamba_2_8b()) == ()
@@ -345,7 +345,7 @@ def test_every_way_to_describe_it_is_the_preset_language_model(values):
 
 
 def test_published_configurations_are_the_presets_language_models():
-    from emma_viz.models.presets import mamba2_2_7b, mamba_2_8b
+    from emma_viz.models.backbones import mamba2_2_7b, mamba_2_8b
 
     assert language_model_config({**ORIGINAL, "ssm_cfg": {}}, where="x") == mamba_2_8b()
     second = {**ORIGINAL, "ssm_cfg": {"layer": "Mamba2"}, "pad_vocab_size_multiple": 16, "attn_layer_idx": []}

@@ -7,7 +7,7 @@ import pytest
 from emma_viz.checkpoints.run_config import vlm_config
 from emma_viz.checkpoints.sources import BUNDLED
 from emma_viz.lens.files import load_lens
-from emma_viz.models.presets import emma_v1_3b, emma_v2_3b
+from emma_viz.models.families.emma import emma_v1_3b, emma_v2_3b
 from emma_viz.session import inspection_of
 from emma_viz.session.catalogue import head_parts, head_sizes, models_table
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from emma_viz.errors import TrainingError
-from emma_viz.models.presets import pocket_conv_128
+from emma_viz.models.backbones import pocket_conv_128
 from emma_viz.models.vision_pocket import PocketEncoder
 from training.loop.disk_arrays import new_array
 from training.pocket.features import encoder_features

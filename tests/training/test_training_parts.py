@@ -17,8 +17,9 @@ from emma_viz.data.tabletop import (
 )
 from emma_viz.errors import ImageError, TrainingError
 from emma_viz.models.config import MambaConfig
+from emma_viz.models.families.cobra import cobra_pocket
+from emma_viz.models.families.emma import emma_v1_pocket
 from emma_viz.models.language_model import MambaLM
-from emma_viz.models.presets import cobra_pocket, emma_v1_pocket
 from training.loop.config import JointRecipe, Optimisation, Phase
 from training.loop.conversations import IGNORED, collate, encode_conversation, prompt_labels
 from training.loop.losses import text_loss

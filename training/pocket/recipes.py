@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from emma_viz.models.config import MambaConfig, VLMConfig
-from emma_viz.models.presets import cobra_pocket, emma_v1_pocket, emma_v1_pocket_nomff, emma_v2_pocket
+from emma_viz.models.families.cobra import cobra_pocket
+from emma_viz.models.families.emma import emma_v1_pocket, emma_v1_pocket_nomff, emma_v2_pocket
 from emma_viz.session.options import LensRecipe
 from training.loop.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
 from training.pocket.tokenizer import VOCABULARY

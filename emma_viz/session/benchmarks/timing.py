@@ -229,7 +229,7 @@ def _inputs_of(module: nn.Module, do: Callable[[], object]) -> list[tuple[nn.Mod
 
 def _head(model: LoadedModel) -> tuple[Head | None, str]:
     """The fusion and decoder of a model, on its device; None for one that was trained without."""
-    if model.config.family != "emma":
+    if model.config.lens_form is None:
         return None, ""
     device = model.vlm.device
     try:

@@ -1,0 +1,122 @@
+"""Encoders and language models that have a name: official ones, the pocket ones, and tiny ones for tests."""
+
+from collections.abc import Callable
+
+from emma_viz.models.config import MambaConfig, TowerConfig, VisionConfig
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HALF = (0.5, 0.5, 0.5)
+QUARTER = (0.25, 0.25, 0.25)
+
+POCKET_VOCABULARY = 626
+"""Tokens of the bundled pocket tokenizer."""
+
+
+def dinov2_large(*, image_size: int) -> TowerConfig:
+    """DINOv2 ViT-L/14 with 4 registers (timm `vit_large_patch14_reg4_dinov2.lvd142m`)."""
+    return TowerConfig(
+        kind="dinov2", hub_id="facebook/dinov2-with-registers-large", width=1024, n_layer=24, n_heads=16,
+        mlp_width=4096, n_registers=4, patch=14, image_size=image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD,
+    )  # fmt: skip
+
+
+def siglip_so400m(*, image_size: int, hub_id: str = "google/siglip-so400m-patch14-384") -> TowerConfig:
+    """SigLIP SO400M/14 (timm `vit_so400m_patch14_siglip_384`)."""
+    return TowerConfig(
+        kind="siglip", hub_id=hub_id, width=1152, n_layer=27, n_heads=16, mlp_width=4304,
+        patch=14, image_size=image_size, mean=_HALF, std=_HALF,
+    )  # fmt: skip
+
+
+def dinosiglip_384() -> VisionConfig:
+    """The encoders of Cobra and EMMA: DINOv2 then SigLIP at 384 px, 27×27 patches, 2176 channels."""
+    towers = (dinov2_large(image_size=384), siglip_so400m(image_size=384))
+    return VisionConfig(backbone_id="dinosiglip-vit-so-384px", towers=towers)
+
+
+def siglip_384() -> VisionConfig:
+    """SigLIP alone at 384 px (Cobra's `cobra-siglip+3b`)."""
+    return VisionConfig(backbone_id="siglip-vit-so400m-384px", towers=(siglip_so400m(image_size=384),))
+
+
+def pocket_conv_128() -> VisionConfig:
+    """The pocket convolutional encoder: 128 px, patch 8, 16×16 tokens, 96 channels."""
+    tower = TowerConfig(kind="pocket", width=96, patch=8, image_size=128, mean=_HALF, std=QUARTER)
+    return VisionConfig(backbone_id="pocket-conv-128px", towers=(tower,))
+
+
+def tiny_dinosiglip_60() -> VisionConfig:
+    """Two tiny transformer towers at 60 px: a 4×4 grid that leaves 4 px unseen, as 384 px leaves 6."""
+    dino = TowerConfig(
+        kind="dinov2", width=24, n_layer=3, n_heads=2, mlp_width=48, n_registers=2,
+        patch=14, image_size=60, mean=IMAGENET_MEAN, std=IMAGENET_STD,
+    )  # fmt: skip
+    siglip = TowerConfig(
+        kind="siglip",
+        width=16,
+        n_layer=3,
+        n_heads=2,
+        mlp_width=40,
+        patch=14,
+        image_size=60,
+        mean=_HALF,
+        std=_HALF,
+    )
+    return VisionConfig(backbone_id="tiny-dinosiglip-60px", towers=(dino, siglip))
+
+
+def mamba_2_8b() -> MambaConfig:
+    """Mamba-1 2.8B (state-spaces/mamba-2.8b and its fine-tunes)."""
+    return MambaConfig(d_model=2560, n_layer=64, vocab_size=50277)
+
+
+def mamba2_2_7b() -> MambaConfig:
+    """Mamba-2 2.7B (state-spaces/mamba2-2.7b)."""
+    return MambaConfig(
+        d_model=2560, n_layer=64, vocab_size=50277, ssm="mamba2", d_state=128, pad_vocab_size_multiple=16
+    )
+
+
+def pocket_mamba1() -> MambaConfig:
+    """The pocket Mamba-1: 12 blocks of width 112."""
+    return MambaConfig(d_model=112, n_layer=12, vocab_size=POCKET_VOCABULARY)
+
+
+def pocket_mamba2() -> MambaConfig:
+    """The pocket Mamba-2: 12 blocks of width 112."""
+    return MambaConfig(
+        d_model=112, n_layer=12, vocab_size=POCKET_VOCABULARY, ssm="mamba2", d_state=32, headdim=32
+    )
+
+
+def tiny_mamba1() -> MambaConfig:
+    """A Mamba-1 for tests: 3 blocks of width 32."""
+    return MambaConfig(d_model=32, n_layer=3, vocab_size=61, d_state=8)
+
+
+def tiny_mamba2() -> MambaConfig:
+    """A Mamba-2 for tests: 3 blocks of width 32."""
+    return MambaConfig(
+        d_model=32, n_layer=3, vocab_size=61, ssm="mamba2", d_state=16, headdim=16, pad_vocab_size_multiple=16
+    )
+
+
+LLM_BACKBONES: dict[str, Callable[[], MambaConfig]] = {
+    "mamba-2.8b-zephyr": mamba_2_8b,
+    "mamba-2.8b-slimpj": mamba_2_8b,
+    "mamba-2.8b": mamba_2_8b,
+    "mamba-2.7b-v2": mamba2_2_7b,
+    "pocket-mamba1": pocket_mamba1,
+    "pocket-mamba2": pocket_mamba2,
+    "tiny-mamba1": tiny_mamba1,
+    "tiny-mamba2": tiny_mamba2,
+}
+"""Official (and our own) language-model ids."""
+
+VISION_BACKBONES: dict[str, Callable[[], VisionConfig]] = {
+    "dinosiglip-vit-so-384px": dinosiglip_384,
+    "siglip-vit-so400m-384px": siglip_384,
+    "pocket-conv-128px": pocket_conv_128,
+    "tiny-dinosiglip-60px": tiny_dinosiglip_60,
+}
+"""Official (and our own) vision-backbone ids."""

@@ -1,0 +1,29 @@
+"""Cobra (arXiv 2403.14520): a Mamba trained on text alone."""
+
+from emma_viz.models.config import VLMConfig
+from emma_viz.models.families.official import OfficialFamily
+
+
+def cobra_3b() -> VLMConfig:
+    """Cobra 3B (`han1997/cobra`, folder `cobra+3b`)."""
+    return COBRA.run("cobra+3b", llm_backbone_id="mamba-2.8b-zephyr")
+
+
+def cobra_pocket() -> VLMConfig:
+    """The pocket Cobra: small enough to train and run on a CPU."""
+    return COBRA.pocket("cobra-pocket", "pocket-mamba1")
+
+
+def tiny_cobra() -> VLMConfig:
+    """A Cobra for tests: two tiny transformer towers, 4×4 image tokens, 3 blocks."""
+    return COBRA.tiny("tiny-cobra", "tiny-mamba1")
+
+
+COBRA = OfficialFamily(
+    name="cobra",
+    title="a Mamba over image and text, trained on the text alone",
+    model_ids=r".*",  # The layout is Cobra's own: whoever else writes it says so in the id.
+    presets={"cobra-3b": cobra_3b, "cobra-pocket": cobra_pocket, "tiny-cobra": tiny_cobra},
+    published={"cobra-3b": "han1997/cobra/cobra+3b"},
+)
+"""The family; of all that know run directories it is asked last."""

@@ -1,0 +1,64 @@
+"""What a family of models has to say of itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from emma_viz.data.prompts import Turn
+from emma_viz.models.config import VLMConfig
+from emma_viz.models.families.layout import Layout
+from emma_viz.models.sites import Site
+
+ImagePlace = Literal["first", "placeholders"]
+"""Where the image tokens stand: before all text, or where the prompt has their placeholders."""
+
+
+@runtime_checkable
+class Family(Protocol):
+    """One family: how its files are told from others', what they hold, and how its members are asked.
+
+    A family is one file with one such value. Ours are lines of `emma_viz.models.families.table`; an installed package
+    brings others as entry points of the group `emma_viz.families` (docs/extending/add-a-model.md).
+    """
+
+    @property
+    def name(self) -> str:
+        """The word that descriptions, traces, lenses and pictures hold."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What the family is, in a sentence."""
+        ...
+
+    @property
+    def image_tokens(self) -> ImagePlace:
+        """Where its image tokens stand."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """Its key table: what its files call the weights."""
+        ...
+
+    @property
+    def sites(self) -> Mapping[str, Site]:
+        """Its hook sites, by name."""
+        ...
+
+    @property
+    def presets(self) -> Mapping[str, Callable[[], VLMConfig]]:
+        """Its members that have a name."""
+        ...
+
+    @property
+    def published(self) -> Mapping[str, str]:
+        """Presets whose weights are published, and the hub id of each."""
+        ...
+
+    def describe(self, values: Mapping[str, Any]) -> VLMConfig | None:
+        """The model that a `config.json` in the family's own form describes; None where it is of another form."""
+        ...
+
+    def prompt(self, message: str | Sequence[Turn], config: VLMConfig) -> str:
+        """The text that stands between the image tokens of a member and its answer."""
+        ...
