@@ -10,10 +10,9 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.exchange import fit_map, paired_states
 from emma_viz.evidence.patching import patches, states_of
-from emma_viz.metrics.intervals import ratio
 from emma_viz.metrics.similarity import alignment, gram, hsic, shared_neighbours
 from probes.charts import Chart, Grids, Lines, Panel
-from probes.numbers import averaged, joined_parts, layer_chart, layer_tick, series_of
+from probes.numbers import averaged, joined_parts, layer_chart, layer_tick, series_of, shared_part
 from probes.patching import LEAST
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 
@@ -104,11 +103,12 @@ class ExchangeProbe:
             )  # fmt: skip
             for way, said in _WAYS.items():
                 if np.isfinite(columns[way]).any():
+                    part, statistic = shared_part(columns[way][:, index], columns["whole"])
+                    control, _ = shared_part(columns["shuffled"][:, index], columns["whole"])
                     found.append(
                         Measure(
                             name=f"exchange.{way}", title=f"share of the twins' difference that comes with {said}",
-                            layer=layer, columns=_part(columns, way, index), statistic=ratio("part", "whole"),
-                            control=None if way == "own" else _part(columns, "shuffled", index),
+                            layer=layer, columns=part, statistic=statistic, control=None if way == "own" else control,
                             control_title="" if way == "own" else _SHUFFLED,
                         )
                     )  # fmt: skip
@@ -219,16 +219,6 @@ def _patched(
             runs.setdefault(way, []).append([*made.values()])
     found = np.array(without.changed([run for each in runs.values() for run in each])) - low
     return dict(zip(runs, found.reshape(len(runs), -1), strict=True))
-
-
-def _part(columns: Mapping[str, np.ndarray], column: str, index: int) -> dict[str, np.ndarray]:
-    part = columns[column][:, index]
-    known = np.isfinite(part) & np.isfinite(columns["whole"])
-    return {
-        "part": np.where(known, part, 0.0),
-        "whole": np.where(known, columns["whole"], 0.0),
-        "count": known.astype(np.float64),
-    }
 
 
 def _aligned(columns: Mapping[str, np.ndarray], index: int, layer: int) -> Measure:

@@ -4,8 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emma_viz.metrics.similarity import alignment, gram, hsic
-from emma_viz.metrics.spread import anisotropy, effective_rank, morans_i, rogue_share
+from emma_viz.metrics.similarity import alignment, gram, hsic, shared_neighbours
+from emma_viz.metrics.spread import (
+    anisotropy,
+    effective_rank,
+    intrinsic_dimension,
+    morans_i,
+    rogue_share,
+)
 from probes.charts import Chart, Grids, Panel
 from probes.numbers import averaged, layer_chart, layer_word
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
@@ -15,6 +21,7 @@ OUTLIER = 5.0
 """A token whose vector is so many times as long as the median one is an outlier."""
 MEANS = {
     "rank": ("geometry.rank", "effective rank of an image's tokens", "directions"),
+    "dimension": ("geometry.dimension", "intrinsic dimension of an image's tokens (TwoNN)", "dimensions"),
     "anisotropy": ("geometry.anisotropy", "mean cosine of two tokens of an image", ""),
     "standardised": ("geometry.anisotropy_standardised", "the same, each dimension standardised over the image", ""),
     "rogue": ("geometry.rogue", f"share of the squared length in the {ROGUE} largest dimensions", ""),
@@ -30,10 +37,12 @@ class GeometryProbe:
     title = "How the image tokens lie"
     question = "Do the image tokens of deep layers still differ from one another, and do neighbours resemble?"
     method = (
-        "For each image and layer: effective rank (exp of the entropy of the singular values), mean cosine (also after "
+        "For each image and layer: effective rank (exp of the entropy of the singular values), "
+        "intrinsic dimension (TwoNN, of the distances to the two nearest, straight or bent), mean cosine (also after "
         "standardising, because a few dimensions can make all of it), outliers by length, and Moran's I over the "
         "grid, whose control is the same tokens in a random order. Layers are compared by debiased CKA over an "
-        "image's tokens, whose control pairs each token with a random other. None of these numbers says what "
+        "image's tokens and, as a second opinion, by the share of each token's ten nearest that both layers name; the "
+        "control pairs each token with a random other. None of these numbers says what "
         "the tokens are about."
     )
 
@@ -74,6 +83,16 @@ class GeometryProbe:
                     statistic=mean, control=control, control_title="the same tokens in a random order",
                 )
             )  # fmt: skip
+            if at:
+                columns, mean = averaged(gathered.columns["near"][:, at])
+                found.append(
+                    Measure(
+                        name="geometry.neighbours_before", layer=layer,
+                        title="share of a token's nearest that the layer before names", columns=columns, statistic=mean,
+                        control=averaged(gathered.columns["near_shuffled"][:, at])[0],
+                        control_title="each token paired with a random other",
+                    )
+                )  # fmt: skip
             for name, title, other in (
                 ("geometry.cka_first", "debiased CKA with the first layer examined", 0),
                 ("geometry.cka_before", "debiased CKA with the layer before", max(at - 1, 0)),
@@ -88,6 +107,15 @@ class GeometryProbe:
             layer_chart(
                 results, "geometry.rank", name="rank", title="Directions that image tokens lie in",
                 y_title="effective rank", caption="Bands: 95 % over images.",
+            ),
+            layer_chart(
+                results, "geometry.dimension", name="dimension", title="Numbers that tell neighbouring tokens apart",
+                y_title="intrinsic dimension", caption="Bands: 95 % over images.",
+            ),
+            layer_chart(
+                results, "geometry.neighbours_before", name="neighbours",
+                title="Nearest tokens kept from the layer before",
+                y_title="share", caption="Dashed: tokens paired at random.",
             ),
             layer_chart(
                 results, "geometry.moran", name="moran", title="Likeness of neighbouring patches", y_title="Moran's I",
@@ -135,13 +163,14 @@ def _one(states: np.ndarray, grid: tuple[int, int], order: np.ndarray) -> dict[s
     """The numbers of one image: (Y,) each, but `hsic` (Y, Y) and `hsic_shuffled` (Y, Y)."""
     found: dict[str, np.ndarray] = {}
     for at, tokens in enumerate(states):
-        numbers = dict.fromkeys((*MEANS, "moran", "moran_shuffled"), float("nan"))
+        numbers = dict.fromkeys((*MEANS, "moran", "moran_shuffled", "near", "near_shuffled"), float("nan"))
         if np.isfinite(tokens).all():
             lengths = np.linalg.norm(tokens, axis=1)
             spread = tokens.std(axis=0)
             standard = (tokens - tokens.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
             numbers = {
                 "rank": effective_rank(tokens),
+                "dimension": intrinsic_dimension(tokens),
                 "anisotropy": anisotropy(tokens),
                 "standardised": anisotropy(standard),
                 "rogue": rogue_share(tokens, ROGUE),
@@ -149,6 +178,10 @@ def _one(states: np.ndarray, grid: tuple[int, int], order: np.ndarray) -> dict[s
                 "moran": morans_i(tokens, grid),
                 "moran_shuffled": morans_i(tokens[order], grid),
             }
+            if at and len(tokens) >= 4 and np.isfinite(states[at - 1]).all():
+                before = states[at - 1]
+                numbers["near"] = shared_neighbours(before, tokens)
+                numbers["near_shuffled"] = shared_neighbours(before, tokens[order])
         for name, value in numbers.items():
             found.setdefault(name, np.full(len(states), np.nan))[at] = value
     return found | _alignments(states, order)

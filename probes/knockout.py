@@ -39,6 +39,8 @@ _EVERY = {"replace": 1, "write": 4}
 _OTHERS = 8
 """The same of the other kinds."""
 CURVES = ("layer", "window")
+RULES = {"quarter": (0.25, "by a quarter"), "any": (0.0, "at all")}
+"""Other rules of which patches are an object's, beside that by half: they say whether the number hangs on the rule."""
 
 
 class Knockout:
@@ -113,6 +115,8 @@ class Knockout:
                 _replacing(case, values[kind], score) if kind in values else _intervening(case, kind, score)
             )
             row |= _necessary_and_sufficient(kind, case.count, place, fall, seed)
+            if kind == "replace":
+                row |= _by_rule(batch, index, fall)
             if place is not None:
                 where = np.flatnonzero(place)
                 row[f"{kind}_placebo"] = (
@@ -154,6 +158,16 @@ class Knockout:
                     control_title="as many random tokens left",
                 )
             )
+        found += [
+            _nats(
+                f"knockout.rule.{rule}",
+                f"fall when patches that the object covers {said}, and those beside, are {EMBEDDED['replace']}",
+                columns[f"rule {rule}"],
+                columns[f"rule {rule}_elsewhere"],
+                control_title=CONTROLS["elsewhere"],
+            )
+            for rule, (_, said) in RULES.items()
+        ]
         layers = [layer for layer in gathered.layers if layer >= 0]
         wide = len(window(0, gathered.model.n_layer))
         for curve, said in zip(CURVES, ("this layer's state", f"the states of {wide} layers"), strict=True):
@@ -218,7 +232,22 @@ class Knockout:
 
 def _names() -> list[str]:
     ends = ("", "_all", *(f"_{control}" for control in CONTROLS), "_kept", "_kept_random")
-    return ["score", *(f"{kind}{end}" for kind in _KINDS for end in ends)]
+    rules = [f"rule {rule}{end}" for rule in RULES for end in ("", "_elsewhere")]
+    return ["score", *rules, *(f"{kind}{end}" for kind in _KINDS for end in ends)]
+
+
+def _by_rule(batch: Batch, index: int, fall) -> dict[str, float]:
+    """The falls when an object's tokens are chosen by other rules, and of the same shapes elsewhere."""
+    places = {
+        rule: region(batch.subjects[index], batch.trace.geometry[index], covered=covered)
+        for rule, (covered, _) in RULES.items()
+    }
+    known = {rule: place for rule, place in places.items() if place is not None}
+    if not known:
+        return {}
+    sets = [np.flatnonzero(each) for place in known.values() for each in (place, elsewhere(place))]
+    names = [f"rule {rule}{end}" for rule in known for end in ("", "_elsewhere")]
+    return dict(zip(names, fall(sets, []).tolist(), strict=True))
 
 
 def _necessary_and_sufficient(

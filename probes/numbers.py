@@ -39,6 +39,16 @@ def mean_measure(
     return Measure(columns=columns, statistic=statistic, control=other, **given)
 
 
+def shared_part(
+    values: Num[np.ndarray, " n"], whole: Num[np.ndarray, " n"]
+) -> tuple[dict[str, np.ndarray], Statistic]:
+    """The columns and the statistic of Σ part / Σ whole, each image's part taken with the sign of its whole."""
+    known = np.isfinite(whole) & np.isfinite(values)
+    part = np.where(known, np.sign(np.where(known, whole, 1)) * values, 0)
+    columns = {"part": part, "whole": np.where(known, np.abs(whole), 0), "count": known.astype(np.float64)}
+    return columns, ratio("part", "whole")
+
+
 def joined_parts(rows: Sequence[Mapping[str, Any]], notes: Sequence[str], **given: Any) -> Seen:
     """What was seen of a batch, from a row for each image; the same note twice is kept once."""
     columns = {name: np.stack([np.asarray(row[name], np.float64) for row in rows]) for name in rows[0]}

@@ -7,10 +7,9 @@ import numpy as np
 
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.patching import estimated_effects, patches, states_of, verify
-from emma_viz.metrics.intervals import ratio
 from probes.charts import Chart, Lines
 from probes.findings import shown
-from probes.numbers import joined_parts, layer_word, mean_measure, series_of
+from probes.numbers import joined_parts, layer_word, mean_measure, series_of, shared_part
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 from probes.regions import elsewhere, region
 
@@ -29,6 +28,8 @@ _WAYS = {"": "that comes with", "noise ": "that goes with"}
 ESTIMATED = ("resid_pre", "mixer_out", "x", "z", "B", "C", "delta")
 """Sites whose patches are estimated."""
 TOP, DRAWN = 10, 50
+POINTS = 5
+"""On the way between the twins at which the better estimates take a gradient (EAP-IG)."""
 _EVERY, _ESTIMATED_EVERY = 4, 8
 """With --quick, every so manieth pair is patched, and fewer are estimated."""
 
@@ -48,7 +49,8 @@ class Patching:
         f"than {LEAST} nats are left out. 1: the answer follows; 0: it does not. The other way round (noise), states "
         "of the image without the object go into the run with it: the share that the answer loses. What comes with "
         "a patch is enough, what goes with one is needed. Patching the last layers' text tokens carries the answer "
-        "itself. Estimates: attribution patching at seven sites, its correlation with real patches beside it."
+        "itself. Estimates: attribution patching at seven sites, its correlation with real patches beside it, and "
+        f"that of the mean gradient at {POINTS} points between the twins."
     )
 
     def needs(self) -> Needs:
@@ -58,7 +60,7 @@ class Patching:
     def see(self, batch: Batch) -> Seen:
         """What each patch recovers or takes, for each pair, in nats; estimates of it; and the whole difference."""
         layers = [layer for layer in batch.layers if layer >= 0]
-        blank: dict[str, Any] = {"whole": np.nan, "correlation": np.nan}
+        blank: dict[str, Any] = {"whole": np.nan, "correlation": np.nan, "correlation_between": np.nan}
         blank |= {f"{way}{name}": np.full(len(layers), np.nan) for way in _WAYS for name in _SETS}
         blank |= {
             f"{site}{end}": np.full(len(layers), np.nan) for site in ESTIMATED for end in ("", " elsewhere")
@@ -93,13 +95,15 @@ class Patching:
         layers = [layer for layer in gathered.layers if layer >= 0]
 
         def share(name: str, title: str, column: str, index: int, control: str | None = None) -> Measure:
+            part, statistic = shared_part(columns[column][:, index], columns["whole"])
+            beside = None if control is None else shared_part(columns[control][:, index], columns["whole"])[0]
             return Measure(
                 name=name,
                 title=title,
                 layer=layers[index],
-                columns=_part(columns, column, index),
-                statistic=ratio("part", "whole"),
-                control=None if control is None else _part(columns, control, index),
+                columns=part,
+                statistic=statistic,
+                control=beside,
                 control_title="" if control is None else _SETS["elsewhere"],
             )
 
@@ -118,6 +122,13 @@ class Patching:
                     columns["correlation"],
                     name="patching.correlation",
                     title=f"correlation of estimates with real patches ({TOP} largest and {DRAWN} random of each pair)",
+                )
+            )
+            found.append(
+                mean_measure(
+                    columns["correlation_between"],
+                    name="patching.correlation_between",
+                    title=f"the same of estimates from the mean gradient at {POINTS} points between the twins (EAP-IG)",
                 )
             )
             for site in ESTIMATED:
@@ -201,7 +212,12 @@ def _patched(
 
 def _estimated(clean: Case, without: Case, place: np.ndarray, layers: Sequence[int]) -> dict[str, Any]:
     found = estimated_effects(clean, without, ESTIMATED, layers)
-    row: dict[str, Any] = {"correlation": verify(clean, without, found, top=TOP, drawn=DRAWN).correlation}
+    between = estimated_effects(clean, without, ESTIMATED, layers, points=POINTS)
+    compared = verify(clean, without, found, top=TOP, drawn=DRAWN)
+    row: dict[str, Any] = {
+        "correlation": compared.correlation,
+        "correlation_between": compared.beside(between).correlation,
+    }
     for end, where in (("", place), (" elsewhere", elsewhere(place))):
         tokens = np.flatnonzero(where)
         row |= {
@@ -209,14 +225,6 @@ def _estimated(clean: Case, without: Case, place: np.ndarray, layers: Sequence[i
             for site in ESTIMATED
         }
     return row
-
-
-def _part(columns: Mapping[str, np.ndarray], name: str, index: int) -> dict[str, np.ndarray]:
-    """What a share is made of: the part with the sign of the whole difference, and the size of the whole."""
-    values, whole = columns[name][:, index], columns["whole"]
-    known = np.isfinite(whole) & np.isfinite(values)
-    part = np.where(known, np.sign(np.where(known, whole, 1)) * values, 0)
-    return {"part": part, "whole": np.where(known, np.abs(whole), 0)}
 
 
 def _chart(name: str, title: str, curves: Mapping[str, Sequence[Finding]], caption: str) -> Lines:

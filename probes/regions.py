@@ -11,21 +11,28 @@ from torch import Tensor
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.geometry import Geometry
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.regions import covered_tokens
+from emma_viz.evidence.regions import COVERED, covered_tokens
 from probes.protocol import Batch, Subject
 
 DRAWS = 10
 """Random sets of as many tokens."""
 
 
-def region(subject: Subject, geometry: Geometry) -> Bool[np.ndarray, "R C"] | None:
+def region(
+    subject: Subject, geometry: Geometry, *, covered: float = COVERED
+) -> Bool[np.ndarray, "R C"] | None:
     """The patches of what the question is about, and those beside them; None where nobody knows.
 
     The patches beside are taken as well, because an image encoder mixes neighbours.
+
+    Args:
+        subject: whose target.
+        geometry: of its image.
+        covered: a patch is the object's when the object covers so much of it; of 0, whatever it touches.
     """
     if subject.mask is None or not subject.target:
         return None
-    return covered_tokens(subject.mask == subject.target, geometry)
+    return covered_tokens(subject.mask == subject.target, geometry, covered=covered)
 
 
 def elsewhere(place: Bool[np.ndarray, "R C"]) -> Bool[np.ndarray, "R C"]:

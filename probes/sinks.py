@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from probes.charts import Chart
-from probes.numbers import averaged, layer_chart
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.metrics.trust import spearman
+from probes.charts import Bars, Chart
+from probes.numbers import averaged, layer_chart, mean_measure, series_of
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
+from probes.regions import DRAWS, case_of
 
 PLACES = {
     "first": "the first patch, which nothing stands before",
@@ -18,6 +21,15 @@ QUANTITIES = {
     "write": "write to the state, ‖Δu‖·‖B‖",
     "length": "length of the residual vector",
 }
+SETS = {
+    "first": "the first patch",
+    "row_ends": "the last patch of each row",
+    "writers": "the twentieth of patches that write most",
+    "longest": "the twentieth of patches with the longest vectors",
+}
+"""Patches that the state is made to pass over."""
+_EVERY = 8
+"""With --quick, of every so manieth image patches are passed over."""
 
 
 class Sinks:
@@ -32,26 +44,46 @@ class Sinks:
         "Per image and layer, the mean of a quantity over such patches divided by its mean over all patches: 1 is an "
         "even share. The control is as many patches drawn from inside the image. Also Spearman's correlation of a "
         "token's write with the length of its vector, whose control pairs each token with a random other. A large "
-        "share is a signature, not a proof that the model relies on it: knock the patches out to see."
+        "share is a signature, not a proof that the model relies on it, so such patches are passed over by every state "
+        f"(skip, Δ := 0): how far logit(word) − logit(rival) moves, either way, against {DRAWS} random sets of as many "
+        "other patches."
     )
 
     def needs(self) -> Needs:
-        """Step sizes, inputs and input weights of the scan, and the residual stream."""
-        return Needs(sites=("resid_post", "delta", "conv", "B"))
+        """Step sizes, inputs and input weights of the scan, and the residual stream; the model itself."""
+        return Needs(sites=("resid_post", "delta", "conv", "B"), live=True)
 
     def see(self, batch: Batch) -> Seen:
         """The shares of each image, by layer."""
         layers = [layer for layer in batch.layers if layer >= 0]
         columns: dict[str, list[list[float]]] = {}
+        moved: list[dict[str, float]] = []
+        notes = []
         for row, subject in enumerate(batch.subjects):
             by_layer = [_one(batch, row, layer, seed=subject.number) for layer in layers]
             for name in by_layer[0] if by_layer else ():
                 columns.setdefault(name, []).append([each[name] for each in by_layer])
-        return Seen(columns={name: np.array(each) for name, each in columns.items()})
+            if batch.spares(row, _EVERY):
+                notes.append(batch.said("patches passed over", _EVERY))
+                moved.append({})
+            else:
+                moved.append(_passed_over(batch, row, layers))
+        names = [f"moved_{name}{end}" for name in SETS for end in ("", "_control")]
+        found = {name: np.array([each.get(name, np.nan) for each in moved]) for name in names}
+        found |= {name: np.array(each) for name, each in columns.items()}
+        return Seen(columns=found, notes=tuple(dict.fromkeys(notes)))
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
-        """Shares and correlation by layer."""
-        found = []
+        """Shares and correlation by layer, and how far the answer moves without such patches."""
+        found = [
+            mean_measure(
+                gathered.columns[f"moved_{name}"], gathered.columns[f"moved_{name}_control"],
+                name=f"sinks.moved.{name}", title=f"change of the logit difference when states pass over {said}",
+                unit="nats", control_title=f"{DRAWS} random sets of as many other patches",
+            )
+            for name, said in SETS.items()
+            if gathered.columns and np.isfinite(gathered.columns[f"moved_{name}"]).any()
+        ]  # fmt: skip
         for at, layer in enumerate(layer for layer in gathered.layers if layer >= 0):
             for quantity, words in QUANTITIES.items():
                 for place, where in PLACES.items():
@@ -77,7 +109,7 @@ class Sinks:
 
     def plots(self, results: Sequence[Result]) -> Sequence[Chart]:
         """The write of either place by layer, and the correlation."""
-        drawn = [
+        drawn: list[Chart | None] = [
             layer_chart(
                 results, f"sinks.write_{place}", name=place, title=f"Write of {where}", y_title="× its mean",
                 caption="1 is an even share. Dashed: as many patches from inside the image.",
@@ -90,6 +122,23 @@ class Sinks:
                 y_title="Spearman's ρ", caption="Dashed: tokens paired at random.",
             )
         )  # fmt: skip
+        series = []
+        for index, result in enumerate(results):
+            known = [each for name in SETS if (each := result.one(f"sinks.moved.{name}"))]
+            if len(known) == len(SETS):
+                series.append(series_of(result.model, index, [each.number for each in known]))
+                said = f"{result.model}: {known[0].measure.control_title}"
+                series.append(series_of(said, index, [each.control for each in known], control=True))
+        if series:
+            drawn.append(
+                Bars(
+                    name="moved", title="How far the answer moves when states pass patches over",
+                    x=list(SETS.values()),
+                    y_title="change, nats", series=series,
+                    caption="Intervention: skip at delta, all layers. Pale: as many random patches. Whiskers: 95 % "
+                    "over images.",
+                )
+            )  # fmt: skip
         return [each for each in drawn if each is not None]
 
     def summary(self, results: Sequence[Result]) -> str:
@@ -103,6 +152,13 @@ class Sinks:
                     f"In {result.model} the first patch writes up to {most.number.value:.1f} × its share "
                     f"(layer {most.measure.layer})."
                 )
+            needed = [
+                what
+                for name, what in SETS.items()
+                if (one := result.one(f"sinks.moved.{name}")) and one.beats
+            ]
+            if needed:
+                said.append(f"Its answers hang on {' and on '.join(needed)} more than on random patches.")
         return " ".join(said)
 
 
@@ -141,9 +197,46 @@ def _one(batch: Batch, row: int, layer: int, *, seed: int) -> dict[str, float]:
             found[f"{name}_{place}"] = _share(each, chosen)
             found[f"{name}_{place}_control"] = _share(each, inside[: len(chosen)])
     order = draw.permutation(tokens)
-    found["together"] = _spearman(values["write"], values["length"])
-    found["together_control"] = _spearman(values["write"], values["length"][order])
+    found["together"] = spearman(values["write"], values["length"])
+    found["together_control"] = spearman(values["write"], values["length"][order])
     assert rows * columns == tokens
+    return found
+
+
+def _passed_over(batch: Batch, row: int, layers: Sequence[int]) -> dict[str, float]:
+    """How far the score moves when all states pass over each set of patches, and over random sets of as many, nats."""
+    case, subject, tokens = case_of(batch, row), batch.subjects[row], batch.patches.shape[1]
+    columns = batch.trace.geometry[row].grid[1]
+    writes_of, lengths = np.zeros(tokens), np.zeros(tokens)
+    for layer in layers:
+        written = writes(*(batch.trace[site, layer][row, :tokens] for site in ("delta", "conv", "B")))
+        length = batch.trace["resid_post", layer][row, :tokens].double().norm(dim=-1).numpy()
+        writes_of += written / max(written.mean(), 1e-30)
+        lengths += length / max(length.mean(), 1e-30)
+    if not np.isfinite(writes_of + lengths).all():
+        return {}
+    index, most = np.arange(tokens), max(1, tokens // 20)
+    sets = {
+        "first": index[:1],
+        "row_ends": index[columns - 1 :: columns],
+        "writers": np.argsort(-writes_of, kind="stable")[:most],
+        "longest": np.argsort(-lengths, kind="stable")[:most],
+    }
+    rest = np.setdiff1d(index, np.concatenate(list(sets.values())))
+    draw = np.random.default_rng(subject.number)
+    sizes = {len(each): None for each in sets.values() if len(each) <= len(rest)}
+    drawn = {size: [draw.permutation(rest)[:size] for _ in range(DRAWS)] for size in sizes}
+    runs = [()] + [
+        [Intervention(kind="skip", tokens=tuple(each.tolist()))]
+        for each in (*sets.values(), *(one for some in drawn.values() for one in some))
+    ]
+    score, *after = case.changed(runs)
+    moved = np.abs(np.array(after) - score)
+    random = dict(zip(drawn, moved[len(sets) :].reshape(len(drawn), DRAWS).mean(axis=1), strict=True))
+    found = {}
+    for (name, each), change in zip(sets.items(), moved, strict=False):
+        if len(each) in random:
+            found |= {f"moved_{name}": float(change), f"moved_{name}_control": float(random[len(each)])}
     return found
 
 
@@ -152,14 +245,3 @@ def _share(values: np.ndarray, chosen: np.ndarray) -> float:
     if not len(chosen) or not np.isfinite(whole) or whole == 0:
         return float("nan")
     return float(values[chosen].mean() / whole)
-
-
-def _spearman(first: np.ndarray, second: np.ndarray) -> float:
-    from scipy.stats import rankdata
-
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        return float("nan")
-    one, two = rankdata(first), rankdata(second)
-    if one.std() == 0 or two.std() == 0:
-        return float("nan")
-    return float(np.corrcoef(one, two)[0, 1])

@@ -3,12 +3,14 @@
 Between two images, two prompts, or two checkpoints (through a map that was fitted between their states).
 `estimated_effects` is attribution patching (Nanda 2023; Syed et al. 2023): the effect of every (site, layer, token)
 from one gradient, ⟨∂score/∂a, a' − a⟩. It is exact where the model is affine and fails where a gate, a step or a norm
-is far from that, so `verify` puts real patches beside it.
+is far from that, so `verify` puts real patches beside it. The mean gradient at points between the two runs (EAP-IG;
+Hanna et al. 2024) mends most of that: of what enters the model it is integrated gradients, whose effects sum to the
+whole difference.
 """
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +46,11 @@ class Agreement:
     """Site, layer, token."""
     estimates: Float[np.ndarray, " n"]
     real: Float[np.ndarray, " n"]
+
+    def beside(self, others: Estimates) -> "Agreement":
+        """Other estimates of the same runs beside the same real patches."""
+        estimates = np.array([others.effects[site, layer][token] for site, layer, token in self.places])
+        return Agreement(places=self.places, estimates=estimates, real=self.real)
 
     @property
     def correlation(self) -> float:
@@ -94,7 +101,9 @@ def patches(
     }
 
 
-def estimated_effects(source: Case, target: Case, sites: Sequence[str], layers: Sequence[int]) -> Estimates:
+def estimated_effects(
+    source: Case, target: Case, sites: Sequence[str], layers: Sequence[int], *, points: int = 1
+) -> Estimates:
     """Attribution patching: the effect of every patch, from two forward passes and one backward pass.
 
     Args:
@@ -102,29 +111,49 @@ def estimated_effects(source: Case, target: Case, sites: Sequence[str], layers: 
         target: whose score is asked.
         sites: hook sites.
         layers: blocks.
+        points: 1 takes the gradient at the target; of more, that many gradients are taken evenly on the straight way
+            of the embeddings from the target to the source, and their mean is the slope (EAP-IG).
 
     Raises:
-        InputError: the two runs have different lengths.
+        InputError: the two runs have different lengths, or there is no point.
         SiteError: a site or layer does not exist, or only looks.
     """
     if source.length != target.length:
         raise InputError(
             f"expected two runs of one length, token by token, got {source.length} and {target.length}."
         )
-    given = states_of(source, sites, layers)
-    with torch.enable_grad(), _kept(target, sites, layers, with_gradients=True) as kept:
-        score = target.score(target.tokens.detach().clone().requires_grad_())
-        slopes = torch.autograd.grad(score.sum(), list(kept.values()))
+    if points < 1:
+        raise InputError(f"expected at least one point to take a gradient at, got {points}.")
+    given, here = (states_of(each, sites, layers) for each in (source, target))
+    sums: dict[Place, Tensor] = {}
+    for share in [0.0] if points == 1 else [(index + 0.5) / points for index in range(points)]:
+        for place, slope in _slopes(_between(source, target, share), sites, layers).items():
+            sums[place] = slope + sums[place] if place in sums else slope
     effects = {
-        place: (slope[0].double() * (given[place].double() - value[0].detach().double()))
-        .sum(dim=-1)
-        .cpu()
-        .numpy()
-        for (place, value), slope in zip(kept.items(), slopes, strict=True)
+        place: (slope / points * (given[place].double() - here[place].double())).sum(dim=-1).cpu().numpy()
+        for place, slope in sums.items()
     }
-    return Estimates(
-        effects=effects, source=source.scores([source.tokens[0]])[0], target=float(score.detach())
+    first, second = (each.scores([each.tokens[0]])[0] for each in (source, target))
+    return Estimates(effects=effects, source=first, target=second)
+
+
+def _between(source: Case, target: Case, share: float) -> Case:
+    """The target's question with its embeddings a share of the way to the source's."""
+    if not share:
+        return target
+    return replace(
+        target,
+        tokens=torch.lerp(target.tokens, source.tokens, share),
+        text=torch.lerp(target.text, source.text, share),
     )
+
+
+def _slopes(case: Case, sites: Sequence[str], layers: Sequence[int]) -> dict[Place, Float[Tensor, "L W"]]:
+    """∂score/∂state of a case's run, float64."""
+    with torch.enable_grad(), _kept(case, sites, layers, with_gradients=True) as kept:
+        score = case.score(case.tokens.detach().clone().requires_grad_())
+        slopes = torch.autograd.grad(score.sum(), list(kept.values()))
+    return {place: slope[0].double() for place, slope in zip(kept, slopes, strict=True)}
 
 
 def verify(

@@ -14,7 +14,11 @@ COVERED = 0.5
 
 
 def covered_tokens(
-    mask: Bool[np.ndarray, "height width"], geometry: Geometry, *, beside: bool = True
+    mask: Bool[np.ndarray, "height width"],
+    geometry: Geometry,
+    *,
+    beside: bool = True,
+    covered: float = COVERED,
 ) -> Bool[np.ndarray, "R C"] | None:
     """The tokens that a mask covers.
 
@@ -22,6 +26,7 @@ def covered_tokens(
         mask: in the frame of the original image.
         geometry: of that image.
         beside: take those beside as well, because an image encoder mixes neighbours.
+        covered: the least share of a token's patch; of 0, whatever the mask touches.
 
     Returns:
         The tokens; None where the mask covers none, or half of the image or more, of which there is no elsewhere.
@@ -32,7 +37,7 @@ def covered_tokens(
     share = np.nan_to_num(mask_on_grid(mask, geometry))
     if share.max() == 0:
         return None
-    found = (share >= COVERED) | (share == share.max())
+    found = ((share >= covered) & (share > 0)) | (share == share.max())
     found = binary_dilation(found) if beside else found
     return found if found.mean() < COVERED else None
 

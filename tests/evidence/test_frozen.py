@@ -6,12 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from emma_viz.capture import Recorder
 from emma_viz.errors import InputError
 from emma_viz.evidence.frozen import decompose, decompose_states
 from emma_viz.evidence.implicit_attention import attention_rows
-from emma_viz.evidence.routing import norm_scale
+from emma_viz.evidence.routing import (
+    carried,
+    convolution_bias,
+    convolved,
+    norm_scale,
+    output_scale,
+    project_in,
+    routing_of,
+)
 
 PROMPT, BEFORE, WORD, OTHER = "What is it?", (40, 41), (50, 51), (60, 61)
 
@@ -72,6 +81,62 @@ def test_in_double_precision_nothing_remains(loud):
     size = np.abs(content[0]).sum() + np.abs(bias).sum()
     assert content[0].sum() + bias.sum() == pytest.approx(score, abs=1e-11 * size)
     assert content[0][4] == 0.0, "an embedding of zero carries nothing"
+
+
+def held_score(llm, at, moved, direction):
+    """The score of moved embeddings with all that routes held as it was at others: an affine function of them."""
+    stream, other = at, moved
+    for block in llm.backbone.layers:
+        mixer, inner = block.mixer, block.mixer.config.d_inner
+        scale = norm_scale(stream, block.norm.weight, block.norm.eps)
+        entered = project_in(mixer, stream * scale)
+        bias = convolution_bias(mixer)
+        held = routing_of(mixer, convolved(mixer, entered.x) + bias, entered.dt)
+
+        def gated(x, mixer=mixer, inner=inner, entered=entered, bias=bias, held=held):
+            u = held.secant * (convolved(mixer, x) + bias)[..., :inner]
+            return carried(mixer, u, held) * functional.silu(entered.z)
+
+        own, changed = gated(entered.x), gated(project_in(mixer, other * scale).x)
+        last = output_scale(mixer, own)
+        out = block.mixer.out_proj.weight
+        stream = stream + functional.linear(own if last is None else own * last, out)
+        other = other + functional.linear(changed if last is None else changed * last, out)
+    final = norm_scale(stream, llm.backbone.norm_f.weight, llm.backbone.norm_f.eps)
+    return float(((other * final)[0, -1:] * direction).sum())
+
+
+def test_its_gradients_are_finite_differences_of_the_held_model_whatever_the_step(loud):
+    """The held model is affine: a step of any size gives the same slope, but for rounding."""
+    llm = deepcopy(loud.vlm.llm).double()
+    draw = torch.Generator().manual_seed(2)
+    at = torch.randn(1, 12, llm.config.d_model, generator=draw, dtype=torch.float64)
+    direction = torch.randn(1, llm.config.d_model, generator=draw, dtype=torch.float64)
+    with torch.no_grad():
+        score, content, _ = decompose_states(llm, at, direction)
+        assert held_score(llm, at, at, direction) == pytest.approx(score, rel=1e-9)
+        for token, step in ((0, 1e-3), (5, -1.0), (11, 40.0)):
+            moved = at.clone()
+            moved[0, token] *= 1 + step
+            slope = (held_score(llm, at, moved, direction) - score) / step
+            assert slope == pytest.approx(content[0][token], rel=1e-6, abs=1e-9)
+
+
+def test_its_slope_says_what_another_embedding_in_the_place_of_one_does(loud, photos):
+    """⟨slope, e − e'⟩ for an e' that is not on e's line, in fp32 through the model's own image tokens."""
+    found = decompose(loud, photos[0], PROMPT, word=WORD[:1], against=OTHER[:1])
+    ids = torch.tensor([loud.tokenizer.encode(loud.prompt(PROMPT))])
+    llm = loud.vlm.llm
+    with torch.no_grad():
+        tokens = loud.vlm.embed_image(loud.transform.pixels([photos[0]]))
+        at = torch.cat([tokens, llm.embed(ids)], dim=1).double()
+        moved = at.clone()
+        moved[0, 3] = moved[0, 7].flip(0)
+        direction = (llm.lm_head.weight[WORD[0]] - llm.lm_head.weight[OTHER[0]]).double()[None]
+        wide = deepcopy(llm).double()
+        fall = held_score(wide, at, at, direction) - held_score(wide, at, moved, direction)
+    expected = found.slope[3] @ (at[0, 3] - moved[0, 3]).numpy()
+    assert fall == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 def test_one_block_is_the_sum_of_its_implicit_attention(loud):

@@ -1,10 +1,12 @@
 """Patching and its estimates: real patches, finite differences, and models in which the estimate is exact."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from emma_viz.errors import InputError, SiteError
 from emma_viz.evidence.case import Case
@@ -66,6 +68,46 @@ def test_real_patches_stand_beside_estimates(pair):
     nothing = estimated_effects(target, target, ("resid_pre",), (0,))
     assert not nothing.effects["resid_pre", 0].any()
     assert nothing.source == pytest.approx(nothing.target, abs=1e-6)
+
+
+def test_with_points_between_the_estimates_of_what_enters_sum_to_the_difference(pair):
+    """Integrated gradients: one gradient misses the difference, more come nearer; two are written out."""
+    source, target = pair
+    near = replace(target, tokens=0.7 * target.tokens + 0.3 * source.tokens)
+    found = {n: estimated_effects(near, target, ("resid_pre",), (0,), points=n) for n in (1, 2, 8)}
+    whole = found[1].source - found[1].target
+    misses = {n: abs(each.effects["resid_pre", 0].sum() - whole) for n, each in found.items()}
+    assert misses[8] < 0.2 * misses[1]
+    assert misses[8] < 0.02 * abs(whole) + 1e-5
+    halves = [replace(target, tokens=torch.lerp(target.tokens, near.tokens, share)) for share in (0.25, 0.75)]
+    each = [estimated_effects(near, half, ("resid_pre",), (0,)).effects["resid_pre", 0] for half in halves]
+    # The gradient at a point between, times what is left of the way: 3/4 and 1/4 of it.
+    expected = (each[0] / 0.75 + each[1] / 0.25) / 2
+    np.testing.assert_allclose(found[2].effects["resid_pre", 0], expected, rtol=1e-3, atol=1e-6)
+    with pytest.raises(InputError, match="point"):
+        estimated_effects(source, target, ("resid_pre",), (0,), points=0)
+
+
+def test_where_the_model_is_affine_an_estimate_is_the_patch(pair):
+    """Blocks that give nothing and no norm at the end: one gradient says all, at every layer."""
+    source, target = pair
+    vlm = deepcopy(target.vlm)
+    with torch.no_grad():
+        for block in vlm.llm.backbone.layers:
+            block.mixer.out_proj.weight.zero_()
+    vlm.llm.backbone.norm_f = nn.Identity()
+    source, target = (replace(each, vlm=vlm) for each in (source, target))
+    # The score is read at the last text token, so that one is moved too.
+    source = replace(source, text=source.text * 1.5)
+    found = estimated_effects(source, target, ("resid_pre",), (0, 2))
+    for layer in (0, 2):
+        states = states_of(source, ("resid_pre",), (layer,))
+        last = target.length - 1
+        change = [*patches(states, [last], source="the other").values()]
+        real = target.changed([change])[0] - found.target
+        assert found.effects["resid_pre", layer][last] == pytest.approx(real, rel=1e-4)
+        assert abs(real) > 1e-3
+        assert found.effects["resid_pre", layer].sum() == pytest.approx(found.source - found.target, rel=1e-4)
 
 
 def test_runs_and_sites_that_do_not_fit_are_refused(pair):

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from emma_viz.data.geometry import Geometry
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
+from emma_viz.evidence.regions import covered_tokens
 from probes.attribution import AttributionProbe
 from probes.examination import Plan, examine
 from probes.findings import find
@@ -111,6 +113,18 @@ def test_regions_and_what_they_are_compared_with():
     assert len(sets) == 10
     assert all(len(set(each)) == 4 and not place.ravel()[each].any() for each in sets)
     assert all(np.array_equal(a, b) for a, b in zip(sets, random_sets(place, seed="a"), strict=True))
+
+
+def test_an_objects_tokens_are_more_by_a_looser_rule_and_all_that_it_touches_by_the_loosest():
+    place = Geometry(image_size=(40, 40), strategy="resize-naive", size=40, patch=5)
+    mask = np.zeros((40, 40), bool)
+    mask[5:10, 5:10] = mask[5:10, 10:12] = mask[10, 5:10] = True  # whole, two fifths, a fifth
+    found = {
+        covered: covered_tokens(mask, place, beside=False, covered=covered) for covered in (0.5, 0.25, 0.0)
+    }
+    expected = {0.5: [(1, 1)], 0.25: [(1, 1), (1, 2)], 0.0: [(1, 1), (1, 2), (2, 1)]}
+    for covered, cells in expected.items():
+        assert sorted(zip(*np.nonzero(found[covered]), strict=True)) == cells
 
 
 def test_an_empty_answer_is_said(tiny, plan, monkeypatch):

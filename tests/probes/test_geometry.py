@@ -11,6 +11,7 @@ from probes.findings import find
 from probes.geometry import GeometryProbe
 from probes.protocol import Result
 from probes.sinks import Sinks, writes
+from probes.subjects import Scenes
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,14 @@ def test_layers_resemble_until_the_picture_is_gone(looked):
     assert curve[0].beats
     assert curve[0].control.value == pytest.approx(0, abs=0.1)
     assert not curve[2].beats
+    near = {each.measure.layer: each for each in looked["geometry"].curve("geometry.neighbours_before")}
+    assert near[0].beats
+    assert not near[2].beats
+    dimension = {
+        each.measure.layer: each.number.value for each in looked["geometry"].curve("geometry.dimension")
+    }
+    assert dimension[1] > 1
+    assert not dimension[2] > 1
 
 
 def test_what_a_token_writes_is_the_norm_of_the_product():
@@ -80,6 +89,15 @@ def test_what_a_token_writes_is_the_norm_of_the_product():
     np.testing.assert_allclose(writes(delta, conv, b), whole.flatten(1).norm(dim=1).numpy(), rtol=1e-6)
     heads = writes(delta[:, :2], conv, b)
     np.testing.assert_allclose(heads, writes(delta[:, :2].repeat_interleave(3, dim=1), conv, b), rtol=1e-6)
+
+
+def test_only_patches_that_write_something_move_the_answer_when_they_are_passed_over(tiny, plan):
+    """All patches but the first are kept from every state: what states hold of the image is the first patch alone."""
+    others = tuple(range(1, tiny.vlm.n_image_tokens))
+    with intervene(tiny, [Intervention(kind="write", tokens=others)]):
+        _, gathered = examine(tiny, plan(Sinks(), subjects=Scenes(2), quick=False))["sinks"]
+    moved, random = (gathered.columns[f"moved_first{end}"] for end in ("", "_control"))
+    assert (moved > 3 * random).all()
 
 
 def test_a_first_patch_that_was_made_loud_is_named(tiny, plan):
