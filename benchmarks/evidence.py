@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from emma_viz.cli.guard import guarded
-from emma_viz.evidence.frozen import decompose_states
-from emma_viz.evidence.implicit_attention import attention_rows
+from emma_viz.evidence.mixers.frozen import decompose_states
+from emma_viz.evidence.mixers.implicit_attention import attention_rows
 from emma_viz.models import Block, MambaLM
 from emma_viz.models.config import MambaConfig
 

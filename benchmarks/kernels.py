@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from emma_viz.cli.guard import guarded
 from emma_viz.models.config import MambaConfig
-from emma_viz.models.mamba1 import Mamba1Mixer
-from emma_viz.models.mamba2 import Mamba2Mixer
+from emma_viz.models.mixers.mamba1 import Mamba1Mixer
+from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.exchange import fit_map, paired_states
 from emma_viz.evidence.patching import patches, states_of
 from emma_viz.metrics.similarity import alignment, gram, hsic, shared_neighbours
+from probes.causes.patching import LEAST
 from probes.charts import Chart, Grids, Lines, Panel
 from probes.numbers import averaged, joined_parts, layer_chart, layer_tick, series_of, shared_part
-from probes.patching import LEAST
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 
 _SITE = "resid_pre"

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from emma_viz.capture import Trace, record
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.evidence.frozen import decompose
-from emma_viz.evidence.routing import mixed
+from emma_viz.evidence.mixers.frozen import decompose
+from emma_viz.evidence.mixers.routing import mixed
 from emma_viz.models import Block, pad_prompts
 from probes.protocol import Subject
 

@@ -25,10 +25,10 @@ from emma_viz.cli.progress import ProgressBars
 from emma_viz.errors import InputError
 from emma_viz.session.comparison import load, require_loadable
 from emma_viz.session.options import Asking, Running
-from probes import report
 from probes.examination import Plan, Shard, able, examine, gathered, layers_of
 from probes.findings import differences, find
 from probes.ledger import GROUPS, Ledger
+from probes.pages import report
 from probes.parity import Check, checks
 from probes.protocol import Gathered, Probe, Result
 from probes.subjects import Subjects, subjects_of

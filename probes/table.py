@@ -7,22 +7,22 @@ from pathlib import Path
 from emma_viz.capture.sites import nearest
 from emma_viz.errors import InputError
 from emma_viz.plugins import Plugins
-from probes.attribution import AttributionProbe
+from probes.causes.attribution import AttributionProbe
+from probes.causes.flow import Flow
+from probes.causes.frozen_parts import FrozenParts
+from probes.causes.implicit import Implicit
+from probes.causes.knockout import Knockout
+from probes.causes.patching import Patching
+from probes.causes.prompts import Prompts
+from probes.causes.trust import Trust
+from probes.content.geometry import GeometryProbe
+from probes.content.patch_classes import PatchClasses
+from probes.content.retention import Retention
+from probes.content.sinks import Sinks
+from probes.content.speckle import Speckle
+from probes.content.words import Words
 from probes.exchange import ExchangeProbe
-from probes.flow import Flow
-from probes.frozen_parts import FrozenParts
-from probes.geometry import GeometryProbe
-from probes.implicit import Implicit
-from probes.knockout import Knockout
-from probes.patch_classes import PatchClasses
-from probes.patching import Patching
-from probes.prompts import Prompts
 from probes.protocol import Probe
-from probes.retention import Retention
-from probes.sinks import Sinks
-from probes.speckle import Speckle
-from probes.trust import Trust
-from probes.words import Words
 
 PROBES: dict[str, Callable[[], Probe]] = {
     "retention": Retention,

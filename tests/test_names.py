@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("emma_viz", "apps", "probes", "training")
 SUB_COMMAND = {"HELP", "add_arguments", "run"}
-"""What every module of a sub-command has (`emma_viz.cli.main`)."""
+"""What every module of a sub-command has (`emma_viz.cli.commands`)."""
 BACKEND = {
     *("selective_scan", "selective_scan_step", "ssd", "ssd_step", "causal_conv1d", "causal_conv1d_step"),
 }
@@ -42,6 +42,6 @@ def test_no_public_name_stands_in_two_modules():
     twice = {name: found for name, found in places.items() if len(found) > 1 and name not in shared}
     assert not twice, "\n".join(f"{name}: {', '.join(sorted(found))}" for name, found in twice.items())
     for name in SUB_COMMAND:
-        assert all(each.startswith("emma_viz/cli/") for each in places[name]), places[name]
+        assert all(each.startswith("emma_viz/cli/commands/") for each in places[name]), places[name]
     for name in BACKEND:
         assert all(each.startswith("emma_viz/kernels/") for each in places[name]), places[name]

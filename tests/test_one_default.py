@@ -4,7 +4,7 @@ import ast
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from emma_viz.lens.tuned_settings import TunedSettings
+from emma_viz.lens.fitting.tuned_settings import TunedSettings
 from emma_viz.session.options import Asking, Keeping, LensRecipe
 from probes.examination import Plan
 

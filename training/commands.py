@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emma_viz.cli.fit import add_recipe
-from emma_viz.cli.fit import lens_recipe_of as lens_recipe_of
+from emma_viz.cli.commands.fit import add_recipe
+from emma_viz.cli.commands.fit import lens_recipe_of as lens_recipe_of
 from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emma_viz.cli import options
-from emma_viz.cli.cases import require_databases
+from emma_viz.cli.commands.cases import require_databases
 from emma_viz.cli.guard import guarded
 from emma_viz.cli.terminal import one_line
 from emma_viz.errors import InputError

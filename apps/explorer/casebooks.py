@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from emma_viz.cli.cases import require_databases
+from emma_viz.cli.commands.cases import require_databases
 from emma_viz.errors import InputError
 from emma_viz.files.named import named_path
 

@@ -20,7 +20,7 @@ from emma_viz.render.footer import number, provenance
 from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
 from emma_viz.render.spec import MAP_KINDS
-from emma_viz.render.webpage import canvas_page
+from emma_viz.render.web.page import canvas_page
 from emma_viz.session import Comparison, View, shown_layers, write_picture
 from emma_viz.session.capturing.stores import DECODING
 from emma_viz.session.entry_names import NAMES

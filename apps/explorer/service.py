@@ -24,7 +24,7 @@ from apps.explorer.uploads import Uploads
 from emma_viz.data import read_image
 from emma_viz.errors import ImageError, InputError
 from emma_viz.maps.scale import evidence_scale
-from emma_viz.render.map_rows import evidence_said
+from emma_viz.render.figures.map_rows import evidence_said
 from emma_viz.session import compare_study
 from emma_viz.session.payload import payload
 

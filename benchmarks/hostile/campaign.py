@@ -21,13 +21,13 @@ import torch
 
 from benchmarks.hostile import kills, kinds
 from benchmarks.hostile.attack import attack
-from benchmarks.hostile.checkpoints import hostile_checkpoints
-from benchmarks.hostile.images import hostile_images
-from benchmarks.hostile.lenses import hostile_lenses
-from benchmarks.hostile.pictures import hostile_pictures
-from benchmarks.hostile.records import hostile_records
-from benchmarks.hostile.samples import ENCODER, Samples, make_samples
-from benchmarks.hostile.studies import hostile_studies
+from benchmarks.hostile.inputs.checkpoints import hostile_checkpoints
+from benchmarks.hostile.inputs.images import hostile_images
+from benchmarks.hostile.inputs.lenses import hostile_lenses
+from benchmarks.hostile.inputs.pictures import hostile_pictures
+from benchmarks.hostile.inputs.records import hostile_records
+from benchmarks.hostile.inputs.samples import ENCODER, Samples, make_samples
+from benchmarks.hostile.inputs.studies import hostile_studies
 from benchmarks.hostile.ward import FAULTS, Outcome, Trial, Ward
 from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_file

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.hostile.ends import differences, end_state
-from benchmarks.hostile.samples import Samples, copied
+from benchmarks.hostile.inputs.samples import Samples, copied
 from benchmarks.hostile.ward import Outcome, stop
 from emma_viz.cli.main import main
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.hostile import mutations
-from benchmarks.hostile.samples import ENCODER, Samples, copied
+from benchmarks.hostile.inputs import mutations
+from benchmarks.hostile.inputs.samples import ENCODER, Samples, copied
 from benchmarks.hostile.ward import Trial
 from emma_viz.checkpoints import load_language_model, load_model
 from emma_viz.cli.main import main

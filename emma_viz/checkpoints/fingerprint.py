@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from emma_viz.checkpoints.layouts import HEAD
-from emma_viz.checkpoints.tensors import TensorRef
+from emma_viz.checkpoints.readers.tensors import TensorRef
 
 SAMPLES = 32
 """The most values of one tensor that count."""

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from emma_viz.checkpoints.files import WeightFile, open_weights
 from emma_viz.checkpoints.fingerprint import fingerprint, sampled
 from emma_viz.checkpoints.layouts import (
     HEAD,
@@ -17,9 +16,10 @@ from emma_viz.checkpoints.layouts import (
 )
 from emma_viz.checkpoints.load import untied
 from emma_viz.checkpoints.materialize import default_dtype, not_finite
+from emma_viz.checkpoints.readers.files import WeightFile, open_weights
+from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.run_config import has_own_head, read_description
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
-from emma_viz.checkpoints.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.tokenizers import GPT_NEOX, check_tokenizer
 from emma_viz.checkpoints.vision import bundled_encoder
 from emma_viz.errors import CheckpointError, KeyMismatchError

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import torch
 
-from emma_viz.checkpoints.files import WeightFile
-from emma_viz.checkpoints.tensors import TensorRef
+from emma_viz.checkpoints.readers.files import WeightFile
+from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.families.layout import OFFICIAL, Layout

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from emma_viz.checkpoints.files import WeightFile, open_weights
 from emma_viz.checkpoints.fingerprint import fingerprint, sampled
 from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY, components, detect, match, unwrapped
 from emma_viz.checkpoints.loaded import (
@@ -25,9 +24,10 @@ from emma_viz.checkpoints.materialize import (
     require_device,
     require_room,
 )
+from emma_viz.checkpoints.readers.files import WeightFile, open_weights
+from emma_viz.checkpoints.readers.tensors import TensorRef, same_values
 from emma_viz.checkpoints.run_config import has_own_head, read_description
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
-from emma_viz.checkpoints.tensors import TensorRef, same_values
 from emma_viz.checkpoints.tokenizers import load_tokenizer
 from emma_viz.checkpoints.vision import VisionSource, load_vision, require_vision
 from emma_viz.data.provenance import ModelInfo

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from emma_viz.checkpoints.tensors import TensorRef, is_finite
+from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
 from emma_viz.errors import CheckpointError, InputError
 from emma_viz.progress import Progress
 

@@ -23,7 +23,7 @@ from emma_viz.files.atomic import write_files
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.layout import OFFICIAL
 from emma_viz.models.sizes import vlm_shapes
-from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 
 Format = Literal["safetensors", "pt"]
 

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from emma_viz.checkpoints import hub
-from emma_viz.checkpoints.files import INDEX_SUFFIX, read_index, trusted_folder
+from emma_viz.checkpoints.readers.files import INDEX_SUFFIX, read_index, trusted_folder
+from emma_viz.checkpoints.readers.safetensors_file import read_references
 from emma_viz.checkpoints.run_config import is_run_config, parse_config, read_config, run_config
-from emma_viz.checkpoints.safetensors_file import read_references
 from emma_viz.errors import CheckpointError
 from emma_viz.files.inside import require_inside
 from emma_viz.files.named import named_path

@@ -10,16 +10,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from emma_viz.checkpoints import hub
-from emma_viz.checkpoints.files import WeightFile, open_weights
 from emma_viz.checkpoints.materialize import check_filled, fill
+from emma_viz.checkpoints.readers.files import WeightFile, open_weights
+from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.checkpoints.sources import BUNDLED, LM_WEIGHTS, SourceLike, fetch_weights
-from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.named import named_path
 from emma_viz.models.config import TowerConfig, VisionConfig
 from emma_viz.models.meta import on_meta
 from emma_viz.models.positions import resample_positions
-from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 from emma_viz.progress import Progress
 
 VisionSource = SourceLike | Mapping[str, SourceLike] | None

@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from emma_viz.cli import benchmark, capture, cases, compare, decode, figure, fit, inspect, models, programs
+from emma_viz.cli import programs
+from emma_viz.cli.commands import benchmark, capture, cases, compare, decode, figure, fit, inspect, models
 from emma_viz.cli.guard import guarded
 
 COMMANDS = {

@@ -23,7 +23,7 @@ from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.sites import resolve_sites, split_site
 from emma_viz.errors import InputError
 from emma_viz.evidence.intervention import WHOLE, Intervention, require_editable
-from emma_viz.evidence.mixer_paths import taken, without_edge, without_tokens
+from emma_viz.evidence.mixers.paths import taken, without_edge, without_tokens
 from emma_viz.models import VLM, Mamba1Mixer, Mamba2Mixer, MambaCache
 
 Edit = Callable[[Float[Tensor, "n W"]], Float[Tensor, "n W"]]

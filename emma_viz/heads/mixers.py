@@ -6,8 +6,8 @@ from torch import nn
 
 from emma_viz.heads.config import MixerSize
 from emma_viz.models.config import MambaConfig
-from emma_viz.models.mamba1 import Mamba1Mixer
-from emma_viz.models.mamba2 import Mamba2Mixer
+from emma_viz.models.mixers.mamba1 import Mamba1Mixer
+from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 from emma_viz.models.norms import RMSNorm
 
 

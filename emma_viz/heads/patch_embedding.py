@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from emma_viz.errors import InputError
 from emma_viz.heads.regroup import regroup, ungroup
 from emma_viz.models.config import TowerKind
-from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 
 EPS = 1e-6
 

@@ -12,7 +12,7 @@ from emma_viz.errors import BackendError, InputError
 
 BACKENDS = {
     "reference": "emma_viz.kernels.reference",
-    "torch": "emma_viz.kernels.torch_backend",
+    "torch": "emma_viz.kernels.torch.backend",
     "cpu": "emma_viz.kernels.cpu",
     "cuda": "emma_viz.kernels.cuda",
 }

@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from emma_viz.kernels import numba_conv, numba_scan, numba_ssd, torch_ssd
-from emma_viz.kernels.numba_rows import (
+from emma_viz.kernels.numba import conv as numba_conv
+from emma_viz.kernels.numba import scan as numba_scan
+from emma_viz.kernels.numba import ssd as numba_ssd
+from emma_viz.kernels.numba.rows import (
     NOTHING,
     array,
     array_or_zeros,
@@ -19,7 +21,8 @@ from emma_viz.kernels.numba_rows import (
     rows_of,
     total,
 )
-from emma_viz.kernels.numba_threads import run_kernel, thread_count
+from emma_viz.kernels.numba.threads import run_kernel, thread_count
+from emma_viz.kernels.torch import ssd as torch_ssd
 
 
 def selective_scan(

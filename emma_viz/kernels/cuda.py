@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from emma_viz.kernels import torch_scan
 from emma_viz.kernels.reference import step_sizes
+from emma_viz.kernels.torch import scan as torch_scan
 
 _CHUNK = 256
 """Tokens a chunk of mamba_ssm's SSD; the default of the released models."""

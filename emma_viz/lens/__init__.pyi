@@ -13,12 +13,22 @@ from .files import (
 from .files import (
     save_lens as save_lens,
 )
-from .fit import (
+from .fitting.fit import (
     RidgeSettings as RidgeSettings,
 )
-from .fit import (
+from .fitting.fit import (
     fit_ridge_on_states as fit_ridge_on_states,
 )
+from .fitting.states import StateSource as StateSource
+from .fitting.states import TraceStates as TraceStates
+from .fitting.states import image_states as image_states
+from .fitting.tuned_fit import (
+    fit_tuned_on_states as fit_tuned_on_states,
+)
+from .fitting.tuned_fit import (
+    train_tuned as train_tuned,
+)
+from .fitting.tuned_settings import TunedSettings as TunedSettings
 from .headers import read_info as read_info
 from .info import LayerQuality as LayerQuality
 from .info import LensInfo as LensInfo
@@ -31,9 +41,6 @@ from .protocol import Lens as Lens
 from .protocol import recording_for as recording_for
 from .ridge import RidgeLens as RidgeLens
 from .ridge import RidgeStatistics as RidgeStatistics
-from .states import StateSource as StateSource
-from .states import TraceStates as TraceStates
-from .states import image_states as image_states
 from .tuned import (
     TunedConfig as TunedConfig,
 )
@@ -49,13 +56,6 @@ from .tuned import (
 from .tuned import (
     tuned_lens as tuned_lens,
 )
-from .tuned_fit import (
-    fit_tuned_on_states as fit_tuned_on_states,
-)
-from .tuned_fit import (
-    train_tuned as train_tuned,
-)
-from .tuned_settings import TunedSettings as TunedSettings
 
 __all__ = [
     "LayerQuality",

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from emma_viz.checkpoints.safetensors_file import read_references
-from emma_viz.checkpoints.tensors import TensorRef
+from emma_viz.checkpoints.readers.safetensors_file import read_references
+from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.errors import EmmaVizError, LensError
 from emma_viz.files.json_door import parse_json
 from emma_viz.files.schema import shape

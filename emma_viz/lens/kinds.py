@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emma_viz.checkpoints.materialize import check_filled, fill, not_finite
-from emma_viz.checkpoints.tensors import TensorRef, is_finite
+from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
 from emma_viz.errors import InputError, LensError
 from emma_viz.files.schema import shape
 from emma_viz.heads.config import PaperConfig, ReleasedConfig

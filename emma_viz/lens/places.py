@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from emma_viz.checkpoints import BUNDLED, FoundModel, LoadedModel
-from emma_viz.checkpoints.files import trusted_folder
+from emma_viz.checkpoints.readers.files import trusted_folder
 from emma_viz.errors import LensError, MissingLensError
 from emma_viz.files.inside import inside
 from emma_viz.files.named import named_path

@@ -8,9 +8,9 @@ import torch
 from emma_viz.capture.trace import Trace
 from emma_viz.data.geometry import true_patches
 from emma_viz.errors import InputError, LensError, LensMismatchError
+from emma_viz.lens.fitting.states import image_states
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import Lens, mismatch, pictures_of
-from emma_viz.lens.states import image_states
 from emma_viz.maps.decoding import Decoding
 
 

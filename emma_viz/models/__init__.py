@@ -13,14 +13,14 @@ from emma_viz.models.config import (
 from emma_viz.models.generation import Generation, generate, pad_prompts
 from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.language_model import Block, MambaBackbone, MambaLM
-from emma_viz.models.mamba1 import Mamba1Mixer
-from emma_viz.models.mamba2 import Mamba2Mixer
+from emma_viz.models.mixers.mamba1 import Mamba1Mixer
+from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 from emma_viz.models.norms import GatedRMSNorm, RMSNorm
 from emma_viz.models.positions import resample_positions
 from emma_viz.models.presets import PRESETS, config_from_ids
 from emma_viz.models.projectors import Projector
-from emma_viz.models.vision import VisionEncoder
-from emma_viz.models.vision_pocket import PocketEncoder
+from emma_viz.models.towers.pocket import PocketEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 from emma_viz.models.vlm import VLM, VLMOutput
 
 __all__ = [

@@ -139,7 +139,7 @@ class TowerConfig:
     """One frozen image encoder.
 
     `dinov2` and `siglip` are the transformers classes; `pocket` is the small convolutional encoder of
-    `vision_pocket`, which ignores the transformer fields.
+    `emma_viz.models.towers.pocket`, which ignores the transformer fields.
     """
 
     kind: TowerKind

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from emma_viz.kernels import selective_scan
 from emma_viz.models.config import Grid
-from emma_viz.models.mamba1 import initial_dt_bias
+from emma_viz.models.mixers.mamba1 import initial_dt_bias
 
 EXPAND = 2
 """Inner width over the features' width, as in VMamba's first version."""

@@ -11,8 +11,8 @@ from emma_viz.errors import CheckpointError
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
-from emma_viz.models.mamba1 import Mamba1Mixer
-from emma_viz.models.mamba2 import Mamba2Mixer
+from emma_viz.models.mixers.mamba1 import Mamba1Mixer
+from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 from emma_viz.models.norms import RMSNorm
 
 MIXERS = {"mamba1": Mamba1Mixer, "mamba2": Mamba2Mixer}

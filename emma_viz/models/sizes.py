@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from emma_viz.errors import InputError
 from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig, TowerConfig, VisionConfig, VLMConfig
-from emma_viz.models.vision_pocket import COARSE, FINE, MIDDLE, STEM
+from emma_viz.models.towers.pocket import COARSE, FINE, MIDDLE, STEM
 
 _Shape = tuple[int, ...]
 

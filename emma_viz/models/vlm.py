@@ -15,7 +15,7 @@ from emma_viz.models.config import Grid, VLMConfig
 from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.projectors import Projector
-from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 
 LogitsOf = Literal["all", "text", "last", "none"]
 

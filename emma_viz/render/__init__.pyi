@@ -1,9 +1,8 @@
-from .figure import draw as draw
+from .figures.figure import draw as draw
 from .formats import SUFFIXES as SUFFIXES
 from .formats import check_suffix as check_suffix
 from .formats import encode as encode
 from .formats import save as save
-from .html import page as page
 from .overlay import fit_image as fit_image
 from .overlay import highlight as highlight
 from .recipe import recipe_of as recipe_of
@@ -22,6 +21,7 @@ from .spec import (
 from .spec import (
     grid_extent as grid_extent,
 )
+from .web.html import page as page
 
 __all__ = [
     "SUFFIXES",

@@ -67,7 +67,7 @@ def encode(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool =
     check_suffix(path)
     suffix = path.suffix.lower()
     if suffix == ".html":
-        from emma_viz.render.html import page
+        from emma_viz.render.web.html import page
 
         contents = [(spec, page(spec).encode("utf-8"))]
     else:
@@ -88,7 +88,7 @@ def page_of(path: Path, number: int) -> Path:
 
 
 def _drawn(spec: FigureSpec, suffix: str, dpi: int) -> list[tuple[FigureSpec, bytes]]:
-    from emma_viz.render.figure import height, pages
+    from emma_viz.render.figures.figure import height, pages
 
     tallest = TALLEST.get(suffix, LARGEST_SIDE / dpi)
     if suffix == ".pdf":
@@ -99,8 +99,8 @@ def _drawn(spec: FigureSpec, suffix: str, dpi: int) -> list[tuple[FigureSpec, by
 
 def _file(parts: tuple[FigureSpec, ...], suffix: str, dpi: int) -> bytes:
     """One file: with a page for each part if it is a PDF."""
-    from emma_viz.render.figure import draw
-    from emma_viz.render.sheet import pdf_of
+    from emma_viz.render.figures.figure import draw
+    from emma_viz.render.figures.sheet import pdf_of
 
     stream = io.BytesIO()
     if len(parts) > 1:

@@ -9,7 +9,7 @@ import msgspec
 
 from emma_viz.errors import InputError, TrainingError
 from emma_viz.files.schema import Count, Positive, Seed, Size, require_ranges
-from emma_viz.lens.tuned_settings import TunedSettings
+from emma_viz.lens.fitting.tuned_settings import TunedSettings
 
 BATCH = 8
 """Questions that go through a model, and are held in memory, at a time."""

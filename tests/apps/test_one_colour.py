@@ -19,7 +19,7 @@ from emma_viz.lens.info import LensInfo
 from emma_viz.maps import Decoding
 from emma_viz.render import draw, save
 from emma_viz.render.overlay import MISSING
-from emma_viz.render.webdata import script_data
+from emma_viz.render.web.data import script_data
 from emma_viz.session import Comparison, View
 from emma_viz.session.payload import payload
 from tests.apps.programs import program

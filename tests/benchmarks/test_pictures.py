@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hostile.pictures import sound_spec
+from benchmarks.hostile.inputs.pictures import sound_spec
 from emma_viz.render import read_spec, save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ REFUSED = {
 @pytest.mark.parametrize("seed", ["0", "1"])
 def test_every_hostile_picture_is_drawn_or_refused_in_a_sentence(seed):
     # In a process of its own, without this suite's type checks: they would refuse first, and otherwise.
-    command = [sys.executable, "-W", "error", "-m", "benchmarks.hostile.pictures", seed]
+    command = [sys.executable, "-W", "error", "-m", "benchmarks.hostile.inputs.pictures", seed]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
     verdicts = json.loads(ended.stdout)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hostile.checkpoints import hostile_checkpoints
+from benchmarks.hostile.inputs.checkpoints import hostile_checkpoints
 
 ROOM = 500
 """Megabytes that judging a file may take."""

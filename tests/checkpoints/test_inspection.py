@@ -9,8 +9,8 @@ from torch import nn
 
 from emma_viz.checkpoints import Component, inspect, save_run_directory
 from emma_viz.checkpoints.inspection import compact
+from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.checkpoints.run_config import run_config
-from emma_viz.checkpoints.tensors import TensorRef
 from emma_viz.models import PRESETS
 
 LLM = {"cobra-3b": 2_768_345_600, "emma-v1-3b": 2_768_345_600, "emma-v2-3b": 2_702_599_680}

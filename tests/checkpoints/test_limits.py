@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.hostile.checkpoint_pickles import write_archive
+from benchmarks.hostile.inputs.checkpoint_pickles import write_archive
 from emma_viz.checkpoints import inspect, load_language_model, load_model
-from emma_viz.checkpoints.files import open_weights
-from emma_viz.checkpoints.pickles import read_pickle
+from emma_viz.checkpoints.readers.files import open_weights
+from emma_viz.checkpoints.readers.pickles import read_pickle
 from emma_viz.errors import CheckpointError
 
 WEIGHTS = "checkpoints/latest-checkpoint"
@@ -30,7 +30,7 @@ def nested(width: int, depth: int) -> dict:
 @pytest.fixture
 def few(monkeypatch):
     """A smaller allowance, so that reaching it takes no time; the true one is tried by the hostile checkpoints."""
-    monkeypatch.setattr("emma_viz.checkpoints.allowance._STEPS", 8000)
+    monkeypatch.setattr("emma_viz.checkpoints.readers.allowance._STEPS", 8000)
 
 
 def test_dictionaries_that_share_their_content_are_paid_for_each_time(archive, few):

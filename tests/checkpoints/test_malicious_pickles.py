@@ -21,9 +21,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from emma_viz.checkpoints import inspect, load_model
-from emma_viz.checkpoints.allowed import MAPPINGS, PLACEHOLDERS, STORAGES, TENSORS, WRAPPERS, is_placeholder
-from emma_viz.checkpoints.files import open_weights
-from emma_viz.checkpoints.pickles import Name, Opaque, PickledStorage, PickledTensor, read_pickle
+from emma_viz.checkpoints.readers.allowed import (
+    MAPPINGS,
+    PLACEHOLDERS,
+    STORAGES,
+    TENSORS,
+    WRAPPERS,
+    is_placeholder,
+)
+from emma_viz.checkpoints.readers.files import open_weights
+from emma_viz.checkpoints.readers.pickles import Name, Opaque, PickledStorage, PickledTensor, read_pickle
 from emma_viz.errors import CheckpointError, UnsafePickleError
 
 

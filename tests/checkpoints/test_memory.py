@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from emma_viz.checkpoints.run_config import run_config
 from emma_viz.checkpoints.tokenizers import BUNDLED_TOKENIZER
 from emma_viz.models import PRESETS
-from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 
 KEYS = Path(__file__).parents[1] / "data" / "keys"
 BOUND = 1.15

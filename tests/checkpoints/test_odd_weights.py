@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks.hostile.checkpoint_pickles import quantised
+from benchmarks.hostile.inputs.checkpoint_pickles import quantised
 from emma_viz.checkpoints import inspect, load_model
 from emma_viz.cli.main import main
 from emma_viz.errors import CheckpointError

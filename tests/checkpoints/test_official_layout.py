@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from emma_viz.checkpoints import load_language_model, load_model
-from emma_viz.checkpoints.files import open_weights
-from emma_viz.checkpoints.tensors import TensorRef
+from emma_viz.checkpoints.readers.files import open_weights
+from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
 
 NAMES = ["cobra-3b", "emma-v1-3b", "emma-v2-3b"]

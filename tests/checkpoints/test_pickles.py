@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from emma_viz.checkpoints.files import open_weights
-from emma_viz.checkpoints.pickles import Opaque, read_pickle
+from emma_viz.checkpoints.readers.files import open_weights
+from emma_viz.checkpoints.readers.pickles import Opaque, read_pickle
 from emma_viz.errors import CheckpointError, UnsafePickleError
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
@@ -63,7 +63,7 @@ def test_a_tensor_goes_straight_into_another_type(tmp_path):
 
 
 def test_tensors_larger_than_the_window_are_put_together(tmp_path, monkeypatch):
-    monkeypatch.setattr("emma_viz.checkpoints.tensors.WINDOW_BYTES", 4096)
+    monkeypatch.setattr("emma_viz.checkpoints.readers.tensors.WINDOW_BYTES", 4096)
     tensor = torch.randn(41, 1001)
     file = saved(tmp_path, {"x": tensor})
     assert torch.equal(file.tensors["x"].read(), tensor)

@@ -12,7 +12,7 @@ from emma_viz.checkpoints.vision import load_vision
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.models import PRESETS
 from emma_viz.models.positions import resample_positions
-from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 
 OLDER_NAMES = {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "attention.value"}
 

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from emma_viz.capture import Recorder
 from emma_viz.errors import InputError
-from emma_viz.evidence.frozen import decompose, decompose_states
-from emma_viz.evidence.implicit_attention import attention_rows
-from emma_viz.evidence.routing import (
+from emma_viz.evidence.mixers.frozen import decompose, decompose_states
+from emma_viz.evidence.mixers.implicit_attention import attention_rows
+from emma_viz.evidence.mixers.routing import (
     carried,
     convolution_bias,
     convolved,

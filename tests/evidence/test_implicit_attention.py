@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional
 
 from emma_viz.errors import InputError
-from emma_viz.evidence.implicit_attention import attention_rows, scan_rows, share_on
-from emma_viz.evidence.routing import carried, convolved, project_in, routing_of
+from emma_viz.evidence.mixers.implicit_attention import attention_rows, scan_rows, share_on
+from emma_viz.evidence.mixers.routing import carried, convolved, project_in, routing_of
 from emma_viz.models import Mamba1Mixer
 
 LENGTH = 13

@@ -10,12 +10,12 @@ from torch.nn import functional
 from emma_viz.capture import record
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.implicit_attention import attention_rows, scan_rows
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
-from emma_viz.evidence.mixer_paths import leak, taken, without_edge, without_tokens
+from emma_viz.evidence.mixers.implicit_attention import attention_rows, scan_rows
+from emma_viz.evidence.mixers.paths import leak, taken, without_edge, without_tokens
+from emma_viz.evidence.mixers.routing import carried, convolved, mixed, mixed_out, project_in, routing_of
 from emma_viz.evidence.replacements import placebo
-from emma_viz.evidence.routing import carried, convolved, mixed, mixed_out, project_in, routing_of
 from emma_viz.models import Mamba1Mixer
 
 LENGTH, PROMPT = 12, "What is it?"

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from emma_viz.capture import Recorder
 from emma_viz.checkpoints import load_language_model
 from emma_viz.checkpoints.tokenizers import BUNDLED_TOKENIZER
-from emma_viz.evidence.implicit_attention import scan_rows
-from emma_viz.evidence.routing import convolution_bias, convolved, project_in, routing_of
+from emma_viz.evidence.mixers.implicit_attention import scan_rows
+from emma_viz.evidence.mixers.routing import convolution_bias, convolved, project_in, routing_of
 
 IDS = torch.tensor([[5, 17, 300, 2, 599, 41, 7]])
 FILE = Path(__file__).parents[1] / "data" / "transformer_lens_attention.json"

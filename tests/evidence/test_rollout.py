@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from emma_viz.errors import InputError
-from emma_viz.evidence.implicit_attention import attention_rows
-from emma_viz.evidence.rollout import contributions, roll_out
+from emma_viz.evidence.mixers.implicit_attention import attention_rows
+from emma_viz.evidence.mixers.rollout import contributions, roll_out
 
 LENGTH = 10
 

@@ -11,7 +11,7 @@ from emma_viz.heads.losses import released_loss
 from emma_viz.heads.patch_embedding import PatchEmbedding
 from emma_viz.models import PRESETS
 from emma_viz.models.config import TowerConfig, VisionConfig
-from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 
 PATCH, SIZE, GRID = (
     14,

@@ -12,7 +12,10 @@ pytest.importorskip("numba")
 
 from numba import njit
 
-from emma_viz.kernels import numba_cache, numba_conv, numba_scan, numba_ssd
+from emma_viz.kernels.numba import cache as numba_cache
+from emma_viz.kernels.numba import conv as numba_conv
+from emma_viz.kernels.numba import scan as numba_scan
+from emma_viz.kernels.numba import ssd as numba_ssd
 
 KERNELS = (
     numba_conv.conv_forward,
@@ -51,13 +54,13 @@ def test_a_change_in_any_kernel_file_makes_the_cache_stale(double, monkeypatch):
 
 
 def test_the_digest_follows_every_kernel_file(tmp_path):
-    (tmp_path / "numba_one.py").write_text("ONE = 1")
-    (tmp_path / "numba_two.py").write_text("TWO = 2")
+    (tmp_path / "one.py").write_text("ONE = 1")
+    (tmp_path / "two.py").write_text("TWO = 2")
     before = numba_cache.sources_digest(tmp_path)
     assert numba_cache.sources_digest(tmp_path) == before
-    (tmp_path / "api.py").write_text("")
+    (tmp_path / "notes.md").write_text("")
     assert numba_cache.sources_digest(tmp_path) == before
-    (tmp_path / "numba_two.py").write_text("TWO = 3")
+    (tmp_path / "two.py").write_text("TWO = 3")
     assert numba_cache.sources_digest(tmp_path) != before
 
 

@@ -107,7 +107,7 @@ def test_nan_is_not_swallowed(scan_case, ssd_case, conv_case, backend):
 
 
 def test_cpu_kernels_follow_torchs_threads(scan_case, ssd_case, conv_case, assert_agrees):
-    from emma_viz.kernels import numba_threads
+    from emma_viz.kernels.numba import threads as numba_threads
 
     before = torch.get_num_threads()
     try:
@@ -147,7 +147,7 @@ def test_cpu_kernels_run_from_several_threads_at_once(scan_case, ssd_case):
 
 def test_the_work_queue_is_entered_by_one_thread_at_a_time(monkeypatch):
     """Where numba has only its work queue, which is not thread-safe, calls wait for one another."""
-    from emma_viz.kernels import numba_threads
+    from emma_viz.kernels.numba import threads as numba_threads
 
     inside, most = [], []
 

@@ -14,7 +14,7 @@ from emma_viz.data.tokenizer import train_tokenizer
 from emma_viz.errors import LensError, LensMismatchError, SiteError
 from emma_viz.lens import find_lens, load_lens, save_lens
 from emma_viz.lens.evaluation import quality_of
-from emma_viz.lens.fit import RidgeSettings, fit_ridge_on_states
+from emma_viz.lens.fitting.fit import RidgeSettings, fit_ridge_on_states
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.maps.apply import decode
 from emma_viz.models import PRESETS, VLM

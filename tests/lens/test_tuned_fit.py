@@ -13,10 +13,10 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.tokenizer import train_tokenizer
 from emma_viz.errors import InputError, LensError
 from emma_viz.heads.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig
-from emma_viz.lens.states import StateSource, TraceStates, in_batches
+from emma_viz.lens.fitting.states import StateSource, TraceStates, in_batches
+from emma_viz.lens.fitting.tuned_fit import fit_tuned_on_states, new_head, parameter_groups, train_tuned
+from emma_viz.lens.fitting.tuned_settings import TunedSettings, groups_of_step
 from emma_viz.lens.tuned import TunedConfig
-from emma_viz.lens.tuned_fit import fit_tuned_on_states, new_head, parameter_groups, train_tuned
-from emma_viz.lens.tuned_settings import TunedSettings, groups_of_step
 from emma_viz.models import PRESETS, VLM
 from emma_viz.session import fit_tuned
 from emma_viz.session.fitting import AskedStates

@@ -8,11 +8,23 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from emma_viz.errors import InputError
-from emma_viz.metrics.folded_discriminant import UNKNOWN, discriminant, held_out_classes, hits, one_hot
-from emma_viz.metrics.folded_ridge import Products, fold_of, held_out_error, held_out_values, products
-from emma_viz.metrics.logistic_probe import held_out_logistic, online_bits
 from emma_viz.metrics.masks import won_pairs
 from emma_viz.metrics.pseudo_labels import TYPES, control_label, edge, patch_type, tint
+from emma_viz.metrics.readouts.folded_discriminant import (
+    UNKNOWN,
+    discriminant,
+    held_out_classes,
+    hits,
+    one_hot,
+)
+from emma_viz.metrics.readouts.folded_ridge import (
+    Products,
+    fold_of,
+    held_out_error,
+    held_out_values,
+    products,
+)
+from emma_viz.metrics.readouts.logistic_probe import held_out_logistic, online_bits
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
 from emma_viz.evidence.regions import covered_tokens
-from probes.attribution import AttributionProbe
+from probes.causes.attribution import AttributionProbe
+from probes.causes.flow import Flow
+from probes.causes.frozen_parts import FrozenParts
+from probes.causes.implicit import Implicit
+from probes.causes.knockout import Knockout
+from probes.causes.patching import Patching
+from probes.causes.regions import elsewhere, random_sets, window
 from probes.examination import Plan, examine
 from probes.findings import find
-from probes.flow import Flow
-from probes.frozen_parts import FrozenParts
-from probes.implicit import Implicit
-from probes.knockout import Knockout
-from probes.patching import Patching
 from probes.protocol import Result
-from probes.regions import elsewhere, random_sets, window
 from probes.subjects import Scenes
 
 CAUSAL = (Implicit, FrozenParts, Knockout, Flow, Patching, AttributionProbe)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from emma_viz.errors import InputError, StudyError
+from probes.content.retention import Retention
 from probes.examination import Plan, Shard, able, examine, layers_of
 from probes.findings import differences, find
 from probes.ledger import GROUPS, Ledger, once
 from probes.protocol import Result, Seen
-from probes.retention import Retention
 from probes.subjects import Photo, Photos, Scenes
 from probes.table import chosen
 

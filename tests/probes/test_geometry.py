@@ -6,11 +6,11 @@ import torch
 
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
+from probes.content.geometry import GeometryProbe
+from probes.content.sinks import Sinks, writes
 from probes.examination import examine
 from probes.findings import find
-from probes.geometry import GeometryProbe
 from probes.protocol import Result
-from probes.sinks import Sinks, writes
 from probes.subjects import Scenes
 
 

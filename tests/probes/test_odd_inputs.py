@@ -12,9 +12,9 @@ from PIL import Image
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.evidence.case import Case
 from emma_viz.models import PRESETS, VLM
-from probes import report
 from probes.examination import Plan, able, examine
 from probes.findings import differences, find
+from probes.pages import report
 from probes.protocol import Result
 from probes.subjects import Scenes
 from probes.table import chosen

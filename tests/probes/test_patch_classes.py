@@ -9,9 +9,9 @@ from PIL import Image
 
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
+from probes.content.patch_classes import PatchClasses
 from probes.examination import examine
 from probes.findings import find
-from probes.patch_classes import PatchClasses
 from probes.protocol import Result
 
 pytestmark = pytest.mark.slow

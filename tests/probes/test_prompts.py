@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from emma_viz.models import Block
+from probes.causes.prompts import Prompts
 from probes.examination import examine
 from probes.findings import find
-from probes.prompts import Prompts
 from probes.protocol import Result
 from probes.subjects import Scenes
 

@@ -10,13 +10,13 @@ from sklearn.linear_model import Ridge
 from emma_viz.errors import InputError
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
-from emma_viz.metrics.folded_ridge import Products, fold_of, held_out_error, products
+from emma_viz.metrics.readouts.folded_ridge import Products, fold_of, held_out_error, products
+from probes.content.retention import Retention
 from probes.examination import examine, gathered
 from probes.findings import find
 from probes.ledger import Ledger
 from probes.numbers import drop
 from probes.protocol import Batch, Result, Subject
-from probes.retention import Retention
 from probes.subjects import Scenes
 from tests.unchecked import types_unchecked
 

@@ -4,10 +4,10 @@ import numpy as np
 
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
+from probes.content.speckle import Speckle
 from probes.examination import examine
 from probes.findings import find
 from probes.protocol import Result
-from probes.speckle import Speckle
 
 
 def test_specks_that_were_planted_are_found_at_their_layer(tiny, plan):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from probes.causes.trust import METHODS, STAGES, Trust
 from probes.examination import Plan, examine
 from probes.findings import differences, find
 from probes.protocol import Result
 from probes.subjects import Scenes
-from probes.trust import METHODS, STAGES, Trust
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ from emma_viz.evidence.interventions import intervene
 from emma_viz.metrics import auroc, mask_on_grid
 from emma_viz.session.options import Asking
 from emma_viz.session.road import Question, ask
+from probes.content.words import Words
 from probes.examination import Plan, examine
 from probes.findings import find
 from probes.protocol import Result
-from probes.words import Words
 
 
 def test_at_the_end_of_the_model_the_lens_is_its_own_prediction(tiny):

@@ -424,7 +424,8 @@ def test_drawing_in_threads(make):
 
 def test_drawing_leaves_pyplot_and_torch_alone():
     code = (
-        "import sys, emma_viz.render.figure, emma_viz.render.formats, emma_viz.render.html, emma_viz.render.sidecar\n"
+        "import sys, emma_viz.render.figures.figure, emma_viz.render.formats\n"
+        "import emma_viz.render.web.html, emma_viz.render.sidecar\n"
         "print(sorted({'matplotlib.pyplot', 'torch', 'plotly'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

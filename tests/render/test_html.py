@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from emma_viz.render.colours import colour_table
-from emma_viz.render.html import page
 from emma_viz.render.spec import FigureSpec
+from emma_viz.render.web.html import page
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'--></title></style></script>&lt;"
 

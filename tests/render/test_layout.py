@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emma_viz.render import draw
-from emma_viz.render.layout import BAR, MARGIN, PANEL_KINDS, WIDTH, head, model_grid, panels_left
+from emma_viz.render.figures.layout import BAR, MARGIN, PANEL_KINDS, WIDTH, head, model_grid, panels_left
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 from emma_viz.render.words import line_height, shorten, width, wrap
 

@@ -9,9 +9,9 @@ from emma_viz.errors import InputError
 from emma_viz.maps.scale import evidence_scale
 from emma_viz.render import draw
 from emma_viz.render.colours import paint
-from emma_viz.render.html import page
-from emma_viz.render.map_rows import evidence_said
+from emma_viz.render.figures.map_rows import evidence_said
 from emma_viz.render.sidecar import from_json, to_json
+from emma_viz.render.web.html import page
 from tests.render.test_figure import panels, picture, words
 from tests.render.test_html import Reader, floats
 from tests.render.test_spec import same

@@ -16,7 +16,7 @@ from PIL import Image
 
 from emma_viz.errors import InputError
 from emma_viz.render import SUFFIXES, draw, formats, read_spec, save, write_spec
-from emma_viz.render.figure import height
+from emma_viz.render.figures.figure import height
 from emma_viz.render.output import write_atomically
 
 ANSWER = "A white cup on a table."
@@ -135,7 +135,8 @@ def test_a_failed_write_leaves_nothing_and_keeps_what_was_there(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".html"])
 def test_a_failed_drawing_leaves_nothing(make, tmp_path, monkeypatch, suffix):
-    from emma_viz.render import html, sheet
+    from emma_viz.render.figures import sheet
+    from emma_viz.render.web import html
 
     def fail(*args, **options):
         raise RuntimeError("no ink")

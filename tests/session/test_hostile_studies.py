@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hostile.studies import hostile_studies, make_sound
+from benchmarks.hostile.inputs.studies import hostile_studies, make_sound
 
 ROOT = Path(__file__).resolve().parents[2]
 MAY_MAKE_SENSE = (" = ", ": no ", "decoded pixels that are")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from emma_viz.checkpoints.save import save_vision_encoder
-from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 from tests.records.llava_set import records, without
 from tests.training.forked_runs import ForkedRun, start
 from training.pocket.joint import read_scores

@@ -14,7 +14,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.lens import load_lens
 from emma_viz.maps import decode
 from emma_viz.models.language_model import MambaLM
-from emma_viz.models.vision_pocket import PocketEncoder
+from emma_viz.models.towers.pocket import PocketEncoder
 from training.loop.config import as_record
 from training.loop.run import make_optimizer
 from training.pocket.bundle import bundle_family, take_start

@@ -16,11 +16,11 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.checkpoints.loaded import encoder_key
 from emma_viz.errors import LensError
 from emma_viz.lens.files import save_lens
+from emma_viz.lens.fitting.states import StateSource
+from emma_viz.lens.fitting.tuned_fit import Trainer, calibrate, loss_of_step
+from emma_viz.lens.fitting.tuned_settings import TunedSettings
 from emma_viz.lens.ridge import RidgeLens
-from emma_viz.lens.states import StateSource
 from emma_viz.lens.tuned import TunedHead, TunedLens, tuned_config
-from emma_viz.lens.tuned_fit import Trainer, calibrate, loss_of_step
-from emma_viz.lens.tuned_settings import TunedSettings
 from emma_viz.session.fitting import HALF, fit_lens, fit_tuned, passes
 from emma_viz.session.options import LensRecipe
 from emma_viz.shapes import EMBEDDING

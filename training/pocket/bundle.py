@@ -19,12 +19,12 @@ from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import read_json
 from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.files import save_lens
-from emma_viz.lens.fit import RidgeSettings, with_fit_images
+from emma_viz.lens.fitting.fit import RidgeSettings, with_fit_images
 from emma_viz.lens.headers import read_info
 from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.lens.protocol import Lens
 from emma_viz.maps.decoding import Decoding
-from emma_viz.models.vision import VisionEncoder
+from emma_viz.models.towers.vision import VisionEncoder
 from emma_viz.records.questions import Question
 from emma_viz.session.fitting import HALF, fit_ridge
 from emma_viz.session.options import Asking

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from emma_viz.data.tabletop import COLOURS, KINDS
 from emma_viz.metrics.quality import r2
 from emma_viz.models.config import TowerConfig
-from emma_viz.models.vision_pocket import PocketEncoder
+from emma_viz.models.towers.pocket import PocketEncoder
 from training.loop.config import EncoderRecipe, as_record
 from training.loop.run import train
 from training.pocket.scenes import GRID, NO_COLOUR, PATCH, SceneArrays

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from emma_viz.errors import TrainingError
 from emma_viz.files.arrays import read_npy
-from emma_viz.models.vision_pocket import PocketEncoder
+from emma_viz.models.towers.pocket import PocketEncoder
 from training.loop.disk_arrays import new_array
 from training.pocket.encoder import normalised_images
 from training.pocket.scenes import SceneArrays

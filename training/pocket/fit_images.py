@@ -15,7 +15,7 @@ from emma_viz.data.images import image_hash, read_image
 from emma_viz.errors import EmmaVizError, TrainingError
 from emma_viz.files.schema import shape
 from emma_viz.lens.files import rewrite_info
-from emma_viz.lens.fit import kept_hashes
+from emma_viz.lens.fitting.fit import kept_hashes
 from emma_viz.lens.headers import SUFFIX, read_info
 from training.pocket.scenes import SCENES, SceneArrays, drawn_scenes
 

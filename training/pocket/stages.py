@@ -20,7 +20,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
-from emma_viz.models.vision_pocket import PocketEncoder
+from emma_viz.models.towers.pocket import PocketEncoder
 from training.loop.config import JointRecipe
 from training.pocket.encoder import train_encoder
 from training.pocket.features import encoder_features

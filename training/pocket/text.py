@@ -10,8 +10,8 @@ from emma_viz.data.tabletop import described_questions, description, make_scene,
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.language_model import MambaLM
-from emma_viz.models.mamba1 import Mamba1Mixer
-from emma_viz.models.mamba2 import Mamba2Mixer
+from emma_viz.models.mixers.mamba1 import Mamba1Mixer
+from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 from training.loop.config import TextRecipe, as_record
 from training.loop.conversations import TextBatch, collate, prompt_labels
 from training.loop.run import train

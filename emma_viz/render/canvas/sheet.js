@@ -8,11 +8,11 @@ const { boxOf, patchAt, pointBeside, regionOf } = require("./core/patches.js");
 const { sheetMap } = require("./core/sheets.js");
 
 /**
- * Paints a figure's page (emma_viz/render/html.py writes it) from raw values, and links the pointer across all panels
+ * Paints a figure's page (emma_viz/render/web/html.py writes it) from raw values, and links the pointer across all panels
  * of an image.
  *
  * @param page the document
- * @param data `{tables, strength, rise, images: [{scopes}], charts}`, as emma_viz/render/webdata.py makes it
+ * @param data `{tables, strength, rise, images: [{scopes}], charts}`, as emma_viz/render/web/data.py makes it
  */
 const sheet = (page, data) => {
   const tables = { map: tableOf(data.tables.map), difference: tableOf(data.tables.difference) };

@@ -9,9 +9,9 @@ from typing import Any
 from emma_viz import __version__
 from emma_viz.cases.case import CaseAnswer
 from emma_viz.render.script import canvas_style
-from emma_viz.render.svg import Line, SvgChart
-from emma_viz.render.webdata import script_json
-from emma_viz.render.webpage import document, scriptless
+from emma_viz.render.web.data import script_json
+from emma_viz.render.web.page import document, scriptless
+from emma_viz.render.web.svg import Line, SvgChart
 from emma_viz.session.case_report.content import CaseContent
 from emma_viz.session.evidence.document import CaseCurve
 

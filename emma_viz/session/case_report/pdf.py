@@ -8,7 +8,7 @@ import numpy as np
 
 from emma_viz import __version__
 from emma_viz.render import colours, words
-from emma_viz.render.sheet import Box, Sheet, pdf_of, settings
+from emma_viz.render.figures.sheet import Box, Sheet, pdf_of, settings
 from emma_viz.session.case_report.content import CaseContent
 
 _WIDTH, _MARGIN, _COLUMN = 8.27, 0.6, 2.6

@@ -19,7 +19,7 @@ from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.class_words import TextStates, cosines, word_log_probabilities
-from emma_viz.evidence.frozen import decompose
+from emma_viz.evidence.mixers.frozen import decompose
 from emma_viz.evidence.regions import covered_tokens, places_alike
 from emma_viz.evidence.replacements import image_tokens
 from emma_viz.files.atomic import write_file

@@ -19,7 +19,7 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.geometry import Geometry
 from emma_viz.evidence.regions import covered_tokens
 from emma_viz.metrics import auroc
-from emma_viz.metrics.folded_discriminant import discriminant, one_hot
+from emma_viz.metrics.readouts.folded_discriminant import discriminant, one_hot
 from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.evidence.references import ReferenceImage, References

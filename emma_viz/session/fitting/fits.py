@@ -8,18 +8,18 @@ import torch
 from emma_viz.capture.record import RecordableModel
 from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.lens.fit import (
+from emma_viz.lens.fitting.fit import (
     RidgeSettings,
     fit_ridge_on_states,
     join_layers,
     require_separate,
     with_fit_images,
 )
+from emma_viz.lens.fitting.states import StateBatch, read_trace_states
+from emma_viz.lens.fitting.tuned_fit import OnStep, Trainer, fit_tuned_on_states
+from emma_viz.lens.fitting.tuned_settings import TunedSettings
 from emma_viz.lens.ridge import RidgeLens
-from emma_viz.lens.states import StateBatch, read_trace_states
 from emma_viz.lens.tuned import TunedConfig, TunedLens
-from emma_viz.lens.tuned_fit import OnStep, Trainer, fit_tuned_on_states
-from emma_viz.lens.tuned_settings import TunedSettings
 from emma_viz.records.questions import Question
 from emma_viz.session.options import Asking, LensRecipe
 from emma_viz.session.road import ask

@@ -1,4 +1,4 @@
-// A mounted canvas: what a page does with it, and what it leaves behind. tests/apps/test_browser*.py do it in a browser.
+// A mounted canvas: what a page does with it, and what it leaves behind. tests/apps/browser does it in a browser.
 "use strict";
 const test = require("node:test");
 const assert = require("node:assert/strict");

@@ -1,0 +1,1 @@
+"""Readers of strangers' weights: safetensors, zip archives and pickles that execute nothing."""

@@ -1,0 +1,1 @@
+"""Mamba's mixers, and the convolution that they share."""

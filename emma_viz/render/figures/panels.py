@@ -1,0 +1,132 @@
+"""The small pictures of a figure: an image, a decoded image, a map, a highlighted image, a colour bar."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from emma_viz.render import colours, words
+from emma_viz.render.figures.sheet import Box, Sheet
+from emma_viz.render.overlay import MISSING, fit_image, highlight, to_bytes
+from emma_viz.render.spec import Extent, ImageCase, Limits
+
+_LONGEST = 720
+"""Pixels of the longer side of a photograph in a figure: what a printed panel resolves."""
+
+
+def show_image(sheet: Sheet, box: Box, case: ImageCase) -> Axes:
+    """The input as it was given, what no patch sees hatched lightly."""
+    axes = sheet.axes(box, f"input/{case.title}")
+    photo = fit_image(case.image, _LONGEST)
+    axes.imshow(photo, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
+    return _frame(axes, case.extent, alpha=0.35)
+
+
+def show_decoded(sheet: Sheet, box: Box, extent: Extent, decoded: np.ndarray, label: str) -> Axes:
+    """A decoded image, in the true aspect of the input."""
+    axes = sheet.axes(box, label)
+    axes.imshow(to_bytes(decoded), extent=_grid(extent), aspect="auto", interpolation="nearest")
+    return _frame(axes, extent)
+
+
+def show_map(
+    sheet: Sheet, box: Box, extent: Extent, values: np.ndarray, limits: Limits, colormap: str, label: str
+) -> Axes:
+    """A map, in the true aspect of the input."""
+    axes = sheet.axes(box, label)
+    # Shows through where a value is NaN.
+    axes.set_facecolor("#{:02x}{:02x}{:02x}".format(*MISSING))
+    painted = colours.paint(values, limits, colormap)
+    axes.imshow(painted, extent=_grid(extent), aspect="auto", interpolation="nearest")
+    return _frame(axes, extent)
+
+
+def show_highlight(
+    sheet: Sheet,
+    box: Box,
+    image: np.ndarray,
+    extent: Extent,
+    values: np.ndarray,
+    limits: Limits,
+    colormap: str,
+    label: str,
+) -> Axes:
+    """The input with each patch tinted by its value."""
+    axes = sheet.axes(box, label)
+    photo = fit_image(image, _LONGEST)
+    tinted = highlight(photo, values, limits, extent, colormap=colormap)
+    axes.imshow(tinted, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
+    return _frame(axes, extent, alpha=0.5)
+
+
+def show_bar(
+    sheet: Sheet, box: Box, limits: Limits, colormap: str, text: str, *, beyond: bool, size: float = 6.5
+) -> Axes:
+    """A vertical colour bar with its words; pointed ends say that some values lie beyond it."""
+    axes = sheet.axes(box, f"colour bar/{text}")
+    low, high = limits
+    if high > low:
+        scale, ticks = ScalarMappable(Normalize(*limits), colormap), MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+    else:  # no extent: one colour up to the value, the other above, and nothing between
+        ends = ListedColormap(colours.colour_table(colormap)[[0, -1]] / 255)
+        scale, ticks = ScalarMappable(BoundaryNorm([low - 1, low, low + 1], 2), ends), FixedLocator([low])
+    extend = "both" if beyond and high > low else "neither"
+    bar = Colorbar(axes, scale, extend=extend, extendfrac=0.03, ticks=ticks)
+    bar.outline.set(linewidth=0.4, edgecolor=colours.FAINT)
+    axes.tick_params(labelsize=size, length=2, width=0.4, pad=1.5)
+    axes.tick_params(color=colours.FAINT, labelcolor=colours.SOFT)
+    for tick in axes.get_yticklabels():
+        tick.set_fontfamily(list(words.families()))
+    lines = words.wrap(text, box.h, size, lines=2)
+    for index, line in enumerate(lines):
+        x = box.right + 0.36 + index * words.line_height(size)
+        sheet.write(x, box.y + box.h / 2, line, size, colour=colours.SOFT, align="center", rotation=90.0)
+    return axes
+
+
+def show_outline(drawn: Iterable[Axes], place: Extent | None) -> None:
+    """Outline a place in those axes that show a picture, light on dark, so that it is seen on every colour."""
+    if place is None:
+        return
+    left, top, right, bottom = place
+    for axes in drawn:
+        if axes.images:
+            for width, colour in ((2.2, "black"), (1.0, "white")):
+                edge = Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=width)
+                edge.set(edgecolor=colour, gid="kept")
+                axes.add_patch(edge)
+
+
+def unseen(extent: Extent) -> list[tuple[float, float, float, float]]:
+    """The parts (x, y, width, height) of the unit square that a grid does not cover."""
+    left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in extent)
+    if right <= left or bottom <= top:
+        return [(0.0, 0.0, 1.0, 1.0)]
+    parts = [
+        (0.0, 0.0, 1.0, top),
+        (0.0, bottom, 1.0, 1.0 - bottom),
+        (0.0, top, left, bottom - top),
+        (right, top, 1.0 - right, bottom - top),
+    ]
+    return [part for part in parts if part[2] > 1e-6 and part[3] > 1e-6]
+
+
+def _grid(extent: Extent) -> tuple[float, float, float, float]:
+    """In matplotlib's order of edges."""
+    left, top, right, bottom = extent
+    return left, right, bottom, top
+
+
+def _frame(axes: Axes, extent: Extent, alpha: float = 1.0) -> Axes:
+    axes.set_xlim(0, 1)
+    axes.set_ylim(1, 0)
+    for x, y, w, h in unseen(extent):
+        margin = Rectangle((x, y), w, h, hatch="//////", linewidth=0, alpha=alpha)
+        margin.set(facecolor=colours.UNSEEN, edgecolor=colours.UNSEEN_HATCH)
+        axes.add_patch(margin)
+    return axes

@@ -1,0 +1,1 @@
+"""Probes of what tokens do to one another and to the answer."""

@@ -1,0 +1,226 @@
+"""Attribution: gradients of three kinds, groups of tokens taken away, and which maps name the tokens that matter."""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from emma_viz.evidence.case import Case
+from emma_viz.evidence.integrated import CLOSE, integrate
+from emma_viz.evidence.mixers.frozen import decompose
+from emma_viz.evidence.superpatches import ablate, occlude, shapley, superpatches
+from probes.causes.regions import DRAWS, Means, case_of, region
+from probes.charts import Bars, Chart, Series
+from probes.numbers import joined_parts, mean_measure, series_of
+from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
+
+_METHODS = {
+    "integrated": "integrated gradients",
+    "frozen": "frozen × (e − mean)",
+    "gradient": "gradient × (e − mean)",
+    "occlusion": "occlusion",
+    "ablation": "feature ablation",
+    "shapley": "Shapley values",
+}
+_PARTS = 4
+"""Of each side of the image: groups of tokens that are ablated, and whose Shapley values are estimated."""
+WINDOW = 3
+"""Side of what occludes, tokens; it moves by one, or with --quick by two."""
+PAIRS, QUICK_PAIRS = 8, 3
+"""Of orders, for Shapley values."""
+DELETED = 0.1
+"""Of the tokens, those that a map ranks highest."""
+FIRST = 64
+"""Points that integrated gradients begin with."""
+_EVERY = 4
+"""With --quick, every so manieth image."""
+
+
+class AttributionProbe:
+    """Maps of the same score, each judged by what happens without the tokens it names."""
+
+    name = "attribution"
+    title = "Which map names the tokens that matter"
+    question = "Of several attribution maps, which ones name tokens without which the answer's logit difference falls?"
+    method = (
+        f"Each map ranks the image tokens; the highest {DELETED:.0%} are replaced by the mean token of other images, "
+        f"and the fall is compared with {DRAWS} random sets of as many. Integrated gradients (Captum) run from that "
+        f"mean token, {FIRST} points, doubled until the sum is within {CLOSE:.0%} of the difference, else marked "
+        "incomplete. Occlusion, ablation and Shapley values (Captum) put that token in the place of windows of "
+        f"{WINDOW} × {WINDOW} tokens, or of {_PARTS} × {_PARTS} groups; Shapley values are the mean over {2 * PAIRS} "
+        f"orders ({2 * QUICK_PAIRS} with --quick), each with its reverse. A map that "
+        "does not beat random sets here should not be shown."
+    )
+
+    def __init__(self):
+        self._means = Means()
+
+    def needs(self) -> Needs:
+        """The model itself."""
+        return Needs(live=True)
+
+    def see(self, batch: Batch) -> Seen:
+        """Falls and shares of each map, for each image."""
+        names = ["random", "area", "complete", "points", "shapley error", "shapley gap"]
+        names += [f"{name}{end}" for name in _METHODS for end in ("", "_inside")]
+        rows, notes = [], []
+        for index in range(len(batch.subjects)):
+            row = dict.fromkeys(names, float("nan"))
+            if not batch.others:
+                notes.append("there is one image alone: no mean token of others to begin from")
+            elif batch.spares(index, _EVERY):
+                notes.append(batch.said("all maps", _EVERY))
+            else:
+                row |= self._judged(batch, index)
+            rows.append(row)
+        return joined_parts(rows, notes)
+
+    def _judged(self, batch: Batch, index: int) -> dict[str, float]:
+        assert batch.model is not None
+        subject, case = batch.subjects[index], case_of(batch, index)
+        mean = self._means.of(batch.model, batch.others)
+        away = (case.tokens[0] - mean).float().cpu().numpy()
+        found = integrate(case, mean, points=FIRST, most=256 if batch.quick else 512)
+        held = decompose(batch.model, subject.image, subject.prompt, word=[case.word], against=[case.against])
+        maps = {
+            "integrated": found.values,
+            "frozen": (held.slope * away).sum(axis=1),
+            "gradient": (_slope(case) * away).sum(axis=1),
+        }
+        grid = batch.model.vlm.grid
+        groups = superpatches(grid, _PARTS)
+        sizes = np.bincount(groups.ravel())
+        shares = shapley(case, mean, groups, pairs=QUICK_PAIRS if batch.quick else PAIRS)
+        maps |= {
+            "occlusion": _occluded(case, mean, grid, quick=batch.quick),
+            "ablation": (ablate(case, mean, groups) / sizes)[groups].ravel(),
+            "shapley": (shares.values / sizes)[groups].ravel(),
+        }
+        sign = 1.0 if found.score >= found.baseline else -1.0
+        size = max(1, round(DELETED * case.count))
+        sets = [np.argsort(-sign * each, kind="stable")[:size] for each in maps.values()]
+        draw = np.random.default_rng(zlib.crc32(subject.name.encode()))
+        drawn = [draw.permutation(case.count)[:size] for _ in range(DRAWS)]
+        scores = np.array(case.scores([case.with_tokens(each.tolist(), mean) for each in (*sets, *drawn)]))
+        falls = sign * (found.score - scores)
+        row = {name: float(fall) for name, fall in zip(maps, falls, strict=False)}
+        row |= {"random": float(falls[len(maps) :].mean()), "complete": float(found.complete)}
+        row["points"] = float(found.points)
+        row["shapley gap"] = abs(shares.gap)
+        size = np.abs(shares.values).mean()
+        row["shapley error"] = float(shares.errors.mean() / size) if size else float("nan")
+        where = region(subject, batch.trace.geometry[index])
+        if where is not None:
+            row["area"] = float(where.mean())
+            for name, each in maps.items():
+                total = np.abs(each).sum()
+                row[f"{name}_inside"] = float(np.abs(each)[where.ravel()].sum() / total) if total else np.nan
+        return row
+
+    def measures(self, gathered: Gathered) -> Sequence[Measure]:
+        """Falls against random sets, and shares on the object against its area."""
+        columns = gathered.columns
+        if not columns or not np.isfinite(columns["random"]).any():
+            return []
+        found = [
+            mean_measure(
+                columns["complete"],
+                name="attribution.complete",
+                title=f"share of images whose integrated gradients were complete to {CLOSE:.0%}",
+            ),
+            mean_measure(
+                columns["shapley error"],
+                name="attribution.shapley_error",
+                title="standard error of a Shapley value, of their mean size",
+            ),
+            mean_measure(
+                columns["shapley gap"],
+                name="attribution.shapley_gap",
+                title="gap between the sum of the Shapley values and the difference that they share out",
+                unit="nats",
+            ),
+        ]
+        for name, said in _METHODS.items():
+            found.append(
+                mean_measure(
+                    columns[name],
+                    columns["random"],
+                    name=f"attribution.deletion.{name}",
+                    title=f"fall without the {DELETED:.0%} of tokens that {said} ranks highest",
+                    unit="nats",
+                    control_title=f"{DRAWS} random sets of as many",
+                )
+            )
+            if np.isfinite(columns["area"]).any():
+                found.append(
+                    mean_measure(
+                        columns[f"{name}_inside"],
+                        columns["area"],
+                        name=f"attribution.inside.{name}",
+                        title=f"share of the map's sizes on the object: {said}",
+                        control_title="the object's share of the area",
+                    )
+                )
+        return found
+
+    def plots(self, results: Sequence[Result]) -> Sequence[Chart]:
+        """Falls, beside those of random sets; shares on the object, beside its area."""
+        charts = []
+        for kind, title, y_title in (
+            ("deletion", f"Fall without the {DELETED:.0%} of tokens that a map ranks highest", "fall, nats"),
+            ("inside", "Share of a map that lies on the object", "share"),
+        ):
+            series = []
+            for index, result in enumerate(results):
+                found = [result.one(f"attribution.{kind}.{name}") for name in _METHODS]
+                known = [each for each in found if each is not None]
+                if len(known) == len(_METHODS):
+                    series += _bars(result, index, known)
+            if series:
+                charts.append(
+                    Bars(
+                        name=kind,
+                        title=title,
+                        x=list(_METHODS.values()),
+                        y_title=y_title,
+                        series=series,
+                        caption="Pale: controls. Whiskers: 95 % over images.",
+                    )
+                )
+        return charts
+
+    def summary(self, results: Sequence[Result]) -> str:
+        """Which maps can be trusted."""
+        said = []
+        for result in results:
+            found = {name: result.one(f"attribution.deletion.{name}") for name in _METHODS}
+            known = {name: each for name, each in found.items() if each is not None}
+            if not known:
+                continue
+            good = [_METHODS[name] for name, each in known.items() if each.beats]
+            said.append(
+                f"For {result.model}, maps that name tokens that matter more than random ones: "
+                f"{', '.join(good) if good else 'none'}."
+            )
+        return " ".join(said)
+
+
+def _bars(result: Result, index: int, found: Sequence[Finding]) -> list[Series]:
+    rows = [(result.model, [each.number for each in found], False)]
+    controls = [each.control for each in found if each.control is not None]
+    rows.append((f"{result.model}: {found[0].measure.control_title}", controls, True))
+    return [series_of(name, index, numbers, control=control) for name, numbers, control in rows]
+
+
+def _occluded(case: Case, mean: torch.Tensor, grid: tuple[int, int], *, quick: bool) -> np.ndarray:
+    side = min(WINDOW, *grid)
+    return occlude(case, mean, grid, side=side, stride=min(2, side) if quick else 1).ravel()
+
+
+def _slope(case: Case) -> np.ndarray:
+    """∂score/∂e of each image token."""
+    with torch.enable_grad():
+        tokens = case.tokens.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(case.score(tokens).sum(), tokens)
+    return slope[0].float().cpu().numpy()

@@ -1,0 +1,1 @@
+"""The report of the probes: its page, its tables, its charts."""
