@@ -31,7 +31,7 @@ from training.results.numbers import all_numbers
 from training.results.page import IMAGE, PAGE, results_page
 
 CHECKOUT = Path(__file__).parents[2]
-DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else Path("runs/results")
+_DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else Path("runs/results")
 _KEPT = CHECKOUT / "docs/measured"
 """What was measured of the seeds that are not shipped."""
 ANSWERS = 500
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         type=path,
-        default=DOCUMENTS,
+        default=_DOCUMENTS,
         metavar="FOLDER",
         help="where results.md goes (default: docs of the checkout, runs/results without one)",
     )
