@@ -5,11 +5,13 @@ import gc
 import importlib
 import pickle
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 pytest.importorskip("numba")
 
+import numba
 from numba import njit
 
 from emma_viz.kernels.numba import cache as numba_cache
@@ -27,14 +29,21 @@ KERNELS = (
 )
 
 
-@pytest.fixture
-def double(tmp_path, monkeypatch):
+@contextmanager
+def installed(folder):
     # A module that can be imported: a cached function looks its module up by name.
-    (tmp_path / "doubling_kernel.py").write_text("def double(x):\n    return 2 * x\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    module = importlib.import_module("doubling_kernel")
-    yield module.double
-    del sys.modules["doubling_kernel"]
+    (folder / "doubling_kernel.py").write_text("def double(x):\n    return 2 * x\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield importlib.import_module("doubling_kernel").double
+    sys.modules.pop("doubling_kernel", None)
+
+
+@pytest.fixture
+def double(tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    with installed(tmp_path) as function:
+        yield function
 
 
 def loads_and_misses(function):
@@ -64,6 +73,14 @@ def test_the_digest_follows_every_kernel_file(tmp_path):
     assert numba_cache.sources_digest(tmp_path) != before
 
 
+def test_what_is_compiled_serves_every_copy_of_the_same_sources(double, tmp_path_factory):
+    assert loads_and_misses(double) == (0, 1)
+    del sys.modules["doubling_kernel"]
+    with installed(tmp_path_factory.mktemp("elsewhere")) as again:
+        assert again.__code__.co_filename != double.__code__.co_filename
+        assert loads_and_misses(again) == (1, 0)
+
+
 def test_nothing_is_written_beside_the_sources(double, tmp_path):
     assert loads_and_misses(double) == (0, 1)
     assert not list(tmp_path.rglob("*.nb?"))
@@ -71,6 +88,7 @@ def test_nothing_is_written_beside_the_sources(double, tmp_path):
 
 def test_kernels_run_where_no_folder_can_be_written(double, tmp_path, monkeypatch):
     (tmp_path / "home").touch()
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     compiled = njit(double)

@@ -2,7 +2,8 @@
 
 Numba itself looks only at the file of the cached function: after an edit of a function that it calls, or of a constant
 that it uses, from another file, it would go on running what was compiled before. And it would write beside that file:
-here, what is compiled goes to NUMBA_CACHE_DIR or the user's own cache folder, never into the package.
+here, what is compiled goes to NUMBA_CACHE_DIR or the user's own cache folder, never into the package, and serves
+every copy of the same sources, wherever each is installed.
 """
 
 import hashlib
@@ -28,9 +29,17 @@ def sources_digest(folder: Path) -> str:
 _SOURCES = sources_digest(Path(__file__).parent)
 
 
+class _OfAnyPlace:
+    @classmethod
+    def get_suitable_cache_subpath(cls, _: str) -> str:
+        return "emma_viz"
+
+
 class _OutsideThePackage(FunctionCache._impl_class):
     _locator_classes = tuple(
-        each for each in FunctionCache._impl_class._locator_classes if "InTree" not in each.__name__
+        type(each.__name__, (_OfAnyPlace, each), {})
+        for each in FunctionCache._impl_class._locator_classes
+        if "InTree" not in each.__name__
     )
 
 
