@@ -57,6 +57,7 @@ def seen(pair):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_runs_wait_in_one_queue(seen):
     assert seen["title"] == "emma_viz explorer"
     assert seen["analytics"] is False

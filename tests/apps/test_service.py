@@ -124,6 +124,7 @@ def test_a_word_is_explained_for_every_model(service, ready, photos):
     assert "no such word" in service.attribute({**ready, "model": -1, "word": 0})["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "begins"),
     [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("html", b"<!doctype html>")],
@@ -158,6 +159,7 @@ def test_the_study_is_saved_whole_and_opens_again(service, ready, tmp_path):
     np.testing.assert_allclose(decoded.patches, result.comparison.decodings[0].patches, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_link_in_a_study_is_never_sent(pair, photos, service, tmp_path):
     capture(photos, pair.models, tmp_path / "study", running=service.settings.running)
     decode_study(tmp_path / "study", lenses=[pair.cobra / "ridge.lens", pair.emma / "ridge.lens"])
@@ -320,6 +322,7 @@ def test_a_failing_model_leaves_the_service_alive(service, ask, photos, monkeypa
     assert ask(photos[0])["stage"] == "ready"
 
 
+@pytest.mark.slow
 def test_many_sessions_at_once_lose_nothing_and_mix_nothing(service, ask, tmp_path):
     def one(number: int):
         image = Image.fromarray(np.full((20, 24, 3), number * 12, np.uint8))

@@ -19,6 +19,7 @@ REFUSED = {
 """How what must be refused begins → how many there are of it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["0", "1"])
 def test_every_hostile_picture_is_drawn_or_refused_in_a_sentence(seed):
     # In a process of its own, without this suite's type checks: they would refuse first, and otherwise.

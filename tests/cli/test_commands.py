@@ -32,6 +32,7 @@ def test_figure_in_every_format(suffix, run_options, photos, tmp_path, capsys):
     assert "cobra on coffee.png:" in printed
 
 
+@pytest.mark.slow
 def test_figure_redrawn_from_its_sidecar_is_the_same(run_options, photos, tmp_path):
     assert main(["figure", *map(str, photos), *run_options, "--out", "fig.png"]) == 0
     first = (tmp_path / "fig.png").read_bytes()
@@ -39,6 +40,7 @@ def test_figure_redrawn_from_its_sidecar_is_the_same(run_options, photos, tmp_pa
     assert (tmp_path / "again.png").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_figures_that_differ_in_suffix_keep_their_own_sidecars(run_options, photos, tmp_path):
     for layer, name in (("0", "fig.png"), ("2", "fig.svg")):
         argv = ["figure", str(photos[0]), *run_options, "--layers", layer, "--out", name]
@@ -49,17 +51,20 @@ def test_figures_that_differ_in_suffix_keep_their_own_sidecars(run_options, phot
     assert shown == [(0,), (2,)]
 
 
+@pytest.mark.slow
 def test_a_redrawn_figure_has_a_name_of_its_own(run_options, photos, tmp_path):
     assert main(["figure", str(photos[0]), *run_options, "--layers", "0", "--out", "fig.svg"]) == 0
     assert main(["figure", "--from", "fig.svg.json"]) == 0
     assert (tmp_path / "fig-redrawn.png").is_file()
 
 
+@pytest.mark.slow
 def test_figure_has_a_name_of_its_own_when_none_is_given(run_options, photos, tmp_path):
     assert main(["figure", str(photos[0]), *run_options, "--layers", "1"]) == 0
     assert (tmp_path / "coffee-figure.png").is_file()
 
 
+@pytest.mark.slow
 def test_paper_style_takes_magnitude_and_jet(run_options, photos, tmp_path):
     assert main(["figure", str(photos[0]), *run_options, "--style", "paper", "--out", "paper.svg"]) == 0
     text = (tmp_path / "paper.svg").read_text()
@@ -178,6 +183,7 @@ def test_unknown_command_exits_with_2():
     assert stop.value.code == 2
 
 
+@pytest.mark.slow
 def test_capture_asks_a_folder_each_prompt_and_says_the_size(run_options, photos, tmp_path, capsys):
     for number, photo in enumerate(photos):
         (tmp_path / f"{number}.png").symlink_to(photo)

@@ -36,6 +36,7 @@ def run_options(pair) -> list[str]:
     return [*options, "--max-new-tokens", "2"]
 
 
+@pytest.mark.slow
 def test_figure_takes_any_name_and_prompt(images, run_options, tmp_path, capsys):
     assert main(["figure", *images, *run_options, "--layers", "0", "--out", f"{LATIN}-figure.png"]) == 0
     spec = read_spec(f"{LATIN}-figure.png.json")

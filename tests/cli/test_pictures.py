@@ -35,6 +35,7 @@ def figure(run_options, photos, tmp_path, capsys):
     return draw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_figure_is_drawn_again_from_itself(suffix, figure, tmp_path, capsys):
     first = figure(f"fig{suffix}").read_bytes()
@@ -46,6 +47,7 @@ def test_a_figure_is_drawn_again_from_itself(suffix, figure, tmp_path, capsys):
     assert (tmp_path / "fig-redrawn.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_without_a_recipe_nothing_can_be_drawn_again(suffix, figure, tmp_path, capsys):
     path = figure(f"fig{suffix}", "--no-recipe")
@@ -55,6 +57,7 @@ def test_without_a_recipe_nothing_can_be_drawn_again(suffix, figure, tmp_path, c
     assert "holds no recipe" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_recipe_stays_beside_a_picture_that_is_to_have_none(figure, run_options, photos, tmp_path, capsys):
     before = figure("fig.png").read_bytes()
     assert main(["figure", str(photos[0]), *run_options, "--out", "fig.png", "--no-recipe"]) == 1
@@ -62,6 +65,7 @@ def test_no_recipe_stays_beside_a_picture_that_is_to_have_none(figure, run_optio
     assert (tmp_path / "fig.png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_sidecar_names_its_picture(figure, tmp_path, capsys):
     figure("fig.png")
     assert main(["figure", "--from", "fig.png.json", "--out", "a.png"]) == 0
@@ -75,6 +79,7 @@ def test_a_sidecar_names_its_picture(figure, tmp_path, capsys):
     assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_kill_between_picture_and_sidecar_is_seen(figure, tmp_path, capsys):
     figure("old.png")
     figure("fig.png", "--style", "paper")
@@ -134,12 +139,14 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_long_name_in_any_script_is_written(figure, tmp_path):
     name = "図" * 78 + ".png"
     figure(name)
     assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.json"}
 
 
+@pytest.mark.slow
 def test_a_page_does_not_replace_what_is_no_figure(run_options, photos, tmp_path, capsys):
     (tmp_path / "fig-1.png").write_bytes(photos[0].read_bytes())
     assert main(["figure", *map(str, photos), *run_options, "--out", "fig.png"]) == 1

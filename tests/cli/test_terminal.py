@@ -90,6 +90,7 @@ def test_a_line_of_an_error_cannot_pass_for_another_error(tmp_path):
     assert said == "emma-viz: error: no file a\n  emma-viz: error: b\n   indented\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_has_help_in_ascii(name, tmp_path):
     ended = started(*PROGRAMS[name], "--help", cwd=tmp_path, **ASCII)
@@ -98,18 +99,21 @@ def test_every_program_has_help_in_ascii(name, tmp_path):
     assert not ended.stderr
 
 
+@pytest.mark.slow
 def test_a_table_with_signs_beyond_ascii_is_printed_in_ascii(pair, tmp_path):
     ended = started("-m", "emma_viz", "inspect", str(pair.emma), cwd=tmp_path, **ASCII)
     assert ended.returncode == 0, ended.stderr
     assert rb"R\xb2" in ended.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [["models"], ["--help"], ["--version"], ["train", "--help"]])
 def test_a_closed_pipe_ends_quietly(argv, tmp_path):
     ended = started("-m", "emma_viz", *argv, cwd=tmp_path, stdout=closed_pipe())
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 def test_what_was_asked_for_is_done_although_nobody_reads_what_is_said(pair, photos, tmp_path):
     argv = ["figure", str(photos[0]), "--models", str(pair.emma), "--vision", str(pair.vision)]
     argv += ["--max-new-tokens", "2", "--layers", "0", "--out", "fig.png"]
@@ -119,12 +123,14 @@ def test_what_was_asked_for_is_done_although_nobody_reads_what_is_said(pair, pho
     assert {path.name for path in tmp_path.iterdir()} == {"fig.png", "fig.png.json"}
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_although_standard_output_is_closed(tmp_path):
     ended = started("-m", "emma_viz", "inspect", "none", cwd=tmp_path, stdout=closed_pipe())
     assert ended.returncode == 1
     assert ended.stderr.startswith(b"emma-viz: error: There is no model")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_standard_output_on_a_full_disk_is_one_sentence(tmp_path):
     with open("/dev/full", "wb") as full:

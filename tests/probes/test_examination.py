@@ -41,6 +41,7 @@ def whole(tiny, scenes, tmp_path_factory):
     return examine(tiny, plan)["retention"][1]
 
 
+@pytest.mark.slow
 def test_the_sums_of_two_shards_are_those_of_one(tiny, plan, whole):
     for index in range(2):
         _, found = examine(tiny, plan(Retention(), shard=Shard(index=index, of=2)))["retention"]

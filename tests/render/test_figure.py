@@ -413,6 +413,7 @@ def test_users_settings_do_not_matter_and_stay(make):
     np.testing.assert_array_equal(rendered(figure), expected)
 
 
+@pytest.mark.slow
 def test_drawing_in_threads(make):
     specs = [make.spec(models=1, layers=(layer,)) for layer in (0, 4, 8)]
     alone = [rendered(draw(spec)).copy() for spec in specs]

@@ -53,6 +53,7 @@ SHAPES = st.tuples(st.integers(1, 60), st.integers(1, 60)).filter(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     SHAPES,
@@ -165,6 +166,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_words_overlap_and_none_are_cut_off(make, variant):
     """Each word's drawn box is inside the sheet, outside every panel, and clear of every other word."""

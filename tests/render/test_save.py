@@ -47,6 +47,7 @@ def test_the_same_spec_gives_the_same_bytes(make, tmp_path, suffix):
     assert save(spec, tmp_path / f"three{suffix.upper()}", dpi=80).read_bytes() == first
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes(make, tmp_path):
     spec = make.spec(models=1)
     sidecar = write_spec(spec, tmp_path / "figure.json")
@@ -166,6 +167,7 @@ def test_one_image_too_tall_for_a_png_is_drawn_at_fewer_dpi_and_that_is_said(
         assert image.height <= formats.LARGEST_SIDE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 @pytest.mark.parametrize("style", ["default", "paper"])
 def test_images_that_do_not_fit_one_page_are_drawn_on_several(make, tmp_path, monkeypatch, suffix, style):
@@ -191,6 +193,7 @@ def test_images_that_do_not_fit_one_page_are_drawn_on_several(make, tmp_path, mo
                 assert max(image.size) <= formats.LARGEST_SIDE
 
 
+@pytest.mark.slow
 def test_a_pdf_that_is_too_tall_has_several_pages_and_one_recipe(make, tmp_path, monkeypatch):
     spec = make.spec(models=1, layers=(0,), images=3)
     one = height(dataclasses.replace(spec, images=spec.images[:1]))

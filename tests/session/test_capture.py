@@ -71,6 +71,7 @@ def test_a_question_set_is_captured(images, pair, tmp_path):
         captured(tmp_path / "list.json", pair, tmp_path / "new", broken_limit=1, **more)
 
 
+@pytest.mark.slow
 def test_each_prompt_is_asked_and_goes_on(images, pair, tmp_path):
     more = {"prompts": ["Why?", "Who?"], "layers": (0,)}
     captured(images / "0.png", pair, tmp_path / "study", **more)
@@ -82,6 +83,7 @@ def test_each_prompt_is_asked_and_goes_on(images, pair, tmp_path):
         captured(images, pair, tmp_path / "study", prompts=["Why?"], layers=(0,))
 
 
+@pytest.mark.slow
 def test_stored_maps_are_those_that_are_decoded_of_states(images, pair, states, tmp_path):
     path = tmp_path / "study"
     captured(images, pair, path, store="maps")
@@ -117,6 +119,7 @@ def test_pooled_states_are_means_and_the_last_token(images, pair, tmp_path):
         np.testing.assert_allclose(got, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["maps", "pooled"])
 def test_stores_go_on_and_are_not_mixed(images, pair, states, tmp_path, store):
     captured(images / "0.png", pair, tmp_path / "study", store=store, batch_size=1)
@@ -196,6 +199,7 @@ def test_parts_cover_all_questions_once():
         bounds(2, (1, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["states", "maps"])
 def test_shards_open_as_one(images, pair, states, tmp_path, store):
     path, more = tmp_path / "study", {"store": store, "prompts": ["Why?", "Who?"]}
@@ -222,6 +226,7 @@ def test_shards_open_as_one(images, pair, states, tmp_path, store):
     assert len(one.decodings) == 1
 
 
+@pytest.mark.slow
 def test_a_data_set_that_was_split_in_two_ways_is_no_one(images, pair, tmp_path):
     more = {"store": "pooled", "layers": (0,)}
     for shard in ((1, 2), (2, 2), (1, 3)):

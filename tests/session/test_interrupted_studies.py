@@ -80,6 +80,7 @@ def kill_at(steps, tmp_path, command, *, begin=None):
 MANY = pytest.param(range(0, 340, 40), marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [(60, 200), MANY], ids=["some", "many"])
 def test_a_killed_capture_is_finished_by_its_own_command(images, pair, whole, tmp_path, steps):
     for path in kill_at(steps, tmp_path, capturing(images, pair)):
@@ -141,6 +142,7 @@ def test_finished_models_are_not_asked_again(images, pair, whole, monkeypatch):
     assert content(whole) == before
 
 
+@pytest.mark.slow
 def test_more_images_are_added_to_those_that_are_there(images, pair, whole, tmp_path):
     recording(images[:2], pair, tmp_path / "study")
     decode_study(tmp_path / "study")
@@ -183,6 +185,7 @@ def test_other_images_and_other_weights_are_refused(images, pair, whole, tmp_pat
         capture(images, [str(other)], whole, layers=(-1, 2), asking=ASKING)
 
 
+@pytest.mark.slow
 def test_what_a_study_lacks_is_said(images, pair, tmp_path):
     path = tmp_path / "study"
     assert start([(capturing(images, pair), path, 100)]) == ["killed"]
@@ -203,6 +206,7 @@ def test_models_that_were_not_decoded_are_named(images, pair, whole, tmp_path):
         compare_study(tmp_path / "study")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_empty_study_and_keeps_what_is_there(images, pair, whole, tmp_path):
     path = tmp_path / "deep" / "study"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -217,6 +221,7 @@ def test_a_full_disk_leaves_no_empty_study_and_keeps_what_is_there(images, pair,
     assert content(path) == content(whole)
 
 
+@pytest.mark.slow
 def test_halves_that_were_left_are_swept(images, pair, whole, tmp_path):
     path = tmp_path / "study"
     recording(images, pair, path)

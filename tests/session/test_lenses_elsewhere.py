@@ -36,6 +36,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 def test_a_lens_is_found_by_name_of_its_model_and_for_its_study(model, pair, photos, tmp_path, place):
     folder, lens = model

@@ -48,6 +48,7 @@ def same(one, other) -> bool:
     return one == other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_a_killed_run_ends_bit_for_bit_as_one_that_was_left_alone(runs, place):
     whole, killed = (
@@ -183,6 +184,7 @@ def test_a_run_that_began_otherwise_is_refused_with_both_values(
     assert written == {path: path.stat().st_mtime_ns for path in written}
 
 
+@pytest.mark.slow
 def test_what_may_change_when_a_run_resumes(llava, begun, tmp_path):
     folder, options = begun
     copy, images = tmp_path / "copy", tmp_path / "images"

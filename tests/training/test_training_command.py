@@ -29,6 +29,7 @@ def bundle(work, tmp_path_factory):
     return bundle_family(work, ("tiny",), tmp_path_factory.mktemp("bundle"), command="a test")
 
 
+@pytest.mark.slow
 def test_the_tiny_recipe_runs_and_its_loss_falls(work):
     lines = [json.loads(line) for line in (work.folder / "joint/tiny/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(60))
@@ -84,6 +85,7 @@ def test_a_finished_member_is_read_and_not_trained_again(work):
     assert {"encoder", text, "tiny"} <= work.minutes().keys()
 
 
+@pytest.mark.slow
 def test_the_bundle_loads_answers_and_decodes(work, bundle):
     model = load_model(
         bundle / "tiny",
@@ -170,6 +172,7 @@ def test_a_member_of_another_encoder_does_not_join_a_bundle(work, bundle, tmp_pa
     assert {path: path.read_bytes() for path in shared.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_stops_the_family_and_is_named(work, tmp_path):
     shutil.copytree(work.folder, tmp_path / "work")
     broken = Work(tmp_path / "work", "tiny")
@@ -191,6 +194,7 @@ def _shipped():
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_bundle_goes_to_the_work_folder_and_what_ships_stays(seed, work, capsys, tmp_path, monkeypatch):
     # The tiny family under the pocket one's name, finished: what is left to do is the bundle.

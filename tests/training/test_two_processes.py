@@ -58,6 +58,7 @@ def assert_alike(found: Path, wanted: Path) -> None:
         assert mine == pytest.approx(theirs, rel=1e-3, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(llava, one, tmp_path):
     assert any("pixels" in line for line in losses(one))
     assert any("pixels" not in line for line in losses(one)), "some steps are text alone"
@@ -97,6 +98,7 @@ def test_accelerates_own_launcher_starts_it(llava, one, tmp_path):
     assert_alike(tmp_path, one)
 
 
+@pytest.mark.slow
 def test_fsdp_where_accelerate_has_none_is_an_error(llava, tmp_path, capsys):
     asked = ForkedRun(
         name="cpu",

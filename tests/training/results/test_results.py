@@ -236,6 +236,7 @@ def test_the_page_says_whose_seeds_a_number_is_of(seeds, said):
     assert ("means over its seeds" in " ".join(whose_seeds({"members": members}))) == said
 
 
+@pytest.mark.slow
 def test_the_control_is_what_joint_training_began_from(work, bundles):
     bundle = open_bundle(bundles / "seed1")
     control = untrained_model(bundle, bundle.load("tiny"), "tiny").state_dict()

@@ -46,6 +46,7 @@ def finished(llava, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_run_learns_and_says_how_fast(finished):
     lines = metrics(finished)
     assert [line["step"] for line in lines] == list(range(12))
@@ -141,6 +142,7 @@ def test_features_from_the_cache_are_those_of_the_encoder(llava, tmp_path, monke
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_run_with_cached_features_is_the_run_without(llava, tmp_path):
     options = ("--steps", "4", "--lr", "0.001")
     assert joint(llava, tmp_path / "plain", *options) == 0
@@ -151,6 +153,7 @@ def test_a_run_with_cached_features_is_the_run_without(llava, tmp_path):
         assert one["loss"] == pytest.approx(other["loss"], rel=2e-3)  # features in half precision
 
 
+@pytest.mark.slow
 def test_bf16_runs_and_learns(llava, tmp_path):
     # In a process of its own: accelerate has one precision a process.
     options = ["--recipe", "tiny-cobra", *llava.options, "--work", str(tmp_path), "--batch", "4"]

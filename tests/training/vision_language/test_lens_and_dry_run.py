@@ -69,6 +69,7 @@ def test_one_command_makes_a_lens_of_a_run_directory(pair, pictures, tmp_path, c
         assert "2 steps of 4 images" in info.notes[0]
 
 
+@pytest.mark.slow
 def test_a_small_tuned_lens_in_half_precision_has_the_quality_that_it_says(pair, pictures, tmp_path):
     base = [
         "lens",
@@ -196,6 +197,7 @@ def test_a_dry_run_counts_the_full_size_parameters():
     assert parts["encoder dinov2"].frozen + parts["encoder siglip"].frozen == pytest.approx(731e6, rel=0.01)
 
 
+@pytest.mark.slow
 def test_memory_is_shared_by_fsdp_and_not_by_ddp():
     recipe = training_recipe("tiny-emma-v1")
     trained = sum(part.trained for part in component_sizes(meta_task(recipe)))

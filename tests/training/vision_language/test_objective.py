@@ -137,6 +137,7 @@ def test_a_switch_leaves_what_it_does_not_concern(llava):
             assert torch.equal(value, task.vlm.state_dict()[key]), (name, key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWITCHES)
 def test_the_loss_of_a_switch_falls(llava, tmp_path, name):
     task = new_task(llava, SWITCHES[name])
