@@ -8,6 +8,7 @@ from emma_viz.capture.sites import nearest
 from emma_viz.errors import InputError
 from emma_viz.plugins import Plugins
 from probes.causes.attribution import AttributionProbe
+from probes.causes.exchange import ExchangeProbe
 from probes.causes.flow import Flow
 from probes.causes.frozen_parts import FrozenParts
 from probes.causes.implicit import Implicit
@@ -21,7 +22,6 @@ from probes.content.retention import Retention
 from probes.content.sinks import Sinks
 from probes.content.speckle import Speckle
 from probes.content.words import Words
-from probes.exchange import ExchangeProbe
 from probes.protocol import Probe
 
 PROBES: dict[str, Callable[[], Probe]] = {

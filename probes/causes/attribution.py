@@ -1,15 +1,17 @@
 """Attribution: gradients of three kinds, groups of tokens taken away, and which maps name the tokens that matter."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from emma_viz.evidence.case import Case
-from emma_viz.evidence.integrated import CLOSE, integrate
+from emma_viz.evidence.integrated import CLOSE, Integrated, integrate
 from emma_viz.evidence.mixers.frozen import decompose
-from emma_viz.evidence.superpatches import ablate, occlude, shapley, superpatches
+from emma_viz.evidence.shuffled_weights import shuffled_weights
+from emma_viz.evidence.superpatches import Shapley, ablate, occlude, shapley, superpatches
+from emma_viz.metrics.trust import histogram_entropy, rise, spearman
 from probes.causes.regions import DRAWS, Means, case_of, region
 from probes.charts import Bars, Chart, Series
 from probes.numbers import joined_parts, mean_measure, series_of
@@ -33,8 +35,10 @@ DELETED = 0.1
 """Of the tokens, those that a map ranks highest."""
 FIRST = 64
 """Points that integrated gradients begin with."""
-_EVERY = 4
-"""With --quick, every so manieth image."""
+_EVERY, _SHUFFLED_EVERY = 4, 8
+"""With --quick, every so manieth image; and the images whose maps are made again of shuffled weights."""
+SHUFFLED = ("integrated", "occlusion", "ablation", "shapley")
+"""Maps that are made again of shuffled weights; the others are in `trust`, step by step."""
 
 
 class AttributionProbe:
@@ -50,7 +54,9 @@ class AttributionProbe:
         "incomplete. Occlusion, ablation and Shapley values (Captum) put that token in the place of windows of "
         f"{WINDOW} × {WINDOW} tokens, or of {_PARTS} × {_PARTS} groups; Shapley values are the mean over {2 * PAIRS} "
         f"orders ({2 * QUICK_PAIRS} with --quick), each with its reverse. A map that "
-        "does not beat random sets here should not be shown."
+        "does not beat random sets here should not be shown. Integrated gradients, occlusion, ablation and Shapley "
+        "values are made again of the model with all weights shuffled, each within its tensor (MPRT): a map that stays like "
+        f"itself does not show what was learnt; {FIRST} points then, complete or not."
     )
 
     def __init__(self):
@@ -64,6 +70,7 @@ class AttributionProbe:
         """Falls and shares of each map, for each image."""
         names = ["random", "area", "complete", "points", "shapley error", "shapley gap"]
         names += [f"{name}{end}" for name in _METHODS for end in ("", "_inside")]
+        names += [f"{name}_{end}" for name in SHUFFLED for end in ("like", "rise")]
         rows, notes = [], []
         for index in range(len(batch.subjects)):
             row = dict.fromkeys(names, float("nan"))
@@ -72,31 +79,26 @@ class AttributionProbe:
             elif batch.spares(index, _EVERY):
                 notes.append(batch.said("all maps", _EVERY))
             else:
-                row |= self._judged(batch, index)
+                spared = batch.spares(index, _SHUFFLED_EVERY)
+                row |= self._judged(batch, index, shuffled=not spared)
+                if spared:
+                    notes.append(batch.said("maps of shuffled weights", _SHUFFLED_EVERY))
             rows.append(row)
         return joined_parts(rows, notes)
 
-    def _judged(self, batch: Batch, index: int) -> dict[str, float]:
+    def _judged(self, batch: Batch, index: int, *, shuffled: bool) -> dict[str, float]:
         assert batch.model is not None
         subject, case = batch.subjects[index], case_of(batch, index)
         mean = self._means.of(batch.model, batch.others)
         away = (case.tokens[0] - mean).float().cpu().numpy()
-        found = integrate(case, mean, points=FIRST, most=256 if batch.quick else 512)
+        found, shares, dear = _dear_maps(batch, case, mean, most=256 if batch.quick else 512)
         held = decompose(batch.model, subject.image, subject.prompt, word=[case.word], against=[case.against])
         maps = {
-            "integrated": found.values,
+            "integrated": dear["integrated"],
             "frozen": (held.slope * away).sum(axis=1),
             "gradient": (_slope(case) * away).sum(axis=1),
         }
-        grid = batch.model.vlm.grid
-        groups = superpatches(grid, _PARTS)
-        sizes = np.bincount(groups.ravel())
-        shares = shapley(case, mean, groups, pairs=QUICK_PAIRS if batch.quick else PAIRS)
-        maps |= {
-            "occlusion": _occluded(case, mean, grid, quick=batch.quick),
-            "ablation": (ablate(case, mean, groups) / sizes)[groups].ravel(),
-            "shapley": (shares.values / sizes)[groups].ravel(),
-        }
+        maps |= dear
         sign = 1.0 if found.score >= found.baseline else -1.0
         size = max(1, round(DELETED * case.count))
         sets = [np.argsort(-sign * each, kind="stable")[:size] for each in maps.values()]
@@ -110,6 +112,12 @@ class AttributionProbe:
         row["shapley gap"] = abs(shares.gap)
         size = np.abs(shares.values).mean()
         row["shapley error"] = float(shares.errors.mean() / size) if size else float("nan")
+        if shuffled:
+            with shuffled_weights([case.vlm.llm]):
+                _, _, again = _dear_maps(batch, case, mean, most=FIRST)
+            for name in SHUFFLED:
+                row[f"{name}_like"] = spearman(dear[name], again[name])
+                row[f"{name}_rise"] = rise(histogram_entropy(dear[name]), histogram_entropy(again[name]))
         where = region(subject, batch.trace.geometry[index])
         if where is not None:
             row["area"] = float(where.mean())
@@ -162,7 +170,7 @@ class AttributionProbe:
                         control_title="the object's share of the area",
                     )
                 )
-        return found
+        return [*found, *_randomised_maps(columns)]
 
     def plots(self, results: Sequence[Result]) -> Sequence[Chart]:
         """Falls, beside those of random sets; shares on the object, beside its area."""
@@ -203,6 +211,13 @@ class AttributionProbe:
                 f"For {result.model}, maps that name tokens that matter more than random ones: "
                 f"{', '.join(good) if good else 'none'}."
             )
+            stay = [
+                _METHODS[name]
+                for name in SHUFFLED
+                if (each := result.one(f"attribution.like.{name}")) and each.number.low > 0
+            ]
+            if stay:
+                said.append(f"Still like themselves when all weights are shuffled: {', '.join(stay)}.")
         return " ".join(said)
 
 
@@ -211,6 +226,41 @@ def _bars(result: Result, index: int, found: Sequence[Finding]) -> list[Series]:
     controls = [each.control for each in found if each.control is not None]
     rows.append((f"{result.model}: {found[0].measure.control_title}", controls, True))
     return [series_of(name, index, numbers, control=control) for name, numbers, control in rows]
+
+
+def _dear_maps(
+    batch: Batch, case: Case, mean: torch.Tensor, *, most: int
+) -> tuple[Integrated, Shapley, dict[str, np.ndarray]]:
+    """Maps that need many runs, of the model as it is now, and what two of them say of themselves."""
+    grid = case.vlm.grid
+    groups = superpatches(grid, _PARTS)
+    sizes = np.bincount(groups.ravel())
+    found = integrate(case, mean, points=FIRST, most=most)
+    shares = shapley(case, mean, groups, pairs=QUICK_PAIRS if batch.quick else PAIRS)
+    return found, shares, {
+        "integrated": found.values,
+        "occlusion": _occluded(case, mean, grid, quick=batch.quick),
+        "ablation": (ablate(case, mean, groups) / sizes)[groups].ravel(),
+        "shapley": (shares.values / sizes)[groups].ravel(),
+    }  # fmt: skip
+
+
+def _randomised_maps(columns: Mapping[str, np.ndarray]) -> list[Measure]:
+    """How like themselves maps are when all weights are shuffled, and by how much their entropy rises."""
+    found = []
+    for name in SHUFFLED:
+        like, more = columns[f"{name}_like"], columns[f"{name}_rise"]
+        if not np.isfinite(like).any():
+            continue
+        said = f"{_METHODS[name]} when all weights are shuffled"
+        found += [
+            mean_measure(like, name=f"attribution.like.{name}", title=f"likeness (Spearman's ρ) to itself of {said}"),
+            mean_measure(
+                more, np.zeros(len(more)), name=f"attribution.rise.{name}",
+                title=f"eMPRT, the rise of the entropy of {said}", control_title="no rise",
+            ),
+        ]  # fmt: skip
+    return found
 
 
 def _occluded(case: Case, mean: torch.Tensor, grid: tuple[int, int], *, quick: bool) -> np.ndarray:

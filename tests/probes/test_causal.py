@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.data.geometry import Geometry
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
 from emma_viz.evidence.regions import covered_tokens
-from probes.causes.attribution import AttributionProbe
+from probes.causes.attribution import SHUFFLED, AttributionProbe
 from probes.causes.flow import Flow
 from probes.causes.frozen_parts import FrozenParts
 from probes.causes.implicit import Implicit
@@ -57,6 +58,14 @@ def test_what_must_be_exact_is(found):
         found["implicit"].one(f"implicit.rollout.{name}").number.value for name in ("image", "text", "bias")
     ]
     assert sum(rolled) == pytest.approx(1, abs=1e-6)
+
+
+def test_dear_maps_of_a_model_that_learnt_nothing_are_other_maps_of_other_nothings(found, tiny):
+    result = found["attribution"]
+    for name in SHUFFLED:
+        assert abs(result.one(f"attribution.like.{name}").number.value) < 0.9
+        assert result.one(f"attribution.rise.{name}").control.value == 0
+    assert fingerprint(tiny.vlm.state_dict()) == tiny.info.fingerprint, "every weight is back in its place"
 
 
 def test_twins_differ_through_image_tokens_at_first(loud, plan):

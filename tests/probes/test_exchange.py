@@ -10,8 +10,8 @@ from torch import nn
 
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.models import VLM
+from probes.causes.exchange import ExchangeProbe
 from probes.examination import able, examine
-from probes.exchange import ExchangeProbe
 from probes.findings import find
 from probes.protocol import Result
 
