@@ -15,6 +15,7 @@ from probes.causes.implicit import Implicit
 from probes.causes.knockout import Knockout
 from probes.causes.patching import Patching
 from probes.causes.prompts import Prompts
+from probes.causes.travel import Travel
 from probes.causes.trust import Trust
 from probes.content.geometry import GeometryProbe
 from probes.content.patch_classes import PatchClasses
@@ -31,6 +32,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "patches": PatchClasses,
     "sinks": Sinks,
     "words": Words,
+    "travel": Travel,
     "implicit": Implicit,
     "frozen": FrozenParts,
     "knockout": Knockout,

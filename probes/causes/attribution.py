@@ -55,8 +55,8 @@ class AttributionProbe:
         f"{WINDOW} × {WINDOW} tokens, or of {_PARTS} × {_PARTS} groups; Shapley values are the mean over {2 * PAIRS} "
         f"orders ({2 * QUICK_PAIRS} with --quick), each with its reverse. A map that "
         "does not beat random sets here should not be shown. Integrated gradients, occlusion, ablation and Shapley "
-        "values are made again of the model with all weights shuffled, each within its tensor (MPRT): a map that stays like "
-        f"itself does not show what was learnt; {FIRST} points then, complete or not."
+        "values are made again of the model with all weights shuffled, each within its tensor (MPRT): a map that stays "
+        f"like itself does not show what was learnt; {FIRST} points then, complete or not."
     )
 
     def __init__(self):

@@ -18,12 +18,13 @@ from probes.causes.implicit import Implicit
 from probes.causes.knockout import Knockout
 from probes.causes.patching import Patching
 from probes.causes.regions import elsewhere, random_sets, window
+from probes.causes.travel import Travel
 from probes.examination import Plan, examine
 from probes.findings import find
 from probes.protocol import Result
 from probes.subjects import Scenes
 
-CAUSAL = (Implicit, FrozenParts, Knockout, Flow, Patching, AttributionProbe)
+CAUSAL = (Travel, Implicit, FrozenParts, Knockout, Flow, Patching, AttributionProbe)
 
 
 def results(found, *probes) -> dict[str, Result]:

@@ -179,6 +179,15 @@ def _split(
     return float(score.detach()), content, bias, slope
 
 
+def held_stream(llm: MambaLM, embeddings: Float[Tensor, "1 L D"]) -> Float[Tensor, "1 L D"]:
+    """The residual stream after the last block with the routing held: its gradients are content's alone."""
+    stream = embeddings
+    for block in llm.backbone.layers:
+        unused = np.zeros(embeddings.shape[1])
+        stream = checkpoint(_frozen_block, block, stream, "frozen", unused, use_reentrant=False)
+    return stream
+
+
 def _direction(
     llm: MambaLM, known: int, word: Sequence[int], against: Sequence[int] | None
 ) -> Float[Tensor, "w D"]:

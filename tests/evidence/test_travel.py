@@ -1,0 +1,92 @@
+"""How far content travels: against whole Jacobians, and in models whose states forget at once."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+
+from emma_viz.errors import InputError
+from emma_viz.evidence.mixers.frozen import held_stream
+from emma_viz.evidence.mixers.travel import decay_back, half_life, influence
+from emma_viz.models import Mamba1Mixer
+
+LENGTH, AT = 24, 20
+
+
+@pytest.fixture(scope="module")
+def llm(model):
+    return deepcopy(model.vlm.llm).double()
+
+
+@pytest.fixture(scope="module")
+def embeddings(llm):
+    draw = torch.Generator().manual_seed(0)
+    return torch.randn(1, LENGTH, llm.config.d_model, generator=draw, dtype=torch.float64)
+
+
+def last_state(llm, embeddings):
+    hidden, residual = embeddings, None
+    for block in llm.backbone.layers:
+        hidden, residual = block(hidden, residual)
+    return (hidden + residual)[0, AT]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held", [False, True])
+def test_it_is_the_norm_of_the_jacobian(llm, embeddings, held):
+    def state(e):
+        return held_stream(llm, e)[0, AT] if held else last_state(llm, e)
+
+    whole = torch.autograd.functional.jacobian(state, embeddings)[:, 0]
+    draw = torch.Generator().manual_seed(0)
+    directions = torch.stack([torch.randn(len(whole), generator=draw) for _ in range(3)]).to(whole)
+    expected = torch.einsum("vd,dle->vle", directions, whole).square().sum(dim=2).mean(dim=0).sqrt()
+    found = influence(llm, embeddings, AT, draws=3, held=held)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-12)
+    assert found[:AT].max() > 0
+
+
+def test_held_the_stream_is_the_models_own(llm, embeddings):
+    with torch.no_grad():
+        own = last_state(llm, embeddings)
+    torch.testing.assert_close(
+        held_stream(llm, embeddings.clone().requires_grad_())[0, AT], own, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_where_states_forget_at_once_nothing_travels_beyond_the_convolutions(llm, embeddings, held):
+    """With A at minus infinity a block reaches d_conv − 1 tokens back, and all of them that many times."""
+    forgetful = deepcopy(llm)
+    with torch.no_grad():
+        for block in forgetful.backbone.layers:
+            block.mixer.A_log.fill_(25.0)
+    reach = (llm.config.d_conv - 1) * len(llm.backbone.layers)
+    assert AT - reach > 2, "a test without tokens beyond the reach could not fail"
+    found = influence(forgetful, embeddings, AT, held=held)
+    assert not found[: AT - reach].any()
+    assert (found[AT - reach : AT + 1] > 0).all()
+    remembering = influence(llm, embeddings, AT, held=held)
+    assert (remembering[: AT - reach] > 0).all()
+
+
+def test_decay_and_half_life_are_the_formula(llm):
+    mixer = llm.backbone.layers[0].mixer
+    rates = torch.exp(mixer.A_log.detach())
+    draw = torch.Generator().manual_seed(1)
+    delta = torch.rand(9, len(rates), generator=draw, dtype=torch.float64)
+    found = decay_back(mixer, delta, 6)
+    for j in range(7):
+        passed = delta[j + 1 : 7].sum(dim=0)
+        each = -rates * (passed[:, None] if isinstance(mixer, Mamba1Mixer) else passed)
+        assert found[j] == pytest.approx(float(torch.exp(each).mean()))
+    assert not found[7:].any()
+    lives = half_life(mixer, delta)
+    mean = rates.mean(dim=1) if rates.ndim == 2 else rates
+    torch.testing.assert_close(torch.exp(-mean * delta.mean(dim=0) * lives), torch.full_like(mean, 0.5))
+
+
+def test_what_is_not_there_is_refused(llm, embeddings):
+    for position, draws in ((LENGTH, 1), (-1, 1), (0, 0)):
+        with pytest.raises(InputError, match="position"):
+            influence(llm, embeddings, position, draws=draws)
