@@ -207,6 +207,10 @@ class Finding:
     """How many those are."""
     sentence: str
 
+    def __repr__(self) -> str:
+        where = "" if self.measure.layer is None else f", layer {self.measure.layer}"
+        return f"Finding({self.measure.name}{where}: {self.sentence})"
+
 
 @runtime_checkable
 class Probe(Protocol):

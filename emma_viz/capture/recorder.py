@@ -1,5 +1,6 @@
 """Recorder: keep what any modules of any model put out, while a `with` block runs."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -86,6 +87,43 @@ class Recorder:
     def __iter__(self) -> Iterator[str]:
         """The names of what was recorded; `calls(name)` has its tensors."""
         return iter(self._kept)
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of what was recorded, in the order asked for."""
+        return tuple(self._kept)
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """Each name with what its hook kept.
+
+        Raises:
+            CaptureError: a module was called more or less than once; see `calls`.
+        """
+        return ((name, self[name]) for name in self._kept)
+
+    def stack(self, pattern: str) -> Tensor:
+        """What several hooks kept as one tensor, along a new first axis, in the order in which they were asked for.
+
+        Args:
+            pattern: names with `*` for one part, such as `blocks.*.hook_resid_post` or `backbone.layers.*`.
+
+        Returns:
+            "n …": n names, then the axes of what each kept ("B L W" of a site).
+
+        Raises:
+            SiteError: no name of what was recorded is like that.
+            CaptureError: their tensors differ in shape, or a module was called more or less than once.
+        """
+        part = re.compile("[^.]+".join(re.escape(text) for text in pattern.split("*")))
+        found = [name for name in self._kept if part.fullmatch(name)]
+        if not found:
+            raise SiteError(f"Nothing like {pattern!r} was recorded. {nearest(pattern, self._kept)}")
+        tensors = [self[name] for name in found]
+        if shapes := sorted({tuple(each.shape) for each in tensors})[1:]:
+            raise CaptureError(
+                f"What was recorded at {pattern!r} has several shapes, {tuple(tensors[0].shape)} and {shapes[0]}; "
+                "take them one by one with items()."
+            )
+        return torch.stack(tensors)
 
     def __len__(self) -> int:
         """How many hooks there are."""

@@ -18,6 +18,7 @@ from emma_viz.capture.sites import nearest, site_layers
 from emma_viz.data.geometry import Geometry
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
+from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CaptureError, InputError, SiteError
 from emma_viz.files.schema import Size
 
@@ -159,6 +160,25 @@ class Trace:
         """The number of samples B."""
         return len(self.prompts)
 
+    def __repr__(self) -> str:
+        known = {"image": "image tokens", "text": "text tokens", "all": "image and text tokens"}
+        lengths = sorted(set(self.lengths)) if self.prompt_ids or self.token_kind == "image" else []
+        tokens = f"{known[self.token_kind]} {lengths[0]}" if lengths else known[self.token_kind]
+        tokens += f"–{lengths[-1]}" if lengths[1:] else ""
+        parts = [self.model.name, f"{len(self)} sample{'s' * (len(self) != 1)}", tokens]
+        # A study's states are not read for it: their width and size need no more than the names.
+        for site in self.sites:
+            kept = self.states.get(site) if isinstance(self.states, dict) else None
+            shape = f", {'×'.join(map(str, kept.shape[3:]))} wide" if kept is not None else ""
+            parts.append(f"{site} × {len(self.layers_of(site))} layers{shape}")
+        held = list(self.states.values()) if isinstance(self.states, dict) else []
+        if held:
+            size = sum(each.nbytes for each in held)
+            parts += [str(held[0].dtype).removeprefix("torch."), f"{size / 1e6:.3g} MB"]
+        else:
+            parts.append("states on disk" if self.states else "without states")
+        return f"Trace({', '.join(parts)})"
+
     def __getitem__(self, key: str | tuple[str, int]) -> Float[Tensor, "..."]:
         """The states "B L W" of `[site, layer]`, or "Y B L W" of all layers of `[site]`.
 
@@ -213,6 +233,71 @@ class Trace:
     def ragged(self, site: str, layer: int) -> tuple[Float[Tensor, "l *W"], ...]:
         """One layer's states, "l W" per sample, without padding."""
         return tuple(states[:length] for states, length in zip(self[site, layer], self.lengths, strict=True))
+
+    def last(self, site: str, layer: int) -> Float[Tensor, "B *W"]:
+        """One layer's states at each sample's last real token, "B W"; `[:, -1]` of a layer may be padding.
+
+        Raises:
+            SiteError: that site or layer was not recorded.
+            CaptureError: the trace was stored without states.
+        """
+        states = self[site, layer]
+        return states[torch.arange(len(self)), torch.tensor(self.lengths) - 1]
+
+    def token_strings(self, sample: int, tokenizer: Tokenizer) -> tuple[str, ...]:
+        """What stands at each real token of axis L of one sample.
+
+        Args:
+            sample: its number.
+            tokenizer: the model's (`model.tokenizer`): a trace holds ids alone.
+
+        Returns:
+            `<image r,c>` for the image token of row r and column c, and the text of each token of the prompt.
+
+        Raises:
+            InputError: that sample does not exist.
+        """
+        self._require_sample(sample)
+        image = self.n_image_tokens if self.token_kind != "text" else 0
+        columns = self.model.grid[1] if self.model.grid else 1
+        places = tuple(f"<image {token // columns},{token % columns}>" for token in range(image))
+        ids = () if self.token_kind == "image" or not self.prompt_ids else self.prompt_ids[sample]
+        return (*places, *(tokenizer.decode([each], skip_special=False) for each in ids))
+
+    def in_box(
+        self,
+        site: str,
+        layer: int,
+        box: Sequence[float | int],
+        *,
+        sample: int = 0,
+        at_least: float | int = 0.5,
+    ) -> Float[Tensor, "k *W"]:
+        """One layer's states at the image tokens that a box covers, "k W".
+
+        Args:
+            site: hook site.
+            layer: block, or -1 for the embedding.
+            box: (left, top, right, bottom) in pixels of the original image.
+            sample: whose image the box lies in.
+            at_least: share of a token's pixels that the box must cover (`Geometry.tokens_in`).
+
+        Raises:
+            SiteError: that site or layer was not recorded.
+            CaptureError: there are no states of image tokens.
+            InputError: that sample does not exist, or the box or the share is none.
+        """
+        self._require_sample(sample)
+        if self.token_kind == "text" or not self.n_image_tokens:
+            raise CaptureError(
+                "No states of image tokens were kept; record with images and tokens='image' or 'all'."
+            )
+        inside = self.geometry[sample].tokens_in(box, at_least=at_least)
+        return self[site, layer][sample][torch.from_numpy(inside)]
+
+    def _require_sample(self, sample: int) -> None:
+        if not 0 <= sample < len(self):
+            raise InputError(f"This trace has the samples 0 to {len(self) - 1}; got {sample}.")
 
     def answer_states(self, site: str, layer: int) -> tuple[Float[Tensor, "l *W"], ...]:
         """One layer's states at the answer's own tokens, "a W" per sample, without padding.

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import nn
+
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.data.images import ImageTransform, TowerNorm
 from emma_viz.data.prompts import Turn
@@ -30,6 +32,9 @@ class LoadedModel:
     """What results say about where they come from."""
     folder: Path | None = None
     """Where files that belong to the model, such as its lenses, are looked for; None for one built in memory."""
+
+    def __repr__(self) -> str:
+        return _said(self, self.vlm)
 
     @property
     def name(self) -> str:
@@ -99,10 +104,24 @@ class LoadedLanguageModel:
     tokenizer: Tokenizer
     info: ModelInfo
 
+    def __repr__(self) -> str:
+        return _said(self, self.llm)
+
     @property
     def name(self) -> str:
         """The short name that pictures print."""
         return self.info.name
+
+
+def _said(model: "LoadedModel | LoadedLanguageModel", network: nn.Module) -> str:
+    """A model in one line."""
+    info = model.info
+    count = sum(each.numel() for each in network.parameters())
+    grid = f", {info.grid[0]}×{info.grid[1]} image tokens" if info.grid else ""
+    return (
+        f"{type(model).__name__}({info.name}, {info.family}, {info.n_layer} × {info.ssm} blocks, {info.d_model} wide"
+        f"{grid}, {count / 1e6:.3g} M parameters, {info.dtype})"
+    )
 
 
 def image_transform(config: VLMConfig) -> ImageTransform:

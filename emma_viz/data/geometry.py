@@ -155,6 +155,29 @@ class Geometry:
         inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
         return np.asarray(np.where(inside, row * columns + column, -1))
 
+    def tokens_in(self, box: Sequence[float | int], *, at_least: float | int = 0.5) -> Int[np.ndarray, " k"]:
+        """The tokens that a box covers, in order.
+
+        Args:
+            box: (left, top, right, bottom) in original pixels; it may leave the image.
+            at_least: share, above 0 and up to 1, of the part of a token's box inside the image that the box must cover.
+
+        Returns:
+            Their numbers; tokens that see padding alone are in no box.
+
+        Raises:
+            InputError: the box has no extent, or the share is out of its range.
+        """
+        left, top, right, bottom = (float(edge) for edge in box)
+        if not (left < right and top < bottom):
+            raise InputError(f"expected a box (left, top, right, bottom) with an extent, got {tuple(box)}")
+        if not 0 < at_least <= 1:
+            raise InputError(f"expected at_least above 0 and up to 1, got {at_least}")
+        across = _covered_share(self.edges[0], left, right, self.image_size[0])
+        down = _covered_share(self.edges[1], top, bottom, self.image_size[1])
+        # A hair below: a box drawn along the tokens' own edges covers them whole, whatever their rounding.
+        return np.flatnonzero(np.outer(down, across).ravel() >= at_least - 1e-9)
+
     def paste(self, values: Shaped[np.ndarray, "R C *k"]) -> Float32[np.ndarray, "height width *k"]:
         """Lay one value per token over the original image: each pixel takes the value of its token.
 
@@ -190,6 +213,13 @@ class Geometry:
             raise InputError(f"expected a view of {self.size}×{self.size} pixels, got shape {view.shape}")
         seen = view[: rows * p, : columns * p]
         return rearrange(seen, "(R i) (C j) c -> (R C) i j c", i=p, j=p)
+
+
+def _covered_share(edges: np.ndarray, first: float, last: float, length: int) -> np.ndarray:
+    """Of each cell's part within [0, length], the share within [first, last]; 0 where it has no such part."""
+    low, high = np.clip(edges[:-1], 0, length), np.clip(edges[1:], 0, length)
+    covered = np.minimum(high, last) - np.maximum(low, first)
+    return np.where(high > low, np.maximum(covered, 0) / np.maximum(high - low, 1e-300), 0.0)
 
 
 def _cells(edges: np.ndarray, length: int) -> tuple[np.ndarray, int, int]:

@@ -80,6 +80,18 @@ class LensInfo:
         if list(self.layers) != sorted(set(self.layers)):
             raise LensError(f"LensInfo.layers must be ascending without repeats: {self.layers}.")
 
+    def __repr__(self) -> str:
+        return self.line("LensInfo")
+
+    def line(self, name: str) -> str:
+        """The lens in one line, without its lists.
+
+        Args:
+            name: what it is called in front, such as its class.
+        """
+        layers = f"{self.layers[0]} to {self.layers[-1]}" if self.layers else "none"
+        return f"{name}({self.model_name}, {self.describe()}, {len(self.layers)} layers, {layers})"
+
     def index_of(self, layer: int) -> int:
         """The place of a layer among `layers`, for lenses with parameters of each layer's own.
 

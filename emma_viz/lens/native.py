@@ -39,6 +39,9 @@ class NativeLens:
     """Blocks whose mixer outputs are fused, shallow to deep, then the last block, which stands for the final
     norm."""
 
+    def __repr__(self) -> str:
+        return self.info.line("NativeLens")
+
     def __post_init__(self):
         if not self.head.makes_pictures:
             raise LensError(

@@ -31,6 +31,9 @@ class RidgeLens:
     bias: Float[Tensor, "Y P"]
     """What a state of zeros decodes to."""
 
+    def __repr__(self) -> str:
+        return self.info.line("RidgeLens")
+
     @property
     def default_layers(self) -> tuple[int, ...]:
         """The layers that are decoded when none are named: all fitted ones."""

@@ -203,6 +203,9 @@ class TunedLens:
     head: TunedHead
     """In evaluation mode."""
 
+    def __repr__(self) -> str:
+        return self.info.line("TunedLens")
+
     def __post_init__(self):
         self.info.require_patch(self.head.config.head.decoder.patch)
         if len(self.info.layers) != self.head.config.n_layers:

@@ -79,6 +79,13 @@ class Decoding:
         """The number of images B."""
         return len(self.true)
 
+    def __repr__(self) -> str:
+        rows, columns = self.grid
+        return (
+            f"Decoding({self.model.name}, {len(self)} image{'s' * (len(self) != 1)}, {self.lens.kind} lens at "
+            f"{self.site} × {len(self.layers)} layers, {rows}×{columns} patches{', forced' * self.forced})"
+        )
+
     @property
     def forced(self) -> bool:
         """Whether the lens belongs to other states and was forced on these; every picture must say so."""
@@ -262,6 +269,13 @@ class ActivationMaps:
     `cosine`)."""
     decoding: Decoding
     """What was mapped."""
+
+    def __repr__(self) -> str:
+        _, batch, rows, columns = self.values.shape
+        return (
+            f"ActivationMaps({self.decoding.model.name}, {self.kind}, {self.scale} scale, {batch} "
+            f"image{'s' * (batch != 1)} × {len(self.layers)} layers, {rows}×{columns})"
+        )
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -58,6 +58,12 @@ class Comparison:
         if not self.image_names:
             object.__setattr__(self, "image_names", names_of_pictures(first.image_hashes, first.labels))
 
+    def __repr__(self) -> str:
+        models = " · ".join(each.model.name for each in self.decodings)
+        count, layers = len(self.decodings[0]), [len(each.layers) for each in self.decodings]
+        deep = "–".join(str(each) for each in sorted(set(layers)))
+        return f"Comparison({models}, {count} image{'s' * (count != 1)}, {deep} layers)"
+
     def maps(self, view: View = View()) -> tuple[ActivationMaps, ...]:
         """One `ActivationMaps` of all decoded layers per model, on the view's colour scale."""
         scale, limits = view.scale_and_limits()

@@ -62,7 +62,12 @@ class Study:
         read_study_file(self.path)
 
     def __repr__(self) -> str:
-        return f"Study({str(self.path)!r})"
+        try:
+            names = list(self.entries)
+        except StudyError:  # what is damaged is said where it is read
+            return f"Study({str(self.path)!r}, entries cannot be read)"
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+        return f"Study({str(self.path)!r}, {len(names)} entries{': ' + shown if names else ''})"
 
     @property
     def entries(self) -> dict[str, Entry]:

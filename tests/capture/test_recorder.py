@@ -310,3 +310,22 @@ def test_what_was_not_recorded_is_an_error_that_names_the_nearest(one):
         recorder["resid_post", 2]
     with pytest.raises(SiteError, match=r"blocks\.1\.hook_resid_post"):
         recorder["blocks.2.hook_resid_post"]
+
+
+def test_what_was_recorded_is_read_like_a_dictionary_and_stacked_by_pattern():
+    model = TheirModel()
+    with Recorder(model, ["layers.*", "layers.1.mixer"], pick=sum) as seen:
+        model(torch.randn(2, 3, 4))
+    assert seen.keys() == ("layers.0", "layers.1", "layers.2", "layers.1.mixer")
+    assert [name for name, _ in seen.items()] == list(seen)
+    assert torch.equal(seen.stack("layers.*"), torch.stack([seen[f"layers.{i}"] for i in range(3)]))
+    with pytest.raises(SiteError, match=r"layers\.1\.mixer"):
+        seen.stack("layers.*.mixers")
+
+
+def test_what_differs_in_shape_is_not_stacked():
+    model = nn.ModuleDict({"a": nn.Linear(3, 4), "b": nn.Linear(4, 5)})
+    with Recorder(model, ["a", "b"]) as seen:
+        model["b"](model["a"](torch.ones(1, 2, 3)))
+    with pytest.raises(CaptureError, match="several shapes"):
+        seen.stack("*")

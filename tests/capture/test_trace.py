@@ -110,3 +110,46 @@ def test_lengths_say_which_tokens_are_real(make_trace):
 def test_parts_that_do_not_fit_are_refused(make_trace, changes, message):
     with pytest.raises(InputError, match=message):
         replace(make_trace(batch=2), **changes)
+
+
+def test_the_last_state_is_that_of_the_last_real_token(one, photos):
+    trace = record(one, None, ["Hi", "What is there on the table?"], tokens="text", generate=False)
+    last = trace.last("resid_post", 2)
+    assert torch.isnan(trace["resid_post", 2][0, -1]).all()
+    assert torch.equal(last, torch.stack([states[-1] for states in trace.ragged("resid_post", 2)]))
+
+
+def test_each_token_of_a_trace_has_a_string(one, photos):
+    trace = record(one, photos[:1], "Hi", tokens="all", generate=False)
+    strings = trace.token_strings(0, one.tokenizer)
+    assert len(strings) == trace.lengths[0]
+    assert strings[: trace.n_image_tokens][5] == "<image 1,1>"
+    assert "".join(strings[trace.n_image_tokens :]) == one.prompt("Hi")
+    with pytest.raises(InputError, match="0 to 0"):
+        trace.token_strings(1, one.tokenizer)
+
+
+def test_states_in_a_box_are_those_of_the_tokens_that_it_covers(make_trace):
+    trace = make_trace(batch=2)
+    left, top, right, bottom = trace.geometry[1].token_boxes()[3].tolist()
+    inside = trace.in_box("resid_post", 2, (left, top, right, bottom), sample=1)
+    assert torch.equal(inside, trace["resid_post", 2][1, [3]])
+    with pytest.raises(InputError, match="0 to 1"):
+        trace.in_box("resid_post", 2, (0, 0, 9, 9), sample=2)
+    with pytest.raises(CaptureError, match="image tokens"):
+        make_trace(token_kind="text", prompt_ids=((1, 2, 3, 4),)).in_box("resid_post", 2, (0, 0, 9, 9))
+
+
+def test_a_trace_is_shown_in_one_line(make_trace, study):
+    trace = make_trace(batch=2)
+    said = repr(trace)
+    assert said == (
+        "Trace(tiny, 2 samples, image tokens 4, resid_post × 3 layers, 5 wide, B × 2 layers, 1×3 wide, float32, "
+        "0.000672 MB)"
+    )
+    study.add_trace(trace, "a")
+    assert repr(study["a"]).endswith("states on disk)")
+    assert repr(study).endswith("1 entries: a)")
+    assert repr(trace.without_states()).endswith("without states)")
+    ragged = replace(trace.without_states(), token_kind="text")
+    assert "text tokens 2–3" in repr(ragged)

@@ -267,3 +267,35 @@ def test_wrong_settings(settings_, sentence):
     right = {"image_size": (9, 9), "strategy": "letterbox", "size": 48, "patch": 12}
     with pytest.raises(InputError, match=sentence):
         Geometry(**(right | settings_))
+
+
+@PROFILE
+@given(values, st.floats(0.1, 1), st.tuples(*[st.floats(0, 1)] * 4))
+def test_tokens_in_a_box_are_those_that_it_covers_so_far(given_values, at_least, corners):
+    geometry = make(**{**given_values, "patch": min(given_values["patch"], given_values["size"])})
+    width, height = geometry.image_size
+    (left, right), (top, bottom) = sorted(corners[:2]), sorted(corners[2:])
+    box = (left * width, top * height, right * width, bottom * height)
+    assume(box[0] < box[2] and box[1] < box[3])
+    found = set(geometry.tokens_in(box, at_least=at_least).tolist())
+    for token, (x0, y0, x1, y1) in enumerate(geometry.token_boxes()):
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        if x0 >= x1 or y0 >= y1:
+            assert token not in found
+            continue
+        across = max(0.0, min(x1, box[2]) - max(x0, box[0])) / (x1 - x0)
+        down = max(0.0, min(y1, box[3]) - max(y0, box[1])) / (y1 - y0)
+        if abs(across * down - at_least) > 1e-6:
+            assert (token in found) == (across * down > at_least)
+
+
+def test_a_box_along_a_tokens_edges_holds_that_token():
+    geometry = make((640, 481), "resize-crop")
+    for token in (0, 200, 400):
+        assert geometry.tokens_in(geometry.token_boxes()[token].tolist(), at_least=1).tolist() == [token]
+
+
+@pytest.mark.parametrize(("box", "at_least"), [((5, 5, 5, 9), 0.5), ((0, 0, 9, 9), 0), ((0, 0, 9, 9), 1.5)])
+def test_a_box_without_extent_or_share_is_refused(box, at_least):
+    with pytest.raises(InputError, match="expected"):
+        make((64, 64), "resize-naive").tokens_in(box, at_least=at_least)

@@ -59,7 +59,7 @@ def test_a_trip_through_arrays_and_json(make_decoding, make_info, with_images):
     ):
         assert getattr(back, name) == getattr(decoding, name), name
     assert back.forced
-    assert repr(back.lens) == repr(decoding.lens)
+    assert back.lens.to_json() == decoding.lens.to_json()
 
 
 def test_what_was_not_stored_whole_is_refused(make_decoding):
@@ -80,3 +80,12 @@ def test_fields_that_do_not_belong_together_are_refused(make_decoding):
         make_decoding(prompts=("one",))
     with pytest.raises(InputError, match="answers"):
         make_decoding(answers=("one",))
+
+
+def test_decodings_and_maps_are_shown_in_one_line(make_decoding):
+    decoding = make_decoding()
+    for shown in (decoding, decoding.maps(), decoding.lens):
+        said = repr(shown)
+        assert said.startswith(f"{type(shown).__name__}({decoding.model.name}, ")
+        assert len(said) < 200
+        assert "\n" not in said
