@@ -16,6 +16,7 @@ _BINS = 10
 """Of the calibration: equally wide, from 0 to 1."""
 BLOCK = 200
 """Resamples of a ranking that are held in memory at once."""
+_RANKINGS = ("auroc", "auprc")
 
 VERDICTS: dict[str, Statistic] = {
     "accuracy": ratio("right", "asked"),
@@ -125,23 +126,59 @@ def ranking(
     Rows whose `leaning` is NaN are left out. NaN where only one truth is left.
     """
     known = np.isfinite(leaning)
-    order = np.argsort(-leaning[known], kind="stable")
-    p, y, where = leaning[known][order], truth[known][order], cluster[known][order]
-    if y.all() or not y.any():
-        return dict.fromkeys(("auroc", "auprc"), (np.nan, np.nan, np.nan))
+    if truth[known].all() or not truth[known].any():
+        return dict.fromkeys(_RANKINGS, (np.nan, np.nan, np.nan))
+    whole, spread = _resampled(truth[known], leaning[known], cluster[known], clusters)
+    return {
+        name: _with_ends(value, resamples)
+        for name, value, resamples in zip(_RANKINGS, whole, spread, strict=True)
+    }
+
+
+def ranking_difference(
+    truth: Bool[np.ndarray, " n"],
+    one: Float[np.ndarray, " n"],
+    other: Float[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
+    clusters: int,
+) -> tuple[float, float, float]:
+    """AUROC of one model less that of another on the same rows, with the interval of the paired bootstrap: both are
+    ranked on the same drawn clusters.
+
+    Rows that one of them did not rank are left out of both. NaN where only one truth is left.
+    """
+    known = np.isfinite(one) & np.isfinite(other)
+    if truth[known].all() or not truth[known].any():
+        return np.nan, np.nan, np.nan
+    (a, first), (b, second) = (
+        _resampled(truth[known], each[known], cluster[known], clusters) for each in (one, other)
+    )
+    return _with_ends(a[0] - b[0], first[0] - second[0])
+
+
+def _resampled(
+    truth: Bool[np.ndarray, " n"],
+    leaning: Float[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
+    clusters: int,
+) -> tuple[list[float], list[np.ndarray]]:
+    """Each of `_RANKINGS`, of all rows and of each resample."""
+    order = np.argsort(-leaning, kind="stable")
+    p, y, where = leaning[order], truth[order], cluster[order]
     ends = np.flatnonzero(np.append(p[1:] != p[:-1], True))
     whole = _ranked(np.ones((1, len(y))), y, ends)
     weights = draws(clusters)
     parts = [
         _ranked(weights[start : start + BLOCK, where], y, ends) for start in range(0, len(weights), BLOCK)
     ]
+    return [float(each[0]) for each in whole], [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+
+def _with_ends(value: float, spread: np.ndarray) -> tuple[float, float, float]:
+    """A number, and the ends of its interval."""
     tail = 50 * (1 - LEVEL)
-    found = {}
-    for number, name in enumerate(("auroc", "auprc")):
-        spread = np.concatenate([part[number] for part in parts])
-        low, high = np.nanpercentile(spread, [tail, 100 - tail])
-        found[name] = (float(whole[number][0]), float(low), float(high))
-    return found
+    low, high = np.nanpercentile(spread, [tail, 100 - tail])
+    return float(value), float(low), float(high)
 
 
 def _ranked(

@@ -20,6 +20,7 @@ from emma_viz.metrics.verdicts import (
     clustered_error,
     mean_of_parts,
     ranking,
+    ranking_difference,
     verdict_columns,
 )
 
@@ -76,6 +77,23 @@ def test_rankings_are_scikit_learns_and_their_intervals_hold_them(rows):
     assert found["auprc"][0] == pytest.approx(average_precision_score(truth, leaning))
     for value, low, high in found.values():
         assert low < value < high
+
+
+def test_a_difference_of_rankings_is_drawn_on_the_same_clusters(rows):
+    truth, _, leaning, cluster = rows
+    other = np.where(np.arange(300) % 3 == 0, 1 - leaning, leaning)
+    value, low, high = ranking_difference(truth, leaning, other, cluster, 50)
+    assert value == pytest.approx(roc_auc_score(truth, leaning) - roc_auc_score(truth, other))
+    assert 0 < low < value < high
+    assert ranking_difference(truth, leaning, leaning, cluster, 50) == (0, 0, 0)
+    # Better than two intervals of their own, which hold what both have in common.
+    alone = [ranking(truth, each, cluster, 50)["auroc"] for each in (leaning, other)]
+    assert high - low < sum(each[2] - each[1] for each in alone)
+    half = np.where(np.arange(300) < 150, other, np.nan)
+    assert ranking_difference(truth, leaning, half, cluster, 50)[0] == pytest.approx(
+        roc_auc_score(truth[:150], leaning[:150]) - roc_auc_score(truth[:150], other[:150])
+    )
+    assert np.isnan(ranking_difference(truth, leaning, np.full(300, np.nan), cluster, 50)[0])
 
 
 def test_brier_and_the_calibration_error(rows):

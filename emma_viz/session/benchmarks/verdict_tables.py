@@ -17,6 +17,7 @@ from emma_viz.metrics.verdicts import (
     calibration_columns,
     mean_of_parts,
     ranking,
+    ranking_difference,
     verdict_columns,
 )
 from emma_viz.records.answered import AnsweredRecord
@@ -218,6 +219,7 @@ def _differences(parts: Sequence[RecordPart], models: Sequence[str], by: str) ->
             gaps = [
                 interval_of(difference([counted[one]], [counted[other]], VERDICTS[name])) for name in COMPARED
             ]
+            gaps.append(_ranking_gap(part, one, other))
             only = [int((right[a] & ~right[b]).sum()) for a, b in ((one, other), (other, one))]
             rows.append([part.name, f"{models[one]} − {models[other]}", *gaps, *only])
             p.append((mcnemar(right[one], right[other]), cluster_p(right[one], right[other], part.cluster)))
@@ -231,7 +233,7 @@ def _differences(parts: Sequence[RecordPart], models: Sequence[str], by: str) ->
             columns=(
                 "part",
                 "models",
-                *(_HEADS[name] for name in COMPARED),
+                *(_HEADS[name] for name in (*COMPARED, "auroc")),
                 "first alone right",
                 "second alone right",
                 "McNemar p",
@@ -246,6 +248,14 @@ def _differences(parts: Sequence[RecordPart], models: Sequence[str], by: str) ->
             ),
         )
     ]
+
+
+def _ranking_gap(part: RecordPart, one: int, other: int) -> Interval:
+    """The difference of two models' AUROC."""
+    value, low, high = ranking_difference(
+        part.truth, part.leaning(one), part.leaning(other), part.cluster, part.clusters
+    )
+    return Interval(value=value, low=low, high=high)
 
 
 def _disagreements(asked: Sequence[AnsweredRecord], models: Sequence[str], scorers: Sequence[str]) -> Table:
