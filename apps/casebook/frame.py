@@ -5,12 +5,15 @@ from importlib import resources
 
 import streamlit as st
 
+from apps.casebook.permalinks import filter_part
 from apps.casebook.shared import shared_casebook
 from apps.casebook.text import as_html
 from apps.casebook.views import case, gallery, overview, pair
 from emma_viz.cases.casebook import Casebook
 from emma_viz.errors import EmmaVizError
 
+_FILTER, _PAGE = "filter", "page"
+"""In the visitor's state: the filter that was on the last page, and which page that was."""
 _LIGHT = "--cb-right: #00674a; --cb-wrong: #a8231b; --cb-accent: #0b5c94; --cb-accent-ink: #ffffff;"
 _DARK = "--cb-right: #45cfa4; --cb-wrong: #ff8a80; --cb-accent: #7cc0f2; --cb-accent-ink: #10202c;"
 
@@ -28,7 +31,18 @@ def show_page() -> None:
         "pair": st.Page(_guarded(pair.draw_pair), title="Two cases", url_path="pair"),
     }
     st.session_state["pages"] = pages
-    st.navigation(list(pages.values()), position="top").run()
+    page = st.navigation(list(pages.values()), position="top")
+    _keep_filter(page.url_path)
+    page.run()
+    st.session_state[_FILTER] = filter_part(st.query_params)
+
+
+def _keep_filter(page: str) -> None:
+    """Take the filter along to another page: the way between pages at the top leaves the address behind."""
+    came, st.session_state[_PAGE] = st.session_state.get(_PAGE, page), page
+    if came != page and not filter_part(st.query_params):
+        for name, value in st.session_state.get(_FILTER, {}).items():
+            st.query_params[name] = value
 
 
 def _guarded(draw: Callable[[Casebook], None]) -> Callable[[], None]:

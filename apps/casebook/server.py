@@ -1,5 +1,6 @@
 """The casebook's page as a server: Streamlit behind a gate, set so that it tells nobody and asks nobody."""
 
+import getpass
 import json
 import os
 import shlex
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from apps.casebook.gate import OWN_NAMES, CasebookGate
-from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_MODELS, CASEBOOK_PLACE
+from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_MODELS, CASEBOOK_PERSON, CASEBOOK_PLACE
 from apps.explorer.gate import name_of
 from emma_viz.errors import InputError, MissingDependencyError
 
@@ -94,11 +95,13 @@ def serve_casebook(
         InputError: the port is taken.
         MissingDependencyError: Streamlit is not installed.
     """
+    own = name_of(host) in OWN_NAMES and not allowed  # this machine's people alone come here
     os.environ.update(
         {
             CASEBOOK_PLACE: casebook,
             CASEBOOK_MODELS: json.dumps(dict(models)),
-            CASEBOOK_EXPLORER: json.dumps(_explorer(shown, explorer, host)),
+            CASEBOOK_EXPLORER: json.dumps(_explorer(shown, explorer, own=own)),
+            CASEBOOK_PERSON: getpass.getuser() if own else "",
         }
     )
     try:
@@ -123,11 +126,11 @@ def serve_casebook(
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
 
 
-def _explorer(shown: str, address: str, host: str) -> dict[str, str]:
+def _explorer(shown: str, address: str, *, own: bool) -> dict[str, str]:
     """What the page says of the explorer. To others than this machine's own people it gives no path and no address
     that is theirs alone."""
     if address:
         return {"address": address.rstrip("/")}
-    if name_of(host) not in OWN_NAMES:
+    if not own:
         return {}
     return {"address": _EXPLORERS, "start": f"emma-viz explore --casebook {shlex.quote(shown)}"}

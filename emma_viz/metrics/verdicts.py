@@ -73,7 +73,7 @@ def calibration_columns(
     """Sums per cluster that `CALIBRATION_STATISTICS` is made of; rows whose `leaning` is NaN are left out."""
     known = np.isfinite(leaning)
     p, y, where = leaning[known], truth[known].astype(np.float64), cluster[known]
-    bins = np.minimum((p * _BINS).astype(int), _BINS - 1)
+    bins = _bins(p)
     columns = {
         "known": np.bincount(where, minlength=clusters).astype(np.float64),
         "square": np.bincount(where, weights=np.square(p - y), minlength=clusters),
@@ -88,6 +88,28 @@ def _expected_error(sums: Sums) -> np.ndarray | np.floating:
     gaps = sum(np.abs(sums[f"gap{number}"]) for number in range(_BINS))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(gaps) / np.asarray(sums["known"])
+
+
+def calibration_curve(
+    truth: Bool[np.ndarray, " n"], leaning: Float[np.ndarray, " n"]
+) -> list[tuple[float, float, int]]:
+    """What the calibration error sums up: (mean leaning, share of which yes is true, rows) of each bin that has rows.
+
+    Args:
+        truth: whether yes is true.
+        leaning: P(Yes) / (P(Yes) + P(No)); rows where it is NaN are left out.
+    """
+    known = np.isfinite(leaning)
+    p, y = leaning[known], truth[known]
+    bins = _bins(p)
+    return [
+        (float(p[bins == each].mean()), float(y[bins == each].mean()), int((bins == each).sum()))
+        for each in np.unique(bins)
+    ]
+
+
+def _bins(p: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    return np.minimum((p * _BINS).astype(int), _BINS - 1)
 
 
 CALIBRATION_STATISTICS: dict[str, Statistic] = {"brier": ratio("square", "known"), "ece": _expected_error}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.calibration import calibration_curve as sklearn_curve
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
@@ -17,6 +18,7 @@ from emma_viz.metrics.verdicts import (
     NEITHER,
     VERDICTS,
     calibration_columns,
+    calibration_curve,
     clustered_error,
     mean_of_parts,
     ranking,
@@ -108,6 +110,11 @@ def test_brier_and_the_calibration_error(rows):
         for b in set(bins.tolist())
     )
     assert estimate([columns], CALIBRATION_STATISTICS["ece"]).value == pytest.approx(error)
+    inner = 0.9987 * leaning + 0.0007  # on no bound of a bin, which the two count to different sides
+    curve = calibration_curve(truth, np.where(np.arange(300) % 2 == 0, inner, np.nan))
+    shares, means = sklearn_curve(truth[::2], inner[::2], n_bins=10)
+    assert np.array([each[:2] for each in curve]) == pytest.approx(np.stack([means, shares], axis=1))
+    assert sum(each[2] for each in curve) == 150
 
 
 def test_the_bootstraps_spread_is_the_clustered_error(rows):

@@ -1,6 +1,6 @@
 """One case: the image, the answers, the evidence inside, and what people judged."""
 
-import getpass
+import os
 from collections.abc import Sequence
 
 import streamlit as st
@@ -14,23 +14,27 @@ from apps.casebook.keys import NEXT, PREVIOUS, UNDO, VERDICT_KEYS, pressed_key
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import framed
 from apps.casebook.text import as_html, chip, judged_chip, leaning_bar, marked
+from apps.casebook.told import CASEBOOK_PERSON
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.history import CASE_VERDICTS, CaseEvent, EventKind
 from emma_viz.cases.mining import MINING_RULES
 from emma_viz.cases.stored import StoredCase
-from emma_viz.errors import CaseConflictError, InputError
+from emma_viz.errors import CasebookError, InputError
 
 _SEEN = "seen"
 """In the visitor's state: id of the case on the page → the version that stands there."""
 
 
 def draw_case(casebook: Casebook) -> None:
-    """The page of the case that the address names; the first that passes the filter where it names none."""
+    """The page of the case that the address names; where it names none, the one that was open last, or the first that
+    passes the filter."""
     ids = casebook.ids(filter_of(st.query_params))
-    id = st.query_params.get("id") or (ids[0] if ids else "")
+    seen = next((each for each in st.session_state.get(_SEEN, {}) if each in ids), ids[0] if ids else "")
+    id = st.query_params.get("id") or seen
     if not id:
         st.html('<section class="cb-trouble"><h2>There is no case to show</h2></section>')
         return
+    st.query_params["id"] = id
     found = casebook.case(id)
     _act(casebook, found, ids, pressed_key())
     _head(found, ids)
@@ -78,19 +82,28 @@ def _act(casebook: Casebook, found: StoredCase, ids: Sequence[str], key: str | N
 
 
 def _write(casebook: Casebook, found: StoredCase, kind: EventKind, value: str) -> None:
-    """Write, and show the case as it is then; a verdict is only written over what was seen."""
-    # Not `found.version`: every press reads the case anew, and shows it only afterwards.
-    seen = st.session_state.get(_SEEN, {}).get(found.id, found.version)
-    version = seen if kind in ("verdict", "undo") else None
-    try:
-        casebook.write(found.id, kind, value, author=_author(), version=version)
-    except (CaseConflictError, InputError) as error:
-        st.session_state["said"] = str(error)
+    """Write, and show the case as it is then."""
+    _written(casebook, found, kind, value)
     st.rerun()
 
 
+def _written(casebook: Casebook, found: StoredCase, kind: EventKind, value: str) -> None:
+    """Write; a verdict is only written over what was seen. What went wrong is said on the page as it is drawn next."""
+    # Not `found.version`: every press reads the case anew, and shows it only afterwards.
+    if not (author := _author()):
+        st.session_state["said"] = "Write your name first, below the verdicts: this casebook is shared."
+        return
+    seen = st.session_state.get(_SEEN, {}).get(found.id, found.version)
+    version = seen if kind in ("verdict", "undo") else None
+    try:
+        casebook.write(found.id, kind, value, author=author, version=version)
+    except (CasebookError, InputError) as error:
+        lost = f" Not written: {value}" if kind in ("note", "tag") else ""
+        st.session_state["said"] = f"{error}{lost}"
+
+
 def _author() -> str:
-    return (st.session_state.get("author") or "").strip() or getpass.getuser()
+    return (st.session_state.get("author") or "").strip() or os.environ.get(CASEBOOK_PERSON, "")
 
 
 def _last(found: StoredCase) -> CaseEvent | None:
@@ -131,14 +144,13 @@ def _head(found: StoredCase, ids: Sequence[str]) -> None:
 
 
 def _hold(found: StoredCase, place: DeltaGenerator) -> None:
-    """Keep this case to compare another one with, or compare it with the one that was kept."""
+    """Keep this case to compare another one with, compare it with the one that was kept, or let that go."""
     held = st.session_state.get("held")
-    if held and held != found.id:
-        if place.button("Compare with the held case", width="stretch"):
-            pair = st.session_state["pages"]["pair"]
-            st.switch_page(pair, query_params={"id": held, "other": found.id})
-    elif place.button("Held to compare" if held else "Hold to compare", disabled=bool(held), width="stretch"):
-        st.session_state["held"] = found.id
+    row = place.container(horizontal=True)
+    if held and held != found.id and row.button("Compare with the held case"):
+        st.switch_page(st.session_state["pages"]["pair"], query_params={"id": held, "other": found.id})
+    if row.button("Let go of the held case" if held else "Hold to compare"):
+        st.session_state["held"] = None if held else found.id
         st.rerun()
 
 
@@ -185,7 +197,7 @@ def _review(casebook: Casebook, found: StoredCase) -> None:
         if pressed:
             _write(casebook, found, "verdict", "" if review.verdict == name else name)
     name, undo = st.columns([3, 1], vertical_alignment="bottom")
-    name.text_input("Your name", getpass.getuser(), max_chars=120, key="author")
+    name.text_input("Your name", os.environ.get(CASEBOOK_PERSON, ""), max_chars=120, key="author")
     if undo.button("Undo (u)", disabled=_last(found) is None, width="stretch"):
         _undo(casebook, found)
 
@@ -210,7 +222,7 @@ def _words(casebook: Casebook, found: StoredCase) -> None:
         if st.form_submit_button("Write"):
             for kind, value in (("note", note), ("tag", tag)):
                 if value.strip():
-                    casebook.write(found.id, kind, value.strip(), author=_author())
+                    _written(casebook, found, kind, value.strip())
             st.rerun()
 
 

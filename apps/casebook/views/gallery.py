@@ -1,19 +1,13 @@
 """The cases that pass a filter, as cards."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-
 import streamlit as st
 
 from apps.casebook.documents import MOST_SENT, document_links
+from apps.casebook.filtering import draw_filter
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import address_of
 from apps.casebook.text import as_html, chip, judged_chip, shown_name
 from emma_viz.cases.casebook import Casebook
-from emma_viz.cases.filters import SORTS, UNJUDGED
-from emma_viz.cases.history import CASE_VERDICTS
-from emma_viz.cases.mining import MINING_RULES
 from emma_viz.cases.stored import StoredCase
 
 ON_A_PAGE = 12
@@ -22,7 +16,7 @@ _ACROSS = 3
 
 def draw_gallery(casebook: Casebook) -> None:
     """The gallery."""
-    _choose(casebook)
+    draw_filter(casebook)
     wanted = filter_of(st.query_params)
     total = casebook.count(wanted)
     pages = max(1, -(-total // ON_A_PAGE))
@@ -104,71 +98,3 @@ def _card(found: StoredCase, thumbnail: bytes | None) -> str:
         f'<p class="cb-small">truth: {as_html(record.truth or "a description")}</p><ul>{answers}</ul>'
         f"<p>{''.join(facts)}</p></article>"
     )
-
-
-def _choose(casebook: Casebook) -> None:
-    """The filter's widgets; what they hold is written into the address."""
-    offered = casebook.facets()
-    with st.sidebar:
-        st.html("<h2>Filter</h2>")
-        _pick("Show", "all", ["yes"], words={"": "what a rule found", "yes": "every question"})
-        _text("Words", "text", "in a question, an answer, a note")
-        _pick(
-            "Why it is here",
-            "rule",
-            [rule for rule in MINING_RULES if offered["rule"][rule]],
-            offered["rule"],
-        )
-        _pick("Verdict", "verdict", [UNJUDGED, *CASE_VERDICTS], offered["verdict"])
-        _pick("Model", "model", sorted(offered["model"]), offered["model"])
-        _pick("Its answer", "answer", ["right", "wrong"])
-        for label, name in (
-            ("Benchmark", "benchmark"),
-            ("Split", "split"),
-            ("Category", "category"),
-            ("Object", "object"),
-            ("Tag", "tag"),
-        ):
-            _pick(label, name, sorted(offered[name]), offered[name])
-        _pick("Evidence", "measure", sorted(offered["measure"]), offered["measure"])
-        if st.query_params.get("measure"):
-            _pick("Against its control", "control", ["beats", "does-not"])
-        _pick("Order", "sort", list(SORTS), empty="number")
-
-
-def _text(label: str, name: str, hint: str) -> None:
-    value = st.text_input(label, st.query_params.get(name, ""), placeholder=hint, max_chars=500)
-    _write(name, value)
-
-
-def _pick(
-    label: str,
-    name: str,
-    values: Sequence[str],
-    counts: Counter[str] | None = None,
-    empty: str = "",
-    words: Mapping[str, str] = MappingProxyType({}),
-) -> None:
-    """One of some values; nothing is drawn where there is no choice."""
-    if not values:
-        return
-    now = st.query_params.get(name, empty)
-    choices = list(values) if empty else ["", *values]
-    if now not in choices:
-        choices.append(now)
-
-    def said(value: str) -> str:
-        text = words.get(value) or (value.replace("-", " ") if value else "any")
-        return f"{text} ({counts[value]})" if counts and counts[value] else text
-
-    _write(name, st.selectbox(label, choices, choices.index(now), format_func=said), empty)
-
-
-def _write(name: str, value: str, empty: str = "") -> None:
-    if value == st.query_params.get(name, empty):
-        return
-    if value == empty:
-        st.query_params.pop(name, None)
-    else:
-        st.query_params[name] = value
-    st.query_params.pop("page", None)

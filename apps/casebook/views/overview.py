@@ -1,37 +1,106 @@
 """Figures over all cases of a filter: how often each model is right, by category, and how sure it was."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-import plotly.graph_objects as go
+import numpy as np
 import streamlit as st
 
+from apps.casebook import charts
+from apps.casebook.filtering import draw_filter
 from apps.casebook.permalinks import filter_of
 from apps.casebook.text import as_html, shown_name
 from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import CaseFilter
 from emma_viz.cases.gathering import answered_of
+from emma_viz.metrics.verdicts import calibration_curve
 from emma_viz.records.scorers import SCORERS
 from emma_viz.session.benchmarks.results import answered_tables
 from emma_viz.session.benchmarks.tables import Table, cell_text
 
+MOST_OBJECTS = 20
+"""Objects that are drawn."""
+
 
 def draw_overview(casebook: Casebook) -> None:
     """The page."""
+    draw_filter(casebook)
     records = casebook.records(filter_of(st.query_params))
     st.html(
         f'<header class="cb-head"><h1>Figures</h1><p>{len(records)} cases of {as_html(shown_name(casebook))}; '
-        "the filter stands in the address.</p></header>"
+        "the filter is on the left.</p></header>"
     )
     if not records:
         st.html('<section class="cb-trouble"><h2>No case passes this filter</h2></section>')
         return
     st.html(_table(records))
     _benchmarks(casebook)
+    models = _models(records)
     by_category = _right_by(records, "category")
     if len({category for category, _ in by_category}) > 1:
-        st.plotly_chart(_bars(by_category), width="stretch", key="categories")
+        st.plotly_chart(charts.right_by_category(by_category, models), width="stretch", key="categories")
+    _confusion(records, models)
+    curves = calibration_of(records, models)
+    if any(curves.values()):
+        st.plotly_chart(charts.calibration(curves, models), width="stretch", key="calibration")
+
+
+def _confusion(records: Sequence[CaseRecord], models: Sequence[str]) -> None:
+    made_up, missed = mistakes_by_object(records)
+    objects = worst_objects(made_up, missed)
+    if not objects:
+        return
+    known = {name for name, _ in (*made_up, *missed)}
+    shown = objects[:MOST_OBJECTS]
+    st.plotly_chart(
+        charts.confusion_by_object(made_up, missed, shown, models), width="stretch", key="objects"
+    )
+    if len(shown) < len(known):
+        st.html(
+            f'<p class="cb-small">The {len(shown)} objects with the most mistakes, of {len(known)} that were asked '
+            "about.</p>"
+        )
+
+
+Mistakes = dict[tuple[str, str], tuple[int, int]]
+"""(object, model) → (wrong, asked)."""
+
+
+def mistakes_by_object(records: Sequence[CaseRecord]) -> tuple[Mistakes, Mistakes]:
+    """Of questions whose truth is no, how often yes was read; of those whose truth is yes, how often no."""
+    found: tuple[Mistakes, Mistakes] = {}, {}
+    for record in records:
+        if not record.object or record.truth not in ("yes", "no"):
+            continue
+        counts, wrong = found[record.truth == "yes"], "no" if record.truth == "yes" else "yes"
+        for answer in record.answers:
+            before, asked = counts.get((record.object, answer.model), (0, 0))
+            counts[record.object, answer.model] = (before + (answer.said == wrong), asked + 1)
+    return found
+
+
+def worst_objects(*mistakes: Mistakes) -> list[str]:
+    """Objects by the number of mistakes about them, the most first."""
+    total = Counter[str]()
+    for counts in mistakes:
+        for (name, _), (wrong, _) in counts.items():
+            total[name] += wrong
+    return sorted(total, key=lambda name: (-total[name], name))
+
+
+def calibration_of(
+    records: Sequence[CaseRecord], models: Sequence[str]
+) -> dict[str, list[tuple[float, float, int]]]:
+    """Model → the points of its calibration, over yes/no questions whose probabilities were kept."""
+    asked = [record for record in records if record.truth in ("yes", "no")]
+    truth = np.array([record.truth == "yes" for record in asked], dtype=bool)
+    found = {}
+    for model in models:
+        answers = [record.answer_of(model) for record in asked]
+        leaning = [np.nan if each is None or each.leaning is None else each.leaning for each in answers]
+        found[model] = calibration_curve(truth, np.array(leaning, dtype=float))
+    return found
 
 
 def _benchmarks(casebook: Casebook) -> None:
@@ -107,26 +176,3 @@ def _right_by(records: Sequence[CaseRecord], field: str) -> dict[tuple[str, str]
             if answer.right is not None and getattr(record, field):
                 found[getattr(record, field), answer.model].append(answer.right)
     return found
-
-
-def _bars(found: dict[tuple[str, str], list[bool]]) -> go.Figure:
-    figure = go.Figure()
-    categories = sorted({category for category, _ in found})
-    for model in dict.fromkeys(model for _, model in found):
-        held = [found.get((category, model), []) for category in categories]
-        figure.add_bar(
-            x=categories,
-            y=[sum(each) / len(each) if each else None for each in held],
-            customdata=[len(each) for each in held],
-            hovertemplate="%{x}: %{y:.3f} of %{customdata}<extra>%{fullData.name}</extra>",
-            name=model,
-        )
-    figure.update_layout(
-        title="Right answers by category",
-        height=360,
-        yaxis_range=[0, 1],
-        barmode="group",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-    )
-    return figure

@@ -101,6 +101,15 @@ class CaseContent:
         return tuple(each.paragraph for each in self.evidence) or (_UNMEASURED,)
 
     @property
+    def lacking(self) -> tuple[str, ...]:
+        """What was not measured and why, with the models that it was not measured of."""
+        models: dict[str, list[str]] = {}
+        for each in self.evidence:
+            for sentence in each.lacking:
+                models.setdefault(sentence, []).append(each.model)
+        return tuple(f"{', '.join(names)}: {sentence}" for sentence, names in models.items())
+
+    @property
     def provenance(self) -> tuple[str, ...]:
         """What made it, a line each."""
         record = self.case.record

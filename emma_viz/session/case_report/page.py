@@ -73,6 +73,7 @@ def _case(content: CaseContent, *, headed: bool) -> str:
     ]
     parts.append("</div></div>")
     parts += [f"<p>{escape(text)}</p>" for text in content.paragraphs]
+    parts += [f'<p class="small">{escape(text)}</p>' for text in content.lacking]
     parts += ['<div class="charts">', *_charts(content), "</div>"]
     parts += [f'<p class="small">{"<br>".join(map(escape, content.provenance))}</p>']
     return f'<section class="case">{"".join(parts)}</section>'

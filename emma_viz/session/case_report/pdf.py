@@ -76,6 +76,8 @@ class _Layout:
         for text in self.content.paragraphs:
             self._write(text, _MARGIN, room, _TEXT)
             self.y += 0.05
+        for text in self.content.lacking:
+            self._write(text, _MARGIN, room, _SMALL, colour=colours.SOFT)
         self._key(room)
         self._plots(room)
         self.y += 0.1

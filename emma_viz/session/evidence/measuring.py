@@ -265,7 +265,8 @@ class _Measuring:
         if self.scores is None:
             reason = "is not known" if self.case.object else "is not said"
             self.lacking.append(
-                f"What is asked about {reason} to the presence probe, which knows other kinds alone."
+                f"What is asked about {reason} to the presence probe, which was fitted on references and knows "
+                f"{', '.join(self.room.probes.kinds)} alone."
             )
             return
         kind, probes = self.case.object, self.room.probes

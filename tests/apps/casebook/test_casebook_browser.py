@@ -184,7 +184,7 @@ def test_a_case_is_found_opened_judged_and_found_again(browser, filled):
         assert "EmmaCanvas.open" in saved(page, "Save this case as HTML").read_text("utf-8")
 
         press(page, "Hold to compare")
-        page.get_by_role("button", name="Held to compare").wait_for()
+        page.get_by_role("button", name="Let go of the held case").wait_for()
         page.goto(address + f"case?id={next(each for each in book_ids(filled) if each != id)}")
         page.get_by_role("button", name="Hold to compare").wait_for()  # another visit holds nothing
         page.goto(address + f"pair?id={id}&other={next(each for each in book_ids(filled) if each != id)}")

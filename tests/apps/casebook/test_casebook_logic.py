@@ -1,6 +1,7 @@
 """The pages' logic, without a browser: Streamlit's own AppTest runs the script."""
 
 import sqlite3
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from apps.casebook import server
 from apps.casebook.told import CASEBOOK_PLACE
+from apps.casebook.views.overview import calibration_of, mistakes_by_object, worst_objects
+from emma_viz.cases import opening
 from emma_viz.cases.case import CaseAnswer, CaseRecord, MeasuredEvidence
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.pictures import case_picture
@@ -68,6 +71,33 @@ def html(app: AppTest) -> str:
     return "\n".join(each.proto.body for each in app.get("html"))
 
 
+def turn(app: AppTest, page: str, **address: str) -> None:
+    """Go to a page as by the way at the top: AppTest has that for pages that are files alone."""
+    (app._page_hash,) = [
+        key for key, each in app._registered_pages.items() if each.get("url_pathname") == page
+    ]
+    for name in list(app.query_params):
+        del app.query_params[name]
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.run()
+
+
+def press(app: AppTest, label: str) -> None:
+    next(each for each in app.button if each.label == label).click().run()
+
+
+@contextmanager
+def other_writer(path: Path):
+    """Another program, in the middle of writing."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.close()
+
+
 def run(**address: str) -> AppTest:
     app = AppTest.from_file(str(PAGE), default_timeout=60)
     for name, value in address.items():
@@ -80,12 +110,68 @@ def test_a_filter_is_in_the_address_and_shows_what_it_says(casebook):
     assert "14 of 14" in html(app)
     assert html(app).count('class="cb-card"') == 12
     choices = {each.label: each for each in app.selectbox}
-    choices["Split"].select("popular").run()
+    choices["Split"].select("random").run()
+    choices["Split"].select("popular").run()  # the same widget: it is not made anew under a hand
     assert "7 of 14" in html(app)
     assert app.query_params["split"] == "popular"
     app.text_input[0].set_value("cup 9").run()
     assert "1 of 14" in html(app)
     assert app.query_params["text"] == "cup 9"
+
+
+def test_the_filter_goes_along_to_other_pages_and_the_case_is_found_again(casebook):
+    app = run(split="popular", text="cup 9")
+    turn(app, "case")
+    assert app.query_params["split"] == "popular"
+    id = app.query_params["id"]
+    turn(app, "figures")
+    assert "1 cases" in html(app)
+    assert "id" not in app.query_params
+    turn(app, "case")
+    assert app.query_params["id"] == id
+
+
+def test_several_conditions_on_evidence_are_chosen_on_the_page(casebook):
+    app = run(evidence="presence,a,0,,,")
+    assert "14 of 14" in html(app)
+    {each.label: each for each in app.selectbox}["its control"].select(True).run()
+    assert "0 of 14" in html(app)  # 0.2 is not above 0.5
+    assert app.query_params["evidence"] == "presence,a,0,beats,,"
+    {each.label: each for each in app.selectbox}["its control"].select(False).run()
+    {each.label: each for each in app.selectbox}["And evidence"].select("presence").run()
+    assert app.query_params["evidence"] == "presence,a,0,does-not,,;presence,,,,,"
+    assert "14 of 14" in html(app)
+    app.number_input[3].set_value(0.95).run()  # at least, of the second condition
+    assert "0 of 14" in html(app)
+
+
+def test_figures_count_mistakes_by_object_and_hold_them_against_how_sure_models_were(casebook):
+    app = run()
+    turn(app, "figures")
+    assert len(app.get("plotly_chart")) == 3
+    records = casebook.records()
+    made_up, missed = mistakes_by_object(records)
+    assert made_up == {("cup", "a"): (0, 7), ("cup", "b"): (7, 7)}
+    assert missed == {("cup", "a"): (7, 7), ("cup", "b"): (0, 7)}
+    assert worst_objects(made_up, missed) == ["cup"]
+    curves = calibration_of(records, ["a", "b"])
+    assert curves["a"] == [(pytest.approx(0.02 / 0.92), 0.5, 14)]
+
+
+def test_what_cannot_be_written_is_said_and_not_lost(casebook, monkeypatch, tmp_path):
+    monkeypatch.setattr(opening, "PATIENCE", 0.05)
+    app = run(id=casebook.ids()[0])
+    turn(app, "case")
+    app.text_area[0].set_value("A long thought.")
+    press(app, "Write")
+    assert "Write your name first" in html(app)
+    assert "Not written: A long thought." not in html(app)
+    app.text_input(key="author").set_value("ann").run()
+    with other_writer(tmp_path / "cases.db"):
+        app.text_area[0].set_value("A long thought.")
+        press(app, "Write")
+        assert "another program has been writing" in html(app)
+        assert "Not written: A long thought." in html(app)
 
 
 def test_an_address_is_a_permalink(casebook):
@@ -104,6 +190,38 @@ def test_a_casebook_that_cannot_be_opened_is_a_sentence(tmp_path, monkeypatch):
         said = html(run())
         assert "This cannot be shown" in said
         assert name in said
+
+
+def test_a_locked_casebook_is_a_sentence_and_opens_again(casebook, monkeypatch, tmp_path):
+    monkeypatch.setattr(opening, "PATIENCE", 0.05)
+    with other_writer(tmp_path / "cases.db"):
+        assert "another program has been writing" in html(run())
+    assert "14 of 14" in html(run())
+
+
+def test_a_case_whose_study_is_gone_says_so(casebook):
+    answer = CaseAnswer(model="c", text="No.", said="no", study="/not/there", entry="e")
+    casebook.add([CaseRecord(prompt="Is it gone?", truth="yes", answers=(answer,))])
+    (id,) = [each.id for each in casebook.cases(casebook.ids()) if each.record.prompt == "Is it gone?"]
+    app = run()
+    turn(app, "case", id=id)
+    assert "Is it gone?" in html(app)
+    assert "the study behind it cannot be shown" in html(app)
+
+
+def test_a_held_case_is_compared_or_let_go(casebook):
+    one, other = casebook.ids()[:2]
+    app = run(id=one)
+    turn(app, "case")
+    press(app, "Hold to compare")
+    press(app, "Let go of the held case")
+    press(app, "Hold to compare")
+    press(app, "Next (n)")
+    assert "cup 1?" in html(app)
+    press(app, "Compare with the held case")
+    assert app.query_params["id"] == one
+    assert app.query_params["other"] == other
+    assert "Two cases" in html(app)
 
 
 def test_a_newer_casebook_is_a_sentence(casebook, tmp_path):

@@ -12,10 +12,10 @@ import pytest
 from apps.casebook.command import casebook_parser
 from apps.casebook.exploring import explorer_part
 from apps.casebook.gate import CasebookGate
-from apps.casebook.permalinks import filter_of, filter_part
+from apps.casebook.permalinks import evidence_of, evidence_text, filter_of, filter_part
 from apps.casebook.server import SETTINGS, free_port, serve_casebook
 from apps.casebook.text import as_html, leaning_bar, marked
-from apps.casebook.told import CASEBOOK_EXPLORER
+from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_PERSON
 from apps.explorer.casebooks import casebook_images
 from apps.explorer.page.links import read_link
 from emma_viz.cases.case import CaseAnswer, CaseRecord
@@ -32,8 +32,7 @@ def test_an_address_names_a_filter_and_nothing_else_is_kept():
         "model": "cobra",
         "answer": "wrong",
         "sure": "0.9",
-        "measure": "presence",
-        "control": "beats",
+        "evidence": "presence,cobra,,beats,,;odd%2C name,,7,,-0.5,1e3",
         "tag": "odd",
         "all": "yes",
         "id": "7",
@@ -47,9 +46,16 @@ def test_an_address_names_a_filter_and_nothing_else_is_kept():
         False,
     )
     assert wanted.answers == (AnswerFilter(model="cobra", right=False, least_confidence=0.9),)
-    assert wanted.evidence == (EvidenceFilter(name="presence", beats_control=True),)
+    assert wanted.evidence == (
+        EvidenceFilter(name="presence", model="cobra", beats_control=True),
+        EvidenceFilter(name="odd, name", layer=7, at_least=-0.5, at_most=1000.0),
+    )
+    assert evidence_of(evidence_text(wanted.evidence)) == wanted.evidence
     assert filter_part(address) == {name: address[name] for name in address if name not in ("id", "page")}
     assert filter_of({}).mined
+    for wrong in ("presence", "a,b,c,,,", "a,,,perhaps,,", "a,,-2,,,", "a,,,,nan,", ",".join("x" * 9), ",,,,,"):
+        with pytest.raises(InputError):
+            filter_of({"evidence": wrong})
     with pytest.raises(InputError, match="orders"):
         filter_of({"sort": "random"})
 
@@ -111,6 +117,9 @@ def test_others_than_this_machines_people_are_told_no_path(monkeypatch, host, ad
         "cases.db", models={}, host=host, port=port, allowed=[], show=False, explorer=address, shown="/a b.db"
     )
     assert json.loads(os.environ[CASEBOOK_EXPLORER]) == told
+    assert bool(os.environ[CASEBOOK_PERSON]) == (
+        host == "127.0.0.1"
+    )  # nor are judgements of others in its name
 
 
 def test_the_explorer_finds_images_of_a_casebook(tmp_path, coffee):

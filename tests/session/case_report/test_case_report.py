@@ -84,7 +84,7 @@ def evidence() -> CaseEvidence:
         region_from="box",
         curves=(curve,),
         numbers=(),
-        lacking=(),
+        lacking=("No lens was given: no retention.",),
         sentences=(EvidenceSentence(text="The probe is below its threshold.", numbers=("presence",)),),
     )
 
@@ -101,6 +101,7 @@ def test_a_page_says_everything_and_runs_nothing(tmp_path, casebook):
         "leaves out: cup",
         "P(yes) 0.250, P(no) 0.500",
         "Nothing was measured of it yet",
+        "cobra: No lens was given: no retention.",
         "dashed: what 5 % exceed",
         "One model says yes and another says no.",
     ):
@@ -119,6 +120,7 @@ def test_a_pdf_has_a_page_a_case_and_its_text_as_text(tmp_path, casebook):
     assert "Is there a cup?" in first.extract_text()
     assert "cobra: wrong" in first.extract_text()
     assert "The probe is below its threshold." in first.extract_text()
+    assert "No lens was given: no retention." in first.extract_text()
     assert "names what is not there: key" in second.extract_text()
     write_case_report(casebook, casebook.ids(), tmp_path / "again.pdf")
     assert (tmp_path / "again.pdf").read_bytes() == (tmp_path / "cases.pdf").read_bytes()

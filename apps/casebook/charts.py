@@ -1,0 +1,137 @@
+"""The plots of the casebook: one look in light and dark, one colour a model everywhere."""
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+import streamlit as st
+
+_COLOURS = {
+    "light": ("rgb(200,82,0)", "rgb(0,114,178)", "rgb(0,128,92)", "rgb(176,86,138)"),
+    "dark": ("rgb(255,145,82)", "rgb(98,181,240)", "rgb(69,207,164)", "rgb(235,164,205)"),
+}
+"""Of models in their order, as the canvas has them."""
+_GRID = "rgba(128,128,128,0.28)"
+
+
+def model_colours(models: Sequence[str]) -> dict[str, str]:
+    """Name → colour, as the theme that the visitor sees has it."""
+    colours = _COLOURS["dark" if st.context.theme.type == "dark" else "light"]
+    return {name: colours[number % len(colours)] for number, name in enumerate(models)}
+
+
+def dressed(figure: go.Figure, title: str, *, height: int = 360, **layout) -> go.Figure:
+    """A figure in the look of the pages: no background of its own, quiet lines, the legend above."""
+    figure.update_layout(
+        title={"text": title, "x": 0, "font": {"size": 15}},
+        height=height,
+        margin={"l": 50, "r": 10, "t": 70, "b": 40},
+        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        **layout,
+    )
+    figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID)
+    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID)
+    return figure
+
+
+def right_by_category(found: Mapping[tuple[str, str], Sequence[bool]], models: Sequence[str]) -> go.Figure:
+    """Bars: the share of right answers of each model in each category.
+
+    Args:
+        found: (category, model) → whether each answer was right.
+        models: in their order.
+    """
+    figure = go.Figure()
+    categories = sorted({category for category, _ in found})
+    for model, colour in model_colours(models).items():
+        held = [found.get((category, model), []) for category in categories]
+        figure.add_bar(
+            x=categories,
+            y=[sum(each) / len(each) if each else None for each in held],
+            customdata=[len(each) for each in held],
+            hovertemplate="%{x}: %{y:.3f} of %{customdata}<extra>%{fullData.name}</extra>",
+            name=model,
+            marker_color=colour,
+        )
+    return dressed(figure, "Right answers by category", yaxis_range=[0, 1], barmode="group")
+
+
+def confusion_by_object(
+    made_up: Mapping[tuple[str, str], tuple[int, int]],
+    missed: Mapping[tuple[str, str], tuple[int, int]],
+    objects: Sequence[str],
+    models: Sequence[str],
+) -> go.Figure:
+    """Bars to both sides of 0: to the right, how often an object that is not there was affirmed, to the left, how often
+    one that is there was denied.
+
+    Args:
+        made_up: (object, model) → (yes, asked) of questions whose truth is no.
+        missed: (object, model) → (no, asked) of questions whose truth is yes.
+        objects: from top to bottom.
+        models: in their order.
+    """
+    figure = go.Figure()
+    for model, colour in model_colours(models).items():
+        for sign, found, what in (
+            (1, made_up, "yes, though it is not there"),
+            (-1, missed, "no, though it is there"),
+        ):
+            counts = [found.get((name, model), (0, 0)) for name in objects]
+            figure.add_bar(
+                y=list(objects),
+                x=[sign * wrong / asked if asked else None for wrong, asked in counts],
+                customdata=[f"{wrong} of {asked}" for wrong, asked in counts],
+                hovertemplate=f"%{{y}}: {what}, %{{customdata}}<extra>%{{fullData.name}}</extra>",
+                orientation="h",
+                name=model,
+                legendgroup=model,
+                showlegend=sign == 1,
+                marker_color=colour,
+                offsetgroup=model,
+            )
+    ticks = (-1, -0.5, 0, 0.5, 1)
+    dressed(figure, "← denied, though there   ·   affirmed, though not there →", barmode="relative")
+    figure.update_layout(height=130 + 14 * len(objects) * (1 + len(models)))
+    figure.update_xaxes(range=[-1, 1], tickvals=ticks, ticktext=[f"{abs(each):g}" for each in ticks])
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure
+
+
+def calibration(curves: Mapping[str, Sequence[tuple[float, float, int]]], models: Sequence[str]) -> go.Figure:
+    """How often yes is true, by how sure of yes a model was; on the diagonal where they agree.
+
+    Args:
+        curves: model → (mean leaning, share of which yes is true, answers) of each bin.
+        models: in their order.
+    """
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        line={"color": _GRID, "dash": "dot"},
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    for model, colour in model_colours(models).items():
+        if not (points := curves.get(model)):
+            continue
+        most = max(count for _, _, count in points)
+        figure.add_scatter(
+            x=[x for x, _, _ in points],
+            y=[y for _, y, _ in points],
+            customdata=[count for _, _, count in points],
+            mode="lines+markers",
+            name=model,
+            line={"color": colour, "width": 1.5},
+            marker={"color": colour, "size": [6 + 12 * (count / most) ** 0.5 for _, _, count in points]},
+            hovertemplate="leaning %{x:.2f}: yes is true for %{y:.2f} of %{customdata}<extra>%{fullData.name}</extra>",
+        )
+    return dressed(
+        figure,
+        "Calibration: how often yes is true",
+        xaxis={"title": "P(Yes) of P(Yes) + P(No), ten bins", "range": [0, 1]},
+        yaxis={"title": "yes is true", "range": [-0.03, 1.03]},
+    )
