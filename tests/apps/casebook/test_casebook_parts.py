@@ -53,7 +53,15 @@ def test_an_address_names_a_filter_and_nothing_else_is_kept():
     assert evidence_of(evidence_text(wanted.evidence)) == wanted.evidence
     assert filter_part(address) == {name: address[name] for name in address if name not in ("id", "page")}
     assert filter_of({}).mined
-    for wrong in ("presence", "a,b,c,,,", "a,,,perhaps,,", "a,,-2,,,", "a,,,,nan,", ",".join("x" * 9), ",,,,,"):
+    for wrong in (
+        "presence",
+        "a,b,c,,,",
+        "a,,,perhaps,,",
+        "a,,-2,,,",
+        "a,,,,nan,",
+        ",".join("x" * 9),
+        ",,,,,",
+    ):
         with pytest.raises(InputError):
             filter_of({"evidence": wrong})
     with pytest.raises(InputError, match="orders"):
