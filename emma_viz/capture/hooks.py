@@ -81,7 +81,7 @@ class Hooks:
             )
         try:
             for index, (_, module) in enumerate(self._targets):
-                self._handles.append(module.register_forward_hook(self._hook(index)))
+                self._handles.append(self._register(index, module))
         except BaseException:
             self._remove()
             raise
@@ -107,20 +107,28 @@ class Hooks:
             handle.remove()
         self._handles.clear()
 
-    def _hook(self, index: int):
+    def _register(self, index: int, module: nn.Module):
+        if self._targets[index][0].side == "output":
+            return module.register_forward_hook(lambda module, inputs, output: self._see(index, output))
+        return module.register_forward_pre_hook(
+            # What a block or norm reads is its first argument, or the first that it is given by name.
+            lambda module, inputs, named: self._see(
+                index, inputs[0] if inputs else next(iter(named.values()))
+            ),
+            with_kwargs=True,
+        )
+
+    def _see(self, index: int, value: object) -> None:
         target = self._targets[index][0]
-
-        def hook(module, inputs, output) -> None:
-            with torch.inference_mode(False), torch.no_grad():
-                seen = pick_tensor(target, output, self._pick)
-                self._fired[index] += 1
-                if self._shapes[index] is None:
-                    self._shapes[index] = tuple(seen.shape)
-                kept = self._receive(target, seen)
-                if kept is not None:
-                    self._note_finite(index, bool(torch.isfinite(kept).all()))
-
-        return hook
+        with torch.inference_mode(False), torch.no_grad():
+            # A named site is one thing, whatever else its module returns.
+            seen = pick_tensor(target, value, 0 if target.site else self._pick)
+            self._fired[index] += 1
+            if self._shapes[index] is None:
+                self._shapes[index] = tuple(seen.shape)
+            kept = self._receive(target, seen)
+            if kept is not None:
+                self._note_finite(index, bool(torch.isfinite(kept).all()))
 
     def _note_finite(self, index: int, finite: bool) -> None:
         if not finite and self._finite[index] is not False:

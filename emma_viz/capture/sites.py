@@ -12,7 +12,7 @@ Everything is resolved before the first hook is added, so a wrong name leaves th
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Literal
@@ -20,6 +20,7 @@ from typing import Literal
 from torch import nn
 
 from emma_viz.errors import SiteError
+from emma_viz.models.attention_sites import ATTENTION_SITES, SiteSide, attention_blocks
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.sites import SITES, Site
 from emma_viz.shapes import EMBEDDING
@@ -28,7 +29,7 @@ Layers = Literal["all"] | Sequence[int]
 
 
 _ROOTS = ("llm.backbone.", "backbone.", "")
-_LONG = re.compile(r"blocks\.(?P<layer>\*|-?\d+)\.(?:mixer\.)?hook_(?P<site>\w+)")
+_LONG = re.compile(r"blocks\.(?P<layer>\*|-?\d+)\.(?:mixer\.|attn\.)?hook_(?P<site>\w+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,14 @@ class Target:
         path: the module path in the model that was searched.
         site: name of the site, empty for a raw module path.
         layer: block index (-1 for the embedding), or None for a raw module path.
+        side: which of the module's tensors is meant.
     """
 
     name: str
     path: str
     site: str = ""
     layer: int | None = None
+    side: SiteSide = "output"
 
 
 def resolve_sites(module: nn.Module, names: Iterable[str], layers: Layers = "all") -> tuple[Target, ...]:
@@ -70,8 +73,12 @@ def resolve_sites(module: nn.Module, names: Iterable[str], layers: Layers = "all
     return tuple(targets.values())
 
 
-def split_site(name: str) -> tuple[str, int | None]:
+def split_site(name: str, sites: Mapping[str, Site] = SITES) -> tuple[str, int | None]:
     """Read a site name or long form: `("resid_post", None)`, or with the layer it fixes.
+
+    Args:
+        name: what a user typed.
+        sites: those of the kind of model: of a Mamba, or `ATTENTION_SITES`.
 
     Raises:
         SiteError: it is neither; the message names the nearest site.
@@ -80,9 +87,16 @@ def split_site(name: str) -> tuple[str, int | None]:
     if match := _LONG.fullmatch(name):
         short = match["site"]
         layer = None if match["layer"] == "*" else int(match["layer"])
-    if short not in SITES or (match and not SITES[short].layered):
+    if short not in sites and short in {**SITES, **ATTENTION_SITES}:
+        theirs, ours = (
+            ("an attention transformer", "a Mamba")
+            if sites is SITES
+            else ("a Mamba", "an attention transformer")
+        )
+        raise SiteError(f"{short!r} is a site of {theirs}; {ours} has none. Its sites: {', '.join(sites)}.")
+    if short not in sites or (match and not sites[short].layered):
         raise SiteError(
-            f"{name!r} is no hook site. {nearest(short, SITES)} Sites: {', '.join(SITES)}. "
+            f"{name!r} is no hook site. {nearest(short, sites)} Sites: {', '.join(sites)}. "
             "(Module paths such as 'llm.backbone.layers.*.mixer' work with Recorder.)"
         )
     return short, layer
@@ -97,7 +111,7 @@ def site_layers(site: str, layers: Layers, n_layer: int) -> tuple[int, ...]:
     Raises:
         SiteError: a layer is outside -1 … n_layer - 1, or given twice, or none is left.
     """
-    if not SITES[site].layered:
+    if not {**ATTENTION_SITES, **SITES}[site].layered:
         return (n_layer - 1,)
     chosen = tuple(range(n_layer)) if layers == "all" else tuple(layers)
     for layer in chosen:
@@ -179,9 +193,10 @@ class _Modules:
         self.root = next((root for root in _ROOTS if f"{root}layers.0.hook_resid_post" in known), None)
         pattern = re.compile(rf"{re.escape(self.root or '')}layers\.\d+")
         self.n_layer = sum(pattern.fullmatch(path) is not None for path in self.paths)
+        self.attention = attention_blocks(module) if self.root is None else None
 
     def find(self, name: str, layers: Layers) -> list[Target]:
-        if name.removeprefix("hook_") in SITES or name.startswith("blocks."):
+        if name.removeprefix("hook_") in {**SITES, **ATTENTION_SITES} or name.startswith("blocks."):
             return self._site(name, layers)
         part = re.compile("[^.]+".join(re.escape(text) for text in name.split("*")))
         found = [Target(name=path, path=path) for path in self.paths if part.fullmatch(path)]
@@ -193,15 +208,28 @@ class _Modules:
         return found
 
     def _site(self, name: str, layers: Layers) -> list[Target]:
+        if self.attention is not None:
+            return self._attention_site(name, layers)
         short, fixed = split_site(name)
         if self.root is None:
             raise SiteError(
-                f"{name!r} is a site of emma_viz's Mamba models, and this module has none. "
-                "Give module paths instead, e.g. 'backbone.layers.*.mixer'."
+                f"{name!r} is a site of emma_viz's Mamba models and of transformers' attention models, and this "
+                "module is neither. Give module paths instead, e.g. 'backbone.layers.*.mixer'."
             )
         site = SITES[short]
         chosen = site_layers(short, layers if fixed is None else (fixed,), self.n_layer)
         return [self._target(site, layer) for layer in chosen]
+
+    def _attention_site(self, name: str, layers: Layers) -> list[Target]:
+        blocks = self.attention
+        assert blocks is not None
+        short, fixed = split_site(name, ATTENTION_SITES)
+        targets = []
+        for layer in site_layers(short, layers if fixed is None else (fixed,), blocks.n_layer):
+            path, side = blocks.place("resid_pre" if layer == EMBEDDING else short, max(layer, 0))
+            long = ATTENTION_SITES[short].hook_name(layer)
+            targets.append(Target(name=long, path=path, site=short, layer=layer, side=side))
+        return targets
 
     def _target(self, site: Site, layer: int) -> Target:
         path = SITES["resid_pre"].path.format(i=0) if layer == EMBEDDING else site.path.format(i=layer)
