@@ -194,7 +194,7 @@ def add_loading(parser: argparse._ActionsContainer) -> None:
             "choices": ["float32", "bfloat16", "float16"],
             "help": "of the weights (default: as stored on a GPU, float32 on a CPU)",
         },
-        backend={"choices": ["auto", "reference", "torch", "cpu", "cuda"]},
+        backend={"choices": ["auto", "reference", "torch", "cpu", "cuda", "triton"]},
         vision_source={
             "flag": "--vision",
             "nargs": "+",

@@ -39,7 +39,7 @@ def selective_scan(
         delta_bias: added to delta.
         delta_softplus: whether softplus follows.
         initial_state: the state before the first token; zeros by default.
-        backend: "auto", "reference", "torch", "cpu" or "cuda".
+        backend: "auto", "reference", "torch", "cpu", "cuda" or "triton".
 
     Returns:
         y in u's dtype, and the state after the last token in fp32 (fp64 for fp64 inputs).
@@ -87,7 +87,7 @@ def ssd(
         dt_bias: added to dt.
         dt_softplus: whether softplus follows.
         initial_state: the state before the first token; zeros by default.
-        backend: "auto", "reference", "torch", "cpu" or "cuda".
+        backend: "auto", "reference", "torch", "cpu", "cuda" or "triton".
 
     Returns:
         y in x's dtype, and the state after the last token in fp32 (fp64 for fp64 inputs).
@@ -129,7 +129,7 @@ def causal_conv1d(
         bias: added before the activation.
         initial_state: the J inputs before the first token, oldest first; zeros by default.
         activation: None or "silu".
-        backend: "auto", "reference", "torch", "cpu" or "cuda".
+        backend: "auto", "reference", "torch", "cpu", "cuda" or "triton".
 
     Returns:
         y in x's dtype, and the last J inputs, which continue the sequence as `initial_state`.

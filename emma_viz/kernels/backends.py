@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import logging
+import os
 from functools import cache
 from types import ModuleType
 
@@ -15,11 +16,15 @@ BACKENDS = {
     "torch": "emma_viz.kernels.torch.backend",
     "cpu": "emma_viz.kernels.cpu",
     "cuda": "emma_viz.kernels.cuda",
+    "triton": "emma_viz.kernels.triton.backend",
 }
 """Backend → the module that holds its kernels; imported when it is first used."""
 
 KERNELS = ("selective_scan", "ssd", "causal_conv1d")
 """Names of the kernels that every backend module provides."""
+
+_PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
+"""Device → what "auto" tries there, in this order, before torch."""
 
 _log = logging.getLogger("emma_viz.kernels")
 
@@ -41,6 +46,8 @@ def available_backends() -> dict[str, str]:
     else:
         present = ", ".join(kernel for kernel, reason in reasons.items() if not reason)
         answers["cuda"] = "; ".join([f"available: {present}", *lacking])
+    missing = _triton_missing("cuda" if torch.cuda.is_available() else "cpu")
+    answers["triton"] = f"unavailable: {missing}" if missing else "available: Triton kernels for CUDA tensors"
     return answers
 
 
@@ -62,7 +69,7 @@ def resolve_backend(
         sizes: the sizes of the axes by name, for kernels that do not take all of them.
 
     Returns:
-        "reference", "torch", "cpu" or "cuda".
+        "reference", "torch", "cpu", "cuda" or "triton".
 
     Raises:
         BackendError: the requested backend cannot run here; the message says why.
@@ -92,25 +99,30 @@ def backend_module(name: str) -> ModuleType:
 
 
 def _automatic(device: str, dtype: torch.dtype, kernel: str, sizes: dict[str, int] | None) -> tuple[str, str]:
-    preferred = {"cpu": "cpu", "cuda": "cuda"}.get(device)
-    if preferred is None:
-        return "torch", f"no other backend runs on {device} tensors"
-    problem = _obstacle(preferred, device, dtype, kernel, sizes)
-    if problem:
-        return "torch", f"{preferred} cannot run: {problem}"
-    return preferred, f"it is the fastest for {device} tensors"
+    problems = []
+    for preferred in _PREFERRED.get(device, ()):
+        problem = _obstacle(preferred, device, dtype, kernel, sizes)
+        if not problem:
+            return preferred, "; ".join([*problems, f"it is the fastest for {device} tensors"])
+        problems.append(f"{preferred} cannot run: {problem}")
+    return "torch", "; ".join(problems) or f"no other backend runs on {device} tensors"
 
 
 def _obstacle(name: str, device: str, dtype: torch.dtype, kernel: str, sizes: dict[str, int] | None) -> str:
     """Why a backend cannot run a kernel; empty when it can."""
     if name in ("reference", "torch"):
         return ""
-    if device != name:
+    if name == "triton":
+        if problem := _triton_missing(device):
+            return problem
+    elif device != name:
         return f"it runs on {name} tensors, and these are on {device}"
     if dtype == torch.float64:
         return "it computes in fp32, and these tensors are fp64"
     if name == "cpu":
         return _numba_missing()
+    if name == "triton":
+        return backend_module("triton").limits(kernel, sizes) if sizes else ""
     return _cuda_missing(kernel) or (backend_module("cuda").limits(kernel, sizes) if sizes else "")
 
 
@@ -119,6 +131,14 @@ def _numba_missing() -> str:
     # Found, not imported: importing numba takes longer than a short scan.
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed (pip install numba)"
+    return ""
+
+
+def _triton_missing(device: str) -> str:
+    if device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"it runs on cuda tensors, and these are on {device}"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed (it comes with torch's CUDA builds; pip install triton)"
     return ""
 
 

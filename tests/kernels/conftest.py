@@ -1,11 +1,15 @@
 """Random inputs for the kernels, and the comparison of a backend with the reference."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
 VALUES, GRADIENTS = 1e-5, 1e-4
 """Relative tolerances in fp32."""
@@ -21,13 +25,23 @@ class Case:
 
     def run(self, backend: str) -> tuple[list[Tensor], list[Tensor]]:
         """Outputs of the kernel, and the gradients of a weighted sum of them."""
-        inputs = [None if t is None else t.clone().requires_grad_() for t in self.tensors]
-        outputs = self.call(*inputs, backend=backend)
+        place = _place(backend)
+        inputs = [None if t is None else t.detach().clone().to(place).requires_grad_() for t in self.tensors]
+        outputs = [o.cpu() for o in self.call(*inputs, backend=backend)]
         pairs = [(o, w) for o, w in zip(outputs, self.weights, strict=True) if w is not None]
         torch.autograd.backward([o for o, _ in pairs], [w for _, w in pairs])
         # A tensor that nothing depends on has the gradient zero, whichever way a backend says so.
-        grads = [torch.zeros_like(t) if t.grad is None else t.grad for t in inputs if t is not None]
+        grads = [(torch.zeros_like(t) if t.grad is None else t.grad).cpu() for t in inputs if t is not None]
         return [o.detach() for o in outputs], grads
+
+    def values(self, backend: str, tensors: Sequence[Tensor | None] | None = None) -> list[Tensor]:
+        """Outputs of the kernel, for other tensors if some are given, where no gradient is wanted."""
+        tensors = [None if t is None else t.to(_place(backend)) for t in tensors or self.tensors]
+        return [o.cpu() for o in self.call(*tensors, backend=backend)]
+
+
+def _place(backend: str) -> str:
+    return "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
@@ -49,7 +63,7 @@ def assert_agrees():
         expected, expected_grads = case.run("reference")
         actual, actual_grads = case.run(backend)
         # A backend may go another way where no gradient is wanted.
-        alone = case.call(*case.tensors, backend=backend)
+        alone = case.values(backend)
         for i, (a, b, e) in enumerate(zip(actual, alone, expected, strict=True)):
             assert_close(a, e, VALUES, f"output {i}")
             assert_close(b, e, VALUES, f"output {i} without gradients")

@@ -59,7 +59,7 @@ def test_a_backend_that_cannot_run_says_why(scan_case):
     with pytest.raises(BackendError, match="these are on meta"):
         kernels.resolve_backend("meta", torch.float32, "cpu")
     with pytest.raises(
-        InputError, match=r"no kernel backend 'mps'; expected auto, reference, torch, cpu, cuda"
+        InputError, match=r"no kernel backend 'mps'; expected auto, reference, torch, cpu, cuda, triton"
     ):
         kernels.resolve_backend("cpu", torch.float32, "mps")
     with pytest.raises(InputError, match="no kernel 'attention'"):

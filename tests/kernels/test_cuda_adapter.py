@@ -1,7 +1,8 @@
 """The cuda adapter against stand-ins with the signatures and the layouts of mamba_ssm and causal_conv1d."""
 
 import sys
-from types import ModuleType
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -182,21 +183,30 @@ def test_the_scan_extension_itself_is_probed(monkeypatch, stand_ins):
     assert "no causal_conv1d_fn" in cuda.missing("causal_conv1d")
 
 
-def test_choice_on_a_gpu(monkeypatch, stand_ins):
+@pytest.mark.parametrize("otherwise", ["triton", "torch"])
+def test_choice_on_a_gpu(monkeypatch, stand_ins, otherwise):
+    """mamba_ssm's compiled kernel where it is there, else triton, which comes with torch's CUDA builds."""
+
     def resolve(kernel, requested="auto", **sizes):
         return backends.resolve_backend("cuda", torch.float16, requested, kernel=kernel, sizes=sizes or None)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = ModuleSpec("triton", None) if otherwise == "triton" else None
+    monkeypatch.setattr(
+        backends.importlib.util, "find_spec", lambda name: found if name == "triton" else None
+    )
+    monkeypatch.setattr("emma_viz.kernels.backends.backend_module", lambda name: modules[name])
+    modules = {"cuda": cuda, "triton": SimpleNamespace(limits=lambda kernel, sizes: "")}
     backends._log_once.cache_clear()
     assert [resolve(kernel) for kernel in backends.KERNELS] == ["cuda"] * 3
     assert resolve("causal_conv1d", K=4, E=64) == "cuda"
-    assert resolve("causal_conv1d", K=4, E=65) == "torch"
-    assert resolve("causal_conv1d", K=5, E=64) == "torch"
-    assert resolve("selective_scan", N=257) == "torch"
+    assert resolve("causal_conv1d", K=4, E=65) == otherwise
+    assert resolve("causal_conv1d", K=5, E=64) == otherwise
+    assert resolve("selective_scan", N=257) == otherwise
     with pytest.raises(BackendError, match="multiples of 8 channels, not 65"):
         resolve("causal_conv1d", "cuda", K=4, E=65)
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)
-    assert resolve("selective_scan") == "torch"
+    assert resolve("selective_scan") == otherwise
     assert resolve("ssd") == "cuda"
     available = backends.available_backends()["cuda"]
     assert available.startswith("available: ssd, causal_conv1d; selective_scan: ")
