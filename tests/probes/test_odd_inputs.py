@@ -95,6 +95,9 @@ def test_all_probes_say_a_sentence(odd, shallow, tmp_path, monkeypatch):
         models=(shallow.info, shallow.info), checks=((), ()), images=subjects.said, seen=len(subjects),
         asked=len(subjects), sections=sections, notes=left_out, minutes=0.0,
     )  # fmt: skip
+    if odd in ("constant", "empty answer"):
+        # What is not a number, and what has no interval, is drawn on paper in the other two.
+        monkeypatch.setattr("probes.pages.paper_charts.write_charts", lambda chart, stem: ())
     report.write_report(said, tmp_path)
     written = json.loads((tmp_path / "report.json").read_text())
     numbers = [each for probe in written["probes"] for each in probe["results"][0]["findings"]]
