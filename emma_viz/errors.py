@@ -66,7 +66,7 @@ class CheckpointError(EmmaVizError):
 
 
 class KeyMismatchError(CheckpointError):
-    """A checkpoint's keys or shapes are not those of the architecture.
+    """A checkpoint's keys or shapes are not those of the architecture. `where` begins the message, `hint` ends it.
 
     Attributes:
         missing: keys the architecture needs and the file lacks.

@@ -86,7 +86,13 @@ class Casebook:
     def ids(
         self, wanted: CaseFilter = CaseFilter(), *, start: int = 0, count: int | None = None
     ) -> list[str]:
-        """The ids of the cases that pass, in the filter's order."""
+        """The ids of the cases that pass, in the filter's order.
+
+        Args:
+            wanted: which cases, and in what order.
+            start: so many of them are passed over.
+            count: at most so many; all when None.
+        """
         statement = in_sort(select_cases(wanted, CASE_ROWS.c.id), wanted).offset(start).limit(count)
         with reading(self._engine) as connection:
             return list(connection.execute(statement).scalars())

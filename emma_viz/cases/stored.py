@@ -103,7 +103,13 @@ def events_of(connection: Connection, ids: Sequence[str]) -> Mapping[str, list[C
 
 
 def case_row(record: CaseRecord, number: int, at: str) -> dict[str, Any]:
-    """A row of `CASE_ROWS`."""
+    """A row of `CASE_ROWS`.
+
+    Args:
+        record: the case.
+        number: its place in the order in which cases came.
+        at: when it came, as text in ISO 8601.
+    """
     return {
         "id": record.identity,
         "version": 0,

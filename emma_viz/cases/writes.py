@@ -25,6 +25,9 @@ def write_events(connection: Connection, id: str, events: Sequence[CaseEvent], v
         id: of the case.
         events: those that are added.
         version: the case's, before.
+
+    Raises:
+        CaseConflictError: somebody else changed the case meanwhile.
     """
     connection.execute(insert(EVENT_ROWS), [{"case_id": id, **asdict(event)} for event in events])
     history = stored.events_of(connection, [id])[id]

@@ -114,7 +114,13 @@ def add_fields(group: argparse._ActionsContainer, owner: type, **changes: dict[s
 
 
 def fields_of(args: argparse.Namespace, owner: type, *names: str) -> dict[str, Any]:
-    """What was given for fields that `add_fields` added; all there are of them when none is named."""
+    """What was given for fields that `add_fields` added; all there are of them when none is named.
+
+    Args:
+        args: what was parsed.
+        owner: the dataclass that the fields are of.
+        names: of fields.
+    """
     every = names or tuple(each.name for each in dataclasses.fields(cast(Any, owner)))
     return {name: getattr(args, name) for name in every if hasattr(args, name)}
 
@@ -210,6 +216,7 @@ def add_prompt(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
     """What is asked, and how the answer is drawn.
 
     Args:
+        parser: what the options are added to.
         several: whether the prompt can be given several times; it is None, then, when it is not given.
     """
     group = parser.add_argument_group("prompt")
@@ -233,6 +240,7 @@ def add_lens(parser: argparse.ArgumentParser, *, fits: bool = True) -> None:
     """How states become pixels.
 
     Args:
+        parser: what the options are added to.
         fits: whether a lens can be fitted where there is none.
     """
     group = parser.add_argument_group("lens")

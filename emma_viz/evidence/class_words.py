@@ -44,6 +44,11 @@ def word_log_probabilities(
 
     Of a word's first tokens the likeliest counts; of a word of several tokens that is its beginning.
 
+    Args:
+        model: whose output layer and tokenizer are used.
+        states: of `resid_post`, (N, D).
+        words: W of them, as they stand in a sentence.
+
     Raises:
         InputError: a word is empty.
     """
@@ -70,7 +75,13 @@ class TextStates:
 
     @torch.no_grad()
     def of(self, model: LoadedModel, word: str, layers: Sequence[int]) -> Float[Tensor, "Y D"]:
-        """The mean over TEXTS of the last token's `resid_post` at some layers; −1 is the embedding."""
+        """The mean over TEXTS of the last token's `resid_post` at some layers; −1 is the embedding.
+
+        Args:
+            model: that reads the texts.
+            word: what the texts speak of.
+            layers: Y of them, zero-based.
+        """
         key = (model.info.fingerprint, word)
         if key not in self._known:
             depth = range(EMBEDDING, model.vlm.llm.config.n_layer)

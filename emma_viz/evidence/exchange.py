@@ -103,6 +103,12 @@ def paired_states(
 ) -> tuple[Float[Tensor, "n D"], Float[Tensor, "n E"]]:
     """The states of both checkpoints' image tokens before a block, of the same images, to fit a map from.
 
+    Args:
+        first: cases of one checkpoint.
+        second: those of the other, of the same images in the same order.
+        layer: of the first checkpoint, zero-based.
+        second_layer: of the second one; `layer` when None.
+
     Raises:
         InputError: the checkpoints have different numbers of image tokens.
     """

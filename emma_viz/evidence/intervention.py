@@ -195,7 +195,11 @@ def _hash(value: Float[np.ndarray, "*n W"]) -> str:
 
 
 def require_editable(site: str) -> None:
-    """Raise SiteError where there is no such site, or it only looks."""
+    """Refuse a site that nothing can be put at.
+
+    Raises:
+        SiteError: there is no such site, or it only looks.
+    """
     if site not in SITES:
         raise SiteError(f"{site!r} is no hook site. Sites: {', '.join(SITES)}.")
     if site in OBSERVED:

@@ -54,7 +54,14 @@ def add(value: Float[Tensor, "*n W"]) -> Edit:
 
 
 def replace(value: Float[Tensor, "*n W"]) -> Edit:
-    """A given vector for every token touched, or one for each."""
+    """A given vector for every token touched, or one for each.
+
+    Args:
+        value: one vector, (W,), or one for each token touched, (n, W).
+
+    Raises:
+        InputError: the site's vectors have another width; raised when the model runs.
+    """
 
     def put(values: Float[Tensor, "n W"]) -> Float[Tensor, "n W"]:
         if value.shape[-1] != values.shape[-1]:

@@ -64,6 +64,11 @@ class Agreement:
 def states_of(case: Case, sites: Sequence[str], layers: Sequence[int]) -> dict[Place, Float[Tensor, "L W"]]:
     """The states of a case's run, image tokens first.
 
+    Args:
+        case: what is run.
+        sites: where states are kept.
+        layers: zero-based.
+
     Raises:
         SiteError: a site or layer does not exist, or only looks.
     """

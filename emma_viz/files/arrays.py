@@ -36,17 +36,19 @@ def read_npz(
     """
     with open_regular(path, error=error) as file, _explained(path, error, mend):
         with zipfile.ZipFile(file) as archive:
-            if (size := sum(member.file_size for member in archive.infolist())) > limit:
-                raise ValueError(
-                    f"its arrays would take {size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read"
-                )
+            _require_small(archive, limit)
         file.seek(0)
         with np.load(file, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
 
 
+def _require_small(archive: zipfile.ZipFile, limit: int) -> None:
+    if (size := sum(member.file_size for member in archive.infolist())) > limit:
+        raise ValueError(f"its arrays would take {size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read")
+
+
 def read_npy(path: Path, *, error: type[EmmaVizError], mend: str, mapped: bool = False) -> np.ndarray:
-    """The array of a .npy file.
+    """The array of a .npy file, of any shape.
 
     Args:
         path: the file.

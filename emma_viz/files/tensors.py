@@ -58,6 +58,11 @@ class Header:
 def read_header(path: Path, *, error: type[EmmaVizError], budget: Budget = HEADER) -> Header:
     """Read the header of a safetensors file, and make sure that the file holds just what it says.
 
+    Args:
+        path: the file.
+        error: what is raised.
+        budget: what the header may cost to read.
+
     Raises:
         EmmaVizError: of the kind `error`: the file is missing, damaged, cut short, sparse, or its header is larger
             than `budget` or does not describe its tensors.

@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw the figure and its sidecar, and say where they are."""
+    """Draw the figure and its sidecar, and say where they are.
+
+    Raises:
+        InputError: no image is named, nor a figure to draw again.
+    """
     from emma_viz import session
     from emma_viz.cli.progress import ProgressBars
 

@@ -151,6 +151,12 @@ def decompose_states(
 
     Each block is computed again in the backward pass, so that memory holds one residual stream a layer.
 
+    Args:
+        llm: the language model.
+        embeddings: of one sample's L positions, (1, L, D).
+        direction: (w, D): one vector for each of the last w positions.
+        gate: as in `decompose`.
+
     Returns:
         The score, and the contributions of the residual stream's positions and of the biases; see `Decomposition`.
     """

@@ -115,6 +115,11 @@ def scan_rows(mixer: Mixer, held: Routing, positions: Sequence[int]) -> Float[Te
 
     Mamba-1: α_e[i, j] = Δ_j[e] Σ_n C_i[n] B_j[n] exp(A[e, n] Σ_{k=j+1..i} Δ_k[e]), by the scan run backwards: a state
     that begins as C_i, decays by what lies between, and is read by B_j. Mamba-2: the same, one number a head.
+
+    Args:
+        mixer: of either kind.
+        held: the routing of one sample.
+        positions: Q of them: the i of the rows.
     """
     rows = _rows1 if isinstance(mixer, Mamba1Mixer) else _rows2
     return torch.stack([rows(mixer, held, position) for position in positions])

@@ -63,6 +63,11 @@ def taken(
 
     The sum of the tokens' vectors in the rows of `emma_viz.evidence.mixers.implicit_attention`, for all positions at
     once.
+
+    Args:
+        mixer: of either kind.
+        normed: what the mixer is given, (B, L, D).
+        tokens: true for the tokens that were taken from, (B, L).
     """
     inner = mixer.config.d_inner
     inputs = project_in(mixer, normed)
@@ -83,6 +88,11 @@ def without_tokens(
     """The mixer's output when the tokens are not in its sequence, and those beside them meet; they get nothing.
 
     As many tokens in each sample.
+
+    Args:
+        mixer: of either kind.
+        normed: what the mixer is given, (B, L, D).
+        tokens: true for the tokens that are left out, (B, L).
     """
     out = torch.zeros_like(wide(normed))
     if not bool(tokens.all()):
@@ -96,6 +106,12 @@ def leak(mixer: Mixer, normed: Float[Tensor, "L D"], tokens: Sequence[int], read
     """Of what cutting an edge changes, the share that stays when the state's path alone is cut; NaN where nothing does.
 
     Measured along the whole change, over all readers.
+
+    Args:
+        mixer: of either kind.
+        normed: what the mixer is given, (L, D), of one sample.
+        tokens: positions of the edge's beginning.
+        readers: positions of its end.
     """
     gone = torch.zeros(1, len(normed), dtype=torch.bool, device=normed.device)
     gone[0, list(tokens)] = True

@@ -48,14 +48,24 @@ class Routing:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """fp32, or fp64 where the model is."""
+    """The same numbers in fp32, or fp64 where the model is; as many axes, any shape.
+
+    Args:
+        tensor: of any shape.
+    """
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def project_in(
     mixer: Mixer, normed: Float[Tensor, "B L D"], *, gates_at: Sequence[int] | None = None
 ) -> Inputs:
-    """The mixer's `in_proj`, in parts; the gate, half of the work, at some positions alone where they are named."""
+    """The mixer's `in_proj`, in parts; the gate, half of the work, at some positions alone where they are named.
+
+    Args:
+        mixer: of either kind.
+        normed: what the mixer is given, (B, L, D).
+        gates_at: the positions whose gates are wanted; all when None.
+    """
     config, weight, normed = mixer.config, wide(mixer.in_proj.weight), wide(normed)
     asked = normed if gates_at is None else normed[:, list(gates_at)]
     if isinstance(mixer, Mamba1Mixer):
@@ -80,7 +90,13 @@ def convolution_bias(mixer: Mixer) -> Float[Tensor, " X"]:
 
 @torch.no_grad()
 def routing_of(mixer: Mixer, c: Float[Tensor, "B L X"], dt: Float[Tensor, "B L H"] | None) -> Routing:
-    """The routing, from what the convolution gave before its SiLU (bias included)."""
+    """The routing, from what the convolution gave before its SiLU (bias included).
+
+    Args:
+        mixer: of either kind.
+        c: what the convolution gave before its SiLU, its bias included, (B, L, X).
+        dt: the step sizes before their bias, one a head, (B, L, H), of Mamba-2; None for Mamba-1.
+    """
     config, u = mixer.config, functional.silu(c)
     secant, decay, skip = c.sigmoid(), -torch.exp(wide(mixer.A_log)), wide(mixer.D)
     if isinstance(mixer, Mamba1Mixer):
@@ -97,7 +113,13 @@ def routing_of(mixer: Mixer, c: Float[Tensor, "B L X"], dt: Float[Tensor, "B L H
 
 
 def carried(mixer: Mixer, u: Float[Tensor, "B L E"], held: Routing) -> Float[Tensor, "B L E"]:
-    """y = scan of u under a routing, D·u included, before gate and norm: linear in u."""
+    """y = scan of u under a routing, D·u included, before gate and norm: linear in u.
+
+    Args:
+        mixer: of either kind.
+        u: what enters the scan, (B, L, E).
+        held: the routing.
+    """
     if isinstance(mixer, Mamba1Mixer):
         return selective_scan(u, held.delta, held.decay, held.B, held.C, held.skip, backend=mixer.backend)[0]
     heads = rearrange(u, "B L (H P) -> B L H P", P=mixer.config.headdim)
@@ -106,7 +128,13 @@ def carried(mixer: Mixer, u: Float[Tensor, "B L E"], held: Routing) -> Float[Ten
 
 
 def mixed_out(mixer: Mixer, y: Float[Tensor, "B L E"], z: Float[Tensor, "B L E"]) -> Float[Tensor, "B L D"]:
-    """From what the scan gave to the mixer's output: gate, Mamba-2's norm, `out_proj`."""
+    """From what the scan gave to the mixer's output: gate, Mamba-2's norm, `out_proj`.
+
+    Args:
+        mixer: of either kind.
+        y: what the scan gave, (B, L, E).
+        z: what the gates are made of, (B, L, E).
+    """
     gated = y * functional.silu(z)
     scale = output_scale(mixer, gated)
     return functional.linear(gated if scale is None else gated * scale, wide(mixer.out_proj.weight))
@@ -132,7 +160,14 @@ def output_scale(mixer: Mixer, gated: Float[Tensor, "B L E"]) -> Float[Tensor, "
 def norm_scale(
     x: Float[Tensor, "*axes W"], weight: Float[Tensor, " W"], eps: float, *, groups: int = 1
 ) -> Float[Tensor, "*axes W"]:
-    """weight / rms(x), the rms over each of `groups` equal parts of the last axis: an RMS norm is x times this."""
+    """weight / rms(x), the rms over each of `groups` equal parts of the last axis: an RMS norm is x times this.
+
+    Args:
+        x: what is normed, (*axes, W).
+        weight: of the norm, (W,).
+        eps: is added to the mean square.
+        groups: equal parts of the last axis, each with an rms of its own.
+    """
     parts = rearrange(wide(x), "... (G w) -> ... G w", G=groups)
     scale = torch.rsqrt(parts.square().mean(dim=-1, keepdim=True) + eps)
     return repeat(scale, "... G 1 -> ... (G w)", w=parts.shape[-1]) * wide(weight)
