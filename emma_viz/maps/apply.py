@@ -34,10 +34,11 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
         LensError: there is nothing to decode in the trace.
     """
     _require_image_tokens(trace, lens)
+    chosen = _choose(trace, lens, layers, forced=force)
     reasons = list(
         mismatch(lens, fingerprint=trace.model.fingerprint, model_name=trace.model.name, sites=trace.sites)
     )
-    chosen = _choose(trace, lens, layers, forced=force)
+    notes = lens.info.notes_on(trace.image_hashes)
     plan = []
     for layer in chosen:
         own = layer if layer in lens.info.layers else lens.info.nearest_layer(layer)
@@ -72,7 +73,7 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
         notes=(
             *trace.notes,
             *(f"intervention: {each.said}" for each in trace.interventions),
-            *lens.info.notes_on(trace.image_hashes),
+            *notes,
         ),
     )
 

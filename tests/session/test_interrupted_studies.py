@@ -89,18 +89,6 @@ def test_a_killed_capture_is_finished_by_its_own_command(images, pair, whole, tm
 
 
 @pytest.mark.slow
-def test_forty_images_killed_anywhere_end_in_the_same_bytes(pair, tmp_path):
-    photographs = []
-    for number in range(40):
-        photographs.append(tmp_path / f"{number:02d}.png")
-        Image.effect_noise((30 + number, 30), 60).convert("RGB").save(photographs[-1])
-    recording(photographs, pair, tmp_path / "whole", batch_size=8)
-    for path in kill_at((40, 120), tmp_path, capturing(photographs, pair, batch_size=8)):
-        assert content(path) == content(tmp_path / "whole")
-        assert [entry.n_samples for entry in open_study(path).entries.values()] == [40, 40]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("steps", [(90, 150, 300), MANY], ids=["some", "many"])
 def test_a_killed_capture_that_replaces_goes_on_where_it_stopped(images, pair, whole, tmp_path, steps):
     recording(images[:2], pair, tmp_path / "old", layers=(0,))

@@ -14,10 +14,10 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.records.complaints import Complaints
 from emma_viz.records.tables import RecordTable, TextRules
 from training.loop.conversations import IGNORED, Sample, collate
+from training.vision_language.batch import BatchImages, TrainingBatch
 from training.vision_language.feature_cache import FeatureCache
 from training.vision_language.pictures import content_hash, decoded
 from training.vision_language.plan import BatchPlan
-from training.vision_language.task import BatchImages, TrainingBatch
 
 GREY = 128
 """Stands for an image that cannot be read; its record has no loss."""

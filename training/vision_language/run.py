@@ -28,13 +28,14 @@ from training.loop.distribution import AcceleratedEngine, Engine
 from training.loop.prefetch import Prefetcher
 from training.loop.run import Part, Run
 from training.pocket.stages import commit
+from training.vision_language.batch import TrainingBatch, moved
 from training.vision_language.batches import BatchShare, ShareMaker
 from training.vision_language.feature_cache import feature_cache_of, fill_cache
 from training.vision_language.finish import ENCODER_FILE, Finished, write_model
 from training.vision_language.official import VisionLanguageRecipe
 from training.vision_language.plan import BatchPlan
 from training.vision_language.start import Start, described, first_weights, weights_identity
-from training.vision_language.task import TrainingBatch, VisionLanguageTask, moved
+from training.vision_language.task import VisionLanguageTask
 
 logger = logging.getLogger(__name__)
 
