@@ -10,6 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+
+from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.exchange import bundled_cases
 from emma_viz.cases.filters import CaseFilter
@@ -19,6 +22,7 @@ from emma_viz.cli.main import main as emma_viz
 from emma_viz.data import read_image
 from emma_viz.data.tabletop import make_scene
 from emma_viz.files.room import require_writable
+from emma_viz.session.case_maps import CaseMaps
 
 HERE = Path(__file__).parent
 BUNDLED_CASES = bundled_cases()
@@ -27,9 +31,9 @@ OF_EACH_RULE, OF_CHARTS = 5, 6
 SCENE_RULES = ("models-disagree", "one-right-one-wrong", "makes-up", "confident-and-wrong")
 """Rules that need no evidence, by which scenes are chosen."""
 FIGURES = {
-    "figure 1": "the first photograph that is described: the paper's Figure 1",
-    "figure 4": "the first chart that is described: the paper's Figure 4",
-    "figure 5": "the first scene that is described: the paper's Figure 5",
+    "figure 1": "The first photograph that is described: the paper's Figure 1",
+    "figure 4": "The first chart that is described: the paper's Figure 4",
+    "figure 5": "The first scene that is described: the paper's Figure 5",
 }
 """Tag → what the case re-tells."""
 
@@ -124,7 +128,33 @@ def keep(asked: Casebook, kept: Casebook, why: dict[str, str]) -> None:
         tag = why[case.id]
         if tag in FIGURES and tag not in kept.case(case.id).review.tags:
             kept.write(case.id, "tag", tag, author="emma_viz")
-            kept.write(case.id, "note", f"{FIGURES[tag].capitalize()}.", author="emma_viz")
+            kept.write(case.id, "note", retold(tag, case.record, picture.image()), author="emma_viz")
+
+
+def retold(tag: str, record: CaseRecord, image: Image.Image) -> str:
+    """What the pocket models show of a figure and what they do not, from their answers and their maps alone."""
+    shown = CaseMaps().of(record, image)
+    assert shown.payload is not None, shown.notes
+    parts = [f"{FIGURES[tag]}, re-told with models of pocket size."]
+    for answer, model in zip(record.answers, shown.payload["models"], strict=True):
+        scores, layers = model["scores"]["r2"], model["layers"]
+        best = max(range(len(layers)), key=lambda place: scores[place])
+        said = f"{answer.model}: the pixels decoded from its image tokens have R² "
+        said += (
+            f"{scores[0]:.2f} at layer {layers[0]}, at best {scores[best]:.2f} (layer {layers[best]}) and "
+        )
+        said += f"{scores[-1]:.2f} at layer {layers[-1]}; "
+        named = len(record.present) - len(answer.missed)
+        said += f"its description names {named} of the {len(record.present)} listed things that are there"
+        parts.append(f"{said} and makes up {', '.join(answer.made_up) or 'none that is listed'}.")
+    first, second = (model["scores"]["r2"][-1] for model in shown.payload["models"][:2])
+    deeper = record.answers[0 if first > second else 1].model
+    parts.append(
+        f"Shown: how much of this one image either model holds to its end; {deeper} holds {abs(first - second):.2f} "
+        "more of R² there. Not shown: the paper's own photographs and weights, its effect in size, or that models "
+        "differ so on other images; one image of one seed supports no claim about a family."
+    )
+    return " ".join(parts)
 
 
 def run(*words: str) -> None:

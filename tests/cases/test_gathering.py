@@ -175,6 +175,13 @@ def test_the_cases_that_ship(tmp_path):
             == {"cobra-pocket": True, "emma-v1-pocket": False}
         ]
         assert worse, "cases where EMMA fails and Cobra does not"
-        assert {tag for case in cases for tag in case.review.tags} == {"figure 1", "figure 4", "figure 5"}
+        retold = {tag: case for case in cases for tag in case.review.tags}
+        assert set(retold) == {"figure 1", "figure 4", "figure 5"}
+        for case in retold.values():  # what is shown and what is not, in this case's own numbers
+            (note,) = case.review.notes
+            assert all(f"{answer.model}: the pixels decoded" in note.value for answer in case.record.answers)
+            made_up = {name for answer in case.record.answers for name in answer.made_up}
+            assert all(name in note.value for name in made_up)
+            assert "Not shown: " in note.value
         asked = [case for case in cases if case.record.asked == "yes-no"]
         assert all(set(casebook.evidence(case.id)) == {"cobra-pocket", "emma-v1-pocket"} for case in asked)
