@@ -11,8 +11,9 @@ SUB_COMMAND = {"HELP", "add_arguments", "run"}
 """What every module of a sub-command has (`emma_viz.cli.commands`)."""
 BACKEND = {
     *("selective_scan", "selective_scan_step", "ssd", "ssd_step", "causal_conv1d", "causal_conv1d_step"),
+    "limits",
 }
-"""What every backend of the kernels has, and the one function that chooses among them (`emma_viz.kernels.api`)."""
+"""What backends of the kernels have, and the one function that chooses among them (`emma_viz.kernels.api`)."""
 READER = {"BENCHMARK"}
 """What every reader of a benchmark has (`emma_viz.records.benchmarks.kinds`)."""
 PROGRAM = {"main", "logger"}
