@@ -45,6 +45,14 @@ def pocket_conv_128() -> VisionConfig:
     return VisionConfig(backbone_id="pocket-conv-128px", towers=(tower,))
 
 
+def lite0_256() -> VisionConfig:
+    """EfficientNet-Lite0's ImageNet weights: 256 px, patch 16, 16×16 tokens, reduced to 192 channels."""
+    tower = TowerConfig(
+        kind="lite0", width=192, patch=16, image_size=256, mean=(127 / 255,) * 3, std=(128 / 255,) * 3
+    )
+    return VisionConfig(backbone_id="lite0-256px", towers=(tower,))
+
+
 def tiny_dinosiglip_60() -> VisionConfig:
     """Two tiny transformer towers at 60 px: a 4×4 grid that leaves 4 px unseen, as 384 px leaves 6."""
     dino = TowerConfig(
@@ -117,6 +125,7 @@ VISION_BACKBONES: dict[str, Callable[[], VisionConfig]] = {
     "dinosiglip-vit-so-384px": dinosiglip_384,
     "siglip-vit-so400m-384px": siglip_384,
     "pocket-conv-128px": pocket_conv_128,
+    "lite0-256px": lite0_256,
     "tiny-dinosiglip-60px": tiny_dinosiglip_60,
 }
 """Official (and our own) vision-backbone ids."""

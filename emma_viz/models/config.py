@@ -16,7 +16,7 @@ from emma_viz.errors import InputError
 from emma_viz.files.schema import Size, require_ranges, shape
 
 SSM = Literal["mamba1", "mamba2"]
-TowerKind = Literal["dinov2", "siglip", "pocket"]
+TowerKind = Literal["dinov2", "siglip", "pocket", "lite0"]
 ProjectorKind = Literal["linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet"]
 FamilyName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][\w.-]*$", max_length=60)]
 """The name of one of the families of `emma_viz.models.families`."""
@@ -139,7 +139,8 @@ class TowerConfig:
     """One frozen image encoder.
 
     `dinov2` and `siglip` are the transformers classes; `pocket` is the small convolutional encoder of
-    `emma_viz.models.towers.pocket`, which ignores the transformer fields.
+    `emma_viz.models.towers.pocket` and `lite0` the ImageNet classifier of `emma_viz.models.towers.lite0`; both ignore
+    the transformer fields.
     """
 
     kind: TowerKind
@@ -180,12 +181,18 @@ class TowerConfig:
                 "TowerConfig: the pocket encoder needs patch = 8 and an image_size that is a multiple of 16, "
                 f"got patch = {self.patch} and image_size = {self.image_size}."
             )
-        if self.kind != "pocket" and (self.n_layer < 2 or not self.n_heads or not self.mlp_width):
+        if self.kind == "lite0" and (self.patch != 16 or self.image_size % 32):
+            raise InputError(
+                "TowerConfig: the lite0 encoder needs patch = 16 and an image_size that is a multiple of 32, "
+                f"got patch = {self.patch} and image_size = {self.image_size}."
+            )
+        convolutional = self.kind in ("pocket", "lite0")
+        if not convolutional and (self.n_layer < 2 or not self.n_heads or not self.mlp_width):
             raise InputError(
                 f"TowerConfig: a {self.kind} tower needs n_layer ≥ 2 (features come from the second-to-last "
                 f"block), n_heads and mlp_width; got {self.n_layer}, {self.n_heads}, {self.mlp_width}."
             )
-        if self.kind != "pocket" and self.width % self.n_heads:
+        if not convolutional and self.width % self.n_heads:
             raise InputError(
                 f"TowerConfig: width = {self.width} must be a multiple of n_heads = {self.n_heads}."
             )

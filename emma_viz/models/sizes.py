@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from emma_viz.errors import InputError
 from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig, TowerConfig, VisionConfig, VLMConfig
+from emma_viz.models.towers.lite0 import BLOCKS, FEATURES
+from emma_viz.models.towers.lite0 import STEM as LITE0_STEM
 from emma_viz.models.towers.pocket import COARSE, FINE, MIDDLE, STEM
 
 _Shape = tuple[int, ...]
@@ -159,6 +161,15 @@ def _pocket(tower: TowerConfig) -> int:
     return down + blocks + up + out + 2 * tower.width
 
 
+def _lite0(tower: TowerConfig) -> int:
+    convolutions = 27 * LITE0_STEM + 2 * LITE0_STEM
+    for channels, out, expansion, kernel, _ in BLOCKS:
+        inner = channels * expansion
+        expand = (channels + 2) * inner if expansion > 1 else 0
+        convolutions += expand + (kernel**2 + 2) * inner + (inner + 2) * out
+    return convolutions + (FEATURES + 1) * tower.width
+
+
 def _mlp(width: int, hidden: int) -> int:
     return 2 * width * hidden + hidden + width
 
@@ -167,4 +178,4 @@ def _patches(tower: TowerConfig) -> int:
     return (3 * tower.patch**2 + 1) * tower.width
 
 
-_TOWERS = {"dinov2": _dinov2, "siglip": _siglip, "pocket": _pocket}
+_TOWERS = {"dinov2": _dinov2, "siglip": _siglip, "pocket": _pocket, "lite0": _lite0}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from emma_viz.errors import InputError
 from emma_viz.models.config import TowerConfig, TowerKind, VisionConfig
+from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.pocket import PocketEncoder
 from emma_viz.models.towers.transformers import DinoV2Tower, SiglipTower
 
@@ -15,6 +16,7 @@ TOWERS: dict[TowerKind, Callable[[TowerConfig], nn.Module]] = {
     "dinov2": DinoV2Tower,
     "siglip": SiglipTower,
     "pocket": PocketEncoder,
+    "lite0": Lite0Tower,
 }
 
 
