@@ -7,9 +7,13 @@ from emma_viz.models.config import MambaConfig, TowerConfig, VisionConfig
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HALF = (0.5, 0.5, 0.5)
 QUARTER = (0.25, 0.25, 0.25)
+_LITE_MEAN, _LITE_STD = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
 
 POCKET_VOCABULARY = 626
 """Tokens of the bundled pocket tokenizer."""
+
+PHOTO_VOCABULARY = 925
+"""Tokens of the photo world's tokenizer."""
 
 
 def dinov2_large(*, image_size: int) -> TowerConfig:
@@ -47,9 +51,7 @@ def pocket_conv_128() -> VisionConfig:
 
 def lite0_256() -> VisionConfig:
     """EfficientNet-Lite0's ImageNet weights: 256 px, patch 16, 16×16 tokens, reduced to 192 channels."""
-    tower = TowerConfig(
-        kind="lite0", width=192, patch=16, image_size=256, mean=(127 / 255,) * 3, std=(128 / 255,) * 3
-    )
+    tower = TowerConfig(kind="lite0", width=192, patch=16, image_size=256, mean=_LITE_MEAN, std=_LITE_STD)
     return VisionConfig(backbone_id="lite0-256px", towers=(tower,))
 
 
@@ -97,6 +99,11 @@ def pocket_mamba2() -> MambaConfig:
     )
 
 
+def photo_mamba1() -> MambaConfig:
+    """The Mamba-1 of the pair that knows photographs: 12 blocks of width 192."""
+    return MambaConfig(d_model=192, n_layer=12, vocab_size=PHOTO_VOCABULARY)
+
+
 def tiny_mamba1() -> MambaConfig:
     """A Mamba-1 for tests: 3 blocks of width 32."""
     return MambaConfig(d_model=32, n_layer=3, vocab_size=61, d_state=8)
@@ -116,6 +123,7 @@ LLM_BACKBONES: dict[str, Callable[[], MambaConfig]] = {
     "mamba-2.7b-v2": mamba2_2_7b,
     "pocket-mamba1": pocket_mamba1,
     "pocket-mamba2": pocket_mamba2,
+    "photo-mamba1": photo_mamba1,
     "tiny-mamba1": tiny_mamba1,
     "tiny-mamba2": tiny_mamba2,
 }

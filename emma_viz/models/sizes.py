@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 from emma_viz.errors import InputError
 from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig, TowerConfig, VisionConfig, VLMConfig
-from emma_viz.models.towers.lite0 import BLOCKS, FEATURES
-from emma_viz.models.towers.lite0 import STEM as LITE0_STEM
+from emma_viz.models.towers.lite0 import BLOCKS, LITE0_FEATURES, LITE0_STEM
 from emma_viz.models.towers.pocket import COARSE, FINE, MIDDLE, STEM
 
 _Shape = tuple[int, ...]
@@ -167,7 +166,7 @@ def _lite0(tower: TowerConfig) -> int:
         inner = channels * expansion
         expand = (channels + 2) * inner if expansion > 1 else 0
         convolutions += expand + (kernel**2 + 2) * inner + (inner + 2) * out
-    return convolutions + (FEATURES + 1) * tower.width
+    return convolutions + (LITE0_FEATURES + 1) * tower.width
 
 
 def _mlp(width: int, hidden: int) -> int:

@@ -1,1 +1,1 @@
-"""Training of the pair that knows photographs: an ImageNet encoder, and questions about photographs and scenes of them."""
+"""Training of the pair that knows photographs: its encoder, its pictures, its recipe."""

@@ -1,4 +1,4 @@
-"""The encoder `lite0-256px`: published weights under this project's names, and the fixed map that reduces its features."""
+"""The encoder `lite0-256px`: published weights under our own names, and the fixed map that reduces its features."""
 
 import pickle
 import re

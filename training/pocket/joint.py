@@ -1,7 +1,7 @@
 """Joint training: text loss for Cobra; text and pixel loss, through fusion and pixel decoder, for EMMA."""
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emma_viz.data.tabletop import SceneTurn
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
@@ -226,29 +227,67 @@ def train_joint(
         Minutes.
     """
     config = task.vlm.config
-    settings = replace(recipe.optimisation, slower=(("vlm.projector.", recipe.projector_rate),))
     streams = [
         SceneStream(
             batch=phase.batch,
             scenes=len(features),
-            seed=(settings.seed, number),
+            seed=(recipe.optimisation.seed, number),
             captions=phase.captions,
         )
         for number, phase in enumerate(recipe.phases)
     ]
 
+    def batch_of(number: int, place: int) -> tuple[ImageBatch, Sequence[tuple[int, SceneTurn]]]:
+        numbers, turns = streams[number].batch_of(place)
+        return image_batch(images, features, numbers, config.vision.patch), turns
+
+    def ask(step: int) -> Mapping[str, Mapping[str, float]]:
+        return answer_scores(task.vlm, held_out, tokenizer, split="val")
+
+    return run_joint_task(recipe, task, tokenizer, folder, batch_of=batch_of, ask=ask, progress=progress)
+
+
+def run_joint_task(
+    recipe: JointRecipe,
+    task: JointTask,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    batch_of: Callable[[int, int], tuple[ImageBatch, Sequence[tuple[int, SceneTurn]]]],
+    ask: Callable[[int], Mapping[str, Mapping[str, float]]],
+    identity: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> float:
+    """Train a task in place, whatever its images and questions are; what `train_joint` says holds here too.
+
+    Args:
+        recipe: the settings.
+        task: from `new_task`.
+        tokenizer: the model's.
+        folder: for checkpoints, metrics and scores.
+        batch_of: (phase, step of the phase) → images, and questions with their image's place in the batch; a function
+            of its arguments alone.
+        ask: step → the answers about validation images, as `answer_scores` gives them.
+        identity: what must be the same in a run that resumes here, besides the recipe.
+        progress: whether to show a bar.
+
+    Returns:
+        Minutes.
+    """
+    settings = replace(recipe.optimisation, slower=(("vlm.projector.", recipe.projector_rate),))
+
     def loss_of_step(step: int):
         number, place = phase_of(recipe, step)
-        numbers, turns = streams[number].batch_of(place)
-        forks = make_forks(turns, tokenizer, config.prompt_style)
-        image = image_batch(images, features, numbers, config.vision.patch)
+        image, turns = batch_of(number, place)
+        forks = make_forks(turns, tokenizer, task.vlm.config.prompt_style)
         return task(image, forks, pooled=recipe.phases[number].pooled)
 
     def score(step: int, minutes: float) -> None:
         if step % recipe.score_every == 0 or step == settings.steps:
-            add_scores(folder, step, minutes, answer_scores(task.vlm, held_out, tokenizer, split="val"))
+            add_scores(folder, step, minutes, ask(step))
 
-    run = Run(task, settings, folder, title=recipe.model, identity=as_record(recipe), tensorboard=True)
+    whole = {**as_record(recipe), **(identity or {})}
+    run = Run(task, settings, folder, title=recipe.model, identity=whole, tensorboard=True)
     if run.first and run.first not in [each["step"] for each in read_scores(folder)]:
         score(run.first, run.minutes)
     return run.train(lambda step: [lambda: loss_of_step(step)], progress=progress, on_checkpoint=score)

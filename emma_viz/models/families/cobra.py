@@ -14,6 +14,11 @@ def cobra_pocket() -> VLMConfig:
     return COBRA.pocket("cobra-pocket", "pocket-mamba1")
 
 
+def cobra_photo() -> VLMConfig:
+    """The Cobra that knows photographs; see `training.photos`."""
+    return COBRA.photo("cobra-photo", "photo-mamba1")
+
+
 def tiny_cobra() -> VLMConfig:
     """A Cobra for tests: two tiny transformer towers, 4×4 image tokens, 3 blocks."""
     return COBRA.tiny("tiny-cobra", "tiny-mamba1")

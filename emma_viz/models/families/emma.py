@@ -29,6 +29,11 @@ def emma_v2_pocket() -> VLMConfig:
     return EMMA.pocket("emma-v2-pocket", "pocket-mamba2")
 
 
+def emma_v1_photo() -> VLMConfig:
+    """The EMMA-V1 that knows photographs; see `training.photos`."""
+    return EMMA.photo("emma-v1-photo", "photo-mamba1")
+
+
 def tiny_emma_v1() -> VLMConfig:
     """An EMMA-V1 for tests."""
     return EMMA.tiny("tiny-emma-v1", "tiny-mamba1")

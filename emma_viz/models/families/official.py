@@ -10,6 +10,7 @@ from emma_viz.errors import InputError
 from emma_viz.models.backbones import (
     LLM_BACKBONES,
     VISION_BACKBONES,
+    lite0_256,
     pocket_conv_128,
     tiny_dinosiglip_60,
 )
@@ -104,6 +105,11 @@ class OfficialFamily:
         projector = ProjectorConfig(kind="fused-gelu-mlp", hidden_multiplier=2, positions=True)
         return self._member(model_id, llm_backbone_id, pocket_conv_128(), projector, self._paper_form)
 
+    def photo(self, model_id: str, llm_backbone_id: str) -> VLMConfig:
+        """A small member that sees photographs through an ImageNet encoder as wide as its language model."""
+        projector = ProjectorConfig(kind="linear", positions=True)
+        return self._member(model_id, llm_backbone_id, lite0_256(), projector, self._paper_form)
+
     def tiny(self, model_id: str, llm_backbone_id: str) -> VLMConfig:
         """A member for tests: two tiny transformer towers, 4×4 image tokens, 3 blocks."""
         projector = ProjectorConfig(kind="fused-gelu-mlp")
@@ -139,4 +145,4 @@ class OfficialFamily:
 
 def _prompt_style(llm_backbone_id: str) -> PromptStyle:
     """Our own small language models are prompted as the official Mamba of their name's last part."""
-    return prompt_style(llm_backbone_id.removeprefix("pocket-").removeprefix("tiny-"))
+    return prompt_style(re.sub("^(pocket|photo|tiny)-", "", llm_backbone_id))

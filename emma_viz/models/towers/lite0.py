@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from emma_viz.models.config import TowerConfig
 
-STEM = 32
+LITE0_STEM = 32
 """Channels behind the first convolution."""
 BLOCKS: tuple[tuple[int, int, int, int, int], ...] = (
     (32, 16, 1, 3, 1),
@@ -23,9 +23,11 @@ BLOCKS: tuple[tuple[int, int, int, int, int], ...] = (
     (192, 320, 6, 3, 1),
 )  # fmt: skip
 """(channels in, channels out, expansion, kernel, stride) of every block."""
-FINE, MIDDLE, LATE, COARSE = 4, 7, 10, 15
+LITE0_FINE, LITE0_MIDDLE, LATE, LITE0_COARSE = 4, 7, 10, 15
 """The blocks whose outputs are features: the last at strides 8 and 16 (of 80 and of 112 channels) and the last."""
-FEATURES = 4 * BLOCKS[FINE][1] + BLOCKS[MIDDLE][1] + BLOCKS[LATE][1] + BLOCKS[COARSE][1]
+LITE0_FEATURES = (
+    4 * BLOCKS[LITE0_FINE][1] + BLOCKS[LITE0_MIDDLE][1] + BLOCKS[LATE][1] + BLOCKS[LITE0_COARSE][1]
+)
 """Channels of a token before the reduction."""
 _EPSILON = 1e-3
 
@@ -33,13 +35,11 @@ _EPSILON = 1e-3
 class SameConv(nn.Conv2d):
     """A convolution that pads as TensorFlow's SAME does: out = ceil(in / stride), the odd pixel at the end."""
 
-    def forward(self, x: Float[Tensor, "B _ h w"]) -> Float[Tensor, "B _ H W"]:
+    def forward(self, input: Float[Tensor, "B _ h w"]) -> Float[Tensor, "B _ H W"]:
         """Pad, then convolve."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        rows, columns = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:])
-        padded = nn.functional.pad(
-            x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-        )
+        rows, columns = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in input.shape[-2:])
+        padded = nn.functional.pad(input, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
         return super().forward(padded)
 
 
@@ -72,28 +72,28 @@ class Lite0Tower(nn.Module):
     """Image → one token a patch of 16 pixels, which knows its own pixels and what they are part of.
 
     At 256 px: the 32×32 plane of stride 8 with 2×2 neighbours side by side, two 16×16 planes of stride 16, and the 8×8
-    plane of stride 32 with each cell four times. `reduce` takes these FEATURES channels to `width`: a fixed linear
+    plane of stride 32 with each cell four times. `reduce` takes these channels to `width`: a fixed linear
     map, fitted once on training photographs (principal components, whitened).
     """
 
     def __init__(self, config: TowerConfig):
         super().__init__()
         self.config = config
-        self.stem = _conv(3, STEM, 3, stride=2)
+        self.stem = _conv(3, LITE0_STEM, 3, stride=2)
         self.blocks = nn.ModuleList(Bottleneck(*block) for block in BLOCKS)
-        self.reduce = nn.Linear(FEATURES, config.width)
+        self.reduce = nn.Linear(LITE0_FEATURES, config.width)
 
     def planes(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T X"]:
-        """All FEATURES channels of each patch, row-major, before the reduction."""
+        """All LITE0_FEATURES channels of each patch, row-major, before the reduction."""
         x = nn.functional.relu6(self.stem(pixels.to(self.reduce.weight.dtype)))
         found = {}
         for number, block in enumerate(self.blocks):
             x = block(x)
-            if number in (FINE, MIDDLE, LATE, COARSE):
+            if number in (LITE0_FINE, LITE0_MIDDLE, LATE, LITE0_COARSE):
                 found[number] = x
-        fine = rearrange(found[FINE], "B X (R a) (C b) -> B (a b X) R C", a=2, b=2)
-        coarse = nn.functional.interpolate(found[COARSE], scale_factor=2.0, mode="nearest")
-        plane = torch.cat([fine, found[MIDDLE], found[LATE], coarse], dim=1)
+        fine = rearrange(found[LITE0_FINE], "B X (R a) (C b) -> B (a b X) R C", a=2, b=2)
+        coarse = nn.functional.interpolate(found[LITE0_COARSE], scale_factor=2.0, mode="nearest")
+        plane = torch.cat([fine, found[LITE0_MIDDLE], found[LATE], coarse], dim=1)
         return rearrange(plane, "B X R C -> B (R C) X")
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B T F"]:

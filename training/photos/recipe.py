@@ -1,0 +1,56 @@
+"""The recipe of the pair that knows photographs, and its tokenizer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emma_viz.data.photos import photo_corpus
+from emma_viz.data.prompts import build_prompt
+from emma_viz.data.tabletop import DESCRIBE
+from emma_viz.data.tokenizer import Tokenizer, train_tokenizer
+from emma_viz.models.config import VLMConfig
+from emma_viz.models.families.cobra import cobra_photo
+from emma_viz.models.families.emma import emma_v1_photo
+from training.loop.config import JointRecipe, Optimisation, Phase
+from training.pocket.tokenizer import PHRASES, VOCABULARY
+
+PHOTO_MEMBERS: dict[str, Callable[[], VLMConfig]] = {
+    "cobra-photo": cobra_photo,
+    "emma-v1-photo": emma_v1_photo,
+}
+"""The pair. Start, projector, data and their order are the same; only the losses differ, from the first step."""
+
+_PHRASES = (*PHRASES, "In: What is in the image?\nOut: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoRecipe:
+    """Everything that the members share."""
+
+    joint: JointRecipe
+    """`scenes` is the number of scenes beside all training photographs, `scored_scenes` that of validation scenes and,
+    as many, validation photographs."""
+    test_pictures: int = 500
+    """Test photographs, and as many test scenes, that questions are asked about."""
+
+
+def photo_recipe() -> PhotoRecipe:
+    """Averaged tokens first, four times fewer, then all of them; one run of three hours or so on one core."""
+    return PhotoRecipe(
+        joint=JointRecipe(
+            model="cobra-photo",
+            scenes=4000,
+            phases=(Phase(steps=10000, batch=8, pooled=True), Phase(steps=3000, batch=4)),
+            pixel_weight=0.1,
+            score_every=1000,
+            scored_scenes=100,
+            optimisation=Optimisation(steps=13000, batch=8, lr=1.5e-3, save_every=100),
+        )
+    )
+
+
+def photo_tokenizer() -> Tokenizer:
+    """Train the tokenizer on every sentence form of the photo world."""
+    lines = [build_prompt(DESCRIBE, style) for style in ("in-out", "zephyr")] * 10
+    for line in photo_corpus():
+        lines += [line, build_prompt(line, "in-out")] if line.endswith("?") else [line, line]
+    return train_tokenizer(lines, vocab_size=VOCABULARY - len(_PHRASES), phrases=_PHRASES)

