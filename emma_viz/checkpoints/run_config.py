@@ -1,5 +1,6 @@
 """The `config.json` of a run directory and of a language model, read into the model's own descriptions."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from emma_viz.models.config import (
     Width,
     vlm_config_from_dict,
 )
-from emma_viz.models.families.table import described_elsewhere, family_named
+from emma_viz.models.families.table import described_elsewhere, family_named, family_names
 from emma_viz.models.presets import config_from_ids
 from emma_viz.models.sizes import require_real
 
@@ -255,13 +256,31 @@ def language_model_config(values: Mapping[str, Any], *, where: str) -> MambaConf
             config = _state_spaces_config(_shaped(values, _StateSpaces, where), where)
         else:
             raise CheckpointError(
-                f"{where} describes no Mamba language model: expected `model_type` mamba or mamba2 (transformers), "
-                f"or `d_model` and `n_layer` (state-spaces); got {', '.join(sorted(values)[:8])[:200]}."
+                f"{where} describes no Mamba language model: expected `model_type` mamba or mamba2 (transformers), or "
+                f"`d_model` and `n_layer` (state-spaces); got {', '.join(sorted(values)[:8])[:200]}.{_nearest(values)}"
             )
         require_real(config)
     except InputError as error:
         raise CheckpointError(f"{where}: {error}") from error
     return config
+
+
+def _nearest(values: Mapping[str, Any]) -> str:
+    """What a config that is not ours may be of, the family that is nearest, and what it lacks."""
+    kind = str(values.get("model_type", ""))[:60]
+    if "vision_config" in values:
+        return (
+            f" It is of an attention vision-language model ({kind or 'of an unnamed type'}), which has no Mamba "
+            "blocks: build it with transformers' AutoModelForImageTextToText and hook it with Recorder (docs/hooks.md)."
+        )
+    if not kind:
+        return ""
+    near = difflib.get_close_matches(kind, family_names(), n=1, cutoff=0.0)[0]
+    return (
+        f" Of the families there are, {', '.join(family_names())}, the name {kind!r} is nearest to {near}, whose files "
+        "have an object `model` with model_id, arch_specifier, vision_backbone_id and llm_backbone_id; a family of its "
+        "own is one file (docs/extending/add-a-model.md)."
+    )
 
 
 def has_own_head(values: Mapping[str, Any]) -> bool:

@@ -1,4 +1,5 @@
 from .capturing import capture as capture
+from .catalogue import families_table as families_table
 from .catalogue import inspection_of as inspection_of
 from .catalogue import models_table as models_table
 from .comparison import Comparison as Comparison
@@ -41,6 +42,7 @@ __all__ = [
     "compare",
     "compare_study",
     "decode_study",
+    "families_table",
     "figure",
     "figure_spec",
     "fit_ridge",

@@ -1,5 +1,6 @@
 """What there is: models by name, and what a checkpoint holds with the lenses that fit it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 
 from emma_viz.checkpoints import Component, Inspection, bundled_names
 from emma_viz.checkpoints import inspect as inspect_checkpoint
+from emma_viz.checkpoints.inspection import compact
 from emma_viz.checkpoints.sources import BUNDLED, HUB_PRESETS, resolve
 from emma_viz.errors import InputError, LensError
 from emma_viz.heads.attention import CrossAttention
@@ -16,8 +18,10 @@ from emma_viz.lens.headers import SUFFIX, open_lens, read_info
 from emma_viz.lens.kinds import native_sizes
 from emma_viz.lens.places import beside
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.families.table import family_named, family_names
 from emma_viz.models.meta import on_meta
 from emma_viz.models.presets import PRESETS
+from emma_viz.models.sizes import vision_parameters, vlm_shapes
 
 MOST_LENSES = 32
 """Lenses of a model's folder that an inspection looks at."""
@@ -36,6 +40,31 @@ def models_table() -> str:
         sizes, grid = f"{llm.ssm}, {llm.n_layer} × {llm.d_model}", f"{rows} × {columns}"
         lines.append(f"{name:<{wide}} {sizes:<28} {grid:<13} {_weights(name)}")
     return "\n".join(lines)
+
+
+def families_table() -> str:
+    """Every family of models, as a table in Markdown: members with the parameters that their descriptions come to."""
+    lines = [
+        "| family | what it is | key table | image tokens | members (parameters) |",
+        "|---|---|---|---|---|",
+    ]
+    for name in family_names():
+        family = family_named(name)
+        members = ", ".join(
+            f"{member} ({compact(_parameters(preset()))})"
+            for member, preset in family.presets.items()
+            if not member.startswith("tiny")
+        )
+        row = (name, family.title, family.layout.name, family.image_tokens, members or "by path")
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _parameters(config: VLMConfig) -> int:
+    """Parameters of a whole model: encoders, projector and language model."""
+    whole = sum(math.prod(shape) for shape in vlm_shapes(config).values())
+    tied = config.llm.padded_vocab_size * config.llm.d_model
+    return whole - tied + vision_parameters(config.vision)
 
 
 def _weights(name: str) -> str:

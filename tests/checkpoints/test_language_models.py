@@ -356,6 +356,14 @@ def test_published_configurations_are_the_presets_language_models():
     ("values", "message"),
     [
         ({"model_type": "llama"}, "describes no Mamba language model"),
+        (
+            {"model_type": "cobra-vlm"},
+            r"'cobra-vlm' is nearest to cobra, whose files have an object `model` with",
+        ),
+        (
+            {"model_type": "llava", "vision_config": {}},
+            r"attention vision-language model \(llava\).*Recorder",
+        ),
         ({**MAMBA, "use_bias": True}, "use_bias is True"),
         ({**MAMBA, "use_conv_bias": False}, "use_conv_bias is False"),
         ({**MAMBA, "hidden_act": "gelu"}, "hidden_act is 'gelu'"),

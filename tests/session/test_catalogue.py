@@ -1,6 +1,8 @@
 """What can be named, and what an inspection adds to the file's own headers."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,8 @@ from emma_viz.checkpoints.sources import BUNDLED
 from emma_viz.lens.files import load_lens
 from emma_viz.models.families.emma import emma_v1_3b, emma_v2_3b
 from emma_viz.session import inspection_of
-from emma_viz.session.catalogue import head_parts, head_sizes, models_table
+from emma_viz.session.catalogue import families_table, head_parts, head_sizes, models_table
+from tests.capture.transformer_peers import PEERS
 
 
 @pytest.mark.parametrize("preset", [emma_v1_3b, emma_v2_3b])
@@ -71,3 +74,10 @@ def test_columns_of_the_table_of_models_line_up():
     lines = models_table().splitlines()
     start = lines[0].index("language model")
     assert all(line[start - 1] == " " and line[start:].startswith("mamba") for line in lines[1:])
+
+
+def test_the_page_of_models_has_the_families_and_the_peers_that_are_tested():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert families_table() in page, "make it again: emma-viz models --all"
+    rows = re.findall(r"^\| `([\w.-]+)` \|", page, flags=re.MULTILINE)
+    assert rows == list(PEERS)

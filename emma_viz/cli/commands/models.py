@@ -6,7 +6,8 @@ HELP = "list the models that can be loaded by name"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """This sub-command has no options."""
+    """The one option."""
+    parser.add_argument("--all", action="store_true", help="also the families of models, and what each is")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -14,4 +15,6 @@ def run(args: argparse.Namespace) -> int:
     from emma_viz import session
 
     print(session.models_table())
+    if args.all:
+        print(f"\n{session.families_table()}")
     return 0
