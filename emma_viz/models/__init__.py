@@ -17,6 +17,7 @@ from emma_viz.models.mixers.mamba1 import Mamba1Mixer
 from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 from emma_viz.models.norms import GatedRMSNorm, RMSNorm
 from emma_viz.models.positions import resample_positions
+from emma_viz.models.prefixes import seen_images
 from emma_viz.models.presets import PRESETS, config_from_ids
 from emma_viz.models.projectors import Projector
 from emma_viz.models.towers.pocket import PocketEncoder
@@ -52,5 +53,6 @@ __all__ = [
     "generate",
     "pad_prompts",
     "resample_positions",
+    "seen_images",
     "vlm_config_from_dict",
 ]

@@ -1,5 +1,6 @@
 """What a Mamba model remembers between calls: a constant amount per layer, however long the text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,19 @@ class MambaCache:
             for state in self.layers
         ]
         twin.offset = None if self.offset is None else self.offset[samples]
+        return twin
+
+    @classmethod
+    def joined(cls, caches: Sequence["MambaCache"]) -> "MambaCache":
+        """One cache of the samples of several, in their order; each has seen something."""
+        twin = cls(len(caches[0].layers))
+        for index in range(len(twin.layers)):
+            states = [state for cache in caches if (state := cache.layers[index]) is not None]
+            twin.layers[index] = LayerState(
+                conv=torch.cat([state.conv for state in states]),
+                ssm=torch.cat([state.ssm for state in states]),
+            )
+        twin.offset = torch.cat([cache.offset for cache in caches if cache.offset is not None])
         return twin
 
     @property

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emma_viz.errors import InputError
+from emma_viz.models.cache import MambaCache
 from emma_viz.models.sampling import check_sampling, choose_tokens
 from emma_viz.models.vlm import VLM
 
@@ -34,6 +35,7 @@ def generate(
     max_new_tokens: int,
     eos_id: int | None,
     features: Float[Tensor, "B P F"] | None = None,
+    prefix: MambaCache | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int | None = None,
@@ -53,6 +55,8 @@ def generate(
         max_new_tokens: at most this many tokens a sample.
         eos_id: the end token; None never stops early (for timing).
         features: precomputed encoder features instead of pixels.
+        prefix: what the model has seen before each prompt, instead of an image
+            (`emma_viz.models.prefixes`); left as it was.
         temperature: 0 takes the best token; above, draw from the softened scores.
         top_p: draw from the likeliest tokens that make up this probability.
         seed: fixes the draws; sample i draws from seed + i. None takes a random seed, reported in the result.
@@ -62,10 +66,10 @@ def generate(
             vocabulary alone; step 0 scores the answers' first tokens.
 
     Raises:
-        InputError: the batch is empty, its sizes differ, a prompt without an image has no token, or a
-            setting is out of range.
+        InputError: the batch is empty, its sizes differ, a prompt without an image has no token, a prefix is given
+            beside an image, or a setting is out of range.
     """
-    _check(vlm, pixels, features, prompt_ids, max_new_tokens)
+    _check(vlm, pixels, features, prefix, prompt_ids, max_new_tokens)
     check_sampling(temperature, top_p)
     generators = None
     if temperature:
@@ -73,7 +77,7 @@ def generate(
         generators = [torch.Generator().manual_seed(seed + sample) for sample in range(len(prompt_ids))]
     known = vlm.config.llm.vocab_size  # rows beyond it only pad the table and have no text
     answers = _Answers(len(prompt_ids), eos_id, on_token)
-    cache = vlm.llm.new_cache()
+    cache = vlm.llm.new_cache() if prefix is None else prefix.copy()
     ids, lengths = pad_prompts(prompt_ids)
     scores = vlm(
         pixels, ids if ids.shape[1] else None, features=features, lengths=lengths if ids.shape[1] else None,
@@ -122,12 +126,19 @@ def pad_prompts(
     return torch.tensor(padded, dtype=torch.long).reshape(len(padded), longest), torch.tensor(lengths)
 
 
-def _check(vlm: VLM, pixels, features, prompt_ids, max_new_tokens: int) -> None:
+def _check(vlm: VLM, pixels, features, prefix, prompt_ids, max_new_tokens: int) -> None:
     if not len(prompt_ids):
         raise InputError("prompt_ids is empty; give one list of token ids a sample.")
     images = features.shape[0] if features is not None else pixels[0].shape[0] if pixels else None
     if images is not None and images != len(prompt_ids):
         raise InputError(f"Got {images} images and {len(prompt_ids)} prompts; give as many of each.")
+    if images is not None and prefix is not None:
+        raise InputError("Give either an image or a prefix that has seen it, not both.")
+    if prefix is not None and (prefix.offset is None or len(prefix.offset) != len(prompt_ids)):
+        seen = 0 if prefix.offset is None else len(prefix.offset)
+        raise InputError(
+            f"Got a prefix of {seen} samples and {len(prompt_ids)} prompts; give as many of each."
+        )
     if images is None and min(len(ids) for ids in prompt_ids) == 0:
         raise InputError("A prompt without an image must have at least one token.")
     if max_new_tokens < 1:

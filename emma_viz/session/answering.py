@@ -12,7 +12,7 @@ from torch import Tensor
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash, read_image
 from emma_viz.errors import InputError
-from emma_viz.models import generate
+from emma_viz.models import MambaCache, generate, seen_images
 from emma_viz.records.questions import Question
 from emma_viz.records.scorers import Answer
 from emma_viz.session.options import BATCH, Asking
@@ -56,7 +56,7 @@ def given_answers(
         ImageError: an image cannot be read.
         InputError: a question is empty, or "Yes" and "No" begin with the same token.
     """
-    first = _first_tokens(model)
+    first, seen = _first_tokens(model), _SeenImages(model, convert_profile)
     for start in range(0, len(questions), batch_size):
         found: list[Given] = []
         for shown, some in groupby(
@@ -64,7 +64,7 @@ def given_answers(
         ):
             part = list(some)
             seed = asking.seed + start + len(found)
-            found += _part(model, part, first, asking, seed, shown=shown, convert_profile=convert_profile)
+            found += _part(model, part, first, asking, seed, seen if shown else None)
         yield tuple(found)
 
 
@@ -74,14 +74,13 @@ def _part(
     first: tuple[int, int],
     asking: Asking,
     seed: int,
-    *,
-    shown: bool,
-    convert_profile: bool,
+    seen: "_SeenImages | None",
 ) -> list[Given]:
     """The answers to questions that all have an image, or all have none."""
-    features, hashes = None, [None] * len(questions)
-    if shown:
-        features, hashes = _seen(model, [each.image for each in questions], convert_profile)
+    prefix: MambaCache | None = None
+    hashes: list[str | None] = [None] * len(questions)
+    if seen is not None:
+        prefix, hashes = seen.of([each.image for each in questions])
     chances: list[Tensor] = []
 
     def hear(step: int, scores: Tensor) -> None:
@@ -92,7 +91,7 @@ def _part(
         model.vlm,
         None,
         [model.tokenizer.encode(model.prompt(each.prompt)) for each in questions],
-        features=features,
+        prefix=prefix,
         max_new_tokens=asking.max_new_tokens,
         eos_id=model.tokenizer.eos_id,
         temperature=asking.temperature,
@@ -109,22 +108,32 @@ def _part(
     ]
 
 
-def _seen(
-    model: LoadedModel, images: Sequence[Any], convert_profile: bool
-) -> tuple[Tensor, list[str | None]]:
-    """What the encoders see of each image, and its hash; an image that is asked about several times is seen once."""
-    places: dict[Any, int] = {}
-    different = []
-    for image in images:
-        key = str(image) if isinstance(image, str | Path) else id(image)
-        if key not in places:
-            places[key] = len(different)
-            different.append(read_image(image, convert_profile=convert_profile))
-    which = [places[str(each) if isinstance(each, str | Path) else id(each)] for each in images]
-    device = model.vlm.device
-    features = model.vlm.vision([each.to(device) for each in model.transform.pixels(different)])
-    hashes = [image_hash(each) for each in different]
-    return features[which], [hashes[place] for place in which]
+class _SeenImages:
+    """The states after the images of the last batch: one that is asked about again is not looked at again.
+
+    Each image is looked at alone, so that an answer does not depend on which others were asked about, or when.
+    """
+
+    def __init__(self, model: LoadedModel, convert_profile: bool):
+        self._model, self._convert_profile = model, convert_profile
+        self._kept: dict[Any, tuple[str, MambaCache]] = {}
+
+    def of(self, images: Sequence[Any]) -> tuple[MambaCache, list[str | None]]:
+        """A cache for a question about each image, and the image's hash; images that are not among these are let go."""
+        # A path by its text; an image that is in memory by itself, which the questions hold on to.
+        keys = [str(each) if isinstance(each, str | Path) else id(each) for each in images]
+        wanted = dict(zip(keys, images, strict=True))
+        self._kept = {
+            key: self._kept[key] if key in self._kept else self._looked_at(image)
+            for key, image in wanted.items()
+        }
+        found = [self._kept[key] for key in keys]
+        return MambaCache.joined([cache for _, cache in found]), [digest for digest, _ in found]
+
+    def _looked_at(self, source: Any) -> tuple[str, MambaCache]:
+        image, vlm = read_image(source, convert_profile=self._convert_profile), self._model.vlm
+        features = vlm.vision([each.to(vlm.device) for each in self._model.transform.pixels([image])])
+        return image_hash(image), seen_images(vlm, features)
 
 
 def _first_tokens(model: LoadedModel) -> tuple[int, int]:

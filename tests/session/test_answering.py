@@ -76,3 +76,18 @@ def test_drawn_answers_are_the_same_in_any_batch(model, questions):
         for size in (2, 5)
     ]
     assert found[0] == found[1]
+
+
+def test_an_image_is_looked_at_once_however_many_batches_ask_about_it(model, photos, monkeypatch):
+    seen = []
+    prompts = ["Is there a cup?", "A red cup", "on a table", "Is there a cup?", "Is there a table?"]
+    questions = [Question(image=photo, prompt=prompt) for photo in photos[:2] for prompt in prompts]
+    plain = [each for question in questions for (each,) in given_answers(model, [question], asking=ASKING)]
+    vision = model.vlm.vision.forward
+    monkeypatch.setattr(
+        model.vlm.vision, "forward", lambda pixels: seen.append(len(pixels[0])) or vision(pixels)
+    )
+    found = [each for batch in given_answers(model, questions, asking=ASKING, batch_size=2) for each in batch]
+    assert sum(seen) == 2
+    assert [each.image_sha256 for each in found] == [each.image_sha256 for each in plain]
+    assert [each.answer.text for each in found] == [each.answer.text for each in plain]
