@@ -40,7 +40,9 @@ def given_answers(
     batch_size: int = BATCH,
     convert_profile: bool = False,
 ) -> Iterator[tuple[Given, ...]]:
-    """Ask a model any number of questions, in the memory that one batch needs; no state is kept.
+    """Ask a model any number of questions, in the memory that one batch needs.
+
+    An image is looked at once for as long as successive batches ask about it: questions go on from the states behind it.
 
     Args:
         model: the model.
@@ -130,6 +132,7 @@ class _SeenImages:
         found = [self._kept[key] for key in keys]
         return MambaCache.joined([cache for _, cache in found]), [digest for digest, _ in found]
 
+    @torch.no_grad()
     def _looked_at(self, source: Any) -> tuple[str, MambaCache]:
         image, vlm = read_image(source, convert_profile=self._convert_profile), self._model.vlm
         features = vlm.vision([each.to(vlm.device) for each in self._model.transform.pixels([image])])
