@@ -42,7 +42,7 @@ def given_answers(
 ) -> Iterator[tuple[Given, ...]]:
     """Ask a model any number of questions, in the memory that one batch needs.
 
-    An image is looked at once for as long as successive batches ask about it: questions go on from the states behind it.
+    An image is looked at once for as long as batch after batch asks about it: questions go on from what is behind it.
 
     Args:
         model: the model.
