@@ -96,9 +96,13 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
     return (*texts, *drawn)
 
 
+def _ended(title: str) -> str:
+    return title if title.endswith("?") else f"{title}."
+
+
 def _parts(report: Report) -> list[str]:
     said = [
-        f"<li><b>{escaped(section.probe.title)}.</b> {escaped(text)}</li>"
+        f"<li><b>{escaped(_ended(section.probe.title))}</b> {escaped(text)}</li>"
         for section in report.sections
         if (text := section.probe.summary(section.results))
     ]
