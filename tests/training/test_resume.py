@@ -61,6 +61,7 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_left_alone(runs, place):
     assert same(whole, killed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_two_checkpoints_are_kept_and_nothing_half_written(runs, place):
     kept = sorted(path.name for path in (runs / place).glob("*step-*"))
@@ -68,6 +69,7 @@ def test_two_checkpoints_are_kept_and_nothing_half_written(runs, place):
     assert not list((runs / place).rglob(".*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_the_journal_has_every_step_once(runs, place):
     def read(name):

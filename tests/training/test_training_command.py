@@ -41,6 +41,7 @@ def test_the_tiny_recipe_runs_and_its_loss_falls(work):
     assert mean("pixels", lines[-10:]) < mean("pixels", lines[:10])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["encoder", "text", "joint/tiny"])
 def test_every_stage_leaves_its_numbers(work, stage):
     folder = work.folder / (f"text-{work.config.llm_backbone_id}" if stage == "text" else stage)
@@ -52,6 +53,7 @@ def test_every_stage_leaves_its_numbers(work, stage):
             assert line["tokens/s"] == pytest.approx(line["tokens"] / line["seconds"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["encoder", "text", "joint"])
 def test_checkpoints_of_a_stage_name_its_whole_recipe(work, stage):
     places = {"text": f"text-{work.config.llm_backbone_id}", "joint": "joint/tiny"}
@@ -64,6 +66,7 @@ def test_checkpoints_of_a_stage_name_its_whole_recipe(work, stage):
     assert identity == json.loads(json.dumps(whole))
 
 
+@pytest.mark.slow
 def test_a_stage_does_not_resume_by_another_recipe(work, tmp_path):
     recipe = work.joint_recipe("tiny", 0)
     other = replace(recipe, pixel_weight=2 * recipe.pixel_weight)
@@ -76,6 +79,7 @@ def test_a_stage_does_not_resume_by_another_recipe(work, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_finished_member_is_read_and_not_trained_again(work):
     before = (work.folder / "tiny.safetensors").stat().st_mtime_ns
     task = work.joint("tiny", progress=False)
@@ -115,6 +119,7 @@ def test_the_bundle_loads_answers_and_decodes(work, bundle):
     assert kept["trained_at"] == dict.fromkeys(("encoder", "text", "joint"), kept["commit"])
 
 
+@pytest.mark.slow
 def test_another_work_folder_starts_from_a_bundle_to_the_bit(work, bundle, tmp_path):
     other = Work(tmp_path, "tiny")
     take_start(other, bundle)
@@ -130,6 +135,7 @@ def test_another_work_folder_starts_from_a_bundle_to_the_bit(work, bundle, tmp_p
     assert json.loads((other.folder / "encoder/scores.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["encoder", "text"])
 def test_a_start_does_not_join_another_that_is_there(work, bundle, tmp_path, stage):
     other = Work(tmp_path, "tiny")
@@ -142,6 +148,7 @@ def test_a_start_does_not_join_another_that_is_there(work, bundle, tmp_path, sta
         take_start(other, bundle)
 
 
+@pytest.mark.slow
 def test_a_start_of_another_recipe_or_of_none_is_refused(bundle, tmp_path):
     changed = tmp_path / "changed"
     shutil.copytree(bundle, changed)
@@ -158,6 +165,7 @@ def test_a_start_of_another_recipe_or_of_none_is_refused(bundle, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_a_member_of_another_encoder_does_not_join_a_bundle(work, bundle, tmp_path):
     shared, other = tmp_path / "bundle", Work(tmp_path / "work", "tiny")
     shutil.copytree(bundle, shared)
@@ -214,6 +222,7 @@ def test_a_bundle_goes_to_the_work_folder_and_what_ships_stays(seed, work, capsy
     assert _shipped() == before
 
 
+@pytest.mark.slow
 def test_a_bundle_of_another_encoder_is_refused_before_members_are_trained(
     work, bundle, capsys, tmp_path, monkeypatch
 ):

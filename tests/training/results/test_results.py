@@ -248,6 +248,7 @@ def test_the_control_is_what_joint_training_began_from(work, bundles):
     assert not torch.allclose(control["projector.row"], other["projector.row"], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_bundle_without_the_text_stage_is_refused(bundles, tmp_path, capsys):
     shutil.copytree(bundles / "seed0", tmp_path / "old")
     (text,) = (tmp_path / "old").glob("text-*.safetensors")
@@ -256,6 +257,7 @@ def test_a_bundle_without_the_text_stage_is_refused(bundles, tmp_path, capsys):
     assert f"{text} is missing" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_scores_are_the_means_of_the_answers(work):
     task = work.joint("tiny", progress=False)
     features = work.features("test", work.recipe.test_scenes)[:4]
