@@ -15,10 +15,26 @@ from apps.explorer.state import KEPT_SESSIONS
 ROOT = Path(__file__).resolve().parents[2]
 
 LOOK = """
-import json, sys
+import asyncio, json, sys
 from apps.explorer.page.app import build, import_gradio, launch_options
 from apps.explorer.page.links import read_link, restored
 from apps.explorer.command import parser, settings_of
+
+async def looks(queue):
+    count, sleep = 0, asyncio.sleep
+
+    async def counted(seconds):
+        nonlocal count
+        count += 1
+        await sleep(seconds)
+
+    asyncio.sleep = counted
+    idle = asyncio.create_task(queue.start_processing())
+    await sleep(1)
+    queue.stopped = True
+    await idle
+    return count
+
 
 page, service = build(settings_of(parser().parse_args(sys.argv[1:])))
 gradio, digest = import_gradio(), service.examples[0]
@@ -38,6 +54,7 @@ print(json.dumps({
     "largest": options["max_file_size"],
     "pages": options["state_session_capacity"],
     "head": options["head"],
+    "looks": asyncio.run(looks(page._queue)),
 }))
 service.close()
 """
@@ -72,6 +89,10 @@ def test_nothing_on_the_server_is_offered_and_nothing_is_fetched(seen):
     assert seen["allowed"] == []
     assert seen["largest"] <= 25 * 2**20
     assert "http" not in seen["head"].replace("http://www.w3.org/2000/svg", "")
+
+
+def test_an_idle_server_looks_for_work_a_few_times_a_second(seen):
+    assert 0 < seen["looks"] < 100
 
 
 def test_gradio_keeps_no_more_pages_than_there_are_sessions(seen):
