@@ -209,7 +209,8 @@ def test_a_bundle_goes_to_the_work_folder_and_what_ships_stays(seed, work, capsy
     monkeypatch.setitem(FAMILIES, "pocket", FAMILIES["tiny"])
     monkeypatch.setattr("training.train.PAIR", ("tiny",))
     monkeypatch.setattr("training.train.train_members", lambda *_, **__: None)
-    shutil.copytree(work.folder, tmp_path / "work")
+    # Other tests leave bundles and another seed in the same work folder.
+    shutil.copytree(work.folder, tmp_path / "work", ignore=shutil.ignore_patterns("*-seed1*", "bundle*"))
     if seed:
         shutil.copy(tmp_path / "work/tiny.safetensors", tmp_path / "work/tiny-seed1.safetensors")
         shutil.copytree(tmp_path / "work/joint/tiny", tmp_path / "work/joint/tiny-seed1")
