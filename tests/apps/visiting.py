@@ -1,8 +1,8 @@
 """The explorer as a process of its own, and visits to it with a browser."""
 
 import os
-import socket
 import re
+import socket
 import subprocess
 import sys
 import tempfile
