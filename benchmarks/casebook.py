@@ -52,7 +52,9 @@ def generated(index: int, random: np.random.Generator, image: str) -> CaseRecord
                 )
             )
         evidence.append(
-            MeasuredEvidence(name=KNOCK_OUT, model=model, layer=-1, value=float(random.normal()), control=1.0)
+            MeasuredEvidence(
+                name=KNOCK_OUT, model=model, layer=-1, value=float(abs(random.normal())), control=1.0
+            )
         )
     return CaseRecord(
         image=image,

@@ -93,8 +93,11 @@ class CaseAnswer:
 
 PRESENCE = "presence"
 """The presence probe of the object that is asked about; its control is the 5 % false-positive threshold."""
-KNOCK_OUT = "knock-out"
-"""log P(yes) − log P(no) without the object's region; its control is the largest change, in size, by random regions."""
+KNOCK_OUT = "knock-out change"
+"""How far log P(yes) − log P(no) moves, in size, without the object's region; its control is the largest by random
+regions."""
+KNOCKED_OUT = "knock-out difference"
+"""log P(yes) − log P(no) without the object's region."""
 
 
 @dataclass(frozen=True, kw_only=True)

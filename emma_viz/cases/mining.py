@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord
+from emma_viz.cases.case import KNOCK_OUT, KNOCKED_OUT, PRESENCE, CaseAnswer, CaseRecord
 
 CONFIDENT = 0.9
 """The least probability, renormalised over yes and no, that the rules call confident."""
@@ -46,11 +46,11 @@ def _flips(found: CaseRecord) -> tuple[str, ...]:
 
 
 def _turns(found: CaseRecord, answer: CaseAnswer) -> bool:
-    without = found.deepest(KNOCK_OUT, answer.model)
+    change, without = (found.deepest(name, answer.model) for name in (KNOCK_OUT, KNOCKED_OUT))
     before = answer.log_odds
-    if without is None or without.control is None or before is None:
+    if change is None or change.control is None or without is None or before is None:
         return False
-    return before * without.value < 0 and abs(without.value - before) > without.control
+    return before * without.value < 0 and change.value > change.control
 
 
 def _quadrant(*, saw: bool, said: bool) -> Callable[[CaseRecord], tuple[str, ...]]:

@@ -107,8 +107,10 @@ def test_filters(casebook):
         [*two(), record("2", answer("cobra", "unparsed"), benchmark="mme", split="", category="count")]
     )
     zero, one, other = casebook.ids()
-    measured = MeasuredEvidence(name=KNOCK_OUT, model="cobra", layer=2, value=-1.5, control=1.0)
+    measured = MeasuredEvidence(name=KNOCK_OUT, model="cobra", layer=2, value=0.5, control=1.0)
+    above = MeasuredEvidence(name=KNOCK_OUT, model="emma", layer=2, value=1.5, control=1.0)
     casebook.keep_evidence(one, "cobra", recipe="", document={}, measured=[measured])
+    casebook.keep_evidence(one, "emma", recipe="", document={}, measured=[above])
     casebook.write(zero, "note", "50 % of_it \\ is odd", author="Ana")
     casebook.write(one, "tag", "to show", author="Ana")
     casebook.write(one, "verdict", "miss", author="Ana")
@@ -132,9 +134,10 @@ def test_filters(casebook):
         (CaseFilter(answers=(AnswerFilter(least_confidence=0.75),)), [zero]),
         (CaseFilter(answers=(AnswerFilter(said="yes"), AnswerFilter(said="no"))), [zero]),
         (CaseFilter(evidence=(EvidenceFilter(name=KNOCK_OUT),)), [one]),
-        (CaseFilter(evidence=(EvidenceFilter(name=KNOCK_OUT, at_least=0.0),)), []),
-        (CaseFilter(evidence=(EvidenceFilter(name=KNOCK_OUT, layer=2, at_most=0.0),)), [one]),
-        (CaseFilter(evidence=(EvidenceFilter(name=KNOCK_OUT, beats_control=True),)), []),
+        (CaseFilter(evidence=(EvidenceFilter(name=KNOCK_OUT, at_least=2.0),)), []),
+        (CaseFilter(evidence=(EvidenceFilter(name=KNOCK_OUT, layer=2, at_most=1.0),)), [one]),
+        (CaseFilter(evidence=(EvidenceFilter(name=KNOCK_OUT, beats_control=True),)), [one]),
+        (CaseFilter(evidence=(EvidenceFilter(name=KNOCK_OUT, model="cobra", beats_control=True),)), []),
         (CaseFilter(evidence=(EvidenceFilter(name=KNOCK_OUT, model="cobra", beats_control=False),)), [one]),
         (CaseFilter(sort="newest"), [one, zero, other]),
         (CaseFilter(sort="surest-mistake"), [zero, one, other]),

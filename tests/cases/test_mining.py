@@ -1,6 +1,6 @@
 import pytest
 
-from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord, MeasuredEvidence
+from emma_viz.cases.case import KNOCK_OUT, KNOCKED_OUT, PRESENCE, CaseAnswer, CaseRecord, MeasuredEvidence
 from emma_viz.cases.mining import MINING_RULES, mined
 from emma_viz.errors import InputError
 
@@ -34,8 +34,15 @@ def test_confident_and_wrong(p_yes, truth, wrong):
     [(-1.0, 0.5, True), (-1.0, 9.0, False), (0.5, 0.1, False), (-1.0, None, False)],
 )
 def test_a_flip_must_beat_its_control(without, control, flips):
-    knocked = MeasuredEvidence(name=KNOCK_OUT, model="a", layer=3, value=without, control=control)
-    assert ("flips-with-region" in mined(found(answer("a", "yes", 0.8), evidence=[knocked]))) is flips
+    asked = answer("a", "yes", 0.8)
+    change = abs(without - asked.log_odds)
+    evidence = [
+        MeasuredEvidence(name=KNOCKED_OUT, model="a", layer=-1, value=without),
+        MeasuredEvidence(name=KNOCK_OUT, model="a", layer=-1, value=change, control=control),
+    ]
+    assert ("flips-with-region" in mined(found(asked, evidence=evidence))) is flips
+    assert "flips-with-region" not in mined(found(asked, evidence=evidence[:1]))
+    assert "flips-with-region" not in mined(found(asked, evidence=evidence[1:]))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from emma_viz.cases.case import KNOCK_OUT, KNOCKED_OUT
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash
 from emma_viz.data.geometry import Geometry
@@ -41,7 +42,7 @@ COMPARED_WITH = 19
 """Other images, and random regions, that a number is compared with: one that beats all of them has p ≤ 1/20."""
 MEAN_OF = 32
 """References whose mean token stands for no picture."""
-_VERSION = 2
+_VERSION = 3
 """Of how things are measured: another one measures anew."""
 
 
@@ -364,8 +365,12 @@ class _Measuring:
             self.lacking.append("No other region of the same shape fits beside the object's: no knock-out.")
             return
         yield CaseNumber(
-            name="knock-out", title="the difference when the region's tokens are the mean token of other images",
-            unit="nats", value=own, control=max(abs(each - self.score) for each in others),
+            name=KNOCKED_OUT, title="the difference when the region's tokens are the mean token of other images",
+            unit="nats", value=own,
+        )  # fmt: skip
+        yield CaseNumber(
+            name=KNOCK_OUT, title="how far it moves by that, in size", unit="nats", value=abs(own - self.score),
+            control=max(abs(each - self.score) for each in others),
             control_title=f"the largest change by {len(others)} other regions of the same shape",
         )  # fmt: skip
 

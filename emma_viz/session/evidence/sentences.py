@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from emma_viz.cases.case import KNOCK_OUT, KNOCKED_OUT
 from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, EvidenceSentence
 from emma_viz.shapes import EMBEDDING
 
@@ -136,18 +137,18 @@ def _parts(found: CaseEvidence) -> Iterator[EvidenceSentence]:
 
 
 def _knock_out(found: CaseEvidence) -> Iterator[EvidenceSentence]:
-    number, whole = found.number("knock-out"), found.number("answer difference")
-    if number is None or whole is None or number.control is None:
+    change, without, whole = (found.number(name) for name in (KNOCK_OUT, KNOCKED_OUT, "answer difference"))
+    if change is None or change.control is None or without is None or whole is None:
         return
-    change = number.value - whole.value
-    text = f"Without {_WHENCE[found.region_from or 'mask']} the difference moves by {change:+.2f} nats"
-    if abs(change) <= number.control:
-        text += f", which does not beat {number.control_title} ({number.control:.2f})"
+    moves = without.value - whole.value
+    text = f"Without {_WHENCE[found.region_from or 'mask']} the difference moves by {moves:+.2f} nats"
+    if change.value <= change.control:
+        text += f", which does not beat {change.control_title} ({change.control:.2f})"
     else:
-        text += f", more than {number.control_title} ({number.control:.2f})"
-        if number.value * whole.value < 0:
-            text += f", and the answer turns to “{_word(number.value)}”"
-    yield EvidenceSentence(text=f"{text}.", numbers=("knock-out", "answer difference"))
+        text += f", more than {change.control_title} ({change.control:.2f})"
+        if without.value * whole.value < 0:
+            text += f", and the answer turns to “{_word(without.value)}”"
+    yield EvidenceSentence(text=f"{text}.", numbers=(KNOCK_OUT, KNOCKED_OUT, "answer difference"))
 
 
 def _prior(found: CaseEvidence) -> Iterator[EvidenceSentence]:

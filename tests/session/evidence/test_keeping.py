@@ -63,7 +63,7 @@ def test_evidence_is_kept_beside_its_case_and_measured_once(casebook, pair, refe
     deepest = first.record.deepest(PRESENCE, "cobra")
     assert deepest.value == pytest.approx(found.curve("presence").values[-1])
     assert first.record.deepest(KNOCK_OUT, "cobra").control == pytest.approx(
-        found.number("knock-out").control
+        found.number("knock-out change").control
     )
     # Whatever these untrained weights hold, of a "no" one of the two quadrants is found.
     assert {"saw-and-did-not-say", "did-not-see-and-did-not-say"} & set(first.reasons)

@@ -109,8 +109,9 @@ def test_the_knock_out_replaces_the_region_and_its_control_is_the_largest_of_oth
     tokens, text = sequence(model, case.image)
     changed = tokens.clone()
     changed[0, list(found.region)] = room.mean_token()
-    number = found.number("knock-out")
-    assert number.value == pytest.approx(gap(model, torch.cat([changed, text], dim=1)), abs=1e-3)
+    left, number = found.number("knock-out difference"), found.number("knock-out change")
+    assert left.value == pytest.approx(gap(model, torch.cat([changed, text], dim=1)), abs=1e-3)
+    assert number.value == pytest.approx(abs(left.value - found.number("answer difference").value), abs=1e-3)
     assert number.control > 0
     assert "other regions of the same shape" in number.control_title
     covered = set(found.region)
@@ -124,7 +125,9 @@ def test_a_box_is_a_mask_of_its_pixels(room, case, found):
     (boxed,) = room.evidence([replace(case, mask=None, box=box)])
     assert boxed.region_from == "box"
     assert boxed.region == found.region
-    assert boxed.number("knock-out").value == pytest.approx(found.number("knock-out").value, abs=1e-5)
+    assert boxed.number("knock-out change").value == pytest.approx(
+        found.number("knock-out change").value, abs=1e-5
+    )
 
 
 def test_the_probe_finds_what_is_there_and_is_wrong_as_often_as_it_says(room, found, references):
@@ -165,7 +168,7 @@ def test_evidence_is_kept_and_read_back_as_it_was_measured(room, kept, case, fou
 def test_what_cannot_be_measured_is_said(room, case):
     (found,) = room.evidence([AskedCase(image=case.image, prompt=PROMPT)])
     assert found.curve("presence") is None
-    assert found.number("knock-out") is None
+    assert found.number("knock-out change") is None
     assert found.number("prior: no image") is not None
     assert any("no region" in each for each in found.lacking)
     (probed,) = room.evidence([AskedCase(image=case.image, prompt=PROMPT, object="cup")])
@@ -192,7 +195,7 @@ def test_every_number_can_be_filtered_by(found):
     presence = [each for each in measured if each.name == "presence"]
     assert len(presence) == len(found.curve("presence").layers)
     assert all(each.control is not None for each in presence)
-    assert sum(each.name == "knock-out" for each in measured) == 1
+    assert sum(each.name == "knock-out change" for each in measured) == 1
 
 
 def test_the_crossover_is_the_first_layer_from_which_the_sign_stays():

@@ -50,13 +50,20 @@ WHOLE = CaseEvidence(
         number("image part", 2.0),
         number("text part", 0.5),
         number("bias part", 0.5),
-        number("knock-out", -1.0, 0.5),
+        number("knock-out difference", -1.0),
+        number("knock-out change", 4.0, 0.5),
         number("prior: mean tokens", -1.0),
         number("prior: another image", -2.0),
         number("prior: no image", -3.0),
     ),
     lacking=(),
 )
+
+
+def knocked_out(left):
+    """That much is left of a difference of 3 nats, against a control of 0.5."""
+    numbers = (number("knock-out difference", left), number("knock-out change", abs(left - 3.0), 0.5))
+    return {each.name: each for each in numbers}
 
 
 LOST = curve("presence", (0.0, 5.0, 0.0), (1.0, 1.0, 1.0))
@@ -84,8 +91,9 @@ def told(**changes):
         ({"presence area": curve("presence area", (0.5, 0.5, 0.4), (0.5,) * 3)}, "no better than chance (0.40)", ""),
         ({"retention": FADED}, "layer 1, which does not beat the control", ""),
         ({"logit lens": curve("logit lens", (-9.0,) * 3, (-3.0,) * 3)}, "At no layer does the logit lens", "better at"),
-        ({"knock-out": number("knock-out", 2.8, 0.5)}, "-0.20 nats, which does not beat the control", "turns to"),
-        ({"knock-out": number("knock-out", 2.0, 0.5)}, "-1.00 nats, more than the control", "turns to “no”"),
+        (knocked_out(2.8), "-0.20 nats, which does not beat the control", "turns to"),
+        (knocked_out(2.0), "-1.00 nats, more than the control", "turns to “no”"),
+        (knocked_out(4.0), "+1.00 nats, more than the control", "turns to “no”"),
         (
             {name: number(name, 1.0) for name in ("prior: mean tokens", "prior: another image", "prior: no image")},
             "does not need this image: it is “yes” with mean tokens, other images and none, too",
