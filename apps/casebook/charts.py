@@ -20,12 +20,12 @@ def model_colours(models: Sequence[str]) -> dict[str, str]:
 
 
 def dressed(figure: go.Figure, title: str, *, height: int = 360, **layout) -> go.Figure:
-    """A figure in the look of the pages: no background of its own, quiet lines, the legend above."""
+    """A figure in the look of the pages: no background of its own, quiet lines, the legend below in rows."""
     figure.update_layout(
         title={"text": title, "x": 0, "font": {"size": 15}},
         height=height,
-        margin={"l": 50, "r": 10, "t": 70, "b": 40},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        margin={"l": 50, "r": 10, "t": 40, "b": 40},
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         **layout,
@@ -82,6 +82,7 @@ def confusion_by_object(
             figure.add_bar(
                 y=list(objects),
                 x=[sign * wrong / asked if asked else None for wrong, asked in counts],
+                text=[f"{wrong} of {asked}" if wrong else "" for wrong, asked in counts],
                 customdata=[f"{wrong} of {asked}" for wrong, asked in counts],
                 hovertemplate=f"%{{y}}: {what}, %{{customdata}}<extra>%{{fullData.name}}</extra>",
                 orientation="h",
@@ -92,7 +93,7 @@ def confusion_by_object(
                 offsetgroup=model,
             )
     ticks = (-1, -0.5, 0, 0.5, 1)
-    dressed(figure, "← denied, though there   ·   affirmed, though not there →", barmode="relative")
+    dressed(figure, "← missed   ·   made up →", barmode="relative")
     figure.update_layout(height=130 + 14 * len(objects) * (1 + len(models)))
     figure.update_xaxes(range=[-1, 1], tickvals=ticks, ticktext=[f"{abs(each):g}" for each in ticks])
     figure.update_yaxes(autorange="reversed", automargin=True)
@@ -132,6 +133,6 @@ def calibration(curves: Mapping[str, Sequence[tuple[float, float, int]]], models
     return dressed(
         figure,
         "Calibration: how often yes is true",
-        xaxis={"title": "P(Yes) of P(Yes) + P(No), ten bins", "range": [0, 1]},
+        xaxis={"title": "P(Yes) of P(Yes) + P(No), ten bins", "range": [-0.03, 1.03]},
         yaxis={"title": "yes is true", "range": [-0.03, 1.03]},
     )

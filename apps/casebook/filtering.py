@@ -6,14 +6,12 @@ from types import MappingProxyType
 
 import streamlit as st
 
-from apps.casebook.permalinks import EVIDENCE, evidence_of, evidence_text
+from apps.casebook.permalinks import EVIDENCE, MOST_CONDITIONS, evidence_of, evidence_text
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import SORTS, UNJUDGED, EvidenceFilter
 from emma_viz.cases.history import CASE_VERDICTS
 from emma_viz.cases.mining import MINING_RULES
 
-MOST_CONDITIONS = 6
-"""Conditions on evidence that are offered."""
 _AGAINST = {None: "any", True: "above", False: "not above"}
 _FIELDS = ("model", "layer", "at_least", "at_most", "beats_control")
 """Of a condition, beside the measure."""

@@ -12,6 +12,8 @@ PLAIN = ("text", "benchmark", "split", "category", "object", "rule", "verdict", 
 """Fields of a filter that are one text, by the same names in the address."""
 EVIDENCE = "evidence"
 """The name, in the address, of conditions on evidence."""
+MOST_CONDITIONS = 6
+"""Conditions on evidence of one address: each has widgets of its own and a part of the query."""
 _CONTROL = {"beats": True, "does-not": False}
 _RIGHT = {"right": True, "wrong": False}
 
@@ -48,9 +50,12 @@ def evidence_of(text: str) -> tuple[EvidenceFilter, ...]:
     """Conditions on evidence as `evidence_text` writes them.
 
     Raises:
-        InputError: it is no such text.
+        InputError: it is no such text, or has more than MOST_CONDITIONS.
     """
-    return tuple(_condition(each) for each in text.split(";") if each)
+    parts = [each for each in text.split(";") if each]
+    if len(parts) > MOST_CONDITIONS:
+        raise InputError(f"evidence: expected at most {MOST_CONDITIONS} conditions, got {len(parts)}.")
+    return tuple(_condition(each) for each in parts)
 
 
 def _condition(text: str) -> EvidenceFilter:

@@ -18,7 +18,8 @@ from torch.nn import functional
 from emma_viz.kernels.reference import step_sizes
 
 _CHUNK, _ROWS = 32, 32
-"""Tokens a chunk and rows of the state `P N` a program: tiles of 256 states still fit the smaller cards."""
+"""Tokens a chunk and rows of the state `P N` a program. At 128 states the values take 96 kB of shared memory on
+compute capability 8.0 and 9.0 (compiled, not run); more states may not fit every card."""
 
 _SMALLEST = 16
 """Least size of an axis of a matrix product in Triton."""

@@ -12,7 +12,7 @@ import pytest
 from apps.casebook.command import casebook_parser
 from apps.casebook.exploring import explorer_part
 from apps.casebook.gate import CasebookGate
-from apps.casebook.permalinks import evidence_of, evidence_text, filter_of, filter_part
+from apps.casebook.permalinks import MOST_CONDITIONS, evidence_of, evidence_text, filter_of, filter_part
 from apps.casebook.server import SETTINGS, free_port, serve_casebook
 from apps.casebook.text import as_html, leaning_bar, marked
 from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_PERSON
@@ -61,6 +61,7 @@ def test_an_address_names_a_filter_and_nothing_else_is_kept():
         "a,,,,nan,",
         ",".join("x" * 9),
         ",,,,,",
+        ";".join(["a,,,,,"] * (MOST_CONDITIONS + 1)),
     ):
         with pytest.raises(InputError):
             filter_of({"evidence": wrong})
