@@ -55,4 +55,4 @@ def _curves(name: str, measured: list[MeasuredEvidence], models: list[str]) -> g
                 name=f"{model}, control",
                 line={**line, "dash": "dot", "width": 1.3},
             )
-    return dressed(figure, name, height=280, xaxis_title="layer (−1: what enters block 0)")
+    return dressed(figure, name, height=310, xaxis_title="layer (−1: what enters block 0)")
