@@ -208,7 +208,7 @@ class AttributionProbe:
                 continue
             good = [_METHODS[name] for name, each in known.items() if each.beats]
             said.append(
-                f"For {result.model}, maps that name tokens that matter more than random ones: "
+                f"For {result.model}, maps shown to name tokens that matter more than random ones: "
                 f"{', '.join(good) if good else 'none'}."
             )
             stay = [

@@ -147,7 +147,8 @@ class ExchangeProbe:
                     )
                 elif result.curve(f"exchange.{way}"):
                     said.append(
-                        f"{result.model} gets no more from {_WAYS[way]} than from a map that knows the mean alone."
+                        f"{result.model} is not shown to get more from {_WAYS[way]} than from a map that knows the "
+                        "mean alone."
                     )
         return " ".join(said)
 

@@ -190,7 +190,7 @@ class Flow:
             if len(known) < 2:
                 continue
             parts = [
-                f"{each.number.value:.1f} from {way}{'' if each.beats else ' (not more than its control)'}"
+                f"{each.number.value:.1f} from {way}{'' if each.beats else ' (not shown to be more than its control)'}"
                 for way, each in known.items()
             ]
             said.append(f"Cut at all layers, {result.model} loses {', '.join(parts)} nats.")

@@ -211,7 +211,7 @@ class Knockout:
             found = result.one("knockout.replace.random")
             if found is None or found.control is None:
                 continue
-            verb = "falls by" if found.beats else "does not fall more than for random tokens:"
+            verb = "falls by" if found.beats else "is not shown to fall more than for random tokens:"
             line = (
                 f"Without the object's tokens the logit difference of {result.model} {verb} "
                 f"{found.number.value:.1f} nats ({signed(found.control.value)} without as many random ones)"

@@ -113,11 +113,8 @@ class Travel:
             text = f"In {result.model} the influence of earlier patches is below a tenth of the nearest {far}"
             above = result.one("travel.above")
             if above is not None:
-                text += ", and the patch above has " + (
-                    "more of it than others of its row"
-                    if above.beats
-                    else "no more of it than others of its row"
-                )
+                verb = "has" if above.beats else "is not shown to have"
+                text += f", and the patch above {verb} more of it than others of its row"
             said.append(f"{text}.")
         return " ".join(said)
 

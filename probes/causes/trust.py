@@ -167,7 +167,7 @@ class Trust:
             ]
             if any(known.values()):
                 said.append(
-                    f"Maps of {result.model} that lie on the object more than a Gaussian about the middle: "
+                    f"Maps of {result.model} shown to lie on the object more than a Gaussian about the middle: "
                     f"{', '.join(good) if good else 'none'}."
                 )
             if stay:

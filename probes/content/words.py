@@ -139,7 +139,9 @@ class Words:
                         f"{layer_word(best.measure.layer)} (area {best.number.value:.2f})."
                     )
                 elif result.curve(f"words.{lens}_area"):
-                    said.append(f"The {words} finds no object of {result.model} better than its controls do.")
+                    said.append(
+                        f"The {words} is not shown to find objects of {result.model} better than its controls do."
+                    )
         return " ".join(said)
 
 
