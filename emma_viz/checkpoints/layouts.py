@@ -17,7 +17,7 @@ from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.families.layout import OFFICIAL, Layout
-from emma_viz.models.families.table import family_named
+from emma_viz.models.families.table import OUR_FAMILIES, family_named
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ STATE_SPACES = Layout(
     signature=("backbone.embedding.", "backbone.layers."),
     components=("llm",),
 )
-LAYOUTS = (OFFICIAL, TRANSFORMERS, STATE_SPACES)
+_OWN = tuple(dict.fromkeys(each.layout for each in OUR_FAMILIES.values() if each.layout != OFFICIAL))
+LAYOUTS = (*_OWN, OFFICIAL, TRANSFORMERS, STATE_SPACES)
+"""All that are told by their keys alone; those that add to the official one come before it."""
 
 
 def detect(file: WeightFile, description: VLMConfig | MambaConfig | None = None) -> Layout:
@@ -92,7 +94,7 @@ _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.
 _LEADING = ("state_dict.", "model.", *_WRAPPERS)
 """What DDP and trainers put before every key of a file, or of one of its components."""
 PARAMETER = re.compile(
-    r"projector\.(projector|row$|col$|scan\.)|llm\.(backbone\.(embedding|layers|norm_f)|lm_head)\."
+    r"projector\.(projector|row$|col$|scan\.|mlp\.|bidirectional_mamba\.)|llm\.(backbone\.(embedding|layers|norm_f)|lm_head)\."
 )
 """How the names of a model's parameters begin."""
 
@@ -105,8 +107,10 @@ def unwrapped(file: WeightFile) -> WeightFile:
     """
     keys = {key: key for key in [*file.tensors, *file.others]}
     said = _strip_leading(keys, "", file)
-    for component, _ in OFFICIAL.prefixes:
-        said += _strip_leading(keys, f"{component.split('.')[0]}.", file)
+    for component in dict.fromkeys(
+        prefix.split(".")[0] for each in (OFFICIAL, *_OWN) for prefix, _ in each.prefixes
+    ):
+        said += _strip_leading(keys, f"{component}.", file)
     for wrapper in _WRAPPERS:
         if any(f".{wrapper}" in new for new in keys.values()):
             keys = {key: new.replace(f".{wrapper}", ".") for key, new in keys.items()}

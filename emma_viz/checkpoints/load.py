@@ -266,7 +266,11 @@ def llm_references(config: MambaConfig, found: Source) -> dict[str, TensorRef]:
         file, read_description(found.config, where=str(found.config_path)) if found.config else None
     )
     if "projector" in components(file, layout):
-        kept = {key: ref for key, ref in file.tensors.items() if not key.startswith("projector.")}
+        kept = {
+            key: reference
+            for key, reference in file.tensors.items()
+            if not (layout.model_key(key) or "").startswith("projector.")
+        }
         file = WeightFile(path=file.path, format=file.format, tensors=kept, others=file.others)
     expected = {f"llm.{name}": shape for name, shape in language_model_shapes(config).items()}
     own_head = found.config is not None and has_own_head(found.config)

@@ -21,7 +21,8 @@ from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.atomic import write_files
 from emma_viz.models.config import VLMConfig
-from emma_viz.models.families.layout import OFFICIAL
+from emma_viz.models.families.layout import Layout
+from emma_viz.models.families.table import family_named
 from emma_viz.models.sizes import vlm_shapes
 from emma_viz.models.towers.vision import VisionEncoder
 
@@ -68,14 +69,14 @@ def save_run_directory(
         raise CheckpointError(
             f"{other} exists; a run directory holds one format. Remove it, or save as that one."
         )
-    tensors = _checked(config, state, as_dtype(dtype))
+    tensors, layout = _checked(config, state, as_dtype(dtype)), family_named(config.family).layout
     text = dump_json(run_config(config, provenance=provenance))
     writers: dict[Path, Callable[[Path], None]] = {}
     if format == "safetensors":
-        flat = {OFFICIAL.file_key(name): tensor for name, tensor in tensors.items()}
+        flat = {layout.file_key(name): tensor for name, tensor in tensors.items()}
         writers[weights] = lambda target: _write_safetensors(target, flat, {METADATA_KEY: text})
     else:
-        nested = _nested({**tensors, HEAD: tensors[TABLE_KEY]})
+        nested = _nested({**tensors, HEAD: tensors[TABLE_KEY]}, layout)
         writers[weights] = lambda target: _write_archive(target, nested)
     if tokenizer is not None:
         writers[folder / TOKENIZER] = tokenizer.save
@@ -146,11 +147,11 @@ def _converted(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.contiguous() if whole else tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _nested(tensors: Mapping[str, Tensor]) -> dict[str, OrderedDict[str, Tensor]]:
-    nested: dict[str, OrderedDict[str, Tensor]] = {"projector": OrderedDict(), "llm_backbone": OrderedDict()}
+def _nested(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, OrderedDict[str, Tensor]]:
+    nested: dict[str, OrderedDict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        component, _, key = OFFICIAL.file_key(name).partition(".")
-        nested[component][key] = tensor
+        component, _, key = layout.file_key(name).partition(".")
+        nested.setdefault(component, OrderedDict())[key] = tensor
     return nested
 
 

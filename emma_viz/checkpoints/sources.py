@@ -43,6 +43,8 @@ HUB_FOLDERS = {
 """Repositories that keep their run directories in folders: the one that is meant when none is named."""
 
 RUN_WEIGHTS = ("checkpoints/latest-checkpoint.safetensors", "checkpoints/latest-checkpoint.pt")
+_HUB_RUN_WEIGHTS = (*RUN_WEIGHTS, "latest-checkpoint.pt")
+"""Names of a run directory's weights on the hub, where some keep them beside `config.json`."""
 _STEP = re.compile(r"step-(\d+)(-epoch-\d+)?(-loss=[\w.+-]+)?\.(pt|safetensors)")
 """Names of the checkpoints that the released code writes on the way: `step-002000-epoch-00-loss=1.2345.pt`."""
 SHARD = re.compile(r"-\d+-of-\d+\.")
@@ -307,7 +309,7 @@ def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = No
     config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision)
     config = read_config(config_path)
     run = is_run_config(config)
-    names = RUN_WEIGHTS if run else LM_WEIGHTS
+    names = _HUB_RUN_WEIGHTS if run else LM_WEIGHTS
     weights = fetch_weights(repo, [prefix + name for name in names], revision=revision)
     return Source(
         name=name or (prefix or repo).rstrip("/").rsplit("/", 1)[-1],

@@ -121,6 +121,7 @@ LLM_BACKBONES: dict[str, Callable[[], MambaConfig]] = {
     "mamba-2.8b-slimpj": mamba_2_8b,
     "mamba-2.8b": mamba_2_8b,
     "mamba-2.7b-v2": mamba2_2_7b,
+    "mamba2-2.7b": mamba2_2_7b,
     "pocket-mamba1": pocket_mamba1,
     "pocket-mamba2": pocket_mamba2,
     "photo-mamba1": photo_mamba1,

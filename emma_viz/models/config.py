@@ -269,6 +269,9 @@ class ProjectorConfig:
     `cross_scan`). Not part of the released models."""
     scan_states: Width = 16
     """State size of those scans."""
+    bidirectional: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Mamba-2 blocks that read the image in both directions before it is projected, brought to the language model's
+    width first (ML-Mamba's connector has two). Their sizes are the language model's."""
 
     def __post_init__(self):
         require_ranges(self, error=InputError)
@@ -321,6 +324,11 @@ class VLMConfig:
     def __post_init__(self):
         require_ranges(self, error=InputError)
         self.projector.grid(self.vision.grid)
+        if self.projector.bidirectional and self.llm.ssm != "mamba2":
+            raise InputError(
+                "VLMConfig: projector.bidirectional builds Mamba-2 blocks of the language model's sizes, and llm.ssm "
+                f"is {self.llm.ssm}; choose a Mamba-2, or bidirectional = 0."
+            )
         wrong = [tap for tap in self.taps if not 0 <= tap < self.llm.n_layer]
         if wrong or list(self.taps) != sorted(set(self.taps)):
             raise InputError(

@@ -9,8 +9,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.models.config import Grid, ProjectorConfig
+from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig
 from emma_viz.models.cross_scan import CrossScan
+from emma_viz.models.mixers.bidirectional import BidirectionalMamba
 
 
 class TokenPool(nn.Module):
@@ -49,15 +50,29 @@ class Projector(nn.Module):
         features: channels F of the features.
         width: d_model of the language model.
         grid: rows and columns of the features.
-        backend: kernel backend of the cross-scan, where there is one.
+        mixer: sizes of bidirectional blocks, where there are some.
+        backend: kernel backend of the scans, where there are some.
     """
 
     def __init__(
-        self, config: ProjectorConfig, *, features: int, width: int, grid: Grid, backend: str = "auto"
+        self,
+        config: ProjectorConfig,
+        *,
+        features: int,
+        width: int,
+        grid: Grid,
+        mixer: MambaConfig | None = None,
+        backend: str = "auto",
     ):
         super().__init__()
         self.config = config
         self.grid = config.grid(grid)
+        scanned = features
+        if config.bidirectional:
+            assert mixer is not None, "bidirectional blocks have sizes"
+            self.mlp = nn.Sequential(nn.Linear(features, width), nn.GELU())
+            self.bidirectional_mamba = BidirectionalMamba(mixer, config.bidirectional, backend=backend)
+            features = width
         self.projector = _BUILDERS[config.kind](config, features, width, grid)
         if config.positions:
             rows, columns = self.grid
@@ -67,13 +82,15 @@ class Projector(nn.Module):
             # Drawn from a copy of the generator: under one seed, all other weights of a model with the
             # cross-scan are those of the model without it.
             with torch.random.fork_rng(devices=[]):
-                self.scan = CrossScan(features, grid, d_state=config.scan_states, backend=backend)
+                self.scan = CrossScan(scanned, grid, d_state=config.scan_states, backend=backend)
 
     def forward(self, features: Float[Tensor, "B T F"]) -> Float[Tensor, "B t D"]:
         """Project features, cast to the projector's type; `fused-ldpnet` returns fewer tokens."""
         features = features.to(next(self.projector.parameters()).dtype)
         if self.config.cross_scan:
             features = self.scan(features)
+        if self.config.bidirectional:
+            features = self.bidirectional_mamba(self.mlp(features))
         tokens = self.projector(features)
         if self.config.positions:
             place = self.row[:, None, :] + self.col[None, :, :]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from emma_viz.errors import InputError
-from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig, TowerConfig, VisionConfig, VLMConfig
+from emma_viz.models.config import MambaConfig, ProjectorConfig, TowerConfig, VisionConfig, VLMConfig
 from emma_viz.models.towers.lite0 import BLOCKS, LITE0_FEATURES, LITE0_STEM
 from emma_viz.models.towers.pocket import COARSE, FINE, MIDDLE, STEM
 
@@ -32,8 +32,7 @@ def vlm_shapes(config: VLMConfig) -> dict[str, _Shape]:
     Raises:
         InputError: the projector's token grid does not fit the encoders'.
     """
-    vision, width = config.vision, config.llm.d_model
-    projector = _projector(config.projector, vision.width, width, vision.grid)
+    projector = _projector(config.projector, config.vision, config.llm)
     return {
         **{f"projector.{name}": shape for name, shape in projector},
         **{f"llm.{name}": shape for name, shape in language_model_shapes(config.llm).items()},
@@ -99,8 +98,10 @@ def _mamba2(config: MambaConfig) -> dict[str, _Shape]:
 
 
 def _projector(
-    config: ProjectorConfig, features: int, width: int, grid: Grid
+    config: ProjectorConfig, vision: VisionConfig, llm: MambaConfig
 ) -> Iterator[tuple[str, _Shape]]:
+    width = llm.d_model
+    features = width if config.bidirectional else vision.width
     hidden = config.hidden_multiplier * features
     layers = {
         "linear": {"": (features, width)},
@@ -108,15 +109,35 @@ def _projector(
         "fused-gelu-mlp": {".0": (features, hidden), ".2": (hidden, width), ".4": (width, width)},
         "fused-ldpnet": {".0": (features, hidden), ".2": (hidden, width)},
     }
-    rows, columns = config.grid(grid)
+    rows, columns = config.grid(vision.grid)
     if config.positions:
         yield from (("row", (rows, width)), ("col", (columns, width)))
+    if config.bidirectional:
+        yield from _affine("mlp.0", (width, vision.width))
+        yield from _bidirectional(llm, config.bidirectional)
     for place, (before, after) in layers[config.kind].items():
         yield from _affine(f"projector{place}", (after, before))
     if config.kind == "fused-ldpnet":
         yield from _affine("projector.4.peg.0", (width, 1, 3, 3))
     if config.cross_scan:
-        yield from _cross_scan(features, config.scan_states)
+        yield from _cross_scan(vision.width, config.scan_states)
+
+
+def _bidirectional(llm: MambaConfig, n_blocks: int) -> Iterator[tuple[str, _Shape]]:
+    mixer, width = _mamba2(llm), llm.d_model
+    for layer in range(n_blocks):
+        block = f"bidirectional_mamba.layers.{layer}"
+        yield from _affine(f"{block}.norm", (width,))
+        for end in ("", "_b"):
+            yield from ((f"{block}.mixer.{name}{end}", mixer[name]) for name in ("dt_bias", "A_log", "D"))
+        yield f"{block}.mixer.in_proj.weight", mixer["in_proj.weight"]
+        for end in ("", "_b"):
+            yield from _affine(f"{block}.mixer.conv1d{end}", mixer["conv1d.weight"])
+        yield f"{block}.mixer.norm.weight", mixer["norm.weight"]
+        yield f"{block}.mixer.out_proj.weight", mixer["out_proj.weight"]
+        for linear in ("w1", "w2", "w3"):
+            yield from _affine(f"{block}.mlp.{linear}", (width, width))
+    yield from _affine("bidirectional_mamba.norm_f", (width,))
 
 
 def _affine(name: str, weight: _Shape) -> Iterator[tuple[str, _Shape]]:

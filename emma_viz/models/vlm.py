@@ -59,6 +59,7 @@ class VLM(nn.Module):
             features=config.vision.width,
             width=config.llm.d_model,
             grid=config.vision.grid,
+            mixer=config.llm,
             backend=backend,
         )
         self.llm = MambaLM(config.llm, backend=backend)

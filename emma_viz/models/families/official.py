@@ -48,6 +48,10 @@ class OfficialFamily:
     """Blocks that feed a fusion in training, for a language model of so many blocks."""
     lens_form: LensForm | None = None
     """Form of the fusion and decoder that the official members were trained with."""
+    prompt_style: PromptStyle | None = None
+    """How all members are asked; None where the name of the language model decides it."""
+    bidirectional: int = 0
+    """Blocks that read the image in both directions before the projector."""
     layout: Layout = OFFICIAL
     sites: Mapping[str, Site] = field(default_factory=lambda: SITES)
     image_tokens: ImagePlace = "first"
@@ -94,7 +98,7 @@ class OfficialFamily:
             model_id,
             llm_backbone_id,
             VISION_BACKBONES[vision_backbone_id](),
-            ProjectorConfig(kind=kind),
+            ProjectorConfig(kind=kind, bidirectional=self.bidirectional),
             self.lens_form,
             resize_strategy=image_resize_strategy,
             max_length=llm_max_length,
@@ -112,7 +116,7 @@ class OfficialFamily:
 
     def tiny(self, model_id: str, llm_backbone_id: str) -> VLMConfig:
         """A member for tests: two tiny transformer towers, 4×4 image tokens, 3 blocks."""
-        projector = ProjectorConfig(kind="fused-gelu-mlp")
+        projector = ProjectorConfig(kind="fused-gelu-mlp", bidirectional=self.bidirectional)
         return self._member(model_id, llm_backbone_id, tiny_dinosiglip_60(), projector, self._paper_form)
 
     @property
@@ -136,7 +140,7 @@ class OfficialFamily:
             projector=projector,
             llm=llm,
             llm_backbone_id=llm_backbone_id,
-            prompt_style=_prompt_style(llm_backbone_id),
+            prompt_style=self.prompt_style or _prompt_style(llm_backbone_id),
             taps=self.taps(llm.n_layer),
             lens_form=lens_form,
             **rest,
