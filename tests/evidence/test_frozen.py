@@ -1,5 +1,7 @@
 """The frozen decomposition: sums, slopes and what it leaves alone."""
 
+import subprocess
+import sys
 from copy import deepcopy
 from dataclasses import replace
 
@@ -187,3 +189,17 @@ def test_it_reads_what_the_recorder_sees(loud, photos):
         rows = attention_rows(block.mixer, entered, [0, last])
         whole = rows.vectors().sum(dim=1) + rows.bias_vectors()
         torch.testing.assert_close(whole, left[[0, last]].float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_no_compiler_is_imported_for_it():
+    """In a process of its own, since others import it for their own ends; it takes seconds."""
+    code = (
+        "import sys, torch\nfrom emma_viz.evidence.mixers.frozen import decompose_states\n"
+        "from emma_viz.models import PRESETS, MambaLM\n"
+        "llm = MambaLM(PRESETS['tiny-cobra']().llm)\n"
+        "decompose_states(llm, torch.randn(1, 9, llm.config.d_model), torch.randn(1, llm.config.d_model))\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -23,8 +23,8 @@ from einops import rearrange
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from emma_viz.capture.questions import RecordableModel
 from emma_viz.data.images import read_image
@@ -175,7 +175,7 @@ def _split(
         for number, block in enumerate(layers):
             if number:
                 _note(stream, stream, content[number])
-            stream = checkpoint(_frozen_block, block, stream, gate, bias[number], use_reentrant=False)
+            stream = _Again.apply(stream, block, gate, bias[number])
         _note(stream, stream, content[-1])
         final = llm.backbone.norm_f
         hidden = stream * norm_scale(stream, final.weight, final.eps)
@@ -190,7 +190,7 @@ def held_stream(llm: MambaLM, embeddings: Float[Tensor, "1 L D"]) -> Float[Tenso
     stream = embeddings
     for block in llm.backbone.layers:
         unused = np.zeros(embeddings.shape[1])
-        stream = checkpoint(_frozen_block, block, stream, "frozen", unused, use_reentrant=False)
+        stream = _Again.apply(stream, block, "frozen", unused)
     return stream
 
 
@@ -215,6 +215,29 @@ def _note(at: Tensor, value: Tensor, row: np.ndarray) -> None:
 
 def _per_position(gradient: Float[Tensor, "1 L W"], value: Float[Tensor, "1 L W"]) -> np.ndarray:
     return (gradient * value.detach()).sum(dim=-1)[0].double().cpu().numpy()
+
+
+class _Again(torch.autograd.Function):
+    """`_frozen_block`, computed again in the backward pass.
+
+    As `torch.utils.checkpoint`, whose first call takes seconds to import PyTorch's compiler.
+    """
+
+    @staticmethod
+    def forward(ctx, stream: Tensor, block: Block, gate: _Gate, bias: np.ndarray) -> Tensor:
+        ctx.save_for_backward(stream)
+        ctx.rest = (block, gate, bias)
+        return _frozen_block(block, stream, gate, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (stream,) = ctx.saved_tensors
+        block, gate, bias = ctx.rest
+        with torch.enable_grad():
+            entered = stream.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(_frozen_block(block, entered, gate, bias), entered, gradient)
+        return slope, None, None, None
 
 
 def _frozen_block(block: Block, stream: Float[Tensor, "1 L D"], gate: _Gate, bias: np.ndarray) -> Tensor:
