@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emma_viz.capture import Recorder
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.patching import patches, states_of
@@ -99,15 +100,23 @@ def exchange(
 
 
 def paired_states(
-    first: Sequence[Case], second: Sequence[Case], layer: int, second_layer: int | None = None
-) -> tuple[Float[Tensor, "n D"], Float[Tensor, "n E"]]:
-    """The states of both checkpoints' image tokens before a block, of the same images, to fit a map from.
+    first: Sequence[Case],
+    second: Sequence[Case],
+    layers: Sequence[int],
+    second_layers: Sequence[int] | None = None,
+) -> list[tuple[Float[Tensor, "n D"], Float[Tensor, "n E"]]]:
+    """The states of both checkpoints' image tokens before each of some blocks, of the same images, to fit maps from.
+
+    Image tokens stand before the text and know nothing of it, so that they are run alone, once for all layers.
 
     Args:
         first: cases of one checkpoint.
         second: those of the other, of the same images in the same order.
-        layer: of the first checkpoint, zero-based.
-        second_layer: of the second one; `layer` when None.
+        layers: of the first checkpoint, zero-based.
+        second_layers: of the second one, as many; `layers` when None.
+
+    Returns:
+        For each layer the states of both, tokens in the same order.
 
     Raises:
         InputError: the checkpoints have different numbers of image tokens.
@@ -117,9 +126,22 @@ def paired_states(
         raise InputError(
             f"expected as many image tokens from both checkpoints, got {np.unique(counts).tolist()}."
         )
-    layers = (layer, layer if second_layer is None else second_layer)
-    found = [
-        torch.cat([states_of(each, ("resid_pre",), (at,))["resid_pre", at][: each.count] for each in some])
-        for some, at in zip((first, second), layers, strict=True)
-    ]
-    return found[0], found[1]
+    wanted = (layers, layers if second_layers is None else second_layers)
+    found = [_image_states(some, at) for some, at in zip((first, second), wanted, strict=True)]
+    return list(zip(*found, strict=True))
+
+
+@torch.no_grad()
+def _image_states(
+    cases: Sequence[Case], layers: Sequence[int], *, batch_size: int = 8
+) -> list[Float[Tensor, "n D"]]:
+    """The states of all cases' image tokens before each of some blocks of their one model."""
+    llm, names = cases[0].vlm.llm, dict.fromkeys(layers)
+    parts: dict[int, list[Tensor]] = {layer: [] for layer in names}
+    for start in range(0, len(cases), batch_size):
+        tokens = torch.cat([each.tokens for each in cases[start : start + batch_size]])
+        with Recorder(llm, "resid_pre", layers=tuple(names), device=tokens.device) as kept:
+            llm.backbone(tokens)
+        for layer, some in parts.items():
+            some.append(kept["resid_pre", layer].flatten(0, 1))
+    return [torch.cat(parts[layer]) for layer in layers]

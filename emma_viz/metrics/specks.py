@@ -37,14 +37,24 @@ def euler_curve(field: Float[np.ndarray, "R C"], thresholds: int = THRESHOLDS) -
     return np.array([euler(field > level) for level in levels], dtype=np.float64)
 
 
-def surrogate(field: Float[np.ndarray, "R C"], *, seed: int, steps: int = 100) -> Float[np.ndarray, "R C"]:
-    """A random map of the same values and, nearly, the same power spectrum (IAAFT; Schreiber & Schmitz 1996)."""
-    values, size = np.sort(field, axis=None), np.abs(np.fft.fft2(field))
-    found = np.random.default_rng(seed).permutation(field.ravel()).reshape(field.shape)
+def surrogate(
+    field: Float[np.ndarray, "*k R C"], *, seed: int, steps: int = 100
+) -> Float[np.ndarray, "*k R C"]:
+    """Random maps of the same values and, nearly, the same power spectra (IAAFT; Schreiber & Schmitz 1996).
+
+    Args:
+        field: one map, or several, each of which becomes what it would become alone.
+        seed: of the order that each begins from.
+        steps: of the search.
+    """
+    maps = field.reshape(-1, *field.shape[-2:])
+    values, size = np.sort(maps.reshape(len(maps), -1), axis=1), np.abs(np.fft.fft2(maps))
+    order = np.random.default_rng(seed).permutation(values.shape[1])
+    found = maps.reshape(len(maps), -1)[:, order].reshape(maps.shape)
     for _ in range(steps):
         phase = np.angle(np.fft.fft2(found))
-        turned = np.fft.ifft2(size * np.exp(1j * phase)).real
-        found = np.empty(field.size)
-        found[np.argsort(turned, axis=None, kind="stable")] = values
-        found = found.reshape(field.shape)
-    return found
+        turned = np.fft.ifft2(size * np.exp(1j * phase)).real.reshape(values.shape)
+        found = np.empty(values.shape)
+        np.put_along_axis(found, np.argsort(turned, axis=1, kind="stable"), values, axis=1)
+        found = found.reshape(maps.shape)
+    return found.reshape(field.shape)

@@ -206,8 +206,8 @@ def _patched(
     ]
     runs: dict[str, list[list]] = {}
     every = range(without.count)
-    for own, given, layer, theirs in zip(*states, *layers, strict=True):
-        pairs = paired_states(fitted[0], fitted[1], theirs, layer)
+    paired = paired_states(fitted[0], fitted[1], layers[1], layers[0])
+    for own, given, layer, pairs in zip(*states, layers[0], paired, strict=True):
         put = {
             "own": own,
             "mapped": fit_map(*pairs)(given),

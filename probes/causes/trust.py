@@ -106,11 +106,13 @@ class Trust:
         draw = torch.Generator().manual_seed(zlib.crc32(subject.name.encode()))
         size = NOISE * float(case.tokens.max() - case.tokens.min())
         count = QUICK_DRAWS if batch.quick else _DRAWS
-        noise = [torch.randn(case.tokens.shape, generator=draw) * size for _ in range(count)]
-        slopes = [_slope(case, case.tokens + each.to(case.tokens)) for each in noise]
+        noise = [torch.randn(case.tokens[0].shape, generator=draw) * size for _ in range(count)]
+        plain, *slopes = _slopes(
+            case, [case.tokens[0], *(case.tokens[0] + each.to(case.tokens) for each in noise)]
+        )
         held = decompose(batch.model, subject.image, subject.prompt, word=[case.word], against=[case.against])
         return {
-            "gradient": (_slope(case, case.tokens) * away).sum(axis=1),
+            "gradient": (plain * away).sum(axis=1),
             "smooth": (np.mean(slopes, axis=0) * away).sum(axis=1),
             "frozen": (held.slope * away).sum(axis=1),
         }
@@ -188,12 +190,15 @@ def _blocks(depth: int, stage: int) -> range:
     return range(min(depth - 1, round(depth * (1 - stage / STAGES))), depth)
 
 
-def _slope(case: Case, at: torch.Tensor) -> np.ndarray:
-    """∂score/∂e of each image token, (T, D)."""
-    with torch.enable_grad():
-        tokens = at.detach().clone().requires_grad_()
-        (slope,) = torch.autograd.grad(case.score(tokens).sum(), tokens)
-    return slope[0].float().cpu().numpy()
+def _slopes(case: Case, variants: Sequence[torch.Tensor], *, batch_size: int = 8) -> list[np.ndarray]:
+    """∂score/∂e of each image token, (T, D), of each variant (T, D) of the tokens."""
+    found: list[np.ndarray] = []
+    for start in range(0, len(variants), batch_size):
+        with torch.enable_grad():
+            tokens = torch.stack(list(variants[start : start + batch_size])).detach().requires_grad_()
+            (slopes,) = torch.autograd.grad(case.score(tokens).sum(), tokens)
+        found += list(slopes.float().cpu().numpy())
+    return found
 
 
 def _on_object(

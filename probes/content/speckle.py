@@ -44,13 +44,12 @@ class Speckle:
             for name in names
             for end in ("", "_control")
         }
-        for at, layer in enumerate(batch.layers):
-            states = batch.trace["resid_post", layer][:, :tokens].double().numpy()
-            for row, subject in enumerate(batch.subjects):
-                if np.isfinite(states[row]).all():
-                    found = _one(states[row], batch.trace.geometry[row].grid, seed=subject.number)
-                    for name, value in found.items():
-                        columns[name][row, at] = value
+        states = np.stack([batch.trace["resid_post", k][:, :tokens].double().numpy() for k in batch.layers])
+        for row, subject in enumerate(batch.subjects):
+            known = np.flatnonzero(np.isfinite(states[:, row]).all(axis=(1, 2)))
+            found = _counted(states[known, row], batch.trace.geometry[row].grid, seed=subject.number)
+            for name, values in found.items():
+                columns[name][row, known] = values
         return Seen(columns=columns)
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
@@ -117,15 +116,18 @@ class Speckle:
         return " ".join(said)
 
 
-def _one(states: np.ndarray, grid: tuple[int, int], *, seed: int) -> dict[str, float]:
-    field = np.linalg.norm(states - np.median(states, axis=0), axis=1).reshape(grid)
-    found: dict[str, float] = {}
-    for end, each in (("", field), ("_control", surrogate(field, seed=seed))):
-        found[f"specks{end}"] = float(specks(each).mean())
-        found[f"pieces{end}"] = float(euler_curve(each).max())
-    alone = np.flatnonzero(specks(field))
-    size = max(1, round(OUTLIERS * field.size))
-    longest = np.argsort(-np.linalg.norm(states, axis=1), kind="stable")[:size]
-    found["long"] = float(np.isin(alone, longest).mean()) if len(alone) else np.nan
-    found["long_control"] = size / field.size if len(alone) else np.nan
+def _counted(states: np.ndarray, grid: tuple[int, int], *, seed: int) -> dict[str, np.ndarray]:
+    """The counts of one image at each of some layers, from its states (Y, T, D)."""
+    away = np.linalg.norm(states - np.median(states, axis=1, keepdims=True), axis=-1)
+    fields = away.reshape(-1, *grid)
+    found = {}
+    for end, maps in (("", fields), ("_control", surrogate(fields, seed=seed))):
+        found[f"specks{end}"] = np.array([specks(each).mean() for each in maps])
+        found[f"pieces{end}"] = np.array([euler_curve(each).max() for each in maps])
+    size = max(1, round(OUTLIERS * grid[0] * grid[1]))
+    longest = np.argsort(-np.linalg.norm(states, axis=-1), axis=1, kind="stable")[:, :size]
+    alone = [np.flatnonzero(specks(each)) for each in fields]
+    pairs = list(zip(alone, longest, strict=True))
+    found["long"] = np.array([np.isin(some, few).mean() if len(some) else np.nan for some, few in pairs])
+    found["long_control"] = np.where([len(some) > 0 for some in alone], size / (grid[0] * grid[1]), np.nan)
     return found

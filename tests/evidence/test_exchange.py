@@ -9,6 +9,7 @@ import torch
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.exchange import exchange, fit_map, paired_states
+from emma_viz.evidence.patching import states_of
 
 PROMPT = "What is it?"
 
@@ -48,7 +49,7 @@ def test_a_turned_checkpoint_is_understood_through_a_map_and_not_without(cases, 
     for one, other in zip(cases, turned, strict=True):
         assert one.changed([[]])[0] == pytest.approx(other.changed([[]])[0], abs=1e-4)
     layer, image = 1, range(cases[0].count)
-    pairs = paired_states(cases[1:], turned[1:], layer)
+    (pairs,) = paired_states(cases[1:], turned[1:], [layer])
     # One question of all; the other image's tokens in the turned model are what its own would be.
     target = replace(turned[0], tokens=turned[1].tokens)
     expected, plain = turned[0].changed([[]])[0], target.changed([[]])[0]
@@ -63,8 +64,16 @@ def test_a_turned_checkpoint_is_understood_through_a_map_and_not_without(cases, 
     assert abs(shuffled - alone) > 10 * abs(through - alone)
 
 
+def test_paired_states_are_those_of_each_run_alone(cases, turned):
+    found = paired_states(cases, turned, [0, 2], [2, 2])
+    for (ours, theirs), (layer, other) in zip(found, [(0, 2), (2, 2)], strict=True):
+        for got, some, at in ((ours, cases, layer), (theirs, turned, other)):
+            states = [states_of(each, ("resid_pre",), (at,))["resid_pre", at][: each.count] for each in some]
+            torch.testing.assert_close(got, torch.cat(states), atol=1e-5, rtol=1e-5)
+
+
 def test_states_that_do_not_fit_are_refused(cases, unchecked):
     with pytest.raises(InputError, match="same tokens"):
         fit_map(torch.zeros(3, 2), torch.zeros(4, 2))
     with pytest.raises(InputError, match="image tokens"):
-        paired_states([], [], 0)
+        paired_states([], [], [0])

@@ -43,6 +43,7 @@ def test_a_surrogate_has_the_same_values_and_nearly_the_spectrum_but_not_the_pla
     assert abs(np.corrcoef(field.ravel(), other.ravel())[0, 1]) < 0.5
     noise = np.random.default_rng(3).normal(size=(24, 24))
     assert np.abs(euler_curve(noise)).max() > 3 * np.abs(euler_curve(field)).max()
+    np.testing.assert_array_equal(surrogate(np.stack([noise, field]), seed=0)[1], other)
 
 
 def test_coherence_is_blind_to_gain_and_falls_where_detail_was_lost():
