@@ -198,15 +198,12 @@ def _file(plan: Plan, probe: str) -> Path:
 
 
 def _before(plan: Plan, probe: Probe, about: dict) -> Ledger:
-    """What was seen before: by this shard, or by all."""
+    """What was seen before of this shard's groups, by however many processes."""
     plan.folder.mkdir(parents=True, exist_ok=True)
-    own = _file(plan, probe.name)
-    files = sorted(plan.folder.glob(f"{probe.name}.*.npz")) if plan.shard.of == 1 else [own]
     ledger = Ledger()
-    for file in files:
-        if file.exists():
-            ledger.merge(Ledger.load(file, {**about, "probe": probe.name}))
-    return ledger
+    for file in sorted(plan.folder.glob(f"{probe.name}.*.npz")):
+        ledger.merge(Ledger.load(file, {**about, "probe": probe.name}))
+    return ledger.only(group for group in range(GROUPS) if plan.shard.has(group))
 
 
 def _save(plan: Plan, ledgers: dict[str, Ledger], about: dict) -> None:

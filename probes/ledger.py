@@ -46,6 +46,19 @@ def once(batch: Batch, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     return {name: each if batch.first else np.zeros((), each.dtype) for name, each in arrays.items()}
 
 
+def batches_in(path: Path) -> int:
+    """How many batches a ledger that was saved there is of.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    meta = read_npz(path, error=StudyError, mend=MEND, names=("meta",))["meta"]
+    try:
+        return sum(parse_json(meta.tobytes(), where=str(path), error=StudyError)["done"].values())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{path} is damaged ({error}). {MEND}") from error
+
+
 @dataclass(kw_only=True)
 class Ledger:
     """Columns and sums of each group, and how many batches of it they are of."""

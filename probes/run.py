@@ -3,6 +3,7 @@
     python -m probes.run cobra-pocket --quick --out report
     python -m probes.run cobra-pocket emma-v1-pocket --quick --out report     every number with its paired difference
     python -m probes.run RUN_DIRECTORY --images photos/ --out report          any supported checkpoint, any images
+    python -m probes.run RUN_DIRECTORY --out report --jobs 2                  in two processes of this machine
     python -m probes.run RUN_DIRECTORY --out report --shard 0/4               one of four; then without --shard
     accelerate launch … -m probes.run RUN_DIRECTORY --out report              the same by rank
 
@@ -27,6 +28,7 @@ from emma_viz.session.comparison import load, require_loadable
 from emma_viz.session.options import Asking, Running
 from probes.examination import Plan, Shard, able, examine, gathered, layers_of
 from probes.findings import differences, find
+from probes.jobs import share_out
 from probes.ledger import GROUPS, Ledger
 from probes.pages import report
 from probes.parity import Check, checks
@@ -44,7 +46,8 @@ COUNT = 256
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the process's exit code."""
     program = sys.argv[0] if sys.argv[0].startswith("emma-viz ") else _MODULE
-    return guarded(lambda: _run(_parser(program).parse_args(arguments)), program=program)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(lambda: _run(_parser(program).parse_args(given), given), program=program)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
@@ -83,6 +86,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--shard", metavar="I/N", help="see the i-th of n parts, and write no report")
     parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the images, each with its part of the cores (default: %(default)s)",
+    )
+    parser.add_argument(
         "--layers",
         nargs="+",
         type=options.layer,
@@ -100,12 +110,16 @@ def _parser(program: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
     started = time.monotonic()
     if len(args.models) > 2:
         raise InputError(f"expected one checkpoint, or two to compare, got {len(args.models)}.")
     if args.budget is not None and not args.budget > 0:
         raise InputError(f"--budget is a number of minutes above 0, got {args.budget}.")
+    if not 1 <= args.jobs <= GROUPS or (args.jobs > 1 and args.shard is not None):
+        raise InputError(
+            f"--jobs is a number of processes from 1 to {GROUPS}, without --shard; got {args.jobs}."
+        )
     if not 0 <= args.save_seconds < math.inf:
         raise InputError(f"--save-seconds is a number of seconds from 0 on, got {args.save_seconds}.")
     probes = chosen(args.probes.split(",") if args.probes else None)
@@ -127,6 +141,10 @@ def _run(args: argparse.Namespace) -> None:
         layers=layers,
         save_seconds=args.save_seconds,
     )
+    if args.jobs > 1:
+        total = len(plan.batches()) * len(kept) * len(args.models)
+        with ProgressBars() as bars:
+            share_out(given, args.jobs, seen=args.out / "seen", total=total, progress=bars)
     found, checked = _examined(args.models, plan, running, budget=args.budget, started=started)
     if shard.of > 1:
         print(f"{args.out}: shard {shard.index} of {shard.of} is seen; run without --shard for the report.")
@@ -167,7 +185,8 @@ def _examined(
     with ProgressBars() as bars:
         for index, source in enumerate(models):
             model = load(source, running, bars)
-            checked.append(checks(model, plan.subjects.take(0)))
+            if plan.shard.of == 1:
+                checked.append(checks(model, plan.subjects.take(0)))
             folder = (str(index), model.info.fingerprint[:12])
             found.append(examine(model, own(alone, index, *folder), progress=bars) if alone else {})
             del model

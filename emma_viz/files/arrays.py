@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,12 @@ _LARGEST = 2 * 2**30
 
 
 def read_npz(
-    path: Path, *, error: type[EmmaVizError], mend: str, limit: int = _LARGEST
+    path: Path,
+    *,
+    error: type[EmmaVizError],
+    mend: str,
+    names: Sequence[str] | None = None,
+    limit: int = _LARGEST,
 ) -> dict[str, np.ndarray]:
     """The arrays of a .npz file.
 
@@ -29,6 +34,7 @@ def read_npz(
         path: the file.
         error: what is raised.
         mend: a sentence on what to do where it is damaged.
+        names: of the arrays to read; all when None.
         limit: bytes that all arrays together may unpack to.
 
     Raises:
@@ -39,7 +45,7 @@ def read_npz(
             _require_small(archive, limit)
         file.seek(0)
         with np.load(file, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
+            return {name: found[name] for name in (found.files if names is None else names)}
 
 
 def _require_small(archive: zipfile.ZipFile, limit: int) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import probes
@@ -99,6 +100,8 @@ def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path,
     for wrong, said in (
         (["--probes", "retensoin"], "retention"),
         (["--shard", "4/4"], "shard"),
+        (["--jobs", "0"], "--jobs"),
+        (["--jobs", "2", "--shard", "0/2"], "without --shard"),
         (["--layers", "99"], "99"),
         (["--images", str(tmp_path / "empty")], "holds no image"),
         (["--images", str(tmp_path / "records.json")], "nothing.png"),
@@ -184,6 +187,37 @@ def test_two_launched_processes_see_what_one_sees_and_a_broken_part_is_named(pai
     assert main(alone) == 0  # what was seen is read, so that both are judged by as many threads
     one, two = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two"))
     assert {**one, "minutes": 0} == {**two, "minutes": 0}
+
+
+@pytest.mark.slow
+def test_two_jobs_go_on_to_what_one_process_sees_and_the_failure_of_one_is_told(
+    pair, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)  # each of two jobs gets one thread
+    command = [str(pair.cobra), "--vision", str(pair.vision), "--quick", "--count", "4", "--probes"]
+
+    def report(name: str, *words: str) -> dict:
+        assert main([*command, str(TOY), "--out", str(tmp_path / name), *words]) == 0
+        return json.loads((tmp_path / name / "report.json").read_text()) | {"minutes": 0}
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        one = report("one")
+        begun = [*command, str(TOY), "--out", str(tmp_path / "two"), "--shard", "0/2", "--budget", "1e-9"]
+        assert main(begun) == 0  # one of its two images
+    finally:
+        torch.set_num_threads(threads)
+    assert report("two", "--jobs", "2") == one
+    parts = sorted((tmp_path / "two").glob("seen/*/*.npz"))
+    assert [each.name.split(".")[1] for each in parts] == ["all", "shard-0-of-2", "shard-1-of-2"]
+    fails = tmp_path / "fails.py"
+    wrong = 'raise __import__("emma_viz").errors.InputError("no such sight.")\n        lengths = {'
+    fails.write_text(TOY.read_text(encoding="utf-8").replace("lengths = {", wrong, 1), encoding="utf-8")
+    capsys.readouterr()
+    assert main([*command, str(fails), "--out", str(tmp_path / "none"), "--jobs", "2"]) == 1
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert " of 2: no such sight. Give the command again" in said
 
 
 @pytest.mark.slow
