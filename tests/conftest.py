@@ -1,5 +1,6 @@
 """Settings and fixtures of the whole suite."""
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.unchecked import types_unchecked
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests run many small operations; more threads than that only spin against one another.
 torch.set_num_threads(1)
+# Which test is the first to compile a kernel, and says so, is chance.
+logging.getLogger("emma_viz.kernels").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)

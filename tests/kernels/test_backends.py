@@ -50,6 +50,15 @@ def test_auto_falls_back_without_numba(monkeypatch, caplog):
         kernels.resolve_backend("cpu", torch.float32, "cpu")
 
 
+def test_kernels_run_on_torch_where_numba_is_missing(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "numba", None)  # as Python sees a package that is not there
+    with caplog.at_level(logging.INFO, logger="emma_viz.kernels"):
+        y, _ = kernels.causal_conv1d(torch.ones(1, 3, 5), torch.ones(5, 2))
+    assert y[0, :, 0].tolist() == [1, 2, 2]
+    assert "runs on the torch backend" in caplog.text
+    assert "pip install numba" in caplog.text
+
+
 def test_a_backend_that_cannot_run_says_why(scan_case):
     case = scan_case()
     with pytest.raises(BackendError, match="'cuda' cannot run selective_scan here: it runs on cuda tensors"):

@@ -3,9 +3,13 @@
 import errno
 import gc
 import importlib
+import logging
+import os
 import pickle
+import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -86,15 +90,74 @@ def test_nothing_is_written_beside_the_sources(double, tmp_path):
     assert not list(tmp_path.rglob("*.nb?"))
 
 
-def test_kernels_run_where_no_folder_can_be_written(double, tmp_path, monkeypatch):
+def test_kernels_run_where_no_folder_can_be_written(double, tmp_path, monkeypatch, caplog):
     (tmp_path / "home").touch()
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     compiled = njit(double)
-    compiled._cache = numba_cache.cache_of(double)
+    numba_cache._say_uncached.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="emma_viz.kernels"):
+        compiled._cache = numba_cache.cache_of(double)
     assert compiled.py_func is double
     assert compiled(3) == 6
+    assert "in every process" in caplog.text
+    assert "set NUMBA_CACHE_DIR" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [".nbi", ".nbc"])
+@pytest.mark.parametrize("left", [0, 5, -20], ids=["empty", "begun", "cut short"])
+def test_a_file_that_was_cut_short_is_made_again(double, ending, left):
+    assert loads_and_misses(double) == (0, 1)
+    (broken,) = Path(numba_cache.SourcesCache(double).cache_path).glob(f"*{ending}")
+    broken.write_bytes(broken.read_bytes()[:left])
+    assert loads_and_misses(double) == (0, 1)
+    assert loads_and_misses(double) == (1, 0)
+
+
+def test_two_that_compile_at_once_do_not_get_each_others_code(double):
+    """Both read the index before either wrote it, and write its files in any order."""
+    gc.collect()
+    whole, half = (numba_cache.SourcesCache(double)._cache_file for _ in range(2))
+    whole._load_index = half._load_index = dict
+    whole.save(("float", "machine"), "of a float")
+    half.save(("integer", "machine"), "of an integer")
+    whole._save_data(whole._data_name(1), "of a float")
+    after = numba_cache.SourcesCache(double)._cache_file
+    assert after.load(("integer", "machine")) == "of an integer"
+    assert after.load(("float", "machine")) in (None, "of a float")
+
+
+@pytest.mark.slow
+def test_two_processes_compile_at_once(tmp_path):
+    code = """
+import torch
+from emma_viz import kernels
+y, _ = kernels.causal_conv1d(torch.ones(2, 3, 5), torch.ones(5, 2), backend="cpu")
+assert y[0, :, 0].tolist() == [1, 2, 2], y
+from emma_viz.kernels.numba.conv import conv_forward
+print(sum(conv_forward.stats.cache_hits.values()))
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def start():
+        return subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    both = [start(), start()]
+    assert [(each.communicate()[0], each.returncode)[1] for each in both] == [0, 0]
+    after = start()
+    assert (after.communicate()[0].strip(), after.returncode) == ("1", 0)
+
+
+def test_compiling_says_once_what_it_does(double, caplog):
+    numba_cache._say_compiling.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="emma_viz.kernels"):
+        assert loads_and_misses(double) == (0, 1)
+        assert loads_and_misses(double) == (1, 0)
+    assert len(caplog.records) == 1
+    assert "compiling the CPU kernels for this machine" in caplog.text
 
 
 def test_a_full_disk_does_not_stop_a_kernel(double, monkeypatch):

@@ -3,9 +3,8 @@
 from typing import no_type_check
 
 import numpy as np
-from numba import prange
 
-from emma_viz.kernels.numba.math import ONE, kernel, parallel_kernel, sigmoid
+from emma_viz.kernels.numba.math import ONE, kernel, parallel_kernel, share_of, sigmoid
 
 
 @kernel
@@ -31,7 +30,7 @@ def _preactivation(x, xs, taps, bias, initial, first, t, c0, c1, out):
 
 @parallel_kernel
 @no_type_check
-def conv_forward(x, xs, taps, bias, initial, silu, y, block):
+def conv_forward(worker, workers, x, xs, taps, bias, initial, silu, y, block):
     """Convolve a batch.
 
     Args:
@@ -43,7 +42,7 @@ def conv_forward(x, xs, taps, bias, initial, silu, y, block):
     batch, inner = initial.shape[0], y.shape[1]
     length = y.shape[0] // batch
     blocks = (inner + block - 1) // block
-    for task in prange(batch * blocks):
+    for task in share_of(worker, workers, batch * blocks):
         b = task // blocks
         c0 = (task % blocks) * block
         c1 = min(c0 + block, inner)
@@ -89,7 +88,9 @@ def _backward_token(x, xs, taps, initial, first, t, c0, c1, g, gx, g_initial, g_
 
 @parallel_kernel
 @no_type_check
-def conv_backward(x, xs, taps, bias, initial, silu, gy, gx, g_taps, g_bias, g_initial, block):
+def conv_backward(
+    worker, workers, x, xs, taps, bias, initial, silu, gy, gx, g_taps, g_bias, g_initial, block
+):
     """Gradients of `conv_forward`.
 
     Args:
@@ -99,7 +100,7 @@ def conv_backward(x, xs, taps, bias, initial, silu, gy, gx, g_taps, g_bias, g_in
     batch, inner = initial.shape[0], gy.shape[1]
     length = gy.shape[0] // batch
     blocks = (inner + block - 1) // block
-    for task in prange(batch * blocks):
+    for task in share_of(worker, workers, batch * blocks):
         b = task // blocks
         c0 = (task % blocks) * block
         c1 = min(c0 + block, inner)

@@ -15,22 +15,39 @@ from emma_viz.kernels.numba.cache import cache_of
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 """Floating-point freedoms of all kernels; without `nnan` and `ninf`, so that NaN and infinity get through."""
 
-kernel = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""Compiles a function that other kernels call. The numpy error model lets divisions be vectorised."""
+kernel = njit(
+    fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always"
+)
+"""Makes a function part of the kernels that call it. One that were compiled by itself would be optimised again with
+each of its callers: that took most of the time of compiling. The numpy error model lets divisions be vectorised."""
+
+tile_kernel = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Compiles a function by itself, because it has stack arrays of its own."""
 
 inlined = njit(
     fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True
 )
 """Compiles a function that must become part of its caller, because it is given stack arrays."""
 
-_parallel = njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True)
+_entered = njit(fastmath=FAST, error_model="numpy", nogil=True)
 
 
 def parallel_kernel(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile a kernel whose `prange` loop spreads over threads; see `cache_of` for its cache."""
-    compiled = _parallel(function)
+    """Compile a kernel that `threads.run_kernel` calls once a thread; see `cache_of` for its cache.
+
+    Its first arguments are the number of the worker and how many there are; it does what `share_of` says of its
+    tasks. Numba's own parallel loops take as long again to compile, and threads of a library of their own.
+    """
+    compiled = _entered(function)
     compiled._cache = cache_of(function)  # ty: ignore[missing-attribute]
     return compiled
+
+
+@kernel
+@no_type_check
+def share_of(worker, workers, tasks):
+    """The tasks of one of several workers."""
+    return range(tasks * worker // workers, tasks * (worker + 1) // workers)
 
 
 LOG2E = np.float32(1.4426950408889634)

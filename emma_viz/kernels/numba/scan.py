@@ -8,7 +8,6 @@ flat array and the distance between rows, so that slices of a wider projection n
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from numba import prange
 
 from emma_viz.kernels.numba.math import (
     LOG2E,
@@ -18,6 +17,7 @@ from emma_viz.kernels.numba.math import (
     inlined,
     kernel,
     parallel_kernel,
+    share_of,
     sigmoid,
     softplus,
 )
@@ -118,7 +118,7 @@ def _forward_block(tokens, share, A2, D, bias, keep, h, y, kept):
 
 @parallel_kernel
 @no_type_check
-def scan_forward(tokens, A, D, bias, keep, initial, y, final, kept, block):
+def scan_forward(worker, workers, tokens, A, D, bias, keep, initial, y, final, kept, block):
     """Selective scan over a batch.
 
     Args:
@@ -133,7 +133,7 @@ def scan_forward(tokens, A, D, bias, keep, initial, y, final, kept, block):
     batch, _, inner = initial.shape
     length = y.shape[0] // batch
     blocks = (inner + block - 1) // block
-    for task in prange(batch * blocks):
+    for task in share_of(worker, workers, batch * blocks):
         b = task // blocks
         c0 = (task % blocks) * block
         c1 = min(c0 + block, inner)
@@ -258,7 +258,7 @@ def _backward_block(tokens, share, A, D, bias, kept, gy, g, gu, gdt, gz, gA, gB,
 @parallel_kernel
 @no_type_check
 def scan_backward(
-    tokens, A, D, bias, kept, gy, g_final, block, gu, gdt, gz, g_initial, gA, gB, gC, gD, g_bias
+    worker, workers, tokens, A, D, bias, kept, gy, g_final, block, gu, gdt, gz, g_initial, gA, gB, gC, gD, g_bias
 ):  # fmt: skip
     """Gradients of `scan_forward`.
 
@@ -271,7 +271,7 @@ def scan_backward(
     batch, states, inner = g_final.shape
     length = gy.shape[0] // batch
     blocks = (inner + block - 1) // block
-    for task in prange(batch * blocks):
+    for task in share_of(worker, workers, batch * blocks):
         b = task // blocks
         j = task % blocks
         c0 = j * block

@@ -12,10 +12,18 @@ A channel is one of the H·P inner channels; channels of one group share B and C
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from numba import prange
 
 from emma_viz.kernels.numba.lanes import LANES, carray, stack
-from emma_viz.kernels.numba.math import LOG2E, ZERO, exp2, inlined, kernel, parallel_kernel, softplus
+from emma_viz.kernels.numba.math import (
+    LOG2E,
+    ZERO,
+    exp2,
+    inlined,
+    parallel_kernel,
+    share_of,
+    softplus,
+    tile_kernel,
+)
 
 STEPS = 4
 """Tokens of a block. The kernels are written out for this number."""
@@ -59,17 +67,15 @@ class SsdShare(NamedTuple):
 
 @parallel_kernel
 @no_type_check
-def prepare(dt, bias, A, use_softplus, B, C, delta, decay, packed, products):
+def prepare(worker, workers, dt, bias, A, use_softplus, B, C, delta, decay, packed, products):
     """Fill delta, decay, packed and products of `SsdTokens`; whole blocks, the last with tokens that change nothing.
-
-    They are arguments of their own: numba drops a parallel loop that writes to nothing but members of a tuple.
 
     Args:
         dt: (B, L, H). bias, A: (H,). B, C: (B, L, G, N).
     """
     batch, length, heads = dt.shape
     groups, blocks, states = packed.shape[1], packed.shape[2], packed.shape[3]
-    for task in prange(batch * blocks):
+    for task in share_of(worker, workers, batch * blocks):
         b = task // blocks
         block = task % blocks
         for i in range(STEPS):
@@ -197,7 +203,7 @@ def load_block(tokens, share, head, block, count, c0, width, u, step, a, v):
             v[i, c] = step[i, c] * u[i, c]
 
 
-@kernel
+@tile_kernel
 @no_type_check
 def _forward_tile(tokens, share, head, D, h, y):
     """Run one tile of channels over a sample; h (N, LANES) is its state."""
@@ -268,7 +274,7 @@ def store_state(h, sample, c0, width, state):
 
 @parallel_kernel
 @no_type_check
-def ssd_forward(tokens, D, initial, y, final):
+def ssd_forward(worker, workers, tokens, D, initial, y, final):
     """Run a batch.
 
     Args:
@@ -281,7 +287,7 @@ def ssd_forward(tokens, D, initial, y, final):
     groups, heads, length = tokens.packed.shape[1], D.shape[0], y.shape[0] // batch
     size, span = inner // heads, inner // groups
     tiles = (span + LANES - 1) // LANES
-    for task in prange(batch * groups * tiles):
+    for task in share_of(worker, workers, batch * groups * tiles):
         b = task // (groups * tiles)
         g = task // tiles % groups
         c0 = g * span + task % tiles * LANES

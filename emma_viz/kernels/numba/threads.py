@@ -1,44 +1,35 @@
 """Runs numba kernels on as many threads as torch uses, from any Python thread.
 
-Numba's OpenMP layer shares torch's thread pool (both load the same libgomp), so that the two do not compete for
-cores. Where it is missing, numba falls back to TBB or to its own work queue; the latter must not be entered by two
-threads at once, hence the lock.
+A kernel lets go of the interpreter, so that plain Python threads run it side by side; the calling thread takes the
+first share. Nothing depends on which threading libraries there are, and a process may fork afterwards.
 """
 
 import os
-import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
-import numba
 import torch
-
-if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
-    numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # ty: ignore[missing-attribute]
-
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def thread_count() -> int:
-    """Threads that a kernel runs on: torch's setting, as far as numba was started with as many."""
-    limit = numba.config.NUMBA_NUM_THREADS  # ty: ignore[missing-attribute]
-    return max(1, min(torch.get_num_threads(), limit))
+    """Threads that a kernel runs on: torch's setting."""
+    return torch.get_num_threads()
 
 
 def run_kernel(kernel: Callable[..., None], *arguments: object) -> None:
-    """Call a parallel kernel with torch's number of threads."""
-    threads = torch.get_num_threads()
-    before = numba.get_num_threads()
-    if torch.get_num_threads() != threads:
-        # The first call starts numba's OpenMP layer, which sets the thread count of the pool that it shares with torch.
-        torch.set_num_threads(threads)
-    numba.set_num_threads(thread_count())
-    try:
-        with nullcontext() if _threadsafe() else _ONE_AT_A_TIME:
-            kernel(*arguments)
-    finally:
-        numba.set_num_threads(before)
+    """Call a parallel kernel once for each of torch's threads, each with its share of the tasks."""
+    workers = thread_count()
+    others = [_pool(workers - 1).submit(kernel, worker, workers, *arguments) for worker in range(1, workers)]
+    kernel(0, workers, *arguments)
+    for other in others:
+        other.result()
 
 
-def _threadsafe() -> bool:
-    return numba.threading_layer() in ("omp", "tbb")
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="emma-viz-kernel")
+
+
+# A child has no threads but the one that forked it.
+os.register_at_fork(after_in_child=_pool.cache_clear)
