@@ -5,7 +5,7 @@ from importlib import resources
 
 import streamlit as st
 
-from apps.casebook.permalinks import filter_part
+from apps.casebook.permalinks import filter_part, renewed
 from apps.casebook.shared import shared_casebook
 from apps.casebook.text import as_html
 from apps.casebook.views import case, gallery, overview, pair
@@ -32,6 +32,8 @@ def show_page() -> None:
     }
     st.session_state["pages"] = pages
     page = st.navigation(list(pages.values()), position="top")
+    if (address := renewed(st.query_params)) != st.query_params.to_dict():
+        st.query_params.from_dict(address)
     _keep_filter(page.url_path)
     page.run()
     st.session_state[_FILTER] = filter_part(st.query_params)

@@ -12,38 +12,62 @@ PLAIN = ("text", "benchmark", "split", "category", "object", "rule", "verdict", 
 """Fields of a filter that are one text, by the same names in the address."""
 EVIDENCE = "evidence"
 """The name, in the address, of conditions on evidence."""
+_FILTER = (*PLAIN, "model", "answer", "sure", "tag", EVIDENCE, "all")
 MOST_CONDITIONS = 6
 """Conditions on evidence of one address: each has widgets of its own and a part of the query."""
 _CONTROL = {"beats": True, "does-not": False}
 _RIGHT = {"right": True, "wrong": False}
+_ALL = {"": True, "yes": False}
+_OTHER = ("id", "other", "page")
+"""Names in an address that are no part of a filter."""
+_MEASURE, _MEASURE_CONTROL = "measure", "control"
+"""How addresses named the one condition on evidence, of any model at any layer, before they could have several."""
 
 
 def filter_of(address: Mapping[str, str]) -> CaseFilter:
     """The filter that an address names; what is not there lets all pass.
 
     Raises:
-        InputError: a value is none of its kind.
+        InputError: a value is none of its kind, or a name is none that an address has.
     """
+    address = renewed(address)
+    names = (*_FILTER, *_OTHER)
+    if unknown := [name for name in address if name not in names]:
+        raise InputError(
+            f"This address has {', '.join(unknown):.200}, which no address of a casebook has. Known are "
+            f"{', '.join(names)}; take the others out of it."
+        )
     answers = ()
     if address.get("model") or address.get("answer") or address.get("sure"):
         answers = (
             AnswerFilter(
                 model=address.get("model", ""),
-                right=_RIGHT.get(address.get("answer", "")),
-                least_confidence=_number(address.get("sure", "")) or 0.0,
+                right=_one_of(address, "answer", {"": None, **_RIGHT}),
+                least_confidence=_share(address.get("sure", "")),
             ),
         )
     evidence = evidence_of(address.get(EVIDENCE, ""))
     plain: dict[str, Any] = {name: address[name] for name in PLAIN if address.get(name)}
     tags = (address["tag"],) if address.get("tag") else ()
-    mined = address.get("all") != "yes"
+    mined = _one_of(address, "all", _ALL)
     return CaseFilter(**plain, mined=mined, tags=tags, answers=answers, evidence=evidence)
 
 
 def filter_part(address: Mapping[str, str]) -> dict[str, str]:
     """The part of an address that names a filter, for links to other pages."""
-    names = (*PLAIN, "model", "answer", "sure", "tag", EVIDENCE, "all")
-    return {name: address[name] for name in names if address.get(name)}
+    return {name: address[name] for name in _FILTER if address.get(name)}
+
+
+def renewed(address: Mapping[str, str]) -> dict[str, str]:
+    """An address in the names of today, where it was kept when a part had another name."""
+    found = dict(address)
+    measure, control = found.pop(_MEASURE, ""), found.pop(_MEASURE_CONTROL, "")
+    if measure:
+        before = EvidenceFilter(name=measure, beats_control=_CONTROL.get(control))
+        found[EVIDENCE] = ";".join(
+            each for each in (found.get(EVIDENCE, ""), evidence_text([before])) if each
+        )
+    return found
 
 
 def evidence_of(text: str) -> tuple[EvidenceFilter, ...]:
@@ -96,8 +120,18 @@ def evidence_text(wanted: Iterable[EvidenceFilter]) -> str:
     return ";".join(found)
 
 
-def _number(text: str) -> float | None:
+def _one_of(address: Mapping[str, str], name: str, values: Mapping[str, bool | None]) -> Any:
+    text = address.get(name, "")
+    if text not in values:
+        raise InputError(f"{name}={text:.80}: expected {' or '.join(filter(None, values))}, or nothing.")
+    return values[text]
+
+
+def _share(text: str) -> float:
     try:
-        return float(text)
+        found = float(text or 0)
     except ValueError:
-        return None
+        found = math.nan
+    if not 0 <= found <= 1:
+        raise InputError(f"sure={text:.80}: expected a probability from 0 to 1.")
+    return found

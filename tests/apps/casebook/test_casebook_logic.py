@@ -178,6 +178,11 @@ def test_an_address_is_a_permalink(casebook):
     assert "7 of 14" in html(run(model="a", answer="wrong"))
     assert "No case passes this filter" in html(run(tag="none such"))
     assert "expected one of the orders" in html(run(sort="random"))
+    assert "which no address of a casebook has" in html(run(colour="red"))
+    kept = run(measure="presence", control="beats")  # as addresses said it once
+    assert "14 of 14" in html(kept)
+    assert kept.query_params["evidence"] == "presence,,,beats,,"
+    assert "measure" not in kept.query_params
 
 
 def test_a_casebook_that_cannot_be_opened_is_a_sentence(tmp_path, monkeypatch):

@@ -12,7 +12,14 @@ import pytest
 from apps.casebook.command import casebook_parser
 from apps.casebook.exploring import explorer_part
 from apps.casebook.gate import CasebookGate
-from apps.casebook.permalinks import MOST_CONDITIONS, evidence_of, evidence_text, filter_of, filter_part
+from apps.casebook.permalinks import (
+    MOST_CONDITIONS,
+    evidence_of,
+    evidence_text,
+    filter_of,
+    filter_part,
+    renewed,
+)
 from apps.casebook.server import SETTINGS, free_port, serve_casebook
 from apps.casebook.text import as_html, leaning_bar, marked
 from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_PERSON
@@ -67,6 +74,25 @@ def test_an_address_names_a_filter_and_nothing_else_is_kept():
             filter_of({"evidence": wrong})
     with pytest.raises(InputError, match="orders"):
         filter_of({"sort": "random"})
+    for name, value in (
+        ("answer", "maybe"),
+        ("sure", "very"),
+        ("sure", "2"),
+        ("all", "no"),
+        ("colour", "red"),
+    ):
+        with pytest.raises(InputError, match=name):
+            filter_of({name: value})
+
+
+def test_an_address_that_was_kept_under_other_names_means_what_it_meant():
+    kept = {"measure": "odd, name", "control": "does-not", "split": "random"}
+    assert filter_of(kept).evidence == (EvidenceFilter(name="odd, name", beats_control=False),)
+    assert filter_of({"measure": "presence"}).evidence == (EvidenceFilter(name="presence"),)
+    both = renewed(kept | {"evidence": "presence,,,,,"})
+    assert [each.name for each in filter_of(both).evidence] == ["presence", "odd, name"]
+    assert set(both) == {"split", "evidence"}
+    assert renewed(both) == both
 
 
 def test_words_of_strangers_stay_words():
