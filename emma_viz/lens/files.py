@@ -1,6 +1,6 @@
 """Lens files: one safetensors file with the weights, and a JSON description in its header.
 
-The header's entry `emma_viz.lens` is {"schema": 1, "info": {…LensInfo…}, "parts": {…}}; `parts` is what the
+The header's entry `emma_viz.lens` is {"schema": 2, "info": {…LensInfo…}, "parts": {…}}; `parts` is what the
 kind of lens needs beside its tensors (a native lens: the sizes of its decoder and its taps). The hashes of its fit
 images are a tensor of bytes. Nothing is pickled.
 """

@@ -13,8 +13,8 @@ from emma_viz.files.json_door import parse_json
 from emma_viz.files.schema import shape
 from emma_viz.lens.info import HASH_DIGITS, LensInfo
 
-LENS_SCHEMA = 1
-"""Version of the file; raised whenever an older reader could not read the new form."""
+LENS_SCHEMA = 2
+"""Version of the file; raised whenever an older reader could not read the new form. 2 brought `LensInfo.controls`."""
 KEY = "emma_viz.lens"
 SUFFIX = ".lens"
 FIT_IMAGES = "emma_viz.fit_images"
@@ -58,9 +58,9 @@ def open_lens(path: str | Path) -> LensFile:
     header = shape(
         parse_json(text, where=where, error=LensError), _Header, where=where, error=LensError, spare=True
     )
-    if header.schema != LENS_SCHEMA:
+    if not 1 <= header.schema <= LENS_SCHEMA:
         raise LensError(
-            f"{path} has schema {header.schema}; this version of emma_viz reads {LENS_SCHEMA}. Update emma_viz."
+            f"{path} has schema {header.schema}; this version of emma_viz reads 1 to {LENS_SCHEMA}. Update emma_viz."
         )
     try:
         kept = tensors.pop(FIT_IMAGES, None)

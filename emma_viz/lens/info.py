@@ -9,6 +9,7 @@ import msgspec
 
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.files.schema import Count, require_ranges, shape
+from emma_viz.lens.controls import MOST_CONTROLS, LayerControl
 from emma_viz.models.config import DEEPEST, LensForm, Side
 
 WHERE = "the description of a lens"
@@ -36,7 +37,7 @@ class LayerQuality:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict; numbers that are not finite, which JSON lacks, become text such as "nan"."""
-        return {name: value if math.isfinite(value) else str(value) for name, value in asdict(self).items()}
+        return _plain(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ class LensInfo:
     """How many other images its quality was measured on; 0 when it was not measured."""
     quality: tuple[LayerQuality, ...] = ()
     """One record per measured layer."""
+    controls: Annotated[tuple[LayerControl, ...], msgspec.Meta(max_length=MOST_CONTROLS)] = ()
+    """What the quality of each layer is compared with; empty: nothing, as in files of older versions."""
     form: LensForm | None = None
     """Form of a decoder: the paper's, or the released code's; None for lenses without one."""
     created: str = ""
@@ -180,7 +183,10 @@ class LensInfo:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict that JSON can hold."""
-        return asdict(self) | {"quality": [record.to_json() for record in self.quality]}
+        return asdict(self) | {
+            "quality": [record.to_json() for record in self.quality],
+            "controls": [_plain(record) for record in self.controls],
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "LensInfo":
@@ -190,13 +196,23 @@ class LensInfo:
             LensError: a field is missing, unknown, of another type or out of its range.
         """
         plain = shape(value, dict[str, Any], where=WHERE, error=LensError)
-        measured = shape(plain.get("quality", []), list[dict[str, Any]], where=WHERE, error=LensError)
-        quality = [{name: _number(item) for name, item in each.items()} for each in measured]
-        return shape({**plain, "quality": quality}, cls, where=WHERE, error=LensError)
+        records = {}
+        for field in ("quality", "controls"):
+            measured = shape(plain.get(field, []), list[dict[str, Any]], where=WHERE, error=LensError)
+            records[field] = [{name: _number(item) for name, item in each.items()} for each in measured]
+        return shape(plain | records, cls, where=WHERE, error=LensError)
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """A record's fields; numbers that JSON lacks become text."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(record).items()
+    }
 
 
 def _number(value: Any) -> Any:
-    """Undo what `LayerQuality.to_json` does to numbers that JSON lacks."""
+    """Undo what `_plain` does to numbers that JSON lacks."""
     return float(value) if value in ("nan", "inf", "-inf") else value
 
 

@@ -14,6 +14,7 @@ from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import EmmaVizError, InputError
 from emma_viz.files.schema import shape
+from emma_viz.lens.controls import LayerVerdict, verdicts
 from emma_viz.lens.info import LensInfo
 from emma_viz.maps.decoding_note import DECODING_SCHEMA, SAME, DecodingNote, require_shapes, stored_image
 from emma_viz.maps.kinds import MapKind, rest_of
@@ -90,6 +91,16 @@ class Decoding:
     def forced(self) -> bool:
         """Whether the lens belongs to other states and was forced on these; every picture must say so."""
         return bool(self.forced_reasons)
+
+    @property
+    def verdicts(self) -> tuple[LayerVerdict, ...]:
+        """Per layer, whether what the lens draws of it beats its controls; every picture must say so.
+
+        They were measured of the states that the lens was fitted on: of others that it was forced on, none is known.
+        """
+        if self.forced:
+            return verdicts((), self.layers, why_unknown="the lens was forced on other states")
+        return verdicts(self.lens.controls, self.layers)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -212,9 +223,10 @@ class Decoding:
         Raises:
             InputError: something is missing, or was written by another version.
         """
-        if meta.get("schema") != DECODING_SCHEMA:
+        if meta.get("schema") not in range(1, DECODING_SCHEMA + 1):
             raise InputError(
-                f"This decoding has schema {meta.get('schema')!r}; this version of emma_viz reads {DECODING_SCHEMA}."
+                f"This decoding has schema {meta.get('schema')!r}; this version of emma_viz reads 1 to "
+                f"{DECODING_SCHEMA}."
             )
         known = shape(dict(meta), DecodingNote, where="the description of a decoding", error=InputError)
         stored = [] if images is not None else [f"image_{index}" for index in range(len(known.geometry))]

@@ -14,8 +14,8 @@ from emma_viz.errors import InputError
 from emma_viz.lens.info import TAPS, Layer
 from emma_viz.shapes import CHANNELS
 
-DECODING_SCHEMA = 1
-"""Version of the arrays and meta of `Decoding.to_arrays`."""
+DECODING_SCHEMA = 2
+"""Version of the arrays and meta of `Decoding.to_arrays`; 2 brought the controls of its lens."""
 
 
 @dataclass(frozen=True, kw_only=True)

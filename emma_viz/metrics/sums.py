@@ -19,10 +19,21 @@ def residual_columns(
     decoded: Float[np.ndarray, "B T p p c"], true: Float[np.ndarray, "B T p p c"]
 ) -> dict[str, np.ndarray]:
     """The sums that R² is made of: squared error, and count, sum and squares of the true pixels per colour."""
-    centred = true.reshape(len(true), -1, CHANNELS).astype(np.float64) - 0.5
+    return {"residual": squared_errors(decoded, true), **truth_columns(true)}
+
+
+def squared_errors(
+    decoded: Float[np.ndarray, "B T p p c"], true: Float[np.ndarray, "B T p p c"]
+) -> Float[np.ndarray, " B"]:
+    """The squared error of each image, summed over its pixels."""
     error = decoded.astype(np.float64) - true
+    return np.square(error).reshape(len(true), -1).sum(axis=1)
+
+
+def truth_columns(true: Float[np.ndarray, "B T p p c"]) -> dict[str, np.ndarray]:
+    """Count, sum and squares of each image's true pixels per colour: what of R² is the same for all that decode."""
+    centred = true.reshape(len(true), -1, CHANNELS).astype(np.float64) - 0.5
     columns = {
-        "residual": np.square(error).reshape(len(true), -1).sum(axis=1),
         "pixels": np.full(len(true), centred.shape[1], np.float64),
         "squares": np.square(centred).sum(axis=(1, 2)),
     }

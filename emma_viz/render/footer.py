@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from emma_viz.lens.controls import WEAK_MARK, layers_said
 from emma_viz.render import colours
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 from emma_viz.render.words import clean
@@ -25,6 +26,7 @@ def provenance(spec: FigureSpec) -> list[tuple[str, str]]:
     models = [model for case in spec.images for model in case.models]
     facts = [
         ("Lens", _by_model(models, "lens", "not recorded")),
+        ("Controls", _by_model(models, "controls", "not recorded")),
         ("Hook site", _by_model(models, "site", "not recorded")),
         ("Maps", f"{spec.map_label}; {_limits(spec)}"),
         ("Models", "; ".join(_once(clean(f"{model.name} {_bracketed(model.revision)}") for model in models))),
@@ -50,6 +52,11 @@ def warnings(spec: FigureSpec) -> list[str]:
     if forced:
         whose = " and ".join(forced)
         found.append(f"Warning: the lens of {whose} does not belong to these states (forced).")
+    for name, layers in _marked(spec).items():
+        found.append(
+            f"Warning: what the lens draws of {name} at {layers_said(layers)} ({WEAK_MARK}, dashed) does not beat its "
+            "controls; see Controls."
+        )
     for case in spec.images:
         for model in case.models:
             if count := int((~np.isfinite(model.maps)).sum()):
@@ -58,6 +65,16 @@ def warnings(spec: FigureSpec) -> list[str]:
                     f"{clean(case.title)} are not finite numbers and drawn grey."
                 )
     return found
+
+
+def _marked(spec: FigureSpec) -> dict[str, list[int]]:
+    """Name → the marked layers of every model that has some."""
+    found: dict[str, set[int]] = {}
+    for case in spec.images:
+        for model in case.models:
+            if model.marked:
+                found.setdefault(clean(model.name), set()).update(model.marked)
+    return {name: sorted(layers) for name, layers in found.items()}
 
 
 def _limits(spec: FigureSpec) -> str:

@@ -30,8 +30,10 @@ from emma_viz.render.recipe import LARGEST, ROOM, recipe_in
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 
 _FORMAT = "emma-viz figure"
-SIDECAR_SCHEMA = 4
-SINCE = {"difference_limit": 2, "kept": 3, "word": 4, "evidence": 4, "score": 4}
+SIDECAR_SCHEMA = 5
+SINCE = {
+    "difference_limit": 2, "kept": 3, "word": 4, "evidence": 4, "score": 4, "marked": 5, "controls": 5,
+}  # fmt: skip
 """Field → the schema that brought it; an older file lacks it, and it then has its default."""
 VALUES = 200_000
 """Values, texts and names that a recipe holds at most, its arrays aside."""

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from emma_viz.errors import InputError
+from emma_viz.lens.controls import WEAK_MARK
 from emma_viz.maps.scale import UNSEEN_DIFFERENCE, Rest, difference_limit
 from emma_viz.render.colours import COLORMAPS
 
@@ -80,6 +81,10 @@ class ModelCase:
     """The log-probability of that word in this model, nats; None where it is not known."""
     forced: bool = False
     """Whether the lens does not belong to these states and was forced on them; `FigureSpec.notes` says why."""
+    marked: tuple[int, ...] = ()
+    """Layers shown of which the lens draws nothing that beats its controls; every picture marks them."""
+    controls: str = ""
+    """Which of the layers shown beat which controls, in words; what is not known is said too."""
 
     def __post_init__(self):
         _expect_words(self)
@@ -96,6 +101,8 @@ class ModelCase:
         for name, ends in ends_of.items():
             _expect_shape(f"{where}: {name}", getattr(self, name), (count, *ends))
         _expect_limits(f"{where}: limits", self.limits)
+        if set(self.marked) - set(self.layers):
+            raise InputError(f"{where}: expected marks at layers that are shown, got {self.marked[:50]}.")
         if self.extent is not None:
             _expect_extent(where, self.extent)
         if self.evidence is not None:
@@ -324,6 +331,11 @@ def grid_extent(boxes: Float[np.ndarray, "T 4"], image_size: tuple[int, int]) ->
 def layer_label(layer: int) -> str:
     """'layer 4', or 'embedding' for the input of block 0."""
     return "embedding" if layer < 0 else f"layer {layer}"
+
+
+def marked_label(model: ModelCase, layer: int) -> str:
+    """The same as the heading of a model's column, which a mark follows where its map does not beat a control."""
+    return layer_label(layer) + (f" {WEAK_MARK}" if layer in model.marked else "")
 
 
 def _expect_shape(what: str, array: np.ndarray, shape: Iterable[int | None]) -> None:

@@ -112,6 +112,7 @@ def _model(
         "lens": decoding.lens.describe(),
         "lens_kind": decoding.lens.kind,
         "lens_quality": [each and _finite(each.to_json()) for each in quality],
+        "controls": [{"beats": each.beats, "said": each.said} for each in decoding.verdicts],
         "forced": list(decoding.forced_reasons),
         "live": live,
         "answer": decoding.answers[0] if decoding.answers else "",

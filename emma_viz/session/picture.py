@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emma_viz.data.labels import names_of_pictures
+from emma_viz.lens.controls import verdicts_said
 from emma_viz.maps import ActivationMaps, map_difference
 from emma_viz.metrics.quality import r2
 from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
@@ -96,6 +97,7 @@ def _model_case(maps: ActivationMaps, samples: list[int], view: View):
     decoding, index = maps.decoding, samples[0]
     layers = shown_layers(decoding.layers, view.layers, decoding.model.name)
     rows = [decoding.layers.index(layer) for layer in layers]
+    verdicts = [decoding.verdicts[row] for row in rows]
     curve = [
         (layer, r2(decoding.patches[row, index], decoding.true[index]))
         for row, layer in enumerate(decoding.layers)
@@ -115,6 +117,8 @@ def _model_case(maps: ActivationMaps, samples: list[int], view: View):
         site=decoding.site,
         extent=grid_extent(place.token_boxes(), place.image_size),
         forced=decoding.forced,
+        marked=tuple(each.layer for each in verdicts if each.beats is False),
+        controls=verdicts_said(verdicts),
     )
 
 

@@ -17,7 +17,7 @@ from emma_viz.data.images import image_hash, read_image
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import read_json
-from emma_viz.lens.evaluation import quality_of
+from emma_viz.lens.evaluation import with_quality
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fitting.fit import RidgeSettings, with_fit_images
 from emma_viz.lens.headers import read_info
@@ -218,8 +218,8 @@ def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, 
 def _rounded(model: LoadedModel, lens: NativeLens, held_out: Sequence[Any]) -> NativeLens:
     """A lens in half precision, with the quality that it has as rounded."""
     round_to_half(lens.head)
-    quality, count = quality_of(decodings(model, lens, held_out))
-    return replace(lens, head=lens.head.to(HALF), info=replace(lens.info, quality=quality, n_heldout=count))
+    measured = with_quality(lens, decodings(model, lens, held_out))
+    return replace(measured, head=lens.head.to(HALF))
 
 
 def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:

@@ -18,7 +18,7 @@ from emma_viz.data.images import read_image
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError, ImageError, RecordError
 from emma_viz.heads.head import Head, ReleasedHead, build_head
-from emma_viz.lens.evaluation import quality_of
+from emma_viz.lens.evaluation import with_quality
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.models.config import VLMConfig
@@ -133,8 +133,7 @@ def _measured(finished: Finished, lens: NativeLens, folder: Path, device: torch.
         logger.warning("the lens is written and not measured: %s", error)
         return lens
     lens = replace(lens, head=lens.head.to(device))
-    quality, count = quality_of(decodings(model, lens, images))
-    return replace(lens, info=replace(lens.info, quality=quality, n_heldout=count))
+    return with_quality(lens, decodings(model, lens, images))
 
 
 def _held_out_images(finished: Finished) -> Iterator[np.ndarray]:

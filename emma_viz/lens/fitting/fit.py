@@ -10,7 +10,7 @@ import torch
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError
-from emma_viz.lens.evaluation import AnyLens, QualityGatherer
+from emma_viz.lens.evaluation import AnyLens, QualityGatherer, measured_by
 from emma_viz.lens.fitting.states import StateBatch
 from emma_viz.lens.info import HASH_DIGITS, LensInfo
 from emma_viz.lens.ridge import RIDGE, RidgeLens, RidgeStatistics
@@ -83,7 +83,7 @@ def fit_ridge_on_states(
 
 
 def measured(lens: AnyLens, heldout: Iterable[StateBatch]) -> AnyLens:
-    """The lens with its quality on these batches, none of whose images it was fitted on.
+    """The lens with its quality, and its controls', on these batches, none of whose images it was fitted on.
 
     Raises:
         LensError: no batch came.
@@ -94,8 +94,7 @@ def measured(lens: AnyLens, heldout: Iterable[StateBatch]) -> AnyLens:
         gatherer.add_true(true)
         for index, layer in enumerate(lens.info.layers):
             gatherer.add_layer(layer, lens.decode(states[index], layer).cpu().numpy(), true)
-    info = replace(lens.info, quality=gatherer.result(), n_heldout=gatherer.n_images)
-    return replace(cast(Any, lens), info=info)
+    return measured_by(lens, gatherer)
 
 
 def join_layers(parts: Sequence[RidgeLens]) -> RidgeLens:
@@ -105,6 +104,7 @@ def join_layers(parts: Sequence[RidgeLens]) -> RidgeLens:
         infos[0],
         layers=tuple(layer for each in infos for layer in each.layers),
         quality=tuple(record for each in infos for record in each.quality),
+        controls=tuple(record for each in infos for record in each.controls),
     )
     weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
     return RidgeLens(info=info, weight=weight, bias=bias)

@@ -112,14 +112,18 @@ class _Block:
             cells = {kind: grid.cell(kind, index, self.left, top) for kind in grid.kinds}
             tail = f"{case.title}/{model.name}/{layer}"
             values, limits = model.maps[index], scales[index]
-            panels.show_decoded(sheet, cells["decoded"], extent, model.decoded[index], f"decoded/{tail}")
-            panels.show_map(sheet, cells["map"], extent, values, limits, table, f"map/{tail}")
-            panels.show_highlight(
-                sheet, cells["highlight"], case.image, extent, values, limits, table, f"highlight/{tail}"
-            )
+            drawn = [
+                panels.show_decoded(sheet, cells["decoded"], extent, model.decoded[index], f"decoded/{tail}"),
+                panels.show_map(sheet, cells["map"], extent, values, limits, table, f"map/{tail}"),
+                panels.show_highlight(
+                    sheet, cells["highlight"], case.image, extent, values, limits, table, f"highlight/{tail}"
+                ),
+            ]
+            for axes in drawn if layer in model.marked else ():
+                panels.show_weak(axes)
             middle, below = cells["map"].x + grid.w / 2, cells["map"].bottom + 0.025
             size = LABEL if grid.arrangement != "groups" else SMALL
             sheet.write(middle, below, fidelity(float(model.correlation[index])), size, align="center")
         if self.spec.scale == "per_map":
             own_scales(sheet, grid, scales, self.left, top)
-        name_panels(sheet, grid, model.layers, self.left, top, across=self.labels_across)
+        name_panels(sheet, grid, model, self.left, top, across=self.labels_across)

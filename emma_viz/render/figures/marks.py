@@ -9,7 +9,7 @@ from emma_viz.render.figures.layout import HEADING, PanelGrid
 from emma_viz.render.figures.sheet import Box, Sheet
 from emma_viz.render.figures.typography import LABEL, SMALL, TINY
 from emma_viz.render.footer import number
-from emma_viz.render.spec import ONE_SCALE, FigureSpec, ImageCase, Limits, layer_label
+from emma_viz.render.spec import ONE_SCALE, FigureSpec, ImageCase, Limits, ModelCase, marked_label
 
 ROW_NAMES = MappingProxyType({"decoded": "decoded", "map": "map", "highlight": "highlight"})
 
@@ -58,7 +58,7 @@ def _span(limits: Limits, figures: int) -> str:
 def name_panels(
     sheet: Sheet,
     grid: PanelGrid,
-    layers: tuple[int, ...],
+    model: ModelCase,
     left: float,
     top: float,
     *,
@@ -66,7 +66,7 @@ def name_panels(
     names: Mapping[str, str] = ROW_NAMES,
 ) -> None:
     """Name the columns of a block above them and its rows at their left (upright where they are low)."""
-    groups = grid.arrangement == "groups"
+    layers, groups = model.layers, grid.arrangement == "groups"
     for kind in grid.kinds:
         if grid.arrangement == "rows":
             for first in range(0, len(layers), grid.across):
@@ -75,12 +75,12 @@ def name_panels(
             text = names[kind] + (", layer" if groups else "")
             sheet.write(grid.cell(kind, 0, left, top).x, top + 0.03, text, LABEL, colour=colours.SOFT)
     for index, layer in enumerate(layers):
-        text = layer_label(layer)
+        text = marked_label(model, layer)
         if grid.arrangement == "columns":
             _name_row(sheet, grid.cell(grid.kinds[0], index, left, top), text, across)
             continue
         if groups:
-            text = "emb." if layer < 0 else str(layer)
+            text = text.replace("embedding", "emb.").removeprefix("layer ")
         for kind in grid.kinds if groups else grid.kinds[:1]:
             box = grid.cell(kind, index, left, top)
             sheet.write(

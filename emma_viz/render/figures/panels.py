@@ -89,6 +89,16 @@ def show_bar(
     return axes
 
 
+def show_weak(axes: Axes) -> Axes:
+    """Dash the frame of a panel whose map does not beat its controls, dark on light, so that it is seen on every
+    colour."""
+    for width, colour, style in ((2.4, "white", "solid"), (1.2, "black", (0, (3, 2)))):
+        edge = Rectangle((0, 0), 1, 1, fill=False, linewidth=width, linestyle=style)
+        edge.set(edgecolor=colour, gid="weak", transform=axes.transAxes, zorder=5, clip_on=False)
+        axes.add_patch(edge)
+    return axes
+
+
 def show_outline(drawn: Iterable[Axes], place: Extent | None) -> None:
     """Outline a place in those axes that show a picture, light on dark, so that it is seen on every colour."""
     if place is None:

@@ -111,14 +111,16 @@ class _Block:
             tail = f"{case.title}/{model.name}/{layer}"
             values, limits = model.maps[index], scales[index]
             box = grid.cell("map", index, LEFT, top)
-            panels.show_map(sheet, box, extent, values, limits, table, f"map/{tail}")
+            drawn = [panels.show_map(sheet, box, extent, values, limits, table, f"map/{tail}")]
             box = grid.cell("highlight", index, LEFT, top)
             label = f"highlight/{tail}"
-            panels.show_highlight(sheet, box, case.image, extent, values, limits, table, label)
+            drawn.append(panels.show_highlight(sheet, box, case.image, extent, values, limits, table, label))
+            for axes in drawn if layer in model.marked else ():
+                panels.show_weak(axes)
         if self.spec.scale == "per_map":
             own_scales(sheet, grid, scales, LEFT, top)
         names = {"map": self._map_name(), "highlight": "highlighted" if grid.h > 0.7 else "highlight"}
-        name_panels(sheet, grid, model.layers, LEFT, top, across=self.labels_across, names=names)
+        name_panels(sheet, grid, model, LEFT, top, across=self.labels_across, names=names)
 
     def _map_name(self) -> str:
         return self.spec.map_kind if words.width(self.spec.map_kind, 6.8) < self.grid.h else "map"

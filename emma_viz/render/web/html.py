@@ -25,6 +25,7 @@ from emma_viz.render.spec import (
     Limits,
     ModelCase,
     layer_label,
+    marked_label,
 )
 from emma_viz.render.web.data import difference_chart, retention_chart, script_data
 from emma_viz.render.web.page import document
@@ -133,7 +134,9 @@ class _Section:
             else ""
         )
         about = "".join(
-            f'<p class="small">{escape(clean(text))}</p>' for text in (model.lens, model.revision) if text
+            f'<p class="small">{escape(clean(text))}</p>'
+            for text in (model.lens, model.controls, model.revision)
+            if text
         )
         rows = {
             kind: [self._cell(kind, scope, model, j) for j in range(len(model.layers))] for kind in self.kinds
@@ -143,7 +146,7 @@ class _Section:
             if self.spec.scale == "per_row"
             else ""
         )
-        grid = self._grid(rows, [layer_label(layer) for layer in model.layers])
+        grid = self._grid(rows, [marked_label(model, layer) for layer in model.layers])
         return (
             f'<article class="row" data-scope="{scope}"><div class="words" style="--c:var(--m{scope - 1})">'
             f'<h3><span class="key"></span>{name}</h3>{forced}<blockquote>{_quoted(model.answer)}</blockquote>'
@@ -166,11 +169,15 @@ class _Section:
 
     def _cell(self, kind: str, scope: int, model: ModelCase, layer: int) -> str:
         path, extent = f"{self.index}/{scope}/{layer}", self.case.extent_of(model)
-        what = f"{kind}, {clean(model.name)}, {layer_label(model.layers[layer])}"
+        weak = model.layers[layer] in model.marked
+        what = (
+            f"{kind}, {clean(model.name)}, {layer_label(model.layers[layer])}"
+            + ", does not beat its controls" * weak
+        )
         if kind == "decoded":
             pixels = _png(to_bytes(model.decoded[layer]))
-            return f'<div class="cell">{self._panel("decoded", extent, pixels, what)}</div>'
-        panel = self._panel(kind, extent, path, what)
+            return f'<div class="cell">{self._panel("decoded", extent, pixels, what, weak=weak)}</div>'
+        panel = self._panel(kind, extent, path, what, weak=weak)
         if kind == "highlight":
             return f'<div class="cell">{panel}</div>'
         own = ""
@@ -181,7 +188,7 @@ class _Section:
         value = f'<span class="value" data-value="{path}"></span>'
         return f'<div class="cell">{panel}<p class="caption"><b>{r}</b>{own}{value}</p></div>'
 
-    def _panel(self, kind: str, extent, source: str = "", what: str = "input") -> str:
+    def _panel(self, kind: str, extent, source: str = "", what: str = "input", *, weak: bool = False) -> str:
         left, top, right, bottom = (100 * edge for edge in extent)
         place = f"--l:{left:.4f}%;--t:{top:.4f}%;--w:{right - left:.4f}%;--h:{bottom - top:.4f}%"
         kept = ""
@@ -198,8 +205,9 @@ class _Section:
             "map": f'<canvas data-map="{source}"></canvas>',
             "highlight": f'{photo}<div class="veil"></div><canvas data-map="{source}" data-paint="overlay"></canvas>',
         }[kind]
+        looks = "panel weak" if weak else "panel"
         return (
-            f'<div class="panel" role="img" tabindex="0" aria-label="{escape(what, quote=True)}" '
+            f'<div class="{looks}" role="img" tabindex="0" aria-label="{escape(what, quote=True)}" '
             f'style="--aspect:{self.case.aspect:.5f};{place}">{inner}{kept}<i class="cursor"></i></div>'
         )
 

@@ -12,6 +12,7 @@ const model = (name) => ({
   grid: [1, 2], patch: 1, extent: [0, 0, 1, 1], decoded: { encoding: "raw", data: base64(new Uint8Array(12)) }, truth: base64(new Uint8Array(6)),
   maps: { distance: { values: floats([1, 2, 3, 4]), true: floats([5, 6]), correlation: [0.5, null], limits } },
   scores: { r2: [0.2, 0.4] }, lens: "", lens_kind: "ridge", lens_quality: [null, { r2: 0.3 }], forced: [],
+  controls: [{ beats: true, said: "beats a lens" }, { beats: false, said: "does not beat a lens" }],
 }); // prettier-ignore
 const payload = () => ({
   schema: 1, image: { name: "cup", hash: "ab", size: [4, 3], uniform: false, src: PICTURE }, prompt: "What?",

@@ -26,10 +26,16 @@ test("a result is shown, read by keys, and given back with all that is held", as
   assert.equal(place.querySelectorAll(".ev-blank").length, 2);
   await canvas.update(payload(), { patch: "1" });
   assert.equal(shown(".ev-inspected"), "Patch: row 0, column 1");
+  await waited(50);
+  assert.equal(shown('[data-model="0"] [data-number=control]'), "beats its control");
+  const dashes = () => [...place.querySelectorAll("canvas[data-paint]")].filter((each) => each.dashes);
+  assert.deepEqual(dashes(), []);
   document.send("keydown", { key: "End", target: document.body });
   await waited(250); // at rest, the page is told
   assert.deepEqual([canvas.step, shown(".ev-where")], [1, "layer 1 of 0–1"]);
   assert.match(shown('[data-model="1"] [data-number=value]'), /^here 4$/);
+  assert.equal(shown('[data-model="0"] [data-number=control]'), "\u2020 does not beat its control");
+  assert.deepEqual(new Set(dashes().map((each) => each.dataset.paint)), new Set(["decoded", "map", "highlight"]));
   assert.equal(told.at(-1), "layer=1&kind=distance&scale=shared&colours=viridis&patch=1");
   place.querySelector('[data-word="1"]').send("click");
   assert.match(shown(".ev-legend"), /^Evidence for“cup” ✕computing…/);

@@ -159,7 +159,12 @@ class Element {
       drawImage: draw,
       putImageData: draw,
       clearRect: draw,
-      strokeRect: draw,
+      setLineDash(pattern) {
+        this.pattern = pattern;
+      },
+      strokeRect() {
+        if (this.pattern?.length) this.canvas.dashes = (this.canvas.dashes || 0) + 1;
+      },
       getImageData: image,
     };
   }

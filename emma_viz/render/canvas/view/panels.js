@@ -6,6 +6,7 @@ const { differenceAt } = require("../core/payload.js");
 const { differenceLimit, indexOf, regionFor, shownMap, trueLimits } = require("../core/state.js");
 const { canvasOf } = require("./elements.js");
 
+const OF_A_LENS = new Set(["decoded", "map", "highlight"]);
 const STILL = new Set(["truth", "truemap"]); // panels that show the same at every layer
 
 const spread = ({ result }, context, picture, model, soft) => {
@@ -76,6 +77,26 @@ const outline = (state, context, chosen, model, strong) => {
   } // prettier-ignore
 };
 
+/** A dashed frame, dark on light: what the lens draws in it does not beat its control. */
+const dash = (context, place, ratio) => {
+  for (const [width, colour, pattern] of [[3, "#fff", []], [1.5, "#000", [4, 3]]]) {
+    context.lineWidth = width * ratio;
+    context.strokeStyle = colour;
+    context.setLineDash(pattern.map((length) => length * ratio));
+    context.strokeRect(...place);
+  } // prettier-ignore
+  context.setLineDash([]);
+};
+
+/** Marks a picture that a lens drew of a layer, where it does not beat its control; a word's evidence is judged apart. */
+const markWeak = (state, panel, context, model) => {
+  const paints = panel.dataset.paint;
+  if (!OF_A_LENS.has(paints) || state.result.models[model].controls[indexOf(state, model)].beats !== false) return;
+  if (paints !== "decoded" && shownMap(state, model).evidence) return;
+  const ratio = panel.width / panel.clientWidth;
+  dash(context, [1.5 * ratio, 1.5 * ratio, panel.width - 3 * ratio, panel.height - 3 * ratio], ratio);
+};
+
 /** Draws every panel; after a step alone, those that a step changes. */
 const paintPanels = ({ state, parts }) => {
   const { changed, hovered, locked, drag } = state;
@@ -85,10 +106,11 @@ const paintPanels = ({ state, parts }) => {
     const model = Number(panel.dataset.model);
     context.clearRect(0, 0, panel.width, panel.height);
     painters[panel.dataset.paint](state, context, model);
+    markWeak(state, panel, context, model);
     if (hovered && !drag) outline(state, context, hovered, model, false);
     if (locked) outline(state, context, locked, model, true);
     if (drag && drag.region) outline(state, context, { model: drag.model, region: drag.region }, model, true);
   }
 };
 
-module.exports = { paintPanels };
+module.exports = { paintPanels, dash };

@@ -16,6 +16,15 @@ const showValue = ({ state, parts }, index, chosen) => {
   slot.textContent = region ? `${isPatch(region) ? "here" : "mean"} ${figures(value)}` : "";
 };
 
+/** Whether what the lens draws of this layer beats its controls, in words; a mark and dashed frames where it does not. */
+const controlOf = ({ beats, said }) =>
+  make("span", {
+    class: beats === false ? "ev-warn" : "",
+    title: `${TIPS.controls} It ${said}.`,
+    text: beats === null ? "control not known" : beats ? "beats its control" : "\u2020 does not beat its control",
+    "data-number": "control",
+  });
+
 const scoresOf = ({ view }, model, at) => {
   const quality = model.lens_quality[at];
   return [
@@ -26,6 +35,7 @@ const scoresOf = ({ view }, model, at) => {
       text: `map r ${fixed(model.maps[view.kind].correlation[at])}`,
       "data-number": "r",
     }),
+    controlOf(model.controls[at]),
     make("span", {
       title: TIPS.lens + " " + model.lens,
       text: quality

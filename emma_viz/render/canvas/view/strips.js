@@ -3,6 +3,7 @@
 const { fitCells, placeCells } = require("../core/sizes.js");
 const { chosenNow, indexOf, regionFor } = require("../core/state.js");
 const { dot, make } = require("./elements.js");
+const { dash } = require("./panels.js");
 
 /** How the cells of a strip are laid out: as large as there is room for a whole image, or of one patch's size. */
 const shapeOf = ({ state, parts }, model, width) => {
@@ -61,7 +62,9 @@ const drawStrip = (stage, chosen, model, index) => {
   const tall = chosen.whole ? high - 3 : across >= down ? ((side - 3) * down) / across : side - 3;
   [state.pictures.truths[index], ...state.pictures.decoded[index]].forEach((picture, cell) => {
     const box = [(cell % perLine) * side + 1.5, Math.floor(cell / perLine) * high + 1.5, wide, tall];
-    if (picture) context.drawImage(picture, ...source, ...box.map((length) => length * ratio));
+    const place = box.map((length) => length * ratio);
+    if (picture) context.drawImage(picture, ...source, ...place);
+    if (cell && model.controls[cell - 1].beats === false) dash(context, place, ratio);
     if (cell) strip.boxes.push(box);
   });
 };

@@ -19,6 +19,8 @@ const TIPS = {
   r2: "R²: share of the pixel variance of this image that the decoding explains. 1 is perfect, 0 is one flat colour.",
   site: "Where in a block the states were read; resid_post is what a block hands to the next one.",
   lens: "How well the lens decodes this layer on images it was not fitted on. What it cannot decode may still be there.",
+  controls:
+    "On images that the lens was not fitted on, against pictures drawn without this layer's states. Dashed frames and \u2020: it is no better than they are, and shows nothing of the image.",
   retention:
     "How much of the picture can be decoded at each layer: R² of the decoded pixels (solid), and the lens's own R² on held-out images (dotted).",
   fidelity: "How alike each layer's map and the map of the true pixels are: Pearson's r.",
