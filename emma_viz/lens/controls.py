@@ -10,7 +10,6 @@ import numpy as np
 from emma_viz.files.schema import Share
 from emma_viz.metrics.intervals import Columns, difference
 from emma_viz.metrics.sums import pooled_r2
-from emma_viz.metrics.trust import bootstrap_p, holm
 from emma_viz.models.config import DEEPEST
 
 ControlName = Literal["place", "untrained"]
@@ -20,8 +19,6 @@ LENS_CONTROLS: Mapping[ControlName, str] = {
 }
 """Control → what it is. `place`: the one picture that fits all held-out images best, their mean at each place.
 `untrained`: a lens fitted alike on the model with the numbers of each weight in a random order."""
-WEAK_MARK = "†"
-"""Stands at a layer whose map does not beat a control."""
 NO_CONTROL = "no control is stored with the lens: fit it again (emma-viz fit)"
 _SURE = 0.05
 MOST_CONTROLS = (DEEPEST + 1) * len(LENS_CONTROLS)
@@ -77,6 +74,8 @@ def against_control(layer: int, name: ControlName, own: Columns, control: Column
         own: `residual_columns` of the held-out images.
         control: the same of what the control draws.
     """
+    from emma_viz.metrics.trust import bootstrap_p  # scipy's statistics are slow to import
+
     gap = difference([own], [control], pooled_r2)
     whole = {key: np.asarray(column).sum() for key, column in control.items()}
     return LayerControl(
@@ -103,6 +102,8 @@ def verdicts(
         layers: those that are asked for.
         why_unknown: said of layers without a control.
     """
+    from emma_viz.metrics.trust import holm  # scipy's statistics are slow to import
+
     beaten: dict[int, dict[ControlName, bool]] = {}
     for name in get_args(ControlName):
         family = [each for each in controls if each.name == name]
@@ -116,31 +117,6 @@ def verdicts(
         beats = not lost if known else None
         found.append(LayerVerdict(layer=layer, beats=beats, against=lost or tuple(known), why=why_unknown))
     return tuple(found)
-
-
-def verdicts_said(found: Sequence[LayerVerdict]) -> str:
-    """What a picture of several layers says of them, for its foot: layers that are marked first."""
-    groups: dict[str, list[LayerVerdict]] = {}
-    for each in sorted(found, key=lambda each: (each.beats is not False, each.layer)):
-        groups.setdefault(each.said, []).append(each)
-    parts = []
-    for said, some in groups.items():
-        where = (
-            "at all layers shown"
-            if len(some) == len(found)
-            else f"at {layers_said([each.layer for each in some])}"
-        )
-        mark = f"{WEAK_MARK} " if some[0].beats is False else ""
-        parts.append(f"{mark}{said}, {where}" if some[0].beats is not None else f"{said} ({where})")
-    return "; ".join(parts)
-
-
-def layers_said(layers: Sequence[int]) -> str:
-    """Some layers in words: "the embedding and layers 3, 4"."""
-    blocks = [str(layer) for layer in layers if layer >= 0]
-    parts = ["the embedding"] * (len(blocks) < len(layers))
-    parts += [f"layer{'s' * (len(blocks) > 1)} {', '.join(blocks)}"] * bool(blocks)
-    return " and ".join(parts)
 
 
 def _listed(names: Sequence[ControlName]) -> str:

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from emma_viz.lens.controls import WEAK_MARK, layers_said
 from emma_viz.render import colours
-from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
+from emma_viz.render.spec import WEAK_MARK, FigureSpec, ImageCase, ModelCase, layers_said
 from emma_viz.render.words import clean
 
 SCALE_WORDS = {

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from emma_viz.errors import InputError
-from emma_viz.lens.controls import WEAK_MARK
 from emma_viz.maps.scale import UNSEEN_DIFFERENCE, Rest, difference_limit
 from emma_viz.render.colours import COLORMAPS
 
@@ -32,6 +31,9 @@ _FARTHEST = 1e4
 """How many widths or heights of its image a patch grid may reach."""
 _HIGHEST = 1e30
 """The largest size of a colour limit."""
+
+WEAK_MARK = "†"
+"""Stands at a layer of which a lens draws nothing that beats its controls."""
 
 MAP_KINDS = {
     "distance": "distance to the median patch (L2)",
@@ -331,6 +333,15 @@ def grid_extent(boxes: Float[np.ndarray, "T 4"], image_size: tuple[int, int]) ->
 def layer_label(layer: int) -> str:
     """'layer 4', or 'embedding' for the input of block 0."""
     return "embedding" if layer < 0 else f"layer {layer}"
+
+
+def layers_said(layers: Iterable[int]) -> str:
+    """Some layers in words: "the embedding and layers 3, 4"."""
+    layers = list(layers)
+    blocks = [str(layer) for layer in layers if layer >= 0]
+    parts = ["the embedding"] * (len(blocks) < len(layers))
+    parts += [f"layer{'s' * (len(blocks) > 1)} {', '.join(blocks)}"] * bool(blocks)
+    return " and ".join(parts)
 
 
 def marked_label(model: ModelCase, layer: int) -> str:

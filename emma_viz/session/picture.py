@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emma_viz.data.labels import names_of_pictures
-from emma_viz.lens.controls import verdicts_said
+from emma_viz.lens.controls import LayerVerdict
 from emma_viz.maps import ActivationMaps, map_difference
 from emma_viz.metrics.quality import r2
 from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
+from emma_viz.render.spec import WEAK_MARK, layers_said
 from emma_viz.session.alike import require_alike_maps, require_view
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
@@ -120,6 +121,23 @@ def _model_case(maps: ActivationMaps, samples: list[int], view: View):
         marked=tuple(each.layer for each in verdicts if each.beats is False),
         controls=verdicts_said(verdicts),
     )
+
+
+def verdicts_said(found: Sequence[LayerVerdict]) -> str:
+    """What a picture of several layers says of them, for its foot: layers that are marked first."""
+    groups: dict[str, list[LayerVerdict]] = {}
+    for each in sorted(found, key=lambda each: (each.beats is not False, each.layer)):
+        groups.setdefault(each.said, []).append(each)
+    parts = []
+    for said, some in groups.items():
+        where = (
+            "at all layers shown"
+            if len(some) == len(found)
+            else f"at {layers_said([each.layer for each in some])}"
+        )
+        mark = f"{WEAK_MARK} " if some[0].beats is False else ""
+        parts.append(f"{mark}{said}, {where}" if some[0].beats is not None else f"{said} ({where})")
+    return "; ".join(parts)
 
 
 def notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:

@@ -11,13 +11,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from emma_viz.errors import LensError
-from emma_viz.lens.controls import LayerControl, verdicts, verdicts_said
+from emma_viz.lens.controls import LayerControl, verdicts
 from emma_viz.lens.evaluation import QualityGatherer, with_quality
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fitting.fit import fit_ridge_on_states
 from emma_viz.lens.headers import KEY, read_info
 from emma_viz.lens.info import LensInfo
 from emma_viz.metrics.quality import r2
+from emma_viz.session.picture import verdicts_said
 
 WIDTH, PIXELS = 6, 12
 MIXING = 0.03 * torch.randn(WIDTH, PIXELS, generator=torch.Generator().manual_seed(9))
