@@ -1,0 +1,155 @@
+"""Measure the toolkit and its peers on the same work, in turns in one process, and write docs/benchmarks.md.
+
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python -m benchmarks.run                    # everything; an hour
+    python -m benchmarks.run --rows layers prefix --json speed.json                       # some groups
+    python -m benchmarks.run --from speed.json more.json --page docs/benchmarks.md        # only write the page
+    python -m benchmarks.run --from speed.json --gpu gpu-check.json --page docs/benchmarks.md
+
+What is compared takes turns, and each round gives a ratio: a busy machine changes seconds, hardly ratios. Shown are the
+median and the middle half of the rounds. A later file's group takes the place of an earlier one's.
+"""
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.speed import layers, models, processes, roofline
+from benchmarks.speed.rows import HEADING, Row
+from emma_viz.cli.guard import guarded
+from emma_viz.files.atomic import write_file
+
+GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
+    "layers": layers.layers,
+    "halves": layers.halves,
+    "models": models.hidden_states,
+    "recording": models.recording,
+    "decoding": models.decoding,
+    "generation": models.generation,
+    "prefix": models.prefix,
+    "length": models.length,
+    "training": processes.training,
+    "figure": processes.figure,
+    "images": processes.images,
+    "peers": layers.peers,
+}
+"""Name → what measures its rows."""
+TITLES = {
+    "layers": "One layer, against its own matrix products, fp32",
+    "halves": "One layer, against its own matrix products, bf16",
+    "models": "All hidden states of a whole model",
+    "recording": "Recording",
+    "decoding": "Decoding",
+    "generation": "Generation",
+    "prefix": "Many questions about one image",
+    "length": "Cost against length",
+    "training": "Training",
+    "figure": "A figure from a new process",
+    "images": "Cost against images",
+    "peers": "Others' layers, against ours",
+}
+_MARKS = "<!-- speed: written by python -m benchmarks.run -->", "<!-- end of speed -->"
+_PACKAGES = ("torch", "numba", "transformers", "mambapy", "numpy")
+
+
+def measured(groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The rows of some groups, each with the machine that they were measured on."""
+    found = {}
+    for group in groups:
+        print(f"{TITLES[group]}", flush=True)
+        rows = []
+        for row in GROUPS[group]():
+            print(row.line(), flush=True)
+            rows.append(row.record())
+        found[group] = {"rows": rows, "machine": machine()}
+    return found
+
+
+def machine() -> str:
+    """What the numbers were measured on and with."""
+    versions = []
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    capability = torch.backends.cpu.get_cpu_capability()
+    return (
+        f"{_processor()} ({capability}), {torch.get_num_threads()} thread, Python {platform.python_version()}, "
+        f"{', '.join(versions)}; {datetime.now(UTC):%Y-%m-%d}"
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
+
+
+def page(found: dict[str, dict[str, Any]], gpu: dict[str, Any] | None) -> str:
+    """The part of docs/benchmarks.md that is measured."""
+    parts = [_gpu_part(gpu)]
+    for group in TITLES:
+        if group in found:
+            rows = [Row(**{k: v for k, v in each.items() if k != "met"}) for each in found[group]["rows"]]
+            table = "\n".join([HEADING, *(row.line() for row in rows)])
+            parts.append(f"### {TITLES[group]}\n\n{table}\n\nMeasured on {found[group]['machine']}.")
+    return "\n\n".join(parts)
+
+
+def _gpu_part(gpu: dict[str, Any] | None) -> str:
+    if gpu is None:
+        return (
+            "**Not run on a GPU.** None was at hand: the Triton kernels are tested under Triton's interpreter and "
+            "compiled for compute capability 8.0 and 9.0, no more. `scripts/gpu-check` measures them where there is "
+            f"a card. Until then, this is an estimate, not a measurement:\n\n{roofline.table()}"
+        )
+    rows = "\n".join(f"| {r['what']} | {r['said']} | {r['seconds']:.1f} |" for r in gpu["rows"])
+    return f"### On {gpu['device']}\n\n| what | found | seconds |\n|---|---|---|\n{rows}\n\nWith {gpu['versions']}."
+
+
+def write_page(path: Path, text: str) -> None:
+    """Put the measured part between the page's marks."""
+    first, last = _MARKS
+    before, _, rest = path.read_text().partition(first)
+    whole = f"{before}{first}\n\n{text}\n\n{last}{rest.partition(last)[2]}"
+    write_file(path, lambda at: at.write_text(whole))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, and write what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", nargs="+", choices=GROUPS, metavar="GROUP", help=", ".join(GROUPS))
+    parser.add_argument("--from", nargs="+", type=Path, dest="files", help="rows that were measured before")
+    parser.add_argument("--gpu", type=Path, help="what scripts/gpu-check wrote")
+    parser.add_argument("--json", type=Path, help="keep the rows in this file")
+    parser.add_argument("--page", type=Path, help="put the tables into this page")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    found: dict[str, dict[str, Any]] = {}
+    for path in args.files or []:
+        found.update(json.loads(path.read_text()))
+    if args.rows or not args.files:
+        found.update(measured(args.rows or tuple(GROUPS)))
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    if args.page:
+        write_page(args.page, page(found, None if args.gpu is None else json.loads(args.gpu.read_text())))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, program="python -m benchmarks.run"))

@@ -1,0 +1,110 @@
+"""One layer against its own matrix products, and beside it the layers of others."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import nn
+
+from benchmarks.kernels import SIZES, Products, our_mixer, run, transformers_mixer
+from benchmarks.speed.rows import Row, interleaved, of, ratios
+
+Kind = Literal["mamba1", "mamba2"]
+GOALS: dict[tuple[Kind, bool], dict[str, float]] = {
+    ("mamba1", False): {"a1": 1.45, "b": 1.08, "c": 1.05},
+    ("mamba1", True): {"a1": 1.5, "b": 1.15},
+    ("mamba2", False): {"a1": 1.7, "b": 1.15, "c": 1.08},
+    ("mamba2", True): {"a1": 2.2, "b": 1.3},
+}
+"""By layer and whether the backward pass is timed too: at most so many times the products, by size."""
+HALF_GOALS = {"b": 1.25, "c": 1.10}
+NAMES: dict[Kind, str] = {"mamba1": "Mamba-1", "mamba2": "Mamba-2"}
+
+
+def layers() -> Iterator[Row]:
+    """Our layers in fp32."""
+    for (kind, backward), goals in GOALS.items():
+        for label, goal in goals.items():
+            yield _layer(kind, label, backward, goal, torch.float32)
+
+
+def halves() -> Iterator[Row]:
+    """Our layers in bf16, forward; and against products in fp32, which shows a cliff where a CPU has no bf16 units."""
+    for kind in NAMES:
+        for label, goal in HALF_GOALS.items():
+            yield _layer(kind, label, False, goal, torch.bfloat16)
+        size = SIZES["b"]
+        x = torch.randn(size.batch, size.length, size.width)
+        mixer = our_mixer(kind, size, "auto")
+        half = our_mixer(kind, size, "auto").bfloat16()
+        times = interleaved(
+            {
+                "products": partial(run, Products(mixer, size), x, False),
+                "half": partial(run, half, x.bfloat16(), False),
+            },
+            rounds=30,
+            budget=8.0,
+        )
+        yield of(
+            f"{NAMES[kind]} layer in bf16, forward at b, against the products in fp32",
+            ratios(times, "half", "products"),
+        )
+
+
+def peers() -> Iterator[Row]:
+    """Others' layers against ours."""
+    for kind in NAMES:
+        for label in ("a1", "b"):
+            for backward in (False, True):
+                size = SIZES[label]
+                x = torch.randn(size.batch, size.length, size.width)
+                calls: dict[str, Callable[[], None]] = {
+                    name: partial(run, module, x, backward)
+                    for name, module in _others(kind, label, backward).items()
+                }
+                times = interleaved(
+                    {"ours": partial(run, our_mixer(kind, size, "auto"), x, backward), **calls}, rounds=9
+                )
+                for name in calls:
+                    yield of(
+                        f"{name}, {NAMES[kind]} {_pass(backward)} at {label}, against ours",
+                        ratios(times, name, "ours"),
+                    )
+
+
+def _layer(kind: Kind, label: str, backward: bool, goal: float, dtype: torch.dtype) -> Row:
+    size = SIZES[label]
+    mixer = our_mixer(kind, size, "auto").to(dtype)
+    x = torch.randn(size.batch, size.length, size.width, dtype=dtype)
+    times = interleaved(
+        {
+            "products": partial(run, Products(mixer, size), x, backward),
+            "layer": partial(run, mixer, x, backward),
+        },
+        rounds=60,
+        budget=8.0,
+    )
+    short = "" if dtype == torch.float32 else ", bf16"
+    return of(
+        f"{NAMES[kind]} layer{short}, {_pass(backward)} at {label}",
+        ratios(times, "layer", "products"),
+        goal=goal,
+    )
+
+
+def _pass(backward: bool) -> str:
+    return "forward + backward" if backward else "forward"
+
+
+def _others(kind: Kind, label: str, backward: bool) -> dict[str, nn.Module]:
+    size = SIZES[label]
+    found: dict[str, nn.Module] = {"transformers": transformers_mixer(kind, size)}
+    if not backward:
+        found["the sequential loop (`reference`, as mamba_ssm's)"] = our_mixer(kind, size, "reference")
+    if kind == "mamba1" and importlib.util.find_spec("mambapy"):
+        from mambapy.mamba import MambaBlock, MambaConfig  # ty: ignore[unresolved-import]
+
+        found["mambapy"] = MambaBlock(MambaConfig(d_model=size.width, n_layers=1))
+    return found

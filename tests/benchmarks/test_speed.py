@@ -1,0 +1,119 @@
+"""The programs that measure speed: their rows, their page, and what they do without a GPU."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from benchmarks import full_size, gpu_check
+from benchmarks import run as speed
+from benchmarks.kernels import SIZES, Products, our_mixer, run
+from benchmarks.speed import roofline
+from benchmarks.speed.rows import Row, interleaved, of, ratios
+
+
+def test_a_row_says_whether_its_goal_is_met_and_by_how_much_not():
+    ceiling = of("a", [1.0, 2.0, 4.0, 2.0], goal=1.6)
+    assert (ceiling.median, ceiling.met) == (2.0, False)
+    assert "| ≤ 1.6 × | missed by 25% |" in ceiling.line()
+    assert of("a", [1.0, 2.0], goal=1.5).met
+    floor = of("a", [3.0], goal=4.0, at_most=False)
+    assert not floor.met
+    assert "| ≥ 4 × | missed by 25% |" in floor.line()
+    assert of("a", [3.0]).met is None
+
+
+def test_calls_take_turns_and_the_first_turn_does_not_count():
+    order = []
+    found = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2)
+    assert order == ["a", "b"] * 3
+    assert [len(times) for times in found.values()] == [2, 2]
+    assert ratios({"x": [2.0, 6.0], "y": [1.0, 2.0]}, "x", "y") == [2.0, 3.0]
+
+
+def test_the_page_keeps_its_own_text_and_takes_rows_and_a_card(tmp_path):
+    page, rows, card = (tmp_path / name for name in ("page.md", "rows.json", "card.json"))
+    page.write_text(
+        "before\n<!-- speed: written by python -m benchmarks.run -->\nold\n<!-- end of speed -->\nafter\n"
+    )
+    record = Row(what="a layer", median=1.5, low=1.4, high=1.6, rounds=9, goal=2.0).record()
+    rows.write_text(json.dumps({"layers": {"rows": [record], "machine": "one core"}}))
+    speed.main(["--from", str(rows), "--page", str(page)])
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- end of speed -->\nafter\n")
+    assert "old" not in text
+    assert "| a layer | 1.5 × | 1.4 – 1.6 | 9 | ≤ 2 × | met |" in text
+    assert "Measured on one core." in text
+    assert "**Not run on a GPU.**" in text
+    stages = [{"what": "FSDP2", "said": "5 steps", "seconds": 2.0}]
+    card.write_text(json.dumps({"device": "a card", "versions": "torch 2", "rows": stages}))
+    speed.main(["--from", str(rows), "--gpu", str(card), "--page", str(page)])
+    assert "### On a card" in page.read_text()
+    assert "Not run on a GPU" not in page.read_text()
+
+
+def test_the_roofline_is_the_larger_of_two_times():
+    card = roofline.Card(name="a", bandwidth=10.0, half=100.0, tf32=50.0, single=5.0)
+    work = {"name": "w", "bytes": 20.0}
+    assert roofline.Work(**work, operations=100.0, unit="half").seconds(card) == 2.0
+    assert roofline.Work(**work, operations=100.0, unit="single").seconds(card) == 20.0
+    products, *_ = roofline.layer("mamba1", width=64, length=1, states=16)
+    assert products.operations == 2 * sum(
+        p.numel() for p in Products(our_mixer("mamba1", SMALL, "torch"), SMALL).weights
+    )
+
+
+SMALL = type(SIZES["a1"])(width=64, length=4, batch=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_check_says_that_there_is_none(tmp_path, capsys):
+    assert gpu_check.main(["--json", str(tmp_path / "found.json")]) == 3
+    assert "No GPU found" in (said := capsys.readouterr().err)
+    assert "(exit code 3)" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_that_fails_is_in_the_table_and_the_others_run(monkeypatch, capsys):
+    def fails(device, tiny, folder):
+        gpu_check._run(["python3", "-c", "import sys; sys.exit('no such card')"])
+
+    monkeypatch.setattr(
+        gpu_check, "STAGES", {"one": fails, "two": lambda device, tiny, folder: f"ran on {device}"}
+    )
+    rows, well = gpu_check.check("cpu", True, None)
+    assert not well
+    assert [(row["what"], row["said"]) for row in rows] == [
+        ("one", "FAILED: no such card"),
+        ("two", "ran on cpu"),
+    ]
+    assert "| two | ran on cpu |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_model_of_made_up_weights_goes_through_all_stages(tmp_path, capsys):
+    full_size.make_files("tiny-emma-v2", tmp_path, torch.float32)
+    rows = full_size.run("tiny-emma-v2", tmp_path, device="cpu", dtype="float32")
+    assert [row["what"].split(": ")[1] for row in rows] == [
+        "load", "record 3 layers", "decode 3 layers", "an image and 16 tokens",
+    ]  # fmt: skip
+    assert "× the products'" in rows[1]["said"]
+    assert "tokens a second" in rows[3]["said"]
+    assert "| layers | seconds a layer |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "forward", "both"), [("mamba1", 6, 6), ("mamba2", 6, 9)])
+def test_a_small_layer_is_within_reach_of_its_matrix_products(kind, forward, both):
+    """Ratios of CPU time taken in turns, with limits about three times what they are."""
+    size = SIZES["a1"]
+    mixer = our_mixer(kind, size, "auto")
+    x, products = torch.randn(size.batch, size.length, size.width), Products(mixer, size)
+    for backward, limit in ((False, forward), (True, both)):
+        calls = {
+            name: partial(run, each, x, backward) for name, each in (("layer", mixer), ("products", products))
+        }
+        times = interleaved(calls, rounds=15)
+        assert of("", ratios(times, "layer", "products")).median <= limit
