@@ -61,6 +61,7 @@ def test_ssd_with_each_option(assert_agrees, ssd_case, backend, options):
         (1, 64, 2, 64, 1, 32),
         (1, 65, 2, 32, 1, 128),
         (1, 131, 1, 3, 1, 7),
+        (2, 210, 6, 4, 2, 5),
         (2, 10, 6, 33, 2, 9),
         (1, 6, 26, 32, 1, 2),
     ],

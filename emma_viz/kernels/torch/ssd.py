@@ -2,8 +2,9 @@
 
 With cs the running sum of Δ A inside a chunk, a token i sees token j ≤ i through C_i·B_j exp(cs_i − cs_j), and the
 state h before the chunk through exp(cs_i) C_i h (Dao and Gu 2024, section 6). Tensors stay token-major, and
-C·Bᵀ is formed once for all heads of a group. The gradient is written by hand: it redoes a chunk from the
-state before it, so that nothing of size L·Q is kept.
+C·Bᵀ is formed once for all heads of a group. Small chunks are taken several at once: what is inside them are the same
+products with a larger batch, and only the states pass from one to the next. The gradient is written by hand: it redoes
+chunks from the states before them, so that nothing of size L·Q is kept.
 """
 
 import math
@@ -18,6 +19,9 @@ from emma_viz.kernels.reference import accumulation_dtype, step_sizes
 
 _CHUNK = 64
 """Tokens a chunk: products inside grow with it, work on states shrinks."""
+
+_AT_ONCE = 2**18
+"""Numbers of the largest tensor (`chunks G J Q Q`) when several chunks are taken at once: a megabyte stays in cache."""
 
 _LOG2E = math.log2(math.e)
 """Log decays are kept to the base 2: torch vectorises exp2 on the CPU; its exp is four times as slow."""
@@ -59,49 +63,58 @@ class _ChunkedSSD(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, v, log_decay, B, C, initial):
-        groups, length = B.shape[2], v.shape[1]
+        groups, (length, heads, size) = B.shape[2], v.shape[1:]
         y = torch.empty_like(v)
         state, kept = _states_in(initial, groups), []
         v5, a4, y5 = (rearrange(t, "B L (G J) ... -> B L G J ...", G=groups) for t in (v, log_decay, y))
-        for part in _chunks(length):
-            kept.append(state)
-            cs = _running_sum(a4[:, part])
-            mixing, _ = _mixing(cs, B[:, part], C[:, part])
-            inter = _from_state(C[:, part], state, cs, v.shape[3])
-            y5[:, part] = inter + torch.einsum("bgjqs,bsgjp->bqgjp", mixing, v5[:, part])
+        for part, count in _parts(len(v), length, heads):
+            v_, a_, B_, C_ = (_by_chunk(t[:, part], count) for t in (v5, a4, B, C))
+            cs = _running_sum(a_)
+            mixing, _ = _mixing(cs, B_, C_)
             left = _power(cs[:, -1:] - cs, v.dtype)
-            inflow = rearrange(v5[:, part] * left[..., None], "B Q G J P -> B Q G (J P)")
-            state = state * _widen(_power(cs[:, -1], v.dtype), v.shape[3]) + torch.einsum(
-                "bqgn,bqge->bgne", B[:, part], inflow
-            )
+            inflow = rearrange(v_ * left[..., None], "K Q G J P -> K Q G (J P)")
+            gained = torch.einsum("bqgn,bqge->bgne", B_, inflow)
+            passing = _widen(_power(cs[:, -1], v.dtype), size)
+            before, state = _passed_on(state, passing, gained, count)
+            kept.append(before)
+            seen = _from_state(C_, before, cs, size)
+            y5[:, part] = _in_line(seen + torch.einsum("bgjqs,bsgjp->bqgjp", mixing, v_), count)
         ctx.save_for_backward(v, log_decay, B, C, *kept)
-        return y, _states_out(state, v.shape[3])
+        return y, _states_out(state, size)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gy, g_final):
         v, log_decay, B, C, *kept = ctx.saved_tensors
-        groups, size = B.shape[2], v.shape[3]
+        groups, (length, heads, size) = B.shape[2], v.shape[1:]
         gv, ga, gB, gC = (torch.empty_like(t) for t in (v, log_decay, B, C))
         v5, a4, gy5, gv5, ga4 = (
             rearrange(t, "B L (G J) ... -> B L G J ...", G=groups) for t in (v, log_decay, gy, gv, ga)
         )
         g_state = _states_in(g_final, groups)
-        for part, state in reversed(list(zip(_chunks(v.shape[1]), kept, strict=True))):
-            chunk = (v5[:, part], _running_sum(a4[:, part]), B[:, part], C[:, part], state)
-            gv5[:, part], g_cs, gB[:, part], gC[:, part], g_state = _backward_chunk(
-                *chunk, gy5[:, part], g_state
-            )
+        parts = _parts(len(v), length, heads)
+        for (part, count), before in reversed(list(zip(parts, kept, strict=True))):
+            v_, a_, B_, C_, gy_ = (_by_chunk(t[:, part], count) for t in (v5, a4, B, C, gy5))
+            chunks = (v_, _running_sum(a_), B_, C_, before)
+            *gradients, g_state = _backward_chunks(*chunks, gy_, g_state, count)
+            gv5[:, part], g_cs, gB[:, part], gC[:, part] = (_in_line(g, count) for g in gradients)
             # The gradient of a running sum is the running sum from the other end.
-            ga4[:, part] = g_cs.flip(1).cumsum(dim=1).flip(1).div_(_LOG2E)
+            ends = _by_chunk(g_cs, count)
+            ga4[:, part] = _in_line(ends.flip(1).cumsum(dim=1).flip(1).div_(_LOG2E), count)
         return gv, ga, gB, gC, _states_out(g_state, size)
 
 
-def _backward_chunk(v, cs, B, C, state, gy, g_after):
-    """Gradients of one chunk: (v, cs, B, C, state before it), from those of its outputs and of the state after it."""
+def _backward_chunks(v, cs, B, C, state, gy, g_final, count):
+    """Gradients of some chunks: (v, cs, B, C, state before the first), from those of their outputs and of the state
+    after the last."""
     size = v.shape[-1]
+    whole = _power(cs[:, -1], v.dtype)
+    seen = gy * _power(cs, v.dtype)[..., None]
+    flat_seen = rearrange(seen, "B Q G J P -> B Q G (J P)")
+    passing, returned = _widen(whole, size), torch.einsum("bqgn,bqge->bgne", C, flat_seen)
+    g_after, g_before = _passed_on(g_final, passing, returned, count, backwards=True)
     mixing, decay = _mixing(cs, B, C)
-    # Inside the chunk.
+    # Inside a chunk.
     g_mixing = torch.einsum("bqgjp,bsgjp->bgjqs", gy, v)
     gv = torch.einsum("bgjqs,bqgjp->bsgjp", mixing, gy)
     exponent = mixing.mul_(g_mixing)
@@ -112,12 +125,10 @@ def _backward_chunk(v, cs, B, C, state, gy, g_after):
     g_products = torch.einsum("bgjqs,bgjqs->bgqs", g_mixing, decay).tril_()
     gC = torch.einsum("bgqs,bsgn->bqgn", g_products, B)
     gB = torch.einsum("bgqs,bqgn->bsgn", g_products, C)
-    # What the outputs saw of the state before the chunk.
-    seen = gy * _power(cs, v.dtype)[..., None]
-    flat_seen = rearrange(seen, "B Q G J P -> B Q G (J P)")
+    # What the outputs saw of the state before their chunk.
     gC += torch.einsum("bqge,bgne->bqgn", flat_seen, state)
     g_cs += torch.einsum("bqgjp,bqgjp->bqgj", gy, _from_state(C, state, cs, size))
-    # What the chunk left in the state after it.
+    # What a chunk left in the state after it.
     left = _power(cs[:, -1:] - cs, v.dtype)
     back = torch.einsum("bqgn,bgne->bqge", B, g_after)
     back = rearrange(back, "B Q G (J P) -> B Q G J P", P=size) * left[..., None]
@@ -126,16 +137,44 @@ def _backward_chunk(v, cs, B, C, state, gy, g_after):
     gB += torch.einsum("bqge,bgne->bqgn", inflow, g_after)
     leaving = (back * v).sum(dim=-1)
     g_cs -= leaving
-    whole = _power(cs[:, -1], v.dtype)
-    passed = g_after * _widen(whole, size)
-    g_cs[:, -1] += leaving.sum(dim=1) + rearrange(passed * state, "B G N (J P) -> B G J (N P)", P=size).sum(
-        dim=-1
-    )
-    return gv, g_cs, gB, gC, passed + torch.einsum("bqgn,bqge->bgne", C, flat_seen)
+    through = rearrange(passing * g_after * state, "B G N (J P) -> B G J (N P)", P=size).sum(dim=-1)
+    g_cs[:, -1] += leaving.sum(dim=1) + through
+    return gv, g_cs, gB, gC, g_before
 
 
-def _chunks(length: int) -> list[slice]:
-    return [slice(start, min(start + _CHUNK, length)) for start in range(0, length, _CHUNK)]
+def _parts(batch: int, length: int, heads: int) -> list[tuple[slice, int]]:
+    """The tokens of whole chunks that are taken at once, and how many chunks these are; the last may be short."""
+    most = max(1, _AT_ONCE // (batch * heads * _CHUNK**2))
+    whole = length // _CHUNK
+    found = []
+    for first in range(0, whole, most):
+        count = min(most, whole - first)
+        found.append((slice(first * _CHUNK, (first + count) * _CHUNK), count))
+    if length % _CHUNK:
+        found.append((slice(whole * _CHUNK, length), 1))
+    return found
+
+
+def _by_chunk(tokens, count):
+    """`B (K Q) …` as `(B K) Q …`."""
+    return tokens if count == 1 else rearrange(tokens, "B (K Q) ... -> (B K) Q ...", K=count)
+
+
+def _in_line(chunks, count):
+    """`(B K) Q …` as `B (K Q) …`."""
+    return chunks if count == 1 else rearrange(chunks, "(B K) Q ... -> B (K Q) ...", K=count)
+
+
+def _passed_on(state, passing, gained, count, *, backwards=False):
+    """The states that chunks begin with, `(B K) …`, and the one after them; backwards: from the last to the first."""
+    if count == 1:
+        return state, state * passing + gained
+    passing, gained = (t.unflatten(0, (-1, count)) for t in (passing, gained))
+    begun = gained.new_empty(gained.shape)
+    for k in reversed(range(count)) if backwards else range(count):
+        begun[:, k] = state
+        state = torch.addcmul(gained[:, k], state, passing[:, k])
+    return begun.flatten(0, 1), state
 
 
 def _running_sum(log_decay):
