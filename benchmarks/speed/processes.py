@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.capture_memory import draw_images, peak
-from benchmarks.kernels import Size, transformers_mixer
 from benchmarks.speed.rows import Row, interleaved, of, ratios
 from emma_viz.data.tabletop import draw_scene, make_scene
 from emma_viz.models import PRESETS, MambaLM
+from emma_viz.models.config import MambaConfig
 
 COUNTS = (16, 160, 640)
 
@@ -89,6 +90,22 @@ class Adapter(nn.Module):
         return self.mixer(x)
 
 
+def _their_mixer(config: MambaConfig) -> nn.Module:
+    sizes: dict[str, Any] = {
+        "hidden_size": config.d_model, "state_size": config.d_state, "expand": config.expand, "num_hidden_layers": 1,
+    }  # fmt: skip
+    if config.ssm == "mamba1":
+        from transformers import MambaConfig as Config
+        from transformers.models.mamba.modeling_mamba import MambaMixer as Mixer
+
+        return Mixer(Config(**sizes), layer_idx=0)
+    from transformers import Mamba2Config as Config
+    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer as Mixer
+
+    heads = {"num_heads": config.n_heads, "head_dim": config.headdim, "n_groups": config.ngroups}
+    return Mixer(Config(**sizes, **heads), layer_idx=0)
+
+
 def training() -> Iterator[Row]:
     """A training step of the pocket EMMAs' language models, against the same model on transformers' mixers."""
     for name in ("emma-v1-pocket", "emma-v2-pocket"):
@@ -96,9 +113,8 @@ def training() -> Iterator[Row]:
         torch.manual_seed(0)
         ours = MambaLM(config)
         theirs = deepcopy(ours)
-        size = Size(width=config.d_model, length=0, batch=0)
         for block in theirs.backbone.layers:
-            block.mixer = Adapter(transformers_mixer(config.ssm, size))
+            block.mixer = Adapter(_their_mixer(config))
         ids = torch.randint(0, config.vocab_size, (4, 257))
 
         def step(model: MambaLM, ids: Tensor = ids) -> None:
