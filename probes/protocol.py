@@ -7,6 +7,7 @@ arrays hold, and the engine puts an interval, a control and a paired difference 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -210,6 +211,25 @@ class Finding:
     def __repr__(self) -> str:
         where = "" if self.measure.layer is None else f", layer {self.measure.layer}"
         return f"Finding({self.measure.name}{where}: {self.sentence})"
+
+    def _repr_html_(self) -> str:
+        from emma_viz.session.notebook import (
+            html_table,
+        )  # only a notebook asks, and what it imports is slow to load
+
+        shown = {
+            "value": self.number,
+            self.measure.control_title or "control": self.control,
+            "over it": self.over,
+        }
+        rows = [
+            [escape(name), *(f"{each:.4g}" for each in (one.value, one.low, one.high))]
+            for name, one in shown.items()
+            if one
+        ]
+        unit = f" ({self.measure.unit})" if self.measure.unit else ""
+        heads = ["", f"number{unit}", "low, 95 %", "high, 95 %"]
+        return html_table(f"{self.measure.title}: {self.sentence}", heads, rows, len(rows))
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ from emma_viz.data.geometry import Geometry
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.displays import bundle_of
 from emma_viz.errors import CaptureError, InputError, SiteError
 from emma_viz.files.schema import Size
 
@@ -161,10 +162,9 @@ class Trace:
         return len(self.prompts)
 
     def __repr__(self) -> str:
-        known = {"image": "image tokens", "text": "text tokens", "all": "image and text tokens"}
+        known = "image and text" if self.token_kind == "all" else self.token_kind
         lengths = sorted(set(self.lengths)) if self.prompt_ids or self.token_kind == "image" else []
-        tokens = f"{known[self.token_kind]} {lengths[0]}" if lengths else known[self.token_kind]
-        tokens += f"–{lengths[-1]}" if lengths[1:] else ""
+        tokens = f"{known} tokens {'–'.join(str(each) for each in dict.fromkeys(lengths[:1] + lengths[-1:]))}"
         parts = [self.model.name, f"{len(self)} sample{'s' * (len(self) != 1)}", tokens]
         # A study's states are not read for it: their width and size need no more than the names.
         for site in self.sites:
@@ -178,6 +178,9 @@ class Trace:
         else:
             parts.append("states on disk" if self.states else "without states")
         return f"Trace({', '.join(parts)})"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return bundle_of(self)
 
     def __getitem__(self, key: str | tuple[str, int]) -> Float[Tensor, "..."]:
         """The states "B L W" of `[site, layer]`, or "Y B L W" of all layers of `[site]`.

@@ -1,9 +1,9 @@
 from .apply import decode as decode
 from .decoding import ActivationMaps as ActivationMaps
 from .decoding import Decoding as Decoding
-from .decoding import share_limits as share_limits
 from .difference import MapDifference as MapDifference
 from .difference import map_difference as map_difference
+from .joining import share_limits as share_limits
 from .kinds import MapKind as MapKind
 from .scores import ImageScore as ImageScore
 from .scores import LayerScore as LayerScore

@@ -12,6 +12,7 @@ from PIL import Image
 from emma_viz.data.geometry import Geometry, true_patches
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
+from emma_viz.displays import bundle_of, panel_of
 from emma_viz.errors import EmmaVizError, InputError
 from emma_viz.files.schema import shape
 from emma_viz.lens.controls import LayerVerdict, verdicts
@@ -86,6 +87,9 @@ class Decoding:
             f"Decoding({self.model.name}, {len(self)} image{'s' * (len(self) != 1)}, {self.lens.kind} lens at "
             f"{self.site} × {len(self.layers)} layers, {rows}×{columns} patches{', forced' * self.forced})"
         )
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return bundle_of(self)
 
     @property
     def forced(self) -> bool:
@@ -289,6 +293,9 @@ class ActivationMaps:
             f"image{'s' * (batch != 1)} × {len(self.layers)} layers, {rows}×{columns})"
         )
 
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return bundle_of(self)
+
     @property
     def layers(self) -> tuple[int, ...]:
         """The layers of axis Y."""
@@ -319,6 +326,23 @@ class ActivationMaps:
         """The maps on their colour scales, in [0, 1]; NaN stays NaN."""
         return normalise(self.values, self.limits).astype(np.float32)
 
+    def show(
+        self, axes: Any, layer: int, *, what: str = "map", sample: int = 0, colormap: str = "viridis"
+    ) -> Any:
+        """Draw one panel into matplotlib axes, in the pixels of the original image.
+
+        Args:
+            axes: matplotlib's.
+            layer: which.
+            what: `map`, `decoded`, `highlight` or `input`.
+            sample: which image.
+            colormap: any of matplotlib's.
+
+        Raises:
+            InputError: the layer, the image or `what` is none.
+        """
+        return panel_of(self, axes, layer, what=what, sample=sample, colormap=colormap)
+
     def on_scale(self, scale: str, limits: tuple[float | int, float | int] | None = None) -> "ActivationMaps":
         """The same maps on another colour scale.
 
@@ -332,59 +356,3 @@ class ActivationMaps:
     def with_limits(self, limits: Float32[np.ndarray, "Y B 2"]) -> "ActivationMaps":
         """The same maps on other colour scales."""
         return replace(self, limits=limits)
-
-
-def share_limits(maps: Sequence[ActivationMaps]) -> tuple[ActivationMaps, ...]:
-    """Put the maps of several models of the same images on one colour scale per image.
-
-    Models that see the same pixels have the same scale already; others get the one that spans theirs. `fixed`
-    scales are equal by themselves; `per_map` and `per_row` are meant to differ and are returned as they are.
-
-    Raises:
-        InputError: the maps differ in kind, scale or images.
-    """
-    if len({(each.kind, each.scale, each.decoding.image_hashes) for each in maps}) > 1:
-        what = "; ".join(f"{each.decoding.model.name}: {each.kind}, {each.scale}" for each in maps)
-        raise InputError(
-            f"Only maps of one kind, one scale and the same images can share a scale; got {what}."
-        )
-    if not maps or maps[0].scale != "shared":
-        return tuple(maps)
-    per_image = np.stack([each.limits[0] for each in maps])  # models, images, ends
-    ends = np.stack([per_image[..., 0].min(axis=0), per_image[..., 1].max(axis=0)], axis=-1)
-    return tuple(each.with_limits(np.broadcast_to(ends, each.limits.shape).copy()) for each in maps)
-
-
-def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> Decoding:
-    """One decoding of the images of several, in order, which were decoded alike.
-
-    Args:
-        decodings: at least one, of one model, lens and layers.
-        images: the original images of all.
-
-    Raises:
-        InputError: there is none, or they differ in model, lens, site or layers.
-    """
-    if not decodings:
-        raise InputError("expected at least one decoding to join, got none.")
-    first = decodings[0]
-    if len(decodings) == 1:
-        return replace(first, images=images)
-    for name in ("layers", "site", "model", "lens"):
-        if any(getattr(each, name) != getattr(first, name) for each in decodings):
-            raise InputError(f"Decodings that are joined are alike; these differ in {name}.")
-
-    def chain(name: str) -> tuple:
-        return tuple(value for each in decodings for value in getattr(each, name))
-
-    one = ("geometry", "image_hashes", "prompts", "answers", "labels")
-    said = ("forced_reasons", "notes")
-    return replace(
-        first,
-        patches=np.concatenate([each.patches for each in decodings], axis=1),
-        true=np.concatenate([each.true for each in decodings]),
-        views=np.concatenate([each.views for each in decodings]),
-        images=images,
-        **{name: chain(name) for name in one},
-        **{name: tuple(dict.fromkeys(chain(name))) for name in said},
-    )

@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 from emma_viz.maps.scale import LEVELS, levels
 
 COLORMAPS = ("viridis", "magma", "inferno", "cividis", "jet", "RdBu")
-"""Names that a figure's maps may be drawn with; jet is there for parity with papers."""
+"""Names that every picture and page offers; jet is there for parity with papers. A figure takes any of matplotlib's."""
 
 DIFFERENCE = "RdBu"
 """The colour map of differences: diverging, and its two ends can be told apart by colour-blind readers."""
@@ -26,11 +26,18 @@ UNSEEN_HATCH = "#bdbdbd"
 WARNING = "#b3261e"
 
 
+def is_colormap(name: str) -> bool:
+    """Whether matplotlib has a colour map of that name."""
+    import matplotlib
+
+    return name in matplotlib.colormaps
+
+
 def colour_table(name: str, count: int = LEVELS) -> UInt8[np.ndarray, "count 3"]:
     """A colour map as numbers.
 
     Args:
-        name: one of `COLORMAPS`.
+        name: one of `COLORMAPS`, or any other of matplotlib's.
         count: how many entries.
 
     Returns:
@@ -50,7 +57,7 @@ def paint(
     Args:
         values: raw.
         limits: of the colour scale.
-        name: one of `COLORMAPS`.
+        name: one of `COLORMAPS`, or any other of matplotlib's.
     """
     entries = levels(values, np.array(limits))
     opacity = np.where(entries < 0, 0, 255).astype(np.uint8)

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from emma_viz.errors import InputError
 from emma_viz.maps.scale import UNSEEN_DIFFERENCE, Rest, difference_limit
-from emma_viz.render.colours import COLORMAPS
+from emma_viz.render.colours import COLORMAPS, is_colormap
 
 STYLES = ("default", "paper")
 SCALES = ("shared", "per_row", "per_map", "fixed")
@@ -199,7 +199,7 @@ class FigureSpec:
     style: str = "default"
     """The layout: one of `STYLES`."""
     colormap: str | None = None
-    """One of `COLORMAPS`; None is viridis, and jet in the paper's style."""
+    """One of `COLORMAPS`, or any other of matplotlib's; None is viridis, and jet in the paper's style."""
     difference: bool = False
     """Whether to show the difference of the maps of the two models, layer by layer."""
     notes: tuple[str, ...] = ()
@@ -220,7 +220,7 @@ class FigureSpec:
             ("scale", self.scale, SCALES),
             ("colormap", self.color_table, COLORMAPS),
         ):
-            if value not in known:
+            if value not in known and not (name == "colormap" and is_colormap(value)):
                 raise InputError(f"unknown {name} {value[:60]!r}; expected one of {', '.join(known)}.")
         for case in self.images:
             self._check_scale(case)

@@ -12,12 +12,13 @@ from emma_viz.capture.sites import split_site
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import read_image
 from emma_viz.data.labels import names_of, names_of_pictures
+from emma_viz.displays import bundle_of
 from emma_viz.errors import InputError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
 from emma_viz.maps import ActivationMaps, Decoding, share_limits
-from emma_viz.maps.decoding import joined
+from emma_viz.maps.joining import joined
 from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.fitting import lens_for
@@ -63,6 +64,9 @@ class Comparison:
         count, layers = len(self.decodings[0]), [len(each.layers) for each in self.decodings]
         deep = "–".join(str(each) for each in sorted(set(layers)))
         return f"Comparison({models}, {count} image{'s' * (count != 1)}, {deep} layers)"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return bundle_of(self)
 
     def maps(self, view: View = View()) -> tuple[ActivationMaps, ...]:
         """One `ActivationMaps` of all decoded layers per model, on the view's colour scale."""

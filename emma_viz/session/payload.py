@@ -25,7 +25,10 @@ _LONGEST = 768
 """Pixels of the longer side of the photograph that the page gets."""
 
 RAW_BYTES = 6_000_000
-"""Decoded images of one model beyond this go as PNG, below as plain bytes."""
+"""Decoded images of one model beyond this go as PNG, below as plain bytes, unless a page must be small."""
+
+_QUALITY = 90
+"""Of pictures where a page must be small, as WebP: not exact."""
 
 KIND_WORDS = {
     "distance": (
@@ -51,6 +54,7 @@ def payload(
     sample: int = 0,
     words: Sequence[Sequence[str]] | None = None,
     live: bool = True,
+    small: bool = False,
 ) -> dict[str, Any]:
     """What the canvas shows of one image.
 
@@ -62,6 +66,8 @@ def payload(
         sample: which of its images.
         words: per model, the answer in pieces that join to it again; each may be clicked.
         live: whether the models can be asked further questions.
+        small: compress the photograph and the decoded images as WebP of quality 90, which is not exact; maps,
+            scores and the true pixels stay exact.
     """
     decodings = [each.select(samples=[sample]) for each in comparison.decodings]
     chosen = Comparison(decodings=tuple(decodings), image_names=(comparison.image_names[sample],))
@@ -75,7 +81,7 @@ def payload(
             "hash": first.image_hashes[0],
             "size": list(image.size),
             "uniform": len(image.getcolors(1) or ()) == 1,
-            "src": picture_address(fit_image(np.asarray(image), _LONGEST)),
+            "src": picture_address(fit_image(np.asarray(image), _LONGEST), small=small),
         },
         "prompt": first.prompts[0],
         "notes": list(notes(maps["distance"])),
@@ -91,7 +97,8 @@ def payload(
                 decoding,
                 {kind: maps[kind][index] for kind in KIND_WORDS},
                 words[index] if words else (),
-                live,
+                live=live,
+                small=small,
             )
             for index, decoding in enumerate(decodings)
         ],
@@ -99,7 +106,7 @@ def payload(
 
 
 def _model(
-    decoding: Decoding, maps: dict[str, ActivationMaps], words: Sequence[str], live: bool
+    decoding: Decoding, maps: dict[str, ActivationMaps], words: Sequence[str], *, live: bool, small: bool
 ) -> dict[str, Any]:
     place, model = decoding.geometry[0], decoding.model
     scores = measure(decoding)
@@ -123,7 +130,7 @@ def _model(
         "patch": place.patch,
         "extent": list(grid_extent(place.token_boxes(), place.image_size)),
         "truth": _base64(to_bytes(decoding.true_images()[0])),
-        "decoded": _pictures(decoding),
+        "decoded": _pictures(decoding, small),
         "scores": {
             name: [_number(getattr(score.images[0], name)) for score in scores]
             for name in ("r2", "psnr", "ssim")
@@ -160,18 +167,21 @@ def _map(maps: ActivationMaps) -> dict[str, Any]:
     }
 
 
-def _pictures(decoding: Decoding) -> dict[str, Any]:
+def _pictures(decoding: Decoding, small: bool) -> dict[str, Any]:
     pictures = [to_bytes(picture, MISSING) for picture in decoding.decoded_images()[:, 0]]
-    if sum(picture.nbytes for picture in pictures) <= RAW_BYTES:
+    if not small and sum(picture.nbytes for picture in pictures) <= RAW_BYTES:
         return {"encoding": "raw", "data": _base64(np.stack(pictures))}
-    return {"encoding": "png", "data": [picture_address(picture) for picture in pictures]}
+    return {
+        "encoding": "pictures",
+        "data": [picture_address(picture, small=small) for picture in pictures],
+    }
 
 
-def picture_address(pixels: np.ndarray) -> str:
-    """RGB bytes as the address of a PNG that is its own content."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG", compress_level=3)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+def picture_address(pixels: np.ndarray, *, small: bool = False) -> str:
+    """RGB bytes as the address of a PNG, or of a small and inexact WebP, that is its own content."""
+    stream, kind = io.BytesIO(), "webp" if small else "png"
+    Image.fromarray(pixels).save(stream, format=kind, quality=_QUALITY, compress_level=3)
+    return f"data:image/{kind};base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _base64(array: np.ndarray) -> str:

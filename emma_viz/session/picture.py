@@ -1,39 +1,129 @@
 """From maps to a picture: the figure's contents, and drawing it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from emma_viz.data.labels import names_of_pictures
+from emma_viz.errors import InputError
 from emma_viz.lens.controls import LayerVerdict
 from emma_viz.maps import ActivationMaps, map_difference
 from emma_viz.metrics.quality import r2
 from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
+from emma_viz.render.overlay import MISSING, highlight, to_bytes
 from emma_viz.render.spec import WEAK_MARK, layers_said
 from emma_viz.session.alike import require_alike_maps, require_view
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
 
 
-def figure(*maps: ActivationMaps, view: View = View()) -> Figure:
+def figure(
+    *maps: ActivationMaps,
+    view: View = View(),
+    layers: Sequence[int | str] | None = None,
+    colormap: str | None = None,
+    names: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
+) -> Figure:
     """Draw the maps of one or more models of the same images.
 
     Args:
         maps: one per model; they keep the colour scale that they were made with. They must be of one kind, one
             scale, the same images and the same prompts.
         view: which layers, and the style; a `map_kind` or `scale` must be that of the maps.
+        layers: in the place of `view.layers`.
+        colormap: in the place of `view.colormap`; any of matplotlib's.
+        names: what the models are called, one each; the provenance below keeps their own.
+        titles: what the images are called, one each.
 
     Returns:
         A matplotlib figure; `.savefig(path)` writes it.
 
     Raises:
-        InputError: there are no maps, or something else than maps; they cannot be compared, or `view` asks for others.
+        InputError: there are no maps, or something else than maps; they cannot be compared, or `view` asks for others;
+            or there are not as many names or titles as models or images.
 
     Example:
-        >>> figure(decode(trace, load_lens(model)).maps()).savefig("fig.pdf")
+        >>> figure(decode(trace, load_lens(model)).maps(), layers=[0, 4, 8]).savefig("fig.pdf")
     """
-    return draw(figure_spec(maps, view=view))
+    if layers is not None:
+        view = replace(view, layers=tuple(layers))
+    if colormap is not None:
+        view = replace(view, colormap=colormap)
+    spec = figure_spec(maps, view=view)
+    if names is not None:
+        called = _one_each("names", names, len(maps), "models")
+        cases = [
+            replace(
+                case,
+                models=tuple(replace(one, name=name) for one, name in zip(case.models, called, strict=True)),
+            )
+            for case in spec.images
+        ]
+        spec = replace(spec, images=tuple(cases))
+    if titles is not None:
+        called = _one_each("titles", titles, len(spec.images), "images")
+        cases = [replace(case, title=title) for case, title in zip(spec.images, called, strict=True)]
+        spec = replace(spec, images=tuple(cases))
+    return draw(spec)
+
+
+def _one_each(what: str, given: Sequence[str], count: int, of: str) -> tuple[str, ...]:
+    if isinstance(given, str) or len(given) != count:
+        raise InputError(f"expected {what} for {count} {of}, one each, got {given!r}.")
+    return tuple(given)
+
+
+def draw_panel(
+    maps: ActivationMaps,
+    axes: Axes,
+    layer: int,
+    *,
+    what: str = "map",
+    sample: int = 0,
+    colormap: str = "viridis",
+) -> AxesImage:
+    """Draw one panel into a figure of one's own; see `ActivationMaps.show`.
+
+    Args:
+        maps: of one model.
+        axes: where to draw.
+        layer: which.
+        what: `map`, `decoded`, `highlight` or `input`.
+        sample: which image.
+        colormap: any of matplotlib's.
+
+    Returns:
+        What matplotlib drew; of a `map`, `figure.colorbar` takes it.
+
+    Raises:
+        InputError: the layer, the image or `what` is none.
+    """
+    decoding = maps.decoding.select(layers=[layer], samples=[sample])
+    image = np.asarray(decoding.images[0])
+    height, width = image.shape[:2]
+    place = grid_extent(decoding.geometry[0].token_boxes(), (width, height))
+    left, top, right, bottom = place[0] * width, place[1] * height, place[2] * width, place[3] * height
+    row = maps.layers.index(layer)
+    values, (low, high) = maps.values[row, sample], maps.limits[row, sample].tolist()
+    span = (left, right, bottom, top)
+    if what == "map":
+        drawn = axes.imshow(values, cmap=colormap, vmin=low, vmax=high, extent=span, interpolation="nearest")
+    elif what == "decoded":
+        drawn = axes.imshow(
+            to_bytes(decoding.decoded_images()[0, 0], MISSING), extent=span, interpolation="nearest"
+        )
+    elif what in ("highlight", "input"):
+        lit = image if what == "input" else highlight(image, values, (low, high), place, colormap=colormap)
+        drawn = axes.imshow(lit, extent=(0, width, height, 0))
+    else:
+        raise InputError(f"expected what to be map, decoded, highlight or input, got {what!r}.")
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    return drawn
 
 
 def figure_spec(

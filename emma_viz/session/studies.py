@@ -12,7 +12,7 @@ from emma_viz.errors import InputError, StudyError
 from emma_viz.files.room import require_writable
 from emma_viz.files.rows import rows
 from emma_viz.maps import Decoding, decode, measure
-from emma_viz.maps.decoding import joined
+from emma_viz.maps.joining import joined
 from emma_viz.progress import Progress
 from emma_viz.session.capturing.stores import DECODING
 from emma_viz.session.comparison import Comparison

@@ -20,6 +20,7 @@ import numpy as np
 
 from emma_viz.capture.sites import nearest
 from emma_viz.capture.trace import Trace
+from emma_viz.displays import bundle_of
 from emma_viz.errors import StudyError
 from emma_viz.study.arrays import read_arrays
 from emma_viz.study.entries import ENTRY, Entry, describe, now, read_entry
@@ -68,6 +69,9 @@ class Study:
             return f"Study({str(self.path)!r}, entries cannot be read)"
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
         return f"Study({str(self.path)!r}, {len(names)} entries{': ' + shown if names else ''})"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return bundle_of(self)
 
     @property
     def entries(self) -> dict[str, Entry]:

@@ -75,9 +75,19 @@ def test_the_scale_of_a_difference_is_that_of_the_figure(comparison):
     assert spec.images[0].difference_limit == sent["difference"]["distance"]
 
 
-def test_large_pictures_go_as_png(comparison, monkeypatch):
+def test_large_pictures_go_as_files(comparison, monkeypatch):
     monkeypatch.setattr("emma_viz.session.payload.RAW_BYTES", 10)
     decoded = payload(comparison)["models"][0]["decoded"]
-    assert decoded["encoding"] == "png"
+    assert decoded["encoding"] == "pictures"
     assert len(decoded["data"]) == len(comparison.decodings[0].layers)
     assert all(address.startswith("data:image/png;base64,") for address in decoded["data"])
+
+
+def test_a_small_payload_has_inexact_pictures_and_exact_numbers(comparison):
+    exact, small = payload(comparison), payload(comparison, small=True)
+    assert small["image"].pop("src").startswith("data:image/webp;base64,")
+    del exact["image"]["src"]
+    for one, other in zip(exact["models"], small["models"], strict=True):
+        pictures = [len(each.pop("decoded")["data"]) for each in (one, other)]
+        assert pictures[1] == len(comparison.decodings[0].layers)
+    assert exact == small

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from emma_viz.data.geometry import Geometry
 from emma_viz.errors import InputError
-from emma_viz.maps.decoding import share_limits
 from emma_viz.maps.difference import map_difference
+from emma_viz.maps.joining import share_limits
 from emma_viz.maps.scale import limits_of, normalise
 
 KINDS = ("distance", "magnitude", "error", "cosine")

@@ -30,6 +30,9 @@ def test_of_many_nothings_none_beats_its_control_and_what_was_planted_does():
     assert lucky, "without luck there is nothing to hold back"
     assert [each.measure.name for each in found if each.beats] == ["real"]
     assert all(each.family == len(found) for each in found)
+    shown = found[-1]._repr_html_()
+    assert "planted: " in shown
+    assert all(f"<td>{row}</td><td>" in shown for row in ("value", "control", "over it"))
     assert "when all 61 comparisons are counted (Holm's p" in lucky[0].sentence
     (alone,) = find([lucky[0].measure])
     assert alone.p < found[found.index(lucky[0])].p

@@ -30,7 +30,7 @@ const open = (page) => {
   const dim = () => page.body.classList.toggle("dark", night.matches);
   night.addEventListener("change", dim);
   dim();
-  const onview = (link) => history.replaceState(null, "", `#${link}`);
+  const onview = (link) => core.isLinkable(location.href) && history.replaceState(null, "", `#${link}`);
   const canvas = mount(page.getElementById("canvas"), { onview, context: () => ({ image: data.payload.image.hash }) });
   const view = location.hash.length > 1 ? core.fromLink(location.hash) : data.view;
   return canvas.update(data.payload, view).catch((error) => canvas.fail(error.message));

@@ -1,7 +1,7 @@
 // What leaves the canvas: saved files, the link to a view, a sentence for some seconds.
 "use strict";
 const { bytesOf } = require("./core/bytes.js");
-const { fromLink, toLink } = require("./core/links.js");
+const { fromLink, isLinkable, toLink } = require("./core/links.js");
 const { differenceLimit, indexOf, linkedView } = require("./core/state.js");
 const { linkOf } = require("./drawing.js");
 const { make } = require("./view/elements.js");
@@ -110,6 +110,7 @@ const offerSaving = (stage) => {
     );
   menu.addEventListener("keydown", (event) => walkMenu(stage, event));
   linker.addEventListener("click", () => copyLink(stage));
+  linker.hidden = !isLinkable(location.href);
   theme.addEventListener("click", () => document.body.classList.toggle("dark"));
 };
 

@@ -35,7 +35,7 @@ const paleOf = (photo, { greying, lightening }) => {
 const decodedOf = (model) => {
   const [height, width] = sideOf(model);
   const { encoding, data } = model.decoded;
-  if (encoding === "png") return Promise.all(data.map(pictureOf));
+  if (encoding === "pictures") return Promise.all(data.map(pictureOf));
   return model.layers.map((_, i) => canvasOf(opaque(data, 3 * i * height * width, height * width), width, height));
 };
 

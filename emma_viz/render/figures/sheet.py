@@ -46,7 +46,12 @@ def settings():
 
 
 class Drawing(Figure):
-    """A matplotlib figure that saves reproducibly, with text as text."""
+    """A matplotlib figure that saves reproducibly, with text as text, and shows itself in a notebook."""
+
+    def _repr_png_(self) -> bytes:
+        stream = BytesIO()
+        self.savefig(stream, format="png", dpi=144)
+        return stream.getvalue()
 
     def savefig(self, fname, *, format=None, dpi=300, metadata=None, **options):
         """As Figure.savefig, without dates, and with editable text in PDF and SVG."""

@@ -227,6 +227,7 @@ const makePage = () => {
   document.body = new Element("body");
   globalThis.window = { ...listening("window"), innerWidth: 1400, innerHeight: 900, devicePixelRatio: 1 };
   globalThis.ImageData = class {};
+  globalThis.location = { href: "file:///page.html" };
   Object.assign(globalThis, {
     Image,
     ResizeObserver: observer("ResizeObserver"),

@@ -100,3 +100,8 @@ test("the inspector shows what is kept, else what is pointed at, else everything
   assert.deepEqual(all, { model: 0, region: { top: 0, left: 0, bottom: 1, right: 1 }, whole: true });
   assert.deepEqual([core.isPatch(all.region), core.isPatch({ top: 1, left: 0, bottom: 1, right: 0 })], [false, true]);
 });
+
+test("a page inside a notebook's frame cannot be linked to", () => {
+  assert.ok(["http://127.0.0.1:7860/", "https://host/page#layer=3", "file:///saved.html"].every(core.isLinkable));
+  assert.ok(!["about:srcdoc", "blob:null/1", "data:text/html,x"].some(core.isLinkable));
+});

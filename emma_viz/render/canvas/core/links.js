@@ -26,4 +26,7 @@ const fromLink = (text) => {
   return view;
 };
 
-module.exports = { toLink, fromLink };
+/** Whether a page at this address can be linked to: one inside a notebook's frame (about:srcdoc) has none of its own. */
+const isLinkable = (address) => /^(https?|file):/.test(address);
+
+module.exports = { toLink, fromLink, isLinkable };

@@ -3,7 +3,7 @@
 const { bytesOf, floatsOf, tableOf } = require("./bytes.js");
 const { mean, subtract } = require("./numbers.js");
 
-/** A payload with its base64 turned into numbers; pictures that come as PNG stay addresses until they are drawn. */
+/** A payload with its base64 turned into numbers; pictures that come as files stay addresses until they are drawn. */
 const unpack = (payload) => {
   if (payload.schema !== 1) throw new Error(`This page reads payloads of schema 1, and got ${payload.schema}.`);
   const tables = Object.fromEntries(Object.entries(payload.tables).map(([name, hex]) => [name, tableOf(hex)]));
