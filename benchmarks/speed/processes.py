@@ -71,8 +71,10 @@ def _figure(folder: Path, place: Path) -> tuple[tuple[float, float], bytes]:
             "OMP_WAIT_POLICY": "passive",
         },
         capture_output=True,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        sys.exit(done.stderr.decode(errors="replace"))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return (spent, time.perf_counter() - begun), done.stderr
