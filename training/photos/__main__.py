@@ -1,13 +1,13 @@
 """Train the pair that knows photographs.
 
-    python -m training.photos train cobra-photo --photos DIR --weights FILE --work DIR [--seed 1]
-    python -m training.photos measure cobra-photo --photos DIR --work DIR [--seed 1]
+    python -m training.photos pair --photos DIR --weights FILE --work DIR      both, their lenses, and the bundle
+    python -m training.photos train cobra-photo --photos DIR --weights FILE --work DIR     one of them alone
 
-A run that was stopped goes on where its last checkpoint was. See docs/training.md.
+A run that was stopped goes on where its last checkpoint was. `python -m training.results BUNDLE --photos DIR`
+measures a bundle. See docs/training.md.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +16,10 @@ from emma_viz.cli.guard import guarded
 from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
+from training.photos.bundle import bundle_pair
 from training.photos.recipe import PHOTO_MEMBERS
 from training.photos.work import PhotoWork
+from training.pocket.stages import run_name
 
 _MODULE = "python -m training.photos"
 
@@ -32,12 +34,13 @@ def _parser() -> argparse.ArgumentParser:
         prog=_MODULE, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (
-        ("train", "train a member"),
-        ("measure", "its answers about test photographs and scenes"),
-    ):
-        command = commands.add_parser(name, help=what)
-        command.add_argument("member", choices=tuple(PHOTO_MEMBERS))
+    train = commands.add_parser("train", help="train a member")
+    train.add_argument("member", choices=tuple(PHOTO_MEMBERS))
+    pair = commands.add_parser("pair", help="train both members, fit their lenses, write the bundle")
+    pair.add_argument(
+        "--bundle", type=path, metavar="DIR", help="where the models go (default: bundle in the work folder)"
+    )
+    for command in (train, pair):
         command.add_argument(
             "--photos", type=path, required=True, metavar="DIR", help="Caltech-101's folders"
         )
@@ -52,11 +55,14 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     require_writable(options.work, folder=True, error=TrainingError)
     work = PhotoWork(options.work, options.photos, options.weights)
-    task = work.train(options.member, seed=options.seed)
-    if options.command == "measure":
-        count = work.recipe.test_pictures
-        pictures = work.pictures("test", singles=count, scenes=count)
-        print(json.dumps(work.scores(task, pictures), indent=2))
+    if options.command == "train":
+        work.train(options.member, seed=options.seed)
+        return
+    bundle = options.bundle or options.work / run_name("bundle", options.seed)
+    require_writable(bundle, folder=True, error=TrainingError)
+    command = f"{_MODULE} pair --photos DIR" + (f" --seed {options.seed}" if options.seed else "")
+    written = bundle_pair(work, tuple(PHOTO_MEMBERS), bundle, command=command, seed=options.seed)
+    print(f"wrote {written}: {', '.join(PHOTO_MEMBERS)}")
 
 
 if __name__ == "__main__":

@@ -78,6 +78,11 @@ class PhotoPictures:
         self._make(numbers)
         return self._arrays["images"][np.asarray(numbers)]
 
+    def every(self) -> np.ndarray:
+        """uint8 (N, 256, 256, 3): all pictures, as they lie on the disk."""
+        self._make(range(len(self)))
+        return self._arrays["images"]
+
     def batch(self, numbers: np.ndarray, *, patch: int) -> ImageBatch:
         """Some pictures as the joint stage takes them."""
         pixels = torch.from_numpy(self.images(numbers)).float() / 255

@@ -18,16 +18,18 @@ from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import TABLE, parse_json, read_bytes
 from emma_viz.files.schema import shape
 from emma_viz.models.backbones import lite0_256
+from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.meta import on_meta
 from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.vision import VisionEncoder
+from training.loop.config import JointRecipe
 from training.photos.fitting import Fitted, fit_tower
 from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
 from training.pocket.joint import JointTask, new_task, phase_of, pool_tokens, run_joint_task
 from training.pocket.questions import answers_about, scores_of
-from training.pocket.stages import SCALED_BY, commit, keep, read_stage, run_name
+from training.pocket.stages import commit, keep, read_stage, run_name, stage_record
 from training.pocket.text import start_remembering
 
 QUESTIONS = 13
@@ -99,8 +101,7 @@ class PhotoWork:
     @cached_property
     def rivals(self) -> Rivals:
         """Orders of the categories, by which absent ones are chosen."""
-        popular = np.argsort(-self.library.frequency, kind="stable")
-        return Rivals(popular=tuple(popular.tolist()), confused=self.fitted.confused)
+        return rivals_of(self.library, self.fitted.confused)
 
     def pictures(self, split: str, *, singles: int | None, scenes: int) -> PhotoPictures:
         """Photographs and scenes of a split."""
@@ -126,27 +127,16 @@ class PhotoWork:
         """
         if member not in PHOTO_MEMBERS:
             raise TrainingError(f"The photo pair has {', '.join(PHOTO_MEMBERS)}; got {member!r}.")
-        config, recipe = PHOTO_MEMBERS[member](), self._joint_recipe(member, seed)
+        config = PHOTO_MEMBERS[member]()
         if self.tokenizer.rows > config.llm.padded_vocab_size:
             raise TrainingError(f"The tokenizer has {self.tokenizer.rows} tokens; raise PHOTO_VOCABULARY.")
-        torch.manual_seed(seed)
-        llm = MambaLM(config.llm)
-        start_remembering(llm)
-        sample = torch.from_numpy(self.training_pictures.features(range(SCALED_BY)))
-        task = new_task(recipe, config, features=sample, llm=llm)
-        # The features are whitened and as many as the stream is wide: let all of them through, each by itself.
-        with torch.no_grad():
-            projector = task.vlm.projector.projector
-            assert isinstance(projector, torch.nn.Linear)
-            torch.nn.init.eye_(projector.weight)
-            torch.nn.init.zeros_(projector.bias)
-        return task
+        return fresh_member(config, seed=seed, recipe=self.joint_recipe(member, seed))
 
     def train(self, member: str, *, seed: int = 0, progress: bool = True) -> JointTask:
         """A trained member; a run that was stopped goes on from its last checkpoint."""
         task, path = self.start(member, seed=seed), self.folder / f"{run_name(member, seed)}.safetensors"
         if not path.exists():
-            recipe, pictures = self._joint_recipe(member, seed), self.training_pictures
+            recipe, pictures = self.joint_recipe(member, seed), self.training_pictures
             held_out = self.pictures("val", singles=recipe.scored_scenes, scenes=recipe.scored_scenes)
 
             def batch_of(number: int, place: int):
@@ -193,7 +183,13 @@ class PhotoWork:
             shown = pool_tokens(tokens, vlm.grid) if pooled else tokens
             yield from answers_about(vlm, shown, asked, self.tokenizer, first=first)
 
-    def _joint_recipe(self, member: str, seed: int):
+    def record(self, member: str, *, seed: int) -> tuple[float, str]:
+        """Minutes that a finished member's run took, and the commit that was checked out when it ended."""
+        kept = stage_record(self.folder / f"{run_name(member, seed)}.safetensors")
+        return round(float(kept["minutes"]), 1), kept["commit"]
+
+    def joint_recipe(self, member: str, seed: int) -> JointRecipe:
+        """A member's settings."""
         recipe = self.recipe.joint
         return replace(recipe, model=member, optimisation=replace(recipe.optimisation, seed=seed))
 
@@ -214,6 +210,35 @@ class PhotoWork:
                     (int(slot), turn) for turn in photo_questions(pictures.scene(number), self.rivals, rng)
                 ]
         return numbers, turns
+
+
+def fresh_member(config: VLMConfig, *, seed: int, recipe: JointRecipe | None = None) -> JointTask:
+    """A member before its first step: a fresh language model behind a projector that lets every feature through.
+
+    Args:
+        config: the member's.
+        seed: of the run.
+        recipe: its settings; the pair's when None.
+    """
+    recipe = photo_recipe().joint if recipe is None else recipe
+    torch.manual_seed(seed)
+    llm = MambaLM(config.llm)
+    start_remembering(llm)
+    recipe = replace(recipe, optimisation=replace(recipe.optimisation, seed=seed))
+    task = new_task(recipe, config, features=None, llm=llm)
+    # The features are whitened and as many as the stream is wide: each goes through by itself.
+    with torch.no_grad():
+        projector = task.vlm.projector.projector
+        assert isinstance(projector, torch.nn.Linear)
+        torch.nn.init.eye_(projector.weight)
+        torch.nn.init.zeros_(projector.bias)
+    return task
+
+
+def rivals_of(library: PhotoLibrary, confused: tuple[tuple[int, ...], ...]) -> Rivals:
+    """Orders of the categories, by which absent ones are chosen."""
+    popular = np.argsort(-library.frequency, kind="stable")
+    return Rivals(popular=tuple(popular.tolist()), confused=confused)
 
 
 def _tower(encoder: VisionEncoder) -> Lite0Tower:

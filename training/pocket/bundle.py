@@ -3,41 +3,28 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 import emma_viz.data
-from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model, save_run_directory, save_vision_encoder
-from emma_viz.data.images import image_hash, read_image
+from emma_viz.checkpoints import BUNDLED, load_model, save_run_directory, save_vision_encoder
+from emma_viz.checkpoints.run_config import read_config, vlm_config
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import read_json
-from emma_viz.lens.evaluation import with_quality
-from emma_viz.lens.files import save_lens
-from emma_viz.lens.fitting.fit import RidgeSettings, with_fit_images
-from emma_viz.lens.headers import read_info
-from emma_viz.lens.native import NativeLens, native_lens
-from emma_viz.lens.protocol import Lens
-from emma_viz.maps.decoding import Decoding
 from emma_viz.models.towers.vision import VisionEncoder
-from emma_viz.records.questions import Question
-from emma_viz.session.fitting import HALF, fit_ridge
-from emma_viz.session.options import Asking
-from emma_viz.session.road import ask
+from emma_viz.session.fitting import HALF
 from training.loop.config import as_record
-from training.loop.lens import fit_file, round_to_half
+from training.loop.lenses import LensPlan, write_lenses
 from training.pocket.bundle_reading import read_provenance
 from training.pocket.encoder import ENCODER_SCORES
-from training.pocket.joint import JointTask, read_scores
+from training.pocket.joint import read_scores
 from training.pocket.scenes import SCENES, scenes_for
 from training.pocket.stages import Work, commit, keep, read_stage, run_name, text_file
 
-PROMPT = "Describe the image in detail."
 _TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
 
 
@@ -71,9 +58,9 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
         origin = member_provenance(work, member, command, seed=seed)
         save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
         model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
-        budget = json.dumps(as_record(work.recipe.tuned), sort_keys=True).encode()
-        name = f"{run_name(member, seed)}.{hashlib.sha256(budget).hexdigest()[:8]}.tuned.lens"
-        write_lenses(work, model, task, folder / member, kept=work.folder / name)
+        write_lenses(
+            model, task.head, folder / member, _lens_plan(work), kept=work.folder, name=run_name(member, seed)
+        )
     return folder
 
 
@@ -83,7 +70,12 @@ def require_same_start(work: Work, members: Sequence[str], folder: Path) -> None
     Raises:
         TrainingError: it does.
     """
-    others = {path.parent.name for path in folder.glob("*/config.json")} - set(members)
+    encoder = work.config.vision.backbone_id
+    others = {
+        path.parent.name
+        for path in folder.glob("*/config.json")
+        if vlm_config(read_config(path), where=str(path)).vision.backbone_id == encoder
+    } - set(members)
     if others and not _shares(work, _encoder_of(work, folder), _tokenizer_of(folder)):
         raise TrainingError(
             f"{folder} also holds {', '.join(sorted(others))}, which read another encoder or tokenizer than "
@@ -177,60 +169,19 @@ def _copy(source: Path, target: Path) -> None:
     write_file(target, lambda part: shutil.copyfile(source, part))
 
 
-def write_lenses(work: Work, model: LoadedModel, task: JointTask, folder: Path, *, kept: Path) -> None:
-    """Fit a member's ridge and tuned lens on training scenes and take over its own decoder; all with their quality on
-    held-out scenes.
-
-    Args:
-        work: with the scenes.
-        model: the member as it is bundled.
-        task: the member as it was trained.
-        folder: where the lenses go.
-        kept: file of the tuned lens of this budget in the work folder: it is fitted when none for this model is there.
-    """
+def _lens_plan(work: Work) -> LensPlan:
+    """The lenses of a family's member: fitted on training scenes, measured on held-out ones."""
     recipe = work.recipe
     scenes = work.scenes("train", recipe.joint.scenes).images
-    fit, held_out = (
-        list(scenes[: recipe.lens_scenes]),
-        list(work.scenes("test", recipe.test_scenes).images[: recipe.lens_heldout]),
+    held_out = work.scenes("test", recipe.test_scenes).images[: recipe.lens_heldout]
+    return LensPlan(
+        fit=list(scenes[: recipe.lens_scenes]),
+        held_out=list(held_out),
+        trained_on=list(scenes),
+        said=SCENES,
+        tuned=recipe.tuned,
+        tuned_images=scenes_for(recipe.tuned),
     )
-    with tqdm(total=len(fit) + len(held_out), desc=f"ridge lens of {model.name}") as bar:
-        ridge = fit_ridge(
-            model,
-            fit,
-            heldout=held_out,
-            fitted_on=SCENES,
-            prompt=PROMPT,
-            settings=RidgeSettings(store=HALF),
-            on_batch=bar.update,
-        )
-    save_lens(ridge, folder / "ridge.lens")
-    if task.head is not None:
-        about = f"{SCENES}, with the model"
-        native = native_lens(task.head, model.info, patch=8, fitted_on=about, n_fit=recipe.joint.scenes)
-        native = with_fit_images(native, [image_hash(read_image(scene)) for scene in scenes])
-        save_lens(_rounded(model, native, held_out), folder / "native.lens")
-    if not kept.exists() or read_info(kept).model_fingerprint != model.info.fingerprint:
-        fit_file(model, recipe.tuned, scenes_for(recipe.tuned), kept)
-    _copy(kept, folder / "tuned.lens")
-
-
-def _rounded(model: LoadedModel, lens: NativeLens, held_out: Sequence[Any]) -> NativeLens:
-    """A lens in half precision, with the quality that it has as rounded."""
-    round_to_half(lens.head)
-    measured = with_quality(lens, decodings(model, lens, held_out))
-    return replace(measured, head=lens.head.to(HALF))
-
-
-def decodings(model: LoadedModel, lens: Lens, images: Sequence[Any]) -> Iterator[Decoding]:
-    """Decode images at all layers of a lens, a few at a time."""
-    read = [place for layer in lens.default_layers for place in lens.reads(layer)]
-    sites, layers = sorted({site for site, _ in read}), sorted({layer for _, layer in read})
-    questions = [Question(image=image, prompt=PROMPT) for image in images]
-    pairs = ask(
-        model, questions, lens, asking=Asking(), sites=sites, layers=layers, generate=False, batch_size=16
-    )
-    return (decoding for _, decoding in pairs if decoding is not None)
 
 
 def member_provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[str, Any]:

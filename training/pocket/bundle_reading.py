@@ -146,17 +146,25 @@ class Bundle:
         }
 
 
-def open_bundle(folder: Path) -> Bundle:
+def open_bundle(folder: Path, *, world: str = "tabletop") -> Bundle:
     """Look which members a bundle has.
+
+    Args:
+        folder: with a folder a member.
+        world: that they were trained in; members of another are left out.
 
     Raises:
         TrainingError: it has none.
     """
-    found = {path.parent.name for path in folder.glob("*/config.json")}
+    found = {
+        path.parent.name
+        for path in folder.glob("*/config.json")
+        if read_provenance(path).data.get("world", "tabletop") == world
+    }
     if not found:
         raise TrainingError(
-            f"{folder} holds no model. A bundle has a folder with a config.json for each; make one with "
-            "`python -m training.train pocket-pair`."
+            f"{folder} holds no model of the world {world}. A bundle has a folder with a config.json for each; make "
+            "one with `python -m training.train pocket-pair` or, on photographs, `python -m training.photos pair`."
         )
     return Bundle(folder=folder, members=tuple(in_order(sorted(found))))
 

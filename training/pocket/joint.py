@@ -166,7 +166,7 @@ def new_task(
     recipe: JointRecipe,
     config: VLMConfig,
     *,
-    features: Float[Tensor, "B T F"],
+    features: Float[Tensor, "B T F"] | None,
     llm: MambaLM | None = None,
     fusion: bool = True,
 ) -> JointTask:
@@ -175,14 +175,15 @@ def new_task(
     Args:
         recipe: its seed decides the fresh projector.
         config: the model.
-        features: of some images, to scale the projector by.
+        features: of some images, to scale the projector by; it stays as PyTorch starts it when None.
         llm: the language model to start from; a fresh one when None.
         fusion: False for −MFF.
     """
     torch.manual_seed(recipe.optimisation.seed)
     vlm = VLM(config)
     smooth_positions(vlm)
-    scale_projector(vlm, features)
+    if features is not None:
+        scale_projector(vlm, features)
     # Last, so that it takes no random number from what the models share.
     head = PaperHead(pocket_head(config, fusion=fusion)) if config.lens_form == "paper" else None
     task = JointTask(vlm, head, pixel_weight=recipe.pixel_weight)

@@ -21,7 +21,7 @@ from emma_viz.errors import EmmaVizError, TrainingError
 from emma_viz.lens.evaluation import with_quality
 from emma_viz.lens.files import load_lens, rewrite_info
 from emma_viz.lens.headers import SUFFIX, open_lens, read_info
-from training.pocket.bundle import decodings
+from training.loop.lenses import decodings
 from training.pocket.scenes import SCENES, drawn_scenes
 
 _SAME = 2e-3

@@ -190,7 +190,7 @@ class Work:
         return {name: kept.get("commit", "not recorded") for name, kept in self._finished().items()}
 
     def _finished(self) -> dict[str, dict[str, str]]:
-        return {path.stem: _metadata(path) for path in sorted(self.folder.glob("*.safetensors"))}
+        return {path.stem: stage_record(path) for path in sorted(self.folder.glob("*.safetensors"))}
 
 
 def text_file(name: str) -> str:
@@ -303,7 +303,8 @@ def read_stage(module: Module, path: Path) -> Module:
     return module
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def stage_record(path: Path) -> dict[str, str]:
+    """What `keep` wrote beside a stage's weights: its minutes, and the commit at its end."""
     with _opened(path) as file:
         return file.metadata() or {}
 

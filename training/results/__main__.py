@@ -1,10 +1,11 @@
-"""Measure a trained family and write docs/results.md with its figure, every number of them.
+"""Measure a trained family and write its page of docs with its figure, every number of them.
 
     python -m training.results                          the bundle of the package, and the seeds kept in docs/measured
     python -m training.results DIR1 DIR2 FILE           bundles that differ in their seed: intervals over seeds too
     python -m training.results DIR --keep FILE          measure one bundle and keep its sums, to be named later as above
+    python -m training.results --photos DIR             the same of the photo pair: docs/results-photo.md
 
-A bundle is a folder that `python -m training.train pocket-pair` writes.
+A bundle is a folder that `python -m training.train pocket-pair` or `python -m training.photos pair` writes.
 """
 
 import argparse
@@ -28,18 +29,28 @@ from training.results.examination import Examined
 from training.results.measured import Measured, measure_bundle, shown_to
 from training.results.measured_files import read_measured, save_measured
 from training.results.numbers import all_numbers
-from training.results.page import IMAGE, PAGE, results_page
+from training.results.page import results_page
+from training.results.worlds import PHOTO_ANSWERS, PHOTO_PAGE, PHOTO_WORLD, Tabletop, World, photo_world
 
 CHECKOUT = Path(__file__).parents[2]
 _DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else Path("runs/results")
 _KEPT = CHECKOUT / "docs/measured"
 """What was measured of the seeds that are not shipped."""
-ANSWERS = 500
-"""Held-out scenes that questions are asked about."""
 
 
-def measured_of(sources: Sequence[Path], *, answers: int) -> list[Measured]:
+def _world_name(photos: Path | None) -> str:
+    return Tabletop.name if photos is None else PHOTO_WORLD
+
+
+def measured_of(
+    sources: Sequence[Path], *, answers: int | None, photos: Path | None = None
+) -> tuple[World, list[Measured]]:
     """Measure bundles and read what was kept of others, in the order given.
+
+    Args:
+        sources: bundles, and files of what was kept.
+        answers: held-out pictures that questions are asked about; as many as is usual in the world when None.
+        photos: the folder of photographs, for members that were trained on them.
 
     Raises:
         TrainingError: they cannot be set side by side.
@@ -50,19 +61,28 @@ def measured_of(sources: Sequence[Path], *, answers: int) -> list[Measured]:
             "(--seed)."
         )
     kept = {each: read_measured(each) for each in sources if not each.is_dir()}
-    bundles = {each: open_bundle(each.resolve()) for each in sources if each.is_dir()}
+    name = _world_name(photos)
+    bundles = {each: open_bundle(each.resolve(), world=name) for each in sources if each.is_dir()}
+    world = world_of(list(bundles.values()), photos)
+    answers = world.answers if answers is None else answers
     for source, each in kept.items():
         for folder, bundle in bundles.items():
-            if differ := each.shown.differences(shown_to(bundle, answers=answers)):
+            if differ := each.shown.differences(shown_to(bundle, world, answers=answers)):
                 raise TrainingError(
                     f"{source} was not shown what {folder} will be: {differ}. Ask for --scenes "
                     f"{each.shown.answers}, or name the bundles to measure."
                 )
     found = [
-        kept[each] if each in kept else measure_bundle(bundles[each], answers=answers) for each in sources
+        kept[each] if each in kept else measure_bundle(bundles[each], world, answers=answers)
+        for each in sources
     ]
     require_comparable(found)
-    return found
+    return world, found
+
+
+def world_of(bundles: Sequence[Bundle], photos: Path | None) -> World:
+    """The world of bundles' members."""
+    return Tabletop() if photos is None else photo_world(bundles, photos)
 
 
 def by_member(found: Sequence[Measured]) -> dict[str, dict[int, Examined]]:
@@ -89,11 +109,11 @@ def _head(found: Sequence[Measured], command: str) -> dict[str, Any]:
     }
 
 
-def _keep(bundle: Bundle, path: Path, *, answers: int) -> None:
+def _keep(bundle: Bundle, world: World, path: Path, *, answers: int) -> None:
     """Add what is measured of a bundle to a file, which may have other members of its seed already."""
     known = read_measured(path) if path.exists() else None
-    require_one_seed(bundle, known, answers=answers)
-    found = measure_bundle(bundle, answers=answers)
+    require_one_seed(bundle, world, known, answers=answers)
+    found = measure_bundle(bundle, world, answers=answers)
     found = found if known is None else together(known, found)
     save_measured(found, path)
     print(f"wrote {path}: {', '.join(found.members)}")
@@ -120,7 +140,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BUNDLE",
         help="folders, or files of --keep (default: the package's own and docs/measured)",
     )
-    parser.add_argument("--scenes", type=int, default=ANSWERS, help=f"held-out scenes (default: {ANSWERS})")
+    parser.add_argument(
+        "--scenes",
+        type=int,
+        help=f"held-out pictures that questions are asked about (default: {Tabletop.answers}; of photographs "
+        f"{PHOTO_ANSWERS}, every other one a scene of several)",
+    )
+    parser.add_argument(
+        "--photos",
+        type=path,
+        metavar="DIR",
+        help="measure the members that were trained on photographs: Caltech-101's folder",
+    )
     parser.add_argument("--json", type=path, help="also write all numbers to this file")
     parser.add_argument(
         "--keep",
@@ -133,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         type=path,
         default=_DOCUMENTS,
         metavar="FOLDER",
-        help="where results.md goes (default: docs of the checkout, runs/results without one)",
+        help="where the page goes (default: docs of the checkout, runs/results without one)",
     )
     return parser
 
@@ -142,34 +173,43 @@ def _run(options: argparse.Namespace) -> None:
     """Measure what was asked for and write page, figure and JSON, or the file of one bundle."""
     from training.results.figure import draw_results
 
-    if options.scenes < 2:
-        raise TrainingError(f"--scenes must be at least 2, got {options.scenes}: intervals are over scenes.")
+    if options.scenes is not None and options.scenes < 2:
+        raise TrainingError(f"--scenes must be at least 2, got {options.scenes}: intervals are over images.")
     if options.keep is not None:
         if options.json is not None:
             raise TrainingError("--keep FILE writes no page and no --json. Leave one of them out.")
         require_writable(options.keep, parents=True, error=TrainingError)
         if len(options.bundles) != 1 or not options.bundles[0].is_dir():
             raise TrainingError("--keep FILE takes one bundle's folder; name it before --keep.")
-        _keep(open_bundle(options.bundles[0].resolve()), options.keep, answers=options.scenes)
+        bundle = open_bundle(options.bundles[0].resolve(), world=_world_name(options.photos))
+        world = world_of([bundle], options.photos)
+        _keep(bundle, world, options.keep, answers=options.scenes or world.answers)
         return
-    for name in (PAGE, IMAGE):
-        require_writable(options.out / name, parents=True, error=TrainingError)
+    name = PHOTO_PAGE if options.photos is not None else Tabletop.page
+    page, image = options.out / f"{name}.md", options.out / f"images/{name}.png"
+    for made in (page, image):
+        require_writable(made, parents=True, error=TrainingError)
     if options.json is not None:
         require_writable(options.json, parents=True, error=TrainingError)
-    sources = options.bundles or [BUNDLED, *sorted(_KEPT.glob("*.npz"))]
-    found = measured_of(sources, answers=options.scenes)
-    command = " ".join(["python -m training.results", *(each.name for each in options.bundles)])
-    if options.scenes != ANSWERS:
+    kept = sorted(_KEPT.glob("*.npz"))
+    kept = [each for each in kept if each.name.startswith("photo-") == (options.photos is not None)]
+    world, found = measured_of(
+        options.bundles or [BUNDLED, *kept], answers=options.scenes, photos=options.photos
+    )
+    command = " ".join([PROGRAM, *(each.name for each in options.bundles)])
+    if options.photos is not None:
+        command += " --photos DIR"
+    if options.scenes not in (None, world.answers):
         command += f" --scenes {options.scenes}"
-    numbers = {"head": _head(found, command), **all_numbers(by_member(found))}
-    (options.out / IMAGE).parent.mkdir(parents=True, exist_ok=True)
-    draw_results(numbers, options.out / IMAGE)
-    write_file(options.out / PAGE, lambda part: part.write_text(results_page(numbers), encoding="utf-8"))
+    numbers = {"head": _head(found, command), **all_numbers(by_member(found), world.compared)}
+    image.parent.mkdir(parents=True, exist_ok=True)
+    draw_results(numbers, image, pictures=world.pictures)
+    write_file(page, lambda part: part.write_text(results_page(numbers, world), encoding="utf-8"))
     if options.json is not None:
         text = json.dumps(numbers, indent=1, ensure_ascii=False)
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_file(options.json, lambda part: part.write_text(text, encoding="utf-8"))
-    print(f"wrote {options.out / PAGE} and {options.out / IMAGE}")
+    print(f"wrote {page} and {image}")
 
 
 if __name__ == "__main__":

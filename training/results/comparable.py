@@ -11,6 +11,7 @@ from training.pocket.bundle_reading import Bundle
 from training.pocket.recipes import in_order
 from training.results.examination import ENCODER
 from training.results.measured import Measured, shown_to
+from training.results.worlds import World
 
 ALIKE = {
     "data": "the training scenes",
@@ -108,11 +109,12 @@ def together(a: Measured, b: Measured) -> Measured:
     )
 
 
-def require_one_seed(bundle: Bundle, kept: Measured | None, *, answers: int) -> None:
+def require_one_seed(bundle: Bundle, world: World, kept: Measured | None, *, answers: int) -> None:
     """Refuse, before anything is measured, to keep members together that do not belong together.
 
     Args:
         bundle: whose members are to be measured.
+        world: theirs.
         kept: what is in the file already, if any.
         answers: held-out scenes that questions are to be asked about.
 
@@ -125,7 +127,7 @@ def require_one_seed(bundle: Bundle, kept: Measured | None, *, answers: int) -> 
         raise TrainingError(f"{', '.join(known)} is in the file already. Name another file.")
     if kept is not None:
         seeds |= {origin["seed"] for origin in kept.origins.values()}
-        if differ := kept.shown.differences(shown_to(bundle, answers=answers)):
+        if differ := kept.shown.differences(shown_to(bundle, world, answers=answers)):
             raise TrainingError(
                 f"The file and this bundle are not shown the same: {differ}. Name another file."
             )

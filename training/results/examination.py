@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.data.tabletop import make_scene
 from emma_viz.lens.files import load_lens
 from emma_viz.lens.native import NativeLens
 from emma_viz.lens.readout import Linear, LinearFit
@@ -20,10 +19,9 @@ from emma_viz.lens.tuned import TunedLens
 from emma_viz.metrics.sums import joined_columns, residual_columns, shown_columns
 from emma_viz.models.vlm import VLM
 from emma_viz.shapes import EMBEDDING
-from training.pocket.questions import answered
-from training.pocket.scenes import drawn_scenes
 from training.results.measures import answer_columns, caption_columns, foreground, probe_columns
 from training.results.shown import Pictures, Step, pictures, residual_stream, show
+from training.results.worlds import World
 
 UNSEEN_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png")
 """Photographs of scikit-image that no stage of training has seen; its others are backgrounds of the tabletop world."""
@@ -38,6 +36,7 @@ PlaceColumns = dict[str, dict[str, np.ndarray]]
 class Material:
     """Everything that members with one encoder are shown."""
 
+    world: World
     fit: Pictures
     """Training scenes: what lenses, probes and controls are fitted on."""
     test: Pictures
@@ -70,12 +69,14 @@ class Examined:
     """Control: the member before training."""
 
 
-def prepare_material(model: LoadedModel, *, scenes: int, retention: int, fit: int, step: Step) -> Material:
+def prepare_material(
+    model: LoadedModel, world: World, *, scenes: int, retention: int, fit: int, step: Step
+) -> Material:
     """Draw and encode all that is shown to members with this model's encoder, and measure the encoder itself.
 
     The encoder's ridge is fitted like the members' lenses: on the same training scenes, with the same λ.
     """
-    drawn, held_out = drawn_scenes("train", fit), drawn_scenes("test", scenes)
+    drawn, held_out = world.views("train", fit), world.views("test", scenes)
     views = [
         np.asarray(model.transform.view(Image.open(str(files("skimage.data") / name)).convert("RGB")))
         for name in UNSEEN_PHOTOS
@@ -86,8 +87,8 @@ def prepare_material(model: LoadedModel, *, scenes: int, retention: int, fit: in
     pixels, probe = LinearFit(1), LinearFit(1)
     for part in train.batches():
         states = torch.from_numpy(train.features[part])
-        front, kind = foreground(train.kinds[part])
-        flat = torch.from_numpy(train.patches[part]).flatten(0, 1).flatten(1)
+        front, kind = foreground(train.kinds[part], world.n_kinds)
+        flat = torch.from_numpy(train.true(part)).flatten(0, 1).flatten(1)
         pixels.add(states.flatten(0, 1)[None], flat)
         probe.add(states[torch.from_numpy(front)][None], kind)
     lens, probes = pixels.result()[0], probe.result()[0]
@@ -99,13 +100,13 @@ def prepare_material(model: LoadedModel, *, scenes: int, retention: int, fit: in
             decoded = lens.patches(states, model.config.vision.patch)
             parts.append(_columns(decoded, shown, part, model.vlm.grid, states, probes))
         encoder[name] = {ENCODER: joined_columns(parts)}
-    return Material(fit=train, test=test, photos=photos, retention=retention, encoder=encoder)
+    return Material(world=world, fit=train, test=test, photos=photos, retention=retention, encoder=encoder)
 
 
 def _columns(
     decoded: np.ndarray, shown: Pictures, part: slice, grid: tuple[int, int], states: Tensor | None, probe
 ) -> dict[str, np.ndarray]:
-    true = shown.patches[part]
+    true = shown.true(part)
     columns = residual_columns(decoded, true) | shown_columns(decoded, true, grid)
     if states is not None:
         columns |= probe_columns(probe, states, shown.kinds[part])
@@ -127,7 +128,7 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
     assert isinstance(ridge, RidgeLens)
     assert isinstance(tuned, TunedLens)
     assert native is None or isinstance(native, NativeLens)
-    probes, mixed = _fit(model, material.fit, step)
+    probes, mixed = _fit(model, material, step)
     places = {EMBEDDING: mixed[0], model.info.n_layer - 1: mixed[1]}
     scenes, shuffled = _decode(model, material.test, material.retention, ridge, native, probes, places, step)
     photos, _ = _decode(model, material.photos, None, ridge, native, probes, {}, step)
@@ -135,10 +136,13 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
         fingerprint=model.info.fingerprint,
         scenes=material.encoder["scenes"] | scenes,
         photos=material.encoder["photos"] | photos,
-        answers=_answers(model, material.test, step),
+        answers=_answers(model, material, step),
         captions=caption_columns(
-            _captions(model, material.test, material.retention, step),
-            [make_scene("test", index).kinds for index in range(material.retention)],
+            [
+                material.world.named(each)
+                for each in _captions(model, material.test, material.retention, step)
+            ],
+            [material.world.present(index) for index in range(material.retention)],
         ),
         photo_captions=tuple(_captions(model, material.photos, None, step)),
         tuned=_tuned(model, material, tuned, step),
@@ -147,14 +151,15 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
     )
 
 
-def _fit(model: LoadedModel, fit: Pictures, step: Step) -> tuple[list[Linear], list[Linear]]:
+def _fit(model: LoadedModel, material: Material, step: Step) -> tuple[list[Linear], list[Linear]]:
     """Class probes of all layers; and, of the first and last, ridges to pixels shuffled over all tokens."""
-    probe, mixed = LinearFit(model.info.n_layer + 1), LinearFit(2)
-    flat = fit.patches.reshape(-1, fit.patches[0, 0].size)
-    order = np.random.default_rng(0).permutation(len(flat)).reshape(fit.patches.shape[:2])
+    fit, probe, mixed = material.fit, LinearFit(model.info.n_layer + 1), LinearFit(2)
+    flat = fit.true()
+    order = np.random.default_rng(0).permutation(flat.shape[0] * flat.shape[1]).reshape(flat.shape[:2])
+    flat = flat.reshape(order.size, -1)
     for part in fit.batches():
         states = residual_stream(show(model, fit, part)[0])
-        front, kind = foreground(fit.kinds[part])
+        front, kind = foreground(fit.kinds[part], material.world.n_kinds)
         probe.add(states[:, torch.from_numpy(front)], kind)
         mixed.add(states[[0, -1]].flatten(1, 2), torch.from_numpy(flat[order[part].ravel()]))
         step(part.stop - part.start)
@@ -184,7 +189,7 @@ def _decode(
             parts[str(layer)].append(_columns(decoded, shown, part, grid, each, probe))
             if layer in shuffled:
                 decoded = shuffled[layer].patches(each, patch)
-                mixed[str(layer)].append(residual_columns(decoded, shown.patches[part]))
+                mixed[str(layer)].append(residual_columns(decoded, shown.true(part)))
         if decoding is not None:
             parts[OWN].append(_columns(decoding.patches[-1], shown, part, grid, None, None))
         step(part.stop - part.start)
@@ -202,7 +207,7 @@ def _tuned(model: LoadedModel, material: Material, lens: TunedLens, step: Step) 
         states = residual_stream(show(model, shown, part)[0])
         for layer, each in enumerate(states, start=EMBEDDING):
             decoded = lens.decode(each, layer).numpy()
-            parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
+            parts[str(layer)].append(residual_columns(decoded, shown.true(part)))
         step(part.stop - part.start)
     return {place: joined_columns(found) for place, found in parts.items()}
 
@@ -213,7 +218,7 @@ def _untrained(model: LoadedModel, material: Material, step: Step) -> PlaceColum
     fit, fitted = material.fit, LinearFit(len(layers))
     for part in fit.batches():
         states = residual_stream(show(model, fit, part)[0])
-        fitted.add(states.flatten(1, 2), torch.from_numpy(fit.patches[part]).flatten(0, 1).flatten(1))
+        fitted.add(states.flatten(1, 2), torch.from_numpy(fit.true(part)).flatten(0, 1).flatten(1))
         step(part.stop - part.start)
     lenses, shown = fitted.result(), material.test
     parts: defaultdict[str, list] = defaultdict(list)
@@ -221,15 +226,17 @@ def _untrained(model: LoadedModel, material: Material, step: Step) -> PlaceColum
         states = residual_stream(show(model, shown, part)[0])
         for layer, each, lens in zip(layers, states, lenses, strict=True):
             decoded = lens.patches(each, model.config.vision.patch)
-            parts[str(layer)].append(residual_columns(decoded, shown.patches[part]))
+            parts[str(layer)].append(residual_columns(decoded, shown.true(part)))
         step(part.stop - part.start)
     return {place: joined_columns(found) for place, found in parts.items()}
 
 
-def _answers(model: LoadedModel, test: Pictures, step: Step) -> dict[str, dict[str, np.ndarray]]:
+def _answers(model: LoadedModel, material: Material, step: Step) -> dict[str, dict[str, np.ndarray]]:
+    test = material.test
+
     def told():
         reached = 0
-        for each in answered(model.vlm, test.features, model.tokenizer):
+        for each in material.world.asked(model, test.features):
             if each.scene > reached:
                 step(each.scene - reached)
                 reached = each.scene

@@ -14,8 +14,8 @@ _NAMES = {"-1": "proj."}
 DPI = 160
 
 
-def draw_results(numbers: Mapping[str, Any], path: Path) -> None:
-    """Draw the figure of `all_numbers` and write it as a PNG."""
+def draw_results(numbers: Mapping[str, Any], path: Path, *, pictures: str) -> None:
+    """Draw the figure of `all_numbers` and write it as a PNG; `pictures`: what the world calls its pictures."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def draw_results(numbers: Mapping[str, Any], path: Path) -> None:
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, 3, width_ratios=(1.25, 1.25, 1.1))
-        retention(panels[0], members, "scenes", "Held-out scenes (band: 95 % over images)")
+        retention(panels[0], members, "scenes", f"Held-out {pictures} (band: 95 % over images)")
         retention(panels[1], members, "photos", "Three photographs (band: their range)")
         answers(panels[2], members)
         handles, labels = panels[0].get_legend_handles_labels()

@@ -7,8 +7,7 @@ from tqdm import tqdm
 
 from emma_viz.errors import TrainingError
 from emma_viz.lens.headers import read_info
-from training.pocket.bundle_reading import Bundle, untrained_model, weights_digest
-from training.pocket.scenes import drawn_scenes
+from training.pocket.bundle_reading import Bundle, weights_digest
 from training.results.examination import (
     UNSEEN_PHOTOS,
     Examined,
@@ -17,6 +16,7 @@ from training.results.examination import (
     images_shown,
     prepare_material,
 )
+from training.results.worlds import World
 
 RETENTION = 150
 """So many of the held-out scenes are decoded."""
@@ -55,32 +55,33 @@ class Measured:
     """Member → `Bundle.origin`."""
 
 
-def measure_bundle(bundle: Bundle, *, answers: int) -> Measured:
+def measure_bundle(bundle: Bundle, world: World, *, answers: int) -> Measured:
     """Examine every member of a bundle.
 
     Args:
-        bundle: with lenses and the language models that have read text alone.
-        answers: held-out scenes that questions are asked about.
+        bundle: with lenses and, where the members began from them, the language models that have read text alone.
+        world: the members'.
+        answers: held-out pictures that questions are asked about.
     """
-    shown = shown_to(bundle, answers=answers)
+    shown = shown_to(bundle, world, answers=answers)
     found: dict[str, Examined] = {}
     material: dict[str, Material] = {}
     for member in bundle.members:
         model = bundle.load(member)
         key = weights_digest(bundle.encoder(member))
         if key not in material:
-            with tqdm(total=answers + shown.fit + len(UNSEEN_PHOTOS), desc="encode scenes") as bar:
+            with tqdm(total=answers + shown.fit + len(UNSEEN_PHOTOS), desc=f"encode {world.pictures}") as bar:
                 material[key] = prepare_material(
-                    model, scenes=answers, retention=shown.retention, fit=shown.fit, step=bar.update
+                    model, world, scenes=answers, retention=shown.retention, fit=shown.fit, step=bar.update
                 )
-        control = untrained_model(bundle, model, member)
+        control = world.untrained(bundle, model, member)
         with tqdm(total=images_shown(material[key]), desc=f"{member}, bundle {bundle.name}") as bar:
             found[member] = examine_member(model, material[key], bar.update, untrained=control)
     origins = {member: bundle.origin(member) for member in bundle.members}
     return Measured(name=bundle.name, shown=shown, members=found, origins=origins)
 
 
-def shown_to(bundle: Bundle, *, answers: int) -> Shown:
+def shown_to(bundle: Bundle, world: World, *, answers: int) -> Shown:
     """What `measure_bundle` will show to the members of a bundle.
 
     Raises:
@@ -97,5 +98,5 @@ def shown_to(bundle: Bundle, *, answers: int) -> Shown:
         retention=min(RETENTION, answers),
         fit=fits.pop(),
         photos=UNSEEN_PHOTOS,
-        scenes=drawn_scenes("test", answers).digest,
+        scenes=world.views("test", answers).digest,
     )

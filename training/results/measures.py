@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emma_viz.data.tabletop import KINDS, named_kinds
 from emma_viz.lens.readout import Linear
 from emma_viz.metrics.intervals import ratio
 from training.pocket.questions import Answered
@@ -25,11 +24,11 @@ F1 = ratio("named_right", "named", also_below="present", factor=2.0)
 """2 · right / (named + present), over kinds: harmonic mean of precision and recall of the kinds that captions name."""
 
 
-def foreground(kinds: Int[np.ndarray, "B T"]) -> tuple[np.ndarray, Float[Tensor, "N K"]]:
+def foreground(kinds: Int[np.ndarray, "B T"], n_kinds: int) -> tuple[np.ndarray, Float[Tensor, "N K"]]:
     """Which patches belong to an object (at least a fifth of the patch, `training.pocket.scenes`), and the kind of
     each as a one-hot row: what a class probe is fitted on, on training scenes."""
     front = kinds > 0
-    return front, torch.eye(len(KINDS))[torch.from_numpy(kinds[front].astype(np.int64)) - 1]
+    return front, torch.eye(n_kinds)[torch.from_numpy(kinds[front].astype(np.int64)) - 1]
 
 
 def probe_columns(
@@ -46,7 +45,7 @@ def probe_columns(
 
 
 def answer_columns(found: Iterable[Answered], scenes: int) -> dict[str, dict[str, np.ndarray]]:
-    """Topic → questions asked, answered right and, for existence, answered "Yes.", per scene."""
+    """Topic → questions asked, answered right and, for existence, answered "Yes.", per picture."""
     topics: dict[str, dict[str, np.ndarray]] = {}
     for each in found:
         names = ("asked", "right") if each.yes is None else ("asked", "right", "yes")
@@ -58,11 +57,12 @@ def answer_columns(found: Iterable[Answered], scenes: int) -> dict[str, dict[str
     return topics
 
 
-def caption_columns(captions: Sequence[str], present: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
-    """Per scene: kinds that the caption names, kinds that are there, and kinds that are both."""
-    named, there = [named_kinds(caption) for caption in captions], [frozenset(each) for each in present]
+def caption_columns(
+    named: Sequence[frozenset[str]], present: Sequence[frozenset[str]]
+) -> dict[str, np.ndarray]:
+    """Per picture: kinds that the caption names, kinds that are there, and kinds that are both."""
     return {
         "named": np.array([len(each) for each in named], np.float64),
-        "present": np.array([len(each) for each in there], np.float64),
-        "named_right": np.array([len(a & b) for a, b in zip(named, there, strict=True)], np.float64),
+        "present": np.array([len(each) for each in present], np.float64),
+        "named_right": np.array([len(a & b) for a, b in zip(named, present, strict=True)], np.float64),
     }

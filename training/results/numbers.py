@@ -20,30 +20,25 @@ from emma_viz.metrics.sums import PIXEL_MEASURES, pooled_r2
 from training.results.examination import ENCODER, OWN, UNSEEN_PHOTOS, Examined
 from training.results.measures import ACCURACY, F1, PROBE, YES_RATE
 
-_COMPARED = (
-    ("cobra-pocket", "emma-v1-pocket"),
-    ("cobra-pocket", "emma-v2-pocket"),
-    ("emma-v1-pocket-nomff", "emma-v1-pocket"),
-)
-"""Members that are set against each other; the last pair is the effect of MFF."""
-MFF_MEMBER = _COMPARED[-1]
-
 Seeds = Sequence[Examined]
 """One member, examined with each of its seeds."""
 
 
-def all_numbers(found: Mapping[str, Mapping[int, Examined]]) -> dict[str, Any]:
+def all_numbers(
+    found: Mapping[str, Mapping[int, Examined]], compared: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
     """Everything that the page and the figure show.
 
     Args:
         found: member → seed → what it gave.
+        compared: members that are set against each other.
 
     Returns:
         A JSON object: `members` (name → numbers) and `comparisons`.
     """
     members = {name: member_numbers(seeds) for name, seeds in found.items()}
     pairs = []
-    for first, second in _COMPARED:
+    for first, second in compared:
         both = [seed for seed in found.get(first, {}) if seed in found.get(second, {})]
         if both:
             sides = tuple([found[member][seed] for seed in both] for member in (first, second))

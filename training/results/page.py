@@ -7,10 +7,8 @@ from emma_viz.metrics.intervals import NONE, RESAMPLES
 from emma_viz.metrics.spectrum import OCTAVES
 from training.results.cells import plain_number, quoted, ranged, results_table, short, widest
 from training.results.examination import ENCODER, OWN
-from training.results.numbers import MFF_MEMBER, interval, layers_of_members
-
-PAGE = "results.md"
-IMAGE = "images/results.png"
+from training.results.numbers import interval, layers_of_members
+from training.results.worlds import World
 
 _ASKED = {"caption": "caption, word for word"}
 """Topics whose name alone would mislead."""
@@ -18,13 +16,13 @@ _ASKED = {"caption": "caption, word for word"}
 DEFINITIONS = (
     ("R²", "share of the variance of the pixels (about the images' mean colour) that the decoding explains; 0 is one "
      "colour everywhere. PSNR (dB) and SSIM are means over images, of the image as shown."),
-    ("lens", "the ridge lens of the bundle, fitted on training scenes; those of the encoder and of the control before "
+    ("lens", "the ridge lens of the bundle, fitted on training {pictures}; those of encoder and control before "
      "joint training are fitted here, alike. “Own decoder” is the fusion and decoder that EMMA was trained with; a "
      "tuned lens is one that was trained on the frozen member afterwards."),
     ("spectrum", "power of the decoded images per octave of spatial frequency, over that of the true ones."),
-    ("class probe", "ridge regression from a token's state to its patch's kind, fitted on foreground patches of "
-     "training scenes; share of right kinds among the foreground patches of held-out scenes. Nothing says what kinds "
-     "the patches of the photographs are, so that it is not asked of them."),
+    ("class probe", "ridge regression from a token's state to its patch's kind, fitted on the patches of "
+     "training {pictures} whose kind is known; share of right kinds among those of held-out {pictures}. Nothing says "
+     "what kinds the patches of the unseen photographs are, so that it is not asked of them."),
     ("right answer", "right to its last token, each question asked alone. Yes-rate: share of “Yes.”, where half of "
      "the true answers are. F1: of the kinds that captions name."),
     ("interval", "in brackets: 95 % percentile bootstrap over images, differences paired (the same images are drawn "
@@ -35,55 +33,55 @@ _WIDEST = ("± images", "± seeds")
 """Heads of `widest`."""
 _CONTROLS = (
     "R² with a ridge fitted to pixels shuffled between the tokens of all images (it must be about 0), and of the model "
-    "as joint training found it: a fresh projector before the language model that has read text alone."
+    "as joint training found it: {before}."
 )
 
 
-def results_page(numbers: Mapping[str, Any]) -> str:
+def results_page(numbers: Mapping[str, Any], world: World) -> str:
     """The document.
 
     Args:
         numbers: `_head` (how they were made), `members` and `comparisons`.
+        world: that the members were trained in.
     """
-    members = numbers["members"]
+    members, pictures = numbers["members"], world.pictures
     parts = [
-        "# What the pocket family keeps of a picture, and what it answers",
-        _head(numbers),
+        f"# {world.title}",
+        _head(numbers, world),
         in_short(numbers),
-        f"![Retention by layer and right answers]({IMAGE})",
+        f"![Retention by layer and right answers](images/{world.page}.png)",
         "## Retention by layer",
         "Places: the encoder's tokens, −1 behind the projector, then the blocks; residual stream. `±`: the widest half "
         "interval of the row, over images and, where a member has several, over seeds.",
-        *scene_tables(members),
-        tuned_table(members),
+        *scene_tables(members, pictures),
+        tuned_table(members, pictures),
         photo_table(members),
-        spectrum_table(members),
+        spectrum_table(members, pictures),
         "## Where the picture is lost",
-        loss_table(members),
+        loss_table(members, pictures),
         "\n".join(f"- {name}: {member['loss_sentence']}." for name, member in members.items()),
         "## Controls",
-        _CONTROLS,
+        _CONTROLS.format(before=world.before),
         control_table(members),
-        "## What MFF does",
-        mff(numbers["comparisons"]),
+        *(("## What MFF does", mff(numbers["comparisons"], world.fusion)) if world.fusion else ()),
         "## Answers",
         answer_table(members),
         each_seed(members),
         "## Answers during training",
-        training_curves(numbers["head"]),
+        training_curves(numbers["head"], pictures),
         "## Differences between members",
         *(_comparison(pair) for pair in numbers["comparisons"]),
         multiple(numbers["comparisons"]),
         "## Captions of the photographs",
         captions(members),
         "## Definitions",
-        "\n".join(f"- **{name}**: {text}" for name, text in DEFINITIONS),
+        "\n".join(f"- **{name}**: {text.format(pictures=pictures)}" for name, text in DEFINITIONS),
         "The exact ones are the docstrings of `training/results/measures.py` and `emma_viz/metrics/intervals.py`.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(numbers: Mapping[str, Any]) -> str:
+def _head(numbers: Mapping[str, Any], world: World) -> str:
     """Who made the page, of what, with how many seeds."""
     how, members = numbers["head"], numbers["members"]
     bundles = [
@@ -97,9 +95,10 @@ def _head(numbers: Mapping[str, Any]) -> str:
     seeds = "; ".join(f"{name} {', '.join(map(str, member['seeds']))}" for name, member in members.items())
     return (
         f"Written whole by `{how['command']}` at commit {short(how['commit'])}; do not edit. Answers: {how['answers']} "
-        f"held-out scenes; retention: {how['retention']} of them; fits: {how['fit']} training scenes; photographs: "
-        f"{photos} of scikit-image. Intervals: {RESAMPLES} resamples. Seeds: {seeds}. "
-        + " ".join([caution(numbers), *whose_seeds(numbers)])
+        f"held-out {world.pictures}; retention: {how['retention']} of them; fits: {how['fit']} training "
+        f"{world.pictures}; unseen photographs: {photos} of scikit-image. Intervals: {RESAMPLES} resamples. "
+        f"Seeds: {seeds}. "
+        + " ".join(filter(None, [world.about, caution(numbers, world.shared), *whose_seeds(numbers)]))
         + "\n\n"
         + "\n".join(bundles)
     )
@@ -122,11 +121,10 @@ def trained_at(origin: Mapping[str, Any]) -> str:
     return f" (stages trained before: {', '.join(stages)})" if stages else ""
 
 
-def caution(numbers: Mapping[str, Any]) -> str:
-    """What the seeds allow to claim. Seeds differ in the joint stage alone."""
+def caution(numbers: Mapping[str, Any], shared: str) -> str:
+    """What the seeds allow to claim; `shared`: what they have in common."""
     counts = [len(pair["seeds"]) for pair in numbers["comparisons"]]
     counts = counts or [len(member["seeds"]) for member in numbers["members"].values()]
-    shared = "All seeds share the encoder and the language model's text stage; the joint stage differs."
     if max(counts) == 1:
         return "No comparison is over more than one seed: nothing here is claimed about other seeds."
     if min(counts) == 1:
@@ -172,8 +170,8 @@ def places_of(members: Mapping[str, Any], which: str) -> list[str]:
     return [ENCODER, *most, *own]
 
 
-def scene_tables(members: Mapping[str, Any]) -> list[str]:
-    """R², PSNR, SSIM and the probe on held-out scenes, a row a member."""
+def scene_tables(members: Mapping[str, Any], pictures: str) -> list[str]:
+    """R², PSNR, SSIM and the probe on held-out pictures, a row a member."""
     titles = {"r2": "R²", "psnr": "PSNR, dB", "ssim": "SSIM", "probe": "Class probe, accuracy"}
     out = []
     for name, title in titles.items():
@@ -184,12 +182,12 @@ def scene_tables(members: Mapping[str, Any]) -> list[str]:
             cells = [found["scenes"].get(place, {}).get(name) for place in places]
             rows.append([member, *(plain_number(cell, digits) for cell in cells), *widest(cells, digits + 1)])
         out.append(
-            f"{title}, held-out scenes\n\n" + results_table(["", *map(_shown, places), *_WIDEST], rows)
+            f"{title}, held-out {pictures}\n\n" + results_table(["", *map(_shown, places), *_WIDEST], rows)
         )
     return out
 
 
-def tuned_table(members: Mapping[str, Any]) -> str:
+def tuned_table(members: Mapping[str, Any], pictures: str) -> str:
     """R² of the tuned lenses, a row a member."""
     layers = max((list(member["tuned"]) for member in members.values()), key=len)
     rows = [
@@ -201,8 +199,8 @@ def tuned_table(members: Mapping[str, Any]) -> str:
         for member, found in members.items()
     ]
     intro = (
-        "R² with the tuned lens, held-out scenes: a decoder that was trained on the frozen member and mixes tokens, "
-        "the same budget for each"
+        f"R² with the tuned lens, held-out {pictures}: a decoder that was trained on the frozen member and mixes "
+        "tokens, the same budget for each"
     )
     return f"{intro}\n\n" + results_table(["", *map(_shown, layers), *_WIDEST], rows)
 
@@ -246,7 +244,7 @@ def photo_table(members: Mapping[str, Any]) -> str:
     )
 
 
-def spectrum_table(members: Mapping[str, Any]) -> str:
+def spectrum_table(members: Mapping[str, Any], pictures: str) -> str:
     """Power per octave, decoded over true, at every place."""
     rows = []
     for member, found in members.items():
@@ -258,17 +256,19 @@ def spectrum_table(members: Mapping[str, Any]) -> str:
             rows.append([f"{member}, {_shown(place)}", *cells, *widest([*scenes.values()])])
     heads = [f"{low}–{2 * low}" for low in OCTAVES[:-1]] + [f"{OCTAVES[-1]}–"]
     intro = (
-        "Spectrum: power of the decoded over the true images, by cycles per image side; scenes / photographs. The "
-        "intervals are those of the scenes"
+        f"Spectrum: power of the decoded over the true images, by cycles per image side; {pictures} / unseen "
+        f"photographs. The intervals are those of the {pictures}"
     )
     return f"{intro}\n\n" + results_table(["", *heads, *_WIDEST], rows)
 
 
-def loss_table(members: Mapping[str, Any]) -> str:
+def loss_table(members: Mapping[str, Any], pictures: str) -> str:
     """R² lost on each part of the way."""
     names = list(next(iter(members.values()))["loss"])
     rows = [[member, *(interval(found["loss"][name]) for name in names)] for member, found in members.items()]
-    intro = "R² lost on held-out scenes: at the projector (encoder to −1), in block 0, in all later blocks"
+    intro = (
+        f"R² lost on held-out {pictures}: at the projector (encoder to −1), in block 0, in all later blocks"
+    )
     return f"{intro}\n\n" + results_table(["", *names], rows)
 
 
@@ -285,17 +285,14 @@ def control_table(members: Mapping[str, Any]) -> str:
     return results_table(["", "layer", *heads], rows)
 
 
-def mff(comparisons: Sequence[Mapping[str, Any]]) -> str:
+def mff(comparisons: Sequence[Mapping[str, Any]], fusion: tuple[str, str]) -> str:
     """What the pair with and without MFF says, or that there is none."""
     for pair in comparisons:
-        if (pair["a"], pair["b"]) == MFF_MEMBER:
+        if (pair["a"], pair["b"]) == fusion:
             rows = [row for row in pair["rows"] if row["what"].startswith("R²")]
             lines = [f"- {row['what']}: {interval(row['difference'])}: {row['claim']}." for row in rows]
-            return (
-                f"{MFF_MEMBER[0]} less {MFF_MEMBER[1]}, all else equal ({seeds_of(pair)}):\n\n"
-                + "\n".join(lines)
-            )
-    return f"Not measured: there is no seed of both {MFF_MEMBER[0]} and {MFF_MEMBER[1]}."
+            return f"{fusion[0]} less {fusion[1]}, all else equal ({seeds_of(pair)}):\n\n" + "\n".join(lines)
+    return f"Not measured: there is no seed of both {fusion[0]} and {fusion[1]}."
 
 
 def answer_table(members: Mapping[str, Any]) -> str:
@@ -333,8 +330,8 @@ def each_seed(members: Mapping[str, Any]) -> str:
     return "## Each seed\n\n" + results_table(["", "seed", *heads], rows)
 
 
-def training_curves(how: Mapping[str, Any]) -> str:
-    """Share of right answers about validation scenes against steps and minutes, of each member's first seed."""
+def training_curves(how: Mapping[str, Any], pictures: str) -> str:
+    """Share of right answers about validation pictures against steps and minutes, of each member's first seed."""
     parts = []
     origins: dict[str, Any] = {}
     for each in how["bundles"]:
@@ -357,8 +354,8 @@ def training_curves(how: Mapping[str, Any]) -> str:
     if not parts:
         return "Not recorded when these bundles were trained."
     intro = (
-        "Share of right answers about a few validation scenes, each question asked alone; too few for intervals, but "
-        "enough to see whether training had come to its end."
+        f"Share of right answers about a few validation {pictures}, each question asked alone; too few for intervals, "
+        "but enough to see whether training had come to its end."
     )
     return "\n\n".join([intro, *parts])
 
@@ -382,7 +379,7 @@ def multiple(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def captions(members: Mapping[str, Any]) -> str:
-    """What the members say of photographs, which are no tabletop scenes."""
+    """What the members say of photographs, which no member was trained on."""
     photos = next(iter(members.values()))["photo_captions"]
     rows = [
         [photo.partition(".")[0], *(quoted(found["photo_captions"][photo]) for found in members.values())]

@@ -19,7 +19,6 @@ from emma_viz.records.questions import Question
 from emma_viz.session.options import Asking
 from emma_viz.session.road import ask
 from emma_viz.shapes import EMBEDDING
-from training.pocket.encoder import normalised_images
 
 _BATCH = 25
 _LONGEST = 64
@@ -37,10 +36,16 @@ class Pictures:
     """Of the models' input size."""
     features: Float32[np.ndarray, "B T F"]
     """The frozen encoder's tokens."""
-    patches: Float32[np.ndarray, "B T p p c"]
-    """True pixels in [0, 1]."""
+    patch: int
+    """Side of a patch, pixels."""
     kinds: Int[np.ndarray, "B T"]
-    """0 for background, else 1 + the kind's number; all 0 for photographs."""
+    """0 where nobody says what a patch is of, else 1 + the kind's number."""
+
+    def true(self, part: slice = slice(None)) -> Float32[np.ndarray, "b T p p c"]:
+        """True pixels of some pictures, in [0, 1]."""
+        p = self.patch
+        pixels = self.images[part].astype(np.float32) / 255
+        return rearrange(pixels, "b (R p) (C q) c -> b (R C) p q c", p=p, q=p)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -56,14 +61,17 @@ class Pictures:
 def pictures(model: LoadedModel, images: np.ndarray, kinds: np.ndarray | None, step: Step) -> Pictures:
     """Encode images of the model's input size: uint8 (n, S, S, 3), kinds (n, R, C)."""
     parts = []
-    for part in normalised_images(images).split(_BATCH):
-        parts.append(model.vlm.vision([part]).float().numpy())
-        step(len(part))
-    p = model.config.vision.patch
-    patches = rearrange(images.astype(np.float32) / 255, "b (R p) (C q) c -> b (R C) p q c", p=p, q=p)
+    (tower,) = model.config.vision.towers
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (tower.mean, tower.std))
+    for start in range(0, len(images), _BATCH):
+        pixels = torch.from_numpy(images[start : start + _BATCH]).permute(0, 3, 1, 2).float() / 255
+        parts.append(model.vlm.vision([(pixels - mean) / std]).float().numpy())
+        step(len(pixels))
     features = np.concatenate(parts)
     flat = np.zeros(features.shape[:2], np.int64) if kinds is None else kinds.reshape(len(kinds), -1)
-    return Pictures(images=images, features=features, patches=patches, kinds=flat.astype(np.int64))
+    return Pictures(
+        images=images, features=features, patch=model.config.vision.patch, kinds=flat.astype(np.int64)
+    )
 
 
 def show(

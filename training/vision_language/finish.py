@@ -23,7 +23,7 @@ from emma_viz.lens.files import save_lens
 from emma_viz.lens.native import NativeLens, native_lens
 from emma_viz.models.config import VLMConfig
 from emma_viz.records.tables import RecordTable
-from training.pocket.bundle import decodings
+from training.loop.lenses import decodings
 from training.vision_language.objective import head_config
 from training.vision_language.official import VisionLanguageRecipe
 

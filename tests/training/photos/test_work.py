@@ -14,16 +14,21 @@ from emma_viz.models.backbones import PHOTO_VOCABULARY, lite0_256
 from emma_viz.models.towers.vision import VisionEncoder
 from tests.photographs import made_photographs
 from training.loop.config import Phase
+from training.photos.bundle import bundle_pair
 from training.photos.fitting import Fitted
 from training.photos.recipe import photo_recipe, photo_tokenizer
 from training.photos.work import PhotoWork
+from training.pocket.bundle_reading import open_bundle, read_provenance
 from training.pocket.joint import read_scores
+from training.results.__main__ import main
+from training.results.worlds import photo_world
 
 
-@pytest.fixture
-def work(tmp_path):
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
     """A work folder whose encoder is there already, with random weights."""
-    photos = made_photographs(tmp_path / "photographs", each=4)
+    tmp_path = tmp_path_factory.mktemp("photos")
+    photos = made_photographs(tmp_path / "photographs", each=2)
     recipe = photo_recipe()
     joint = replace(
         recipe.joint,
@@ -33,7 +38,9 @@ def work(tmp_path):
         scored_scenes=2,
         optimisation=replace(recipe.joint.optimisation, steps=3, save_every=2),
     )
-    work = PhotoWork(tmp_path / "work", photos, recipe=replace(recipe, joint=joint))
+    few = replace(recipe.tuned, fit=4, held_out=2, batch_size=2, steps=2)
+    recipe = replace(recipe, joint=joint, tuned=few, lens_pictures=6, lens_heldout=4)
+    work = PhotoWork(tmp_path / "work", photos, recipe=recipe)
     work.folder.mkdir()
     torch.manual_seed(0)
     save_vision_encoder(work.folder / "lite0-256px.safetensors", VisionEncoder(lite0_256()), dtype="float16")
@@ -47,8 +54,8 @@ def test_the_vocabulary_fits_its_model():
     assert photo_tokenizer().vocab_size == PHOTO_VOCABULARY
 
 
-def test_an_encoder_is_asked_for(work):
-    (work.folder / "encoder.json").unlink()
+def test_an_encoder_is_asked_for(work, tmp_path):
+    work = replace(work, folder=tmp_path / "empty")
     with pytest.raises(TrainingError, match="--weights"):
         _ = work.tower
 
@@ -71,3 +78,35 @@ def test_members_start_equal_see_the_same_and_resume(work):
     pictures = work.training_pictures
     apart = [pictures.features([number])[0] for number in (3, 1)]
     assert np.array_equal(pictures.features([1, 3])[::-1], np.stack(apart))
+
+
+@pytest.mark.slow
+def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, tmp_path, capsys):
+    folder = bundle_pair(work, ("emma-v1-photo",), tmp_path / "bundle", command="made here")
+    emma = open_bundle(folder, world="photos").load("emma-v1-photo")
+    assert emma.tokenizer.vocab_size == work.tokenizer.vocab_size
+    assert {path.name for path in (folder / "emma-v1-photo").glob("*.lens")} == {
+        "native.lens", "ridge.lens", "tuned.lens",
+    }  # fmt: skip
+    origin = read_provenance(folder / "emma-v1-photo/config.json")
+    assert (origin.seed, origin.command, origin.data["digest"]) == (0, "made here", work.library.digest)
+    # What the members are compared with is what their training began from, to the bit.
+    world = photo_world([open_bundle(folder, world="photos")], work.photos)
+    before = world.untrained(open_bundle(folder, world="photos"), emma, "emma-v1-photo").state_dict()
+    for name, tensor in work.start("emma-v1-photo", seed=0).vlm.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    # A half of the pictures are single photographs, and nobody says what their patches are of.
+    views = world.views("test", 4)
+    assert [bool(each.any()) for each in views.kinds] == [False, True, False, True]
+
+    asked = [str(folder), "--photos", str(work.photos), "--scenes", "4", "--out", str(tmp_path / "out")]
+    assert main([*asked, "--json", str(tmp_path / "n.json")]) == 0
+    assert "What MFF does" not in (tmp_path / "out/results-photo.md").read_text()
+    found = json.loads((tmp_path / "n.json").read_text())["members"]["emma-v1-photo"]["answers"]
+    assert found["what"]["questions"] == 2
+    assert found["existence random"]["questions"] == 8
+    assert main([str(folder), "--scenes", "4", "--out", str(tmp_path)]) == 1
+    assert "no model of the world tabletop" in capsys.readouterr().err
+    other = made_photographs(tmp_path / "other", each=3)
+    assert main([str(folder), "--photos", str(other), "--out", str(tmp_path)]) == 1
+    assert "Name the photographs that it was trained on" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emma_viz.data.tabletop import KINDS
+from emma_viz.data.tabletop import KINDS, named_kinds
 from emma_viz.lens.readout import LinearFit
 from emma_viz.metrics.intervals import estimate
 from training.results.measures import F1, caption_columns, foreground, probe_columns
@@ -16,7 +16,7 @@ def test_a_probe_reads_kinds_that_are_there_and_none_from_noise():
     codes = torch.from_numpy(rng.normal(size=(len(KINDS) + 1, 40))).float()
 
     def accuracy(states):
-        front, target = foreground(kinds)
+        front, target = foreground(kinds, len(KINDS))
         fit = LinearFit(1)
         fit.add(states[torch.from_numpy(front)][None], target)
         columns = probe_columns(fit.result()[0], states, kinds)
@@ -28,5 +28,8 @@ def test_a_probe_reads_kinds_that_are_there_and_none_from_noise():
 
 
 def test_f1_of_the_kinds_in_captions():
-    columns = caption_columns(["A red cup and a fork.", "Two hats."], [("cup",), ("hat", "key")])
+    columns = caption_columns(
+        [named_kinds(each) for each in ("A red cup and a fork.", "Two hats.")],
+        [frozenset({"cup"}), frozenset({"hat", "key"})],
+    )
     assert estimate([columns], F1).value == pytest.approx(2 * 2 / (3 + 3))

@@ -19,7 +19,7 @@ from emma_viz.session.fitting import choose_images
 from emma_viz.session.options import LensRecipe
 from tests.records.llava_set import records, talk
 from training.loop.lens import round_to_half
-from training.pocket.bundle import decodings
+from training.loop.lenses import decodings
 from training.train import main
 from training.vision_language.dry_run import (
     activations,

