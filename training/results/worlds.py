@@ -29,7 +29,7 @@ from emma_viz.models.vlm import VLM
 from training.photos.work import HELD_OUT_QUESTIONS, fresh_member, rivals_of
 from training.pocket.bundle_reading import Bundle, untrained_model
 from training.pocket.questions import Answered, answered, answers_about
-from training.pocket.scenes import COVERED, drawn_scenes
+from training.pocket.scenes import PATCH_COVERED, drawn_scenes
 
 PHOTO_WORLD, PHOTO_PAGE, PHOTO_ANSWERS = "photos", "results-photo", 1000
 """Of the photo pair: its world's name, its page, and the test pictures that questions are asked about."""
@@ -141,7 +141,7 @@ class Tabletop:
 
 
 @dataclass
-class Photos:
+class PhotoPair:
     """Photographs and scenes of several, by turns: the photo pair's.
 
     Args:
@@ -234,7 +234,7 @@ class Photos:
         return fresh_member(model.config, seed=bundle.seed(member)).vlm.eval()
 
 
-def photo_world(bundles: Sequence[Bundle], folder: Path | None) -> Photos:
+def photo_world(bundles: Sequence[Bundle], folder: Path | None) -> PhotoPair:
     """The world of photo members.
 
     Args:
@@ -259,7 +259,7 @@ def photo_world(bundles: Sequence[Bundle], folder: Path | None) -> Photos:
         )
         for each in origins
     ]
-    world = Photos(folder=folder, confused=tuple(kept[0]))
+    world = PhotoPair(folder=folder, confused=tuple(kept[0]))
     for each, confused in zip(origins, kept, strict=True):
         if each.data.get("digest") != world.library.digest or confused != kept[0]:
             raise TrainingError(
@@ -279,7 +279,7 @@ def _kinds_of(scene: PhotoScene, mask: np.ndarray) -> np.ndarray:
     patches = rearrange(mask, "(R p) (C q) -> R C (p q)", R=16, C=16)
     cover = np.stack([(patches == n).mean(-1) for n in range(1, len(scene.things) + 1)])
     number = np.array([1 + thing.category for thing in scene.things], dtype=np.uint8)
-    return np.where(cover.max(0) >= COVERED, number[cover.argmax(0)], 0).astype(np.uint8)
+    return np.where(cover.max(0) >= PATCH_COVERED, number[cover.argmax(0)], 0).astype(np.uint8)
 
 
 def _names(numbers: Sequence[int] | frozenset[int]) -> frozenset[str]:

@@ -224,7 +224,8 @@ def test_what_is_said_of_seeds_follows_the_comparisons_not_the_members(compared,
         {
             "comparisons": [{"seeds": each} for each in compared],
             "members": {f"member {number}": {"seeds": [*range(count)]} for number, count in enumerate(seeds)},
-        }
+        },
+        "Seeds share their start.",
     )
     assert said in text
     assert unsaid not in text
