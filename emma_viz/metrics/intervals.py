@@ -90,8 +90,11 @@ def ratio(
 @cache
 def draws(images: int) -> np.ndarray:
     """How often each image is drawn in each resample: float (RESAMPLES, images), rows sum to `images`."""
-    rng = np.random.default_rng([_SEED, images])
-    return rng.multinomial(images, np.full(images, 1 / images), size=RESAMPLES).astype(np.float64)
+    rng, shares = np.random.default_rng([_SEED, images]), np.full(images, 1 / images)
+    found = np.empty((RESAMPLES, images))
+    for row in found:  # one at a time, so that the integers never take as much memory again
+        row[:] = rng.multinomial(images, shares)
+    return found
 
 
 def estimate(columns: Sequence[Columns], statistic: Statistic) -> Estimate:

@@ -9,6 +9,7 @@ from scipy.stats import t as student
 from emma_viz.metrics.intervals import Columns, Statistic, draws
 
 BINS = 100
+SSIM_WINDOW = 7
 
 
 def histogram_entropy(values: Float[np.ndarray, "*axes"]) -> float:
@@ -32,6 +33,18 @@ def spearman(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) ->
         return float("nan")
     one, two = rankdata(first), rankdata(second)
     return float(np.corrcoef(one, two)[0, 1]) if one.std() > 0 and two.std() > 0 else float("nan")
+
+
+def structural_likeness(first: Float[np.ndarray, "R C"], second: Float[np.ndarray, "R C"]) -> float:
+    """SSIM of two maps, sign and all, on the one scale that holds both (a uniform window of 7 patches, or as many of an
+    odd number as there are); NaN where a side is shorter than 3 or both are one constant."""
+    low, high = min(first.min(), second.min()), max(first.max(), second.max())
+    side = min(SSIM_WINDOW, (min(first.shape) - 1) // 2 * 2 + 1)
+    if side < 3 or not high > low:
+        return float("nan")
+    from skimage.metrics import structural_similarity  # slow to import, and only needed here
+
+    return float(structural_similarity(first, second, win_size=side, data_range=high - low))
 
 
 def overlap(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"], share: float = 0.1) -> float:

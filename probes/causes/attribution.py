@@ -9,9 +9,9 @@ import torch
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.integrated import CLOSE, Integrated, integrate
 from emma_viz.evidence.mixers.frozen import decompose
-from emma_viz.evidence.shuffled_weights import shuffled_weights
 from emma_viz.evidence.superpatches import Shapley, ablate, occlude, shapley, superpatches
 from emma_viz.metrics.trust import histogram_entropy, rise, spearman
+from probes.causes.cascade import STAGES, forgetful, stage_said
 from probes.causes.regions import DRAWS, Means, case_of, region
 from probes.charts import Bars, Chart, Series
 from probes.numbers import joined_parts, mean_measure, series_of
@@ -55,7 +55,8 @@ class AttributionProbe:
         f"{WINDOW} × {WINDOW} tokens, or of {_PARTS} × {_PARTS} groups; Shapley values are the mean over {2 * PAIRS} "
         f"orders ({2 * QUICK_PAIRS} with --quick), each with its reverse. A map that "
         "does not beat random sets here should not be shown. Integrated gradients, occlusion, ablation and Shapley "
-        "values are made again of the model with all weights shuffled, each within its tensor (MPRT): a map that stays "
+        "values are made again of the model with all weights shuffled, each within its tensor (MPRT), and without "
+        "--quick with those of its last blocks, from the top down: a map that stays "
         f"like itself does not show what was learnt; {FIRST} points then, complete or not."
     )
 
@@ -70,7 +71,8 @@ class AttributionProbe:
         """Falls and shares of each map, for each image."""
         names = ["random", "area", "complete", "points", "shapley error", "shapley gap"]
         names += [f"{name}{end}" for name in _METHODS for end in ("", "_inside")]
-        names += [f"{name}_{end}" for name in SHUFFLED for end in ("like", "rise")]
+        names += [f"{name}_rise" for name in SHUFFLED]
+        names += [f"{name}_like {stage}" for name in SHUFFLED for stage in range(1, STAGES + 1)]
         rows, notes = [], []
         for index in range(len(batch.subjects)):
             row = dict.fromkeys(names, float("nan"))
@@ -113,10 +115,11 @@ class AttributionProbe:
         size = np.abs(shares.values).mean()
         row["shapley error"] = float(shares.errors.mean() / size) if size else float("nan")
         if shuffled:
-            with shuffled_weights([case.vlm.llm]):
-                _, _, again = _dear_maps(batch, case, mean, most=FIRST)
+            for stage in (STAGES,) if batch.quick else range(1, STAGES + 1):
+                with forgetful(case.vlm.llm, stage):
+                    _, _, again = _dear_maps(batch, case, mean, most=FIRST)
+                row |= {f"{name}_like {stage}": spearman(dear[name], again[name]) for name in SHUFFLED}
             for name in SHUFFLED:
-                row[f"{name}_like"] = spearman(dear[name], again[name])
                 row[f"{name}_rise"] = rise(histogram_entropy(dear[name]), histogram_entropy(again[name]))
         where = region(subject, batch.trace.geometry[index])
         if where is not None:
@@ -246,20 +249,26 @@ def _dear_maps(
 
 
 def _randomised_maps(columns: Mapping[str, np.ndarray]) -> list[Measure]:
-    """How like themselves maps are when all weights are shuffled, and by how much their entropy rises."""
+    """How like themselves maps are as more weights are shuffled, and by how much their entropy rises at the end."""
     found = []
     for name in SHUFFLED:
-        like, more = columns[f"{name}_like"], columns[f"{name}_rise"]
-        if not np.isfinite(like).any():
-            continue
-        said = f"{_METHODS[name]} when all weights are shuffled"
-        found += [
-            mean_measure(like, name=f"attribution.like.{name}", title=f"likeness (Spearman's ρ) to itself of {said}"),
-            mean_measure(
-                more, np.zeros(len(more)), name=f"attribution.rise.{name}",
-                title=f"eMPRT, the rise of the entropy of {said}", control_title="no rise",
-            ),
-        ]  # fmt: skip
+        for stage in range(1, STAGES + 1):
+            if np.isfinite(columns[f"{name}_like {stage}"]).any():
+                title = f"likeness (Spearman's ρ) to itself of {_METHODS[name]} when {stage_said(stage)} are shuffled"
+                end = "" if stage == STAGES else f".{stage}"
+                found.append(
+                    mean_measure(
+                        columns[f"{name}_like {stage}"], name=f"attribution.like.{name}{end}", title=title
+                    )
+                )
+        if np.isfinite(more := columns[f"{name}_rise"]).any():
+            found.append(
+                mean_measure(
+                    more, np.zeros(len(more)), name=f"attribution.rise.{name}",
+                    title=f"eMPRT, the rise of the entropy of {_METHODS[name]} when all weights are shuffled",
+                    control_title="no rise",
+                )
+            )  # fmt: skip
     return found
 
 

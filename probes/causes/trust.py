@@ -8,7 +8,6 @@ import torch
 
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.mixers.frozen import decompose
-from emma_viz.evidence.shuffled_weights import shuffled_weights
 from emma_viz.metrics import mask_on_grid
 from emma_viz.metrics.trust import (
     centre_prior,
@@ -18,7 +17,9 @@ from emma_viz.metrics.trust import (
     points_at,
     rise,
     spearman,
+    structural_likeness,
 )
+from probes.causes.cascade import STAGES, forgetful, stage_said
 from probes.causes.regions import Means, case_of
 from probes.charts import Bars, Chart, Lines, Series
 from probes.numbers import mean_measure, series_of
@@ -29,8 +30,6 @@ METHODS = {
     "smooth": "gradient × (e − mean), mean over noise",
     "frozen": "frozen × (e − mean)",
 }
-STAGES = 4
-"""Into so many parts the blocks are cut; the weights of the last are shuffled first, then those of one more, …"""
 NOISE = 0.1
 """Of the range of the image's tokens: the deviation of the noise that a smooth map is the mean over."""
 _DRAWS, QUICK_DRAWS = 16, 4
@@ -47,7 +46,8 @@ class Trust:
     question = "Do the maps change when the model forgets what it learnt, and do they lie on the object?"
     method = (
         "Weights are shuffled within each tensor, from the last blocks down (MPRT); rank correlation of signed maps "
-        "with those of the trained model: a map that stays does not show what was learnt. eMPRT is the rise of a map's "
+        "with those of the trained model, and their SSIM on one scale: a map that stays does not show what was learnt. "
+        "eMPRT is the rise of a map's "
         "entropy (100 bins) when all weights are shuffled. Where masks are known: whether the highest patch is the "
         "object's or beside it, and the share above 0 that lies on it, against a Gaussian about the middle and against "
         "the same map of the shuffled model."
@@ -83,14 +83,12 @@ class Trust:
         plain = self._maps(batch, index, case, mean)
         found = {}
         for stage in range(1, STAGES + 1):
-            shuffled = (
-                [llm]
-                if stage == STAGES
-                else [llm.backbone.layers[k] for k in _blocks(llm.config.n_layer, stage)]
-            )
-            with shuffled_weights(shuffled, seed=stage):
+            with forgetful(llm, stage):
                 maps = self._maps(batch, index, case, mean)
             found |= {f"{name} stage {stage}": spearman(plain[name], maps[name]) for name in METHODS}
+            for name in METHODS:
+                both = (each[name].reshape(case.vlm.grid) for each in (plain, maps))
+                found[f"{name} ssim {stage}"] = structural_likeness(*both)
         found["agree"] = spearman(plain["gradient"], plain["frozen"])
         found["overlap"] = overlap(plain["gradient"], plain["frozen"])
         order = np.random.default_rng(zlib.crc32(batch.subjects[index].name.encode())).permutation(case.count)
@@ -129,25 +127,19 @@ class Trust:
         """Likeness by how much is shuffled, and shares on the object."""
         charts: list[Chart] = []
         steps = [f"last {100 * stage // STAGES} %" for stage in range(1, STAGES)] + ["all weights"]
-        series = []
-        for index, result in enumerate(results):
-            for name, said in METHODS.items():
-                numbers = [result.one(f"trust.like.{name}.{stage}") for stage in range(1, STAGES + 1)]
-                known = [each for each in numbers if each is not None]
-                if len(known) == STAGES:
-                    series.append(_series(f"{result.model}: {said}", index, known))
-        if series:
-            charts.append(
-                Lines(
-                    name="cascade",
-                    title="Likeness of maps to those of the trained model",
-                    x=steps,
-                    x_title="blocks that were shuffled",
-                    y_title="Spearman's ρ",
-                    series=series,
-                    caption="Near 0 is good: the map shows what was learnt. Bands: 95 % over images.",
+        for kind, y_title in (("like", "Spearman's ρ"), ("ssim", "SSIM")):
+            if series := _cascade(results, kind):
+                charts.append(
+                    Lines(
+                        name="cascade" if kind == "like" else f"cascade-{kind}",
+                        title=f"Likeness of maps to those of the trained model ({y_title})",
+                        x=steps,
+                        x_title="blocks that were shuffled",
+                        y_title=y_title,
+                        series=series,
+                        caption="Near 0 is good: the map shows what was learnt. Bands: 95 % over images.",
+                    )
                 )
-            )
         for kind, title in (
             ("energy", "Share of a map above 0 on the object"),
             ("points", "Highest patch on the object"),
@@ -180,14 +172,9 @@ class Trust:
 def _names() -> list[str]:
     names = ["agree", "overlap", "overlap of none", "energy of prior", "points of prior"]
     for name in METHODS:
-        names += [f"{name} stage {stage}" for stage in range(1, STAGES + 1)]
+        names += [f"{name} {what} {stage}" for stage in range(1, STAGES + 1) for what in ("stage", "ssim")]
         names += [f"{name} {end}" for end in ("rise", "energy", "points", "energy shuffled")]
     return names
-
-
-def _blocks(depth: int, stage: int) -> range:
-    """The blocks whose weights are shuffled at a stage: the last ones, at least one."""
-    return range(min(depth - 1, round(depth * (1 - stage / STAGES))), depth)
 
 
 def _slopes(case: Case, variants: Sequence[torch.Tensor], *, batch_size: int = 8) -> list[np.ndarray]:
@@ -226,14 +213,23 @@ def _mean(columns: Mapping[str, np.ndarray], column: str, control: str | None = 
 def _randomised(gathered: Gathered) -> list[Measure]:
     columns, found = {**gathered.columns}, []
     columns["nothing"] = np.zeros(gathered.images)
-    for name, said in METHODS.items():
+    for name, method in METHODS.items():
         for stage in range(1, STAGES + 1):
-            part = "all weights" if stage == STAGES else f"the last {100 * stage // STAGES} % of the blocks"
-            title = f"likeness (Spearman's ρ) of {said} to itself when {part} are shuffled"
-            found.append(
-                _mean(columns, f"{name} stage {stage}", name=f"trust.like.{name}.{stage}", title=title)
-            )
-        title = f"eMPRT, the rise of the entropy of {said} when all weights are shuffled"
+            end = f"of {method} to itself when {stage_said(stage)} are shuffled"
+            for what, kind, title in (
+                ("stage", "like", "likeness (Spearman's ρ)"),
+                ("ssim", "ssim", "likeness (SSIM)"),
+            ):
+                if np.isfinite(columns[f"{name} {what} {stage}"]).any():
+                    found.append(
+                        _mean(
+                            columns,
+                            f"{name} {what} {stage}",
+                            name=f"trust.{kind}.{name}.{stage}",
+                            title=f"{title} {end}",
+                        )
+                    )
+        title = f"eMPRT, the rise of the entropy of {method} when all weights are shuffled"
         found.append(
             _mean(
                 columns,
@@ -298,6 +294,17 @@ def _series(name: str, model: int, found: Sequence[Finding], *, control: bool = 
     return series_of(
         name, model, [each.control if control else each.number for each in found], control=control
     )
+
+
+def _cascade(results: Sequence[Result], kind: str) -> list[Series]:
+    series = []
+    for index, result in enumerate(results):
+        for name, method in METHODS.items():
+            numbers = [result.one(f"trust.{kind}.{name}.{stage}") for stage in range(1, STAGES + 1)]
+            known = [each for each in numbers if each is not None]
+            if len(known) == STAGES:
+                series.append(_series(f"{result.model}: {method}", index, known))
+    return series
 
 
 def _bars(results: Sequence[Result], kind: str, title: str) -> Bars | None:

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from emma_viz.capture import record
 from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.mixers.travel import retained
 from emma_viz.metrics.trust import spearman
+from emma_viz.models import Block
 from probes.causes.regions import DRAWS, case_of
 from probes.charts import Bars, Chart
 from probes.numbers import averaged, layer_chart, mean_measure, series_of
@@ -19,6 +22,7 @@ PLACES = {
 QUANTITIES = {
     "step": "step size Δ",
     "write": "write to the state, ‖Δu‖·‖B‖",
+    "kept": "what is left of the write where the answer begins, ‖exp(A ΣΔ) ∘ (Δu ⊗ B)‖",
     "length": "length of the residual vector",
 }
 SETS = {
@@ -59,8 +63,9 @@ class Sinks:
         columns: dict[str, list[list[float]]] = {}
         moved: list[dict[str, float]] = []
         notes = []
+        asked = _text_steps(batch, layers)
         for row, subject in enumerate(batch.subjects):
-            by_layer = [_one(batch, row, layer, seed=subject.number) for layer in layers]
+            by_layer = [_one(batch, row, layer, asked[layer][row], seed=subject.number) for layer in layers]
             for name in by_layer[0] if by_layer else ():
                 columns.setdefault(name, []).append([each[name] for each in by_layer])
             if batch.spares(row, _EVERY):
@@ -96,6 +101,13 @@ class Sinks:
                             control_title="as many patches from inside the image",
                         )
                     )  # fmt: skip
+            columns, mean = averaged(gathered.columns["retained"][:, at])
+            found.append(
+                Measure(
+                    name="sinks.retained", layer=layer, columns=columns, statistic=mean,
+                    title="share of what image tokens wrote that the state holds where the answer begins",
+                )
+            )  # fmt: skip
             columns, mean = averaged(gathered.columns["together"][:, at])
             control, _ = averaged(gathered.columns["together_control"][:, at])
             found.append(
@@ -116,6 +128,12 @@ class Sinks:
             )
             for place, where in PLACES.items()
         ]  # fmt: skip
+        drawn.append(
+            layer_chart(
+                results, "sinks.retained", name="retained", title="What is left of writes where the answer begins",
+                y_title="share of the write", caption="By decay alone. Bands: 95 % over images.",
+            )
+        )  # fmt: skip
         drawn.append(
             layer_chart(
                 results, "sinks.together", name="together", title="Do long vectors write most?",
@@ -177,14 +195,28 @@ def writes(delta: torch.Tensor, conv: torch.Tensor, b: torch.Tensor) -> np.ndarr
     return ((steps * inputs).norm(dim=-1) * b.double().flatten(1).norm(dim=-1)).numpy()
 
 
-def _one(batch: Batch, row: int, layer: int, *, seed: int) -> dict[str, float]:
-    """The numbers of one image at one layer."""
-    tokens = batch.patches.shape[1]
+def _text_steps(batch: Batch, layers: Sequence[int]) -> dict[int, tuple[torch.Tensor, ...]]:
+    """Step sizes of each prompt's tokens, (M, ·), by layer."""
+    assert batch.model is not None
+    images, prompts = ([getattr(each, name) for each in batch.subjects] for name in ("image", "prompt"))
+    trace = record(
+        batch.model, images, prompts, sites=("delta",), layers=list(layers), tokens="text", generate=False,
+        batch_size=len(images),
+    )  # fmt: skip
+    return {layer: trace.ragged("delta", layer) for layer in layers}
+
+
+def _one(batch: Batch, row: int, layer: int, asked: torch.Tensor, *, seed: int) -> dict[str, float]:
+    """The numbers of one image at one layer, whose prompt's tokens take the steps `asked`."""
+    assert batch.model is not None
+    tokens, block = batch.patches.shape[1], batch.model.vlm.llm.backbone.layers[layer]
+    assert isinstance(block, Block)
     rows, columns = batch.trace.geometry[row].grid
     delta, conv, b = (batch.trace[site, layer][row, :tokens] for site in ("delta", "conv", "B"))
     values = {
         "step": delta.double().flatten(1).mean(dim=-1).numpy(),
         "write": writes(delta, conv, b),
+        "kept": retained(block.mixer, torch.cat([delta, asked]), conv, b).numpy(),
         "length": batch.trace["resid_post", layer][row, :tokens].double().norm(dim=-1).numpy(),
     }
     index = np.arange(tokens)
@@ -197,6 +229,7 @@ def _one(batch: Batch, row: int, layer: int, *, seed: int) -> dict[str, float]:
             found[f"{name}_{place}"] = _share(each, chosen)
             found[f"{name}_{place}_control"] = _share(each, inside[: len(chosen)])
     order = draw.permutation(tokens)
+    found["retained"] = float(values["kept"].sum() / max(values["write"].sum(), 1e-30))
     found["together"] = spearman(values["write"], values["length"])
     found["together_control"] = spearman(values["write"], values["length"][order])
     assert rows * columns == tokens

@@ -5,7 +5,7 @@ import pytest
 
 from emma_viz.data.tabletop import COLOURS, KINDS, SIZE, Scene, Thing, draw_scene, make_scene
 from emma_viz.data.tabletop.backgrounds import PHOTOS, WEIGHTS, draw_background
-from emma_viz.data.tabletop.bank import DRAWINGS, sprite
+from emma_viz.data.tabletop.bank import DRAWINGS, KEPT, sprite
 from emma_viz.data.tabletop.charts import PAPERS
 from emma_viz.data.tabletop.kinds import BY_FREQUENCY, TABLE_KINDS
 from emma_viz.data.tabletop.scenes import CHARTS, MIDLINE
@@ -100,6 +100,12 @@ def test_a_red_cup_is_red_and_a_turn_moves_it():
     assert red.colour[body][:, 0].mean() > red.colour[body][:, 2].mean() + 60
     assert blue.colour[body][:, 2].mean() > blue.colour[body][:, 0].mean() + 60
     assert np.abs(sprite("cup", "red", 40, 90).alpha - np.rot90(red.alpha)).mean() < 0.02
+
+
+def test_as_many_sprites_as_are_kept_take_their_own_memory_and_no_more():
+    assert sprite.cache_info().maxsize == KEPT
+    piece = sprite("cup", "red", 40, 15)
+    assert all(each.base is None for each in (piece.alpha, piece.shadow))
 
 
 def test_sprites_cannot_be_changed_by_their_users():

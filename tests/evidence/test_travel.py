@@ -7,7 +7,8 @@ import torch
 
 from emma_viz.errors import InputError
 from emma_viz.evidence.mixers.frozen import held_stream
-from emma_viz.evidence.mixers.travel import decay_back, half_life, influence
+from emma_viz.evidence.mixers.travel import decay_back, half_life, influence, retained
+from emma_viz.kernels import selective_scan, ssd
 from emma_viz.models import Mamba1Mixer
 
 LENGTH, AT = 24, 20
@@ -84,6 +85,26 @@ def test_decay_and_half_life_are_the_formula(llm):
     lives = half_life(mixer, delta)
     mean = rates.mean(dim=1) if rates.ndim == 2 else rates
     torch.testing.assert_close(torch.exp(-mean * delta.mean(dim=0) * lives), torch.full_like(mean, 0.5))
+
+
+def test_what_is_retained_of_a_write_is_what_the_state_holds_when_nobody_else_writes(llm):
+    mixer, draw = llm.backbone.layers[0].mixer, torch.Generator().manual_seed(2)
+    config, first = mixer.config, isinstance(llm.backbone.layers[0].mixer, Mamba1Mixer)
+    rates, width = -torch.exp(mixer.A_log.detach()), config.d_state * (1 if first else config.ngroups)
+    delta = 0.3 * torch.rand(9, len(rates), generator=draw, dtype=torch.float64)
+    u = torch.randn(6, config.d_inner, generator=draw, dtype=torch.float64)
+    b = torch.randn(6, width, generator=draw, dtype=torch.float64)
+    found = retained(mixer, delta, u, b)
+    for token in range(6):
+        alone, inputs = torch.zeros(1, 9, config.d_inner).double(), torch.zeros(1, 9, width).double()
+        alone[0, token], inputs[0, token] = u[token], b[token]
+        if first:
+            _, state = selective_scan(alone, delta[None], rates, inputs, inputs, None, backend="reference")
+        else:
+            heads = alone.view(1, 9, config.n_heads, config.headdim)
+            groups = inputs.view(1, 9, config.ngroups, config.d_state)
+            _, state = ssd(heads, delta[None], rates, groups, groups, None, backend="reference")
+        assert float(found[token]) == pytest.approx(float(state.norm()), rel=1e-6)
 
 
 def test_what_is_not_there_is_refused(llm, embeddings):

@@ -15,6 +15,7 @@ from emma_viz.metrics.trust import (
     points_at,
     rise,
     spearman,
+    structural_likeness,
 )
 
 
@@ -39,6 +40,18 @@ def test_rank_correlation_is_that_of_scipy_and_undefined_for_constants():
     assert np.isnan(spearman(np.ones(30), second))
     assert overlap(second, second) == 1
     assert overlap(second, -second) == 0
+
+
+def test_likeness_is_of_signed_maps_on_one_scale():
+    draw = np.random.default_rng(2)
+    first, other = draw.normal(size=(2, 24, 24))
+    assert structural_likeness(first, first) == pytest.approx(1)
+    assert abs(structural_likeness(first, other)) < 0.1
+    assert structural_likeness(first, -first) < -0.5
+    assert structural_likeness(first, 0.1 * first) < 0.7, "a map that was scaled apart would be 1"
+    assert structural_likeness(first[:4, :4], first[:4, :4]) == pytest.approx(1)
+    assert np.isnan(structural_likeness(first[:2], other[:2]))
+    assert np.isnan(structural_likeness(np.ones((8, 8)), np.ones((8, 8))))
 
 
 def test_a_map_points_at_a_mask_beside_its_highest_cell():

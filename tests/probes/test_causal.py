@@ -69,6 +69,19 @@ def test_dear_maps_of_a_model_that_learnt_nothing_are_other_maps_of_other_nothin
     assert fingerprint(tiny.vlm.state_dict()) == tiny.info.fingerprint, "every weight is back in its place"
 
 
+@pytest.mark.slow
+def test_dear_maps_are_made_again_as_more_and_more_is_shuffled(tiny, plan):
+    probe = AttributionProbe()
+    plan = plan(probe, subjects=Scenes(2), quick=False, layers=(0,))
+    result = results(examine(tiny, plan), probe)["attribution"]
+    for name in SHUFFLED:
+        likeness = [result.one(f"attribution.like.{name}{end}") for end in (".1", ".2", ".3", "")]
+        assert all(abs(each.number.value) <= 1 for each in likeness if each)
+        assert None not in likeness
+        assert "last 25 % of the blocks" in likeness[0].measure.title
+    assert fingerprint(tiny.vlm.state_dict()) == tiny.info.fingerprint
+
+
 def test_twins_differ_through_image_tokens_at_first(loud, plan):
     """Before block 0 the text's states are those of both twins, and the image's are all that differs."""
     probe = Patching()

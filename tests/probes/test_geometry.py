@@ -1,5 +1,8 @@
 """Geometry and sinks: what was planted is found, and where nothing was planted nothing is."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +101,19 @@ def test_only_patches_that_write_something_move_the_answer_when_they_are_passed_
         _, gathered = examine(tiny, plan(Sinks(), subjects=Scenes(2), quick=False))["sinks"]
     moved, random = (gathered.columns[f"moved_first{end}"] for end in ("", "_control"))
     assert (moved > 3 * random).all()
+
+
+def test_a_state_that_forgets_and_one_that_does_not_are_told_apart(tiny, plan):
+    vlm = deepcopy(tiny.vlm)
+    with torch.no_grad():
+        vlm.llm.backbone.layers[1].mixer.A_log.fill_(-25.0)
+        vlm.llm.backbone.layers[2].mixer.A_log.fill_(25.0)
+    _, gathered = examine(replace(tiny, vlm=vlm), plan(Sinks(), subjects=Scenes(2)))["sinks"]
+    usual, kept, lost = gathered.columns["retained"].T
+    np.testing.assert_allclose(kept, 1, atol=1e-6)
+    assert (lost < 1e-6).all()
+    assert ((usual > 1e-3) & (usual < 0.999)).all()
+    np.testing.assert_allclose(gathered.columns["kept_first"][:, 1], gathered.columns["write_first"][:, 1])
 
 
 def test_a_first_patch_that_was_made_loud_is_named(tiny, plan):

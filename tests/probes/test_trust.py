@@ -41,7 +41,14 @@ def test_likeness_falls_as_more_is_shuffled_and_charts_are_drawn(random):
         numbers = [result.one(f"trust.like.{name}.{stage}").number.value for stage in range(1, STAGES + 1)]
         assert np.isfinite(numbers).all()
         assert abs(numbers[-1]) < 0.5
-    assert [chart.name for chart in Trust().plots([result, result])] == ["cascade", "energy", "points"]
+        alike = [result.one(f"trust.ssim.{name}.{stage}").number.value for stage in range(1, STAGES + 1)]
+        assert abs(alike[-1]) < 0.5
+    assert [chart.name for chart in Trust().plots([result, result])] == [
+        "cascade",
+        "cascade-ssim",
+        "energy",
+        "points",
+    ]
     measures = [each.measure for each in result.findings]
     assert all(
         each.over.value == 0 for each in differences(measures, measures) if np.isfinite(each.over.value)

@@ -1,8 +1,8 @@
-"""The sprite bank: each kind in each colour, drawn once and kept at every size and angle that was asked for."""
+"""The sprite bank: each kind in each colour, drawn once; the sizes and angles that were asked for last are kept."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -42,6 +42,9 @@ DRAWINGS: dict[str, Callable[[Pen, RGB], None]] = {
 ANGLE_STEP = 15
 """Sprites are kept at multiples of this angle, degrees."""
 
+KEPT = 1024
+"""Sprites in memory, some 50 kB each; of all that there can be they are an eighth."""
+
 SHADOW = 0.38
 """How much a shadow darkens what lies under it."""
 
@@ -68,7 +71,7 @@ def _master(kind: str, colour: str) -> Image.Image:
     return pen.image
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def sprite(kind: str, colour: str, size: int, angle: int) -> Sprite:
     """One object at one size and angle, from the bank.
 
@@ -90,7 +93,8 @@ def sprite(kind: str, colour: str, size: int, angle: int) -> Sprite:
     colour_values = premultiplied[..., :3] / np.maximum(alpha, 1e-3)
     soft = Image.fromarray((alpha[..., 0] * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(1.4))
     shadow = np.roll(np.asarray(soft, dtype=np.float32) / 255, (2, 2), axis=(0, 1)) * SHADOW
-    arrays = (np.clip(colour_values * 255, 0, 255).astype(np.uint8), alpha[..., 0], shadow)
+    # A copy: a view would keep all four planes in memory.
+    arrays = (np.clip(colour_values * 255, 0, 255).astype(np.uint8), alpha[..., 0].copy(), shadow)
     for array in arrays:
         array.setflags(write=False)
     return Sprite(colour=arrays[0], alpha=arrays[1], shadow=arrays[2])

@@ -9,13 +9,14 @@ stands what the states' decay alone would let through.
 import math
 
 import torch
+from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from emma_viz.errors import InputError
 from emma_viz.evidence.mixers.frozen import held_stream
 from emma_viz.evidence.mixers.routing import Mixer, wide
-from emma_viz.models import MambaLM
+from emma_viz.models import Mamba1Mixer, MambaLM
 
 
 def influence(
@@ -93,3 +94,37 @@ def half_life(mixer: Mixer, delta: Float[Tensor, "L E"] | Float[Tensor, "L H"]) 
     rates = torch.exp(wide(mixer.A_log)).to(delta.device)
     rates = rates.mean(dim=1) if rates.ndim == 2 else rates
     return math.log(2) / (rates * wide(delta).mean(dim=0)).clamp(min=1e-30).cpu()
+
+
+@torch.no_grad()
+def retained(
+    mixer: Mixer,
+    delta: Float[Tensor, "L E"] | Float[Tensor, "L H"],
+    conv: Float[Tensor, "T W"],
+    b: Float[Tensor, "T n"],
+) -> Float[Tensor, " T"]:
+    """‖exp(A ΣΔ) ∘ (Δu ⊗ B)‖ (Frobenius): what the state holds, behind the last position, of each early token's write.
+
+    Args:
+        mixer: of a loaded model's block.
+        delta: its step sizes after softplus (the site `delta`), of all positions.
+        conv: what enters the scan (the site `conv`), of the first T.
+        b: input weights (the site `B`), of the first T; those of Mamba-2's groups side by side.
+    """
+    tokens, decay = len(conv), -torch.exp(wide(mixer.A_log)).to(delta.device).double()
+    # Counted from behind, so that nothing cancels.
+    later = delta.double().flip(0).cumsum(0).flip(0)
+    after = torch.cat([later[1:], torch.zeros_like(later[:1])])[:tokens]
+    steps, inputs, weights = delta[:tokens].double(), conv.double(), b.double().square()
+    if isinstance(mixer, Mamba1Mixer):
+        size = (steps * inputs).square()
+        found = [
+            torch.einsum("e,en,n->", size[j], torch.exp(2 * decay * after[j, :, None]), weights[j])
+            for j in range(tokens)
+        ]
+        return torch.stack(found).sqrt().cpu()
+    heads = mixer.config.n_heads
+    size = rearrange(inputs, "T (H P) -> T H P", H=heads).square().sum(dim=-1) * steps.square()
+    shared = reduce(weights, "T (G N) -> T G", "sum", G=mixer.config.ngroups)
+    whole = size * torch.exp(2 * decay * after) * repeat(shared, "T G -> T (G h)", h=heads // shared.shape[1])
+    return whole.sum(dim=-1).sqrt().cpu()
