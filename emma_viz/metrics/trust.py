@@ -44,7 +44,9 @@ def structural_likeness(first: Float[np.ndarray, "R C"], second: Float[np.ndarra
         return float("nan")
     from skimage.metrics import structural_similarity  # slow to import, and only needed here
 
-    return float(structural_similarity(first, second, win_size=side, data_range=high - low))
+    # Above 0, as SSIM's comparison of means takes it.
+    one, two = ((each - low) / (high - low) for each in (first, second))
+    return float(structural_similarity(one, two, win_size=side, data_range=1.0))
 
 
 def overlap(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"], share: float = 0.1) -> float:

@@ -43,13 +43,28 @@ def whole(tiny, scenes, tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_sums_of_two_shards_are_those_of_one(tiny, plan, whole):
-    for index in range(2):
-        _, found = examine(tiny, plan(Retention(), shard=Shard(index=index, of=2)))["retention"]
-        assert found.images == 3
+    seen = [
+        examine(tiny, plan(Retention(), shard=Shard(index=index, of=2)))["retention"][1].images
+        for index in range(2)
+    ]
+    assert sum(seen) == 6
+    assert all(seen)
     asked = []
     _, merged = examine(tiny, plan(Retention()), progress=lambda *step: asked.append(step))["retention"]
     assert not asked  # nothing was left to see
     same(merged, whole)
+
+
+def test_processes_share_what_is_dear_evenly():
+    """What is asked of every fourth or eighth image with --quick must not all fall to one of them."""
+    for of in (2, 4, 8, 32):
+        parts = [
+            [group for group in range(GROUPS) if Shard(index=each, of=of).has(group)] for each in range(of)
+        ]
+        assert sorted(sum(parts, [])) == list(range(GROUPS))
+        for every in (1, 4, 8):
+            counts = [sum(group % every == 0 for group in part) for part in parts]
+            assert max(counts) - min(counts) <= 1
 
 
 def test_an_examination_that_was_stopped_goes_on_to_the_same_numbers(tiny, plan, whole):
