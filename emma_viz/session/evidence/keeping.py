@@ -1,7 +1,7 @@
 """Evidence of a casebook's cases, measured model by model and kept beside each case."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from emma_viz.cases.case import CaseRecord
@@ -12,7 +12,9 @@ from emma_viz.lens import Lens, load_lens
 from emma_viz.progress import Progress
 from emma_viz.records.benchmarks import BenchmarkRecord, benchmark, names
 from emma_viz.session.entry_names import entry_name
-from emma_viz.session.evidence.measuring import AskedCase, EvidenceRoom
+from emma_viz.session.evidence.asked import AskedCase
+from emma_viz.session.evidence.labelled import LabelledImages, labelled_images
+from emma_viz.session.evidence.measuring import EvidenceRoom
 from emma_viz.session.evidence.references import References, tabletop_references
 from emma_viz.session.loading import load
 from emma_viz.session.options import DEFAULT_LENSES, Running
@@ -53,6 +55,7 @@ def keep_evidence_of(
     """
     cases = {case.id: case.record for case in casebook.cases(ids)}
     others = tabletop_references() if references is None else references
+    labelled = {name: labelled_images(casebook, name) for name in _labelling(cases.values())}
     done = 0
     for source in models:
         name = entry_name(source)
@@ -62,15 +65,17 @@ def keep_evidence_of(
             continue
         model = load(source, running, progress)
         room = EvidenceRoom(model, others, lens=_lens(model, lens, say), progress=progress)
-        recipe = f"{model.info.fingerprint[:32]} {room.recipe}"
         for number, (id, record) in enumerate(asked.items()):
             if progress is not None:
                 progress(number, len(asked), f"{name}: evidence")
+            known = labelled.get(record.benchmark)
+            labels = "" if known is None else known.digest(record.object)
+            recipe = f"{model.info.fingerprint[:32]} {room.recipe_of(labels)}"
             kept = casebook.evidence(id).get(name)
             if kept is not None and kept[0] == recipe:
                 continue
             try:
-                case = asked_case(casebook, record, name, model)
+                case = asked_case(casebook, record, name, model, labelled=known)
             except InputError as error:
                 say(f"{record.prompt!r:.80}: {error}")
                 continue
@@ -84,7 +89,20 @@ def keep_evidence_of(
     return done
 
 
-def asked_case(casebook: Casebook, record: CaseRecord, name: str, model: LoadedModel) -> AskedCase:
+def _labelling(records: Iterable[CaseRecord]) -> set[str]:
+    """The benchmarks whose own images have labels, and no masks."""
+    known = {each.benchmark for each in records}
+    return {each for each in known if each not in names() or benchmark(each).mask is None}
+
+
+def asked_case(
+    casebook: Casebook,
+    record: CaseRecord,
+    name: str,
+    model: LoadedModel,
+    *,
+    labelled: LabelledImages | None = None,
+) -> AskedCase:
     """What is measured of a case.
 
     Raises:
@@ -97,7 +115,12 @@ def asked_case(casebook: Casebook, record: CaseRecord, name: str, model: LoadedM
     if picture is None:
         raise InputError("the casebook does not have its image.")
     return AskedCase(
-        image=picture.image(), prompt=record.prompt, object=record.object, mask=_mask(record), box=record.box
+        image=picture.image(),
+        prompt=record.prompt,
+        object=record.object,
+        mask=_mask(record),
+        box=record.box,
+        labelled=labelled,
     )
 
 

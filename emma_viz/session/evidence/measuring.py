@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,10 @@ from emma_viz.metrics.quality import r2
 from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.answering import FIRST_WORDS
+from emma_viz.session.evidence.asked import AskedCase
 from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, CaseNumber, RegionKind, finite
-from emma_viz.session.evidence.presence import PresenceProbes, fit_presence, question_states
+from emma_viz.session.evidence.labelled import LabelledProbes
+from emma_viz.session.evidence.presence import Presence, PresenceProbes, fit_presence, question_states
 from emma_viz.session.evidence.references import References, without_kind
 from emma_viz.session.evidence.sentences import sentences_of
 from emma_viz.session.options import Asking
@@ -42,35 +44,8 @@ COMPARED_WITH = 19
 """Other images, and random regions, that a number is compared with: one that beats all of them has p ≤ 1/20."""
 MEAN_OF = 32
 """References whose mean token stands for no picture."""
-_VERSION = 3
+_VERSION = 4
 """Of how things are measured: another one measures anew."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AskedCase:
-    """What is asked of a case, and what is known of it."""
-
-    image: Image.Image
-    """RGB, upright."""
-    prompt: str
-    """What was asked, without the model's template."""
-    object: str = ""
-    """What it asks about."""
-    mask: Bool[np.ndarray, "height width"] | None = None
-    """Where that is, in pixels of the image; None where it is not there or not known."""
-    box: tuple[int, int, int, int] | None = None
-    """The same as left, top, right, bottom, where there is no mask."""
-
-    def place(self) -> tuple[Bool[np.ndarray, "height width"] | None, RegionKind | None]:
-        """Mask or box as pixels, and which it was."""
-        if self.mask is not None:
-            return self.mask, "mask"
-        if self.box is None:
-            return None, None
-        left, top, right, bottom = self.box
-        found = np.zeros((self.image.height, self.image.width), bool)
-        found[top:bottom, left:right] = True
-        return found, "box"
 
 
 class EvidenceRoom:
@@ -102,6 +77,7 @@ class EvidenceRoom:
         self._kept, self._progress = kept, progress
         self._texts = TextStates()
         self._probes: PresenceProbes | None = None
+        self._labelled = LabelledProbes(model, progress)
         self._tokens: dict[int, Float[Tensor, "T D"]] = {}
         self._pictures: dict[int, np.ndarray] = {}
 
@@ -114,12 +90,36 @@ class EvidenceRoom:
         )
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def recipe_of(self, labels: str) -> str:
+        """The same of a case with these `AskedCase.labels`."""
+        return f"{self.recipe} {labels}".strip()
+
     @property
     def probes(self) -> PresenceProbes:
         """The presence probes of the model."""
         if self._probes is None:
             self._probes = fit_presence(self.model, self.references, progress=self._progress)
         return self._probes
+
+    def presence(self, case: AskedCase, states: Float[Tensor, "Y T D"]) -> tuple[Presence | None, list[str]]:
+        """What a presence probe says of a case's image, and sentences of what it could not be made of.
+
+        Labels of other images of its own benchmark come first; where they are too few, the references.
+        """
+        kind, lacking = case.object, []
+        if kind and case.labelled is not None:
+            found = self._labelled.presence(case.labelled, kind, case.image, states)
+            if isinstance(found, Presence):
+                return found, lacking
+            lacking.append(found)
+        if kind and self.probes.knows(kind):
+            return self.probes.presence(states, kind, title=self.references.title), lacking
+        reason = "is not known" if kind else "is not said"
+        lacking.append(
+            f"What is asked about {reason} to the presence probe that was fitted on {self.references.title} and knows "
+            f"{', '.join(self.references.kinds)} alone."
+        )
+        return None, lacking
 
     def evidence(self, cases: Sequence[AskedCase]) -> Iterator[CaseEvidence]:
         """The evidence of each case in turn, measured or read; nothing is measured before it is taken.
@@ -145,7 +145,7 @@ class EvidenceRoom:
         digest = hashlib.sha256()
         for part in (
             self.model.info.fingerprint,
-            self.recipe,
+            self.recipe_of(case.labels),
             image_hash(case.image),
             case.prompt,
             case.object,
@@ -159,7 +159,7 @@ class EvidenceRoom:
         found = CaseEvidence(
             model=self.model.name,
             fingerprint=self.model.info.fingerprint,
-            recipe=self.recipe,
+            recipe=self.recipe_of(case.labels),
             image=image_hash(case.image),
             prompt=case.prompt,
             object=case.object,
@@ -222,8 +222,8 @@ class _Measuring:
         )
         self.image, self.last = states[:, :count], states[:, -1]
         self.layers = tuple(range(EMBEDDING, room.model.config.llm.n_layer))
-        self.known = bool(case.object) and room.probes.knows(case.object)
-        self.scores = room.probes.scores(self.image, case.object) if self.known else None
+        self.presence, lacking = room.presence(case, self.image)
+        self.lacking += lacking
         self.region, self.whence = self._region()
         self.asked = Case.of(room.model, case.image, case.prompt, words=FIRST_WORDS)
         self.score = self.asked.scores([self.asked.tokens[0]])[0]
@@ -237,14 +237,14 @@ class _Measuring:
                     "The object takes up none, or half or more, of what the model sees: no region."
                 )
             return found, whence if found is not None else None
-        if self.scores is None:
+        if self.presence is None:
             self.lacking.append(
                 "Nobody knows where the object is, and there is no presence probe for it: no region."
             )
             return None, None
         grid = self.geometry.grid
         best = np.zeros(grid, bool)
-        best.ravel()[int(self.scores[-1].argmax())] = True
+        best.ravel()[int(self.presence.tokens[-1].argmax())] = True
         return covered_tokens(_pixels_of(best, self.geometry), self.geometry), "probe"
 
     def curves(self) -> Iterator[CaseCurve]:
@@ -263,22 +263,15 @@ class _Measuring:
         yield from self._prior()
 
     def _presence(self) -> Iterator[CaseCurve]:
-        if self.scores is None:
-            reason = "is not known" if self.case.object else "is not said"
-            self.lacking.append(
-                f"What is asked about {reason} to the presence probe, which was fitted on references and knows "
-                f"{', '.join(self.room.probes.kinds)} alone."
-            )
+        if (found := self.presence) is None:
             return
-        kind, probes = self.case.object, self.room.probes
         yield CaseCurve(
-            name="presence", title=f"presence probe for “{kind}”: score of the best token", unit="",
-            layers=self.layers, values=_numbers(self.scores.max(axis=1)), control=_numbers(probes.thresholds(kind)),
-            control_title="what 5 % of other images without it exceed",
+            name="presence", title=found.title, unit="", layers=self.layers, values=_numbers(found.values),
+            control=_numbers(found.thresholds), control_title=found.control_title,
         )  # fmt: skip
         yield CaseCurve(
             name="presence area", title="area under the ROC curve of the same probe on held-out images", unit="",
-            layers=self.layers, values=_numbers(probes.areas(kind)), control=(0.5,) * len(self.layers),
+            layers=self.layers, values=_numbers(found.areas), control=(0.5,) * len(self.layers),
             control_title="chance",
         )  # fmt: skip
 

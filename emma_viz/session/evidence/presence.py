@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from scipy.special import logsumexp
 from torch import Tensor
 
@@ -31,6 +32,29 @@ FALSE_POSITIVES = 0.05
 """Share of the images without the object that exceed the threshold."""
 PROBE_WIDTH = 256
 """Wider states are projected to so many random directions, the same at every layer."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Presence:
+    """What a presence probe says of one image."""
+
+    title: str
+    """What was measured."""
+    tokens: Float[np.ndarray, "Y T"]
+    """The score of each token, at each layer."""
+    values: Float[np.ndarray, " Y"]
+    """The image's score at each layer."""
+    thresholds: Float[np.ndarray, " Y"]
+    """What FALSE_POSITIVES of other images without the object exceed."""
+    areas: Float[np.ndarray, " Y"]
+    """Area under the ROC curve on images that the probe was not fitted on."""
+    control_title: str
+    """What the threshold is."""
+
+
+def score_exceeded(without: Float[np.ndarray, "n *axes"]) -> Float[np.ndarray, "*axes"]:
+    """The score that FALSE_POSITIVES of the images without an object exceed: no more of them, however few there are."""
+    return np.quantile(without, 1 - FALSE_POSITIVES, axis=0, method="higher")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,15 +88,25 @@ class PresenceProbes:
     def thresholds(self, kind: str) -> Float[np.ndarray, " Y"]:
         """The score, at each layer, that FALSE_POSITIVES of the held-out references without the kind exceed."""
         number = self.kinds.index(kind)
-        without = self.held_out[~self.there[:, number], :, number]
-        # The next score above: no more than the share may lie above it, however few there are.
-        return np.quantile(without, 1 - FALSE_POSITIVES, axis=0, method="higher")
+        return score_exceeded(self.held_out[~self.there[:, number], :, number])
 
     def areas(self, kind: str) -> Float[np.ndarray, " Y"]:
         """Area under the ROC curve, at each layer, of held-out references with the kind against those without."""
         number = self.kinds.index(kind)
         inside = self.there[:, number]
         return np.array([auroc(column, inside) for column in self.held_out[:, :, number].T])
+
+    def presence(self, states: Float[Tensor, "Y T D"], kind: str, *, title: str) -> Presence:
+        """What the probe of a kind that it knows says of an image; `title` says what the references are."""
+        tokens = self.scores(states, kind)
+        return Presence(
+            title=f"presence probe for “{kind}”, fitted on {title}: score of the best token",
+            tokens=tokens,
+            values=tokens.max(axis=1),
+            thresholds=self.thresholds(kind),
+            areas=self.areas(kind),
+            control_title="what 5 % of those without it exceed",
+        )
 
 
 def fit_presence(
@@ -82,7 +116,8 @@ def fit_presence(
     layers = tuple(range(EMBEDDING, model.config.llm.n_layer))
     kinds = references.kinds
     sums: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for reference, geometry, states in _read(model, references.fitted, layers, progress, "learning presence"):
+    fitted = _read(model, [each.image for each in references.fitted], layers, progress, "learning presence")
+    for reference, (geometry, states) in zip(references.fitted, fitted, strict=True):
         labels = _labels(reference, kinds, geometry)
         known = labels >= 0
         truth = one_hot(labels[known], len(kinds) + 1)
@@ -93,7 +128,10 @@ def fit_presence(
             sums[number] = (xx, xy) if before is None else (before[0] + xx, before[1] + xy)
     weights = np.stack([discriminant(*sums[number]) for number in range(len(layers))])
     held_out, there = [], []
-    for reference, _, states in _read(model, references.held_out, layers, progress, "setting thresholds"):
+    others = _read(
+        model, [each.image for each in references.held_out], layers, progress, "setting thresholds"
+    )
+    for reference, (_, states) in zip(references.held_out, others, strict=True):
         best = [token_scores(each, some).max(axis=0) for each, some in zip(states, weights, strict=True)]
         held_out.append(np.stack(best)[:, :-1])
         there.append([kind in reference.kinds for kind in kinds])
@@ -113,20 +151,20 @@ def token_scores(states: Float[Tensor, "T D"], weights: Float[np.ndarray, "e K"]
 
 def _read(
     model: LoadedModel,
-    images: Sequence[ReferenceImage],
+    images: Sequence[Image.Image],
     layers: Sequence[int],
     progress: Progress | None,
     what: str,
 ):
-    """Each image, its geometry and the states (Y, T, D) of its tokens."""
-    questions = [Question(image=each.image, prompt="What is there?") for each in images]
+    """Of each image its geometry and the states (Y, T, D) of its tokens."""
+    questions = [Question(image=each, prompt="What is there?") for each in images]
     done = 0
     for trace, _ in ask(
         model, questions, asking=Asking(), sites=("resid_post",), layers=list(layers), generate=False
     ):
         states = trace["resid_post"]
         for sample in range(states.shape[1]):
-            yield images[done], trace.geometry[sample], states[:, sample]
+            yield trace.geometry[sample], states[:, sample]
             done += 1
         if progress is not None:
             progress(done, len(images), f"{model.name}: {what}")
@@ -156,6 +194,18 @@ def _with_one(states: Float[Tensor, "T D"]) -> Float[np.ndarray, "T e"]:
     if width > PROBE_WIDTH:
         whole = whole @ np.random.default_rng(width).standard_normal((width, PROBE_WIDTH)) / np.sqrt(width)
     return np.concatenate([whole, np.ones((len(whole), 1))], axis=1)
+
+
+def mean_tokens(model: LoadedModel, images: Sequence[Image.Image]) -> list[Float[np.ndarray, "Y e"]]:
+    """The mean token of each image at every layer, in the directions of the probes, a one behind each."""
+    layers = tuple(range(EMBEDDING, model.config.llm.n_layer))
+    read = _read(model, images, layers, None, "")
+    return [probe_rows(states).mean(axis=1) for _, states in read]
+
+
+def probe_rows(states: Float[Tensor, "Y T D"]) -> Float[np.ndarray, "Y T e"]:
+    """States of every layer in the directions of the probes, a one behind each."""
+    return np.stack([_with_one(each) for each in states])
 
 
 def question_states(model: LoadedModel, question: Question) -> tuple[Geometry, Float[Tensor, "Y L D"], int]:

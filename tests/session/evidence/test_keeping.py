@@ -1,7 +1,9 @@
 """Evidence of a casebook's cases: measured once, kept beside each, and mined by."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,6 +15,7 @@ from emma_viz.records.benchmarks import benchmark, read_benchmark
 from emma_viz.session import Running
 from emma_viz.session.evidence.document import CaseEvidence
 from emma_viz.session.evidence.keeping import keep_evidence_of
+from emma_viz.session.evidence.labelled import labelled_images
 from emma_viz.session.evidence.references import tabletop_references
 
 
@@ -69,3 +72,80 @@ def test_evidence_is_kept_beside_its_case_and_measured_once(casebook, pair, refe
     assert {"saw-and-did-not-say", "did-not-see-and-did-not-say"} & set(first.reasons)
     assert not casebook.evidence(other.id)
     assert keep() == 0
+
+
+def labelled_case(number: int, *, there: bool, image: str, **changes) -> CaseRecord:
+    return replace(
+        CaseRecord(
+            image=image, image_name=f"{number}.png", prompt="\nIs there a mug in the image?\nAnswer yes or no.",
+            truth="yes" if there else "no", object="mug", benchmark="pope", row=str(number),
+            answers=(CaseAnswer(model="cobra", text="No.", said="no"),),
+        ),
+        **changes,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """A casebook of answers that were given elsewhere, to a benchmark that has labels and no masks."""
+    draw = np.random.default_rng(0)
+    with Casebook.open(tmp_path / "imported.db") as opened:
+        for number in range(36):
+            there = number % 3 == 0
+            pixels = draw.integers(90, 130, (48, 48, 3)).astype(np.uint8)
+            if there:
+                pixels[12:24, 12:24] = 255
+            kept = case_picture(Image.fromarray(pixels))
+            opened.keep_picture(kept)
+            opened.add([labelled_case(number, there=there, image=kept.hash)])
+        yield opened
+
+
+def test_labels_are_of_questions_for_the_object_itself_and_of_lists(imported):
+    first, *_ = (each.record for each in imported.cases(imported.ids()))
+    imported.add(
+        [
+            replace(first, row="a", prompt="Is the mug in the image black?", truth="no"),
+            replace(first, row="b", prompt="Is there a mug in this image?", truth="no", flags=("disputed",)),
+            replace(
+                first, row="c", asked="description", truth="", object="", present=("dog",), absent=("cat",)
+            ),
+            replace(first, row="d", object="cow", prompt="Is there a cow in the image?"),
+            replace(first, row="e", object="cow", prompt="Is there a cow in the image?", truth="no"),
+            replace(first, row="f", image="0" * 64),
+            replace(first, row="g", object="owl", prompt="Is there an owl in the image?", benchmark="other"),
+        ]
+    )
+    found = labelled_images(imported, "pope")
+    assert set(found.labels) == {"mug", "dog", "cat", "cow"}
+    assert (found.labels["dog"], found.labels["cat"]) == ({first.image: True}, {first.image: False})
+    assert found.labels["cow"] == {}, "labels that contradict one another"
+    assert sum(found.labels["mug"].values()) == 12
+    assert len(found.labels["mug"]) == 36
+    assert found.picture(first.image).size == (48, 48)
+
+
+@pytest.mark.slow
+def test_imported_answers_get_probes_from_their_own_labels(imported, pair, references):
+    ids = imported.ids()[:2]
+
+    def keep():
+        return keep_evidence_of(
+            imported,
+            ids,
+            [pair.cobra],
+            references=references,
+            running=Running(vision_source=str(pair.vision)),
+        )
+
+    assert keep() == 2
+    for id, rule in zip(ids, ("saw-and-did-not-say", "did-not-see-and-did-not-say"), strict=True):
+        assert rule in imported.case(id).reasons
+        ((_, document),) = imported.evidence(id).values()
+        title = CaseEvidence.from_json(json.loads(json.dumps(document))).curve("presence").title
+        assert "labels of 35 other images of pope" in title
+    assert keep() == 0
+    image = case_picture(Image.new("RGB", (48, 48)))
+    imported.keep_picture(image)
+    imported.add([labelled_case(99, there=False, image=image.hash)])
+    assert keep() == 2, "with one more label it is another probe"

@@ -8,12 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+from emma_viz.data import image_hash
 from emma_viz.errors import InputError
 from emma_viz.metrics.quality import r2
 from emma_viz.session import fit_ridge
 from emma_viz.session.answering import FIRST_WORDS
+from emma_viz.session.evidence.asked import AskedCase
 from emma_viz.session.evidence.document import CaseCurve, CaseEvidence
-from emma_viz.session.evidence.measuring import AskedCase, EvidenceRoom
+from emma_viz.session.evidence.labelled import LabelledImages, labelled_presence
+from emma_viz.session.evidence.measuring import EvidenceRoom
 from emma_viz.session.evidence.references import ReferenceImage, References, without_kind
 from emma_viz.session.evidence.sentences import crossover
 from tests.tiny_model import tiny_model, tiny_tokenizer
@@ -180,6 +183,61 @@ def test_what_cannot_be_measured_is_said(room, case):
 def room_region(room, case):
     (found,) = room.evidence([case])
     return found.region
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """Of 45 images of another benchmark it is known whether there is a cup; 30 have none."""
+    found = {}
+    for seed in range(2000, 2045):
+        image = picture(seed, cup=seed % 3 == 0).image
+        found[image_hash(image)] = (image, seed % 3 == 0)
+    return LabelledImages(
+        benchmark="pope",
+        labels={"cup": {name: there for name, (_, there) in found.items()}},
+        picture=lambda name: found[name][0],
+    )
+
+
+def test_a_probe_learns_from_labels_of_other_images_alone(room, case, labelled):
+    asked = replace(case, labelled=labelled)
+    (found,) = room.evidence([asked])
+    curve = found.curve("presence")
+    assert "labels of 45 other images of pope" in curve.title
+    assert curve.control_title == "what 5 % of the 30 without it exceed"
+    assert found.curve("presence area").values[0] > 0.9
+    value, threshold = curve.at(-1)
+    assert value > threshold
+    # A label of its own image, a wrong one too, changes nothing.
+    wrong = {"cup": {**labelled.labels["cup"], image_hash(case.image): False}}
+    (again,) = room.evidence([replace(case, labelled=replace(labelled, labels=wrong))])
+    assert again.curve("presence") == curve
+    assert again.recipe != found.recipe, "other labels are another measurement"
+
+
+def test_the_threshold_of_labels_is_exceeded_by_one_in_twenty_of_those_without():
+    draw = np.random.default_rng(0)
+    there = np.arange(120) < 20
+    rows = draw.standard_normal((320, 1, 6))
+    rows[..., -1] = 1
+    asked = [
+        labelled_presence("cup", "pope", there, rows[:120], each[None], image=f"{number:08x}")
+        for number, each in enumerate(rows[120:])
+    ]
+    above = [found.values[0] > found.thresholds[0] for found in asked]
+    assert 0.01 < np.mean(above) < 0.12  # of images about which the states say nothing
+    assert abs(asked[0].areas[0] - 0.5) < 0.25
+
+
+def test_too_few_labels_are_said_and_make_no_probe(room, case, labelled):
+    few = dict(list(labelled.labels["cup"].items())[:12])
+    (found,) = room.evidence([replace(case, labelled=replace(labelled, labels={"cup": few}))])
+    (said,) = [each for each in found.lacking if "a presence probe takes 10 and 20" in each]
+    assert f"{sum(few.values())} are known to have “cup” and {12 - sum(few.values())} not to" in said
+    assert "fitted on squares" in found.curve("presence").title
+    (other,) = room.evidence([replace(case, object="zebra", labelled=labelled)])
+    assert other.curve("presence") is None
+    assert any("0 are known to have “zebra” and 0 not to" in each for each in other.lacking)
 
 
 def test_every_sentence_names_numbers_that_are_there(found):
