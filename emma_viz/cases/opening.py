@@ -5,8 +5,9 @@ import os
 import re
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from threading import Lock
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -24,6 +25,8 @@ PATIENCE = 10.0
 _MAGIC = b"SQLite format 3\x00"
 _LOCK = 0x656D6D61
 """Number of PostgreSQL's lock under which tables are made."""
+_LINE = "casebook_line"
+"""Option of an engine: what threads hold that write."""
 _LARGEST = 256 * 2**20
 """Bytes of the longest value that is read from an SQLite file."""
 
@@ -90,6 +93,7 @@ def writing(engine: Engine) -> Generator[Connection]:
     """
     with (
         _explained(engine),
+        engine.get_execution_options().get(_LINE, nullcontext()),
         engine.connect().execution_options(casebook_writes=True) as connection,
         connection.begin(),
     ):
@@ -109,7 +113,8 @@ def _url(where: str | Path) -> URL:
 
 def _options(url: URL) -> dict:
     if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": PATIENCE}}
+        # Threads of one program stand in line. SQLite lets whoever waits try again now and then, and some never win.
+        return {"connect_args": {"timeout": PATIENCE}, "execution_options": {_LINE: Lock()}}
     return {"pool_pre_ping": True}
 
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emma_viz.cases import opening
 from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord, MeasuredEvidence
 from emma_viz.cases.casebook import Added, Casebook
 from emma_viz.cases.filters import SORTS, AnswerFilter, CaseFilter, EvidenceFilter
@@ -256,6 +258,16 @@ def test_many_writers_lose_nothing(address):
             f"{name} {n}" for n in range(8)
         ]
     assert len({event.at for event in found.history}) == 32
+
+
+def test_threads_of_one_casebook_write_in_turn_however_long_the_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "PATIENCE", 0.01)  # how long another program is waited for
+    with Casebook.open(tmp_path / "cases.db") as book:
+        book.add([record()])
+        (id,) = book.ids()
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda number: book.write(id, "note", str(number), author="Ana"), range(48)))
+        assert {event.value for event in book.case(id).history} == {str(number) for number in range(48)}
 
 
 def test_many_who_open_an_empty_database_make_its_tables_once(address):
