@@ -55,7 +55,8 @@ def filter_of(address: Mapping[str, str]) -> CaseFilter:
 
 def filter_part(address: Mapping[str, str]) -> dict[str, str]:
     """The part of an address that names a filter, for links to other pages."""
-    return {name: address[name] for name in _FILTER if address.get(name)}
+    held = dict(address)  # Streamlit's own looks every single name up at some length
+    return {name: held[name] for name in _FILTER if held.get(name)}
 
 
 def renewed(address: Mapping[str, str]) -> dict[str, str]:
