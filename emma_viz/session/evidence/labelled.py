@@ -24,13 +24,13 @@ from emma_viz.data import image_hash
 from emma_viz.errors import InputError
 from emma_viz.metrics import auroc
 from emma_viz.metrics.readouts.folded_discriminant import discriminant, one_hot
+from emma_viz.metrics.readouts.folded_ridge import FOLDS
 from emma_viz.progress import Progress
 from emma_viz.records.benchmarks.record import CONTRADICTORY, DISPUTED
 from emma_viz.session.evidence.presence import Presence, mean_tokens, probe_rows, score_exceeded
 
 FEWEST_WITH, FEWEST_WITHOUT = 10, 20
 """Other images with the object, and without it, that a probe takes: with fewer than 20 there is no 5 %."""
-FOLDS = 5
 LABELLED_SHRINKAGE = 0.5
 """Of the discriminants: they have far fewer images than directions."""
 _AT_ONCE = 32
