@@ -54,10 +54,10 @@ def halves() -> Iterator[Row]:
 
 
 def peers() -> Iterator[Row]:
-    """Others' layers against ours."""
+    """Others' layers against ours; the backward pass at a1 alone, for at b a round of transformers takes minutes."""
     for kind in NAMES:
-        for label in ("a1", "b"):
-            for backward in (False, True):
+        for label, passes in (("a1", (False, True)), ("b", (False,))):
+            for backward in passes:
                 size = SIZES[label]
                 x = torch.randn(size.batch, size.length, size.width)
                 calls: dict[str, Callable[[], None]] = {

@@ -17,12 +17,13 @@ from torch.nn import functional
 
 from emma_viz.kernels.reference import step_sizes
 
-_CHUNK, _ROWS = 32, 32
-"""Tokens a chunk and rows of the state `P N` a program. At 128 states the values take 96 kB of shared memory on
-compute capability 8.0 and 9.0 (compiled, not run); more states may not fit every card."""
-
 _SMALLEST = 16
 """Least size of an axis of a matrix product in Triton."""
+
+_FEW_STATES = 64
+"""Up to so many states a program takes 32 tokens and 32 rows of the state `P N` at once, beyond it 16 of each. At 128
+states 32 of each would take 140 816 bytes of shared memory in the gradient (compiled for compute capability 8.0, not
+run), which cards with 99 kB for a program lack."""
 
 _LOG2E = math.log2(math.e)
 
@@ -67,13 +68,14 @@ class _ChunkedSSD(torch.autograd.Function):
         batch, length, heads, size = v.shape
         states = B.shape[3]
         keep = any(ctx.needs_input_grad)
-        sums = _running_sums(log_decay)
+        tiles = _tiles(states)
+        sums = _running_sums(log_decay, tiles["CHUNK"])
         y, final = torch.empty_like(v), torch.empty_like(initial)
         kept = v.new_empty(batch, sums.shape[1] if keep else 0, heads, size, states)
         with torch.cuda.device_of(v):
-            _forward[(triton.cdiv(size, _ROWS), heads, batch)](
+            _forward[(triton.cdiv(size, tiles["ROWS"]), heads, batch)](
                 v, sums, B, C, initial, y, final, kept, length, heads, B.shape[2], size, states,
-                KEEP=keep, PRECISION=precision, **_tiles(states),
+                KEEP=keep, PRECISION=precision, **tiles,
             )  # fmt: skip
         ctx.save_for_backward(v, sums, B, C, kept)
         ctx.precision = precision
@@ -86,14 +88,15 @@ class _ChunkedSSD(torch.autograd.Function):
         gy, g_final = gy.contiguous(), g_final.contiguous()
         batch, length, heads, size = v.shape
         groups, states = B.shape[2:]
-        blocks = triton.cdiv(size, _ROWS)
+        tiles = _tiles(states)
+        blocks = triton.cdiv(size, tiles["ROWS"])
         gv, g_initial = torch.empty_like(v), torch.empty_like(g_final)
         g_sums = torch.empty(blocks, *sums.shape, dtype=torch.float64, device=v.device)
         gB, gC = (v.new_empty(batch, length, groups, heads // groups, blocks, states) for _ in range(2))
         with torch.cuda.device_of(v):
             _backward[(blocks, heads, batch)](
                 v, sums, B, C, kept, gy, g_final, gv, g_sums, gB, gC, g_initial,
-                length, heads, groups, size, states, PRECISION=ctx.precision, **_tiles(states),
+                length, heads, groups, size, states, PRECISION=ctx.precision, **tiles,
             )  # fmt: skip
         # The gradient of a running sum is the running sum from the other end.
         decay = g_sums.sum(dim=0).flip(2).cumsum(dim=2).flip(2) * math.log(2)
@@ -102,17 +105,19 @@ class _ChunkedSSD(torch.autograd.Function):
 
 
 def _tiles(states: int) -> dict[str, int]:
-    return {"CHUNK": _CHUNK, "ROWS": _ROWS, "STATES": max(_SMALLEST, triton.next_power_of_2(states))}
+    """Tokens a chunk, rows of the state a program, and states, each a power of two."""
+    side = 32 if states <= _FEW_STATES else 16
+    return {"CHUNK": side, "ROWS": side, "STATES": max(_SMALLEST, triton.next_power_of_2(states))}
 
 
-def _running_sums(log_decay: Tensor) -> Tensor:
+def _running_sums(log_decay: Tensor, chunk: int) -> Tensor:
     """Running sums inside each chunk, `B chunks Q H`, in float64: differences of long sums are what counts.
 
     Padding at the end adds nothing, so that a last, short chunk ends in its own sum.
     """
     batch, length, heads = log_decay.shape
-    padded = functional.pad(log_decay.double(), (0, 0, 0, -length % _CHUNK))
-    return padded.view(batch, -1, _CHUNK, heads).cumsum(dim=2).contiguous()
+    padded = functional.pad(log_decay.double(), (0, 0, 0, -length % chunk))
+    return padded.view(batch, -1, chunk, heads).cumsum(dim=2).contiguous()
 
 
 @triton.jit
