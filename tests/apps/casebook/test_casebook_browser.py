@@ -1,12 +1,6 @@
 """The casebook in a browser, on SQLite and on PostgreSQL: filter, open, scrub, judge, find it again, undo."""
 
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +8,8 @@ import pytest
 from emma_viz.cases.case import CaseAnswer, CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.pictures import case_picture
-from tests.apps.visiting import PATIENCE, ROOT, RUN_PATIENCE, Visit, serving
+from tests.apps.casebook.casebook_server import serving_casebook
+from tests.apps.visiting import RUN_PATIENCE, Visit, serving
 from tests.cases.conftest import address as database  # noqa: F401 (a fixture)
 from tests.cases.conftest import postgres  # noqa: F401 (a fixture)
 
@@ -23,33 +18,6 @@ pytestmark = pytest.mark.slow
 EVIL = 'Is there a <img src="https://example.org/a.png"> ![x](https://example.org/b.png) cup?'
 NOT_FOUND = "_stcore/"
 """Streamlit looks for its server below the page's own path first."""
-
-
-@contextmanager
-def serving_casebook(where: str, *options: str):
-    """The casebook's page on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "apps.casebook", "--casebook", where, "--port", str(port), *options],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        while True:
-            assert process.poll() is None, process.stderr.read().decode()
-            try:
-                urllib.request.urlopen(address, timeout=10).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        process.communicate(timeout=PATIENCE / 1000)
 
 
 def answer(model: str, said: str, truth: str) -> CaseAnswer:
@@ -131,7 +99,7 @@ def left(visit: Visit) -> None:
 
 
 def test_a_case_is_found_opened_judged_and_found_again(browser, filled):
-    with serving_casebook(filled) as address:
+    with serving_casebook(filled) as (address, _):
         visit = opened(browser, address)
         page, frames = visit.page, []
         page.on("websocket", lambda found: found.on("framesent", lambda sent: frames.append(sent)))
@@ -199,7 +167,7 @@ def book_ids(where: str) -> list[str]:
 
 
 def test_what_is_wrong_is_a_sentence_on_the_page(browser, filled):
-    with serving_casebook(filled) as address:
+    with serving_casebook(filled) as (address, _):
         visit = opened(browser, address, "case?id=nobody")
         visit.page.locator(".cb-trouble", has_text="there is no case 'nobody'").wait_for()
         visit.page.goto(address + "?sort=random")
@@ -211,7 +179,7 @@ def test_a_case_opens_in_the_explorer(browser, tmp_path, coffee):
     where = fill(str(tmp_path / "cases.db"), coffee)
     with (
         serving("--casebook", where) as (explorer, _),
-        serving_casebook(where, "--explorer", explorer) as address,
+        serving_casebook(where, "--explorer", explorer) as (address, _),
     ):
         visit = opened(browser, address, f"case?id={book_ids(where)[1]}")
         with visit.context.expect_page() as other:
