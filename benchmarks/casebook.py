@@ -1,12 +1,19 @@
 """How long a casebook of 10 000 cases takes to open, filter and search: python -m benchmarks.casebook [--cases N]
 
 The cases are generated: two models, four benchmarks, answers with probabilities, evidence at four layers of each, and
-an image for every twentieth. Prints medians and the slowest of each, in milliseconds, and how many cases pass.
+an image for every twentieth. Prints medians and the slowest of each, in milliseconds, and how many cases pass: first
+of the queries behind a page, then, in a browser on a server of its own, of the pages themselves. A page with its
+canvas is measured from a click on its card, or the call for its address, to the canvas having drawn, on cases of the
+models that ship; a filter from the key that ends it to the cards that pass. Times are of the wall clock: on a busy
+machine they say more about the machine.
 """
 
 import argparse
+import os
 import platform
+import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,16 +21,57 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord, MeasuredEvidence, Said
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import AnswerFilter, CaseFilter, EvidenceFilter
 from emma_viz.cases.pictures import case_picture
+from emma_viz.cli.guard import guarded
+from tests.apps.casebook.casebook_server import serving_casebook
+from tests.apps.visiting import ALL_FRAMES, CHROMIUM, FLAGS, Visit
 
 _MODELS = ("cobra-3b", "emma-3b")
+_POCKETS = ("cobra-pocket", "emma-v1-pocket")
+"""Answer every hundredth question: their maps are drawn."""
 _OBJECTS = ("cup", "dog", "chair", "person", "car", "book", "clock", "bottle")
 _BENCHMARKS = ("pope", "amber", "mme", "hallusionbench")
 _PAGE = 24
+
+_SOON = """
+const soon = (done) => done() || new Promise((next) => requestAnimationFrame(next)).then(() => soon(done));
+const drawn = () => {
+  const emma = document.querySelector(".ev[data-state=result]")?.emma;
+  return emma?.shown > 0 && emma.stats.steps.size > 0;
+};
+const app = () => document.querySelector("[data-testid=stApp]");
+const still = () => app()?.dataset.testScriptState === "notRunning" && !app().querySelector("[data-stale=true]");
+"""
+CALLED = f"async () => {{ {_SOON} await soon(drawn); return performance.now(); }}"
+"""Milliseconds from the call for a page to its canvas having drawn."""
+SETTLED = f"async () => {{ {_SOON} await soon(still); }}"
+OPENED = f"""async (number) => {{ {_SOON}
+  const start = performance.now();
+  [...document.querySelectorAll("a")].filter((each) => each.textContent.trim() === "Open the case")[number].click();
+  await soon(drawn);
+  return performance.now() - start;
+}}"""
+"""Milliseconds from a click on one of the cards to the case's canvas having drawn."""
+FILTERED = f"""async (words) => {{ {_SOON}
+  const field = document.querySelector("input[aria-label='Words']");
+  const said = () => document.querySelector(".cb-head p")?.textContent;
+  field.focus();
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(field, words);
+  field.dispatchEvent(new Event("input", {{ bubbles: true }}));
+  await new Promise((next) => requestAnimationFrame(next));
+  const [before, start] = [said(), performance.now()];
+  field.dispatchEvent(new KeyboardEvent("keydown", {{ key: "Enter", code: "Enter", bubbles: true }}));
+  await soon(() => said() && said() !== before);
+  const changed = performance.now() - start;
+  await soon(still);
+  return [changed, performance.now() - start];
+}}"""
+"""Milliseconds from Enter in the field of words to the count, and to all cards, of what passes."""
 
 
 def generated(index: int, random: np.random.Generator, image: str) -> CaseRecord:
@@ -31,7 +79,7 @@ def generated(index: int, random: np.random.Generator, image: str) -> CaseRecord
     thing = str(random.choice(_OBJECTS))
     truth = "yes" if random.random() < 0.5 else "no"
     answers, evidence = [], []
-    for model in _MODELS:
+    for model in _POCKETS if index % 100 == 0 else _MODELS:
         p_yes = float(random.random())
         said: Said = "yes" if p_yes >= 0.5 else "no"
         answers.append(
@@ -88,6 +136,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--casebook", help="an empty database by its URL (default: a new SQLite file)")
+    parser.add_argument("--pages", type=int, default=9, help="cases opened in the browser; 0: no browser")
     args = parser.parse_args()
     random = np.random.default_rng(0)
     with (
@@ -96,8 +145,14 @@ def main() -> None:
     ):
         began = time.perf_counter()
         fill(casebook, args.cases, random)
-        print(f"{args.cases} cases added in {time.perf_counter() - began:.1f} s; {platform.platform()}")
+        print(
+            f"{args.cases} cases added in {time.perf_counter() - began:.1f} s; {platform.platform()}, "
+            f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+            flush=True,
+        )
         measure_filters(casebook, args.repeats)
+        if args.pages:
+            measure_pages(casebook, args.casebook or str(Path(folder) / "cases.db"), args.pages)
 
 
 def fill(casebook: Casebook, cases: int, random: np.random.Generator) -> None:
@@ -154,5 +209,46 @@ def measure_filters(casebook: Casebook, repeats: int) -> None:
     print(f"{'one case':44s} {median:8.0f} {slowest:8.0f}")
 
 
+def measure_pages(casebook: Casebook, where: str, pages: int) -> None:
+    """Print a line for each way to open a page, in a browser."""
+    ids = casebook.ids(CaseFilter(answers=(AnswerFilter(model=_POCKETS[0]),)))
+    chromium = next(path for name in CHROMIUM if (path := shutil.which(name)))
+    with serving_casebook(where) as (address, _), sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=chromium, args=FLAGS)
+        visit = Visit(browser, address, frames=ALL_FRAMES)
+
+        def called(id: str) -> float:
+            visit.page.goto(f"{address}case?id={id}&all=yes")
+            return visit.page.evaluate(CALLED)
+
+        def opened(number: int) -> float:
+            visit.page.goto(f"{address}?all=yes&model={_POCKETS[0]}")
+            visit.page.get_by_text("Open the case").nth(pages - 1).wait_for()
+            visit.page.evaluate(SETTLED)
+            return visit.page.evaluate(OPENED, number)
+
+        print(f"{'the first case of a new server, models loaded':44s} {called(ids[-1]):8.0f}", flush=True)
+        _line("a card's case, that nobody opened before", [opened(number) for number in range(pages)])
+        _line("a card's case, that was open before", [opened(number) for number in range(pages)])
+        _line("the address of a case, that was open before", [called(each) for each in ids[:pages]])
+        visit.page.goto(f"{address}?all=yes")
+        visit.page.locator(".cb-card").last.wait_for()
+        visit.page.evaluate(SETTLED)
+        found = [visit.page.evaluate(FILTERED, f"image {number}7") for number in range(1, pages + 1)]
+        _line("a filter, to the count of what passes", [changed for changed, _ in found])
+        _line("a filter, to all its cards", [whole for _, whole in found])
+        visit.context.close()
+        browser.close()
+
+
+def _line(name: str, times: list[float]) -> None:
+    quarter, _, three = statistics.quantiles(times, n=4)
+    print(
+        f"{name:44s} {statistics.median(times):8.0f} {max(times):8.0f}  middle half {quarter:.0f} to {three:.0f}, "
+        f"{len(times)} times",
+        flush=True,
+    )
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main, program="python -m benchmarks.casebook"))
