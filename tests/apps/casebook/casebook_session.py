@@ -1,5 +1,8 @@
 """A visitor of the casebook without a browser: it speaks the page's own protocol, and holds what stands on the page."""
 
+import html
+import re
+
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
@@ -39,14 +42,15 @@ class CasebookSession:
         """What the page says."""
         return "\n".join(each.html.body for each in self._of("html"))
 
+    @property
+    def warning(self) -> str:
+        """What the page says went wrong; "" for nothing."""
+        found = re.search(r'<p class="cb-warn" role="alert">(.*?)</p>', self.html, re.DOTALL)
+        return html.unescape(found[1]) if found else ""
+
     def open(self, query: str = "") -> None:
         """Come to the first page."""
         self.query, self._page = query, ""
-        self._run()
-
-    def turn(self, query: str) -> None:
-        """Stay on the page, with another address."""
-        self.query = query
         self._run()
 
     def write(self, label: str, text: str) -> None:
