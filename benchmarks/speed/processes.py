@@ -23,6 +23,7 @@ from emma_viz.models import PRESETS, MambaLM
 from emma_viz.models.config import MambaConfig
 
 COUNTS = (16, 160, 640)
+FIGURES = 3
 
 
 def figure() -> Iterator[Row]:
@@ -31,7 +32,7 @@ def figure() -> Iterator[Row]:
         folder = Path(name)
         Image.fromarray(draw_scene(make_scene("test", 0)).image).save(folder / "scene.png")
         first, later, said = [], [], b""
-        for number in range(3):
+        for number in range(FIGURES):
             place = folder / f"cache-{number}"
             spent, said = _figure(folder, place)
             first.append(spent)

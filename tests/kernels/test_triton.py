@@ -1,6 +1,7 @@
 """The triton backend gives the reference's values and gradients: under Triton's interpreter, or on a GPU."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,3 +89,19 @@ def test_the_gradient_of_ssd_keeps_its_digits_where_it_cancels(ssd_case):
     )
     actual, expected = case.run("triton")[1][2], double.run("reference")[1][2]  # of A
     assert float((actual - expected).abs() / expected.abs()) < 1e-5
+
+
+def test_many_states_are_left_to_torch_where_a_card_lacks_shared_memory(monkeypatch):
+    from emma_viz.kernels.triton.backend import limits
+
+    card = SimpleNamespace(shared_memory_per_block_optin=101_376)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    assert not limits("ssd", {"N": 128})
+    assert "256 states take 121360 bytes of shared memory, and this GPU has 101376" in limits(
+        "ssd", {"N": 256}
+    )
+    card.shared_memory_per_block_optin = 166_912
+    assert not limits("ssd", {"N": 256})
+    assert "at most 256 states" in limits("ssd", {"N": 257})

@@ -31,5 +31,6 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="emma-viz-kernel")
 
 
-# A child has no threads but the one that forked it.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+if hasattr(os, "register_at_fork"):  # Windows has none, and no fork
+    # A child has no threads but the one that forked it.
+    os.register_at_fork(after_in_child=_pool.cache_clear)

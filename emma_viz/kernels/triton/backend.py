@@ -4,6 +4,8 @@ Kernels compute the recurrences in fp32; skip, gate and activations are elementw
 TRITON_INTERPRET=1 in the environment they run on CPU tensors under Triton's interpreter: slow, for tests.
 """
 
+import torch
+
 from emma_viz.kernels.triton.conv import causal_conv1d
 from emma_viz.kernels.triton.scan import selective_scan
 from emma_viz.kernels.triton.ssd import ssd
@@ -13,9 +15,17 @@ __all__ = ["causal_conv1d", "limits", "selective_scan", "ssd"]
 _MOST_STATES = 256
 """A program keeps a block's states in registers."""
 
+_MANY_STATES, _SHARED_BYTES = 128, 121_360
+"""Beyond so many states the gradient of the SSD takes so much shared memory (compiled for compute capability 8.0, fp32;
+up to them 64 016 bytes)."""
+
 
 def limits(kernel: str, sizes: dict[str, int]) -> str:
     """Why the kernel does not take these sizes; empty when it does."""
     if kernel != "causal_conv1d" and sizes.get("N", 0) > _MOST_STATES:
         return f"it takes at most {_MOST_STATES} states, not {sizes['N']}"
+    if kernel == "ssd" and sizes.get("N", 0) > _MANY_STATES and torch.cuda.is_available():
+        room = torch.cuda.get_device_properties(torch.cuda.current_device()).shared_memory_per_block_optin
+        if room < _SHARED_BYTES:
+            return f"{sizes['N']} states take {_SHARED_BYTES} bytes of shared memory, and this GPU has {room}"
     return ""
