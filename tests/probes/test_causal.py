@@ -70,7 +70,8 @@ def test_dear_maps_of_a_model_that_learnt_nothing_are_other_maps_of_other_nothin
 
 
 @pytest.mark.slow
-def test_dear_maps_are_made_again_as_more_and_more_is_shuffled(tiny, plan):
+def test_dear_maps_are_made_again_as_more_and_more_is_shuffled(tiny, plan, monkeypatch):
+    monkeypatch.setattr("probes.causes.attribution.PAIRS", 2)
     probe = AttributionProbe()
     plan = plan(probe, subjects=Scenes(2), quick=False, layers=(0,))
     result = results(examine(tiny, plan), probe)["attribution"]
