@@ -4,8 +4,7 @@ The cases are generated: two models, four benchmarks, answers with probabilities
 an image for every twentieth. Prints medians and the slowest of each, in milliseconds, and how many cases pass: first
 of the queries behind a page, then, in a browser on a server of its own, of the pages themselves. A page with its
 canvas is measured from a click on its card, or the call for its address, to the canvas having drawn, on cases of the
-models that ship; a filter from the key that ends it to the cards that pass. Times are of the wall clock: on a busy
-machine they say more about the machine.
+models that ship. Times are of the wall clock: on a busy machine they say more about the machine.
 """
 
 import argparse
@@ -57,21 +56,6 @@ OPENED = f"""async (number) => {{ {_SOON}
   return performance.now() - start;
 }}"""
 """Milliseconds from a click on one of the cards to the case's canvas having drawn."""
-FILTERED = f"""async (words) => {{ {_SOON}
-  const field = document.querySelector("input[aria-label='Words']");
-  const said = () => document.querySelector(".cb-head p")?.textContent;
-  field.focus();
-  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(field, words);
-  field.dispatchEvent(new Event("input", {{ bubbles: true }}));
-  await new Promise((next) => requestAnimationFrame(next));
-  const [before, start] = [said(), performance.now()];
-  field.dispatchEvent(new KeyboardEvent("keydown", {{ key: "Enter", code: "Enter", bubbles: true }}));
-  await soon(() => said() && said() !== before);
-  const changed = performance.now() - start;
-  await soon(still);
-  return [changed, performance.now() - start];
-}}"""
-"""Milliseconds from Enter in the field of words to the count, and to all cards, of what passes."""
 
 
 def generated(index: int, random: np.random.Generator, image: str) -> CaseRecord:
@@ -231,12 +215,6 @@ def measure_pages(casebook: Casebook, where: str, pages: int) -> None:
         _line("a card's case, that nobody opened before", [opened(number) for number in range(pages)])
         _line("a card's case, that was open before", [opened(number) for number in range(pages)])
         _line("the address of a case, that was open before", [called(each) for each in ids[:pages]])
-        visit.page.goto(f"{address}?all=yes")
-        visit.page.locator(".cb-card").last.wait_for()
-        visit.page.evaluate(SETTLED)
-        found = [visit.page.evaluate(FILTERED, f"image {number}7") for number in range(1, pages + 1)]
-        _line("a filter, to the count of what passes", [changed for changed, _ in found])
-        _line("a filter, to all its cards", [whole for _, whole in found])
         visit.context.close()
         browser.close()
 
