@@ -7,6 +7,7 @@ import inspect
 import itertools
 import os
 import re
+import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from emma_viz.files.named import is_web_address, named_path
 from emma_viz.session.options import DEFAULT_LENSES, DEFAULT_MODELS, Asking, Running, View
 
 LAYERS_HELP = (
-    "the layers to show, zero-based; -1 or 'embedding' for what enters block 0, 'all' for every block "
-    "(default: five spread over the depth)"
+    "the layers to show, zero-based, apart by spaces or commas; 'first', 'last', 'all' for every block, 'embedding' or "
+    "-1 for what enters block 0 (default: five spread over the depth)"
 )
 
 
@@ -47,6 +48,23 @@ def layer(text: str) -> int | str:
         raise argparse.ArgumentTypeError(
             f"expected a layer number, 'embedding' or 'all', got {text!r}"
         ) from None
+
+
+class ShownLayers(argparse.Action):
+    """Reads the layers of a picture: apart by spaces or commas, and besides by the words first and last."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Parse what was given, and warn of -1: who knows Python may mean the last block by it."""
+        texts = [each for value in cast("list[str]", values) for each in value.split(",") if each]
+        if "-1" in texts:
+            print("emma-viz: warning: layer -1 is the embedding; the last block is 'last'", file=sys.stderr)
+        try:
+            found = [each if each in ("first", "last") else layer(each) for each in texts]
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, f"{error}, 'first' or 'last'") from None
+        if not found:
+            raise argparse.ArgumentError(self, f"expected layers, got {' '.join(values)!r}")
+        setattr(namespace, self.dest, found)
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -269,7 +287,7 @@ def add_lens(parser: argparse.ArgumentParser, *, fits: bool = True) -> None:
 def add_view(parser: argparse.ArgumentParser) -> None:
     """What the picture shows."""
     group = parser.add_argument_group("picture")
-    group.add_argument("--layers", nargs="+", type=layer, metavar="LAYER", help=LAYERS_HELP)
+    group.add_argument("--layers", nargs="+", action=ShownLayers, metavar="LAYER", help=LAYERS_HELP)
     add_fields(
         group,
         View,
@@ -287,7 +305,13 @@ def add_view(parser: argparse.ArgumentParser) -> None:
         style={"choices": ["default", "paper"]},
         difference={},
     )
-    group.add_argument("--out", type=path, metavar="FILE", help="a .png, .svg, .pdf or .html file")
+    group.add_argument(
+        "--out",
+        nargs="+",
+        type=path,
+        metavar="FILE",
+        help=".png, .svg, .pdf or .html files; each has the picture",
+    )
     group.add_argument(
         "--no-recipe",
         dest="recipe",

@@ -20,7 +20,7 @@ def shown_layers(decoded: Sequence[int], wanted: tuple[int | str, ...] | None, n
         name: of the model, for messages.
 
     Raises:
-        InputError: a layer that was asked for was not decoded.
+        InputError: a layer that was asked for was not decoded, or a word is none.
     """
     blocks = [layer for layer in decoded if layer != EMBEDDING] or list(decoded)
     if wanted is None:
@@ -28,7 +28,10 @@ def shown_layers(decoded: Sequence[int], wanted: tuple[int | str, ...] | None, n
         return tuple(blocks[round(position)] for position in spread)
     if "all" in wanted:
         return (EMBEDDING, *blocks) if EMBEDDING in wanted and EMBEDDING in decoded else tuple(blocks)
-    chosen = [layer for layer in wanted if isinstance(layer, int)]
+    ends = {"first": blocks[0], "last": blocks[-1]}
+    if unknown := [each for each in wanted if isinstance(each, str) and each not in ends]:
+        raise InputError(f"expected layers as numbers, 'first', 'last' or 'all', got {unknown[0]!r}.")
+    chosen = [ends[each] if isinstance(each, str) else each for each in wanted]
     if missing := [layer for layer in chosen if layer not in decoded]:
         raise InputError(
             f"expected layers that the lens of {name} decodes ({_spans(decoded)}), got "

@@ -88,7 +88,8 @@ class View:
     """What a picture shows, and how."""
 
     layers: tuple[int | str, ...] | None = None
-    """Zero-based layers, -1 for the embedding, "all" for every one; None spreads five over each model's depth."""
+    """Zero-based layers, "first", "last", -1 for the embedding, "all" for every one; None spreads five over each
+    model's depth."""
     map_kind: str | None = None
     """One of `emma_viz.lens.MapKind`; None is distance, and magnitude in the paper's style."""
     scale: str | None = None

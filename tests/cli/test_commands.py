@@ -23,13 +23,23 @@ def run_options(pair) -> list[str]:
     return ["--models", *pair.models, "--vision", str(pair.vision), "--max-new-tokens", "2"]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".html"])
-def test_figure_in_every_format(suffix, run_options, photos, tmp_path, capsys):
-    assert main(["figure", str(photos[0]), *run_options, "--layers", "0", "2", "--out", f"fig{suffix}"]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {f"fig{suffix}", f"fig{suffix}.json"}
-    printed = capsys.readouterr().out
-    assert f"wrote fig{suffix}" in printed
-    assert "cobra on coffee.png:" in printed
+def test_figure_in_every_format(run_options, photos, tmp_path, capsys):
+    names = [f"fig{suffix}" for suffix in (".png", ".svg", ".pdf", ".html")]
+    given = ["--layers", "first,1", "last", "-1", "--out", *names]
+    assert main(["figure", str(photos[0]), *run_options, *given]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {*names, *(f"{name}.json" for name in names)}
+    said = capsys.readouterr()
+    assert all(f"wrote {name}" in said.out for name in names)
+    assert "cobra on coffee.png:" in said.out
+    assert said.err.count("layer -1 is the embedding; the last block is 'last'") == 1
+    assert read_spec(tmp_path / "fig.svg.json").images[0].models[0].layers == (0, 1, 2, -1)
+
+
+@pytest.mark.parametrize("layers", [["0,two"], [","]])
+def test_layers_that_are_none_are_refused(layers, photos, capsys):
+    with pytest.raises(SystemExit):
+        main(["figure", str(photos[0]), "--layers", *layers])
+    assert "--layers: expected" in capsys.readouterr().err
 
 
 @pytest.mark.slow

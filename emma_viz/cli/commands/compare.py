@@ -23,10 +23,13 @@ def run(args: argparse.Namespace) -> int:
     """Write the report (HTML by default) and print the fidelity per layer."""
     from emma_viz import session
 
-    out = args.out or args.study.with_name(f"{args.study.name}-report.html")
-    session.check_output(out, recipe=args.recipe)
+    outs = args.out or [args.study.with_name(f"{args.study.name}-report.html")]
+    for out in outs:
+        session.check_output(out, recipe=args.recipe)
     comparison = session.compare_study(args.study, entries=args.entries)
     print(session.scores_table(comparison.decodings))
-    for path in session.write_picture(comparison.spec(options.view(args)), out, recipe=args.recipe):
-        print(f"wrote {one_line(path)}")
+    spec = comparison.spec(options.view(args))
+    for out in outs:
+        for path in session.write_picture(spec, out, recipe=args.recipe):
+            print(f"wrote {one_line(path)}")
     return 0

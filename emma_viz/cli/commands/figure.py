@@ -53,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
         return _redraw(args)
     if not args.images:
         raise InputError("expected at least one image (or --from FIGURE), got none.")
-    out = args.out or Path(f"{Path(args.images[0]).stem}-figure.png")
-    session.check_output(out, inputs=args.images, images=len(args.images), recipe=args.recipe)
+    outs = args.out or [Path(f"{Path(args.images[0]).stem}-figure.png")]
+    for out in outs:
+        session.check_output(out, inputs=args.images, images=len(args.images), recipe=args.recipe)
     with ProgressBars() as bars:
         comparison = session.compare(
             args.images,
@@ -72,8 +73,10 @@ def run(args: argparse.Namespace) -> int:
     for decoding in comparison.decodings:
         for name, answer in zip(comparison.image_names, decoding.answers, strict=True):
             print(f"{one_line(decoding.model.name)} on {one_line(name)}: {indented(answer)}")
-    for path in session.write_picture(comparison.spec(options.view(args)), out, recipe=args.recipe):
-        print(f"wrote {one_line(path)}")
+    spec = comparison.spec(options.view(args))
+    for out in outs:
+        for path in session.write_picture(spec, out, recipe=args.recipe):
+            print(f"wrote {one_line(path)}")
     return 0
 
 
@@ -84,11 +87,13 @@ def _redraw(args: argparse.Namespace) -> int:
     if args.images:
         raise InputError("expected either images or --from, got both; leave one out.")
     drawn = args.source.name.removesuffix(".json")
-    out = args.out or args.source.with_name(f"{Path(drawn).stem}-redrawn.png")
-    session.check_output(out, recipe=args.recipe)
+    outs = args.out or [args.source.with_name(f"{Path(drawn).stem}-redrawn.png")]
+    for out in outs:
+        session.check_output(out, recipe=args.recipe)
     if said := session.mispaired(args.source):
         print(f"emma-viz: warning: {said}", file=sys.stderr)
     limit = ANY if args.any_size else LARGEST
-    written = session.redraw(args.source, out, recipe=args.recipe, limit=limit)
-    print(f"wrote {one_line(written)}")
+    for out in outs:
+        written = session.redraw(args.source, out, recipe=args.recipe, limit=limit)
+        print(f"wrote {one_line(written)}")
     return 0

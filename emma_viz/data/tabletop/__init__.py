@@ -3,6 +3,7 @@
 from emma_viz.data.tabletop.charts import ChartPicture, ChartSeries
 from emma_viz.data.tabletop.held_out import scene_questions
 from emma_viz.data.tabletop.kinds import COLOUR_INDEX, COLOURS, KIND_INDEX, KINDS, SURFACES, Kind
+from emma_viz.data.tabletop.labelled import LabelledScene, labelled_scenes
 from emma_viz.data.tabletop.language import (
     ABSENT_MODES,
     DESCRIBE,
@@ -50,6 +51,7 @@ __all__ = [
     "ChartPicture",
     "ChartSeries",
     "Kind",
+    "LabelledScene",
     "Rendering",
     "Scene",
     "SceneTurn",
@@ -66,6 +68,7 @@ __all__ = [
     "description",
     "draw_scene",
     "existence",
+    "labelled_scenes",
     "make_scene",
     "named_kinds",
     "questions",
