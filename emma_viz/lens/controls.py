@@ -7,20 +7,23 @@ from typing import Annotated, Literal, get_args
 import msgspec
 import numpy as np
 
+from emma_viz.errors import LensError
 from emma_viz.files.schema import Share
-from emma_viz.metrics.intervals import Columns, difference
+from emma_viz.metrics.intervals import LEVEL, Columns, difference
 from emma_viz.metrics.sums import pooled_r2
 from emma_viz.models.config import DEEPEST
 
 ControlName = Literal["place", "untrained"]
 LENS_CONTROLS: Mapping[ControlName, str] = {
-    "place": "a lens that sees no state, the place alone",
+    "place": "a lens that sees no state",
     "untrained": "the same lens on the same model untrained",
 }
 """Control → what it is. `place`: the one picture that fits all held-out images best, their mean at each place.
 `untrained`: a lens fitted alike on the model with the numbers of each weight in a random order."""
 NO_CONTROL = "no control is stored with the lens: fit it again (emma-viz fit)"
 _SURE = 0.05
+FEWEST_UNTRAINED = 3
+"""Untrained models that a spread can be told from."""
 MOST_CONTROLS = (DEEPEST + 1) * len(LENS_CONTROLS)
 """Records that a lens has."""
 
@@ -38,11 +41,11 @@ class LayerControl:
     gap: float
     """The lens's R² less that."""
     low: float
-    """Lower end of the gap's 95 % interval, images drawn with replacement."""
+    """Lower end of the gap's 95 % interval: images drawn with replacement, or weights (`against_untrained`)."""
     high: float
     """Its upper end."""
     p: Share
-    """One-sided, of the same draws (`emma_viz.metrics.trust.bootstrap_p`), not yet adjusted for the layers."""
+    """One-sided, of the same draws, not yet adjusted for the layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,39 @@ def against_control(layer: int, name: ControlName, own: Columns, control: Column
         low=gap.low,
         high=gap.high,
         p=bootstrap_p(own, control, pooled_r2),
+    )
+
+
+def against_untrained(layer: int, r2: float, drawn: Sequence[float]) -> LayerControl:
+    """Compare a layer's R² with that of a lens on the same model untrained, of which some were drawn.
+
+    The draws are of weights, and the spread between them is what the lens must stand out of: the interval and p are
+    those of one more draw (Student's t).
+
+    Args:
+        layer: of the decodings.
+        r2: of the lens, on held-out images.
+        drawn: the R² of the same lens, fitted alike, on each untrained model and the same images.
+
+    Raises:
+        LensError: there are fewer draws than a spread can be told from.
+    """
+    from scipy.stats import t as student  # slow to import
+
+    if len(drawn) < FEWEST_UNTRAINED:
+        raise LensError(f"expected at least {FEWEST_UNTRAINED} untrained models, got {len(drawn)}.")
+    known, middle = len(drawn) - 1, float(np.mean(drawn))
+    gap, spread = r2 - middle, float(np.std(drawn, ddof=1) * np.sqrt(1 + 1 / len(drawn)))
+    half = float(student.ppf((1 + LEVEL) / 2, known)) * spread
+    p = float(student.sf(gap / spread, known)) if spread > 0 else float(not gap > 0)
+    return LayerControl(
+        layer=layer,
+        name="untrained",
+        r2=middle,
+        gap=gap,
+        low=gap - half,
+        high=gap + half,
+        p=p if np.isfinite(p) else 1.0,
     )
 
 

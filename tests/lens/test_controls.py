@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from emma_viz.errors import LensError
-from emma_viz.lens.controls import LayerControl, verdicts
+from emma_viz.lens.controls import LayerControl, against_untrained, verdicts
 from emma_viz.lens.evaluation import QualityGatherer, with_quality
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fitting.fit import fit_ridge_on_states
@@ -47,9 +47,7 @@ def test_a_planted_picture_beats_its_control_and_a_planted_nothing_does_not(lens
     assert lost.beats is False
     assert lost.against == ("place",)
     assert "does not beat a lens that sees no state" in lost.said
-    assert verdicts_said((kept, lost)).startswith(
-        "† does not beat a lens that sees no state, the place alone, at layer 2;"
-    )
+    assert verdicts_said((kept, lost)).startswith("† does not beat a lens that sees no state, at layer 2;")
 
 
 def test_the_control_knows_what_all_images_show_at_a_place(make_model):
@@ -156,3 +154,16 @@ def test_a_measured_lens_has_controls(lens, make_decoding, make_info):
     measured = with_quality(named, [decoding])
     assert [each.layer for each in measured.info.controls] == [0, 2]
     assert [each.beats for each in verdicts(measured.info.controls, (0, 2))] == [True, False]
+
+
+def test_a_lens_must_stand_out_of_the_spread_between_untrained_models():
+    drawn = (0.72, 0.64, 0.71, 0.70, 0.68)
+    far, within = against_untrained(0, 0.95, drawn), against_untrained(1, 0.73, drawn)
+    assert far.r2 == pytest.approx(0.69)
+    assert far.low > 0 > within.low
+    both = verdicts((far, within), (0, 1))
+    assert [each.beats for each in both] == [True, False]
+    assert both[1].against == ("untrained",)
+    assert against_untrained(0, 0.5, (0.5, 0.5, 0.5)).p == 1.0
+    with pytest.raises(LensError, match="at least 3"):
+        against_untrained(0, 0.9, (0.5, 0.6))

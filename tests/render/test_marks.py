@@ -8,7 +8,7 @@ from emma_viz.errors import InputError
 from emma_viz.render import draw, page
 from emma_viz.render.sidecar import from_json, to_json
 
-WORDS = "† does not beat a lens that sees no state, the place alone, at layer 8; beats it at layer 4"
+WORDS = "† does not beat a lens that sees no state, at layer 8; beats it at layer 4"
 
 
 @pytest.fixture(scope="module", params=["default", "paper"])

@@ -30,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the lens file (default: in the model's folder, or, where that is not yours, in the cache)",
     )
+    parser.add_argument(
+        "--untrained",
+        type=int,
+        default=0,
+        metavar="N",
+        help="ridge: also fit it on N models with shuffled weights (at least 3), as a control; each takes as long "
+        "again",
+    )
     add_recipe(parser)
     options.add_loading(parser)
 
@@ -75,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
     from emma_viz.session import fitting
 
     recipe, running = lens_recipe_of(args), options.running(args)
+    if recipe.kind == "tuned" and args.untrained:
+        raise InputError("--untrained is for ridge lenses; a tuned one would be trained anew for each.")
     if recipe.kind == "tuned":
         return programs.run_program(
             "train", ["lens", *_train(args, fitting.place_of(args.model, running, "tuned", args.out))]
@@ -86,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
             args.images,
             out=args.out,
             images=args.image_folder,
+            untrained=args.untrained,
             running=running,
             say=lambda text: print(one_line(text)),
             progress=bars,

@@ -1,6 +1,7 @@
 """Lenses of frozen models, fitted on images that take the road."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,6 +9,9 @@ import torch
 from emma_viz.capture.record import RecordableModel
 from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import LoadedModel
+from emma_viz.errors import LensError
+from emma_viz.evidence.shuffled_weights import shuffled_weights
+from emma_viz.lens.controls import FEWEST_UNTRAINED, against_untrained
 from emma_viz.lens.fitting.fit import (
     RidgeSettings,
     fit_ridge_on_states,
@@ -212,6 +216,18 @@ def fit_tuned(
     return with_fit_images(lens, fitted)
 
 
+def require_untrained(count: int) -> None:
+    """Refuse fewer untrained models than a spread can be told from.
+
+    Raises:
+        LensError: there are some, and too few.
+    """
+    if count and count < FEWEST_UNTRAINED:
+        raise LensError(
+            f"expected no untrained models or at least {FEWEST_UNTRAINED} (--untrained), got {count}."
+        )
+
+
 def fit_lens(
     model: LoadedModel,
     recipe: LensRecipe,
@@ -219,6 +235,7 @@ def fit_lens(
     held_out: Sequence[Any],
     *,
     fitted_on: str,
+    untrained: int = 0,
     progress: Callable[[int], None] = lambda count: None,
 ) -> RidgeLens:
     """Fit a ridge lens as a recipe says.
@@ -229,20 +246,36 @@ def fit_lens(
         fit: images to fit on.
         held_out: others, to measure on.
         fitted_on: what the first are, in words.
+        untrained: models with the numbers of each weight in a random order that the same lens is fitted on, as a
+            control; each takes as long as the lens. None, or `FEWEST_UNTRAINED` at least.
         progress: called with the number of images of each batch that is done.
 
     Raises:
-        LensError: the lens cannot be fitted.
+        LensError: the lens cannot be fitted, or so few untrained models are asked for.
     """
-    return fit_ridge(
-        model,
-        fit,
-        heldout=held_out,
-        fitted_on=fitted_on,
-        site=recipe.site,
-        layers=recipe.layers,
-        batch_size=recipe.batch_size,
-        layers_per_pass=recipe.layers_per_pass,
-        settings=RidgeSettings(store=HALF) if recipe.half else RidgeSettings(),
-        on_batch=progress,
-    )
+    require_untrained(untrained)
+
+    def fitted() -> RidgeLens:
+        return fit_ridge(
+            model,
+            fit,
+            heldout=held_out,
+            fitted_on=fitted_on,
+            site=recipe.site,
+            layers=recipe.layers,
+            batch_size=recipe.batch_size,
+            layers_per_pass=recipe.layers_per_pass,
+            settings=RidgeSettings(store=HALF) if recipe.half else RidgeSettings(),
+            on_batch=progress,
+        )
+
+    lens, drawn = fitted(), []
+    for seed in range(untrained):
+        with shuffled_weights([model.vlm], seed=seed):
+            drawn.append(fitted().info.quality)
+    controls = [
+        against_untrained(own.layer, own.r2, [each.r2 for each in others])
+        for own, *others in zip(lens.info.quality, *drawn, strict=True)
+        if others
+    ]
+    return replace(lens, info=replace(lens.info, controls=(*lens.info.controls, *controls)))

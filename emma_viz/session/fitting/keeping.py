@@ -9,6 +9,7 @@ from emma_viz.checkpoints import BUNDLED, FoundModel, LoadedModel
 from emma_viz.errors import InputError, LensError, MissingLensError
 from emma_viz.files.room import require_writable
 from emma_viz.lens import Lens
+from emma_viz.lens.controls import verdicts
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.headers import SUFFIX, read_info
 from emma_viz.lens.info import LensInfo
@@ -16,7 +17,7 @@ from emma_viz.lens.places import find_lens, lens_cache
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.models.config import VLMConfig
 from emma_viz.progress import Progress
-from emma_viz.session.fitting.fits import fit_lens
+from emma_viz.session.fitting.fits import fit_lens, require_untrained
 from emma_viz.session.fitting.images import FitImages, choose_images
 from emma_viz.session.loading import lens_of, load, require_loadable
 from emma_viz.session.options import LensRecipe, Running
@@ -30,6 +31,7 @@ def fit_and_keep(
     *,
     images: Path | None = None,
     chosen: FitImages | None = None,
+    untrained: int = 0,
     progress: Progress | None = None,
 ) -> RidgeLens:
     """Fit a ridge lens on as many of the recipe's images as there are, and write it.
@@ -41,6 +43,7 @@ def fit_and_keep(
         out: the lens file; folders above it are made.
         images: as for `choose_images`.
         chosen: the images, if they were chosen already.
+        untrained: as for `fit_lens`.
         progress: called as progress(done, total, what), once a batch.
 
     Raises:
@@ -48,7 +51,8 @@ def fit_and_keep(
         LensError: the lens cannot be fitted or written.
     """
     chosen = chosen or choose_images(data, images, recipe, fewer=True)
-    total, done = (len(chosen.fit) + len(chosen.held_out)) * passes(recipe, model.config), 0
+    each = (len(chosen.fit) + len(chosen.held_out)) * passes(recipe, model.config)
+    total, done = each * (1 + untrained), 0
 
     def tell(count: int) -> None:
         nonlocal done
@@ -62,6 +66,7 @@ def fit_and_keep(
         list(chosen.fit.values()),
         list(chosen.held_out.values()),
         fitted_on=f"{Path(str(data)).name} ({len(chosen.fit)} of its images)",
+        untrained=untrained,
         progress=tell,
     )
     save_lens(lens, out)
@@ -75,6 +80,7 @@ def fit_for(
     *,
     out: Path | None = None,
     images: Path | None = None,
+    untrained: int = 0,
     running: Running = Running(),
     say: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
@@ -89,6 +95,7 @@ def fit_for(
         data: as for `choose_images`.
         out: the lens file; None: where the model's lenses are found.
         images: as for `choose_images`.
+        untrained: as for `fit_lens`.
         running: how the model is loaded.
         say: called with what the fit takes.
         progress: called as progress(done, total, what).
@@ -102,15 +109,18 @@ def fit_for(
         LensError: the lens cannot be fitted or written.
         CheckpointError: there is no such model.
     """
+    require_untrained(untrained)
     place = place_of(source, running, recipe.kind, out)
     config, _ = require_loadable(source, running)
     chosen = choose_images(data, images, recipe, fewer=True)
     say(
         f"{source}: {len(chosen.fit)} images to fit on and {len(chosen.held_out)} to measure on, each read "
-        f"{passes(recipe, config)}× by the model"
+        f"{passes(recipe, config) * (1 + untrained)}× by the model"
     )
     model = load(source, running, progress)
-    return fit_and_keep(model, recipe, data, place, chosen=chosen, progress=progress), place
+    return fit_and_keep(
+        model, recipe, data, place, chosen=chosen, untrained=untrained, progress=progress
+    ), place
 
 
 def place_of(source: str | Path, running: Running, kind: str, out: Path | None) -> Path:
@@ -128,9 +138,13 @@ def place_of(source: str | Path, running: Running, kind: str, out: Path | None) 
 
 
 def quality_table(info: LensInfo) -> str:
-    """The quality on held-out images per layer, as text."""
+    """The quality on held-out images per layer, and whether it beats its controls, as text."""
+    said = verdicts(info.controls, [each.layer for each in info.quality])
     lines = [f"{'layer':>6}{'R²':>9}{'PSNR':>8}{'SSIM':>8}"]
-    lines += [f"{each.layer:>6}{each.r2:>9.4f}{each.psnr:>8.2f}{each.ssim:>8.3f}" for each in info.quality]
+    lines += [
+        f"{each.layer:>6}{each.r2:>9.4f}{each.psnr:>8.2f}{each.ssim:>8.3f}  {verdict.said}"
+        for each, verdict in zip(info.quality, said, strict=True)
+    ]
     return "\n".join(lines)
 
 
