@@ -10,7 +10,7 @@ from emma_viz.lens import bundled_lenses, read_info
 from emma_viz.lens.controls import verdicts
 from emma_viz.lens.evaluation import with_quality
 from emma_viz.lens.files import load_lens, rewrite_info
-from training.pocket.bundle import decodings
+from training.loop.lenses import decodings
 from training.pocket.lens_controls import add_controls, weights_hash
 from training.pocket.scenes import drawn_scenes
 
