@@ -32,16 +32,16 @@ def test_an_untrained_model_is_marked_at_every_layer_wherever_it_is_shown():
     beaten = [each for each in found if "place" not in each.against]
     assert beaten, "an untrained stream carries the picture on: the place alone does not mark it"
     comparison = compare(images[-1], [model], lenses=[lens], asking=Asking(max_new_tokens=1))
-    (case,) = comparison.spec(View(layers=("all",))).images[0].models
+    (case,) = comparison.spec(View(layers=(-1, "all"))).images[0].models
     assert case.marked == lens.info.layers
     assert "does not beat the same lens on the same model untrained" in case.controls
 
 
 def test_too_few_untrained_models_are_refused(capsys, tmp_path):
     with pytest.raises(LensError, match="at least 3"):
-        fit_lens(None, LensRecipe(), [], [], fitted_on="", untrained=2)
+        fit_lens(tiny_model("tiny-cobra", tiny_tokenizer()), LensRecipe(), [], [], fitted_on="", untrained=2)
     given = ["--images", str(tmp_path), "--out", str(tmp_path / "x.lens")]
-    assert main(["fit", "cobra-pocket", *given, "--untrained", "2"]) == 2
+    assert main(["fit", "cobra-pocket", *given, "--untrained", "2"]) == 1
     assert "at least 3 (--untrained)" in capsys.readouterr().err
-    assert main(["fit", "cobra-pocket", *given, "--untrained", "3", "--kind", "tuned"]) == 2
+    assert main(["fit", "cobra-pocket", *given, "--untrained", "3", "--kind", "tuned"]) == 1
     assert "for ridge lenses" in capsys.readouterr().err
