@@ -86,9 +86,16 @@ class Plan:
 
 
 def able(
-    probes: Sequence[Probe], subjects: Subjects, *, models: int = 1
+    probes: Sequence[Probe], subjects: Subjects, *, models: int = 1, mixers: bool = True
 ) -> tuple[tuple[Probe, ...], tuple[str, ...]]:
-    """The probes that these images, and so many checkpoints, are enough for; a sentence for each that is left out."""
+    """The probes that these images, and so many checkpoints, are enough for; a sentence for each that is left out.
+
+    Args:
+        probes: those that are asked for.
+        subjects: the images.
+        models: how many checkpoints there are.
+        mixers: whether all of them have Mamba's mixers.
+    """
     kept, said = [], []
     for probe in probes:
         needs = probe.needs()
@@ -102,6 +109,10 @@ def able(
         ]
         if needs.other and models < 2:
             said.append(f"{probe.name} was left out: it needs two checkpoints.")
+        elif needs.mixers and not mixers:
+            said.append(
+                f"{probe.name} was left out: it looks into a Mamba's mixers, and an attention transformer has none."
+            )
         elif lacks:
             said.append(f"{probe.name} was left out: these images have no {' and no '.join(lacks)}.")
         else:

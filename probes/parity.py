@@ -28,13 +28,15 @@ class Check:
 
 
 def checks(model: LoadedModel, subject: Subject) -> tuple[Check, ...]:
-    """Hooks that fired, mixers computed again, the cache against a full pass, the frozen sum against the logit."""
+    """Hooks that fired, mixers computed again, the cache against a full pass, the frozen sum against the logit; of an
+    attention transformer the parts of its blocks, and the cache."""
     bound = _CLOSE if model.info.dtype == "float32" else 5e-2
+    attends = model.config.llm.ssm == "attention"
     trace = record(
         model,
         subject.image,
         subject.prompt,
-        sites=("mixer_in", "mixer_out"),
+        sites=("resid_pre", "attn_out", "mlp_out", "resid_post") if attends else ("mixer_in", "mixer_out"),
         tokens="all",
         max_new_tokens=4,
     )
@@ -49,16 +51,20 @@ def checks(model: LoadedModel, subject: Subject) -> tuple[Check, ...]:
         else f"{len(silent)} of {len(trace.hooks)} hooks did not fire; {len(wild)} saw values that are not finite"
         f" ({', '.join((silent + wild)[:3])}).",
     )
+    cache = _check(
+        "cache", _cache(model, subject, trace), bound, "logits, token by token with a cache against one pass"
+    )
+    if attends:
+        return (
+            fired,
+            _check("blocks", _sums(trace), bound, "what blocks add, against the stream behind them"),
+            cache,
+        )
     parts = [
         _check(
             "mixers", _mixers(model, trace), bound, "mixer outputs, computed again from weights and input"
         ),
-        _check(
-            "cache",
-            _cache(model, subject, trace),
-            bound,
-            "logits, token by token with a cache against one pass",
-        ),
+        cache,
         _check(
             "frozen sum",
             _frozen(model, subject),
@@ -83,6 +89,17 @@ def _check(name: str, error: float, bound: float, what: str) -> Check:
 def _apart(a: Tensor, b: Tensor) -> float:
     size = float(b.abs().max())
     return float((a - b).abs().max()) / size if size else float((a - b).abs().max())
+
+
+def _sums(trace: Trace) -> float:
+    """Of an attention transformer, whose blocks add two parts to the stream."""
+    return max(
+        _apart(
+            trace["resid_pre", layer] + trace["attn_out", layer] + trace["mlp_out", layer],
+            trace["resid_post", layer],
+        )
+        for layer in range(trace.model.n_layer)
+    )
 
 
 @torch.no_grad()

@@ -36,6 +36,8 @@ class Needs:
     """Whether it needs `Subject.mask` and `Subject.kinds`; it is left out where images have none."""
     pairs: bool = False
     """Whether it needs `Subject.twin`; it is left out where images have none."""
+    mixers: bool = False
+    """Whether it looks into the mixers of a Mamba; it is left out where a model has none."""
     other: bool = False
     """Whether it needs the other checkpoint of a comparison too, both held at once; left out where there is one."""
 

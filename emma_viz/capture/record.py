@@ -17,6 +17,7 @@ from emma_viz.data.images import ImageSource
 from emma_viz.errors import InputError
 from emma_viz.models import Generation, pad_prompts
 from emma_viz.models import generate as generate_answers
+from emma_viz.models.attention_sites import sites_of
 from emma_viz.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class _Wanted:
         dtype: torch.dtype,
     ) -> "_Wanted":
         """Find the sites in a model, and check the rest."""
-        names, kept_layers = choose(sites, layers, model.info.n_layer)
+        names, kept_layers = choose(sites, layers, model.info.n_layer, sites_of(model.vlm.config.llm))
         targets = resolve_sites(model.vlm, names, kept_layers)
         if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
             raise InputError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}.")

@@ -20,7 +20,7 @@ from typing import Literal
 from torch import nn
 
 from emma_viz.errors import SiteError
-from emma_viz.models.attention_sites import ATTENTION_SITES, SiteSide, attention_blocks
+from emma_viz.models.attention_sites import ALL_SITES, ATTENTION_SITES, SiteSide, attention_blocks
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.sites import SITES, Site
 from emma_viz.shapes import EMBEDDING
@@ -87,7 +87,7 @@ def split_site(name: str, sites: Mapping[str, Site] = SITES) -> tuple[str, int |
     if match := _LONG.fullmatch(name):
         short = match["site"]
         layer = None if match["layer"] == "*" else int(match["layer"])
-    if short not in sites and short in {**SITES, **ATTENTION_SITES}:
+    if short not in sites and short in ALL_SITES:
         theirs, ours = (
             ("an attention transformer", "a Mamba")
             if sites is SITES
@@ -111,7 +111,7 @@ def site_layers(site: str, layers: Layers, n_layer: int) -> tuple[int, ...]:
     Raises:
         SiteError: a layer is outside -1 … n_layer - 1, or given twice, or none is left.
     """
-    if not {**ATTENTION_SITES, **SITES}[site].layered:
+    if not ALL_SITES[site].layered:
         return (n_layer - 1,)
     chosen = tuple(range(n_layer)) if layers == "all" else tuple(layers)
     for layer in chosen:
@@ -130,7 +130,7 @@ def site_layers(site: str, layers: Layers, n_layer: int) -> tuple[int, ...]:
 
 
 def choose(
-    names: str | Iterable[str], layers: Layers, n_layer: int
+    names: str | Iterable[str], layers: Layers, n_layer: int, sites: Mapping[str, Site] = SITES
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The sites and the layers of one recording, in which every site has the same layers.
 
@@ -138,17 +138,18 @@ def choose(
         names: sites or long forms; a long form such as `blocks.3.hook_resid_post` fixes the layer.
         layers: block indices, or "all", for the names that leave the layer open.
         n_layer: blocks of the model.
+        sites: those of the kind of model.
 
     Raises:
         SiteError: a site or layer does not exist, or the names fix different layers.
     """
     fixed: dict[str, list[int]] = {}
     for name in [names] if isinstance(names, str) else names:
-        site, layer = split_site(name)
+        site, layer = split_site(name, sites)
         fixed.setdefault(site, []).extend([] if layer is None else [layer])
     if not fixed:
         raise SiteError("No hook site was asked for. Name at least one, e.g. 'resid_post'.")
-    layered = {site: tuple(kept) for site, kept in fixed.items() if SITES[site].layered}
+    layered = {site: tuple(kept) for site, kept in fixed.items() if sites[site].layered}
     if len(set(layered.values())) > 1:
         raise SiteError(
             f"One recording keeps the same layers at every site; {list(layered)} were given different ones. "
@@ -164,7 +165,7 @@ def site_width(site: str, llm: MambaConfig) -> int:
     """The numbers that a token has at a site, by the letters of its `shape`."""
     second = llm.ssm == "mamba2"
     groups = llm.ngroups * llm.d_state if second else llm.d_state
-    if SITES[site].shape == "B L D":
+    if ALL_SITES[site].shape == "B L D" or llm.ssm == "attention":
         return llm.d_model
     if site in ("B", "C"):
         return groups
@@ -194,29 +195,31 @@ class _Modules:
         pattern = re.compile(rf"{re.escape(self.root or '')}layers\.\d+")
         self.n_layer = sum(pattern.fullmatch(path) is not None for path in self.paths)
         self.attention = attention_blocks(module) if self.root is None else None
+        attends = f"{self.root}layers.0.hook_attn_out" in known
+        self.sites = ATTENTION_SITES if attends else SITES
 
     def find(self, name: str, layers: Layers) -> list[Target]:
-        if name.removeprefix("hook_") in {**SITES, **ATTENTION_SITES} or name.startswith("blocks."):
+        if name.removeprefix("hook_") in ALL_SITES or name.startswith("blocks."):
             return self._site(name, layers)
         part = re.compile("[^.]+".join(re.escape(text) for text in name.split("*")))
         found = [Target(name=path, path=path) for path in self.paths if part.fullmatch(path)]
         if not found:
             # Block numbers only repeat the same names: fold them before comparing.
             known = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", path) for path in self.paths if path)
-            sites = tuple(SITES) if self.root is not None else ()
+            sites = tuple(self.sites) if self.root is not None else ()
             raise SiteError(f"No module matches {name!r}. {nearest(name, (*sites, *known))}")
         return found
 
     def _site(self, name: str, layers: Layers) -> list[Target]:
         if self.attention is not None:
             return self._attention_site(name, layers)
-        short, fixed = split_site(name)
+        short, fixed = split_site(name, self.sites)
         if self.root is None:
             raise SiteError(
                 f"{name!r} is a site of emma_viz's Mamba models and of transformers' attention models, and this "
                 "module is neither. Give module paths instead, e.g. 'backbone.layers.*.mixer'."
             )
-        site = SITES[short]
+        site = self.sites[short]
         chosen = site_layers(short, layers if fixed is None else (fixed,), self.n_layer)
         return [self._target(site, layer) for layer in chosen]
 
@@ -232,5 +235,5 @@ class _Modules:
         return targets
 
     def _target(self, site: Site, layer: int) -> Target:
-        path = SITES["resid_pre"].path.format(i=0) if layer == EMBEDDING else site.path.format(i=layer)
+        path = self.sites["resid_pre"].path.format(i=0) if layer == EMBEDDING else site.path.format(i=layer)
         return Target(name=site.hook_name(layer), path=f"{self.root}{path}", site=site.name, layer=layer)

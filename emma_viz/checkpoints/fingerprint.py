@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from emma_viz.checkpoints.layouts import HEAD
+from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY
 from emma_viz.checkpoints.readers.tensors import TensorRef
 
 SAMPLES = 32
@@ -28,20 +28,26 @@ def fingerprint(tensors: Mapping[str, TensorRef] | Mapping[str, Tensor]) -> str:
     """The fingerprint of weights under the model's own names.
 
     Args:
-        tensors: `projector.*` and `llm.*`, in a file or in memory; other names and the tied head are ignored.
+        tensors: `projector.*` and `llm.*`, in a file or in memory; other names and a tied head are ignored.
 
     Returns:
         32 hexadecimal digits.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        if not name.startswith(COMPONENTS) or name == HEAD:
+        if not name.startswith(COMPONENTS) or (name == HEAD and _is_table(tensors)):
             continue
         tensor = tensors[name]
         values = sampled(tensor)
         digest.update(f"{name}:{tuple(tensor.shape)}:".encode())
         digest.update(values.to(torch.bfloat16).view(torch.int16).numpy().astype("<i2").tobytes())
     return digest.hexdigest()[:_DIGITS]
+
+
+def _is_table(tensors: Mapping[str, TensorRef] | Mapping[str, Tensor]) -> bool:
+    """Whether the head is the embedding again."""
+    head, table = tensors[HEAD], tensors.get(TABLE_KEY)
+    return table is None or torch.equal(sampled(head), sampled(table))
 
 
 def sampled(tensor: TensorRef | Tensor) -> Tensor:

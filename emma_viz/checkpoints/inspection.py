@@ -233,7 +233,10 @@ def _check(
     if set(components(file, layout)) == {"projector"}:
         expected = {name: shape for name, shape in expected.items() if name.startswith("projector.")}
     try:
-        found = match(file, layout, expected, own_head=own_head)
+        llm = description.llm if isinstance(description, VLMConfig) else description
+        found = match(file, layout, expected, own_head=own_head or not llm.tied)
+        if not llm.tied:
+            return found, ()
         return untied(found, layout, whole=file.stored_bytes <= _COMPARED), ()
     except KeyMismatchError as error:
         return {}, tuple(line.strip() for line in str(error).splitlines()[1:])

@@ -259,11 +259,11 @@ def _described(
     return found, description
 
 
-def llm_references(config: MambaConfig, found: Source) -> dict[str, TensorRef]:
+def llm_references(config: MambaConfig, source: Source) -> dict[str, TensorRef]:
     """Match a source's language model; names as inside a VLM, `llm.…`."""
-    file = unwrapped(open_weights(found.weights))
+    file = unwrapped(open_weights(source.weights))
     layout = detect(
-        file, read_description(found.config, where=str(found.config_path)) if found.config else None
+        file, read_description(source.config, where=str(source.config_path)) if source.config else None
     )
     if "projector" in components(file, layout):
         kept = {
@@ -273,9 +273,10 @@ def llm_references(config: MambaConfig, found: Source) -> dict[str, TensorRef]:
         }
         file = WeightFile(path=file.path, format=file.format, tensors=kept, others=file.others)
     expected = {f"llm.{name}": shape for name, shape in language_model_shapes(config).items()}
-    own_head = found.config is not None and has_own_head(found.config)
-    hint = f"Expected the model of {found.config_path}."
-    return untied(match(file, layout, expected, own_head=own_head, hint=hint), layout)
+    own_head = source.config is not None and has_own_head(source.config)
+    hint = f"Expected the model of {source.config_path}."
+    found = match(file, layout, expected, own_head=own_head or not config.tied, hint=hint)
+    return untied(found, layout) if config.tied else found
 
 
 def _vlm_references(config: VLMConfig, found: Source, llm_source: SourceLike | None) -> dict[str, TensorRef]:
@@ -287,7 +288,8 @@ def _vlm_references(config: VLMConfig, found: Source, llm_source: SourceLike | N
     if llm_source is None:
         if set(components(file, layout)) == {"projector"}:
             hint = "The file holds a projector alone; pass the language model as llm_source."
-        return untied(match(file, layout, expected, hint=hint), layout)
+        held = match(file, layout, expected, own_head=not config.llm.tied, hint=hint)
+        return untied(held, layout) if config.llm.tied else held
     if "llm" in components(file, layout):
         raise CheckpointError(
             f"{file.path} holds a language model of its own; leave llm_source out, or pass a file with a projector "
@@ -346,7 +348,8 @@ def _fill_tied(
     progress: Progress | None,
 ) -> None:
     fill(module, references, dtype=dtype, device=device, what="model", progress=progress)
-    llm.lm_head.weight = llm.backbone.embedding.weight
+    if llm.config.tied:
+        llm.lm_head.weight = llm.backbone.embedding.weight
     check_filled(module, "The checkpoint")
 
 

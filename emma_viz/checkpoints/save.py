@@ -76,7 +76,7 @@ def save_run_directory(
         flat = {layout.file_key(name): tensor for name, tensor in tensors.items()}
         writers[weights] = lambda target: _write_safetensors(target, flat, {METADATA_KEY: text})
     else:
-        nested = _nested({**tensors, HEAD: tensors[TABLE_KEY]}, layout)
+        nested = _nested({**tensors, HEAD: tensors.get(HEAD, tensors[TABLE_KEY])}, layout)
         writers[weights] = lambda target: _write_archive(target, nested)
     if tokenizer is not None:
         writers[folder / TOKENIZER] = tokenizer.save
@@ -135,7 +135,8 @@ def _checked(config: VLMConfig, state: Mapping[str, Tensor], dtype: torch.dtype 
     ]
     if missing or unknown or misshapen:
         raise KeyMismatchError("The state to be saved", missing, unknown, misshapen)
-    return {name: _converted(tensor, dtype) for name, tensor in kept.items() if name != HEAD}
+    tied = config.llm.tied
+    return {name: _converted(tensor, dtype) for name, tensor in kept.items() if not tied or name != HEAD}
 
 
 def _converted(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -21,9 +21,9 @@ import numpy as np
 from jaxtyping import Float
 
 from emma_viz.capture.interventions import InterventionRecord
-from emma_viz.capture.sites import SITES
 from emma_viz.errors import InputError, SiteError
 from emma_viz.files.schema import Count, shape
+from emma_viz.models.attention_sites import ALL_SITES
 
 EditKind = Literal["replace", "add", "mean", "zero", "write", "skip", "edge", "cut", "delete"]
 
@@ -200,10 +200,10 @@ def require_editable(site: str) -> None:
     Raises:
         SiteError: there is no such site, or it only looks.
     """
-    if site not in SITES:
-        raise SiteError(f"{site!r} is no hook site. Sites: {', '.join(SITES)}.")
+    if site not in ALL_SITES:
+        raise SiteError(f"{site!r} is no hook site. Sites: {', '.join(ALL_SITES)}.")
     if site in OBSERVED:
         raise SiteError(
             f"What is put at {site!r} reaches nothing: the model shows it and goes on with its own. "
-            f"Use one of {', '.join(each for each in SITES if each not in OBSERVED)}."
+            f"Use one of {', '.join(each for each in ALL_SITES if each not in OBSERVED)}."
         )

@@ -7,11 +7,11 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from emma_viz.capture.sites import SITES
 from emma_viz.data.geometry import Geometry
 from emma_viz.data.labels import ImageLabel
 from emma_viz.errors import InputError
 from emma_viz.lens.info import TAPS, Layer
+from emma_viz.models.attention_sites import ALL_SITES
 from emma_viz.shapes import CHANNELS
 
 DECODING_SCHEMA = 2
@@ -40,7 +40,7 @@ class DecodingNote:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if self.site not in (*SITES, TAPS):
+        if self.site not in (*ALL_SITES, TAPS):
             raise InputError(f"{self.site[:100]!r} is no hook site")
         if len(set(self.layers)) != len(self.layers):
             raise InputError(f"a layer stands in {list(self.layers)[:100]} twice")

@@ -1,6 +1,7 @@
-"""The named places of an attention transformer that the transformers package builds.
+"""The named places of an attention transformer.
 
-Names are TransformerLens's. A block of such a model has no hook points of its own, so a site is the output or the
+Names are TransformerLens's. Our own blocks have hook points for them. A block that the transformers package builds has
+none, so there a site is the output or the
 input of one of its modules, found by what the block is made of: whatever family a model is of, its blocks have norms
 before attention and MLP alone (Llama, Mistral, Qwen), or behind them as well (Gemma 2 and 3).
 """
@@ -12,14 +13,16 @@ from typing import Literal
 
 from torch import nn
 
-from emma_viz.models.sites import Site
+from emma_viz.models.config import MambaConfig
+from emma_viz.models.sites import SITES, Site
 
 SiteSide = Literal["output", "input"]
 """Which of a module's tensors a site is."""
 
 
 def _site(name: str, shape: str, meaning: str, *, layered: bool = True) -> Site:
-    return Site(name=name, path="{i}" if layered else "", shape=shape, meaning=meaning)
+    place = "self_attn.hook_z" if name == "z" else f"hook_{name}"
+    return Site(name=name, path=f"layers.{{i}}.{place}" if layered else place, shape=shape, meaning=meaning)
 
 
 ATTENTION_SITES = {
@@ -38,7 +41,16 @@ ATTENTION_SITES = {
         layered=False,
     ),
 }
-"""The sites of an attention transformer, by name."""
+"""The sites of an attention transformer, by name; paths are those of our own blocks."""
+
+ALL_SITES = {**ATTENTION_SITES, **SITES}
+"""The sites of every kind of model."""
+
+
+def sites_of(llm: MambaConfig) -> Mapping[str, Site]:
+    """The sites that a language model has."""
+    return ATTENTION_SITES if llm.ssm == "attention" else SITES
+
 
 _Places = Mapping[str, tuple[str, SiteSide]]
 _PRE_NORM: _Places = {

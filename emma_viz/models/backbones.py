@@ -104,6 +104,26 @@ def photo_mamba1() -> MambaConfig:
     return MambaConfig(d_model=192, n_layer=12, vocab_size=PHOTO_VOCABULARY)
 
 
+def pocket_attention() -> MambaConfig:
+    """The pocket attention transformer: 12 blocks of width 112, with as many parameters as the pocket Mambas."""
+    return MambaConfig(
+        d_model=112,
+        n_layer=12,
+        vocab_size=POCKET_VOCABULARY,
+        ssm="attention",
+        q_heads=7,
+        kv_heads=7,
+        mlp_width=120,
+    )
+
+
+def tiny_attention() -> MambaConfig:
+    """An attention transformer for tests: 3 blocks of width 32."""
+    return MambaConfig(
+        d_model=32, n_layer=3, vocab_size=61, ssm="attention", q_heads=4, kv_heads=2, mlp_width=48
+    )
+
+
 def tiny_mamba1() -> MambaConfig:
     """A Mamba-1 for tests: 3 blocks of width 32."""
     return MambaConfig(d_model=32, n_layer=3, vocab_size=61, d_state=8)
@@ -124,9 +144,11 @@ LLM_BACKBONES: dict[str, Callable[[], MambaConfig]] = {
     "mamba2-2.7b": mamba2_2_7b,
     "pocket-mamba1": pocket_mamba1,
     "pocket-mamba2": pocket_mamba2,
+    "pocket-attention": pocket_attention,
     "photo-mamba1": photo_mamba1,
     "tiny-mamba1": tiny_mamba1,
     "tiny-mamba2": tiny_mamba2,
+    "tiny-attention": tiny_attention,
 }
 """Official (and our own) language-model ids."""
 

@@ -1,11 +1,14 @@
-"""What a Mamba model remembers between calls: a constant amount per layer, however long the text."""
+"""What a model remembers between calls: a Mamba a constant amount per layer, however long the text, and attention the
+keys and values of all tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,65 @@ class LayerState:
     ssm: Float[Tensor, "B ..."]
     """State of the SSM in fp32: `B E N` (Mamba-1) or `B H P N` (Mamba-2)."""
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What takes memory."""
+        return self.conv, self.ssm
+
+    def select(self, samples: Int[Tensor, " K"]) -> "LayerState":
+        """The memory of some samples."""
+        return LayerState(conv=self.conv[samples], ssm=self.ssm[samples])
+
+    @classmethod
+    def joined(cls, states: Sequence["LayerState"]) -> "LayerState":
+        """The memory of the samples of several, in their order."""
+        return cls(
+            conv=torch.cat([state.conv for state in states]), ssm=torch.cat([state.ssm for state in states])
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionState:
+    """The memory of one attention layer: of S places, some of which may be padding."""
+
+    k: Float[Tensor, "B H S P"]
+    """Keys, turned by their positions."""
+    v: Float[Tensor, "B H S P"]
+    """Values."""
+    real: Bool[Tensor, "B S"]
+    """False at padding, which nobody reads."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What takes memory."""
+        return self.k, self.v, self.real
+
+    def after(self, earlier: "LayerState | AttentionState | None") -> "AttentionState":
+        """With what was seen before."""
+        if not isinstance(earlier, AttentionState):
+            return self
+        return AttentionState(
+            k=torch.cat([earlier.k, self.k], dim=2),
+            v=torch.cat([earlier.v, self.v], dim=2),
+            real=torch.cat([earlier.real, self.real], dim=1),
+        )
+
+    def select(self, samples: Int[Tensor, " K"]) -> "AttentionState":
+        """The memory of some samples."""
+        return AttentionState(k=self.k[samples], v=self.v[samples], real=self.real[samples])
+
+    @classmethod
+    def joined(cls, states: Sequence["AttentionState"]) -> "AttentionState":
+        """The memory of the samples of several, in their order; shorter ones are padded."""
+        longest = max(state.real.shape[1] for state in states)
+        gaps = [longest - state.real.shape[1] for state in states]
+        pairs = list(zip(states, gaps, strict=True))
+        return cls(
+            k=torch.cat([functional.pad(state.k, (0, 0, 0, gap)) for state, gap in pairs]),
+            v=torch.cat([functional.pad(state.v, (0, 0, 0, gap)) for state, gap in pairs]),
+            real=torch.cat([functional.pad(state.real, (0, gap)) for state, gap in pairs]),
+        )
+
 
 class MambaCache:
     """The states of all layers after the tokens seen so far.
@@ -26,7 +88,7 @@ class MambaCache:
     """
 
     def __init__(self, n_layer: int):
-        self.layers: list[LayerState | None] = [None] * n_layer
+        self.layers: list[LayerState | AttentionState | None] = [None] * n_layer
         self.offset: Int[Tensor, " B"] | None = None
         """Tokens that each sample has consumed; None before the first pass."""
 
@@ -34,6 +96,12 @@ class MambaCache:
     def empty(self) -> bool:
         """Whether no token has been seen."""
         return self.offset is None
+
+    def mixer_state(self, layer: int) -> LayerState | None:
+        """The memory of a Mamba's mixer."""
+        state = self.layers[layer]
+        assert not isinstance(state, AttentionState), "a cache belongs to one model"
+        return state
 
     def advance(self, lengths: Int[Tensor, " B"]) -> None:
         """Count the tokens of a pass."""
@@ -48,10 +116,7 @@ class MambaCache:
     def select(self, samples: Int[Tensor, " K"]) -> "MambaCache":
         """The cache of some samples of the batch, in the order given."""
         twin = MambaCache(len(self.layers))
-        twin.layers = [
-            state if state is None else LayerState(conv=state.conv[samples], ssm=state.ssm[samples])
-            for state in self.layers
-        ]
+        twin.layers = [state if state is None else state.select(samples) for state in self.layers]
         twin.offset = None if self.offset is None else self.offset[samples]
         return twin
 
@@ -60,18 +125,16 @@ class MambaCache:
         """One cache of the samples of several, in their order; each has seen something."""
         twin = cls(len(caches[0].layers))
         for index in range(len(twin.layers)):
-            states = [state for cache in caches if (state := cache.layers[index]) is not None]
-            twin.layers[index] = LayerState(
-                conv=torch.cat([state.conv for state in states]),
-                ssm=torch.cat([state.ssm for state in states]),
-            )
+            # Of one kind, that of the model.
+            states: list[Any] = [state for cache in caches if (state := cache.layers[index]) is not None]
+            twin.layers[index] = type(states[0]).joined(states)
         twin.offset = torch.cat([cache.offset for cache in caches if cache.offset is not None])
         return twin
 
     @property
     def nbytes(self) -> int:
         """Memory of the states."""
-        tensors = [tensor for state in self.layers if state is not None for tensor in (state.conv, state.ssm)]
+        tensors = [tensor for state in self.layers if state is not None for tensor in state.tensors]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -16,6 +16,7 @@ from emma_viz.errors import InputError
 from emma_viz.files.schema import Size, require_ranges, shape
 
 SSM = Literal["mamba1", "mamba2"]
+Mixing = Literal["mamba1", "mamba2", "attention"]
 TowerKind = Literal["dinov2", "siglip", "pocket", "lite0"]
 ProjectorKind = Literal["linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet"]
 FamilyName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][\w.-]*$", max_length=60)]
@@ -49,7 +50,8 @@ PROJECTOR_KINDS: tuple[str, ...] = ("linear", "gelu-mlp", "fused-gelu-mlp", "fus
 
 @dataclass(frozen=True, kw_only=True)
 class MambaConfig:
-    """A Mamba language model (state-spaces/mamba, `mixer_seq_simple.MambaLMHeadModel`)."""
+    """A language model: a Mamba (state-spaces/mamba, `mixer_seq_simple.MambaLMHeadModel`), or an attention
+    transformer of Llama's form. Fields of one kind are not read for the others."""
 
     d_model: Width
     """Width D of the residual stream."""
@@ -57,8 +59,8 @@ class MambaConfig:
     """Number of blocks."""
     vocab_size: Size
     """Tokens the tokenizer knows; the tables are padded to a multiple of `pad_vocab_size_multiple`."""
-    ssm: SSM = "mamba1"
-    """Which mixer: Mamba-1 (selective scan) or Mamba-2 (SSD)."""
+    ssm: Mixing = "mamba1"
+    """What mixes tokens: Mamba-1 (selective scan), Mamba-2 (SSD) or causal attention."""
     pad_vocab_size_multiple: Width = 8
     """The embedding table has a multiple of this many rows."""
     d_state: Width = 16
@@ -81,9 +83,28 @@ class MambaConfig:
     """Epsilon of the gated norm inside a Mamba-2 mixer; mamba_ssm has 1e-5 there whatever `norm_eps` is."""
     residual_in_fp32: bool = True
     """Keep the residual stream in fp32 whatever the weights' type."""
+    q_heads: Width = 1
+    """Query heads (attention)."""
+    kv_heads: Width = 1
+    """Key and value heads, each shared by as many query heads (attention)."""
+    mlp_width: Width = 1
+    """Inner width of a block's MLP (attention)."""
+    rope_base: Annotated[float, msgspec.Meta(gt=1, le=1e9)] = 10_000.0
+    """Base of the rotary positions (attention)."""
+    qkv_bias: bool = False
+    """Whether queries, keys and values have biases (attention)."""
+    tied: bool = True
+    """Whether the head is the embedding again."""
 
     def __post_init__(self):
         require_ranges(self, error=InputError)
+        if self.ssm == "attention" and (self.d_model % (2 * self.q_heads) or self.q_heads % self.kv_heads):
+            raise InputError(
+                f"MambaConfig: d_model = {self.d_model} must split into q_heads = {self.q_heads} heads of an even "
+                f"width, and these into kv_heads = {self.kv_heads} equal groups."
+            )
+        if self.ssm != "attention" and not self.tied:
+            raise InputError("MambaConfig: the head of a Mamba is its embedding; leave tied = True.")
         if self.ssm == "mamba2" and self.d_inner % self.headdim:
             raise InputError(
                 f"MambaConfig: expand · d_model = {self.d_inner} must be a multiple of "
@@ -119,6 +140,8 @@ class MambaConfig:
         of tokens are not looked at, as their size tells."""
         one, two = ({**asdict(each), "dt_rank": each.rank} for each in (self, other))
         ignored = {"vocab_size", "pad_vocab_size_multiple", "chunk_size"}
+        if self.ssm != "attention":
+            ignored |= {"q_heads", "kv_heads", "mlp_width", "rope_base", "qkv_bias"}
         if self.ssm == other.ssm:
             ignored |= {"headdim", "ngroups", "gated_norm_eps"} if self.ssm == "mamba1" else {"dt_rank"}
         return tuple(

@@ -1,4 +1,4 @@
-"""Mamba language models, with the parameter names of state-spaces/mamba, Cobra and EMMA."""
+"""Language models: Mambas with the names of state-spaces/mamba, Cobra and EMMA, and attention transformers."""
 
 import math
 
@@ -11,6 +11,7 @@ from emma_viz.errors import CheckpointError
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
+from emma_viz.models.mixers.attention import AttentionBlock
 from emma_viz.models.mixers.mamba1 import Mamba1Mixer
 from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 from emma_viz.models.norms import RMSNorm
@@ -76,8 +77,9 @@ class MambaBackbone(nn.Module):
     def __init__(self, config: MambaConfig, *, backend: str = "auto"):
         super().__init__()
         self.embedding = nn.Embedding(config.padded_vocab_size, config.d_model)
+        block = AttentionBlock if config.ssm == "attention" else Block
         self.layers = nn.ModuleList(
-            Block(config, layer=layer, backend=backend) for layer in range(config.n_layer)
+            block(config, layer=layer, backend=backend) for layer in range(config.n_layer)
         )
         self.norm_f = RMSNorm(config.d_model, eps=config.norm_eps)
         self.hook_embed, self.hook_norm_f = HookPoint(), HookPoint()
@@ -116,7 +118,7 @@ class MambaBackbone(nn.Module):
 
 
 class MambaLM(nn.Module):
-    """A Mamba language model with tied embedding and head.
+    """A language model; a Mamba's head is its embedding.
 
     Args:
         config: sizes.
@@ -128,14 +130,19 @@ class MambaLM(nn.Module):
         self.config = config
         self.backbone = MambaBackbone(config, backend=backend)
         # Tied at once, so it needs no memory of its own.
-        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False, device="meta")
-        self.lm_head.weight = self.backbone.embedding.weight
+        meta = {"device": "meta"} if config.tied else {}
+        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False, **meta)
         self.reset_parameters()
-        self.register_load_state_dict_post_hook(_tie_after_loading)
+        if config.tied:
+            self.lm_head.weight = self.backbone.embedding.weight
+            self.register_load_state_dict_post_hook(_tie_after_loading)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Embedding N(0, 0.02²), out_proj scaled by 1/√n_layer (mamba_ssm); the mixers do the rest."""
+        """Embedding N(0, 0.02²), out_proj scaled by 1/√n_layer (mamba_ssm); the mixers do the rest.
+
+        An attention transformer: all N(0, 0.02²), what writes into the stream scaled by 1/√(2 n_layer) (GPT-2).
+        """
         if self.backbone.embedding.weight.is_meta:
             return
         nn.init.normal_(self.backbone.embedding.weight, std=EMBEDDING_STD)
@@ -143,6 +150,11 @@ class MambaLM(nn.Module):
             if name.endswith("mixer.out_proj.weight"):
                 nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))
                 parameter.div_(math.sqrt(self.config.n_layer))
+            if self.config.ssm == "attention" and name.endswith("_proj.weight"):
+                writes = name.endswith(("o_proj.weight", "down_proj.weight"))
+                nn.init.normal_(
+                    parameter, std=EMBEDDING_STD / (math.sqrt(2 * self.config.n_layer) if writes else 1)
+                )
 
     @property
     def gradient_checkpointing(self) -> bool:

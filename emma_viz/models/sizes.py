@@ -17,12 +17,11 @@ _LARGEST = 2 * 10**12
 def language_model_shapes(config: MambaConfig) -> dict[str, _Shape]:
     """Names and shapes of `MambaLM.state_dict()`; the tied head is named too."""
     width, rows = config.d_model, config.padded_vocab_size
-    mixer = _mamba1(config) if config.ssm == "mamba1" else _mamba2(config)
+    block_of = {"mamba1": _mamba1_block, "mamba2": _mamba2_block, "attention": _attention_block}
     shapes: dict[str, _Shape] = {"backbone.embedding.weight": (rows, width)}
     for layer in range(config.n_layer):
-        block = f"backbone.layers.{layer}"
-        shapes[f"{block}.norm.weight"] = (width,)
-        shapes.update((f"{block}.mixer.{name}", shape) for name, shape in mixer.items())
+        named = block_of[config.ssm](config)
+        shapes.update((f"backbone.layers.{layer}.{name}", shape) for name, shape in named.items())
     return {**shapes, "backbone.norm_f.weight": (width,), "lm_head.weight": (rows, width)}
 
 
@@ -40,9 +39,17 @@ def vlm_shapes(config: VLMConfig) -> dict[str, _Shape]:
 
 
 def language_model_parameters(config: MambaConfig) -> int:
-    """Parameters of a language model; the tied head is the embedding again."""
+    """Parameters of a language model; a tied head is the embedding again."""
     shapes = language_model_shapes(config)
-    return sum(math.prod(shape) for name, shape in shapes.items() if name != "lm_head.weight")
+    return sum(
+        math.prod(shape) for name, shape in shapes.items() if name != "lm_head.weight" or not config.tied
+    )
+
+
+def parameters(config: VLMConfig) -> int:
+    """Parameters of a whole model: encoders, projector and language model."""
+    whole = sum(math.prod(shape) for shape in vlm_shapes(config).values()) + vision_parameters(config.vision)
+    return whole - (math.prod((config.llm.padded_vocab_size, config.llm.d_model)) if config.llm.tied else 0)
 
 
 def vision_parameters(config: VisionConfig) -> int:
@@ -56,16 +63,40 @@ def require_real(config: VLMConfig | MambaConfig) -> None:
     Raises:
         InputError: it has more than LARGEST parameters.
     """
-    if isinstance(config, MambaConfig):
-        count = language_model_parameters(config)
-    else:
-        head = math.prod((config.llm.padded_vocab_size, config.llm.d_model))
-        count = sum(map(math.prod, vlm_shapes(config).values())) - head + vision_parameters(config.vision)
+    count = language_model_parameters(config) if isinstance(config, MambaConfig) else parameters(config)
     if count > _LARGEST:
         raise InputError(
             f"the description is of a model of {count:.3g} parameters; at most {_LARGEST:.0e} are read, more than any "
             "model has."
         )
+
+
+def _mamba1_block(config: MambaConfig) -> dict[str, _Shape]:
+    mixer = {f"mixer.{name}": shape for name, shape in _mamba1(config).items()}
+    return {"norm.weight": (config.d_model,), **mixer}
+
+
+def _mamba2_block(config: MambaConfig) -> dict[str, _Shape]:
+    mixer = {f"mixer.{name}": shape for name, shape in _mamba2(config).items()}
+    return {"norm.weight": (config.d_model,), **mixer}
+
+
+def _attention_block(config: MambaConfig) -> dict[str, _Shape]:
+    width, inner = config.d_model, config.mlp_width
+    shared = config.kv_heads * (width // config.q_heads)
+    named: dict[str, _Shape] = {"input_layernorm.weight": (width,)}
+    for part, rows in (("q", width), ("k", shared), ("v", shared)):
+        named[f"self_attn.{part}_proj.weight"] = (rows, width)
+        if config.qkv_bias:
+            named[f"self_attn.{part}_proj.bias"] = (rows,)
+    return {
+        **named,
+        "self_attn.o_proj.weight": (width, width),
+        "post_attention_layernorm.weight": (width,),
+        "mlp.gate_proj.weight": (inner, width),
+        "mlp.up_proj.weight": (inner, width),
+        "mlp.down_proj.weight": (width, inner),
+    }
 
 
 def _mamba1(config: MambaConfig) -> dict[str, _Shape]:

@@ -1,6 +1,5 @@
 """What there is: models by name, and what a checkpoint holds with the lenses that fit it."""
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.table import family_named, family_names
 from emma_viz.models.meta import on_meta
 from emma_viz.models.presets import PRESETS
-from emma_viz.models.sizes import vision_parameters, vlm_shapes
+from emma_viz.models.sizes import parameters
 
 MOST_LENSES = 32
 """Lenses of a model's folder that an inspection looks at."""
@@ -51,20 +50,13 @@ def families_table() -> str:
     for name in family_names():
         family = family_named(name)
         members = ", ".join(
-            f"{member} ({compact(_parameters(preset()))})"
+            f"{member} ({compact(parameters(preset()))})"
             for member, preset in family.presets.items()
             if not member.startswith("tiny")
         )
         row = (name, family.title, family.layout.name, family.image_tokens, members or "by path")
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
-
-
-def _parameters(config: VLMConfig) -> int:
-    """Parameters of a whole model: encoders, projector and language model."""
-    whole = sum(math.prod(shape) for shape in vlm_shapes(config).values())
-    tied = config.llm.padded_vocab_size * config.llm.d_model
-    return whole - tied + vision_parameters(config.vision)
 
 
 def _weights(name: str) -> str:

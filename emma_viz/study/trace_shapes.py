@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from emma_viz.capture.sites import SITES, site_layers
+from emma_viz.capture.sites import site_layers
 from emma_viz.capture.trace import Trace
 from emma_viz.errors import InputError
+from emma_viz.models.attention_sites import ALL_SITES
 
 _FLOATS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16"}
 """Types of states, by the names that safetensors gives them."""
@@ -42,7 +43,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, 
 
 
 def _require_layers(trace: Trace) -> None:
-    unknown = [site for site in trace.sites if site not in SITES]
+    unknown = [site for site in trace.sites if site not in ALL_SITES]
     if unknown or len(set(trace.sites)) != len(trace.sites):
         raise InputError(f"expected hook sites, each once, got {', '.join(map(repr, trace.sites))[:200]}")
     for site in trace.sites:
@@ -73,7 +74,7 @@ def _require_views(trace: Trace, dtype: str, shape: tuple[int, ...]) -> None:
 def _require_states(trace: Trace, kind: str, site: str, dtype: str, shape: tuple[int, ...]) -> None:
     if dtype not in _FLOATS.values():
         raise InputError(f"expected {kind} of a float type at {site!r}, got {dtype}")
-    wide = (trace.model.d_model,) if SITES[site].shape == "B L D" else shape[3:]
+    wide = (trace.model.d_model,) if ALL_SITES[site].shape == "B L D" else shape[3:]
     expected = (len(trace.layers_of(site)), len(trace), *shape[2:3], *wide)
     if len(shape) < 4 or shape != expected:
         raise InputError(

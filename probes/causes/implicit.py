@@ -49,7 +49,7 @@ class Implicit:
 
     def needs(self) -> Needs:
         """The model itself."""
-        return Needs(live=True)
+        return Needs(live=True, mixers=True)
 
     def see(self, batch: Batch) -> Seen:
         """Shares by layer, for each image, and the sum of maps."""

@@ -55,7 +55,7 @@ class Patching:
 
     def needs(self) -> Needs:
         """Twins, and the model."""
-        return Needs(live=True, pairs=True)
+        return Needs(live=True, pairs=True, mixers=True)
 
     def see(self, batch: Batch) -> Seen:
         """What each patch recovers or takes, for each pair, in nats; estimates of it; and the whole difference."""

@@ -58,7 +58,7 @@ class Trust:
 
     def needs(self) -> Needs:
         """The model itself."""
-        return Needs(live=True)
+        return Needs(live=True, mixers=True)
 
     def see(self, batch: Batch) -> Seen:
         """What is asked of each image's maps."""

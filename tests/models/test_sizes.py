@@ -16,13 +16,21 @@ from emma_viz.models.sizes import (
 )
 
 TINY = PRESETS["tiny-cobra"]()
+
+
+def shallow(config):
+    """All blocks of a model are alike: three are as good as 64, and quicker to build."""
+    return replace(config, llm=replace(config.llm, n_layer=3), taps=config.taps and (0, 1, 2))
+
+
 VARIANTS = {
-    **{name: preset() for name, preset in PRESETS.items()},
+    **{name: shallow(preset()) for name, preset in PRESETS.items()},
     **{
         kind: replace(TINY, projector=ProjectorConfig(kind=kind, pooled_grid=(2, 3), positions=True))
         for kind in ("linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet")
     },
     "cross-scan": replace(TINY, projector=ProjectorConfig(cross_scan=True, scan_states=5)),
+    "attention": replace(TINY, llm=replace(PRESETS["tiny-llava"]().llm, qkv_bias=True, tied=False)),
     "odd-mamba1": replace(TINY, llm=replace(TINY.llm, dt_rank=5, expand=3, d_conv=3, vocab_size=77)),
     "groups": replace(
         TINY,

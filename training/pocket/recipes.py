@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.families.cobra import cobra_pocket
 from emma_viz.models.families.emma import emma_v1_pocket, emma_v1_pocket_nomff, emma_v2_pocket
+from emma_viz.models.families.llava import llava_pocket
 from emma_viz.session.options import LensRecipe
 from training.loop.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
 from training.pocket.tokenizer import VOCABULARY
@@ -50,7 +51,8 @@ PAIR = ("cobra-pocket", "emma-v1-pocket")
 
 def pocket() -> FamilyRecipe:
     """The pocket family: same encoder, same text-only language model, same fresh projector, same data in the same
-    order; only the losses differ, from the first step. EMMA-V2 has a language model of its own, a Mamba-2."""
+    order; only the losses differ, from the first step. EMMA-V2 and LLaVA have language models of their own, a Mamba-2
+    and an attention transformer."""
     return FamilyRecipe(
         encoder=EncoderRecipe(
             scenes=12000,
@@ -90,6 +92,7 @@ def pocket() -> FamilyRecipe:
             "emma-v1-pocket": Member(model=emma_v1_pocket),
             "emma-v2-pocket": Member(model=emma_v2_pocket),
             "emma-v1-pocket-nomff": Member(model=emma_v1_pocket_nomff, fusion=False),
+            "llava-pocket": Member(model=llava_pocket),
         },
     )
 

@@ -37,6 +37,7 @@ from emma_viz.evidence.mixers.routing import (
     norm_scale,
     output_scale,
     project_in,
+    require_mixers,
     routing_of,
     wide,
 )
@@ -167,6 +168,7 @@ def _split(
     llm: MambaLM, embeddings: Float[Tensor, "1 L D"], direction: Float[Tensor, "w D"], gate: _Gate
 ) -> tuple[float, np.ndarray, np.ndarray, Float[Tensor, "1 L D"]]:
     """`decompose_states`, and the score's slope at the embeddings."""
+    require_mixers(llm.backbone.layers)
     layers = llm.backbone.layers
     content = np.zeros((len(layers) + 1, embeddings.shape[1]))
     bias = np.zeros((len(layers), embeddings.shape[1]))
@@ -187,6 +189,7 @@ def _split(
 
 def held_stream(llm: MambaLM, embeddings: Float[Tensor, "1 L D"]) -> Float[Tensor, "1 L D"]:
     """The residual stream after the last block with the routing held: its gradients are content's alone."""
+    require_mixers(llm.backbone.layers)
     stream = embeddings
     for block in llm.backbone.layers:
         unused = np.zeros(embeddings.shape[1])

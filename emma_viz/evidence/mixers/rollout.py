@@ -17,7 +17,7 @@ from torch import Tensor
 
 from emma_viz.errors import InputError
 from emma_viz.evidence.mixers.implicit_attention import attention_rows
-from emma_viz.evidence.mixers.routing import norm_scale, wide
+from emma_viz.evidence.mixers.routing import norm_scale, require_mixers, wide
 from emma_viz.models import Block, MambaLM
 
 
@@ -86,6 +86,7 @@ def roll_out(
         InputError: a position is not in the sequence.
     """
     length, blocks = embeddings.shape[1], llm.backbone.layers
+    require_mixers(blocks)
     if not positions or not all(0 <= position < length for position in positions):
         raise InputError(f"expected positions from 0 to {length - 1}, got {list(positions)}.")
     streams = _streams(llm, embeddings)

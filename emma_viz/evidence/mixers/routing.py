@@ -5,19 +5,29 @@ the secant σ(c) of the convolution's SiLU(c) = σ(c)·c, and the root mean squa
 from a mixer's input and its weights, in fp32 (fp64 for a model in fp64), without hooks in the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from emma_viz.kernels import causal_conv1d, selective_scan, ssd
 from emma_viz.models import Mamba1Mixer, Mamba2Mixer
 
 Mixer = Mamba1Mixer | Mamba2Mixer
+
+
+def require_mixers(blocks: Iterable[nn.Module]) -> None:
+    """Refuse the blocks of an attention transformer, which have no mixer to take apart.
+
+    Raises:
+        SiteError: they are.
+    """
+    for block in blocks:
+        block.mixer  # noqa: B018 - an attention block says so itself
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,13 +9,14 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.cobra import COBRA
 from emma_viz.models.families.emma import EMMA
 from emma_viz.models.families.family import Family
+from emma_viz.models.families.llava import LLAVA
 from emma_viz.models.families.ml_mamba import ML_MAMBA
 from emma_viz.models.families.official import OfficialFamily
 from emma_viz.plugins import Plugins
 
 logger = logging.getLogger(__name__)
 
-OUR_FAMILIES: dict[str, OfficialFamily] = {"cobra": COBRA, "emma": EMMA, "ml-mamba": ML_MAMBA}
+OUR_FAMILIES: dict[str, OfficialFamily] = {"cobra": COBRA, "emma": EMMA, "ml-mamba": ML_MAMBA, "llava": LLAVA}
 """Our own. Cobra, whose layout the others write, takes the run directories that no other takes for its own."""
 
 _PLUGINS = Plugins(

@@ -15,6 +15,7 @@ from emma_viz.errors import InputError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
+from emma_viz.models.attention_sites import sites_of
 from emma_viz.progress import Progress
 from emma_viz.session.capturing.questions import QuestionSet, gather
 from emma_viz.session.capturing.request import Progressed, Request, progressed
@@ -210,7 +211,7 @@ class _Job:
         total, photographs = 0, self.asked.image_bytes
         for name in names:
             config, request = require_loadable(self.sources[name], self.running)[0], self.requests[name]
-            sites, layers = choose(request.sites, request.layers, config.llm.n_layer)
+            sites, layers = choose(request.sites, request.layers, config.llm.n_layer, sites_of(config.llm))
             size = CaptureSize(
                 images=len(self.asked) - states[name].n_samples,
                 each=bytes_of_each(request.store, config, sites, request.decoded or layers, request.dtype),

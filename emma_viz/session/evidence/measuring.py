@@ -334,6 +334,11 @@ class _Measuring:
 
     def _parts(self) -> Iterator[CaseNumber]:
         case = self.case
+        if self.room.model.config.llm.ssm == "attention":
+            self.lacking.append(
+                "An attention transformer has no Mamba's routing to hold: no parts of the score."
+            )
+            return
         found = decompose(
             self.room.model, case.image, case.prompt, word=[self.asked.word], against=[self.asked.against]
         )

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from emma_viz.errors import ImageError, TrainingError
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.families.cobra import cobra_pocket
 from emma_viz.models.families.emma import emma_v1_pocket
+from emma_viz.models.families.llava import llava_pocket
 from emma_viz.models.language_model import MambaLM
 from training.loop.config import JointRecipe, Optimisation, Phase
 from training.loop.conversations import IGNORED, collate, encode_conversation, prompt_labels
@@ -53,8 +55,6 @@ def tokenizer():
 
 
 def small(model):
-    from dataclasses import replace
-
     taps = (1, 2) if model.taps else ()
     return replace(model, llm=MambaConfig(d_model=32, n_layer=4, vocab_size=VOCABULARY, d_state=4), taps=taps)
 
@@ -271,6 +271,28 @@ def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
     loss, numbers = cobra(batch_of(), forks_of(tokenizer), pooled=pooled)
     assert "pixels" not in numbers
     assert loss.item() == numbers["text"]
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_attention_takes_the_same_steps(tokenizer, pooled):
+    """The pocket LLaVA through the road of the others: its loss falls, and forked questions read their own image."""
+    llm = replace(llava_pocket().llm, d_model=32, n_layer=3, q_heads=4, kv_heads=4, mlp_width=48)
+    config = replace(llava_pocket(), llm=llm)
+    task, images, text = new_task(recipe(), config, features=FEATURES), batch_of(), forks_of(tokenizer)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(6):
+        loss, numbers = task(images, text, pooled=pooled)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert "pixels" not in numbers
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(p.grad.any() for name, p in task.vlm.llm.named_parameters())
+    with torch.no_grad():
+        other = replace(images, features=images.features.flip(0))
+        assert task(other, text, pooled=pooled)[0].item() != task(images, text, pooled=pooled)[0].item()
 
 
 def test_pixel_weight_scales_the_pixel_loss_alone(tokenizer):

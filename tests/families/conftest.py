@@ -1,0 +1,79 @@
+"""A tiny checkpoint of each family, in the layout of its released code, made once."""
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from emma_viz.checkpoints import LoadedModel, load_model, save_vision_encoder
+from emma_viz.checkpoints.run_config import run_config
+from emma_viz.models import PRESETS, VLM
+from tests.tiny_model import tiny_tokenizer
+
+# What the released code of each calls what this package calls `projector.*` and `llm.*`, by component.
+COBRA = (("llm.", "llm_backbone", "llm."), ("projector.", "projector", ""))
+ML_MAMBA = (
+    ("llm.", "llm_backbone", ""), ("projector.mlp.", "mlp", ""),
+    ("projector.bidirectional_mamba.", "bidirectional_mamba", ""), ("projector.", "projector", ""),
+)  # fmt: skip
+MEMBERS = {
+    "cobra": ("tiny-cobra", "cobra+3b", COBRA),
+    "emma-v1": ("tiny-emma-v1", "EMMA+3b", COBRA),
+    "emma-v2": ("tiny-emma-v2", "EMMA+3b", COBRA),
+    "ml-mamba": ("tiny-ml-mamba", "mlmamba+3b", ML_MAMBA),
+    "llava-pocket": ("tiny-llava", "llava-tiny", COBRA),
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One family's tiny member."""
+
+    name: str
+    folder: Path
+    state: dict[str, dict[str, Tensor]]
+    """What its file holds, by component."""
+    loaded: LoadedModel
+
+
+@pytest.fixture(scope="session", params=MEMBERS)
+def member(request, tmp_path_factory) -> Member:
+    """A member of a family on disk as its released code writes it, and loaded."""
+    preset, model_id, names = MEMBERS[request.param]
+    folder, tokenizer = tmp_path_factory.mktemp(request.param), tiny_tokenizer()
+    torch.manual_seed(7)
+    config = PRESETS[preset]()
+    config = replace(config, model_id=model_id, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
+    vlm = VLM(config)
+    with torch.no_grad():  # so that every token matters
+        vlm.llm.backbone.embedding.weight.mul_(2)
+        for name, weight in vlm.llm.named_parameters():
+            if name.endswith(("out_proj.weight", "o_proj.weight", "down_proj.weight")):
+                weight.mul_(40)
+    state: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in vlm.state_dict().items():
+        if not name.startswith("vision."):
+            prefix, component, kept = next(each for each in names if name.startswith(each[0]))
+            state.setdefault(component, OrderedDict())[kept + name.removeprefix(prefix)] = tensor
+    (folder / "checkpoints").mkdir()
+    torch.save({"model": state}, folder / "checkpoints" / "latest-checkpoint.pt")
+    (folder / "config.json").write_text(json.dumps(run_config(config)))
+    tokenizer.save(folder / "tokenizer.json")
+    eye = save_vision_encoder(folder / "eye.safetensors", vlm.vision)
+    loaded = load_model(folder, vision_source=str(eye), backend="torch")
+    return Member(name=request.param, folder=folder, state=state, loaded=loaded)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    """Noise, wide and high."""
+    draw = np.random.default_rng(1)
+    return [
+        Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in [(40, 70), (90, 50)]
+    ]
