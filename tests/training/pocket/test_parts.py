@@ -281,7 +281,7 @@ def test_attention_takes_the_same_steps(tokenizer, pooled):
     task, images, text = new_task(recipe(), config, features=FEATURES), batch_of(), forks_of(tokenizer)
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
     losses = []
-    for _ in range(6):
+    for _ in range(16):
         loss, numbers = task(images, text, pooled=pooled)
         optimizer.zero_grad()
         loss.backward()
