@@ -104,7 +104,7 @@ def _others(kind: Kind, label: str, backward: bool) -> dict[str, nn.Module]:
     if not backward:
         found["the sequential loop (`reference`, as mamba_ssm's)"] = our_mixer(kind, size, "reference")
     if kind == "mamba1" and importlib.util.find_spec("mambapy"):
-        from mambapy.mamba import MambaBlock, MambaConfig  # ty: ignore[unresolved-import]
+        mambapy = importlib.import_module("mambapy.mamba")
 
-        found["mambapy"] = MambaBlock(MambaConfig(d_model=size.width, n_layers=1))
+        found["mambapy"] = mambapy.MambaBlock(mambapy.MambaConfig(d_model=size.width, n_layers=1))
     return found
