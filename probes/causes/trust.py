@@ -35,6 +35,8 @@ NOISE = 0.1
 _DRAWS, QUICK_DRAWS = 16, 4
 _EVERY = 4
 """With --quick, every so manieth image."""
+_TOGETHER = 8
+"""Variants of an image's tokens that go through the model at once."""
 _COVERED = 0.5
 
 
@@ -177,12 +179,12 @@ def _names() -> list[str]:
     return names
 
 
-def _slopes(case: Case, variants: Sequence[torch.Tensor], *, batch_size: int = 8) -> list[np.ndarray]:
+def _slopes(case: Case, variants: Sequence[torch.Tensor]) -> list[np.ndarray]:
     """∂score/∂e of each image token, (T, D), of each variant (T, D) of the tokens."""
     found: list[np.ndarray] = []
-    for start in range(0, len(variants), batch_size):
+    for start in range(0, len(variants), _TOGETHER):
         with torch.enable_grad():
-            tokens = torch.stack(list(variants[start : start + batch_size])).detach().requires_grad_()
+            tokens = torch.stack(list(variants[start : start + _TOGETHER])).detach().requires_grad_()
             (slopes,) = torch.autograd.grad(case.score(tokens).sum(), tokens)
         found += list(slopes.float().cpu().numpy())
     return found

@@ -78,7 +78,11 @@ def lens_recipe_of(args: argparse.Namespace) -> LensRecipe:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit and print the quality per layer; a tuned lens is trained by the program, which can be interrupted."""
+    """Fit and print the quality per layer; a tuned lens is trained by the program, which can be interrupted.
+
+    Raises:
+        InputError: untrained models are asked for beside a tuned lens.
+    """
     from emma_viz.cli.progress import ProgressBars
     from emma_viz.session import fitting
 

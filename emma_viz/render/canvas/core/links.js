@@ -27,6 +27,6 @@ const fromLink = (text) => {
 };
 
 /** Whether a page at this address can be linked to: one inside a notebook's frame (about:srcdoc) has none of its own. */
-const isLinkable = (address) => /^(https?|file):/.test(address);
+const isLinkable = (address) => !/^(about|blob|data):/.test(address);
 
 module.exports = { toLink, fromLink, isLinkable };
