@@ -83,9 +83,26 @@ def drop(curve: Sequence[Finding]) -> Finding | None:
 
 
 def layer_chart(
-    results: Sequence[Result], measure: str, *, name: str, title: str, y_title: str, caption: str = ""
+    results: Sequence[Result],
+    measure: str,
+    *,
+    name: str,
+    title: str,
+    y_title: str,
+    caption: str = "",
+    of: str | None = None,
 ) -> Lines | None:
-    """One measure by layer, with its intervals, for each model; its control dashed. None where nobody has it."""
+    """One measure by layer, with its intervals, for each model; its control dashed. None where nobody has it.
+
+    Args:
+        results: of the models.
+        measure: its name.
+        name: of the chart.
+        title: of the chart.
+        y_title: what is measured, with its unit.
+        caption: below the chart.
+        of: what the one result is of, where that is no single model.
+    """
     curves = [(index, result, result.curve(measure)) for index, result in enumerate(results)]
     curves = [each for each in curves if each[2]]
     if not curves:
@@ -93,11 +110,12 @@ def layer_chart(
     longest = max((curve for _, _, curve in curves), key=len)
     series = []
     for index, result, curve in curves:
-        series.append(series_of(result.model, index, [each.number for each in curve]))
+        whose = of or result.model
+        series.append(series_of(whose, index, [each.number for each in curve]))
         controls = [each.control for each in curve if each.control is not None]
         if len(controls) == len(curve):
             title_of = curve[0].measure.control_title
-            series.append(series_of(f"{result.model}: {title_of}", index, controls, control=True))
+            series.append(series_of(f"{whose}: {title_of}", index, controls, control=True))
     return Lines(
         name=name,
         title=title,

@@ -119,11 +119,11 @@ class ExchangeProbe:
         drawn: list[Chart | None] = [
             layer_chart(
                 results[:1], "exchange.cka", name="cka", title="Likeness of the two checkpoints' image tokens",
-                y_title="debiased CKA", caption=f"Bands: 95 % over images. Dashed: {_APART}.",
+                y_title="debiased CKA", of="both checkpoints", caption=f"Bands: 95 % over images. Dashed: {_APART}.",
             ),
             layer_chart(
                 results[:1], "exchange.neighbours", name="neighbours", title="Nearest tokens that both name",
-                y_title="share", caption=f"Bands: 95 % over images. Dashed: {_APART}.",
+                y_title="share", of="both checkpoints", caption=f"Bands: 95 % over images. Dashed: {_APART}.",
             ),
         ]  # fmt: skip
         if results and results[0].findings:
@@ -245,7 +245,7 @@ def _all_pairs(result: Result) -> Grids:
     return Grids(
         name="layers",
         title="Likeness of all layers with all of the other checkpoint",
-        panels=[Panel(title=result.model, values=np.asarray(values, np.float64))],
+        panels=[Panel(title=f"{result.model} down, the other across", values=np.asarray(values, np.float64))],
         columns=1,
         value_title="debiased CKA",
         caption=f"Rows: layers of {result.model}, the first on top; columns: those of the other at the same depths.",
