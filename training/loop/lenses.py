@@ -29,6 +29,19 @@ from emma_viz.session.road import ask
 from training.loop.config import as_record
 from training.loop.lens import LensImages, fit_file, round_to_half
 
+TUNED_BUDGET = LensRecipe(
+    kind="tuned",
+    fit=2000,
+    batch_size=4,
+    layers_per_step=2,
+    steps=1000,
+    lr=2e-3,
+    rank=16,
+    decoder_layers=1,
+    half=True,
+)
+"""What the tuned lens of every member that ships is trained with."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LensPlan:

@@ -1,7 +1,7 @@
 """The recipe of the pair that knows photographs, and its tokenizer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from emma_viz.data.photos import photo_corpus
 from emma_viz.data.prompts import build_prompt
@@ -12,6 +12,7 @@ from emma_viz.models.families.cobra import cobra_photo
 from emma_viz.models.families.emma import emma_v1_photo
 from emma_viz.session.options import LensRecipe
 from training.loop.config import JointRecipe, Optimisation, Phase
+from training.loop.lenses import TUNED_BUDGET
 from training.pocket.tokenizer import PHRASES, VOCABULARY
 
 PHOTO_MEMBERS: dict[str, Callable[[], VLMConfig]] = {
@@ -30,20 +31,7 @@ class PhotoRecipe:
     joint: JointRecipe
     """`scenes` is the number of scenes beside all training photographs, `scored_scenes` that of validation scenes and,
     as many, validation photographs."""
-    tuned: LensRecipe = field(
-        default_factory=lambda: LensRecipe(
-            kind="tuned",
-            fit=2000,
-            held_out=150,
-            batch_size=4,
-            layers_per_step=2,
-            steps=1000,
-            lr=2e-3,
-            rank=16,
-            decoder_layers=1,
-            half=True,
-        )
-    )
+    tuned: LensRecipe = TUNED_BUDGET
     """The budget of the tuned lenses."""
     lens_pictures: int = 400
     """Training pictures that ridge lenses are fitted on."""

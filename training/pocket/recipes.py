@@ -9,6 +9,7 @@ from emma_viz.models.families.emma import emma_v1_pocket, emma_v1_pocket_nomff, 
 from emma_viz.models.families.llava import llava_pocket
 from emma_viz.session.options import LensRecipe
 from training.loop.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
+from training.loop.lenses import TUNED_BUDGET
 from training.pocket.tokenizer import VOCABULARY
 
 
@@ -76,17 +77,7 @@ def pocket() -> FamilyRecipe:
                 steps=7200, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=_BLOCKS
             ),
         ),
-        tuned=LensRecipe(
-            kind="tuned",
-            fit=2000,
-            batch_size=4,
-            layers_per_step=2,
-            steps=1000,
-            lr=2e-3,
-            rank=16,
-            decoder_layers=1,
-            half=True,
-        ),
+        tuned=TUNED_BUDGET,
         members={
             "cobra-pocket": Member(model=cobra_pocket),
             "emma-v1-pocket": Member(model=emma_v1_pocket),
