@@ -6,17 +6,17 @@ The scenes are drawn again. Each model's `config.json` has the digest of those t
 font or library that draws otherwise is noticed before anything is written.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from emma_viz.checkpoints.run_config import SECTION, read_config
 from emma_viz.data.images import image_hash, read_image
-from emma_viz.errors import EmmaVizError, TrainingError
+from emma_viz.errors import TrainingError
 from emma_viz.files.schema import shape
 from emma_viz.lens.files import rewrite_info
 from emma_viz.lens.fitting.fit import kept_hashes
 from emma_viz.lens.headers import SUFFIX, read_info
+from training.pocket.over_bundle import run_over_bundle
 from training.pocket.scenes import SCENES, SceneArrays, drawn_scenes
 
 
@@ -69,17 +69,7 @@ def _first(scenes: SceneArrays, count: int) -> SceneArrays:
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bundle", type=Path)
-    try:
-        for path in name_fit_images(parser.parse_args(argv).bundle):
-            print(path)
-    except EmmaVizError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_over_bundle(name_fit_images, argv, module="training.pocket.fit_images", about=__doc__)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Each lens decodes the held-out scenes again. Where its R² is not the one that i
 that it was measured on, and nothing is written to it.
 """
 
-import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -17,11 +16,12 @@ import torch
 from tqdm import tqdm
 
 from emma_viz.checkpoints import LoadedModel, load_model
-from emma_viz.errors import EmmaVizError, TrainingError
+from emma_viz.errors import TrainingError
 from emma_viz.lens.evaluation import with_quality
 from emma_viz.lens.files import load_lens, rewrite_info
 from emma_viz.lens.headers import SUFFIX, open_lens, read_info
 from training.loop.lenses import decodings
+from training.pocket.over_bundle import run_over_bundle
 from training.pocket.scenes import SCENES, drawn_scenes
 
 _SAME = 2e-3
@@ -96,17 +96,7 @@ def weights_hash(path: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bundle", type=Path)
-    try:
-        for path in name_controls(parser.parse_args(argv).bundle):
-            print(path)
-    except EmmaVizError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_over_bundle(name_controls, argv, module="training.pocket.lens_controls", about=__doc__)
 
 
 if __name__ == "__main__":
