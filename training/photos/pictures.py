@@ -39,7 +39,7 @@ class PhotoPictures:
         folder: Path,
     ):
         self.photos, self.split, self.tower = library.split(split), split, tower.eval()
-        self.order = np.random.default_rng(17).permutation(len(self.photos))[:singles]
+        self.order = shown_order(len(self.photos))[:singles]
         self.count = len(self.order) + scenes
         config = tower.config
         shapes = {
@@ -102,3 +102,8 @@ class PhotoPictures:
             self._arrays["features"][number] = self.tower(normalised(image[None], self.tower))[0].numpy()
             # Last: whoever is stopped before has made nothing.
             self._arrays["made"][number] = 1
+
+
+def shown_order(count: int) -> np.ndarray:
+    """The order in which the photographs of a split fill pictures: int64 (count,), their places."""
+    return np.random.default_rng(17).permutation(count)

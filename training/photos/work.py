@@ -1,6 +1,7 @@
 """The stages of the photo pair's training; each leaves its result in the work folder, and is then skipped."""
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from emma_viz.checkpoints.save import save_vision_encoder
 from emma_viz.checkpoints.vision import load_vision
-from emma_viz.data.photos import PhotoLibrary, Rivals, held_out_questions, photo_questions
+from emma_viz.data.photos import PhotoLibrary, PhotoScene, Rivals, held_out_questions, photo_questions
 from emma_viz.data.tabletop import SceneTurn
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import TrainingError
@@ -23,12 +24,13 @@ from emma_viz.models.language_model import MambaLM
 from emma_viz.models.meta import on_meta
 from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.vision import VisionEncoder
+from emma_viz.models.vlm import VLM
 from training.loop.config import JointRecipe
 from training.photos.fitting import Fitted, fit_tower
 from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
 from training.pocket.joint import JointTask, new_task, phase_of, pool_tokens, run_joint_task
-from training.pocket.questions import answers_about, scores_of
+from training.pocket.questions import Answered, answers_about, scores_of
 from training.pocket.stages import commit, keep, read_stage, run_name, stage_record
 from training.pocket.text import start_remembering
 
@@ -166,22 +168,19 @@ class PhotoWork:
         """Answers to the held-out questions about pictures; `pooled`: on averaged tokens, as in the first phase."""
         return scores_of(self.answers(task, pictures, pooled=pooled))
 
-    @torch.inference_mode()
-    def answers(self, task: JointTask, pictures: PhotoPictures, *, pooled: bool = False):
-        """Every held-out question about pictures, each asked alone (`training.pocket.questions.Answered`)."""
-        vlm = task.vlm.eval()
-        for first in range(0, len(pictures), _ASKED_AT_ONCE):
-            numbers = range(first, min(first + _ASKED_AT_ONCE, len(pictures)))
-            tokens = vlm.embed_image(features=torch.from_numpy(pictures.features(numbers)))
-            asked = [
-                (place, topic, turn)
-                for place, number in enumerate(numbers)
-                for topic, turn in held_out_questions(
-                    pictures.scene(number), self.rivals, np.random.default_rng([HELD_OUT_QUESTIONS, number])
-                )
-            ]
-            shown = pool_tokens(tokens, vlm.grid) if pooled else tokens
-            yield from answers_about(vlm, shown, asked, self.tokenizer, first=first)
+    def answers(
+        self, task: JointTask, pictures: PhotoPictures, *, pooled: bool = False
+    ) -> Iterator[Answered]:
+        """Every held-out question about pictures, each asked alone."""
+        return photo_answers(
+            task.vlm,
+            self.tokenizer,
+            self.rivals,
+            len(pictures),
+            scene=pictures.scene,
+            features=pictures.features,
+            pooled=pooled,
+        )
 
     def record(self, member: str, *, seed: int) -> tuple[float, str]:
         """Minutes that a finished member's run took, and the commit that was checked out when it ended."""
@@ -233,6 +232,43 @@ def fresh_member(config: VLMConfig, *, seed: int, recipe: JointRecipe | None = N
         torch.nn.init.eye_(projector.weight)
         torch.nn.init.zeros_(projector.bias)
     return task
+
+
+@torch.inference_mode()
+def photo_answers(
+    vlm: VLM,
+    tokenizer: Tokenizer,
+    rivals: Rivals,
+    count: int,
+    *,
+    scene: Callable[[int], PhotoScene],
+    features: Callable[[range], np.ndarray],
+    pooled: bool = False,
+) -> Iterator[Answered]:
+    """Every held-out question about pictures, each asked alone.
+
+    Args:
+        vlm: the model.
+        tokenizer: its own.
+        rivals: orders of the categories.
+        count: how many pictures.
+        scene: number → the picture's plan.
+        features: numbers → float32 (n, T, F), the encoder's tokens.
+        pooled: whether to show averaged tokens, as in the first phase of training.
+    """
+    vlm.eval()
+    for first in range(0, count, _ASKED_AT_ONCE):
+        numbers = range(first, min(first + _ASKED_AT_ONCE, count))
+        tokens = vlm.embed_image(features=torch.from_numpy(features(numbers)))
+        asked = [
+            (place, topic, turn)
+            for place, number in enumerate(numbers)
+            for topic, turn in held_out_questions(
+                scene(number), rivals, np.random.default_rng([HELD_OUT_QUESTIONS, number])
+            )
+        ]
+        shown = pool_tokens(tokens, vlm.grid) if pooled else tokens
+        yield from answers_about(vlm, shown, asked, tokenizer, first=first)
 
 
 def rivals_of(library: PhotoLibrary, confused: tuple[tuple[int, ...], ...]) -> Rivals:

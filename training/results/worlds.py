@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from einops import rearrange
 
 from emma_viz.checkpoints import LoadedModel
@@ -17,7 +16,6 @@ from emma_viz.data.photos import (
     PhotoLibrary,
     PhotoScene,
     draw_photos,
-    held_out_questions,
     make_single,
     named_categories,
     plan_scene,
@@ -26,15 +24,14 @@ from emma_viz.data.tabletop import KINDS, make_scene, named_kinds
 from emma_viz.errors import TrainingError
 from emma_viz.files.schema import shape
 from emma_viz.models.vlm import VLM
-from training.photos.work import HELD_OUT_QUESTIONS, fresh_member, rivals_of
+from training.photos.pictures import shown_order
+from training.photos.work import fresh_member, photo_answers, rivals_of
 from training.pocket.bundle_reading import Bundle, untrained_model
-from training.pocket.questions import Answered, answered, answers_about
+from training.pocket.questions import Answered, answered
 from training.pocket.scenes import PATCH_COVERED, drawn_scenes
 
 PHOTO_WORLD, PHOTO_PAGE, PHOTO_ANSWERS = "photos", "results-photo", 1000
 """Of the photo pair: its world's name, its page, and the test pictures that questions are asked about."""
-
-_ASKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,7 +189,7 @@ class PhotoPair:
                 f"{self.folder} has {len(photos)} photographs for {split}, so that {2 * len(photos)} pictures can be "
                 "shown at most (--scenes)."
             )
-        return make_single(photos, int(_order(len(photos))[number // 2]))
+        return make_single(photos, int(shown_order(len(photos))[number // 2]))
 
     def views(self, split: str, count: int) -> Views:
         """As `World` says; of what a patch of a single photograph is, nobody has said."""
@@ -204,22 +201,16 @@ class PhotoPair:
             kinds.append(np.zeros((16, 16), np.uint8) if scene.whole else _kinds_of(scene, drawn.mask))
         return Views(images=np.stack(images), kinds=np.stack(kinds))
 
-    @torch.inference_mode()
     def asked(self, model: LoadedModel, features: np.ndarray) -> Iterator[Answered]:
         """As `World` says."""
-        rivals, vlm = rivals_of(self.library, self.confused), model.vlm.eval()
-        for first in range(0, len(features), _ASKED_AT_ONCE):
-            seen = torch.from_numpy(features[first : first + _ASKED_AT_ONCE])
-            asked = [
-                (place, topic, turn)
-                for place in range(len(seen))
-                for topic, turn in held_out_questions(
-                    self.plan("test", first + place),
-                    rivals,
-                    np.random.default_rng([HELD_OUT_QUESTIONS, first + place]),
-                )
-            ]
-            yield from answers_about(vlm, vlm.embed_image(features=seen), asked, model.tokenizer, first=first)
+        return photo_answers(
+            model.vlm,
+            model.tokenizer,
+            rivals_of(self.library, self.confused),
+            len(features),
+            scene=lambda number: self.plan("test", number),
+            features=lambda numbers: features[numbers.start : numbers.stop],
+        )
 
     def named(self, text: str) -> frozenset[str]:
         """As `World` says."""
@@ -267,11 +258,6 @@ def photo_world(bundles: Sequence[Bundle], folder: Path | None) -> PhotoPair:
                 f"{each.data.get('digest')}, or with another encoder. Name the photographs that it was trained on."
             )
     return world
-
-
-def _order(count: int) -> np.ndarray:
-    """The order in which the photographs of a split are shown."""
-    return np.random.default_rng(17).permutation(count)
 
 
 def _kinds_of(scene: PhotoScene, mask: np.ndarray) -> np.ndarray:
