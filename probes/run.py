@@ -127,12 +127,12 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
     running = options.running(args)
     layers = None if args.layers is None or "all" in args.layers else tuple(args.layers)
     report.require_report_room(args.out)
-    described = [require_loadable(source, running)[0].llm for source in args.models]
-    for llm in described:
-        layers_of(llm.n_layer, layers)
+    described = [require_loadable(source, running)[1].info for source in args.models]
+    for info in described:
+        layers_of(info.n_layer, layers)
     usual = QUICK if args.quick else COUNT
     subjects = subjects_of(args.images, count=usual if args.count is None else args.count, prompt=args.prompt)
-    mixers = all(llm.ssm != "attention" for llm in described)
+    mixers = all(info.ssm != "attention" for info in described)
     kept, left_out = able(probes, subjects, models=len(args.models), mixers=mixers)
     plan = Plan(
         subjects=subjects,

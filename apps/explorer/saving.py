@@ -13,7 +13,7 @@ import numpy as np
 
 from apps.explorer.state import RunResult
 from emma_viz import __version__
-from emma_viz.data import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.errors import InputError
 from emma_viz.render import FigureSpec, grid_extent
 from emma_viz.render.footer import number, provenance
@@ -155,7 +155,7 @@ def _region(look: Mapping[str, str], grid: tuple[int, int]) -> tuple[int, int, i
     return (top, left, bottom, right) if top <= bottom < rows and left <= right < columns else None
 
 
-def extent_of(region: tuple[int, int, int, int], place: Geometry) -> tuple[float, float, float, float]:
+def extent_of(region: tuple[int, int, int, int], place: ImageGrid) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of a region's patches, as fractions of the image."""
     top, left, bottom, right = region
     columns = place.grid[1]
@@ -180,7 +180,7 @@ def _values(
 
 
 def translate(
-    region: tuple[int, int, int, int], one: Geometry, other: Geometry
+    region: tuple[int, int, int, int], one: ImageGrid, other: ImageGrid
 ) -> tuple[int, int, int, int] | None:
     """The same place on another grid, by the centres of the first and the last patch; None where it has none there."""
 

@@ -25,7 +25,7 @@ class StateBuffers:
         targets: the hooks, those of one site in the order of its layers.
         lengths: per sample of the whole recording, how many of the kept positions are real; the others become
             NaN.
-        tokens: the positions to keep of the prefill.
+        tokens: the positions to keep of the prefill; None where each batch has its own.
         dtype: of what is kept.
         answers: how many generated tokens a sample can have; 0 to keep no states of them.
         on_states: takes the prefill states instead of the buffers.
@@ -37,13 +37,14 @@ class StateBuffers:
         targets: Sequence[Target],
         *,
         lengths: Sequence[int],
-        tokens: slice,
+        tokens: slice | None,
         dtype: torch.dtype,
         answers: int,
         on_states: OnStates | None,
         on_prefill: Callable[[], None],
     ):
-        self._targets, self._batch, self._tokens, self._dtype = targets, len(lengths), tokens, dtype
+        self._targets, self._batch, self._dtype = targets, len(lengths), dtype
+        self._tokens: slice | Tensor | None = tokens
         self._lengths = torch.tensor(lengths)
         self._answers, self._on_states, self._on_prefill = answers, on_states, on_prefill
         self._states: dict[str, Tensor] = {}
@@ -53,9 +54,15 @@ class StateBuffers:
         self._samples = range(0)
         self._written: list[int] = []
 
-    def begin_batch(self, samples: range) -> None:
-        """The next passes are of these samples."""
+    def begin_batch(self, samples: range, tokens: Tensor | None = None) -> None:
+        """The next passes are of these samples.
+
+        Args:
+            samples: their numbers.
+            tokens: the positions to keep of their prefill, in the order in which they are kept.
+        """
         self._samples, self._calls = samples, {}
+        self._tokens = self._tokens if tokens is None else tokens
         self._written = [0] * len(samples)
 
     def end_batch(self) -> None:
@@ -92,6 +99,7 @@ class StateBuffers:
         return self._step(target, seen, call - 1) if call <= self._answers else None
 
     def _prefill(self, target: Target, seen: Tensor) -> Tensor:
+        assert self._tokens is not None, "a batch without positions of its own has those of the recording"
         chosen = seen[:, self._tokens]
         self._widths[target.site] = tuple(seen.shape[2:])
         lengths = self._lengths[self._samples.start : self._samples.stop]

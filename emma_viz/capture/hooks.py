@@ -39,11 +39,20 @@ class HookReport:
 
 
 def foreign_hooks(module: nn.Module) -> tuple[str, ...]:
-    """The paths of the modules that somebody's forward hooks are on; ours must not be in place."""
+    """The paths of the modules that somebody's forward hooks are on; ours must not be in place.
+
+    Those that transformers' classes put on their own parts, to read a layer of an encoder, are theirs, not somebody's.
+    """
     return tuple(
         path or "the model"
         for path, each in module.named_modules()
-        if each._forward_hooks or each._forward_pre_hooks  # torch has no public way to ask
+        if any(
+            not str(getattr(hook, "__module__", "")).startswith("transformers.")
+            for hook in (
+                *each._forward_hooks.values(),
+                *each._forward_pre_hooks.values(),
+            )  # torch has no public way
+        )
     )
 
 

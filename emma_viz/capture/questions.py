@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.images import ImageSource, ImageTransform, image_hash, read_image
 from emma_viz.data.labels import ImageLabel, label_of
 from emma_viz.data.provenance import ModelInfo
@@ -86,9 +86,9 @@ class Questions:
     """RGB, upright; empty without images."""
     image_hashes: tuple[str, ...]
     """Their hashes."""
-    geometry: tuple[Geometry, ...]
+    geometry: tuple[ImageGrid, ...]
     """Where their tokens lie."""
-    views: UInt8[np.ndarray, "b S S 3"]
+    views: UInt8[np.ndarray, "b height width 3"]
     """What the model sees of them."""
     labels: tuple[ImageLabel, ...]
     """What they are called, and what was done to them on the way in."""
@@ -121,6 +121,12 @@ def read_questions(
             f"Got {len(read)} images and {len(texts)} prompts; give as many of each, or one image, or one "
             "prompt."
         )
+    geometry = [model.transform.geometry(image) for image in read]
+    if grids := sorted({each.grid for each in geometry})[1:]:
+        raise InputError(
+            f"Images that are recorded together become grids of one shape; these become {geometry[0].grid} and "
+            f"{grids[0]}. Record those of each shape on their own."
+        )
     views = (
         np.stack([np.asarray(model.transform.view(image)) for image in read]) if read else _no_views(model)
     )
@@ -130,7 +136,7 @@ def read_questions(
         # Hashed and resized once, however many questions there are to one image.
         images=_spread(read, count),
         image_hashes=_spread([image_hash(image) for image in read], count),
-        geometry=_spread([model.transform.geometry(image) for image in read], count),
+        geometry=_spread(geometry, count),
         views=views if len(views) in (0, count) else np.repeat(views, count, axis=0),
         labels=_spread([label_of(image) for image in read], count),
     )

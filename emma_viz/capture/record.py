@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emma_viz.capture.buffers import OnStates, StateBuffers
 from emma_viz.capture.hooks import Hooks, foreign_hooks
+from emma_viz.capture.peers import PeerPass, peer_inputs, positions
 from emma_viz.capture.questions import Questions, RecordableModel, read_questions, require_recordable
 from emma_viz.capture.sites import Layers, Target, choose, resolve_sites
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
@@ -17,7 +18,8 @@ from emma_viz.data.images import ImageSource
 from emma_viz.errors import InputError
 from emma_viz.models import Generation, pad_prompts
 from emma_viz.models import generate as generate_answers
-from emma_viz.models.attention_sites import sites_of
+from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
+from emma_viz.models.peers.network import PeerNetwork
 from emma_viz.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -135,8 +137,10 @@ class _Wanted:
         dtype: torch.dtype,
     ) -> "_Wanted":
         """Find the sites in a model, and check the rest."""
-        names, kept_layers = choose(sites, layers, model.info.n_layer, sites_of(model.vlm.config.llm))
-        targets = resolve_sites(model.vlm, names, kept_layers)
+        peer = peer_of(model)
+        known = sites_of(model.vlm.config.llm) if peer is None else ATTENTION_SITES
+        names, kept_layers = choose(sites, layers, model.info.n_layer, known)
+        targets = resolve_sites(network_of(model), names, kept_layers)
         if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
             raise InputError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}.")
         if tokens not in get_args(TokenKind):
@@ -146,14 +150,18 @@ class _Wanted:
     def positions(self, n_image: int, questions: Questions) -> tuple[slice, list[int]]:
         """The positions of the sequence to keep, and how many of them are real in each sample."""
         if self.tokens == "image":
-            if not n_image:
-                raise InputError(
-                    "Without an image there are no image tokens; give images, or record tokens='text'."
-                )
+            self.require_tokens(n_image)
             return slice(0, n_image), [n_image] * len(questions)
         if self.tokens == "text":
             return slice(n_image, None), [len(ids) for ids in questions.ids]
         return slice(None), [n_image + len(ids) for ids in questions.ids]
+
+    def require_tokens(self, count: int) -> None:
+        """Refuse to record tokens that there are none of."""
+        if not count:
+            raise InputError(
+                "Without an image there are no image tokens; give images, or record tokens='text'."
+            )
 
 
 @dataclass(frozen=True)
@@ -170,8 +178,14 @@ class _Run:
 
     def trace(self, batch_size: int, on_states: OnStates | None, progress: Progress | None) -> Trace:
         """Run the model with hooks, and gather what they saw."""
-        questions, wanted, model = self.questions, self.wanted, self.model
-        kept, lengths = wanted.positions(model.vlm.n_image_tokens if questions.images else 0, questions)
+        questions, wanted, model, peer = self.questions, self.wanted, self.model, peer_of(self.model)
+        asked = () if peer is None else peer_inputs(peer, questions)
+        if peer is None:
+            kept, lengths = wanted.positions(model.vlm.n_image_tokens if questions.images else 0, questions)
+        else:
+            kept, lengths = None, [len(positions(each, wanted.tokens)) for each in asked]
+            wanted.require_tokens(min(lengths))
+            questions, batch_size = replace(questions, ids=tuple(each.text_ids for each in asked)), 1
         limit = self.sampling.max_new_tokens if self.sampling else 0
         clock = _Clock(progress, steps=len(wanted.targets) + limit, samples=len(questions), batch_size=batch_size,
                        what=f"recording {model.info.name}")  # fmt: skip
@@ -180,8 +194,17 @@ class _Run:
             answers=limit if self.generated_states else 0, on_states=on_states, on_prefill=clock.tick,
         )  # fmt: skip
         notes = _foreign(model)
-        with Hooks(model.vlm, wanted.targets, buffers.receive) as hooks:
-            answers = _Pass(model, questions, buffers, clock, self.on_token).all(batch_size, self.sampling)
+        with Hooks(network_of(model), wanted.targets, buffers.receive) as hooks:
+            if peer is None:
+                answers = _Pass(model, questions, buffers, clock, self.on_token).all(
+                    batch_size, self.sampling
+                )
+            else:
+                road = PeerPass(
+                    peer, asked, wanted.tokens, buffers, clock.tick, clock.end_batch, self.on_token
+                )
+                answers = road.all(self.sampling)
+                notes += tuple(dict.fromkeys(said for each in questions.geometry if (said := each.said)))
         return Trace(
             model=model.info,
             sites=wanted.sites,
@@ -201,7 +224,7 @@ class _Run:
             generated=buffers.generated(max(map(len, answers.ids))) if self.generated_states else {},
             hooks=hooks.reports,
             labels=questions.labels,
-            interventions=model.vlm.interventions,
+            interventions=() if peer else model.vlm.interventions,
             notes=notes,
         )
 
@@ -277,9 +300,22 @@ class _Pass:
         return values[samples.start : samples.stop]
 
 
+def peer_of(model: RecordableModel) -> PeerNetwork | None:
+    """The network of transformers' that a model is; None for one of this package's own."""
+    found = getattr(model, "peer", None)
+    return found if isinstance(found, PeerNetwork) else None
+
+
+def network_of(model: RecordableModel) -> nn.Module:
+    """The module whose parts are hooked."""
+    peer = peer_of(model)
+    return model.vlm if peer is None else peer.network
+
+
 def _foreign(model: RecordableModel) -> tuple[str, ...]:
     """A note, also logged, where hooks of others may make the model compute something else than its weights say."""
-    paths = [path for path in foreign_hooks(model.vlm) if path not in model.vlm.intervened]
+    meant = () if peer_of(model) else model.vlm.intervened
+    paths = [path for path in foreign_hooks(network_of(model)) if path not in meant]
     if not paths:
         return ()
     shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")

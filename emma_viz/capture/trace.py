@@ -15,10 +15,10 @@ from torch import Tensor
 from emma_viz.capture.hooks import HookReport
 from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.sites import nearest, site_layers
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
-from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.data.tokenizer import Decodes
 from emma_viz.displays import bundle_of
 from emma_viz.errors import CaptureError, InputError, SiteError
 from emma_viz.files.schema import Size
@@ -76,15 +76,14 @@ class Trace:
     sites: tuple[str, ...]
     """Names of the hook sites."""
     layers: tuple[int, ...]
-    """Blocks that were kept, in the order of axis Y; -1 is the embedding. See `layers_of` for the
-    exceptions."""
+    """Blocks that were kept, in the order of axis Y; -1 is the embedding. Exceptions: see `layers_of`."""
     token_kind: TokenKind
     """Which tokens axis L holds."""
     states: Mapping[str, Float[Tensor, "Y B L *W"]]
     """The states per site, "Y B L W" each; empty when they were not kept. From a study: memory-mapped."""
-    geometry: tuple[Geometry, ...]
+    geometry: tuple[ImageGrid, ...]
     """Per sample, where its image tokens lie in the original image; empty without images."""
-    views: UInt8[np.ndarray, "b S S 3"]
+    views: UInt8[np.ndarray, "b height width 3"]
     """What the model saw of each image, before normalisation; b is B, or 0 without images."""
     images: Sequence[Image.Image]
     """The original images, RGB, upright. From a study: read from disk each time one is taken."""
@@ -93,7 +92,7 @@ class Trace:
     prompts: tuple[str, ...]
     """The messages as they were given."""
     prompt_ids: tuple[tuple[int, ...], ...] = ()
-    """The token ids that the model read after the image, prompt template included."""
+    """The token ids that the model read beside the image, prompt template included."""
     answers: tuple[str, ...] = ()
     """The answers, without special tokens; empty when none were generated."""
     answer_ids: tuple[tuple[int, ...], ...] = ()
@@ -103,8 +102,7 @@ class Trace:
     sampling: Sampling | None = None
     """How the answers were chosen; None when none were generated."""
     generated: Mapping[str, Float[Tensor, "Z B A *X"]] = field(default_factory=dict)
-    """Per site, the states "Y B A W" at the answer's own tokens, in the order of `answer_ids`, padded on the
-    right with NaN; empty unless asked for."""
+    """Per site, the states "Y B A W" at the tokens of `answer_ids`, right-padded with NaN; empty unless asked for."""
     hooks: tuple[HookReport, ...] = ()
     """What each requested hook reported."""
     labels: tuple[ImageLabel, ...] = ()
@@ -218,7 +216,9 @@ class Trace:
     @property
     def n_image_tokens(self) -> int:
         """T, the image tokens in front of the text; 0 without images."""
-        return math.prod(self.model.grid) if self.geometry and self.model.grid else 0
+        if not self.geometry:
+            return 0
+        return math.prod(self.model.grid) if self.model.grid else self.geometry[0].n_image_tokens
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -247,7 +247,7 @@ class Trace:
         states = self[site, layer]
         return states[torch.arange(len(self)), torch.tensor(self.lengths) - 1]
 
-    def token_strings(self, sample: int, tokenizer: Tokenizer) -> tuple[str, ...]:
+    def token_strings(self, sample: int, tokenizer: Decodes) -> tuple[str, ...]:
         """What stands at each real token of axis L of one sample.
 
         Args:
@@ -255,15 +255,16 @@ class Trace:
             tokenizer: the model's (`model.tokenizer`): a trace holds ids alone.
 
         Returns:
-            `<image r,c>` for the image token of row r and column c, and the text of each token of the prompt.
+            `<image r,c>` for the image token of row r and column c of the finest grid, and each prompt token's text.
 
         Raises:
             InputError: that sample does not exist.
         """
         self._require_sample(sample)
         image = self.n_image_tokens if self.token_kind != "text" else 0
-        columns = self.model.grid[1] if self.model.grid else 1
-        places = tuple(f"<image {token // columns},{token % columns}>" for token in range(image))
+        rows, columns = self.model.grid or (self.geometry[sample].grid if image else (0, 1))
+        places = tuple(f"<image {n // columns},{n % columns}>" for n in range(image)[: rows * columns])
+        places += ("<image>",) * (image - len(places))
         ids = () if self.token_kind == "image" or not self.prompt_ids else self.prompt_ids[sample]
         return (*places, *(tokenizer.decode([each], skip_special=False) for each in ids))
 
@@ -323,8 +324,7 @@ class Trace:
         sites: Sequence[str] | None = None,
         samples: Sequence[int] | None = None,
     ) -> "Trace":
-        """A trace of some of the layers, sites or samples, in the order given; what is left out is kept
-        whole.
+        """A trace of some of the layers, sites or samples, in the order given; what is left out is kept whole.
 
         Raises:
             SiteError: a layer or site was not recorded.

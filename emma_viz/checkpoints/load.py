@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from emma_viz.checkpoints.materialize import (
     require_device,
     require_room,
 )
+from emma_viz.checkpoints.peers import is_peer, load_peer
 from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef, same_values
 from emma_viz.checkpoints.run_config import has_own_head, read_description
@@ -62,7 +64,8 @@ def load_model(
 
     Args:
         source: a bundled or preset name (`cobra-pocket`, `cobra-3b`), a run directory in the official layout, a
-            weight file (`.pt`, safetensors), or a hub id `owner/name[/folder]`.
+            weight file (`.pt`, safetensors), or a hub id `owner/name[/folder]`; or a folder with a vision-language
+            model of transformers, which its own class then runs (docs/models.md).
         device: where the model goes.
         dtype: float32, bfloat16 or float16; None keeps the file's, but makes half precision float32 on a CPU.
         backend: kernel backend, see `emma_viz.kernels`.
@@ -83,6 +86,13 @@ def load_model(
         UnsafePickleError: the file's pickle would run code.
         CheckpointError: files are missing or damaged, or do not belong together.
     """
+    if is_peer(source):
+        if any(each is not None for each in (vision_source, tokenizer_source, llm_source, config)):
+            raise CheckpointError(
+                f"{source} holds all of a model that transformers' class runs; leave out vision_source, "
+                "tokenizer_source, llm_source and config."
+            )
+        return load_peer(Path(source), device=device, dtype=dtype)
     ready = _ready(
         source,
         device=device,

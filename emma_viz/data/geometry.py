@@ -6,14 +6,14 @@ from the integers the transform really uses (padding, resized length, crop), so 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from einops import rearrange
-from jaxtyping import Float, Float32, Int, Shaped, UInt8
+from jaxtyping import Float32, UInt8
 
+from emma_viz.data.image_grid import Axis, ImageGrid
 from emma_viz.errors import InputError
 
 Strategy = Literal["resize-naive", "resize-crop", "letterbox"]
@@ -21,32 +21,6 @@ Strategy = Literal["resize-naive", "resize-crop", "letterbox"]
 letterbox pads to a square with the tower's mean colour first, then does as resize-crop."""
 
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """How one axis of the original image lands on the model's input.
-
-    view = (original + pad) · resized / (length + 2 pad) − crop
-    """
-
-    length: int
-    """Pixels of the original image."""
-    pad: int
-    """Pixels added on each side before the resize."""
-    resized: int
-    """Pixels after the resize."""
-    crop: int
-    """Pixels cut off before the model's input begins."""
-
-    @property
-    def padded(self) -> int:
-        """Pixels before the resize, padding included."""
-        return self.length + 2 * self.pad
-
-    def to_image(self, view: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-        """Take positions on the model's input to the original image."""
-        return (view + self.crop) * (self.padded / self.resized) - self.pad
 
 
 def plan(strategy: str, image_size: tuple[int, int], size: int) -> tuple[Axis, Axis]:
@@ -91,7 +65,7 @@ def _axes(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Geometry:
+class Geometry(ImageGrid):
     """The map between the tokens of one image and its original pixels.
 
     Tokens are numbered row-major from the top left; boxes are floats in original pixels.
@@ -112,129 +86,38 @@ class Geometry:
         plan(self.strategy, self.image_size, self.size)
 
     @property
+    def view_size(self) -> tuple[int, int]:
+        """S twice: what no patch sees is part of the view."""
+        return self.size, self.size
+
+    @property
     def grid(self) -> tuple[int, int]:
         """(R, C), rows and columns of patches."""
         return self.size // self.patch, self.size // self.patch
-
-    @property
-    def n_tokens(self) -> int:
-        """T = R·C."""
-        return self.grid[0] * self.grid[1]
 
     @cached_property
     def axes(self) -> tuple[Axis, Axis]:
         """The maps of x and of y."""
         return plan(self.strategy, self.image_size, self.size)
 
-    @cached_property
-    def edges(self) -> tuple[Float[np.ndarray, " x_edges"], Float[np.ndarray, " y_edges"]]:
-        """Where the columns (C + 1 positions) and the rows (R + 1) begin and end, in original pixels."""
-        rows, columns = self.grid
-        x, y = self.axes
-        return (
-            x.to_image(np.arange(columns + 1, dtype=np.float64) * self.patch),
-            y.to_image(np.arange(rows + 1, dtype=np.float64) * self.patch),
-        )
-
-    def token_boxes(self) -> Float[np.ndarray, "T 4"]:
-        """The boxes of all tokens; with letterbox they may leave the image."""
-        xs, ys = self.edges
-        rows, columns = self.grid
-        row, column = np.divmod(np.arange(rows * columns), columns)
-        return np.stack([xs[column], ys[row], xs[column + 1], ys[row + 1]], axis=-1)
-
-    def tokens_at(self, points: Shaped[np.ndarray, "*n 2"]) -> Int[np.ndarray, "*n"]:
-        """The token whose box holds each point (x, y), −1 where no patch sees.
-
-        A box holds its left and top edge, not its right and bottom edge.
-        """
-        rows, columns = self.grid
-        xs, ys = self.edges
-        column = np.searchsorted(xs, points[..., 0], side="right") - 1
-        row = np.searchsorted(ys, points[..., 1], side="right") - 1
-        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-        return np.asarray(np.where(inside, row * columns + column, -1))
-
-    def tokens_in(self, box: Sequence[float | int], *, at_least: float | int = 0.5) -> Int[np.ndarray, " k"]:
-        """The tokens that a box covers, in order.
-
-        Args:
-            box: (left, top, right, bottom) in original pixels; it may leave the image.
-            at_least: share, above 0 and up to 1, of the part of a token's box inside the image that the box must cover.
-
-        Returns:
-            Their numbers; tokens that see padding alone are in no box.
-
-        Raises:
-            InputError: the box has no extent, or the share is out of its range.
-        """
-        left, top, right, bottom = (float(edge) for edge in box)
-        if not (left < right and top < bottom):
-            raise InputError(f"expected a box (left, top, right, bottom) with an extent, got {tuple(box)}")
-        if not 0 < at_least <= 1:
-            raise InputError(f"expected at_least above 0 and up to 1, got {at_least}")
-        across = _covered_share(self.edges[0], left, right, self.image_size[0])
-        down = _covered_share(self.edges[1], top, bottom, self.image_size[1])
-        # A hair below: a box drawn along the tokens' own edges covers them whole, whatever their rounding.
-        return np.flatnonzero(np.outer(down, across).ravel() >= at_least - 1e-9)
-
-    def paste(self, values: Shaped[np.ndarray, "R C *k"]) -> Float32[np.ndarray, "height width *k"]:
-        """Lay one value per token over the original image: each pixel takes the value of its token.
-
-        Returns:
-            float32, NaN at the pixels whose centre no patch sees.
-
-        Raises:
-            InputError: the values are on another grid.
-        """
-        if values.shape[:2] != self.grid:
-            raise InputError(f"expected values on a {self.grid} grid, got shape {values.shape}")
-        width, height = self.image_size
-        xs, ys = self.edges
-        out = np.full((height, width, *values.shape[2:]), np.nan, dtype=np.float32)
-        columns, left, right = _cells(xs, width)
-        rows, top, _ = _cells(ys, height)
-        values = values.astype(np.float32, copy=False)
-        # One row of the grid at a time: nothing of the size of the image is made beside the result.
-        for row in np.unique(rows):
-            first, last = top + np.searchsorted(rows, [row, row + 1])
-            out[first:last, left:right] = values[row][columns]
-        return out
-
-    def patches(self, view: Shaped[np.ndarray, "S S 3"]) -> Shaped[np.ndarray, "T p p 3"]:
-        """Cut the model's input into its tokens' patches, leaving out the rows and columns no patch sees.
-
-        Raises:
-            InputError: the view has another size.
-        """
-        rows, columns = self.grid
-        p = self.patch
-        if view.shape[:2] != (self.size, self.size):
-            raise InputError(f"expected a view of {self.size}×{self.size} pixels, got shape {view.shape}")
-        seen = view[: rows * p, : columns * p]
-        return rearrange(seen, "(R i) (C j) c -> (R C) i j c", i=p, j=p)
-
-
-def _covered_share(edges: np.ndarray, first: float, last: float, length: int) -> np.ndarray:
-    """Of each cell's part within [0, length], the share within [first, last]; 0 where it has no such part."""
-    low, high = np.clip(edges[:-1], 0, length), np.clip(edges[1:], 0, length)
-    covered = np.minimum(high, last) - np.maximum(low, first)
-    return np.where(high > low, np.maximum(covered, 0) / np.maximum(high - low, 1e-300), 0.0)
-
-
-def _cells(edges: np.ndarray, length: int) -> tuple[np.ndarray, int, int]:
-    """The cell of every pixel centre that lies in one, and the first and last (exclusive) such pixel."""
-    cell = np.searchsorted(edges, np.arange(length) + 0.5, side="right") - 1
-    seen = np.flatnonzero((cell >= 0) & (cell < len(edges) - 1))
-    if not len(seen):
-        return cell[:0], 0, 0
-    first, last = int(seen[0]), int(seen[-1]) + 1
-    return cell[first:last], first, last
-
 
 def true_patches(
-    views: UInt8[np.ndarray, "B S S c"], geometry: Sequence[Geometry]
+    views: UInt8[np.ndarray, "B height width c"], geometry: Sequence[ImageGrid]
 ) -> Float32[np.ndarray, "B T p p c"]:
     """The pixels in [0, 1] that each image token stands for."""
     patches = [place.patches(view) for view, place in zip(views, geometry, strict=True)]
     return np.stack(patches).astype(np.float32) / np.float32(255)
+
+
+def kept_geometry(place: ImageGrid) -> dict[str, Any]:
+    """A geometry as files hold it.
+
+    Raises:
+        InputError: it is one of several grids or of the image's own shape, which studies do not hold.
+    """
+    if not isinstance(place, Geometry):
+        raise InputError(
+            "Studies and stored decodings hold square views of one size; this model's grids are of another kind. Draw "
+            "its figures from the trace in memory (compare, figure)."
+        )
+    return asdict(place)

@@ -244,9 +244,9 @@ class ImageTransform:
                 f"narrow for {self.strategy}: crop it first"
             )
         if x.pad or y.pad:
-            resized = _resize_padded(image, x.pad, y.pad, (x.resized, y.resized), fill)
+            resized = _resize_padded(image, x.pad, y.pad, (int(x.resized), int(y.resized)), fill)
         else:
-            resized = image.resize((x.resized, y.resized), Image.Resampling.BICUBIC)
+            resized = image.resize((int(x.resized), int(y.resized)), Image.Resampling.BICUBIC)
         return resized.crop((x.crop, y.crop, x.crop + self.size, y.crop + self.size))
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -38,6 +39,15 @@ _PARTS = {
 
 # The two special tokens and the 256 bytes.
 _SMALLEST = 258
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """What gives the text of ids; `Tokenizer` does."""
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text of ids."""
+        ...
 
 
 class Tokenizer:

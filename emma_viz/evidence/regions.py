@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.ndimage import binary_dilation
 
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.metrics import mask_on_grid
 
 COVERED = 0.5
@@ -15,7 +15,7 @@ COVERED = 0.5
 
 def covered_tokens(
     mask: Bool[np.ndarray, "height width"],
-    geometry: Geometry,
+    geometry: ImageGrid,
     *,
     beside: bool = True,
     covered: float = COVERED,

@@ -113,7 +113,7 @@ def _require_image_tokens(trace: Trace, lens: Lens) -> None:
             "or 'all'."
         )
     place = trace.geometry[0]
-    if place.n_tokens != trace.n_image_tokens:
+    if trace.model.grid and place.n_tokens != trace.n_image_tokens:
         raise LensError(
             f"{trace.model.name} pools its {place.n_tokens} patches to {trace.n_image_tokens} image tokens; "
             "a lens gives each token the pixels of one patch, so such a projector cannot be decoded."

@@ -9,7 +9,8 @@ from einops import rearrange
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from emma_viz.data.geometry import Geometry, true_patches
+from emma_viz.data.geometry import kept_geometry, true_patches
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.displays import bundle_of, panel_of
@@ -46,9 +47,9 @@ class Decoding:
     """The model whose states were decoded."""
     lens: LensInfo
     """The lens."""
-    geometry: tuple[Geometry, ...]
+    geometry: tuple[ImageGrid, ...]
     """Per image, where its tokens lie."""
-    views: UInt8[np.ndarray, "B S S c"]
+    views: UInt8[np.ndarray, "B height width c"]
     """What the model saw of each image."""
     images: Sequence[Image.Image]
     """The original images, RGB."""
@@ -199,7 +200,7 @@ class Decoding:
             "site": self.site,
             "model": self.model.to_json(),
             "lens": self.lens.to_json(),
-            "geometry": [asdict(geometry) for geometry in self.geometry],
+            "geometry": [kept_geometry(each) for each in self.geometry],
             "image_hashes": list(self.image_hashes),
             "prompts": list(self.prompts),
             "answers": list(self.answers),

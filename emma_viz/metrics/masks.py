@@ -3,11 +3,11 @@
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.errors import InputError
 
 
-def mask_on_grid(mask: Bool[np.ndarray, "height width"], geometry: Geometry) -> Float[np.ndarray, "R C"]:
+def mask_on_grid(mask: Bool[np.ndarray, "height width"], geometry: ImageGrid) -> Float[np.ndarray, "R C"]:
     """The share of each patch that a mask covers.
 
     Args:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model
+from emma_viz.checkpoints.peers import PeerModel, is_peer, require_peer
 from emma_viz.errors import InputError, MissingLensError
 from emma_viz.lens import Lens, load_lens
 from emma_viz.lens.kinds import kind_names
@@ -29,15 +30,21 @@ def one_each(lenses: Sequence[str | Path | Lens], count: int) -> list[str | Path
 
 def require_loadable(
     source: str | Path | LoadedModel, running: Running
-) -> tuple[VLMConfig, FoundModel | LoadedModel]:
+) -> tuple[VLMConfig | None, FoundModel | LoadedModel]:
     """Make sure that all of a model is there and fits before any is loaded; its description and its record.
+
+    A model that transformers' own class runs has no description.
 
     Raises:
         CheckpointError: as `load_model`.
         InputError: there is no such device, type or backend here.
     """
+    if isinstance(source, PeerModel):
+        return None, source
     if isinstance(source, LoadedModel):
         return source.config, source
+    if is_peer(source):
+        return None, require_peer(source, device=running.device, dtype=running.dtype)
     return require_model(source, **_loading_options(running))
 
 

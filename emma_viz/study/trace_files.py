@@ -21,7 +21,7 @@ from torch import Tensor
 from emma_viz.capture.hooks import HookReport
 from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.geometry import Geometry, kept_geometry
 from emma_viz.data.images import MAX_PIXELS
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
@@ -351,7 +351,7 @@ def _to_json(trace: Trace) -> dict[str, Any]:
         "token_kind": trace.token_kind,
         "states": list(trace.states),
         "generated": list(trace.generated),
-        "geometry": [asdict(each) for each in trace.geometry],
+        "geometry": [kept_geometry(each) for each in trace.geometry],
         "image_hashes": trace.image_hashes,
         "prompts": trace.prompts,
         "prompt_ids": trace.prompt_ids,

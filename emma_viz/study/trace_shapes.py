@@ -56,7 +56,7 @@ def _require_layers(trace: Trace) -> None:
 
 
 def _require_views(trace: Trace, dtype: str, shape: tuple[int, ...]) -> None:
-    sides = {each.size for each in trace.geometry}
+    sides = {each.view_size[0] for each in trace.geometry}
     fits = len(shape) == 4 and shape[0] == len(trace.geometry) and shape[1] == shape[2] and shape[3] == 3
     if dtype != "U8" or not fits or len(sides) > 1 or not sides <= {shape[1]}:
         raise InputError(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.regions import COVERED, covered_tokens
 from probes.protocol import Batch, Subject
@@ -19,7 +19,7 @@ DRAWS = 10
 
 
 def region(
-    subject: Subject, geometry: Geometry, *, covered: float = COVERED
+    subject: Subject, geometry: ImageGrid, *, covered: float = COVERED
 ) -> Bool[np.ndarray, "R C"] | None:
     """The patches of what the question is about, and those beside them; None where nobody knows.
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emma_viz.capture.recorder import Recorder
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.tabletop import COLOUR_INDEX, COLOURS, KIND_INDEX, KINDS
 from emma_viz.evidence.shuffled_weights import shuffled_weights
 from emma_viz.metrics import mask_on_grid
@@ -126,7 +126,7 @@ def patch_labels(batch: Batch) -> dict[str, np.ndarray]:
     return found
 
 
-def _seen(subject: Subject, geometry: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _seen(subject: Subject, geometry: ImageGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Object or not, kind, and colour at each patch; 0 is none, the last colour is a kind's own fixed look."""
     tokens = geometry.grid[0] * geometry.grid[1]
     if subject.mask is None:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.tabletop.kinds import KIND_INDEX
 from emma_viz.data.tabletop.scenes import Scene, draw_scene, make_scene
 from emma_viz.errors import InputError
@@ -25,7 +25,7 @@ class LabelledScene:
     has_kind: bool
     """Whether a thing of the kind that was asked for is there; True where none was asked for."""
 
-    def token_labels(self, geometry: Geometry, *, at_least: float | int = 0.5) -> Int[np.ndarray, " T"]:
+    def token_labels(self, geometry: ImageGrid, *, at_least: float | int = 0.5) -> Int[np.ndarray, " T"]:
         """What each image token sees.
 
         Args:

@@ -87,7 +87,7 @@ def in_batches(source: StateSource, layers: Sequence[int], size: int) -> Iterato
 
 
 def image_states(trace: Trace, site: str, layer: int) -> Float[Tensor, "B T D"]:
-    """The states of the image tokens, which stand first in the sequence.
+    """The states of the image tokens that are decoded, which stand first: those of the finest grid.
 
     Args:
         trace: of image tokens, alone or among all.
@@ -97,4 +97,5 @@ def image_states(trace: Trace, site: str, layer: int) -> Float[Tensor, "B T D"]:
     Raises:
         SiteError: the site or layer was not recorded.
     """
-    return trace[site, layer][:, : trace.n_image_tokens]
+    count = trace.n_image_tokens if trace.model.grid else trace.geometry[0].n_tokens
+    return trace[site, layer][:, :count]

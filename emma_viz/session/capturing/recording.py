@@ -211,6 +211,11 @@ class _Job:
         total, photographs = 0, self.asked.image_bytes
         for name in names:
             config, request = require_loadable(self.sources[name], self.running)[0], self.requests[name]
+            if config is None:
+                raise InputError(
+                    f"{name} runs through transformers' own class, and studies do not hold its grids yet; draw its "
+                    "figures with `emma-viz figure`."
+                )
             sites, layers = choose(request.sites, request.layers, config.llm.n_layer, sites_of(config.llm))
             size = CaptureSize(
                 images=len(self.asked) - states[name].n_samples,
@@ -287,7 +292,7 @@ def _with_lens(
         LensError: there is no lens, or it belongs to another model.
         InputError: it has no such layer.
     """
-    config, model = require_loadable(source, running)
+    model = require_loadable(source, running)[1]
     lens = lens_for(wanted, source, model, running, fit_on=fit_on, force=force, progress=progress)
     asked = lens.default_layers if request.layers == "all" else tuple(request.layers)
     if unfit := [layer for layer in asked if layer not in lens.info.layers]:
@@ -299,7 +304,7 @@ def _with_lens(
     unfit = mismatch(lens, fingerprint=model.info.fingerprint, model_name=model.info.name, sites=sites)
     require_fit(unfit, force=force)
     # A lens of a deeper model may be forced on this one.
-    depth = config.llm.n_layer
+    depth = model.info.n_layer
     return replace(
         request,
         sites=sites,

@@ -15,7 +15,7 @@ from torch import Tensor
 from emma_viz.cases.case import KNOCK_OUT, KNOCKED_OUT
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
@@ -401,7 +401,7 @@ class _Measuring:
         return f"{image_hash(self.case.image)} {self.case.prompt}"
 
 
-def _pixels_of(tokens: Bool[np.ndarray, "R C"], geometry: Geometry) -> Bool[np.ndarray, "height width"]:
+def _pixels_of(tokens: Bool[np.ndarray, "R C"], geometry: ImageGrid) -> Bool[np.ndarray, "height width"]:
     """The pixels of some tokens, in the original image."""
     return np.nan_to_num(geometry.paste(tokens.astype(np.float32))) > 0
 

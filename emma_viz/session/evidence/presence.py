@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.evidence.regions import covered_tokens
 from emma_viz.metrics import auroc
 from emma_viz.metrics.readouts.folded_discriminant import discriminant, one_hot
@@ -170,7 +170,7 @@ def _read(
             progress(done, len(images), f"{model.name}: {what}")
 
 
-def _labels(reference: ReferenceImage, kinds: Sequence[str], geometry: Geometry) -> np.ndarray:
+def _labels(reference: ReferenceImage, kinds: Sequence[str], geometry: ImageGrid) -> np.ndarray:
     """The kind of each token, the background last; −1 for tokens beside an object, which may be either."""
     tokens = geometry.n_tokens
     labels = np.full(tokens, len(kinds))
@@ -208,7 +208,7 @@ def probe_rows(states: Float[Tensor, "Y T D"]) -> Float[np.ndarray, "Y T e"]:
     return np.stack([_with_one(each) for each in states])
 
 
-def question_states(model: LoadedModel, question: Question) -> tuple[Geometry, Float[Tensor, "Y L D"], int]:
+def question_states(model: LoadedModel, question: Question) -> tuple[ImageGrid, Float[Tensor, "Y L D"], int]:
     """One question: where its image tokens lie, `resid_post` of all its tokens at every layer, and T."""
     layers = list(range(EMBEDDING, model.config.llm.n_layer))
     ((trace, _),) = ask(

@@ -15,7 +15,6 @@ from emma_viz.lens.headers import SUFFIX, read_info
 from emma_viz.lens.info import LensInfo
 from emma_viz.lens.places import find_lens, lens_cache
 from emma_viz.lens.ridge import RidgeLens
-from emma_viz.models.config import VLMConfig
 from emma_viz.progress import Progress
 from emma_viz.session.fitting.fits import fit_lens, require_untrained
 from emma_viz.session.fitting.images import FitImages, choose_images
@@ -51,7 +50,7 @@ def fit_and_keep(
         LensError: the lens cannot be fitted or written.
     """
     chosen = chosen or choose_images(data, images, recipe, fewer=True)
-    each = (len(chosen.fit) + len(chosen.held_out)) * passes(recipe, model.config)
+    each = (len(chosen.fit) + len(chosen.held_out)) * passes(recipe, model.info.n_layer)
     total, done = each * (1 + untrained), 0
 
     def tell(count: int) -> None:
@@ -111,11 +110,11 @@ def fit_for(
     """
     require_untrained(untrained)
     place = place_of(source, running, recipe.kind, out)
-    config, _ = require_loadable(source, running)
+    found = require_loadable(source, running)[1]
     chosen = choose_images(data, images, recipe, fewer=True)
     say(
         f"{source}: {len(chosen.fit)} images to fit on and {len(chosen.held_out)} to measure on, each read "
-        f"{passes(recipe, config) * (1 + untrained)}× by the model"
+        f"{passes(recipe, found.info.n_layer) * (1 + untrained)}× by the model"
     )
     model = load(source, running, progress)
     return fit_and_keep(
@@ -148,14 +147,14 @@ def quality_table(info: LensInfo) -> str:
     return "\n".join(lines)
 
 
-def passes(recipe: LensRecipe, config: VLMConfig) -> int:
-    """How often the model reads each image for a ridge lens.
+def passes(recipe: LensRecipe, depth: int) -> int:
+    """How often a model of so many blocks reads each image for a ridge lens.
 
     Raises:
         SiteError: the model has no such layer.
     """
-    asked = range(-1, config.llm.n_layer) if recipe.layers is None else sorted(recipe.layers)
-    layers = len(site_layers(recipe.site, tuple(asked), config.llm.n_layer))
+    asked = range(-1, depth) if recipe.layers is None else sorted(recipe.layers)
+    layers = len(site_layers(recipe.site, tuple(asked), depth))
     return -(-layers // (recipe.layers_per_pass or layers))
 
 

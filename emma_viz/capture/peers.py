@@ -1,0 +1,77 @@
+"""A recording of a model that transformers' own classes run: one sample after another, with the hooks in place."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emma_viz.capture.buffers import StateBuffers
+from emma_viz.capture.questions import Questions
+from emma_viz.capture.trace import Sampling
+from emma_viz.models import Generation
+from emma_viz.models.peers.network import PeerInputs, PeerNetwork
+
+
+def peer_inputs(peer: PeerNetwork, questions: Questions) -> tuple[PeerInputs, ...]:
+    """What the model reads of each question."""
+    images = questions.images or [None] * len(questions)
+    return tuple(peer.inputs(*pair) for pair in zip(images, questions.messages, strict=True))
+
+
+def positions(inputs: PeerInputs, kind: str) -> Tensor:
+    """The positions of the sequence to keep: those of the image in the order of its geometry, then the others."""
+    return {"image": inputs.image, "text": inputs.text}.get(kind, torch.cat([inputs.image, inputs.text]))
+
+
+@dataclass(frozen=True)
+class PeerPass:
+    """All samples through the model, one at a time, with the hooks in place."""
+
+    peer: PeerNetwork
+    asked: tuple[PeerInputs, ...]
+    kind: str
+    """Which tokens are kept."""
+    buffers: StateBuffers
+    tick: Callable[[], None]
+    """One more token of the longest answer."""
+    end_batch: Callable[[], None]
+    """A sample is done."""
+    on_token: Callable[[int, int], None] | None
+
+    def all(self, sampling: Sampling | None) -> Generation:
+        """Run all samples; their answers, or none where `sampling` is None."""
+        drawn = sampling is not None and bool(sampling.temperature)
+        seed = sampling.seed if sampling is not None and drawn else None
+        seed = secrets.randbits(31) if drawn and seed is None else seed
+        ids, ended = [], []
+        for sample, inputs in enumerate(self.asked):
+            self.buffers.begin_batch(range(sample, sample + 1), positions(inputs, self.kind))
+            if sampling is None:
+                self.peer.read(inputs)
+            else:
+                found, end = self._answer(sample, inputs, sampling, None if seed is None else seed + sample)
+                ids.append(found[: sampling.max_new_tokens])
+                ended.append(end and len(found) < sampling.max_new_tokens)
+            self.buffers.end_batch()
+            self.end_batch()
+        return Generation(ids=tuple(ids), ended=tuple(ended), seed=seed)
+
+    def _answer(self, sample: int, inputs: PeerInputs, sampling: Sampling, seed: int | None):
+        def hear(token: int) -> None:
+            if self.buffers.note_token(0) > sampling.max_new_tokens:
+                return
+            self.tick()
+            if self.on_token is not None:
+                self.on_token(sample, token)
+
+        return self.peer.answer(
+            inputs,
+            # The last token of an answer is only read, and its states seen, if one more could follow.
+            max_new_tokens=sampling.max_new_tokens + self.buffers.keeps_answers,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=seed,
+            on_token=hear,
+        )

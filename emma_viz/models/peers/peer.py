@@ -1,0 +1,147 @@
+"""What a family of vision-language models of the transformers package has to say of itself: a family is one file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Int
+
+from emma_viz.data.image_grid import Axis
+from emma_viz.data.tiles import TileGeometry, TokenGrid
+from emma_viz.errors import CheckpointError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arrangement:
+    """How the tokens of one image lie over it, and in the sequence."""
+
+    geometry: TileGeometry
+    """Over the image."""
+    order: Int[np.ndarray, " A"]
+    """Of each token of the geometry, in its order, which of the image's tokens of the sequence it is."""
+    tiles: tuple[int, int] = (0, 0)
+    """Rows and columns of the tiles that the image is cut into; (0, 0) where it is not."""
+
+    def __post_init__(self):
+        if sorted(self.order.tolist()) != list(range(self.geometry.n_image_tokens)):
+            raise CheckpointError(
+                f"expected an order of {self.geometry.n_image_tokens} image tokens, got one of {len(self.order)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a checkpoint says of its images."""
+
+    config: Any
+    """transformers' configuration of the model."""
+    processor: Any
+    """transformers' image processor."""
+
+    def side(self, name: str = "size") -> tuple[int, int]:
+        """(height, width) that the processor resizes or crops to.
+
+        Raises:
+            CheckpointError: it names no such size.
+        """
+        size = getattr(self.processor, name, None)
+        for keys in (
+            ("height", "width"),
+            ("shortest_edge", "shortest_edge"),
+            ("longest_edge", "longest_edge"),
+        ):
+            height, width = (_of(size, key) for key in keys)
+            if height and width:
+                return int(height), int(width)
+        raise CheckpointError(
+            f"expected an image processor whose {name} names a height and a width or an edge, got {size}"
+        )
+
+
+def _of(size: Any, key: str) -> int | None:
+    return size.get(key) if hasattr(size, "get") else getattr(size, key, None)
+
+
+@runtime_checkable
+class Peer(Protocol):
+    """One family, for a range of `model_type`s of transformers."""
+
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        """What a `config.json` calls its members."""
+        ...
+
+    @property
+    def image(self) -> str:
+        """What an image becomes, in words."""
+        ...
+
+    @property
+    def marker(self) -> str:
+        """What stands for an image in a chat template; "" where it is the image token itself."""
+        ...
+
+    def grid(self, settings: Settings) -> tuple[int, int] | None:
+        """(R, C) of the tokens of every image; None where it differs from image to image."""
+        ...
+
+    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+        """Where the tokens of an image of (W, H) pixels lie."""
+        ...
+
+    def written(self, arrangement: Arrangement, token: str) -> str:
+        """The text of one image, each of whose tokens is `token`."""
+        ...
+
+
+def squashed(image_size: tuple[int, int], height: int, width: int) -> tuple[Axis, Axis]:
+    """The axes of an image that is resized to a height and a width, whatever its own."""
+    return (
+        Axis(length=image_size[0], pad=0, resized=width, crop=0),
+        Axis(length=image_size[1], pad=0, resized=height, crop=0),
+    )
+
+
+def one_grid(
+    image_size: tuple[int, int], axes: tuple[Axis, Axis], grid: tuple[int, int], patch: int
+) -> Arrangement:
+    """An image that becomes one grid of tokens, row by row."""
+    shape = TokenGrid(rows=grid[0], columns=grid[1], patch=patch, x=axes[0], y=axes[1])
+    geometry = TileGeometry(image_size=image_size, grids=(shape,))
+    return Arrangement(geometry=geometry, order=np.arange(geometry.n_tokens))
+
+
+def tile_by_tile(rows: int, columns: int, side: int) -> Int[np.ndarray, " T"]:
+    """Of each token of all tiles' grid, row-major, its number where tiles follow one another, each row-major."""
+    numbers = np.arange(rows * columns * side * side)
+    return rearrange(numbers, "(R C i j) -> (R i C j)", R=rows, C=columns, i=side)
+
+
+def tiles_and_thumbnail(
+    image_size: tuple[int, int], tiles: tuple[int, int], side: int, patch: int
+) -> Arrangement:
+    """An image that is resized to whole tiles of side × side tokens, which come first, then its thumbnail.
+
+    Args:
+        image_size: (W, H), pixels.
+        tiles: their rows and columns; of a single tile there is no thumbnail, it is one.
+        side: tokens of a tile's side.
+        patch: what a token stands for, pixels of a tile.
+    """
+    rows, columns = tiles
+    length = side * patch
+    small = TokenGrid(rows=side, columns=side, patch=patch, **_xy(squashed(image_size, length, length)))
+    if rows * columns <= 1:
+        geometry = TileGeometry(image_size=image_size, grids=(small,))
+        return Arrangement(geometry=geometry, order=np.arange(side * side))
+    axes = squashed(image_size, rows * length, columns * length)
+    whole = TokenGrid(rows=rows * side, columns=columns * side, patch=patch, **_xy(axes))
+    geometry = TileGeometry(image_size=image_size, grids=(whole, small))
+    order = np.concatenate([tile_by_tile(rows, columns, side), np.arange(side * side) + geometry.n_tokens])
+    return Arrangement(geometry=geometry, order=order, tiles=tiles)
+
+
+def _xy(axes: Sequence[Axis]) -> dict[str, Axis]:
+    return {"x": axes[0], "y": axes[1]}

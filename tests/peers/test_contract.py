@@ -1,0 +1,168 @@
+"""What every family that transformers' classes run must do: one test for all, from a folder to figure and page."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from emma_viz.capture import Recorder, record
+from emma_viz.capture.hooks import foreign_hooks
+from emma_viz.errors import CheckpointError, InputError, SiteError
+from emma_viz.models.attention_sites import ATTENTION_SITES
+from emma_viz.models.peers.table import PEERS
+
+pytestmark = pytest.mark.slow  # the package's models take seconds to import
+
+
+def test_every_site_is_recorded_as_a_hook_on_the_network_sees_it(peer, pictures):
+    """The image's tokens in the order of their geometry, then the text; the hooks are gone afterwards."""
+    _, model = peer
+    before = foreign_hooks(model.peer.network)
+    trace = record(model, pictures[:1], "Why?", sites=tuple(ATTENTION_SITES), tokens="all", generate=False)
+    assert foreign_hooks(model.peer.network) == before
+    assert not trace.notes or trace.notes == (trace.geometry[0].said,)
+    inputs = model.peer.inputs(pictures[0], "Why?")
+    order = torch.cat([inputs.image, inputs.text])
+    with torch.no_grad(), Recorder(model.peer.network, ATTENTION_SITES) as recorder:
+        model.peer.network(**inputs.given)
+    assert trace.lengths == (len(order),)
+    assert trace.n_image_tokens == trace.geometry[0].n_image_tokens == len(inputs.image)
+    for site in ATTENTION_SITES:
+        for layer in trace.layers_of(site):
+            torch.testing.assert_close(trace[site, layer][0], recorder[site, layer][0, order])
+    said = trace.token_strings(0, model.tokenizer)
+    assert len(said) == len(order)
+    assert said[0] == "<image 0,0>"
+
+
+def test_answers_are_those_of_generate(peer, pictures):
+    _, model = peer
+    trace = record(model, pictures[:1], ["Why?", "What is it?"], max_new_tokens=4, generated_states=True)
+    for sample, message in enumerate(["Why?", "What is it?"]):
+        asked = model.peer.inputs(pictures[0], message).given
+        ids = model.peer.network.generate(**asked, max_new_tokens=4, do_sample=False, pad_token_id=0)
+        new = [
+            each for each in ids[0, asked["input_ids"].shape[1] :].tolist() if each not in model.peer.end_ids
+        ]
+        assert list(trace.answer_ids[sample]) == new
+        assert trace.answer_states("resid_post", 1)[sample].isfinite().all()
+    drawn = [
+        record(model, pictures[:1], "Why?", temperature=5.0, seed=seed, max_new_tokens=6)
+        for seed in (3, 3, 4)
+    ]
+    assert drawn[0].answer_ids == drawn[1].answer_ids != drawn[2].answer_ids
+    assert drawn[0].sampling.seed == 3
+
+
+def test_a_text_alone_is_recorded(peer):
+    trace = record(peer[1], None, "Why?", tokens="text", max_new_tokens=2)
+    assert trace.lengths == (len(trace.prompt_ids[0]),)
+    with pytest.raises(InputError, match="Without an image"):
+        record(peer[1], None, "Why?")
+
+
+@torch.no_grad()
+def test_each_token_sees_the_pixels_of_its_box_and_no_others(peer, pictures):
+    """The encoder mixes no patches: what changes inside a token's box changes that token, of every grid, alone."""
+    _, model = peer
+    for picture in pictures:
+        place = model.transform.geometry(picture)
+        plain = _embedded(model, picture)
+        boxes = place.all_boxes()
+        draw = np.random.default_rng(0)
+        shown = [token for token in range(place.n_tokens) if _inside(boxes[token], picture)]
+        for token in draw.choice(shown, min(4, len(shown)), replace=False):
+            left, top, right, bottom = boxes[token]
+            # The middle of the box: a resize mixes what lies near its edges with the next.
+            middle = [round(each) for each in (left * 0.7 + right * 0.3, top * 0.7 + bottom * 0.3)]
+            ends = [
+                max(int(left * 0.3 + right * 0.7), middle[0] + 1),
+                max(int(top * 0.3 + bottom * 0.7), middle[1] + 1),
+            ]
+            changed = np.asarray(picture).copy()
+            changed[middle[1] : ends[1], middle[0] : ends[0]] ^= 255
+            apart = (_embedded(model, Image.fromarray(changed)) - plain).norm(dim=-1)
+            assert int(apart[: place.n_tokens].argmax()) == token
+            # A grid of coarser tokens holds those pixels in one of its own, or in two at an edge.
+            for number, part in enumerate(place.parts[1:], start=1):
+                start = sum(each.n_tokens for each in place.parts[:number])
+                found = int(apart[start : start + part.n_tokens].argmax())
+                box = part.token_boxes()[found]
+                assert box[0] < ends[0]
+                assert box[2] > middle[0]
+                assert box[1] < ends[1]
+                assert box[3] > middle[1]
+            spare = apart[place.n_image_tokens - place.spare :]
+            assert not spare.any()
+
+
+def _embedded(model, picture):
+    """What enters block 0 at the image's tokens."""
+    return record(model, picture, "Why?", layers=[-1], generate=False)["resid_post", -1][0]
+
+
+def _inside(box, picture) -> bool:
+    """Whether the middle of a box is in the image: padding may be at its edges."""
+    left, top, right, bottom = box
+    across, down = (right - left) * 0.3, (bottom - top) * 0.3
+    return (
+        left + across >= 0
+        and top + down >= 0
+        and right - across <= picture.width
+        and bottom - down <= picture.height
+    )
+
+
+def test_the_view_is_what_the_processor_gives_the_model(peer, pictures):
+    """Where both have the same pixels: undoing the normalisation gives the view to a few levels of 255."""
+    name, model = peer
+    if name != "llava":
+        pytest.skip("its pixels come as tiles or patches; the test above tells where they lie")
+    for picture in pictures:
+        processor = model.peer.settings.processor
+        pixels = np.asarray(processor(images=[picture], return_tensors="np")["pixel_values"][0])
+        shown = pixels.transpose(1, 2, 0) * processor.image_std + processor.image_mean
+        assert np.abs(shown * 255 - model.transform.view(picture)).max() < 3
+
+
+def test_from_lens_to_figure_and_page(peer, tmp_path):
+    from emma_viz.lens import load_lens, save_lens
+    from emma_viz.session import compare, figure, fit_ridge
+    from emma_viz.session.payload import payload
+
+    _, model = peer
+    draw = np.random.default_rng(0)
+    sizes = [(48, 96), (64, 64), (96, 48)]
+    noise = [draw.integers(0, 256, (*sizes[n % 3], 3), dtype=np.uint8) for n in range(12)]
+    lens = fit_ridge(model, noise[:8], heldout=noise[8:], fitted_on="8 images of noise", layers=[-1, 2])
+    save_lens(lens, tmp_path / "ridge.lens")
+    assert load_lens(tmp_path / "ridge.lens").info == lens.info
+    comparison = compare(noise[8], [model.folder], lenses=[tmp_path / "ridge.lens"])
+    (maps,) = comparison.maps()
+    place = model.transform.geometry(Image.fromarray(noise[8]))
+    assert maps.values.shape[2:] == place.grid
+    drawn = figure(maps)
+    drawn.savefig(tmp_path / "figure.png", dpi=40)
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+    assert [note for note in comparison.spec().notes if place.said in note] or not place.said
+    sent = json.loads(json.dumps(payload(comparison), allow_nan=False))
+    assert (tuple(sent["models"][0]["grid"]), sent["models"][0]["n_layer"]) == (place.grid, 3)
+
+
+def test_what_is_not_there_is_refused_with_a_sentence(peer, pictures, tmp_path):
+    from emma_viz.checkpoints import load_model
+    from emma_viz.evidence.mixers.frozen import decompose
+
+    _, model = peer
+    assert model.info.family in PEERS
+    with pytest.raises(SiteError, match="is a site of a Mamba"):
+        record(model, pictures[:1], "Why?", sites=["delta"])
+    with pytest.raises(InputError, match="transformers' own class"):
+        decompose(model, pictures[0], "Why?", word=[1])
+    with pytest.raises(CheckpointError, match="leave out vision_source"):
+        load_model(model.folder, config="cobra-3b")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model.peer.settings.config.model_type}))
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path)
