@@ -134,7 +134,7 @@ def _show(done) -> None:
 def _add_import(parser: argparse.ArgumentParser, name: str) -> None:
     parser.description = (
         "Make a run's folder, with tables, of answers that were given elsewhere: lmms-eval's --log_samples of all its "
-        "generations, VLMEvalKit's tables, or a benchmark's own files with answers in them."
+        "generations, VLMEvalKit's tables, a benchmark's own files with answers in them, or files of answers alone."
     )
     parser.add_argument(
         "logs", type=options.path, nargs="+", metavar="LOG", help="files; those of one model are joined"
@@ -144,8 +144,9 @@ def _add_import(parser: argparse.ArgumentParser, name: str) -> None:
     )
     parser.add_argument(
         "--kind",
-        choices=["lmms-eval", "vlmevalkit", "records"],
-        help="whose logs they are (default: .xlsx, .tsv and .csv are VLMEvalKit's, JSON is lmms-eval's)",
+        choices=["lmms-eval", "vlmevalkit", "records", "answers"],
+        help="whose logs they are: records are a benchmark's files with answers in them, answers are files of answers "
+        "alone (default: .xlsx, .tsv and .csv are VLMEvalKit's, JSON is lmms-eval's)",
     )
     parser.add_argument(
         "--names",
@@ -155,7 +156,7 @@ def _add_import(parser: argparse.ArgumentParser, name: str) -> None:
         help="the models' names, one for all logs or one each (default: from the files' names or folders)",
     )
     parser.add_argument(
-        "--task", default="", help="the task or data set (default: from the name of the file)"
+        "--task", default="", help="the task, data set or split (default: from the name of the file)"
     )
     parser.add_argument(
         "--benchmark", dest="known", metavar="NAME", default="", help="which benchmark of ours it is"
@@ -167,6 +168,12 @@ def _add_import(parser: argparse.ArgumentParser, name: str) -> None:
         metavar="PATH",
         default=[],
         help="the benchmark's own files: logs name no image, and rows are joined to these",
+    )
+    parser.add_argument(
+        "--questions",
+        type=options.path,
+        metavar="FILE",
+        help="of answers: the file of questions without labels that their ids are of, as LLaVA's for POPE",
     )
     parser.add_argument("--images", type=options.path, metavar="FOLDER", help="the folder of the images")
     parser.add_argument("--overwrite", action="store_true", help="replace another import")
@@ -184,6 +191,7 @@ def _import(args: argparse.Namespace) -> int:
         task=args.task,
         benchmark_name=args.known,
         records=args.records,
+        questions=args.questions,
         images=args.images,
         scorers=args.scorers,
         overwrite=args.overwrite,

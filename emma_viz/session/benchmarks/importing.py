@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from emma_viz.data import image_hash, read_image
 from emma_viz.errors import ImageError, InputError, RecordError
 from emma_viz.files.atomic import PART
+from emma_viz.records.answer_files import read_answer_file
 from emma_viz.records.answered import ABOUT, AnsweredRecord, RunAbout
 from emma_viz.records.benchmarks import Benchmark, BenchmarkRecord, Key, RecordSet, picture, read_benchmark
 from emma_viz.records.imports import ImportedRun, read_lmms_log, read_vlmevalkit
@@ -18,8 +19,9 @@ from emma_viz.session.benchmarks.judging import judged, require_scorers
 from emma_viz.session.benchmarks.results import WRITTEN, benchmark_of
 from emma_viz.session.benchmarks.run import FinishedRun, finish
 
-LogKind = Literal["lmms-eval", "vlmevalkit", "records"]
-"""Whose log it is; `records` are a benchmark's own files with answers in them, as MME's and CHAIR's results are."""
+LogKind = Literal["lmms-eval", "vlmevalkit", "records", "answers"]
+"""Whose log it is; `records` are a benchmark's own files with answers in them, as MME's and CHAIR's results are;
+`answers` are files of answers alone, as POPE's and LLaVA's are."""
 _TABLES = (".xlsx", ".tsv", ".csv")
 _LMMS_TASK = re.compile(r"samples_(.+?)(?:\.[\w.-]*)?$")
 _SCORERS = {
@@ -48,6 +50,7 @@ def import_run(
     task: str = "",
     benchmark_name: str = "",
     records: Sequence[Path] = (),
+    questions: Path | None = None,
     images: Path | None = None,
     scorers: Sequence[str] = (),
     overwrite: bool = False,
@@ -61,9 +64,10 @@ def import_run(
         kind: whose logs they are; None tells by the names' ends: tables are VLMEvalKit's, JSON is lmms-eval's.
         names: of the models, one for all logs or one each; None takes that of VLMEvalKit's file ({model}_{dataset}), or
             of the folder that lmms-eval writes into.
-        task: lmms-eval's task or VLMEvalKit's data set; "" takes it from the file's name.
+        task: lmms-eval's task, VLMEvalKit's data set, or the split of answers; "" takes it from the file's name.
         benchmark_name: which benchmark it is; "" for one that is none of ours.
         records: the benchmark's own files, which rows are joined to and held against: they know images.
+        questions: for answers whose ids are those of a file of questions: that file.
         images: the folder of images.
         scorers: by name; the first decides what is right.
         overwrite: replace another import.
@@ -83,7 +87,7 @@ def import_run(
     answers: dict[str, dict[Key, Answer]] = {}
     asked: dict[Key, BenchmarkRecord] = {}
     for log in found:
-        run = _read(log, own, benchmark_name)
+        run = _read(log, own, benchmark_name, questions)
         complaints += run.complaints
         if run.repeated:
             complaints.append(f"{log.path.name}: {run.repeated} rows come again; the last counts")
@@ -147,6 +151,8 @@ def _log(path: Path, kind: LogKind | None, name: str, task: str) -> _Log:
     if whose == "vlmevalkit":
         model, _, dataset = path.stem.removesuffix("_auxmatch").rpartition("_")
         return _Log(path=path, kind=whose, model=name or model or path.stem, task=task or dataset)
+    if whose == "answers":
+        return _Log(path=path, kind=whose, model=name or path.stem, task=task)
     told = _LMMS_TASK.search(path.stem)
     if whose == "lmms-eval" and not task and told is None:
         raise InputError(
@@ -156,7 +162,13 @@ def _log(path: Path, kind: LogKind | None, name: str, task: str) -> _Log:
     return _Log(path=path, kind=whose, model=name or path.resolve().parent.name or path.stem, task=called)
 
 
-def _read(log: _Log, own: RecordSet | None, benchmark_name: str) -> ImportedRun:
+def _read(log: _Log, own: RecordSet | None, benchmark_name: str, questions: Path | None) -> ImportedRun:
+    if log.kind == "answers":
+        if own is None:
+            raise InputError(
+                f"{log.path}: expected the records that were answered (--benchmark and --records), got none."
+            )
+        return read_answer_file(log.path, records=own, split=log.task, questions=questions)
     if log.kind == "lmms-eval":
         return read_lmms_log(log.path, task=log.task, records=own)
     if log.kind == "vlmevalkit":

@@ -31,6 +31,8 @@ from emma_viz.session.evidence.presence import Presence, mean_tokens, probe_rows
 
 FEWEST_WITH, FEWEST_WITHOUT = 10, 20
 """Other images with the object, and without it, that a probe takes: with fewer than 20 there is no 5 %."""
+COMPARED_WITH = 19
+"""Other images, and random regions, that a number is compared with: one that beats all of them has p ≤ 1/20."""
 LABELLED_SHRINKAGE = 0.5
 """Of the discriminants: they have far fewer images than directions."""
 _AT_ONCE = 32
@@ -54,9 +56,9 @@ class LabelledImages:
         return {each: known[each] for each in sorted(known) if each != image}
 
     def digest(self, kind: str) -> str:
-        """Names what a probe of a kind is made of."""
+        """Names what a probe of a kind is made of, and what a case about it is compared with."""
         known = sorted(self.labels.get(kind, {}).items())
-        parts = [FEWEST_WITH, FEWEST_WITHOUT, FOLDS, LABELLED_SHRINKAGE, known]
+        parts = [FEWEST_WITH, FEWEST_WITHOUT, COMPARED_WITH, FOLDS, LABELLED_SHRINKAGE, known]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def lack(self, kind: str, image: str) -> str:
@@ -67,6 +69,18 @@ class LabelledImages:
         return (
             f"Of the other images of {self.benchmark}, {sum(there)} are known to have “{kind}” and "
             f"{len(there) - sum(there)} not to; a presence probe takes {FEWEST_WITH} and {FEWEST_WITHOUT}."
+        )
+
+    def lack_of_others(self, kind: str, image: str) -> str:
+        """Why a case is not compared with these images, as a sentence; "" where it is."""
+        if not kind:
+            return f"It is not said what is asked about, nor which other images of {self.benchmark} are without it."
+        without = list(self.others(kind, image).values()).count(False)
+        if without >= COMPARED_WITH:
+            return ""
+        return (
+            f"Of the other images of {self.benchmark}, {without} are known not to have “{kind}”; a comparison takes "
+            f"{COMPARED_WITH}."
         )
 
 

@@ -22,7 +22,6 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.class_words import TextStates, cosines, word_log_probabilities
 from emma_viz.evidence.mixers.frozen import decompose
 from emma_viz.evidence.regions import covered_tokens, places_alike
-from emma_viz.evidence.replacements import image_tokens
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import TABLE, read_json
 from emma_viz.lens import Lens, recording_for
@@ -31,19 +30,16 @@ from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.answering import FIRST_WORDS
 from emma_viz.session.evidence.asked import AskedCase
+from emma_viz.session.evidence.compared import MEAN_OF, ComparedImages, ComparedTokens, compared_images
 from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, CaseNumber, RegionKind, finite
-from emma_viz.session.evidence.labelled import LabelledProbes
+from emma_viz.session.evidence.labelled import COMPARED_WITH, LabelledProbes
 from emma_viz.session.evidence.presence import Presence, PresenceProbes, fit_presence, question_states
-from emma_viz.session.evidence.references import References, without_kind
+from emma_viz.session.evidence.references import References
 from emma_viz.session.evidence.sentences import sentences_of
 from emma_viz.session.options import Asking
 from emma_viz.session.road import ask
 from emma_viz.shapes import EMBEDDING
 
-COMPARED_WITH = 19
-"""Other images, and random regions, that a number is compared with: one that beats all of them has p ≤ 1/20."""
-MEAN_OF = 32
-"""References whose mean token stands for no picture."""
 _VERSION = 4
 """Of how things are measured: another one measures anew."""
 
@@ -78,8 +74,8 @@ class EvidenceRoom:
         self._texts = TextStates()
         self._probes: PresenceProbes | None = None
         self._labelled = LabelledProbes(model, progress)
-        self._tokens: dict[int, Float[Tensor, "T D"]] = {}
-        self._pictures: dict[int, np.ndarray] = {}
+        self.tokens = ComparedTokens(model)
+        self._pictures: dict[str, np.ndarray] = {}
 
     @property
     def recipe(self) -> str:
@@ -174,22 +170,6 @@ class EvidenceRoom:
         )
         return replace(found, sentences=sentences_of(found))
 
-    def others(self, kind: str) -> list[int]:
-        """The first COMPARED_WITH held-out references without a kind, by their place among all."""
-        places = {id(each): place for place, each in enumerate(self.references.images)}
-        return [places[id(each)] for each in without_kind(self.references.held_out, kind)[:COMPARED_WITH]]
-
-    def tokens(self, place: int) -> Float[Tensor, "T D"]:
-        """The image tokens of a reference."""
-        if place not in self._tokens:
-            self._tokens[place] = image_tokens(self.model, self.references.images[place].image)
-        return self._tokens[place]
-
-    def mean_token(self) -> Float[Tensor, " D"]:
-        """The mean over the tokens of MEAN_OF references that probes were fitted on."""
-        some = range(0, len(self.references.images), 2)[:MEAN_OF]
-        return torch.stack([self.tokens(place).mean(dim=0) for place in some]).mean(dim=0)
-
     def decoded(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
         """Decoded patches (Y, T, p, p, 3), the true ones (T, p, p, 3), and the layers, by the lens."""
         assert self.lens is not None
@@ -201,11 +181,13 @@ class EvidenceRoom:
         assert decoding is not None
         return decoding.patches[:, 0], decoding.true[0], decoding.layers
 
-    def picture_of(self, place: int) -> np.ndarray:
-        """Decoded patches of a reference."""
-        if place not in self._pictures:
-            self._pictures[place] = self.decoded(self.references.images[place].image)[0].astype(np.float16)
-        return self._pictures[place]
+    def picture_of(self, images: ComparedImages, name: str) -> np.ndarray:
+        """Decoded patches of an image that is compared with."""
+        if name not in self._pictures:
+            self._pictures[name] = self.decoded(images.picture(name))[0].astype(np.float16)
+            while len(self._pictures) > 2 * COMPARED_WITH:
+                del self._pictures[next(iter(self._pictures))]
+        return self._pictures[name]
 
     def words_at(self, word: str) -> Float[Tensor, "Y D"]:
         """States of texts that name something, at each layer."""
@@ -223,7 +205,8 @@ class _Measuring:
         self.image, self.last = states[:, :count], states[:, -1]
         self.layers = tuple(range(EMBEDDING, room.model.config.llm.n_layer))
         self.presence, lacking = room.presence(case, self.image)
-        self.lacking += lacking
+        self.compared, stood = compared_images(room.references, case, image_hash(case.image))
+        self.lacking += [*lacking, *([stood] if stood else [])]
         self.region, self.whence = self._region()
         self.asked = Case.of(room.model, case.image, case.prompt, words=FIRST_WORDS)
         self.score = self.asked.scores([self.asked.tokens[0]])[0]
@@ -284,7 +267,7 @@ class _Measuring:
             return
         decoded, true, layers = self.room.decoded(self.case.image)
         inside = self.region.ravel()
-        others = [self.room.picture_of(place) for place in self.room.others(self.case.object)]
+        others = [self.room.picture_of(self.compared, name) for name in self.compared.without]
         values = [r2(each[inside], true[inside]) for each in decoded]
         control = [
             max([0.0, *(r2(other[number][inside].astype(np.float32), true[inside]) for other in others)])
@@ -293,7 +276,7 @@ class _Measuring:
         yield CaseCurve(
             name="retention", title="R² of the decoded pixels inside the object", unit="R²",
             layers=layers, values=_numbers(values), control=_numbers(control),
-            control_title=f"the best of {len(others)} other images' pictures in that place, and of one colour",
+            control_title=f"the best picture of {len(others)} {self.compared.title} in that place, and of one colour",
         )  # fmt: skip
 
     def _words(self) -> Iterator[CaseCurve]:
@@ -355,7 +338,7 @@ class _Measuring:
     def _knock_out(self) -> Iterator[CaseNumber]:
         if self.region is None:
             return
-        mean = self.room.mean_token()
+        mean = self.room.tokens.mean(self.compared)
         places = [self.region, *places_alike(self.region, count=COMPARED_WITH, seed=self._seed)]
         runs = [self.asked.with_tokens(np.flatnonzero(each.ravel()).tolist(), mean) for each in places]
         own, *others = self.asked.scores(runs)
@@ -363,8 +346,8 @@ class _Measuring:
             self.lacking.append("No other region of the same shape fits beside the object's: no knock-out.")
             return
         yield CaseNumber(
-            name=KNOCKED_OUT, title="the difference when the region's tokens are the mean token of other images",
-            unit="nats", value=own,
+            name=KNOCKED_OUT, unit="nats", value=own,
+            title=f"the difference when the region's tokens are the mean token of {self.compared.title}",
         )  # fmt: skip
         yield CaseNumber(
             name=KNOCK_OUT, title="how far it moves by that, in size", unit="nats", value=abs(own - self.score),
@@ -373,9 +356,11 @@ class _Measuring:
         )  # fmt: skip
 
     def _prior(self) -> Iterator[CaseNumber]:
-        mean = self.room.mean_token().to(self.asked.tokens)
+        mean = self.room.tokens.mean(self.compared).to(self.asked.tokens)
         blind = self.asked.scores([mean.expand(self.asked.count, -1)])[0]
-        others = self.asked.scores([self.room.tokens(place) for place in self.room.others(self.case.object)])
+        others = self.asked.scores(
+            [self.room.tokens.of(self.compared, name) for name in self.compared.without]
+        )
         (alone,) = self.asked.scores([self.asked.tokens[0, :0]])
         yield CaseNumber(
             name="prior: mean tokens", title="the difference when every image token is the mean token", unit="nats",
@@ -384,8 +369,8 @@ class _Measuring:
         if others:
             what = f" without “{self.case.object}”" if self.case.object else ""
             yield CaseNumber(
-                name="prior: another image", title=f"the mean difference with {len(others)} other images{what}",
-                unit="nats", value=float(np.mean(others)),
+                name="prior: another image", unit="nats", value=float(np.mean(others)),
+                title=f"the mean difference with {len(others)} {self.compared.title}{what}",
             )  # fmt: skip
             share = float(np.mean([(each > 0) == (self.score > 0) for each in others]))
             yield CaseNumber(

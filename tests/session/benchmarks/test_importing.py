@@ -110,3 +110,19 @@ def test_answers_beside_the_truth_become_a_run(tmp_path):
     assert main([*argv, "--names", "mine", "--out", str(tmp_path / "run")]) == 0
     found = list(open_answers(tmp_path / "run").answers())
     assert [each.models[0].answer for each in found] == [said for _, _, said in ROWS]
+
+
+def test_answers_in_a_file_of_their_own_become_a_run(pope, photos, tmp_path, capsys):
+    log = tmp_path / "mine_adversarial.jsonl"
+    rows = [{"question": f"Is there a {name}?", "answer": said} for name, _, said in ROWS]
+    log.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    argv = ["benchmark", "import", str(log), "--kind", "answers", "--benchmark", "pope", "--names", "mine"]
+    argv += ["--out", str(tmp_path / "run")]
+    assert main(argv) == 1
+    assert "--records" in capsys.readouterr().err
+    assert main([*argv, "--records", str(pope), "--images", str(photos[0].parent)]) == 0
+    run = open_answers(tmp_path / "run")
+    found = list(run.answers())
+    assert [each.models[0].answer for each in found] == [said for _, _, said in ROWS]
+    assert [each.models[0].read for each in found] == ["yes", "no", "yes"]
+    assert [run.image_file(each) for each in found] == [photos[0]] * 3

@@ -14,6 +14,7 @@ from emma_viz.metrics.quality import r2
 from emma_viz.session import fit_ridge
 from emma_viz.session.answering import FIRST_WORDS
 from emma_viz.session.evidence.asked import AskedCase
+from emma_viz.session.evidence.compared import compared_images
 from emma_viz.session.evidence.document import CaseCurve, CaseEvidence
 from emma_viz.session.evidence.labelled import LabelledImages, labelled_presence
 from emma_viz.session.evidence.measuring import EvidenceRoom
@@ -111,7 +112,9 @@ def test_the_parts_sum_to_the_difference(found):
 def test_the_knock_out_replaces_the_region_and_its_control_is_the_largest_of_others(found, room, model, case):
     tokens, text = sequence(model, case.image)
     changed = tokens.clone()
-    changed[0, list(found.region)] = room.mean_token()
+    changed[0, list(found.region)] = room.tokens.mean(
+        compared_images(room.references, case, image_hash(case.image))[0]
+    )
     left, number = found.number("knock-out difference"), found.number("knock-out change")
     assert left.value == pytest.approx(gap(model, torch.cat([changed, text], dim=1)), abs=1e-3)
     assert number.value == pytest.approx(abs(left.value - found.number("answer difference").value), abs=1e-3)
@@ -227,6 +230,29 @@ def test_the_threshold_of_labels_is_exceeded_by_one_in_twenty_of_those_without()
     above = [found.values[0] > found.thresholds[0] for found in asked]
     assert 0.01 < np.mean(above) < 0.12  # of images about which the states say nothing
     assert abs(asked[0].areas[0] - 0.5) < 0.25
+
+
+def test_photographs_are_compared_with_images_of_their_own_benchmark(room, case, labelled, model, references):
+    (found,) = room.evidence([replace(case, labelled=labelled)])
+    known = labelled.others("cup", image_hash(case.image))
+    tokens, text = sequence(model, case.image)
+    without = [name for name, there in known.items() if not there][:19]
+    values = [
+        gap(model, torch.cat([sequence(model, labelled.picture(name))[0], text], dim=1)) for name in without
+    ]
+    number = found.number("prior: another image")
+    assert number.value == pytest.approx(np.mean(values), abs=1e-3)
+    assert number.title == "the mean difference with 19 other images of pope without “cup”"
+    some = [sequence(model, labelled.picture(name))[0][0].mean(dim=0) for name in list(known)[:32]]
+    blind = gap(model, torch.cat([torch.stack(some).mean(dim=0).expand_as(tokens), text], dim=1))
+    assert found.number("prior: mean tokens").value == pytest.approx(blind, abs=1e-3)
+    assert not any("instead" in each for each in found.lacking)
+    few = dict(list(labelled.labels["cup"].items())[:12])
+    (stood,) = room.evidence([replace(case, labelled=replace(labelled, labels={"cup": few}))])
+    (said,) = [each for each in stood.lacking if each.endswith("other images are of squares instead.")]
+    assert "a comparison takes 19" in said
+    (plain,) = room.evidence([case])
+    assert stood.number("prior: another image") == plain.number("prior: another image")
 
 
 def test_too_few_labels_are_said_and_make_no_probe(room, case, labelled):
