@@ -5,6 +5,9 @@ const { panelSizes } = require("../core/sizes.js");
 const { dot, make, tipped } = require("./elements.js");
 const { TIPS } = require("./tips.js");
 
+/** Pixels that the longest numbers above a row of panels take. */
+const HEAD = 720;
+
 const panel = (paints, model, label, tip) => {
   const canvas = make("canvas", {
     "data-paint": paints,
@@ -96,7 +99,7 @@ const sizesNow = ({ state, parts }, blanks) => {
   const room = narrow
     ? Math.max((window.innerHeight - 230) / Math.min(count, 2) - 46, 96)
     : (frame.clientHeight - others) / count - 46;
-  return { narrow, count, others, ...panelSizes({ narrow, across, room, aspect }) };
+  return { narrow, across, count, others, ...panelSizes({ narrow, across, room, aspect }) };
 };
 
 /** Fits the rows into the place that the canvas has. */
@@ -105,13 +108,14 @@ const layout = (stage) => {
   const blanks = parts.rows.querySelectorAll(".ev-blank").length;
   if (!state.result && !blanks) return;
   parts.frame.style.minHeight = ""; // what it would be without the panels
-  const { narrow, count, others, tall, wide, image } = sizesNow(stage, blanks);
+  const { narrow, across, count, others, tall, wide, image } = sizesNow(stage, blanks);
   parts.main.style.height = narrow ? "" : `${Math.ceil(count * (tall + 44))}px`;
   // Panels have a least size: with many models the canvas is taller than its place, and what follows comes after it.
   parts.frame.style.minHeight = narrow ? "" : `${Math.ceil(count * (tall + 44) + others)}px`;
   parts.frame.style.setProperty("--ev-cap", "18px");
   parts.frame.style.setProperty("--ev-ph", `${tall}px`);
   parts.frame.style.setProperty("--ev-pw", `${wide}px`);
+  parts.frame.style.setProperty("--ev-head", `${narrow ? 0 : Math.floor(Math.min(across, HEAD))}px`);
   const ratio = Math.min(window.devicePixelRatio || 1, 2);
   for (const canvas of parts.frame.querySelectorAll("canvas[data-paint]")) {
     const [width, height] = image;
