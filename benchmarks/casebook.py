@@ -4,7 +4,8 @@ The cases are generated: two models, four benchmarks, answers with probabilities
 an image for every twentieth. Prints medians and the slowest of each, in milliseconds, and how many cases pass: first
 of the queries behind a page, then, in a browser on a server of its own, of the pages themselves. A page with its
 canvas is measured from a click on its card, or the call for its address, to the canvas having drawn, on cases of the
-models that ship. Times are of the wall clock: on a busy machine they say more about the machine.
+models that ship; a filter from the key that ends it to the new cards. Times are of the wall clock: on a busy machine
+they say more about the machine.
 """
 
 import argparse
@@ -17,11 +18,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
+from apps.casebook.permalinks import EVIDENCE, evidence_text
 from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord, MeasuredEvidence, Said
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import AnswerFilter, CaseFilter, EvidenceFilter
@@ -49,6 +52,12 @@ const still = () => app()?.dataset.testScriptState === "notRunning" && !app().qu
 CALLED = f"async () => {{ {_SOON} await soon(drawn); return performance.now(); }}"
 """Milliseconds from the call for a page to its canvas having drawn."""
 SETTLED = f"async () => {{ {_SOON} await soon(still); }}"
+FILTERED = f"""async ([name, part]) => {{ {_SOON}
+  const named = () => new URLSearchParams(location.search).get(name)?.includes(part);
+  await soon(() => named() && still());
+  return performance.now();
+}}"""
+"""Milliseconds to the gallery standing still under an address whose filter has a part."""
 OPENED = f"""async (number) => {{ {_SOON}
   const start = performance.now();
   [...document.querySelectorAll("a")].filter((each) => each.textContent.trim() === "Open the case")[number].click();
@@ -120,7 +129,12 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--casebook", help="an empty database by its URL (default: a new SQLite file)")
-    parser.add_argument("--pages", type=int, default=9, help="cases opened in the browser; 0: no browser")
+    parser.add_argument(
+        "--pages",
+        type=int,
+        default=9,
+        help="cases opened and filters set in the browser, at most 19; 0: no browser",
+    )
     args = parser.parse_args()
     random = np.random.default_rng(0)
     with (
@@ -163,7 +177,7 @@ def measure_filters(casebook: Casebook, repeats: int) -> None:
         def look() -> int:
             found = casebook.cases(casebook.ids(wanted, count=_PAGE))
             casebook.thumbnails([case.record.image for case in found])
-            casebook.facets(wanted)
+            casebook.facets()
             return casebook.count(wanted)
 
         return look
@@ -215,8 +229,30 @@ def measure_pages(casebook: Casebook, where: str, pages: int) -> None:
         _line("a card's case, that nobody opened before", [opened(number) for number in range(pages)])
         _line("a card's case, that was open before", [opened(number) for number in range(pages)])
         _line("the address of a case, that was open before", [called(each) for each in ids[:pages]])
+        measure_filtering(visit.page, address, pages)
         visit.context.close()
         browser.close()
+
+
+def measure_filtering(page: Page, address: str, times: int) -> None:
+    """Print a line for each kind of filter that is changed on the page, from the key to the new cards."""
+
+    def changed(label: str, value: str, name: str) -> float:
+        page.get_by_label(label, exact=True).fill(value)
+        start = page.evaluate("performance.now()")
+        page.get_by_label(label, exact=True).press("Enter")
+        return page.evaluate(FILTERED, [name, value]) - start
+
+    page.goto(f"{address}?all=yes")
+    page.get_by_text("Open the case").first.wait_for()
+    page.evaluate(SETTLED)
+    _line("a filter by words", [changed("Words", f"image {70 + number}", "text") for number in range(times)])
+    saw = EvidenceFilter(name=PRESENCE, model=_MODELS[1], layer=63, beats_control=True)
+    page.goto(f"{address}?{urlencode({'all': 'yes', EVIDENCE: evidence_text([saw])})}")
+    page.get_by_text("Open the case").first.wait_for()
+    page.evaluate(SETTLED)
+    bounds = [f"0.{71 + number}" for number in range(times)]
+    _line("a filter by evidence", [changed("at least", each, EVIDENCE) for each in bounds])
 
 
 def _line(name: str, times: list[float]) -> None:

@@ -123,7 +123,9 @@ def serve_casebook(
     print(f"The casebook is at {address} (Ctrl+C ends it).", flush=True)
     if show:
         webbrowser.open(address)
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
+    # Not compressed, as by Streamlit's own server: the maps of a case would take longer to pack than to send.
+    quiet = {"log_level": "warning", "access_log": False, "server_header": False}
+    uvicorn.run(app, host=host, port=port, ws_per_message_deflate=False, **quiet)
 
 
 def _explorer(shown: str, address: str, *, own: bool) -> dict[str, str]:

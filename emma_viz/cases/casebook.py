@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, true
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 
 from emma_viz.cases import stored
 from emma_viz.cases.case import CaseRecord, MeasuredEvidence
@@ -119,25 +119,23 @@ class Casebook:
         with reading(self._engine) as connection:
             return list(stored.records(connection, list(connection.execute(statement).scalars())))
 
-    def facets(self, wanted: CaseFilter = CaseFilter()) -> dict[str, Counter[str]]:
-        """What there is to filter by among the cases that pass: name → value → cases.
+    def facets(self) -> dict[str, Counter[str]]:
+        """What there is to filter by: name → value → cases.
 
         Names: benchmark, split, category, object, truth, verdict; tag, rule, model, measure.
         """
         names = ("benchmark", "split", "category", "object", "truth", "verdict")
         columns = {"tag": TAG_ROWS.c.tag, "rule": REASON_ROWS.c.rule, "model": ANSWER_ROWS.c.model}
         columns["measure"] = EVIDENCE_NUMBERS.c.name
-        found: dict[str, Counter[str]] = {name: Counter() for name in (*names, *columns)}
+        found: dict[str, Counter[str]] = {}
         with reading(self._engine) as connection:
-            for passing in _passing(connection, wanted):
-                for name in names:
-                    column = CASE_ROWS.c[name]
-                    counts = select(column, func.count()).where(passing(CASE_ROWS.c.id), column != "")
-                    found[name].update(dict(connection.execute(counts.group_by(column)).all()))
-                for name, column in columns.items():
-                    case = column.table.c.case_id
-                    counts = select(column, func.count(case.distinct())).where(passing(case))
-                    found[name].update(dict(connection.execute(counts.group_by(column)).all()))
+            for name in names:
+                column = CASE_ROWS.c[name]
+                counts = select(column, func.count()).where(column != "").group_by(column)
+                found[name] = Counter(dict(connection.execute(counts).all()))
+            for name, column in columns.items():
+                counts = select(column, func.count(column.table.c.case_id.distinct())).group_by(column)
+                found[name] = Counter(dict(connection.execute(counts).all()))
         return found
 
     # ── pictures and evidence ──────────────────────────────────────────────────────────────────────────────────────
@@ -318,15 +316,3 @@ class Casebook:
                     f"expected {model!r:.100} to be one model, got answers of two: weights {known[model]:.16} and "
                     f"{fingerprint:.16}. Give the newer one a name of its own, or open another casebook."
                 )
-
-
-def _passing(
-    connection: Connection, wanted: CaseFilter
-) -> Iterator[Callable[[ColumnElement], ColumnElement[bool]]]:
-    """Conditions on a column of ids, of which each case that passes fulfils one: the filter is looked at once."""
-    ids = list(connection.execute(select_cases(wanted, CASE_ROWS.c.id)).scalars())
-    if len(ids) == connection.execute(select(func.count()).select_from(CASE_ROWS)).scalar_one():
-        yield lambda _: true()
-        return
-    for part in stored.in_parts(ids, size=20_000):
-        yield lambda column, part=part: column.in_(part)

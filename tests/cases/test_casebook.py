@@ -149,8 +149,10 @@ def test_filters(casebook):
         assert casebook.count(wanted) == len(found)
     assert casebook.ids(start=1, count=1) == [one]
     assert [each.row for each in casebook.records(CaseFilter(benchmark="pope"))] == ["0", "1"]
-    facets = casebook.facets(CaseFilter(benchmark="pope"))
-    assert facets["model"] == {"cobra": 2, "emma": 2}
+    facets = casebook.facets()
+    assert facets["model"] == {"cobra": 3, "emma": 2}
+    assert facets["benchmark"] == {"pope": 2, "mme": 1}
+    assert facets["split"] == {"random": 2}
     assert facets["tag"] == {"to show": 1}
     assert facets["verdict"] == {"miss": 1}
     assert facets["rule"] == {"models-disagree": 1, "one-right-one-wrong": 1, "confident-and-wrong": 1}
