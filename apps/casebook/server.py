@@ -124,8 +124,15 @@ def serve_casebook(
     if show:
         webbrowser.open(address)
     # Not compressed, as by Streamlit's own server: the maps of a case would take longer to pack than to send.
-    quiet = {"log_level": "warning", "access_log": False, "server_header": False}
-    uvicorn.run(app, host=host, port=port, ws_per_message_deflate=False, **quiet)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws_per_message_deflate=False,
+    )
 
 
 def _explorer(shown: str, address: str, *, own: bool) -> dict[str, str]:
