@@ -85,7 +85,7 @@ def _start(arguments: Sequence[str], index: int, jobs: int, said: IO[str]) -> _J
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     end = arguments.index("--") if "--" in arguments else len(arguments)
     part = ["--jobs", "1", "--shard", f"{index}/{jobs}"]
-    words, environment = programs.process("probe", [*arguments[:end], *part, *arguments[end:]])
+    words, environment = programs.process("emma_viz", ["probe", *arguments[:end], *part, *arguments[end:]])
     process = subprocess.Popen(
         words,
         env=environment | dict.fromkeys(_THREADS, threads),

@@ -44,14 +44,14 @@ def programs_root() -> Path:
     )
 
 
-def process(name: str, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The command line and the environment that run program `name` in a process of its own.
+def process(module: str, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The command line and the environment that run a module (`emma_viz`, …) in a process of its own.
 
     Modules are looked for where this process looks for them, and never in the current folder, which may have a
     `training` of the user's.
     """
     path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-    return [sys.executable, "-P", "-m", "emma_viz", name, *argv], {**os.environ, "PYTHONPATH": path}
+    return [sys.executable, "-P", "-m", module, *argv], {**os.environ, "PYTHONPATH": path}
 
 
 def run_program(name: str, argv: Sequence[str]) -> int:

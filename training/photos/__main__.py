@@ -19,9 +19,10 @@ from emma_viz.files.room import require_writable
 from training.photos.bundle import bundle_pair
 from training.photos.recipe import PHOTO_MEMBERS
 from training.photos.work import PhotoWork
-from training.pocket.stages import run_name
+from training.pocket.stages import run_name, side_by_side
 
-_MODULE = "python -m training.photos"
+_NAME = "training.photos"
+_MODULE = f"python -m {_NAME}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +61,16 @@ def _run(options: argparse.Namespace) -> None:
         return
     bundle = options.bundle or options.work / run_name("bundle", options.seed)
     require_writable(bundle, folder=True, error=TrainingError)
+    work.training_pictures.every()
+    train = [
+        "--photos",
+        str(options.photos.resolve()),
+        "--work",
+        str(options.work.resolve()),
+        "--seed",
+        str(options.seed),
+    ]
+    side_by_side(_NAME, [["train", member, *train] for member in PHOTO_MEMBERS])
     command = f"{_MODULE} pair --photos DIR" + (f" --seed {options.seed}" if options.seed else "")
     written = bundle_pair(work, tuple(PHOTO_MEMBERS), bundle, command=command, seed=options.seed)
     print(f"wrote {written}: {', '.join(PHOTO_MEMBERS)}")

@@ -214,14 +214,18 @@ def train_members(work: Work, members: Sequence[str], *, seed: int = 0) -> None:
     shared = [["encoder", "--recipe", work.name]]
     for name in dict.fromkeys(work.recipe.members[m].model().llm_backbone_id for m in members):
         shared.append(["text", "--recipe", work.name, "--llm", name])
-    _side_by_side(work, shared)
+    _train_side_by_side(work, shared)
     for split, count in (("train", work.recipe.joint.scenes), ("val", work.recipe.joint.scored_scenes)):
         _ = work.features(split, count)
-    _side_by_side(work, [["joint", "--recipe", member, "--seed", str(seed)] for member in members])
+    _train_side_by_side(work, [["joint", "--recipe", member, "--seed", str(seed)] for member in members])
 
 
-def _side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
-    """Run commands of `training.train` in the work folder, two at a time: the next starts when one ends.
+def _train_side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
+    side_by_side("emma_viz", [["train", *command, "--work", str(work.folder)] for command in commands])
+
+
+def side_by_side(module: str, commands: Sequence[list[str]]) -> None:
+    """Run a module with each of some arguments, two at a time, one thread each: the next starts when one ends.
 
     Raises:
         TrainingError: one of them failed; its own message stands above. What runs beside it ends first, and no other
@@ -229,7 +233,7 @@ def _side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
     """
 
     def run(command: list[str]) -> int:
-        start, environment = programs.process("train", [*command, "--work", str(work.folder)])
+        start, environment = programs.process(module, command)
         return subprocess.run(start, env={**environment, **ONE_THREAD}, check=False).returncode
 
     with ThreadPoolExecutor(2) as pool:

@@ -14,6 +14,7 @@ from emma_viz.models.backbones import PHOTO_VOCABULARY, lite0_256
 from emma_viz.models.towers.vision import VisionEncoder
 from tests.photographs import made_photographs
 from training.loop.config import Phase
+from training.photos.__main__ import main as command
 from training.photos.bundle import bundle_pair
 from training.photos.fitting import Fitted
 from training.photos.recipe import photo_recipe, photo_tokenizer
@@ -110,3 +111,20 @@ def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, t
     other = made_photographs(tmp_path / "other", each=3)
     assert main([str(folder), "--photos", str(other), "--out", str(tmp_path)]) == 1
     assert "Name the photographs that it was trained on" in capsys.readouterr().err
+
+
+def test_the_pair_is_trained_side_by_side(work, tmp_path, monkeypatch, capsys):
+    """Each in a process of its own, whose command line its own parser takes; then both are bundled."""
+    started = []
+    monkeypatch.setattr(
+        "training.photos.__main__.side_by_side", lambda module, commands: started.extend(commands)
+    )
+    monkeypatch.setattr("training.photos.__main__.PhotoWork", lambda *_: work)
+    monkeypatch.setattr("training.photos.__main__.bundle_pair", lambda *a, **_: tmp_path / "bundle")
+    options = ["--photos", str(work.photos), "--work", str(tmp_path / "work"), "--seed", "2"]
+    assert command(["pair", *options]) == 0
+    assert "wrote" in capsys.readouterr().out
+    trained = []
+    monkeypatch.setattr(PhotoWork, "train", lambda _, member, *, seed: trained.append((member, seed)))
+    assert [command(each) for each in started] == [0, 0]
+    assert trained == [("cobra-photo", 2), ("emma-v1-photo", 2)]
