@@ -8,12 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from tests.unchecked import types_unchecked
 
 # No test asks the network for anything; without this, each look at the hub tries again for 23 seconds.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# What a slow or busy machine makes of a property test is nobody's fault.
+settings.register_profile(
+    "unhurried",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("unhurried")
 # Tests run many small operations; more threads than that only spin against one another.
 torch.set_num_threads(1)
 # Which test is the first to compile a kernel, and says so, is chance.

@@ -151,7 +151,7 @@ def from_svg(spec, path: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     RECIPES,
     st.sampled_from(KINDS),

@@ -272,7 +272,7 @@ def test_no_module_is_imported_and_nothing_is_called(archive, tmp_path):
 INERT = (Opaque, Name, PickledStorage, PickledTensor, dict, list, tuple, str, bytes, int, float, type(None))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_damaged_programs_are_errors_or_inert(data):
     """Whatever bytes are changed, the outcome is made of inert parts, or one of the two errors."""
@@ -284,7 +284,7 @@ def test_damaged_programs_are_errors_or_inert(data):
         assert_inert(read_pickle(bytes(program), where="x"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(sorted(opcode.code for opcode in pickletools.opcodes)), max_size=30))
 def test_random_programs_are_errors_or_inert(codes):
     program = b"(](}cbuiltins\nint\n" + b"".join(code.encode("latin-1") for code in codes) + b"."

@@ -13,7 +13,7 @@ from emma_viz.data import STRATEGIES, Geometry, ImageTransform, TowerNorm
 from emma_viz.errors import InputError
 
 GREY = TowerNorm(name="grey", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-PROFILE = settings(max_examples=40, deadline=None, derandomize=True)
+PROFILE = settings(max_examples=40, derandomize=True)
 
 values = st.fixed_dictionaries(
     {

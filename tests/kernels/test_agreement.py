@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 FAST_BACKENDS = ("torch", "cpu")
@@ -17,12 +17,7 @@ OPTIONS = [
     {"final": False},
     {"gate": False, "skip": False, "bias": False, "softplus": False, "initial": False, "final": False},
 ]
-SEARCH = settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+SEARCH = settings(max_examples=12, derandomize=True)
 
 pytestmark = pytest.mark.parametrize("backend", FAST_BACKENDS)
 

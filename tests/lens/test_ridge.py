@@ -51,7 +51,7 @@ def test_the_fit_is_the_least_squares_solution(ridge):
         np.testing.assert_allclose(bias[index].numpy(), y.mean(axis=0) - x.mean(axis=0) @ expected, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.sampled_from([0.0, 30.0]))
 def test_batches_of_any_size_give_the_same_fit(sizes, offset):
     states, patches = data(images=sum(sizes), offset=offset)

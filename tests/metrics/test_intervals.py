@@ -29,7 +29,7 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
     assert found.seed_low is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_a_known_difference_is_claimed_and_its_opposite_too(seed):
     base = noise(seed)

@@ -59,7 +59,7 @@ def test_an_empty_array_has_no_records(tmp_path):
     assert list(read_records(write(tmp_path, [], "array"))) == []
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(texts=st.lists(st.text(max_size=30), min_size=2, max_size=6), chunk=st.integers(1, 40))
 def test_any_text_survives_any_chunk(tmp_path_factory, texts, chunk):
     path = write(tmp_path_factory.mktemp("llava"), [record(conversations=talk(*texts))] * 3, "pretty")

@@ -54,7 +54,7 @@ SHAPES = st.tuples(st.integers(1, 60), st.integers(1, 60)).filter(
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     SHAPES,
     st.integers(1, 4),
@@ -87,7 +87,7 @@ def test_cells_lie_apart_and_within_the_sheet(shape, models, layers, kinds, capt
         assert all(b.y >= below.bottom + caption - 1e-9 for b in under)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SHAPES, st.integers(1, 4), st.integers(1, 64))
 def test_the_head_fits_beside_itself(shape, models, layers):
     spec = bare_spec(shape, models, layers)
@@ -203,7 +203,7 @@ def overlap(a, b) -> float:
     return min(min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=120), st.floats(0.4, 3), st.integers(1, 5), st.booleans())
 def test_wrapped_lines_fit(text, room, lines, bold):
     wrapped = wrap(text, room, 7.2, lines=lines, bold=bold)

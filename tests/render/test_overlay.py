@@ -18,7 +18,7 @@ def photo(height: int = 24, width: int = 24) -> np.ndarray:
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(["resize-naive", "resize-crop", "letterbox"]), st.integers(2, 90), st.integers(2, 90))
 def test_pixels_belong_to_the_patches_of_the_real_geometry(strategy, width, height):
     geometry = Geometry(image_size=(width, height), strategy=strategy, size=32, patch=5)

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pypdf
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -37,7 +37,7 @@ def plain(make, tmp_path_factory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(value=VALUES)
 def test_every_document_comes_back_as_it_was(suffix, value, plain, tmp_path):
     document = json.dumps({"format": "emma-viz figure", "value": value}, indent=1) + "\n"

@@ -80,7 +80,7 @@ def built(fields: dict) -> ImageCase:
     return ImageCase(**(fields | {"models": tuple(ModelCase(**model) for model in fields["models"])}))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(cases(), min_size=1, max_size=2), st.lists(WORDS, max_size=2))
 def test_sidecar_round_trip_is_exact(images, notes):
     spec = FigureSpec(images=tuple(map(built, images)), scale="per_map", notes=tuple(notes))
@@ -242,7 +242,7 @@ def test_a_difference_needs_two_comparable_models(make):
         FigureSpec(images=(dataclasses.replace(case, models=(case.models[0], cropped)),), difference=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["resize-naive", "resize-crop", "letterbox"]), st.integers(1, 900), st.integers(1, 900)
 )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -60,7 +60,7 @@ def test_states_keep_their_dtype_and_bits(study, make_trace, assert_same, dtype)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(
     name=st.text(min_size=1, max_size=80).filter(str.strip),
     prompt=TEXT,
@@ -91,7 +91,7 @@ ARRAYS = st.sampled_from(NUMBERS).flatmap(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     arrays=st.dictionaries(TEXT, ARRAYS, max_size=3),
     meta=st.dictionaries(TEXT, JSON, max_size=3),
