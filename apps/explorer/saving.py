@@ -187,7 +187,7 @@ def translate(
     def patch(edges: np.ndarray, own: np.ndarray, index: int) -> int:
         return int(np.searchsorted(edges, (own[index] + own[index + 1]) / 2, side="right")) - 1
 
-    (x, y), (u, v) = one.edges, other.edges
+    (x, y), (u, v) = ([np.append(starts, ends[-1]) for starts, ends in each.spans] for each in (one, other))
     top, left, bottom, right = region
     found = patch(v, y, top), patch(u, x, left), patch(v, y, bottom), patch(u, x, right)
     rows, columns = other.grid

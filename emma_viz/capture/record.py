@@ -204,7 +204,8 @@ class _Run:
                     peer, asked, wanted.tokens, buffers, clock.tick, clock.end_batch, self.on_token
                 )
                 answers = road.all(self.sampling)
-                notes += tuple(dict.fromkeys(said for each in questions.geometry if (said := each.said)))
+                said = dict.fromkeys([peer.family.note, *(each.said for each in questions.geometry)])
+                notes += tuple(each for each in said if each)
         return Trace(
             model=model.info,
             sites=wanted.sites,

@@ -11,9 +11,9 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
-from emma_viz.data.image_grid import Axis, ImageGrid
+from emma_viz.data.image_grid import Axis, ImageGrid, Spans
 from emma_viz.errors import InputError
 
 Strategy = Literal["resize-naive", "resize-crop", "letterbox"]
@@ -99,6 +99,22 @@ class Geometry(ImageGrid):
     def axes(self) -> tuple[Axis, Axis]:
         """The maps of x and of y."""
         return plan(self.strategy, self.image_size, self.size)
+
+    @cached_property
+    def edges(self) -> tuple[Float[np.ndarray, " x_edges"], Float[np.ndarray, " y_edges"]]:
+        """Where the columns (C + 1 positions) and the rows (R + 1) begin and end, in original pixels."""
+        rows, columns = self.grid
+        x, y = self.axes
+        return (
+            x.to_image(np.arange(columns + 1, dtype=np.float64) * self.patch),
+            y.to_image(np.arange(rows + 1, dtype=np.float64) * self.patch),
+        )
+
+    @property
+    def spans(self) -> tuple[Spans, Spans]:
+        """Each ends where the next begins."""
+        xs, ys = self.edges
+        return (xs[:-1], xs[1:]), (ys[:-1], ys[1:])
 
 
 def true_patches(

@@ -7,7 +7,6 @@ the integers that the preprocessing really uses, so nothing is approximated.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,9 @@ from einops import rearrange
 from jaxtyping import Float, Float32, Int, Shaped
 
 from emma_viz.errors import InputError
+
+Spans = tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]
+"""Where each of some cells begins and where it ends, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +71,8 @@ class ImageGrid(ABC):
 
     @property
     @abstractmethod
-    def axes(self) -> tuple[Axis, Axis]:
-        """The maps of x and of y from the original image to the view."""
+    def spans(self) -> tuple[Spans, Spans]:
+        """Where the columns and where the rows begin and end, in original pixels."""
 
     @property
     def view_size(self) -> tuple[int, int]:
@@ -92,34 +94,22 @@ class ImageGrid(ABC):
         """All tokens that the image becomes: those of the grid first."""
         return self.n_tokens
 
-    @cached_property
-    def edges(self) -> tuple[Float[np.ndarray, " x_edges"], Float[np.ndarray, " y_edges"]]:
-        """Where the columns (C + 1 positions) and the rows (R + 1) begin and end, in original pixels."""
-        rows, columns = self.grid
-        x, y = self.axes
-        return (
-            x.to_image(np.arange(columns + 1, dtype=np.float64) * self.patch),
-            y.to_image(np.arange(rows + 1, dtype=np.float64) * self.patch),
-        )
-
     def token_boxes(self) -> Float[np.ndarray, "T 4"]:
         """The boxes of all tokens; with letterbox they may leave the image."""
-        xs, ys = self.edges
+        (left, right), (top, bottom) = self.spans
         rows, columns = self.grid
         row, column = np.divmod(np.arange(rows * columns), columns)
-        return np.stack([xs[column], ys[row], xs[column + 1], ys[row + 1]], axis=-1)
+        return np.stack([left[column], top[row], right[column], bottom[row]], axis=-1)
 
     def tokens_at(self, points: Shaped[np.ndarray, "*n 2"]) -> Int[np.ndarray, "*n"]:
         """The token whose box holds each point (x, y), −1 where no patch sees.
 
         A box holds its left and top edge, not its right and bottom edge.
         """
-        rows, columns = self.grid
-        xs, ys = self.edges
-        column = np.searchsorted(xs, points[..., 0], side="right") - 1
-        row = np.searchsorted(ys, points[..., 1], side="right") - 1
-        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-        return np.asarray(np.where(inside, row * columns + column, -1))
+        (column, across), (row, down) = (
+            _cell_of(span, points[..., place]) for place, span in enumerate(self.spans)
+        )
+        return np.asarray(np.where(across & down, row * self.grid[1] + column, -1))
 
     def tokens_in(self, box: Sequence[float | int], *, at_least: float | int = 0.5) -> Int[np.ndarray, " k"]:
         """The tokens that a box covers, in order.
@@ -139,8 +129,8 @@ class ImageGrid(ABC):
             raise InputError(f"expected a box (left, top, right, bottom) with an extent, got {tuple(box)}")
         if not 0 < at_least <= 1:
             raise InputError(f"expected at_least above 0 and up to 1, got {at_least}")
-        across = _covered_share(self.edges[0], left, right, self.image_size[0])
-        down = _covered_share(self.edges[1], top, bottom, self.image_size[1])
+        across = _covered_share(self.spans[0], left, right, self.image_size[0])
+        down = _covered_share(self.spans[1], top, bottom, self.image_size[1])
         # A hair below: a box drawn along the tokens' own edges covers them whole, whatever their rounding.
         return np.flatnonzero(np.outer(down, across).ravel() >= at_least - 1e-9)
 
@@ -156,15 +146,15 @@ class ImageGrid(ABC):
         if values.shape[:2] != self.grid:
             raise InputError(f"expected values on a {self.grid} grid, got shape {values.shape}")
         width, height = self.image_size
-        xs, ys = self.edges
+        across, down = self.spans
         out = np.full((height, width, *values.shape[2:]), np.nan, dtype=np.float32)
-        columns, left, right = _cells(xs, width)
-        rows, top, _ = _cells(ys, height)
+        column, seen = _cell_of(across, np.arange(width) + 0.5)
+        row, shown = _cell_of(down, np.arange(height) + 0.5)
         values = values.astype(np.float32, copy=False)
         # One row of the grid at a time: nothing of the size of the image is made beside the result.
-        for row in np.unique(rows):
-            first, last = top + np.searchsorted(rows, [row, row + 1])
-            out[first:last, left:right] = values[row][columns]
+        for each in np.unique(row[shown]):
+            lines = np.flatnonzero(shown & (row == each))
+            out[lines[0] : lines[-1] + 1, seen] = values[each][column[seen]]
         return out
 
     def patches(self, view: Shaped[np.ndarray, "height width 3"]) -> Shaped[np.ndarray, "T p p 3"]:
@@ -182,18 +172,15 @@ class ImageGrid(ABC):
         return rearrange(seen, "(R i) (C j) c -> (R C) i j c", i=p, j=p)
 
 
-def _covered_share(edges: np.ndarray, first: float, last: float, length: int) -> np.ndarray:
+def _covered_share(span: Spans, first: float, last: float, length: int) -> np.ndarray:
     """Of each cell's part within [0, length], the share within [first, last]; 0 where it has no such part."""
-    low, high = np.clip(edges[:-1], 0, length), np.clip(edges[1:], 0, length)
+    low, high = (np.clip(each, 0, length) for each in span)
     covered = np.minimum(high, last) - np.maximum(low, first)
     return np.where(high > low, np.maximum(covered, 0) / np.maximum(high - low, 1e-300), 0.0)
 
 
-def _cells(edges: np.ndarray, length: int) -> tuple[np.ndarray, int, int]:
-    """The cell of every pixel centre that lies in one, and the first and last (exclusive) such pixel."""
-    cell = np.searchsorted(edges, np.arange(length) + 0.5, side="right") - 1
-    seen = np.flatnonzero((cell >= 0) & (cell < len(edges) - 1))
-    if not len(seen):
-        return cell[:0], 0, 0
-    first, last = int(seen[0]), int(seen[-1]) + 1
-    return cell[first:last], first, last
+def _cell_of(span: Spans, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The last cell that begins at or before each position (0 where none does), and whether it holds it."""
+    starts, ends = span
+    cell = np.searchsorted(starts, positions, side="right") - 1
+    return np.maximum(cell, 0), (cell >= 0) & (positions < ends[np.maximum(cell, 0)])

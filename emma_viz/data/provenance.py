@@ -37,11 +37,16 @@ class ModelInfo:
     ssm: str
     """`mamba1` or `mamba2`."""
     grid: tuple[Size, Size] | None = None
-    """Rows and columns of image tokens, or None for a language model alone."""
+    """Rows and columns of image tokens; None where they differ from image to image, and for a language model alone."""
     prompt_style: str | None = None
     """`zephyr` or `in-out`; None for a language model alone."""
     taps: tuple[int, ...] = ()
     """Layers that the model's own decoder was fed with in training; empty for Cobra."""
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it is more than a language model alone."""
+        return self.family != "language-model"
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object: tuples become lists."""

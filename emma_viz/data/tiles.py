@@ -1,6 +1,7 @@
 """Grids of image tokens of any shape, several an image: dynamic resolution, tiles, thumbnails, spare tokens."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated
 
@@ -9,26 +10,84 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from emma_viz.data.image_grid import Axis, ImageGrid
+from emma_viz.data.image_grid import Axis, ImageGrid, Spans
 from emma_viz.errors import InputError
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=8192)]
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenAxis:
+    """One axis of a grid of tokens: which pixels of the resized image each row or column of it sees.
+
+    An encoder cuts each tile of `pitch` pixels into `tile` whole patches; what is left of the tile (6 of 384 pixels for
+    patches of 14) is seen by no token. A grid that is one tile has `tile` = 0.
+
+    Raises:
+        InputError: the patches of a tile do not fit it.
+    """
+
+    count: _Count
+    """Rows, or columns."""
+    patch: _Count
+    """p, the side of what a token stands for, pixels of the view."""
+    axis: Axis
+    """From the original image to all tiles side by side."""
+    tile: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Patches of a tile; 0 where nothing lies between them."""
+    pitch: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Pixels from one tile to the next."""
+    skip: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Patches in front of the first token, which are dropped as they see padding alone."""
+    step: float = 1.0
+    """Patches that a token stands for, where features are resampled to a smaller grid."""
+
+    def __post_init__(self):
+        if self.step <= 0 or (self.tile and self.tile * self.patch > self.pitch):
+            raise InputError(
+                f"expected a step above 0 and tiles of at least their patches, got {self.step} and {self.tile} patches "
+                f"of {self.patch} in {self.pitch} pixels"
+            )
+
+    @cached_property
+    def on_tiles(self) -> Spans:
+        """Where each token begins and ends on the tiles, pixels."""
+        first = self.skip + np.arange(self.count) * self.step
+        last = self.skip + np.arange(1, self.count + 1) * self.step
+        if not self.tile:
+            return first * self.patch, last * self.patch
+        begun, ended = np.floor(first / self.tile), np.ceil(last / self.tile) - 1
+        return (
+            begun * self.pitch + (first - begun * self.tile) * self.patch,
+            ended * self.pitch + (last - ended * self.tile) * self.patch,
+        )
+
+    @cached_property
+    def spans(self) -> Spans:
+        """Where each token begins and ends, in original pixels; beyond the image where it sees padding."""
+        first, last = self.on_tiles
+        return self.axis.to_image(first), self.axis.to_image(last)
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """The first pixel of the resized image that lies on the tiles, and how many follow it there."""
+        first = max(0, -round(self.axis.crop))
+        return first, max(1, round(self.axis.resized - max(self.axis.crop, 0)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenGrid:
     """One grid of tokens over an image, such as all of its tiles side by side, or its thumbnail."""
 
-    rows: _Count
-    """R."""
-    columns: _Count
-    """C."""
-    patch: _Count
-    """p, the side of what a token stands for, pixels of the view."""
-    x: Axis
-    """From the original image to the view, across."""
-    y: Axis
-    """The same, down."""
+    x: TokenAxis
+    """Across."""
+    y: TokenAxis
+    """Down."""
+
+    @property
+    def n_tokens(self) -> int:
+        """R·C."""
+        return self.x.count * self.y.count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +99,15 @@ class TileGeometry(ImageGrid):
     by the finest token that covers it.
 
     Example:
-        >>> axis = Axis(length=60, pad=0, resized=32, crop=0)
-        >>> wide = TokenGrid(rows=2, columns=4, patch=8, x=axis, y=Axis(length=30, pad=0, resized=16, crop=0))
-        >>> thumbnail = TokenGrid(rows=2, columns=2, patch=8, x=Axis(length=60, pad=0, resized=16, crop=0), y=wide.y)
-        >>> place = TileGeometry(image_size=(60, 30), grids=(wide, thumbnail), spare=2)
+        >>> def axis(count, length):
+        ...     return TokenAxis(count=count, patch=8, axis=Axis(length=length, pad=0, resized=8 * count, crop=0))
+        >>> whole, thumbnail = TokenGrid(x=axis(4, 60), y=axis(2, 30)), TokenGrid(x=axis(2, 60), y=axis(2, 30))
+        >>> place = TileGeometry(image_size=(60, 30), grids=(whole, thumbnail), spare=2)
         >>> place.grid, place.n_tokens, place.n_image_tokens
         ((2, 4), 8, 14)
+
+    Raises:
+        InputError: there is no grid, or one is over another image.
     """
 
     image_size: tuple[int, int]
@@ -56,35 +118,35 @@ class TileGeometry(ImageGrid):
     """Tokens that stand for no pixels, such as those at the ends of rows."""
 
     def __post_init__(self):
-        if not self.grids or min(self.image_size) < 1:
+        sizes = {(each.x.axis.length, each.y.axis.length) for each in self.grids}
+        if (
+            min(self.image_size) < 1
+            or sizes != {self.image_size}
+            or self.grids[0].x.patch != self.grids[0].y.patch
+        ):
             raise InputError(
-                f"expected an image and a grid of tokens over it, got {self.image_size} and {len(self.grids)} grids"
+                f"expected grids of square patches over {self.image_size} pixels, got {len(self.grids)} over {sizes}"
             )
-        for each in self.grids:
-            if (each.x.length, each.y.length) != self.image_size:
-                raise InputError(
-                    f"expected grids over an image of {self.image_size}, got one over {(each.x.length, each.y.length)}"
-                )
 
     @property
     def grid(self) -> tuple[int, int]:
         """(R, C) of the finest grid."""
-        return self.grids[0].rows, self.grids[0].columns
+        return self.grids[0].y.count, self.grids[0].x.count
 
     @property
     def patch(self) -> int:
         """p of the finest grid."""
-        return self.grids[0].patch
+        return self.grids[0].x.patch
 
     @property
-    def axes(self) -> tuple[Axis, Axis]:
-        """The maps of the finest grid."""
-        return self.grids[0].x, self.grids[0].y
+    def spans(self) -> tuple[Spans, Spans]:
+        """Of the finest grid."""
+        return self.grids[0].x.spans, self.grids[0].y.spans
 
     @property
     def n_image_tokens(self) -> int:
         """All tokens that the image becomes."""
-        return sum(each.rows * each.columns for each in self.grids) + self.spare
+        return sum(each.n_tokens for each in self.grids) + self.spare
 
     @property
     def parts(self) -> "tuple[TileGeometry, ...]":
@@ -104,41 +166,42 @@ class TileGeometry(ImageGrid):
         """
         if not 0 <= token < self.n_image_tokens:
             raise InputError(f"expected a token of 0 to {self.n_image_tokens - 1}, got {token}")
-        ends = np.cumsum([0, *(each.rows * each.columns for each in self.grids)])
+        ends = np.cumsum([0, *(each.n_tokens for each in self.grids)]).tolist()
         for number, (start, end) in enumerate(pairwise(ends)):
             if token < end:
-                return number, token - int(start)
+                return number, token - start
         return None
 
     @property
     def said(self) -> str:
         """What a picture of the finest grid leaves out, in words; empty where that is nothing."""
-        rest = [f"{each.rows}×{each.columns} tokens of the whole image" for each in self.grids[1:]]
+        rest = [f"{each.y.count}×{each.x.count} tokens of the whole image" for each in self.grids[1:]]
         rest += [f"{self.spare} tokens without pixels"] * bool(self.spare)
         return f"not drawn: {', '.join(rest)}" if rest else ""
 
     def view(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-        """What the tokens of the finest grid see of an image, R·p × C·p pixels; padding is black."""
-        (rows, columns), p = self.grid, self.patch
-        size = np.array([columns * p, rows * p])
-        low, high = np.zeros(2), np.zeros(2)
-        for number, axis in enumerate(self.axes):
-            low[number] = max(0.0, -axis.crop)
-            high[number] = min(float(size[number]), axis.resized - axis.crop)
-        place = [int(each) for each in (*np.rint(low), *np.rint(high))]
-        x, y = self.axes
-        box = [
-            float(each)
-            for each in (*x.to_image(np.array([low[0], high[0]])), *y.to_image(np.array([low[1], high[1]])))
-        ]
-        left, right, top, bottom = box
-        source = (
-            max(left, 0.0),
-            max(top, 0.0),
-            min(right, float(image.width)),
-            min(bottom, float(image.height)),
-        )
-        out = Image.new("RGB", (int(size[0]), int(size[1])))
-        across, down = max(place[2] - place[0], 1), max(place[3] - place[1], 1)
-        out.paste(image.resize((across, down), Image.Resampling.BICUBIC, box=source), (place[0], place[1]))
-        return np.asarray(out)
+        """What the tokens of the finest grid see of an image, R·p × C·p pixels; padding is black.
+
+        Resized as the model's preprocessing does; where a token stands for more than a patch, every p-th part of it.
+        """
+        x, y = self.grids[0].x, self.grids[0].y
+        (left, across), (top, down) = x.shown, y.shown
+        box = []
+        for line, length in ((x, image.width), (y, image.height)):
+            ends = line.axis.to_image(
+                np.array([max(line.axis.crop, 0.0), line.axis.resized]) - line.axis.crop
+            )
+            box.append(np.clip(ends, 0, length).tolist())
+        source = (box[0][0], box[1][0], box[0][1], box[1][1])
+        seen = np.asarray(image.resize((across, down), Image.Resampling.BICUBIC, box=source))
+        columns, rows = _pixels(x) - left, _pixels(y) - top
+        inside = ((rows >= 0) & (rows < down))[:, None] & ((columns >= 0) & (columns < across))
+        picked = seen[np.clip(rows, 0, down - 1)][:, np.clip(columns, 0, across - 1)]
+        return np.where(inside[..., None], picked, 0).astype(np.uint8)
+
+
+def _pixels(line: TokenAxis) -> np.ndarray:
+    """Which pixels of the tiles are shown, p a token."""
+    first, last = line.on_tiles
+    parts = (np.arange(line.patch) + 0.5) / line.patch
+    return np.floor(first[:, None] + (last - first)[:, None] * parts).astype(int).ravel()

@@ -50,10 +50,11 @@ class QualityGatherer:
 
     Args:
         layers: of the decodings that will be added.
-        grid: rows and columns of patches.
+        grid: rows and columns of patches; None where they differ from image to image, which leaves SSIM and, of images
+            of several shapes, the control of the place unmeasured.
     """
 
-    def __init__(self, layers: Sequence[int], grid: tuple[int, int]):
+    def __init__(self, layers: Sequence[int], grid: tuple[int, int] | None):
         self.layers, self.grid = tuple(layers), grid
         self.n_images = 0
         self._errors: dict[int, list[np.ndarray]] = {layer: [] for layer in self.layers}
@@ -81,7 +82,7 @@ class QualityGatherer:
         self._errors[layer].append(squared_errors(decoded, true))
         for each, truth in zip(self._images(decoded), self._images(true), strict=True):
             self._psnr[layer].append(psnr(each, truth))
-            self._ssim[layer].append(ssim(each, truth))
+            self._ssim[layer].append(ssim(each, truth) if self.grid else float("nan"))
 
     def result(self) -> tuple[LayerQuality, ...]:
         """The quality of every layer.
@@ -108,8 +109,8 @@ class QualityGatherer:
         return np.concatenate(self._errors[layer])
 
     def controls(self) -> tuple[LayerControl, ...]:
-        """How every layer compares with its controls; none of fewer than two images."""
-        if self.n_images < 2:
+        """How every layer compares with its controls; none of fewer than two images, or of several shapes."""
+        if self.n_images < 2 or len({batch.shape[1:] for batch in self._pixels}) > 1:
             return ()
         truth, place = joined_columns(self._truth), self._place_errors()
         return tuple(
@@ -131,7 +132,8 @@ class QualityGatherer:
         )
 
     def _images(self, patches: np.ndarray) -> np.ndarray:
-        return rearrange(patches, "b (R C) i j c -> b (R i) (C j) c", R=self.grid[0])
+        # PSNR is the same however the patches lie.
+        return rearrange(patches, "b (R C) i j c -> b (R i) (C j) c", R=self.grid[0] if self.grid else 1)
 
 
 def with_quality(lens: AnyLens, decodings: Iterable[Decoded]) -> AnyLens:

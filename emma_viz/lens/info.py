@@ -57,8 +57,8 @@ class LensInfo:
     """Layers that the lens can decode, ascending."""
     patch: Side
     """Side of a decoded patch, pixels."""
-    grid: tuple[Side, Side]
-    """Rows and columns of patches of the model's view."""
+    grid: tuple[Side, Side] | None
+    """Rows and columns of patches of the model's view; None where they differ from image to image."""
     fitted_on: str
     """The images that the lens was fitted on, in words."""
     n_fit: Count

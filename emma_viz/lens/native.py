@@ -128,7 +128,10 @@ def native_lens(
             on features and shows no pixels.
     """
     if model.grid is None:
-        raise LensError(f"{model.name} takes no images: it has no grid of image tokens to decode.")
+        raise LensError(
+            f"{model.name} has no grid of image tokens that all images share, which this lens is built for; fit "
+            "a ridge lens."
+        )
     layers = (*(model.taps if taps is None else taps), model.n_layer - 1)
     if len(layers) != head.config.n_taps:
         raise LensError(

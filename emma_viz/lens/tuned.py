@@ -264,7 +264,10 @@ def tuned_lens(
         LensError: the model takes no images, or the number of layers does not fit the head.
     """
     if model.grid is None:
-        raise LensError(f"{model.name} takes no images: it has no grid of image tokens to decode.")
+        raise LensError(
+            f"{model.name} has no grid of image tokens that all images share, which this lens is built for; fit "
+            "a ridge lens."
+        )
     info = LensInfo(
         kind="tuned",
         model_name=model.name,

@@ -39,7 +39,7 @@ def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> D
         images: the original images of all.
 
     Raises:
-        InputError: there is none, or they differ in model, lens, site or layers.
+        InputError: there is none, or they differ in model, lens, site, layers or the shape of their grids.
     """
     if not decodings:
         raise InputError("expected at least one decoding to join, got none.")
@@ -49,6 +49,13 @@ def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> D
     for name in ("layers", "site", "model", "lens"):
         if any(getattr(each, name) != getattr(first, name) for each in decodings):
             raise InputError(f"Decodings that are joined are alike; these differ in {name}.")
+
+    shapes = [(each.geometry[0].grid, each.geometry[0].patch) for each in decodings]
+    if others := [shape for shape in shapes if shape != shapes[0]]:
+        raise InputError(
+            f"{first.model.name} sees these images on grids of several shapes, {shapes[0][0]} and {others[0][0]}: draw "
+            "those of each shape in a picture of their own."
+        )
 
     def chain(name: str) -> tuple:
         return tuple(value for each in decodings for value in getattr(each, name))

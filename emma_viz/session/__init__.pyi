@@ -2,6 +2,7 @@ from .capturing import capture as capture
 from .catalogue import families_table as families_table
 from .catalogue import inspection_of as inspection_of
 from .catalogue import models_table as models_table
+from .catalogue import peers_table as peers_table
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .fitting import fit_ridge as fit_ridge
@@ -50,6 +51,7 @@ __all__ = [
     "inspection_of",
     "mispaired",
     "models_table",
+    "peers_table",
     "redraw",
     "scores_table",
     "shown_layers",

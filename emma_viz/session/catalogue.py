@@ -19,6 +19,7 @@ from emma_viz.lens.places import beside
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.table import family_named, family_names
 from emma_viz.models.meta import on_meta
+from emma_viz.models.peers.table import PEERS
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.sizes import parameters
 
@@ -57,6 +58,13 @@ def families_table() -> str:
         row = (name, family.title, family.layout.name, family.image_tokens, members or "by path")
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
+
+
+def peers_table() -> str:
+    """Every family that transformers' own classes run, as a table in Markdown."""
+    rows = [(name, ", ".join(peer.model_types), peer.image) for name, peer in PEERS.items()]
+    head = ["| family | model types of transformers | an image becomes |", "|---|---|---|"]
+    return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
 
 
 def _weights(name: str) -> str:

@@ -1,8 +1,11 @@
 """The road that every image takes: shown to a model a batch at a time, recorded, and decoded if there is a lens."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
 
 import torch
+from PIL import Image
 
 from emma_viz.capture import Trace, record
 from emma_viz.capture.record import OnToken, RecordableModel
@@ -58,7 +61,8 @@ def ask(
         progress: called as each batch goes on.
 
     Returns:
-        One pair a batch, in order: nothing is asked before the first is taken.
+        One pair a batch, in order: nothing is asked before the first is taken. Where images become grids of several
+        shapes, one pair for those of a batch that follow one another with the same.
 
     Raises:
         InputError: an image or option cannot be used.
@@ -68,29 +72,46 @@ def ask(
     starts = range(first, len(questions), batch_size)
     for done, start in enumerate(starts):
         batch = questions[start : start + batch_size]
-        trace = record(
-            model,
-            [read_image(question.image, convert_profile=convert_profile) for question in batch],
-            [question.prompt for question in batch],
-            sites=sites,
-            layers=layers,
-            tokens=tokens,
-            generate=generate,
-            max_new_tokens=asking.max_new_tokens,
-            temperature=asking.temperature,
-            top_p=asking.top_p,
-            seed=asking.seed + start,
-            dtype=dtype,
-            batch_size=len(batch),
-            on_token=on_token,
-            progress=_share(progress, done, len(starts)),
-        )
-        if lens is None:
-            yield trace, None
-            continue
-        other = decoded_site not in ("", lens.info.site)
-        seen = trace.select(sites=[decoded_site]) if other else trace
-        yield trace, decode(seen, lens, layers=decoded, force=force_lens or other)
+        pictures = [read_image(question.image, convert_profile=convert_profile) for question in batch]
+        for part in _alike(model, pictures):
+            trace = record(
+                model,
+                pictures[part.start : part.stop],
+                [question.prompt for question in batch[part.start : part.stop]],
+                sites=sites,
+                layers=layers,
+                tokens=tokens,
+                generate=generate,
+                max_new_tokens=asking.max_new_tokens,
+                temperature=asking.temperature,
+                top_p=asking.top_p,
+                seed=asking.seed + start + part.start,
+                dtype=dtype,
+                batch_size=len(part),
+                on_token=on_token and partial(_behind, on_token, part.start),
+                progress=_share(progress, done, len(starts)),
+            )
+            if lens is None:
+                yield trace, None
+                continue
+            other = decoded_site not in ("", lens.info.site)
+            seen = trace.select(sites=[decoded_site]) if other else trace
+            yield trace, decode(seen, lens, layers=decoded, force=force_lens or other)
+
+
+def _alike(model: RecordableModel, pictures: Sequence[Image.Image]) -> Iterator[range]:
+    """The images that follow one another and become grids of one shape; all of them where the model has one grid."""
+    start = 0
+    shape = model.info.grid
+    for _, some in groupby(pictures, key=lambda each: shape or model.transform.geometry(each).grid):
+        count = len(list(some))
+        yield range(start, start + count)
+        start += count
+
+
+def _behind(on_token: OnToken, before: int, sample: int, token: int) -> None:
+    """A token of a sample that has others of its batch before it."""
+    on_token(before + sample, token)
 
 
 def _share(progress: Progress | None, index: int, count: int) -> Progress | None:

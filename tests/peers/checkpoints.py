@@ -38,8 +38,87 @@ def _llava() -> Any:
     return LlavaImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
 
 
-PROCESSORS: dict[str, Callable[[], Any]] = {"llava": _llava}
-"""By the names of `PEERS`."""
+def _padded() -> Any:
+    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+    side = {"height": SIDE, "width": SIDE}
+    return LlavaImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=side, do_pad=True)
+
+
+def _qwen() -> Any:
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    return Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 16 * 16, "longest_edge": 48 * 48}, patch_size=PATCH
+    )
+
+
+_PINPOINTS = [[16, 32], [32, 16], [32, 32]]
+
+
+def _next() -> Any:
+    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+    side = {"height": SIDE, "width": SIDE}
+    return LlavaNextImageProcessorPil(
+        size={"shortest_edge": SIDE}, crop_size=side, image_grid_pinpoints=_PINPOINTS
+    )
+
+
+def _onevision() -> Any:
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    return LlavaOnevisionImageProcessorPil(
+        size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=_PINPOINTS
+    )
+
+
+def _idefics3() -> Any:
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    return Idefics3ImageProcessorPil(size={"longest_edge": 3 * SIDE}, max_image_size={"longest_edge": SIDE})
+
+
+def _smolvlm() -> Any:
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+    return SmolVLMImageProcessorPil(size={"longest_edge": 3 * SIDE}, max_image_size={"longest_edge": SIDE})
+
+
+def _siglip() -> Any:
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    return SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})
+
+
+def _gemma3() -> Any:
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    return Gemma3ImageProcessorPil(size={"height": SIDE, "width": SIDE})
+
+
+def _internvl() -> Any:
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    return GotOcr2ImageProcessorPil(size={"height": SIDE, "width": SIDE}, crop_to_patches=True, max_patches=6)
+
+
+PROCESSORS: dict[str, Callable[[], Any]] = {
+    "llava": _llava,
+    "llava-padded": _padded,
+    "llava-next": _next,
+    "llava-onevision": _onevision,
+    "qwen2.5-vl": _qwen,
+    "qwen3-vl": _qwen,
+    "idefics3": _idefics3,
+    "smolvlm": _smolvlm,
+    "paligemma": _siglip,
+    "gemma3": _gemma3,
+    "internvl": _internvl,
+}
+"""By the names of `PEERS`, and what comes behind a further one of the same family."""
 
 
 def write(name: str, folder: Path) -> None:
@@ -49,9 +128,11 @@ def write(name: str, folder: Path) -> None:
     rows = transformer_peers._TEXT["vocab_size"]
     transformer_peers._TEXT["vocab_size"] = _ROWS
     try:
-        config = PEERS[name][0]()
+        config = PEERS[name.removesuffix("-padded")][0]()
     finally:
         transformer_peers._TEXT["vocab_size"] = rows
+    if hasattr(config, "image_grid_pinpoints"):
+        config.image_grid_pinpoints = _PINPOINTS
     torch.manual_seed(5)
     network = AutoModelForImageTextToText.from_config(config)
     _see_patch_by_patch(network)

@@ -16,5 +16,5 @@ def run(args: argparse.Namespace) -> int:
 
     print(session.models_table())
     if args.all:
-        print(f"\n{session.families_table()}")
+        print(f"\n{session.families_table()}\n\n{session.peers_table()}")
     return 0

@@ -55,7 +55,7 @@ def fit_ridge_on_states(
         LensError: there is nothing to fit or measure on, shapes differ between batches, or a state is not
             finite.
     """
-    if model.grid is None:
+    if not model.takes_images:
         raise LensError(f"{model.name} takes no images: it has no grid of image tokens to decode.")
     statistics = RidgeStatistics(layers=tuple(layers), dtype=settings.dtype)
     n_fit, patch = 0, 0

@@ -10,6 +10,8 @@ class LlavaPeer:
     model_types = ("llava", "vipllava")
     image = "one grid"
     marker = ""
+    plain = "USER: {image}\n{message} ASSISTANT:"
+    note = ""
 
     def grid(self, settings: Settings) -> tuple[int, int]:
         """The encoder's own."""

@@ -105,10 +105,10 @@ class PeerNetwork:
     def prompt(self, message: str) -> str:
         """The text for a message, with the family's marker where the image stands.
 
-        The checkpoint's own chat template writes it, where it has one; otherwise it is LLaVA's plain form.
+        The checkpoint's own chat template writes it, where it has one; otherwise it is the family's plain form.
         """
         if not self.words.chat_template:
-            return f"USER: {self._marker}\n{message} ASSISTANT:"
+            return self.family.plain.replace("{image}", self._marker).replace("{message}", message)
         turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": message}]}
         return self.words.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
 
@@ -134,7 +134,7 @@ class PeerNetwork:
                 )
             text = text.replace(self._marker, self.family.written(arrangement, token))
             given = self._pixels(image)
-        begins = self.words.bos_token is not None and text.startswith(self.words.bos_token)
+        begins = self.words.bos_token is not None and self.words.bos_token in text
         ids = self.words(text, add_special_tokens=not begins, return_tensors="pt")["input_ids"]
         is_image = ids[0] == self.image_id
         places = is_image.nonzero().flatten()

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Int
 
 from emma_viz.data.image_grid import Axis
-from emma_viz.data.tiles import TileGeometry, TokenGrid
+from emma_viz.data.tiles import TileGeometry, TokenAxis, TokenGrid
 from emma_viz.errors import CheckpointError
 
 
@@ -83,6 +83,16 @@ class Peer(Protocol):
         """What stands for an image in a chat template; "" where it is the image token itself."""
         ...
 
+    @property
+    def plain(self) -> str:
+        """The prompt of a checkpoint without a chat template, with {image} and {message} in it."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What a reader of every picture of a member should know; "" for nothing."""
+        ...
+
     def grid(self, settings: Settings) -> tuple[int, int] | None:
         """(R, C) of the tokens of every image; None where it differs from image to image."""
         ...
@@ -104,44 +114,63 @@ def squashed(image_size: tuple[int, int], height: int, width: int) -> tuple[Axis
     )
 
 
+def token_grid(
+    axes: tuple[Axis, Axis], grid: tuple[int, int], patch: int, *, tile: int = 0, pitch: int = 0
+) -> TokenGrid:
+    """A grid of tokens over a resized image.
+
+    Args:
+        axes: x and y, from the original image to all tiles side by side.
+        grid: rows and columns of tokens.
+        patch: what a token stands for, pixels of the resized image.
+        tile: tokens of a tile's side, where what its patches leave of it lies between tiles.
+        pitch: pixels from one tile to the next.
+    """
+    x, y = (
+        TokenAxis(count=count, patch=patch, axis=axis, tile=tile, pitch=pitch)
+        for count, axis in zip(grid[::-1], axes, strict=True)
+    )
+    return TokenGrid(x=x, y=y)
+
+
 def one_grid(
     image_size: tuple[int, int], axes: tuple[Axis, Axis], grid: tuple[int, int], patch: int
 ) -> Arrangement:
     """An image that becomes one grid of tokens, row by row."""
-    shape = TokenGrid(rows=grid[0], columns=grid[1], patch=patch, x=axes[0], y=axes[1])
-    geometry = TileGeometry(image_size=image_size, grids=(shape,))
+    geometry = TileGeometry(image_size=image_size, grids=(token_grid(axes, grid, patch),))
     return Arrangement(geometry=geometry, order=np.arange(geometry.n_tokens))
 
 
 def tile_by_tile(rows: int, columns: int, side: int) -> Int[np.ndarray, " T"]:
     """Of each token of all tiles' grid, row-major, its number where tiles follow one another, each row-major."""
     numbers = np.arange(rows * columns * side * side)
-    return rearrange(numbers, "(R C i j) -> (R i C j)", R=rows, C=columns, i=side)
+    return rearrange(numbers, "(R C i j) -> (R i C j)", R=rows, C=columns, i=side, j=side)
 
 
 def tiles_and_thumbnail(
-    image_size: tuple[int, int], tiles: tuple[int, int], side: int, patch: int
+    image_size: tuple[int, int], tiles: tuple[int, int], side: int, patch: int, pitch: int
 ) -> Arrangement:
     """An image that is resized to whole tiles of side × side tokens, which come first, then its thumbnail.
 
     Args:
         image_size: (W, H), pixels.
-        tiles: their rows and columns; of a single tile there is no thumbnail, it is one.
+        tiles: their rows and columns; a single tile, or none, is the whole image at the size of one.
         side: tokens of a tile's side.
         patch: what a token stands for, pixels of a tile.
+        pitch: pixels of a tile's side.
     """
     rows, columns = tiles
-    length = side * patch
-    small = TokenGrid(rows=side, columns=side, patch=patch, **_xy(squashed(image_size, length, length)))
+    small = token_grid(squashed(image_size, pitch, pitch), (side, side), patch)
     if rows * columns <= 1:
         geometry = TileGeometry(image_size=image_size, grids=(small,))
-        return Arrangement(geometry=geometry, order=np.arange(side * side))
-    axes = squashed(image_size, rows * length, columns * length)
-    whole = TokenGrid(rows=rows * side, columns=columns * side, patch=patch, **_xy(axes))
+        return Arrangement(geometry=geometry, order=np.arange(side * side), tiles=tiles)
+    axes = squashed(image_size, rows * pitch, columns * pitch)
+    whole = token_grid(axes, (rows * side, columns * side), patch, tile=side, pitch=pitch)
     geometry = TileGeometry(image_size=image_size, grids=(whole, small))
     order = np.concatenate([tile_by_tile(rows, columns, side), np.arange(side * side) + geometry.n_tokens])
     return Arrangement(geometry=geometry, order=order, tiles=tiles)
 
 
-def _xy(axes: Sequence[Axis]) -> dict[str, Axis]:
-    return {"x": axes[0], "y": axes[1]}
+def pair_of(value: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of what a configuration has as one number or two."""
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))

@@ -9,6 +9,7 @@ import torch
 from emma_viz.capture.record import RecordableModel
 from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import LoadedModel
+from emma_viz.data import read_image
 from emma_viz.errors import LensError
 from emma_viz.evidence.shuffled_weights import shuffled_weights
 from emma_viz.lens.controls import FEWEST_UNTRAINED, against_untrained
@@ -57,6 +58,15 @@ class AskedStates:
 
     def __len__(self) -> int:
         return len(self.questions)
+
+    def batches(self, size: int) -> Iterator[list[int]]:
+        """The numbers of all images, in order, but for those whose grids have one shape being together."""
+        alike: dict[tuple[int, int] | None, list[int]] = {}
+        for number, question in enumerate(self.questions):
+            grid = self.model.info.grid or self.model.transform.geometry(read_image(question.image)).grid
+            alike.setdefault(grid, []).append(number)
+        for numbers in alike.values():
+            yield from (numbers[start : start + size] for start in range(0, len(numbers), size))
 
     def read(self, samples: Sequence[int], layers: Sequence[int]) -> StateBatch:
         """Show the model some of the images.
@@ -148,9 +158,8 @@ def fit_ridge(
 def _batches(
     source: AskedStates, layers: Sequence[int], size: int, done: Callable[[int], None] | None
 ) -> Iterator[StateBatch]:
-    """All images of a source, in order, `size` at a time; `done` is told of each batch once it was used."""
-    for start in range(0, len(source), size):
-        some = range(start, min(start + size, len(source)))
+    """All images of a source, `size` at a time at most; `done` is told of each batch once it was used."""
+    for some in source.batches(size):
         yield source.read(some, layers)
         if done is not None:
             done(len(some))

@@ -1,0 +1,38 @@
+"""InternVL (arXiv 2404.16821, 2504.10479): tiles of the image, then its thumbnail, four patches to a token."""
+
+from emma_viz.models.peers.peer import Arrangement, Settings, pair_of, tiles_and_thumbnail
+
+
+class InternVLPeer:
+    """See `Peer`."""
+
+    model_types = ("internvl",)
+    image = "tiles and thumbnail, pixels shuffled"
+    marker = ""
+    plain = "USER: {image}\n{message} ASSISTANT:"
+    note = ""
+
+    def grid(self, settings: Settings) -> None:
+        """Each image has its own."""
+        return
+
+    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+        """Resized to as many tiles as the processor's own function chooses."""
+        from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
+
+        processor, (height, width) = settings.processor, settings.side()
+        rows = columns = 1
+        if processor.crop_to_patches and processor.max_patches > 1:
+            columns, rows = get_optimal_tiled_canvas(
+                image_size[::-1], (height, width), processor.min_patches, processor.max_patches
+            )
+        patch = round(pair_of(settings.config.vision_config.patch_size)[0] / settings.config.downsample_ratio)
+        return tiles_and_thumbnail(image_size, (rows, columns), height // patch, patch, height)
+
+    def written(self, arrangement: Arrangement, token: str) -> str:
+        """Between the marks of the released processor."""
+        return f"<img>{token * arrangement.geometry.n_image_tokens}</img>"
+
+
+INTERNVL = InternVLPeer()
+"""The family."""
