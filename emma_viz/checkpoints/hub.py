@@ -1,8 +1,11 @@
 """Files from the Hugging Face hub, with errors that say what to download when there is no network."""
 
 import re
+import socket
+import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from emma_viz.errors import CheckpointError
 
@@ -25,13 +28,36 @@ def fetch(repo: str, filename: str, *, revision: str | None = None, optional: bo
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
+    offline = not reachable()
     try:
-        return Path(huggingface_hub.hf_hub_download(repo, filename, revision=revision))
+        return Path(
+            huggingface_hub.hf_hub_download(repo, filename, revision=revision, local_files_only=offline)
+        )
     except (EntryNotFoundError, HFValidationError, OSError) as error:
         # LocalEntryNotFoundError (offline, not in the cache) is an EntryNotFoundError too.
         if optional and isinstance(error, EntryNotFoundError):
             return None
+        if offline:
+            raise CheckpointError(_absent(repo, [filename], revision)) from error
         raise CheckpointError(_advice(repo, filename, revision, error)) from error
+
+
+def reachable() -> bool:
+    """Whether the hub can be asked: its name is known here, or a proxy is set that knows it.
+
+    Without a network huggingface_hub would try each file for half a minute.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(constants.ENDPOINT)
+    if address.scheme in urllib.request.getproxies():
+        return True
+    try:
+        return bool(socket.getaddrinfo(address.hostname, address.port or address.scheme))
+    except OSError:
+        return False
 
 
 def cached(repo: str, filename: str, *, revision: str | None = None) -> Path | None:
@@ -53,6 +79,8 @@ def fetch_first(repo: str, filenames: Iterable[str], *, revision: str | None = N
     for filename in filenames:
         if path := fetch(repo, filename, revision=revision, optional=True):
             return path
+    if not reachable():
+        raise CheckpointError(_absent(repo, filenames, revision))
     raise CheckpointError(
         f"None of {', '.join(filenames)} can be had from the hub repository {repo}, nor are they in the local "
         f"cache. {_download(repo, revision)}"
@@ -63,6 +91,13 @@ def commit_of(path: Path) -> str | None:
     """The commit that a file in the hub's cache belongs to, read from its path `…/snapshots/<commit>/…`."""
     parts = path.parts
     return parts[parts.index("snapshots") + 1] if "snapshots" in parts[:-1] else None
+
+
+def _absent(repo: str, filenames: list[str], revision: str | None) -> str:
+    return (
+        f"{' or '.join(filenames)} of {repo} is not in the local cache, and the hub cannot be reached here. "
+        f"{_download(repo, revision)}"
+    )
 
 
 def _advice(repo: str, filename: str, revision: str | None, error: Exception) -> str:

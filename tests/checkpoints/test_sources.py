@@ -78,7 +78,7 @@ def test_a_run_directory_on_the_hub(given, cached, run_directory, encoder_file, 
 def test_the_download_is_asked_for_the_right_files(monkeypatch, run_directory, encoder_file):
     folder, asked = run_directory(), []
 
-    def download(repo, filename, *, revision):
+    def download(repo, filename, *, revision, local_files_only):
         asked.append((repo, filename, revision))
         path = folder / filename.removeprefix("sub/")
         if not path.exists():
