@@ -310,7 +310,7 @@ def add_view(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=path,
         metavar="FILE",
-        help=".png, .svg, .pdf or .html files; each has the picture",
+        help=".png, .svg, .pdf or .html files, each with the picture; .gif or .webp: its layers one after another",
     )
     group.add_argument(
         "--no-recipe",
@@ -335,8 +335,11 @@ def asking(args: argparse.Namespace) -> Asking:
     return Asking(**given)
 
 
-def view(args: argparse.Namespace) -> View:
-    """The `View` options of the session."""
+def view(args: argparse.Namespace, out: Path | None = None) -> View:
+    """The `View` options of the session; a film, as `out` may be, has every layer unless some are named."""
+    from emma_viz.render.film import MOVING
+
     given = fields_of(args, View)
-    given["layers"] = None if args.layers is None else tuple(args.layers)
+    every = (-1, "all") if out is not None and out.suffix.lower() in MOVING else None
+    given["layers"] = every if args.layers is None else tuple(args.layers)
     return View(**given)

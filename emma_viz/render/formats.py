@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emma_viz.errors import InputError
+from emma_viz.render.film import MOVING, film
 from emma_viz.render.output import write_together
 from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
@@ -13,7 +14,7 @@ from emma_viz.render.spec import FigureSpec
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".svg", ".pdf", ".html")
+SUFFIXES = (".png", ".svg", ".pdf", ".html", *MOVING)
 """What a figure can be written as."""
 
 LARGEST_SIDE = 2**16 - 1
@@ -30,14 +31,16 @@ def save(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool = T
     Args:
         spec: what to draw.
         path: ends in one of `SUFFIXES`; an existing file is replaced.
-        dpi: pixels per inch of a PNG, and of the photographs in a PDF or SVG.
-        recipe: put the spec into the picture, the photographs with it, so that `read_spec(path)` finds it there.
+        dpi: pixels per inch of a PNG, and of the photographs in a PDF or SVG; a film has `FILM_DPI`.
+        recipe: put the spec into the picture, the photographs with it, so that `read_spec(path)` finds it there; a film
+            holds none, and `write_spec` puts it beside.
 
     Returns:
         The path; where a PNG or SVG of many images needs several pages, that of the first: `fig-1.png` for `fig.png`.
 
     Raises:
-        InputError: the suffix is unknown, the file cannot be written there, or the figure is too wide for a PNG.
+        InputError: the suffix is unknown, the file cannot be written there, the figure is too wide for a PNG, or a
+            film would be of several images.
     """
     drawn = encode(spec, path, dpi=dpi, recipe=recipe)
     write_together({each.path: each.content for each in drawn})
@@ -61,7 +64,7 @@ def encode(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool =
     Arguments as for `save`.
 
     Raises:
-        InputError: the suffix is unknown, or the figure is too wide for a PNG.
+        InputError: the suffix is unknown, the figure is too wide for a PNG, or a film would be of several images.
     """
     path = Path(path)
     check_suffix(path)
@@ -70,12 +73,16 @@ def encode(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool =
         from emma_viz.render.web.html import page
 
         contents = [(spec, page(spec).encode("utf-8"))]
+    elif suffix in MOVING:
+        contents = [(spec, film(spec, suffix))]
     else:
         contents = _drawn(spec, suffix, dpi)
     return tuple(
         Encoded(
             path=path if len(contents) == 1 else page_of(path, index),
-            content=with_recipe(content, suffix, to_json(part)) if recipe else content,
+            content=with_recipe(content, suffix, to_json(part))
+            if recipe and suffix not in MOVING
+            else content,
             spec=part,
         )
         for index, (part, content) in enumerate(contents, start=1)

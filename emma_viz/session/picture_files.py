@@ -9,6 +9,7 @@ from emma_viz.errors import InputError
 from emma_viz.files.room import require_writable
 from emma_viz.render import FigureSpec, check_suffix, encode, read_spec, recipe_of
 from emma_viz.render import save as save_picture
+from emma_viz.render.film import MOVING
 from emma_viz.render.formats import page_of
 from emma_viz.render.output import write_together
 from emma_viz.render.recipe import LARGEST
@@ -30,10 +31,13 @@ def check_output(
         recipe: whether the picture will hold its recipe, and a sidecar beside it too.
 
     Raises:
-        InputError: the suffix is none that can be written, nothing can be written there, an input would be replaced, or
-            the sidecar would replace a file that is none, or stay beside a picture that is to have no recipe.
+        InputError: the suffix is none that can be written, a film would be of several images, nothing can be written
+            there, an input would be replaced, or the sidecar would replace a file that is none or stay beside a picture
+            that is to have no recipe.
     """
     check_suffix(path)
+    if images is not None and images != 1 and path.suffix.lower() in MOVING:
+        raise InputError(f"{path}: expected one image for a film of its layers, got {images}.")
     paged = images != 1 and path.suffix.lower() in (".png", ".svg")
     names = [sidecar_of(path).name] if recipe else []
     longest = [sidecar_of(page_of(path, _MOST_PAGES)).name] if paged else []

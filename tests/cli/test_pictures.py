@@ -164,3 +164,21 @@ def test_a_study_that_cannot_be_written_is_refused_before_a_model_runs(run_optio
         said = capsys.readouterr().err
         assert "to be a folder" in said or "at most 255 bytes" in said
         assert "recording" not in said
+
+
+@pytest.mark.slow
+def test_a_film_has_every_layer_and_its_recipe_beside_it(run_options, photos, tmp_path, capsys):
+    from PIL import Image
+
+    assert main(["figure", str(photos[0]), *run_options, "--out", "layers.gif", "one.png"]) == 0
+    spec = read_spec(tmp_path / "layers.gif.json")
+    assert Image.open(tmp_path / "layers.gif").n_frames == len(spec.images[0].models[0].layers)
+    assert spec.images[0].models[0].layers[0] == -1
+    assert read_spec(tmp_path / "one.png").images[0].models[0].layers != spec.images[0].models[0].layers
+    assert main(["figure", "--from", "layers.gif.json", "--out", "again.gif"]) == 0
+    assert (tmp_path / "again.gif").read_bytes() == (tmp_path / "layers.gif").read_bytes()
+
+
+def test_a_film_of_several_images_is_refused_before_the_work(run_options, photos, capsys):
+    assert main(["figure", *map(str, photos), *run_options, "--out", "layers.gif"]) == 1
+    assert "one image for a film" in capsys.readouterr().err

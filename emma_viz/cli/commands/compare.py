@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
         session.check_output(out, recipe=args.recipe)
     comparison = session.compare_study(args.study, entries=args.entries)
     print(session.scores_table(comparison.decodings))
-    spec = comparison.spec(options.view(args))
     for out in outs:
+        spec = comparison.spec(options.view(args, out))
         for path in session.write_picture(spec, out, recipe=args.recipe):
             print(f"wrote {one_line(path)}")
     return 0

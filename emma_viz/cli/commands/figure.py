@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     for decoding in comparison.decodings:
         for name, answer in zip(comparison.image_names, decoding.answers, strict=True):
             print(f"{one_line(decoding.model.name)} on {one_line(name)}: {indented(answer)}")
-    spec = comparison.spec(options.view(args))
     for out in outs:
+        spec = comparison.spec(options.view(args, out))
         for path in session.write_picture(spec, out, recipe=args.recipe):
             print(f"wrote {one_line(path)}")
     return 0
