@@ -13,6 +13,7 @@ from emma_viz.render.figures.sheet import Box, Sheet
 from emma_viz.render.figures.typography import BODY, LABEL, TITLE
 from emma_viz.render.footer import number
 from emma_viz.render.spec import (
+    WEAK_MARK,
     Extent,
     FigureSpec,
     ImageCase,
@@ -38,6 +39,8 @@ class RowMap:
     values: Float[np.ndarray, "R C"]
     extent: Extent
     caption: str
+    weak: bool = False
+    """Whether it is made of a map that does not beat its controls."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,13 +79,15 @@ def evidence_said(scale: EvidenceScale) -> str:
 def _difference(case: ImageCase) -> MapRow:
     layers, values = map_change(case)
     first, second = (words.clean(model.name) for model in case.models)
+    marked = {layer for model in case.models for layer in model.marked}
     maps = [
         RowMap(
             label=f"difference/{case.title}/{layer}",
-            heading=layer_label(layer),
+            heading=layer_label(layer) + f" {WEAK_MARK}" * (layer in marked),
             values=each,
             extent=case.extent_of(case.models[0]),
             caption=f"rms {number(rms(each))}",
+            weak=layer in marked,
         )
         for layer, each in zip(layers, values, strict=True)
     ]
@@ -138,7 +143,11 @@ def draw_row(sheet: Sheet, row: MapRow, grid: PanelGrid, left: float, top: float
     box = Box(left, top, 0.0, 0.0)
     for index, each in enumerate(row.maps):
         box = _cell(grid, index, left, top)
-        panels.show_map(sheet, box, each.extent, each.values, row.limits, colours.DIFFERENCE, each.label)
+        axes = panels.show_map(
+            sheet, box, each.extent, each.values, row.limits, colours.DIFFERENCE, each.label
+        )
+        if each.weak:
+            panels.show_weak(axes)
         middle = box.x + box.w / 2
         heading = words.shorten(each.heading, _across(grid)[1] - GAP, LABEL)
         sheet.write(middle, box.y - HEADING + 0.03, heading, LABEL, colour=colours.SOFT, align="center")
