@@ -7,6 +7,7 @@
 const core = {
   ...require("./core/bytes.js"),
   ...require("./core/colours.js"),
+  ...require("./core/histogram.js"),
   ...require("./core/layers.js"),
   ...require("./core/lines.js"),
   ...require("./core/links.js"),

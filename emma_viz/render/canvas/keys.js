@@ -10,7 +10,8 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 /** Esc leaves the innermost of what is open; whether anything was. */
 const leave = ({ state, parts, act }) => {
-  if (!parts.offer.hidden) act.openMenu(false);
+  if (!parts.keylist.hidden) act.openKeys(false);
+  else if (!parts.offer.hidden) act.openMenu(false);
   else if (state.locked) act.lock(null);
   else if (state.word) act.forget();
   else return false;
@@ -37,6 +38,7 @@ const press = (stage, event) => {
   const within = (selector) => event.target.closest && event.target.closest(selector);
   if (event.key === "Escape" && leave(stage)) return;
   if (within(TYPING)) return;
+  if (event.key === "?") return act.openKeys(parts.keylist.hidden);
   const panel = within("canvas[data-paint]");
   if (panel && parts.frame.contains(panel) && (event.key === "Enter" || (event.shiftKey && ARROWS[event.key]))) {
     event.preventDefault();

@@ -8,6 +8,7 @@ const { followKeys } = require("./keys.js");
 const { lifetime } = require("./lifetime.js");
 const { offerSaving, openMenu, say } = require("./saving.js");
 const { changeView, showResult, showView } = require("./showing.js");
+const { openKeys } = require("./view/keylist.js");
 const { partsOf } = require("./view/parts.js");
 const { layout } = require("./view/rows.js");
 const { showBusy, showCalm, showEmpty, showFailure } = require("./view/veil.js");
@@ -21,6 +22,7 @@ const actionsOf = (stage) => ({
   go: (event) => apply(stage, scrub(stage.state.scrubber, event)),
   invalidate: (change) => invalidate(stage, change),
   lock: (chosen) => lock(stage, chosen),
+  openKeys: (open) => openKeys(stage, open),
   openMenu: (open) => openMenu(stage, open),
   say: (text) => say(stage, text),
   set: (change) => changeView(stage, change),

@@ -96,7 +96,10 @@ const walkMenu = (stage, event) => {
 const offerSaving = (stage) => {
   const { menu, offer, saving, saver, linker, theme } = stage.parts;
   saving.addEventListener("click", () => openMenu(stage, offer.hidden));
-  stage.life.listen(document, "pointerdown", (event) => !saver.contains(event.target) && openMenu(stage, false));
+  stage.life.listen(document, "pointerdown", (event) => {
+    if (!saver.contains(event.target)) openMenu(stage, false);
+    if (!stage.parts.keyed.contains(event.target)) stage.act.openKeys(false);
+  });
   for (const [format, label] of FORMATS)
     menu.append(
       make("button", {

@@ -10,12 +10,13 @@ const { showCurves } = require("./view/curves.js");
 const { canvasOf, make, pictureOf } = require("./view/elements.js");
 const { clearInspector, showInspector } = require("./view/inspector.js");
 const { showLegend } = require("./view/legend.js");
-const { showRows } = require("./view/rows.js");
+const { layout, showRows } = require("./view/rows.js");
 
 const SCALES = [
   ["shared", "one for all"],
   ["per_row", "each model"],
   ["per_map", "each map"],
+  ["typed", "typed limits"],
 ];
 
 const sideOf = ({ grid, patch }) => [grid[0] * patch, grid[1] * patch];
@@ -51,15 +52,15 @@ const picturesOf = async ({ image, models, overlay }) => {
 
 /** Fills the menus with what the result offers, and sets them to the view. */
 const fillMenus = ({ state: { result, view }, parts }) => {
-  const options = (name, entries) => {
+  const options = (name, entries, typed = false) => {
     const box = parts.bar.querySelector(`[data-set=${name}]`);
     box.replaceChildren(...entries.map(([value, label]) => make("option", { value, text: label })));
-    if (!entries.some(([value]) => value === view[name])) view[name] = entries[0][0];
-    box.value = view[name];
+    if (!typed && !entries.some(([value]) => value === view[name])) view[name] = entries[0][0];
+    box.value = typed ? "typed" : view[name];
   };
   const colours = Object.keys(result.tables).filter((name) => name !== "RdBu");
   options("kind", result.kinds.map((kind) => [kind.id, kind.name])); // prettier-ignore
-  options("scale", Array.isArray(view.scale) ? [...SCALES, [view.scale, view.scale.join(" to ")]] : SCALES);
+  options("scale", SCALES, Array.isArray(view.scale));
   options("colours", colours.map((name) => [name, name])); // prettier-ignore
   parts.blend.value = String(view.blend);
   parts.smooth.checked = view.smooth;
@@ -147,6 +148,9 @@ const changeView = (stage, change) => {
   const { state, act } = stage;
   state.view = { ...state.view, ...change };
   if (!state.result) return;
+  const { kind, scale } = state.view;
+  if (scale === "typed") state.view.scale = [...state.result.models[0].maps[kind].limits.shared]; // to begin with
+  if ("scale" in change) layout(stage);
   if ("kind" in change || "scale" in change) {
     showCurves(stage);
     showInspector(stage);

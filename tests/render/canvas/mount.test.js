@@ -35,7 +35,8 @@ test("a result is shown, read by keys, and given back with all that is held", as
   assert.deepEqual([canvas.step, shown(".ev-where")], [1, "layer 1 of 0–1"]);
   assert.match(shown('[data-model="1"] [data-number=value]'), /^here 4$/);
   assert.equal(shown('[data-model="0"] [data-number=control]'), "\u2020 does not beat its control");
-  assert.deepEqual(new Set(dashes().map((each) => each.dataset.paint)), new Set(["decoded", "map", "highlight"]));
+  assert.deepEqual(new Set(dashes().map((each) => each.dataset.paint)), new Set(["decoded", "map", "highlight", "difference"]));
+  assert.match(shown("[data-number=difference]"), /^ \u2020/);
   assert.equal(told.at(-1), "layer=1&kind=distance&scale=shared&colours=viridis&patch=1");
   place.querySelector('[data-word="1"]').send("click");
   assert.match(shown(".ev-legend"), /^Evidence for“cup” ✕computing…/);
@@ -50,6 +51,51 @@ test("a result is shown, read by keys, and given back with all that is held", as
   assert.deepEqual([held(), place.childNodes.length, told.at(-1)], [{}, 0, "cancel"]);
   canvas.destroy();
   await assert.rejects(canvas.update(payload()), /has been destroyed/);
+  assert.deepEqual(held(), {});
+});
+
+test("the list of keys opens by its key and closes by Esc, before anything else is left", async () => {
+  const canvas = mount(place, {});
+  await canvas.update(payload(), { patch: "1" });
+  const list = place.querySelector(".ev-keylist");
+  const press = (key) => document.send("keydown", { key, shiftKey: key === "?", target: document.body });
+  assert.equal(list.hidden, true);
+  press("?");
+  assert.deepEqual([list.hidden, place.querySelector("[aria-label=Keys]").getAttribute("aria-expanded")], [false, "true"]);
+  assert.match(list.textContent, /HomeEndthe first layer, the last one/);
+  press("Escape");
+  assert.deepEqual([list.hidden, canvas.view.patch], [true, 1]);
+  press("Escape");
+  assert.equal(canvas.view.patch, null);
+  canvas.destroy();
+  assert.deepEqual(held(), {});
+});
+
+test("limits can be typed; what are no limits are marked and change nothing", async () => {
+  const canvas = mount(place, {});
+  await canvas.update(payload());
+  const [scale, low, high] = ["[data-set=scale]", "[data-limit=low]", "[data-limit=high]"].map(
+    (selector) => place.querySelector(selector)
+  );
+  const typed = (box, value) => {
+    box.value = value;
+    box.send("change");
+  };
+  assert.equal(place.querySelector(".ev-limits").hidden, true);
+  typed(scale, "typed");
+  assert.deepEqual([place.querySelector(".ev-limits").hidden, low.value, canvas.view.scale], [false, "0", "0:9"]);
+  typed(high, "3");
+  assert.equal(canvas.view.scale, "0:3");
+  assert.match(shown(".ev-limits"), /0% below, 25% above/);
+  for (const wrong of ["", "x", "-1", "Infinity"]) {
+    typed(high, wrong);
+    assert.deepEqual([canvas.view.scale, high.getAttribute("aria-invalid")], ["0:3", "true"], wrong);
+  }
+  typed(high, "2.5");
+  assert.deepEqual([canvas.view.scale, high.getAttribute("aria-invalid")], ["0:2.5", "false"]);
+  typed(scale, "per_map");
+  assert.deepEqual([place.querySelector(".ev-limits").hidden, canvas.view.scale], [true, "per_map"]);
+  canvas.destroy();
   assert.deepEqual(held(), {});
 });
 

@@ -55,3 +55,14 @@ test("numbers are written short, with a real minus sign", () => {
   assert.equal(core.fixed(NaN), "–");
   assert.equal(core.layerLabel(-1), "embedding");
 });
+
+test("a histogram has every finite value once, and says what lies beyond the limits", () => {
+  const values = [Float32Array.from([0, 1, 1, NaN]), Float32Array.from([4, -2])];
+  const range = core.spanOf(values, [0, 2]);
+  assert.deepEqual(range, [-2, 4]);
+  const found = core.shares(values, range, [0, 2], 6);
+  assert.deepEqual(found.bins, [0.5, 0, 0.5, 1, 0, 0.5]);
+  assert.deepEqual([found.below, found.above], [0.2, 0.2]);
+  assert.deepEqual(core.spanOf([[]], [0, 1]), [0, 1]);
+  assert.deepEqual(core.shares([[]], [0, 1], [0, 1], 2), { bins: [0, 0], below: 0, above: 0 });
+});

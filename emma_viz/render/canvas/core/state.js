@@ -26,11 +26,18 @@ const freshState = () => ({
 /** The index of a model's layer at the present step. */
 const indexOf = ({ steps, scrubber }, model) => steps[scrubber.step][model];
 
+/** Whether a model's lens does not beat its control at the present step. */
+const beatsNone = (state, model) => state.result.models[model].controls[indexOf(state, model)].beats === false;
+
 /** The layer that the present step is called by. */
 const currentLayer = ({ result, scrubber }) => longestOf(result.models).layers[scrubber.step];
 
 /** Half the width of the difference's scale; null where the first two models cannot be subtracted. */
 const differenceLimit = ({ result, view }) => result.difference && result.difference[view.kind];
+
+/** Whether the difference is drawn, of maps of which one at least does not beat its control. */
+const weakDifference = (state) =>
+  Boolean(differenceLimit(state)) && [0, 1].some((model) => beatsNone(state, model));
 
 /** What a model's map panel shows: {values, limits, table}; `evidence` while it is the evidence for a word. */
 const shownMap = (state, model) => {
@@ -87,5 +94,5 @@ const linkedView = (state) => {
 };
 
 module.exports = {
-  freshState, indexOf, currentLayer, differenceLimit, shownMap, trueLimits, regionFor, chosenNow, isPatch, linkedView,
+  freshState, indexOf, beatsNone, weakDifference, currentLayer, differenceLimit, shownMap, trueLimits, regionFor, chosenNow, isPatch, linkedView,
 }; // prettier-ignore

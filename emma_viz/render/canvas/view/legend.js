@@ -3,6 +3,7 @@
 const { figures } = require("../core/numbers.js");
 const { differenceLimit } = require("../core/state.js");
 const { make, tipped } = require("./elements.js");
+const { showLimits } = require("./limits.js");
 const { TIPS } = require("./tips.js");
 
 const SCALES = {
@@ -93,6 +94,7 @@ const differenceParts = (state) => {
 /** The legend of the maps, or of a word's evidence, and of the difference. */
 const showLegend = ({ state, parts, act }) => {
   parts.legend.replaceChildren(...(state.word ? wordParts(state, act) : mapParts(state)), ...differenceParts(state));
+  showLimits({ state, parts });
   const caption = state.word ? "evidence" : "map";
   for (const tip of parts.rows.querySelectorAll("[data-paint=map] + figcaption .ev-tip")) tip.firstChild.data = caption;
 };

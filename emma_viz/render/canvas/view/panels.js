@@ -3,7 +3,7 @@
 const { paint, tint } = require("../core/colours.js");
 const { boxOf } = require("../core/patches.js");
 const { differenceAt } = require("../core/payload.js");
-const { differenceLimit, indexOf, regionFor, shownMap, trueLimits } = require("../core/state.js");
+const { beatsNone, differenceLimit, indexOf, regionFor, shownMap, trueLimits, weakDifference } = require("../core/state.js");
 const { canvasOf } = require("./elements.js");
 
 const OF_A_LENS = new Set(["decoded", "map", "highlight"]);
@@ -88,11 +88,15 @@ const dash = (context, place, ratio) => {
   context.setLineDash([]);
 };
 
-/** Marks a picture that a lens drew of a layer, where it does not beat its control; a word's evidence is judged apart. */
+/** Whether a picture is of a layer where the lens does not beat its control; a word's evidence is judged apart. */
+const isWeak = (state, paints, model) => {
+  if (paints === "difference") return weakDifference(state);
+  if (!OF_A_LENS.has(paints) || !beatsNone(state, model)) return false;
+  return paints === "decoded" || !shownMap(state, model).evidence;
+};
+
 const markWeak = (state, panel, context, model) => {
-  const paints = panel.dataset.paint;
-  if (!OF_A_LENS.has(paints) || state.result.models[model].controls[indexOf(state, model)].beats !== false) return;
-  if (paints !== "decoded" && shownMap(state, model).evidence) return;
+  if (!isWeak(state, panel.dataset.paint, model)) return;
   const ratio = panel.width / panel.clientWidth;
   dash(context, [1.5 * ratio, 1.5 * ratio, panel.width - 3 * ratio, panel.height - 3 * ratio], ratio);
 };

@@ -2,6 +2,8 @@
 "use strict";
 const { chartOf } = require("./chart.js");
 const { make, tipped } = require("./elements.js");
+const { keylistOf } = require("./keylist.js");
+const { typedOf } = require("./limits.js");
 const { TIPS } = require("./tips.js");
 
 const button = (attributes, more = "") => make("button", { type: "button", class: `ev-button${more}`, ...attributes });
@@ -34,20 +36,24 @@ const barOf = (act) => {
   const saver = make("div", { class: "ev-saver" }, saving, offer);
   const linker = button({ text: "Copy link", title: "An address that restores this view" });
   const theme = button({ "aria-label": "Light or dark", title: "Light or dark", text: "\u25d0" }, " ev-icon");
+  const keys = keylistOf(act);
+  const typed = typedOf(act);
   const bar = make(
     "div",
     { class: "ev-bar" },
     select("kind", "Map", TIPS.kind),
     select("scale", "Scale", TIPS.scale),
+    typed.limits,
     select("colours", "Colours", TIPS.colours),
     make("label", { class: "ev-field" }, tipped("Highlight", TIPS.blend, blend), blend),
     make("label", { class: "ev-field" }, smooth, tipped("Smooth", TIPS.smooth, smooth)),
     make("span", { class: "ev-gap" }),
     saver,
     linker,
+    keys.keyed,
     theme
   );
-  return { bar, blend, smooth, menu, offer, saving, saver, linker, theme };
+  return { ...keys, ...typed, bar, blend, smooth, menu, offer, saving, saver, linker, theme };
 };
 
 const trackOf = (act) => {

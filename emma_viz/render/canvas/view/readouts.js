@@ -3,7 +3,7 @@
 const { layerLabel } = require("../core/layers.js");
 const { figures, fixed, mean } = require("../core/numbers.js");
 const { patchesIn } = require("../core/patches.js");
-const { indexOf, isPatch, regionFor, shownMap } = require("../core/state.js");
+const { indexOf, isPatch, regionFor, shownMap, weakDifference } = require("../core/state.js");
 const { make, renew } = require("./elements.js");
 const { TIPS } = require("./tips.js");
 
@@ -69,6 +69,8 @@ const showNumbers = (stage) => {
       scoresOf(state, model, indexOf(state, index))
     );
   });
+  const mark = parts.rows.querySelector("[data-number=difference]");
+  if (mark) mark.textContent = weakDifference(state) ? " \u2020" : "";
   const text = referenceText(state, chosen);
   const reference = parts.rows.querySelector("[data-reference]");
   if (reference.textContent !== text) reference.textContent = reference.title = text;

@@ -16,6 +16,7 @@ const TIPS = {
   truth: "The pixels that the model saw, in the frame of its patches.",
   truemap: "The same map made from the true pixels: what a perfect decoding would show.",
   difference: "First model's map minus the second's, patch by patch, on the raw values.",
+  weakDifference: "One of the two maps does not beat its control: their difference shows nothing of the image.",
   r2: "R²: share of the pixel variance of this image that the decoding explains. 1 is perfect, 0 is one flat colour.",
   site: "Where in a block the states were read; resid_post is what a block hands to the next one.",
   lens: "How well the lens decodes this layer on images it was not fitted on. What it cannot decode may still be there.",
