@@ -137,10 +137,10 @@ class _Wanted:
         dtype: torch.dtype,
     ) -> "_Wanted":
         """Find the sites in a model, and check the rest."""
-        peer = peer_of(model)
+        peer = _peer_of(model)
         known = sites_of(model.vlm.config.llm) if peer is None else ATTENTION_SITES
         names, kept_layers = choose(sites, layers, model.info.n_layer, known)
-        targets = resolve_sites(network_of(model), names, kept_layers)
+        targets = resolve_sites(_network_of(model), names, kept_layers)
         if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
             raise InputError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}.")
         if tokens not in get_args(TokenKind):
@@ -178,7 +178,7 @@ class _Run:
 
     def trace(self, batch_size: int, on_states: OnStates | None, progress: Progress | None) -> Trace:
         """Run the model with hooks, and gather what they saw."""
-        questions, wanted, model, peer = self.questions, self.wanted, self.model, peer_of(self.model)
+        questions, wanted, model, peer = self.questions, self.wanted, self.model, _peer_of(self.model)
         asked = () if peer is None else peer_inputs(peer, questions)
         if peer is None:
             kept, lengths = wanted.positions(model.vlm.n_image_tokens if questions.images else 0, questions)
@@ -194,7 +194,7 @@ class _Run:
             answers=limit if self.generated_states else 0, on_states=on_states, on_prefill=clock.tick,
         )  # fmt: skip
         notes = _foreign(model)
-        with Hooks(network_of(model), wanted.targets, buffers.receive) as hooks:
+        with Hooks(_network_of(model), wanted.targets, buffers.receive) as hooks:
             if peer is None:
                 answers = _Pass(model, questions, buffers, clock, self.on_token).all(
                     batch_size, self.sampling
@@ -301,22 +301,22 @@ class _Pass:
         return values[samples.start : samples.stop]
 
 
-def peer_of(model: RecordableModel) -> PeerNetwork | None:
+def _peer_of(model: RecordableModel) -> PeerNetwork | None:
     """The network of transformers' that a model is; None for one of this package's own."""
     found = getattr(model, "peer", None)
     return found if isinstance(found, PeerNetwork) else None
 
 
-def network_of(model: RecordableModel) -> nn.Module:
+def _network_of(model: RecordableModel) -> nn.Module:
     """The module whose parts are hooked."""
-    peer = peer_of(model)
+    peer = _peer_of(model)
     return model.vlm if peer is None else peer.network
 
 
 def _foreign(model: RecordableModel) -> tuple[str, ...]:
     """A note, also logged, where hooks of others may make the model compute something else than its weights say."""
-    meant = () if peer_of(model) else model.vlm.intervened
-    paths = [path for path in foreign_hooks(network_of(model)) if path not in meant]
+    meant = () if _peer_of(model) else model.vlm.intervened
+    paths = [path for path in foreign_hooks(_network_of(model)) if path not in meant]
     if not paths:
         return ()
     shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")

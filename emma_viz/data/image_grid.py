@@ -183,4 +183,5 @@ def _cell_of(span: Spans, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """The last cell that begins at or before each position (0 where none does), and whether it holds it."""
     starts, ends = span
     cell = np.searchsorted(starts, positions, side="right") - 1
-    return np.maximum(cell, 0), (cell >= 0) & (positions < ends[np.maximum(cell, 0)])
+    own = np.asarray(np.maximum(cell, 0))
+    return own, np.asarray((cell >= 0) & (positions < ends[own]))
