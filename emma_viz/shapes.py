@@ -14,6 +14,7 @@
     H   heads of a Mamba-2 mixer        P   channels of a head (headdim)
     G   groups that share B and C in Mamba-2
     V   vocabulary
+    Q   tokens of an instruction, padding included, for models whose image tokens depend on it
 
 Annotations read `Float[Tensor, "B L D"]`. Layers are zero-based; layer -1 stands for what enters
 block 0 (the embedding). Pixels are float32 in [0, 1] unless a name says otherwise.

@@ -86,7 +86,12 @@ class Plan:
 
 
 def able(
-    probes: Sequence[Probe], subjects: Subjects, *, models: int = 1, mixers: bool = True
+    probes: Sequence[Probe],
+    subjects: Subjects,
+    *,
+    models: int = 1,
+    mixers: bool = True,
+    infused: bool = False,
 ) -> tuple[tuple[Probe, ...], tuple[str, ...]]:
     """The probes that these images, and so many checkpoints, are enough for; a sentence for each that is left out.
 
@@ -95,6 +100,7 @@ def able(
         subjects: the images.
         models: how many checkpoints there are.
         mixers: whether all of them have Mamba's mixers.
+        infused: whether all of them mix the instruction into the image's tokens.
     """
     kept, said = [], []
     for probe in probes:
@@ -112,6 +118,10 @@ def able(
         elif needs.mixers and not mixers:
             said.append(
                 f"{probe.name} was left out: it looks into a Mamba's mixers, and an attention transformer has none."
+            )
+        elif needs.infused and not infused:
+            said.append(
+                f"{probe.name} was left out: the image tokens of these models do not depend on the instruction."
             )
         elif lacks:
             said.append(f"{probe.name} was left out: these images have no {' and no '.join(lacks)}.")

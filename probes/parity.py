@@ -116,11 +116,11 @@ def _mixers(model: LoadedModel, trace: Trace) -> float:
 def _cache(model: LoadedModel, subject: Subject, trace: Trace) -> float:
     vlm, answer = model.vlm, list(trace.answer_ids[0]) or [0]
     ids = [*trace.prompt_ids[0], *answer]
-    pixels = model.transform.pixels([subject.image])
-    whole = vlm(pixels, pad_prompts([tuple(ids)])[0], logits="all").logits
+    pixels, told = model.transform.pixels([subject.image]), vlm.instruct([subject.prompt])
+    whole = vlm(pixels, pad_prompts([tuple(ids)])[0], instruction=told, logits="all").logits
     cache = vlm.llm.new_cache()
     first, _ = pad_prompts([tuple(ids[: -len(answer)])])
-    vlm(pixels, first if first.shape[1] else None, cache=cache, logits="none")
+    vlm(pixels, first if first.shape[1] else None, instruction=told, cache=cache, logits="none")
     steps = []
     for token in answer:
         steps.append(vlm(None, torch.tensor([[token]]), cache=cache, logits="last").logits[:, 0])

@@ -38,6 +38,8 @@ class Needs:
     """Whether it needs `Subject.twin`; it is left out where images have none."""
     mixers: bool = False
     """Whether it looks into the mixers of a Mamba; it is left out where a model has none."""
+    infused: bool = False
+    """Whether it looks at how the instruction is mixed into the image; left out where a model does not do so."""
     other: bool = False
     """Whether it needs the other checkpoint of a comparison too, both held at once; left out where there is one."""
 

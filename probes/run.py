@@ -24,6 +24,7 @@ from emma_viz.cli import options
 from emma_viz.cli.guard import guarded
 from emma_viz.cli.progress import ProgressBars
 from emma_viz.errors import InputError
+from emma_viz.models.config import VLMConfig
 from emma_viz.session.comparison import load, require_loadable
 from emma_viz.session.options import Asking, Running
 from probes.examination import Plan, Shard, able, examine, gathered, layers_of
@@ -127,13 +128,18 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
     running = options.running(args)
     layers = None if args.layers is None or "all" in args.layers else tuple(args.layers)
     report.require_report_room(args.out)
-    described = [require_loadable(source, running)[1].info for source in args.models]
-    for info in described:
-        layers_of(info.n_layer, layers)
+    described = [require_loadable(source, running) for source in args.models]
+    for _, found in described:
+        layers_of(found.info.n_layer, layers)
     usual = QUICK if args.quick else COUNT
     subjects = subjects_of(args.images, count=usual if args.count is None else args.count, prompt=args.prompt)
-    mixers = all(info.ssm != "attention" for info in described)
-    kept, left_out = able(probes, subjects, models=len(args.models), mixers=mixers)
+    kept, left_out = able(
+        probes,
+        subjects,
+        models=len(args.models),
+        mixers=all(found.info.ssm != "attention" for _, found in described),
+        infused=all(isinstance(config, VLMConfig) and config.projector.infused for config, _ in described),
+    )
     plan = Plan(
         subjects=subjects,
         probes=kept,

@@ -18,6 +18,7 @@ from probes.causes.prompts import Prompts
 from probes.causes.travel import Travel
 from probes.causes.trust import Trust
 from probes.content.geometry import GeometryProbe
+from probes.content.instruction import InstructionProbe
 from probes.content.patch_classes import PatchClasses
 from probes.content.retention import Retention
 from probes.content.sinks import Sinks
@@ -42,6 +43,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "prompts": Prompts,
     "attribution": AttributionProbe,
     "trust": Trust,
+    "instruction": InstructionProbe,
 }
 """Name → what makes the probe, in the order of the report."""
 _PLUGINS = Plugins(group="emma_viz.probes", what="probe", expected=type, ours=PROBES, error=InputError)

@@ -264,7 +264,12 @@ class _Pass:
     @torch.no_grad()
     def _read(self, samples: range) -> None:
         ids, _ = pad_prompts(self._of(self.questions.ids, samples))
-        self.model.vlm(self._pixels(samples), ids if ids.shape[1] else None, logits="none")
+        self.model.vlm(
+            self._pixels(samples),
+            ids if ids.shape[1] else None,
+            instruction=self._instruction(samples),
+            logits="none",
+        )
 
     def _answer(self, samples: range, sampling: Sampling, seed: int | None) -> Generation:
         limit, longest = sampling.max_new_tokens, 0
@@ -287,6 +292,7 @@ class _Pass:
             # The last token of an answer is only read, and its states seen, if one more could follow.
             max_new_tokens=limit + self.buffers.keeps_answers,
             eos_id=self.model.tokenizer.eos_id,
+            instruction=self._instruction(samples),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=seed,
@@ -296,6 +302,10 @@ class _Pass:
     def _pixels(self, samples: range) -> tuple[Tensor, ...] | None:
         images = self._of(self.questions.images, samples)
         return self.model.transform.pixels(images) if images else None
+
+    def _instruction(self, samples: range) -> Tensor | None:
+        asked = self._of(self.questions.messages, samples)
+        return self.model.vlm.instruct(asked) if self.questions.images else None
 
     def _of(self, values: tuple, samples: range) -> tuple:
         return values[samples.start : samples.stop]

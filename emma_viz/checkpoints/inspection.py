@@ -8,6 +8,7 @@ from emma_viz.checkpoints.fingerprint import fingerprint, sampled
 from emma_viz.checkpoints.layouts import (
     HEAD,
     Layout,
+    completed,
     components,
     detect,
     match,
@@ -20,7 +21,7 @@ from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.run_config import has_own_head, read_description
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
-from emma_viz.checkpoints.tokenizers import GPT_NEOX, check_tokenizer
+from emma_viz.checkpoints.tokenizers import check_tokenizer, hub_tokenizer
 from emma_viz.checkpoints.vision import bundled_encoder
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.rows import rows
@@ -167,6 +168,7 @@ def inspect(
     description = _description(found)
     file = unwrapped(open_weights(found.weights))
     layout = detect(file, description)
+    file = completed(file, layout)
     references, problems = _check(file, layout, description, own_head=has_own_head(found.config or {}))
     mark = None if problems else fingerprint(references) if references else None
     whole = all_values or file.stored_bytes <= READ_WHOLE
@@ -267,7 +269,7 @@ def _tokenizer(
             return (), ()
     except CheckpointError as error:
         return (), (str(error),)
-    return (f"tokenizer: comes from the hub: {GPT_NEOX}; or pass tokenizer_source",), ()
+    return (f"tokenizer: comes from the hub: {hub_tokenizer(backbone_id)}; or pass tokenizer_source",), ()
 
 
 def _components(
@@ -292,7 +294,8 @@ def _vision_component(vision: VisionConfig) -> Component:
 def _vision_origin(vision: VisionConfig) -> str:
     if bundled_encoder(vision) is not None:
         return "ships with the package"
-    hub_ids = [tower.hub_id for tower in vision.towers if tower.hub_id]
+    towers = [*vision.towers, *([vision.text] if vision.text else [])]
+    hub_ids = list(dict.fromkeys(tower.hub_id for tower in towers if tower.hub_id))
     if hub_ids:
         return f"hub: {', '.join(hub_ids)}"
     return "no published weights"

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import torch
 
-from emma_viz.checkpoints.readers.files import WeightFile
+from emma_viz.checkpoints.readers.files import WeightFile, open_weights, trusted_folder
 from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
+from emma_viz.files.inside import require_inside
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.families.layout import OFFICIAL, Layout
 from emma_viz.models.families.table import OUR_FAMILIES, family_named
@@ -94,7 +95,7 @@ _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.
 _LEADING = ("state_dict.", "model.", *_WRAPPERS)
 """What DDP and trainers put before every key of a file, or of one of its components."""
 PARAMETER = re.compile(
-    r"projector\.(projector|row$|col$|scan\.|mlp\.|bidirectional_mamba\.)|llm\.(backbone\.(embedding|layers|norm_f)|lm_head)\."
+    r"projector\.(projector|row$|col$|scan\.|mlp\.|bidirectional_mamba\.|infusion\.)|llm\.(backbone\.(embedding|layers|norm_f)|lm_head)\."
 )
 """How the names of a model's parameters begin."""
 
@@ -156,6 +157,34 @@ def _fits(keys: Iterable[str]) -> bool:
     """Whether all keys are names of parameters in one layout."""
     names = [[layout.model_key(key) for key in keys] for layout in LAYOUTS]
     return any(all(name and PARAMETER.match(name) for name in each) for each in names)
+
+
+def completed(file: WeightFile, layout: Layout) -> WeightFile:
+    """A file with what a layout's files beside it hold, and without what is not read, which becomes an extra.
+
+    Raises:
+        CheckpointError: a file beside it is damaged or leads out of the folder.
+    """
+    tensors, others, formats = dict(file.tensors), dict(file.others), [file.format]
+    for name in layout.beside:
+        path = file.path.parent / name
+        require_inside(path, trusted_folder(path.parent), error=CheckpointError, where=str(path.parent))
+        if not path.is_file():
+            continue
+        more = open_weights(path)
+        held = {layout.model_key(key) for key in more.tensors if layout.reads(key)}
+        tensors = {key: ref for key, ref in tensors.items() if layout.model_key(key) not in held}
+        tensors |= more.tensors
+        others |= more.others
+        formats.append(f"{name}: {more.format}")
+    extras = dict(file.extras) | {key: "not read" for key in [*tensors, *others] if not layout.reads(key)}
+    return replace(
+        file,
+        format="; ".join(formats),
+        tensors={key: ref for key, ref in tensors.items() if layout.reads(key)},
+        others={key: kind for key, kind in others.items() if layout.reads(key)},
+        extras=extras,
+    )
 
 
 def match(

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from emma_viz.checkpoints.fingerprint import fingerprint, sampled
-from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY, components, detect, match, unwrapped
+from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY, completed, components, detect, match, unwrapped
 from emma_viz.checkpoints.loaded import (
     FoundModel,
     LoadedLanguageModel,
     LoadedModel,
     image_transform,
+    lead_ids,
     model_info,
 )
 from emma_viz.checkpoints.materialize import (
@@ -30,7 +31,7 @@ from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef, same_values
 from emma_viz.checkpoints.run_config import has_own_head, read_description
 from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
-from emma_viz.checkpoints.tokenizers import load_tokenizer
+from emma_viz.checkpoints.tokenizers import instruction_tokenizer, load_tokenizer
 from emma_viz.checkpoints.vision import VisionSource, load_vision, require_vision
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
@@ -105,6 +106,8 @@ def load_model(
     )
     vlm = ready.vlm
     load_vision(vlm.vision, vision_source, dtype=ready.dtype, device=device, progress=progress)
+    vlm.lead = lead_ids(vlm.config, ready.tokenizer)
+    vlm.reader = instruction_tokenizer(vlm.config.vision.text, vision_source, folder=ready.found.folder)
     _fill_tied(vlm, vlm.llm, ready.references, dtype=ready.dtype, device=device, progress=progress)
     return LoadedModel(
         vlm=vlm.eval(),
@@ -275,6 +278,7 @@ def llm_references(config: MambaConfig, source: Source) -> dict[str, TensorRef]:
     layout = detect(
         file, read_description(source.config, where=str(source.config_path)) if source.config else None
     )
+    file = completed(file, layout)
     if "projector" in components(file, layout):
         kept = {
             key: reference
@@ -293,6 +297,7 @@ def _vlm_references(config: VLMConfig, found: Source, llm_source: SourceLike | N
     """Match everything a VLM needs apart from its encoders, from one source or two."""
     file = unwrapped(open_weights(found.weights))
     layout = detect(file, config)
+    file = completed(file, layout)
     expected = vlm_shapes(config)
     hint = f"Expected the model of {found.config_path}."
     if llm_source is None:

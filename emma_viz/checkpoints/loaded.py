@@ -10,7 +10,7 @@ from torch import nn
 
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.data.images import ImageTransform, TowerNorm
-from emma_viz.data.prompts import Turn
+from emma_viz.data.prompts import Turn, lead
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.config import VLMConfig
@@ -67,11 +67,13 @@ class LoadedModel:
         """Wrap a model that was built, or is being trained, in memory.
 
         Args:
-            vlm: the model; it is used as it is, not copied.
+            vlm: the model; it is used as it is, not copied. Where its image tokens depend on the instruction, set
+                `vlm.reader`.
             tokenizer: the tokenizer its ids belong to.
             name: what pictures print.
             source: what stands for a path in the model's record.
         """
+        vlm.lead = lead_ids(vlm.config, tokenizer)
         return cls(
             vlm=vlm,
             tokenizer=tokenizer,
@@ -124,12 +126,21 @@ def _said(model: "LoadedModel | LoadedLanguageModel", network: nn.Module) -> str
     )
 
 
+def lead_ids(config: VLMConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The ids of what stands before the image, Llama's first token among them."""
+    text = lead(config.prompt_style)
+    if not text:
+        return ()
+    begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    return (*begin, *tokenizer.encode(text))
+
+
 def image_transform(config: VLMConfig) -> ImageTransform:
     """The preprocessing that a model's encoders expect."""
     return ImageTransform(
         strategy=config.resize_strategy,
         size=config.vision.image_size,
-        patch=config.vision.patch,
+        patch=config.patch,
         towers=tuple(TowerNorm(name=t.kind, mean=t.mean, std=t.std) for t in config.vision.towers),
     )
 

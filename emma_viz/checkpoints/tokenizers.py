@@ -1,18 +1,30 @@
 """Which tokenizer belongs to a model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import emma_viz.data
 from emma_viz.checkpoints import hub
-from emma_viz.checkpoints.sources import TOKENIZER, Source, SourceLike
+from emma_viz.checkpoints.sources import TOKENIZER, Source, SourceLike, owned
+from emma_viz.checkpoints.vision import VisionSource
+from emma_viz.data.instructions import InstructionTokenizer
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError
 from emma_viz.files.named import named_path
+from emma_viz.models.config import TextTowerConfig
 
 GPT_NEOX = "EleutherAI/gpt-neox-20b"
 """The tokenizer of all published Mamba models."""
 BUNDLED_TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / TOKENIZER
 """The tokenizer of the pocket family."""
+HUB_TOKENIZERS = {
+    "vicuna": "hf-internal-testing/llama-tokenizer",
+    "mobilellama": "hf-internal-testing/llama-tokenizer",
+    "phi": "microsoft/phi-2",
+}
+"""Beginnings of the ids of language models that have another one; Llama's is that of all its kin."""
+INSTRUCTIONS = "instruction-tokenizer.json"
+"""CLIP's `tokenizer.json` beside a model whose image tokens depend on the instruction."""
 SMALL_FAMILIES = ("pocket-", "tiny-")
 """Beginnings of the ids of language models that use the bundled tokenizer."""
 
@@ -23,7 +35,7 @@ def load_tokenizer(
     """Find and read a model's tokenizer.
 
     In this order: what the user named; `tokenizer.json` beside the model; the bundled one for the pocket family;
-    GPT-NeoX's from the hub or its cache.
+    from the hub or its cache the one of its kind, GPT-NeoX's for every Mamba.
 
     Args:
         source: the model's files.
@@ -37,7 +49,7 @@ def load_tokenizer(
     if tokenizer_source is not None:
         path = _named(tokenizer_source)
     else:
-        path = _own(source, llm_backbone_id) or _from_hub(GPT_NEOX)
+        path = _own(source, llm_backbone_id) or _from_hub(hub_tokenizer(llm_backbone_id))
     return _fitting(path, rows)
 
 
@@ -47,8 +59,43 @@ def check_tokenizer(source: Source, *, llm_backbone_id: str | None, rows: int) -
     Raises:
         CheckpointError: it is, and `load_tokenizer` would refuse it.
     """
-    path = _own(source, llm_backbone_id) or hub.cached(GPT_NEOX, TOKENIZER)
+    path = _own(source, llm_backbone_id) or hub.cached(hub_tokenizer(llm_backbone_id), TOKENIZER)
     return path is not None and bool(_fitting(path, rows))
+
+
+def hub_tokenizer(llm_backbone_id: str | None) -> str:
+    """The hub id of the tokenizer of a language model that brings none."""
+    named = llm_backbone_id or ""
+    return next((hub_id for begin, hub_id in HUB_TOKENIZERS.items() if named.startswith(begin)), GPT_NEOX)
+
+
+def instruction_tokenizer(
+    text: TextTowerConfig | None, vision_source: VisionSource, *, folder: Path
+) -> InstructionTokenizer | None:
+    """Find and read the tokenizer of a model's instructions; None for a model that has none.
+
+    In this order: `instruction-tokenizer.json` beside the model; `tokenizer.json` in the folder that `vision_source`
+    names for `clip-text` or `clip`; the encoder's own from the hub.
+
+    Raises:
+        CheckpointError: it cannot be had, or it has more tokens than the encoder.
+    """
+    if text is None:
+        return None
+    named = dict(vision_source) if isinstance(vision_source, Mapping) else {}
+    given = [Path(named[kind]) / TOKENIZER for kind in ("clip-text", "clip") if kind in named]
+    path = owned(folder, INSTRUCTIONS) or next((each for each in given if each.is_file()), None)
+    if path is None and text.hub_id is None:
+        raise CheckpointError(
+            f"{folder} has no {INSTRUCTIONS}, which reads the instruction for CLIP's text encoder; put the encoder's "
+            f"{TOKENIZER} there under this name."
+        )
+    reader = InstructionTokenizer.load(path or _from_hub(str(text.hub_id)), context=text.context)
+    if reader.rows > text.vocab_size:
+        raise CheckpointError(
+            f"{path} has ids up to {reader.rows - 1}, but the text encoder has {text.vocab_size} tokens."
+        )
+    return reader
 
 
 def _own(source: Source, llm_backbone_id: str | None) -> Path | None:

@@ -16,7 +16,7 @@ from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.checkpoints.sources import BUNDLED, LM_WEIGHTS, SourceLike, fetch_weights
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.named import named_path
-from emma_viz.models.config import TowerConfig, VisionConfig
+from emma_viz.models.config import TextTowerConfig, TowerConfig, VisionConfig
 from emma_viz.models.meta import on_meta
 from emma_viz.models.positions import resample_positions
 from emma_viz.models.towers.vision import VisionEncoder
@@ -43,6 +43,10 @@ class TowerTable:
     """Rows of the position table that belong to no patch."""
 
 
+TEXT = "clip-text"
+"""What `vision_source` calls the encoder of the instruction."""
+_CLIP = ("logit_scale", "visual_projection.", "text_projection.")
+
 _TABLES = {
     "dinov2": TowerTable(
         prefixes=("dinov2_with_registers.", "dinov2.", ""),
@@ -62,6 +66,18 @@ _TABLES = {
         prefixes=("vision_model.", ""),
         others=("text_model.", "logit_scale", "logit_bias", "vision_model.embeddings.position_ids"),
         positions="embeddings.position_embedding.weight",
+        prefix_rows=0,
+    ),
+    "clip": TowerTable(
+        prefixes=("vision_model.", ""),
+        others=(*_CLIP, "text_model.", "vision_model.embeddings.position_ids"),
+        positions="embeddings.position_embedding.weight",
+        prefix_rows=1,
+    ),
+    TEXT: TowerTable(
+        prefixes=("text_model.", ""),
+        others=(*_CLIP, "vision_model.", "text_model.embeddings.position_ids"),
+        positions="",
         prefix_rows=0,
     ),
 }
@@ -162,7 +178,8 @@ def _own_file(file: WeightFile, encoder: VisionEncoder) -> dict[str, TensorRef]:
 
 
 def _towers(encoder: VisionEncoder, sources: dict[str, SourceLike]) -> Iterator[_Part]:
-    known = [tower.kind for tower in encoder.config.towers]
+    text = encoder.config.text
+    known = [tower.kind for tower in encoder.config.towers] + [TEXT] * (text is not None)
     if odd := sorted(set(sources) - set(known)):
         raise CheckpointError(
             f"vision_source names {', '.join(odd)}; this model's towers are {', '.join(known)}."
@@ -173,21 +190,25 @@ def _towers(encoder: VisionEncoder, sources: dict[str, SourceLike]) -> Iterator[
                 f"No weights of the encoder {encoder.config.backbone_id} ship with this package; pass the path of a "
                 "file that save_vision_encoder wrote as vision_source."
             )
-        file = open_weights(_tower_file(tower, sources.get(tower.kind)))
+        file = open_weights(_tower_file(tower.kind, tower.hub_id, sources.get(tower.kind)))
         module = encoder.towers[tower.kind].get_submodule("model")
-        references, transforms = _match_tower(file, tower, module)
+        references, transforms = _match_tower(file, tower.kind, tower, module)
         yield _Part(module=module, references=references, what=f"{tower.kind} encoder", transforms=transforms)
+    if encoder.text is not None and text is not None:
+        file = open_weights(_tower_file(TEXT, text.hub_id, sources.get(TEXT)))
+        references, _ = _match_tower(file, TEXT, text, encoder.text.model)
+        yield _Part(module=encoder.text.model, references=references, what=f"{TEXT} encoder", transforms={})
 
 
-def _tower_file(tower: TowerConfig, source: SourceLike | None) -> Path:
+def _tower_file(kind: str, hub_id: str | None, source: SourceLike | None) -> Path:
     """A tower's weight file, or the index of its shards."""
-    if source is None and tower.hub_id is None:
+    if source is None and hub_id is None:
         raise CheckpointError(
-            f"The {tower.kind} tower has no published weights; pass vision_source={{'{tower.kind}': path}}."
+            f"The {kind} tower has no published weights; pass vision_source={{'{kind}': path}}."
         )
     if source is None:
         # A name that a config holds is a hub id, never a path on this machine.
-        return fetch_weights(str(tower.hub_id), LM_WEIGHTS)
+        return fetch_weights(str(hub_id), LM_WEIGHTS)
     given = str(source)
     path = named_path(given)
     if path.is_file():
@@ -198,17 +219,17 @@ def _tower_file(tower: TowerConfig, source: SourceLike | None) -> Path:
             raise CheckpointError(f"{path} has none of the weights {', '.join(LM_WEIGHTS)}.")
         return present[0]
     if not hub.HUB_ID.fullmatch(given):
-        raise CheckpointError(f"There is no file, folder or hub id {given!r} for the {tower.kind} tower.")
+        raise CheckpointError(f"There is no file, folder or hub id {given!r} for the {kind} tower.")
     return fetch_weights(given, LM_WEIGHTS)
 
 
-def _match_tower(file: WeightFile, tower: TowerConfig, module: torch.nn.Module):
+def _match_tower(file: WeightFile, kind: str, tower: TowerConfig | TextTowerConfig, module: torch.nn.Module):
     """Pair published weights with a tower's parameters.
 
     Returns:
         (the module's name → tensor reference, the module's name → what to do with its values).
     """
-    table = _TABLES[tower.kind]
+    table = _TABLES[kind]
     expected = module.state_dict()
     by_canonical = {_canonical(name, table): name for name in expected}
     keys = [key for key in file.tensors if not key.startswith(table.others)]
@@ -227,13 +248,14 @@ def _match_tower(file: WeightFile, tower: TowerConfig, module: torch.nn.Module):
         found[name] = reference
         if reference.shape == shape:
             continue
-        if name == table.positions and _is_square_table(reference, table, shape):
+        square = isinstance(tower, TowerConfig) and _is_square_table(reference, table, shape)
+        if name == table.positions and square:
             transforms[name] = lambda values, shape=shape: _resample(values, shape, tower, table)
         else:
             misshapen.append(f"{key}: {tuple(reference.shape)}, expected {shape}")
     missing = [prefix + name for name in expected if name not in found]
     if missing or unknown or misshapen:
-        hint = f"Expected the {tower.kind} encoder {tower.hub_id or ''} in the layout of transformers."
+        hint = f"Expected the {kind} encoder {tower.hub_id or ''} in the layout of transformers."
         raise KeyMismatchError(str(file.path), missing, unknown, misshapen, hint=hint)
     return found, transforms
 

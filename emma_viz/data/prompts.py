@@ -1,7 +1,7 @@
 """The prompts of the released models, to the character.
 
-Source: the prompt builders of Cobra and EMMA. The image is no part of the text: its tokens come first, with
-no placeholder, so a `<image>` in a message is taken out.
+Source: the prompt builders of Cobra, EMMA, LLaVA-1.5 (`vicuna_v1`) and TinyLLaVA (`phi`). The image is no part of the
+text: its tokens come first, or after what `lead` says, with no placeholder, so a `<image>` in a message is taken out.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 from emma_viz.errors import InputError
 
-PromptStyle = Literal["zephyr", "in-out"]
-"""zephyr: Cobra and EMMA-V1 (chat-tuned Mamba); in-out: the other Mamba models, EMMA-V2 among them."""
+PromptStyle = Literal["zephyr", "in-out", "vicuna", "tinyllava"]
+"""zephyr: Cobra and EMMA-V1 (chat-tuned Mamba); in-out: the other Mamba models, EMMA-V2 among them; vicuna: LLaVA-1.5
+and what is built on it; tinyllava: the same words with the end token of Phi-2."""
 
 PROMPT_STYLES: tuple[str, ...] = get_args(PromptStyle)
 
@@ -20,6 +21,20 @@ EOS = "<|endoftext|>"
 
 PLACEHOLDER = "<image>"
 """Stands for the image in LLaVA data; never shown to the model."""
+
+_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions. "
+)
+_LEADS: dict[str, str] = {"vicuna": f"{_SYSTEM}USER: ", "tinyllava": f"{_SYSTEM}USER: "}
+"""What styles put before the image."""
+_ENDS: dict[str, str] = {"vicuna": "</s>"}
+"""What closes an answer where it is not EOS."""
+
+
+def lead(style: PromptStyle) -> str:
+    """The text that stands before the image and everything else; empty where the image comes first."""
+    return _LEADS.get(style, "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +80,10 @@ def wrap_turn(turn: Turn, index: int, style: PromptStyle) -> str:
     if style not in PROMPT_STYLES:
         raise InputError(f"unknown prompt style {style!r}: expected one of {', '.join(PROMPT_STYLES)}")
     text = turn.text.replace(PLACEHOLDER, "").strip()
+    if style in _LEADS:
+        if turn.role == "gpt":
+            return f" {text}{_ENDS.get(style, EOS)}"
+        return f"{'USER: ' if index else chr(10)}{text} ASSISTANT:"
     if turn.role == "gpt":
         return f"{text or ' '}{EOS}"
     separator = "\n" if index else ""

@@ -1,4 +1,4 @@
-"""The text tokenizer: a `tokenizer.json` of the GPT-NeoX kind, read without transformers."""
+"""The text tokenizer: a `tokenizer.json` of the kind of GPT-NeoX, GPT-2 or Llama, read without transformers."""
 
 import codecs
 import hashlib
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -20,6 +20,11 @@ _log = logging.getLogger(__name__)
 
 EOS_TOKEN = "<|endoftext|>"
 PAD_TOKEN = "<|padding|>"
+_ENDS = (EOS_TOKEN, "</s>")
+"""End tokens: of GPT-NeoX and GPT-2, and of Llama."""
+_PADS = (PAD_TOKEN, "<unk>", EOS_TOKEN)
+"""What fills a batch: GPT-NeoX's own token, Llama's for the unknown, and with GPT-2 the end token."""
+_BEGIN = "<s>"
 
 _FILE = Budget(size=32 * 2**20, depth=16, nodes=500_000)
 """For a tokenizer.json; GPT-NeoX's has 2 MB and 150 000 values."""
@@ -34,6 +39,9 @@ _PARTS = {
     "Digits",
     "Whitespace",
     "Punctuation",
+    "Metaspace",
+    "Prepend",
+    "Replace",
 }
 """Parts that may change and split a text: all take time that grows with the text alone."""
 
@@ -54,11 +62,11 @@ class Tokenizer:
     """Text to token ids and back.
 
     Args:
-        core: a tokenizer that has the tokens <|endoftext|> and <|padding|>.
+        core: a tokenizer that has an end token, <|endoftext|> or </s>, and one that fills a batch.
         name: where it comes from, for messages.
 
     Raises:
-        CheckpointError: one of the two tokens is missing.
+        CheckpointError: it has no end token, or none that fills.
     """
 
     def __init__(self, core: tokenizers.Tokenizer, *, name: str = "the tokenizer"):
@@ -66,8 +74,10 @@ class Tokenizer:
         core.no_truncation()
         core.no_padding()
         self._core = core
-        self.eos_id = _token_id(core, EOS_TOKEN, name)
-        self.pad_id = _token_id(core, PAD_TOKEN, name)
+        self.eos_id = _token_id(core, _ENDS, name)
+        self.pad_id = _token_id(core, _PADS, name)
+        self.bos_id: int | None = core.token_to_id(_BEGIN)
+        """Llama's token before every text; None for the others."""
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
@@ -140,6 +150,7 @@ class _Part:
     """One of the parts of a tokenizer.json; `Sequence` holds more of them."""
 
     type: str | None = None
+    pattern: dict[str, Any] | None = None
     normalizers: tuple["_Part", ...] = ()
     pretokenizers: tuple["_Part", ...] = ()
 
@@ -164,24 +175,28 @@ def _require_plain(value: object, where: str) -> None:
     kinds = []
     while pending:
         part = pending.pop()
-        kinds.append(part.type)
+        # A `Replace` of a fixed text is as quick as a copy; one of a pattern is not.
+        own = part.pattern is not None and set(part.pattern) != {"String"}
+        kinds.append(f"{part.type} by a pattern" if own else part.type)
         pending += [*part.normalizers, *part.pretokenizers]
     odd = [str(kind) for kind in kinds if kind not in _PARTS]
     if file.model.type not in ("BPE", None) or odd:
         raise CheckpointError(
-            f"{where}: expected a GPT-NeoX tokenizer.json (BPE over bytes), got the model {file.model.type!r:.50}"
-            f"{' with ' + ', '.join(odd)[:100] if odd else ''}; such a tokenizer is not run."
+            f"{where}: expected a tokenizer.json of the kind of GPT-NeoX, GPT-2 or Llama (BPE), got the "
+            f"model {file.model.type!r:.50}{' with ' + ', '.join(odd)[:100] if odd else ''}; such a "
+            "tokenizer is not run."
         )
 
 
-def _token_id(core: tokenizers.Tokenizer, token: str, name: str) -> int:
-    identifier = core.token_to_id(token)
-    if identifier is None:
+def _token_id(core: tokenizers.Tokenizer, tokens: Sequence[str], name: str) -> int:
+    """The first of some tokens that there is."""
+    found = [identifier for token in tokens if (identifier := core.token_to_id(token)) is not None]
+    if not found:
         raise CheckpointError(
-            f"{name} has no token {token}: expected a GPT-NeoX tokenizer.json, "
-            "such as EleutherAI/gpt-neox-20b's"
+            f"{name} has no token {' or '.join(tokens)}: expected a tokenizer.json of the kind of GPT-NeoX, GPT-2 or "
+            "Llama, such as EleutherAI/gpt-neox-20b's"
         )
-    return identifier
+    return found[0]
 
 
 def train_tokenizer(

@@ -92,7 +92,8 @@ def attribute(
     prompt_ids = model.tokenizer.encode(model.prompt(prompt))
     vlm = model.vlm
     with torch.no_grad():
-        tokens = vlm.embed_image(model.transform.pixels([read_image(image)]))
+        pixels = model.transform.pixels([read_image(image)])
+        tokens = vlm.embed_image(pixels, instruction=vlm.instruct([prompt]))
         text = vlm.llm.embed(torch.tensor([[*prompt_ids, *before, *word[:-1]]], device=vlm.device))
     task = _Task(vlm, tokens, text, torch.tensor([list(word)], device=vlm.device))
     score, values = task.gradient() if method == "gradient" else task.knockout(batch_size, progress)
@@ -197,7 +198,7 @@ class _Task:
         """Log-probability of the word after each variant of the image's tokens."""
         many = tokens.shape[0]
         text = repeat(self.text, "1 M D -> k M D", k=many)
-        hidden = self.vlm.llm.backbone(torch.cat([tokens, text.to(tokens.dtype)], dim=1))
+        hidden = self.vlm.states(torch.cat([tokens, text.to(tokens.dtype)], dim=1))
         known = self.vlm.config.llm.vocab_size
         logits = self.vlm.llm.logits(hidden[:, -self.word.shape[1] :])[..., :known].float()
         chances = logits.log_softmax(dim=-1)

@@ -51,7 +51,8 @@ class Case:
             InputError: the words begin with the same token.
         """
         vlm, tokenizer = model.vlm, model.tokenizer
-        tokens = vlm.embed_image(model.transform.pixels([read_image(image)]))
+        pixels = model.transform.pixels([read_image(image)])
+        tokens = vlm.embed_image(pixels, instruction=vlm.instruct([prompt]))
         ids = tokenizer.encode(model.prompt(prompt))
         text = vlm.llm.embed(torch.tensor([ids], dtype=torch.long, device=vlm.device)).to(tokens.dtype)
         if words is None:
@@ -125,5 +126,5 @@ class Case:
 
 def _logits(vlm: VLM, embeddings: Float[Tensor, "k L D"]) -> Float[Tensor, "k V"]:
     """Scores of the next token after the last, of the known vocabulary, in fp32."""
-    hidden = vlm.llm.backbone(embeddings)
+    hidden = vlm.states(embeddings)
     return vlm.llm.logits(hidden[:, -1:])[:, 0, : vlm.config.llm.vocab_size].float()

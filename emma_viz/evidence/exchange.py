@@ -141,7 +141,7 @@ def _image_states(
     for start in range(0, len(cases), batch_size):
         tokens = torch.cat([each.tokens for each in cases[start : start + batch_size]])
         with Recorder(llm, "resid_pre", layers=tuple(names), device=tokens.device) as kept:
-            llm.backbone(tokens)
+            cases[start].vlm.states(tokens)
         for layer, some in parts.items():
             some.append(kept["resid_pre", layer].flatten(0, 1))
     return [torch.cat(parts[layer]) for layer in layers]

@@ -24,15 +24,27 @@ from emma_viz.evidence.interventions import intervene_each
 
 
 @torch.no_grad()
-def image_tokens(model: RecordableModel, image: ImageSource) -> Float[Tensor, "T D"]:
-    """An image's tokens, as they enter the language model."""
-    return model.vlm.embed_image(model.transform.pixels([read_image(image)]))[0]
+def image_tokens(
+    model: RecordableModel, image: ImageSource, prompt: str | None = None
+) -> Float[Tensor, "T D"]:
+    """An image's tokens, as they enter the language model.
+
+    Args:
+        model: from `load_model`.
+        image: what the model is shown.
+        prompt: what is asked, for a model whose image tokens depend on it.
+
+    Raises:
+        InputError: they do, and there is no prompt.
+    """
+    told = None if prompt is None else model.vlm.instruct([prompt])
+    return model.vlm.embed_image(model.transform.pixels([read_image(image)]), instruction=told)[0]
 
 
-def blurred(model: RecordableModel, image: Image.Image) -> Float[Tensor, "T D"]:
+def blurred(model: RecordableModel, image: Image.Image, prompt: str | None = None) -> Float[Tensor, "T D"]:
     """The tokens of the image without detail: a Gaussian as wide as a patch was laid over it."""
     radius = max(image.size) / max(model.vlm.grid)
-    return image_tokens(model, image.convert("RGB").filter(ImageFilter.GaussianBlur(radius)))
+    return image_tokens(model, image.convert("RGB").filter(ImageFilter.GaussianBlur(radius)), prompt)
 
 
 def random_like(away: Float[Tensor, "n W"], *, seed: str) -> Float[Tensor, "n W"]:

@@ -47,9 +47,15 @@ ALL_SITES = {**ATTENTION_SITES, **SITES}
 """The sites of every kind of model."""
 
 
+PARALLEL_SITES = {name: site for name, site in ATTENTION_SITES.items() if name != "resid_mid"}
+"""Those of a transformer whose attention and MLP stand side by side: no stream is between them."""
+
+
 def sites_of(llm: MambaConfig) -> Mapping[str, Site]:
     """The sites that a language model has."""
-    return ATTENTION_SITES if llm.ssm == "attention" else SITES
+    if llm.ssm != "attention":
+        return SITES
+    return PARALLEL_SITES if llm.parallel else ATTENTION_SITES
 
 
 _Places = Mapping[str, tuple[str, SiteSide]]

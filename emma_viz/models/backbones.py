@@ -1,13 +1,17 @@
 """Encoders and language models that have a name: official ones, the pocket ones, and tiny ones for tests."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from emma_viz.models.config import MambaConfig, TowerConfig, VisionConfig
+from emma_viz.models.config import MambaConfig, TextTowerConfig, TowerConfig, VisionConfig
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5)
 QUARTER = (0.25, 0.25, 0.25)
 _LITE_MEAN, _LITE_STD = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
+
+CLIP_LARGE = "openai/clip-vit-large-patch14-336"
 
 POCKET_VOCABULARY = 626
 """Tokens of the bundled pocket tokenizer."""
@@ -73,6 +77,65 @@ def tiny_dinosiglip_60() -> VisionConfig:
         std=_HALF,
     )
     return VisionConfig(backbone_id="tiny-dinosiglip-60px", towers=(dino, siglip))
+
+
+def clip_large_336() -> VisionConfig:
+    """CLIP ViT-L/14 at 336 px, 24×24 patches, 1024 channels: the encoder of LLaVA-1.5."""
+    tower = TowerConfig(
+        kind="clip", hub_id=CLIP_LARGE, width=1024, n_layer=24, n_heads=16, mlp_width=4096, patch=14,
+        image_size=336, mean=_CLIP_MEAN, std=_CLIP_STD, activation="quick_gelu",
+    )  # fmt: skip
+    return VisionConfig(backbone_id=CLIP_LARGE, towers=(tower,))
+
+
+def clip_large_text() -> TextTowerConfig:
+    """CLIP ViT-L/14's text encoder."""
+    return TextTowerConfig(
+        hub_id=CLIP_LARGE, width=768, n_layer=12, n_heads=12, mlp_width=3072, vocab_size=49408
+    )
+
+
+def tiny_clip_60() -> VisionConfig:
+    """A CLIP for tests: 4×4 patches."""
+    tower = TowerConfig(
+        kind="clip", width=24, n_layer=3, n_heads=2, mlp_width=48, patch=14, image_size=60,
+        mean=_CLIP_MEAN, std=_CLIP_STD, activation="quick_gelu",
+    )  # fmt: skip
+    return VisionConfig(backbone_id="tiny-clip-60px", towers=(tower,))
+
+
+def tiny_clip_text() -> TextTowerConfig:
+    """A text encoder for tests: instructions of 12 tokens."""
+    return TextTowerConfig(width=16, n_layer=3, n_heads=2, mlp_width=40, vocab_size=64, context=12)
+
+
+def siglip_384_tanh() -> VisionConfig:
+    """SigLIP alone at 384 px with the tanh form of GELU, as its transformers class computes it (TinyLLaVA)."""
+    tower = replace(siglip_so400m(image_size=384), activation="gelu_pytorch_tanh")
+    return VisionConfig(backbone_id="siglip-so400m-384px+tanh", towers=(tower,))
+
+
+def tiny_siglip_60() -> VisionConfig:
+    """A SigLIP alone, for tests."""
+    tower = replace(tiny_dinosiglip_60().towers[1], activation="gelu_pytorch_tanh")
+    return VisionConfig(backbone_id="tiny-siglip-60px", towers=(tower,))
+
+
+def phi_2() -> MambaConfig:
+    """Phi-2 (`microsoft/phi-2`)."""
+    return MambaConfig(
+        d_model=2560, n_layer=32, vocab_size=51200, pad_vocab_size_multiple=1, ssm="attention", parallel=True,
+        q_heads=32, kv_heads=32, mlp_width=10240, rotary_share=0.4, qkv_bias=True, tied=False,
+        residual_in_fp32=False,
+    )  # fmt: skip
+
+
+def tiny_phi() -> MambaConfig:
+    """The same for tests: 3 blocks of width 32, half of each head's channels turned."""
+    return MambaConfig(
+        d_model=32, n_layer=3, vocab_size=61, pad_vocab_size_multiple=1, ssm="attention", parallel=True,
+        q_heads=4, kv_heads=4, mlp_width=48, rotary_share=0.5, qkv_bias=True, tied=False, residual_in_fp32=False,
+    )  # fmt: skip
 
 
 def mamba_2_8b() -> MambaConfig:
@@ -149,6 +212,8 @@ LLM_BACKBONES: dict[str, Callable[[], MambaConfig]] = {
     "tiny-mamba1": tiny_mamba1,
     "tiny-mamba2": tiny_mamba2,
     "tiny-attention": tiny_attention,
+    "phi-2": phi_2,
+    "tiny-phi": tiny_phi,
 }
 """Official (and our own) language-model ids."""
 
@@ -158,5 +223,15 @@ VISION_BACKBONES: dict[str, Callable[[], VisionConfig]] = {
     "pocket-conv-128px": pocket_conv_128,
     "lite0-256px": lite0_256,
     "tiny-dinosiglip-60px": tiny_dinosiglip_60,
+    CLIP_LARGE: clip_large_336,
+    "tiny-clip-60px": tiny_clip_60,
+    "siglip-so400m-384px+tanh": siglip_384_tanh,
+    "tiny-siglip-60px": tiny_siglip_60,
 }
 """Official (and our own) vision-backbone ids."""
+
+TEXT_TOWERS: dict[str, Callable[[], TextTowerConfig]] = {
+    CLIP_LARGE: clip_large_text,
+    "tiny-clip-60px": tiny_clip_text,
+}
+"""Encoders of instructions, by the vision backbone that they belong to."""

@@ -54,13 +54,14 @@ class AttentionState:
         return self.k, self.v, self.real
 
     def after(self, earlier: "LayerState | AttentionState | None") -> "AttentionState":
-        """With what was seen before."""
+        """With what was seen before, by each sample or by one that all go on from."""
         if not isinstance(earlier, AttentionState):
             return self
+        many = len(self.k)
         return AttentionState(
-            k=torch.cat([earlier.k, self.k], dim=2),
-            v=torch.cat([earlier.v, self.v], dim=2),
-            real=torch.cat([earlier.real, self.real], dim=1),
+            k=torch.cat([earlier.k.expand(many, -1, -1, -1), self.k], dim=2),
+            v=torch.cat([earlier.v.expand(many, -1, -1, -1), self.v], dim=2),
+            real=torch.cat([earlier.real.expand(many, -1), self.real], dim=1),
         )
 
     def select(self, samples: Int[Tensor, " K"]) -> "AttentionState":

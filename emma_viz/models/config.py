@@ -11,14 +11,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from emma_viz.data.prompts import PromptStyle
+from emma_viz.data.prompts import PromptStyle, lead
 from emma_viz.errors import InputError
 from emma_viz.files.schema import Size, require_ranges, shape
 
 SSM = Literal["mamba1", "mamba2"]
 Mixing = Literal["mamba1", "mamba2", "attention"]
-TowerKind = Literal["dinov2", "siglip", "pocket", "lite0"]
-ProjectorKind = Literal["linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet"]
+TowerKind = Literal["dinov2", "siglip", "clip", "pocket", "lite0"]
+ProjectorKind = Literal["linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet", "ldpnet", "vss-l2"]
+ScanOrder = Literal["bidirectional", "cross"]
 FamilyName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][\w.-]*$", max_length=60)]
 """The name of one of the families of `emma_viz.models.families`."""
 ResizeStrategy = Literal["resize-naive", "resize-crop", "letterbox"]
@@ -45,7 +46,9 @@ Shade = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 Spread = Annotated[float, msgspec.Meta(gt=0, le=100)]
 HubId = Annotated[str, msgspec.Meta(pattern=r"^[\w.-]+/[\w.-]+$", max_length=200)]
 
-PROJECTOR_KINDS: tuple[str, ...] = ("linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet")
+PROJECTOR_KINDS: tuple[str, ...] = (
+    "linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet", "ldpnet", "vss-l2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,11 @@ class MambaConfig:
     """Inner width of a block's MLP (attention)."""
     rope_base: Annotated[float, msgspec.Meta(gt=1, le=1e9)] = 10_000.0
     """Base of the rotary positions (attention)."""
+    parallel: bool = False
+    """Blocks of Phi-2's form instead of Llama's (attention): attention and MLP side by side behind one layer norm, and
+    all linear layers with biases, the head's too."""
+    rotary_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    """Share of a head's channels that positions turn (attention)."""
     qkv_bias: bool = False
     """Whether queries, keys and values have biases (attention)."""
     tied: bool = True
@@ -102,6 +110,11 @@ class MambaConfig:
             raise InputError(
                 f"MambaConfig: d_model = {self.d_model} must split into q_heads = {self.q_heads} heads of an even "
                 f"width, and these into kv_heads = {self.kv_heads} equal groups."
+            )
+        if self.parallel and (self.ssm != "attention" or self.tied or not self.qkv_bias):
+            raise InputError(
+                "MambaConfig: parallel is a form of attention whose head is its own and whose queries have biases: "
+                "give ssm = 'attention', tied = False and qkv_bias = True."
             )
         if self.ssm != "attention" and not self.tied:
             raise InputError("MambaConfig: the head of a Mamba is its embedding; leave tied = True.")
@@ -141,7 +154,15 @@ class MambaConfig:
         one, two = ({**asdict(each), "dt_rank": each.rank} for each in (self, other))
         ignored = {"vocab_size", "pad_vocab_size_multiple", "chunk_size"}
         if self.ssm != "attention":
-            ignored |= {"q_heads", "kv_heads", "mlp_width", "rope_base", "qkv_bias"}
+            ignored |= {
+                "q_heads",
+                "kv_heads",
+                "mlp_width",
+                "rope_base",
+                "qkv_bias",
+                "parallel",
+                "rotary_share",
+            }
         if self.ssm == other.ssm:
             ignored |= {"headdim", "ngroups", "gated_norm_eps"} if self.ssm == "mamba1" else {"dt_rank"}
         return tuple(
@@ -161,7 +182,7 @@ class MambaConfig:
 class TowerConfig:
     """One frozen image encoder.
 
-    `dinov2` and `siglip` are the transformers classes; `pocket` is the small convolutional encoder of
+    `dinov2`, `siglip` and `clip` are the transformers classes; `pocket` is the small convolutional encoder of
     `emma_viz.models.towers.pocket` and `lite0` the ImageNet classifier of `emma_viz.models.towers.lite0`; both ignore
     the transformer fields.
     """
@@ -188,8 +209,8 @@ class TowerConfig:
     """Hidden width of the transformer's MLP."""
     n_registers: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Register tokens (DINOv2)."""
-    activation: Literal["gelu", "gelu_pytorch_tanh"] = "gelu"
-    """The MLP's activation. Exact GELU for both towers, SigLIP too: Cobra and EMMA were trained on timm's
+    activation: Literal["gelu", "gelu_pytorch_tanh", "quick_gelu"] = "gelu"
+    """The MLP's activation. Exact GELU for both towers of Cobra and EMMA, SigLIP too: these were trained on timm's
     `vit_so400m_patch14_siglip_384`, which uses it, though SigLIP's own configuration names the tanh form."""
 
     def __post_init__(self):
@@ -233,6 +254,47 @@ class TowerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextTowerConfig:
+    """A frozen encoder of the instruction (CLIP's text transformer), beside those of the image."""
+
+    width: Width
+    """Channels of its states."""
+    n_layer: Depth
+    """Transformer blocks."""
+    n_heads: Width
+    """Attention heads."""
+    mlp_width: Width
+    """Hidden width of the MLP."""
+    vocab_size: Size
+    """Rows of its table of tokens."""
+    context: Annotated[int, msgspec.Meta(ge=2, le=1024)] = 77
+    """Tokens of an instruction, padding included."""
+    layer: Annotated[int, msgspec.Meta(ge=-DEEPEST, le=-1)] = -1
+    """Whose states are taken: -1 those after the last block, -2 those before it. No final norm is applied."""
+    start: bool = True
+    """Whether the state of the start token is among them."""
+    end: bool = True
+    """Whether those of the other tokens are."""
+    activation: Literal["gelu", "quick_gelu"] = "quick_gelu"
+    """The MLP's activation."""
+    hub_id: HubId | None = None
+    """Where the published weights and `tokenizer.json` are; None when there are none."""
+
+    def __post_init__(self):
+        require_ranges(self, error=InputError)
+        if self.width % self.n_heads or self.layer < -self.n_layer or not (self.start or self.end):
+            raise InputError(
+                f"TextTowerConfig: width = {self.width} must be a multiple of n_heads = {self.n_heads}, layer = "
+                f"{self.layer} one of -1…-{self.n_layer}, and start or end true, or no token is left."
+            )
+
+    @property
+    def n_tokens(self) -> int:
+        """States of an instruction."""
+        return self.start + self.end * (self.context - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class VisionConfig:
     """The frozen encoders of a model, their features concatenated in order."""
 
@@ -240,6 +302,8 @@ class VisionConfig:
     """The official name, e.g. `dinosiglip-vit-so-384px`."""
     towers: tuple[TowerConfig, ...]
     """The encoders; all see the same square image."""
+    text: TextTowerConfig | None = None
+    """The encoder of the instruction, for models whose image tokens depend on it."""
 
     def __post_init__(self):
         require_ranges(self, error=InputError)
@@ -278,11 +342,14 @@ class ProjectorConfig:
     """The map from image features to the language model's width (Cobra, `nn_utils.py`)."""
 
     kind: ProjectorKind = "fused-gelu-mlp"
-    """`linear`, `gelu-mlp` (2 layers), `fused-gelu-mlp` (3 layers) or `fused-ldpnet` (2 layers, pooled)."""
+    """`linear`, `gelu-mlp` (2 layers), `fused-gelu-mlp` (3 layers), `fused-ldpnet` (2 layers, pooled),
+    `ldpnet` (the same with the language model's width between its layers: MobileVLM's LDPv2) or `vss-l2` (VL-Mamba)."""
+    vss_scan: ScanOrder = "bidirectional"
+    """Orders in which `vss-l2` reads the image."""
     hidden_multiplier: Factor = 4
     """Hidden width of the fused kinds over the features' width; the official value is 4."""
     pooled_grid: tuple[Side, Side] = (14, 14)
-    """Token grid that `fused-ldpnet` pools to."""
+    """Token grid that the pooled kinds pool to."""
     positions: bool = False
     """Add learned row and column embeddings to the image tokens. Not part of the official models."""
     position_std: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.2
@@ -295,6 +362,11 @@ class ProjectorConfig:
     bidirectional: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     """Mamba-2 blocks that read the image in both directions before it is projected, brought to the language model's
     width first (ML-Mamba's connector has two). Their sizes are the language model's."""
+    infused: bool = False
+    """Mix the instruction's states into the image's before they are projected: one linear layer over the tokens of both
+    (arXiv 2410.02080). Needs `VisionConfig.text`."""
+    learned_tokens: bool = False
+    """Add a learned vector to each mixed token (`encoder_version` v3 of that paper's code)."""
 
     def __post_init__(self):
         require_ranges(self, error=InputError)
@@ -303,13 +375,13 @@ class ProjectorConfig:
         """Grid of the image tokens that leave the projector, for features on the grid `features`.
 
         Raises:
-            InputError: `fused-ldpnet` would pool it to a larger one.
+            InputError: it would be pooled to a larger one.
         """
-        if self.kind != "fused-ldpnet":
+        if not self.kind.endswith("ldpnet"):
             return features
         if any(pooled > given for pooled, given in zip(self.pooled_grid, features, strict=True)):
             raise InputError(
-                f"ProjectorConfig: fused-ldpnet cannot pool a {features[0]}×{features[1]} grid up to pooled_grid = "
+                f"ProjectorConfig: {self.kind} cannot pool a {features[0]}×{features[1]} grid up to pooled_grid = "
                 f"{self.pooled_grid[0]}×{self.pooled_grid[1]}; make pooled_grid smaller."
             )
         return self.pooled_grid
@@ -347,6 +419,15 @@ class VLMConfig:
     def __post_init__(self):
         require_ranges(self, error=InputError)
         self.projector.grid(self.vision.grid)
+        if self.projector.infused != (self.vision.text is not None):
+            raise InputError(
+                "VLMConfig: projector.infused mixes the states of vision.text into the image; give both or neither."
+            )
+        if lead(self.prompt_style) and self.llm.ssm != "attention":
+            raise InputError(
+                f"VLMConfig: prompt_style {self.prompt_style} puts text before the image, which is supported for "
+                f"attention alone; llm.ssm is {self.llm.ssm}."
+            )
         if self.projector.bidirectional and self.llm.ssm != "mamba2":
             raise InputError(
                 "VLMConfig: projector.bidirectional builds Mamba-2 blocks of the language model's sizes, and llm.ssm "
@@ -363,6 +444,12 @@ class VLMConfig:
     def grid(self) -> Grid:
         """Rows and columns (R, C) of the image tokens in the language model."""
         return self.projector.grid(self.vision.grid)
+
+    @property
+    def patch(self) -> int:
+        """Side of an image token on the model's square, pixels: of several patches where they are pooled evenly."""
+        wide, left = divmod(self.vision.grid[0], self.grid[0])
+        return self.vision.patch * (1 if left else wide)
 
     @property
     def n_image_tokens(self) -> int:

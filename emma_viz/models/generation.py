@@ -35,6 +35,7 @@ def generate(
     max_new_tokens: int,
     eos_id: int | None,
     features: Float[Tensor, "B P F"] | None = None,
+    instruction: Int[Tensor, "B Q"] | None = None,
     prefix: MambaCache | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
@@ -55,6 +56,7 @@ def generate(
         max_new_tokens: at most this many tokens a sample.
         eos_id: the end token; None never stops early (for timing).
         features: precomputed encoder features instead of pixels.
+        instruction: what is asked, for a model whose image tokens depend on it (`VLM.instruct`).
         prefix: what the model has seen before each prompt, instead of an image
             (`emma_viz.models.prefixes`); left as it was.
         temperature: 0 takes the best token; above, draw from the softened scores.
@@ -80,8 +82,8 @@ def generate(
     cache = vlm.llm.new_cache() if prefix is None else prefix.copy()
     ids, lengths = pad_prompts(prompt_ids)
     scores = vlm(
-        pixels, ids if ids.shape[1] else None, features=features, lengths=lengths if ids.shape[1] else None,
-        cache=cache, logits="last",
+        pixels, ids if ids.shape[1] else None, features=features, instruction=instruction,
+        lengths=lengths if ids.shape[1] else None, cache=cache, logits="last",
     ).logits  # fmt: skip
     for step in range(max_new_tokens):
         if on_scores is not None:

@@ -1,6 +1,8 @@
 """Named places in a model where a forward hook can look, and at some of them reach in."""
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -45,3 +47,16 @@ class HookPoint(nn.Module):
         value = compute()
         given = self(value)
         return None if given is value else given
+
+
+@contextmanager
+def unhooked(module: nn.Module) -> Generator[None]:
+    """No forward hook below a module fires inside; behind, all are back."""
+    kept = [(each, each._forward_hooks, each._forward_pre_hooks) for each in module.modules()]
+    for each, _, _ in kept:
+        each._forward_hooks, each._forward_pre_hooks = OrderedDict(), OrderedDict()
+    try:
+        yield
+    finally:
+        for each, hooks, before in kept:
+            each._forward_hooks, each._forward_pre_hooks = hooks, before

@@ -14,10 +14,14 @@ from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.mixers.attention import AttentionBlock
 from emma_viz.models.mixers.mamba1 import Mamba1Mixer
 from emma_viz.models.mixers.mamba2 import Mamba2Mixer
+from emma_viz.models.mixers.parallel import ParallelBlock
 from emma_viz.models.norms import RMSNorm
 
 MIXERS = {"mamba1": Mamba1Mixer, "mamba2": Mamba2Mixer}
 EMBEDDING_STD = 0.02
+_WRITING = ("o_proj.weight", "down_proj.weight", "dense.weight", "fc2.weight")
+"""Layers of attention transformers that write into the residual stream."""
+_ATTENTION = ("_proj.weight", "fc1.weight", *_WRITING)
 
 
 class Block(nn.Module):
@@ -77,11 +81,13 @@ class MambaBackbone(nn.Module):
     def __init__(self, config: MambaConfig, *, backend: str = "auto"):
         super().__init__()
         self.embedding = nn.Embedding(config.padded_vocab_size, config.d_model)
-        block = AttentionBlock if config.ssm == "attention" else Block
+        attention = ParallelBlock if config.parallel else AttentionBlock
+        block = attention if config.ssm == "attention" else Block
         self.layers = nn.ModuleList(
             block(config, layer=layer, backend=backend) for layer in range(config.n_layer)
         )
-        self.norm_f = RMSNorm(config.d_model, eps=config.norm_eps)
+        norm = nn.LayerNorm if config.parallel else RMSNorm
+        self.norm_f = norm(config.d_model, eps=config.norm_eps)
         self.hook_embed, self.hook_norm_f = HookPoint(), HookPoint()
         self.gradient_checkpointing = False
         """Recompute each block in the backward pass instead of keeping its activations."""
@@ -131,7 +137,7 @@ class MambaLM(nn.Module):
         self.backbone = MambaBackbone(config, backend=backend)
         # Tied at once, so it needs no memory of its own.
         meta = {"device": "meta"} if config.tied else {}
-        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False, **meta)
+        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=config.parallel, **meta)
         self.reset_parameters()
         if config.tied:
             self.lm_head.weight = self.backbone.embedding.weight
@@ -150,8 +156,8 @@ class MambaLM(nn.Module):
             if name.endswith("mixer.out_proj.weight"):
                 nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))
                 parameter.div_(math.sqrt(self.config.n_layer))
-            if self.config.ssm == "attention" and name.endswith("_proj.weight"):
-                writes = name.endswith(("o_proj.weight", "down_proj.weight"))
+            if self.config.ssm == "attention" and name.endswith(_ATTENTION):
+                writes = name.endswith(_WRITING)
                 nn.init.normal_(
                     parameter, std=EMBEDDING_STD / (math.sqrt(2 * self.config.n_layer) if writes else 1)
                 )

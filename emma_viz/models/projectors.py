@@ -9,9 +9,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig
+from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig, TextTowerConfig
 from emma_viz.models.cross_scan import CrossScan
+from emma_viz.models.infusion import Infusion
 from emma_viz.models.mixers.bidirectional import BidirectionalMamba
+from emma_viz.models.vss import VssConnector
 
 
 class TokenPool(nn.Module):
@@ -51,6 +53,7 @@ class Projector(nn.Module):
         width: d_model of the language model.
         grid: rows and columns of the features.
         mixer: sizes of bidirectional blocks, where there are some.
+        text: the encoder of the instruction, where it is mixed in.
         backend: kernel backend of the scans, where there are some.
     """
 
@@ -62,18 +65,25 @@ class Projector(nn.Module):
         width: int,
         grid: Grid,
         mixer: MambaConfig | None = None,
+        text: TextTowerConfig | None = None,
         backend: str = "auto",
     ):
         super().__init__()
         self.config = config
         self.grid = config.grid(grid)
         scanned = features
+        if config.infused:
+            assert text is not None, "an instruction has states"
+            self.infusion = Infusion(features, grid[0] * grid[1], text=text, learned=config.learned_tokens)
         if config.bidirectional:
             assert mixer is not None, "bidirectional blocks have sizes"
             self.mlp = nn.Sequential(nn.Linear(features, width), nn.GELU())
             self.bidirectional_mamba = BidirectionalMamba(mixer, config.bidirectional, backend=backend)
             features = width
-        self.projector = _BUILDERS[config.kind](config, features, width, grid)
+        if config.kind == "vss-l2":
+            self.projector = VssConnector(features, width, grid, scan=config.vss_scan, backend=backend)
+        else:
+            self.projector = _BUILDERS[config.kind](config, features, width, grid)
         if config.positions:
             rows, columns = self.grid
             self.row = nn.Parameter(torch.empty(rows, width).normal_(std=config.position_std))
@@ -84,9 +94,20 @@ class Projector(nn.Module):
             with torch.random.fork_rng(devices=[]):
                 self.scan = CrossScan(scanned, grid, d_state=config.scan_states, backend=backend)
 
-    def forward(self, features: Float[Tensor, "B T F"]) -> Float[Tensor, "B t D"]:
-        """Project features, cast to the projector's type; `fused-ldpnet` returns fewer tokens."""
-        features = features.to(next(self.projector.parameters()).dtype)
+    def forward(
+        self, features: Float[Tensor, "B T F"], text: Float[Tensor, "B s W"] | None = None
+    ) -> Float[Tensor, "B t D"]:
+        """Project features, cast to the projector's type; the pooled kinds return fewer tokens.
+
+        Args:
+            features: of the image.
+            text: states of the instruction, where it is mixed in (`VisionEncoder.read`).
+        """
+        kind = next(self.projector.parameters()).dtype
+        features = features.to(kind)
+        if self.config.infused:
+            assert text is not None, "VisionEncoder.read makes sure of it"
+            features = self.infusion(features, text.to(kind))
         if self.config.cross_scan:
             features = self.scan(features)
         if self.config.bidirectional:
@@ -124,9 +145,20 @@ def _fused_ldpnet(config: ProjectorConfig, features: int, width: int, grid: Grid
     )
 
 
+def _ldpnet(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(features, width),
+        nn.GELU(),
+        nn.Linear(width, width),
+        TokenPool(grid, config.pooled_grid),
+        LocalPositions(width, config.pooled_grid),
+    )
+
+
 _BUILDERS = {
     "linear": _linear,
     "gelu-mlp": _gelu_mlp,
     "fused-gelu-mlp": _fused_gelu_mlp,
     "fused-ldpnet": _fused_ldpnet,
+    "ldpnet": _ldpnet,
 }

@@ -4,7 +4,14 @@ import math
 from collections.abc import Iterator
 
 from emma_viz.errors import InputError
-from emma_viz.models.config import MambaConfig, ProjectorConfig, TowerConfig, VisionConfig, VLMConfig
+from emma_viz.models.config import (
+    MambaConfig,
+    ProjectorConfig,
+    TextTowerConfig,
+    TowerConfig,
+    VisionConfig,
+    VLMConfig,
+)
 from emma_viz.models.towers.lite0 import BLOCKS, LITE0_FEATURES, LITE0_STEM
 from emma_viz.models.towers.pocket import COARSE, FINE, MIDDLE, STEM
 
@@ -17,12 +24,14 @@ _LARGEST = 2 * 10**12
 def language_model_shapes(config: MambaConfig) -> dict[str, _Shape]:
     """Names and shapes of `MambaLM.state_dict()`; the tied head is named too."""
     width, rows = config.d_model, config.padded_vocab_size
-    block_of = {"mamba1": _mamba1_block, "mamba2": _mamba2_block, "attention": _attention_block}
+    attention = _parallel_block if config.parallel else _attention_block
+    block_of = {"mamba1": _mamba1_block, "mamba2": _mamba2_block, "attention": attention}
     shapes: dict[str, _Shape] = {"backbone.embedding.weight": (rows, width)}
     for layer in range(config.n_layer):
         named = block_of[config.ssm](config)
         shapes.update((f"backbone.layers.{layer}.{name}", shape) for name, shape in named.items())
-    return {**shapes, "backbone.norm_f.weight": (width,), "lm_head.weight": (rows, width)}
+    shapes |= {"backbone.norm_f.weight": (width,), "lm_head.weight": (rows, width)}
+    return shapes | ({"backbone.norm_f.bias": (width,), "lm_head.bias": (rows,)} if config.parallel else {})
 
 
 def vlm_shapes(config: VLMConfig) -> dict[str, _Shape]:
@@ -54,7 +63,8 @@ def parameters(config: VLMConfig) -> int:
 
 def vision_parameters(config: VisionConfig) -> int:
     """Parameters of a model's encoders, those that never run included."""
-    return sum(_TOWERS[tower.kind](tower) for tower in config.towers)
+    text = 0 if config.text is None else _clip_text(config.text)
+    return text + sum(_TOWERS[tower.kind](tower) for tower in config.towers)
 
 
 def require_real(config: VLMConfig | MambaConfig) -> None:
@@ -99,6 +109,21 @@ def _attention_block(config: MambaConfig) -> dict[str, _Shape]:
     }
 
 
+def _parallel_block(config: MambaConfig) -> dict[str, _Shape]:
+    width, inner = config.d_model, config.mlp_width
+    shared = config.kv_heads * (width // config.q_heads)
+    layers = {
+        "input_layernorm": (width,),
+        "self_attn.q_proj": (width, width),
+        "self_attn.k_proj": (shared, width),
+        "self_attn.v_proj": (shared, width),
+        "self_attn.dense": (width, width),
+        "mlp.fc1": (inner, width),
+        "mlp.fc2": (width, inner),
+    }
+    return dict(pair for name, weight in layers.items() for pair in _affine(name, weight))
+
+
 def _mamba1(config: MambaConfig) -> dict[str, _Shape]:
     width, inner, states, rank = config.d_model, config.d_inner, config.d_state, config.rank
     return {
@@ -139,19 +164,41 @@ def _projector(
         "gelu-mlp": {".0": (features, width), ".2": (width, width)},
         "fused-gelu-mlp": {".0": (features, hidden), ".2": (hidden, width), ".4": (width, width)},
         "fused-ldpnet": {".0": (features, hidden), ".2": (hidden, width)},
+        "ldpnet": {".0": (features, width), ".2": (width, width)},
     }
     rows, columns = config.grid(vision.grid)
+    if config.infused and vision.text is not None:
+        yield from _infusion(config, vision.width, math.prod(vision.grid), vision.text)
     if config.positions:
         yield from (("row", (rows, width)), ("col", (columns, width)))
     if config.bidirectional:
         yield from _affine("mlp.0", (width, vision.width))
         yield from _bidirectional(llm, config.bidirectional)
-    for place, (before, after) in layers[config.kind].items():
+    if config.kind == "vss-l2":
+        yield from _vss(features, width)
+    for place, (before, after) in layers.get(config.kind, {}).items():
         yield from _affine(f"projector{place}", (after, before))
-    if config.kind == "fused-ldpnet":
+    if config.kind.endswith("ldpnet"):
         yield from _affine("projector.4.peg.0", (width, 1, 3, 3))
     if config.cross_scan:
         yield from _cross_scan(vision.width, config.scan_states)
+
+
+def _vss(features: int, width: int) -> Iterator[tuple[str, _Shape]]:
+    yield from _affine("projector.enter", (width, features))
+    layer = MambaConfig(d_model=width, n_layer=1, vocab_size=1)
+    yield from ((f"projector.mixer.{name}", shape) for name, shape in _mamba1(layer).items())
+    yield from _affine("projector.norm", (width,))
+    yield from _affine("projector.leave", (width, width))
+
+
+def _infusion(
+    config: ProjectorConfig, width: int, patches: int, text: TextTowerConfig
+) -> Iterator[tuple[str, _Shape]]:
+    if config.learned_tokens:
+        yield "infusion.learnable_tokens", (patches, width)
+    yield from _affine("infusion.text_projection", (width, text.width))
+    yield from _affine("infusion.image_text_infusion", (patches, patches + text.n_tokens))
 
 
 def _bidirectional(llm: MambaConfig, n_blocks: int) -> Iterator[tuple[str, _Shape]]:
@@ -205,6 +252,20 @@ def _siglip(tower: TowerConfig) -> int:
     return positions + _patches(tower) + tower.n_layer * block + 2 * width + pooling
 
 
+def _clip(tower: TowerConfig) -> int:
+    width = tower.width
+    block = 4 * width * (width + 1) + _mlp(width, tower.mlp_width) + 4 * width
+    # Positions of the patches and the class token, that token, two norms, and patches without a bias.
+    around = width * (math.prod(tower.grid) + 1 + 1) + 4 * width
+    return around + _patches(tower) - width + tower.n_layer * block
+
+
+def _clip_text(tower: TextTowerConfig) -> int:
+    width = tower.width
+    block = 4 * width * (width + 1) + _mlp(width, tower.mlp_width) + 4 * width
+    return width * (tower.vocab_size + tower.context + 2) + tower.n_layer * block
+
+
 def _pocket(tower: TowerConfig) -> int:
     down = sum(9 * a * b + 2 * b for a, b in ((3, STEM), (STEM, FINE), (FINE, MIDDLE), (MIDDLE, COARSE)))
     blocks = sum(18 * size**2 + 4 * size for size in (FINE, MIDDLE, COARSE, MIDDLE))
@@ -229,4 +290,4 @@ def _patches(tower: TowerConfig) -> int:
     return (3 * tower.patch**2 + 1) * tower.width
 
 
-_TOWERS = {"dinov2": _dinov2, "siglip": _siglip, "pocket": _pocket, "lite0": _lite0}
+_TOWERS = {"dinov2": _dinov2, "siglip": _siglip, "clip": _clip, "pocket": _pocket, "lite0": _lite0}

@@ -1,4 +1,4 @@
-"""The vision-language model: image tokens first, then the text, one causal Mamba over both."""
+"""The vision-language model: image tokens, then the text, one causal language model over both."""
 
 import re
 from collections.abc import Sequence
@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from emma_viz.data.instructions import InstructionTokenizer
 from emma_viz.errors import InputError, SiteError
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import Grid, VLMConfig
-from emma_viz.models.hookpoint import HookPoint
+from emma_viz.models.hookpoint import HookPoint, unhooked
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.projectors import Projector
 from emma_viz.models.towers.vision import VisionEncoder
@@ -33,9 +34,11 @@ class VLMOutput:
 
 
 class VLM(nn.Module):
-    """Frozen encoders → projector → Mamba language model.
+    """Frozen encoders → projector → language model.
 
-    The sequence is [T image tokens ; text tokens]: no placeholder id and no beginning-of-text token.
+    The sequence is [T image tokens ; text tokens]: no placeholder id and no beginning-of-text token. What some families
+    put before the image (`lead`) is read into the cache first, unseen by hooks, so that the sequence begins with the
+    image for them, too.
     Submodules are `vision`, `projector` and `llm`; `projector.…` and `llm.…` are the official keys of the
     components `projector` (one level deeper: `projector.projector.0.weight`) and `llm_backbone`.
 
@@ -53,6 +56,10 @@ class VLM(nn.Module):
         """Paths of the modules that this is done at."""
         self.config = config
         self.backend = backend
+        self.lead: tuple[int, ...] = ()
+        """Token ids that stand before the image and all text."""
+        self.reader: InstructionTokenizer | None = None
+        """What makes ids of an instruction, for a model whose image tokens depend on it."""
         self.vision = VisionEncoder(config.vision)
         self.projector = Projector(
             config.projector,
@@ -60,6 +67,7 @@ class VLM(nn.Module):
             width=config.llm.d_model,
             grid=config.vision.grid,
             mixer=config.llm,
+            text=config.vision.text,
             backend=backend,
         )
         self.llm = MambaLM(config.llm, backend=backend)
@@ -95,26 +103,66 @@ class VLM(nn.Module):
         """Where the language model is."""
         return self.llm.backbone.embedding.weight.device
 
+    def instruct(self, messages: Sequence[str]) -> Int[Tensor, "B Q"] | None:
+        """What `instruction` has to be for some messages; None for a model whose image tokens do not depend on it.
+
+        Raises:
+            InputError: they do, and the model was built without the tokenizer of its instructions.
+        """
+        if self.config.vision.text is None:
+            return None
+        if self.reader is None:
+            raise InputError(
+                "The image tokens of this model depend on the instruction, and it has no tokenizer for it: set "
+                "vlm.reader = InstructionTokenizer.load(CLIP's tokenizer.json)."
+            )
+        return self.reader.encode(messages)
+
     def embed_image(
         self,
         pixels: Sequence[Float[Tensor, "B 3 S S"]] | None = None,
         *,
         features: Float[Tensor, "B P F"] | None = None,
+        instruction: Int[Tensor, "B Q"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Image tokens, from normalised pixels or from features computed before.
 
         Args:
             pixels: one tensor a tower.
             features: output of `vision`, to skip the frozen encoder.
+            instruction: what is asked (`instruct`), for a model whose image tokens depend on it, and for no other.
 
         Raises:
-            InputError: both or neither are given.
+            InputError: both or neither of pixels and features are given, or an instruction is lacking or too much.
         """
+        text = self.vision.read(instruction)
         if pixels is not None and features is None:
             features = self.vision([tensor.to(self.device) for tensor in pixels])
         elif pixels is not None or features is None:
             raise InputError("Give either pixels or features, not both and not neither.")
-        return self.projector(features.to(self.device))
+        return self.projector(features.to(self.device), text)
+
+    def states(
+        self,
+        embeddings: Float[Tensor, "B L D"],
+        *,
+        cache: MambaCache | None = None,
+        lengths: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B L D"]:
+        """Final states of image and text tokens that are embedded already, after the `lead` where nothing was read yet;
+        arguments as `MambaBackbone.forward`.
+
+        Args:
+            embeddings: image tokens, then text.
+            cache: start from its states and leave the new ones in it.
+            lengths: tokens of each right-padded sample.
+        """
+        if self.lead and (cache is None or cache.empty):
+            cache = self.llm.new_cache() if cache is None else cache
+            ids = torch.tensor([self.lead], device=self.device)
+            with unhooked(self.llm.backbone):  # one sample, which all later ones go on from
+                self.llm.backbone(self.llm.embed(ids).to(embeddings.dtype), cache=cache)
+        return self.llm.backbone(embeddings, cache=cache, lengths=lengths)
 
     def forward(
         self,
@@ -122,6 +170,7 @@ class VLM(nn.Module):
         input_ids: Int[Tensor, "B M"] | None = None,
         *,
         features: Float[Tensor, "B P F"] | None = None,
+        instruction: Int[Tensor, "B Q"] | None = None,
         lengths: Int[Tensor, " B"] | None = None,
         cache: MambaCache | None = None,
         logits: LogitsOf = "text",
@@ -132,6 +181,7 @@ class VLM(nn.Module):
             pixels: one normalised tensor a tower; None for text alone.
             input_ids: token ids, right-padded; None for an image alone.
             features: precomputed encoder features instead of pixels.
+            instruction: what is asked, for a model whose image tokens depend on it; see `embed_image`.
             lengths: text tokens of each sample, without padding; None when nothing is padded. They matter
                 for `cache` and for `logits="last"` only: the model is causal, padding on the right changes
                 nothing before it.
@@ -148,7 +198,7 @@ class VLM(nn.Module):
         """
         parts = []
         if pixels is not None or features is not None:
-            parts.append(self.embed_image(pixels, features=features))
+            parts.append(self.embed_image(pixels, features=features, instruction=instruction))
         n_image = parts[0].shape[1] if parts else 0
         if input_ids is not None:
             parts.append(self.llm.embed(self._checked_ids(input_ids.to(self.device))))
@@ -158,7 +208,7 @@ class VLM(nn.Module):
         ends = None
         if lengths is not None:
             ends = n_image + self._checked_lengths(lengths.to(self.device), input_ids, n_image)
-        hidden = self.llm.backbone(embeddings, cache=cache, lengths=ends)
+        hidden = self.states(embeddings, cache=cache, lengths=ends)
         rows = _rows(hidden, logits, n_image, ends)
         scores = None if rows is None else self.llm.logits(rows)
         return VLMOutput(hidden=hidden, logits=scores, n_image=n_image)

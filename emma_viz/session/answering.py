@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from emma_viz.checkpoints import LoadedModel
@@ -80,9 +81,16 @@ def _part(
 ) -> list[Given]:
     """The answers to questions that all have an image, or all have none."""
     prefix: MambaCache | None = None
+    pixels: tuple[Tensor, ...] | None = None
+    instruction: Tensor | None = None
     hashes: list[str | None] = [None] * len(questions)
-    if seen is not None:
+    if seen is not None and model.config.vision.text is None:
         prefix, hashes = seen.of([each.image for each in questions])
+    elif seen is not None:  # Image tokens depend on the question: no two questions share them.
+        images = [seen.read(each.image) for each in questions]
+        pixels = model.transform.pixels(images)
+        hashes = [*map(image_hash, images)]
+        instruction = model.vlm.instruct([each.prompt for each in questions])
     chances: list[Tensor] = []
 
     def hear(step: int, scores: Tensor) -> None:
@@ -91,9 +99,10 @@ def _part(
 
     given = generate(
         model.vlm,
-        None,
+        pixels,
         [model.tokenizer.encode(model.prompt(each.prompt)) for each in questions],
         prefix=prefix,
+        instruction=instruction,
         max_new_tokens=asking.max_new_tokens,
         eos_id=model.tokenizer.eos_id,
         temperature=asking.temperature,
@@ -132,9 +141,13 @@ class _SeenImages:
         found = [self._kept[key] for key in keys]
         return MambaCache.joined([cache for _, cache in found]), [digest for digest, _ in found]
 
+    def read(self, source: Any) -> Image.Image:
+        """An image as it is shown."""
+        return read_image(source, convert_profile=self._convert_profile)
+
     @torch.no_grad()
     def _looked_at(self, source: Any) -> tuple[str, MambaCache]:
-        image, vlm = read_image(source, convert_profile=self._convert_profile), self._model.vlm
+        image, vlm = self.read(source), self._model.vlm
         features = vlm.vision([each.to(vlm.device) for each in self._model.transform.pixels([image])])
         return image_hash(image), seen_images(vlm, features)
 

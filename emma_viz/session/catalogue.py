@@ -21,7 +21,7 @@ from emma_viz.models.families.table import family_named, family_names
 from emma_viz.models.meta import on_meta
 from emma_viz.models.peers.table import PEERS
 from emma_viz.models.presets import PRESETS
-from emma_viz.models.sizes import parameters
+from emma_viz.models.sizes import language_model_parameters, parameters, vision_parameters
 
 MOST_LENSES = 32
 """Lenses of a model's folder that an inspection looks at."""
@@ -65,6 +65,40 @@ def peers_table() -> str:
     rows = [(name, ", ".join(peer.model_types), peer.image) for name, peer in PEERS.items()]
     head = ["| family | model types of transformers | an image becomes |", "|---|---|---|"]
     return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
+
+
+PUBLISHED_SIZES: dict[str, tuple[str, ...]] = {
+    "cobra-3b": ("encoders 731M", "projector 47M", "language model 2.8B"),
+    "emma-v1-3b": ("encoders 731M", "projector 47M", "language model 2.8B"),
+    "emma-v2-3b": ("encoders 731M", "projector 47M", "language model 2.7B"),
+    "ml-mamba-3b": ("language model 2.7B",),
+    "emma-text-fusion-7b": ("language model 6.74B",),
+    "vl-mamba-2.8b": ("language model 2.8B",),
+    "mobilevlm-v2-1.7b": ("language model 1.4B", "whole 1.7B"),
+    "mobilevlm-v2-3b": ("language model 2.7B", "whole 3B"),
+    "tinyllava-phi-2-3.1b": ("language model 2.78B", "whole 3.1B"),
+}
+"""What papers and model cards say of members at full size, to the digits that they give."""
+
+
+def sizes_of(config: VLMConfig) -> dict[str, int]:
+    """Parameters of a model's parts, and of the whole; blocks of encoders that never run included."""
+    eyes, llm, whole = (
+        vision_parameters(config.vision), language_model_parameters(config.llm), parameters(config),
+    )  # fmt: skip
+    return {"encoders": eyes, "projector": whole - eyes - llm, "language model": llm, "whole": whole}
+
+
+def sizes_table() -> str:
+    """The members at full size beside what is published of them, as a table in Markdown."""
+    lines = [
+        "| member | encoders | projector | language model | whole | published |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, said in PUBLISHED_SIZES.items():
+        counts = " | ".join(f"{count:,}" for count in sizes_of(PRESETS[name]()).values())
+        lines.append(f"| {name} | {counts} | {', '.join(said)} |")
+    return "\n".join(lines)
 
 
 def _weights(name: str) -> str:
@@ -159,7 +193,7 @@ def _decoder_parts(inspection: Inspection, files: Sequence[Path]) -> tuple[list[
 def head_sizes(config: VLMConfig) -> PaperConfig | ReleasedConfig | None:
     """The sizes of fusion and decoder for a model of this shape, in the form that it was trained with; None where that
     form does not exist for it (the released one needs SigLIP, and a grid of multiples of 3)."""
-    width, patch, n_taps = config.llm.d_model, config.vision.patch, len(config.taps) + 1
+    width, patch, n_taps = config.llm.d_model, config.patch, len(config.taps) + 1
     if config.lens_form != "released":
         return paper_config(width=width, patch=patch, n_taps=n_taps)
     target = next((tower.width for tower in config.vision.towers if tower.kind == "siglip"), None)

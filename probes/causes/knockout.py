@@ -81,7 +81,7 @@ class Knockout:
                 alike = [kind for kind in self._kinds if _EVERY.get(kind, _OTHERS) == every]
                 notes.append(batch.said(", ".join(alike), every))
             if batch.model and not others and "resample" in kinds:
-                others = [image_tokens(batch.model, each.image) for each in batch.others]
+                others = [image_tokens(batch.model, each.image, each.prompt) for each in batch.others]
             rows.append(self._effects(batch, index, place, others, kinds))
         return joined_parts(rows, notes)
 
@@ -107,7 +107,7 @@ class Knockout:
                 {"resample": list(others)} if others else {}
             )
         if "blur" in kinds:
-            values["blur"] = [blurred(batch.model, batch.subjects[index].image)]
+            values["blur"] = [blurred(batch.model, batch.subjects[index].image, batch.subjects[index].prompt)]
         for kind in kinds:
             if kind in EMBEDDED and kind not in values:
                 continue

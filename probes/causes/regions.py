@@ -75,7 +75,8 @@ class Means:
     def _one(self, model: LoadedModel, subject: Subject) -> Tensor:
         key = (model.info.fingerprint, subject.number)
         if key not in self._known:
-            tokens = model.vlm.embed_image(model.transform.pixels([subject.image]))
+            told = model.vlm.instruct([subject.prompt])
+            tokens = model.vlm.embed_image(model.transform.pixels([subject.image]), instruction=told)
             self._known[key] = tokens[0].mean(dim=0)
         return self._known[key]
 

@@ -84,7 +84,8 @@ def untrained_states(batch: Batch) -> dict[int, Float[Tensor, "B T D"]]:
     with Recorder(
         model.vlm.llm, "resid_post", layers=list(batch.layers), tokens=tokens, dtype=torch.float32
     ) as kept:
-        model.vlm.llm.backbone(model.vlm.embed_image(pixels))
+        told = model.vlm.instruct([subject.prompt for subject in batch.subjects])
+        model.vlm.states(model.vlm.embed_image(pixels, instruction=told))
     return {layer: kept["resid_post", layer].cpu() for layer in batch.layers}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from emma_viz.checkpoints import LoadedModel, load_model, save_vision_encoder
 from emma_viz.checkpoints.run_config import run_config
 from emma_viz.models import PRESETS, VLM
+from tests.families import llava_files
 from tests.tiny_model import tiny_tokenizer
 
 # What the released code of each calls what this package calls `projector.*` and `llm.*`, by component.
@@ -22,13 +23,22 @@ ML_MAMBA = (
     ("llm.", "llm_backbone", ""), ("projector.mlp.", "mlp", ""),
     ("projector.bidirectional_mamba.", "bidirectional_mamba", ""), ("projector.", "projector", ""),
 )  # fmt: skip
-MEMBERS = {
+RUNS = {
     "cobra": ("tiny-cobra", "cobra+3b", COBRA),
     "emma-v1": ("tiny-emma-v1", "EMMA+3b", COBRA),
     "emma-v2": ("tiny-emma-v2", "EMMA+3b", COBRA),
     "ml-mamba": ("tiny-ml-mamba", "mlmamba+3b", ML_MAMBA),
     "llava-pocket": ("tiny-llava", "llava-tiny", COBRA),
+    "vl-mamba": ("tiny-vl-mamba", "vl-mamba", COBRA),
 }
+"""Members whose files are run directories."""
+OTHERS = {
+    "emma-text-fusion": ("tiny-emma-text-fusion", llava_files.TEXT_FUSION, llava_files.NAMES),
+    "mobilevlm-v2": ("tiny-mobilevlm-v2", llava_files.MOBILEVLM, llava_files.MOBILEVLM_NAMES),
+    "tinyllava": ("tiny-tinyllava", llava_files.TINYLLAVA, llava_files.TINYLLAVA_NAMES),
+}
+"""Members in the layout of LLaVA."""
+MEMBERS = {**RUNS, **OTHERS}
 
 
 @dataclass(frozen=True)
@@ -39,23 +49,45 @@ class Member:
     folder: Path
     state: dict[str, dict[str, Tensor]]
     """What its file holds, by component."""
+    vision: dict[str, Tensor]
+    """The weights of its frozen encoders, by our names."""
     loaded: LoadedModel
 
 
 @pytest.fixture(scope="session", params=MEMBERS)
 def member(request, tmp_path_factory) -> Member:
     """A member of a family on disk as its released code writes it, and loaded."""
-    preset, model_id, names = MEMBERS[request.param]
+    preset, written, names = MEMBERS[request.param]
     folder, tokenizer = tmp_path_factory.mktemp(request.param), tiny_tokenizer()
     torch.manual_seed(7)
     config = PRESETS[preset]()
-    config = replace(config, model_id=model_id, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
+    config = replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
     vlm = VLM(config)
     with torch.no_grad():  # so that every token matters
         vlm.llm.backbone.embedding.weight.mul_(2)
-        for name, weight in vlm.llm.named_parameters():
-            if name.endswith(("out_proj.weight", "o_proj.weight", "down_proj.weight")):
+        for name, weight in vlm.named_parameters():
+            if name.endswith(
+                ("out_proj.weight", "o_proj.weight", "down_proj.weight", "dense.weight", "fc2.weight")
+            ):
                 weight.mul_(40)
+            if "image_text_infusion" in name:
+                weight.add_(torch.randn_like(weight) / 4)
+    if request.param in RUNS:
+        state = _run_directory(folder, replace(config, model_id=written), vlm, names)
+    else:
+        state = {"all": OrderedDict(vlm.state_dict())}
+        llava_files.write(folder, {**written, "vocab_size": tokenizer.vocab_size}, state["all"], names)
+        if config.projector.infused:
+            llava_files.write_tower(folder, state["all"])
+            llava_files.write_instruction_tokenizer(folder)
+    tokenizer.save(folder / "tokenizer.json")
+    eye = save_vision_encoder(folder / "eye.safetensors", vlm.vision)
+    loaded = load_model(folder, vision_source=str(eye), backend="torch")
+    vision = dict(vlm.vision.state_dict())
+    return Member(name=request.param, folder=folder, state=state, vision=vision, loaded=loaded)
+
+
+def _run_directory(folder, config, vlm, names) -> dict[str, dict[str, Tensor]]:
     state: dict[str, dict[str, Tensor]] = {}
     for name, tensor in vlm.state_dict().items():
         if not name.startswith("vision."):
@@ -64,10 +96,7 @@ def member(request, tmp_path_factory) -> Member:
     (folder / "checkpoints").mkdir()
     torch.save({"model": state}, folder / "checkpoints" / "latest-checkpoint.pt")
     (folder / "config.json").write_text(json.dumps(run_config(config)))
-    tokenizer.save(folder / "tokenizer.json")
-    eye = save_vision_encoder(folder / "eye.safetensors", vlm.vision)
-    loaded = load_model(folder, vision_source=str(eye), backend="torch")
-    return Member(name=request.param, folder=folder, state=state, loaded=loaded)
+    return state
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tests.families import llava_files
+from tests.families.conftest import OTHERS
+
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "vocab_size": 264}
 _ENDS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": None}
 
 
-def logits(name: str, state: dict, features: Tensor, ids: Tensor) -> Tensor:
+def logits(member, features: Tensor, ids: Tensor, told: Tensor | None) -> Tensor:
     """Scores over image and text."""
+    name, state = member.name, member.state
+    if name in OTHERS:
+        return _llava(member, features, ids, told)
     llm = {key.removeprefix("llm."): value for key, value in state["llm_backbone"].items()}
     if name == "ml-mamba":
         features = _connected(state, features)
-    tokens = _projected(state["projector"], features)
+    project = _scanned if name == "vl-mamba" else _projected
+    tokens = project(state["projector"], features)
     rows = llm["lm_head.weight"].shape[0]
     hub = _language_model(name, rows)
     names = {"embedding.weight": "embeddings.weight"}
@@ -60,6 +67,25 @@ def _projected(state: dict, features: Tensor) -> Tensor:
     return _linear(state, "projector.4", functional.gelu(_linear(state, "projector.2", hidden)))
 
 
+def _scanned(state: dict, features: Tensor, *, cross: bool = False) -> Tensor:
+    """VL-Mamba's VSS-L2, its Mamba layer transformers' own, run once in each order."""
+    from transformers import MambaConfig
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+
+    hub = MambaMixer(MambaConfig(hidden_size=32, state_size=16, time_step_rank=2), layer_idx=0)
+    own = "projector.mixer."
+    hub.load_state_dict({key.removeprefix(own): value for key, value in state.items() if key.startswith(own)})
+    entered = _linear(state, "projector.enter", features)
+    given = functional.gelu(entered)
+    columns = torch.arange(16).reshape(4, 4).T.flatten()
+    orders = [torch.arange(16), torch.arange(16).flip(0), *([columns, columns.flip(0)] if cross else [])]
+    total = entered.clone()
+    for order in orders:
+        total[:, order] += hub(given[:, order])
+    normed = functional.layer_norm(total, (32,), state["projector.norm.weight"], state["projector.norm.bias"])
+    return _linear(state, "projector.leave", normed)
+
+
 def _connected(state: dict, features: Tensor) -> Tensor:
     own = state["bidirectional_mamba"]
     x = functional.gelu(_linear(state["mlp"], "0", features))
@@ -90,3 +116,78 @@ def _one_way(part: dict, x: Tensor, end: str) -> Tensor:
         {key: ours[names[key] if key.split(".")[0] in own else key] for key in hub.state_dict()}
     )
     return hub(x)
+
+
+def _llava(member, features: Tensor, ids: Tensor, told: Tensor | None) -> Tensor:
+    """LLaVA's road: what stands before the image, projected tokens, text, through one Llama."""
+    state = member.state["all"]
+    hub = (_phi if member.name == "tinyllava" else _llama)(state)
+    if told is not None:
+        features = _infused(member, features, told)
+    tokens = _linear(state, "projector.projector.0", features)
+    tokens = _linear(state, "projector.projector.2", functional.gelu(tokens))
+    if member.name == "mobilevlm-v2":
+        tokens = _pooled(state, tokens)
+    before = torch.tensor([member.loaded.vlm.lead]).expand(len(ids), -1)
+    embed = hub.get_input_embeddings()
+    whole = torch.cat([embed(before), tokens, embed(ids)], dim=1)
+    return hub(inputs_embeds=whole).logits[:, before.shape[1] :]
+
+
+def _llama(state: dict):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    hub = LlamaForCausalLM(
+        LlamaConfig(**{**SIZES, **_ENDS, "vocab_size": len(state["llm.lm_head.weight"])}, intermediate_size=48,
+                    num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-5, tie_word_embeddings=False)
+    ).eval()  # fmt: skip
+    named = llava_files.renamed(state)
+    hub.load_state_dict({key: value for key, value in named.items() if "mm_projector" not in key})
+    return hub
+
+
+def _phi(state: dict):
+    from transformers import PhiConfig, PhiForCausalLM
+
+    hub = PhiForCausalLM(
+        PhiConfig(**{**SIZES, **_ENDS, "vocab_size": len(state["llm.lm_head.weight"])}, intermediate_size=48,
+                  num_attention_heads=4, partial_rotary_factor=0.5, layer_norm_eps=1e-5)
+    ).eval()  # fmt: skip
+    named = llava_files.renamed(state, llava_files.TINYLLAVA_NAMES)
+    own = "language_model."
+    hub.load_state_dict({key.removeprefix(own): value for key, value in named.items() if key.startswith(own)})
+    return hub
+
+
+def _pooled(state: dict, tokens: Tensor) -> Tensor:
+    """LDPv2 of the released code: adaptive mean pooling, then a depthwise convolution beside the identity."""
+    plane = functional.adaptive_avg_pool2d(tokens.transpose(1, 2).unflatten(2, (4, 4)), (2, 2))
+    weight, bias = (state[f"projector.projector.4.peg.0.{name}"] for name in ("weight", "bias"))
+    return (
+        (functional.conv2d(plane, weight, bias, padding=1, groups=len(bias)) + plane)
+        .flatten(2)
+        .transpose(1, 2)
+    )
+
+
+def _infused(member, features: Tensor, told: Tensor) -> Tensor:
+    """The released code's fusion, with the states of transformers' own CLIP."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    tower = CLIPTextModel(
+        CLIPTextConfig(vocab_size=64, hidden_size=16, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2,
+                       max_position_embeddings=12, bos_token_id=None, eos_token_id=2)
+    ).eval()  # fmt: skip
+    tower.load_state_dict(
+        {
+            key.removeprefix("text.model."): value
+            for key, value in member.vision.items()
+            if key.startswith("text.")
+        }
+    )
+    states = tower(told, output_hidden_states=True).hidden_states[-2]
+    state = member.state["all"]
+    text = functional.gelu(_linear(state, "projector.infusion.text_projection", states))
+    both = torch.cat((features, text), dim=1)
+    mixed = _linear(state, "projector.infusion.image_text_infusion", both.permute(0, 2, 1))
+    return mixed.permute(0, 2, 1)

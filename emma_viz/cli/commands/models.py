@@ -16,5 +16,6 @@ def run(args: argparse.Namespace) -> int:
 
     print(session.models_table())
     if args.all:
-        print(f"\n{session.families_table()}\n\n{session.peers_table()}")
+        tables = (session.families_table(), session.peers_table(), session.sizes_table())
+        print("\n" + "\n\n".join(tables))
     return 0

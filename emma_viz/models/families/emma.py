@@ -1,5 +1,7 @@
 """EMMA (arXiv 2410.05938): a Mamba that was also trained to keep the image, through a fusion and a decoder."""
 
+from dataclasses import replace
+
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.official import OfficialFamily
 
@@ -12,6 +14,13 @@ def emma_v1_3b() -> VLMConfig:
 def emma_v2_3b() -> VLMConfig:
     """EMMA-V2 3B: the same on Mamba-2 2.7B."""
     return EMMA.run("EMMA+3b", llm_backbone_id="mamba-2.7b-v2")
+
+
+def emma_v1_3b_csm() -> VLMConfig:
+    """EMMA-V1 3B with the cross-scan before its projector: the ablation +CSM. The others (−MFF, −PAL, LA, AVF) change
+    what is trained beside the model, not the model: they are `--ablation` of the training command."""
+    config = emma_v1_3b()
+    return replace(config, model_id="EMMA-CSM+3b", projector=replace(config.projector, cross_scan=True))
 
 
 def emma_v1_pocket() -> VLMConfig:
@@ -59,12 +68,13 @@ EMMA = OfficialFamily(
     presets={
         "emma-v1-3b": emma_v1_3b,
         "emma-v2-3b": emma_v2_3b,
+        "emma-v1-3b-csm": emma_v1_3b_csm,
         "emma-v1-pocket": emma_v1_pocket,
         "emma-v2-pocket": emma_v2_pocket,
         "emma-v1-pocket-nomff": emma_v1_pocket_nomff,
         "tiny-emma-v1": tiny_emma_v1,
         "tiny-emma-v2": tiny_emma_v2,
     },
-    unpublished=frozenset({"emma-v1-3b", "emma-v2-3b"}),
+    unpublished=frozenset({"emma-v1-3b", "emma-v2-3b", "emma-v1-3b-csm"}),
 )
 """The family."""

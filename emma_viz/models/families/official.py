@@ -52,6 +52,8 @@ class OfficialFamily:
     """How all members are asked; None where the name of the language model decides it."""
     bidirectional: int = 0
     """Blocks that read the image in both directions before the projector."""
+    kind: ProjectorKind = "fused-gelu-mlp"
+    """The projector of its members, where a run does not say another."""
     layout: Layout = OFFICIAL
     sites: Mapping[str, Site] = field(default_factory=lambda: SITES)
     image_tokens: ImagePlace = "first"
@@ -72,7 +74,7 @@ class OfficialFamily:
         self,
         model_id: str,
         *,
-        arch_specifier: str = "no-align+fused-gelu-mlp",
+        arch_specifier: str | None = None,
         vision_backbone_id: str = "dinosiglip-vit-so-384px",
         llm_backbone_id: str,
         image_resize_strategy: ResizeStrategy = "resize-naive",
@@ -89,7 +91,7 @@ class OfficialFamily:
         ):
             if name not in known:
                 raise InputError(f"{what} must be one of {', '.join(known)}; got {name!r}.")
-        kind = cast(ProjectorKind, arch_specifier.rsplit("+", 1)[-1])
+        kind = self.kind if arch_specifier is None else cast(ProjectorKind, arch_specifier.rsplit("+", 1)[-1])
         if kind not in PROJECTOR_KINDS:
             raise InputError(
                 f"arch_specifier must end in one of {', '.join(PROJECTOR_KINDS)}; got {arch_specifier!r}."
@@ -116,7 +118,7 @@ class OfficialFamily:
 
     def tiny(self, model_id: str, llm_backbone_id: str) -> VLMConfig:
         """A member for tests: two tiny transformer towers, 4×4 image tokens, 3 blocks."""
-        projector = ProjectorConfig(kind="fused-gelu-mlp", bidirectional=self.bidirectional)
+        projector = ProjectorConfig(kind=self.kind, bidirectional=self.bidirectional)
         return self._member(model_id, llm_backbone_id, tiny_dinosiglip_60(), projector, self._paper_form)
 
     @property

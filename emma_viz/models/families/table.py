@@ -8,15 +8,29 @@ from emma_viz.errors import InputError
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.cobra import COBRA
 from emma_viz.models.families.emma import EMMA
+from emma_viz.models.families.emma_text_fusion import EMMA_TEXT_FUSION
 from emma_viz.models.families.family import Family
 from emma_viz.models.families.llava import LLAVA
+from emma_viz.models.families.llava_like import LlavaLikeFamily
 from emma_viz.models.families.ml_mamba import ML_MAMBA
+from emma_viz.models.families.mobilevlm_v2 import MOBILEVLM_V2
 from emma_viz.models.families.official import OfficialFamily
+from emma_viz.models.families.tinyllava import TINYLLAVA, TinyLlavaFamily
+from emma_viz.models.families.vl_mamba import VL_MAMBA
 from emma_viz.plugins import Plugins
 
 logger = logging.getLogger(__name__)
 
-OUR_FAMILIES: dict[str, OfficialFamily] = {"cobra": COBRA, "emma": EMMA, "ml-mamba": ML_MAMBA, "llava": LLAVA}
+OUR_FAMILIES: dict[str, OfficialFamily | LlavaLikeFamily | TinyLlavaFamily] = {
+    "cobra": COBRA,
+    "emma": EMMA,
+    "ml-mamba": ML_MAMBA,
+    "llava": LLAVA,
+    "emma-text-fusion": EMMA_TEXT_FUSION,
+    "vl-mamba": VL_MAMBA,
+    "mobilevlm-v2": MOBILEVLM_V2,
+    "tinyllava": TINYLLAVA,
+}
 """Our own. Cobra, whose layout the others write, takes the run directories that no other takes for its own."""
 
 _PLUGINS = Plugins(
@@ -44,18 +58,20 @@ def family_named(name: str) -> Family:
 
 def family_of_run(model_id: str) -> OfficialFamily:
     """The family of an official run directory."""
-    claiming = [family for family in OUR_FAMILIES.values() if family.claims(model_id)]
+    official = (family for family in OUR_FAMILIES.values() if isinstance(family, OfficialFamily))
+    claiming = [family for family in official if family.claims(model_id)]
     return next((family for family in claiming if family is not COBRA), COBRA)
 
 
 def described_elsewhere(values: Mapping[str, Any]) -> VLMConfig | None:
-    """The model that a `config.json` describes in the form of an installed package's family; None where no package
-    knows it.
+    """The model that a `config.json` describes in the form of a family of its own, ours or an installed package's; None
+    where none knows it.
 
     Raises:
-        InputError: two packages know it, or the one that does describes it under another family's name.
+        InputError: two families know it, or the one that does describes it under another's name or refuses it.
     """
-    found = [(family, config) for family in brought() if (config := family.describe(values)) is not None]
+    families = (*OUR_FAMILIES.values(), *brought())
+    found = [(family, config) for family in families if (config := family.describe(values)) is not None]
     if len(found) > 1:
         raise InputError(
             f"Several families take this config.json for their own: {', '.join(family.name for family, _ in found)}; "

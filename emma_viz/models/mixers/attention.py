@@ -45,10 +45,7 @@ class AttentionBlock(nn.Module):
         Raises:
             SiteError: always.
         """
-        raise SiteError(
-            "This looks into a Mamba's mixer (its step sizes Δ, B, C and decay), and the block of an attention "
-            "transformer has none: choose a Mamba, or something that reads the residual stream."
-        )
+        refuse_mixer()
 
     def forward(
         self,
@@ -69,6 +66,18 @@ class AttentionBlock(nn.Module):
         return out, middle
 
 
+def refuse_mixer() -> NoReturn:
+    """Say that a block has no state-space mixer.
+
+    Raises:
+        SiteError: always.
+    """
+    raise SiteError(
+        "This looks into a Mamba's mixer (its step sizes Δ, B, C and decay), and the block of an attention "
+        "transformer has none: choose a Mamba, or something that reads the residual stream."
+    )
+
+
 class GatedMLP(nn.Module):
     """down(silu(gate x) · up x)."""
 
@@ -84,9 +93,15 @@ class GatedMLP(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """Softmax attention with rotary positions; several query heads may share a key head."""
+    """Softmax attention with rotary positions; several query heads may share a key head.
 
-    def __init__(self, config: MambaConfig, *, layer: int):
+    Args:
+        config: sizes.
+        layer: under which a cache keeps its keys and values.
+        out: what the released code calls the output projection; one that is not `o_proj` has a bias.
+    """
+
+    def __init__(self, config: MambaConfig, *, layer: int, out: str = "o_proj"):
         super().__init__()
         self.layer, self.base = layer, config.rope_base
         self.heads, self.kv_heads = config.q_heads, config.kv_heads
@@ -95,7 +110,9 @@ class CausalAttention(nn.Module):
         self.q_proj = nn.Linear(width, self.heads * head, bias=config.qkv_bias)
         self.k_proj = nn.Linear(width, self.kv_heads * head, bias=config.qkv_bias)
         self.v_proj = nn.Linear(width, self.kv_heads * head, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(self.heads * head, width, bias=False)
+        self.turned = int(head * config.rotary_share)
+        self._out = out
+        setattr(self, out, nn.Linear(self.heads * head, width, bias=out != "o_proj"))
         self.hook_z = HookPoint()
 
     def forward(
@@ -111,7 +128,8 @@ class CausalAttention(nn.Module):
         positions = here
         if cache is not None and cache.offset is not None:  # the backbone has counted this pass already
             own = length if lengths is None else lengths
-            positions = here + (cache.offset - own)[:, None]
+            # Fewer samples than were counted: those of a pass in which some are still the same.
+            positions = here + (cache.offset - own)[:batch, None]
         q = self._turned(rearrange(self.q_proj(x), "B L (H P) -> B H L P", P=self.head), positions)
         k = self._turned(rearrange(self.k_proj(x), "B L (H P) -> B H L P", P=self.head), positions)
         v = rearrange(self.v_proj(x), "B L (H P) -> B H L P", P=self.head)
@@ -125,16 +143,17 @@ class CausalAttention(nn.Module):
         z = functional.scaled_dot_product_attention(
             q, k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1), mask, is_causal=mask is None
         )
-        return self.o_proj(self.hook_z(rearrange(z, "B H L P -> B L (H P)")))
+        return getattr(self, self._out)(self.hook_z(rearrange(z, "B H L P -> B L (H P)")))
 
     def _turned(self, x: Float[Tensor, "B H L P"], positions: Int[Tensor, "B L"]) -> Float[Tensor, "B H L P"]:
-        """Rotary positions: each pair of channels, half a head apart, turned by an angle that grows with the place."""
-        half = self.head // 2
+        """Rotary positions: each pair of channels, half of those that are turned apart, turned by an angle that grows
+        with the place."""
+        half = self.turned // 2
         powers = torch.arange(half, device=x.device, dtype=torch.float32) / half
         angles = positions[:, None, :, None].float() * self.base**-powers
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        one, other = x[..., :half], x[..., half:]
-        return torch.cat([one * cos - other * sin, other * cos + one * sin], dim=-1)
+        one, other, rest = x.split([half, half, self.head - 2 * half], dim=-1)
+        return torch.cat([one * cos - other * sin, other * cos + one * sin, rest], dim=-1)
 
 
 def _readable(real: Bool[Tensor, "B S"], length: int) -> Bool[Tensor, "B 1 L S"]:

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from emma_viz.errors import InputError
 from emma_viz.models.config import TowerConfig, TowerKind, VisionConfig
 from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.pocket import PocketEncoder
-from emma_viz.models.towers.transformers import DinoV2Tower, SiglipTower
+from emma_viz.models.towers.transformers import ClipTextTower, ClipTower, DinoV2Tower, SiglipTower
 
 TOWERS: dict[TowerKind, Callable[[TowerConfig], nn.Module]] = {
     "dinov2": DinoV2Tower,
     "siglip": SiglipTower,
+    "clip": ClipTower,
     "pocket": PocketEncoder,
     "lite0": Lite0Tower,
 }
@@ -24,13 +25,15 @@ class VisionEncoder(nn.Module):
     """One or more encoders side by side, their patch tokens concatenated over the channels.
 
     Frozen: its parameters take no gradient and it stays in evaluation mode. To train an encoder, train
-    the tower alone (`PocketEncoder`) and load it here. Parameters are named `towers.<kind>.…`.
+    the tower alone (`PocketEncoder`) and load it here. Parameters are named `towers.<kind>.…`, and `text.…` those of
+    the instruction's encoder, where there is one.
     """
 
     def __init__(self, config: VisionConfig):
         super().__init__()
         self.config = config
         self.towers = nn.ModuleDict({tower.kind: TOWERS[tower.kind](tower) for tower in config.towers})
+        self.text = None if config.text is None else ClipTextTower(config.text)
         self.requires_grad_(False)
         self.eval()
 
@@ -62,3 +65,20 @@ class VisionEncoder(nn.Module):
                 )
         features = [tower(tensor) for tower, tensor in zip(self.towers.values(), pixels, strict=True)]
         return torch.cat(features, dim=-1)
+
+    @torch.no_grad()
+    def read(self, instruction: Int[Tensor, "B Q"] | None) -> Float[Tensor, "B s W"] | None:
+        """The states of instructions; None for a model whose image tokens do not depend on them.
+
+        Raises:
+            InputError: there is no instruction and the model needs one, or the other way round.
+        """
+        if (self.text is None) != (instruction is None):
+            raise InputError(
+                "The image tokens of this model depend on the instruction: pass instruction = vlm.instruct(messages)."
+                if instruction is None
+                else "The image tokens of this model do not depend on the instruction; leave it out."
+            )
+        if self.text is None or instruction is None:
+            return None
+        return self.text(instruction.to(self.text.model.embeddings.token_embedding.weight.device))

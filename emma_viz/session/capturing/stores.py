@@ -128,7 +128,7 @@ def bytes_of_each(
     """
     view = config.vision.image_size**2 * CHANNELS
     if store == "maps":
-        return view + len(layers) * config.n_image_tokens * config.vision.patch**2 * CHANNELS * dtype.itemsize
+        return view + len(layers) * config.n_image_tokens * config.patch**2 * CHANNELS * dtype.itemsize
     widths = [
         len(site_layers(site, layers, config.llm.n_layer)) * site_width(site, config.llm) for site in sites
     ]

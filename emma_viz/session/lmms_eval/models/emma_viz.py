@@ -114,7 +114,8 @@ class EmmaViz(lmms):
             if not told:
                 raise InputError("expected a continuation of at least one token, got none.")
             pixels = None if image is None else self._model.transform.pixels([read_image(image)])
-            out = self._model.vlm(pixels, torch.tensor([[*prompt, *told]]), logits="text")
+            asked = None if image is None else self._model.vlm.instruct([context])
+            out = self._model.vlm(pixels, torch.tensor([[*prompt, *told]]), instruction=asked, logits="text")
             assert out.logits is not None  # they were asked for
             # The row before each token of the continuation predicts it.
             rows = out.logits[0, -len(told) - 1 : -1, : self._model.config.llm.vocab_size].float().cpu()

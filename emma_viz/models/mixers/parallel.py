@@ -1,0 +1,74 @@
+"""Blocks of Phi-2's form (transformers' `PhiDecoderLayer`): attention and MLP side by side, behind one layer norm."""
+
+from typing import NoReturn
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emma_viz.models.cache import MambaCache
+from emma_viz.models.config import MambaConfig
+from emma_viz.models.hookpoint import HookPoint
+from emma_viz.models.mixers.attention import CausalAttention, refuse_mixer
+
+
+class ParallelBlock(nn.Module):
+    """x + attention(norm x) + MLP(norm x), all linear layers with biases.
+
+    It returns (attention + MLP, the stream before them), as `AttentionBlock` does. There is no stream between attention
+    and MLP, hence no `hook_resid_mid`; the other hook points are those of `AttentionBlock`.
+
+    Args:
+        config: sizes.
+        layer: the block's index, under which a cache keeps its keys and values.
+        backend: not used; attention is PyTorch's.
+    """
+
+    def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
+        super().__init__()
+        self.residual_in_fp32 = config.residual_in_fp32
+        self.input_layernorm = nn.LayerNorm(config.d_model, eps=config.norm_eps)
+        self.self_attn = CausalAttention(config, layer=layer, out="dense")
+        self.mlp = GeluMLP(config.d_model, config.mlp_width)
+        self.hook_resid_pre, self.hook_attn_out = HookPoint(), HookPoint()
+        self.hook_mlp_out, self.hook_resid_post = HookPoint(), HookPoint()
+
+    @property
+    def mixer(self) -> NoReturn:
+        """Nothing: what asks for a block's state-space mixer is told so.
+
+        Raises:
+            SiteError: always.
+        """
+        refuse_mixer()
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "B L D"],
+        residual: Float[Tensor, "B L D"] | None = None,
+        cache: MambaCache | None = None,
+        lengths: Int[Tensor, " B"] | None = None,
+    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
+        """What the block adds and the stream that it was computed from; arguments as a Mamba's block."""
+        stream = hidden if residual is None else hidden + residual
+        if self.residual_in_fp32:
+            stream = stream.float()
+        stream = self.hook_resid_pre(stream)
+        normed = self.input_layernorm(stream)
+        attended = self.hook_attn_out(self.self_attn(normed, cache, lengths))
+        out = attended + self.hook_mlp_out(self.mlp(normed))
+        self.hook_resid_post.observe(lambda: out + stream)
+        return out, stream
+
+
+class GeluMLP(nn.Module):
+    """fc2(gelu(fc1 x)), the tanh form of GELU."""
+
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, inner)
+        self.fc2 = nn.Linear(inner, width)
+
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """Each token by itself."""
+        return self.fc2(functional.gelu(self.fc1(x), approximate="tanh"))
