@@ -10,7 +10,7 @@ from emma_viz.models.meta import on_meta
 from emma_viz.session.catalogue import PUBLISHED_SIZES, sizes_of, sizes_table
 
 TOO_ROUND = {("tinyllava-phi-2-3.1b", "whole")}
-"""SigLIP's pooling head and last block, which never run, are 31M of it; without them it is 3.19B; the name says 3.1B."""
+"""SigLIP's pooling head and last block, which never run, are 31M of it: it is 3.19B without, and named 3.1B."""
 
 
 def rounds_to(count: int, said: str) -> bool:

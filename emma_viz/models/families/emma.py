@@ -18,7 +18,7 @@ def emma_v2_3b() -> VLMConfig:
 
 def emma_v1_3b_csm() -> VLMConfig:
     """EMMA-V1 3B with the cross-scan before its projector: the ablation +CSM. The others (−MFF, −PAL, LA, AVF) change
-    what is trained beside the model, not the model: they are `--ablation` of the training command."""
+    what is trained beside the model, not the model: they are `--ablate` of the training command."""
     config = emma_v1_3b()
     return replace(config, model_id="EMMA-CSM+3b", projector=replace(config.projector, cross_scan=True))
 
