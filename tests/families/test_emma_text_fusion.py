@@ -165,7 +165,7 @@ def test_evidence_reads_what_stands_before_the_image(whole):
     out = model.vlm(model.transform.pixels([photo]), torch.tensor([ids]), logits="last",
                     instruction=model.vlm.instruct(["What is this?"]))  # fmt: skip
     expected = out.logits[0, 0, : model.config.llm.vocab_size].float().log_softmax(-1)[70]
-    assert found.score == pytest.approx(float(expected), abs=1e-4)
+    assert found.score == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_version_two_is_refused():

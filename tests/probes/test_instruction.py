@@ -1,5 +1,7 @@
 """The probe of the instruction in the image's tokens: what was planted is found, and a fresh mixer gives nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,9 +23,10 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reader")
     write_instruction_tokenizer(folder)
     torch.manual_seed(1)
-    vlm = VLM(PRESETS["tiny-emma-text-fusion"]()).eval()
+    config, tokenizer = PRESETS["tiny-emma-text-fusion"](), tiny_tokenizer()
+    vlm = VLM(replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))).eval()
     vlm.reader = InstructionTokenizer.load(folder / "instruction-tokenizer.json", context=12)
-    return LoadedModel.from_vlm(vlm, tiny_tokenizer(), name="fused")
+    return LoadedModel.from_vlm(vlm, tokenizer, name="fused")
 
 
 def found(model, folder):
@@ -33,7 +36,6 @@ def found(model, folder):
     return Result(gathered=gathered, findings=find(probe.measures(gathered)))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_fresh_mixer_takes_nothing_of_the_instruction_and_a_planted_one_does(model, tmp_path):
     fresh = found(model, tmp_path / "fresh")
     assert fresh.one("instruction.norm_image").number.value == pytest.approx(1)
