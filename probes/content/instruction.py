@@ -34,6 +34,7 @@ class InstructionProbe:
         """The model itself, and that it mixes the instruction in."""
         return Needs(live=True, infused=True)
 
+    @torch.no_grad()
     def see(self, batch: Batch) -> Seen:
         """Norms and likenesses of each image."""
         assert batch.model is not None
@@ -42,13 +43,10 @@ class InstructionProbe:
         prompts = [each.prompt for each in batch.subjects]
         others = [_another(prompt, [*prompts[at:], *(each.prompt for each in batch.others)])
                   for at, prompt in enumerate(prompts)]  # fmt: skip
-        with torch.no_grad():
-            pixels = batch.model.transform.pixels([each.image for each in batch.subjects])
-            features = vlm.vision([each.to(vlm.device) for each in pixels]).to(
-                mixer.text_projection.weight.dtype
-            )
-            own, other = _read(batch, prompts), _read(batch, [each or "" for each in others])
-            refined, moved = mixer(features, own[0]), mixer(features, other[0])
+        pixels = batch.model.transform.pixels([each.image for each in batch.subjects])
+        features = vlm.vision([each.to(vlm.device) for each in pixels]).to(mixer.text_projection.weight.dtype)
+        own, other = _read(batch, prompts), _read(batch, [each or "" for each in others])
+        refined, moved = mixer(features, own[0]), mixer(features, other[0])
         norms = column_norms(mixer)
         rows = []
         for at, there in enumerate(others):
