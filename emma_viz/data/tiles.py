@@ -189,7 +189,7 @@ class TileGeometry(ImageGrid):
         box = []
         for line, length in ((x, image.width), (y, image.height)):
             ends = line.axis.to_image(
-                np.array([max(line.axis.crop, 0.0), line.axis.resized]) - line.axis.crop
+                np.array([max(line.axis.crop, 0), line.axis.resized], float) - line.axis.crop
             )
             box.append(np.clip(ends, 0, length).tolist())
         source = (box[0][0], box[1][0], box[0][1], box[1][1])
