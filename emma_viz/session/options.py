@@ -20,7 +20,7 @@ Store = Literal["states", "pooled", "maps"]
 STORES = get_args(Store)
 StatesType = Literal["float32", "bfloat16", "float16"]
 """Number types that states are kept in."""
-DEFAULT_MODELS = ("cobra-pocket", "emma-v1-pocket")
+DEFAULT_MODELS = ("cobra-photo", "emma-v1-photo")
 """Models that are compared when none is named."""
 DEFAULT_LENSES = ("ridge",)
 """The lens of each model when none is named: its kind."""

@@ -79,8 +79,18 @@ class Bundle:
         return self._named(member, f"{self._config(member).vision.backbone_id}.safetensors")
 
     def text(self, member: str) -> Path:
-        """The file of a member's language model when it had read text alone."""
-        return self._named(member, text_file(self._config(member).llm_backbone_id))
+        """The file of a member's language model when it had read text alone.
+
+        Raises:
+            TrainingError: the bundle lacks it, as that of an installed wheel does.
+        """
+        path = self._named(member, text_file(self._config(member).llm_backbone_id))
+        if not path.exists():
+            raise TrainingError(
+                f"{path} is missing: the language model as {member}'s joint stage found it. An installed wheel leaves "
+                "it out; take the bundle of a checkout of emma_viz, or train one (`emma-viz train pocket-pair`)."
+            )
+        return path
 
     def provenance(self, member: str) -> MemberProvenance:
         """Where a member comes from."""

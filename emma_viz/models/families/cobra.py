@@ -56,6 +56,7 @@ COBRA = OfficialFamily(
         "cobra-base-3b": cobra_base_3b,
         "cobra-ldp-3b": cobra_ldp_3b,
         "cobra-pocket": cobra_pocket,
+        "cobra-photo": cobra_photo,
         "tiny-cobra": tiny_cobra,
     },
     published={"cobra-3b": "han1997/cobra/cobra+3b"},

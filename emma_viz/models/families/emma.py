@@ -71,6 +71,7 @@ EMMA = OfficialFamily(
         "emma-v1-3b-csm": emma_v1_3b_csm,
         "emma-v1-pocket": emma_v1_pocket,
         "emma-v2-pocket": emma_v2_pocket,
+        "emma-v1-photo": emma_v1_photo,
         "emma-v1-pocket-nomff": emma_v1_pocket_nomff,
         "tiny-emma-v1": tiny_emma_v1,
         "tiny-emma-v2": tiny_emma_v2,
