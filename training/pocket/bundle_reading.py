@@ -79,18 +79,8 @@ class Bundle:
         return self._named(member, f"{self._config(member).vision.backbone_id}.safetensors")
 
     def text(self, member: str) -> Path:
-        """The file of a member's language model when it had read text alone.
-
-        Raises:
-            TrainingError: the bundle lacks it, as that of an installed wheel does.
-        """
-        path = self._named(member, text_file(self._config(member).llm_backbone_id))
-        if not path.exists():
-            raise TrainingError(
-                f"{path} is missing: the language model as {member}'s joint stage found it. An installed wheel leaves "
-                "it out; take the bundle of a checkout of emma_viz, or train one (`emma-viz train pocket-pair`)."
-            )
-        return path
+        """The file of a member's language model when it had read text alone; a bundle may lack it."""
+        return self._named(member, text_file(self._config(member).llm_backbone_id))
 
     def provenance(self, member: str) -> MemberProvenance:
         """Where a member comes from."""
@@ -189,7 +179,8 @@ def untrained_model(bundle: Bundle, model: LoadedModel, member: str) -> VLM:
     if not path.exists():
         raise TrainingError(
             f"{path} is missing: {member} is compared with what its training began from. "
-            "`python -m training.train pocket-pair` writes it beside the models."
+            "`python -m training.train pocket-pair` writes it beside the models. An installed wheel leaves it out; a "
+            "checkout has it."
         )
     recipe = FAMILIES[family_of(member)]().joint
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, seed=bundle.seed(member)))
