@@ -16,7 +16,7 @@ from emma_viz.errors import CheckpointError, InputError
 from emma_viz.files.json_door import read_json
 from emma_viz.models.attention_sites import attention_blocks
 from emma_viz.models.peers.network import PeerNetwork
-from emma_viz.models.peers.peer import Settings
+from emma_viz.models.peers.peer import PeerSettings
 from emma_viz.models.peers.table import PEERS, peer_of
 
 
@@ -166,7 +166,7 @@ def _by_transformers(source: str | Path) -> Generator[None]:
 
 def _found(
     source: str | Path, device: str | torch.device, dtype: torch.dtype | str | None
-) -> tuple[FoundModel, Settings]:
+) -> tuple[FoundModel, PeerSettings]:
     from transformers import AutoConfig, AutoImageProcessor
 
     require_device(device)
@@ -180,7 +180,7 @@ def _found(
     with _by_transformers(source):
         config = AutoConfig.from_pretrained(source, **_OWN)
         processor = AutoImageProcessor.from_pretrained(source, backend="pil", **_OWN)
-    settings = Settings(config=config, processor=processor)
+    settings = PeerSettings(config=config, processor=processor)
     index = folder / "model.safetensors.index.json"
     references = open_weights(index if index.is_file() else folder / "model.safetensors").tensors
     target = as_dtype(dtype) or default_dtype(references, device)

@@ -42,7 +42,13 @@ def image_tokens(
 
 
 def blurred(model: RecordableModel, image: Image.Image, prompt: str | None = None) -> Float[Tensor, "T D"]:
-    """The tokens of the image without detail: a Gaussian as wide as a patch was laid over it."""
+    """The tokens of the image without detail: a Gaussian as wide as a patch was laid over it.
+
+    Args:
+        model: the model.
+        image: its image.
+        prompt: the question, for models whose image tokens depend on it.
+    """
     radius = max(image.size) / max(model.vlm.grid)
     return image_tokens(model, image.convert("RGB").filter(ImageFilter.GaussianBlur(radius)), prompt)
 

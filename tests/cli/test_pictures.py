@@ -118,7 +118,7 @@ def test_a_kill_between_picture_and_sidecar_is_seen(figure, tmp_path, capsys):
         ("/proc/fig.png", "cannot be written to"),
         ("pipe.png", "pipe or device"),
         ("taken.png", "is a folder"),
-        ("fig.gif", "expected one of .png"),
+        ("fig.bmp", "expected one of .png"),
     ],
 )
 @pytest.mark.parametrize("command", ["figure", "compare", "figure --from"])

@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_refused(make_model, make_trace, trace):
     assert decode(other, lens, force=True).forced
     with pytest.raises(LensError, match="fuses 4 taps; toy has 3"):
         make_native(make_model(taps=(0, 1)))
-    with pytest.raises(LensError, match="takes no images"):
+    with pytest.raises(LensError, match="no grid of image tokens"):
         make_native(make_model(grid=None))
 
 

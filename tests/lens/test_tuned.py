@@ -223,7 +223,7 @@ def test_what_does_not_fit_is_refused(make_model, make_trace):
     assert any("2 is nearest" in reason for reason in forced.forced_reasons)
     with pytest.raises(LensError, match="translators of 3 layers; 2 were named"):
         lens(make_model(), layers=(0, 1))
-    with pytest.raises(LensError, match="takes no images"):
+    with pytest.raises(LensError, match="no grid of image tokens"):
         lens(make_model(grid=None))
 
 

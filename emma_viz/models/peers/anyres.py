@@ -8,7 +8,7 @@ import numpy as np
 
 from emma_viz.data.image_grid import Axis
 from emma_viz.data.tiles import TileGeometry, TokenAxis, TokenGrid
-from emma_viz.models.peers.peer import Arrangement, Settings, squashed, token_grid
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, squashed, token_grid
 
 
 class AnyresPeer:
@@ -20,11 +20,11 @@ class AnyresPeer:
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
 
-    def grid(self, settings: Settings) -> None:
+    def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""
         return
 
-    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+    def arrange(self, image_size: tuple[int, int], settings: PeerSettings) -> Arrangement:
         """Resized into the best of the processor's shapes and padded; rows and columns of padding are dropped."""
         vision = settings.config.vision_config
         side = vision.image_size // vision.patch_size
@@ -43,7 +43,7 @@ class AnyresPeer:
         return token * arrangement.geometry.n_image_tokens
 
 
-def _unpadded(image_size: tuple[int, int], settings: Settings, side: int) -> TokenGrid:
+def _unpadded(image_size: tuple[int, int], settings: PeerSettings, side: int) -> TokenGrid:
     """The grid of all tiles without what sees padding alone, by transformers' own functions."""
     import torch
     from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
@@ -75,7 +75,7 @@ def _unpadded(image_size: tuple[int, int], settings: Settings, side: int) -> Tok
     return TokenGrid(x=x, y=y)
 
 
-def _resampled(grid: TokenGrid, settings: Settings, side: int) -> TokenGrid:
+def _resampled(grid: TokenGrid, settings: PeerSettings, side: int) -> TokenGrid:
     """LLaVA-OneVision brings large grids down to as many tokens as `vision_aspect_ratio` allows."""
     most = re.fullmatch(r"anyres_max_(\d+)", getattr(settings.config, "vision_aspect_ratio", ""))
     if most is None:

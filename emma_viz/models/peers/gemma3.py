@@ -3,7 +3,7 @@
 import math
 
 from emma_viz.errors import CheckpointError
-from emma_viz.models.peers.peer import Arrangement, Settings, one_grid, squashed
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid, squashed
 
 
 class Gemma3Peer:
@@ -15,12 +15,12 @@ class Gemma3Peer:
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
 
-    def grid(self, settings: Settings) -> tuple[int, int]:
+    def grid(self, settings: PeerSettings) -> tuple[int, int]:
         """The pooled one."""
         side = math.isqrt(settings.config.mm_tokens_per_image)
         return side, side
 
-    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+    def arrange(self, image_size: tuple[int, int], settings: PeerSettings) -> Arrangement:
         """Squashed to the encoder's input, whose patches are pooled to squares.
 
         Raises:

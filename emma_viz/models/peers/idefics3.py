@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emma_viz.models.peers.peer import Arrangement, Settings, tiles_and_thumbnail
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, tiles_and_thumbnail
 
 
 class Idefics3Peer:
@@ -14,11 +14,11 @@ class Idefics3Peer:
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
 
-    def grid(self, settings: Settings) -> None:
+    def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""
         return
 
-    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+    def arrange(self, image_size: tuple[int, int], settings: PeerSettings) -> Arrangement:
         """Resized by its longer side, then to whole tiles, by the processor's own functions.
 
         Two resizes after one another are one map of the whole image, as neither crops.

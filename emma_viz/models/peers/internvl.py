@@ -1,6 +1,6 @@
 """InternVL (arXiv 2404.16821, 2504.10479): tiles of the image, then its thumbnail, four patches to a token."""
 
-from emma_viz.models.peers.peer import Arrangement, Settings, pair_of, tiles_and_thumbnail
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, pair_of, tiles_and_thumbnail
 
 
 class InternVLPeer:
@@ -12,11 +12,11 @@ class InternVLPeer:
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
 
-    def grid(self, settings: Settings) -> None:
+    def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""
         return
 
-    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+    def arrange(self, image_size: tuple[int, int], settings: PeerSettings) -> Arrangement:
         """Resized to as many tiles as the processor's own function chooses."""
         from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 

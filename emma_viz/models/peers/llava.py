@@ -1,7 +1,7 @@
 """LLaVA and LLaVA-1.5 (arXiv 2310.03744) as transformers has them: one square grid an image."""
 
 from emma_viz.data.image_grid import Axis
-from emma_viz.models.peers.peer import Arrangement, Settings, one_grid
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid
 
 
 class LlavaPeer:
@@ -13,13 +13,13 @@ class LlavaPeer:
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
 
-    def grid(self, settings: Settings) -> tuple[int, int]:
+    def grid(self, settings: PeerSettings) -> tuple[int, int]:
         """The encoder's own."""
         vision = settings.config.vision_config
         side = vision.image_size // vision.patch_size
         return side, side
 
-    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+    def arrange(self, image_size: tuple[int, int], settings: PeerSettings) -> Arrangement:
         """Resized by its shorter side and cropped at the centre, or padded to a square first, as the processor says."""
         patch = settings.config.vision_config.patch_size
         return one_grid(image_size, _axes(image_size, settings), self.grid(settings), patch)
@@ -29,7 +29,7 @@ class LlavaPeer:
         return token * arrangement.geometry.n_image_tokens
 
 
-def _axes(image_size: tuple[int, int], settings: Settings) -> tuple[Axis, Axis]:
+def _axes(image_size: tuple[int, int], settings: PeerSettings) -> tuple[Axis, Axis]:
     processor = settings.processor
     height, width = settings.side()
     before = [(max(image_size) - each) // 2 if processor.do_pad else 0 for each in image_size]
@@ -63,5 +63,5 @@ def _squares(processor) -> bool:
     return bool(size.get("height") if hasattr(size, "get") else size.height)
 
 
-LLAVA = LlavaPeer()
+LLAVA_HF = LlavaPeer()
 """The family."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from emma_viz.data.tiles import TileGeometry
 from emma_viz.errors import CheckpointError, InputError
-from emma_viz.models.peers.peer import Arrangement, Peer, Settings
+from emma_viz.models.peers.peer import Arrangement, Peer, PeerSettings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class PeerNetwork:
     """In evaluation mode."""
     words: Any
     """transformers' tokenizer."""
-    settings: Settings
+    settings: PeerSettings
     """Its configuration and image processor."""
     family: Peer
 

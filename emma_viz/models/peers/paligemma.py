@@ -1,6 +1,6 @@
 """PaliGemma (arXiv 2407.07726): one square grid, which stands first; image and question see one another."""
 
-from emma_viz.models.peers.peer import Arrangement, Settings, one_grid, squashed
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid, squashed
 
 
 class PaliGemmaPeer:
@@ -12,13 +12,13 @@ class PaliGemmaPeer:
     plain = "{image}<bos>{message}\n"
     note = "image and question see one another: what the image's tokens hold depends on the question"
 
-    def grid(self, settings: Settings) -> tuple[int, int]:
+    def grid(self, settings: PeerSettings) -> tuple[int, int]:
         """The encoder's own."""
         vision = settings.config.vision_config
         side = vision.image_size // vision.patch_size
         return side, side
 
-    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+    def arrange(self, image_size: tuple[int, int], settings: PeerSettings) -> Arrangement:
         """Squashed to the encoder's input."""
         axes = squashed(image_size, *settings.side())
         return one_grid(image_size, axes, self.grid(settings), settings.config.vision_config.patch_size)

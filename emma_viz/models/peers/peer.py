@@ -32,7 +32,7 @@ class Arrangement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class PeerSettings:
     """What a checkpoint says of its images."""
 
     config: Any
@@ -93,11 +93,11 @@ class Peer(Protocol):
         """What a reader of every picture of a member should know; "" for nothing."""
         ...
 
-    def grid(self, settings: Settings) -> tuple[int, int] | None:
+    def grid(self, settings: PeerSettings) -> tuple[int, int] | None:
         """(R, C) of the tokens of every image; None where it differs from image to image."""
         ...
 
-    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+    def arrange(self, image_size: tuple[int, int], settings: PeerSettings) -> Arrangement:
         """Where the tokens of an image of (W, H) pixels lie."""
         ...
 

@@ -1,6 +1,6 @@
 """Qwen2-VL (arXiv 2409.12191), Qwen2.5-VL and Qwen3-VL: one grid of the image's own shape, patches merged."""
 
-from emma_viz.models.peers.peer import Arrangement, Settings, one_grid, squashed
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid, squashed
 
 
 class QwenVLPeer:
@@ -12,11 +12,11 @@ class QwenVLPeer:
     plain = "<|vision_start|>{image}<|vision_end|>{message}\n"
     note = ""
 
-    def grid(self, settings: Settings) -> None:
+    def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""
         return
 
-    def arrange(self, image_size: tuple[int, int], settings: Settings) -> Arrangement:
+    def arrange(self, image_size: tuple[int, int], settings: PeerSettings) -> Arrangement:
         """Resized, by the processor's own function, to whole squares of merged patches."""
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 

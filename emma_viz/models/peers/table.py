@@ -4,13 +4,13 @@ from emma_viz.models.peers.anyres import ANYRES
 from emma_viz.models.peers.gemma3 import GEMMA3
 from emma_viz.models.peers.idefics3 import IDEFICS3
 from emma_viz.models.peers.internvl import INTERNVL
-from emma_viz.models.peers.llava import LLAVA
+from emma_viz.models.peers.llava import LLAVA_HF
 from emma_viz.models.peers.paligemma import PALIGEMMA
 from emma_viz.models.peers.peer import Peer
 from emma_viz.models.peers.qwen_vl import QWEN_VL
 
 PEERS: dict[str, Peer] = {
-    "llava-hf": LLAVA,
+    "llava-hf": LLAVA_HF,
     "qwen-vl": QWEN_VL,
     "llava-anyres": ANYRES,
     "idefics3": IDEFICS3,

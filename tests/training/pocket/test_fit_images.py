@@ -57,7 +57,7 @@ def test_scenes_that_are_drawn_otherwise_today_are_not_taken(bundle, capsys):
     assert (bundle / "cobra-pocket/ridge.lens").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", bundled_lenses())
+@pytest.mark.parametrize("name", [name for name in bundled_lenses() if "pocket" in name])
 def test_bundled_lenses_know_their_scenes(name):
     info = read_info(BUNDLED / f"{name}.lens")
     assert len(info.fit_images) == info.n_fit

@@ -205,7 +205,10 @@ def no_weights(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (["--llm", "mamba-2.8b-zephyr", "--recipe", "cobra-3b"], "hub repository xiuyul/mamba-2.8b-zephyr"),
+        (
+            ["--llm", "mamba-2.8b-zephyr", "--recipe", "cobra-3b"],
+            "config.json of xiuyul/mamba-2.8b-zephyr is not in the local cache",
+        ),
         (["--llm", "mamba-2.8b-slimpj", "--recipe", "cobra-3b"], "state-spaces/mamba-2.8b-slimpj"),
         (["--llm", "mamba-2.7b-v2", "--recipe", "emma-v2-3b"], "not known where the weights"),
         (["--llm", "nonsense"], "There is no model 'nonsense'"),
