@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emma_viz.capture import Trace
+from emma_viz.capture.sites import numbered_layers
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.geometry import true_patches
 from emma_viz.data.provenance import ModelInfo
@@ -62,7 +63,7 @@ class Plan:
     """Where what was seen is kept."""
     shard: Shard = Shard()
     quick: bool = False
-    layers: tuple[int, ...] | None = None
+    layers: tuple[int | str, ...] | None = None
     """None: all of a shallow model, some of a deep one."""
     other: LoadedModel | None = None
     """The other checkpoint of a comparison, for probes that need both at once."""
@@ -130,13 +131,15 @@ def able(
     return tuple(kept), tuple(said)
 
 
-def layers_of(depth: int, wanted: Sequence[int] | None) -> tuple[int, ...]:
+def layers_of(depth: int, wanted: Sequence[int | str] | None) -> tuple[int, ...]:
     """The layers to examine, the embedding first.
 
     Raises:
         InputError: a layer does not exist.
+        SiteError: a word is neither first nor last.
     """
     if wanted is not None:
+        wanted = numbered_layers(wanted, depth)
         if wrong := [layer for layer in wanted if not EMBEDDING <= layer < depth]:
             raise InputError(f"expected layers from −1 (the embedding) to {depth - 1}, got {wrong}.")
         return tuple(sorted({EMBEDDING, *wanted}))

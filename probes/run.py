@@ -96,9 +96,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--layers",
         nargs="+",
-        type=options.layer,
+        action=options.ReadLayers,
         metavar="LAYER",
-        help="layers to examine (default: all, or 16 of many)",
+        help="layers to examine: numbers, first, last (default: all, or 16 of many)",
     )
     parser.add_argument("--prompt", default=Asking.prompt, help="asked about images without a question")
     parser.add_argument(

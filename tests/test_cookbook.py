@@ -38,6 +38,9 @@ def test_every_snippet_runs_after_those_above_it(photos, tmp_path, monkeypatch, 
     assert found["accuracy"] > 0.6
     assert found["changed"].interventions
     assert found["residual"].shape == (2, 1, 4, 32)
+    assert found["text"].layers == (0, 11)
+    assert len(found["text"].answers) == 2
+    assert found["ids"]["delta", 3].shape[:2] == (1, 3)
     assert [len(each) for each in found["readings"]] == [3, 3]
     assert found["found"].values.shape == (16, 16)
 

@@ -33,7 +33,7 @@ COLOURED = re.compile(r"[\"'][^\"']*\b(c|3)[\"']")
 """The axes of an array of pixels: colours last."""
 SCALE = re.compile(r"\[0, 1\]|uint8|0 to 255|0 … 255|sRGB|normalised|scale of|any scale")
 """What the numbers of a pixel may be."""
-SECTION = re.compile(r"^(Args|Returns|Yields|Raises|Example|Attributes):$", re.MULTILINE)
+SECTION = re.compile(r"^(Args|Returns|Yields|Raises|Examples|Attributes):$", re.MULTILINE)
 AXES = re.compile(
     r"\([\w·.…*+− -]+(, ?[\w·.…*+− -]*)+\)|\"[\w* ….·+−-]+\"|one (number|value) (a|for each)|any shape"
 )

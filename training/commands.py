@@ -197,16 +197,16 @@ def run_lens(options: argparse.Namespace) -> None:
     from training.lens import make_lens, require_ready
     from training.loop.lens import run_of
 
-    recipe = lens_recipe_of(options)
-    require_writable(options.out, parents=True, error=TrainingError)
-    if recipe.kind == "tuned":
-        require_writable(run_of(options.out), folder=True, error=TrainingError)
     sources: dict[str, Any] = {
         "device": options.device,
         "vision_source": _vision(options.vision),
         "llm_source": options.llm,
         "tokenizer_source": options.tokenizer,
     }
+    recipe = lens_recipe_of(options, lambda: require_model(options.model, **sources)[0].llm.n_layer)
+    require_writable(options.out, parents=True, error=TrainingError)
+    if recipe.kind == "tuned":
+        require_writable(run_of(options.out), folder=True, error=TrainingError)
     config, _ = require_model(options.model, **sources)
     require_ready(recipe, config, options.data, options.images)
     model = load_model(options.model, **sources)

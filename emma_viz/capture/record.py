@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from emma_viz.capture.buffers import OnStates, StateBuffers
 from emma_viz.capture.hooks import Hooks, foreign_hooks
 from emma_viz.capture.peers import PeerPass, peer_inputs, positions
-from emma_viz.capture.questions import Questions, RecordableModel, read_questions, require_recordable
+from emma_viz.capture.questions import (
+    LanguageModel,
+    PromptsOrIds,
+    Questions,
+    RecordableModel,
+    TextModel,
+    read_questions,
+    recordable,
+)
 from emma_viz.capture.sites import Layers, Target, choose, resolve_sites
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
 from emma_viz.data.images import ImageSource
@@ -30,13 +38,13 @@ OnToken = Callable[[int, int], None]
 
 
 def record(
-    model: RecordableModel,
+    model: RecordableModel | LanguageModel,
     images: ImageSource | Sequence[ImageSource] | None,
-    prompts: str | Sequence[str],
+    prompts: PromptsOrIds,
     *,
     sites: str | Sequence[str] = ("resid_post",),
     layers: Layers = "all",
-    tokens: TokenKind = "image",
+    tokens: TokenKind | None = None,
     generate: bool = True,
     max_new_tokens: int = 64,
     generated_states: bool = False,
@@ -55,12 +63,15 @@ def record(
     states are copied to the CPU inside the hooks, the wanted tokens alone: memory grows by what the trace holds.
 
     Args:
-        model: from `load_model`.
+        model: from `load_model`, or, for text alone, from `load_language_model`.
         images: paths, PIL images or arrays; None to ask without an image.
-        prompts: messages, without the prompt template.
+        prompts: messages, without the prompt template; or token ids, one list or tensor of them for each prompt, which
+            are read as they are: a language model then needs no tokenizer.
         sites: hook sites (`emma_viz.capture.SITES`), also in the long form `blocks.{i}.hook_resid_post`.
-        layers: block indices, -1 for the embedding that enters block 0 (`resid_post` alone has it), or "all" blocks.
-        tokens: keep the states of the "image" tokens, of the prompt's "text" tokens, or of "all", image first.
+        layers: block indices, "first" or "last", -1 for the embedding that enters block 0 (`resid_post` alone has it);
+            or "all" blocks.
+        tokens: keep the states of the "image" tokens, of the prompt's "text" tokens, or of "all", image first; None
+            keeps those of the image, or of the text where there is none.
         generate: answer, too; otherwise the prompt is only read.
         max_new_tokens: longest answer.
         generated_states: keep the states at the answer's own tokens, too.
@@ -76,18 +87,20 @@ def record(
 
     Raises:
         SiteError: a site or layer does not exist; nothing was run.
-        InputError: the model is none of `load_model` that takes images, or images, prompts or settings do not fit.
+        InputError: the model is none of `load_model` or `load_language_model`, or images, prompts or settings do not
+            fit.
         ImageError: an image cannot be read.
         CaptureError: a hook did not fire.
     """
-    require_recordable(model)
-    wanted = _Wanted.of(model, sites, layers, tokens=tokens, dtype=dtype)
+    asked = recordable(model, images=images is not None)
+    kept = tokens or ("text" if images is None else "image")
+    wanted = _Wanted.of(asked, sites, layers, tokens=kept, dtype=dtype)
     limit = max_new_tokens if generate else None
     _check(batch_size, limit, generated_states)
     sampling = None
     if limit is not None:
         sampling = Sampling(max_new_tokens=limit, temperature=temperature, top_p=top_p, seed=seed)
-    run = _Run(model, read_questions(model, images, prompts), wanted, sampling, generated_states, on_token)
+    run = _Run(asked, read_questions(asked, images, prompts), wanted, sampling, generated_states, on_token)
     return run.trace(batch_size, on_states, progress)
 
 
@@ -129,7 +142,7 @@ class _Wanted:
     @classmethod
     def of(
         cls,
-        model: RecordableModel,
+        model: RecordableModel | TextModel,
         sites: str | Sequence[str],
         layers: Layers,
         *,
@@ -138,7 +151,7 @@ class _Wanted:
     ) -> "_Wanted":
         """Find the sites in a model, and check the rest."""
         peer = _peer_of(model)
-        known = sites_of(model.vlm.config.llm) if peer is None else ATTENTION_SITES
+        known = sites_of(model.vlm.llm.config) if peer is None else ATTENTION_SITES
         names, kept_layers = choose(sites, layers, model.info.n_layer, known)
         targets = resolve_sites(_network_of(model), names, kept_layers)
         if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
@@ -168,7 +181,7 @@ class _Wanted:
 class _Run:
     """One recording."""
 
-    model: RecordableModel
+    model: RecordableModel | TextModel
     questions: Questions
     wanted: _Wanted
     sampling: Sampling | None
@@ -218,7 +231,7 @@ class _Run:
             image_hashes=questions.image_hashes,
             prompts=questions.messages,
             prompt_ids=questions.ids,
-            answers=tuple(model.tokenizer.answer(ids) for ids in answers.ids),
+            answers=tuple(map(model.tokenizer.answer, answers.ids)) if model.tokenizer else (),
             answer_ids=answers.ids,
             ended=answers.ended,
             sampling=self.sampling and replace(self.sampling, seed=answers.seed),
@@ -234,7 +247,7 @@ class _Run:
 class _Pass:
     """All samples through the model, a batch at a time, with the hooks in place."""
 
-    model: RecordableModel
+    model: RecordableModel | TextModel
     questions: Questions
     buffers: StateBuffers
     clock: _Clock
@@ -291,7 +304,7 @@ class _Pass:
             self._of(self.questions.ids, samples),
             # The last token of an answer is only read, and its states seen, if one more could follow.
             max_new_tokens=limit + self.buffers.keeps_answers,
-            eos_id=self.model.tokenizer.eos_id,
+            eos_id=self.model.tokenizer.eos_id if self.model.tokenizer else None,
             instruction=self._instruction(samples),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -301,29 +314,32 @@ class _Pass:
 
     def _pixels(self, samples: range) -> tuple[Tensor, ...] | None:
         images = self._of(self.questions.images, samples)
-        return self.model.transform.pixels(images) if images else None
+        if not images or isinstance(self.model, TextModel):
+            return None
+        return self.model.transform.pixels(images)
 
     def _instruction(self, samples: range) -> Tensor | None:
-        asked = self._of(self.questions.messages, samples)
-        return self.model.vlm.instruct(asked) if self.questions.images else None
+        if not self.questions.images or isinstance(self.model, TextModel):
+            return None
+        return self.model.vlm.instruct(self._of(self.questions.messages, samples))
 
     def _of(self, values: tuple, samples: range) -> tuple:
         return values[samples.start : samples.stop]
 
 
-def _peer_of(model: RecordableModel) -> PeerNetwork | None:
+def _peer_of(model: RecordableModel | TextModel) -> PeerNetwork | None:
     """The network of transformers' that a model is; None for one of this package's own."""
     found = getattr(model, "peer", None)
     return found if isinstance(found, PeerNetwork) else None
 
 
-def _network_of(model: RecordableModel) -> nn.Module:
+def _network_of(model: RecordableModel | TextModel) -> nn.Module:
     """The module whose parts are hooked."""
     peer = _peer_of(model)
     return model.vlm if peer is None else peer.network
 
 
-def _foreign(model: RecordableModel) -> tuple[str, ...]:
+def _foreign(model: RecordableModel | TextModel) -> tuple[str, ...]:
     """A note, also logged, where hooks of others may make the model compute something else than its weights say."""
     meant = () if _peer_of(model) else model.vlm.intervened
     paths = [path for path in foreign_hooks(_network_of(model)) if path not in meant]

@@ -17,7 +17,7 @@ class Recorder:
     Only the tokens asked for are copied, in the dtype asked for, so that memory grows by no more than what is
     kept. The model's output never changes, and the hooks are gone after the block, also after an exception.
 
-    Example:
+    Examples:
         >>> with Recorder(model.vlm, ["resid_post", "delta"], layers=[0, 3]) as recorder:
         ...     model.vlm(pixels, input_ids)
         >>> recorder["resid_post", 3]  # Tensor "B L D"

@@ -25,7 +25,8 @@ from emma_viz.models.config import MambaConfig
 from emma_viz.models.sites import SITES, Site
 from emma_viz.shapes import EMBEDDING
 
-Layers = Literal["all"] | Sequence[int]
+Layers = Literal["all"] | Sequence[int | str]
+"""Layers as they may be asked for: every block, or numbers and the words first and last."""
 
 
 _ROOTS = ("llm.backbone.", "backbone.", "")
@@ -57,8 +58,8 @@ def resolve_sites(module: nn.Module, names: Iterable[str], layers: Layers = "all
     Args:
         module: a VLM, a Mamba language model, or (for module paths) anything else.
         names: sites, long forms, or module paths with `*`.
-        layers: block indices for the names that leave the layer open; -1 is the embedding; "all" is every
-            block.
+        layers: block indices for the names that leave the layer open, or the words first and last; -1 is the
+            embedding; "all" is every block.
 
     Raises:
         SiteError: a name or layer does not exist; the message names the nearest that do.
@@ -102,6 +103,27 @@ def split_site(name: str, sites: Mapping[str, Site] = SITES) -> tuple[str, int |
     return short, layer
 
 
+def numbered_layers(layers: Layers, n_layer: int) -> tuple[int, ...]:
+    """Layers as numbers: "first" is block 0, "last" the block n_layer - 1, "all" every block.
+
+    Args:
+        layers: what was asked for.
+        n_layer: blocks of the model.
+
+    Raises:
+        SiteError: a word is none of these.
+    """
+    if isinstance(layers, str):
+        layers = range(n_layer) if layers == "all" else [layers]
+    ends = {"first": 0, "last": n_layer - 1}
+    if unknown := [each for each in layers if isinstance(each, str) and each not in ends]:
+        raise SiteError(
+            f"expected layers as numbers, 'first' or 'last', got {unknown[0]!r}; this model has layers 0 to "
+            f"{n_layer - 1}."
+        )
+    return tuple(ends[each] if isinstance(each, str) else each for each in layers)
+
+
 def site_layers(site: str, layers: Layers, n_layer: int) -> tuple[int, ...]:
     """The layers at which a model of `n_layer` blocks has `site`, out of those asked for.
 
@@ -113,7 +135,7 @@ def site_layers(site: str, layers: Layers, n_layer: int) -> tuple[int, ...]:
     """
     if not ALL_SITES[site].layered:
         return (n_layer - 1,)
-    chosen = tuple(range(n_layer)) if layers == "all" else tuple(layers)
+    chosen = numbered_layers(layers, n_layer)
     for layer in chosen:
         if isinstance(layer, bool) or not isinstance(layer, Integral) or not EMBEDDING <= layer < n_layer:
             raise SiteError(
@@ -156,7 +178,7 @@ def choose(
             "Name the sites and give layers=[…], or record once for each."
         )
     own = next(iter(layered.values()), (n_layer - 1,))
-    chosen = own or (tuple(range(n_layer)) if layers == "all" else tuple(layers))
+    chosen = own or numbered_layers(layers, n_layer)
     kept = {layer for site in fixed for layer in site_layers(site, chosen, n_layer)}
     return tuple(fixed), tuple(int(layer) for layer in chosen if layer in kept)
 

@@ -66,7 +66,7 @@ class Trace:
     T for image tokens. Prompts of unequal length are padded on the right with NaN up to the longest;
     `lengths` says how many tokens of each sample are real, and `ragged` gives them without padding.
 
-    Example:
+    Examples:
         >>> trace["resid_post", 12]  # Tensor "B L W": one layer
         >>> trace["resid_post"]      # Tensor "Y B L W": all of layers_of("resid_post"), in that order
     """

@@ -211,12 +211,13 @@ def load_language_model(
     dtype: torch.dtype | str | None = None,
     backend: str = "auto",
     tokenizer_source: SourceLike | None = None,
+    with_tokenizer: bool = True,
     revision: str | None = None,
     progress: Progress | None = None,
 ) -> LoadedLanguageModel:
     """Load a language model alone: state-spaces or transformers layout, or the one inside a run directory.
 
-    Arguments as for `load_model`.
+    Arguments as for `load_model`; `with_tokenizer=False` does without one, for a model that reads token ids alone.
 
     Returns:
         The model in evaluation mode, its tokenizer, and record.
@@ -238,12 +239,14 @@ def load_language_model(
     require_room(references, target, device)
     with on_meta():
         llm = MambaLM(description, backend=backend)
-    tokenizer = load_tokenizer(
-        found,
-        llm_backbone_id=backbone_id,
-        rows=description.padded_vocab_size,
-        tokenizer_source=tokenizer_source,
-    )
+    tokenizer = None
+    if with_tokenizer:
+        tokenizer = load_tokenizer(
+            found,
+            llm_backbone_id=backbone_id,
+            rows=description.padded_vocab_size,
+            tokenizer_source=tokenizer_source,
+        )
     bare = {name.removeprefix("llm."): ref for name, ref in references.items()}
     _fill_tied(llm, llm, bare, dtype=target, device=device, progress=progress)
     return LoadedLanguageModel(

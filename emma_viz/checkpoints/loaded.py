@@ -103,7 +103,8 @@ class LoadedLanguageModel:
 
     llm: MambaLM
     """The model, in evaluation mode."""
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
+    """None where it was loaded without one: it then reads token ids alone."""
     info: ModelInfo
 
     def __repr__(self) -> str:

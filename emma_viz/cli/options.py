@@ -37,8 +37,8 @@ def image(text: str) -> Path | str:
 
 
 def layer(text: str) -> int | str:
-    """Parse one layer: an integer, 'embedding' (-1) or 'all'."""
-    if text == "all":
+    """Parse one layer: an integer, 'first', 'last', 'embedding' (-1) or 'all'."""
+    if text in ("all", "first", "last"):
         return text
     if text == "embedding":
         return -1
@@ -46,12 +46,12 @@ def layer(text: str) -> int | str:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected a layer number, 'embedding' or 'all', got {text!r}"
+            f"expected a layer number, 'first', 'last', 'embedding' or 'all', got {text!r}"
         ) from None
 
 
-class ShownLayers(argparse.Action):
-    """Reads the layers of a picture: apart by spaces or commas, and besides by the words first and last."""
+class ReadLayers(argparse.Action):
+    """Reads layers, apart by spaces or commas."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         """Parse what was given, and warn of -1: who knows Python may mean the last block by it."""
@@ -59,9 +59,9 @@ class ShownLayers(argparse.Action):
         if "-1" in texts:
             print("emma-viz: warning: layer -1 is the embedding; the last block is 'last'", file=sys.stderr)
         try:
-            found = [each if each in ("first", "last") else layer(each) for each in texts]
+            found = [layer(each) for each in texts]
         except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentError(self, f"{error}, 'first' or 'last'") from None
+            raise argparse.ArgumentError(self, str(error)) from None
         if not found:
             raise argparse.ArgumentError(self, f"expected layers, got {' '.join(values)!r}")
         setattr(namespace, self.dest, found)
@@ -287,7 +287,7 @@ def add_lens(parser: argparse.ArgumentParser, *, fits: bool = True) -> None:
 def add_view(parser: argparse.ArgumentParser) -> None:
     """What the picture shows."""
     group = parser.add_argument_group("picture")
-    group.add_argument("--layers", nargs="+", action=ShownLayers, metavar="LAYER", help=LAYERS_HELP)
+    group.add_argument("--layers", nargs="+", action=ReadLayers, metavar="LAYER", help=LAYERS_HELP)
     add_fields(
         group,
         View,

@@ -19,7 +19,7 @@ _MOVE = re.compile("\r|(?:\x1b\\[A)+$")
 def printable(text: str) -> str:
     r"""A text with all that commands a terminal, or is no character at all, escaped as in Python; `\n` and `\t` stay.
 
-    Example:
+    Examples:
         >>> printable("caf\udce9\x1b[2J")
         'caf\\xe9\\x1b[2J'
     """

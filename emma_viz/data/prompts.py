@@ -102,7 +102,7 @@ def build_prompt(message: str | Sequence[Turn], style: PromptStyle) -> str:
     Raises:
         InputError: the turns do not alternate, or there is no question to answer.
 
-    Example:
+    Examples:
         >>> build_prompt("What is this?", "in-out")
         'In: What is this?\\nOut: '
     """

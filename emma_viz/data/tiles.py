@@ -98,7 +98,7 @@ class TileGeometry(ImageGrid):
     that stand for no pixels come last. What is decoded and drawn are the tokens of the first grid: each pixel is shown
     by the finest token that covers it.
 
-    Example:
+    Examples:
         >>> def axis(count, length):
         ...     return TokenAxis(count=count, patch=8, axis=Axis(length=length, pad=0, resized=8 * count, crop=0))
         >>> whole, thumbnail = TokenGrid(x=axis(4, 60), y=axis(2, 30)), TokenGrid(x=axis(2, 60), y=axis(2, 30))

@@ -21,7 +21,7 @@ def named_path(given: str | os.PathLike[str]) -> Path:
     What exists under the very name is meant by it: a file may be called `~draft.png`. Where neither such a file nor
     such a user exists, the name is that of a file that is still to be made.
 
-    Example:
+    Examples:
         >>> named_path("file:///tmp/a%20cup.png")
         PosixPath('/tmp/a cup.png')
 

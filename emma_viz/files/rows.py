@@ -6,7 +6,7 @@ from collections.abc import Iterable
 def rows(lines: Iterable[str]) -> str:
     r"""Lines as one text; a name in one of them begins no line of its own, and overwrites none.
 
-    Example:
+    Examples:
         >>> print(rows(["model  layer", "a\nb    1"]))
         model  layer
         a\nb    1

@@ -22,7 +22,7 @@ from emma_viz.models.presets import PRESETS, config_from_ids
 from emma_viz.models.projectors import Projector
 from emma_viz.models.towers.pocket import PocketEncoder
 from emma_viz.models.towers.vision import VisionEncoder
-from emma_viz.models.vlm import VLM, VLMOutput
+from emma_viz.models.vlm import VLM, TextNetwork, VLMOutput
 
 __all__ = [
     "LLM_BACKBONES",
@@ -44,6 +44,7 @@ __all__ = [
     "Projector",
     "ProjectorConfig",
     "RMSNorm",
+    "TextNetwork",
     "TowerConfig",
     "VLMConfig",
     "VLMOutput",

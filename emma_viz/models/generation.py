@@ -11,7 +11,7 @@ from torch import Tensor
 from emma_viz.errors import InputError
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.sampling import check_sampling, choose_tokens
-from emma_viz.models.vlm import VLM
+from emma_viz.models.vlm import VLM, TextNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Generation:
 
 @torch.no_grad()
 def generate(
-    vlm: VLM,
+    vlm: VLM | TextNetwork,
     pixels: Sequence[Float[Tensor, "B 3 S S"]] | None,
     prompt_ids: Sequence[Sequence[int]],
     *,
@@ -50,7 +50,7 @@ def generate(
     call `[B, 1, ·]` a step, always with all samples in their order (a finished sample runs along, ignored).
 
     Args:
-        vlm: the model, in evaluation mode.
+        vlm: the model, in evaluation mode; a language model alone as a `TextNetwork`.
         pixels: one normalised tensor a tower; None to answer without an image (or with `features`).
         prompt_ids: token ids of each prompt.
         max_new_tokens: at most this many tokens a sample.
@@ -77,7 +77,7 @@ def generate(
     if temperature:
         seed = secrets.randbits(31) if seed is None else seed  # the global generator is the caller's
         generators = [torch.Generator().manual_seed(seed + sample) for sample in range(len(prompt_ids))]
-    known = vlm.config.llm.vocab_size  # rows beyond it only pad the table and have no text
+    known = vlm.llm.config.vocab_size  # rows beyond it only pad the table and have no text
     answers = _Answers(len(prompt_ids), eos_id, on_token)
     cache = vlm.llm.new_cache() if prefix is None else prefix.copy()
     ids, lengths = pad_prompts(prompt_ids)
@@ -128,7 +128,7 @@ def pad_prompts(
     return torch.tensor(padded, dtype=torch.long).reshape(len(padded), longest), torch.tensor(lengths)
 
 
-def _check(vlm: VLM, pixels, features, prefix, prompt_ids, max_new_tokens: int) -> None:
+def _check(vlm: VLM | TextNetwork, pixels, features, prefix, prompt_ids, max_new_tokens: int) -> None:
     if not len(prompt_ids):
         raise InputError("prompt_ids is empty; give one list of token ids a sample.")
     images = features.shape[0] if features is not None else pixels[0].shape[0] if pixels else None

@@ -196,42 +196,123 @@ class VLM(nn.Module):
         Raises:
             InputError: there is nothing to run over, or lengths do not fit the ids.
         """
-        parts = []
+        seen = pixels is not None or features is not None
+        image = self.embed_image(pixels, features=features, instruction=instruction) if seen else None
+        return _read(self, image, input_ids, lengths=lengths, cache=cache, logits=logits)
+
+
+class TextNetwork(nn.Module):
+    """A language model alone that is run as a VLM is, over text.
+
+    Args:
+        llm: the model; it is used as it is, not copied.
+    """
+
+    interventions: tuple[Any, ...] = ()
+    """Nothing is changed while it runs: that is done in a VLM."""
+    intervened: frozenset[str] = frozenset()
+    """Nowhere."""
+    n_image_tokens = 0
+    """It has no image tokens."""
+
+    def __init__(self, llm: MambaLM):
+        super().__init__()
+        self.llm = llm
+
+    def states(
+        self,
+        embeddings: Float[Tensor, "B L D"],
+        *,
+        cache: MambaCache | None = None,
+        lengths: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B L D"]:
+        """Final states of a text that is embedded already; arguments as `MambaBackbone.forward`.
+
+        Args:
+            embeddings: of the text.
+            cache: start from its states and leave the new ones in it.
+            lengths: tokens of each right-padded sample.
+        """
+        return self.llm.backbone(embeddings, cache=cache, lengths=lengths)
+
+    def forward(
+        self,
+        pixels: None = None,
+        input_ids: Int[Tensor, "B M"] | None = None,
+        *,
+        features: None = None,
+        instruction: None = None,
+        lengths: Int[Tensor, " B"] | None = None,
+        cache: MambaCache | None = None,
+        logits: LogitsOf = "text",
+    ) -> VLMOutput:
+        """Run the model over a text.
+
+        Args:
+            pixels: None; there for the sake of `VLM.forward`.
+            input_ids: token ids, right-padded.
+            features: None, likewise.
+            instruction: None, likewise.
+            lengths: tokens of each sample, without padding; None when nothing is padded.
+            cache: continue from these states and leave the new ones there.
+            logits: as for `VLM.forward`.
+
+        Raises:
+            InputError: an image is given, or there is nothing to run over, or lengths do not fit the ids.
+        """
         if pixels is not None or features is not None:
-            parts.append(self.embed_image(pixels, features=features, instruction=instruction))
-        n_image = parts[0].shape[1] if parts else 0
-        if input_ids is not None:
-            parts.append(self.llm.embed(self._checked_ids(input_ids.to(self.device))))
-        if not parts:
-            raise InputError("Give pixels, features or input_ids; there is nothing to run over.")
-        embeddings = torch.cat([part.to(parts[-1].dtype) for part in parts], dim=1)
-        ends = None
-        if lengths is not None:
-            ends = n_image + self._checked_lengths(lengths.to(self.device), input_ids, n_image)
-        hidden = self.states(embeddings, cache=cache, lengths=ends)
-        rows = _rows(hidden, logits, n_image, ends)
-        scores = None if rows is None else self.llm.logits(rows)
-        return VLMOutput(hidden=hidden, logits=scores, n_image=n_image)
+            raise InputError("expected text alone, got an image: a language model takes none.")
+        return _read(self, None, input_ids, lengths=lengths, cache=cache, logits=logits)
 
-    def _checked_ids(self, ids: Int[Tensor, "B M"]) -> Int[Tensor, "B M"]:
-        known = self.config.llm.padded_vocab_size
-        low, high = (int(ids.min()), int(ids.max())) if ids.numel() else (0, 0)
-        if low < 0 or high >= known:
-            raise InputError(
-                f"Token ids must lie in 0…{known - 1}, got {low}…{high}; is this the model's own tokenizer?"
-            )
-        return ids
 
-    def _checked_lengths(
-        self, lengths: Int[Tensor, " B"], ids: Int[Tensor, "B M"] | None, n_image: int
-    ) -> Int[Tensor, " B"]:
-        longest = 0 if ids is None else ids.shape[1]
-        least = 0 if n_image else 1
-        if not (least <= int(lengths.min()) and int(lengths.max()) <= longest):
-            raise InputError(
-                f"lengths must lie in {least}…{longest} (the width of input_ids), got {lengths.tolist()}."
-            )
-        return lengths
+def _read(
+    network: VLM | TextNetwork,
+    image: Float[Tensor, "B T D"] | None,
+    input_ids: Int[Tensor, "B M"] | None,
+    *,
+    lengths: Int[Tensor, " B"] | None,
+    cache: MambaCache | None,
+    logits: LogitsOf,
+) -> VLMOutput:
+    """Image tokens, where there are some, then the text, through the language model."""
+    llm = network.llm
+    device = llm.backbone.embedding.weight.device
+    parts = [] if image is None else [image]
+    n_image = 0 if image is None else image.shape[1]
+    if input_ids is not None:
+        parts.append(llm.embed(_checked_ids(llm, input_ids.to(device))))
+    if not parts:
+        raise InputError("Give pixels, features or input_ids; there is nothing to run over.")
+    embeddings = torch.cat([part.to(parts[-1].dtype) for part in parts], dim=1)
+    ends = None
+    if lengths is not None:
+        ends = n_image + _checked_lengths(lengths.to(device), input_ids, n_image)
+    hidden = network.states(embeddings, cache=cache, lengths=ends)
+    rows = _rows(hidden, logits, n_image, ends)
+    scores = None if rows is None else llm.logits(rows)
+    return VLMOutput(hidden=hidden, logits=scores, n_image=n_image)
+
+
+def _checked_ids(llm: MambaLM, ids: Int[Tensor, "B M"]) -> Int[Tensor, "B M"]:
+    known = llm.config.padded_vocab_size
+    low, high = (int(ids.min()), int(ids.max())) if ids.numel() else (0, 0)
+    if low < 0 or high >= known:
+        raise InputError(
+            f"Token ids must lie in 0…{known - 1}, got {low}…{high}; is this the model's own tokenizer?"
+        )
+    return ids
+
+
+def _checked_lengths(
+    lengths: Int[Tensor, " B"], ids: Int[Tensor, "B M"] | None, n_image: int
+) -> Int[Tensor, " B"]:
+    longest = 0 if ids is None else ids.shape[1]
+    least = 0 if n_image else 1
+    if not (least <= int(lengths.min()) and int(lengths.max()) <= longest):
+        raise InputError(
+            f"lengths must lie in {least}…{longest} (the width of input_ids), got {lengths.tolist()}."
+        )
+    return lengths
 
 
 def _rows(

@@ -31,7 +31,7 @@ YOUNG = ("baby", "adult")
 def singulars(word: str) -> tuple[str, ...]:
     """What a word may be the plural of, itself first.
 
-    Example:
+    Examples:
         >>> singulars("glasses")
         ('glasses', 'glasse', 'glass')
     """
@@ -104,7 +104,7 @@ def _of_names(names: tuple[str, ...]) -> ObjectWords:
 def named_words(text: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of some objects that a text names by their own words, in order, each as often as it does.
 
-    Example:
+    Examples:
         >>> named_words("Two dogs beside a dog house and a boat.", ("dog", "cat", "boat"))
         ('dog', 'dog', 'boat')
     """

@@ -101,6 +101,7 @@ def compare(
     force_lens: bool = False,
     fit_on: Path | None = None,
     layers: tuple[int | str, ...] | None = None,
+    prompts: Sequence[str] = (),
     asking: Asking = Asking(),
     running: Running = Running(),
     convert_profile: bool = False,
@@ -120,6 +121,7 @@ def compare(
         fit_on: a folder of images, or what else `emma_viz.session.fitting.choose_images` takes: a model without a ridge
             lens gets one fitted on them, which is kept.
         layers: those that a picture will show (`View.layers`), to refuse early what is not decoded; all are decoded.
+        prompts: each is asked about each image; `asking.prompt` alone when there is none.
         asking: the prompt, and how answers are drawn.
         running: how the models are loaded and run.
         convert_profile: convert images with a colour profile to sRGB; the released code ignores profiles.
@@ -130,7 +132,10 @@ def compare(
         CheckpointError: a model cannot be read.
         LensError: there is no lens, or it belongs to another model.
     """
-    pictures, names = read_images(images, convert_profile=convert_profile)
+    several = tuple(prompts) or (asking.prompt,)
+    read, called = read_images(images, convert_profile=convert_profile)
+    pictures = [picture for picture in read for _ in several]
+    names = tuple(name for name in called for _ in several)
     wanted = one_each(lenses, len(models))
     found = [require_loadable(source, running)[1] for source in models]
     chosen = [
@@ -147,12 +152,12 @@ def compare(
         require_fit(unfit, force=force_lens)
         if not force_lens:
             shown_layers(lens.default_layers, layers, lens.info.model_name)
-    decodings, questions = [], [Question(image=picture, prompt=asking.prompt) for picture in pictures]
+    decodings, asked = [], [Question(image=picture, prompt=prompt) for picture in read for prompt in several]
     for source, lens, (sites, needed) in zip(models, chosen, plans, strict=True):
         model = load(source, running, progress)
         pairs = ask(
             model,
-            questions,
+            asked,
             lens,
             asking=asking,
             sites=sites,

@@ -47,7 +47,7 @@ def figure(
         InputError: there are no maps, or something else than maps; they cannot be compared, or `view` asks for others;
             or there are not as many names or titles as models or images.
 
-    Example:
+    Examples:
         >>> figure(decode(trace, load_lens(model)).maps(), layers=[0, 4, 8]).savefig("fig.pdf")
     """
     if layers is not None:

@@ -16,7 +16,7 @@ def shard_name(name: str, index: int, count: int) -> str:
         index: of the shard, from 1.
         count: of shards.
 
-    Example:
+    Examples:
         >>> shard_name("cobra-pocket", 2, 8)
         'cobra-pocket [shard 2 of 8]'
     """

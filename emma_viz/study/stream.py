@@ -25,7 +25,7 @@ class StudyWriter:
     Each batch is part of the study once `append_batch` returns; whatever happens later, it stays and can be
     read. An interrupted stream goes on with `resume=True`, after `n_samples` samples.
 
-    Example:
+    Examples:
         >>> with study.writer("pope") as writer:
         ...     for images, questions in batches:
         ...         writer.append_batch(record(model, images, questions))

@@ -220,7 +220,10 @@ def test_without_an_image_the_text_is_recorded(one):
     assert len(trace.views) == trace.n_image_tokens == 0
     assert_close(trace.ragged("resid_post", 1)[1], alone(one, None, PROMPTS[1], "resid_post", 1))
     with pytest.raises(InputError, match="no image tokens"):
-        record(one, None, PROMPTS)
+        record(one, None, PROMPTS, tokens="image")
+    assert record(one, None, PROMPTS, layers=["last", "first"], generate=False).layers == (2, 0)
+    with pytest.raises(SiteError, match="'first' or 'last', got 'middle'"):
+        record(one, None, PROMPTS, layers=["middle"])
 
 
 def test_without_an_answer_there_are_none(one, photos):
@@ -325,7 +328,7 @@ def test_draws_of_later_batches_follow_the_first_ones_seed(one, photos):
         ({"generate": False, "generated_states": True}, InputError, "generate=True"),
         ({"prompts": []}, InputError, "Give a prompt"),
         ({"prompts": ["a", "b"]}, InputError, "3 images and 2 prompts"),
-        ({"prompts": [3]}, InputError, "as text"),
+        ({"prompts": [3.5]}, InputError, "as text"),
         ({"images": []}, InputError, "empty"),
         ({"images": "missing.png"}, ImageError, "missing.png"),
         ({"temperature": -1.0}, InputError, "temperature"),

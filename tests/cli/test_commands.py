@@ -35,6 +35,20 @@ def test_figure_in_every_format(run_options, photos, tmp_path, capsys):
     assert read_spec(tmp_path / "fig.svg.json").images[0].models[0].layers == (0, 1, 2, -1)
 
 
+def test_each_of_several_prompts_is_asked(run_options, photos, tmp_path, capsys):
+    argv = ["figure", str(photos[0]), *run_options, "--layers", "0", "--prompt", "Why?", "--prompt", "Who?"]
+    assert main([*argv, "--out", "fig.svg"]) == 0
+    said = capsys.readouterr().out
+    assert all(
+        f"{name} on coffee.png, {prompt!r}:" in said
+        for name in ("cobra", "emma")
+        for prompt in ("Why?", "Who?")
+    )
+    assert [case.prompt for case in read_spec(tmp_path / "fig.svg.json").images] == ["Why?", "Who?"]
+    assert main([*argv, "--out", "fig.gif"]) == 1
+    assert "expected one image for a film of its layers, got 2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("layers", [["0,two"], [","]])
 def test_layers_that_are_none_are_refused(layers, photos, capsys):
     with pytest.raises(SystemExit):

@@ -113,7 +113,7 @@ def test_what_is_no_maps_and_no_model_says_what_to_do():
         "got a int",
         "at least one model",
         "got a Foreign, which has no vlm. Hook any other module with Recorder",
-        "got a language model alone",
+        "give None for the images: record(model, None, prompts)",
         "load_model('cobra-pocket')",
         "['0'] 1 True",
     )

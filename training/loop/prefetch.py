@@ -15,7 +15,7 @@ class Prefetcher(Generic[_Batch]):
     What a step gets does not depend on the threads' timing, because `make` must be a function of the step alone.
     Reading, decoding and resizing images, and tokenizing release Python's lock, so threads are enough.
 
-    Example:
+    Examples:
         >>> with Prefetcher(make, range(first, last)) as batches:
         ...     for batch in batches:
         ...         train_on(batch)

@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers",
         nargs="+",
-        type=options.layer,
+        action=options.ReadLayers,
         metavar="LAYER",
         default=["all"],
-        help="layers to keep, or for maps to decode (default: all)",
+        help="layers to keep, or for maps to decode: numbers, first, last, embedding (default: all)",
     )
     parser.add_argument(
         "--shard",

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_images(parser)
     options.add_models(parser)
-    options.add_prompt(parser)
+    options.add_prompt(parser, several=True)
     options.add_lens(parser)
     parser.add_argument("--site", help="the hook site to decode (default: that of the lens)")
     options.add_view(parser)
@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.images:
         raise InputError("expected at least one image (or --from FIGURE), got none.")
     outs = args.out or [Path(f"{Path(args.images[0]).stem}-figure.png")]
+    shown = len(args.images) * max(1, len(args.prompt or ()))
     for out in outs:
-        session.check_output(out, inputs=args.images, images=len(args.images), recipe=args.recipe)
+        session.check_output(out, inputs=args.images, images=shown, recipe=args.recipe)
     with ProgressBars() as bars:
         comparison = session.compare(
             args.images,
@@ -65,14 +66,18 @@ def run(args: argparse.Namespace) -> int:
             force_lens=args.force_lens,
             fit_on=args.fit_on,
             layers=options.view(args).layers,
+            prompts=args.prompt or (),
             asking=options.asking(args),
             running=options.running(args),
             convert_profile=args.convert_profile,
             progress=bars,
         )
     for decoding in comparison.decodings:
-        for name, answer in zip(comparison.image_names, decoding.answers, strict=True):
-            print(f"{one_line(decoding.model.name)} on {one_line(name)}: {indented(answer)}")
+        for name, prompt, answer in zip(
+            comparison.image_names, decoding.prompts, decoding.answers, strict=True
+        ):
+            asked = f", {one_line(prompt)!r}" if len(args.prompt or ()) > 1 else ""
+            print(f"{one_line(decoding.model.name)} on {one_line(name)}{asked}: {indented(answer)}")
     for out in outs:
         spec = comparison.spec(options.view(args, out))
         for path in session.write_picture(spec, out, recipe=args.recipe):

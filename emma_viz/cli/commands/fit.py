@@ -1,7 +1,9 @@
 """`emma-viz fit`: a lens for a model that came without one."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from emma_viz.cli import options, programs
 from emma_viz.cli.terminal import one_line
@@ -52,7 +54,7 @@ def add_recipe(parser: argparse._ActionsContainer) -> None:
         fit={"flag": "--fit-images", **number},
         held_out=number,
         site={},
-        layers={"nargs": "+", "type": int, "metavar": "LAYER"},
+        layers={"nargs": "+", "action": options.ReadLayers, "metavar": "LAYER"},
         batch_size=number,
         layers_per_pass=number,
         rank=number,
@@ -66,14 +68,24 @@ def add_recipe(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def lens_recipe_of(args: argparse.Namespace) -> LensRecipe:
+def lens_recipe_of(args: argparse.Namespace, depth: Callable[[], int]) -> LensRecipe:
     """The recipe that was asked for.
+
+    Args:
+        args: what was parsed.
+        depth: gives the blocks of the model, where its last one may be meant.
 
     Raises:
         TrainingError: it contradicts itself.
     """
-    given = options.fields_of(args, LensRecipe)
-    given["layers"] = None if args.layers is None else tuple(sorted(args.layers))
+    from emma_viz.capture.sites import numbered_layers
+
+    given: dict[str, Any] = options.fields_of(args, LensRecipe)
+    layers = None
+    if args.layers is not None and "all" not in args.layers:
+        words = any(isinstance(each, str) for each in args.layers)
+        layers = tuple(sorted(numbered_layers(args.layers, depth() if words else 0)))
+    given["layers"] = layers
     return LensRecipe(**given)
 
 
@@ -85,8 +97,10 @@ def run(args: argparse.Namespace) -> int:
     """
     from emma_viz.cli.progress import ProgressBars
     from emma_viz.session import fitting
+    from emma_viz.session.loading import require_loadable
 
-    recipe, running = lens_recipe_of(args), options.running(args)
+    running = options.running(args)
+    recipe = lens_recipe_of(args, lambda: require_loadable(args.model, running)[1].info.n_layer)
     if recipe.kind == "tuned" and args.untrained:
         raise InputError("--untrained is for ridge lenses; a tuned one would be trained anew for each.")
     if recipe.kind == "tuned":

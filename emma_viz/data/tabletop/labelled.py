@@ -72,7 +72,7 @@ def labelled_scenes(
         InputError: the split or the kind is unknown, `n` is below 1 or odd for a balanced choice, or `balanced` has no
             kind.
 
-    Example:
+    Examples:
         >>> scenes = labelled_scenes("test", 40, with_kind="spoon", balanced=True)
         >>> y = [each.has_kind for each in scenes]  # 20 of them
     """

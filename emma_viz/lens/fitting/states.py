@@ -31,7 +31,7 @@ class StateSource(Protocol):
 class TraceStates:
     """States that were recorded before: one trace, or the batches of a study, which stay on disk.
 
-    Example:
+    Examples:
         >>> TraceStates(list(open_study("states").traces("train")))
 
     Args:

@@ -29,7 +29,7 @@ _OBJECT = re.compile(r"is there an? +(?P<object>.+?) in (?:the|this) imn?age\??"
 def asked_object(question: str) -> str:
     """The object that a question of POPE's form asks about; "" for another question.
 
-    Example:
+    Examples:
         >>> asked_object("Is there an umbrella in the imange?")
         'umbrella'
     """
@@ -40,7 +40,7 @@ def asked_object(question: str) -> str:
 def split_of(name: str) -> str:
     """The split that a file holds, by its name: "random", "popular" or "adversarial"; but for COCO the data set, too.
 
-    Example:
+    Examples:
         >>> split_of("coco_pope_random"), split_of("aokvqa_pope_seem_random"), split_of("mine")
         ('random', 'aokvqa random', 'mine')
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from emma_viz.capture.sites import Layers, choose
+from emma_viz.capture.sites import Layers, choose, numbered_layers
 from emma_viz.checkpoints.sources import resolve
 from emma_viz.errors import InputError
 from emma_viz.lens import Lens, recording_for
@@ -294,7 +294,8 @@ def _with_lens(
     """
     model = require_loadable(source, running)[1]
     lens = lens_for(wanted, source, model, running, fit_on=fit_on, force=force, progress=progress)
-    asked = lens.default_layers if request.layers == "all" else tuple(request.layers)
+    depth = model.info.n_layer
+    asked = lens.default_layers if request.layers == "all" else numbered_layers(request.layers, depth)
     if unfit := [layer for layer in asked if layer not in lens.info.layers]:
         raise InputError(
             f"expected layers that the {lens.info.kind} lens of {lens.info.model_name} decodes "
@@ -304,7 +305,6 @@ def _with_lens(
     unfit = mismatch(lens, fingerprint=model.info.fingerprint, model_name=model.info.name, sites=sites)
     require_fit(unfit, force=force)
     # A lens of a deeper model may be forced on this one.
-    depth = model.info.n_layer
     return replace(
         request,
         sites=sites,

@@ -104,7 +104,7 @@ class CaptureSize:
     def to_text(self) -> str:
         """One line.
 
-        Example:
+        Examples:
             >>> CaptureSize(images=16, each=2_500_000, photographs=8_000_000).to_text()
             '16 images × 2.5 MB + photographs of at most 8.0 MB = 48.0 MB'
         """
