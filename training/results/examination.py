@@ -147,8 +147,20 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
         photo_captions=tuple(_captions(model, material.photos, None, step)),
         tuned=_tuned(model, material, tuned, step),
         shuffled=shuffled,
-        untrained=_untrained(replace(model, vlm=untrained), material, step),
+        untrained=_untrained(as_control(model, untrained), material, step),
     )
+
+
+def as_control(model: LoadedModel, untrained: VLM) -> LoadedModel:
+    """The control as a model that can be shown images: it sees through the member's own encoder, which no stage after
+    it trains and `VLM(config)` starts at random.
+
+    Args:
+        model: the member.
+        untrained: the member before training; its encoder is replaced.
+    """
+    untrained.vision = model.vlm.vision
+    return replace(model, vlm=untrained)
 
 
 def _fit(model: LoadedModel, material: Material, step: Step) -> tuple[list[Linear], list[Linear]]:

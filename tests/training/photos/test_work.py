@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from emma_viz.checkpoints.save import save_vision_encoder
 from emma_viz.data.photos import PHOTO_CATEGORIES
@@ -22,6 +23,7 @@ from training.photos.work import PhotoWork
 from training.pocket.bundle_reading import open_bundle, read_provenance
 from training.pocket.joint import read_scores
 from training.results.__main__ import main
+from training.results.examination import as_control
 from training.results.worlds import photo_world
 
 
@@ -96,6 +98,13 @@ def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, t
     before = world.untrained(open_bundle(folder, world="photos"), emma, "emma-v1-photo").state_dict()
     for name, tensor in work.start("emma-v1-photo", seed=0).vlm.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+    control = as_control(emma, world.untrained(open_bundle(folder, world="photos"), emma, "emma-v1-photo"))
+    (first, second), picture = (
+        (each.vlm.vision for each in (emma, control)),
+        np.zeros((1, 256, 256, 3), np.uint8),
+    )
+    seen = emma.transform.pixels([Image.fromarray(picture[0])])
+    assert torch.equal(first(seen), second(seen))
     # A half of the pictures are single photographs, and nobody says what their patches are of.
     views = world.views("test", 4)
     assert [bool(each.any()) for each in views.kinds] == [False, True, False, True]
