@@ -54,9 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.images:
         raise InputError("expected at least one image (or --from FIGURE), got none.")
     outs = args.out or [Path(f"{Path(args.images[0]).stem}-figure.png")]
-    shown = len(args.images) * max(1, len(args.prompt or ()))
     for out in outs:
-        session.check_output(out, inputs=args.images, images=shown, recipe=args.recipe)
+        session.check_output(out, inputs=args.images, images=len(args.images), recipe=args.recipe)
     with ProgressBars() as bars:
         comparison = session.compare(
             args.images,
