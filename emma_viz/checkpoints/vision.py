@@ -267,9 +267,10 @@ def _canonical(name: str, table: TowerTable) -> str:
 
 
 def _is_square_table(reference: TensorRef, table: TowerTable, shape: tuple[int, ...]) -> bool:
+    if len(reference.shape) != len(shape) or len(shape) < 2 or reference.shape[-1] != shape[-1]:
+        return False
     rows = reference.shape[-2] - table.prefix_rows
-    same_width = len(reference.shape) == len(shape) and reference.shape[-1] == shape[-1]
-    return same_width and rows > 0 and round(rows**0.5) ** 2 == rows
+    return rows > 0 and round(rows**0.5) ** 2 == rows
 
 
 def _resample(values: Tensor, shape: tuple[int, ...], tower: TowerConfig, table: TowerTable) -> Tensor:

@@ -151,8 +151,20 @@ class _Part:
 
     type: str | None = None
     pattern: dict[str, Any] | None = None
+    content: str | None = None
     normalizers: tuple["_Part", ...] = ()
     pretokenizers: tuple["_Part", ...] = ()
+    decoders: tuple["_Part", ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Its type; of a `Replace` also what makes it take long: a pattern of its own, or a text that grows."""
+        fixed = (self.pattern or {}).get("String")
+        if self.pattern is not None and not isinstance(fixed, str):
+            return f"{self.type} by a pattern"
+        if isinstance(fixed, str) and len(self.content or "") > len(fixed):
+            return f"{self.type} by a longer text"
+        return str(self.type)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +174,7 @@ class _File:
     model: _Part
     normalizer: _Part | None = None
     pre_tokenizer: _Part | None = None
+    decoder: _Part | None = None
 
 
 def _require_plain(value: object, where: str) -> None:
@@ -171,21 +184,22 @@ def _require_plain(value: object, where: str) -> None:
         CheckpointError: it has such parts, or its model is no BPE.
     """
     file = shape(value, _File, where=where, error=CheckpointError, spare=True)
-    pending = [part for part in (file.normalizer, file.pre_tokenizer) if part is not None]
-    kinds = []
-    while pending:
-        part = pending.pop()
-        # A `Replace` of a fixed text is as quick as a copy; one of a pattern is not.
-        own = part.pattern is not None and set(part.pattern) != {"String"}
-        kinds.append(f"{part.type} by a pattern" if own else part.type)
-        pending += [*part.normalizers, *part.pretokenizers]
-    odd = [str(kind) for kind in kinds if kind not in _PARTS]
+    written = (file.normalizer, file.pre_tokenizer)
+    odd = [kind for part in written if part is not None for kind in _kinds(part) if kind not in _PARTS]
+    if file.decoder is not None:
+        odd += [kind for kind in _kinds(file.decoder) if " by a " in kind]
     if file.model.type not in ("BPE", None) or odd:
         raise CheckpointError(
             f"{where}: expected a tokenizer.json of the kind of GPT-NeoX, GPT-2 or Llama (BPE), got the "
             f"model {file.model.type!r:.50}{' with ' + ', '.join(odd)[:100] if odd else ''}; such a "
             "tokenizer is not run."
         )
+
+
+def _kinds(part: _Part) -> list[str]:
+    """The kinds of a part and of all that it holds."""
+    within = (*part.normalizers, *part.pretokenizers, *part.decoders)
+    return [part.kind, *(kind for each in within for kind in _kinds(each))]
 
 
 def _token_id(core: tokenizers.Tokenizer, tokens: Sequence[str], name: str) -> int:

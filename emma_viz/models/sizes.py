@@ -30,8 +30,10 @@ def language_model_shapes(config: MambaConfig) -> dict[str, _Shape]:
     for layer in range(config.n_layer):
         named = block_of[config.ssm](config)
         shapes.update((f"backbone.layers.{layer}.{name}", shape) for name, shape in named.items())
-    shapes |= {"backbone.norm_f.weight": (width,), "lm_head.weight": (rows, width)}
-    return shapes | ({"backbone.norm_f.bias": (width,), "lm_head.bias": (rows,)} if config.parallel else {})
+    norm, head = {"backbone.norm_f.weight": (width,)}, {"lm_head.weight": (rows, width)}
+    if config.parallel:
+        norm, head = norm | {"backbone.norm_f.bias": (width,)}, head | {"lm_head.bias": (rows,)}
+    return shapes | norm | head
 
 
 def vlm_shapes(config: VLMConfig) -> dict[str, _Shape]:

@@ -94,10 +94,13 @@ def test_inspect_looks_at_what_loading_needs(run_directory, encoder_file):
         },
     ],
 )
-def test_a_tokenizer_that_runs_patterns_of_its_own_is_refused(part, run_directory):
+@pytest.mark.parametrize("place", ["pre_tokenizer", "decoder"])
+def test_a_tokenizer_that_runs_patterns_of_its_own_is_refused(part, place, run_directory):
     folder = run_directory()
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "pre_tokenizer": part}))
+    if place == "decoder":
+        part = {"type": "Sequence", "decoders": [{"type": "Fuse"}, *part.get("pretokenizers", [part])]}
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, place: part}))
     with pytest.raises(CheckpointError, match="such a tokenizer is not run"):
         load_model(folder)
 

@@ -132,8 +132,8 @@ def test_files_that_are_no_tokenizer(tokenizer, tmp_path):
     with pytest.raises(CheckpointError, match=r"missing required field `model`"):
         Tokenizer.load(broken)
     tokenizer.save(broken)
-    broken.write_text(broken.read_text().replace("<|padding|>", "<|nothing|>"))
-    with pytest.raises(CheckpointError, match=r"no token <\|padding\|>"):
+    broken.write_text(broken.read_text().replace("<|endoftext|>", "<|nothing|>"))
+    with pytest.raises(CheckpointError, match=r"no token <\|endoftext\|> or </s>"):
         Tokenizer.load(broken)
 
 

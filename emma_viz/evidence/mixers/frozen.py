@@ -123,7 +123,9 @@ def decompose(
     vlm = model.vlm
     ids = [*model.tokenizer.encode(model.prompt(prompt)), *before, *word[:-1]]
     with torch.no_grad():
-        tokens = vlm.embed_image(model.transform.pixels([read_image(image)]))
+        tokens = vlm.embed_image(
+            model.transform.pixels([read_image(image)]), instruction=vlm.instruct([prompt])
+        )
         text = vlm.llm.embed(torch.tensor([ids], device=vlm.device))
         direction = _direction(vlm.llm, vlm.config.llm.vocab_size, word, against)
     embeddings = torch.cat([wide(tokens), wide(text)], dim=1)
