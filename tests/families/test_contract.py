@@ -88,7 +88,10 @@ def test_from_lens_to_figure_and_page(member, pictures, tmp_path):
     (maps,) = comparison.maps()
     figure(maps).savefig(tmp_path / "figure.png", dpi=40)
     sent = json.loads(json.dumps(payload(comparison), allow_nan=False))
-    assert (sent["models"][0]["grid"], sent["models"][0]["n_layer"]) == ([4, 4], 3)
+    assert (sent["models"][0]["grid"], sent["models"][0]["n_layer"]) == (
+        list(member.loaded.config.grid),
+        3,
+    )
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
