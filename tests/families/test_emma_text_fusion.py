@@ -1,6 +1,7 @@
 """The EMMA whose image tokens depend on the instruction: its file, its prompts, and the text that CLIP reads."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -58,8 +59,9 @@ def test_vision_tower_bin_under_both_prefixes(whole, prefix):
         assert torch.equal(model.vlm.projector.infusion.get_parameter(name), value)
 
 
-def test_what_the_tower_file_holds_counts(whole):
-    folder, state, eye, _ = whole
+def test_what_the_tower_file_holds_counts(whole, tmp_path):
+    shared, state, eye, _ = whole
+    folder = shutil.copytree(shared, tmp_path / "own")
     other = {key: value + 1 for key, value in state.items() if "infusion" in key}
     llava_files.write(
         folder,
@@ -69,7 +71,6 @@ def test_what_the_tower_file_holds_counts(whole):
     )
     llava_files.write_tower(folder, other)
     vlm = load_model(folder, vision_source=str(eye), backend="torch").vlm
-    llava_files.write_tower(folder, state)
     assert torch.equal(
         vlm.projector.infusion.image_text_infusion.bias,
         state["projector.infusion.image_text_infusion.bias"] + 1,
@@ -87,6 +88,9 @@ def test_nothing_in_the_tower_file_is_executed(whole, capsys):
     with pytest.raises(UnsafePickleError):
         load_model(folder, vision_source=str(eye))
     assert capsys.readouterr().out == ""
+    (folder / "vision_tower.bin").unlink()
+    with pytest.raises(CheckpointError, match="image_text_infusion"):
+        load_model(folder, vision_source=str(eye))
     llava_files.write_tower(folder, state)
 
 

@@ -23,14 +23,16 @@ def test_a_preset_survives_json(name):
     assert vlm_config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name, preset in PRESETS.items() if isinstance(family_named(preset().family), OfficialFamily)],
-)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_names_known_backbones(name):
     config = PRESETS[name]()
-    assert LLM_BACKBONES[config.llm_backbone_id]() == config.llm
-    assert VISION_BACKBONES[config.vision.backbone_id]() == config.vision
+    official = isinstance(family_named(config.family), OfficialFamily)
+    # Other layouts write every number of a backbone down; whoever uses an official name means that one.
+    for known, name, part in (
+        (LLM_BACKBONES, config.llm_backbone_id, config.llm),
+        (VISION_BACKBONES, config.vision.backbone_id, config.vision),
+    ):
+        assert known[name]() == part if name in known else not official
     assert (config.family == "emma") == bool(config.taps) == (config.lens_form is not None)
 
 

@@ -19,7 +19,7 @@ def emma_text_fusion_7b() -> VLMConfig:
 
 def tiny_emma_text_fusion() -> VLMConfig:
     """The same for tests: 16 + 12 tokens to 16."""
-    return EMMA_TEXT_FUSION.member("tiny-emma-text-fusion", _TINY, "tiny-attention")
+    return EMMA_TEXT_FUSION.member("tiny-emma-text-fusion", _TINY, "tiny-llama")
 
 
 @dataclass(frozen=True, kw_only=True)

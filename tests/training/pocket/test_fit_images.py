@@ -57,10 +57,16 @@ def test_scenes_that_are_drawn_otherwise_today_are_not_taken(bundle, capsys):
     assert (bundle / "cobra-pocket/ridge.lens").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", bundled_lenses())
+def test_bundled_lenses_know_their_images(name):
+    info = read_info(BUNDLED / f"{name}.lens")
+    assert len(info.fit_images) == info.n_fit
+    assert info.fit_images[0] != info.fit_images[-1]
+
+
 @pytest.mark.parametrize("name", [name for name in bundled_lenses() if "pocket" in name])
 def test_bundled_lenses_know_their_scenes(name):
     info = read_info(BUNDLED / f"{name}.lens")
-    assert len(info.fit_images) == info.n_fit
     first, far, held_out = (
         image_hash(read_image(draw_scene(make_scene(split, index)).image))
         for split, index in (("train", 0), ("train", info.n_fit), ("test", 0))
