@@ -107,11 +107,11 @@ class CaptureSize:
         Examples:
             >>> CaptureSize(images=16, each=2_500_000, photographs=8_000_000).to_text()
             '16 images × 2.5 MB + photographs of at most 8.0 MB = 48.0 MB'
+            >>> CaptureSize(images=16, each=2_500_000, photographs=0).to_text()
+            '16 images × 2.5 MB = 40.0 MB'
         """
-        return (
-            f"{self.images} images × {_bytes(self.each)} + photographs of at most {_bytes(self.photographs)} = "
-            f"{_bytes(self.total)}"
-        )
+        stored = f" + photographs of at most {_bytes(self.photographs)}" if self.photographs else ""
+        return f"{self.images} images × {_bytes(self.each)}{stored} = {_bytes(self.total)}"
 
 
 def bytes_of_each(
