@@ -13,6 +13,8 @@ from PIL import Image
 from emma_viz.data.image_grid import Axis, ImageGrid, Spans
 from emma_viz.errors import InputError
 
+MOST_IMAGE_TOKENS = 65_536
+"""Tokens that one image may become: four times what Qwen's largest image does. A file may ask for any number."""
 _Count = Annotated[int, msgspec.Meta(ge=1, le=8192)]
 
 
@@ -107,7 +109,7 @@ class TileGeometry(ImageGrid):
         ((2, 4), 8, 14)
 
     Raises:
-        InputError: there is no grid, or one is over another image.
+        InputError: there is no grid, one is over another image, or they have too many tokens.
     """
 
     image_size: tuple[int, int]
@@ -126,6 +128,11 @@ class TileGeometry(ImageGrid):
         ):
             raise InputError(
                 f"expected grids of square patches over {self.image_size} pixels, got {len(self.grids)} over {sizes}"
+            )
+        if self.n_image_tokens > MOST_IMAGE_TOKENS:
+            raise InputError(
+                f"an image of {self.image_size[0]}×{self.image_size[1]} pixels would become {self.n_image_tokens} "
+                f"tokens, more than {MOST_IMAGE_TOKENS}: lower the sizes in the checkpoint's preprocessor_config.json."
             )
 
     @property

@@ -1,5 +1,7 @@
 """Grids of tokens of any shape: boxes cover the image once, numbers go there and back, views fit the boxes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,9 @@ from PIL import Image
 
 from emma_viz.data.image_grid import Axis
 from emma_viz.data.tiles import TileGeometry, TokenAxis, TokenGrid
-from emma_viz.errors import InputError
+from emma_viz.errors import CheckpointError, InputError
+from emma_viz.models.peers.internvl import INTERNVL
+from emma_viz.models.peers.peer import PeerSettings
 
 PROFILE = settings(max_examples=60)
 SIZES = st.tuples(st.integers(8, 300), st.integers(8, 300))
@@ -130,3 +134,17 @@ def test_what_fits_no_image_is_refused():
         TokenAxis(count=2, patch=4, axis=line.axis, tile=3, pitch=11)
     with pytest.raises(InputError, match="expected a token of 0 to 3"):
         TileGeometry(image_size=(30, 30), grids=(TokenGrid(x=line, y=line),)).part_of(4)
+
+
+def test_a_file_cannot_ask_for_any_number_of_tokens():
+    """They are counted before any array of them is made."""
+    with pytest.raises(InputError, match=r"would become 16777232 tokens.*preprocessor_config"):
+        tiled((64, 64), (1024, 1024), 4, 8)
+
+
+def test_a_file_cannot_have_any_number_of_tiles_tried():
+    processor = SimpleNamespace(
+        size={"height": 448, "width": 448}, crop_to_patches=True, min_patches=1, max_patches=10**9
+    )
+    with pytest.raises(CheckpointError, match="max_patches 1000000000"):
+        INTERNVL.arrange((64, 64), PeerSettings(config=None, processor=processor))

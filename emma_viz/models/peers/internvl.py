@@ -1,6 +1,10 @@
 """InternVL (arXiv 2404.16821, 2504.10479): tiles of the image, then its thumbnail, four patches to a token."""
 
+from emma_viz.errors import CheckpointError
 from emma_viz.models.peers.peer import Arrangement, PeerSettings, pair_of, tiles_and_thumbnail
+
+_MOST_TILES = 256
+"""The processor's function tries every pair of rows and columns; released checkpoints have 12."""
 
 
 class InternVLPeer:
@@ -17,11 +21,19 @@ class InternVLPeer:
         return
 
     def arrange(self, image_size: tuple[int, int], settings: PeerSettings) -> Arrangement:
-        """Resized to as many tiles as the processor's own function chooses."""
+        """Resized to as many tiles as the processor's own function chooses.
+
+        Raises:
+            CheckpointError: the processor allows more tiles than can be tried.
+        """
         from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
         processor, (height, width) = settings.processor, settings.side()
         rows = columns = 1
+        if processor.max_patches > _MOST_TILES:
+            raise CheckpointError(
+                f"expected an image processor of at most {_MOST_TILES} tiles, got max_patches {processor.max_patches}"
+            )
         if processor.crop_to_patches and processor.max_patches > 1:
             columns, rows = get_optimal_tiled_canvas(
                 image_size[::-1], (height, width), processor.min_patches, processor.max_patches
