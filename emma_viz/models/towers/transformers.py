@@ -6,6 +6,8 @@ that published weights fit without leftovers and the parameter count is that of 
 but they never run.
 """
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -49,6 +51,27 @@ class DinoV2Tower(nn.Module):
         return hidden[:, self.skip :]
 
 
+def _network(model: Any, settings: Any, config: TowerConfig, *, eps: float) -> Any:
+    """The network of one of transformers' vision classes, of a tower's size."""
+    whole = model(
+        settings(
+            hidden_size=config.width,
+            intermediate_size=config.mlp_width,
+            num_hidden_layers=config.n_layer,
+            num_attention_heads=config.n_heads,
+            hidden_act=config.activation,
+            layer_norm_eps=eps,
+            image_size=config.image_size,
+            patch_size=config.patch,
+        )
+    )
+    # Some transformers releases wrap the network once more; the parameter names must not depend on it.
+    network = getattr(whole, "vision_model", whole)
+    # The class numbers its positions in a buffer, which would stay on the meta device.
+    del network.embeddings.position_ids
+    return network
+
+
 class SiglipTower(nn.Module):
     """SigLIP's vision transformer. It has patch tokens only."""
 
@@ -56,22 +79,7 @@ class SiglipTower(nn.Module):
         super().__init__()
         from transformers import SiglipVisionConfig, SiglipVisionModel
 
-        model = SiglipVisionModel(
-            SiglipVisionConfig(
-                hidden_size=config.width,
-                intermediate_size=config.mlp_width,
-                num_hidden_layers=config.n_layer,
-                num_attention_heads=config.n_heads,
-                hidden_act=config.activation,
-                layer_norm_eps=1e-6,
-                image_size=config.image_size,
-                patch_size=config.patch,
-            )
-        )
-        # Some transformers releases wrap the network once more; the parameter names must not depend on it.
-        self.model = getattr(model, "vision_model", model)
-        # The class numbers its positions in a buffer, which would stay on the meta device.
-        del self.model.embeddings.position_ids
+        self.model = _network(SiglipVisionModel, SiglipVisionConfig, config, eps=1e-6)
 
     @property
     def patch_convolution(self) -> nn.Conv2d:
@@ -95,20 +103,7 @@ class ClipTower(nn.Module):
         super().__init__()
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
-        model = CLIPVisionModel(
-            CLIPVisionConfig(
-                hidden_size=config.width,
-                intermediate_size=config.mlp_width,
-                num_hidden_layers=config.n_layer,
-                num_attention_heads=config.n_heads,
-                hidden_act=config.activation,
-                layer_norm_eps=1e-5,
-                image_size=config.image_size,
-                patch_size=config.patch,
-            )
-        )
-        self.model = getattr(model, "vision_model", model)
-        del self.model.embeddings.position_ids
+        self.model = _network(CLIPVisionModel, CLIPVisionConfig, config, eps=1e-5)
 
     @property
     def patch_convolution(self) -> nn.Conv2d:
