@@ -19,7 +19,7 @@ from emma_viz.errors import InputError
 from emma_viz.files.named import named_path
 from emma_viz.lens.headers import SUFFIX
 from emma_viz.lens.kinds import kind_names
-from emma_viz.session.options import Running
+from emma_viz.session.options import DEFAULT_MODELS, Running
 
 
 def parser() -> argparse.ArgumentParser:
@@ -193,9 +193,9 @@ def settings_of(args: argparse.Namespace):
         raise InputError("expected --study or --casebook, got both: a study shows its own images alone.")
     if args.study:
         return Settings(study=args.study)
-    sources = args.models or list(bundled_names())
-    if not sources:
+    if not args.models and not {*DEFAULT_MODELS} <= {*bundled_names()}:
         raise InputError("expected --models or --study: no model ships with this installation.")
+    sources = args.models or list(DEFAULT_MODELS)
     models = by_label(sources)
     if args.fit_on is not None:
         fit_missing(sources, args.fit_on, running(args))

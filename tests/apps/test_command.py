@@ -8,8 +8,10 @@ from PIL import Image
 from apps.explorer.command import by_label, lenses_of, main, parser, settings_of
 from apps.explorer.offer import Settings
 from apps.explorer.service import Service
+from emma_viz.checkpoints import bundled_names
 from emma_viz.errors import InputError, StudyError
 from emma_viz.lens.headers import read_info
+from emma_viz.session.options import DEFAULT_MODELS
 
 
 def settings(*argv):
@@ -28,6 +30,15 @@ def test_checkpoints_are_offered_under_their_folders_names(pair):
     assert found.chosen == ("cobra", "emma")
     assert found.lenses["ridge"] == ("ridge",)
     assert found.running.vision_source == str(pair.vision)
+
+
+def test_the_pair_that_every_command_takes_is_chosen_and_all_that_ship_are_offered(monkeypatch):
+    found = settings()
+    assert found.chosen == DEFAULT_MODELS
+    assert set(found.models) == set(bundled_names())
+    monkeypatch.setattr("apps.explorer.command.bundled_names", tuple)
+    with pytest.raises(InputError, match="no model ships"):
+        settings()
 
 
 def test_two_models_of_one_name_are_told_apart(pair):
