@@ -172,7 +172,8 @@ def test_a_film_has_every_layer_and_its_recipe_beside_it(run_options, photos, tm
 
     assert main(["figure", str(photos[0]), *run_options, "--out", "layers.gif", "one.png"]) == 0
     spec = read_spec(tmp_path / "layers.gif.json")
-    assert Image.open(tmp_path / "layers.gif").n_frames == len(spec.images[0].models[0].layers)
+    with Image.open(tmp_path / "layers.gif") as film:
+        assert film.n_frames == len(spec.images[0].models[0].layers)
     assert spec.images[0].models[0].layers[0] == -1
     assert read_spec(tmp_path / "one.png").images[0].models[0].layers != spec.images[0].models[0].layers
     assert main(["figure", "--from", "layers.gif.json", "--out", "again.gif"]) == 0

@@ -101,9 +101,9 @@ def test_kinds_scales_colours_and_blend_change_the_picture_and_say_so(shown):
     assert "compare layers, not models" in page.locator("[data-scale]").inner_text()
     page.get_by_label("Scale").select_option("shared")
     assert "one scale for all" in page.locator("[data-scale]").inner_text()
-    page.get_by_label("Colours").select_option("magma")
+    page.get_by_label("Colours", exact=True).select_option("magma")
     assert visit.picture("map") != first
-    page.get_by_label("Colours").select_option("viridis")
+    page.get_by_label("Colours", exact=True).select_option("viridis")
     true = visit.picture("truemap")
     for kind in ("magnitude", "error", "cosine"):
         page.get_by_label("Map", exact=True).select_option(kind)
@@ -187,10 +187,10 @@ def test_the_true_map_follows_the_colours_after_a_step(shown):
     page.locator(".ev-slider").fill("1")
     visit.drawn()
     assert visit.picture("truemap") == first
-    page.get_by_label("Colours").select_option("magma")
+    page.get_by_label("Colours", exact=True).select_option("magma")
     visit.drawn()
     assert visit.picture("truemap") != first
-    page.get_by_label("Colours").select_option("viridis")
+    page.get_by_label("Colours", exact=True).select_option("viridis")
     visit.drawn()
     assert visit.picture("truemap") == first
 

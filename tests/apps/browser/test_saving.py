@@ -38,12 +38,12 @@ def test_the_whole_study_is_taken_home(shown, tmp_path):
 def test_a_saved_page_opens_offline_as_it_was_left(shown, browser, tmp_path):
     visit, page = shown.visit, shown.visit.page
     page.locator(".ev-slider").fill("3")
-    page.get_by_label("Colours").select_option("magma")
+    page.get_by_label("Colours", exact=True).select_option("magma")
     page.mouse.click(*visit.at("map", 0.4, 0.6))
     page.mouse.move(2, 2)
     seen = visit.picture("decoded", 1), visit.canvas("emma.view")
     path = taken(shown, "html", tmp_path)
-    page.get_by_label("Colours").select_option("viridis")
+    page.get_by_label("Colours", exact=True).select_option("viridis")
     other = Visit(browser, path.as_uri()).open()
     other.result()
     other.drawn()
@@ -67,11 +67,11 @@ def test_a_link_restores_the_view(shown, browser):
     visit, page = shown.visit, shown.visit.page
     page.locator(".ev-slider").fill("3")
     page.mouse.click(*visit.at("map", 0.4, 0.6))
-    page.get_by_label("Colours").select_option("magma")
+    page.get_by_label("Colours", exact=True).select_option("magma")
     page.get_by_label("Scale").select_option("per_map")
     visit.drawn()
     link, view = visit.link(), visit.canvas("emma.view")
-    page.get_by_label("Colours").select_option("viridis")
+    page.get_by_label("Colours", exact=True).select_option("viridis")
     page.get_by_label("Scale").select_option("shared")
     other = Visit(browser, visit.address).open("#" + link)
     other.result()
