@@ -140,7 +140,8 @@ class VLM(nn.Module):
             features = self.vision([tensor.to(self.device) for tensor in pixels])
         elif pixels is not None or features is None:
             raise InputError("Give either pixels or features, not both and not neither.")
-        return self.projector(features.to(self.device), text)
+        seen = features.to(self.device)
+        return self.projector(seen) if text is None else self.projector(seen, text)
 
     def states(
         self,

@@ -186,7 +186,9 @@ def test_a_stage_that_fails_stops_the_family_and_is_named(work, tmp_path):
     broken = Work(tmp_path / "work", "tiny")
     (broken.folder / "tiny.safetensors").unlink()
     (broken.folder / "encoder.safetensors").write_bytes(b"none")
-    with pytest.raises(TrainingError, match="`encoder --recipe tiny` ended with code 1"):
+    with pytest.raises(
+        TrainingError, match=r"`python -m emma_viz train encoder --recipe tiny --work .*` ended with code 1"
+    ):
         train_members(broken, ("tiny",))
     assert not (broken.folder / "tiny.safetensors").exists()
 

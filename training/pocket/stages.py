@@ -242,8 +242,8 @@ def side_by_side(module: str, commands: Sequence[list[str]]) -> None:
             for done in as_completed(running):
                 if code := done.result():
                     raise TrainingError(
-                        f"`{' '.join(running[done])}` ended with code {code}; its message stands above. Mend the cause "
-                        "and run again: what is finished is kept, and the rest resumes."
+                        f"`python -m {module} {' '.join(running[done])}` ended with code {code}; its message stands "
+                        "above. Mend the cause and run again: what is finished is kept, and the rest resumes."
                     )
         finally:
             pool.shutdown(cancel_futures=True)
