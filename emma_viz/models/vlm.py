@@ -135,7 +135,9 @@ class VLM(nn.Module):
         Raises:
             InputError: both or neither of pixels and features are given, or an instruction is lacking or too much.
         """
-        text = self.vision.read(instruction)
+        # Training on cached features drops the encoders, which have nothing to read then.
+        plain = instruction is None and self.config.vision.text is None
+        text = None if plain else self.vision.read(instruction)
         if pixels is not None and features is None:
             features = self.vision([tensor.to(self.device) for tensor in pixels])
         elif pixels is not None or features is None:
