@@ -32,8 +32,9 @@ def visit(browser, tiny_comparison, tmp_path_factory):
 
 def frames(visit) -> list:
     """The canvas's two frames, drawn: in the page, and within a frame of it."""
-    top = visit.page.main_frame
-    found = [top.child_frames[0], top.child_frames[1].child_frames[0]]
+    outer, inner = visit.page.main_frame.child_frames[:2]
+    # On a busy machine the page is loaded before the inner frame has made its own.
+    found = [outer, inner.wait_for_selector("iframe").content_frame()]
     for each in found:
         each.wait_for_function(DRAWN)
     return found
