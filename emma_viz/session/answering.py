@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from emma_viz.checkpoints import LoadedModel
+from emma_viz.checkpoints.peers import PeerModel
 from emma_viz.data import image_hash, read_image
 from emma_viz.errors import InputError
 from emma_viz.models import MambaCache, generate, seen_images
@@ -19,7 +20,8 @@ from emma_viz.records.scorers import Answer
 from emma_viz.session.options import BATCH, Asking
 
 FIRST_WORDS = ("Yes", "No")
-"""Whose probability as the answer's first token is kept, as Cobra's harness does: without a space before them."""
+"""Whose probability as the answer's first token is kept, as Cobra's harness does: without a space before them. A model
+that transformers' class runs has its own chat template say what stands before them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,42 @@ def given_answers(
         ):
             part = list(some)
             seed = asking.seed + start + len(found)
-            found += _part(model, part, first, asking, seed, seen if shown else None)
+            if isinstance(model, PeerModel):
+                found += _each(model, part, first, asking, seed, seen)
+            else:
+                found += _part(model, part, first, asking, seed, seen if shown else None)
         yield tuple(found)
+
+
+def _each(
+    model: PeerModel,
+    questions: Sequence[Question],
+    first: tuple[int, int],
+    asking: Asking,
+    seed: int,
+    seen: "_SeenImages",
+) -> list[Given]:
+    """The answers of a model that transformers' class runs: it reads one question after another, image and all."""
+    found = []
+    for number, question in enumerate(questions):
+        image = None if question.image is None else seen.read(question.image)
+        scores: list[Tensor] = []
+        ids, _ = model.peer.answer(
+            model.peer.inputs(image, question.prompt),
+            max_new_tokens=asking.max_new_tokens,
+            temperature=asking.temperature,
+            top_p=asking.top_p,
+            seed=seed + number,
+            on_first=scores.append,
+        )
+        yes, no = scores[0].float().softmax(dim=-1)[list(first)].tolist()
+        found.append(
+            Given(
+                answer=Answer(text=model.tokenizer.answer(ids), p_yes=yes, p_no=no),
+                image_sha256=None if image is None else image_hash(image),
+            )
+        )
+    return found
 
 
 def _part(
@@ -158,7 +194,10 @@ def _first_tokens(model: LoadedModel) -> tuple[int, int]:
     Raises:
         InputError: they are the same.
     """
-    yes, no = (model.tokenizer.encode(word)[0] for word in FIRST_WORDS)
+    if isinstance(model, PeerModel):
+        yes, no = map(model.peer.first_id, FIRST_WORDS)
+    else:
+        yes, no = (model.tokenizer.encode(word)[0] for word in FIRST_WORDS)
     if yes == no:
         raise InputError(
             f"expected a tokenizer in which {' and '.join(FIRST_WORDS)} begin with different tokens, "

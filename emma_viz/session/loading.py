@@ -63,6 +63,8 @@ def load(source: str | Path | LoadedModel, running: Running, progress: Progress 
     """A loaded model, whatever it is named by."""
     if isinstance(source, LoadedModel):
         return source
+    if is_peer(source):  # Encoders, tokenizer and language model are its own, whatever the others are given.
+        return load_model(source, device=running.device, dtype=running.dtype)
     return load_model(source, **_loading_options(running), progress=_loading(source, progress))
 
 

@@ -18,7 +18,7 @@ _ROWS = 272
 
 
 def _words() -> Any:
-    """Bytes and special tokens; the image's has the id that the models are told."""
+    """Bytes, two words, and special tokens; the image's has the id that the models are told."""
     from transformers import PreTrainedTokenizerFast
 
     pieces = [*_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
@@ -26,7 +26,9 @@ def _words() -> Any:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([tokenizers.AddedToken(piece, special=True) for piece in _SPECIAL])
+    core.add_tokens([tokenizers.AddedToken(word, normalized=False) for word in (" Yes", " No")])
     assert core.token_to_id("<image>") == IMAGE
+    assert core.get_vocab_size() <= _ROWS
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )

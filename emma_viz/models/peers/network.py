@@ -4,20 +4,24 @@ Everything that differs from family to family is asked of its `Peer`. Samples go
 sequences are of different lengths, and what pads them is the model's affair.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
 from emma_viz.data.tiles import TileGeometry
 from emma_viz.errors import CheckpointError, InputError
 from emma_viz.models.peers.peer import Arrangement, Peer, PeerSettings
+
+_KINDS = ("mm_token_type_ids", "token_type_ids")
+"""Arguments that say of each token whether it is the image's."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +34,23 @@ class PeerInputs:
     """Positions of the image's tokens in the sequence, in the order of its geometry; empty without an image."""
     text: Tensor
     """Positions of all others."""
+
+    def followed_by(self, ids: Sequence[int]) -> "PeerInputs":
+        """The same with the tokens of an answer behind it."""
+        more = torch.tensor([list(ids)], dtype=torch.long, device=self.given["input_ids"].device)
+        behind = {
+            "input_ids": more,
+            "attention_mask": torch.ones_like(more),
+            **dict.fromkeys(_KINDS, torch.zeros_like(more)),
+        }
+        given = {
+            name: torch.cat([value, behind[name]], dim=1) if name in behind else value
+            for name, value in self.given.items()
+        }
+        end = int(self.given["input_ids"].shape[1])
+        return PeerInputs(
+            given=given, image=self.image, text=torch.cat([self.text, torch.arange(end, end + len(ids))])
+        )
 
     @property
     def text_ids(self) -> tuple[int, ...]:
@@ -109,8 +130,27 @@ class PeerNetwork:
         """
         if not self.words.chat_template:
             return self.family.plain.replace("{image}", self._marker).replace("{message}", message)
-        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": message}]}
+        turn = _turn("user", {"type": "image"}, _text(message))
         return self.words.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+
+    def first_id(self, word: str) -> int:
+        """The id that an answer begins with which begins with a word, such as "Yes".
+
+        The checkpoint's own chat template says what stands between a prompt and its answer; in a plain form that is a
+        space, or nothing where the form ends a line.
+        """
+        prompt = self.prompt("?")
+        if self.words.chat_template:
+            turns = [_turn("user", {"type": "image"}, _text("?")), _turn("assistant", _text(word))]
+            whole = self.words.apply_chat_template(turns, tokenize=False)
+        else:
+            whole = prompt + ("" if prompt[-1].isspace() else " ") + word
+        before, after = (self.words(text, add_special_tokens=False)["input_ids"] for text in (prompt, whole))
+        same = next(
+            (at for at, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]),
+            len(before),
+        )
+        return after[same]
 
     @property
     def _marker(self) -> str:
@@ -162,8 +202,7 @@ class PeerNetwork:
         return frozenset(inspect.signature(self.network.forward).parameters)
 
     def _kinds(self, kinds: Tensor) -> dict[str, Tensor]:
-        names = ("mm_token_type_ids", "token_type_ids")
-        return {name: kinds for name in names if name in self._takes}
+        return {name: kinds for name in _KINDS if name in self._takes}
 
     def _placed(self, value: Tensor) -> Tensor:
         dtype = self._embedding.dtype if value.is_floating_point() else value.dtype
@@ -183,9 +222,14 @@ class PeerNetwork:
         temperature: float,
         top_p: float,
         seed: int | None,
-        on_token: Callable[[int], None],
+        on_token: Callable[[int], None] | None = None,
+        on_first: Callable[[Float[Tensor, " V"]], None] | None = None,
+        forced: bool = False,
     ) -> tuple[tuple[int, ...], bool]:
         """Answer one prompt; the ids without the end token, and whether the answer ended by itself.
+
+        What is said here of drawing holds whatever the checkpoint's generation_config.json says of it; the rest of that
+        file, such as a repetition penalty, holds as in transformers' `generate`.
 
         Args:
             inputs: the prompt.
@@ -194,6 +238,8 @@ class PeerNetwork:
             top_p: draw from the likeliest tokens that make up this probability.
             seed: of the draws.
             on_token: called with each id as it comes.
+            on_first: called with the scores of the answer's first token, as the model gives them.
+            forced: never stop early (for timing).
 
         Raises:
             InputError: a setting is out of range.
@@ -203,27 +249,56 @@ class PeerNetwork:
         if temperature < 0 or not 0 < top_p <= 1:
             raise InputError(f"expected temperature ≥ 0 and 0 < top_p ≤ 1, got {temperature} and {top_p}.")
         ends = self.end_ids
-        drawn = (
-            {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
-        )
+        # What is not given here, transformers takes from the checkpoint's generation_config.json.
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
+            min_new_tokens=max_new_tokens if forced else None,
             eos_token_id=list(ends) or None,
             pad_token_id=ends[0] if ends else 0,
-            **drawn,
+            num_beams=1,
+            do_sample=temperature > 0,
+            temperature=temperature or 1.0,
+            top_p=top_p if temperature else 1.0,
+            top_k=0 if temperature else 50,  # that of transformers, which greedy decoding does not read
         )
         listener = _Listener(on_token, ends)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             if seed is not None:
                 torch.manual_seed(seed)
-            self.network.generate(**inputs.given, generation_config=config, streamer=listener)  # ty: ignore[not-callable]
+            with self._heard(on_first):
+                self.network.generate(**inputs.given, generation_config=config, streamer=listener)  # ty: ignore[not-callable]
         return tuple(listener.ids), listener.ended
+
+    @contextmanager
+    def _heard(self, on_first: Callable[[Tensor], None] | None) -> Generator[None]:
+        """While an answer begins: the scores of its first token are heard, before transformers changes any."""
+        if on_first is None:
+            yield
+            return
+
+        def hear(module: nn.Module, given: Any, out: Any) -> None:
+            hook.remove()
+            on_first(out.logits[0, -1])
+
+        hook = self.network.register_forward_hook(hear)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def _turn(role: str, *content: dict[str, str]) -> dict[str, Any]:
+    return {"role": role, "content": list(content)}
+
+
+def _text(said: str) -> dict[str, str]:
+    return {"type": "text", "text": said}
 
 
 class _Listener:
     """Hears the tokens of one answer as transformers' `generate` chooses them; its streamers look like this."""
 
-    def __init__(self, on_token: Callable[[int], None], ends: tuple[int, ...]):
+    def __init__(self, on_token: Callable[[int], None] | None, ends: tuple[int, ...]):
         self.ids: list[int] = []
         self.ended = False
         self._prompt, self._on_token, self._ends = True, on_token, ends
@@ -237,7 +312,8 @@ class _Listener:
         self.ended = token in self._ends
         if not self.ended:
             self.ids.append(token)
-            self._on_token(token)
+            if self._on_token is not None:
+                self._on_token(token)
 
     def end(self) -> None:
         """No token comes any more."""

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from emma_viz.checkpoints import LoadedModel
+from emma_viz.checkpoints.peers import PeerModel
 from emma_viz.data import read_image
 from emma_viz.data.tabletop import draw_scene, make_scene
 from emma_viz.errors import InputError, LensError
@@ -84,35 +86,29 @@ def latency(
     rows = []
     for source in models:
         model = load(source, running, progress)
-        pixels = model.transform.pixels([shown])
-        ids = [model.tokenizer.encode(model.prompt(LATENCY_PROMPT))]
-        told = model.vlm.instruct([LATENCY_PROMPT])
-        first: list[float] = []
+        device, first = _device(model), []
+        answer, n_image_tokens = _forced(model, shown, tokens)
 
-        def answer(model=model, pixels=pixels, ids=ids, told=told, first=first) -> None:
+        def timed(answer=answer, device=device, first=first) -> None:
             begun = time.perf_counter()
-            heard = len(first)
 
-            def hear(step: int, scores: Tensor) -> None:
-                if len(first) == heard:
-                    _wait(model.vlm.device)
-                    first.append(time.perf_counter() - begun)
+            def hear() -> None:
+                _wait(device)
+                first.append(time.perf_counter() - begun)
 
-            generate(
-                model.vlm, pixels, ids, max_new_tokens=tokens, eos_id=None, instruction=told, on_scores=hear
-            )
+            answer(hear)
 
-        times = _repeated(answer, repeats, model.vlm.device, progress, f"timing {model.name}")
+        times = _repeated(timed, repeats, device, progress, f"timing {model.name}")
         reading = _Times(seconds=np.array(first[WARM_UP:]))
         rate = _Times(seconds=tokens / times.seconds)
         per_second = Interval(
             value=tokens / float(times.seconds.mean()), low=rate.interval().low, high=rate.interval().high
         )
         rows.append(
-            (model.name, _place(model), model.vlm.n_image_tokens, repeats, times.interval(), per_second,
+            (model.name, _place(model), n_image_tokens, repeats, times.interval(), per_second,
              reading.interval())
         )  # fmt: skip
-        del model
+        del model, answer, timed
     return Table(
         name="latency",
         title=f"Time of {tokens} forced tokens to one image",
@@ -131,6 +127,33 @@ def latency(
             PAPER_LATENCY,
         ),
     )
+
+
+def _forced(
+    model: LoadedModel, shown: Image.Image, tokens: int
+) -> tuple[Callable[[Callable[[], None]], object], int]:
+    """What gives an answer of so many tokens, calling back at its first, and how many tokens the image becomes."""
+    if isinstance(model, PeerModel):
+        inputs = model.peer.inputs(shown, LATENCY_PROMPT)
+
+        def ask(hear: Callable[[], None]) -> object:
+            return model.peer.answer(
+                inputs, max_new_tokens=tokens, temperature=0.0, top_p=1.0, seed=None, forced=True,
+                on_first=lambda scores: hear(),
+            )  # fmt: skip
+
+        return ask, len(inputs.image)
+    pixels = model.transform.pixels([shown])
+    ids = [model.tokenizer.encode(model.prompt(LATENCY_PROMPT))]
+    told = model.vlm.instruct([LATENCY_PROMPT])
+
+    def answer(hear: Callable[[], None]) -> object:
+        return generate(
+            model.vlm, pixels, ids, max_new_tokens=tokens, eos_id=None, instruction=told,
+            on_scores=lambda step, scores: None if step else hear(),
+        )  # fmt: skip
+
+    return answer, model.vlm.n_image_tokens
 
 
 def component_costs(
@@ -153,7 +176,7 @@ def component_costs(
         progress: called as passes are made.
 
     Raises:
-        InputError: `repeats` is below 1, or the image cannot be used.
+        InputError: `repeats` is below 1, the image cannot be used, or transformers' own class runs a model.
         EmmaVizError: a model cannot be loaded.
     """
     _require(repeats=repeats)
@@ -161,6 +184,11 @@ def component_costs(
     rows: list[tuple[Any, ...]] = []
     for source in models:
         model = load(source, running, progress)
+        if isinstance(model, PeerModel):
+            raise InputError(
+                f"{model.name} runs through transformers' own class, whose parts are not timed one by one; "
+                "`emma-viz benchmark latency` times all of it."
+            )
         for name, module, do, note in _parts(model, model.transform.pixels([shown])):
             device = model.vlm.device
             if device.type == "cuda":
@@ -284,12 +312,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _shown(image: Path | None) -> Any:
+def _shown(image: Path | None) -> Image.Image:
     return read_image(draw_scene(make_scene("test", 0)).image if image is None else image)
 
 
+def _device(model: LoadedModel) -> torch.device:
+    return model.peer.device if isinstance(model, PeerModel) else model.vlm.device
+
+
 def _place(model: LoadedModel) -> str:
-    device = model.vlm.device
+    device = _device(model)
     where = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
