@@ -49,15 +49,22 @@ class OfTicket:
 
 @dataclass(frozen=True, kw_only=True)
 class OfView(OfRun):
-    """A wish for a file of what is on the page; `save_view` has the fields."""
+    """A wish for a file of what is on the page."""
 
     format: str
+    """What `save_view` writes."""
     layers: tuple[int, ...] = ()
+    """Per model, its layer on the page, which the picture shows among others."""
     kind: str = "distance"
+    """Of map."""
     scale: str = "shared"
+    """`shared`, `per_row`, `per_map` or MIN:MAX."""
     colours: str = "viridis"
+    """The colour table."""
     difference: bool = False
+    """Also show the difference of two models."""
     look: dict[str, str] = field(default_factory=dict)
+    """How a saved page looks when it is opened; what links do not have is left out."""
 
 
 def read(said: dict, kind: type[_Kind]) -> _Kind:

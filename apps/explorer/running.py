@@ -47,6 +47,10 @@ class VisitorQuestion:
     site: str = ""
     """The hook site to decode; empty for the lens's own."""
     max_new_tokens: int = 64
+    file: str = ""
+    """What the image's file was called."""
+    converted: bool = False
+    """Whether its colour profile, if it has one, was converted."""
 
     @property
     def asked(self) -> Asked:
@@ -116,6 +120,8 @@ def answer_question(question: VisitorQuestion, models: Models, lenses: Lenses, n
     news.say(0, 0, "making maps")
     return RunResult(
         asked=question.asked,
+        file=question.file,
+        converted=question.converted,
         models=tuple(labels),
         failed=tuple(failed),
         comparison=Comparison(decodings=tuple(decodings), image_names=(question.image_name,)),

@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from apps.explorer.copying import as_command, as_python
+from apps.explorer.offer import Settings
+from apps.explorer.questions import OfView
 from apps.explorer.state import RunResult
+from apps.explorer.values import as_csv, as_npz
 from emma_viz import __version__
 from emma_viz.data.image_grid import ImageGrid
 from emma_viz.errors import InputError
 from emma_viz.render import FigureSpec, grid_extent
+from emma_viz.render.colours import COLORMAPS
+from emma_viz.render.film import MOVING
 from emma_viz.render.footer import number, provenance
 from emma_viz.render.recipe import with_recipe
 from emma_viz.render.sidecar import to_json
@@ -33,6 +39,12 @@ FILE_TYPES = {
     "svg": "image/svg+xml",
     "pdf": "application/pdf",
     "html": "text/html",
+    "gif": "image/gif",
+    "webp": "image/webp",
+    "csv": "text/csv",
+    "npz": "application/x-npz",
+    "py": "text/x-python",
+    "sh": "application/x-sh",
     "zip": "application/zip",
 }
 """Format → media type."""
@@ -45,28 +57,14 @@ LARGEST_STUDY = 300_000_000
 
 
 def save_view(
-    result: RunResult,
-    form: str,
-    *,
-    layers: Sequence[int],
-    kind: str,
-    scale: str,
-    colours: str,
-    difference: bool,
-    look: Mapping[str, str],
-    place: Path | None = None,
+    result: RunResult, view: OfView, *, settings: Settings, place: Path | None = None
 ) -> tuple[str, bytes]:
     """A file of what is on the page.
 
     Args:
         result: what is shown.
-        form: a key of `FILE_TYPES`.
-        layers: per model, its layer on the page, which the picture shows among others.
-        kind: of map.
-        scale: `shared`, `per_row`, `per_map` or MIN:MAX.
-        colours: the colour table.
-        difference: also show the difference of two models.
-        look: how a saved page looks when it is opened; other keys than those of `LOOK` are left out.
+        view: what of it, and how.
+        settings: where its models come from.
         place: where files may lie meanwhile; the system's folder when None.
 
     Returns:
@@ -75,35 +73,68 @@ def save_view(
     Raises:
         InputError: a value is not known, or the study is too large or holds a link.
     """
+    form = view.format
     if form not in FILE_TYPES:
         raise InputError(f"A view is saved as {', '.join(FILE_TYPES)}; {form!r} was asked for.")
     name = "".join(
         c if c.isalnum() or c in "-_" else "-" for c in result.comparison.image_names[result.sample]
     )
+    comparison = _one(result)
+    if form in ("csv", "npz", "py", "sh"):
+        _require_shown(view, comparison)
+        if form in ("py", "sh"):
+            text = (as_python if form == "py" else as_command)(result, view, settings, name)
+            return f"{name}.{form}", text.encode("utf-8")
+        word = _word(result, view.look)
+        evidence = None if word is None else result.evidence[word]
+        return f"{name}.{form}", (as_csv if form == "csv" else as_npz)(result, comparison, view, evidence)
     with tempfile.TemporaryDirectory(prefix="emma-viz-", dir=place) as folder:
         if form == "zip":
             return f"{name}-study.zip", _study(result, Path(folder))
-        comparison = _one(result)
-        view = View(map_kind=kind, scale=scale, colormap=colours, difference=difference)
-        spec = _spec(comparison, view, layers)
-        spec = replace(spec, notes=(*spec.notes, *_seen(result, comparison, view, look, layers)))
-        if (region := _region(look, comparison.decodings[0].grid)) is not None:
-            kept = extent_of(region, comparison.decodings[0].geometry[0])
-            spec = replace(spec, images=(replace(spec.images[0], kept=kept),))
-        spec = _with_word(spec, result, look)
+        spec = _figure(result, comparison, view)
         if form == "html":
-            seen = {key: look[key] for key in LOOK if key in look}
+            seen = {key: view.look[key] for key in LOOK if key in view.look}
             return f"{name}.html", _page(result, comparison, spec, seen)
         path = Path(folder) / f"{name}.{form}"
         write_picture(spec, path)
         return path.name, path.read_bytes()
 
 
-def _spec(comparison: Comparison, view: View, seen: Sequence[int]) -> FigureSpec:
-    """A figure with each model's own layers: those that figures show, and the one on the page."""
+def _require_shown(view: OfView, comparison: Comparison) -> None:
+    """Refuse a view that the page cannot have.
+
+    Raises:
+        InputError: a model has no such layer, or there is no such map or colour table.
+    """
+    layers = [each.layers for each in comparison.decodings]
+    if len(view.layers) != len(layers) or any(
+        layer not in known for layer, known in zip(view.layers, layers, strict=True)
+    ):
+        raise InputError("The view names a layer that a model does not have.")
+    if view.kind not in MAP_KINDS or view.colours not in COLORMAPS:
+        raise InputError("The view names a map or colours that are not known.")
+    View(scale=view.scale)
+
+
+def _figure(result: RunResult, comparison: Comparison, wanted: OfView) -> FigureSpec:
+    """The figure of a view, with what else the page showed."""
+    look, layers = wanted.look, wanted.layers
+    view = View(
+        map_kind=wanted.kind, scale=wanted.scale, colormap=wanted.colours, difference=wanted.difference
+    )
+    spec = _spec(comparison, view, layers, every=f".{wanted.format}" in MOVING)
+    spec = replace(spec, notes=(*spec.notes, *_seen(result, comparison, view, look, layers)))
+    if (region := _region(look, comparison.decodings[0].grid)) is not None:
+        kept = extent_of(region, comparison.decodings[0].geometry[0])
+        spec = replace(spec, images=(replace(spec.images[0], kept=kept),))
+    return _with_word(spec, result, look)
+
+
+def _spec(comparison: Comparison, view: View, seen: Sequence[int], *, every: bool) -> FigureSpec:
+    """A figure with each model's own layers: every one, or those that figures show and the one on the page."""
     maps, decodings = comparison.maps(view), comparison.decodings
-    own = []
-    for index, decoding in enumerate(decodings):
+    own = [decoding.layers for decoding in decodings] if every else []
+    for index, decoding in enumerate(() if every else decodings):
         also = {seen[index]} if index < len(seen) and seen[index] in decoding.layers else set()
         own.append(tuple(sorted({*shown_layers(decoding.layers, None, decoding.model.name), *also})))
     # A difference is of one layer of both.

@@ -183,7 +183,7 @@ class Service:
                 image, name = self._upload(secret, upload, convert=convert)
                 question = VisitorQuestion(
                     image=image, image_name=name, prompt=prompt, models=tuple(models), lens=lens, site=site,
-                    max_new_tokens=int(tokens),
+                    max_new_tokens=int(tokens), file=Path(str(upload)).name, converted=convert,
                 )  # fmt: skip
                 result = self.sessions.alike(question.asked) if linked else None
                 if result is None:
@@ -336,17 +336,8 @@ class Service:
 
         def answer() -> dict:
             asked = read(data, OfView)
-            name, content = save_view(
-                self._result(asked),
-                asked.format,
-                layers=asked.layers,
-                kind=asked.kind,
-                scale=asked.scale,
-                colours=asked.colours,
-                difference=asked.difference,
-                look=asked.look,
-                place=self.folder,
-            )
+            result = self._result(asked)
+            name, content = save_view(result, asked, settings=self.settings, place=self.folder)
             return {
                 "name": name,
                 "type": FILE_TYPES[asked.format],

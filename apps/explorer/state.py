@@ -98,6 +98,10 @@ class RunResult:
     """(label, sentence) of the models that did not."""
     study: Path | None = None
     """The study it comes from; None for a live run."""
+    file: str = ""
+    """What the image's file was called where it was brought."""
+    converted: bool = False
+    """Whether its colour profile, if it has one, was converted to sRGB."""
     evidence: dict[tuple[int, int], dict] = field(default_factory=dict)
     """(model, word) → what was said of a word's evidence, so that it can be saved as it was seen."""
 

@@ -8,8 +8,11 @@ const { make } = require("./view/elements.js");
 
 const FORMATS = [
   ["png", "Picture (PNG)"], ["svg", "Drawing (SVG)"], ["pdf", "For print (PDF)"], ["html", "Web page (HTML)"],
-  ["zip", "Whole study (ZIP)"],
+  ["gif", "Layers as a film (GIF)"], ["webp", "Layers as a film (WebP)"],
+  ["csv", "Values of this layer (CSV)"], ["npz", "Values of every layer (NPZ)"], ["zip", "Whole study (ZIP)"],
+  ["py", "Copy as Python"], ["sh", "Copy as a command line"],
 ]; // prettier-ignore
+const COPIED = { py: "Python", sh: "command line" }; // go to the clipboard; where there is none, they are files
 const SAID = 6000; // milliseconds that a sentence stays
 const KEPT = 10000; // milliseconds that a file is kept for the browser to fetch
 
@@ -45,6 +48,13 @@ const savedView = (stage) => {
   };
 };
 
+/** Whether a text is on the clipboard, which browsers give to secure pages only. */
+const copied = (text) =>
+  navigator.clipboard?.writeText(text).then(
+    () => true,
+    () => false
+  );
+
 const save = async (stage, format) => {
   const { host, life, parts } = stage;
   const { saving, frame } = parts;
@@ -56,6 +66,8 @@ const save = async (stage, format) => {
     const reply = await host.save(format, savedView(stage));
     if (life.over) return;
     if (reply.error) throw new Error(reply.error);
+    if (COPIED[format] && (await copied(new TextDecoder().decode(bytesOf(reply.data)))))
+      return say(stage, `The ${COPIED[format]} for this view is on the clipboard.`);
     const anchor = make("a", {
       href: life.address(new Blob([bytesOf(reply.data)], { type: reply.type }), KEPT),
       download: reply.name,
@@ -65,20 +77,16 @@ const save = async (stage, format) => {
     anchor.remove();
   } catch (error) {
     say(stage, error.message);
+  } finally {
+    saving.textContent = label;
+    saving.disabled = false;
   }
-  saving.textContent = label;
-  saving.disabled = false;
 };
 
 const copyLink = async (stage) => {
   if (!stage.state.result) return;
   const address = `${location.href.split("#")[0]}#${toLink(linkOf(stage))}`;
-  try {
-    await navigator.clipboard.writeText(address);
-    say(stage, "The link is on the clipboard.");
-  } catch {
-    say(stage, address); // browsers give the clipboard to secure pages only
-  }
+  say(stage, (await copied(address)) ? "The link is on the clipboard." : address);
 };
 
 const walkMenu = (stage, event) => {

@@ -1,0 +1,208 @@
+"""The view as a program: Python, or the command line, that makes the same maps with the same models."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from apps.explorer.offer import Settings
+from apps.explorer.questions import OfView
+from apps.explorer.state import RunResult
+from emma_viz import __version__
+from emma_viz.files.named import named_path
+from emma_viz.lens.kinds import kind_names
+from emma_viz.maps import Decoding
+from emma_viz.session import Running, View
+
+HOW = ("device", "dtype", "backend", "vision_source", "tokenizer_source", "llm_source")
+FLAGS = {"vision_source": "vision", "tokenizer_source": "tokenizer", "llm_source": "llm"}
+
+
+def named(source: str) -> str:
+    """A source without its folders, which are the server's own business; what is no file stays as it is."""
+    found = named_path(source)
+    return found.resolve().name if found.exists() else source
+
+
+def as_command(result: RunResult, view: OfView, settings: Settings, name: str) -> str:
+    """A script of `emma-viz figure`, or `compare` for a study, that draws the maps on the page.
+
+    One command draws the models together where they show the same layer; elsewhere each has its own, with the limits
+    that all share on the page.
+
+    Args:
+        result: what is shown.
+        view: what of it, and how.
+        settings: where the models come from. Files are called by their names alone: run it where they lie.
+        name: of the pictures.
+    """
+    lines = [f"# {_title(result)}", *(f"# {text}" for text in _told(result, settings))]
+    models = tuple(range(len(result.comparison.decodings)))
+    alike = len(set(view.layers)) == 1
+    scale = view.scale if alike or view.scale != "shared" else _shared(result, view)
+    for group in (models,) if alike else [(index,) for index in models]:
+        words = _study(result, group) if result.study else _asked(result, settings, group)
+        layer = view.layers[group[0]]
+        words += [
+            "--layers",
+            _layer(layer),
+            "--map",
+            view.kind,
+            f"--scale={scale}",
+            "--colormap",
+            view.colours,
+        ]
+        words += ["--difference"] if view.difference and len(group) == 2 else []
+        letter = "" if alike else f"-{'ABCDEFGH'[group[0]]}"
+        words += ["--out", f"./{name}{letter}-layer-{_layer(layer)}.png"]
+        lines.append(_wrapped(words))
+    return "\n".join(lines) + "\n"
+
+
+def as_python(result: RunResult, view: OfView, settings: Settings, name: str) -> str:
+    """A Python script that finds the maps on the page as arrays, and draws them.
+
+    Arguments as for `as_command`.
+    """
+    shown = View(map_kind=view.kind, scale=view.scale, colormap=view.colours, difference=view.difference)
+    fields = [f"{key}={getattr(shown, key)!r}" for key in ("map_kind", "scale", "colormap")]
+    fields += ["difference=True"] if view.difference and len(set(view.layers)) == 1 else []
+    lines = [f"# {_title(result)}", *(f"# {text}" for text in _told(result, settings))]
+    lines += list(_compare_study(result) if result.study else _compare(result, settings))
+    lines += [f"view = View({', '.join(fields)})", "maps = comparison.maps(view)", ""]
+    lines += [
+        "# Per model: the values of its map, rows × columns, at the layer that was shown.",
+        f"layers = {tuple(view.layers)!r}",
+        "values = [each.values[each.layers.index(layer), 0] for each, layer in zip(maps, layers)]",
+    ]
+    if len(set(view.layers)) == 1:
+        lines.append(f"figure(*maps, view=view, layers=layers[:1]).savefig({f'{name}.png'!r})")
+    else:
+        lines += [
+            'for letter, each, layer in zip("ABCDEFGH", maps, layers):',
+            f'    figure(each, view=view, layers=[layer]).savefig({name!r} + f"-{{letter}}.png")',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def lens_names(result: RunResult, settings: Settings) -> list[str]:
+    """Per model, the lens that it was decoded with, as a command line names it: of several, the first it had."""
+    offered = settings.lenses.get(result.asked.lens, ())
+    found = []
+    for each in result.comparison.decodings:
+        kinds = [name for name in offered if name in kind_names() and name == each.lens.kind]
+        files = [named(name) for name in offered if name not in kind_names()]
+        found.append((kinds or files or [each.lens.kind])[0])
+    return found
+
+
+def _title(result: RunResult) -> str:
+    return f"A view of the explorer of emma_viz {__version__}"
+
+
+def _told(result: RunResult, settings: Settings) -> Iterator[str]:
+    """What a reader must know before the program runs."""
+    if result.study:
+        yield f"The study is the folder {result.study.resolve().name!r}, and is looked for where this is run."
+    else:
+        digest = result.asked.image_hash
+        yield f"The image is the one whose pixels have the SHA-256 {digest[:16]}…, and is looked for where this is run."
+    if any(named_path(source).exists() for source in settings.models.values() if not result.study):
+        yield "Models, lenses and weights that are files of the server's are called by their names alone."
+
+
+def _layer(layer: int) -> str:
+    return "embedding" if layer < 0 else str(layer)
+
+
+def _shared(result: RunResult, view: OfView) -> str:
+    sample = [each.select(samples=[result.sample]) for each in result.comparison.decodings]
+    (low, high) = (
+        type(result.comparison)(decodings=tuple(sample)).maps(View(map_kind=view.kind))[0].limits[0, 0]
+    )
+    return f"{float(low)!r}:{float(high)!r}"
+
+
+def _forced(result: RunResult, decodings: Sequence[Decoding]) -> bool:
+    return bool(result.asked.site) and any(each.forced for each in decodings)
+
+
+def _how(running: Running) -> dict[str, str]:
+    """How models are loaded where that is not the default; a mapping of towers has one entry for each."""
+    found = {}
+    for key in HOW:
+        value = getattr(running, key)
+        if value != getattr(Running(), key):
+            found[key] = named(value) if isinstance(value, str) else {k: named(v) for k, v in value.items()}
+    return found
+
+
+def _sources(result: RunResult, settings: Settings) -> list[str]:
+    return [named(settings.models[label]) for label in result.models]
+
+
+def _asked(result: RunResult, settings: Settings, group: Sequence[int]) -> list[str]:
+    sources, lenses = _sources(result, settings), lens_names(result, settings)
+    decodings = [result.comparison.decodings[index] for index in group]
+    words = ["emma-viz", "figure", f"./{result.file}"]
+    words += ["--convert-profile"] if result.converted else []
+    words += ["--models", *(sources[index] for index in group)]
+    words += ["--lens", *(lenses[index] for index in group)]
+    words += [f"--site={result.asked.site}"] if result.asked.site else []
+    words += ["--force-lens"] if _forced(result, decodings) else []
+    for key, value in _how(settings.running).items():
+        given = [value] if isinstance(value, str) else [f"{tower}={path}" for tower, path in value.items()]
+        words += [f"--{FLAGS.get(key, key)}", *given]
+    return [*words, f"--prompt={result.asked.prompt}", "--max-new-tokens", str(result.asked.tokens)]
+
+
+def _study(result: RunResult, group: Sequence[int]) -> list[str]:
+    assert result.study is not None
+    entries = [result.asked.entries[index] for index in group] if result.asked.entries else []
+    return [
+        "emma-viz",
+        "compare",
+        f"./{result.study.resolve().name}",
+        *(["--entries", *entries] if entries else []),
+    ]
+
+
+def _wrapped(words: Sequence[str]) -> str:
+    """A command on lines that end in a backslash, an option each."""
+    lines, line = [], []
+    for word in words:
+        if word.startswith("--") and line:
+            lines.append(" ".join(line))
+            line = []
+        line.append(shlex.quote(word))
+    return " \\\n  ".join([*lines, " ".join(line)])
+
+
+def _compare(result: RunResult, settings: Settings) -> Iterator[str]:
+    asked, how = result.asked, _how(settings.running)
+    yield "from emma_viz.data import image_hash, read_image"
+    yield f"from emma_viz.session import Asking, {'Running, ' * bool(how)}View, compare, figure"
+    yield ""
+    yield f"image = read_image({result.file!r}{', convert_profile=True' * result.converted})"
+    yield f"if image_hash(image) != {asked.image_hash!r}:"
+    yield '    raise SystemExit("This is another image than that of the view.")'
+    yield "comparison = compare("
+    yield "    image,"
+    yield f"    {_sources(result, settings)!r},"
+    yield f"    lenses={lens_names(result, settings)!r},"
+    if asked.site:
+        yield f"    site={asked.site!r},"
+    if _forced(result, result.comparison.decodings):
+        yield "    force_lens=True,"
+    yield f"    asking=Asking(prompt={asked.prompt!r}, max_new_tokens={asked.tokens}),"
+    if how:
+        yield f"    running=Running({', '.join(f'{key}={value!r}' for key, value in how.items())}),"
+    yield ")"
+
+
+def _compare_study(result: RunResult) -> Iterator[str]:
+    assert result.study is not None
+    entries = f", entries={list(result.asked.entries)!r}" if result.asked.entries else ""
+    yield "from emma_viz.session import Comparison, View, compare_study, figure"
+    yield ""
+    yield f"study = compare_study({result.study.resolve().name!r}{entries})"
+    yield f"one = [each.select(samples=[{result.sample}]) for each in study.decodings]"
+    yield f"comparison = Comparison(decodings=tuple(one), image_names=(study.image_names[{result.sample}],))"
