@@ -26,7 +26,7 @@ def as_command(result: RunResult, view: OfView, settings: Settings, name: str) -
     """A script of `emma-viz figure`, or `compare` for a study, that draws the maps on the page.
 
     One command draws the models together where they show the same layer; elsewhere each has its own, with the limits
-    that all share on the page.
+    that all share on the page. A study's draws every image, with the limits of the one on the page.
 
     Args:
         result: what is shown.
@@ -37,7 +37,8 @@ def as_command(result: RunResult, view: OfView, settings: Settings, name: str) -
     lines = [f"# {_title(result)}", *(f"# {text}" for text in _told(result, settings))]
     models = tuple(range(len(result.comparison.decodings)))
     alike = len(set(view.layers)) == 1
-    scale = view.scale if alike or view.scale != "shared" else _shared(result, view)
+    shared = view.scale == "shared" and (result.study is not None or not alike)
+    scale = _shared(result, view) if shared else view.scale
     for group in (models,) if alike else [(index,) for index in models]:
         words = _study(result, group) if result.study else _asked(result, settings, group)
         layer = view.layers[group[0]]
@@ -201,8 +202,10 @@ def _compare(result: RunResult, settings: Settings) -> Iterator[str]:
 def _compare_study(result: RunResult) -> Iterator[str]:
     assert result.study is not None
     entries = f", entries={list(result.asked.entries)!r}" if result.asked.entries else ""
+    yield "from pathlib import Path"
+    yield ""
     yield "from emma_viz.session import Comparison, View, compare_study, figure"
     yield ""
-    yield f"study = compare_study({result.study.resolve().name!r}{entries})"
+    yield f"study = compare_study(Path({result.study.resolve().name!r}){entries})"
     yield f"one = [each.select(samples=[{result.sample}]) for each in study.decodings]"
     yield f"comparison = Comparison(decodings=tuple(one), image_names=(study.image_names[{result.sample}],))"

@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
-from emma_viz.cli import main
+from emma_viz.cli.main import main
 from emma_viz.render import read_spec
 from emma_viz.session import View, capture, decode_study
 
