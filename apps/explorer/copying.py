@@ -75,11 +75,12 @@ def as_python(result: RunResult, view: OfView, settings: Settings, name: str) ->
         "values = [each.values[each.layers.index(layer), 0] for each, layer in zip(maps, layers)]",
     ]
     if len(set(view.layers)) == 1:
-        lines.append(f"figure(*maps, view=view, layers=layers[:1]).savefig({f'{name}.png'!r})")
+        out = f"{name}-layer-{_layer(view.layers[0])}.png"  # never the photograph's own name
+        lines.append(f"figure(*maps, view=view, layers=layers[:1]).savefig({out!r})")
     else:
         lines += [
             'for letter, each, layer in zip("ABCDEFGH", maps, layers):',
-            f'    figure(each, view=view, layers=[layer]).savefig({name!r} + f"-{{letter}}.png")',
+            f'    figure(each, view=view, layers=[layer]).savefig({name!r} + f"-{{letter}}-layer-{{layer}}.png")',
         ]
     return "\n".join(lines) + "\n"
 

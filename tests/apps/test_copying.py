@@ -55,13 +55,15 @@ def words_of(script: str) -> list[list[str]]:
 
 
 def test_the_python_finds_the_values_of_the_page(service, asked, at_home):
+    photograph = (at_home / "coffee.png").read_bytes()
     (at_home / "view.py").write_bytes(saved(service, asked, "py"))
     found = runpy.run_path("view.py")
     for values, maps in zip(found["values"], shown(service, asked), strict=True):
         np.testing.assert_allclose(values, maps.values[maps.layers.index(1), 0], rtol=1e-5)
     np.testing.assert_allclose(found["maps"][0].limits, shown(service, asked)[0].limits, rtol=1e-5)
     assert found["comparison"].decodings[0].prompts == (PROMPT,)
-    assert (at_home / "coffee.png").is_symlink()  # the photograph is not replaced by the figure
+    assert (at_home / "coffee.png").read_bytes() == photograph  # not replaced by the figure
+    assert (at_home / "coffee-layer-1.png").is_file()
 
 
 def test_the_command_draws_the_values_of_the_page(service, asked, at_home):
