@@ -127,7 +127,7 @@ def _forced(result: RunResult, decodings: Sequence[Decoding]) -> bool:
     return bool(result.asked.site) and any(each.forced for each in decodings)
 
 
-def _how(running: Running) -> dict[str, str]:
+def _how(running: Running) -> dict[str, str | dict[str, str]]:
     """How models are loaded where that is not the default; a mapping of towers has one entry for each."""
     found = {}
     for key in HOW:
