@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.casebook import Casebook
@@ -27,13 +27,15 @@ from emma_viz.files.inside import require_inside
 from emma_viz.files.json_door import Budget, open_regular, parse_json
 from emma_viz.files.room import require_writable
 from emma_viz.files.schema import Count, shape
+from emma_viz.files.versions import require_version
 from emma_viz.progress import Progress
 
 EXPORT_FORMAT = 1
-"""A reader refuses others."""
+"""Of both files."""
 EXPORT_MARK = "about.json"
 """The file that says that a folder is an export."""
 _CASES, _PICTURES = "cases.jsonl", "pictures"
+_Form = TypeVar("_Form")
 _ENDINGS = dict(zip(MEDIA_TYPES.values(), (".png", ".jpg"), strict=True))
 _LINE = Budget(size=16 * 2**20, nodes=400_000)
 """One case with its evidence."""
@@ -57,7 +59,7 @@ class ExportedEvidence:
 class ExportedCase:
     """One line of `cases.jsonl`."""
 
-    format: Literal[1] = EXPORT_FORMAT
+    format: int = EXPORT_FORMAT
     record: CaseRecord
     history: tuple[CaseEvent, ...] = ()
     evidence: dict[str, ExportedEvidence] = field(default_factory=dict)
@@ -70,7 +72,7 @@ class ExportedCase:
 class ExportAbout:
     """What stands in `about.json`."""
 
-    format: Literal[1] = EXPORT_FORMAT
+    format: int = EXPORT_FORMAT
     kind: Literal["emma_viz casebook"] = "emma_viz casebook"
     cases: Count
     """Lines of `cases.jsonl`."""
@@ -148,14 +150,9 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
     complaints: list[str] = []
     counts = dict.fromkeys(("cases", "answers", "events"), 0)
     with _opened(source) as parts:
-        about = shape(
-            parse_json(
-                parts.read(EXPORT_MARK, 1 << 16), where=f"{source}/{EXPORT_MARK}", error=CasebookError
-            ),
-            ExportAbout,
-            where=f"{source}/{EXPORT_MARK}",
-            error=CasebookError,
-        )
+        where = f"{source}/{EXPORT_MARK}"
+        value = parse_json(parts.read(EXPORT_MARK, 1 << 16), where=where, error=CasebookError)
+        about = _known(value, ExportAbout, where)
         done = 0
         for cases in _in_groups(_cases(parts, source, complaints)):
             for case in cases:
@@ -278,6 +275,11 @@ def _file_of_zip(opened: zipfile.ZipFile, source: Path, name: str) -> Generator[
         yield file
 
 
+def _known(value: Any, kind: type[_Form], where: str) -> _Form:
+    require_version(value, "format", EXPORT_FORMAT, where=where, error=CasebookError, absent=1)
+    return shape(value, kind, where=where, error=CasebookError)
+
+
 def _cases(parts: _Parts, source: Path, complaints: list[str]) -> Iterator[ExportedCase]:
     with parts.open(_CASES) as file:
         number = 0
@@ -287,12 +289,8 @@ def _cases(parts: _Parts, source: Path, complaints: list[str]) -> Iterator[Expor
             if len(line) > _LINE.size:
                 raise CasebookError(f"{where}: expected at most {_LINE.size // 2**20} MB a case.")
             try:
-                yield shape(
-                    parse_json(line, where=where, error=CasebookError, budget=_LINE),
-                    ExportedCase,
-                    where=where,
-                    error=CasebookError,
-                )
+                value = parse_json(line, where=where, error=CasebookError, budget=_LINE)
+                yield _known(value, ExportedCase, where)
             except CasebookError as error:
                 complaints.append(str(error))
 

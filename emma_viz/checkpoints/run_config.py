@@ -9,6 +9,7 @@ from typing import Any, Literal
 from emma_viz.errors import CheckpointError, InputError
 from emma_viz.files.json_door import parse_json, read_json
 from emma_viz.files.schema import Size, shape
+from emma_viz.files.versions import require_version
 from emma_viz.models.backbones import LLM_BACKBONES, VISION_BACKBONES
 from emma_viz.models.config import (
     Depth,
@@ -27,6 +28,8 @@ from emma_viz.models.sizes import require_real
 
 SECTION = "emma_viz"
 """The object of `config.json` that holds what the official layout has no word for."""
+CONFIG_SCHEMA = 1
+"""Version of that object."""
 _WHOLE = {"model_id", "family", "vision", "projector", "llm", "llm_backbone_id", "taps"}
 """Fields that an `emma_viz` object has when it describes a model by itself."""
 
@@ -164,7 +167,8 @@ def vlm_config(values: Mapping[str, Any], *, where: str) -> VLMConfig:
         CheckpointError: a field is missing, unknown, out of its range, or not supported.
     """
     run = _shaped(values, _RunConfig, where)
-    overrides = {name: value for name, value in run.emma_viz.items() if name != "provenance"}
+    require_version(run.emma_viz, "schema", CONFIG_SCHEMA, where=where, error=CheckpointError, absent=1)
+    overrides = {name: value for name, value in run.emma_viz.items() if name not in ("schema", "provenance")}
     try:
         if overrides.keys() >= _WHOLE:
             config = vlm_config_from_dict(overrides)
@@ -233,7 +237,7 @@ def run_config(config: VLMConfig, *, provenance: Mapping[str, Any] | None = None
     section = config.to_dict()
     if provenance:
         section["provenance"] = dict(provenance)
-    return {"model": model, SECTION: section}
+    return {"model": model, SECTION: {"schema": CONFIG_SCHEMA, **section}}
 
 
 def language_model_config(values: Mapping[str, Any], *, where: str) -> MambaConfig:

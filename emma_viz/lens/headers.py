@@ -11,6 +11,7 @@ from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.errors import EmmaVizError, LensError
 from emma_viz.files.json_door import parse_json
 from emma_viz.files.schema import shape
+from emma_viz.files.versions import require_version
 from emma_viz.lens.info import HASH_DIGITS, LensInfo
 
 LENS_SCHEMA = 2
@@ -55,13 +56,9 @@ def open_lens(path: str | Path) -> LensFile:
     if text is None:
         raise LensError(f"{path} is a safetensors file, but no lens: its header has no {KEY!r}.")
     where = f"{path}: the description in the header"
-    header = shape(
-        parse_json(text, where=where, error=LensError), _Header, where=where, error=LensError, spare=True
-    )
-    if not 1 <= header.schema <= LENS_SCHEMA:
-        raise LensError(
-            f"{path} has schema {header.schema}; this version of emma_viz reads 1 to {LENS_SCHEMA}. Update emma_viz."
-        )
+    value = parse_json(text, where=where, error=LensError)
+    require_version(value, "schema", LENS_SCHEMA, where=str(path), error=LensError)
+    header = shape(value, _Header, where=where, error=LensError, spare=True)
     try:
         kept = tensors.pop(FIT_IMAGES, None)
         info = LensInfo.from_json(header.info)

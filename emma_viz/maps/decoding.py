@@ -16,6 +16,7 @@ from emma_viz.data.provenance import ModelInfo
 from emma_viz.displays import bundle_of, panel_of
 from emma_viz.errors import EmmaVizError, InputError
 from emma_viz.files.schema import shape
+from emma_viz.files.versions import require_version
 from emma_viz.lens.controls import LayerVerdict, verdicts
 from emma_viz.lens.info import LensInfo
 from emma_viz.maps.decoding_note import DECODING_SCHEMA, SAME, DecodingNote, require_shapes, stored_image
@@ -228,11 +229,7 @@ class Decoding:
         Raises:
             InputError: something is missing, or was written by another version.
         """
-        if meta.get("schema") not in range(1, DECODING_SCHEMA + 1):
-            raise InputError(
-                f"This decoding has schema {meta.get('schema')!r}; this version of emma_viz reads 1 to "
-                f"{DECODING_SCHEMA}."
-            )
+        require_version(meta, "schema", DECODING_SCHEMA, where="This decoding", error=InputError)
         known = shape(dict(meta), DecodingNote, where="the description of a decoding", error=InputError)
         stored = [] if images is not None else [f"image_{index}" for index in range(len(known.geometry))]
         if missing := [name for name in ("patches", "views", *stored) if name not in arrays]:

@@ -17,12 +17,13 @@ from emma_viz.files.atomic import write_file
 from emma_viz.files.inside import require_inside
 from emma_viz.files.json_door import read_json
 from emma_viz.files.schema import Count, Share, shape
+from emma_viz.files.versions import require_version
 from emma_viz.records.benchmarks.record import BenchmarkRecord
 from emma_viz.records.json_spans import spans
 from emma_viz.records.scorers.answer import Answer
 
 ANSWERED_FORMAT = 1
-"""Of both files; a reader refuses others."""
+"""Of both files."""
 ANSWERED, ABOUT = "answers.jsonl", "run.json"
 """Names of the two files in a run's folder."""
 
@@ -74,7 +75,7 @@ class ModelAnswer:
 class AnsweredRecord:
     """One record of a benchmark with the answers of every model of the run."""
 
-    format: Literal[1] = ANSWERED_FORMAT
+    format: int = ANSWERED_FORMAT
     """ANSWERED_FORMAT."""
     record: BenchmarkRecord
     """As the benchmark's reader gave it: id, question, truth, object, category, groups, flags."""
@@ -93,7 +94,7 @@ class AnsweredRecord:
 class RunAbout:
     """What a run was, and where its images are."""
 
-    format: Literal[1] = ANSWERED_FORMAT
+    format: int = ANSWERED_FORMAT
     """ANSWERED_FORMAT."""
     benchmark: str
     """The benchmark's name; that of the task for a run that was made elsewhere."""
@@ -150,10 +151,13 @@ def open_answers(path: Path) -> AnsweredRun:
             f"{path}: expected a finished run of a benchmark, with {ABOUT} and {ANSWERED}; make or finish it with "
             "`emma-viz benchmark`."
         )
-    about = shape(
-        read_json(path / ABOUT, error=RecordError), RunAbout, where=str(path / ABOUT), error=RecordError
-    )
-    return AnsweredRun(path=path, about=about)
+    value = read_json(path / ABOUT, error=RecordError)
+    _require_known(value, str(path / ABOUT))
+    return AnsweredRun(path=path, about=shape(value, RunAbout, where=str(path / ABOUT), error=RecordError))
+
+
+def _require_known(value: Any, where: str) -> None:
+    require_version(value, "format", ANSWERED_FORMAT, where=where, error=RecordError, absent=1)
 
 
 def read_answers(path: Path, *, expected: int | None = None) -> Iterator[AnsweredRecord]:
@@ -169,7 +173,9 @@ def read_answers(path: Path, *, expected: int | None = None) -> Iterator[Answere
     count = 0
     for span in spans(path):
         count += 1
-        yield shape(span.value, AnsweredRecord, where=f"{path}, record {span.index}", error=RecordError)
+        where = f"{path}, record {span.index}"
+        _require_known(span.value, where)
+        yield shape(span.value, AnsweredRecord, where=where, error=RecordError)
     if expected is not None and count != expected:
         raise RecordError(f"{path}: expected {expected} records, got {count}; run the benchmark again.")
 

@@ -24,6 +24,7 @@ import numpy as np
 from emma_viz.errors import InputError
 from emma_viz.files.json_door import Budget, parse_json, read_bytes
 from emma_viz.files.schema import shape
+from emma_viz.files.versions import require_version
 from emma_viz.render.arrays import ArrayKind, unpack_arrays
 from emma_viz.render.output import write_atomically
 from emma_viz.render.recipe import LARGEST, ROOM, recipe_in
@@ -50,7 +51,7 @@ _CURVE: dict[str, ArrayKind] = {"layer": "integers", "r2": "numbers"}
 @dataclass(frozen=True, kw_only=True)
 class _Document:
     format: str
-    schema: Annotated[int, msgspec.Meta(ge=1)]
+    schema: int
     figure: Any
     arrays: str
     picture_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
@@ -150,12 +151,7 @@ def _read(text: str | bytes, where: str, limit: int) -> tuple[FigureSpec, str | 
             f'{where}: expected a figure\'s recipe ("format": "{_FORMAT}"), got other JSON; pass a picture, or the '
             ".json file that was written beside it."
         )
-    schema = value.get("schema")
-    if type(schema) is int and schema > SIDECAR_SCHEMA:
-        raise InputError(
-            f"{where}: written by a newer emma_viz (schema {schema}; this one reads up to {SIDECAR_SCHEMA}); "
-            "upgrade emma_viz."
-        )
+    require_version(value, "schema", SIDECAR_SCHEMA, where=where, error=InputError)
     try:
         document = shape(value, _Document, where=where, error=InputError)
         del value

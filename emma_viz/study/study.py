@@ -34,7 +34,7 @@ from emma_viz.study.files import (
 from emma_viz.study.folders import EntryFolder, lock
 from emma_viz.study.shards import shards
 from emma_viz.study.stream import StudyWriter
-from emma_viz.study.study_file import STUDY, read_study_file, require_version
+from emma_viz.study.study_file import STUDY, read_study_file, require_study
 from emma_viz.study.trace_files import IMAGES, image_file, read_trace, read_traces, trace_files, write_trace
 
 MOST_ENTRIES = 10_000
@@ -59,7 +59,7 @@ class Study:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        require_version(self.path)
+        require_study(self.path)
         read_study_file(self.path)
 
     def __repr__(self) -> str:

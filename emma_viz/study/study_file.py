@@ -7,6 +7,7 @@ from pathlib import Path
 from emma_viz.errors import StudyError
 from emma_viz.files.json_door import read_json
 from emma_viz.files.schema import Count, shape
+from emma_viz.files.versions import require_version
 from emma_viz.study.files import own
 
 STUDY = "study.json"
@@ -26,30 +27,18 @@ class StudyFile:
     """Entries that are to be there, and how many samples each is to hold."""
 
 
-def require_version(root: Path) -> None:
-    """Refuse a folder that is no study, or one of another schema version.
+def require_study(root: Path) -> None:
+    """Refuse a folder that is no study, or one that a newer emma_viz wrote.
 
     Raises:
         StudyError: it is one.
     """
     value = read_json(own(root, STUDY), error=StudyError)
-    version = value.get("version")
-    if value.get("format") != STUDY_FORMAT or not isinstance(version, int):
+    if value.get("format") != STUDY_FORMAT:
         raise StudyError(
             f"{root / STUDY} does not say that this is a study ({STUDY_FORMAT!r}); open another folder."
         )
-    if version > STUDY_VERSION:
-        raise StudyError(
-            f"{root} was written by a newer emma_viz: its schema version is {version}, this one "
-            f"reads {STUDY_VERSION}. "
-            "Upgrade emma_viz to open it."
-        )
-    if version < STUDY_VERSION:
-        raise StudyError(
-            f"{root} was written by an older emma_viz: its schema version is {version}, this one "
-            f"reads {STUDY_VERSION}. "
-            "Record it again, or open it with that older version."
-        )
+    require_version(value, "version", STUDY_VERSION, where=str(root), error=StudyError)
 
 
 def read_study_file(root: Path) -> StudyFile:

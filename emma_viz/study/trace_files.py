@@ -29,6 +29,7 @@ from emma_viz.errors import InputError, StudyError
 from emma_viz.files.json_door import Budget, read_json
 from emma_viz.files.schema import Count, shape
 from emma_viz.files.tensors import read_header
+from emma_viz.files.versions import require_version
 from emma_viz.study.files import (
     make_folder,
     own,
@@ -205,7 +206,7 @@ def read_trace(root: Path, part: Path, *, samples: int | None = None) -> Trace:
     """
     path, tensors = trace_files(part)
     value = read_json(path, error=StudyError, budget=_BUDGET)
-    _require_version(path, value.get("version", 1))
+    require_version(value, "version", VERSION, where=str(path), error=StudyError, absent=1)
     known = shape(value, _TraceFile, where=str(path), error=StudyError)
     header = read_header(tensors, error=StudyError)
     names = {
@@ -233,16 +234,6 @@ def read_trace(root: Path, part: Path, *, samples: int | None = None) -> Trace:
     if samples is not None and len(trace) != samples:
         raise StudyError(f"{path}: expected {samples} samples, got {len(trace)}. It was changed or damaged.")
     return trace
-
-
-def _require_version(path: Path, version: object) -> None:
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise StudyError(f"{path}: expected a schema version from 1 to {VERSION}, got {version!r:.40}.")
-    if version > VERSION:
-        raise StudyError(
-            f"{path} was written by a newer emma_viz: its schema version is {version}, this one reads up to {VERSION}. "
-            "Upgrade emma_viz to open it."
-        )
 
 
 def read_traces(root: Path, parts: Sequence[tuple[Path, int]]) -> Trace:

@@ -114,7 +114,7 @@ def spoil(folder: Path, **changes) -> None:
         ({"record__image": "../../etc/passwd"}, "image"),
         ({"record__surprise": 1}, "surprise"),
         ({"record__answers": 7}, "answers"),
-        ({"format": 2}, "format"),
+        ({"format": 2}, "newer emma_viz"),
         ({"history": [{"kind": "drop", "value": "", "author": "x", "at": "", "id": ""}]}, "history"),
         ({"picture": "../../../etc/passwd"}, "named by it"),
         ({"picture": "0" * 64 + ".png"}, "named by it"),

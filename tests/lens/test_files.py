@@ -117,7 +117,10 @@ def rewritten(lens, folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda header: header.update(schema=99), "schema 99; this version of emma_viz reads 1 to 2"),
+        (
+            lambda header: header.update(schema=99),
+            "newer emma_viz: its schema version is 99, this one reads up to 2",
+        ),
         (lambda header: header.pop("info"), "missing required field `info`"),
         (lambda header: header["info"].pop("site"), "missing required field `site`"),
         (lambda header: header["info"].update(layers=[0, 1, 2]), "3 layers with 48 pixel values"),

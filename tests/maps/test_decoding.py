@@ -66,7 +66,7 @@ def test_what_was_not_stored_whole_is_refused(make_decoding):
     arrays, meta = make_decoding().to_arrays(with_images=False)
     with pytest.raises(InputError, match="image_0"):
         Decoding.from_arrays(arrays, meta)
-    with pytest.raises(InputError, match="schema 7"):
+    with pytest.raises(InputError, match="newer emma_viz: its schema version is 7"):
         Decoding.from_arrays(arrays, meta | {"schema": 7})
     del meta["site"]
     with pytest.raises(InputError, match="site"):

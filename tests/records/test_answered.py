@@ -63,7 +63,7 @@ def test_answers_read_back_as_they_were_written(run):
     ("change", "reason"),
     [
         (lambda line: line["models"][0].update(p_yes=2.0), "p_yes"),
-        (lambda line: line.update(format=2), "format"),
+        (lambda line: line.update(format=2), "newer emma_viz"),
         (lambda line: line["record"].update(truth="perhaps"), "perhaps"),
         (lambda line: line.pop("prompt"), "prompt"),
         (lambda line: line.update(more=1), "more"),

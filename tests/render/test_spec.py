@@ -126,7 +126,7 @@ def _object_array() -> str:
         (lambda d: d.update(format="other"), "other JSON"),
         (lambda d: d.pop("format"), "other JSON"),
         (lambda d: d.update(schema=SIDECAR_SCHEMA + 1), "newer emma_viz"),
-        (lambda d: d.update(schema="1"), "Expected `int`"),
+        (lambda d: d.update(schema="1"), "expected a schema version"),
         (lambda d: d.update(arrays=d["arrays"][:-400]), "cannot be unpacked"),
         (lambda d: d.update(arrays="§"), "cannot be unpacked"),
         (lambda d: d.update(arrays=_object_array()), "is missing"),

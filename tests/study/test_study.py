@@ -16,6 +16,7 @@ from emma_viz.capture import record
 from emma_viz.errors import StudyError
 from emma_viz.files import tensors
 from emma_viz.study import Study, files, open_study
+from emma_viz.study.trace_files import VERSION
 
 NUMBERS = [np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float16,
            np.float32, np.float64, np.complex64, ">f4", ">i2"]  # fmt: skip
@@ -47,6 +48,12 @@ def test_a_recorded_trace_comes_back_to_the_bit(study, model, photos, assert_sam
     assert torch.equal(back["resid_post", 2].view(torch.int16), trace["resid_post", 2].view(torch.int16))
     for mine, theirs in zip(back.ragged("delta", 2), trace.ragged("delta", 2), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_what_is_written_says_its_version(study, make_trace):
+    study.add_trace(make_trace(batch=1), "photo")
+    (path,) = study.path.glob("entries/photo/data-*/000000/trace.json")
+    assert json.loads(path.read_text())["version"] == VERSION
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

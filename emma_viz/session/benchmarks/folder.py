@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 from emma_viz.data.provenance import ModelInfo, dump_json
@@ -19,6 +18,7 @@ from emma_viz.files.atomic import PART, write_file
 from emma_viz.files.json_door import read_json
 from emma_viz.files.locks import locked
 from emma_viz.files.schema import Share, shape
+from emma_viz.files.versions import require_version
 from emma_viz.records.answered import json_line
 from emma_viz.records.json_spans import spans
 from emma_viz.records.scorers import Answer
@@ -28,6 +28,8 @@ PART_BATCHES = 8
 """Batches that a part has; as much is asked again after a kill."""
 ASKED_FILE = "asked.json"
 """The file of what is asked."""
+RUN_FORMAT = 1
+"""Of that file."""
 _MADE = (".lock", "images")
 """What a run that was killed at once may have left."""
 
@@ -36,7 +38,7 @@ _MADE = (".lock", "images")
 class RunRecipe:
     """All that decides the answers of a run, beside the models."""
 
-    format: Literal[1] = 1
+    format: int = RUN_FORMAT
     benchmark: str
     """Its name."""
     digest: str
@@ -196,12 +198,10 @@ def open_run(path: Path, recipe: RunRecipe, *, overwrite: bool) -> RunFolder:
     path.mkdir(parents=True, exist_ok=True)
     with locked(path / ".lock", str(path), error=InputError):
         if (path / ASKED_FILE).exists() and not overwrite:
-            there = shape(
-                read_json(path / ASKED_FILE, error=RecordError),
-                RunRecipe,
-                where=str(path / ASKED_FILE),
-                error=RecordError,
-            )
+            where = str(path / ASKED_FILE)
+            value = read_json(path / ASKED_FILE, error=RecordError)
+            require_version(value, "format", RUN_FORMAT, where=where, error=RecordError, absent=1)
+            there = shape(value, RunRecipe, where=where, error=RecordError)
             recipe = replace(recipe, models=tuple(dict.fromkeys((*there.models, *recipe.models))))
             _require_same(path, there, recipe)
         elif overwrite:

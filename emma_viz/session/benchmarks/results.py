@@ -15,6 +15,8 @@ from emma_viz.session.benchmarks.sum_tables import sum_tables
 from emma_viz.session.benchmarks.tables import Table, cell_json, comma_separated, latex, markdown
 from emma_viz.session.benchmarks.verdict_tables import short_tables, verdict_tables
 
+TABLES_SCHEMA = 1
+"""Version of `table.json`."""
 SHOWN_DISAGREEMENTS = 20
 """Rows of the disagreements that the Markdown and LaTeX have; `disagreements.csv` has all."""
 DISAGREEMENTS = "disagreements"
@@ -133,6 +135,7 @@ def _about_json(about: RunAbout) -> dict[str, Any]:
 
 def _tables_json(tables: Sequence[Table]) -> dict[str, Any]:
     return {
+        "schema": TABLES_SCHEMA,
         "tables": [
             {
                 "name": table.name,

@@ -9,9 +9,10 @@ from emma_viz.cases.case import MeasuredEvidence
 from emma_viz.data.provenance import jsonable
 from emma_viz.errors import InputError
 from emma_viz.files.schema import Count, shape
+from emma_viz.files.versions import require_version
 
 EVIDENCE_FORMAT = 1
-"""Of the document; another is refused."""
+"""Of the document."""
 RegionKind = Literal["mask", "box", "probe"]
 """Whence it is known where the object is: its mask, its box, or, where it is not there or not known, the place that the
 presence probe takes for it."""
@@ -82,7 +83,7 @@ class EvidenceSentence:
 class CaseEvidence:
     """What was measured of one model at one case."""
 
-    format: Literal[1] = EVIDENCE_FORMAT
+    format: int = EVIDENCE_FORMAT
     """EVIDENCE_FORMAT."""
     model: str
     """Its name."""
@@ -151,6 +152,7 @@ class CaseEvidence:
         Raises:
             InputError: it is no such document, or of another format.
         """
+        require_version(record, "format", EVIDENCE_FORMAT, where=where, error=InputError, absent=1)
         found = shape(record, cls, where=where, error=InputError)
         for curve in found.curves:
             if len(curve.values) != len(curve.layers) or len(curve.control) not in (0, len(curve.layers)):

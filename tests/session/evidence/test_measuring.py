@@ -164,7 +164,7 @@ def test_evidence_is_kept_and_read_back_as_it_was_measured(room, kept, case, fou
     (again,) = room.evidence([case])
     assert again.object == "mug", "what is kept is read and not measured"
     file.write_text(changed.replace('"format": 1', '"format": 2'))
-    with pytest.raises(InputError, match="format"):
+    with pytest.raises(InputError, match="newer emma_viz"):
         next(room.evidence([case]))
     file.unlink()
     (anew,) = room.evidence([case])
