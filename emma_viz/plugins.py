@@ -32,6 +32,10 @@ class Plugins(Generic[Brought]):
         """The names there are: ours, then those of installed packages."""
         return (*self.ours, *sorted(self._points()))
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is one of that name; for one of ours, the installed packages are not asked."""
+        return name in self.ours or name in self._points()
+
     def bring(self, name: str) -> Brought:
         """What an installed package brings under a name that is none of ours.
 

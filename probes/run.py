@@ -12,7 +12,6 @@ the same command is given again.
 """
 
 import argparse
-import gc
 import math
 import os
 import sys
@@ -198,7 +197,7 @@ def _examined(
             folder = (str(index), model.info.fingerprint[:12])
             found.append(examine(model, own(alone, index, *folder), progress=bars) if alone else {})
             del model
-            gc.collect()
+            free(source)
         if both:
             pair = [load(source, running, bars) for source in models]
             for index, (model, other) in enumerate(zip(pair, reversed(pair), strict=True)):

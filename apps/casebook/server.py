@@ -30,6 +30,7 @@ SETTINGS: Mapping[str, str | bool | int] = MappingProxyType(
         "server.fileWatcherType": "none",
         "server.headless": True,
         "runner.magicEnabled": False,
+        "runner.postScriptGC": False,  # a look through all of PyTorch's objects, before the page is told to be done
         "server.maxUploadSize": 1,
         "logger.level": "warning",
         "theme.font": "sans-serif",

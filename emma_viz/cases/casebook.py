@@ -97,6 +97,13 @@ class Casebook:
         with reading(self._engine) as connection:
             return list(connection.execute(statement).scalars())
 
+    def page(self, wanted: CaseFilter, *, start: int, count: int) -> tuple[list[str], int]:
+        """A part of the ids that pass, as `ids` gives them, and how many pass in all: both from one look."""
+        passing = select_cases(wanted, CASE_ROWS.c.id, func.count().over())
+        with reading(self._engine) as connection:
+            rows = connection.execute(in_sort(passing, wanted).offset(start).limit(count)).all()
+        return [id for id, _ in rows], rows[0][1] if rows else self.count(wanted)
+
     def cases(self, ids: Sequence[str]) -> list[StoredCase]:
         """Some cases, in the order of their ids; those that are not there are left out."""
         with reading(self._engine) as connection:

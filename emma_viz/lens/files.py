@@ -20,7 +20,7 @@ from emma_viz.errors import EmmaVizError, LensError
 from emma_viz.files.tensors import write_tensors
 from emma_viz.lens.headers import FIT_IMAGES, KEY, LENS_SCHEMA, open_lens
 from emma_viz.lens.info import LensInfo, require_fit
-from emma_viz.lens.kinds import kind_names, kind_of
+from emma_viz.lens.kinds import is_kind, kind_names, kind_of
 from emma_viz.lens.places import find_lens
 from emma_viz.lens.protocol import Lens
 
@@ -56,7 +56,7 @@ def load_lens(
         LensError: there is no such lens, or the file is damaged or of another version.
         LensMismatchError: the lens in the model's folder belongs to other weights.
     """
-    if kind not in kind_names():
+    if not is_kind(kind):
         raise LensError(f"There is no kind of lens {kind!r}; choose one of {', '.join(kind_names())}.")
     lens = _read(find_lens(source, kind))
     if isinstance(source, LoadedModel | FoundModel):

@@ -47,6 +47,11 @@ def kind_names() -> tuple[str, ...]:
     return _PLUGINS.names()
 
 
+def is_kind(name: str) -> bool:
+    """Whether there is a kind of lens of that name."""
+    return name in _PLUGINS
+
+
 def kind_of(name: str) -> LensKind:
     """One kind of lens.
 

@@ -1,6 +1,5 @@
 """Load → record → decode: the same images through one or more models."""
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.fitting import lens_for
 from emma_viz.session.layers import shown_layers
-from emma_viz.session.loading import load, one_each, require_loadable
+from emma_viz.session.loading import free, load, one_each, require_loadable
 from emma_viz.session.options import DEFAULT_LENSES, DEFAULT_MODELS, Asking, Running, View
 from emma_viz.session.road import ask
 
@@ -167,7 +166,7 @@ def compare(
         )
         decodings.append(joined([decoding for _, decoding in pairs if decoding is not None], images=pictures))
         del model, pairs
-        gc.collect()
+        free(source)
     return Comparison(decodings=tuple(decodings), image_names=names)
 
 

@@ -1,5 +1,6 @@
 """Models and lenses as a user names them, looked at before any is loaded."""
 
+import gc
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_mo
 from emma_viz.checkpoints.peers import PeerModel, is_peer, require_peer
 from emma_viz.errors import InputError, MissingLensError
 from emma_viz.lens import Lens, load_lens
-from emma_viz.lens.kinds import kind_names
+from emma_viz.lens.kinds import is_kind
 from emma_viz.models.config import VLMConfig
 from emma_viz.progress import Progress
 from emma_viz.session.options import FittedKind, LensRecipe, Running
@@ -68,6 +69,15 @@ def load(source: str | Path | LoadedModel, running: Running, progress: Progress 
     return load_model(source, **_loading_options(running), progress=_loading(source, progress))
 
 
+def free(source: str | Path | LoadedModel) -> None:
+    """Give back the memory of a model that `load` read from `source`, once its last name is gone.
+
+    One that was loaded before stays whose it is; a look through all memory for it would take as long as an answer.
+    """
+    if not isinstance(source, LoadedModel):
+        gc.collect()
+
+
 def _loading(source: str | Path, progress: Progress | None) -> Progress | None:
     if progress is None:
         return None
@@ -96,7 +106,7 @@ def lens_of(
     """
     if not isinstance(wanted, str | Path):
         return wanted
-    if str(wanted) not in kind_names():
+    if not is_kind(str(wanted)):
         return load_lens(wanted)
     try:
         return load_lens(model, str(wanted), force=force)

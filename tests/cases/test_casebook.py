@@ -147,6 +147,7 @@ def test_filters(casebook):
     ):
         assert casebook.ids(wanted) == found, wanted
         assert casebook.count(wanted) == len(found)
+        assert casebook.page(wanted, start=1, count=1) == (found[1:2], len(found))
     assert casebook.ids(start=1, count=1) == [one]
     assert [each.row for each in casebook.records(CaseFilter(benchmark="pope"))] == ["0", "1"]
     facets = casebook.facets()

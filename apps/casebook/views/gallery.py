@@ -18,11 +18,13 @@ def draw_gallery(casebook: Casebook) -> None:
     """The gallery."""
     draw_filter(casebook)
     wanted = filter_of(st.query_params)
-    total = casebook.count(wanted)
+    page = max(_whole(st.query_params.get("page", "1")), 1)
+    ids, total = casebook.page(wanted, start=(page - 1) * ON_A_PAGE, count=ON_A_PAGE)
     pages = max(1, -(-total // ON_A_PAGE))
-    page = min(max(_whole(st.query_params.get("page", "1")), 1), pages)
-    start = (page - 1) * ON_A_PAGE
-    shown = casebook.cases(casebook.ids(wanted, start=start, count=ON_A_PAGE))
+    if page > pages:
+        page = pages
+        ids, _ = casebook.page(wanted, start=(page - 1) * ON_A_PAGE, count=ON_A_PAGE)
+    shown = casebook.cases(ids)
     st.html(
         f'<header class="cb-head"><h1>Cases</h1><p>{total} of {casebook.count()} in {as_html(shown_name(casebook))}</p>'
         "</header>"

@@ -1,6 +1,5 @@
 """Run a benchmark: read its records, ask the models, keep the answers, score them."""
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from emma_viz.session.benchmarks.folder import RunFolder, open_run, require_run_
 from emma_viz.session.benchmarks.judging import judged, require_scorers
 from emma_viz.session.benchmarks.results import tables_of, write_results
 from emma_viz.session.benchmarks.tables import Table
-from emma_viz.session.loading import load
+from emma_viz.session.loading import free, load
 from emma_viz.session.options import BATCH, BROKEN_LIMIT, Asking, Running
 
 
@@ -105,7 +104,7 @@ def run_benchmark(
                     progress(done, len(pending), f"{name}: {model_name}")
                 _answer(folder, model_name, part, found, loaded, asking, convert_profile)
             del loaded
-            gc.collect()
+            free(source)
     if not folder.finished:
         lacking = sum(len(folder.pending(each)) for each in folder.recipe.models)
         say(f"{lacking} parts of {len(folder.parts) * len(folder.recipe.models)} are still to be answered")

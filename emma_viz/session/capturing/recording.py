@@ -1,6 +1,5 @@
 """Capture: ask models any number of questions, and keep in a study what their tokens held."""
 
-import gc
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from emma_viz.session.capturing.stores import (
 )
 from emma_viz.session.entry_names import entry_name, keep_image_names
 from emma_viz.session.fitting import lens_for
-from emma_viz.session.loading import load, one_each, require_loadable
+from emma_viz.session.loading import free, load, one_each, require_loadable
 from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, Running, Store
 from emma_viz.session.road import ask
 from emma_viz.study import Study, open_study
@@ -263,7 +262,7 @@ class _Job:
                 request.require_unchanged(trace, writer.n_samples, self.asked.names)
                 writer.append_batch(*kept(request.store, trace, decoding, request.dtype))
         del model
-        gc.collect()
+        free(self.sources[name])
 
 
 def _entry_names(models: Sequence[str | Path]) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Evidence of a casebook's cases, measured model by model and kept beside each case."""
 
-import gc
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from emma_viz.session.evidence.asked import AskedCase
 from emma_viz.session.evidence.labelled import LabelledImages, labelled_images
 from emma_viz.session.evidence.measuring import EvidenceRoom
 from emma_viz.session.evidence.references import References, tabletop_references
-from emma_viz.session.loading import load
+from emma_viz.session.loading import free, load
 from emma_viz.session.options import DEFAULT_LENSES, Running
 
 
@@ -85,7 +84,7 @@ def keep_evidence_of(
             )
             done += 1
         del model, room
-        gc.collect()
+        free(source)
     return done
 
 
