@@ -24,7 +24,7 @@ from emma_viz.cli.guard import guarded
 from emma_viz.cli.progress import ProgressBars
 from emma_viz.errors import InputError
 from emma_viz.models.config import VLMConfig
-from emma_viz.session.comparison import load, require_loadable
+from emma_viz.session.loading import free, load, require_loadable
 from emma_viz.session.options import Asking, Running
 from probes.examination import Plan, Shard, able, examine, gathered, layers_of
 from probes.findings import differences, find
