@@ -104,13 +104,13 @@ def save_vision_encoder(
 
 
 def write_all(writers: Mapping[Path, Callable[[Path], None]]) -> None:
-    """Write several files, all of them or none.
+    """Write several files, each whole; see `write_files`.
 
     Each writer is given a temporary path in the target's folder; when all have succeeded the files are given
     their names, in order.
 
     Raises:
-        CheckpointError: the system refuses (no space, no permission); nothing has changed then.
+        CheckpointError: the system refuses (no space, no permission, a folder where a file is to go).
     """
     try:
         for target in writers:

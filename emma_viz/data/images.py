@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from emma_viz.data.geometry import Geometry
@@ -58,15 +58,15 @@ def read_image(
     """
     if isinstance(source, np.ndarray):
         name = f"the array of shape {source.shape}"
-        return _finish(_from_array(source, name), name, max_pixels, convert_profile)
+        return _finish(_from_array(source, name), name, max_pixels, convert_profile, ours=True)
     if isinstance(source, Image.Image):
-        return _finish(source, "the image", max_pixels, convert_profile)
+        return _finish(source, "the image", max_pixels, convert_profile, ours=False)
     if not isinstance(source, str | Path):
         raise ImageError(f"expected a path, a PIL image or an array, got {type(source).__name__}")
     if is_web_address(source):
         raise ImageError(f"{source} is a web address: download the image and give the file's path")
     with open_image(named_path(source), max_pixels) as image:
-        return _finish(image, str(source), max_pixels, convert_profile)
+        return _finish(image, str(source), max_pixels, convert_profile, ours=True)
 
 
 def image_hash(image: Image.Image) -> str:
@@ -78,8 +78,13 @@ def image_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _finish(image: Image.Image, name: str, max_pixels: int, convert_profile: bool) -> Image.Image:
-    """Check the size, decode, turn upright, convert to RGB, and write down what was done."""
+def _finish(
+    image: Image.Image, name: str, max_pixels: int, convert_profile: bool, *, ours: bool
+) -> Image.Image:
+    """Check the size, decode, turn upright, convert to RGB, and write down what was done.
+
+    An image that is not ours stays as it is, and what comes out shares nothing with it.
+    """
     check_size(image, name, max_pixels)
     label = label_of(image)
     profile = image.info.get("icc_profile")
@@ -96,8 +101,7 @@ def _finish(image: Image.Image, name: str, max_pixels: int, convert_profile: boo
         if upright.mode != "RGB" or upright.has_transparency_data:
             found, more = _to_rgb(upright, name, tags)
         else:
-            own = turned or upright is not image or isinstance(image, ImageFile.ImageFile)
-            found, more = upright if own else upright.copy(), ()
+            found, more = upright if ours or upright is not image else upright.copy(), ()
     except ImageError:
         raise
     # Damaged files make Pillow's decoders raise almost anything (OSError, SyntaxError, struct.error, …).

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all; the one way in which the package and its programs write."""
 
+import errno
 import os
 import re
 import secrets
@@ -17,16 +18,21 @@ _RARELY = 100
 
 
 def write_files(writers: Mapping[Path, Callable[[Path], object]]) -> None:
-    """Write several files, all of them or none.
+    """Write several files, each whole, and none before all have been written.
 
     Each writer is given a temporary path in its target's folder, which must exist. When all have succeeded and their
     bytes are on the disk, the files are given their names, in order, with the rights of any new file of the user's; an
-    existing file is replaced. On an exception nothing has changed and no temporary file is left. What
-    a process that was killed has left in these folders is removed.
+    existing file is replaced. On an exception before that, such as one of a writer, nothing has changed. Giving a name
+    is one step of the system's for each file: if it refuses one (a folder was made there meanwhile), those before it
+    are new, and it and those behind it are as they were; so what vouches for the others comes last. No temporary file
+    is left. What a process that was killed has left in these folders is removed.
 
     Raises:
-        OSError: the system refuses (no space, no permission, no such folder).
+        OSError: the system refuses (no space, no permission, no such folder, a folder where a file is to go).
     """
+    for target in writers:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder is where the file is to go", str(target))
     parts = {target: target.with_name(_part_name(target.name)) for target in writers}
     with _held({target.parent for target in writers}):
         try:

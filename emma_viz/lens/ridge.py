@@ -140,7 +140,8 @@ class RidgeStatistics:
         return torch.stack(weights), torch.stack(biases).float()
 
     def _solve_layer(self, index: int, layer: int, ridge: float) -> Tensor:
-        gram, cross = self._gram[index].double(), self._cross[index].double()
+        # A copy: λ goes onto its diagonal, and what is already double would be the sums themselves.
+        gram, cross = self._gram[index].to(torch.float64, copy=True), self._cross[index].double()
         scale = gram.diagonal().mean()
         if scale == 0:  # the layer never changes: the best decoding is the mean patch
             return torch.zeros_like(cross)

@@ -34,7 +34,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write several files, all of them or none; see `write_atomically`.
+    """Write several files, each whole, and none before all are; see `write_atomically`.
 
     Their bytes are all on the disk before the first gets its name, so that a program that is killed leaves either the
     old files, or, if it is killed between two names, files of which each is whole.

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from emma_viz.data import ImageTransform, TowerNorm, image_hash, read_image
 from emma_viz.data.labels import label_of
@@ -155,6 +155,20 @@ class TestRead:
         image = read_image(source)
         source.putpixel((0, 0), (0, 0, 0))
         assert image.getpixel((0, 0)) == (255, 0, 0)
+
+    def test_an_opened_image_stays_as_it_is(self, tmp_path):
+        """Its file's profile and resolution too, which `save` would write again."""
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        Image.new("RGB", (2, 2), "red").save(tmp_path / "red.png", icc_profile=profile, dpi=(300, 300))
+        with Image.open(tmp_path / "red.png") as source:
+            before = dict(source.info)
+            image = read_image(source)
+            source.putpixel((0, 0), (0, 0, 0))
+            assert image is not source
+            assert source.info == before
+            assert set(before) == {"icc_profile", "dpi"}
+            assert image.getpixel((0, 0)) == (255, 0, 0)
+            assert image_hash(image) == image_hash(read_image(Image.new("RGB", (2, 2), "red")))
 
 
 def png_bomb(width, height):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from emma_viz.files.atomic import write_file
+from emma_viz.files.atomic import write_file, write_files
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,13 @@ def test_what_another_process_is_writing_is_not_swept(tmp_path):
         other.communicate("\n")
     assert other.returncode == 0
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b.txt"}
+
+
+def test_a_folder_in_the_way_of_one_file_leaves_all_as_they_were(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("old")
+    second.mkdir()
+    with pytest.raises(IsADirectoryError, match="a folder is where"):
+        write_files({path: lambda part: part.write_text("new") for path in (first, second)})
+    assert first.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -129,3 +129,16 @@ def test_a_layer_that_never_changes_decodes_to_the_mean_patch(make_info):
     weight, bias = fit(states, patches, 1e-5)
     lens = RidgeLens(info=make_info(layers=LAYERS, patch=PATCH), weight=weight, bias=bias)
     torch.testing.assert_close(lens.decode(states[1, :1, :1], 2)[0, 0].double(), patches.mean(dim=(0, 1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_solving_changes_nothing(dtype):
+    """The sums are kept: a second solution is the first, and a batch may follow."""
+    states, patches = data()
+    statistics = RidgeStatistics(layers=LAYERS, dtype=dtype)
+    statistics.update(states[:, :4], patches[:4])
+    first = statistics.solve(0.1)
+    for one, other in zip(first, statistics.solve(0.1), strict=True):
+        assert torch.equal(one, other)
+    statistics.update(states[:, 4:], patches[4:])
+    torch.testing.assert_close(statistics.solve(0.1)[0], fit(states, patches, 0.1, [4, 4], dtype)[0])
