@@ -11,6 +11,7 @@ from emma_viz.cli.commands.fit import lens_recipe_of as lens_recipe_of
 from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
+from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
 from training.vision_language.objective import ABLATIONS
 from training.vision_language.official import VisionLanguageRecipe, training_recipe
@@ -192,7 +193,7 @@ def _dry_run(recipe: VisionLanguageRecipe, options: argparse.Namespace, folder: 
 
 def run_lens(options: argparse.Namespace) -> None:
     """`lens`."""
-    from emma_viz.checkpoints import load_model, require_model
+    from emma_viz.checkpoints import load_model
     from emma_viz.session.fitting import quality_table
     from training.lens import make_lens, require_ready
     from training.loop.lens import run_of
@@ -203,16 +204,28 @@ def run_lens(options: argparse.Namespace) -> None:
         "llm_source": options.llm,
         "tokenizer_source": options.tokenizer,
     }
-    recipe = lens_recipe_of(options, lambda: require_model(options.model, **sources)[0].llm.n_layer)
+    recipe = lens_recipe_of(options, lambda: _described(options.model, sources).llm.n_layer)
     require_writable(options.out, parents=True, error=TrainingError)
     if recipe.kind == "tuned":
         require_writable(run_of(options.out), folder=True, error=TrainingError)
-    config, _ = require_model(options.model, **sources)
+    config = _described(options.model, sources)
     require_ready(recipe, config, options.data, options.images)
     model = load_model(options.model, **sources)
     lens = make_lens(model, recipe, options.data, options.images, options.out)
     print(quality_table(lens.info))
     print(f"wrote {options.out}: {lens.info.describe()}")
+
+
+def _described(source: str, sources: dict[str, Any]) -> VLMConfig:
+    """What a model is made of."""
+    from emma_viz.checkpoints import require_model
+
+    config, _ = require_model(source, **sources)
+    if config is None:
+        raise TrainingError(
+            f"{source} runs through transformers' own class; fit its lens with `emma-viz fit {source} --images FOLDER`."
+        )
+    return config
 
 
 def _vision(given: list[str] | None) -> str | dict[str, str] | None:

@@ -178,7 +178,11 @@ def read_questions(
             f"Images that are recorded together become grids of one shape; these become {geometry[0].grid} and "
             f"{grids[0]}. Record those of each shape on their own."
         )
-    views = np.stack([np.asarray(transform.view(image)) for image in read]) if read else _no_views(transform)
+    views = (
+        np.stack([np.asarray(transform.view(image)) for image in read])
+        if read
+        else _no_views(getattr(transform, "size", 0))
+    )
     return Questions(
         messages=_spread(texts, count),
         ids=_spread(ids, count),
@@ -240,6 +244,5 @@ def _spread(items: Sequence[_Item], count: int) -> tuple[_Item, ...]:
     return tuple(items) * count if len(items) == 1 else tuple(items)
 
 
-def _no_views(transform: ImageTransform | None) -> UInt8[np.ndarray, "0 S S 3"]:
-    size = 0 if transform is None else transform.size
+def _no_views(size: int) -> UInt8[np.ndarray, "0 S S 3"]:
     return np.zeros((0, size, size, 3), dtype=np.uint8)

@@ -17,6 +17,8 @@ from emma_viz.checkpoints.layouts import (
 )
 from emma_viz.checkpoints.load import untied
 from emma_viz.checkpoints.materialize import default_dtype, not_finite
+from emma_viz.checkpoints.peer_files import require_plain_files
+from emma_viz.checkpoints.peers import peer_fingerprint
 from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.run_config import has_own_head, read_description
@@ -26,6 +28,7 @@ from emma_viz.checkpoints.vision import bundled_encoder
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.rows import rows
 from emma_viz.models.config import MambaConfig, VisionConfig, VLMConfig
+from emma_viz.models.peers.table import peer_of
 from emma_viz.models.sizes import language_model_shapes, vision_parameters, vlm_shapes
 
 _TITLES = {"projector": "projector", "llm": "language model"}
@@ -165,6 +168,8 @@ def inspect(
     found = resolve(source, revision=revision)
     if config is not None:
         found = with_config(found, config)
+    if found.kind == "transformers model":
+        return _inspect_peer(found, all_values)
     description = _description(found)
     file = unwrapped(open_weights(found.weights))
     layout = detect(file, description)
@@ -190,6 +195,33 @@ def inspect(
         fingerprint=mark,
         all_values=whole,
         config=description,
+    )
+
+
+def _inspect_peer(found: Source, all_values: bool) -> Inspection:
+    """A model that transformers' own class runs: its keys are that class's, and compared when it is loaded."""
+    file, config = open_weights(found.weights), found.config or {}
+    whole = all_values or file.stored_bytes <= READ_WHOLE
+    try:
+        require_plain_files(found.folder)
+        refused = ()
+    except CheckpointError as error:
+        refused = (str(error),)
+    references = dict(file.tensors)
+    count = stored_parameters(references.values())
+    return Inspection(
+        source=found.given,
+        file=str(file.path),
+        format=file.format,
+        layout="transformers",
+        architecture=f"{peer_of(config['model_type'])}: {config['model_type']}, run by transformers' own class",
+        dtypes=_dtypes(file),
+        stored_bytes=file.stored_bytes,
+        n_tensors=len(references),
+        components=(Component(name="whole model", parameters=count, origin="in the file"),),
+        problems=(*refused, *_odd_values(references, whole)),
+        fingerprint=peer_fingerprint(references),
+        all_values=whole,
     )
 
 

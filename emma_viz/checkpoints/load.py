@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from emma_viz.checkpoints.materialize import (
     require_device,
     require_room,
 )
-from emma_viz.checkpoints.peers import is_peer, load_peer
+from emma_viz.checkpoints.peers import load_peer, peer_source, require_peer
 from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef, same_values
 from emma_viz.checkpoints.run_config import has_own_head, read_description
@@ -68,7 +67,7 @@ def load_model(
             weight file (`.pt`, safetensors), or a hub id `owner/name[/folder]`; or a folder with a vision-language
             model of transformers, which its own class then runs (docs/models.md).
         device: where the model goes.
-        dtype: float32, bfloat16 or float16; None keeps the file's, but makes half precision float32 on a CPU.
+        dtype: float32, bfloat16 or float16; None keeps the file's, but makes float16 float32 on a CPU.
         backend: kernel backend, see `emma_viz.kernels`.
         vision_source: where the image encoders come from when not from their usual places: `{tower: path or hub
             id}` in the layout of transformers, or a file that `save_vision_encoder` wrote.
@@ -87,13 +86,9 @@ def load_model(
         UnsafePickleError: the file's pickle would run code.
         CheckpointError: files are missing or damaged, or do not belong together.
     """
-    if is_peer(source):
-        if any(each is not None for each in (vision_source, tokenizer_source, llm_source, config)):
-            raise CheckpointError(
-                f"{source} holds all of a model that transformers' class runs; leave out vision_source, "
-                "tokenizer_source, llm_source and config."
-            )
-        return load_peer(Path(source), device=device, dtype=dtype)
+    if peer_source(source) is not None:
+        _require_whole(source, vision_source, tokenizer_source, llm_source, config)
+        return load_peer(source, device=device, dtype=dtype)
     ready = _ready(
         source,
         device=device,
@@ -129,17 +124,22 @@ def require_model(
     llm_source: SourceLike | None = None,
     config: VLMConfig | str | None = None,
     revision: str | None = None,
-) -> tuple[VLMConfig, FoundModel]:
+) -> tuple[VLMConfig | None, FoundModel]:
     """Make sure that `load_model` would find everything and that it fits, reading headers alone.
 
     Arguments as for `load_model`.
 
     Returns:
-        The description of the model, and its record with the fingerprint of its weights.
+        The description of the model, None for one that transformers' own class runs; and its record with the
+        fingerprint of its weights.
 
     Raises:
-        CheckpointError: what `load_model` would refuse, but for values that are not finite.
+        CheckpointError: what `load_model` would refuse, but for values that are not finite, and for keys of one that
+            transformers' own class runs.
     """
+    if peer_source(source) is not None:
+        _require_whole(source, vision_source, tokenizer_source, llm_source, config)
+        return None, require_peer(source, device=device, dtype=dtype)
     ready = _ready(
         source,
         device=device,
@@ -152,6 +152,15 @@ def require_model(
     )
     require_vision(ready.vlm.config.vision, vision_source)
     return ready.vlm.config, FoundModel(info=ready.info(), folder=ready.found.folder)
+
+
+def _require_whole(source: SourceLike, *others: object) -> None:
+    """Refuse parts from elsewhere for a model that has all of them."""
+    if any(each is not None for each in others):
+        raise CheckpointError(
+            f"{source} holds all of a model that transformers' class runs; leave out vision_source, "
+            "tokenizer_source, llm_source and config."
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

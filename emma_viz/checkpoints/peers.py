@@ -1,20 +1,42 @@
 """Loading a vision-language model that transformers' own classes run, from a folder; no code of the folder is run."""
 
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
+from torch import Tensor, nn
 
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.checkpoints.loaded import FoundModel, LoadedModel
-from emma_viz.checkpoints.materialize import as_dtype, default_dtype, require_device
+from emma_viz.checkpoints.materialize import (
+    as_dtype,
+    default_dtype,
+    not_finite,
+    require_device,
+    require_room,
+)
+from emma_viz.checkpoints.peer_files import chat_template, require_plain_files
 from emma_viz.checkpoints.readers.files import open_weights
+from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
+from emma_viz.checkpoints.run_config import read_config
+from emma_viz.checkpoints.sources import (
+    PEER_WEIGHTS,
+    Source,
+    SourceLike,
+    bundled_names,
+    is_peer_config,
+    resolve,
+)
 from emma_viz.data.provenance import ModelInfo
-from emma_viz.errors import CheckpointError, InputError
-from emma_viz.files.json_door import read_json
+from emma_viz.errors import CheckpointError, InputError, KeyMismatchError
+from emma_viz.files.named import named_path
 from emma_viz.models.attention_sites import attention_blocks
+from emma_viz.models.peers.calls import translated
 from emma_viz.models.peers.network import PeerNetwork
 from emma_viz.models.peers.peer import PeerSettings
 from emma_viz.models.peers.table import PEERS, peer_of
@@ -86,114 +108,191 @@ class _NotOurs:
         )
 
 
-def is_peer(source: object) -> bool:
-    """Whether a source is a folder with a model that transformers' class runs and a family here knows.
+def peer_source(source: SourceLike) -> Source | None:
+    """A folder with a vision-language model that transformers' own class runs; None for any other source.
 
     Raises:
-        CheckpointError: its config.json is damaged.
+        CheckpointError: its config.json is damaged, or its files are not complete.
     """
-    return isinstance(source, str | Path) and peer_of(_model_type(Path(source))) is not None
-
-
-def _model_type(folder: Path) -> str | None:
-    path = folder / "config.json"
-    if not (folder.is_dir() and path.is_file()):
+    try:
+        path = named_path(source)
+        config = (path if path.is_dir() else path.parent) / "config.json"
+        if os.fspath(source) in bundled_names() or not (path.exists() and config.is_file()):
+            return None
+    except (OSError, ValueError):  # no path at all; `resolve` says why
         return None
-    values = read_json(path, error=CheckpointError)
-    kind = values.get("model_type") if isinstance(values, dict) else None
-    return kind if isinstance(kind, str) else None
+    if path.is_file() and path.name not in PEER_WEIGHTS:
+        return None
+    return resolve(source) if is_peer_config(read_config(config)) else None
 
 
 def load_peer(
-    source: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | str | None = None
+    source: SourceLike, *, device: str | torch.device = "cpu", dtype: torch.dtype | str | None = None
 ) -> PeerModel:
     """Load a vision-language model through transformers' own class.
+
+    Its weights are read by this package's own reader, so those that run are those that were looked at.
 
     Args:
         source: a folder with `config.json`, safetensors, tokenizer and image processor, as `save_pretrained` writes it.
         device: where the model goes.
-        dtype: float32, bfloat16 or float16; None is float32 on a CPU and the files' own elsewhere.
+        dtype: float32, bfloat16 or float16; None is the files' own, but float16 becomes float32 on a CPU.
 
     Raises:
+        KeyMismatchError: keys are missing, unknown or misshapen; all are listed.
         CheckpointError: the folder is not complete, or its model is of no family here.
     """
-    from transformers import AutoModelForImageTextToText, AutoTokenizer
+    from transformers import AutoModelForImageTextToText, AutoTokenizer, GenerationConfig
 
-    found, settings = _found(source, device, dtype)
-    with _by_transformers(source):
-        words = AutoTokenizer.from_pretrained(source, **_OWN)
-        network = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=as_dtype(found.info.dtype), use_safetensors=True, **_OWN
+    ready = _Ready.of(source, device, dtype)
+    folder, info, target = ready.folder, ready.info, as_dtype(ready.info.dtype)
+    assert target is not None
+    values = {name: _value(reference, name, target) for name, reference in ready.references.items()}
+    with _by_transformers(folder):
+        words: Any = AutoTokenizer.from_pretrained(folder, **_OWN)
+        words.chat_template = chat_template(folder) or words.chat_template
+        kind: Any = AutoModelForImageTextToText._model_mapping[type(ready.settings.config)]
+        network, told = kind.from_pretrained(
+            None,
+            config=ready.settings.config,
+            state_dict=values,
+            dtype=target,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that all are told of, not the first
         )
+        if (folder / "generation_config.json").is_file():
+            network.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    _require_filled(network, told, str(folder))
     if attention_blocks(network) is None:
         raise CheckpointError(
-            f"{source}: transformers' {type(network).__name__} has no blocks of a known kind."
+            f"{folder}: transformers' {type(network).__name__} has no blocks of a known kind."
         )
-    family = PEERS[found.info.family]
-    peer = PeerNetwork(network=network.to(device).eval(), words=words, settings=settings, family=family)
-    return PeerModel(peer=peer, info=found.info, folder=found.folder)
+    peer = PeerNetwork(
+        network=network.to(device).eval(), words=words, settings=ready.settings, family=PEERS[info.family]
+    )
+    with _by_transformers(folder):
+        peer.inputs(Image.new("RGB", (96, 64)), "?")  # what cannot be asked is refused now
+    return PeerModel(peer=peer, info=info, folder=folder)
 
 
 def require_peer(
-    source: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | str | None = None
+    source: SourceLike, *, device: str | torch.device = "cpu", dtype: torch.dtype | str | None = None
 ) -> FoundModel:
     """The record of a model that `load_peer` would load, from its description and the headers of its files.
 
     Raises:
         CheckpointError: the folder is not complete, or its model is of no family here.
     """
-    return _found(source, device, dtype)[0]
+    ready = _Ready.of(source, device, dtype)
+    return FoundModel(info=ready.info, folder=ready.folder)
 
 
 _OWN = {"local_files_only": True, "trust_remote_code": False}
 
 
 @contextmanager
-def _by_transformers(source: str | Path) -> Generator[None]:
-    """What transformers refuses, as an error of ours; its bars stay out of the terminal."""
+def _by_transformers(folder: Path) -> Generator[None]:
+    """What transformers refuses, as an error of ours; its bars and reports stay out of the terminal."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise CheckpointError(f"{source} cannot be loaded by transformers: {error}") from error
+        with translated(CheckpointError, f"{folder} cannot be loaded by transformers"):
+            yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 
 
-def _found(
-    source: str | Path, device: str | torch.device, dtype: torch.dtype | str | None
-) -> tuple[FoundModel, PeerSettings]:
-    from transformers import AutoConfig, AutoImageProcessor
+def _value(reference: TensorRef, name: str, dtype: torch.dtype) -> Tensor:
+    """One tensor of the files, all of whose values are numbers."""
+    floating = reference.dtype.is_floating_point
+    value = reference.read(dtype=dtype if floating else None)
+    if floating and not is_finite(value):
+        raise CheckpointError(not_finite(reference, name, dtype))
+    return value
 
-    require_device(device)
-    folder = Path(source)
-    name = peer_of(_model_type(folder))
-    if name is None:
-        known = ", ".join(kind for peer in PEERS.values() for kind in peer.model_types)
-        raise CheckpointError(
-            f"expected a folder whose config.json has a model_type of {known}; {folder} has {_model_type(folder)}."
-        )
-    with _by_transformers(source):
-        config = AutoConfig.from_pretrained(source, **_OWN)
-        processor = AutoImageProcessor.from_pretrained(source, backend="pil", **_OWN)
-    settings = PeerSettings(config=config, processor=processor)
-    index = folder / "model.safetensors.index.json"
-    references = open_weights(index if index.is_file() else folder / "model.safetensors").tensors
-    target = as_dtype(dtype) or default_dtype(references, device)
-    text = config.get_text_config()
-    info = ModelInfo(
-        name=folder.resolve().name,
-        source=str(source),
-        family=name,
-        fingerprint=fingerprint({f"llm.{key}": reference for key, reference in references.items()}),
-        dtype=str(target).removeprefix("torch."),
-        n_layer=text.num_hidden_layers,
-        d_model=text.hidden_size,
-        ssm="attention",
-        grid=PEERS[name].grid(settings),
-    )
-    return FoundModel(info=info, folder=folder), settings
+
+def _require_filled(network: nn.Module, told: Mapping[str, Any], where: str) -> None:
+    """Refuse a model of which anything was left as it was drawn, or a file of which anything was left over.
+
+    What transformers itself does not count: heads that are tied to the embedding, and buffers that are made anew.
+    """
+    misshapen = [f"{name}: {tuple(of_file)} in the file, {tuple(of_model)} expected"
+                 for name, of_file, of_model in told["mismatched_keys"]]  # fmt: skip
+    missing, unknown = sorted(told["missing_keys"]), sorted(told["unexpected_keys"])
+    if missing or unknown or misshapen:
+        raise KeyMismatchError(where, missing, unknown, misshapen, "Is config.json that of these weights?")
+    if told.get("error_msgs"):
+        raise CheckpointError(f"{where}: transformers says: {str(told['error_msgs'])[:1000]}")
+    # What conversions made of the files' values, too.
+    if odd := [name for name, value in network.named_parameters() if not is_finite(value.detach())]:
+        raise CheckpointError(f"{where}: {', '.join(odd[:5])} hold values that are not finite.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """A folder whose files are complete and fit, as far as their headers say."""
+
+    folder: Path
+    info: ModelInfo
+    settings: PeerSettings
+    references: Mapping[str, TensorRef]
+
+    @classmethod
+    def of(cls, source: SourceLike, device: str | torch.device, dtype: torch.dtype | str | None) -> "_Ready":
+        """Look at a folder.
+
+        Raises:
+            CheckpointError: it is not complete, or its model is of no family here.
+        """
+        from transformers import AutoConfig, AutoImageProcessor
+
+        require_device(device)
+        found = resolve(source)
+        if found.config is None or not is_peer_config(found.config):
+            known = ", ".join(kind for peer in PEERS.values() for kind in peer.model_types)
+            raise CheckpointError(
+                f"expected a folder whose config.json has a model_type of {known}; got {found.given}."
+            )
+        folder, name = found.folder, peer_of(found.config["model_type"])
+        assert name is not None
+        require_plain_files(folder)
+        references = open_weights(found.weights).tensors
+        target = as_dtype(dtype) or default_dtype(references, device)
+        require_room(references, target, device)
+        with _by_transformers(folder):
+            config = AutoConfig.from_pretrained(folder, **_OWN)
+            processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **_OWN)
+            settings = PeerSettings(config=config, processor=_as_released(config, processor))
+            text = config.get_text_config()
+            info = ModelInfo(
+                name=found.name,
+                source=found.given,
+                family=name,
+                fingerprint=peer_fingerprint(references),
+                dtype=str(target).removeprefix("torch."),
+                n_layer=text.num_hidden_layers,
+                d_model=text.hidden_size,
+                ssm="attention",
+                grid=PEERS[name].grid(settings),
+            )
+        return cls(folder=folder, info=info, settings=settings, references=references)
+
+
+def peer_fingerprint(references: Mapping[str, TensorRef]) -> str:
+    """The fingerprint of all weights of a folder, its image encoder among them."""
+    # A name of its own, lest a head that is not the embedding be taken for one that is.
+    return fingerprint({f"llm.peer.{key}": each for key, each in references.items()})
+
+
+def _as_released(config: Any, processor: Any) -> Any:
+    """The image processor with what the released processor of the whole model calls it with."""
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    for name, value in getattr(PROCESSOR_MAPPING[type(config)], "images_kwargs", {}).items():
+        setattr(processor, name, value)
+    return processor

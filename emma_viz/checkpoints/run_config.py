@@ -274,8 +274,9 @@ def _nearest(values: Mapping[str, Any]) -> str:
     kind = str(values.get("model_type", ""))[:60]
     if "vision_config" in values:
         return (
-            f" It is of an attention vision-language model ({kind or 'of an unnamed type'}), which has no Mamba "
-            "blocks: build it with transformers' AutoModelForImageTextToText and hook it with Recorder (docs/hooks.md)."
+            f" It is of an attention vision-language model ({kind or 'of an unnamed type'}) of no family here "
+            "(docs/models.md): build it with transformers' AutoModelForImageTextToText and hook it with Recorder "
+            "(docs/hooks.md)."
         )
     if not kind:
         return ""

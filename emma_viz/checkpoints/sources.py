@@ -18,6 +18,7 @@ from emma_viz.files.named import named_path
 from emma_viz.models.backbones import LLM_BACKBONES
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.table import OUR_FAMILIES
+from emma_viz.models.peers.table import peer_of
 from emma_viz.models.presets import PRESETS
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ LM_WEIGHTS = (
     f"pytorch_model.bin{INDEX_SUFFIX}",
     "pytorch_model.bin",
 )
+PEER_WEIGHTS = LM_WEIGHTS[:2]
+"""Of a vision-language model that transformers' own class runs: safetensors alone."""
 _WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", INDEX_SUFFIX)
 """How names of weight files end."""
 TOKENIZER = "tokenizer.json"
@@ -71,7 +74,7 @@ class Source:
     """Short name for pictures."""
     given: str
     """What the user named."""
-    kind: Literal["bundled", "run directory", "language model", "weight file"]
+    kind: Literal["bundled", "run directory", "language model", "weight file", "transformers model"]
     config: Mapping[str, Any] | None
     """Content of `config.json`; None for a weight file that stands alone."""
     config_path: Path
@@ -99,8 +102,9 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
     """Find the files of a model.
 
     Args:
-        source: a bundled or preset name, a run directory, a folder with a language model, a weight file, or a
-            hub id `owner/name` with an optional `/folder`. What exists as a path is taken as one.
+        source: a bundled or preset name, a run directory, a folder with a language model or with a vision-language
+            model of transformers, a weight file, or a hub id `owner/name` with an optional `/folder`. What exists as a
+            path is taken as one.
         revision: branch, tag or commit of a hub id.
 
     Raises:
@@ -191,12 +195,16 @@ def _folder(
             f"a language model holds config.json and one of {', '.join(LM_WEIGHTS)}."
         )
     config = read_config(config_path)
-    run = is_run_config(config)
-    names = RUN_WEIGHTS if run else LM_WEIGHTS
+    run, peer = is_run_config(config), is_peer_config(config)
+    names = RUN_WEIGHTS if run else PEER_WEIGHTS if peer else LM_WEIGHTS
     present = [path for name in names if (path := owned(folder, name)) is not None]
     if run and len(present) > 1:
         raise CheckpointError(
             f"{folder} has both {' and '.join(RUN_WEIGHTS)}. Pass the path of the one that is meant."
+        )
+    if peer and len(present) > 1:
+        raise CheckpointError(
+            f"{folder} has both {' and '.join(PEER_WEIGHTS)}. Take the one away that is not meant."
         )
     weights = present[0] if present else _newest_step(folder) if run else None
     if weights is None and run:
@@ -208,12 +216,18 @@ def _folder(
     return Source(
         name=given if kind == "bundled" else folder.resolve().name,
         given=given,
-        kind=kind if run else "language model",
+        kind=kind if run else "transformers model" if peer else "language model",
         config=config,
         config_path=config_path,
         weights=weights,
         tokenizer=owned(folder, TOKENIZER),
     )
+
+
+def is_peer_config(values: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` is that of a vision-language model that transformers' own class runs."""
+    kind = values.get("model_type")
+    return not is_run_config(values) and isinstance(kind, str) and peer_of(kind) is not None
 
 
 def _newest_step(folder: Path) -> Path | None:
@@ -282,6 +296,8 @@ def _files(folder: Path) -> list[Path]:
 def _file(path: Path, given: str) -> Source:
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     config_path, config = owned(folder, "config.json"), None
+    if config_path is not None and path.name in PEER_WEIGHTS and is_peer_config(read_config(config_path)):
+        return _folder(folder, given=given)
     if path.suffix == ".safetensors" and METADATA_KEY in (metadata := read_references(path)[1]):
         config_path = path
         config = parse_config(metadata[METADATA_KEY], where=f"{path}: the {METADATA_KEY} in its metadata")
@@ -308,6 +324,11 @@ def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = No
     repo, prefix = _hub_place(hub_id)
     config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision)
     config = read_config(config_path)
+    if is_peer_config(config):
+        raise CheckpointError(
+            f"{given} is a vision-language model of transformers ({config['model_type']}), which is read from a "
+            f"folder: download it (hf download {repo} --local-dir FOLDER) and pass the folder."
+        )
     run = is_run_config(config)
     names = _HUB_RUN_WEIGHTS if run else LM_WEIGHTS
     weights = fetch_weights(repo, [prefix + name for name in names], revision=revision)

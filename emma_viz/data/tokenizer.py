@@ -42,8 +42,23 @@ _PARTS = {
     "Metaspace",
     "Prepend",
     "Replace",
+    "Split by a released pattern",
 }
 """Parts that may change and split a text: all take time that grows with the text alone."""
+
+_TAIL = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_HEAD = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_CASED = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|"
+)
+_RELEASED = {
+    rf"{_HEAD}\p{{N}}|{_TAIL}",  # Qwen2 and later
+    rf"{_HEAD}\p{{N}}{{1,3}}|{_TAIL}",  # Llama 3
+    rf"{_CASED}\p{{N}}|{_TAIL.replace('*|', '/*|', 1)}",  # Mistral's Tekken
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
+}
+"""Patterns that released tokenizers split a text by; none takes longer than the text is long."""
 
 # The two special tokens and the 256 bytes.
 _SMALLEST = 258
@@ -87,8 +102,7 @@ class Tokenizer:
             CheckpointError: there is no such file, or it is no tokenizer.
         """
         path = Path(path)
-        data = read_bytes(path, limit=_FILE.size, error=CheckpointError)
-        _require_plain(parse_json(data, where=str(path), error=CheckpointError, budget=_FILE), str(path))
+        data = require_plain(path)
         try:
             core = tokenizers.Tokenizer.from_buffer(data.removeprefix(codecs.BOM_UTF8))
         except (
@@ -160,6 +174,10 @@ class _Part:
     def kind(self) -> str:
         """Its type; of a `Replace` also what makes it take long: a pattern of its own, or a text that grows."""
         fixed = (self.pattern or {}).get("String")
+        if self.type == "Split" and (
+            isinstance(fixed, str) or (self.pattern or {}).get("Regex") in _RELEASED
+        ):
+            return "Split by a released pattern"
         if self.pattern is not None and not isinstance(fixed, str):
             return f"{self.type} by a pattern"
         if isinstance(fixed, str) and len(self.content or "") > len(fixed):
@@ -177,12 +195,14 @@ class _File:
     decoder: _Part | None = None
 
 
-def _require_plain(value: object, where: str) -> None:
-    """Refuse a tokenizer that would run patterns of the file's own over a text: they can take for ever.
+def require_plain(path: Path) -> bytes:
+    """The content of a tokenizer.json that runs no pattern of its own over a text: they can take for ever.
 
     Raises:
-        CheckpointError: it has such parts, or its model is no BPE.
+        CheckpointError: there is no such file, it has such parts, or its model is no BPE.
     """
+    data, where = read_bytes(path, limit=_FILE.size, error=CheckpointError), str(path)
+    value = parse_json(data, where=where, error=CheckpointError, budget=_FILE)
     file = shape(value, _File, where=where, error=CheckpointError, spare=True)
     written = (file.normalizer, file.pre_tokenizer)
     odd = [kind for part in written if part is not None for kind in _kinds(part) if kind not in _PARTS]
@@ -194,6 +214,7 @@ def _require_plain(value: object, where: str) -> None:
             f"model {file.model.type!r:.50}{' with ' + ', '.join(odd)[:100] if odd else ''}; such a "
             "tokenizer is not run."
         )
+    return data
 
 
 def _kinds(part: _Part) -> list[str]:

@@ -14,8 +14,6 @@ from emma_viz.errors import EmmaVizError
 
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]|,', re.DOTALL)
 """A text as a whole (also one that does not end), an opening or closing bracket, a comma."""
-_DIGITS = 20
-"""Digits of the longest integer: those of 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +26,8 @@ class Budget:
     """Arrays and objects inside one another."""
     nodes: int = 200_000
     """Values: every item of an array and every entry of an object."""
+    digits: int = 20
+    """Digits of the longest integer: those of 64 bits."""
 
 
 CONFIG = Budget()
@@ -137,7 +137,7 @@ def parse_json(
         return json.loads(
             text,
             object_pairs_hook=_unique,
-            parse_int=_integer,
+            parse_int=lambda number: _integer(number, budget.digits),
             parse_float=lambda number: _finite(number, infinite=infinite),
             parse_constant=lambda number: _finite(number, infinite=infinite),
         )
@@ -179,8 +179,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _integer(digits: str) -> int:
-    if len(digits.lstrip("-")) > _DIGITS:
+def _integer(digits: str, most: int) -> int:
+    if len(digits.lstrip("-")) > most:
         raise _RefusedError(f"it holds an integer of {len(digits)} digits")
     return int(digits)
 

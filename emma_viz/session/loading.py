@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model
-from emma_viz.checkpoints.peers import PeerModel, is_peer, require_peer
+from emma_viz.checkpoints.peers import PeerModel, peer_source, require_peer
 from emma_viz.errors import InputError, MissingLensError
 from emma_viz.lens import Lens, load_lens
 from emma_viz.lens.kinds import is_kind
@@ -44,7 +44,7 @@ def require_loadable(
         return None, source
     if isinstance(source, LoadedModel):
         return source.config, source
-    if is_peer(source):
+    if peer_source(source) is not None:
         return None, require_peer(source, device=running.device, dtype=running.dtype)
     return require_model(source, **_loading_options(running))
 
@@ -64,7 +64,8 @@ def load(source: str | Path | LoadedModel, running: Running, progress: Progress 
     """A loaded model, whatever it is named by."""
     if isinstance(source, LoadedModel):
         return source
-    if is_peer(source):  # Encoders, tokenizer and language model are its own, whatever the others are given.
+    # Encoders, tokenizer and language model of such a model are its own, whatever the others are given.
+    if peer_source(source) is not None:
         return load_model(source, device=running.device, dtype=running.dtype)
     return load_model(source, **_loading_options(running), progress=_loading(source, progress))
 

@@ -35,7 +35,7 @@ class Running:
     device: str = "cpu"
     """Where they run."""
     dtype: str | None = None
-    """Of the weights: float32, bfloat16 or float16; None is float32 on a CPU and as stored elsewhere."""
+    """Of the weights: float32, bfloat16 or float16; None is as stored, but float16 becomes float32 on a CPU."""
     backend: str = "auto"
     """Kernels of the state-space layers."""
     vision_source: str | Mapping[str, str] | None = None
