@@ -124,7 +124,7 @@ def test_keys_keep_the_place_and_say_where_it_is(visit):
     menu = page.get_by_role("menu")
     assert page.evaluate("document.activeElement.dataset.format") == "png"
     page.keyboard.press("End")
-    assert page.evaluate("document.activeElement.dataset.format") == "zip"
+    assert page.evaluate("document.activeElement.dataset.format") == "sh"
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.dataset.format") == "png"
     page.keyboard.press("Escape")
