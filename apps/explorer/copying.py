@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from apps.explorer.offer import Settings
 from apps.explorer.questions import OfView
 from apps.explorer.state import RunResult
+from apps.explorer.values import LETTERS
 from emma_viz import __version__
 from emma_viz.files.named import named_path
 from emma_viz.lens.kinds import kind_names
@@ -26,7 +27,8 @@ def as_command(result: RunResult, view: OfView, settings: Settings, name: str) -
     """A script of `emma-viz figure`, or `compare` for a study, that draws the maps on the page.
 
     One command draws the models together where they show the same layer; elsewhere each has its own, with the limits
-    that all share on the page. A study's draws every image, with the limits of the one on the page.
+    that all share on the page. The difference of two of more models has a command of its own. A study's draws every
+    image, with the limits of the one on the page.
 
     Args:
         result: what is shown.
@@ -35,11 +37,10 @@ def as_command(result: RunResult, view: OfView, settings: Settings, name: str) -
         name: of the pictures.
     """
     lines = [f"# {_title(result)}", *(f"# {text}" for text in _told(result, settings))]
-    models = tuple(range(len(result.comparison.decodings)))
-    alike = len(set(view.layers)) == 1
-    shared = view.scale == "shared" and (result.study is not None or not alike)
+    groups = list(_groups(view))
+    shared = view.scale == "shared" and (result.study is not None or len(groups) > 1)
     scale = _shared(result, view) if shared else view.scale
-    for group in (models,) if alike else [(index,) for index in models]:
+    for group, suffix, difference in groups:
         words = _study(result, group) if result.study else _asked(result, settings, group)
         layer = view.layers[group[0]]
         words += [
@@ -51,9 +52,8 @@ def as_command(result: RunResult, view: OfView, settings: Settings, name: str) -
             "--colormap",
             view.colours,
         ]
-        words += ["--difference"] if view.difference and len(group) == 2 else []
-        letter = "" if alike else f"-{'ABCDEFGH'[group[0]]}"
-        words += ["--out", f"./{name}{letter}-layer-{_layer(layer)}.png"]
+        words += ["--difference"] if difference else []
+        words += ["--out", f"./{name}{suffix}-layer-{_layer(layer)}.png"]
         lines.append(_wrapped(words))
     return "\n".join(lines) + "\n"
 
@@ -63,9 +63,8 @@ def as_python(result: RunResult, view: OfView, settings: Settings, name: str) ->
 
     Arguments as for `as_command`.
     """
-    shown = View(map_kind=view.kind, scale=view.scale, colormap=view.colours, difference=view.difference)
+    shown = View(map_kind=view.kind, scale=view.scale, colormap=view.colours)
     fields = [f"{key}={getattr(shown, key)!r}" for key in ("map_kind", "scale", "colormap")]
-    fields += ["difference=True"] if view.difference and len(set(view.layers)) == 1 else []
     lines = [f"# {_title(result)}", *(f"# {text}" for text in _told(result, settings))]
     lines += list(_compare_study(result) if result.study else _compare(result, settings))
     lines += [f"view = View({', '.join(fields)})", "maps = comparison.maps(view)", ""]
@@ -74,14 +73,12 @@ def as_python(result: RunResult, view: OfView, settings: Settings, name: str) ->
         f"layers = {tuple(view.layers)!r}",
         "values = [each.values[each.layers.index(layer), 0] for each, layer in zip(maps, layers)]",
     ]
-    if len(set(view.layers)) == 1:
-        out = f"{name}-layer-{_layer(view.layers[0])}.png"  # never the photograph's own name
-        lines.append(f"figure(*maps, view=view, layers=layers[:1]).savefig({out!r})")
-    else:
-        lines += [
-            'for letter, each, layer in zip("ABCDEFGH", maps, layers):',
-            f'    figure(each, view=view, layers=[layer]).savefig({name!r} + f"-{{letter}}-layer-{{layer}}.png")',
-        ]
+    for group, suffix, difference in _groups(view):
+        chosen = ", ".join(f"maps[{index}]" for index in group)
+        how = f"View({', '.join([*fields, 'difference=True'])})" if difference else "view"
+        layer = view.layers[group[0]]
+        out = f"{name}{suffix}-layer-{_layer(layer)}.png"  # never the photograph's own name
+        lines.append(f"figure({chosen}, view={how}, layers=[{layer}]).savefig({out!r})")
     return "\n".join(lines) + "\n"
 
 
@@ -94,6 +91,21 @@ def lens_names(result: RunResult, settings: Settings) -> list[str]:
         files = [named(name) for name in offered if name not in kind_names()]
         found.append((kinds or files or [each.lens.kind])[0])
     return found
+
+
+def _groups(view: OfView) -> Iterator[tuple[tuple[int, ...], str, bool]]:
+    """The pictures of a view: which models, what their name ends in, and whether they show the difference."""
+    models = tuple(range(len(view.layers)))
+    # A difference is of one layer of both.
+    together = len(set(view.layers)) == 1
+    subtracted = view.difference and len({view.layers[index] for index in view.pair}) == 1
+    if together:
+        yield models, "", subtracted and view.pair == models
+    else:
+        yield from (((index,), f"-{LETTERS[index]}", False) for index in models)
+    if subtracted and view.pair != models:
+        first, second = view.pair
+        yield view.pair, f"-{LETTERS[first]}-minus-{LETTERS[second]}", True
 
 
 def _title(result: RunResult) -> str:

@@ -63,8 +63,10 @@ class OfView(OfRun):
     """The colour table."""
     difference: bool = False
     """Also show the difference of two models."""
+    pair: tuple[int, int] = (0, 1)
+    """Which two, the first minus the second, in the order of the page."""
     look: dict[str, str] = field(default_factory=dict)
-    """How a saved page looks when it is opened; what links do not have is left out."""
+    """How the page looks, its order of models included; what links do not have is left out."""
 
 
 def read(said: dict, kind: type[_Kind]) -> _Kind:

@@ -13,12 +13,14 @@ import numpy as np
 
 from apps.explorer.copying import as_command, as_python
 from apps.explorer.offer import Settings
+from apps.explorer.ordering import ordered
 from apps.explorer.questions import OfView
 from apps.explorer.state import RunResult
 from apps.explorer.values import as_csv, as_npz
 from emma_viz import __version__
 from emma_viz.data.image_grid import ImageGrid
 from emma_viz.errors import InputError
+from emma_viz.maps import map_difference
 from emma_viz.render import FigureSpec, grid_extent
 from emma_viz.render.colours import COLORMAPS
 from emma_viz.render.film import MOVING
@@ -49,8 +51,9 @@ FILE_TYPES = {
 }
 """Format → media type."""
 
-LOOK = ("layer", "kind", "scale", "colours", "blend", "smooth", "patch", "region", "word")
-"""What a saved page keeps of the view, by the names that links use; the canvas checks the values."""
+LOOK = ("layer", "kind", "scale", "colours", "blend", "smooth", "pair", "patch", "region", "word")
+"""What a saved page keeps of the view, by the names that links use; the canvas checks the values. Its models are in
+the order of the page to begin with."""
 
 LARGEST_STUDY = 300_000_000
 """Bytes of states beyond which a study is not sent through the browser."""
@@ -79,6 +82,7 @@ def save_view(
     name = "".join(
         c if c.isalnum() or c in "-_" else "-" for c in result.comparison.image_names[result.sample]
     )
+    result = ordered(result, view.look)
     comparison = _one(result)
     if form in ("csv", "npz", "py", "sh"):
         _require_shown(view, comparison)
@@ -88,6 +92,7 @@ def save_view(
         word = _word(result, view.look)
         evidence = None if word is None else result.evidence[word]
         return f"{name}.{form}", (as_csv if form == "csv" else as_npz)(result, comparison, view, evidence)
+    _require_pair(view, comparison)
     with tempfile.TemporaryDirectory(prefix="emma-viz-", dir=place) as folder:
         if form == "zip":
             return f"{name}-study.zip", _study(result, Path(folder))
@@ -111,9 +116,22 @@ def _require_shown(view: OfView, comparison: Comparison) -> None:
         layer not in known for layer, known in zip(view.layers, layers, strict=True)
     ):
         raise InputError("The view names a layer that a model does not have.")
+    _require_pair(view, comparison)
     if view.kind not in MAP_KINDS or view.colours not in COLORMAPS:
         raise InputError("The view names a map or colours that are not known.")
     View(scale=view.scale)
+
+
+def _require_pair(view: OfView, comparison: Comparison) -> None:
+    """Refuse a difference of models that are not there.
+
+    Raises:
+        InputError: one is not, or both are the same.
+    """
+    if view.difference and (
+        len({*view.pair}) < 2 or not all(0 <= each < len(comparison.decodings) for each in view.pair)
+    ):
+        raise InputError("The view names a difference of models that are not there.")
 
 
 def _figure(result: RunResult, comparison: Comparison, wanted: OfView) -> FigureSpec:
@@ -122,7 +140,7 @@ def _figure(result: RunResult, comparison: Comparison, wanted: OfView) -> Figure
     view = View(
         map_kind=wanted.kind, scale=wanted.scale, colormap=wanted.colours, difference=wanted.difference
     )
-    spec = _spec(comparison, view, layers, every=f".{wanted.format}" in MOVING)
+    spec = _spec(comparison, view, layers, wanted.pair, every=f".{wanted.format}" in MOVING)
     spec = replace(spec, notes=(*spec.notes, *_seen(result, comparison, view, look, layers)))
     if (region := _region(look, comparison.decodings[0].grid)) is not None:
         kept = extent_of(region, comparison.decodings[0].geometry[0])
@@ -130,22 +148,27 @@ def _figure(result: RunResult, comparison: Comparison, wanted: OfView) -> Figure
     return _with_word(spec, result, look)
 
 
-def _spec(comparison: Comparison, view: View, seen: Sequence[int], *, every: bool) -> FigureSpec:
+def _spec(
+    comparison: Comparison, view: View, seen: Sequence[int], pair: tuple[int, int], *, every: bool
+) -> FigureSpec:
     """A figure with each model's own layers: every one, or those that figures show and the one on the page."""
     maps, decodings = comparison.maps(view), comparison.decodings
     own = [decoding.layers for decoding in decodings] if every else []
     for index, decoding in enumerate(() if every else decodings):
         also = {seen[index]} if index < len(seen) and seen[index] in decoding.layers else set()
         own.append(tuple(sorted({*shown_layers(decoding.layers, None, decoding.model.name), *also})))
-    # A difference is of one layer of both.
-    view = replace(view, difference=view.difference and len({*own[:2]}) == 1)
-    whole = figure_spec(maps, view=view, image_names=comparison.image_names)
     alone = replace(view, difference=False)
+    whole = figure_spec(maps, view=alone, image_names=comparison.image_names)
     models = tuple(
         figure_spec([each], view=replace(alone, layers=layers)).images[0].models[0]
         for each, layers in zip(maps, own, strict=True)
     )
-    return replace(whole, images=(replace(whole.images[0], models=models),))
+    case = replace(whole.images[0], models=models, pair=pair)
+    # A difference is of one layer of both.
+    if not view.difference or own[pair[0]] != own[pair[1]]:
+        return replace(whole, images=(case,))
+    limit = float(map_difference(maps[pair[0]], maps[pair[1]]).limit[0])
+    return replace(whole, images=(replace(case, difference_limit=limit),), difference=True)
 
 
 def _seen(

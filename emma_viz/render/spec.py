@@ -141,6 +141,8 @@ class ImageCase:
     """The right answer, where it is known."""
     difference_limit: float | None = None
     """Half the width of the colour scale of the models' difference; None is that of the shown layers alone."""
+    pair: tuple[int, int] = (0, 1)
+    """The models whose difference is shown, the first minus the second."""
     word: str | None = None
     """What the models' evidence is for, in words; None where none is shown."""
     kept: Extent | None = None
@@ -166,6 +168,21 @@ class ImageCase:
                 f"{where}: expected evidence of every model with a word, and of none without; got the word "
                 f"{self.word!r} and evidence of {sum(with_evidence)} of {len(self.models)} models."
             )
+
+    @property
+    def subtracted(self) -> tuple[ModelCase, ModelCase]:
+        """The models whose difference is shown.
+
+        Raises:
+            InputError: there are not both of them.
+        """
+        first, second = self.pair
+        if first == second or not (0 <= first < len(self.models) and 0 <= second < len(self.models)):
+            raise InputError(
+                f"image {self.title!r}: expected two models for a difference, got models {first} and {second} of "
+                f"{len(self.models)}."
+            )
+        return self.models[first], self.models[second]
 
     def extent_of(self, model: ModelCase) -> Extent:
         """What a model's patch grid covers of the image."""
@@ -201,7 +218,7 @@ class FigureSpec:
     colormap: str | None = None
     """One of `COLORMAPS`, or any other of matplotlib's; None is viridis, and jet in the paper's style."""
     difference: bool = False
-    """Whether to show the difference of the maps of the two models, layer by layer."""
+    """Whether to show the difference of the maps of two models (`ImageCase.pair`), layer by layer."""
     notes: tuple[str, ...] = ()
     """Further lines for the footer."""
 
@@ -267,12 +284,8 @@ def common_layers(case: ImageCase) -> tuple[int, ...]:
     Raises:
         InputError: there are not two models with a layer and a patch grid in common.
     """
-    if len(case.models) != 2:
-        raise InputError(
-            f"image {case.title!r}: expected two models for a difference, got {len(case.models)}."
-        )
-    first, second = case.models
-    grids = [(model.maps.shape[1:], case.extent_of(model)) for model in case.models]
+    first, second = case.subtracted
+    grids = [(model.maps.shape[1:], case.extent_of(model)) for model in (first, second)]
     if grids[0] != grids[1]:
         raise InputError(
             f"image {case.title!r}: {first.name} has a patch grid of {grids[0][0]} over {grids[0][1]} and "
@@ -294,7 +307,7 @@ def map_change(case: ImageCase) -> tuple[tuple[int, ...], Float[np.ndarray, "Y R
         The layers, and the differences of the raw map values.
     """
     layers = common_layers(case)
-    first, second = (model.maps[[model.layers.index(layer) for layer in layers]] for model in case.models)
+    first, second = (model.maps[[model.layers.index(layer) for layer in layers]] for model in case.subtracted)
     return layers, first - second
 
 

@@ -99,7 +99,7 @@ class View:
     style: str = "default"
     """default or paper."""
     difference: bool = False
-    """Also show the difference of two models' maps."""
+    """Also show the difference of the first two models' maps."""
 
     @property
     def kind(self) -> str:

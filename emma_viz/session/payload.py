@@ -2,8 +2,10 @@
 
 import base64
 import io
+import itertools
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from emma_viz.render.spec import MAP_KINDS
 from emma_viz.session import Comparison, View
 from emma_viz.session.picture import notes
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the payload; the canvas refuses any other."""
 
 _LONGEST = 768
@@ -90,7 +92,7 @@ def payload(
             for kind, (name, meaning) in KIND_WORDS.items()
         ],
         "tables": {name: colour_table(name).tobytes().hex() for name in COLORMAPS},
-        "difference": _difference(maps),
+        "differences": _differences(maps),
         "overlay": {"greying": GREYING, "lightening": LIGHTENING, "rise": RISE, "strength": STRENGTH},
         "models": [
             _model(
@@ -139,14 +141,15 @@ def _model(
     }
 
 
-def _difference(maps: dict[str, tuple[ActivationMaps, ...]]) -> dict[str, float] | None:
-    """Map kind → half the width of the difference's colour scale; None where there is no difference to show."""
-    try:
-        return {
-            kind: float(map_difference(*each[:2]).limit[0]) for kind, each in maps.items() if each[1:]
-        } or None
-    except InputError:  # other patches or layers
-        return None
+def _differences(maps: dict[str, tuple[ActivationMaps, ...]]) -> dict[str, dict[str, float]]:
+    """Of two models, "first,second" → map kind → half the width of their difference's colour scale."""
+    count, found = len(next(iter(maps.values()))), {}
+    for one, other in itertools.combinations(range(count), 2):
+        with suppress(InputError):  # other patches or layers: nothing to show
+            found[f"{one},{other}"] = {
+                kind: float(map_difference(each[one], each[other]).limit[0]) for kind, each in maps.items()
+            }
+    return found
 
 
 def _map(maps: ActivationMaps) -> dict[str, Any]:

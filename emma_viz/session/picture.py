@@ -165,7 +165,7 @@ def _image_case(maps: Sequence[ActivationMaps], samples: list[int], name: str, v
     place = first.geometry[index]
     low, high = maps[0].true_limits()[index]
     # Over all layers that were decoded, shown or not: every picture of a comparison has the same colours.
-    limit = float(map_difference(*maps).limit[index]) if view.difference and len(maps) == 2 else None
+    limit = float(map_difference(*maps[:2]).limit[index]) if view.difference and len(maps) > 1 else None
     return ImageCase(
         title=name,
         image=fit_image(np.asarray(first.images[index])),

@@ -96,6 +96,15 @@ def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Compar
     return Comparison(decodings=tuple(decodings), image_names=names)
 
 
+def compared_entries(path: Path) -> tuple[str, ...]:
+    """The data sets of a study that `compare_study` takes where none is named, in its order.
+
+    Raises:
+        StudyError: there is no such study, it is not finished, or holds none.
+    """
+    return tuple(_entries(open_study(path), None))
+
+
 def decoded_sample(path: Path, entry: str, sample: int) -> tuple[Decoding, str]:
     """The decoding of one question of a study, and the name of its image.
 

@@ -30,8 +30,8 @@ const canvases = found.models.map((model, m) =>
 const first = found.models[0].maps[kind];
 const truth = [...core.paint(first.true, Array.isArray(scale) ? scale.map(Math.fround) : first.limits.true[scale], table)];
 const differences = steps.map((step) => {
-  if (!found.difference) return null;
-  const limit = found.difference[kind];
+  if (!found.differences["0,1"]) return null;
+  const limit = found.differences["0,1"][kind];
   return [...core.paint(core.differenceAt(found.models, kind, step), [-limit, limit], found.tables.RdBu)];
 });
 process.stdout.write(JSON.stringify({ sheets, canvases, truth, differences }));

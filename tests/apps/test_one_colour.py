@@ -188,8 +188,8 @@ def test_models_without_a_common_layer_or_grid_have_no_difference_in_the_canvas(
     first = decoding("first", view, patches)
     other = decoding("second", view, patches).select(layers=[0])
     shifted = first.select(layers=[1, 5])
-    assert payload(Comparison(decodings=(first, other)))["difference"] == pytest.approx(
+    assert payload(Comparison(decodings=(first, other)))["differences"]["0,1"] == pytest.approx(
         {"distance": 48**0.5 / 64, "magnitude": 48**0.5 / 16, "error": 48**0.5 / 64, "cosine": 1 / 32}
     )
-    assert payload(Comparison(decodings=(other, shifted)))["difference"] is None
-    assert payload(Comparison(decodings=(first,)))["difference"] is None
+    assert payload(Comparison(decodings=(other, shifted)))["differences"] == {}
+    assert payload(Comparison(decodings=(first,)))["differences"] == {}

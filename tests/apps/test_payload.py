@@ -70,9 +70,9 @@ def test_the_scale_of_a_difference_is_that_of_the_figure(comparison):
     sent = payload(comparison)
     for kind in KIND_WORDS:
         one = comparison.maps(View(map_kind=kind))
-        assert sent["difference"][kind] == map_difference(*one).limit[0]
+        assert sent["differences"]["0,1"][kind] == map_difference(*one).limit[0]
     spec = comparison.spec(View(difference=True))
-    assert spec.images[0].difference_limit == sent["difference"]["distance"]
+    assert spec.images[0].difference_limit == sent["differences"]["0,1"]["distance"]
 
 
 def test_large_pictures_go_as_files(comparison, monkeypatch):

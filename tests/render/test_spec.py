@@ -230,9 +230,21 @@ def test_difference_is_of_the_common_layers(make):
     np.testing.assert_array_equal(values[1], case.models[0].maps[2] - second.maps[0])
 
 
+def test_the_difference_is_of_the_pair_that_is_named(make):
+    case = dataclasses.replace(make.case(models=3), pair=(2, 0))
+    layers, values = map_change(case)
+    first, second = case.models[2], case.models[0]
+    for layer, value in zip(layers, values, strict=True):
+        one, other = (each.maps[each.layers.index(layer)] for each in (first, second))
+        np.testing.assert_array_equal(value, one - other)
+    spec = FigureSpec(images=(case,), difference=True)
+    assert from_json(to_json(spec)).images[0].pair == (2, 0)
+
+
 def test_a_difference_needs_two_comparable_models(make):
-    with pytest.raises(InputError, match="two models for a difference, got 3"):
-        FigureSpec(images=(make.case(models=3),), difference=True)
+    for count, pair in ((1, (0, 1)), (3, (0, 3)), (3, (-1, 0)), (2, (1, 1))):
+        with pytest.raises(InputError, match=f"two models for a difference, got models .* of {count}"):
+            FigureSpec(images=(dataclasses.replace(make.case(models=count), pair=pair),), difference=True)
     case = make.case()
     elsewhere = dataclasses.replace(case.models[1], layers=(1, 2, 3))
     with pytest.raises(InputError, match="at least one in common"):

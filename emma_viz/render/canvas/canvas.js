@@ -13,6 +13,7 @@ const core = {
   ...require("./core/links.js"),
   ...require("./core/looks.js"),
   ...require("./core/numbers.js"),
+  ...require("./core/order.js"),
   ...require("./core/patches.js"),
   ...require("./core/payload.js"),
   ...require("./core/scrubber.js"),

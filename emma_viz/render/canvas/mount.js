@@ -7,7 +7,7 @@ const { followPointer, lock } = require("./gestures.js");
 const { followKeys } = require("./keys.js");
 const { lifetime } = require("./lifetime.js");
 const { offerSaving, openMenu, say } = require("./saving.js");
-const { changeView, showResult, showView } = require("./showing.js");
+const { changeView, moveUp, showResult, showView } = require("./showing.js");
 const { openKeys } = require("./view/keylist.js");
 const { partsOf } = require("./view/parts.js");
 const { layout } = require("./view/rows.js");
@@ -22,6 +22,7 @@ const actionsOf = (stage) => ({
   go: (event) => apply(stage, scrub(stage.state.scrubber, event)),
   invalidate: (change) => invalidate(stage, change),
   lock: (chosen) => lock(stage, chosen),
+  moveUp: (index) => moveUp(stage, index),
   openKeys: (open) => openKeys(stage, open),
   openMenu: (open) => openMenu(stage, open),
   say: (text) => say(stage, text),

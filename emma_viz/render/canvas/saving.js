@@ -44,6 +44,7 @@ const savedView = (stage) => {
     scale: linkedView(stage.state).scale,
     colours: view.colours,
     difference: Boolean(differenceLimit(stage.state)),
+    pair: view.pair,
     look: fromLink(toLink(linkOf(stage))),
   };
 };

@@ -3,6 +3,7 @@
 const { fade, opaque } = require("./core/colours.js");
 const { stepsOf } = require("./core/layers.js");
 const { lookOf, placeOf } = require("./core/looks.js");
+const { movedUp, orderOf, placesIn, reordered } = require("./core/order.js");
 const { unpack } = require("./core/payload.js");
 const { scrub } = require("./core/scrubber.js");
 const { offered, showAnswers } = require("./view/answers.js");
@@ -11,6 +12,7 @@ const { canvasOf, make, pictureOf } = require("./view/elements.js");
 const { clearInspector, showInspector } = require("./view/inspector.js");
 const { showLegend } = require("./view/legend.js");
 const { layout, showRows } = require("./view/rows.js");
+const { reorderWord } = require("./word.js");
 
 const SCALES = [
   ["shared", "one for all"],
@@ -88,6 +90,7 @@ const takeResult = (state, result, pictures) => {
   const step = before === steps.length ? state.scrubber.step : Math.floor((steps.length - 1) / 2);
   const scrubber = scrub({ ...state.scrubber, step }, { type: "count", count: steps.length });
   const reading = { found: new Map(), asked: null };
+  if (Math.max(...state.view.pair) >= result.models.length) state.view = { ...state.view, pair: [0, 1] };
   Object.assign(state, {
     result,
     pictures,
@@ -101,29 +104,63 @@ const takeResult = (state, result, pictures) => {
   });
 };
 
+/** Everything that has a part for each model. */
+const showModels = (stage) => {
+  clearInspector(stage);
+  showRows(stage);
+  showAnswers(stage, stage.state.result.models, false);
+  showLegend(stage);
+  showCurves(stage);
+  showInspector(stage);
+};
+
+/** Puts the models into another order; `order` names the present ones, the first first. */
+const reorder = (stage, order) => {
+  const { state, act } = stage;
+  const places = placesIn(order);
+  const moved = (values) => order.map((from) => values[from]);
+  const there = (chosen) => chosen && { ...chosen, model: places[chosen.model] };
+  const { pictures, locked, word } = state;
+  const result = reordered(state.result, order);
+  Object.assign(state, {
+    result,
+    pictures: { ...pictures, decoded: moved(pictures.decoded), truths: moved(pictures.truths) },
+    steps: state.steps.map(moved),
+    reading: { found: new Map(), asked: null },
+    hovered: null,
+    locked: there(locked),
+    word: word && reorderWord(word, order),
+  });
+  showModels(stage);
+  act.invalidate();
+};
+
+/** Moves a model one row up, and keeps the focus on it. */
+const moveUp = (stage, index) => {
+  reorder(stage, movedUp(stage.state.result.models.length, index));
+  stage.parts.rows.querySelector(`[data-model="${Math.max(index - 1, 1)}"] .ev-up`)?.focus();
+};
+
 /** Shows a result; `wanted` is the view of a link, to be restored, or null. */
 const showResult = async (stage, payload, wanted) => {
   const { state, parts, host, life, act } = stage;
   if (life.over) throw new Error("This canvas has been destroyed; mount another one.");
   const mine = ++state.generation;
-  const result = unpack(payload);
+  const came = unpack(payload);
+  const order = orderOf(wanted?.order, came.models);
+  const result = order ? reordered(came, order) : came;
   const pictures = await picturesOf(result);
   if (mine !== state.generation) return;
   takeResult(state, result, pictures);
   act.apply(state.scrubber);
   parts.frame.classList.remove("ev-locked");
-  clearInspector(stage);
   const lost = wanted ? restoreLook(stage, wanted) : [];
   parts.slider.max = String(state.steps.length - 1);
   parts.frame.dataset.state = "result";
   parts.veil.replaceChildren();
   fillMenus(stage);
-  showRows(stage);
-  showAnswers(stage, result.models, false);
-  showLegend(stage);
-  showCurves(stage);
-  showInspector(stage);
-  for (const key of Object.keys(result.evidence || {}).slice(0, 1)) act.attribute(...key.split(",").map(Number));
+  showModels(stage);
+  for (const key of Object.keys(result.evidence).slice(0, 1)) act.attribute(...key.split(",").map(Number));
   if (wanted) restorePlace(stage, wanted, lost);
   parts.saver.hidden = !host.save;
   state.stats.steps.clear();
@@ -133,11 +170,15 @@ const showResult = async (stage, payload, wanted) => {
 /** Restores a link's view of the result that is shown; says what it names and is not here. */
 const showView = (stage, wanted) => {
   const { state, act } = stage;
+  const { models } = state.result;
+  const order = orderOf(wanted.order || models.map((_, source) => source).join(), models);
+  if (order) reorder(stage, order);
   const lost = restoreLook(stage, wanted);
   fillMenus(stage);
   if (state.word) act.forget();
   act.lock(null);
   restorePlace(stage, wanted, lost);
+  showRows(stage); // the pair may be another
   showLegend(stage);
   showCurves(stage);
   act.invalidate();
@@ -150,13 +191,14 @@ const changeView = (stage, change) => {
   if (!state.result) return;
   const { kind, scale } = state.view;
   if (scale === "typed") state.view.scale = [...state.result.models[0].maps[kind].limits.shared]; // to begin with
-  if ("scale" in change) layout(stage);
+  if ("pair" in change) showRows(stage);
   if ("kind" in change || "scale" in change) {
     showCurves(stage);
     showInspector(stage);
   }
   showLegend(stage);
+  if ("scale" in change) layout(stage);
   act.invalidate();
 };
 
-module.exports = { showResult, showView, changeView };
+module.exports = { showResult, showView, changeView, moveUp };

@@ -3,6 +3,7 @@
 const { floatsOf } = require("./core/bytes.js");
 const { LETTERS } = require("./core/layers.js");
 const { figures } = require("./core/numbers.js");
+const { inOrder, moved } = require("./core/order.js");
 const { markWord } = require("./view/answers.js");
 const { showLegend } = require("./view/legend.js");
 
@@ -25,7 +26,6 @@ const forget = (stage) => {
 };
 
 const evidenceOf = (reply) => {
-  if (reply.error) throw new Error(reply.error);
   const values = reply.models.map((each) => (each ? floatsOf(each) : null));
   const scores = reply.scores.map((score, i) => `${LETTERS[i]} ${figures(score, 2)}`).join(", ");
   return {
@@ -59,10 +59,12 @@ const attribute = async (stage, model, index) => {
     showLegend(stage);
   });
   try {
-    Object.assign(
-      mine,
-      evidenceOf((result.evidence || {})[`${model},${index}`] || (await host.attribute(model, index)))
-    );
+    // What came with the result stands in the order that is shown; what the page says, in its own.
+    const known = result.evidence[`${model},${index}`];
+    const reply = known || (await host.attribute(result.models[model].source, index));
+    if (reply.error) throw new Error(reply.error);
+    mine.reply = known || inOrder(reply, state.result.models);
+    Object.assign(mine, evidenceOf(mine.reply));
   } catch (error) {
     mine.note = error.message;
   } finally {
@@ -73,4 +75,12 @@ const attribute = async (stage, model, index) => {
   stage.act.invalidate();
 };
 
-module.exports = { abandon, attribute, forget };
+/** The word that is shown, with the models in another order. */
+const reorderWord = (word, order) => {
+  word.model = order.indexOf(word.model);
+  if (!word.reply) return word; // its answer comes to this very object
+  word.reply = moved(word.reply, order);
+  return Object.assign(word, evidenceOf(word.reply));
+};
+
+module.exports = { abandon, attribute, forget, reorderWord };

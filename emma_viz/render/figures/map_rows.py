@@ -78,14 +78,14 @@ def evidence_said(scale: EvidenceScale) -> str:
 
 def _difference(case: ImageCase) -> MapRow:
     layers, values = map_change(case)
-    first, second = (words.clean(model.name) for model in case.models)
-    marked = {layer for model in case.models for layer in model.marked}
+    first, second = (words.clean(model.name) for model in case.subtracted)
+    marked = {layer for model in case.subtracted for layer in model.marked}
     maps = [
         RowMap(
             label=f"difference/{case.title}/{layer}",
             heading=layer_label(layer) + f" {WEAK_MARK}" * (layer in marked),
             values=each,
-            extent=case.extent_of(case.models[0]),
+            extent=case.extent_of(case.subtracted[0]),
             caption=f"rms {number(rms(each))}",
             weak=layer in marked,
         )

@@ -62,9 +62,9 @@ def difference_chart(case: ImageCase) -> SvgChart | None:
     """RMS difference of the two models' maps, and of their decoded images, by layer; None when all is NaN."""
     layers, values = map_change(case)
     lines = [_rms_line("maps", 6, layers, values)]
-    first, second = case.models
+    first, second = case.subtracted
     if first.decoded.shape[1:] == second.decoded.shape[1:]:
-        pair = (model.decoded[[model.layers.index(layer) for layer in layers]] for model in case.models)
+        pair = (model.decoded[[model.layers.index(layer) for layer in layers]] for model in case.subtracted)
         one, other = (pixels.astype(np.float64) for pixels in pair)
         lines.append(_rms_line("decoded pixels", 3, layers, one - other))
     lines = [line for line in lines if line.points]

@@ -233,7 +233,7 @@ class _Section:
         for index, each in enumerate(row.maps):
             path = f"{self.index}/{scope}/{index}"
             cells.append(self._row_cell(each, path, f"difference of the maps, {each.heading}"))
-        first, second = (clean(model.name) for model in self.case.models)
+        first, second = (clean(model.name) for model in self.case.subtracted)
         bar = _bar(row.limits, colours.DIFFERENCE, f"{first} minus {second}")
         grid = self._grid({"difference": cells}, [each.heading for each in row.maps])
         chart = self._chart(difference_chart(self.case), "RMS difference by layer")

@@ -86,7 +86,7 @@ def test_numbers_on_screen_are_those_of_the_api(shown):
     assert visit.canvas(
         f"[...emma.result.models[0].maps.distance.values].slice(0, {first.values[0, 0].size})"
     ) == (first.values[0, 0].ravel().tolist())
-    wide = visit.canvas("emma.result.difference.distance")
+    wide = visit.canvas("emma.result.differences['0,1'].distance")
     assert float(limits[3]) == pytest.approx(wide, rel=0.005)
     assert wide == pytest.approx(float(map_difference(first, second).limit[0]), rel=1e-6)
 
@@ -116,6 +116,27 @@ def test_kinds_scales_colours_and_blend_change_the_picture_and_say_so(shown):
     assert visit.picture("highlight") != highlight
     page.get_by_label("Highlight strength").fill("0.8")
     assert visit.picture("highlight") == highlight
+
+
+def test_models_change_places_and_the_pair_of_the_difference_is_chosen(shown):
+    visit, page = shown.visit, shown.visit.page
+    asked = list(visit.requests)
+    before = visit.picture("map", 0), visit.picture("map", 1), visit.picture("difference")
+    second = shown.comparison.decodings[1].model.name
+    page.get_by_role("button", name=f"Move {second} one row up").click()
+    assert (visit.picture("map", 1), visit.picture("map", 0)) == before[:2]
+    assert page.locator(".ev-row header b").first.inner_text() == second
+    turned = visit.picture("difference")
+    assert turned != before[2]
+    page.get_by_label("Difference", exact=True).select_option("1,0")
+    assert visit.picture("difference") == before[2]
+    assert "difference B − A" in page.locator("[data-paint=difference] + figcaption").inner_text()
+    assert {"order=1%2C0", "pair=1%2C0"} <= set(visit.link().split("&"))
+    assert visit.requests == asked
+    page.locator(".ev-up").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("Difference", exact=True).select_option("0,1")
+    assert (visit.picture("map", 0), visit.picture("map", 1), visit.picture("difference")) == before
 
 
 def test_curves_read_and_choose_a_layer(shown):

@@ -15,9 +15,9 @@ const model = (name) => ({
   controls: [{ beats: true, said: "beats a lens" }, { beats: false, said: "does not beat a lens" }],
 }); // prettier-ignore
 const payload = () => ({
-  schema: 1, image: { name: "cup", hash: "ab", size: [4, 3], uniform: false, src: PICTURE }, prompt: "What?",
+  schema: 2, image: { name: "cup", hash: "ab", size: [4, 3], uniform: false, src: PICTURE }, prompt: "What?",
   kinds: [{ id: "distance", name: "distance", label: "Distance", help: "" }], tables: { viridis: table, RdBu: table },
-  difference: { distance: 1 }, overlay: { greying: 0, lightening: 0, rise: 1, strength: 1 }, models: [model("a"), model("b")],
+  differences: { "0,1": { distance: 1 } }, overlay: { greying: 0, lightening: 0, rise: 1, strength: 1 }, models: [model("a"), model("b")],
 }); // prettier-ignore
 
 module.exports = { payload };

@@ -99,6 +99,45 @@ test("limits can be typed; what are no limits are marked and change nothing", as
   assert.deepEqual(held(), {});
 });
 
+test("a model moves one row up with all that is shown of it, and the difference is of the pair that is chosen", async () => {
+  const asked = [];
+  const reply = { models: ["AACAPwAAAEA=", "AABAQAAAgEA="], scores: [-1, -2], judged: ["one", "two"], limit: 1, meaning: "", method: "m", help: "" };
+  const host = {
+    words: async (places) => (asked.push(places), { models: [[[["w", 1]]], [[["v", 1]]]] }),
+    attribute: async (...given) => (asked.push(given), reply),
+    save: async (format, view) => (asked.push(view), { error: "not now" }),
+  };
+  const canvas = mount(place, host);
+  await canvas.update(payload(), { patch: "1" });
+  await waited(30);
+  assert.deepEqual(asked.pop(), [1, 1]);
+  const names = () => [...place.querySelectorAll(".ev-row header b")].map((each) => each.textContent);
+  assert.deepEqual([names(), canvas.view.order], [["a", "b", "Reference"], null]);
+  place.querySelector(".ev-up").send("click");
+  assert.deepEqual([names(), canvas.view.order], [["b", "a", "Reference"], [1, 0]]);
+  assert.equal(document.activeElement.getAttribute("aria-label"), "Move a one row up");
+  place.querySelector('[data-model="0"][data-word="1"]').send("click");
+  await waited(30);
+  assert.deepEqual(asked.pop(), [1, 1]); // the page's own place of the model
+  assert.match(shown(".ev-legend"), /log-probability A \u22122, B \u22121A two, B one/);
+  place.querySelector(".ev-up").send("click");
+  assert.match(shown(".ev-legend"), /log-probability A \u22121, B \u22122A one, B two/);
+  const pairs = place.querySelector("[data-set=pair]");
+  assert.deepEqual([pairs.value, canvas.view.pair, canvas.view.order], ["0,1", null, null]);
+  pairs.value = "1,0";
+  pairs.send("change");
+  assert.deepEqual(canvas.view.pair, [1, 0]);
+  assert.match(place.querySelector("[data-paint=difference] + figcaption").textContent, /difference B \u2212 A/);
+  canvas.restore({ order: "1,0" });
+  assert.deepEqual([names(), canvas.view.pair], [["b", "a", "Reference"], [1, 0]]);
+  place.querySelector("[data-format=csv]").send("click");
+  await waited(10);
+  const { layers, pair, look } = asked.find((each) => each.look);
+  assert.deepEqual([layers, pair, look.order, look.pair], [[0, 0], [1, 0], "1,0", "1,0"]);
+  canvas.destroy();
+  assert.deepEqual(held(), {});
+});
+
 test("fifty canvases come and go, some before their pictures are drawn, some in the place of another", async () => {
   for (let i = 0; i < 50; i++) {
     const canvas = mount(place, {});
@@ -120,7 +159,7 @@ test("another result holds no more than the one before, and one that cannot be r
   await canvas.update(payload());
   await waited(5);
   assert.deepEqual([held(), canvas.shown], [once, 2]);
-  await assert.rejects(canvas.update({ schema: 2 }), /schema 1/);
+  await assert.rejects(canvas.update({ schema: 1 }), /schema 2/);
   assert.equal(canvas.result.prompt, "What?");
   canvas.destroy();
   assert.deepEqual(held(), {});

@@ -9,7 +9,7 @@ const floats = (values) => base64(new Uint8Array(Float32Array.from(values).buffe
 const grey = Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3));
 
 const payload = () => ({
-  schema: 1,
+  schema: 2,
   tables: { viridis: "000000ffffff" },
   models: [
     {
@@ -27,7 +27,7 @@ test("a payload unpacks to numbers, and its maps have limits for each scale", ()
   assert.deepEqual(core.limitsOf(models[0], "distance", 1, "per_map"), [3, 3]);
   assert.deepEqual(core.limitsOf(models[0], "distance", 1, [4, 5]), [4, 5]);
   assert.deepEqual(core.trajectory(models[0], "distance", [0, 1]), [1.5, 3]);
-  assert.throws(() => core.unpack({ ...payload(), schema: 2 }), /schema 1/);
+  assert.throws(() => core.unpack({ ...payload(), schema: 1 }), /schema 2/);
 });
 
 test("differences are of single precision, and of one layer of both", () => {

@@ -21,6 +21,7 @@ test("links carry a view there and back, and ignore what they do not know", () =
 });
 
 const model = {
+  source: 0,
   grid: [2, 2],
   extent: [0, 0, 1, 1],
   layers: [0, 4],
@@ -34,8 +35,8 @@ const model = {
   },
 };
 const shown = (change) => ({
-  ...core.freshState(), result: { models: [model], tables: { viridis: "v", RdBu: "r" }, difference: { error: 0.5 } }, steps: [[0], [1]],
-  view: { kind: "error", scale: "shared", colours: "viridis", blend: 0.8, smooth: false }, ...change,
+  ...core.freshState(), result: { models: [model], tables: { viridis: "v", RdBu: "r" }, differences: { "0,1": { error: 0.5 } } }, steps: [[0], [1]],
+  view: { kind: "error", scale: "shared", colours: "viridis", blend: 0.8, smooth: false, pair: [0, 1] }, ...change,
 }); // prettier-ignore
 
 test("a link's look is checked: what is not here is named and left as it was", () => {
@@ -48,7 +49,7 @@ test("a link's look is checked: what is not here is named and left as it was", (
     smooth: "1",
   });
   assert.deepEqual(kept, {
-    view: { kind: "error", scale: [-1, 2.5], colours: "RdBu", blend: 0.2, smooth: true },
+    view: { kind: "error", scale: [-1, 2.5], colours: "RdBu", blend: 0.2, smooth: true, pair: [0, 1] },
     lost: [],
   });
   const wrong = { kind: "constructor", scale: "2:1", colours: "toString", blend: "7" };

@@ -6,6 +6,9 @@ const LETTERS = "ABCDEFGH";
 
 const layerLabel = (layer) => (layer < 0 ? "embedding" : `layer ${layer}`);
 
+/** A difference of two models, by their letters. */
+const pairLabel = ([first, second]) => `${LETTERS[first]} \u2212 ${LETTERS[second]}`;
+
 /** The steps of the slider: per step, the index of each model's layer. Unequal depths move together by depth. */
 const stepsOf = (layersOfModels) => {
   const longest = layersOfModels.reduce((best, each) => (each.length > best.length ? each : best), []);
@@ -35,4 +38,4 @@ const alongSteps = (values, models, steps, index) => {
   });
 };
 
-module.exports = { LETTERS, layerLabel, stepsOf, longestOf, stepLabels, alongSteps };
+module.exports = { LETTERS, layerLabel, pairLabel, stepsOf, longestOf, stepLabels, alongSteps };

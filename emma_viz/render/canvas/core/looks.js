@@ -12,6 +12,12 @@ const scaleOf = (text) => {
   return ends.every(Number.isFinite) && ends[0] < ends[1] ? ends : undefined;
 };
 
+const pairOf = (text, count) => {
+  const pair = (text || "").split(",").map(Number);
+  const known = pair.length === 2 && pair.every((each) => Number.isInteger(each) && each >= 0 && each < count);
+  return known && pair[0] !== pair[1] ? pair : undefined;
+};
+
 /** The view with what a link wants of it, and the names of what it wants and cannot have: {view, lost}. */
 const lookOf = (view, result, wanted) => {
   const strength = Number(wanted.blend);
@@ -20,6 +26,7 @@ const lookOf = (view, result, wanted) => {
     colours: Object.hasOwn(result.tables, wanted.colours) ? wanted.colours : undefined,
     scale: scaleOf(wanted.scale),
     blend: wanted.blend && strength >= 0 && strength <= 1 ? strength : undefined,
+    pair: pairOf(wanted.pair, result.models.length),
   };
   const change = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   if (wanted.smooth) change.smooth = wanted.smooth === "1";

@@ -5,10 +5,11 @@ const { mean, subtract } = require("./numbers.js");
 
 /** A payload with its base64 turned into numbers; pictures that come as files stay addresses until they are drawn. */
 const unpack = (payload) => {
-  if (payload.schema !== 1) throw new Error(`This page reads payloads of schema 1, and got ${payload.schema}.`);
+  if (payload.schema !== 2) throw new Error(`This page reads payloads of schema 2, and got ${payload.schema}.`);
   const tables = Object.fromEntries(Object.entries(payload.tables).map(([name, hex]) => [name, tableOf(hex)]));
-  const models = payload.models.map((model) => ({
+  const models = payload.models.map((model, source) => ({
     ...model,
+    source,
     decoded: model.decoded.encoding === "raw" ? { ...model.decoded, data: bytesOf(model.decoded.data) } : model.decoded,
     maps: Object.fromEntries(
       Object.entries(model.maps).map(([kind, map]) => [
@@ -18,7 +19,7 @@ const unpack = (payload) => {
     ),
     truth: bytesOf(model.truth),
   }));
-  return { ...payload, tables, models };
+  return { ...payload, evidence: payload.evidence || {}, tables, models };
 };
 
 const mapOf = (model, kind, index) => {

@@ -1,6 +1,7 @@
 // What a canvas shows at one moment: one object, made here, passed to whoever reads or changes it.
 "use strict";
 const { longestOf } = require("./layers.js");
+const { linkedOrder, pairKey } = require("./order.js");
 const { limitsOf, mapOf } = require("./payload.js");
 const { translate } = require("./patches.js");
 
@@ -9,7 +10,7 @@ const freshState = () => ({
   result: null, // the unpacked payload
   steps: [], // per step, the index of each model's layer
   scrubber: { step: 0, count: 0, playing: false, rest: 0 },
-  view: { kind: "distance", scale: "shared", colours: "viridis", blend: 0.8, smooth: false },
+  view: { kind: "distance", scale: "shared", colours: "viridis", blend: 0.8, smooth: false, pair: [0, 1] },
   hovered: null, // {model, patch, region}: what the pointer is over
   locked: null, // the same, kept by a click, or {model, region, box} by a drag
   drag: null, // {model, from, region}: a drag under way
@@ -32,12 +33,12 @@ const beatsNone = (state, model) => state.result.models[model].controls[indexOf(
 /** The layer that the present step is called by. */
 const currentLayer = ({ result, scrubber }) => longestOf(result.models).layers[scrubber.step];
 
-/** Half the width of the difference's scale; null where the first two models cannot be subtracted. */
-const differenceLimit = ({ result, view }) => result.difference && result.difference[view.kind];
+/** Half the width of the difference's scale; null where the two models cannot be subtracted. */
+const differenceLimit = ({ result, view }) => result.differences[pairKey(view.pair)]?.[view.kind] ?? null;
 
 /** Whether the difference is drawn, of maps of which one at least does not beat its control. */
 const weakDifference = (state) =>
-  Boolean(differenceLimit(state)) && [0, 1].some((model) => beatsNone(state, model));
+  Boolean(differenceLimit(state)) && state.view.pair.some((model) => beatsNone(state, model));
 
 /** What a model's map panel shows: {values, limits, table}; `evidence` while it is the evidence for a word. */
 const shownMap = (state, model) => {
@@ -87,6 +88,8 @@ const linkedView = (state) => {
     colours: view.colours,
     blend: view.blend === 0.8 ? null : view.blend,
     smooth: view.smooth ? 1 : null,
+    order: linkedOrder(state.result.models),
+    pair: view.pair.join() === "0,1" ? null : view.pair,
     patch: locked && !locked.box ? locked.patch : null,
     region: locked && locked.box ? [top, left, bottom, right] : null,
     word: word ? [word.model, word.index] : null,

@@ -7,7 +7,7 @@ const { TIPS } = require("./tips.js");
 const offered = ({ host, state: { result } }, model, index) =>
   Boolean(
     (host.attribute && result?.models[model].live) ||
-    (result?.evidence && Object.hasOwn(result.evidence, `${model},${index}`))
+    (result && Object.hasOwn(result.evidence, `${model},${index}`))
   );
 
 const wordOf = (act, model, index, piece) =>

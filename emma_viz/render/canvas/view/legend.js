@@ -1,10 +1,10 @@
 // What the colours mean.
 "use strict";
+const { pairLabel } = require("../core/layers.js");
 const { figures } = require("../core/numbers.js");
 const { differenceLimit } = require("../core/state.js");
 const { make, tipped } = require("./elements.js");
 const { showLimits } = require("./limits.js");
-const { TIPS } = require("./tips.js");
 
 const SCALES = {
   shared: "one scale for all models and layers",
@@ -70,30 +70,30 @@ const mapParts = (state) => {
   ];
 };
 
-const differenceParts = (state) => {
+/** Fills the menu of the pairs that can be subtracted, and sets it to the one that is. */
+const fillPairs = ({ result: { models }, view }, pairs) => {
+  const ends = models.map((_, index) => index);
+  const found = ends.flatMap((first) => ends.filter((second) => second !== first).map((second) => [first, second]));
+  pairs.replaceChildren(...found.map((pair) => make("option", { value: pair.join(), text: pairLabel(pair) })));
+  pairs.value = view.pair.join();
+  return pairs;
+};
+
+const differenceParts = (state, { pairs }) => {
   const limit = differenceLimit(state);
-  if (limit)
-    return [
-      part(
-        " ev-end",
-        end(figures(-limit)),
-        ramp(state, "RdBu"),
-        end(figures(limit)),
-        tipped("A \u2212 B", TIPS.difference)
-      ),
-    ];
   if (state.result.models.length < 2) return [];
-  return [
-    make("span", {
-      class: "ev-legend-part ev-soft ev-end",
-      text: "no difference: A and B have other patches or layers",
-    }),
-  ];
+  const said = limit
+    ? [end(figures(-limit)), ramp(state, "RdBu"), end(figures(limit))]
+    : [make("span", { class: "ev-soft", text: "none: they have other patches or layers" })];
+  return [part(" ev-end", fillPairs(state, pairs), ...said)];
 };
 
 /** The legend of the maps, or of a word's evidence, and of the difference. */
 const showLegend = ({ state, parts, act }) => {
-  parts.legend.replaceChildren(...(state.word ? wordParts(state, act) : mapParts(state)), ...differenceParts(state));
+  const held = document.activeElement === parts.pairs;
+  const shown = state.word ? wordParts(state, act) : mapParts(state);
+  parts.legend.replaceChildren(...shown, ...differenceParts(state, parts));
+  if (held) parts.pairs.focus();
   showLimits({ state, parts });
   const caption = state.word ? "evidence" : "map";
   for (const tip of parts.rows.querySelectorAll("[data-paint=map] + figcaption .ev-tip")) tip.firstChild.data = caption;

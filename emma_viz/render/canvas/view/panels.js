@@ -58,8 +58,10 @@ const painters = {
   difference(state, context) {
     const { result, view } = state;
     const limit = differenceLimit(state);
-    const values = limit && differenceAt(result.models, view.kind, [indexOf(state, 0), indexOf(state, 1)]);
-    if (values) spreadPixels(state, context, paint(values, [-limit, limit], result.tables.RdBu), 0);
+    const [first, second] = view.pair;
+    const places = [indexOf(state, first), indexOf(state, second)];
+    const values = limit && differenceAt([result.models[first], result.models[second]], view.kind, places);
+    if (values) spreadPixels(state, context, paint(values, [-limit, limit], result.tables.RdBu), first);
   },
 };
 

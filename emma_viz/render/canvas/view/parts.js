@@ -106,6 +106,9 @@ const partsOf = (act, life) => {
   const beside = { class: "ev-aside", tabindex: "0", role: "group", "aria-label": "Answers and patch" };
   const main = make("div", { class: "ev-main" }, rows, make("div", beside, answers, inspector));
   const legend = make("div", { class: "ev-legend" });
+  // It stands in the legend.
+  const pairs = make("select", { "data-set": "pair", "aria-label": "Difference", title: TIPS.difference });
+  pairs.addEventListener("change", () => act.set({ pair: pairs.value.split(",").map(Number) }));
   const veil = make("div", { class: "ev-veil", role: "status", "aria-live": "polite" });
   const notice = make("div", { class: "ev-notice", role: "status", hidden: true });
   const spoken = make("div", { class: "ev-spoken", role: "status", "aria-live": "polite" });
@@ -122,7 +125,7 @@ const partsOf = (act, life) => {
     spoken
   );
   // `path` and `strips` come with the first result.
-  return { ...own, rows, answers, inspector, main, legend, veil, notice, spoken, frame, path: null, strips: [] };
+  return { ...own, rows, answers, inspector, main, legend, pairs, veil, notice, spoken, frame, path: null, strips: [] };
 };
 
 module.exports = { partsOf };

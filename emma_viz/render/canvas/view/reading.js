@@ -1,6 +1,7 @@
 // The words that the models read from one patch, asked for where the pointer rests.
 "use strict";
 const { percent } = require("../core/numbers.js");
+const { bySource, inOrder } = require("../core/order.js");
 const { regionOf, translate } = require("../core/patches.js");
 const { chosenNow, indexOf, isPatch } = require("../core/state.js");
 const { make, renew, tipped } = require("./elements.js");
@@ -28,8 +29,9 @@ const askWords = (stage, patch, model) => {
     if (generation !== state.generation || reading.found.has(key)) return;
     reading.found.set(key, "asking");
     try {
-      const reply = await host.words(placesOf(state.result.models, model, patch));
-      reading.found.set(key, reply.error ? { error: reply.error } : reply);
+      const { models } = state.result;
+      const reply = await host.words(bySource(placesOf(models, model, patch), models));
+      reading.found.set(key, reply.error ? { error: reply.error } : inOrder(reply, models));
     } catch (error) {
       reading.found.set(key, { error: error.message });
     }

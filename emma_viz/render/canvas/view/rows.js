@@ -1,6 +1,6 @@
 // The rows: a model's panels side by side, the reference below them, and how large they are.
 "use strict";
-const { LETTERS } = require("../core/layers.js");
+const { LETTERS, pairLabel } = require("../core/layers.js");
 const { panelSizes } = require("../core/sizes.js");
 const { dot, make, tipped } = require("./elements.js");
 const { TIPS } = require("./tips.js");
@@ -26,7 +26,13 @@ const forced = (model) =>
     ? [make("span", { class: "ev-warn ev-forced", title: model.forced.join("; "), text: "lens forced" })]
     : [];
 
-const rowOf = (model, index) =>
+const moverOf = (act, model, index) =>
+  make("button", {
+    type: "button", class: "ev-chip ev-up", text: "\u2191", title: "One row up", "aria-label": `Move ${model.name} one row up`,
+    onclick: () => act.moveUp(index),
+  }); // prettier-ignore
+
+const rowOf = (act, model, index) =>
   make(
     "section",
     { class: "ev-row", "data-model": String(index), "aria-label": `${LETTERS[index]} ${model.name}` },
@@ -35,6 +41,7 @@ const rowOf = (model, index) =>
       {},
       dot(index),
       make("b", { text: model.name, title: model.name }),
+      ...(index ? [moverOf(act, model, index)] : []),
       ...forced(model),
       make("span", { class: "ev-numbers" })
     ),
@@ -47,9 +54,10 @@ const rowOf = (model, index) =>
     )
   );
 
-const referenceOf = (models) => {
+const referenceOf = (models, [first, second]) => {
   const panels = [panel("truth", 0, "true pixels", TIPS.truth), panel("truemap", 0, "true map", TIPS.truemap)];
-  if (models.length > 1) panels.push(panel("difference", 0, "difference A \u2212 B", TIPS.difference));
+  if (models.length > 1)
+    panels.push(panel("difference", first, `difference ${pairLabel([first, second])}`, TIPS.difference));
   const note = make("span", { class: "ev-numbers", "data-reference": "" });
   return make(
     "section",
@@ -61,12 +69,12 @@ const referenceOf = (models) => {
 
 /** A row for each model of the result, and one for the reference. */
 const showRows = (stage) => {
-  const { state, parts } = stage;
+  const { state, parts, act } = stage;
   const { models } = state.result;
   const alike = state.steps.every((step) => new Set(step.map((at, index) => models[index].layers[at])).size === 1);
   // As wide as the longest place, so that nothing beside it moves.
   parts.where.style.width = `${alike ? 18 : 12 * models.length}ch`;
-  parts.rows.replaceChildren(...models.map(rowOf), referenceOf(models));
+  parts.rows.replaceChildren(...models.map((model, i) => rowOf(act, model, i)), referenceOf(models, state.view.pair));
   layout(stage);
 };
 

@@ -15,7 +15,7 @@ const TIPS = {
   highlight: "The map laid over the photograph.",
   truth: "The pixels that the model saw, in the frame of its patches.",
   truemap: "The same map made from the true pixels: what a perfect decoding would show.",
-  difference: "First model's map minus the second's, patch by patch, on the raw values.",
+  difference: "One model's map minus another's, patch by patch, on the raw values. Choose which two.",
   weakDifference: "One of the two maps does not beat its control: their difference shows nothing of the image.",
   r2: "R²: share of the pixel variance of this image that the decoding explains. 1 is perfect, 0 is one flat colour.",
   site: "Where in a block the states were read; resid_post is what a block hands to the next one.",
