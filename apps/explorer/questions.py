@@ -40,6 +40,13 @@ class OfWord(OfRun):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OfPin(OfRun):
+    """A wish that a run is kept when newer ones come, or no longer."""
+
+    pinned: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class OfTicket:
     """A question about all questions of a page up to a ticket."""
 

@@ -13,18 +13,18 @@ from typing import Any
 
 from PIL import Image
 
+from apps.explorer.evidence import evidence_of
 from apps.explorer.news import Abandoned, News
-from apps.explorer.offer import LENS_METHODS, Settings
-from apps.explorer.questions import OfPlaces, OfRun, OfTicket, OfView, OfWord, read, sentence
-from apps.explorer.running import VisitorQuestion, answer_question, explain, image_title, read_words
+from apps.explorer.offer import Settings
+from apps.explorer.questions import OfPin, OfPlaces, OfRun, OfTicket, OfView, OfWord, read, sentence
+from apps.explorer.running import VisitorQuestion, answer_question, image_title, read_words
 from apps.explorer.saving import FILE_TYPES, save_view
 from apps.explorer.scratch import Scratch
-from apps.explorer.state import Asked, Images, Models, RunResult, Sessions
+from apps.explorer.sessions import Sessions
+from apps.explorer.state import Asked, Images, Models, RunResult
 from apps.explorer.uploads import Uploads
 from emma_viz.data import read_image
 from emma_viz.errors import ImageError, InputError
-from emma_viz.maps.scale import evidence_scale
-from emma_viz.render.figures.map_rows import evidence_said
 from emma_viz.session import compare_study
 from emma_viz.session.payload import payload
 
@@ -267,37 +267,21 @@ class Service:
         return self._guarded(answer)
 
     def attribute(self, data: dict) -> dict:
-        """A word's evidence: {session, run, model, word} → {models: [float32 maps as base64], scores,
-        limit, negligible, meaning, method, help, judged, weak}."""
+        """A word's evidence: {session, run, model, word} → what `evidence_of` gives."""
 
         def answer() -> dict:
-            method, asked = self.settings.method, read(data, OfWord)
+            asked = read(data, OfWord)
             result, session = self._result(asked), self.sessions.get(asked.session)
             if session.evidence is not None:
                 session.evidence.leave()  # one word at a time
             news = session.evidence = News(ending=self._ending)
             try:
-                found = explain(result, self.models, asked.model, asked.word, method, news)
+                return evidence_of(result, self.models, asked, self.settings.method, news)
             except Abandoned:
                 raise InputError("The measurement was stopped.") from None
             finally:
                 if session.evidence is news:
                     session.evidence = None
-            name, meaning = LENS_METHODS[method]
-            scale = evidence_scale([each.values for each in found], [each.score for each in found])
-            reply = {
-                "models": [base64.b64encode(each.values.astype("<f4").tobytes()).decode() for each in found],
-                "scores": [each.score for each in found],
-                "limit": scale.limit,
-                "negligible": scale.negligible,
-                "meaning": evidence_said(scale),
-                "method": name,
-                "help": meaning,
-                "judged": [each.verdict.said if each.verdict else "not judged" for each in found],
-                "weak": any(each.verdict is None or not each.verdict.beats for each in found),
-            }
-            result.evidence[asked.model, asked.word] = reply
-            return reply
 
         return self._guarded(answer)
 
@@ -317,6 +301,16 @@ class Service:
             news = self.sessions.get(read(data, OfRun).session).evidence
             if news is not None:
                 news.leave()
+            return {}
+
+        return self._guarded(answer)
+
+    def pin(self, data: dict) -> dict:
+        """Keep a run when newer ones come, or no longer: {session, run, pinned} → {}."""
+
+        def answer() -> dict:
+            asked = read(data, OfPin)
+            self.sessions.pin(asked.session, asked.run, pinned=asked.pinned)
             return {}
 
         return self._guarded(answer)

@@ -1,8 +1,6 @@
-"""What the server keeps: loaded models for all, results for one session each, images that links may name."""
+"""What the server keeps for all: loaded models, images that links may name; and what the result of a run is."""
 
-import secrets
 import threading
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +9,6 @@ from typing import Generic, TypeVar
 
 from PIL import Image
 
-from apps.explorer.news import News
 from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.errors import InputError
@@ -22,14 +19,10 @@ from emma_viz.session.comparison import load
 
 Kept = TypeVar("Kept")
 
-KEPT_SESSIONS = 64
-KEPT_STATES = 2_000_000_000
-"""Bytes of results that all sessions together may keep: states, decoded pixels, images."""
 KEPT_IMAGES = 64
 KEPT_PIXELS = 200_000_000
 """Pixels of images that links can name; 3 bytes each."""
 KEPT_MODELS = 4
-IDLE_SECONDS = 6 * 3600
 
 
 class Recent(Generic[Kept]):
@@ -121,131 +114,6 @@ class RunResult:
         )
         images = self.comparison.decodings[0].images[self.sample]
         return states + decoded + 3 * images.width * images.height
-
-
-@dataclass
-class Session:
-    """What one open page has; nobody else's page can name it."""
-
-    visitor: str = ""
-    """Whose uploads it may use (`Uploads`)."""
-    page: str = ""
-    """Gradio's name of the page."""
-    news: News | None = None
-    """Of the run that goes on."""
-    evidence: News | None = None
-    """Of the evidence that is being measured."""
-    stopped: int = -1
-    """Questions up to this ticket are stopped, whether they have begun or not."""
-    changing: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a run begins, is stopped, or has its result kept: it is one of these first."""
-    result: RunResult | None = None
-    run: int = 0
-    """Number of the result, so that a late question is not answered about a newer one."""
-    used: float = field(default_factory=time.monotonic)
-
-    def begin(self, ticket: int, news: News) -> bool:
-        """Begin the run of a ticket, unless it was stopped before; returns whether it may."""
-        with self.changing:
-            if ticket <= self.stopped:
-                return False
-            self.news = news
-            return True
-
-    def stop(self, ticket: int) -> None:
-        """Stop the runs of this ticket and of all before it, also those that are still to begin."""
-        with self.changing:
-            self.stopped = max(self.stopped, ticket)
-            if self.news is not None:
-                self.news.leave()
-
-
-class Sessions:
-    """All sessions, each under a secret that only its own page knows."""
-
-    def __init__(self, *, size: int = KEPT_SESSIONS, states: int = KEPT_STATES, idle: float = IDLE_SECONDS):
-        self._kept: Recent[Session] = Recent(size)
-        self._states, self._idle = states, idle
-        self._opening = threading.Lock()
-
-    def open(self, visitor: str = "", page: str = "") -> str:
-        """Begin a visitor's session; returns its secret."""
-        secret = secrets.token_urlsafe(24)
-        self._kept.put(secret, Session(visitor=visitor, page=page))
-        self.tidy()
-        return secret
-
-    def of(self, visitor: str, page: str) -> str:
-        """The secret of the session of a visitor's page, which begins when the page is first heard of.
-
-        No event of a page must be the first: on a slow line an image can arrive, or Run be pressed, before the page
-        has heard that it was opened.
-        """
-        with self._opening:
-            for secret, session in self._kept.items():
-                if (session.visitor, session.page) == (visitor, page):
-                    return secret
-            return self.open(visitor, page)
-
-    def get(self, secret: object) -> Session:
-        """The session of a secret.
-
-        Raises:
-            InputError: there is none, or it was idle for too long.
-        """
-        session = self._kept.get(secret) if isinstance(secret, str) else None
-        if session is None:
-            raise InputError("This page's session has ended; reload the page.")
-        session.used = time.monotonic()
-        return session
-
-    def store(self, secret: str, result: RunResult) -> int:
-        """Keep a session's new result in place of its last one; returns the number of the run."""
-        session = self.get(secret)
-        session.result, session.run = result, session.run + 1
-        self.tidy()
-        return session.run
-
-    def result(self, secret: str, run: int) -> RunResult:
-        """The result of a run.
-
-        Raises:
-            InputError: it is no longer kept.
-        """
-        session = self.get(secret)
-        if session.result is None or session.run != run:
-            raise InputError("This result is no longer kept; press Run again.")
-        return session.result
-
-    def close(self, secret: str) -> None:
-        """Forget a session."""
-        self._kept.drop(secret)
-
-    def __len__(self) -> int:
-        return len(self._kept.items())
-
-    def tidy(self) -> None:
-        """Forget idle sessions, and the oldest results beyond the bytes that all may keep."""
-        now = time.monotonic()
-        for secret, session in self._kept.items():
-            if now - session.used > self._idle:
-                self._kept.drop(secret)
-        left, counted = self._states, set[int]()
-        for number, (_, session) in enumerate(reversed(self._kept.items())):
-            if session.result is None:
-                continue
-            if id(session.result) not in counted:  # two pages of one link share it
-                left -= session.result.size
-                counted.add(id(session.result))
-            if left < 0 and number:  # the newest is always kept
-                session.result = None
-
-    def alike(self, asked: Asked) -> RunResult | None:
-        """A result that answers the same, with every model, if any page still has one."""
-        for _, session in reversed(self._kept.items()):
-            if session.result is not None and session.result.asked == asked and not session.result.failed:
-                return session.result
-        return None
 
 
 class Turns:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.explorer.state import KEPT_SESSIONS
+from apps.explorer.sessions import KEPT_SESSIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from apps.explorer.state import Images, Models, Recent, RunResult, Sessions, Turns
+from apps.explorer.sessions import KEPT_PINS, KEPT_RUNS, Sessions
+from apps.explorer.state import Images, Models, Recent, RunResult, Turns
 from emma_viz.errors import InputError
 from emma_viz.session import Running
 
@@ -16,13 +17,16 @@ class Sized(RunResult):
     """The result of a run, of which all that is looked at is what it takes."""
 
     size = 0
+    asked = None
+    failed = ()
 
-    def __init__(self, size):
+    def __init__(self, size, asked=None):
         object.__setattr__(self, "size", size)
+        object.__setattr__(self, "asked", object() if asked is None else asked)
 
 
-def result(size=0):
-    return Sized(size)
+def result(size=0, asked=None):
+    return Sized(size, asked)
 
 
 def test_the_oldest_use_is_forgotten_first():
@@ -63,14 +67,62 @@ def test_a_page_has_one_session_whichever_of_its_events_comes_first():
         assert len(set(pool.map(lambda _: sessions.of("visitor", "new page"), range(32)))) == 1
 
 
-def test_a_new_run_takes_the_place_of_the_last():
+def kept(sessions, secret):
+    return list(sessions.get(secret).results)
+
+
+def test_a_new_run_takes_the_place_of_the_oldest_that_is_not_pinned():
     sessions = Sessions()
     secret = sessions.open()
-    first = sessions.store(secret, result())
-    second = sessions.store(secret, result())
-    assert second != first
+    runs = [sessions.store(secret, result()) for _ in range(KEPT_RUNS)]
+    assert kept(sessions, secret) == runs
+    sessions.pin(secret, runs[0], pinned=True)
+    later = [sessions.store(secret, result()) for _ in range(2)]
+    assert kept(sessions, secret) == [runs[0], *runs[3:], *later]
     with pytest.raises(InputError, match="press Run again"):
-        sessions.result(secret, first)
+        sessions.result(secret, runs[1])
+    sessions.pin(secret, runs[0], pinned=False)
+    sessions.store(secret, result())
+    assert runs[0] not in kept(sessions, secret)
+
+
+def test_the_same_question_again_takes_the_place_of_its_last_answer():
+    sessions = Sessions()
+    secret = sessions.open()
+    first, other = sessions.store(secret, result(asked="same")), sessions.store(secret, result())
+    sessions.pin(secret, first, pinned=True)
+    again = sessions.store(secret, result(asked="same"))
+    assert kept(sessions, secret) == [other, again]
+    assert sessions.get(secret).pinned == {again}
+
+
+def test_pins_have_a_number_and_name_what_is_kept():
+    sessions = Sessions()
+    secret = sessions.open()
+    runs = [sessions.store(secret, result()) for _ in range(KEPT_PINS + 1)]
+    for run in runs[:-1]:
+        sessions.pin(secret, run, pinned=True)
+    sessions.pin(secret, runs[0], pinned=True)  # once more is no more
+    with pytest.raises(InputError, match="release one"):
+        sessions.pin(secret, runs[-1], pinned=True)
+    with pytest.raises(InputError, match="no longer kept"):
+        sessions.pin(secret, 99, pinned=True)
+    with pytest.raises(InputError, match="no longer kept"):
+        sessions.pin(sessions.open(), runs[0], pinned=True)
+
+
+def test_what_pages_show_is_kept_longest_then_what_is_pinned():
+    sessions = Sessions(states=100)
+    one, other = sessions.open(), sessions.open()
+    runs = [sessions.store(one, result(20)) for _ in range(3)]
+    sessions.pin(one, runs[0], pinned=True)
+    sessions.result(one, runs[1])  # flipped back
+    shown = [sessions.store(other, result(30)) for _ in range(2)]
+    assert (kept(sessions, one), kept(sessions, other)) == (runs[:2], shown)
+    sessions.store(other, result(50))
+    assert (kept(sessions, one), kept(sessions, other)) == (runs[:2], [shown[-1] + 1])
+    sessions.store(other, result(90))
+    assert (kept(sessions, one), kept(sessions, other)) == ([], [shown[-1] + 2])
 
 
 def test_states_are_bounded_and_the_newest_stay():

@@ -7,6 +7,7 @@ let session = null;
 let run = null;
 let shown = 0;
 let asked = {};
+const runs = new Map(); // number → {payload, asked, answered, pinned, order}: what can be flipped between
 const ask = async (name, data) => {
   const mine = run;
   const reply = await server[name]({ session, run: mine, ...data });
@@ -20,6 +21,9 @@ const canvas = EmmaCanvas.mount(root, {
   progress: () => ask("progress", {}),
   cancel: () => ask("cancel", {}),
   save: (format, view) => ask("save", { format, ...view }),
+  flip: (to) => flip(to),
+  step: (by) => flip(numbers()[numbers().indexOf(run) + by]),
+  pin: (which, pinned) => pin(which, pinned),
   context: () => asked,
   onview: (link) => {
     // A new result is a step that Back undoes; a new look at it is not.
@@ -167,9 +171,59 @@ const show = async (news) => {
     started = null;
     settling = false;
     compare();
+    remember(news.run, payload);
     if (asking) canvas.busy(heard);
   } catch (error) {
     if (run === news.run && !asking) canvas.fail(error.message);
+  }
+};
+
+// The runs of this page. The server keeps as many, and answers questions about them; what they show needs no request.
+const MOST_RUNS = Number(root.dataset.runs);
+const numbers = () => [...runs.keys()];
+const list = () => {
+  const entries = [...runs].map(([number, { payload, pinned }]) => ({
+    run: number, pinned, name: payload.image.name, prompt: payload.prompt, src: payload.image.src,
+    about: [payload.asked.models.join(", "), payload.asked.lens, payload.asked.site].filter(Boolean).join(" \u00b7 "),
+  })); // prettier-ignore
+  canvas.runs(entries.reverse(), run);
+};
+const remember = (number, payload) => {
+  const question = JSON.stringify(payload.asked);
+  let pinned = false;
+  for (const [other, each] of runs)
+    if (JSON.stringify(each.payload.asked) === question) {
+      pinned ||= each.pinned;
+      runs.delete(other);
+    }
+  runs.set(number, { payload, pinned, answered, order: null });
+  for (const other of numbers())
+    if (runs.size > MOST_RUNS && other !== number && !runs.get(other).pinned) runs.delete(other);
+  list();
+};
+const flip = async (to) => {
+  const found = runs.get(to);
+  if (!found || to === run || asking) return;
+  // The place and the look stay; a word and the order of models are the run's own.
+  const { word, order, ...seen } = canvas.view;
+  const left = runs.get(run);
+  if (left) left.order = order;
+  run = to;
+  asked = found.payload.asked;
+  const text = EmmaCanvas.core.fromLink(EmmaCanvas.core.toLink({ ...seen, order: found.order }));
+  await canvas.update(found.payload, { ...text, quiet: true });
+  answered = found.answered;
+  compare();
+  list();
+};
+const pin = async (which, pinned) => {
+  try {
+    const reply = await server.pin({ session, run: which, pinned });
+    if (reply.error) throw new Error(reply.error);
+    runs.get(which).pinned = pinned;
+    list();
+  } catch (error) {
+    canvas.say(error.message);
   }
 };
 const take = () => {

@@ -6,12 +6,14 @@ const { scrub } = require("./core/scrubber.js");
 const { regionFor, shownMap } = require("./core/state.js");
 
 const TYPING = "input, textarea, select, [contenteditable], [role=listbox], [role=dialog]";
+const RUNS = { "[": -1, "]": 1 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Esc leaves the innermost of what is open; whether anything was. */
 const leave = ({ state, parts, act }) => {
   if (!parts.keylist.hidden) act.openKeys(false);
   else if (!parts.offer.hidden) act.openMenu(false);
+  else if (!parts.runList.hidden) act.openRuns(false);
   else if (state.locked) act.lock(null);
   else if (state.word) act.forget();
   else return false;
@@ -32,13 +34,14 @@ const walk = ({ state, parts, act }, panel, key) => {
 };
 
 const press = (stage, event) => {
-  const { state, parts, act } = stage;
+  const { host, state, parts, act } = stage;
   if (!parts.frame.isConnected || !state.result) return;
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
   const within = (selector) => event.target.closest && event.target.closest(selector);
   if (event.key === "Escape" && leave(stage)) return;
   if (within(TYPING)) return;
   if (event.key === "?") return act.openKeys(parts.keylist.hidden);
+  if (RUNS[event.key]) return host.step?.(RUNS[event.key]);
   const panel = within("canvas[data-paint]");
   if (panel && parts.frame.contains(panel) && (event.key === "Enter" || (event.shiftKey && ARROWS[event.key]))) {
     event.preventDefault();

@@ -11,6 +11,7 @@ const { changeView, moveUp, showResult, showView } = require("./showing.js");
 const { openKeys } = require("./view/keylist.js");
 const { partsOf } = require("./view/parts.js");
 const { layout } = require("./view/rows.js");
+const { openRuns, showRuns } = require("./view/runs.js");
 const { showBusy, showCalm, showEmpty, showFailure } = require("./view/veil.js");
 const { abandon, attribute, forget } = require("./word.js");
 
@@ -25,6 +26,7 @@ const actionsOf = (stage) => ({
   moveUp: (index) => moveUp(stage, index),
   openKeys: (open) => openKeys(stage, open),
   openMenu: (open) => openMenu(stage, open),
+  openRuns: (open) => openRuns(stage, open),
   say: (text) => say(stage, text),
   set: (change) => changeView(stage, change),
 });
@@ -69,6 +71,8 @@ const handleOf = (stage) => ({
   calm: () => showCalm(stage),
   /** What can be done, before there is a result: [title, line, …]. */
   empty: (text) => showEmpty(stage, text),
+  /** The runs that the page can flip between: [{run, name, prompt, about, src, pinned}], and the one that is shown. */
+  runs: (list, shown) => showRuns(stage, list, shown),
   destroy: () => destroy(stage),
   stats: stage.state.stats,
   get shown() { return stage.state.generation; },
@@ -82,7 +86,8 @@ const handleOf = (stage) => ({
  *
  * @param element an empty element
  * @param host what the page can do besides: `words(places)`, `attribute(model, word)`, `save(format, view)`, each a
- *   promise; `progress()` and `cancel()` of an attribution; `onview(link)`; `context()` with further fields for links;
+ *   promise; `progress()` and `cancel()` of an attribution; `flip(run)`, `pin(run, pinned)` and `step(by)` of
+ *   `runs`; `onview(link)`; `context()` with further fields for links;
  *   `hint`, lines for an empty canvas. What is left out is not offered.
  * @returns {update, restore, busy, fail, notice, say, calm, empty, destroy, stats, shown, step, view, result}
  */

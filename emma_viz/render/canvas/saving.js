@@ -108,6 +108,7 @@ const offerSaving = (stage) => {
   stage.life.listen(document, "pointerdown", (event) => {
     if (!saver.contains(event.target)) openMenu(stage, false);
     if (!stage.parts.keyed.contains(event.target)) stage.act.openKeys(false);
+    if (!stage.parts.runs.contains(event.target)) stage.act.openRuns(false);
   });
   for (const [format, label] of FORMATS)
     menu.append(

@@ -12,7 +12,7 @@ const { canvasOf, make, pictureOf } = require("./view/elements.js");
 const { clearInspector, showInspector } = require("./view/inspector.js");
 const { showLegend } = require("./view/legend.js");
 const { layout, showRows } = require("./view/rows.js");
-const { reorderWord } = require("./word.js");
+const { abandon, reorderWord } = require("./word.js");
 
 const SCALES = [
   ["shared", "one for all"],
@@ -81,7 +81,7 @@ const restorePlace = (stage, wanted, lostBefore) => {
   if (locked) act.lock(locked);
   if (word && !state.word) act.attribute(word.model, word.index);
   const all = [...lostBefore, ...lost];
-  if (all.length) act.say(`Not restored from the link: ${all.join(", ")}.`);
+  if (all.length && !wanted.quiet) act.say(`Not restored from the link: ${all.join(", ")}.`);
 };
 
 const takeResult = (state, result, pictures) => {
@@ -145,6 +145,7 @@ const moveUp = (stage, index) => {
 const showResult = async (stage, payload, wanted) => {
   const { state, parts, host, life, act } = stage;
   if (life.over) throw new Error("This canvas has been destroyed; mount another one.");
+  abandon(stage);
   const mine = ++state.generation;
   const came = unpack(payload);
   const order = orderOf(wanted?.order, came.models);

@@ -242,6 +242,23 @@ def test_the_menu_of_files_and_what_they_hold(result):
     result.page.keyboard.press("Escape")
 
 
+def test_the_list_of_runs(result):
+    page = result.page
+    prompt = page.locator("#explorer-prompt textarea")
+    asked = prompt.input_value()
+    prompt.fill("What does the image show, and what is it that stands in the middle of it?")
+    result.run()
+    page.get_by_role("button", name="Runs").click()
+    page.locator("[data-pin]").first.click()
+    page.wait_for_selector("[data-pin][aria-pressed=true]")
+    assert faults(result, ".ev-runs", ".ev-run", "[data-pin]", covers=True) == []
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.locator(".ev-run").last.click()
+    page.keyboard.press("Escape")
+    prompt.fill(asked)
+    page.wait_for_selector(".ev:not(.ev-stale)")
+
+
 def test_a_result_that_is_older_than_what_is_chosen(result):
     prompt = result.page.locator("#explorer-prompt textarea")
     asked = prompt.input_value()

@@ -138,6 +138,34 @@ test("a model moves one row up with all that is shown of it, and the difference 
   assert.deepEqual(held(), {});
 });
 
+test("runs are listed once there are two, flipped between and pinned", async () => {
+  const told = [];
+  const host = {
+    flip: (run) => told.push(["flip", run]),
+    pin: (run, pinned) => told.push(["pin", run, pinned]),
+    step: (by) => told.push(["step", by]),
+  };
+  const canvas = mount(place, host);
+  await canvas.update(payload());
+  const one = { run: 1, name: "cup", prompt: "What?", about: "a, b", src: "data:,", pinned: false };
+  const box = () => place.querySelector(".ev-runs").parent.hidden;
+  canvas.runs([one], 1);
+  assert.equal(box(), true);
+  canvas.runs([{ ...one, run: 2, pinned: true }, one], 1);
+  assert.equal(box(), false);
+  place.querySelector("[aria-label=Runs]").parent.querySelector("button").send("click");
+  assert.equal(place.querySelector(".ev-runs").hidden, false);
+  assert.equal(shown("[aria-current=true]"), "cupWhat?a, b");
+  place.querySelector('[data-run="2"]').send("click");
+  place.querySelector('[data-pin="2"]').send("click");
+  document.send("keydown", { key: "[", target: document.body });
+  assert.deepEqual(told, [["flip", 2], ["pin", 2, false], ["step", -1]]);
+  document.send("keydown", { key: "Escape", target: document.body });
+  assert.equal(place.querySelector(".ev-runs").hidden, true);
+  canvas.destroy();
+  assert.deepEqual(held(), {});
+});
+
 test("fifty canvases come and go, some before their pictures are drawn, some in the place of another", async () => {
   for (let i = 0; i < 50; i++) {
     const canvas = mount(place, {});

@@ -9,6 +9,7 @@ const KEYS = [
   [["Space"], "play through the layers, and stop"],
   [["Enter"], "keep a patch of the picture that has the focus"],
   [["Shift", "arrow"], "move the patch that is kept"],
+  [["[", "]"], "the run before, the next one"],
   [["Esc"], "close a menu, release the patch, back from a word to the maps"],
   [["?"], "this list"],
 ];

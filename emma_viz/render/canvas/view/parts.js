@@ -4,6 +4,7 @@ const { chartOf } = require("./chart.js");
 const { make, tipped } = require("./elements.js");
 const { keylistOf } = require("./keylist.js");
 const { typedOf } = require("./limits.js");
+const { runsOf } = require("./runs.js");
 const { TIPS } = require("./tips.js");
 
 const button = (attributes, more = "") => make("button", { type: "button", class: `ev-button${more}`, ...attributes });
@@ -38,6 +39,7 @@ const barOf = (act) => {
   const theme = button({ "aria-label": "Light or dark", title: "Light or dark", text: "\u25d0" }, " ev-icon");
   const keys = keylistOf(act);
   const typed = typedOf(act);
+  const runs = runsOf(act);
   const bar = make(
     "div",
     { class: "ev-bar" },
@@ -48,12 +50,13 @@ const barOf = (act) => {
     make("label", { class: "ev-field" }, tipped("Highlight", TIPS.blend, blend), blend),
     make("label", { class: "ev-field" }, smooth, tipped("Smooth", TIPS.smooth, smooth)),
     make("span", { class: "ev-gap" }),
+    runs.runs,
     saver,
     linker,
     keys.keyed,
     theme
   );
-  return { ...keys, ...typed, bar, blend, smooth, menu, offer, saving, saver, linker, theme };
+  return { ...keys, ...typed, ...runs, bar, blend, smooth, menu, offer, saving, saver, linker, theme };
 };
 
 const trackOf = (act) => {

@@ -1,0 +1,73 @@
+"""The runs of a page: flipped between, pinned, and asked about as if each were the last."""
+
+import pytest
+
+from apps.explorer.sessions import KEPT_RUNS
+
+pytestmark = pytest.mark.slow
+
+
+def answered(visit, prompt: str) -> None:
+    """Ask the image something, and wait for the answer."""
+    visit.page.locator("#explorer-prompt textarea").fill(prompt)
+    visit.run()
+    visit.drawn()
+
+
+def test_runs_are_flipped_between_without_a_request_and_answer_for_themselves(visit):
+    page = visit.page
+    runs = page.get_by_role("button", name="Runs")
+    visit.example()
+    answered(visit, "What is it?")
+    assert runs.is_hidden()
+    page.locator(".ev-slider").fill("2")
+    visit.example(1)
+    answered(visit, "Is there a cat?")
+    assert runs.inner_text() == "Runs (2) ▾"
+    page.mouse.click(*visit.at("map", 0.4, 0.6))
+    seen, asked = visit.picture("map"), list(visit.requests)
+    place = visit.canvas("emma.view.patch")
+    page.keyboard.press("[")
+    page.wait_for_function("document.querySelector('.ev').emma.result.prompt === 'What is it?'")
+    assert visit.picture("map") != seen
+    assert (visit.canvas("emma.view.patch"), visit.canvas("emma.view.layer")) == (place, 2 - 1)
+    assert "coffee" in page.locator("[data-reference]").get_attribute("title")
+    assert "image=" + visit.canvas("emma.result.image.hash") in visit.link()
+    page.keyboard.press("Escape")
+    page.keyboard.press("]")
+    page.wait_for_function("document.querySelector('.ev').emma.result.prompt === 'Is there a cat?'")
+    assert [url for url in visit.requests[len(asked) :] if "component_server" not in url] == []  # words alone
+    page.keyboard.press("[")
+    page.wait_for_function("document.querySelector('.ev').emma.result.prompt === 'What is it?'")
+    page.locator(".ev-word").first.click()
+    page.wait_for_selector("[data-share]")
+    runs.click()
+    current = page.locator(".ev-run[aria-current=true]")
+    assert current.inner_text().splitlines()[:2] == ["coffee", "What is it?"]
+    page.locator(".ev-run").first.click()  # the list stays open, to flip on
+    page.wait_for_function("document.querySelector('.ev').emma.result.prompt === 'Is there a cat?'")
+    assert page.locator(".ev-runs").is_visible()
+    assert page.locator(".ev-run[aria-current=true]").inner_text().startswith("cat")
+    assert visit.canvas("emma.view.word") is None
+    page.keyboard.press("Escape")
+    assert page.locator(".ev-runs").is_hidden()
+
+
+def test_a_run_that_is_pinned_stays_when_newer_ones_come(visit):
+    page = visit.page
+    visit.example(3)
+    answered(visit, "Number 0?")
+    answered(visit, "Number 1?")
+    page.get_by_role("button", name="Runs").click()
+    page.locator("[data-pin]").last.click()
+    page.wait_for_selector("[data-pin][aria-pressed=true]")
+    for number in range(2, KEPT_RUNS + 1):
+        answered(visit, f"Number {number}?")
+    answered(visit, f"Number {KEPT_RUNS}?")  # the same again is no run more
+    page.get_by_role("button", name="Runs").click()
+    prompts = [each.splitlines()[1] for each in page.locator(".ev-run").all_inner_texts()]
+    assert prompts == [f"Number {number}?" for number in (*range(KEPT_RUNS, 1, -1), 0)]
+    page.locator(".ev-run").last.click()
+    page.wait_for_function("document.querySelector('.ev').emma.result.prompt === 'Number 0?'")
+    page.locator(".ev-word").first.click()
+    page.wait_for_selector("[data-share]")
