@@ -10,7 +10,6 @@ from apps.explorer.values import LETTERS
 from emma_viz import __version__
 from emma_viz.files.named import named_path
 from emma_viz.lens.kinds import kind_names
-from emma_viz.maps import Decoding
 from emma_viz.session import Running, View
 
 HOW = ("device", "dtype", "backend", "vision_source", "tokenizer_source", "llm_source")
@@ -37,7 +36,7 @@ def as_command(result: RunResult, view: OfView, settings: Settings, name: str) -
         name: of the pictures.
     """
     lines = [f"# {_title(result)}", *(f"# {text}" for text in _told(result, settings))]
-    groups = list(_groups(view))
+    groups = list(_groups(view, _sites(result)))
     shared = view.scale == "shared" and (result.study is not None or len(groups) > 1)
     scale = _shared(result, view) if shared else view.scale
     for group, suffix, difference in groups:
@@ -73,7 +72,7 @@ def as_python(result: RunResult, view: OfView, settings: Settings, name: str) ->
         f"layers = {tuple(view.layers)!r}",
         "values = [each.values[each.layers.index(layer), 0] for each, layer in zip(maps, layers)]",
     ]
-    for group, suffix, difference in _groups(view):
+    for group, suffix, difference in _groups(view, ("",)):
         chosen = ", ".join(f"maps[{index}]" for index in group)
         how = f"View({', '.join([*fields, 'difference=True'])})" if difference else "view"
         layer = view.layers[group[0]]
@@ -84,21 +83,32 @@ def as_python(result: RunResult, view: OfView, settings: Settings, name: str) ->
 
 def lens_names(result: RunResult, settings: Settings) -> list[str]:
     """Per model, the lens that it was decoded with, as a command line names it: of several, the first it had."""
-    offered = settings.lenses.get(result.asked.lens, ())
     found = []
-    for each in result.comparison.decodings:
+    for row, each in zip(result.rows, result.comparison.decodings, strict=True):
+        offered = settings.lenses.get(row.lens, ())
         kinds = [name for name in offered if name in kind_names() and name == each.lens.kind]
         files = [named(name) for name in offered if name not in kind_names()]
         found.append((kinds or files or [each.lens.kind])[0])
     return found
 
 
-def _groups(view: OfView) -> Iterator[tuple[tuple[int, ...], str, bool]]:
-    """The pictures of a view: which models, what their name ends in, and whether they show the difference."""
+def _sites(result: RunResult) -> tuple[str, ...]:
+    """The hook sites that were asked for, a row each; as one where all are the same."""
+    sites = tuple(row.site for row in result.rows)
+    return sites if len({*sites}) > 1 else ("",)
+
+
+def _groups(view: OfView, sites: Sequence[str]) -> Iterator[tuple[tuple[int, ...], str, bool]]:
+    """The pictures of a view: which models, what their name ends in, and whether they show the difference.
+
+    Args:
+        sites: of the rows, where one picture cannot show several.
+    """
     models = tuple(range(len(view.layers)))
     # A difference is of one layer of both.
-    together = len(set(view.layers)) == 1
-    subtracted = view.difference and len({view.layers[index] for index in view.pair}) == 1
+    together = len(set(view.layers)) == 1 and len(sites) == 1
+    same = len(sites) == 1 or len({sites[index] for index in view.pair}) == 1
+    subtracted = view.difference and same and len({view.layers[index] for index in view.pair}) == 1
     if together:
         yield models, "", subtracted and view.pair == models
     else:
@@ -135,8 +145,8 @@ def _shared(result: RunResult, view: OfView) -> str:
     return f"{float(low)!r}:{float(high)!r}"
 
 
-def _forced(result: RunResult, decodings: Sequence[Decoding]) -> bool:
-    return bool(result.asked.site) and any(each.forced for each in decodings)
+def _forced(result: RunResult, group: Sequence[int]) -> bool:
+    return any(result.rows[index].site and result.comparison.decodings[index].forced for index in group)
 
 
 def _how(running: Running) -> dict[str, str | dict[str, str]]:
@@ -155,13 +165,13 @@ def _sources(result: RunResult, settings: Settings) -> list[str]:
 
 def _asked(result: RunResult, settings: Settings, group: Sequence[int]) -> list[str]:
     sources, lenses = _sources(result, settings), lens_names(result, settings)
-    decodings = [result.comparison.decodings[index] for index in group]
+    site = result.rows[group[0]].site
     words = ["emma-viz", "figure", f"./{result.file}"]
     words += ["--convert-profile"] if result.converted else []
     words += ["--models", *(sources[index] for index in group)]
     words += ["--lens", *(lenses[index] for index in group)]
-    words += [f"--site={result.asked.site}"] if result.asked.site else []
-    words += ["--force-lens"] if _forced(result, decodings) else []
+    words += [f"--site={site}"] if site else []
+    words += ["--force-lens"] if _forced(result, group) else []
     for key, value in _how(settings.running).items():
         given = [value] if isinstance(value, str) else [f"{tower}={path}" for tower, path in value.items()]
         words += [f"--{FLAGS.get(key, key)}", *given]
@@ -193,23 +203,32 @@ def _wrapped(words: Sequence[str]) -> str:
 def _compare(result: RunResult, settings: Settings) -> Iterator[str]:
     asked, how = result.asked, _how(settings.running)
     yield "from emma_viz.data import image_hash, read_image"
-    yield f"from emma_viz.session import Asking, {'Running, ' * bool(how)}View, compare, figure"
+    yield f"from emma_viz.session import Asking, Comparison, {'Running, ' * bool(how)}View, compare, figure"
     yield ""
     yield f"image = read_image({result.file!r}{', convert_profile=True' * result.converted})"
     yield f"if image_hash(image) != {asked.image_hash!r}:"
     yield '    raise SystemExit("This is another image than that of the view.")'
-    yield "comparison = compare("
-    yield "    image,"
-    yield f"    {_sources(result, settings)!r},"
-    yield f"    lenses={lens_names(result, settings)!r},"
-    if asked.site:
-        yield f"    site={asked.site!r},"
-    if _forced(result, result.comparison.decodings):
-        yield "    force_lens=True,"
-    yield f"    asking=Asking(prompt={asked.prompt!r}, max_new_tokens={asked.tokens}),"
-    if how:
-        yield f"    running=Running({', '.join(f'{key}={value!r}' for key, value in how.items())}),"
-    yield ")"
+    # One call is of one site.
+    sites = tuple(row.site for row in result.rows)
+    every = tuple(range(len(sites)))
+    groups = [every] if len({*sites}) == 1 else [(index,) for index in every]
+    sources, lenses = _sources(result, settings), lens_names(result, settings)
+    yield "rows = ["
+    for group in groups:
+        yield "    compare("
+        yield "        image,"
+        yield f"        {[sources[index] for index in group]!r},"
+        yield f"        lenses={[lenses[index] for index in group]!r},"
+        if site := sites[group[0]]:
+            yield f"        site={site!r},"
+        if _forced(result, group):
+            yield "        force_lens=True,"
+        yield f"        asking=Asking(prompt={asked.prompt!r}, max_new_tokens={asked.tokens}),"
+        if how:
+            yield f"        running=Running({', '.join(f'{key}={value!r}' for key, value in how.items())}),"
+        yield "    ),"
+    yield "]"
+    yield "comparison = Comparison(decodings=tuple(each for row in rows for each in row.decodings))"
 
 
 def _compare_study(result: RunResult) -> Iterator[str]:

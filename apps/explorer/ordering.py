@@ -31,11 +31,11 @@ def ordered(result: RunResult, look: Mapping[str, str]) -> RunResult:
     )
     return replace(
         result,
-        asked=replace(result.asked, models=moved(result.asked.models), entries=moved(entries)),
+        asked=replace(result.asked, entries=moved(entries)),
         comparison=comparison,
         traces=moved(result.traces),
         words=moved(result.words),
-        models=moved(result.models),
+        rows=moved(result.rows),
         evidence={
             (order.index(model), word): _reply(reply, order)
             for (model, word), reply in result.evidence.items()

@@ -9,11 +9,11 @@ from PIL import Image
 
 from apps.explorer.news import Abandoned, News
 from apps.explorer.questions import sentence
-from apps.explorer.state import Asked, Models, RunResult
+from apps.explorer.state import Asked, Models, Row, RunResult
 from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash
-from emma_viz.errors import InputError, LensError
+from emma_viz.errors import EmmaVizError, InputError, LensError
 from emma_viz.evidence.attribution import answer_words, attribute
 from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.lens import Lens, find_lens, recording_for
@@ -21,7 +21,7 @@ from emma_viz.maps import Decoding
 from emma_viz.records import questions as records
 from emma_viz.session import Asking, Comparison
 from emma_viz.session.loading import lens_of
-from emma_viz.session.road import ask
+from emma_viz.session.road import ask, decode_at
 
 STREAM = "resid_post"
 """The site that words are read from."""
@@ -42,10 +42,10 @@ class VisitorQuestion:
     image_name: str
     prompt: str
     models: tuple[str, ...]
-    lens: str
-    """A label of the lenses on offer."""
-    site: str = ""
-    """The hook site to decode; empty for the lens's own."""
+    lenses: tuple[str, ...]
+    """Labels of the lenses on offer; each model is shown under each."""
+    sites: tuple[str, ...] = ("",)
+    """The hook sites to decode, "" for the lens's own; each model is shown at each."""
     max_new_tokens: int = 64
     file: str = ""
     """What the image's file was called."""
@@ -59,8 +59,8 @@ class VisitorQuestion:
             image_hash=image_hash(self.image),
             prompt=self.prompt,
             models=self.models,
-            lens=self.lens,
-            site=self.site,
+            lens=self.lenses,
+            site=self.sites,
             tokens=self.max_new_tokens,
         )
 
@@ -73,6 +73,13 @@ class VisitorQuestion:
             )
         if not 1 <= len(self.models) <= MOST_MODELS:
             raise InputError(f"Choose one to {MOST_MODELS} models; {len(self.models)} are chosen.")
+        if not self.lenses or not self.sites:
+            raise InputError("Choose a lens and a hook site.")
+        if (rows := len(self.models) * len(self.lenses) * len(self.sites)) > MOST_MODELS:
+            raise InputError(
+                f"{len(self.models)} models under {len(self.lenses)} lenses at {len(self.sites)} sites are {rows} "
+                f"rows; at most {MOST_MODELS} are shown. Choose fewer."
+            )
         if not 1 <= self.max_new_tokens <= 512:
             raise InputError(f"An answer has 1 to 512 tokens; {self.max_new_tokens} were asked for.")
 
@@ -82,29 +89,32 @@ Lenses = Mapping[str, tuple[str, ...]]
 
 
 def answer_question(question: VisitorQuestion, models: Models, lenses: Lenses, news: News) -> RunResult:
-    """Record and decode every model; one that fails does not take the others' results with it.
+    """Record every model once, and decode it under each lens at each site.
+
+    What fails does not take the others' results with it.
 
     Args:
         question: what is asked.
         models: the models; they are locked until all have answered.
-        lenses: what `question.lens` may be.
+        lenses: what `question.lenses` may be.
         news: told what happens.
 
     Raises:
         Exception: what went wrong with the last model, when none could be used; nothing is kept.
     """
-    if question.lens not in lenses:
-        raise InputError(f"There is no lens {question.lens!r} here; choose one of {', '.join(lenses)}.")
+    if unknown := [each for each in question.lenses if each not in lenses]:
+        raise InputError(f"There is no lens {unknown[0]!r} here; choose one of {', '.join(lenses)}.")
     news.models = [{"name": name, "answer": "", "busy": False} for name in question.models]
-    decodings, traces, words, labels, failed = [], [], [], [], []
+    decodings, traces, words, rows, failed = [], [], [], [], []
     with models.running:
         for index, label in enumerate(question.models):
             try:
                 model = models.get(label, news.say)
-                lens = _lens_for(lenses[question.lens], model)
+                ways, wrong = _ways(question, lenses, model)
                 news.models[index] = {"name": model.name, "answer": "", "busy": True}
-                trace, decoded = _ask(model, lens, question, news, index)
+                trace = _ask(model, [lens for _, lens, _ in ways], question, news, index)
                 news.models[index]["busy"] = False
+                found, worse = _decoded(trace, ways)
             except Abandoned:
                 raise
             except Exception as error:
@@ -113,21 +123,78 @@ def answer_question(question: VisitorQuestion, models: Models, lenses: Lenses, n
                 if len(failed) == len(question.models):
                     raise
                 continue
-            labels.append(label)
-            decodings.append(decoded)
-            traces.append(trace)
-            words.append(answer_words(model.tokenizer, trace.answer_ids[0]))
+            failed += [(f"{label}, {lens}", said) for lens, said in (*wrong, *worse)]
+            said = answer_words(model.tokenizer, trace.answer_ids[0])
+            for lens, site, decoding in found:
+                rows.append(Row(model=label, lens=lens, site=site, name=_name(question, lens, decoding)))
+                decodings.append(decoding)
+                traces.append(trace)
+                words.append(said)
     news.say(0, 0, "making maps")
     return RunResult(
         asked=question.asked,
         file=question.file,
         converted=question.converted,
-        models=tuple(labels),
+        rows=tuple(rows),
         failed=tuple(failed),
         comparison=Comparison(decodings=tuple(decodings), image_names=(question.image_name,)),
         traces=tuple(traces),
         words=tuple(words),
     )
+
+
+_Way = tuple[str, Lens, str]
+"""A lens's label, the lens, and a site."""
+
+
+def _ways(
+    question: VisitorQuestion, lenses: Lenses, model: LoadedModel
+) -> tuple[list[_Way], list[tuple[str, str]]]:
+    """The lenses and sites that a model can be decoded with, and (label, sentence) of the lenses that it has not.
+
+    Raises:
+        LensError: it has none of them.
+    """
+    ways, wrong = [], []
+    for label in question.lenses:
+        try:
+            lens = _lens_for(lenses[label], model)
+        except LensError as error:
+            wrong.append((label, sentence(error)))
+            if len(wrong) == len(question.lenses):
+                raise
+            continue
+        ways += [(label, lens, site) for site in question.sites]
+    return ways, wrong
+
+
+def _decoded(
+    trace: Trace, ways: Sequence[_Way]
+) -> tuple[list[tuple[str, str, Decoding]], list[tuple[str, str]]]:
+    """The same trace decoded in several ways: (lens, site, decoding), and (lens, sentence) of what cannot be.
+
+    Raises:
+        EmmaVizError: none can be.
+    """
+    found, wrong = [], []
+    for label, lens, site in ways:
+        try:
+            found.append((label, site, decode_at(trace, lens, site)))
+        except EmmaVizError as error:
+            wrong.append((label, sentence(error)))
+            if len(wrong) == len(ways):
+                raise
+    return found, wrong
+
+
+def _name(question: VisitorQuestion, lens: str, decoding: Decoding) -> str:
+    """What a row is called: its model, and what tells it from that model's other rows."""
+    parts = [decoding.model.name]
+    if len(question.lenses) > 1:
+        parts.append(decoding.lens.kind if ", else " in lens else lens)
+    if len(question.sites) > 1:
+        parts.append(decoding.site)
+    return ", ".join(parts)
 
 
 def _lens_for(wanted: Sequence[str], model: LoadedModel) -> Lens:
@@ -147,11 +214,12 @@ def _lens_for(wanted: Sequence[str], model: LoadedModel) -> Lens:
 
 
 def _ask(
-    model: LoadedModel, lens: Lens, question: VisitorQuestion, news: News, index: int
-) -> tuple[Trace, Decoding]:
-    """Take one model down the road, its answer told token by token."""
-    sites, layers = recording_for(lens)
-    wanted = (question.site,) if question.site else sites
+    model: LoadedModel, lenses: Sequence[Lens], question: VisitorQuestion, news: News, index: int
+) -> Trace:
+    """Record one model for all lenses and sites, its answer told token by token."""
+    recorded = [recording_for(lens) for lens in lenses]
+    own = [site for sites, _ in recorded for site in sites] if "" in question.sites else []
+    layers = sorted({layer for _, layers in recorded for layer in layers})
     heard: list[int] = []
 
     def hear(_sample: int, token: int) -> None:
@@ -159,19 +227,16 @@ def _ask(
         news.models[index]["answer"] = model.tokenizer.answer(heard)
         news.changed.set()
 
-    ((trace, decoding),) = ask(
+    ((trace, _),) = ask(
         model,
         [records.Question(image=question.image, prompt=question.prompt)],
-        lens,
         asking=Asking(max_new_tokens=question.max_new_tokens),
-        sites=tuple(dict.fromkeys((*wanted, STREAM))),
+        sites=tuple(dict.fromkeys((*own, *filter(None, question.sites), STREAM))),
         layers=tuple(layer for layer in layers if layer < model.info.n_layer),
-        decoded_site=question.site,
         on_token=hear,
         progress=news.say,
     )
-    assert decoding is not None
-    return trace, decoding
+    return trace
 
 
 def read_words(
@@ -226,7 +291,7 @@ def explain(result: RunResult, models: Models, model: int, word: int, method: st
         news: told how far it is; between two steps of a measurement others may use the models.
 
     Returns:
-        Per model, an `Attribution`.
+        Per row, its model's `Attribution`.
 
     Raises:
         InputError: the result comes from a study, or there is no such word.
@@ -235,36 +300,35 @@ def explain(result: RunResult, models: Models, model: int, word: int, method: st
     if not (0 <= model < len(result.words) and 0 <= word < len(result.words[model])):
         raise InputError("There is no such word in this answer.")
     chosen, said = result.words[model][word], result.traces[model].answer_ids[0]
-    found = []
+    found, count = {}, {*result.models}
 
     def say(done: int, total: int, _message: str) -> None:
         models.running.let_others()
-        news.say(index * total + done, len(result.models) * total, "measuring")
+        news.say(len(found) * total + done, len(count) * total, "measuring")
 
     with models.running:
         own = models.get(result.models[model]).tokenizer
         # As it was said: white space around the answer is shown to nobody, but models take it for text.
         text, spoken = own.decode(said[: chosen.start]), own.decode(said[chosen.start : chosen.stop])
-        for index, label in enumerate(result.models):
+        for label, trace in zip(result.models, result.traces, strict=True):
+            if label in found:  # another row of the same model
+                continue
             asked = models.get(label)
-            if index == model:
+            if label == result.models[model]:
                 before, ids = said[: chosen.start], said[chosen.start : chosen.stop]
             else:
                 before, ids = asked.tokenizer.encode(text), asked.tokenizer.encode(spoken)
-            trace = result.traces[index]
-            found.append(
-                attribute(
-                    asked,
-                    trace.images[0],
-                    trace.prompts[0],
-                    before=before,
-                    word=ids,
-                    method=method,
-                    judged=0 if too_slow(asked) else len(result.models),
-                    progress=say,
-                )
+            found[label] = attribute(
+                asked,
+                trace.images[0],
+                trace.prompts[0],
+                before=before,
+                word=ids,
+                method=method,
+                judged=0 if too_slow(asked) else len(count),
+                progress=say,
             )
-    return found
+    return [found[label] for label in result.models]
 
 
 def too_slow(model: LoadedModel) -> bool:

@@ -141,11 +141,20 @@ def _figure(result: RunResult, comparison: Comparison, wanted: OfView) -> Figure
         map_kind=wanted.kind, scale=wanted.scale, colormap=wanted.colours, difference=wanted.difference
     )
     spec = _spec(comparison, view, layers, wanted.pair, every=f".{wanted.format}" in MOVING)
-    spec = replace(spec, notes=(*spec.notes, *_seen(result, comparison, view, look, layers)))
+    spec = replace(
+        _named(spec, result.names), notes=(*spec.notes, *_seen(result, comparison, view, look, layers))
+    )
     if (region := _region(look, comparison.decodings[0].grid)) is not None:
         kept = extent_of(region, comparison.decodings[0].geometry[0])
         spec = replace(spec, images=(replace(spec.images[0], kept=kept),))
     return _with_word(spec, result, look)
+
+
+def _named(spec: FigureSpec, names: Sequence[str]) -> FigureSpec:
+    """The figure with its rows called as on the page."""
+    (case,) = spec.images
+    models = tuple(replace(model, name=name) for model, name in zip(case.models, names, strict=True))
+    return replace(spec, images=(replace(case, models=models),))
 
 
 def _spec(
@@ -175,7 +184,7 @@ def _seen(
     result: RunResult, comparison: Comparison, view: View, look: Mapping[str, str], layers: Sequence[int]
 ) -> list[str]:
     """What else the page showed, in words and numbers: layers, place, word, and what was asked of what."""
-    names = [each.model.name for each in comparison.decodings]
+    names = result.names
     at = ", ".join(
         f"{name} {'embedding' if layer < 0 else layer}" for name, layer in zip(names, layers, strict=False)
     )
@@ -188,12 +197,14 @@ def _seen(
             if one
             else f"Region: rows {top} to {bottom}, columns {left} to {right}"
         )
-        found.append(f"{where}; {_values(comparison, view, region, layers)}.")
+        found.append(f"{where}; {_values(result, comparison, view, region, layers)}.")
     if (word := _word(result, look)) is not None:
         model, index = word
         reply = result.evidence[word]
         text = result.words[model][index].text.strip()
-        found.append(f"Word “{text}” of {names[model]}, {reply['method']}: {_evidence(comparison, reply)}.")
+        found.append(
+            f"Word “{text}” of {names[model]}, {reply['method']}: {_evidence(result, comparison, reply)}."
+        )
     asked = f"; answers of up to {result.asked.tokens} tokens" if result.traces else ""
     return [*found, f"Saved from the explorer of emma_viz {__version__}{asked}."]
 
@@ -218,16 +229,20 @@ def extent_of(region: tuple[int, int, int, int], place: ImageGrid) -> tuple[floa
 
 
 def _values(
-    comparison: Comparison, view: View, region: tuple[int, int, int, int], layers: Sequence[int]
+    result: RunResult,
+    comparison: Comparison,
+    view: View,
+    region: tuple[int, int, int, int],
+    layers: Sequence[int],
 ) -> str:
     """The map's mean over a region of the first model's grid, and over the same place of the others'."""
     maps, said = comparison.maps(view), []
-    for each, layer in zip(maps, layers, strict=False):
+    for name, each, layer in zip(result.names, maps, layers, strict=False):
         place = translate(region, maps[0].decoding.geometry[0], each.decoding.geometry[0])
         if place is not None and layer in each.decoding.layers:
             top, left, bottom, right = place
             shown = each.values[each.decoding.layers.index(layer), 0, top : bottom + 1, left : right + 1]
-            said.append(f"{each.decoding.model.name} {number(float(shown.mean()))}")
+            said.append(f"{name} {number(float(shown.mean()))}")
     top, left, bottom, right = region
     true = maps[0].true[0, top : bottom + 1, left : right + 1]
     return f"{MAP_KINDS[view.kind]}: {', '.join(said)}; of the true pixels {number(float(true.mean()))}"
@@ -266,14 +281,15 @@ def _with_word(spec: FigureSpec, result: RunResult, look: Mapping[str, str]) -> 
     return replace(spec, images=(replace(case, models=models, word=about),))
 
 
-def _evidence(comparison: Comparison, reply: Mapping[str, Any]) -> str:
+def _evidence(result: RunResult, comparison: Comparison, reply: Mapping[str, Any]) -> str:
     """Per model, the largest change for an image token and where that is, and the word's log-probability."""
     said = []
-    for decoding, packed, score in zip(comparison.decodings, reply["models"], reply["scores"], strict=False):
+    rows = zip(result.names, comparison.decodings, reply["models"], reply["scores"], strict=False)
+    for name, decoding, packed, score in rows:
         values = np.frombuffer(base64.b64decode(packed), "<f4").reshape(decoding.grid)
         row, column = divmod(int(np.abs(values).argmax()), decoding.grid[1])
         said.append(
-            f"{decoding.model.name} at most {number(float(values[row, column]), 2)} nats for a token (row {row}, "
+            f"{name} at most {number(float(values[row, column]), 2)} nats for a token (row {row}, "
             f"column {column}), the word's log-probability is {number(float(score), 2)} nats"
         )
     return "; ".join(said)
@@ -291,7 +307,7 @@ def _page(result: RunResult, comparison: Comparison, spec: FigureSpec, look: dic
     """The canvas with the shown image, every layer of it, the word's evidence, and no server."""
     facts = [f"{what}: {text}" for what, text in provenance(spec)]
     words = [[word.text for word in each] for each in result.words] or None
-    shown = payload(comparison, words=words, live=False)
+    shown = payload(comparison, names=result.names, words=words, live=False)
     if (word := _word(result, look)) is not None:
         shown["evidence"] = {f"{word[0]},{word[1]}": result.evidence[word]}
     document = canvas_page(shown, look, provenance=facts)

@@ -154,8 +154,8 @@ class Service:
         upload: str | None,
         prompt: str,
         models: Sequence[str],
-        lens: str,
-        site: str,
+        lens: str | Sequence[str],
+        site: str | Sequence[str],
         tokens: int,
         ticket: int = 0,
         *,
@@ -165,6 +165,8 @@ class Service:
         """Run, with news on the way; ends with `ready`, `error`, or `none` when it was stopped.
 
         Args:
+            lens: one lens or several; each model is shown under each.
+            site: one hook site or several, "" for the lens's own.
             ticket: the page's number of this question, by which it is stopped; all news have it as `ask`.
             convert: whether an image with a colour profile is converted to sRGB.
             linked: whether a link asks, and not a person: a result that is kept and answers the same is taken again.
@@ -182,8 +184,9 @@ class Service:
             try:
                 image, name = self._upload(secret, upload, convert=convert)
                 question = VisitorQuestion(
-                    image=image, image_name=name, prompt=prompt, models=tuple(models), lens=lens, site=site,
-                    max_new_tokens=int(tokens), file=Path(str(upload)).name, converted=convert,
+                    image=image, image_name=name, prompt=prompt, models=tuple(models),
+                    lenses=_several(lens), sites=_several(site), max_new_tokens=int(tokens),
+                    file=Path(str(upload)).name, converted=convert,
                 )  # fmt: skip
                 result = self.sessions.alike(question.asked) if linked else None
                 if result is None:
@@ -249,7 +252,9 @@ class Service:
             result = self._result(read(data, OfRun))
             live = bool(result.traces)
             words = [[word.text for word in each] for each in result.words] or None
-            found = payload(result.comparison, sample=result.sample, words=words, live=live)
+            found = payload(
+                result.comparison, sample=result.sample, names=result.names, words=words, live=live
+            )
             found["notes"] = [text.replace("--convert-profile", CONVERT) for text in found["notes"]]
             found["failed"] = [{"name": name, "message": message} for name, message in result.failed]
             found["asked"] = asked_of(result)
@@ -380,6 +385,10 @@ def asked_of(result: RunResult) -> dict[str, Any]:
     """What a result answers, by the names that links use."""
     found = asdict(result.asked)
     return {"image": found.pop("image_hash"), **found}
+
+
+def _several(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _safe(name: str) -> str:

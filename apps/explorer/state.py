@@ -65,12 +65,28 @@ class Asked:
     prompt: str
     models: tuple[str, ...] = ()
     """Labels of the models, as the page offers them."""
-    lens: str = ""
-    site: str = ""
+    lens: tuple[str, ...] = ()
+    """Labels of the lenses; each model is shown under each."""
+    site: tuple[str, ...] = ("",)
+    """Hook sites, "" for the lens's own; each model is shown at each."""
     tokens: int = 64
     """The longest answer that was allowed."""
     entries: tuple[str, ...] = ()
     """Entries of the study, when one is open."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the page: a model, under one lens, at one site."""
+
+    model: str
+    """The model's label."""
+    lens: str
+    """The lens's label."""
+    site: str
+    """The hook site that was asked for; "" for the lens's own."""
+    name: str
+    """What the row is called."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,13 +98,13 @@ class RunResult:
     sample: int = 0
     """Which image of the comparison."""
     traces: tuple[Trace, ...] = ()
-    """One per model, with the states of resid_post; empty for a study."""
+    """One per row, with the states of resid_post; rows of one model have the same. Empty for a study."""
     words: tuple[tuple[Word, ...], ...] = ()
-    """Per model, its answer in words."""
-    models: tuple[str, ...] = ()
-    """Labels of the models that answered, as `traces` has them."""
+    """Per row, its model's answer in words."""
+    rows: tuple[Row, ...] = ()
+    """The rows, as `comparison` has their decodings; empty for a study."""
     failed: tuple[tuple[str, str], ...] = ()
-    """(label, sentence) of the models that did not."""
+    """(label, sentence) of the models that did not answer, or could not be decoded as asked."""
     study: Path | None = None
     """The study it comes from; None for a live run."""
     file: str = ""
@@ -99,6 +115,17 @@ class RunResult:
     """(model, word) → what was said of a word's evidence, so that it can be saved as it was seen."""
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """Labels of the models, a row each; empty for a study."""
+        return tuple(row.model for row in self.rows)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the rows are called."""
+        called = tuple(each.model.name for each in self.comparison.decodings)
+        return tuple(row.name for row in self.rows) or called
+
+    @property
     def size(self) -> int:
         """Bytes of the recorded states, of what was decoded from them, and of the image. A study's decodings are
         shared by all that look at it, and count for nobody."""
@@ -106,7 +133,7 @@ class RunResult:
             return 0
         states = sum(
             tensor.numel() * tensor.element_size()
-            for trace in self.traces
+            for trace in {id(each): each for each in self.traces}.values()
             for tensor in trace.states.values()
         )
         decoded = sum(

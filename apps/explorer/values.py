@@ -101,12 +101,13 @@ def _about(result: RunResult, comparison: Comparison, view: OfView) -> dict[str,
         "scale": view.scale,
         "models": {
             letter: {
-                "name": each.model.name,
+                "name": name,
+                "model": each.model.name,
                 "fingerprint": each.model.fingerprint,
                 "lens": each.lens.describe(),
                 "site": each.site,
                 "forced": list(each.forced_reasons),
             }
-            for letter, each in zip(LETTERS, comparison.decodings, strict=False)
+            for letter, name, each in zip(LETTERS, result.names, comparison.decodings, strict=False)
         },
     }

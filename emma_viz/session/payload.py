@@ -54,6 +54,7 @@ def payload(
     comparison: Comparison,
     *,
     sample: int = 0,
+    names: Sequence[str] | None = None,
     words: Sequence[Sequence[str]] | None = None,
     live: bool = True,
     small: bool = False,
@@ -66,6 +67,7 @@ def payload(
     Args:
         comparison: the decodings of one or more models.
         sample: which of its images.
+        names: what the rows are called, one each; their models' names when None.
         words: per model, the answer in pieces that join to it again; each may be clicked.
         live: whether the models can be asked further questions.
         small: compress the photograph and the decoded images as WebP of quality 90, which is not exact; maps,
@@ -98,6 +100,7 @@ def payload(
             _model(
                 decoding,
                 {kind: maps[kind][index] for kind in KIND_WORDS},
+                names[index] if names else decoding.model.name,
                 words[index] if words else (),
                 live=live,
                 small=small,
@@ -108,14 +111,20 @@ def payload(
 
 
 def _model(
-    decoding: Decoding, maps: dict[str, ActivationMaps], words: Sequence[str], *, live: bool, small: bool
+    decoding: Decoding,
+    maps: dict[str, ActivationMaps],
+    name: str,
+    words: Sequence[str],
+    *,
+    live: bool,
+    small: bool,
 ) -> dict[str, Any]:
     place, model = decoding.geometry[0], decoding.model
     scores = measure(decoding)
     # What a lens can do was measured at its own site: of states that it was forced on it says nothing.
     quality = [None if decoding.forced else decoding.lens.quality_of(layer) for layer in decoding.layers]
     return {
-        "name": model.name,
+        "name": name,
         "revision": " ".join(part for part in (model.revision, model.fingerprint[:12], model.dtype) if part),
         "site": decoding.site,
         "lens": decoding.lens.describe(),

@@ -94,9 +94,28 @@ def ask(
             if lens is None:
                 yield trace, None
                 continue
-            other = decoded_site not in ("", lens.info.site)
-            seen = trace.select(sites=[decoded_site]) if other else trace
-            yield trace, decode(seen, lens, layers=decoded, force=force_lens or other)
+            yield trace, decode_at(trace, lens, decoded_site, layers=decoded, force=force_lens)
+
+
+def decode_at(
+    trace: Trace, lens: Lens, site: str = "", *, layers: Sequence[int] | None = None, force: bool = False
+) -> Decoding:
+    """Decode what was recorded at one site.
+
+    Args:
+        trace: with the states of that site.
+        lens: which decodes them; another lens, or site, may decode the same trace again.
+        site: where it is another than the lens's own, the lens is forced on it, and pictures say so.
+        layers: to decode; all that both the lens and the trace have when None.
+        force: use a lens that belongs to another model.
+
+    Raises:
+        LensError: the lens does not fit.
+        SiteError: the trace has no such site.
+    """
+    other = site not in ("", lens.info.site)
+    seen = trace.select(sites=[site]) if other else trace
+    return decode(seen, lens, layers=layers, force=force or other)
 
 
 def _alike(model: RecordableModel, pictures: Sequence[Image.Image]) -> Iterator[range]:

@@ -30,7 +30,6 @@ def saved(service, ready, form, **more):
 def test_everything_that_is_of_a_model_moves_with_it(result):
     found = ordered(result, {"order": "1,0"})
     assert found.models == ("emma", "cobra")
-    assert found.asked.models == ("emma", "cobra")
     assert found.traces == result.traces[::-1]
     assert found.words == result.words[::-1]
     assert found.comparison.decodings == result.comparison.decodings[::-1]

@@ -184,7 +184,7 @@ const numbers = () => [...runs.keys()];
 const list = () => {
   const entries = [...runs].map(([number, { payload, pinned }]) => ({
     run: number, pinned, name: payload.image.name, prompt: payload.prompt, src: payload.image.src,
-    about: [payload.asked.models.join(", "), payload.asked.lens, payload.asked.site].filter(Boolean).join(" \u00b7 "),
+    about: ["models", "lens", "site"].map((key) => payload.asked[key].filter(Boolean).join(", ")).filter(Boolean).join(" \u00b7 "),
   })); // prettier-ignore
   canvas.runs(entries.reverse(), run);
 };

@@ -1,6 +1,7 @@
 """What a link asks of the server: which image, of which models, how."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,6 +23,20 @@ def read_link(address: str | None) -> Link:
     return found
 
 
+def among(text: str, offered: Collection[str]) -> tuple[list[str], list[str]]:
+    """The names that a text lists, and what in it is none of those on offer; a name may have commas of its own."""
+    parts, known, unknown = text.split(","), [], []
+    while parts:
+        for count in range(len(parts), 0, -1):
+            if (name := ",".join(parts[:count])) in offered:
+                known.append(name)
+                parts = parts[count:]
+                break
+        else:
+            unknown.append(parts.pop(0))
+    return list(dict.fromkeys(known)), unknown
+
+
 def restored(gr, service: Service, link: Link) -> dict[str, Any]:
     """Whether a link names all that a run needs, and new values of the widgets; the others are left alone."""
     settings, keep = service.settings, gr.skip()
@@ -30,17 +45,17 @@ def restored(gr, service: Service, link: Link) -> dict[str, Any]:
     names = [name for name in wanted if name in settings.models]
     tokens = int(link["tokens"]) if re.fullmatch(r"\d{1,3}", link.get("tokens", "")) else 0
     lost = [f"the model {name[:60]}" for name in wanted if name not in settings.models]
-    if link.get("lens", next(iter(settings.lenses))) not in settings.lenses:
-        lost.append(f"the lens {link['lens'][:60]}")
-    if link.get("site") and link["site"] not in LINKED_SITES:
-        lost.append(f"the hook site {link['site'][:60]}")
+    lenses, unknown = among(link.get("lens", ""), settings.lenses)
+    lost += [f"the lens {name[:60]}" for name in unknown if name]
+    sites, unknown = among(link.get("site", ""), ("", *LINKED_SITES))
+    lost += [f"the hook site {name[:60]}" for name in unknown]
     return {
         "lost": lost,
         "runs": file is not None,
         "image": str(file) if file else keep,
         "models": names or keep,
         "prompt": link.get("prompt", "")[:2000] or keep,
-        "lens": link["lens"] if link.get("lens") in settings.lenses else keep,
-        "site": link["site"] if link.get("site") in LINKED_SITES else keep,
+        "lens": lenses or keep,
+        "site": sites if link.get("site") and sites else keep,
         "tokens": tokens if 8 <= tokens <= 256 else keep,
     }

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from apps.explorer.page.links import LINKED_SITES
+from apps.explorer.running import MOST_MODELS
 from apps.explorer.service import Service
 
 INTRO = """<div id="explorer-title"><h1>emma_viz explorer</h1>
@@ -23,7 +24,7 @@ def live_side(gr, service: Service) -> dict[str, Any]:
         interactive=False, elem_id="explorer-examples",
     )  # fmt: skip
     models = gr.Dropdown(
-        list(settings.models), value=list(settings.chosen), multiselect=True, max_choices=4, label="Models",
+        list(settings.models), value=list(settings.chosen), multiselect=True, max_choices=MOST_MODELS, label="Models",
         info="The first two are compared as A and B.", elem_id="explorer-models",
     )  # fmt: skip
     prompt = gr.Textbox(
@@ -34,12 +35,16 @@ def live_side(gr, service: Service) -> dict[str, Any]:
     stop = gr.Button("Stop", variant="secondary", elem_id="explorer-stop")
     with gr.Accordion("Lens, hook site, answer", open=False, elem_id="explorer-more"):
         lens = gr.Dropdown(
-            list(settings.lenses), value=next(iter(settings.lenses)), label="Lens",
-            info="Turns states into pixels. ridge: a linear map per layer, fitted on other images.",
+            list(settings.lenses), value=[next(iter(settings.lenses))], multiselect=True, max_choices=MOST_MODELS,
+            label="Lens", elem_id="explorer-lens",
+            info="Turns states into pixels. ridge: a linear map per layer, fitted on other images. "
+            "Several: a row each.",
         )  # fmt: skip
         site = gr.Dropdown(
-            [("the lens's own", ""), *((name, name) for name in LINKED_SITES)], value="", label="Hook site",
-            info="Where in a block states are read. Another site than the lens's is decoded by force, and says so.",
+            [("the lens's own", ""), *((name, name) for name in LINKED_SITES)], value=[""], multiselect=True,
+            max_choices=MOST_MODELS, label="Hook site", elem_id="explorer-site",
+            info="Where in a block states are read. Another site than the lens's is decoded by force, and says so. "
+            "Several: a row each.",
         )  # fmt: skip
         tokens = gr.Slider(8, 256, value=64, step=8, label="Longest answer, tokens")
         convert = gr.Checkbox(
