@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from apps.explorer.offer import Settings
 from apps.explorer.questions import OfView
@@ -36,6 +37,7 @@ def as_command(result: RunResult, view: OfView, settings: Settings, name: str) -
         name: of the pictures.
     """
     lines = [f"# {_title(result)}", *(f"# {text}" for text in _told(result, settings))]
+    lines += _painting(result)
     groups = list(_groups(view, _sites(result)))
     shared = view.scale == "shared" and (result.study is not None or len(groups) > 1)
     scale = _shared(result, view) if shared else view.scale
@@ -159,6 +161,31 @@ def _how(running: Running) -> dict[str, str | dict[str, str]]:
     return found
 
 
+def _masked_file(result: RunResult) -> str:
+    """What the command line calls the image that was painted over."""
+    return f"{PurePath(result.file).stem}-masked.png" if result.painted else result.file
+
+
+def _read(result: RunResult) -> Iterator[str]:
+    """Python that reads the image, and paints over it what was painted over."""
+    yield f"image = read_image({result.file!r}{', convert_profile=True' * result.converted})"
+    for each in result.painted:
+        yield f"image.paste({each.colour!r}, {each.box!r})"
+
+
+def _painting(result: RunResult) -> list[str]:
+    """Shell lines that write the image that was painted over; none where none was."""
+    if not result.painted:
+        return []
+    return [
+        "python3 - <<'END'",
+        "from emma_viz.data import read_image",
+        *_read(result),
+        f"image.save({_masked_file(result)!r})",
+        "END",
+    ]
+
+
 def _sources(result: RunResult, settings: Settings) -> list[str]:
     return [named(settings.models[label]) for label in result.models]
 
@@ -166,8 +193,8 @@ def _sources(result: RunResult, settings: Settings) -> list[str]:
 def _asked(result: RunResult, settings: Settings, group: Sequence[int]) -> list[str]:
     sources, lenses = _sources(result, settings), lens_names(result, settings)
     site = result.rows[group[0]].site
-    words = ["emma-viz", "figure", f"./{result.file}"]
-    words += ["--convert-profile"] if result.converted else []
+    words = ["emma-viz", "figure", f"./{_masked_file(result)}"]
+    words += ["--convert-profile"] if result.converted and not result.painted else []
     words += ["--models", *(sources[index] for index in group)]
     words += ["--lens", *(lenses[index] for index in group)]
     words += [f"--site={site}"] if site else []
@@ -205,7 +232,7 @@ def _compare(result: RunResult, settings: Settings) -> Iterator[str]:
     yield "from emma_viz.data import image_hash, read_image"
     yield f"from emma_viz.session import Asking, Comparison, {'Running, ' * bool(how)}View, compare, figure"
     yield ""
-    yield f"image = read_image({result.file!r}{', convert_profile=True' * result.converted})"
+    yield from _read(result)
     yield f"if image_hash(image) != {asked.image_hash!r}:"
     yield '    raise SystemExit("This is another image than that of the view.")'
     # One call is of one site.

@@ -12,7 +12,9 @@ from emma_viz.maps.scale import evidence_scale
 from emma_viz.render.figures.map_rows import evidence_said
 
 
-def evidence_of(result: RunResult, models: Models, asked: OfWord, method: str, news: News) -> dict[str, Any]:
+def word_evidence(
+    result: RunResult, models: Models, asked: OfWord, method: str, news: News
+) -> dict[str, Any]:
     """A word's evidence in every model, which the result then keeps, so that it can be saved as it was seen.
 
     Returns:

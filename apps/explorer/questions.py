@@ -47,6 +47,16 @@ class OfPin(OfRun):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OfRegion(OfRun):
+    """A question about a place of the image."""
+
+    model: int
+    """The row whose patches are counted."""
+    region: tuple[int, int, int, int]
+    """First row and column, last row and column."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OfTicket:
     """A question about all questions of a page up to a ticket."""
 

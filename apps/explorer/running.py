@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from apps.explorer.news import Abandoned, News
 from apps.explorer.questions import sentence
-from apps.explorer.state import Asked, Models, Row, RunResult
+from apps.explorer.state import Asked, Models, RunResult, ShownRow
 from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash
@@ -126,7 +125,7 @@ def answer_question(question: VisitorQuestion, models: Models, lenses: Lenses, n
             failed += [(f"{label}, {lens}", said) for lens, said in (*wrong, *worse)]
             said = answer_words(model.tokenizer, trace.answer_ids[0])
             for lens, site, decoding in found:
-                rows.append(Row(model=label, lens=lens, site=site, name=_name(question, lens, decoding)))
+                rows.append(ShownRow(model=label, lens=lens, site=site, name=_name(question, lens, decoding)))
                 decodings.append(decoding)
                 traces.append(trace)
                 words.append(said)
@@ -340,9 +339,3 @@ def too_slow(model: LoadedModel) -> bool:
 def _require_live(result: RunResult) -> None:
     if not result.traces:
         raise InputError("This needs the models, and the study was opened without them.")
-
-
-def image_title(path: Path) -> str:
-    """What an uploaded file is called on the page: its name, without folders and short enough for a line."""
-    name = path.stem
-    return name if len(name) <= 40 else name[:39] + "…"

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from apps.explorer.copying import as_command, as_python
+from apps.explorer.masking import said_of
 from apps.explorer.offer import Settings
 from apps.explorer.ordering import ordered
+from apps.explorer.places import extent_of, region_of, translate
 from apps.explorer.questions import OfView
 from apps.explorer.state import RunResult
 from apps.explorer.values import as_csv, as_npz
 from emma_viz import __version__
-from emma_viz.data.image_grid import ImageGrid
 from emma_viz.errors import InputError
 from emma_viz.maps import map_difference
-from emma_viz.render import FigureSpec, grid_extent
+from emma_viz.render import FigureSpec
 from emma_viz.render.colours import COLORMAPS
 from emma_viz.render.film import MOVING
 from emma_viz.render.footer import number, provenance
@@ -144,7 +145,7 @@ def _figure(result: RunResult, comparison: Comparison, wanted: OfView) -> Figure
     spec = replace(
         _named(spec, result.names), notes=(*spec.notes, *_seen(result, comparison, view, look, layers))
     )
-    if (region := _region(look, comparison.decodings[0].grid)) is not None:
+    if (region := region_of(look, comparison.decodings[0].grid)) is not None:
         kept = extent_of(region, comparison.decodings[0].geometry[0])
         spec = replace(spec, images=(replace(spec.images[0], kept=kept),))
     return _with_word(spec, result, look)
@@ -189,7 +190,7 @@ def _seen(
         f"{name} {'embedding' if layer < 0 else layer}" for name, layer in zip(names, layers, strict=False)
     )
     found = [f"On the page: layer {at}." if at else "On the page: every layer."]
-    if (region := _region(look, comparison.decodings[0].grid)) is not None:
+    if (region := region_of(look, comparison.decodings[0].grid)) is not None:
         top, left, bottom, right = region
         one = (top, left) == (bottom, right)
         where = (
@@ -205,27 +206,9 @@ def _seen(
         found.append(
             f"Word “{text}” of {names[model]}, {reply['method']}: {_evidence(result, comparison, reply)}."
         )
+    found += said_of(result)
     asked = f"; answers of up to {result.asked.tokens} tokens" if result.traces else ""
     return [*found, f"Saved from the explorer of emma_viz {__version__}{asked}."]
-
-
-def _region(look: Mapping[str, str], grid: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The patches that were kept on the page: first row and column, last row and column; None for none."""
-    rows, columns = grid
-    text = look.get("patch", "") or look.get("region", "")
-    if not re.fullmatch(r"\d{1,8}|(\d{1,5},){3}\d{1,5}", text, re.ASCII):
-        return None
-    top, left, *last = map(int, text.split(",")) if "," in text else divmod(int(text), columns)
-    bottom, right = last or (top, left)
-    return (top, left, bottom, right) if top <= bottom < rows and left <= right < columns else None
-
-
-def extent_of(region: tuple[int, int, int, int], place: ImageGrid) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a region's patches, as fractions of the image."""
-    top, left, bottom, right = region
-    columns = place.grid[1]
-    corners = place.token_boxes()[[top * columns + left, bottom * columns + right]]
-    return grid_extent(corners, place.image_size)
 
 
 def _values(
@@ -246,21 +229,6 @@ def _values(
     top, left, bottom, right = region
     true = maps[0].true[0, top : bottom + 1, left : right + 1]
     return f"{MAP_KINDS[view.kind]}: {', '.join(said)}; of the true pixels {number(float(true.mean()))}"
-
-
-def translate(
-    region: tuple[int, int, int, int], one: ImageGrid, other: ImageGrid
-) -> tuple[int, int, int, int] | None:
-    """The same place on another grid, by the centres of the first and the last patch; None where it has none there."""
-
-    def patch(edges: np.ndarray, own: np.ndarray, index: int) -> int:
-        return int(np.searchsorted(edges, (own[index] + own[index + 1]) / 2, side="right")) - 1
-
-    (x, y), (u, v) = ([np.append(starts, ends[-1]) for starts, ends in each.spans] for each in (one, other))
-    top, left, bottom, right = region
-    found = patch(v, y, top), patch(u, x, left), patch(v, y, bottom), patch(u, x, right)
-    rows, columns = other.grid
-    return found if min(found) >= 0 and found[2] < rows and found[3] < columns else None
 
 
 def _with_word(spec: FigureSpec, result: RunResult, look: Mapping[str, str]) -> FigureSpec:

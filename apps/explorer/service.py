@@ -7,31 +7,27 @@ import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from apps.explorer.evidence import evidence_of
+from apps.explorer.evidence import word_evidence
+from apps.explorer.masking import Masked, mask, said_of, with_mask
 from apps.explorer.news import Abandoned, News
 from apps.explorer.offer import Settings
-from apps.explorer.questions import OfPin, OfPlaces, OfRun, OfTicket, OfView, OfWord, read, sentence
-from apps.explorer.running import VisitorQuestion, answer_question, image_title, read_words
+from apps.explorer.questions import OfPin, OfPlaces, OfRegion, OfRun, OfTicket, OfView, OfWord, read, sentence
+from apps.explorer.running import VisitorQuestion, answer_question, read_words
 from apps.explorer.saving import FILE_TYPES, save_view
 from apps.explorer.scratch import Scratch
 from apps.explorer.sessions import Sessions
-from apps.explorer.state import Asked, Images, Models, RunResult
-from apps.explorer.uploads import Uploads
-from emma_viz.data import read_image
+from apps.explorer.state import KEPT_IMAGES, Asked, Images, Models, Recent, RunResult
+from apps.explorer.uploads import Uploads, read_upload, safe_name
+from emma_viz.data import image_hash
 from emma_viz.errors import ImageError, InputError
 from emma_viz.session import compare_study
 from emma_viz.session.payload import payload
 
-_MAX_PIXELS = 40_000_000
-"""The largest image that a visitor may bring; beyond it nothing is decoded."""
-MAX_BYTES = 25 * 2**20
-"""The largest file, 25 MB as the page and Gradio count them."""
 CONVERT = "“Convert the colour profile”"
 """What the page calls the command line's --convert-profile."""
 _EVERY = 0.08
@@ -78,6 +74,7 @@ class Service:
                 )
             }
         self.images = Images(examples, others=others)
+        self._masked: Recent[Masked] = Recent(KEPT_IMAGES)
         self.examples = tuple(examples)
 
     def close(self, patience: float = 3.0) -> bool:
@@ -114,7 +111,7 @@ class Service:
             return None
         name, image = found
         folder = self.uploads.images / digest
-        path = folder / f"{_safe(name)}.png"
+        path = folder / f"{safe_name(name)}.png"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{threading.get_ident()}")
@@ -191,7 +188,11 @@ class Service:
                 result = self.sessions.alike(question.asked) if linked else None
                 if result is None:
                     result = answer_question(question, self.models, self.settings.lenses, news)
-                self.images.add(result.asked.image_hash, name, image)
+                digest = result.asked.image_hash
+                result = with_mask(result, self._masked.get(digest))
+                self.images.add(digest, name, image)
+                if session.masked == digest:
+                    session.masked = ""
                 with session.changing:
                     news.say(0, 0, "ready")  # a run that was stopped leaves the page's result where it is
                     outcome.update(stage="ready", run=self.sessions.store(secret, result))
@@ -256,8 +257,9 @@ class Service:
                 result.comparison, sample=result.sample, names=result.names, words=words, live=live
             )
             found["notes"] = [text.replace("--convert-profile", CONVERT) for text in found["notes"]]
+            found["notes"] += said_of(result)
             found["failed"] = [{"name": name, "message": message} for name, message in result.failed]
-            found["asked"] = asked_of(result)
+            found["asked"] = result.asked.as_json()
             return found
 
         return self._guarded(answer)
@@ -272,7 +274,7 @@ class Service:
         return self._guarded(answer)
 
     def attribute(self, data: dict) -> dict:
-        """A word's evidence: {session, run, model, word} → what `evidence_of` gives."""
+        """A word's evidence: {session, run, model, word} → what `word_evidence` gives."""
 
         def answer() -> dict:
             asked = read(data, OfWord)
@@ -281,7 +283,7 @@ class Service:
                 session.evidence.leave()  # one word at a time
             news = session.evidence = News(ending=self._ending)
             try:
-                return evidence_of(result, self.models, asked, self.settings.method, news)
+                return word_evidence(result, self.models, asked, self.settings.method, news)
             except Abandoned:
                 raise InputError("The measurement was stopped.") from None
             finally:
@@ -317,6 +319,25 @@ class Service:
             asked = read(data, OfPin)
             self.sessions.pin(asked.session, asked.run, pinned=asked.pinned)
             return {}
+
+        return self._guarded(answer)
+
+    def mask(self, data: dict) -> dict:
+        """Paint a place over: {session, run, model, region} → {image}, the hash by which a link names it.
+
+        Of a page one such image is kept that no run has asked about.
+        """
+
+        def answer() -> dict:
+            asked = read(data, OfRegion)
+            image, name, done = mask(self._result(asked), asked.model, asked.region)
+            digest, session = image_hash(image), self.sessions.get(asked.session)
+            if session.masked and session.masked != digest:
+                self.images.forget(session.masked)
+            session.masked = digest
+            self.images.add(digest, name, image)
+            self._masked.put(digest, done)
+            return {"image": digest}
 
         return self._guarded(answer)
 
@@ -363,15 +384,7 @@ class Service:
         path = self.uploads.find(visitor, upload)
         if path.is_relative_to(self.uploads.images) and (kept := self.images.get(path.parent.name)):
             return kept[1], kept[0]
-        title = image_title(path)
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise ImageError(f"{title} has more than {MAX_BYTES / 2**20:.0f} MB; make it smaller.")
-            return read_image(path, max_pixels=_MAX_PIXELS, convert_profile=convert), title
-        except OSError as error:
-            raise ImageError(f"{title} cannot be read; bring it again.") from error
-        except ImageError as error:
-            raise ImageError(str(error).replace(str(path), title)) from None
+        return read_upload(path, convert=convert)
 
     def _guarded(self, answer: Callable[[], dict]) -> dict:
         try:
@@ -381,15 +394,5 @@ class Service:
             return {"error": sentence(error)}
 
 
-def asked_of(result: RunResult) -> dict[str, Any]:
-    """What a result answers, by the names that links use."""
-    found = asdict(result.asked)
-    return {"image": found.pop("image_hash"), **found}
-
-
 def _several(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_ " else "-" for c in name).strip() or "image"

@@ -39,6 +39,8 @@ class Session:
     """By the numbers of their runs, the oldest first; each answers another question."""
     pinned: set[int] = field(default_factory=set)
     """Runs that do not make room for newer ones."""
+    masked: str = ""
+    """Hash of the image that was painted over last, as long as no run has asked about it."""
     run: int = 0
     """Number of the newest result."""
     shown: int = 0

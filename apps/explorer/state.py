@@ -3,9 +3,9 @@
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
@@ -74,9 +74,14 @@ class Asked:
     entries: tuple[str, ...] = ()
     """Entries of the study, when one is open."""
 
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, by the names that links use."""
+        found = asdict(self)
+        return {"image": found.pop("image_hash"), **found}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ShownRow:
     """One row of the page: a model, under one lens, at one site."""
 
     model: str
@@ -87,6 +92,16 @@ class Row:
     """The hook site that was asked for; "" for the lens's own."""
     name: str
     """What the row is called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Painted:
+    """A rectangle of an image that was painted over."""
+
+    box: tuple[int, int, int, int]
+    """Left, top, right and bottom, pixels; the right and the bottom are outside."""
+    colour: tuple[int, ...]
+    """Red, green and blue."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +116,7 @@ class RunResult:
     """One per row, with the states of resid_post; rows of one model have the same. Empty for a study."""
     words: tuple[tuple[Word, ...], ...] = ()
     """Per row, its model's answer in words."""
-    rows: tuple[Row, ...] = ()
+    rows: tuple[ShownRow, ...] = ()
     """The rows, as `comparison` has their decodings; empty for a study."""
     failed: tuple[tuple[str, str], ...] = ()
     """(label, sentence) of the models that did not answer, or could not be decoded as asked."""
@@ -111,6 +126,8 @@ class RunResult:
     """What the image's file was called where it was brought."""
     converted: bool = False
     """Whether its colour profile, if it has one, was converted to sRGB."""
+    painted: tuple[Painted, ...] = ()
+    """What was painted over in the image, in order."""
     evidence: dict[tuple[int, int], dict] = field(default_factory=dict)
     """(model, word) → what was said of a word's evidence, so that it can be saved as it was seen."""
 
@@ -256,6 +273,10 @@ class Images:
         if found is None and self._others is not None and (found := self._others(digest)) is not None:
             self.add(digest, *found)
         return found
+
+    def forget(self, digest: str) -> None:
+        """Forget an image that was brought, if it is there."""
+        self._seen.drop(digest)
 
     def known(self) -> set[str]:
         """The hashes of all images that are kept."""

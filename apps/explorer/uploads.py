@@ -12,8 +12,15 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from PIL import Image
+
+from emma_viz.data import read_image
 from emma_viz.errors import ImageError, InputError
 
+_MAX_PIXELS = 40_000_000
+"""The largest image that a visitor may bring; beyond it nothing is decoded."""
+MAX_BYTES = 25 * 2**20
+"""The largest file, 25 MB as the page and Gradio count them."""
 QUOTA = 400 * 2**20
 """Bytes that one visitor's uploads may have."""
 QUOTA_OF_ALL = 4 * 2**30
@@ -182,3 +189,31 @@ def _size(folder: Path) -> int:
             with suppress(OSError):
                 total += Path(place, name).lstat().st_size
     return total
+
+
+def read_upload(path: Path, *, convert: bool = False) -> tuple[Image.Image, str]:
+    """An uploaded image, checked before it is decoded, and its title.
+
+    Raises:
+        ImageError: it is too large, or no image. The message names no path.
+    """
+    title = image_title(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ImageError(f"{title} has more than {MAX_BYTES / 2**20:.0f} MB; make it smaller.")
+        return read_image(path, max_pixels=_MAX_PIXELS, convert_profile=convert), title
+    except OSError as error:
+        raise ImageError(f"{title} cannot be read; bring it again.") from error
+    except ImageError as error:
+        raise ImageError(str(error).replace(str(path), title)) from None
+
+
+def image_title(path: Path) -> str:
+    """What an uploaded file is called on the page: its name, without folders and short enough for a line."""
+    name = path.stem
+    return name if len(name) <= 40 else name[:39] + "…"
+
+
+def safe_name(name: str) -> str:
+    """A name of an image as that of a file."""
+    return "".join(c if c.isalnum() or c in "-_ " else "-" for c in name).strip() or "image"

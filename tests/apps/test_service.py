@@ -276,7 +276,7 @@ def test_a_path_that_was_not_uploaded_gets_one_sentence_whatever_is_there(servic
 
 
 def test_files_beyond_the_limit_are_refused(ask, tmp_path, monkeypatch, photos):
-    monkeypatch.setattr("apps.explorer.service.MAX_BYTES", 10)
+    monkeypatch.setattr("apps.explorer.uploads.MAX_BYTES", 10)
     assert "MB" in ask(photos[0])["message"]
 
 

@@ -13,8 +13,9 @@ from apps.explorer.offer import Settings
 from apps.explorer.page.examples import example_images
 from apps.explorer.page.links import Link, read_link, restored
 from apps.explorer.page.widgets import INTRO, live_side, study_side
-from apps.explorer.service import MAX_BYTES, Service
+from apps.explorer.service import Service
 from apps.explorer.sessions import KEPT_RUNS, KEPT_SESSIONS
+from apps.explorer.uploads import MAX_BYTES
 from emma_viz.errors import MissingDependencyError
 from emma_viz.render.script import canvas_script, canvas_style
 
@@ -36,7 +37,7 @@ HINT_STUDY = "Choose an image of the study.|It opens at once: no model is loaded
 GONE = "The image of this link is not kept on this server (any more); bring it again."
 
 CANVAS = "explorer-canvas"
-CALLS = ("payload", "words", "attribute", "progress", "cancel", "pin", "stop", "save")
+CALLS = ("payload", "words", "attribute", "progress", "cancel", "pin", "mask", "stop", "save")
 """What the canvas asks of the server."""
 
 TICKET = "(window.explorerTicket = (window.explorerTicket ?? 0) + 1)"
@@ -176,13 +177,16 @@ def _canvas(gr, service: Service):
     def pin(data: dict) -> dict:
         return service.pin(data)
 
+    def mask(data: dict) -> dict:
+        return service.mask(data)
+
     def stop(data: dict) -> dict:
         return service.stop(data)
 
     def save(data: dict) -> dict:
         return service.save(data)
 
-    calls = [payload, words, attribute, progress, cancel, pin, stop, save]
+    calls = [payload, words, attribute, progress, cancel, pin, mask, stop, save]
     assert tuple(each.__name__ for each in calls) == CALLS
     return gr.HTML(
         value="{}",

@@ -24,6 +24,7 @@ const canvas = EmmaCanvas.mount(root, {
   flip: (to) => flip(to),
   step: (by) => flip(numbers()[numbers().indexOf(run) + by]),
   pin: (which, pinned) => pin(which, pinned),
+  mask: (model, { top, left, bottom, right }) => mask(model, [top, left, bottom, right]),
   context: () => asked,
   onview: (link) => {
     // A new result is a step that Back undoes; a new look at it is not.
@@ -215,6 +216,19 @@ const flip = async (to) => {
   answered = found.answered;
   compare();
   list();
+};
+// A run without a place is a link to the image without it: it takes the way of a link that is pasted.
+const mask = async (model, region) => {
+  try {
+    if (asking) throw new Error("A run goes on; wait for its end, or stop it.");
+    const reply = await ask("mask", { model, region });
+    if (reply.error) throw new Error(reply.error);
+    const link = EmmaCanvas.core.toLink({ ...canvas.view, image: reply.image, word: null });
+    history.pushState(null, "", `${location.pathname}${location.search}#${link}`);
+    follow();
+  } catch (error) {
+    canvas.say(error.message);
+  }
 };
 const pin = async (which, pinned) => {
   try {

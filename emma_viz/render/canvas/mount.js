@@ -87,7 +87,7 @@ const handleOf = (stage) => ({
  * @param element an empty element
  * @param host what the page can do besides: `words(places)`, `attribute(model, word)`, `save(format, view)`, each a
  *   promise; `progress()` and `cancel()` of an attribution; `flip(run)`, `pin(run, pinned)` and `step(by)` of
- *   `runs`; `onview(link)`; `context()` with further fields for links;
+ *   `runs`; `mask(model, region)`, a run without a place; `onview(link)`; `context()` with further fields for links;
  *   `hint`, lines for an empty canvas. What is left out is not offered.
  * @returns {update, restore, busy, fail, notice, say, calm, empty, destroy, stats, shown, step, view, result}
  */

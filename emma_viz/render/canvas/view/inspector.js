@@ -21,11 +21,18 @@ const build = (stage) => {
     title: "Release (Esc)",
     onclick: () => act.lock(null),
   });
+  const masker = make("button", {
+    type: "button",
+    class: "ev-chip ev-mask",
+    text: "mask and run again",
+    title: TIPS.mask,
+    onclick: () => stage.host.mask(state.result.models[state.locked.model].source, state.locked.region),
+  });
   const places = make("div", { class: "ev-strips" });
   const pathBox = make("div", { class: "ev-chart ev-path" });
   parts.strips = state.result.models.map((model, index) => stripOf(stage, places, model, index));
   parts.inspector.replaceChildren(
-    make("header", {}, title, release),
+    make("header", {}, title, release, masker),
     make("p", { class: "ev-soft ev-hint", text: HINT }),
     places,
     pathBox
@@ -57,6 +64,7 @@ const showInspector = (stage) => {
   parts.inspector.querySelector(".ev-inspected").textContent = titleOf(chosen);
   parts.inspector.classList.toggle("ev-whole", Boolean(chosen.whole));
   parts.inspector.querySelector(".ev-chip").hidden = !state.locked;
+  parts.inspector.querySelector(".ev-mask").hidden = !(state.locked && host.mask && models[model].live);
   parts.path.set({ lines: pathLines(state, chosen), labels: stepLabels(models) });
   parts.path.step(state.scrubber.step);
   drawStrips(stage);
