@@ -1,0 +1,1 @@
+"""Build, check and try a release: `scripts/release`, of whose tools alone it is made."""
