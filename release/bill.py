@@ -4,13 +4,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from release.building import Built, sha256
 from release.environments import Environment
-from release.failing import ReleaseError
+from release.failing import ReleaseError, tool
 
 FOREIGN = {
     "type": "machine-learning-model",
@@ -41,7 +40,7 @@ def write(made: Environment, built: Built, source: Path, target: Path) -> None:
     Raises:
         ReleaseError: it cannot be made, or would be no valid CycloneDX.
     """
-    command = [str(Path(sys.executable).with_name("cyclonedx-py")), "environment", str(made.python)]
+    command = [str(tool("cyclonedx-py")), "environment", str(made.python)]
     command += ["--pyproject", str(source / "pyproject.toml"), "--mc-type", "library", "--sv", "1.6"]
     command += ["--output-reproducible", "--output-file", str(target)]
     surroundings = {**os.environ, "SOURCE_DATE_EPOCH": str(built.epoch)}

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from release.building import Built
-from release.failing import ReleaseError, run
+from release.failing import ReleaseError, run, tool
 
+UV = tool("uv")
 Versions = Literal["lowest", "newest"]
 RESOLUTION: dict[Versions, str] = {"lowest": "lowest-direct", "newest": "highest"}
 """What uv calls it: the lowest versions of what we require ourselves; what those require is as new as they allow."""
@@ -48,7 +49,7 @@ def resolve(source: Path, versions: Versions, python: str, pins: Path) -> None:
     """
     extras = [word for extra in EXTRAS for word in ("--extra", extra)]
     run(
-        *("uv", "pip", "compile", source / "pyproject.toml", *extras, "--python", python),
+        *(UV, "pip", "compile", source / "pyproject.toml", *extras, "--python", python),
         *("--resolution", RESOLUTION[versions], "--only-binary", ":all:"),
         *("--no-annotate", "--no-header", "--output-file", pins),
     )
@@ -68,11 +69,11 @@ def install(built: Built, source: Path, versions: Versions, python: str, folder:
     folder.mkdir(parents=True)
     made = Environment(folder / "venv", folder / "pins.txt")
     resolve(source, versions, python, made.pins)
-    run("uv", "venv", "--seed", "--python", python, made.folder)
-    into = ("uv", "pip", "install", "--python", made.python, "--only-binary", ":all:")
+    run(UV, "venv", "--seed", "--python", python, made.folder)
+    into = (UV, "pip", "install", "--python", made.python, "--only-binary", ":all:")
     run(*into, "--requirement", made.pins)
     run(*into, "--no-deps", built.wheel)
-    run("uv", "pip", "check", "--python", made.python)
+    run(UV, "pip", "check", "--python", made.python)
     return made
 
 
@@ -83,7 +84,7 @@ def add_tools(made: Environment, source: Path) -> None:
     wanted = [each for each in dev if each.split(">")[0].strip() in TOOLS]
     if len(wanted) != len(TOOLS):
         raise ReleaseError(f"expected {', '.join(TOOLS)} in the extra dev, got {', '.join(wanted)}.")
-    run("uv", "pip", "install", "--python", made.python, "--constraint", made.pins, *wanted)
+    run(UV, "pip", "install", "--python", made.python, "--constraint", made.pins, *wanted)
 
 
 def try_out(made: Environment, built: Built, source: Path, tests: list[str]) -> None:

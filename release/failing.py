@@ -1,11 +1,17 @@
 """How a release ends that cannot go on, and the commands that it runs."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 
 class ReleaseError(Exception):
     """A check that did not pass, in a sentence."""
+
+
+def tool(name: str) -> Path:
+    """A program that was installed beside this Python."""
+    return Path(sys.executable).with_name(name)
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:

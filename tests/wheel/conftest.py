@@ -50,12 +50,23 @@ def _run(command: list[str], cwd: Path, environment: dict[str, str]) -> subproce
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--wheel", type=Path, help="the wheel to test; without it, one is built of this checkout"
+    )
+
+
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel of this checkout."""
-    out = tmp_path_factory.mktemp("wheel")
+def wheel(request, tmp_path_factory) -> Path:
+    """The wheel of this checkout, or the one that is to be tested."""
+    given = request.config.getoption("--wheel", default=None)
+    return given.resolve() if given else build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def build_wheel(out: Path, **how) -> Path:
+    """Build it into an empty folder; `how` is of `subprocess.run`."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, **how)
     (path,) = out.glob("*.whl")
     return path
 

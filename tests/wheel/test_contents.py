@@ -1,8 +1,13 @@
 """The wheel holds `emma_viz` alone, with the programs and the bundled weights inside."""
 
+import calendar
+import hashlib
+import os
 import zipfile
 
-from tests.wheel.conftest import ROOT
+import pytest
+
+from tests.wheel.conftest import ROOT, build_wheel
 
 
 def test_one_top_level_name(wheel):
@@ -25,6 +30,17 @@ def test_bundled_files_are_in_the_wheel(wheel):
         "cobra-photo", "emma-v1-photo", "cobra-pocket", "emma-v1-pocket", "emma-v2-pocket", "emma-v1-pocket-nomff",
     }  # fmt: skip
     assert wheel.stat().st_size <= 55_000_000
+
+
+@pytest.mark.slow
+def test_a_second_build_has_the_same_bytes(wheel, tmp_path):
+    # Neither the time zone nor the rights of new files may be seen in it.
+    when = calendar.timegm(zipfile.ZipFile(wheel).infolist()[0].date_time)
+    surroundings = {**os.environ, "TZ": "Pacific/Auckland", "SOURCE_DATE_EPOCH": str(when)}
+    again = build_wheel(tmp_path, umask=0o077, env=surroundings)
+    assert again.name == wheel.name
+    one, other = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (wheel, again))
+    assert one == other
 
 
 def test_the_pocket_family_has_at_most_32_mb():
