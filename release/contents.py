@@ -23,6 +23,12 @@ UNWANTED = re.compile(
     r"(^|/)(__pycache__|\.git|\.venv|\.ci|node_modules|tests?)(/|$)|\.py[co]$|\.(tmp|orig|rej|swp)$|\.egg-info"
 )
 """Names that no wheel has."""
+STATED = {
+    f"{PACKAGE}/__init__.py": r'^__version__ = "(.+)"$',
+    "CITATION.cff": r"^version: (\S+)$",
+    "CHANGELOG.md": r"^## (\S+)",
+}
+"""Where else than in pyproject.toml the version stands."""
 BOUND = re.compile(r">=\s*\d")
 
 
@@ -36,7 +42,11 @@ def check(built: Built, source: Path) -> None:
     Raises:
         ReleaseError: names everything that is wrong.
     """
-    if found := [*_of_wheel(built), *_of_sdist(built, source), *_of_versions(built, source)]:
+    if found := [
+        *_of_wheel(built),
+        *_of_sdist(built, source),
+        *differing(metadata(built.wheel)["Version"], source),
+    ]:
         raise ReleaseError("\n".join(found))
 
 
@@ -99,16 +109,11 @@ def _of_sdist(built: Built, source: Path) -> Iterator[str]:
             yield f"{built.sdist.name}: {member.name} has a time of its own."
 
 
-def _of_versions(built: Built, source: Path) -> Iterator[str]:
-    version = metadata(built.wheel)["Version"]
-    stated = {
-        f"{PACKAGE}/__init__.py": r'^__version__ = "(.+)"$',
-        "CITATION.cff": r"^version: (\S+)$",
-        "CHANGELOG.md": r"^## (\S+)",
-    }
-    for name, pattern in stated.items():
+def differing(version: str, source: Path) -> Iterator[str]:
+    """What the files of a checkout say that does not fit a version, in sentences."""
+    for name, pattern in STATED.items():
         found = re.search(pattern, (source / name).read_text("utf-8"), re.MULTILINE)
         if found is None or found[1] != version:
-            yield f"{name} states the version {found and found[1]}, the wheel {version}."
+            yield f"{name} states the version {found and found[1]}; expected {version}, which pyproject.toml has."
     if not (source / "SECURITY.md").is_file():
         yield "SECURITY.md is missing."

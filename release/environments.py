@@ -81,7 +81,7 @@ def add_tools(made: Environment, source: Path) -> None:
     """Install what the tests need, at the bounds of the extra `dev`, without changing anything that is there."""
     with (source / "pyproject.toml").open("rb") as file:
         dev = tomllib.load(file)["project"]["optional-dependencies"]["dev"]
-    wanted = [each for each in dev if each.split(">")[0].strip() in TOOLS]
+    wanted = [each for each in dev if each.split(">")[0] in TOOLS]
     if len(wanted) != len(TOOLS):
         raise ReleaseError(f"expected {', '.join(TOOLS)} in the extra dev, got {', '.join(wanted)}.")
     run(UV, "pip", "install", "--python", made.python, "--constraint", made.pins, *wanted)
