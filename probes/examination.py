@@ -92,6 +92,7 @@ def able(
     *,
     models: int = 1,
     mixers: bool = True,
+    ours: bool = True,
     infused: bool = False,
 ) -> tuple[tuple[Probe, ...], tuple[str, ...]]:
     """The probes that these images, and so many checkpoints, are enough for; a sentence for each that is left out.
@@ -101,6 +102,7 @@ def able(
         subjects: the images.
         models: how many checkpoints there are.
         mixers: whether all of them have Mamba's mixers.
+        ours: whether networks of this package run all of them.
         infused: whether all of them mix the instruction into the image's tokens.
     """
     kept, said = [], []
@@ -116,9 +118,15 @@ def able(
         ]
         if needs.other and models < 2:
             said.append(f"{probe.name} was left out: it needs two checkpoints.")
-        elif needs.mixers and not mixers:
+        elif needs.scan and not mixers:
             said.append(
-                f"{probe.name} was left out: it looks into a Mamba's mixers, and an attention transformer has none."
+                f"{probe.name} was left out: it needs {' and '.join(needs.scan)} of a Mamba's mixers, and an attention "
+                "transformer has no such site."
+            )
+        elif needs.between and not ours:
+            said.append(
+                f"{probe.name} was left out: it puts states between blocks, and a model that transformers' own class "
+                "runs is changed at its image tokens alone."
             )
         elif needs.infused and not infused:
             said.append(
@@ -146,6 +154,25 @@ def layers_of(depth: int, wanted: Sequence[int | str] | None) -> tuple[int, ...]
     if depth <= _DEEP:
         return tuple(range(EMBEDDING, depth))
     return (EMBEDDING, *sorted({round(step * (depth - 1) / (_DEEP - 1)) for step in range(_DEEP)}))
+
+
+def require_one_grid(model: LoadedModel, subjects: Subjects) -> None:
+    """Refuse images that a model makes grids of several shapes of: probes hold all images of a run beside one another.
+
+    Raises:
+        InputError: it does.
+    """
+    if model.info.grid is not None:
+        return
+    shapes: dict[tuple[int, int], int] = {}
+    for number in range(len(subjects)):
+        shapes.setdefault(model.transform.geometry(subjects.take(number).image).grid, number)
+    if len(shapes) > 1:
+        (one, at), (other, then), *_ = shapes.items()
+        raise InputError(
+            f"expected images that {model.name} makes grids of one shape of, got {one[0]}×{one[1]} "
+            f"({subjects.names[at]}) and {other[0]}×{other[1]} ({subjects.names[then]}); give images of one size."
+        )
 
 
 def examine(

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emma_viz.capture import Trace, record
+from emma_viz.capture import Recorder, Trace, record
 from emma_viz.checkpoints import LoadedModel
+from emma_viz.checkpoints.peers import PeerModel
 from emma_viz.evidence.mixers.frozen import decompose
 from emma_viz.evidence.mixers.routing import mixed
 from emma_viz.models import Block, pad_prompts
@@ -14,6 +15,9 @@ from probes.protocol import Subject
 
 _CLOSE = 1e-3
 """The largest error relative to the size of what is compared, for weights in fp32; 5e-2 for narrower ones."""
+
+_STEPS = 4
+"""Tokens of an answer that is given step by step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +35,14 @@ def checks(model: LoadedModel, subject: Subject) -> tuple[Check, ...]:
     """Hooks that fired, mixers computed again, the cache against a full pass, the frozen sum against the logit; of an
     attention transformer the parts of its blocks, and the cache."""
     bound = _CLOSE if model.info.dtype == "float32" else 5e-2
-    attends = model.config.llm.ssm == "attention"
+    attends = model.info.ssm == "attention"
     trace = record(
         model,
         subject.image,
         subject.prompt,
         sites=("resid_pre", "attn_out", "mlp_out", "resid_post") if attends else ("mixer_in", "mixer_out"),
         tokens="all",
-        max_new_tokens=4,
+        max_new_tokens=_STEPS,
     )
     silent = [each.name for each in trace.hooks if not each.fired]
     wild = [each.name for each in trace.hooks if each.finite is False]
@@ -114,6 +118,8 @@ def _mixers(model: LoadedModel, trace: Trace) -> float:
 
 @torch.no_grad()
 def _cache(model: LoadedModel, subject: Subject, trace: Trace) -> float:
+    if isinstance(model, PeerModel):
+        return _cache_of_peer(model, subject)
     vlm, answer = model.vlm, list(trace.answer_ids[0]) or [0]
     ids = [*trace.prompt_ids[0], *answer]
     pixels, told = model.transform.pixels([subject.image]), vlm.instruct([subject.prompt])
@@ -127,6 +133,20 @@ def _cache(model: LoadedModel, subject: Subject, trace: Trace) -> float:
     assert whole is not None
     known = vlm.config.llm.vocab_size
     return _apart(torch.stack(steps, dim=1)[..., :known].float(), whole[:, -len(answer) :, :known].float())
+
+
+def _cache_of_peer(model: PeerModel, subject: Subject) -> float:
+    """The scores of each step of transformers' `generate` against those of one pass over prompt and answer."""
+    inputs = model.peer.inputs(subject.image, subject.prompt)
+    with Recorder(model.peer.network, "norm_f", dtype=torch.float32) as kept:
+        ids, _ = model.peer.answer(
+            inputs, max_new_tokens=_STEPS, temperature=0.0, top_p=1.0, seed=None, forced=True
+        )
+    steps = [each[0, -1] for each in kept.calls(next(iter(kept)))]
+    with Recorder(model.peer.network, "norm_f", dtype=torch.float32) as kept:
+        model.peer.read(inputs.followed_by(ids[: len(steps) - 1]))
+    (whole,) = kept.calls(next(iter(kept)))
+    return _apart(torch.stack(steps), whole[0, -len(steps) :])
 
 
 def _frozen(model: LoadedModel, subject: Subject) -> float:

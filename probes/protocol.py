@@ -36,8 +36,10 @@ class Needs:
     """Whether it needs `Subject.mask` and `Subject.kinds`; it is left out where images have none."""
     pairs: bool = False
     """Whether it needs `Subject.twin`; it is left out where images have none."""
-    mixers: bool = False
-    """Whether it looks into the mixers of a Mamba; it is left out where a model has none."""
+    scan: tuple[str, ...] = ()
+    """Sites of a Mamba's mixers that it looks at, changes or holds; it is left out where a model has none."""
+    between: bool = False
+    """Whether it changes states between the blocks; left out of a model that transformers' own class runs."""
     infused: bool = False
     """Whether it looks at how the instruction is mixed into the image; left out where a model does not do so."""
     other: bool = False

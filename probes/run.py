@@ -26,7 +26,7 @@ from emma_viz.errors import InputError
 from emma_viz.models.config import VLMConfig
 from emma_viz.session.loading import free, load, require_loadable
 from emma_viz.session.options import Asking, Running
-from probes.examination import Plan, Shard, able, examine, gathered, layers_of
+from probes.examination import Plan, Shard, able, examine, gathered, layers_of, require_one_grid
 from probes.findings import differences, find
 from probes.jobs import share_out
 from probes.ledger import GROUPS, Ledger
@@ -137,6 +137,7 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
         subjects,
         models=len(args.models),
         mixers=all(found.info.ssm != "attention" for _, found in described),
+        ours=all(config is not None for config, _ in described),
         infused=all(isinstance(config, VLMConfig) and config.projector.infused for config, _ in described),
     )
     plan = Plan(
@@ -192,6 +193,7 @@ def _examined(
     with ProgressBars() as bars:
         for index, source in enumerate(models):
             model = load(source, running, bars)
+            require_one_grid(model, plan.subjects)
             if plan.shard.of == 1:
                 checked.append(checks(model, plan.subjects.take(0)))
             folder = (str(index), model.info.fingerprint[:12])

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.images import ImageSource, ImageTransform, image_hash, read_image
@@ -17,6 +17,7 @@ from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import InputError
 from emma_viz.models import VLM, MambaLM, TextNetwork
+from emma_viz.models.peers.network import PeerNetwork
 
 _Item = TypeVar("_Item")
 
@@ -122,6 +123,18 @@ def recordable(model: object, *, images: bool) -> RecordableModel | TextModel:
             "Hook any other module with Recorder(module, …)."
         )
     return cast(RecordableModel, model)
+
+
+def peer_network(model: RecordableModel | TextModel) -> PeerNetwork | None:
+    """The network of transformers' that a model is; None for one of this package's own."""
+    found = getattr(model, "peer", None)
+    return found if isinstance(found, PeerNetwork) else None
+
+
+def network_of(model: RecordableModel | TextModel) -> nn.Module:
+    """The module whose parts are hooked, and whose weights are all of the model's."""
+    peer = peer_network(model)
+    return model.vlm if peer is None else peer.network
 
 
 @dataclass(frozen=True, kw_only=True)

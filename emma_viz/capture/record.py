@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emma_viz.capture.buffers import OnStates, StateBuffers
 from emma_viz.capture.hooks import Hooks, foreign_hooks
@@ -17,6 +17,8 @@ from emma_viz.capture.questions import (
     Questions,
     RecordableModel,
     TextModel,
+    network_of,
+    peer_network,
     read_questions,
     recordable,
 )
@@ -27,7 +29,6 @@ from emma_viz.errors import InputError
 from emma_viz.models import Generation, pad_prompts
 from emma_viz.models import generate as generate_answers
 from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
-from emma_viz.models.peers.network import PeerNetwork
 from emma_viz.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -150,10 +151,10 @@ class _Wanted:
         dtype: torch.dtype,
     ) -> "_Wanted":
         """Find the sites in a model, and check the rest."""
-        peer = _peer_of(model)
+        peer = peer_network(model)
         known = sites_of(model.vlm.llm.config) if peer is None else ATTENTION_SITES
         names, kept_layers = choose(sites, layers, model.info.n_layer, known)
-        targets = resolve_sites(_network_of(model), names, kept_layers)
+        targets = resolve_sites(network_of(model), names, kept_layers)
         if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
             raise InputError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}.")
         if tokens not in get_args(TokenKind):
@@ -191,7 +192,7 @@ class _Run:
 
     def trace(self, batch_size: int, on_states: OnStates | None, progress: Progress | None) -> Trace:
         """Run the model with hooks, and gather what they saw."""
-        questions, wanted, model, peer = self.questions, self.wanted, self.model, _peer_of(self.model)
+        questions, wanted, model, peer = self.questions, self.wanted, self.model, peer_network(self.model)
         asked = () if peer is None else peer_inputs(peer, questions)
         if peer is None:
             kept, lengths = wanted.positions(model.vlm.n_image_tokens if questions.images else 0, questions)
@@ -207,7 +208,7 @@ class _Run:
             answers=limit if self.generated_states else 0, on_states=on_states, on_prefill=clock.tick,
         )  # fmt: skip
         notes = _foreign(model)
-        with Hooks(_network_of(model), wanted.targets, buffers.receive) as hooks:
+        with Hooks(network_of(model), wanted.targets, buffers.receive) as hooks:
             if peer is None:
                 answers = _Pass(model, questions, buffers, clock, self.on_token).all(
                     batch_size, self.sampling
@@ -327,22 +328,10 @@ class _Pass:
         return values[samples.start : samples.stop]
 
 
-def _peer_of(model: RecordableModel | TextModel) -> PeerNetwork | None:
-    """The network of transformers' that a model is; None for one of this package's own."""
-    found = getattr(model, "peer", None)
-    return found if isinstance(found, PeerNetwork) else None
-
-
-def _network_of(model: RecordableModel | TextModel) -> nn.Module:
-    """The module whose parts are hooked."""
-    peer = _peer_of(model)
-    return model.vlm if peer is None else peer.network
-
-
 def _foreign(model: RecordableModel | TextModel) -> tuple[str, ...]:
     """A note, also logged, where hooks of others may make the model compute something else than its weights say."""
-    meant = () if _peer_of(model) else model.vlm.intervened
-    paths = [path for path in foreign_hooks(_network_of(model)) if path not in meant]
+    meant = () if peer_network(model) else model.vlm.intervened
+    paths = [path for path in foreign_hooks(network_of(model)) if path not in meant]
     if not paths:
         return ()
     shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")

@@ -94,6 +94,14 @@ class ImageGrid(ABC):
         """All tokens that the image becomes: those of the grid first."""
         return self.n_tokens
 
+    def with_coarser(self, tokens: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
+        """Tokens of the grid, and those of coarser grids of the same image that see any of what they see.
+
+        Args:
+            tokens: numbers, in order.
+        """
+        return tokens
+
     def token_boxes(self) -> Float[np.ndarray, "T 4"]:
         """The boxes of all tokens; with letterbox they may leave the image."""
         (left, right), (top, bottom) = self.spans

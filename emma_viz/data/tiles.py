@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from emma_viz.data.image_grid import Axis, ImageGrid, Spans
@@ -178,6 +178,18 @@ class TileGeometry(ImageGrid):
             if token < end:
                 return number, token - start
         return None
+
+    def with_coarser(self, tokens: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
+        """See `ImageGrid`; tokens that are not of the finest grid stay as they are."""
+        boxes, first = self.all_boxes(), self.n_tokens
+        fine, rest = boxes[tokens[tokens < first]], boxes[first : self.n_image_tokens - self.spare]
+        # Less than a thousandth of a pixel is rounding.
+        apart = [
+            np.minimum(rest[:, None, end], fine[None, :, end]) - np.maximum(rest[:, None, begin], fine[None, :, begin])
+            for begin, end in ((0, 2), (1, 3))
+        ]  # fmt: skip
+        seen = (np.minimum(*apart) > 1e-3).any(axis=1)
+        return np.union1d(tokens, first + np.flatnonzero(seen)).astype(np.int64)
 
     @property
     def said(self) -> str:

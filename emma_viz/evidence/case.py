@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
-from emma_viz.capture.questions import RecordableModel
+from emma_viz.capture.questions import RecordableModel, peer_network
 from emma_viz.data.images import ImageSource, read_image
 from emma_viz.errors import InputError
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import first_block, intervene_each
 from emma_viz.models import VLM
+from emma_viz.models.peers.entered import EnteredQuestion
+from emma_viz.models.peers.network import PeerNetwork
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,8 +52,11 @@ class Case:
             words: two words, by their first tokens; when None, the two likeliest tokens to begin the answer with.
 
         Raises:
-            InputError: the words begin with the same token.
+            InputError: the words begin with the same token, or transformers' class scales its scores.
         """
+        peer = peer_network(model)
+        if peer is not None:
+            return _of_peer(model, peer, read_image(image), prompt, words)
         vlm, tokenizer = model.vlm, model.tokenizer
         pixels = model.transform.pixels([read_image(image)])
         tokens = vlm.embed_image(pixels, instruction=vlm.instruct([prompt]))
@@ -59,12 +66,7 @@ class Case:
             logits = _logits(vlm, torch.cat([tokens, text], dim=1))[0]
             first, second = logits.topk(2).indices.tolist()
         else:
-            found = [list(tokenizer.encode(word))[:1] for word in words]
-            if len(found) != 2 or [] in found or found[0] == found[1]:
-                raise InputError(
-                    f"expected two words that begin with different tokens, got {', '.join(map(repr, words))}."
-                )
-            first, second = found[0][0], found[1][0]
+            first, second = _told_apart(words, [list(tokenizer.encode(word))[:1] for word in words])
         named = (tokenizer.decode([first]), tokenizer.decode([second]))
         return cls(vlm=vlm, tokens=tokens, text=text, word=first, against=second, words=named)
 
@@ -122,6 +124,75 @@ class Case:
         changed = self.tokens[0].clone()
         changed[list(places)] = values.to(changed)
         return changed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PeerCase(Case):
+    """The same of a model that transformers' class runs: only its image tokens can be changed.
+
+    An image token is as wide as all that enters of it: some families add features behind the first blocks, too.
+    """
+
+    vlm: Any
+    """Refuses whatever is asked of it: the network is not one of this package."""
+    entered: EnteredQuestion
+    """The question."""
+    blind: Float[Tensor, " V"]
+    """Scores of the answer's first token without the image."""
+
+    def score(self, tokens: Float[Tensor, "k T D"]) -> Float[Tensor, " k"]:
+        """The score of each variant of the image's tokens, or, of none of them, of the question without the image."""
+        if not tokens.shape[1]:
+            found = self.blind.expand(len(tokens), -1)
+        else:
+            found = torch.stack([self.entered.scores(each) for each in tokens])
+        return found[:, self.word] - found[:, self.against]
+
+    def changed(self, runs: Sequence[Sequence[Intervention]], *, batch_size: int = 16) -> list[float]:
+        """The score of the clean run, for each run in which nothing is changed.
+
+        Raises:
+            InputError: something is to be changed.
+        """
+        if any(runs):
+            raise InputError(
+                "A model that transformers' own class runs is changed at its image tokens alone (Case.scores); got an "
+                "intervention."
+            )
+        return self.scores([self.tokens[0]]) * len(runs)
+
+
+def _of_peer(
+    model: RecordableModel,
+    peer: PeerNetwork,
+    image: Image.Image,
+    prompt: str,
+    words: Sequence[str] | None,
+) -> PeerCase:
+    entered = EnteredQuestion(peer, peer.inputs(image, prompt))
+    tokens = entered.tokens
+    if words is None:
+        first, second = entered.scores(tokens).topk(2).indices.tolist()
+    else:
+        first, second = _told_apart(words, [[peer.first_id(word)] for word in words if word])
+    return PeerCase(
+        vlm=model.vlm, tokens=tokens[None], text=entered.text[None], word=first, against=second,
+        words=(model.tokenizer.decode([first]), model.tokenizer.decode([second])), entered=entered,
+        blind=peer.network(**peer.inputs(None, prompt).given).logits[0, -1].float(),
+    )  # fmt: skip
+
+
+def _told_apart(words: Sequence[str], ids: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """The first token of each of two words.
+
+    Raises:
+        InputError: they are the same, or there are not two.
+    """
+    if len(ids) != 2 or [] in ids or ids[0] == ids[1]:
+        raise InputError(
+            f"expected two words that begin with different tokens, got {', '.join(map(repr, words))}."
+        )
+    return ids[0][0], ids[1][0]
 
 
 def _logits(vlm: VLM, embeddings: Float[Tensor, "k L D"]) -> Float[Tensor, "k V"]:

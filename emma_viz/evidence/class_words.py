@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emma_viz.capture.questions import peer_network
 from emma_viz.capture.recorder import Recorder
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.errors import InputError
+from emma_viz.evidence.logit_lens import word_scores
 from emma_viz.shapes import EMBEDDING
 
 TEXTS = ("a photo of a {}", "There is a {}", "the {}")
@@ -50,17 +52,12 @@ def word_log_probabilities(
         words: W of them, as they stand in a sentence.
 
     Raises:
-        InputError: a word is empty.
+        InputError: a word is empty, or transformers' class scales what its output layer gives.
     """
-    llm = model.vlm.llm
-    weight = llm.backbone.embedding.weight
     ids = [list(first_tokens(model, word)) for word in words]
     found = np.empty((len(states), len(words)))
     for start in range(0, len(states), ROWS):
-        rows = states[start : start + ROWS].to(weight.device, torch.float32)
-        logits = llm.logits(llm.backbone.norm_f(rows).to(weight.dtype)[None])[
-            0, :, : llm.config.vocab_size
-        ].float()
+        logits = word_scores(model, states[start : start + ROWS])
         shares = logits.log_softmax(dim=-1).cpu().numpy()
         for index, chosen in enumerate(ids):
             found[start : start + ROWS, index] = shares[:, chosen].max(axis=1)
@@ -84,20 +81,22 @@ class TextStates:
         """
         key = (model.info.fingerprint, word)
         if key not in self._known:
-            depth = range(EMBEDDING, model.vlm.llm.config.n_layer)
+            depth = range(EMBEDDING, model.info.n_layer)
             self._known[key] = torch.stack(
                 [self._read(model, text.format(word), depth) for text in TEXTS]
             ).mean(dim=0)
         return self._known[key][[layer - EMBEDDING for layer in layers]]
 
     def _read(self, model: LoadedModel, text: str, depth: Sequence[int]) -> Tensor:
-        ids = torch.tensor(
-            [model.tokenizer.encode(text)], device=model.vlm.llm.backbone.embedding.weight.device
-        )
+        peer = peer_network(model)
+        # A text that begins has a token for that, where the tokenizer of transformers adds one.
+        ids = model.tokenizer.encode(text) if peer is None else peer.words(text)["input_ids"]
+        reader = model.vlm.llm if peer is None else peer.network
+        device = model.vlm.device if peer is None else peer.device
         with Recorder(
-            model.vlm.llm, "resid_post", layers=list(depth), tokens=slice(-1, None), dtype=torch.float32
+            reader, "resid_post", layers=list(depth), tokens=slice(-1, None), dtype=torch.float32
         ) as kept:
-            model.vlm.llm(ids)
+            reader(torch.tensor([ids], device=device))
         return torch.stack([kept["resid_post", layer][0, 0] for layer in depth])
 
 

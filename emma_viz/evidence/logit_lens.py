@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emma_viz.capture.questions import RecordableModel
+from emma_viz.capture.questions import RecordableModel, peer_network
 from emma_viz.errors import InputError
+from emma_viz.models.peers.entered import word_scores_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +43,14 @@ def logit_lens(
     Raises:
         InputError: the states are not of the model's width, or `count` is not positive.
     """
-    llm = model.vlm.llm
-    if states.shape[-1] != llm.config.d_model:
+    if states.shape[-1] != model.info.d_model:
         raise InputError(
-            f"{model.info.name} has a residual stream of width {llm.config.d_model}; these states have "
+            f"{model.info.name} has a residual stream of width {model.info.d_model}; these states have "
             f"{states.shape[-1]}. Pass states of resid_post."
         )
     if count < 1:
         raise InputError(f"count must be at least 1, got {count}.")
-    weight = llm.backbone.embedding.weight
-    normed = llm.backbone.norm_f(states.to(weight.device, torch.float32))
-    logits = llm.logits(normed.to(weight.dtype)[None])[0, :, : llm.config.vocab_size].float()
+    logits = word_scores(model, states)
     found = logits.softmax(dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
     return tuple(
         tuple(
@@ -61,3 +59,23 @@ def logit_lens(
         )
         for tokens, shares in zip(found.indices.tolist(), found.values.tolist(), strict=True)
     )
+
+
+@torch.no_grad()
+def word_scores(model: RecordableModel, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+    """What the model's last norm and output layer make of states of `resid_post`: scores of its known words, fp32.
+
+    Args:
+        model: whose states they are.
+        states: one state a row.
+
+    Raises:
+        InputError: transformers' class runs the model, and scales what its output layer gives.
+    """
+    peer = peer_network(model)
+    if peer is not None:
+        return word_scores_of(peer, states)
+    llm = model.vlm.llm
+    weight = llm.backbone.embedding.weight
+    normed = llm.backbone.norm_f(states.to(weight.device, torch.float32))
+    return llm.logits(normed.to(weight.dtype)[None])[0, :, : llm.config.vocab_size].float()

@@ -14,20 +14,21 @@ from jaxtyping import Float
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from emma_viz.capture.questions import RecordableModel
+from emma_viz.capture.questions import RecordableModel, peer_network
 from emma_viz.capture.sites import resolve_sites
 from emma_viz.data.images import ImageSource, read_image
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import WHOLE, Intervention
 from emma_viz.evidence.interventions import intervene_each
+from emma_viz.models.peers.entered import EnteredQuestion
 
 
 @torch.no_grad()
 def image_tokens(
     model: RecordableModel, image: ImageSource, prompt: str | None = None
 ) -> Float[Tensor, "T D"]:
-    """An image's tokens, as they enter the language model.
+    """An image's tokens, as they enter the language model; those of all its grids, where it becomes several.
 
     Args:
         model: from `load_model`.
@@ -37,6 +38,9 @@ def image_tokens(
     Raises:
         InputError: they do, and there is no prompt.
     """
+    peer = peer_network(model)
+    if peer is not None:
+        return EnteredQuestion(peer, peer.inputs(read_image(image), prompt or "")).tokens
     told = None if prompt is None else model.vlm.instruct([prompt])
     return model.vlm.embed_image(model.transform.pixels([read_image(image)]), instruction=told)[0]
 
@@ -49,7 +53,7 @@ def blurred(model: RecordableModel, image: Image.Image, prompt: str | None = Non
         image: its image.
         prompt: the question, for models whose image tokens depend on it.
     """
-    radius = max(image.size) / max(model.vlm.grid)
+    radius = max(image.size) / max(model.transform.geometry(image).grid)
     return image_tokens(model, image.convert("RGB").filter(ImageFilter.GaussianBlur(radius)), prompt)
 
 

@@ -50,7 +50,7 @@ class ExchangeProbe:
 
     def needs(self) -> Needs:
         """Both checkpoints, and twins."""
-        return Needs(live=True, pairs=True, other=True)
+        return Needs(live=True, pairs=True, other=True, between=True)
 
     def see(self, batch: Batch) -> Seen:
         """How alike the states of each image are, and what each patch brings, in nats."""

@@ -49,7 +49,7 @@ class Implicit:
 
     def needs(self) -> Needs:
         """The model itself."""
-        return Needs(live=True, mixers=True)
+        return Needs(live=True, scan=("delta", "B", "C"))
 
     def see(self, batch: Batch) -> Seen:
         """Shares by layer, for each image, and the sum of maps."""

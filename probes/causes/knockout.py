@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import READ, Intervention
 from emma_viz.evidence.replacements import blurred, image_tokens, placebo, random_like
@@ -29,6 +30,10 @@ _INSIDE = {
     "delete": "deleted from every mixer's sequence",
 }
 _KINDS = EMBEDDED | _INSIDE
+_NO_SCAN = (
+    f"{', '.join(_INSIDE)} were left out: they act at B, delta and the output of a Mamba's mixers, and an attention "
+    "transformer has no such site"
+)
 CONTROLS = {
     "random": f"{DRAWS} random sets of as many tokens",
     "elsewhere": "the same shape elsewhere",
@@ -76,9 +81,13 @@ class Knockout:
                 notes.append("there is one image alone: no mean token of others to put in its place")
             if place is None:
                 notes.append("of images without a mask all tokens were taken, and no region")
-            kinds = [kind for kind in self._kinds if not batch.spares(index, _EVERY.get(kind, _OTHERS))]
-            for every in {_EVERY.get(kind, _OTHERS): None for kind in self._kinds if kind not in kinds}:
-                alike = [kind for kind in self._kinds if _EVERY.get(kind, _OTHERS) == every]
+            there = self._kinds
+            if batch.trace.model.ssm == "attention":
+                there = tuple(kind for kind in self._kinds if kind in EMBEDDED)
+                notes.append(_NO_SCAN)
+            kinds = [kind for kind in there if not batch.spares(index, _EVERY.get(kind, _OTHERS))]
+            for every in {_EVERY.get(kind, _OTHERS): None for kind in there if kind not in kinds}:
+                alike = [kind for kind in there if _EVERY.get(kind, _OTHERS) == every]
                 notes.append(batch.said(", ".join(alike), every))
             if batch.model and not others and "resample" in kinds:
                 others = [image_tokens(batch.model, each.image, each.prompt) for each in batch.others]
@@ -114,11 +123,11 @@ class Knockout:
             fall = (
                 _replacing(case, values[kind], score) if kind in values else _intervening(case, kind, score)
             )
-            row |= _necessary_and_sufficient(kind, case.count, place, fall, seed)
+            row |= _necessary_and_sufficient(kind, case.count, place, batch.trace.geometry[index], fall, seed)
             if kind == "replace":
                 row |= _by_rule(batch, index, fall)
             if place is not None:
-                where = np.flatnonzero(place)
+                where = batch.trace.geometry[index].with_coarser(np.flatnonzero(place))
                 row[f"{kind}_placebo"] = (
                     _replaced_placebo(case, values[kind][0], where, score, seed)
                     if kind in values
@@ -245,27 +254,38 @@ def _by_rule(batch: Batch, index: int, fall) -> dict[str, float]:
     known = {rule: place for rule, place in places.items() if place is not None}
     if not known:
         return {}
-    sets = [np.flatnonzero(each) for place in known.values() for each in (place, elsewhere(place))]
+    shown = batch.trace.geometry[index].with_coarser
+    sets = [shown(np.flatnonzero(each)) for place in known.values() for each in (place, elsewhere(place))]
     names = [f"rule {rule}{end}" for rule in known for end in ("", "_elsewhere")]
     return dict(zip(names, fall(sets, []).tolist(), strict=True))
 
 
 def _necessary_and_sufficient(
-    kind: str, count: int, place: np.ndarray | None, fall, seed: str
+    kind: str, count: int, place: np.ndarray | None, geometry: ImageGrid, fall, seed: str
 ) -> dict[str, float]:
-    """Falls without a region, without all, and without all but the region; with random sets, and elsewhere."""
+    """Falls without a region, without all, and without all but the region; with random sets, and elsewhere.
+
+    Where an image becomes several grids, the tokens of coarser ones that see any of a region go with it.
+    """
     every = np.arange(count)
     if place is None:
         return {f"{kind}_all": float(fall([every], [])[0])}
-    own, drawn = np.flatnonzero(place), random_sets(place, seed=seed)
+    own, beside, *drawn = (
+        geometry.with_coarser(each)
+        for each in (
+            np.flatnonzero(place),
+            np.flatnonzero(elsewhere(place)),
+            *random_sets(place, seed=seed),
+        )
+    )
     others = [np.setdiff1d(every, each) for each in (own, *drawn)]
-    found = fall([every, own, np.flatnonzero(elsewhere(place)), others[0]], [*drawn, *others[1:]])
-    whole, without, beside, left = found[:4]
+    found = fall([every, own, beside, others[0]], [*drawn, *others[1:]])
+    whole, without, moved, left = found[:4]
     random, random_left = found[4:].reshape(2, len(drawn))
     return {
         f"{kind}_all": whole,
         kind: without,
-        f"{kind}_elsewhere": beside,
+        f"{kind}_elsewhere": moved,
         f"{kind}_random": random.mean(),
         f"{kind}_kept": whole - left,
         f"{kind}_kept_random": (whole - random_left).mean(),

@@ -41,7 +41,7 @@ class Prompts:
 
     def needs(self) -> Needs:
         """Questions about what is not there, which come with twins; and the model."""
-        return Needs(live=True, pairs=True)
+        return Needs(live=True, pairs=True, between=True)
 
     def see(self, batch: Batch) -> Seen:
         """What each patch brings, for each image, in nats; and the whole difference."""

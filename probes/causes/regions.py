@@ -12,6 +12,7 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.image_grid import ImageGrid
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.regions import COVERED, covered_tokens
+from emma_viz.evidence.replacements import image_tokens
 from probes.protocol import Batch, Subject
 
 DRAWS = 10
@@ -71,13 +72,10 @@ class Means:
         """The mean token over all tokens of some images."""
         return torch.stack([self._one(model, each) for each in subjects]).mean(dim=0)
 
-    @torch.no_grad()
     def _one(self, model: LoadedModel, subject: Subject) -> Tensor:
         key = (model.info.fingerprint, subject.number)
         if key not in self._known:
-            told = model.vlm.instruct([subject.prompt])
-            tokens = model.vlm.embed_image(model.transform.pixels([subject.image]), instruction=told)
-            self._known[key] = tokens[0].mean(dim=0)
+            self._known[key] = image_tokens(model, subject.image, subject.prompt).mean(dim=0)
         return self._known[key]
 
 

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emma_viz.capture.recorder import Recorder
+from emma_viz.capture import record
+from emma_viz.capture.questions import network_of, peer_network
 from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.tabletop import COLOUR_INDEX, COLOURS, KIND_INDEX, KINDS
 from emma_viz.evidence.shuffled_weights import shuffled_weights
@@ -57,14 +58,15 @@ def spaces(batch: Batch) -> Mapping[str, np.ndarray]:
     found = {
         f"layer {each}": batch.trace["resid_post", each][:, :tokens].double().numpy() for each in batch.layers
     }
-    pixels = model.transform.pixels([subject.image for subject in batch.subjects])
-    with torch.no_grad():
-        features = model.vlm.vision([each.to(model.vlm.device) for each in pixels])
-        with shuffled_weights([model.vlm], seed=SEED):
-            random = untrained_states(batch)
+    with shuffled_weights([network_of(model)], seed=SEED):
+        random = untrained_states(batch)
     found |= {f"random {layer}": each.double().numpy() for layer, each in random.items()}
-    if features.shape[1] == tokens:
-        found["tower"] = features.double().cpu().numpy()
+    if peer_network(model) is None:  # transformers' classes name no place where the encoder ends
+        pixels = model.transform.pixels([subject.image for subject in batch.subjects])
+        with torch.no_grad():
+            features = model.vlm.vision([each.to(model.vlm.device) for each in pixels])
+        if features.shape[1] == tokens:
+            found["tower"] = features.double().cpu().numpy()
     height, width = batch.trace.geometry[0].grid
     index = np.arange(tokens)
     place = np.concatenate([one_hot(index // width, height), one_hot(index % width, width)], axis=1)
@@ -74,19 +76,14 @@ def spaces(batch: Batch) -> Mapping[str, np.ndarray]:
     }
 
 
-@torch.no_grad()
 def untrained_states(batch: Batch) -> dict[int, Float[Tensor, "B T D"]]:
     """States of the image tokens at each layer, as the model's weights are now."""
-    model = batch.model
-    assert model is not None
-    pixels = model.transform.pixels([subject.image for subject in batch.subjects])
-    tokens = slice(0, batch.patches.shape[1])
-    with Recorder(
-        model.vlm.llm, "resid_post", layers=list(batch.layers), tokens=tokens, dtype=torch.float32
-    ) as kept:
-        told = model.vlm.instruct([subject.prompt for subject in batch.subjects])
-        model.vlm.states(model.vlm.embed_image(pixels, instruction=told))
-    return {layer: kept["resid_post", layer].cpu() for layer in batch.layers}
+    assert batch.model is not None
+    images, prompts = ([getattr(each, name) for each in batch.subjects] for name in ("image", "prompt"))
+    trace = record(
+        batch.model, images, prompts, layers=batch.layers, generate=False, batch_size=len(batch.subjects)
+    )
+    return {layer: trace["resid_post", layer][:, : batch.patches.shape[1]] for layer in batch.layers}
 
 
 def narrow(states: np.ndarray) -> np.ndarray:

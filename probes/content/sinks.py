@@ -55,7 +55,7 @@ class Sinks:
 
     def needs(self) -> Needs:
         """Step sizes, inputs and input weights of the scan, and the residual stream; the model itself."""
-        return Needs(sites=("resid_post", "delta", "conv", "B"), live=True, mixers=True)
+        return Needs(sites=("resid_post", "delta", "conv", "B"), live=True, scan=("delta", "conv", "B"))
 
     def see(self, batch: Batch) -> Seen:
         """The shares of each image, by layer."""

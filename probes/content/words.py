@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from emma_viz.capture.questions import network_of
 from emma_viz.evidence.class_words import TextStates, cosines, word_log_probabilities
 from emma_viz.evidence.shuffled_weights import shuffled_weights
 from emma_viz.metrics import auroc, mask_on_grid
@@ -52,7 +53,7 @@ class Words:
         }
         asked = [_asked(subject, known) for subject in batch.subjects]
         columns = self._scored(batch, own, known, asked, self._texts)
-        with shuffled_weights([batch.model.vlm], seed=SEED):
+        with shuffled_weights([network_of(batch.model)], seed=SEED):
             random = self._scored(batch, untrained_states(batch), known, asked, self._random_texts)
         columns |= {f"{lens}_area_random": random[f"{lens}_area"] for lens in LENSES}
         notes = () if all(asked) else ("an image was left out: no two kinds are known that it lacks",)

@@ -148,3 +148,22 @@ def test_a_file_cannot_have_any_number_of_tiles_tried():
     )
     with pytest.raises(CheckpointError, match="max_patches 1000000000"):
         INTERNVL.arrange((64, 64), PeerSettings(config=None, processor=processor))
+
+
+def test_coarser_tokens_that_see_any_of_a_place_go_with_it():
+    """A grid of 4×4 tokens over 40×40 pixels, its thumbnail of 3×3, and two tokens without pixels."""
+    whole, small = (
+        TokenAxis(count=count, patch=8, axis=Axis(length=40, pad=0, resized=8 * count, crop=0))
+        for count in (4, 3)
+    )
+    place = TileGeometry(
+        image_size=(40, 40), grids=(TokenGrid(x=whole, y=whole), TokenGrid(x=small, y=small)), spare=2
+    )
+    # A corner token of 10 pixels lies in one of 13⅓; that beside it in two of them.
+    assert place.with_coarser(np.array([0])).tolist() == [0, 16]
+    assert place.with_coarser(np.array([1])).tolist() == [1, 16, 17]
+    assert place.with_coarser(np.array([5])).tolist() == [5, 16, 17, 19, 20]
+    assert place.with_coarser(np.arange(16)).tolist() == list(range(25))
+    assert place.with_coarser(np.array([3, 26])).tolist() == [3, 18, 26]
+    alone = TileGeometry(image_size=(40, 40), grids=(TokenGrid(x=whole, y=whole),))
+    assert alone.with_coarser(np.array([2, 7])).tolist() == [2, 7]

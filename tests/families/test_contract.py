@@ -1,6 +1,5 @@
 """What every family must do: the same test for all, on a tiny checkpoint in the layout of its released code."""
 
-import json
 import re
 
 import numpy as np
@@ -14,7 +13,7 @@ from emma_viz.errors import SiteError
 from emma_viz.evidence.mixers.frozen import decompose
 from emma_viz.models.attention_sites import ALL_SITES, sites_of
 from emma_viz.models.families.table import OUR_FAMILIES, family_named
-from tests.families import references
+from tests.families import contract, references
 from tests.families.conftest import MEMBERS
 
 
@@ -66,49 +65,16 @@ def test_a_site_that_a_family_lacks_is_refused_with_a_sentence(member, pictures)
 
 
 def test_geometry_there_and_back(member, pictures):
-    for image in pictures:
-        place = member.loaded.transform.geometry(image)
-        assert place.grid == member.loaded.config.grid
-        boxes = place.token_boxes()
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        assert place.tokens_at(centres).tolist() == list(range(place.n_tokens))
+    contract.geometry_there_and_back(member.loaded, pictures)
+    assert {member.loaded.transform.geometry(each).grid for each in pictures} == {member.loaded.config.grid}
 
 
 @pytest.mark.slow
-def test_from_lens_to_figure_and_page(member, pictures, tmp_path):
-    from emma_viz.lens import save_lens
-    from emma_viz.session import compare, figure, fit_ridge
-    from emma_viz.session.payload import payload
-
-    draw = np.random.default_rng(0).integers(0, 256, (10, 40, 50, 3), dtype=np.uint8)
-    lens = fit_ridge(member.loaded, list(draw[:7]), heldout=list(draw[7:]), fitted_on="7 images of noise",
-                     layers=[0, 2])  # fmt: skip
-    save_lens(lens, tmp_path / "ridge.lens")
-    comparison = compare(pictures[:1], [member.loaded], lenses=[tmp_path / "ridge.lens"])
-    (maps,) = comparison.maps()
-    figure(maps).savefig(tmp_path / "figure.png", dpi=40)
-    sent = json.loads(json.dumps(payload(comparison), allow_nan=False))
-    assert (sent["models"][0]["grid"], sent["models"][0]["n_layer"]) == (
-        list(member.loaded.config.grid),
-        3,
-    )
-    assert (tmp_path / "figure.png").stat().st_size > 5000
+def test_from_lens_to_figure_and_page(member, tmp_path):
+    draw = np.random.default_rng(0).integers(0, 256, (12, 40, 50, 3), dtype=np.uint8)
+    contract.from_lens_to_figure_and_page(member.loaded, member.loaded, list(draw), tmp_path)
 
 
 @pytest.mark.slow
 def test_quick_probes(member, tmp_path):
-    """All that its kind of model has, on a few scenes."""
-    from probes.content.geometry import GeometryProbe
-    from probes.content.retention import Retention
-    from probes.content.sinks import Sinks
-    from probes.examination import Plan, able, examine
-    from probes.parity import checks
-    from probes.subjects import Scenes
-
-    scenes, mamba = Scenes(4), member.loaded.config.llm.ssm != "attention"
-    kept, said = able((Retention(), GeometryProbe(), Sinks()), scenes, mixers=mamba)
-    assert len(kept) == (3 if mamba else 2)
-    assert mamba or said[0].endswith("an attention transformer has none.")
-    found = examine(member.loaded, Plan(subjects=scenes, probes=kept, folder=tmp_path, quick=True))
-    assert {gathered.images for _, gathered in found.values()} == {4}
-    assert all(check.passed for check in checks(member.loaded, scenes.take(0)))
+    contract.quick_probes(member.loaded, tmp_path, ours=True)

@@ -10,8 +10,13 @@ from PIL import Image
 from emma_viz.capture import Recorder, record
 from emma_viz.capture.hooks import foreign_hooks
 from emma_viz.errors import CheckpointError, InputError, SiteError
+from emma_viz.evidence.case import Case
+from emma_viz.evidence.intervention import Intervention
+from emma_viz.evidence.logit_lens import logit_lens, word_scores
+from emma_viz.evidence.replacements import image_tokens
 from emma_viz.models.attention_sites import ATTENTION_SITES
 from emma_viz.models.peers.table import PEERS
+from tests.families import contract
 
 pytestmark = pytest.mark.slow  # the package's models take seconds to import
 
@@ -126,28 +131,59 @@ def test_the_view_is_what_the_processor_gives_the_model(peer, pictures):
         assert np.abs(shown * 255 - model.transform.view(picture)).max() < 3
 
 
-def test_from_lens_to_figure_and_page(peer, tmp_path):
-    from emma_viz.lens import load_lens, save_lens
-    from emma_viz.session import compare, figure, fit_ridge
-    from emma_viz.session.payload import payload
+def test_geometry_there_and_back(peer, pictures):
+    contract.geometry_there_and_back(peer[1], pictures)
 
+
+def test_from_lens_to_figure_and_page(peer, tmp_path):
     _, model = peer
-    draw = np.random.default_rng(0)
-    sizes = [(48, 96), (64, 64), (96, 48)]
+    draw, sizes = np.random.default_rng(0), [(48, 96), (64, 64), (96, 48)]
     noise = [draw.integers(0, 256, (*sizes[n % 3], 3), dtype=np.uint8) for n in range(12)]
-    lens = fit_ridge(model, noise[:8], heldout=noise[8:], fitted_on="8 images of noise", layers=[-1, 2])
-    save_lens(lens, tmp_path / "ridge.lens")
-    assert load_lens(tmp_path / "ridge.lens").info.to_json() == lens.info.to_json()
-    comparison = compare(noise[8], [model.folder], lenses=[tmp_path / "ridge.lens"])
-    (maps,) = comparison.maps()
-    place = model.transform.geometry(Image.fromarray(noise[8]))
-    assert maps.values.shape[2:] == place.grid
-    drawn = figure(maps)
-    drawn.savefig(tmp_path / "figure.png", dpi=40)
-    assert (tmp_path / "figure.png").stat().st_size > 5000
-    assert [note for note in comparison.spec().notes if place.said in note] or not place.said
-    sent = json.loads(json.dumps(payload(comparison), allow_nan=False))
-    assert (tuple(sent["models"][0]["grid"]), sent["models"][0]["n_layer"]) == (place.grid, 3)
+    contract.from_lens_to_figure_and_page(model, model.folder, noise, tmp_path)
+
+
+def test_quick_probes(peer, tmp_path):
+    contract.quick_probes(peer[1], tmp_path, ours=False)
+
+
+@torch.no_grad()
+def test_image_tokens_of_one_image_in_the_place_of_anothers_are_that_image(peer):
+    """All that enters of an image is exchanged, in its order, whatever the family adds behind the first blocks."""
+    _, model = peer
+    one, other = np.random.default_rng(2).integers(0, 256, (2, 40, 90, 3), dtype=np.uint8)
+    case, theirs = (Case.of(model, image, "Why?", words=("Yes", "No")) for image in (one, other))
+    assert case.count == model.transform.geometry(Image.fromarray(one)).n_image_tokens
+
+    def score(picture):
+        inputs = model.peer.inputs(picture, "Why?")
+        logits = model.peer.network(**inputs.given).logits[0, -1].float()
+        return float(logits[model.peer.first_id("Yes")] - logits[model.peer.first_id("No")])
+
+    whole = [score(Image.fromarray(each)) for each in (one, other)]
+    assert abs(whole[0] - whole[1]) > 1e-3
+    assert case.scores([case.tokens[0], theirs.tokens[0]]) == pytest.approx(whole, abs=1e-5)
+    assert case.scores([case.tokens[0, :0]])[0] == pytest.approx(score(None), abs=1e-5)
+    assert image_tokens(model, one, "Why?").equal(case.tokens[0])
+    changed = case.with_tokens([0, 3], theirs.tokens[0, [0, 3]])
+    assert (changed != case.tokens[0]).any(dim=1).nonzero().flatten().tolist() == [0, 3]
+    with pytest.raises(InputError, match="image tokens alone"):
+        case.changed([[Intervention(kind="zero", site="resid_pre")]])
+    with pytest.raises(InputError, match="expected image tokens of shape"):
+        case.scores([case.tokens[0, :2]])
+    assert not foreign_hooks(model.peer.network)
+
+
+@torch.no_grad()
+def test_the_logit_lens_reads_the_last_layer_as_the_model_does(peer, pictures):
+    _, model = peer
+    trace = record(model, pictures[:1], "Why?", tokens="all", generate=False, layers=["last"])
+    inputs = model.peer.inputs(pictures[0], "Why?")
+    at = int((torch.cat([inputs.image, inputs.text]) == inputs.given["input_ids"].shape[1] - 1).nonzero())
+    ours = word_scores(model, trace["resid_post", 2][0, at : at + 1])[0]
+    theirs = model.peer.network(**inputs.given).logits[0, -1]
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    ((best, *_),) = logit_lens(model, trace["resid_post", 2][0, at : at + 1], count=2)
+    assert best.token == int(theirs.argmax())
 
 
 def test_what_is_not_there_is_refused_with_a_sentence(peer, pictures, tmp_path):

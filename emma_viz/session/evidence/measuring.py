@@ -20,8 +20,9 @@ from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.class_words import TextStates, cosines, word_log_probabilities
+from emma_viz.evidence.logit_lens import word_scores
 from emma_viz.evidence.mixers.frozen import decompose
-from emma_viz.evidence.regions import covered_tokens, places_alike
+from emma_viz.evidence.regions import covered_tokens, places_alike, tokens_of
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import TABLE, read_json
 from emma_viz.lens import Lens, recording_for
@@ -159,7 +160,7 @@ class EvidenceRoom:
             image=image_hash(case.image),
             prompt=case.prompt,
             object=case.object,
-            grid=self.model.vlm.grid,
+            grid=measuring.geometry.grid,
             region=tuple(np.flatnonzero(measuring.region.ravel()).tolist())
             if measuring.region is not None
             else (),
@@ -191,7 +192,7 @@ class EvidenceRoom:
 
     def words_at(self, word: str) -> Float[Tensor, "Y D"]:
         """States of texts that name something, at each layer."""
-        return self._texts.of(self.model, word, list(range(EMBEDDING, self.model.config.llm.n_layer)))
+        return self._texts.of(self.model, word, list(range(EMBEDDING, self.model.info.n_layer)))
 
 
 class _Measuring:
@@ -203,7 +204,7 @@ class _Measuring:
             room.model, Question(image=case.image, prompt=case.prompt)
         )
         self.image, self.last = states[:, :count], states[:, -1]
-        self.layers = tuple(range(EMBEDDING, room.model.config.llm.n_layer))
+        self.layers = tuple(range(EMBEDDING, room.model.info.n_layer))
         self.presence, lacking = room.presence(case, self.image)
         self.compared, stood = compared_images(room.references, case, image_hash(case.image))
         self.lacking += [*lacking, *([stood] if stood else [])]
@@ -267,7 +268,8 @@ class _Measuring:
             return
         decoded, true, layers = self.room.decoded(self.case.image)
         inside = self.region.ravel()
-        others = [self.room.picture_of(self.compared, name) for name in self.compared.without]
+        pictures = [self.room.picture_of(self.compared, name) for name in self.compared.without]
+        others = [each for each in pictures if each.shape == decoded.shape]  # of grids of the same shape
         values = [r2(each[inside], true[inside]) for each in decoded]
         control = [
             max([0.0, *(r2(other[number][inside].astype(np.float32), true[inside]) for other in others)])
@@ -303,12 +305,8 @@ class _Measuring:
                 control_title=f"what 5 % of {len(others)} other words exceed there",
             )  # fmt: skip
 
-    @torch.no_grad()
     def _answer(self) -> CaseCurve:
-        llm = self.room.model.vlm.llm
-        table = llm.lm_head.weight
-        rows = self.last.to(table.device, torch.float32)
-        logits = llm.logits(llm.backbone.norm_f(rows).to(table.dtype)[None])[0].float()
+        logits = word_scores(self.room.model, self.last)
         gap = (logits[:, self.asked.word] - logits[:, self.asked.against]).cpu().numpy()
         return CaseCurve(
             name="answer", title="logit of yes less that of no, read from each layer where the answer begins",
@@ -317,7 +315,7 @@ class _Measuring:
 
     def _parts(self) -> Iterator[CaseNumber]:
         case = self.case
-        if self.room.model.config.llm.ssm == "attention":
+        if self.room.model.info.ssm == "attention":
             self.lacking.append(
                 "An attention transformer has no Mamba's routing to hold: no parts of the score."
             )
@@ -340,7 +338,7 @@ class _Measuring:
             return
         mean = self.room.tokens.mean(self.compared)
         places = [self.region, *places_alike(self.region, count=COMPARED_WITH, seed=self._seed)]
-        runs = [self.asked.with_tokens(np.flatnonzero(each.ravel()).tolist(), mean) for each in places]
+        runs = [self.asked.with_tokens(tokens_of(each, self.geometry), mean) for each in places]
         own, *others = self.asked.scores(runs)
         if not others:
             self.lacking.append("No other region of the same shape fits beside the object's: no knock-out.")
@@ -358,9 +356,7 @@ class _Measuring:
     def _prior(self) -> Iterator[CaseNumber]:
         mean = self.room.tokens.mean(self.compared).to(self.asked.tokens)
         blind = self.asked.scores([mean.expand(self.asked.count, -1)])[0]
-        others = self.asked.scores(
-            [self.room.tokens.of(self.compared, name) for name in self.compared.without]
-        )
+        others = [self._of_other(name) for name in self.compared.without]
         (alone,) = self.asked.scores([self.asked.tokens[0, :0]])
         yield CaseNumber(
             name="prior: mean tokens", title="the difference when every image token is the mean token", unit="nats",
@@ -380,6 +376,15 @@ class _Measuring:
         yield CaseNumber(
             name="prior: no image", title="the difference without any image token", unit="nats", value=alone
         )
+
+    def _of_other(self, name: str) -> float:
+        """The score when another image stands in this one's place."""
+        tokens = self.room.tokens.of(self.compared, name)
+        if tokens.shape == self.asked.tokens.shape[1:]:
+            return self.asked.scores([tokens])[0]
+        # Its grids are of other shapes.
+        asked = Case.of(self.room.model, self.compared.picture(name), self.case.prompt, words=FIRST_WORDS)
+        return asked.scores([asked.tokens[0]])[0]
 
     @property
     def _seed(self) -> str:

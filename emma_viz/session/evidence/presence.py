@@ -113,7 +113,7 @@ def fit_presence(
     model: LoadedModel, references: References, *, progress: Progress | None = None
 ) -> PresenceProbes:
     """Fit and calibrate the probes of a model: each reference is read once, at every layer."""
-    layers = tuple(range(EMBEDDING, model.config.llm.n_layer))
+    layers = tuple(range(EMBEDDING, model.info.n_layer))
     kinds = references.kinds
     sums: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     fitted = _read(model, [each.image for each in references.fitted], layers, progress, "learning presence")
@@ -164,7 +164,9 @@ def _read(
     ):
         states = trace["resid_post"]
         for sample in range(states.shape[1]):
-            yield trace.geometry[sample], states[:, sample]
+            # Of several grids those of the finest, which come first.
+            place = trace.geometry[sample]
+            yield place, states[:, sample, : place.n_tokens]
             done += 1
         if progress is not None:
             progress(done, len(images), f"{model.name}: {what}")
@@ -198,7 +200,7 @@ def _with_one(states: Float[Tensor, "T D"]) -> Float[np.ndarray, "T e"]:
 
 def mean_tokens(model: LoadedModel, images: Sequence[Image.Image]) -> list[Float[np.ndarray, "Y e"]]:
     """The mean token of each image at every layer, in the directions of the probes, a one behind each."""
-    layers = tuple(range(EMBEDDING, model.config.llm.n_layer))
+    layers = tuple(range(EMBEDDING, model.info.n_layer))
     read = _read(model, images, layers, None, "")
     return [probe_rows(states).mean(axis=1) for _, states in read]
 
@@ -209,10 +211,11 @@ def probe_rows(states: Float[Tensor, "Y T D"]) -> Float[np.ndarray, "Y T e"]:
 
 
 def question_states(model: LoadedModel, question: Question) -> tuple[ImageGrid, Float[Tensor, "Y L D"], int]:
-    """One question: where its image tokens lie, `resid_post` of all its tokens at every layer, and T."""
-    layers = list(range(EMBEDDING, model.config.llm.n_layer))
+    """One question: where its image tokens lie, `resid_post` of all its tokens at every layer, and T, of the finest
+    grid where there are several."""
+    layers = list(range(EMBEDDING, model.info.n_layer))
     ((trace, _),) = ask(
         model, [question], asking=Asking(), sites=("resid_post",), layers=layers, tokens="all", generate=False
     )
     states = torch.stack([trace["resid_post", layer][0] for layer in layers])
-    return trace.geometry[0], states, model.vlm.n_image_tokens
+    return trace.geometry[0], states, trace.geometry[0].n_tokens
