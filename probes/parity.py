@@ -144,7 +144,7 @@ def _cache_of_peer(model: PeerModel, subject: Subject) -> float:
         )
     steps = [each[0, -1] for each in kept.calls(next(iter(kept)))]
     with Recorder(model.peer.network, "norm_f", dtype=torch.float32) as kept:
-        model.peer.read(inputs.followed_by(ids[: len(steps) - 1]))
+        model.peer.read(inputs.followed_by(ids[: len(steps) - 1], kind=model.peer.family.kinds[2]))
     (whole,) = kept.calls(next(iter(kept)))
     return _apart(torch.stack(steps), whole[0, -len(steps) :])
 

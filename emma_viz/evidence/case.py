@@ -135,6 +135,8 @@ class PeerCase(Case):
 
     vlm: Any
     """Refuses whatever is asked of it: the network is not one of this package."""
+    text: Float[Tensor, "1 M E"]
+    """Embeddings of the other tokens."""
     entered: EnteredQuestion
     """The question."""
     blind: Float[Tensor, " V"]

@@ -42,7 +42,7 @@ def covered_tokens(
     return found if found.mean() < COVERED else None
 
 
-def tokens_of(place: Bool[np.ndarray, "R C"], geometry: ImageGrid) -> list[int]:
+def tokens_showing(place: Bool[np.ndarray, "R C"], geometry: ImageGrid) -> list[int]:
     """The image tokens that show a place: those of the grid, and of coarser grids all that see any of it."""
     return geometry.with_coarser(np.flatnonzero(place)).tolist()
 

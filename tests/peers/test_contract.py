@@ -131,6 +131,17 @@ def test_the_view_is_what_the_processor_gives_the_model(peer, pictures):
         assert np.abs(shown * 255 - model.transform.view(picture)).max() < 3
 
 
+def test_image_tokens_know_of_the_question_where_the_family_says_so_alone(peer, pictures):
+    _, model = peer
+    one, other = (
+        record(model, pictures[:1], text, generate=False)["resid_post", 2] for text in ("Why?", "Who!")
+    )
+    sees = "see one another" in model.peer.family.note
+    assert torch.equal(one, other) != sees
+    if sees:
+        assert (one != other).any(dim=-1).all()
+
+
 def test_geometry_there_and_back(peer, pictures):
     contract.geometry_there_and_back(peer[1], pictures)
 
@@ -154,15 +165,17 @@ def test_image_tokens_of_one_image_in_the_place_of_anothers_are_that_image(peer)
     case, theirs = (Case.of(model, image, "Why?", words=("Yes", "No")) for image in (one, other))
     assert case.count == model.transform.geometry(Image.fromarray(one)).n_image_tokens
 
-    def score(picture):
-        inputs = model.peer.inputs(picture, "Why?")
-        logits = model.peer.network(**inputs.given).logits[0, -1].float()
-        return float(logits[model.peer.first_id("Yes")] - logits[model.peer.first_id("No")])
+    def scores(picture):
+        return model.peer.network(**model.peer.inputs(picture, "Why?").given).logits[0, -1].float()
 
-    whole = [score(Image.fromarray(each)) for each in (one, other)]
-    assert abs(whole[0] - whole[1]) > 1e-3
-    assert case.scores([case.tokens[0], theirs.tokens[0]]) == pytest.approx(whole, abs=1e-5)
-    assert case.scores([case.tokens[0, :0]])[0] == pytest.approx(score(None), abs=1e-5)
+    whole = [scores(Image.fromarray(each)) for each in (one, other)]
+    assert (whole[0] - whole[1]).abs().max() > 5e-5
+    for tokens, expected in zip((case.tokens[0], theirs.tokens[0]), whole, strict=True):
+        torch.testing.assert_close(case.entered.scores(tokens), expected, rtol=0, atol=1e-6)
+    yes, no = (model.peer.first_id(word) for word in ("Yes", "No"))
+    gaps = [float(each[yes] - each[no]) for each in (*whole, scores(None))]
+    assert case.scores([case.tokens[0], theirs.tokens[0]]) == pytest.approx(gaps[:2], abs=1e-6)
+    assert case.scores([case.tokens[0, :0]]) == pytest.approx(gaps[2:], abs=1e-6)
     assert image_tokens(model, one, "Why?").equal(case.tokens[0])
     changed = case.with_tokens([0, 3], theirs.tokens[0, [0, 3]])
     assert (changed != case.tokens[0]).any(dim=1).nonzero().flatten().tolist() == [0, 3]

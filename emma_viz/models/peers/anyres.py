@@ -19,6 +19,7 @@ class AnyresPeer:
     marker = ""
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
+    kinds = (0, 1, 0)
 
     def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""

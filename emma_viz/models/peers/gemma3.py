@@ -14,6 +14,7 @@ class Gemma3Peer:
     marker = "<start_of_image>"
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
+    kinds = (0, 1, 0)
 
     def grid(self, settings: PeerSettings) -> tuple[int, int]:
         """The pooled one."""

@@ -13,6 +13,7 @@ class Idefics3Peer:
     marker = ""
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
+    kinds = (0, 1, 0)
 
     def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""

@@ -12,6 +12,7 @@ class LlavaPeer:
     marker = ""
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
+    kinds = (0, 1, 0)
 
     def grid(self, settings: PeerSettings) -> tuple[int, int]:
         """The encoder's own."""

@@ -35,13 +35,13 @@ class PeerInputs:
     text: Tensor
     """Positions of all others."""
 
-    def followed_by(self, ids: Sequence[int]) -> "PeerInputs":
-        """The same with the tokens of an answer behind it."""
+    def followed_by(self, ids: Sequence[int], *, kind: int) -> "PeerInputs":
+        """The same with the tokens of an answer behind it, which the model's class calls `kind`."""
         more = torch.tensor([list(ids)], dtype=torch.long, device=self.given["input_ids"].device)
         behind = {
             "input_ids": more,
             "attention_mask": torch.ones_like(more),
-            **dict.fromkeys(_KINDS, torch.zeros_like(more)),
+            **dict.fromkeys(_KINDS, torch.full_like(more, kind)),
         }
         given = {
             name: torch.cat([value, behind[name]], dim=1) if name in behind else value
@@ -182,7 +182,8 @@ class PeerNetwork:
             raise CheckpointError(
                 f"expected {len(order)} image tokens in the prompt, got {len(places)}; is the tokenizer this model's?"
             )
-        kinds = is_image.long()[None]
+        text_kind, image_kind, _ = self.family.kinds
+        kinds = torch.where(is_image, image_kind, text_kind)[None]
         asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **given, **self._kinds(kinds)}
         return PeerInputs(
             given={name: self._placed(value) for name, value in asked.items()},

@@ -93,6 +93,11 @@ class Peer(Protocol):
         """What a reader of every picture of a member should know; "" for nothing."""
         ...
 
+    @property
+    def kinds(self) -> tuple[int, int, int]:
+        """What its class calls a token of the prompt's text, of the image, and of the answer, where it asks."""
+        ...
+
     def grid(self, settings: PeerSettings) -> tuple[int, int] | None:
         """(R, C) of the tokens of every image; None where it differs from image to image."""
         ...

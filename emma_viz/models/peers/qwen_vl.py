@@ -11,6 +11,7 @@ class QwenVLPeer:
     marker = ""
     plain = "<|vision_start|>{image}<|vision_end|>{message}\n"
     note = ""
+    kinds = (0, 1, 0)
 
     def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""

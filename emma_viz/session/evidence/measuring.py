@@ -22,7 +22,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.class_words import TextStates, cosines, word_log_probabilities
 from emma_viz.evidence.logit_lens import word_scores
 from emma_viz.evidence.mixers.frozen import decompose
-from emma_viz.evidence.regions import covered_tokens, places_alike, tokens_of
+from emma_viz.evidence.regions import covered_tokens, places_alike, tokens_showing
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import TABLE, read_json
 from emma_viz.lens import Lens, recording_for
@@ -338,7 +338,7 @@ class _Measuring:
             return
         mean = self.room.tokens.mean(self.compared)
         places = [self.region, *places_alike(self.region, count=COMPARED_WITH, seed=self._seed)]
-        runs = [self.asked.with_tokens(tokens_of(each, self.geometry), mean) for each in places]
+        runs = [self.asked.with_tokens(tokens_showing(each, self.geometry), mean) for each in places]
         own, *others = self.asked.scores(runs)
         if not others:
             self.lacking.append("No other region of the same shape fits beside the object's: no knock-out.")
