@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from emma_viz.render.plotly_text import plotly_text
 from probes.charts import Bars, Chart, Grids, Lines, Series, places_in_kind, scale_end
 
 _DASHES = ("dash", "dot", "dashdot", "longdash")
@@ -26,12 +27,12 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
         traces += _traces(chart, each, controls if each.control else 0, place)
     layout: dict[str, Any] = {
         "xaxis": {
-            "title": {"text": chart.x_title},
+            "title": {"text": plotly_text(chart.x_title)},
             "type": "category",
             "tickangle": 0,
             "tickfont": {"size": 11},
         },
-        "yaxis": {"title": {"text": chart.y_title}, "zeroline": True},
+        "yaxis": {"title": {"text": plotly_text(chart.y_title)}, "zeroline": True},
         "legend": {"orientation": "h", "y": -0.28},
         "margin": {"l": 56, "r": 12, "t": 12, "b": 48},
         "height": 380,
@@ -44,13 +45,13 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
 def _traces(chart: Lines | Bars, series: Series, control: int, place: int) -> list[dict[str, Any]]:
     """A series; `control` numbers the controls from 1, so that bars of two can be told apart, `place` those alike."""
     meta = {"model": series.model, "control": control}
-    name = "<br>".join(textwrap.wrap(series.name, _LEGEND))
+    name = "<br>".join(map(plotly_text, textwrap.wrap(series.name, _LEGEND)))
     values = _plain(series.y)
     if isinstance(chart, Bars):
         bar: dict[str, Any] = {
             "type": "bar",
             "name": name,
-            "x": list(chart.x),
+            "x": [plotly_text(each) for each in chart.x],
             "y": values,
             "meta": meta,
         }
@@ -64,7 +65,7 @@ def _traces(chart: Lines | Bars, series: Series, control: int, place: int) -> li
                 "array": _plain([above for _, above in spread]),
             }
         return [bar]
-    x = list(chart.x)[: len(values)]
+    x = [plotly_text(each) for each in chart.x][: len(values)]
     line = {
         "type": "scatter",
         "name": name,
@@ -96,7 +97,7 @@ def _grids(chart: Grids) -> dict[str, Any]:
     rows = -(-len(chart.panels) // columns)
     limit = scale_end(chart)
     bar = {
-        "title": {"text": chart.value_title},
+        "title": {"text": plotly_text(chart.value_title)},
         "orientation": "h",
         "thickness": 12,
         "y": 0,
@@ -119,7 +120,7 @@ def _grids(chart: Grids) -> dict[str, Any]:
             "domain": [left, right],
             "anchor": f"y{end}",
             # The title keeps to the map, whose place is what its square leaves of the domain.
-            "title": {"text": panel.title, "standoff": 4, "font": {"size": 12}},
+            "title": {"text": plotly_text(panel.title), "standoff": 4, "font": {"size": 12}},
             "side": "top",
             "showticklabels": False,
             "ticks": "",
@@ -142,7 +143,7 @@ def _grids(chart: Grids) -> dict[str, Any]:
                 "xaxis": f"x{end}",
                 "yaxis": f"y{end}",
                 "coloraxis": "coloraxis",
-                "name": panel.title,
+                "name": plotly_text(panel.title),
             }
         )
     return {"data": traces, "layout": layout}
