@@ -105,7 +105,7 @@ def _run(options: argparse.Namespace) -> None:
         work = Work(options.work or Path("runs") / options.recipe, options.recipe)
         require_writable(work.folder, folder=True, error=TrainingError)
         if options.command == "encoder":
-            _ = work.encoder
+            work.pretrain_encoder()
         else:
             work.language_model(options.llm or work.config.llm_backbone_id)
     else:

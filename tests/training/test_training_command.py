@@ -193,6 +193,13 @@ def test_a_stage_that_fails_stops_the_family_and_is_named(work, tmp_path):
     assert not (broken.folder / "tiny.safetensors").exists()
 
 
+def test_an_encoder_that_is_looked_at_is_not_trained(tmp_path):
+    work = Work(tmp_path / "work", "tiny")
+    with pytest.raises(TrainingError, match=r"has no encoder yet: .*encoder --recipe tiny"):
+        _ = work.encoder
+    assert not work.folder.exists()
+
+
 def test_an_unknown_recipe_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["joint", "--recipe", "cobra-9b"])

@@ -7,15 +7,16 @@ font or library that draws otherwise is noticed before anything is written.
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from emma_viz.checkpoints.run_config import SECTION, read_config
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.errors import TrainingError
-from emma_viz.files.schema import shape
+from emma_viz.files.schema import Count, shape
 from emma_viz.lens.files import rewrite_info
 from emma_viz.lens.fitting.fit import kept_hashes
 from emma_viz.lens.headers import SUFFIX, read_info
+from training.pocket.bundle_reading import read_provenance
 from training.pocket.over_bundle import run_over_bundle
 from training.pocket.scenes import SCENES, SceneArrays, drawn_scenes
 
@@ -40,13 +41,13 @@ def name_fit_images(bundle: Path) -> list[Path]:
     }
     trained = {path.parent: _data(path.parent) for path in lenses}
     scenes = drawn_scenes(
-        "train", max([*lenses.values(), *(count for count, _ in trained.values())], default=0)
+        "train", max([*lenses.values(), *(data.scenes for data in trained.values())], default=0)
     )
-    for folder, (count, digest) in trained.items():
-        if (drawn := _first(scenes, count).digest) != digest:
+    for folder, data in trained.items():
+        if (drawn := _first(scenes, data.scenes).digest) != data.digest:
             raise TrainingError(
-                f"{folder} was trained on scenes with the digest {digest}; today the same {count} have {drawn}. Use "
-                "the fonts and the libraries that it was trained with."
+                f"{folder} was trained on scenes with the digest {data.digest}; today the same {data.scenes} have "
+                f"{drawn}. Use the fonts and the libraries that it was trained with."
             )
     hashes = [image_hash(read_image(scene)) for scene in scenes.images]
     for path, count in lenses.items():
@@ -54,12 +55,17 @@ def name_fit_images(bundle: Path) -> list[Path]:
     return list(lenses)
 
 
-def _data(folder: Path) -> tuple[int, str]:
+@dataclass(frozen=True, kw_only=True)
+class _TrainedOn:
+    scenes: Count
+    digest: str
+
+
+def _data(folder: Path) -> _TrainedOn:
     """How many scenes a model was trained on, and their digest."""
     where = folder / "config.json"
-    provenance = read_config(where)[SECTION]["provenance"]["data"]
-    data = shape(provenance, dict[str, str | int], where=str(where), error=TrainingError)
-    return int(data["scenes"]), str(data["digest"])
+    data = read_provenance(where).data
+    return shape(data, _TrainedOn, where=f"{where}: `data`", error=TrainingError, spare=True)
 
 
 def _first(scenes: SceneArrays, count: int) -> SceneArrays:

@@ -91,18 +91,29 @@ class Work:
         """Whether the encoder is trained."""
         return (self.folder / "encoder.safetensors").exists()
 
+    def pretrain_encoder(self) -> None:
+        """Train the encoder, unless it is there."""
+        if self.has_encoder:
+            return
+        recipe, tower = self.recipe.encoder, self.config.vision.towers[0]
+        data, held_out = self.scenes("train", recipe.scenes), self.scenes("val", 300)
+        encoder, minutes = train_encoder(recipe, tower, data, held_out, self.folder / "encoder")
+        keep(encoder, self.folder / "encoder.safetensors", minutes=minutes, commit=commit())
+
     @cached_property
     def encoder(self) -> PocketEncoder:
-        """The pre-trained, frozen encoder."""
-        path, tower = self.folder / "encoder.safetensors", self.config.vision.towers[0]
+        """The pre-trained, frozen encoder.
+
+        Raises:
+            TrainingError: it is not trained yet, or its file is damaged.
+        """
         if not self.has_encoder:
-            recipe = self.recipe.encoder
-            data = self.scenes("train", recipe.scenes)
-            encoder, minutes = train_encoder(
-                recipe, tower, data, self.scenes("val", 300), self.folder / "encoder"
+            raise TrainingError(
+                f"{self.folder} has no encoder yet: `python -m training.train encoder --recipe {self.name} --work "
+                f"{self.folder}` trains it."
             )
-            keep(encoder, path, minutes=minutes, commit=commit())
-        return read_stage(PocketEncoder(tower), path).eval().requires_grad_(False)
+        tower = PocketEncoder(self.config.vision.towers[0])
+        return read_stage(tower, self.folder / "encoder.safetensors").eval().requires_grad_(False)
 
     def features(self, split: str, count: int) -> np.ndarray:
         """The encoder's tokens of the first scenes of a split."""
@@ -153,6 +164,7 @@ class Work:
             seed: of the fresh projector and of the order of the data; the same for members that are compared.
             progress: whether to show a bar.
         """
+        self.pretrain_encoder()
         recipe = self.joint_recipe(member, seed)
         task = self.start(member, seed=seed)
         name = run_name(member, seed)

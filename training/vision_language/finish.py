@@ -70,6 +70,9 @@ def write_model(finished: Finished, folder: Path, *, device: torch.device) -> No
         finished: the model.
         folder: where it goes.
         device: where the lens is measured.
+
+    Raises:
+        CheckpointError: the run directory cannot be read back.
     """
     state = {
         name.removeprefix("vlm."): value for name, value in finished.state.items() if name.startswith("vlm.")
@@ -97,8 +100,10 @@ def write_model(finished: Finished, folder: Path, *, device: torch.device) -> No
 
 def _lens(finished: Finished, head: Head, folder: Path) -> NativeLens:
     """The trained head as the lens of the model in `folder`, not measured."""
-    mark = inspect(folder).fingerprint
-    assert mark is not None
+    found = inspect(folder)
+    if (mark := found.fingerprint) is None:
+        listed = "; ".join(map(str, found.problems)) or "it has no fingerprint"
+        raise CheckpointError(f"{folder} was written and cannot be read back: {listed}. Run again.")
     info = model_info(
         finished.config,
         name=folder.resolve().name,

@@ -74,3 +74,10 @@ def test_bundled_lenses_know_their_scenes(name):
     assert info.saw(first)
     assert not info.saw(far)
     assert not info.saw(held_out)
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_refused(bundle, capsys):
+    config = bundle / "cobra-pocket/config.json"
+    config.write_text(json.dumps({"emma_viz": {"provenance": {"data": {"world": "tabletop"}}}}))
+    assert main([str(bundle)]) == 1
+    assert "config.json: `data`" in capsys.readouterr().err
