@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> None:
         require_none_of_data(options)
         work = Work(options.work or Path("runs") / options.recipe, family_of(options.recipe))
         if options.dry_run:
-            from training.vision_language.dry_run import member_report
+            from training.pocket.dry_run import member_report
 
             print(member_report(work.recipe, options.recipe))
         else:

@@ -7,12 +7,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from emma_viz.data.prompts import PromptStyle, Turn, wrap_turn
+from emma_viz.data.prompts import PromptStyle, Turn
 from emma_viz.data.tokenizer import Tokenizer
-
-IGNORED = -100
-"""Label of a position on which there is no loss."""
-
+from emma_viz.records.llava import IGNORE as IGNORED
+from emma_viz.records.llava import LlavaRecord, conversation_tokens
 
 Sample = tuple[list[int], list[bool]]
 """Token ids, and which of them belong to an answer."""
@@ -32,20 +30,21 @@ class TextBatch:
     labels: Int[Tensor, "B M"]
     lengths: Int[Tensor, " B"]
 
+    @property
+    def n_labels(self) -> int:
+        """Tokens with a loss."""
+        return int((self.labels != IGNORED).sum())
+
 
 def encode_conversation(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, style: PromptStyle) -> Sample:
     """Question-answer pairs → ids, and for each id whether it belongs to an answer (its closing token too).
 
     Each turn is encoded by itself, as when the model is asked: a prompt's last token must not merge with the answer.
     """
-    ids: list[int] = []
-    answers: list[bool] = []
-    turns = [turn for q, a in pairs for turn in (Turn(role="human", text=q), Turn(role="gpt", text=a))]
-    for index, turn in enumerate(turns):
-        piece = tokenizer.encode(wrap_turn(turn, index, style))
-        ids += piece
-        answers += [turn.role == "gpt"] * len(piece)
-    return ids, answers
+    turns = tuple(turn for q, a in pairs for turn in (Turn(role="human", text=q), Turn(role="gpt", text=a)))
+    record = LlavaRecord(index=0, id="0", image=None, turns=turns)
+    ids, labels = conversation_tokens(record, tokenizer, style)
+    return ids, [label != IGNORED for label in labels]
 
 
 def collate(samples: Sequence[Sample], pad_id: int) -> TextBatch:

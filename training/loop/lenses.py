@@ -14,7 +14,7 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.tabletop import DESCRIBE
 from emma_viz.files.atomic import write_file
-from emma_viz.heads.head import PaperHead
+from emma_viz.heads.head import Head
 from emma_viz.lens.evaluation import with_quality
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fitting.fit import RidgeSettings, with_fit_images
@@ -62,7 +62,7 @@ class LensPlan:
 
 
 def write_lenses(
-    model: LoadedModel, head: PaperHead | None, folder: Path, plan: LensPlan, *, kept: Path, name: str
+    model: LoadedModel, head: Head | None, folder: Path, plan: LensPlan, *, kept: Path, name: str
 ) -> None:
     """Fit a member's ridge and tuned lens and take over its own decoder; all with their quality on held-out images.
 

@@ -9,8 +9,8 @@ from training.loop.conversations import IGNORED
 
 def text_loss(
     hidden: Float[Tensor, "B M D"], head: Float[Tensor, "V D"], labels: Int[Tensor, "B M"]
-) -> tuple[Float[Tensor, ""], float]:
-    """Mean cross-entropy over the positions that have a label.
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """Summed cross-entropy over the positions that have a label: sums of the parts of a step can be added.
 
     Only those are scored, which on long prompts is a fraction of them.
 
@@ -20,21 +20,7 @@ def text_loss(
         labels: what each position must predict; -100 where nothing.
 
     Returns:
-        The loss, and the share of labelled positions whose most likely token is right.
-    """
-    kept = labels != IGNORED
-    scores = F.linear(hidden[kept], head).float()
-    wanted = labels[kept]
-    return F.cross_entropy(scores, wanted), (scores.argmax(-1) == wanted).float().mean().item()
-
-
-def summed_text_loss(
-    hidden: Float[Tensor, "B M D"], head: Float[Tensor, "V D"], labels: Int[Tensor, "B M"]
-) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-    """As `text_loss`, but sums: those of the parts of a step can be added.
-
-    Returns:
-        The summed cross-entropy (0 where nothing is labelled), and how many most likely tokens are right.
+        The sum (0 where nothing is labelled), and how many most likely tokens are right.
     """
     kept = labels != IGNORED
     scores = F.linear(hidden[kept], head).float()

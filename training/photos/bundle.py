@@ -16,11 +16,12 @@ from emma_viz.session.fitting import HALF
 from training.loop.config import as_record
 from training.loop.lens import LensImages
 from training.loop.lenses import LensPlan, write_lenses
+from training.loop.provenance import commit
 from training.photos.encoder import PACKAGE
 from training.photos.pictures import PhotoPictures
 from training.photos.work import PhotoWork
 from training.pocket.joint import read_scores
-from training.pocket.stages import commit, run_name
+from training.pocket.stages import run_name
 
 FITTED_ON = "photographs of Caltech-101 and scenes of them (train)"
 """What lenses that were fitted on them say."""

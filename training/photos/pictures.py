@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from emma_viz.data.photos import PHOTO_SIDE, PhotoLibrary, PhotoScene, draw_photos, make_single, plan_scene
 from emma_viz.errors import TrainingError
@@ -13,7 +12,7 @@ from emma_viz.files.arrays import read_npy
 from emma_viz.models.towers.lite0 import Lite0Tower
 from training.loop.disk_arrays import new_array
 from training.photos.encoder import normalised
-from training.pocket.joint import ImageBatch
+from training.vision_language.batch import BatchImages, known_images
 
 
 class PhotoPictures:
@@ -83,13 +82,9 @@ class PhotoPictures:
         self._make(range(len(self)))
         return self._arrays["images"]
 
-    def batch(self, numbers: np.ndarray, *, patch: int) -> ImageBatch:
+    def batch(self, numbers: np.ndarray, *, patch: int) -> BatchImages:
         """Some pictures as the joint stage takes them."""
-        pixels = torch.from_numpy(self.images(numbers)).float() / 255
-        return ImageBatch(
-            features=torch.from_numpy(self.features(numbers)),
-            patches=rearrange(pixels, "B (R p) (C q) c -> B (R C) p q c", p=patch, q=patch),
-        )
+        return known_images(self.images(numbers), self.features(numbers), patch=patch)
 
     @torch.no_grad()
     def _make(self, numbers: Sequence[int] | np.ndarray) -> None:

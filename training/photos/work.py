@@ -26,13 +26,16 @@ from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.vision import VisionEncoder
 from emma_viz.models.vlm import VLM
 from training.loop.config import JointRecipe
+from training.loop.provenance import commit
 from training.photos.fitting import Fitted, fit_tower
 from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
-from training.pocket.joint import JointTask, new_task, phase_of, pool_tokens, run_joint_task
+from training.pocket.joint import new_task, phase_of, run_joint_task
 from training.pocket.questions import Answered, answers_about, scores_of
-from training.pocket.stages import commit, keep, read_stage, run_name, stage_record
+from training.pocket.stages import keep, read_stage, run_name, stage_record
 from training.pocket.text import start_remembering
+from training.vision_language.pooling import pool_tokens
+from training.vision_language.task import VisionLanguageTask
 
 QUESTIONS = 13
 """Names the random streams of training questions."""
@@ -121,7 +124,7 @@ class PhotoWork:
         """Every training photograph, and the recipe's scenes."""
         return self.pictures("train", singles=None, scenes=self.recipe.joint.scenes)
 
-    def start(self, member: str, *, seed: int) -> JointTask:
+    def start(self, member: str, *, seed: int) -> VisionLanguageTask:
         """A member before its first step.
 
         Raises:
@@ -134,7 +137,7 @@ class PhotoWork:
             raise TrainingError(f"The tokenizer has {self.tokenizer.rows} tokens; raise PHOTO_VOCABULARY.")
         return fresh_member(config, seed=seed, recipe=self.joint_recipe(member, seed))
 
-    def train(self, member: str, *, seed: int = 0, progress: bool = True) -> JointTask:
+    def train(self, member: str, *, seed: int = 0, progress: bool = True) -> VisionLanguageTask:
         """A trained member; a run that was stopped goes on from its last checkpoint."""
         task, path = self.start(member, seed=seed), self.folder / f"{run_name(member, seed)}.safetensors"
         if not path.exists():
@@ -163,13 +166,13 @@ class PhotoWork:
         return read_stage(task, path).eval()
 
     def scores(
-        self, task: JointTask, pictures: PhotoPictures, *, pooled: bool = False
+        self, task: VisionLanguageTask, pictures: PhotoPictures, *, pooled: bool = False
     ) -> dict[str, dict[str, float]]:
         """Answers to the held-out questions about pictures; `pooled`: on averaged tokens, as in the first phase."""
         return scores_of(self.answers(task, pictures, pooled=pooled))
 
     def answers(
-        self, task: JointTask, pictures: PhotoPictures, *, pooled: bool = False
+        self, task: VisionLanguageTask, pictures: PhotoPictures, *, pooled: bool = False
     ) -> Iterator[Answered]:
         """Every held-out question about pictures, each asked alone."""
         return photo_answers(
@@ -211,7 +214,7 @@ class PhotoWork:
         return numbers, turns
 
 
-def fresh_member(config: VLMConfig, *, seed: int, recipe: JointRecipe | None = None) -> JointTask:
+def fresh_member(config: VLMConfig, *, seed: int, recipe: JointRecipe | None = None) -> VisionLanguageTask:
     """A member before its first step: a fresh language model behind a projector that lets every feature through.
 
     Args:

@@ -19,11 +19,12 @@ from emma_viz.models.towers.vision import VisionEncoder
 from emma_viz.session.fitting import HALF
 from training.loop.config import as_record
 from training.loop.lenses import LensPlan, write_lenses
+from training.loop.provenance import commit
 from training.pocket.bundle_reading import read_provenance
 from training.pocket.encoder import ENCODER_SCORES
 from training.pocket.joint import read_scores
 from training.pocket.scenes import SCENES, scenes_for
-from training.pocket.stages import Work, commit, keep, read_stage, run_name, text_file
+from training.pocket.stages import Work, keep, read_stage, run_name, text_file
 
 _TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
 

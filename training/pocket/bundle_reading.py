@@ -17,11 +17,12 @@ from emma_viz.files.schema import Seed, shape
 from emma_viz.lens.headers import read_info
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.vlm import VLM
+from training.loop.provenance import commit
 from training.pocket.encoder import normalised_images
 from training.pocket.joint import new_task
 from training.pocket.recipes import FAMILIES, family_of, in_order
 from training.pocket.scenes import drawn_scenes
-from training.pocket.stages import SCALED_BY, commit, read_text_model, text_file
+from training.pocket.stages import SCALED_BY, read_text_model, text_file
 
 _UNKNOWN = "not recorded"
 

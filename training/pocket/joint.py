@@ -1,15 +1,13 @@
 """Joint training: text loss for Cobra; text and pixel loss, through fusion and pixel decoder, for EMMA."""
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,23 +17,21 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import TABLE, parse_json, read_bytes
 from emma_viz.files.schema import Count, shape
-from emma_viz.heads.config import DecoderConfig, FusionConfig, MixerSize, PaperConfig, head_width
-from emma_viz.heads.head import PaperHead
-from emma_viz.heads.losses import paper_loss
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
 from training.loop.config import JointRecipe, as_record
 from training.loop.run import Run
-from training.pocket.forks import Forks, forks_loss, make_forks, run_forks, run_prefix
 from training.pocket.questions import answer_scores
 from training.pocket.streams import SceneStream
+from training.vision_language.batch import BatchImages, ForkedBatch, known_images
+from training.vision_language.forks import make_forks
+from training.vision_language.objective import Objective
+from training.vision_language.pooling import POOL
+from training.vision_language.task import VisionLanguageTask
 
 SCORES = "scores.jsonl"
 """In a run's folder: a line each time that questions were asked."""
-
-POOL = 2
-"""Side of the squares of image tokens that are averaged in the pooled steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,68 +42,6 @@ class Scored:
     minutes: float
     accuracy: dict[str, float]
     """Topic → share of right answers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageBatch:
-    """Images of a batch, as the model takes them and as the pixel loss wants them."""
-
-    features: Float[Tensor, "B T F"]
-    """The frozen encoder's output."""
-    patches: Float[Tensor, "B T p p c"]
-    """True pixels in [0, 1]."""
-
-
-@contextmanager
-def tapped(vlm: VLM) -> Generator[list[Tensor]]:
-    """Collect, with gradients, the mixer outputs of the tap blocks, and the final state after the last norm."""
-    found: list[Tensor] = []
-    points = [vlm.llm.backbone.layers[tap].get_submodule("hook_mixer_out") for tap in vlm.config.taps]
-    points.append(vlm.llm.backbone.get_submodule("hook_norm_f"))
-    handles = [point.register_forward_hook(lambda _m, _i, out: found.append(out)) for point in points]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class JointTask(nn.Module):
-    """A VLM and, when it has taps, the head that decodes pixels from them."""
-
-    def __init__(self, vlm: VLM, head: PaperHead | None, *, pixel_weight: float):
-        super().__init__()
-        self.vlm, self.head, self.pixel_weight = vlm, head, pixel_weight
-
-    def forward(self, image: ImageBatch, forks: tuple[Forks, ...], *, pooled: bool):
-        """The loss of a batch and the numbers worth watching."""
-        tokens, patches = self.vlm.embed_image(features=image.features), image.patches
-        if pooled:
-            tokens, patches = pool_tokens(tokens, self.vlm.grid), pool_patches(patches, self.vlm.grid)
-        backbone = self.vlm.llm.backbone
-        with tapped(self.vlm) as taps:
-            _, states = run_prefix(backbone, tokens)
-        parts = run_forks(backbone, states, forks)
-        answers = [(after, text.labels) for after, text in parts]
-        loss, accuracy = forks_loss(answers, self.vlm.llm.lm_head.weight)
-        n_tokens = tokens.shape[0] * tokens.shape[1] + sum(int(text.lengths.sum()) for _, text in parts)
-        numbers = {"text": loss.item(), "accuracy": accuracy, "tokens": float(n_tokens)}
-        if self.head is not None:
-            pixels = paper_loss(self.head(taps), patches)
-            loss = loss + self.pixel_weight * pixels
-            numbers["pixels"] = pixels.item()
-        return loss, numbers
-
-
-def pocket_head(config: VLMConfig, *, fusion: bool = True) -> PaperConfig:
-    """The paper's fusion (Eq. 7: one block fewer than taps; none for −MFF) and a decoder of two Mamba layers."""
-    width, n_taps = config.llm.d_model, len(config.taps) + 1
-    heads = head_width(width)
-    mixer = MixerSize(ssm="mamba1", d_state=config.llm.d_state)
-    n_blocks = n_taps - 1 if fusion else 0
-    mff = FusionConfig(width=width, n_taps=n_taps, n_blocks=n_blocks, n_heads=width // heads, mixer=mixer)
-    decoder = DecoderConfig(width=width, patch=config.vision.patch, n_layers=2, mixer=mixer)
-    return PaperConfig(fusion=mff, decoder=decoder)
 
 
 @torch.no_grad()
@@ -139,29 +73,6 @@ def scale_projector(vlm: VLM, features: Float[Tensor, "B T F"]) -> None:
     last.weight.div_(spread)
 
 
-def pool_tokens(tokens: Float[Tensor, "B T D"], grid: tuple[int, int]) -> Float[Tensor, "B t D"]:
-    """Average squares of POOL×POOL neighbouring tokens."""
-    rows = grid[0] // POOL
-    return reduce(tokens, "B (R a C b) D -> B (R C) D", "mean", R=rows, a=POOL, b=POOL)
-
-
-def pool_patches(patches: Float[Tensor, "B T p p c"], grid: tuple[int, int]) -> Float[Tensor, "B t p p c"]:
-    """The patches of the image shrunk by POOL."""
-    p = patches.shape[2]
-    image = rearrange(patches, "B (R C) p q c -> B (R p) (C q) c", R=grid[0])
-    small = reduce(image, "B (h a) (w b) c -> B h w c", "mean", a=POOL, b=POOL)
-    return rearrange(small, "B (R p) (C q) c -> B (R C) p q c", p=p, q=p)
-
-
-def image_batch(images: np.ndarray, features: np.ndarray, numbers: np.ndarray, patch: int) -> ImageBatch:
-    """Gather a batch from the arrays of all scenes."""
-    pixels = torch.from_numpy(images[numbers]).float() / 255
-    return ImageBatch(
-        features=torch.from_numpy(features[numbers]).float(),
-        patches=rearrange(pixels, "B (R p) (C q) c -> B (R C) p q c", p=patch, q=patch),
-    )
-
-
 def new_task(
     recipe: JointRecipe,
     config: VLMConfig,
@@ -169,7 +80,7 @@ def new_task(
     features: Float[Tensor, "B T F"] | None,
     llm: MambaLM | None = None,
     fusion: bool = True,
-) -> JointTask:
+) -> VisionLanguageTask:
     """A task at its start. Models that differ only in their losses start equal.
 
     Args:
@@ -184,12 +95,23 @@ def new_task(
     smooth_positions(vlm)
     if features is not None:
         scale_projector(vlm, features)
-    # Last, so that it takes no random number from what the models share.
-    head = PaperHead(pocket_head(config, fusion=fusion)) if config.lens_form == "paper" else None
-    task = JointTask(vlm, head, pixel_weight=recipe.pixel_weight)
+    # The head is made last, so that it takes no random number from what the models share.
+    task = VisionLanguageTask(vlm, objective_of(recipe, config, fusion=fusion))
     if llm is not None:
         task.vlm.llm.load_state_dict(llm.state_dict())
     return task
+
+
+def objective_of(recipe: JointRecipe, config: VLMConfig, *, fusion: bool = True) -> Objective:
+    """The losses of a model: those that it is made for, with the recipe's weight.
+
+    Args:
+        recipe: of its family.
+        config: the model.
+        fusion: False for −MFF.
+    """
+    pixels = "none" if config.lens_form is None else config.lens_form
+    return Objective(pixels=pixels, weight=recipe.pixel_weight, fusion=fusion)
 
 
 def phase_of(recipe: JointRecipe, step: int) -> tuple[int, int]:
@@ -201,7 +123,7 @@ def phase_of(recipe: JointRecipe, step: int) -> tuple[int, int]:
 
 def train_joint(
     recipe: JointRecipe,
-    task: JointTask,
+    task: VisionLanguageTask,
     tokenizer: Tokenizer,
     images: np.ndarray,
     features: np.ndarray,
@@ -238,9 +160,9 @@ def train_joint(
         for number, phase in enumerate(recipe.phases)
     ]
 
-    def batch_of(number: int, place: int) -> tuple[ImageBatch, Sequence[tuple[int, SceneTurn]]]:
+    def batch_of(number: int, place: int) -> tuple[BatchImages, Sequence[tuple[int, SceneTurn]]]:
         numbers, turns = streams[number].batch_of(place)
-        return image_batch(images, features, numbers, config.vision.patch), turns
+        return known_images(images[numbers], features[numbers], patch=config.vision.patch), turns
 
     def ask(step: int) -> Mapping[str, Mapping[str, float]]:
         return answer_scores(task.vlm, held_out, tokenizer, split="val")
@@ -250,11 +172,11 @@ def train_joint(
 
 def run_joint_task(
     recipe: JointRecipe,
-    task: JointTask,
+    task: VisionLanguageTask,
     tokenizer: Tokenizer,
     folder: Path,
     *,
-    batch_of: Callable[[int, int], tuple[ImageBatch, Sequence[tuple[int, SceneTurn]]]],
+    batch_of: Callable[[int, int], tuple[BatchImages, Sequence[tuple[int, SceneTurn]]]],
     ask: Callable[[int], Mapping[str, Mapping[str, float]]],
     identity: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -279,9 +201,13 @@ def run_joint_task(
 
     def loss_of_step(step: int):
         number, place = phase_of(recipe, step)
-        image, turns = batch_of(number, place)
+        pooled = recipe.phases[number].pooled
+        shown, turns = batch_of(number, place)
         forks = make_forks(turns, tokenizer, task.vlm.config.prompt_style)
-        return task(image, forks, pooled=recipe.phases[number].pooled)
+        batch, count = ForkedBatch(images=shown, forks=forks, pooled=pooled), len(shown.usable)
+        loss, numbers = task(batch, labels=batch.n_labels, images=count)
+        n_image = task.vlm.n_image_tokens // (POOL**2 if pooled else 1)
+        return loss, {**numbers, "tokens": float(count * n_image + batch.tokens)}
 
     def score(step: int, minutes: float) -> None:
         if step % recipe.score_every == 0 or step == settings.steps:

@@ -13,7 +13,7 @@ from emma_viz.data.tabletop import SceneTurn, make_scene, scene_questions
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.vlm import VLM
 from training.loop.conversations import IGNORED
-from training.pocket.forks import make_forks, run_forks, run_prefix
+from training.vision_language.forks import make_forks, run_forks, run_prefix
 
 
 @dataclass(frozen=True, kw_only=True)

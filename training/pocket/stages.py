@@ -22,13 +22,15 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.towers.pocket import PocketEncoder
 from training.loop.config import JointRecipe
+from training.loop.provenance import commit
 from training.pocket.encoder import train_encoder
 from training.pocket.features import encoder_features
-from training.pocket.joint import JointTask, new_task, train_joint
+from training.pocket.joint import new_task, train_joint
 from training.pocket.recipes import FAMILIES, FamilyRecipe
 from training.pocket.scenes import SceneArrays, scene_arrays
 from training.pocket.text import train_text
 from training.pocket.tokenizer import tabletop_tokenizer
+from training.vision_language.task import VisionLanguageTask
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 ONE_THREAD = {
@@ -148,7 +150,7 @@ class Work:
         settings = replace(self.recipe.joint.optimisation, seed=seed)
         return replace(self.recipe.joint, model=member, optimisation=settings)
 
-    def start(self, member: str, *, seed: int = 0) -> JointTask:
+    def start(self, member: str, *, seed: int = 0) -> VisionLanguageTask:
         """A member as joint training finds it: fresh projector, language model that has read text alone."""
         recipe, chosen = self.joint_recipe(member, seed), self.recipe.members[member]
         sample = torch.from_numpy(np.array(self.features("train", recipe.scenes)[:SCALED_BY])).float()
@@ -156,7 +158,7 @@ class Work:
         llm = self.language_model(config.llm_backbone_id)
         return new_task(recipe, config, features=sample, llm=llm, fusion=chosen.fusion)
 
-    def joint(self, member: str, *, seed: int = 0, progress: bool = True) -> JointTask:
+    def joint(self, member: str, *, seed: int = 0, progress: bool = True) -> VisionLanguageTask:
         """A trained member: its VLM and, for EMMA, its pixel head.
 
         Args:
@@ -259,24 +261,6 @@ def side_by_side(module: str, commands: Sequence[list[str]]) -> None:
                     )
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def commit() -> str:
-    """The commit of the checkout that runs, and whether its files were changed since; or why there is none."""
-    root = Path(__file__).resolve().parents[2]
-    try:
-        # An installed package may lie in somebody else's checkout, whose commit says nothing about it.
-        if not (root / ".git").exists():
-            raise FileNotFoundError(root / ".git")
-        name, changed = (
-            subprocess.run(
-                ["git", "-C", str(root), *what], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for what in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown: not in a git checkout"
-    return f"{name} with changes" if changed else name
 
 
 def keep(module: torch.nn.Module, path: Path, *, minutes: float, commit: str) -> None:

@@ -13,9 +13,10 @@ from emma_viz.models.language_model import MambaLM
 from emma_viz.models.mixers.mamba1 import Mamba1Mixer
 from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 from training.loop.config import TextRecipe, as_record
-from training.loop.conversations import TextBatch, collate, prompt_labels
+from training.loop.conversations import IGNORED, TextBatch, collate, prompt_labels
+from training.loop.losses import text_loss
 from training.loop.run import train
-from training.pocket.forks import Forks, forks_loss, make_forks, run_forks, run_prefix
+from training.vision_language.forks import Forks, make_forks, run_forks, run_prefix
 
 FIRST_SCENE = 1_000_000
 """Text pre-training reads about scenes from here on, which no image stage draws."""
@@ -89,9 +90,16 @@ def _loss(model: MambaLM, prefix: TextBatch, forks: tuple[Forks, ...], prompt_we
     hidden, states = run_prefix(model.backbone, model.embed(prefix.ids), prefix.lengths)
     parts = run_forks(model.backbone, states, forks)
     head = model.lm_head.weight
-    answers, accuracy = forks_loss([(after, text.labels) for after, text in parts], head)
+
+    def mean(some):
+        """Of the labels in all parts together; the share of those that are right."""
+        losses, right = zip(*(text_loss(states, head, labels) for states, labels in some), strict=True)
+        count = sum(int((labels != IGNORED).sum()) for _, labels in some)
+        return sum(losses) / count, float(sum(right)) / count
+
+    answers, accuracy = mean([(after, text.labels) for after, text in parts])
     rest = [(hidden, prompt_labels(prefix)), *((after, prompt_labels(text)) for after, text in parts)]
-    prompts, _ = forks_loss(rest, head)
+    prompts, _ = mean(rest)
     n_tokens = sum(int(text.lengths.sum()) for text in (prefix, *(text for _, text in parts)))
     numbers = {"answers": answers.item(), "accuracy": accuracy, "tokens": float(n_tokens)}
     return answers + prompt_weight * prompts, numbers

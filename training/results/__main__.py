@@ -21,9 +21,9 @@ from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
 from emma_viz.files.room import require_writable
+from training.loop.provenance import commit
 from training.pocket.bundle_reading import Bundle, open_bundle
 from training.pocket.recipes import in_order
-from training.pocket.stages import commit
 from training.results.comparable import require_comparable, require_one_seed, together
 from training.results.examination import Examined
 from training.results.measured import Measured, measure_bundle, shown_to

@@ -13,7 +13,7 @@ from emma_viz.errors import ImageError, RecordError
 from emma_viz.models.config import VLMConfig
 from emma_viz.records.complaints import Complaints
 from emma_viz.records.tables import RecordTable, TextRules
-from training.loop.conversations import IGNORED, Sample, collate
+from training.loop.conversations import Sample, collate
 from training.vision_language.batch import BatchImages, TrainingBatch
 from training.vision_language.feature_cache import FeatureCache
 from training.vision_language.pictures import content_hash, decoded
@@ -76,7 +76,7 @@ class ShareMaker:
         pictures = [part.images for part in parts if part.images is not None]
         return BatchShare(
             parts=parts,
-            labels=sum(int((part.text.labels != IGNORED).sum()) for part in parts),
+            labels=sum(part.n_labels for part in parts),
             images=sum(int(each.usable.sum()) for each in pictures),
             tokens=sum(part.tokens for part in parts) + n_image * sum(len(each.usable) for each in pictures),
         )

@@ -6,21 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from emma_viz.heads.head import PaperHead
 from emma_viz.models.language_model import Block
 from emma_viz.models.meta import on_meta
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
 from emma_viz.records.tables import RecordTable
-from training.loop.run import make_optimizer
-from training.pocket.joint import POOL, JointTask, pocket_head
-from training.pocket.recipes import FamilyRecipe
 from training.vision_language.objective import model_config
 from training.vision_language.official import VisionLanguageRecipe
 from training.vision_language.plan import BatchPlan
 from training.vision_language.task import VisionLanguageTask
 
-MIB, GIB = 2**20, 2**30
+GIB = 2**30
 FP32, BF16 = 4, 2
 """Bytes."""
 MEASURED = 512
@@ -65,7 +61,7 @@ def meta_task(recipe: VisionLanguageRecipe) -> VisionLanguageTask:
         return VisionLanguageTask(VLM(config, backend="torch"), recipe.objective)
 
 
-def component_sizes(task: VisionLanguageTask | JointTask) -> list[ComponentSize]:
+def component_sizes(task: VisionLanguageTask) -> list[ComponentSize]:
     """Parameters of each part, those of the tied head counted once."""
     parts: dict[str, nn.Module] = {f"encoder {kind}": tower for kind, tower in task.vlm.vision.towers.items()}
     parts |= {"projector": task.vlm.projector, "language model": task.vlm.llm}
@@ -178,7 +174,7 @@ def report(
     """
     task = meta_task(recipe)
     lines = [f"{recipe.model}, {recipe.precision}, {world} process{'es' if world > 1 else ''}", ""]
-    lines += _parameters(component_sizes(task))
+    lines += parameter_lines(component_sizes(task))
     config = task.vlm.config
     longest = config.max_length if records is None else int(records.columns["tokens"].max())
     lines += ["", f"memory of a device, GiB (records of {config.n_image_tokens} + {longest} tokens, "
@@ -197,57 +193,8 @@ def report(
     return "\n".join(lines)
 
 
-def meta_member(family: FamilyRecipe, member: str) -> JointTask:
-    """A family's member and its head without memory."""
-    chosen = family.members[member]
-    config = chosen.model()
-    with on_meta():
-        paper = config.lens_form == "paper"
-        head = PaperHead(pocket_head(config, fusion=chosen.fusion), backend="torch") if paper else None
-        return JointTask(VLM(config, backend="torch"), head, pixel_weight=family.joint.pixel_weight)
-
-
-def member_report(family: FamilyRecipe, member: str) -> str:
-    """What the joint stage of a family's member would need, and the stages before it, as text."""
-    task, recipe = meta_member(family, member), family.joint
-    config = task.vlm.config
-    parts = component_sizes(task)
-    trained, frozen = sum(part.trained for part in parts), sum(part.frozen for part in parts)
-    optimizer = make_optimizer(task, recipe.optimisation)
-    # Muon keeps one number for each of its weights, AdamW two.
-    moments = sum(p.numel() * (1 if g["muon"] else 2) for g in optimizer.param_groups for p in g["params"])
-    figures = {
-        "weights": (trained + frozen) * FP32,
-        "gradients": trained * FP32,
-        "optimizer": moments * FP32,
-    }
-    figures["in all"] = sum(figures.values())
-    lines = [
-        f"{member}, the joint stage by its family's recipe, fp32, 1 process",
-        "",
-        *_parameters(parts),
-        "",
-    ]
-    lines += ["memory, MiB (activations and data come besides)"]
-    lines += ["  " + "  ".join(f"{key} {value / MIB:.3g}" for key, value in figures.items()), ""]
-    lines += [f"steps: {recipe.optimisation.steps:,}, on {recipe.scenes:,} drawn scenes"]
-    tokens = 0
-    for phase in recipe.phases:
-        image = config.n_image_tokens // (POOL**2 if phase.pooled else 1)
-        tokens += phase.steps * phase.batch * image
-        asked = "captions" if phase.captions else "questions"
-        lines.append(
-            f"  {phase.steps:,} of {phase.batch} scenes × {image} image tokens, with {asked} about each"
-        )
-    return "\n".join([
-        *lines,
-        f"tokens: {tokens:,} image tokens in all; those of captions and questions come besides",
-        f"before it, where the work folder has them not: encoder, {family.encoder.optimisation.steps:,} steps; text "
-        f"({config.llm_backbone_id}), {family.text.optimisation.steps:,} steps",
-    ])  # fmt: skip
-
-
-def _parameters(parts: Sequence[ComponentSize]) -> list[str]:
+def parameter_lines(parts: Sequence[ComponentSize]) -> list[str]:
+    """A table of them."""
     lines = [f"{'parameters':20}{'trained':>16}{'frozen':>16}"]
     lines += [f"  {part.name:18}{part.trained:>16,}{part.frozen:>16,}" for part in parts]
     trained, frozen = sum(part.trained for part in parts), sum(part.frozen for part in parts)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from emma_viz.errors import TrainingError
 from emma_viz.files.schema import Positive, require_ranges
-from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config, released_config
+from emma_viz.heads.config import MixerSize, PaperConfig, ReleasedConfig, paper_config, released_config
 from emma_viz.models.config import VLMConfig
 
 PixelForm = Literal["paper", "released", "none"]
@@ -95,8 +95,15 @@ def model_config(config: VLMConfig, objective: Objective) -> VLMConfig:
     return replace(config, lens_form=objective.pixels)
 
 
+NARROW = 256
+"""Width below which a model's head is small, too."""
+
+
 def head_config(config: VLMConfig, objective: Objective) -> PaperConfig | ReleasedConfig | None:
     """The fusion and decoder that are trained beside the model; None without a pixel loss.
+
+    The paper's sizes; beside a model narrower than NARROW a fusion of Eq. 7 to the letter (one block fewer than taps)
+    and a decoder of two layers, of Mamba-1 with the model's state size.
 
     Args:
         config: from `model_config`.
@@ -115,7 +122,7 @@ def head_config(config: VLMConfig, objective: Objective) -> PaperConfig | Releas
             f"{config.grid[0]}×{config.grid[1]}, which have no patches of their own; use one that keeps them."
         )
     if objective.pixels == "paper":
-        return paper_config(
+        sizes = paper_config(
             width=width,
             patch=vision.patch,
             n_taps=n_taps,
@@ -123,6 +130,7 @@ def head_config(config: VLMConfig, objective: Objective) -> PaperConfig | Releas
             attention="linear" if objective.linear_attention else "softmax",
             feature_widths=tuple(tower.width for tower in vision.towers) if objective.features else (),
         )
+        return sizes if width >= NARROW else _small(sizes, config.llm.d_state)
     target = next((tower.width for tower in vision.towers if tower.kind == "siglip"), None)
     if target is None:
         raise TrainingError(
@@ -130,4 +138,13 @@ def head_config(config: VLMConfig, objective: Objective) -> PaperConfig | Releas
         )
     return released_config(
         width=width, patch=vision.patch, grid=config.grid, target_width=target, n_taps=n_taps
+    )
+
+
+def _small(sizes: PaperConfig, d_state: int) -> PaperConfig:
+    mixer, fusion = MixerSize(ssm="mamba1", d_state=d_state), sizes.fusion
+    blocks = fusion.n_taps - 1 if fusion.n_blocks else 0
+    return PaperConfig(
+        fusion=replace(fusion, n_blocks=blocks, mixer=mixer),
+        decoder=replace(sizes.decoder, n_layers=2, mixer=mixer),
     )

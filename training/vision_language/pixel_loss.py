@@ -11,21 +11,20 @@ from training.vision_language.batch import BatchImages
 
 
 def pixel_share(
-    head: Head, taps: Sequence[Tensor], images: BatchImages, features: Tensor | None, total: float | int
+    head: Head, taps: Sequence[Tensor], images: BatchImages, total: float | int
 ) -> Float[Tensor, ""]:
     """The head's loss on the usable images, times their share of the step's.
 
     Args:
         head: what is trained beside the model.
         taps: the states of the image tokens that it reads, each (B, T, D).
-        images: of the batch.
-        features: what the encoders made of them, (B, P, F); None when no loss needs it.
+        images: of the batch, with the features that the encoders made of them.
         total: usable images in the whole step.
     """
     kept = images.usable
     count = int(kept.sum())
     # With none usable the head still runs, with weight 0: every process must have its gradients.
     rows = kept if count else torch.ones_like(kept)
-    chosen = [None if each is None else each[rows] for each in (images.patches, features)]
+    chosen = [None if each is None else each[rows] for each in (images.patches, images.features)]
     loss = head.loss([tap[rows] for tap in taps], patches=chosen[0], features=chosen[1])
     return loss * (count / total)

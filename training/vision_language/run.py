@@ -26,8 +26,8 @@ from training.loop.checkpoints import require_same_run
 from training.loop.config import Optimisation, as_record
 from training.loop.distribution import AcceleratedEngine, Engine
 from training.loop.prefetch import Prefetcher
+from training.loop.provenance import commit
 from training.loop.run import Part, Run
-from training.pocket.stages import commit
 from training.vision_language.batch import TrainingBatch, moved
 from training.vision_language.batches import BatchShare, ShareMaker
 from training.vision_language.feature_cache import feature_cache_of, fill_cache

@@ -1,5 +1,9 @@
 """A vision-language model with its losses, on batches of any data set."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,11 +11,12 @@ from torch import Tensor, nn
 from emma_viz.heads.head import Head, ReleasedHead, build_head
 from emma_viz.models.vlm import VLM
 from training.loop.distribution import Numbers
-from training.loop.losses import summed_text_loss
-from training.pocket.joint import tapped
-from training.vision_language.batch import TrainingBatch
+from training.loop.losses import text_loss
+from training.vision_language.batch import BatchImages, ForkedBatch, TrainingBatch
+from training.vision_language.forks import run_forks, run_prefix
 from training.vision_language.objective import Objective, head_config
 from training.vision_language.pixel_loss import pixel_share
+from training.vision_language.pooling import pool_tokens
 
 
 class VisionLanguageTask(nn.Module):
@@ -31,7 +36,7 @@ class VisionLanguageTask(nn.Module):
             self.head.embedding.copy_from_encoder(vlm.vision)
 
     def forward(
-        self, batch: TrainingBatch, *, labels: float | int, images: float | int
+        self, batch: TrainingBatch | ForkedBatch, *, labels: float | int, images: float | int
     ) -> tuple[Float[Tensor, ""], Numbers]:
         """This batch's share of a step's loss.
 
@@ -46,22 +51,60 @@ class VisionLanguageTask(nn.Module):
         Returns:
             The share, and shares of the numbers worth watching.
         """
-        embedded = self.vlm.llm.embed(batch.text.ids)
-        n_image, features = 0, None
+        if isinstance(batch, ForkedBatch):
+            texts, taps, pictures = self._from_shared_images(batch)
+        else:
+            texts, taps, pictures = self._behind_its_image(batch)
+        sums = [text_loss(states, self.vlm.llm.lm_head.weight, wanted) for states, wanted in texts]
+        loss = torch.stack([each for each, _ in sums]).sum() / labels
+        right = torch.stack([each for _, each in sums]).sum()
+        numbers = {"text": loss.detach(), "accuracy": right / labels}
+        if self.head is not None and pictures is not None and images:
+            share = pixel_share(self.head, taps, pictures, images)
+            loss = loss + self.objective.weight * share
+            numbers["features" if self.objective.features else "pixels"] = share.detach()
+        return loss, numbers
+
+    def _behind_its_image(self, batch: TrainingBatch) -> "States":
+        """Each conversation stands behind an image of its own, or behind none."""
+        embedded, pictures, n_image = self.vlm.llm.embed(batch.text.ids), None, 0
         if batch.images is not None:
-            features = batch.images.features
-            if features is None:
-                features = self.vlm.vision(batch.images.pixels)
-            tokens = self.vlm.embed_image(features=features)
+            tokens, pictures = self._seen(batch.images)
             n_image = tokens.shape[1]
             embedded = torch.cat([tokens.to(embedded.dtype), embedded], dim=1)
         with tapped(self.vlm) as taps:
             hidden = self.vlm.llm.backbone(embedded)
-        loss, right = summed_text_loss(hidden[:, n_image:], self.vlm.llm.lm_head.weight, batch.text.labels)
-        loss = loss / labels
-        numbers = {"text": loss.detach(), "accuracy": right / labels}
-        if self.head is not None and batch.images is not None and images:
-            share = pixel_share(self.head, [tap[:, :n_image] for tap in taps], batch.images, features, images)
-            loss = loss + self.objective.weight * share
-            numbers["features" if self.objective.features else "pixels"] = share.detach()
-        return loss, numbers
+        return [(hidden[:, n_image:], batch.text.labels)], [tap[:, :n_image] for tap in taps], pictures
+
+    def _from_shared_images(self, batch: ForkedBatch) -> "States":
+        """Each image is run once, and every conversation about it starts from its states."""
+        tokens, pictures = self._seen(batch.images)
+        if batch.pooled:
+            tokens, pictures = pool_tokens(tokens, self.vlm.grid), pictures.pooled(self.vlm.grid)
+        with tapped(self.vlm) as taps:
+            _, states = run_prefix(self.vlm.llm.backbone, tokens)
+        parts = run_forks(self.vlm.llm.backbone, states, batch.forks)
+        return [(after, text.labels) for after, text in parts], taps, pictures
+
+    def _seen(self, images: BatchImages) -> tuple[Float[Tensor, "B T D"], BatchImages]:
+        """The image tokens, and the images with the encoders' features."""
+        features = self.vlm.vision(images.pixels) if images.features is None else images.features
+        return self.vlm.embed_image(features=features), replace(images, features=features)
+
+
+States = tuple[list[tuple[Tensor, Tensor]], list[Tensor], BatchImages | None]
+"""Final states of texts with their labels, the taps of the image tokens, and the images."""
+
+
+@contextmanager
+def tapped(vlm: VLM) -> Generator[list[Tensor]]:
+    """Collect, with gradients, the mixer outputs of the tap blocks, and the final state after the last norm."""
+    found: list[Tensor] = []
+    points = [vlm.llm.backbone.layers[tap].get_submodule("hook_mixer_out") for tap in vlm.config.taps]
+    points.append(vlm.llm.backbone.get_submodule("hook_norm_f"))
+    handles = [point.register_forward_hook(lambda _m, _i, out: found.append(out)) for point in points]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -26,23 +26,16 @@ from training.loop.config import JointRecipe, Optimisation, Phase
 from training.loop.conversations import IGNORED, collate, encode_conversation, prompt_labels
 from training.loop.losses import text_loss
 from training.loop.run import make_optimizer
-from training.pocket.forks import make_forks, run_forks, run_prefix
-from training.pocket.joint import (
-    ImageBatch,
-    image_batch,
-    new_task,
-    phase_of,
-    pool_patches,
-    pool_tokens,
-    read_scores,
-    tapped,
-    train_joint,
-)
+from training.pocket.joint import new_task, phase_of, read_scores, train_joint
 from training.pocket.scenes import PATCH, scene_arrays
 from training.pocket.streams import SceneStream
 from training.pocket.text import start_remembering
 from training.pocket.tokenizer import VOCABULARY, tabletop_tokenizer
+from training.vision_language.batch import BatchImages, ForkedBatch, TrainingBatch, known_images
+from training.vision_language.forks import Forks, make_forks, run_forks, run_prefix
 from training.vision_language.pictures import decoded
+from training.vision_language.pooling import pool_patches, pool_tokens
+from training.vision_language.task import tapped
 
 FEATURES = torch.randn(2, 256, 96, generator=torch.Generator().manual_seed(0))
 FEW = Optimisation(steps=6, batch=2, lr=1e-3, save_every=2)
@@ -252,14 +245,22 @@ def test_cobra_and_emma_start_equal():
 
 def batch_of(features=96, n=2):
     torch.manual_seed(1)
-    return ImageBatch(features=torch.randn(n, 256, features), patches=torch.rand(n, 256, 8, 8, 3))
+    features, patches = torch.randn(n, 256, features), torch.rand(n, 256, 8, 8, 3)
+    return BatchImages(
+        pixels=None, features=features, patches=patches, usable=torch.ones(n, dtype=torch.bool)
+    )
+
+
+def loss_of(task, images, forks, *, pooled):
+    batch = ForkedBatch(images=images, forks=forks, pooled=pooled)
+    return task(batch, labels=batch.n_labels, images=len(images.usable))
 
 
 @pytest.mark.parametrize("pooled", [True, False])
 def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
     task = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES)
-    loss, numbers = task(batch_of(), forks_of(tokenizer), pooled=pooled)
-    assert loss.item() == pytest.approx(numbers["text"] + numbers["pixels"], rel=1e-5)
+    loss, numbers = loss_of(task, batch_of(), forks_of(tokenizer), pooled=pooled)
+    assert loss.item() == pytest.approx((numbers["text"] + numbers["pixels"]).item(), rel=1e-5)
     loss.backward()
     moved = {
         name.split(".")[0] + "." + name.split(".")[1]
@@ -268,9 +269,9 @@ def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
     }
     assert moved == {"vlm.projector", "vlm.llm", "head.fusion", "head.decoder"}
     cobra = new_task(recipe(), small(cobra_pocket()), features=FEATURES)
-    loss, numbers = cobra(batch_of(), forks_of(tokenizer), pooled=pooled)
+    loss, numbers = loss_of(cobra, batch_of(), forks_of(tokenizer), pooled=pooled)
     assert "pixels" not in numbers
-    assert loss.item() == numbers["text"]
+    assert loss.item() == numbers["text"].item()
 
 
 @pytest.mark.parametrize("pooled", [True, False])
@@ -282,7 +283,7 @@ def test_attention_takes_the_same_steps(tokenizer, pooled):
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
     losses = []
     for _ in range(16):
-        loss, numbers = task(images, text, pooled=pooled)
+        loss, numbers = loss_of(task, images, text, pooled=pooled)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -292,7 +293,35 @@ def test_attention_takes_the_same_steps(tokenizer, pooled):
     assert all(p.grad.any() for name, p in task.vlm.llm.named_parameters())
     with torch.no_grad():
         other = replace(images, features=images.features.flip(0))
-        assert task(other, text, pooled=pooled)[0].item() != task(images, text, pooled=pooled)[0].item()
+        swapped, own = (loss_of(task, each, text, pooled=pooled)[0].item() for each in (other, images))
+        assert swapped != own
+
+
+def test_conversations_that_share_an_image_have_the_loss_of_those_behind_copies_of_it(tokenizer):
+    task, images = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES), batch_of()
+    whole = collate(
+        [
+            encode_conversation([(turn.question, turn.answer)], tokenizer, "in-out")
+            for index in range(2)
+            for turn in questions(make_scene("train", index), stream("train", index, 2))[:3]
+        ],
+        tokenizer.pad_id,
+    )
+    owners = torch.arange(6) // 3
+    copies = replace(
+        images, features=images.features[owners], patches=images.patches[owners], usable=images.usable[owners]
+    )
+    apart = TrainingBatch(text=whole, images=copies)
+    shared = ForkedBatch(
+        images=images, forks=(Forks(owners=owners, order=tuple(range(6)), text=whole),), pooled=False
+    )
+    assert apart.n_labels == shared.n_labels
+    assert apart.tokens == shared.tokens
+    expected, _ = task(apart, labels=apart.n_labels, images=6)
+    found, _ = task(shared, labels=shared.n_labels, images=2)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = [torch.autograd.grad(each, task.vlm.projector.row)[0] for each in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4 * gradients[1].abs().max().item())
 
 
 def test_pixel_weight_scales_the_pixel_loss_alone(tokenizer):
@@ -300,8 +329,8 @@ def test_pixel_weight_scales_the_pixel_loss_alone(tokenizer):
         new_task(recipe(pixel_weight=w), small(emma_v1_pocket()), features=FEATURES) for w in (1.0, 3.0)
     )
     text = forks_of(tokenizer)
-    (a, n), (b, _) = one(batch_of(), text, pooled=True), two(batch_of(), text, pooled=True)
-    assert (b - a).item() == pytest.approx(2 * n["pixels"], rel=1e-4)
+    (a, n), (b, _) = (loss_of(task, batch_of(), text, pooled=True) for task in (one, two))
+    assert (b - a).item() == pytest.approx(2 * n["pixels"].item(), rel=1e-4)
 
 
 def test_taps_are_mixer_outputs_and_the_final_state_and_hooks_go():
@@ -339,7 +368,8 @@ def test_pooling_averages_neighbours_in_space():
 def test_batches_gather_the_scenes_that_were_asked_for():
     images = np.arange(3 * 16 * 16 * 3, dtype=np.int64).reshape(3, 16, 16, 3).astype(np.uint8)
     features = np.arange(3 * 4 * 5, dtype=np.float16).reshape(3, 4, 5)
-    batch = image_batch(images, features, np.array([2, 0]), 8)
+    numbers = np.array([2, 0])
+    batch = known_images(images[numbers], features[numbers], patch=8)
     assert torch.equal(batch.features, torch.from_numpy(features[[2, 0]]).float())
     assert torch.equal(batch.patches[0, 1], torch.from_numpy(images[2, :8, 8:]).float() / 255)
 
@@ -347,10 +377,10 @@ def test_batches_gather_the_scenes_that_were_asked_for():
 def test_text_loss_is_cross_entropy_over_labelled_places():
     hidden, head = torch.randn(1, 3, 4), torch.randn(5, 4)
     labels = torch.tensor([[IGNORED, 2, IGNORED]])
-    loss, accuracy = text_loss(hidden, head, labels)
+    loss, right = text_loss(hidden, head, labels)
     scores = hidden[0, 1] @ head.T
     assert loss.item() == pytest.approx((scores.logsumexp(0) - scores[2]).item(), rel=1e-5)
-    assert accuracy == float(scores.argmax() == 2)
+    assert right.item() == int(scores.argmax() == 2)
 
 
 def test_scene_arrays_are_drawn_once_and_labelled_by_patch(tmp_path):

@@ -17,12 +17,11 @@ from training.loop.config import Optimisation
 from training.loop.conversations import IGNORED
 from training.loop.losses import text_loss
 from training.loop.run import Run
-from training.pocket.joint import tapped
 from training.vision_language.batches import ShareMaker
 from training.vision_language.objective import ABLATIONS, Objective, head_config, model_config
 from training.vision_language.plan import BatchPlan
 from training.vision_language.run import parts_of_share
-from training.vision_language.task import VisionLanguageTask
+from training.vision_language.task import VisionLanguageTask, tapped
 
 PAPER = Objective(pixels="paper")
 SWITCHES = {
@@ -86,7 +85,8 @@ def test_the_losses_of_a_switch_are_those_of_its_name(llava, tmp_path, name):
     with tapped(task.vlm) as taps:
         hidden = task.vlm(features=features, input_ids=batch.text.ids, logits="none").hidden
     n_image = task.vlm.n_image_tokens
-    text, accuracy = text_loss(hidden[:, n_image:], task.vlm.llm.lm_head.weight, batch.text.labels)
+    total, right = text_loss(hidden[:, n_image:], task.vlm.llm.lm_head.weight, batch.text.labels)
+    text, accuracy = total / share.labels, float(right) / share.labels
     assert numbers["text"].item() == pytest.approx(text.item(), rel=1e-4)
     assert float(numbers["accuracy"]) == pytest.approx(accuracy)
     if name in ("text", "pal"):

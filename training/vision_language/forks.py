@@ -13,8 +13,7 @@ from emma_viz.data.tabletop import SceneTurn
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.language_model import MambaBackbone
-from training.loop.conversations import IGNORED, Sample, TextBatch, collate, encode_conversation
-from training.loop.losses import text_loss
+from training.loop.conversations import Sample, TextBatch, collate, encode_conversation
 
 LONG = 6
 """One sample in this many, the longest, is padded apart from the others (captions beside questions)."""
@@ -84,17 +83,3 @@ def run_forks(
         hidden = backbone(embeddings, cache=prefixes.select(part.owners))
         found.append((hidden, part.text))
     return found
-
-
-def forks_loss(
-    parts: Sequence[tuple[Float[Tensor, "_ _ D"], Int[Tensor, "_ _"]]], head: Float[Tensor, "V D"]
-) -> tuple[Float[Tensor, ""], float]:
-    """`text_loss` over the labelled positions of all parts together.
-
-    Args:
-        parts: final states and labels of each.
-        head: the language model's output matrix.
-    """
-    hidden = torch.cat([states[labels != IGNORED] for states, labels in parts])
-    wanted = torch.cat([labels[labels != IGNORED] for _, labels in parts])
-    return text_loss(hidden[None], head, wanted[None])
