@@ -1,13 +1,11 @@
 """From trained members of the photo pair to the files that ship: models, encoder, lenses, tokenizer."""
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from emma_viz.checkpoints import load_model, save_run_directory
 from emma_viz.files.atomic import write_file
@@ -16,7 +14,7 @@ from emma_viz.session.fitting import HALF
 from training.loop.config import as_record
 from training.loop.lens import LensImages
 from training.loop.lenses import LensPlan, write_lenses
-from training.loop.provenance import commit
+from training.loop.provenance import file_digest, written_now
 from training.photos.encoder import PACKAGE
 from training.photos.pictures import PhotoPictures
 from training.photos.work import PhotoWork
@@ -90,33 +88,30 @@ def by_turns(pictures: PhotoPictures, count: int) -> np.ndarray:
 
 
 def _provenance(work: PhotoWork, member: str, command: str, *, seed: int) -> dict[str, Any]:
-    """Where a member comes from, as `training.pocket.bundle_reading.MemberProvenance` reads it."""
-    minutes, made = work.record(member, seed=seed)
-    tokenizer = (work.folder / "tokenizer.json").read_bytes()
-    return {
-        "command": command,
-        "member": member,
-        "seed": seed,
-        "joint": as_record(work.joint_recipe(member, seed)),
-        "minutes": {"joint": minutes},
-        "trained_at": {"joint": made},
-        "data": {
+    """Where a member comes from."""
+    run = work.record(member, seed=seed)
+    return written_now(
+        command=command,
+        member=member,
+        seed=seed,
+        joint=as_record(work.joint_recipe(member, seed)),
+        minutes={"joint": run.minutes},
+        trained_at={"joint": run.commit},
+        data={
             "world": "photos",
             "pictures": len(work.training_pictures),
             "digest": work.library.digest,
             "confused": [list(each) for each in work.fitted.confused],
         },
-        "encoder": {
+        encoder={
             "variance kept": work.fitted.variance,
             "R² of all features": work.fitted.r2_all,
             "R² of the reduced": work.fitted.r2_reduced,
         },
-        "licences": LICENCES,
-        "tokenizer": hashlib.sha256(tokenizer).hexdigest()[:16],
-        "commit": commit(),
-        "torch": torch.__version__,
-        "scores": read_scores(work.folder / "joint" / run_name(member, seed)),
-    }
+        licences=LICENCES,
+        tokenizer=file_digest(work.folder / "tokenizer.json"),
+        scores=read_scores(work.folder / "joint" / run_name(member, seed)),
+    )
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -32,7 +32,7 @@ from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
 from training.pocket.joint import new_task, phase_of, run_joint_task
 from training.pocket.questions import Answered, answers_about, scores_of
-from training.pocket.stages import keep, read_stage, run_name, stage_record
+from training.pocket.stages import StageRecord, keep, read_stage, run_name, stage_record
 from training.pocket.text import start_remembering
 from training.vision_language.pooling import pool_tokens
 from training.vision_language.task import VisionLanguageTask
@@ -185,10 +185,9 @@ class PhotoWork:
             pooled=pooled,
         )
 
-    def record(self, member: str, *, seed: int) -> tuple[float, str]:
-        """Minutes that a finished member's run took, and the commit that was checked out when it ended."""
-        kept = stage_record(self.folder / f"{run_name(member, seed)}.safetensors")
-        return round(float(kept["minutes"]), 1), kept["commit"]
+    def record(self, member: str, *, seed: int) -> StageRecord:
+        """What is kept of a finished member's run."""
+        return stage_record(self.folder / f"{run_name(member, seed)}.safetensors")
 
     def joint_recipe(self, member: str, seed: int) -> JointRecipe:
         """A member's settings."""

@@ -1,6 +1,5 @@
 """From a trained family to the files that ship: models in half precision, one encoder, lenses, tokenizer."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -19,8 +18,7 @@ from emma_viz.models.towers.vision import VisionEncoder
 from emma_viz.session.fitting import HALF
 from training.loop.config import as_record
 from training.loop.lenses import LensPlan, write_lenses
-from training.loop.provenance import commit
-from training.pocket.bundle_reading import read_provenance
+from training.loop.provenance import file_digest, read_provenance, written_now
 from training.pocket.encoder import ENCODER_SCORES
 from training.pocket.joint import read_scores
 from training.pocket.scenes import SCENES, scenes_for
@@ -189,30 +187,25 @@ def member_provenance(work: Work, member: str, command: str, *, seed: int = 0) -
     """Where a member comes from: enough to train it again and to tell whether the result is the same."""
     recipe = work.recipe
     train = work.scenes("train", recipe.joint.scenes)
-    tokenizer = (work.folder / "tokenizer.json").read_bytes()
-    minutes, commits = work.minutes(), work.commits()
-    text = f"text-{work.recipe.members[member].model().llm_backbone_id}"
-    shared = {"encoder": minutes["encoder"], "text": minutes[text]}
-    return {
-        "command": command,
-        "member": member,
-        "seed": seed,
-        "encoder": as_record(recipe.encoder),
-        "text": as_record(recipe.text),
-        "joint": as_record(work.joint_recipe(member, seed)),
-        "minutes": {**shared, "joint": minutes[run_name(member, seed)]},
-        "trained_at": {
-            "encoder": commits["encoder"],
-            "text": commits[text],
-            "joint": commits[run_name(member, seed)],
-        },
-        "data": {"world": "tabletop", "scenes": len(train), "digest": train.digest},
-        "tokenizer": hashlib.sha256(tokenizer).hexdigest()[:16],
-        "commit": commit(),
-        "torch": torch.__version__,
-        "scores": read_scores(work.run_folder(member, seed)),
-        "encoder_scores": read_json(work.folder / "encoder" / ENCODER_SCORES, error=TrainingError),
+    stages = {
+        "encoder": work.record("encoder"),
+        "text": work.record(f"text-{recipe.members[member].model().llm_backbone_id}"),
+        "joint": work.record(run_name(member, seed)),
     }
+    return written_now(
+        command=command,
+        member=member,
+        seed=seed,
+        encoder=as_record(recipe.encoder),
+        text=as_record(recipe.text),
+        joint=as_record(work.joint_recipe(member, seed)),
+        minutes={name: stage.minutes for name, stage in stages.items()},
+        trained_at={name: stage.commit for name, stage in stages.items()},
+        data={"world": "tabletop", "scenes": len(train), "digest": train.digest},
+        tokenizer=file_digest(work.folder / "tokenizer.json"),
+        scores=read_scores(work.run_folder(member, seed)),
+        encoder_scores=read_json(work.folder / "encoder" / ENCODER_SCORES, error=TrainingError),
+    )
 
 
 def _whole_encoder(work: Work) -> VisionEncoder:

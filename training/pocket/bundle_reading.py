@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +10,18 @@ import torch
 from safetensors.torch import load_file
 
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model
-from emma_viz.checkpoints.run_config import SECTION, read_config, vlm_config
+from emma_viz.checkpoints.run_config import read_config, vlm_config
 from emma_viz.errors import TrainingError
 from emma_viz.files.inside import inside
-from emma_viz.files.schema import Seed, shape
 from emma_viz.lens.headers import read_info
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.vlm import VLM
-from training.loop.provenance import commit
+from training.loop.provenance import NOT_RECORDED, Provenance, commit, read_provenance
 from training.pocket.encoder import normalised_images
 from training.pocket.joint import new_task
 from training.pocket.recipes import FAMILIES, family_of, in_order
 from training.pocket.scenes import drawn_scenes
 from training.pocket.stages import SCALED_BY, read_text_model, text_file
-
-_UNKNOWN = "not recorded"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemberProvenance:
-    """Where a member comes from, as `training.pocket.bundle.member_provenance` writes it into its config.json."""
-
-    seed: Seed | None = None
-    """Of the joint stage."""
-    command: str = _UNKNOWN
-    commit: str = _UNKNOWN
-    tokenizer: str = _UNKNOWN
-    trained_at: dict[str, str] = field(default_factory=dict)
-    """Stage → commit."""
-    minutes: dict[str, float] = field(default_factory=dict)
-    """Stage → minutes that it took."""
-    data: dict[str, Any] = field(default_factory=dict)
-    encoder: dict[str, Any] = field(default_factory=dict)
-    """The recipe of the stage, as are the next two."""
-    text: dict[str, Any] = field(default_factory=dict)
-    joint: dict[str, Any] = field(default_factory=dict)
-    scores: list[dict[str, Any]] = field(default_factory=list)
-    encoder_scores: dict[str, float] = field(default_factory=dict)
-
-
-def read_provenance(config: Path) -> MemberProvenance:
-    """What the config.json of a member says of its training.
-
-    Raises:
-        CheckpointError: there is no such file, or it is no JSON object.
-        TrainingError: it is none of a member.
-    """
-    where = f"{config}: `{SECTION}`"
-    section = shape(read_config(config).get(SECTION), dict[str, Any], where=where, error=TrainingError)
-    kept = section.get("provenance", {})
-    return shape(kept, MemberProvenance, where=f"{where}.provenance", error=TrainingError, spare=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +45,7 @@ class Bundle:
         """The file of a member's language model when it had read text alone; a bundle may lack it."""
         return self._named(member, text_file(self._config(member).llm_backbone_id))
 
-    def provenance(self, member: str) -> MemberProvenance:
+    def provenance(self, member: str) -> Provenance:
         """Where a member comes from."""
         return read_provenance(self._config_file(member))
 
@@ -136,14 +98,14 @@ class Bundle:
             "command": kept.command,
             "commit": kept.commit,
             "trained_at": kept.trained_at,
-            "data": kept.data.get("digest", _UNKNOWN),
+            "data": kept.data.get("digest", NOT_RECORDED),
             "minutes": kept.minutes,
             "scores": kept.scores,
             "measured_at": commit(),
             "tokenizer": kept.tokenizer,
-            "joint": joint or _UNKNOWN,
+            "joint": joint or NOT_RECORDED,
             "lenses": {kind: [info.n_fit, *info.notes] for kind, info in lenses.items()},
-            **{name: weights_digest(path) if path.exists() else _UNKNOWN for name, path in files.items()},
+            **{name: weights_digest(path) if path.exists() else NOT_RECORDED for name, path in files.items()},
         }
 
 

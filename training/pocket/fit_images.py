@@ -16,7 +16,7 @@ from emma_viz.files.schema import Count, shape
 from emma_viz.lens.files import rewrite_info
 from emma_viz.lens.fitting.fit import kept_hashes
 from emma_viz.lens.headers import SUFFIX, read_info
-from training.pocket.bundle_reading import read_provenance
+from training.loop.provenance import read_provenance
 from training.pocket.over_bundle import run_over_bundle
 from training.pocket.scenes import SCENES, SceneArrays, drawn_scenes
 

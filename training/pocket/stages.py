@@ -22,7 +22,7 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.towers.pocket import PocketEncoder
 from training.loop.config import JointRecipe
-from training.loop.provenance import commit
+from training.loop.provenance import NOT_RECORDED, commit
 from training.pocket.encoder import train_encoder
 from training.pocket.features import encoder_features
 from training.pocket.joint import new_task, train_joint
@@ -194,17 +194,19 @@ class Work:
         """Where a member's joint run keeps checkpoints, metrics and scores."""
         return self.folder / "joint" / run_name(member, seed)
 
-    def minutes(self) -> dict[str, float]:
-        """Minutes of training per finished stage."""
-        found = self._finished()
-        return {name: round(float(kept["minutes"]), 1) for name, kept in found.items() if "minutes" in kept}
+    def record(self, stage: str) -> "StageRecord":
+        """What is kept of a finished stage."""
+        return stage_record(self.folder / f"{stage}.safetensors")
 
-    def commits(self) -> dict[str, str]:
-        """The commit that was checked out when a stage finished."""
-        return {name: kept.get("commit", "not recorded") for name, kept in self._finished().items()}
 
-    def _finished(self) -> dict[str, dict[str, str]]:
-        return {path.stem: stage_record(path) for path in sorted(self.folder.glob("*.safetensors"))}
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """What is kept beside a stage's weights."""
+
+    minutes: float
+    """That it took."""
+    commit: str
+    """That was checked out at its end."""
 
 
 def text_file(name: str) -> str:
@@ -303,10 +305,20 @@ def read_stage(module: Module, path: Path) -> Module:
     return module
 
 
-def stage_record(path: Path) -> dict[str, str]:
-    """What `keep` wrote beside a stage's weights: its minutes, and the commit at its end."""
+def stage_record(path: Path) -> StageRecord:
+    """What `keep` wrote beside a stage's weights.
+
+    Raises:
+        TrainingError: the file is damaged, or `keep` did not write it.
+    """
     with _opened(path) as file:
-        return file.metadata() or {}
+        kept = file.metadata() or {}
+    try:
+        return StageRecord(minutes=round(float(kept["minutes"]), 1), commit=kept.get("commit", NOT_RECORDED))
+    except (KeyError, ValueError) as error:
+        raise TrainingError(
+            f"{path} does not say how many minutes its stage took. Remove it, and its stage is run again."
+        ) from error
 
 
 @contextmanager

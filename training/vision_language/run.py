@@ -26,7 +26,7 @@ from training.loop.checkpoints import require_same_run
 from training.loop.config import Optimisation, as_record
 from training.loop.distribution import AcceleratedEngine, Engine
 from training.loop.prefetch import Prefetcher
-from training.loop.provenance import commit
+from training.loop.provenance import commit, written_now
 from training.loop.run import Part, Run
 from training.vision_language.batch import TrainingBatch, moved
 from training.vision_language.batches import BatchShare, ShareMaker
@@ -304,20 +304,19 @@ def _provenance(
     world: int,
 ) -> dict[str, Any]:
     """The record that config.json keeps."""
-    return {
-        "command": "python -m training.train joint",
-        "recipe": as_record(recipe),
-        "optimisation": as_record(settings),
-        "start": {"llm": str(start.llm), "init": str(start.init), "vision": str(start.vision)},
-        "data": {
+    return written_now(
+        command="python -m training.train joint",
+        seed=recipe.seed,
+        joint={**as_record(recipe), "optimisation": as_record(settings)},
+        minutes={"joint": round(minutes, 2)},
+        trained_at={"joint": commit()},
+        start={"llm": str(start.llm), "init": str(start.init), "vision": str(start.vision)},
+        data={
             "file": data.records.name,
             "records": len(records),
             "digest": records.digest,
             "left out": len(records.broken),
             "unreadable images met": len(complaints),
         },
-        "processes": world,
-        "minutes": round(minutes, 2),
-        "commit": commit(),
-        "torch": torch.__version__,
-    }
+        processes=world,
+    )

@@ -15,12 +15,13 @@ from emma_viz.models.backbones import PHOTO_VOCABULARY, lite0_256
 from emma_viz.models.towers.vision import VisionEncoder
 from tests.photographs import made_photographs
 from training.loop.config import Phase
+from training.loop.provenance import read_provenance
 from training.photos.__main__ import main as command
 from training.photos.bundle import bundle_pair
 from training.photos.fitting import Fitted
 from training.photos.recipe import photo_recipe, photo_tokenizer
 from training.photos.work import PhotoWork
-from training.pocket.bundle_reading import open_bundle, read_provenance
+from training.pocket.bundle_reading import open_bundle
 from training.pocket.joint import read_scores
 from training.results.__main__ import main
 from training.results.examination import as_control

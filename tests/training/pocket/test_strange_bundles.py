@@ -12,7 +12,7 @@ from emma_viz.checkpoints.run_config import run_config
 from emma_viz.errors import CheckpointError, EmmaVizError, TrainingError
 from emma_viz.models import PRESETS
 from training.pocket.bundle_reading import Bundle
-from training.pocket.stages import read_stage
+from training.pocket.stages import read_stage, stage_record
 
 
 def bundle(folder: Path, text: str) -> Bundle:
@@ -66,6 +66,10 @@ def test_a_stage_of_another_model_is_named(tmp_path):
         save_file(state, path)
         with pytest.raises(EmmaVizError, match="is of another model"):
             read_stage(torch.nn.Linear(2, 2, bias=False), path)
+    for metadata in ({}, {"minutes": "many"}):
+        save_file({}, path, metadata=metadata)
+        with pytest.raises(TrainingError, match="does not say how many minutes"):
+            stage_record(path)
     path.write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="its stage is run again"):
         read_stage(torch.nn.Linear(2, 2), path)

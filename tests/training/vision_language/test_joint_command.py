@@ -20,7 +20,7 @@ from emma_viz.models.vlm import VLM
 from emma_viz.records.tables import open_records
 from tests.records.llava_set import records, talk, without
 from tests.training.forked_runs import ForkedRun, start
-from training.pocket.stages import commit
+from training.loop.provenance import commit
 from training.train import main
 from training.vision_language.feature_cache import FeatureCache, content_hash, feature_cache_of, fill_cache
 from training.vision_language.official import training_recipe
@@ -63,8 +63,8 @@ def test_the_model_loads_and_answers(llava, finished):
     assert len(trace.answers) == 1
     kept = json.loads((finished / "model/config.json").read_text())["emma_viz"]["provenance"]
     assert kept["commit"] == commit()
-    assert kept["recipe"]["objective"]["pixels"] == "paper"
-    assert kept["optimisation"]["steps"] == 12
+    assert kept["joint"]["objective"]["pixels"] == "paper"
+    assert kept["joint"]["optimisation"]["steps"] == 12
     assert kept["data"]["records"] == 16
 
 
