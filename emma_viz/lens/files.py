@@ -5,7 +5,6 @@ kind of lens needs beside its tensors (a native lens: the sizes of its decoder a
 images are a tensor of bytes. Nothing is pickled.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +61,6 @@ def load_lens(
     if isinstance(source, LoadedModel | FoundModel):
         require_fit(lens.info.mismatch(source.info.fingerprint, source.info.name), force=force)
     return lens
-
-
-def rewrite_info(path: str | Path, **changes: object) -> LensInfo:
-    """Give a lens file another description; its tensors keep their bytes.
-
-    Raises:
-        LensError: the file is damaged, the description would not be one, or the file cannot be written.
-    """
-    file = open_lens(path)
-    info = replace(file.info, **changes)
-    tensors = {name: reference.read() for name, reference in file.tensors.items()}
-    _write(Path(path), tensors, info, file.parts)
-    return info
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], info: LensInfo, parts: dict) -> Path:

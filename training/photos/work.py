@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
 from training.pocket.joint import new_task, phase_of, run_joint_task
 from training.pocket.questions import Answered, answers_about, scores_of
-from training.pocket.stages import StageRecord, keep, read_stage, run_name, stage_record
+from training.pocket.stages import StageRecord, finished, run_name, stage_record
 from training.pocket.text import start_remembering
 from training.vision_language.pooling import pool_tokens
 from training.vision_language.task import VisionLanguageTask
@@ -139,31 +139,34 @@ class PhotoWork:
 
     def train(self, member: str, *, seed: int = 0, progress: bool = True) -> VisionLanguageTask:
         """A trained member; a run that was stopped goes on from its last checkpoint."""
-        task, path = self.start(member, seed=seed), self.folder / f"{run_name(member, seed)}.safetensors"
-        if not path.exists():
-            recipe, pictures = self.joint_recipe(member, seed), self.training_pictures
-            held_out = self.pictures("val", singles=recipe.scored_scenes, scenes=recipe.scored_scenes)
+        recipe, task = self.joint_recipe(member, seed), self.start(member, seed=seed)
 
-            def batch_of(number: int, place: int):
-                numbers, turns = self._asked(pictures, number, place, seed=seed)
-                return pictures.batch(numbers, patch=task.vlm.config.vision.patch), turns
+        def train() -> float:
+            pictures, scored = self.training_pictures, recipe.scored_scenes
+            held_out = self.pictures("val", singles=scored, scenes=scored)
+
+            def asked(phase: int, number: int, epoch: int) -> list[SceneTurn]:
+                rng = np.random.default_rng([QUESTIONS, number, phase, epoch])
+                return photo_questions(pictures.scene(number), self.rivals, rng)
 
             def ask(step: int):
                 pooled = recipe.phases[phase_of(recipe, step - 1)[0]].pooled
                 return self.scores(task, held_out, pooled=pooled)
 
-            minutes = run_joint_task(
+            return run_joint_task(
                 recipe,
                 task,
                 self.tokenizer,
                 self.folder / "joint" / run_name(member, seed),
-                batch_of=batch_of,
+                count=len(pictures),
+                shown=partial(pictures.batch, patch=task.vlm.config.vision.patch),
+                asked=asked,
                 ask=ask,
                 identity={"photographs": self.library.digest},
                 progress=progress,
             )
-            keep(task, path, minutes=minutes, commit=commit())
-        return read_stage(task, path).eval()
+
+        return finished(task, self.folder / f"{run_name(member, seed)}.safetensors", train)
 
     def scores(
         self, task: VisionLanguageTask, pictures: PhotoPictures, *, pooled: bool = False
@@ -193,24 +196,6 @@ class PhotoWork:
         """A member's settings."""
         recipe = self.recipe.joint
         return replace(recipe, model=member, optimisation=replace(recipe.optimisation, seed=seed))
-
-    def _asked(
-        self, pictures: PhotoPictures, phase: int, place: int, *, seed: int
-    ) -> tuple[np.ndarray, list[tuple[int, SceneTurn]]]:
-        """The pictures of one step of a phase, and questions about them; each epoch has an order of its own."""
-        batch, count = self.recipe.joint.phases[phase].batch, len(pictures)
-        positions = np.arange(place * batch, (place + 1) * batch)
-        numbers = np.empty(batch, dtype=np.int64)
-        turns: list[tuple[int, SceneTurn]] = []
-        for epoch in np.unique(positions // count):
-            order = np.random.default_rng([seed, phase, int(epoch)]).permutation(count)
-            for slot in np.flatnonzero(positions // count == epoch):
-                numbers[slot] = number = int(order[positions[slot] % count])
-                rng = np.random.default_rng([QUESTIONS, number, phase, int(epoch)])
-                turns += [
-                    (int(slot), turn) for turn in photo_questions(pictures.scene(number), self.rivals, rng)
-                ]
-        return numbers, turns
 
 
 def fresh_member(config: VLMConfig, *, seed: int, recipe: JointRecipe | None = None) -> VisionLanguageTask:

@@ -1,8 +1,9 @@
 """Joint training: text loss for Cobra; text and pixel loss, through fusion and pixel decoder, for EMMA."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from emma_viz.models.vlm import VLM
 from training.loop.config import JointRecipe, as_record
 from training.loop.run import Run
 from training.pocket.questions import answer_scores
-from training.pocket.streams import SceneStream
+from training.pocket.streams import SceneStream, asked_of_scene
 from training.vision_language.batch import BatchImages, ForkedBatch, known_images
 from training.vision_language.forks import make_forks
 from training.vision_language.objective import Objective
@@ -149,25 +150,20 @@ def train_joint(
     Returns:
         Minutes.
     """
-    config = task.vlm.config
-    streams = [
-        SceneStream(
-            batch=phase.batch,
-            scenes=len(features),
-            seed=(recipe.optimisation.seed, number),
-            captions=phase.captions,
-        )
-        for number, phase in enumerate(recipe.phases)
-    ]
 
-    def batch_of(number: int, place: int) -> tuple[BatchImages, Sequence[tuple[int, SceneTurn]]]:
-        numbers, turns = streams[number].batch_of(place)
-        return known_images(images[numbers], features[numbers], patch=config.vision.patch), turns
+    def shown(numbers: np.ndarray) -> BatchImages:
+        return known_images(images[numbers], features[numbers], patch=task.vlm.config.vision.patch)
+
+    def asked(phase: int, number: int, epoch: int) -> list[SceneTurn]:
+        return asked_of_scene(number, epoch, captions=recipe.phases[phase].captions)
 
     def ask(step: int) -> Mapping[str, Mapping[str, float]]:
         return answer_scores(task.vlm, held_out, tokenizer, split="val")
 
-    return run_joint_task(recipe, task, tokenizer, folder, batch_of=batch_of, ask=ask, progress=progress)
+    count = len(features)
+    return run_joint_task(
+        recipe, task, tokenizer, folder, count=count, shown=shown, asked=asked, ask=ask, progress=progress
+    )
 
 
 def run_joint_task(
@@ -176,7 +172,9 @@ def run_joint_task(
     tokenizer: Tokenizer,
     folder: Path,
     *,
-    batch_of: Callable[[int, int], tuple[BatchImages, Sequence[tuple[int, SceneTurn]]]],
+    count: int,
+    shown: Callable[[np.ndarray], BatchImages],
+    asked: Callable[[int, int, int], list[SceneTurn]],
     ask: Callable[[int], Mapping[str, Mapping[str, float]]],
     identity: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -188,8 +186,9 @@ def run_joint_task(
         task: from `new_task`.
         tokenizer: the model's.
         folder: for checkpoints, metrics and scores.
-        batch_of: (phase, step of the phase) → images, and questions with their image's place in the batch; a function
-            of its arguments alone.
+        count: training images, by number from 0.
+        shown: numbers → the images.
+        asked: (phase, number, epoch) → the questions about an image; a function of its arguments alone.
         ask: step → the answers about validation images, as `answer_scores` gives them.
         identity: what must be the same in a run that resumes here, besides the recipe.
         progress: whether to show a bar.
@@ -197,17 +196,26 @@ def run_joint_task(
     Returns:
         Minutes.
     """
+    streams = [
+        SceneStream(
+            batch=phase.batch,
+            count=count,
+            seed=(recipe.optimisation.seed, number),
+            asked=partial(asked, number),
+        )
+        for number, phase in enumerate(recipe.phases)
+    ]
     settings = replace(recipe.optimisation, slower=(("vlm.projector.", recipe.projector_rate),))
 
     def loss_of_step(step: int):
         number, place = phase_of(recipe, step)
         pooled = recipe.phases[number].pooled
-        shown, turns = batch_of(number, place)
+        rows, turns = streams[number].batch_of(place)
         forks = make_forks(turns, tokenizer, task.vlm.config.prompt_style)
-        batch, count = ForkedBatch(images=shown, forks=forks, pooled=pooled), len(shown.usable)
-        loss, numbers = task(batch, labels=batch.n_labels, images=count)
+        batch = ForkedBatch(images=shown(rows), forks=forks, pooled=pooled)
+        loss, numbers = task(batch, labels=batch.n_labels, images=len(rows))
         n_image = task.vlm.n_image_tokens // (POOL**2 if pooled else 1)
-        return loss, {**numbers, "tokens": float(count * n_image + batch.tokens)}
+        return loss, {**numbers, "tokens": float(len(rows) * n_image + batch.tokens)}
 
     def score(step: int, minutes: float) -> None:
         if step % recipe.score_every == 0 or step == settings.steps:

@@ -1,7 +1,7 @@
 """The stages of a family's training. Each leaves its result in the work folder, and is skipped when it is there."""
 
 import subprocess
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -167,11 +167,9 @@ class Work:
             progress: whether to show a bar.
         """
         self.pretrain_encoder()
-        recipe = self.joint_recipe(member, seed)
-        task = self.start(member, seed=seed)
-        name = run_name(member, seed)
-        path = self.folder / f"{name}.safetensors"
-        if not path.exists():
+        recipe, task = self.joint_recipe(member, seed), self.start(member, seed=seed)
+
+        def train() -> float:
             images, features = (
                 self.scenes("train", recipe.scenes).images,
                 self.features("train", recipe.scenes),
@@ -187,8 +185,9 @@ class Work:
                 progress=progress,
             )
             task.vlm.vision.towers["pocket"].load_state_dict(self.encoder.state_dict())
-            keep(task, path, minutes=minutes, commit=commit())
-        return read_stage(task, path).eval()
+            return minutes
+
+        return finished(task, self.folder / f"{run_name(member, seed)}.safetensors", train)
 
     def run_folder(self, member: str, seed: int) -> Path:
         """Where a member's joint run keeps checkpoints, metrics and scores."""
@@ -281,6 +280,20 @@ def keep(module: torch.nn.Module, path: Path, *, minutes: float, commit: str) ->
     }
     metadata = {"minutes": str(minutes), "commit": commit}
     write_file(path, lambda part: save_file(state, part, metadata=metadata))
+
+
+def finished(module: Module, path: Path, train: Callable[[], float]) -> Module:
+    """A stage's module as its file has it; where there is no file it is trained first.
+
+    Args:
+        module: at its start; trained and filled in place.
+        path: the file.
+        train: trains the module and returns minutes.
+    """
+    if not path.exists():
+        minutes = train()
+        keep(module, path, minutes=minutes, commit=commit())
+    return read_stage(module, path).eval()
 
 
 def read_stage(module: Module, path: Path) -> Module:

@@ -1,6 +1,6 @@
 """Scenes and questions about them, in batches that are a function of their number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,34 +11,38 @@ FIRST_QUESTIONS = 2
 
 
 class SceneStream:
-    """Training scenes with single-turn questions about each; a batch is a function of its step.
+    """Training images with single-turn questions about each; a batch is a function of its step.
 
-    Each epoch is a fresh permutation of all scenes and asks new questions.
+    Each epoch is a fresh permutation of all of them and asks new questions.
 
     Args:
-        batch: scenes a batch.
-        scenes: training scenes 0 … scenes − 1.
+        batch: images a batch.
+        count: images 0 … count − 1.
         seed: of the permutations.
-        captions: ask for the caption alone.
+        asked: (image, epoch) → the questions about it.
     """
 
-    def __init__(self, *, batch: int, scenes: int, seed: Sequence[int], captions: bool = False):
-        self.batch, self.scenes, self.seed, self.captions = batch, scenes, list(seed), captions
+    def __init__(
+        self, *, batch: int, count: int, seed: Sequence[int], asked: Callable[[int, int], list[SceneTurn]]
+    ):
+        self.batch, self.count, self.seed, self.asked = batch, count, list(seed), asked
 
     def batch_of(self, step: int) -> tuple[np.ndarray, list[tuple[int, SceneTurn]]]:
-        """Scene numbers of one step, and for each question its scene's place in the batch."""
+        """Image numbers of one step, and for each question its image's place in the batch."""
         positions = np.arange(step * self.batch, (step + 1) * self.batch)
         numbers = np.empty(self.batch, dtype=np.int64)
         turns: list[tuple[int, SceneTurn]] = []
-        for epoch in np.unique(positions // self.scenes):
-            order = np.random.default_rng([*self.seed, int(epoch)]).permutation(self.scenes)
-            for place in np.flatnonzero(positions // self.scenes == epoch):
-                numbers[place] = order[positions[place] % self.scenes]
-                turns += [(int(place), turn) for turn in self._asked(int(numbers[place]), int(epoch))]
+        for epoch in np.unique(positions // self.count):
+            order = np.random.default_rng([*self.seed, int(epoch)]).permutation(self.count)
+            for place in np.flatnonzero(positions // self.count == epoch):
+                numbers[place] = order[positions[place] % self.count]
+                turns += [(int(place), turn) for turn in self.asked(int(numbers[place]), int(epoch))]
         return numbers, turns
 
-    def _asked(self, number: int, epoch: int) -> list[SceneTurn]:
-        scene = make_scene("train", number)
-        if self.captions:
-            return [caption_turn(scene)]
-        return questions(scene, stream("train", number, FIRST_QUESTIONS + epoch))
+
+def asked_of_scene(number: int, epoch: int, *, captions: bool) -> list[SceneTurn]:
+    """What an epoch asks about a training scene of the tabletop; `captions`: the caption alone."""
+    scene = make_scene("train", number)
+    if captions:
+        return [caption_turn(scene)]
+    return questions(scene, stream("train", number, FIRST_QUESTIONS + epoch))

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from training.loop.losses import text_loss
 from training.loop.run import make_optimizer
 from training.pocket.joint import new_task, phase_of, read_scores, train_joint
 from training.pocket.scenes import PATCH, scene_arrays
-from training.pocket.streams import SceneStream
+from training.pocket.streams import SceneStream, asked_of_scene
 from training.pocket.text import start_remembering
 from training.pocket.tokenizer import VOCABULARY, tabletop_tokenizer
 from training.vision_language.batch import BatchImages, ForkedBatch, TrainingBatch, known_images
@@ -96,7 +97,7 @@ def test_other_labels_are_those_of_the_prompts_and_none_of_the_padding(tokenizer
 
 
 def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew():
-    scenes = SceneStream(batch=3, scenes=32, seed=(0, 1))
+    scenes = SceneStream(batch=3, count=32, seed=(0, 1), asked=partial(asked_of_scene, captions=False))
     drawn = [scenes.batch_of(step) for step in range(22)]
     numbers = np.concatenate([numbers for numbers, _ in drawn])
     assert sorted(numbers[:32]) == sorted(numbers[32:64]) == list(range(32))
@@ -107,13 +108,16 @@ def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew():
     ]
     again = {int(n): a for n, a in zip(numbers[32:64], asked[32:64], strict=True)}
     assert sum(again[int(n)] != a for n, a in zip(numbers[:32], asked[:32], strict=True)) > 24
-    alone = SceneStream(batch=3, scenes=32, seed=(0, 1)).batch_of(15)
+    alone = SceneStream(
+        batch=3, count=32, seed=(0, 1), asked=partial(asked_of_scene, captions=False)
+    ).batch_of(15)
     assert np.array_equal(alone[0], drawn[15][0])
     assert alone[1] == drawn[15][1]
 
 
 def test_caption_phases_ask_for_captions_alone():
-    numbers, turns = SceneStream(batch=2, scenes=24, seed=(0, 0), captions=True).batch_of(0)
+    scenes = SceneStream(batch=2, count=24, seed=(0, 0), asked=partial(asked_of_scene, captions=True))
+    numbers, turns = scenes.batch_of(0)
     assert turns == [(place, caption_turn(make_scene("train", int(n)))) for place, n in enumerate(numbers)]
 
 
