@@ -63,8 +63,8 @@ def make_lens(
         The lens, with its held-out quality per layer.
 
     Raises:
-        TrainingError: there are too few images that can be used, or the training diverged.
-        LensError: the lens cannot be fitted or written.
+        TrainingError: there are too few images that can be used.
+        LensError: the training diverged, or the lens cannot be fitted or written.
     """
     shown = _shown(data, images, recipe)
     return fit_file(model, recipe, shown, out, progress=progress)

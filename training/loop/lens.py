@@ -2,7 +2,9 @@
 
 import hashlib
 import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,17 @@ from emma_viz.checkpoints.loaded import encoder_key
 from emma_viz.errors import LensError
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fitting.states import StateSource
-from emma_viz.lens.fitting.tuned_fit import Trainer, calibrate, loss_of_step
+from emma_viz.lens.fitting.tuned_fit import Trainer, new_optimiser, train_tuned
 from emma_viz.lens.fitting.tuned_settings import TunedSettings
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.lens.tuned import TunedHead, TunedLens, tuned_config
 from emma_viz.session.fitting import HALF, fit_lens, fit_tuned, passes
 from emma_viz.session.options import LensRecipe
 from emma_viz.shapes import EMBEDDING
-from training.loop.config import Optimisation, as_record
-from training.loop.run import Run
+from training.loop.checkpoints import Checkpoints
+from training.loop.config import as_record
+from training.loop.distribution import LocalEngine
+from training.loop.journal import Journal
 
 _SAVE_EVERY = 100
 """Steps between two checkpoints of a tuned lens."""
@@ -66,8 +70,8 @@ def fit_file(
         The lens, with its held-out quality per layer.
 
     Raises:
-        TrainingError: the training diverged.
-        LensError: the lens cannot be fitted or written.
+        TrainingError: checkpoints beside the file are of another training, or cannot be written.
+        LensError: the training diverged, or the lens cannot be fitted or written.
     """
     title = f"{recipe.kind} lens of {model.name}"
     if recipe.kind == "tuned":
@@ -140,7 +144,7 @@ def then_rounded(trainer: Trainer) -> Trainer:
 
 
 def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress: bool = True) -> Trainer:
-    """A trainer for `fit_tuned` that does what `train_tuned` does, to the bit on the CPU, and resumes where it stopped.
+    """`train_tuned` for `fit_tuned`, with checkpoints: it resumes where it stopped.
 
     Args:
         folder: for checkpoints and metrics.
@@ -150,26 +154,22 @@ def resumable(folder: Path, *, title: str, identity: Mapping[str, Any], progress
     """
 
     def trainer(head: TunedHead, source: StateSource, layers: Sequence[int], settings: TunedSettings) -> None:
-        optimisation = Optimisation(
-            steps=settings.steps,
-            batch=settings.batch,
-            lr=settings.lr,
-            warmup=settings.warmup,
-            final=0.0,
-            weight_decay=settings.weight_decay,
-            clip=settings.clip,
-            betas=(0.9, 0.999),
-            seed=settings.seed,
-            save_every=_SAVE_EVERY,
-        )
-        run = Run(head, optimisation, folder, title=title, identity=identity, tensorboard=True)
-        if run.first == 0:
-            calibrate(head, source, layers, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        optimiser, began = new_optimiser(head, settings), time.monotonic()
+        checkpoints = Checkpoints(folder, LocalEngine(), {**as_record(settings), **identity})
+        first, before = checkpoints.resume(head, optimiser, steps=settings.steps)
 
-        def part(step: int):
-            return loss_of_step(head, source, layers, settings, step), {}
+        def done(step: int, loss: float) -> None:
+            journal.add(step, {"loss": loss})
+            bar.update()
+            if (step + 1) % _SAVE_EVERY == 0 or step + 1 == settings.steps:
+                journal.flush()
+                minutes = before + (time.monotonic() - began) / 60
+                checkpoints.save(head, optimiser, step + 1, minutes)
 
-        run.train(lambda step: [lambda: part(step)], progress=progress)
+        shown = tqdm(initial=first, total=settings.steps, desc=title, disable=not progress)
+        with closing(Journal(folder, first, tensorboard=True)) as journal, shown as bar:
+            train_tuned(head, source, layers, settings, optimiser=optimiser, first=first, on_step=done)
 
     return trainer
 

@@ -40,6 +40,11 @@ def parameter_groups(head: torch.nn.Module, weight_decay: float) -> list[dict[st
     ]
 
 
+def new_optimiser(head: TunedHead, settings: TunedSettings) -> torch.optim.AdamW:
+    """The optimiser of a fresh training."""
+    return torch.optim.AdamW(parameter_groups(head, settings.weight_decay), lr=settings.lr)
+
+
 def calibrate(head: TunedHead, source: StateSource, layers: Sequence[int], settings: TunedSettings) -> None:
     """Set the head's scales by the first of the training images; see `TunedHead.calibrate`."""
     first = range(min(settings.calibration, len(source)))
@@ -62,24 +67,29 @@ def train_tuned(
     layers: Sequence[int],
     settings: TunedSettings = TunedSettings(),
     *,
+    optimiser: torch.optim.Optimizer | None = None,
+    first: int = 0,
     on_step: OnStep | None = None,
 ) -> None:
-    """Calibrate a fresh head and train it in place.
+    """Calibrate a fresh head and train it in place, or go on where a training was stopped.
 
     Args:
-        head: from `new_head`; the states go to its device.
+        head: from `new_head`, or as it was after `first` steps; the states go to its device.
         source: the training images.
         layers: the layers of the head's rows.
         settings: the budget.
+        optimiser: from `new_optimiser`, or as it was after `first` steps; a fresh one when None.
+        first: steps that were taken before.
         on_step: called after each step.
 
     Raises:
         LensError: the loss is no longer finite, or a state is not.
     """
-    calibrate(head, source, layers, settings)
+    if first == 0:
+        calibrate(head, source, layers, settings)
     head.train()
-    optimiser = torch.optim.AdamW(parameter_groups(head, settings.weight_decay), lr=settings.lr)
-    for step in range(settings.steps):
+    optimiser = optimiser or new_optimiser(head, settings)
+    for step in range(first, settings.steps):
         loss = loss_of_step(head, source, layers, settings, step)
         if not torch.isfinite(loss):
             raise LensError(
