@@ -66,7 +66,7 @@ def test_a_stage_of_another_model_is_named(tmp_path):
         save_file(state, path)
         with pytest.raises(EmmaVizError, match="is of another model"):
             read_stage(torch.nn.Linear(2, 2, bias=False), path)
-    for metadata in ({}, {"minutes": "many"}):
+    for metadata in ({"commit": "a"}, {"minutes": "many"}):
         save_file({}, path, metadata=metadata)
         with pytest.raises(TrainingError, match="does not say how many minutes"):
             stage_record(path)
