@@ -182,21 +182,17 @@ def test_a_member_of_another_encoder_does_not_join_a_bundle(work, bundle, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("stage", "error"),
-    [
-        ("encoder", r"encoder\.safetensors cannot be read"),
-        ("text", r"`python -m emma_viz train text --recipe tiny .* --work .*` ended with code 1"),
-    ],
-)
-def test_a_stage_that_fails_stops_the_family_and_is_named(work, tmp_path, stage, error):
+@pytest.mark.parametrize("stage", ["encoder", "text"])
+def test_a_stage_that_fails_stops_the_family_and_is_named(work, tmp_path, capfd, stage):
     shutil.copytree(work.folder, tmp_path / "work")
     broken = Work(tmp_path / "work", "tiny")
     (broken.folder / "tiny.safetensors").unlink()
     name = text_file(work.config.llm_backbone_id) if stage == "text" else "encoder.safetensors"
     (broken.folder / name).write_bytes(b"none")
-    with pytest.raises(TrainingError, match=error):
+    said = rf"`python -m emma_viz train {stage} --recipe tiny .*--work .*` ended with code 1"
+    with pytest.raises(TrainingError, match=said):
         train_members(broken, ("tiny",))
+    assert f"{name} cannot be read" in capfd.readouterr().err
     assert not (broken.folder / "tiny.safetensors").exists()
 
 

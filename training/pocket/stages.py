@@ -94,8 +94,9 @@ class Work:
         return (self.folder / "encoder.safetensors").exists()
 
     def pretrain_encoder(self) -> None:
-        """Train the encoder, unless it is there."""
+        """Train the encoder, unless it is there and can be read."""
         if self.has_encoder:
+            _ = self.encoder
             return
         recipe, tower = self.recipe.encoder, self.config.vision.towers[0]
         data, held_out = self.scenes("train", recipe.scenes), self.scenes("val", 300)
