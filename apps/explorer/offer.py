@@ -18,6 +18,12 @@ LENS_METHODS = {
         "By how many nats the word's log-probability falls when an image token is replaced by the mean token, "
         "measured token by token. Blue supports the word, red speaks against it.",
     ),
+    "frozen": (
+        "frozen decomposition",
+        "What of the word's logit, less the mean logit, came through each position of the image, with the routing of "
+        "every block held: exact at each layer, and not causal. What came through the text and the biases is below "
+        "the map; the comparison with random sets is of the map at the embedding.",
+    ),
 }
 """Method → what the page calls it, and what it means."""
 
@@ -39,4 +45,4 @@ class Settings:
     casebook: str = ""
     """Path or URL of the casebook whose images links may name; "" for none."""
     method: str = "gradient"
-    """How words are attributed: a key of `LENS_METHODS`."""
+    """How words are attributed at first: a key of `LENS_METHODS`."""

@@ -37,8 +37,8 @@ def ordered(result: RunResult, look: Mapping[str, str]) -> RunResult:
         words=moved(result.words),
         rows=moved(result.rows),
         evidence={
-            (order.index(model), word): _reply(reply, order)
-            for (model, word), reply in result.evidence.items()
+            (order.index(row), *phrase): _reply(reply, order)
+            for (row, *phrase), reply in result.evidence.items()
         },
     )
 
@@ -46,6 +46,6 @@ def ordered(result: RunResult, look: Mapping[str, str]) -> RunResult:
 def _reply(reply: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any]:
     """A word's evidence, of every model in the new order."""
     found = dict(reply)
-    for name in ("models", "scores", "judged"):
+    for name in {"models", "scores", "judged", "parts"} & {*reply}:
         found[name] = [reply[name][index] for index in order]
     return found

@@ -33,10 +33,14 @@ class OfPlaces(OfRun):
 
 @dataclass(frozen=True, kw_only=True)
 class OfWord(OfRun):
-    """A question about a word of a model's answer."""
+    """A question about a word of a model's answer, or about several that follow one another."""
 
     model: int
     word: int
+    last: int | None = None
+    """The last of several."""
+    method: str = ""
+    """A key of `LENS_METHODS`; "" for the server's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,16 @@ class OfRegion(OfRun):
 
     model: int
     """The row whose patches are counted."""
+    region: tuple[int, int, int, int]
+    """First row and column, last row and column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfPlaceOfWord(OfWord):
+    """A question about a word and a place of the image."""
+
+    row: int
+    """Whose patches are counted."""
     region: tuple[int, int, int, int]
     """First row and column, last row and column."""
 

@@ -13,7 +13,7 @@ from emma_viz.capture import Trace
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash
 from emma_viz.errors import EmmaVizError, InputError, LensError
-from emma_viz.evidence.attribution import answer_words, attribute
+from emma_viz.evidence.attribution import answer_words
 from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.lens import Lens, find_lens, recording_for
 from emma_viz.maps import Decoding
@@ -251,7 +251,7 @@ def read_words(
     Raises:
         InputError: the result comes from a study, or a token does not exist.
     """
-    _require_live(result)
+    require_live(result)
     if len(places) != len(result.traces):
         raise InputError(f"Expected one patch for each of the {len(result.traces)} models.")
     found: list[list[list[tuple[str, float]]] | None] = []
@@ -276,66 +276,17 @@ def read_words(
     return found
 
 
-def explain(result: RunResult, models: Models, model: int, word: int, method: str, news: News) -> list:
-    """Attribution of one model's word to the image tokens of every model.
-
-    The other models score the same word after the same words before it, though they did not say it.
-
-    Args:
-        result: of a live run.
-        models: the models of the run.
-        model: whose answer the word is in.
-        word: its number there.
-        method: `gradient` or `knockout`.
-        news: told how far it is; between two steps of a measurement others may use the models.
-
-    Returns:
-        Per row, its model's `Attribution`.
-
-    Raises:
-        InputError: the result comes from a study, or there is no such word.
-    """
-    _require_live(result)
-    if not (0 <= model < len(result.words) and 0 <= word < len(result.words[model])):
-        raise InputError("There is no such word in this answer.")
-    chosen, said = result.words[model][word], result.traces[model].answer_ids[0]
-    found, count = {}, {*result.models}
-
-    def say(done: int, total: int, _message: str) -> None:
-        models.running.let_others()
-        news.say(len(found) * total + done, len(count) * total, "measuring")
-
-    with models.running:
-        own = models.get(result.models[model]).tokenizer
-        # As it was said: white space around the answer is shown to nobody, but models take it for text.
-        text, spoken = own.decode(said[: chosen.start]), own.decode(said[chosen.start : chosen.stop])
-        for label, trace in zip(result.models, result.traces, strict=True):
-            if label in found:  # another row of the same model
-                continue
-            asked = models.get(label)
-            if label == result.models[model]:
-                before, ids = said[: chosen.start], said[chosen.start : chosen.stop]
-            else:
-                before, ids = asked.tokenizer.encode(text), asked.tokenizer.encode(spoken)
-            found[label] = attribute(
-                asked,
-                trace.images[0],
-                trace.prompts[0],
-                before=before,
-                word=ids,
-                method=method,
-                judged=0 if too_slow(asked) else len(count),
-                progress=say,
-            )
-    return [found[label] for label in result.models]
-
-
 def too_slow(model: LoadedModel) -> bool:
     """Whether a comparison with random sets would take minutes a word: a large model without an accelerator."""
     parameters = sum(each.numel() for each in model.vlm.parameters())
     return model.vlm.device.type == "cpu" and parameters > LARGE
 
 
-def _require_live(result: RunResult) -> None:
+def require_live(result: RunResult) -> None:
+    """Refuse a question that needs the models.
+
+    Raises:
+        InputError: the result comes from a study.
+    """
     if not result.traces:
         raise InputError("This needs the models, and the study was opened without them.")

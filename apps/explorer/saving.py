@@ -1,6 +1,5 @@
 """What a visitor takes home: the view as a picture or a page, or the whole study."""
 
-import base64
 import re
 import tempfile
 import zipfile
@@ -12,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from apps.explorer.copying import as_command, as_python
+from apps.explorer.evidence import shown_evidence
 from apps.explorer.masking import said_of
 from apps.explorer.offer import Settings
 from apps.explorer.ordering import ordered
 from apps.explorer.places import extent_of, region_of, translate
 from apps.explorer.questions import OfView
-from apps.explorer.state import RunResult
+from apps.explorer.state import Phrase, RunResult
 from apps.explorer.values import as_csv, as_npz
 from emma_viz import __version__
 from emma_viz.errors import InputError
@@ -52,7 +52,7 @@ FILE_TYPES = {
 }
 """Format → media type."""
 
-LOOK = ("layer", "kind", "scale", "colours", "blend", "smooth", "pair", "patch", "region", "word")
+LOOK = ("layer", "kind", "scale", "colours", "blend", "smooth", "pair", "patch", "region", "word", "evidence")
 """What a saved page keeps of the view, by the names that links use; the canvas checks the values. Its models are in
 the order of the page to begin with."""
 
@@ -148,7 +148,7 @@ def _figure(result: RunResult, comparison: Comparison, wanted: OfView) -> Figure
     if (region := region_of(look, comparison.decodings[0].grid)) is not None:
         kept = extent_of(region, comparison.decodings[0].geometry[0])
         spec = replace(spec, images=(replace(spec.images[0], kept=kept),))
-    return _with_word(spec, result, look)
+    return _with_word(spec, result, comparison, wanted)
 
 
 def _named(spec: FigureSpec, names: Sequence[str]) -> FigureSpec:
@@ -200,12 +200,8 @@ def _seen(
         )
         found.append(f"{where}; {_values(result, comparison, view, region, layers)}.")
     if (word := _word(result, look)) is not None:
-        model, index = word
-        reply = result.evidence[word]
-        text = result.words[model][index].text.strip()
-        found.append(
-            f"Word “{text}” of {names[model]}, {reply['method']}: {_evidence(result, comparison, reply)}."
-        )
+        reply, said = result.evidence[word], f"Word “{_text(result, word)}” of {names[word[0]]}"
+        found.append(f"{said}, {reply['method']}: {_evidence(result, comparison, reply, layers)}.")
     found += said_of(result)
     asked = f"; answers of up to {result.asked.tokens} tokens" if result.traces else ""
     return [*found, f"Saved from the explorer of emma_viz {__version__}{asked}."]
@@ -231,44 +227,47 @@ def _values(
     return f"{MAP_KINDS[view.kind]}: {', '.join(said)}; of the true pixels {number(float(true.mean()))}"
 
 
-def _with_word(spec: FigureSpec, result: RunResult, look: Mapping[str, str]) -> FigureSpec:
+def _with_word(spec: FigureSpec, result: RunResult, comparison: Comparison, wanted: OfView) -> FigureSpec:
     """The figure with the evidence that was on the page, if it is kept."""
-    if (word := _word(result, look)) is None:
+    if (key := _word(result, wanted.look)) is None:
         return spec
-    (case,), reply = spec.images, result.evidence[word]
+    (case,), reply = spec.images, result.evidence[key]
+    maps = shown_evidence(reply, comparison, wanted.layers)
     models = tuple(
-        replace(
-            model,
-            evidence=np.frombuffer(base64.b64decode(packed), "<f4").reshape(model.maps.shape[1:]),
-            score=score if np.isfinite(score) else None,
-        )
-        for model, packed, score in zip(case.models, reply["models"], reply["scores"], strict=True)
+        replace(model, evidence=values, score=score if np.isfinite(score) and not reply["layered"] else None)
+        for model, values, score in zip(case.models, maps, reply["scores"], strict=True)
     )
-    text = result.words[word[0]][word[1]].text.strip()
-    about = f"“{text}” of {case.models[word[0]].name}, {reply['method']}"
+    about = f"“{_text(result, key)}” of {case.models[key[0]].name}, {reply['method']}"
+    about += " at the layer of the page" if reply["layered"] else ""
     return replace(spec, images=(replace(case, models=models, word=about),))
 
 
-def _evidence(result: RunResult, comparison: Comparison, reply: Mapping[str, Any]) -> str:
-    """Per model, the largest change for an image token and where that is, and the word's log-probability."""
-    said = []
-    rows = zip(result.names, comparison.decodings, reply["models"], reply["scores"], strict=False)
-    for name, decoding, packed, score in rows:
-        values = np.frombuffer(base64.b64decode(packed), "<f4").reshape(decoding.grid)
-        row, column = divmod(int(np.abs(values).argmax()), decoding.grid[1])
+def _evidence(result: RunResult, comparison: Comparison, reply: dict[str, Any], layers: Sequence[int]) -> str:
+    """Per row, the largest change for an image token and where that is, and the words' score."""
+    said, maps = [], shown_evidence(reply, comparison, layers)
+    for name, values, score in zip(result.names, maps, reply["scores"], strict=True):
+        row, column = divmod(int(np.abs(values).argmax()), values.shape[1])
         said.append(
-            f"{name} at most {number(float(values[row, column]), 2)} nats for a token (row {row}, "
-            f"column {column}), the word's log-probability is {number(float(score), 2)} nats"
+            f"{name} at most {number(float(values[row, column]), 2)} nats for a token (row {row}, column {column}), "
+            f"the word's {reply['scored']} is {number(float(score), 2)} nats"
         )
     return "; ".join(said)
 
 
-def _word(result: RunResult, look: Mapping[str, str]) -> tuple[int, int] | None:
-    """The word whose evidence was on the page, if it is kept."""
-    if not re.fullmatch(r"\d{1,3},\d{1,5}", look.get("word", "")):
+def _text(result: RunResult, key: Phrase) -> str:
+    """The words of a phrase."""
+    row, first, last, _ = key
+    return "".join(word.text for word in result.words[row][first : last + 1]).strip()
+
+
+def _word(result: RunResult, look: Mapping[str, str]) -> Phrase | None:
+    """The words whose evidence was on the page, if it is kept."""
+    if not re.fullmatch(r"\d{1,3}(,\d{1,5}){1,2}", look.get("word", ""), re.ASCII):
         return None
-    model, index = map(int, look["word"].split(","))
-    return (model, index) if (model, index) in result.evidence else None
+    row, first, *last = map(int, look["word"].split(","))
+    wanted, method = (row, first, last[0] if last else first), look.get("evidence", "")
+    found = [key for key in result.evidence if key[:3] == wanted and method in ("", key[-1])]
+    return found[-1] if found else None
 
 
 def _page(result: RunResult, comparison: Comparison, spec: FigureSpec, look: dict[str, str]) -> bytes:
@@ -277,7 +276,9 @@ def _page(result: RunResult, comparison: Comparison, spec: FigureSpec, look: dic
     words = [[word.text for word in each] for each in result.words] or None
     shown = payload(comparison, names=result.names, words=words, live=False)
     if (word := _word(result, look)) is not None:
-        shown["evidence"] = {f"{word[0]},{word[1]}": result.evidence[word]}
+        shown["evidence"] = {
+            ",".join(map(str, word[: 2 if word[1] == word[2] else 3])): result.evidence[word]
+        }
     document = canvas_page(shown, look, provenance=facts)
     return with_recipe(document.encode("utf-8"), ".html", to_json(spec))
 

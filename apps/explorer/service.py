@@ -3,7 +3,6 @@
 import base64
 import json
 import secrets
-import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,17 +11,28 @@ from typing import Any
 
 from PIL import Image
 
-from apps.explorer.evidence import word_evidence
+from apps.explorer.evidence import without_place, word_evidence
 from apps.explorer.masking import Masked, mask, said_of, with_mask
 from apps.explorer.news import Abandoned, News
 from apps.explorer.offer import Settings
-from apps.explorer.questions import OfPin, OfPlaces, OfRegion, OfRun, OfTicket, OfView, OfWord, read, sentence
+from apps.explorer.questions import (
+    OfPin,
+    OfPlaceOfWord,
+    OfPlaces,
+    OfRegion,
+    OfRun,
+    OfTicket,
+    OfView,
+    OfWord,
+    read,
+    sentence,
+)
 from apps.explorer.running import VisitorQuestion, answer_question, read_words
 from apps.explorer.saving import FILE_TYPES, save_view
 from apps.explorer.scratch import Scratch
 from apps.explorer.sessions import Sessions
 from apps.explorer.state import KEPT_IMAGES, Asked, Images, Models, Recent, RunResult
-from apps.explorer.uploads import Uploads, read_upload, safe_name
+from apps.explorer.uploads import Uploads, read_upload
 from emma_viz.data import image_hash
 from emma_viz.errors import ImageError, InputError
 from emma_viz.session import compare_study
@@ -109,23 +119,7 @@ class Service:
         found = self.images.get(digest)
         if found is None:
             return None
-        name, image = found
-        folder = self.uploads.images / digest
-        path = folder / f"{safe_name(name)}.png"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{threading.get_ident()}")
-            image.save(partial, format="PNG", compress_level=1)
-            partial.replace(path)
-            self._tidy()
-        return path
-
-    def _tidy(self) -> None:
-        """Remove the files of images that are no longer known."""
-        known = self.images.known()
-        for folder in self.uploads.images.iterdir():
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+        return self.uploads.picture(digest, *found, known=self.images.known)
 
     def refusal(self, secret: str, upload: object) -> str | None:
         """Why an upload cannot be shown to the models, or None when it can."""
@@ -274,23 +268,26 @@ class Service:
         return self._guarded(answer)
 
     def attribute(self, data: dict) -> dict:
-        """A word's evidence: {session, run, model, word} → what `word_evidence` gives."""
+        """The evidence of words: {session, run, model, word, last, method} → what `word_evidence` gives."""
+        return self._guarded(lambda: self._measured(read(data, OfWord), word_evidence))
 
-        def answer() -> dict:
-            asked = read(data, OfWord)
-            result, session = self._result(asked), self.sessions.get(asked.session)
-            if session.evidence is not None:
-                session.evidence.leave()  # one word at a time
-            news = session.evidence = News(ending=self._ending)
-            try:
-                return word_evidence(result, self.models, asked, self.settings.method, news)
-            except Abandoned:
-                raise InputError("The measurement was stopped.") from None
-            finally:
-                if session.evidence is news:
-                    session.evidence = None
+    def without(self, data: dict) -> dict:
+        """What words lose without a place: {session, run, model, word, last, row, region} → as `without_place`."""
+        return self._guarded(lambda: self._measured(read(data, OfPlaceOfWord), without_place))
 
-        return self._guarded(answer)
+    def _measured(self, asked: OfWord, measure: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        """Measure something of words; of a page one thing at a time."""
+        result, session = self._result(asked), self.sessions.get(asked.session)
+        if session.evidence is not None:
+            session.evidence.leave()
+        news = session.evidence = News(ending=self._ending)
+        try:
+            return measure(result, self.models, asked, self.settings.method, news)
+        except Abandoned:
+            raise InputError("The measurement was stopped.") from None
+        finally:
+            if session.evidence is news:
+                session.evidence = None
 
     def progress(self, data: dict) -> dict:
         """How far the evidence of a word is: {session} → {done, total}."""

@@ -18,6 +18,8 @@ from emma_viz.session import Comparison, Running
 from emma_viz.session.comparison import load
 
 Kept = TypeVar("Kept")
+Phrase = tuple[int, int, int, str]
+"""Words whose evidence is shown: their row, the first and the last of them, and how it is found."""
 
 KEPT_IMAGES = 64
 KEPT_PIXELS = 200_000_000
@@ -128,8 +130,8 @@ class RunResult:
     """Whether its colour profile, if it has one, was converted to sRGB."""
     painted: tuple[Painted, ...] = ()
     """What was painted over in the image, in order."""
-    evidence: dict[tuple[int, int], dict] = field(default_factory=dict)
-    """(model, word) → what was said of a word's evidence, so that it can be saved as it was seen."""
+    evidence: dict[Phrase, dict] = field(default_factory=dict)
+    """What was said of the evidence of words, so that it can be saved as it was seen."""
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,6 +61,20 @@ class Uploads:
         self._key = secrets.token_bytes(32)
         self._quota, self._quota_of_all, self._kept = quota, quota_of_all, kept
         self._lock, self._reserved = threading.Lock(), dict[Path, int]()
+
+    def picture(self, digest: str, name: str, image: Image.Image, *, known: Callable[[], set[str]]) -> Path:
+        """A PNG of an image that the server hands out; those of images that are not `known` any more go."""
+        folder = self.images / digest
+        path = folder / f"{safe_name(name)}.png"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{threading.get_ident()}")
+            image.save(partial, format="PNG", compress_level=1)
+            partial.replace(path)
+            for other in self.images.iterdir():
+                if other.name not in known():
+                    shutil.rmtree(other, ignore_errors=True)
+        return path
 
     def visitor(self) -> str:
         """A token for a new visitor."""

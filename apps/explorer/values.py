@@ -1,14 +1,13 @@
 """The numbers of the view: as a table, or as arrays."""
 
-import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from apps.explorer.evidence import shown_evidence
 from apps.explorer.questions import OfView
 from apps.explorer.state import RunResult
 from emma_viz import __version__
@@ -19,9 +18,7 @@ from emma_viz.session.payload import KIND_WORDS
 LETTERS = "ABCDEFGH"
 
 
-def as_csv(
-    result: RunResult, comparison: Comparison, view: OfView, evidence: Mapping[str, Any] | None
-) -> bytes:
+def as_csv(result: RunResult, comparison: Comparison, view: OfView, evidence: dict[str, Any] | None) -> bytes:
     """A row for each patch of each model at the layer on the page; what is above the table begins with `#`.
 
     Columns: which model, its layer, whether the lens beats its control there (yes, no, or empty where that is not
@@ -33,7 +30,8 @@ def as_csv(
         view: what of it.
         evidence: of the word on the page; None without one.
     """
-    maps, words = _maps(comparison, view), _evidence(comparison, evidence)
+    maps = _maps(comparison, view)
+    words = shown_evidence(evidence, comparison, view.layers) if evidence else [None] * len(maps)
     lines = [f"# {json.dumps(_about(result, comparison, view), ensure_ascii=False)}"]
     lines.append("model,layer,beats_control,row,column,value,true_value,evidence")
     for letter, each, layer, word in zip(LETTERS, maps, view.layers, words, strict=False):
@@ -48,9 +46,7 @@ def as_csv(
     return ("\n".join(lines) + "\n").encode("utf-8")
 
 
-def as_npz(
-    result: RunResult, comparison: Comparison, view: OfView, evidence: Mapping[str, Any] | None
-) -> bytes:
+def as_npz(result: RunResult, comparison: Comparison, view: OfView, evidence: dict[str, Any] | None) -> bytes:
     """Arrays, for each model under its letter A, B, …; `about` is JSON that says what they are.
 
     `A_values` "layer row column" float32, `A_layers`, `A_shown` (the layer on the page), `A_limits` "layer 2",
@@ -59,7 +55,8 @@ def as_npz(
 
     Arguments as for `as_csv`.
     """
-    maps, words = _maps(comparison, view), _evidence(comparison, evidence)
+    maps = _maps(comparison, view)
+    words = shown_evidence(evidence, comparison, view.layers) if evidence else [None] * len(maps)
     about = json.dumps(_about(result, comparison, view), ensure_ascii=False)
     arrays: dict[str, Any] = {"about": np.array(about)}
     for letter, each, layer, word in zip(LETTERS, maps, view.layers, words, strict=False):
@@ -81,15 +78,6 @@ def as_npz(
 
 def _maps(comparison: Comparison, view: OfView) -> tuple[ActivationMaps, ...]:
     return comparison.maps(View(map_kind=view.kind, scale=view.scale))
-
-
-def _evidence(comparison: Comparison, reply: Mapping[str, Any] | None) -> Sequence[np.ndarray | None]:
-    if reply is None:
-        return [None] * len(comparison.decodings)
-    return [
-        np.frombuffer(base64.b64decode(packed), "<f4").reshape(each.grid)
-        for each, packed in zip(comparison.decodings, reply["models"], strict=True)
-    ]
 
 
 def _about(result: RunResult, comparison: Comparison, view: OfView) -> dict[str, Any]:

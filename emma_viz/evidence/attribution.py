@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int
 from PIL import Image
 from torch import Tensor
 
@@ -85,19 +85,11 @@ def attribute(
     Raises:
         InputError: the word has no token, or the method is unknown.
     """
-    if not len(word):
-        raise InputError("The word has no token; give the ids of at least one.")
     if method not in get_args(Method):
         raise InputError(f"There is no method {method!r}; choose one of {', '.join(get_args(Method))}.")
-    prompt_ids = model.tokenizer.encode(model.prompt(prompt))
-    vlm = model.vlm
-    with torch.no_grad():
-        pixels = model.transform.pixels([read_image(image)])
-        tokens = vlm.embed_image(pixels, instruction=vlm.instruct([prompt]))
-        text = vlm.llm.embed(torch.tensor([[*prompt_ids, *before, *word[:-1]]], device=vlm.device))
-    task = _Task(vlm, tokens, text, torch.tensor([list(word)], device=vlm.device))
+    task = _Task.of(model, image, prompt, before, word)
     score, values = task.gradient() if method == "gradient" else task.knockout(batch_size, progress)
-    grid = rearrange(values.float().cpu().numpy(), "(R C) -> R C", R=vlm.grid[0])
+    grid = rearrange(values.float().cpu().numpy(), "(R C) -> R C", R=model.vlm.grid[0])
     verdict = None
     if judged:
         verdict = judge(grid, lambda sets: task.falls(sets, score, batch_size, progress), maps=judged)
@@ -107,6 +99,38 @@ def attribute(
         method="gradient" if method == "gradient" else "knockout",
         verdict=verdict,
     )
+
+
+def falls_without(
+    model: RecordableModel,
+    image: Image.Image,
+    prompt: str,
+    sets: Sequence[Int[np.ndarray, " n"]],
+    *,
+    before: Sequence[int] = (),
+    word: Sequence[int],
+    batch_size: int = 32,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[float]:
+    """By how many nats a word's log-probability falls without each of some sets of image tokens.
+
+    Args:
+        model: from `load_model`.
+        image: what the model is shown.
+        prompt: the message, without the template.
+        sets: numbers of tokens, each set replaced by the image's mean token in a run of its own.
+        before: token ids of the answer before the word.
+        word: token ids of the word; more than one are scored together.
+        batch_size: runs at a time.
+        progress: told (sets done, of how many, what) between two batches; what it raises stops it.
+
+    Raises:
+        InputError: the word has no token.
+    """
+    task = _Task.of(model, image, prompt, before, word)
+    with torch.no_grad():
+        score = float(task.score(task.tokens))
+    return task.falls(sets, score, batch_size, progress)
 
 
 def answer_words(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Word, ...]:
@@ -157,6 +181,25 @@ class _Task:
     tokens: Float[Tensor, "1 T D"]
     text: Float[Tensor, "1 M D"]
     word: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        model: RecordableModel,
+        image: Image.Image,
+        prompt: str,
+        before: Sequence[int],
+        word: Sequence[int],
+    ) -> "_Task":
+        if not len(word):
+            raise InputError("The word has no token; give the ids of at least one.")
+        vlm = model.vlm
+        prompt_ids = model.tokenizer.encode(model.prompt(prompt))
+        with torch.no_grad():
+            pixels = model.transform.pixels([read_image(image)])
+            tokens = vlm.embed_image(pixels, instruction=vlm.instruct([prompt]))
+            text = vlm.llm.embed(torch.tensor([[*prompt_ids, *before, *word[:-1]]], device=vlm.device))
+        return cls(vlm, tokens, text, torch.tensor([list(word)], device=vlm.device))
 
     def gradient(self) -> tuple[float, Float[Tensor, " T"]]:
         with torch.enable_grad():

@@ -125,7 +125,7 @@ def test_the_table_is_that_of_the_page(service, asked):
     rows = [line.split(",") for line in text.splitlines() if not line.startswith("#")]
     result = service.sessions.result(asked["session"], asked["run"])
     for letter, maps, packed in zip(
-        "AB", shown(service, asked), result.evidence[0, 0]["models"], strict=True
+        "AB", shown(service, asked), result.evidence[0, 0, 0, "gradient"]["models"], strict=True
     ):
         mine = np.array([[float(cell) for cell in row[3:]] for row in rows if row[0] == letter])
         place, values = mine[:, :2].astype(int), mine[:, 2:].astype(np.float32)

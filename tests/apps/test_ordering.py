@@ -33,7 +33,7 @@ def test_everything_that_is_of_a_model_moves_with_it(result):
     assert found.traces == result.traces[::-1]
     assert found.words == result.words[::-1]
     assert found.comparison.decodings == result.comparison.decodings[::-1]
-    one, other = result.evidence[0, 0], found.evidence[1, 0]
+    one, other = result.evidence[0, 0, 0, "gradient"], found.evidence[1, 0, 0, "gradient"]
     assert other["models"] == one["models"][::-1]
     assert other["scores"] == one["scores"][::-1]
     assert other["limit"] == one["limit"]
@@ -49,7 +49,7 @@ def test_files_have_the_order_of_the_page(service, ready, result, tmp_path):
         maps = result.comparison.maps(View(map_kind="error"))
         np.testing.assert_array_equal(found["A_values"], maps[1].values[:, 0])
         np.testing.assert_array_equal(found["B_values"], maps[0].values[:, 0])
-        own = np.frombuffer(base64.b64decode(result.evidence[0, 0]["models"][1]), "<f4")
+        own = np.frombuffer(base64.b64decode(result.evidence[0, 0, 0, "gradient"]["models"][1]), "<f4")
         np.testing.assert_array_equal(found["A_evidence"].ravel(), own)
     (tmp_path / "view.png").write_bytes(saved(service, ready, "png"))
     case = read_spec(tmp_path / "view.png").images[0]

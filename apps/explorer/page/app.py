@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from html import escape
 from importlib import resources
 from typing import Any
 
 from apps.explorer.casebooks import casebook_images
 from apps.explorer.forms import Forms
 from apps.explorer.gate import Gate
-from apps.explorer.offer import Settings
+from apps.explorer.offer import LENS_METHODS, Settings
 from apps.explorer.page.examples import example_images
 from apps.explorer.page.links import Link, read_link, restored
 from apps.explorer.page.widgets import INTRO, live_side, study_side
@@ -37,7 +38,7 @@ HINT_STUDY = "Choose an image of the study.|It opens at once: no model is loaded
 GONE = "The image of this link is not kept on this server (any more); bring it again."
 
 CANVAS = "explorer-canvas"
-CALLS = ("payload", "words", "attribute", "progress", "cancel", "pin", "mask", "stop", "save")
+CALLS = ("payload", "words", "attribute", "without", "progress", "cancel", "pin", "mask", "stop", "save")
 """What the canvas asks of the server."""
 
 TICKET = "(window.explorerTicket = (window.explorerTicket ?? 0) + 1)"
@@ -157,6 +158,8 @@ def launch_options() -> dict[str, Any]:
 
 def _canvas(gr, service: Service):
     hint = HINT_STUDY if service.settings.study else HINT
+    usual = service.settings.method
+    methods = [[each, LENS_METHODS[each][0]] for each in sorted(LENS_METHODS, key=lambda name: name != usual)]
     glue = resources.files("apps.explorer.page").joinpath("glue.js").read_text("utf-8")
 
     def payload(data: dict) -> dict:
@@ -167,6 +170,9 @@ def _canvas(gr, service: Service):
 
     def attribute(data: dict) -> dict:
         return service.attribute(data)
+
+    def without(data: dict) -> dict:
+        return service.without(data)
 
     def progress(data: dict) -> dict:
         return service.progress(data)
@@ -186,14 +192,14 @@ def _canvas(gr, service: Service):
     def save(data: dict) -> dict:
         return service.save(data)
 
-    calls = [payload, words, attribute, progress, cancel, pin, mask, stop, save]
+    calls = [payload, words, attribute, without, progress, cancel, pin, mask, stop, save]
     assert tuple(each.__name__ for each in calls) == CALLS
     return gr.HTML(
         value="{}",
         elem_id=CANVAS,
         html_template=(
             f'<div class="explorer-root"><div class="explorer-canvas" data-hint="{hint}" data-limit="{MAX_BYTES}"'
-            f' data-runs="{KEPT_RUNS}">'
+            f' data-runs="{KEPT_RUNS}" data-methods="{escape(json.dumps(methods))}">'
             "</div></div>"
         ),
         js_on_load=glue,

@@ -17,7 +17,9 @@ const ask = async (name, data) => {
 const canvas = EmmaCanvas.mount(root, {
   hint: root.dataset.hint.split("|"),
   words: (places) => ask("words", { places }),
-  attribute: (model, word) => ask("attribute", { model, word }),
+  attribute: (model, word, more) => ask("attribute", { model, word, ...more }),
+  without: (model, word, more) => ask("without", { model, word, ...more }),
+  methods: JSON.parse(root.dataset.methods),
   progress: () => ask("progress", {}),
   cancel: () => ask("cancel", {}),
   save: (format, view) => ask("save", { format, ...view }),

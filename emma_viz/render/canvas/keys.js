@@ -3,7 +3,7 @@
 const { figures } = require("./core/numbers.js");
 const { movePatch, regionOf } = require("./core/patches.js");
 const { scrub } = require("./core/scrubber.js");
-const { regionFor, shownMap } = require("./core/state.js");
+const { regionFor, shownEvidence, shownMap } = require("./core/state.js");
 
 const TYPING = "input, textarea, select, [contenteditable], [role=listbox], [role=dialog]";
 const RUNS = { "[": -1, "]": 1 };
@@ -30,7 +30,9 @@ const walk = ({ state, parts, act }, panel, key) => {
   const patch = key === "Enter" ? from : movePatch(grid, from, ...ARROWS[key]);
   act.lock({ model, patch, region: regionOf(grid, patch) });
   const place = `row ${Math.floor(patch / columns)}, column ${patch % columns}`;
-  parts.spoken.textContent = `${grid.name}, ${place}: ${figures(shownMap(state, model).values[patch])}`;
+  const evidence = shownEvidence(state, model);
+  const also = evidence ? `, evidence ${figures(evidence.values[patch])}` : "";
+  parts.spoken.textContent = `${grid.name}, ${place}: ${figures(shownMap(state, model).values[patch])}${also}`;
 };
 
 const press = (stage, event) => {

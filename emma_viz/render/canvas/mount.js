@@ -13,16 +13,22 @@ const { partsOf } = require("./view/parts.js");
 const { layout } = require("./view/rows.js");
 const { openRuns, showRuns } = require("./view/runs.js");
 const { showBusy, showCalm, showEmpty, showFailure } = require("./view/veil.js");
-const { abandon, attribute, forget } = require("./word.js");
+const { abandon, attribute, extend, forget, measureWithout } = require("./word.js");
 
 /** What the parts of the canvas ask of one another; each is a change of the state and what it shows. */
 const actionsOf = (stage) => ({
   apply: (scrubber) => apply(stage, scrubber),
-  attribute: (model, index) => attribute(stage, model, index),
+  attribute: (model, index, more) => attribute(stage, model, index, more),
+  extend: (model, index) => extend(stage, model, index),
   forget: () => forget(stage),
   go: (event) => apply(stage, scrub(stage.state.scrubber, event)),
   invalidate: (change) => invalidate(stage, change),
   lock: (chosen) => lock(stage, chosen),
+  measureWithout: () => measureWithout(stage),
+  method: (method) => {
+    const { model, index, last } = stage.state.word;
+    return attribute(stage, model, index, { last, method });
+  },
   moveUp: (index) => moveUp(stage, index),
   openKeys: (open) => openKeys(stage, open),
   openMenu: (open) => openMenu(stage, open),
@@ -85,9 +91,10 @@ const handleOf = (stage) => ({
  * Puts the canvas on a page, in the place of a canvas that was mounted there.
  *
  * @param element an empty element
- * @param host what the page can do besides: `words(places)`, `attribute(model, word)`, `save(format, view)`, each a
+ * @param host what the page can do besides: `words(places)`, `attribute(model, word, {last, method})`, `save(format, view)`, each a
  *   promise; `progress()` and `cancel()` of an attribution; `flip(run)`, `pin(run, pinned)` and `step(by)` of
- *   `runs`; `mask(model, region)`, a run without a place; `onview(link)`; `context()` with further fields for links;
+ *   `runs`; `mask(model, region)`, a run without a place; `methods`, [id,
+ *   name] of the kinds of evidence, the first the usual one; `without(model, word, {last, row, region})`; `onview(link)`; `context()` with further fields for links;
  *   `hint`, lines for an empty canvas. What is left out is not offered.
  * @returns {update, restore, busy, fail, notice, say, calm, empty, destroy, stats, shown, step, view, result}
  */

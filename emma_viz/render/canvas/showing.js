@@ -79,7 +79,7 @@ const restorePlace = (stage, wanted, lostBefore) => {
   const { step, locked, word, lost } = placeOf(state.result, wanted, (model, index) => offered(stage, model, index));
   if (step !== null) act.go({ type: "set", step });
   if (locked) act.lock(locked);
-  if (word && !state.word) act.attribute(word.model, word.index);
+  if (word && !state.word) act.attribute(word.model, word.index, { last: word.last, method: word.method });
   const all = [...lostBefore, ...lost];
   if (all.length && !wanted.quiet) act.say(`Not restored from the link: ${all.join(", ")}.`);
 };
@@ -161,7 +161,10 @@ const showResult = async (stage, payload, wanted) => {
   parts.veil.replaceChildren();
   fillMenus(stage);
   showModels(stage);
-  for (const key of Object.keys(result.evidence).slice(0, 1)) act.attribute(...key.split(",").map(Number));
+  for (const key of Object.keys(result.evidence).slice(0, 1)) {
+    const [model, index, last] = key.split(",").map(Number);
+    act.attribute(model, index, { last: last ?? index, method: "" });
+  }
   if (wanted) restorePlace(stage, wanted, lost);
   parts.saver.hidden = !host.save;
   state.stats.steps.clear();

@@ -273,17 +273,17 @@ def test_words_that_need_a_model_are_offered_with_one_only(shown):
         assert page.locator(".ev-word").count() == 0
         assert "without" in page.locator(".ev-answers .ev-soft").last.inner_text()
         return
-    before = visit.picture("map"), visit.picture("map", 1)
+    before = [visit.picture(name, model) for name in ("highlight", "map") for model in (0, 1)]
     page.locator(".ev-word").first.click()
-    page.wait_for_selector("text=gradient × input")
+    page.wait_for_selector("[data-share]")
     assert "Evidence for" in page.locator(".ev-legend").inner_text()
-    assert visit.picture("map") != before[0]
-    assert visit.picture("map", 1) != before[1]  # of both models
-    assert page.locator("[data-paint=map] + figcaption .ev-tip").first.inner_text() == "evidence"
+    after = [visit.picture(name, model) for name in ("highlight", "map") for model in (0, 1)]
+    assert [one != other for one, other in zip(before, after, strict=True)] == [True, True, False, False]
+    assert page.locator("[data-paint=highlight] + figcaption .ev-tip").first.inner_text() == "evidence"
     assert re.search(r"word=0%2C\d+", visit.link())
     page.keyboard.press("Escape")
-    assert visit.picture("map") == before[0]
-    assert page.locator("[data-paint=map] + figcaption .ev-tip").first.inner_text() == "map"
+    assert visit.picture("highlight") == before[0]
+    assert page.locator("[data-paint=highlight] + figcaption .ev-tip").first.inner_text() == "highlight"
 
 
 def test_the_main_view_needs_no_scrolling(shown):

@@ -186,7 +186,18 @@ def test_a_patch_that_is_kept_and_moved(result):
 def test_a_word_and_its_evidence(result):
     result.page.locator(".ev-word").first.click()
     result.page.wait_for_selector("[data-share]")
-    assert faults(result, "[data-share]", ".ev-legend .ev-chip") == []
+    assert faults(result, "[data-share]", ".ev-legend .ev-chip", "[data-set=method]") == []
+    result.page.set_viewport_size({"width": 1440, "height": 900})
+    result.page.get_by_label("Evidence", exact=True).select_option("frozen")
+    result.page.wait_for_function(
+        "document.querySelector('[data-number=evidence]').textContent.startsWith('image')"
+    )
+    result.panel("map").focus()
+    result.page.keyboard.press("Enter")
+    result.page.locator(".ev-without button").click()
+    result.page.wait_for_selector(".ev-without li")
+    assert faults(result, "[data-share]", ".ev-without li", "[data-set=method]") == []
+    result.page.keyboard.press("Escape")
     result.page.keyboard.press("Escape")
 
 

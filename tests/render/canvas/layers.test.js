@@ -30,6 +30,19 @@ test("models of one depth move layer by layer, others by depth", () => {
     ]
   );
   assert.deepEqual(core.stepsOf([[7]]), [[0]]);
+  assert.deepEqual(
+    core.stepsOf([
+      [-1, 0, 1, 2],
+      [0, 1, 2],
+    ]),
+    [
+      [0, 0],
+      [1, 0],
+      [2, 1],
+      [3, 2],
+    ],
+    "the same layer, where one lacks the embedding"
+  );
 });
 
 test("the slider: keys, wheel, play, limits", () => {

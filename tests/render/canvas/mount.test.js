@@ -39,7 +39,7 @@ test("a result is shown, read by keys, and given back with all that is held", as
   assert.match(shown("[data-number=difference]"), /^ \u2020/);
   assert.equal(told.at(-1), "layer=1&kind=distance&scale=shared&colours=viridis&patch=1");
   place.querySelector('[data-word="1"]').send("click");
-  assert.match(shown(".ev-legend"), /^Evidence for“cup” ✕computing…/);
+  assert.match(shown(".ev-legend"), /^Evidence for“cup” ✕\+ next wordcomputing…/);
   document.send("keydown", { key: " ", target: document.body });
   canvas.say("a sentence");
   const during = held();
@@ -116,9 +116,10 @@ test("a model moves one row up with all that is shown of it, and the difference 
   place.querySelector(".ev-up").send("click");
   assert.deepEqual([names(), canvas.view.order], [["b", "a", "Reference"], [1, 0]]);
   assert.equal(document.activeElement.getAttribute("aria-label"), "Move a one row up");
+  await waited(30); // the words of the patch are asked for anew
   place.querySelector('[data-model="0"][data-word="1"]').send("click");
   await waited(30);
-  assert.deepEqual(asked.pop(), [1, 1]); // the page's own place of the model
+  assert.deepEqual(asked.pop(), [1, 1, { last: 1, method: "" }]); // the page's own place of the model
   assert.match(shown(".ev-legend"), /log-probability A \u22122, B \u22121A two, B one/);
   place.querySelector(".ev-up").send("click");
   assert.match(shown(".ev-legend"), /log-probability A \u22121, B \u22122A one, B two/);
@@ -162,6 +163,49 @@ test("runs are listed once there are two, flipped between and pinned", async () 
   assert.deepEqual(told, [["flip", 2], ["pin", 2, false], ["step", -1]]);
   document.send("keydown", { key: "Escape", target: document.body });
   assert.equal(place.querySelector(".ev-runs").hidden, true);
+  canvas.destroy();
+  assert.deepEqual(held(), {});
+});
+
+test("words are taken together, by Shift or one by one, and their evidence is found as is chosen", async () => {
+  const asked = [];
+  const one = { models: ["AACAPwAAAEA=", "AABAQAAAgEA="], scores: [-1, -2], judged: ["one", "two"], limit: 4, meaning: "", method: "m", help: "" };
+  const layered = { ...one, id: "frozen", layered: true, models: ["AACAPwAAAEAAAEBAAACAQA==", "AACAPwAAAEAAAEBAAACAQA=="], parts: [[[1, 2, 3], [4, -5, 6]], [[0, 0, 0], [0, 0, 0]]] };
+  const host = {
+    methods: [["gradient", "gradient"], ["frozen", "frozen"]],
+    attribute: async (model, word, more) => (asked.push([model, word, more]), more.method === "frozen" ? layered : { ...one, id: "gradient" }),
+    without: async (model, word, more) => (asked.push([model, word, more]), { models: [{ fall: 2, low: -1, high: 1, others: 19, beats: true }, null] }),
+  };
+  const canvas = mount(place, host);
+  await canvas.update(payload());
+  const words = () => [...place.querySelectorAll(".ev-word")].map((each) => each.getAttribute("aria-pressed") === "true");
+  place.querySelector('[data-model="0"][data-word="0"]').send("click");
+  await waited(30);
+  assert.deepEqual([asked.pop(), canvas.view.word, canvas.view.evidence], [[0, 0, { last: 0, method: "" }], [0, 0], "gradient"]);
+  place.querySelector('[data-model="0"][data-word="2"]').send("click", { shiftKey: true });
+  await waited(30);
+  assert.deepEqual([asked.pop(), canvas.view.word], [[0, 0, { last: 2, method: "gradient" }], [0, 0, 2]]);
+  assert.deepEqual(words(), [true, true, true, false, false, false]);
+  assert.match(shown(".ev-legend"), /\u201cA cup\.\u201d/);
+  const methods = place.querySelector("[data-set=method]");
+  methods.value = "frozen";
+  methods.send("change");
+  await waited(30);
+  assert.deepEqual([asked.pop()[2], canvas.view.evidence], [{ last: 2, method: "frozen" }, "frozen"]);
+  const parts = () => shown('[data-model="0"] [data-number=evidence]');
+  assert.equal(parts(), "image +1 text +2 bias +3");
+  document.send("keydown", { key: "End", target: document.body });
+  await waited(30);
+  assert.equal(parts(), "image +4 text \u22125 bias +6");
+  assert.equal(place.querySelector(".ev-without").hidden, true);
+  canvas.restore({ patch: "1", word: "0,0,2", evidence: "frozen" });
+  await waited(30);
+  assert.equal(parts(), "here +4");
+  assert.match(shown('[data-model="0"] [data-number=value]'), /^here 4$/); // the map stays beside it
+  place.querySelector(".ev-without button").send("click");
+  await waited(30);
+  assert.deepEqual(asked.pop(), [0, 0, { last: 2, row: 0, region: [0, 1, 0, 1] }]);
+  assert.match(shown(".ev-without"), /A2 nats; 19 other places \u22121 to 1: more than any of themBhas no such place/);
   canvas.destroy();
   assert.deepEqual(held(), {});
 });

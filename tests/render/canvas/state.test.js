@@ -61,7 +61,7 @@ test("a link's place is checked against the layers, the grid and the words", () 
   const place = (wanted) => core.placeOf(result, wanted, (model, index) => index === 1);
   assert.deepEqual(place({}), { step: null, locked: null, word: null, lost: [] });
   assert.deepEqual(place({ layer: "4", patch: "3", word: "0,1" }), {
-    step: 1, locked: { model: 0, patch: 3, region: { top: 1, left: 1, bottom: 1, right: 1 } }, word: { model: 0, index: 1 }, lost: [],
+    step: 1, locked: { model: 0, patch: 3, region: { top: 1, left: 1, bottom: 1, right: 1 } }, word: { model: 0, index: 1, last: 1, method: "" }, lost: [],
   }); // prettier-ignore
   assert.deepEqual(place({ region: "0,0,1,1" }).locked, {
     model: 0,
@@ -75,7 +75,7 @@ test("a link's place is checked against the layers, the grid and the words", () 
 
 test("a view survives its link", () => {
   const region = { top: 0, left: 1, bottom: 1, right: 1 };
-  const state = shown({ locked: { model: 0, box: true, region }, word: { model: 0, index: 1 }, scrubber: { step: 1 } });
+  const state = shown({ locked: { model: 0, box: true, region }, word: { model: 0, index: 0, last: 1, method: "frozen" }, scrubber: { step: 1 } });
   state.view = { ...state.view, scale: [0.5, 2], smooth: true, blend: 0.25 };
   const wanted = core.fromLink(core.toLink(core.linkedView(state)));
   assert.deepEqual(core.lookOf(shown().view, state.result, wanted).view, state.view);
@@ -83,12 +83,16 @@ test("a view survives its link", () => {
   assert.deepEqual({ step, locked, word }, { step: 1, locked: state.locked, word: state.word });
 });
 
-test("a map panel shows the map, or a word's evidence with its own scale", () => {
+test("a map panel shows the map, and a word's evidence stands beside it, layer by layer where it has layers", () => {
   const map = core.shownMap(shown({ scrubber: { step: 1 } }), 0);
-  assert.deepEqual([[...map.values], map.limits, map.table, map.evidence], [[5, 6, 7, 8], [0, 9], "v", false]);
-  const evidence = core.shownMap(shown({ word: { values: [[1, 2]], limit: 3 } }), 0);
-  assert.deepEqual([evidence.values, evidence.limits, evidence.table, evidence.evidence], [[1, 2], [-3, 3], "r", true]);
-  assert.equal(core.shownMap(shown({ word: { values: [null] } }), 0).evidence, false);
+  assert.deepEqual([[...map.values], map.limits, map.table], [[5, 6, 7, 8], [0, 9], "v"]);
+  const evidence = core.shownEvidence(shown({ word: { values: [[1, 2]], limit: 3 } }), 0);
+  assert.deepEqual(evidence, { values: [1, 2], limit: 3, parts: null });
+  assert.equal(core.shownEvidence(shown({ word: { values: [null] } }), 0), null);
+  assert.equal(core.shownEvidence(shown(), 0), null);
+  const values = [Float32Array.from([1, 2, 3, 4, 5, 6, 7, 8])];
+  const layered = shown({ word: { values, limit: 3, layered: true, parts: [["a", "b"]] }, scrubber: { step: 1 } });
+  assert.deepEqual([[...core.shownEvidence(layered, 0).values], core.shownEvidence(layered, 0).parts], [[5, 6, 7, 8], "b"]);
   assert.deepEqual(core.trueLimits(shown()), [1, 2]);
   assert.equal(core.differenceLimit(shown()), 0.5);
 });

@@ -34,6 +34,16 @@ const tint = (values, limits, table, { strength, rise }) => {
   return out;
 };
 
+/** The tint of evidence: colours on both sides of zero, the more opaque the further from it. */
+const tintBoth = (values, limit, table, { strength, rise }) => {
+  const out = paint(values, [-limit, limit], table);
+  for (let i = 0; i < values.length; i++) {
+    const level = Math.min(Math.abs(values[i]) / limit, 1);
+    out[4 * i + 3] = Number.isNaN(level) ? 0 : Math.round(255 * strength * Math.pow(level, rise));
+  }
+  return out;
+};
+
 /** The greyer, lighter photograph beneath a highlight, in place; RGBA bytes. */
 const fade = (pixels, greying, lightening) => {
   for (let i = 0; i < pixels.length; i += 4) {
@@ -58,4 +68,4 @@ const opaque = (rgb, start, count) => {
   return out;
 };
 
-module.exports = { normalise, paint, tint, fade, opaque };
+module.exports = { normalise, paint, tint, tintBoth, fade, opaque };

@@ -1,5 +1,6 @@
 // The layers of models that move together.
 "use strict";
+const { nearest } = require("./numbers.js");
 
 /** What models are called where there is no room for their names. */
 const LETTERS = "ABCDEFGH";
@@ -12,10 +13,12 @@ const pairLabel = ([first, second]) => `${LETTERS[first]} \u2212 ${LETTERS[secon
 /** The steps of the slider: per step, the index of each model's layer. Unequal depths move together by depth. */
 const stepsOf = (layersOfModels) => {
   const longest = layersOfModels.reduce((best, each) => (each.length > best.length ? each : best), []);
-  const same = layersOfModels.every((layers) => layers.join() === longest.join());
-  return longest.map((_, step) =>
+  const deep = layersOfModels.every((layers) => layers.at(-1) === longest.at(-1));
+  return longest.map((layer, step) =>
     layersOfModels.map((layers) =>
-      same ? step : Math.round((step * (layers.length - 1)) / Math.max(longest.length - 1, 1))
+      deep // the same layers, but for some that one has not
+        ? layers.indexOf(nearest(layers, layer))
+        : Math.round((step * (layers.length - 1)) / Math.max(longest.length - 1, 1))
     )
   );
 };

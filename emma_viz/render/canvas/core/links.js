@@ -2,7 +2,7 @@
 "use strict";
 
 const LINKED = ["image", "models", "prompt", "lens", "site", "layer", "kind", "scale", "colours", "blend",
-  "smooth", "order", "pair", "patch", "region", "word", "tokens"]; // prettier-ignore
+  "smooth", "order", "pair", "patch", "region", "word", "evidence", "tokens"]; // prettier-ignore
 
 /** A view as the fragment of an address; what is not set is left out. */
 const toLink = (view) =>

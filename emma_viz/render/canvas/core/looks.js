@@ -57,13 +57,14 @@ const placeOf = (result, wanted, offered) => {
   const at = wanted.layer === undefined ? -1 : longestOf(result.models).layers.indexOf(Number(wanted.layer));
   const step = at < 0 ? null : at;
   const locked = lockedOf(result.models[0], wanted);
-  const [model, index] = (wanted.word || "").split(",").map(Number);
-  const there = Boolean(wanted.word && result.models[model]?.words[index] && offered(model, index));
+  const [model, index, last = index] = (wanted.word || "").split(",").map(Number);
+  const words = result.models[model]?.words || [];
+  const there = Boolean(wanted.word && words[index] && words[last] && index <= last && offered(model, index));
   const lost = [];
   if (wanted.layer !== undefined && step === null) lost.push("layer");
   if ((wanted.patch || wanted.region) && !locked) lost.push("patch");
   if (wanted.word && !there) lost.push("word");
-  return { step, locked, word: there ? { model, index } : null, lost };
+  return { step, locked, word: there ? { model, index, last, method: wanted.evidence || "" } : null, lost };
 };
 
 module.exports = { lookOf, placeOf };

@@ -14,7 +14,7 @@ const placesIn = (order) => {
 /** What is said of every model, with the models in another order. */
 const moved = (reply, order) => {
   const own = { ...reply };
-  for (const key of ["models", "scores", "judged"])
+  for (const key of ["models", "scores", "judged", "parts"])
     if (Array.isArray(reply[key])) own[key] = order.map((from) => reply[key][from]);
   return own;
 };

@@ -14,7 +14,7 @@ const freshState = () => ({
   hovered: null, // {model, patch, region}: what the pointer is over
   locked: null, // the same, kept by a click, or {model, region, box} by a drag
   drag: null, // {model, from, region}: a drag under way
-  word: null, // {model, index, text, values, limit, …}: the word whose evidence is shown
+  word: null, // {model, index, last, method, text, values, limit, …}: the words whose evidence is shown
   pictures: { photo: null, pale: null, decoded: [], truths: [] }, // decoded: per model, per layer
   reading: { found: new Map(), asked: null }, // "model:patch" → words at every layer
   changed: "all", // since the last drawing: everything, or nothing but the step
@@ -40,18 +40,26 @@ const differenceLimit = ({ result, view }) => result.differences[pairKey(view.pa
 const weakDifference = (state) =>
   Boolean(differenceLimit(state)) && state.view.pair.some((model) => beatsNone(state, model));
 
-/** What a model's map panel shows: {values, limits, table}; `evidence` while it is the evidence for a word. */
+/** What a model's map panel shows: {values, limits, table}. */
 const shownMap = (state, model) => {
-  const { result, view, word } = state;
-  if (word && word.values[model])
-    return { values: word.values[model], limits: [-word.limit, word.limit], table: result.tables.RdBu, evidence: true };
+  const { result, view } = state;
   const [found, index] = [result.models[model], indexOf(state, model)];
   return {
     values: mapOf(found, view.kind, index),
     limits: limitsOf(found, view.kind, index, view.scale),
     table: result.tables[view.colours],
-    evidence: false,
   };
+};
+
+/** The evidence for a word in a model, at the present layer: {values, limit, parts}; null while there is none. */
+const shownEvidence = (state, model) => {
+  const { result, word } = state;
+  const values = word?.values[model];
+  if (!values) return null;
+  const [rows, columns] = result.models[model].grid;
+  const at = indexOf(state, model);
+  const shown = word.layered ? values.subarray(at * rows * columns, (at + 1) * rows * columns) : values;
+  return { values: shown, limit: word.limit, parts: word.parts?.[model]?.[at] || null };
 };
 
 /** The colour limits of the map of the true pixels. */
@@ -92,10 +100,11 @@ const linkedView = (state) => {
     pair: view.pair.join() === "0,1" ? null : view.pair,
     patch: locked && !locked.box ? locked.patch : null,
     region: locked && locked.box ? [top, left, bottom, right] : null,
-    word: word ? [word.model, word.index] : null,
+    word: word ? [word.model, word.index, ...(word.last > word.index ? [word.last] : [])] : null,
+    evidence: word?.method || null,
   };
 };
 
 module.exports = {
-  freshState, indexOf, beatsNone, weakDifference, currentLayer, differenceLimit, shownMap, trueLimits, regionFor, chosenNow, isPatch, linkedView,
+  freshState, indexOf, beatsNone, weakDifference, currentLayer, differenceLimit, shownEvidence, shownMap, trueLimits, regionFor, chosenNow, isPatch, linkedView,
 }; // prettier-ignore

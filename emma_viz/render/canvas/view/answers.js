@@ -7,13 +7,14 @@ const { TIPS } = require("./tips.js");
 const offered = ({ host, state: { result } }, model, index) =>
   Boolean(
     (host.attribute && result?.models[model].live) ||
-    (result && Object.hasOwn(result.evidence, `${model},${index}`))
+    (result && Object.keys(result.evidence).some((key) => key.split(",").slice(0, 2).join() === `${model},${index}`))
   );
 
 const wordOf = (act, model, index, piece) =>
   make("button", {
     type: "button", class: "ev-word", "data-model": String(model), "data-word": String(index), text: piece.trim(),
-    title: "Show the image tokens that this word depends on", onclick: () => act.attribute(model, index),
+    title: "Show the image tokens that this word depends on; with Shift, those of all words from the chosen one to it",
+    onclick: (event) => (event.shiftKey ? act.extend(model, index) : act.attribute(model, index)),
   }); // prettier-ignore
 
 const wordsOf = (stage, pieces, model) => {
@@ -83,7 +84,7 @@ const showAnswers = (stage, models, streaming) => {
 const markWord = ({ state: { word }, parts }) => {
   for (const button of parts.answers.querySelectorAll(".ev-word")) {
     const [model, index] = [Number(button.dataset.model), Number(button.dataset.word)];
-    button.setAttribute("aria-pressed", String(Boolean(word && model === word.model && index === word.index)));
+    button.setAttribute("aria-pressed", String(Boolean(word && model === word.model && index >= word.index && index <= word.last)));
   }
 };
 

@@ -8,6 +8,7 @@ const { make } = require("./elements.js");
 const { askWords, showWords } = require("./reading.js");
 const { drawStrips, markStrips, stripOf } = require("./strips.js");
 const { TIPS } = require("./tips.js");
+const { showWithout } = require("./without.js");
 
 const HINT = "Point at a patch to see it layer by layer; click to keep it, drag a box for a region.";
 
@@ -29,11 +30,13 @@ const build = (stage) => {
     onclick: () => stage.host.mask(state.result.models[state.locked.model].source, state.locked.region),
   });
   const places = make("div", { class: "ev-strips" });
+  parts.without = make("div", { class: "ev-without", hidden: true });
   const pathBox = make("div", { class: "ev-chart ev-path" });
   parts.strips = state.result.models.map((model, index) => stripOf(stage, places, model, index));
   parts.inspector.replaceChildren(
     make("header", {}, title, release, masker),
     make("p", { class: "ev-soft ev-hint", text: HINT }),
+    parts.without,
     places,
     pathBox
   );
@@ -65,6 +68,7 @@ const showInspector = (stage) => {
   parts.inspector.classList.toggle("ev-whole", Boolean(chosen.whole));
   parts.inspector.querySelector(".ev-chip").hidden = !state.locked;
   parts.inspector.querySelector(".ev-mask").hidden = !(state.locked && host.mask && models[model].live);
+  showWithout(stage);
   parts.path.set({ lines: pathLines(state, chosen), labels: stepLabels(models) });
   parts.path.step(state.scrubber.step);
   drawStrips(stage);

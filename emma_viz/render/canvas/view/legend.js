@@ -23,8 +23,27 @@ const ramp = ({ result }, name) => {
   return make("i", { class: "ev-ramp", style: `background:linear-gradient(to right, ${stops.join(", ")})` });
 };
 
-const wordParts = (state, act) => {
+/** How the evidence is found, to choose where it can be asked for; and the next word, to be taken with the others. */
+const choiceOf = ({ host, state, act, parts: { methods } }) => {
+  const { word, result } = state;
+  if (!host.attribute || !result.models[word.model].live) return [];
+  const words = result.models[word.model].words;
+  let next = word.last + 1;
+  while (next < words.length && !words[next].trim()) next += 1;
+  const more = make("button", {
+    type: "button", class: "ev-chip", text: "+ next word", title: "Also of the next word (Shift and a click on a word)",
+    onclick: () => act.extend(word.model, next),
+  }); // prettier-ignore
+  methods.replaceChildren(...(host.methods || []).map(([value, text]) => make("option", { value, text })));
+  methods.value = word.method || host.methods?.[0][0];
+  return [...(next < words.length ? [more] : []), ...(host.methods ? [methods] : [])];
+};
+
+const wordParts = (stage) => {
+  const { state, act, parts } = stage;
   const { word } = state;
+  const choice = choiceOf(stage);
+  const said = choice.includes(parts.methods) ? [] : [make("span", { text: word.note })];
   const drop = make("button", {
     type: "button",
     class: "ev-chip",
@@ -32,7 +51,7 @@ const wordParts = (state, act) => {
     title: "Back to the maps",
     onclick: () => act.forget(),
   });
-  const head = part("", make("b", { text: "Evidence for" }), drop);
+  const head = part("", make("b", { text: "Evidence for" }), drop, ...choice);
   if (!word.values.some(Boolean))
     return [head, make("span", { class: "ev-legend-part ev-soft", text: word.note || "computing\u2026" })];
   const ends = [-word.limit, word.limit].map((limit) => figures(limit));
@@ -44,7 +63,7 @@ const wordParts = (state, act) => {
       "data-share": "",
       text: word.meaning,
     }),
-    part(" ev-soft", tipped(word.note, word.help), make("span", { text: word.scores })),
+    part(" ev-soft", ...said, tipped(word.scores, word.help)),
     make("span", {
       class: `ev-legend-part ${word.weak ? "ev-warn" : "ev-soft"}`,
       "data-judged": "",
@@ -89,14 +108,16 @@ const differenceParts = (state, { pairs }) => {
 };
 
 /** The legend of the maps, or of a word's evidence, and of the difference. */
-const showLegend = ({ state, parts, act }) => {
-  const held = document.activeElement === parts.pairs;
-  const shown = state.word ? wordParts(state, act) : mapParts(state);
+const showLegend = (stage) => {
+  const { state, parts } = stage;
+  const held = [parts.pairs, parts.methods].find((each) => each === document.activeElement);
+  const shown = state.word ? wordParts(stage) : mapParts(state);
   parts.legend.replaceChildren(...shown, ...differenceParts(state, parts));
-  if (held) parts.pairs.focus();
+  held?.focus();
   showLimits({ state, parts });
-  const caption = state.word ? "evidence" : "map";
-  for (const tip of parts.rows.querySelectorAll("[data-paint=map] + figcaption .ev-tip")) tip.firstChild.data = caption;
+  const caption = state.word?.values.some(Boolean) ? "evidence" : "highlight";
+  for (const tip of parts.rows.querySelectorAll("[data-paint=highlight] + figcaption .ev-tip"))
+    tip.firstChild.data = caption;
 };
 
 module.exports = { showLegend };

@@ -1,9 +1,9 @@
 // The pictures of a row: what each panel paints, and the outlines over it.
 "use strict";
-const { paint, tint } = require("../core/colours.js");
+const { paint, tint, tintBoth } = require("../core/colours.js");
 const { boxOf } = require("../core/patches.js");
 const { differenceAt } = require("../core/payload.js");
-const { beatsNone, differenceLimit, indexOf, regionFor, shownMap, trueLimits, weakDifference } = require("../core/state.js");
+const { beatsNone, differenceLimit, indexOf, regionFor, shownEvidence, shownMap, trueLimits, weakDifference } = require("../core/state.js");
 const { canvasOf } = require("./elements.js");
 
 const OF_A_LENS = new Set(["decoded", "map", "highlight"]);
@@ -18,11 +18,6 @@ const spread = ({ result }, context, picture, model, soft) => {
 const spreadPixels = (state, context, pixels, model) => {
   const [height, width] = state.result.models[model].grid;
   spread(state, context, canvasOf(pixels, width, height), model, state.view.smooth);
-};
-const upperHalf = (table) => {
-  const out = new Uint8Array(768);
-  for (let i = 0; i < 256; i++) out.set(table.subarray(3 * (128 + (i >> 1)), 3 * (128 + (i >> 1)) + 3), 3 * i);
-  return out;
 };
 
 const painters = {
@@ -40,11 +35,12 @@ const painters = {
       context.imageSmoothingEnabled = true;
       context.drawImage(pale, 0, 0, context.canvas.width, context.canvas.height);
     }
-    const { values, limits, table, evidence } = shownMap(state, model);
     const settings = { strength: state.view.blend, rise: state.result.overlay.rise };
+    const evidence = shownEvidence(state, model);
+    const { values, limits, table } = shownMap(state, model);
     const pixels = evidence
-      ? tint(values.map((v) => Math.max(v, 0)), [0, limits[1]], upperHalf(table), settings)
-      : tint(values, limits, table, settings); // prettier-ignore
+      ? tintBoth(evidence.values, evidence.limit, state.result.tables.RdBu, settings)
+      : tint(values, limits, table, settings);
     spreadPixels(state, context, pixels, model);
   },
   truth(state, context) {
@@ -94,7 +90,7 @@ const dash = (context, place, ratio) => {
 const isWeak = (state, paints, model) => {
   if (paints === "difference") return weakDifference(state);
   if (!OF_A_LENS.has(paints) || !beatsNone(state, model)) return false;
-  return paints === "decoded" || !shownMap(state, model).evidence;
+  return paints !== "highlight" || !shownEvidence(state, model);
 };
 
 const markWeak = (state, panel, context, model) => {

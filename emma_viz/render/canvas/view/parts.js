@@ -112,6 +112,8 @@ const partsOf = (act, life) => {
   // It stands in the legend.
   const pairs = make("select", { "data-set": "pair", "aria-label": "Difference", title: TIPS.difference });
   pairs.addEventListener("change", () => act.set({ pair: pairs.value.split(",").map(Number) }));
+  const methods = make("select", { "data-set": "method", "aria-label": "Evidence", title: TIPS.methods });
+  methods.addEventListener("change", () => act.method(methods.value));
   const veil = make("div", { class: "ev-veil", role: "status", "aria-live": "polite" });
   const notice = make("div", { class: "ev-notice", role: "status", hidden: true });
   const spoken = make("div", { class: "ev-spoken", role: "status", "aria-live": "polite" });
@@ -127,8 +129,8 @@ const partsOf = (act, life) => {
     veil,
     spoken
   );
-  // `path` and `strips` come with the first result.
-  return { ...own, rows, answers, inspector, main, legend, pairs, veil, notice, spoken, frame, path: null, strips: [] };
+  // `path`, `without` and `strips` come with the first result.
+  return { ...own, rows, answers, inspector, main, legend, pairs, methods, veil, notice, spoken, frame, path: null, without: null, strips: [] };
 };
 
 module.exports = { partsOf };

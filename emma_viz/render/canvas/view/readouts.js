@@ -3,16 +3,30 @@
 const { layerLabel } = require("../core/layers.js");
 const { figures, fixed, mean } = require("../core/numbers.js");
 const { patchesIn } = require("../core/patches.js");
-const { indexOf, isPatch, regionFor, shownMap, weakDifference } = require("../core/state.js");
+const { indexOf, isPatch, regionFor, shownEvidence, shownMap, weakDifference } = require("../core/state.js");
 const { make, renew } = require("./elements.js");
 const { TIPS } = require("./tips.js");
 
-/** The number under the pointer, in the map's caption: the map's, or the evidence's while a word is shown. */
+const signed = (value) => (value > 0 ? "+" : "") + figures(value, 2);
+
+/** What is said below a word's evidence: its value at the place, or the parts of the logit at this layer. */
+const showEvidence = ({ state, parts }, index, region) => {
+  const found = shownEvidence(state, index);
+  const slot = parts.rows.querySelector(`[data-model="${index}"] [data-number=evidence]`);
+  if (!found) return (slot.textContent = "");
+  const inside = region && patchesIn(state.result.models[index], region).map((patch) => found.values[patch]);
+  const here = region && `${isPatch(region) ? "here" : "sum"} ${signed(inside.reduce((a, b) => a + b, 0))}`;
+  const [image, text, bias] = found.parts || [];
+  slot.textContent = here || (found.parts ? `image ${signed(image)} text ${signed(text)} bias ${signed(bias)}` : "");
+};
+
+/** The number under the pointer, in the map's caption. */
 const showValue = ({ state, parts }, index, chosen) => {
   const slot = parts.rows.querySelector(`[data-model="${index}"] [data-number=value]`);
   const region = chosen && regionFor(state, chosen, index);
   const shown = region && shownMap(state, index).values;
   const value = region ? mean(patchesIn(state.result.models[index], region).map((patch) => shown[patch])) : NaN;
+  showEvidence({ state, parts }, index, region);
   slot.textContent = region ? `${isPatch(region) ? "here" : "mean"} ${figures(value)}` : "";
 };
 

@@ -18,6 +18,7 @@ const panel = (paints, model, label, tip) => {
   });
   const caption = make("figcaption", {}, tipped(label, tip, canvas));
   if (paints === "difference") caption.append(make("span", { class: "ev-warn", "data-number": "difference", title: TIPS.weakDifference }));
+  if (paints === "highlight") caption.append(make("span", { class: "ev-value", "data-number": "evidence" }));
   if (paints === "map") caption.append(make("span", { class: "ev-value", "data-number": "value" }));
   return make("figure", { class: "ev-panel" }, canvas, caption);
 };

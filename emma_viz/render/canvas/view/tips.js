@@ -26,6 +26,10 @@ const TIPS = {
     "How much of the picture can be decoded at each layer: R² of the decoded pixels (solid), and the lens's own R² on held-out images (dotted).",
   fidelity: "How alike each layer's map and the map of the true pixels are: Pearson's r.",
   path: "The map's value at this patch, or its mean over the region, layer by layer. Dashed: the same value for the true pixels.",
+  methods:
+    "Gradient: an estimate from two passes. Knock-out: measured, a run a token. Frozen decomposition: what came through each position at each layer, exact and not causal.",
+  without:
+    "Replaces the kept place's tokens by the mean token, and 19 other places of its shape in turn: 20 runs of each model.",
   mask: "A new run: this place of the image is painted in the mean colour of the rest, and the same models are asked again.",
   words: "Logit lens: the words that the model's own output layer would read from this image token at this layer.",
 };
