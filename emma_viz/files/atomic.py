@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -97,3 +98,8 @@ def _part_name(name: str) -> str:
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write one file; see `write_files`."""
     write_files({path: write})
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy one file's bytes; see `write_files`."""
+    write_file(target, lambda part: shutil.copyfile(source, part))

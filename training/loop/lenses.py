@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from tqdm import tqdm
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.images import image_hash, read_image
 from emma_viz.data.tabletop import DESCRIBE
-from emma_viz.files.atomic import write_file
+from emma_viz.files.atomic import copy_file
 from emma_viz.heads.head import Head
 from emma_viz.lens.evaluation import with_quality
 from emma_viz.lens.files import save_lens
@@ -99,7 +98,7 @@ def write_lenses(
     path = kept / f"{name}.{budget}.tuned.lens"
     if not path.exists() or read_info(path).model_fingerprint != model.info.fingerprint:
         fit_file(model, plan.tuned, plan.tuned_images, path)
-    write_file(folder / "tuned.lens", lambda part: shutil.copyfile(path, part))
+    copy_file(path, folder / "tuned.lens")
 
 
 def _rounded(model: LoadedModel, lens: NativeLens, held_out: Sequence[Any]) -> NativeLens:

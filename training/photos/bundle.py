@@ -1,6 +1,5 @@
 """From trained members of the photo pair to the files that ship: models, encoder, lenses, tokenizer."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from emma_viz.checkpoints import load_model, save_run_directory
-from emma_viz.files.atomic import write_file
+from emma_viz.files.atomic import copy_file
 from emma_viz.models.backbones import lite0_256
 from emma_viz.session.fitting import HALF
 from training.loop.config import as_record
@@ -47,7 +46,7 @@ def bundle_pair(
     folder.mkdir(parents=True, exist_ok=True)
     encoder = f"{lite0_256().backbone_id}.safetensors"
     _ = work.tower
-    _copy(work.folder / encoder, folder / encoder)
+    copy_file(work.folder / encoder, folder / encoder)
     plan = _lens_plan(work)
     for member in members:
         task = work.train(member, seed=seed)
@@ -112,7 +111,3 @@ def _provenance(work: PhotoWork, member: str, command: str, *, seed: int) -> dic
         tokenizer=file_digest(work.folder / "tokenizer.json"),
         scores=read_scores(work.folder / "joint" / run_name(member, seed)),
     )
-
-
-def _copy(source: Path, target: Path) -> None:
-    write_file(target, lambda part: shutil.copyfile(source, part))

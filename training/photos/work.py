@@ -1,7 +1,7 @@
 """The stages of the photo pair's training; each leaves its result in the work folder, and is then skipped."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,24 +24,21 @@ from emma_viz.models.language_model import MambaLM
 from emma_viz.models.meta import on_meta
 from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.vision import VisionEncoder
-from emma_viz.models.vlm import VLM
 from training.loop.config import JointRecipe
 from training.loop.provenance import commit
 from training.photos.fitting import Fitted, fit_tower
 from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
 from training.pocket.joint import new_task, phase_of, run_joint_task
-from training.pocket.questions import Answered, answers_about, scores_of
+from training.pocket.questions import Answered, answered, scores_of
 from training.pocket.stages import StageRecord, finished, run_name, stage_record
 from training.pocket.text import start_remembering
-from training.vision_language.pooling import pool_tokens
 from training.vision_language.task import VisionLanguageTask
 
 QUESTIONS = 13
 """Names the random streams of training questions."""
 HELD_OUT_QUESTIONS = 14
 """Names those of held-out questions."""
-_ASKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -178,13 +175,12 @@ class PhotoWork:
         self, task: VisionLanguageTask, pictures: PhotoPictures, *, pooled: bool = False
     ) -> Iterator[Answered]:
         """Every held-out question about pictures, each asked alone."""
-        return photo_answers(
+        return answered(
             task.vlm,
             self.tokenizer,
-            self.rivals,
             len(pictures),
-            scene=pictures.scene,
             features=pictures.features,
+            asked=lambda number: asked_of_picture(pictures.scene(number), number, self.rivals),
             pooled=pooled,
         )
 
@@ -221,41 +217,15 @@ def fresh_member(config: VLMConfig, *, seed: int, recipe: JointRecipe | None = N
     return task
 
 
-@torch.inference_mode()
-def photo_answers(
-    vlm: VLM,
-    tokenizer: Tokenizer,
-    rivals: Rivals,
-    count: int,
-    *,
-    scene: Callable[[int], PhotoScene],
-    features: Callable[[range], np.ndarray],
-    pooled: bool = False,
-) -> Iterator[Answered]:
-    """Every held-out question about pictures, each asked alone.
+def asked_of_picture(scene: PhotoScene, number: int, rivals: Rivals) -> Iterator[tuple[str, SceneTurn]]:
+    """Topics and questions about a held-out picture.
 
     Args:
-        vlm: the model.
-        tokenizer: its own.
+        scene: its plan.
+        number: in its split.
         rivals: orders of the categories.
-        count: how many pictures.
-        scene: number → the picture's plan.
-        features: numbers → float32 (n, T, F), the encoder's tokens.
-        pooled: whether to show averaged tokens, as in the first phase of training.
     """
-    vlm.eval()
-    for first in range(0, count, _ASKED_AT_ONCE):
-        numbers = range(first, min(first + _ASKED_AT_ONCE, count))
-        tokens = vlm.embed_image(features=torch.from_numpy(features(numbers)))
-        asked = [
-            (place, topic, turn)
-            for place, number in enumerate(numbers)
-            for topic, turn in held_out_questions(
-                scene(number), rivals, np.random.default_rng([HELD_OUT_QUESTIONS, number])
-            )
-        ]
-        shown = pool_tokens(tokens, vlm.grid) if pooled else tokens
-        yield from answers_about(vlm, shown, asked, tokenizer, first=first)
+    return held_out_questions(scene, rivals, np.random.default_rng([HELD_OUT_QUESTIONS, number]))
 
 
 def rivals_of(library: PhotoLibrary, confused: tuple[tuple[int, ...], ...]) -> Rivals:

@@ -1,7 +1,6 @@
 """From a trained family to the files that ship: models in half precision, one encoder, lenses, tokenizer."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import emma_viz.data
 from emma_viz.checkpoints import BUNDLED, load_model, save_run_directory, save_vision_encoder
 from emma_viz.checkpoints.run_config import read_config, vlm_config
 from emma_viz.errors import TrainingError
-from emma_viz.files.atomic import write_file
+from emma_viz.files.atomic import copy_file, write_file
 from emma_viz.files.json_door import read_json
 from emma_viz.models.towers.vision import VisionEncoder
 from emma_viz.session.fitting import HALF
@@ -50,16 +49,15 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
     save_vision_encoder(encoder_path, _whole_encoder(work), dtype=HALF)
     work.tokenizer.save(tokenizer_path)
     for name in {work.recipe.members[member].model().llm_backbone_id for member in members}:
-        _copy(work.folder / text_file(name), folder / text_file(name))
+        copy_file(work.folder / text_file(name), folder / text_file(name))
+    plan = _lens_plan(work)
     for member in members:
         task = work.joint(member, seed=seed)
         config, state = task.vlm.config, task.vlm.state_dict()
         origin = member_provenance(work, member, command, seed=seed)
         save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
         model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
-        write_lenses(
-            model, task.head, folder / member, _lens_plan(work), kept=work.folder, name=run_name(member, seed)
-        )
+        write_lenses(model, task.head, folder / member, plan, kept=work.folder, name=run_name(member, seed))
     return folder
 
 
@@ -138,9 +136,9 @@ def take_start(work: Work, bundle: Path) -> None:
     work.folder.mkdir(parents=True, exist_ok=True)
     for name in texts:
         if not (work.folder / text_file(name)).exists():
-            _copy(bundle / text_file(name), work.folder / text_file(name))
+            copy_file(bundle / text_file(name), work.folder / text_file(name))
     if not (work.folder / "tokenizer.json").exists():
-        _copy(tokenizer, work.folder / "tokenizer.json")
+        copy_file(tokenizer, work.folder / "tokenizer.json")
     if not (work.folder / "encoder.safetensors").exists():
         vision = read_stage(VisionEncoder(work.config.vision), encoder)
         (work.folder / "encoder").mkdir(exist_ok=True)
@@ -162,10 +160,6 @@ def take_start(work: Work, bundle: Path) -> None:
             f"{work.folder} has a tokenizer, encoder or text stage already, and not those of {bundle}. Name an empty "
             "work folder (--work), or leave --start out."
         )
-
-
-def _copy(source: Path, target: Path) -> None:
-    write_file(target, lambda part: shutil.copyfile(source, part))
 
 
 def _lens_plan(work: Work) -> LensPlan:

@@ -1,19 +1,21 @@
 """Held-out questions, each asked alone about its scene, and how many of them a model answers right."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from emma_viz.data.tabletop import SceneTurn, make_scene, scene_questions
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.vlm import VLM
 from training.loop.conversations import IGNORED
 from training.vision_language.forks import make_forks, run_forks, run_prefix
+from training.vision_language.pooling import pool_tokens
+
+_AT_ONCE = 16
+"""Images at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,67 +35,70 @@ class Answered:
 
 @torch.inference_mode()
 def answered(
-    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test", batch: int = 16
+    vlm: VLM,
+    tokenizer: Tokenizer,
+    count: int,
+    *,
+    features: Callable[[range], np.ndarray],
+    asked: Callable[[int], Iterable[tuple[str, SceneTurn]]],
+    pooled: bool = False,
 ) -> Iterator[Answered]:
-    """Ask every question of `scene_questions`, each alone.
+    """Ask held-out questions about images, each question alone.
+
+    Args:
+        vlm: the model.
+        tokenizer: its own.
+        count: images, by number from 0.
+        features: numbers → (n, T, F), the encoder's features of those images.
+        asked: number → topics and questions about an image.
+        pooled: whether to show averaged tokens, as in pooled phases of training.
+    """
+    vlm.eval()
+    backbone, style = vlm.llm.backbone, vlm.config.prompt_style
+    for first in range(0, count, _AT_ONCE):
+        numbers = range(first, min(first + _AT_ONCE, count))
+        turns = [(place, *each) for place, number in enumerate(numbers) for each in asked(number)]
+        tokens = vlm.embed_image(features=torch.from_numpy(np.array(features(numbers))).float())
+        _, states = run_prefix(backbone, pool_tokens(tokens, vlm.grid) if pooled else tokens)
+        forks = make_forks([(place, turn) for place, _, turn in turns], tokenizer, style)
+        for (after, text), part in zip(run_forks(backbone, states, forks), forks, strict=True):
+            guesses = vlm.llm.logits(after).argmax(-1)
+            hits = ((guesses == text.labels) | (text.labels == IGNORED)).all(1)
+            for hit, number in zip(hits.tolist(), part.order, strict=True):
+                place, topic, turn = turns[number]
+                yes = hit == (turn.answer == "Yes.") if turn.topic == "existence" else None
+                yield Answered(scene=first + place, topic=topic, right=hit, yes=yes)
+
+
+def tabletop_answers(
+    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test"
+) -> Iterator[Answered]:
+    """Every question of `scene_questions` about the first scenes of a split.
 
     Args:
         vlm: the model.
         features: (n, T, F), the encoder's features of the split's first n scenes.
         tokenizer: the model's.
         split: "val" or "test".
-        batch: scenes at a time.
     """
-    vlm.eval()
-    for start in range(0, len(features), batch):
-        seen = torch.from_numpy(np.array(features[start : start + batch])).float()
-        asked = [
-            (place, topic, turn)
-            for place in range(len(seen))
-            for topic, turn in scene_questions(make_scene(split, start + place))
-        ]
-        yield from answers_about(vlm, vlm.embed_image(features=seen), asked, tokenizer, first=start)
-
-
-@torch.inference_mode()
-def answers_about(
-    vlm: VLM,
-    tokens: Float[Tensor, "B T D"],
-    asked: Sequence[tuple[int, str, SceneTurn]],
-    tokenizer: Tokenizer,
-    *,
-    first: int = 0,
-) -> Iterator[Answered]:
-    """Ask questions about images, each question alone.
-
-    Args:
-        vlm: the model.
-        tokens: image tokens, as the language model takes them.
-        asked: (the image's place among those, topic, question).
-        tokenizer: the model's.
-        first: number of the first image.
-    """
-    backbone, style = vlm.llm.backbone, vlm.config.prompt_style
-    _, states = run_prefix(backbone, tokens)
-    forks = make_forks([(place, turn) for place, _, turn in asked], tokenizer, style)
-    for (after, text), part in zip(run_forks(backbone, states, forks), forks, strict=True):
-        guesses = vlm.llm.logits(after).argmax(-1)
-        hits = ((guesses == text.labels) | (text.labels == IGNORED)).all(1)
-        for hit, number in zip(hits.tolist(), part.order, strict=True):
-            place, topic, turn = asked[number]
-            yes = hit == (turn.answer == "Yes.") if turn.topic == "existence" else None
-            yield Answered(scene=first + place, topic=topic, right=hit, yes=yes)
+    return answered(
+        vlm,
+        tokenizer,
+        len(features),
+        features=lambda numbers: features[numbers.start : numbers.stop],
+        asked=lambda number: scene_questions(make_scene(split, number)),
+    )
 
 
 def answer_scores(
-    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test", batch: int = 16
+    vlm: VLM, features: np.ndarray, tokenizer: Tokenizer, *, split: str = "test"
 ) -> dict[str, dict[str, float]]:
-    """Share of right answers per topic, and how often the model says yes to existence; arguments as `answered`.
+    """Share of right answers per topic, and how often the model says yes to existence; see `tabletop_answers`.
 
     Returns:
         Topic → {"accuracy", "questions", and for existence "yes_rate"}.
     """
-    return scores_of(answered(vlm, features, tokenizer, split=split, batch=batch))
+    return scores_of(tabletop_answers(vlm, features, tokenizer, split=split))
 
 
 def scores_of(answers: Iterable[Answered]) -> dict[str, dict[str, float]]:

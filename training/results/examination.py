@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from emma_viz.checkpoints import LoadedModel
+from emma_viz.errors import TrainingError
 from emma_viz.lens.files import load_lens
 from emma_viz.lens.native import NativeLens
 from emma_viz.lens.readout import Linear, LinearFit
@@ -27,6 +29,8 @@ UNSEEN_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png")
 """Photographs of scikit-image that no stage of training has seen; its others are backgrounds of the tabletop world."""
 ENCODER, OWN = "encoder", "own decoder"
 """Places beside the layers: the frozen encoder's tokens, and the pixels of a member's own decoder."""
+
+OneLens = TypeVar("OneLens", RidgeLens, TunedLens, NativeLens)
 
 PlaceColumns = dict[str, dict[str, np.ndarray]]
 """Place → columns."""
@@ -122,12 +126,8 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
         step: called with the number of images that went through, for a progress bar.
         untrained: the control model, with the same sizes.
     """
-    ridge = load_lens(model, "ridge")
-    tuned = load_lens(model, "tuned")
-    native = load_lens(model, "native") if model.info.taps else None
-    assert isinstance(ridge, RidgeLens)
-    assert isinstance(tuned, TunedLens)
-    assert native is None or isinstance(native, NativeLens)
+    ridge, tuned = _lens_of(model, RidgeLens, "ridge"), _lens_of(model, TunedLens, "tuned")
+    native = _lens_of(model, NativeLens, "native") if model.info.taps else None
     probes, mixed = _fit(model, material, step)
     places = {EMBEDDING: mixed[0], model.info.n_layer - 1: mixed[1]}
     scenes, shuffled = _decode(model, material.test, material.retention, ridge, native, probes, places, step)
@@ -149,6 +149,20 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
         shuffled=shuffled,
         untrained=_untrained(as_control(model, untrained), material, step),
     )
+
+
+def _lens_of(model: LoadedModel, kind: type[OneLens], name: str) -> OneLens:
+    """One of a member's own lenses.
+
+    Raises:
+        TrainingError: its file holds a lens of another kind.
+    """
+    lens = load_lens(model, name)
+    if not isinstance(lens, kind):
+        raise TrainingError(
+            f"{name}.lens of {model.name} holds a lens of the kind {lens.info.kind}; write the bundle again."
+        )
+    return lens
 
 
 def as_control(model: LoadedModel, untrained: VLM) -> LoadedModel:

@@ -25,9 +25,9 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.schema import shape
 from emma_viz.models.vlm import VLM
 from training.photos.pictures import shown_order
-from training.photos.work import fresh_member, photo_answers, rivals_of
+from training.photos.work import asked_of_picture, fresh_member, rivals_of
 from training.pocket.bundle_reading import Bundle, untrained_model
-from training.pocket.questions import Answered, answered
+from training.pocket.questions import Answered, answered, tabletop_answers
 from training.pocket.scenes import PATCH_COVERED, drawn_scenes
 
 PHOTO_WORLD, PHOTO_PAGE, PHOTO_ANSWERS = "photos", "results-photo", 1000
@@ -122,7 +122,7 @@ class Tabletop:
 
     def asked(self, model: LoadedModel, features: np.ndarray) -> Iterator[Answered]:
         """As `World` says."""
-        return answered(model.vlm, features, model.tokenizer)
+        return tabletop_answers(model.vlm, features, model.tokenizer)
 
     def named(self, text: str) -> frozenset[str]:
         """As `World` says."""
@@ -203,13 +203,13 @@ class PhotoPair:
 
     def asked(self, model: LoadedModel, features: np.ndarray) -> Iterator[Answered]:
         """As `World` says."""
-        return photo_answers(
+        rivals = rivals_of(self.library, self.confused)
+        return answered(
             model.vlm,
             model.tokenizer,
-            rivals_of(self.library, self.confused),
             len(features),
-            scene=lambda number: self.plan("test", number),
             features=lambda numbers: features[numbers.start : numbers.stop],
+            asked=lambda number: asked_of_picture(self.plan("test", number), number, rivals),
         )
 
     def named(self, text: str) -> frozenset[str]:

@@ -16,7 +16,7 @@ from emma_viz.metrics.sums import pooled_r2
 from training.pocket.bundle import bundle_family
 from training.pocket.bundle_reading import open_bundle, untrained_model
 from training.pocket.joint import read_scores
-from training.pocket.questions import answer_scores, answered
+from training.pocket.questions import answer_scores, tabletop_answers
 from training.results.__main__ import main
 from training.results.cells import plain_number
 from training.results.comparable import require_comparable
@@ -259,10 +259,18 @@ def test_a_bundle_without_the_text_stage_is_refused(bundles, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_lens_of_another_kind_is_refused(bundles, tmp_path, capsys):
+    shutil.copytree(bundles / "seed0", tmp_path / "odd")
+    shutil.copy(tmp_path / "odd/tiny/ridge.lens", tmp_path / "odd/tiny/tuned.lens")
+    assert main([str(tmp_path / "odd"), "--scenes", "6", "--out", str(tmp_path)]) == 1
+    assert "tuned.lens of tiny holds a lens of the kind ridge" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_scores_are_the_means_of_the_answers(work):
     task = work.joint("tiny", progress=False)
     features = work.features("test", work.recipe.test_scenes)[:4]
-    found = list(answered(task.vlm, features, work.tokenizer))
+    found = list(tabletop_answers(task.vlm, features, work.tokenizer))
     scores = answer_scores(task.vlm, features, work.tokenizer)
     assert {each.scene for each in found} == {0, 1, 2, 3}
     for topic, score in scores.items():
