@@ -84,7 +84,8 @@ class PhotoPictures:
 
     def batch(self, numbers: np.ndarray, *, patch: int) -> BatchImages:
         """Some pictures as the joint stage takes them."""
-        return known_images(self.images(numbers), self.features(numbers), patch=patch)
+        images, features = self.images(numbers), self.features(numbers)
+        return known_images(images, features, np.arange(len(numbers)), patch=patch)
 
     @torch.no_grad()
     def _make(self, numbers: Sequence[int] | np.ndarray) -> None:

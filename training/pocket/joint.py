@@ -25,8 +25,7 @@ from training.loop.config import JointRecipe, as_record
 from training.loop.run import Run
 from training.pocket.questions import answer_scores
 from training.pocket.streams import SceneStream, asked_of_scene
-from training.vision_language.batch import BatchImages, ForkedBatch, known_images
-from training.vision_language.forks import make_forks
+from training.vision_language.batch import BatchImages, ForkedBatch, known_images, make_forks
 from training.vision_language.objective import Objective
 from training.vision_language.pooling import POOL
 from training.vision_language.task import VisionLanguageTask
@@ -151,18 +150,19 @@ def train_joint(
         Minutes.
     """
 
-    def shown(numbers: np.ndarray) -> BatchImages:
-        return known_images(images[numbers], features[numbers], patch=task.vlm.config.vision.patch)
-
-    def asked(phase: int, number: int, epoch: int) -> list[SceneTurn]:
-        return asked_of_scene(number, epoch, captions=recipe.phases[phase].captions)
-
     def ask(step: int) -> Mapping[str, Mapping[str, float]]:
         return answer_scores(task.vlm, held_out, tokenizer, split="val")
 
-    count = len(features)
     return run_joint_task(
-        recipe, task, tokenizer, folder, count=count, shown=shown, asked=asked, ask=ask, progress=progress
+        recipe,
+        task,
+        tokenizer,
+        folder,
+        count=len(features),
+        shown=partial(known_images, images, features, patch=task.vlm.config.vision.patch),
+        asked=partial(asked_of_scene, recipe.phases),
+        ask=ask,
+        progress=progress,
     )
 
 
@@ -211,11 +211,12 @@ def run_joint_task(
         number, place = phase_of(recipe, step)
         pooled = recipe.phases[number].pooled
         rows, turns = streams[number].batch_of(place)
-        forks = make_forks(turns, tokenizer, task.vlm.config.prompt_style)
-        batch = ForkedBatch(images=shown(rows), forks=forks, pooled=pooled)
-        loss, numbers = task(batch, labels=batch.n_labels, images=len(rows))
+        images, forks = shown(rows), make_forks(turns, tokenizer, task.vlm.config.prompt_style)
+        batch = ForkedBatch(images=images, forks=forks, pooled=pooled)
         n_image = task.vlm.n_image_tokens // (POOL**2 if pooled else 1)
-        return loss, {**numbers, "tokens": float(len(rows) * n_image + batch.tokens)}
+        tokens = float(len(rows) * n_image + batch.tokens)
+        loss, numbers = task(batch, labels=batch.n_labels, images=len(rows))
+        return loss, {**numbers, "tokens": tokens}
 
     def score(step: int, minutes: float) -> None:
         if step % recipe.score_every == 0 or step == settings.steps:

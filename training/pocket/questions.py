@@ -11,7 +11,8 @@ from emma_viz.data.tabletop import SceneTurn, make_scene, scene_questions
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.vlm import VLM
 from training.loop.conversations import IGNORED
-from training.vision_language.forks import make_forks, run_forks, run_prefix
+from training.vision_language.batch import make_forks
+from training.vision_language.forks import run_forks, run_prefix
 from training.vision_language.pooling import pool_tokens
 
 _AT_ONCE = 16

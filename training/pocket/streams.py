@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from emma_viz.data.tabletop import SceneTurn, caption_turn, make_scene, questions, stream
+from training.loop.config import Phase
 
 FIRST_QUESTIONS = 2
 """Purpose number of a scene's first random stream of questions; epoch e uses FIRST_QUESTIONS + e."""
@@ -40,9 +41,9 @@ class SceneStream:
         return numbers, turns
 
 
-def asked_of_scene(number: int, epoch: int, *, captions: bool) -> list[SceneTurn]:
-    """What an epoch asks about a training scene of the tabletop; `captions`: the caption alone."""
+def asked_of_scene(phases: Sequence[Phase], phase: int, number: int, epoch: int) -> list[SceneTurn]:
+    """What an epoch of a phase asks about a training scene of the tabletop."""
     scene = make_scene("train", number)
-    if captions:
+    if phases[phase].captions:
         return [caption_turn(scene)]
     return questions(scene, stream("train", number, FIRST_QUESTIONS + epoch))

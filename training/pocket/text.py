@@ -16,7 +16,8 @@ from training.loop.config import TextRecipe, as_record
 from training.loop.conversations import IGNORED, TextBatch, collate, prompt_labels
 from training.loop.losses import text_loss
 from training.loop.run import train
-from training.vision_language.forks import Forks, make_forks, run_forks, run_prefix
+from training.vision_language.batch import Forks, make_forks
+from training.vision_language.forks import run_forks, run_prefix
 
 FIRST_SCENE = 1_000_000
 """Text pre-training reads about scenes from here on, which no image stage draws."""

@@ -1,63 +1,16 @@
 """Many questions about one image: its states are computed once, and every question starts from them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
-import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emma_viz.data.prompts import PromptStyle
-from emma_viz.data.tabletop import SceneTurn
-from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.language_model import MambaBackbone
-from training.loop.conversations import Sample, TextBatch, collate, encode_conversation
-
-LONG = 6
-"""One sample in this many, the longest, is padded apart from the others (captions beside questions)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forks:
-    """Texts that each start after one of the prefixes of a batch.
-
-    Attributes:
-        owners: the prefix that each text follows.
-        order: the number of each text among the turns that `make_forks` was given.
-        text: the texts.
-    """
-
-    owners: Int[Tensor, " K"]
-    order: tuple[int, ...]
-    text: TextBatch
-
-
-def make_forks(
-    turns: Sequence[tuple[int, SceneTurn]], tokenizer: Tokenizer, style: PromptStyle
-) -> tuple[Forks, ...]:
-    """Single-turn conversations about the prefixes of a batch, in two groups by length.
-
-    Args:
-        turns: (the prefix's place in the batch, the question with its answer).
-        tokenizer: the model's.
-        style: the model's prompt style.
-    """
-    samples: list[Sample] = [
-        encode_conversation([(turn.question, turn.answer)], tokenizer, style) for _, turn in turns
-    ]
-    order = np.argsort([len(ids) for ids, _ in samples], kind="stable")
-    cut = len(order) - len(order) // LONG
-    return tuple(
-        Forks(
-            owners=torch.tensor([turns[i][0] for i in part]),
-            order=tuple(int(i) for i in part),
-            text=collate([samples[i] for i in part], tokenizer.pad_id),
-        )
-        for part in (order[:cut], order[cut:])
-        if len(part)
-    )
+from emma_viz.models.vlm import VLM
+from training.loop.conversations import TextBatch
+from training.vision_language.batch import Forks
 
 
 def run_prefix(
@@ -83,3 +36,17 @@ def run_forks(
         hidden = backbone(embeddings, cache=prefixes.select(part.owners))
         found.append((hidden, part.text))
     return found
+
+
+@contextmanager
+def tapped(vlm: VLM) -> Generator[list[Tensor]]:
+    """Collect, with gradients, the mixer outputs of the tap blocks, and the final state after the last norm."""
+    found: list[Tensor] = []
+    points = [vlm.llm.backbone.layers[tap].get_submodule("hook_mixer_out") for tap in vlm.config.taps]
+    points.append(vlm.llm.backbone.get_submodule("hook_norm_f"))
+    handles = [point.register_forward_hook(lambda _m, _i, out: found.append(out)) for point in points]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

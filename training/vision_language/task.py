@@ -1,7 +1,5 @@
 """A vision-language model with its losses, on batches of any data set."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -13,10 +11,10 @@ from emma_viz.models.vlm import VLM
 from training.loop.distribution import Numbers
 from training.loop.losses import text_loss
 from training.vision_language.batch import BatchImages, ForkedBatch, TrainingBatch
-from training.vision_language.forks import run_forks, run_prefix
+from training.vision_language.forks import run_forks, run_prefix, tapped
 from training.vision_language.objective import Objective, head_config
 from training.vision_language.pixel_loss import pixel_share
-from training.vision_language.pooling import pool_tokens
+from training.vision_language.pooling import pooled
 
 
 class VisionLanguageTask(nn.Module):
@@ -80,7 +78,7 @@ class VisionLanguageTask(nn.Module):
         """Each image is run once, and every conversation about it starts from its states."""
         tokens, pictures = self._seen(batch.images)
         if batch.pooled:
-            tokens, pictures = pool_tokens(tokens, self.vlm.grid), pictures.pooled(self.vlm.grid)
+            tokens, pictures = pooled(tokens, pictures, self.vlm.grid)
         with tapped(self.vlm) as taps:
             _, states = run_prefix(self.vlm.llm.backbone, tokens)
         parts = run_forks(self.vlm.llm.backbone, states, batch.forks)
@@ -94,17 +92,3 @@ class VisionLanguageTask(nn.Module):
 
 States = tuple[list[tuple[Tensor, Tensor]], list[Tensor], BatchImages | None]
 """Final states of texts with their labels, the taps of the image tokens, and the images."""
-
-
-@contextmanager
-def tapped(vlm: VLM) -> Generator[list[Tensor]]:
-    """Collect, with gradients, the mixer outputs of the tap blocks, and the final state after the last norm."""
-    found: list[Tensor] = []
-    points = [vlm.llm.backbone.layers[tap].get_submodule("hook_mixer_out") for tap in vlm.config.taps]
-    points.append(vlm.llm.backbone.get_submodule("hook_norm_f"))
-    handles = [point.register_forward_hook(lambda _m, _i, out: found.append(out)) for point in points]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()

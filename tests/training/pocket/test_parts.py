@@ -32,13 +32,21 @@ from training.pocket.scenes import PATCH, scene_arrays
 from training.pocket.streams import SceneStream, asked_of_scene
 from training.pocket.text import start_remembering
 from training.pocket.tokenizer import VOCABULARY, tabletop_tokenizer
-from training.vision_language.batch import BatchImages, ForkedBatch, TrainingBatch, known_images
-from training.vision_language.forks import Forks, make_forks, run_forks, run_prefix
+from training.vision_language.batch import (
+    BatchImages,
+    ForkedBatch,
+    Forks,
+    TrainingBatch,
+    known_images,
+    make_forks,
+)
+from training.vision_language.forks import run_forks, run_prefix, tapped
 from training.vision_language.pictures import decoded
 from training.vision_language.pooling import pool_patches, pool_tokens
-from training.vision_language.task import tapped
 
 FEATURES = torch.randn(2, 256, 96, generator=torch.Generator().manual_seed(0))
+CAPTIONS, QUESTIONS = ((Phase(steps=1, batch=1, captions=each),) for each in (True, False))
+ASKED = partial(asked_of_scene, QUESTIONS, 0)
 FEW = Optimisation(steps=6, batch=2, lr=1e-3, save_every=2)
 PHASES = (Phase(steps=4, batch=2, captions=True, pooled=True), Phase(steps=2, batch=2))
 
@@ -97,7 +105,7 @@ def test_other_labels_are_those_of_the_prompts_and_none_of_the_padding(tokenizer
 
 
 def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew():
-    scenes = SceneStream(batch=3, count=32, seed=(0, 1), asked=partial(asked_of_scene, captions=False))
+    scenes = SceneStream(batch=3, count=32, seed=(0, 1), asked=ASKED)
     drawn = [scenes.batch_of(step) for step in range(22)]
     numbers = np.concatenate([numbers for numbers, _ in drawn])
     assert sorted(numbers[:32]) == sorted(numbers[32:64]) == list(range(32))
@@ -108,15 +116,13 @@ def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew():
     ]
     again = {int(n): a for n, a in zip(numbers[32:64], asked[32:64], strict=True)}
     assert sum(again[int(n)] != a for n, a in zip(numbers[:32], asked[:32], strict=True)) > 24
-    alone = SceneStream(
-        batch=3, count=32, seed=(0, 1), asked=partial(asked_of_scene, captions=False)
-    ).batch_of(15)
+    alone = SceneStream(batch=3, count=32, seed=(0, 1), asked=ASKED).batch_of(15)
     assert np.array_equal(alone[0], drawn[15][0])
     assert alone[1] == drawn[15][1]
 
 
 def test_caption_phases_ask_for_captions_alone():
-    scenes = SceneStream(batch=2, count=24, seed=(0, 0), asked=partial(asked_of_scene, captions=True))
+    scenes = SceneStream(batch=2, count=24, seed=(0, 0), asked=partial(asked_of_scene, CAPTIONS, 0))
     numbers, turns = scenes.batch_of(0)
     assert turns == [(place, caption_turn(make_scene("train", int(n)))) for place, n in enumerate(numbers)]
 
@@ -373,7 +379,7 @@ def test_batches_gather_the_scenes_that_were_asked_for():
     images = np.arange(3 * 16 * 16 * 3, dtype=np.int64).reshape(3, 16, 16, 3).astype(np.uint8)
     features = np.arange(3 * 4 * 5, dtype=np.float16).reshape(3, 4, 5)
     numbers = np.array([2, 0])
-    batch = known_images(images[numbers], features[numbers], patch=8)
+    batch = known_images(images, features, numbers, patch=8)
     assert torch.equal(batch.features, torch.from_numpy(features[[2, 0]]).float())
     assert torch.equal(batch.patches[0, 1], torch.from_numpy(images[2, :8, 8:]).float() / 255)
 

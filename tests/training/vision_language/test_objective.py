@@ -18,10 +18,11 @@ from training.loop.conversations import IGNORED
 from training.loop.losses import text_loss
 from training.loop.run import Run
 from training.vision_language.batches import ShareMaker
+from training.vision_language.forks import tapped
 from training.vision_language.objective import ABLATIONS, Objective, head_config, model_config
 from training.vision_language.plan import BatchPlan
 from training.vision_language.run import parts_of_share
-from training.vision_language.task import VisionLanguageTask, tapped
+from training.vision_language.task import VisionLanguageTask
 
 PAPER = Objective(pixels="paper")
 SWITCHES = {
