@@ -4,6 +4,7 @@ import pytest
 
 from tests.records.conftest import llava  # noqa: F401
 from training.pocket.stages import Work
+from training.pocket.tokenizer import tabletop_tokenizer
 from training.train import main
 
 
@@ -13,3 +14,9 @@ def work(tmp_path_factory) -> Work:
     folder = tmp_path_factory.mktemp("work")
     assert main(["joint", "--recipe", "tiny", "--work", str(folder)]) == 0
     return Work(folder, "tiny")
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Of the tabletop's English, from few scenes."""
+    return tabletop_tokenizer(scenes=300)

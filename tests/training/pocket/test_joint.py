@@ -1,6 +1,6 @@
+"""The joint stage: its start, its batches, its losses, its phases and scores."""
+
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,29 +9,22 @@ from einops import rearrange
 from torch import nn
 
 from emma_viz.data.tabletop import (
-    COLOUR_INDEX,
-    KIND_INDEX,
-    caption_turn,
     make_scene,
     questions,
-    scene_questions,
     stream,
 )
-from emma_viz.errors import ImageError, TrainingError
+from emma_viz.errors import TrainingError
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.families.cobra import cobra_pocket
 from emma_viz.models.families.emma import emma_v1_pocket
 from emma_viz.models.families.llava import llava_pocket
 from emma_viz.models.language_model import MambaLM
 from training.loop.config import JointRecipe, Optimisation, Phase
-from training.loop.conversations import IGNORED, collate, encode_conversation, prompt_labels
-from training.loop.losses import text_loss
+from training.loop.conversations import collate, encode_conversation
 from training.loop.run import make_optimizer
 from training.pocket.joint import new_task, phase_of, read_scores, train_joint
-from training.pocket.scenes import PATCH, scene_arrays
-from training.pocket.streams import SceneStream, asked_of_scene
 from training.pocket.text import start_remembering
-from training.pocket.tokenizer import VOCABULARY, tabletop_tokenizer
+from training.pocket.tokenizer import VOCABULARY
 from training.vision_language.batch import (
     BatchImages,
     ForkedBatch,
@@ -41,19 +34,11 @@ from training.vision_language.batch import (
     make_forks,
 )
 from training.vision_language.forks import run_forks, run_prefix, tapped
-from training.vision_language.pictures import decoded
 from training.vision_language.pooling import pool_patches, pool_tokens
 
 FEATURES = torch.randn(2, 256, 96, generator=torch.Generator().manual_seed(0))
-CAPTIONS, QUESTIONS = ((Phase(steps=1, batch=1, captions=each),) for each in (True, False))
-ASKED = partial(asked_of_scene, QUESTIONS, 0)
 FEW = Optimisation(steps=6, batch=2, lr=1e-3, save_every=2)
 PHASES = (Phase(steps=4, batch=2, captions=True, pooled=True), Phase(steps=2, batch=2))
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tabletop_tokenizer(scenes=300)
 
 
 def small(model):
@@ -68,63 +53,6 @@ def recipe(**changes):
 def forks_of(tokenizer, n=2):
     turns = [(i, turn) for i in range(n) for turn in questions(make_scene("train", i), stream("train", i, 2))]
     return make_forks(turns, tokenizer, "in-out")
-
-
-def test_only_answers_have_labels_and_they_are_the_next_token(tokenizer):
-    pairs = [("Is there a cup in the image?", "Yes."), ("Where is the cup?", "Top left.")]
-    batch = collate([encode_conversation(pairs, tokenizer, "in-out")], tokenizer.pad_id)
-    kept = batch.labels[0] != IGNORED
-    assert tokenizer.decode(batch.labels[0][kept].tolist(), skip_special=False) == (
-        "Yes.<|endoftext|>Top left.<|endoftext|>"
-    )
-    places = kept.nonzero()[:, 0]
-    assert torch.equal(batch.ids[0][places + 1], batch.labels[0][places])
-    start = tokenizer.decode(batch.ids[0][: places[0] + 1].tolist(), skip_special=False)
-    assert start == "In: Is there a cup in the image?\nOut: "
-
-
-def test_padding_has_no_labels(tokenizer):
-    long, short = ([("Where is the cup?", "Top left.")] * n for n in (3, 1))
-    batch = collate([encode_conversation(p, tokenizer, "in-out") for p in (long, short)], tokenizer.pad_id)
-    assert batch.lengths.tolist() == [batch.ids.shape[1], batch.ids.shape[1] // 3]
-    assert (batch.ids[1, batch.lengths[1] :] == tokenizer.pad_id).all()
-    assert (batch.labels[1, batch.lengths[1] - 1 :] == IGNORED).all()
-
-
-def test_other_labels_are_those_of_the_prompts_and_none_of_the_padding(tokenizer):
-    long, short = ([("Where is the cup?", "Top left.")] * n for n in (2, 1))
-    batch = collate([encode_conversation(p, tokenizer, "in-out") for p in (long, short)], tokenizer.pad_id)
-    prompts = prompt_labels(batch)
-    for row in range(2):
-        length = int(batch.lengths[row])
-        answered = batch.labels[row] != IGNORED
-        assert ((prompts[row] != IGNORED) == ~answered)[: length - 1].all()
-        assert (prompts[row, length - 1 :] == IGNORED).all()
-        wanted = torch.where(answered, batch.labels[row], prompts[row])[: length - 1]
-        assert torch.equal(wanted, batch.ids[row, 1:length])
-
-
-def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew():
-    scenes = SceneStream(batch=3, count=32, seed=(0, 1), asked=ASKED)
-    drawn = [scenes.batch_of(step) for step in range(22)]
-    numbers = np.concatenate([numbers for numbers, _ in drawn])
-    assert sorted(numbers[:32]) == sorted(numbers[32:64]) == list(range(32))
-    asked = [
-        [turn for owner, turn in turns if owner == place]
-        for numbers, turns in drawn
-        for place in range(len(numbers))
-    ]
-    again = {int(n): a for n, a in zip(numbers[32:64], asked[32:64], strict=True)}
-    assert sum(again[int(n)] != a for n, a in zip(numbers[:32], asked[:32], strict=True)) > 24
-    alone = SceneStream(batch=3, count=32, seed=(0, 1), asked=ASKED).batch_of(15)
-    assert np.array_equal(alone[0], drawn[15][0])
-    assert alone[1] == drawn[15][1]
-
-
-def test_caption_phases_ask_for_captions_alone():
-    scenes = SceneStream(batch=2, count=24, seed=(0, 0), asked=partial(asked_of_scene, CAPTIONS, 0))
-    numbers, turns = scenes.batch_of(0)
-    assert turns == [(place, caption_turn(make_scene("train", int(n)))) for place, n in enumerate(numbers)]
 
 
 @pytest.mark.parametrize("ssm", ["mamba1", "mamba2"])
@@ -382,68 +310,3 @@ def test_batches_gather_the_scenes_that_were_asked_for():
     batch = known_images(images, features, numbers, patch=8)
     assert torch.equal(batch.features, torch.from_numpy(features[[2, 0]]).float())
     assert torch.equal(batch.patches[0, 1], torch.from_numpy(images[2, :8, 8:]).float() / 255)
-
-
-def test_text_loss_is_cross_entropy_over_labelled_places():
-    hidden, head = torch.randn(1, 3, 4), torch.randn(5, 4)
-    labels = torch.tensor([[IGNORED, 2, IGNORED]])
-    loss, right = text_loss(hidden, head, labels)
-    scores = hidden[0, 1] @ head.T
-    assert loss.item() == pytest.approx((scores.logsumexp(0) - scores[2]).item(), rel=1e-5)
-    assert right.item() == int(scores.argmax() == 2)
-
-
-def test_scene_arrays_are_drawn_once_and_labelled_by_patch(tmp_path):
-    data = scene_arrays("val", 5, tmp_path, workers=1)
-    again = scene_arrays("val", 5, tmp_path, workers=1)
-    assert data.digest == again.digest
-    assert len(data) == 5
-    scene = make_scene("val", 2)
-    labels = set(np.unique(data.kinds[2])) - {0}
-    assert len(labels) == len(scene.kinds)
-    peaks = data.centers[2] > 0.7
-    assert 1 <= peaks.sum() <= 2 * len(scene.things) + 4
-
-
-def test_the_patches_of_a_chart_are_labelled_by_its_bars(tmp_path):
-    data = scene_arrays("val", 40, tmp_path, workers=1)
-    number = next(n for n in range(40) if (made := make_scene("val", n).chart) and made.form == "bar")
-    scene = make_scene("val", number)
-    for thing in scene.things:
-        row, column = thing.y // PATCH, thing.x // PATCH
-        assert data.kinds[number, row, column] == 1 + KIND_INDEX["bar"]
-        assert data.colours[number, row, column] == COLOUR_INDEX[thing.colour]
-        assert data.centers[number, row, column] > 0.5
-
-
-def test_held_out_questions_are_of_every_topic_about_charts_too():
-    topics = {True: set(), False: set()}
-    for index in range(150):
-        scene = make_scene("test", index)
-        topics[scene.chart is not None] |= {topic for topic, _ in scene_questions(scene)}
-    assert topics[False] == topics[True] | {"where"}
-    assert {f"existence {mode}" for mode in ("random", "popular", "adversarial")} < topics[True]
-
-
-def test_held_out_questions_are_balanced():
-    turns = [
-        turn
-        for i in range(200)
-        for topic, turn in scene_questions(make_scene("test", i))
-        if "existence" in topic
-    ]
-    assert sum(turn.answer == "Yes." for turn in turns) == len(turns) / 2
-    assert len(turns) == 200 * 3 * 2
-    relations = [
-        t.answer
-        for i in range(400)
-        for topic, t in scene_questions(make_scene("test", i))
-        if topic == "relation"
-    ]
-    assert np.mean([answer == "Yes." for answer in relations]) == pytest.approx(0.5, abs=0.08)
-
-
-def test_a_broken_picture_is_named_by_its_file():
-    with pytest.raises(ImageError, match=r"^photo.jpg is no image") as error:
-        decoded(b"no picture", Path("photo.jpg"))
-    assert "BytesIO" not in str(error.value)
