@@ -98,7 +98,13 @@ class Casebook:
             return list(connection.execute(statement).scalars())
 
     def page(self, wanted: CaseFilter, *, start: int, count: int) -> tuple[list[str], int]:
-        """A part of the ids that pass, as `ids` gives them, and how many pass in all: both from one look."""
+        """A part of the ids that pass, as `ids` gives them, and how many pass in all: both from one look.
+
+        Args:
+            wanted: the filter, with its order.
+            start: ids that are passed over.
+            count: ids at most.
+        """
         passing = select_cases(wanted, CASE_ROWS.c.id, func.count().over())
         with reading(self._engine) as connection:
             rows = connection.execute(in_sort(passing, wanted).offset(start).limit(count)).all()
