@@ -34,7 +34,7 @@ _FORMAT = "emma-viz figure"
 SIDECAR_SCHEMA = 6
 SINCE = {
     "difference_limit": 2, "kept": 3, "word": 4, "evidence": 4, "score": 4, "marked": 5, "controls": 5,
-    "pair": 6,
+    "pair": 6, "font_scale": 6,
 }  # fmt: skip
 """Field → the schema that brought it; an older file lacks it, and it then has its default."""
 VALUES = 200_000

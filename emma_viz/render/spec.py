@@ -24,6 +24,7 @@ Limits = tuple[float, float]
 _LONGEST = 100_000
 """Characters of the longest text in a figure."""
 _MOST = 20_000
+_SMALLEST_TYPE, _LARGEST_TYPE = 0.6, 1.3
 """Maps that a figure may show, over all its images and models; also its images, and its notes."""
 _DEEPEST = 10**6
 """The largest layer number, which no model reaches."""
@@ -221,11 +222,17 @@ class FigureSpec:
     """Whether to show the difference of the maps of two models (`ImageCase.pair`), layer by layer."""
     notes: tuple[str, ...] = ()
     """Further lines for the footer."""
+    font_scale: float = 1.0
+    """Type this much larger on the same width of paper, 0.6 to 1.3; the pictures have what is left."""
 
     def __post_init__(self):
         if not self.images:
             raise InputError("expected at least one image to draw, got none.")
         _expect_words(self)
+        if not _SMALLEST_TYPE <= self.font_scale <= _LARGEST_TYPE:
+            raise InputError(
+                f"expected a font_scale of {_SMALLEST_TYPE} to {_LARGEST_TYPE}, got {self.font_scale}."
+            )
         maps = sum(len(model.layers) for case in self.images for model in case.models)
         if max(maps, len(self.images), len(self.notes)) > _MOST:
             raise InputError(

@@ -28,6 +28,7 @@ def figure(
     colormap: str | None = None,
     names: Sequence[str] | None = None,
     titles: Sequence[str] | None = None,
+    font_scale: float = FigureSpec.font_scale,
 ) -> Figure:
     """Draw the maps of one or more models of the same images.
 
@@ -39,13 +40,14 @@ def figure(
         colormap: in the place of `view.colormap`; any of matplotlib's.
         names: what the models are called, one each; the provenance below keeps their own.
         titles: what the images are called, one each.
+        font_scale: type this much larger on the same width of paper, 0.6 to 1.3; the pictures have what is left.
 
     Returns:
         A matplotlib figure; `.savefig(path)` writes it.
 
     Raises:
         InputError: there are no maps, or something else than maps; they cannot be compared, or `view` asks for others;
-            or there are not as many names or titles as models or images.
+            there are not as many names or titles as models or images; or the type is too small or large.
 
     Examples:
         >>> figure(decode(trace, load_lens(model)).maps(), layers=[0, 4, 8]).savefig("fig.pdf")
@@ -69,7 +71,7 @@ def figure(
         called = _one_each("titles", titles, len(spec.images), "images")
         cases = [replace(case, title=title) for case, title in zip(spec.images, called, strict=True)]
         spec = replace(spec, images=tuple(cases))
-    return draw(spec)
+    return draw(replace(spec, font_scale=font_scale))
 
 
 def _one_each(what: str, given: Sequence[str], count: int, of: str) -> tuple[str, ...]:

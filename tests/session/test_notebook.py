@@ -71,6 +71,11 @@ def test_a_figure_takes_plain_keywords(comparison):
         assert word in words
     assert "layer 1" not in words
     assert drawn._repr_png_().startswith(b"\x89PNG")
+    larger = figure(*maps, layers=[2], font_scale=1.25)
+    assert larger.get_figwidth() == pytest.approx(drawn.get_figwidth())
+    assert max(text.get_fontsize() for text in larger.texts) == pytest.approx(
+        1.25 * max(text.get_fontsize() for text in drawn.texts)
+    )
 
 
 @pytest.mark.parametrize(

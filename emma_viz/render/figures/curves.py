@@ -32,7 +32,7 @@ def show_retention(sheet: Sheet, box: Box, case: ImageCase) -> None:
     lowest = min(r2 for curve in curves for _, r2 in curve)
     bottom = max(FLOOR, lowest - 0.08) if lowest < 0 else 0.0
     axes.set_ylim(bottom, 1.0)
-    _dress(axes, relative, curves)
+    _dress(axes, relative, curves, _SIZE * sheet.scale)
     heights = [(index, plot.y + plot.h * (1 - (y - bottom) / (1 - bottom))) for index, y in ends]
     for index, top in _spread(heights, plot):
         name = words.shorten(names[index], room - 0.08, _SIZE)
@@ -64,7 +64,7 @@ def _line(axes, index: int, curve: list[tuple[int, float]], shown: tuple[int, ..
     return heights[-1]
 
 
-def _dress(axes, relative: bool, curves) -> None:
+def _dress(axes, relative: bool, curves, size: float) -> None:
     axes.yaxis.set_major_locator(FixedLocator([-0.5, 0, 0.25, 0.5, 0.75, 1]))
     axes.set_yticks([tick for tick in (-0.5, 0, 0.5, 1) if tick >= axes.get_ylim()[0]])
     axes.grid(axis="y", color=colours.HAIR, linewidth=0.4)
@@ -85,9 +85,7 @@ def _dress(axes, relative: bool, curves) -> None:
     else:
         axes.set_xlim(-0.03, 1.03)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-    axes.tick_params(
-        labelsize=_SIZE, length=2, width=0.4, color=colours.FAINT, labelcolor=colours.SOFT, pad=2
-    )
+    axes.tick_params(labelsize=size, length=2, width=0.4, color=colours.FAINT, labelcolor=colours.SOFT, pad=2)
     for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         tick.set_fontfamily(list(words.families()))
 

@@ -3,7 +3,7 @@
 from emma_viz.render import colours
 from emma_viz.render.figures import layout, panels
 from emma_viz.render.figures.curves import show_retention
-from emma_viz.render.figures.layout import HEADING, MARGIN, WIDTH, PanelGrid
+from emma_viz.render.figures.layout import HEADING, MARGIN, PanelGrid, width_of
 from emma_viz.render.figures.map_rows import draw_row, map_rows, row_height
 from emma_viz.render.figures.marks import bars, name_panels, own_scales
 from emma_viz.render.figures.sheet import Box, Sheet
@@ -18,11 +18,11 @@ _BETWEEN_IMAGES = 0.42
 def draw_default(spec: FigureSpec):
     """Draw the default style; returns the matplotlib figure."""
     blocks, footer, height = _laid_out(spec)
-    sheet = Sheet(WIDTH, height)
+    sheet = Sheet(width_of(spec), height, spec.font_scale)
     y = MARGIN
     for index, block in enumerate(blocks):
         if index:
-            sheet.rule(MARGIN, y + _BETWEEN_IMAGES / 2, WIDTH - 2 * MARGIN, colours.FAINT)
+            sheet.rule(MARGIN, y + _BETWEEN_IMAGES / 2, width_of(spec) - 2 * MARGIN, colours.FAINT)
             y += _BETWEEN_IMAGES
         y = block.draw(sheet, y)
     footer.draw(sheet, MARGIN, y + 0.13)
@@ -36,10 +36,10 @@ def default_height(spec: FigureSpec) -> float:
 
 def _laid_out(spec: FigureSpec) -> "tuple[list[_Block], Footer, float]":
     caption = layout.CAPTION if spec.scale != "per_map" else 1.8 * layout.CAPTION
-    grids = [layout.model_grid(case, caption=caption) for case in spec.images]
+    grids = [layout.model_grid(case, caption=caption, sheet=width_of(spec)) for case in spec.images]
     left = layout.panels_left(spec, grids)
     blocks = [_Block(spec, case, grid, left) for case, grid in zip(spec.images, grids, strict=True)]
-    footer = Footer(spec, WIDTH - 2 * MARGIN)
+    footer = Footer(spec, width_of(spec) - 2 * MARGIN)
     height = sum(block.height for block in blocks) + _BETWEEN_IMAGES * (len(blocks) - 1)
     return blocks, footer, MARGIN + height + 0.13 + footer.height + MARGIN
 

@@ -52,4 +52,4 @@ def pages(spec: FigureSpec, tallest: float) -> tuple[FigureSpec, ...]:
 def height(spec: FigureSpec) -> float:
     """How tall a figure is drawn, inches; nothing is drawn."""
     with settings():
-        return _HEIGHTS[spec.style](spec)
+        return _HEIGHTS[spec.style](spec) * spec.font_scale

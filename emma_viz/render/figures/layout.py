@@ -6,7 +6,8 @@ from emma_viz.render.figures.sheet import Box
 from emma_viz.render.spec import FigureSpec, ImageCase
 
 WIDTH = 7.2
-"""Of the sheet: the text width of a page, so that the type is read at its own size."""
+"""Of the sheet: the text width of a page, so that the type is read at its own size. With larger type the layout is
+that of a narrower sheet, which is then enlarged to this width."""
 _PAGE = 9.4
 """Height that a figure of one image should keep to, so that it fits on a page."""
 MARGIN = 0.1
@@ -25,8 +26,6 @@ HEADING = 0.16
 CAPTION = 0.15
 """Below each map: its correlation."""
 
-_ROOM = WIDTH - 2 * MARGIN - GUTTER - STRIP - BAR
-"""Most width that the panels of a row have together."""
 PLOT = 1.95
 """Least width of the retention plot."""
 INPUT = 1.2
@@ -64,6 +63,8 @@ class PanelGrid:
     pitch: float
     caption: float
     """Height of the words below each map."""
+    sheet: float = WIDTH
+    """Width of the sheet that it is laid out on, before it is enlarged."""
 
     @property
     def heading(self) -> float:
@@ -112,30 +113,40 @@ class PanelGrid:
         return Box(left + column * self.pitch, y, self.w, self.h)
 
 
+def width_of(spec: FigureSpec) -> float:
+    """Width of the sheet that a figure is laid out on, before its type is enlarged."""
+    return WIDTH / spec.font_scale
+
+
+def room_of(sheet: float) -> float:
+    """Most width that the panels of a row have together."""
+    return sheet - 2 * MARGIN - GUTTER - STRIP - BAR
+
+
 def model_grid(
-    case: ImageCase, *, kinds: tuple[str, ...] = PANEL_KINDS, caption: float = CAPTION
+    case: ImageCase, *, kinds: tuple[str, ...] = PANEL_KINDS, caption: float = CAPTION, sheet: float = WIDTH
 ) -> PanelGrid:
     """The grid that all models of an image are drawn on, so that their layers align."""
     layers = max(len(model.layers) for model in case.models)
-    across = layers
-    each = (_PAGE - 2.4) / len(case.models) - 0.2 - HEADING
+    across, room = layers, room_of(sheet)
+    each = (_PAGE * sheet / WIDTH - 2.4) / len(case.models) - 0.2 - HEADING
     # Words on two lines below a map are wider than the panels of a group.
     if case.aspect < TALL and 1 < layers <= 5 and caption <= CAPTION:
-        pitch = ((_ROOM + GROUP_GAP) / len(kinds) - GROUP_GAP) / layers
+        pitch = ((room + GROUP_GAP) / len(kinds) - GROUP_GAP) / layers
         h = min(max(each - HEADING - caption, SMALLEST), 2.4, (pitch - GAP) / case.aspect)
         pitch = min(pitch, max(h * case.aspect + GAP, NARROWEST_IN_GROUP))
         arrangement = "groups"
     elif layers <= 2 or case.aspect > WIDE:
-        pitch = (_ROOM + GAP) / len(kinds)
+        pitch = (room + GAP) / len(kinds)
         tallest = each / layers - caption - GAP
         h = min(max(tallest, SMALLEST), _TALLEST, (pitch - GAP) / case.aspect)
         pitch = min(pitch, max(h * case.aspect + GAP, NARROWEST))
         arrangement = "columns"
     else:
-        most = max(1, int((_ROOM + GAP) / max(NARROWEST, LOWEST * case.aspect + GAP)))
+        most = max(1, int((room + GAP) / max(NARROWEST, LOWEST * case.aspect + GAP)))
         bands = -(-layers // most)
         across = -(-layers // bands)
-        pitch = (_ROOM + GAP) / across
+        pitch = (room + GAP) / across
         tallest = (each / bands - caption) / len(kinds) - GAP
         h = min(max(tallest, SMALLEST), _TALLEST, (pitch - GAP) / case.aspect)
         pitch = min(pitch, max(h * case.aspect + GAP, NARROWEST))
@@ -150,6 +161,7 @@ def model_grid(
         h=h,
         pitch=pitch,
         caption=caption,
+        sheet=sheet,
     )
 
 
@@ -165,9 +177,9 @@ class FigureHead:
 
 def head(case: ImageCase, grid: PanelGrid, left: float, top: float) -> FigureHead:
     """Place the input and the true map side by side, or one above the other when they are wide."""
-    y = top + HEADING
+    y, room = top + HEADING, room_of(grid.sheet)
     if case.aspect > WIDE:
-        image = Box(left, y, 0.5 * _ROOM, 0.5 * _ROOM / case.aspect)
+        image = Box(left, y, 0.5 * room, 0.5 * room / case.aspect)
         second = Box(left, image.bottom + HEADING + GAP, image.w, image.h)
     else:
         w, h = _input_size(case, grid)
@@ -175,17 +187,18 @@ def head(case: ImageCase, grid: PanelGrid, left: float, top: float) -> FigureHea
         second = Box(left + _input_pitch(w), y, w, h)
     bottom = max(second.bottom, y + 0.95)
     start = left + _head_width(case, grid) - PLOT
-    plot = Box(start, y, WIDTH - MARGIN - start, bottom - y)
+    plot = Box(start, y, grid.sheet - MARGIN - start, bottom - y)
     return FigureHead(image=image, true_map=second, plot=plot, height=bottom - top)
 
 
 def panels_left(spec: FigureSpec, grids: list[PanelGrid]) -> float:
     """Where the panels of all images start: as far right as they fit, which leaves the words more room."""
     least = MARGIN + GUTTER + STRIP
-    free = [WIDTH - MARGIN - BAR - grid.width for grid in grids]
+    free = [grid.sheet - MARGIN - BAR - grid.width for grid in grids]
     if spec.style == "default":
         free += [
-            WIDTH - MARGIN - _head_width(case, grid) for case, grid in zip(spec.images, grids, strict=True)
+            grid.sheet - MARGIN - _head_width(case, grid)
+            for case, grid in zip(spec.images, grids, strict=True)
         ]
     return max(least, min(free))
 
@@ -194,7 +207,7 @@ def _input_size(case: ImageCase, grid: PanelGrid) -> tuple[float, float]:
     """The panels' own size where that is large enough, so that columns align; else larger."""
     if grid.arrangement == "rows" and (grid.h >= 0.9 or grid.w >= 1.3):
         return grid.w, grid.h
-    w = min(INPUT * case.aspect, 0.3 * _ROOM)
+    w = min(INPUT * case.aspect, 0.3 * room_of(grid.sheet))
     return w, w / case.aspect
 
 
@@ -205,6 +218,6 @@ def _input_pitch(w: float) -> float:
 
 def _head_width(case: ImageCase, grid: PanelGrid) -> float:
     if case.aspect > WIDE:
-        return 0.5 * _ROOM + 0.2 + PLOT
+        return 0.5 * room_of(grid.sheet) + 0.2 + PLOT
     w, _ = _input_size(case, grid)
     return _input_pitch(w) + max(w, 0.95) + 0.15 + PLOT

@@ -78,7 +78,7 @@ def show_bar(
     extend = "both" if beyond and high > low else "neither"
     bar = Colorbar(axes, scale, extend=extend, extendfrac=0.03, ticks=ticks)
     bar.outline.set(linewidth=0.4, edgecolor=colours.FAINT)
-    axes.tick_params(labelsize=size, length=2, width=0.4, pad=1.5)
+    axes.tick_params(labelsize=size * sheet.scale, length=2, width=0.4, pad=1.5)
     axes.tick_params(color=colours.FAINT, labelcolor=colours.SOFT)
     for tick in axes.get_yticklabels():
         tick.set_fontfamily(list(words.families()))

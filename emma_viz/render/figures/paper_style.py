@@ -5,7 +5,7 @@ The input stands at the left, layers are columns, and each model's answer is bel
 
 from emma_viz.render import colours, words
 from emma_viz.render.figures import layout, panels
-from emma_viz.render.figures.layout import GUTTER, MARGIN, STRIP, WIDTH, PanelGrid
+from emma_viz.render.figures.layout import GUTTER, MARGIN, STRIP, PanelGrid, room_of, width_of
 from emma_viz.render.figures.map_rows import draw_row, map_rows, row_height
 from emma_viz.render.figures.marks import bars, name_panels, own_scales
 from emma_viz.render.figures.sheet import Box, Sheet
@@ -26,11 +26,11 @@ BETWEEN_IMAGES = 0.36
 def draw_paper(spec: FigureSpec):
     """Draw the paper's layout; returns the matplotlib figure."""
     blocks, footer, height = _laid_out(spec)
-    sheet = Sheet(WIDTH, height)
+    sheet = Sheet(width_of(spec), height, spec.font_scale)
     y = MARGIN
     for index, block in enumerate(blocks):
         if index:
-            sheet.rule(MARGIN, y + BETWEEN_IMAGES / 2, WIDTH - 2 * MARGIN)
+            sheet.rule(MARGIN, y + BETWEEN_IMAGES / 2, width_of(spec) - 2 * MARGIN)
             y += BETWEEN_IMAGES
         y = block.draw(sheet, y)
     footer.draw(sheet, MARGIN, y + 0.1)
@@ -44,9 +44,11 @@ def paper_height(spec: FigureSpec) -> float:
 
 def _laid_out(spec: FigureSpec) -> "tuple[list[_Block], Footer, float]":
     caption = layout.CAPTION if spec.scale == "per_map" else 0.0
-    grids = [layout.model_grid(case, kinds=_KINDS, caption=caption) for case in spec.images]
+    grids = [
+        layout.model_grid(case, kinds=_KINDS, caption=caption, sheet=width_of(spec)) for case in spec.images
+    ]
     blocks = [_Block(spec, case, grid) for case, grid in zip(spec.images, grids, strict=True)]
-    footer = Footer(spec, WIDTH - 2 * MARGIN)
+    footer = Footer(spec, width_of(spec) - 2 * MARGIN)
     height = sum(block.height for block in blocks) + BETWEEN_IMAGES * (len(blocks) - 1)
     return blocks, footer, MARGIN + height + 0.1 + footer.height + MARGIN
 
@@ -58,7 +60,7 @@ class _Block:
         self.spec, self.case, self.grid = spec, case, grid
         self.scales = [spec.limits(case, model) for model in case.models]
         # Answers of narrow panels may be wider than they; the colour bar then stands right of the answers.
-        self.room = max(grid.width, SHORTEST)
+        self.room = max(grid.width, min(SHORTEST, room_of(grid.sheet)))
         self.answers = [self._answer(model) for model in case.models]
         line = words.line_height(BODY)
         self.heights = [_NAME + grid.height + 0.06 + len(lines) * line for lines in self.answers]

@@ -94,11 +94,12 @@ class Sheet:
     Args:
         width: inches.
         height: inches.
+        scale: the whole is enlarged by this much, its type included.
     """
 
-    def __init__(self, width: float, height: float):
-        self.width, self.height = width, height
-        self.figure = Drawing(figsize=(width, height), dpi=150, facecolor="white")
+    def __init__(self, width: float, height: float, scale: float = 1.0):
+        self.width, self.height, self.scale = width, height, scale
+        self.figure = Drawing(figsize=(width * scale, height * scale), dpi=150, facecolor="white")
         FigureCanvasAgg(self.figure)
 
     def axes(self, box: Box, label: str) -> Axes:
@@ -130,7 +131,7 @@ class Sheet:
             x / self.width,
             1 - (y if rotation else baseline) / self.height,
             text,
-            fontsize=size,
+            fontsize=size * self.scale,
             fontweight="bold" if bold else "normal",
             family=list(words.families(text)),
             color=colour,
