@@ -1,4 +1,4 @@
-"""Runs the notebooks of examples/notebooks, and writes each as a page that needs no server and no network.
+"""Runs the notebooks of examples/notebooks: each with its outputs, and as a page that needs no server and no network.
 
 python docs/notebooks.py [FOLDER] [NAME…]
 """
@@ -19,7 +19,7 @@ _LONGEST = 3600
 
 
 def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
-    """A notebook with its outputs.
+    """A notebook with its outputs, and nothing of when and where it ran.
 
     Args:
         path: the notebook, which stays as it is.
@@ -32,9 +32,16 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     # `!emma-viz` is that of this Python, whatever shell this was started from.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     client = NotebookClient(
-        notebook, timeout=_LONGEST, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=_LONGEST,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        coalesce_streams=True,  # of a progress bar, its end
     )
-    return client.execute()
+    done = client.execute()
+    done.metadata.pop("language_info", None)
+    return done
 
 
 def page_of(notebook: nbformat.NotebookNode, *, title: str) -> str:
@@ -50,7 +57,7 @@ def page_of(notebook: nbformat.NotebookNode, *, title: str) -> str:
 
 
 def main(out: str = "out/notebooks", *names: str) -> None:
-    """Run all notebooks, or those named, and write their pages."""
+    """Run all notebooks, or those named; write each with its outputs, and its page."""
     pages = Path(out)
     pages.mkdir(parents=True, exist_ok=True)
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
@@ -58,12 +65,12 @@ def main(out: str = "out/notebooks", *names: str) -> None:
             continue
         folder = Path(tempfile.mkdtemp(prefix="emma-viz-"))
         try:
-            (folder / "out").mkdir()
             notebook = executed(path, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        nbformat.write(notebook, pages / path.name)
         (pages / f"{path.stem}.html").write_text(page_of(notebook, title=path.stem), encoding="utf-8")
-        print(f"wrote {pages / path.stem}.html")
+        print(f"wrote {pages / path.stem}.ipynb and .html")
 
 
 if __name__ == "__main__":

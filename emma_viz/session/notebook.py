@@ -23,6 +23,10 @@ _ROWS = 8
 """Samples or entries that a table shows."""
 _THUMBNAIL = 96
 """Longer side of a picture in a table, pixels."""
+_WITHOUT_FRAMES = (
+    "Here is the canvas; it is shown when the notebook is trusted (jupyter trust FILE) or the cell is run."
+)
+"""What is left where frames are taken out of outputs, as Jupyter does in notebooks of others."""
 
 
 def bundle(value: Comparison | ActivationMaps | Decoding | Trace | Study) -> dict[str, str]:
@@ -84,7 +88,7 @@ def _frame(page: str) -> str:
     inside = page.replace("&", "&amp;").replace("'", "&#39;")
     return (
         f'<iframe title="what the image tokens hold" sandbox="allow-scripts allow-downloads" width="100%" '
-        f'height="{_HEIGHT}" style="border:0" srcdoc=\'{inside}\'></iframe>'
+        f'height="{_HEIGHT}" style="border:0" srcdoc=\'{inside}\'>{_WITHOUT_FRAMES}</iframe>'
     )
 
 

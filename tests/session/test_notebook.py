@@ -3,6 +3,7 @@
 import re
 from html import unescape
 
+import bleach
 import numpy as np
 import pytest
 from matplotlib import colormaps
@@ -34,6 +35,14 @@ def test_a_comparison_is_a_page_in_a_sandboxed_frame(comparison):
     assert '"name": "cobra"' in page or '"name":"cobra"' in page
     assert "The first of 2 images" in page
     assert len(shown["text/html"].encode()) <= notebook.LARGEST_OUTPUT
+
+
+def test_where_frames_are_taken_out_the_output_says_what_to_do(comparison):
+    # bleach, like Jupyter's sanitizer, drops what may run something and keeps the text inside.
+    left = bleach.clean(comparison._repr_mimebundle_()["text/html"], tags={"p", "div"}, strip=True)
+    assert left.startswith("Here is the canvas")
+    assert "jupyter trust" in left
+    assert len(left) < 200
 
 
 def test_layers_are_left_out_until_a_notebook_stays_small(comparison, monkeypatch):
