@@ -41,7 +41,10 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     )
     done = client.execute()
     done.metadata.pop("language_info", None)
-    return done
+    for cell in (each for each in done.cells if each.cell_type == "code"):
+        # Notes of a first run, such as where kernels are compiled to.
+        cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+    return nbformat.reads(nbformat.writes(done).replace(f"{folder.resolve()}{os.sep}", ""), as_version=4)
 
 
 def page_of(notebook: nbformat.NotebookNode, *, title: str) -> str:

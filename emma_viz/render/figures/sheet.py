@@ -31,6 +31,11 @@ _SETTINGS: dict[Any, Any] = {
 METADATA = {"pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}, "png": {"Software": None}}
 """What is left out of the files so that the same figure is the same bytes."""
 
+_NOTEBOOK_DPI = (108, 72, 48, 24)
+"""Resolutions of a figure in a notebook, the first that is small enough."""
+_NOTEBOOK_BYTES = 750_000
+"""Of a PNG there; a third more as text."""
+
 _LOCK = threading.RLock()
 
 
@@ -49,8 +54,12 @@ class Drawing(Figure):
     """A matplotlib figure that saves reproducibly, with text as text, and shows itself in a notebook."""
 
     def _repr_png_(self) -> bytes:
-        stream = BytesIO()
-        self.savefig(stream, format="png", dpi=144)
+        """Coarser where it would be large: a notebook is saved with it."""
+        for dpi in _NOTEBOOK_DPI:
+            stream = BytesIO()
+            self.savefig(stream, format="png", dpi=dpi)
+            if stream.tell() <= _NOTEBOOK_BYTES:
+                break
         return stream.getvalue()
 
     def savefig(self, fname, *, format=None, dpi=300, metadata=None, **options):

@@ -7,7 +7,6 @@ import runpy
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -131,7 +130,10 @@ def test_a_report_of_cases(browser, casebook, tmp_path):
 
 def test_a_case_with_its_canvas(browser, casebook, pair, tmp_path):
     opened, asked = casebook
-    maps = CaseMaps(sources=dict(zip(("cobra", "emma"), pair.models, strict=True)), running=Running(vision_source=str(pair.vision)))
+    maps = CaseMaps(
+        sources=dict(zip(("cobra", "emma"), pair.models, strict=True)),
+        running=Running(vision_source=str(pair.vision)),
+    )
     path = tmp_path / "case.html"
     _, lacking = write_case_report(opened, [asked], path, canvas=True, maps=maps)
     assert lacking == ()
