@@ -61,7 +61,7 @@ def word(studio: Studio) -> None:
     texts = words.all_inner_texts()
     wanted = next((i for i, text in enumerate(texts) if text in KIND_INDEX), len(texts) // 3)
     words.nth(wanted).click()
-    visit.page.wait_for_selector("text=gradient × input")
+    visit.page.wait_for_selector("[data-share]")
     studio.keep(visit, "explorer-word")
 
 

@@ -112,7 +112,9 @@ const showLegend = (stage) => {
   const { state, parts } = stage;
   const held = [parts.pairs, parts.methods].find((each) => each === document.activeElement);
   const shown = state.word ? wordParts(stage) : mapParts(state);
-  parts.legend.replaceChildren(...shown, ...differenceParts(state, parts));
+  // Beside the evidence's colours, before what is said of it, which fills a line of its own.
+  shown.splice(state.word ? 2 : shown.length, 0, ...differenceParts(state, parts));
+  parts.legend.replaceChildren(...shown);
   held?.focus();
   showLimits({ state, parts });
   const caption = state.word?.values.some(Boolean) ? "evidence" : "highlight";

@@ -13,11 +13,14 @@ const signed = (value) => (value > 0 ? "+" : "") + figures(value, 2);
 const showEvidence = ({ state, parts }, index, region) => {
   const found = shownEvidence(state, index);
   const slot = parts.rows.querySelector(`[data-model="${index}"] [data-number=evidence]`);
-  if (!found) return (slot.textContent = "");
+  slot.textContent = slot.title = "";
+  if (!found) return;
   const inside = region && patchesIn(state.result.models[index], region).map((patch) => found.values[patch]);
   const here = region && `${isPatch(region) ? "here" : "sum"} ${signed(inside.reduce((a, b) => a + b, 0))}`;
   const [image, text, bias] = found.parts || [];
-  slot.textContent = here || (found.parts ? `image ${signed(image)} text ${signed(text)} bias ${signed(bias)}` : "");
+  const shares = found.parts ? `image ${signed(image)} text ${signed(text)} bias ${signed(bias)}` : "";
+  slot.textContent = here || shares;
+  slot.title = shares; // whole, where the panel is narrow
 };
 
 /** The number under the pointer, in the map's caption. */
