@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
 
@@ -92,9 +93,13 @@ def test_capture_decode_compare(installed, photo, tmp_path):
     assert "coffee.png" in (tmp_path / "study-report.html").read_text()
 
 
-def test_explore_starts_and_stops(installed, tmp_path):
+@pytest.mark.parametrize(
+    ("argv", "word", "ends"),
+    [(["explore"], b"emma", 0), (["casebook", "--example"], b"streamlit", -signal.SIGTERM)],
+)
+def test_an_app_starts_and_stops(argv, word, ends, installed, tmp_path):
     started = subprocess.Popen(
-        installed.command("explore"),
+        installed.command(*argv),
         cwd=tmp_path,
         env=installed.environment | {"GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -108,14 +113,24 @@ def test_explore_starts_and_stops(installed, tmp_path):
             line = started.stdout.readline()
             assert line, said
             said += line
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(found[0]) as page:
-            assert b"emma" in page.read().lower()
+        assert word in page_at(found[0], started).lower()
     finally:
         started.send_signal(signal.SIGTERM)
         rest = started.communicate(timeout=60)[0]
-    assert started.returncode == 0, rest
+    assert started.returncode == ends, said + rest
     assert "Traceback" not in said + rest
+
+
+def page_at(address: str, server: subprocess.Popen) -> bytes:
+    """What a server answers, which may say its address before it listens."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while True:
+        try:
+            with direct.open(address, timeout=10) as page:
+                return page.read()
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
