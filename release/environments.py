@@ -69,7 +69,7 @@ def install(built: Built, source: Path, versions: Versions, python: str, folder:
     folder.mkdir(parents=True)
     made = Environment(folder / "venv", folder / "pins.txt")
     resolve(source, versions, python, made.pins)
-    run(UV, "venv", "--seed", "--python", python, made.folder)
+    run(UV, "venv", "--python", python, made.folder)
     into = (UV, "pip", "install", "--python", made.python, "--only-binary", ":all:")
     run(*into, "--requirement", made.pins)
     run(*into, "--no-deps", built.wheel)
@@ -78,13 +78,13 @@ def install(built: Built, source: Path, versions: Versions, python: str, folder:
 
 
 def add_tools(made: Environment, source: Path) -> None:
-    """Install what the tests need, at the bounds of the extra `dev`, without changing anything that is there."""
+    """Install what the tests need, at the bounds of the extra `dev`, and pip, without changing what is there."""
     with (source / "pyproject.toml").open("rb") as file:
         dev = tomllib.load(file)["project"]["optional-dependencies"]["dev"]
     wanted = [each for each in dev if each.split(">")[0] in TOOLS]
     if len(wanted) != len(TOOLS):
         raise ReleaseError(f"expected {', '.join(TOOLS)} in the extra dev, got {', '.join(wanted)}.")
-    run(UV, "pip", "install", "--python", made.python, "--constraint", made.pins, *wanted)
+    run(UV, "pip", "install", "--python", made.python, "--constraint", made.pins, "pip", *wanted)
 
 
 def try_out(made: Environment, built: Built, source: Path, tests: list[str]) -> None:
