@@ -60,8 +60,11 @@ def chart_place(name: str, chart: Chart) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 1) -> str:
-    """A table that scrolls by itself where it is too wide; columns from `numbers` on are right-aligned."""
-    top = "".join(f"<th>{escaped(each)}</th>" for each in head)
+    """A table that scrolls by itself, by keys too, where it is too wide; columns from `numbers` on are right-aligned.
+
+    A column without a word for it has no head.
+    """
+    top = "".join(f"<th>{escaped(each)}</th>" if each else "<td></td>" for each in head)
     body = "".join(
         "<tr>"
         + "".join(
@@ -71,7 +74,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 
         + "</tr>"
         for row in rows
     )
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def verdict(finding: Finding) -> str:
