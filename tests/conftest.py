@@ -1,18 +1,23 @@
 """Settings and fixtures of the whole suite."""
 
+import gc
 import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from tests.checked import checked
 from tests.unchecked import types_unchecked
 
+# What the import hook of `--jaxtyping-packages` puts on each function that is imported from here on.
+jaxtyping.jaxtyped = checked
 # No test asks the network for anything; without this, each look at the hub tries again for 23 seconds.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # What a slow or busy machine makes of a property test is nobody's fault.
@@ -26,6 +31,12 @@ settings.load_profile("unhurried")
 torch.set_num_threads(1)
 # Which test is the first to compile a kernel, and says so, is chance.
 logging.getLogger("emma_viz.kernels").setLevel(logging.ERROR)
+
+
+def pytest_collection_finish() -> None:
+    """Look through what has been imported no more: the library collects after every model that it lets go."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
