@@ -3,14 +3,14 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from functools import partial, wraps
+from functools import wraps
 from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
-_in_scope_of_axes = partial(jaxtyping.jaxtyped, typechecker=None)
+_jaxtyped = jaxtyping.jaxtyped
 _of_types = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
 
 
@@ -35,13 +35,20 @@ def checked(decorated: Callable | None = None, *, typechecker: object = None):
         if jaxtyping.config.jaxtyping_disable:
             return decorated(*args, **kwargs)
         if check is None:
-            decorated.__annotations__ = hints = _resolved(decorated)
-            check = _of_types(decorated)
-            if any(map(_names_axes, hints.values())):
-                check = _in_scope_of_axes(check)
+            check = _check(decorated)
         return check(*args, **kwargs)
 
     return call
+
+
+def _check(function: Callable) -> Callable:
+    if inspect.isgeneratorfunction(function):
+        # Its parameters are checked when it is called, not when the first value is taken; and without a type checker,
+        # jaxtyping would check the arrays that it yields no more anywhere.
+        return _jaxtyped(function, typechecker=_of_types)
+    function.__annotations__ = hints = _resolved(function)
+    check = _of_types(function)
+    return _jaxtyped(check, typechecker=None) if any(map(_names_axes, hints.values())) else check
 
 
 def _resolved(function: Callable) -> dict[str, object]:

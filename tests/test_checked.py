@@ -25,8 +25,8 @@ class Node:
     after: "Node | None" = None
 
     @checked
-    def rows(self) -> Iterator[Row]:
-        yield from (np.ones(n) for n in range(self.size))
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        yield from (np.ones(n) for n in range(start, self.size))
 
     @checked
     def last(self) -> "Node":
@@ -50,6 +50,7 @@ def test_types_and_shapes_that_agree_pass():
         lambda: Node("2"),
         lambda: Node(2, 3),
         lambda: Node(1).last(),
+        lambda: Node(1).rows("0"),
     ],
 )
 def test_what_does_not_agree_is_refused_where_calls_are_checked(call):

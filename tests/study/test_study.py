@@ -184,7 +184,8 @@ def test_opening_a_study_of_a_thousand_entries_opens_no_array_file(study, make_t
     assert opened == []
 
 
-def test_a_trace_reads_states_and_images_when_they_are_taken(study, make_trace, opened):
+def test_a_trace_reads_states_and_images_when_they_are_taken(study, make_trace, opened, unchecked):
+    # The check of a sequence's type would look at one of its images, and so open it.
     trace = make_trace(batch=2)
     study.add_trace(trace, "photo")
     back = study.trace("photo")
