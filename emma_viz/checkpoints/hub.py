@@ -13,6 +13,28 @@ HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w.+/-]+))?")
 """`owner/name`, or `owner/name/folder`."""
 
 
+PEER_FILES = (
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""What may stand beside description, weights and tokenizer of a vision-language model of transformers."""
+
+
+def is_hub_id(given: str) -> bool:
+    """Whether a name that is no path here reads as `owner/name[/folder]`.
+
+    A path that was meant as one begins with a dot, a slash or a tilde, or names a file.
+    """
+    meant = given.startswith((".", "~")) or Path(given).suffix.endswith(("pt", "ors"))
+    return HUB_ID.fullmatch(given) is not None and not meant
+
+
 def fetch(repo: str, filename: str, *, revision: str | None = None, optional: bool = False) -> Path | None:
     """Download a file, or find it in the local cache.
 

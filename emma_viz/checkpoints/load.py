@@ -64,8 +64,8 @@ def load_model(
 
     Args:
         source: a bundled or preset name (`cobra-pocket`, `cobra-3b`), a run directory in the official layout, a
-            weight file (`.pt`, safetensors), or a hub id `owner/name[/folder]`; or a folder with a vision-language
-            model of transformers, which its own class then runs (docs/models.md).
+            weight file (`.pt`, safetensors), or a hub id `owner/name[/folder]`; a folder or hub id of a
+            vision-language model of transformers, which its own class then runs (docs/models.md), is one too.
         device: where the model goes.
         dtype: float32, bfloat16 or float16; None keeps the file's, but makes float16 float32 on a CPU.
         backend: kernel backend, see `emma_viz.kernels`.
@@ -86,9 +86,9 @@ def load_model(
         UnsafePickleError: the file's pickle would run code.
         CheckpointError: files are missing or damaged, or do not belong together.
     """
-    if peer_source(source) is not None:
+    if (found := peer_source(source, revision=revision)) is not None:
         _require_whole(source, vision_source, tokenizer_source, llm_source, config)
-        return load_peer(source, device=device, dtype=dtype)
+        return load_peer(found, device=device, dtype=dtype)
     ready = _ready(
         source,
         device=device,
@@ -137,9 +137,9 @@ def require_model(
         CheckpointError: what `load_model` would refuse, but for values that are not finite, and for keys of one that
             transformers' own class runs.
     """
-    if peer_source(source) is not None:
+    if (found := peer_source(source, revision=revision)) is not None:
         _require_whole(source, vision_source, tokenizer_source, llm_source, config)
-        return None, require_peer(source, device=device, dtype=dtype)
+        return None, require_peer(found, device=device, dtype=dtype)
     ready = _ready(
         source,
         device=device,

@@ -1,4 +1,4 @@
-"""Loading a vision-language model that transformers' own classes run, from a folder; no code of the folder is run."""
+"""Loading a vision-language model that transformers' own classes run; no code that lies beside it is run."""
 
 import os
 from collections.abc import Generator, Mapping
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from emma_viz.checkpoints import hub
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.checkpoints.loaded import FoundModel, LoadedModel
 from emma_viz.checkpoints.materialize import (
@@ -29,6 +30,7 @@ from emma_viz.checkpoints.sources import (
     Source,
     SourceLike,
     bundled_names,
+    hub_config,
     is_peer_config,
     resolve,
 )
@@ -108,16 +110,26 @@ class _NotOurs:
         )
 
 
-def peer_source(source: SourceLike) -> Source | None:
-    """A folder with a vision-language model that transformers' own class runs; None for any other source.
+def peer_source(source: SourceLike, *, revision: str | None = None) -> Source | None:
+    """A folder or hub id of a vision-language model that transformers' own class runs; None for any other source.
+
+    Args:
+        source: what `resolve` takes; the files of a hub id are downloaded, or found in the local cache.
+        revision: branch, tag or commit of a hub id.
 
     Raises:
-        CheckpointError: its config.json is damaged, or its files are not complete.
+        CheckpointError: its config.json is damaged, or its files are not complete or cannot be had.
     """
     try:
         path = named_path(source)
         config = (path if path.is_dir() else path.parent) / "config.json"
-        if os.fspath(source) in bundled_names() or not (path.exists() and config.is_file()):
+        given = os.fspath(source)
+        if given in bundled_names():
+            return None
+        if not path.exists():
+            known = None if not hub.is_hub_id(given) else hub_config(given, revision=revision)
+            return resolve(given, revision=revision) if known and is_peer_config(known) else None
+        if not config.is_file():
             return None
     except (OSError, ValueError):  # no path at all; `resolve` says why
         return None
@@ -127,14 +139,18 @@ def peer_source(source: SourceLike) -> Source | None:
 
 
 def load_peer(
-    source: SourceLike, *, device: str | torch.device = "cpu", dtype: torch.dtype | str | None = None
+    source: SourceLike | Source,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = None,
 ) -> PeerModel:
     """Load a vision-language model through transformers' own class.
 
     Its weights are read by this package's own reader, so those that run are those that were looked at.
 
     Args:
-        source: a folder with `config.json`, safetensors, tokenizer and image processor, as `save_pretrained` writes it.
+        source: a folder with `config.json`, safetensors, tokenizer and image processor, as `save_pretrained` writes it;
+            a hub id of one; or what `peer_source` gave.
         device: where the model goes.
         dtype: float32, bfloat16 or float16; None is the files' own, but float16 becomes float32 on a CPU.
 
@@ -176,7 +192,10 @@ def load_peer(
 
 
 def require_peer(
-    source: SourceLike, *, device: str | torch.device = "cpu", dtype: torch.dtype | str | None = None
+    source: SourceLike | Source,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = None,
 ) -> FoundModel:
     """The record of a model that `load_peer` would load, from its description and the headers of its files.
 
@@ -243,7 +262,9 @@ class _Ready:
     references: Mapping[str, TensorRef]
 
     @classmethod
-    def of(cls, source: SourceLike, device: str | torch.device, dtype: torch.dtype | str | None) -> "_Ready":
+    def of(
+        cls, source: SourceLike | Source, device: str | torch.device, dtype: torch.dtype | str | None
+    ) -> "_Ready":
         """Look at a folder.
 
         Raises:
@@ -252,7 +273,7 @@ class _Ready:
         from transformers import AutoConfig, AutoImageProcessor
 
         require_device(device)
-        found = resolve(source)
+        found = source if isinstance(source, Source) else resolve(source)
         if found.config is None or not is_peer_config(found.config):
             known = ", ".join(kind for peer in PEERS.values() for kind in peer.model_types)
             raise CheckpointError(
@@ -272,6 +293,7 @@ class _Ready:
             info = ModelInfo(
                 name=found.name,
                 source=found.given,
+                revision=found.revision,
                 family=name,
                 fingerprint=peer_fingerprint(references),
                 dtype=str(target).removeprefix("torch."),

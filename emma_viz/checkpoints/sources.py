@@ -119,22 +119,13 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
             return _folder(path, given=given)
         if path.is_file():
             return _file(path, given)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # No home of that user; a name too long, or with a zero.
+    except (OSError, ValueError, RuntimeError) as error:  # no such home; a name too long, or with a zero
         raise CheckpointError(f"{given[:200]!r} cannot be looked at: {error}.") from error
     if given in HUB_NAMES:
         return _hub(HUB_NAMES[given], given, revision, name=given)
     if given in PRESETS:
         raise CheckpointError(_no_weights(given))
-    # A path that was meant as one begins with a dot, a slash or a tilde, or names a file.
-    if (
-        hub.HUB_ID.fullmatch(given)
-        and not given.startswith((".", "~"))
-        and not path.suffix.endswith(("pt", "ors"))
-    ):
+    if hub.is_hub_id(given):
         return _hub(given, given, revision)
     if given in LLM_BACKBONES:
         raise CheckpointError(
@@ -144,6 +135,17 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
         f"There is no model {given!r}: no such path, and none of the names {', '.join(known_names())}. Pass a name, a "
         "run directory, a weight file, or a hub id such as han1997/cobra."
     )
+
+
+def hub_config(hub_id: str, *, revision: str | None = None) -> Mapping[str, Any] | None:
+    """The `config.json` of a hub id; None where the repository, or the cache when offline, has none.
+
+    Raises:
+        CheckpointError: it is damaged, or the hub does not answer.
+    """
+    repo, prefix = _hub_place(hub_id)
+    path = hub.fetch(repo, f"{prefix}config.json", revision=revision, optional=True)
+    return None if path is None else read_config(path)
 
 
 def local_folder(source: SourceLike, *, revision: str | None = None) -> Path | None:
@@ -324,18 +326,18 @@ def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = No
     repo, prefix = _hub_place(hub_id)
     config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision)
     config = read_config(config_path)
-    if is_peer_config(config):
-        raise CheckpointError(
-            f"{given} is a vision-language model of transformers ({config['model_type']}), which is read from a "
-            f"folder: download it (hf download {repo} --local-dir FOLDER) and pass the folder."
-        )
-    run = is_run_config(config)
-    names = _HUB_RUN_WEIGHTS if run else LM_WEIGHTS
+    run, peer = is_run_config(config), is_peer_config(config)
+    if peer:
+        # All of one commit, in one folder: transformers is given that. No code of the repository is among it.
+        revision = hub.commit_of(config_path) or revision
+        for beside in hub.PEER_FILES:
+            hub.fetch(repo, prefix + beside, revision=revision, optional=True)
+    names = _HUB_RUN_WEIGHTS if run else PEER_WEIGHTS if peer else LM_WEIGHTS
     weights = fetch_weights(repo, [prefix + name for name in names], revision=revision)
     return Source(
         name=name or (prefix or repo).rstrip("/").rsplit("/", 1)[-1],
         given=given,
-        kind="run directory" if run else "language model",
+        kind="run directory" if run else "transformers model" if peer else "language model",
         config=config,
         config_path=config_path,
         weights=weights,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model
-from emma_viz.checkpoints.peers import PeerModel, peer_source, require_peer
+from emma_viz.checkpoints.peers import PeerModel, load_peer, peer_source, require_peer
 from emma_viz.errors import InputError, MissingLensError
 from emma_viz.lens import Lens, load_lens
 from emma_viz.lens.kinds import is_kind
@@ -44,8 +44,8 @@ def require_loadable(
         return None, source
     if isinstance(source, LoadedModel):
         return source.config, source
-    if peer_source(source) is not None:
-        return None, require_peer(source, device=running.device, dtype=running.dtype)
+    if (found := peer_source(source)) is not None:
+        return None, require_peer(found, device=running.device, dtype=running.dtype)
     return require_model(source, **_loading_options(running))
 
 
@@ -65,8 +65,8 @@ def load(source: str | Path | LoadedModel, running: Running, progress: Progress 
     if isinstance(source, LoadedModel):
         return source
     # Encoders, tokenizer and language model of such a model are its own, whatever the others are given.
-    if peer_source(source) is not None:
-        return load_model(source, device=running.device, dtype=running.dtype)
+    if (found := peer_source(source)) is not None:
+        return load_peer(found, device=running.device, dtype=running.dtype)
     return load_model(source, **_loading_options(running), progress=_loading(source, progress))
 
 
