@@ -1,11 +1,11 @@
 """Strangers' words as HTML: as_html, and never as Markdown, which would load pictures from elsewhere."""
 
-import re
 from collections.abc import Sequence
 from html import escape
 
 from emma_viz.cases.case import CaseAnswer
 from emma_viz.cases.casebook import Casebook
+from emma_viz.records.coco_words import coco_and
 
 
 def as_html(text: str) -> str:
@@ -14,15 +14,13 @@ def as_html(text: str) -> str:
 
 
 def marked(text: str, made_up: Sequence[str]) -> str:
-    """Text with the objects marked that are not there."""
-    wanted = sorted({word for word in made_up if word.strip()}, key=len, reverse=True)
-    if not wanted:
-        return as_html(text)
-    pattern = re.compile(rf"\b({'|'.join(map(re.escape, wanted))})(s|es)?\b", re.IGNORECASE)
+    """Text with the words marked that name objects which are not there: the objects' names, and COCO's other words."""
     parts, at = [], 0
-    for found in pattern.finditer(text):
-        parts += [as_html(text[at : found.start()]), f"<mark>{as_html(found.group())}</mark>"]
-        at = found.end()
+    for name, start, end in coco_and(tuple(sorted(set(made_up)))).places(text):
+        if name not in made_up:
+            continue
+        parts += [as_html(text[at:start]), f"<mark>{as_html(text[start:end])}</mark>"]
+        at = end
     return "".join([*parts, as_html(text[at:])])
 
 

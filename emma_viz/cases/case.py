@@ -158,6 +158,8 @@ class CaseRecord:
     """The record's id in its split."""
     category: CaseLabel = ""
     """A finer part."""
+    cluster: CaseLabel = ""
+    """Cases of one cluster are not independent: intervals draw clusters. "": the image is it, by its name."""
     flags: tuple[CaseLabel, ...] = ()
     """What is known to be odd about the record, such as a disputed label."""
     groups: tuple[tuple[CaseLabel, CaseLabel], ...] = ()
@@ -172,6 +174,9 @@ class CaseRecord:
         names = [answer.model for answer in self.answers]
         if len(set(names)) < len(names):
             raise InputError(f"expected one answer of each model, got answers of {', '.join(names):.200}.")
+        measured = [(each.name, each.model, each.layer) for each in self.evidence]
+        if len(set(measured)) < len(measured):
+            raise InputError("expected one number of each measure, model and layer, got several of one.")
         if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
             raise InputError(f"expected a box as left, top, right, bottom, got {self.box}.")
 

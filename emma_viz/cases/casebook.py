@@ -53,13 +53,17 @@ class Casebook:
         self._engine = engine
 
     @classmethod
-    def open(cls, where: str | Path) -> "Casebook":
-        """Open an SQLite file, which is made if it is missing, or any database by its URL.
+    def open(cls, where: str | Path, *, make: bool = True) -> "Casebook":
+        """Open an SQLite file, or any database by its URL.
+
+        Args:
+            where: its path or URL.
+            make: make the file if it is missing.
 
         Raises:
             CasebookError: see `open_database`.
         """
-        return cls(open_database(where))
+        return cls(open_database(where, make=make))
 
     @property
     def where(self) -> str:
@@ -131,6 +135,14 @@ class Casebook:
         statement = in_sort(select_cases(wanted, CASE_ROWS.c.id), wanted)
         with reading(self._engine) as connection:
             return list(stored.records(connection, list(connection.execute(statement).scalars())))
+
+    def state(self) -> str:
+        """A text that is another one after every case, answer or entry of a history that was added."""
+        sums = select(func.count(), func.coalesce(func.sum(CASE_ROWS.c.version), 0)).select_from(CASE_ROWS)
+        with reading(self._engine) as connection:
+            cases, versions = connection.execute(sums).one()
+            answers = connection.execute(select(func.count()).select_from(ANSWER_ROWS)).scalar_one()
+        return f"{self.where} {cases} {versions} {answers}"
 
     def facets(self) -> dict[str, Counter[str]]:
         """What there is to filter by: name → value → cases.

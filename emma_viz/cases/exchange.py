@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
@@ -30,8 +31,8 @@ from emma_viz.files.schema import Count, shape
 from emma_viz.files.versions import require_version
 from emma_viz.progress import Progress
 
-EXPORT_FORMAT = 1
-"""Of both files."""
+EXPORT_FORMAT = 2
+"""Of both files. Cases of version 1 had no cluster."""
 EXPORT_MARK = "about.json"
 """The file that says that a folder is an export."""
 _CASES, _PICTURES = "cases.jsonl", "pictures"
@@ -41,6 +42,8 @@ _LINE = Budget(size=16 * 2**20, nodes=400_000)
 """One case with its evidence."""
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The time of every file in a zip, so that the same cases make the same bytes."""
+_AHEAD = timedelta(days=1)
+"""Clocks may differ so much: nothing could be written after an entry of a time that never comes."""
 _LARGEST_IN_ALL = 64 * 2**30
 """Bytes that are taken out of one zip file."""
 
@@ -281,6 +284,7 @@ def _known(value: Any, kind: type[_Form], where: str) -> _Form:
 
 
 def _cases(parts: _Parts, source: Path, complaints: list[str]) -> Iterator[ExportedCase]:
+    latest = (datetime.now(UTC) + _AHEAD).replace(tzinfo=None).isoformat()
     with parts.open(_CASES) as file:
         number = 0
         while line := file.readline(_LINE.size + 1):
@@ -290,7 +294,10 @@ def _cases(parts: _Parts, source: Path, complaints: list[str]) -> Iterator[Expor
                 raise CasebookError(f"{where}: expected at most {_LINE.size // 2**20} MB a case.")
             try:
                 value = parse_json(line, where=where, error=CasebookError, budget=_LINE)
-                yield _known(value, ExportedCase, where)
+                case = _known(value, ExportedCase, where)
+                if late := [each.at for each in case.history if each.at > latest]:
+                    raise CasebookError(f"{where}: its history goes to {late[0]}, which is still to come.")
+                yield case
             except CasebookError as error:
                 complaints.append(str(error))
 

@@ -89,6 +89,7 @@ def case_of_answers(answered: AnsweredRecord, *, image: str, scorer: str, folder
         split=record.split,
         row=record.id,
         category=record.category,
+        cluster=record.cluster,
         flags=record.flags,
         groups=record.groups,
         answers=tuple(
@@ -117,6 +118,7 @@ def answered_of(case: CaseRecord, models: Sequence[str]) -> AnsweredRecord:
         absent=case.absent,
         object=case.object,
         category=case.category,
+        cluster=case.cluster,
         groups=case.groups,
         flags=case.flags,
     )

@@ -51,6 +51,7 @@ class CaseEvent:
 
     def __post_init__(self):
         require_ranges(self, error=InputError)
+        _time(self.at)
         storable(self.author, what="an author's name")
         storable(self.value, what=f"a {self.kind}")
         if not self.author.strip():
@@ -68,7 +69,12 @@ class CaseEvent:
         """The same, later than a time: histories are in the order of their times, also where clocks differ."""
         if self.at > at:
             return self
-        later = _clock(datetime.fromisoformat(at) + timedelta(microseconds=1))
+        try:
+            later = _clock(_time(at) + timedelta(microseconds=1))
+        except OverflowError as error:
+            raise InputError(
+                f"no event can follow one of {at}; whoever wrote that changed the casebook."
+            ) from error
         return CaseEvent(kind=self.kind, value=self.value, author=self.author, at=later, id=self.id)
 
 
@@ -116,6 +122,13 @@ def review(events: Iterable[CaseEvent]) -> Review:
 def oldest_first(events: Iterable[CaseEvent]) -> Sequence[CaseEvent]:
     """Oldest first; those of one time in an order that is the same everywhere."""
     return sorted(events, key=lambda event: (event.at, event.id))
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"expected a time of the calendar, got {text!r:.40}.") from error
 
 
 def _clock(now: datetime) -> str:

@@ -18,7 +18,7 @@ from emma_viz.errors import CasebookError, MissingDependencyError
 from emma_viz.files.named import named_path
 from emma_viz.files.room import require_writable
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The step of the migrations that this version writes and reads."""
 PATIENCE = 10.0
 """Seconds that are waited for somebody else's writing to end."""
@@ -31,20 +31,22 @@ _LARGEST = 256 * 2**20
 """Bytes of the longest value that is read from an SQLite file."""
 
 
-def open_database(where: str | Path) -> Engine:
+def open_database(where: str | Path, *, make: bool = True) -> Engine:
     """Connect to a database, make its tables where there are none, and bring older ones up to date.
 
     Args:
         where: the path of an SQLite file, which is made if it is missing; or a URL, as
             "postgresql+psycopg://user:password@host/name".
+        make: make that file if it is missing.
 
     Raises:
-        CasebookError: it cannot be reached, belongs to another program, is damaged, or was made by a newer version.
+        CasebookError: it cannot be reached, is missing, belongs to another program, is damaged, or was made by a newer
+            version.
         MissingDependencyError: the database's driver is not installed.
     """
     url = _url(where)
     if url.get_backend_name() == "sqlite":
-        _require_sqlite(url)
+        _require_sqlite(url, make=make)
     try:
         engine = create_engine(url, **_options(url))
     except NoSuchModuleError as failure:
@@ -118,11 +120,16 @@ def _options(url: URL) -> dict:
     return {"pool_pre_ping": True}
 
 
-def _require_sqlite(url: URL) -> None:
+def _require_sqlite(url: URL, *, make: bool) -> None:
     if not url.database or url.database == ":memory:" or url.query:
         raise CasebookError(f"{url}: expected the path of a file, as sqlite:///cases.db, without options.")
     path = Path(url.database)
     if not path.exists():
+        if not make:
+            raise CasebookError(
+                f"{path}: there is no casebook; `emma-viz cases mine` and `emma-viz cases import` make one, and "
+                "--casebook names another."
+            )
         require_writable(path, beside=(f"{path.name}-wal", f"{path.name}-shm"), error=CasebookError)
         return
     if not path.is_file():

@@ -26,6 +26,7 @@ _OF_RECORD = (
     "split",
     "row",
     "category",
+    "cluster",
 )
 
 

@@ -24,6 +24,13 @@ class Verdict:
     maps: int = 1
     """How many maps are judged together, this one included: p is Holm's bound for the largest of them."""
 
+    def __post_init__(self):
+        if not (np.isfinite(self.fall) and np.isfinite(self.random).all()):
+            raise InputError(
+                "expected finite falls, got NaN or infinite ones: what the model says is not a number here, and no map "
+                "can be judged by it."
+            )
+
     @property
     def p(self) -> float:
         """The share of sets, the map's own included, whose fall is as large; times the number of maps."""

@@ -83,7 +83,8 @@ def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, hig
     """How often images drawn with replacement put a number on the wrong side of its control, or level with it.
 
     One-sided, and never below the tail of Student's t at the number's distance in the spread of the draws: a few images
-    that all agree prove less than 2000 draws of them say, and many may prove more. 1 where the number is not defined.
+    that all agree prove less than 2000 draws of them say, and many may prove more. Nor is it below 2⁻ⁿ for n images,
+    which is how often signs that mean nothing are all the same. 1 where the number is not defined.
     """
     size = len(next(iter(columns.values())))
     weights = draws(size)
@@ -99,11 +100,9 @@ def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, hig
     known = np.count_nonzero(np.any([np.asarray(each) != 0 for each in columns.values()], axis=0))
     if len(gap) < 2 or known < 2:
         return 1.0
-    spread = gap.std()
-    if not spread:
-        return 0.0 if gap[0] > 0 else 1.0
-    tail = student.sf(gap.mean() / spread, known - 1)
-    return float(max(np.count_nonzero(gap <= 0) / len(gap), tail))
+    spread = gap.std() * np.sqrt(known / (known - 1))  # draws of n images vary less than n new ones
+    tail = student.sf(gap.mean() / spread, known - 1) if spread else float(gap[0] <= 0)
+    return float(max(np.count_nonzero(gap <= 0) / len(gap), tail, 0.5**known))
 
 
 def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -41,6 +41,10 @@ def read_answer_file(
         RecordError: a file cannot be read.
         InputError: nothing tells the split, or no row could be used.
     """
+    if path.suffix.lower() not in (".json", ".jsonl"):
+        raise InputError(
+            f"{path}: expected answers as JSON, an array or one a line (.json, .jsonl), got a table."
+        )
     own: dict[str, list[BenchmarkRecord]] = {}
     for each in records.records:
         own.setdefault(each.split, []).append(each)

@@ -48,6 +48,11 @@ def singulars(word: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _lower(text: str) -> str:
+    """In small letters, each where it stood: of some signs Python's own makes two."""
+    return "".join(small if len(small := sign.lower()) == 1 else sign for sign in text)
+
+
 class ObjectWords:
     """A table of words, asked which objects a text names.
 
@@ -73,7 +78,13 @@ class ObjectWords:
 
     def mentions(self, text: str) -> tuple[str, ...]:
         """The objects that a text names, in order, each as often as it does; of overlapping words the longest."""
-        words = _WORDS.findall(text.lower())
+        return tuple(name for name, _, _ in self.places(text))
+
+    def places(self, text: str) -> list[tuple[str, int, int]]:
+        """The same with where their words stand: (object, start, end), in characters of the text."""
+        plain = _lower(text)
+        spans = [each.span() for each in _WORDS.finditer(plain)]
+        words = [plain[start:end] for start, end in spans]
         found, at = [], 0
         while at < len(words):
             length, name = self._match(words, at)
@@ -82,9 +93,9 @@ class ObjectWords:
                 if after[1] in self._animals:
                     length, name = 1 + after[0], after[1]
             if name is not None:
-                found.append(name)
+                found.append((name, spans[at][0], spans[at + length - 1][1]))
             at += max(1, length)
-        return tuple(found)
+        return found
 
     def _match(self, words: list[str], at: int) -> tuple[int, str | None]:
         """How many words from here name something, and what; (0, None) where they name nothing that is known."""

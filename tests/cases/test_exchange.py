@@ -94,6 +94,14 @@ def test_what_is_there_is_not_overwritten(filled, tmp_path):
     assert (tmp_path / "out" / "mine").read_text() == "mine"
 
 
+def dated(at: str) -> dict:
+    return {"kind": "note", "value": "x", "author": "Ana", "at": at, "id": "0" * 32}
+
+
+def measured(value: float) -> dict:
+    return {"name": PRESENCE, "model": "cobra", "layer": 2, "value": value, "control": None}
+
+
 def spoil(folder: Path, **changes) -> None:
     """Change the first line of an export."""
     lines = (folder / "cases.jsonl").read_text().splitlines()
@@ -114,8 +122,11 @@ def spoil(folder: Path, **changes) -> None:
         ({"record__image": "../../etc/passwd"}, "image"),
         ({"record__surprise": 1}, "surprise"),
         ({"record__answers": 7}, "answers"),
-        ({"format": 2}, "newer emma_viz"),
+        ({"format": 3}, "newer emma_viz"),
         ({"history": [{"kind": "drop", "value": "", "author": "x", "at": "", "id": ""}]}, "history"),
+        ({"history": [dated("9999-12-31T23:59:59.999999")]}, "still to come"),
+        ({"history": [dated("2026-02-31T00:00:00.000000")]}, "calendar"),
+        ({"record__evidence": [measured(0.1), measured(0.2)]}, "several of one"),
         ({"picture": "../../../etc/passwd"}, "named by it"),
         ({"picture": "0" * 64 + ".png"}, "named by it"),
     ],

@@ -9,12 +9,20 @@ from PIL import Image
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.exchange import bundled_cases, import_cases
 from emma_viz.cases.filters import AnswerFilter, CaseFilter
-from emma_viz.cases.gathering import gather_run
+from emma_viz.cases.gathering import answered_of, gather_run
 from emma_viz.cli.main import main
 from emma_viz.data.images import image_hash
 from emma_viz.errors import RecordError
-from emma_viz.records.answered import AnsweredRecord, ModelAnswer, RunAbout, StudyPlace, write_answers
+from emma_viz.records.answered import (
+    AnsweredRecord,
+    ModelAnswer,
+    RunAbout,
+    StudyPlace,
+    open_answers,
+    write_answers,
+)
 from emma_viz.records.benchmarks import BenchmarkRecord
+from emma_viz.session.benchmarks.results import answered_tables
 
 
 def answered(number: int, image: str | None, sha: str | None, *models: ModelAnswer, **more) -> AnsweredRecord:
@@ -122,11 +130,53 @@ def test_the_command_line_mines_lists_exports_and_imports(tmp_path, run, capsys)
         assert second.cases(second.ids()) == first.cases(first.ids())
 
 
-def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
-    assert main(["cases", "list", "--casebook", str(tmp_path / "one.db"), "--verdict", "maybe"]) == 1
-    assert "expected one of the verdicts" in capsys.readouterr().err
-    assert main(["cases", "mine", str(tmp_path), "--casebook", str(tmp_path / "one.db")]) == 1
+def test_the_command_line_says_what_is_wrong(tmp_path, run, capsys):
+    one = ["--casebook", str(tmp_path / "one.db")]
+    assert main(["cases", "list", *one]) == 1
+    assert "there is no casebook" in capsys.readouterr().err
+    assert not (tmp_path / "one.db").exists()
+    assert main(["cases", "mine", str(tmp_path), *one]) == 1
     assert "finished run" in capsys.readouterr().err
+    assert main(["cases", "mine", str(run), *one]) == 0
+    (tmp_path / "mine.zip").write_text("mine")
+    for argv, said in (
+        (["list", "--verdict", "maybe"], "expected one of the verdicts"),
+        (["list", "--rule", "typo"], "no such rule; known: "),
+        (["list", "--benchmark", "typo"], "known: pope"),
+        (["list", "--tag", "typo"], "known: none"),
+        (["export", str(tmp_path / "mine.zip")], "is there already"),
+        (["report", str(tmp_path / "one.html"), "--id", "zz"], "no case of "),
+        (["report", str(tmp_path / "one.html"), "--id", ""], "no case of "),
+    ):
+        capsys.readouterr()
+        assert main(["cases", *argv, *one]) == 1, argv
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "mine.zip").read_text() == "mine"
+
+
+def test_tables_of_a_casebook_draw_the_clusters_of_the_run(tmp_path):
+    folder, models = tmp_path / "run", ("cobra", "emma")
+    folder.mkdir()
+    records = []
+    for number in range(12):
+        answers = [
+            ModelAnswer(name=name, fingerprint="aa", answer="No.", read="no", correct=number % 4 != each)
+            for each, name in enumerate(models)
+        ]
+        truth = "no" if number % 4 else "yes"
+        cluster = f"topic {number // 4}"
+        records.append(answered(number, None, None, *answers, truth=truth, cluster=cluster))
+    about = RunAbout(benchmark="pope", scorers=("pope",), models=models, records=len(records))
+    write_answers(folder, about, records)
+    with Casebook.open(tmp_path / "cases.db") as casebook:
+        gather_run(casebook, folder)
+        before = casebook.state()
+        held = [answered_of(each, models) for each in casebook.records(CaseFilter())]
+        casebook.write(casebook.ids()[0], "verdict", "miss", author="Ana")
+        assert casebook.state() != before
+    own = answered_tables(list(open_answers(folder).answers()), models, ("pope",), "pope")
+    assert own == answered_tables(held, models, ("pope",), "pope")
+    assert {row[3] for row in own[0].rows} == {3}
 
 
 def test_one_command_goes_from_an_evaluators_log_to_an_open_casebook(tmp_path, run, monkeypatch):

@@ -4,9 +4,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from emma_viz.errors import InputError
-from emma_viz.metrics.intervals import NONE, claim, difference, draws, estimate, mean_over, ratio, student
+from emma_viz.metrics.intervals import (
+    NONE,
+    claim,
+    difference,
+    draws,
+    estimate,
+    mean_over,
+    ratio,
+    share,
+    student,
+)
 
 MEAN = ratio("x")
 
@@ -83,6 +94,38 @@ def test_few_images_have_student_t_over_their_means_of_the_seeds():
     assert (found.seed_low, found.seed_high) == pytest.approx((3 - 12.7062047, 3 + 12.7062047))
     assert found.sign == 0
     assert mean_over(np.array([[1.0, 1.1, 1.2]])).sign == 1
+
+
+@pytest.mark.parametrize(("images", "truth"), [(20, 0.9), (30, 0.98), (60, 0.5)])
+def test_wilsons_interval_of_a_share_holds_the_truth_where_a_bootstrap_does_not(images, truth):
+    random, asked = np.random.default_rng(4), np.ones(images)
+    held = {share: 0, _bootstrap: 0}
+    for _ in range(200):
+        right = (random.random(images) < truth).astype(float)
+        for how in held:
+            found = how({"right": right, "asked": asked}, ratio("right", "asked"))
+            held[how] += found.low <= truth <= found.high
+    assert held[share] >= 185
+    assert truth < 0.95 or held[_bootstrap] < 150
+
+
+def _bootstrap(columns, statistic):
+    return estimate([columns], statistic)
+
+
+def test_a_share_is_that_of_wilson_and_clusters_count_as_one():
+    statistic = ratio("right", "asked")
+    right = np.array([1.0, 0, 1, 1, 1, 0, 1, 1, 1, 1])
+    found = share({"right": right, "asked": np.ones(10)}, statistic)
+    wilson = binomtest(8, 10).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=0.04)
+    clustered = share({"right": 6 * right, "asked": 6 * np.ones(10)}, statistic)
+    assert (clustered.low, clustered.high) == pytest.approx((found.low, found.high))
+    sure = share({"right": np.ones(30), "asked": np.ones(30)}, statistic)
+    assert (sure.low, sure.high) == pytest.approx((binomtest(30, 30).proportion_ci(method="wilson").low, 1))
+    one = share({"right": np.ones(1), "asked": 6 * np.ones(1)}, statistic)
+    assert np.isnan([one.low, one.high]).all()
+    assert one.sign == 0
 
 
 def test_draws_are_fixed_and_each_has_as_many_images():

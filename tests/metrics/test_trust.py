@@ -85,6 +85,13 @@ def test_what_was_planted_is_sure_and_nothing_is_not():
     assert np.mean(np.array(null) < 0.05) < 0.15
 
 
+@pytest.mark.parametrize("images", [1, 2, 3, 6])
+def test_few_images_prove_little_however_much_they_agree(images):
+    ones = np.ones(images)
+    found = bootstrap_p({"sum": ones, "count": ones}, {"sum": 0 * ones, "count": ones}, ratio("sum", "count"))
+    assert found == (1 if images == 1 else 0.5**images)
+
+
 def test_holm_is_holm():
     p = np.array([0.01, 0.04, 0.03, 0.005])
     np.testing.assert_allclose(holm(p), [0.03, 0.06, 0.06, 0.02])

@@ -18,12 +18,23 @@ from emma_viz.records.objects import named_words
         ("children on a tennis court with tennis rackets", ["person", "tennis racket"]),
         ("knives, wine glasses and teddy bears", ["knife", "wine glass", "teddy bear"]),
         ("a bow tie; neckties", ["tie", "tie"]),
+        ("There are a couple of dogs on the couch.", ["dog", "couch"]),
+        ("A couple beside a crowd of birds", ["person", "bird"]),
+        ("A pitcher of orange juice, a bird house under an orange sky", []),
         ("Gras wächst.", []),
         ("", []),
     ],
 )
 def test_mentions_of_coco(text, objects):
     assert list(COCO.mentions(text)) == objects
+
+
+def test_places_are_those_of_the_text_as_it_is_written():
+    text = "İstanbul: two DOGS, a hot dog."
+    assert [(name, text[start:end]) for name, start, end in COCO.places(text)] == [
+        ("dog", "DOGS"),
+        ("hot dog", "hot dog"),
+    ]
 
 
 def test_every_coco_object_is_found_by_its_own_name():

@@ -104,12 +104,26 @@ def mme(text):
     return "no" if "no" in text[:4] else None
 
 
+def lmms_mme(text):
+    text = text.lower().strip().replace(".", "")
+    if len(text) == 1:
+        return {"y": "yes", "n": "no"}.get(text)
+    return mme(text)
+
+
 @pytest.mark.parametrize(
     ("name", "other"),
-    [("pope", official), ("opera", opera), ("lmms-eval", lmms), ("vlmevalkit", vlmevalkit), ("mme", mme)],
+    [
+        ("pope", official),
+        ("opera", opera),
+        ("lmms-eval", lmms),
+        ("vlmevalkit", vlmevalkit),
+        ("mme", mme),
+        ("lmms-mme", lmms_mme),
+    ],
 )
 def test_readings_are_those_of_the_published_code(name, other):
-    for text in (*ANSWERS, *MORE):
+    for text in (*ANSWERS, *MORE, "y", "N.", "n", " Y ", "x", "."):
         assert scorer(name).reads(Answer(text=text)) == other(text), text
 
 

@@ -113,14 +113,18 @@ def _benchmarks(casebook: Casebook) -> None:
     )
     if chosen:
         with st.spinner("Drawing intervals"):
-            tables = _tables(casebook, chosen, casebook.count(CaseFilter(benchmark=chosen)))
+            tables = _tables(casebook, chosen, casebook.state())
         for table in tables:
             st.html(_as_table(table))
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _tables(_casebook: Casebook, name: str, _count: int) -> list[Table]:
-    """The tables of the records that all models answered, once for each state of the casebook."""
+def _tables(_casebook: Casebook, name: str, state: str) -> list[Table]:
+    """The tables of the records that all models answered, once for each state of the casebook.
+
+    What begins with an underscore is no part of the name under which Streamlit keeps them.
+    """
+    del state
     records = _casebook.records(CaseFilter(benchmark=name))
     models = _models(records)
     whole = [record for record in records if all(record.answer_of(model) for model in models)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from emma_viz.cli import options
 from emma_viz.cli.terminal import one_line
-from emma_viz.errors import MissingDependencyError
+from emma_viz.errors import InputError, MissingDependencyError
 from emma_viz.session.options import DEFAULT_LENSES
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def add_casebook(parser: argparse.ArgumentParser) -> None:
         "--casebook",
         default=DEFAULT_CASEBOOK,
         metavar="FILE|URL",
-        help="an SQLite file, which is made if it is missing, or the URL of a database, as "
+        help="an SQLite file, which is made if it is missing by what adds to it, or the URL of a database, as "
         "postgresql+psycopg://user:password@host/name (default: %(default)s)",
     )
 
@@ -102,10 +102,10 @@ def require_databases() -> None:
             raise MissingDependencyError(name, "keep cases", 'pip install "emma-viz[casebook]"') from failure
 
 
-def _open(args: argparse.Namespace) -> "Casebook":
+def _open(args: argparse.Namespace, *, make: bool = False) -> "Casebook":
     from emma_viz.cases.casebook import Casebook
 
-    return Casebook.open(args.casebook)
+    return Casebook.open(args.casebook, make=make)
 
 
 def _mine(args: argparse.Namespace) -> int:
@@ -114,7 +114,7 @@ def _mine(args: argparse.Namespace) -> int:
     from emma_viz.cases.mining import MINING_RULES
     from emma_viz.cli.progress import ProgressBars
 
-    with _open(args) as casebook:
+    with _open(args, make=True) as casebook:
         for folder in args.runs:
             with ProgressBars() as bars:
                 found = gather_run(casebook, folder, progress=bars)
@@ -136,8 +136,8 @@ def _mine(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    wanted = _filter(args)
     with _open(args) as casebook:
+        wanted = _filter(args, casebook)
         total = casebook.count(wanted)
         found = casebook.cases(casebook.ids(wanted, count=args.limit))
     for case in found:
@@ -158,8 +158,8 @@ def _evidence(args: argparse.Namespace) -> int:
     from emma_viz.cli.progress import ProgressBars
     from emma_viz.session.evidence.keeping import keep_evidence_of
 
-    wanted = _filter(args)
     with _open(args) as casebook, ProgressBars() as bars:
+        wanted = _filter(args, casebook)
         ids = casebook.ids(wanted, count=args.limit)
         count = keep_evidence_of(
             casebook,
@@ -178,8 +178,10 @@ def _export(args: argparse.Namespace) -> int:
     from emma_viz.cases.exchange import export_cases
     from emma_viz.cli.progress import ProgressBars
 
-    wanted = _filter(args)
+    if args.out.exists():
+        raise InputError(f"{args.out} is there already; give another name, or take it away.")
     with _open(args) as casebook, ProgressBars() as bars:
+        wanted = _filter(args, casebook)
         count = export_cases(casebook, casebook.ids(wanted), args.out, progress=bars)
     print(f"wrote {count} cases to {one_line(args.out)}")
     return 0
@@ -188,11 +190,17 @@ def _export(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from emma_viz.session.case_report.writing import write_case_report
 
-    wanted = _filter(args)
     with _open(args) as casebook:
-        ids = casebook.ids(wanted)
-        if args.id:
-            ids = [id for id in casebook.ids() if any(id.startswith(each) for each in args.id)]
+        ids = casebook.ids(_filter(args, casebook))
+        if args.id is not None:
+            every = casebook.ids()
+            if lacking := [
+                each for each in args.id if not each or not any(id.startswith(each) for id in every)
+            ]:
+                raise InputError(
+                    f"--id: no case of {one_line(casebook.where)} begins with {lacking[0]!r:.40}."
+                )
+            ids = [id for id in every if id.startswith(tuple(args.id))]
         count, notes = write_case_report(casebook, ids, args.out, canvas=args.canvas)
     for note in notes:
         print(one_line(note))
@@ -204,7 +212,7 @@ def _import(args: argparse.Namespace) -> int:
     from emma_viz.cases.exchange import import_cases
     from emma_viz.cli.progress import ProgressBars
 
-    with _open(args) as casebook, ProgressBars() as bars:
+    with _open(args, make=True) as casebook, ProgressBars() as bars:
         found = import_cases(casebook, args.source, progress=bars)
     print(
         f"{found.cases} new questions, {found.answers} new answers, {found.events} new entries of histories"
@@ -232,9 +240,24 @@ def _add_filter(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def _filter(args: argparse.Namespace) -> "CaseFilter":
+def _filter(args: argparse.Namespace, casebook: "Casebook") -> "CaseFilter":
+    """What was asked for; a name that is none of the casebook's is a slip, and not an empty answer.
+
+    Raises:
+        InputError: there is such a name.
+    """
     from emma_viz.cases.filters import CaseFilter
+    from emma_viz.cases.mining import MINING_RULES
 
     names = ("benchmark", "split", "category", "rule", "verdict", "text", "sort")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return CaseFilter(mined=not args.all, tags=tuple(args.tag or ()), **given)
+    tags = tuple(args.tag or ())
+    known = casebook.facets() | {"rule": MINING_RULES}
+    asked = [(name, given[name]) for name in ("benchmark", "split", "category", "rule") if given.get(name)]
+    for name, value in (*asked, *(("tag", tag) for tag in tags)):
+        if value not in known[name]:
+            there = ", ".join(map(one_line, sorted(known[name]))) or "none"
+            raise InputError(
+                f"--{name} {value!r:.80}: {one_line(casebook.where)} has no such {name}; known: {there:.400}."
+            )
+    return CaseFilter(mined=not args.all, tags=tags, **given)

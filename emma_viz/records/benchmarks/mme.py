@@ -27,6 +27,8 @@ PERCEPTION = (
 )
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 _COLUMNS = ("image", "question", "truth", "answer")
+_COCO = ("existence", "count", "position", "color")
+"""Tasks about images of COCO, whose names are theirs in every task; the others number their own."""
 _IMAGE = "image"
 """Kind of group: an image's two questions."""
 
@@ -60,6 +62,7 @@ def _record(row: Row, task: str, asked: dict[str, int]) -> FoundRecord:
         image=image,
         truth=truth,
         object=asked_object(question.split("?")[0]),
+        cluster=image if task in _COCO else f"{task}/{image}",
         category="cognition" if task in COGNITION else "perception",
         groups=((_IMAGE, f"{task}/{image}"),),
         where=row.where,

@@ -81,7 +81,7 @@ def _files(kind: Benchmark, name: str, paths: Sequence[Path]) -> list[Path]:
 
 
 def _flagged(records: list[BenchmarkRecord]) -> list[BenchmarkRecord]:
-    truths: defaultdict[tuple[str | None, str], set[str]] = defaultdict(set)
+    truths: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
     for record in records:
         truths[record.same].add(record.truth)
     seen: set[tuple[Any, ...]] = set()

@@ -70,12 +70,14 @@ class BenchmarkRecord:
         return self.split, self.id
 
     @property
-    def same(self) -> tuple[str | None, str]:
-        """(image, question): records that have it in common ask the same thing; known misspellings are set right."""
+    def same(self) -> tuple[str, str, str]:
+        """(image, cluster, question): records that have it in common ask the same thing; known misspellings are set
+        right. A record whose image nobody named is told from others by its cluster, which is its own where none was
+        given."""
         question = self.question
         for wrong, right in MISSPELLINGS.items():
             question = question.replace(wrong, right)
-        return self.image, question
+        return self.image or "", self.cluster, question
 
     def group(self, kind: str) -> str | None:
         """The name of its group of one kind; None where it is in none."""
@@ -106,7 +108,7 @@ class RecordSet:
     @property
     def distinct(self) -> tuple[BenchmarkRecord, ...]:
         """Of records that ask the same thing about the same image, the first of all splits."""
-        found: dict[tuple[str | None, str], BenchmarkRecord] = {}
+        found: dict[tuple[str, str, str], BenchmarkRecord] = {}
         for record in self.records:
             found.setdefault(record.same, record)
         return tuple(found.values())

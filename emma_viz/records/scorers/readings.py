@@ -58,8 +58,9 @@ def mme(text: str) -> ReadAnswer:
 
 
 def lmms_mme(text: str) -> ReadAnswer:
-    """lmms-eval, tasks/mme: as MME's own, without white space and full stops."""
-    return mme(text.lower().strip().replace(".", ""))
+    """lmms-eval, tasks/mme: as MME's own, without white space and full stops; "y" and "n" are read as well."""
+    plain = text.lower().strip().replace(".", "")
+    return mme({"y": "yes", "n": "no"}.get(plain, plain))
 
 
 def amber(text: str) -> ReadAnswer:

@@ -19,7 +19,7 @@ from emma_viz.files.json_door import read_json
 from emma_viz.files.locks import locked
 from emma_viz.files.schema import Share, shape
 from emma_viz.files.versions import require_version
-from emma_viz.records.answered import json_line
+from emma_viz.records.answered import ABOUT, ANSWERED, json_line
 from emma_viz.records.json_spans import spans
 from emma_viz.records.scorers import Answer
 from emma_viz.session.answering import Given
@@ -30,6 +30,10 @@ ASKED_FILE = "asked.json"
 """The file of what is asked."""
 RUN_FORMAT = 1
 """Of that file."""
+DISAGREEMENTS = "disagreements"
+"""The name of the table of answers that scorers read differently."""
+WRITTEN = (ABOUT, ANSWERED, f"{DISAGREEMENTS}.csv", *(f"table.{end}" for end in ("md", "csv", "json", "tex")))
+"""Names of all files of a finished run."""
 _MADE = (".lock", "images")
 """What a run that was killed at once may have left."""
 
@@ -204,11 +208,20 @@ def open_run(path: Path, recipe: RunRecipe, *, overwrite: bool) -> RunFolder:
             there = shape(value, RunRecipe, where=where, error=RecordError)
             recipe = replace(recipe, models=tuple(dict.fromkeys((*there.models, *recipe.models))))
             _require_same(path, there, recipe)
+            if recipe != there:
+                _no_longer_finished(path)
         elif overwrite:
+            _no_longer_finished(path)
             shutil.rmtree(path / "parts", ignore_errors=True)
         text = dump_json(asdict(recipe))
         write_file(path / ASKED_FILE, lambda part: part.write_text(text, encoding="utf-8"))
     return RunFolder(path=path, recipe=recipe)
+
+
+def _no_longer_finished(path: Path) -> None:
+    """Take away what an end wrote: nobody shall read it as the run that is begun now."""
+    for name in WRITTEN:
+        (path / name).unlink(missing_ok=True)
 
 
 def _require_same(path: Path, there: RunRecipe, asked: RunRecipe) -> None:

@@ -14,9 +14,9 @@ from emma_viz.records.answered import ABOUT, AnsweredRecord, RunAbout
 from emma_viz.records.benchmarks import Benchmark, BenchmarkRecord, Key, RecordSet, picture, read_benchmark
 from emma_viz.records.imports import ImportedRun, read_lmms_log, read_vlmevalkit
 from emma_viz.records.scorers import Answer
-from emma_viz.session.benchmarks.folder import ASKED_FILE
+from emma_viz.session.benchmarks.folder import ASKED_FILE, WRITTEN
 from emma_viz.session.benchmarks.judging import judged, require_scorers
-from emma_viz.session.benchmarks.results import WRITTEN, benchmark_of
+from emma_viz.session.benchmarks.results import benchmark_of
 from emma_viz.session.benchmarks.run import FinishedRun, finish
 
 LogKind = Literal["lmms-eval", "vlmevalkit", "records", "answers"]

@@ -98,7 +98,7 @@ def splits_of(records: Sequence[AnsweredRecord], *, common: bool = False) -> lis
 def parts_of(records: Sequence[AnsweredRecord]) -> list[RecordPart]:
     """Each split, then all splits together, without repetition, and these without disputed labels."""
     splits = splits_of(records)
-    distinct: dict[tuple[str | None, str], AnsweredRecord] = {}
+    distinct: dict[tuple[str, str, str], AnsweredRecord] = {}
     for each in records:
         distinct.setdefault(each.record.same, each)
     whole = RecordPart(name=ALL, records=tuple(distinct.values()))

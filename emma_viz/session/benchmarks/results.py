@@ -1,7 +1,5 @@
 """The results of a run: its tables, made of its answers alone, and their files."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +7,10 @@ from typing import Any
 from emma_viz.data.provenance import dump_json
 from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_files
-from emma_viz.records.answered import ABOUT, ANSWERED, AnsweredRecord, AnsweredRun, RunAbout
+from emma_viz.files.tables import csv_text
+from emma_viz.records.answered import AnsweredRecord, AnsweredRun, RunAbout
 from emma_viz.records.benchmarks import Benchmark, benchmark, names
+from emma_viz.session.benchmarks.folder import DISAGREEMENTS
 from emma_viz.session.benchmarks.sum_tables import sum_tables
 from emma_viz.session.benchmarks.tables import Table, cell_json, comma_separated, latex, markdown
 from emma_viz.session.benchmarks.verdict_tables import short_tables, verdict_tables
@@ -19,10 +19,6 @@ TABLES_SCHEMA = 1
 """Version of `table.json`."""
 SHOWN_DISAGREEMENTS = 20
 """Rows of the disagreements that the Markdown and LaTeX have; `disagreements.csv` has all."""
-DISAGREEMENTS = "disagreements"
-"""The name of their table."""
-WRITTEN = (ABOUT, ANSWERED, f"{DISAGREEMENTS}.csv", *(f"table.{end}" for end in ("md", "csv", "json", "tex")))
-"""Names of all files of a finished run."""
 
 
 def tables_of(run: AnsweredRun) -> list[Table]:
@@ -150,8 +146,4 @@ def _tables_json(tables: Sequence[Table]) -> dict[str, Any]:
 
 
 def _whole(table: Table) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows(table.rows)
-    return file.getvalue()
+    return csv_text([table.columns, *table.rows])

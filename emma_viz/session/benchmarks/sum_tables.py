@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emma_viz.metrics.intervals import Columns, Statistic, Sums, estimate, ratio
+from emma_viz.metrics.intervals import Columns, Statistic, Sums, estimate, ratio, share
 from emma_viz.metrics.verdicts import VERDICTS, mean_of_parts
 from emma_viz.records.answered import AnsweredRecord
 from emma_viz.records.benchmarks import Benchmark
@@ -69,11 +69,11 @@ def _groups(records: Sequence[AnsweredRecord], models: Sequence[str], by: str) -
             counted: list[Columns] = [columns_of(part, number, by)]
             counted += [group_columns(part, number, by, kind) for kind in kinds]
             named = {str(place): each for place, each in enumerate(counted)}
-            found = [interval_of(estimate([each], VERDICTS["accuracy"])) for each in counted]
+            found = [interval_of(share(each, VERDICTS["accuracy"])) for each in counted]
             joined, mean = mean_of_parts(named, VERDICTS["accuracy"])
             counts = [int(each["asked"].sum()) for each in counted]
             cells = [cell for pair in zip(counts, found, strict=True) for cell in pair]
-            rows.append((part.name, model, *cells, interval_of(estimate([joined], mean))))
+            rows.append((part.name, model, *cells, interval_of(share(joined, mean))))
     heads = [head for kind in ("row", *kinds) for head in (f"{kind}s", f"all right by {kind}")]
     return [
         Table(
@@ -153,7 +153,10 @@ def _descriptions(
     rows = []
     for number, model in enumerate(models):
         counted = description_columns(whole, number, kind)
-        numbers = [interval_of(estimate([counted], statistic)) for _, statistic in shown.values()]
+        numbers = [
+            interval_of(estimate([counted], each) if name == "length" else share(counted, each))
+            for name, (_, each) in shown.items()
+        ]
         rows.append((model, len(whole), whole.clusters, *numbers))
     return [
         Table(

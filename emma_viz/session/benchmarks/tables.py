@@ -1,11 +1,11 @@
 """Tables of numbers with intervals, written as Markdown, CSV, JSON and LaTeX."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from emma_viz.files.tables import csv_text
 
 DIGITS = 3
 """Behind the point, in tables that are read; CSV and JSON have five."""
@@ -39,6 +39,8 @@ class Interval:
         """As it is read: `.913 [.901, .925]`."""
         if not math.isfinite(self.value):
             return "–"
+        if 0 < self.value < 0.5 * 10**-DIGITS and not math.isfinite(self.low):
+            return f"<{_short(10**-DIGITS)}"
         ends = f" [{_short(self.low)}, {_short(self.high)}]" if math.isfinite(self.low + self.high) else ""
         return f"{_short(self.value)}{ends}"
 
@@ -73,16 +75,14 @@ def markdown(tables: Sequence[Table], title: str) -> str:
 
 def comma_separated(tables: Sequence[Table]) -> str:
     """All tables as one CSV of (table, row, column, value, low, high): a cell a line."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("table", "row", "column", "value", "low", "high"))
+    rows: list[tuple[Any, ...]] = [("table", "row", "column", "value", "low", "high")]
     for table in tables:
         for number, row in enumerate(table.rows):
             for column, cell in zip(table.columns, row, strict=True):
                 found = cell_json(cell)
                 values = found.values() if isinstance(found, dict) else (found, None, None)
-                writer.writerow((table.name, number, column, *("" if v is None else v for v in values)))
-    return file.getvalue()
+                rows.append((table.name, number, column, *("" if v is None else v for v in values)))
+    return csv_text(rows)
 
 
 def cell_json(cell: Cell) -> Any:

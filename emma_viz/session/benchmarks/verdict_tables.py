@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from emma_viz.metrics.intervals import Columns, Estimate, Statistic, difference, estimate
+from emma_viz.metrics.intervals import Columns, Estimate, Statistic, difference, estimate, share
 from emma_viz.metrics.paired import cluster_p, mcnemar
 from emma_viz.metrics.trust import holm
 from emma_viz.metrics.verdicts import (
@@ -67,7 +67,7 @@ def short_tables(records: Sequence[AnsweredRecord], models: Sequence[str], by: s
     rows: list[tuple[Cell, ...]] = []
     for part in parts_of(asked):
         for number, model in enumerate(models):
-            found = estimate([_right_columns(part, number, by)], VERDICTS["accuracy"])
+            found = share(_right_columns(part, number, by), VERDICTS["accuracy"])
             rows.append((part.name, model, len(part), part.clusters, interval_of(found)))
     return [
         Table(
@@ -113,7 +113,7 @@ def _main(
     for part in parts:
         for number, model in enumerate(models):
             counted = columns_of(part, number, by)
-            found = {name: interval_of(estimate([counted], each)) for name, each in VERDICTS.items()}
+            found = {name: interval_of(share(counted, each)) for name, each in VERDICTS.items()}
             rows.append(
                 (part.name, model, len(part), part.clusters, *(found | _leaning(part, number)).values())
             )
@@ -131,7 +131,8 @@ def _main(
         columns=("part", "model", "rows", "images", *_HEADS.values()),
         rows=tuple(rows),
         notes=(
-            "Intervals (95 %) draw images, not rows. “all” has of rows that ask the same of the same image the first. "
+            "Intervals (95 %) are over images, not rows: Wilson's for shares, a bootstrap's for the others. “all” has "
+            "of rows that ask the same of the same image the first. "
             f"Precision, recall and F1 are about “{about}”. AUROC, AUPRC, Brier and ECE are of P(Yes) against P(No) "
             "of the answer's first token.",
         ),
@@ -155,7 +156,7 @@ def _always(part: RecordPart, word: str, by: str) -> tuple[Interval | None, ...]
         part.truth, said, part.truth == (word == "yes"), part.cluster, part.clusters,
         positive=scorer(by).positive == "yes",
     )  # fmt: skip
-    found = [interval_of(estimate([counted], each)) for each in VERDICTS.values()]
+    found = [interval_of(share(counted, each)) for each in VERDICTS.values()]
     return (*found, *[None] * (len(_HEADS) - len(found)))
 
 
@@ -163,13 +164,13 @@ def _means(asked: Sequence[AnsweredRecord], model: int, by: str) -> list[Interva
     """The mean over splits of each number; of what is ranked, the mean alone, without an interval."""
     splits = splits_of(asked, common=True)
     found: dict[str, Interval] = {}
-    for statistics, columns in (
-        (VERDICTS, {part.name: columns_of(part, model, by) for part in splits}),
-        (CALIBRATION_STATISTICS, {part.name: _calibrated(part, model) for part in splits}),
+    for statistics, shares, columns in (
+        (VERDICTS, True, {part.name: columns_of(part, model, by) for part in splits}),
+        (CALIBRATION_STATISTICS, False, {part.name: _calibrated(part, model) for part in splits}),
     ):
         for name, statistic in statistics.items():
             joined, mean = mean_of_parts(columns, statistic)
-            found[name] = interval_of(estimate([joined], mean))
+            found[name] = interval_of(share(joined, mean) if shares else estimate([joined], mean))
     for name in ("auroc", "auprc"):
         each = [ranking_value(part, model)[name] for part in splits]
         found[name] = Interval(value=float(np.mean(each)))
@@ -194,7 +195,7 @@ def _by_scorer(parts: Sequence[RecordPart], models: Sequence[str], scorers: Sequ
             cells: list[Cell] = []
             for by in scorers:
                 counted = columns_of(part, number, by)
-                cells += [interval_of(estimate([counted], statistic)) for _, statistic in shown]
+                cells += [interval_of(share(counted, statistic)) for _, statistic in shown]
             rows.append((part.name, model, *cells))
     heads = tuple(f"{by} {_HEADS[name]}" for by in scorers for name, _ in shown)
     titles = tuple(f"- {by}: {scorer(by).title}" for by in scorers)

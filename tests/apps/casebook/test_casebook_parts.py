@@ -100,6 +100,8 @@ def test_words_of_strangers_stay_words():
     assert "<img" not in as_html(evil)
     shown = marked("A <b>cat</b> and two dogs.", ["dog", "cat", " "])
     assert shown == "A &lt;b&gt;<mark>cat</mark>&lt;/b&gt; and two <mark>dogs</mark>."
+    shown = marked("A man with a puppy, a hot dog and a sceptre.", ["person", "dog", "sceptre"])
+    assert re.findall("<mark>(.*?)</mark>", shown) == ["man", "puppy", "sceptre"]
     assert leaning_bar(CaseAnswer(model="a", text="x")) == ""
     assert "P(Yes) 0.200, P(No) 0.600" in leaning_bar(CaseAnswer(model="a", text="x", p_yes=0.2, p_no=0.6))
 

@@ -229,6 +229,12 @@ def test_mme_reads_tasks_and_results(tmp_path):
     ]
     assert found.said == {("existence", "a.jpg-1"): "No", ("existence", "a.jpg-2"): "Yes, there is"}
     assert found.records[0].group("image") == found.records[1].group("image")
+    assert [r.cluster for r in found.records] == ["a.jpg", "a.jpg", "b.jpg"]
+    for task in ("posters", "scene", "color"):
+        (tmp_path / f"{task}.txt").write_text("a.jpg\tIs it?\tNo\na.jpg\tIs it so?\tYes\n")
+    clusters = {r.split: r.cluster for r in read_benchmark("mme", [tmp_path]).records}
+    assert clusters["posters"] != clusters["scene"]
+    assert clusters["color"] == "a.jpg"  # of COCO, as those of existence
     assert [each.split(":")[0] for each in found.complaints] == [
         "existence.txt, line 5",
         str(tmp_path / "existence.txt"),

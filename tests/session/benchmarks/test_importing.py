@@ -60,6 +60,23 @@ def test_a_log_of_lmms_eval_becomes_a_run(generation, pope, photos, tmp_path, ca
     assert "Rows that scorers read differently: 2 of 3" in capsys.readouterr().out
 
 
+def test_rows_whose_images_nobody_named_are_all_counted(tmp_path):
+    rows = [
+        {"doc_id": number, "target": "yes", "input": "Is there a cup?", "filtered_resps": said}
+        for number, said in enumerate(("yes", "no", "yes", "yes"))
+    ]
+    log = tmp_path / "x_samples_pope_adv.jsonl"
+    log.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert main(["benchmark", "import", str(log), "--out", str(tmp_path / "run")]) == 0
+    tables = {
+        each["name"]: each for each in json.loads((tmp_path / "run" / "table.json").read_text())["tables"]
+    }
+    whole = next(
+        row for row in tables["verdicts"]["rows"] if row[0] == "all" and not row[1].startswith("always")
+    )
+    assert (whole[2], whole[3], whole[4]["value"]) == (4, 4, 0.75)
+
+
 def test_a_workbook_of_vlmevalkit_becomes_a_run_with_images(pope, photos, tmp_path):
     log = workbook(tmp_path / "llava_v1_POPE.xlsx")
     argv = ["benchmark", "import", str(log), "--benchmark", "pope", "--records", str(pope)]

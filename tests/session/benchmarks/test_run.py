@@ -143,6 +143,9 @@ def test_processes_of_a_launcher_share_a_run(whole, pair, photos, records, tmp_p
 @pytest.mark.slow
 def test_a_model_that_is_asked_later_stands_beside_the_others(whole, asked, pair, tmp_path):
     asked(tmp_path / "run", models=[pair.cobra])
+    assert (tmp_path / "run" / "answers.jsonl").exists()
+    asked(tmp_path / "run", models=[pair.emma], shard=(2, 2))
+    assert not (tmp_path / "run" / "answers.jsonl").exists()  # of the model before alone
     done = asked(tmp_path / "run", models=[pair.emma])
     assert done.run.about.models == ("cobra", "emma")
     assert (tmp_path / "run" / "answers.jsonl").read_bytes() == (
