@@ -16,6 +16,8 @@ BACKEND = {
 """What backends of the kernels have, and the one function that chooses among them (`emma_viz.kernels.api`)."""
 READER = {"BENCHMARK"}
 """What every reader of a benchmark has (`emma_viz.records.benchmarks.kinds`)."""
+STEP = {"revision", "down_revision", "upgrade"}
+"""What Alembic asks of every step of a casebook's migrations."""
 PROGRAM = {"main", "logger"}
 """What every program and every module that logs has."""
 
@@ -39,7 +41,7 @@ def test_no_public_name_stands_in_two_modules():
                 if not name.startswith("_"):
                     places[name].add(path.relative_to(ROOT).as_posix())
     assert len(places) > 1000
-    shared = SUB_COMMAND | BACKEND | READER | PROGRAM
+    shared = SUB_COMMAND | BACKEND | READER | STEP | PROGRAM
     twice = {name: found for name, found in places.items() if len(found) > 1 and name not in shared}
     assert not twice, "\n".join(f"{name}: {', '.join(sorted(found))}" for name, found in twice.items())
     for name in SUB_COMMAND:

@@ -66,7 +66,14 @@ class CaseEvent:
             )
 
     def after(self, at: str) -> "CaseEvent":
-        """The same, later than a time: histories are in the order of their times, also where clocks differ."""
+        """The same, later than a time: histories are in the order of their times, also where clocks differ.
+
+        Args:
+            at: the time, as in `at`.
+
+        Raises:
+            InputError: no time is later.
+        """
         if self.at > at:
             return self
         try:

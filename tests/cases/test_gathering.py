@@ -166,7 +166,7 @@ def test_tables_of_a_casebook_draw_the_clusters_of_the_run(tmp_path):
         truth = "no" if number % 4 else "yes"
         cluster = f"topic {number // 4}"
         records.append(answered(number, None, None, *answers, truth=truth, cluster=cluster))
-    about = RunAbout(benchmark="pope", scorers=("pope",), models=models, records=len(records))
+    about = RunAbout(benchmark="pope", scorers=("pope",), models=models, images="", records=len(records))
     write_answers(folder, about, records)
     with Casebook.open(tmp_path / "cases.db") as casebook:
         gather_run(casebook, folder)
@@ -175,7 +175,9 @@ def test_tables_of_a_casebook_draw_the_clusters_of_the_run(tmp_path):
         casebook.write(casebook.ids()[0], "verdict", "miss", author="Ana")
         assert casebook.state() != before
     own = answered_tables(list(open_answers(folder).answers()), models, ("pope",), "pope")
-    assert own == answered_tables(held, models, ("pope",), "pope")
+    assert repr(own) == repr(
+        answered_tables(held, models, ("pope",), "pope")
+    )  # with NaN, which equals nothing
     assert {row[3] for row in own[0].rows} == {3}
 
 
