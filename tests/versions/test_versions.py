@@ -97,10 +97,12 @@ def read_figure(path: Path, version: int) -> None:
         "score": first.score,
         "marked": first.marked,
         "controls": first.controls,
+        "pair": None if case.pair == (0, 1) else case.pair,
+        "font_scale": None if spec.font_scale == 1 else spec.font_scale,
     }
     assert given.keys() == SINCE.keys()
     for name, value in given.items():
-        there = value is not None and (isinstance(value, float) or len(value) > 0)
+        there = value is not None and not (isinstance(value, (str, tuple)) and not value)
         assert there == (SINCE[name] <= version), name
 
 
