@@ -221,6 +221,11 @@ def _texts(
         )
     texts, ids, tokenizer = [], [], model.tokenizer
     for each in several:
+        if not isinstance(each, str) and hasattr(model, "peer"):
+            raise InputError(
+                f"{model.info.name} takes messages as text, got token ids: its prompt holds as many image tokens as "
+                "the image becomes, and its chat template writes it."
+            )
         if not isinstance(each, str):
             read = tuple(cast(Sequence[int], each))
             texts.append(" ".join(map(str, read)) if tokenizer is None else tokenizer.decode(read))

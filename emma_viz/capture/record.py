@@ -67,7 +67,7 @@ def record(
         model: from `load_model`, or, for text alone, from `load_language_model`.
         images: paths, PIL images or arrays; None to ask without an image.
         prompts: messages, without the prompt template; or token ids, one list or tensor of them for each prompt, which
-            are read as they are: a language model then needs no tokenizer.
+            are read as they are: a language model then needs no tokenizer, and a model of transformers' takes none.
         sites: hook sites (`emma_viz.capture.SITES`), also in the long form `blocks.{i}.hook_resid_post`.
         layers: block indices, "first" or "last", -1 for the embedding that enters block 0 (`resid_post` alone has it);
             or "all" blocks.
@@ -218,7 +218,7 @@ class _Run:
                     peer, asked, wanted.tokens, buffers, clock.tick, clock.end_batch, self.on_token
                 )
                 answers = road.all(self.sampling)
-                said = dict.fromkeys([peer.family.note, *(each.said for each in questions.geometry)])
+                said = dict.fromkeys([*peer.notes, *(each.said for each in questions.geometry)])
                 notes += tuple(each for each in said if each)
         return Trace(
             model=model.info,

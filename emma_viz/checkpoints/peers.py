@@ -41,6 +41,7 @@ from emma_viz.models.attention_sites import attention_blocks
 from emma_viz.models.peers.calls import translated
 from emma_viz.models.peers.network import PeerNetwork
 from emma_viz.models.peers.peer import PeerSettings
+from emma_viz.models.peers.steering import only_steering
 from emma_viz.models.peers.table import PEERS, peer_of
 
 
@@ -178,6 +179,7 @@ def load_peer(
         )
         if (folder / "generation_config.json").is_file():
             network.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        network.generation_config = only_steering(network.generation_config)
     _require_filled(network, told, str(folder))
     if attention_blocks(network) is None:
         raise CheckpointError(

@@ -8,7 +8,6 @@ from typing import Annotated
 import msgspec
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
 
 from emma_viz.data.image_grid import Axis, ImageGrid, Spans
 from emma_viz.errors import InputError
@@ -69,12 +68,6 @@ class TokenAxis:
         """Where each token begins and ends, in original pixels; beyond the image where it sees padding."""
         first, last = self.on_tiles
         return self.axis.to_image(first), self.axis.to_image(last)
-
-    @property
-    def shown(self) -> tuple[int, int]:
-        """The first pixel of the resized image that lies on the tiles, and how many follow it there."""
-        first = max(0, -round(self.axis.crop))
-        return first, max(1, round(self.axis.resized - max(self.axis.crop, 0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,25 +191,14 @@ class TileGeometry(ImageGrid):
         rest += [f"{self.spare} tokens without pixels"] * bool(self.spare)
         return f"not drawn: {', '.join(rest)}" if rest else ""
 
-    def view(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-        """What the tokens of the finest grid see of an image, R·p × C·p pixels; padding is black.
+    def seen(self, canvas: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "height width 3"]:
+        """What the tokens of the finest grid see, R·p × C·p pixels; where a token stands for more than a patch, every
+        p-th part of it.
 
-        Resized as the model's preprocessing does; where a token stands for more than a patch, every p-th part of it.
+        Args:
+            canvas: all tiles side by side, as the model's preprocessing made them.
         """
-        x, y = self.grids[0].x, self.grids[0].y
-        (left, across), (top, down) = x.shown, y.shown
-        box = []
-        for line, length in ((x, image.width), (y, image.height)):
-            ends = line.axis.to_image(
-                np.array([max(line.axis.crop, 0), line.axis.resized], float) - line.axis.crop
-            )
-            box.append(np.clip(ends, 0, length).tolist())
-        source = (box[0][0], box[1][0], box[0][1], box[1][1])
-        seen = np.asarray(image.resize((across, down), Image.Resampling.BICUBIC, box=source))
-        columns, rows = _pixels(x) - left, _pixels(y) - top
-        inside = ((rows >= 0) & (rows < down))[:, None] & ((columns >= 0) & (columns < across))
-        picked = seen[np.clip(rows, 0, down - 1)][:, np.clip(columns, 0, across - 1)]
-        return np.where(inside[..., None], picked, 0).astype(np.uint8)
+        return canvas[_pixels(self.grids[0].y)][:, _pixels(self.grids[0].x)]
 
 
 def _pixels(line: TokenAxis) -> np.ndarray:

@@ -156,8 +156,10 @@ def peer(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     ids = torch.tensor([[1, 11, *[IMAGE] * tokens, 12, 13, 14]])
     kinds = (ids == IMAGE).long()
     asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **image()}
-    if name in ("gemma3", "paligemma"):
+    if name == "gemma3":
         asked["token_type_ids"] = kinds
+    if name == "paligemma":  # 0 for image and question alike, as its processor says
+        asked["token_type_ids"] = torch.zeros_like(ids)
     if name.startswith("qwen"):
         asked["mm_token_type_ids"] = kinds
     return model, asked

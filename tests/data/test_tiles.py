@@ -1,16 +1,17 @@
 """Grids of tokens of any shape: boxes cover the image once, numbers go there and back, views fit the boxes."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from emma_viz.data.image_grid import Axis
 from emma_viz.data.tiles import TileGeometry, TokenAxis, TokenGrid
 from emma_viz.errors import CheckpointError, InputError
+from emma_viz.models.peers.anyres import ANYRES
 from emma_viz.models.peers.internvl import INTERNVL
 from emma_viz.models.peers.peer import PeerSettings
 
@@ -102,18 +103,17 @@ def test_a_resampled_grid_covers_what_the_full_one_covers():
 
 @pytest.mark.parametrize("left", [0, 2])
 def test_the_view_shows_each_token_its_own_box(left):
-    """Every token of every tile is one colour in the image, and so is its patch."""
+    """Every token of every tile is one colour on the tiles, and so is its patch."""
     side, patch, tiles = 3, 4, (2, 3)
     pitch = side * patch + left
-    size = (tiles[1] * pitch * 4, tiles[0] * pitch * 4)
+    size = (tiles[1] * pitch, tiles[0] * pitch)
     place = tiled(size, tiles, side, patch, left=left)
     colours = np.random.default_rng(0).integers(0, 256, (place.n_tokens, 3), dtype=np.uint8)
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
     for (x0, y0, x1, y1), colour in zip(np.rint(place.token_boxes()).astype(int), colours, strict=True):
         pixels[y0:y1, x0:x1] = colour
-    patches = place.patches(place.view(Image.fromarray(pixels)))
-    # A bicubic resize rings a little where colours meet.
-    np.testing.assert_allclose(patches[:, 1:-1, 1:-1].mean(axis=(1, 2)), colours, atol=8)
+    patches = place.patches(place.seen(pixels))
+    assert (patches == colours[:, None, None]).all()
     pasted = place.paste(np.arange(place.n_tokens, dtype=float).reshape(place.grid))
     assert np.isnan(pasted).any() == bool(left)
     seen = ~np.isnan(pasted)
@@ -167,3 +167,16 @@ def test_coarser_tokens_that_see_any_of_a_place_go_with_it():
     assert place.with_coarser(np.array([3, 26])).tolist() == [3, 18, 26]
     alone = TileGeometry(image_size=(40, 40), grids=(TokenGrid(x=whole, y=whole),))
     assert alone.with_coarser(np.array([2, 7])).tolist() == [2, 7]
+
+
+def test_a_file_cannot_have_any_number_of_tiles_numbered():
+    """They are counted before they are numbered, which would take half a gigabyte."""
+    vision = SimpleNamespace(image_size=16, patch_size=4)
+    processor = SimpleNamespace(image_grid_pinpoints=[[16 * 2000, 16 * 2000]])
+    tracemalloc.start()
+    with pytest.raises(InputError, match="got 64000000: image_grid_pinpoints"):
+        ANYRES.arrange(
+            (60, 60), PeerSettings(config=SimpleNamespace(vision_config=vision), processor=processor)
+        )
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()

@@ -13,8 +13,20 @@ from tests.capture import transformer_peers
 from tests.capture.transformer_peers import IMAGE, PEERS
 
 PATCH, SIDE = 4, 16
-_SPECIAL = ["<pad>", "<s>", "</s>", "<a>", "<b>", "<c>", "<d>", "<image>", "<e>", "<f>"]
-_ROWS = 272
+_SPECIAL = [
+    *("<pad>", "<s>", "</s>", "<a>", "<b>", "<c>", "<d>", "<image>", "<start_of_image>", "<end_of_image>"),
+    *("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<img>", "</img>", "<video>"),
+    *(f"<row_{row}_col_{column}>" for row in range(1, 4) for column in range(1, 4)),
+]
+"""Those of all families; the image's has the id that the models are told."""
+_NAMED = {
+    "image_token": "<image>", "context_image_token": "<image>", "video_token": "<video>",
+    "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "start_image_token": "<img>",
+    "end_image_token": "</img>", "fake_image_token": "<fake_token_around_image>",
+    "global_image_token": "<global-img>", "end_of_utterance_token": "<end_of_utterance>",
+}  # fmt: skip
+"""What released processors ask their tokenizer for."""
+_ROWS = 288
 
 
 def _words() -> Any:
@@ -30,7 +42,11 @@ def _words() -> Any:
     assert core.token_to_id("<image>") == IMAGE
     assert core.get_vocab_size() <= _ROWS
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        extra_special_tokens=_NAMED,
     )
 
 
@@ -104,7 +120,8 @@ def _gemma3() -> Any:
 def _internvl() -> Any:
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-    return GotOcr2ImageProcessorPil(size={"height": SIDE, "width": SIDE}, crop_to_patches=True, max_patches=6)
+    # Without crop_to_patches, as released folders have it: the released processor says it.
+    return GotOcr2ImageProcessorPil(size={"height": SIDE, "width": SIDE}, max_patches=6)
 
 
 PROCESSORS: dict[str, Callable[[], Any]] = {

@@ -15,6 +15,7 @@ from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.logit_lens import logit_lens, word_scores
 from emma_viz.evidence.replacements import image_tokens
 from emma_viz.models.attention_sites import ATTENTION_SITES
+from emma_viz.models.peers.prompts import PLAIN_NOTE
 from emma_viz.models.peers.table import PEERS
 from tests.families import contract
 
@@ -27,7 +28,7 @@ def test_every_site_is_recorded_as_a_hook_on_the_network_sees_it(peer, pictures)
     before = foreign_hooks(model.peer.network)
     trace = record(model, pictures[:1], "Why?", sites=tuple(ATTENTION_SITES), tokens="all", generate=False)
     assert foreign_hooks(model.peer.network) == before
-    assert set(trace.notes) == {model.peer.family.note, trace.geometry[0].said} - {""}
+    assert set(trace.notes) == {model.peer.family.note, PLAIN_NOTE, trace.geometry[0].said} - {""}
     inputs = model.peer.inputs(pictures[0], "Why?")
     order = torch.cat([inputs.image, inputs.text])
     with torch.no_grad(), Recorder(model.peer.network, ATTENTION_SITES) as recorder:
@@ -77,6 +78,7 @@ def test_each_token_sees_the_pixels_of_its_box_and_no_others(peer, pictures):
         boxes = place.all_boxes()
         draw = np.random.default_rng(0)
         shown = [token for token in range(place.n_tokens) if _inside(boxes[token], picture)]
+        assert shown
         for token in draw.choice(shown, min(4, len(shown)), replace=False):
             left, top, right, bottom = boxes[token]
             # The middle of the box: a resize mixes what lies near its edges with the next.
@@ -120,15 +122,28 @@ def _inside(box, picture) -> bool:
 
 
 def test_the_view_is_what_the_processor_gives_the_model(peer, pictures):
-    """Where both have the same pixels: undoing the normalisation gives the view to a few levels of 255."""
-    name, model = peer
-    if name != "llava":
-        pytest.skip("its pixels come as tiles or patches; the test above tells where they lie")
-    for picture in pictures:
-        processor = model.peer.settings.processor
-        pixels = np.asarray(processor(images=[picture], return_tensors="np")["pixel_values"][0])
-        shown = pixels.transpose(1, 2, 0) * processor.image_std + processor.image_mean
-        assert np.abs(shown * 255 - model.transform.view(picture)).max() < 3
+    """The normalisation undone: no other pixels than the model saw, and at each token those of its own box."""
+    _, model = peer
+    processor = model.peer.settings.processor
+    for picture in [*pictures, Image.fromarray(np.full((40, 90, 3), 200, np.uint8))]:
+        place, view = model.transform.geometry(picture), model.transform.view(picture)
+        assert view.shape[:2] == place.view_size
+        pixels = np.asarray(processor(images=[picture], return_tensors="np")["pixel_values"], np.float64)
+        if pixels.ndim == 2:  # patches of two frames alike
+            pixels = pixels.reshape(len(pixels), 3, -1)
+        else:
+            pixels = np.moveaxis(pixels.reshape(-1, *pixels.shape[-3:]), 1, 0).reshape(1, 3, -1)
+        shift, scale = (np.reshape(each, (3, 1)) for each in (processor.image_mean, processor.image_std))
+        seen = np.rint((pixels * scale + shift) * 255).astype(int)
+        levels = {tuple(each) for each in np.moveaxis(seen, 1, 2).reshape(-1, 3).tolist()}
+        assert {tuple(each) for each in view.reshape(-1, 3).tolist()} <= levels
+    smooth = Image.fromarray(np.asarray(pictures[0])[:5, :7]).resize((101, 67), Image.Resampling.BICUBIC)
+    place = model.transform.geometry(smooth)
+    means = place.patches(model.transform.view(smooth)).mean(axis=(1, 2))
+    for box, mean in zip(place.token_boxes(), means, strict=True):
+        if _inside(box, smooth):
+            inside = smooth.crop(np.rint(box).astype(int).tolist())
+            assert np.abs(np.asarray(inside).mean(axis=(0, 1)) - mean).max() < 25
 
 
 def test_image_tokens_know_of_the_question_where_the_family_says_so_alone(peer, pictures):

@@ -123,6 +123,12 @@ DAMAGES = {
     "a normaliser's own pattern": (_json("tokenizer.json", lambda c: c.update(normalizer=PATTERN)), "by a pattern"),
     "a splitter's own pattern": (_json("tokenizer.json", lambda c: c.update(pre_tokenizer=SPLIT)), "by a pattern"),
     "a size in words": (_json("preprocessor_config.json", lambda c: c.update(size="big")), "transformers|names"),
+    "penalty in words": (
+        _json("generation_config.json", lambda c: c.update(repetition_penalty="much")), "repetition_penalty"
+    ),
+    "words forbidden in words": (
+        _json("generation_config.json", lambda c: c.update(bad_words_ids=["rude"])), "bad_words_ids"
+    ),
 }  # fmt: skip
 
 

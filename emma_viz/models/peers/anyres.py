@@ -2,13 +2,15 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from emma_viz.data.image_grid import Axis
-from emma_viz.data.tiles import TileGeometry, TokenAxis, TokenGrid
-from emma_viz.models.peers.peer import Arrangement, PeerSettings, squashed, token_grid
+from emma_viz.data.tiles import MOST_IMAGE_TOKENS, TileGeometry, TokenAxis, TokenGrid
+from emma_viz.errors import InputError
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, squashed, tiles_in_place, token_grid
 
 
 class AnyresPeer:
@@ -37,26 +39,52 @@ class AnyresPeer:
         geometry = TileGeometry(image_size=image_size, grids=(whole, small), spare=rows)
         places = side * side + np.arange(rows * (columns + 1)).reshape(rows, columns + 1)
         order = np.concatenate([places[:, :-1].ravel(), np.arange(side * side), places[:, -1]])
-        return Arrangement(geometry=geometry, order=order)
+        return Arrangement(
+            geometry=geometry, order=order, tiles=_tiles(_canvas(image_size, settings), settings)
+        )
 
     def written(self, arrangement: Arrangement, token: str) -> str:
         """The tokens alone."""
         return token * arrangement.geometry.n_image_tokens
 
+    def canvas(
+        self, pixels: Mapping[str, np.ndarray], arrangement: Arrangement, settings: PeerSettings
+    ) -> np.ndarray:
+        """The tiles, which come behind the thumbnail."""
+        return tiles_in_place(pixels, arrangement.tiles, first=1)
+
+
+def _canvas(image_size: tuple[int, int], settings: PeerSettings) -> tuple[int, int]:
+    """(height, width) of all tiles."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    return select_best_resolution(image_size[::-1], settings.processor.image_grid_pinpoints)
+
+
+def _tiles(canvas: tuple[int, int], settings: PeerSettings) -> tuple[int, int]:
+    """Their rows and columns."""
+    side = settings.config.vision_config.image_size
+    return canvas[0] // side, canvas[1] // side
+
 
 def _unpadded(image_size: tuple[int, int], settings: PeerSettings, side: int) -> TokenGrid:
     """The grid of all tiles without what sees padding alone, by transformers' own functions."""
     import torch
-    from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
+    from transformers.image_processing_utils import get_patch_output_size
     from transformers.image_utils import ChannelDimension
     from transformers.models.llava_next.modeling_llava_next import unpad_image
 
     vision, (width, height) = settings.config.vision_config, image_size
-    canvas = select_best_resolution((height, width), settings.processor.image_grid_pinpoints)
+    canvas = _canvas(image_size, settings)
     resized = get_patch_output_size(
         np.broadcast_to(np.uint8(0), (1, height, width)), canvas, input_data_format=ChannelDimension.FIRST
     )
-    tiles = [length // vision.image_size for length in canvas]
+    tiles = _tiles(canvas, settings)
+    if (count := math.prod(tiles) * side**2) > MOST_IMAGE_TOKENS:
+        raise InputError(
+            f"expected at most {MOST_IMAGE_TOKENS} image tokens, got {count}: image_grid_pinpoints of the checkpoint's "
+            f"preprocessor_config.json have {canvas[1]}×{canvas[0]} pixels."
+        )
     full = torch.arange(tiles[0] * tiles[1] * side * side).view(1, tiles[0] * side, tiles[1] * side)
     kept = unpad_image(full, (height, width))[0]
     skip = divmod(int(kept[0, 0]), full.shape[2])

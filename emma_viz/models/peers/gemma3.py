@@ -1,9 +1,12 @@
 """Gemma 3 (arXiv 2503.19786): one square grid, pooled, between marks of its begin and end."""
 
 import math
+from collections.abc import Mapping
+
+import numpy as np
 
 from emma_viz.errors import CheckpointError
-from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid, squashed
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid, one_tile, squashed
 
 
 class Gemma3Peer:
@@ -38,6 +41,12 @@ class Gemma3Peer:
     def written(self, arrangement: Arrangement, token: str) -> str:
         """Between the marks of the released processor."""
         return f"\n\n<start_of_image>{token * arrangement.geometry.n_image_tokens}<end_of_image>\n\n"
+
+    def canvas(
+        self, pixels: Mapping[str, np.ndarray], arrangement: Arrangement, settings: PeerSettings
+    ) -> np.ndarray:
+        """The one tile."""
+        return one_tile(pixels)
 
 
 GEMMA3 = Gemma3Peer()

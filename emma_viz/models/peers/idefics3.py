@@ -1,8 +1,10 @@
 """Idefics3 (arXiv 2408.12637) and SmolVLM (arXiv 2504.05299): tiles of the image, then all of it, pixels shuffled."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from emma_viz.models.peers.peer import Arrangement, PeerSettings, tiles_and_thumbnail
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, tiles_and_thumbnail, tiles_in_place
 
 
 class Idefics3Peer:
@@ -45,6 +47,12 @@ class Idefics3Peer:
             for row in range(rows)
         ]
         return "".join(lines) + f"{chr(10) if lines else ''}{around}<global-img>{tile}{around}"
+
+    def canvas(
+        self, pixels: Mapping[str, np.ndarray], arrangement: Arrangement, settings: PeerSettings
+    ) -> np.ndarray:
+        """The tiles, or the whole image where it is not cut."""
+        return tiles_in_place(pixels, arrangement.tiles if min(arrangement.tiles) else (1, 1))
 
 
 def _canvas(image_size: tuple[int, int], processor, pitch: int) -> tuple[int, int]:

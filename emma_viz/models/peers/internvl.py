@@ -1,7 +1,11 @@
 """InternVL (arXiv 2404.16821, 2504.10479): tiles of the image, then its thumbnail, four patches to a token."""
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from emma_viz.errors import CheckpointError
-from emma_viz.models.peers.peer import Arrangement, PeerSettings, pair_of, tiles_and_thumbnail
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, pair_of, tiles_and_thumbnail, tiles_in_place
 
 _MOST_TILES = 256
 """The processor's function tries every pair of rows and columns; released checkpoints have 12."""
@@ -45,6 +49,12 @@ class InternVLPeer:
     def written(self, arrangement: Arrangement, token: str) -> str:
         """Between the marks of the released processor."""
         return f"<img>{token * arrangement.geometry.n_image_tokens}</img>"
+
+    def canvas(
+        self, pixels: Mapping[str, np.ndarray], arrangement: Arrangement, settings: PeerSettings
+    ) -> np.ndarray:
+        """The tiles, or the whole image where it is not cut."""
+        return tiles_in_place(pixels, arrangement.tiles if min(arrangement.tiles) else (1, 1))
 
 
 INTERNVL = InternVLPeer()

@@ -1,7 +1,11 @@
 """LLaVA and LLaVA-1.5 (arXiv 2310.03744) as transformers has them: one square grid an image."""
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from emma_viz.data.image_grid import Axis
-from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid, one_tile
 
 
 class LlavaPeer:
@@ -28,6 +32,12 @@ class LlavaPeer:
     def written(self, arrangement: Arrangement, token: str) -> str:
         """The tokens alone."""
         return token * arrangement.geometry.n_image_tokens
+
+    def canvas(
+        self, pixels: Mapping[str, np.ndarray], arrangement: Arrangement, settings: PeerSettings
+    ) -> np.ndarray:
+        """The one tile."""
+        return one_tile(pixels)
 
 
 def _axes(image_size: tuple[int, int], settings: PeerSettings) -> tuple[Axis, Axis]:

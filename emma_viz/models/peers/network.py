@@ -5,7 +5,7 @@ sequences are of different lengths, and what pads them is the model's affair.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,8 +17,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from emma_viz.data.tiles import TileGeometry
-from emma_viz.errors import CheckpointError, InputError
+from emma_viz.errors import CheckpointError, ImageError, InputError
+from emma_viz.models.peers.calls import translated
 from emma_viz.models.peers.peer import Arrangement, Peer, PeerSettings
+from emma_viz.models.peers.prompts import PLAIN_NOTE, PeerPrompts
+from emma_viz.models.peers.steering import steering_notes
 
 _KINDS = ("mm_token_type_ids", "token_type_ids")
 """Arguments that say of each token whether it is the image's."""
@@ -112,70 +115,79 @@ class PeerNetwork:
         return tuple(ends) if isinstance(ends, list | tuple) else () if ends is None else (int(ends),)
 
     def arrange(self, image: Image.Image) -> Arrangement:
-        """Where the tokens of an image lie, over it and in the sequence."""
-        return self.family.arrange(image.size, self.settings)
+        """Where the tokens of an image lie, over it and in the sequence.
+
+        Raises:
+            ImageError: it cannot be prepared as the checkpoint says.
+        """
+        with self._preparing(image):
+            return self.family.arrange(image.size, self.settings)
 
     def geometry(self, image: Image.Image) -> TileGeometry:
         """Where the tokens of an image lie over it."""
         return self.arrange(image).geometry
 
     def view(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-        """What the tokens of the finest grid see of an image, before the normalisation."""
-        return self.geometry(image).view(image)
+        """What the tokens of the finest grid see of an image: the processor's own pixels, the normalisation undone.
+
+        Raises:
+            ImageError: it cannot be prepared as the checkpoint says.
+        """
+        arrangement, processor = self.arrange(image), self.settings.processor
+        with self._preparing(image):
+            pixels = self.family.canvas(self._pixels(image), arrangement, self.settings).astype(np.float64)
+            if processor.do_normalize:
+                pixels = pixels * np.asarray(processor.image_std) + np.asarray(processor.image_mean)
+            if processor.do_rescale:
+                pixels = pixels / processor.rescale_factor
+            seen = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        return arrangement.geometry.seen(seen)
+
+    @cached_property
+    def prompts(self) -> PeerPrompts:
+        """Writes and reads its prompts."""
+        token = self.words.convert_ids_to_tokens(self.image_id)
+        return PeerPrompts(
+            words=self.words,
+            marker=self.family.marker or token,
+            image_token=token,
+            plain=self.family.plain,
+        )
 
     def prompt(self, message: str) -> str:
         """The text for a message, with the family's marker where the image stands.
 
         The checkpoint's own chat template writes it, where it has one; otherwise it is the family's plain form.
         """
-        if not self.words.chat_template:
-            return self.family.plain.replace("{image}", self._marker).replace("{message}", message)
-        turn = _turn("user", {"type": "image"}, _text(message))
-        return self.words.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
-
-    def first_id(self, word: str) -> int:
-        """The id that an answer begins with which begins with a word, such as "Yes".
-
-        The checkpoint's own chat template says what stands between a prompt and its answer; in a plain form that is a
-        space, or nothing where the form ends a line.
-        """
-        prompt = self.prompt("?")
-        if self.words.chat_template:
-            turns = [_turn("user", {"type": "image"}, _text("?")), _turn("assistant", _text(word))]
-            whole = self.words.apply_chat_template(turns, tokenize=False)
-        else:
-            whole = prompt + ("" if prompt[-1].isspace() else " ") + word
-        before, after = (self.words(text, add_special_tokens=False)["input_ids"] for text in (prompt, whole))
-        same = next(
-            (at for at, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]),
-            len(before),
-        )
-        return after[same]
+        return self.prompts.of(message, image=True).said
 
     @property
-    def _marker(self) -> str:
-        return self.family.marker or self.words.convert_ids_to_tokens(self.image_id)
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of its pictures and answers should know."""
+        plain = "" if self.words.chat_template else PLAIN_NOTE
+        said = steering_notes(getattr(self.network, "generation_config", None))
+        return tuple(each for each in (self.family.note, plain, said) if each)
+
+    def first_id(self, word: str) -> int:
+        """The id that an answer begins with which begins with a word, such as "Yes"."""
+        return self.prompts.first_id(word)
 
     def inputs(self, image: Image.Image | None, message: str) -> PeerInputs:
         """What the model reads of an image and a message.
 
         Raises:
             CheckpointError: the prompt has no place for the image, or the tokenizer no token for it.
+            ImageError: the image cannot be prepared as the checkpoint says.
         """
-        text, given, order = self.prompt(message), {}, np.zeros(0, np.int64)
-        if image is None:
-            text = text.replace(f"{self._marker}\n", "").replace(self._marker, "")
-        else:
+        prompt, given, order = self.prompts.of(message, image=image is not None), {}, np.zeros(0, np.int64)
+        if image is not None:
             arrangement = self.arrange(image)
-            order, token = arrangement.order, self.words.convert_ids_to_tokens(self.image_id)
-            if text.count(self._marker) != 1:
-                raise CheckpointError(
-                    f"expected a chat template that writes {self._marker!r} once, got {text[:200]!r}"
-                )
-            text = text.replace(self._marker, self.family.written(arrangement, token))
-            given = self._pixels(image)
-        begins = self.words.bos_token is not None and self.words.bos_token in text
-        ids = self.words(text, add_special_tokens=not begins, return_tensors="pt")["input_ids"]
+            order = arrangement.order
+            written = self.family.written(arrangement, self.prompts.image_token)
+            prompt = prompt.with_image(self.prompts.marker, written)
+            made = {name: torch.from_numpy(each) for name, each in self._pixels(image).items()}
+            given = {name: value for name, value in made.items() if name in self._takes}
+        ids = torch.tensor([self.prompts.ids(prompt)], dtype=torch.long)
         is_image = ids[0] == self.image_id
         places = is_image.nonzero().flatten()
         if len(places) != len(order):
@@ -184,26 +196,32 @@ class PeerNetwork:
             )
         text_kind, image_kind, _ = self.family.kinds
         kinds = torch.where(is_image, image_kind, text_kind)[None]
-        asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **given, **self._kinds(kinds)}
+        asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **given}
+        asked |= {name: kinds for name in _KINDS if name in self._takes}
         return PeerInputs(
             given={name: self._placed(value) for name, value in asked.items()},
             image=places[torch.from_numpy(order)],
             text=(~is_image).nonzero().flatten(),
         )
 
-    def _pixels(self, image: Image.Image) -> dict[str, Tensor]:
-        """The image as the model's forward pass takes it."""
-        made = self.settings.processor(images=[image], return_tensors="pt")
-        return {name: value for name, value in made.items() if name in self._takes}
+    def _pixels(self, image: Image.Image) -> dict[str, np.ndarray]:
+        """What the checkpoint's image processor makes of an image."""
+        with self._preparing(image):
+            made = self.settings.processor(images=[image], return_tensors="np")
+            return {name: np.asarray(value) for name, value in made.items()}
+
+    def _preparing(self, image: Image.Image) -> AbstractContextManager[None]:
+        """What transformers cannot do with an image, as an error of ours."""
+        return translated(
+            ImageError,
+            f"the image of {image.width}×{image.height} pixels cannot be prepared for this model; crop or resize it",
+        )
 
     @cached_property
     def _takes(self) -> frozenset[str]:
         import inspect
 
         return frozenset(inspect.signature(self.network.forward).parameters)
-
-    def _kinds(self, kinds: Tensor) -> dict[str, Tensor]:
-        return {name: kinds for name in _KINDS if name in self._takes}
 
     def _placed(self, value: Tensor) -> Tensor:
         dtype = self._embedding.dtype if value.is_floating_point() else value.dtype
@@ -229,8 +247,8 @@ class PeerNetwork:
     ) -> tuple[tuple[int, ...], bool]:
         """Answer one prompt; the ids without the end token, and whether the answer ended by itself.
 
-        What is said here of drawing holds whatever the checkpoint's generation_config.json says of it; the rest of that
-        file, such as a repetition penalty, holds as in transformers' `generate`.
+        What is said here of drawing holds whatever the checkpoint's generation_config.json says of it; of the rest of
+        that file only what `steering` names holds, and `notes` say so.
 
         Args:
             inputs: the prompt.
@@ -250,7 +268,7 @@ class PeerNetwork:
         if temperature < 0 or not 0 < top_p <= 1:
             raise InputError(f"expected temperature ≥ 0 and 0 < top_p ≤ 1, got {temperature} and {top_p}.")
         ends = self.end_ids
-        # What is not given here, transformers takes from the checkpoint's generation_config.json.
+        # What is not given here, transformers takes from the network's own: see `steering`.
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             min_new_tokens=max_new_tokens if forced else None,
@@ -286,14 +304,6 @@ class PeerNetwork:
             yield
         finally:
             hook.remove()
-
-
-def _turn(role: str, *content: dict[str, str]) -> dict[str, Any]:
-    return {"role": role, "content": list(content)}
-
-
-def _text(said: str) -> dict[str, str]:
-    return {"type": "text", "text": said}
 
 
 class _Listener:

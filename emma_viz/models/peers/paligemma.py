@@ -1,6 +1,10 @@
 """PaliGemma (arXiv 2407.07726): one square grid, which stands first; image and question see one another."""
 
-from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid, squashed
+from collections.abc import Mapping
+
+import numpy as np
+
+from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid, one_tile, squashed
 
 
 class PaliGemmaPeer:
@@ -9,7 +13,7 @@ class PaliGemmaPeer:
     model_types = ("paligemma",)
     image = "one grid"
     marker = ""
-    plain = "{image}<bos>{message}\n"
+    plain = "{image}{bos}{message}\n"
     note = "image and question see one another: what the image's tokens hold depends on the question"
     kinds = (0, 0, 1)
 
@@ -27,6 +31,12 @@ class PaliGemmaPeer:
     def written(self, arrangement: Arrangement, token: str) -> str:
         """The tokens alone."""
         return token * arrangement.geometry.n_image_tokens
+
+    def canvas(
+        self, pixels: Mapping[str, np.ndarray], arrangement: Arrangement, settings: PeerSettings
+    ) -> np.ndarray:
+        """The one tile."""
+        return one_tile(pixels)
 
 
 PALIGEMMA = PaliGemmaPeer()

@@ -1,12 +1,12 @@
 """What a family of vision-language models of the transformers package has to say of itself: a family is one file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from einops import rearrange
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from emma_viz.data.image_grid import Axis
 from emma_viz.data.tiles import TileGeometry, TokenAxis, TokenGrid
@@ -109,6 +109,35 @@ class Peer(Protocol):
     def written(self, arrangement: Arrangement, token: str) -> str:
         """The text of one image, each of whose tokens is `token`."""
         ...
+
+    def canvas(
+        self, pixels: Mapping[str, np.ndarray], arrangement: Arrangement, settings: PeerSettings
+    ) -> Float[np.ndarray, "H W 3"]:
+        """What the image processor made of an image, laid out as the tiles of the finest grid lie side by side."""
+        ...
+
+
+def one_tile(pixels: Mapping[str, np.ndarray]) -> Float[np.ndarray, "H W 3"]:
+    """What the processor made of an image that becomes one tile."""
+    return rearrange(pixels["pixel_values"], "1 c h w -> h w c")
+
+
+def tiles_in_place(
+    pixels: Mapping[str, np.ndarray], tiles: tuple[int, int], *, first: int = 0
+) -> Float[np.ndarray, "H W 3"]:
+    """Tiles of what the processor made of an image, in their places.
+
+    Args:
+        pixels: what it made: one tile after another.
+        tiles: rows and columns.
+        first: where they begin.
+    """
+    values = pixels["pixel_values"]
+    values = values[0] if values.ndim == 5 else values
+    rows, columns = tiles
+    return rearrange(
+        values[first : first + rows * columns], "(R C) c h w -> (R h) (C w) c", R=rows, C=columns
+    )
 
 
 def squashed(image_size: tuple[int, int], height: int, width: int) -> tuple[Axis, Axis]:

@@ -1,5 +1,10 @@
 """Qwen2-VL (arXiv 2409.12191), Qwen2.5-VL and Qwen3-VL: one grid of the image's own shape, patches merged."""
 
+from collections.abc import Mapping
+
+import numpy as np
+from einops import rearrange
+
 from emma_viz.models.peers.peer import Arrangement, PeerSettings, one_grid, squashed
 
 
@@ -37,6 +42,24 @@ class QwenVLPeer:
     def written(self, arrangement: Arrangement, token: str) -> str:
         """The tokens alone: the chat template writes what stands round them."""
         return token * arrangement.geometry.n_image_tokens
+
+    def canvas(
+        self, pixels: Mapping[str, np.ndarray], arrangement: Arrangement, settings: PeerSettings
+    ) -> np.ndarray:
+        """Patches in their places: they come merged square by merged square, each for two frames alike."""
+        _, rows, columns = pixels["image_grid_thw"][0].tolist()
+        processor = settings.processor
+        return rearrange(
+            pixels["pixel_values"],
+            "(R C i j) (c t h w) -> t (R i h) (C j w) c",
+            R=rows // processor.merge_size,
+            C=columns // processor.merge_size,
+            i=processor.merge_size,
+            j=processor.merge_size,
+            t=processor.temporal_patch_size,
+            h=processor.patch_size,
+            w=processor.patch_size,
+        )[0]
 
 
 QWEN_VL = QwenVLPeer()
