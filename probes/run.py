@@ -140,6 +140,10 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
         ours=all(config is not None for config, _ in described),
         infused=all(isinstance(config, VLMConfig) and config.projector.infused for config, _ in described),
     )
+    if not kept:
+        raise InputError(
+            f"expected a probe that can run on these images and models, but: {' '.join(left_out)}"
+        )
     plan = Plan(
         subjects=subjects,
         probes=kept,
@@ -221,7 +225,9 @@ def _reported(
     seen = min((result.gathered.images for each in sections for result in each.results), default=0)
     notes = list(left_out)
     if seen < len(subjects):
-        notes.append(f"The numbers are about the first {seen} of {len(subjects)} images: time was up.")
+        notes.append(
+            f"The numbers are about {seen} of {len(subjects)} images, those that every model saw: time was up."
+        )
     return report.Report(
         models=tuple(each[plan.probes[0].name][1].model for each in found),
         checks=tuple(checked),

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 from PIL import Image
 
 from emma_viz.data import image_hash, read_image
@@ -187,10 +186,3 @@ def _records(path: Path, prompt: str) -> list[Photo]:
 
 def _digest(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", errors="surrogatepass")).hexdigest()[:24]
-
-
-def patch_shares(mask: np.ndarray, geometry, number: int) -> np.ndarray:
-    """The share of each patch that an object covers, (R, C); 0 where a patch covers no pixel of the image."""
-    from emma_viz.metrics import mask_on_grid
-
-    return np.nan_to_num(mask_on_grid(mask == number, geometry))

@@ -141,27 +141,26 @@ def _figure(result: RunResult, comparison: Comparison, wanted: OfView) -> Figure
     view = View(
         map_kind=wanted.kind, scale=wanted.scale, colormap=wanted.colours, difference=wanted.difference
     )
-    spec = _spec(comparison, view, layers, wanted.pair, every=f".{wanted.format}" in MOVING)
-    spec = replace(
-        _named(spec, result.names), notes=(*spec.notes, *_seen(result, comparison, view, look, layers))
-    )
+    every = f".{wanted.format}" in MOVING
+    spec = _spec(comparison, view, layers, wanted.pair, names=result.names, every=every)
+    spec = replace(spec, notes=(*spec.notes, *_seen(result, comparison, view, look, layers)))
     if (region := region_of(look, comparison.decodings[0].grid)) is not None:
         kept = extent_of(region, comparison.decodings[0].geometry[0])
         spec = replace(spec, images=(replace(spec.images[0], kept=kept),))
     return _with_word(spec, result, comparison, wanted)
 
 
-def _named(spec: FigureSpec, names: Sequence[str]) -> FigureSpec:
-    """The figure with its rows called as on the page."""
-    (case,) = spec.images
-    models = tuple(replace(model, name=name) for model, name in zip(case.models, names, strict=True))
-    return replace(spec, images=(replace(case, models=models),))
-
-
 def _spec(
-    comparison: Comparison, view: View, seen: Sequence[int], pair: tuple[int, int], *, every: bool
+    comparison: Comparison,
+    view: View,
+    seen: Sequence[int],
+    pair: tuple[int, int],
+    *,
+    names: Sequence[str],
+    every: bool,
 ) -> FigureSpec:
-    """A figure with each model's own layers: every one, or those that figures show and the one on the page."""
+    """A figure with rows called as on the page, each of its own layers: every one, or those that figures show and the
+    one on the page."""
     maps, decodings = comparison.maps(view), comparison.decodings
     own = [decoding.layers for decoding in decodings] if every else []
     for index, decoding in enumerate(() if every else decodings):
@@ -170,13 +169,16 @@ def _spec(
     alone = replace(view, difference=False)
     whole = figure_spec(maps, view=alone, image_names=comparison.image_names)
     models = tuple(
-        figure_spec([each], view=replace(alone, layers=layers)).images[0].models[0]
-        for each, layers in zip(maps, own, strict=True)
+        replace(figure_spec([each], view=replace(alone, layers=layers)).images[0].models[0], name=name)
+        for name, each, layers in zip(names, maps, own, strict=True)
     )
     case = replace(whole.images[0], models=models, pair=pair)
-    # A difference is of one layer of both.
-    if not view.difference or own[pair[0]] != own[pair[1]]:
+    if not view.difference:
         return replace(whole, images=(case,))
+    if own[pair[0]] != own[pair[1]]:
+        first, second = (names[each] for each in pair)
+        said = f"No difference of {first} and {second} is drawn: it is of one layer of both, and their layers differ."
+        return replace(whole, images=(case,), notes=(*whole.notes, said))
     limit = float(map_difference(maps[pair[0]], maps[pair[1]]).limit[0])
     return replace(whole, images=(replace(case, difference_limit=limit),), difference=True)
 

@@ -16,6 +16,7 @@ from emma_viz.evidence.attribution import Word
 from emma_viz.progress import Progress
 from emma_viz.session import Comparison, Running
 from emma_viz.session.comparison import load
+from emma_viz.session.row_names import row_names
 
 Kept = TypeVar("Kept")
 Phrase = tuple[int, int, int, str]
@@ -141,8 +142,7 @@ class RunResult:
     @property
     def names(self) -> tuple[str, ...]:
         """What the rows are called."""
-        called = tuple(each.model.name for each in self.comparison.decodings)
-        return tuple(row.name for row in self.rows) or called
+        return tuple(row.name for row in self.rows) or row_names(self.comparison.decodings)
 
     @property
     def size(self) -> int:

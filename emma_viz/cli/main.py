@@ -1,6 +1,7 @@
 """The entry point: builds the parser, runs one sub-command, turns errors into one sentence and an exit code."""
 
 import argparse
+import itertools
 import logging
 import os
 import sys
@@ -56,21 +57,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    if argv and argv[0] in programs.PROGRAMS:
-        return programs.run_program(argv[0], argv[1:])
+    leading = list(itertools.takewhile(lambda each: each.startswith("-"), argv))
+    name, *rest = argv[len(leading) :] or [""]
     parser = build_parser()
-    args = parser.parse_args(argv)
+    # A program has options of its own, of which this parser knows none.
+    args = parser.parse_args(leading if name in programs.PROGRAMS else argv)
     if args.version:
         from emma_viz import __version__
 
         print(f"emma-viz {__version__}")
         return 0
-    if args.command is None:
+    if args.command is None and name not in programs.PROGRAMS:
         parser.print_help()
         return 0
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(name)s: %(message)s"
     )
+    if args.command is None:
+        return programs.run_program(name, rest)
+    args.argv = rest
     return guarded(lambda: args.run(args), verbose=args.verbose)
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
@@ -109,6 +110,24 @@ def towers(texts: list[str] | None) -> str | dict[str, str] | None:
     if not all(name and path for name, _, path in pairs):
         raise InputError(f"expected --vision FILE, or --vision TOWER=PATH …, got {' '.join(texts)}.")
     return {name: path for name, _, path in pairs}
+
+
+def given(add_arguments: Callable[[argparse.ArgumentParser], None], argv: Sequence[str]) -> dict[str, str]:
+    """The options that a command line names, whether or not they have their defaults' values.
+
+    Args:
+        add_arguments: adds a sub-command's options to a parser.
+        argv: the arguments after its name, which that parser takes.
+
+    Returns:
+        By the names that they are parsed to, the options as they are written.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    flags = {each.dest: (each.option_strings or [each.dest])[0] for each in parser._actions}
+    parser.set_defaults(**dict.fromkeys(flags, argparse.SUPPRESS))
+    found = vars(parser.parse_args(argv))
+    return {name: flags[name] for name, value in found.items() if value is not argparse.SUPPRESS}
 
 
 def add_fields(group: argparse._ActionsContainer, owner: type, **changes: dict[str, Any]) -> None:

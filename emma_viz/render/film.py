@@ -12,6 +12,7 @@ MOVING = (".gif", ".webp")
 """What a film can be written as. A GIF has 256 colours a frame; a WebP is exact."""
 FILM_DPI = 160
 """Pixels per inch of a frame."""
+_APART = "No difference is drawn here: the models stand at different layers."
 FRAME, LAST = 400, 1600
 """Milliseconds that a layer is shown, and the last one."""
 
@@ -34,9 +35,15 @@ def frames(spec: FigureSpec) -> tuple[FigureSpec, ...]:
         models = tuple(
             _at(model, round(step * (len(model.layers) - 1) / max(count - 1, 1))) for model in case.models
         )
-        alike = len({model.layers for model in models}) == 1
+        shown = replace(case, models=models)
+        apart = spec.difference and len({model.layers for model in shown.subtracted}) > 1
         found.append(
-            replace(spec, images=(replace(case, models=models),), difference=spec.difference and alike)
+            replace(
+                spec,
+                images=(shown,),
+                difference=spec.difference and not apart,
+                notes=(*spec.notes, *[_APART] * apart),
+            )
         )
     return tuple(found)
 

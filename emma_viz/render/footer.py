@@ -32,8 +32,11 @@ def provenance(spec: FigureSpec) -> list[tuple[str, str]]:
         ("Images", "; ".join(_hash_of(case) for case in spec.images)),
     ]
     if spec.difference:
-        first, second = spec.images[0].models
-        what = f"map of {clean(first.name)} minus map of {clean(second.name)}, raw values"
+        pairs = [case.subtracted for case in spec.images]
+        what = "; ".join(
+            _once(f"map of {clean(one.name)} minus map of {clean(other.name)}" for one, other in pairs)
+        )
+        what = f"{what}, raw values"
         facts.insert(3, ("Difference", what))
     facts.extend(("Note", clean(note)) for note in spec.notes)
     return facts
@@ -87,11 +90,14 @@ def _limits(spec: FigureSpec) -> str:
 
 
 def _by_model(models: list[ModelCase], field: str, missing: str) -> str:
-    """One text if all models agree, else one for each."""
-    values = {clean(model.name): clean(getattr(model, field)) or missing for model in models}
-    if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    return "; ".join(f"{name}: {value}" for name, value in values.items())
+    """One text if all models agree, else what there is of each, whose name is its own in an image."""
+    values: dict[str, list[str]] = {}
+    for model in models:
+        values.setdefault(clean(model.name), []).append(clean(getattr(model, field)) or missing)
+    said = {name: " / ".join(_once(some)) for name, some in values.items()}
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return "; ".join(f"{name}: {value}" for name, value in said.items())
 
 
 def _hash_of(case: ImageCase) -> str:

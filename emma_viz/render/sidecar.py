@@ -29,6 +29,7 @@ from emma_viz.render.arrays import ArrayKind, unpack_arrays
 from emma_viz.render.output import write_atomically
 from emma_viz.render.recipe import LARGEST, ROOM, recipe_in
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
+from emma_viz.render.words import distinct
 
 _FORMAT = "emma-viz figure"
 SIDECAR_SCHEMA = 6
@@ -246,4 +247,11 @@ def _unpack(kind: Any, packed: Any, arrays: dict[str, np.ndarray]):
                 )
             item = tuple(zip(layers.tolist(), r2.tolist(), strict=True))
         values[field.name] = item
+    if kind is ImageCase:
+        # Until schema 6 models of one name were written, of which no figure can tell the rows apart.
+        models = values["models"]
+        called = distinct([model.name for model in models])
+        values["models"] = tuple(
+            dataclasses.replace(one, name=name) for one, name in zip(models, called, strict=True)
+        )
     return kind(**values)

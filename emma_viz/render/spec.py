@@ -1,7 +1,7 @@
 """What a figure shows, as numbers and words: everything that is needed to draw it, and nothing that draws."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -9,6 +9,8 @@ from jaxtyping import Float, UInt8
 from emma_viz.errors import InputError
 from emma_viz.maps.scale import UNSEEN_DIFFERENCE, Rest, difference_limit
 from emma_viz.render.colours import COLORMAPS, is_colormap
+from emma_viz.render.expectations import HIGHEST, expect_extent, expect_limits, expect_shape, expect_words
+from emma_viz.render.words import clean
 
 STYLES = ("default", "paper")
 SCALES = ("shared", "per_row", "per_map", "fixed")
@@ -21,17 +23,11 @@ Extent = tuple[float, float, float, float]
 Limits = tuple[float, float]
 """Lowest and highest value of a colour scale."""
 
-_LONGEST = 100_000
-"""Characters of the longest text in a figure."""
 _MOST = 20_000
 _SMALLEST_TYPE, _LARGEST_TYPE = 0.6, 1.3
 """Maps that a figure may show, over all its images and models; also its images, and its notes."""
 _DEEPEST = 10**6
 """The largest layer number, which no model reaches."""
-_FARTHEST = 1e4
-"""How many widths or heights of its image a patch grid may reach."""
-_HIGHEST = 1e30
-"""The largest size of a colour limit."""
 
 WEAK_MARK = "†"
 """Stands at a layer of which a lens draws nothing that beats its controls."""
@@ -90,7 +86,7 @@ class ModelCase:
     """Which of the layers shown beat which controls, in words; what is not known is said too."""
 
     def __post_init__(self):
-        _expect_words(self)
+        expect_words(self)
         where, count = f"model {self.name!r}", len(self.layers)
         if not count:
             raise InputError(f"{where}: expected at least one layer to show, got none.")
@@ -102,15 +98,15 @@ class ModelCase:
             raise InputError(f"{where}: expected layers of -1 to {_DEEPEST}.")
         ends_of = {"decoded": (None, None, 3), "maps": (None, None), "limits": (2,), "correlation": ()}
         for name, ends in ends_of.items():
-            _expect_shape(f"{where}: {name}", getattr(self, name), (count, *ends))
-        _expect_limits(f"{where}: limits", self.limits)
+            expect_shape(f"{where}: {name}", getattr(self, name), (count, *ends))
+        expect_limits(f"{where}: limits", self.limits)
         if set(self.marked) - set(self.layers):
             raise InputError(f"{where}: expected marks at layers that are shown, got {self.marked[:50]}.")
         if self.extent is not None:
-            _expect_extent(where, self.extent)
+            expect_extent(where, self.extent)
         if self.evidence is not None:
-            _expect_shape(f"{where}: evidence", self.evidence, self.maps.shape[1:])
-        if self.score is not None and not abs(self.score) <= _HIGHEST:
+            expect_shape(f"{where}: evidence", self.evidence, self.maps.shape[1:])
+        if self.score is not None and not abs(self.score) <= HIGHEST:
             raise InputError(f"{where}: expected a finite log-probability or None, got {self.score}.")
 
 
@@ -150,18 +146,24 @@ class ImageCase:
     """A place that the reader kept, outlined in every picture, as fractions of the image; None for none."""
 
     def __post_init__(self):
-        _expect_words(self)
+        expect_words(self)
         where = f"image {self.title!r}"
         if self.difference_limit is not None and not 0 < self.difference_limit < np.inf:
             raise InputError(f"{where}: expected a difference_limit above 0, got {self.difference_limit}.")
-        _expect_shape(f"{where}: image", self.image, (None, None, 3))
-        _expect_shape(f"{where}: true_map", self.true_map, (None, None))
+        expect_shape(f"{where}: image", self.image, (None, None, 3))
+        expect_shape(f"{where}: true_map", self.true_map, (None, None))
         for extent in (self.extent, self.kept or self.extent):
-            _expect_extent(where, extent)
-        _expect_limits(f"{where}: true_limits", np.asarray([self.true_limits], dtype=np.float64))
+            expect_extent(where, extent)
+        expect_limits(f"{where}: true_limits", np.asarray([self.true_limits], dtype=np.float64))
         if not 1 <= len(self.models) <= 8:
             raise InputError(
                 f"{where}: expected 1 to 8 models in a figure, got {len(self.models)}; draw several figures."
+            )
+        names = [clean(model.name) for model in self.models]
+        if len(set(names)) < len(names):
+            raise InputError(
+                f"{where}: expected models of different names, got {', '.join(names)}; a reader could not tell the "
+                "rows apart."
             )
         with_evidence = [model.evidence is not None for model in self.models]
         if with_evidence != [self.word is not None] * len(self.models):
@@ -228,7 +230,7 @@ class FigureSpec:
     def __post_init__(self):
         if not self.images:
             raise InputError("expected at least one image to draw, got none.")
-        _expect_words(self)
+        expect_words(self)
         if not _SMALLEST_TYPE <= self.font_scale <= _LARGEST_TYPE:
             raise InputError(
                 f"expected a font_scale of {_SMALLEST_TYPE} to {_LARGEST_TYPE}, got {self.font_scale}."
@@ -367,42 +369,3 @@ def layers_said(layers: Iterable[int]) -> str:
 def marked_label(model: ModelCase, layer: int) -> str:
     """The same as the heading of a model's column, which a mark follows where its map does not beat a control."""
     return layer_label(layer) + (f" {WEAK_MARK}" if layer in model.marked else "")
-
-
-def _expect_shape(what: str, array: np.ndarray, shape: Iterable[int | None]) -> None:
-    expected = tuple(shape)
-    fits = array.ndim == len(expected) and all(
-        want is None or have == want for have, want in zip(array.shape, expected, strict=True)
-    )
-    if not fits or 0 in array.shape:
-        names = ", ".join("any" if want is None else str(want) for want in expected)
-        raise InputError(f"{what}: expected an array of shape ({names}), got {array.shape}.")
-
-
-def _expect_extent(where: str, extent: Extent) -> None:
-    left, top, right, bottom = extent
-    if not (np.abs(extent).max() <= _FARTHEST and left < right and top < bottom):
-        raise InputError(
-            f"{where}: expected an extent (left < right, top < bottom) in fractions of at most {_FARTHEST:.0f}, "
-            f"got {extent}."
-        )
-
-
-def _expect_limits(what: str, limits: np.ndarray) -> None:
-    # In half precision the bound itself would overflow.
-    if not (np.abs(limits.astype(np.float64)) <= _HIGHEST).all() or (limits[:, 0] > limits[:, 1]).any():
-        raise InputError(
-            f"{what}: expected finite colour limits of at most {_HIGHEST:g}, the lowest first, "
-            f"got {limits[:50].tolist()}."
-        )
-
-
-def _expect_words(value: "ModelCase | ImageCase | FigureSpec") -> None:
-    """No picture has room for more, and measuring text takes time."""
-    for field in fields(value):
-        item = getattr(value, field.name)
-        for text in item if field.name == "notes" else (item,):
-            if isinstance(text, str) and len(text) > _LONGEST:
-                raise InputError(
-                    f"{field.name}: expected at most {_LONGEST} characters, got {len(text)}: {text[:40]!r}…"
-                )

@@ -4,6 +4,7 @@ import functools
 import re
 import unicodedata
 import warnings
+from collections.abc import Sequence
 
 FAMILY = "DejaVu Sans"
 """Ships with matplotlib, so that a figure is the same on every machine."""
@@ -37,6 +38,40 @@ def clean(text: str) -> str:
     return " ".join(
         "".join(char for char in spaced if unicodedata.category(char) not in _UNPRINTABLE).split()
     )
+
+
+def distinct(names: Sequence[str], *details: Sequence[str]) -> tuple[str, ...]:
+    """Names that a reader can tell apart: the same where no two are alike once they are `clean`.
+
+    Args:
+        names: what some things are called.
+        details: further words for each, the most telling first. Things called alike get the first in which they
+            differ, then the next; what is alike in all of them is numbered.
+
+    Examples:
+        >>> distinct(["cobra", "cobra", "emma"], ["ridge", "native", "ridge"])
+        ('cobra, ridge', 'cobra, native', 'emma')
+        >>> distinct(["cobra", "cobra"])
+        ('cobra (1)', 'cobra (2)')
+    """
+    found = list(names)
+    for words in details:
+        for group in _alike(found):
+            if len({words[index] for index in group}) > 1:
+                for index in group:
+                    found[index] = f"{found[index]}, {words[index]}"
+    while groups := _alike(found):
+        for number, index in enumerate(groups[0], start=1):
+            found[index] = f"{found[index]} ({number})"
+    return tuple(found)
+
+
+def _alike(names: Sequence[str]) -> list[list[int]]:
+    """The places of names that are alike, where there are several."""
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        groups.setdefault(clean(name), []).append(index)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from emma_viz.render.overlay import GREYING, LIGHTENING, MISSING, RISE, STRENGTH
 from emma_viz.render.spec import MAP_KINDS
 from emma_viz.session import Comparison, View
 from emma_viz.session.picture import notes
+from emma_viz.session.row_names import row_names
 
 SCHEMA = 2
 """Version of the payload; the canvas refuses any other."""
@@ -67,7 +68,7 @@ def payload(
     Args:
         comparison: the decodings of one or more models.
         sample: which of its images.
-        names: what the rows are called, one each; their models' names when None.
+        names: what the rows are called, one each; `row_names` when None.
         words: per model, the answer in pieces that join to it again; each may be clicked.
         live: whether the models can be asked further questions.
         small: compress the photograph and the decoded images as WebP of quality 90, which is not exact; maps,
@@ -76,6 +77,7 @@ def payload(
     decodings = [each.select(samples=[sample]) for each in comparison.decodings]
     chosen = Comparison(decodings=tuple(decodings), image_names=(comparison.image_names[sample],))
     maps = {kind: chosen.maps(View(map_kind=kind)) for kind in KIND_WORDS}
+    called = names or row_names(decodings)
     first = decodings[0]
     image = first.images[0]
     return {
@@ -100,7 +102,7 @@ def payload(
             _model(
                 decoding,
                 {kind: maps[kind][index] for kind in KIND_WORDS},
-                names[index] if names else decoding.model.name,
+                called[index],
                 words[index] if words else (),
                 live=live,
                 small=small,

@@ -19,6 +19,7 @@ from emma_viz.render.spec import WEAK_MARK, layers_said
 from emma_viz.session.alike import require_alike_maps, require_view
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
+from emma_viz.session.row_names import row_names
 
 
 def figure(
@@ -176,7 +177,10 @@ def _image_case(maps: Sequence[ActivationMaps], samples: list[int], name: str, v
         extent=grid_extent(place.token_boxes(), place.image_size),
         true_map=maps[0].true[index],
         true_limits=(float(low), float(high)),
-        models=tuple(_model_case(each, samples, view) for each in maps),
+        models=tuple(
+            _model_case(each, name, samples, view)
+            for each, name in zip(maps, row_names([each.decoding for each in maps]), strict=True)
+        ),
         difference_limit=limit,
     )
 
@@ -186,7 +190,7 @@ def _listed(texts: Sequence[str]) -> str:
     return texts[0] if len(texts) == 1 else " ".join(f"({n}) {text}" for n, text in enumerate(texts, start=1))
 
 
-def _model_case(maps: ActivationMaps, samples: list[int], view: View):
+def _model_case(maps: ActivationMaps, name: str, samples: list[int], view: View):
     decoding, index = maps.decoding, samples[0]
     layers = shown_layers(decoding.layers, view.layers, decoding.model.name)
     rows = [decoding.layers.index(layer) for layer in layers]
@@ -197,7 +201,7 @@ def _model_case(maps: ActivationMaps, samples: list[int], view: View):
     ]
     model, place = decoding.model, decoding.geometry[index]
     return ModelCase(
-        name=model.name,
+        name=name,
         answer=_listed([decoding.answers[sample] for sample in samples]) if decoding.answers else "",
         layers=layers,
         decoded=decoding.select(layers=layers, samples=[index]).decoded_images()[:, 0],
@@ -234,18 +238,19 @@ def verdicts_said(found: Sequence[LayerVerdict]) -> str:
 
 def notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:
     """What a reader of maps should know: forced lenses, foreign hooks, what was done to an image, what lenses say."""
-    for each in maps:
+    called = row_names([each.decoding for each in maps])
+    for name, each in zip(called, maps, strict=True):
         for reason in each.decoding.forced_reasons:
-            yield f"{each.decoding.model.name}: the lens was forced although {reason}"
+            yield f"{name}: the lens was forced although {reason}"
         for note in each.decoding.notes:
-            yield f"{each.decoding.model.name}: {note}"
+            yield f"{name}: {note}"
     first = maps[0].decoding
     yield from dict.fromkeys(
         f"{label.name or 'an image'}: {note}" for label in first.labels for note in label.notes
     )
     named: dict[str, list[str]] = {}
-    for each in maps:
+    for name, each in zip(called, maps, strict=True):
         for note in each.decoding.lens.notes:
-            named.setdefault(note, []).append(each.decoding.model.name)
+            named.setdefault(note, []).append(name)
     for note, names in named.items():
-        yield f"{', '.join(dict.fromkeys(names))}: {note}"
+        yield f"{', '.join(names)}: {note}"

@@ -1,5 +1,4 @@
-"""Implicit attention of the answer: what the position that begins it took from image, "
-"text and biases, by layer."""
+"""Implicit attention of the answer: what the position that begins it took from image, text and biases, by layer."""
 
 from collections.abc import Sequence
 

@@ -99,6 +99,8 @@ def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path,
     (tmp_path / "records.json").write_text('[{"image": "nothing.png"}]')
     (tmp_path / "leads-out.json").write_text('[{"image": "../private.png"}]')
     (tmp_path / "taken/report.html").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "alone.png")
+    (tmp_path / "alone.json").write_text('[{"image": "alone.png"}]')
     for wrong, said in (
         (["--probes", "retensoin"], "retention"),
         (["--shard", "4/4"], "shard"),
@@ -114,6 +116,7 @@ def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path,
         (["--save-seconds", "nan"], "save-seconds"),
         (["--images", str(tmp_path / "leads-out.json")], "inside the image folder"),
         (["--out", str(tmp_path / "taken")], "report.html is a folder"),
+        (["--images", str(tmp_path / "alone.json"), "--probes", "words"], "expected a probe that can run"),
     ):
         assert main([*model, *wrong]) == 1
         assert said in capsys.readouterr().err

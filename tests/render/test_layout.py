@@ -1,5 +1,6 @@
 """That nothing overlaps and nothing is cut off, whatever a figure shows."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -43,7 +44,7 @@ def bare_spec(shape: tuple[int, int], models: int, layers: int) -> FigureSpec:
         extent=(0.0, 0.0, 1.0, 1.0),
         true_map=np.zeros((1, 1)),
         true_limits=(0.0, 1.0),
-        models=(model,) * models,
+        models=tuple(dataclasses.replace(model, name=f"m{index}") for index in range(models)),
     )
     return FigureSpec(images=(case,))
 
@@ -149,6 +150,7 @@ VARIANTS = {
         "image": image_of(40, 320),
     },
     "evidence, tall": {"evidence": 2.0, "image": image_of(320, 40), "layers": (0, 2, 4)},
+    "paper, difference and evidence": {"evidence": 2.0, "figure": {"style": "paper", "difference": True}},
     "evidence, paper, one layer": {"evidence": 2.0, "figure": {"style": "paper"}, "layers": (4,)},
     "rows": {"scale": "per_row", "models": 3},
     "paper": {"figure": {"style": "paper", "map_kind": "magnitude"}, "layers": (0, 2, 4, 6, 8)},

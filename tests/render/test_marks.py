@@ -51,12 +51,11 @@ def test_a_page_marks_the_same(spec):
 
 def test_a_difference_of_a_marked_layer_is_marked(spec):
     both = dataclasses.replace(spec, difference=True)
-    if spec.style == "default":  # the paper's layout has no difference
-        figure = draw(both)
-        written = [text.get_text() for text in figure.texts]
-        assert written.count("layer 8 †") == 2
-        assert {label.rsplit("/", 1)[-1] for label in dashed(figure)} == {"8"}
-        assert len(dashed(figure)) == 2
+    figure = draw(both)
+    written = [text.get_text() for text in figure.texts]
+    assert written.count("layer 8 †") == 2
+    assert {label.rsplit("/", 1)[-1] for label in dashed(figure)} == {"8"}
+    assert len(dashed(figure)) == 2
     text = page(both)
     assert text.count("made of a map that does not beat its controls") == 1
     assert "difference of the maps, layer 8 †, made of" in text

@@ -11,6 +11,10 @@ from emma_viz.errors import InputError
 HELP = "draw what each model's image tokens still hold at each depth, with its answer"
 
 
+_REDRAWN = ("images", "source", "any_size", "out", "recipe")
+"""What `--from` honours: everything else that a figure shows is in its recipe."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this sub-command."""
     parser.add_argument(
@@ -48,9 +52,12 @@ def run(args: argparse.Namespace) -> int:
     """
     from emma_viz import session
     from emma_viz.cli.progress import ProgressBars
+    from emma_viz.session.row_names import row_names
 
     if args.source is not None:
         return _redraw(args)
+    if args.any_size:
+        raise InputError("expected --any-size with --from alone: it is about the recipe that is read.")
     if not args.images:
         raise InputError("expected at least one image (or --from FIGURE), got none.")
     outs = args.out or [Path(f"{Path(args.images[0]).stem}-figure.png")]
@@ -71,12 +78,12 @@ def run(args: argparse.Namespace) -> int:
             convert_profile=args.convert_profile,
             progress=bars,
         )
-    for decoding in comparison.decodings:
+    for called, decoding in zip(row_names(comparison.decodings), comparison.decodings, strict=True):
         for name, prompt, answer in zip(
             comparison.image_names, decoding.prompts, decoding.answers, strict=True
         ):
             asked = f", {one_line(prompt)!r}" if len(args.prompt or ()) > 1 else ""
-            print(f"{one_line(decoding.model.name)} on {one_line(name)}{asked}: {indented(answer)}")
+            print(f"{one_line(called)} on {one_line(name)}{asked}: {indented(answer)}")
     for out in outs:
         spec = comparison.spec(options.view(args, out))
         for path in session.write_picture(spec, out, recipe=args.recipe):
@@ -90,6 +97,12 @@ def _redraw(args: argparse.Namespace) -> int:
 
     if args.images:
         raise InputError("expected either images or --from, got both; leave one out.")
+    given = options.given(add_arguments, args.argv)
+    if ignored := [flag for name, flag in given.items() if name not in _REDRAWN]:
+        raise InputError(
+            f"--from draws a figure as it was made: expected no {', '.join(ignored)} beside it. Leave "
+            f"{'it' if len(ignored) == 1 else 'them'} out, or draw the images again."
+        )
     drawn = args.source.name.removesuffix(".json")
     outs = args.out or [args.source.with_name(f"{Path(drawn).stem}-redrawn.png")]
     for out in outs:

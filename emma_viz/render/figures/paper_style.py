@@ -70,8 +70,7 @@ class _Block:
         h = min((GUTTER - (0.3 if self.labels_across else 0)) / case.aspect, 2.2)
         self.image = Box(MARGIN, self.question.height + 0.08, h * case.aspect, h)
         self.above = max(self.image.bottom, sum(self.heights) + BETWEEN_MODELS * (len(self.heights) - 1))
-        # The paper's layout has no row for a difference.
-        self.rows = [row for row in map_rows(spec, case) if row.kind == "evidence"]
+        self.rows = map_rows(spec, case)
         self.height = self.above + sum(BETWEEN_MODELS + row_height(row, grid, LEFT) for row in self.rows)
 
     def _answer(self, model: ModelCase) -> list[tuple[str, str]]:
@@ -99,8 +98,10 @@ class _Block:
             for line, colour in lines:
                 y = sheet.write_lines(LEFT, y, [line], BODY, colour=colour)
         bars(sheet, self.spec, self.case, self.grid, LEFT + self.room, tops)
+        y = top + self.above
         for row in self.rows:
-            draw_row(sheet, row, self.grid, LEFT, top + self.above + BETWEEN_MODELS)
+            draw_row(sheet, row, self.grid, LEFT, y + BETWEEN_MODELS)
+            y += BETWEEN_MODELS + row_height(row, self.grid, LEFT)
         panels.show_outline(sheet.figure.axes[before:], self.case.kept)
         return top + self.height
 
