@@ -42,7 +42,7 @@ def word_evidence(
 
     Returns:
         {models: [float32 maps as base64, one a row, or one a layer of it], layered, parts, scores, scored, limit,
-        negligible, meaning, id, method, help, judged, weak}
+        negligible, meaning, id, method, help, judged, beats, weak}
 
     Raises:
         InputError: the result comes from a study, or there is no such word or method.
@@ -245,6 +245,7 @@ def _frozen(result: RunResult, models: Models, key: Phrase, news: News) -> dict[
 def _verdicts(found: Sequence[Any]) -> dict[str, Any]:
     return {
         "judged": [each.said if each else "not judged" for each in found],
+        "beats": [each.beats if each else None for each in found],
         "weak": any(each is None or not each.beats for each in found),
     }
 

@@ -46,6 +46,6 @@ def ordered(result: RunResult, look: Mapping[str, str]) -> RunResult:
 def _reply(reply: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any]:
     """A word's evidence, of every model in the new order."""
     found = dict(reply)
-    for name in {"models", "scores", "judged", "parts"} & {*reply}:
+    for name in {"models", "scores", "judged", "beats", "parts"} & {*reply}:
         found[name] = [reply[name][index] for index in order]
     return found

@@ -236,8 +236,16 @@ def _with_word(spec: FigureSpec, result: RunResult, comparison: Comparison, want
     (case,), reply = spec.images, result.evidence[key]
     maps = shown_evidence(reply, comparison, wanted.layers)
     models = tuple(
-        replace(model, evidence=values, score=score if np.isfinite(score) and not reply["layered"] else None)
-        for model, values, score in zip(case.models, maps, reply["scores"], strict=True)
+        replace(
+            model,
+            evidence=values,
+            score=score if np.isfinite(score) and not reply["layered"] else None,
+            judged=judged,
+            beats=beats,
+        )
+        for model, values, score, judged, beats in zip(
+            case.models, maps, *(reply[name] for name in ("scores", "judged", "beats")), strict=True
+        )
     )
     about = f"“{_text(result, key)}” of {case.models[key[0]].name}, {reply['method']}"
     about += " at the layer of the page" if reply["layered"] else ""

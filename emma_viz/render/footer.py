@@ -59,6 +59,13 @@ def warnings(spec: FigureSpec) -> list[str]:
             f"Warning: what the lens draws of {name} at {layers_said(layers)} ({WEAK_MARK}, dashed) does not beat its "
             "controls; see Controls."
         )
+    found += [
+        f"Warning: the evidence of {clean(model.name)} for {clean(case.word or '')} ({WEAK_MARK}, dashed): "
+        f"{verdict_of(model)}."
+        for case in spec.images
+        for model in case.models
+        if model.evidence is not None and not model.beats
+    ]
     for case in spec.images:
         for model in case.models:
             if count := int((~np.isfinite(model.maps)).sum()):
@@ -67,6 +74,11 @@ def warnings(spec: FigureSpec) -> list[str]:
                     f"{clean(case.title)} are not finite numbers and drawn grey."
                 )
     return found
+
+
+def verdict_of(model: ModelCase) -> str:
+    """Whether a model's evidence names tokens that matter, in words."""
+    return clean(model.judged) or "not judged"
 
 
 def _marked(spec: FigureSpec) -> dict[str, list[int]]:

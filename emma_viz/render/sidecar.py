@@ -16,7 +16,7 @@ import re
 import types
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 import msgspec
 import numpy as np
@@ -35,7 +35,7 @@ _FORMAT = "emma-viz figure"
 SIDECAR_SCHEMA = 6
 SINCE = {
     "difference_limit": 2, "kept": 3, "word": 4, "evidence": 4, "score": 4, "marked": 5, "controls": 5,
-    "pair": 6, "font_scale": 6,
+    "pair": 6, "font_scale": 6, "judged": 6, "beats": 6, "n_layer": 6,
 }  # fmt: skip
 """Field → the schema that brought it; an older file lacks it, and it then has its default."""
 VALUES = 200_000
@@ -249,7 +249,7 @@ def _unpack(kind: Any, packed: Any, arrays: dict[str, np.ndarray]):
         values[field.name] = item
     if kind is ImageCase:
         # Until schema 6 models of one name were written, of which no figure can tell the rows apart.
-        models = values["models"]
+        models = cast("tuple[ModelCase, ...]", values["models"])
         called = distinct([model.name for model in models])
         values["models"] = tuple(
             dataclasses.replace(one, name=name) for one, name in zip(models, called, strict=True)

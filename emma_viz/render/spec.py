@@ -78,6 +78,12 @@ class ModelCase:
     """By how much each patch's token supports `ImageCase.word`, nats of its log-probability; None without a word."""
     score: float | None = None
     """The log-probability of that word in this model, nats; None where it is not known."""
+    judged: str = ""
+    """Whether the tokens that the evidence ranks highest matter more than random ones, in words; "" is not judged."""
+    beats: bool | None = None
+    """Whether they do; None where that was not judged. What does not is marked in every picture."""
+    n_layer: int | None = None
+    """Blocks of the model; None is as many as `retention` reaches."""
     forced: bool = False
     """Whether the lens does not belong to these states and was forced on them; `FigureSpec.notes` says why."""
     marked: tuple[int, ...] = ()
@@ -106,6 +112,10 @@ class ModelCase:
             expect_extent(where, self.extent)
         if self.evidence is not None:
             expect_shape(f"{where}: evidence", self.evidence, self.maps.shape[1:])
+        if self.evidence is None and (self.judged or self.beats is not None):
+            raise InputError(f"{where}: expected no verdict without evidence, got {self.judged[:50]!r}.")
+        if self.n_layer is not None and not 1 <= self.n_layer <= _DEEPEST:
+            raise InputError(f"{where}: expected 1 to {_DEEPEST} blocks, got {self.n_layer}.")
         if self.score is not None and not abs(self.score) <= HIGHEST:
             raise InputError(f"{where}: expected a finite log-probability or None, got {self.score}.")
 

@@ -4,7 +4,7 @@ import functools
 import re
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 FAMILY = "DejaVu Sans"
 """Ships with matplotlib, so that a figure is the same on every machine."""
@@ -202,6 +202,19 @@ def shorten(text: str, room: float, size: float, *, bold: bool = False, always: 
     while kept and width(kept.rstrip() + "…", size, bold) > room:
         kept = kept[:-1]
     return kept.rstrip(" ,;:.") + "…"
+
+
+def shorten_apart(texts: Sequence[str], shorten: Callable[[str], str]) -> list[str]:
+    """Lines that are each cut to their room, at their starts where their ends alone tell them apart.
+
+    Args:
+        texts: the lines.
+        shorten: cuts the end of one, with … for what is cut.
+    """
+    cut = [shorten(text) for text in texts]
+    if len(set(cut)) == len(set(texts)):
+        return cut
+    return [shorten(text[::-1])[::-1] for text in texts]
 
 
 def _pieces(text: str, room: float, size: float, bold: bool):

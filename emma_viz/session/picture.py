@@ -213,6 +213,7 @@ def _model_case(maps: ActivationMaps, name: str, samples: list[int], view: View)
         revision=" ".join(part for part in (model.revision, model.fingerprint[:12], model.dtype) if part),
         site=decoding.site,
         extent=grid_extent(place.token_boxes(), place.image_size),
+        n_layer=model.n_layer,
         forced=decoding.forced,
         marked=tuple(each.layer for each in verdicts if each.beats is False),
         controls=verdicts_said(verdicts),

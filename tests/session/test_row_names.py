@@ -8,7 +8,7 @@ from emma_viz.errors import InputError
 from emma_viz.maps.decoding import Decoding
 from emma_viz.render.footer import provenance, warnings
 from emma_viz.render.sidecar import from_json, to_json
-from emma_viz.render.words import distinct
+from emma_viz.render.words import distinct, shorten_apart
 from emma_viz.session import Comparison, View
 from emma_viz.session.payload import payload
 from emma_viz.session.row_names import row_names
@@ -61,3 +61,11 @@ def test_a_figure_with_rows_of_one_name_is_refused_and_an_old_recipe_of_one_is_r
     old = to_json(spec).replace('"first, native"', '"first, ridge"')
     names = [model.name for model in from_json(old).images[0].models]
     assert names == ["first, ridge (1)", "first, ridge (2)"]
+
+
+def test_names_that_their_ends_tell_apart_are_cut_at_their_starts():
+    def cut(text: str) -> str:
+        return text if len(text) <= 6 else text[:5] + "…"
+
+    assert shorten_apart(["cobra, ridge", "cobra, native"], cut) == ["…ridge", "…ative"]
+    assert shorten_apart(["cobra, ridge", "emma"], cut) == ["cobra…", "emma"]

@@ -99,6 +99,9 @@ def read_figure(path: Path, version: int) -> None:
         "controls": first.controls,
         "pair": None if case.pair == (0, 1) else case.pair,
         "font_scale": None if spec.font_scale == 1 else spec.font_scale,
+        "judged": first.judged,
+        "beats": first.beats,
+        "n_layer": first.n_layer,
     }
     assert given.keys() == SINCE.keys()
     for name, value in given.items():

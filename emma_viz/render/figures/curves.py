@@ -6,6 +6,7 @@ import math
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from emma_viz.render import colours, words
+from emma_viz.render.depth import RELATIVE, is_relative, place_of
 from emma_viz.render.figures.sheet import Box, Sheet
 from emma_viz.render.spec import ImageCase
 
@@ -23,34 +24,36 @@ def show_retention(sheet: Sheet, box: Box, case: ImageCase) -> None:
     room = min(max(words.width(name, _SIZE) for name in names) + 0.12, 0.46 * box.w)
     plot = Box(box.x + 0.3, box.y + 0.04, box.w - 0.3 - room, box.h - 0.04 - 0.3)
     axes = sheet.axes(plot, f"retention/{case.title}")
-    relative = len({max(layer for layer, _ in curve) for curve in curves if curve}) > 1
-    ends = []
+    relative = is_relative(case.models)
+    ends, lowest_place = [], 0.0
     for index, (model, curve) in enumerate(zip(case.models, curves, strict=True)):
         if curve:
-            scale = max(layer for layer, _ in curve) if relative else 1
-            ends.append((index, _line(axes, index, curve, model.layers, max(scale, 1))))
+            points = [(place_of(model, layer, relative=relative), r2) for layer, r2 in curve]
+            marked = {place_of(model, layer, relative=relative) for layer in model.layers}
+            lowest_place = min(lowest_place, *(place for place, _ in points))
+            ends.append((index, _line(axes, index, points, marked)))
     lowest = min(r2 for curve in curves for _, r2 in curve)
     bottom = max(FLOOR, lowest - 0.08) if lowest < 0 else 0.0
     axes.set_ylim(bottom, 1.0)
-    _dress(axes, relative, curves, _SIZE * sheet.scale)
+    _dress(axes, relative, curves, lowest_place, _SIZE * sheet.scale)
     heights = [(index, plot.y + plot.h * (1 - (y - bottom) / (1 - bottom))) for index, y in ends]
+    shown = words.shorten_apart(names, lambda name: words.shorten(name, room - 0.08, _SIZE))
     for index, top in _spread(heights, plot):
-        name = words.shorten(names[index], room - 0.08, _SIZE)
-        sheet.write(plot.right + 0.07, top, name, _SIZE, colour=colours.MODELS[index])
-    caption = "depth (layer / last layer)" if relative else "layer"
+        sheet.write(plot.right + 0.07, top, shown[index], _SIZE, colour=colours.MODELS[index])
+    caption = RELATIVE if relative else "layer"
     sheet.write(plot.x + plot.w / 2, plot.bottom + 0.19, caption, _SIZE, colour=colours.SOFT, align="center")
 
 
-def _line(axes, index: int, curve: list[tuple[int, float]], shown: tuple[int, ...], scale: int) -> float:
+def _line(axes, index: int, curve: list[tuple[float, float]], shown: set[float]) -> float:
     """Draw one model's line and markers; returns the height of its right end."""
     colour, marker = colours.MODELS[index], colours.MARKERS[index]
-    layers = [layer / scale for layer, _ in curve]
+    layers = [layer for layer, _ in curve]
     heights = [max(r2, FLOOR) for _, r2 in curve]
     axes.plot(layers, heights, color=colour, linewidth=1.1, zorder=3, clip_on=False)
     for layer, r2 in curve:
         if layer in shown or r2 < FLOOR:
             axes.plot(
-                [layer / scale],
+                [layer],
                 [max(r2, FLOOR)],
                 marker=marker,
                 markersize=3.6,
@@ -64,7 +67,7 @@ def _line(axes, index: int, curve: list[tuple[int, float]], shown: tuple[int, ..
     return heights[-1]
 
 
-def _dress(axes, relative: bool, curves, size: float) -> None:
+def _dress(axes, relative: bool, curves, lowest: float, size: float) -> None:
     axes.yaxis.set_major_locator(FixedLocator([-0.5, 0, 0.25, 0.5, 0.75, 1]))
     axes.set_yticks([tick for tick in (-0.5, 0, 0.5, 1) if tick >= axes.get_ylim()[0]])
     axes.grid(axis="y", color=colours.HAIR, linewidth=0.4)
@@ -83,7 +86,7 @@ def _dress(axes, relative: bool, curves, size: float) -> None:
             ticks, labels = [-1, *far], ["emb", *map(str, far)]
         axes.set_xticks(ticks, labels)
     else:
-        axes.set_xlim(-0.03, 1.03)
+        axes.set_xlim(lowest - 0.03, 1.03)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     axes.tick_params(labelsize=size, length=2, width=0.4, color=colours.FAINT, labelcolor=colours.SOFT, pad=2)
     for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):

@@ -11,7 +11,7 @@ from emma_viz.render.figures import layout, panels
 from emma_viz.render.figures.layout import GAP, HEADING, MARGIN, PanelGrid
 from emma_viz.render.figures.sheet import Box, Sheet
 from emma_viz.render.figures.typography import BODY, LABEL, TITLE
-from emma_viz.render.footer import number
+from emma_viz.render.footer import number, verdict_of
 from emma_viz.render.spec import (
     WEAK_MARK,
     Extent,
@@ -26,7 +26,7 @@ from emma_viz.render.spec import (
 
 _SHORTEST = 0.75
 """Height of a row's colour bar at the least."""
-_LINES = 9
+_LINES = 14
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,8 +39,8 @@ class RowMap:
     values: Float[np.ndarray, "R C"]
     extent: Extent
     caption: str
-    weak: bool = False
-    """Whether it is made of a map that does not beat its controls."""
+    weak: str = ""
+    """Why it is marked, in words; "" where it is not."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +87,7 @@ def _difference(case: ImageCase) -> MapRow:
             values=each,
             extent=case.extent_of(case.subtracted[0]),
             caption=f"rms {number(rms(each))}",
-            weak=layer in marked,
+            weak="made of a map that does not beat its controls" * (layer in marked),
         )
         for layer, each in zip(layers, values, strict=True)
     ]
@@ -107,17 +107,19 @@ def _evidence(case: ImageCase) -> MapRow:
     maps = [
         RowMap(
             label=f"evidence/{case.title}/{model.name}",
-            heading=words.clean(model.name),
+            heading=words.clean(model.name) + f" {WEAK_MARK}" * (not model.beats),
             values=values,
             extent=case.extent_of(model),
             caption="log p –" if model.score is None else f"log p {number(model.score, 2)}",
+            weak="" if model.beats else verdict_of(model),
         )
         for model, values in given
     ]
+    verdicts = ", ".join(f"{words.clean(model.name)} {verdict_of(model)}" for model, _ in given)
     return MapRow(
         kind="evidence",
         title="Evidence",
-        about=f"for {words.clean(case.word or '')}: {evidence_said(scale)}",
+        about=f"for {words.clean(case.word or '')}: {evidence_said(scale)}; {verdicts}",
         maps=tuple(maps),
         limits=(-scale.limit, scale.limit),
         unit="nats",
@@ -149,7 +151,9 @@ def draw_row(sheet: Sheet, row: MapRow, grid: PanelGrid, left: float, top: float
         if each.weak:
             panels.show_weak(axes)
         middle = box.x + box.w / 2
-        heading = words.shorten(each.heading, _across(grid)[1] - GAP, LABEL)
+        name = each.heading.removesuffix(f" {WEAK_MARK}")
+        mark = each.heading[len(name) :]
+        heading = words.shorten(name, _across(grid)[1] - GAP - words.width(mark, LABEL), LABEL) + mark
         sheet.write(middle, box.y - HEADING + 0.03, heading, LABEL, colour=colours.SOFT, align="center")
         sheet.write(middle, box.bottom + 0.025, each.caption, LABEL, align="center")
     bar = Box(left + grid.width + 0.1, box.y, 0.085, max(box.h, _SHORTEST))

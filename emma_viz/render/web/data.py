@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from emma_viz.render import colours
+from emma_viz.render.depth import is_relative, place_of
 from emma_viz.render.figures.curves import FLOOR
 from emma_viz.render.figures.map_rows import map_rows
 from emma_viz.render.overlay import RISE, STRENGTH
@@ -36,19 +37,17 @@ def script_json(data: dict) -> str:
 def retention_chart(case: ImageCase) -> SvgChart | None:
     """R² by layer of all models; None when nobody measured it."""
     curves = [
-        tuple((float(layer), float(r2)) for layer, r2 in model.retention if math.isfinite(r2))
+        tuple((layer, float(r2)) for layer, r2 in model.retention if math.isfinite(r2))
         for model in case.models
     ]
     if not any(curves):
         return None
-    last = {max(layer for layer, _ in curve) for curve in curves if curve}
-    relative = len(last) > 1
+    relative = is_relative(case.models)
     lines = []
     for index, (model, curve) in enumerate(zip(case.models, curves, strict=True)):
         if curve:
-            scale = max(max(layer for layer, _ in curve), 1.0) if relative else 1.0
-            points = tuple(sorted((layer / scale, r2) for layer, r2 in curve))
-            marked = frozenset(layer / scale for layer in model.layers)
+            points = tuple(sorted((place_of(model, layer, relative=relative), r2) for layer, r2 in curve))
+            marked = frozenset(place_of(model, layer, relative=relative) for layer in model.layers)
             lines.append(Line(name=clean(model.name), colour=index, points=points, marked=marked))
     lowest = min(r2 for curve in curves for _, r2 in curve)
     bottom = max(FLOOR, lowest - 0.08) if lowest < 0 else 0.0

@@ -258,8 +258,8 @@ class _Section:
         )
 
     def _row_cell(self, shown: RowMap, path: str, what: str, scope: int | None = None) -> str:
-        what += ", made of a map that does not beat its controls" * shown.weak
-        panel = self._panel("map", shown.extent, path, what, weak=shown.weak)
+        what += f", {shown.weak}" * bool(shown.weak)
+        panel = self._panel("map", shown.extent, path, what, weak=bool(shown.weak))
         own = "" if scope is None else f' data-scope="{scope}"'
         value = f'<span class="value" data-value="{path}"></span>'
         return f'<div class="cell"{own}>{panel}<p class="caption"><b>{shown.caption}</b>{value}</p></div>'

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from html import escape
 
+from emma_viz.render.depth import RELATIVE
 from emma_viz.render.footer import number
+from emma_viz.render.words import shorten_apart
 
 _WIDTH, HEIGHT = 420, 210
 _LEFT, _TOP, _BOTTOM = 34, 12, 30
@@ -99,7 +101,7 @@ class SvgChart:
             parts.append(f'<text x="{x}" y="{base + 16}" text-anchor="middle">{number(value)}</text>')
         if first < 0:
             parts.append(f'<text x="{self._x(first)}" y="{base + 16}" text-anchor="middle">emb.</text>')
-        words = "depth (layer / last layer)" if self.relative else "layer"
+        words = RELATIVE if self.relative else "layer"
         middle = _LEFT + self.width / 2
         parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 1}" text-anchor="middle">{words}</text>')
         return parts
@@ -125,10 +127,12 @@ class SvgChart:
             places[index] = low
         over = max(low - (HEIGHT - _BOTTOM), 0)
         x = _LEFT + self.width + 10
+        names = [line.name for line in named.values()]
+        shown = shorten_apart(names, lambda name: name if len(name) <= 22 else name[:21] + "…")
         return [
             f'<text class="end" style="--c:var(--m{line.colour})" x="{x:.1f}" y="{places[index] - over + 4:.1f}">'
-            f"{escape(line.name if len(line.name) <= 22 else line.name[:21] + '…')}</text>"
-            for index, line in named.items()
+            f"{escape(name)}</text>"
+            for name, (index, line) in zip(shown, named.items(), strict=True)
         ]
 
 
