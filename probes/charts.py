@@ -13,6 +13,9 @@ class Series:
 
     name: str
     y: Sequence[float]
+    """NaN is a gap."""
+    at: Sequence[float] | None = None
+    """Where each value stands on an axis of numbers, rising; None: at the names `x` of its chart, in order."""
     low: Sequence[float] | None = None
     """Lower ends of intervals."""
     high: Sequence[float] | None = None
@@ -24,17 +27,48 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """Curves over layers, or over anything that has an order."""
+    """Curves over layers, or over anything that has an order.
+
+    Raises:
+        ValueError: a series has not as many places as values.
+    """
 
     name: str
     """Of its files; unique in a probe."""
     title: str
-    x: Sequence[str]
+    x: Sequence[str] = ()
+    """What the places are called; none where the series stand on an axis of numbers."""
     x_title: str
     y_title: str
     series: Sequence[Series]
     caption: str = ""
     """What a reader should see, and what not."""
+
+    def __post_init__(self):
+        for each in self.series:
+            if (len(each.y) > len(self.x)) if each.at is None else (len(each.at) != len(each.y)):
+                raise ValueError(
+                    f"{self.name}: expected a place for each of {len(each.y)} values of {each.name}."
+                )
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Round places on an axis of numbers, and what they are called; -1 is the embedding."""
+        places = sorted({place for each in self.series for place in each.at or ()})
+        if not places:
+            return []
+        last = places[-1]
+        if any(place % 1 for place in places):
+            return [(0.0, "0"), (0.5, "0.5"), (1.0, "1")]
+        step = next(
+            each for size in (1, 10, 100, 1000) for each in (size, 2 * size, 5 * size) if last / each <= 10
+        )
+        named = [
+            (float(each), str(each))
+            for each in range(0, int(last) + 1, step)
+            if places[0] >= 0 or each + 1 > step / 2
+        ]
+        return [(-1.0, "emb."), *named] if places[0] < 0 else named
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Numbers that probes have in common: means over images, curves over layers, where a curve falls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Num
 
 from emma_viz.metrics.intervals import Statistic, ratio
+from emma_viz.render.depth import RELATIVE
 from emma_viz.shapes import EMBEDDING
 from probes.charts import Lines, Series
 from probes.protocol import Finding, Measure, Number, Result, Seen
@@ -107,24 +109,52 @@ def layer_chart(
     curves = [each for each in curves if each[2]]
     if not curves:
         return None
-    longest = max((curve for _, _, curve in curves), key=len)
+    relative = len({result.gathered.model.n_layer for _, result, _ in curves}) > 1
+    seen = {each.measure.layer for _, _, curve in curves for each in curve if each.measure.layer is not None}
     series = []
     for index, result, curve in curves:
         whose = of or result.model
-        series.append(series_of(whose, index, [each.number for each in curve]))
-        controls = [each.control for each in curve if each.control is not None]
-        if len(controls) == len(curve):
-            title_of = curve[0].measure.control_title
-            series.append(series_of(f"{whose}: {title_of}", index, controls, control=True))
+        last = result.gathered.model.n_layer - 1 if relative else None
+        gaps = () if relative else seen.intersection(result.gathered.layers)
+        series.append(curve_series(whose, index, curve, last=last, gaps=gaps))
+        if any(each.control is not None for each in curve):
+            title_of = f"{whose}: {curve[0].measure.control_title}"
+            series.append(curve_series(title_of, index, curve, last=last, gaps=gaps, controls=True))
     return Lines(
         name=name,
         title=title,
-        x=[layer_tick(each.measure.layer) for each in longest],
-        x_title="layer",
+        x_title=RELATIVE if relative else "layer",
         y_title=y_title,
         series=series,
         caption=caption,
     )
+
+
+def curve_series(
+    name: str,
+    model: int,
+    curve: Sequence[Finding],
+    *,
+    last: int | None = None,
+    gaps: Iterable[int] = (),
+    controls: bool = False,
+    control: bool = False,
+) -> Series:
+    """A curve at the numbers of its layers.
+
+    Args:
+        name: of the series.
+        model: which.
+        curve: the findings, each of a layer.
+        last: the model's last block, where layers stand by depth: 1 is that block; None where by their numbers.
+        gaps: layers that were examined too; where the curve has none of them, it has a gap.
+        controls: show what each must beat, in its place.
+        control: show it as what others must beat.
+    """
+    found = {each.measure.layer: each.control if controls else each.number for each in curve}
+    layers = sorted(layer for layer in {*found, *gaps} if layer is not None)
+    series = series_of(name, model, [found.get(layer) for layer in layers], control=controls or control)
+    return replace(series, at=[float(layer) if last is None else layer / max(last, 1) for layer in layers])
 
 
 def series_of(name: str, model: int, numbers: Sequence[Number | None], *, control: bool = False) -> Series:

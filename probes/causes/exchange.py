@@ -13,7 +13,7 @@ from emma_viz.evidence.patching import patches, states_of
 from emma_viz.metrics.similarity import alignment, gram, hsic, shared_neighbours
 from probes.causes.patching import LEAST
 from probes.charts import Chart, Grids, Lines, Panel
-from probes.numbers import averaged, joined_parts, layer_chart, layer_tick, series_of, shared_part
+from probes.numbers import averaged, curve_series, joined_parts, layer_chart, shared_part
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 
 _SITE = "resid_pre"
@@ -255,14 +255,11 @@ def _all_pairs(result: Result) -> Grids:
 def _brought(result: Result, index: int, curves: Mapping[str, Sequence[Finding]]) -> Lines | None:
     if not curves:
         return None
-    first = next(iter(curves.values()))
-    series = [series_of(said, index, [each.number for each in curve]) for said, curve in curves.items()]
-    controls = [each.control for each in result.curve("exchange.mapped")]
-    series.append(series_of(_SHUFFLED, index, controls, control=True))
+    series = [curve_series(said, index, curve) for said, curve in curves.items()]
+    series.append(curve_series(_SHUFFLED, index, result.curve("exchange.mapped"), controls=True))
     return Lines(
         name=f"patched-{index}",
         title=f"What the other checkpoint's image tokens bring: {result.model}",
-        x=[layer_tick(each.measure.layer) for each in first],
         x_title="layer",
         y_title="share of the difference",
         series=series,

@@ -8,7 +8,7 @@ from emma_viz.evidence.mixers.frozen import decompose
 from emma_viz.metrics.intervals import ratio
 from probes.causes.regions import Means, case_of, region
 from probes.charts import Chart, Lines
-from probes.numbers import joined_parts, layer_word, mean_measure, percent, series_of
+from probes.numbers import curve_series, joined_parts, mean_measure, percent
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 
 _SOURCES = {
@@ -164,11 +164,10 @@ class FrozenParts:
                 Lines(
                     name=f"shares-{index}",
                     title=f"Where the answer's logit comes from: {result.model}",
-                    x=[layer_word(each.measure.layer) for each in curves["image"]],
                     x_title="seen before block",
                     y_title="share of the logit difference",
                     series=[
-                        series_of(name, number, [each.number for each in curve])
+                        curve_series(name, number, curve)
                         for number, (name, curve) in enumerate(curves.items())
                     ],
                     caption="Shares sum to 1 at every layer. Routing held; not causal.",

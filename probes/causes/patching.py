@@ -10,7 +10,7 @@ from emma_viz.evidence.patching import estimated_effects, patches, states_of, ve
 from probes.causes.regions import elsewhere, region
 from probes.charts import Chart, Lines
 from probes.findings import shown
-from probes.numbers import joined_parts, layer_word, mean_measure, series_of, shared_part
+from probes.numbers import curve_series, joined_parts, mean_measure, shared_part
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 
 LEAST = 0.5
@@ -228,15 +228,13 @@ def _estimated(clean: Case, without: Case, place: np.ndarray, layers: Sequence[i
 
 
 def _chart(name: str, title: str, curves: Mapping[str, Sequence[Finding]], caption: str) -> Lines:
-    known = [curve for curve in curves.values() if curve]
     return Lines(
         name=name,
         title=title,
-        x=[layer_word(each.measure.layer) for each in known[0]],
         x_title="patched before block" if "estimates" not in name else "layer",
         y_title="share of the difference",
         series=[
-            series_of(said, number, [each.number for each in curve], control=said == _SETS["elsewhere"])
+            curve_series(said, number, curve, control=said == _SETS["elsewhere"])
             for number, (said, curve) in enumerate(curves.items())
         ],
         caption=caption,

@@ -10,7 +10,7 @@ from emma_viz.evidence.patching import patches, states_of
 from emma_viz.metrics.intervals import ratio
 from probes.causes.patching import LEAST
 from probes.charts import Chart, Lines
-from probes.numbers import joined_parts, layer_word, series_of
+from probes.numbers import curve_series, joined_parts
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 
 _SETS = {
@@ -98,11 +98,10 @@ class Prompts:
                 Lines(
                     name=f"shares-{index}",
                     title=f"What holds the question: {result.model}",
-                    x=[layer_word(each.measure.layer) for each in curves[_SETS["last"]]],
                     x_title="patched before block",
                     y_title="share of the difference",
                     series=[
-                        series_of(said, number, [each.number for each in curve])
+                        curve_series(said, number, curve)
                         for number, (said, curve) in enumerate(curves.items())
                     ],
                     caption="Intervention: replace at resid_pre, by the run that asks for what is there.",

@@ -23,7 +23,7 @@ from probes.content.patch_labels import (
     spaces,
 )
 from probes.ledger import once
-from probes.numbers import layer_chart, layer_tick, layer_word
+from probes.numbers import layer_chart, layer_tick, layer_word, series_of
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 
 BESIDE = {
@@ -301,41 +301,35 @@ def _about_images(read: _Reader) -> list[Measure]:
 def _with_levels(chart: Lines, results: Sequence[Result], name: str) -> Lines:
     """The same chart with what stands beside the layers as flat lines."""
     flat = []
+    places = [place for each in chart.series for place in each.at or ()]
+    ends = [min(places), max(places)]
     for index, result in enumerate(results):
         for space, words in BESIDE.items():
             level: Finding | None = result.one(f"patches.{name}.{space}")
             if level is not None and (index == 0 or space == "tower"):
                 said = words if space != "tower" else f"{result.model}: {words}"
-                flat.append(
-                    Series(name=said, y=[level.number.value] * len(chart.x), model=index, control=True)
-                )
+                flat.append(Series(name=said, y=[level.number.value] * 2, at=ends, model=index, control=True))
     return replace(chart, series=[*chart.series, *flat])
 
 
 def _selectivity_bars(results: Sequence[Result], task: str) -> Bars | None:
     """Accuracy less that of labels by look, at each layer."""
-    series = []
-    longest: list[Finding] = []
-    for index, result in enumerate(results):
-        curve = [each for each in result.curve(f"patches.{task}.by_look") if each.over is not None]
-        longest = max(longest, curve, key=len)
-        over = [each.over for each in curve if each.over is not None]
-        if over:
-            series.append(
-                Series(
-                    name=result.model,
-                    y=[each.value for each in over],
-                    low=[each.low for each in over],
-                    high=[each.high for each in over],
-                    model=index,
-                )
-            )
-    if not series:
+    overs = [
+        {each.measure.layer: each.over for each in result.curve(f"patches.{task}.by_look") if each.over}
+        for result in results
+    ]
+    layers = sorted({layer for over in overs for layer in over if layer is not None})
+    if not layers:
         return None
+    series = [
+        series_of(result.model, index, [over.get(layer) for layer in layers])
+        for index, (result, over) in enumerate(zip(results, overs, strict=True))
+        if over
+    ]
     return Bars(
         name=f"selectivity-{task}",
         title=f"Selectivity: {TASKS[task].said}",
-        x=[layer_tick(each.measure.layer) for each in longest],
+        x=[layer_tick(layer) for layer in layers],
         x_title="layer",
         y_title="accuracy over control's",
         series=series,

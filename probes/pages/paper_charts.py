@@ -57,9 +57,14 @@ def _axes(figure, chart: Lines | Bars) -> None:
         if isinstance(chart, Bars):
             _bar(axes, places, series, index, len(chart.series))
         else:
-            _line(axes, places[: len(series.y)], series, alike[index])
-    every = max(1, len(places) // 20)
-    axes.set_xticks(places[::every], list(chart.x)[::every], rotation=0 if isinstance(chart, Lines) else 20)
+            at = places[: len(series.y)] if series.at is None else np.asarray(series.at)
+            _line(axes, at, series, alike[index])
+    if isinstance(chart, Lines) and (ticks := chart.ticks):
+        axes.set_xticks(*map(list, zip(*ticks, strict=True)))
+    else:
+        every = max(1, len(places) // 20)
+        turned = 0 if isinstance(chart, Lines) else 20
+        axes.set_xticks(places[::every], list(chart.x)[::every], rotation=turned)
     axes.set_xlabel(chart.x_title)
     axes.set_ylabel(chart.y_title)
     axes.spines[["top", "right"]].set_visible(False)

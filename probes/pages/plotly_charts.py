@@ -39,6 +39,10 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
     }
     if isinstance(chart, Bars):
         layout["barmode"] = "group"
+    elif ticks := chart.ticks:
+        values, texts = zip(*ticks, strict=True)
+        numbers = {"type": "linear", "tickvals": values, "ticktext": texts, "zeroline": False}
+        layout["xaxis"] = {**layout["xaxis"], **numbers}
     return {"data": traces, "layout": layout}
 
 
@@ -65,7 +69,7 @@ def _traces(chart: Lines | Bars, series: Series, control: int, place: int) -> li
                 "array": _plain([above for _, above in spread]),
             }
         return [bar]
-    x = [plotly_text(each) for each in chart.x][: len(values)]
+    x = [plotly_text(each) for each in chart.x][: len(values)] if series.at is None else list(series.at)
     line = {
         "type": "scatter",
         "name": name,
@@ -79,17 +83,30 @@ def _traces(chart: Lines | Bars, series: Series, control: int, place: int) -> li
         line |= {"mode": "lines", "line": {"dash": _DASHES[place % len(_DASHES)], "width": 1.5}}
     if series.low is None or series.high is None or series.control:
         return [line]
-    band = {
-        "type": "scatter",
-        "x": x + x[::-1],
-        "y": _plain(series.high) + _plain(series.low)[::-1],
-        "fill": "toself",
-        "mode": "none",
-        "hoverinfo": "skip",
-        "showlegend": False,
-        "meta": {**meta, "band": True},
-    }
-    return [band, line]
+    low, high = _plain(series.low), _plain(series.high)
+    bands = [
+        {
+            "type": "scatter",
+            "x": x[start:end] + x[start:end][::-1],
+            "y": high[start:end] + low[start:end][::-1],
+            "fill": "toself",
+            "mode": "none",
+            "hoverinfo": "skip",
+            "showlegend": False,
+            "meta": {**meta, "band": True},
+        }
+        for start, end in _unbroken(low, high)
+    ]
+    return [*bands, line]
+
+
+def _unbroken(low: Sequence[float | None], high: Sequence[float | None]) -> list[tuple[int, int]]:
+    """Starts and ends of the parts of a band between its gaps."""
+    known = [a is not None and b is not None for a, b in zip(low, high, strict=True)]
+    edges = [
+        at for at in range(len(known) + 1) if (at > 0 and known[at - 1]) != (at < len(known) and known[at])
+    ]
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _grids(chart: Grids) -> dict[str, Any]:

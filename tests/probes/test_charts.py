@@ -1,12 +1,19 @@
 """Charts of the report: what Plotly and matplotlib are told of plain values."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from emma_viz.render.depth import RELATIVE
 from probes.charts import Bars, Grids, Lines, Panel, Series
+from probes.content.patch_classes import TASKS, _selectivity_bars
+from probes.numbers import layer_chart
+from probes.pages import paper_charts
 from probes.pages.plotly_charts import plotly_figure
+from probes.protocol import Number, Result
 
 ATTACK = '<a href="javascript:alert(1)">x</a> <b>&lt;i&gt;</b>'
 
@@ -38,3 +45,84 @@ def test_no_name_of_a_stranger_links_or_formats_in_a_chart(kind):
     for text in found:
         assert "<" not in text.replace("<br>", "")  # the breaks between a legend's lines are our own
         assert "&lt;i" not in text.replace("&amp;lt;i", "")
+
+
+def result(name: str, n_layer: int, layers, known=None, control=False) -> Result:
+    """The numbers of a model at some layers; each is its layer's number over 100."""
+    findings = []
+    for layer in layers if known is None else known:
+        number = Number(value=layer / 100, low=layer / 100 - 1, high=layer / 100 + 1)
+        measure = SimpleNamespace(name="m", layer=layer, control_title="control")
+        findings.append(
+            SimpleNamespace(measure=measure, number=number, control=number if control else None, over=number)
+        )
+    gathered = SimpleNamespace(model=SimpleNamespace(name=name, n_layer=n_layer), layers=tuple(layers))
+    return Result(gathered=gathered, findings=tuple(findings))
+
+
+def lines_of(*results: Result) -> Lines:
+    chart = layer_chart(results, "m", name="m", title="M", y_title="m")
+    assert chart is not None
+    return chart
+
+
+def drawn(chart: Lines) -> tuple[dict[str, list[tuple]], dict[str, list[tuple]]]:
+    """(x, y) of every line, by Plotly and on paper; gaps are left out."""
+    web = {
+        each["name"]: [(x, y) for x, y in zip(each["x"], each["y"], strict=True) if y is not None]
+        for each in plotly_figure(chart)["data"]
+        if "name" in each
+    }
+    figure = Figure()
+    paper_charts._axes(figure, chart)
+    paper = {
+        str(line.get_label()): [(x, y) for x, y in line.get_xydata().tolist() if np.isfinite(y)]
+        for line in figure.axes[0].lines
+        if not str(line.get_label()).startswith("_")
+    }
+    return web, paper
+
+
+def test_models_of_other_depths_stand_by_depth():
+    deep, shallow = (-1, 0, 21, 42, 63), (-1, 0, 15, 31, 47)
+    chart = lines_of(result("deep", 64, deep), result("shallow", 48, shallow))
+    assert chart.x_title == RELATIVE
+    for found in drawn(chart):
+        np.testing.assert_allclose(found["deep"], [(layer / 63, layer / 100) for layer in deep], atol=1e-6)
+        np.testing.assert_allclose(
+            found["shallow"], [(layer / 47, layer / 100) for layer in shallow], atol=1e-6
+        )
+
+
+def test_a_layer_that_is_missing_shifts_nothing_and_leaves_a_gap():
+    whole, some = range(-1, 12), [-1, 0, 1, 2, 5, 6, 7, 8, 9, 10, 11]
+    chart = lines_of(result("whole", 12, whole), result("some", 12, whole, some, control=True))
+    assert chart.x_title == "layer"
+    assert chart.ticks[:2] == [(-1.0, "emb."), (2.0, "2")]
+    for found in drawn(chart):
+        for name in ("some", "some: control"):
+            assert found[name] == [(layer, layer / 100) for layer in some]
+        assert found["whole"] == [(layer, layer / 100) for layer in whole]
+    figure = plotly_figure(chart)
+    (line,) = (each for each in figure["data"] if each.get("name") == "some")
+    assert line["y"][4:6] == [None, None]
+    bands = [each["x"] for each in figure["data"] if each["meta"].get("band") and each["meta"]["model"] == 1]
+    assert bands == [[-1, 0, 1, 2, 2, 1, 0, -1], [*range(5, 12), *range(11, 4, -1)]]
+    assert figure["layout"]["xaxis"]["type"] == "linear"
+
+
+def test_a_series_needs_a_place_for_each_value():
+    with pytest.raises(ValueError, match="a place for each of 2 values"):
+        Lines(name="m", title="", x_title="", y_title="", series=(Series(name="a", y=(1.0, 2.0), at=(0.0,)),))
+
+
+def test_bars_of_selectivity_stand_at_their_own_layers():
+    task = next(iter(TASKS))
+    both = [result("deep", 64, (0, 32, 63)), result("shallow", 48, (0, 47))]
+    for each in both:
+        for finding in each.findings:
+            finding.measure.name = f"patches.{task}.by_look"
+    chart = _selectivity_bars(both, task)
+    assert chart is not None
+    assert chart.x == ["0", "32", "47", "63"]
+    np.testing.assert_array_equal(chart.series[1].y, [0, np.nan, 0.47, np.nan])
