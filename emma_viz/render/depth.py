@@ -18,7 +18,13 @@ def place_of(model: ModelCase, layer: int, *, relative: bool) -> float:
     return layer / max(_last(model), 1) if relative else float(layer)
 
 
+def nearest_layer(model: ModelCase, layer: int, other: ModelCase) -> int:
+    """The layer shown of `model` that lies as deep, of all its blocks, as one of another; of two, the first."""
+    depth = layer / (_last(other) + 1)
+    return min(model.layers, key=lambda each: round(abs(each / (_last(model) + 1) - depth), 9))
+
+
 def _last(model: ModelCase) -> int:
     if model.n_layer is not None:
         return model.n_layer - 1
-    return max((layer for layer, _ in model.retention), default=0)
+    return max(0, *model.layers, *(layer for layer, _ in model.retention))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from PIL import Image
 
 from emma_viz.errors import InputError
+from emma_viz.render.depth import nearest_layer
 from emma_viz.render.spec import FigureSpec, ModelCase
 
 MOVING = (".gif", ".webp")
@@ -29,12 +30,10 @@ def frames(spec: FigureSpec) -> tuple[FigureSpec, ...]:
     if len(spec.images) != 1:
         raise InputError(f"expected one image for a film of its layers, got {len(spec.images)}.")
     (case,) = spec.images
-    count = max(len(model.layers) for model in case.models)
+    longest = max(case.models, key=lambda model: len(model.layers))
     found = []
-    for step in range(count):
-        models = tuple(
-            _at(model, round(step * (len(model.layers) - 1) / max(count - 1, 1))) for model in case.models
-        )
+    for layer in longest.layers:
+        models = tuple(_at(model, nearest_layer(model, layer, longest)) for model in case.models)
         shown = replace(case, models=models)
         apart = spec.difference and len({model.layers for model in shown.subtracted}) > 1
         found.append(
@@ -75,9 +74,10 @@ def film(spec: FigureSpec, suffix: str, *, dpi: int = FILM_DPI) -> bytes:
     return stream.getvalue()
 
 
-def _at(model: ModelCase, row: int) -> ModelCase:
+def _at(model: ModelCase, layer: int) -> ModelCase:
     """A model with one of its layers."""
-    layer, one = model.layers[row], slice(row, row + 1)
+    row = model.layers.index(layer)
+    one = slice(row, row + 1)
     return replace(
         model,
         layers=(layer,),

@@ -83,7 +83,7 @@ class ModelCase:
     beats: bool | None = None
     """Whether they do; None where that was not judged. What does not is marked in every picture."""
     n_layer: int | None = None
-    """Blocks of the model; None is as many as `retention` reaches."""
+    """Blocks of the model; None is as many as its layers reach."""
     forced: bool = False
     """Whether the lens does not belong to these states and was forced on them; `FigureSpec.notes` says why."""
     marked: tuple[int, ...] = ()

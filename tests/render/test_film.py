@@ -57,6 +57,7 @@ def test_models_of_other_depths_move_together_and_are_not_subtracted(make):
     assert (pairs[0][0], pairs[-1][0]) == (first.layers[0], first.layers[-1])
     assert [pair[1] for pair in pairs] == list(deep.layers)
     assert [frame.difference for frame in found] == [one == other for one, other in pairs]
+    assert pairs == [(0, 0), (4, 4), (8, 8), (8, 9), (8, 10)]
     for frame, (one, other) in zip(found, pairs, strict=True):
         assert any("No difference is drawn here" in note for note in frame.notes) == (one != other)
 

@@ -86,7 +86,7 @@ const restorePlace = (stage, wanted, lostBefore) => {
 
 const takeResult = (state, result, pictures) => {
   const before = state.steps.length;
-  const steps = stepsOf(result.models.map((model) => model.layers));
+  const steps = stepsOf(result.models);
   const step = before === steps.length ? state.scrubber.step : Math.floor((steps.length - 1) / 2);
   const scrubber = scrub({ ...state.scrubber, step }, { type: "count", count: steps.length });
   const reading = { found: new Map(), asked: null };

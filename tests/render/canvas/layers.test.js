@@ -7,8 +7,8 @@ const { core } = require("../../../emma_viz/render/canvas/canvas.js");
 test("models of one depth move layer by layer, others by depth", () => {
   assert.deepEqual(
     core.stepsOf([
-      [0, 1, 2],
-      [0, 1, 2],
+      { layers: [0, 1, 2], n_layer: 3 },
+      { layers: [0, 1, 2], n_layer: 3 },
     ]),
     [
       [0, 0],
@@ -18,8 +18,8 @@ test("models of one depth move layer by layer, others by depth", () => {
   );
   assert.deepEqual(
     core.stepsOf([
-      [0, 1, 2, 3, 4],
-      [0, 1, 2],
+      { layers: [0, 1, 2, 3, 4], n_layer: 5 },
+      { layers: [0, 1, 2], n_layer: 3 },
     ]),
     [
       [0, 0],
@@ -29,11 +29,11 @@ test("models of one depth move layer by layer, others by depth", () => {
       [4, 2],
     ]
   );
-  assert.deepEqual(core.stepsOf([[7]]), [[0]]);
+  assert.deepEqual(core.stepsOf([{ layers: [7], n_layer: 8 }]), [[0]]);
   assert.deepEqual(
     core.stepsOf([
-      [-1, 0, 1, 2],
-      [0, 1, 2],
+      { layers: [-1, 0, 1, 2], n_layer: 3 },
+      { layers: [0, 1, 2], n_layer: 3 },
     ]),
     [
       [0, 0],
@@ -73,10 +73,34 @@ test("a model with one layer has a value at the step of that depth alone", () =>
     { layers: [0, 1, 2, 3], n_layer: 4 },
     { layers: [5], n_layer: 10 },
   ];
-  const steps = core.stepsOf(models.map((model) => model.layers));
+  const steps = core.stepsOf(models);
   assert.deepEqual(core.alongSteps([0.1, null, 0.3, 0.4], models, steps, 0), [0.1, NaN, 0.3, 0.4]);
   assert.deepEqual(core.alongSteps([0.7], models, steps, 1), [NaN, NaN, 0.7, NaN]);
   assert.deepEqual(core.stepLabels([{ layers: [7] }, { layers: [-1, 0, 4] }]), ["e", "0", "4"]);
+});
+
+test("layers that were left out shift nothing: a model stands at the nearest layer, its values where they were found", () => {
+  const models = [
+    { layers: [-1, 0, 1, 2, 3, 4, 5, 6, 7], n_layer: 8 },
+    { layers: [0, 6, 7], n_layer: 8 },
+  ];
+  const steps = core.stepsOf(models);
+  assert.deepEqual(
+    steps.map(([first, second]) => [models[0].layers[first], models[1].layers[second]]),
+    [
+      [-1, 0],
+      [0, 0],
+      [1, 0],
+      [2, 0],
+      [3, 0],
+      [4, 6],
+      [5, 6],
+      [6, 6],
+      [7, 7],
+    ]
+  );
+  const values = core.alongSteps([0.9, 0.5, 0.4], models, steps, 1);
+  assert.deepEqual(values, [NaN, 0.9, NaN, NaN, NaN, NaN, NaN, 0.5, 0.4]);
 });
 
 const model = (name, r2, correlation, held) => ({
