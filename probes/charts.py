@@ -117,7 +117,16 @@ def places_in_kind(series: Sequence[Series]) -> list[int]:
 
 def scale_end(chart: Grids) -> float:
     """Where the colours of its maps end: the 98th percentile of the sizes, so that one loud patch hides no other."""
-    sizes = np.concatenate(
-        [np.abs(panel.values[np.isfinite(panel.values)]).ravel() for panel in chart.panels]
-    )
+    sizes = _sizes(chart)
     return float(np.percentile(sizes, 98)) or float(sizes.max()) or 1.0 if sizes.size else 1.0
+
+
+def beyond_scale(chart: Grids) -> str:
+    """What is said beside the colours where sizes lie beyond their end; "" where none does."""
+    end = scale_end(chart)
+    count = int((_sizes(chart) > end).sum())
+    return f"{count} patch{'es' * (count != 1)} beyond {end:.3g}" if count else ""
+
+
+def _sizes(chart: Grids) -> np.ndarray:
+    return np.concatenate([np.abs(panel.values[np.isfinite(panel.values)]).ravel() for panel in chart.panels])

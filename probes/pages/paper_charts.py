@@ -8,7 +8,7 @@ import numpy as np
 
 from emma_viz.files.atomic import write_file
 from emma_viz.render.colours import FAINT, MARKERS, MODELS
-from probes.charts import Bars, Chart, Grids, Lines, Series, places_in_kind, scale_end
+from probes.charts import Bars, Chart, Grids, Lines, Series, beyond_scale, places_in_kind, scale_end
 
 HATCHES = ("", "//", "..", "xx")
 _DASHES = ("--", ":", "-.", (0, (8, 3)))
@@ -127,4 +127,7 @@ def _grids(figure, chart: Grids) -> None:
         )
         axes.set_title(panel.title, fontsize=7)
     if shown is not None:
-        figure.colorbar(shown, ax=list(all_axes), label=chart.value_title, shrink=0.7)
+        beyond = beyond_scale(chart)
+        label = ", ".join(text for text in (chart.value_title, beyond) if text)
+        ends = ("both" if chart.signed else "max") if beyond else "neither"
+        figure.colorbar(shown, ax=list(all_axes), label=label, shrink=0.7, extend=ends)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from emma_viz.render.plotly_text import plotly_text
-from probes.charts import Bars, Chart, Grids, Lines, Series, places_in_kind, scale_end
+from probes.charts import Bars, Chart, Grids, Lines, Series, beyond_scale, places_in_kind, scale_end
 
 _DASHES = ("dash", "dot", "dashdot", "longdash")
 """Of the controls of one model."""
@@ -113,8 +113,9 @@ def _grids(chart: Grids) -> dict[str, Any]:
     columns = min(chart.columns, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
     limit = scale_end(chart)
+    said = ", ".join(text for text in (chart.value_title, beyond_scale(chart)) if text)
     bar = {
-        "title": {"text": plotly_text(chart.value_title)},
+        "title": {"text": plotly_text(said)},
         "orientation": "h",
         "thickness": 12,
         "y": 0,

@@ -3,13 +3,16 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emma_viz.data.provenance import ModelInfo, dump_json
+from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import Budget, read_json
 from emma_viz.files.room import require_writable
 from probes.charts import Chart
 from probes.findings import Difference, shown
@@ -21,6 +24,8 @@ from probes.protocol import Finding, Number, Probe, Result
 
 FILES = ("report.html", "report.json")
 FOLDERS = ("tables", "figures")
+_EARLIER = Budget(size=2**28, depth=16, nodes=10**7)
+"""Of the numbers of an earlier report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,6 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
         place.mkdir(exist_ok=True)
     texts = {
         html: report_page(report.title, _parts(report), charts),
-        numbers: dump_json(as_json(report)),
         tables / "findings.csv": _csv(_finding_rows(report)),
     }
     if len(report.models) > 1:
@@ -93,7 +97,27 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
     for path, text in texts.items():
         write_file(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
     drawn = [file for name, chart in charts for file in paper_charts.write_charts(chart, figures / name)]
-    return (*texts, *drawn)
+    beside = [path for path in (*texts, *drawn) if path != html]
+    for stale in _listed(numbers, folder) - set(beside):
+        stale.unlink(missing_ok=True)
+    files = sorted(path.relative_to(folder).as_posix() for path in beside)
+    whole = dump_json({**as_json(report), "files": files})
+    write_file(numbers, lambda part: part.write_text(whole, encoding="utf-8"))
+    return (html, numbers, *beside)
+
+
+def _listed(numbers: Path, folder: Path) -> set[Path]:
+    """The tables and figures of an earlier report in the folder, as its JSON lists them; of other files none."""
+    if not numbers.is_file():
+        return set()
+    try:
+        value = read_json(numbers, error=InputError, budget=_EARLIER)
+    except InputError:  # another program's, or damaged: nothing of it is known to be ours
+        return set()
+    names = value.get("files")
+    own = re.compile(rf"(?:{'|'.join(FOLDERS)})/[^/\\\0]+\.(?:csv|png|pdf)")
+    found = names if isinstance(names, list) else []
+    return {folder / name for name in found if isinstance(name, str) and own.fullmatch(name)}
 
 
 def _ended(title: str) -> str:

@@ -1,5 +1,6 @@
 """Charts of the report: what Plotly and matplotlib are told of plain values."""
 
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -8,11 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from emma_viz.render.depth import RELATIVE
-from probes.charts import Bars, Grids, Lines, Panel, Series
+from probes.charts import Bars, Grids, Lines, Panel, Series, beyond_scale, scale_end
 from probes.content.patch_classes import TASKS, _selectivity_bars
 from probes.numbers import layer_chart
 from probes.pages import paper_charts
 from probes.pages.plotly_charts import plotly_figure
+from probes.pages.report import Report, Section, write_report
 from probes.protocol import Number, Result
 
 ATTACK = '<a href="javascript:alert(1)">x</a> <b>&lt;i&gt;</b>'
@@ -126,3 +128,47 @@ def test_bars_of_selectivity_stand_at_their_own_layers():
     assert chart is not None
     assert chart.x == ["0", "32", "47", "63"]
     np.testing.assert_array_equal(chart.series[1].y, [0, np.nan, 0.47, np.nan])
+
+
+def test_colours_that_end_before_the_largest_size_say_what_lies_beyond():
+    values = np.arange(100.0).reshape(10, 10)
+    panels = (Panel(title="p", values=values),)
+    loud = Grids(name="g", title="", panels=panels, columns=1, value_title="nats")
+    end = scale_end(loud)
+    assert beyond_scale(loud) == f"{(values > end).sum()} patches beyond {end:.3g}"
+    title = plotly_figure(loud)["layout"]["coloraxis"]["colorbar"]["title"]["text"]
+    assert title == f"nats, {beyond_scale(loud)}"
+    figure = Figure()
+    paper_charts._grids(figure, loud)
+    assert figure.axes[-1].get_ylabel() == title
+    even = Grids(
+        name="g", title="", panels=(Panel(title="p", values=np.ones((2, 2))),), columns=1, value_title=""
+    )
+    assert beyond_scale(even) == ""
+
+
+def test_a_report_leaves_no_figure_of_an_earlier_one_and_touches_no_file_of_others(tmp_path):
+    def report(*names: str) -> Report:
+        said = {"title": "T", "question": "Q", "method": "M", "summary": lambda results: ""}
+        charts = [Lines(name=each, title="", x=("a",), x_title="", y_title="", series=()) for each in names]
+        probe = SimpleNamespace(name="toy", plots=lambda results: charts, **said)
+        about = {"name": "m", "family": "f", "ssm": "s", "n_layer": 1, "d_model": 1, "dtype": "d"}
+        model = SimpleNamespace(**about, fingerprint="0", to_json=lambda: about)
+        return Report(
+            models=(model,), checks=((),), images="some", seen=1, asked=1, notes=(), minutes=0.0,
+            sections=(Section(probe=probe, results=()),),
+        )  # fmt: skip
+
+    write_report(report("one", "two"), tmp_path)
+    (tmp_path / "figures/mine.png").write_bytes(b"")
+    (tmp_path / "secret.png").write_bytes(b"")
+    numbers = tmp_path / "report.json"
+    listed = json.loads(numbers.read_text())
+    assert listed["files"] == ["figures/toy-one.pdf", "figures/toy-one.png", "figures/toy-two.pdf",
+                               "figures/toy-two.png", "tables/findings.csv"]  # fmt: skip
+    listed["files"] += ["../secret.png", "secret.png", "figures/../secret.png"]
+    numbers.write_text(json.dumps(listed))
+    write_report(report("two"), tmp_path)
+    left = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert left == ["mine.png", "toy-two.pdf", "toy-two.png"]
+    assert (tmp_path / "secret.png").exists()
