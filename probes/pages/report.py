@@ -12,7 +12,7 @@ from typing import Any
 from emma_viz.data.provenance import ModelInfo, dump_json
 from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_file
-from emma_viz.files.json_door import Budget, read_json
+from emma_viz.files.json_door import TABLE, read_json
 from emma_viz.files.room import require_writable
 from probes.charts import Chart
 from probes.findings import Difference, shown
@@ -24,8 +24,6 @@ from probes.protocol import Finding, Number, Probe, Result
 
 FILES = ("report.html", "report.json")
 FOLDERS = ("tables", "figures")
-_EARLIER = Budget(size=2**28, depth=16, nodes=10**7)
-"""Of the numbers of an earlier report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +109,7 @@ def _listed(numbers: Path, folder: Path) -> set[Path]:
     if not numbers.is_file():
         return set()
     try:
-        value = read_json(numbers, error=InputError, budget=_EARLIER)
+        value = read_json(numbers, error=InputError, budget=TABLE)
     except InputError:  # another program's, or damaged: nothing of it is known to be ours
         return set()
     names = value.get("files")
