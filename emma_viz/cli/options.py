@@ -124,10 +124,11 @@ def given(add_arguments: Callable[[argparse.ArgumentParser], None], argv: Sequen
     """
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
-    flags = {each.dest: (each.option_strings or [each.dest])[0] for each in parser._actions}
-    parser.set_defaults(**dict.fromkeys(flags, argparse.SUPPRESS))
-    found = vars(parser.parse_args(argv))
-    return {name: flags[name] for name, value in found.items() if value is not argparse.SUPPRESS}
+    flags = {}
+    for action in parser._actions:
+        flags[action.dest] = (action.option_strings or [action.dest])[0]
+        action.default = argparse.SUPPRESS
+    return {name: flags[name] for name in vars(parser.parse_args(argv))}
 
 
 def add_fields(group: argparse._ActionsContainer, owner: type, **changes: dict[str, Any]) -> None:
