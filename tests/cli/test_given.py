@@ -14,7 +14,7 @@ from tests.render.test_layout import bare_spec
     [
         (["--style", "paper"], "no --style"),
         (["--style", "default"], "no --style"),
-        (["--map", "error", "--layers", "0"], "no --layers, --map"),
+        (["--map", "error", "--layers", "0"], "no --map, --layers"),
         (["--scale", "per_map"], "no --scale"),
         (["--models", "emma-v1-pocket"], "no --models"),
         (["--difference"], "no --difference"),
