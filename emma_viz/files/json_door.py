@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 from emma_viz.errors import EmmaVizError
 
+_GROWN = 2**20
+"""Bytes that a file may have grown by since it was looked at: asked for at once, its whole limit would be taken."""
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]|,', re.DOTALL)
 """A text as a whole (also one that does not end), an opening or closing bracket, a comma."""
 
@@ -71,7 +73,7 @@ def read_bytes(path: Path, *, limit: int, error: type[EmmaVizError]) -> bytes:
     try:
         with open_regular(path, error=error) as file:
             about = os.fstat(file.fileno())
-            content = b"" if about.st_size > limit else file.read(limit + 1)
+            content = b"" if about.st_size > limit else file.read(min(limit, about.st_size + _GROWN) + 1)
     except OSError as failure:
         raise error(f"{path} cannot be read ({failure.strerror or failure}).") from failure
     if (size := max(about.st_size, len(content))) > limit:

@@ -79,12 +79,17 @@ def centre_prior(grid: tuple[int, int]) -> Float[np.ndarray, "R C"]:
     return np.exp(-(rows[:, None] + columns[None]) / 2)
 
 
+_TELLING = 6
+"""Images whose spread is taken for one."""
+
+
 def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, higher: bool = True) -> float:
     """How often images drawn with replacement put a number on the wrong side of its control, or level with it.
 
     One-sided, and never below the tail of Student's t at the number's distance in the spread of the draws: a few images
-    that all agree prove less than 2000 draws of them say, and many may prove more. Nor is it below 2⁻ⁿ for n images,
-    which is how often signs that mean nothing are all the same. 1 where the number is not defined.
+    that all agree prove less than 2000 draws of them say, and many may prove more. Where there is no spread, or fewer than
+    six images to tell it by, it is not below 2⁻ⁿ for n images, which is how often signs that mean nothing are all the
+    same. 1 where the number is not defined.
     """
     size = len(next(iter(columns.values())))
     weights = draws(size)
@@ -102,7 +107,8 @@ def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, hig
         return 1.0
     spread = gap.std() * np.sqrt(known / (known - 1))  # draws of n images vary less than n new ones
     tail = student.sf(gap.mean() / spread, known - 1) if spread else float(gap[0] <= 0)
-    return float(max(np.count_nonzero(gap <= 0) / len(gap), tail, 0.5**known))
+    least = 0.0 if spread and known >= _TELLING else 0.5**known
+    return float(max(np.count_nonzero(gap <= 0) / len(gap), tail, least))
 
 
 def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -13,7 +13,7 @@ def is_relative(models: Iterable[ModelCase]) -> bool:
     return len({_last(model) for model in models if model.retention}) > 1
 
 
-def place_of(model: ModelCase, layer: int, *, relative: bool) -> float:
+def depth_of(model: ModelCase, layer: int, *, relative: bool) -> float:
     """Where a layer stands: its number, or by depth, 1 at the last block; the embedding lies just below 0."""
     return layer / max(_last(model), 1) if relative else float(layer)
 

@@ -12,7 +12,7 @@ _LONGEST = 100_000
 """Characters of the longest text in a figure."""
 _FARTHEST = 1e4
 """How many widths or heights of its image a patch grid may reach."""
-HIGHEST = 1e30
+HIGHEST_NUMBER = 1e30
 """The largest size of a colour limit."""
 
 
@@ -52,9 +52,9 @@ def expect_limits(what: str, limits: np.ndarray) -> None:
         InputError: it is.
     """
     # In half precision the bound itself would overflow.
-    if not (np.abs(limits.astype(np.float64)) <= HIGHEST).all() or (limits[:, 0] > limits[:, 1]).any():
+    if not (np.abs(limits.astype(np.float64)) <= HIGHEST_NUMBER).all() or (limits[:, 0] > limits[:, 1]).any():
         raise InputError(
-            f"{what}: expected finite colour limits of at most {HIGHEST:g}, the lowest first, "
+            f"{what}: expected finite colour limits of at most {HIGHEST_NUMBER:g}, the lowest first, "
             f"got {limits[:50].tolist()}."
         )
 

@@ -9,7 +9,13 @@ from jaxtyping import Float, UInt8
 from emma_viz.errors import InputError
 from emma_viz.maps.scale import UNSEEN_DIFFERENCE, Rest, difference_limit
 from emma_viz.render.colours import COLORMAPS, is_colormap
-from emma_viz.render.expectations import HIGHEST, expect_extent, expect_limits, expect_shape, expect_words
+from emma_viz.render.expectations import (
+    HIGHEST_NUMBER,
+    expect_extent,
+    expect_limits,
+    expect_shape,
+    expect_words,
+)
 from emma_viz.render.words import clean
 
 STYLES = ("default", "paper")
@@ -116,7 +122,7 @@ class ModelCase:
             raise InputError(f"{where}: expected no verdict without evidence, got {self.judged[:50]!r}.")
         if self.n_layer is not None and not 1 <= self.n_layer <= _DEEPEST:
             raise InputError(f"{where}: expected 1 to {_DEEPEST} blocks, got {self.n_layer}.")
-        if self.score is not None and not abs(self.score) <= HIGHEST:
+        if self.score is not None and not abs(self.score) <= HIGHEST_NUMBER:
             raise InputError(f"{where}: expected a finite log-probability or None, got {self.score}.")
 
 

@@ -72,7 +72,8 @@ def _axes(figure, chart: Lines | Bars) -> None:
     # Beneath the axes: inside, it would lie on curves or whiskers.
     longest = max((len(series.name) for series in chart.series), default=0)
     columns = 2 if longest <= _LEGEND else 1
-    figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=columns)
+    if chart.series:
+        figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=columns)
 
 
 def _line(axes, x: np.ndarray, series: Series, place: int) -> None:

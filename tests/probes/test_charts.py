@@ -85,7 +85,7 @@ def drawn(chart: Lines) -> tuple[dict[str, list[tuple]], dict[str, list[tuple]]]
     return web, paper
 
 
-def test_models_of_other_depths_stand_by_depth():
+def test_models_of_other_depths_stand_by_depth(unchecked):
     deep, shallow = (-1, 0, 21, 42, 63), (-1, 0, 15, 31, 47)
     chart = lines_of(result("deep", 64, deep), result("shallow", 48, shallow))
     assert chart.x_title == RELATIVE
@@ -96,7 +96,7 @@ def test_models_of_other_depths_stand_by_depth():
         )
 
 
-def test_a_layer_that_is_missing_shifts_nothing_and_leaves_a_gap():
+def test_a_layer_that_is_missing_shifts_nothing_and_leaves_a_gap(unchecked):
     whole, some = range(-1, 12), [-1, 0, 1, 2, 5, 6, 7, 8, 9, 10, 11]
     chart = lines_of(result("whole", 12, whole), result("some", 12, whole, some, control=True))
     assert chart.x_title == "layer"
@@ -118,7 +118,7 @@ def test_a_series_needs_a_place_for_each_value():
         Lines(name="m", title="", x_title="", y_title="", series=(Series(name="a", y=(1.0, 2.0), at=(0.0,)),))
 
 
-def test_bars_of_selectivity_stand_at_their_own_layers():
+def test_bars_of_selectivity_stand_at_their_own_layers(unchecked):
     task = next(iter(TASKS))
     both = [result("deep", 64, (0, 32, 63)), result("shallow", 48, (0, 47))]
     for each in both:
@@ -147,7 +147,7 @@ def test_colours_that_end_before_the_largest_size_say_what_lies_beyond():
     assert beyond_scale(even) == ""
 
 
-def test_a_report_leaves_no_figure_of_an_earlier_one_and_touches_no_file_of_others(tmp_path):
+def test_a_report_leaves_no_figure_of_an_earlier_one_and_touches_no_file_of_others(unchecked, tmp_path):
     def report(*names: str) -> Report:
         said = {"title": "T", "question": "Q", "method": "M", "summary": lambda results: ""}
         charts = [Lines(name=each, title="", x=("a",), x_title="", y_title="", series=()) for each in names]

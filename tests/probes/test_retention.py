@@ -105,7 +105,7 @@ def planted_losses():
         )  # fmt: skip
         ledger.add(number, [number], probe.see(batch))
     plan = SimpleNamespace(subjects=SimpleNamespace(names=[""] * 12), quick=True)
-    model = SimpleNamespace(name="planted")
+    model = SimpleNamespace(name="planted", n_layer=3)
     found = gathered(ledger, model, plan, (0, 1, 2))
     return Result(gathered=found, findings=find(probe.measures(found)))
 

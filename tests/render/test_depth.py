@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emma_viz.render import draw
-from emma_viz.render.depth import RELATIVE, is_relative, place_of
+from emma_viz.render.depth import RELATIVE, depth_of, is_relative
 from emma_viz.render.web.data import retention_chart
 
 
@@ -49,4 +49,4 @@ def test_layers_stand_by_their_number_or_by_the_depth_of_the_whole_model(make, d
 def test_without_a_number_of_blocks_the_curve_says_how_deep_a_model_is(make):
     case = pair(make, None, None)
     assert is_relative(case.models)
-    assert place_of(case.models[0], 8, relative=True) == 1.0
+    assert depth_of(case.models[0], 8, relative=True) == 1.0

@@ -16,6 +16,7 @@ from emma_viz.data.geometry import Geometry
 from emma_viz.errors import InputError
 from emma_viz.render.sidecar import SIDECAR_SCHEMA, from_json, read_spec, to_json, write_spec
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, grid_extent, map_change
+from emma_viz.render.words import clean
 
 FINITE = {"allow_nan": False, "allow_infinity": False}
 WORDS = st.text(max_size=12)
@@ -71,7 +72,9 @@ def cases(draw) -> dict:
         "extent": (0.125, -0.25, 0.875, 1.25),
         "true_map": draw(arrays.arrays(np.float32, (2, 3), elements=st.floats(0, 1, width=32))),
         "true_limits": (0.1, 0.7),
-        "models": draw(st.lists(models(), min_size=1, max_size=2)),
+        "models": draw(
+            st.lists(models(), min_size=1, max_size=2, unique_by=lambda model: clean(model["name"]))
+        ),
         "truth": draw(st.none() | WORDS),
     }
 

@@ -6,7 +6,7 @@ import math
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from emma_viz.render import colours, words
-from emma_viz.render.depth import RELATIVE, is_relative, place_of
+from emma_viz.render.depth import RELATIVE, depth_of, is_relative
 from emma_viz.render.figures.sheet import Box, Sheet
 from emma_viz.render.spec import ImageCase
 
@@ -28,8 +28,8 @@ def show_retention(sheet: Sheet, box: Box, case: ImageCase) -> None:
     ends, lowest_place = [], 0.0
     for index, (model, curve) in enumerate(zip(case.models, curves, strict=True)):
         if curve:
-            points = [(place_of(model, layer, relative=relative), r2) for layer, r2 in curve]
-            marked = {place_of(model, layer, relative=relative) for layer in model.layers}
+            points = [(depth_of(model, layer, relative=relative), r2) for layer, r2 in curve]
+            marked = {depth_of(model, layer, relative=relative) for layer in model.layers}
             lowest_place = min(lowest_place, *(place for place, _ in points))
             ends.append((index, _line(axes, index, points, marked)))
     lowest = min(r2 for curve in curves for _, r2 in curve)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from emma_viz.render import colours
-from emma_viz.render.depth import is_relative, place_of
+from emma_viz.render.depth import depth_of, is_relative
 from emma_viz.render.figures.curves import FLOOR
 from emma_viz.render.figures.map_rows import map_rows
 from emma_viz.render.overlay import RISE, STRENGTH
@@ -46,8 +46,8 @@ def retention_chart(case: ImageCase) -> SvgChart | None:
     lines = []
     for index, (model, curve) in enumerate(zip(case.models, curves, strict=True)):
         if curve:
-            points = tuple(sorted((place_of(model, layer, relative=relative), r2) for layer, r2 in curve))
-            marked = frozenset(place_of(model, layer, relative=relative) for layer in model.layers)
+            points = tuple(sorted((depth_of(model, layer, relative=relative), r2) for layer, r2 in curve))
+            marked = frozenset(depth_of(model, layer, relative=relative) for layer in model.layers)
             lines.append(Line(name=clean(model.name), colour=index, points=points, marked=marked))
     lowest = min(r2 for curve in curves for _, r2 in curve)
     bottom = max(FLOOR, lowest - 0.08) if lowest < 0 else 0.0
