@@ -87,9 +87,9 @@ def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, hig
     """How often images drawn with replacement put a number on the wrong side of its control, or level with it.
 
     One-sided, and never below the tail of Student's t at the number's distance in the spread of the draws: a few images
-    that all agree prove less than 2000 draws of them say, and many may prove more. Where there is no spread, or fewer than
-    six images to tell it by, it is not below 2⁻ⁿ for n images, which is how often signs that mean nothing are all the
-    same. 1 where the number is not defined.
+    that all agree prove less than 2000 draws of them say, and many may prove more. Where there is no spread, or fewer
+    than six images to tell it by, it is not below 2⁻ⁿ for n images, which is how often signs that mean nothing are all
+    the same. 1 where the number is not defined.
     """
     size = len(next(iter(columns.values())))
     weights = draws(size)
