@@ -5,11 +5,20 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
+from emma_viz.metrics.intervals import wilson
+from emma_viz.render.plotly_text import plotly_text
+
 _COLOURS = {
-    "light": ("rgb(200,82,0)", "rgb(0,114,178)", "rgb(0,128,92)", "rgb(176,86,138)"),
-    "dark": ("rgb(255,145,82)", "rgb(98,181,240)", "rgb(69,207,164)", "rgb(235,164,205)"),
+    "light": (
+        *("rgb(200,82,0)", "rgb(0,114,178)", "rgb(0,128,92)", "rgb(176,86,138)"),
+        *("rgb(110,80,160)", "rgb(120,95,0)", "rgb(90,90,90)", "rgb(170,30,50)"),
+    ),
+    "dark": (
+        *("rgb(255,145,82)", "rgb(98,181,240)", "rgb(69,207,164)", "rgb(235,164,205)"),
+        *("rgb(190,165,250)", "rgb(225,200,90)", "rgb(200,200,200)", "rgb(255,130,140)"),
+    ),
 }
-"""Of models in their order, as the canvas has them."""
+"""Of models in their order; the first four are those of the canvas."""
 _GRID = "rgba(128,128,128,0.28)"
 
 
@@ -22,7 +31,7 @@ def model_colours(models: Sequence[str]) -> dict[str, str]:
 def dressed(figure: go.Figure, title: str, *, height: int = 360, **layout) -> go.Figure:
     """A figure in the look of the pages: no background of its own, quiet lines, the legend below in rows."""
     figure.update_layout(
-        title={"text": title, "x": 0, "font": {"size": 15}},
+        title={"text": plotly_text(title), "x": 0, "font": {"size": 15}},
         height=height,
         margin={"l": 50, "r": 10, "t": 40, "b": 40},
         legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
@@ -46,15 +55,29 @@ def right_by_category(found: Mapping[tuple[str, str], Sequence[bool]], models: S
     categories = sorted({category for category, _ in found})
     for model, colour in model_colours(models).items():
         held = [found.get((category, model), []) for category in categories]
+        shares = [sum(each) / len(each) if each else None for each in held]
+        ends = [
+            (0.0, 0.0) if y is None else wilson(y, len(each)) for y, each in zip(shares, held, strict=True)
+        ]
         figure.add_bar(
-            x=categories,
-            y=[sum(each) / len(each) if each else None for each in held],
+            x=[plotly_text(each) for each in categories],
+            y=shares,
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - (y or 0) for y, (_, high) in zip(shares, ends, strict=True)],
+                "arrayminus": [(y or 0) - low for y, (low, _) in zip(shares, ends, strict=True)],
+                "thickness": 1,
+                "width": 2,
+                "color": "rgb(128,128,128)",
+            },
             customdata=[len(each) for each in held],
             hovertemplate="%{x}: %{y:.3f} of %{customdata}<extra>%{fullData.name}</extra>",
-            name=model,
+            name=plotly_text(model),
             marker_color=colour,
         )
-    return dressed(figure, "Right answers by category", yaxis_range=[0, 1], barmode="group")
+    title = "Right answers by category (whiskers: 95 %, were the answers independent)"
+    return dressed(figure, title, yaxis_range=[0, 1], barmode="group")
 
 
 def confusion_by_object(
@@ -80,17 +103,17 @@ def confusion_by_object(
         ):
             counts = [found.get((name, model), (0, 0)) for name in objects]
             figure.add_bar(
-                y=list(objects),
+                y=[plotly_text(name) for name in objects],
                 x=[sign * wrong / asked if asked else None for wrong, asked in counts],
                 text=[f"{wrong} of {asked}" if wrong else "" for wrong, asked in counts],
                 customdata=[f"{wrong} of {asked}" for wrong, asked in counts],
                 hovertemplate=f"%{{y}}: {what}, %{{customdata}}<extra>%{{fullData.name}}</extra>",
                 orientation="h",
-                name=model,
-                legendgroup=model,
+                name=plotly_text(model),
+                legendgroup=plotly_text(model),
                 showlegend=sign == 1,
                 marker_color=colour,
-                offsetgroup=model,
+                offsetgroup=plotly_text(model),
             )
     ticks = (-1, -0.5, 0, 0.5, 1)
     dressed(figure, "← missed   ·   made up →", barmode="relative")
@@ -125,7 +148,7 @@ def calibration(curves: Mapping[str, Sequence[tuple[float, float, int]]], models
             y=[y for _, y, _ in points],
             customdata=[count for _, _, count in points],
             mode="lines+markers",
-            name=model,
+            name=plotly_text(model),
             line={"color": colour, "width": 1.5},
             marker={"color": colour, "size": [6 + 12 * (count / most) ** 0.5 for _, _, count in points]},
             hovertemplate="leaning %{x:.2f}: yes is true for %{y:.2f} of %{customdata}<extra>%{fullData.name}</extra>",

@@ -8,6 +8,7 @@ from apps.casebook.text import as_html
 from emma_viz.cases.case import MeasuredEvidence
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.stored import StoredCase
+from emma_viz.render.plotly_text import plotly_text
 from emma_viz.session.case_report.content import CaseContent
 
 _UNMEASURED = "Nothing was measured of this case yet: emma-viz cases evidence."
@@ -47,12 +48,12 @@ def _curves(name: str, measured: list[MeasuredEvidence], models: list[str]) -> g
             continue
         layers = [each.layer for each in mine]
         line = {"color": colour, "width": 2}
-        figure.add_scatter(x=layers, y=[each.value for each in mine], name=model, line=line)
+        figure.add_scatter(x=layers, y=[each.value for each in mine], name=plotly_text(model), line=line)
         if any(each.control is not None for each in mine):
             figure.add_scatter(
                 x=layers,
                 y=[each.control for each in mine],
-                name=f"{model}, control",
+                name=f"{plotly_text(model)}, control",
                 line={**line, "dash": "dot", "width": 1.3},
             )
     return dressed(figure, name, height=310, xaxis_title="layer (−1: what enters block 0)")

@@ -185,10 +185,21 @@ def share(columns: Columns, statistic: Statistic) -> Estimate:
     )
     varied = float(np.var(drawn[np.isfinite(drawn)])) * images / (images - 1)
     trials = max(value * (1 - value) / varied, 1.0) if varied else float(images)
+    low, high = wilson(value, trials)
+    return replace(found, low=low, high=high)
+
+
+def wilson(value: float, trials: float | int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share.
+
+    Args:
+        value: the share.
+        trials: of how many independent ones.
+    """
     square = _NORMAL**2 / trials
     middle = (value + square / 2) / (1 + square)
     half = math.sqrt(square * value * (1 - value) + square**2 / 4) / (1 + square)
-    return replace(found, low=max(0.0, middle - half), high=min(1.0, middle + half))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mean_over(values: np.ndarray) -> Estimate:
