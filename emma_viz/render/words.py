@@ -205,14 +205,15 @@ def shorten(text: str, room: float, size: float, *, bold: bool = False, always: 
 
 
 def shorten_apart(texts: Sequence[str], shorten: Callable[[str], str]) -> list[str]:
-    """Lines that are each cut to their room, at their starts where their ends alone tell them apart.
+    """Lines that are each cut to their room, at their starts where these are alike and their ends tell them apart.
 
     Args:
         texts: the lines.
         shorten: cuts the end of one, with … for what is cut.
     """
     cut = [shorten(text) for text in texts]
-    if len(set(cut)) == len(set(texts)):
+    alike = len(set(texts)) > 1 and len({text[:4] for text in texts}) == 1
+    if cut == list(texts) or (len(set(cut)) == len(set(texts)) and not alike):
         return cut
     return [shorten(text[::-1])[::-1] for text in texts]
 
