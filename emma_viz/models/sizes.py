@@ -95,14 +95,9 @@ def _mamba2_block(config: MambaConfig) -> dict[str, _Shape]:
 
 def _attention_block(config: MambaConfig) -> dict[str, _Shape]:
     width, inner = config.d_model, config.mlp_width
-    shared = config.kv_heads * (width // config.q_heads)
-    named: dict[str, _Shape] = {"input_layernorm.weight": (width,)}
-    for part, rows in (("q", width), ("k", shared), ("v", shared)):
-        named[f"self_attn.{part}_proj.weight"] = (rows, width)
-        if config.qkv_bias:
-            named[f"self_attn.{part}_proj.bias"] = (rows,)
     return {
-        **named,
+        "input_layernorm.weight": (width,),
+        **dict(_queries_keys_values(config)),
         "self_attn.o_proj.weight": (width, width),
         "post_attention_layernorm.weight": (width,),
         "mlp.gate_proj.weight": (inner, width),
@@ -113,17 +108,21 @@ def _attention_block(config: MambaConfig) -> dict[str, _Shape]:
 
 def _parallel_block(config: MambaConfig) -> dict[str, _Shape]:
     width, inner = config.d_model, config.mlp_width
-    shared = config.kv_heads * (width // config.q_heads)
-    layers = {
-        "input_layernorm": (width,),
-        "self_attn.q_proj": (width, width),
-        "self_attn.k_proj": (shared, width),
-        "self_attn.v_proj": (shared, width),
-        "self_attn.dense": (width, width),
-        "mlp.fc1": (inner, width),
-        "mlp.fc2": (width, inner),
+    return {
+        **dict(_affine("input_layernorm", (width,))),
+        **dict(_queries_keys_values(config)),
+        **dict(_affine("self_attn.dense", (width, width))),
+        **dict(_affine("mlp.fc1", (inner, width))),
+        **dict(_affine("mlp.fc2", (width, inner))),
     }
-    return dict(pair for name, weight in layers.items() for pair in _affine(name, weight))
+
+
+def _queries_keys_values(config: MambaConfig) -> Iterator[tuple[str, _Shape]]:
+    width, shared = config.d_model, config.kv_heads * (config.d_model // config.q_heads)
+    for part, rows in (("q", width), ("k", shared), ("v", shared)):
+        yield f"self_attn.{part}_proj.weight", (rows, width)
+        if config.qkv_bias:
+            yield f"self_attn.{part}_proj.bias", (rows,)
 
 
 def _mamba1(config: MambaConfig) -> dict[str, _Shape]:

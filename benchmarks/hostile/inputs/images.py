@@ -113,10 +113,13 @@ def _files(seed: int) -> Iterator[tuple[str, str, bytes]]:
             "png",
             png(4, 4, pixels=small, depth=depth, colour=colour),
         )
-    yield from _other_formats(seed)
+    yield from _no_pictures()
+    yield from _other_formats()
+    yield from _jpegs(seed)
 
 
-def _other_formats(seed: int) -> Iterator[tuple[str, str, bytes]]:
+def _no_pictures() -> Iterator[tuple[str, str, bytes]]:
+    """Programs, documents and archives under the names of pictures."""
     yield (
         "EPS that deletes",
         "eps",
@@ -140,6 +143,10 @@ def _other_formats(seed: int) -> Iterator[tuple[str, str, bytes]]:
     yield "a pickle", "png", b"\x80\x04cos\nsystem\n(S'touch executed'\ntR."
     yield "an archive", "png", b"PK\x03\x04" + bytes(100)
     yield "HTML", "jpg", b"<html><script>alert(1)</script></html>"
+
+
+def _other_formats() -> Iterator[tuple[str, str, bytes]]:
+    """Formats beside PNG and JPEG whose sizes and counts are lies."""
     yield "PPM that claims 10^9 pixels", "ppm", b"P6 32000 32000 255\n" + bytes(99)
     yield "PPM with a size of 5000 digits", "ppm", b"P6 " + b"9" * 5000 + b" 1 255\n"
     yield "PGM of text values without end", "pgm", b"P2 4 4 255\n" + b"1 " * 3_000_000
@@ -193,6 +200,10 @@ def _other_formats(seed: int) -> Iterator[tuple[str, str, bytes]]:
         "psd",
         b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 56, 30_000, 30_000, 8, 3) + bytes(99),
     )
+
+
+def _jpegs(seed: int) -> Iterator[tuple[str, str, bytes]]:
+    """JPEGs that claim, repeat and turn."""
     jpeg = io.BytesIO()
     drawing(seed).save(jpeg, "JPEG")
     whole = jpeg.getvalue()
