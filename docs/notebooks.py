@@ -31,6 +31,8 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     # `!emma-viz` is that of this Python, whatever shell this was started from.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # Pictures are those of a notebook, whatever this was started from draws with (Streamlit leaves "Agg" there).
+    os.environ.pop("MPLBACKEND", None)
     client = NotebookClient(
         notebook,
         timeout=_LONGEST,
