@@ -60,7 +60,7 @@ CASE_ROWS = Table(
     Column("split", Text, nullable=False),
     Column("row", Text, nullable=False),
     Column("category", Text, nullable=False),
-    Column("cluster", Text, nullable=False),
+    Column("cluster", Text, nullable=False, server_default=""),
     Column("verdict", Text, nullable=False),
     Column("number", Integer, nullable=False, index=True),
     Column("changed_at", String(32), nullable=False, index=True),

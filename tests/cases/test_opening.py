@@ -5,14 +5,16 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import insert, inspect, select, text
 
 from emma_viz.cases import opening
 from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.casebook import Casebook
-from emma_viz.cases.tables import CASE_TABLES, VERSION_TABLE
+from emma_viz.cases.tables import CASE_ROWS, CASE_TABLES, EVENT_ROWS, VERSION_TABLE
 from emma_viz.errors import CasebookError, MissingDependencyError
 
 
@@ -31,6 +33,35 @@ def test_the_steps_make_the_tables(address):
     engine.dispose()
     steps = ScriptDirectory(str(Path(opening.__file__).parent / "migrations"))
     assert steps.get_heads() == [opening.NEWEST]
+
+
+def test_a_casebook_of_the_first_tables_keeps_all_that_it_holds(address, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(opening, "NEWEST", "0001")
+        before.setattr(command, "upgrade", lambda config, to, own=command.upgrade: own(config, "0001"))
+        engine = opening.open_database(address)
+    with opening.writing(engine) as connection:
+        columns = [each["name"] for each in inspect(connection).get_columns("casebook_cases")]
+        assert "cluster" not in columns
+        row = dict.fromkeys(columns, "") | {"id": "c", "version": 1, "number": 0, "box": "null"}
+        row |= dict.fromkeys(("present", "absent", "flags", "groups"), "[]")
+        names, places = ", ".join(f'"{each}"' for each in row), ", ".join(f":{each}" for each in row)
+        connection.execute(text(f"INSERT INTO casebook_cases ({names}) VALUES ({places})"), row)
+        event = {
+            "case_id": "c",
+            "id": "e",
+            "at": "2026-01-01",
+            "author": "Ana",
+            "kind": "note",
+            "value": "kept",
+        }
+        connection.execute(insert(EVENT_ROWS), [event])
+    engine.dispose()
+    engine = opening.open_database(address)
+    with opening.reading(engine) as connection:
+        assert connection.execute(select(EVENT_ROWS.c.value)).scalars().all() == ["kept"]
+        assert connection.execute(select(CASE_ROWS.c.cluster)).scalars().all() == [""]
+    engine.dispose()
 
 
 def test_a_newer_casebook_is_left_alone(address):

@@ -8,7 +8,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the column."""
+    """Add the column. The table is not made anew: where SQLite drops one, all that refers to its rows goes with it."""
     op.add_column("casebook_cases", sa.Column("cluster", sa.Text(), nullable=False, server_default=""))
-    with op.batch_alter_table("casebook_cases") as table:
-        table.alter_column("cluster", server_default=None)
