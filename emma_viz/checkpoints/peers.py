@@ -48,7 +48,8 @@ from emma_viz.models.peers.table import PEERS, peer_of
 class PeerModel(LoadedModel):
     """A model that transformers' own class runs: recorded, decoded and drawn as any other.
 
-    What reads the layers of this package's own models (evidence, interventions, timing) refuses it with a sentence.
+    What reads or changes the layers of this package's own models (frozen decomposition, interventions) refuses it with
+    a sentence.
     """
 
     peer: PeerNetwork
@@ -107,7 +108,7 @@ class _NotOurs:
             raise AttributeError(asked)
         raise InputError(
             f"{self._name} runs through transformers' own class, and this reads the layers of models of this package "
-            f"({asked}). Recording, lenses, figures and the explorer's page take it; hook the rest with Recorder."
+            f"({asked}). Recording, lenses, figures, studies and benchmarks take it; hook the rest with Recorder."
         )
 
 

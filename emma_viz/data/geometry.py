@@ -6,9 +6,9 @@ from the integers the transform really uses (padding, resized length, crop), so 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -123,17 +123,3 @@ def true_patches(
     """The pixels in [0, 1] that each image token stands for."""
     patches = [place.patches(view) for view, place in zip(views, geometry, strict=True)]
     return np.stack(patches).astype(np.float32) / np.float32(255)
-
-
-def kept_geometry(place: ImageGrid) -> dict[str, Any]:
-    """A geometry as files hold it.
-
-    Raises:
-        InputError: it is one of several grids or of the image's own shape, which studies do not hold.
-    """
-    if not isinstance(place, Geometry):
-        raise InputError(
-            "Studies and stored decodings hold square views of one size; this model's grids are of another kind. Draw "
-            "its figures from the trace in memory (compare, figure)."
-        )
-    return asdict(place)

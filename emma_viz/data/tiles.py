@@ -1,14 +1,16 @@
 """Grids of image tokens of any shape, several an image: dynamic resolution, tiles, thumbnails, spare tokens."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from emma_viz.data.geometry import Geometry
 from emma_viz.data.image_grid import Axis, ImageGrid, Spans
 from emma_viz.errors import InputError
 
@@ -44,6 +46,8 @@ class TokenAxis:
     """Patches that a token stands for, where features are resampled to a smaller grid."""
 
     def __post_init__(self):
+        if self.axis.resized <= 0 or self.axis.length < 1 or self.axis.pad < 0:
+            raise InputError(f"expected an axis with pixels before and after the resize, got {self.axis}")
         if self.step <= 0 or (self.tile and self.tile * self.patch > self.pitch):
             raise InputError(
                 f"expected a step above 0 and tiles of at least their patches, got {self.step} and {self.tile} patches "
@@ -199,6 +203,28 @@ class TileGeometry(ImageGrid):
             canvas: all tiles side by side, as the model's preprocessing made them.
         """
         return canvas[_pixels(self.grids[0].y)][:, _pixels(self.grids[0].x)]
+
+
+def kept_grids(places: Sequence[ImageGrid]) -> dict[str, list[dict[str, Any]]]:
+    """The grids of a recording as files hold them: `geometry` of square inputs, or `tiles` of any other."""
+    tiles = [asdict(each) for each in places if isinstance(each, TileGeometry)]
+    squares = [asdict(each) for each in places if isinstance(each, Geometry)]
+    if tiles and squares:
+        raise AssertionError("one model makes grids of one kind")
+    return {"geometry": squares, "tiles": tiles}
+
+
+def grids_of(
+    geometry: tuple[Geometry, ...], tiles: tuple[TileGeometry, ...]
+) -> tuple[Geometry, ...] | tuple[TileGeometry, ...]:
+    """What `kept_grids` kept.
+
+    Raises:
+        InputError: there are both.
+    """
+    if geometry and tiles:
+        raise InputError("expected grids of one kind, got `geometry` and `tiles`")
+    return tiles or geometry
 
 
 def _pixels(line: TokenAxis) -> np.ndarray:

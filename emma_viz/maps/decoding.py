@@ -9,10 +9,11 @@ from einops import rearrange
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from emma_viz.data.geometry import kept_geometry, true_patches
+from emma_viz.data.geometry import true_patches
 from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
+from emma_viz.data.tiles import kept_grids
 from emma_viz.displays import bundle_of, panel_of
 from emma_viz.errors import EmmaVizError, InputError
 from emma_viz.files.schema import shape
@@ -201,7 +202,7 @@ class Decoding:
             "site": self.site,
             "model": self.model.to_json(),
             "lens": self.lens.to_json(),
-            "geometry": [kept_geometry(each) for each in self.geometry],
+            **kept_grids(self.geometry),
             "image_hashes": list(self.image_hashes),
             "prompts": list(self.prompts),
             "answers": list(self.answers),
@@ -231,7 +232,7 @@ class Decoding:
         """
         require_version(meta, "schema", DECODING_SCHEMA, where="This decoding", error=InputError)
         known = shape(dict(meta), DecodingNote, where="the description of a decoding", error=InputError)
-        stored = [] if images is not None else [f"image_{index}" for index in range(len(known.geometry))]
+        stored = [] if images is not None else [f"image_{index}" for index in range(len(known.places))]
         if missing := [name for name in ("patches", "views", *stored) if name not in arrays]:
             raise InputError(f"This decoding lacks {missing[0]!r}; it was not stored whole.")
         patches, views = np.asarray(arrays["patches"]), np.asarray(arrays["views"])
@@ -239,7 +240,7 @@ class Decoding:
         if images is None:
             images = tuple(
                 stored_image(np.asarray(arrays[name]), place)
-                for name, place in zip(stored, known.geometry, strict=True)
+                for name, place in zip(stored, known.places, strict=True)
             )
         try:
             model, lens = ModelInfo.from_json(known.model), LensInfo.from_json(known.lens)
@@ -247,7 +248,8 @@ class Decoding:
             raise InputError(f"The description of a decoding: {error}") from error
         return cls(
             patches=patches.astype(np.float32, copy=False),
-            true=true_patches(views, known.geometry),
+            true=true_patches(views, known.places),
+            geometry=known.places,
             views=views,
             images=images,
             model=model,

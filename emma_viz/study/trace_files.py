@@ -21,10 +21,12 @@ from torch import Tensor
 from emma_viz.capture.hooks import HookReport
 from emma_viz.capture.interventions import InterventionRecord
 from emma_viz.capture.trace import Sampling, TokenKind, Trace
-from emma_viz.data.geometry import Geometry, kept_geometry
+from emma_viz.data.geometry import Geometry
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.images import MAX_PIXELS
 from emma_viz.data.labels import ImageLabel
 from emma_viz.data.provenance import ModelInfo
+from emma_viz.data.tiles import TileGeometry, grids_of, kept_grids
 from emma_viz.errors import InputError, StudyError
 from emma_viz.files.json_door import Budget, read_json
 from emma_viz.files.schema import Count, shape
@@ -47,8 +49,8 @@ IMAGES = "images"
 _TRACE, _TENSORS = "trace.json", "tensors.safetensors"
 _BUDGET = Budget(size=32 * 2**20, nodes=1_000_000)
 """For a `trace.json`: tokens and answers of some thousand samples."""
-VERSION = 2
-"""Of `trace.json`: 1 (and no number) has no `labels`, `interventions` and `notes`, which are none then."""
+VERSION = 3
+"""Of `trace.json`: 1 (and no number) has no `labels`, `interventions` and `notes`, 2 no `tiles`: none."""
 
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -64,6 +66,7 @@ class _TraceFile:
     states: tuple[str, ...]
     generated: tuple[str, ...]
     geometry: tuple[Geometry, ...]
+    """Where images become square grids of a square input."""
     image_hashes: tuple[Hash, ...]
     prompts: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     prompt_ids: tuple[tuple[Count, ...], ...]
@@ -78,11 +81,18 @@ class _TraceFile:
     labels: tuple[ImageLabel, ...] = ()
     interventions: tuple[InterventionRecord, ...] = ()
     notes: tuple[str, ...] = ()
+    tiles: tuple[TileGeometry, ...] = ()
+    """Where they become grids of any shape, or several."""
+
+    @property
+    def places(self) -> tuple[ImageGrid, ...]:
+        """The grids of all images."""
+        return grids_of(self.geometry, self.tiles)
 
     def __post_init__(self):
         if self.images != tuple(map(_image_path, self.image_hashes)):
             raise InputError("`images` are not the files that a study makes for `image_hashes`")
-        for each in self.geometry:
+        for each in self.places:
             width, height = each.image_size
             if width * height > MAX_PIXELS:
                 raise InputError(f"an image of {width}×{height} has more than {MAX_PIXELS:,} pixels")
@@ -225,7 +235,8 @@ def read_trace(root: Path, part: Path, *, samples: int | None = None) -> Trace:
             states=StoredStates([tensors], "states", known.states),
             generated=StoredStates([tensors], "generated", known.generated),
             views=read_tensor(tensors, "views").numpy(),
-            images=StoredImages(root, _known(known.image_hashes, known.geometry)),
+            images=StoredImages(root, _known(known.image_hashes, known.places)),
+            geometry=known.places,
             **{field: getattr(known, field) for field in _SAME},
         )
         require_consistent(trace, {name: (each.dtype, each.shape) for name, each in header.tensors.items()})
@@ -294,12 +305,12 @@ def _image_path(digest: str) -> str:
     return f"{IMAGES}/{digest}.png"
 
 
-def _known(hashes: Sequence[str], geometry: Sequence[Geometry]) -> tuple[tuple[str, tuple[int, int]], ...]:
+def _known(hashes: Sequence[str], geometry: Sequence[ImageGrid]) -> tuple[tuple[str, tuple[int, int]], ...]:
     """Of each image its hash and size; a trace refuses counts that differ."""
     return tuple(zip(hashes, (each.image_size for each in geometry), strict=False))
 
 
-_SAME = ("sites", "layers", "token_kind", "geometry", "image_hashes", "prompts", "prompt_ids", "answers", "answer_ids",
+_SAME = ("sites", "layers", "token_kind", "image_hashes", "prompts", "prompt_ids", "answers", "answer_ids",
          "ended", "sampling", "hooks", "labels", "interventions", "notes")  # fmt: skip
 """What stands in `trace.json` as a trace has it."""
 _PER_SAMPLE = (
@@ -342,7 +353,7 @@ def _to_json(trace: Trace) -> dict[str, Any]:
         "token_kind": trace.token_kind,
         "states": list(trace.states),
         "generated": list(trace.generated),
-        "geometry": [kept_geometry(each) for each in trace.geometry],
+        **kept_grids(trace.geometry),
         "image_hashes": trace.image_hashes,
         "prompts": trace.prompts,
         "prompt_ids": trace.prompt_ids,

@@ -56,16 +56,19 @@ def _require_layers(trace: Trace) -> None:
 
 
 def _require_views(trace: Trace, dtype: str, shape: tuple[int, ...]) -> None:
-    sides = {each.view_size[0] for each in trace.geometry}
-    fits = len(shape) == 4 and shape[0] == len(trace.geometry) and shape[1] == shape[2] and shape[3] == 3
-    if dtype != "U8" or not fits or len(sides) > 1 or not sides <= {shape[1]}:
+    sizes = {each.view_size for each in trace.geometry}
+    fits = len(shape) == 4 and shape[0] == len(trace.geometry) and shape[3] == 3
+    if dtype != "U8" or not fits or len(sizes) > 1 or not sizes <= {shape[1:3]}:
         raise InputError(
-            f"expected views of type U8 and shape (images, side, side, 3) for {len(trace.geometry)} images of side "
-            f"{', '.join(map(str, sorted(sides))) or 'any'}, got {dtype} {list(shape)}"
+            f"expected views of type U8 and shape (images, height, width, 3) for {len(trace.geometry)} images of "
+            f"{', '.join(map(str, sorted(sizes))) or 'any size'}, got {dtype} {list(shape)}"
         )
-    if shape[1] > LARGEST_VIEW:
-        raise InputError(f"expected views of at most {LARGEST_VIEW} pixels a side, got {shape[1]}")
-    if grids := {each.grid for each in trace.geometry} - {trace.model.grid}:
+    if max(shape[1:3]) > LARGEST_VIEW:
+        raise InputError(f"expected views of at most {LARGEST_VIEW} pixels a side, got {max(shape[1:3])}")
+    grids = {each.grid for each in trace.geometry}
+    if trace.model.grid is None and len(grids) > 1:
+        raise InputError(f"expected images of one grid, got {' and '.join(map(str, sorted(grids)))}")
+    if trace.model.grid is not None and (grids := grids - {trace.model.grid}):
         raise InputError(
             f"the model's tokens lie on a grid of {trace.model.grid}, and an image's on {grids.pop()}"
         )

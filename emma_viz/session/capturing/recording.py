@@ -14,7 +14,7 @@ from emma_viz.errors import InputError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
-from emma_viz.models.attention_sites import sites_of
+from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
 from emma_viz.progress import Progress
 from emma_viz.session.capturing.questions import QuestionSet, gather
 from emma_viz.session.capturing.request import Progressed, Request, progressed
@@ -209,12 +209,11 @@ class _Job:
         have."""
         total, photographs = 0, self.asked.image_bytes
         for name in names:
-            config, request = require_loadable(self.sources[name], self.running)[0], self.requests[name]
+            (config, found), request = require_loadable(self.sources[name], self.running), self.requests[name]
             if config is None:
-                raise InputError(
-                    f"{name} runs through transformers' own class, and studies do not hold its grids yet; draw its "
-                    "figures with `emma-viz figure`."
-                )
+                choose(request.sites, request.layers, found.info.n_layer, ATTENTION_SITES)
+                say(f"{name}, {request.store}: how much it takes is known when its images have become tokens")
+                continue
             sites, layers = choose(request.sites, request.layers, config.llm.n_layer, sites_of(config.llm))
             size = CaptureSize(
                 images=len(self.asked) - states[name].n_samples,
