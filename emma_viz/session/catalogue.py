@@ -22,6 +22,7 @@ from emma_viz.models.meta import on_meta
 from emma_viz.models.peers.table import PEERS
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.sizes import language_model_parameters, parameters, vision_parameters
+from emma_viz.session.papers import PUBLISHED_SIZES
 
 MOST_LENSES = 32
 """Lenses of a model's folder that an inspection looks at."""
@@ -65,20 +66,6 @@ def peers_table() -> str:
     rows = [(name, ", ".join(peer.model_types), peer.image) for name, peer in PEERS.items()]
     head = ["| family | model types of transformers | an image becomes |", "|---|---|---|"]
     return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
-
-
-PUBLISHED_SIZES: dict[str, tuple[str, ...]] = {
-    "cobra-3b": ("encoders 731M", "projector 47M", "language model 2.8B"),
-    "emma-v1-3b": ("encoders 731M", "projector 47M", "language model 2.8B"),
-    "emma-v2-3b": ("encoders 731M", "projector 47M", "language model 2.7B"),
-    "ml-mamba-3b": ("language model 2.7B",),
-    "emma-text-fusion-7b": ("language model 6.74B",),
-    "vl-mamba-2.8b": ("language model 2.8B",),
-    "mobilevlm-v2-1.7b": ("language model 1.4B", "whole 1.7B"),
-    "mobilevlm-v2-3b": ("language model 2.7B", "whole 3B"),
-    "tinyllava-phi-2-3.1b": ("language model 2.78B", "whole 3.1B"),
-}
-"""What papers and model cards say of members at full size, to the digits that they give."""
 
 
 def sizes_of(config: VLMConfig) -> dict[str, int]:

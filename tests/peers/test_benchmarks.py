@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emma_viz.capture.hooks import foreign_hooks
 from emma_viz.checkpoints import load_model
 from emma_viz.cli.main import main
-from emma_viz.errors import InputError
 from emma_viz.records.answered import open_answers
 from emma_viz.records.questions import Question
 from emma_viz.session import Asking, Running
 from emma_viz.session.answering import given_answers
+from emma_viz.session.benchmarks.components import component_costs
 from emma_viz.session.benchmarks.run import run_benchmark
-from emma_viz.session.benchmarks.timing import component_costs, latency
+from emma_viz.session.benchmarks.timing import latency
 from tests.peers.checkpoints import write
 
 pytestmark = pytest.mark.slow  # the package's models take seconds to import
@@ -153,5 +154,17 @@ def test_latency_forces_every_token(llava, tmp_path):
             inputs, max_new_tokens=4, temperature=0.0, top_p=1.0, seed=None, forced=forced
         )
         assert len(ids) == count
-    with pytest.raises(InputError, match="transformers' own class"):
-        component_costs([llava], repeats=1)
+
+
+def test_components_count_every_parameter_once_and_take_time(peer):
+    _, model = peer
+    table = component_costs([model], repeats=1)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [each["component"] for each in rows][:3] in (
+        ["vision encoders (ViT)", "projector", "language model (LLM)"],
+        ["vision encoders (ViT)", "language model (LLM)", "projector, part of ViT"],
+    )
+    whole = sum(each["parameters"] for each in rows if "part of" not in each["component"])
+    assert whole == sum(each.numel() for each in model.peer.network.parameters())
+    assert all(each["time (ms)"].value > 0 and each["weights (MiB)"].value > 0 for each in rows)
+    assert not foreign_hooks(model.peer.network)

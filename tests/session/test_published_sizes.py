@@ -7,7 +7,8 @@ import pytest
 
 from emma_viz.models import PRESETS, VLM
 from emma_viz.models.meta import on_meta
-from emma_viz.session.catalogue import PUBLISHED_SIZES, sizes_of, sizes_table
+from emma_viz.session.catalogue import sizes_of, sizes_table
+from emma_viz.session.papers import PUBLISHED_SIZES
 
 TOO_ROUND = {("tinyllava-phi-2-3.1b", "whole")}
 """SigLIP's pooling head and last block, which never run, are 31M of it: it is 3.19B without, and named 3.1B."""

@@ -219,13 +219,14 @@ def _add_timing(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _time(args: argparse.Namespace) -> int:
     from emma_viz.cli.progress import ProgressBars
-    from emma_viz.session.benchmarks import timing
+    from emma_viz.session.benchmarks.components import component_costs
     from emma_viz.session.benchmarks.results import write_tables
     from emma_viz.session.benchmarks.tables import aligned
+    from emma_viz.session.benchmarks.timing import latency
 
     given = {"repeats": args.repeats, "tokens": getattr(args, "tokens", None)}
     chosen = {name: value for name, value in given.items() if value is not None}
-    measure = timing.latency if args.benchmark == "latency" else timing.component_costs
+    measure = latency if args.benchmark == "latency" else component_costs
     with ProgressBars() as bars:
         table = measure(args.models, image=args.image, running=options.running(args), progress=bars, **chosen)
     print(f"{printable(table.title)}\n{printable(aligned(table))}")

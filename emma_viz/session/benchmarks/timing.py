@@ -1,50 +1,35 @@
-"""How long models take, and what of it each component takes: the protocols of the EMMA paper's Tables 3 and 7."""
+"""How long models take to answer: the protocol of the EMMA paper's Table 3."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.checkpoints.peers import PeerModel
 from emma_viz.data import read_image
 from emma_viz.data.tabletop import draw_scene, make_scene
-from emma_viz.errors import InputError, LensError
-from emma_viz.heads.attention import CrossAttention
-from emma_viz.heads.head import Head, build_head
-from emma_viz.lens import load_lens
-from emma_viz.lens.native import NativeLens
+from emma_viz.errors import InputError
 from emma_viz.metrics.intervals import student
 from emma_viz.models import generate
 from emma_viz.progress import Progress
-from emma_viz.session.benchmarks.tables import Interval, Table
-from emma_viz.session.catalogue import head_sizes
-from emma_viz.session.loading import load
+from emma_viz.session.benchmarks.tables import Cell, Interval, Table
+from emma_viz.session.loading import free, load
 from emma_viz.session.options import Running
+from emma_viz.session.papers import TIMED_ON, latency_note, printed_rate
 
 LATENCY_PROMPT = "Describe this image in detail"
 """As in Table 3."""
 FORCED_TOKENS, REPEATS, WARM_UP = 256, 200, 3
 """Tokens of each answer, whatever they are; answers that are timed; answers before these, which are not."""
-PAPER_LATENCY = (
-    "The EMMA paper's Table 3, 256 tokens on an A100: EMMA-V2 149.96, EMMA-V1 and Cobra 138.95, TinyLLaVA 41.46, "
-    "MobileVLM-V2 39.36 tokens/s."
-)
-PAPER_COMPONENTS = (
-    "The EMMA paper's Table 7, parameters: ViT 731M, projector 47M, LLM 2.8B (V1) and 2.7B (V2), MFF 266M, of which CA "
-    "105M, pixel decoder 174M."
-)
-_MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Times:
+class Times:
     """Seconds of one repeated thing."""
 
     seconds: np.ndarray
@@ -57,7 +42,7 @@ class _Times:
 
 
 def latency(
-    models: Sequence[str | Path],
+    models: Sequence[str | Path | LoadedModel],
     *,
     image: Path | None = None,
     tokens: int = FORCED_TOKENS,
@@ -70,7 +55,7 @@ def latency(
     What is timed begins with the pixels and ends with the last token; the image's file is read before.
 
     Args:
-        models: as `run_benchmark` takes them.
+        models: loaded, or as `run_benchmark` takes them.
         image: what is shown; a drawn scene when None.
         tokens: of each answer.
         repeats: answers that are timed, after WARM_UP that are not.
@@ -81,34 +66,12 @@ def latency(
         InputError: a number is below 1, or the image cannot be used.
         EmmaVizError: a model cannot be loaded.
     """
-    _require(tokens=tokens, repeats=repeats)
-    shown = _shown(image)
+    require_counts(tokens=tokens, repeats=repeats)
+    shown = what_is_shown(image)
     rows = []
     for source in models:
-        model = load(source, running, progress)
-        device, first = _device(model), []
-        answer, n_image_tokens = _forced(model, shown, tokens)
-
-        def timed(answer=answer, device=device, first=first) -> None:
-            begun = time.perf_counter()
-
-            def hear() -> None:
-                _wait(device)
-                first.append(time.perf_counter() - begun)
-
-            answer(hear)
-
-        times = _repeated(timed, repeats, device, progress, f"timing {model.name}")
-        reading = _Times(seconds=np.array(first[WARM_UP:]))
-        rate = _Times(seconds=tokens / times.seconds)
-        per_second = Interval(
-            value=tokens / float(times.seconds.mean()), low=rate.interval().low, high=rate.interval().high
-        )
-        rows.append(
-            (model.name, _place(model), n_image_tokens, repeats, times.interval(), per_second,
-             reading.interval())
-        )  # fmt: skip
-        del model, answer, timed
+        rows.append(_timed(load(source, running, progress), shown, tokens, repeats, progress))
+        free(source)
     return Table(
         name="latency",
         title=f"Time of {tokens} forced tokens to one image",
@@ -119,13 +82,47 @@ def latency(
             "repeats",
             "T_avg (s)",
             "N_avg (tokens/s)",
+            f"N_avg in the paper ({TIMED_ON})",
             "to first token (s)",
         ),
         rows=tuple(rows),
         notes=(
             f"“{LATENCY_PROMPT}”, batch 1, from pixels to the last token; after {WARM_UP} that are not timed.",
-            PAPER_LATENCY,
+            latency_note(),
         ),
+    )
+
+
+def _timed(
+    model: LoadedModel, shown: Image.Image, tokens: int, repeats: int, progress: Progress | None
+) -> tuple[Cell, ...]:
+    """The line of one model."""
+    device, first = device_of(model), []
+    answer, n_image_tokens = _forced(model, shown, tokens)
+
+    def once() -> None:
+        begun = time.perf_counter()
+
+        def hear() -> None:
+            _wait(device)
+            first.append(time.perf_counter() - begun)
+
+        answer(hear)
+
+    times = repeated(once, repeats, device, progress, f"timing {model.name}")
+    rate = Times(seconds=tokens / times.seconds).interval()
+    per_second = Interval(value=tokens / float(times.seconds.mean()), low=rate.low, high=rate.high)
+    # The paper's numbers are of 256 tokens.
+    printed = None if isinstance(model, PeerModel) or tokens != FORCED_TOKENS else printed_rate(model.config)
+    return (
+        model.name,
+        place_of(model),
+        n_image_tokens,
+        repeats,
+        times.interval(),
+        per_second,
+        None if printed is None else Interval(value=printed.tokens_per_second),
+        Times(seconds=np.array(first[WARM_UP:])).interval(),
     )
 
 
@@ -156,144 +153,10 @@ def _forced(
     return answer, model.vlm.n_image_tokens
 
 
-def component_costs(
-    models: Sequence[str | Path],
-    *,
-    image: Path | None = None,
-    repeats: int = 20,
-    running: Running = Running(),
-    progress: Progress | None = None,
-) -> Table:
-    """Table 7: parameters, time and memory of each component, for one image and LATENCY_PROMPT.
-
-    Fusion and decoder are those of the model's native lens, or of its form with random weights, which take as long.
-
-    Args:
-        models: as `run_benchmark` takes them.
-        image: what is shown; a drawn scene when None.
-        repeats: passes that are timed, after WARM_UP that are not.
-        running: how the models are loaded.
-        progress: called as passes are made.
-
-    Raises:
-        InputError: `repeats` is below 1, the image cannot be used, or transformers' own class runs a model.
-        EmmaVizError: a model cannot be loaded.
-    """
-    _require(repeats=repeats)
-    shown = _shown(image)
-    rows: list[tuple[Any, ...]] = []
-    for source in models:
-        model = load(source, running, progress)
-        if isinstance(model, PeerModel):
-            raise InputError(
-                f"{model.name} runs through transformers' own class, whose parts are not timed one by one; "
-                "`emma-viz benchmark latency` times all of it."
-            )
-        for name, module, do, note in _parts(model, model.transform.pixels([shown])):
-            device = model.vlm.device
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
-                before = torch.cuda.memory_allocated(device)
-            times = _repeated(do, repeats, device, progress, f"timing {model.name}: {name}")
-            peak = None
-            if device.type == "cuda":
-                peak = Interval(value=(torch.cuda.max_memory_allocated(device) - before) / _MIB)
-            held = sum(each.numel() * each.element_size() for each in module.parameters()) / _MIB
-            count = sum(each.numel() for each in module.parameters())
-            rows.append((model.name, name, count, times.interval(1000.0), Interval(value=held), peak, note))
-        del model
-    return Table(
-        name="components",
-        title="Parameters, time and memory of each component",
-        columns=(
-            "model",
-            "component",
-            "parameters",
-            "time (ms)",
-            "weights (MiB)",
-            "peak beside them (MiB)",
-            "note",
-        ),
-        rows=tuple(rows),
-        notes=(
-            f"One image, “{LATENCY_PROMPT}”, one pass without an answer, after {WARM_UP} that are not timed. "
-            "Memory beside the weights is measured on CUDA alone.",
-            PAPER_COMPONENTS,
-        ),
-    )
-
-
-_Part = tuple[str, nn.Module, Callable[[], object], str]
-
-
 @torch.no_grad()
-def _parts(model: LoadedModel, pixels: Sequence[Tensor]) -> Iterator[_Part]:
-    """Name, module, what to time, and a note, for each component."""
-    vlm = model.vlm
-    shown = [each.to(vlm.device) for each in pixels]
-    features = vlm.vision(shown)
-    told = vlm.instruct([LATENCY_PROMPT])
-    text = vlm.vision.read(told)
-    tokens = vlm.projector(features, text)
-    ids = torch.tensor([model.tokenizer.encode(model.prompt(LATENCY_PROMPT))], device=vlm.device)
-    sequence = torch.cat([tokens, vlm.llm.embed(ids).to(tokens.dtype)], dim=1)
-    yield "vision encoders (ViT)", vlm.vision, lambda: vlm.vision(shown), ""
-    if vlm.vision.text is not None:
-        yield "instruction encoder, part of ViT", vlm.vision.text, lambda: vlm.vision.read(told), ""
-    yield "projector", vlm.projector, lambda: vlm.projector(features, text), ""
-    yield "language model (LLM)", vlm.llm, lambda: vlm.states(sequence), ""
-    head, note = _head(model)
-    if head is None:
-        return
-    kind = next(head.parameters())
-    taps = [tokens.to(kind.device, kind.dtype)] * head.config.n_taps
-    yield "feature fusion (MFF)", head.fusion, lambda: head.fusion(taps), note
-    asked = _inputs_of(head.fusion, lambda: head.fusion(taps))
-    if asked:
-        attention = nn.ModuleList(module for module, _ in asked)
-        yield "cross-attention (CA), part of MFF", attention, lambda: [m(*given) for m, given in asked], note
-    fused = head.fusion(taps)
-    yield "pixel decoder", head.decoder, lambda: head.decoder(fused), note
-
-
-def _inputs_of(module: nn.Module, do: Callable[[], object]) -> list[tuple[nn.Module, tuple[Any, ...]]]:
-    """What each cross-attention inside is given when something is done."""
-    found: list[tuple[nn.Module, tuple[Any, ...]]] = []
-    hooks = [
-        each.register_forward_pre_hook(lambda module, given: found.append((module, given)))
-        for each in module.modules()
-        if isinstance(each, CrossAttention)
-    ]
-    try:
-        do()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-def _head(model: LoadedModel) -> tuple[Head | None, str]:
-    """The fusion and decoder of a model, on its device; None for one that was trained without."""
-    if model.config.lens_form is None:
-        return None, ""
-    device = model.vlm.device
-    try:
-        lens = load_lens(model, "native")
-    except LensError:
-        lens = None
-    if isinstance(lens, NativeLens):
-        return lens.head.to(device), "of the native lens"
-    sizes = head_sizes(model.config)
-    if sizes is None:
-        return None, ""
-    weight = model.vlm.llm.backbone.embedding.weight
-    return build_head(sizes).to(device, weight.dtype).eval(), "random weights: there is no native lens"
-
-
-@torch.no_grad()
-def _repeated(
+def repeated(
     do: Callable[[], object], repeats: int, device: torch.device, progress: Progress | None, what: str
-) -> _Times:
+) -> Times:
     """Seconds of each repeat, after WARM_UP that are not counted."""
     seconds = []
     for number in range(WARM_UP + repeats):
@@ -304,7 +167,7 @@ def _repeated(
         seconds.append(time.perf_counter() - begun)
         if progress is not None:
             progress(number + 1, WARM_UP + repeats, what)
-    return _Times(seconds=np.array(seconds[WARM_UP:]))
+    return Times(seconds=np.array(seconds[WARM_UP:]))
 
 
 def _wait(device: torch.device) -> None:
@@ -312,16 +175,19 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _shown(image: Path | None) -> Image.Image:
+def what_is_shown(image: Path | None) -> Image.Image:
+    """An image of a file, or a drawn scene."""
     return read_image(draw_scene(make_scene("test", 0)).image if image is None else image)
 
 
-def _device(model: LoadedModel) -> torch.device:
+def device_of(model: LoadedModel) -> torch.device:
+    """Where a model is, whoever runs it."""
     return model.peer.device if isinstance(model, PeerModel) else model.vlm.device
 
 
-def _place(model: LoadedModel) -> str:
-    device = _device(model)
+def place_of(model: LoadedModel) -> str:
+    """The same in words, with the kind of its numbers."""
+    device = device_of(model)
     where = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -330,7 +196,12 @@ def _place(model: LoadedModel) -> str:
     return f"{where}, {model.info.dtype}"
 
 
-def _require(**numbers: int) -> None:
+def require_counts(**numbers: int) -> None:
+    """Refuse counts below 1.
+
+    Raises:
+        InputError: one is.
+    """
     for name, number in numbers.items():
         if number < 1:
             raise InputError(f"{name} must be at least 1, got {number}.")

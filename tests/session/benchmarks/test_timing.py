@@ -7,8 +7,11 @@ import pytest
 from emma_viz.checkpoints import load_model
 from emma_viz.cli.main import main
 from emma_viz.errors import InputError
+from emma_viz.models import PRESETS
 from emma_viz.session import Running
-from emma_viz.session.benchmarks.timing import WARM_UP, component_costs, latency
+from emma_viz.session.benchmarks.components import component_costs
+from emma_viz.session.benchmarks.timing import WARM_UP, latency
+from emma_viz.session.papers import printed_parameters, printed_rate
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def test_latency_forces_every_token_of_every_repeat(pair, running, photos):
 
 def test_components_count_every_parameter_once(pair, running):
     table = component_costs([pair.cobra, pair.emma], repeats=1, running=running)
-    counts = {(row[0], row[1]): row[2] for row in table.rows}
+    counts = {(row[0], row[2]): row[3] for row in table.rows}
     model = load_model(pair.cobra, vision_source=str(pair.vision))
     whole = sum(each.numel() for each in model.vlm.parameters())
     assert sum(count for (name, _), count in counts.items() if name == "cobra") == whole
@@ -51,6 +54,20 @@ def test_components_count_every_parameter_once(pair, running):
         "",
         "random weights: there is no native lens",
     }
+
+
+def test_the_papers_numbers_stand_beside_the_models_that_they_are_of():
+    rates = {name: printed_rate(PRESETS[name]()) for name in PRESETS}
+    found = {name: rate.tokens_per_second for name, rate in rates.items() if rate is not None}
+    # A Cobra on another language model of the same size is the same network.
+    assert found == {
+        "emma-v2-3b": 149.96, "emma-v1-3b": 138.95, "cobra-3b": 138.95, "cobra-base-3b": 138.95, "tinyllava-phi-2-3.1b": 41.46,
+        "mobilevlm-v2-1.7b": 39.36, "mobilevlm-v2-3b": 39.36,
+    }  # fmt: skip
+    assert printed_parameters(PRESETS["emma-v1-3b"](), "LLM") == "2.8B"
+    assert printed_parameters(PRESETS["emma-v2-3b"](), "LLM") == "2.7B"
+    assert printed_parameters(PRESETS["emma-v2-3b"](), "instruction") is None
+    assert printed_parameters(PRESETS["cobra-3b"](), "LLM") is None
 
 
 def test_the_command_writes_the_table(pair, tmp_path, capsys):
