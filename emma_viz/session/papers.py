@@ -23,7 +23,7 @@ class Rate:
     """N_avg: 256 forced tokens to one image."""
 
 
-LATENCY: tuple[Rate, ...] = (
+PRINTED_RATES: tuple[Rate, ...] = (
     Rate(system="EMMA-V2", members=("emma-v2-3b",), tokens_per_second=149.96),
     Rate(system="EMMA-V1", members=("emma-v1-3b",), tokens_per_second=138.95),
     Rate(system="Cobra", members=("cobra-3b",), tokens_per_second=138.95),
@@ -37,7 +37,7 @@ LATENCY: tuple[Rate, ...] = (
 """LATENCY_SOURCE, on TIMED_ON."""
 
 _OF_BOTH = {"ViT": "731M", "projector": "47M", "MFF": "266M", "CA": "105M", "decoder": "174M"}
-COMPONENTS: dict[str, dict[str, str]] = {
+PRINTED_PARAMETERS: dict[str, dict[str, str]] = {
     "emma-v1-3b": {**_OF_BOTH, "LLM": "2.8B"},
     "emma-v2-3b": {**_OF_BOTH, "LLM": "2.7B"},
 }
@@ -59,7 +59,7 @@ PUBLISHED_SIZES: dict[str, tuple[str, ...]] = {
 
 def printed_rate(config: VLMConfig) -> Rate | None:
     """What Table 3 prints of a model; None where it times no such model."""
-    return next((rate for rate in LATENCY if any(_is(config, name) for name in rate.members)), None)
+    return next((rate for rate in PRINTED_RATES if any(_is(config, name) for name in rate.members)), None)
 
 
 def printed_parameters(config: VLMConfig, component: str) -> str | None:
@@ -69,12 +69,14 @@ def printed_parameters(config: VLMConfig, component: str) -> str | None:
         config: the model.
         component: ViT, projector, LLM, MFF, CA or decoder.
     """
-    return next((lines.get(component) for name, lines in COMPONENTS.items() if _is(config, name)), None)
+    return next(
+        (lines.get(component) for name, lines in PRINTED_PARAMETERS.items() if _is(config, name)), None
+    )
 
 
 def latency_note() -> str:
     """All of Table 3, in a sentence."""
-    lines = ", ".join(f"{each.system} {each.tokens_per_second}" for each in LATENCY)
+    lines = ", ".join(f"{each.system} {each.tokens_per_second}" for each in PRINTED_RATES)
     return f"{LATENCY_SOURCE}, 256 tokens on an {TIMED_ON}, tokens/s: {lines}."
 
 
@@ -82,7 +84,7 @@ def components_note() -> str:
     """All of Table 7's parameters, in a sentence."""
     lines = "; ".join(
         f"{name}: {', '.join(f'{part} {said}' for part, said in parts.items())}"
-        for name, parts in COMPONENTS.items()
+        for name, parts in PRINTED_PARAMETERS.items()
     )
     return f"{COMPONENTS_SOURCE}, parameters (CA is part of MFF): {lines}."
 

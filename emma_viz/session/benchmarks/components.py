@@ -25,10 +25,10 @@ from emma_viz.session.benchmarks.timing import (
     LATENCY_PROMPT,
     WARM_UP,
     device_of,
-    place_of,
     repeated,
     require_counts,
     what_is_shown,
+    where_it_runs,
 )
 from emma_viz.session.catalogue import head_sizes
 from emma_viz.session.loading import free, load
@@ -120,7 +120,9 @@ def _rows(
         count = sum(each.numel() for each in part.weights)
         held = Interval(value=sum(each.numel() * each.element_size() for each in part.weights) / _MIB)
         times, peak = _measured(part, device_of(model), repeats, progress, model.name)
-        found.append((model.name, place_of(model), part.name, count, printed, times, held, peak, part.note))
+        found.append(
+            (model.name, where_it_runs(model), part.name, count, printed, times, held, peak, part.note)
+        )
     return found
 
 

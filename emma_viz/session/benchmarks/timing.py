@@ -116,7 +116,7 @@ def _timed(
     printed = None if isinstance(model, PeerModel) or tokens != FORCED_TOKENS else printed_rate(model.config)
     return (
         model.name,
-        place_of(model),
+        where_it_runs(model),
         n_image_tokens,
         repeats,
         times.interval(),
@@ -185,7 +185,7 @@ def device_of(model: LoadedModel) -> torch.device:
     return model.peer.device if isinstance(model, PeerModel) else model.vlm.device
 
 
-def place_of(model: LoadedModel) -> str:
+def where_it_runs(model: LoadedModel) -> str:
     """The same in words, with the kind of its numbers."""
     device = device_of(model)
     where = (
