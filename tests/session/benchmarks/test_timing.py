@@ -61,8 +61,8 @@ def test_the_papers_numbers_stand_beside_the_models_that_they_are_of():
     found = {name: rate.tokens_per_second for name, rate in rates.items() if rate is not None}
     # A Cobra on another language model of the same size is the same network.
     assert found == {
-        "emma-v2-3b": 149.96, "emma-v1-3b": 138.95, "cobra-3b": 138.95, "cobra-base-3b": 138.95, "tinyllava-phi-2-3.1b": 41.46,
-        "mobilevlm-v2-1.7b": 39.36, "mobilevlm-v2-3b": 39.36,
+        "emma-v2-3b": 149.96, "emma-v1-3b": 138.95, "cobra-3b": 138.95, "cobra-base-3b": 138.95,
+        "tinyllava-phi-2-3.1b": 41.46, "mobilevlm-v2-1.7b": 39.36, "mobilevlm-v2-3b": 39.36,
     }  # fmt: skip
     assert printed_parameters(PRESETS["emma-v1-3b"](), "LLM") == "2.8B"
     assert printed_parameters(PRESETS["emma-v2-3b"](), "LLM") == "2.7B"
