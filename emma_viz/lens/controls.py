@@ -6,11 +6,13 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
 from emma_viz.errors import LensError
 from emma_viz.files.schema import Share
 from emma_viz.metrics.intervals import LEVEL, Columns, difference
 from emma_viz.metrics.sums import pooled_r2
+from emma_viz.metrics.trust import bootstrap_p, holm
 from emma_viz.models.config import DEEPEST
 
 ControlName = Literal["place", "untrained"]
@@ -77,8 +79,6 @@ def against_control(layer: int, name: ControlName, own: Columns, control: Column
         own: `residual_columns` of the held-out images.
         control: the same of what the control draws.
     """
-    from emma_viz.metrics.trust import bootstrap_p  # scipy's statistics are slow to import
-
     gap = difference([own], [control], pooled_r2)
     whole = {key: np.asarray(column).sum() for key, column in control.items()}
     return LayerControl(
@@ -106,14 +106,12 @@ def against_untrained(layer: int, r2: float, drawn: Sequence[float]) -> LayerCon
     Raises:
         LensError: there are fewer draws than a spread can be told from.
     """
-    from scipy.stats import t as student  # slow to import
-
     if len(drawn) < FEWEST_UNTRAINED:
         raise LensError(f"expected at least {FEWEST_UNTRAINED} untrained models, got {len(drawn)}.")
     known, middle = len(drawn) - 1, float(np.mean(drawn))
     gap, spread = r2 - middle, float(np.std(drawn, ddof=1) * np.sqrt(1 + 1 / len(drawn)))
-    half = float(student.ppf((1 + LEVEL) / 2, known)) * spread
-    p = float(student.sf(gap / spread, known)) if spread > 0 else float(not gap > 0)
+    half = float(stdtrit(known, (1 + LEVEL) / 2)) * spread
+    p = float(stdtr(known, -gap / spread)) if spread > 0 else float(not gap > 0)
     return LayerControl(
         layer=layer,
         name="untrained",
@@ -138,8 +136,6 @@ def verdicts(
         layers: those that are asked for.
         why_unknown: said of layers without a control.
     """
-    from emma_viz.metrics.trust import holm  # scipy's statistics are slow to import
-
     beaten: dict[int, dict[ControlName, bool]] = {}
     for name in get_args(ControlName):
         family = [each for each in controls if each.name == name]

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from emma_viz.errors import InputError
 
@@ -229,9 +230,7 @@ def student(values: np.ndarray) -> tuple[float | None, float | None]:
     """
     if len(values) < 2:
         return None, None
-    from scipy.stats import t  # slow to import, and only needed here
-
-    quantile = float(t.ppf((1 + LEVEL) / 2, len(values) - 1))
+    quantile = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2))
     half = quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return float(values.mean()) - half, float(values.mean()) + half
 

@@ -3,8 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation
-from scipy.stats import entropy, rankdata
-from scipy.stats import t as student
+from scipy.special import entr, stdtr
 
 from emma_viz.metrics.intervals import Columns, Statistic, draws
 
@@ -19,7 +18,8 @@ def histogram_entropy(values: Float[np.ndarray, "*axes"]) -> float:
     """
     if not np.isfinite(values).all():
         return float("nan")
-    return float(entropy(np.histogram(values, bins=BINS)[0]))
+    counts = np.histogram(values, bins=BINS)[0]
+    return float(entr(counts / counts.sum()).sum())
 
 
 def rise(before: float, after: float) -> float:
@@ -31,6 +31,8 @@ def spearman(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) ->
     """Rank correlation of two signed maps; NaN where one is constant or not finite."""
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return float("nan")
+    from scipy.stats import rankdata  # slow to import, and only needed here
+
     one, two = rankdata(first), rankdata(second)
     return float(np.corrcoef(one, two)[0, 1]) if one.std() > 0 and two.std() > 0 else float("nan")
 
@@ -106,7 +108,7 @@ def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, hig
     if len(gap) < 2 or known < 2:
         return 1.0
     spread = gap.std() * np.sqrt(known / (known - 1))  # draws of n images vary less than n new ones
-    tail = student.sf(gap.mean() / spread, known - 1) if spread else float(gap[0] <= 0)
+    tail = stdtr(known - 1, -gap.mean() / spread) if spread else float(gap[0] <= 0)
     least = 0.0 if spread and known >= _TELLING else 0.5**known
     return float(max(np.count_nonzero(gap <= 0) / len(gap), tail, least))
 
