@@ -98,6 +98,11 @@ def backend_module(name: str) -> ModuleType:
     return importlib.import_module(BACKENDS[name])
 
 
+def wants_gradient(*tensors: torch.Tensor | None) -> bool:
+    """Whether autograd is to follow what is done with these."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
 def _automatic(device: str, dtype: torch.dtype, kernel: str, sizes: dict[str, int] | None) -> tuple[str, str]:
     problems = []
     for preferred in _PREFERRED.get(device, ()):

@@ -9,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from emma_viz.kernels.backends import wants_gradient
 from emma_viz.kernels.numba import conv as numba_conv
 from emma_viz.kernels.numba import scan as numba_scan
 from emma_viz.kernels.numba import ssd as numba_ssd
+from emma_viz.kernels.numba import steps as numba_steps
 from emma_viz.kernels.numba.rows import (
     NOTHING,
     array,
@@ -23,6 +25,9 @@ from emma_viz.kernels.numba.rows import (
 )
 from emma_viz.kernels.numba.threads import run_kernel, thread_count
 from emma_viz.kernels.torch import ssd as torch_ssd
+
+_SHARED_STATE = 1 << 18
+"""Numbers of a state from which threads share a step: a smaller one is done before another thread wakes."""
 
 
 def selective_scan(
@@ -39,7 +44,7 @@ def selective_scan(
 ) -> tuple[Float[Tensor, "B L E"], Float[Tensor, "B E N"]]:
     """See `emma_viz.kernels.reference.selective_scan`."""
     tensors = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    return _SelectiveScan.apply(*tensors, delta_softplus, _wants_gradient(*tensors))
+    return _SelectiveScan.apply(*tensors, delta_softplus, wants_gradient(*tensors))
 
 
 def ssd(
@@ -57,7 +62,7 @@ def ssd(
 
     Where a gradient is wanted, torch's chunks: their matrix products make the gradient faster than sweeps over states.
     """
-    if _wants_gradient(x, dt, A, B, C, D, dt_bias, initial_state):
+    if wants_gradient(x, dt, A, B, C, D, dt_bias, initial_state):
         return torch_ssd.ssd(x, dt, A, B, C, D, dt_bias, dt_softplus, initial_state)
     batch, length, heads, size = x.shape
     inner, states = heads * size, B.shape[3]
@@ -67,6 +72,51 @@ def ssd(
     run_kernel(numba_ssd.ssd_forward, tokens, parameter(D, heads), start, y, final)
     final = torch.from_numpy(final).view(batch, heads, size, states)
     return torch.from_numpy(y).view(x.shape).to(x.dtype), final
+
+
+def selective_scan_step(
+    state: Float[Tensor, "B E N"],
+    u: Float[Tensor, "B E"],
+    delta: Float[Tensor, "B E"],
+    A: Float[Tensor, "E N"],
+    B: Float[Tensor, "B N"],
+    C: Float[Tensor, "B N"],
+    D: Float[Tensor, " E"] | None,
+    z: Float[Tensor, "B E"] | None,
+    delta_bias: Float[Tensor, " E"] | None,
+    delta_softplus: bool,
+) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B E N"]]:
+    """See `emma_viz.kernels.reference.selective_scan_step`. No gradient."""
+    batch, inner, states = state.shape
+    y, new = np.empty((batch, inner), np.float32), np.empty((batch, inner, states), np.float32)
+    gate = y if z is None else array(z)
+    run_kernel(
+        numba_steps.scan_step, array(state), array(u), array(delta), parameter(A, inner), parameter(D, inner),
+        parameter(delta_bias, inner), array(B), array(C), gate, z is not None, delta_softplus, y, new,
+        workers=_workers_of_step(state),
+    )  # fmt: skip
+    return torch.from_numpy(y).to(u.dtype), torch.from_numpy(new)
+
+
+def ssd_step(
+    state: Float[Tensor, "B H P N"],
+    x: Float[Tensor, "B H P"],
+    dt: Float[Tensor, "B H"],
+    A: Float[Tensor, " H"],
+    B: Float[Tensor, "B G N"],
+    C: Float[Tensor, "B G N"],
+    D: Float[Tensor, " H"] | None,
+    dt_bias: Float[Tensor, " H"] | None,
+    dt_softplus: bool,
+) -> tuple[Float[Tensor, "B H P"], Float[Tensor, "B H P N"]]:
+    """See `emma_viz.kernels.reference.ssd_step`. No gradient."""
+    heads = x.shape[1]
+    y, new = np.empty(x.shape, np.float32), np.empty(state.shape, np.float32)
+    run_kernel(
+        numba_steps.ssd_step, array(state), array(x), array(dt), parameter(A, heads), parameter(D, heads),
+        parameter(dt_bias, heads), array(B), array(C), dt_softplus, y, new, workers=_workers_of_step(state),
+    )  # fmt: skip
+    return torch.from_numpy(y).to(x.dtype), torch.from_numpy(new)
 
 
 def causal_conv1d(
@@ -80,8 +130,8 @@ def causal_conv1d(
     return _CausalConv.apply(x, weight, bias, initial_state, activation == "silu")
 
 
-def _wants_gradient(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+def _workers_of_step(state: Tensor) -> int:
+    return thread_count() if state.numel() >= _SHARED_STATE else 1
 
 
 class _SelectiveScan(torch.autograd.Function):

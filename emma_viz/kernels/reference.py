@@ -145,7 +145,7 @@ def causal_conv1d_step(
     """One token of `causal_conv1d`; the state holds the J = K − 1 inputs before it, oldest first."""
     dtype = accumulation_dtype(x.dtype)
     window = torch.cat([state.to(x.dtype), x[:, None]], dim=1)
-    y = torch.einsum("bke,ek->be", window.to(dtype), weight.to(dtype))
+    y = (window.to(dtype) * weight.to(dtype).T).sum(dim=1)
     if bias is not None:
         y = y + bias.to(dtype)
     if activation == "silu":

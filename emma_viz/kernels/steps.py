@@ -1,9 +1,13 @@
-"""One token at a time: what generation runs. Plain torch on any device; nothing here is worth a kernel of its own."""
+"""One token at a time: what generation runs. The `cpu` backend has kernels of its own; elsewhere, and where a gradient
+is wanted, it is plain torch."""
+
+from types import ModuleType
 
 from jaxtyping import Float
 from torch import Tensor
 
 from emma_viz.kernels import reference
+from emma_viz.kernels.backends import backend_module, resolve_backend, wants_gradient
 from emma_viz.kernels.checks import check_activation, check_groups, check_rank, check_shapes
 
 
@@ -19,6 +23,7 @@ def selective_scan_step(
     z: Float[Tensor, "B E"] | None = None,
     delta_bias: Float[Tensor, " E"] | None = None,
     delta_softplus: bool = False,
+    backend: str = "auto",
 ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B E N"]]:
     """One token of `selective_scan`.
 
@@ -30,6 +35,7 @@ def selective_scan_step(
 
     Raises:
         InputError: a tensor's shape does not fit the others.
+        BackendError: the requested backend cannot run here.
     """
     check_rank("selective_scan_step", "state", state, "B E N")
     sizes = dict(zip("BEN", state.shape, strict=True))
@@ -38,7 +44,8 @@ def selective_scan_step(
         "D": (D, "E"), "z": (z, "B E"), "delta_bias": (delta_bias, "E"),
     }  # fmt: skip
     check_shapes("selective_scan_step", sizes, expected)
-    return reference.selective_scan_step(state, u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    module = _module(backend, "selective_scan", state, u, delta, A, B, C, D, z, delta_bias)
+    return module.selective_scan_step(state, u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
 def ssd_step(
@@ -52,6 +59,7 @@ def ssd_step(
     *,
     dt_bias: Float[Tensor, " H"] | None = None,
     dt_softplus: bool = False,
+    backend: str = "auto",
 ) -> tuple[Float[Tensor, "B H P"], Float[Tensor, "B H P N"]]:
     """One token of `ssd`.
 
@@ -63,6 +71,7 @@ def ssd_step(
 
     Raises:
         InputError: a tensor's shape does not fit the others.
+        BackendError: the requested backend cannot run here.
     """
     check_rank("ssd_step", "state", state, "B H P N")
     check_rank("ssd_step", "B", B, "B G N")
@@ -73,7 +82,8 @@ def ssd_step(
     }  # fmt: skip
     check_shapes("ssd_step", sizes, expected)
     check_groups("ssd_step", sizes["H"], sizes["G"])
-    return reference.ssd_step(state, x, dt, A, B, C, D, dt_bias, dt_softplus)
+    module = _module(backend, "ssd", state, x, dt, A, B, C, D, dt_bias)
+    return module.ssd_step(state, x, dt, A, B, C, D, dt_bias, dt_softplus)
 
 
 def causal_conv1d_step(
@@ -101,3 +111,13 @@ def causal_conv1d_step(
     expected = {"x": (x, "B E"), "weight": (weight, "E K"), "bias": (bias, "E")}
     check_shapes("causal_conv1d_step", sizes, expected)
     return reference.causal_conv1d_step(state, x, weight, bias, activation)
+
+
+def _module(requested: str, kernel: str, *tensors: Tensor | None) -> ModuleType:
+    """What computes a step of these tensors, the state first and the inputs second."""
+    if wants_gradient(*tensors):
+        return reference
+    inputs = tensors[1]
+    assert inputs is not None
+    name = resolve_backend(inputs.device, inputs.dtype, requested, kernel=kernel)
+    return backend_module("cpu") if name == "cpu" else reference

@@ -87,7 +87,11 @@ def test_two_halves_with_the_state_handed_over_equal_one_run(scan_case, ssd_case
         torch.testing.assert_close(last, final, rtol=1e-5, atol=1e-5)
 
 
-def test_scan_steps_equal_the_scan(scan_case):
+STEPPING = ("torch", "cpu")
+
+
+@pytest.mark.parametrize("backend", STEPPING)
+def test_scan_steps_equal_the_scan(scan_case, backend):
     for options in ({}, {"gate": False, "skip": False, "bias": False, "softplus": False}):
         case = scan_case(3, 6, 5, 4, **options)
         u, delta, A, B, C, D, z, bias, state = case.tensors
@@ -96,7 +100,7 @@ def test_scan_steps_equal_the_scan(scan_case):
         for t in range(6):
             y, new = kernels.selective_scan_step(
                 state, u[:, t], delta[:, t], A, B[:, t], C[:, t], D, z=None if z is None else z[:, t],
-                delta_bias=bias, delta_softplus=options.get("softplus", True),
+                delta_bias=bias, delta_softplus=options.get("softplus", True), backend=backend,
             )  # fmt: skip
             torch.testing.assert_close(y, expected[:, t])
             if t == 0:
@@ -105,7 +109,8 @@ def test_scan_steps_equal_the_scan(scan_case):
         torch.testing.assert_close(state, final)
 
 
-def test_ssd_steps_equal_the_ssd(ssd_case):
+@pytest.mark.parametrize("backend", STEPPING)
+def test_ssd_steps_equal_the_ssd(ssd_case, backend):
     for options in ({}, {"skip": False, "bias": False, "softplus": False}):
         case = ssd_case(3, 6, 4, 5, 2, 3, **options)
         x, dt, A, B, C, D, bias, state = case.tensors
@@ -113,10 +118,49 @@ def test_ssd_steps_equal_the_ssd(ssd_case):
         for t in range(6):
             y, state = kernels.ssd_step(
                 state, x[:, t], dt[:, t], A, B[:, t], C[:, t], D, dt_bias=bias,
-                dt_softplus=options.get("softplus", True),
+                dt_softplus=options.get("softplus", True), backend=backend,
             )  # fmt: skip
             torch.testing.assert_close(y, expected[:, t])
         torch.testing.assert_close(state, final)
+
+
+def test_steps_of_many_channels_and_threads(scan_case, ssd_case):
+    """Threads share a step of this size; the state is read in place, and written anew."""
+    scan, ssd = scan_case(8, 1, 2055, 17), ssd_case(9, 1, 8, 29, 4, 130)
+    u, delta, A, B, C, D, z, bias, state = scan.tensors
+    y, new = kernels.selective_scan_step(
+        state, u[:, 0], delta[:, 0], A, B[:, 0], C[:, 0], D, z=z[:, 0], delta_bias=bias, delta_softplus=True,
+        backend="cpu",
+    )  # fmt: skip
+    expected, final = scan.call(*scan.tensors, backend="reference")
+    torch.testing.assert_close(y, expected[:, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(new, final, rtol=1e-5, atol=1e-5)
+    x, dt, A, B, C, D, bias, state = ssd.tensors
+    y, new = kernels.ssd_step(
+        state, x[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], D, dt_bias=bias, dt_softplus=True, backend="cpu"
+    )
+    expected, final = ssd.call(*ssd.tensors, backend="reference")
+    torch.testing.assert_close(y, expected[:, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(new, final, rtol=1e-5, atol=1e-5)
+
+
+def test_a_step_with_a_gradient_has_one(scan_case):
+    u, delta, A, B, C, D, z, bias, state = scan_case(2, 1, 5, 4).tensors
+    rates = A.clone().requires_grad_()
+    y, _ = kernels.selective_scan_step(
+        state,
+        u[:, 0],
+        delta[:, 0],
+        rates,
+        B[:, 0],
+        C[:, 0],
+        D,
+        z=z[:, 0],
+        delta_bias=bias,
+        delta_softplus=True,
+    )
+    (gradient,) = torch.autograd.grad(y.sum(), rates)
+    assert gradient.abs().sum() > 0
 
 
 def test_conv_steps_equal_the_conv(conv_case):

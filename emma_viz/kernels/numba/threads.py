@@ -17,9 +17,9 @@ def thread_count() -> int:
     return torch.get_num_threads()
 
 
-def run_kernel(kernel: Callable[..., None], *arguments: object) -> None:
-    """Call a parallel kernel once for each of torch's threads, each with its share of the tasks."""
-    workers = thread_count()
+def run_kernel(kernel: Callable[..., None], *arguments: object, workers: int | None = None) -> None:
+    """Call a parallel kernel once for each of some threads (torch's), each with its share of the tasks."""
+    workers = thread_count() if workers is None else workers
     others = [_pool(workers - 1).submit(kernel, worker, workers, *arguments) for worker in range(1, workers)]
     kernel(0, workers, *arguments)
     for other in others:

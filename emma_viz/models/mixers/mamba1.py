@@ -104,6 +104,7 @@ class Mamba1Mixer(nn.Module):
                 y, after = selective_scan_step(
                     state.ssm, u[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], self.D.float(),
                     z=None if z is None else z[:, 0], delta_bias=added, delta_softplus=given is None,
+                    backend=self.backend,
                 )  # fmt: skip
                 return y[:, None], after
             return selective_scan(

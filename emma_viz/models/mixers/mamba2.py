@@ -101,6 +101,7 @@ class Mamba2Mixer(nn.Module):
                 self.D.float(),
                 dt_bias=added,
                 dt_softplus=given is None,
+                backend=self.backend,
             )
             y = y[:, None]
         else:
