@@ -27,8 +27,7 @@ def as_command(result: RunResult, view: OfView, settings: Settings, name: str) -
     """A script of `emma-viz figure`, or `compare` for a study, that draws the maps on the page.
 
     One command draws the models together where they show the same layer; elsewhere each has its own, with the limits
-    that all share on the page. The difference of two of more models has a command of its own. A study's draws every
-    image, with the limits of the one on the page.
+    that all share on the page. The difference of two of more models has a command of its own.
 
     Args:
         result: what is shown.
@@ -213,6 +212,8 @@ def _study(result: RunResult, group: Sequence[int]) -> list[str]:
         "compare",
         f"./{result.study.resolve().name}",
         *(["--entries", *entries] if entries else []),
+        "--samples",
+        str(result.number),
     ]
 
 
@@ -263,8 +264,6 @@ def _compare_study(result: RunResult) -> Iterator[str]:
     entries = f", entries={list(result.asked.entries)!r}" if result.asked.entries else ""
     yield "from pathlib import Path"
     yield ""
-    yield "from emma_viz.session import Comparison, View, compare_study, figure"
+    yield "from emma_viz.session import View, compare_study, figure"
     yield ""
-    yield f"study = compare_study(Path({result.study.resolve().name!r}){entries})"
-    yield f"one = [each.select(samples=[{result.sample}]) for each in study.decodings]"
-    yield f"comparison = Comparison(decodings=tuple(one), image_names=(study.image_names[{result.sample}],))"
+    yield f"comparison = compare_study(Path({result.study.resolve().name!r}){entries}, samples=[{result.number}])"

@@ -35,8 +35,8 @@ from apps.explorer.state import KEPT_IMAGES, Asked, Images, Models, Recent, RunR
 from apps.explorer.uploads import Uploads, read_upload
 from emma_viz.data import image_hash
 from emma_viz.errors import ImageError, InputError
-from emma_viz.session import compare_study
 from emma_viz.session.payload import payload
+from emma_viz.session.studies import compare_shapes
 
 CONVERT = "“Convert the colour profile”"
 """What the page calls the command line's --convert-profile."""
@@ -64,7 +64,8 @@ class Service:
         others: Callable[[str], tuple[str, Image.Image] | None] | None = None,
     ):
         self.settings = settings
-        self.study = compare_study(settings.study) if settings.study else None
+        self.study = compare_shapes(settings.study) if settings.study else ()
+        """The study that is shown, a comparison for each shape of grids, with the numbers of its questions."""
         self.models = Models(settings.models, settings.running)
         self.sessions = Sessions()
         self._scratch = Scratch()
@@ -75,13 +76,18 @@ class Service:
         """Name of the cookie that holds a visitor's token; one for each server, as cookies know no ports."""
         self._ending, self._work = threading.Event(), 0
         self._rest = threading.Condition()
-        if self.study is not None:
-            first = self.study.decodings[0]
+        if self.study:
+            questions = sorted(
+                (number, comparison, place)
+                for numbers, comparison in self.study
+                for place, number in enumerate(numbers)
+            )
             examples = {
-                digest: (name, first.images[index])
-                for index, (digest, name) in enumerate(
-                    zip(first.image_hashes, self.study.image_names, strict=True)
+                comparison.decodings[0].image_hashes[place]: (
+                    comparison.image_names[place],
+                    comparison.decodings[0].images[place],
                 )
+                for _, comparison, place in questions
             }
         self.images = Images(examples, others=others)
         self._masked: Recent[Masked] = Recent(KEPT_IMAGES)
@@ -222,18 +228,27 @@ class Service:
     def show(self, secret: str, index: int, entries: Sequence[str] = ()) -> dict[str, Any]:
         """Show an image of the study."""
         try:
-            if self.study is None or self.settings.study is None:
+            if self.settings.study is None:
                 raise InputError("No study is open here.")
-            comparison = self.study
+            study = self.study
             if entries:
-                comparison = compare_study(self.settings.study, entries=list(entries))
-            if not isinstance(index, int) or not 0 <= index < len(comparison.image_names):
-                raise InputError(f"The study has images 0 to {len(comparison.image_names) - 1}; got {index}.")
+                study = compare_shapes(self.settings.study, entries=list(entries))
+            found = [(numbers.index(index), each) for numbers, each in study if index in numbers]
+            if not isinstance(index, int) or not found:
+                count = sum(len(numbers) for numbers, _ in study)
+                raise InputError(f"The study has images 0 to {count - 1}; got {index}.")
+            ((sample, comparison),) = found
             first = comparison.decodings[0]
             asked = Asked(
-                image_hash=first.image_hashes[index], prompt=first.prompts[index], entries=tuple(entries)
+                image_hash=first.image_hashes[sample], prompt=first.prompts[sample], entries=tuple(entries)
             )
-            result = RunResult(asked=asked, comparison=comparison, sample=index, study=self.settings.study)
+            result = RunResult(
+                asked=asked,
+                comparison=comparison,
+                sample=sample,
+                study=self.settings.study,
+                number=index,
+            )
             return {"stage": "ready", "session": secret, "run": self.sessions.store(secret, result)}
         except Exception as error:
             return {"stage": "error", "session": secret, "message": sentence(error)}

@@ -125,6 +125,8 @@ class RunResult:
     """(label, sentence) of the models that did not answer, or could not be decoded as asked."""
     study: Path | None = None
     """The study it comes from; None for a live run."""
+    number: int = 0
+    """Which question of the study."""
     file: str = ""
     """What the image's file was called where it was brought."""
     converted: bool = False

@@ -46,8 +46,11 @@ def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> D
     first = decodings[0]
     if len(decodings) == 1:
         return replace(first, images=images)
-    for name in ("layers", "site", "model", "lens"):
-        if any(getattr(each, name) != getattr(first, name) for each in decodings):
+    same = {name: [getattr(each, name) for each in decodings] for name in ("layers", "site", "model")}
+    # As JSON: what was not measured of a lens is NaN, which equals nothing.
+    same["lens"] = [each.lens.to_json() for each in decodings]
+    for name, values in same.items():
+        if any(value != values[0] for value in values):
             raise InputError(f"Decodings that are joined are alike; these differ in {name}.")
 
     shapes = [(each.geometry[0].grid, each.geometry[0].patch) for each in decodings]

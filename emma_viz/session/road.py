@@ -69,9 +69,11 @@ def ask(
         SiteError: a site or layer does not exist.
         LensError: the lens does not fit.
     """
-    starts = range(first, len(questions), batch_size)
-    for done, start in enumerate(starts):
-        batch = questions[start : start + batch_size]
+    # Batches end where they would without `first`: what was interrupted goes on to the same batches.
+    starts = range(first - first % batch_size, len(questions), batch_size)
+    for done, begin in enumerate(starts):
+        start = max(first, begin)
+        batch = questions[start : begin + batch_size]
         pictures = [read_image(question.image, convert_profile=convert_profile) for question in batch]
         for part in _alike(model, pictures):
             trace = record(

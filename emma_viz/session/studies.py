@@ -1,9 +1,12 @@
 """Studies that were captured: decode and compare them without the models."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from emma_viz.capture.trace import Trace
 from emma_viz.checkpoints import FoundModel
@@ -40,6 +43,9 @@ def decode_study(
         force_lens: use a lens that belongs to another model; every picture then says so.
         progress: called as progress(done, total, what), once a part of an entry.
 
+    Returns:
+        One decoding an entry; where images became grids of several shapes, one for each shape.
+
     Raises:
         StudyError: an entry does not exist, or there is none.
         LensError: there is no lens, or it belongs to another model.
@@ -63,37 +69,129 @@ def decode_study(
     for done, (name, part) in enumerate(work):
         if progress:
             progress(done, total, f"decoding {part}")
-        trace = study.trace(part)
-        folder = local_folder(trace.model.source, revision=trace.model.revision)
-        model = FoundModel(info=trace.model, folder=folder)
-        decoding = decode(trace, lens_of(wanted[name], model, force=force_lens), force=force_lens)
-        arrays, meta = decoding.to_arrays(with_images=False)
-        study.save_arrays(part, DECODING, arrays, meta, overwrite=True)
-        found[name].append(decoding)
-    return tuple(joined(decodings, images=study.trace(name).images) for name, decodings in found.items())
+        pieces = study.pieces(part)
+        info = pieces[0].model
+        model = FoundModel(info=info, folder=local_folder(info.source, revision=info.revision))
+        lens = lens_of(wanted[name], model, force=force_lens)
+        for piece, arrays_name in zip(pieces, _arrays_names(len(pieces)), strict=True):
+            decoding = decode(piece, lens, force=force_lens)
+            arrays, meta = decoding.to_arrays(with_images=False)
+            study.save_arrays(part, arrays_name, arrays, meta, overwrite=True)
+            found[name].append(decoding)
+    held = [_Held(study=study, decodings={name: decodings}) for name, decodings in found.items()]
+    return tuple(
+        each.comparison(numbers).decodings[0] for each in held for numbers in each.by_shape().values()
+    )
 
 
-def compare_study(path: Path, *, entries: Sequence[str] | None = None) -> Comparison:
+def compare_study(
+    path: Path, *, entries: Sequence[str] | None = None, samples: Sequence[int] | None = None
+) -> Comparison:
     """The decodings that a study holds.
+
+    Args:
+        path: the study's folder.
+        entries: which, in this order; all that hold a trace when None.
+        samples: numbers of the questions, from 0, in this order; all when None.
+
+    Raises:
+        StudyError: an entry or question does not exist, or was not decoded yet.
+        InputError: the entries are of different images, or what is shown together has grids of several shapes.
+    """
+    held = _Held.of(path, entries)
+    if samples is None and len(shapes := held.by_shape()) > 1:
+        grids = [" and ".join("{}×{}".format(*grid) for grid in dict.fromkeys(key)) for key in shapes]
+        said = [f"--samples {' '.join(map(str, numbers))}" for numbers in shapes.values()]
+        raise InputError(
+            f"The images of {path} became grids of several shapes, and a picture shows those of one: say which ("
+            + "; ".join(f"{words} for {grid}" for words, grid in zip(said, grids, strict=True))
+            + ")."
+        )
+    return held.comparison(range(held.count) if samples is None else samples)
+
+
+def compare_shapes(
+    path: Path, *, entries: Sequence[str] | None = None
+) -> tuple[tuple[tuple[int, ...], Comparison], ...]:
+    """`compare_study` of all questions: one comparison for each shape of grids, with the numbers of its questions.
 
     Raises:
         StudyError: an entry does not exist, or was not decoded yet.
         InputError: the entries are of different images.
     """
-    study = open_study(path)
+    held = _Held.of(path, entries)
+    return tuple((tuple(numbers), held.comparison(numbers)) for numbers in held.by_shape().values())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Held:
+    """The decodings that a study holds of some entries, of the same images."""
+
+    study: Study
+    decodings: Mapping[str, Sequence[Decoding]]
+    """Of each entry all, in order."""
+
+    @classmethod
+    def of(cls, path: Path, entries: Sequence[str] | None) -> "_Held":
+        study = open_study(path)
+        decodings = {
+            name: [each for part in study.parts_of(name) for each in _decodings(study, part)]
+            for name in _decoded_entries(study, entries)
+        }
+        first, *others = decodings
+        hashes = {name: [one for each in own for one in each.image_hashes] for name, own in decodings.items()}
+        for other in others:
+            if hashes[other] != hashes[first]:
+                raise InputError(
+                    f"expected {first} and {other} of {path} to be of the same images, but their image hashes differ; "
+                    "name entries that are with --entries."
+                )
+        return cls(study=study, decodings=decodings)
+
+    @property
+    def count(self) -> int:
+        """Questions."""
+        return sum(map(len, next(iter(self.decodings.values()))))
+
+    def by_shape(self) -> dict[tuple[tuple[int, int], ...], list[int]]:
+        """The numbers of the questions, by the grids that the models made of their images."""
+        grids = [[each.grid for each in own for _ in range(len(each))] for own in self.decodings.values()]
+        found: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        for number, key in enumerate(zip(*grids, strict=True)):
+            found.setdefault(key, []).append(number)
+        return found
+
+    def comparison(self, numbers: Sequence[int]) -> Comparison:
+        """Of some questions.
+
+        Raises:
+            StudyError: there is no such question.
+            InputError: their grids have several shapes.
+        """
+        if odd := [number for number in numbers if not 0 <= number < self.count]:
+            raise StudyError(f"{self.study.path} holds {self.count} questions, and no number {odd[0]}.")
+        names: tuple[str, ...] = ()
+        for entry in self.decodings:
+            parts = self.study.parts_of(entry)
+            names = tuple(name for part in parts for name in image_names_of_entry(self.study, part)) or names
+        return Comparison(
+            decodings=tuple(
+                _chosen(own, self.study.images(entry, numbers), numbers)
+                for entry, own in self.decodings.items()
+            ),
+            image_names=tuple(names[number] for number in numbers) if names else (),
+        )
+
+
+def _decoded_entries(study: Study, entries: Sequence[str] | None) -> list[str]:
     chosen = _entries(study, entries)
     undecoded = [entry for entry in chosen if not _is_decoded(study, entry)]
     if undecoded:
         raise StudyError(
-            f"{path} holds no decoded pixels yet of {', '.join(map(repr, undecoded))}; run `emma-viz decode {path}` "
-            "first."
+            f"{study.path} holds no decoded pixels yet of {', '.join(map(repr, undecoded))}; run `emma-viz decode "
+            f"{study.path}` first."
         )
-    decodings, names = [], ()
-    for entry in chosen:
-        decodings.append(_decoding(study, entry))
-        parts = study.parts_of(entry)
-        names = tuple(name for part in parts for name in image_names_of_entry(study, part)) or names
-    return Comparison(decodings=tuple(decodings), image_names=names)
+    return chosen
 
 
 def compared_entries(path: Path) -> tuple[str, ...]:
@@ -111,13 +209,8 @@ def decoded_sample(path: Path, entry: str, sample: int) -> tuple[Decoding, str]:
     Raises:
         StudyError: there is no such study, entry or sample, or it was not decoded yet.
     """
-    found = compare_study(path, entries=[entry])
-    (decoding,) = found.decodings
-    if not 0 <= sample < len(decoding.image_hashes):
-        raise StudyError(
-            f"{path}: {entry!r} holds {len(decoding.image_hashes)} questions, and no number {sample}."
-        )
-    return decoding.select(samples=[sample]), found.image_names[sample]
+    found = compare_study(path, entries=[entry], samples=[sample])
+    return found.decodings[0], found.image_names[0]
 
 
 def _is_decoded(study: Study, name: str) -> bool:
@@ -125,17 +218,41 @@ def _is_decoded(study: Study, name: str) -> bool:
     return all(DECODING in part.arrays or DECODING in part.beside for part in parts)
 
 
-def _decoding(study: Study, name: str) -> Decoding:
-    """The decoded pixels of a data set, in one: those of its batches, or, made later, those of each entry."""
-    found: list[Decoding] = []
-    for part in study.parts_of(name):
-        if DECODING in study.entry(part).arrays:
-            arrays = [study.load_arrays(part, DECODING)]
-            traces = [study.trace(part)]
-        else:
-            arrays, traces = study.batch_arrays(part, DECODING), study.traces(part)
-        found += [_checked(study, part, trace, *each) for trace, each in zip(traces, arrays, strict=True)]
-    return joined(found, images=study.trace(name).images)
+def _arrays_names(count: int) -> list[str]:
+    """What the decodings of the pieces of an entry are called."""
+    return [DECODING, *(f"{DECODING}-{number}" for number in range(2, count + 1))]
+
+
+def _chosen(decodings: Sequence[Decoding], images: Sequence[Image.Image], numbers: Sequence[int]) -> Decoding:
+    """Some samples of several decodings, numbered through, as one."""
+    if list(numbers) == list(range(sum(map(len, decodings)))):
+        return joined(decodings, images=images)
+    rows = [(each, row) for each in decodings for row in range(len(each))]
+    some = groupby((rows[number] for number in numbers), key=lambda each: id(each[0]))
+    parts = [list(each) for _, each in some]
+    picked = [part[0][0].select(samples=[row for _, row in part]) for part in parts]
+    return joined(picked, images=images)
+
+
+def _decodings(study: Study, part: str) -> Iterator[Decoding]:
+    """The decoded pixels of an entry: those of its batches, or, made later, of its pieces."""
+    there = study.entry(part).arrays
+    if DECODING not in there:
+        pairs = zip(study.traces(part), study.batch_arrays(part, DECODING), strict=True)
+        return (_checked(study, part, trace, *arrays) for trace, arrays in pairs)
+    pieces = study.pieces(part)
+    names = _arrays_names(len(pieces))
+    if not set(names) <= set(there):
+        raise _of_others(study, part, sum(map(len, pieces)))
+    pairs = zip(pieces, names, strict=True)
+    return (_checked(study, part, piece, *study.load_arrays(part, name)) for piece, name in pairs)
+
+
+def _of_others(study: Study, entry: str, count: int) -> StudyError:
+    return StudyError(
+        f"The decoded pixels of {entry!r} in {study.path} are of other images than its trace, which holds "
+        f"{count}; run `emma-viz decode {study.path}` again."
+    )
 
 
 def _checked(study: Study, entry: str, trace: Trace, arrays: dict[str, np.ndarray], meta: dict) -> Decoding:
@@ -150,10 +267,7 @@ def _checked(study: Study, entry: str, trace: Trace, arrays: dict[str, np.ndarra
             raise StudyError(f"{study.path}, decoded pixels of {entry!r}: {error}") from error
         same = False
     if not same:
-        raise StudyError(
-            f"The decoded pixels of {entry!r} in {study.path} are of other images than its trace, which holds "
-            f"{len(trace)}; run `emma-viz decode {study.path}` again."
-        )
+        raise _of_others(study, entry, len(trace))
     return decoding
 
 

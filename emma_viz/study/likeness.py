@@ -26,7 +26,7 @@ def likeness(trace: Trace) -> dict[str, object]:
         "answers": bool(trace.answers),
         "sampling": None if trace.sampling is None else replace(trace.sampling, seed=None),
         "prompt ids": bool(trace.prompt_ids),
-        "size of views": trace.views.shape[1:],
+        "size of views": trace.views.shape[1:] if trace.model.grid else "of each image",
         "interventions": trace.interventions,
         "hooks": tuple(report.name for report in trace.hooks),
     }

@@ -10,13 +10,14 @@ Nothing is pickled, all paths are relative to the study, and opening one reads `
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from emma_viz.capture.sites import nearest
 from emma_viz.capture.trace import Trace
@@ -35,7 +36,15 @@ from emma_viz.study.folders import EntryFolder, lock
 from emma_viz.study.shards import shards
 from emma_viz.study.stream import StudyWriter
 from emma_viz.study.study_file import STUDY, read_study_file, require_study
-from emma_viz.study.trace_files import IMAGES, image_file, read_trace, read_traces, trace_files, write_trace
+from emma_viz.study.trace_files import (
+    IMAGES,
+    StoredImages,
+    image_file,
+    read_trace,
+    read_traces,
+    trace_files,
+    write_trace,
+)
 
 MOST_ENTRIES = 10_000
 """Entries that one study holds."""
@@ -191,6 +200,23 @@ class Study:
         Use `traces` where even the views are too many.
 
         Raises:
+            StudyError: there is no such entry, it has no trace, its images became grids of several shapes, a shard
+                lacks, or a file is damaged.
+        """
+        found = self.pieces(name)
+        if len(found) > 1:
+            shapes = dict.fromkeys(f"{each.geometry[0].grid}" for each in found)
+            raise StudyError(
+                f"The images of the entry {name!r} of {self.path} became grids of several shapes, "
+                f"{', '.join(shapes)}, which are not one trace: take pieces({name!r}), or traces({name!r})."
+            )
+        return found[0]
+
+    def pieces(self, name: str) -> tuple[Trace, ...]:
+        """What `trace` gives, in as many traces as it takes: one, or where images become grids of several shapes, one
+        for each samples that follow one another with grids of one shape.
+
+        Raises:
             StudyError: there is no such entry, it has no trace, a shard lacks, or a file is damaged.
         """
         parts = []
@@ -209,6 +235,23 @@ class Study:
         """
         parts = [part for each in self.parts_of(name) for part in self._parts(each)[1]]
         return (read_trace(self.path, part, samples=samples) for part, samples in parts)
+
+    def images(self, name: str, samples: Sequence[int] | None = None) -> Sequence[Image.Image]:
+        """The original images of an entry, or of a data set of several shards, each read when it is taken.
+
+        Args:
+            name: of the entry or data set.
+            samples: numbers of those that are wanted; all when None.
+
+        Raises:
+            StudyError: there is no such entry, it has no trace, a shard lacks, or a file is damaged.
+            IndexError: there is no such sample.
+        """
+        traces = list(self.traces(name))
+        places = [place for trace in traces for place in trace.geometry]
+        hashes = [digest for trace in traces for digest in trace.image_hashes]
+        chosen = range(len(hashes)) if samples is None else samples
+        return StoredImages(self.path, [(hashes[one], places[one].image_size) for one in chosen])
 
     def _parts(self, name: str) -> tuple[Entry, list[tuple[Path, int]]]:
         entry, folder = self.entry(name), EntryFolder(self.path, name)

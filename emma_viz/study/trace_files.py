@@ -8,6 +8,7 @@ images/<hash>.png             the original images, once however many traces show
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, overload
 
@@ -247,11 +248,12 @@ def read_trace(root: Path, part: Path, *, samples: int | None = None) -> Trace:
     return trace
 
 
-def read_traces(root: Path, parts: Sequence[tuple[Path, int]]) -> Trace:
-    """The batches of one stream as one trace of all their samples, in order.
+def read_traces(root: Path, parts: Sequence[tuple[Path, int]]) -> tuple[Trace, ...]:
+    """The batches of one stream, those that follow one another as one trace of all their samples, in order.
 
-    States stay on disk until a layer of them is taken, and images until one is; views are read (3·S² bytes a
-    sample). The hook reports add up: how often each hook fired, and whether all it kept is finite.
+    They are one trace all together, but where images become grids of several shapes: there those of each shape that
+    follow one another are. States stay on disk until a layer of them is taken, and images until one is; views are read
+    (3·S² bytes a sample). The hook reports add up: how often each hook fired, and whether all it kept is finite.
 
     Args:
         root: the study's folder.
@@ -260,12 +262,18 @@ def read_traces(root: Path, parts: Sequence[tuple[Path, int]]) -> Trace:
     Raises:
         StudyError: a file is missing, damaged or not of this form, or the traces are not alike.
     """
-    traces = [read_trace(root, part, samples=samples) for part, samples in parts]
-    first, files = traces[0], [trace_files(part)[1] for part, _ in parts]
+    read = [(read_trace(root, part, samples=samples), trace_files(part)[1]) for part, samples in parts]
+    for trace, _ in read[1:]:
+        require_alike(likeness(read[0][0]), likeness(trace))
+    alike = groupby(read, key=lambda each: each[0].views.shape[1:])
+    return tuple(_in_one(root, *zip(*some, strict=True)) for _, some in alike)
+
+
+def _in_one(root: Path, traces: Sequence[Trace], files: Sequence[Path]) -> Trace:
+    """Traces that were recorded alike, whose tensors lie in these files, as one."""
+    first = traces[0]
     if len(traces) == 1:
         return first
-    for trace in traces[1:]:
-        require_alike(likeness(first), likeness(trace))
 
     def chain(name: str) -> tuple:
         return tuple(value for trace in traces for value in getattr(trace, name))

@@ -12,7 +12,7 @@ import pytest
 
 from emma_viz.cli.main import main
 from emma_viz.render import read_spec
-from emma_viz.session import View, capture, decode_study
+from emma_viz.session import View, capture, compare_study, decode_study
 
 VIEW = {"layers": [1, 1], "kind": "error", "scale": "shared", "colours": "magma", "difference": True}
 PROMPT = 'What\'s this; `id` $HOME "x"?\n--out no'
@@ -155,12 +155,12 @@ def test_a_studys_view_is_copied(offer, pair, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "view.py").write_bytes(saved(service, news, "py"))
     found = runpy.run_path("view.py")
-    expected = service.study.maps(View(map_kind="error"))
+    expected = compare_study(place).maps(View(map_kind="error"))
     for values, maps in zip(found["values"], expected, strict=True):
         np.testing.assert_array_equal(values, maps.values[maps.layers.index(1), 1])
     (words,) = words_of(saved(service, news, "sh").decode())
     assert main(words) == 0
     spec = read_spec(tmp_path / words[words.index("--out") + 1])
-    np.testing.assert_array_equal(spec.images[1].models[0].maps[0], found["values"][0])
+    np.testing.assert_array_equal(spec.images[0].models[0].maps[0], found["values"][0])
     shutil.rmtree(place)
     service.close()

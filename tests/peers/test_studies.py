@@ -6,9 +6,11 @@ import torch
 from PIL import Image
 
 from emma_viz.capture import record
-from emma_viz.errors import SiteError, StudyError
+from emma_viz.errors import InputError, SiteError, StudyError
 from emma_viz.lens import save_lens
+from emma_viz.maps import decode
 from emma_viz.session import Asking, capture, compare, compare_study, decode_study, fit_ridge
+from emma_viz.session.studies import compare_shapes, decoded_sample
 from emma_viz.study import open_study
 
 pytestmark = pytest.mark.slow  # the package's models take seconds to import
@@ -84,15 +86,81 @@ def test_a_study_is_decoded_as_the_model_is_and_maps_are_kept(peer, images, tmp_
     }
 
 
-def test_images_of_several_shapes_are_refused_where_grids_differ(peer, tmp_path):
+def test_a_study_holds_images_of_several_shapes(peer, tmp_path):
+    """In one entry, those of one shape that follow one another together; pictures are of one shape each."""
     _, model = peer
-    for number, size in enumerate([(40, 90), (90, 40)]):
-        Image.new("RGB", size, (number, 0, 0)).save(tmp_path / f"{number}.png")
-    shapes = {model.transform.geometry(Image.new("RGB", size)).view_size for size in [(40, 90), (90, 40)]}
-    if len(shapes) == 1:
-        capture(tmp_path, [model.folder], tmp_path / "study", layers=(2,), asking=ASKING)
+    draw, sizes = np.random.default_rng(5), [(40, 90), (40, 90), (90, 40), (40, 90)]
+    pictures = [Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    (tmp_path / "images").mkdir()
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / "images" / f"{number}.png")
+    noise = list(draw.integers(0, 256, (9, 40, 90, 3), dtype=np.uint8))
+    lens = fit_ridge(model, noise[:6], heldout=noise[6:], fitted_on="noise", layers=[2])
+    save_lens(lens, tmp_path / "ridge.lens")
+    study, maps = tmp_path / "study", tmp_path / "maps"
+    (name,) = capture(tmp_path / "images", [model.folder], study, layers=(2,), batch_size=3, asking=ASKING)
+    capture(
+        tmp_path / "images", [model.folder], maps, store="maps", layers=(2,), batch_size=3, asking=ASKING,
+        lenses=[tmp_path / "ridge.lens"],
+    )  # fmt: skip
+    alone = [record(model, each, "Why?", layers=(2,), max_new_tokens=2) for each in pictures]
+    kept, several = open_study(study), len({each.geometry[0].grid for each in alone}) > 1
+    rows = [(piece, row) for piece in kept.pieces(name) for row in range(len(piece))]
+    for (piece, row), one in zip(rows, alone, strict=True):
+        assert piece.geometry[row] == one.geometry[0]
+        assert torch.equal(piece["resid_post", 2][row], one["resid_post", 2][0])
+        assert np.array_equal(piece.views[row], one.views[0])
+    assert [len(piece) for piece in kept.pieces(name)] == ([2, 1, 1] if several else [4])
+    assert [np.array_equal(*pair) for pair in zip(kept.images(name), pictures, strict=True)] == [True] * 4
+    decode_study(study, lenses=[tmp_path / "ridge.lens"])
+    for path in (study, maps):
+        shapes = compare_shapes(path)
+        assert [numbers for numbers, _ in shapes] == ([(0, 1, 3), (2,)] if several else [(0, 1, 2, 3)])
+        for numbers, found in shapes:
+            for place, number in enumerate(numbers):
+                own = decode(alone[number], lens)
+                np.testing.assert_allclose(found.decodings[0].patches[:, place], own.patches[:, 0], atol=1e-5)
+                assert found.image_names[place] == f"{number}.png"
+        one = compare_study(path, samples=[3, 0]).decodings[0]
+        assert one.image_hashes == tuple(alone[number].image_hashes[0] for number in (3, 0))
+        assert decoded_sample(path, name, 2)[0].image_hashes == alone[2].image_hashes
+        with pytest.raises(StudyError, match="no number 4"):
+            compare_study(path, samples=[4])
+    if several:
+        with pytest.raises(StudyError, match="grids of several shapes"):
+            kept.trace(name)
+        with pytest.raises(InputError, match=r"say which \(--samples 0 1 3 for .*; --samples 2 for"):
+            compare_study(study)
     else:
-        with pytest.raises(StudyError, match="size of views"):
-            capture(tmp_path, [model.folder], tmp_path / "study", layers=(2,), asking=ASKING)
+        assert compare_study(study).decodings[0].image_hashes == kept.trace(name).image_hashes
+
+
+def test_a_capture_of_several_shapes_goes_on_to_the_same_batches(peer, tmp_path):
+    """Wherever in a batch it stopped."""
+    _, model = peer
+    (tmp_path / "images").mkdir()
+    for number, size in enumerate([(90, 40), (40, 90), (40, 90), (90, 40), (90, 40)]):
+        Image.new("RGB", size, (40 * number, 0, 0)).save(tmp_path / "images" / f"{number}.png")
+
+    def capture_to(path, progress=None):
+        return capture(
+            tmp_path / "images", [model.folder], path, layers=(2,), batch_size=3, asking=ASKING, progress=progress
+        )
+
+    def stop(done, total, what):
+        if "recording" in what and done > total // 4:
+            raise KeyboardInterrupt
+
+    (name,) = capture_to(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        capture_to(tmp_path / "again", stop)
+    capture_to(tmp_path / "again")
+    assert (
+        open_study(tmp_path / "again").entry(name).samples
+        == open_study(tmp_path / "whole").entry(name).samples
+    )
+
+
+def test_a_site_that_attention_does_not_have_is_refused(peer, images, tmp_path):
     with pytest.raises(SiteError, match="is a site of a Mamba"):
-        capture(tmp_path / "0.png", [model.folder], tmp_path / "other", sites=["delta"], asking=ASKING)
+        capture(images, [peer[1].folder], tmp_path / "other", sites=["delta"], asking=ASKING)

@@ -59,7 +59,6 @@ def live_side(gr, service: Service) -> dict[str, Any]:
 
 def study_side(gr, service: Service) -> dict[str, Any]:
     """The title of the study, and its images."""
-    assert service.study is not None
     title = _study_title(service)
     gr.HTML(title, apply_default_css=False, elem_id="explorer-study")
     images = gr.Gallery(
@@ -87,10 +86,9 @@ def _image_input(gr) -> type:
 
 def _study_title(service: Service) -> str:
     """The open study in words: its folder's name, its models, its images."""
-    assert service.study is not None
     assert service.settings.study is not None
-    names = ", ".join(decoding.model.name for decoding in service.study.decodings)
-    count = len(service.study.image_names)
+    names = ", ".join(decoding.model.name for decoding in service.study[0][1].decodings)
+    count = sum(len(numbers) for numbers, _ in service.study)
     images = "one image" if count == 1 else f"{count} images"
     return (
         f"<b>{escape(service.settings.study.resolve().name)}</b><p>{escape(names)}; {images}. Choose one:</p>"

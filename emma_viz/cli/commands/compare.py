@@ -16,6 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--entries", nargs="+", metavar="NAME", help="which of its entries, in this order (default: all)"
     )
+    parser.add_argument(
+        "--samples",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="which of its questions, by number from 0, in this order (default: all)",
+    )
     options.add_view(parser)
 
 
@@ -26,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     outs = args.out or [args.study.with_name(f"{args.study.name}-report.html")]
     for out in outs:
         session.check_output(out, recipe=args.recipe)
-    comparison = session.compare_study(args.study, entries=args.entries)
+    comparison = session.compare_study(args.study, entries=args.entries, samples=args.samples)
     print(session.scores_table(comparison.decodings))
     for out in outs:
         spec = comparison.spec(options.view(args, out))
