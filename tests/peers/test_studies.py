@@ -144,7 +144,13 @@ def test_a_capture_of_several_shapes_goes_on_to_the_same_batches(peer, tmp_path)
 
     def capture_to(path, progress=None):
         return capture(
-            tmp_path / "images", [model.folder], path, layers=(2,), batch_size=3, asking=ASKING, progress=progress
+            tmp_path / "images",
+            [model.folder],
+            path,
+            layers=(2,),
+            batch_size=3,
+            asking=ASKING,
+            progress=progress,
         )
 
     def stop(done, total, what):
