@@ -19,6 +19,9 @@ from emma_viz.shapes import CHANNELS
 RIDGE = 1e-5
 """Default λ, relative to the mean diagonal. 1e-8 gives the same curves on the pocket models."""
 
+_PANEL = 512
+"""Columns of the sum of squares that are added at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RidgeLens:
@@ -70,9 +73,8 @@ class RidgeStatistics:
     how the images were batched and loses no digits to large means.
 
     Memory: layers × D × (D + 3p²) numbers. 64 layers of width 2560 with 14-pixel patches: 4.1 GB in float64
-        (3.4 of
-    them for the D×D sums). `dtype=torch.float32` halves that, and the time, at some loss of digits; or make
-    several passes with some of the layers each (`fit_ridge(layers_per_pass=…)`).
+    (3.4 of them for the D×D sums). `dtype=torch.float32` halves that, and the time, at some loss of digits; or
+    make several passes with some of the layers each (`fit_ridge(layers_per_pass=…)`).
     """
 
     layers: Sequence[int]
@@ -103,19 +105,28 @@ class RidgeStatistics:
             self._allocate(states.shape[-1], pixels.shape[1], states.device)
         n, total = pixels.shape[0], self.n_tokens + pixels.shape[0]
         pixel_mean = pixels.mean(dim=0)
-        pixels = pixels - pixel_mean
         pixel_shift = pixel_mean - self._pixel_mean
-        between = self.n_tokens * n / total  # weight of the difference between the batch's mean and ours
+        # The difference between the batch's mean and ours, with its weight: one more row of the products.
+        weight = (self.n_tokens * n / total) ** 0.5
+        pixels = torch.cat([pixels - pixel_mean, weight * pixel_shift[None]])
         for index in range(len(self.layers)):  # one layer at a time: bounds the copy in `dtype`
             rows = rearrange(states[index], "b t d -> (b t) d").to(self.dtype)
             mean = rows.mean(dim=0)
-            rows = rows - mean
             shift = mean - self._state_mean[index]
-            self._gram[index].addmm_(rows.T, rows).addr_(shift, shift, alpha=between)
-            self._cross[index].addmm_(rows.T, pixels).addr_(shift, pixel_shift, alpha=between)
+            rows = torch.cat([rows - mean, weight * shift[None]])
+            self._add_products(self._gram[index], rows)
+            self._cross[index].addmm_(rows.T, pixels)
             self._state_mean[index] += shift * (n / total)
         self._pixel_mean += pixel_shift * (n / total)
         self.n_tokens = total
+
+    @staticmethod
+    def _add_products(gram: Float[Tensor, "D D"], rows: Float[Tensor, "n D"]) -> None:
+        """Add the products of all pairs of columns, of which those above the diagonal's blocks are left out: the sum is
+        symmetric, and `solve` reads its lower half."""
+        for start in range(0, gram.shape[0], _PANEL):
+            end = start + _PANEL
+            gram[start:, start:end].addmm_(rows[:, start:].T, rows[:, start:end])
 
     @torch.inference_mode()
     def solve(self, ridge: float = RIDGE) -> tuple[Float[Tensor, "Y D P"], Float[Tensor, "Y P"]]:
@@ -146,7 +157,7 @@ class RidgeStatistics:
         if scale == 0:  # the layer never changes: the best decoding is the mean patch
             return torch.zeros_like(cross)
         gram.diagonal().add_(ridge * scale)
-        factor, failed = torch.linalg.cholesky_ex(gram)
+        factor, failed = torch.linalg.cholesky_ex(gram)  # reads the lower half
         if failed:
             raise LensError(
                 f"The states of layer {layer} span fewer than {gram.shape[0]} dimensions, and λ = {ridge:g} "

@@ -60,6 +60,25 @@ def test_batches_of_any_size_give_the_same_fit(sizes, offset):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_wide_states_are_solved_as_narrow_ones_are():
+    """Wider than the columns that are added at once, with a last part of another width."""
+    rng = np.random.default_rng(3)
+    width = 1100
+    x, y = rng.normal(size=(2 * width, width)) + 3, rng.random(size=(2 * width, 12))
+    statistics = RidgeStatistics(layers=(0,))
+    for part in np.array_split(np.arange(len(x)), 3):
+        statistics.update(
+            torch.from_numpy(x[part])[None, None], torch.from_numpy(y[part]).reshape(1, len(part), 2, 2, 3)
+        )
+    weight, bias = statistics.solve(1e-5)
+    centred = x - x.mean(0)
+    squares = centred.T @ centred
+    squares += 1e-5 * squares.diagonal().mean() * np.eye(width)
+    expected = np.linalg.solve(squares, centred.T @ (y - y.mean(0)))
+    np.testing.assert_allclose(weight[0].numpy(), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(bias[0].numpy(), y.mean(0) - x.mean(0) @ expected, rtol=1e-4, atol=1e-5)
+
+
 def test_large_means_lose_no_digits():
     """A naive Σxxᵀ − n·m·mᵀ in float32 would have no correct digit here."""
     states, patches = data(offset=1000.0)
