@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.capture_memory import draw_images, peak
+from benchmarks.speed.layers import NAMES
 from benchmarks.speed.rows import Row, interleaved, of, ratios
+from emma_viz.capture import SITES
 from emma_viz.data.tabletop import draw_scene, make_scene
 from emma_viz.models import PRESETS, MambaLM
 from emma_viz.models.config import MambaConfig
@@ -140,6 +142,47 @@ def training() -> Iterator[Row]:
             f"a training step of {name}'s language model (4 × 256 tokens): on transformers' mixers against ours",
             ratios(times, "theirs", "ours"), goal=8.0, at_most=False,
         )  # fmt: skip
+
+
+_RECORDING = """
+import resource, sys, torch
+from benchmarks.speed.models import small
+from emma_viz.capture import SITES, Recorder
+from contextlib import nullcontext
+kind, sites = sys.argv[1], sys.argv[2:]
+model = small(kind, layers=24)
+recorder = Recorder(model, sites) if sites else nullcontext()
+with torch.no_grad(), recorder:
+    model.backbone(torch.randn(1, 800, 768))
+kept = sum(recorder[key].nbytes for key in recorder) if sites else 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, kept)
+"""
+"""Run in a process of its own: its peak (in the system's unit), and the bytes that the recorder kept."""
+
+
+def memory() -> Iterator[Row]:
+    """The peak memory of a recording, against that of the plain pass and the bytes kept."""
+    unit = 1 if sys.platform == "darwin" else 2**10
+
+    def peaks(*arguments: str) -> tuple[int, int]:
+        done = subprocess.run(
+            [sys.executable, "-c", _RECORDING, *arguments], capture_output=True, text=True, check=True
+        )
+        peak, kept = map(int, done.stdout.split())
+        return peak * unit, kept
+
+    for kind, name in NAMES.items():
+        for words, sites in (("all sites", tuple(SITES)), ("resid_post", ("resid_post",))):
+            found = []
+            for _ in range(3):
+                plain, (peak, kept) = peaks(kind)[0], peaks(kind, *sites)
+                found.append((peak, plain, kept))
+            yield of(
+                f"{name}, 24 layers, 800 tokens: recording {words}: peak memory, against "
+                "the plain pass's and the bytes kept",
+                [peak / (plain + kept) for peak, plain, kept in found], goal=1.0,
+                note=", ".join(f"{part / 2**20:.0f}" for part in found[0]) + " MB: peak, plain, kept",
+            )  # fmt: skip
 
 
 def images() -> Iterator[Row]:
