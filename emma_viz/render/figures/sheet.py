@@ -11,7 +11,6 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -72,6 +71,8 @@ class Drawing(Figure):
 
 def pdf_of(figures: Iterable[Figure], stream: BytesIO, *, dpi: int) -> None:
     """Write a PDF of several pages, as reproducible as one of `Drawing.savefig`."""
+    from matplotlib.backends.backend_pdf import PdfPages  # slow to import, and of no use to a PNG
+
     with settings(), PdfPages(stream, metadata=METADATA["pdf"]) as pdf:
         for figure in figures:
             pdf.savefig(figure, dpi=dpi)
