@@ -7,7 +7,7 @@ folder is not done again.
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -64,8 +64,9 @@ def is_chart(case: StoredCase) -> bool:
 
 def chosen_cases(casebook: Casebook) -> dict[str, str]:
     """id of a chosen case → why: in the order in which they were asked, of each rule the first five scenes that no
-    rule before took, the first six charts, the first of each photograph, and the three descriptions of `FIGURES`."""
-    mined = casebook.cases(casebook.ids(CaseFilter(mined=True)))
+    rule before took, the first six charts, the first of each photograph, and the three descriptions of `FIGURES`. What
+    several splits ask is one question: its first case stands for all."""
+    mined = list(asked_once(casebook.cases(casebook.ids(CaseFilter(mined=True)))))
     drawn = [case for case in mined if case.record.benchmark == "tabletop"]
     found: dict[str, str] = {}
     for rule in SCENE_RULES:
@@ -78,6 +79,16 @@ def chosen_cases(casebook: Casebook) -> dict[str, str]:
     photos = {case.record.image: case.id for case in reversed(mined) if case.record.benchmark == "plain"}
     found |= dict.fromkeys(photos.values(), "photograph")
     return found | {id: tag for tag, id in figures(casebook)}
+
+
+def asked_once(cases: Iterable[StoredCase]) -> Iterator[StoredCase]:
+    """Of the cases that ask the same about the same image, the first."""
+    seen = set()
+    for case in cases:
+        asked = case.record.image, case.record.prompt
+        if asked not in seen:
+            seen.add(asked)
+            yield case
 
 
 def figures(casebook: Casebook) -> Iterator[tuple[str, str]]:
