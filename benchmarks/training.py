@@ -22,7 +22,7 @@ from PIL import Image
 
 from emma_viz.cli.guard import guarded
 from emma_viz.models.presets import PRESETS
-from training.vision_language.official import training_recipe
+from training.vision_language.recipe import Phase, training_recipe
 from training.vision_language.run import Data, train_vision_language
 from training.vision_language.start import FRESH, Start
 
@@ -47,11 +47,14 @@ def write_data(folder: Path, *, images: int, side: int, words: int) -> Path:
 
 def measure(options: argparse.Namespace, data: Data, folder: Path) -> tuple[float, float, float]:
     """One run: tokens a second, the share of the time that steps waited, and seconds a step."""
+    recipe = training_recipe(options.recipe)
+    batch = options.batch or recipe.phases[0].batch
     recipe = replace(
-        training_recipe(options.recipe), steps=options.steps + SKIPPED, held_out=1, save_every=10**6
+        recipe,
+        phases=(Phase(steps=options.steps + SKIPPED, batch=batch),),
+        micro=min(batch, recipe.micro),
+        save_every=10**6,
     )
-    if options.batch:
-        recipe = replace(recipe, batch=options.batch, micro=min(options.batch, recipe.micro))
     train_vision_language(recipe, Start(llm=FRESH, vision=FRESH), data, folder, progress=False)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()][SKIPPED:]
     seconds = sum(line["seconds"] for line in lines)
@@ -85,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for cached in (False, True) if options.feature_cache else (False,):
             for workers in options.workers:
                 cache = folder / "features" if cached else None
-                data = Data(records=records, images=folder, workers=workers, feature_cache=cache)
+                data = Data(records=records, images=folder, workers=workers, feature_cache=cache, held_out=1)
                 run = folder / f"run-{workers}-{cached}"
                 rate, waiting, step = measure(options, data, run)
                 kind = "cached" if cached else "encoded"

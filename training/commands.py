@@ -14,22 +14,17 @@ from emma_viz.files.room import require_writable
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
 from training.vision_language.objective import ABLATIONS
-from training.vision_language.official import VisionLanguageRecipe, training_recipe
+from training.vision_language.recipe import Recipe, training_recipe
 from training.vision_language.start import FRESH
 
-_SETTINGS = (
-    "epochs",
-    "steps",
-    "batch",
-    "micro",
-    "lr",
-    "seed",
-    "precision",
-    "save_every",
-    "held_out",
-    "broken_limit",
-)
+_SETTINGS = ("micro", "lr", "seed", "precision", "save_every", "gradient_checkpointing")
 """Options that replace a field of the recipe."""
+
+_OF_PHASE = ("epochs", "steps", "batch")
+"""Options that replace a field of its one phase."""
+
+_OF_DATA = ("workers", "held_out", "broken_limit")
+"""Options that replace a field of the data."""
 
 OF_MEMBERS = ("command", "recipe", "work", "seed", "dry_run")
 """Options of `joint` that have a meaning for a family's member too; all others are of a run on --data."""
@@ -130,24 +125,19 @@ def run_joint(options: argparse.Namespace) -> None:
         raise TrainingError("joint needs --data JSON and --images FOLDER for this recipe.")
     for made in filter(None, (folder, options.feature_cache)):
         require_writable(made, folder=True, error=TrainingError)
-    from training.vision_language.run import Data, train_vision_language
+    from training.vision_language.run import train_vision_language
     from training.vision_language.start import Start
 
     start = Start(
         llm=options.llm, init=options.init, vision=_vision(options.vision), tokenizer=options.tokenizer
     )
-    data = Data(
-        records=options.data,
-        images=options.images,
-        feature_cache=options.feature_cache,
-        workers=2 if options.workers is None else options.workers,
-    )
+    data = _data(options)
     written = train_vision_language(recipe, start, data, folder)
     if os.environ.get("RANK", "0") == "0":
         print(f"wrote {written}")
 
 
-def recipe_from(options: argparse.Namespace) -> VisionLanguageRecipe:
+def recipe_from(options: argparse.Namespace) -> Recipe:
     """The recipe of a preset with what the command line changes.
 
     Raises:
@@ -163,15 +153,33 @@ def recipe_from(options: argparse.Namespace) -> VisionLanguageRecipe:
         objective = replace(objective, pixels=options.pixel_loss)
     if options.pixel_weight is not None:
         objective = replace(objective, weight=options.pixel_weight)
-    changes: dict[str, Any] = {
-        name: value for name in _SETTINGS if (value := getattr(options, name)) is not None
-    }
-    if options.gradient_checkpointing is not None:
-        changes["gradient_checkpointing"] = options.gradient_checkpointing
-    return replace(recipe, objective=objective.ablated(options.ablate or ()), **changes)
+    length = _given(options, _OF_PHASE)
+    if "steps" in length:
+        length = {"epochs": None, **length}
+    return replace(
+        recipe,
+        objective=objective.ablated(options.ablate or ()),
+        phases=(replace(recipe.phases[0], **length),),
+        **_given(options, _SETTINGS),
+    )
 
 
-def _dry_run(recipe: VisionLanguageRecipe, options: argparse.Namespace, folder: Path) -> str:
+def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _data(options: argparse.Namespace):
+    from training.vision_language.run import Data
+
+    return Data(
+        records=options.data,
+        images=options.images,
+        feature_cache=options.feature_cache,
+        **_given(options, _OF_DATA),
+    )
+
+
+def _dry_run(recipe: Recipe, options: argparse.Namespace, folder: Path) -> str:
     from training.vision_language.dry_run import report
 
     world = 1 if options.world_size is None else options.world_size
@@ -179,15 +187,15 @@ def _dry_run(recipe: VisionLanguageRecipe, options: argparse.Namespace, folder: 
         return report(recipe, world=world)
     if options.images is None:
         raise TrainingError("--data needs --images FOLDER.")
-    from training.vision_language.run import Data, read_table, rules_of, split
+    from training.vision_language.run import read_table, rules_of, split
     from training.vision_language.start import tokenizer_alone
 
     config, tokenizer = tokenizer_alone(
         recipe, llm=options.llm, tokenizer=options.tokenizer, init=options.init
     )
-    data = Data(records=options.data, images=options.images)
-    records = read_table(recipe, data, rules_of(config, tokenizer), folder, progress=True)
-    _, plan = split(recipe, records)
+    data = _data(options)
+    records = read_table(data, rules_of(config, tokenizer), folder, progress=True)
+    _, plan = split(recipe, data, records)
     return report(recipe, world=world, records=records, plan=plan)
 
 

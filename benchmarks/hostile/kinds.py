@@ -5,7 +5,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.hostile.inputs import mutations
@@ -205,7 +205,7 @@ def read_data(path: Path, samples: Samples) -> int:
     """Read all records, as training does; plan a run on some of the data sets, which takes longer."""
     from emma_viz.records.complaints import Complaints
     from training.train import main as train
-    from training.vision_language.official import training_recipe
+    from training.vision_language.recipe import training_recipe
     from training.vision_language.run import Data, read_table, rules_of, split
     from training.vision_language.start import tokenizer_alone
 
@@ -216,12 +216,12 @@ def read_data(path: Path, samples: Samples) -> int:
     if int(number) % 8 == 0:  # and for the sound ones, which the others are measured against
         options = ["--data", str(path), *samples.data_options[2:], "--held-out", "1"]
         return train(["joint", "--recipe", "tiny-emma-v1", *options, "--dry-run", "--work", "work"])
-    recipe = replace(training_recipe("tiny-emma-v1"), held_out=1)
+    recipe = training_recipe("tiny-emma-v1")
     rules = rules_of(
         *tokenizer_alone(recipe, llm="fresh", tokenizer=samples.data / "tokenizer.json", init=None)
     )
-    data = Data(records=path, images=samples.data / "images")
-    split(recipe, read_table(recipe, data, rules, Path("work"), progress=False))
+    data = Data(records=path, images=samples.data / "images", held_out=1)
+    split(recipe, data, read_table(data, rules, Path("work"), progress=False))
     return 0
 
 

@@ -12,7 +12,7 @@ from emma_viz.checkpoints.save import save_vision_encoder
 from emma_viz.models.towers.vision import VisionEncoder
 from tests.records.llava_set import records, without
 from tests.training.forked_runs import ForkedRun, start
-from training.pocket.joint import read_scores
+from training.pocket.scores import read_scores
 from training.train import main
 
 PLACES = ("step 3", "write 1", "write 2", "name 2", "named 2")

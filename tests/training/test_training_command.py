@@ -15,6 +15,7 @@ from emma_viz.lens import load_lens
 from emma_viz.maps import decode
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.towers.pocket import PocketEncoder
+from training.loop.checkpoints import trained_state
 from training.loop.config import as_record
 from training.loop.run import make_optimizer
 from training.pocket.bundle import bundle_family, take_start
@@ -57,26 +58,65 @@ def test_every_stage_leaves_its_numbers(work, stage):
 @pytest.mark.parametrize("stage", ["encoder", "text", "joint"])
 def test_checkpoints_of_a_stage_name_its_whole_recipe(work, stage):
     places = {"text": f"text-{work.config.llm_backbone_id}", "joint": "joint/tiny"}
-    recipe = work.joint_recipe("tiny", 0) if stage == "joint" else getattr(work.recipe, stage)
     newest = max((work.folder / places.get(stage, stage)).glob("step-*.pt"))
     identity = torch.load(newest, weights_only=True)["identity"]
-    whole = {**recipe.optimisation.identity(), "seed": 0, **as_record(recipe)}
     if stage == "joint":
-        whole["slower"] = [("vlm.projector.", recipe.projector_rate)]
+        recipe = work.recipe.of_member("tiny")
+        free = ("micro", "gradient_checkpointing", "save_every")
+        whole = {name: value for name, value in recipe.record().items() if name not in free}
+        whole |= {"steps": 60, "batch": 4, "scenes": 64}
+    else:
+        recipe = getattr(work.recipe, stage)
+        whole = {**recipe.optimisation.identity(), **as_record(recipe)}
     assert identity == json.loads(json.dumps(whole))
 
 
 @pytest.mark.slow
 def test_a_stage_does_not_resume_by_another_recipe(work, tmp_path):
-    recipe = work.joint_recipe("tiny", 0)
-    other = replace(recipe, pixel_weight=2 * recipe.pixel_weight)
+    recipe, task = work.recipe.of_member("tiny"), work.start("tiny")
     shutil.copytree(work.run_folder("tiny", 0), tmp_path / "run")
-    images = work.scenes("train", recipe.scenes).images
-    features = work.features("train", recipe.scenes)
-    with pytest.raises(TrainingError, match=r"is from another run.*pixel_weight"):
+    other = replace(recipe, objective=replace(recipe.objective, weight=2.0))
+    given = {"data": {"scenes": 64}, "ask": lambda _: {}, "score_every": 30}
+    with pytest.raises(TrainingError, match=r"is from another run \(objective.weight 1.0, now 2.0\)"):
+        train_joint(work.batches(other, task.vlm.config), task, tmp_path / "run", **given)
+    with pytest.raises(TrainingError, match="multiple of save_every"):
         train_joint(
-            other, work.start("tiny"), work.tokenizer, images, features, tmp_path / "run", held_out=features
+            work.batches(recipe, task.vlm.config), task, tmp_path / "run", **(given | {"score_every": 40})
         )
+
+
+def older(identity):
+    """A run of scenes in the words that it had before one recipe served all data."""
+    from_today = {name: identity[name] for name in ("model", "phases", "scenes")}
+    settings = {
+        name: value for name, value in identity.items() if name not in (*from_today, "objective", "precision")
+    }
+    recipe = {"optimisation": {**settings, "slower": [], "save_every": 30}, "pixel_weight": 1.0}
+    recipe |= {"projector_rate": 0.1, "score_every": 30, "scored_scenes": 8}
+    return {**settings, **from_today, **recipe}
+
+
+@pytest.mark.slow
+def test_a_run_that_began_in_older_words_goes_on(work, tmp_path, caplog):
+    folder, task = tmp_path / "run", work.start("tiny")
+    shutil.copytree(work.run_folder("tiny", 0), folder)
+    (folder / "step-000030.pt").unlink()
+    state = torch.load(folder / "step-000060.pt", weights_only=True)
+
+    def goes_on(identity):
+        torch.save({**state, "identity": identity}, folder / "step-000060.pt")
+        batches = work.batches(work.recipe.of_member("tiny"), task.vlm.config)
+        given = {"data": {"scenes": 64}, "ask": lambda _: {}, "score_every": 30}
+        return train_joint(batches, task, folder, **given)
+
+    began = older(state["identity"])
+    assert goes_on(began) == pytest.approx(state["minutes"], abs=0.1)
+    for name, value in trained_state(task)["module"].items():
+        assert torch.equal(value, state["module"][name]), name
+    assert "kept objective.fusion, objective.pixels; that" in caplog.text
+    for name, value in {"pixel_weight": 2.0, "projector_rate": 0.5, "scenes": 65}.items():
+        with pytest.raises(TrainingError, match="is from another run"):
+            goes_on({**began, name: value})
 
 
 @pytest.mark.slow
@@ -112,8 +152,8 @@ def test_the_bundle_loads_answers_and_decodes(work, bundle):
     native = load_lens(model, "native")
     assert native.tap_layers == (1, 2, 3)
     kept = json.loads((bundle / "tiny" / "config.json").read_text())["emma_viz"]["provenance"]
-    assert kept["joint"]["optimisation"]["steps"] == 60
-    assert kept["seed"] == kept["joint"]["optimisation"]["seed"] == 0
+    assert [phase["steps"] for phase in kept["joint"]["phases"]] == [20, 20, 20]
+    assert kept["seed"] == kept["joint"]["seed"] == 0
     assert kept["data"]["digest"] == work.scenes("train", 64).digest
     assert {"commit", "tokenizer", "minutes", "text", "encoder", "torch"} <= kept.keys()
     assert kept["trained_at"] == dict.fromkeys(("encoder", "text", "joint"), kept["commit"])
@@ -301,12 +341,12 @@ def test_the_dry_run_of_a_member_is_of_its_own_recipe(member, steps, tokens, cap
     assert f"tokens: {tokens:,} image tokens" in printed
     assert ("  decoder " in printed) == (member != "cobra-pocket")
     family = FAMILIES[family_of(member)]()
-    chosen, recipe = family.members[member], family.joint
-    task = new_task(recipe, chosen.model(), features=torch.randn(2, 256, 96), fusion=chosen.fusion)
+    recipe = family.of_member(member)
+    task = new_task(recipe, family.members[member].model(), features=torch.randn(2, 256, 96))
     trained = [each for each in task.parameters() if each.requires_grad]
     count, all_of_it = (sum(p.numel() for p in some) for some in (trained, task.parameters()))
     assert f"  in all            {count:>16,}{all_of_it - count:>16,}" in printed
-    optimizer = make_optimizer(task, recipe.optimisation)
+    optimizer = make_optimizer(task, recipe.settings())
     for each in trained:
         each.grad = torch.zeros_like(each)
     optimizer.step()

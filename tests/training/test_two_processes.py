@@ -12,7 +12,7 @@ import torch
 
 from tests.training.forked_runs import ROOT, ForkedRun, free_port, start
 from training.vision_language.dry_run import meta_task
-from training.vision_language.official import training_recipe
+from training.vision_language.recipe import training_recipe
 
 
 def launch(name: str, arguments: list[str], world: int, **more) -> None:

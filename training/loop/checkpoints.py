@@ -15,6 +15,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import read_json
 from training.loop.distribution import Engine
+from training.loop.older import in_todays_words
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ def require_same_run(
             state = _read(path, mmap=True)
         except UNREADABLE:
             continue  # Which `resume` says.
-        saved = state.get("identity", {})
+        saved = in_todays_words(state.get("identity", {}))
         state = {**state, "identity": {name: value for name, value in saved.items() if name in known}}
         _require_same(path, state, known, words or {}, steps=None)
         return
@@ -192,7 +193,7 @@ def _require_same(
     *,
     steps: int | None,
 ) -> None:
-    saved = dict(_leaves(state.get("identity", {"seed": state.get("seed")})))
+    saved = dict(_leaves(in_todays_words(state.get("identity", {"seed": state.get("seed")}))))
     now = dict(_leaves(identity))
     before = state.get("words", {})
     differ = [

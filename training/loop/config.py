@@ -7,13 +7,9 @@ from emma_viz.files.schema import Positive, Seed, Share, Size, require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimisation:
-    """How the parameters move."""
+class Rates:
+    """How the parameters move, however long a run is."""
 
-    steps: Size
-    """Optimizer steps."""
-    batch: Size
-    """Samples per step."""
     lr: Positive
     """Peak learning rate."""
     warmup: Share = 0.03
@@ -39,6 +35,16 @@ class Optimisation:
 
     def __post_init__(self):
         require_ranges(self, error=TrainingError, options={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimisation(Rates):
+    """How the parameters of one run of the loop move."""
+
+    steps: Size
+    """Optimizer steps."""
+    batch: Size
+    """Samples per step."""
 
     def identity(self) -> dict:
         """What must be the same in a run that resumes: all but how often it is saved."""
@@ -67,58 +73,6 @@ class TextRecipe:
     """`batch` is the number of described scenes in a step."""
     prompt_weight: float = 0.1
     """Weight of the loss on descriptions and questions, beside 1 for answers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A part of the joint stage. The losses are the model's own in each of them."""
-
-    steps: int
-    """Optimizer steps."""
-    batch: int
-    """Scenes per step."""
-    captions: bool = False
-    """Ask for captions alone. They are the plainest signal of what is in an image: a word for every object, where a
-    question has one word that depends on image and question together."""
-    pooled: bool = False
-    """Run on 2×2-averaged image tokens: four times fewer, so that many steps are affordable."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JointRecipe:
-    """Training of a VLM on conversations about images."""
-
-    model: str
-    """Preset of the model, e.g. "cobra-pocket"."""
-    optimisation: Optimisation
-    """Steps and batch are those of the phases."""
-    phases: tuple[Phase, ...]
-    """What is trained on, in order."""
-    scenes: int
-    """Training scenes whose encoder features are kept; a pass over all of them is an epoch."""
-    pixel_weight: float = 1.0
-    """Weight of the pixel loss; used by models with a pixel decoder alone."""
-    score_every: int = 400
-    """Steps between two times that held-out questions are asked, for the curve of answers against training time; a
-    multiple of optimisation.save_every."""
-    scored_scenes: int = 100
-    """Validation scenes that those questions are about."""
-    projector_rate: float = 0.1
-    """Learning rate of the projector as a share of the others'. In the paper's recipe (2e-5 over 19k steps) weights
-    stay near their start; at a small model's rates an unslowed projector would be rewritten many times over."""
-
-    def __post_init__(self):
-        total = sum(phase.steps for phase in self.phases)
-        if total != self.optimisation.steps:
-            raise TrainingError(
-                f"JointRecipe: the phases have {total} steps together and optimisation.steps is "
-                f"{self.optimisation.steps}; make them equal."
-            )
-        if self.score_every % self.optimisation.save_every:
-            raise TrainingError(
-                f"JointRecipe: score_every must be a multiple of optimisation.save_every "
-                f"({self.optimisation.save_every}); got {self.score_every}."
-            )
 
 
 def as_record(recipe: object) -> dict:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from emma_viz.errors import TrainingError
 from training.loop.checkpoints import Checkpoints
-from training.loop.config import Optimisation
+from training.loop.config import Optimisation, Rates
 from training.loop.distribution import Engine, LocalEngine, Numbers
 from training.loop.journal import Journal
 from training.loop.muon import MuonAdamW
@@ -42,7 +42,7 @@ def learning_rate(step: int, settings: Optimisation) -> float:
     return settings.lr * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def make_optimizer(module: nn.Module, settings: Optimisation) -> torch.optim.AdamW:
+def make_optimizer(module: nn.Module, settings: Rates) -> torch.optim.AdamW:
     """AdamW, with Muon for the matrices that `settings.muon` names; weight decay on matrices only.
 
     A group's "share" is that of the rate which its parameters get.
@@ -75,7 +75,6 @@ def train(
     title: str,
     identity: Mapping[str, Any] | None = None,
     progress: bool = True,
-    on_checkpoint: OnCheckpoint | None = None,
 ) -> float:
     """Train `module` in place and in this process, from the newest checkpoint in `folder` when there is one.
 
@@ -87,7 +86,6 @@ def train(
         title: shown on the progress bar.
         identity: what must be the same in a run that resumes here, besides the settings.
         progress: whether to show the bar.
-        on_checkpoint: as in `Run.train`.
 
     Returns:
         Minutes of training, those before a resumption included.
@@ -96,9 +94,7 @@ def train(
         TrainingError: as `Run.train`.
     """
     run = Run(module, settings, folder, title=title, identity=identity, tensorboard=True)
-    return run.train(
-        lambda step: [lambda: loss_of_step(step)], progress=progress, on_checkpoint=on_checkpoint
-    )
+    return run.train(lambda step: [lambda: loss_of_step(step)], progress=progress)
 
 
 class Run:
@@ -153,6 +149,7 @@ class Run:
         self.first, self.minutes = self.checkpoints.resume(self.inner, self.optimizer, steps=settings.steps)
         self._tensorboard = tensorboard
         self._started = time.monotonic()
+        self._waited: Callable[[], float] | None = None
 
     def train(
         self,
@@ -160,6 +157,7 @@ class Run:
         *,
         progress: bool = True,
         on_checkpoint: OnCheckpoint | None = None,
+        waited: Callable[[], float] | None = None,
     ) -> float:
         """Take all steps that are left.
 
@@ -168,6 +166,7 @@ class Run:
                 be a function of the step alone; all processes have the same number of parts.
             progress: whether to show a bar.
             on_checkpoint: called in every process after each checkpoint. It must not draw random numbers.
+            waited: the seconds that this process's steps have waited for data until now, for the log.
 
         Returns:
             Minutes of training, those before a resumption included.
@@ -179,7 +178,7 @@ class Run:
         shown = progress and self.engine.main
         bar = tqdm(range(first, steps), initial=first, total=steps, desc=self.title, disable=not shown)
         journal = Journal(self.folder, first, tensorboard=self._tensorboard) if self.engine.main else None
-        self._started = time.monotonic()
+        self._started, self._waited = time.monotonic(), waited
         self.module.train()
         try:
             for step in bar:
@@ -209,8 +208,11 @@ class Run:
             group["lr"] = rate * group["share"]
         torch.manual_seed(self.settings.seed * 1_000_003 + step)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = parts_of_step(step)
         sums: Counter[str] = Counter()
+        before = self._waited() if self._waited else 0.0
+        parts = parts_of_step(step)
+        if self._waited:
+            sums["waited"] = (self._waited() - before) / self.engine.world  # ty: ignore[invalid-assignment]
         for place, part in enumerate(parts):
             with self.engine.accumulating(self.module, last=place == len(parts) - 1):
                 loss, numbers = part()

@@ -63,12 +63,9 @@ def _run(options: argparse.Namespace) -> None:
     require_writable(bundle, folder=True, error=TrainingError)
     work.training_pictures.every()
     train = [
-        "--photos",
-        str(options.photos.resolve()),
-        "--work",
-        str(options.work.resolve()),
-        "--seed",
-        str(options.seed),
+        f"--photos={options.photos.resolve()}",
+        f"--work={options.work.resolve()}",
+        f"--seed={options.seed}",
     ]
     side_by_side(_NAME, [["train", member, *train] for member in PHOTO_MEMBERS])
     command = f"{_MODULE} pair --photos DIR" + (f" --seed {options.seed}" if options.seed else "")

@@ -6,19 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from emma_viz.checkpoints import load_model, save_run_directory
 from emma_viz.files.atomic import copy_file
 from emma_viz.models.backbones import lite0_256
-from emma_viz.session.fitting import HALF
-from training.loop.config import as_record
 from training.loop.lens import LensImages
-from training.loop.lenses import LensPlan, write_lenses
 from training.loop.provenance import file_digest, written_now
 from training.photos.encoder import PACKAGE
 from training.photos.pictures import PhotoPictures
 from training.photos.work import PhotoWork
-from training.pocket.joint import read_scores
-from training.pocket.stages import run_name
+from training.pocket.scores import read_scores
+from training.pocket.stages import run_name, stage_record
+from training.vision_language.lenses import LensPlan, write_member
 
 FITTED_ON = "photographs of Caltech-101 and scenes of them (train)"
 """What lenses that were fitted on them say."""
@@ -49,20 +46,22 @@ def bundle_pair(
     copy_file(work.folder / encoder, folder / encoder)
     plan = _lens_plan(work)
     for member in members:
-        task = work.train(member, seed=seed)
-        config, state = task.vlm.config, task.vlm.state_dict()
-        origin = _provenance(work, member, command, seed=seed)
-        save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
-        work.tokenizer.save(folder / member / "tokenizer.json")
-        model = load_model(folder / member, vision_source=folder / encoder)
-        write_lenses(model, task.head, folder / member, plan, kept=work.folder, name=run_name(member, seed))
+        write_member(
+            work.train(member, seed=seed),
+            folder / member,
+            plan,
+            provenance=_provenance(work, member, command, seed=seed),
+            tokenizer=work.tokenizer,
+            sources={"vision_source": folder / encoder},
+            kept=work.folder / run_name(member, seed),
+        )
     return folder
 
 
 def _lens_plan(work: PhotoWork) -> LensPlan:
     """The lenses: fitted on training photographs and scenes by turns, measured on validation ones."""
     recipe, trained = work.recipe, work.training_pictures
-    held_out = work.pictures("val", singles=recipe.joint.scored_scenes, scenes=recipe.joint.scored_scenes)
+    held_out = work.pictures("val", singles=recipe.scored_scenes, scenes=recipe.scored_scenes)
     tuned = by_turns(trained, recipe.tuned.fit)
     return LensPlan(
         fit=list(trained.images(by_turns(trained, recipe.lens_pictures))),
@@ -88,12 +87,12 @@ def by_turns(pictures: PhotoPictures, count: int) -> np.ndarray:
 
 def _provenance(work: PhotoWork, member: str, command: str, *, seed: int) -> dict[str, Any]:
     """Where a member comes from."""
-    run = work.record(member, seed=seed)
+    run = stage_record(work.folder / f"{run_name(member, seed)}.safetensors")
     return written_now(
         command=command,
         member=member,
         seed=seed,
-        joint=as_record(work.joint_recipe(member, seed)),
+        joint=work.joint_recipe(member, seed).record(),
         minutes={"joint": run.minutes},
         trained_at={"joint": run.commit},
         data={

@@ -11,9 +11,11 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.cobra import cobra_photo
 from emma_viz.models.families.emma import emma_v1_photo
 from emma_viz.session.options import LensRecipe
-from training.loop.config import JointRecipe, Optimisation, Phase
-from training.loop.lenses import TUNED_BUDGET
+from training.pocket.recipes import SLOW_PROJECTOR
 from training.pocket.tokenizer import PHRASES, VOCABULARY
+from training.vision_language.lenses import TUNED_BUDGET
+from training.vision_language.objective import Objective
+from training.vision_language.recipe import Phase, Recipe
 
 PHOTO_MEMBERS: dict[str, Callable[[], VLMConfig]] = {
     "cobra-photo": cobra_photo,
@@ -28,9 +30,14 @@ _PHRASES = (*PHRASES, "In: What is in the image?\nOut: ")
 class PhotoRecipe:
     """Everything that the members share."""
 
-    joint: JointRecipe
-    """`scenes` is the number of scenes beside all training photographs, `scored_scenes` that of validation scenes and,
-    as many, validation photographs."""
+    joint: Recipe
+    """Settings of the joint stage; `Recipe.of_member` has those of a member."""
+    scenes: int = 4000
+    """Training scenes, beside all training photographs."""
+    score_every: int = 500
+    """Steps between two times that held-out questions are asked; a multiple of joint.save_every."""
+    scored_scenes: int = 100
+    """Validation scenes and, as many, validation photographs that those questions are about."""
     tuned: LensRecipe = TUNED_BUDGET
     """The budget of the tuned lenses."""
     lens_pictures: int = 400
@@ -42,14 +49,13 @@ class PhotoRecipe:
 def photo_recipe() -> PhotoRecipe:
     """Averaged tokens first, four times fewer, then all of them; about an hour of one core."""
     return PhotoRecipe(
-        joint=JointRecipe(
+        joint=Recipe(
             model="cobra-photo",
-            scenes=4000,
             phases=(Phase(steps=3800, batch=8, pooled=True), Phase(steps=1200, batch=4)),
-            pixel_weight=0.1,
-            score_every=500,
-            scored_scenes=100,
-            optimisation=Optimisation(steps=5000, batch=8, lr=1.5e-3, save_every=100),
+            objective=Objective(weight=0.1),
+            lr=1.5e-3,
+            save_every=100,
+            slower=SLOW_PROJECTOR,
         )
     )
 

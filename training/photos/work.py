@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -24,15 +24,16 @@ from emma_viz.models.language_model import MambaLM
 from emma_viz.models.meta import on_meta
 from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.vision import VisionEncoder
-from training.loop.config import JointRecipe
 from training.loop.provenance import commit
 from training.photos.fitting import Fitted, fit_tower
 from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
-from training.pocket.joint import new_task, phase_of, run_joint_task
-from training.pocket.questions import Answered, answered, scores_of
-from training.pocket.stages import StageRecord, finished, run_name, stage_record
+from training.pocket.joint import new_task, train_joint
+from training.pocket.questions import answered, scores_of
+from training.pocket.stages import finished, run_name
 from training.pocket.text import start_remembering
+from training.vision_language.recipe import Recipe
+from training.vision_language.scene_batches import SceneBatches
 from training.vision_language.task import VisionLanguageTask
 
 QUESTIONS = 13
@@ -119,7 +120,7 @@ class PhotoWork:
     @cached_property
     def training_pictures(self) -> PhotoPictures:
         """Every training photograph, and the recipe's scenes."""
-        return self.pictures("train", singles=None, scenes=self.recipe.joint.scenes)
+        return self.pictures("train", singles=None, scenes=self.recipe.scenes)
 
     def start(self, member: str, *, seed: int) -> VisionLanguageTask:
         """A member before its first step.
@@ -132,81 +133,66 @@ class PhotoWork:
         config = PHOTO_MEMBERS[member]()
         if self.tokenizer.rows > config.llm.padded_vocab_size:
             raise TrainingError(f"The tokenizer has {self.tokenizer.rows} tokens; raise PHOTO_VOCABULARY.")
-        return fresh_member(config, seed=seed, recipe=self.joint_recipe(member, seed))
+        return fresh_member(config, self.joint_recipe(member, seed))
 
     def train(self, member: str, *, seed: int = 0, progress: bool = True) -> VisionLanguageTask:
         """A trained member; a run that was stopped goes on from its last checkpoint."""
         recipe, task = self.joint_recipe(member, seed), self.start(member, seed=seed)
 
         def train() -> float:
-            pictures, scored = self.training_pictures, recipe.scored_scenes
+            pictures, scored = self.training_pictures, self.recipe.scored_scenes
             held_out = self.pictures("val", singles=scored, scenes=scored)
 
             def asked(phase: int, number: int, epoch: int) -> list[SceneTurn]:
                 rng = np.random.default_rng([QUESTIONS, number, phase, epoch])
                 return photo_questions(pictures.scene(number), self.rivals, rng)
 
-            def ask(step: int):
-                pooled = recipe.phases[phase_of(recipe, step - 1)[0]].pooled
-                return self.scores(task, held_out, pooled=pooled)
+            def ask(step: int) -> dict[str, dict[str, float]]:
+                found = answered(
+                    task.vlm,
+                    self.tokenizer,
+                    len(held_out),
+                    features=held_out.features,
+                    asked=lambda number: asked_of_picture(held_out.scene(number), number, self.rivals),
+                    pooled=recipe.phases[recipe.phase_of(step - 1)[0]].pooled,
+                )
+                return scores_of(found)
 
-            return run_joint_task(
-                recipe,
-                task,
-                self.tokenizer,
-                self.folder / "joint" / run_name(member, seed),
+            batches = SceneBatches(
+                recipe=recipe,
+                style=task.vlm.config.prompt_style,
+                tokenizer=self.tokenizer,
                 count=len(pictures),
                 shown=partial(pictures.batch, patch=task.vlm.config.vision.patch),
                 asked=asked,
+            )
+            return train_joint(
+                batches,
+                task,
+                self.folder / "joint" / run_name(member, seed),
+                data={"scenes": self.recipe.scenes, "photographs": self.library.digest},
                 ask=ask,
-                identity={"photographs": self.library.digest},
+                score_every=self.recipe.score_every,
                 progress=progress,
             )
 
         return finished(task, self.folder / f"{run_name(member, seed)}.safetensors", train)
 
-    def scores(
-        self, task: VisionLanguageTask, pictures: PhotoPictures, *, pooled: bool = False
-    ) -> dict[str, dict[str, float]]:
-        """Answers to the held-out questions about pictures; `pooled`: on averaged tokens, as in the first phase."""
-        return scores_of(self.answers(task, pictures, pooled=pooled))
-
-    def answers(
-        self, task: VisionLanguageTask, pictures: PhotoPictures, *, pooled: bool = False
-    ) -> Iterator[Answered]:
-        """Every held-out question about pictures, each asked alone."""
-        return answered(
-            task.vlm,
-            self.tokenizer,
-            len(pictures),
-            features=pictures.features,
-            asked=lambda number: asked_of_picture(pictures.scene(number), number, self.rivals),
-            pooled=pooled,
-        )
-
-    def record(self, member: str, *, seed: int) -> StageRecord:
-        """What is kept of a finished member's run."""
-        return stage_record(self.folder / f"{run_name(member, seed)}.safetensors")
-
-    def joint_recipe(self, member: str, seed: int) -> JointRecipe:
+    def joint_recipe(self, member: str, seed: int) -> Recipe:
         """A member's settings."""
-        recipe = self.recipe.joint
-        return replace(recipe, model=member, optimisation=replace(recipe.optimisation, seed=seed))
+        return self.recipe.joint.of_member(member, PHOTO_MEMBERS[member](), seed=seed)
 
 
-def fresh_member(config: VLMConfig, *, seed: int, recipe: JointRecipe | None = None) -> VisionLanguageTask:
+def fresh_member(config: VLMConfig, recipe: Recipe) -> VisionLanguageTask:
     """A member before its first step: a fresh language model behind a projector that lets every feature through.
 
     Args:
         config: the member's.
-        seed: of the run.
-        recipe: its settings; the pair's when None.
+        recipe: its settings; the seed counts.
     """
-    recipe = photo_recipe().joint if recipe is None else recipe
-    torch.manual_seed(seed)
+    torch.manual_seed(recipe.seed)
     llm = MambaLM(config.llm)
     start_remembering(llm)
-    recipe = replace(recipe, optimisation=replace(recipe.optimisation, seed=seed))
     task = new_task(recipe, config, features=None, llm=llm)
     # The features are whitened and as many as the stream is wide: each goes through by itself.
     with torch.no_grad():

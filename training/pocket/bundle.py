@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import emma_viz.data
-from emma_viz.checkpoints import BUNDLED, load_model, save_run_directory, save_vision_encoder
+from emma_viz.checkpoints import BUNDLED, save_vision_encoder
 from emma_viz.checkpoints.run_config import read_config, vlm_config
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import copy_file, write_file
@@ -16,12 +16,12 @@ from emma_viz.files.json_door import read_json
 from emma_viz.models.towers.vision import VisionEncoder
 from emma_viz.session.fitting import HALF
 from training.loop.config import as_record
-from training.loop.lenses import LensPlan, write_lenses
 from training.loop.provenance import file_digest, read_provenance, written_now
 from training.pocket.encoder import ENCODER_SCORES
-from training.pocket.joint import read_scores
 from training.pocket.scenes import SCENES, scenes_for
+from training.pocket.scores import read_scores
 from training.pocket.stages import Work, keep, read_stage, run_name, text_file
+from training.vision_language.lenses import LensPlan, write_member
 
 _TOKENIZER = Path(emma_viz.data.__file__).parent / "bundled" / "tokenizer.json"
 
@@ -52,12 +52,14 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
         copy_file(work.folder / text_file(name), folder / text_file(name))
     plan = _lens_plan(work)
     for member in members:
-        task = work.joint(member, seed=seed)
-        config, state = task.vlm.config, task.vlm.state_dict()
-        origin = member_provenance(work, member, command, seed=seed)
-        save_run_directory(folder / member, config, state, dtype=HALF, provenance=origin)
-        model = load_model(folder / member, vision_source=encoder_path, tokenizer_source=tokenizer_path)
-        write_lenses(model, task.head, folder / member, plan, kept=work.folder, name=run_name(member, seed))
+        write_member(
+            work.joint(member, seed=seed),
+            folder / member,
+            plan,
+            provenance=member_provenance(work, member, command, seed=seed),
+            sources={"vision_source": encoder_path, "tokenizer_source": tokenizer_path},
+            kept=work.folder / run_name(member, seed),
+        )
     return folder
 
 
@@ -165,7 +167,7 @@ def take_start(work: Work, bundle: Path) -> None:
 def _lens_plan(work: Work) -> LensPlan:
     """The lenses of a family's member: fitted on training scenes, measured on held-out ones."""
     recipe = work.recipe
-    scenes = work.scenes("train", recipe.joint.scenes).images
+    scenes = work.scenes("train", recipe.scenes).images
     held_out = work.scenes("test", recipe.test_scenes).images[: recipe.lens_heldout]
     return LensPlan(
         fit=list(scenes[: recipe.lens_scenes]),
@@ -180,7 +182,7 @@ def _lens_plan(work: Work) -> LensPlan:
 def member_provenance(work: Work, member: str, command: str, *, seed: int = 0) -> dict[str, Any]:
     """Where a member comes from: enough to train it again and to tell whether the result is the same."""
     recipe = work.recipe
-    train = work.scenes("train", recipe.joint.scenes)
+    train = work.scenes("train", recipe.scenes)
     stages = {
         "encoder": work.record("encoder"),
         "text": work.record(f"text-{recipe.members[member].model().llm_backbone_id}"),
@@ -192,7 +194,7 @@ def member_provenance(work: Work, member: str, command: str, *, seed: int = 0) -
         seed=seed,
         encoder=as_record(recipe.encoder),
         text=as_record(recipe.text),
-        joint=as_record(work.joint_recipe(member, seed)),
+        joint=recipe.of_member(member, seed=seed).record(),
         minutes={name: stage.minutes for name, stage in stages.items()},
         trained_at={name: stage.commit for name, stage in stages.items()},
         data={"world": "tabletop", "scenes": len(train), "digest": train.digest},

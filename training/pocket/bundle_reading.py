@@ -1,8 +1,8 @@
 """Trained bundles, read: their members, where each comes from, and what each began from."""
 
-import copy
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from emma_viz.files.inside import inside
 from emma_viz.lens.headers import read_info
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.vlm import VLM
+from training.loop.older import in_todays_words
 from training.loop.provenance import NOT_RECORDED, Provenance, commit, read_provenance
 from training.pocket.encoder import normalised_images
 from training.pocket.joint import new_task
@@ -87,10 +88,6 @@ class Bundle:
         """What the page prints of a member's provenance, and what must be equal in all seeds of the member
         (`comparable.ALIKE`); what was not recorded is said to be so."""
         kept = self.provenance(member)
-        joint = copy.deepcopy(kept.joint)
-        if isinstance(settings := joint.get("optimisation"), dict):
-            settings.pop("seed", None)
-        joint.pop("model", None)
         files = {"encoder": self.encoder(member), "text": self.text(member)}
         lenses = {kind: read_info(self.folder / member / f"{kind}.lens") for kind in ("ridge", "tuned")}
         return {
@@ -103,10 +100,31 @@ class Bundle:
             "scores": kept.scores,
             "measured_at": commit(),
             "tokenizer": kept.tokenizer,
-            "joint": joint or NOT_RECORDED,
+            "joint": shared_settings(kept.joint) or NOT_RECORDED,
             "lenses": {kind: [info.n_fit, *info.notes] for kind, info in lenses.items()},
             **{name: weights_digest(path) if path.exists() else NOT_RECORDED for name, path in files.items()},
         }
+
+
+def shared_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What members that are compared have in common of a recipe as config.json has it, or as this gave it.
+
+    Args:
+        recipe: of the joint stage, in this checkout's words or earlier ones.
+    """
+    own = (
+        "model",
+        "seed",
+        "save_every",
+        "scenes",
+        "micro",
+        "precision",
+        "gradient_checkpointing",
+        "objective",
+    )
+    found = in_todays_words(recipe)
+    weight = {"weight": found["objective"]["weight"]} if "objective" in found else {}
+    return {**{name: value for name, value in found.items() if name not in own}, **weight}
 
 
 def open_bundle(folder: Path, *, world: str = "tabletop") -> Bundle:
@@ -145,8 +163,7 @@ def untrained_model(bundle: Bundle, model: LoadedModel, member: str) -> VLM:
             "`python -m training.train pocket-pair` writes it beside the models. An installed wheel leaves it out; a "
             "checkout has it."
         )
-    recipe = FAMILIES[family_of(member)]().joint
-    recipe = replace(recipe, optimisation=replace(recipe.optimisation, seed=bundle.seed(member)))
+    recipe = FAMILIES[family_of(member)]().of_member(member, seed=bundle.seed(member))
     scenes = drawn_scenes("train", SCALED_BY)
     with torch.inference_mode():
         features = model.vlm.vision([normalised_images(scenes.images)]).half().float()

@@ -3,31 +3,22 @@
 from emma_viz.models.meta import on_meta
 from emma_viz.models.vlm import VLM
 from training.loop.run import make_optimizer
-from training.pocket.joint import objective_of
 from training.pocket.recipes import FamilyRecipe
 from training.vision_language.dry_run import FP32, component_sizes, parameter_lines
-from training.vision_language.pooling import POOL
+from training.vision_language.forks import POOL
 from training.vision_language.task import VisionLanguageTask
 
 MIB = 2**20
 
 
-def meta_member(family: FamilyRecipe, member: str) -> VisionLanguageTask:
-    """A family's member and its head without memory."""
-    chosen = family.members[member]
-    config = chosen.model()
-    with on_meta():
-        vlm = VLM(config, backend="torch")
-        return VisionLanguageTask(vlm, objective_of(family.joint, config, fusion=chosen.fusion))
-
-
 def member_report(family: FamilyRecipe, member: str) -> str:
     """What the joint stage of a family's member would need, and the stages before it, as text."""
-    task, recipe = meta_member(family, member), family.joint
-    config = task.vlm.config
+    config, recipe = family.members[member].model(), family.of_member(member)
+    with on_meta():
+        task = VisionLanguageTask(VLM(config, backend="torch"), recipe.objective)
     parts = component_sizes(task)
     trained, frozen = sum(part.trained for part in parts), sum(part.frozen for part in parts)
-    optimizer = make_optimizer(task, recipe.optimisation)
+    optimizer = make_optimizer(task, recipe)
     # Muon keeps one number for each of its weights, AdamW two.
     moments = sum(p.numel() * (1 if g["muon"] else 2) for g in optimizer.param_groups for p in g["params"])
     figures = {
@@ -44,14 +35,14 @@ def member_report(family: FamilyRecipe, member: str) -> str:
     ]
     lines += ["memory, MiB (activations and data come besides)"]
     lines += ["  " + "  ".join(f"{key} {value / MIB:.3g}" for key, value in figures.items()), ""]
-    lines += [f"steps: {recipe.optimisation.steps:,}, on {recipe.scenes:,} drawn scenes"]
+    lines += [f"steps: {recipe.settings().steps:,}, on {family.scenes:,} drawn scenes"]
     tokens = 0
     for phase in recipe.phases:
         image = config.n_image_tokens // (POOL**2 if phase.pooled else 1)
-        tokens += phase.steps * phase.batch * image
+        tokens += phase.length * phase.batch * image
         asked = "captions" if phase.captions else "questions"
         lines.append(
-            f"  {phase.steps:,} of {phase.batch} scenes × {image} image tokens, with {asked} about each"
+            f"  {phase.length:,} of {phase.batch} scenes × {image} image tokens, with {asked} about each"
         )
     return "\n".join([
         *lines,

@@ -1,6 +1,7 @@
 """Pre-training of the pocket encoder: what is in each patch, its colour, its pixels, and where objects have centres."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,16 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from emma_viz.data.tabletop import COLOURS, KINDS
+from emma_viz.errors import TrainingError
+from emma_viz.files.arrays import read_npy
 from emma_viz.metrics.quality import r2
 from emma_viz.models.config import TowerConfig
 from emma_viz.models.towers.pocket import PocketEncoder
 from training.loop.config import EncoderRecipe, as_record
+from training.loop.disk_arrays import new_array
 from training.loop.run import train
 from training.pocket.scenes import GRID, NO_COLOUR, PATCH, SceneArrays
 
@@ -21,6 +26,7 @@ MEAN, STD = 0.5, 0.25
 """Constants by which pixels in [0, 1] are normalised, for the encoder's input and for every pixel target."""
 ENCODER_SCORES = "scores.json"
 """In the folder of the encoder's run: how well it does on validation scenes."""
+_AT_ONCE = 64
 
 
 def normalised_images(images: np.ndarray) -> Tensor:
@@ -131,3 +137,30 @@ def encoder_scores(task: EncoderTask, data: SceneArrays) -> dict[str, float]:
             *(rearrange(each, "n t (p c) -> n t p c", c=3).numpy() for each in (heads["pixels"], target))
         ),
     }
+
+
+@torch.no_grad()
+def encoder_features(encoder: PocketEncoder, scenes: SceneArrays, path: Path) -> np.ndarray:
+    """The tokens of every scene.
+
+    Args:
+        encoder: in evaluation mode.
+        scenes: the images.
+        path: where they are kept; read when it exists.
+
+    Returns:
+        float16 (n, 256, F), memory-mapped.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        shape = (len(scenes), *encoder(normalised_images(scenes.images[:1])).shape[1:])
+        out = new_array(temporary, np.float16, shape)
+        for start in tqdm(range(0, len(scenes), _AT_ONCE), desc=f"encode {scenes.split}"):
+            out[start : start + _AT_ONCE] = encoder(
+                normalised_images(scenes.images[start : start + _AT_ONCE])
+            ).numpy()
+        out.flush()
+        os.replace(temporary, path)
+    mend = "Remove it, and it is made again."
+    return read_npy(path, error=TrainingError, mend=mend, mapped=True)

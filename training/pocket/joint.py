@@ -1,47 +1,27 @@
 """Joint training: text loss for Cobra; text and pixel loss, through fusion and pixel decoder, for EMMA."""
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.data.tabletop import SceneTurn
-from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.data.tabletop import SceneTurn, caption_turn, make_scene, questions, stream
 from emma_viz.errors import TrainingError
-from emma_viz.files.atomic import write_file
-from emma_viz.files.json_door import TABLE, parse_json, read_bytes
-from emma_viz.files.schema import Count, shape
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.vlm import VLM
-from training.loop.config import JointRecipe, as_record
 from training.loop.run import Run
-from training.pocket.questions import answer_scores
-from training.pocket.streams import SceneStream, asked_of_scene
-from training.vision_language.batch import BatchImages, ForkedBatch, known_images, make_forks
-from training.vision_language.objective import Objective
-from training.vision_language.pooling import POOL
+from training.pocket.scores import add_scores, read_scores
+from training.vision_language.recipe import Phase, Recipe
+from training.vision_language.scene_batches import SceneBatches
+from training.vision_language.steps import take_steps
 from training.vision_language.task import VisionLanguageTask
 
-SCORES = "scores.jsonl"
-"""In a run's folder: a line each time that questions were asked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """A line of SCORES."""
-
-    step: Count
-    minutes: float
-    accuracy: dict[str, float]
-    """Topic → share of right answers."""
+FIRST_QUESTIONS = 2
+"""Purpose number of a scene's first random stream of questions; epoch e uses FIRST_QUESTIONS + e."""
 
 
 @torch.no_grad()
@@ -74,183 +54,81 @@ def scale_projector(vlm: VLM, features: Float[Tensor, "B T F"]) -> None:
 
 
 def new_task(
-    recipe: JointRecipe,
+    recipe: Recipe,
     config: VLMConfig,
     *,
     features: Float[Tensor, "B T F"] | None,
     llm: MambaLM | None = None,
-    fusion: bool = True,
 ) -> VisionLanguageTask:
     """A task at its start. Models that differ only in their losses start equal.
 
     Args:
-        recipe: its seed decides the fresh projector.
+        recipe: the member's; its seed decides the fresh projector.
         config: the model.
         features: of some images, to scale the projector by; it stays as PyTorch starts it when None.
         llm: the language model to start from; a fresh one when None.
-        fusion: False for −MFF.
     """
-    torch.manual_seed(recipe.optimisation.seed)
+    torch.manual_seed(recipe.seed)
     vlm = VLM(config)
     smooth_positions(vlm)
     if features is not None:
         scale_projector(vlm, features)
     # The head is made last, so that it takes no random number from what the models share.
-    task = VisionLanguageTask(vlm, objective_of(recipe, config, fusion=fusion))
+    task = VisionLanguageTask(vlm, recipe.objective)
     if llm is not None:
         task.vlm.llm.load_state_dict(llm.state_dict())
     return task
 
 
-def objective_of(recipe: JointRecipe, config: VLMConfig, *, fusion: bool = True) -> Objective:
-    """The losses of a model: those that it is made for, with the recipe's weight.
-
-    Args:
-        recipe: of its family.
-        config: the model.
-        fusion: False for −MFF.
-    """
-    pixels = "none" if config.lens_form is None else config.lens_form
-    return Objective(pixels=pixels, weight=recipe.pixel_weight, fusion=fusion)
-
-
-def phase_of(recipe: JointRecipe, step: int) -> tuple[int, int]:
-    """The phase that a step belongs to, and its place in that phase."""
-    ends = np.cumsum([phase.steps for phase in recipe.phases])
-    number = int(np.searchsorted(ends, step, side="right"))
-    return number, step - (int(ends[number - 1]) if number else 0)
+def asked_of_scene(phase: Phase, number: int, epoch: int) -> list[SceneTurn]:
+    """What an epoch of a phase asks about a training scene of the tabletop."""
+    scene = make_scene("train", number)
+    if phase.captions:
+        return [caption_turn(scene)]
+    return questions(scene, stream("train", number, FIRST_QUESTIONS + epoch))
 
 
 def train_joint(
-    recipe: JointRecipe,
+    batches: SceneBatches,
     task: VisionLanguageTask,
-    tokenizer: Tokenizer,
-    images: np.ndarray,
-    features: np.ndarray,
     folder: Path,
     *,
-    held_out: np.ndarray,
+    data: Mapping[str, Any],
+    ask: Callable[[int], Mapping[str, Mapping[str, float]]],
+    score_every: int,
     progress: bool = True,
 ) -> float:
-    """Train a task in place; now and then its answers about validation scenes are scored (`read_scores`).
+    """Train a task in place; now and then its answers about validation images are scored (`read_scores`).
 
     A run that resumes asks first what it was stopped from asking at its checkpoint, so no line of the scores is lost.
 
     Args:
-        recipe: the settings.
+        batches: what it is trained on, and by which recipe.
         task: from `new_task`.
-        tokenizer: the model's.
-        images: uint8 (n, S, S, 3), train scenes 0 … n − 1.
-        features: (n, T, F), the encoder's features of those.
         folder: for checkpoints, metrics and scores.
-        held_out: (m, T, F), the encoder's features of the first validation scenes.
-        progress: whether to show a bar.
-
-    Returns:
-        Minutes.
-    """
-
-    def ask(step: int) -> Mapping[str, Mapping[str, float]]:
-        return answer_scores(task.vlm, held_out, tokenizer, split="val")
-
-    return run_joint_task(
-        recipe,
-        task,
-        tokenizer,
-        folder,
-        count=len(features),
-        shown=partial(known_images, images, features, patch=task.vlm.config.vision.patch),
-        asked=partial(asked_of_scene, recipe.phases),
-        ask=ask,
-        progress=progress,
-    )
-
-
-def run_joint_task(
-    recipe: JointRecipe,
-    task: VisionLanguageTask,
-    tokenizer: Tokenizer,
-    folder: Path,
-    *,
-    count: int,
-    shown: Callable[[np.ndarray], BatchImages],
-    asked: Callable[[int, int, int], list[SceneTurn]],
-    ask: Callable[[int], Mapping[str, Mapping[str, float]]],
-    identity: Mapping[str, Any] | None = None,
-    progress: bool = True,
-) -> float:
-    """Train a task in place, whatever its images and questions are; what `train_joint` says holds here too.
-
-    Args:
-        recipe: the settings.
-        task: from `new_task`.
-        tokenizer: the model's.
-        folder: for checkpoints, metrics and scores.
-        count: training images, by number from 0.
-        shown: numbers → the images.
-        asked: (phase, number, epoch) → the questions about an image; a function of its arguments alone.
+        data: what must be the same in a run that resumes here, besides the recipe.
         ask: step → the answers about validation images, as `answer_scores` gives them.
-        identity: what must be the same in a run that resumes here, besides the recipe.
+        score_every: steps between two times that they are asked, for the curve of answers against training time.
         progress: whether to show a bar.
 
     Returns:
         Minutes.
-    """
-    streams = [
-        SceneStream(
-            batch=phase.batch,
-            count=count,
-            seed=(recipe.optimisation.seed, number),
-            asked=partial(asked, number),
-        )
-        for number, phase in enumerate(recipe.phases)
-    ]
-    settings = replace(recipe.optimisation, slower=(("vlm.projector.", recipe.projector_rate),))
 
-    def loss_of_step(step: int):
-        number, place = phase_of(recipe, step)
-        pooled = recipe.phases[number].pooled
-        rows, turns = streams[number].batch_of(place)
-        images, forks = shown(rows), make_forks(turns, tokenizer, task.vlm.config.prompt_style)
-        batch = ForkedBatch(images=images, forks=forks, pooled=pooled)
-        n_image = task.vlm.n_image_tokens // (POOL**2 if pooled else 1)
-        tokens = float(len(rows) * n_image + batch.tokens)
-        loss, numbers = task(batch, labels=batch.n_labels, images=len(rows))
-        return loss, {**numbers, "tokens": tokens}
+    Raises:
+        TrainingError: there is no checkpoint when they are to be asked; as `Run.train`.
+    """
+    recipe, settings = batches.recipe, batches.recipe.settings()
+    if score_every % settings.save_every:
+        raise TrainingError(
+            f"score_every must be a multiple of save_every ({settings.save_every}); got {score_every}."
+        )
 
     def score(step: int, minutes: float) -> None:
-        if step % recipe.score_every == 0 or step == settings.steps:
+        if step % score_every == 0 or step == settings.steps:
             add_scores(folder, step, minutes, ask(step))
 
-    whole = {**as_record(recipe), **(identity or {})}
-    run = Run(task, settings, folder, title=recipe.model, identity=whole, tensorboard=True)
+    identity = {**recipe.identity(), **data}
+    run = Run(task, settings, folder, title=recipe.model, identity=identity, tensorboard=True)
     if run.first and run.first not in [each["step"] for each in read_scores(folder)]:
         score(run.first, run.minutes)
-    return run.train(lambda step: [lambda: loss_of_step(step)], progress=progress, on_checkpoint=score)
-
-
-def add_scores(folder: Path, step: int, minutes: float, found: Mapping[str, Mapping[str, float]]) -> None:
-    """Write the answers of a step (from `answer_scores`) to a run's scores, in place of those from that step on."""
-    accuracy = {topic: round(each["accuracy"], 4) for topic, each in found.items()}
-    line = {"step": step, "minutes": round(minutes, 2), "accuracy": accuracy}
-    lines = [*(each for each in read_scores(folder) if each["step"] < step), line]
-    text = "".join(json.dumps(each) + "\n" for each in lines)
-    write_file(folder / SCORES, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def read_scores(folder: Path) -> list[dict[str, Any]]:
-    """Share of right answers about validation scenes during a run: {"step", "minutes", "accuracy": topic → share}.
-
-    In the order of the steps; none for a run that asked no questions.
-    """
-    path = folder / SCORES
-    if not path.exists():
-        return []
-    found = []
-    for number, line in enumerate(
-        read_bytes(path, limit=TABLE.size, error=TrainingError).splitlines(), start=1
-    ):
-        where = f"{path}, line {number}"
-        value = parse_json(line, where=where, error=TrainingError)
-        found.append(asdict(shape(value, Scored, where=where, error=TrainingError)))
-    return found
+    return take_steps(run, batches.share_of, progress=progress, on_checkpoint=score)

@@ -10,10 +10,9 @@ import torch
 from emma_viz.data.tabletop import SceneTurn, make_scene, scene_questions
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.vlm import VLM
-from training.loop.conversations import IGNORED
+from emma_viz.records.llava import IGNORE
 from training.vision_language.batch import make_forks
-from training.vision_language.forks import run_forks, run_prefix
-from training.vision_language.pooling import pool_tokens
+from training.vision_language.forks import pool_tokens, run_forks, run_prefix
 
 _AT_ONCE = 16
 """Images at a time."""
@@ -64,7 +63,7 @@ def answered(
         forks = make_forks([(place, turn) for place, _, turn in turns], tokenizer, style)
         for (after, text), part in zip(run_forks(backbone, states, forks), forks, strict=True):
             guesses = vlm.llm.logits(after).argmax(-1)
-            hits = ((guesses == text.labels) | (text.labels == IGNORED)).all(1)
+            hits = ((guesses == text.labels) | (text.labels == IGNORE)).all(1)
             for hit, number in zip(hits.tolist(), part.order, strict=True):
                 place, topic, turn = turns[number]
                 yes = hit == (turn.answer == "Yes.") if turn.topic == "existence" else None

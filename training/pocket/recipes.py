@@ -8,9 +8,11 @@ from emma_viz.models.families.cobra import cobra_pocket
 from emma_viz.models.families.emma import emma_v1_pocket, emma_v1_pocket_nomff, emma_v2_pocket
 from emma_viz.models.families.llava import llava_pocket
 from emma_viz.session.options import LensRecipe
-from training.loop.config import EncoderRecipe, JointRecipe, Optimisation, Phase, TextRecipe
-from training.loop.lenses import TUNED_BUDGET
+from training.loop.config import EncoderRecipe, Optimisation, TextRecipe
 from training.pocket.tokenizer import VOCABULARY
+from training.vision_language.lenses import TUNED_BUDGET
+from training.vision_language.objective import Objective
+from training.vision_language.recipe import Phase, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +31,18 @@ class FamilyRecipe:
 
     encoder: EncoderRecipe
     text: TextRecipe
-    joint: JointRecipe
-    """Settings of the joint stage; each member replaces `model`."""
+    joint: Recipe
+    """Settings of the joint stage; `of_member` has those of a member."""
+    scenes: int
+    """Training scenes whose encoder features are kept; a pass over all of them is an epoch."""
     tuned: LensRecipe
     """The budget of the tuned lenses, the same for every member."""
     members: dict[str, Member]
     """The models by name. Those with the same language model start from the same weights."""
+    score_every: int = 400
+    """Steps between two times that held-out questions are asked; a multiple of joint.save_every."""
+    scored_scenes: int = 100
+    """Validation scenes that those questions are about."""
     test_scenes: int = 500
     """Held-out scenes that questions are asked about."""
     lens_scenes: int = 400
@@ -42,9 +50,18 @@ class FamilyRecipe:
     lens_heldout: int = 150
     """Held-out scenes on which the quality of every lens is measured."""
 
+    def of_member(self, name: str, *, seed: int = 0) -> Recipe:
+        """A member's settings of the joint stage."""
+        chosen = self.members[name]
+        return self.joint.of_member(name, chosen.model(), seed=seed, fusion=chosen.fusion)
+
 
 _BLOCKS = ("backbone.layers.",)
 """Names of the matrices of a language model's blocks, which Muon moves."""
+
+SLOW_PROJECTOR = (("vlm.projector.", 0.1),)
+"""The projector's rate as a share of the others'. In the paper's recipe (2e-5 over 19k steps) weights stay near their
+start; at a small model's rates an unslowed projector would be rewritten many times over."""
 
 PAIR = ("cobra-pocket", "emma-v1-pocket")
 """The members that are compared by default, and trained first."""
@@ -64,19 +81,21 @@ def pocket() -> FamilyRecipe:
                 steps=1000, batch=8, lr=3e-3, constant=0.1, save_every=100, muon=_BLOCKS
             ),
         ),
-        joint=JointRecipe(
+        joint=Recipe(
             model="cobra-pocket",
-            scenes=12000,
             phases=(
                 Phase(steps=600, batch=8, captions=True, pooled=True),
                 Phase(steps=3600, batch=4, pooled=True),
                 Phase(steps=3000, batch=4),
             ),
-            pixel_weight=0.1,
-            optimisation=Optimisation(
-                steps=7200, batch=8, lr=2e-3, constant=0.1, save_every=100, muon=_BLOCKS
-            ),
+            objective=Objective(weight=0.1),
+            lr=2e-3,
+            constant=0.1,
+            save_every=100,
+            slower=SLOW_PROJECTOR,
+            muon=_BLOCKS,
         ),
+        scenes=12000,
         tuned=TUNED_BUDGET,
         members={
             "cobra-pocket": Member(model=cobra_pocket),
@@ -101,18 +120,21 @@ def tiny() -> FamilyRecipe:
     return FamilyRecipe(
         encoder=EncoderRecipe(scenes=64, optimisation=replace(few, steps=80)),
         text=TextRecipe(optimisation=few),
-        joint=JointRecipe(
+        joint=Recipe(
             model="tiny",
-            scenes=64,
             phases=(
                 Phase(steps=20, batch=4, captions=True, pooled=True),
                 Phase(steps=20, batch=4, pooled=True),
                 Phase(steps=20, batch=4),
             ),
-            optimisation=replace(few, steps=60, save_every=30),
-            score_every=30,
-            scored_scenes=8,
+            lr=3e-3,
+            save_every=30,
+            slower=SLOW_PROJECTOR,
+            muon=_BLOCKS,
         ),
+        scenes=64,
+        score_every=30,
+        scored_scenes=8,
         members={"tiny": Member(model=tiny_emma)},
         test_scenes=10,
         lens_scenes=16,

@@ -4,8 +4,8 @@ import subprocess
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,15 +21,17 @@ from emma_viz.files.atomic import write_file
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.towers.pocket import PocketEncoder
-from training.loop.config import JointRecipe
 from training.loop.provenance import NOT_RECORDED, commit
-from training.pocket.encoder import train_encoder
-from training.pocket.features import encoder_features
-from training.pocket.joint import new_task, train_joint
+from training.pocket.encoder import encoder_features, train_encoder
+from training.pocket.joint import asked_of_scene, new_task, train_joint
+from training.pocket.questions import answer_scores
 from training.pocket.recipes import FAMILIES, FamilyRecipe
 from training.pocket.scenes import SceneArrays, scene_arrays
 from training.pocket.text import train_text
 from training.pocket.tokenizer import tabletop_tokenizer
+from training.vision_language.batch import known_images
+from training.vision_language.recipe import Recipe
+from training.vision_language.scene_batches import SceneBatches
 from training.vision_language.task import VisionLanguageTask
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -146,18 +148,25 @@ class Work:
             keep(model, path, minutes=minutes, commit=commit())
         return read_text_model(config, path)
 
-    def joint_recipe(self, member: str, seed: int) -> JointRecipe:
-        """The joint stage's settings for one member and seed."""
-        settings = replace(self.recipe.joint.optimisation, seed=seed)
-        return replace(self.recipe.joint, model=member, optimisation=settings)
-
     def start(self, member: str, *, seed: int = 0) -> VisionLanguageTask:
         """A member as joint training finds it: fresh projector, language model that has read text alone."""
-        recipe, chosen = self.joint_recipe(member, seed), self.recipe.members[member]
-        sample = torch.from_numpy(np.array(self.features("train", recipe.scenes)[:SCALED_BY])).float()
-        config = chosen.model()
+        config, recipe = self.recipe.members[member].model(), self.recipe.of_member(member, seed=seed)
+        sample = torch.from_numpy(np.array(self.features("train", self.recipe.scenes)[:SCALED_BY])).float()
         llm = self.language_model(config.llm_backbone_id)
-        return new_task(recipe, config, features=sample, llm=llm, fusion=chosen.fusion)
+        return new_task(recipe, config, features=sample, llm=llm)
+
+    def batches(self, recipe: Recipe, config: VLMConfig) -> SceneBatches:
+        """What a member is trained on."""
+        images = self.scenes("train", self.recipe.scenes).images
+        features = self.features("train", self.recipe.scenes)
+        return SceneBatches(
+            recipe=recipe,
+            style=config.prompt_style,
+            tokenizer=self.tokenizer,
+            count=len(features),
+            shown=partial(known_images, images, features, patch=config.vision.patch),
+            asked=lambda phase, number, epoch: asked_of_scene(recipe.phases[phase], number, epoch),
+        )
 
     def joint(self, member: str, *, seed: int = 0, progress: bool = True) -> VisionLanguageTask:
         """A trained member: its VLM and, for EMMA, its pixel head.
@@ -168,21 +177,17 @@ class Work:
             progress: whether to show a bar.
         """
         self.pretrain_encoder()
-        recipe, task = self.joint_recipe(member, seed), self.start(member, seed=seed)
+        recipe, task = self.recipe.of_member(member, seed=seed), self.start(member, seed=seed)
 
         def train() -> float:
-            images, features = (
-                self.scenes("train", recipe.scenes).images,
-                self.features("train", recipe.scenes),
-            )
+            held_out = self.features("val", self.recipe.scored_scenes)
             minutes = train_joint(
-                recipe,
+                self.batches(recipe, task.vlm.config),
                 task,
-                self.tokenizer,
-                images,
-                features,
                 self.run_folder(member, seed),
-                held_out=self.features("val", recipe.scored_scenes),
+                data={"scenes": self.recipe.scenes},
+                ask=lambda _: answer_scores(task.vlm, held_out, self.tokenizer, split="val"),
+                score_every=self.recipe.score_every,
                 progress=progress,
             )
             task.vlm.vision.towers["pocket"].load_state_dict(self.encoder.state_dict())
@@ -231,7 +236,7 @@ def train_members(work: Work, members: Sequence[str], *, seed: int = 0) -> None:
     for name in dict.fromkeys(work.recipe.members[m].model().llm_backbone_id for m in members):
         shared.append(["text", "--recipe", work.name, "--llm", name])
     _train_side_by_side(work, shared)
-    for split, count in (("train", work.recipe.joint.scenes), ("val", work.recipe.joint.scored_scenes)):
+    for split, count in (("train", work.recipe.scenes), ("val", work.recipe.scored_scenes)):
         _ = work.features(split, count)
     _train_side_by_side(work, [["joint", "--recipe", member, "--seed", str(seed)] for member in members])
 

@@ -12,12 +12,12 @@ from emma_viz.models.config import MambaConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.mixers.mamba1 import Mamba1Mixer
 from emma_viz.models.mixers.mamba2 import Mamba2Mixer
+from emma_viz.records.llava import IGNORE
 from training.loop.config import TextRecipe, as_record
-from training.loop.conversations import IGNORED, TextBatch, collate, prompt_labels
-from training.loop.losses import text_loss
 from training.loop.run import train
-from training.vision_language.batch import Forks, make_forks
+from training.vision_language.batch import Forks, TextBatch, collate, make_forks, prompt_labels
 from training.vision_language.forks import run_forks, run_prefix
+from training.vision_language.losses import text_loss
 
 FIRST_SCENE = 1_000_000
 """Text pre-training reads about scenes from here on, which no image stage draws."""
@@ -95,7 +95,7 @@ def _loss(model: MambaLM, prefix: TextBatch, forks: tuple[Forks, ...], prompt_we
     def mean(some):
         """Of the labels in all parts together; the share of those that are right."""
         losses, right = zip(*(text_loss(states, head, labels) for states, labels in some), strict=True)
-        count = sum(int((labels != IGNORED).sum()) for _, labels in some)
+        count = sum(int((labels != IGNORE).sum()) for _, labels in some)
         return sum(losses) / count, float(sum(right)) / count
 
     answers, accuracy = mean([(after, text.labels) for after, text in parts])

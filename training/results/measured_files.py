@@ -12,6 +12,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.arrays import read_npz
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import parse_json
+from training.pocket.bundle_reading import shared_settings
 from training.results.examination import Examined
 from training.results.measured import Measured, Shown
 
@@ -100,9 +101,14 @@ def read_measured(path: Path) -> Measured:
             name=about["name"],
             shown=Shown(**shown),
             members=members,
-            origins=about["origins"],
+            origins={member: _in_todays_words(each) for member, each in about["origins"].items()},
         )
     except TrainingError:
         raise
     except Exception as error:  # whatever a part of another type gives
         raise TrainingError(f"{path} cannot be used ({error!r}). {EXPECTED}") from error
+
+
+def _in_todays_words(origin: Mapping[str, Any]) -> dict[str, Any]:
+    joint = origin["joint"]
+    return {**origin, "joint": shared_settings(joint) if isinstance(joint, Mapping) else joint}

@@ -25,6 +25,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.schema import shape
 from emma_viz.models.vlm import VLM
 from training.photos.pictures import shown_order
+from training.photos.recipe import photo_recipe
 from training.photos.work import asked_of_picture, fresh_member, rivals_of
 from training.pocket.bundle_reading import Bundle, untrained_model
 from training.pocket.questions import Answered, answered, tabletop_answers
@@ -222,7 +223,8 @@ class PhotoPair:
 
     def untrained(self, bundle: Bundle, model: LoadedModel, member: str) -> VLM:
         """As `World` says."""
-        return fresh_member(model.config, seed=bundle.seed(member)).vlm.eval()
+        recipe = photo_recipe().joint.of_member(member, model.config, seed=bundle.seed(member))
+        return fresh_member(model.config, recipe).vlm.eval()
 
 
 def photo_world(bundles: Sequence[Bundle], folder: Path | None) -> PhotoPair:

@@ -1,22 +1,85 @@
-"""What a step is given: conversations, and their images."""
+"""What a step is given: conversations as token ids, and their images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from emma_viz.data.prompts import PromptStyle
+from emma_viz.data.prompts import PromptStyle, Turn
 from emma_viz.data.tabletop import SceneTurn
 from emma_viz.data.tokenizer import Tokenizer
-from training.loop.conversations import Sample, TextBatch, collate, encode_conversation
+from emma_viz.records.llava import IGNORE, LlavaRecord, conversation_tokens
+from training.loop.distribution import Engine
+from training.loop.run import Part
 
 LONG = 6
 """One sample in this many, the longest, is padded apart from the others (captions beside questions)."""
+
+
+Sample = tuple[list[int], list[bool]]
+"""Token ids, and which of them belong to an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextBatch:
+    """Conversations, padded on the right.
+
+    Attributes:
+        ids: token ids.
+        labels: the id that position t must predict, i.e. ids[t + 1] where that belongs to an answer; else -100.
+        lengths: tokens before the padding.
+    """
+
+    ids: Int[Tensor, "B M"]
+    labels: Int[Tensor, "B M"]
+    lengths: Int[Tensor, " B"]
+
+    @property
+    def n_labels(self) -> int:
+        """Tokens with a loss."""
+        return int((self.labels != IGNORE).sum())
+
+
+def encode_conversation(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, style: PromptStyle) -> Sample:
+    """Question-answer pairs → ids, and for each id whether it belongs to an answer (its closing token too).
+
+    Each turn is encoded by itself, as when the model is asked: a prompt's last token must not merge with the answer.
+    """
+    turns = tuple(turn for q, a in pairs for turn in (Turn(role="human", text=q), Turn(role="gpt", text=a)))
+    record = LlavaRecord(index=0, id="0", image=None, turns=turns)
+    ids, labels = conversation_tokens(record, tokenizer, style)
+    return ids, [label != IGNORE for label in labels]
+
+
+def collate(samples: Sequence[Sample], pad_id: int) -> TextBatch:
+    """Pad samples to one length and shift their labels.
+
+    Args:
+        samples: ids, and which of them are answers.
+        pad_id: fills the right end.
+    """
+    length = max(len(ids) for ids, _ in samples)
+    out = torch.full((len(samples), length), pad_id, dtype=torch.long)
+    labels = torch.full((len(samples), length), IGNORE, dtype=torch.long)
+    for row, (ids, answers) in enumerate(samples):
+        out[row, : len(ids)] = torch.tensor(ids)
+        wanted = [token if answer else IGNORE for token, answer in zip(ids, answers, strict=True)]
+        labels[row, : len(ids) - 1] = torch.tensor(wanted[1:])
+    return TextBatch(ids=out, labels=labels, lengths=torch.tensor([len(ids) for ids, _ in samples]))
+
+
+def prompt_labels(text: TextBatch) -> Int[Tensor, "B M"]:
+    """The other labels of a batch: the next token where that belongs to a prompt; else -100."""
+    labels = torch.full_like(text.labels, IGNORE)
+    places = torch.arange(text.ids.shape[1] - 1)
+    wanted = (text.labels[:, :-1] == IGNORE) & (places < text.lengths[:, None] - 1)
+    labels[:, :-1][wanted] = text.ids[:, 1:][wanted]
+    return labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +126,6 @@ class TrainingBatch:
         """Tokens with a loss."""
         return self.text.n_labels
 
-    @property
-    def tokens(self) -> int:
-        """Text tokens without padding."""
-        return int(self.text.lengths.sum())
-
 
 @dataclass(frozen=True, kw_only=True)
 class Forks:
@@ -98,10 +156,29 @@ class ForkedBatch:
         """Tokens with a loss."""
         return sum(part.text.n_labels for part in self.forks)
 
+
+@dataclass(frozen=True, kw_only=True)
+class BatchShare:
+    """What one process computes in one step.
+
+    Attributes:
+        parts: the batches, one after the other.
+        images: usable images in them.
+    """
+
+    parts: tuple[TrainingBatch | ForkedBatch, ...]
+    images: int
+
     @property
-    def tokens(self) -> int:
-        """Text tokens without padding."""
-        return sum(int(part.text.lengths.sum()) for part in self.forks)
+    def labels(self) -> int:
+        """Tokens with a loss in them."""
+        return sum(part.n_labels for part in self.parts)
+
+    def losses(self, task: nn.Module, engine: Engine) -> list[Part]:
+        """What computes them, one after the other, as `Run.train` takes it."""
+        totals = engine.total({"labels": float(self.labels), "images": float(self.images)})
+        shares = {"labels": max(1.0, totals["labels"]), "images": totals["images"]}
+        return [partial(task, part, **shares) for part in self.parts]
 
 
 def make_forks(
@@ -128,20 +205,3 @@ def make_forks(
         for part in (order[:cut], order[cut:])
         if len(part)
     )
-
-
-def moved(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    """A batch with all tensors on a device."""
-    return _moved(batch, device)
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, tuple):
-        return tuple(_moved(each, device) for each in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(
-            value, **{each.name: _moved(getattr(value, each.name), device) for each in fields(value)}
-        )
-    return value

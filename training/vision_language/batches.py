@@ -13,31 +13,12 @@ from emma_viz.errors import ImageError, RecordError
 from emma_viz.models.config import VLMConfig
 from emma_viz.records.complaints import Complaints
 from emma_viz.records.tables import RecordTable, TextRules
-from training.loop.conversations import Sample, collate
-from training.vision_language.batch import BatchImages, TrainingBatch
-from training.vision_language.feature_cache import FeatureCache
-from training.vision_language.pictures import content_hash, decoded
+from training.vision_language.batch import BatchImages, BatchShare, Sample, TrainingBatch, collate
+from training.vision_language.feature_cache import FeatureCache, content_hash, decoded
 from training.vision_language.plan import BatchPlan
 
 GREY = 128
 """Stands for an image that cannot be read; its record has no loss."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchShare:
-    """What one process computes in one step.
-
-    Attributes:
-        parts: the batches, one after the other.
-        labels: tokens with a loss in them.
-        images: usable images in them.
-        tokens: image and text tokens in them, without padding.
-    """
-
-    parts: tuple[TrainingBatch, ...]
-    labels: int
-    images: int
-    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,14 +53,8 @@ class ShareMaker:
         """This process's part of a step."""
         rows = self.plan.share_of(step, rank=self.rank, world=self.world, micro=self.micro)
         parts = tuple(self._batch(part) for part in rows)
-        n_image = self.config.n_image_tokens
         pictures = [part.images for part in parts if part.images is not None]
-        return BatchShare(
-            parts=parts,
-            labels=sum(part.n_labels for part in parts),
-            images=sum(int(each.usable.sum()) for each in pictures),
-            tokens=sum(part.tokens for part in parts) + n_image * sum(len(each.usable) for each in pictures),
-        )
+        return BatchShare(parts=parts, images=sum(int(each.usable.sum()) for each in pictures))
 
     def _batch(self, rows: np.ndarray) -> TrainingBatch:
         read = [self.records.read(row) for row in rows]

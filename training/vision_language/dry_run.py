@@ -1,19 +1,17 @@
 """What a run would need, before it is started: parameters, memory for each device, steps and tokens."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
 from emma_viz.models.language_model import Block
 from emma_viz.models.meta import on_meta
-from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
 from emma_viz.records.tables import RecordTable
-from training.vision_language.objective import model_config
-from training.vision_language.official import VisionLanguageRecipe
 from training.vision_language.plan import BatchPlan
+from training.vision_language.recipe import Recipe
 from training.vision_language.task import VisionLanguageTask
 
 GIB = 2**30
@@ -54,11 +52,10 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def meta_task(recipe: VisionLanguageRecipe) -> VisionLanguageTask:
+def meta_task(recipe: Recipe) -> VisionLanguageTask:
     """The model and its head without memory."""
-    config = model_config(PRESETS[recipe.model](), recipe.objective)
     with on_meta():
-        return VisionLanguageTask(VLM(config, backend="torch"), recipe.objective)
+        return VisionLanguageTask(VLM(recipe.config(), backend="torch"), recipe.objective)
 
 
 def component_sizes(task: VisionLanguageTask) -> list[ComponentSize]:
@@ -75,9 +72,7 @@ def component_sizes(task: VisionLanguageTask) -> list[ComponentSize]:
     return found
 
 
-def memory(
-    recipe: VisionLanguageRecipe, task: VisionLanguageTask, *, world: int, sharded: bool, text: int
-) -> Memory:
+def memory(recipe: Recipe, task: VisionLanguageTask, *, world: int, sharded: bool, text: int) -> Memory:
     """Memory of one device.
 
     Args:
@@ -105,7 +100,7 @@ def memory(
     )
 
 
-def activations(recipe: VisionLanguageRecipe, task: VisionLanguageTask, *, text: int) -> float:
+def activations(recipe: Recipe, task: VisionLanguageTask, *, text: int) -> float:
     """Bytes that one part of a step keeps for its backward pass.
 
     One block, the projector, and the head are run on the meta device and what autograd saves is counted, with the
@@ -158,7 +153,7 @@ def saved_bytes(module: nn.Module, forward: Callable[[], object]) -> int:
 
 
 def report(
-    recipe: VisionLanguageRecipe,
+    recipe: Recipe,
     *,
     world: int,
     records: RecordTable | None = None,
@@ -178,16 +173,10 @@ def report(
     config = task.vlm.config
     longest = config.max_length if records is None else int(records.columns["tokens"].max())
     lines += ["", f"memory of a device, GiB (records of {config.n_image_tokens} + {longest} tokens, "
-              f"{recipe.micro} at once)"]  # fmt: skip
+              f"{recipe.micro} at once; activations are an estimate)"]  # fmt: skip
     for name, sharded in (("DDP", False), ("FSDP2", True)):
         found = memory(recipe, meta_task(recipe), world=world, sharded=sharded, text=longest)
-        figures = {
-            "weights": found.weights,
-            "gradients": found.gradients,
-            "optimizer": found.optimizer,
-            "activations (estimate)": found.activations,
-            "in all": found.total,
-        }
+        figures = {**asdict(found), "in all": found.total}
         lines.append(f"  {name:6}" + "  ".join(f"{key} {value / GIB:.3g}" for key, value in figures.items()))
     lines += ["", *_work(recipe, world, config.n_image_tokens, longest, records, plan)]
     return "\n".join(lines)
@@ -202,21 +191,22 @@ def parameter_lines(parts: Sequence[ComponentSize]) -> list[str]:
 
 
 def _work(
-    recipe: VisionLanguageRecipe,
+    recipe: Recipe,
     world: int,
     image: int,
     longest: int,
     records: RecordTable | None,
     plan: BatchPlan | None,
 ) -> list[str]:
-    parts = -(-recipe.batch // (world * recipe.micro))
-    lines = [f"a step: {recipe.batch} records = {world} processes × {parts} parts × at most {recipe.micro}"]
+    batch = recipe.phases[0].batch
+    parts = -(-batch // (world * recipe.micro))
+    lines = [f"a step: {batch} records = {world} processes × {parts} parts × at most {recipe.micro}"]
     if records is None or plan is None:
         return [
             *lines,
-            f"tokens of a step: at most {recipe.batch * (image + longest):,}; pass --data for steps and tokens",
+            f"tokens of a step: at most {batch * (image + longest):,}; pass --data for steps and tokens",
         ]
-    steps = recipe.optimisation(plan.steps_per_epoch).steps
+    steps = recipe.lasting(plan.steps_per_epoch).settings().steps
     tokens = int(records.columns["tokens"].sum()) + image * int(records.has_image.sum())
     share = steps / plan.steps_per_epoch
     return [

@@ -5,21 +5,23 @@ preprocessing: a changed image, encoder or size has another name. Each file appe
 that was stopped goes on where it was, and several processes or runs may fill one folder.
 """
 
+import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from emma_viz.checkpoints.loaded import encoder_key, image_transform
+from emma_viz.data.images import read_image
 from emma_viz.errors import ImageError, RecordError, TrainingError
 from emma_viz.files.arrays import read_npy
 from emma_viz.files.atomic import write_file
 from emma_viz.models.vlm import VLM
-from training.vision_language.pictures import content_hash, decoded
 
 STORED = np.float16
 """Type on disk: more digits than bfloat16, and features of these encoders lie far inside its range."""
@@ -148,3 +150,24 @@ def fill_cache(
 def _save(path: Path, array: np.ndarray) -> None:
     with path.open("wb") as file:
         np.save(file, array)
+
+
+def content_hash(content: bytes) -> str:
+    """What names an image file's content."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def decoded(content: bytes, path: Path) -> Image.Image:
+    """An image from the bytes of its file.
+
+    Raises:
+        ImageError: they are no image.
+    """
+    try:
+        return read_image(Image.open(io.BytesIO(content)))
+    except UnidentifiedImageError as error:  # Pillow's words name the object in memory.
+        raise ImageError(
+            f"{path} is no image that can be read: its bytes are those of no known format"
+        ) from error
+    except (Image.DecompressionBombError, OSError) as error:
+        raise ImageError(f"{path} is no image that can be read: {error}") from error

@@ -1,16 +1,23 @@
-"""Many questions about one image: its states are computed once, and every question starts from them."""
+"""Many questions about one image: its states are computed once, and every question starts from them.
+
+Image tokens may be averaged in squares before that: four times fewer, so that many steps are affordable.
+"""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
+from einops import rearrange, reduce
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.language_model import MambaBackbone
 from emma_viz.models.vlm import VLM
-from training.loop.conversations import TextBatch
-from training.vision_language.batch import Forks
+from training.vision_language.batch import BatchImages, Forks, TextBatch
+
+POOL = 2
+"""Side of the squares of image tokens that are averaged in the pooled steps."""
 
 
 def run_prefix(
@@ -50,3 +57,30 @@ def tapped(vlm: VLM) -> Generator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def pool_tokens(tokens: Float[Tensor, "B T D"], grid: tuple[int, int]) -> Float[Tensor, "B t D"]:
+    """Average squares of POOL×POOL neighbouring tokens."""
+    rows = grid[0] // POOL
+    return reduce(tokens, "B (R a C b) D -> B (R C) D", "mean", R=rows, a=POOL, b=POOL)
+
+
+def pool_patches(patches: Float[Tensor, "B T p p c"], grid: tuple[int, int]) -> Float[Tensor, "B t p p c"]:
+    """The patches of the image shrunk by POOL."""
+    p = patches.shape[2]
+    image = rearrange(patches, "B (R C) p q c -> B (R p) (C q) c", R=grid[0])
+    small = reduce(image, "B (h a) (w b) c -> B h w c", "mean", a=POOL, b=POOL)
+    return rearrange(small, "B (R p) (C q) c -> B (R C) p q c", p=p, q=p)
+
+
+def pooled(
+    tokens: Float[Tensor, "B T D"], images: BatchImages, grid: tuple[int, int]
+) -> tuple[Float[Tensor, "B t D"], BatchImages]:
+    """Image tokens averaged, and their images' features and patches with them."""
+    features, patches = images.features, images.patches
+    small = replace(
+        images,
+        features=None if features is None else pool_tokens(features, grid),
+        patches=None if patches is None else pool_patches(patches, grid),
+    )
+    return pool_tokens(tokens, grid), small

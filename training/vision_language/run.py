@@ -1,7 +1,7 @@
 """Training a vision-language model on a LLaVA data set, on one process or many."""
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,30 +11,30 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
 from emma_viz.checkpoints.save import save_vision_encoder
+from emma_viz.data.images import read_image
 from emma_viz.data.tokenizer import Tokenizer
-from emma_viz.errors import TrainingError
-from emma_viz.files.schema import Size, require_ranges
+from emma_viz.errors import ImageError, RecordError, TrainingError
+from emma_viz.files.schema import Count, Size, require_ranges
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.vlm import VLM
 from emma_viz.records.complaints import Complaints
 from emma_viz.records.tables import RecordTable, TextRules, open_records
 from training.loop.checkpoints import require_same_run
-from training.loop.config import Optimisation, as_record
 from training.loop.distribution import AcceleratedEngine, Engine
-from training.loop.prefetch import Prefetcher
 from training.loop.provenance import commit, written_now
-from training.loop.run import Part, Run
-from training.vision_language.batch import TrainingBatch, moved
-from training.vision_language.batches import BatchShare, ShareMaker
+from training.loop.run import Run
+from training.vision_language.batches import ShareMaker
 from training.vision_language.feature_cache import feature_cache_of, fill_cache
 from training.vision_language.finish import ENCODER_FILE, Finished, write_model
-from training.vision_language.official import VisionLanguageRecipe
 from training.vision_language.plan import BatchPlan
+from training.vision_language.recipe import Recipe
 from training.vision_language.start import Start, described, first_weights, weights_identity
+from training.vision_language.steps import take_steps
 from training.vision_language.task import VisionLanguageTask
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,10 @@ class Data:
     """Background threads that prepare batches."""
     ahead: Size = 4
     """Steps that are prepared ahead."""
+    held_out: Count = 64
+    """Images kept from training, on which the trained decoder is measured as a lens; their records are left out."""
+    broken_limit: Count = 100
+    """Records that may be skipped because they cannot be used."""
 
     def __post_init__(self):
         require_ranges(self, error=TrainingError, options={})
@@ -64,7 +68,7 @@ class Data:
 
 
 def train_vision_language(
-    recipe: VisionLanguageRecipe, start: Start, data: Data, folder: Path, *, progress: bool = True
+    recipe: Recipe, start: Start, data: Data, folder: Path, *, progress: bool = True
 ) -> Path:
     """Train, from the newest checkpoint in `folder` when there is one, and write the model.
 
@@ -91,7 +95,7 @@ def train_vision_language(
 
 def _train_on(
     engine: AcceleratedEngine,
-    recipe: VisionLanguageRecipe,
+    recipe: Recipe,
     start: Start,
     data: Data,
     folder: Path,
@@ -101,12 +105,11 @@ def _train_on(
     config, tokenizer = described(recipe, start)
     rules = rules_of(config, tokenizer)
     with main_first(engine):
-        records = read_table(
-            recipe, data, rules, folder, progress=progress and engine.main, look_again=engine.main
-        )
-    held_out, plan = split(recipe, records)
-    settings = recipe.optimisation(plan.steps_per_epoch)
-    identity = {**settings.identity(), **_identity(recipe, records)}
+        records = read_table(data, rules, folder, progress=progress and engine.main, look_again=engine.main)
+    held_out, plan = split(recipe, data, records)
+    recipe = recipe.lasting(plan.steps_per_epoch)
+    settings = recipe.settings()
+    identity = {**settings.identity(), **recipe.identity(), **_identity(data, records)}
     require_same_run(folder, identity)
     vlm = first_weights(recipe, start, config)
     begun, words = weights_identity(vlm, start)
@@ -114,7 +117,7 @@ def _train_on(
     require_same_run(folder, identity, words)
     task = VisionLanguageTask(vlm, recipe.objective)
     encoder = _own_encoder(vlm, start, folder, engine)
-    complaints = Complaints(recipe.broken_limit, where=str(data.records))
+    complaints = Complaints(data.broken_limit, where=str(data.records))
     maker = _share_maker(recipe, data, records, plan, rules, task, engine, complaints, progress=progress)
     engine.unused, engine.frozen = plan.mixed, (task.vlm.vision,)
     run = Run(
@@ -127,17 +130,19 @@ def _train_on(
         words=words,
         tensorboard=True,
     )
-    minutes = _train(run, maker, data, settings, progress=progress)
-    state = engine.whole_state(run.inner)
+    minutes = take_steps(run, maker.share_of, ahead=data.ahead, workers=data.workers, progress=progress)
     finished = Finished(
-        recipe=recipe,
         config=vlm.config,
-        state=state,
+        objective=recipe.objective,
+        state=engine.whole_state(run.inner),
+        dtype=torch.bfloat16 if recipe.precision == "bf16" else torch.float32,
+        images=partial(readable_images, records, held_out),
+        said=data.records.name,
+        n_fit=len(records.first_of_each_image()) - len(held_out),
+        held_out=[records.image_path(row) for row in held_out],
         tokenizer=tokenizer,
-        records=records,
-        held_out=tuple(records.image_path(row) for row in held_out),
-        encoder=encoder,
-        provenance=_provenance(recipe, start, data, records, complaints, settings, minutes, engine.world),
+        sources={"vision_source": encoder},
+        provenance=_provenance(recipe, start, data, records, complaints, minutes, engine.world),
     )
     with main_first(engine):
         if engine.main:
@@ -151,7 +156,6 @@ def rules_of(config: VLMConfig, tokenizer: Tokenizer) -> TextRules:
 
 
 def read_table(
-    recipe: VisionLanguageRecipe,
     data: Data,
     rules: TextRules,
     folder: Path,
@@ -166,20 +170,25 @@ def read_table(
             data.images,
             rules,
             folder / "data",
-            broken_limit=recipe.broken_limit,
+            broken_limit=data.broken_limit,
             on_record=bar.update,
             look_again=look_again,
         )
 
 
-def split(recipe: VisionLanguageRecipe, records: RecordTable) -> tuple[np.ndarray, BatchPlan]:
+def split(recipe: Recipe, data: Data, records: RecordTable) -> tuple[np.ndarray, BatchPlan]:
     """Rows whose images are held out, and the plan over the records that have none of those images.
 
     Raises:
-        TrainingError: nothing is left to train on.
+        TrainingError: nothing is left to train on, or the recipe has phases that records do not.
     """
+    phase = recipe.phases[0]
+    if len(recipe.phases) > 1 or phase.captions or phase.pooled:
+        raise TrainingError(
+            f"Records are trained on as they are, in one phase; the recipe of {recipe.model} has {recipe.phases}."
+        )
     first = records.first_of_each_image()
-    wanted = recipe.held_out if recipe.objective.pixels != "none" else 0
+    wanted = data.held_out if recipe.objective.pixels != "none" else 0
     if wanted and wanted >= len(first):
         raise TrainingError(
             f"{wanted} images are to be held out and {records.path} has {len(first)}; hold out fewer (--held-out)."
@@ -188,9 +197,18 @@ def split(recipe: VisionLanguageRecipe, records: RecordTable) -> tuple[np.ndarra
     rows = records.without_images_of(held_out) if wanted else np.arange(len(records))
     columns = records.columns
     plan = BatchPlan(
-        rows, columns["tokens"][rows], columns["image"][rows] != 0, batch=recipe.batch, seed=recipe.seed
+        rows, columns["tokens"][rows], columns["image"][rows] != 0, batch=phase.batch, seed=recipe.seed
     )
     return held_out, plan
+
+
+def readable_images(records: RecordTable, left_out: np.ndarray) -> Iterator[Image.Image]:
+    """The images of records, without those of some rows and those that cannot be read, which are named in the log."""
+    for row in np.setdiff1d(records.first_of_each_image(), left_out):
+        try:
+            yield read_image(records.image_path(row))
+        except (ImageError, RecordError) as error:
+            logger.warning("not looked at: %s", error)
 
 
 @contextmanager
@@ -214,7 +232,7 @@ def _own_encoder(vlm: VLM, start: Start, folder: Path, engine: Engine) -> Path |
 
 
 def _share_maker(
-    recipe: VisionLanguageRecipe,
+    recipe: Recipe,
     data: Data,
     records: RecordTable,
     plan: BatchPlan,
@@ -251,55 +269,20 @@ def _share_maker(
     )
 
 
-def _train(run: Run, maker: ShareMaker, data: Data, settings: Optimisation, *, progress: bool) -> float:
-    """Take all steps that are left; returns minutes."""
-    engine = run.engine
-    steps = range(run.first, settings.steps)
-    with Prefetcher(maker.share_of, steps, ahead=data.ahead, workers=data.workers) as shares:
-
-        def parts_of_step(step: int) -> Sequence[Part]:
-            before = shares.waited
-            share = next(shares)
-            waited = (shares.waited - before) / engine.world
-            return parts_of_share(run.module, share, engine, waited=waited)
-
-        return run.train(parts_of_step, progress=progress)
-
-
-def parts_of_share(
-    module: nn.Module, share: BatchShare, engine: Engine, *, waited: float = 0.0
-) -> list[Part]:
-    """The computations of one process's share of a step."""
-    totals = engine.total({"labels": float(share.labels), "images": float(share.images)})
-    labels, images = max(1.0, totals["labels"]), totals["images"]
-
-    def compute(batch: TrainingBatch, extra: dict[str, float]) -> Any:
-        loss, numbers = module(moved(batch, engine.device), labels=labels, images=images)
-        return loss, {**numbers, **extra}
-
-    extras: list[dict[str, float]] = [{} for _ in share.parts]
-    extras[0] = {"tokens": float(share.tokens), "waited": waited}
-    return [partial(compute, batch, extra) for batch, extra in zip(share.parts, extras, strict=True)]
-
-
-def _identity(recipe: VisionLanguageRecipe, records: RecordTable) -> dict[str, Any]:
-    """What a run must share with the one whose checkpoint it resumes from, besides weights and settings."""
+def _identity(data: Data, records: RecordTable) -> dict[str, Any]:
+    """What a run must share with the one whose checkpoint it resumes from, besides weights and recipe."""
     return {
-        "model": recipe.model,
         "data": f"{records.digest} ({len(records)} records, {len(records.broken)} left out)",
-        "objective": as_record(recipe.objective),
-        "held out": recipe.held_out,
-        "precision": recipe.precision,
+        "held out": data.held_out,
     }
 
 
 def _provenance(
-    recipe: VisionLanguageRecipe,
+    recipe: Recipe,
     start: Start,
     data: Data,
     records: RecordTable,
     complaints: Complaints,
-    settings: Optimisation,
     minutes: float,
     world: int,
 ) -> dict[str, Any]:
@@ -307,7 +290,7 @@ def _provenance(
     return written_now(
         command="python -m training.train joint",
         seed=recipe.seed,
-        joint={**as_record(recipe), "optimisation": as_record(settings)},
+        joint=recipe.record(),
         minutes={"joint": round(minutes, 2)},
         trained_at={"joint": commit()},
         start={"llm": str(start.llm), "init": str(start.init), "vision": str(start.vision)},

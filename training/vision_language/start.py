@@ -17,10 +17,9 @@ from emma_viz.errors import CheckpointError, TrainingError
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.meta import on_meta
-from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
-from training.vision_language.objective import head_config, model_config
-from training.vision_language.official import VisionLanguageRecipe
+from training.vision_language.objective import head_config
+from training.vision_language.recipe import Recipe
 
 FRESH = "fresh"
 """Stands for random weights, where a source is asked for."""
@@ -52,14 +51,14 @@ class Start:
             )
 
 
-def described(recipe: VisionLanguageRecipe, start: Start) -> tuple[VLMConfig, Tokenizer]:
+def described(recipe: Recipe, start: Start) -> tuple[VLMConfig, Tokenizer]:
     """The model that a run trains, and its tokenizer: every source is found and looked at, and nothing is built.
 
     Raises:
         TrainingError: a source holds another architecture, or the losses do not fit the model.
         CheckpointError: a source cannot be had, or does not fit what it says it is.
     """
-    config = model_config(PRESETS[recipe.model](), recipe.objective)
+    config = recipe.config()
     head_config(config, recipe.objective)
     if start.llm == FRESH:
         tokenizer = _fresh_tokenizer(config, start.tokenizer)
@@ -105,7 +104,7 @@ def _look_at(config: VLMConfig, start: Start) -> tuple[VLMConfig, Tokenizer]:
     return config, tokenizer
 
 
-def first_weights(recipe: VisionLanguageRecipe, start: Start, config: VLMConfig) -> VLM:
+def first_weights(recipe: Recipe, start: Start, config: VLMConfig) -> VLM:
     """Build the model of a recipe with its first weights, on the CPU.
 
     The projector is fresh under the recipe's seed, unless `init` brings one; so is all that neither source has.
@@ -155,7 +154,7 @@ def weights_identity(vlm: VLM, start: Start) -> tuple[dict[str, str], dict[str, 
 
 
 def tokenizer_alone(
-    recipe: VisionLanguageRecipe, *, llm: SourceLike | None, init: SourceLike | None, tokenizer: Path | None
+    recipe: Recipe, *, llm: SourceLike | None, init: SourceLike | None, tokenizer: Path | None
 ) -> tuple[VLMConfig, Tokenizer]:
     """The model's description and tokenizer, without any weights.
 
@@ -163,7 +162,7 @@ def tokenizer_alone(
         TrainingError: no source of a tokenizer is named.
         CheckpointError: it cannot be had.
     """
-    config = model_config(PRESETS[recipe.model](), recipe.objective)
+    config = recipe.config()
     if llm == FRESH:
         return config, _fresh_tokenizer(config, tokenizer)
     source = llm if llm is not None else init

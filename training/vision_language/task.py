@@ -1,6 +1,7 @@
 """A vision-language model with its losses, on batches of any data set."""
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,12 +10,10 @@ from torch import Tensor, nn
 from emma_viz.heads.head import Head, ReleasedHead, build_head
 from emma_viz.models.vlm import VLM
 from training.loop.distribution import Numbers
-from training.loop.losses import text_loss
-from training.vision_language.batch import BatchImages, ForkedBatch, TrainingBatch
-from training.vision_language.forks import run_forks, run_prefix, tapped
+from training.vision_language.batch import BatchImages, ForkedBatch, TextBatch, TrainingBatch
+from training.vision_language.forks import pooled, run_forks, run_prefix, tapped
+from training.vision_language.losses import pixel_share, text_loss
 from training.vision_language.objective import Objective, head_config
-from training.vision_language.pixel_loss import pixel_share
-from training.vision_language.pooling import pooled
 
 
 class VisionLanguageTask(nn.Module):
@@ -49,14 +48,17 @@ class VisionLanguageTask(nn.Module):
         Returns:
             The share, and shares of the numbers worth watching.
         """
+        batch = moved(batch, self.vlm.llm.lm_head.weight.device)
         if isinstance(batch, ForkedBatch):
             texts, taps, pictures = self._from_shared_images(batch)
         else:
             texts, taps, pictures = self._behind_its_image(batch)
-        sums = [text_loss(states, self.vlm.llm.lm_head.weight, wanted) for states, wanted in texts]
+        sums = [text_loss(states, self.vlm.llm.lm_head.weight, text.labels) for states, text in texts]
         loss = torch.stack([each for each, _ in sums]).sum() / labels
         right = torch.stack([each for _, each in sums]).sum()
-        numbers = {"text": loss.detach(), "accuracy": right / labels}
+        lengths = torch.cat([text.lengths for _, text in texts])
+        tokens = lengths.sum() + taps[-1].shape[0] * taps[-1].shape[1]
+        numbers = {"text": loss.detach(), "accuracy": right / labels, "tokens": tokens}
         if self.head is not None and pictures is not None and images:
             share = pixel_share(self.head, taps, pictures, images)
             loss = loss + self.objective.weight * share
@@ -72,7 +74,7 @@ class VisionLanguageTask(nn.Module):
             embedded = torch.cat([tokens.to(embedded.dtype), embedded], dim=1)
         with tapped(self.vlm) as taps:
             hidden = self.vlm.llm.backbone(embedded)
-        return [(hidden[:, n_image:], batch.text.labels)], [tap[:, :n_image] for tap in taps], pictures
+        return [(hidden[:, n_image:], batch.text)], [tap[:, :n_image] for tap in taps], pictures
 
     def _from_shared_images(self, batch: ForkedBatch) -> "States":
         """Each image is run once, and every conversation about it starts from its states."""
@@ -81,8 +83,7 @@ class VisionLanguageTask(nn.Module):
             tokens, pictures = pooled(tokens, pictures, self.vlm.grid)
         with tapped(self.vlm) as taps:
             _, states = run_prefix(self.vlm.llm.backbone, tokens)
-        parts = run_forks(self.vlm.llm.backbone, states, batch.forks)
-        return [(after, text.labels) for after, text in parts], taps, pictures
+        return run_forks(self.vlm.llm.backbone, states, batch.forks), taps, pictures
 
     def _seen(self, images: BatchImages) -> tuple[Float[Tensor, "B T D"], BatchImages]:
         """The image tokens, and the images with the encoders' features."""
@@ -90,5 +91,18 @@ class VisionLanguageTask(nn.Module):
         return self.vlm.embed_image(features=features), replace(images, features=features)
 
 
-States = tuple[list[tuple[Tensor, Tensor]], list[Tensor], BatchImages | None]
-"""Final states of texts with their labels, the taps of the image tokens, and the images."""
+States = tuple[list[tuple[Tensor, TextBatch]], list[Tensor], BatchImages | None]
+"""Final states of texts, the taps of the image tokens, and the images."""
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """A batch with all tensors on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, tuple):
+        return tuple(moved(each, device) for each in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value, **{each.name: moved(getattr(value, each.name), device) for each in fields(value)}
+        )
+    return value

@@ -14,7 +14,6 @@ from emma_viz.errors import TrainingError
 from emma_viz.models.backbones import PHOTO_VOCABULARY, lite0_256
 from emma_viz.models.towers.vision import VisionEncoder
 from tests.photographs import made_photographs
-from training.loop.config import Phase
 from training.loop.provenance import read_provenance
 from training.photos.__main__ import main as command
 from training.photos.bundle import bundle_pair
@@ -22,10 +21,11 @@ from training.photos.fitting import Fitted
 from training.photos.recipe import photo_recipe, photo_tokenizer
 from training.photos.work import PhotoWork
 from training.pocket.bundle_reading import open_bundle
-from training.pocket.joint import read_scores
+from training.pocket.scores import read_scores
 from training.results.__main__ import main
 from training.results.examination import as_control
 from training.results.worlds import photo_world
+from training.vision_language.recipe import Phase
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,12 @@ def work(tmp_path_factory):
     recipe = photo_recipe()
     joint = replace(
         recipe.joint,
-        scenes=4,
         phases=(Phase(steps=2, batch=2, pooled=True), Phase(steps=1, batch=2)),
-        score_every=2,
-        scored_scenes=2,
-        optimisation=replace(recipe.joint.optimisation, steps=3, save_every=2),
+        save_every=2,
     )
     few = replace(recipe.tuned, fit=4, held_out=2, batch_size=2, steps=2)
-    recipe = replace(recipe, joint=joint, tuned=few, lens_pictures=6, lens_heldout=4)
+    small = {"scenes": 4, "score_every": 2, "scored_scenes": 2, "lens_pictures": 6, "lens_heldout": 4}
+    recipe = replace(recipe, joint=joint, tuned=few, **small)
     work = PhotoWork(tmp_path / "work", photos, recipe=recipe)
     work.folder.mkdir()
     torch.manual_seed(0)

@@ -12,9 +12,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 from emma_viz.checkpoints import BUNDLED
 from training.pocket.bundle import take_start
@@ -35,38 +35,29 @@ class StoppedError(Exception):
 def first_steps(folder: Path) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Run → member → name of a number → its value at each step; works in a folder of its own."""
     work = Work(folder, "pocket")
+    vars(work)["recipe"] = replace(work.recipe, scenes=SCENES)
     take_start(work, BUNDLED)
     return {run: {member: _numbers(work, member, run) for member in PAIR} for run in ("first", "phases")}
 
 
 def _numbers(work: Work, member: str, run: str) -> dict[str, list[float]]:
-    recipe, steps = replace(work.joint_recipe(member, 0), scenes=SCENES), STEPS
-    phases = recipe.phases
+    recipe, steps = work.recipe.of_member(member), STEPS
     if run == "phases":
-        steps = A_PHASE * len(phases)
-        phases = tuple(replace(phase, steps=A_PHASE) for phase in phases)
-    total = sum(phase.steps for phase in phases)
-    optimisation = replace(recipe.optimisation, steps=total, save_every=steps)
-    recipe = replace(recipe, phases=phases, score_every=steps, optimisation=optimisation)
-    with mock.patch.object(type(work), "joint_recipe", return_value=recipe):
-        task = work.start(member)
-    place, features = work.folder / run / member, work.features("train", SCENES)
-    try:
-        with mock.patch("training.pocket.joint.answer_scores", side_effect=StoppedError):
-            train_joint(
-                recipe,
-                task,
-                work.tokenizer,
-                work.scenes("train", SCENES).images,
-                features,
-                place,
-                held_out=features,
-                progress=False,
-            )
-    except StoppedError:
-        pass
+        steps = A_PHASE * len(recipe.phases)
+        recipe = replace(recipe, phases=tuple(replace(phase, steps=A_PHASE) for phase in recipe.phases))
+    recipe = replace(recipe, save_every=steps)
+    task = work.start(member)
+    place = work.folder / run / member
+    given = {"data": {}, "ask": stop, "score_every": steps, "progress": False}
+    with suppress(StoppedError):
+        train_joint(work.batches(recipe, task.vlm.config), task, place, **given)
     lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
     return {name: [line[name] for line in lines] for name in NUMBERS if name in lines[0]}
+
+
+def stop(_: int):
+    """In place of questions, after the first checkpoint."""
+    raise StoppedError
 
 
 def measured() -> dict[str, dict[str, dict[str, list[float]]]]:

@@ -13,7 +13,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.models.backbones import pocket_conv_128
 from emma_viz.models.towers.pocket import PocketEncoder
 from training.loop.disk_arrays import new_array
-from training.pocket.features import encoder_features
+from training.pocket.encoder import encoder_features
 from training.pocket.scenes import drawn_scenes, scene_arrays
 
 PATIENCE = 60.0

@@ -1,6 +1,7 @@
 """The joint stage: its start, its batches, its losses, its phases and scores."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,10 +20,10 @@ from emma_viz.models.families.cobra import cobra_pocket
 from emma_viz.models.families.emma import emma_v1_pocket
 from emma_viz.models.families.llava import llava_pocket
 from emma_viz.models.language_model import MambaLM
-from training.loop.config import JointRecipe, Optimisation, Phase
-from training.loop.conversations import collate, encode_conversation
+from training.loop.config import Optimisation
 from training.loop.run import make_optimizer
-from training.pocket.joint import new_task, phase_of, read_scores, train_joint
+from training.pocket.joint import asked_of_scene, new_task, train_joint
+from training.pocket.scores import read_scores
 from training.pocket.text import start_remembering
 from training.pocket.tokenizer import VOCABULARY
 from training.vision_language.batch import (
@@ -30,14 +31,17 @@ from training.vision_language.batch import (
     ForkedBatch,
     Forks,
     TrainingBatch,
+    collate,
+    encode_conversation,
     known_images,
     make_forks,
 )
-from training.vision_language.forks import run_forks, run_prefix, tapped
-from training.vision_language.pooling import pool_patches, pool_tokens
+from training.vision_language.forks import pool_patches, pool_tokens, run_forks, run_prefix, tapped
+from training.vision_language.objective import Objective
+from training.vision_language.recipe import Phase, Recipe
+from training.vision_language.scene_batches import SceneBatches
 
 FEATURES = torch.randn(2, 256, 96, generator=torch.Generator().manual_seed(0))
-FEW = Optimisation(steps=6, batch=2, lr=1e-3, save_every=2)
 PHASES = (Phase(steps=4, batch=2, captions=True, pooled=True), Phase(steps=2, batch=2))
 
 
@@ -47,7 +51,13 @@ def small(model):
 
 
 def recipe(**changes):
-    return JointRecipe(**{"model": "x", "optimisation": FEW, "phases": PHASES, "scenes": 4, **changes})
+    return Recipe(**{"model": "x", "phases": PHASES, "lr": 1e-3, "save_every": 2, **changes})
+
+
+def start(model, *, fusion=True, weight=1.0):
+    config = small(model)
+    settings = recipe(objective=Objective(weight=weight)).of_member("x", config, seed=0, fusion=fusion)
+    return new_task(settings, config, features=FEATURES)
 
 
 def forks_of(tokenizer, n=2):
@@ -109,7 +119,7 @@ def test_small_models_start_with_states_that_last():
 
 
 def test_the_projector_can_be_slower_than_the_rest():
-    task = new_task(recipe(), small(cobra_pocket()), features=FEATURES)
+    task = start(cobra_pocket())
     settings = Optimisation(steps=6, batch=2, lr=1e-3, slower=(("vlm.projector.", 0.1),))
     shares = {
         id(p): group["share"]
@@ -122,7 +132,7 @@ def test_the_projector_can_be_slower_than_the_rest():
 
 
 def test_a_fresh_projector_gives_the_image_its_share_of_a_token():
-    task = new_task(recipe(), small(cobra_pocket()), features=FEATURES)
+    task = start(cobra_pocket())
     content = task.vlm.projector.projector(FEATURES)
     assert content.flatten(0, 1).std(0).mean().item() == pytest.approx(1.0, rel=1e-3)
     rows = task.vlm.projector.row.detach()
@@ -130,38 +140,54 @@ def test_a_fresh_projector_gives_the_image_its_share_of_a_token():
     assert torch.linalg.matrix_rank(rows, rtol=1e-4) == 3
 
 
-def test_phases_follow_each_other_and_must_add_up():
-    assert [phase_of(recipe(), step) for step in range(6)] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
-    with pytest.raises(TrainingError, match="4 steps together"):
-        recipe(phases=PHASES[:1])
+def test_phases_follow_each_other_and_are_the_length_of_the_run():
+    made = recipe()
+    assert [made.phase_of(step) for step in range(6)] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
+    assert (made.settings().steps, made.settings().batch) == (6, 2)
+    with pytest.raises(TrainingError, match="1 steps before"):
+        made.phase_of(6)
+    epochs = recipe(phases=(Phase(epochs=2, batch=8), PHASES[1]))
+    with pytest.raises(TrainingError, match=r"Recipe\.lasting"):
+        epochs.settings()
+    assert epochs.lasting(5).settings().steps == 12
+    for both in ({}, {"steps": 1, "epochs": 1}):
+        with pytest.raises(TrainingError, match="either steps"):
+            Phase(batch=1, **both)
 
 
 @pytest.mark.parametrize("stopped", [2, 6])
 def test_scores_that_a_stop_kept_from_being_asked_are_asked_by_the_run_that_resumes(
-    tokenizer, tmp_path, monkeypatch, stopped
+    tokenizer, tmp_path, stopped
 ):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 128, 128, 3), dtype=np.uint8)
     features = rng.normal(size=(4, 256, 96)).astype(np.float32)
-    settings, at = recipe(score_every=2), tmp_path / f"b/step-{stopped:06d}.pt"
-
-    def asked(vlm, *_, **__):
-        """A number of these weights, in place of answers, of which so short a run has none right."""
-        if at.exists() and not resumes:
-            raise KeyboardInterrupt
-        return {"weights": {"accuracy": sum(p.double().abs().sum().item() for p in vlm.parameters())}}
+    settings, at = recipe(), tmp_path / f"b/step-{stopped:06d}.pt"
 
     def run(folder):
-        task = new_task(settings, small(cobra_pocket()), features=FEATURES)
-        train_joint(
-            settings, task, tokenizer, images, features, folder, held_out=features[:1], progress=False
+        task = start(cobra_pocket())
+
+        def asked(_):
+            """A number of these weights, in place of answers, of which so short a run has none right."""
+            if at.exists() and not resumes:
+                raise KeyboardInterrupt
+            found = sum(p.double().abs().sum().item() for p in task.vlm.parameters())
+            return {"weights": {"accuracy": found}}
+
+        batches = SceneBatches(
+            recipe=settings,
+            style="in-out",
+            tokenizer=tokenizer,
+            count=4,
+            shown=partial(known_images, images, features, patch=8),
+            asked=lambda phase, number, epoch: asked_of_scene(settings.phases[phase], number, epoch),
         )
+        train_joint(batches, task, folder, data={}, ask=asked, score_every=2, progress=False)
         return task
 
     def scores(folder):
         return [(each["step"], each["accuracy"]) for each in read_scores(folder)]
 
-    monkeypatch.setattr("training.pocket.joint.answer_scores", asked)
     whole, resumes = run(tmp_path / "a"), False
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b")
@@ -174,7 +200,7 @@ def test_scores_that_a_stop_kept_from_being_asked_are_asked_by_the_run_that_resu
 
 
 def test_cobra_and_emma_start_equal():
-    cobra, emma = (new_task(recipe(), small(m()), features=FEATURES) for m in (cobra_pocket, emma_v1_pocket))
+    cobra, emma = (start(m()) for m in (cobra_pocket, emma_v1_pocket))
     assert cobra.head is None
     assert emma.head is not None
     for (name, left), right in zip(cobra.vlm.named_parameters(), emma.vlm.parameters(), strict=True):
@@ -196,7 +222,7 @@ def loss_of(task, images, forks, *, pooled):
 
 @pytest.mark.parametrize("pooled", [True, False])
 def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
-    task = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES)
+    task = start(emma_v1_pocket())
     loss, numbers = loss_of(task, batch_of(), forks_of(tokenizer), pooled=pooled)
     assert loss.item() == pytest.approx((numbers["text"] + numbers["pixels"]).item(), rel=1e-5)
     loss.backward()
@@ -206,7 +232,7 @@ def test_losses_reach_the_parts_that_they_train(tokenizer, pooled):
         if p.grad is not None
     }
     assert moved == {"vlm.projector", "vlm.llm", "head.fusion", "head.decoder"}
-    cobra = new_task(recipe(), small(cobra_pocket()), features=FEATURES)
+    cobra = start(cobra_pocket())
     loss, numbers = loss_of(cobra, batch_of(), forks_of(tokenizer), pooled=pooled)
     assert "pixels" not in numbers
     assert loss.item() == numbers["text"].item()
@@ -236,7 +262,7 @@ def test_attention_takes_the_same_steps(tokenizer, pooled):
 
 
 def test_conversations_that_share_an_image_have_the_loss_of_those_behind_copies_of_it(tokenizer):
-    task, images = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES), batch_of()
+    task, images = start(emma_v1_pocket()), batch_of()
     whole = collate(
         [
             encode_conversation([(turn.question, turn.answer)], tokenizer, "in-out")
@@ -254,7 +280,6 @@ def test_conversations_that_share_an_image_have_the_loss_of_those_behind_copies_
         images=images, forks=(Forks(owners=owners, order=tuple(range(6)), text=whole),), pooled=False
     )
     assert apart.n_labels == shared.n_labels
-    assert apart.tokens == shared.tokens
     expected, _ = task(apart, labels=apart.n_labels, images=6)
     found, _ = task(shared, labels=shared.n_labels, images=2)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -263,16 +288,14 @@ def test_conversations_that_share_an_image_have_the_loss_of_those_behind_copies_
 
 
 def test_pixel_weight_scales_the_pixel_loss_alone(tokenizer):
-    one, two = (
-        new_task(recipe(pixel_weight=w), small(emma_v1_pocket()), features=FEATURES) for w in (1.0, 3.0)
-    )
+    one, two = (start(emma_v1_pocket(), weight=w) for w in (1.0, 3.0))
     text = forks_of(tokenizer)
     (a, n), (b, _) = (loss_of(task, batch_of(), text, pooled=True) for task in (one, two))
     assert (b - a).item() == pytest.approx(2 * n["pixels"].item(), rel=1e-4)
 
 
 def test_taps_are_mixer_outputs_and_the_final_state_and_hooks_go():
-    task = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES)
+    task = start(emma_v1_pocket())
     with tapped(task.vlm) as taps:
         out = task.vlm(features=batch_of().features, logits="none")
     assert len(taps) == 3
@@ -282,7 +305,7 @@ def test_taps_are_mixer_outputs_and_the_final_state_and_hooks_go():
 
 @pytest.mark.parametrize("fusion", [True, False])
 def test_a_head_without_fusion_decodes_the_last_state_alone(fusion):
-    task = new_task(recipe(), small(emma_v1_pocket()), features=FEATURES, fusion=fusion)
+    task = start(emma_v1_pocket(), fusion=fusion)
     assert task.head is not None
     assert len(task.head.fusion.blocks) == (2 if fusion else 0)
     with torch.no_grad(), tapped(task.vlm) as taps:

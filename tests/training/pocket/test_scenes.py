@@ -1,10 +1,9 @@
 """Scenes of the tabletop as training sees them: drawn, labelled, and asked about."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 
+from emma_viz.checkpoints.tokenizers import BUNDLED_TOKENIZER
 from emma_viz.data.tabletop import (
     COLOUR_INDEX,
     KIND_INDEX,
@@ -12,34 +11,47 @@ from emma_viz.data.tabletop import (
     make_scene,
     scene_questions,
 )
-from training.loop.config import Phase
+from emma_viz.data.tokenizer import Tokenizer
+from training.pocket.joint import asked_of_scene
 from training.pocket.scenes import PATCH, scene_arrays
-from training.pocket.streams import SceneStream, asked_of_scene
+from training.vision_language.recipe import Phase, Recipe
+from training.vision_language.scene_batches import SceneBatches
 
-CAPTIONS, QUESTIONS = ((Phase(steps=1, batch=1, captions=each),) for each in (True, False))
-ASKED = partial(asked_of_scene, QUESTIONS, 0)
+
+def drawn(step, *, count, **phase):
+    """A step of a run's second phase, which begins at 1."""
+    phases = (Phase(steps=1, batch=1), Phase(steps=32, **phase))
+    batches = SceneBatches(
+        recipe=Recipe(model="x", phases=phases, lr=1e-3),
+        style="in-out",
+        tokenizer=Tokenizer.load(BUNDLED_TOKENIZER),
+        count=count,
+        shown=lambda _: pytest.fail("the images are not needed"),
+        asked=lambda number, *which: asked_of_scene(phases[number], *which),
+    )
+    number, rows, turns = batches.drawn(1 + step)
+    assert number == 1
+    return rows, turns
 
 
 def test_an_epoch_sees_every_scene_once_and_the_next_asks_anew():
-    scenes = SceneStream(batch=3, count=32, seed=(0, 1), asked=ASKED)
-    drawn = [scenes.batch_of(step) for step in range(22)]
-    numbers = np.concatenate([numbers for numbers, _ in drawn])
+    steps = [drawn(step, count=32, batch=3) for step in range(22)]
+    numbers = np.concatenate([numbers for numbers, _ in steps])
     assert sorted(numbers[:32]) == sorted(numbers[32:64]) == list(range(32))
     asked = [
         [turn for owner, turn in turns if owner == place]
-        for numbers, turns in drawn
+        for numbers, turns in steps
         for place in range(len(numbers))
     ]
     again = {int(n): a for n, a in zip(numbers[32:64], asked[32:64], strict=True)}
     assert sum(again[int(n)] != a for n, a in zip(numbers[:32], asked[:32], strict=True)) > 24
-    alone = SceneStream(batch=3, count=32, seed=(0, 1), asked=ASKED).batch_of(15)
-    assert np.array_equal(alone[0], drawn[15][0])
-    assert alone[1] == drawn[15][1]
+    alone = drawn(15, count=32, batch=3)
+    assert np.array_equal(alone[0], steps[15][0])
+    assert alone[1] == steps[15][1]
 
 
 def test_caption_phases_ask_for_captions_alone():
-    scenes = SceneStream(batch=2, count=24, seed=(0, 0), asked=partial(asked_of_scene, CAPTIONS, 0))
-    numbers, turns = scenes.batch_of(0)
+    numbers, turns = drawn(0, count=24, batch=2, captions=True)
     assert turns == [(place, caption_turn(make_scene("train", int(n)))) for place, n in enumerate(numbers)]
 
 

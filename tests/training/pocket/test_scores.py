@@ -3,7 +3,7 @@
 import pytest
 
 from emma_viz.errors import TrainingError
-from training.pocket.joint import SCORES, add_scores, read_scores
+from training.pocket.scores import SCORES, add_scores, read_scores
 
 
 def found(share):

@@ -15,8 +15,8 @@ from emma_viz.metrics.intervals import NONE, estimate
 from emma_viz.metrics.sums import pooled_r2
 from training.pocket.bundle import bundle_family
 from training.pocket.bundle_reading import open_bundle, untrained_model
-from training.pocket.joint import read_scores
 from training.pocket.questions import answer_scores, tabletop_answers
+from training.pocket.scores import read_scores
 from training.results.__main__ import main
 from training.results.cells import plain_number
 from training.results.comparable import require_comparable

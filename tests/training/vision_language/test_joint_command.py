@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,8 @@ from tests.training.forked_runs import ForkedRun, start
 from training.loop.provenance import commit
 from training.train import main
 from training.vision_language.feature_cache import FeatureCache, content_hash, feature_cache_of, fill_cache
-from training.vision_language.official import training_recipe
-from training.vision_language.run import split
+from training.vision_language.recipe import training_recipe
+from training.vision_language.run import Data, split
 
 
 def joint(llava, folder, *more, recipe="tiny-emma-v1"):
@@ -64,7 +63,7 @@ def test_the_model_loads_and_answers(llava, finished):
     kept = json.loads((finished / "model/config.json").read_text())["emma_viz"]["provenance"]
     assert kept["commit"] == commit()
     assert kept["joint"]["objective"]["pixels"] == "paper"
-    assert kept["joint"]["optimisation"]["steps"] == 12
+    assert kept["joint"]["phases"] == [{"batch": 4, "steps": 12, "captions": False, "pooled": False}]
     assert kept["data"]["records"] == 16
 
 
@@ -84,9 +83,9 @@ def test_the_trained_decoder_is_a_lens_with_its_quality(llava, finished):
 
 def held_out_of(llava, images, folder) -> list[Path]:
     """The images that a run with `joint` keeps from training."""
-    recipe = replace(training_recipe("tiny-emma-v1"), held_out=2, batch=4)
+    data = Data(records=llava.data, images=images, held_out=2)
     table = open_records(llava.data, images, llava.rules(), folder, broken_limit=0)
-    return [images / table.read(row).image for row in split(recipe, table)[0]]
+    return [images / table.read(row).image for row in split(training_recipe("tiny-emma-v1"), data, table)[0]]
 
 
 @pytest.mark.parametrize("unreadable", [1, 2])

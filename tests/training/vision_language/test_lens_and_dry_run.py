@@ -19,7 +19,6 @@ from emma_viz.session.fitting import choose_images
 from emma_viz.session.options import LensRecipe
 from tests.records.llava_set import records, talk
 from training.loop.lens import round_to_half
-from training.loop.lenses import decodings
 from training.train import main
 from training.vision_language.dry_run import (
     activations,
@@ -29,10 +28,9 @@ from training.vision_language.dry_run import (
     report,
     saved_bytes,
 )
-from training.vision_language.official import (
-    cobra_3b_recipe,
-    emma_v1_3b_recipe,
-    emma_v2_3b_recipe,
+from training.vision_language.finish import decodings
+from training.vision_language.recipe import (
+    FULL_SIZE,
     training_recipe,
 )
 
@@ -172,8 +170,8 @@ def test_a_lens_of_drawn_scenes(pair, tmp_path, monkeypatch):
 
 
 def test_the_official_recipes_are_the_papers():
-    for recipe in (cobra_3b_recipe(), emma_v1_3b_recipe(), emma_v2_3b_recipe()):
-        settings = recipe.optimisation(steps_per_epoch=9500)
+    for recipe in map(training_recipe, FULL_SIZE):
+        settings = recipe.lasting(steps_per_epoch=9500).settings()
         assert (settings.steps, settings.batch, settings.lr) == (19000, 128, 2e-5)
         assert (settings.weight_decay, settings.warmup, settings.final, settings.clip) == (
             0.1,
@@ -182,13 +180,13 @@ def test_the_official_recipes_are_the_papers():
             1.0,
         )
         assert recipe.precision == "bf16"
-    assert cobra_3b_recipe().objective.pixels == "none"
-    assert emma_v2_3b_recipe().objective.pixels == "paper"
+    assert training_recipe("cobra-3b").objective.pixels == "none"
+    assert training_recipe("emma-v2-3b").objective.pixels == "paper"
     assert training_recipe("emma-v2-pocket").objective.pixels == "paper"
 
 
 def test_a_dry_run_counts_the_full_size_parameters():
-    parts = {part.name: part for part in component_sizes(meta_task(emma_v1_3b_recipe()))}
+    parts = {part.name: part for part in component_sizes(meta_task(training_recipe("emma-v1-3b")))}
     assert parts["language model"].trained == 2_768_345_600
     assert parts["projector"].trained == 47_789_568
     assert parts["fusion"].trained == pytest.approx(266e6, rel=0.01)

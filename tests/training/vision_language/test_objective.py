@@ -12,16 +12,15 @@ from emma_viz.heads.losses import feature_loss, paper_loss, released_loss
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.vlm import VLM
 from emma_viz.records.complaints import Complaints
+from emma_viz.records.llava import IGNORE
 from emma_viz.records.tables import open_records
 from training.loop.config import Optimisation
-from training.loop.conversations import IGNORED
-from training.loop.losses import text_loss
 from training.loop.run import Run
 from training.vision_language.batches import ShareMaker
 from training.vision_language.forks import tapped
+from training.vision_language.losses import text_loss
 from training.vision_language.objective import ABLATIONS, Objective, head_config, model_config
 from training.vision_language.plan import BatchPlan
-from training.vision_language.run import parts_of_share
 from training.vision_language.task import VisionLanguageTask
 
 PAPER = Objective(pixels="paper")
@@ -92,7 +91,7 @@ def test_the_losses_of_a_switch_are_those_of_its_name(llava, tmp_path, name):
     assert float(numbers["accuracy"]) == pytest.approx(accuracy)
     if name in ("text", "pal"):
         assert task.head is None
-        assert numbers.keys() == {"text", "accuracy"}
+        assert numbers.keys() == {"text", "accuracy", "tokens"}
         assert loss.item() == pytest.approx(text.item(), rel=1e-4)
         return
     out = task.head([tap[:, :n_image] for tap in taps])
@@ -149,7 +148,7 @@ def test_the_loss_of_a_switch_falls(llava, tmp_path, name):
     step_of = run._step
     run._step = lambda step, parts: values.append(step_of(step, parts)) or values[-1]  # ty: ignore
     before = {key: value.clone() for key, value in task.vlm.vision.state_dict().items()}
-    run.train(lambda step: parts_of_share(run.module, share, run.engine), progress=False)
+    run.train(lambda step: share.losses(run.module, run.engine), progress=False)
     extra = [key for key in ("pixels", "features") if any(key in line for line in values)]
     assert bool(extra) == (name not in ("text", "pal"))
     for key in ["text", *extra]:
@@ -202,7 +201,7 @@ def test_an_image_that_cannot_be_read_has_no_loss_and_is_named(llava, tmp_path):
     share = next(share for share in bad if share.images < 4)
     (batch,) = share.parts
     silent = (~batch.images.usable).nonzero()[:, 0]
-    assert (batch.text.labels[silent] == IGNORED).all()
+    assert (batch.text.labels[silent] == IGNORE).all()
     loss, _ = task(batch, labels=share.labels, images=share.images)
     loss.backward()
     assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)

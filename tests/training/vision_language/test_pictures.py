@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from emma_viz.errors import ImageError
-from training.vision_language.pictures import decoded
+from training.vision_language.feature_cache import decoded
 
 
 def test_a_broken_picture_is_named_by_its_file():

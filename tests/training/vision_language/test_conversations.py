@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from training.loop.conversations import IGNORED, collate, encode_conversation, prompt_labels
-from training.loop.losses import text_loss
+from emma_viz.records.llava import IGNORE
+from training.vision_language.batch import collate, encode_conversation, prompt_labels
+from training.vision_language.losses import text_loss
 
 
 def test_only_answers_have_labels_and_they_are_the_next_token(tokenizer):
     pairs = [("Is there a cup in the image?", "Yes."), ("Where is the cup?", "Top left.")]
     batch = collate([encode_conversation(pairs, tokenizer, "in-out")], tokenizer.pad_id)
-    kept = batch.labels[0] != IGNORED
+    kept = batch.labels[0] != IGNORE
     assert tokenizer.decode(batch.labels[0][kept].tolist(), skip_special=False) == (
         "Yes.<|endoftext|>Top left.<|endoftext|>"
     )
@@ -25,7 +26,7 @@ def test_padding_has_no_labels(tokenizer):
     batch = collate([encode_conversation(p, tokenizer, "in-out") for p in (long, short)], tokenizer.pad_id)
     assert batch.lengths.tolist() == [batch.ids.shape[1], batch.ids.shape[1] // 3]
     assert (batch.ids[1, batch.lengths[1] :] == tokenizer.pad_id).all()
-    assert (batch.labels[1, batch.lengths[1] - 1 :] == IGNORED).all()
+    assert (batch.labels[1, batch.lengths[1] - 1 :] == IGNORE).all()
 
 
 def test_other_labels_are_those_of_the_prompts_and_none_of_the_padding(tokenizer):
@@ -34,16 +35,16 @@ def test_other_labels_are_those_of_the_prompts_and_none_of_the_padding(tokenizer
     prompts = prompt_labels(batch)
     for row in range(2):
         length = int(batch.lengths[row])
-        answered = batch.labels[row] != IGNORED
-        assert ((prompts[row] != IGNORED) == ~answered)[: length - 1].all()
-        assert (prompts[row, length - 1 :] == IGNORED).all()
+        answered = batch.labels[row] != IGNORE
+        assert ((prompts[row] != IGNORE) == ~answered)[: length - 1].all()
+        assert (prompts[row, length - 1 :] == IGNORE).all()
         wanted = torch.where(answered, batch.labels[row], prompts[row])[: length - 1]
         assert torch.equal(wanted, batch.ids[row, 1:length])
 
 
 def test_text_loss_is_cross_entropy_over_labelled_places():
     hidden, head = torch.randn(1, 3, 4), torch.randn(5, 4)
-    labels = torch.tensor([[IGNORED, 2, IGNORED]])
+    labels = torch.tensor([[IGNORE, 2, IGNORE]])
     loss, right = text_loss(hidden, head, labels)
     scores = hidden[0, 1] @ head.T
     assert loss.item() == pytest.approx((scores.logsumexp(0) - scores[2]).item(), rel=1e-5)
