@@ -1,11 +1,13 @@
 """The plots of the casebook: one look in light and dark, one colour a model everywhere."""
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from emma_viz.metrics.intervals import wilson
+from emma_viz.metrics.verdicts import CalibrationBin, ShareOfRows
 from emma_viz.render.plotly_text import plotly_text
 
 _COLOURS = {
@@ -44,40 +46,48 @@ def dressed(figure: go.Figure, title: str, *, height: int = 360, **layout) -> go
     return figure
 
 
-def right_by_category(found: Mapping[tuple[str, str], Sequence[bool]], models: Sequence[str]) -> go.Figure:
+def right_by_category(found: Mapping[tuple[str, str], ShareOfRows], models: Sequence[str]) -> go.Figure:
     """Bars: the share of right answers of each model in each category.
 
     Args:
-        found: (category, model) → whether each answer was right.
+        found: (category, model) → the right ones among its answers.
         models: in their order.
     """
     figure = go.Figure()
     categories = sorted({category for category, _ in found})
     for model, colour in model_colours(models).items():
-        held = [found.get((category, model), []) for category in categories]
-        shares = [sum(each) / len(each) if each else None for each in held]
-        ends = [
-            (0.0, 0.0) if y is None else wilson(y, len(each)) for y, each in zip(shares, held, strict=True)
-        ]
+        held = [found.get((category, model)) for category in categories]
         figure.add_bar(
             x=[plotly_text(each) for each in categories],
-            y=shares,
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [high - (y or 0) for y, (_, high) in zip(shares, ends, strict=True)],
-                "arrayminus": [(y or 0) - low for y, (low, _) in zip(shares, ends, strict=True)],
-                "thickness": 1,
-                "width": 2,
-                "color": "rgb(128,128,128)",
-            },
-            customdata=[len(each) for each in held],
+            y=[None if each is None else each.value for each in held],
+            error_y={**_whiskers(held), "thickness": 1, "width": 2, "color": "rgb(128,128,128)"},
+            customdata=[_told(each) for each in held],
             hovertemplate="%{x}: %{y:.3f} of %{customdata}<extra>%{fullData.name}</extra>",
             name=plotly_text(model),
             marker_color=colour,
         )
-    title = "Right answers by category (whiskers: 95 %, were the answers independent)"
+    title = "Right answers by category (whiskers: 95 % over images)"
     return dressed(figure, title, yaxis_range=[0, 1], barmode="group")
+
+
+def _whiskers(shares: Sequence[ShareOfRows | None]) -> dict[str, Any]:
+    """From each share to the ends of its interval; none where it has none."""
+    ends = [
+        (None, None)
+        if each is None or math.isnan(each.low + each.high)
+        else (each.high - each.value, each.value - each.low)
+        for each in shares
+    ]
+    above, below = ([each[side] for each in ends] for side in (0, 1))
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+
+
+def _told(each: ShareOfRows | None) -> str:
+    """How many answers a share is of, and its interval."""
+    if each is None:
+        return ""
+    ends = "" if math.isnan(each.low + each.high) else f" [{each.low:.3f}, {each.high:.3f}]"
+    return f"{each.rows}{ends}"
 
 
 def confusion_by_object(
@@ -123,11 +133,11 @@ def confusion_by_object(
     return figure
 
 
-def calibration(curves: Mapping[str, Sequence[tuple[float, float, int]]], models: Sequence[str]) -> go.Figure:
+def calibration(curves: Mapping[str, Sequence[CalibrationBin]], models: Sequence[str]) -> go.Figure:
     """How often yes is true, by how sure of yes a model was; on the diagonal where they agree.
 
     Args:
-        curves: model → (mean leaning, share of which yes is true, answers) of each bin.
+        curves: model → its bins.
         models: in their order.
     """
     figure = go.Figure()
@@ -140,22 +150,24 @@ def calibration(curves: Mapping[str, Sequence[tuple[float, float, int]]], models
         hoverinfo="skip",
     )
     for model, colour in model_colours(models).items():
-        if not (points := curves.get(model)):
+        if not (bins := curves.get(model)):
             continue
-        most = max(count for _, _, count in points)
+        shares = [each.share for each in bins]
+        most = max(each.rows for each in shares)
         figure.add_scatter(
-            x=[x for x, _, _ in points],
-            y=[y for _, y, _ in points],
-            customdata=[count for _, _, count in points],
+            x=[each.leaning for each in bins],
+            y=[each.value for each in shares],
+            error_y={**_whiskers(shares), "thickness": 1, "width": 3, "color": colour},
+            customdata=[_told(each) for each in shares],
             mode="lines+markers",
             name=plotly_text(model),
             line={"color": colour, "width": 1.5},
-            marker={"color": colour, "size": [6 + 12 * (count / most) ** 0.5 for _, _, count in points]},
+            marker={"color": colour, "size": [6 + 12 * (each.rows / most) ** 0.5 for each in shares]},
             hovertemplate="leaning %{x:.2f}: yes is true for %{y:.2f} of %{customdata}<extra>%{fullData.name}</extra>",
         )
     return dressed(
         figure,
-        "Calibration: how often yes is true",
+        "Calibration: how often yes is true (whiskers: 95 % over images)",
         xaxis={"title": "P(Yes) of P(Yes) + P(No), ten bins", "range": [-0.03, 1.03]},
         yaxis={"title": "yes is true", "range": [-0.03, 1.03]},
     )

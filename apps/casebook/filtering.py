@@ -15,11 +15,13 @@ from emma_viz.cases.mining import MINING_RULES
 _AGAINST = {None: "any", True: "above", False: "not above"}
 _FIELDS = ("model", "layer", "at_least", "at_most", "beats_control")
 """Of a condition, beside the measure."""
+_FRESH = 10
+"""Seconds after which counts are made anew even so: evidence that is measured again may change which rules hold."""
 
 
 def draw_filter(casebook: Casebook) -> None:
     """The filter's widgets."""
-    offered = casebook.facets()
+    offered = _offered(casebook, casebook.state())
     with st.sidebar:
         st.html("<h2>Filter</h2>")
         _pick("Show", "all", ["yes"], words={"": "what a rule found", "yes": "every question"})
@@ -43,6 +45,16 @@ def draw_filter(casebook: Casebook) -> None:
             _pick(label, name, sorted(offered[name]), offered[name])
         _evidence(offered)
         _pick("Order", "sort", list(SORTS), empty="number")
+
+
+@st.cache_data(max_entries=8, ttl=_FRESH, show_spinner=False)
+def _offered(_casebook: Casebook, state: str) -> dict[str, Counter[str]]:
+    """What there is to filter by, counted once for each state of the casebook.
+
+    What begins with an underscore is no part of the name under which Streamlit keeps it.
+    """
+    del state
+    return _casebook.facets()
 
 
 def _evidence(offered: Mapping[str, Counter[str]]) -> None:

@@ -1,6 +1,7 @@
 """What the page shows of words: the image tokens that they depend on, and what they lose without a place."""
 
 import base64
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,7 +74,8 @@ def without_place(
     """What the words lose without a place of the image, beside what they lose without other places of its shape.
 
     Returns:
-        {models: a row each, {fall, low, high, others, beats}, nats; None where a row has no such place}
+        {models: a row each, {fall, low, high, others, beats}, nats, None for what is no number or cannot be compared;
+        None where a row has no such place}
 
     Raises:
         InputError: the result comes from a study, or there is no such word or place.
@@ -111,14 +113,19 @@ def without_place(
 def _compared(falls: list[float] | None) -> dict[str, Any] | None:
     if not falls:
         return None
-    own, *others = falls
+    own, *others = [_finite(each) for each in falls]
+    known = [each for each in others if each is not None]
     return {
         "fall": own,
-        "low": min(others, default=None),
-        "high": max(others, default=None),
+        "low": min(known, default=None),
+        "high": max(known, default=None),
         "others": len(others),
-        "beats": bool(others) and own > max(others),
+        "beats": own > max(known) if known and own is not None and len(known) == len(others) else None,
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 _Measure = Callable[[str, LoadedModel, Trace, Sequence[int], Sequence[int], Progress], Any]

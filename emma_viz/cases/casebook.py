@@ -137,12 +137,15 @@ class Casebook:
             return list(stored.records(connection, list(connection.execute(statement).scalars())))
 
     def state(self) -> str:
-        """A text that is another one after every case, answer or entry of a history that was added."""
+        """A text that is another one after every case, answer, entry of a history or evidence that was added."""
         sums = select(func.count(), func.coalesce(func.sum(CASE_ROWS.c.version), 0)).select_from(CASE_ROWS)
         with reading(self._engine) as connection:
             cases, versions = connection.execute(sums).one()
-            answers = connection.execute(select(func.count()).select_from(ANSWER_ROWS)).scalar_one()
-        return f"{self.where} {cases} {versions} {answers}"
+            answers, evidence = (
+                connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for table in (ANSWER_ROWS, EVIDENCE_ROWS)
+            )
+        return f"{self.where} {cases} {versions} {answers} {evidence}"
 
     def facets(self) -> dict[str, Counter[str]]:
         """What there is to filter by: name → value → cases.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select
 
 from emma_viz.cases.case import CaseLabel, Said, storable
 from emma_viz.cases.history import CASE_VERDICTS
@@ -120,8 +120,8 @@ def _conditions(wanted: CaseFilter) -> list[ColumnElement[bool]]:
         found.append(CASE_ROWS.c.verdict == ("" if wanted.verdict == UNJUDGED else wanted.verdict))
     if wanted.rule:
         found.append(_has(REASON_ROWS, REASON_ROWS.c.rule == wanted.rule))
-    if wanted.mined:
-        found.append(_has(REASON_ROWS))
+    if wanted.mined:  # most are: asked of each case, the first reason ends the search
+        found.append(exists().where(REASON_ROWS.c.case_id == CASE_ROWS.c.id).correlate(CASE_ROWS))
     found += [_has(TAG_ROWS, TAG_ROWS.c.tag == tag) for tag in wanted.tags]
     found += [_has(ANSWER_ROWS, *_answered(each)) for each in wanted.answers]
     found += [_has(EVIDENCE_NUMBERS, *_measured(each)) for each in wanted.evidence]
@@ -131,7 +131,8 @@ def _conditions(wanted: CaseFilter) -> list[ColumnElement[bool]]:
 
 
 def _has(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(and_(table.c.case_id == CASE_ROWS.c.id, *conditions)).correlate(CASE_ROWS)
+    """Whether a case is among those of some rows: looked for once, and not once for each case."""
+    return CASE_ROWS.c.id.in_(select(table.c.case_id).where(*conditions))
 
 
 def _answered(wanted: AnswerFilter) -> list[ColumnElement[bool]]:

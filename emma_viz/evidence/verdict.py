@@ -60,7 +60,7 @@ def judge(
     *,
     maps: int = 1,
     seed: int = 0,
-) -> Verdict:
+) -> Verdict | None:
     """Take a map's highest tokens away, and as many random ones, again and again.
 
     Args:
@@ -68,6 +68,9 @@ def judge(
         falls: what is lost without each of some sets of tokens, nats.
         maps: how many are judged together.
         seed: of the random sets.
+
+    Returns:
+        the verdict; None where a fall is no number, by which nothing can be judged.
 
     Raises:
         InputError: there is no token, or no map.
@@ -79,4 +82,6 @@ def judge(
     highest = np.argsort(-flat, kind="stable")[:size]
     drawn = [draw.choice(flat.size, size, replace=False) for _ in range(controls_for(maps))]
     own, *others = falls([highest, *drawn])
+    if not np.isfinite([own, *others]).all():
+        return None
     return Verdict(fall=float(own), random=np.array(others, np.float64), maps=maps)

@@ -3,12 +3,14 @@
 All are defined without a division by zero: a number whose denominator is empty is NaN, and is printed as none.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emma_viz.metrics.intervals import LEVEL, Columns, Statistic, Sums, draws, ratio
+from emma_viz.metrics.intervals import LEVEL, Columns, Statistic, Sums, draws, ratio, wilson
 
 NEITHER = -1
 """What stands for an answer that is neither yes nor no."""
@@ -90,20 +92,47 @@ def _expected_error(sums: Sums) -> np.ndarray | np.floating:
         return np.asarray(gaps) / np.asarray(sums["known"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShareOfRows:
+    """For how many of some rows something holds."""
+
+    value: float
+    """From 0 to 1."""
+    low: float
+    """Lower end of the 95 % interval over clusters; NaN where all rows are of one."""
+    high: float
+    """Its upper end."""
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationBin:
+    """The rows of one bin of the calibration."""
+
+    leaning: float
+    """Their mean P(Yes) / (P(Yes) + P(No))."""
+    share: ShareOfRows
+    """Of which yes is true."""
+
+
 def calibration_curve(
-    truth: Bool[np.ndarray, " n"], leaning: Float[np.ndarray, " n"]
-) -> list[tuple[float, float, int]]:
-    """What the calibration error sums up: (mean leaning, share of which yes is true, rows) of each bin that has rows.
+    truth: Bool[np.ndarray, " n"], leaning: Float[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]
+) -> list[CalibrationBin]:
+    """What the calibration error sums up: each bin that has rows.
 
     Args:
         truth: whether yes is true.
         leaning: P(Yes) / (P(Yes) + P(No)); rows where it is NaN are left out.
+        cluster: the number of each row's cluster.
     """
     known = np.isfinite(leaning)
-    p, y = leaning[known], truth[known]
+    p, y, where = leaning[known], truth[known], cluster[known]
     bins = _bins(p)
     return [
-        (float(p[bins == each].mean()), float(y[bins == each].mean()), int((bins == each).sum()))
+        CalibrationBin(
+            leaning=float(p[bins == each].mean()),
+            share=share_of_rows(y[bins == each], where[bins == each]),
+        )
         for each in np.unique(bins)
     ]
 
@@ -216,6 +245,22 @@ def _ranked(
         precision = np.where(hits + misses > 0, hits / (hits + misses), 0.0)
         average = (new_hits * precision).sum(axis=1) / hits[:, -1]
     return area, average
+
+
+def share_of_rows(holds: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> ShareOfRows:
+    """A share with Wilson's interval over clusters, as `share` of `emma_viz.metrics.intervals` has it, whose draws are
+    replaced by `clustered_error`: for many shares of few rows each.
+
+    Args:
+        holds: for each row; at least one.
+        cluster: the number of each row's cluster.
+    """
+    value, clusters = float(holds.mean()), len(np.unique(cluster))
+    if clusters < 2:
+        return ShareOfRows(value=value, low=math.nan, high=math.nan, rows=len(holds))
+    varied = clustered_error(holds.astype(np.float64), cluster) ** 2 * clusters / (clusters - 1)
+    low, high = wilson(value, max(value * (1 - value) / varied, 1.0) if varied else float(clusters))
+    return ShareOfRows(value=value, low=low, high=high, rows=len(holds))
 
 
 def clustered_error(right: Float[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> float:

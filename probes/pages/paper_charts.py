@@ -23,6 +23,13 @@ _WIDTH = 6.4
 
 def write_charts(chart: Chart, stem: Path) -> tuple[Path, ...]:
     """Write a chart as `stem`.png and `stem`.pdf; the same chart gives the same bytes."""
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):  # no name is a formula, whatever signs it has
+        return _written(chart, stem)
+
+
+def _written(chart: Chart, stem: Path) -> tuple[Path, ...]:
     from matplotlib.figure import Figure
 
     size = (_WIDTH, 3.8) if not isinstance(chart, Grids) else (_WIDTH, 0.6 + 1.9 * _rows(chart))
@@ -53,12 +60,13 @@ def _axes(figure, chart: Lines | Bars) -> None:
     axes = figure.add_subplot()
     places = np.arange(len(chart.x))
     alike = places_in_kind(chart.series)
+    drawn = []
     for index, series in enumerate(chart.series):
         if isinstance(chart, Bars):
-            _bar(axes, places, series, index, len(chart.series))
+            drawn.append(_bar(axes, places, series, index, len(chart.series)))
         else:
             at = places[: len(series.y)] if series.at is None else np.asarray(series.at)
-            _line(axes, at, series, alike[index])
+            drawn.append(_line(axes, at, series, alike[index]))
     if isinstance(chart, Lines) and (ticks := chart.ticks):
         axes.set_xticks(*map(list, zip(*ticks, strict=True)))
     else:
@@ -73,36 +81,29 @@ def _axes(figure, chart: Lines | Bars) -> None:
     longest = max((len(series.name) for series in chart.series), default=0)
     columns = 2 if longest <= _LEGEND else 1
     if chart.series:
-        figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=columns)
+        names = [series.name for series in chart.series]  # matplotlib itself leaves out what begins with "_"
+        figure.legend(drawn, names, fontsize=7, frameon=False, loc="outside lower center", ncols=columns)
 
 
-def _line(axes, x: np.ndarray, series: Series, place: int) -> None:
+def _line(axes, x: np.ndarray, series: Series, place: int):
     colour = MODELS[series.model % len(MODELS)]
     if series.control:
-        axes.plot(
-            x,
-            series.y,
-            color=colour,
-            linestyle=_DASHES[place % len(_DASHES)],
-            linewidth=1,
-            alpha=0.6,
-            label=series.name,
-        )
-        return
-    axes.plot(
+        dashes = _DASHES[place % len(_DASHES)]
+        return axes.plot(x, series.y, color=colour, linestyle=dashes, linewidth=1, alpha=0.6)[0]
+    (drawn,) = axes.plot(
         x,
         series.y,
         color=colour,
         linestyle=_STROKES[place % len(_STROKES)],
         marker=MARKERS[series.model % len(MARKERS)],
         ms=3.5,
-        label=series.name,
     )
     if series.low is not None and series.high is not None:
         axes.fill_between(x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
+    return drawn
 
 
-def _bar(axes, places: np.ndarray, series: Series, index: int, count: int) -> None:
+def _bar(axes, places: np.ndarray, series: Series, index: int, count: int):
     width = 0.8 / count
     x, y = places + (index - (count - 1) / 2) * width, np.asarray(series.y, float)
     spread = None
@@ -111,7 +112,7 @@ def _bar(axes, places: np.ndarray, series: Series, index: int, count: int) -> No
     look: dict[str, Any] = {"color": MODELS[series.model % len(MODELS)], "error_kw": {"linewidth": 0.8}}
     if series.control:
         look |= {"alpha": 0.5, "hatch": HATCHES[index % len(HATCHES)], "edgecolor": FAINT}
-    axes.bar(x, y, width * 0.92, yerr=spread, label=series.name, **look)
+    return axes.bar(x, y, width * 0.92, yerr=spread, **look)
 
 
 def _grids(figure, chart: Grids) -> None:

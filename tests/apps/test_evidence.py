@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from emma_viz.evidence.attribution import attribute, falls_without
+from emma_viz.evidence.attribution import _Task, attribute, falls_without
 from emma_viz.evidence.mixers.frozen import decompose
 from emma_viz.evidence.regions import places_alike
 from emma_viz.render import read_spec
@@ -119,3 +119,18 @@ def test_the_layer_of_the_page_is_saved(service, ready, result, tmp_path):
     np.testing.assert_array_equal(case.models[0].evidence, expected)
     assert "frozen decomposition at the layer" in (case.word or "")
     assert b'"evidence": {"0,0,1":' in saved["html"] or b'"evidence":{"0,0,1":' in saved["html"]
+
+
+@pytest.mark.parametrize("method", ["gradient", "frozen"])
+def test_evidence_whose_falls_are_no_numbers_is_shown_and_not_judged(service, ready, monkeypatch, method):
+    def no_numbers(task, sets, *_):
+        return [float("nan")] * len(sets)
+
+    monkeypatch.setattr(_Task, "falls", no_numbers)
+    reply = service.attribute({**ready, "model": 0, "word": 2, "method": method})  # no other test's words
+    assert reply["judged"] == ["not judged", "not judged"]
+    assert reply["beats"] == [None, None]
+    assert reply["weak"]
+    assert all(np.isfinite(each).all() for each in arrays(reply))
+    found = service.without({**ready, "model": 0, "word": 0, "row": 0, "region": [0, 0, 0, 0]})["models"][0]
+    assert [found[name] for name in ("fall", "low", "high", "beats")] == [None] * 4

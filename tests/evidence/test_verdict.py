@@ -55,3 +55,13 @@ def test_an_attribution_is_judged_by_its_own_runs(one, photos):
 def test_a_map_without_tokens_is_refused():
     with pytest.raises(InputError, match="tokens"):
         judge(np.zeros(0), planted)
+
+
+@pytest.mark.parametrize("place", [0, 7])
+def test_what_loses_no_number_is_not_judged(place):
+    def broken(sets):
+        return [float("nan") if number == place else 1.0 for number in range(len(sets))]
+
+    assert judge(np.arange(COUNT, dtype=float), broken) is None
+    with pytest.raises(InputError, match="finite"):
+        Verdict(fall=float("inf"), random=np.zeros(19))

@@ -11,7 +11,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from emma_viz.metrics.intervals import difference, estimate
+from emma_viz.metrics.intervals import difference, estimate, share, wilson
 from emma_viz.metrics.paired import cluster_p, mcnemar
 from emma_viz.metrics.verdicts import (
     CALIBRATION_STATISTICS,
@@ -23,6 +23,7 @@ from emma_viz.metrics.verdicts import (
     mean_of_parts,
     ranking,
     ranking_difference,
+    share_of_rows,
     verdict_columns,
 )
 
@@ -111,10 +112,11 @@ def test_brier_and_the_calibration_error(rows):
     )
     assert estimate([columns], CALIBRATION_STATISTICS["ece"]).value == pytest.approx(error)
     inner = 0.9987 * leaning + 0.0007  # on no bound of a bin, which the two count to different sides
-    curve = calibration_curve(truth, np.where(np.arange(300) % 2 == 0, inner, np.nan))
+    curve = calibration_curve(truth, np.where(np.arange(300) % 2 == 0, inner, np.nan), cluster)
     shares, means = sklearn_curve(truth[::2], inner[::2], n_bins=10)
-    assert np.array([each[:2] for each in curve]) == pytest.approx(np.stack([means, shares], axis=1))
-    assert sum(each[2] for each in curve) == 150
+    assert [each.leaning for each in curve] == pytest.approx(means)
+    assert [each.share.value for each in curve] == pytest.approx(shares)
+    assert sum(each.share.rows for each in curve) == 150
 
 
 def test_the_bootstraps_spread_is_the_clustered_error(rows):
@@ -125,6 +127,22 @@ def test_the_bootstraps_spread_is_the_clustered_error(rows):
     assert (found.high - found.low) / 2 / 1.96 == pytest.approx(error, rel=0.1)
     alone = clustered_error(right.astype(float), np.arange(300))
     assert alone == pytest.approx(right.std() / np.sqrt(300))
+
+
+def test_a_share_of_rows_has_the_interval_of_the_draws(rows):
+    truth, said, _, cluster = rows
+    right = said == truth
+    columns = verdict_columns(truth, said, right, cluster, 50)
+    drawn, found = share(columns, VERDICTS["accuracy"]), share_of_rows(right, cluster)
+    assert (found.value, found.rows) == (drawn.value, 300)
+    assert (found.low, found.high) == pytest.approx((drawn.low, drawn.high), abs=0.01)
+    blocks = share_of_rows(np.repeat(right[:50], 6), cluster)  # six rows that say the same are one
+    once = share_of_rows(right[:50], np.arange(50))
+    assert (blocks.low, blocks.high) == pytest.approx((once.low, once.high))
+    every = share_of_rows(np.ones(300, bool), cluster)
+    assert (every.low, every.high) == pytest.approx(wilson(1.0, 50))
+    alone = share_of_rows(right, np.zeros(300, int))
+    assert np.isnan(alone.low)
 
 
 def test_the_mean_over_splits_weighs_them_alike():

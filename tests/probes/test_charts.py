@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from emma_viz.render.depth import RELATIVE
 from probes.charts import Bars, Grids, Lines, Panel, Series, beyond_scale, scale_end
@@ -47,6 +48,22 @@ def test_no_name_of_a_stranger_links_or_formats_in_a_chart(kind):
     for text in found:
         assert "<" not in text.replace("<br>", "")  # the breaks between a legend's lines are our own
         assert "&lt;i" not in text.replace("&amp;lt;i", "")
+
+
+@pytest.mark.parametrize("kind", [Lines, Bars])
+def test_on_paper_no_name_is_a_formula_and_none_is_hidden(kind, tmp_path, monkeypatch):
+    odd = ("$\\frac$ of $", "_hidden", "$a$")
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *a, **o: (drawn.append(figure), save(figure, *a, **o))
+    )
+    series = tuple(Series(name=name, y=(1.0, 2.0), control=name == "$a$") for name in odd)
+    chart = kind(name="all", title=odd[0], x=odd[:2], x_title=odd[0], y_title=odd[0], series=series)
+    assert all(path.stat().st_size for path in paper_charts.write_charts(chart, tmp_path / "all"))
+    (legend,) = drawn[0].legends
+    assert tuple(each.get_text() for each in legend.get_texts()) == odd
+    assert not any(each.get_parse_math() for each in drawn[0].findobj(Text))
 
 
 def result(name: str, n_layer: int, layers, known=None, control=False) -> Result:

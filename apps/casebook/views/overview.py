@@ -14,7 +14,7 @@ from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import CaseFilter
 from emma_viz.cases.gathering import answered_of
-from emma_viz.metrics.verdicts import calibration_curve
+from emma_viz.metrics.verdicts import CalibrationBin, ShareOfRows, calibration_curve, share_of_rows
 from emma_viz.records.scorers import SCORERS
 from emma_viz.session.benchmarks.results import answered_tables
 from emma_viz.session.benchmarks.tables import Table, cell_text
@@ -37,7 +37,7 @@ def draw_overview(casebook: Casebook) -> None:
     st.html(_table(records))
     _benchmarks(casebook)
     models = _models(records)
-    by_category = _right_by(records, "category")
+    by_category = right_by_category(records)
     if len({category for category, _ in by_category}) > 1:
         st.plotly_chart(charts.right_by_category(by_category, models), width="stretch", key="categories")
     _confusion(records, models)
@@ -89,17 +89,16 @@ def worst_objects(*mistakes: Mistakes) -> list[str]:
     return sorted(total, key=lambda name: (-total[name], name))
 
 
-def calibration_of(
-    records: Sequence[CaseRecord], models: Sequence[str]
-) -> dict[str, list[tuple[float, float, int]]]:
-    """Model → the points of its calibration, over yes/no questions whose probabilities were kept."""
+def calibration_of(records: Sequence[CaseRecord], models: Sequence[str]) -> dict[str, list[CalibrationBin]]:
+    """Model → the bins of its calibration, over yes/no questions whose probabilities were kept."""
     asked = [record for record in records if record.truth in ("yes", "no")]
     truth = np.array([record.truth == "yes" for record in asked], dtype=bool)
+    cluster = _clusters(asked)
     found = {}
     for model in models:
         answers = [record.answer_of(model) for record in asked]
         leaning = [np.nan if each is None or each.leaning is None else each.leaning for each in answers]
-        found[model] = calibration_curve(truth, np.array(leaning, dtype=float))
+        found[model] = calibration_curve(truth, np.array(leaning, dtype=float), cluster)
     return found
 
 
@@ -173,10 +172,21 @@ def _models(records: Sequence[CaseRecord]) -> list[str]:
     return list(dict.fromkeys(answer.model for record in records for answer in record.answers))
 
 
-def _right_by(records: Sequence[CaseRecord], field: str) -> dict[tuple[str, str], list[bool]]:
-    found: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for record in records:
+def right_by_category(records: Sequence[CaseRecord]) -> dict[tuple[str, str], ShareOfRows]:
+    """(category, model) → the right ones among its scored answers."""
+    found: dict[tuple[str, str], list[tuple[bool, int]]] = defaultdict(list)
+    for record, cluster in zip(records, _clusters(records).tolist(), strict=True):
         for answer in record.answers:
-            if answer.right is not None and getattr(record, field):
-                found[getattr(record, field), answer.model].append(answer.right)
-    return found
+            if answer.right is not None and record.category:
+                found[record.category, answer.model].append((answer.right, cluster))
+    return {
+        key: share_of_rows(*(np.array(each) for each in zip(*answers, strict=True)))
+        for key, answers in found.items()
+    }
+
+
+def _clusters(records: Sequence[CaseRecord]) -> np.ndarray:
+    """The number of each case's cluster, as the benchmarks' tables have it: int (n,)."""
+    names = [answered_of(record, ()).record.cluster for record in records]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=int)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from apps.casebook import server
 from apps.casebook.told import CASEBOOK_PLACE
-from apps.casebook.views.overview import calibration_of, mistakes_by_object, worst_objects
+from apps.casebook.views.overview import calibration_of, mistakes_by_object, right_by_category, worst_objects
 from emma_viz.cases import opening
 from emma_viz.cases.case import CaseAnswer, CaseRecord, MeasuredEvidence
 from emma_viz.cases.casebook import Casebook
@@ -155,7 +156,15 @@ def test_figures_count_mistakes_by_object_and_hold_them_against_how_sure_models_
     assert missed == {("cup", "a"): (7, 7), ("cup", "b"): (0, 7)}
     assert worst_objects(made_up, missed) == ["cup"]
     curves = calibration_of(records, ["a", "b"])
-    assert curves["a"] == [(pytest.approx(0.02 / 0.92), 0.5, 14)]
+    (only,) = curves["a"]
+    assert only.leaning == pytest.approx(0.02 / 0.92)
+    assert (only.share.value, only.share.rows) == (0.5, 14)
+    assert np.isnan(only.share.low), "all ask about one image"
+    apart = [replace(each, image_name=f"{number % 7}.png") for number, each in enumerate(records)]
+    by_category = right_by_category(apart)
+    one = by_category["kind 0", "a"]
+    assert (one.value, one.rows) == (pytest.approx(2 / 5), 5)
+    assert one.low < one.value < one.high
 
 
 def test_what_cannot_be_written_is_said_and_not_lost(casebook, monkeypatch, tmp_path):

@@ -24,6 +24,7 @@ const lineOf = (found, index, range) => {
   if (!found.others)
     return make("li", {}, dot(index), make("span", { text: `${loss}; no other place of its shape fits` }));
   const others = `${found.others} other places ${figures(found.low, 2)} to ${figures(found.high, 2)}`;
+  if (found.beats === null) return make("li", {}, dot(index), make("span", { class: "ev-warn", text: `${loss}; ${others}: not judged` }));
   const verdict = found.beats ? "more than any of them" : "others lose as much";
   const text = make("span", { class: found.beats ? "" : "ev-warn", text: `${loss}; ${others}: ${verdict}` });
   return make("li", {}, dot(index), bandOf(found, range), text);
