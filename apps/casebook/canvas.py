@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from apps.casebook.shared import case_maps
-from apps.casebook.text import as_html
+from apps.casebook.text import as_html, shown_text
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.stored import StoredCase
 from emma_viz.render.script import canvas_script, canvas_style
@@ -22,7 +22,7 @@ def draw_canvas(casebook: Casebook, found: StoredCase) -> None:
     with st.spinner("Decoding what the image tokens hold"):
         shown = case_maps().of(record, image)
     for note in shown.notes:
-        st.html(f'<p class="cb-small">{as_html(note)}</p>')
+        st.html(f'<p class="cb-small">{as_html(shown_text(note))}</p>')
     if shown.payload is None:
         return
     dark = st.context.theme.type == "dark"

@@ -35,7 +35,7 @@ def dressed(figure: go.Figure, title: str, *, height: int = 360, **layout) -> go
     figure.update_layout(
         title={"text": plotly_text(title), "x": 0, "font": {"size": 15}},
         height=height,
-        margin={"l": 50, "r": 10, "t": 40, "b": 40},
+        margin={"l": 50, "r": 10, "t": 40 if title else 10, "b": 40},
         legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -66,8 +66,7 @@ def right_by_category(found: Mapping[tuple[str, str], ShareOfRows], models: Sequ
             name=plotly_text(model),
             marker_color=colour,
         )
-    title = "Right answers by category (whiskers: 95 % over images)"
-    return dressed(figure, title, yaxis_range=[0, 1], barmode="group")
+    return dressed(figure, "Right answers by category", yaxis_range=[0, 1], barmode="group")
 
 
 def _whiskers(shares: Sequence[ShareOfRows | None]) -> dict[str, Any]:
@@ -160,6 +159,7 @@ def calibration(curves: Mapping[str, Sequence[CalibrationBin]], models: Sequence
             error_y={**_whiskers(shares), "thickness": 1, "width": 3, "color": colour},
             customdata=[_told(each) for each in shares],
             mode="lines+markers",
+            cliponaxis=False,
             name=plotly_text(model),
             line={"color": colour, "width": 1.5},
             marker={"color": colour, "size": [6 + 12 * (each.rows / most) ** 0.5 for each in shares]},
@@ -167,7 +167,7 @@ def calibration(curves: Mapping[str, Sequence[CalibrationBin]], models: Sequence
         )
     return dressed(
         figure,
-        "Calibration: how often yes is true (whiskers: 95 % over images)",
+        "Calibration: how often yes is true",
         xaxis={"title": "P(Yes) of P(Yes) + P(No), ten bins", "range": [-0.03, 1.03]},
         yaxis={"title": "yes is true", "range": [-0.03, 1.03]},
     )

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from apps.casebook.gate import DOCUMENT_PATH
 from apps.casebook.permalinks import filter_of
 from apps.casebook.shared import case_maps, shared_casebook
-from apps.casebook.text import as_html
+from apps.casebook.text import as_html, shown_text
 from emma_viz.errors import EmmaVizError, InputError
 from emma_viz.session.case_report.content import CaseContent, contents
 from emma_viz.session.case_report.page import cases_page
@@ -56,7 +56,7 @@ def _document(request: Request) -> Response:
             raise InputError("expected the name of a document that ends in .pdf or .html.")
         content = _made(request.query_params, ending)
     except EmmaVizError as error:
-        return PlainTextResponse(str(error), HTTPStatus.NOT_FOUND)
+        return PlainTextResponse(shown_text(str(error)), HTTPStatus.NOT_FOUND)
     saved = {"content-disposition": f'attachment; filename="{stem}.{ending}"', "cache-control": "no-store"}
     return Response(content, media_type=_MEDIA_TYPES[ending], headers=saved)
 

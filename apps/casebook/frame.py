@@ -7,7 +7,7 @@ import streamlit as st
 
 from apps.casebook.permalinks import filter_part, renewed
 from apps.casebook.shared import shared_casebook
-from apps.casebook.text import as_html
+from apps.casebook.text import as_html, shown_text
 from apps.casebook.views import case, gallery, overview, pair
 from emma_viz.cases.casebook import Casebook
 from emma_viz.errors import EmmaVizError
@@ -54,9 +54,9 @@ def _guarded(draw: Callable[[Casebook], None]) -> Callable[[], None]:
         try:
             draw(shared_casebook())
         except EmmaVizError as error:
+            said = as_html(shown_text(str(error)))
             st.html(
-                f'<section class="cb-trouble" role="alert"><h1>This cannot be shown</h1><p>{as_html(str(error))}</p>'
-                "</section>"
+                f'<section class="cb-trouble" role="alert"><h1>This cannot be shown</h1><p>{said}</p></section>'
             )
 
     page.__name__ = draw.__module__.rpartition(".")[2]

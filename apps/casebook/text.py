@@ -1,16 +1,30 @@
 """Strangers' words as HTML: as_html, and never as Markdown, which would load pictures from elsewhere."""
 
+import os
+import re
 from collections.abc import Sequence
 from html import escape
 
+from apps.casebook.told import CASEBOOK_PERSON, CASEBOOK_PLACE
 from emma_viz.cases.case import CaseAnswer
 from emma_viz.cases.casebook import Casebook
 from emma_viz.records.coco_words import coco_and
+
+_FOLDERS = re.compile(r"(?<![\w:/\\.~])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\"<>|]*)*[/\\](?=[^\s/\\])")
+"""The folders of a path; an address with :// before it has none."""
 
 
 def as_html(text: str) -> str:
     """Text that stands in HTML as it is."""
     return escape(text, quote=True).replace("\n", "<br>")
+
+
+def shown_text(text: str) -> str:
+    """What went wrong, in words: to others than this machine's own people without the folders that it names."""
+    if os.environ.get(CASEBOOK_PERSON):
+        return text
+    folder = os.path.dirname(os.environ.get(CASEBOOK_PLACE, ""))  # its names may have spaces
+    return _FOLDERS.sub("", text.replace(f"{folder}{os.sep}", "") if folder else text)
 
 
 def marked(text: str, made_up: Sequence[str]) -> str:
@@ -37,8 +51,9 @@ def judged_chip(answer: CaseAnswer) -> str:
 
 
 def leaning_bar(answer: CaseAnswer) -> str:
-    """P(Yes) against P(No) as a bar with its numbers; nothing where they were not kept."""
-    if answer.leaning is None or answer.p_yes is None or answer.p_no is None:
+    """P(Yes) against P(No) as a bar with its numbers; nothing where they were not kept, or no yes or no was
+    asked for."""
+    if not answer.said or answer.leaning is None or answer.p_yes is None or answer.p_no is None:
         return ""
     share = 100 * answer.leaning
     said = f"P(Yes) {answer.p_yes:.3f}, P(No) {answer.p_no:.3f}"

@@ -26,6 +26,8 @@ from emma_viz.session.case_maps import CaseMaps
 
 HERE = Path(__file__).parent
 BUNDLED_CASES = bundled_cases()
+PAIR = ("cobra-pocket", "emma-v1-pocket")
+"""The models that are asked: whatever pair others start with, these cases are about the pocket family."""
 OF_EACH_RULE, OF_CHARTS = 5, 6
 """Cases that are chosen."""
 SCENE_RULES = ("models-disagree", "one-right-one-wrong", "makes-up", "confident-and-wrong")
@@ -116,14 +118,15 @@ def build(work: Path) -> int:
     images = photographs(work / "photographs")
     everything, chosen = str(work / "all.db"), str(work / "chosen.db")
     records = str(HERE / "photos.jsonl")
-    run("benchmark", "tabletop", "--out", str(work / "tabletop"))
-    run("benchmark", "plain", "--records", records, "--images", str(images), "--out", str(work / "photos"))
+    run("benchmark", "tabletop", "--models", *PAIR, "--out", str(work / "tabletop"))
+    photographed = ("--records", records, "--images", str(images))
+    run("benchmark", "plain", "--models", *PAIR, *photographed, "--out", str(work / "photos"))
     run("cases", "mine", str(work / "photos"), str(work / "tabletop"), "--casebook", everything)
     with Casebook.open(everything) as asked, Casebook.open(chosen) as kept:
         why = chosen_cases(asked)
         keep(asked, kept, why)
         print(f"{len(why)} cases: {', '.join(sorted(why.values()))}")
-    run("cases", "evidence", "--all", "--casebook", chosen)
+    run("cases", "evidence", "--all", "--models", *PAIR, "--casebook", chosen)
     BUNDLED_CASES.unlink(missing_ok=True)
     run("cases", "export", str(BUNDLED_CASES), "--all", "--casebook", chosen)
     return 0

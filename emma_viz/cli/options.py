@@ -215,15 +215,21 @@ def add_image_folder(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_models(parser: argparse.ArgumentParser) -> None:
-    """Which models run, and how."""
+def add_models(parser: argparse.ArgumentParser, *, otherwise: str = "") -> None:
+    """Which models run, and how.
+
+    Args:
+        parser: where the options are added.
+        otherwise: which models run where none is named; "" for DEFAULT_MODELS, else it is for the command to find them.
+    """
     group = parser.add_argument_group("models")
     group.add_argument(
         "--models",
         nargs="+",
         metavar="SOURCE",
-        default=list(DEFAULT_MODELS),
-        help="bundled or preset names, run directories, hub ids or safetensors files (default: %(default)s)",
+        default=None if otherwise else list(DEFAULT_MODELS),
+        help="bundled or preset names, run directories, hub ids or safetensors files (default: "
+        f"{otherwise or '%(default)s'})",
     )
     add_loading(group)
 

@@ -88,8 +88,8 @@ def _axes(figure, chart: Lines | Bars) -> None:
 def _line(axes, x: np.ndarray, series: Series, place: int):
     colour = MODELS[series.model % len(MODELS)]
     if series.control:
-        dashes = _DASHES[place % len(_DASHES)]
-        return axes.plot(x, series.y, color=colour, linestyle=dashes, linewidth=1, alpha=0.6)[0]
+        dashes, look = _DASHES[place % len(_DASHES)], {"linewidth": 1, "alpha": 0.6}
+        return axes.plot(x, series.y, color=colour, linestyle=dashes, label=series.name, **look)[0]
     (drawn,) = axes.plot(
         x,
         series.y,
@@ -97,6 +97,7 @@ def _line(axes, x: np.ndarray, series: Series, place: int):
         linestyle=_STROKES[place % len(_STROKES)],
         marker=MARKERS[series.model % len(MARKERS)],
         ms=3.5,
+        label=series.name,
     )
     if series.low is not None and series.high is not None:
         axes.fill_between(x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
@@ -112,7 +113,7 @@ def _bar(axes, places: np.ndarray, series: Series, index: int, count: int):
     look: dict[str, Any] = {"color": MODELS[series.model % len(MODELS)], "error_kw": {"linewidth": 0.8}}
     if series.control:
         look |= {"alpha": 0.5, "hatch": HATCHES[index % len(HATCHES)], "edgecolor": FAINT}
-    return axes.bar(x, y, width * 0.92, yerr=spread, **look)
+    return axes.bar(x, y, width * 0.92, yerr=spread, label=series.name, **look)
 
 
 def _grids(figure, chart: Grids) -> None:

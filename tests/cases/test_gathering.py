@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emma_viz.cases.case import CaseAnswer, CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.exchange import bundled_cases, import_cases
 from emma_viz.cases.filters import AnswerFilter, CaseFilter
@@ -23,6 +24,7 @@ from emma_viz.records.answered import (
 )
 from emma_viz.records.benchmarks import BenchmarkRecord
 from emma_viz.session.benchmarks.results import answered_tables
+from emma_viz.session.evidence import keeping
 
 
 def answered(number: int, image: str | None, sha: str | None, *models: ModelAnswer, **more) -> AnsweredRecord:
@@ -130,6 +132,17 @@ def test_the_command_line_mines_lists_exports_and_imports(tmp_path, run, capsys)
         assert second.cases(second.ids()) == first.cases(first.ids())
 
 
+def test_evidence_is_of_the_bundled_models_that_answered(tmp_path, monkeypatch):
+    answers = tuple(CaseAnswer(model=name, text="No.", said="no") for name in ("mine", "cobra-pocket"))
+    with Casebook.open(tmp_path / "cases.db") as casebook:
+        casebook.add([CaseRecord(prompt="Is there a cup?", truth="yes", answers=answers)])
+    asked = []
+    monkeypatch.setattr(keeping, "keep_evidence_of", lambda _, ids, models, **__: asked.append(models) or 0)
+    assert main(["cases", "evidence", "--all", "--casebook", str(tmp_path / "cases.db")]) == 0
+    assert main(["cases", "evidence", "--models", "x", "--casebook", str(tmp_path / "cases.db")]) == 0
+    assert asked == [["cobra-pocket"], ["x"]]
+
+
 def test_the_command_line_says_what_is_wrong(tmp_path, run, capsys):
     one = ["--casebook", str(tmp_path / "one.db")]
     assert main(["cases", "list", *one]) == 1
@@ -145,6 +158,7 @@ def test_the_command_line_says_what_is_wrong(tmp_path, run, capsys):
         (["list", "--benchmark", "typo"], "known: pope"),
         (["list", "--tag", "typo"], "known: none"),
         (["export", str(tmp_path / "mine.zip")], "is there already"),
+        (["evidence", "--all"], "expected answers of a bundled model"),
         (["report", str(tmp_path / "one.html"), "--id", "zz"], "no case of "),
         (["report", str(tmp_path / "one.html"), "--id", ""], "no case of "),
     ):

@@ -13,7 +13,7 @@ from apps.casebook.exploring import explorer_part
 from apps.casebook.keys import NEXT, PREVIOUS, UNDO, VERDICT_KEYS, pressed_key
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import framed
-from apps.casebook.text import as_html, chip, judged_chip, leaning_bar, marked
+from apps.casebook.text import as_html, chip, judged_chip, leaning_bar, marked, shown_text
 from apps.casebook.told import CASEBOOK_PERSON
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.history import CASE_VERDICTS, CaseEvent, EventKind
@@ -99,7 +99,7 @@ def _written(casebook: Casebook, found: StoredCase, kind: EventKind, value: str)
         casebook.write(found.id, kind, value, author=author, version=version)
     except (CasebookError, InputError) as error:
         lost = f" Not written: {value}" if kind in ("note", "tag") else ""
-        st.session_state["said"] = f"{error}{lost}"
+        st.session_state["said"] = f"{shown_text(str(error))}{lost}"
 
 
 def _author() -> str:
@@ -122,7 +122,8 @@ def _undo(casebook: Casebook, found: StoredCase) -> None:
 
 def _head(found: StoredCase, ids: Sequence[str]) -> None:
     record = found.record
-    facts = [chip(each) for each in (record.benchmark, record.split, record.category, record.row) if each]
+    whence = dict.fromkeys((record.benchmark, record.split, record.category, record.row))
+    facts = [chip(each) for each in whence if each]
     facts += [chip(f"odd: {flag}", "cb-rule") for flag in record.flags]
     at = f"{ids.index(found.id) + 1} of {len(ids)}" if found.id in ids else "not among the filtered cases"
     st.html(

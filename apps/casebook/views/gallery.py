@@ -11,7 +11,6 @@ from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.stored import StoredCase
 
 ON_A_PAGE = 12
-_ACROSS = 3
 
 
 def draw_gallery(casebook: Casebook) -> None:
@@ -38,15 +37,15 @@ def draw_gallery(casebook: Casebook) -> None:
         _nothing(casebook)
         return
     pictures = casebook.thumbnails([each.record.image for each in shown if each.record.image])
-    for begin in range(0, len(shown), _ACROSS):
-        for column, each in zip(st.columns(_ACROSS), shown[begin : begin + _ACROSS], strict=False):
-            with column, st.container(border=True):
-                st.html(_card(each, pictures.get(each.record.image)))
-                st.page_link(
-                    st.session_state["pages"]["case"],
-                    label="Open the case",
-                    query_params={**filter_part(st.query_params), "id": each.id},
-                )
+    # As many side by side as there is room for: the style lays the columns out.
+    for column, each in zip(st.columns(len(shown)), shown, strict=True):
+        with column:
+            st.html(_card(each, pictures.get(each.record.image)))
+            st.page_link(
+                st.session_state["pages"]["case"],
+                label="Open the case",
+                query_params={**filter_part(st.query_params), "id": each.id},
+            )
     if pages > 1:
         _turn(page, pages)
     what = "this case" if total == 1 else f"these {min(total, MOST_SENT)} cases"
@@ -90,7 +89,8 @@ def _card(found: StoredCase, thumbnail: bytes | None) -> str:
         f"<li><b>{as_html(each.model)}</b> {as_html(each.text[:120])} {judged_chip(each)}</li>"
         for each in record.answers
     )
-    facts = [chip(each) for each in (record.benchmark, record.split, record.category) if each]
+    whence = dict.fromkeys((record.benchmark, record.split, record.category))
+    facts = [chip(each) for each in whence if each]
     facts += [chip(rule.replace("-", " "), "cb-rule") for rule in found.reasons]
     if review.verdict:
         facts.append(chip(review.verdict, "cb-verdict"))

@@ -21,6 +21,9 @@ from emma_viz.session.benchmarks.tables import Table, cell_text
 
 MOST_OBJECTS = 20
 """Objects that are drawn."""
+_WHISKERS = (
+    '<p class="cb-small">Whiskers: 95 %, Wilson\'s over images; none where all rows are of one image.</p>'
+)
 
 
 def draw_overview(casebook: Casebook) -> None:
@@ -37,13 +40,15 @@ def draw_overview(casebook: Casebook) -> None:
     st.html(_table(records))
     _benchmarks(casebook)
     models = _models(records)
-    by_category = right_by_category(records)
+    by_category = right_shares(records)
     if len({category for category, _ in by_category}) > 1:
         st.plotly_chart(charts.right_by_category(by_category, models), width="stretch", key="categories")
+        st.html(_WHISKERS)
     _confusion(records, models)
     curves = calibration_of(records, models)
     if any(curves.values()):
         st.plotly_chart(charts.calibration(curves, models), width="stretch", key="calibration")
+        st.html(_WHISKERS)
 
 
 def _confusion(records: Sequence[CaseRecord], models: Sequence[str]) -> None:
@@ -137,15 +142,25 @@ def _tables(_casebook: Casebook, name: str, state: str) -> list[Table]:
 
 
 def _as_table(table: Table) -> str:
+    if not table.rows:
+        return f"<h3>{as_html(table.title)}</h3>"
     head = "".join(f"<th scope='col'>{as_html(each)}</th>" for each in table.columns)
     rows = "".join(
-        f"<tr>{''.join(f'<td>{as_html(cell_text(cell))}</td>' for cell in row)}</tr>" for row in table.rows
+        f"<tr>{''.join(f'<td>{_cell(cell_text(cell))}</td>' for cell in row)}</tr>" for row in table.rows
     )
     notes = "".join(f'<p class="cb-small">{as_html(note)}</p>' for note in table.notes)
     return (
         f"<h3>{as_html(table.title)}</h3><div class='cb-wide'><table class='cb-table'><thead><tr>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{notes}"
     )
+
+
+def _cell(text: str) -> str:
+    """A number with its interval below it."""
+    value, sign, ends = text.partition(" [")
+    if not (sign and ends.endswith("]")):
+        return as_html(text)
+    return f'{as_html(value)}<br><span class="cb-small">[{as_html(ends)}</span>'
 
 
 def _table(records: Sequence[CaseRecord]) -> str:
@@ -172,7 +187,7 @@ def _models(records: Sequence[CaseRecord]) -> list[str]:
     return list(dict.fromkeys(answer.model for record in records for answer in record.answers))
 
 
-def right_by_category(records: Sequence[CaseRecord]) -> dict[tuple[str, str], ShareOfRows]:
+def right_shares(records: Sequence[CaseRecord]) -> dict[tuple[str, str], ShareOfRows]:
     """(category, model) → the right ones among its scored answers."""
     found: dict[tuple[str, str], list[tuple[bool, int]]] = defaultdict(list)
     for record, cluster in zip(records, _clusters(records).tolist(), strict=True):

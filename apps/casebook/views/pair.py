@@ -25,4 +25,4 @@ def draw_pair(casebook: Casebook) -> None:
             st.page_link(st.session_state["pages"]["case"], label="Open the case", query_params={"id": id})
             draw_picture(casebook, found)
             draw_answers(found)
-            draw_evidence(casebook, found)
+            draw_evidence(casebook, found, across=1)

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_LENSES[0],
         help="the kind of lens by which retention is measured (default: %(default)s)",
     )
-    options.add_models(evidence)
+    options.add_models(evidence, otherwise="of the bundled models those that answered")
     export = action("export", "write cases with their images, histories and evidence", _export)
     export.add_argument(
         "out", type=options.path, metavar="OUT", help="a new folder, or a name that ends in .zip"
@@ -164,7 +164,7 @@ def _evidence(args: argparse.Namespace) -> int:
         count = keep_evidence_of(
             casebook,
             ids,
-            args.models,
+            args.models or _bundled_of(casebook),
             lens=args.lens,
             running=options.running(args),
             say=lambda text: print(one_line(text)),
@@ -172,6 +172,19 @@ def _evidence(args: argparse.Namespace) -> int:
         )
     print(f"measured {count} answers of {len(ids)} cases")
     return 0
+
+
+def _bundled_of(casebook: "Casebook") -> list[str]:
+    """The bundled models that answered some case."""
+    from emma_viz.checkpoints import bundled_names
+
+    answered = sorted(casebook.facets()["model"])
+    if not (found := [name for name in answered if name in bundled_names()]):
+        raise InputError(
+            f"{casebook.where}: expected answers of a bundled model, found those of {', '.join(answered) or 'none'}; "
+            "name the models with --models."
+        )
+    return found
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -154,9 +154,12 @@ def _log(path: Path, kind: LogKind | None, name: str, task: str) -> _Log:
     if whose == "answers":
         return _Log(path=path, kind=whose, model=name or path.stem, task=task)
     told = _LMMS_TASK.search(path.stem)
+    if whose == "lmms-eval" and told is None and path.suffix.lower() == ".json":
+        task = task or path.stem.partition(".")[0]  # until 0.2 a file was called as its task
     if whose == "lmms-eval" and not task and told is None:
         raise InputError(
-            f"{path}: expected a name as lmms-eval gives it (…_samples_TASK.jsonl); else say which task it is (--task)."
+            f"{path}: expected a name as lmms-eval gives it (…_samples_TASK.jsonl, TASK.json); else say which task it "
+            "is (--task)."
         )
     called = task or (told[1] if told else path.stem)
     return _Log(path=path, kind=whose, model=name or path.resolve().parent.name or path.stem, task=called)

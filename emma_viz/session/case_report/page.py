@@ -101,7 +101,7 @@ def _answer(answer: CaseAnswer) -> str:
     said = [
         f'<b>{escape(answer.model)}</b> <span class="{mark}">{mark}</span><br>{escape(answer.text) or "(nothing)"}'
     ]
-    if answer.leaning is not None:
+    if answer.leaning is not None and answer.said:  # of a description they say nothing
         said.append(f'<br><span class="small">P(yes) {answer.p_yes:.3f}, P(no) {answer.p_no:.3f}</span>')
     if answer.made_up:
         said.append(

@@ -61,7 +61,7 @@ class _Layout:
             mark = "" if answer.right is None else (": right" if answer.right else ": wrong")
             self._write(f"{answer.model}{mark}", left, side, _TEXT, bold=True)
             self._write(answer.text or "(nothing)", left, side, _TEXT)
-            if answer.leaning is not None:
+            if answer.leaning is not None and answer.said:  # of a description they say nothing
                 odds = f"P(yes) {answer.p_yes:.3f}, P(no) {answer.p_no:.3f}"
                 self._write(odds, left, side, _SMALL, colour=colours.SOFT)
             if answer.made_up:
@@ -142,12 +142,12 @@ class _Layout:
                 self.y += 0.15
                 tops = self.y
                 lines = max(
-                    len(words.wrap(words.clean(each), width, _SMALL, lines=4))
+                    len(words.wrap(words.clean(each), 0.95 * width, _SMALL, lines=4))
                     for each, _ in self.content.curves[index : index + _PLOTS]
                 )
                 self.y += lines * words.line_height(_SMALL) + _PLOT + 0.3
             if self.sheet is not None:
-                own = words.wrap(words.clean(title), width, _SMALL, lines=4)
+                own = words.wrap(words.clean(title), 0.95 * width, _SMALL, lines=4)
                 self.sheet.write_lines(x, tops, own, _SMALL, colour=colours.SOFT)
                 top = tops + lines * words.line_height(_SMALL) + 0.04
                 self._plot(Box(x + 0.25, top, width - 0.25, _PLOT), title, curves)

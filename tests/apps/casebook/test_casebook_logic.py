@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from apps.casebook import server
 from apps.casebook.told import CASEBOOK_PLACE
-from apps.casebook.views.overview import calibration_of, mistakes_by_object, right_by_category, worst_objects
+from apps.casebook.views.overview import calibration_of, mistakes_by_object, right_shares, worst_objects
 from emma_viz.cases import opening
 from emma_viz.cases.case import CaseAnswer, CaseRecord, MeasuredEvidence
 from emma_viz.cases.casebook import Casebook
@@ -161,7 +161,7 @@ def test_figures_count_mistakes_by_object_and_hold_them_against_how_sure_models_
     assert (only.share.value, only.share.rows) == (0.5, 14)
     assert np.isnan(only.share.low), "all ask about one image"
     apart = [replace(each, image_name=f"{number % 7}.png") for number, each in enumerate(records)]
-    by_category = right_by_category(apart)
+    by_category = right_shares(apart)
     one = by_category["kind 0", "a"]
     assert (one.value, one.rows) == (pytest.approx(2 / 5), 5)
     assert one.low < one.value < one.high

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -21,8 +22,8 @@ from apps.casebook.permalinks import (
     renewed,
 )
 from apps.casebook.server import SETTINGS, free_port, serve_casebook
-from apps.casebook.text import as_html, leaning_bar, marked
-from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_PERSON
+from apps.casebook.text import as_html, leaning_bar, marked, shown_text
+from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_PERSON, CASEBOOK_PLACE
 from apps.explorer.casebooks import casebook_images
 from apps.explorer.page.links import read_link
 from emma_viz.cases.case import CaseAnswer, CaseRecord
@@ -95,6 +96,26 @@ def test_an_address_that_was_kept_under_other_names_means_what_it_meant():
     assert renewed(both) == both
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("/srv/our cases/c.db: there is no case 'x'.", "c.db: there is no case 'x'."),
+        ("study /home/a/runs/1: gone (see https://x.org/a)", "study 1: gone (see https://x.org/a)"),
+        (r"study 'C:\Users\a\b' is missing", "study 'b' is missing"),
+        (
+            "postgresql+psycopg://a:***@host/name: 1/2 of ~/c",
+            "postgresql+psycopg://a:***@host/name: 1/2 of c",
+        ),
+    ],
+)
+def test_what_went_wrong_names_folders_to_this_machines_people_alone(monkeypatch, said, told):
+    monkeypatch.setenv(CASEBOOK_PLACE, "/srv/our cases/c.db")
+    monkeypatch.setenv(CASEBOOK_PERSON, "")
+    assert shown_text(said) == told
+    monkeypatch.setenv(CASEBOOK_PERSON, "ann")
+    assert shown_text(said) == said
+
+
 def test_words_of_strangers_stay_words():
     evil = '<img src="https://example.org/x"> ![x](https://example.org/y)'
     assert "<img" not in as_html(evil)
@@ -103,7 +124,9 @@ def test_words_of_strangers_stay_words():
     shown = marked("A man with a puppy, a hot dog and a sceptre.", ["person", "dog", "sceptre"])
     assert re.findall("<mark>(.*?)</mark>", shown) == ["man", "puppy", "sceptre"]
     assert leaning_bar(CaseAnswer(model="a", text="x")) == ""
-    assert "P(Yes) 0.200, P(No) 0.600" in leaning_bar(CaseAnswer(model="a", text="x", p_yes=0.2, p_no=0.6))
+    answer = CaseAnswer(model="a", text="x", said="no", p_yes=0.2, p_no=0.6)
+    assert "P(Yes) 0.200, P(No) 0.600" in leaning_bar(answer)
+    assert leaning_bar(replace(answer, said="")) == "", "of a description they say nothing"
 
 
 def case_of(image: str, **fields) -> CaseRecord:

@@ -47,7 +47,8 @@ def workbook(path):
 
 @pytest.mark.parametrize("generation", [1, 2, 3])
 def test_a_log_of_lmms_eval_becomes_a_run(generation, pope, photos, tmp_path, capsys):
-    log = lmms_log(tmp_path / "llava" / f"2026_samples_pope_adv.json{'l' * (generation > 1)}", generation)
+    called = "pope_adv.json" if generation == 1 else "2026_samples_pope_adv.jsonl"
+    log = lmms_log(tmp_path / "llava" / called, generation)
     argv = ["benchmark", "import", str(log), "--out", str(tmp_path / "run"), "--benchmark", "pope"]
     argv += ["--records", str(pope), "--images", str(photos[0].parent), "--scorers", "lmms-eval", "pope"]
     assert main(argv) == 0
