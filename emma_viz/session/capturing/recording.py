@@ -105,12 +105,7 @@ def capture(
         InputError: an image cannot be used, or two models would have one entry.
         LensError: maps were asked for, and there is no lens.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-    dtype = getattr(torch, states_dtype)
-    require_type(store, dtype)
-    if store == "maps" and sites is not None:
-        raise InputError("expected either sites or maps, got both: a lens says itself which sites it reads.")
+    dtype = _required_type(store, states_dtype, batch_size=batch_size, sites=sites)
     for source in models:
         resolve(source)
     data_sets = _entry_names(models)
@@ -134,22 +129,38 @@ def capture(
         asking=replace(asking, seed=asking.seed + asked.first),
         store=store,
     )
-    requests, wanted = dict.fromkeys(entries, request), one_each(lenses, len(models))
+    sources, wanted = dict(zip(entries, models, strict=True)), one_each(lenses, len(models))
+    requests = dict.fromkeys(entries, request)
     if store == "maps":
+        given = {"force": force_lens, "fit_on": fit_on, "progress": progress}
         requests = {
-            name: _with_lens(
-                request, source, lens, running, force=force_lens, fit_on=fit_on, progress=progress
-            )
-            for name, source, lens in zip(entries, models, wanted, strict=True)
+            name: _with_lens(request, sources[name], lens, running, **given)
+            for name, lens in zip(entries, wanted, strict=True)
         }
     require_place(path)
     job = _Job(
-        path=path, data_sets=data_sets, sources=dict(zip(entries, models, strict=True)), asked=asked,
-        requests=requests, running=running, batch_size=batch_size, force_lens=force_lens,
-        convert_profile=convert_profile, progress=progress,
+        path=path, data_sets=data_sets, sources=sources, asked=asked, requests=requests, running=running,
+        batch_size=batch_size, force_lens=force_lens, convert_profile=convert_profile, progress=progress,
     )  # fmt: skip
     job.record(overwrite=overwrite, say=say)
     return entries
+
+
+def _required_type(
+    store: Store, states_dtype: str, *, batch_size: int, sites: Sequence[str] | None
+) -> torch.dtype:
+    """The type of what is kept.
+
+    Raises:
+        InputError: options exclude each other, or have no meaning.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+    dtype = getattr(torch, states_dtype)
+    require_type(store, dtype)
+    if store == "maps" and sites is not None:
+        raise InputError("expected either sites or maps, got both: a lens says itself which sites it reads.")
+    return dtype
 
 
 def _say_left_out(asked: QuestionSet, say: Callable[[str], None]) -> None:

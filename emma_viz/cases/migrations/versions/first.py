@@ -1,5 +1,7 @@
 """The first tables."""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -9,6 +11,27 @@ down_revision = None
 
 def upgrade() -> None:
     """From an empty database."""
+    _cases()
+    _pictures()
+    _answers()
+    _evidence()
+    _history()
+
+
+def _of_case(table: str, key: Sequence[str], *columns: sa.Column) -> None:
+    """A table of what belongs to a case and goes with it; `key` are the columns of its key behind the case's."""
+    op.create_table(
+        table,
+        sa.Column("case_id", sa.String(length=32), nullable=False),
+        *columns,
+        sa.ForeignKeyConstraint(
+            ["case_id"], ["casebook_cases.id"], name=op.f(f"fk_{table}_case_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("case_id", *key, name=op.f(f"pk_{table}")),
+    )
+
+
+def _cases() -> None:
     op.create_table(
         "casebook_cases",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -36,6 +59,9 @@ def upgrade() -> None:
     op.create_index("ix_casebook_cases_benchmark", "casebook_cases", ["benchmark", "split"], unique=False)
     op.create_index(op.f("ix_casebook_cases_changed_at"), "casebook_cases", ["changed_at"], unique=False)
     op.create_index(op.f("ix_casebook_cases_number"), "casebook_cases", ["number"], unique=False)
+
+
+def _pictures() -> None:
     op.create_table(
         "casebook_pictures",
         sa.Column("hash", sa.String(length=64), nullable=False),
@@ -46,9 +72,12 @@ def upgrade() -> None:
         sa.Column("thumbnail", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_casebook_pictures")),
     )
-    op.create_table(
+
+
+def _answers() -> None:
+    _of_case(
         "casebook_answers",
-        sa.Column("case_id", sa.String(length=32), nullable=False),
+        ["model"],
         sa.Column("model", sa.String(length=500), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
@@ -63,10 +92,6 @@ def upgrade() -> None:
         sa.Column("study", sa.Text(), nullable=False),
         sa.Column("entry", sa.Text(), nullable=False),
         sa.Column("sample", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["case_id"], ["casebook_cases.id"], name=op.f("fk_casebook_answers_case_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("case_id", "model", name=op.f("pk_casebook_answers")),
     )
     op.create_index(
         "ix_casebook_answers_model",
@@ -74,42 +99,24 @@ def upgrade() -> None:
         ["model", "case_id", "said", "right", "confidence"],
         unique=False,
     )
-    op.create_table(
-        "casebook_events",
-        sa.Column("case_id", sa.String(length=32), nullable=False),
-        sa.Column("id", sa.String(length=32), nullable=False),
-        sa.Column("at", sa.String(length=32), nullable=False),
-        sa.Column("author", sa.Text(), nullable=False),
-        sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["case_id"], ["casebook_cases.id"], name=op.f("fk_casebook_events_case_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("case_id", "id", name=op.f("pk_casebook_events")),
-    )
-    op.create_table(
+
+
+def _evidence() -> None:
+    _of_case(
         "casebook_evidence",
-        sa.Column("case_id", sa.String(length=32), nullable=False),
+        ["model"],
         sa.Column("model", sa.String(length=500), nullable=False),
         sa.Column("recipe", sa.String(length=200), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["case_id"], ["casebook_cases.id"], name=op.f("fk_casebook_evidence_case_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("case_id", "model", name=op.f("pk_casebook_evidence")),
     )
-    op.create_table(
+    _of_case(
         "casebook_measured",
-        sa.Column("case_id", sa.String(length=32), nullable=False),
+        ["model", "name", "layer"],
         sa.Column("model", sa.String(length=500), nullable=False),
         sa.Column("name", sa.String(length=500), nullable=False),
         sa.Column("layer", sa.Integer(), nullable=False),
         sa.Column("value", sa.Float(), nullable=False),
         sa.Column("control", sa.Float(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["case_id"], ["casebook_cases.id"], name=op.f("fk_casebook_measured_case_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("case_id", "model", "name", "layer", name=op.f("pk_casebook_measured")),
     )
     op.create_index(
         "ix_casebook_measured_name",
@@ -117,24 +124,28 @@ def upgrade() -> None:
         ["name", "case_id", "model", "layer", "value", "control"],
         unique=False,
     )
-    op.create_table(
+
+
+def _history() -> None:
+    _of_case(
+        "casebook_events",
+        ["id"],
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("author", sa.Text(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+    )
+    _of_case(
         "casebook_reasons",
-        sa.Column("case_id", sa.String(length=32), nullable=False),
+        ["rule", "model"],
         sa.Column("rule", sa.String(length=64), nullable=False),
         sa.Column("model", sa.String(length=500), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["case_id"], ["casebook_cases.id"], name=op.f("fk_casebook_reasons_case_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("case_id", "rule", "model", name=op.f("pk_casebook_reasons")),
     )
     op.create_index("ix_casebook_reasons_rule", "casebook_reasons", ["rule", "case_id"], unique=False)
-    op.create_table(
+    _of_case(
         "casebook_tags",
-        sa.Column("case_id", sa.String(length=32), nullable=False),
+        ["tag"],
         sa.Column("tag", sa.String(length=80), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["case_id"], ["casebook_cases.id"], name=op.f("fk_casebook_tags_case_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("case_id", "tag", name=op.f("pk_casebook_tags")),
     )
     op.create_index("ix_casebook_tags_tag", "casebook_tags", ["tag", "case_id"], unique=False)
