@@ -69,25 +69,13 @@ def casebook_parser() -> argparse.ArgumentParser:
         "(bundled models are found by their names)",
     )
     found.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
-    )
-    found.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a name under which the page is also served, such as that of a proxy; may be given again (default: this "
-        "machine's own names and --host)",
-    )
-    found.add_argument("--port", type=int, help="(default: the first free one from 8501)")
-    found.add_argument(
         "--explorer",
         default="",
         metavar="ADDRESS",
         help="where emma-viz explore --casebook serves this casebook's images, to link there from each case "
         "(default: the page says how to start one here)",
     )
-    found.add_argument("--open", action="store_true", help="open the page in the browser")
+    options.add_serving(found, first_port=_PORTS.start)
     return found
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from emma_viz.checkpoints import BUNDLED, bundled_names
 from emma_viz.cli.guard import guarded
-from emma_viz.cli.options import add_loading, path, running
+from emma_viz.cli.options import add_loading, add_serving, path, running
 from emma_viz.errors import InputError
 from emma_viz.files.named import named_path
 from emma_viz.lens.headers import SUFFIX
@@ -62,17 +62,7 @@ def parser() -> argparse.ArgumentParser:
         default="gradient",
         help="a word's evidence: estimated in two passes, or measured in one pass a token (default: gradient)",
     )
-    found.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
-    )
-    found.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a name under which the page is also served, such as that of a proxy; may be given again (default: this "
-        "machine's own names and --host)",
-    )
+    add_serving(found, first_port=7860)
     found.add_argument(
         "--allow-frame",
         action="append",
@@ -80,11 +70,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="ORIGIN",
         help="an origin whose pages may show this one in a frame, such as https://example.org; may be given again",
     )
-    found.add_argument("--port", type=int, help="(default: the first free one from 7860)")
     found.add_argument(
         "--share", action="store_true", help="also open a public Gradio link (asks the internet)"
     )
-    found.add_argument("--open", action="store_true", help="open the page in the browser")
     return found
 
 

@@ -1,7 +1,13 @@
 """What is told of work that goes on, between the thread that does it and those who wait."""
 
+import json
 import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+_EVERY = 0.08
+"""Seconds between two of the news, at the least."""
 
 
 class Abandoned(Exception):  # noqa: N818 (nothing went wrong)
@@ -42,3 +48,17 @@ class News:
     def as_json(self) -> dict:
         """The news as the canvas's `busy` takes them."""
         return {"message": self.message, "done": self.done, "total": self.total, "models": self.models}
+
+    def told(self, ended: threading.Event, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The news on the way, until a run ends or nobody listens.
+
+        Args:
+            ended: set when it does; sets `changed`, too.
+            about: what each of them says besides.
+        """
+        while not (ended.is_set() or self.left):
+            self.changed.wait(1.0)
+            self.changed.clear()
+            if not (ended.is_set() or self.left):
+                yield {"stage": "busy", **about, **json.loads(json.dumps(self.as_json()))}
+                ended.wait(_EVERY)

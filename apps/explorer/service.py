@@ -1,7 +1,6 @@
 """What the page can ask of the server, without any widget: every answer is JSON, every refusal a sentence."""
 
 import base64
-import json
 import secrets
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from apps.explorer.questions import (
 from apps.explorer.running import VisitorQuestion, answer_question, read_words
 from apps.explorer.saving import FILE_TYPES, save_view
 from apps.explorer.scratch import Scratch
-from apps.explorer.sessions import Sessions
+from apps.explorer.sessions import Session, Sessions
 from apps.explorer.state import KEPT_IMAGES, Asked, Images, Models, Recent, RunResult
 from apps.explorer.uploads import Uploads, read_upload
 from emma_viz.data import image_hash
@@ -40,8 +39,6 @@ from emma_viz.session.studies import compare_shapes
 
 CONVERT = "“Convert the colour profile”"
 """What the page calls the command line's --convert-profile."""
-_EVERY = 0.08
-"""Seconds between two pieces of news."""
 
 
 class Service:
@@ -185,14 +182,7 @@ class Service:
                     lenses=_several(lens), sites=_several(site), max_new_tokens=int(tokens),
                     file=Path(str(upload)).name, converted=convert,
                 )  # fmt: skip
-                result = self.sessions.alike(question.asked) if linked else None
-                if result is None:
-                    result = answer_question(question, self.models, self.settings.lenses, news)
-                digest = result.asked.image_hash
-                result = with_mask(result, self._masked.get(digest))
-                self.images.add(digest, name, image)
-                if session.masked == digest:
-                    session.masked = ""
+                result = self._answered(question, session, news, linked=linked)
                 with session.changing:
                     news.say(0, 0, "ready")  # a run that was stopped leaves the page's result where it is
                     outcome.update(stage="ready", run=self.sessions.store(secret, result))
@@ -213,17 +203,26 @@ class Service:
             return
         threading.Thread(target=counted, daemon=True, name="explorer-run").start()
         try:
-            while not (ended.is_set() or news.left):
-                news.changed.wait(1.0)
-                news.changed.clear()
-                if not (ended.is_set() or news.left):
-                    yield {"stage": "busy", **about, **json.loads(json.dumps(news.as_json()))}
-                    ended.wait(_EVERY)
+            yield from news.told(ended, about)
         finally:
             news.left = True
             if session.news is news:
                 session.news = None
         yield {"stage": "none", **about, **outcome}
+
+    def _answered(
+        self, question: VisitorQuestion, session: Session, news: News, *, linked: bool
+    ) -> RunResult:
+        """The result of a question, whose image is kept; as `ask` says."""
+        result = self.sessions.alike(question.asked) if linked else None
+        if result is None:
+            result = answer_question(question, self.models, self.settings.lenses, news)
+        digest = result.asked.image_hash
+        result = with_mask(result, self._masked.get(digest))
+        self.images.add(digest, question.image_name, question.image)
+        if session.masked == digest:
+            session.masked = ""
+        return result
 
     def show(self, secret: str, index: int, entries: Sequence[str] = ()) -> dict[str, Any]:
         """Show an image of the study."""

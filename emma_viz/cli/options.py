@@ -369,3 +369,25 @@ def view(args: argparse.Namespace, out: Path | None = None) -> View:
     every = (-1, "all") if out is not None and out.suffix.lower() in MOVING else None
     given["layers"] = every if args.layers is None else tuple(args.layers)
     return View(**given)
+
+
+def add_serving(parser: argparse.ArgumentParser, *, first_port: int) -> None:
+    """Options of a command that serves a page.
+
+    Args:
+        parser: the command's.
+        first_port: the first that it tries.
+    """
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the page is also served, such as that of a proxy; may be given again (default: this "
+        "machine's own names and --host)",
+    )
+    parser.add_argument("--port", type=int, help=f"(default: the first free one from {first_port})")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")

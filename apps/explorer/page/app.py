@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import resources
+from types import SimpleNamespace
 from typing import Any
 
 from apps.explorer.casebooks import casebook_images
@@ -213,6 +214,43 @@ def _wire_live(gr, page, service: Service, linked, canvas, controls: dict[str, A
     lens, site, go, stop = (controls[name] for name in ("lens", "site", "go", "stop"))
     hash_box, ticket_box = gr.Textbox(visible=False), gr.Number(visible=False, precision=0)
     asking = [image, prompt, models, lens, site, controls["tokens"], controls["convert"]]
+    does = _handlers(gr, service)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    # Without "multiple", Gradio drops a question without a word while an older one, though stopped, is not over.
+    in_turn = quiet | {"concurrency_limit": 1, "concurrency_id": "models", "trigger_mode": "multiple"}
+    widgets = [image, models, prompt, lens, site, controls["tokens"]]
+    # The script presses it when the address changes under an open page.
+    again = gr.Button("Follow the link", visible="hidden", elem_id="explorer-follow")
+    opened = (
+        page.load(
+            does.begin, [hash_box, ticket_box], [linked, canvas, *widgets],
+            js=f"() => [window.location.hash, {TICKET}]", **quiet,
+        ),
+        again.click(
+            does.follow, [hash_box, ticket_box], [linked, canvas, *widgets],
+            js=f"() => [window.location.hash, {TICKET}]", **quiet,
+        ),
+    )  # fmt: skip
+    runs = [each.then(does.ask_if_linked, [linked, *asking], canvas, **in_turn) for each in opened]
+    numbered = f"(...v) => [...v.slice(0, -1), window.explorerAsk({TICKET})]"
+    runs.append(
+        gr.on([go.click, prompt.submit], does.ask, [*asking, ticket_box], canvas, js=numbered, **in_turn)
+    )
+    script: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    for each in runs:
+        each.failure(None, js="() => { window.explorerFailed(); }", **script)
+    stop.click(None, js="() => { window.explorerStop(); }", **script)
+    # What is on the page answers what was chosen: the script says when that has changed since.
+    gr.on(
+        [each.change for each in asking], None, asking, None,
+        js="(...v) => { window.explorerChosen?.(...v); }", **script,
+    )  # fmt: skip
+    image.upload(does.check, image, [image, canvas], **quiet)
+    controls["examples"].select(does.take, None, image, **quiet)
+
+
+def _handlers(gr, service: Service) -> SimpleNamespace:
+    """What the events of a page that asks call."""
 
     def begin(request: gr.Request, address: str, ticket: int) -> tuple:
         link = read_link(address)
@@ -248,36 +286,9 @@ def _wire_live(gr, page, service: Service, linked, canvas, controls: dict[str, A
         path = service.file_of(service.examples[event.index]) if known else None
         return str(path) if path else None
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    # Without "multiple", Gradio drops a question without a word while an older one, though stopped, is not over.
-    in_turn = quiet | {"concurrency_limit": 1, "concurrency_id": "models", "trigger_mode": "multiple"}
-    widgets = [image, models, prompt, lens, site, controls["tokens"]]
-    # The script presses it when the address changes under an open page.
-    again = gr.Button("Follow the link", visible="hidden", elem_id="explorer-follow")
-    opened = (
-        page.load(
-            begin, [hash_box, ticket_box], [linked, canvas, *widgets],
-            js=f"() => [window.location.hash, {TICKET}]", **quiet,
-        ),
-        again.click(
-            follow, [hash_box, ticket_box], [linked, canvas, *widgets],
-            js=f"() => [window.location.hash, {TICKET}]", **quiet,
-        ),
-    )  # fmt: skip
-    runs = [each.then(ask_if_linked, [linked, *asking], canvas, **in_turn) for each in opened]
-    numbered = f"(...v) => [...v.slice(0, -1), window.explorerAsk({TICKET})]"
-    runs.append(gr.on([go.click, prompt.submit], ask, [*asking, ticket_box], canvas, js=numbered, **in_turn))
-    script: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    for each in runs:
-        each.failure(None, js="() => { window.explorerFailed(); }", **script)
-    stop.click(None, js="() => { window.explorerStop(); }", **script)
-    # What is on the page answers what was chosen: the script says when that has changed since.
-    gr.on(
-        [each.change for each in asking], None, asking, None,
-        js="(...v) => { window.explorerChosen?.(...v); }", **script,
-    )  # fmt: skip
-    image.upload(check, image, [image, canvas], **quiet)
-    controls["examples"].select(take, None, image, **quiet)
+    return SimpleNamespace(
+        begin=begin, follow=follow, ask=ask, ask_if_linked=ask_if_linked, check=check, take=take
+    )
 
 
 def _session(service: Service, request: Any) -> str:

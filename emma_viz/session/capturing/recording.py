@@ -129,14 +129,10 @@ def capture(
         asking=replace(asking, seed=asking.seed + asked.first),
         store=store,
     )
-    sources, wanted = dict(zip(entries, models, strict=True)), one_each(lenses, len(models))
-    requests = dict.fromkeys(entries, request)
-    if store == "maps":
-        given = {"force": force_lens, "fit_on": fit_on, "progress": progress}
-        requests = {
-            name: _with_lens(request, sources[name], lens, running, **given)
-            for name, lens in zip(entries, wanted, strict=True)
-        }
+    sources = dict(zip(entries, models, strict=True))
+    requests = _requests(
+        request, sources, lenses, running, force=force_lens, fit_on=fit_on, progress=progress
+    )
     require_place(path)
     job = _Job(
         path=path, data_sets=data_sets, sources=sources, asked=asked, requests=requests, running=running,
@@ -283,6 +279,26 @@ def _entry_names(models: Sequence[str | Path]) -> tuple[str, ...]:
             "them into studies of their own, or rename a run directory."
         )
     return entries
+
+
+def _requests(
+    request: Request,
+    sources: Mapping[str, str | Path],
+    lenses: Sequence[str | Path | Lens],
+    running: Running,
+    *,
+    force: bool,
+    fit_on: Path | None,
+    progress: Progress | None,
+) -> dict[str, Request]:
+    """What is kept of each entry: for maps, with the lens of its model."""
+    wanted = one_each(lenses, len(sources))
+    if request.store != "maps":
+        return dict.fromkeys(sources, request)
+    return {
+        name: _with_lens(request, source, lens, running, force=force, fit_on=fit_on, progress=progress)
+        for (name, source), lens in zip(sources.items(), wanted, strict=True)
+    }
 
 
 def _with_lens(
