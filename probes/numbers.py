@@ -130,6 +130,34 @@ def layer_chart(
     )
 
 
+def curve_chart(
+    curves: Mapping[str, Sequence[Finding]],
+    *,
+    name: str,
+    title: str,
+    x_title: str,
+    y_title: str,
+    caption: str = "",
+    control: str = "",
+) -> Lines:
+    """Curves of one model by layer, by what they are called.
+
+    Args:
+        curves: what each is called, and the findings.
+        name: of the chart.
+        title: of the chart.
+        x_title: what the layers are counted by.
+        y_title: what is measured, with its unit.
+        caption: below the chart.
+        control: what the one is called that others must beat.
+    """
+    series = [
+        curve_series(said, number, curve, control=said == control)
+        for number, (said, curve) in enumerate(curves.items())
+    ]
+    return Lines(name=name, title=title, x_title=x_title, y_title=y_title, series=series, caption=caption)
+
+
 def curve_series(
     name: str,
     model: int,

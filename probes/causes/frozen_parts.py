@@ -7,8 +7,8 @@ import numpy as np
 from emma_viz.evidence.mixers.frozen import decompose
 from emma_viz.metrics.intervals import ratio
 from probes.causes.regions import Means, case_of, region
-from probes.charts import Chart, Lines
-from probes.numbers import curve_series, joined_parts, mean_measure, percent
+from probes.charts import Chart
+from probes.numbers import curve_chart, joined_parts, mean_measure, percent
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 
 _SOURCES = {
@@ -161,15 +161,12 @@ class FrozenParts:
             if not curves["image"]:
                 continue
             charts.append(
-                Lines(
+                curve_chart(
+                    curves,
                     name=f"shares-{index}",
                     title=f"Where the answer's logit comes from: {result.model}",
                     x_title="seen before block",
                     y_title="share of the logit difference",
-                    series=[
-                        curve_series(name, number, curve)
-                        for number, (name, curve) in enumerate(curves.items())
-                    ],
                     caption="Shares sum to 1 at every layer. Routing held; not causal.",
                 )
             )

@@ -10,7 +10,7 @@ from emma_viz.evidence.patching import estimated_effects, patches, states_of, ve
 from probes.causes.regions import elsewhere, region
 from probes.charts import Chart, Lines
 from probes.findings import shown
-from probes.numbers import curve_series, joined_parts, mean_measure, shared_part
+from probes.numbers import curve_chart, joined_parts, mean_measure, shared_part
 from probes.protocol import Batch, Finding, Gathered, Measure, Needs, Result, Seen
 
 LEAST = 0.5
@@ -228,14 +228,12 @@ def _estimated(clean: Case, without: Case, place: np.ndarray, layers: Sequence[i
 
 
 def _chart(name: str, title: str, curves: Mapping[str, Sequence[Finding]], caption: str) -> Lines:
-    return Lines(
+    return curve_chart(
+        curves,
         name=name,
         title=title,
         x_title="patched before block" if "estimates" not in name else "layer",
         y_title="share of the difference",
-        series=[
-            curve_series(said, number, curve, control=said == _SETS["elsewhere"])
-            for number, (said, curve) in enumerate(curves.items())
-        ],
         caption=caption,
+        control=_SETS["elsewhere"],
     )

@@ -9,8 +9,8 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.patching import patches, states_of
 from emma_viz.metrics.intervals import ratio
 from probes.causes.patching import LEAST
-from probes.charts import Chart, Lines
-from probes.numbers import curve_series, joined_parts
+from probes.charts import Chart
+from probes.numbers import curve_chart, joined_parts
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 
 _SETS = {
@@ -95,15 +95,12 @@ class Prompts:
             if not all(curves.values()):
                 continue
             charts.append(
-                Lines(
+                curve_chart(
+                    curves,
                     name=f"shares-{index}",
                     title=f"What holds the question: {result.model}",
                     x_title="patched before block",
                     y_title="share of the difference",
-                    series=[
-                        curve_series(said, number, curve)
-                        for number, (said, curve) in enumerate(curves.items())
-                    ],
                     caption="Intervention: replace at resid_pre, by the run that asks for what is there.",
                 )
             )
