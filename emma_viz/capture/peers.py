@@ -9,8 +9,11 @@ from torch import Tensor
 
 from emma_viz.capture.buffers import StateBuffers
 from emma_viz.capture.questions import Questions
+from emma_viz.capture.recorder import Recorder
 from emma_viz.capture.trace import Sampling
+from emma_viz.errors import SiteError
 from emma_viz.models import Generation
+from emma_viz.models.attention_sites import PARTS
 from emma_viz.models.peers.network import PeerInputs, PeerNetwork
 
 
@@ -23,6 +26,28 @@ def peer_inputs(peer: PeerNetwork, questions: Questions) -> tuple[PeerInputs, ..
 def positions(inputs: PeerInputs, kind: str) -> Tensor:
     """The positions of the sequence to keep: those of the image in the order of its geometry, then the others."""
     return {"image": inputs.image, "text": inputs.text}.get(kind, torch.cat([inputs.image, inputs.text]))
+
+
+def require_parts(peer: PeerNetwork) -> None:
+    """Refuse to record the parts of blocks that do not add up, which a text of one word shows.
+
+    Raises:
+        SiteError: they do not, at the layer that is named.
+    """
+    with Recorder(peer.network, ("resid_pre", *PARTS, "resid_post")) as seen:
+        peer.read(peer.inputs(None, "?"))
+    for layer in (target.layer for target in seen.targets if target.site == "resid_pre"):
+        for before, part, after in (
+            ("resid_pre", "attn_out", "resid_mid"),
+            ("resid_mid", "mlp_out", "resid_post"),
+        ):
+            total, added = seen[after, layer].float(), seen[part, layer]
+            apart = (seen[before, layer] + added - total).norm()
+            if not apart <= 0.01 * added.float().norm() + torch.finfo(added.dtype).eps * total.norm():
+                raise SiteError(
+                    f"{before} and {part} of block {layer} do not add up to its {after}: what its modules give is not "
+                    f"what it adds. {', '.join(PARTS)} are not recorded of this model; its other sites are."
+                )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emma_viz.capture.buffers import OnStates, StateBuffers
 from emma_viz.capture.hooks import Hooks, foreign_hooks
-from emma_viz.capture.peers import PeerPass, peer_inputs, positions
+from emma_viz.capture.peers import PeerPass, peer_inputs, positions, require_parts
 from emma_viz.capture.questions import (
     LanguageModel,
     PromptsOrIds,
@@ -28,7 +28,7 @@ from emma_viz.data.images import ImageSource
 from emma_viz.errors import InputError
 from emma_viz.models import Generation, pad_prompts
 from emma_viz.models import generate as generate_answers
-from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
+from emma_viz.models.attention_sites import ATTENTION_SITES, PARTS, sites_of
 from emma_viz.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -155,6 +155,8 @@ class _Wanted:
         known = sites_of(model.vlm.llm.config) if peer is None else ATTENTION_SITES
         names, kept_layers = choose(sites, layers, model.info.n_layer, known)
         targets = resolve_sites(network_of(model), names, kept_layers)
+        if peer is not None and {*names} & {*PARTS}:
+            require_parts(peer)
         if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
             raise InputError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}.")
         if tokens not in get_args(TokenKind):

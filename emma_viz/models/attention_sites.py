@@ -3,7 +3,8 @@
 Names are TransformerLens's. Our own blocks have hook points for them. A block that the transformers package builds has
 none, so there a site is the output or the
 input of one of its modules, found by what the block is made of: whatever family a model is of, its blocks have norms
-before attention and MLP alone (Llama, Mistral, Qwen), or behind them as well (Gemma 2 and 3).
+before attention and MLP alone (Llama, Mistral, Qwen), behind them alone (OLMo 2), or both (Gemma 2 and 3, GLM-4). What
+is behind is part of what is added. Where a block has other norms, or scales what it adds, its parts are not sites.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Literal
 
 from torch import nn
 
+from emma_viz.errors import SiteError
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.sites import SITES, Site
 
@@ -58,21 +60,41 @@ def sites_of(llm: MambaConfig) -> Mapping[str, Site]:
     return PARALLEL_SITES if llm.parallel else ATTENTION_SITES
 
 
+PARTS = ("attn_out", "resid_mid", "mlp_out")
+"""The sites of which it is said that they add up from one end of a block to the other."""
+
 _Places = Mapping[str, tuple[str, SiteSide]]
-_PRE_NORM: _Places = {
+_ENDS: _Places = {
     "resid_pre": ("", "input"),
     "z": ("self_attn.o_proj", "input"),
+    "resid_post": ("", "output"),
+}
+_PRE_NORM: _Places = {
     "attn_out": ("self_attn", "output"),
     "resid_mid": ("post_attention_layernorm", "input"),
     "mlp_out": ("mlp", "output"),
-    "resid_post": ("", "output"),
 }
 _SANDWICH: _Places = {
-    **_PRE_NORM,
     "attn_out": ("post_attention_layernorm", "output"),
     "resid_mid": ("pre_feedforward_layernorm", "input"),
     "mlp_out": ("post_feedforward_layernorm", "output"),
 }
+_LAYOUTS: Mapping[frozenset[str], _Places] = {
+    frozenset({"input_layernorm", "post_attention_layernorm"}): _PRE_NORM,
+    frozenset({"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
+               "post_feedforward_layernorm"}): _SANDWICH,
+    frozenset({"input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"}): {
+        "attn_out": ("post_self_attn_layernorm", "output"),
+        "resid_mid": ("post_attention_layernorm", "input"),
+        "mlp_out": ("post_mlp_layernorm", "output"),
+    },
+    frozenset({"post_attention_layernorm", "post_feedforward_layernorm"}): {
+        **_SANDWICH, "resid_mid": ("mlp", "input"),
+    },
+}  # fmt: skip
+"""By the names of all that a block has beside attention and MLP: where its parts are."""
+_SCALES = ("residual_multiplier",)
+"""Numbers of a block by which it multiplies what it adds; 1 changes nothing."""
 _BLOCKS = re.compile(r"(?:.*\.)?(?:language_model|text_model)\.layers|(?:model\.)?layers")
 """Where the blocks of a language model are; those of an image encoder are elsewhere."""
 
@@ -87,11 +109,23 @@ class AttentionBlocks:
     """How many there are."""
     places: _Places
     """Per site, the module below a block and its side."""
+    beside: tuple[str, ...]
+    """What a block has beside attention and MLP."""
 
     def place(self, site: str, layer: int) -> tuple[str, SiteSide]:
-        """Module path and side of a site at one layer; the last norm stands beside the blocks."""
+        """Module path and side of a site at one layer; the last norm stands beside the blocks.
+
+        Raises:
+            SiteError: its blocks are of a kind whose parts are not known.
+        """
         if site == "norm_f":
             return f"{self.path.rpartition('.')[0]}.norm".lstrip("."), "output"
+        if site not in self.places:
+            raise SiteError(
+                f"{site!r} is not known of this model: its blocks do not add what their modules give as others do "
+                f"(they have {', '.join(self.beside) or 'no norms'}). Its sites: {', '.join(self.places)}, norm_f; or "
+                "name modules with Recorder."
+            )
         path, side = self.places[site]
         return f"{self.path}.{layer}.{path}".rstrip("."), side
 
@@ -101,8 +135,25 @@ def attention_blocks(module: nn.Module) -> AttentionBlocks | None:
     for path, blocks in module.named_modules():
         if not (isinstance(blocks, nn.ModuleList) and len(blocks) and _BLOCKS.fullmatch(path)):
             continue
-        below = {name for name, _ in blocks[0].named_modules()}
-        for places in (_SANDWICH, _PRE_NORM):
-            if {name for name, _ in places.values()} <= below:
-                return AttentionBlocks(path=path, n_layer=len(blocks), places=places)
+        if not all("self_attn.o_proj" in {name for name, _ in block.named_modules()} for block in blocks):
+            continue
+        kinds = {_beside(block) for block in blocks}
+        parts = _LAYOUTS.get(frozenset(max(kinds)), {}) if len(kinds) == 1 else {}
+        return AttentionBlocks(
+            path=path,
+            n_layer=len(blocks),
+            places={**_ENDS, **parts},
+            beside=tuple(sorted(set().union(*kinds))),
+        )
     return None
+
+
+def _beside(block: nn.Module) -> tuple[str, ...]:
+    """What a block has beside attention and MLP that changes a state: modules with weights, norms, scales."""
+    found = [
+        name
+        for name, each in block.named_children()
+        if name not in ("self_attn", "mlp") and ("norm" in name or any(True for _ in each.parameters()))
+    ]
+    found += [name for name in _SCALES if getattr(block, name, 1) != 1]
+    return tuple(sorted(found))

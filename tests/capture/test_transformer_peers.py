@@ -6,7 +6,8 @@ import torch
 from emma_viz.capture import Recorder
 from emma_viz.capture.hooks import foreign_hooks
 from emma_viz.errors import SiteError
-from emma_viz.models.attention_sites import ATTENTION_SITES
+from emma_viz.models.attention_sites import ATTENTION_SITES, PARTS
+from tests.capture import transformer_peers
 from tests.capture.transformer_peers import DEPTH, IMAGE, PEERS, peer
 
 pytestmark = pytest.mark.slow  # the package's models take seconds to import
@@ -109,3 +110,26 @@ def test_names_and_layers_that_do_not_exist_are_refused(llava):
         Recorder(llava, "blocks.3.hook_attn_out")
     names = [target.name for target in Recorder(llava, "blocks.*.attn.hook_z", layers=[0, 2]).targets]
     assert names == ["blocks.0.hook_z", "blocks.2.hook_z"]
+
+
+def test_parts_of_blocks_of_another_kind_are_refused_and_its_ends_recorded():
+    """Granite multiplies what it adds; another block may have a norm that is not known."""
+    from transformers import AutoModelForImageTextToText
+
+    config = transformer_peers._llava("granite")
+    config.text_config.residual_multiplier = 0.5
+    scaled = AutoModelForImageTextToText.from_config(config).eval()
+    for site in PARTS:
+        with pytest.raises(
+            SiteError, match=r"residual_multiplier\)\. Its sites: resid_pre, z, resid_post, norm_f"
+        ):
+            Recorder(scaled, site)
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad(), Recorder(scaled, ("resid_pre", "resid_post")) as recorder:
+        scaled(input_ids=ids)
+    torch.testing.assert_close(recorder["resid_pre", 1], recorder["resid_post", 0])
+    odd, _ = peer("llava")
+    blocks = odd.get_submodule("model.language_model.layers")
+    blocks[1].third_norm = torch.nn.LayerNorm(4)
+    with pytest.raises(SiteError, match="third_norm"):
+        Recorder(odd, "mlp_out")

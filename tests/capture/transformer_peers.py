@@ -129,6 +129,8 @@ def _tiles() -> dict[str, Tensor]:
 
 PEERS: dict[str, tuple[Callable, Callable, int]] = {
     "llava": (lambda: _llava("llama"), _square, 16),
+    "llava-olmo2": (lambda: _llava("olmo2"), _square, 16),
+    "llava-glm4": (lambda: _llava("glm4"), _square, 16),
     "llava-next": (_next, _tiles, 16 + 4 * (8 + 1)),
     "llava-onevision": (_onevision, _tiles, 16 + 4 * (8 + 1)),
     "qwen2.5-vl": (_qwen25, _flat, 6),

@@ -14,7 +14,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.logit_lens import logit_lens, word_scores
 from emma_viz.evidence.replacements import image_tokens
-from emma_viz.models.attention_sites import ATTENTION_SITES
+from emma_viz.models.attention_sites import ATTENTION_SITES, attention_blocks
 from emma_viz.models.peers.prompts import PLAIN_NOTE
 from emma_viz.models.peers.table import PEERS
 from tests.families import contract
@@ -41,6 +41,24 @@ def test_every_site_is_recorded_as_a_hook_on_the_network_sees_it(peer, pictures)
     said = trace.token_strings(0, model.tokenizer)
     assert len(said) == len(order)
     assert said[0] == "<image 0,0>"
+
+
+def test_parts_that_do_not_add_up_are_refused(peer, pictures, monkeypatch):
+    _, model = peer
+    block = attention_blocks(model.peer.network)
+    last = model.peer.network.get_submodule(block.path)[-1]
+    plain = type(last).forward
+
+    def doubled(self, states, *args, **given):
+        out = plain(self, states, *args, **given)
+        return 2 * out if self is last and isinstance(out, torch.Tensor) else out
+
+    record(model, pictures[:1], "Why?", sites=("mlp_out",), generate=False)
+    monkeypatch.setattr(type(last), "forward", doubled)
+    with pytest.raises(SiteError, match="resid_mid and mlp_out of block 2 do not add up to its resid_post"):
+        record(model, pictures[:1], "Why?", sites=("mlp_out",), generate=False)
+    assert record(model, pictures[:1], "Why?", generate=False).sites == ("resid_post",)
+    assert not foreign_hooks(model.peer.network)
 
 
 def test_answers_are_those_of_generate(peer, pictures):
