@@ -36,7 +36,7 @@ def require_parts(peer: PeerNetwork) -> None:
     """
     with Recorder(peer.network, ("resid_pre", *PARTS, "resid_post")) as seen:
         peer.read(peer.inputs(None, "?"))
-    for layer in (target.layer for target in seen.targets if target.site == "resid_pre"):
+    for layer in range(len(seen) // (len(PARTS) + 2)):
         for before, part, after in (
             ("resid_pre", "attn_out", "resid_mid"),
             ("resid_mid", "mlp_out", "resid_post"),

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from emma_viz.checkpoints.fingerprint import fingerprint
+from emma_viz.checkpoints.followed import FollowedInfo
 from emma_viz.data.images import ImageTransform, TowerNorm
 from emma_viz.data.prompts import Turn, lead
 from emma_viz.data.provenance import ModelInfo
@@ -28,8 +29,8 @@ class LoadedModel:
     """The model, in evaluation mode."""
     tokenizer: Tokenizer
     transform: ImageTransform
-    info: ModelInfo
-    """What results say about where they come from."""
+    info: ModelInfo = FollowedInfo()  # ty: ignore[invalid-assignment]
+    """What results say about where they come from; its fingerprint follows weights that are changed in place."""
     folder: Path | None = None
     """Where files that belong to the model, such as its lenses, are looked for; None for one built in memory."""
 
@@ -40,6 +41,20 @@ class LoadedModel:
     def name(self) -> str:
         """The short name that pictures print."""
         return self.info.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of its pictures and answers should know of how it is asked."""
+        return ()
+
+    @property
+    def network(self) -> nn.Module:
+        """The module that holds all weights."""
+        return self.vlm
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """All weights, by the names that the fingerprint has."""
+        return self.vlm.state_dict()
 
     @property
     def config(self) -> VLMConfig:
@@ -105,7 +120,8 @@ class LoadedLanguageModel:
     """The model, in evaluation mode."""
     tokenizer: Tokenizer | None
     """None where it was loaded without one: it then reads token ids alone."""
-    info: ModelInfo
+    info: ModelInfo = FollowedInfo()  # ty: ignore[invalid-assignment]
+    """What results say about where they come from; its fingerprint follows weights that are changed in place."""
 
     def __repr__(self) -> str:
         return _said(self, self.llm)
@@ -114,6 +130,15 @@ class LoadedLanguageModel:
     def name(self) -> str:
         """The short name that pictures print."""
         return self.info.name
+
+    @property
+    def network(self) -> nn.Module:
+        """The module that holds all weights."""
+        return self.llm
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """All weights, by the names that the fingerprint has."""
+        return {f"llm.{name}": value for name, value in self.llm.state_dict().items()}
 
 
 def _said(model: "LoadedModel | LoadedLanguageModel", network: nn.Module) -> str:

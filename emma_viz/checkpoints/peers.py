@@ -5,7 +5,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -44,6 +44,8 @@ from emma_viz.models.peers.peer import PeerSettings
 from emma_viz.models.peers.steering import only_steering
 from emma_viz.models.peers.table import PEERS, peer_of
 
+_Weight = TypeVar("_Weight", TensorRef, Tensor)
+
 
 class PeerModel(LoadedModel):
     """A model that transformers' own class runs: recorded, decoded and drawn as any other.
@@ -66,6 +68,20 @@ class PeerModel(LoadedModel):
             f"PeerModel({self.info.name}, {self.info.family}, {self.info.n_layer} × attention blocks, "
             f"{self.info.d_model} wide, {count / 1e6:.3g} M parameters, {self.info.dtype})"
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As the checkpoint's own settings say: how prompts are written, and what steers answers."""
+        return self.peer.notes
+
+    @property
+    def network(self) -> nn.Module:
+        """The module that holds all weights."""
+        return self.peer.network
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """All weights, its image encoder's among them, by names of a fingerprint."""
+        return _marked(self.peer.network.state_dict())
 
     def prompt(self, message: Any) -> str:
         """The text that the model reads for a message, with a marker where the image stands.
@@ -310,8 +326,12 @@ class _Ready:
 
 def peer_fingerprint(references: Mapping[str, TensorRef]) -> str:
     """The fingerprint of all weights of a folder, its image encoder among them."""
+    return fingerprint(_marked(references))
+
+
+def _marked(weights: Mapping[str, _Weight]) -> dict[str, _Weight]:
     # A name of its own, lest a head that is not the embedding be taken for one that is.
-    return fingerprint({f"llm.peer.{key}": each for key, each in references.items()})
+    return {f"llm.peer.{key}": each for key, each in weights.items()}
 
 
 def _as_released(config: Any, processor: Any) -> Any:

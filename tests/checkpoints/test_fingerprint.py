@@ -71,16 +71,62 @@ def test_names_and_shapes_count_and_order_does_not():
 
 
 @pytest.mark.parametrize("size", [0, 1, SAMPLES - 1, SAMPLES, SAMPLES + 1, 10 * SAMPLES + 7])
-def test_at_most_so_many_values_count(size, monkeypatch):
+def test_at_most_so_many_values_count(size):
     seen = []
-    index = torch.Tensor.__getitem__
 
-    def counted(self, key):
-        if isinstance(key, list):
-            seen.append(len(key))
-        return index(self, key)
+    class Counted(torch.Tensor):
+        def __getitem__(self, key):
+            if isinstance(key, list):
+                seen.append(len(key))
+            return super().__getitem__(key)
 
-    monkeypatch.setattr(torch.Tensor, "__getitem__", counted)
-    fingerprint({"llm.x": torch.randn(size)})
+    fingerprint({"llm.x": torch.randn(size).as_subclass(Counted)})
     assert seen[0] == min(size, -(-size // max(1, -(-size // SAMPLES))))
     assert seen[0] <= SAMPLES
+
+
+def test_the_fingerprint_of_a_model_in_memory_follows_what_is_done_to_it(
+    vlm, tokenizer_file, tmp_path, encoder_file
+):
+    """Trained, edited, given another parameter; changed back it is the first again."""
+    folder = save_run_directory(tmp_path, vlm.config, vlm.state_dict(), dtype="float16")
+    model = load_model(folder, vision_source=encoder_file, tokenizer_source=tokenizer_file)
+    first, weight = model.info, model.vlm.llm.backbone.embedding.weight
+    assert model.info is first
+    with torch.no_grad():
+        kept = weight.clone()
+        weight[0, 0] += 1
+        changed = model.info
+        assert changed.fingerprint == fingerprint(model.vlm.state_dict()) != first.fingerprint
+        assert model.info is changed
+        weight.copy_(kept)
+        model.vlm.vision.get_parameter(next(name for name, _ in model.vlm.vision.named_parameters())).add_(1)
+    assert model.info == first
+    trained = torch.optim.SGD([weight], lr=1.0)
+    weight.sum().backward()
+    trained.step()
+    marks = {first.fingerprint, changed.fingerprint, model.info.fingerprint}
+    projector = model.vlm.projector
+    module = next(each for each in projector.modules() if each._parameters)
+    name = next(iter(module._parameters))
+    setattr(module, name, torch.nn.Parameter(module.get_parameter(name) + 1))
+    assert len(marks | {model.info.fingerprint}) == 4
+    moved = model.info
+    model.vlm.to(torch.bfloat16)
+    assert model.info == moved
+
+
+def test_a_language_model_alone_is_followed_too(tmp_path, vlm):
+    from emma_viz.checkpoints.loaded import LoadedLanguageModel
+    from emma_viz.data.provenance import ModelInfo
+
+    info = ModelInfo(
+        name="x", source="memory", revision=None, family="language-model", fingerprint="f" * 32, dtype="float32",
+        n_layer=1, d_model=8, ssm="mamba1", grid=None,
+    )  # fmt: skip
+    model = LoadedLanguageModel(llm=vlm.llm, tokenizer=None, info=info)
+    assert model.info is info
+    with torch.no_grad():
+        vlm.llm.backbone.embedding.weight += 1
+    state = {name: each for name, each in vlm.state_dict().items() if name.startswith("llm.")}
+    assert model.info.fingerprint == fingerprint(state)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from emma_viz.capture import record
 from emma_viz.checkpoints import inspect, load_model, require_model
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from tests.peers.checkpoints import write
@@ -183,6 +184,20 @@ def test_the_fingerprint_is_of_the_weights_that_run(llava, tmp_path):
         weight_map |= dict.fromkeys(part, shard)
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     assert load_model(folder).info.fingerprint in marks
+
+
+def test_the_fingerprint_follows_weights_that_are_changed_in_memory(llava):
+    model = load_model(llava)
+    first = model.info.fingerprint
+    for part in ("lm_head", "vision", "projector", "layers.2.mlp"):
+        weight = next(each for name, each in model.peer.network.named_parameters() if part in name)
+        with torch.no_grad():
+            kept = weight.clone()
+            weight += 1
+            assert model.info.fingerprint != first, part
+            assert record(model, None, "Why?", generate=False).model == model.info
+            weight.copy_(kept)
+            assert model.info.fingerprint == first, part
 
 
 def test_a_folder_is_found_however_it_is_named(llava, monkeypatch):
