@@ -108,6 +108,14 @@ class RunAbout:
     """Lines of the answers."""
     complaints: tuple[str, ...] = ()
     """Rows that were left out when the benchmark or the log was read, each with its line and the reason."""
+    notes: tuple[str, ...] = ()
+    """What one must know of the models' answers, each with the model's name: what of a checkpoint's own settings steers
+    them, how its prompts are written."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `run.json` holds; without `notes` where there are none, so that older versions read it."""
+        value = asdict(self)
+        return value if self.notes else {name: each for name, each in value.items() if name != "notes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +198,8 @@ def write_answers(folder: Path, about: RunAbout, records: Iterable[AnsweredRecor
 
     write_file(folder / ANSWERED, lines)
     write_file(
-        folder / ABOUT, lambda part: part.write_text(dump_json(asdict(about)), encoding="utf-8", newline="\n")
+        folder / ABOUT,
+        lambda part: part.write_text(dump_json(about.to_json()), encoding="utf-8", newline="\n"),
     )
 
 

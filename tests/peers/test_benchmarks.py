@@ -126,6 +126,10 @@ def test_a_run_holds_it_beside_a_cobra(llava, pair, tmp_path):
         asking=Asking(max_new_tokens=3), running=Running(vision_source=str(pair.vision)), form="cobra",
     )  # fmt: skip
     model = load_model(llava)
+    steered = "answers under the checkpoint's own repetition_penalty 1.3 (generation_config.json)"
+    assert steered in model.notes
+    assert done.run.about.notes == tuple(f"tiny-llava-hf: {note}" for note in model.notes)
+    assert f"tiny-llava-hf: {steered}.\n" in (tmp_path / "run" / "table.md").read_text("utf-8")
     for each in open_answers(done.run.path).answers():
         ours, theirs = each.models
         assert (ours.name, theirs.name) == ("cobra", "tiny-llava-hf")
@@ -140,6 +144,9 @@ def test_latency_forces_every_token(llava, tmp_path):
     table = latency([llava], tokens=4, repeats=2)
     row = dict(zip(table.columns, table.rows[0], strict=True))
     assert (row["model"], row["image tokens"]) == ("tiny-llava-hf", 16)
+    assert table.notes[-1].startswith(
+        "tiny-llava-hf: answers under the checkpoint's own repetition_penalty 1.3"
+    )
     assert 0 < row["to first token (s)"].value < row["T_avg (s)"].value
     model = load_model(llava)
     inputs = model.peer.inputs(Image.new("RGB", (30, 20)), "Why?")

@@ -59,6 +59,13 @@ def test_answers_read_back_as_they_were_written(run):
     assert opened.image_file(ANSWERED) == run / "images" / "val" / "a.jpg"
 
 
+def test_notes_are_kept_and_where_there_are_none_not_written(run):
+    assert "notes" not in json.loads((run / "run.json").read_text())
+    noted = replace(RUN, notes=("one: a note",))
+    write_answers(run, noted, [ANSWERED])
+    assert open_answers(run).about == noted
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

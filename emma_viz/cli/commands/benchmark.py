@@ -127,6 +127,8 @@ def _show(done) -> None:
     for table in briefly(done.tables):
         print(f"\n{printable(table.title)}\n{printable(aligned(table))}")
     print()
+    for note in done.run.about.notes:
+        print(one_line(note))
     for path in done.files:
         print(f"wrote {one_line(path)}")
 

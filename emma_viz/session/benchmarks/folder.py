@@ -78,6 +78,13 @@ class _Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Notes:
+    """What stands beside the record of a model."""
+
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFolder:
     """The folder of one run."""
 
@@ -113,8 +120,21 @@ class RunFolder:
         path = self._of(model) / "model.json"
         return ModelInfo.from_json(read_json(path, error=RecordError)) if path.exists() else None
 
-    def admit(self, model: str, info: ModelInfo) -> None:
+    def notes(self, model: str) -> tuple[str, ...]:
+        """What one must know of the answers of a model that has answered."""
+        path = self._of(model) / "notes.json"
+        if not path.exists():
+            return ()
+        value = read_json(path, error=RecordError)
+        return shape(value, _Notes, where=str(path), error=RecordError).notes
+
+    def admit(self, model: str, info: ModelInfo, notes: tuple[str, ...] = ()) -> None:
         """Keep the record of a model that begins to answer, or goes on.
+
+        Args:
+            model: its name.
+            info: its record.
+            notes: what one must know of its answers.
 
         Raises:
             InputError: other weights, or weights of another type, have answered in its name.
@@ -123,6 +143,12 @@ class RunFolder:
         if before is None:
             self._of(model).mkdir(parents=True, exist_ok=True)
             text = dump_json(info.to_json())
+            said = dump_json(asdict(_Notes(notes=notes)))
+            # The record last: where it is, the notes are.
+            if notes:
+                write_file(
+                    self._of(model) / "notes.json", lambda part: part.write_text(said, encoding="utf-8")
+                )
             write_file(self._of(model) / "model.json", lambda part: part.write_text(text, encoding="utf-8"))
         elif (before.fingerprint, before.dtype) != (info.fingerprint, info.dtype):
             raise InputError(

@@ -58,7 +58,7 @@ def write_results(run: AnsweredRun, tables: Sequence[Table]) -> tuple[Path, ...]
     """Write a run's tables into its folder: Markdown, CSV, JSON, LaTeX; the same run gives the same bytes."""
     brief = briefly(tables)
     texts = {
-        "table.md": markdown(brief, _title(run.about)),
+        "table.md": markdown(brief, _title(run.about), run.about.notes),
         "table.csv": comma_separated([table for table in tables if table.name != DISAGREEMENTS]),
         "table.json": dump_json(_about_json(run.about) | _tables_json(tables)),
         "table.tex": latex(brief),
@@ -126,6 +126,7 @@ def _about_json(about: RunAbout) -> dict[str, Any]:
         "scorers": about.scorers,
         "records": about.records,
         "complaints": about.complaints,
+        "notes": about.notes,
     }
 
 

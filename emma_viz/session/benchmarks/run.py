@@ -98,7 +98,7 @@ def run_benchmark(
         pending = folder.pending(model_name, shard)
         if pending:
             loaded = load(source, running, progress)
-            folder.admit(model_name, loaded.info)
+            folder.admit(model_name, loaded.info, loaded.notes)
             for done, part in enumerate(pending):
                 if progress is not None:
                     progress(done, len(pending), f"{name}: {model_name}")
@@ -167,6 +167,7 @@ def _finish(folder: RunFolder, found: AskedSet, kind: Benchmark, scorers: tuple[
         images=found.images,
         records=len(joined),
         complaints=found.complaints,
+        notes=tuple(f"{model}: {note}" for model in models for note in folder.notes(model)),
     )
     return finish(folder.path, about, [each for each in joined if each is not None])
 

@@ -63,9 +63,9 @@ class Table:
     """What one must know to read it."""
 
 
-def markdown(tables: Sequence[Table], title: str) -> str:
-    """All tables as one Markdown text."""
-    lines = [f"# {title}", ""]
+def markdown(tables: Sequence[Table], title: str, notes: Sequence[str] = ()) -> str:
+    """All tables as one Markdown text, below what one must know to read any."""
+    lines = [f"# {title}", "", *(line for note in notes for line in (f"{' '.join(note.split())}.", ""))]
     for table in tables:
         lines += [f"## {table.title}", "", _row(table.columns), _row(["---"] * len(table.columns))]
         lines += [_row([cell_text(cell).replace("|", "\\|") for cell in row]) for row in table.rows]

@@ -68,9 +68,12 @@ def latency(
     """
     require_counts(tokens=tokens, repeats=repeats)
     shown = what_is_shown(image)
-    rows = []
+    rows, notes = [], []
     for source in models:
-        rows.append(_timed(load(source, running, progress), shown, tokens, repeats, progress))
+        model = load(source, running, progress)
+        rows.append(_timed(model, shown, tokens, repeats, progress))
+        notes += [f"{model.name}: {note}." for note in model.notes]
+        del model
         free(source)
     return Table(
         name="latency",
@@ -89,6 +92,7 @@ def latency(
         notes=(
             f"“{LATENCY_PROMPT}”, batch 1, from pixels to the last token; after {WARM_UP} that are not timed.",
             latency_note(),
+            *notes,
         ),
     )
 
