@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from emma_viz.checkpoints.unsupported import unsupported
 from emma_viz.errors import CheckpointError, InputError
 from emma_viz.files.json_door import parse_json, read_json
 from emma_viz.files.schema import Size, shape
@@ -272,6 +273,8 @@ def language_model_config(values: Mapping[str, Any], *, where: str) -> MambaConf
 def _nearest(values: Mapping[str, Any]) -> str:
     """What a config that is not ours may be of, the family that is nearest, and what it lacks."""
     kind = str(values.get("model_type", ""))[:60]
+    if (known := unsupported(values)) is not None:
+        return f" It is of {known.name} ({known.known}), which is not loaded: {known.missing}."
     if "vision_config" in values:
         return (
             f" It is of an attention vision-language model ({kind or 'of an unnamed type'}) of no family here "

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from emma_viz.checkpoints import inspect, load_language_model, load_model
 from emma_viz.checkpoints.run_config import language_model_config
+from emma_viz.checkpoints.unsupported import TRANSFORMERS_LOOKED_AT, UNSUPPORTED
 from emma_viz.errors import CheckpointError, KeyMismatchError
 
 IDS = torch.tensor([[5, 17, 300, 2, 599, 41, 7]])
@@ -365,6 +366,14 @@ def test_published_configurations_are_the_presets_language_models():
             {"model_type": "llava", "vision_config": {}},
             r"attention vision-language model \(llava\).*Recorder",
         ),
+        *(
+            (
+                {"model_type": kind, "vision_config": {}, "llm_config": {}},
+                re.escape(f"{each.name} ({each.known}), which is not loaded: {each.missing}"),
+            )
+            for each in UNSUPPORTED
+            for kind in each.model_types
+        ),
         ({**MAMBA, "use_bias": True}, "use_bias is True"),
         ({**MAMBA, "use_conv_bias": False}, "use_conv_bias is False"),
         ({**MAMBA, "hidden_act": "gelu"}, "hidden_act is 'gelu'"),
@@ -400,3 +409,27 @@ def test_published_configurations_are_the_presets_language_models():
 def test_parts_that_are_not_supported_are_named(values, message):
     with pytest.raises(CheckpointError, match=message):
         language_model_config(values, where="x")
+
+
+def test_a_folder_of_a_model_that_is_known_and_not_loaded_says_what_is_missing(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "zamba2_vl", "vision_config": {}}))
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"Zamba2-VL .*, which is not loaded: transformers .* in a fork"
+    ):
+        load_model(tmp_path)
+
+
+def test_what_the_named_version_of_transformers_lacks_is_looked_up():
+    """Another version may have it: then what is said of it is to be looked at again."""
+    import transformers
+    from transformers.models.auto.auto_mappings import IMAGE_PROCESSOR_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES
+
+    if transformers.__version__ != TRANSFORMERS_LOOKED_AT:
+        pytest.skip(
+            f"the docs speak of transformers {TRANSFORMERS_LOOKED_AT}, not {transformers.__version__}"
+        )
+    kinds = {kind for each in UNSUPPORTED for kind in each.model_types}
+    assert {kind for kind in kinds if kind in CLASSES} == {"nemotron_h_omni"}
+    assert set(IMAGE_PROCESSOR_MAPPING_NAMES["nemotron_h_omni"]) == {"torchvision"}
