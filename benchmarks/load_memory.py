@@ -4,8 +4,8 @@
     python -m benchmarks.load_memory --models llava-1.5-7b --layers 4   # fewer blocks: a dry run
 
 Takes 15 GB of disk a model, and 1.15 × that of memory. Weights are written in shards and loaded by a process of its
-own, whose peak the system tells: Python, torch and transformers are in it, and what is mapped of the files. Ours is EMMA
-(text fusion), which is LLaVA-1.5 and one layer more.
+own, whose peak the system tells: Python, torch and transformers are in it, and what is mapped of the files. Ours is
+EMMA (text fusion), which is LLaVA-1.5 and one layer more.
 """
 
 import argparse

@@ -28,8 +28,8 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         model_types=("mmMamba_chat",),
         known="no image encoder: tiles of 448 pixels and a thumbnail enter 8 embedding layers, then 24 of the language "
         "model, each mamba2 or mha by layers_block_type (github hustvl/mmMamba, convert_weight.py, docs/usage.md)",
-        missing="the modules that its released weights are for (modeling_mmMamba.py, modeling_mmMamba_embedding.py) are "
-        "not in its repository, and code beside weights is not run: names and shapes of the weights are not known here",
+        missing="its weights are those of classes that lie beside them on the hub (auto_map of its config.json) and "
+        "are not run; the names and shapes of those weights are not known here",
     ),
     Unsupported(
         name="Zamba2-VL",
@@ -48,9 +48,9 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         name="Nemotron 3 Nano Omni",
         model_types=("nemotron_h_omni",),
         known="RADIO, pixels shuffled, and Nemotron-H, a class of transformers' own",
-        missing=f"its image processor in transformers {TRANSFORMERS_LOOKED_AT} needs torchvision, which this package never "
-        "takes, and its blocks (Mamba-2, attention or experts alone) have no sites here; Recorder hooks its modules by "
-        "their paths (docs/hooks.md)",
+        missing=f"its image processor in transformers {TRANSFORMERS_LOOKED_AT} needs torchvision, which this package "
+        "never takes, and its blocks (Mamba-2, attention or experts alone) have no sites here; Recorder hooks "
+        "its modules by their paths (docs/hooks.md)",
     ),
 )
 """All that are known."""

@@ -4,6 +4,7 @@ from .catalogue import inspection_of as inspection_of
 from .catalogue import models_table as models_table
 from .catalogue import peers_table as peers_table
 from .catalogue import sizes_table as sizes_table
+from .catalogue import unsupported_table as unsupported_table
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .fitting import fit_ridge as fit_ridge
@@ -57,5 +58,6 @@ __all__ = [
     "scores_table",
     "shown_layers",
     "sizes_table",
+    "unsupported_table",
     "write_picture",
 ]

@@ -9,6 +9,7 @@ from emma_viz.checkpoints import Component, Inspection, bundled_names
 from emma_viz.checkpoints import inspect as inspect_checkpoint
 from emma_viz.checkpoints.inspection import compact
 from emma_viz.checkpoints.sources import BUNDLED, HUB_PRESETS, resolve
+from emma_viz.checkpoints.unsupported import UNSUPPORTED
 from emma_viz.errors import InputError, LensError
 from emma_viz.heads.attention import CrossAttention
 from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config, released_config
@@ -66,6 +67,16 @@ def peers_table() -> str:
     rows = [(name, ", ".join(peer.model_types), peer.image) for name, peer in PEERS.items()]
     head = ["| family | model types of transformers | an image becomes |", "|---|---|---|"]
     return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def unsupported_table() -> str:
+    """What is known and not loaded, as a table in Markdown."""
+    lines = ["| model | model type | what is known | what is missing |", "|---|---|---|---|"]
+    lines += [
+        f"| {each.name} | {', '.join(each.model_types)} | {each.known} | {each.missing} |"
+        for each in UNSUPPORTED
+    ]
+    return "\n".join(lines)
 
 
 def sizes_of(config: VLMConfig) -> dict[str, int]:

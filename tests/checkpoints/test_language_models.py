@@ -1,6 +1,7 @@
 """Language models alone: state-spaces and transformers layouts, against transformers itself."""
 
 import json
+import re
 import shutil
 
 import pytest

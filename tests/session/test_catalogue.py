@@ -10,7 +10,14 @@ from emma_viz.checkpoints.sources import BUNDLED
 from emma_viz.lens.files import load_lens
 from emma_viz.models.families.emma import emma_v1_3b, emma_v2_3b
 from emma_viz.session import inspection_of
-from emma_viz.session.catalogue import families_table, head_parts, head_sizes, models_table, peers_table
+from emma_viz.session.catalogue import (
+    families_table,
+    head_parts,
+    head_sizes,
+    models_table,
+    peers_table,
+    unsupported_table,
+)
 
 
 @pytest.mark.parametrize("preset", [emma_v1_3b, emma_v2_3b])
@@ -80,3 +87,4 @@ def test_the_page_of_models_has_the_families_and_the_peers_that_are_tested():
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
     assert families_table() in page, "make it again: emma-viz models --all"
     assert peers_table() in page, "make it again: emma-viz models --all"
+    assert unsupported_table() in page, "make it again: emma-viz models --all"

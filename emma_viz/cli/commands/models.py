@@ -16,6 +16,11 @@ def run(args: argparse.Namespace) -> int:
 
     print(session.models_table())
     if args.all:
-        tables = (session.families_table(), session.peers_table(), session.sizes_table())
+        tables = (
+            session.families_table(),
+            session.peers_table(),
+            session.sizes_table(),
+            session.unsupported_table(),
+        )
         print("\n" + "\n\n".join(tables))
     return 0
