@@ -65,7 +65,7 @@ def make_llava(folder: Path, layers: int) -> None:
     config = LlavaConfig(
         vision_config=eye,
         text_config=text,
-        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_token_index=words.get_vocab()["<image>"],
         dtype="bfloat16",
     )
     with torch.device("meta"):
@@ -126,8 +126,8 @@ def _write_shards(folder: Path, shapes: Mapping[str, Sequence[int]]) -> None:
 def load(folder: Path) -> tuple[float, float]:
     """Bytes of the loaded model's weights, and of the process at its peak."""
     encoder = folder / ENCODER
-    own = {"vision_source": str(encoder)} if encoder.is_file() else {}
-    model = load_model(folder, device="cpu", dtype="bfloat16", **own)
+    eyes = str(encoder) if encoder.is_file() else None
+    model = load_model(folder, device="cpu", dtype="bfloat16", vision_source=eyes)
     network = model.peer.network if isinstance(model, PeerModel) else model.vlm
     held = sum({id(each): each.nbytes for each in network.parameters()}.values())
     return held, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
