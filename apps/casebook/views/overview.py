@@ -164,23 +164,38 @@ def _cell(text: str) -> str:
 
 
 def _table(records: Sequence[CaseRecord]) -> str:
-    rows = []
+    rows, clusters = [], _clusters(records).tolist()
     for model in _models(records):
-        answers = [found for record in records if (found := record.answer_of(model)) is not None]
-        scored = [each for each in answers if each.right is not None]
-        said = [each for each in answers if each.said in ("yes", "no")]
-        right = f"{sum(bool(each.right) for each in scored) / len(scored):.3f}" if scored else "–"
-        yes = f"{sum(each.said == 'yes' for each in said) / len(said):.3f}" if said else "–"
+        answers = [
+            (found, where)
+            for record, where in zip(records, clusters, strict=True)
+            if (found := record.answer_of(model)) is not None
+        ]
+        scored = [(each.right, where) for each, where in answers if each.right is not None]
+        said = [(each.said == "yes", where) for each, where in answers if each.said in ("yes", "no")]
         rows.append(
-            f"<tr><th scope='row'>{as_html(model)}</th><td>{len(answers)}</td><td>{len(scored)}</td><td>{right}</td>"
-            f"<td>{yes}</td></tr>"
+            f"<tr><th scope='row'>{as_html(model)}</th><td>{len(answers)}</td><td>{len(scored)}</td>"
+            f"<td>{_share(scored)}</td><td>{_share(said)}</td></tr>"
         )
     return (
-        '<table class="cb-table"><thead><tr><th>model</th><th>answers</th><th>scored</th><th>right</th>'
-        f"<th>says yes</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        '<p class="cb-small">Shares of these cases, which a filter or a miner chose: no estimate for a benchmark. '
-        "<code>emma-viz benchmark</code> prints those, with intervals.</p>"
+        '<div class="cb-wide"><table class="cb-table"><thead><tr><th>model</th><th>answers</th><th>scored</th>'
+        f"<th>right</th><th>says yes</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        '<p class="cb-small">Shares of these cases, with 95 % over images. A filter or a miner chose them: no estimate '
+        "for a benchmark. The tables below have those, and <code>emma-viz benchmark</code> prints them.</p>"
     )
+
+
+def _share(rows: Sequence[tuple[bool, int]]) -> str:
+    """HTML of the share of rows, each with its cluster, for which something holds."""
+    if not rows:
+        return "–"
+    found = _share_of(rows)
+    ends = "" if np.isnan(found.low) else f" [{found.low:.3f}, {found.high:.3f}]"
+    return _cell(f"{found.value:.3f}{ends}")
+
+
+def _share_of(rows: Sequence[tuple[bool, int]]) -> ShareOfRows:
+    return share_of_rows(*(np.array(each) for each in zip(*rows, strict=True)))
 
 
 def _models(records: Sequence[CaseRecord]) -> list[str]:
@@ -194,10 +209,7 @@ def right_shares(records: Sequence[CaseRecord]) -> dict[tuple[str, str], ShareOf
         for answer in record.answers:
             if answer.right is not None and record.category:
                 found[record.category, answer.model].append((answer.right, cluster))
-    return {
-        key: share_of_rows(*(np.array(each) for each in zip(*answers, strict=True)))
-        for key, answers in found.items()
-    }
+    return {key: _share_of(answers) for key, answers in found.items()}
 
 
 def _clusters(records: Sequence[CaseRecord]) -> np.ndarray:
