@@ -68,14 +68,19 @@ def _turn(page: int, pages: int) -> None:
 
 
 def _nothing(casebook: Casebook) -> None:
-    if casebook.count():
-        say = "<h2>No case passes this filter</h2><p>Widen it on the left, or show every question.</p>"
-    else:
-        say = (
-            "<h2>This casebook is empty</h2><p>Run a benchmark, and gather its answers:</p>"
-            "<pre>emma-viz benchmark tabletop --out run\nemma-viz cases mine run</pre>"
+    if not casebook.count():
+        st.html(
+            '<section class="cb-trouble"><h2>This casebook is empty</h2><p>Run a benchmark, and gather its answers:</p>'
+            "<pre>emma-viz benchmark tabletop --out run\nemma-viz cases mine run</pre></section>"
         )
-    st.html(f'<section class="cb-trouble">{say}</section>')
+        return
+    st.html(
+        '<section class="cb-trouble"><h2>No case passes this filter</h2><p>Widen it on the left, or show every '
+        "question.</p></section>"
+    )
+    if not st.query_params.get("all"):
+        every = {**filter_part(st.query_params), "all": "yes"}
+        st.page_link(st.session_state["pages"]["cases"], label="Show every question", query_params=every)
 
 
 def _card(found: StoredCase, thumbnail: bytes | None) -> str:

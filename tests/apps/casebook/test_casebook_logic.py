@@ -185,7 +185,12 @@ def test_what_cannot_be_written_is_said_and_not_lost(casebook, monkeypatch, tmp_
 
 def test_an_address_is_a_permalink(casebook):
     assert "7 of 14" in html(run(model="a", answer="wrong"))
-    assert "No case passes this filter" in html(run(tag="none such"))
+    nothing = run(tag="none such")
+    assert "No case passes this filter" in html(nothing)
+    links = [each.proto for each in nothing.get("page_link")]
+    assert "tag=none+such&all=yes" in next(
+        each.query_string for each in links if each.label == "Show every question"
+    )
     assert "expected one of the orders" in html(run(sort="random"))
     assert "which no address of a casebook has" in html(run(colour="red"))
     kept = run(measure="presence", control="beats")  # as addresses said it once
