@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,11 @@ class CaseMaps:
         model = self._model(answer, notes)
         if model is None:
             return None
-        asking = Asking(prompt=record.prompt, max_new_tokens=1)
+        asking = Asking(
+            prompt=record.prompt, max_new_tokens=1
+        )  # what follows an image does not change its states
         (decoding,) = compare(image, [model], lenses=[self.lens], asking=asking).decodings
-        return decoding
+        return replace(decoding, answers=(answer.text,))
 
     def _from_study(self, record: CaseRecord, answer: CaseAnswer) -> Decoding:
         decoding, _ = decoded_sample(Path(answer.study), answer.entry, answer.sample)

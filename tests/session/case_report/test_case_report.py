@@ -162,7 +162,7 @@ def test_maps_are_made_by_the_models_that_answered(pair, image):
     )
     shown = maps.of(asked, image)
     assert shown.payload is not None
-    assert len(shown.payload["models"]) == 2
+    assert [each["answer"] for each in shown.payload["models"]] == ["No.", "No."]
     assert shown.payload["image"]["hash"] == asked.image
     said = "\n".join(shown.notes)
     assert "b: the maps are of other weights" in said
