@@ -89,11 +89,11 @@ def split_site(name: str, sites: Mapping[str, Site] = SITES) -> tuple[str, int |
         short = match["site"]
         layer = None if match["layer"] == "*" else int(match["layer"])
     if short not in sites and short in ALL_SITES:
-        theirs, ours = (
-            ("an attention transformer", "a Mamba")
-            if sites is SITES
-            else ("a Mamba", "an attention transformer")
-        )
+        theirs, ours = "a Mamba", "an attention transformer"
+        if sites is SITES:
+            theirs, ours = ours, theirs
+        elif short in ATTENTION_SITES:
+            theirs, ours = "another form of attention transformer", "this one"
         raise SiteError(f"{short!r} is a site of {theirs}; {ours} has none. Its sites: {', '.join(sites)}.")
     if short not in sites or (match and not sites[short].layered):
         raise SiteError(

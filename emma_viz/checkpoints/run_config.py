@@ -130,13 +130,22 @@ class _Transformers:
     chunk_size: Width = 256
 
 
+HYBRID_CONFIG = "mamba_config.json"
+"""Which blocks of a hybrid have a Mamba-2 for attention; it lies beside `config.json`."""
+
+
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a `config.json`, which transformers may have written with infinite numbers in it.
+    """Read a `config.json`, which transformers may have written with infinite numbers in it; what stands beside it of a
+    hybrid's mixers (MaTVLM) is in it under `mamba_config`.
 
     Raises:
         CheckpointError: there is no such file, or it holds something else than a JSON object.
     """
-    return read_json(path, error=CheckpointError, infinite=True)
+    values = read_json(path, error=CheckpointError, infinite=True)
+    beside = path.with_name(HYBRID_CONFIG)
+    if beside.is_file():
+        values = {**values, "mamba_config": read_json(beside, error=CheckpointError)}
+    return values
 
 
 def parse_config(text: str, *, where: str) -> dict[str, Any]:

@@ -11,7 +11,13 @@ from typing import Any, Literal
 from emma_viz.checkpoints import hub
 from emma_viz.checkpoints.readers.files import INDEX_SUFFIX, read_index, trusted_folder
 from emma_viz.checkpoints.readers.safetensors_file import read_references
-from emma_viz.checkpoints.run_config import is_run_config, parse_config, read_config, run_config
+from emma_viz.checkpoints.run_config import (
+    HYBRID_CONFIG,
+    is_run_config,
+    parse_config,
+    read_config,
+    run_config,
+)
 from emma_viz.errors import CheckpointError
 from emma_viz.files.inside import require_inside
 from emma_viz.files.named import named_path
@@ -326,6 +332,10 @@ def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = No
     repo, prefix = _hub_place(hub_id)
     config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision)
     config = read_config(config_path)
+    if "connector_type" in config:  # of TinyLLaVA Factory's form, which a hybrid's is as well
+        commit = hub.commit_of(config_path) or revision
+        if hub.fetch(repo, prefix + HYBRID_CONFIG, revision=commit, optional=True) is not None:
+            config = read_config(config_path)
     run, peer = is_run_config(config), is_peer_config(config)
     if peer:
         # All of one commit, in one folder: transformers is given that. No code of the repository is among it.

@@ -53,10 +53,17 @@ PARALLEL_SITES = {name: site for name, site in ATTENTION_SITES.items() if name !
 """Those of a transformer whose attention and MLP stand side by side: no stream is between them."""
 
 
+HYBRID_SITES = {name: site for name, site in PARALLEL_SITES.items() if name != "z"}
+"""Those of one in some of whose blocks a Mamba-2 takes the place of attention: what all its blocks have. Recorder hooks
+the others by module path (`llm.backbone.layers.0.mamba.hook_delta`)."""
+
+
 def sites_of(llm: MambaConfig) -> Mapping[str, Site]:
     """The sites that a language model has."""
     if llm.ssm != "attention":
         return SITES
+    if llm.mamba_layers:
+        return HYBRID_SITES
     return PARALLEL_SITES if llm.parallel else ATTENTION_SITES
 
 

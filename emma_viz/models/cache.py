@@ -108,6 +108,14 @@ class MambaCache:
         """Count the tokens of a pass."""
         self.offset = lengths.clone() if self.offset is None else self.offset + lengths
 
+    def spread(self, count: int) -> None:
+        """What one sample has seen is where so many go on from; keys and values stay one, as attention takes them."""
+        first = torch.zeros(count, dtype=torch.long)
+        self.layers = [
+            state.select(first.to(state.conv.device)) if isinstance(state, LayerState) else state
+            for state in self.layers
+        ]
+
     def copy(self) -> "MambaCache":
         """A cache that goes its own way from here (the states themselves are never changed in place)."""
         twin = MambaCache(len(self.layers))

@@ -103,6 +103,9 @@ class MambaConfig:
     """Whether queries, keys and values have biases (attention)."""
     tied: bool = True
     """Whether the head is the embedding again."""
+    mamba_layers: Annotated[tuple[int, ...], msgspec.Meta(max_length=DEEPEST)] = ()
+    """Blocks of the parallel form that have a Mamba-2 mixer in the place of attention (MaTVLM): a group of B and C, and a
+    state as wide as a head, for each head that attention had."""
 
     def __post_init__(self):
         require_ranges(self, error=InputError)
@@ -116,6 +119,16 @@ class MambaConfig:
                 "MambaConfig: parallel is a form of attention whose head is its own and whose queries have biases: "
                 "give ssm = 'attention', tied = False and qkv_bias = True."
             )
+        wrong = [layer for layer in self.mamba_layers if not 0 <= layer < self.n_layer]
+        if wrong or list(self.mamba_layers) != sorted(set(self.mamba_layers)):
+            raise InputError(
+                f"MambaConfig: mamba_layers must grow and lie in 0…{self.n_layer - 1}, got {self.mamba_layers}."
+            )
+        if self.mamba_layers and (not self.parallel or self.kv_heads != self.q_heads):
+            raise InputError(
+                "MambaConfig: mamba_layers takes the place of attention in blocks of the parallel form whose heads "
+                "share no keys: give parallel = True and kv_heads = q_heads."
+            )
         if self.ssm != "attention" and not self.tied:
             raise InputError("MambaConfig: the head of a Mamba is its embedding; leave tied = True.")
         if self.ssm == "mamba2" and self.d_inner % self.headdim:
@@ -127,6 +140,16 @@ class MambaConfig:
             raise InputError(
                 f"MambaConfig: {self.n_heads} heads must be a multiple of ngroups = {self.ngroups}."
             )
+
+    @property
+    def mixer(self) -> "MambaConfig":
+        """The Mamba-2 that takes the place of attention in `mamba_layers`."""
+        head = self.d_model // self.q_heads
+        return MambaConfig(
+            d_model=self.d_model, n_layer=self.n_layer, vocab_size=self.vocab_size, ssm="mamba2", expand=1,
+            headdim=head, d_state=head, ngroups=self.q_heads, d_conv=self.d_conv,
+            gated_norm_eps=self.gated_norm_eps,
+        )  # fmt: skip
 
     @property
     def d_inner(self) -> int:

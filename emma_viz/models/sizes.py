@@ -28,7 +28,7 @@ def language_model_shapes(config: MambaConfig) -> dict[str, _Shape]:
     block_of = {"mamba1": _mamba1_block, "mamba2": _mamba2_block, "attention": attention}
     shapes: dict[str, _Shape] = {"backbone.embedding.weight": (rows, width)}
     for layer in range(config.n_layer):
-        named = block_of[config.ssm](config)
+        named = (_hybrid_block if layer in config.mamba_layers else block_of[config.ssm])(config)
         shapes.update((f"backbone.layers.{layer}.{name}", shape) for name, shape in named.items())
     norm, head = {"backbone.norm_f.weight": (width,)}, {"lm_head.weight": (rows, width)}
     if config.parallel:
@@ -115,6 +115,14 @@ def _parallel_block(config: MambaConfig) -> dict[str, _Shape]:
         **dict(_affine("mlp.fc1", (inner, width))),
         **dict(_affine("mlp.fc2", (width, inner))),
     }
+
+
+def _hybrid_block(config: MambaConfig) -> dict[str, _Shape]:
+    """A parallel block with a Mamba-2 for attention."""
+    others = {
+        name: shape for name, shape in _parallel_block(config).items() if not name.startswith("self_attn.")
+    }
+    return others | {f"mamba.{name}": shape for name, shape in _mamba2(config.mixer).items()}
 
 
 def _queries_keys_values(config: MambaConfig) -> Iterator[tuple[str, _Shape]]:

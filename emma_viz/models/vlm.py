@@ -165,6 +165,7 @@ class VLM(nn.Module):
             ids = torch.tensor([self.lead], device=self.device)
             with unhooked(self.llm.backbone):  # one sample, which all later ones go on from
                 self.llm.backbone(self.llm.embed(ids).to(embeddings.dtype), cache=cache)
+            cache.spread(len(embeddings))
         return self.llm.backbone(embeddings, cache=cache, lengths=lengths)
 
     def forward(

@@ -36,6 +36,7 @@ OTHERS = {
     "emma-text-fusion": ("tiny-emma-text-fusion", llava_files.TEXT_FUSION, llava_files.NAMES),
     "mobilevlm-v2": ("tiny-mobilevlm-v2", llava_files.MOBILEVLM, llava_files.MOBILEVLM_NAMES),
     "tinyllava": ("tiny-tinyllava", llava_files.TINYLLAVA, llava_files.TINYLLAVA_NAMES),
+    "matvlm": ("tiny-matvlm", llava_files.TINYLLAVA, llava_files.TINYLLAVA_NAMES),
 }
 """Members in the layout of LLaVA."""
 MEMBERS = {**RUNS, **OTHERS}
@@ -77,6 +78,8 @@ def member(request, tmp_path_factory) -> Member:
     else:
         state = {"all": OrderedDict(vlm.state_dict())}
         llava_files.write(folder, {**written, "vocab_size": tokenizer.vocab_size}, state["all"], names)
+        if config.llm.mamba_layers:
+            (folder / "mamba_config.json").write_text(json.dumps(llava_files.MATVLM))
         if config.projector.infused:
             llava_files.write_tower(folder, state["all"])
             llava_files.write_instruction_tokenizer(folder)

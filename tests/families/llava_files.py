@@ -30,6 +30,12 @@ TINYLLAVA = {
     "model_type": "tinyllava", "llm_model_name_or_path": "tiny-phi", "vision_model_name_or_path": "tiny-siglip-60px",
     "connector_type": "mlp2x_gelu", "vision_feature_layer": -2, "image_aspect_ratio": "square",
 }  # fmt: skip
+MATVLM = {
+    "d_model": 32, "ssm_cfg": {"expand": 1, "ngroups": 4, "d_state": 8}, "rms_norm_eps": 1e-5, "vocab_size": None,
+    "d_inner": 32, "d_xb": 32, "intermediate_size": 48, "hidden_act": "gelu_new", "n_layer": 3, "attn_layers": [1],
+    "resid_pdrop": 0.0, "bidirectional": False, "is_bias": False,
+}  # fmt: skip
+"""`mamba_config.json`, whose fields are those of the released code's PhiMambaConfig."""
 TINYLLAVA_NAMES = (
     ("llm.backbone.embedding.", "language_model.model.embed_tokens."),
     ("llm.backbone.norm_f.", "language_model.model.final_layernorm."),

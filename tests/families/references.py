@@ -121,7 +121,7 @@ def _one_way(part: dict, x: Tensor, end: str) -> Tensor:
 def _llava(member, features: Tensor, ids: Tensor, told: Tensor | None) -> Tensor:
     """LLaVA's road: what stands before the image, projected tokens, text, through one Llama."""
     state = member.state["all"]
-    hub = (_phi if member.name == "tinyllava" else _llama)(state)
+    hub = (_phi if member.name in ("tinyllava", "matvlm") else _llama)(state)
     if told is not None:
         features = _infused(member, features, told)
     tokens = _linear(state, "projector.projector.0", features)
@@ -155,8 +155,49 @@ def _phi(state: dict):
     ).eval()  # fmt: skip
     named = llava_files.renamed(state, llava_files.TINYLLAVA_NAMES)
     own = "language_model."
-    hub.load_state_dict({key.removeprefix(own): value for key, value in named.items() if key.startswith(own)})
+    weights = {key.removeprefix(own): value for key, value in named.items() if key.startswith(own)}
+    for number, layer in enumerate(hub.model.layers):
+        mixer = f"model.layers.{number}.mamba."
+        theirs = {key.removeprefix(mixer): value for key, value in weights.items() if key.startswith(mixer)}
+        if theirs:
+            layer.self_attn = _Mixing(theirs)
+            weights = {key: value for key, value in weights.items() if not key.startswith(mixer)}
+    hub.load_state_dict(weights)
     return hub
+
+
+class _Mixing(torch.nn.Module):
+    """The Mamba-2 that MaTVLM puts in the place of attention, of 4 heads of 8, token by token."""
+
+    def __init__(self, state: dict, heads: int = 4):
+        super().__init__()
+        self._state, self._heads = state, heads
+
+    def forward(self, hidden_states: Tensor, **_: object) -> tuple[Tensor, None]:
+        """As the released code's `Mamba2.forward`, whose keys and values no heads share."""
+        state, heads, width = self._state, self._heads, hidden_states.shape[-1]
+        z, x, b, c, dt = functional.linear(hidden_states, state["in_proj.weight"]).split(
+            [width, width, width, width, heads], dim=-1
+        )
+        flat = torch.cat([x, b, c], dim=-1).transpose(1, 2)
+        convolved = functional.conv1d(
+            functional.pad(flat, (3, 0)), state["conv1d.weight"], state["conv1d.bias"], groups=3 * width
+        )
+        x, b, c = (
+            each.unflatten(-1, (heads, -1))
+            for each in functional.silu(convolved).transpose(1, 2).split(width, dim=-1)
+        )
+        step = functional.softplus(dt + state["dt_bias"])
+        memory, out = torch.zeros(len(x), heads, x.shape[-1], b.shape[-1]), []
+        for token in range(x.shape[1]):
+            decay = torch.exp(-step[:, token] * state["A_log"].exp())[..., None, None]
+            entering = torch.einsum("bh,bhp,bhn->bhpn", step[:, token], x[:, token], b[:, token])
+            memory = decay * memory + entering
+            read = torch.einsum("bhpn,bhn->bhp", memory, c[:, token])
+            out.append(read + state["D"][:, None] * x[:, token])
+        y = torch.stack(out, dim=1) * functional.silu(z).unflatten(-1, (heads, -1))
+        normed = y * (y.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+        return functional.linear(normed.flatten(2) * state["norm.weight"], state["out_proj.weight"]), None
 
 
 def _pooled(state: dict, tokens: Tensor) -> Tensor:

@@ -12,16 +12,18 @@ from emma_viz.models.families.emma_text_fusion import EMMA_TEXT_FUSION
 from emma_viz.models.families.family import Family
 from emma_viz.models.families.llava import LLAVA
 from emma_viz.models.families.llava_like import LlavaLikeFamily
+from emma_viz.models.families.matvlm import MATVLM
 from emma_viz.models.families.ml_mamba import ML_MAMBA
 from emma_viz.models.families.mobilevlm_v2 import MOBILEVLM_V2
 from emma_viz.models.families.official import OfficialFamily
-from emma_viz.models.families.tinyllava import TINYLLAVA, TinyLlavaFamily
+from emma_viz.models.families.tinyllava import TINYLLAVA
+from emma_viz.models.families.tinyllava_factory import FactoryFamily
 from emma_viz.models.families.vl_mamba import VL_MAMBA
 from emma_viz.plugins import Plugins
 
 logger = logging.getLogger(__name__)
 
-OUR_FAMILIES: dict[str, OfficialFamily | LlavaLikeFamily | TinyLlavaFamily] = {
+OUR_FAMILIES: dict[str, OfficialFamily | LlavaLikeFamily | FactoryFamily] = {
     "cobra": COBRA,
     "emma": EMMA,
     "ml-mamba": ML_MAMBA,
@@ -30,6 +32,7 @@ OUR_FAMILIES: dict[str, OfficialFamily | LlavaLikeFamily | TinyLlavaFamily] = {
     "vl-mamba": VL_MAMBA,
     "mobilevlm-v2": MOBILEVLM_V2,
     "tinyllava": TINYLLAVA,
+    "matvlm": MATVLM,
 }
 """Our own. Cobra, whose layout the others write, takes the run directories that no other takes for its own."""
 

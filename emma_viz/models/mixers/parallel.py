@@ -10,25 +10,31 @@ from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.mixers.attention import CausalAttention, refuse_mixer
+from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 
 
 class ParallelBlock(nn.Module):
-    """x + attention(norm x) + MLP(norm x), all linear layers with biases.
+    """x + attention(norm x) + MLP(norm x), all linear layers with biases; a Mamba-2 for attention in some layers.
 
     It returns (attention + MLP, the stream before them), as `AttentionBlock` does. There is no stream between attention
-    and MLP, hence no `hook_resid_mid`; the other hook points are those of `AttentionBlock`.
+    and MLP, hence no `hook_resid_mid`; the other hook points are those of `AttentionBlock`. `hook_attn_out` shows
+    what mixes tokens, be it a Mamba-2 (`mamba`, with hook points of its own).
 
     Args:
         config: sizes.
         layer: the block's index, under which a cache keeps its keys and values.
-        backend: not used; attention is PyTorch's.
+        backend: of a Mamba-2; attention is PyTorch's.
     """
 
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
         super().__init__()
         self.residual_in_fp32 = config.residual_in_fp32
         self.input_layernorm = nn.LayerNorm(config.d_model, eps=config.norm_eps)
-        self.self_attn = CausalAttention(config, layer=layer, out="dense")
+        if layer in config.mamba_layers:
+            self.mamba = Mamba2Mixer(config.mixer, layer=layer, backend=backend)
+        else:
+            self.self_attn = CausalAttention(config, layer=layer, out="dense")
+        self._name = "mamba" if layer in config.mamba_layers else "self_attn"
         self.mlp = GeluMLP(config.d_model, config.mlp_width)
         self.hook_resid_pre, self.hook_attn_out = HookPoint(), HookPoint()
         self.hook_mlp_out, self.hook_resid_post = HookPoint(), HookPoint()
@@ -55,7 +61,7 @@ class ParallelBlock(nn.Module):
             stream = stream.float()
         stream = self.hook_resid_pre(stream)
         normed = self.input_layernorm(stream)
-        attended = self.hook_attn_out(self.self_attn(normed, cache, lengths))
+        attended = self.hook_attn_out(getattr(self, self._name)(normed, cache, lengths))
         out = attended + self.hook_mlp_out(self.mlp(normed))
         self.hook_resid_post.observe(lambda: out + stream)
         return out, stream
