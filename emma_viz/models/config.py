@@ -104,8 +104,8 @@ class MambaConfig:
     tied: bool = True
     """Whether the head is the embedding again."""
     mamba_layers: Annotated[tuple[int, ...], msgspec.Meta(max_length=DEEPEST)] = ()
-    """Blocks of the parallel form that have a Mamba-2 mixer in the place of attention (MaTVLM): a group of B and C, and a
-    state as wide as a head, for each head that attention had."""
+    """Blocks of the parallel form that have a Mamba-2 mixer in the place of attention (MaTVLM): a group of B and C,
+    and a state as wide as a head, for each head that attention had."""
 
     def __post_init__(self):
         require_ranges(self, error=InputError)

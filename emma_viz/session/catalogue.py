@@ -1,6 +1,7 @@
 """What there is: models by name, and what a checkpoint holds with the lenses that fit it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from emma_viz.checkpoints.inspection import compact
 from emma_viz.checkpoints.sources import BUNDLED, HUB_PRESETS, resolve
 from emma_viz.checkpoints.unsupported import UNSUPPORTED
 from emma_viz.errors import InputError, LensError
+from emma_viz.files.json_door import read_json
+from emma_viz.files.schema import shape
 from emma_viz.heads.attention import CrossAttention
 from emma_viz.heads.config import PaperConfig, ReleasedConfig, paper_config, released_config
 from emma_viz.heads.head import build_head
@@ -27,6 +30,34 @@ from emma_viz.session.papers import PUBLISHED_SIZES
 
 MOST_LENSES = 32
 """Lenses of a model's folder that an inspection looks at."""
+
+
+VERIFIED = Path(__file__).with_name("verified.json")
+"""What each family was compared with; `python -m tests.families.measure` writes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """How a family was checked, on a tiny member with random weights."""
+
+    against: str
+    """What it was compared with."""
+    error: float
+    """The norm of the difference over that of what it was compared with, the worst of its members."""
+
+
+def verified() -> dict[str, Verified]:
+    """How each family was checked, by its name."""
+    values = read_json(VERIFIED, error=InputError)
+    return {
+        name: shape(each, Verified, where=f"{VERIFIED.name}: {name}", error=InputError)
+        for name, each in values.items()
+    }
+
+
+def _checked(known: Mapping[str, Verified], name: str) -> str:
+    """How a family was checked, in words; those of installed packages check themselves."""
+    return f"{known[name].against}: {known[name].error:.0e}" if name in known else "by its own package"
 
 
 def models_table() -> str:
@@ -47,9 +78,10 @@ def models_table() -> str:
 def families_table() -> str:
     """Every family of models, as a table in Markdown: members with the parameters that their descriptions come to."""
     lines = [
-        "| family | what it is | key table | image tokens | members (parameters) |",
-        "|---|---|---|---|---|",
+        "| family | what it is | key table | image tokens | members (parameters) | logits against: relative error |",
+        "|---|---|---|---|---|---|",
     ]
+    known = verified()
     for name in family_names():
         family = family_named(name)
         members = ", ".join(
@@ -57,15 +89,28 @@ def families_table() -> str:
             for member, preset in family.presets.items()
             if not member.startswith("tiny")
         )
-        row = (name, family.title, family.layout.name, family.image_tokens, members or "by path")
+        row = (
+            name,
+            family.title,
+            family.layout.name,
+            family.image_tokens,
+            members or "by path",
+            _checked(known, name),
+        )
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
 def peers_table() -> str:
     """Every family that transformers' own classes run, as a table in Markdown."""
-    rows = [(name, ", ".join(peer.model_types), peer.image) for name, peer in PEERS.items()]
-    head = ["| family | model types of transformers | an image becomes |", "|---|---|---|"]
+    known = verified()
+    rows = [
+        (name, ", ".join(peer.model_types), peer.image, _checked(known, name)) for name, peer in PEERS.items()
+    ]
+    head = [
+        "| family | model types of transformers | an image becomes | recorded states against: relative error |",
+        "|---|---|---|---|",
+    ]
     return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
 
 

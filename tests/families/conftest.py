@@ -58,22 +58,27 @@ class Member:
 @pytest.fixture(scope="session", params=MEMBERS)
 def member(request, tmp_path_factory) -> Member:
     """A member of a family on disk as its released code writes it, and loaded."""
-    preset, written, names = MEMBERS[request.param]
-    folder, tokenizer = tmp_path_factory.mktemp(request.param), tiny_tokenizer()
+    return make_member(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def make_member(name: str, folder: Path) -> Member:
+    """The same of one name, in a folder that is empty."""
+    preset, written, names = MEMBERS[name]
+    tokenizer = tiny_tokenizer()
     torch.manual_seed(7)
     config = PRESETS[preset]()
     config = replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
     vlm = VLM(config)
     with torch.no_grad():  # so that every token matters
         vlm.llm.backbone.embedding.weight.mul_(2)
-        for name, weight in vlm.named_parameters():
-            if name.endswith(
+        for key, weight in vlm.named_parameters():
+            if key.endswith(
                 ("out_proj.weight", "o_proj.weight", "down_proj.weight", "dense.weight", "fc2.weight")
             ):
                 weight.mul_(40)
-            if "image_text_infusion" in name:
+            if "image_text_infusion" in key:
                 weight.add_(torch.randn_like(weight) / 4)
-    if request.param in RUNS:
+    if name in RUNS:
         state = _run_directory(folder, replace(config, model_id=written), vlm, names)
     else:
         state = {"all": OrderedDict(vlm.state_dict())}
@@ -87,7 +92,7 @@ def member(request, tmp_path_factory) -> Member:
     eye = save_vision_encoder(folder / "eye.safetensors", vlm.vision)
     loaded = load_model(folder, vision_source=str(eye), backend="torch")
     vision = dict(vlm.vision.state_dict())
-    return Member(name=request.param, folder=folder, state=state, vision=vision, loaded=loaded)
+    return Member(name=name, folder=folder, state=state, vision=vision, loaded=loaded)
 
 
 def _run_directory(folder, config, vlm, names) -> dict[str, dict[str, Tensor]]:

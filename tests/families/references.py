@@ -7,8 +7,31 @@ from torch.nn import functional
 from tests.families import llava_files
 from tests.families.conftest import OTHERS
 
+_MAMBA = "transformers' MambaForCausalLM"
+AGAINST = {
+    "cobra": _MAMBA, "emma-v1": _MAMBA, "emma-v2": "transformers' Mamba2ForCausalLM",
+    "ml-mamba": "transformers' Mamba2ForCausalLM, its Mamba2Mixer once each way in the connector",
+    "vl-mamba": f"{_MAMBA}, its MambaMixer once each way in the connector",
+    "llava-pocket": "transformers' LlamaForCausalLM", "mobilevlm-v2": "transformers' LlamaForCausalLM, LDPv2 by torch",
+    "emma-text-fusion": "transformers' LlamaForCausalLM and CLIPTextModel, the mixing by torch",
+    "tinyllava": "transformers' PhiForCausalLM",
+    "matvlm": "transformers' PhiForCausalLM, the Mamba-2 token by token by torch",
+}  # fmt: skip
+"""What each member is compared with."""
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "vocab_size": 264}
 _ENDS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": None}
+
+
+@torch.no_grad()
+def relative_error(member) -> tuple[float, int]:
+    """How far a member's logits over image and text are from the reference's, and how many tokens are its best."""
+    vlm = member.loaded.vlm
+    torch.manual_seed(11)
+    features, ids = torch.randn(2, 16, vlm.config.vision.width), torch.randint(258, (2, 5))
+    told = vlm.instruct(["What is this?", "Where is the cup, and why"])
+    ours = vlm(None, ids, features=features, instruction=told, logits="all").logits
+    theirs = logits(member, features, ids, told)
+    return float((ours - theirs).norm() / theirs.norm()), ours.argmax(-1).unique().numel()
 
 
 def logits(member, features: Tensor, ids: Tensor, told: Tensor | None) -> Tensor:
