@@ -7,6 +7,7 @@ import struct
 import huggingface_hub.constants
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from emma_viz.checkpoints import inspect, known_names, load_language_model, load_model, sources
 from emma_viz.checkpoints.run_config import run_config, vlm_config
@@ -329,3 +330,19 @@ def test_a_step_that_is_a_link_out_of_the_folder_is_refused(run_directory, tmp_p
     (folder / "checkpoints" / STEPS[0]).symlink_to(outside)
     with pytest.raises(CheckpointError, match="leads out"):
         load_model(folder)
+
+
+def test_the_second_description_of_a_hybrid_comes_with_the_first(cached, tmp_path):
+    said = {
+        "config.json": {"model_type": "tinyllava", "connector_type": "mlp2x_gelu"},
+        "mamba_config.json": {"d_xb": 3},
+    }
+    files = {}
+    for name, values in said.items():
+        files[name] = tmp_path / name
+        files[name].write_text(json.dumps(values))
+    files["model.safetensors"] = tmp_path / "model.safetensors"
+    save_file({"x": torch.zeros(1)}, files["model.safetensors"])
+    cached("someone/hybrid", files)
+    found = resolve("someone/hybrid").config
+    assert found == said["config.json"] | {"mamba_config": said["mamba_config.json"]}

@@ -8,8 +8,9 @@ from tests.families import llava_files
 from tests.families.conftest import OTHERS
 
 _MAMBA = "transformers' MambaForCausalLM"
+_EMMA = f"{_MAMBA} (V1), Mamba2ForCausalLM (V2)"
 AGAINST = {
-    "cobra": _MAMBA, "emma-v1": _MAMBA, "emma-v2": "transformers' Mamba2ForCausalLM",
+    "cobra": _MAMBA, "emma-v1": _EMMA, "emma-v2": _EMMA,
     "ml-mamba": "transformers' Mamba2ForCausalLM, its Mamba2Mixer once each way in the connector",
     "vl-mamba": f"{_MAMBA}, its MambaMixer once each way in the connector",
     "llava-pocket": "transformers' LlamaForCausalLM", "mobilevlm-v2": "transformers' LlamaForCausalLM, LDPv2 by torch",

@@ -42,6 +42,8 @@ def test_no_familys_file_names_another(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.module not in others.values(), f"{path.name} imports {node.module}"
-        own = f"{package}.{path.stem}" in modules.values()  # what several are made of knows files, not families
+        own = (
+            f"{package}.{path.stem}" in modules.values()
+        )  # what several are made of knows files, not families
         if own and isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert node.value not in others, f"{path.name} names the family {node.value}"

@@ -170,5 +170,7 @@ def _mixed(llm: MambaConfig, values: Any) -> MambaConfig:
         found = vars(read.ssm_cfg) if name == "ssm_cfg" else getattr(read, name)
         if name != "attn_layers" and found != value:
             raise InputError(f"mamba_config.json: {name} is {found}; supported: {value}.")
+    if odd := [layer for layer in read.attn_layers if not 0 <= layer < llm.n_layer]:
+        raise InputError(f"mamba_config.json: attn_layers has {odd}; the blocks are 0…{llm.n_layer - 1}.")
     layers = tuple(layer for layer in range(llm.n_layer) if layer not in read.attn_layers)
     return replace(llm, mamba_layers=layers)
