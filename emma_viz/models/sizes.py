@@ -119,10 +119,12 @@ def _parallel_block(config: MambaConfig) -> dict[str, _Shape]:
 
 def _hybrid_block(config: MambaConfig) -> dict[str, _Shape]:
     """A parallel block with a Mamba-2 for attention."""
-    others = {
-        name: shape for name, shape in _parallel_block(config).items() if not name.startswith("self_attn.")
+    whole = _parallel_block(config)
+    return {
+        **{name: shape for name, shape in whole.items() if name.startswith("input_layernorm.")},
+        **{f"mamba.{name}": shape for name, shape in _mamba2(config.mixer).items()},
+        **{name: shape for name, shape in whole.items() if name.startswith("mlp.")},
     }
-    return others | {f"mamba.{name}": shape for name, shape in _mamba2(config.mixer).items()}
 
 
 def _queries_keys_values(config: MambaConfig) -> Iterator[tuple[str, _Shape]]:

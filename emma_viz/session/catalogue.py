@@ -57,13 +57,16 @@ def verified() -> dict[str, Verified]:
 
 def _checked(known: Mapping[str, Verified], name: str) -> str:
     """How a family was checked, in words; those of installed packages check themselves."""
-    return f"{known[name].against}: {known[name].error:.0e}" if name in known else "by its own package"
+    if name not in known:
+        return "by its own package"
+    found = known[name]
+    return f"{found.against}: {f'{found.error:.0e}' if found.error else 'bit for bit'}"
 
 
 def models_table() -> str:
     """Every model that has a name, as text."""
     # Tiny presets are for tests: they have no weights.
-    named = [name for name in PRESETS if not name.startswith("tiny")]
+    named = [name for name in PRESETS if not name.startswith("tiny-")]
     wide = max(map(len, named))
     lines = [f"{'name':<{wide}} {'language model':<28} {'image tokens':<13} {'weights'}"]
     for name in named:
@@ -87,7 +90,7 @@ def families_table() -> str:
         members = ", ".join(
             f"{member} ({compact(parameters(preset()))})"
             for member, preset in family.presets.items()
-            if not member.startswith("tiny")
+            if not member.startswith("tiny-")
         )
         row = (
             name,

@@ -28,7 +28,7 @@ def relative_error(member) -> tuple[float, int]:
     """How far a member's logits over image and text are from the reference's, and how many tokens are its best."""
     vlm = member.loaded.vlm
     torch.manual_seed(11)
-    features, ids = torch.randn(2, 16, vlm.config.vision.width), torch.randint(258, (2, 5))
+    features, ids = torch.randn(2, 16, vlm.config.vision.width), torch.randint(258, (2, 12))
     told = vlm.instruct(["What is this?", "Where is the cup, and why"])
     ours = vlm(None, ids, features=features, instruction=told, logits="all").logits
     theirs = logits(member, features, ids, told)

@@ -20,7 +20,11 @@ TINY = PRESETS["tiny-cobra"]()
 
 def shallow(config):
     """All blocks of a model are alike: three are as good as 64, and quicker to build."""
-    return replace(config, llm=replace(config.llm, n_layer=3), taps=config.taps and (0, 1, 2))
+    return replace(
+        config,
+        llm=replace(config.llm, n_layer=3, mamba_layers=config.llm.mamba_layers[:1]),
+        taps=config.taps and (0, 1, 2),
+    )
 
 
 VARIANTS = {

@@ -113,7 +113,7 @@ class FactoryFamily:
             vision=VISION_BACKBONES[_ENCODERS[read.vision_model_name_or_path]](),
             projector=ProjectorConfig(kind="gelu-mlp"),
             llm=llm if read.vocab_size is None else replace(llm, vocab_size=read.vocab_size),
-            llm_backbone_id=backbone,
+            llm_backbone_id=f"{backbone}+mamba2" if self.hybrid else backbone,
             max_length=read.tokenizer_model_max_length,
             prompt_style="tinyllava",
         )
