@@ -133,7 +133,7 @@ def phi_2() -> MambaConfig:
 def tiny_phi() -> MambaConfig:
     """The same for tests: 3 blocks of width 32, half of each head's channels turned."""
     return MambaConfig(
-        d_model=32, n_layer=3, vocab_size=61, pad_vocab_size_multiple=1, ssm="attention", parallel=True,
+        d_model=32, n_layer=3, vocab_size=POCKET_VOCABULARY, pad_vocab_size_multiple=1, ssm="attention", parallel=True,
         q_heads=4, kv_heads=4, mlp_width=48, rotary_share=0.5, qkv_bias=True, tied=False, residual_in_fp32=False,
     )  # fmt: skip
 
@@ -183,19 +183,19 @@ def pocket_attention() -> MambaConfig:
 def tiny_attention() -> MambaConfig:
     """An attention transformer for tests: 3 blocks of width 32."""
     return MambaConfig(
-        d_model=32, n_layer=3, vocab_size=61, ssm="attention", q_heads=4, kv_heads=2, mlp_width=48
+        d_model=32, n_layer=3, vocab_size=POCKET_VOCABULARY, ssm="attention", q_heads=4, kv_heads=2, mlp_width=48
     )
 
 
 def tiny_mamba1() -> MambaConfig:
     """A Mamba-1 for tests: 3 blocks of width 32."""
-    return MambaConfig(d_model=32, n_layer=3, vocab_size=61, d_state=8)
+    return MambaConfig(d_model=32, n_layer=3, vocab_size=POCKET_VOCABULARY, d_state=8)
 
 
 def tiny_mamba2() -> MambaConfig:
     """A Mamba-2 for tests: 3 blocks of width 32."""
     return MambaConfig(
-        d_model=32, n_layer=3, vocab_size=61, ssm="mamba2", d_state=16, headdim=16, pad_vocab_size_multiple=16
+        d_model=32, n_layer=3, vocab_size=POCKET_VOCABULARY, ssm="mamba2", d_state=16, headdim=16, pad_vocab_size_multiple=16
     )
 
 

@@ -100,7 +100,7 @@ def test_a_pooling_projector_shortens_the_image(pixels):
     ("arguments", "named"),
     [
         ({}, "nothing to run over"),
-        ({"input_ids": torch.tensor([[64]])}, "tokenizer"),
+        ({"input_ids": torch.tensor([[10_000]])}, "tokenizer"),
         ({"input_ids": torch.tensor([[-1]])}, "tokenizer"),
         ({"input_ids": torch.tensor([[1, 2]]), "lengths": torch.tensor([3])}, "lengths"),
         ({"input_ids": torch.tensor([[1, 2]]), "lengths": torch.tensor([0])}, "lengths"),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from emma_viz.errors import InputError
 from emma_viz.files.schema import shape
-from emma_viz.models.backbones import TEXT_TOWERS
+from emma_viz.models.backbones import POCKET_VOCABULARY, TEXT_TOWERS
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.layout import Layout
 from emma_viz.models.families.llava_like import LANGUAGE_MODEL, LlavaLikeFamily
@@ -98,7 +98,7 @@ _TINY = {
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "vocab_size": 61,
+    "vocab_size": POCKET_VOCABULARY,
     "mm_vision_tower": "tiny-clip-60px",
     "mm_text_select_layer": -2,
 }
