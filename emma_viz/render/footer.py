@@ -125,8 +125,9 @@ def _once(items) -> list[str]:
 
 
 def number(value: float, figures: int = 3) -> str:
-    """A value of a map as a reader wants it: few figures, a real minus."""
-    return f"{value:.{figures}g}".replace("-", "−")
+    """A value of a map as a reader wants it: few figures, a real minus, a large one written out."""
+    short = f"{value:.{figures}g}"
+    return (f"{float(short):.0f}" if abs(value) >= 10**figures else short).replace("-", "−")
 
 
 def fidelity(value: float) -> str:

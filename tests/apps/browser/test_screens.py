@@ -35,6 +35,12 @@ CUT = """(texts) => [...document.querySelectorAll(texts)].filter((node) => {
   const box = node.getBoundingClientRect();
   return box.width && (box.right > innerWidth + 1 || box.left < -1);
 }).map((node) => `${node.className}: ${node.textContent} is cut`)"""
+CLIPPED = """() => [...document.querySelectorAll(".ev-panel figcaption [data-number]")].filter((held) => {
+  const panel = held.closest(".ev-panel").getBoundingClientRect();
+  const out = [...held.getClientRects()].some((box) => box.right > panel.right + 1 || box.bottom > panel.bottom + 1);
+  return out || (held.clientWidth && held.scrollWidth > held.clientWidth + 1);
+}).map((held) => `${held.textContent} is not whole`)"""
+"""The numbers below a panel that reach out of it, or are shortened."""
 FOOT_BELOW = """() => document.querySelector("footer").getBoundingClientRect().top >=
   Math.max(...[...document.querySelectorAll(".ev, .ev *")].map((node) => node.getBoundingClientRect().bottom)) - 1"""
 SHORT_OF_TIP = """() => [...document.querySelectorAll(".ev .ev-tip:hover")].filter((tip) => {
@@ -57,7 +63,7 @@ COVERED = """() => [...document.querySelectorAll("canvas[data-paint]")].filter((
   );
 }).map((panel) => `${panel.dataset.paint} is covered`)"""
 WRONG = f"""({{ parts, texts, covers }}) => [
-  ...({WIDER})(), ...({OUT_OF_REACH})(parts), ...({CUT})(texts), ...(covers ? [] : ({COVERED})()),
+  ...({WIDER})(), ...({CLIPPED})(), ...({OUT_OF_REACH})(parts), ...({CUT})(texts), ...(covers ? [] : ({COVERED})()),
 ]"""
 
 
@@ -192,6 +198,9 @@ def test_a_word_and_its_evidence(result):
     result.page.wait_for_function(
         "document.querySelector('[data-number=evidence]').textContent.startsWith('image')"
     )
+    result.page.mouse.move(2, 2)
+    assert faults(result, "[data-share]", "[data-number=evidence]") == []
+    result.page.set_viewport_size({"width": 1440, "height": 900})
     result.panel("map").focus()
     result.page.keyboard.press("Enter")
     result.page.locator(".ev-without button").click()

@@ -193,10 +193,10 @@ test("words are taken together, by Shift or one by one, and their evidence is fo
   await waited(30);
   assert.deepEqual([asked.pop()[2], canvas.view.evidence], [{ last: 2, method: "frozen" }, "frozen"]);
   const parts = () => shown('[data-model="0"] [data-number=evidence]');
-  assert.equal(parts(), "image +1 text +2 bias +3");
+  assert.equal(parts(), "image\u00a0+1 text\u00a0+2 bias\u00a0+3");
   document.send("keydown", { key: "End", target: document.body });
   await waited(30);
-  assert.equal(parts(), "image +4 text \u22125 bias +6");
+  assert.equal(parts(), "image\u00a0+4 text\u00a0\u22125 bias\u00a0+6");
   assert.equal(place.querySelector(".ev-without").hidden, true);
   canvas.restore({ patch: "1", word: "0,0,2", evidence: "frozen" });
   await waited(30);

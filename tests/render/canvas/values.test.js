@@ -46,7 +46,7 @@ test("fade greys and lightens in place", () => {
 
 test("numbers are written short, with a real minus sign", () => {
   assert.equal(core.figures(-0.012345), "−0.0123");
-  assert.equal(core.figures(-0.00000174), "−1.74e-6");
+  assert.equal(core.figures(-0.00000174), "−1.74e−6");
   assert.equal(core.figures(0.000123), "0.000123");
   assert.equal(core.figures(0), "0");
   assert.equal(core.figures(null), "–");

@@ -9,7 +9,7 @@ const mean = (values) => {
   return finite.length ? finite.reduce((a, b) => a + b, 0) / finite.length : NaN;
 };
 
-const minus = (text) => text.replace("-", "\u2212");
+const minus = (text) => text.replaceAll("-", "\u2212");
 /** A number to some digits, and what is smaller than a ten-thousandth as a power of ten, as Python's `g` prints it. */
 const figures = (value, digits = 3) => {
   if (value === null || value === undefined || !Number.isFinite(value)) return "\u2013";

@@ -18,9 +18,11 @@ const showEvidence = ({ state, parts }, index, region) => {
   const inside = region && patchesIn(state.result.models[index], region).map((patch) => found.values[patch]);
   const here = region && `${isPatch(region) ? "here" : "sum"} ${signed(inside.reduce((a, b) => a + b, 0))}`;
   const [image, text, bias] = found.parts || [];
-  const shares = found.parts ? `image ${signed(image)} text ${signed(text)} bias ${signed(bias)}` : "";
+  // A number stays beside its name where the line is broken.
+  const shares = found.parts ? `image\u00a0${signed(image)} text\u00a0${signed(text)} bias\u00a0${signed(bias)}` : "";
   slot.textContent = here || shares;
-  slot.title = shares; // whole, where the panel is narrow
+  slot.title = shares;
+  slot.classList.toggle("ev-parts", Boolean(shares && !here));
 };
 
 /** The number under the pointer, in the map's caption. */
