@@ -47,10 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the process's exit code."""
     program = sys.argv[0] if sys.argv[0].startswith("emma-viz ") else _MODULE
     given = sys.argv[1:] if arguments is None else list(arguments)
-    return guarded(lambda: _run(_parser(program).parse_args(given), given), program=program)
+    return guarded(lambda: _run(probe_parser(program).parse_args(given), given), program=program)
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
+def probe_parser(program: str) -> argparse.ArgumentParser:
+    """The options of `emma-viz probe`, under the name that the program goes by."""
     parser = argparse.ArgumentParser(
         prog=program,
         description=(__doc__ or "").replace(_MODULE, program),

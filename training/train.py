@@ -38,10 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
     # As `emma-viz train`, or from the module, which an installed package does not have at the top.
     program = sys.argv[0] if sys.argv[0].startswith("emma-viz ") else MODULE
-    return guarded(lambda: _run(_parser(program).parse_args(arguments)), program=program)
+    return guarded(lambda: _run(training_parser(program).parse_args(arguments)), program=program)
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
+def training_parser(program: str) -> argparse.ArgumentParser:
+    """The options of `emma-viz train`, under the name that the program goes by."""
     parser = argparse.ArgumentParser(
         prog=program,
         description=(__doc__ or "").replace(MODULE, program),

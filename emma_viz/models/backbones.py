@@ -183,7 +183,13 @@ def pocket_attention() -> MambaConfig:
 def tiny_attention() -> MambaConfig:
     """An attention transformer for tests: 3 blocks of width 32."""
     return MambaConfig(
-        d_model=32, n_layer=3, vocab_size=POCKET_VOCABULARY, ssm="attention", q_heads=4, kv_heads=2, mlp_width=48
+        d_model=32,
+        n_layer=3,
+        vocab_size=POCKET_VOCABULARY,
+        ssm="attention",
+        q_heads=4,
+        kv_heads=2,
+        mlp_width=48,
     )
 
 
@@ -195,7 +201,13 @@ def tiny_mamba1() -> MambaConfig:
 def tiny_mamba2() -> MambaConfig:
     """A Mamba-2 for tests: 3 blocks of width 32."""
     return MambaConfig(
-        d_model=32, n_layer=3, vocab_size=POCKET_VOCABULARY, ssm="mamba2", d_state=16, headdim=16, pad_vocab_size_multiple=16
+        d_model=32,
+        n_layer=3,
+        vocab_size=POCKET_VOCABULARY,
+        ssm="mamba2",
+        d_state=16,
+        headdim=16,
+        pad_vocab_size_multiple=16,
     )
 
 

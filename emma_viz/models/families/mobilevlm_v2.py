@@ -21,7 +21,8 @@ def mobilevlm_v2_3b() -> VLMConfig:
 def tiny_mobilevlm_v2() -> VLMConfig:
     """The same for tests: 4×4 patches, 2×2 image tokens."""
     values = {**_1_7B, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-              "num_key_value_heads": 2, "vocab_size": POCKET_VOCABULARY, "mm_vision_tower": "tiny-clip-60px"}  # fmt: skip
+              "num_key_value_heads": 2, "vocab_size": POCKET_VOCABULARY,
+              "mm_vision_tower": "tiny-clip-60px"}  # fmt: skip
     return MOBILEVLM_V2.member("tiny-mobilevlm-v2", values, "tiny-llama")
 
 
