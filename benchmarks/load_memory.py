@@ -80,7 +80,8 @@ def make_ours(name: str, folder: Path, layers: int) -> None:
     """Write a preset's model as a run directory in shards, and its encoders."""
     tokenizer = train_tokenizer(["a cup on a table"], vocab_size=258)
     config = PRESETS[name]()
-    config = replace(config, llm=replace(config.llm, n_layer=layers))
+    rows = max(config.llm.vocab_size, tokenizer.vocab_size)  # a tiny preset has fewer
+    config = replace(config, llm=replace(config.llm, n_layer=layers, vocab_size=rows))
     layout = family_named(config.family).layout
     _write_shards(folder, {layout.file_key(key): shape for key, shape in vlm_shapes(config).items()})
     (folder / "config.json").write_text(json.dumps(run_config(config)))
