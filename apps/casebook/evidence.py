@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from apps.casebook.charts import dressed, model_colours
-from apps.casebook.text import as_html
+from apps.casebook.text import as_html, scrolled
 from emma_viz.cases.case import MeasuredEvidence
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.stored import StoredCase
@@ -105,10 +105,8 @@ def _table(
         cells = "".join(f"<td>{_cell(by_model.get(model), about)}</td>" for model in models)
         rows.append(f'<tr id="{_place(name, id)}"><th scope="row">{as_html(name)}{title}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{as_html(model)}</th>' for model in models)
-    return (
-        f'<div class="cb-wide"><table class="cb-table cb-numbers"><thead><tr><th></th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    table = f'<table class="cb-table cb-numbers"><thead><tr><th>number</th>{head}</tr></thead>'
+    return scrolled(f"{table}<tbody>{''.join(rows)}</tbody></table>", "Numbers of the evidence")
 
 
 def _cell(each: MeasuredEvidence | None, about: CaseCurve | CaseNumber | None) -> str:

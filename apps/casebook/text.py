@@ -63,6 +63,11 @@ def leaning_bar(answer: CaseAnswer) -> str:
     )
 
 
+def scrolled(table: str, name: str) -> str:
+    """HTML of a table that may be wider than the page: it is scrolled by itself, by keys, too."""
+    return f'<div class="cb-wide" tabindex="0" role="group" aria-label="{as_html(name)}">{table}</div>'
+
+
 def shown_name(casebook: Casebook) -> str:
     """What visitors see of where a casebook is: the last part, and no folder."""
     return casebook.where.partition("?")[0].replace("\\", "/").rstrip("/").rpartition("/")[2]

@@ -22,7 +22,7 @@ def draw_results(numbers: Mapping[str, Any], path: Path, *, pictures: str) -> No
     from matplotlib.lines import Line2D
 
     members = numbers["members"]
-    with rc_context({"font.family": "DejaVu Sans", "font.size": _SIZE}):
+    with rc_context({"font.family": "DejaVu Sans", "font.size": _SIZE, "text.parse_math": False}):
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, 3, width_ratios=(1.25, 1.25, 1.1))

@@ -9,7 +9,7 @@ import streamlit as st
 from apps.casebook import charts
 from apps.casebook.filtering import draw_filter
 from apps.casebook.permalinks import filter_of
-from apps.casebook.text import as_html, shown_name
+from apps.casebook.text import as_html, scrolled, shown_name
 from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import CaseFilter
@@ -149,10 +149,8 @@ def _as_table(table: Table) -> str:
         f"<tr>{''.join(f'<td>{_cell(cell_text(cell))}</td>' for cell in row)}</tr>" for row in table.rows
     )
     notes = "".join(f'<p class="cb-small">{as_html(note)}</p>' for note in table.notes)
-    return (
-        f"<h3>{as_html(table.title)}</h3><div class='cb-wide'><table class='cb-table'><thead><tr>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>{notes}"
-    )
+    body = f"<table class='cb-table'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<h3>{as_html(table.title)}</h3>{scrolled(body, table.title)}{notes}"
 
 
 def _cell(text: str) -> str:
@@ -177,11 +175,14 @@ def _table(records: Sequence[CaseRecord]) -> str:
             f"<tr><th scope='row'>{as_html(model)}</th><td>{len(answers)}</td><td>{len(scored)}</td>"
             f"<td>{_share(scored)}</td><td>{_share(said)}</td></tr>"
         )
+    body = (
+        '<table class="cb-table"><thead><tr><th>model</th><th>answers</th><th>scored</th><th>right</th>'
+        f"<th>says yes</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
     return (
-        '<div class="cb-wide"><table class="cb-table"><thead><tr><th>model</th><th>answers</th><th>scored</th>'
-        f"<th>right</th><th>says yes</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="cb-small">Shares of these cases, with 95 % over images. A filter or a miner chose them: no estimate '
-        "for a benchmark. The tables below have those, and <code>emma-viz benchmark</code> prints them.</p>"
+        f'{scrolled(body, "Shares of these cases")}<p class="cb-small">Shares of these cases, with 95 % over images. A '
+        "filter or a miner chose them: no estimate for a benchmark. The tables below have those, and "
+        "<code>emma-viz benchmark</code> prints them.</p>"
     )
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from emma_viz.cases.case import CaseAnswer, CaseRecord
 from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.exchange import bundled_cases, import_cases
 from emma_viz.cases.pictures import case_picture
+from tests.apps.axe import violations
 from tests.apps.casebook.casebook_server import serving_casebook
 from tests.apps.visiting import RUN_PATIENCE, Visit, serving
 from tests.cases.conftest import address as database  # noqa: F401 (a fixture)
@@ -69,6 +71,10 @@ def opened(browser, address: str, path: str = "") -> Visit:
     return visit
 
 
+BEYOND = """() => {
+  const main = document.querySelector("[data-testid=stMain]");
+  return main.scrollWidth - main.clientWidth;
+}"""
 SETTLED = """() => {
   const app = document.querySelector("[data-testid=stApp]");
   return app?.dataset.testScriptState === "notRunning" && !app.querySelector("[data-stale=true]");
@@ -172,6 +178,25 @@ def test_what_is_wrong_is_a_sentence_on_the_page(browser, filled):
         visit.page.locator(".cb-trouble", has_text="there is no case 'nobody'").wait_for()
         visit.page.goto(address + "?sort=random")
         visit.page.locator(".cb-trouble", has_text="expected one of the orders").wait_for()
+        left(visit)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1024)])
+def test_no_page_shuts_people_out_or_is_wider_than_its_window(browser, tmp_path, scheme, width):
+    where = str(tmp_path / "cases.db")
+    with Casebook.open(where) as book:
+        import_cases(book, bundled_cases())
+    one, other = book_ids(where)[:2]
+    with serving_casebook(where) as (address, _):
+        visit = Visit(browser, address, width=width, color_scheme=scheme)
+        for path in ("", "figures?all=yes", f"case?id={one}", f"pair?id={one}&other={other}"):
+            visit.page.goto(address + path)
+            settled(visit.page)
+            if path.startswith("case"):
+                visit.page.wait_for_selector(".ev[data-state=result]", timeout=RUN_PATIENCE)
+            assert violations(visit, "wcag2a", "wcag2aa") == [], path
+            assert visit.page.evaluate(BEYOND) <= 0, path
+            visit.page.set_viewport_size({"width": width, "height": 900})
         left(visit)
 
 
