@@ -27,9 +27,10 @@ from emma_viz.checkpoints.tokenizers import check_tokenizer, hub_tokenizer
 from emma_viz.checkpoints.vision import bundled_encoder
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.rows import rows
-from emma_viz.models.config import MambaConfig, VisionConfig, VLMConfig
+from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.peers.table import peer_of
 from emma_viz.models.sizes import language_model_shapes, vision_parameters, vlm_shapes
+from emma_viz.models.vision_config import VisionConfig
 
 _TITLES = {"projector": "projector", "llm": "language model"}
 _COMPARED = 16 * 2**30

@@ -12,19 +12,10 @@ from emma_viz.files.json_door import parse_json, read_json
 from emma_viz.files.schema import Size, shape
 from emma_viz.files.versions import require_version
 from emma_viz.models.backbones import LLM_BACKBONES, VISION_BACKBONES
-from emma_viz.models.config import (
-    Depth,
-    Epsilon,
-    Factor,
-    Label,
-    MambaConfig,
-    ResizeStrategy,
-    VLMConfig,
-    Width,
-    vlm_config_from_dict,
-)
+from emma_viz.models.config import MambaConfig, ResizeStrategy, VLMConfig, vlm_config_from_dict
 from emma_viz.models.families.table import described_elsewhere, family_named, family_names
 from emma_viz.models.presets import config_from_ids
+from emma_viz.models.ranges import Depth, Epsilon, Factor, Label, Width
 from emma_viz.models.sizes import require_real
 
 SECTION = "emma_viz"

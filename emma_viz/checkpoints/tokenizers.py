@@ -11,7 +11,7 @@ from emma_viz.data.instructions import InstructionTokenizer
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError
 from emma_viz.files.named import named_path
-from emma_viz.models.config import TextTowerConfig
+from emma_viz.models.vision_config import TextTowerConfig
 
 GPT_NEOX = "EleutherAI/gpt-neox-20b"
 """The tokenizer of all published Mamba models."""

@@ -16,10 +16,10 @@ from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.checkpoints.sources import BUNDLED, LM_WEIGHTS, SourceLike, fetch_weights
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.named import named_path
-from emma_viz.models.config import TextTowerConfig, TowerConfig, VisionConfig
 from emma_viz.models.meta import on_meta
 from emma_viz.models.positions import resample_positions
 from emma_viz.models.towers.vision import VisionEncoder
+from emma_viz.models.vision_config import TextTowerConfig, TowerConfig, VisionConfig
 from emma_viz.progress import Progress
 
 VisionSource = SourceLike | Mapping[str, SourceLike] | None

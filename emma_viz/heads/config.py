@@ -7,7 +7,8 @@ import msgspec
 
 from emma_viz.errors import InputError
 from emma_viz.files.schema import require_ranges, shape
-from emma_viz.models.config import SSM, Side, Width
+from emma_viz.models.config import SSM
+from emma_viz.models.ranges import Side, Width
 from emma_viz.shapes import CHANNELS
 
 _Target = Literal["pixels", "features"]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from emma_viz.errors import InputError
 from emma_viz.heads.regroup import regroup, ungroup
-from emma_viz.models.config import TowerKind
 from emma_viz.models.towers.vision import VisionEncoder
+from emma_viz.models.vision_config import TowerKind
 
 EPS = 1e-6
 

@@ -13,7 +13,7 @@ from emma_viz.files.schema import Share
 from emma_viz.metrics.intervals import LEVEL, Columns, difference
 from emma_viz.metrics.sums import pooled_r2
 from emma_viz.metrics.trust import bootstrap_p, holm
-from emma_viz.models.config import DEEPEST
+from emma_viz.models.ranges import DEEPEST
 
 ControlName = Literal["place", "untrained"]
 LENS_CONTROLS: Mapping[ControlName, str] = {

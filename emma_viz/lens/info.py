@@ -10,7 +10,8 @@ import msgspec
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.files.schema import Count, require_ranges, shape
 from emma_viz.lens.controls import MOST_CONTROLS, LayerControl
-from emma_viz.models.config import DEEPEST, LensForm, Side
+from emma_viz.models.config import LensForm
+from emma_viz.models.ranges import DEEPEST, Side
 
 WHERE = "the description of a lens"
 Layer = Annotated[int, msgspec.Meta(ge=-1, lt=DEEPEST)]

@@ -24,7 +24,7 @@ from emma_viz.heads.losses import paper_loss
 from emma_viz.heads.pixels import from_units
 from emma_viz.lens.info import LensInfo
 from emma_viz.lens.translators import build_translator
-from emma_viz.models.config import Depth, Width
+from emma_viz.models.ranges import Depth, Width
 
 _FLOOR = 1e-3
 """Smallest scale of a channel, relative to the root mean square of its layer's channels."""

@@ -2,14 +2,7 @@
 
 from emma_viz.models.backbones import LLM_BACKBONES, VISION_BACKBONES
 from emma_viz.models.cache import LayerState, MambaCache
-from emma_viz.models.config import (
-    MambaConfig,
-    ProjectorConfig,
-    TowerConfig,
-    VisionConfig,
-    VLMConfig,
-    vlm_config_from_dict,
-)
+from emma_viz.models.config import MambaConfig, ProjectorConfig, VLMConfig, vlm_config_from_dict
 from emma_viz.models.generation import Generation, generate, pad_prompts
 from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.language_model import Block, MambaBackbone, MambaLM
@@ -22,6 +15,7 @@ from emma_viz.models.presets import PRESETS, config_from_ids
 from emma_viz.models.projectors import Projector
 from emma_viz.models.towers.pocket import PocketEncoder
 from emma_viz.models.towers.vision import VisionEncoder
+from emma_viz.models.vision_config import TowerConfig, VisionConfig
 from emma_viz.models.vlm import VLM, TextNetwork, VLMOutput
 
 __all__ = [

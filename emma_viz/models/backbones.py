@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from emma_viz.models.config import MambaConfig, TextTowerConfig, TowerConfig, VisionConfig
+from emma_viz.models.config import MambaConfig
+from emma_viz.models.vision_config import TextTowerConfig, TowerConfig, VisionConfig
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

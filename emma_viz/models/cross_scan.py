@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emma_viz.kernels import selective_scan
-from emma_viz.models.config import Grid
 from emma_viz.models.mixers.mamba1 import initial_dt_bias
+from emma_viz.models.ranges import Grid
 
 EXPAND = 2
 """Inner width over the features' width, as in VMamba's first version."""

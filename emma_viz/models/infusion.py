@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emma_viz.models.config import TextTowerConfig
+from emma_viz.models.vision_config import TextTowerConfig
 
 
 class Infusion(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor, cat
 from torch.nn import functional
 
 from emma_viz.errors import InputError
-from emma_viz.models.config import Grid
+from emma_viz.models.ranges import Grid
 
 
 def resample_positions(

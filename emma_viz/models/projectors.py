@@ -9,10 +9,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.models.config import Grid, MambaConfig, ProjectorConfig, TextTowerConfig
+from emma_viz.models.config import MambaConfig, ProjectorConfig
 from emma_viz.models.cross_scan import CrossScan
 from emma_viz.models.infusion import Infusion
 from emma_viz.models.mixers.bidirectional import BidirectionalMamba
+from emma_viz.models.ranges import Grid
+from emma_viz.models.vision_config import TextTowerConfig
 from emma_viz.models.vss import VssConnector
 
 

@@ -4,16 +4,10 @@ import math
 from collections.abc import Iterator
 
 from emma_viz.errors import InputError
-from emma_viz.models.config import (
-    MambaConfig,
-    ProjectorConfig,
-    TextTowerConfig,
-    TowerConfig,
-    VisionConfig,
-    VLMConfig,
-)
+from emma_viz.models.config import MambaConfig, ProjectorConfig, VLMConfig
 from emma_viz.models.towers.lite0 import BLOCKS, LITE0_FEATURES, LITE0_STEM
 from emma_viz.models.towers.pocket import COARSE, FINE, MIDDLE, STEM
+from emma_viz.models.vision_config import TextTowerConfig, TowerConfig, VisionConfig
 
 _Shape = tuple[int, ...]
 

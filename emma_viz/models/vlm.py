@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from emma_viz.data.instructions import InstructionTokenizer
 from emma_viz.errors import InputError, SiteError
 from emma_viz.models.cache import MambaCache
-from emma_viz.models.config import Grid, VLMConfig
+from emma_viz.models.config import VLMConfig
 from emma_viz.models.hookpoint import HookPoint, unhooked
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.projectors import Projector
+from emma_viz.models.ranges import Grid
 from emma_viz.models.towers.vision import VisionEncoder
 
 LogitsOf = Literal["all", "text", "last", "none"]

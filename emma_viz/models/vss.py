@@ -5,9 +5,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emma_viz.models.config import Grid, MambaConfig, ScanOrder
+from emma_viz.models.config import MambaConfig, ScanOrder
 from emma_viz.models.cross_scan import scan_orders
 from emma_viz.models.mixers.mamba1 import Mamba1Mixer
+from emma_viz.models.ranges import Grid
 
 
 class VssConnector(nn.Module):

@@ -10,8 +10,8 @@ from emma_viz.heads.head import PaperHead, ReleasedHead
 from emma_viz.heads.losses import released_loss
 from emma_viz.heads.patch_embedding import PatchEmbedding
 from emma_viz.models import PRESETS
-from emma_viz.models.config import TowerConfig, VisionConfig
 from emma_viz.models.towers.vision import VisionEncoder
+from emma_viz.models.vision_config import TowerConfig, VisionConfig
 
 PATCH, SIZE, GRID = (
     14,

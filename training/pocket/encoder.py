@@ -15,8 +15,8 @@ from emma_viz.data.tabletop import COLOURS, KINDS
 from emma_viz.errors import TrainingError
 from emma_viz.files.arrays import read_npy
 from emma_viz.metrics.quality import r2
-from emma_viz.models.config import TowerConfig
 from emma_viz.models.towers.pocket import PocketEncoder
+from emma_viz.models.vision_config import TowerConfig
 from training.loop.config import EncoderRecipe, as_record
 from training.loop.disk_arrays import new_array
 from training.loop.run import train

@@ -9,20 +9,12 @@ from emma_viz.errors import InputError
 from emma_viz.files.schema import Size, shape
 from emma_viz.models.attention_sites import ATTENTION_SITES
 from emma_viz.models.backbones import VISION_BACKBONES
-from emma_viz.models.config import (
-    Depth,
-    Epsilon,
-    MambaConfig,
-    ProjectorConfig,
-    ProjectorKind,
-    ResizeStrategy,
-    VisionConfig,
-    VLMConfig,
-    Width,
-)
+from emma_viz.models.config import MambaConfig, ProjectorConfig, ProjectorKind, ResizeStrategy, VLMConfig
 from emma_viz.models.families.family import ImagePlace
 from emma_viz.models.families.layout import Layout
+from emma_viz.models.ranges import Depth, Epsilon, Width
 from emma_viz.models.sites import Site
+from emma_viz.models.vision_config import VisionConfig
 
 LANGUAGE_MODEL = (
     ("model.embed_tokens.", "llm.backbone.embedding."),

@@ -20,12 +20,12 @@ from emma_viz.models.config import (
     ProjectorConfig,
     ProjectorKind,
     ResizeStrategy,
-    VisionConfig,
     VLMConfig,
 )
 from emma_viz.models.families.family import ImagePlace
 from emma_viz.models.families.layout import OFFICIAL, Layout
 from emma_viz.models.sites import SITES, Site
+from emma_viz.models.vision_config import VisionConfig
 
 
 def _no_taps(n_layer: int) -> tuple[int, ...]:

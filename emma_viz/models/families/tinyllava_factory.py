@@ -10,9 +10,10 @@ from emma_viz.data.prompts import Turn, build_prompt
 from emma_viz.errors import InputError
 from emma_viz.files.schema import Size, shape
 from emma_viz.models.backbones import LLM_BACKBONES, VISION_BACKBONES
-from emma_viz.models.config import DEEPEST, MambaConfig, ProjectorConfig, VLMConfig
+from emma_viz.models.config import MambaConfig, ProjectorConfig, VLMConfig
 from emma_viz.models.families.family import ImagePlace
 from emma_viz.models.families.layout import Layout
+from emma_viz.models.ranges import DEEPEST
 from emma_viz.models.sites import Site
 
 _LANGUAGE_MODELS = {"microsoft/phi-2": "phi-2", "tiny-phi": "tiny-phi"}

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.models.config import TowerConfig
+from emma_viz.models.vision_config import TowerConfig
 
 LITE0_STEM = 32
 """Channels behind the first convolution."""

@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emma_viz.models.config import TowerConfig
+from emma_viz.models.vision_config import TowerConfig
 
 STEM, FINE, MIDDLE, COARSE = 24, 40, 112, 160
 """Channels at a quarter of the patch size, at half of it, at the patch size, and at twice the patch size."""

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from emma_viz.models.config import TextTowerConfig, TowerConfig
+from emma_viz.models.vision_config import TextTowerConfig, TowerConfig
 
 
 class DinoV2Tower(nn.Module):

@@ -7,10 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from emma_viz.errors import InputError
-from emma_viz.models.config import TowerConfig, TowerKind, VisionConfig
 from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.pocket import PocketEncoder
 from emma_viz.models.towers.transformers import ClipTextTower, ClipTower, DinoV2Tower, SiglipTower
+from emma_viz.models.vision_config import TowerConfig, TowerKind, VisionConfig
 
 TOWERS: dict[TowerKind, Callable[[TowerConfig], nn.Module]] = {
     "dinov2": DinoV2Tower,

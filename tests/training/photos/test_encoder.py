@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from emma_viz.errors import InputError, TrainingError
 from emma_viz.models.backbones import lite0_256
-from emma_viz.models.config import TowerConfig
 from emma_viz.models.sizes import vision_parameters
 from emma_viz.models.towers.lite0 import BLOCKS, LITE0_FEATURES, Lite0Tower
+from emma_viz.models.vision_config import TowerConfig
 from training.photos.encoder import fill_published, fit_reduction, read_published
 from training.photos.fitting import ridge_r2
 
