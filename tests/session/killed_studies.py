@@ -1,17 +1,21 @@
-"""Commands on studies that are killed; imports once, and forks for every command.
+"""Commands on studies that are killed; imports and loads all once, and forks for every command.
 
     python -m tests.session.killed_studies < work.json
 
 The work is a list of [command, folder, step]: {"name": "capture", "decode" or "benchmark", …options} on a study or run,
 killed right before its step-th operation on that folder, or, where step is null, not at all. Prints "killed", "done" or
-"failed" for each. (A fork of a process that has computed with OpenMP may not compute.)
+"failed" for each. The first of several commands is also given before all forks, on a copy of its folder, so that they
+find its kernels loaded.
 """
 
+import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -64,29 +68,51 @@ def run_plain(folder: Path, *, models: list[str], records: str, images: str, vis
     )  # fmt: skip
 
 
+def run(command: dict[str, Any], folder: Path) -> None:
+    """One command."""
+    from emma_viz.session import Asking, Running, capture, decode_study
+
+    options = dict(command)
+    name = options.pop("name")
+    if name == "decode":
+        decode_study(folder, **options)
+    elif name == "benchmark":
+        run_plain(folder, **options)
+    else:
+        images, models, vision = (options.pop(each) for each in ("images", "models", "vision"))
+        asking, running = Asking(max_new_tokens=2), Running(vision_source=vision)
+        capture(images, models, folder, asking=asking, running=running, **options)
+
+
+def warm(command: dict[str, Any], folder: Path) -> None:
+    """Load all that a command needs, by giving it on a copy of its folder."""
+    with tempfile.TemporaryDirectory() as other:
+        copy = Path(other) / folder.name
+        if folder.exists():
+            shutil.copytree(folder, copy)
+        run(command, copy)
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> None:
     """Fork for each command."""
     import torch
 
-    from emma_viz.session import Asking, Running, capture, decode_study
+    import emma_viz.session  # noqa: F401 (imported before the forks)
 
     torch.set_num_threads(1)
-    for command, folder, step in json.load(sys.stdin):
+    work = json.load(sys.stdin)
+    if len(work) > 1:
+        command, folder, _ = work[0]
+        warm(command, Path(folder))
+    for command, folder, step in work:
         child = os.fork()
         if not child:
             try:
-                options = dict(command)
-                name = options.pop("name")
                 if step is not None:
                     arm(folder, step)
-                if name == "decode":
-                    decode_study(Path(folder), **options)
-                elif name == "benchmark":
-                    run_plain(Path(folder), **options)
-                else:
-                    images, models, vision = (options.pop(each) for each in ("images", "models", "vision"))
-                    asking, running = Asking(max_new_tokens=2), Running(vision_source=vision)
-                    capture(images, models, Path(folder), asking=asking, running=running, **options)
+                run(command, Path(folder))
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
