@@ -274,7 +274,7 @@ def _nearest(values: Mapping[str, Any]) -> str:
     """What a config that is not ours may be of, the family that is nearest, and what it lacks."""
     kind = str(values.get("model_type", ""))[:60]
     if (known := unsupported(values)) is not None:
-        return f" It is of {known.name} ({known.known}), which is not loaded: {known.missing}."
+        return f" It {known.said}"
     if "vision_config" in values:
         return (
             f" It is of an attention vision-language model ({kind or 'of an unnamed type'}) of no family here "

@@ -18,6 +18,7 @@ from emma_viz.checkpoints.run_config import (
     read_config,
     run_config,
 )
+from emma_viz.checkpoints.unsupported import require_supported
 from emma_viz.errors import CheckpointError
 from emma_viz.files.inside import require_inside
 from emma_viz.files.named import named_path
@@ -203,6 +204,7 @@ def _folder(
             f"a language model holds config.json and one of {', '.join(LM_WEIGHTS)}."
         )
     config = read_config(config_path)
+    require_supported(config, given)
     run, peer = is_run_config(config), is_peer_config(config)
     names = RUN_WEIGHTS if run else PEER_WEIGHTS if peer else LM_WEIGHTS
     present = [path for name in names if (path := owned(folder, name)) is not None]
@@ -336,6 +338,7 @@ def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = No
         commit = hub.commit_of(config_path) or revision
         if hub.fetch(repo, prefix + HYBRID_CONFIG, revision=commit, optional=True) is not None:
             config = read_config(config_path)
+    require_supported(config, given)  # before its weights are downloaded
     run, peer = is_run_config(config), is_peer_config(config)
     if peer:
         # All of one commit, in one folder: transformers is given that. No code of the repository is among it.

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from emma_viz.errors import CheckpointError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Unsupported:
@@ -17,6 +19,11 @@ class Unsupported:
     """What is public of it."""
     missing: str
     """Why it is not loaded."""
+
+    @property
+    def said(self) -> str:
+        """Both, as the end of a sentence that begins with what was given."""
+        return f"is of {self.name} ({self.known}), which is not loaded: {self.missing}."
 
 
 TRANSFORMERS_LOOKED_AT = "5.24.0"
@@ -60,3 +67,17 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
 def unsupported(values: Mapping[str, Any]) -> Unsupported | None:
     """The one that a `config.json` is of; None where it is of none of them."""
     return next((each for each in UNSUPPORTED if values.get("model_type") in each.model_types), None)
+
+
+def require_supported(values: Mapping[str, Any], given: str) -> None:
+    """Refuse a model that is known and not loaded.
+
+    Args:
+        values: its `config.json`.
+        given: what named it.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if (known := unsupported(values)) is not None:
+        raise CheckpointError(f"{given} {known.said}")

@@ -332,6 +332,16 @@ def test_a_step_that_is_a_link_out_of_the_folder_is_refused(run_directory, tmp_p
         load_model(folder)
 
 
+def test_what_is_known_and_not_loaded_is_refused_before_its_weights_are_fetched(cached, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mmMamba_chat", "llm_config": {}}))
+    cached("hustvl/mmMamba-linear", {"config.json": tmp_path / "config.json"})
+    for ask in (load_model, inspect):
+        with pytest.raises(
+            CheckpointError, match=r"hustvl/mmMamba-linear is of mmMamba .*: no family is written"
+        ):
+            ask("hustvl/mmMamba-linear")
+
+
 def test_the_second_description_of_a_hybrid_comes_with_the_first(cached, tmp_path):
     said = {
         "config.json": {"model_type": "tinyllava", "connector_type": "mlp2x_gelu"},
