@@ -1,19 +1,23 @@
-"""Runs in processes of their own, some of which are killed; imports once, and forks for every process.
+"""Runs in processes of their own, some of which are killed; imports and loads all once, and forks for every process.
 
     python -m tests.training.forked_runs < runs.json
 
 Each run is a ForkedRun: options of `training.train joint`, and the processes it has. A run that dies sends itself a
 SIGKILL: "step 3" before its third step, "write 2" in the middle of writing its second checkpoint, "name 2" before that
 gets its name, "named 2" after. One that shards has FSDP2. Prints a line for each process: its run's name and how it
-ended.
+ended. Before all forks the first of several runs is trained once into a folder that nobody keeps, so that they find its
+kernels loaded.
 """
 
+import gc
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -165,6 +169,26 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+def warm(run: ForkedRun) -> None:
+    """Load all that a run needs, by training it, undisturbed and alone, in another folder."""
+    from accelerate.state import AcceleratorState
+
+    from training.train import main
+
+    with tempfile.TemporaryDirectory() as other:
+        options = list(run.options)
+        place = options.index("--work") + 1
+        if Path(options[place]).exists():
+            shutil.copytree(options[place], other, dirs_exist_ok=True)
+        options[place] = other
+        code = main(["joint", *options])
+        if code:
+            raise SystemExit(code)
+    AcceleratorState._reset_state(reset_partial_state=True)  # its forks may be several processes
+    gc.collect()
+    gc.freeze()
+
+
 if __name__ == "__main__":
     import accelerate  # noqa: F401 (imported before the forks)
     import torch
@@ -173,8 +197,10 @@ if __name__ == "__main__":
     import training.vision_language.run  # noqa: F401
 
     torch.set_num_threads(1)
-    for each in json.load(sys.stdin):
-        forked = ForkedRun(**each)
+    asked = [ForkedRun(**each) for each in json.load(sys.stdin)]
+    if len(asked) > 1:
+        warm(asked[0])
+    for forked in asked:
         port = free_port()
         children = [fork(forked, rank, port) for rank in range(forked.world)]
         for child in children:

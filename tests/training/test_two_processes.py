@@ -15,12 +15,6 @@ from training.vision_language.dry_run import meta_task
 from training.vision_language.recipe import training_recipe
 
 
-def launch(name: str, arguments: list[str], world: int, **more) -> None:
-    """Run once, with as many processes."""
-    asked = ForkedRun(name=name, options=arguments, world=world, **more)
-    assert start([asked]) == [f"run {name}: code 0"] * world
-
-
 def options(llava, folder: Path, *more: str) -> list[str]:
     found = [
         "--recipe",
@@ -43,10 +37,16 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def one(llava, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("one")
-    launch("one", options(llava, folder), 1)
-    return folder
+def runs(llava, tmp_path_factory) -> Path:
+    """The same run by one process, by two, and by two that shard it."""
+    out = tmp_path_factory.mktemp("runs")
+    worlds = {"one": 1, "two": 2, "fsdp2": 2}
+    asked = [
+        ForkedRun(name=name, options=options(llava, out / name), world=world, shards=name == "fsdp2")
+        for name, world in worlds.items()
+    ]
+    assert start(asked) == [f"run {name}: code 0" for name, world in worlds.items() for _ in range(world)]
+    return out
 
 
 def assert_alike(found: Path, wanted: Path) -> None:
@@ -59,13 +59,13 @@ def assert_alike(found: Path, wanted: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_losses_of_one(llava, one, tmp_path):
+def test_two_processes_have_the_losses_of_one(runs):
+    one, two = runs / "one", runs / "two"
     assert any("pixels" in line for line in losses(one))
     assert any("pixels" not in line for line in losses(one)), "some steps are text alone"
-    launch("two", options(llava, tmp_path), 2)
-    assert_alike(tmp_path, one)
+    assert_alike(two, one)
     mine, theirs = (
-        torch.load(folder / "step-000006.pt", weights_only=True)["module"] for folder in (tmp_path, one)
+        torch.load(folder / "step-000006.pt", weights_only=True)["module"] for folder in (two, one)
     )
     assert mine.keys() == theirs.keys()
     for name, value in theirs.items():
@@ -73,18 +73,19 @@ def test_two_processes_have_the_losses_of_one(llava, one, tmp_path):
 
 
 @pytest.mark.slow
-def test_fsdp2_has_the_losses_of_one_and_resumes(llava, one, tmp_path):
-    launch("fsdp2", options(llava, tmp_path), 2, shards=True)
-    assert_alike(tmp_path, one)
-    assert (tmp_path / "step-000006" / "run.json").is_file()
-    shutil.rmtree(tmp_path / "step-000006")
-    before = losses(tmp_path)
-    launch("fsdp2", options(llava, tmp_path), 2, shards=True)
-    assert losses(tmp_path) == before
+def test_fsdp2_has_the_losses_of_one_and_resumes(llava, runs):
+    folder = runs / "fsdp2"
+    assert_alike(folder, runs / "one")
+    assert (folder / "step-000006" / "run.json").is_file()
+    shutil.rmtree(folder / "step-000006")
+    before = losses(folder)
+    asked = ForkedRun(name="fsdp2", options=options(llava, folder), world=2, shards=True)
+    assert start([asked]) == ["run fsdp2: code 0"] * 2
+    assert losses(folder) == before
 
 
 @pytest.mark.slow
-def test_accelerates_own_launcher_starts_it(llava, one, tmp_path):
+def test_accelerates_own_launcher_starts_it(llava, runs, tmp_path):
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
     ports = ["--config_file", "training/launch/ddp.yaml", "--main_process_port", str(free_port())]
     done = subprocess.run(
@@ -95,7 +96,7 @@ def test_accelerates_own_launcher_starts_it(llava, one, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert_alike(tmp_path, one)
+    assert_alike(tmp_path, runs / "one")
 
 
 @pytest.mark.slow
