@@ -13,7 +13,7 @@ from emma_viz.files.named import named_path
 from emma_viz.lens.kinds import kind_names
 from emma_viz.session import Running, View
 
-HOW = ("device", "dtype", "backend", "vision_source", "tokenizer_source", "llm_source")
+HOW = ("device", "dtype", "backend", "vision_source", "tokenizer_source", "llm_source", "part")
 FLAGS = {"vision_source": "vision", "tokenizer_source": "tokenizer", "llm_source": "llm"}
 
 

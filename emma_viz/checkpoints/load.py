@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -55,6 +55,7 @@ def load_model(
     llm_source: SourceLike | None = None,
     config: VLMConfig | str | None = None,
     revision: str | None = None,
+    part: Literal["thumbnail"] | None = None,
     progress: Progress | None = None,
 ) -> LoadedModel:
     """Load a vision-language model.
@@ -76,6 +77,8 @@ def load_model(
             alone.
         config: description of a weight file that has no `config.json`: a preset's name or a `VLMConfig`.
         revision: branch, tag or commit of a hub id.
+        part: of a model of transformers that cuts images into tiles: "thumbnail" draws the tokens of the whole image,
+            None those of the tiles. Others have one grid, which is drawn.
         progress: called as progress(bytes read, bytes in all, what is being read).
 
     Returns:
@@ -88,7 +91,7 @@ def load_model(
     """
     if (found := peer_source(source, revision=revision)) is not None:
         _require_whole(source, vision_source, tokenizer_source, llm_source, config)
-        return load_peer(found, device=device, dtype=dtype)
+        return load_peer(found, device=device, dtype=dtype, part=part)
     ready = _ready(
         source,
         device=device,

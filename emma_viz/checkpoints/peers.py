@@ -5,7 +5,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from PIL import Image
@@ -161,6 +161,7 @@ def load_peer(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
+    part: Literal["thumbnail"] | None = None,
 ) -> PeerModel:
     """Load a vision-language model through transformers' own class.
 
@@ -171,6 +172,7 @@ def load_peer(
             a hub id of one; or what `peer_source` gave.
         device: where the model goes.
         dtype: float32, bfloat16 or float16; None is the files' own, but float16 becomes float32 on a CPU.
+        part: "thumbnail" draws the tokens of the whole image where it becomes tiles as well; None those of the tiles.
 
     Raises:
         KeyMismatchError: keys are missing, unknown or misshapen; all are listed.
@@ -178,7 +180,7 @@ def load_peer(
     """
     from transformers import AutoModelForImageTextToText, AutoTokenizer, GenerationConfig
 
-    ready = _Ready.of(source, device, dtype)
+    ready = _Ready.of(source, device, dtype, part)
     folder, info, target = ready.folder, ready.info, as_dtype(ready.info.dtype)
     assert target is not None
     values = {name: _value(reference, name, target) for name, reference in ready.references.items()}
@@ -203,7 +205,11 @@ def load_peer(
             f"{folder}: transformers' {type(network).__name__} has no blocks of a known kind."
         )
     peer = PeerNetwork(
-        network=network.to(device).eval(), words=words, settings=ready.settings, family=PEERS[info.family]
+        network=network.to(device).eval(),
+        words=words,
+        settings=ready.settings,
+        family=PEERS[info.family],
+        part=info.part,
     )
     with _by_transformers(folder):
         peer.inputs(Image.new("RGB", (96, 64)), "?")  # what cannot be asked is refused now
@@ -215,13 +221,14 @@ def require_peer(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
+    part: Literal["thumbnail"] | None = None,
 ) -> FoundModel:
     """The record of a model that `load_peer` would load, from its description and the headers of its files.
 
     Raises:
         CheckpointError: the folder is not complete, or its model is of no family here.
     """
-    ready = _Ready.of(source, device, dtype)
+    ready = _Ready.of(source, device, dtype, part)
     return FoundModel(info=ready.info, folder=ready.folder)
 
 
@@ -282,7 +289,11 @@ class _Ready:
 
     @classmethod
     def of(
-        cls, source: SourceLike | Source, device: str | torch.device, dtype: torch.dtype | str | None
+        cls,
+        source: SourceLike | Source,
+        device: str | torch.device,
+        dtype: torch.dtype | str | None,
+        part: Literal["thumbnail"] | None,
     ) -> "_Ready":
         """Look at a folder.
 
@@ -320,6 +331,7 @@ class _Ready:
                 d_model=text.hidden_size,
                 ssm="attention",
                 grid=PEERS[name].grid(settings),
+                part=part if PEERS[name].thumbnail else None,
             )
         return cls(folder=folder, info=info, settings=settings, references=references)
 

@@ -253,6 +253,10 @@ def add_loading(parser: argparse._ActionsContainer) -> None:
         },
         tokenizer_source={"flag": "--tokenizer", "metavar": "FILE"},
         llm_source={"flag": "--llm", "metavar": "SOURCE"},
+        part={
+            "choices": ["thumbnail"],
+            "help": "of models that cut an image into tiles: draw the tokens of the whole image (default: the tiles')",
+        },
     )
 
 

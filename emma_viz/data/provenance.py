@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from emma_viz.errors import InputError
 from emma_viz.files.schema import Size, shape
@@ -42,6 +42,8 @@ class ModelInfo:
     """`zephyr` or `in-out`; None for a language model alone."""
     taps: tuple[int, ...] = ()
     """Layers that the model's own decoder was fed with in training; empty for Cobra."""
+    part: Literal["thumbnail"] | None = None
+    """Which of its image tokens are drawn where an image becomes tiles and a thumbnail; None: the tiles'."""
 
     @property
     def takes_images(self) -> bool:
@@ -49,8 +51,10 @@ class ModelInfo:
         return self.family != "language-model"
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a JSON object: tuples become lists."""
-        return jsonable(asdict(self))
+        """The record as a JSON object: tuples become lists; without `part` where that is None, so that older versions
+        read it."""
+        value = jsonable(asdict(self))
+        return value if self.part else {name: each for name, each in value.items() if name != "part"}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "ModelInfo":

@@ -93,9 +93,9 @@ class TokenGrid:
 class TileGeometry(ImageGrid):
     """The tokens of an image that lie on one grid or several.
 
-    Tokens are numbered grid by grid, row-major each, the finest grid first, whatever their order in the sequence; those
-    that stand for no pixels come last. What is decoded and drawn are the tokens of the first grid: each pixel is shown
-    by the finest token that covers it.
+    Tokens are numbered grid by grid, row-major each, whatever their order in the sequence; those that stand for no
+    pixels come last. What is decoded and drawn are the tokens of the first grid: the finest, so that each pixel is
+    shown by the finest token that covers it, unless the model was loaded to draw its thumbnail.
 
     Examples:
         >>> def axis(count, length):
@@ -112,7 +112,7 @@ class TileGeometry(ImageGrid):
     image_size: tuple[int, int]
     """(W, H) of the original image, pixels."""
     grids: tuple[TokenGrid, ...]
-    """The finest first, which covers all of the image that any sees."""
+    """The one that is drawn first, which covers all of the image that any sees."""
     spare: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Tokens that stand for no pixels, such as those at the ends of rows."""
 
@@ -134,17 +134,17 @@ class TileGeometry(ImageGrid):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(R, C) of the finest grid."""
+        """(R, C) of the grid that is drawn."""
         return self.grids[0].y.count, self.grids[0].x.count
 
     @property
     def patch(self) -> int:
-        """p of the finest grid."""
+        """p of the grid that is drawn."""
         return self.grids[0].x.patch
 
     @property
     def spans(self) -> tuple[Spans, Spans]:
-        """Of the finest grid."""
+        """Of the grid that is drawn."""
         return self.grids[0].x.spans, self.grids[0].y.spans
 
     @property
@@ -177,7 +177,7 @@ class TileGeometry(ImageGrid):
         return None
 
     def with_coarser(self, tokens: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
-        """See `ImageGrid`; tokens that are not of the finest grid stay as they are."""
+        """See `ImageGrid`; tokens that are not of the first grid stay as they are."""
         boxes, first = self.all_boxes(), self.n_tokens
         fine, rest = boxes[tokens[tokens < first]], boxes[first : self.n_image_tokens - self.spare]
         # Less than a thousandth of a pixel is rounding.
@@ -190,14 +190,17 @@ class TileGeometry(ImageGrid):
 
     @property
     def said(self) -> str:
-        """What a picture of the finest grid leaves out, in words; empty where that is nothing."""
-        rest = [f"{each.y.count}×{each.x.count} tokens of the whole image" for each in self.grids[1:]]
+        """What a picture of the first grid leaves out, in words; empty where that is nothing."""
+        rest = [
+            f"{each.y.count}×{each.x.count} tokens of {'the tiles' if each.x.tile else 'the whole image'}"
+            for each in self.grids[1:]
+        ]
         rest += [f"{self.spare} tokens without pixels"] * bool(self.spare)
         return f"not drawn: {', '.join(rest)}" if rest else ""
 
     def seen(self, canvas: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "height width 3"]:
-        """What the tokens of the finest grid see, R·p × C·p pixels; where a token stands for more than a patch, every
-        p-th part of it.
+        """What the tokens of the grid that is drawn see, R·p × C·p pixels; where a token stands for more than a patch,
+        every p-th part of it.
 
         Args:
             canvas: all tiles side by side, as the model's preprocessing made them.

@@ -59,7 +59,7 @@ def load_lens(
         raise LensError(f"There is no kind of lens {kind!r}; choose one of {', '.join(kind_names())}.")
     lens = _read(find_lens(source, kind))
     if isinstance(source, LoadedModel | FoundModel):
-        require_fit(lens.info.mismatch(source.info.fingerprint, source.info.name), force=force)
+        require_fit(lens.info.mismatch(source.info), force=force)
     return lens
 
 

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.files.schema import Count, require_ranges, shape
 from emma_viz.lens.controls import MOST_CONTROLS, LayerControl
@@ -78,6 +79,8 @@ class LensInfo:
     """The first HASH_DIGITS digits of the `image_hash` of each image that it was fitted on; empty: not kept."""
     notes: tuple[str, ...] = ()
     """What a reader of the pictures should know besides."""
+    part: Literal["thumbnail"] | None = None
+    """Which image tokens it was fitted on, as of `ModelInfo`."""
 
     def __post_init__(self):
         require_ranges(self, error=LensError)
@@ -158,14 +161,18 @@ class LensInfo:
         """The held-out quality at one layer, or None when it was not measured."""
         return next((record for record in self.quality if record.layer == layer), None)
 
-    def mismatch(self, fingerprint: str, model_name: str) -> tuple[str, ...]:
+    def mismatch(self, model: ModelInfo) -> tuple[str, ...]:
         """The reasons why states of this model do not fit this lens; empty when they do."""
-        if fingerprint == self.model_fingerprint:
-            return ()
-        return (
-            f"it was fitted on {self.model_name} ({self.model_fingerprint[:12]}), the states come from "
-            f"{model_name} ({fingerprint[:12]})",
-        )
+        reasons = []
+        if model.fingerprint != self.model_fingerprint:
+            reasons.append(
+                f"it was fitted on {self.model_name} ({self.model_fingerprint[:12]}), the states come from "
+                f"{model.name} ({model.fingerprint[:12]})"
+            )
+        if model.part != self.part:
+            own, theirs = (f"{each or 'tile'} tokens" for each in (self.part, model.part))
+            reasons.append(f"it was fitted on {own}, the states are of {theirs}")
+        return tuple(reasons)
 
     def nearest_layer(self, layer: int) -> int:
         """The fitted layer closest to `layer` (the shallower one of two)."""
@@ -184,7 +191,8 @@ class LensInfo:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict that JSON can hold."""
-        return asdict(self) | {
+        value = {name: each for name, each in asdict(self).items() if name != "part" or each}
+        return value | {
             "quality": [record.to_json() for record in self.quality],
             "controls": [_plain(record) for record in self.controls],
         }

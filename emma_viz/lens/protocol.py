@@ -6,6 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from emma_viz.data.provenance import ModelInfo
 from emma_viz.lens.info import LensInfo
 
 
@@ -59,9 +60,9 @@ def pictures_of(lens: Lens) -> PictureForm:
     return "taps" if len(lens.info.layers) > 1 else "one"
 
 
-def mismatch(lens: Lens, *, fingerprint: str, model_name: str, sites: Sequence[str]) -> tuple[str, ...]:
+def mismatch(lens: Lens, *, model: ModelInfo, sites: Sequence[str]) -> tuple[str, ...]:
     """The reasons why states of this model and these sites do not fit a lens; empty when they do."""
-    reasons = list(lens.info.mismatch(fingerprint, model_name))
+    reasons = list(lens.info.mismatch(model))
     if pictures_of(lens) == "layers" and lens.info.site not in sites:
         reasons.append(f"it reads {lens.info.site}, the states are of {', '.join(sites) or 'no site'}")
     return tuple(reasons)

@@ -35,9 +35,7 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
     """
     _require_image_tokens(trace, lens)
     chosen = _choose(trace, lens, layers, forced=force)
-    reasons = list(
-        mismatch(lens, fingerprint=trace.model.fingerprint, model_name=trace.model.name, sites=trace.sites)
-    )
+    reasons = list(mismatch(lens, model=trace.model, sites=trace.sites))
     notes = lens.info.notes_on(trace.image_hashes)
     plan = []
     for layer in chosen:

@@ -147,7 +147,7 @@ def compare(
     plans = [((site,) if site else sites, needed) for sites, needed in recorded]
     for lens, model, (sites, _) in zip(chosen, found, plans, strict=True):
         info = model.info
-        unfit = mismatch(lens, fingerprint=info.fingerprint, model_name=info.name, sites=sites)
+        unfit = mismatch(lens, model=info, sites=sites)
         require_fit(unfit, force=force_lens)
         if not force_lens:
             shown_layers(lens.default_layers, layers, lens.info.model_name)

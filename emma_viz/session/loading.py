@@ -45,7 +45,7 @@ def require_loadable(
     if isinstance(source, LoadedModel):
         return source.config, source
     if (found := peer_source(source)) is not None:
-        return None, require_peer(found, device=running.device, dtype=running.dtype)
+        return None, require_peer(found, device=running.device, dtype=running.dtype, part=running.part)
     return require_model(source, **_loading_options(running))
 
 
@@ -66,7 +66,7 @@ def load(source: str | Path | LoadedModel, running: Running, progress: Progress 
         return source
     # Encoders, tokenizer and language model of such a model are its own, whatever the others are given.
     if (found := peer_source(source)) is not None:
-        return load_peer(found, device=running.device, dtype=running.dtype)
+        return load_peer(found, device=running.device, dtype=running.dtype, part=running.part)
     return load_model(source, **_loading_options(running), progress=_loading(source, progress))
 
 
@@ -127,6 +127,7 @@ def advice(source: str | Path, kind: FittedKind, running: Running) -> str:
         "--backend": running.backend,
         "--tokenizer": running.tokenizer_source,
         "--llm": running.llm_source,
+        "--part": running.part,
     }
     usual = (Running().device, Running().dtype, Running().backend)
     words = [

@@ -44,6 +44,8 @@ class Running:
     """A tokenizer.json, for checkpoints that lack one."""
     llm_source: str | None = None
     """The language model, in the layout of state-spaces or transformers, of checkpoints that hold a projector alone."""
+    part: Literal["thumbnail"] | None = None
+    """Of models that cut an image into tiles: the tokens of the whole image are drawn; None: those of the tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ def likeness(trace: Trace) -> dict[str, object]:
 
     return {
         "model": f"{trace.model.name} ({trace.model.fingerprint[:16]}, {trace.model.dtype})",
+        "image tokens": trace.model.part or "tiles",
         "sites": trace.sites,
         "layers": trace.layers,
         "tokens": trace.token_kind,

@@ -2,10 +2,12 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.lens.info import LayerQuality, LensInfo, require_fit
 from emma_viz.lens.protocol import mismatch
@@ -45,9 +47,15 @@ def test_a_description_that_is_not_complete_is_refused(make_info):
 
 def test_states_of_another_model_or_site_do_not_fit(make_info):
     lens = RidgeLens(info=make_info(), weight=torch.zeros(2, 6, 48), bias=torch.zeros(2, 48))
-    fitting = {"fingerprint": "f" * 32, "model_name": "toy", "sites": ("mixer_out", "resid_post")}
+    model = ModelInfo(
+        name="toy", source="toy", family="cobra", fingerprint="f" * 32, dtype="float32", n_layer=3, d_model=6,
+        ssm="mamba1",
+    )  # fmt: skip
+    fitting = {"model": model, "sites": ("mixer_out", "resid_post")}
     assert mismatch(lens, **fitting) == ()
-    (reason,) = mismatch(lens, **fitting | {"fingerprint": "a" * 32, "model_name": "other"})
+    (reason,) = mismatch(lens, **fitting | {"model": replace(model, part="thumbnail")})
+    assert reason == "it was fitted on tile tokens, the states are of thumbnail tokens"
+    (reason,) = mismatch(lens, **fitting | {"model": replace(model, fingerprint="a" * 32, name="other")})
     assert "fitted on toy (ffffffffffff), the states come from other (aaaaaaaaaaaa)" in reason
     (reason,) = mismatch(lens, **fitting | {"sites": ("mixer_out",)})
     assert "reads resid_post, the states are of mixer_out" in reason

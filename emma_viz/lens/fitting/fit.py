@@ -71,6 +71,7 @@ def fit_ridge_on_states(
         layers=tuple(layers),
         patch=patch,
         grid=model.grid,
+        part=model.part,
         fitted_on=fitted_on,
         n_fit=n_fit,
         n_heldout=0,

@@ -22,6 +22,7 @@ class AnyresPeer:
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
     kinds = (0, 1, 0)
+    thumbnail = True
 
     def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""

@@ -18,6 +18,7 @@ class Gemma3Peer:
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
     kinds = (0, 1, 0)
+    thumbnail = False
 
     def grid(self, settings: PeerSettings) -> tuple[int, int]:
         """The pooled one."""

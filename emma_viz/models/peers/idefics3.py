@@ -16,6 +16,7 @@ class Idefics3Peer:
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
     kinds = (0, 1, 0)
+    thumbnail = True
 
     def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""

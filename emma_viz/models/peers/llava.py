@@ -17,6 +17,7 @@ class LlavaPeer:
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
     kinds = (0, 1, 0)
+    thumbnail = False
 
     def grid(self, settings: PeerSettings) -> tuple[int, int]:
         """The encoder's own."""

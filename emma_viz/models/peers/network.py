@@ -4,11 +4,12 @@ Everything that differs from family to family is asked of its `Peer`. Samples go
 sequences are of different lengths, and what pads them is the model's affair.
 """
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from emma_viz.data.tiles import TileGeometry
 from emma_viz.errors import CheckpointError, ImageError, InputError
 from emma_viz.models.peers.calls import translated
-from emma_viz.models.peers.peer import Arrangement, Peer, PeerSettings
+from emma_viz.models.peers.peer import Arrangement, Peer, PeerSettings, tiles_in_place
 from emma_viz.models.peers.prompts import PLAIN_NOTE, PeerPrompts
 from emma_viz.models.peers.steering import steering_notes
 
@@ -72,6 +73,8 @@ class PeerNetwork:
     settings: PeerSettings
     """Its configuration and image processor."""
     family: Peer
+    part: Literal["thumbnail"] | None = None
+    """Which tokens are drawn where an image becomes tiles and a thumbnail; None: the tiles'."""
 
     size = 0
     """Views have no side of their own, as those of this package's encoders do: it depends on the image."""
@@ -121,27 +124,36 @@ class PeerNetwork:
             ImageError: it cannot be prepared as the checkpoint says.
         """
         with self._preparing(image):
-            return self.family.arrange(image.size, self.settings)
+            found = self.family.arrange(image.size, self.settings)
+            return found.thumbnail if self.part else found
 
     def geometry(self, image: Image.Image) -> TileGeometry:
         """Where the tokens of an image lie over it."""
         return self.arrange(image).geometry
 
     def view(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-        """What the tokens of the finest grid see of an image: the processor's own pixels, the normalisation undone.
+        """What the tokens that are drawn see of an image: the processor's own pixels, the normalisation undone.
 
         Raises:
             ImageError: it cannot be prepared as the checkpoint says.
         """
         arrangement, processor = self.arrange(image), self.settings.processor
         with self._preparing(image):
-            pixels = self.family.canvas(self._pixels(image), arrangement, self.settings).astype(np.float64)
+            pixels = self._canvas(self._pixels(image), arrangement).astype(np.float64)
             if processor.do_normalize:
                 pixels = pixels * np.asarray(processor.image_std) + np.asarray(processor.image_mean)
             if processor.do_rescale:
                 pixels = pixels / processor.rescale_factor
             seen = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
         return arrangement.geometry.seen(seen)
+
+    def _canvas(self, pixels: dict[str, np.ndarray], arrangement: Arrangement) -> np.ndarray:
+        """What the processor made of an image, laid out as the tokens that are drawn lie."""
+        if self.part is None or len(arrangement.geometry.grids) == 1:
+            return self.family.canvas(pixels, arrangement, self.settings)
+        # The processor gives the tiles and the thumbnail in the order in which their tokens stand.
+        first = 0 if arrangement.order[0] == 0 else math.prod(arrangement.tiles)
+        return tiles_in_place(pixels, (1, 1), first=first)
 
     @cached_property
     def prompts(self) -> PeerPrompts:

@@ -16,6 +16,7 @@ class PaliGemmaPeer:
     plain = "{image}{bos}{message}\n"
     note = "image and question see one another: what the image's tokens hold depends on the question"
     kinds = (0, 0, 1)
+    thumbnail = False
 
     def grid(self, settings: PeerSettings) -> tuple[int, int]:
         """The encoder's own."""

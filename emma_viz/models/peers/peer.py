@@ -1,7 +1,7 @@
 """What a family of vision-language models of the transformers package has to say of itself: a family is one file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +23,18 @@ class Arrangement:
     """Of each token of the geometry, in its order, which of the image's tokens of the sequence it is."""
     tiles: tuple[int, int] = (0, 0)
     """Rows and columns of the tiles that the image is cut into; (0, 0) where it is not."""
+
+    @property
+    def thumbnail(self) -> "Arrangement":
+        """The same with the tokens of the whole image in front of those of its tiles; where it has one grid, itself."""
+        if len(self.geometry.grids) != 2:
+            return self
+        whole, small = self.geometry.grids
+        end = whole.n_tokens + small.n_tokens
+        order = np.concatenate(
+            [self.order[whole.n_tokens : end], self.order[: whole.n_tokens], self.order[end:]]
+        )
+        return replace(self, geometry=replace(self.geometry, grids=(small, whole)), order=order)
 
     def __post_init__(self):
         if sorted(self.order.tolist()) != list(range(self.geometry.n_image_tokens)):
@@ -91,6 +103,11 @@ class Peer(Protocol):
     @property
     def note(self) -> str:
         """What a reader of every picture of a member should know; "" for nothing."""
+        ...
+
+    @property
+    def thumbnail(self) -> bool:
+        """Whether images that become tiles become a thumbnail as well."""
         ...
 
     @property

@@ -17,6 +17,7 @@ class QwenVLPeer:
     plain = "<|vision_start|>{image}<|vision_end|>{message}\n"
     note = ""
     kinds = (0, 1, 0)
+    thumbnail = False
 
     def grid(self, settings: PeerSettings) -> None:
         """Each image has its own."""

@@ -327,7 +327,7 @@ def _with_lens(
             f"({', '.join(map(str, lens.info.layers))}), got {', '.join(map(str, unfit))}."
         )
     sites, layers = recording_for(lens, asked)
-    unfit = mismatch(lens, fingerprint=model.info.fingerprint, model_name=model.info.name, sites=sites)
+    unfit = mismatch(lens, model=model.info, sites=sites)
     require_fit(unfit, force=force)
     # A lens of a deeper model may be forced on this one.
     return replace(

@@ -14,6 +14,7 @@ from emma_viz.errors import StudyError
 from emma_viz.files.json_door import parse_json
 from emma_viz.lens import Lens
 from emma_viz.session.capturing.stores import beside_of
+from emma_viz.session.loading import require_loadable
 from emma_viz.session.options import STORES, Asking, Running, Store
 from emma_viz.study import Study
 
@@ -131,6 +132,9 @@ def progressed(
             differ += _differ("fingerprint of the model", first.model.fingerprint, mark)
         if running.dtype or running.device == "cpu":
             differ += _differ("type of the weights", first.model.dtype, running.dtype or "float32")
+        if first.model.part or running.part:
+            asked = require_loadable(source, running)[1].info.part
+            differ += _differ("image tokens", first.model.part or "tiles", asked or "tiles")
         if entry.kind != "stream" and entry.n_samples < len(request.image_hashes):
             differ += _differ("number of images", entry.n_samples, len(request.image_hashes))
     if not differ:

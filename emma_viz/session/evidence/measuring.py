@@ -68,7 +68,7 @@ class EvidenceRoom:
         kept: Path | None = None,
         progress: Progress | None = None,
     ):
-        if lens is not None and (unfit := lens.info.mismatch(model.info.fingerprint, model.info.name)):
+        if lens is not None and (unfit := lens.info.mismatch(model.info)):
             raise InputError(f"The lens does not belong to {model.name}: {'; '.join(unfit)}.")
         self.model, self.references, self.lens = model, references, lens
         self._kept, self._progress = kept, progress
