@@ -88,6 +88,11 @@ class TokenGrid:
         """R·C."""
         return self.x.count * self.y.count
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it has more tokens than one tile."""
+        return any(0 < each.tile < each.count for each in (self.x, self.y))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TileGeometry(ImageGrid):
@@ -192,7 +197,7 @@ class TileGeometry(ImageGrid):
     def said(self) -> str:
         """What a picture of the first grid leaves out, in words; empty where that is nothing."""
         rest = [
-            f"{each.y.count}×{each.x.count} tokens of {'the tiles' if each.x.tile else 'the whole image'}"
+            f"{each.y.count}×{each.x.count} tokens of {'the tiles' if each.is_cut else 'the whole image'}"
             for each in self.grids[1:]
         ]
         rest += [f"{self.spare} tokens without pixels"] * bool(self.spare)

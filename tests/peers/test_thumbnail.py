@@ -99,8 +99,9 @@ def test_figure_page_and_a_lens_of_its_own(both, tmp_path):
 
 
 def test_a_study_holds_one_or_the_other(both, tmp_path):
-    name, tiles, whole = both
-    Image.new("RGB", (90, 60), (40, 80, 120)).save(tmp_path / "photo.png")
+    _, tiles, whole = both
+    picture = Image.new("RGB", (90, 60), (40, 80, 120))
+    picture.save(tmp_path / "photo.png")
 
     def kept(part, **options):
         (entry,) = capture(
@@ -117,4 +118,4 @@ def test_a_study_holds_one_or_the_other(both, tmp_path):
         kept("thumbnail")
     found = kept("thumbnail", overwrite=True)
     assert found.model == whole.info
-    assert found.geometry[0] == whole.transform.geometry(Image.open(tmp_path / "photo.png"))
+    assert found.geometry[0] == whole.transform.geometry(picture)
