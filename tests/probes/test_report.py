@@ -23,6 +23,12 @@ from tests.training.forked_runs import ROOT, free_port
 TOY = Path(__file__).with_name("toy_probe.py")
 
 
+@pytest.fixture
+def nothing_on_paper(monkeypatch):
+    """Reports without pictures in files, which take longer than all the rest; those of `written` have them."""
+    monkeypatch.setattr("probes.pages.paper_charts.write_charts", lambda chart, stem: ())
+
+
 @pytest.fixture(scope="module")
 def written(pair, tmp_path_factory):
     """The report of a tiny Cobra against a tiny EMMA, with a probe of the user's own."""
@@ -134,6 +140,7 @@ def test_one_photograph_is_a_sentence_not_a_traceback(pair, photos, tmp_path, ca
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nothing_on_paper")
 def test_a_checkpoint_against_itself_differs_by_exactly_nothing(pair, tmp_path):
     model = str(pair.cobra)
     command = [
@@ -156,6 +163,7 @@ def test_a_checkpoint_against_itself_differs_by_exactly_nothing(pair, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nothing_on_paper")
 def test_two_launched_processes_see_what_one_sees_and_a_broken_part_is_named(pair, tmp_path, capsys):
     """By accelerate's own launcher; the same command then joins what they saw."""
     command = [str(pair.cobra), "--vision", str(pair.vision), "--quick", "--count", "4"]
@@ -195,6 +203,7 @@ def test_two_launched_processes_see_what_one_sees_and_a_broken_part_is_named(pai
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nothing_on_paper")
 def test_two_jobs_go_on_to_what_one_process_sees(pair, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)  # each of two jobs gets one thread
     command = [str(pair.cobra), "--vision", str(pair.vision), "--quick", "--count", "4", "--probes"]
