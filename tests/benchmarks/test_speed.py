@@ -98,9 +98,11 @@ def test_a_model_of_made_up_weights_goes_through_all_stages(tmp_path, capsys):
     rows = full_size.run("tiny-emma-v2", tmp_path, device="cpu", dtype="float32")
     assert [row["what"].split(": ")[1] for row in rows] == [
         "load", "record 3 layers", "decode 3 layers", "an image and 16 tokens",
+        "a ridge lens of all layers, 4 images and one held out",
     ]  # fmt: skip
     assert "× the products'" in rows[1]["said"]
     assert "tokens a second" in rows[3]["said"]
+    assert "the speed of the passes alone" in rows[4]["said"]
     assert "| layers | seconds a layer |" in capsys.readouterr().out
 
 
