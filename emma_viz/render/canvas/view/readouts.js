@@ -14,6 +14,7 @@ const showEvidence = ({ state, parts }, index, region) => {
   const found = shownEvidence(state, index);
   const slot = parts.rows.querySelector(`[data-model="${index}"] [data-number=evidence]`);
   slot.textContent = slot.title = "";
+  slot.classList.remove("ev-parts");
   if (!found) return;
   const inside = region && patchesIn(state.result.models[index], region).map((patch) => found.values[patch]);
   const here = region && `${isPatch(region) ? "here" : "sum"} ${signed(inside.reduce((a, b) => a + b, 0))}`;
