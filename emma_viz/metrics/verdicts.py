@@ -174,15 +174,20 @@ def ranking(
 ) -> dict[str, tuple[float, float, float]]:
     """AUROC and AUPRC (average precision) of yes, each with the 95 % interval of a bootstrap over clusters.
 
-    Rows whose `leaning` is NaN are left out. NaN where only one truth is left.
+    Rows whose `leaning` is NaN are left out. NaN where only one truth is left. The ends alone are NaN where all draws
+    give the same number, as where every yes ranks before every no: they say nothing of how sure it is.
     """
     known = np.isfinite(leaning)
     if truth[known].all() or not truth[known].any():
         return dict.fromkeys(_RANKINGS, (np.nan, np.nan, np.nan))
     whole, spread = _resampled(truth[known], leaning[known], cluster[known], clusters)
-    return {
+    found = {
         name: _with_ends(value, resamples)
         for name, value, resamples in zip(_RANKINGS, whole, spread, strict=True)
+    }
+    return {
+        name: (value, low, high) if low < high else (value, np.nan, np.nan)
+        for name, (value, low, high) in found.items()
     }
 
 

@@ -82,6 +82,13 @@ def test_rankings_are_scikit_learns_and_their_intervals_hold_them(rows):
         assert low < value < high
 
 
+def test_a_ranking_that_all_draws_share_claims_no_certainty():
+    truth, leaning = np.array([True, True, False, False]), np.array([0.1, 0.2, 0.8, 0.9])
+    assert ranking(~truth, leaning, np.arange(4), 4)["auroc"][0] == 1
+    for each in (truth, ~truth):
+        assert np.isnan(ranking(each, leaning, np.arange(4), 4)["auroc"][1:]).all()
+
+
 def test_a_difference_of_rankings_is_drawn_on_the_same_clusters(rows):
     truth, _, leaning, cluster = rows
     other = np.where(np.arange(300) % 3 == 0, 1 - leaning, leaning)
