@@ -117,7 +117,8 @@ def commit_of(path: Path) -> str | None:
 
 def _absent(repo: str, filenames: list[str], revision: str | None) -> str:
     return (
-        f"{' or '.join(filenames)} of {repo} is not in the local cache, and the hub cannot be reached here. "
+        f"{' or '.join(filenames)} of {repo} is not in the local cache, nor is there a folder {repo} here, and the hub "
+        "cannot be reached. "
         f"{_download(repo, revision)}"
     )
 
