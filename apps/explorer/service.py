@@ -63,6 +63,8 @@ class Service:
         self.settings = settings
         self.study = compare_shapes(settings.study) if settings.study else ()
         """The study that is shown, a comparison for each shape of grids, with the numbers of its questions."""
+        self.questions: tuple[tuple[str, str], ...] = ()
+        """Of each question of the study, in its order: the hash of its image, and its prompt."""
         self.models = Models(settings.models, settings.running)
         self.sessions = Sessions()
         self._scratch = Scratch()
@@ -86,9 +88,13 @@ class Service:
                 )
                 for _, comparison, place in questions
             }
+            self.questions = tuple(
+                (comparison.decodings[0].image_hashes[place], comparison.decodings[0].prompts[place])
+                for _, comparison, place in questions
+            )
         self.images = Images(examples, others=others)
         self._masked: Recent[Masked] = Recent(KEPT_IMAGES)
-        self.examples = tuple(examples)
+        self.examples = tuple(digest for digest, _ in self.questions) or tuple(examples)
 
     def close(self, patience: float = 3.0) -> bool:
         """Stop what runs at its next step, and remove all temporary files.
@@ -133,14 +139,22 @@ class Service:
         return None
 
     def thumbnails(self, side: int = 160, most: int = 60) -> list[tuple[Image.Image, str]]:
-        """Small pictures of the images on offer, with their names."""
+        """Small pictures of what is on offer, with names: of a study one a question, its prompt with it where the
+        image is asked about twice."""
         found = []
-        for digest in self.examples[:most]:
+        for index, digest in enumerate(self.examples[:most]):
             name, image = self.images.get(digest) or ("", Image.new("RGB", (1, 1)))
             small = image.copy()
             small.thumbnail((side, side))
-            found.append((small, name))
+            again = self.examples.count(digest) > 1
+            found.append((small, f"{name}: {self.questions[index][1]}" if again else name))
         return found
+
+    def number_of(self, digest: str, prompt: str = "") -> int:
+        """The study's question about an image: with this prompt, or else its first; question 0 where there is none."""
+        if (digest, prompt) in self.questions:
+            return self.questions.index((digest, prompt))
+        return self.examples.index(digest) if digest in self.examples else 0
 
     def ask(
         self,
@@ -225,7 +239,7 @@ class Service:
         return result
 
     def show(self, secret: str, index: int, entries: Sequence[str] = ()) -> dict[str, Any]:
-        """Show an image of the study."""
+        """Show a question of the study, by its number from 0."""
         try:
             if self.settings.study is None:
                 raise InputError("No study is open here.")
@@ -235,7 +249,7 @@ class Service:
             found = [(numbers.index(index), each) for numbers, each in study if index in numbers]
             if not isinstance(index, int) or not found:
                 count = sum(len(numbers) for numbers, _ in study)
-                raise InputError(f"The study has images 0 to {count - 1}; got {index}.")
+                raise InputError(f"The study has questions 0 to {count - 1}; got {index}.")
             ((sample, comparison),) = found
             first = comparison.decodings[0]
             asked = Asked(

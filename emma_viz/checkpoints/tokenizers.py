@@ -21,6 +21,7 @@ HUB_TOKENIZERS = {
     "vicuna": "hf-internal-testing/llama-tokenizer",
     "mobilellama": "hf-internal-testing/llama-tokenizer",
     "phi": "microsoft/phi-2",
+    "internlm2": "internlm/internlm2-chat-1_8b",
 }
 """Beginnings of the ids of language models that have another one; Llama's is that of all its kin."""
 INSTRUCTIONS = "instruction-tokenizer.json"

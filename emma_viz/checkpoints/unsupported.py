@@ -31,15 +31,6 @@ TRANSFORMERS_LOOKED_AT = "5.24.0"
 
 UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported(
-        name="mmMamba",
-        model_types=("mmMamba_chat",),
-        known="no image encoder: patches of tiles of 448 pixels and a thumbnail go through a convolution and, with the "
-        "text, 8 embedding layers, pixels shuffled, then 24 of the language model, each mamba2 or mha by "
-        "layers_block_type (github hustvl/mmMamba, and the classes beside its weights on the hub)",
-        missing="no family is written: an image becomes tiles, its tokens see the text before them in the embedding "
-        "layers, and heads of its Mamba-2 share keys; code beside weights is not run",
-    ),
-    Unsupported(
         name="Zamba2-VL",
         model_types=("zamba2_vl",),
         known="Qwen2.5-VL's encoder, a projector of two layers and Zamba2",

@@ -139,7 +139,9 @@ class _Part:
 
 
 def _parts(encoder: VisionEncoder, source: VisionSource) -> Iterator[_Part]:
-    """The whole encoder from one file, or its towers from one each."""
+    """The whole encoder from one file, or its towers from one each; nothing where it has no weights."""
+    if source is None and not encoder.state_dict():
+        return
     if source is None:
         source = bundled_encoder(encoder.config)
     if source is None or isinstance(source, Mapping):

@@ -1,7 +1,8 @@
 """The prompts of the released models, to the character.
 
-Source: the prompt builders of Cobra, EMMA, LLaVA-1.5 (`vicuna_v1`) and TinyLLaVA (`phi`). The image is no part of the
-text: its tokens come first, or after what `lead` says, with no placeholder, so a `<image>` in a message is taken out.
+Source: the prompt builders of Cobra, EMMA, LLaVA-1.5 (`vicuna_v1`), TinyLLaVA (`phi`) and InternVL (`internlm2-chat`).
+The image is no part of the text: its tokens come first, or after what `lead` says, with no placeholder, so a `<image>`
+in a message is taken out.
 """
 
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ from typing import Literal, get_args
 
 from emma_viz.errors import InputError
 
-PromptStyle = Literal["zephyr", "in-out", "vicuna", "tinyllava"]
+PromptStyle = Literal["zephyr", "in-out", "vicuna", "tinyllava", "internlm2"]
 """zephyr: Cobra and EMMA-V1 (chat-tuned Mamba); in-out: the other Mamba models, EMMA-V2 among them; vicuna: LLaVA-1.5
-and what is built on it; tinyllava: the same words with the end token of Phi-2."""
+and what is built on it; tinyllava: the same words with the end token of Phi-2; internlm2: InternVL's with
+InternLM2, and mmMamba."""
 
 PROMPT_STYLES: tuple[str, ...] = get_args(PromptStyle)
 
@@ -26,7 +28,18 @@ _SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
     "and polite answers to the user's questions. "
 )
-_LEADS: dict[str, str] = {"vicuna": f"{_SYSTEM}USER: ", "tinyllava": f"{_SYSTEM}USER: "}
+_INTERN_SYSTEM = (
+    "\u4f60\u662f\u7531\u4e0a\u6d77\u4eba\u5de5\u667a\u80fd\u5b9e\u9a8c\u5ba4\u8054\u5408\u5546\u6c64\u79d1\u6280"
+    "\u5f00\u53d1\u7684\u4e66\u751f\u591a\u6a21\u6001\u5927\u6a21\u578b\uff0c\u82f1\u6587\u540d\u53ebInternVL, "
+    "\u662f\u4e00\u4e2a\u6709\u7528\u65e0\u5bb3\u7684\u4eba\u5de5\u667a\u80fd\u52a9\u624b\u3002"
+)
+"""InternVL's, in Chinese: a multimodal model of Shanghai AI Laboratory and SenseTime, useful and harmless."""
+_TURN, _TURN_ENDS = "<|im_start|>", "<|im_end|>"
+_LEADS: dict[str, str] = {
+    "vicuna": f"{_SYSTEM}USER: ",
+    "tinyllava": f"{_SYSTEM}USER: ",
+    "internlm2": f"{_TURN}system\n{_INTERN_SYSTEM}{_TURN_ENDS}{_TURN}user\n<img>",
+}
 """What styles put before the image."""
 _ENDS: dict[str, str] = {"vicuna": "</s>"}
 """What closes an answer where it is not EOS."""
@@ -80,6 +93,11 @@ def wrap_turn(turn: Turn, index: int, style: PromptStyle) -> str:
     if style not in PROMPT_STYLES:
         raise InputError(f"unknown prompt style {style!r}: expected one of {', '.join(PROMPT_STYLES)}")
     text = turn.text.replace(PLACEHOLDER, "").strip()
+    if style == "internlm2":
+        if turn.role == "gpt":
+            return f"{text}{_TURN_ENDS}"
+        begin = f"{_TURN}user\n" if index else "</img>\n"
+        return f"{begin}{text}{_TURN_ENDS}{_TURN}assistant\n"
     if style in _LEADS:
         if turn.role == "gpt":
             return f" {text}{_ENDS.get(style, EOS)}"

@@ -58,10 +58,16 @@ HYBRID_SITES = {name: site for name, site in PARALLEL_SITES.items() if name != "
 the others by module path (`llm.backbone.layers.0.mamba.hook_delta`)."""
 
 
+GROUPED_SITES = {name: site for name, site in ATTENTION_SITES.items() if name != "z"}
+"""Those of a hybrid whose attention, or Mamba-2, and MLP follow one another."""
+
+
 def sites_of(llm: MambaConfig) -> Mapping[str, Site]:
     """The sites that a language model has."""
     if llm.ssm != "attention":
         return SITES
+    if llm.grouped:
+        return GROUPED_SITES
     if llm.mamba_layers:
         return HYBRID_SITES
     return PARALLEL_SITES if llm.parallel else ATTENTION_SITES

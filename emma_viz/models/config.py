@@ -19,7 +19,9 @@ from emma_viz.models.vision_config import VisionConfig
 
 SSM = Literal["mamba1", "mamba2"]
 Mixing = Literal["mamba1", "mamba2", "attention"]
-ProjectorKind = Literal["linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet", "ldpnet", "vss-l2"]
+ProjectorKind = Literal[
+    "linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet", "ldpnet", "vss-l2", "patches"
+]  # fmt: skip
 ScanOrder = Literal["bidirectional", "cross"]
 FamilyName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][\w.-]*$", max_length=60)]
 """The name of one of the families of `emma_viz.models.families`."""
@@ -27,7 +29,7 @@ ResizeStrategy = Literal["resize-naive", "resize-crop", "letterbox"]
 LensForm = Literal["paper", "released"]
 
 PROJECTOR_KINDS: tuple[str, ...] = (
-    "linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet", "ldpnet", "vss-l2",
+    "linear", "gelu-mlp", "fused-gelu-mlp", "fused-ldpnet", "ldpnet", "vss-l2", "patches",
 )  # fmt: skip
 
 
@@ -84,8 +86,13 @@ class MambaConfig:
     tied: bool = True
     """Whether the head is the embedding again."""
     mamba_layers: Annotated[tuple[int, ...], msgspec.Meta(max_length=DEEPEST)] = ()
-    """Blocks of the parallel form that have a Mamba-2 mixer in the place of attention (MaTVLM): a group of B and C,
-    and a state as wide as a head, for each head that attention had."""
+    """Blocks that have a Mamba-2 mixer in the place of attention, with a state as wide as a head. In the parallel form
+    (MaTVLM) each head that attention had has a group of B and C; in the grouped one (mmMamba) heads share values and B
+    as they did in attention, and have C of their own."""
+    grouped: bool = False
+    """Blocks of InternLM2's form instead of Llama's (attention): one layer makes queries, keys and values."""
+    unit_layer: Annotated[int, msgspec.Meta(ge=0, le=DEEPEST)] | None = None
+    """Grouped block before which each token of the stream is brought to the length 1 (`normalize_encoder_output`)."""
 
     def __post_init__(self):
         require_ranges(self, error=InputError)
@@ -104,10 +111,22 @@ class MambaConfig:
             raise InputError(
                 f"MambaConfig: mamba_layers must grow and lie in 0…{self.n_layer - 1}, got {self.mamba_layers}."
             )
-        if self.mamba_layers and (not self.parallel or self.kv_heads != self.q_heads):
+        shares = self.parallel and self.kv_heads != self.q_heads
+        if self.mamba_layers and (shares or not (self.parallel or self.grouped)):
             raise InputError(
-                "MambaConfig: mamba_layers takes the place of attention in blocks of the parallel form whose heads "
-                "share no keys: give parallel = True and kv_heads = q_heads."
+                "MambaConfig: mamba_layers takes the place of attention in blocks of the grouped form, and in those of "
+                "the parallel form whose heads share no keys: give grouped = True, or parallel = True and kv_heads = "
+                "q_heads."
+            )
+        if self.grouped and (self.ssm != "attention" or self.tied or self.parallel or self.qkv_bias):
+            raise InputError(
+                "MambaConfig: grouped is a form of attention without biases whose head is its own: give ssm = "
+                "'attention', tied = False, parallel = False and qkv_bias = False."
+            )
+        if self.unit_layer is not None and not (self.grouped and self.unit_layer < self.n_layer):
+            raise InputError(
+                f"MambaConfig: unit_layer = {self.unit_layer} must be a block of a model with grouped = True and "
+                f"{self.n_layer} blocks."
             )
         if self.ssm != "attention" and not self.tied:
             raise InputError("MambaConfig: the head of a Mamba is its embedding; leave tied = True.")
@@ -123,7 +142,7 @@ class MambaConfig:
 
     @property
     def mixer(self) -> "MambaConfig":
-        """The Mamba-2 that takes the place of attention in `mamba_layers`."""
+        """The Mamba-2 that takes the place of attention in `mamba_layers` of the parallel form."""
         head = self.d_model // self.q_heads
         return MambaConfig(
             d_model=self.d_model, n_layer=self.n_layer, vocab_size=self.vocab_size, ssm="mamba2", expand=1,
@@ -165,6 +184,8 @@ class MambaConfig:
                 "qkv_bias",
                 "parallel",
                 "rotary_share",
+                "grouped",
+                "unit_layer",
             }
         if self.ssm == other.ssm:
             ignored |= {"headdim", "ngroups", "gated_norm_eps"} if self.ssm == "mamba1" else {"dt_rank"}
@@ -187,7 +208,8 @@ class ProjectorConfig:
 
     kind: ProjectorKind = "fused-gelu-mlp"
     """`linear`, `gelu-mlp` (2 layers), `fused-gelu-mlp` (3 layers), `fused-ldpnet` (2 layers, pooled),
-    `ldpnet` (the same with the language model's width between its layers: MobileVLM's LDPv2) or `vss-l2` (VL-Mamba)."""
+    `ldpnet` (the same with the language model's width between its layers: MobileVLM's LDPv2), `vss-l2` (VL-Mamba) or
+    `patches` (mmMamba: an embedding of bare patches, and 2 layers over each square of four)."""
     vss_scan: ScanOrder = "bidirectional"
     """Orders in which `vss-l2` reads the image."""
     hidden_multiplier: Factor = 4
@@ -221,6 +243,13 @@ class ProjectorConfig:
         Raises:
             InputError: it would be pooled to a larger one.
         """
+        if self.kind == "patches":
+            if features[0] % 2 or features[1] % 2:
+                raise InputError(
+                    f"ProjectorConfig: patches makes a token of each 2×2 of the grid, and {features[0]}×"
+                    f"{features[1]} has an odd side."
+                )
+            return features[0] // 2, features[1] // 2
         if not self.kind.endswith("ldpnet"):
             return features
         if any(pooled > given for pooled, given in zip(self.pooled_grid, features, strict=True)):

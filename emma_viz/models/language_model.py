@@ -12,6 +12,7 @@ from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.mixers.attention import AttentionBlock
+from emma_viz.models.mixers.grouped import GroupedBlock
 from emma_viz.models.mixers.mamba1 import Mamba1Mixer
 from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 from emma_viz.models.mixers.parallel import ParallelBlock
@@ -19,9 +20,17 @@ from emma_viz.models.norms import RMSNorm
 
 MIXERS = {"mamba1": Mamba1Mixer, "mamba2": Mamba2Mixer}
 EMBEDDING_STD = 0.02
-_WRITING = ("o_proj.weight", "down_proj.weight", "dense.weight", "fc2.weight")
+_WRITING = ("o_proj.weight", "down_proj.weight", "dense.weight", "fc2.weight", "wo.weight", "w2.weight")
 """Layers of attention transformers that write into the residual stream."""
-_ATTENTION = ("_proj.weight", "fc1.weight", *_WRITING)
+_ATTENTION = (
+    "_proj.weight",
+    "fc1.weight",
+    "wqkv.weight",
+    "wvkqgdt.weight",
+    "w1.weight",
+    "w3.weight",
+    *_WRITING,
+)
 
 
 class Block(nn.Module):
@@ -81,7 +90,7 @@ class MambaBackbone(nn.Module):
     def __init__(self, config: MambaConfig, *, backend: str = "auto"):
         super().__init__()
         self.embedding = nn.Embedding(config.padded_vocab_size, config.d_model)
-        attention = ParallelBlock if config.parallel else AttentionBlock
+        attention = ParallelBlock if config.parallel else GroupedBlock if config.grouped else AttentionBlock
         block = attention if config.ssm == "attention" else Block
         self.layers = nn.ModuleList(
             block(config, layer=layer, backend=backend) for layer in range(config.n_layer)

@@ -4,6 +4,8 @@ Every kind keeps its layers in one attribute `projector`, with the indices of th
 a released checkpoint's keys fit as they are.
 """
 
+import math
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -44,6 +46,39 @@ class LocalPositions(nn.Module):
         """The tokens, each with what its neighbours add to it."""
         plane = rearrange(tokens, "B (R C) D -> B D R C", R=self.grid[0])
         return rearrange(plane + self.peg(plane), "B D R C -> B (R C) D")
+
+
+class PatchEmbedding(nn.Module):
+    """Pixels of each patch → one state a patch: a convolution, and learned positions, whose first row is the class
+    token's, which mmMamba never shows its language model."""
+
+    def __init__(self, width: int, patch: int, patches: int):
+        super().__init__()
+        self.position_embedding = nn.Parameter(torch.randn(1, patches + 1, width))
+        self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch)
+
+    def forward(self, pixels: Float[Tensor, "B T F"]) -> Float[Tensor, "B T D"]:
+        """Row by row; `F` is channel, row and column of a patch."""
+        convolution = self.patch_embedding
+        embedded = nn.functional.linear(pixels, convolution.weight.flatten(1), convolution.bias)
+        return embedded + self.position_embedding[:, 1:]
+
+
+class ShuffledPatches(nn.Module):
+    """The image's way into a model without an encoder (mmMamba, `pixel_shuffle_loc` "pre"): patches are embedded, four
+    in a square become the channels of one token, and two layers bring these to the width."""
+
+    def __init__(self, width: int, patch: int, grid: Grid):
+        super().__init__()
+        self.columns = grid[1]
+        self.patches = PatchEmbedding(width, patch, grid[0] * grid[1])
+        self.mlp = nn.Sequential(nn.Linear(4 * width, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, pixels: Float[Tensor, "B T F"]) -> Float[Tensor, "B t D"]:
+        """T patches to t = T/4 tokens, row by row."""
+        embedded = self.patches(pixels)
+        squares = rearrange(embedded, "B (R i C j) D -> B (R C) (i j D)", i=2, j=2, C=self.columns // 2)
+        return self.mlp(squares)
 
 
 class Projector(nn.Module):
@@ -157,10 +192,15 @@ def _ldpnet(config: ProjectorConfig, features: int, width: int, grid: Grid) -> n
     )
 
 
+def _patches(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
+    return ShuffledPatches(width, math.isqrt(features // 3), grid)
+
+
 _BUILDERS = {
     "linear": _linear,
     "gelu-mlp": _gelu_mlp,
     "fused-gelu-mlp": _fused_gelu_mlp,
     "fused-ldpnet": _fused_ldpnet,
     "ldpnet": _ldpnet,
+    "patches": _patches,
 }

@@ -18,11 +18,12 @@ _LARGEST = 2 * 10**12
 def language_model_shapes(config: MambaConfig) -> dict[str, _Shape]:
     """Names and shapes of `MambaLM.state_dict()`; the tied head is named too."""
     width, rows = config.d_model, config.padded_vocab_size
-    attention = _parallel_block if config.parallel else _attention_block
+    attention = _parallel_block if config.parallel else _grouped_block if config.grouped else _attention_block
+    hybrid = _grouped_mamba_block if config.grouped else _hybrid_block
     block_of = {"mamba1": _mamba1_block, "mamba2": _mamba2_block, "attention": attention}
     shapes: dict[str, _Shape] = {"backbone.embedding.weight": (rows, width)}
     for layer in range(config.n_layer):
-        named = (_hybrid_block if layer in config.mamba_layers else block_of[config.ssm])(config)
+        named = (hybrid if layer in config.mamba_layers else block_of[config.ssm])(config)
         shapes.update((f"backbone.layers.{layer}.{name}", shape) for name, shape in named.items())
     norm, head = {"backbone.norm_f.weight": (width,)}, {"lm_head.weight": (rows, width)}
     if config.parallel:
@@ -121,6 +122,38 @@ def _hybrid_block(config: MambaConfig) -> dict[str, _Shape]:
     }
 
 
+def _grouped_block(config: MambaConfig) -> dict[str, _Shape]:
+    """A block of InternLM2's form."""
+    width, shared = config.d_model, 2 * config.kv_heads * (config.d_model // config.q_heads)
+    mixing = {"attention.wqkv.weight": (width + shared, width), "attention.wo.weight": (width, width)}
+    return mixing | _grouped_rest(config)
+
+
+def _grouped_mamba_block(config: MambaConfig) -> dict[str, _Shape]:
+    """The same with a Mamba-2 for attention."""
+    width, head = config.d_model, config.d_model // config.q_heads
+    convolved = width + 2 * config.kv_heads * head
+    return {
+        "attention.dt_bias": (config.q_heads,),
+        "attention.A_log_bias": (config.q_heads,),
+        "attention.wvkqgdt.weight": (convolved + width + config.q_heads, width),
+        "attention.o_proj.weight": (width, width),
+        **dict(_affine("attention.conv1d", (convolved, 1, config.d_conv))),
+        "attention.g_norm_swish_gate.weight": (head,),
+    } | _grouped_rest(config)
+
+
+def _grouped_rest(config: MambaConfig) -> dict[str, _Shape]:
+    width, inner = config.d_model, config.mlp_width
+    return {
+        "feed_forward.w1.weight": (inner, width),
+        "feed_forward.w3.weight": (inner, width),
+        "feed_forward.w2.weight": (width, inner),
+        "attention_norm.weight": (width,),
+        "ffn_norm.weight": (width,),
+    }
+
+
 def _queries_keys_values(config: MambaConfig) -> Iterator[tuple[str, _Shape]]:
     width, shared = config.d_model, config.kv_heads * (config.d_model // config.q_heads)
     for part, rows in (("q", width), ("k", shared), ("v", shared)):
@@ -183,6 +216,11 @@ def _projector(
         yield from _vss(features, width)
     for place, (before, after) in layers.get(config.kind, {}).items():
         yield from _affine(f"projector{place}", (after, before))
+    if config.kind == "patches":
+        yield "projector.patches.position_embedding", (1, math.prod(vision.grid) + 1, width)
+        yield from _affine("projector.patches.patch_embedding", (width, 3, vision.patch, vision.patch))
+        yield from _affine("projector.mlp.0", (width, 4 * width))
+        yield from _affine("projector.mlp.2", (width, width))
     if config.kind.endswith("ldpnet"):
         yield from _affine("projector.4.peg.0", (width, 1, 3, 3))
     if config.cross_scan:
@@ -295,4 +333,6 @@ def _patches(tower: TowerConfig) -> int:
     return (3 * tower.patch**2 + 1) * tower.width
 
 
-_TOWERS = {"dinov2": _dinov2, "siglip": _siglip, "clip": _clip, "pocket": _pocket, "lite0": _lite0}
+_TOWERS = {
+    "dinov2": _dinov2, "siglip": _siglip, "clip": _clip, "pocket": _pocket, "lite0": _lite0, "patches": lambda _: 0,
+}  # fmt: skip

@@ -10,7 +10,7 @@ from emma_viz.errors import InputError
 from emma_viz.files.schema import Size, require_ranges
 from emma_viz.models.ranges import BROADEST, DEEPEST, Depth, Grid, HubId, Label, Side, Spread, Width
 
-TowerKind = Literal["dinov2", "siglip", "clip", "pocket", "lite0"]
+TowerKind = Literal["dinov2", "siglip", "clip", "pocket", "lite0", "patches"]
 MOST_PATCHES = 2**16
 """Patches of the finest grid; published encoders have at most 2**12."""
 Shade = Annotated[float, msgspec.Meta(ge=-100, le=100)]
@@ -21,8 +21,8 @@ class TowerConfig:
     """One frozen image encoder.
 
     `dinov2`, `siglip` and `clip` are the transformers classes; `pocket` is the small convolutional encoder of
-    `emma_viz.models.towers.pocket` and `lite0` the ImageNet classifier of `emma_viz.models.towers.lite0`; both ignore
-    the transformer fields.
+    `emma_viz.models.towers.pocket` and `lite0` the ImageNet classifier of `emma_viz.models.towers.lite0`; `patches` is
+    none: it gives the pixels of each patch as they are (mmMamba). These three ignore the transformer fields.
     """
 
     kind: TowerKind
@@ -68,13 +68,18 @@ class TowerConfig:
                 "TowerConfig: the lite0 encoder needs patch = 16 and an image_size that is a multiple of 32, "
                 f"got patch = {self.patch} and image_size = {self.image_size}."
             )
-        convolutional = self.kind in ("pocket", "lite0")
-        if not convolutional and (self.n_layer < 2 or not self.n_heads or not self.mlp_width):
+        if self.kind == "patches" and (self.width != 3 * self.patch**2 or self.image_size % self.patch):
+            raise InputError(
+                f"TowerConfig: patches gives the 3·{self.patch}² pixels of each patch, and has no rest: give width = "
+                f"{3 * self.patch**2} and an image_size that is a multiple of patch = {self.patch}."
+            )
+        transformer = self.kind in ("dinov2", "siglip", "clip")
+        if transformer and (self.n_layer < 2 or not self.n_heads or not self.mlp_width):
             raise InputError(
                 f"TowerConfig: a {self.kind} tower needs n_layer ≥ 2 (features come from the second-to-last "
                 f"block), n_heads and mlp_width; got {self.n_layer}, {self.n_heads}, {self.mlp_width}."
             )
-        if not convolutional and self.width % self.n_heads:
+        if transformer and self.width % self.n_heads:
             raise InputError(
                 f"TowerConfig: width = {self.width} must be a multiple of n_heads = {self.n_heads}."
             )

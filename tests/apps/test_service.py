@@ -367,12 +367,34 @@ def test_a_study_is_shown_without_models(pair, photos, service, tmp_path):
         assert sent["models"][0]["answer"] == expected
         assert "models" in shown.words({**news, "places": [0, 0]})["error"]
         assert "models" in shown.attribute({**news, "model": 0, "word": 0})["error"]
-        assert "images 0 to 1" in shown.show(secret, 7)["message"]
+        assert "questions 0 to 1" in shown.show(secret, 7)["message"]
         assert shown.save({**news, "format": "png", "layers": [0, 0]})["name"].endswith(".png")
         assert len(shown.thumbnails()) == 2
     finally:
         shown.close()
     assert not shown.folder.exists()
+
+
+def test_the_gallery_of_a_study_has_a_picture_for_each_question(pair, photos, service, tmp_path):
+    prompts = ["What is this?", "Which colour is it?"]
+    capture(photos, [pair.cobra], tmp_path / "study", prompts=prompts, running=service.settings.running)
+    decode_study(tmp_path / "study", lenses=[pair.cobra / "ridge.lens"])
+    shown = Service(Settings(study=tmp_path / "study"), {})
+    try:
+        secret, captions = shown.sessions.open(), [name for _, name in shown.thumbnails()]
+        sent = [shown.payload(shown.show(secret, index)) for index in range(len(captions))]
+        assert captions == [f"{each['image']['name']}: {each['prompt']}" for each in sent]
+        assert {(each["image"]["name"], each["prompt"]) for each in sent} == {
+            (photo.name, prompt) for photo in photos for prompt in prompts
+        }
+        for index, each in enumerate(sent):  # what a link names is found again
+            assert shown.number_of(each["asked"]["image"], each["asked"]["prompt"]) == index
+        assert shown.number_of(sent[-1]["image"]["hash"]) == shown.number_of(
+            sent[-1]["image"]["hash"], "Else?"
+        )
+        assert shown.number_of("no such image") == 0
+    finally:
+        shown.close()
 
 
 def test_runs_do_not_pile_up(service, ask, photos):

@@ -333,13 +333,13 @@ def test_a_step_that_is_a_link_out_of_the_folder_is_refused(run_directory, tmp_p
 
 
 def test_what_is_known_and_not_loaded_is_refused_before_its_weights_are_fetched(cached, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mmMamba_chat", "llm_config": {}}))
-    cached("hustvl/mmMamba-linear", {"config.json": tmp_path / "config.json"})
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "zamba2_vl", "text_config": {}}))
+    cached("someone/zamba2-vl", {"config.json": tmp_path / "config.json"})
     for ask in (load_model, inspect):
         with pytest.raises(
-            CheckpointError, match=r"hustvl/mmMamba-linear is of mmMamba .*: no family is written"
+            CheckpointError, match=r"someone/zamba2-vl is of Zamba2-VL .*, the language model alone"
         ):
-            ask("hustvl/mmMamba-linear")
+            ask("someone/zamba2-vl")
 
 
 def test_the_second_description_of_a_hybrid_comes_with_the_first(cached, tmp_path):

@@ -37,8 +37,9 @@ OTHERS = {
     "mobilevlm-v2": ("tiny-mobilevlm-v2", llava_files.MOBILEVLM, llava_files.MOBILEVLM_NAMES),
     "tinyllava": ("tiny-tinyllava", llava_files.TINYLLAVA, llava_files.TINYLLAVA_NAMES),
     "matvlm": ("tiny-matvlm", llava_files.TINYLLAVA, llava_files.TINYLLAVA_NAMES),
+    "mmmamba": ("tiny-mmmamba", llava_files.MMMAMBA, llava_files.MMMAMBA_NAMES),
 }
-"""Members in the layout of LLaVA."""
+"""Members whose files are those of LLaVA's kin, or like them."""
 MEMBERS = {**RUNS, **OTHERS}
 
 
@@ -68,12 +69,24 @@ def make_member(name: str, folder: Path) -> Member:
     torch.manual_seed(7)
     config = PRESETS[preset]()
     config = replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
+    if (
+        config.llm.grouped
+    ):  # the length 1 between the modules is as good as none, but for a scale that all see
+        config = replace(config, llm=replace(config.llm, unit_layer=8))
     vlm = VLM(config)
     with torch.no_grad():  # so that every token matters
         vlm.llm.backbone.embedding.weight.mul_(2)
         for key, weight in vlm.named_parameters():
             if key.endswith(
-                ("out_proj.weight", "o_proj.weight", "down_proj.weight", "dense.weight", "fc2.weight")
+                (
+                    "out_proj.weight",
+                    "o_proj.weight",
+                    "down_proj.weight",
+                    "dense.weight",
+                    "fc2.weight",
+                    "wo.weight",
+                    "w2.weight",
+                )
             ):
                 weight.mul_(40)
             if "image_text_infusion" in key:
@@ -83,7 +96,7 @@ def make_member(name: str, folder: Path) -> Member:
     else:
         state = {"all": OrderedDict(vlm.state_dict())}
         llava_files.write(folder, {**written, "vocab_size": tokenizer.vocab_size}, state["all"], names)
-        if config.llm.mamba_layers:
+        if config.llm.mamba_layers and config.llm.parallel:
             (folder / "mamba_config.json").write_text(json.dumps(llava_files.MATVLM))
         if config.projector.infused:
             llava_files.write_tower(folder, state["all"])

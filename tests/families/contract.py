@@ -49,7 +49,10 @@ def from_lens_to_figure_and_page(
     assert (folder / "figure.png").stat().st_size > 5000
     assert [note for note in comparison.spec().notes if place.said in note] or not place.said
     sent = json.loads(json.dumps(payload(comparison), allow_nan=False))
-    assert (tuple(sent["models"][0]["grid"]), sent["models"][0]["n_layer"]) == (place.grid, 3)
+    assert (tuple(sent["models"][0]["grid"]), sent["models"][0]["n_layer"]) == (
+        place.grid,
+        model.info.n_layer,
+    )
 
 
 def quick_probes(model: LoadedModel, folder: Path, *, ours: bool) -> None:

@@ -44,6 +44,30 @@ TINYLLAVA_NAMES = (
 )  # fmt: skip
 
 
+_BLOCKS = {
+    "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
+    "rope_theta": 1000000, "hidden_act": "silu",
+}  # fmt: skip
+MMMAMBA = {
+    "model_type": "mmMamba_chat", "template": "internlm2-chat", "downsample_ratio": 0.5, "force_image_size": 56,
+    "normalize_encoder_output": True, "ps_version": "v2", "use_thumbnail": True,
+    "embedding_config": {
+        **_BLOCKS, "num_hidden_layers": 8, "layers_block_type": ["mha"] + 7 * ["mamba2"], "llm_vocab_size": 258,
+        "image_size": 56, "patch_size": 14, "use_pixel_shuffle_proj": True, "use_ls": False, "special_token_maps": {},
+        "pixel_shuffle_loc": "pre", "attention_bias": False,
+    },
+    "llm_config": {**_BLOCKS, "num_hidden_layers": 1, "layers_block_type": ["mha"], "vocab_size": 258, "bias": False},
+}  # fmt: skip
+MMMAMBA_NAMES = (
+    ("llm.backbone.embedding.", "embedding_model.llm_text_embeddings."),
+    ("llm.backbone.layers.8.", "language_model.model.layers.0."),
+    ("llm.backbone.layers.", "embedding_model.encoder."),
+    ("llm.backbone.norm_f.", "language_model.model.norm."), ("llm.lm_head.", "language_model.output."),
+    ("projector.projector.patches.", "embedding_model.vision_embeddings."),
+    ("projector.projector.mlp.", "embedding_model.pixel_shuffle_proj."),
+)  # fmt: skip
+
+
 def renamed(state: dict, names=NAMES) -> dict:
     """The weights that the language model's file holds, under the names of the released code."""
     found = {}

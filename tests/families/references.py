@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.families import llava_files
+from tests.families import llava_files, mmmamba
 from tests.families.conftest import OTHERS
 
 _MAMBA = "transformers' MambaForCausalLM"
@@ -17,6 +17,7 @@ AGAINST = {
     "emma-text-fusion": "transformers' LlamaForCausalLM and CLIPTextModel, the mixing by torch",
     "tinyllava": "transformers' PhiForCausalLM",
     "matvlm": "transformers' PhiForCausalLM, the Mamba-2 token by token by torch",
+    "mmmamba": "transformers' LlamaForCausalLM, the Mamba-2 token by token by torch",
 }  # fmt: skip
 """What each member is compared with."""
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "vocab_size": 264}
@@ -145,6 +146,8 @@ def _one_way(part: dict, x: Tensor, end: str) -> Tensor:
 def _llava(member, features: Tensor, ids: Tensor, told: Tensor | None) -> Tensor:
     """LLaVA's road: what stands before the image, projected tokens, text, through one Llama."""
     state = member.state["all"]
+    if member.name == "mmmamba":
+        return mmmamba.logits(member, features, ids)
     hub = (_phi if member.name in ("tinyllava", "matvlm") else _llama)(state)
     if told is not None:
         features = _infused(member, features, told)

@@ -57,7 +57,7 @@ def test_every_site_is_recorded_and_the_hooks_leave_nothing(member, pictures):
     assert trace.answer_ids == again.answer_ids
     assert not foreign_hooks(model.vlm)
     assert all(torch.equal(value, before[name]) for name, value in model.vlm.state_dict().items())
-    for layer in range(3):
+    for layer in range(model.info.n_layer):
         parts = [trace[name, layer] for name in ("mixer_out", "attn_out", "mlp_out") if name in sites]
         total = trace["resid_pre", layer] + sum(parts)
         torch.testing.assert_close(trace["resid_post", layer], total, rtol=1e-4, atol=1e-4)

@@ -2,8 +2,10 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,21 +16,31 @@ from emma_viz.checkpoints import inspect, load_model
 from emma_viz.errors import CheckpointError
 from emma_viz.models import VLM
 from emma_viz.models.families.table import family_named
+from tests.families import contract
 from tests.installed import install
 
+PAGE = Path(__file__).parents[2] / "docs" / "extending" / "add-a-model.md"
 CONFIG = {"model_type": "toy-vlm", "encoder": "tiny-dinosiglip-60px", "language_model": "pocket-mamba1"}
 
 
 @pytest.fixture(scope="module")
 def examples():
-    page = Path(__file__).parents[2] / "docs" / "extending" / "add-a-model.md"
-    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def entry_point():
+    """The group and the line of the package's pyproject.toml, as printed."""
+    (text,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
+    (group, points) = tomllib.loads(text)["project"]["entry-points"].popitem()
+    ((name, place),) = points.items()
+    return group, f"{name} = {place}"
 
 
 @pytest.fixture
-def toy_folder(examples, tmp_path, monkeypatch):
+def toy_folder(examples, entry_point, tmp_path, monkeypatch):
     """The toy family installed, and a checkpoint in its own form."""
-    install(tmp_path, monkeypatch, "toy", examples[1], "emma_viz.families", "toy = toy:TOY")
+    install(tmp_path, monkeypatch, "toy", examples[1], *entry_point)
     family = family_named("toy")
     torch.manual_seed(3)
     vlm = VLM(family.describe(CONFIG))
@@ -62,6 +74,13 @@ def test_the_documented_family_is_loaded_inspected_and_recorded(toy_folder):
     assert trace["resid_post", 2].shape == (1, 16, 112)
     assert trace.geometry[0].strategy == "resize-crop"
     assert model.tokenizer.encode("Q: Why? A:") == list(trace.prompt_ids[0])
+
+
+@pytest.mark.slow
+def test_lens_figure_and_page_take_it_as_any_other(toy_folder, tmp_path):
+    model = load_model(toy_folder, vision_source=str(toy_folder.parent / "encoder.safetensors"))
+    draw = np.random.default_rng(0).integers(0, 256, (12, 40, 50, 3), dtype=np.uint8)
+    contract.from_lens_to_figure_and_page(model, model, list(draw), tmp_path)
 
 
 def test_without_its_package_the_family_is_unknown(toy_folder, monkeypatch):

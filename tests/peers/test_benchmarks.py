@@ -174,4 +174,5 @@ def test_components_count_every_parameter_once_and_take_time(peer):
     whole = sum(each["parameters"] for each in rows if "part of" not in each["component"])
     assert whole == sum(each.numel() for each in model.peer.network.parameters())
     assert all(each["time (ms)"].value > 0 and each["weights (MiB)"].value > 0 for each in rows)
+    assert {f"{model.name}: {note}." for note in model.notes} <= set(table.notes)
     assert not foreign_hooks(model.peer.network)

@@ -309,8 +309,8 @@ def _wire_study(gr, page, service: Service, canvas, controls: dict[str, Any]) ->
     hash_box = gr.Textbox(visible=False)
 
     def begin(request: gr.Request, address: str) -> str:
-        wanted = read_link(address).get("image", "")
-        index = service.examples.index(wanted) if wanted in service.examples else 0
+        wanted = read_link(address)
+        index = service.number_of(wanted.get("image", ""), wanted.get("prompt", ""))
         return json.dumps(service.show(_session(service, request), index))
 
     def show(request: gr.Request, event: gr.SelectData) -> str:

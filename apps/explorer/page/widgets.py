@@ -85,11 +85,13 @@ def _image_input(gr) -> type:
 
 
 def _study_title(service: Service) -> str:
-    """The open study in words: its folder's name, its models, its images."""
+    """The open study in words: its folder's name, its models, its images, and its questions where they are more."""
     assert service.settings.study is not None
     names = ", ".join(decoding.model.name for decoding in service.study[0][1].decodings)
-    count = sum(len(numbers) for numbers, _ in service.study)
+    count = len({digest for digest, _ in service.questions})
     images = "one image" if count == 1 else f"{count} images"
+    if len(service.questions) > count:
+        images += f", {len(service.questions)} questions"
     return (
         f"<b>{escape(service.settings.study.resolve().name)}</b><p>{escape(names)}; {images}. Choose one:</p>"
     )

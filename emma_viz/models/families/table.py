@@ -14,6 +14,7 @@ from emma_viz.models.families.llava import LLAVA
 from emma_viz.models.families.llava_like import LlavaLikeFamily
 from emma_viz.models.families.matvlm import MATVLM
 from emma_viz.models.families.ml_mamba import ML_MAMBA
+from emma_viz.models.families.mmmamba import MMMAMBA, MmMambaFamily
 from emma_viz.models.families.mobilevlm_v2 import MOBILEVLM_V2
 from emma_viz.models.families.official import OfficialFamily
 from emma_viz.models.families.tinyllava import TINYLLAVA
@@ -23,7 +24,7 @@ from emma_viz.plugins import Plugins
 
 logger = logging.getLogger(__name__)
 
-OUR_FAMILIES: dict[str, OfficialFamily | LlavaLikeFamily | FactoryFamily] = {
+OUR_FAMILIES: dict[str, OfficialFamily | LlavaLikeFamily | FactoryFamily | MmMambaFamily] = {
     "cobra": COBRA,
     "emma": EMMA,
     "ml-mamba": ML_MAMBA,
@@ -33,6 +34,7 @@ OUR_FAMILIES: dict[str, OfficialFamily | LlavaLikeFamily | FactoryFamily] = {
     "mobilevlm-v2": MOBILEVLM_V2,
     "tinyllava": TINYLLAVA,
     "matvlm": MATVLM,
+    "mmmamba": MMMAMBA,
 }
 """Our own. Cobra, whose layout the others write, takes the run directories that no other takes for its own."""
 

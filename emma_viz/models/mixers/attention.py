@@ -92,47 +92,48 @@ class GatedMLP(nn.Module):
         return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-class CausalAttention(nn.Module):
-    """Softmax attention with rotary positions; several query heads may share a key head.
+class AttentionCore(nn.Module):
+    """What attention does with queries, keys and values: rotary positions, and what was seen before.
 
     Args:
         config: sizes.
         layer: under which a cache keeps its keys and values.
-        out: what the released code calls the output projection; one that is not `o_proj` has a bias.
     """
 
-    def __init__(self, config: MambaConfig, *, layer: int, out: str = "o_proj"):
+    def __init__(self, config: MambaConfig, *, layer: int):
         super().__init__()
         self.layer, self.base = layer, config.rope_base
         self.heads, self.kv_heads = config.q_heads, config.kv_heads
-        width, head = config.d_model, config.d_model // config.q_heads
-        self.head = head
-        self.q_proj = nn.Linear(width, self.heads * head, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(width, self.kv_heads * head, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(width, self.kv_heads * head, bias=config.qkv_bias)
-        self.turned = int(head * config.rotary_share)
-        self._out = out
-        setattr(self, out, nn.Linear(self.heads * head, width, bias=out != "o_proj"))
+        self.head = config.d_model // config.q_heads
+        self.turned = int(self.head * config.rotary_share)
         self.hook_z = HookPoint()
 
-    def forward(
+    def attended(
         self,
-        x: Float[Tensor, "B L D"],
-        cache: MambaCache | None = None,
-        lengths: Int[Tensor, " B"] | None = None,
-    ) -> Float[Tensor, "B L D"]:
-        """Each token reads those before it and itself; with a cache, also those of the passes before."""
-        batch, length, _ = x.shape
+        q: Float[Tensor, "B H L P"],
+        k: Float[Tensor, "B K L P"],
+        v: Float[Tensor, "B K L P"],
+        cache: MambaCache | None,
+        lengths: Int[Tensor, " B"] | None,
+    ) -> Float[Tensor, "B L E"]:
+        """The heads' outputs, side by side; several query heads may share a key head.
+
+        Args:
+            q: queries, not turned by their positions yet.
+            k: keys, likewise.
+            v: values.
+            cache: keys and values of the passes before, and then of this one.
+            lengths: tokens of each right-padded sample.
+        """
+        batch, _, length, _ = q.shape
         lengths = None if cache is None else lengths
-        here = torch.arange(length, device=x.device).expand(batch, length)
+        here = torch.arange(length, device=q.device).expand(batch, length)
         positions = here
         if cache is not None and cache.offset is not None:  # the backbone has counted this pass already
             own = length if lengths is None else lengths
             # Fewer samples than were counted: those of a pass in which some are still the same.
             positions = here + (cache.offset - own)[:batch, None]
-        q = self._turned(rearrange(self.q_proj(x), "B L (H P) -> B H L P", P=self.head), positions)
-        k = self._turned(rearrange(self.k_proj(x), "B L (H P) -> B H L P", P=self.head), positions)
-        v = rearrange(self.v_proj(x), "B L (H P) -> B H L P", P=self.head)
+        q, k = self._turned(q, positions), self._turned(k, positions)
         mask = None
         if cache is not None:
             real = here >= 0 if lengths is None else here < lengths[:, None]
@@ -143,7 +144,7 @@ class CausalAttention(nn.Module):
         z = functional.scaled_dot_product_attention(
             q, k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1), mask, is_causal=mask is None
         )
-        return getattr(self, self._out)(self.hook_z(rearrange(z, "B H L P -> B L (H P)")))
+        return self.hook_z(rearrange(z, "B H L P -> B L (H P)"))
 
     def _turned(self, x: Float[Tensor, "B H L P"], positions: Int[Tensor, "B L"]) -> Float[Tensor, "B H L P"]:
         """Rotary positions: each pair of channels, half of those that are turned apart, turned by an angle that grows
@@ -154,6 +155,38 @@ class CausalAttention(nn.Module):
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         one, other, rest = x.split([half, half, self.head - 2 * half], dim=-1)
         return torch.cat([one * cos - other * sin, other * cos + one * sin, rest], dim=-1)
+
+
+class CausalAttention(AttentionCore):
+    """Softmax attention with rotary positions; several query heads may share a key head.
+
+    Args:
+        config: sizes.
+        layer: under which a cache keeps its keys and values.
+        out: what the released code calls the output projection; one that is not `o_proj` has a bias.
+    """
+
+    def __init__(self, config: MambaConfig, *, layer: int, out: str = "o_proj"):
+        super().__init__(config, layer=layer)
+        width = config.d_model
+        self.q_proj = nn.Linear(width, self.heads * self.head, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(width, self.kv_heads * self.head, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(width, self.kv_heads * self.head, bias=config.qkv_bias)
+        self._out = out
+        setattr(self, out, nn.Linear(self.heads * self.head, width, bias=out != "o_proj"))
+
+    def forward(
+        self,
+        x: Float[Tensor, "B L D"],
+        cache: MambaCache | None = None,
+        lengths: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B L D"]:
+        """Each token reads those before it and itself; with a cache, also those of the passes before."""
+        q, k, v = (
+            rearrange(make(x), "B L (H P) -> B H L P", P=self.head)
+            for make in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return getattr(self, self._out)(self.attended(q, k, v, cache, lengths))
 
 
 def _readable(real: Bool[Tensor, "B S"], length: int) -> Bool[Tensor, "B 1 L S"]:

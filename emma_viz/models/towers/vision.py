@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from emma_viz.errors import InputError
 from emma_viz.models.towers.lite0 import Lite0Tower
+from emma_viz.models.towers.patches import PatchTower
 from emma_viz.models.towers.pocket import PocketEncoder
 from emma_viz.models.towers.transformers import ClipTextTower, ClipTower, DinoV2Tower, SiglipTower
 from emma_viz.models.vision_config import TowerConfig, TowerKind, VisionConfig
@@ -18,6 +19,7 @@ TOWERS: dict[TowerKind, Callable[[TowerConfig], nn.Module]] = {
     "clip": ClipTower,
     "pocket": PocketEncoder,
     "lite0": Lite0Tower,
+    "patches": PatchTower,
 }
 
 

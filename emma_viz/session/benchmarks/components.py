@@ -83,8 +83,12 @@ def component_costs(
     require_counts(repeats=repeats)
     shown = what_is_shown(image)
     rows: list[tuple[Cell, ...]] = []
+    said: list[str] = []
     for source in models:
-        rows += _rows(load(source, running, progress), shown, repeats, progress)
+        model = load(source, running, progress)
+        rows += _rows(model, shown, repeats, progress)
+        said += [f"{model.name}: {note}." for note in model.notes]
+        del model
         free(source)
     return Table(
         name="components",
@@ -105,6 +109,7 @@ def component_costs(
             f"One image, “{LATENCY_PROMPT}”, one pass without an answer, after {WARM_UP} that are not timed. "
             "Memory beside the weights is measured on CUDA alone.",
             components_note(),
+            *said,
         ),
     )
 
