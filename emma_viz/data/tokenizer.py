@@ -210,7 +210,7 @@ def require_plain(path: Path) -> bytes:
         odd += [kind for kind in _kinds(file.decoder) if " by a " in kind]
     if file.model.type not in ("BPE", None) or odd:
         raise CheckpointError(
-            f"{where}: expected a tokenizer.json of the kind of GPT-NeoX, GPT-2 or Llama (BPE), got the "
+            f"{where}: expected a tokenizer.json of the kind of GPT-NeoX, GPT-2, Llama or InternLM2 (BPE), got the "
             f"model {file.model.type!r:.50}{' with ' + ', '.join(odd)[:100] if odd else ''}; such a "
             "tokenizer is not run."
         )

@@ -48,7 +48,7 @@ class LocalPositions(nn.Module):
         return rearrange(plane + self.peg(plane), "B D R C -> B (R C) D")
 
 
-class PatchEmbedding(nn.Module):
+class BarePatches(nn.Module):
     """Pixels of each patch → one state a patch: a convolution, and learned positions, whose first row is the class
     token's, which mmMamba never shows its language model."""
 
@@ -71,7 +71,7 @@ class ShuffledPatches(nn.Module):
     def __init__(self, width: int, patch: int, grid: Grid):
         super().__init__()
         self.columns = grid[1]
-        self.patches = PatchEmbedding(width, patch, grid[0] * grid[1])
+        self.patches = BarePatches(width, patch, grid[0] * grid[1])
         self.mlp = nn.Sequential(nn.Linear(4 * width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, pixels: Float[Tensor, "B T F"]) -> Float[Tensor, "B t D"]:

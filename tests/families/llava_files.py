@@ -45,8 +45,8 @@ TINYLLAVA_NAMES = (
 
 
 _BLOCKS = {
-    "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
-    "rope_theta": 1000000, "hidden_act": "silu",
+    "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5, "rope_theta": 1000000, "hidden_act": "silu",
 }  # fmt: skip
 MMMAMBA = {
     "model_type": "mmMamba_chat", "template": "internlm2-chat", "downsample_ratio": 0.5, "force_image_size": 56,

@@ -1,4 +1,4 @@
-"""What mmMamba's released code computes of a tiny checkpoint: its attention as transformers' Llama, the rest by torch."""
+"""What mmMamba's released code computes of a tiny checkpoint: attention by transformers, the rest by torch."""
 
 import torch
 from torch import Tensor
@@ -32,9 +32,8 @@ def _image(state: dict, features: Tensor) -> Tensor:
     """Tiles of 4×4 patches through the convolution itself, then the released pixel shuffle, step by step."""
     own = {key.removeprefix("embedding_model."): value for key, value in state.items()}
     pixels = features.reshape(-1, 4, 4, 3, 14, 14).permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, 56, 56)
-    embedded = functional.conv2d(
-        pixels, own["vision_embeddings.patch_embedding.weight"], own["vision_embeddings.patch_embedding.bias"], stride=14
-    ).flatten(2).transpose(1, 2)  # fmt: skip
+    weight, bias = (own[f"vision_embeddings.patch_embedding.{name}"] for name in ("weight", "bias"))
+    embedded = functional.conv2d(pixels, weight, bias, stride=14).flatten(2).transpose(1, 2)
     x = embedded + own["vision_embeddings.position_embedding"][:, 1:]
     count, width = len(x), x.shape[-1]
     x = x.reshape(count, 4, 2, 2 * width).permute(0, 2, 1, 3).contiguous()
