@@ -10,6 +10,8 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 from urllib.parse import urlsplit
 
 from emma_viz.checkpoints import BUNDLED, bundled_names
@@ -97,6 +99,7 @@ def serve(args: argparse.Namespace) -> int:
 
     _require_names(args)
     with told_to_end() as end:
+        before = {*threading.enumerate()}
         page, service = build(settings_of(args))
         gate = gate_of(page, service, hosts=[args.host], proxied=args.allow_host, frames=args.allow_frame)
         try:
@@ -111,16 +114,16 @@ def serve(args: argparse.Namespace) -> int:
             )
             if page.share_url:
                 gate.hosts.add(urlsplit(page.share_url).netloc)
-            end.wait()
+            end.get()
         except OSError as error:
             raise InputError(
                 f"The page cannot be served at {args.host}, port {args.port}: {error}"
             ) from error
         finally:
-            page.close()
-            idle = service.close()
-    if not idle:
-        # A model is in the middle of a step, and a thread in native code cannot be stopped: Python would abort.
+            _close(page)
+            service.close()
+    if {*threading.enumerate()} - before:
+        # The server's, or a model in the middle of a step: Python would abort, or wait for what they hold.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -128,18 +131,32 @@ def serve(args: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def told_to_end() -> Generator[threading.Event, None, None]:
-    """An event that is set by Ctrl+C, SIGTERM and a terminal that goes, so that temporary files go then, too.
+def _close(page: Any) -> None:
+    """Stop serving at once: the open streams of every browser would be waited for, and each that is cut be told of."""
+    from gradio.tunneling import CURRENT_TUNNELS
 
-    A hang-up that the process was told to ignore (`nohup`) stays ignored.
+    for tunnel in CURRENT_TUNNELS:
+        tunnel.kill()
+    logging.disable()
+    if page.server is not None:
+        page.server.force_exit = True
+    page.close()
+    logging.disable(logging.NOTSET)
+
+
+@contextmanager
+def told_to_end() -> Generator[SimpleQueue[int], None, None]:
+    """What Ctrl+C, SIGTERM and a terminal that goes put something into, so that temporary files go then, too.
+
+    A hang-up that the process was told to ignore (`nohup`) stays ignored. A queue of this kind may be filled while the
+    same thread is in it, as a signal's handler is; an event's lock may not.
     """
-    end = threading.Event()
+    end: SimpleQueue[int] = SimpleQueue()
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     former = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
     for each, handler in former.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(each, lambda *_: end.set())
+            signal.signal(each, lambda number, _: end.put(number))
     try:
         yield end
     finally:

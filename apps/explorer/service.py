@@ -96,20 +96,16 @@ class Service:
         self._masked: Recent[Masked] = Recent(KEPT_IMAGES)
         self.examples = tuple(digest for digest, _ in self.questions) or tuple(examples)
 
-    def close(self, patience: float = 3.0) -> bool:
+    def close(self, patience: float = 3.0) -> None:
         """Stop what runs at its next step, and remove all temporary files.
 
         Args:
             patience: seconds that runs are waited for.
-
-        Returns:
-            Whether nothing runs any more.
         """
         self._ending.set()
         with self._rest:
-            idle = self._rest.wait_for(lambda: not self._work, patience)
+            self._rest.wait_for(lambda: not self._work, patience)
         self._scratch.close()
-        return idle
 
     @contextmanager
     def _at_work(self) -> Generator[None, None, None]:
