@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed import layers, models, processes, roofline
+from benchmarks.speed import layers, models, parts, processes, roofline, tools
 from benchmarks.speed.rows import HEADING, Row
 from emma_viz.cli.guard import guarded
 from emma_viz.files.atomic import write_file
@@ -29,6 +29,7 @@ from emma_viz.files.atomic import write_file
 GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
     "layers": layers.layers,
     "halves": layers.halves,
+    "parts": parts.parts,
     "models": models.hidden_states,
     "recording": models.recording,
     "memory": processes.memory,
@@ -40,11 +41,13 @@ GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
     "figure": processes.figure,
     "images": processes.images,
     "peers": layers.peers,
+    "tools": tools.tools,
 }
 """Name → what measures its rows."""
 TITLES = {
     "layers": "One layer, against its own matrix products, fp32",
     "halves": "One layer, against its own matrix products, bf16",
+    "parts": "Where a layer's time goes, in multiples of its products",
     "models": "All hidden states of a whole model",
     "recording": "Recording",
     "memory": "Memory of a recording",
@@ -56,9 +59,10 @@ TITLES = {
     "figure": "A figure from a new process",
     "images": "Cost against images",
     "peers": "Others' layers, against ours",
+    "tools": "Recording by TransformerLens, against ours",
 }
 _MARKS = "<!-- speed: written by python -m benchmarks.run -->", "<!-- end of speed -->"
-_PACKAGES = ("torch", "numba", "transformers", "mambapy", "numpy")
+_PACKAGES = ("torch", "numba", "transformers", "mambapy", "transformer-lens", "numpy")
 
 
 def measured(groups: Sequence[str]) -> dict[str, dict[str, Any]]:
