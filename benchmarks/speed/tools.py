@@ -4,6 +4,7 @@ import importlib.util
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -51,10 +52,11 @@ def _transformer_lens(kind: Kind) -> Iterator[Row]:
 
 def _hooked(kind: Kind):
     """TransformerLens's bridge around transformers' model of random weights."""
-    from transformer_lens.model_bridge import TransformerBridge  # ty: ignore[unresolved-import]
     from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
-    sizes = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "vocab_size": ROWS_OF_TABLE}
+    bridge = importlib.import_module("transformer_lens.model_bridge").TransformerBridge
+
+    sizes: dict[str, Any] = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "vocab_size": ROWS_OF_TABLE}
     sizes |= {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
     model = (
         MambaForCausalLM(MambaConfig(**sizes))
@@ -63,4 +65,4 @@ def _hooked(kind: Kind):
     )
     with tempfile.TemporaryDirectory() as folder:
         model.config.save_pretrained(folder)
-        return TransformerBridge.boot_transformers(folder, hf_model=model.eval(), device="cpu")
+        return bridge.boot_transformers(folder, hf_model=model.eval(), device="cpu")
