@@ -10,6 +10,7 @@ products take, run once more on inputs of their sizes.
 """
 
 import argparse
+import gc
 import json
 import math
 import resource
@@ -33,6 +34,7 @@ from emma_viz.capture import record
 from emma_viz.checkpoints import LoadedModel, load_model, save_run_directory, save_vision_encoder
 from emma_viz.cli.guard import guarded
 from emma_viz.data.tokenizer import train_tokenizer
+from emma_viz.lens.fitting.fit import RidgeSettings
 from emma_viz.models import PRESETS, VLM
 from emma_viz.models.meta import on_meta
 from emma_viz.session.fitting import fit_ridge
@@ -43,6 +45,7 @@ TOKENS = 16
 FITTED = 4
 """Images that a lens is fitted on: the sums that it keeps are as large for 500."""
 ENCODER = "encoder.safetensors"
+_FORGET = Path("/proc/self/clear_refs")
 _STEP = math.log(math.expm1(0.01))
 """The bias of a step size of 0.01."""
 
@@ -91,22 +94,35 @@ class Stages:
         self._device = device
 
     def __call__(self, what: str, do: Any) -> Any:
-        """Run a stage and keep its seconds and the peak of memory after it."""
+        """Run a stage and keep its seconds and its peak of memory (of all so far, where it cannot be begun anew)."""
+        gc.collect()
+        _forget_peak(self._device)
         begun = time.perf_counter()
         done = do()
         if self._device == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begun
-        memory = (
-            torch.cuda.max_memory_allocated() / 2**20
-            if self._device == "cuda"
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
-        )
+        memory = torch.cuda.max_memory_allocated() / 2**20 if self._device == "cuda" else _peak()
         self.rows.append(
             {"what": what, "seconds": seconds, "said": f"peak {memory:.0f} MB", "memory": memory}
         )
         print(f"| {what} | {seconds:.2f} s | peak {memory:.0f} MB |", flush=True)
         return done
+
+
+def _forget_peak(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif _FORGET.exists():
+        _FORGET.write_text("5")
+
+
+def _peak() -> float:
+    """Megabytes that the process held at most since its peak was forgotten."""
+    if not _FORGET.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
 
 
 @torch.no_grad()
@@ -138,8 +154,10 @@ def run(name: str, folder: Path, *, device: str, dtype: str) -> list[dict[str, A
         f"{name}: decode {config.llm.n_layer} layers",
         lambda: [lens.decode(_states(states, index, device), index) for index in range(config.llm.n_layer)],
     )
+    recorded = stages.rows[-2]["seconds"]
+    del trace, states, lens
     answered = stages(f"{name}: an image and {TOKENS} tokens", lambda: model_answer(model, image))
-    spent = stages.rows[-1]["seconds"] - stages.rows[-3]["seconds"]
+    spent = stages.rows[-1]["seconds"] - recorded
     bound = _read(model.vlm.llm, device)
     stages.rows[-1]["said"] += (
         f"; {answered / max(spent, 1e-9):.2f} tokens a second after the image, reading the weights alone "
@@ -168,19 +186,25 @@ def _fit(stages: Stages, name: str, model: LoadedModel, device: str) -> None:
         begun = now()
         record(model, image, PROMPT, generate=False, layers=[0])
         passes.append(now() - begun)
-    stages(
-        f"{name}: a ridge lens of all layers, {FITTED} images and one held out",
-        lambda: fit_ridge(
-            model, images[:-1], heldout=images[-1:], fitted_on="noise", batch_size=1,
-            on_batch=lambda _: ends.append(now()),
-        ),
-    )  # fmt: skip
-    each = (ends[FITTED - 1] - ends[0]) / (FITTED - 1)
-    stages.rows[-1]["said"] += (
-        f"; {each:.2f} s an image, {min(passes) / each:.2f} × the speed of the passes alone; "
-        f"solving and the image held out, once, {ends[-1] - ends[FITTED - 1]:.1f} s"
-    )
-    print(stages.rows[-1]["said"])
+    for dtype in (torch.float64, torch.float32):
+        ends.clear()
+        stages(
+            f"{name}: a ridge lens of all layers, sums in {_word(dtype)}, {FITTED} images and one held out",
+            lambda dtype=dtype: fit_ridge(
+                model, images[:-1], heldout=images[-1:], fitted_on="noise", batch_size=1,
+                on_batch=lambda _: ends.append(now()), settings=RidgeSettings(dtype=dtype),
+            ),
+        )  # fmt: skip
+        each = (ends[FITTED - 1] - ends[0]) / (FITTED - 1)
+        stages.rows[-1]["said"] += (
+            f"; {each:.2f} s an image, {min(passes) / each:.2f} × the speed of the passes alone; "
+            f"solving and the image held out, once, {ends[-1] - ends[FITTED - 1]:.1f} s"
+        )
+        print(stages.rows[-1]["said"])
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def model_answer(model: LoadedModel, image: Image.Image) -> int:
@@ -204,11 +228,7 @@ def _timed(block: nn.Module, spans: list[tuple[float, float]], device: str) -> t
 
     begun: list[float] = []
     before = block.register_forward_pre_hook(lambda *_: begun.append(now()))
-    after = block.register_forward_hook(
-        lambda *_: spans.append(
-            (now() - begun.pop(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT)
-        )
-    )
+    after = block.register_forward_hook(lambda *_: spans.append((now() - begun.pop(), _peak())))
     return before, after
 
 
