@@ -24,7 +24,7 @@ from emma_viz.data.tabletop import draw_scene, make_scene
 from emma_viz.models import PRESETS, MambaLM
 from emma_viz.models.config import MambaConfig
 
-COUNTS = (16, 160, 640)
+COUNTS = (1, 1000, 10_000)
 FIGURES = 3
 
 

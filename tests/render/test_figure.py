@@ -312,6 +312,8 @@ def test_retention_far_below_zero_is_drawn_at_the_edge(make):
     assert [line.get_ydata()[0] for line in axes.get_lines() if line.get_markerfacecolor() == "white"] == [
         -0.5
     ]
+    assert axes.get_yticklabels()[0].get_text() == "≤ −0.5"
+    assert ">≤ −0.5</text>" in page(FigureSpec(images=(dataclasses.replace(case, models=(failed,)),)))
 
 
 def test_no_retention_no_plot(make):

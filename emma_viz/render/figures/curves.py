@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from emma_viz.render import colours, words
 from emma_viz.render.depth import RELATIVE, depth_of, is_relative
@@ -68,8 +68,11 @@ def _line(axes, index: int, curve: list[tuple[float, float]], shown: set[float])
 
 
 def _dress(axes, relative: bool, curves, lowest: float, size: float) -> None:
-    axes.yaxis.set_major_locator(FixedLocator([-0.5, 0, 0.25, 0.5, 0.75, 1]))
-    axes.set_yticks([tick for tick in (-0.5, 0, 0.5, 1) if tick >= axes.get_ylim()[0]])
+    ticks = [tick for tick in (FLOOR, 0, 0.5, 1) if tick >= axes.get_ylim()[0]]
+    below = any(r2 < FLOOR for curve in curves for _, r2 in curve)
+    axes.set_yticks(
+        ticks, [f"{'≤ ' if below and tick == FLOOR else ''}{tick:.1f}".replace("-", "−") for tick in ticks]
+    )
     axes.grid(axis="y", color=colours.HAIR, linewidth=0.4)
     axes.set_axisbelow(True)
     for side in ("top", "right"):

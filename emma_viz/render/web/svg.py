@@ -85,12 +85,14 @@ class SvgChart:
 
     def _axes(self) -> list[str]:
         parts = []
+        below = any(y < self.bottom for line in self.lines for _, y in line.points)
         for value in _ticks(self.bottom, self.top, 4):
+            edge = "≤ " if below and value == self.bottom else ""
             y = self._y(value)
             parts.append(
                 f'<line class="gridline" x1="{_LEFT}" x2="{_LEFT + self.width:.1f}" y1="{y}" y2="{y}"/>'
             )
-            parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{number(value)}</text>')
+            parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{edge}{number(value)}</text>')
         first, last = self.span
         base = HEIGHT - _BOTTOM
         for value in _ticks(max(first, 0.0), float(last), 6, whole=not self.relative):
