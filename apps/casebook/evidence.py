@@ -32,7 +32,7 @@ def draw_evidence(casebook: Casebook, found: StoredCase, *, across: int = 2) -> 
         st.html(f'<p class="cb-small">{as_html(_UNMEASURED)}</p>')
         return
     content = CaseContent.of(casebook, found)
-    st.html("<h3>Evidence</h3>" + "".join(_paragraph(each, found.id) for each in content.evidence))
+    st.html("<h3>Evidence</h3>" + "".join(_paragraph(each, content) for each in content.evidence))
     if content.lacking:
         st.html("".join(f'<p class="cb-small">{as_html(each)}</p>' for each in content.lacking))
     models = [answer.model for answer in found.record.answers]
@@ -41,10 +41,10 @@ def draw_evidence(casebook: Casebook, found: StoredCase, *, across: int = 2) -> 
     for begin in range(0, len(by_layer), across):
         row = list(by_layer.items())[begin : begin + across]
         for column, (name, mine) in zip(st.columns(across, gap="large"), row, strict=False):
-            column.html(_heading(name, named.get(name), found.id))
+            column.html(_heading(name, named.get(name), content))
             column.plotly_chart(_curves(mine, models), width="stretch", key=f"curve-{found.id}-{name}")
     if alone:
-        st.html(_table(alone, models, named, found.id))
+        st.html(_table(alone, models, named, content))
 
 
 def _measures(
@@ -64,15 +64,10 @@ def _named(content: CaseContent) -> dict[str, CaseCurve | CaseNumber]:
     return {each.name: each for model in content.evidence for each in (*model.curves, *model.numbers)}
 
 
-def _place(name: str, id: str) -> str:
-    """Where a number of a case stands on the page."""
-    return as_html(f"{name}-{id[:8]}".replace(" ", "-").replace(":", ""))
-
-
-def _paragraph(evidence: CaseEvidence, id: str) -> str:
+def _paragraph(evidence: CaseEvidence, content: CaseContent) -> str:
     """The sentences of one model; each leads to the first of its numbers."""
     said = (
-        f'<a class="cb-said" href="#{_place(each.numbers[0], id)}" '
+        f'<a class="cb-said" href="#{content.place(each.numbers[0])}" '
         f'title="{as_html(", ".join(each.numbers))}">{as_html(each.text)}</a>'
         if each.numbers
         else as_html(each.text)
@@ -81,21 +76,21 @@ def _paragraph(evidence: CaseEvidence, id: str) -> str:
     return f'<p class="cb-paragraph">{" ".join(said)}</p>'
 
 
-def _heading(name: str, about: CaseCurve | CaseNumber | None, id: str) -> str:
+def _heading(name: str, about: CaseCurve | CaseNumber | None, content: CaseContent) -> str:
     words = f"<b>{as_html(name)}</b>"
     if about is not None:
         unit = f", {about.unit}" if about.unit and about.unit not in about.title else ""
         words += f' <span class="cb-small">{as_html(about.title + unit)}</span>'
         if about.control_title:
             words += f'<br><span class="cb-small">dotted: {as_html(about.control_title)}</span>'
-    return f'<p class="cb-measure" id="{_place(name, id)}">{words}</p>'
+    return f'<p class="cb-measure" id="{content.place(name)}">{words}</p>'
 
 
 def _table(
     alone: dict[str, dict[str, MeasuredEvidence]],
     models: list[str],
     named: dict[str, CaseCurve | CaseNumber],
-    id: str,
+    content: CaseContent,
 ) -> str:
     rows = []
     for name, by_model in alone.items():
@@ -103,7 +98,7 @@ def _table(
         unit = f", {about.unit}" if about is not None and about.unit else ""
         title = "" if about is None else f'<br><span class="cb-small">{as_html(about.title + unit)}</span>'
         cells = "".join(f"<td>{_cell(by_model.get(model), about)}</td>" for model in models)
-        rows.append(f'<tr id="{_place(name, id)}"><th scope="row">{as_html(name)}{title}</th>{cells}</tr>')
+        rows.append(f'<tr id="{content.place(name)}"><th scope="row">{as_html(name)}{title}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{as_html(model)}</th>' for model in models)
     table = f'<table class="cb-table cb-numbers"><thead><tr><th>number</th>{head}</tr></thead>'
     return scrolled(f"{table}<tbody>{''.join(rows)}</tbody></table>", "Numbers of the evidence")

@@ -1,9 +1,12 @@
 """The cases that pass a filter, as cards."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from apps.casebook.documents import MOST_SENT, document_links
 from apps.casebook.filtering import draw_filter
+from apps.casebook.links import follow_links, open_link
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import address_of
 from apps.casebook.text import as_html, chip, judged_chip, shown_name
@@ -37,19 +40,15 @@ def draw_gallery(casebook: Casebook) -> None:
         _nothing(casebook)
         return
     pictures = casebook.thumbnails([each.record.image for each in shown if each.record.image])
-    # As many side by side as there is room for: the style lays the columns out.
-    for column, each in zip(st.columns(len(shown)), shown, strict=True):
-        with column:
-            st.html(_card(each, pictures.get(each.record.image)))
-            st.page_link(
-                st.session_state["pages"]["case"],
-                label="Open the case",
-                query_params={**filter_part(st.query_params), "id": each.id},
-            )
+    # One element, and not some for each card: the browser takes its time over every one.
+    address = filter_part(st.query_params)
+    cards = "".join(_card(each, pictures.get(each.record.image), address) for each in shown)
+    st.html(f'<div class="cb-cards">{cards}</div>')
+    follow_links()
     if pages > 1:
         _turn(page, pages)
     what = "this case" if total == 1 else f"these {min(total, MOST_SENT)} cases"
-    st.html(document_links(what, "cases", filter_part(st.query_params)))
+    st.html(document_links(what, "cases", address))
 
 
 def _whole(text: str) -> int:
@@ -83,7 +82,7 @@ def _nothing(casebook: Casebook) -> None:
         st.page_link(st.session_state["pages"]["cases"], label="Show every question", query_params=every)
 
 
-def _card(found: StoredCase, thumbnail: bytes | None) -> str:
+def _card(found: StoredCase, thumbnail: bytes | None, address: Mapping[str, str]) -> str:
     record, review = found.record, found.review
     photo = (
         f'<img class="cb-thumb" alt="" src="{address_of(thumbnail, "image/webp")}">'
@@ -103,5 +102,5 @@ def _card(found: StoredCase, thumbnail: bytes | None) -> str:
     return (
         f'<article class="cb-card">{photo}<h3>{as_html(record.prompt[:200])}</h3>'
         f'<p class="cb-small">truth: {as_html(record.truth or "a description")}</p><ul>{answers}</ul>'
-        f"<p>{''.join(facts)}</p></article>"
+        f"<p>{''.join(facts)}</p><p>{open_link('case', 'Open the case', {**address, 'id': found.id})}</p></article>"
     )

@@ -35,6 +35,9 @@ _NOTEBOOK_DPI = (108, 72, 48, 24)
 _NOTEBOOK_BYTES = 750_000
 """Of a PNG there; a third more as text."""
 
+_LINK = "#"
+"""Begins the address of a place on the same sheet."""
+
 _LOCK = threading.RLock()
 
 
@@ -51,6 +54,11 @@ def settings():
 
 class Drawing(Figure):
     """A matplotlib figure that saves reproducibly, with text as text, and shows itself in a notebook."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.places: dict[str, float] = {}
+        """Name of a place that links lead to → its height, as a share of the figure's from below."""
 
     def _repr_png_(self) -> bytes:
         """Coarser where it would be large: a notebook is saved with it."""
@@ -76,6 +84,26 @@ def pdf_of(figures: Iterable[Figure], stream: BytesIO, *, dpi: int) -> None:
     with settings(), PdfPages(stream, metadata=METADATA["pdf"]) as pdf:
         for figure in figures:
             pdf.savefig(figure, dpi=dpi)
+            if isinstance(figure, Drawing):
+                _join_links(pdf, figure)
+
+
+def _join_links(pdf: Any, figure: Drawing) -> None:
+    """Let the links of the page that was written last lead to places on it; one to no place is none.
+
+    Matplotlib's own links lead to addresses alone, so that what it is about to write of them is changed.
+    """
+    from matplotlib.backends.backend_pdf import Name
+
+    file = pdf._file
+    page, (_, links) = file.pageList[-1], file._annotations[-1]
+    for link in list(links):
+        name = link["A"]["URI"].removeprefix(_LINK)
+        if name in figure.places:
+            top = 72 * figure.get_figheight() * figure.places[name]
+            link["A"] = {"S": Name("GoTo"), "D": [page, Name("XYZ"), None, top, None]}
+        else:
+            links.remove(link)
 
 
 @dataclass(frozen=True)
@@ -134,8 +162,9 @@ class Sheet:
         colour: str = colours.INK,
         align: str = "left",
         rotation: float = 0.0,
+        link: str = "",
     ) -> None:
-        """Write one line whose top is at y (whose middle is at y, when it is rotated)."""
+        """Write one line whose top is at y (whose middle is at y, when it is rotated); `link` leads to that place."""
         baseline = y + 0.8 * size / 72
         self.figure.text(
             x / self.width,
@@ -149,6 +178,7 @@ class Sheet:
             va="center" if rotation else "baseline",
             rotation=rotation,
             parse_math=False,
+            url=_LINK + link if link else None,
         )
 
     def write_lines(self, x: float, y: float, lines: list[str], size: float, **style) -> float:
@@ -156,6 +186,10 @@ class Sheet:
         for index, line in enumerate(lines):
             self.write(x, y + index * words.line_height(size), line, size, **style)
         return y + len(lines) * words.line_height(size)
+
+    def place(self, name: str, y: float) -> None:
+        """Name a height, which links of a PDF lead to."""
+        self.figure.places[name] = 1 - y / self.height
 
     def rule(self, x: float, y: float, length: float, colour: str = colours.HAIR) -> None:
         """Draw a hairline to the right."""

@@ -1,5 +1,6 @@
 """What a document says of a case, whatever it is drawn with."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from emma_viz.cases.mining import MINING_RULES
 from emma_viz.cases.pictures import CasePicture
 from emma_viz.cases.stored import StoredCase
 from emma_viz.errors import InputError
-from emma_viz.session.evidence.document import CaseCurve, CaseEvidence
+from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, CaseNumber, EvidenceSentence
 
 _UNMEASURED = "Nothing was measured of it yet (emma-viz cases evidence)."
 
@@ -85,20 +86,33 @@ class CaseContent:
         return " ".join(parts)
 
     @property
-    def curves(self) -> tuple[tuple[str, tuple[tuple[str, CaseCurve], ...]], ...]:
-        """(title, (model, curve) …) for each measure by layer that some model has."""
+    def curves(self) -> tuple[tuple[str, str, tuple[tuple[str, CaseCurve], ...]], ...]:
+        """(name, title, (model, curve) …) for each measure by layer that some model has."""
         names = dict.fromkeys(curve.name for each in self.evidence for curve in each.curves)
         found = []
         for name in names:
             own = [(each.model, curve) for each in self.evidence if (curve := each.curve(name)) is not None]
             unit = f" ({own[0][1].unit})" if own[0][1].unit else ""
-            found.append((f"{name}{unit}: {own[0][1].title}", tuple(own)))
+            found.append((name, f"{name}{unit}: {own[0][1].title}", tuple(own)))
         return tuple(found)
 
     @property
-    def paragraphs(self) -> tuple[str, ...]:
+    def numbers(self) -> tuple[tuple[CaseNumber, tuple[CaseNumber | None, ...]], ...]:
+        """Each number without layers that some model has: as it is of the first, and as it is of each in turn."""
+        names = dict.fromkeys(number.name for each in self.evidence for number in each.numbers)
+        rows = (tuple(each.number(name) for each in self.evidence) for name in names)
+        return tuple((next(each for each in row if each is not None), row) for row in rows)
+
+    @property
+    def paragraphs(self) -> tuple[tuple[EvidenceSentence, ...], ...]:
         """What each model's numbers say, or one sentence that nothing was measured."""
-        return tuple(each.paragraph for each in self.evidence) or (_UNMEASURED,)
+        return tuple(each.sentences for each in self.evidence) or (
+            (EvidenceSentence(text=_UNMEASURED, numbers=()),),
+        )
+
+    def place(self, name: str) -> str:
+        """Where a curve or number stands in a document, of whatever cases: links lead there."""
+        return f"{re.sub(r'[^0-9A-Za-z]+', '-', name)}-{self.case.id[:8]}"
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -132,3 +146,13 @@ def contents(casebook: Casebook, ids: Sequence[str]) -> list[CaseContent]:
     if not found:
         raise InputError("expected at least one case for a document, got none.")
     return found
+
+
+def number_words(number: CaseNumber | None) -> tuple[str, str]:
+    """A number in words, and what it is against its control; a dash and "" where it was not measured."""
+    if number is None:
+        return "–", ""
+    if number.control is None:
+        return f"{number.value:.3g}", ""
+    beats = "above" if number.value > number.control else "not above"
+    return f"{number.value:.3g}", f"{beats} {number.control_title or 'its control'}, {number.control:.3g}"

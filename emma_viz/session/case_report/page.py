@@ -12,8 +12,8 @@ from emma_viz.render.script import canvas_style
 from emma_viz.render.web.data import script_json
 from emma_viz.render.web.page import document, scriptless
 from emma_viz.render.web.svg import Line, SvgChart
-from emma_viz.session.case_report.content import CaseContent
-from emma_viz.session.evidence.document import CaseCurve
+from emma_viz.session.case_report.content import CaseContent, number_words
+from emma_viz.session.evidence.document import CaseCurve, EvidenceSentence
 
 _STYLE = """
 main { max-width: 1180px; }
@@ -29,6 +29,15 @@ main { max-width: 1180px; }
 }
 .charts figcaption { font-size: 12.5px; color: var(--soft); } .charts figure { margin: 0; }
 section.case > p { margin-top: 8px; } section.case h2 { margin-top: 0; }
+a.said { color: inherit; text-decoration: underline 1px var(--hair); text-underline-offset: 3px; }
+a.said:hover, a.said:focus-visible { text-decoration-color: currentcolor; }
+:target { background: color-mix(in srgb, var(--m1) 16%, transparent); outline: 2px solid var(--m1); }
+.wide { overflow-x: auto; margin-top: 14px; }
+.wide table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.wide th, .wide td { padding: 5px 18px 5px 0; text-align: left; vertical-align: top; }
+.wide tr { border-bottom: 1px solid var(--hair); }
+.wide th { font-weight: 400; min-width: 200px; }
+.wide td { min-width: 150px; } .wide b { color: var(--ink); font-weight: 600; }
 #canvas { margin-top: 18px; } #canvas > .ev:not(.ev-narrow) { height: 720px; }
 @media (max-width: 640px) { .case-top { grid-template-columns: 1fr; } }
 """
@@ -72,9 +81,9 @@ def _case(content: CaseContent, *, headed: bool) -> str:
         for note in content.case.review.notes
     ]
     parts.append("</div></div>")
-    parts += [f"<p>{escape(text)}</p>" for text in content.paragraphs]
+    parts += [f"<p>{_sentences(content, each)}</p>" for each in content.paragraphs]
     parts += [f'<p class="small">{escape(text)}</p>' for text in content.lacking]
-    parts += ['<div class="charts">', *_charts(content), "</div>"]
+    parts += ['<div class="charts">', *_charts(content), "</div>", _numbers(content)]
     parts += [f'<p class="small">{"<br>".join(map(escape, content.provenance))}</p>']
     return f'<section class="case">{"".join(parts)}</section>'
 
@@ -112,9 +121,42 @@ def _answer(answer: CaseAnswer) -> str:
     return f'<div class="answer">{"".join(said)}</div>'
 
 
+def _sentences(content: CaseContent, sentences: Sequence[EvidenceSentence]) -> str:
+    """A paragraph whose sentences lead to their numbers."""
+    return " ".join(
+        f'<a class="said" href="#{content.place(each.numbers[0])}" title="{escape(", ".join(each.numbers))}">'
+        f"{escape(each.text)}</a>"
+        if each.numbers
+        else escape(each.text)
+        for each in sentences
+    )
+
+
+def _numbers(content: CaseContent) -> str:
+    """The table of what has no layers; nothing where there is none."""
+    if not content.numbers:
+        return ""
+    rows = []
+    for first, row in content.numbers:
+        unit = f", {first.unit}" if first.unit else ""
+        cells = ""
+        for each in row:
+            value, against = number_words(each)
+            cells += f"<td><b>{escape(value)}</b><br>{escape(against)}</td>"
+        rows.append(
+            f'<tr id="{content.place(first.name)}"><th scope="row"><b>{escape(first.name)}</b><br>'
+            f"{escape(first.title + unit)}</th>{cells}</tr>"
+        )
+    head = "".join(f'<th scope="col">{escape(each.model)}</th>' for each in content.evidence)
+    return (
+        f'<div class="wide" tabindex="0" role="group" aria-label="Numbers"><table><thead><tr><th>number</th>{head}'
+        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
 def _charts(content: CaseContent) -> list[str]:
     found = []
-    for index, (title, curves) in enumerate(content.curves):
+    for index, (name, title, curves) in enumerate(content.curves):
         lines = []
         for colour, (model, curve) in enumerate(curves):
             for dashed, values in ((False, curve.values), (True, curve.control)):
@@ -133,7 +175,8 @@ def _charts(content: CaseContent) -> list[str]:
             lines=tuple(lines), bottom=min(heights) - spare, top=max(heights) + spare, title=title
         )
         found.append(
-            f"<figure>{chart.draw(index)}<figcaption>{escape(title)}{_dashes(curves)}</figcaption></figure>"
+            f'<figure id="{content.place(name)}">{chart.draw(index)}'
+            f"<figcaption>{escape(title)}{_dashes(curves)}</figcaption></figure>"
         )
     return found
 

@@ -3,13 +3,15 @@
 import io
 import math
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 
 from emma_viz import __version__
 from emma_viz.render import colours, words
 from emma_viz.render.figures.sheet import Box, Sheet, pdf_of, settings
-from emma_viz.session.case_report.content import CaseContent
+from emma_viz.session.case_report.content import CaseContent, number_words
+from emma_viz.session.evidence.document import EvidenceSentence
 
 _WIDTH, _MARGIN, _COLUMN = 8.27, 0.6, 2.6
 """Inches: A4's width, the space around, the image's column."""
@@ -73,13 +75,14 @@ class _Layout:
         for note in self.content.case.review.notes:
             self._write(f"{note.author}, {note.at[:10]}: {note.value}", left, side, _TEXT)
         self.y = max(self.y, below) + 0.15
-        for text in self.content.paragraphs:
-            self._write(text, _MARGIN, room, _TEXT)
+        for each in self.content.paragraphs:
+            self._sentences(each, room)
             self.y += 0.05
         for text in self.content.lacking:
             self._write(text, _MARGIN, room, _SMALL, colour=colours.SOFT)
         self._key(room)
         self._plots(room)
+        self._numbers(room)
         self.y += 0.1
         if self.sheet is not None:
             self.sheet.rule(_MARGIN, self.y, room)
@@ -95,6 +98,62 @@ class _Layout:
         if self.sheet is not None:
             self.sheet.write_lines(x, self.y, lines, size, **style)
         self.y += len(lines) * words.line_height(size)
+
+    def _sentences(self, sentences: Sequence[EvidenceSentence], room: float) -> None:
+        """A paragraph; each sentence leads to the first of its numbers."""
+        texts = [words.clean(each.text) for each in sentences]
+        whose = [number for number, text in enumerate(texts) for _ in text.replace(" ", "")]
+        at = 0
+        for line in words.wrap(" ".join(texts), 0.97 * room, _TEXT, lines=60):
+            owners: list[int] = []
+            for char in line:
+                owners.append(owners[-1] if char == " " else whose[min(at, len(whose) - 1)])
+                at += char != " "
+            for owner, some in groupby(range(len(line)), key=owners.__getitem__):
+                first, *rest = some
+                self._said(line, first, first + len(rest) + 1, sentences[owner])
+            self.y += words.line_height(_TEXT)
+
+    def _said(self, line: str, first: int, end: int, sentence: EvidenceSentence) -> None:
+        """The part of a line that belongs to one sentence, underlined where it leads to a number."""
+        if self.sheet is None:
+            return
+        part, x = (
+            line[first:end].rstrip(),
+            _MARGIN + words.width(line, _TEXT) - words.width(line[first:], _TEXT),
+        )
+        link = self.content.place(sentence.numbers[0]) if sentence.numbers else ""
+        self.sheet.write(x, self.y, part, _TEXT, link=link)
+        if link:
+            self.sheet.rule(x, self.y + 1.05 * _TEXT / 72, words.width(part, _TEXT), colours.FAINT)
+
+    def _numbers(self, room: float) -> None:
+        """The table of what has no layers."""
+        if not self.content.numbers:
+            return
+        self.y += 0.15
+        column = (room - _COLUMN) / len(self.content.evidence)
+        names = [each.model for each in self.content.evidence]
+        self._row("", "", [(each, "") for each in names], column)
+        for first, row in self.content.numbers:
+            if self.sheet is not None:
+                self.sheet.place(self.content.place(first.name), self.y)
+                self.sheet.rule(_MARGIN, self.y, room)
+            unit = f", {first.unit}" if first.unit else ""
+            self.y += 0.04
+            self._row(first.name, first.title + unit, [number_words(each) for each in row], column)
+            self.y += 0.04
+
+    def _row(self, name: str, about: str, cells: Sequence[tuple[str, str]], column: float) -> None:
+        """What a row is about, and a cell for each model: words in bold, and small ones below."""
+        top = bottom = self.y
+        rooms = [_COLUMN - 0.15, *(column - 0.15 for _ in cells)]
+        for index, ((bold, small), width) in enumerate(zip([(name, about), *cells], rooms, strict=True)):
+            self.y, x = top, _MARGIN + (_COLUMN + (index - 1) * column if index else 0.0)
+            self._write(bold, x, width, _SMALL, bold=True)
+            self._write(small, x, width, _SMALL, colour=colours.SOFT)
+            bottom = max(bottom, self.y)
+        self.y = bottom
 
     def _picture(self, top: float) -> float:
         """The image with the object's box; its height."""
@@ -135,7 +194,7 @@ class _Layout:
     def _plots(self, room: float) -> None:
         gap = 0.45
         width = (room - (_PLOTS - 1) * gap) / _PLOTS
-        for index, (title, curves) in enumerate(self.content.curves):
+        for index, (name, title, curves) in enumerate(self.content.curves):
             column = index % _PLOTS
             x = _MARGIN + column * (width + gap)
             if column == 0:
@@ -143,10 +202,11 @@ class _Layout:
                 tops = self.y
                 lines = max(
                     len(words.wrap(words.clean(each), 0.95 * width, _SMALL, lines=4))
-                    for each, _ in self.content.curves[index : index + _PLOTS]
+                    for _, each, _ in self.content.curves[index : index + _PLOTS]
                 )
                 self.y += lines * words.line_height(_SMALL) + _PLOT + 0.3
             if self.sheet is not None:
+                self.sheet.place(self.content.place(name), tops)
                 own = words.wrap(words.clean(title), 0.95 * width, _SMALL, lines=4)
                 self.sheet.write_lines(x, tops, own, _SMALL, colour=colours.SOFT)
                 top = tops + lines * words.line_height(_SMALL) + 0.04

@@ -29,6 +29,7 @@ class CasebookSession:
         )
         self.query = self._page = ""
         self._elements: dict[tuple[int, ...], object] = {}
+        self._pages: dict[str, str] = {}
 
     def __enter__(self) -> "CasebookSession":
         self._socket = self._connection.__enter__()
@@ -66,8 +67,9 @@ class CasebookSession:
 
     def follow(self, label: str) -> None:
         """Follow the first link of a name to another page."""
-        link = next(each.page_link for each in self._of("page_link") if each.page_link.label == label)
-        self.query, self._page = link.query_string, link.page_script_hash
+        found = re.search(rf'<a class="cb-open" href="(\w+)\?([^"]*)">{re.escape(label)}</a>', self.html)
+        assert found is not None, f"no link {label!r}"
+        self.query, self._page = html.unescape(found[2]), self._pages[found[1]]
         self._run()
 
     def _of(self, kind: str) -> list:
@@ -98,4 +100,5 @@ class CasebookSession:
             self.query = told.page_info_changed.query_string
         elif kind == "navigation":
             self._page = told.navigation.page_script_hash
+            self._pages = {each.url_pathname: each.page_script_hash for each in told.navigation.app_pages}
         return kind == "script_finished" and told.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY

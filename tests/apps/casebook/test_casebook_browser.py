@@ -116,8 +116,15 @@ def test_a_case_is_found_opened_judged_and_found_again(browser, filled):
         page.get_by_label("Words").press("Enter")
         page.wait_for_url(re.compile("text=dog"))
         page.wait_for_function("document.querySelectorAll('.cb-card').length === 1")
+        page.evaluate("window.stays = true")
         settled(page).get_by_role("link", name="Open the case").click()
         page.get_by_role("heading", name="Is there a dog?").wait_for()
+        settled(page).go_back()
+        page.get_by_role("heading", name="Cases").wait_for()
+        assert "text=dog" in page.url
+        settled(page).go_forward()
+        page.get_by_role("heading", name="Is there a dog?").wait_for()
+        assert page.evaluate("window.stays")  # nothing was loaded anew
         page.wait_for_selector(".ev[data-state=result]")
 
         page.get_by_role("button", name="Write").wait_for()

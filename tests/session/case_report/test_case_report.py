@@ -18,9 +18,12 @@ from emma_viz.data import image_hash
 from emma_viz.errors import InputError
 from emma_viz.session.case_maps import CaseMaps
 from emma_viz.session.case_report.writing import write_case_report
-from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, EvidenceSentence
+from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, CaseNumber, EvidenceSentence
 from emma_viz.session.options import Running
 
+LONG = (
+    "A sentence that is longer than the line on which it begins, and goes on and on, and then on once more,"
+)
 NASTY = '<img src=x onerror=alert(1)>"&'
 
 
@@ -83,9 +86,22 @@ def evidence() -> CaseEvidence:
         region=(1, 2),
         region_from="box",
         curves=(curve,),
-        numbers=(),
+        numbers=(
+            CaseNumber(
+                name="prior: mean tokens",
+                title="without the image",
+                unit="nats",
+                value=-1.25,
+                control=0.5,
+                control_title=f"chance {NASTY}",
+            ),
+        ),
         lacking=("No lens was given: no retention.",),
-        sentences=(EvidenceSentence(text="The probe is below its threshold.", numbers=("presence",)),),
+        sentences=(
+            EvidenceSentence(text="The probe is below its threshold.", numbers=("presence",)),
+            EvidenceSentence(text=f"{LONG} leaves its number.", numbers=("prior: mean tokens", "presence")),
+            EvidenceSentence(text="This one has none.", numbers=()),
+        ),
     )
 
 
@@ -110,7 +126,7 @@ def test_a_page_says_everything_and_runs_nothing(tmp_path, casebook):
     assert "<img src=x" not in page
     assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 3
     assert "default-src 'none'" in page
-    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert "left:12.50%;top:16.67%;width:37.50%;height:33.33%" in page
 
 
@@ -124,6 +140,68 @@ def test_a_pdf_has_a_page_a_case_and_its_text_as_text(tmp_path, casebook):
     assert "names what is not there: key" in second.extract_text()
     write_case_report(casebook, casebook.ids(), tmp_path / "again.pdf")
     assert (tmp_path / "again.pdf").read_bytes() == (tmp_path / "cases.pdf").read_bytes()
+
+
+def test_each_sentence_of_a_page_leads_to_its_number(tmp_path, casebook):
+    write_case_report(casebook, casebook.ids(), tmp_path / "cases.html")
+    page = (tmp_path / "cases.html").read_text("utf-8")
+    links = dict(re.findall(r'<a class="said" href="#([\w-]+)" title="[^"]*">([^<]+)</a>', page))
+    (curve, first), (number, second) = links.items()
+    assert first == "The probe is below its threshold."
+    assert second == f"{LONG} leaves its number."
+    assert re.findall(r'<(\w+) id="([\w-]+)">', page) == [("figure", curve), ("tr", number)]
+    row = page[page.index(f'<tr id="{number}">') :].partition("</tr>")[0]
+    assert "<b>-1.25</b><br>not above chance &lt;img" in row
+    assert "without the image, nats" in row
+    assert ":target {" in page
+    assert "This one has none.</a>" not in page
+
+
+def test_each_sentence_of_a_pdf_leads_to_its_number_on_its_page(tmp_path, casebook):
+    write_case_report(casebook, casebook.ids()[::-1], tmp_path / "cases.pdf")
+    reader = PdfReader(io.BytesIO((tmp_path / "cases.pdf").read_bytes()))
+    page = reader.pages[1]
+    assert "/Annots" not in reader.pages[0] or not reader.pages[0]["/Annots"]
+    height = float(page.mediabox.height)
+    found = []
+    for each in page["/Annots"]:
+        link = each.get_object()
+        assert link["/A"]["/S"] == "/GoTo"
+        target, kind, _, top, _ = link["/A"]["/D"]
+        assert target == page.indirect_reference
+        assert kind == "/XYZ"
+        found.append((text_in(page, link["/Rect"]), below(page, float(top), height)))
+    # The second sentence is of two lines, each of which leads there.
+    assert found[0][0] == "The probe is below its threshold."
+    assert " ".join(said for said, _ in found[1:]) == f"{LONG} leaves its number."
+    assert len(found) == 3
+    assert [at.startswith("presence: the probe") for _, at in found] == [True, False, False]
+    assert [at.startswith("prior: mean tokens") for _, at in found] == [False, True, True]
+    assert "not above chance" in page.extract_text()
+    assert "-1.25" in page.extract_text()
+
+
+def pieces(page) -> list[tuple[float, float, str]]:
+    """(x, y, text) of all that is written on a page, in points from its lower left corner."""
+    found = []
+
+    def visit(text, matrix, place, _font, _size):
+        if text.strip():
+            found.append((matrix[4] + place[4], matrix[5] + place[5], text.strip()))
+
+    page.extract_text(visitor_text=visit)
+    return found
+
+
+def text_in(page, box) -> str:
+    """What is written within a rectangle."""
+    left, low, right, high = map(float, box)
+    return " ".join(text for x, y, text in pieces(page) if left - 1 <= x <= right and low - 1 <= y <= high)
+
+
+def below(page, top: float, height: float) -> str:
+    """What is written first below a height."""
+    return next(text for _, y, text in sorted(pieces(page), key=lambda each: -each[1]) if y < top)
 
 
 def test_what_cannot_be_written_is_refused(tmp_path, casebook):
