@@ -105,7 +105,7 @@ def load_model(
     vlm = ready.vlm
     load_vision(vlm.vision, vision_source, dtype=ready.dtype, device=device, progress=progress)
     vlm.lead = lead_ids(vlm.config, ready.tokenizer)
-    vlm.reader = instruction_tokenizer(vlm.config.vision.text, vision_source, folder=ready.found.folder)
+    vlm.reader = instruction_tokenizer(vlm.config.vision, vision_source, folder=ready.found.folder)
     _fill_tied(vlm, vlm.llm, ready.references, dtype=ready.dtype, device=device, progress=progress)
     return LoadedModel(
         vlm=vlm.eval(),

@@ -11,7 +11,7 @@ from emma_viz.data.instructions import InstructionTokenizer
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError
 from emma_viz.files.named import named_path
-from emma_viz.models.vision_config import TextTowerConfig
+from emma_viz.models.vision_config import VisionConfig
 
 GPT_NEOX = "EleutherAI/gpt-neox-20b"
 """The tokenizer of all published Mamba models."""
@@ -27,7 +27,7 @@ HUB_TOKENIZERS = {
 INSTRUCTIONS = "instruction-tokenizer.json"
 """CLIP's `tokenizer.json` beside a model whose image tokens depend on the instruction."""
 SMALL_FAMILIES = ("pocket-", "tiny-")
-"""Beginnings of the ids of language models that use the bundled tokenizer."""
+"""Beginnings of the ids of language models that use the bundled tokenizer, and of encoders that read letters."""
 
 
 def load_tokenizer(
@@ -71,21 +71,24 @@ def hub_tokenizer(llm_backbone_id: str | None) -> str:
 
 
 def instruction_tokenizer(
-    text: TextTowerConfig | None, vision_source: VisionSource, *, folder: Path
+    vision: VisionConfig, vision_source: VisionSource, *, folder: Path
 ) -> InstructionTokenizer | None:
     """Find and read the tokenizer of a model's instructions; None for a model that has none.
 
     In this order: `instruction-tokenizer.json` beside the model; `tokenizer.json` in the folder that `vision_source`
-    names for `clip-text` or `clip`; the encoder's own from the hub.
+    names for `clip-text` or `clip`; the encoder's own from the hub, or of letters for the tiny one.
 
     Raises:
         CheckpointError: it cannot be had, or it has more tokens than the encoder.
     """
+    text = vision.text
     if text is None:
         return None
     named = dict(vision_source) if isinstance(vision_source, Mapping) else {}
     given = [Path(named[kind]) / TOKENIZER for kind in ("clip-text", "clip") if kind in named]
     path = owned(folder, INSTRUCTIONS) or next((each for each in given if each.is_file()), None)
+    if path is None and text.hub_id is None and vision.backbone_id.startswith(SMALL_FAMILIES):
+        return InstructionTokenizer.of_letters(context=text.context)
     if path is None and text.hub_id is None:
         raise CheckpointError(
             f"{folder} has no {INSTRUCTIONS}, which reads the instruction for CLIP's text encoder; put the encoder's "

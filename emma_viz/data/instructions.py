@@ -18,6 +18,7 @@ from emma_viz.files.schema import shape
 
 CLIP_CONTEXT = 77
 """Tokens of an instruction, whatever its length."""
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _FILE = Budget(size=32 * 2**20, depth=16, nodes=500_000)
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 """How CLIP cuts a text into words; ours, and not the file's, so that no file's pattern is run."""
@@ -87,6 +88,18 @@ class InstructionTokenizer:
         if any(len(pair) != 2 for pair in pairs):
             raise CheckpointError(f"{where}: each of model.merges must be two tokens.")
         return cls(vocabulary, [(one, other) for one, other in pairs], context=context)
+
+    @classmethod
+    def of_letters(cls, *, context: int) -> "InstructionTokenizer":
+        """One for models of tests: each letter is a token, and what is no letter is passed over.
+
+        Args:
+            context: tokens Q of an instruction.
+        """
+        ends = [f"{letter}</w>" for letter in _LETTERS]
+        # Id 0 fills, as in CLIP; no word is spelled so.
+        tokens = ["<|padding|>", _START, _END, *_LETTERS, *ends]
+        return cls({token: place for place, token in enumerate(tokens)}, [], context=context)
 
     @property
     def rows(self) -> int:
