@@ -1,4 +1,4 @@
-"""The site builds without a warning, asks nothing of another host, and shows every name. tests/pages runs its commands."""
+"""The site builds strictly, asks nothing of another host, and shows every name; tests/pages runs its commands."""
 
 import importlib
 import re
