@@ -50,8 +50,8 @@ _Weight = TypeVar("_Weight", TensorRef, Tensor)
 class PeerModel(LoadedModel):
     """A model that transformers' own class runs: recorded, decoded and drawn as any other.
 
-    What reads or changes the layers of this package's own models (frozen decomposition, interventions) refuses it with
-    a sentence.
+    What reads or changes the layers of this package's own models (frozen decomposition, interventions between blocks)
+    refuses it with a sentence.
     """
 
     peer: PeerNetwork
@@ -124,7 +124,8 @@ class _NotOurs:
             raise AttributeError(asked)
         raise InputError(
             f"{self._name} runs through transformers' own class, and this reads the layers of models of this package "
-            f"({asked}). Recording, lenses, figures, studies and benchmarks take it; hook the rest with Recorder."
+            f"({asked}). Recording, lenses, figures, studies, benchmarks, and evidence that changes image tokens alone "
+            "take it; hook the rest with Recorder."
         )
 
 

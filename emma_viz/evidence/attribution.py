@@ -7,25 +7,32 @@ the image's tokens:
 `knockout`   replaces each token in turn and runs the model again: the effect itself, T runs.
 `gradient`   gradient × (embedding − mean) from one forward and one backward pass: the first-order estimate of
              the same number. Positive values support the word.
+
+Where an image becomes several grids, with a token of the one that is drawn go those of coarser grids that see any of
+it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from jaxtyping import Float, Float32, Int
 from PIL import Image
 from torch import Tensor
 
-from emma_viz.capture.questions import RecordableModel
+from emma_viz.capture.questions import RecordableModel, peer_network
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.images import read_image
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import InputError
 from emma_viz.evidence.verdict import Verdict, judge
 from emma_viz.models import VLM
+from emma_viz.models.peers.entered import EnteredQuestion
+from emma_viz.models.peers.network import PeerNetwork
 
 Method = Literal["gradient", "knockout"]
 
@@ -89,7 +96,7 @@ def attribute(
         raise InputError(f"There is no method {method!r}; choose one of {', '.join(get_args(Method))}.")
     task = _Task.of(model, image, prompt, before, word)
     score, values = task.gradient() if method == "gradient" else task.knockout(batch_size, progress)
-    grid = rearrange(values.float().cpu().numpy(), "(R C) -> R C", R=model.vlm.grid[0])
+    grid = values.float().cpu().numpy().reshape(task.place.grid)
     verdict = None
     if judged:
         verdict = judge(grid, lambda sets: task.falls(sets, score, batch_size, progress), maps=judged)
@@ -175,12 +182,15 @@ def _joined(left: str, right: str) -> bool:
 
 @dataclass(frozen=True)
 class _Task:
-    """One word to explain: the input embeddings of image and text, and the word's ids."""
+    """One word to explain: the image's tokens, the word's ids, and what runs the model."""
 
-    vlm: VLM
-    tokens: Float[Tensor, "1 T D"]
-    text: Float[Tensor, "1 M D"]
-    word: Tensor
+    tokens: Float[Tensor, "1 T W"]
+    """Of all grids of the image, where it becomes several."""
+    word: Int[Tensor, "1 w"]
+    place: ImageGrid
+    """Where the tokens lie."""
+    rows: Callable[[Float[Tensor, "k T W"]], Float[Tensor, "k w V"]]
+    """Scores at the positions that predict the word, after each variant of the image's tokens."""
 
     @classmethod
     def of(
@@ -193,29 +203,41 @@ class _Task:
     ) -> "_Task":
         if not len(word):
             raise InputError("The word has no token; give the ids of at least one.")
-        vlm = model.vlm
-        prompt_ids = model.tokenizer.encode(model.prompt(prompt))
-        with torch.no_grad():
-            pixels = model.transform.pixels([read_image(image)])
-            tokens = vlm.embed_image(pixels, instruction=vlm.instruct([prompt]))
-            text = vlm.llm.embed(torch.tensor([[*prompt_ids, *before, *word[:-1]]], device=vlm.device))
-        return cls(vlm, tokens, text, torch.tensor([list(word)], device=vlm.device))
+        picture, said = read_image(image), (*before, *word[:-1])
+        peer = peer_network(model)
+        if peer is None:
+            tokens, rows = _ours(model, picture, prompt, said, len(word))
+        else:
+            tokens, rows = _theirs(peer, picture, prompt, said, len(word))
+        ids = torch.tensor([list(word)], device=tokens.device)
+        return cls(tokens, ids, model.transform.geometry(picture), rows)
 
-    def gradient(self) -> tuple[float, Float[Tensor, " T"]]:
+    def gradient(self) -> tuple[float, Float[Tensor, " t"]]:
         with torch.enable_grad():
             tokens = self.tokens.detach().clone().requires_grad_()
             score = self.score(tokens)
             (slope,) = torch.autograd.grad(score.sum(), tokens)
         away = self.tokens - self.tokens.mean(dim=1, keepdim=True)
-        return float(score.detach()), (slope * away).sum(dim=-1)[0]
+        each = (slope * away).sum(dim=-1)[0].float().cpu()
+        return float(score.detach()), torch.stack(
+            [each[some].sum() for some in map(self._showing, self._one)]
+        )
 
     @torch.no_grad()
     def knockout(
         self, batch_size: int, progress: Callable[[int, int, str], None] | None
-    ) -> tuple[float, Float[Tensor, " T"]]:
+    ) -> tuple[float, Float[Tensor, " t"]]:
         score = float(self.score(self.tokens))
-        one = [np.array([token]) for token in range(self.tokens.shape[1])]
-        return score, torch.tensor(self.falls(one, score, batch_size, progress))
+        return score, torch.tensor(self.falls(self._one, score, batch_size, progress))
+
+    @property
+    def _one(self) -> list[Int[np.ndarray, " 1"]]:
+        """Each token that is drawn, as a set of its own."""
+        return [np.array([token]) for token in range(math.prod(self.place.grid))]
+
+    def _showing(self, some: Int[np.ndarray, " n"]) -> Int[Tensor, " m"]:
+        """With the tokens of coarser grids that see any of what some see."""
+        return torch.from_numpy(self.place.with_coarser(np.asarray(some, np.int64)))
 
     @torch.no_grad()
     def falls(
@@ -233,17 +255,43 @@ class _Task:
             some = sets[start : start + batch_size]
             tokens = repeat(self.tokens, "1 T D -> k T D", k=len(some)).clone()
             for row, missing in zip(tokens, some, strict=True):
-                row[torch.from_numpy(missing)] = mean
+                row[self._showing(missing)] = mean
             found += (score - self.score(tokens)).tolist()
         return found
 
-    def score(self, tokens: Float[Tensor, "k T D"]) -> Float[Tensor, " k"]:
+    def score(self, tokens: Float[Tensor, "k T W"]) -> Float[Tensor, " k"]:
         """Log-probability of the word after each variant of the image's tokens."""
-        many = tokens.shape[0]
-        text = repeat(self.text, "1 M D -> k M D", k=many)
-        hidden = self.vlm.states(torch.cat([tokens, text.to(tokens.dtype)], dim=1))
-        known = self.vlm.config.llm.vocab_size
-        logits = self.vlm.llm.logits(hidden[:, -self.word.shape[1] :])[..., :known].float()
-        chances = logits.log_softmax(dim=-1)
-        picked = chances.gather(-1, repeat(self.word, "1 w -> k w 1", k=many))
+        chances = self.rows(tokens).log_softmax(dim=-1)
+        picked = chances.gather(-1, repeat(self.word, "1 w -> k w 1", k=len(tokens)))
         return picked[..., 0].sum(dim=-1)
+
+
+_Found = tuple[Tensor, Callable[[Tensor], Tensor]]
+"""The image's tokens, and what scores their variants."""
+
+
+@torch.no_grad()
+def _ours(model: RecordableModel, image: Image.Image, prompt: str, said: Sequence[int], count: int) -> _Found:
+    """Of a model of this package."""
+    vlm: VLM = model.vlm
+    prompt_ids = model.tokenizer.encode(model.prompt(prompt))
+    tokens = vlm.embed_image(model.transform.pixels([image]), instruction=vlm.instruct([prompt]))
+    text = vlm.llm.embed(torch.tensor([[*prompt_ids, *said]], device=vlm.device)).to(tokens.dtype)
+    known = vlm.config.llm.vocab_size
+
+    def rows(tokens: Tensor) -> Tensor:
+        hidden = vlm.states(torch.cat([tokens, repeat(text, "1 M D -> k M D", k=len(tokens))], dim=1))
+        return vlm.llm.logits(hidden[:, -count:])[..., :known].float()
+
+    return tokens, rows
+
+
+def _theirs(peer: PeerNetwork, image: Image.Image, prompt: str, said: Sequence[int], count: int) -> _Found:
+    """Of a model that transformers' own class runs, one variant at a time."""
+    asked = peer.inputs(image, prompt).followed_by(said, kind=peer.family.kinds[2])
+    entered = EnteredQuestion(peer, asked)
+
+    def rows(tokens: Tensor) -> Tensor:
+        return torch.stack([entered.rows(each, count=count) for each in tokens])
+
+    return entered.tokens[None], rows

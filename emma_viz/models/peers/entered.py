@@ -53,7 +53,20 @@ class EnteredQuestion:
 
     @torch.no_grad()
     def scores(self, tokens: Float[Tensor, "A W"]) -> Float[Tensor, " V"]:
-        """Scores of the answer's first token with these in place of the image's tokens, fp32.
+        """Scores of the token that follows with these in place of the image's tokens, fp32.
+
+        Raises:
+            InputError: as `rows`.
+        """
+        return self.rows(tokens)[-1]
+
+    def rows(self, tokens: Float[Tensor, "A W"], *, count: int = 1) -> Float[Tensor, "count V"]:
+        """Scores at the last positions with these in place of the image's tokens, fp32; with gradients where they are
+        on.
+
+        Args:
+            tokens: as `tokens` has them.
+            count: of the positions.
 
         Raises:
             InputError: they are not as many, or not as wide, or the network scales its scores.
@@ -72,7 +85,7 @@ class EnteredQuestion:
             changed[_DEEP] = [each[order] for each in deep]
         kept = {name: value for name, value in _CACHES.items() if name in self._given}
         out = self._model(**{**self._given, **kept, **changed})
-        return head(out.last_hidden_state[:, -1])[0].float()
+        return head(out.last_hidden_state[0, -count:]).float()
 
 
 def language_model(peer: PeerNetwork) -> nn.Module:
