@@ -30,12 +30,12 @@ from apps.explorer.running import VisitorQuestion, answer_question, read_words
 from apps.explorer.saving import FILE_TYPES, save_view
 from apps.explorer.scratch import Scratch
 from apps.explorer.sessions import Session, Sessions
+from apps.explorer.shown_study import ShownStudy
 from apps.explorer.state import KEPT_IMAGES, Asked, Images, Models, Recent, RunResult
 from apps.explorer.uploads import Uploads, read_upload
 from emma_viz.data import image_hash
 from emma_viz.errors import ImageError, InputError
 from emma_viz.session.payload import payload
-from emma_viz.session.studies import compare_shapes
 
 CONVERT = "“Convert the colour profile”"
 """What the page calls the command line's --convert-profile."""
@@ -61,10 +61,8 @@ class Service:
         others: Callable[[str], tuple[str, Image.Image] | None] | None = None,
     ):
         self.settings = settings
-        self.study = compare_shapes(settings.study) if settings.study else ()
-        """The study that is shown, a comparison for each shape of grids, with the numbers of its questions."""
-        self.questions: tuple[tuple[str, str], ...] = ()
-        """Of each question of the study, in its order: the hash of its image, and its prompt."""
+        self.study = ShownStudy(settings.study) if settings.study else None
+        """The study that is shown."""
         self.models = Models(settings.models, settings.running)
         self.sessions = Sessions()
         self._scratch = Scratch()
@@ -76,25 +74,10 @@ class Service:
         self._ending, self._work = threading.Event(), 0
         self._rest = threading.Condition()
         if self.study:
-            questions = sorted(
-                (number, comparison, place)
-                for numbers, comparison in self.study
-                for place, number in enumerate(numbers)
-            )
-            examples = {
-                comparison.decodings[0].image_hashes[place]: (
-                    comparison.image_names[place],
-                    comparison.decodings[0].images[place],
-                )
-                for _, comparison, place in questions
-            }
-            self.questions = tuple(
-                (comparison.decodings[0].image_hashes[place], comparison.decodings[0].prompts[place])
-                for _, comparison, place in questions
-            )
+            examples = self.study.images()
         self.images = Images(examples, others=others)
         self._masked: Recent[Masked] = Recent(KEPT_IMAGES)
-        self.examples = tuple(digest for digest, _ in self.questions) or tuple(examples)
+        self.examples = tuple(digest for digest, _ in self.study.questions) if self.study else tuple(examples)
 
     def close(self, patience: float = 3.0) -> None:
         """Stop what runs at its next step, and remove all temporary files.
@@ -135,22 +118,14 @@ class Service:
         return None
 
     def thumbnails(self, side: int = 160, most: int = 60) -> list[tuple[Image.Image, str]]:
-        """Small pictures of what is on offer, with names: of a study one a question, its prompt with it where the
-        image is asked about twice."""
-        found = []
+        """Small pictures of what is on offer, with their names: of a study one a question."""
+        captions, found = self.study.captions() if self.study else [], []
         for index, digest in enumerate(self.examples[:most]):
             name, image = self.images.get(digest) or ("", Image.new("RGB", (1, 1)))
             small = image.copy()
             small.thumbnail((side, side))
-            again = self.examples.count(digest) > 1
-            found.append((small, f"{name}: {self.questions[index][1]}" if again else name))
+            found.append((small, captions[index] if captions else name))
         return found
-
-    def number_of(self, digest: str, prompt: str = "") -> int:
-        """The study's question about an image: with this prompt, or else its first; question 0 where there is none."""
-        if (digest, prompt) in self.questions:
-            return self.questions.index((digest, prompt))
-        return self.examples.index(digest) if digest in self.examples else 0
 
     def ask(
         self,
@@ -237,16 +212,9 @@ class Service:
     def show(self, secret: str, index: int, entries: Sequence[str] = ()) -> dict[str, Any]:
         """Show a question of the study, by its number from 0."""
         try:
-            if self.settings.study is None:
+            if self.study is None:
                 raise InputError("No study is open here.")
-            study = self.study
-            if entries:
-                study = compare_shapes(self.settings.study, entries=list(entries))
-            found = [(numbers.index(index), each) for numbers, each in study if index in numbers]
-            if not isinstance(index, int) or not found:
-                count = sum(len(numbers) for numbers, _ in study)
-                raise InputError(f"The study has questions 0 to {count - 1}; got {index}.")
-            ((sample, comparison),) = found
+            comparison, sample = self.study.find(index, tuple(entries))
             first = comparison.decodings[0]
             asked = Asked(
                 image_hash=first.image_hashes[sample], prompt=first.prompts[sample], entries=tuple(entries)
@@ -255,7 +223,7 @@ class Service:
                 asked=asked,
                 comparison=comparison,
                 sample=sample,
-                study=self.settings.study,
+                study=self.study.path,
                 number=index,
             )
             return {"stage": "ready", "session": secret, "run": self.sessions.store(secret, result)}

@@ -1,8 +1,9 @@
-"""A recording of a model that transformers' own classes run: one sample after another, with the hooks in place."""
+"""A recording of a model that transformers' own classes run, with the hooks in place."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -52,7 +53,8 @@ def require_parts(peer: PeerNetwork) -> None:
 
 @dataclass(frozen=True)
 class PeerPass:
-    """All samples through the model, one at a time, with the hooks in place."""
+    """All samples through the model with the hooks in place: one at a time, or, where they are only read and of one
+    shape, some at a time."""
 
     peer: PeerNetwork
     asked: tuple[PeerInputs, ...]
@@ -64,6 +66,8 @@ class PeerPass:
     end_batch: Callable[[], None]
     """A sample is done."""
     on_token: Callable[[int, int], None] | None
+    batch_size: int = 1
+    """Samples that are read at a time, at most."""
 
     def all(self, sampling: Sampling | None) -> Generation:
         """Run all samples; their answers, or none where `sampling` is None."""
@@ -71,17 +75,27 @@ class PeerPass:
         seed = sampling.seed if sampling is not None and drawn else None
         seed = secrets.randbits(31) if drawn and seed is None else seed
         ids, ended = [], []
-        for sample, inputs in enumerate(self.asked):
-            self.buffers.begin_batch(range(sample, sample + 1), positions(inputs, self.kind))
+        for samples in self._batches(self.batch_size if sampling is None else 1):
+            sample, inputs = samples.start, self.asked[samples.start]
+            self.buffers.begin_batch(samples, positions(inputs, self.kind))
             if sampling is None:
-                self.peer.read(inputs)
+                self.peer.read(PeerInputs.together(self.asked[samples.start : samples.stop]))
             else:
                 found, end = self._answer(sample, inputs, sampling, None if seed is None else seed + sample)
                 ids.append(found[: sampling.max_new_tokens])
                 ended.append(end and len(found) < sampling.max_new_tokens)
             self.buffers.end_batch()
-            self.end_batch()
+            for _ in samples:
+                self.end_batch()
         return Generation(ids=tuple(ids), ended=tuple(ended), seed=seed)
+
+    def _batches(self, size: int) -> Iterator[range]:
+        """Neighbours of one shape, at most so many."""
+        start = 0
+        for _, alike in groupby(self.asked, key=lambda each: each.shapes):
+            end = start + len(list(alike))
+            yield from (range(first, min(first + size, end)) for first in range(start, end, size))
+            start = end
 
     def _answer(self, sample: int, inputs: PeerInputs, sampling: Sampling, seed: int | None):
         def hear(token: int) -> None:

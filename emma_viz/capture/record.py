@@ -80,7 +80,8 @@ def record(
         temperature: 0 answers greedily.
         top_p: draw from the likeliest tokens that make up this probability.
         seed: of the draws; sample i draws from seed + i, whatever the batch size.
-        batch_size: samples that go through the model at a time.
+        batch_size: samples that go through the model at a time; of a model that transformers' own class runs, those
+            that are only read (`generate=False`) and become sequences of one shape.
         on_token: called with the sample's number and the token's id as the answers come.
         on_states: called as on_states(site, layer, samples, states "b L W") as each layer is read; the states are then
             not kept. For models whose states do not fit in memory.
@@ -201,10 +202,10 @@ class _Run:
         else:
             kept, lengths = None, [len(positions(each, wanted.tokens)) for each in asked]
             wanted.require_tokens(min(lengths))
-            questions, batch_size = replace(questions, ids=tuple(each.text_ids for each in asked)), 1
+            questions = replace(questions, ids=tuple(each.text_ids for each in asked))
         limit = self.sampling.max_new_tokens if self.sampling else 0
-        clock = _Clock(progress, steps=len(wanted.targets) + limit, samples=len(questions), batch_size=batch_size,
-                       what=f"recording {model.info.name}")  # fmt: skip
+        clock = _Clock(progress, steps=len(wanted.targets) + limit, samples=len(questions),
+                       batch_size=batch_size if peer is None else 1, what=f"recording {model.info.name}")  # fmt: skip
         buffers = StateBuffers(
             wanted.targets, lengths=lengths, tokens=kept, dtype=wanted.dtype,
             answers=limit if self.generated_states else 0, on_states=on_states, on_prefill=clock.tick,
@@ -217,7 +218,14 @@ class _Run:
                 )
             else:
                 road = PeerPass(
-                    peer, asked, wanted.tokens, buffers, clock.tick, clock.end_batch, self.on_token
+                    peer,
+                    asked,
+                    wanted.tokens,
+                    buffers,
+                    clock.tick,
+                    clock.end_batch,
+                    self.on_token,
+                    batch_size,
                 )
                 answers = road.all(self.sampling)
                 said = dict.fromkeys([*peer.notes, *(each.said for each in questions.geometry)])

@@ -13,6 +13,7 @@ from emma_viz.files.schema import Size, shape
 from emma_viz.files.versions import require_version
 from emma_viz.models.backbones import LLM_BACKBONES, VISION_BACKBONES
 from emma_viz.models.config import MambaConfig, ResizeStrategy, VLMConfig, vlm_config_from_dict
+from emma_viz.models.families.official import OfficialFamily
 from emma_viz.models.families.table import described_elsewhere, family_named, family_names
 from emma_viz.models.presets import config_from_ids
 from emma_viz.models.ranges import Depth, Epsilon, Factor, Label, Width
@@ -284,10 +285,14 @@ def _nearest(values: Mapping[str, Any]) -> str:
     if not kind:
         return ""
     near = difflib.get_close_matches(kind, family_names(), n=1, cutoff=0.0)[0]
+    family = family_named(near)
+    if isinstance(family, OfficialFamily):
+        told = "have an object `model` with model_id, arch_specifier, vision_backbone_id and llm_backbone_id"
+    else:
+        told = f"are told by another config.json, and whose weights begin with {', '.join(family.layout.signature)}"
     return (
-        f" Of the families there are, {', '.join(family_names())}, the name {kind!r} is nearest to {near}, whose files "
-        "have an object `model` with model_id, arch_specifier, vision_backbone_id and llm_backbone_id; a family of its "
-        "own is one file (docs/extending/add-a-model.md)."
+        f" Of the families there are, {', '.join(family_names())}, the name {kind!r} is nearest to {near} "
+        f"({family.title}), whose files {told}; a family of its own is one file (docs/extending/add-a-model.md)."
     )
 
 

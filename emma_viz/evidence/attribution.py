@@ -27,7 +27,7 @@ from torch import Tensor
 from emma_viz.capture.questions import RecordableModel, peer_network
 from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.images import read_image
-from emma_viz.data.tokenizer import Tokenizer
+from emma_viz.data.tokenizer import Decodes
 from emma_viz.errors import InputError
 from emma_viz.evidence.verdict import Verdict, judge
 from emma_viz.models import VLM
@@ -140,7 +140,7 @@ def falls_without(
     return task.falls(sets, score, batch_size, progress)
 
 
-def answer_words(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Word, ...]:
+def answer_words(tokenizer: Decodes, ids: Sequence[int]) -> tuple[Word, ...]:
     """Cut an answer into words, and signs between them, at borders of tokens.
 
     The texts join to `tokenizer.answer(ids)`: white space around the answer is no part of a word, and tokens that are
@@ -157,7 +157,7 @@ def answer_words(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Word, ...]:
     return tuple(cut)
 
 
-def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Word]:
+def _pieces(tokenizer: Decodes, ids: Sequence[int]) -> list[Word]:
     """The same with the white space around the answer: the texts join to `tokenizer.decode(ids)`."""
     whole = tokenizer.decode(list(ids))
     pieces: list[Word] = []

@@ -143,11 +143,12 @@ class PeerCase(Case):
     """Scores of the answer's first token without the image."""
 
     def score(self, tokens: Float[Tensor, "k T D"]) -> Float[Tensor, " k"]:
-        """The score of each variant of the image's tokens, or, of none of them, of the question without the image."""
+        """The score of each variant of the image's tokens, or, of none of them, of the question without the image; with
+        gradients where they are on."""
         if not tokens.shape[1]:
             found = self.blind.expand(len(tokens), -1)
         else:
-            found = torch.stack([self.entered.scores(each) for each in tokens])
+            found = torch.stack([self.entered.rows(each)[-1] for each in tokens])
         return found[:, self.word] - found[:, self.against]
 
     def changed(self, runs: Sequence[Sequence[Intervention]], *, batch_size: int = 16) -> list[float]:

@@ -21,6 +21,7 @@ from emma_viz.lens.headers import SUFFIX, open_lens, read_info
 from emma_viz.lens.kinds import native_sizes
 from emma_viz.lens.places import beside
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.families.family import Family
 from emma_viz.models.families.table import family_named, family_names
 from emma_viz.models.meta import on_meta
 from emma_viz.models.peers.table import PEERS
@@ -79,16 +80,17 @@ def models_table() -> str:
 
 
 def families_table() -> str:
-    """Every family of models, as a table in Markdown: members with the parameters that their descriptions come to."""
+    """Every family of models, as a table in Markdown: members with the parameters that their descriptions come to, and
+    the hub ids of published weights."""
     lines = [
-        "| family | what it is | key table | image tokens | members (parameters) | logits against: relative error |",
+        "| family | what it is | key table | image tokens | members (parameters; hub id) | logits against: error |",
         "|---|---|---|---|---|---|",
     ]
     known = verified()
     for name in family_names():
         family = family_named(name)
         members = ", ".join(
-            f"{member} ({compact(parameters(preset()))})"
+            f"{member} ({compact(parameters(preset()))}{_published(family, member)})"
             for member, preset in family.presets.items()
             if not member.startswith("tiny-")
         )
@@ -102,6 +104,10 @@ def families_table() -> str:
         )
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
+
+
+def _published(family: Family, member: str) -> str:
+    return f"; {family.published[member]}" if member in family.published else ""
 
 
 def peers_table() -> str:

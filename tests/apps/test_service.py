@@ -388,11 +388,11 @@ def test_the_gallery_of_a_study_has_a_picture_for_each_question(pair, photos, se
             (photo.name, prompt) for photo in photos for prompt in prompts
         }
         for index, each in enumerate(sent):  # what a link names is found again
-            assert shown.number_of(each["asked"]["image"], each["asked"]["prompt"]) == index
-        assert shown.number_of(sent[-1]["image"]["hash"]) == shown.number_of(
+            assert shown.study.number_of(each["asked"]["image"], each["asked"]["prompt"]) == index
+        assert shown.study.number_of(sent[-1]["image"]["hash"]) == shown.study.number_of(
             sent[-1]["image"]["hash"], "Else?"
         )
-        assert shown.number_of("no such image") == 0
+        assert shown.study.number_of("no such image") == 0
     finally:
         shown.close()
 

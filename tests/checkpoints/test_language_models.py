@@ -361,7 +361,11 @@ def test_published_configurations_are_the_presets_language_models():
         ({"model_type": "llama"}, "describes no Mamba language model"),
         (
             {"model_type": "cobra-vlm"},
-            r"'cobra-vlm' is nearest to cobra, whose files have an object `model` with",
+            r"'cobra-vlm' is nearest to cobra \(a Mamba .*\), whose files have an object `model` with",
+        ),
+        (
+            {"model_type": "mobilevlm_v3"},
+            r"'mobilevlm_v3' is nearest to mobilevlm-v2 \(.*another config.json, and whose weights begin with model\.",
         ),
         (
             {"model_type": "llava", "vision_config": {}},

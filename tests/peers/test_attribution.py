@@ -10,6 +10,8 @@ import torch
 from emma_viz.checkpoints.peers import PeerModel
 from emma_viz.errors import InputError
 from emma_viz.evidence.attribution import attribute, falls_without
+from emma_viz.evidence.case import Case
+from emma_viz.evidence.integrated import integrate
 from emma_viz.evidence.mixers.frozen import decompose
 from emma_viz.models.peers.entered import language_model
 
@@ -95,6 +97,14 @@ def test_gradients_are_slopes_towards_the_mean(loud, pictures):
         ends = [chance(model, picture, gone, share=each) for each in (-share, share)]
         assert flat[token] == pytest.approx((ends[0] - ends[1]) / (2 * share), abs=2e-4, rel=0.02)
     assert all(parameter.grad is None for parameter in model.peer.network.parameters())
+
+
+def test_integrated_gradients_are_complete(loud, pictures):
+    case = Case.of(loud, pictures[0], PROMPT, words=("Yes", "No"))
+    found = integrate(case, case.tokens[0].mean(dim=0), points=32)
+    assert found.complete
+    assert abs(found.score - found.baseline) > 1e-3
+    assert found.values.shape == (loud.transform.geometry(pictures[0]).n_image_tokens,)
 
 
 def test_what_holds_the_routing_of_a_mamba_is_refused_with_a_sentence(peer, pictures):

@@ -80,6 +80,32 @@ def test_answers_are_those_of_generate(peer, pictures):
     assert drawn[0].sampling.seed == 3
 
 
+def test_what_is_only_read_is_read_together_where_it_has_one_shape(peer, pictures, monkeypatch):
+    _, model = peer
+    flipped = pictures[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    shown, asked = [pictures[0], flipped, pictures[0], flipped], ["Why?", "Who?", "How?", "What is it?"]
+    alone = [record(model, *pair, generate=False, tokens="all") for pair in zip(shown, asked, strict=True)]
+    passes, plain = [], type(model.peer).read
+
+    def read(peer, inputs):
+        passes.append(len(inputs.given["input_ids"]))
+        plain(peer, inputs)
+
+    monkeypatch.setattr(type(model.peer), "read", read)
+    steps = []
+    trace = record(
+        model, shown, asked, generate=False, tokens="all", batch_size=3,
+        progress=lambda done, total, _: steps.append((done, total)),
+    )  # fmt: skip
+    assert passes == [3, 1]
+    assert steps[-1][0] == steps[-1][1]
+    for sample, each in enumerate(alone):
+        (length,) = each.lengths
+        for layer in each.layers:
+            found = trace["resid_post", layer][sample, :length]
+            torch.testing.assert_close(found, each["resid_post", layer][0], rtol=1e-4, atol=1e-5)
+
+
 def test_a_text_alone_is_recorded(peer):
     trace = record(peer[1], None, "Why?", tokens="text", max_new_tokens=2)
     assert trace.lengths == (len(trace.prompt_ids[0]),)

@@ -310,7 +310,8 @@ def _wire_study(gr, page, service: Service, canvas, controls: dict[str, Any]) ->
 
     def begin(request: gr.Request, address: str) -> str:
         wanted = read_link(address)
-        index = service.number_of(wanted.get("image", ""), wanted.get("prompt", ""))
+        assert service.study is not None, "this page is a study's"
+        index = service.study.number_of(wanted.get("image", ""), wanted.get("prompt", ""))
         return json.dumps(service.show(_session(service, request), index))
 
     def show(request: gr.Request, event: gr.SelectData) -> str:

@@ -9,7 +9,7 @@ from apps.explorer.running import MOST_MODELS
 from apps.explorer.service import Service
 
 INTRO = """<div id="explorer-title"><h1>emma_viz explorer</h1>
-<p>What a Mamba vision-language model's image tokens still hold, layer by layer.</p></div>"""
+<p>What a vision-language model's image tokens still hold, layer by layer.</p></div>"""
 
 
 def live_side(gr, service: Service) -> dict[str, Any]:
@@ -86,12 +86,7 @@ def _image_input(gr) -> type:
 
 def _study_title(service: Service) -> str:
     """The open study in words: its folder's name, its models, its images, and its questions where they are more."""
-    assert service.settings.study is not None
-    names = ", ".join(decoding.model.name for decoding in service.study[0][1].decodings)
-    count = len({digest for digest, _ in service.questions})
-    images = "one image" if count == 1 else f"{count} images"
-    if len(service.questions) > count:
-        images += f", {len(service.questions)} questions"
+    assert service.study is not None, "this page is a study's"
     return (
-        f"<b>{escape(service.settings.study.resolve().name)}</b><p>{escape(names)}; {images}. Choose one:</p>"
+        f"<b>{escape(service.study.path.resolve().name)}</b><p>{escape(service.study.said)}. Choose one:</p>"
     )

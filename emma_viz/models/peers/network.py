@@ -1,7 +1,8 @@
 """A vision-language model that transformers' own classes run, as recording, lenses and figures need it.
 
-Everything that differs from family to family is asked of its `Peer`. Samples go through the model one at a time: their
-sequences are of different lengths, and what pads them is the model's affair.
+Everything that differs from family to family is asked of its `Peer`. Samples that only are read go through the model
+together where all that they are made of has one shape; otherwise, and to be answered, one at a time: their sequences
+are of different lengths, and what pads them is the model's affair.
 """
 
 import math
@@ -30,10 +31,10 @@ _KINDS = ("mm_token_type_ids", "token_type_ids")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PeerInputs:
-    """What a model reads of one image and one message."""
+    """What a model reads of one image and one message, or of several of the same shape."""
 
     given: dict[str, Tensor]
-    """Arguments of its forward pass, one sample each."""
+    """Arguments of its forward pass, sample after sample."""
     image: Tensor
     """Positions of the image's tokens in the sequence, in the order of its geometry; empty without an image."""
     text: Tensor
@@ -55,6 +56,18 @@ class PeerInputs:
         return PeerInputs(
             given=given, image=self.image, text=torch.cat([self.text, torch.arange(end, end + len(ids))])
         )
+
+    @property
+    def shapes(self) -> tuple[Any, ...]:
+        """What inputs must share to be read at once: the shapes of all, and where the image's tokens stand."""
+        shapes = {name: tuple(value.shape) for name, value in self.given.items()}
+        return tuple(sorted(shapes.items())), tuple(self.image.tolist())
+
+    @classmethod
+    def together(cls, some: Sequence["PeerInputs"]) -> "PeerInputs":
+        """Several of one shape as a batch, whose positions are those of each."""
+        given = {name: torch.cat([each.given[name] for each in some]) for name in some[0].given}
+        return cls(given=given, image=some[0].image, text=some[0].text)
 
     @property
     def text_ids(self) -> tuple[int, ...]:

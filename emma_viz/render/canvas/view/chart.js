@@ -61,7 +61,8 @@ const chartOf = (place, { title, tip, digits = 2 }, choose, life) => {
   // Beside the drawing and not in it: to move a line of an SVG lays out every text in it again.
   const cursor = make("i", { class: "ev-cursor", hidden: true });
   const holder = make("div", { class: "ev-chart-plot" }, cursor, frame);
-  place.replaceChildren(make("div", { class: "ev-chart-head" }, tipped(title, tip), value), holder);
+  const head = make("div", { class: "ev-chart-head" }, tipped(title, tip), value);
+  place.replaceChildren(head, holder);
   const shown = { data: null, axes: null, current: 0, hovered: null };
 
   const mark = () => {
@@ -70,11 +71,17 @@ const chartOf = (place, { title, tip, digits = 2 }, choose, life) => {
     const step = shown.hovered ?? shown.current;
     cursor.hidden = false;
     cursor.style.transform = `translateX(${axes.x(step)}px)`;
-    renew(value, data.lines.filter((line) => line.dash !== "dashed").map((line) => key(line, step, digits))); // prettier-ignore
+    tell(data, step);
   };
+  const tell = (data, step) =>
+    renew(value, data.lines.filter((line) => line.dash !== "dashed").map((line) => key(line, step, digits))); // prettier-ignore
   const draw = () => {
     const { data } = shown;
     if (!data) return;
+    // Numbers that do not stand beside the title in one row have two, at the cost of the drawing's height.
+    tell(data, shown.current);
+    head.classList.remove("ev-many");
+    head.classList.toggle("ev-many", value.scrollWidth > value.clientWidth + 1);
     const axes = axesOf({ ...data, count: data.labels.length }, holder.clientWidth || 300, holder.clientHeight || 90);
     shown.axes = axes;
     frame.setAttribute("viewBox", `0 0 ${axes.width} ${axes.height}`);
