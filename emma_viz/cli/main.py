@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from emma_viz.cli import programs
 from emma_viz.cli.commands import benchmark, capture, cases, compare, decode, figure, fit, inspect, models
 from emma_viz.cli.guard import guarded
+from emma_viz.cli.notes import said_once
 
 COMMANDS = {
     "figure": figure,
@@ -73,10 +74,11 @@ def _run(argv: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(name)s: %(message)s"
     )
-    if args.command is None:
-        return programs.run_program(name, rest)
-    args.argv = rest
-    return guarded(lambda: args.run(args), verbose=args.verbose)
+    with said_once():
+        if args.command is None:
+            return programs.run_program(name, rest)
+        args.argv = rest
+        return guarded(lambda: args.run(args), verbose=args.verbose)
 
 
 def entry() -> None:
