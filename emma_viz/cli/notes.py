@@ -1,7 +1,7 @@
 """What is to be said of many images alike is said of the first, and at the end with their number."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 about_images = logging.getLogger("emma_viz.data.images")
@@ -9,7 +9,7 @@ about_images = logging.getLogger("emma_viz.data.images")
 
 
 @contextmanager
-def said_once() -> Iterator[None]:
+def said_once() -> Generator[None]:
     """Hold back a note on an image that was said of it, or of another one, before; say of how many at the end."""
     heard: dict[str, dict[str, None]] = {}
 

@@ -18,6 +18,7 @@ from emma_viz.errors import InputError
 from emma_viz.render import SUFFIXES, draw, formats, read_spec, save, write_spec
 from emma_viz.render.figures.figure import height
 from emma_viz.render.output import write_atomically
+from emma_viz.render.sidecar import to_json
 
 ANSWER = "A white cup on a table."
 
@@ -66,6 +67,25 @@ def test_another_process_gives_the_same_bytes(make, tmp_path):
             hashlib.sha256((tmp_path / f"there{suffix}").read_bytes()).digest()
             == hashlib.sha256(here).digest()
         )
+
+
+@pytest.mark.parametrize("suffix", [".png", ".html"])
+def test_a_recipe_that_nobody_would_read_stays_out_of_the_picture_and_that_is_said(
+    make, tmp_path, monkeypatch, caplog, suffix
+):
+    spec = make.spec(models=1)
+    path = save(spec, tmp_path / f"a{suffix}", dpi=50)
+    assert read_spec(path).images[0].title == spec.images[0].title
+    with_it = path.stat().st_size
+    assert caplog.messages == []
+    length = len(to_json(spec))
+    monkeypatch.setattr(formats, "LARGEST", length)
+    assert save(spec, path, dpi=50).stat().st_size == with_it
+    monkeypatch.setattr(formats, "LARGEST", length - 1)
+    assert save(spec, path, dpi=50).stat().st_size < with_it
+    assert "only the .json beside it" in caplog.text
+    with pytest.raises(InputError, match=r"holds no recipe.*\.json"):
+        read_spec(path)
 
 
 def test_a_png_has_the_size_that_was_asked_for(make, tmp_path):
