@@ -76,6 +76,7 @@ class Manifest:
     chat_class_path: str | None = None
 
 
+TOLD = "Yes, a cup"
 PLUGIN = "emma_viz.session.lmms_eval"
 
 
@@ -138,6 +139,9 @@ def requests(docs, options, see=see):
 def test_both_registries_find_the_class(plugin, model):
     assert plugin.manifest().model_id == "emma_viz"
     models = importlib.import_module(f"{PLUGIN}.models")  # what LMMS_EVAL_PLUGINS makes of its name
+    assert importlib.import_module(
+        f"{PLUGIN}.tasks"
+    ).__path__  # where it looks for tasks, whether there are any or not
     ((name, class_name),) = models.AVAILABLE_MODELS.items()
     assert isinstance(model, made(f"{PLUGIN}.models.{name}.{class_name}"))
     assert issubclass(type(model), Lmms)
@@ -164,23 +168,25 @@ def test_an_answer_ends_where_the_task_says(model, docs):
     assert cut == whole.split(stop)[0].strip()
 
 
-def test_log_likelihoods_are_those_of_the_tokens(model, docs, pair):
-    asked = [Instance((doc["question"], "Yes", see, i, "pope", "test")) for i, doc in enumerate(docs)]
-    asked.append(Instance((docs[0]["question"], lambda doc: "Yes", see, 0, "pope", "test")))
+def test_losses_are_those_of_the_tokens(model, docs, pair):
+    asked = [Instance((doc["question"], TOLD, see, i, "pope", "test")) for i, doc in enumerate(docs)]
+    asked.append(Instance((docs[0]["question"], lambda doc: TOLD, see, 0, "pope", "test")))
     found = model.loglikelihood(asked)
     own = load_model(pair.cobra, vision_source=str(pair.vision))
+    told = own.tokenizer.encode(TOLD)
+    assert len(told) > 1
     for (score, greedy), doc in zip(found, [*docs, docs[0]], strict=True):
         ids = list(own.tokenizer.encode(own.prompt(doc["question"])))
         pixels = None if doc["image"] is None else own.transform.pixels([read_image(doc["image"])])
         total, best = 0.0, True
-        for token in own.tokenizer.encode("Yes"):
+        for token in told:
             with torch.no_grad():
                 row = own.vlm(pixels, torch.tensor([ids]), logits="last").logits[0, 0]
             row = row[: own.config.llm.vocab_size]
             total += float(row.log_softmax(dim=0)[token])
             best = best and int(row.argmax()) == token
             ids.append(token)
-        assert score == pytest.approx(total, rel=1e-4)
+        assert score == pytest.approx(-total / len(told), rel=1e-4)
         assert greedy == best
 
 

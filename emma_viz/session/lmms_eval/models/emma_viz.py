@@ -99,7 +99,10 @@ class EmmaViz(lmms):
 
     @torch.no_grad()
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """The log-probability, nats, of each continuation, and whether greedy decoding would write it.
+        """The loss of each continuation, and whether greedy decoding would write it.
+
+        lmms-eval's tasks of several choices take the one of the least number: its own models return their loss, nats
+        a token, where the method's name promises the log-probability.
 
         Raises:
             InputError: a request has several images, or an empty continuation.
@@ -121,7 +124,7 @@ class EmmaViz(lmms):
             rows = out.logits[0, -len(told) - 1 : -1, : self._model.config.llm.vocab_size].float().cpu()
             wanted = torch.tensor(told)
             shares = rows.log_softmax(dim=-1).gather(1, wanted[:, None])
-            found.append((float(shares.sum()), bool((rows.argmax(dim=-1) == wanted).all())))
+            found.append((-float(shares.mean()), bool((rows.argmax(dim=-1) == wanted).all())))
         return found
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
