@@ -10,6 +10,7 @@ LEFT_OUT = {
         'pip install "emma-viz[notebooks]"',
         'pip install "emma-viz[train]"',
         'pip install ".[casebook,gradio]"',
+        'pip install "emma-viz[casebook,gradio]"',
         "pip install torch --index-url https://download.pytorch.org/whl/cpu",
     ),
     "they set up, or are, the environment that tests run in": (

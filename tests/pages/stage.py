@@ -88,7 +88,7 @@ images, others = ([each.image for each in labelled_scenes(split, 6)] for split i
 """,
 }
 """Python names that a page takes for known."""
-FROM_NOTHING = {"docs/own-checkpoint.md": ("photo.jpg", "loudness.py")}
+FROM_NOTHING = {"docs/own-checkpoint.md": ("loudness.py",)}
 """Pages that make everything themselves, and what they say that a reader has."""
 LEAVES = {
     "README.md": ("fig.pdf", "fig1.pdf", "fig.svg", "report.html", "report/report.html", "runs/my-emma/ridge.lens"),

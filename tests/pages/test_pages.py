@@ -73,7 +73,7 @@ def test_the_pages_are_found_whole():
 def test_what_is_not_run_is_printed_somewhere_and_no_more_than_it_was():
     printed = {step.text for step in ALL}
     assert {*NOT_RUN} - printed == set()
-    assert len(NOT_RUN) <= 67  # run what is new; what is listed must need more than a test has
+    assert len(NOT_RUN) <= 68  # run what is new; what is listed must need more than a test has
     for page, test in ELSEWHERE.items():
         assert page.rpartition("/")[2] in (ROOT / test).read_text("utf-8")
 
