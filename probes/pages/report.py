@@ -134,7 +134,7 @@ def _parts(report: Report) -> list[str]:
         f"{escaped(report.images)}; numbers are about {report.seen} of {report.asked}. "
         f"The last run of the command took {report.minutes:.1f} minutes.</p>",
         f'<p class="lead">{escaped(trust(report))}'
-        f"{'' if said else ' No probe found anything that it could put into a number.'}</p>",
+        f"{'' if said or _findings(report) else ' No probe found anything that it could put into a number.'}</p>",
         f'<ul class="lead">{"".join(said)}</ul>',
         "<nav>"
         + "".join(
@@ -166,13 +166,8 @@ def trust(report: Report) -> str:
         for check in checks
         if not check.passed
     ]
-    judged = [
-        finding
-        for section in report.sections
-        for result in section.results
-        for finding in result.findings
-        if finding.beats is not None
-    ]
+    findings = _findings(report)
+    judged = [finding for finding in findings if finding.beats is not None]
     text = (
         f"Checks that failed: {', '.join(failed)}; the pictures are not to be trusted."
         if failed
@@ -183,7 +178,15 @@ def trust(report: Report) -> str:
             f" Of {len(judged)} numbers with a control, {sum(bool(each.beats) for each in judged)} beat it, judged by "
             "Holm's p over each probe."
         )
+    elif findings:
+        text += f" No control stands beside its {len(findings)} numbers."
     return text
+
+
+def _findings(report: Report) -> list[Finding]:
+    return [
+        finding for section in report.sections for result in section.results for finding in result.findings
+    ]
 
 
 def _models(report: Report) -> str:

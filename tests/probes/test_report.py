@@ -266,3 +266,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(pair, tmp_path):
     assert subprocess.run(command(killed), check=False).returncode == 0
     whole, again = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "killed"))
     assert {**whole, "minutes": 0} == {**again, "minutes": 0}
+
+
+def test_the_top_of_the_page_counts_a_users_numbers_too(pair, tmp_path, nothing_on_paper):
+    model = [str(pair.cobra), "--vision", str(pair.vision)]
+    assert main([*model, "--out", str(tmp_path), "--quick", "--count", "4", "--probes", str(TOY)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "No control stands beside its 4 numbers." in page
+    assert "No probe found anything" not in page
