@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emma_viz.kernels.backends import backend_module, resolve_backend
+from emma_viz.errors import InputError
+from emma_viz.kernels import reference
+from emma_viz.kernels.backends import backend_module, resolve_backend, wants_gradient
 from emma_viz.kernels.checks import check_activation, check_groups, check_not_empty, check_rank, check_shapes
 
 
@@ -151,6 +153,48 @@ def causal_conv1d(
     module = _backend(x, backend, "causal_conv1d", sizes)
     y = module.causal_conv1d(x, weight, bias, initial_state, activation)
     return y, _last_inputs(x, initial_state, taps - 1)
+
+
+def gated_rms_norm(
+    x: Float[Tensor, "B L E"],
+    gate: Float[Tensor, "B L E"],
+    weight: Float[Tensor, " E"],
+    *,
+    groups: int,
+    eps: float,
+    backend: str = "auto",
+) -> Float[Tensor, "B L E"]:
+    """RMS norm of x · silu(gate) within each of `groups` equal parts of the channels, times the weight (Mamba-2).
+
+    The gate comes before the norm, as in `mamba_ssm`'s `RMSNormGated(norm_before_gate=False)`. Computed in fp32. The
+    `cpu` backend has a kernel of its own; elsewhere, and where a gradient is wanted, it is plain torch.
+
+    Args:
+        x: what is normed.
+        gate: before its SiLU.
+        weight: a factor a channel.
+        groups: divides the channels evenly.
+        eps: added to the mean square.
+        backend: "auto", "reference", "torch", "cpu", "cuda" or "triton".
+
+    Returns:
+        y in x's dtype.
+
+    Raises:
+        InputError: a tensor's shape does not fit the others, or the groups do not share the channels evenly.
+        BackendError: the requested backend cannot run here.
+    """
+    check_rank("gated_rms_norm", "x", x, "B L E")
+    sizes = dict(zip("BLE", x.shape, strict=True))
+    check_shapes(
+        "gated_rms_norm", sizes, {"x": (x, "B L E"), "gate": (gate, "B L E"), "weight": (weight, "E")}
+    )
+    if groups < 1 or sizes["E"] % groups:
+        raise InputError(f"gated_rms_norm: {sizes['E']} channels cannot be shared evenly by {groups} groups.")
+    # It belongs to the SSD: what computes that computes this.
+    name = resolve_backend(x.device, x.dtype, backend, kernel="ssd")
+    alone = name == "cpu" and not wants_gradient(x, gate, weight)
+    return (backend_module("cpu") if alone else reference).gated_rms_norm(x, gate, weight, groups, eps)
 
 
 def _backend(first: Tensor, requested: str, kernel: str, sizes: dict[str, int]) -> ModuleType:

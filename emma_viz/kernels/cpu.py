@@ -1,6 +1,7 @@
 """The `cpu` backend: autograd around the numba kernels. Importing this module imports numba.
 
-Everything is computed in fp32; other dtypes are converted on the way in and out.
+Everything is computed in fp32. Forward kernels read and write the sequences in bf16 too, number by number; all else of
+another dtype is converted on the way in and out.
 """
 
 import numpy as np
@@ -11,23 +12,25 @@ from torch.autograd.function import once_differentiable
 
 from emma_viz.kernels.backends import wants_gradient
 from emma_viz.kernels.numba import conv as numba_conv
+from emma_viz.kernels.numba import norm as numba_norm
 from emma_viz.kernels.numba import scan as numba_scan
 from emma_viz.kernels.numba import ssd as numba_ssd
 from emma_viz.kernels.numba import steps as numba_steps
 from emma_viz.kernels.numba.rows import (
-    NOTHING,
     array,
     array_or_zeros,
     block_width,
     parameter,
     rows_of,
+    rows_type,
+    tensor_of,
     total,
 )
 from emma_viz.kernels.numba.threads import run_kernel, thread_count
 from emma_viz.kernels.torch import ssd as torch_ssd
 
-_SHARED_STATE = 1 << 18
-"""Numbers of a state from which threads share a step: a smaller one is done before another thread wakes."""
+_SHARED = 1 << 18
+"""Numbers from which threads share a step or a norm: fewer are done before another thread wakes."""
 
 
 def selective_scan(
@@ -67,11 +70,12 @@ def ssd(
     batch, length, heads, size = x.shape
     inner, states = heads * size, B.shape[3]
     tokens = _prepare(x, dt, A, B, C, dt_bias, dt_softplus)
-    y, final = np.empty((batch * length, inner), np.float32), np.empty((batch, inner, states), np.float32)
+    y = np.empty((batch * length, inner), tokens.x.dtype)
+    final = np.empty((batch, inner, states), np.float32)
     start = array_or_zeros(initial_state, 0, inner, states).reshape(-1, inner, states)
     run_kernel(numba_ssd.ssd_forward, tokens, parameter(D, heads), start, y, final)
     final = torch.from_numpy(final).view(batch, heads, size, states)
-    return torch.from_numpy(y).view(x.shape).to(x.dtype), final
+    return tensor_of(y, x), final
 
 
 def selective_scan_step(
@@ -93,7 +97,7 @@ def selective_scan_step(
     run_kernel(
         numba_steps.scan_step, array(state), array(u), array(delta), parameter(A, inner), parameter(D, inner),
         parameter(delta_bias, inner), array(B), array(C), gate, z is not None, delta_softplus, y, new,
-        workers=_workers_of_step(state),
+        workers=_workers_for(state),
     )  # fmt: skip
     return torch.from_numpy(y).to(u.dtype), torch.from_numpy(new)
 
@@ -114,7 +118,7 @@ def ssd_step(
     y, new = np.empty(x.shape, np.float32), np.empty(state.shape, np.float32)
     run_kernel(
         numba_steps.ssd_step, array(state), array(x), array(dt), parameter(A, heads), parameter(D, heads),
-        parameter(dt_bias, heads), array(B), array(C), dt_softplus, y, new, workers=_workers_of_step(state),
+        parameter(dt_bias, heads), array(B), array(C), dt_softplus, y, new, workers=_workers_for(state),
     )  # fmt: skip
     return torch.from_numpy(y).to(x.dtype), torch.from_numpy(new)
 
@@ -130,8 +134,26 @@ def causal_conv1d(
     return _CausalConv.apply(x, weight, bias, initial_state, activation == "silu")
 
 
-def _workers_of_step(state: Tensor) -> int:
-    return thread_count() if state.numel() >= _SHARED_STATE else 1
+def gated_rms_norm(
+    x: Float[Tensor, "B L E"],
+    gate: Float[Tensor, "B L E"],
+    weight: Float[Tensor, " E"],
+    groups: int,
+    eps: float,
+) -> Float[Tensor, "B L E"]:
+    """See `emma_viz.kernels.reference.gated_rms_norm`. No gradient."""
+    inner = x.shape[2]
+    dtype = rows_type(x, gate)
+    inputs, gates = rows_of(x, dtype), rows_of(gate, dtype)
+    y = np.empty((x.shape[0] * x.shape[1], inner), inputs[0].dtype)
+    run_kernel(
+        numba_norm.gated_norm, *inputs, *gates, parameter(weight, inner), groups, eps, y, workers=_workers_for(x)
+    )  # fmt: skip
+    return tensor_of(y, x)
+
+
+def _workers_for(tensor: Tensor) -> int:
+    return thread_count() if tensor.numel() >= _SHARED else 1
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -140,11 +162,11 @@ class _SelectiveScan(torch.autograd.Function):
         batch, length, inner = u.shape
         states = A.shape[1]
         block = block_width(batch, inner, thread_count())
-        arguments = _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus)
+        arguments = _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus, rows_type(u, delta, z))
         start = np.zeros((batch, states, inner), np.float32)
         if initial is not None:
             start = array(initial.transpose(1, 2))
-        y = np.empty((batch * length, inner), np.float32)
+        y = np.empty((batch * length, inner), arguments[0].u.dtype)
         final = np.empty_like(start)
         chunks = -(-length // numba_scan.SCAN_CHUNK) if keep else 0
         kept = np.empty((batch, chunks, states, inner), np.float32)
@@ -152,7 +174,7 @@ class _SelectiveScan(torch.autograd.Function):
         ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, torch.from_numpy(kept))
         ctx.softplus, ctx.initial_dtype = softplus, None if initial is None else initial.dtype
         final = torch.from_numpy(final).transpose(1, 2).contiguous()
-        return torch.from_numpy(y).view(batch, length, inner).to(u.dtype), final
+        return tensor_of(y, u), final
 
     @staticmethod
     @once_differentiable
@@ -169,18 +191,18 @@ class _SelectiveScan(torch.autograd.Function):
         gB, gC = (np.empty((blocks, batch, length, states), np.float32) for _ in range(2))
         gD, g_bias = (np.empty((batch, inner), np.float32) for _ in range(2))
         run_kernel(
-            numba_scan.scan_backward, *_scan_arguments(*tensors, ctx.softplus), kept.numpy(),
+            numba_scan.scan_backward, *_scan_arguments(*tensors, ctx.softplus, torch.float32), kept.numpy(),
             array(gy).reshape(batch * length, inner), array(g_final.transpose(1, 2)), block,
             gu, gdt, gz, g_initial, gA, gB, gC, gD, g_bias,
         )  # fmt: skip
         return (
-            torch.from_numpy(gu).view(u.shape).to(u.dtype),
-            torch.from_numpy(gdt).view(u.shape).to(delta.dtype),
+            tensor_of(gu, u),
+            tensor_of(gdt, delta),
             total(gA, (states, inner), A.dtype).T,
             total(gB, B.shape, B.dtype),
             total(gC, C.shape, C.dtype),
             None if D is None else total(gD, D.shape, D.dtype),
-            None if z is None else torch.from_numpy(gz).view(u.shape).to(z.dtype),
+            None if z is None else tensor_of(gz, z),
             None if delta_bias is None else total(g_bias, (inner,), delta_bias.dtype),
             None
             if ctx.initial_dtype is None
@@ -190,12 +212,13 @@ class _SelectiveScan(torch.autograd.Function):
         )
 
 
-def _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus):
-    """The arguments that `scan_forward` and `scan_backward` share."""
+def _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus, dtype):
+    """The arguments that `scan_forward` and `scan_backward` share; u, delta and z are read in `dtype`."""
     inner, states = A.shape
-    gate = (NOTHING, 0) if z is None else rows_of(z)
+    inputs, steps = rows_of(u, dtype), rows_of(delta, dtype)
+    gate = (np.zeros(1, inputs[0].dtype), 0) if z is None else rows_of(z, dtype)
     B, C = array(B).reshape(-1, states), array(C).reshape(-1, states)
-    tokens = numba_scan.ScanTokens(*rows_of(u), *rows_of(delta), B, C, *gate, z is not None, softplus)
+    tokens = numba_scan.ScanTokens(*inputs, *steps, B, C, *gate, z is not None, softplus)
     return tokens, parameter(A.T, inner), parameter(D, inner), parameter(delta_bias, inner)
 
 
@@ -213,7 +236,7 @@ def _prepare(x, dt, A, B, C, dt_bias, softplus):
         numba_ssd.prepare, array(dt), parameter(dt_bias, heads), parameter(A, heads), softplus, B, C,
         delta, decay, packed, products,
     )  # fmt: skip
-    flat, distance = rows_of(x.reshape(batch, length, heads * size))
+    flat, distance = rows_of(x.reshape(batch, length, heads * size), rows_type(x))
     return numba_ssd.SsdTokens(flat, distance, delta, decay, packed, products, B, C)
 
 
@@ -221,12 +244,12 @@ class _CausalConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, initial, silu):
         batch, length, inner = x.shape
-        y = np.empty((batch * length, inner), np.float32)
-        block = block_width(batch, inner, thread_count())
-        run_kernel(numba_conv.conv_forward, *_conv_arguments(x, weight, bias, initial, silu), y, block)
+        arguments = _conv_arguments(x, weight, bias, initial, silu, rows_type(x))
+        y = np.empty((batch * length, inner), arguments[0].dtype)
+        run_kernel(numba_conv.conv_forward, *arguments, y, block_width(batch, inner, thread_count()))
         ctx.save_for_backward(x, weight, bias, initial)
         ctx.silu = silu
-        return torch.from_numpy(y).view(x.shape).to(x.dtype)
+        return tensor_of(y, x)
 
     @staticmethod
     @once_differentiable
@@ -238,12 +261,12 @@ class _CausalConv(torch.autograd.Function):
         g_taps, g_bias = np.empty((batch, taps, inner), np.float32), np.empty((batch, inner), np.float32)
         g_initial = np.zeros((batch, taps - 1, inner), np.float32)
         run_kernel(
-            numba_conv.conv_backward, *_conv_arguments(x, weight, bias, initial, ctx.silu),
+            numba_conv.conv_backward, *_conv_arguments(x, weight, bias, initial, ctx.silu, torch.float32),
             array(gy).reshape(batch * length, inner), gx, g_taps, g_bias, g_initial,
             block_width(batch, inner, thread_count()),
         )  # fmt: skip
         return (
-            torch.from_numpy(gx).view(x.shape).to(x.dtype),
+            tensor_of(gx, x),
             total(g_taps, (taps, inner), weight.dtype).T,
             None if bias is None else total(g_bias, (inner,), bias.dtype),
             None if initial is None else torch.from_numpy(g_initial).to(initial.dtype),
@@ -251,7 +274,8 @@ class _CausalConv(torch.autograd.Function):
         )
 
 
-def _conv_arguments(x, weight, bias, initial, silu):
+def _conv_arguments(x, weight, bias, initial, silu, dtype):
+    """The arguments that `conv_forward` and `conv_backward` share; x is read in `dtype`."""
     inner, taps = weight.shape
     before = array_or_zeros(initial, x.shape[0], taps - 1, inner)
-    return *rows_of(x), parameter(weight.T, inner), parameter(bias, inner), before, silu
+    return *rows_of(x, dtype), parameter(weight.T, inner), parameter(bias, inner), before, silu

@@ -6,6 +6,7 @@ those of all backend modules: no defaults, no checks (`emma_viz.kernels.api` did
 """
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
@@ -151,6 +152,19 @@ def causal_conv1d_step(
     if activation == "silu":
         y = functional.silu(y)
     return y.to(x.dtype), window[:, 1:]
+
+
+def gated_rms_norm(
+    x: Float[Tensor, "B L E"],
+    gate: Float[Tensor, "B L E"],
+    weight: Float[Tensor, " E"],
+    groups: int,
+    eps: float,
+) -> Float[Tensor, "B L E"]:
+    """RMS norm of x · silu(gate) within each group of channels, in fp32."""
+    gated = rearrange(x.float() * functional.silu(gate.float()), "B L (G e) -> B L G e", G=groups)
+    normed = functional.rms_norm(gated, gated.shape[-1:], None, eps)
+    return (rearrange(normed, "B L G e -> B L (G e)") * weight.float()).to(x.dtype)
 
 
 def step_sizes(raw: Tensor, bias: Tensor | None, softplus: bool, dtype: torch.dtype) -> Tensor:

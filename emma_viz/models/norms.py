@@ -1,10 +1,11 @@
 """Root-mean-square norms of the Mamba models, computed in fp32."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+from emma_viz.kernels import gated_rms_norm
 
 
 class RMSNorm(nn.Module):
@@ -27,14 +28,11 @@ class GatedRMSNorm(nn.Module):
     The gate comes before the norm, as in `mamba_ssm`'s `RMSNormGated(norm_before_gate=False)`.
     """
 
-    def __init__(self, width: int, *, groups: int, eps: float):
+    def __init__(self, width: int, *, groups: int, eps: float, backend: str = "auto"):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
-        self.groups, self.eps = groups, eps
+        self.groups, self.eps, self.backend = groups, eps, backend
 
     def forward(self, x: Float[Tensor, "B L E"], gate: Float[Tensor, "B L E"]) -> Float[Tensor, "B L E"]:
         """Gate, then norm; computed in float32, given back in the type of `x`."""
-        gated = x.float() * functional.silu(gate.float())
-        grouped = rearrange(gated, "B L (G e) -> B L G e", G=self.groups)
-        normed = functional.rms_norm(grouped, grouped.shape[-1:], None, self.eps)
-        return (rearrange(normed, "B L G e -> B L (G e)") * self.weight.float()).to(x.dtype)
+        return gated_rms_norm(x, gate, self.weight, groups=self.groups, eps=self.eps, backend=self.backend)

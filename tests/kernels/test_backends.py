@@ -122,6 +122,11 @@ def test_misshapen_arguments_are_named(unchecked, scan_case, ssd_case, conv_case
         kernels.causal_conv1d(torch.ones(2, 0, 5), torch.ones(5, 4))
     with pytest.raises(InputError, match="activation must be None or 'silu', not 'gelu'"):
         kernels.causal_conv1d(torch.ones(2, 3, 5), torch.ones(5, 4), activation="gelu")
+    x = torch.ones(2, 3, 6)
+    with pytest.raises(InputError, match=r"gated_rms_norm: gate must have the shape \(B L E\) = \(2, 3, 6\)"):
+        kernels.gated_rms_norm(x, torch.ones(2, 1, 6), torch.ones(6), groups=1, eps=1e-5)
+    with pytest.raises(InputError, match="6 channels cannot be shared evenly by 4 groups"):
+        kernels.gated_rms_norm(x, x, torch.ones(6), groups=4, eps=1e-5)
 
 
 def test_misshapen_steps_are_named(unchecked):

@@ -4,6 +4,7 @@ from typing import no_type_check
 
 import numpy as np
 
+from emma_viz.kernels.numba.bf16 import held, value
 from emma_viz.kernels.numba.math import ONE, kernel, parallel_kernel, share_of, sigmoid
 
 
@@ -21,7 +22,7 @@ def _preactivation(x, xs, taps, bias, initial, first, t, c0, c1, out):
             row = first + source
             xr = x[row * xs + c0 : row * xs + c1]
             for c in range(width):
-                out[c] += taps[k, c] * xr[c]
+                out[c] += taps[k, c] * value(xr[c])
         else:
             before = initial[source + reach, c0:c1]
             for c in range(width):
@@ -34,9 +35,9 @@ def conv_forward(worker, workers, x, xs, taps, bias, initial, silu, y, block):
     """Convolve a batch.
 
     Args:
-        x: flat float32 array of B·L rows, xs apart.
+        x: flat array of B·L rows, xs apart; float32 or bf16 (see `bf16`).
         taps: (K, E), oldest input first. bias: (E,).
-        initial: (B, K - 1, E). y: (B·L, E), written.
+        initial: (B, K - 1, E). y: (B·L, E), written; of x's type.
         block: channels a task.
     """
     batch, inner = initial.shape[0], y.shape[1]
@@ -53,10 +54,10 @@ def conv_forward(worker, workers, x, xs, taps, bias, initial, silu, y, block):
             yr = y[b * length + t, c0:c1]
             if silu:
                 for c in range(c1 - c0):
-                    yr[c] = out[c] * sigmoid(out[c])
+                    yr[c] = held(yr, out[c] * sigmoid(out[c]))
             else:
                 for c in range(c1 - c0):
-                    yr[c] = out[c]
+                    yr[c] = held(yr, out[c])
 
 
 @kernel

@@ -10,16 +10,19 @@ WIDEST_BLOCK, NARROWEST_BLOCK = 384, 64
 VECTOR = 16
 """Blocks are multiples of the fp32 lanes of the widest vector unit."""
 
-NOTHING = np.zeros(1, np.float32)
-"""Stands for an absent tensor of rows."""
+
+def rows_type(*tensors: Tensor | None) -> torch.dtype:
+    """What kernels read these as: bf16 where all are, otherwise float32."""
+    half = all(tensor is None or tensor.dtype == torch.bfloat16 for tensor in tensors)
+    return torch.bfloat16 if half else torch.float32
 
 
-def rows_of(tensor: Tensor) -> tuple[np.ndarray, int]:
-    """A tensor `B L X` as a flat float32 array and the distance between rows.
+def rows_of(tensor: Tensor, dtype: torch.dtype = torch.float32) -> tuple[np.ndarray, int]:
+    """A tensor `B L X` as a flat array, float32 or the bits of bf16, and the distance between rows.
 
     A slice of a wider tensor along the last axis, as a projection's `split` yields, is not copied.
     """
-    tensor = tensor.detach().float()
+    tensor = tensor.detach().to(dtype)
     batch, length, width = tensor.shape
     distance = tensor.stride(1) if length > 1 else tensor.stride(0)
     regular = (
@@ -30,7 +33,19 @@ def rows_of(tensor: Tensor) -> tuple[np.ndarray, int]:
     if not regular or tensor.numel() == 0:
         tensor, distance = tensor.contiguous(), width
     span = max(0, (batch * length - 1) * distance + width)
-    return tensor.as_strided((span,), (1,)).numpy(), distance
+    return _numpy(tensor.as_strided((span,), (1,))), distance
+
+
+def tensor_of(rows: np.ndarray, like: Tensor) -> Tensor:
+    """What a kernel wrote, float32 or the bits of bf16, in the shape and type of a tensor."""
+    tensor = torch.from_numpy(rows)
+    if rows.dtype == np.uint16:
+        tensor = tensor.view(torch.bfloat16)
+    return tensor.view(like.shape).to(like.dtype)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 
+from emma_viz.kernels.numba.bf16 import held, value
 from emma_viz.kernels.numba.math import (
     LOG2E,
     ONE,
@@ -27,7 +28,7 @@ SCAN_CHUNK = 16
 
 
 class ScanTokens(NamedTuple):
-    """What the kernels read of a batch. Arrays are float32."""
+    """What the kernels read of a batch. Arrays are float32; forward, u, dt and z may be bf16 (see `bf16`)."""
 
     u: np.ndarray
     """Flat: B·L rows of E channels."""
@@ -76,10 +77,10 @@ def _step_sizes(raw, bias, use_softplus, out):
     width = out.shape[0]
     if use_softplus:
         for c in range(width):
-            out[c] = softplus(raw[c] + bias[c])
+            out[c] = softplus(value(raw[c]) + bias[c])
     else:
         for c in range(width):
-            out[c] = raw[c] + bias[c]
+            out[c] = value(raw[c]) + bias[c]
 
 
 @kernel
@@ -98,8 +99,9 @@ def _forward_block(tokens, share, A2, D, bias, keep, h, y, kept):
         ur = _of_row(tokens.u, tokens.u_distance, row, share)
         _step_sizes(_of_row(tokens.dt, tokens.dt_distance, row, share), bias, tokens.softplus, delta)
         for c in range(width):
-            du[c] = delta[c] * ur[c]
-            out[c] = D[c] * ur[c]
+            u = value(ur[c])
+            du[c] = delta[c] * u
+            out[c] = D[c] * u
         for n in range(states):
             b, q = B[row, n], C[row, n]
             for c in range(width):
@@ -110,10 +112,11 @@ def _forward_block(tokens, share, A2, D, bias, keep, h, y, kept):
         if tokens.gated:
             zr = _of_row(tokens.z, tokens.z_distance, row, share)
             for c in range(width):
-                yr[c] = out[c] * zr[c] * sigmoid(zr[c])
+                z = value(zr[c])
+                yr[c] = held(yr, out[c] * z * sigmoid(z))
         else:
             for c in range(width):
-                yr[c] = out[c]
+                yr[c] = held(yr, out[c])
 
 
 @parallel_kernel
@@ -126,7 +129,7 @@ def scan_forward(worker, workers, tokens, A, D, bias, keep, initial, y, final, k
         A: (N, E). D, bias: (E,).
         keep: whether to keep states for the backward pass.
         initial, final: (B, N, E); `final` is written.
-        y: (B·L, E), written.
+        y: (B·L, E), written; of u's type.
         kept: (B, chunks, N, E), written when `keep`: the state before each chunk of tokens.
         block: channels a task.
     """

@@ -13,6 +13,7 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 
+from emma_viz.kernels.numba.bf16 import held, value
 from emma_viz.kernels.numba.lanes import LANES, carray, stack
 from emma_viz.kernels.numba.math import (
     LOG2E,
@@ -32,7 +33,7 @@ _TILE = STEPS * LANES
 
 
 class SsdTokens(NamedTuple):
-    """What the kernels read of a batch. Arrays are float32; `prepare` fills delta to products."""
+    """What the kernels read of a batch. Arrays are float32, but x may be bf16; `prepare` fills delta to products."""
 
     x: np.ndarray
     """Flat: B·L rows of E = H·P channels."""
@@ -121,13 +122,13 @@ def load_rows(flat, distance, row, count, c0, width, out):
         start, step = np.uint64(row * distance + c0), np.uint64(distance)
         for i in range(STEPS):
             for c in range(np.uint64(LANES)):
-                out[i, c] = flat[start + c]
+                out[i, c] = value(flat[start + c])
             start += step
     else:
         clear(out)
         for i in range(count):
             for c in range(width):
-                out[i, c] = flat[(row + i) * distance + c0 + c]
+                out[i, c] = value(flat[(row + i) * distance + c0 + c])
 
 
 @inlined
@@ -153,11 +154,11 @@ def store_rows(values, row, count, c0, width, out):
         for i in range(STEPS):
             r, start = np.uint64(row + i), np.uint64(c0)
             for c in range(np.uint64(LANES)):
-                out[r, start + c] = values[i, c]
+                out[r, start + c] = held(out, values[i, c])
     else:
         for i in range(count):
             for c in range(width):
-                out[row + i, c0 + c] = values[i, c]
+                out[row + i, c0 + c] = held(out, values[i, c])
 
 
 @inlined
@@ -281,7 +282,7 @@ def ssd_forward(worker, workers, tokens, D, initial, y, final):
         tokens: see `SsdTokens`.
         D: (H,).
         initial: (B, E, N), or (0, E, N) for zeros.
-        y: (B·L, E), written. final: (B, E, N), written.
+        y: (B·L, E), written; of x's type. final: (B, E, N), written.
     """
     batch, inner, states = final.shape
     groups, heads, length = tokens.packed.shape[1], D.shape[0], y.shape[0] // batch

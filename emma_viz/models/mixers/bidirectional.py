@@ -79,7 +79,9 @@ class BidirectionalMixer(nn.Module):
             nn.Conv1d(convolved, convolved, config.d_conv, groups=convolved, padding=config.d_conv - 1)
             for _ in range(2)
         )
-        self.norm = GatedRMSNorm(config.d_inner, groups=config.ngroups, eps=config.gated_norm_eps)
+        self.norm = GatedRMSNorm(
+            config.d_inner, groups=config.ngroups, eps=config.gated_norm_eps, backend=backend
+        )
         self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=False)
         self.reset_parameters()
 

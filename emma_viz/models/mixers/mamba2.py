@@ -45,7 +45,7 @@ class Mamba2Mixer(nn.Module):
         self.conv1d = nn.Conv1d(
             conv_width, conv_width, config.d_conv, groups=conv_width, padding=config.d_conv - 1
         )
-        self.norm = GatedRMSNorm(inner, groups=config.ngroups, eps=config.gated_norm_eps)
+        self.norm = GatedRMSNorm(inner, groups=config.ngroups, eps=config.gated_norm_eps, backend=backend)
         self.out_proj = nn.Linear(inner, width, bias=False)
         self.hook_x, self.hook_z, self.hook_conv_pre = HookPoint(), HookPoint(), HookPoint()
         self.hook_conv, self.hook_delta, self.hook_scan = HookPoint(), HookPoint(), HookPoint()
