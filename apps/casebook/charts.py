@@ -24,9 +24,17 @@ _COLOURS = {
 _GRID = "rgba(128,128,128,0.28)"
 
 
+_INK = {"light": "#4b4c52", "dark": "#c9c8c4"}
+"""Of the numbers at an axis and its title."""
+
+
+def _theme() -> str:
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
 def model_colours(models: Sequence[str]) -> dict[str, str]:
     """Name → colour, as the theme that the visitor sees has it."""
-    colours = _COLOURS["dark" if st.context.theme.type == "dark" else "light"]
+    colours = _COLOURS[_theme()]
     return {name: colours[number % len(colours)] for number, name in enumerate(models)}
 
 
@@ -41,8 +49,9 @@ def dressed(figure: go.Figure, title: str, *, height: int = 360, **layout) -> go
         plot_bgcolor="rgba(0,0,0,0)",
         **layout,
     )
-    figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID)
-    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID)
+    ink = {"color": _INK[_theme()]}
+    figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID, tickfont=ink, title_font=ink)
+    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID, tickfont=ink, title_font=ink)
     return figure
 
 

@@ -19,6 +19,11 @@ def as_html(text: str) -> str:
     return escape(text, quote=True).replace("\n", "<br>")
 
 
+def cut(text: str, longest: int) -> str:
+    """Text of so many characters at most, with … for what is cut."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
 def shown_text(text: str) -> str:
     """What went wrong, in words: to others than this machine's own people without the folders that it names."""
     if os.environ.get(CASEBOOK_PERSON):

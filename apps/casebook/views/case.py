@@ -13,7 +13,7 @@ from apps.casebook.exploring import explorer_part
 from apps.casebook.keys import NEXT, PREVIOUS, UNDO, VERDICT_KEYS, pressed_key
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import framed
-from apps.casebook.text import as_html, chip, judged_chip, leaning_bar, marked, shown_text
+from apps.casebook.text import as_html, chip, cut, judged_chip, leaning_bar, marked, shown_text
 from apps.casebook.told import CASEBOOK_PERSON
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.history import CASE_VERDICTS, CaseEvent, EventKind
@@ -130,24 +130,23 @@ def _head(found: StoredCase, ids: Sequence[str]) -> None:
         f'<header class="cb-head"><p class="cb-small">{as_html(at)}</p><h1>{as_html(record.prompt)}</h1>'
         f"<p>truth: <b>{as_html(record.truth or 'a description')}</b> {''.join(facts)}</p></header>"
     )
-    before, after, back, held = st.columns([1, 1, 1, 2])
-    for column, label, step in ((before, "Previous (p)", -1), (after, "Next (n)", 1)):
+    row = st.container(horizontal=True, vertical_alignment="center")
+    for label, step in (("Previous (p)", -1), ("Next (n)", 1)):
         other = _beside(ids, found.id, step)
-        if column.button(label, disabled=other is None, width="stretch") and other:
+        if row.button(label, disabled=other is None) and other:
             _go(other)
-    back.page_link(
+    _hold(found, row)
+    row.page_link(
         st.session_state["pages"]["cases"], label="All cases", query_params=filter_part(st.query_params)
     )
-    _hold(found, held)
     place = st.container()  # always there: what stands below would be made anew, under a hand that presses it
     if said := st.session_state.pop("said", None):
         place.html(f'<p class="cb-warn" role="alert">{as_html(said)}</p>')
 
 
-def _hold(found: StoredCase, place: DeltaGenerator) -> None:
+def _hold(found: StoredCase, row: DeltaGenerator) -> None:
     """Keep this case to compare another one with, compare it with the one that was kept, or let that go."""
     held = st.session_state.get("held")
-    row = place.container(horizontal=True)
     if held and held != found.id and row.button("Compare with the held case"):
         st.switch_page(st.session_state["pages"]["pair"], query_params={"id": held, "other": found.id})
     if row.button("Let go of the held case" if held else "Hold to compare"):
@@ -236,7 +235,7 @@ def _history(found: StoredCase) -> None:
 
 def _line(event: CaseEvent, *, undone: bool) -> str:
     look = ' class="cb-undone"' if undone else ""
-    value = "" if event.kind == "undo" else f" {as_html(event.value[:200])}"
+    value = "" if event.kind == "undo" else f" {as_html(cut(event.value, 200))}"
     return f"<li{look}>{_when(event)} {as_html(event.author)}: {event.kind}{value}</li>"
 
 

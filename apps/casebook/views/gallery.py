@@ -9,7 +9,7 @@ from apps.casebook.filtering import draw_filter
 from apps.casebook.links import follow_links, open_link
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import address_of
-from apps.casebook.text import as_html, chip, judged_chip, shown_name
+from apps.casebook.text import as_html, chip, cut, judged_chip, shown_name
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.stored import StoredCase
 
@@ -73,10 +73,8 @@ def _nothing(casebook: Casebook) -> None:
             "<pre>emma-viz benchmark tabletop --out run\nemma-viz cases mine run</pre></section>"
         )
         return
-    st.html(
-        '<section class="cb-trouble"><h2>No case passes this filter</h2><p>Widen it on the left, or show every '
-        "question.</p></section>"
-    )
+    wider = "Widen it on the left" + ("." if st.query_params.get("all") else ", or show every question.")
+    st.html(f'<section class="cb-trouble"><h2>No case passes this filter</h2><p>{wider}</p></section>')
     if not st.query_params.get("all"):
         every = {**filter_part(st.query_params), "all": "yes"}
         st.page_link(st.session_state["pages"]["cases"], label="Show every question", query_params=every)
@@ -90,7 +88,7 @@ def _card(found: StoredCase, thumbnail: bytes | None, address: Mapping[str, str]
         else '<div class="cb-thumb cb-blank">no image kept</div>'
     )
     answers = "".join(
-        f"<li><b>{as_html(each.model)}</b> {as_html(each.text[:120])} {judged_chip(each)}</li>"
+        f"<li><b>{as_html(each.model)}</b> {as_html(cut(each.text, 120))} {judged_chip(each)}</li>"
         for each in record.answers
     )
     whence = dict.fromkeys((record.benchmark, record.split, record.category))
@@ -100,7 +98,7 @@ def _card(found: StoredCase, thumbnail: bytes | None, address: Mapping[str, str]
         facts.append(chip(review.verdict, "cb-verdict"))
     facts += [chip(tag, "cb-tag") for tag in review.tags]
     return (
-        f'<article class="cb-card">{photo}<h3>{as_html(record.prompt[:200])}</h3>'
+        f'<article class="cb-card">{photo}<h3>{as_html(cut(record.prompt, 200))}</h3>'
         f'<p class="cb-small">truth: {as_html(record.truth or "a description")}</p><ul>{answers}</ul>'
         f"<p>{''.join(facts)}</p><p>{open_link('case', 'Open the case', {**address, 'id': found.id})}</p></article>"
     )

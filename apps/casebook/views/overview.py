@@ -148,7 +148,7 @@ def _as_table(table: Table) -> str:
     rows = "".join(
         f"<tr>{''.join(f'<td>{_cell(cell_text(cell))}</td>' for cell in row)}</tr>" for row in table.rows
     )
-    notes = "".join(f'<p class="cb-small">{as_html(note)}</p>' for note in table.notes)
+    notes = "".join(f'<p class="cb-small">{as_html(note.removeprefix("- "))}</p>' for note in table.notes)
     body = f"<table class='cb-table'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f"<h3>{as_html(table.title)}</h3>{scrolled(body, table.title)}{notes}"
 

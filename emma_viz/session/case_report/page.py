@@ -34,10 +34,10 @@ a.said:hover, a.said:focus-visible { text-decoration-color: currentcolor; }
 :target { background: color-mix(in srgb, var(--m1) 16%, transparent); outline: 2px solid var(--m1); }
 .wide { overflow-x: auto; margin-top: 14px; }
 .wide table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.wide th, .wide td { padding: 5px 18px 5px 0; text-align: left; vertical-align: top; }
+.wide th, .wide td { padding: 5px 18px 5px 0; text-align: left; vertical-align: top; white-space: normal; }
 .wide tr { border-bottom: 1px solid var(--hair); }
-.wide th { font-weight: 400; min-width: 200px; }
-.wide td { min-width: 150px; } .wide b { color: var(--ink); font-weight: 600; }
+.wide th { font-weight: 400; min-width: 150px; }
+.wide td { min-width: 96px; } .wide b { color: var(--ink); font-weight: 600; }
 #canvas { margin-top: 18px; } #canvas > .ev:not(.ev-narrow) { height: 720px; }
 @media (max-width: 640px) { .case-top { grid-template-columns: 1fr; } }
 """

@@ -71,6 +71,7 @@ class _Layout:
         self.y += 0.07
         for reason in self.content.reasons:
             self._write(reason, left, side, _SMALL, colour=colours.SOFT)
+        self.y += 0.07
         self._write(self.content.judged, left, side, _TEXT, bold=True)
         for note in self.content.case.review.notes:
             self._write(f"{note.author}, {note.at[:10]}: {note.value}", left, side, _TEXT)
@@ -125,7 +126,7 @@ class _Layout:
         link = self.content.place(sentence.numbers[0]) if sentence.numbers else ""
         self.sheet.write(x, self.y, part, _TEXT, link=link)
         if link:
-            self.sheet.rule(x, self.y + 1.05 * _TEXT / 72, words.width(part, _TEXT), colours.FAINT)
+            self.sheet.rule(x, self.y + 1.05 * _TEXT / 72, words.width(part, _TEXT))
 
     def _numbers(self, room: float) -> None:
         """The table of what has no layers."""
