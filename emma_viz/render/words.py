@@ -205,17 +205,34 @@ def shorten(text: str, room: float, size: float, *, bold: bool = False, always: 
 
 
 def shorten_apart(texts: Sequence[str], shorten: Callable[[str], str]) -> list[str]:
-    """Lines that are each cut to their room, at their starts where these are alike and their ends tell them apart.
+    """Lines that are each cut to their room, so that they are told apart: of "name, lens" inside the name where others
+    have the name as well, and at their starts where all of these are alike.
 
     Args:
         texts: the lines.
         shorten: cuts the end of one, with … for what is cut.
     """
     cut = [shorten(text) for text in texts]
-    alike = len(set(texts)) > 1 and len({text[:4] for text in texts}) == 1
-    if cut == list(texts) or (len(set(cut)) == len(set(texts)) and not alike):
+    if cut == list(texts):
         return cut
+    if len(set(texts)) == 1 or len({text[:4] for text in texts}) > 1:
+        inside = [_inside(text, shorten) if _of_several(text, texts) else shorten(text) for text in texts]
+        for shown in (inside, cut):
+            if len(set(shown)) == len(set(texts)):
+                return shown
     return [shorten(text[::-1])[::-1] for text in texts]
+
+
+def _of_several(text: str, texts: Sequence[str]) -> bool:
+    name, comma, _ = text.rpartition(", ")
+    return bool(comma) and sum(each.startswith(f"{name}, ") for each in texts) > 1
+
+
+def _inside(text: str, shorten: Callable[[str], str]) -> str:
+    """The line with its end whole, and … for what is cut before."""
+    name, _, end = text.rpartition(", ")
+    lines = [text, *(f"{name[:length].rstrip(' -')}…, {end}" for length in range(len(name) - 1, 2, -1))]
+    return next((line for line in lines if shorten(line) == line), shorten(text))
 
 
 def _pieces(text: str, room: float, size: float, bold: bool):

@@ -254,4 +254,5 @@ def notes(maps: Sequence[ActivationMaps]) -> Iterator[str]:
         for note in each.decoding.lens.notes:
             named.setdefault(note, []).append(name)
     for note, names in named.items():
-        yield f"{', '.join(names)}: {note}"
+        # Rows of one model have a comma in their names.
+        yield f"{(' and ' if any(', ' in name for name in names) else ', ').join(names)}: {note}"

@@ -69,3 +69,21 @@ def test_names_that_their_ends_tell_apart_are_cut_at_their_starts():
 
     assert shorten_apart(["cobra, ridge", "cobra, native"], cut) == ["…ridge", "…ative"]
     assert shorten_apart(["cobra, ridge", "emma"], cut) == ["cobra…", "emma"]
+
+
+def test_curves_of_several_models_and_lenses_keep_the_lens_in_their_names():
+    names = [
+        f"{model}, {lens}" for model in ("cobra-pocket", "emma-v1-pocket") for lens in ("ridge", "tuned")
+    ]
+
+    def cut(text):
+        return text if len(text) <= 17 else text[:16] + "…"
+
+    assert shorten_apart(names, cut) == [
+        "cobra-poc…, ridge",
+        "cobra-poc…, tuned",
+        "emma-v1-p…, ridge",
+        "emma-v1-p…, tuned",
+    ]
+    alike = [f"{model}, {lens}" for model in ("a-model-one", "a-model-two") for lens in ("ridge", "tuned")]
+    assert len(set(shorten_apart(["b", *alike], cut))) == 5
