@@ -34,7 +34,7 @@ class Check:
 def checks(model: LoadedModel, subject: Subject) -> tuple[Check, ...]:
     """Hooks that fired, mixers computed again, the cache against a full pass, the frozen sum against the logit; of an
     attention transformer the parts of its blocks, and the cache."""
-    bound = _CLOSE if model.info.dtype == "float32" else 5e-2
+    bound = _bound(model.info.dtype)
     attends = model.info.ssm == "attention"
     trace = record(
         model,
@@ -77,6 +77,15 @@ def checks(model: LoadedModel, subject: Subject) -> tuple[Check, ...]:
         ),
     ]
     return (fired, *parts)
+
+
+def check_of(name: str, error: float, dtype: str, what: str) -> Check:
+    """A check of a model with weights of a type, from the error that was found, over the largest value."""
+    return _check(name, error, _bound(dtype), what)
+
+
+def _bound(dtype: str) -> float:
+    return _CLOSE if dtype == "float32" else 5e-2
 
 
 def _check(name: str, error: float, bound: float, what: str) -> Check:

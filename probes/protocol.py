@@ -239,8 +239,8 @@ class Finding:
 
 
 @runtime_checkable
-class Probe(Protocol):
-    """One way of examining a model. Its file is all there is of it."""
+class Reported(Protocol):
+    """What a report needs of a probe: its words, and the numbers in what it kept."""
 
     name: str
     """As `--probes` takes it."""
@@ -249,17 +249,6 @@ class Probe(Protocol):
     """What it answers, in one sentence."""
     method: str
     """How, and what the number does not say, in a few sentences."""
-
-    def needs(self) -> Needs:
-        """What it must be given."""
-        ...
-
-    def see(self, batch: Batch) -> Seen:
-        """What is kept of a batch.
-
-        It is a function of the batch alone. A NaN in a column says that the number is not defined for that image.
-        """
-        ...
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
         """The numbers in what was kept; none where it was too little, with a note in `Seen` saying why."""
@@ -271,4 +260,20 @@ class Probe(Protocol):
 
     def summary(self, results: Sequence[Result]) -> str:
         """One or two sentences for the top of the report, made of findings alone; "" for nothing to say."""
+        ...
+
+
+@runtime_checkable
+class Probe(Reported, Protocol):
+    """One way of examining a model. Its file is all there is of it."""
+
+    def needs(self) -> Needs:
+        """What it must be given."""
+        ...
+
+    def see(self, batch: Batch) -> Seen:
+        """What is kept of a batch.
+
+        It is a function of the batch alone. A NaN in a column says that the number is not defined for that image.
+        """
         ...

@@ -3,6 +3,7 @@
     python -m probes.run cobra-pocket --quick --out report
     python -m probes.run cobra-pocket emma-v1-pocket --quick --out report     every number with its paired difference
     python -m probes.run RUN_DIRECTORY --images photos/ --out report          any supported checkpoint, any images
+    python -m probes.run state-spaces/mamba-130m --texts notes.txt --out report    a language model alone, on text
     python -m probes.run RUN_DIRECTORY --out report --jobs 2                  in two processes of this machine
     python -m probes.run RUN_DIRECTORY --out report --shard 0/4               one of four; then without --shard
     accelerate launch … -m probes.run RUN_DIRECTORY --out report              the same by rank
@@ -35,6 +36,7 @@ from probes.parity import Check, checks
 from probes.protocol import Gathered, Probe, Result
 from probes.subjects import Subjects, subjects_of
 from probes.table import chosen, known
+from probes.text.texts import report_on_texts
 
 _MODULE = "python -m probes.run"
 QUICK = 32
@@ -68,6 +70,12 @@ def probe_parser(program: str) -> argparse.ArgumentParser:
         type=options.path,
         metavar="DIR|JSON",
         help="images, or records of them (default: tabletop scenes)",
+    )
+    parser.add_argument(
+        "--texts",
+        type=options.path,
+        metavar="FILE",
+        help="a text file: its paragraphs are read by the checkpoints' language models alone, without images",
     )
     parser.add_argument(
         "--out", type=options.path, required=True, metavar="DIR", help="where the report goes"
@@ -128,10 +136,13 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
     running = options.running(args)
     layers = None if args.layers is None or "all" in args.layers else tuple(args.layers)
     report.require_report_room(args.out)
+    usual = QUICK if args.quick else COUNT
+    if args.texts is not None:
+        _on_texts(args, layers, running, usual if args.count is None else args.count)
+        return
     described = [require_loadable(source, running) for source in args.models]
     for _, found in described:
         layers_of(found.info.n_layer, layers)
-    usual = QUICK if args.quick else COUNT
     subjects = subjects_of(args.images, count=usual if args.count is None else args.count, prompt=args.prompt)
     kept, left_out = able(
         probes,
@@ -165,6 +176,31 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
     written = report.write_report(
         _reported(found, checked, plan, subjects, left_out, (time.monotonic() - started) / 60), args.out
     )
+    print(f"{written[0]}: {written[1].name}, {len(written) - 2} tables and figures beside it.")
+
+
+def _on_texts(
+    args: argparse.Namespace, layers: tuple[int | str, ...] | None, running: Running, count: int
+) -> None:
+    """Language models alone, on text.
+
+    Raises:
+        InputError: an option is of images.
+    """
+    of_images = {
+        "--images": args.images,
+        "--probes": args.probes,
+        "--shard": args.shard,
+        "--budget": args.budget,
+    }
+    if given := [name for name, value in of_images.items() if value is not None] + ["--jobs"] * (
+        args.jobs > 1
+    ):
+        raise InputError(f"expected --texts without {given[0]}, which is for probes of images.")
+    with ProgressBars() as bars:
+        written = report_on_texts(
+            args.models, args.texts, args.out, count=count, layers=layers, running=running, progress=bars
+        )
     print(f"{written[0]}: {written[1].name}, {len(written) - 2} tables and figures beside it.")
 
 

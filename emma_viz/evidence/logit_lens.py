@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emma_viz.capture.questions import RecordableModel, peer_network
+from emma_viz.capture.questions import RecordableModel, TextModel, peer_network
 from emma_viz.errors import InputError
 from emma_viz.models.peers.entered import word_scores_of
 
@@ -62,7 +62,7 @@ def logit_lens(
 
 
 @torch.no_grad()
-def word_scores(model: RecordableModel, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+def word_scores(model: RecordableModel | TextModel, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
     """What the model's last norm and output layer make of states of `resid_post`: scores of its known words, fp32.
 
     Args:

@@ -21,6 +21,9 @@ from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
 from emma_viz.session.row_names import row_names
 
+INVISIBLE = 1 / 512
+"""Of decoded pixels in [0, 1]: less than half a step of a screen."""
+
 
 def figure(
     *maps: ActivationMaps,
@@ -151,7 +154,11 @@ def figure_spec(
     for index, pair in enumerate(zip(first.image_hashes, names, strict=True)):
         questions.setdefault(pair, []).append(index)
     return FigureSpec(
-        images=tuple(_image_case(maps, samples, name, view) for (_, name), samples in questions.items()),
+        images=tuple(
+            _image_case(maps, alike, name, view)
+            for (_, name), samples in questions.items()
+            for alike in _alike(maps, samples)
+        ),
         map_kind=maps[0].kind,
         scale=maps[0].scale,
         style=view.style,
@@ -161,9 +168,30 @@ def figure_spec(
     )
 
 
+def _alike(maps: Sequence[ActivationMaps], samples: Sequence[int]) -> list[list[int]]:
+    """Questions about one image, those together between which no picture differs.
+
+    Where image tokens come before the text of a causal model that is all of them; where the text is mixed into them, or
+    they see what is behind, each question has a picture of its own.
+    """
+    found: list[list[int]] = []
+    for sample in samples:
+        home = next((group for group in found if _same(maps, group[0], sample)), None)
+        if home is None:
+            found.append([sample])
+        else:
+            home.append(sample)
+    return found
+
+
+def _same(maps: Sequence[ActivationMaps], one: int, other: int) -> bool:
+    """Whether the decoded pixels of two samples are the same to the eye, in every model."""
+    pairs = ((each.decoding.patches[:, one], each.decoding.patches[:, other]) for each in maps)
+    return all(np.allclose(a, b, rtol=0, atol=INVISIBLE, equal_nan=True) for a, b in pairs)
+
+
 def _image_case(maps: Sequence[ActivationMaps], samples: list[int], name: str, view: View):
-    """One image; asked several questions, its maps are those of the first: image tokens come before the text, and
-    the model is causal, so that they are the same."""
+    """One image, and the questions about it between which its maps do not differ."""
     first, index = maps[0].decoding, samples[0]
     place = first.geometry[index]
     low, high = maps[0].true_limits()[index]

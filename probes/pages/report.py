@@ -20,7 +20,7 @@ from probes.numbers import layer_word
 from probes.pages import paper_charts
 from probes.pages.page import chart_place, escaped, report_page, table, verdict
 from probes.parity import Check
-from probes.protocol import Finding, Number, Probe, Result
+from probes.protocol import Finding, Number, Reported, Result
 
 FILES = ("report.html", "report.json")
 FOLDERS = ("tables", "figures")
@@ -30,7 +30,7 @@ FOLDERS = ("tables", "figures")
 class Section:
     """One probe's part of the report."""
 
-    probe: Probe
+    probe: Reported
     results: tuple[Result, ...]
     differences: tuple[Difference, ...] = ()
 
@@ -48,13 +48,15 @@ class Report:
     checks: tuple[tuple[Check, ...], ...]
     """Of each model."""
     images: str
-    """What they are, in words."""
+    """What was shown, in words."""
     seen: int
     """How many images every number is about, of how many that were asked for."""
     asked: int
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
     minutes: float
+    about: str = "What the image tokens hold, where it is lost, and whether the pictures can be trusted."
+    """What the page is about."""
 
     @property
     def title(self) -> str:
@@ -130,7 +132,7 @@ def _parts(report: Report) -> list[str]:
     ]
     parts = [
         f"<h1>{escaped(report.title)}</h1>",
-        f'<p class="soft">What the image tokens hold, where it is lost, and whether the pictures can be trusted. '
+        f'<p class="soft">{escaped(report.about)} '
         f"{escaped(report.images)}; numbers are about {report.seen} of {report.asked}. "
         f"The last run of the command took {report.minutes:.1f} minutes.</p>",
         f'<p class="lead">{escaped(trust(report))}'
@@ -143,8 +145,8 @@ def _parts(report: Report) -> list[str]:
         )
         + "</nav>",
         "<h2>Can this checkpoint be looked at?</h2>",
-        "<p>The model against itself, on the first image. A picture of a model that fails here shows something else "
-        "than the model.</p>",
+        "<p>The model against itself, on the first that it was shown. A picture of a model that fails here shows "
+        "something else than the model.</p>",
     ]
     rows = [
         [info.name, check.name, "passed" if check.passed else "FAILED", check.sentence]

@@ -35,6 +35,24 @@ def test_several_prompts_about_one_image_draw_its_maps_once():
     assert [model.answer for model in case.models] == ["(1) A cup. (2) Because."] * 2
 
 
+def test_prompts_that_change_the_maps_have_a_picture_each():
+    """As where the instruction is mixed into the image's tokens, or these see the text behind them."""
+    first, second = (asked(each) for each in made(**RECIPE).decodings)
+    patches = second.patches.copy()
+    patches[-1, 1] += 0.1
+    changed = dataclasses.replace(second, patches=patches)
+    cases = figure_spec([first.maps(), changed.maps()], view=View()).images
+    assert [case.title for case in cases] == ["cup.png"] * 2
+    assert [case.prompt for case in cases] == ["What?", "Why?"]
+    assert [case.models[1].answer for case in cases] == ["A cup.", "Because."]
+    assert not np.array_equal(cases[0].models[1].decoded, cases[1].models[1].decoded, equal_nan=True)
+    # What no screen shows is no difference.
+    patches = second.patches.copy()
+    patches[:, 1] += 1e-4
+    close = dataclasses.replace(second, patches=patches)
+    assert len(figure_spec([first.maps(), close.maps()], view=View()).images) == 1
+
+
 def test_names_and_notes_of_images_and_hooks_are_printed():
     first, _ = (asked(each) for each in made(**RECIPE).decodings)
     noted = dataclasses.replace(first, notes=("forward hooks of others were on layers.3",))

@@ -1,0 +1,110 @@
+"""Language models alone, on text: the numbers against sums made here, and the command from files to a report."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from emma_viz.checkpoints import load_language_model, save_run_directory
+from emma_viz.errors import InputError
+from emma_viz.models import PRESETS, VLM
+from probes.run import main
+from probes.text.texts import MOST_TEXT_TOKENS, examine_texts, read_texts, text_checks
+from tests.tiny_model import tiny_tokenizer
+
+TEXTS = ["A red cup on a table, beside a blue hat.", "How many cups are there?", "Yes", "x" * 600]
+
+
+@pytest.fixture(scope="module", params=["tiny-cobra", "tiny-emma-v2", "tiny-llava"])
+def folder(request, tmp_path_factory):
+    """A run directory whose language model is taken: Mamba-1, Mamba-2, attention."""
+    torch.manual_seed(6)
+    tokenizer, config = tiny_tokenizer(), PRESETS[request.param]()
+    config = replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
+    vlm = VLM(config, backend="torch")
+    with torch.no_grad():
+        vlm.llm.backbone.embedding.weight.mul_(20)
+    place = tmp_path_factory.mktemp("alone") / request.param
+    return save_run_directory(place, config, vlm.state_dict(), tokenizer=tokenizer)
+
+
+def test_numbers_are_those_of_the_networks_own_states(folder):
+    model = load_language_model(folder, backend="torch")
+    found = examine_texts(model, TEXTS)
+    attends = model.info.ssm == "attention"
+    assert set(found) == {"next", "first"} | (set() if attends else {"reach"})
+    ids = torch.tensor([model.tokenizer.encode(TEXTS[0])])
+    with torch.no_grad():
+        scores = model.llm(ids)[0, :-1, : model.llm.config.vocab_size].float().log_softmax(-1)
+        entered = model.llm.embed(ids)[0].double().norm(dim=-1)
+    last = scores.gather(1, ids[0, 1:, None]).mean()
+    columns = found["next"].columns
+    assert columns["next"][0, -1] == pytest.approx(float(last), abs=1e-4)
+    assert columns["next"].shape == (len(TEXTS), 4)
+    assert found["first"].columns["first"][0, 0] == pytest.approx(
+        float(entered[0] / entered.mean()), rel=1e-5
+    )
+    # One token has nothing behind it, nor another beside it.
+    single = [i for i, text in enumerate(TEXTS) if len(model.tokenizer.encode(text)) == 1]
+    assert all(np.isnan(columns["next"][i]).all() for i in single)
+    assert any(str(MOST_TEXT_TOKENS) in note for note in found["next"].notes)
+    if not attends:
+        reach = found["reach"].columns["reach"]
+        assert np.isnan(reach[:, 0]).all()
+        length = ids.shape[1]
+        assert (reach[0, 1:] > 0).all()
+        assert (reach[0, 1:] < length - 1).all()
+        assert found["reach"].columns["reach_control"][0, 1] == pytest.approx((length - 1) / 2)
+    assert all(check.passed for check in text_checks(model, TEXTS[0]))
+
+
+def test_a_state_that_forgets_at_once_reaches_nowhere(folder):
+    model = load_language_model(folder, backend="torch")
+    if model.info.ssm == "attention":
+        return
+    with torch.no_grad():
+        for block in model.llm.backbone.layers:
+            block.mixer.A_log.fill_(12.0)
+    reach = examine_texts(model, TEXTS[:1])["reach"].columns["reach"]
+    assert (reach[0, 1:] < 1e-3).all()
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_report_of_two(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("probes.pages.paper_charts.write_charts", lambda chart, stem: ())
+    notes = tmp_path / "notes.txt"
+    notes.write_text("\n\n".join(TEXTS), encoding="utf-8")
+    asked = [
+        str(folder),
+        str(folder),
+        "--texts",
+        str(notes),
+        "--out",
+        str(tmp_path / "report"),
+        "--backend",
+        "torch",
+    ]
+    assert main(asked) == 0
+    told = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert told["images"] == "4 paragraphs of notes.txt"
+    names = [each["name"] for each in told["probes"]]
+    assert names == (["next", "first"] if "llava" in str(folder) else ["next", "first", "reach"])
+    assert all("reach was left out" in each for each in told["notes"])
+    assert "layer by layer" in (tmp_path / "report" / "report.html").read_text()
+    assert main([*asked, "--images", str(tmp_path)]) != 0
+    assert "expected --texts without --images" in capsys.readouterr().err
+
+
+def test_texts_are_paragraphs(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("One\nline.\r\n\r\n\n\nTwo.\n", encoding="utf-8")
+    assert read_texts(path, 5) == ["One line.", "Two."]
+    assert read_texts(path, 1) == ["One line."]
+    path.write_text("\n \n")
+    with pytest.raises(InputError, match="holds no text"):
+        read_texts(path, 1)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_texts(path, 1)
