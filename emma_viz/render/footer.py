@@ -29,7 +29,7 @@ def provenance(spec: FigureSpec) -> list[tuple[str, str]]:
         ("Hook site", _by_model(models, "site", "not recorded")),
         ("Maps", f"{spec.map_label}; {_limits(spec)}"),
         ("Models", "; ".join(_once(clean(f"{model.name} {_bracketed(model.revision)}") for model in models))),
-        ("Images", "; ".join(_hash_of(case) for case in spec.images)),
+        ("Images", "; ".join(_once(_hash_of(case) for case in spec.images))),
     ]
     if spec.difference:
         pairs = [case.subtracted for case in spec.images]

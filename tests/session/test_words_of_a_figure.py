@@ -46,6 +46,10 @@ def test_prompts_that_change_the_maps_have_a_picture_each():
     assert [case.prompt for case in cases] == ["What?", "Why?"]
     assert [case.models[1].answer for case in cases] == ["A cup.", "Because."]
     assert not np.array_equal(cases[0].models[1].decoded, cases[1].models[1].decoded, equal_nan=True)
+    (said,) = [
+        text for what, text in provenance(figure_spec([changed.maps()], view=View())) if what == "Images"
+    ]
+    assert said.count("cup.png") == 1
     # What no screen shows is no difference.
     patches = second.patches.copy()
     patches[:, 1] += 1e-4
