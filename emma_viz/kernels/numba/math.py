@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from emma_viz.kernels.numba.cache import cache_of
+from emma_viz.kernels.numba.lanes import widest_vectors
 
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 """Floating-point freedoms of all kernels; without `nnan` and `ninf`, so that NaN and infinity get through."""
@@ -46,7 +47,8 @@ def parallel_kernel(function: Callable[..., None]) -> Callable[..., None]:
 @kernel
 @no_type_check
 def share_of(worker, workers, tasks):
-    """The tasks of one of several workers."""
+    """The tasks of one of several workers; every kernel calls it, and may use the widest vectors."""
+    widest_vectors()
     return range(tasks * worker // workers, tasks * (worker + 1) // workers)
 
 

@@ -72,6 +72,16 @@ def _of_row(flat, distance, row, share):
 
 @kernel
 @no_type_check
+def _put(values, out, start):
+    """Write (N, width) to the channels of out (N, E) from `start` on."""
+    # Not as out[:, …] = values: that takes numba two seconds more to compile.
+    for n in range(values.shape[0]):
+        for c in range(values.shape[1]):
+            out[n, start + c] = values[n, c]
+
+
+@kernel
+@no_type_check
 def _step_sizes(raw, bias, use_softplus, out):
     """Write the step sizes Δ of one token."""
     width = out.shape[0]
@@ -95,7 +105,7 @@ def _forward_block(tokens, share, A2, D, bias, keep, h, y, kept):
     for t in range(share.length):
         row = share.first + t
         if keep and t % SCAN_CHUNK == 0:
-            kept[t // SCAN_CHUNK, :, share.start : share.end] = h
+            _put(h, kept[t // SCAN_CHUNK], share.start)
         ur = _of_row(tokens.u, tokens.u_distance, row, share)
         _step_sizes(_of_row(tokens.dt, tokens.dt_distance, row, share), bias, tokens.softplus, delta)
         for c in range(width):
@@ -144,7 +154,7 @@ def scan_forward(worker, workers, tokens, A, D, bias, keep, initial, y, final, k
         A2 = A[:, c0:c1] * LOG2E
         share = ScanShare(b * length, length, c0, c1)
         _forward_block(tokens, share, A2, D[c0:c1], bias[c0:c1], keep, h, y, kept[b])
-        final[b, :, c0:c1] = h
+        _put(h, final[b], c0)
 
 
 @kernel
