@@ -189,7 +189,7 @@ class _SelectiveScan(torch.autograd.Function):
         gz = np.empty((batch * length if z is not None else 1, inner), np.float32)
         g_initial, gA = (np.empty((batch, states, inner), np.float32) for _ in range(2))
         gB, gC = (np.empty((blocks, batch, length, states), np.float32) for _ in range(2))
-        gD, g_bias = (np.empty((batch, inner), np.float32) for _ in range(2))
+        gD, g_bias = (np.zeros((batch, inner), np.float32) for _ in range(2))
         run_kernel(
             numba_scan.scan_backward, *_scan_arguments(*tensors, ctx.softplus, torch.float32), kept.numpy(),
             array(gy).reshape(batch * length, inner), array(g_final.transpose(1, 2)), block,
@@ -258,7 +258,7 @@ class _CausalConv(torch.autograd.Function):
         batch, length, inner = x.shape
         taps = weight.shape[1]
         gx = np.empty((batch * length, inner), np.float32)
-        g_taps, g_bias = np.empty((batch, taps, inner), np.float32), np.empty((batch, inner), np.float32)
+        g_taps, g_bias = np.empty((batch, taps, inner), np.float32), np.zeros((batch, inner), np.float32)
         g_initial = np.zeros((batch, taps - 1, inner), np.float32)
         run_kernel(
             numba_conv.conv_backward, *_conv_arguments(x, weight, bias, initial, ctx.silu, torch.float32),

@@ -96,7 +96,7 @@ def conv_backward(
 
     Args:
         gy: (B·L, E). gx: (B·L, E), written. g_initial: (B, K - 1, E), zeros on entry.
-        g_taps (B, K, E), g_bias (B, E): one part a sample, to be summed.
+        g_taps (B, K, E), g_bias (B, E): one part a sample, to be summed; g_bias zeros on entry.
     """
     batch, inner = initial.shape[0], gy.shape[1]
     length = gy.shape[0] // batch
@@ -107,7 +107,7 @@ def conv_backward(
         c1 = min(c0 + block, inner)
         width = c1 - c0
         part, part_bias = taps[:, c0:c1].copy(), bias[c0:c1]
-        sum_taps, sum_bias = np.zeros((taps.shape[0], width), np.float32), np.zeros(width, np.float32)
+        sum_taps, sum_bias = np.zeros((taps.shape[0], width), np.float32), g_bias[b, c0:c1]
         g = np.empty(width, np.float32)
         for t in range(length):
             gr = gy[b * length + t, c0:c1]
@@ -117,9 +117,11 @@ def conv_backward(
                     s = sigmoid(g[c])
                     g[c] = gr[c] * s * (ONE + g[c] * (ONE - s))
             else:
-                g[:] = gr
+                for c in range(width):
+                    g[c] = gr[c]
             for c in range(width):
                 sum_bias[c] += g[c]
             _backward_token(x, xs, part, initial[b], b * length, t, c0, c1, g, gx, g_initial[b], sum_taps)
-        g_taps[b, :, c0:c1] = sum_taps
-        g_bias[b, c0:c1] = sum_bias
+        for k in range(taps.shape[0]):
+            for c in range(width):
+                g_taps[b, k, c0 + c] = sum_taps[k, c]

@@ -246,7 +246,9 @@ def _backward_block(tokens, share, A, D, bias, kept, gy, g, gu, gdt, gz, gA, gB,
     for chunk in range((share.length - 1) // SCAN_CHUNK, -1, -1):
         start = chunk * SCAN_CHUNK
         count = min(SCAN_CHUNK, share.length - start)
-        past[0] = kept[chunk, :, c0:c1]
+        for n in range(states):
+            for c in range(width):
+                past[0, n, c] = kept[chunk, n, c0 + c]
         _recompute_chunk(tokens, share, A2, D, bias, start, count, past, decay, delta, pre)
         for t in range(count - 1, -1, -1):
             row = share.first + start + t
@@ -255,7 +257,8 @@ def _backward_block(tokens, share, A, D, bias, kept, gy, g, gu, gdt, gz, gA, gB,
                 zr = _of_row(tokens.z, tokens.z_distance, row, share)
                 _backward_gate(gy[row, c0:c1], zr, pre[t], gz[row, c0:c1], gated)
             else:
-                gated[:] = gy[row, c0:c1]
+                for c in range(width):
+                    gated[c] = gy[row, c0 + c]
             for c in range(width):
                 du[c] = d[c] * ur[c]
                 g_delta[c] = ZERO
@@ -278,7 +281,7 @@ def scan_backward(
     Args:
         gy: (B·L, E). g_final: (B, N, E). The others as in `scan_forward`.
         gu, gdt, gz: (B·L, E), written. g_initial: (B, N, E), written.
-        gA (B, N, E), gD, g_bias (B, E): one part a sample, to be summed.
+        gA (B, N, E), gD, g_bias (B, E): one part a sample, to be summed; gD and g_bias zeros on entry.
         gB, gC (blocks, B, L, N): one part a block of channels, to be summed.
     """
     batch, states, inner = g_final.shape
@@ -292,13 +295,9 @@ def scan_backward(
         share = ScanShare(b * length, length, c0, c1)
         g = g_final[b, :, c0:c1].copy()
         part_A = np.zeros((states, c1 - c0), np.float32)
-        part_D = np.zeros(c1 - c0, np.float32)
-        part_bias = np.zeros(c1 - c0, np.float32)
         _backward_block(
             tokens, share, A[:, c0:c1].copy(), D[c0:c1], bias[c0:c1], kept[b], gy, g, gu, gdt, gz,
-            part_A, gB[j, b], gC[j, b], part_D, part_bias,
+            part_A, gB[j, b], gC[j, b], gD[b, c0:c1], g_bias[b, c0:c1],
         )  # fmt: skip
-        g_initial[b, :, c0:c1] = g
-        gA[b, :, c0:c1] = part_A
-        gD[b, c0:c1] = part_D
-        g_bias[b, c0:c1] = part_bias
+        _put(g, g_initial[b], c0)
+        _put(part_A, gA[b], c0)
