@@ -21,6 +21,10 @@ def open_link(page: str, label: str, address: Mapping[str, str]) -> str:
 
 
 def follow_links() -> None:
-    """Let the links of this page be followed without the whole page being loaded anew."""
+    """Let the links of this page be followed without the whole page being loaded anew.
+
+    By a script of the page and not as a component, which is loaded after the links stand: who presses one at once
+    would wait for the whole page.
+    """
     script = resources.files("apps.casebook").joinpath("links.js").read_text("utf-8")
-    st.components.v2.component("emma_viz_links", js=script, isolate_styles=False)(key="links")
+    st.html(f"<script>{script}</script>", unsafe_allow_javascript=True)

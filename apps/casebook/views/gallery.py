@@ -44,11 +44,11 @@ def draw_gallery(casebook: Casebook) -> None:
     address = filter_part(st.query_params)
     cards = "".join(_card(each, pictures.get(each.record.image), address) for each in shown)
     st.html(f'<div class="cb-cards">{cards}</div>')
-    follow_links()
     if pages > 1:
         _turn(page, pages)
     what = "this case" if total == 1 else f"these {min(total, MOST_SENT)} cases"
     st.html(document_links(what, "cases", address))
+    follow_links()
 
 
 def _whole(text: str) -> int:
