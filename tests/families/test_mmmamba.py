@@ -1,20 +1,22 @@
 """mmMamba: its two modules as one stream, what its mixers remember, its prompt, and what its files may say."""
 
-import copy
 import json
 import shutil
+from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from emma_viz.checkpoints import load_model
+from emma_viz.checkpoints import LoadedModel, load_model
 from emma_viz.data.prompts import Turn, build_prompt, lead
 from emma_viz.errors import CheckpointError
-from emma_viz.models import PRESETS, generate
+from emma_viz.models import PRESETS, VLM, generate
 from emma_viz.models.families.mmmamba import MMMAMBA, chat_values
 from emma_viz.models.sizes import parameters
-from tests.families import llava_files
+from tests.families import llava_files, mmmamba
 from tests.families.conftest import make_member
+from tests.tiny_model import tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,40 @@ def test_an_answer_is_that_of_the_whole_text_read_anew_for_each_token(hybrid):
             scores = vlm(own, torch.tensor([ids]), logits="all").logits[0, -1]
             assert token == int(scores[: vlm.config.llm.vocab_size].argmax())
             ids.append(token)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """The same with a Mamba-2 in every block, loud enough for each token to matter."""
+    torch.manual_seed(9)
+    values = chat_values(attention=(), blocks=1, width=32, inner=48, heads=4, shared=2, side=56, tokens=258)
+    vlm = VLM(MMMAMBA.describe({**values, "normalize_encoder_output": True}), backend="torch").eval()
+    with torch.no_grad():
+        for key, weight in vlm.named_parameters():
+            if key.endswith(("o_proj.weight", "w2.weight")):
+                weight.mul_(40)
+            elif "conv1d" in key:
+                weight.add_(torch.randn_like(weight) / 4)
+    return LoadedModel.from_vlm(vlm, tiny_tokenizer(), name="tiny-linear")
+
+
+@torch.no_grad()
+def test_with_a_mixer_in_every_block_it_is_the_released_sum_too(linear):
+    features, ids = torch.randn(2, 16, 588), torch.randint(258, (2, 12))
+    state = dict(linear.vlm.state_dict())
+    theirs = mmmamba.logits(SimpleNamespace(state={"all": state}, loaded=linear), features, ids)
+    ours = linear.vlm(None, ids, features=features, logits="all").logits
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
+    assert ours.argmax(-1).unique().numel() > 2
+
+
+@torch.no_grad()
+def test_in_bfloat16_it_is_nearly_the_same(linear):
+    ids = torch.randint(258, (1, 12))
+    whole = linear.vlm(None, ids, logits="all").logits
+    narrow = deepcopy(linear.vlm).bfloat16()(None, ids, logits="all").logits
+    assert narrow.dtype == torch.bfloat16
+    assert float((narrow.float() - whole).norm() / whole.norm()) < 0.1
 
 
 @torch.no_grad()
@@ -80,7 +116,7 @@ def test_the_prompt_is_that_of_internvl():
 
 
 def _changed(**changes):
-    values = copy.deepcopy(llava_files.MMMAMBA)
+    values = deepcopy(llava_files.MMMAMBA)
     for name, value in changes.items():
         part, _, field = name.partition("__")
         if field:
