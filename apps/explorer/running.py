@@ -10,9 +10,11 @@ from apps.explorer.news import Abandoned, News
 from apps.explorer.questions import sentence
 from apps.explorer.state import Asked, Models, RunResult, ShownRow
 from emma_viz.capture import Trace
+from emma_viz.capture.questions import known_sites
+from emma_viz.capture.sites import split_site
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.data import image_hash
-from emma_viz.errors import EmmaVizError, InputError, LensError
+from emma_viz.errors import EmmaVizError, InputError, LensError, SiteError
 from emma_viz.evidence.attribution import answer_words
 from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.lens import Lens, find_lens, recording_for
@@ -111,7 +113,7 @@ def answer_question(question: VisitorQuestion, models: Models, lenses: Lenses, n
                 model = models.get(label, news.say)
                 ways, wrong = _ways(question, lenses, model)
                 news.models[index] = {"name": model.name, "answer": "", "busy": True}
-                trace = _ask(model, [lens for _, lens, _ in ways], question, news, index)
+                trace = _ask(model, ways, question, news, index)
                 news.models[index]["busy"] = False
                 found, worse = _decoded(trace, ways)
             except Abandoned:
@@ -149,11 +151,13 @@ _Way = tuple[str, Lens, str]
 def _ways(
     question: VisitorQuestion, lenses: Lenses, model: LoadedModel
 ) -> tuple[list[_Way], list[tuple[str, str]]]:
-    """The lenses and sites that a model can be decoded with, and (label, sentence) of the lenses that it has not.
+    """The lenses and sites that a model can be decoded with, and (label or site, sentence) of those that it has not.
 
     Raises:
-        LensError: it has none of them.
+        LensError: it has none of the lenses.
+        SiteError: it has none of the sites.
     """
+    sites, lacking = _sites(question, model)
     ways, wrong = [], []
     for label in question.lenses:
         try:
@@ -163,8 +167,28 @@ def _ways(
             if len(wrong) == len(question.lenses):
                 raise
             continue
-        ways += [(label, lens, site) for site in question.sites]
-    return ways, wrong
+        ways += [(label, lens, site) for site in sites]
+    return ways, [*lacking, *wrong]
+
+
+def _sites(question: VisitorQuestion, model: LoadedModel) -> tuple[list[str], list[tuple[str, str]]]:
+    """The sites that a model has of those asked for, and (site, sentence) of the others.
+
+    Raises:
+        SiteError: it has none of them.
+    """
+    found, lacking = [], []
+    for site in question.sites:
+        try:
+            if site:
+                split_site(site, known_sites(model))
+        except SiteError as error:
+            lacking.append((site, sentence(error)))
+            if len(lacking) == len(question.sites):
+                raise
+            continue
+        found.append(site)
+    return found, lacking
 
 
 def _decoded(
@@ -213,11 +237,11 @@ def _lens_for(wanted: Sequence[str], model: LoadedModel) -> Lens:
 
 
 def _ask(
-    model: LoadedModel, lenses: Sequence[Lens], question: VisitorQuestion, news: News, index: int
+    model: LoadedModel, ways: Sequence[_Way], question: VisitorQuestion, news: News, index: int
 ) -> Trace:
     """Record one model for all lenses and sites, its answer told token by token."""
-    recorded = [recording_for(lens) for lens in lenses]
-    own = [site for sites, _ in recorded for site in sites] if "" in question.sites else []
+    recorded, wanted = [recording_for(lens) for _, lens, _ in ways], [site for _, _, site in ways]
+    own = [site for sites, _ in recorded for site in sites] if "" in wanted else []
     layers = sorted({layer for _, layers in recorded for layer in layers})
     heard: list[int] = []
 
@@ -230,7 +254,7 @@ def _ask(
         model,
         [records.Question(image=question.image, prompt=question.prompt)],
         asking=Asking(max_new_tokens=question.max_new_tokens),
-        sites=tuple(dict.fromkeys((*own, *filter(None, question.sites), STREAM))),
+        sites=tuple(dict.fromkeys((*own, *filter(None, wanted), STREAM))),
         layers=tuple(layer for layer in layers if layer < model.info.n_layer),
         on_token=hear,
         progress=news.say,

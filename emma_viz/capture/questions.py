@@ -1,6 +1,6 @@
 """What a model is asked: images and messages, paired, read and tokenised."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, cast, runtime_checkable
@@ -17,7 +17,9 @@ from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import InputError
 from emma_viz.models import VLM, MambaLM, TextNetwork
+from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
 from emma_viz.models.peers.network import PeerNetwork
+from emma_viz.models.sites import Site
 
 _Item = TypeVar("_Item")
 
@@ -129,6 +131,11 @@ def peer_network(model: RecordableModel | TextModel) -> PeerNetwork | None:
     """The network of transformers' that a model is; None for one of this package's own."""
     found = getattr(model, "peer", None)
     return found if isinstance(found, PeerNetwork) else None
+
+
+def known_sites(model: RecordableModel | TextModel) -> Mapping[str, Site]:
+    """The hook sites that a model has, by name."""
+    return sites_of(model.vlm.llm.config) if peer_network(model) is None else ATTENTION_SITES
 
 
 def network_of(model: RecordableModel | TextModel) -> nn.Module:

@@ -17,6 +17,7 @@ from emma_viz.capture.questions import (
     Questions,
     RecordableModel,
     TextModel,
+    known_sites,
     network_of,
     peer_network,
     read_questions,
@@ -28,7 +29,7 @@ from emma_viz.data.images import ImageSource
 from emma_viz.errors import InputError
 from emma_viz.models import Generation, pad_prompts
 from emma_viz.models import generate as generate_answers
-from emma_viz.models.attention_sites import ATTENTION_SITES, PARTS, sites_of
+from emma_viz.models.attention_sites import PARTS
 from emma_viz.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -153,8 +154,7 @@ class _Wanted:
     ) -> "_Wanted":
         """Find the sites in a model, and check the rest."""
         peer = peer_network(model)
-        known = sites_of(model.vlm.llm.config) if peer is None else ATTENTION_SITES
-        names, kept_layers = choose(sites, layers, model.info.n_layer, known)
+        names, kept_layers = choose(sites, layers, model.info.n_layer, known_sites(model))
         targets = resolve_sites(network_of(model), names, kept_layers)
         if peer is not None and {*names} & {*PARTS}:
             require_parts(peer)

@@ -62,6 +62,30 @@ def test_a_comparison_of_a_study_has_all(kinds, running, photos, tmp_path):
     assert {len(each) for each in found.decodings} == {len(photos)}
 
 
+def test_each_model_is_shown_at_the_sites_that_it_has(offer, examples, kinds, photos):
+    service = Service(offer(models=kinds, chosen=tuple(kinds)), examples)
+    try:
+        secret = service.sessions.open(service.uploads.visitor())
+        path, sites = bring(service, secret, photos[0]), ["mixer_out", "attn_out"]
+        *_, news = service.ask(secret, path, "What is it?", ["cobra", "attention"], "ridge", sites, 3)
+        assert news["stage"] == "ready", news
+        result = service.sessions.result(news["session"], news["run"])
+        assert [(row.model, row.site) for row in result.rows] == [
+            ("cobra", "mixer_out"),
+            ("attention", "attn_out"),
+        ]
+        said = dict(result.failed)
+        assert "is a site of an attention transformer" in said["cobra, attn_out"]
+        assert "is a site of a Mamba" in said["attention, mixer_out"]
+        for form in ("sh", "py", "zip"):
+            assert "error" not in service.save({**news, "format": form, "layers": [0, 0]})
+        *_, news = service.ask(secret, path, "What is it?", ["cobra"], "ridge", ["attn_out"], 3)
+        assert news["stage"] == "error"
+        assert "is a site of an attention transformer" in news["message"]
+    finally:
+        service.close()
+
+
 def test_one_question_is_asked_of_all_and_a_words_evidence_found_in_each(offer, examples, kinds, photos):
     service = Service(offer(models=kinds, chosen=tuple(kinds)), examples)
     try:

@@ -7,8 +7,9 @@ from urllib.parse import unquote
 
 from apps.explorer.service import Service
 
-LINKED_SITES = ("resid_pre", "mixer_in", "mixer_out", "resid_post")
-"""Hook sites of the model's width, which a lens can be used on."""
+LINKED_SITES = ("resid_pre", "mixer_in", "mixer_out", "attn_out", "resid_mid", "mlp_out", "resid_post")
+"""Hook sites of the model's width, which a lens can be used on: those of a Mamba's blocks and of attention's. A model
+is shown at those that it has."""
 
 Link = dict[str, str]
 
