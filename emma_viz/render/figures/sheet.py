@@ -89,7 +89,7 @@ def pdf_of(figures: Iterable[Figure], stream: BytesIO, *, dpi: int) -> None:
 
 
 def _join_links(pdf: Any, figure: Drawing) -> None:
-    """Let the links of the page that was written last lead to places on it; one to no place is none.
+    """Let the links of the page that was written last lead to places on it.
 
     Matplotlib's own links lead to addresses alone, so that what it is about to write of them is changed.
     """
@@ -97,13 +97,10 @@ def _join_links(pdf: Any, figure: Drawing) -> None:
 
     file = pdf._file
     page, (_, links) = file.pageList[-1], file._annotations[-1]
-    for link in list(links):
-        name = link["A"]["URI"].removeprefix(_LINK)
-        if name in figure.places:
-            top = 72 * figure.get_figheight() * figure.places[name]
+    for link in links:
+        if (address := link["A"]["URI"]).startswith(_LINK):
+            top = 72 * figure.get_figheight() * figure.places[address.removeprefix(_LINK)]
             link["A"] = {"S": Name("GoTo"), "D": [page, Name("XYZ"), None, top, None]}
-        else:
-            links.remove(link)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,11 @@ class CaseContent:
         """Where a curve or number stands in a document, of whatever cases: links lead there."""
         return f"{re.sub(r'[^0-9A-Za-z]+', '-', name)}-{self.case.id[:8]}"
 
+    def lead(self, sentence: EvidenceSentence) -> str:
+        """The `place` of the first number of a sentence that a document shows; "" where it shows none of them."""
+        shown = {*(name for name, _, _ in self.curves), *(first.name for first, _ in self.numbers)}
+        return next((self.place(name) for name in sentence.numbers if name in shown), "")
+
     @property
     def lacking(self) -> tuple[str, ...]:
         """What was not measured and why, with the models that it was not measured of."""

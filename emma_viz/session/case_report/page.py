@@ -124,9 +124,8 @@ def _answer(answer: CaseAnswer) -> str:
 def _sentences(content: CaseContent, sentences: Sequence[EvidenceSentence]) -> str:
     """A paragraph whose sentences lead to their numbers."""
     return " ".join(
-        f'<a class="said" href="#{content.place(each.numbers[0])}" title="{escape(", ".join(each.numbers))}">'
-        f"{escape(each.text)}</a>"
-        if each.numbers
+        f'<a class="said" href="#{place}" title="{escape(", ".join(each.numbers))}">{escape(each.text)}</a>'
+        if (place := content.lead(each))
         else escape(each.text)
         for each in sentences
     )

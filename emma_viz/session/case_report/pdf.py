@@ -123,7 +123,7 @@ class _Layout:
             line[first:end].rstrip(),
             _MARGIN + words.width(line, _TEXT) - words.width(line[first:], _TEXT),
         )
-        link = self.content.place(sentence.numbers[0]) if sentence.numbers else ""
+        link = self.content.lead(sentence)
         self.sheet.write(x, self.y, part, _TEXT, link=link)
         if link:
             self.sheet.rule(x, self.y + 1.05 * _TEXT / 72, words.width(part, _TEXT))

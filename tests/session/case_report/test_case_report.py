@@ -101,6 +101,7 @@ def evidence() -> CaseEvidence:
             EvidenceSentence(text="The probe is below its threshold.", numbers=("presence",)),
             EvidenceSentence(text=f"{LONG} leaves its number.", numbers=("prior: mean tokens", "presence")),
             EvidenceSentence(text="This one has none.", numbers=()),
+            EvidenceSentence(text="This one's is not shown.", numbers=("elsewhere",)),
         ),
     )
 
@@ -154,7 +155,7 @@ def test_each_sentence_of_a_page_leads_to_its_number(tmp_path, casebook):
     assert "<b>-1.25</b><br>not above chance &lt;img" in row
     assert "without the image, nats" in row
     assert ":target {" in page
-    assert "This one has none.</a>" not in page
+    assert "This one has none. This one&#x27;s is not shown.</p>" in page
 
 
 def test_each_sentence_of_a_pdf_leads_to_its_number_on_its_page(tmp_path, casebook):
