@@ -47,6 +47,7 @@ const controlOf = ({ beats, said }) =>
 
 const scoresOf = ({ view }, model, at) => {
   const quality = model.lens_quality[at];
+  const kind = model.name.endsWith(`, ${model.lens_kind}`) ? "" : `${model.lens_kind} lens, `;
   return [
     make("span", { class: "ev-at", text: layerLabel(model.layers[at]) }),
     make("span", { title: TIPS.r2, text: `R\u00b2 ${fixed(model.scores.r2[at])}`, "data-number": "r2" }),
@@ -58,9 +59,7 @@ const scoresOf = ({ view }, model, at) => {
     controlOf(model.controls[at]),
     make("span", {
       title: TIPS.lens + " " + model.lens,
-      text: quality
-        ? `${model.lens_kind} lens, held out ${fixed(quality.r2)}`
-        : `${model.lens_kind} lens, not measured`,
+      text: `${kind}${quality ? `held out ${fixed(quality.r2)}` : "not measured"}`,
       "data-number": "lens",
     }),
   ];
