@@ -20,13 +20,14 @@ from PIL import Image
 SIDE = 64
 """Pixels of an image's side."""
 ONE = """
-import json, resource, sys
+import json, sys
+from benchmarks.memory import peak
 from emma_viz.cli.main import main
 given = json.loads(sys.argv[1])
 words = ["capture", given["images"], "--models", given["model"], "--out", given["out"], "--store", given["store"]]
 words += ["--max-new-tokens", "1", *(["--vision", given["vision"]] if given["vision"] else [])]
 assert main(words) == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak())
 """
 
 
@@ -57,8 +58,7 @@ def peak(images: Path, model: str, store: str, vision: str | None = None) -> flo
             text=True,
             check=True,
         )
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return int(done.stdout.split()[-1]) / unit
+    return float(done.stdout.split()[-1])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -12,7 +12,6 @@ clock.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from benchmarks.memory import peak
 from emma_viz.cli.guard import guarded
 from emma_viz.evidence.mixers.frozen import decompose_states
 from emma_viz.evidence.mixers.implicit_attention import attention_rows
@@ -35,7 +35,6 @@ MODELS = {
 LAYERS = 64
 LENGTH = 800
 """729 image tokens and a prompt."""
-UNIT = 2**20 if sys.platform == "darwin" else 2**10
 
 
 Spent = tuple[float, float]
@@ -92,9 +91,9 @@ def measure(
     direction = torch.randn(llm.config.d_model, generator=draw)
     METHODS[method](llm, embeddings[:, :8], direction)  # kernels are compiled here
     of_depth(llm, layers)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     wall, busy = METHODS[method](llm, embeddings, direction)
-    return wall, busy, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / UNIT
+    return wall, busy, peak() - before
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,6 @@ import argparse
 import gc
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.memory import forget_peak, peak
 from benchmarks.speed.models import made_up_lens
 from emma_viz.capture import record
 from emma_viz.checkpoints import LoadedModel, load_model, save_run_directory, save_vision_encoder
@@ -39,13 +39,11 @@ from emma_viz.models import PRESETS, VLM
 from emma_viz.models.meta import on_meta
 from emma_viz.session.fitting import fit_ridge
 
-UNIT = 2**20 if sys.platform == "darwin" else 2**10
 PROMPT = "Is there a cup on the table?"
 TOKENS = 16
 FITTED = 4
 """Images that a lens is fitted on: the sums that it keeps are as large for 500."""
 ENCODER = "encoder.safetensors"
-_FORGET = Path("/proc/self/clear_refs")
 _STEP = math.log(math.expm1(0.01))
 """The bias of a step size of 0.01."""
 
@@ -96,33 +94,20 @@ class Stages:
     def __call__(self, what: str, do: Any) -> Any:
         """Run a stage and keep its seconds and its peak of memory (of all so far, where it cannot be begun anew)."""
         gc.collect()
-        _forget_peak(self._device)
+        forget_peak()
+        if self._device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         begun = time.perf_counter()
         done = do()
         if self._device == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begun
-        memory = torch.cuda.max_memory_allocated() / 2**20 if self._device == "cuda" else _peak()
+        memory = torch.cuda.max_memory_allocated() / 2**20 if self._device == "cuda" else peak()
         self.rows.append(
             {"what": what, "seconds": seconds, "said": f"peak {memory:.0f} MB", "memory": memory}
         )
         print(f"| {what} | {seconds:.2f} s | peak {memory:.0f} MB |", flush=True)
         return done
-
-
-def _forget_peak(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    elif _FORGET.exists():
-        _FORGET.write_text("5")
-
-
-def _peak() -> float:
-    """Megabytes that the process held at most since its peak was forgotten."""
-    if not _FORGET.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
 
 
 @torch.no_grad()
@@ -228,7 +213,7 @@ def _timed(block: nn.Module, spans: list[tuple[float, float]], device: str) -> t
 
     begun: list[float] = []
     before = block.register_forward_pre_hook(lambda *_: begun.append(now()))
-    after = block.register_forward_hook(lambda *_: spans.append((now() - begun.pop(), _peak())))
+    after = block.register_forward_hook(lambda *_: spans.append((now() - begun.pop(), peak())))
     return before, after
 
 

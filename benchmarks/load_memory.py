@@ -10,7 +10,6 @@ EMMA (text fusion), which is LLaVA-1.5 and one layer more.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from benchmarks.memory import peak
 from emma_viz.checkpoints import load_model, save_vision_encoder
 from emma_viz.checkpoints.peers import PeerModel
 from emma_viz.checkpoints.run_config import run_config
@@ -131,9 +131,7 @@ def load(folder: Path) -> tuple[float, float]:
     model = load_model(folder, device="cpu", dtype="bfloat16", vision_source=eyes)
     network = model.peer.network if isinstance(model, PeerModel) else model.vlm
     held = sum({id(each): each.nbytes for each in network.parameters()}.values())
-    return held, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    return held, peak() * 2**20
 
 
 def main(argv: Sequence[str] | None = None) -> None:

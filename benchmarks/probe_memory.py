@@ -22,10 +22,11 @@ from emma_viz.data import train_tokenizer
 from emma_viz.models import PRESETS, VLM
 
 ONE = """
-import json, resource, sys
+import json, sys
+from benchmarks.memory import peak
 from probes.run import main
 code = main(json.loads(sys.argv[1]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak())
 sys.exit(code)
 """
 PROBES = "retention,geometry"
@@ -55,8 +56,7 @@ def peak(count: int, model: Sequence[str], probes: str) -> float:
         done = subprocess.run(
             [sys.executable, "-c", ONE, json.dumps(words)], capture_output=True, text=True, check=True
         )
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return int(done.stdout.split()[-1]) / unit
+    return float(done.stdout.split()[-1])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -145,7 +145,8 @@ def training() -> Iterator[Row]:
 
 
 _RECORDING = """
-import resource, sys, torch
+import sys, torch
+from benchmarks.memory import peak
 from benchmarks.speed.models import small
 from emma_viz.capture import SITES, Recorder
 from contextlib import nullcontext
@@ -155,21 +156,20 @@ recorder = Recorder(model, sites) if sites else nullcontext()
 with torch.no_grad(), recorder:
     model.backbone(torch.randn(1, 800, 768))
 kept = sum(recorder[key].nbytes for key in recorder) if sites else 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, kept)
+print(peak(), kept)
 """
-"""Run in a process of its own: its peak (in the system's unit), and the bytes that the recorder kept."""
+"""Run in a process of its own: its peak in MB, and the bytes that the recorder kept."""
 
 
 def memory() -> Iterator[Row]:
     """The peak memory of a recording, against that of the plain pass and the bytes kept."""
-    unit = 1 if sys.platform == "darwin" else 2**10
 
-    def peaks(*arguments: str) -> tuple[int, int]:
+    def peaks(*arguments: str) -> tuple[float, float]:
         done = subprocess.run(
             [sys.executable, "-c", _RECORDING, *arguments], capture_output=True, text=True, check=True
         )
-        peak, kept = map(int, done.stdout.split())
-        return peak * unit, kept
+        peak, kept = map(float, done.stdout.split())
+        return peak, kept / 2**20
 
     for kind, name in NAMES.items():
         for words, sites in (("all sites", tuple(SITES)), ("resid_post", ("resid_post",))):
@@ -181,7 +181,7 @@ def memory() -> Iterator[Row]:
                 f"{name}, 24 layers, 800 tokens: recording {words}: peak memory, against "
                 "the plain pass's and the bytes kept",
                 [peak / (plain + kept) for peak, plain, kept in found], goal=1.0,
-                note=", ".join(f"{part / 2**20:.0f}" for part in found[0]) + " MB: peak, plain, kept",
+                note=", ".join(f"{part:.0f}" for part in found[0]) + " MB: peak, plain, kept",
             )  # fmt: skip
 
 
