@@ -20,8 +20,8 @@ _log = logging.getLogger(__name__)
 
 EOS_TOKEN = "<|endoftext|>"
 PAD_TOKEN = "<|padding|>"
-_ENDS = ("<|im_end|>", EOS_TOKEN, "</s>")
-"""End tokens: of InternLM2 in a conversation, of GPT-NeoX and GPT-2, and of Llama."""
+_ENDS = (EOS_TOKEN, "<|im_end|>", "</s>")
+"""End tokens: of GPT-NeoX and GPT-2, of InternLM2 in a conversation, and of Llama."""
 _PADS = (PAD_TOKEN, "<unk>", EOS_TOKEN)
 """What fills a batch: GPT-NeoX's own token, Llama's for the unknown, and with GPT-2 the end token."""
 _BEGIN = "<s>"
