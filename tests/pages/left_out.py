@@ -11,6 +11,7 @@ LEFT_OUT = {
         'pip install "emma-viz[train]"',
         'pip install ".[casebook,gradio]"',
         'pip install "emma-viz[casebook,gradio]"',
+        "pip install transformer-lens",
         "pip install torch --index-url https://download.pytorch.org/whl/cpu",
     ),
     "they set up, or are, the environment that tests run in": (
@@ -85,6 +86,7 @@ LEFT_OUT = {
         "python -m docs.casebook.screenshots",
     ),
     "they need a package that is not here": (
+        "scripts/lmms-eval-check",
         "python -m lmms_eval --model emma_viz --model_args pretrained=cobra-3b,dtype=bfloat16 --device cuda --tasks "
         "pope --batch_size 8",
         "emma-viz figure photo.jpg --models runs/my-emma --lens colour",

@@ -23,6 +23,7 @@ STANDS_FOR = (
     ("cobra-3b", "runs/cobra-3b"),
     ("RUN_DIRECTORY", "runs/my-emma"),
     ("SOURCE", "runs/my-emma"),
+    ("state-spaces/mamba-130m --texts", "runs/my-emma --texts"),
     ("MODEL", "runs/my-emma"),
     ("…_samples", "2026_samples"),
 )
@@ -51,7 +52,7 @@ SHORTER = (
     ("emma-viz benchmark latency", f"{PAIR} --tokens 4 --repeats 2"),
     ("emma-viz benchmark components", "--repeats 2"),
     ("emma-viz cases evidence", "--limit 1"),
-    ("emma-viz probe", "--probes geometry --count 4"),
+    ("emma-viz probe", "--count 4"),
     ("emma-viz train lens", "--fit-images 4 --held-out 2"),
 )
 """Options that are added where they are not given, so that a command takes seconds."""
@@ -139,6 +140,8 @@ def shortened(step: Step) -> str:
             for option in options.split("--")[1:]:
                 if f"--{option.split()[0]}" not in text:
                     text += f" --{option.strip()}"
+    if text.startswith("emma-viz probe") and "--probes" not in text and "--texts" not in text:
+        text += " --probes geometry"
     return text
 
 
@@ -157,6 +160,7 @@ def furnish(folder: Path) -> None:
     _lines(
         folder / "pope.jsonl", [{"image": f"{each}.png", "question": "Is there a cup?"} for each, _ in asked]
     )
+    (folder / "notes.txt").write_text("\n\n".join(f"A cup stands on table {each}." for each in range(6)))
     _pope(folder)
     (folder / "mix665k.json").write_text(json.dumps(records()))
     shutil.copy(BUNDLED_TOKENIZER, folder / "tokenizer.json")
