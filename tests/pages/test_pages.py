@@ -17,6 +17,7 @@ import tomllib
 import traceback
 import urllib.request
 import warnings
+from unittest.mock import patch
 
 import matplotlib
 import pytest
@@ -52,6 +53,8 @@ def parsing(monkeypatch):
         raise Understood
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", understand)
+    with patch.dict(os.environ):  # some set what is for them alone
+        yield
 
 
 def test_the_pages_are_found_whole():
@@ -110,18 +113,15 @@ def module_is_understood(name: str, argv: list[str], monkeypatch) -> None:
     """Run a program of ours until it has read its options; one that has none must be given none."""
     spec = importlib.util.find_spec(name)
     assert spec is not None
-    path = (
-        spec.origin
-        if spec.submodule_search_locations is None
-        else importlib.util.find_spec(f"{name}.__main__").origin
-    )
-    with open(path, encoding="utf-8") as source:
+    if spec.submodule_search_locations is not None:
+        spec = importlib.util.find_spec(f"{name}.__main__")
+    with open(spec.origin, encoding="utf-8") as source:
         takes_options = re.search(r"ArgumentParser|parser\(", source.read()) is not None
     if not takes_options:
         assert argv == []
         return
     monkeypatch.setattr(sys, "argv", [name, *argv])
-    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delitem(sys.modules, spec.name, raising=False)  # of an earlier test: Python would warn
     with pytest.raises(Understood):
         runpy.run_module(name, run_name="__main__")
 
