@@ -98,7 +98,8 @@ def test_a_model_of_made_up_weights_goes_through_all_stages(tmp_path, capsys):
     rows = full_size.run("tiny-emma-v2", tmp_path, device="cpu", dtype="float32")
     assert [row["what"].split(": ")[1] for row in rows] == [
         "load", "record 3 layers", "decode 3 layers", "an image and 16 tokens",
-        "a ridge lens of all layers, 4 images and one held out",
+        "a ridge lens of all layers, sums in float64, 4 images and one held out",
+        "a ridge lens of all layers, sums in float32, 4 images and one held out",
     ]  # fmt: skip
     assert "× the products'" in rows[1]["said"]
     assert "tokens a second" in rows[3]["said"]
