@@ -261,7 +261,7 @@ class _Measuring:
 
     def _retention(self) -> Iterator[CaseCurve]:
         if self.region is None or self.whence == "probe":
-            self.lacking.append("Where the object is is not known by a mask or box: no retention inside it.")
+            self.lacking.append("No mask or box says where the object is: no retention inside it.")
             return
         if self.room.lens is None:
             self.lacking.append("No lens was given: no retention.")
