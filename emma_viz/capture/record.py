@@ -251,6 +251,7 @@ class _Run:
             labels=questions.labels,
             interventions=() if peer else model.vlm.interventions,
             notes=notes,
+            tokenizer=model.tokenizer,
         )
 
 

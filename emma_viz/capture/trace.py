@@ -111,6 +111,8 @@ class Trace:
     """What was changed in the model during the recording, on purpose."""
     notes: tuple[str, ...] = ()
     """What a reader of pictures should know: hooks of others that were on the model."""
+    tokenizer: Decodes | None = field(default=None, repr=False, compare=False)
+    """What gives the text of ids; None for a model without one, and in a study, which holds ids alone."""
 
     def __post_init__(self):
         batch = len(self.prompts)
@@ -247,18 +249,18 @@ class Trace:
         states = self[site, layer]
         return states[torch.arange(len(self)), torch.tensor(self.lengths) - 1]
 
-    def token_strings(self, sample: int, tokenizer: Decodes) -> tuple[str, ...]:
+    def token_strings(self, sample: int, tokenizer: Decodes | None = None) -> tuple[str, ...]:
         """What stands at each real token of axis L of one sample.
 
         Args:
             sample: its number.
-            tokenizer: the model's (`model.tokenizer`): a trace holds ids alone.
+            tokenizer: the model's (`model.tokenizer`), for a trace that has none: one that was read from a study.
 
         Returns:
             `<image r,c>` for the image token of row r and column c of the finest grid, and each prompt token's text.
 
         Raises:
-            InputError: that sample does not exist.
+            InputError: that sample does not exist, or there are ids and nothing that gives their text.
         """
         self._require_sample(sample)
         image = self.n_image_tokens if self.token_kind != "text" else 0
@@ -266,7 +268,13 @@ class Trace:
         places = tuple(f"<image {n // columns},{n % columns}>" for n in range(image)[: rows * columns])
         places += ("<image>",) * (image - len(places))
         ids = () if self.token_kind == "image" or not self.prompt_ids else self.prompt_ids[sample]
-        return (*places, *(tokenizer.decode([each], skip_special=False) for each in ids))
+        read = tokenizer or self.tokenizer
+        if ids and read is None:
+            raise InputError(
+                f"expected a tokenizer for the prompt's {len(ids)} ids: this trace of {self.model.name} holds none. "
+                "Give the model's: token_strings(sample, model.tokenizer)."
+            )
+        return (*places, *(read.decode([each], skip_special=False) for each in ids if read))
 
     def in_box(
         self,

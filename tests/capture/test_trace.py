@@ -121,12 +121,15 @@ def test_the_last_state_is_that_of_the_last_real_token(one, photos):
 
 def test_each_token_of_a_trace_has_a_string(one, photos):
     trace = record(one, photos[:1], "Hi", tokens="all", generate=False)
-    strings = trace.token_strings(0, one.tokenizer)
+    strings = trace.token_strings(0)
+    assert strings == replace(trace, tokenizer=None).token_strings(0, one.tokenizer)
     assert len(strings) == trace.lengths[0]
     assert strings[: trace.n_image_tokens][5] == "<image 1,1>"
     assert "".join(strings[trace.n_image_tokens :]) == one.prompt("Hi")
     with pytest.raises(InputError, match="0 to 0"):
-        trace.token_strings(1, one.tokenizer)
+        trace.token_strings(1)
+    with pytest.raises(InputError, match=r"model\.tokenizer"):
+        replace(trace, tokenizer=None).token_strings(0)
 
 
 def test_states_in_a_box_are_those_of_the_tokens_that_it_covers(make_trace):

@@ -38,7 +38,7 @@ def test_every_site_is_recorded_as_a_hook_on_the_network_sees_it(peer, pictures)
     for site in ATTENTION_SITES:
         for layer in trace.layers_of(site):
             torch.testing.assert_close(trace[site, layer][0], recorder[site, layer][0, order])
-    said = trace.token_strings(0, model.tokenizer)
+    said = trace.token_strings(0)
     assert len(said) == len(order)
     assert said[0] == "<image 0,0>"
 
