@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,13 @@ from torch.nn import functional
 
 from benchmarks.memory import forget_peak, peak
 from benchmarks.speed.models import made_up_lens
+from emma_viz import decode, figure
 from emma_viz.capture import record
 from emma_viz.checkpoints import LoadedModel, load_model, save_run_directory, save_vision_encoder
 from emma_viz.cli.guard import guarded
 from emma_viz.data.tokenizer import train_tokenizer
 from emma_viz.lens.fitting.fit import RidgeSettings
+from emma_viz.lens.ridge import RidgeLens
 from emma_viz.models import PRESETS, VLM
 from emma_viz.models.meta import on_meta
 from emma_viz.session.fitting import fit_ridge
@@ -149,11 +151,18 @@ def run(name: str, folder: Path, *, device: str, dtype: str) -> list[dict[str, A
         f"would give {1 / bound:.2f}; weights {weights / 2**20:.0f} MB"
     )
     print(stages.rows[-1]["said"])
-    _fit(stages, name, model, device)
+    lens = _fit(stages, name, model, device)
+    stages(f"{name}: a figure, from a recorded image to a file", _figure(model, image, lens, folder))
     return stages.rows
 
 
-def _fit(stages: Stages, name: str, model: LoadedModel, device: str) -> None:
+def _figure(model: LoadedModel, image: Image.Image, lens: RidgeLens, folder: Path) -> Callable[[], None]:
+    """What draws a figure of an image, which is recorded at once."""
+    trace = record(model, image, PROMPT, generate=False)
+    return lambda: figure(decode(trace, lens).maps()).savefig(folder / "figure.png")
+
+
+def _fit(stages: Stages, name: str, model: LoadedModel, device: str) -> RidgeLens:
     """A ridge lens of all layers on a few images: what one more costs beside its pass, and what solving costs once."""
     draw = np.random.default_rng(1)
     images = [
@@ -173,7 +182,7 @@ def _fit(stages: Stages, name: str, model: LoadedModel, device: str) -> None:
         passes.append(now() - begun)
     for dtype in (torch.float64, torch.float32):
         ends.clear()
-        stages(
+        lens = stages(
             f"{name}: a ridge lens of all layers, sums in {_word(dtype)}, {FITTED} images and one held out",
             lambda dtype=dtype: fit_ridge(
                 model, images[:-1], heldout=images[-1:], fitted_on="noise", batch_size=1,
@@ -186,6 +195,7 @@ def _fit(stages: Stages, name: str, model: LoadedModel, device: str) -> None:
             f"solving and the image held out, once, {ends[-1] - ends[FITTED - 1]:.1f} s"
         )
         print(stages.rows[-1]["said"])
+    return lens
 
 
 def _word(dtype: torch.dtype) -> str:

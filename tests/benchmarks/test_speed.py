@@ -100,6 +100,7 @@ def test_a_model_of_made_up_weights_goes_through_all_stages(tmp_path, capsys):
         "load", "record 3 layers", "decode 3 layers", "an image and 16 tokens",
         "a ridge lens of all layers, sums in float64, 4 images and one held out",
         "a ridge lens of all layers, sums in float32, 4 images and one held out",
+        "a figure, from a recorded image to a file",
     ]  # fmt: skip
     assert "× the products'" in rows[1]["said"]
     assert "tokens a second" in rows[3]["said"]
