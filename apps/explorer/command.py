@@ -135,13 +135,16 @@ def _close(page: Any) -> None:
     """Stop serving at once: the open streams of every browser would be waited for, and each that is cut be told of."""
     from gradio.tunneling import CURRENT_TUNNELS
 
+    if not page.is_running:  # its port was taken
+        return
     for tunnel in CURRENT_TUNNELS:
         tunnel.kill()
     logging.disable()
-    if page.server is not None:
+    try:
         page.server.force_exit = True
-    page.close()
-    logging.disable(logging.NOTSET)
+        page.close()
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @contextmanager

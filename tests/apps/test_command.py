@@ -1,6 +1,9 @@
 """The explorer's command line."""
 
 import shutil
+import socket
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -39,6 +42,19 @@ def test_the_pair_that_every_command_takes_is_chosen_and_all_that_ship_are_offer
     monkeypatch.setattr("apps.explorer.command.bundled_names", tuple)
     with pytest.raises(InputError, match="no model ships"):
         settings()
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_told_in_a_sentence(pair):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ["--models", *pair.models, "--vision", str(pair.vision), "--port", port]
+        ended = subprocess.run(
+            [sys.executable, "-m", "apps.explorer", *words], capture_output=True, text=True, timeout=120
+        )
+    assert ended.returncode == 1
+    assert f"cannot be served at 127.0.0.1, port {port}" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_two_models_of_one_name_are_told_apart(pair):
