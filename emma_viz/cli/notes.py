@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 about_images = logging.getLogger("emma_viz.data.images")
 """By its name: the module itself is heavy to import."""
+MOST = 10_000
+"""Names that are kept to count by: a page is served for days, and its images have no end."""
 
 
 @contextmanager
@@ -18,7 +20,8 @@ def said_once() -> Generator[None]:
             return True
         name, note = map(str, record.args)
         first = note not in heard
-        heard.setdefault(note, {})[name] = None
+        if sum(map(len, heard.values())) < MOST:
+            heard.setdefault(note, {})[name] = None
         return first
 
     about_images.addFilter(is_new)
@@ -28,4 +31,6 @@ def said_once() -> Generator[None]:
         about_images.removeFilter(is_new)
         for note, names in heard.items():
             if len(names) > 1:
-                about_images.warning("%s and %d more: %s", next(iter(names)), len(names) - 1, note)
+                full = sum(map(len, heard.values())) >= MOST
+                more = f"{'at least ' if full else ''}{len(names) - 1}"
+                about_images.warning("%s and %s more: %s", next(iter(names)), more, note)

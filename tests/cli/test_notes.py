@@ -5,7 +5,7 @@ import logging
 from PIL import Image
 
 from emma_viz.cli.main import main
-from emma_viz.cli.notes import said_once
+from emma_viz.cli.notes import about_images, said_once
 from emma_viz.data import read_image
 from tests.data.test_image_files import wide_profile
 
@@ -47,3 +47,17 @@ def test_a_command_says_it_once(pair, tmp_path, caplog):
     said = [message for message in caplog.messages if "colour profile" in message]
     assert len(said) == 2
     assert "a.png and 2 more:" in said[1]
+
+
+def test_names_are_kept_up_to_a_bound(monkeypatch, caplog):
+    monkeypatch.setattr("emma_viz.cli.notes.MOST", 3)
+    with caplog.at_level(logging.WARNING), said_once():
+        for number in range(9):
+            about_images.warning("%s: %s", f"{number}.png", "it is transparent")
+        for _ in range(2):
+            about_images.warning("%s: %s", "late.png", "it has another profile")
+    assert caplog.messages == [
+        "0.png: it is transparent",
+        *["late.png: it has another profile"] * 2,  # not kept any more, so not held back either
+        "0.png and at least 2 more: it is transparent",
+    ]
