@@ -268,13 +268,15 @@ class Trace:
         places = tuple(f"<image {n // columns},{n % columns}>" for n in range(image)[: rows * columns])
         places += ("<image>",) * (image - len(places))
         ids = () if self.token_kind == "image" or not self.prompt_ids else self.prompt_ids[sample]
+        if not ids:
+            return places
         read = tokenizer or self.tokenizer
-        if ids and read is None:
+        if read is None:
             raise InputError(
                 f"expected a tokenizer for the prompt's {len(ids)} ids: this trace of {self.model.name} holds none. "
                 "Give the model's: token_strings(sample, model.tokenizer)."
             )
-        return (*places, *(read.decode([each], skip_special=False) for each in ids if read))
+        return (*places, *(read.decode([each], skip_special=False) for each in ids))
 
     def in_box(
         self,
