@@ -125,32 +125,37 @@ def _hybrid_block(config: MambaConfig) -> dict[str, _Shape]:
 def _grouped_block(config: MambaConfig) -> dict[str, _Shape]:
     """A block of InternLM2's form."""
     width, shared = config.d_model, 2 * config.kv_heads * (config.d_model // config.q_heads)
-    mixing = {"attention.wqkv.weight": (width + shared, width), "attention.wo.weight": (width, width)}
-    return mixing | _grouped_rest(config)
+    return _grouped(
+        config, {"attention.wqkv.weight": (width + shared, width), "attention.wo.weight": (width, width)}
+    )
 
 
 def _grouped_mamba_block(config: MambaConfig) -> dict[str, _Shape]:
     """The same with a Mamba-2 for attention."""
     width, head = config.d_model, config.d_model // config.q_heads
     convolved = width + 2 * config.kv_heads * head
-    return {
-        "attention.dt_bias": (config.q_heads,),
-        "attention.A_log_bias": (config.q_heads,),
-        "attention.wvkqgdt.weight": (convolved + width + config.q_heads, width),
-        "attention.o_proj.weight": (width, width),
-        **dict(_affine("attention.conv1d", (convolved, 1, config.d_conv))),
-        "attention.g_norm_swish_gate.weight": (head,),
-    } | _grouped_rest(config)
+    return _grouped(
+        config,
+        {
+            "attention.dt_bias": (config.q_heads,),
+            "attention.A_log_bias": (config.q_heads,),
+            "attention.wvkqgdt.weight": (convolved + width + config.q_heads, width),
+            "attention.o_proj.weight": (width, width),
+            **dict(_affine("attention.conv1d", (convolved, 1, config.d_conv))),
+            "attention.g_norm_swish_gate.weight": (head,),
+        },
+    )
 
 
-def _grouped_rest(config: MambaConfig) -> dict[str, _Shape]:
+def _grouped(config: MambaConfig, attention: dict[str, _Shape]) -> dict[str, _Shape]:
     width, inner = config.d_model, config.mlp_width
     return {
+        "attention_norm.weight": (width,),
+        **attention,
+        "ffn_norm.weight": (width,),
         "feed_forward.w1.weight": (inner, width),
         "feed_forward.w3.weight": (inner, width),
         "feed_forward.w2.weight": (width, inner),
-        "attention_norm.weight": (width,),
-        "ffn_norm.weight": (width,),
     }
 
 

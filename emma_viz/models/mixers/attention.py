@@ -1,6 +1,6 @@
 """Blocks of an attention transformer of Llama's form (Touvron et al. 2023), with transformers' parameter names."""
 
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import torch
 from einops import rearrange
@@ -15,27 +15,17 @@ from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.norms import RMSNorm
 
 
-class AttentionBlock(nn.Module):
-    """Norm, attend, add; norm, MLP, add.
-
-    It returns (MLP output, the stream before it), whose sum is the residual stream after the block, as a Mamba's block
-    returns its mixer's. Hook points have TransformerLens's names: `hook_resid_pre`, `hook_attn_out`, `hook_resid_mid`
-    and `hook_mlp_out` are pass-through, as is `hook_z` of `self_attn`; `hook_resid_post` is observation only.
+class TransformerBlock(nn.Module):
+    """What blocks of attention transformers share: the stream that enters, its hook points, and no state-space mixer.
 
     Args:
         config: sizes.
-        layer: the block's index, under which a cache keeps its keys and values.
-        backend: not used; attention is PyTorch's.
     """
 
-    def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
+    def __init__(self, config: MambaConfig):
         super().__init__()
         self.residual_in_fp32 = config.residual_in_fp32
-        self.input_layernorm = RMSNorm(config.d_model, eps=config.norm_eps)
-        self.self_attn = CausalAttention(config, layer=layer)
-        self.post_attention_layernorm = RMSNorm(config.d_model, eps=config.norm_eps)
-        self.mlp = GatedMLP(config.d_model, config.mlp_width)
-        self.hook_resid_pre, self.hook_attn_out, self.hook_resid_mid = HookPoint(), HookPoint(), HookPoint()
+        self.hook_resid_pre, self.hook_attn_out = HookPoint(), HookPoint()
         self.hook_mlp_out, self.hook_resid_post = HookPoint(), HookPoint()
 
     @property
@@ -45,7 +35,41 @@ class AttentionBlock(nn.Module):
         Raises:
             SiteError: always.
         """
-        refuse_mixer()
+        raise SiteError(
+            "This looks into a Mamba's mixer (its step sizes Δ, B, C and decay), and the block of an attention "
+            "transformer has none: choose a Mamba, or something that reads the residual stream."
+        )
+
+    def entered(
+        self, hidden: Float[Tensor, "B L D"], residual: Float[Tensor, "B L D"] | None
+    ) -> Float[Tensor, "B L D"]:
+        """The stream that enters the block: what the one before put out, on what it was computed from."""
+        stream = hidden if residual is None else hidden + residual
+        return self.hook_resid_pre(stream.float() if self.residual_in_fp32 else stream)
+
+
+class SequentialBlock(TransformerBlock):
+    """Norm, attend, add; norm, MLP, add.
+
+    It returns (MLP output, the stream before it), whose sum is the residual stream after the block, as a Mamba's block
+    returns its mixer's. Hook points have TransformerLens's names: `hook_resid_pre`, `hook_attn_out`, `hook_resid_mid`
+    and `hook_mlp_out` are pass-through, as is `hook_z` of the attention; `hook_resid_post` is observation only.
+
+    Args:
+        config: sizes.
+        attention: what mixes tokens.
+        mlp: what follows.
+    """
+
+    NAMES: ClassVar[tuple[str, str, str, str]]
+    """What the released code calls norm, attention, second norm and MLP."""
+
+    def __init__(self, config: MambaConfig, attention: nn.Module, mlp: nn.Module):
+        super().__init__(config)
+        norm, second_norm = (RMSNorm(config.d_model, eps=config.norm_eps) for _ in range(2))
+        for name, part in zip(self.NAMES, (norm, attention, second_norm, mlp), strict=True):
+            self.add_module(name, part)
+        self.hook_resid_mid = HookPoint()
 
     def forward(
         self,
@@ -55,41 +79,52 @@ class AttentionBlock(nn.Module):
         lengths: Int[Tensor, " B"] | None = None,
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
         """The MLP's output and the stream that it was computed from; arguments as a Mamba's block."""
-        stream = hidden if residual is None else hidden + residual
-        if self.residual_in_fp32:
-            stream = stream.float()
-        stream = self.hook_resid_pre(stream)
-        attended = self.hook_attn_out(self.self_attn(self.input_layernorm(stream), cache, lengths))
-        middle = self.hook_resid_mid(stream + attended)
-        out = self.hook_mlp_out(self.mlp(self.post_attention_layernorm(middle)))
+        norm, attention, second_norm, mlp = (getattr(self, name) for name in self.NAMES)
+        stream = self.entered(hidden, residual)
+        middle = self.hook_resid_mid(stream + self.hook_attn_out(attention(norm(stream), cache, lengths)))
+        out = self.hook_mlp_out(mlp(second_norm(middle)))
         self.hook_resid_post.observe(lambda: out + middle)
         return out, middle
 
 
-def refuse_mixer() -> NoReturn:
-    """Say that a block has no state-space mixer.
+class AttentionBlock(SequentialBlock):
+    """A block of Llama's form.
 
-    Raises:
-        SiteError: always.
+    Args:
+        config: sizes.
+        layer: the block's index, under which a cache keeps its keys and values.
+        backend: not used; attention is PyTorch's.
     """
-    raise SiteError(
-        "This looks into a Mamba's mixer (its step sizes Δ, B, C and decay), and the block of an attention "
-        "transformer has none: choose a Mamba, or something that reads the residual stream."
-    )
+
+    NAMES = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
+
+    def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
+        super().__init__(
+            config, CausalAttention(config, layer=layer), GatedMLP(config.d_model, config.mlp_width)
+        )
 
 
 class GatedMLP(nn.Module):
-    """down(silu(gate x) · up x)."""
+    """down(silu(gate x) · up x).
 
-    def __init__(self, width: int, inner: int):
+    Args:
+        width: of the stream.
+        inner: between the layers.
+        names: what the released code calls gate, up and down.
+    """
+
+    def __init__(
+        self, width: int, inner: int, *, names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
+    ):
         super().__init__()
-        self.gate_proj = nn.Linear(width, inner, bias=False)
-        self.up_proj = nn.Linear(width, inner, bias=False)
-        self.down_proj = nn.Linear(inner, width, bias=False)
+        self._names = names
+        for name, given, made in zip(names, (width, width, inner), (inner, inner, width), strict=True):
+            self.add_module(name, nn.Linear(given, made, bias=False))
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """Each token by itself."""
-        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up, down = (getattr(self, name) for name in self._names)
+        return down(functional.silu(gate(x)) * up(x))
 
 
 class AttentionCore(nn.Module):

@@ -1,8 +1,6 @@
 """Blocks of InternLM2's form (Cai et al. 2024), some of whose mixers are a Mamba-2 made of the attention that was there
 before (mmMamba, arXiv 2502.13145), with the released parameter names."""
 
-from typing import NoReturn
-
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
@@ -13,17 +11,16 @@ from emma_viz.kernels import ssd, ssd_step
 from emma_viz.models.cache import LayerState, MambaCache, padded_positions
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
-from emma_viz.models.mixers.attention import AttentionCore, refuse_mixer
+from emma_viz.models.mixers.attention import AttentionCore, GatedMLP, SequentialBlock
 from emma_viz.models.mixers.convolution import convolve
 from emma_viz.models.mixers.mamba1 import NO_STEP, initial_dt_bias
 from emma_viz.models.norms import RMSNorm
 
 
-class GroupedBlock(nn.Module):
-    """Norm, mix, add; norm, MLP, add: what mixes is attention, or a Mamba-2 whose heads share keys and values.
+class GroupedBlock(SequentialBlock):
+    """Attention, or a Mamba-2 whose heads share keys and values, and an MLP.
 
-    It returns (MLP output, the stream before it), and its hook points are those of `AttentionBlock`; `hook_attn_out`
-    shows what mixes tokens, be it a Mamba-2, which has hook points of its own.
+    `hook_attn_out` shows what mixes tokens, be it a Mamba-2, which has hook points of its own.
 
     Args:
         config: sizes.
@@ -31,63 +28,28 @@ class GroupedBlock(nn.Module):
         backend: of a Mamba-2; attention is PyTorch's.
     """
 
+    NAMES = ("attention_norm", "attention", "ffn_norm", "feed_forward")
+
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
-        super().__init__()
-        self.residual_in_fp32 = config.residual_in_fp32
+        attention = (
+            GroupedMamba(config, layer=layer, backend=backend)
+            if layer in config.mamba_layers
+            else GroupedAttention(config, layer=layer)
+        )
+        super().__init__(
+            config, attention, GatedMLP(config.d_model, config.mlp_width, names=("w1", "w3", "w2"))
+        )
         self.to_unit = layer == config.unit_layer
         """Whether each token of the stream that enters is brought to the length 1."""
-        if layer in config.mamba_layers:
-            self.attention = GroupedMamba(config, layer=layer, backend=backend)
-        else:
-            self.attention = GroupedAttention(config, layer=layer)
-        self.feed_forward = SwishMLP(config.d_model, config.mlp_width)
-        self.attention_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-        self.ffn_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-        self.hook_resid_pre, self.hook_attn_out, self.hook_resid_mid = HookPoint(), HookPoint(), HookPoint()
-        self.hook_mlp_out, self.hook_resid_post = HookPoint(), HookPoint()
 
-    @property
-    def mixer(self) -> NoReturn:
-        """Nothing: what asks for a block's state-space mixer is told so.
-
-        Raises:
-            SiteError: always.
-        """
-        refuse_mixer()
-
-    def forward(
-        self,
-        hidden: Float[Tensor, "B L D"],
-        residual: Float[Tensor, "B L D"] | None = None,
-        cache: MambaCache | None = None,
-        lengths: Int[Tensor, " B"] | None = None,
-    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
-        """The MLP's output and the stream that it was computed from; arguments as a Mamba's block."""
-        stream = hidden if residual is None else hidden + residual
+    def entered(
+        self, hidden: Float[Tensor, "B L D"], residual: Float[Tensor, "B L D"] | None
+    ) -> Float[Tensor, "B L D"]:
+        """The stream that enters, each token of the length 1 where this block asks for it."""
         if self.to_unit:
-            stream = stream / stream.norm(dim=-1, keepdim=True)
-        if self.residual_in_fp32:
-            stream = stream.float()
-        stream = self.hook_resid_pre(stream)
-        mixed = self.hook_attn_out(self.attention(self.attention_norm(stream), cache, lengths))
-        middle = self.hook_resid_mid(stream + mixed)
-        out = self.hook_mlp_out(self.feed_forward(self.ffn_norm(middle)))
-        self.hook_resid_post.observe(lambda: out + middle)
-        return out, middle
-
-
-class SwishMLP(nn.Module):
-    """w2(silu(w1 x) · w3 x)."""
-
-    def __init__(self, width: int, inner: int):
-        super().__init__()
-        self.w1 = nn.Linear(width, inner, bias=False)
-        self.w3 = nn.Linear(width, inner, bias=False)
-        self.w2 = nn.Linear(inner, width, bias=False)
-
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Each token by itself."""
-        return self.w2(functional.silu(self.w1(x)) * self.w3(x))
+            stream = hidden if residual is None else hidden + residual
+            hidden, residual = stream / stream.norm(dim=-1, keepdim=True), None
+        return super().entered(hidden, residual)
 
 
 class GroupedAttention(AttentionCore):

@@ -1,19 +1,16 @@
 """Blocks of Phi-2's form (transformers' `PhiDecoderLayer`): attention and MLP side by side, behind one layer norm."""
 
-from typing import NoReturn
-
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import MambaConfig
-from emma_viz.models.hookpoint import HookPoint
-from emma_viz.models.mixers.attention import CausalAttention, refuse_mixer
+from emma_viz.models.mixers.attention import CausalAttention, TransformerBlock
 from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 
 
-class ParallelBlock(nn.Module):
+class ParallelBlock(TransformerBlock):
     """x + attention(norm x) + MLP(norm x), all linear layers with biases; a Mamba-2 for attention in some layers.
 
     It returns (attention + MLP, the stream before them), as `AttentionBlock` does. There is no stream between attention
@@ -27,8 +24,7 @@ class ParallelBlock(nn.Module):
     """
 
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
-        super().__init__()
-        self.residual_in_fp32 = config.residual_in_fp32
+        super().__init__(config)
         self.input_layernorm = nn.LayerNorm(config.d_model, eps=config.norm_eps)
         if layer in config.mamba_layers:
             self.mamba = Mamba2Mixer(config.mixer, layer=layer, backend=backend)
@@ -36,17 +32,6 @@ class ParallelBlock(nn.Module):
             self.self_attn = CausalAttention(config, layer=layer, out="dense")
         self._name = "mamba" if layer in config.mamba_layers else "self_attn"
         self.mlp = GeluMLP(config.d_model, config.mlp_width)
-        self.hook_resid_pre, self.hook_attn_out = HookPoint(), HookPoint()
-        self.hook_mlp_out, self.hook_resid_post = HookPoint(), HookPoint()
-
-    @property
-    def mixer(self) -> NoReturn:
-        """Nothing: what asks for a block's state-space mixer is told so.
-
-        Raises:
-            SiteError: always.
-        """
-        refuse_mixer()
 
     def forward(
         self,
@@ -56,10 +41,7 @@ class ParallelBlock(nn.Module):
         lengths: Int[Tensor, " B"] | None = None,
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
         """What the block adds and the stream that it was computed from; arguments as a Mamba's block."""
-        stream = hidden if residual is None else hidden + residual
-        if self.residual_in_fp32:
-            stream = stream.float()
-        stream = self.hook_resid_pre(stream)
+        stream = self.entered(hidden, residual)
         normed = self.input_layernorm(stream)
         attended = self.hook_attn_out(getattr(self, self._name)(normed, cache, lengths))
         out = attended + self.hook_mlp_out(self.mlp(normed))
