@@ -11,6 +11,7 @@ from emma_viz.capture import Trace, record
 from emma_viz.capture.questions import TextModel, recordable
 from emma_viz.checkpoints import LoadedLanguageModel, load_language_model
 from emma_viz.errors import InputError
+from emma_viz.files.json_door import read_bytes
 from emma_viz.progress import Progress
 from emma_viz.session.options import Running
 from probes.examination import layers_of
@@ -22,6 +23,8 @@ from probes.text.reading import TEXT_PROBES, TextProbe
 
 MOST_TEXT_TOKENS = 512
 """Tokens of a text that are read; what is behind is left out, and the report says so."""
+LARGEST_TEXT = 64 * 2**20
+"""Bytes of a file of texts."""
 _ABOUT = "What the stream holds of a text, layer by layer."
 _STEPS = 4
 
@@ -30,11 +33,11 @@ def read_texts(path: Path, count: int) -> list[str]:
     """The paragraphs of a text file, parted by empty lines; at most `count` of them.
 
     Raises:
-        InputError: it cannot be read as UTF-8, or holds none.
+        InputError: it is no regular file of at most LARGEST_TEXT bytes, cannot be read as UTF-8, or holds none.
     """
     try:
-        whole = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        whole = read_bytes(path, limit=LARGEST_TEXT, error=InputError).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected a text file in UTF-8 ({error}).") from error
     found = [" ".join(each.split()) for each in whole.replace("\r\n", "\n").split("\n\n")]
     if not (found := [each for each in found if each]):

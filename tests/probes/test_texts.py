@@ -97,7 +97,7 @@ def test_the_command_writes_a_report_of_two(folder, tmp_path, monkeypatch, capsy
     assert "expected --texts without --images" in capsys.readouterr().err
 
 
-def test_texts_are_paragraphs(tmp_path):
+def test_texts_are_paragraphs(tmp_path, monkeypatch):
     path = tmp_path / "notes.txt"
     path.write_text("One\nline.\r\n\r\n\n\nTwo.\n", encoding="utf-8")
     assert read_texts(path, 5) == ["One line.", "Two."]
@@ -107,4 +107,10 @@ def test_texts_are_paragraphs(tmp_path):
         read_texts(path, 1)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="UTF-8"):
+        read_texts(path, 1)
+    with pytest.raises(InputError, match="expected a regular file, got a folder"):
+        read_texts(tmp_path, 1)
+    path.write_text("One.\n")
+    monkeypatch.setattr("probes.text.texts.LARGEST_TEXT", 4)
+    with pytest.raises(InputError, match="expected at most 4 bytes, got 5 bytes"):
         read_texts(path, 1)
