@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emma_viz.errors import InputError, RecordError
-from emma_viz.files.json_door import Budget, parse_json
+from emma_viz.files.json_door import Budget, open_regular, parse_json
 from emma_viz.records.benchmarks.pope import asked_object
 from emma_viz.records.benchmarks.record import BenchmarkRecord, Key, RecordSet
 from emma_viz.records.benchmarks.rows import Row, benchmark_rows
@@ -74,7 +74,7 @@ def read_lmms_log(path: Path, *, task: str, records: RecordSet | None = None) ->
 
 def _log_rows(path: Path) -> Iterator[Row]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path, error=RecordError) as file:
             first = file.readline(_HEAD.size)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error

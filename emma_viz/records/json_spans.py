@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from emma_viz.errors import RecordError
-from emma_viz.files.json_door import Budget, parse_json
+from emma_viz.files.json_door import Budget, open_regular, parse_json
 
 _CHUNK = 1 << 20
 """Bytes read at once."""
@@ -77,9 +77,7 @@ def spans(path: Path) -> Iterator[Span]:
         RecordError: the file cannot be read, is neither form, or is an array that does not end.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise RecordError(f"{path}: expected a file with a data set, got a folder, pipe or device")
-        with path.open("rb") as file:
+        with open_regular(path, error=RecordError) as file:
             yield from _spans(file, path)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -114,7 +112,7 @@ def spans_in(path: Path, key: str) -> Iterator[Span]:
     """
     pattern = re.compile(rb'(?<!\\\\)"' + re.escape(key.encode()) + rb'"\s{0,64}:\s{0,64}\[')
     try:
-        with path.open("rb") as file:
+        with open_regular(path, error=RecordError) as file:
             place, held = 0, b""
             while chunk := file.read(_CHUNK):
                 held += chunk

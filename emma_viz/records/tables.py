@@ -19,7 +19,7 @@ from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import RecordError, TrainingError
 from emma_viz.files.arrays import read_npz
 from emma_viz.files.atomic import write_file
-from emma_viz.files.json_door import TABLE, parse_json
+from emma_viz.files.json_door import TABLE, open_regular, parse_json
 from emma_viz.records.complaints import Complaints, too_many
 from emma_viz.records.json_spans import record_value, spans
 from emma_viz.records.llava import IGNORE, LlavaRecord, conversation_tokens, parse_record
@@ -283,7 +283,7 @@ def _image_number(image: str | None) -> int:
 def _content_key(path: Path, rules: TextRules) -> str:
     """Names what a table holds, wherever the images are."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, error=RecordError) as file:
             digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -197,7 +197,7 @@ def test_white_space_before_records_is_passed_over(tmp_path, before):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(RecordError, match="cannot be read"):
+    with pytest.raises(RecordError, match="there is no such file"):
         list(read_records(tmp_path / "absent.json"))
     path = tmp_path / "latin.json"
     path.write_bytes(b'[{"id": "caf\xe9"}]')

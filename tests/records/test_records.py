@@ -174,7 +174,7 @@ def test_nothing_left_is_an_error(llava, tmp_path):
     path = llava.write([BROKEN["there is no image"]], "nothing.json")
     with pytest.raises(TrainingError, match="no record that can be trained on"):
         table(llava, path, tmp_path, limit=5)
-    with pytest.raises(RecordError, match="cannot be read"):
+    with pytest.raises(RecordError, match="there is no such file"):
         table(llava, path.with_name("absent.json"), tmp_path)
 
 

@@ -17,7 +17,7 @@ import torch
 from emma_viz.checkpoints.readers.allowance import DESCRIPTION, Allowance, require_names
 from emma_viz.checkpoints.readers.tensors import TensorRef, row_major_strides
 from emma_viz.errors import CheckpointError
-from emma_viz.files.json_door import Budget, parse_json
+from emma_viz.files.json_door import Budget, open_regular, parse_json
 from emma_viz.files.schema import Count, shape
 
 _DTYPES = {
@@ -69,7 +69,7 @@ def read_references(
     """
     allowance = allowance or Allowance()
     try:
-        with path.open("rb") as file:
+        with open_regular(path, error=CheckpointError) as file:
             size = file.seek(0, 2)
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")

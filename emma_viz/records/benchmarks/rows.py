@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emma_viz.errors import MissingDependencyError, RecordError
-from emma_viz.files.json_door import TABLE, read_bytes
+from emma_viz.files.json_door import TABLE, open_regular, read_bytes
 from emma_viz.records.json_spans import Span, spans, spans_in
 from emma_viz.records.questions import require_text
 
@@ -132,7 +132,7 @@ def benchmark_rows(path: Path, *, columns: tuple[str, ...] = (), within: str = "
 
 def _json(path: Path, found: Iterator[Span]) -> Iterator[Row]:
     lines, place = 1, 0
-    with path.open("rb") as file:
+    with open_regular(path, error=RecordError) as file:
         for span in found:
             while place < span.start and (chunk := file.read(min(CHUNK, span.start - place))):
                 lines, place = lines + chunk.count(b"\n"), place + len(chunk)
