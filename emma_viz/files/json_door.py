@@ -7,8 +7,9 @@ import re
 import stat
 from collections import Counter
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from emma_viz.errors import EmmaVizError
 
@@ -38,7 +39,7 @@ TABLE = Budget(size=128 * 2**20, nodes=2_000_000)
 """For files with a line for each tensor, sample or record."""
 
 
-def open_regular(path: Path, *, error: type[EmmaVizError]) -> BinaryIO:
+def open_regular(path: Path, *, error: type[EmmaVizError]) -> BufferedReader:
     """Open a regular file for reading.
 
     Raises:

@@ -203,7 +203,7 @@ def test_files_that_cannot_be_read(tmp_path):
     path.write_bytes(b'[{"id": "caf\xe9"}]')
     with pytest.raises(RecordError, match="a file that is not text"):
         list(read_records(path))
-    with pytest.raises(RecordError, match="expected a file with a data set, got a folder"):
+    with pytest.raises(RecordError, match="expected a regular file, got a folder"):
         list(read_records(tmp_path))
 
 
