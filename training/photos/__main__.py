@@ -2,6 +2,7 @@
 
     python -m training.photos pair --photos DIR --weights FILE --work DIR      both, their lenses, and the bundle
     python -m training.photos train cobra-photo --photos DIR --weights FILE --work DIR     one of them alone
+    python -m training.photos pair --photos DIR --seed 1 --start BUNDLE --work DIR     another seed of that bundle's
 
 A run that was stopped goes on where its last checkpoint was. `python -m training.results BUNDLE --photos DIR`
 measures a bundle. See docs/training.md.
@@ -16,7 +17,7 @@ from emma_viz.cli.guard import guarded
 from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
-from training.photos.bundle import bundle_pair
+from training.photos.bundle import COMMAND, bundle_pair, take_start
 from training.photos.recipe import PHOTO_MEMBERS
 from training.photos.work import PhotoWork
 from training.pocket.stages import run_name, side_by_side
@@ -48,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--weights", type=path, metavar="FILE", help="published .pth of EfficientNet-Lite0"
         )
+        command.add_argument(
+            "--start", type=path, metavar="BUNDLE", help="take encoder and tokenizer from there"
+        )
         command.add_argument("--work", type=path, default=Path("runs/photos"), help="work folder")
         command.add_argument("--seed", type=int, default=0)
     return parser
@@ -56,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     require_writable(options.work, folder=True, error=TrainingError)
     work = PhotoWork(options.work, options.photos, options.weights)
+    if options.start is not None:
+        take_start(work, options.start)
     if options.command == "train":
         work.train(options.member, seed=options.seed)
         return
@@ -68,7 +74,8 @@ def _run(options: argparse.Namespace) -> None:
         f"--seed={options.seed}",
     ]
     side_by_side(_NAME, [["train", member, *train] for member in PHOTO_MEMBERS])
-    command = f"{_MODULE} pair --photos DIR" + (f" --seed {options.seed}" if options.seed else "")
+    command = f"{COMMAND} --photos DIR" + (f" --seed {options.seed}" if options.seed else "")
+    command += " --start BUNDLE" if options.start else ""
     written = bundle_pair(work, tuple(PHOTO_MEMBERS), bundle, command=command, seed=options.seed)
     print(f"wrote {written}: {', '.join(PHOTO_MEMBERS)}")
 

