@@ -16,7 +16,7 @@ from emma_viz.models.towers.vision import VisionEncoder
 from tests.photographs import made_photographs
 from training.loop.provenance import read_provenance
 from training.photos.__main__ import main as command
-from training.photos.bundle import bundle_pair
+from training.photos.bundle import bundle_pair, take_start
 from training.photos.fitting import Fitted
 from training.photos.recipe import photo_recipe, photo_tokenizer
 from training.photos.work import PhotoWork
@@ -119,6 +119,26 @@ def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, t
     other = made_photographs(tmp_path / "other", each=3)
     assert main([str(folder), "--photos", str(other), "--out", str(tmp_path)]) == 1
     assert "Name the photographs that it was trained on" in capsys.readouterr().err
+
+    # Another seed starts from it, in a folder of its own.
+    again = replace(work, folder=tmp_path / "again")
+    for _ in range(2):
+        take_start(again, folder)
+        assert (again.fitted, again.tokenizer.vocab_size) == (work.fitted, work.tokenizer.vocab_size)
+    for name, tensor in work.tower.state_dict().items():
+        assert torch.equal(tensor, again.tower.state_dict()[name]), name
+    with pytest.raises(TrainingError, match="Name the photographs that it was trained on"):
+        take_start(PhotoWork(tmp_path / "new", other), folder)
+    save_vision_encoder(folder / "lite0-256px.safetensors", VisionEncoder(lite0_256()), dtype="float16")
+    with pytest.raises(TrainingError, match="has another lite0-256px"):
+        take_start(again, folder)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_start_needs_a_member_of_the_pair(work, tmp_path, capsys):
+    asked = ["pair", "--photos", str(work.photos), "--work", str(tmp_path / "work"), "--start", str(tmp_path)]
+    assert command(asked) == 1
+    assert "needs a member of the photo pair (cobra-photo, emma-v1-photo)" in capsys.readouterr().err
 
 
 def test_the_pair_is_trained_side_by_side(work, tmp_path, monkeypatch, capsys):
