@@ -13,10 +13,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from emma_viz.capture import record
 from emma_viz.checkpoints import load_model
 from emma_viz.session.catalogue import VERIFIED
 from tests.families import references
@@ -37,7 +35,6 @@ def ours() -> dict[str, tuple[str, float]]:
     return found
 
 
-@torch.no_grad()
 def theirs() -> dict[str, tuple[str, float]]:
     """The same of those that transformers runs, over all its tiny folders."""
     from tests.peers.checkpoints import PROCESSORS, write
@@ -48,13 +45,7 @@ def theirs() -> dict[str, tuple[str, float]]:
         with tempfile.TemporaryDirectory() as folder:
             write(name, Path(folder))
             model = load_model(folder)
-            trace = record(model, [picture], "Why?", tokens="all", generate=False)
-            inputs = model.peer.inputs(picture, "Why?")
-            states = model.peer.network(**inputs.given, output_hidden_states=True).hidden_states
-        order, error = torch.cat([inputs.image, inputs.text]), 0.0
-        for layer in trace.layers_of("resid_post")[:-1]:  # the last that the class reports is behind the norm
-            there = states[layer + 1][0, order]
-            error = max(error, float((trace["resid_post", layer][0] - there).norm() / there.norm()))
+            error = references.error_of_states(model, picture)
         family = model.info.family
         found[family] = (THEIRS, max(error, found.get(family, ("", 0.0))[1]))
     return found

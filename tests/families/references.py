@@ -1,9 +1,12 @@
 """What a member's own file computes, by transformers' language models and torch's functions: nothing of ours."""
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from emma_viz.capture import record
+from emma_viz.checkpoints.peers import PeerModel
 from tests.families import llava_files, mmmamba
 from tests.families.conftest import OTHERS
 
@@ -34,6 +37,19 @@ def relative_error(member) -> tuple[float, int]:
     ours = vlm(None, ids, features=features, instruction=told, logits="all").logits
     theirs = logits(member, features, ids, told)
     return float((ours - theirs).norm() / theirs.norm()), ours.argmax(-1).unique().numel()
+
+
+@torch.no_grad()
+def error_of_states(model: PeerModel, picture: Image.Image) -> float:
+    """How far recorded states are from those that transformers' class itself reports, at the worst layer."""
+    trace = record(model, [picture], "Why?", tokens="all", generate=False)
+    inputs = model.peer.inputs(picture, "Why?")
+    states = model.peer.network(**inputs.given, output_hidden_states=True).hidden_states
+    order, error = torch.cat([inputs.image, inputs.text]), 0.0
+    for layer in trace.layers_of("resid_post")[:-1]:  # the last that the class reports is behind the norm
+        there = states[layer + 1][0, order]
+        error = max(error, float((trace["resid_post", layer][0] - there).norm() / there.norm()))
+    return error
 
 
 def logits(member, features: Tensor, ids: Tensor, told: Tensor | None) -> Tensor:

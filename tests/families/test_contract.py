@@ -1,40 +1,88 @@
-"""What every family must do: the same test for all, on a tiny checkpoint in the layout of its released code."""
+"""What every family must do: one suite for all, each on a tiny checkpoint in the layout of its released code.
+
+Ours are written as their released code writes them, those that transformers' classes run as `save_pretrained` does.
+"""
 
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
 from emma_viz.capture import record
 from emma_viz.capture.hooks import foreign_hooks
-from emma_viz.checkpoints import inspect
+from emma_viz.checkpoints import LoadedModel, inspect, load_model
+from emma_viz.checkpoints.peers import PeerModel
 from emma_viz.errors import SiteError
-from emma_viz.evidence.mixers.frozen import decompose
-from emma_viz.models.attention_sites import ALL_SITES, sites_of
+from emma_viz.models.attention_sites import ALL_SITES, ATTENTION_SITES, sites_of
 from emma_viz.models.families.table import OUR_FAMILIES, family_named
 from emma_viz.models.peers.table import PEERS
 from emma_viz.session.catalogue import verified
 from tests.families import contract, references
-from tests.families.conftest import MEMBERS
+from tests.families.conftest import MEMBERS, Member, make_member
+from tests.peers.checkpoints import PROCESSORS, write
 
 PARITY = 1e-4
-"""Of the logits' norm."""
+"""Of the norm of what is compared."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One family's tiny checkpoint, on disk and loaded."""
+
+    folder: Path
+    model: LoadedModel
+    member: Member | None
+    """With what its file holds, by component; None for those that transformers runs."""
+
+    @property
+    def network(self) -> nn.Module:
+        return self.model.peer.network if isinstance(self.model, PeerModel) else self.model.vlm
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """All that a user may name."""
+        return tuple(ATTENTION_SITES if self.member is None else sites_of(self.model.config.llm))
+
+
+@pytest.fixture(
+    scope="module",
+    # transformers' classes take seconds to import
+    params=[*MEMBERS, *(pytest.param(name, marks=pytest.mark.slow) for name in PROCESSORS)],
+)
+def subject(request, tmp_path_factory):
+    """Every family, ours and transformers'; llava is in both, and theirs is the folder of `save_pretrained`."""
+    name, folder = request.param, tmp_path_factory.mktemp("subject") / f"tiny-{request.param}"
+    if name in MEMBERS:
+        folder.mkdir()
+        member = make_member(name, folder)
+        return Subject(folder=folder, model=member.loaded, member=member)
+    write(name, folder)
+    return Subject(folder=folder, model=load_model(folder), member=None)
 
 
 def test_every_family_has_a_member_here():
+    assert not set(MEMBERS) & set(PROCESSORS)
     assert {re.sub("^(emma|llava)-(v1|v2|pocket)$", r"\1", name) for name in MEMBERS} == set(OUR_FAMILIES)
 
 
-def test_the_file_is_known_by_headers_alone(member):
-    found = inspect(member.folder)
+def test_the_checkpoint_is_known_by_headers_alone(subject):
+    found = inspect(subject.folder)
     assert found.problems == ()
-    assert found.fingerprint == member.loaded.info.fingerprint
-    assert member.loaded.info.family == family_named(member.loaded.info.family).name
+    assert found.fingerprint == subject.model.info.fingerprint
+    known = PEERS if subject.member is None else OUR_FAMILIES
+    assert subject.model.info.family in known
 
 
-def test_parity_with_an_independent_implementation(member):
-    error, answers = references.relative_error(member)
+def test_parity_with_an_independent_implementation(subject):
+    if subject.member is None:
+        assert references.error_of_states(subject.model, NOISE[0]) < PARITY
+        return
+    error, answers = references.relative_error(subject.member)
     assert error < PARITY
     assert answers > 2, "a constant answer would compare nothing"
 
@@ -47,42 +95,57 @@ def test_the_table_of_models_has_the_parity_of_every_family():
     assert {kept[name].against for name in OUR_FAMILIES} <= set(references.AGAINST.values())
 
 
-def test_every_site_is_recorded_and_the_hooks_leave_nothing(member, pictures):
-    model = member.loaded
-    sites = sites_of(model.config.llm)
-    assert family_named(model.info.family).sites is sites
-    before = {name: value.clone() for name, value in model.vlm.state_dict().items()}
-    trace = record(model, pictures, ["Why?", "Which colour is it?"], sites=tuple(sites), max_new_tokens=3)
-    again = record(model, pictures, ["Why?", "Which colour is it?"], max_new_tokens=3)
+def test_every_site_is_recorded_and_the_hooks_leave_nothing(subject):
+    model, sites = subject.model, subject.sites
+    if subject.member is not None:
+        assert family_named(model.info.family).sites is sites_of(model.config.llm)
+    hooks = foreign_hooks(subject.network)
+    before = {name: value.clone() for name, value in subject.network.state_dict().items()}
+    asked = ["Why?", "Which colour is it?"]
+    trace = record(model, NOISE[:1], asked, sites=sites, max_new_tokens=3)
+    again = record(model, NOISE[:1], asked, max_new_tokens=3)
     assert trace.answer_ids == again.answer_ids
-    assert not foreign_hooks(model.vlm)
-    assert all(torch.equal(value, before[name]) for name, value in model.vlm.state_dict().items())
+    assert foreign_hooks(subject.network) == hooks
+    assert all(torch.equal(value, before[name]) for name, value in subject.network.state_dict().items())
     for layer in range(model.info.n_layer):
         parts = [trace[name, layer] for name in ("mixer_out", "attn_out", "mlp_out") if name in sites]
+        assert parts
         total = trace["resid_pre", layer] + sum(parts)
         torch.testing.assert_close(trace["resid_post", layer], total, rtol=1e-4, atol=1e-4)
 
 
-def test_a_site_that_a_family_lacks_is_refused_with_a_sentence(member, pictures):
-    lacking = next(name for name in ALL_SITES if name not in sites_of(member.loaded.config.llm))
+def test_a_site_that_a_family_lacks_is_refused_with_a_sentence(subject):
+    lacking = next(name for name in ALL_SITES if name not in subject.sites)
     with pytest.raises(SiteError, match="is a site of a"):
-        record(member.loaded, pictures[:1], "Why?", sites=[lacking])
-    if member.loaded.config.llm.ssm == "attention":
-        with pytest.raises(SiteError, match="attention transformer has none"):
-            decompose(member.loaded, pictures[0], "Why?", word=[1])
+        record(subject.model, NOISE[:1], "Why?", sites=[lacking])
 
 
-def test_geometry_there_and_back(member, pictures):
-    contract.geometry_there_and_back(member.loaded, pictures)
-    assert {member.loaded.transform.geometry(each).grid for each in pictures} == {member.loaded.config.grid}
-
-
-@pytest.mark.slow
-def test_from_lens_to_figure_and_page(member, tmp_path):
-    draw = np.random.default_rng(0).integers(0, 256, (12, 40, 50, 3), dtype=np.uint8)
-    contract.from_lens_to_figure_and_page(member.loaded, member.loaded, list(draw), tmp_path)
+def test_geometry_there_and_back(subject):
+    """The middle of each token's box is that token's."""
+    for image in NOISE:
+        place = subject.model.transform.geometry(image)
+        boxes = place.token_boxes()
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        assert place.tokens_at(centres).tolist() == list(range(place.n_tokens))
+        if subject.member is not None:
+            assert place.grid == subject.model.config.grid
 
 
 @pytest.mark.slow
-def test_quick_probes(member, tmp_path):
-    contract.quick_probes(member.loaded, tmp_path, ours=True)
+def test_from_lens_to_figure_and_page(subject, tmp_path):
+    draw, sizes = np.random.default_rng(0), [(48, 96), (64, 64), (96, 48)]
+    noise = [draw.integers(0, 256, (*sizes[n % 3], 3), dtype=np.uint8) for n in range(12)]
+    named = subject.folder if subject.member is None else subject.model
+    contract.from_lens_to_figure_and_page(subject.model, named, noise, tmp_path)
+
+
+@pytest.mark.slow
+def test_quick_probes(subject, tmp_path):
+    contract.quick_probes(subject.model, tmp_path, ours=subject.member is not None)
+
+
+NOISE = [
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8))
+    for size in [(40, 90), (70, 32), (48, 48)]
+]
+"""Wide, high and square."""

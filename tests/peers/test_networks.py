@@ -1,4 +1,4 @@
-"""What every family that transformers' classes run must do: one test for all, from a folder to figure and page."""
+"""What every family that transformers' classes run must do beside the contract of all families (tests/families)."""
 
 import json
 
@@ -17,7 +17,6 @@ from emma_viz.evidence.replacements import image_tokens
 from emma_viz.models.attention_sites import ATTENTION_SITES, attention_blocks
 from emma_viz.models.peers.prompts import PLAIN_NOTE
 from emma_viz.models.peers.table import PEERS
-from tests.families import contract
 
 pytestmark = pytest.mark.slow  # the package's models take seconds to import
 
@@ -199,21 +198,6 @@ def test_image_tokens_know_of_the_question_where_the_family_says_so_alone(peer, 
     assert torch.equal(one, other) != sees
     if sees:
         assert (one != other).any(dim=-1).all()
-
-
-def test_geometry_there_and_back(peer, pictures):
-    contract.geometry_there_and_back(peer[1], pictures)
-
-
-def test_from_lens_to_figure_and_page(peer, tmp_path):
-    _, model = peer
-    draw, sizes = np.random.default_rng(0), [(48, 96), (64, 64), (96, 48)]
-    noise = [draw.integers(0, 256, (*sizes[n % 3], 3), dtype=np.uint8) for n in range(12)]
-    contract.from_lens_to_figure_and_page(model, model.folder, noise, tmp_path)
-
-
-def test_quick_probes(peer, tmp_path):
-    contract.quick_probes(peer[1], tmp_path, ours=False)
 
 
 @torch.no_grad()
