@@ -17,7 +17,7 @@ from emma_viz.cli.guard import guarded
 from emma_viz.cli.options import path
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
-from training.photos.bundle import COMMAND, bundle_pair, take_start
+from training.photos.bundle import COMMAND, bundle_pair, start_from_bundle
 from training.photos.recipe import PHOTO_MEMBERS
 from training.photos.work import PhotoWork
 from training.pocket.stages import run_name, side_by_side
@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> None:
     require_writable(options.work, folder=True, error=TrainingError)
     work = PhotoWork(options.work, options.photos, options.weights)
     if options.start is not None:
-        take_start(work, options.start)
+        start_from_bundle(work, options.start)
     if options.command == "train":
         work.train(options.member, seed=options.seed)
         return

@@ -71,7 +71,7 @@ def bundle_pair(
     return folder
 
 
-def take_start(work: PhotoWork, bundle: Path) -> None:
+def start_from_bundle(work: PhotoWork, bundle: Path) -> None:
     """Give a work folder a bundle's encoder, what was found while it was fitted, and its tokenizer.
 
     Members that are trained in it see just what the bundle's own members saw: a fit of the encoder on another machine

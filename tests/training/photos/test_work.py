@@ -16,7 +16,7 @@ from emma_viz.models.towers.vision import VisionEncoder
 from tests.photographs import made_photographs
 from training.loop.provenance import read_provenance
 from training.photos.__main__ import main as command
-from training.photos.bundle import bundle_pair, take_start
+from training.photos.bundle import bundle_pair, start_from_bundle
 from training.photos.fitting import Fitted
 from training.photos.recipe import photo_recipe, photo_tokenizer
 from training.photos.work import PhotoWork
@@ -123,15 +123,15 @@ def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, t
     # Another seed starts from it, in a folder of its own.
     again = replace(work, folder=tmp_path / "again")
     for _ in range(2):
-        take_start(again, folder)
+        start_from_bundle(again, folder)
         assert (again.fitted, again.tokenizer.vocab_size) == (work.fitted, work.tokenizer.vocab_size)
     for name, tensor in work.tower.state_dict().items():
         assert torch.equal(tensor, again.tower.state_dict()[name]), name
     with pytest.raises(TrainingError, match="Name the photographs that it was trained on"):
-        take_start(PhotoWork(tmp_path / "new", other), folder)
+        start_from_bundle(PhotoWork(tmp_path / "new", other), folder)
     save_vision_encoder(folder / "lite0-256px.safetensors", VisionEncoder(lite0_256()), dtype="float16")
     with pytest.raises(TrainingError, match="has another lite0-256px"):
-        take_start(again, folder)
+        start_from_bundle(again, folder)
     assert not (tmp_path / "new").exists()
 
 
