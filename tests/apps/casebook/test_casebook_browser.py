@@ -77,7 +77,8 @@ BEYOND = """() => {
 }"""
 SETTLED = """() => {
   const app = document.querySelector("[data-testid=stApp]");
-  return app?.dataset.testScriptState === "notRunning" && !app.querySelector("[data-stale=true]");
+  const coming = "[data-stale=true], [data-testid=stSkeleton], [data-testid=stAppSkeleton]";
+  return app?.dataset.testScriptState === "notRunning" && !app.querySelector(coming);
 }"""
 
 
