@@ -242,6 +242,10 @@ def photo_world(bundles: Sequence[Bundle], folder: Path | None) -> PhotoPair:
         raise TrainingError(
             "The photo pair is measured on photographs: name Caltech-101's folder (--photos)."
         )
+    if not bundles:
+        raise TrainingError(
+            "Name at least one bundle's folder: files alone do not say what its encoder confuses."
+        )
     origins = [bundle.provenance(member) for bundle in bundles for member in bundle.members]
     kept = [
         shape(

@@ -120,6 +120,13 @@ def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, t
     assert main([str(folder), "--photos", str(other), "--out", str(tmp_path)]) == 1
     assert "Name the photographs that it was trained on" in capsys.readouterr().err
 
+    assert (
+        main([str(folder), "--photos", str(work.photos), "--scenes", "4", "--keep", str(tmp_path / "k.npz")])
+        == 0
+    )
+    assert main([str(tmp_path / "k.npz"), "--photos", str(work.photos), "--out", str(tmp_path)]) == 1
+    assert "Name at least one bundle's folder" in capsys.readouterr().err
+
     # Another seed starts from it, in a folder of its own.
     again = replace(work, folder=tmp_path / "again")
     for _ in range(2):
