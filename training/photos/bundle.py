@@ -102,8 +102,9 @@ def start_from_bundle(work: PhotoWork, bundle: Path) -> None:
     shape(found, Fitted, where=str(known[0]), error=TrainingError, spare=True)
     encoder = f"{lite0_256().backbone_id}.safetensors"
     files = {"tokenizer.json": known[0].parent / "tokenizer.json", encoder: bundle / encoder}
+    digests = {name: file_digest(source) for name, source in files.items()}  # all there, before one is copied
     for name, source in files.items():
-        if (work.folder / name).exists() and file_digest(work.folder / name) != file_digest(source):
+        if (work.folder / name).exists() and file_digest(work.folder / name) != digests[name]:
             raise TrainingError(
                 f"{work.folder} has another {name} than {source}: name an empty work folder (--work)."
             )

@@ -136,6 +136,9 @@ def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, t
         assert torch.equal(tensor, again.tower.state_dict()[name]), name
     with pytest.raises(TrainingError, match="Name the photographs that it was trained on"):
         start_from_bundle(PhotoWork(tmp_path / "new", other), folder)
+    (folder / "lite0-256px.safetensors").rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError):
+        start_from_bundle(replace(work, folder=tmp_path / "new"), folder)
     save_vision_encoder(folder / "lite0-256px.safetensors", VisionEncoder(lite0_256()), dtype="float16")
     with pytest.raises(TrainingError, match="has another lite0-256px"):
         start_from_bundle(again, folder)
