@@ -267,9 +267,9 @@ def _size(path: Path) -> int:
 def _content_of(path: Path, size: int) -> str:
     """Tells the first `size` bytes of a file from others' (-1: all of them); a file that cannot be read from all."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, error=RecordError) as file:
             return hashlib.sha256(file.read(size)).hexdigest()
-    except OSError:
+    except (OSError, RecordError):
         return str(path)
 
 

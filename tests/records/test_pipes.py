@@ -9,6 +9,7 @@ from emma_viz.errors import CheckpointError, RecordError
 from emma_viz.records import read_records
 from emma_viz.records.benchmarks.rows import benchmark_rows
 from emma_viz.records.imports import read_lmms_log, read_vlmevalkit
+from emma_viz.records.tables import _content_of
 
 READERS = {
     "records": lambda path: list(read_records(path, images=path.parent)),
@@ -28,3 +29,8 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind, reader, name
     (os.mkfifo if kind == "pipe" else os.mkdir)(path)
     with pytest.raises((RecordError, CheckpointError), match=rf"{name}.*got a {kind}"):
         READERS[reader](path)
+
+
+def test_an_image_that_is_a_pipe_is_told_from_others_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert _content_of(tmp_path / "pipe.png", -1) == str(tmp_path / "pipe.png")
