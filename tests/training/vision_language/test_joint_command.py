@@ -216,7 +216,7 @@ def no_weights(monkeypatch):
         (["--vision", "absent.safetensors"], "There is no file absent.safetensors"),
         (["--vision", "dino=absent"], "names dino"),
         (["--tokenizer", "absent.json"], "absent.json"),
-        (["--data", "absent.json"], "absent.json cannot be read"),
+        (["--data", "absent.json"], "absent.json: there is no such file"),
         (["--images", "absent"], "There is no folder absent"),
         (["--feature-cache", "FILE"], "to be a folder, but it is none"),
         (["--held-out", "6"], "hold out fewer"),
