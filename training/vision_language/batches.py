@@ -9,12 +9,13 @@ from PIL import Image
 
 from emma_viz.checkpoints.loaded import image_transform
 from emma_viz.data.geometry import true_patches
+from emma_viz.data.images import read_image
 from emma_viz.errors import ImageError, RecordError
 from emma_viz.models.config import VLMConfig
 from emma_viz.records.complaints import Complaints
 from emma_viz.records.tables import RecordTable, TextRules
 from training.vision_language.batch import BatchImages, BatchShare, Sample, TrainingBatch, collate
-from training.vision_language.feature_cache import FeatureCache, content_hash, decoded
+from training.vision_language.feature_cache import FeatureCache, content_hash
 from training.vision_language.plan import BatchPlan
 
 GREY = 128
@@ -94,12 +95,11 @@ class ShareMaker:
         blank = Image.new("RGB", (side, side), (GREY, GREY, GREY))
         known = None if self.cache is None else self.cache.blank
         try:
-            content = path.read_bytes()
             if self.cache is not None:
-                known = self.cache.read(content_hash(content))
+                known = self.cache.read(content_hash(path))
             needed = self.patches or self.cache is None
-            return (decoded(content, path) if needed else blank), known, None
-        except (OSError, ImageError, RecordError) as error:
+            return (read_image(path) if needed else blank), known, None
+        except (ImageError, RecordError) as error:
             return blank, known, str(error)
 
 

@@ -6,14 +6,13 @@ that was stopped goes on where it was, and several processes or runs may fill on
 """
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from emma_viz.checkpoints.loaded import encoder_key, image_transform
@@ -21,6 +20,7 @@ from emma_viz.data.images import read_image
 from emma_viz.errors import ImageError, RecordError, TrainingError
 from emma_viz.files.arrays import read_npy
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import open_regular
 from emma_viz.models.vlm import VLM
 
 STORED = np.float16
@@ -132,12 +132,11 @@ def fill_cache(
 
     for path in tqdm(paths, desc="encode images", disable=not progress):
         try:
-            content = path.read_bytes()
-            name = content_hash(content)
+            name = content_hash(path)
             if name in waiting or cache.path(name).exists():
                 continue
-            waiting[name] = decoded(content, path)
-        except (OSError, ImageError):
+            waiting[name] = read_image(path)
+        except ImageError:
             continue
         count += 1
         if len(waiting) == batch:
@@ -152,22 +151,14 @@ def _save(path: Path, array: np.ndarray) -> None:
         np.save(file, array)
 
 
-def content_hash(content: bytes) -> str:
-    """What names an image file's content."""
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
-def decoded(content: bytes, path: Path) -> Image.Image:
-    """An image from the bytes of its file.
+def content_hash(path: Path) -> str:
+    """What names an image file's content.
 
     Raises:
-        ImageError: they are no image.
+        ImageError: there is no such file, or it cannot be read.
     """
     try:
-        return read_image(Image.open(io.BytesIO(content)))
-    except UnidentifiedImageError as error:  # Pillow's words name the object in memory.
-        raise ImageError(
-            f"{path} is no image that can be read: its bytes are those of no known format"
-        ) from error
-    except (Image.DecompressionBombError, OSError) as error:
-        raise ImageError(f"{path} is no image that can be read: {error}") from error
+        with open_regular(path, error=ImageError) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError as failure:
+        raise ImageError(f"{path} cannot be read ({failure.strerror or failure}).") from failure

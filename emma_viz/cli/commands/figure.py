@@ -50,16 +50,16 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: no image is named, nor a figure to draw again.
     """
-    from emma_viz import session
-    from emma_viz.cli.progress import ProgressBars
-    from emma_viz.session.row_names import row_names
-
     if args.source is not None:
         return _redraw(args)
     if args.any_size:
         raise InputError("expected --any-size with --from alone: it is about the recipe that is read.")
     if not args.images:
         raise InputError("expected at least one image (or --from FIGURE), got none.")
+    from emma_viz import session  # what loads PyTorch comes after what can be refused without it
+    from emma_viz.cli.progress import ProgressBars
+    from emma_viz.session.row_names import row_names
+
     outs = args.out or [Path(f"{Path(args.images[0]).stem}-figure.png")]
     for out in outs:
         session.check_output(out, inputs=args.images, images=len(args.images), recipe=args.recipe)
@@ -92,11 +92,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _redraw(args: argparse.Namespace) -> int:
+    if args.images:
+        raise InputError("expected either images or --from, got both; leave one out.")
     from emma_viz import session
     from emma_viz.render.recipe import ANY, LARGEST
 
-    if args.images:
-        raise InputError("expected either images or --from, got both; leave one out.")
     given = options.given(add_arguments, args.argv)
     if ignored := [flag for name, flag in given.items() if name not in _REDRAWN]:
         raise InputError(
