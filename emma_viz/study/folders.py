@@ -28,8 +28,11 @@ from emma_viz.study.files import (
     write_json,
     write_study_tensors,
 )
+from emma_viz.study.study_file import STUDY
 
 LOCKS = ".locks"
+WRITER = ".writer"
+"""How the name of a writer's lock ends."""
 
 
 class EntryFolder:
@@ -111,11 +114,20 @@ class EntryFolder:
         """Hold the writer's lock, which nobody waits for: a data set may take days. What a killed writer left is gone.
 
         Raises:
-            StudyError: another writer is at work.
+            StudyError: another writer is at work, or the study was removed.
         """
-        with self._locked("writer", 0.0):
+        self._require_study()
+        with ExitStack() as held:
+            # Whoever removes a study that has no entries yet holds this lock, and then finds the writer's held.
+            with lock(self.root, "study", f"the folder {self.root}"):
+                held.enter_context(self._locked("writer", 0.0))
+                self._require_study()
             self._sweep_data()
             yield
+
+    def _require_study(self) -> None:
+        if not own(self.root, STUDY).is_file():
+            raise StudyError(f"{self.root} is no study any more: its {STUDY} was removed. Begin again.")
 
     def try_writing(self, stack: ExitStack) -> bool:
         """Take the writer's lock until `stack` is closed, unless another has it; whether it was taken."""

@@ -9,7 +9,7 @@ from emma_viz.errors import StudyError
 from emma_viz.files.room import require_writable
 from emma_viz.study.entries import now
 from emma_viz.study.files import children, explained, make_folder, own, remove_file, remove_folder, write_json
-from emma_viz.study.folders import LOCKS, lock
+from emma_viz.study.folders import LOCKS, WRITER, lock
 from emma_viz.study.study import Study
 from emma_viz.study.study_file import STUDY, STUDY_FORMAT, STUDY_VERSION
 from emma_viz.study.trace_files import IMAGES
@@ -61,10 +61,12 @@ def _require_empty(path: Path) -> None:
 
 
 def _create(path: Path) -> None:
+    if path.exists():
+        _require_empty(path)
     with made_or_removed(path):
         make_folder(path)
-        _require_empty(path)
         with lock(path, "study", f"the folder {path}"):
+            _require_empty(path)
             if not (path / STUDY).exists():
                 write_json(
                     own(path, STUDY), {"format": STUDY_FORMAT, "version": STUDY_VERSION, "created": now()}
@@ -75,12 +77,15 @@ def _create(path: Path) -> None:
 def made_or_removed(path: Path) -> Generator[None, None, None]:
     """Remove a study, and the folders above it, that the block made and left without an entry when it failed."""
     above = [place for place in (path, *path.parents) if not place.exists()]
-    was = (path / STUDY).exists()
+    was, had_locks = (path / STUDY).exists(), (path / LOCKS).exists()
     try:
         yield
     except BaseException:
         if not was:
-            _remove_if_empty(path)
+            if (path / STUDY).exists():
+                _remove_if_empty(path)
+            elif not had_locks:
+                remove_folder(path / LOCKS)
             for place in above:
                 with suppress(OSError):
                     place.rmdir()
@@ -88,10 +93,14 @@ def made_or_removed(path: Path) -> Generator[None, None, None]:
 
 
 def _remove_if_empty(path: Path) -> None:
-    """Remove what a study without entries consists of, unless somebody is writing an entry."""
-    with suppress(StudyError, OSError):
-        if (path / STUDY).exists():
-            Study(path).sweep()
+    """Remove what a study without entries consists of, unless somebody is writing an entry: whoever begins to takes the
+    study's own lock for that."""
+    with suppress(StudyError, OSError), lock(path, "study", f"the folder {path}"):
+        for file in children(own(path, LOCKS, kind="folder")):
+            if file.name.endswith(WRITER):
+                with lock(path, file.name, "an entry", 0.0):
+                    pass  # held by nobody, or it would have raised
+        Study(path).sweep()
         entries = own(path, "entries", kind="folder")
         if entries.exists():
             entries.rmdir()  # refused as long as there is an entry

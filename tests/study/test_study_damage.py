@@ -3,12 +3,14 @@
 import json
 import os
 import resource
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
 
 from emma_viz.errors import StudyError
 from emma_viz.study import open_study
+from emma_viz.study.opening import made_or_removed
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,35 @@ def test_a_folder_of_something_else_is_not_taken_for_a_study(tmp_path):
     with pytest.raises(StudyError, match=r"thesis\.tex"):
         open_study(tmp_path / "thesis.tex", create=True)
     assert not (tmp_path / "study.json").exists()
+
+
+def test_what_lies_in_a_folder_that_is_refused_stays(tmp_path):
+    for name in ("images/a.jpg", "images/train/b.jpg", "labels.json", ".locks/mine", "entries/mine"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StudyError, match="not empty"):
+        open_study(tmp_path, create=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_study_in_which_another_has_begun_to_write_stays(tmp_path, make_trace):
+    path = tmp_path / "study"
+    with ExitStack() as theirs:
+        with suppress(KeyboardInterrupt), made_or_removed(path):
+            writer = theirs.enter_context(open_study(path, create=True).writer("theirs"))
+            raise KeyboardInterrupt
+        writer.append_batch(make_trace())
+    assert open_study(path).entry("theirs").n_samples
+
+
+def test_a_writer_whose_study_was_removed_says_so_at_once(tmp_path):
+    with suppress(KeyboardInterrupt), made_or_removed(tmp_path / "study"):
+        theirs = open_study(tmp_path / "study", create=True).writer("theirs")
+        raise KeyboardInterrupt
+    with pytest.raises(StudyError, match="no study any more"), theirs:
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
