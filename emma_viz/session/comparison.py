@@ -18,6 +18,7 @@ from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
 from emma_viz.maps import ActivationMaps, Decoding, share_limits
 from emma_viz.maps.joining import joined
+from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
 from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.fitting import lens_for
@@ -136,13 +137,15 @@ def compare(
     pictures = [picture for picture in read for _ in several]
     names = tuple(name for name in called for _ in several)
     wanted = one_each(lenses, len(models))
-    found = [require_loadable(source, running)[1] for source in models]
+    described = [require_loadable(source, running) for source in models]
+    found = [model for _, model in described]
     chosen = [
         lens_for(each, source, model, running, fit_on=fit_on, force=force_lens, progress=progress)
         for each, source, model in zip(wanted, models, found, strict=True)
     ]
     if site is not None:
-        split_site(site)
+        for config, _ in described:
+            split_site(site, ATTENTION_SITES if config is None else sites_of(config.llm))
     recorded = [recording_for(lens) for lens in chosen]
     plans = [((site,) if site else sites, needed) for sites, needed in recorded]
     for lens, model, (sites, _) in zip(chosen, found, plans, strict=True):

@@ -19,17 +19,23 @@ def entry_name(model: str | Path) -> str:
 
 def keep_image_names(study: Study, entry: str, names: Sequence[str]) -> None:
     """Keep what the images are called, if it is not kept yet."""
-    if NAMES in study.entry(entry).arrays and image_names_of_entry(study, entry) == tuple(names):
+    if _kept(study, entry) == tuple(names):
         return
     study.save_arrays(entry, NAMES, {}, {"images": list(names)}, overwrite=True)
 
 
 def image_names_of_entry(study: Study, entry: str) -> tuple[str, ...]:
-    """What the images of an entry are called; nothing where it was not kept.
+    """What the image of each sample of an entry is called; nothing where it was not kept of all.
 
     Raises:
         StudyError: the names were changed or damaged.
     """
+    names, count = _kept(study, entry), study.entry(entry).n_samples
+    return names[:count] if len(names) >= count else ()
+
+
+def _kept(study: Study, entry: str) -> tuple[str, ...]:
+    """All names that are kept: of an entry that is not whole yet they are those of the whole one."""
     if NAMES not in study.entry(entry).arrays:
         return ()
     _, meta = study.load_arrays(entry, NAMES)

@@ -170,8 +170,9 @@ class LensRecipe:
     def __post_init__(self):
         require_ranges(self, error=TrainingError, options={"fit": "--fit-images"})
         from emma_viz.capture.sites import split_site  # torch, which a command line's help can do without
+        from emma_viz.models.attention_sites import ALL_SITES
 
-        _, fixed = split_site(self.site)
+        _, fixed = split_site(self.site, ALL_SITES)
         if fixed is not None:
             raise TrainingError(f"LensRecipe.site (--site): expected a site's name alone, got {self.site!r}.")
         sizes = {"rank": self.rank, "decoder_layers": self.decoder_layers}

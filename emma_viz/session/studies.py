@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -172,8 +172,8 @@ class _Held:
             raise StudyError(f"{self.study.path} holds {self.count} questions, and no number {odd[0]}.")
         names: tuple[str, ...] = ()
         for entry in self.decodings:
-            parts = self.study.parts_of(entry)
-            names = tuple(name for part in parts for name in image_names_of_entry(self.study, part)) or names
+            of_parts = [image_names_of_entry(self.study, part) for part in self.study.parts_of(entry)]
+            names = (all(of_parts) and tuple(chain.from_iterable(of_parts))) or names
         return Comparison(
             decodings=tuple(
                 _chosen(own, self.study.images(entry, numbers), numbers)

@@ -10,6 +10,8 @@ from emma_viz.errors import InputError, SiteError, StudyError
 from emma_viz.lens import save_lens
 from emma_viz.maps import decode
 from emma_viz.session import Asking, capture, compare, compare_study, decode_study, fit_ridge
+from emma_viz.session.fitting import fit_lens
+from emma_viz.session.options import LensRecipe
 from emma_viz.session.studies import compare_shapes, decoded_sample
 from emma_viz.study import open_study
 
@@ -165,6 +167,28 @@ def test_a_capture_of_several_shapes_goes_on_to_the_same_batches(peer, tmp_path)
         open_study(tmp_path / "again").entry(name).samples
         == open_study(tmp_path / "whole").entry(name).samples
     )
+
+
+def test_a_capture_at_sites_of_attention_goes_on(peer, images, tmp_path):
+    more = {"sites": ["attn_out", "resid_mid"], "layers": (2,), "asking": ASKING}
+    (name,) = capture(images / "0.png", [peer[1].folder], tmp_path / "study", **more)
+    capture(images, [peer[1].folder], tmp_path / "study", **more)
+    assert open_study(tmp_path / "study").entry(name).n_samples == 3
+
+
+def test_a_lens_of_attentions_own_site_is_fitted_and_held_to_untrained_models(peer, tmp_path):
+    _, model = peer
+    noise = np.random.default_rng(2).integers(0, 256, (9, 48, 48, 3), dtype=np.uint8)
+    before = {name: each.clone() for name, each in model.network.state_dict().items()}
+    recipe = LensRecipe(site="attn_out", layers=(2,))
+    lens = fit_lens(model, recipe, list(noise[:6]), list(noise[6:]), fitted_on="noise", untrained=3)
+    assert lens.info.site == "attn_out"
+    assert any("untrained" in each.name for each in lens.info.controls)
+    assert all(each.equal(before[name]) for name, each in model.network.state_dict().items())
+    shown = compare(noise[8], [model], lenses=[lens], site="attn_out", asking=ASKING)
+    assert shown.decodings[0].site == "attn_out"
+    with pytest.raises(SiteError, match="is a site of a Mamba"):
+        compare(noise[8], [model], lenses=[lens], site="delta", asking=ASKING)
 
 
 def test_a_site_that_attention_does_not_have_is_refused(peer, images, tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import namedtuple
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from emma_viz.capture import record
 from emma_viz.capture.sites import SITES, site_width
-from emma_viz.checkpoints import load_model
+from emma_viz.checkpoints import load_model, save_run_directory
 from emma_viz.errors import InputError, StudyError
 from emma_viz.session import Asking, Running, capture, compare_study, decode_study
 from emma_viz.session.capturing.questions import bounds
@@ -69,6 +70,41 @@ def test_a_question_set_is_captured(images, pair, tmp_path):
     assert said[0].startswith("2 images or records cannot be used")
     with pytest.raises(InputError, match=r"gone.png(.|\n)*'picture'|'picture'(.|\n)*|record 1"):
         captured(tmp_path / "list.json", pair, tmp_path / "new", broken_limit=1, **more)
+
+
+def test_images_of_an_entry_that_is_not_whole_have_their_names(images, pair, tmp_path):
+    def stop(done, total, what):
+        if "recording" in what and done > total // 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "study"
+    captured(images / "0.png", pair, path, store="maps")
+    with pytest.raises(KeyboardInterrupt):
+        captured(images, pair, path, store="maps", batch_size=1, progress=stop)
+    assert open_study(path).entry("cobra").n_samples == 2
+    assert compare_study(path, entries=["cobra"]).image_names == ("0.png", "1.png")
+    captured(images, pair, path, store="maps")
+    assert compare_study(path, samples=[2, 0]).image_names == ("2.png", "0.png")
+
+
+def test_a_capture_of_bfloat16_weights_goes_on_with_them(images, pair, tmp_path):
+    model = load_model(pair.cobra, vision_source=str(pair.vision))
+    weights = {name: value.bfloat16() for name, value in model.vlm.state_dict().items()}
+    save_run_directory(tmp_path / "cobra", model.config, weights, tokenizer=model.tokenizer)
+    brief = replace(pair, cobra=tmp_path / "cobra")
+    captured(images / "0.png", brief, tmp_path / "study", layers=(0,))
+    captured(images, brief, tmp_path / "study", layers=(0,))
+    study = open_study(tmp_path / "study")
+    assert study.entry("cobra").n_samples == 3
+    assert study.trace("cobra").model.dtype == "bfloat16"
+    with pytest.raises(StudyError, match=r"type of the weights \('bfloat16' there, 'float32' asked for\)"):
+        captured(
+            images,
+            brief,
+            tmp_path / "study",
+            layers=(0,),
+            running=Running(vision_source=str(pair.vision), dtype="float32"),
+        )
 
 
 @pytest.mark.slow

@@ -267,6 +267,7 @@ class _Job:
             ):
                 request.require_unchanged(trace, writer.n_samples, self.asked.names)
                 writer.append_batch(*kept(request.store, trace, decoding, request.dtype))
+                keep_image_names(study, name, self.asked.names)
         del model
         free(self.sources[name])
 

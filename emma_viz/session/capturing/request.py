@@ -13,6 +13,7 @@ from emma_viz.data.provenance import dump_json
 from emma_viz.errors import StudyError
 from emma_viz.files.json_door import parse_json
 from emma_viz.lens import Lens
+from emma_viz.models.attention_sites import ALL_SITES
 from emma_viz.session.capturing.stores import beside_of
 from emma_viz.session.loading import require_loadable
 from emma_viz.session.options import STORES, Asking, Running, Store
@@ -50,7 +51,7 @@ class Request:
         """
         traces = study.traces(entry)
         first = next(traces)
-        sites, layers = choose(self.sites, self.layers, first.model.n_layer)
+        sites, layers = choose(self.sites, self.layers, first.model.n_layer, ALL_SITES)
         yield from _differ("sites", first.sites, sites)
         yield from _differ("layers", first.layers, layers)
         yield from self._of_store(study, entry, first)
@@ -130,11 +131,10 @@ def progressed(
         mark = inspect(source).fingerprint
         if mark is not None:
             differ += _differ("fingerprint of the model", first.model.fingerprint, mark)
-        if running.dtype or running.device == "cpu":
-            differ += _differ("type of the weights", first.model.dtype, running.dtype or "float32")
+        asked = require_loadable(source, running)[1].info
+        differ += _differ("type of the weights", first.model.dtype, asked.dtype)
         if first.model.part or running.part:
-            asked = require_loadable(source, running)[1].info.part
-            differ += _differ("image tokens", first.model.part or "tiles", asked or "tiles")
+            differ += _differ("image tokens", first.model.part or "tiles", asked.part or "tiles")
         if entry.kind != "stream" and entry.n_samples < len(request.image_hashes):
             differ += _differ("number of images", entry.n_samples, len(request.image_hashes))
     if not differ:

@@ -280,7 +280,7 @@ def fit_lens(
 
     lens, drawn = fitted(), []
     for seed in range(untrained):
-        with shuffled_weights([model.vlm], seed=seed):
+        with shuffled_weights([model.network], seed=seed):
             drawn.append(fitted().info.quality)
     controls = [
         against_untrained(own.layer, own.r2, [each.r2 for each in others])
