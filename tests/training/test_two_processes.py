@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,11 +76,27 @@ def test_fsdp2_has_the_losses_of_one_and_resumes(llava, runs):
     folder = runs / "fsdp2"
     assert_alike(folder, runs / "one")
     assert (folder / "step-000006" / "run.json").is_file()
-    shutil.rmtree(folder / "step-000006")
+    for shard in (folder / "step-000006").glob("*.distcp"):
+        os.truncate(shard, shard.stat().st_size // 2)
     before = losses(folder)
     asked = ForkedRun(name="fsdp2", options=options(llava, folder), world=2, shards=True)
     assert start([asked]) == ["run fsdp2: code 0"] * 2
     assert losses(folder) == before
+
+
+@pytest.mark.slow
+def test_records_without_images_are_learned_by_two_processes(llava, tmp_path):
+    """None of them needs the projector."""
+    texts = [each for each in json.loads(llava.data.read_text()) if "image" not in each]
+    data = llava.write(texts, "texts.json")
+    more = ["--recipe", "tiny-cobra", "--steps", "3", "--data", str(data)]
+    asked = [
+        ForkedRun(name=str(world), options=options(llava, tmp_path / str(world), *more), world=world)
+        for world in (1, 2)
+    ]
+    assert start(asked) == ["run 1: code 0", "run 2: code 0", "run 2: code 0"]
+    mine, theirs = ([each["loss"] for each in losses(tmp_path / name)] for name in "12")
+    assert mine == pytest.approx(theirs, rel=1e-3)
 
 
 @pytest.mark.slow

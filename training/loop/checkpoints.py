@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ _KEPT = 2
 """Checkpoints of a run that are kept."""
 
 _PREFIX, _SUFFIX = "step-", ".pt"
+_NAME = re.compile(rf"{_PREFIX}(?P<step>\d{{6,}})({re.escape(_SUFFIX)})?")
+_PASSED_OVER = "%s cannot be read (%s); the one before it is tried"
 SHARDED_RECORD = "run.json"
 UNREADABLE = (TrainingError, OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
 """What reading a damaged checkpoint raises."""
@@ -32,7 +35,7 @@ class Checkpoints:
     """The checkpoints in one folder.
 
     A checkpoint holds the trained parameters and buffers, the optimizer, and the step; schedule, data and random
-    numbers are functions of the step. Frozen parameters are left out: they are what the run began with.
+    numbers are functions of the step. What is frozen is left out: it is what the run began with.
     A plain run and DDP write one file; FSDP writes a folder to which every process adds its shards, and which any
     number of processes can read.
 
@@ -83,7 +86,8 @@ class Checkpoints:
             elif self.engine.main:
                 state = {**record, **trained_state(module), "optimizer": optimizer.state_dict()}
                 write_file(target.with_suffix(_SUFFIX), lambda part: torch.save(state, part))
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        # torch.save reports a full disk as a RuntimeError.
+        except (OSError, RuntimeError, TrainingError) as error:
             problem = error
         if self.engine.total({"failed": float(problem is not None)})["failed"]:
             raise TrainingError(
@@ -108,7 +112,7 @@ class Checkpoints:
             try:
                 state = _read(path)
             except UNREADABLE as error:
-                logger.warning("%s cannot be read (%s); the one before it is tried", path, error)
+                logger.warning(_PASSED_OVER, path, error)
                 continue
             _require_same(path, state, self.identity, self.words, steps=steps)
             if path.suffix == _SUFFIX and self.engine.sharded:
@@ -119,8 +123,12 @@ class Checkpoints:
             if path.suffix == _SUFFIX:
                 restore_trained(module, state["module"], where=str(path))
                 optimizer.load_state_dict(state["optimizer"])
-            else:
-                self.engine.load_shards(module, optimizer, path)
+                return state["step"], state["minutes"]
+            try:
+                self.engine.load_shards(module, optimizer, path, without=_frozen(module))
+            except TrainingError as error:  # which all processes see together
+                logger.warning(_PASSED_OVER, path, error)
+                continue
             return state["step"], state["minutes"]
         if found:
             raise TrainingError(
@@ -131,23 +139,23 @@ class Checkpoints:
 
     def _save_shards(self, module, optimizer, target: Path, record: dict[str, Any]) -> None:
         part = target.with_name(target.name + ".part")
-        self.engine.save_shards(module, optimizer, part)
+        self.engine.save_shards(module, optimizer, part, without=_frozen(module))
         self.engine.wait()
-        if self.engine.main:
-            (part / SHARDED_RECORD).write_text(json.dumps(record))
-            if target.exists():
-                shutil.rmtree(target)
-            part.rename(target)
-        self.engine.wait()
+        try:
+            if self.engine.main:
+                (part / SHARDED_RECORD).write_text(json.dumps(record))
+                if target.exists():
+                    shutil.rmtree(target)
+                part.rename(target)
+        finally:
+            self.engine.wait()
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder that were finished, oldest first."""
-    return sorted(
-        path
-        for path in folder.glob(f"{_PREFIX}*")
-        if path.suffix == _SUFFIX or (path / SHARDED_RECORD).is_file()
-    )
+    named = [(_NAME.fullmatch(path.name), path) for path in folder.glob(f"{_PREFIX}*")]
+    found = [(int(name["step"]), path) for name, path in named if name]
+    return [path for _, path in sorted(found) if path.suffix == _SUFFIX or (path / SHARDED_RECORD).is_file()]
 
 
 def require_same_run(
@@ -229,7 +237,7 @@ def _leaves(identity: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def trained_state(module: nn.Module) -> dict[str, Any]:
-    """{"module": the state without frozen parameters}."""
+    """{"module": the state without what is frozen}."""
     frozen = _frozen(module)
     return {"module": {name: value for name, value in module.state_dict().items() if name not in frozen}}
 
@@ -253,4 +261,11 @@ def restore_trained(module: nn.Module, state: dict[str, Any], *, where: str) -> 
 
 
 def _frozen(module: nn.Module) -> set[str]:
-    return {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    """Names of the state that training does not change: frozen parameters, and the buffers beside them (statistics of a
+    batch norm) of parts that have no other parameters."""
+    found = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    for prefix, part in module.named_modules(remove_duplicate=False):
+        needs = [parameter.requires_grad for parameter in part.parameters()]
+        if needs and not any(needs):
+            found.update(f"{prefix}.{name}" if prefix else name for name, _ in part.named_buffers())
+    return found

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -56,12 +56,24 @@ class Engine(Protocol):
         """Until all processes are here."""
         ...
 
-    def save_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
-        """Write this process's part of parameters and optimizer."""
+    def save_shards(
+        self, module: nn.Module, optimizer: Any, folder: Path, *, without: Collection[str]
+    ) -> None:
+        """Write this process's part of state and optimizer, without what has certain names.
+
+        Raises:
+            TrainingError: a process cannot write its part; raised in all.
+        """
         ...
 
-    def load_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
-        """Undo `save_shards`, with any number of processes."""
+    def load_shards(
+        self, module: nn.Module, optimizer: Any, folder: Path, *, without: Collection[str]
+    ) -> None:
+        """Undo `save_shards`, with any number of processes.
+
+        Raises:
+            TrainingError: a part cannot be read; raised in all.
+        """
         ...
 
     def whole_state(self, module: nn.Module) -> dict[str, Tensor]:
@@ -93,11 +105,15 @@ class LocalEngine:
     def wait(self) -> None:
         return None
 
-    def save_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
+    def save_shards(
+        self, module: nn.Module, optimizer: Any, folder: Path, *, without: Collection[str]
+    ) -> None:
         raise NotImplementedError("one process writes whole checkpoints")
 
-    def load_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
-        _load_shards(module, optimizer, folder)
+    def load_shards(
+        self, module: nn.Module, optimizer: Any, folder: Path, *, without: Collection[str]
+    ) -> None:
+        _load_shards(module, optimizer, folder, without)
 
     def whole_state(self, module: nn.Module) -> dict[str, Tensor]:
         return {name: value.detach().cpu() for name, value in module.state_dict().items()}
@@ -182,15 +198,18 @@ class AcceleratedEngine:
         """Leave the group of processes."""
         self.accelerator.end_training()
 
-    def save_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
+    def save_shards(
+        self, module: nn.Module, optimizer: Any, folder: Path, *, without: Collection[str]
+    ) -> None:
         from torch.distributed import checkpoint
-        from torch.distributed.checkpoint.state_dict import get_state_dict
 
-        model, optim = get_state_dict(module, _inner(optimizer))
-        checkpoint.save({"model": model, "optimizer": optim}, checkpoint_id=folder)
+        with _explained(f"{folder} cannot be written"):
+            checkpoint.save(_shards(module, optimizer, without), checkpoint_id=folder)
 
-    def load_shards(self, module: nn.Module, optimizer: Any, folder: Path) -> None:
-        _load_shards(module, optimizer, folder)
+    def load_shards(
+        self, module: nn.Module, optimizer: Any, folder: Path, *, without: Collection[str]
+    ) -> None:
+        _load_shards(module, optimizer, folder, without)
 
     def whole_state(self, module: nn.Module) -> dict[str, Tensor]:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -201,15 +220,43 @@ class AcceleratedEngine:
         return dict(get_model_state_dict(module, options=options))  # ty: ignore[invalid-explicit-return]
 
 
-def _load_shards(module: nn.Module, optimizer: Any, folder: Path) -> None:
+def _load_shards(module: nn.Module, optimizer: Any, folder: Path, without: Collection[str]) -> None:
     from torch.distributed import checkpoint
-    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
 
-    inner = _inner(optimizer)
-    model, optim = get_state_dict(module, inner)
-    state = {"model": model, "optimizer": optim}
-    checkpoint.load(state, checkpoint_id=folder)
-    set_state_dict(module, inner, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+    state = _shards(module, optimizer, without)
+    with _explained(f"{folder} cannot be read"):
+        checkpoint.load(state, checkpoint_id=folder)
+    set_state_dict(
+        module,
+        _inner(optimizer),
+        model_state_dict=state["model"],
+        optim_state_dict=state["optimizer"],
+        options=StateDictOptions(strict=False),  # for what is left out
+    )
+
+
+def _shards(module: nn.Module, optimizer: Any, without: Collection[str]) -> dict[str, Any]:
+    """This process's part of what a checkpoint holds."""
+    from torch.distributed.checkpoint.state_dict import get_state_dict
+
+    model, optim = get_state_dict(module, _inner(optimizer))
+    return {
+        "model": {name: value for name, value in model.items() if name not in without},
+        "optimizer": optim,
+    }
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Generator[None]:
+    """What torch says of a failure in any process, which is no Exception, as an error of ours."""
+    from torch.distributed.checkpoint import CheckpointException
+
+    try:
+        yield
+    except CheckpointException as failure:
+        causes = {str(cause) or type(cause).__name__ for cause, _ in failure.failures.values()}
+        raise TrainingError(f"{what}: {'; '.join(sorted(causes))}") from failure
 
 
 def _inner(optimizer: Any) -> torch.optim.Optimizer:

@@ -6,8 +6,9 @@ that was stopped goes on where it was, and several processes or runs may fill on
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +90,21 @@ class FeatureCache:
             ) from error
 
 
-def feature_cache_of(vlm: VLM, folder: Path) -> FeatureCache:
-    """The cache of a model's encoders inside a folder that several may share."""
-    rows, columns = vlm.config.vision.grid
-    return FeatureCache(folder=folder / encoder_key(vlm), shape=(rows * columns, vlm.config.vision.width))
+def feature_cache_of(vlm: VLM, folder: Path, *, autocast: torch.dtype | None = None) -> FeatureCache:
+    """The cache of a model's encoders in a folder that several may share; encoders that compute otherwise have another.
+
+    Args:
+        vlm: whose encoders they are.
+        folder: may hold caches of others.
+        autocast: as for `fill_cache`.
+    """
+    vision = vlm.config.vision
+    types = sorted({str(each.dtype) for each in vlm.vision.parameters()})
+    told = json.dumps([encoder_key(vlm), asdict(vision), types, str(autocast)])
+    rows, columns = vision.grid
+    return FeatureCache(
+        folder=folder / hashlib.sha256(told.encode()).hexdigest()[:24], shape=(rows * columns, vision.width)
+    )
 
 
 @torch.no_grad()

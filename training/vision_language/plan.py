@@ -31,6 +31,8 @@ class BatchPlan:
         if not len(rows) or batch < 1:
             raise TrainingError(f"A plan needs records and batches; got {len(rows)} and {batch}.")
         self.batch, self.seed = batch, seed
+        self.partial = not np.all(has_image)
+        """Whether there are batches without images, which leave the projector out."""
         self._kinds = [
             (rows[kept], lengths[kept])
             for kept in (np.asarray(has_image), ~np.asarray(has_image))
@@ -38,11 +40,6 @@ class BatchPlan:
         ]
         self.steps_per_epoch = sum(-(-len(kind) // batch) for kind, _ in self._kinds)
         self._epoch = lru_cache(maxsize=2)(self._draw)
-
-    @property
-    def mixed(self) -> bool:
-        """Whether there are batches of both kinds."""
-        return len(self._kinds) > 1
 
     def batch_of(self, step: int) -> np.ndarray:
         """The records of a step, ascending in length."""

@@ -119,7 +119,7 @@ def _train_on(
     encoder = _own_encoder(vlm, start, folder, engine)
     complaints = Complaints(data.broken_limit, where=str(data.records))
     maker = _share_maker(recipe, data, records, plan, rules, task, engine, complaints, progress=progress)
-    engine.unused, engine.frozen = plan.mixed, (task.vlm.vision,)
+    engine.unused, engine.frozen = plan.partial, (task.vlm.vision,)
     run = Run(
         task,
         settings,
@@ -246,10 +246,10 @@ def _share_maker(
     """What prepares batches; fills the feature cache first when there is one."""
     cache = None
     if data.feature_cache is not None:
-        cache = feature_cache_of(task.vlm, data.feature_cache)
+        autocast = torch.bfloat16 if recipe.precision == "bf16" else None
+        cache = feature_cache_of(task.vlm, data.feature_cache, autocast=autocast)
         rows = records.first_of_each_image()[engine.rank :: engine.world]
         paths = [records.image_path(row) for row in rows]
-        autocast = torch.bfloat16 if recipe.precision == "bf16" else None
         task.vlm.vision.to(engine.device)
         fill_cache(cache, task.vlm, paths, autocast=autocast, progress=progress and engine.main)
         engine.wait()

@@ -59,8 +59,8 @@ class VisionLanguageTask(nn.Module):
         lengths = torch.cat([text.lengths for _, text in texts])
         tokens = lengths.sum() + taps[-1].shape[0] * taps[-1].shape[1]
         numbers = {"text": loss.detach(), "accuracy": right / labels, "tokens": tokens}
-        if self.head is not None and pictures is not None and images:
-            share = pixel_share(self.head, taps, pictures, images)
+        if self.head is not None and pictures is not None:
+            share = pixel_share(self.head, taps, pictures, images or 1)
             loss = loss + self.objective.weight * share
             numbers["features" if self.objective.features else "pixels"] = share.detach()
         return loss, numbers

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import json
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from torch import nn
 from emma_viz.errors import TrainingError
 from training.loop.checkpoints import Checkpoints
 from training.loop.config import Optimisation
-from training.loop.distribution import LocalEngine
+from training.loop.distribution import AcceleratedEngine, LocalEngine
 from training.loop.journal import Journal
 from training.loop.run import Run, make_optimizer, train
 
@@ -23,7 +25,7 @@ class Small(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+        self.frozen = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).requires_grad_(False).eval()
         self.trained = nn.Linear(3, 3)
 
 
@@ -33,6 +35,13 @@ def loss_of(module):
         return (module.trained(x) - module.frozen(x)).square().mean(), {}
 
     return loss_of_step
+
+
+class Sharded(LocalEngine):
+    """One process that writes as many do."""
+
+    sharded = True
+    save_shards = AcceleratedEngine.save_shards
 
 
 def names(folder: Path) -> list[str]:
@@ -136,11 +145,62 @@ def test_frozen_parameters_are_not_written_and_not_missed(tmp_path):
     train(module, loss_of(module), FEW, tmp_path, title="x", progress=False)
     state = torch.load(tmp_path / "step-000006.pt", weights_only=True)
     assert set(state["module"]) == {"trained.weight", "trained.bias"}
-    again = Small()
-    assert Run(again, FEW, tmp_path, title="x").first == 6
-    assert torch.equal(again.trained.weight, module.trained.weight)
+    again, bare = Small(), Small()
+    # As with features that were computed before: the encoder is gone.
+    bare.frozen = nn.Module()
+    for each in (again, bare):
+        assert Run(each, FEW, tmp_path, title="x").first == 6
+        assert torch.equal(each.trained.weight, module.trained.weight)
     with pytest.raises(TrainingError, match="another model"):
         Run(nn.Linear(3, 3), FEW, tmp_path, title="x")
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):
+    module, kept = Small(), Checkpoints(tmp_path, LocalEngine(), {})
+    optimizer = make_optimizer(module, FEW)
+    (tmp_path / "step-notes.pt").write_text("somebody's own")
+    for step in (999_998, 1_000_000, 1_000_002):
+        kept.save(module, optimizer, step, 0.5)
+    assert names(tmp_path) == ["step-1000000.pt", "step-1000002.pt", "step-notes.pt"]
+    assert "step-1000002.pt" in kept.newest()
+    assert kept.resume(module, optimizer, steps=2_000_000)[0] == 1_000_002
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_shards_hold_what_is_trained_and_damaged_ones_are_passed_over(tmp_path, caplog):
+    module, kept = Small(), Checkpoints(tmp_path, Sharded(), {})
+    optimizer = make_optimizer(module, FEW)
+    for step in (2, 4):
+        nn.init.constant_(module.trained.weight, step)
+        kept.save(module, optimizer, step, 0.5)
+    for shard in (tmp_path / "step-000004").glob("*.distcp"):
+        os.truncate(shard, shard.stat().st_size // 2)
+    bare = Small()
+    bare.frozen = nn.Module()
+    for again in (Small(), bare):
+        before = {name: value.clone() for name, value in again.frozen.state_dict().items()}
+        assert kept.resume(again, make_optimizer(again, FEW), steps=6)[0] == 2
+        assert (again.trained.weight == 2).all()
+        assert all(value.equal(before[name]) for name, value in again.frozen.state_dict().items())
+    assert "step-000004 cannot be read" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_full_disk_under_shards_names_the_checkpoint_before_them(tmp_path):
+    module, kept = Small(), Checkpoints(tmp_path, Sharded(), {})
+    optimizer = make_optimizer(module, FEW)
+    kept.save(module, optimizer, 2, 0.5)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(
+            TrainingError, match=r"step 4 cannot be written.*step-000002, is usable"
+        ) as refused:
+            kept.save(module, optimizer, 4, 0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "File too large" in str(refused.value)
+    assert [path.name for path in kept.found()] == ["step-000002"]
 
 
 def test_a_run_on_other_data_is_refused(tmp_path):

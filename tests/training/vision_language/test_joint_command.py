@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,10 +134,20 @@ def test_features_from_the_cache_are_those_of_the_encoder(llava, tmp_path, monke
     pixels = image_transform(vlm.config).pixels([read_image(path) for path in paths])
     for path, wanted in zip(paths, vlm.vision(pixels).numpy(), strict=True):
         np.testing.assert_allclose(cache.read(content_hash(path)), wanted, rtol=2e-3, atol=2e-3)
-    torch.manual_seed(1)
-    assert feature_cache_of(VLM(llava.config()), tmp_path).folder != cache.folder, (
-        "other weights, other folder"
+    vision = replace(
+        vlm.config.vision,
+        towers=tuple(
+            replace(each, activation="gelu" if each.activation != "gelu" else "quick_gelu")
+            for each in vlm.config.vision.towers
+        ),
     )
+    others = [feature_cache_of(vlm, tmp_path, autocast=torch.bfloat16)]
+    vlm.config = replace(vlm.config, vision=vision)
+    others.append(feature_cache_of(vlm, tmp_path))
+    torch.manual_seed(1)
+    others.append(feature_cache_of(VLM(llava.config()), tmp_path))
+    folders = {each.folder for each in (cache, *others)}
+    assert len(folders) == 4, "other numbers, activation or weights, another folder"
     assert isinstance(cache, FeatureCache)
     assert not list(tmp_path.rglob("*.part"))
 
