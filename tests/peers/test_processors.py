@@ -198,8 +198,22 @@ def test_a_chat_template_is_found_wherever_it_is(templated, peer, pictures):
         "{{ messages[0].content[1].text * 2 }}{{ nothing.at.all }}",
         "no image at all",
         "{% if %}",
+        "{{ 9 ** 9 ** 9 }}",
+        "{{ 'x' * 10000000000 }}",
+        "{% set all = namespace(x='x' * 1000) %}{% for a in range(60) %}{% set all.x = all.x ~ all.x %}{% endfor %}",
+        "{{ 'x' * 2000000 }}",
     ],
-    ids=["text alone", "endless", "undefined", "no image", "no template"],
+    ids=[
+        "text alone",
+        "endless",
+        "undefined",
+        "no image",
+        "no template",
+        "power",
+        "width",
+        "doubled",
+        "long",
+    ],
 )
 def test_a_chat_template_that_cannot_be_used_is_refused(tmp_path, text, monkeypatch):
     from tests.peers.checkpoints import write

@@ -7,7 +7,8 @@ from typing import Any
 
 from emma_viz.data.prompts import PLACEHOLDER
 from emma_viz.errors import CheckpointError
-from emma_viz.models.peers.calls import in_time, translated
+from emma_viz.models.peers.calls import translated
+from emma_viz.models.peers.templates import TEMPLATES
 
 _LONGEST = 5.0
 """Seconds that a chat template may take; one of a released model takes thousandths."""
@@ -113,13 +114,14 @@ class PeerPrompts:
         return begun.replace("{message}", message)
 
     def _rendered(self, turns: list[dict[str, Any]], **options: Any) -> str:
-        """What the chat template writes, in time."""
+        """What the chat template writes, as `apply_chat_template` has it, in bounded time and memory."""
         said = (
             "the checkpoint's chat template cannot be used: expected one that takes messages of an image and a text, "
             "as those of vision-language models do"
         )
         with translated(CheckpointError, said):
-            return in_time(_LONGEST, lambda: self.words.apply_chat_template(turns, tokenize=False, **options))
+            template, names = self.words.get_chat_template(), self.words.special_tokens_map
+            return TEMPLATES.render(template, turns, seconds=_LONGEST, options={**names, **options})
 
     @cached_property
     def _special(self) -> re.Pattern[str] | None:

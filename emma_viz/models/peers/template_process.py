@@ -1,0 +1,44 @@
+"""The process that renders chat templates: `emma_viz.models.peers.templates` starts it, by the path of this file.
+
+It reads a request a line from standard input, as JSON, and answers each with a line. It imports nothing of emma_viz and
+no PyTorch, so that it starts soon.
+"""
+
+import contextlib
+import json
+import signal
+import sys
+
+MEMORY = 2 * 2**30
+"""Bytes of address space that the process may have, where the system can hold it to that."""
+LONGEST = 1_000_000
+"""Characters of a prompt."""
+
+
+def main() -> None:
+    """Answer until standard input ends, which it does with the process that asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    answers, sys.stdout = sys.stdout, sys.stderr
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            (text,), _ = render_jinja_template(
+                conversations=[asked["turns"]], chat_template=asked["template"], **asked["options"]
+            )
+            if len(text) > LONGEST:
+                raise ValueError(f"it wrote {len(text)} characters, more than {LONGEST}")
+            answer = {"text": text}
+        except Exception as failure:
+            answer = {"error": f"{type(failure).__name__}: {str(failure).strip()[:400]}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
