@@ -3,7 +3,9 @@
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 from apps.explorer.news import News
 from apps.explorer.state import Asked, Recent, RunResult
@@ -23,6 +25,8 @@ IDLE_SECONDS = 6 * 3600
 class Session:
     """What one open page has; nobody else's page can name it."""
 
+    numbers: Iterator[int]
+    """Where the numbers of runs come from: a page outlives its session, so those of the next session go on."""
     visitor: str = ""
     """Whose uploads it may use (`Uploads`)."""
     page: str = ""
@@ -57,7 +61,7 @@ class Session:
 
     def keep(self, result: RunResult) -> int:
         """Keep a new result, and drop what is too old or answers the same; returns the number of its run."""
-        self.run = self.shown = self.run + 1
+        self.run = self.shown = next(self.numbers)
         again = [run for run, each in list(self.results.items()) if each.asked == result.asked]
         if not self.pinned.isdisjoint(again):
             self.pinned.add(self.run)
@@ -88,12 +92,12 @@ class Sessions:
     def __init__(self, *, size: int = KEPT_SESSIONS, states: int = KEPT_STATES, idle: float = IDLE_SECONDS):
         self._kept: Recent[Session] = Recent(size)
         self._states, self._idle = states, idle
-        self._opening = threading.Lock()
+        self._opening, self._numbers = threading.Lock(), count(1)
 
     def open(self, visitor: str = "", page: str = "") -> str:
         """Begin a visitor's session; returns its secret."""
         secret = secrets.token_urlsafe(24)
-        self._kept.put(secret, Session(visitor=visitor, page=page))
+        self._kept.put(secret, Session(self._numbers, visitor=visitor, page=page))
         self.tidy()
         return secret
 

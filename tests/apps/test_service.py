@@ -38,7 +38,8 @@ def test_a_run_tells_news_and_ends_with_a_result(service, photos):
         )
     )
     assert [each["stage"] for each in news[:-1]] == ["busy"] * (len(news) - 1)
-    assert news[-1] == {"session": secret, "ask": 0, "stage": "ready", "run": 1}
+    run = service.sessions.get(secret).run
+    assert news[-1] == {"session": secret, "ask": 0, "stage": "ready", "run": run}
     sent = service.payload(news[-1])
     json.dumps(sent, allow_nan=False)
     trace = record(service.models.get("cobra"), str(photos[0]), "What is it?", max_new_tokens=6)

@@ -67,6 +67,20 @@ def test_a_page_has_one_session_whichever_of_its_events_comes_first():
         assert len(set(pool.map(lambda _: sessions.of("visitor", "new page"), range(32)))) == 1
 
 
+def test_the_runs_of_a_page_whose_session_was_forgotten_are_never_taken_for_others():
+    sessions = Sessions(size=1)
+    first = sessions.of("visitor", "page")
+    old = [sessions.store(first, result()) for _ in range(3)]
+    sessions.of("somebody", "other page")  # no room is left for the first
+    again = sessions.of("visitor", "page")
+    assert again != first
+    new = [sessions.store(again, result()) for _ in range(3)]
+    assert min(new) > max(old)  # the page draws what is newer than all that it has drawn
+    for run in old:
+        with pytest.raises(InputError, match="no longer kept"):
+            sessions.result(again, run)
+
+
 def kept(sessions, secret):
     return list(sessions.get(secret).results)
 
