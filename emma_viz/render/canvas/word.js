@@ -4,7 +4,7 @@ const { floatsOf } = require("./core/bytes.js");
 const { LETTERS } = require("./core/layers.js");
 const { figures } = require("./core/numbers.js");
 const { inOrder, moved } = require("./core/order.js");
-const { markWord } = require("./view/answers.js");
+const { asks, keptLasts, markWord } = require("./view/answers.js");
 const { showInspector } = require("./view/inspector.js");
 const { showLegend } = require("./view/legend.js");
 
@@ -46,13 +46,20 @@ const evidenceOf = (reply) => {
   };
 };
 
+/** The last of the words that are shown: of a page that cannot ask, those of the phrase that it has. */
+const lastOf = (stage, model, index, wanted) => {
+  const kept = asks(stage, model) ? [] : keptLasts(stage, model, index);
+  return kept.includes(wanted) ? wanted : (kept[0] ?? wanted);
+};
+
 /** Under what a saved page keeps the evidence of words. */
 const keyOf = ({ model, index, last }) => [model, index, ...(last > index ? [last] : [])].join();
 
 /** Shows the evidence for words, or forgets it when it is the one that is shown: {last, method} of several, otherwise. */
-const attribute = async (stage, model, index, { last = index, method = stage.state.word?.method || "" } = {}) => {
+const attribute = async (stage, model, index, { last: to = index, method = stage.state.word?.method || "" } = {}) => {
   const { host, life, state } = stage;
   const { result, generation, word } = state;
+  const last = lastOf(stage, model, index, to);
   const same = word && word.model === model && word.index === index && word.last === last;
   if (same && word.method === method) return forget(stage);
   const text = result.models[model].words.slice(index, last + 1).join("").trim();
@@ -91,7 +98,7 @@ const attribute = async (stage, model, index, { last = index, method = stage.sta
 /** The evidence for all words from the chosen one to another of the same answer; of that one alone where none is. */
 const extend = (stage, model, to) => {
   const { word } = stage.state;
-  if (!word || word.model !== model) return attribute(stage, model, to);
+  if (!word || word.model !== model || !asks(stage, model)) return attribute(stage, model, to);
   const [index, last] = [Math.min(word.index, to), Math.max(word.index, to)];
   return attribute(stage, model, index, { last });
 };

@@ -210,6 +210,33 @@ test("words are taken together, by Shift or one by one, and their evidence is fo
   assert.deepEqual(held(), {});
 });
 
+test("a saved page shows the phrase that it has again, in whatever order its rows are, and no other", async () => {
+  const reply = { models: ["AACAPwAAAEA=", "AABAQAAAgEA="], scores: [-1, -2], judged: ["one", "two"], limit: 1, meaning: "", method: "m", help: "" };
+  const saved = payload();
+  for (const model of saved.models) model.live = false;
+  const canvas = mount(place, {});
+  await canvas.update({ ...saved, evidence: { "0,1,2": reply } });
+  await waited(30);
+  const seen = () => [canvas.view.word, shown(".ev-legend").match(/“[^”]*”|[AB] −[12]/g)];
+  const [word, ...others] = place.querySelectorAll(".ev-word");
+  assert.deepEqual([word.textContent, others], ["cup", []]);
+  assert.deepEqual(seen(), [[0, 1, 2], ["“cup.”", "A −1", "B −2"]]);
+  const press = (row, more) => place.querySelector(`[data-model="${row}"][data-word="1"]`).send("click", more);
+  press(0);
+  assert.deepEqual(seen(), [null, null]);
+  press(0);
+  await waited(30);
+  assert.deepEqual(seen(), [[0, 1, 2], ["“cup.”", "A −1", "B −2"]]);
+  press(0, { shiftKey: true }); // there is nothing else to take with it
+  assert.deepEqual(seen(), [null, null]);
+  place.querySelector(".ev-up").send("click");
+  press(1);
+  await waited(30);
+  assert.deepEqual(seen(), [[1, 1, 2], ["“cup.”", "A −2", "B −1"]]);
+  canvas.destroy();
+  assert.deepEqual(held(), {});
+});
+
 test("fifty canvases come and go, some before their pictures are drawn, some in the place of another", async () => {
   for (let i = 0; i < 50; i++) {
     const canvas = mount(place, {});

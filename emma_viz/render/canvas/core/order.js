@@ -39,7 +39,7 @@ const bySource = (values, models) => {
 /** The result with its models in another order; `order` names the present ones, the first first. */
 const reordered = (result, order) => {
   const places = placesIn(order);
-  const evidence = renamed(result.evidence, (model, word) => [places[model], word].join());
+  const evidence = renamed(result.evidence, (model, ...words) => [places[model], ...words].join());
   for (const [key, reply] of Object.entries(evidence)) evidence[key] = moved(reply, order);
   return {
     ...result,

@@ -3,12 +3,18 @@
 const { dot, make } = require("./elements.js");
 const { TIPS } = require("./tips.js");
 
-/** Whether the evidence for a word can be had: it came with the result, or the page can ask for it. */
-const offered = ({ host, state: { result } }, model, index) =>
-  Boolean(
-    (host.attribute && result?.models[model].live) ||
-    (result && Object.keys(result.evidence).some((key) => key.split(",").slice(0, 2).join() === `${model},${index}`))
-  );
+/** Whether the page can ask for the evidence of a model's words. */
+const asks = ({ host, state: { result } }, model) => Boolean(host.attribute && result?.models[model].live);
+
+/** The last words of the phrases that begin with a word and whose evidence came with the result. */
+const keptLasts = ({ state: { result } }, model, index) =>
+  Object.keys(result?.evidence || {})
+    .map((key) => key.split(",").map(Number))
+    .filter(([row, first]) => row === model && first === index)
+    .map(([, first, last = first]) => last);
+
+/** Whether the evidence for a word, or for a phrase that begins with it, can be had. */
+const offered = (stage, model, index) => asks(stage, model) || keptLasts(stage, model, index).length > 0;
 
 const wordOf = (act, model, index, piece) =>
   make("button", {
@@ -88,4 +94,4 @@ const markWord = ({ state: { word }, parts }) => {
   }
 };
 
-module.exports = { offered, showAnswers, markWord };
+module.exports = { asks, keptLasts, offered, showAnswers, markWord };

@@ -3,6 +3,7 @@
 const { pairLabel } = require("../core/layers.js");
 const { figures } = require("../core/numbers.js");
 const { differenceLimit } = require("../core/state.js");
+const { asks } = require("./answers.js");
 const { make, tipped } = require("./elements.js");
 const { showLimits } = require("./limits.js");
 
@@ -24,9 +25,10 @@ const ramp = ({ result }, name) => {
 };
 
 /** How the evidence is found, to choose where it can be asked for; and the next word, to be taken with the others. */
-const choiceOf = ({ host, state, act, parts: { methods } }) => {
+const choiceOf = (stage) => {
+  const { host, state, act, parts: { methods } } = stage; // prettier-ignore
   const { word, result } = state;
-  if (!host.attribute || !result.models[word.model].live) return [];
+  if (!asks(stage, word.model)) return [];
   const words = result.models[word.model].words;
   let next = word.last + 1;
   while (next < words.length && !words[next].trim()) next += 1;
