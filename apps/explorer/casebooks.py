@@ -5,7 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from apps.explorer.uploads import image_title
 from emma_viz.cli.commands.cases import require_databases
+from emma_viz.data import image_hash
 from emma_viz.errors import InputError
 from emma_viz.files.named import named_path
 
@@ -32,8 +34,9 @@ def casebook_images(where: str) -> Callable[[str], tuple[str, Image.Image] | Non
 
     def find(digest: str) -> tuple[str, Image.Image] | None:
         picture = casebook.picture(digest)
-        if picture is None:
+        image = None if picture is None else picture.image()
+        if image is None or image_hash(image) != digest:  # a stranger's casebook may call an image anything
             return None
-        return Path(casebook.picture_name(digest)).stem or digest[:12], picture.image()
+        return image_title(Path(casebook.picture_name(digest))) or digest[:12], image
 
     return find

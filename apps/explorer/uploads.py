@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -63,7 +64,20 @@ class Uploads:
         self._lock, self._reserved = threading.Lock(), dict[Path, int]()
 
     def picture(self, digest: str, name: str, image: Image.Image, *, known: Callable[[], set[str]]) -> Path:
-        """A PNG of an image that the server hands out; those of images that are not `known` any more go."""
+        """A PNG of an image that the server hands out; those of images that are not `known` any more go.
+
+        Args:
+            digest: the image's hash, 64 hexadecimal digits: it names a folder.
+            name: what the image is called.
+            known: the hashes of all images that are kept.
+
+        Raises:
+            InputError: the digest is none.
+        """
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise InputError(
+                f"expected an image's hash, 64 hexadecimal digits, got {digest!r:.80}; take the link again from a page."
+            )
         folder = self.images / digest
         path = folder / f"{safe_name(name)}.png"
         if not path.exists():

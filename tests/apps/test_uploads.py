@@ -69,6 +69,17 @@ def test_what_the_server_hands_out_is_everybodys(uploads):
     assert not uploads.may_see(uploads.visitor(), str(half))
 
 
+def test_an_image_is_handed_out_below_the_servers_folder_alone(uploads, tmp_path):
+    image, digest = Image.new("RGB", (4, 4)), "0123456789abcdef" * 4
+    path = uploads.picture(digest, "../../cup", image, known=lambda: {digest})
+    assert path.is_relative_to(uploads.images / digest)
+    before = sorted(tmp_path.rglob("*"))
+    for wrong in (str(tmp_path / "out"), "../../out", "", ".", "..", digest[:-1], digest + "\n", digest.upper()):
+        with pytest.raises(InputError, match="64 hexadecimal digits"):
+            uploads.picture(wrong, "cup", image, known=lambda: {digest})
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_tokens_are_this_servers(uploads, tmp_path):
     token = uploads.visitor()
     assert uploads.known(token)

@@ -193,6 +193,10 @@ def test_the_explorer_finds_images_of_a_casebook(tmp_path, coffee):
     name, image = find(picture.hash)
     assert (name, image.size) == ("coffee", (picture.width, picture.height))
     assert find("0" * 64) is None
+    for wrong in ("f" * 64, str(tmp_path / "out"), "../../out"):  # a stranger's casebook
+        with Casebook.open(tmp_path / "cases.db") as book:
+            book.keep_picture(replace(picture, hash=wrong))
+        assert find(wrong) is None
 
 
 def asked(gate: CasebookGate, kind: str = "http", path: str = "/", **headers: str) -> tuple[int, dict]:
