@@ -39,6 +39,8 @@ from emma_viz.session.payload import payload
 
 CONVERT = "“Convert the colour profile”"
 """What the page calls the command line's --convert-profile."""
+MOST_PICTURES = 1000
+"""Pictures to choose from: each is made when the server starts, and stands on the page of every visitor."""
 
 
 class Service:
@@ -117,10 +119,10 @@ class Service:
             return sentence(error)
         return None
 
-    def thumbnails(self, side: int = 160, most: int = 60) -> list[tuple[Image.Image, str]]:
-        """Small pictures of what is on offer, with their names: of a study one a question."""
+    def thumbnails(self, side: int = 160) -> list[tuple[Image.Image, str]]:
+        """Small pictures of what is on offer, with their names: of a study one a question, at most `MOST_PICTURES`."""
         captions, found = self.study.captions() if self.study else [], []
-        for index, digest in enumerate(self.examples[:most]):
+        for index, digest in enumerate(self.examples[:MOST_PICTURES]):
             name, image = self.images.get(digest) or ("", Image.new("RGB", (1, 1)))
             small = image.copy()
             small.thumbnail((side, side))

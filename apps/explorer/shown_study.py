@@ -1,5 +1,6 @@
 """A study that the explorer shows: its questions in their order, whatever shapes of grids their images became."""
 
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
@@ -43,10 +44,10 @@ class ShownStudy:
 
     def captions(self) -> list[str]:
         """What each question is called: its image, and its prompt where the image is asked about twice."""
-        digests, found = [digest for digest, _ in self.questions], []
+        asked, found = Counter(digest for digest, _ in self.questions), []
         for (digest, prompt), (comparison, place) in zip(self.questions, self._places, strict=True):
             name = comparison.image_names[place]
-            found.append(f"{name}: {prompt}" if digests.count(digest) > 1 else name)
+            found.append(f"{name}: {prompt}" if asked[digest] > 1 else name)
         return found
 
     def number_of(self, digest: str, prompt: str = "") -> int:

@@ -7,6 +7,7 @@ import threading
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from apps.explorer.news import News
 from apps.explorer.offer import Settings
+from apps.explorer.page.widgets import study_side
 from apps.explorer.service import Service
 from apps.explorer.state import Images
 from apps.explorer.uploads import NOT_YOURS
@@ -25,7 +27,7 @@ from emma_viz.evidence.attribution import attribute
 from emma_viz.evidence.logit_lens import logit_lens
 from emma_viz.render.recipe import recipe_in
 from emma_viz.render.sidecar import from_json
-from emma_viz.session import capture, compare_study, decode_study
+from emma_viz.session import Asking, capture, compare_study, decode_study
 from tests.apps.conftest import bring
 from tests.data.test_image_files import wide_profile
 
@@ -431,6 +433,35 @@ def test_a_model_that_fails_does_not_take_the_others_results(service, ask, photo
     assert "error" not in service.words({**news, "places": [1]})
     assert "error" not in service.attribute({**news, "model": 0, "word": 0})
     assert ask(photos[0], models=("cobra",))["stage"] == "error"
+
+
+def test_every_question_of_a_study_has_a_picture_as_far_as_the_page_says(
+    pair, photos, service, tmp_path, monkeypatch
+):
+    capture(
+        photos[0], [pair.cobra], tmp_path / "study", prompts=[f"{number}?" for number in range(61)], batch_size=61,
+        asking=Asking(max_new_tokens=1), running=service.settings.running,
+    )  # fmt: skip
+    decode_study(tmp_path / "study", lenses=[pair.cobra / "ridge.lens"])
+    shown = Service(Settings(study=tmp_path / "study"), {})
+
+    def side() -> tuple[str, int]:
+        gradio = Mock()
+        study_side(gradio, shown)
+        return gradio.HTML.call_args.args[0], len(gradio.Gallery.call_args.kwargs["value"])
+
+    try:
+        title, pictures = side()
+        assert pictures == 61
+        assert "61 questions. Choose one:" in title
+        monkeypatch.setattr("apps.explorer.service.MOST_PICTURES", 7)
+        title, pictures = side()
+        assert pictures == 7
+        assert "61 questions. Choose one of the first 7, or end this page's address with #image=" in title
+        (named,) = (tmp_path / "study" / "images").iterdir()
+        assert shown.study.number_of(named.stem, "60?") == 60
+    finally:
+        shown.close()
 
 
 def test_what_is_stopped_says_no_error_and_what_waits_never_begins(service, photos):

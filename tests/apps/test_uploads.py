@@ -74,7 +74,16 @@ def test_an_image_is_handed_out_below_the_servers_folder_alone(uploads, tmp_path
     path = uploads.picture(digest, "../../cup", image, known=lambda: {digest})
     assert path.is_relative_to(uploads.images / digest)
     before = sorted(tmp_path.rglob("*"))
-    for wrong in (str(tmp_path / "out"), "../../out", "", ".", "..", digest[:-1], digest + "\n", digest.upper()):
+    for wrong in (
+        str(tmp_path / "out"),
+        "../../out",
+        "",
+        ".",
+        "..",
+        digest[:-1],
+        digest + "\n",
+        digest.upper(),
+    ):
         with pytest.raises(InputError, match="64 hexadecimal digits"):
             uploads.picture(wrong, "cup", image, known=lambda: {digest})
     assert sorted(tmp_path.rglob("*")) == before

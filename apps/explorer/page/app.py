@@ -219,8 +219,7 @@ def _wire_live(gr, page, service: Service, linked, canvas, controls: dict[str, A
     # Without "multiple", Gradio drops a question without a word while an older one, though stopped, is not over.
     in_turn = quiet | {"concurrency_limit": 1, "concurrency_id": "models", "trigger_mode": "multiple"}
     widgets = [image, models, prompt, lens, site, controls["tokens"]]
-    # The script presses it when the address changes under an open page.
-    again = gr.Button("Follow the link", visible="hidden", elem_id="explorer-follow")
+    again = _follow_button(gr)
     opened = (
         page.load(
             does.begin, [hash_box, ticket_box], [linked, canvas, *widgets],
@@ -247,6 +246,11 @@ def _wire_live(gr, page, service: Service, linked, canvas, controls: dict[str, A
     )  # fmt: skip
     image.upload(does.check, image, [image, canvas], **quiet)
     controls["examples"].select(does.take, None, image, **quiet)
+
+
+def _follow_button(gr):
+    """The script presses it when the address changes under an open page."""
+    return gr.Button("Follow the link", visible="hidden", elem_id="explorer-follow")
 
 
 def _handlers(gr, service: Service) -> SimpleNamespace:
@@ -311,14 +315,18 @@ def _wire_study(gr, page, service: Service, canvas, controls: dict[str, Any]) ->
     def begin(request: gr.Request, address: str) -> str:
         wanted = read_link(address)
         assert service.study is not None, "this page is a study's"
-        index = service.study.number_of(wanted.get("image", ""), wanted.get("prompt", ""))
-        return json.dumps(service.show(_session(service, request), index))
+        image = wanted.get("image", "")
+        index = service.study.number_of(image, wanted.get("prompt", ""))
+        lost = ["the image"] if image and image not in service.examples else []
+        return json.dumps({**service.show(_session(service, request), index), "lost": lost})
 
     def show(request: gr.Request, event: gr.SelectData) -> str:
         return json.dumps(service.show(_session(service, request), event.index))
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(begin, hash_box, canvas, js="() => window.location.hash", **quiet)
+    again = _follow_button(gr)
+    for opened in (page.load, again.click):
+        opened(begin, hash_box, canvas, js="() => window.location.hash", **quiet)
     controls["images"].select(show, None, canvas, **quiet)
 
 

@@ -59,10 +59,11 @@ def live_side(gr, service: Service) -> dict[str, Any]:
 
 def study_side(gr, service: Service) -> dict[str, Any]:
     """The title of the study, and its images."""
-    title = _study_title(service)
+    pictures = service.thumbnails()
+    title = _study_title(service, len(pictures))
     gr.HTML(title, apply_default_css=False, elem_id="explorer-study")
     images = gr.Gallery(
-        value=service.thumbnails(), show_label=False, columns=3, allow_preview=False, object_fit="cover", buttons=[],
+        value=pictures, show_label=False, columns=3, allow_preview=False, object_fit="cover", buttons=[],
         interactive=False, elem_id="explorer-images",
     )  # fmt: skip
     return {"images": images}
@@ -84,9 +85,13 @@ def _image_input(gr) -> type:
     return ABCMeta.__new__(ComponentMeta, "Image", (gr.Image,), own)
 
 
-def _study_title(service: Service) -> str:
-    """The open study in words: its folder's name, its models, its images, and its questions where they are more."""
+def _study_title(service: Service, pictures: int) -> str:
+    """The open study in words: its folder's name, models, images and questions, and how each can be chosen."""
     assert service.study is not None, "this page is a study's"
-    return (
-        f"<b>{escape(service.study.path.resolve().name)}</b><p>{escape(service.study.said)}. Choose one:</p>"
-    )
+    choose = "Choose one:"
+    if pictures < len(service.examples):
+        choose = (
+            f"Choose one of the first {pictures}, or end this page's address with #image= and the name of an image in "
+            "the study's folder images, without .png:"
+        )
+    return f"<b>{escape(service.study.path.resolve().name)}</b><p>{escape(service.study.said)}. {choose}</p>"

@@ -380,6 +380,27 @@ def test_a_study_without_its_models(replayed_tiny):
     assert faults(replayed_tiny, "#explorer-side") == []
 
 
+def test_a_link_pasted_into_a_page_of_a_study_works_and_so_does_going_back(replayed_tiny):
+    page = replayed_tiny.page
+    first, shown = (
+        replayed_tiny.canvas("emma.result.image.hash"),
+        "document.querySelector('.ev').emma.result.image.hash",
+    )
+    page.locator("#explorer-images .thumbnail-item").last.click()
+    page.wait_for_function(f"{shown} !== '{first}'")
+    other = replayed_tiny.canvas("emma.result.image.hash")
+    page.wait_for_function(f"location.hash.includes('{other}')")
+    page.go_back()
+    page.wait_for_function(f"{shown} === '{first}'")
+    page.evaluate(f"location.hash = '#image={other}'")
+    page.wait_for_function(f"{shown} === '{other}'")
+    page.evaluate("location.hash = '#image=ab'")
+    page.wait_for_function(f"{shown} === '{first}'")
+    page.wait_for_function(
+        "document.querySelector('.ev').innerText.includes('Not restored from the link: the image.')"
+    )
+
+
 def test_on_a_phone_run_scrolls_to_the_result_and_a_swipe_scrolls_on(browser, address):
     visit = Visit(browser, address, width=390, height=844, has_touch=True).open()
     visit.example()
