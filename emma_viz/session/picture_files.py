@@ -96,11 +96,12 @@ def redraw(source: Path, path: Path, *, recipe: bool = True, limit: int = LARGES
     return save_picture(read_spec(source, limit=limit), path, recipe=recipe)
 
 
-def mispaired(source: Path) -> str | None:
+def mispaired(source: Path, *, limit: int = LARGEST) -> str | None:
     """Why a sidecar and the picture beside it do not belong together; None where they do, or one is not there.
 
     Args:
         source: either of the two.
+        limit: bytes of the longest recipe that is read.
     """
     picture, sidecar = (
         (source.with_suffix(""), source) if source.suffix == ".json" else (source, sidecar_of(source))
@@ -108,9 +109,9 @@ def mispaired(source: Path) -> str | None:
     if not picture.is_file() or not sidecar.is_file():
         return None
     try:
-        _, digest = read_sidecar(sidecar)
+        _, digest = read_sidecar(sidecar, limit=limit)
     except InputError as error:
-        return f"{sidecar}, beside {picture.name}, is not its sidecar ({error})"
+        return f"{sidecar} cannot be read as the sidecar of {picture.name}: {error}"
     if digest is None or is_of(digest, picture):
         return None
     return (

@@ -5,7 +5,9 @@ import pytest
 from emma_viz.cli import options, programs
 from emma_viz.cli.commands import figure
 from emma_viz.cli.main import main
+from emma_viz.render.recipe import LARGEST
 from emma_viz.render.sidecar import write_spec
+from emma_viz.session import write_picture
 from tests.render.test_layout import bare_spec
 
 
@@ -34,6 +36,18 @@ def test_what_a_recipe_allows_is_honoured(tmp_path):
     write_spec(bare_spec((32, 48), 1, 1), source)
     assert main(["-v", "figure", "--from", str(source), "--any-size", "--no-recipe", "--out", str(out)]) == 0
     assert list(tmp_path.glob("again*")) == [out]
+
+
+def test_a_recipe_of_any_size_is_held_against_its_picture(tmp_path, capsys):
+    picture, out = tmp_path / "fig.png", str(tmp_path / "again.svg")
+    _, sidecar = write_picture(bare_spec((32, 48), 1, 1), picture)
+    with sidecar.open("ab") as file:
+        file.write(b" " * LARGEST)
+    assert main(["figure", "--from", str(sidecar), "--any-size", "--out", out]) == 0
+    assert capsys.readouterr().err == ""
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    assert main(["figure", "--from", str(sidecar), "--any-size", "--out", out]) == 0
+    assert "fig.png and fig.png.json do not belong together" in capsys.readouterr().err
 
 
 def test_any_size_is_about_a_recipe(tmp_path, capsys):

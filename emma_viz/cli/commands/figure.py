@@ -107,9 +107,9 @@ def _redraw(args: argparse.Namespace) -> int:
     outs = args.out or [args.source.with_name(f"{Path(drawn).stem}-redrawn.png")]
     for out in outs:
         session.check_output(out, recipe=args.recipe)
-    if said := session.mispaired(args.source):
-        print(f"emma-viz: warning: {said}", file=sys.stderr)
     limit = ANY if args.any_size else LARGEST
+    if said := session.mispaired(args.source, limit=limit):
+        print(f"emma-viz: warning: {said}", file=sys.stderr)
     for out in outs:
         written = session.redraw(args.source, out, recipe=args.recipe, limit=limit)
         print(f"wrote {one_line(written)}")
