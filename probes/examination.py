@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from emma_viz.capture import Trace
+from emma_viz.capture.questions import peer_network
 from emma_viz.capture.sites import numbered_layers
 from emma_viz.checkpoints import LoadedModel
+from emma_viz.checkpoints.loaded import encoder_key
 from emma_viz.data.geometry import true_patches
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError
@@ -191,14 +193,14 @@ def examine(
     layers = layers_of(model.info.n_layer, plan.layers)
     about: dict[str, Any] = {
         "program": program(),
-        "model": model.info.fingerprint,
+        **_told_by(model),
         "images": plan.subjects.digest,
         "layers": list(layers),
         "quick": plan.quick,
         "count": len(plan.subjects),
     }
     if plan.other is not None:
-        about["other"] = plan.other.info.fingerprint
+        about |= {f"{name} of the other model": each for name, each in _told_by(plan.other).items()}
     ledgers = {probe.name: _before(plan, probe, about) for probe in plan.probes}
     batches = [each for each in plan.batches() if plan.shard.has(each[0])]
     wanted = list(_unseen(batches, ledgers))
@@ -230,6 +232,17 @@ def examine(
         probe.name: (ledgers[probe.name], gathered(ledgers[probe.name], model.info, plan, layers))
         for probe in plan.probes
     }
+
+
+def _told_by(model: LoadedModel) -> dict[str, Any]:
+    """What tells the numbers of a model from another's; where it runs, and by which kernels, they are the same."""
+    info = model.info
+    found: dict[str, Any] = {"model": info.fingerprint, "dtype": info.dtype, "part": info.part}
+    found["grid"] = None if info.grid is None else list(info.grid)
+    if peer_network(model) is None:
+        # The fingerprint of a model that transformers' own class runs is of its image encoder too.
+        found |= {"vision towers": encoder_key(model.vlm), "tokenizer": model.tokenizer.fingerprint}
+    return found
 
 
 def gathered(ledger: Ledger, model: ModelInfo, plan: Plan, layers: tuple[int, ...]) -> Gathered:

@@ -2,13 +2,16 @@
 
 import json
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from emma_viz.data import train_tokenizer
 from emma_viz.errors import InputError, StudyError
 from probes.content.retention import Retention
 from probes.examination import Plan, Shard, able, examine, layers_of
@@ -130,6 +133,29 @@ def test_what_another_version_saw_is_refused_in_a_sentence(tiny, plan):
         np.savez(file, **{**kept, "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)})
         with pytest.raises(StudyError, match=r"another program.*name another folder"):
             examine(tiny, mine)
+
+
+def test_what_the_same_weights_gave_in_another_way_is_refused_in_a_sentence(tiny, loud, plan):
+    """The fingerprint is of the weights alone: not of their type, what is drawn, image encoder or tokenizer."""
+    mine = plan(Retention(), subjects=Scenes(1))
+    examine(tiny, mine)
+    encoder = deepcopy(tiny.vlm)
+    with torch.no_grad():
+        next(encoder.vision.parameters()).add_(1)
+    tokenizer = train_tokenizer(["a cup on a table"], vocab_size=258, phrases=["cup"])
+    for other, said in (
+        (replace(tiny, info=replace(tiny.info, dtype="bfloat16")), "dtype"),
+        (replace(tiny, info=replace(tiny.info, part="thumbnail")), "part"),
+        (replace(tiny, info=replace(tiny.info, grid=(1, 16))), "grid"),
+        (replace(tiny, vlm=encoder), "vision towers"),
+        (replace(tiny, tokenizer=tokenizer), "tokenizer"),
+    ):
+        with pytest.raises(StudyError, match=rf"another {said} \(then .*name another folder"):
+            examine(other, mine)
+    both = replace(mine, folder=mine.folder / "both", other=tiny)
+    examine(loud, both)
+    with pytest.raises(StudyError, match="another dtype of the other model"):
+        examine(loud, replace(both, other=replace(tiny, info=replace(tiny.info, dtype="float16"))))
 
 
 def test_probes_that_need_more_than_the_images_have_are_left_out(photos):
