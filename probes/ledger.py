@@ -59,6 +59,30 @@ def batches_in(path: Path) -> int:
         raise StudyError(f"{path} is damaged ({error}). {MEND}") from error
 
 
+def _shapes(
+    kept: Mapping[tuple[str, int], np.ndarray], group: int, start: int = 0
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of a group's arrays, from an axis on."""
+    return {name: each.shape[start:] for (name, of), each in kept.items() if of == group}
+
+
+def _require_alike(
+    what: str, before: Mapping[str, tuple[int, ...]], now: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Refuse a batch whose arrays are not those of the batches before.
+
+    Raises:
+        StudyError: names or shapes differ.
+    """
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        then, new = ([each.get(name, "none") for name in names] for each in (before, now))
+        raise StudyError(
+            f"A probe's {what} need the same names and shapes in every batch; {', '.join(names)}: then {then}, now "
+            f"{new}."
+        )
+
+
 @dataclass(kw_only=True)
 class Ledger:
     """Columns and sums of each group, and how many batches of it they are of."""
@@ -77,16 +101,26 @@ class Ledger:
         """
         rows = np.array(list(numbers), np.int64)
         columns = {"number": rows, **{name: np.asarray(each) for name, each in seen.columns.items()}}
+        sums = {name: np.asarray(each) for name, each in seen.sums.items()}
         for name, column in columns.items():
-            if len(column) != len(rows):
+            if column.shape[:1] != rows.shape:
                 raise StudyError(
-                    f"A probe's column {name!r} needs one row for each of {len(rows)} images, and has {len(column)}."
+                    f"A probe's column {name!r} needs one row for each of {len(rows)} images, and has the shape "
+                    f"{column.shape}."
                 )
-            before = self.columns.get((name, group))
-            self.columns[name, group] = column if before is None else np.concatenate([before, column])
-        for name, part in seen.sums.items():
-            before = self.sums.get((name, group))
-            self.sums[name, group] = np.array(part) if before is None else before + part
+        if group in self.done:
+            _require_alike(
+                "columns", _shapes(self.columns, group, start=1), {n: c.shape[1:] for n, c in columns.items()}
+            )
+            # `once` gives a bare 0 for what is kept of the first batch alone.
+            before = _shapes(self.sums, group)
+            _require_alike("sums", before, {n: s.shape or before.get(n, ()) for n, s in sums.items()})
+        for name, column in columns.items():
+            kept = self.columns.get((name, group))
+            self.columns[name, group] = column if kept is None else np.concatenate([kept, column])
+        for name, part in sums.items():
+            kept = self.sums.get((name, group))
+            self.sums[name, group] = part.copy() if kept is None else np.asarray(kept + part)
         self.notes += [note for note in seen.notes if note not in self.notes]
         self.done[group] = self.done.get(group, 0) + 1
 

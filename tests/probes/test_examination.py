@@ -87,6 +87,35 @@ def test_what_is_large_is_kept_of_each_groups_first_batch_alone(unchecked):
     np.testing.assert_array_equal(sums["rows"], large[None])
 
 
+@pytest.mark.parametrize(
+    ("columns", "sums", "said"),
+    [
+        ({"a": np.zeros(3)}, {"b": np.zeros(4)}, "one row for each of 2 images"),
+        ({"a": np.zeros(())}, {"b": np.zeros(4)}, "one row for each of 2 images"),
+        (
+            {"a": np.zeros((2, 3))},
+            {"b": np.zeros(4)},
+            r"columns need the same .*a: then \[\(\)\], now \[\(3,\)\]",
+        ),
+        ({}, {"b": np.zeros(4)}, r"columns need the same .*now \['none'\]"),
+        ({"a": np.zeros(2)}, {"b": np.zeros(5)}, r"sums need the same .*b: then \[\(4,\)\], now \[\(5,\)\]"),
+        ({"a": np.zeros(2)}, {"b": np.zeros(1)}, "sums need the same"),
+        ({"a": np.zeros(2)}, {"b": np.zeros(4), "c": np.zeros(4)}, "sums need the same .*c: then"),
+    ],
+)
+def test_a_batch_that_is_not_like_those_before_is_refused_whole(columns, sums, said):
+    ledger = Ledger()
+    ledger.add(0, [0, 1], Seen(columns={"a": np.ones(2)}, sums={"b": np.ones(4)}))
+    with pytest.raises(StudyError, match=said):
+        ledger.add(0, [2, 3], Seen(columns=columns, sums=sums))
+    ledger.add(0, [2, 3], Seen(columns={"a": np.ones(2)}, sums={"b": np.ones(4)}))
+    assert ledger.done == {0: 2}
+    assert {name: each.tolist() for name, each in ledger.joined()[0].items()} == {
+        "number": [0, 1, 2, 3],
+        "a": [1.0, 1.0, 1.0, 1.0],
+    }
+
+
 @pytest.mark.parametrize("count", [1, 31, 33, 64, 95, 100, 300])
 def test_first_batches_of_groups_are_of_one_size(unchecked, count):
     plan, met = Plan(subjects=range(count), probes=(), folder=Path()), set()
