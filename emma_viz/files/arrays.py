@@ -1,5 +1,6 @@
 """Arrays in numpy's own files (.npy, .npz), which programs keep for themselves: never unpickled, of a limited size."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Generator, Sequence
@@ -16,8 +17,6 @@ _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error),
 )
 """What numpy, zipfile and zlib raise on damaged bytes."""
-_LARGEST = 2 * 2**30
-"""Bytes that the arrays of one .npz may unpack to."""
 
 
 def read_npz(
@@ -26,7 +25,7 @@ def read_npz(
     error: type[EmmaVizError],
     mend: str,
     names: Sequence[str] | None = None,
-    limit: int = _LARGEST,
+    limit: int | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays of a .npz file.
 
@@ -35,22 +34,29 @@ def read_npz(
         error: what is raised.
         mend: a sentence on what to do where it is damaged.
         names: of the arrays to read; all when None.
-        limit: bytes that all arrays together may unpack to.
+        limit: bytes that those arrays together may unpack to; None: as many as the file has, which is enough for what
+            `np.savez` writes, of any size, and for nothing packed.
 
     Raises:
-        EmmaVizError: of the kind `error`: the file is missing, damaged, pickled, or larger than `limit`.
+        EmmaVizError: of the kind `error`: the file is missing, damaged or pickled, or its arrays are larger than
+            `limit`.
     """
     with open_regular(path, error=error) as file, _explained(path, error, mend):
         with zipfile.ZipFile(file) as archive:
-            _require_small(archive, limit)
+            _require_small(archive, os.fstat(file.fileno()).st_size if limit is None else limit, names)
         file.seek(0)
         with np.load(file, allow_pickle=False) as found:
             return {name: found[name] for name in (found.files if names is None else names)}
 
 
-def _require_small(archive: zipfile.ZipFile, limit: int) -> None:
-    if (size := sum(member.file_size for member in archive.infolist())) > limit:
-        raise ValueError(f"its arrays would take {size / 2**20:.0f} MB, at most {limit / 2**20:.0f} are read")
+def _require_small(archive: zipfile.ZipFile, limit: int, names: Sequence[str] | None) -> None:
+    read = [
+        each.file_size
+        for each in archive.infolist()
+        if names is None or each.filename.removesuffix(".npy") in names
+    ]
+    if (size := sum(read)) > limit:
+        raise ValueError(f"its arrays would take {size:,} bytes, at most {limit:,} are read")
 
 
 def read_npy(path: Path, *, error: type[EmmaVizError], mend: str, mapped: bool = False) -> np.ndarray:
