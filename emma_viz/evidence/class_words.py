@@ -28,11 +28,17 @@ ROWS = 64
 def first_tokens(model: LoadedModel, word: str) -> tuple[int, ...]:
     """The ids that an answer may begin a word with: after a space or not, with a small or a capital letter.
 
+    A token of white space alone, which Llama's tokenizer puts before a word, is none: it would begin all words.
+
     Raises:
         InputError: the word is empty.
     """
     forms = dict.fromkeys((f" {word}", word, f" {word.capitalize()}", word.capitalize()))
-    found = dict.fromkeys(ids[0] for ids in map(model.tokenizer.encode, forms) if ids)
+    found: dict[int, None] = {}
+    for form in forms:
+        ids = model.tokenizer.encode(form)
+        seen = [each for each in ids if model.tokenizer.decode([each], skip_special=False).strip()]
+        found |= dict.fromkeys(seen[:1])
     if not found or not word.strip():
         raise InputError(f"expected a word, got {word!r}, of which the tokenizer makes no token.")
     return tuple(found)
