@@ -108,26 +108,37 @@ class Photo:
 
 
 class Photos:
-    """Image files, with nothing known of what they show.
+    """Image files, with nothing known of what they show: each image once, as images are what is drawn and held out.
 
     Args:
-        photos: the files.
+        photos: the files; of several that show one image, or ask about it, the first is taken.
         said: what they are.
+        count: the most to take, the first ones; None: all.
 
     Raises:
-        ImageError: one cannot be read; all are looked at.
+        ImageError: one cannot be read; all up to the last that is taken are looked at.
     """
 
     labels = pairs = False
 
-    def __init__(self, photos: Sequence[Photo], *, said: str):
-        self._photos = tuple(photos)
-        hashes = [image_hash(read_image(each.path)) for each in self._photos]
+    def __init__(self, photos: Sequence[Photo], *, said: str, count: int | None = None):
+        kept: dict[str, Photo] = {}
+        paths, again = set(), 0
+        for each in photos:
+            if len(kept) == count:
+                break
+            known = each.path in paths or (found := image_hash(read_image(each.path))) in kept
+            paths.add(each.path)
+            if known:
+                again += 1
+            else:
+                kept[found] = each
+        self._photos = tuple(kept.values())
         self.names = told_apart([each.path for each in self._photos])
-        self.digest = _digest(
-            [f"{one} {each.prompt}" for one, each in zip(hashes, self._photos, strict=True)]
-        )
-        self.said = said
+        self.digest = _digest([f"{one} {each.prompt}" for one, each in kept.items()])
+        self.said = said if len(kept) == len(photos) else f"{len(kept)} of {said}"
+        if again:
+            self.said += f" (of each image the first; {again} were of an image that came before)"
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -141,7 +152,7 @@ class Photos:
 
 
 def subjects_of(images: Path | None, *, count: int, prompt: str = Asking.prompt) -> Subjects:
-    """The images that were asked for; at most `count` of them.
+    """The images that were asked for, each once; at most `count` of them.
 
     Args:
         images: a folder of images, or a JSON file of records; tabletop scenes when None.
@@ -163,13 +174,11 @@ def subjects_of(images: Path | None, *, count: int, prompt: str = Asking.prompt)
         )
         if not files:
             raise InputError(f"{images} holds no image ({', '.join(ENDINGS)}); name a folder that does.")
-        chosen = [Photo(path=file, prompt=prompt) for file in files[:count]]
-        return Photos(chosen, said=f"{len(chosen)} of {len(files)} images in {images.name}")
+        photos = [Photo(path=file, prompt=prompt) for file in files]
+        return Photos(photos, said=f"{len(files)} images in {images.name}", count=count)
     if images.suffix.lower() in (".json", ".jsonl"):
         photos = _records(images, prompt)
-        return Photos(
-            photos[:count], said=f"{min(count, len(photos))} of {len(photos)} records in {images.name}"
-        )
+        return Photos(photos, said=f"{len(photos)} records in {images.name}", count=count)
     if images.is_file():
         return Photos([Photo(path=images, prompt=prompt)], said=images.name)
     raise InputError(f"{images}: there is no such folder or file; check the path.")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from emma_viz.data import train_tokenizer
 from emma_viz.errors import InputError, StudyError
@@ -18,7 +19,7 @@ from probes.examination import Plan, Shard, able, examine, layers_of
 from probes.findings import differences, find
 from probes.ledger import GROUPS, Ledger, once
 from probes.protocol import Result, Seen
-from probes.subjects import Photo, Photos, Scenes
+from probes.subjects import Photo, Photos, Scenes, subjects_of
 from probes.table import chosen
 
 
@@ -197,6 +198,27 @@ def test_probes_that_need_more_than_the_images_have_are_left_out(photos):
     assert [type(each) for each in kept] == [Retention]
     assert "masks" in said[0]
     assert "twins" in said[0]
+
+
+def test_an_image_that_is_asked_about_several_times_is_one_image(tmp_path):
+    """POPE asks six times about each; a copy under another name is the same image too."""
+    for name, value in (("a", 10), ("b", 200), ("c", 90)):
+        Image.new("RGB", (8, 8), (value, 0, 0)).save(tmp_path / f"{name}.png")
+    (tmp_path / "copy.png").write_bytes((tmp_path / "a.png").read_bytes())
+    asked = [("a", "1?"), ("a", "2?"), ("copy", "3?"), ("b", "4?"), ("b", "5?"), ("c", "6?")]
+    records = tmp_path / "pope.json"
+    records.write_text(json.dumps([{"image": f"{name}.png", "question": text} for name, text in asked]))
+    found = subjects_of(records, count=256)
+    assert [found.take(number).prompt for number in range(len(found))] == ["1?", "4?", "6?"]
+    assert found.names == ("a.png", "b.png", "c.png")
+    assert found.said.startswith("3 of 6 records in pope.json (of each image the first; 3 were")
+    few = subjects_of(records, count=2)
+    assert [few.take(number).prompt for number in range(len(few))] == ["1?", "4?"]
+    records.unlink()
+    assert subjects_of(tmp_path, count=256).names == ("a.png", "b.png", "c.png")
+    (tmp_path / "copy.png").unlink()
+    assert subjects_of(tmp_path, count=256).said == f"3 images in {tmp_path.name}"
+    assert subjects_of(tmp_path, count=2).said == f"2 of 3 images in {tmp_path.name}"
 
 
 def test_layers_are_spread_over_a_deep_model():
