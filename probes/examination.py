@@ -73,6 +73,9 @@ class Plan:
     """On the monotonic clock: no batch is begun after it."""
     save_seconds: float = 15.0
     """How often what was seen is written; a kill costs so much."""
+    by_group: bool = False
+    """See each group whole before the next, so that a run that is cut short leaves one of them half seen: two models
+    share no half. Else groups are seen in turn, so that many have some."""
 
     @property
     def size(self) -> int:
@@ -82,10 +85,11 @@ class Plan:
     def batches(self) -> list[tuple[int, range]]:
         """(group, image numbers) of every batch, in order."""
         starts = range(0, len(self.subjects), self.size)
-        return [
+        found = [
             (index % GROUPS, range(start, min(start + self.size, len(self.subjects))))
             for index, start in enumerate(starts)
         ]
+        return sorted(found, key=lambda each: each[0]) if self.by_group else found
 
 
 def able(

@@ -23,7 +23,7 @@ from dataclasses import replace
 from emma_viz.cli import options
 from emma_viz.cli.guard import guarded
 from emma_viz.cli.progress import ProgressBars
-from emma_viz.errors import InputError
+from emma_viz.errors import InputError, StudyError
 from emma_viz.models.config import VLMConfig
 from emma_viz.session.loading import free, load, require_loadable
 from emma_viz.session.options import Asking, Running
@@ -164,6 +164,7 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
         quick=args.quick,
         layers=layers,
         save_seconds=args.save_seconds,
+        by_group=len(args.models) > 1,
     )
     if args.jobs > 1:
         total = len(plan.batches()) * len(kept) * len(args.models)
@@ -288,9 +289,18 @@ def _section(probe: Probe, found: Sequence[tuple[Ledger, Gathered]], plan: Plan)
 
 
 def _on_common_images(found: Sequence[tuple[Ledger, Gathered]], plan: Plan) -> list[Gathered]:
-    """What was gathered of the groups of which every model has seen as much."""
+    """What was gathered of the groups of which every model has seen as much.
+
+    Raises:
+        StudyError: there are none.
+    """
     counts = [ledger.done for ledger, _ in found]
     common = [group for group in range(GROUPS) if len({each.get(group, 0) for each in counts}) == 1]
+    if not any(group in each for each in counts for group in common):
+        raise StudyError(
+            "expected images that both models saw, got none: time was up (--budget) before each had seen one group of "
+            "them whole; give the same command again, which goes on from what was seen."
+        )
     return [gathered(ledger.only(common), each.model, plan, each.layers) for ledger, each in found]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from PIL import Image
 from emma_viz.data import train_tokenizer
 from emma_viz.errors import InputError, StudyError
 from probes.content.retention import Retention
-from probes.examination import Plan, Shard, able, examine, layers_of
+from probes.examination import Plan, Shard, able, examine, gathered, layers_of
 from probes.findings import differences, find
 from probes.ledger import GROUPS, Ledger, once
 from probes.protocol import Result, Seen
+from probes.run import _on_common_images, _shard
 from probes.subjects import Photo, Photos, Scenes, subjects_of
 from probes.table import chosen
 
@@ -124,6 +126,36 @@ def test_first_batches_of_groups_are_of_one_size(unchecked, count):
         assert (numbers.start < GROUPS * plan.size) == (group not in met)
         assert group in met or len(numbers) == plan.size
         met.add(group)
+
+
+@pytest.mark.parametrize("count", [33, 63, 95, 300])
+@pytest.mark.parametrize("by_group", [False, True])
+def test_every_image_is_in_one_batch_and_a_groups_batches_are_in_their_order(unchecked, count, by_group):
+    plan, met = Plan(subjects=range(count), probes=(), folder=Path(), by_group=by_group), {}
+    for group, numbers in plan.batches():
+        met.setdefault(group, []).extend(numbers)
+    assert sorted(number for each in met.values() for number in each) == list(range(count))
+    assert all(each == sorted(each) for each in met.values())
+    half = plan.batches()[: len(plan.batches()) // 2]
+    whole = dict(Counter(group for group, _ in plan.batches()))
+    partial = [group for group, seen in Counter(group for group, _ in half).items() if seen < whole[group]]
+    assert len(partial) <= 1 or not by_group
+
+
+def test_two_models_that_are_far_apart_share_the_groups_that_both_have_seen_whole(unchecked, tiny):
+    plan = Plan(subjects=Scenes(63), probes=(), folder=Path(), by_group=True)
+
+    def seen(batches):
+        ledger = Ledger()
+        for group, numbers in plan.batches()[:batches]:
+            ledger.add(group, numbers, Seen(columns={"a": np.array(numbers, float)}))
+        return ledger, gathered(ledger, tiny.info, plan, (-1,))
+
+    slow, fast = _on_common_images([seen(20), seen(52)], plan)
+    assert (slow.images, slow.groups) == (20, 10)
+    same(slow, fast)
+    with pytest.raises(StudyError, match=r"images that both models saw, got none.*same command again"):
+        _on_common_images([seen(1), seen(52)], plan)
 
 
 def test_damaged_and_foreign_files_are_named(tiny, plan):
@@ -253,8 +285,6 @@ def test_what_is_no_probe_is_refused(tmp_path):
 
 
 def test_processes_that_were_launched_together_share_by_rank(monkeypatch):
-    from probes.run import _shard
-
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "3")
     assert _shard(None) == Shard(index=3, of=4)

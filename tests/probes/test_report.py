@@ -164,6 +164,22 @@ def test_a_checkpoint_against_itself_differs_by_exactly_nothing(pair, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("nothing_on_paper")
+def test_two_models_that_have_seen_no_image_in_common_are_refused_in_a_sentence_and_go_on(
+    pair, tmp_path, capsys
+):
+    """Of so little time each sees one image a run; two images are a group."""
+    more = ["--vision", str(pair.vision), "--out", str(tmp_path), "--quick", "--count", "34"]
+    more += ["--budget", "1e-9", "--probes", str(TOY), "--save-seconds", "0"]
+    assert main([pair.models[0], *more]) == 0
+    assert main([*pair.models, *more]) == 1
+    assert "expected images that both models saw, got none" in capsys.readouterr().err
+    assert main([*pair.models, *more]) == 0
+    results = json.loads((tmp_path / "report.json").read_text())["probes"][0]["results"]
+    assert [len(each["images"]) for each in results] == [2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_on_paper")
 def test_two_launched_processes_see_what_one_sees_and_a_broken_part_is_named(pair, tmp_path, capsys):
     """By accelerate's own launcher; the same command then joins what they saw."""
     command = [str(pair.cobra), "--vision", str(pair.vision), "--quick", "--count", "4"]
