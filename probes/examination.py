@@ -20,7 +20,7 @@ from emma_viz.progress import Progress
 from emma_viz.session.options import Asking
 from emma_viz.session.road import Question, ask
 from emma_viz.shapes import EMBEDDING
-from probes.ledger import GROUPS, Ledger, program, size_of_batches
+from probes.ledger import GROUPS, Ledger, own_source, program, size_of_batches
 from probes.protocol import Batch, Gathered, Needs, Probe, Subject
 from probes.subjects import Subjects
 
@@ -276,13 +276,17 @@ def _before(plan: Plan, probe: Probe, about: dict) -> Ledger:
     plan.folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger()
     for file in sorted(plan.folder.glob(f"{probe.name}.*.npz")):
-        ledger.merge(Ledger.load(file, {**about, "probe": probe.name}))
+        ledger.merge(Ledger.load(file, about | _told_by_probe(probe)))
     return ledger.only(group for group in range(GROUPS) if plan.shard.has(group))
 
 
 def _save(plan: Plan, ledgers: dict[str, Ledger], about: dict) -> None:
-    for name, ledger in ledgers.items():
-        ledger.save(_file(plan, name), {**about, "probe": name})
+    for probe in plan.probes:
+        ledgers[probe.name].save(_file(plan, probe.name), about | _told_by_probe(probe))
+
+
+def _told_by_probe(probe: Probe) -> dict[str, str | None]:
+    return {"probe": probe.name, "file of the probe": own_source(type(probe))}
 
 
 def _unseen(

@@ -5,6 +5,7 @@ so that the sums of many processes are those of one to the last digit.
 """
 
 import hashlib
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +23,7 @@ from emma_viz.files.json_door import parse_json
 from probes.protocol import Batch, Seen
 
 MEND = "Delete this file and run the command again, which makes it afresh."
+_PACKAGES = tuple(Path(each).resolve().parent for each in (emma_viz.__file__, __file__))
 GROUPS = 32
 """Into which the images are parted: what intervals of sums are drawn from, and the most shards there can be."""
 
@@ -35,10 +37,25 @@ def size_of_batches(images: int) -> int:
 def program() -> str:
     """A hash of this program's code, so that what another version saw is never added to what this one sees."""
     found = hashlib.sha256()
-    for package in (Path(emma_viz.__file__).parent, Path(__file__).parent):
+    for package in _PACKAGES:
         for file in sorted(package.rglob("*.py")):
             found.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
     return found.hexdigest()[:16]
+
+
+@lru_cache
+def own_source(made_by: type) -> str | None:
+    """A hash of the file that a probe's class is written in, as it was when this was asked first.
+
+    None: it is of this program, or of no file.
+    """
+    try:
+        file = Path(inspect.getfile(made_by)).resolve()
+        if any(file.is_relative_to(each) for each in _PACKAGES):
+            return None
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except (TypeError, OSError):  # what inspect raises of a class that was typed in
+        return None
 
 
 def once(batch: Batch, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """The probes that there are: ours, those of installed packages, and one from a file."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from probes.content.retention import Retention
 from probes.content.sinks import Sinks
 from probes.content.speckle import Speckle
 from probes.content.words import Words
+from probes.ledger import own_source
 from probes.protocol import Probe
 
 PROBES: dict[str, Callable[[], Probe]] = {
@@ -76,6 +78,7 @@ def chosen(names: Sequence[str] | None) -> tuple[Probe, ...]:
             raise InputError(
                 f"{name}: expected a probe (see probes.protocol.Probe), got {type(probe).__name__}."
             )
+        own_source(type(probe))  # now: its file may be edited while models are loaded and run
         found.append(probe)
     if len({probe.name for probe in found}) < len(found):
         raise InputError(f"Each probe is named once; got {', '.join(probe.name for probe in found)}.")
@@ -84,10 +87,11 @@ def chosen(names: Sequence[str] | None) -> tuple[Probe, ...]:
 
 def _of_file(path: Path) -> object:
     """The `PROBE` of a Python file, which is run: it is the user's own."""
-    spec = importlib.util.spec_from_file_location(f"probe_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"probe {path.resolve()}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise InputError(f"{path}: expected a Python file with a probe; check the path.")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where the file of a class is looked up
     spec.loader.exec_module(module)
     if not hasattr(module, "PROBE"):
         raise InputError(

@@ -273,6 +273,24 @@ def test_a_probe_in_one_file_of_the_users_own_is_run(tiny, plan):
     assert probe.plots([Result(gathered=found, findings=findings)])[0].title == "Length by layer"
 
 
+def test_a_probe_of_ones_own_that_was_edited_does_not_go_on_from_what_the_old_one_saw(tiny, plan, tmp_path):
+    text = Path(__file__).with_name("toy_probe.py").read_text(encoding="utf-8")
+    for folder in ("one", "two"):  # two files of one name are two files
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(text, encoding="utf-8")
+    file, other = tmp_path / "one" / "mine.py", tmp_path / "two" / "mine.py"
+    (before,), _ = chosen([str(file)]), chosen([str(other)])
+    file.write_text(text.replace(".mean(dim=-1)", ".amax(dim=-1)"), encoding="utf-8")
+    mine = plan(before, subjects=Scenes(1))
+    examine(tiny, mine)  # what was loaded before the file was edited
+    with pytest.raises(StudyError, match=r"another file of the probe .*name another folder"):
+        examine(tiny, replace(mine, probes=chosen([str(file)])))
+    file.write_text(text, encoding="utf-8")
+    asked = []
+    examine(tiny, replace(mine, probes=chosen([str(file)])), progress=lambda *step: asked.append(step))
+    assert not asked  # nothing was left to see
+
+
 def test_what_is_no_probe_is_refused(tmp_path):
     file = tmp_path / "mine.py"
     for text, said in (("", "under the name PROBE"), ("PROBE = 3", "expected a probe")):
