@@ -118,7 +118,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _add(args: argparse.Namespace, casebook: "Casebook") -> None:
-    """Add what was asked for; what is there already stays."""
+    """Add what was asked for: of exports what lacks, of runs and logs the answers as they are now."""
     from emma_viz.cases.exchange import EXPORT_MARK, bundled_cases, import_cases
     from emma_viz.cases.gathering import gather_run
     from emma_viz.cli.progress import ProgressBars

@@ -256,10 +256,14 @@ class Casebook:
 
     # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def add(self, records: Sequence[CaseRecord]) -> Added:
+    def add(self, records: Sequence[CaseRecord], *, replace: bool = True) -> Added:
         """Add questions with their answers; all of them or none.
 
-        A question that is there already gets the answers and the evidence that it lacks.
+        A question that is there already gets the answers that it lacks, and evidence of models that have none there.
+
+        Args:
+            records: the questions.
+            replace: let an answer take the place of another one by the same model, as that of a newer run does.
 
         Raises:
             InputError: an answer is of a model whose name stands for other weights here.
@@ -272,7 +276,8 @@ class Casebook:
             )
             by_id = {record.identity: record for record in records}
             for part in stored.in_parts(list(by_id)):
-                number += add_records(connection, {id: by_id[id] for id in part}, number, total)
+                new = {id: by_id[id] for id in part}
+                number += add_records(connection, new, number, total, replace=replace)
         return Added(cases=total["cases"], answers=total["answers"], replaced=total["replaced"])
 
     def write(

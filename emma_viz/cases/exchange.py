@@ -9,9 +9,9 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -141,6 +141,8 @@ def export_cases(
 def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None = None) -> Imported:
     """Add the cases of an export; what is there already stays, and histories are joined.
 
+    An answer of a model that answered the case here is left out, and so is evidence of a model that was measured here.
+
     Args:
         casebook: where they are added.
         source: a folder or zip file that `export_cases` wrote, or somebody else made: nothing in it is trusted.
@@ -160,7 +162,7 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
         for cases in _in_groups(_cases(parts, source, complaints)):
             for case in cases:
                 _keep_picture(casebook, parts, case, complaints)
-            added = casebook.add([case.record for case in cases])
+            added = casebook.add([_without_documents(case) for case in cases], replace=False)
             counts["cases"] += added.cases
             counts["answers"] += added.answers
             for case in cases:
@@ -331,13 +333,22 @@ def _keep_picture(casebook: Casebook, parts: _Parts, case: ExportedCase, complai
         complaints.append(f"the image of {case.record.prompt[:60]!r}: {error}")
 
 
+def _without_documents(case: ExportedCase) -> CaseRecord:
+    """The record without the numbers that belong to a document: they are kept together with it."""
+    numbers = tuple(each for each in case.record.evidence if each.model not in case.evidence)
+    return replace(case.record, evidence=numbers)
+
+
 def _keep_evidence(casebook: Casebook, case: ExportedCase) -> None:
     """Keep what was measured of models of which nothing was measured here."""
-    known: Mapping[str, Any] = casebook.evidence(case.record.identity) if case.evidence else {}
+    if not case.evidence:
+        return
+    id = case.record.identity
+    known = {*casebook.evidence(id), *(each.model for each in casebook.case(id).record.evidence)}
     for model, evidence in case.evidence.items():
         if model not in known:
             casebook.keep_evidence(
-                case.record.identity,
+                id,
                 model,
                 recipe=evidence.recipe,
                 document=evidence.document,

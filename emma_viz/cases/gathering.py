@@ -31,7 +31,8 @@ class GatheredRun:
 def gather_run(casebook: Casebook, folder: Path, *, progress: Progress | None = None) -> GatheredRun:
     """Add all records of a benchmark's run to a casebook, with their images; the miner's rules are applied to each.
 
-    It may be done again, and after having been stopped: what is there already stays.
+    It may be done again, and after having been stopped: what is there already stays, but for answers that the run has
+    otherwise, whose texts the history keeps.
 
     Args:
         casebook: where they are added.

@@ -46,7 +46,12 @@ def write_events(connection: Connection, id: str, events: Sequence[CaseEvent], v
 
 
 def add_records(
-    connection: Connection, new: Mapping[str, CaseRecord], number: int, total: Counter[str]
+    connection: Connection,
+    new: Mapping[str, CaseRecord],
+    number: int,
+    total: Counter[str],
+    *,
+    replace: bool = True,
 ) -> int:
     """Add some questions, or what those that are there already lack.
 
@@ -55,6 +60,7 @@ def add_records(
         new: id → question, at most `stored.IDS_AT_ONCE`.
         number: of the next question in the casebook's order.
         total: counts of cases, answers and replaced answers, which are added to.
+        replace: let an answer take the place of another one by the same model.
 
     Returns:
         how many questions were not there before.
@@ -70,16 +76,17 @@ def add_records(
         known = before[id].record if id in before else None
         for answer in record.answers:
             old = known.answer_of(answer.model) if known is not None else None
-            if old == answer:
+            if old == answer or (old is not None and not replace):
                 continue
             if old is not None:
                 _drop_answer(connection, before[id], answer.model, old.text)
                 total["replaced"] += 1
             answers.append(stored.answer_row(id, answer))
-        if record.evidence:
-            both = {(each.name, each.model, each.layer): each for each in record.evidence}
-            both |= {(each.name, each.model, each.layer): each for each in (known.evidence if known else ())}
-            numbers[id] = both.values()
+        # A model's numbers belong together: of two measurements nobody could say which one a number is of.
+        there = known.evidence if known is not None else ()
+        measured = {each.model for each in there}
+        if lacking := [each for each in record.evidence if each.model not in measured]:
+            numbers[id] = (*there, *lacking)
     stored.replace_measured(connection, numbers)
     if answers:
         connection.execute(insert(ANSWER_ROWS), answers)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,29 @@ def test_histories_are_joined(filled, other, tmp_path):
     assert joined.review.verdict == "label"
     assert {event.value for event in joined.history} == {"miss", "Grüße ✓", "here", "label"}
     assert there.history[-1] in joined.history
+
+
+def test_answers_and_evidence_that_are_there_stay(filled, other, tmp_path):
+    given, bare = (case.record for case in filled.cases(filled.ids()))
+    emma = CaseAnswer(model="emma", text="Yes.", said="yes", right=True)
+    filled.add([replace(bare, answers=(emma,)), replace(given, answers=(*given.answers, emma))])
+    deeper = [replace(given.evidence[0], layer=7), replace(given.evidence[0], model="emma")]
+    filled.keep_evidence(
+        given.identity, "cobra", recipe="s" * 65, document={"layers": [7]}, measured=deeper[:1]
+    )
+    filled.keep_evidence(given.identity, "emma", recipe="e" * 65, document={}, measured=deeper[1:])
+    export_cases(filled, filled.ids(), tmp_path / "out.zip")
+    # Here cobra answered with another last digit, from a study of its own, and was measured at another layer.
+    mine = replace(given.answers[0], fingerprint="aa", p_yes=0.1000001, study="/mine", entry="x")
+    other.add([replace(given, answers=(mine,), evidence=given.evidence)])
+    found = import_cases(other, tmp_path / "out.zip")
+    assert (found.cases, found.answers, found.complaints) == (1, 2, ())
+    joined = other.case(given.identity)
+    assert joined.record.answers == (mine, emma)
+    assert joined.record.evidence == (given.evidence[0], deeper[1])
+    assert [event.kind for event in joined.history] == ["verdict", "note"]
+    assert list(other.evidence(given.identity)) == ["emma"]
+    assert other.case(bare.identity).record.answers == (emma,)
 
 
 def test_the_same_cases_make_the_same_bytes(filled, tmp_path):
