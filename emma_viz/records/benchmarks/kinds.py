@@ -48,6 +48,8 @@ class Benchmark:
     """For descriptions: (record, text) → the objects that a text names, each as often as it does."""
     bundled: bool = False
     """Whether `read` needs no files."""
+    truth_apart: bool = False
+    """Whether a file of answers holds no truth, so that `read` takes it together with the benchmark's own files."""
 
 
 def parsed(

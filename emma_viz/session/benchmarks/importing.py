@@ -20,8 +20,8 @@ from emma_viz.session.benchmarks.results import benchmark_of
 from emma_viz.session.benchmarks.run import FinishedRun, finish
 
 LogKind = Literal["lmms-eval", "vlmevalkit", "records", "answers"]
-"""Whose log it is; `records` are a benchmark's own files with answers in them, as MME's and CHAIR's results are;
-`answers` are files of answers alone, as POPE's and LLaVA's are."""
+"""Whose log it is; `records` are a benchmark's own files with answers in them, as MME's results are, or
+beside them, as CHAIR's; `answers` are files of answers alone, as POPE's and LLaVA's are."""
 _TABLES = (".xlsx", ".tsv", ".csv")
 _LMMS_TASK = re.compile(r"samples_(.+?)(?:\.[\w.-]*)?$")
 _SCORERS = {
@@ -66,7 +66,8 @@ def import_run(
             of the folder that lmms-eval writes into.
         task: lmms-eval's task, VLMEvalKit's data set, or the split of answers; "" takes it from the file's name.
         benchmark_name: which benchmark it is; "" for one that is none of ours.
-        records: the benchmark's own files, which rows are joined to and held against: they know images.
+        records: the benchmark's own files, which rows are joined to and held against: they know images. Results that
+            hold the truth, as MME's, take none.
         questions: for answers whose ids are those of a file of questions: that file.
         images: the folder of images.
         scorers: by name; the first decides what is right.
@@ -82,12 +83,13 @@ def import_run(
     known = benchmark_of(benchmark_name)
     if benchmark_name and known is None:
         raise InputError(f"There is no benchmark {benchmark_name!r}.")
-    own = read_benchmark(benchmark_name, records) if records and benchmark_name else None
+    _require_belonging(kind, known, records)
+    own = read_benchmark(benchmark_name, records) if records and known and kind != "records" else None
     complaints = [] if own is None else list(own.complaints)
     answers: dict[str, dict[Key, Answer]] = {}
     asked: dict[Key, BenchmarkRecord] = {}
     for log in found:
-        run = _read(log, own, benchmark_name, questions)
+        run = _read(log, own, benchmark_name, records, questions)
         complaints += run.complaints
         if run.repeated:
             complaints.append(f"{log.path.name}: {run.repeated} rows come again; the last counts")
@@ -105,6 +107,7 @@ def import_run(
     ]
     if not joined:
         raise InputError(f"no row was answered by all of {', '.join(answers)}.")
+    complaints = list(dict.fromkeys(complaints))  # records of `truth_apart` are read with each log
     for complaint in complaints:
         say(f"left out: {complaint}")
     out.mkdir(parents=True, exist_ok=True)
@@ -133,6 +136,20 @@ def _require_import_place(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"{out} holds something that is no import; give another --out.")
     if (out / ABOUT).exists() and not overwrite:
         raise InputError(f"{out} has another import; give another --out, or --overwrite.")
+
+
+def _require_belonging(kind: LogKind | None, known: Benchmark | None, records: Sequence[Path]) -> None:
+    """Refuse what would not be looked at, or lacks.
+
+    Raises:
+        InputError: so it is.
+    """
+    if kind != "records":
+        return
+    if known is None:
+        raise InputError("expected the benchmark whose files these are (--benchmark), got none.")
+    if records and not known.truth_apart:
+        raise InputError("these files hold the truth beside the answers; leave --records out.")
 
 
 def _each(names: Sequence[str], count: int) -> list[str]:
@@ -165,7 +182,9 @@ def _log(path: Path, kind: LogKind | None, name: str, task: str) -> _Log:
     return _Log(path=path, kind=whose, model=name or path.resolve().parent.name or path.stem, task=called)
 
 
-def _read(log: _Log, own: RecordSet | None, benchmark_name: str, questions: Path | None) -> ImportedRun:
+def _read(
+    log: _Log, own: RecordSet | None, benchmark_name: str, records: Sequence[Path], questions: Path | None
+) -> ImportedRun:
     if log.kind == "answers":
         if own is None:
             raise InputError(
@@ -176,9 +195,7 @@ def _read(log: _Log, own: RecordSet | None, benchmark_name: str, questions: Path
         return read_lmms_log(log.path, task=log.task, records=own)
     if log.kind == "vlmevalkit":
         return read_vlmevalkit(log.path, dataset=benchmark_name or log.task, records=own)
-    if not benchmark_name:
-        raise InputError("expected the benchmark whose files these are (--benchmark), got none.")
-    found = read_benchmark(benchmark_name, [log.path])
+    found = read_benchmark(benchmark_name, [*records, log.path])
     answered = tuple(each for each in found.records if each.key in found.said)
     if not answered:
         raise InputError(f"{log.path}: no row has an answer beside its truth.")

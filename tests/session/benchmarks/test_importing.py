@@ -130,6 +130,33 @@ def test_answers_beside_the_truth_become_a_run(tmp_path):
     assert [each.models[0].answer for each in found] == [said for _, _, said in ROWS]
 
 
+def test_descriptions_are_judged_by_the_files_beside_them(tmp_path, capsys):
+    kinds = {"categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]}
+    kinds |= {
+        "images": [{"id": 7, "file_name": "7.jpg"}],
+        "annotations": [{"image_id": 7, "category_id": 17}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(kinds))
+    noted = {"annotations": [{"image_id": 8, "caption": "A dog."}]}
+    (tmp_path / "noted.json").write_text(json.dumps(noted))
+    (tmp_path / "asked.jsonl").write_text('{"image_id": 7}\n{"image_id": 8}\n')
+    logs = []
+    for name, said in (("one", "A cat and a dog."), ("two", "A cat.")):
+        logs.append(tmp_path / f"{name}.jsonl")
+        logs[-1].write_text(json.dumps({"image_id": 7, "caption": said}))
+    argv = ["benchmark", "import", *map(str, logs), "--kind", "records", "--names", "one", "two"]
+    argv += ["--out", str(tmp_path / "run"), "--records", *map(str, tmp_path.glob("*.json"))]
+    argv += [str(tmp_path / "asked.jsonl")]
+    assert main([*argv, "--benchmark", "chair"]) == 0
+    run = open_answers(tmp_path / "run")
+    (found,) = run.answers()
+    assert found.record.present == ("cat",)
+    assert [each.made_up for each in found.models] == [("dog",), ()]
+    assert not run.about.complaints
+    assert main([*argv, "--benchmark", "mme", "--overwrite"]) == 1
+    assert "leave --records out" in capsys.readouterr().err
+
+
 def test_answers_in_a_file_of_their_own_become_a_run(pope, photos, tmp_path, capsys):
     log = tmp_path / "mine_adversarial.jsonl"
     rows = [{"question": f"Is there a {name}?", "answer": said} for name, _, said in ROWS]
