@@ -93,8 +93,14 @@ def import_run(
         complaints += run.complaints
         if run.repeated:
             complaints.append(f"{log.path.name}: {run.repeated} rows come again; the last counts")
-        asked |= {each.key: each for each in run.records}
-        answers.setdefault(log.model, {}).update(run.answers)
+        for each in run.records:
+            _require_same(each, asked.setdefault(each.key, each), log.path)
+        said = answers.setdefault(log.model, {})
+        if again := len(said.keys() & run.answers.keys()):
+            complaints.append(
+                f"{log.path}: {again} rows stand in another log of {log.model}; the last counts"
+            )
+        said |= run.answers
     chosen = require_scorers(scorers or (known.scorers if known else ()) or _SCORERS[found[0].kind])
     if not any(answer.leaning is not None for some in answers.values() for answer in some.values()):
         chosen = tuple(each for each in chosen if each != "cobra") or chosen
@@ -150,6 +156,23 @@ def _require_belonging(kind: LogKind | None, known: Benchmark | None, records: S
         raise InputError("expected the benchmark whose files these are (--benchmark), got none.")
     if records and not known.truth_apart:
         raise InputError("these files hold the truth beside the answers; leave --records out.")
+
+
+def _require_same(record: BenchmarkRecord, before: BenchmarkRecord, log: Path) -> None:
+    """Refuse two logs that ask different things under one key; what a harness adds for a model may differ.
+
+    Raises:
+        InputError: they do.
+    """
+    one, other = (
+        (each.benchmark, each.image, each.truth, each.present, each.absent) for each in (record, before)
+    )
+    if one != other or not (record.question in before.question or before.question in record.question):
+        raise InputError(
+            f"{log} asks something else under the same number: {record.where} asks {record.question!r:.80} "
+            f"({record.benchmark}), {before.where} asks {before.question!r:.80} ({before.benchmark}); import each task "
+            "into its own --out, or give the benchmark's own files (--benchmark, --records)."
+        )
 
 
 def _each(names: Sequence[str], count: int) -> list[str]:

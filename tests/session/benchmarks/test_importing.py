@@ -105,6 +105,54 @@ def test_logs_of_two_models_are_joined_and_rows_of_one_alone_named(pope, tmp_pat
     assert main([*argv, "--overwrite"]) == 0
 
 
+def one_row_log(path, asked, truth, said):
+    path.parent.mkdir(exist_ok=True)
+    row = {"doc_id": 0, "target": truth, "input": asked, "filtered_resps": said}
+    path.write_text(json.dumps(row))
+    return str(path)
+
+
+def one_row_table(path, asked, truth, said):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"index\tquestion\tanswer\tprediction\n0\t{asked}\t{truth}\t{said}\n")
+    return str(path)
+
+
+def one_row_list(path, asked, truth, said):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps([{"question": asked, "label": truth, "answer": said}]))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "more"),
+    [
+        (one_row_log, "x_samples_mine.jsonl", []),
+        (one_row_table, "m_Mine.tsv", []),
+        (one_row_list, "mine.json", ["--kind", "records", "--benchmark", "plain"]),
+    ],
+)
+def test_logs_that_ask_something_else_under_one_number_are_refused(tmp_path, capsys, write, name, more):
+    first = write(tmp_path / "a" / name, "Is there a cup?", "yes", "yes")
+    argv = ["benchmark", "import", "--names=m", "--out", str(tmp_path / "run"), *more, first]
+    for asked, truth in (("Is there a dog?", "yes"), ("Is there a cup?", "no")):
+        assert main([*argv, write(tmp_path / "b" / name, asked, truth, "no")]) == 1
+        assert "asks something else under the same number" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+    assert main([*argv, write(tmp_path / "b" / name, "Is there a cup?", "yes", "no")]) == 0
+    assert "1 rows stand in another log of m; the last counts" in capsys.readouterr().out
+    assert next(open_answers(tmp_path / "run").answers()).models[0].answer == "no"
+
+
+def test_logs_of_two_tasks_are_not_joined_by_their_numbers(tmp_path, capsys):
+    logs = [
+        one_row_log(tmp_path / f"x_samples_{task}.jsonl", "Is there a cup?", "yes", "yes")
+        for task in ("one", "two")
+    ]
+    assert main(["benchmark", "import", *logs, "--names", "m", "--out", str(tmp_path / "run")]) == 1
+    assert "import each task into its own --out" in capsys.readouterr().err
+
+
 def test_a_workbook_that_does_not_belong_or_is_none_is_refused(pope, tmp_path, capsys):
     log = workbook(tmp_path / "llava_POPE.xlsx")
     pope.write_text(pope.read_text().replace("cup", "pot"))
