@@ -128,6 +128,10 @@ def _add(args: argparse.Namespace, casebook: "Casebook") -> None:
     exports = [path for path in given if path.suffix == ".zip" or (path / EXPORT_MARK).exists()]
     runs = [path for path in given if path.is_dir() and path not in exports]
     logs = [path for path in given if path not in (*exports, *runs)]
+    if not logs and (args.benchmark or args.records or args.images):
+        raise InputError(
+            "--benchmark, --records and --images are of logs that are added (--add LOG), got no log; leave them out."
+        )
     said: list[str] = []
     with ProgressBars() as bars, tempfile.TemporaryDirectory() as folder:
         if logs:

@@ -195,7 +195,7 @@ def test_tables_of_a_casebook_draw_the_clusters_of_the_run(tmp_path):
     assert {row[3] for row in own[0].rows} == {3}
 
 
-def test_one_command_goes_from_an_evaluators_log_to_an_open_casebook(tmp_path, run, monkeypatch):
+def test_one_command_goes_from_an_evaluators_log_to_an_open_casebook(tmp_path, run, monkeypatch, capsys):
     from apps.casebook import command, server
 
     photo = run / "images" / "a.png"
@@ -212,6 +212,8 @@ def test_one_command_goes_from_an_evaluators_log_to_an_open_casebook(tmp_path, r
     argv += ["--records", str(tmp_path / "coco_pope_adversarial.json"), "--images", str(photo.parent)]
     assert command.main(argv) == 0
     assert opened == [database]
+    assert command.main(["--casebook", database, "--add", str(run), "--benchmark", "pope"]) == 1
+    assert "got no log" in capsys.readouterr().err
     with Casebook.open(database) as casebook:
         (logged,) = casebook.records(CaseFilter(answers=(AnswerFilter(model="llava"),)))
         assert (logged.answers[0].text, logged.answers[0].right, logged.split) == ("no", False, "adversarial")

@@ -75,7 +75,8 @@ def import_run(
         say: called with what is left out.
 
     Raises:
-        InputError: no row could be used, names do not fit, or the folder holds something else.
+        InputError: no row could be used, names do not fit, the folder holds something else, or files are given that
+            would not be looked at.
         RecordError: a file cannot be read.
     """
     _require_import_place(out, overwrite=overwrite)
@@ -83,7 +84,9 @@ def import_run(
     known = benchmark_of(benchmark_name)
     if benchmark_name and known is None:
         raise InputError(f"There is no benchmark {benchmark_name!r}.")
-    _require_belonging(kind, known, records)
+    _require_of_use(
+        {log.kind for log in found}, known, bool(records), questions is not None, images is not None
+    )
     own = read_benchmark(benchmark_name, records) if records and known and kind != "records" else None
     complaints = [] if own is None else list(own.complaints)
     answers: dict[str, dict[Key, Answer]] = {}
@@ -144,18 +147,30 @@ def _require_import_place(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"{out} has another import; give another --out, or --overwrite.")
 
 
-def _require_belonging(kind: LogKind | None, known: Benchmark | None, records: Sequence[Path]) -> None:
-    """Refuse what would not be looked at, or lacks.
+def _require_of_use(
+    kinds: set[LogKind], known: Benchmark | None, records: bool, questions: bool, images: bool
+) -> None:
+    """Refuse what would not be looked at, and logs without what they need beside them.
 
     Raises:
-        InputError: so it is.
+        InputError: there is such a thing, or it lacks.
     """
-    if kind != "records":
-        return
-    if known is None:
-        raise InputError("expected the benchmark whose files these are (--benchmark), got none.")
-    if records and not known.truth_apart:
+    if known is None and (records or images or "records" in kinds):
+        raise InputError(
+            "expected the benchmark whose records, images or results these are (--benchmark), got none."
+        )
+    if questions and "answers" not in kinds:
+        raise InputError(
+            f"--questions is for files of answers alone (--kind answers), got {', '.join(sorted(kinds))}; leave it out."
+        )
+    if "answers" in kinds and not records:
+        raise InputError("expected the records that were answered (--benchmark and --records), got none.")
+    if "records" in kinds and records and known is not None and not known.truth_apart:
         raise InputError("these files hold the truth beside the answers; leave --records out.")
+    if images and not records and "records" not in kinds:
+        raise InputError(
+            "expected the benchmark's own files, which name its images (--records), beside --images, got none."
+        )
 
 
 def _require_same(record: BenchmarkRecord, before: BenchmarkRecord, log: Path) -> None:
@@ -208,11 +223,7 @@ def _log(path: Path, kind: LogKind | None, name: str, task: str) -> _Log:
 def _read(
     log: _Log, own: RecordSet | None, benchmark_name: str, records: Sequence[Path], questions: Path | None
 ) -> ImportedRun:
-    if log.kind == "answers":
-        if own is None:
-            raise InputError(
-                f"{log.path}: expected the records that were answered (--benchmark and --records), got none."
-            )
+    if log.kind == "answers" and own is not None:
         return read_answer_file(log.path, records=own, split=log.task, questions=questions)
     if log.kind == "lmms-eval":
         return read_lmms_log(log.path, task=log.task, records=own)

@@ -178,7 +178,25 @@ def test_answers_beside_the_truth_become_a_run(tmp_path):
     assert [each.models[0].answer for each in found] == [said for _, _, said in ROWS]
 
 
-def test_descriptions_are_judged_by_the_files_beside_them(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--records", "lacks.json"], "--benchmark"),
+        (["--images", "."], "--benchmark"),
+        (["--images", ".", "--benchmark", "pope"], "--records"),
+        (["--questions", "lacks.jsonl"], "--kind answers"),
+        (["--kind", "answers", "--benchmark", "pope"], "--records"),
+        (["--kind", "records"], "--benchmark"),
+        (["--kind", "records", "--benchmark", "mme", "--records", "lacks.txt"], "leave --records out"),
+    ],
+)
+def test_what_would_not_be_looked_at_is_refused_before_the_logs_are_read(tmp_path, capsys, more, said):
+    log = tmp_path / "x_samples_pope_adv.jsonl"  # is not there
+    assert main(["benchmark", "import", str(log), "--out", str(tmp_path / "run"), *more]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_descriptions_are_judged_by_the_files_beside_them(tmp_path):
     kinds = {"categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]}
     kinds |= {
         "images": [{"id": 7, "file_name": "7.jpg"}],
@@ -201,8 +219,6 @@ def test_descriptions_are_judged_by_the_files_beside_them(tmp_path, capsys):
     assert found.record.present == ("cat",)
     assert [each.made_up for each in found.models] == [("dog",), ()]
     assert not run.about.complaints
-    assert main([*argv, "--benchmark", "mme", "--overwrite"]) == 1
-    assert "leave --records out" in capsys.readouterr().err
 
 
 def test_answers_in_a_file_of_their_own_become_a_run(pope, photos, tmp_path, capsys):
