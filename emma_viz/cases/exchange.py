@@ -29,6 +29,7 @@ from emma_viz.files.json_door import Budget, open_regular, parse_json
 from emma_viz.files.room import require_writable
 from emma_viz.files.schema import Count, shape
 from emma_viz.files.versions import require_version
+from emma_viz.files.zips import ZIP_DAMAGE
 from emma_viz.progress import Progress
 
 EXPORT_FORMAT = 2
@@ -255,7 +256,7 @@ def _opened(source: Path) -> Generator[_Parts]:
                     f"{source}: expected at most {_LARGEST_IN_ALL / 2**30:g} GB when unpacked."
                 )
             yield _Parts(lambda name: _file_of_zip(opened, source, name))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, OSError) as failure:
+    except ZIP_DAMAGE as failure:
         raise CasebookError(
             f"{source}: expected an exported casebook, a folder or a zip file; it is damaged or something else "
             f"({failure})."

@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-import zlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,10 @@ import numpy as np
 
 from emma_viz.errors import EmmaVizError
 from emma_viz.files.json_door import open_regular
+from emma_viz.files.zips import ZIP_DAMAGE
 
-_DAMAGE = (
-    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
-)
-"""What numpy, zipfile and zlib raise on damaged bytes."""
+_DAMAGE = (*ZIP_DAMAGE, ValueError, KeyError, RuntimeError, MemoryError)
+"""What numpy and zipfile raise on damaged bytes."""
 
 
 def read_npz(

@@ -4,9 +4,7 @@ import base64
 import io
 import math
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from emma_viz.errors import InputError
+from emma_viz.files.zips import ZIP_DAMAGE
 
 ArrayKind = Literal["numbers", "bytes", "integers"]
 _TYPES: dict[ArrayKind, tuple[str, ...]] = {
@@ -30,17 +29,7 @@ _HEADER = re.compile(
     rb"\{'descr': '([<>|][a-z]\d)', 'fortran_order': (False|True), 'shape': \(((?:\d{1,9}(?:, ?|,?(?=\))))*)\), \} *\n"
 )
 """As numpy writes it for arrays of plain numbers; everything else that its format can say is refused."""
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OverflowError,
-)
+_DAMAGE = (*ZIP_DAMAGE, RuntimeError, ValueError, OverflowError)
 _PIECE = 2**20
 
 

@@ -204,6 +204,24 @@ def _bomb(path: Path) -> None:
         made.writestr("about.json", b" " * (8 << 20))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_refused_wherever_the_damage_is(filled, other, tmp_path, method):
+    export_cases(filled, filled.ids(), tmp_path / "out")
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w", method) as made:
+        made.writestr("é", "")
+        for name in ("about.json", "cases.jsonl"):
+            made.write(tmp_path / "out" / name, name)
+    whole = (tmp_path / "whole.zip").read_bytes()
+    refused = 0
+    for at in range(0, len(whole), 17):
+        (tmp_path / "damaged.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            import_cases(other, tmp_path / "damaged.zip")
+        except CasebookError:
+            refused += 1
+    assert refused > len(whole) / 17 / 2
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

@@ -68,8 +68,12 @@ def test_an_archive_of_any_size_is_read_where_its_arrays_are_not_packed(tmp_path
 def test_what_is_no_array_is_named_with_what_to_do(tmp_path, read, capsys):
     good = npz(tmp_path / "good", a=np.arange(1000)).read_bytes()
     np.save(tmp_path / "pickled.npy", np.array([Evil()], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_LZMA) as packed:
+        packed.writestr("a.npy", zipfile.ZipFile(tmp_path / "good").read("a.npy"))
+    other = (tmp_path / "packed").read_bytes()
     files = {
         "empty": b"",
+        "otherwise packed": other[:60] + bytes(40) + other[100:],
         "cut": good[: len(good) // 2],
         "bent": good[:60] + bytes(40) + good[100:],
         "text": b"hello",
