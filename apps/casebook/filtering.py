@@ -7,6 +7,7 @@ from types import MappingProxyType
 import streamlit as st
 
 from apps.casebook.permalinks import EVIDENCE, MOST_CONDITIONS, evidence_of, evidence_text
+from emma_viz.cases.case import LARGEST_INTEGER
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import SORTS, UNJUDGED, EvidenceFilter
 from emma_viz.cases.history import CASE_VERDICTS
@@ -109,6 +110,7 @@ def _condition(number: int, held: EvidenceFilter, offered: Mapping[str, Counter[
     layer.number_input(
         "layer",
         -1,
+        LARGEST_INTEGER,
         value=None,
         step=1,
         placeholder="any",

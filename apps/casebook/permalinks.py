@@ -87,11 +87,7 @@ def _condition(text: str) -> EvidenceFilter:
     parts = [unquote(each) for each in text.split(",")]
     try:
         name, model, layer, control, least, most = parts
-        if (
-            not name
-            or int(layer or 0) < -1
-            or not all(math.isfinite(float(each)) for each in (least, most) if each)
-        ):
+        if not name or not all(math.isfinite(float(each)) for each in (least, most) if each):
             raise ValueError("a name or a number is none")
         return EvidenceFilter(
             name=name,

@@ -22,6 +22,10 @@ ImageHash = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 """`image_hash` of the upright RGB image; "" for a question about none."""
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 """From 0 to 1."""
+LARGEST_INTEGER = 2**31 - 1
+"""The largest integer that every database keeps in a column of integers."""
+CaseLayer = Annotated[int, msgspec.Meta(ge=-1, le=LARGEST_INTEGER)]
+"""Zero-based; -1 for what enters block 0, or for what belongs to no layer."""
 Pixel = Count
 """A place in the original image."""
 
@@ -58,7 +62,7 @@ class CaseAnswer:
     """The study that holds its hidden states, as a path; "" where there is none."""
     entry: CaseLabel = ""
     """The name of the entry there."""
-    sample: Count = 0
+    sample: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_INTEGER)] = 0
     """The question's number in the entry."""
 
     def __post_init__(self):
@@ -108,8 +112,8 @@ class MeasuredEvidence:
     """What was measured, such as `PRESENCE`."""
     model: CaseLabel
     """Name of the model."""
-    layer: int
-    """Zero-based; -1 for what enters block 0, or for what belongs to no layer."""
+    layer: CaseLayer
+    """Where it was measured."""
     value: float
     """What was measured."""
     control: float | None = None

@@ -14,9 +14,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Annotated, Any, Literal, TypeVar
 
-from emma_viz.cases.case import CaseRecord
+import msgspec
+
+from emma_viz.cases.case import CaseLabel, CaseRecord, storable
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.history import CaseEvent
 from emma_viz.cases.pictures import LARGEST_PICTURE, MEDIA_TYPES, case_picture
@@ -53,10 +55,13 @@ _LARGEST_IN_ALL = 64 * 2**30
 class ExportedEvidence:
     """What was measured of one model."""
 
-    recipe: str
+    recipe: Annotated[str, msgspec.Meta(max_length=200)]
     """Digest of all that the numbers depend on."""
     document: dict[str, Any]
     """The evidence."""
+
+    def __post_init__(self):
+        storable(self.recipe, what="a recipe of evidence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +71,14 @@ class ExportedCase:
     format: int = EXPORT_FORMAT
     record: CaseRecord
     history: tuple[CaseEvent, ...] = ()
-    evidence: dict[str, ExportedEvidence] = field(default_factory=dict)
+    evidence: dict[CaseLabel, ExportedEvidence] = field(default_factory=dict)
     """Model → what was measured."""
     picture: str = ""
     """The name of the image's file in `pictures/`; "" where the casebook had none."""
+
+    def __post_init__(self):
+        for model in self.evidence:
+            storable(model, what="a model's name")
 
 
 @dataclass(frozen=True, kw_only=True)

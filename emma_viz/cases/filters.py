@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select
 
-from emma_viz.cases.case import CaseLabel, Said, storable
+from emma_viz.cases.case import CaseLabel, CaseLayer, Said, storable
 from emma_viz.cases.history import CASE_VERDICTS
 from emma_viz.cases.tables import ANSWER_ROWS, CASE_ROWS, EVENT_ROWS, EVIDENCE_NUMBERS, REASON_ROWS, TAG_ROWS
 from emma_viz.errors import InputError
@@ -41,13 +41,17 @@ class AnswerFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceFilter:
-    """What must have been measured."""
+    """What must have been measured.
+
+    Raises:
+        InputError: a field is out of its range.
+    """
 
     name: CaseLabel
     """Of the measure."""
     model: CaseLabel = ""
     """Name of the model; "" for any."""
-    layer: int | None = None
+    layer: CaseLayer | None = None
     """None for any layer."""
     at_least: float | None = None
     """None for no bound."""
@@ -55,6 +59,9 @@ class EvidenceFilter:
     """None for no bound."""
     beats_control: bool | None = None
     """Whether it is above its control; None for either; numbers without a control are neither."""
+
+    def __post_init__(self):
+        require_ranges(self, error=InputError)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,8 +122,12 @@ def dated(at: str) -> dict:
     return {"kind": "note", "value": "x", "author": "Ana", "at": at, "id": "0" * 32}
 
 
-def measured(value: float) -> dict:
-    return {"name": PRESENCE, "model": "cobra", "layer": 2, "value": value, "control": None}
+def measured(value: float, layer: int = 2) -> dict:
+    return {"name": PRESENCE, "model": "cobra", "layer": layer, "value": value, "control": None}
+
+
+def documented(model: str, recipe: str) -> dict:
+    return {model: {"recipe": recipe, "document": {}}}
 
 
 def spoil(folder: Path, **changes) -> None:
@@ -134,7 +138,7 @@ def spoil(folder: Path, **changes) -> None:
         place = line
         *above, last = path.split("__")
         for part in above:
-            place = place[part]
+            place = place[int(part) if part.isdecimal() else part]
         place[last] = value
     (folder / "cases.jsonl").write_text("\n".join([json.dumps(line), *lines[1:]]) + "\n")
 
@@ -151,6 +155,14 @@ def spoil(folder: Path, **changes) -> None:
         ({"history": [dated("9999-12-31T23:59:59.999999")]}, "still to come"),
         ({"history": [dated("2026-02-31T00:00:00.000000")]}, "calendar"),
         ({"record__evidence": [measured(0.1), measured(0.2)]}, "several of one"),
+        ({"record__evidence": [measured(0.1, layer=2**63)]}, "layer"),
+        ({"record__evidence": [measured(0.1, layer=2**31)]}, "layer"),
+        ({"record__evidence": [measured(0.1, layer=-2)]}, "layer"),
+        ({"record__answers__0__sample": 2**31}, "sample"),
+        ({"evidence": documented("x" * 501, "")}, "evidence"),
+        ({"evidence": documented("a\0b", "")}, "character zero"),
+        ({"evidence": documented("cobra", "r" * 201)}, "recipe"),
+        ({"evidence": documented("cobra", "a\0b")}, "character zero"),
         ({"picture": "../../../etc/passwd"}, "named by it"),
         ({"picture": "0" * 64 + ".png"}, "named by it"),
     ],

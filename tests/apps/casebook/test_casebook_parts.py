@@ -66,6 +66,7 @@ def test_an_address_names_a_filter_and_nothing_else_is_kept():
         "a,b,c,,,",
         "a,,,perhaps,,",
         "a,,-2,,,",
+        f"a,,{2**31},,,",
         "a,,,,nan,",
         ",".join("x" * 9),
         ",,,,,",
