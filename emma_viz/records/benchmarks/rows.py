@@ -19,6 +19,8 @@ WORKBOOKS = (".xlsx",)
 """How names of workbooks end."""
 _UNPACKED = 4 * TABLE.size
 """Bytes that a workbook may unpack to."""
+_ROWS, _CELLS = 1 << 20, 1 << 25
+"""Rows that a sheet may have, which is Excel's own limit, and cells that all of them may have, empty ones too."""
 CHUNK = 1 << 20
 """Bytes read at once while lines are counted."""
 
@@ -184,7 +186,7 @@ def workbook_rows(path: Path) -> Iterator[Row]:
     """The rows of a workbook's first sheet, below its head; nothing in it is computed.
 
     Raises:
-        RecordError: the file cannot be read, or unpacks to more than a table may hold.
+        RecordError: the file cannot be read, or holds more than a table may, its empty rows counted.
         MissingDependencyError: openpyxl is not installed.
     """
     try:
@@ -200,15 +202,22 @@ def workbook_rows(path: Path) -> Iterator[Row]:
         if unpacked > _UNPACKED:
             raise RecordError(f"{path}: it unpacks to {unpacked / 2**20:.4g} MB, which is no table.")
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        rows = enumerate(book.worksheets[0].iter_rows(values_only=True), start=1)
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # The size that the file says is not believed: all rows would be filled up to it.
         head: list[str] = []
-        for line, cells in rows:
+        filled = 0
+        for line, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+            filled += len(cells)
+            if line > _ROWS or filled > _CELLS:
+                raise RecordError(
+                    f"{path}: expected a sheet of at most {_ROWS} rows and {_CELLS} cells, got more."
+                )
             if all(cell is None for cell in cells):
                 continue
             if not head:
                 head = _head(path, ["" if cell is None else str(cell) for cell in cells])
                 continue
-            named = dict(zip(head, cells, strict=False))
+            named = dict.fromkeys(head) | dict(zip(head, cells, strict=False))  # empty cells at the end lack
             yield Row(path=path, line=line, content={name: value for name, value in named.items() if name})
     except RecordError:
         raise

@@ -1,6 +1,7 @@
 """From a log of another evaluator to a run's folder, on the command line."""
 
 import json
+import zipfile
 
 import openpyxl
 import pytest
@@ -164,6 +165,34 @@ def test_a_workbook_that_does_not_belong_or_is_none_is_refused(pope, tmp_path, c
     assert main([*argv, "--out", str(tmp_path / "other")]) == 1
     assert "cannot be read as a workbook" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('<row r="3"', '<row r="1000000000000000"'),
+        ('<dimension ref="A1:E4"', '<dimension ref="A1:ZZZ1000000000000000"'),
+        ('<dimension ref="A1:E4"', '<dimension ref="A1:A1"'),
+    ],
+)
+def test_a_workbook_that_says_another_size_is_read_to_its_end_or_refused(tmp_path, capsys, before, after):
+    whole = workbook(tmp_path / "whole.xlsx")
+    book = openpyxl.load_workbook(whole)
+    book.active["E4"] = None
+    book.save(whole)
+    log = tmp_path / "llava_POPE.xlsx"
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(log, "w") as new:
+        for name in old.namelist():
+            content = old.read(name).decode()
+            assert name != "xl/worksheets/sheet1.xml" or before in content
+            new.writestr(name, content.replace(before, after))
+    done = main(["benchmark", "import", str(log), "--out", str(tmp_path / "run")])
+    if before.startswith("<row"):
+        assert done == 1
+        assert "at most 1048576 rows" in capsys.readouterr().err
+    else:
+        found = list(open_answers(tmp_path / "run").answers())
+        assert [each.models[0].answer for each in found] == ["Yes, it is.", "no", ""]
 
 
 def test_answers_beside_the_truth_become_a_run(tmp_path):
