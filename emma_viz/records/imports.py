@@ -167,7 +167,8 @@ def read_vlmevalkit(path: Path, *, dataset: str, records: RecordSet | None = Non
         path: the table.
         dataset: what the records say that they belong to.
         records: the benchmark's own: the rows of a category, by their index, are those of the split of that name, in
-            their order, and are held against question and truth.
+            their order, and are held against question and truth; where the table has as many rows as records of the
+            split have an image, it is these. Indices that are no numbers count as they stand.
 
     Raises:
         RecordError: the file cannot be read.
@@ -214,8 +215,13 @@ def _own_of_splits(
         rows.setdefault(record.split, {})[record.id] = None
     found = {}
     for split, numbers in rows.items():
-        order = sorted(numbers, key=lambda each: (len(each), each))
+        # Indices that are names, as HallusionBench's, say no order: VLMEvalKit writes rows in that of its data set.
+        named = not all(map(str.isdecimal, numbers))
+        order = list(numbers) if named else sorted(numbers, key=lambda each: (len(each), each))
         own = by_split.get(split, [])
+        # VLMEvalKit leaves out what is asked about no image.
+        shown = [each for each in own if each.image is not None]
+        own = shown if len(shown) == len(order) else own
         found |= {(split, number): record for number, record in zip(order, own, strict=False)}
     return found
 

@@ -114,6 +114,43 @@ def test_rows_that_do_not_belong_are_named(tmp_path, pope):
         read_lmms_log(path, task="pope_adv")
 
 
+def test_a_table_without_the_rows_that_have_no_image_is_joined_to_those_that_have_one(tmp_path):
+    rows = [
+        {
+            "category": "VS",
+            "subcategory": kind,
+            "visual_input": figure,
+            "set_id": topic,
+            "figure_id": figure,
+            "question_id": number,
+            "question": f"Is it {number}?",
+            "gt_answer": "1",
+            "filename": None if figure == "0" else f"./VS/{kind}/{topic}_{figure}.png",
+        }
+        for kind, topic in (("chart", "9"), ("chart", "10"), ("map", "0"))
+        for figure in ("0", "1", "2")
+        for number in ("0", "1")
+    ]
+    (tmp_path / "HallusionBench.json").write_text(json.dumps(rows))
+    records = read_benchmark("hallusionbench", [tmp_path / "HallusionBench.json"])
+    shown = [each for each in records.records if each.image]
+    table = [
+        {
+            "index": f"x_VS_{each.id.replace('/', '_')}",
+            "question": each.question,
+            "answer": "Yes",
+            "category": "VS",
+            "prediction": each.id,
+        }
+        for each in shown
+    ]
+    (tmp_path / "m_HallusionBench.json").write_text(json.dumps(table))
+    found = read_vlmevalkit(tmp_path / "m_HallusionBench.json", dataset="hallusionbench", records=records)
+    assert list(found.records) == shown
+    assert all(found.answers[each.key].text == each.id for each in shown)
+    assert not found.complaints
+
+
 @pytest.mark.parametrize("suffix", [".tsv", ".json"])
 def test_vlmevalkit_tables_are_exploded_by_category(tmp_path, suffix):
     rows = [
