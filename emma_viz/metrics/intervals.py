@@ -19,6 +19,8 @@ RESAMPLES = 2000
 LEVEL = 0.95
 _NORMAL = 1.959964
 """The normal distribution holds LEVEL within so many deviations."""
+_ROUNDING = 1e-12
+"""A smaller variance of a share, as a part of that of one trial, is rounding."""
 _SEED = 20240
 """Of the draws: the same for every interval, so that differences between models are paired."""
 
@@ -185,9 +187,20 @@ def share(columns: Columns, statistic: Statistic) -> Estimate:
         statistic({"images": weights @ np.ones(images)} | {n: weights @ each for n, each in columns.items()})
     )
     varied = float(np.var(drawn[np.isfinite(drawn)])) * images / (images - 1)
-    trials = max(value * (1 - value) / varied, 1.0) if varied else float(images)
-    low, high = wilson(value, trials)
+    low, high = wilson(value, effective_trials(value, varied, images))
     return replace(found, low=low, high=high)
+
+
+def effective_trials(value: float, varied: float, known: float | int) -> float:
+    """How many independent trials vary as much as a share does.
+
+    Args:
+        value: the share.
+        varied: its variance; what rounding leaves of none counts as none.
+        known: the trials where it has none.
+    """
+    spread = value * (1 - value)
+    return max(spread / varied, 1.0) if varied > _ROUNDING * spread else float(known)
 
 
 def wilson(value: float, trials: float | int) -> tuple[float, float]:

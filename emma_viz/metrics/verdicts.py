@@ -10,7 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emma_viz.metrics.intervals import LEVEL, Columns, Statistic, Sums, draws, ratio, wilson
+from emma_viz.metrics.intervals import (
+    LEVEL,
+    Columns,
+    Statistic,
+    Sums,
+    draws,
+    effective_trials,
+    ratio,
+    wilson,
+)
 
 NEITHER = -1
 """What stands for an answer that is neither yes nor no."""
@@ -264,7 +273,7 @@ def share_of_rows(holds: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"])
     if clusters < 2:
         return ShareOfRows(value=value, low=math.nan, high=math.nan, rows=len(holds))
     varied = clustered_error(holds.astype(np.float64), cluster) ** 2 * clusters / (clusters - 1)
-    low, high = wilson(value, max(value * (1 - value) / varied, 1.0) if varied else float(clusters))
+    low, high = wilson(value, effective_trials(value, varied, clusters))
     return ShareOfRows(value=value, low=low, high=high, rows=len(holds))
 
 

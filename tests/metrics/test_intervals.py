@@ -17,6 +17,7 @@ from emma_viz.metrics.intervals import (
     ratio,
     share,
     student,
+    wilson,
 )
 
 MEAN = ratio("x")
@@ -117,8 +118,8 @@ def test_a_share_is_that_of_wilson_and_clusters_count_as_one():
     statistic = ratio("right", "asked")
     right = np.array([1.0, 0, 1, 1, 1, 0, 1, 1, 1, 1])
     found = share({"right": right, "asked": np.ones(10)}, statistic)
-    wilson = binomtest(8, 10).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=0.04)
+    exact = binomtest(8, 10).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.04)
     clustered = share({"right": 6 * right, "asked": 6 * np.ones(10)}, statistic)
     assert (clustered.low, clustered.high) == pytest.approx((found.low, found.high))
     sure = share({"right": np.ones(30), "asked": np.ones(30)}, statistic)
@@ -126,6 +127,13 @@ def test_a_share_is_that_of_wilson_and_clusters_count_as_one():
     one = share({"right": np.ones(1), "asked": 6 * np.ones(1)}, statistic)
     assert np.isnan([one.low, one.high]).all()
     assert one.sign == 0
+
+
+@pytest.mark.parametrize("parts", [3, 7])
+def test_what_rounding_leaves_of_no_variance_is_none(parts):
+    columns = {"right": np.ones(10), "asked": np.full(10, float(parts))}
+    found = share(columns, ratio("right", "asked"))
+    assert (found.low, found.high) == pytest.approx(wilson(1 / parts, 10))
 
 
 def test_draws_are_fixed_and_each_has_as_many_images():

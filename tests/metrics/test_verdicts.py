@@ -150,6 +150,8 @@ def test_a_share_of_rows_has_the_interval_of_the_draws(rows):
     assert (every.low, every.high) == pytest.approx(wilson(1.0, 50))
     alone = share_of_rows(right, np.zeros(300, int))
     assert np.isnan(alone.low)
+    thirds = share_of_rows(np.arange(30) % 3 == 0, np.arange(30) // 3)  # rounding is no spread
+    assert (thirds.low, thirds.high) == pytest.approx(wilson(1 / 3, 10))
 
 
 def test_the_mean_over_splits_weighs_them_alike():
