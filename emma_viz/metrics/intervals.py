@@ -167,28 +167,44 @@ def combine(terms: Sequence[tuple[float | int, Sequence[Columns]]], statistic: S
     )
 
 
-def share(columns: Columns, statistic: Statistic) -> Estimate:
+def share(columns: Columns, statistic: Statistic, *, trials: float | int | None = None) -> Estimate:
     """A number from 0 to 1 of one model, such as an accuracy, with Wilson's interval over images.
 
     A bootstrap's interval is too narrow near 0 and 1, and has no width where every image is right. Wilson's takes as
     its number of trials that of independent ones which would vary as much as the draws of images do (Brown, Cai and
-    DasGupta 2001; for clusters Dean and Pagano 2015): the images themselves where the draws do not vary.
+    DasGupta 2001; for clusters Dean and Pagano 2015): where the draws do not vary, the images that have something.
 
     Args:
         columns: sums per image.
         statistic: of the sums.
+        trials: of Wilson's interval where the draws do not vary; as many as `has_something` finds when None.
+
+    Returns:
+        the number; its interval is NaN where fewer than two images have something.
     """
     found = estimate([columns], statistic)
     value, images = found.value, found.images
-    if images < 2 or not math.isfinite(value):
+    trials = int(has_something(columns, statistic).sum()) if trials is None else trials
+    if trials < 2 or not math.isfinite(value):
         return replace(found, low=math.nan, high=math.nan)
     weights = draws(images)
     drawn = np.asarray(
         statistic({"images": weights @ np.ones(images)} | {n: weights @ each for n, each in columns.items()})
     )
     varied = float(np.var(drawn[np.isfinite(drawn)])) * images / (images - 1)
-    low, high = wilson(value, effective_trials(value, varied, images))
+    low, high = wilson(value, effective_trials(value, varied, trials))
     return replace(found, low=low, high=high)
+
+
+def has_something(columns: Columns, statistic: Statistic) -> np.ndarray:
+    """Which images have a part in a number, bool (n,): in precision, those about which something is claimed.
+
+    Args:
+        columns: sums per image.
+        statistic: of the sums; a number of such an image alone, NaN of any other.
+    """
+    whole = {name: np.asarray(each, np.float64) for name, each in columns.items()}
+    return np.isfinite(statistic({"images": np.ones(len(next(iter(whole.values())))), **whole}))
 
 
 def effective_trials(value: float, varied: float, known: float | int) -> float:

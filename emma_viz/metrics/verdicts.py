@@ -13,11 +13,14 @@ from jaxtyping import Bool, Float, Int
 from emma_viz.metrics.intervals import (
     LEVEL,
     Columns,
+    Estimate,
     Statistic,
     Sums,
     draws,
     effective_trials,
+    has_something,
     ratio,
+    share,
     wilson,
 )
 
@@ -173,6 +176,23 @@ def mean_of_parts(
         return np.mean(each, axis=0)
 
     return columns, mean
+
+
+def share_of_parts(parts: Mapping[str, Columns], statistic: Statistic) -> Estimate:
+    """The mean over splits of a share, with Wilson's interval over images, as `share` has it.
+
+    Where the draws do not vary, the trials are as many as would vary like the mean of splits of which each has as many
+    as images with something in it, but no more than images with something in any.
+
+    Args:
+        parts: split → its columns, all about the same clusters.
+        statistic: of each.
+    """
+    columns, mean = mean_of_parts(parts, statistic)
+    known = np.stack([has_something(each, statistic) for each in parts.values()])
+    with np.errstate(divide="ignore"):  # the mean over a split without any is NaN
+        apart = len(known) ** 2 / np.sum(1 / known.sum(axis=1))
+    return share(columns, mean, trials=float(min(apart, known.any(axis=0).sum())))
 
 
 def ranking(

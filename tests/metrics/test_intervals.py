@@ -129,6 +129,19 @@ def test_a_share_is_that_of_wilson_and_clusters_count_as_one():
     assert one.sign == 0
 
 
+@pytest.mark.parametrize(("images", "claimed"), [(500, 3), (40, 12)])
+def test_a_share_that_no_draw_varies_rests_on_the_images_that_have_something(images, claimed):
+    asked = (np.arange(images) < claimed).astype(float)
+    found = share({"hit": asked, "claimed": asked}, ratio("hit", "claimed"))
+    low = binomtest(claimed, claimed).proportion_ci(method="wilson").low
+    assert (found.value, found.low, found.high) == pytest.approx((1, low, 1))
+    assert found.images == images
+    alone = np.eye(images)[0]
+    one = share({"hit": alone, "claimed": alone}, ratio("hit", "claimed"))
+    assert one.value == 1
+    assert np.isnan([one.low, one.high]).all()
+
+
 @pytest.mark.parametrize("parts", [3, 7])
 def test_what_rounding_leaves_of_no_variance_is_none(parts):
     columns = {"right": np.ones(10), "asked": np.full(10, float(parts))}

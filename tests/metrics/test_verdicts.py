@@ -23,6 +23,7 @@ from emma_viz.metrics.verdicts import (
     mean_of_parts,
     ranking,
     ranking_difference,
+    share_of_parts,
     share_of_rows,
     verdict_columns,
 )
@@ -164,6 +165,28 @@ def test_the_mean_over_splits_weighs_them_alike():
         *([each] if i == 0 else each for i, each in enumerate(mean_of_parts(parts, VERDICTS["accuracy"])))
     )
     assert found.value == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("parts", "trials"),
+    [
+        ([range(8), range(8)], 8),  # of the same images, each counts once
+        ([range(10), range(10, 20)], 20),
+        ([range(1), range(1, 20)], 3.8),  # a half of it rests on one image
+        ([range(1), range(1)], None),
+    ],
+)
+def test_the_mean_of_splits_that_no_draw_varies_rests_on_images_that_have_something(parts, trials):
+    counted = {}
+    for number, images in enumerate(parts):
+        claimed = np.isin(np.arange(100), images).astype(float)
+        counted[str(number)] = {"hit": claimed, "claimed": claimed}
+    found = share_of_parts(counted, VERDICTS["precision"])
+    assert found.value == 1
+    ends = (np.nan, np.nan) if trials is None else wilson(1.0, trials)
+    assert (found.low, found.high) == pytest.approx(ends, nan_ok=True)
+    lacking = counted | {"none": {"hit": np.zeros(100), "claimed": np.zeros(100)}}
+    assert np.isnan(share_of_parts(lacking, VERDICTS["precision"]).value)
 
 
 def test_paired_differences_mcnemar_and_the_test_of_clusters():

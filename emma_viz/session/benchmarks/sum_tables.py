@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emma_viz.metrics.intervals import Columns, Statistic, Sums, estimate, ratio, share
-from emma_viz.metrics.verdicts import VERDICTS, mean_of_parts
+from emma_viz.metrics.verdicts import VERDICTS, share_of_parts
 from emma_viz.records.answered import AnsweredRecord
 from emma_viz.records.benchmarks import Benchmark
 from emma_viz.records.scorers import scorer
@@ -70,10 +70,10 @@ def _groups(records: Sequence[AnsweredRecord], models: Sequence[str], by: str) -
             counted += [group_columns(part, number, by, kind) for kind in kinds]
             named = {str(place): each for place, each in enumerate(counted)}
             found = [interval_of(share(each, VERDICTS["accuracy"])) for each in counted]
-            joined, mean = mean_of_parts(named, VERDICTS["accuracy"])
+            mean = share_of_parts(named, VERDICTS["accuracy"])
             counts = [int(each["asked"].sum()) for each in counted]
             cells = [cell for pair in zip(counts, found, strict=True) for cell in pair]
-            rows.append((part.name, model, *cells, interval_of(share(joined, mean))))
+            rows.append((part.name, model, *cells, interval_of(mean)))
     heads = [head for kind in ("row", *kinds) for head in (f"{kind}s", f"all right by {kind}")]
     return [
         Table(

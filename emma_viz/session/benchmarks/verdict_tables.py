@@ -18,6 +18,7 @@ from emma_viz.metrics.verdicts import (
     mean_of_parts,
     ranking,
     ranking_difference,
+    share_of_parts,
     verdict_columns,
 )
 from emma_viz.records.answered import AnsweredRecord
@@ -163,14 +164,12 @@ def _always(part: RecordPart, word: str, by: str) -> tuple[Interval | None, ...]
 def _means(asked: Sequence[AnsweredRecord], model: int, by: str) -> list[Interval | None]:
     """The mean over splits of each number; of what is ranked, the mean alone, without an interval."""
     splits = splits_of(asked, common=True)
-    found: dict[str, Interval] = {}
-    for statistics, shares, columns in (
-        (VERDICTS, True, {part.name: columns_of(part, model, by) for part in splits}),
-        (CALIBRATION_STATISTICS, False, {part.name: _calibrated(part, model) for part in splits}),
-    ):
-        for name, statistic in statistics.items():
-            joined, mean = mean_of_parts(columns, statistic)
-            found[name] = interval_of(share(joined, mean) if shares else estimate([joined], mean))
+    counted = {part.name: columns_of(part, model, by) for part in splits}
+    found = {name: interval_of(share_of_parts(counted, each)) for name, each in VERDICTS.items()}
+    calibrated = {part.name: _calibrated(part, model) for part in splits}
+    for name, statistic in CALIBRATION_STATISTICS.items():
+        joined, mean = mean_of_parts(calibrated, statistic)
+        found[name] = interval_of(estimate([joined], mean))
     for name in ("auroc", "auprc"):
         each = [ranking_value(part, model)[name] for part in splits]
         found[name] = Interval(value=float(np.mean(each)))
