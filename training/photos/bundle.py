@@ -52,10 +52,13 @@ def bundle_pair(
 
     Returns:
         The folder.
+
+    Raises:
+        TrainingError: the work folder's encoder was fitted on other photographs.
     """
+    _ = work.tower
     folder.mkdir(parents=True, exist_ok=True)
     encoder = f"{lite0_256().backbone_id}.safetensors"
-    _ = work.tower
     copy_file(work.folder / encoder, folder / encoder)
     plan = _lens_plan(work)
     for member in members:

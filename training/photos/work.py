@@ -71,7 +71,11 @@ class PhotoWork:
 
     @cached_property
     def fitted(self) -> Fitted:
-        """What was found while the encoder was fitted, which is done where it was not."""
+        """What was found while the encoder was fitted, which is done where it was not.
+
+        Raises:
+            TrainingError: it was fitted on other photographs, or must be fitted and there are no weights.
+        """
         path = self.folder / _FITTED
         if not path.exists():
             if self.weights is None:
@@ -87,7 +91,15 @@ class PhotoWork:
         value = parse_json(
             read_bytes(path, limit=TABLE.size, error=TrainingError), where=str(path), error=TrainingError
         )
-        return shape(value, Fitted, where=str(path), error=TrainingError, spare=True)
+        found = shape(value, Fitted, where=str(path), error=TrainingError, spare=True)
+        # Older files do not name the photographs.
+        if (fitted_on := value.get("photographs", self.library.digest)) != self.library.digest:
+            raise TrainingError(
+                f"The encoder in {self.folder} was fitted on photographs with the digest {fitted_on}; {self.photos} "
+                f"holds those with {self.library.digest}. Name the photographs that it was fitted on (--photos), or an "
+                "empty work folder (--work)."
+            )
+        return found
 
     def keep_fitted(self, found: Mapping[str, Any]) -> None:
         """Write what was found while the encoder was fitted; its weights are there."""
@@ -142,7 +154,12 @@ class PhotoWork:
         return fresh_member(config, self.joint_recipe(member, seed))
 
     def train(self, member: str, *, seed: int = 0, progress: bool = True) -> VisionLanguageTask:
-        """A trained member; a run that was stopped goes on from its last checkpoint."""
+        """A trained member; a run that was stopped goes on from its last checkpoint.
+
+        Raises:
+            TrainingError: there is no such member, or the encoder was fitted on other photographs.
+        """
+        _ = self.fitted  # what is finished already must be of these photographs
         recipe, task = self.joint_recipe(member, seed), self.start(member, seed=seed)
 
         def train() -> float:

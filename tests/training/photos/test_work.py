@@ -62,6 +62,26 @@ def test_an_encoder_is_asked_for(work, tmp_path):
         _ = work.tower
 
 
+def test_a_folder_whose_encoder_was_fitted_on_other_photographs_is_refused(work, tmp_path):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    found = json.loads((work.folder / "encoder.json").read_text())
+    (folder / "encoder.json").write_text(json.dumps({**found, "photographs": work.library.digest}))
+    # As if both members were finished.
+    for member in ("cobra-photo", "emma-v1-photo"):
+        (folder / f"{member}.safetensors").touch()
+    assert replace(work, folder=folder).fitted == work.fitted
+    before = sorted(folder.iterdir())
+    other = replace(work, folder=folder, photos=made_photographs(tmp_path / "other", each=3))
+    said = f"fitted on photographs with the digest {work.library.digest}.* holds those with {other.library.digest}"
+    with pytest.raises(TrainingError, match=said):
+        other.train("cobra-photo", progress=False)
+    with pytest.raises(TrainingError, match=said):
+        bundle_pair(other, ("cobra-photo", "emma-v1-photo"), tmp_path / "bundle", command="made here")
+    assert sorted(folder.iterdir()) == before
+    assert not (tmp_path / "bundle").exists()
+
+
 @pytest.mark.slow
 def test_members_start_equal_see_the_same_and_resume(work):
     cobra, emma = (work.start(member, seed=0) for member in ("cobra-photo", "emma-v1-photo"))
