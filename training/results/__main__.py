@@ -22,8 +22,9 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
 from emma_viz.files.room import require_writable
 from training.loop.provenance import commit
+from training.photos.recipe import PHOTO_MEMBERS
 from training.pocket.bundle_reading import Bundle, open_bundle
-from training.pocket.recipes import in_order
+from training.pocket.recipes import MEMBERS, in_order
 from training.results.comparable import require_comparable, require_one_seed, together
 from training.results.examination import Examined
 from training.results.measured import Measured, measure_bundle, shown_to
@@ -36,6 +37,8 @@ CHECKOUT = Path(__file__).parents[2]
 _DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else Path("runs/results")
 _KEPT = CHECKOUT / "docs/measured"
 """What was measured of the seeds that are not shipped."""
+_WORLD_OF = dict.fromkeys(MEMBERS, Tabletop.name) | dict.fromkeys(PHOTO_MEMBERS, PHOTO_WORLD)
+"""Member → its world; what is kept of a bundle does not say it."""
 
 
 def _world_name(photos: Path | None) -> str:
@@ -62,6 +65,16 @@ def measured_of(
         )
     kept = {each: read_measured(each) for each in sources if not each.is_dir()}
     name = _world_name(photos)
+    for source, each in kept.items():
+        if strange := [member for member in each.members if _WORLD_OF.get(member, name) != name]:
+            mend = (
+                "Name the photographs' folder (--photos DIR) and a bundle that was trained on them."
+                if photos is None
+                else "Leave --photos out, or this file."
+            )
+            raise TrainingError(
+                f"{source} holds {', '.join(strange)}, of another world than {name}, whose page was asked for. {mend}"
+            )
     bundles = {each: open_bundle(each.resolve(), world=name) for each in sources if each.is_dir()}
     world = world_of(list(bundles.values()), photos)
     answers = world.answers if answers is None else answers

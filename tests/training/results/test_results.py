@@ -17,7 +17,7 @@ from training.pocket.bundle import bundle_family
 from training.pocket.bundle_reading import open_bundle, untrained_model
 from training.pocket.questions import answer_scores, tabletop_answers
 from training.pocket.scores import read_scores
-from training.results.__main__ import main
+from training.results.__main__ import CHECKOUT, main
 from training.results.cells import plain_number
 from training.results.comparable import require_comparable
 from training.results.measured_files import read_measured, save_measured
@@ -428,6 +428,25 @@ def test_files_of_measured_bundles_are_checked(seeds, bundles, tmp_path, capsys)
     )
     assert "no page and no --json" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == made
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "mend"),
+    [
+        ("photo-seed-1", [], "Name the photographs' folder (--photos DIR) and a bundle"),
+        ("seed-1", ["--photos", "none"], "Leave --photos out"),
+    ],
+)
+def test_what_was_kept_of_another_world_is_refused_before_anything_is_measured(
+    file, options, mend, tmp_path, capsys
+):
+    (tmp_path / "results.md").write_text("as it was")
+    kept = CHECKOUT / f"docs/measured/{file}.npz"
+    assert main([str(kept), *options, "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"{kept} holds cobra-" in said
+    assert mend in said
+    assert [(each.name, each.read_text()) for each in tmp_path.glob("*.md")] == [("results.md", "as it was")]
 
 
 @pytest.mark.parametrize(
