@@ -130,7 +130,8 @@ def named_categories(text: str) -> frozenset[int]:
 
 
 def absent(scene: PhotoScene, rivals: Rivals, rng: np.random.Generator, *, mode: str) -> int:
-    """A category that is not in the picture.
+    """A category that none of the picture's photographs is filed under; a Windsor chair is no chair here, nor is what
+    the ground shows looked at.
 
     Args:
         scene: the picture.
