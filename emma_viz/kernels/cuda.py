@@ -184,6 +184,9 @@ def causal_conv1d(
     activation: str | None,
 ) -> Float[Tensor, "B L E"]:
     """See `emma_viz.kernels.reference.causal_conv1d`."""
+    # Of that layout the kernel takes strides that are multiples of 8 alone; `contiguous` keeps those of a single row.
+    if x.stride(2) != 1 or x.stride(0) % 8 or x.stride(1) % 8:
+        x = x.clone(memory_format=torch.contiguous_format)
     # Transposed views: the kernel wants its initial states channel-last, and is fastest that way.
     state = None if initial_state is None else initial_state.to(x.dtype).transpose(1, 2)
     y = _load("causal_conv1d")(

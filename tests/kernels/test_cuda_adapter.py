@@ -92,6 +92,8 @@ def causal_conv1d_fn(
     batch, width, _ = x.shape
     taps = weight.shape[1]
     assert x.stride(1) == 1, "initial states need the channel-last layout"
+    assert x.stride(0) % 8 == x.stride(2) % 8 == 0, "the channel-last layout needs strides of multiples of 8"
+    assert initial_states is None or initial_states.stride(1) == 1
     before = torch.zeros(batch, width, taps - 1) if initial_states is None else initial_states
     assert before.shape == (batch, width, taps - 1)
     y = functional.conv1d(torch.cat([before, x], dim=2), weight[:, None], bias, groups=width)
@@ -154,6 +156,16 @@ def test_ssd(on_cuda, assert_agrees, ssd_case, options):
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"initial": False}, {"silu": False}], ids=str)
 def test_conv(on_cuda, assert_agrees, conv_case, options):
     assert_agrees(conv_case(2, 13, 8, 4, **options), "cpu")
+
+
+@pytest.mark.parametrize(("batch", "length"), [(2, 13), (1, 13), (2, 1), (1, 1)])
+def test_conv_of_columns_between_others(on_cuda, conv_case, batch, length):
+    """As in Mamba-2, whose in_proj gives the gate, what is convolved, and a step size a head."""
+    case = conv_case(batch, length, 8, 4)
+    columns = torch.randn(batch, length, 8 + 8 + 7)[..., 8:16]
+    tensors = [columns, *case.tensors[1:]]
+    for found, expected in zip(case.values("cpu", tensors), case.values("reference", tensors), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_mixed_precision(on_cuda, scan_case, ssd_case, conv_case):
