@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emma_viz.capture.questions import RecordableModel, TextModel, peer_network
 from emma_viz.errors import InputError
+from emma_viz.models.norms import normed_wide
 from emma_viz.models.peers.entered import word_scores_of
 
 
@@ -77,5 +78,5 @@ def word_scores(model: RecordableModel | TextModel, states: Float[Tensor, "N D"]
         return word_scores_of(peer, states)
     llm = model.vlm.llm
     weight = llm.backbone.embedding.weight
-    normed = llm.backbone.norm_f(states.to(weight.device, torch.float32))
+    normed = normed_wide(llm.backbone.norm_f, states.to(weight.device, torch.float32))
     return llm.logits(normed.to(weight.dtype)[None])[0, :, : llm.config.vocab_size].float()

@@ -1,4 +1,4 @@
-"""Root-mean-square norms of the Mamba models, computed in fp32."""
+"""Root-mean-square norms of the Mamba models, computed in fp32, and any norm of states in fp32."""
 
 import torch
 from jaxtyping import Float
@@ -36,3 +36,16 @@ class GatedRMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "B L E"], gate: Float[Tensor, "B L E"]) -> Float[Tensor, "B L E"]:
         """Gate, then norm; computed in float32, given back in the type of `x`."""
         return gated_rms_norm(x, gate, self.weight, groups=self.groups, eps=self.eps, backend=self.backend)
+
+
+def normed_wide(norm: nn.Module, states: Float[Tensor, "*axes D"]) -> Float[Tensor, "*axes D"]:
+    """A norm of states in fp32, whatever type its weights have: PyTorch's layer norm takes one type alone.
+
+    Args:
+        norm: of a language model, ours or transformers'.
+        states: fp32.
+    """
+    if not isinstance(norm, nn.LayerNorm):
+        return norm(states)
+    weight, bias = (None if each is None else each.float() for each in (norm.weight, norm.bias))
+    return functional.layer_norm(states, norm.normalized_shape, weight, bias, norm.eps)

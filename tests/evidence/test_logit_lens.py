@@ -5,7 +5,8 @@ import torch
 
 from emma_viz.capture import record
 from emma_viz.errors import InputError
-from emma_viz.evidence.logit_lens import logit_lens
+from emma_viz.evidence.logit_lens import logit_lens, word_scores
+from tests.tiny_model import tiny_model
 
 
 def test_the_last_block_reads_what_the_model_predicts(model, photos):
@@ -24,6 +25,16 @@ def test_the_last_block_reads_what_the_model_predicts(model, photos):
             best.values.tolist(), rel=1e-3
         )
         assert readings[row][0].text == model.tokenizer.decode([readings[row][0].token])
+
+
+@pytest.mark.parametrize("name", ["tiny-tinyllava", "tiny-emma-v1"])
+def test_states_in_fp32_are_read_by_weights_in_half_precision(name, tokenizer):
+    """A layer norm and a root-mean-square norm."""
+    model = tiny_model(name, tokenizer)
+    states = torch.randn(4, model.info.d_model, generator=torch.Generator().manual_seed(0))
+    exact = word_scores(model, states)
+    model.vlm.to(torch.bfloat16)
+    torch.testing.assert_close(word_scores(model, states), exact, rtol=0.03, atol=0.03)
 
 
 def test_states_of_another_width_are_refused(one):

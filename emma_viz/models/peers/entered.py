@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from emma_viz.errors import CheckpointError, InputError
 from emma_viz.models.attention_sites import attention_blocks
+from emma_viz.models.norms import normed_wide
 from emma_viz.models.peers.network import PeerInputs, PeerNetwork
 
 _DEEP = "deepstack_visual_embeds"
@@ -120,7 +121,8 @@ def word_scores_of(peer: PeerNetwork, states: Float[Tensor, "N D"]) -> Float[Ten
     weight = peer.network.get_output_embeddings().weight  # ty: ignore[not-callable]
     norm = language_model(peer).norm
     assert isinstance(norm, nn.Module)
-    return head(norm(states.to(weight.device, torch.float32)).to(weight.dtype)).float()
+    normed = normed_wide(norm, states.to(weight.device, torch.float32))
+    return head(normed.to(weight.dtype)).float()
 
 
 class _EnteredError(Exception):
