@@ -7,7 +7,9 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+from emma_viz.capture.sites import split_site
 from emma_viz.checkpoints.run_config import read_description
+from emma_viz.evidence.intervention import require_editable
 from emma_viz.models.families.cobra import cobra_3b
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cookbook.md"
@@ -43,6 +45,13 @@ def test_every_snippet_runs_after_those_above_it(photos, tmp_path, monkeypatch, 
     assert found["ids"]["delta", 3].shape[:2] == (1, 3)
     assert [len(each) for each in found["readings"]] == [3, 3]
     assert found["found"].values.shape == (16, 16)
+
+
+def test_the_hooks_that_the_page_changes_can_be_changed():
+    names = re.findall(r'intervene\(model, \{"([^"]+)"', PAGE.read_text("utf-8"))
+    assert len(names) == 2
+    for name in names:
+        require_editable(split_site(name)[0])
 
 
 def test_the_config_of_the_page_is_that_of_a_cobra():
