@@ -10,6 +10,12 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.tokenizer import Tokenizer, train_tokenizer
 from emma_viz.models import PRESETS, VLM
 
+WRITES = (
+    *("out_proj.weight", "o_proj.weight", "down_proj.weight", "dense.weight", "fc2.weight", "wo.weight"),
+    "w2.weight",
+)
+"""Ends of the names of weights that write into the residual stream, in every kind of block."""
+
 
 def tiny_tokenizer() -> Tokenizer:
     """All bytes and the two special tokens, no merges."""
@@ -23,8 +29,9 @@ def tiny_model(name: str, tokenizer: Tokenizer) -> LoadedModel:
     vlm = VLM(replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size)), backend="torch")
     with torch.no_grad():
         vlm.llm.backbone.embedding.weight.mul_(2)
-        for block in vlm.llm.backbone.layers:
-            block.mixer.out_proj.weight.mul_(40)
+        for key, weight in vlm.llm.backbone.layers.named_parameters():
+            if key.endswith(WRITES):
+                weight.mul_(40)
     return LoadedModel.from_vlm(vlm.eval(), tokenizer, name=name)
 
 

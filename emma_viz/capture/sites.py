@@ -79,7 +79,7 @@ def split_site(name: str, sites: Mapping[str, Site] = SITES) -> tuple[str, int |
 
     Args:
         name: what a user typed.
-        sites: those of the kind of model: of a Mamba, or `ATTENTION_SITES`.
+        sites: those of the kind of model: of a Mamba, or `ATTENTION_SITES`; or of all.
 
     Raises:
         SiteError: it is neither; the message names the nearest site.
@@ -218,7 +218,14 @@ class _Modules:
         self.n_layer = sum(pattern.fullmatch(path) is not None for path in self.paths)
         self.attention = attention_blocks(module) if self.root is None else None
         attends = f"{self.root}layers.0.hook_attn_out" in known
-        self.sites = ATTENTION_SITES if attends else SITES
+        self.sites = SITES
+        if attends:  # where forms differ, those that all blocks have
+            self.sites = {
+                name: site for name, site in ATTENTION_SITES.items() if self._everywhere(site, known)
+            }
+
+    def _everywhere(self, site: Site, known: set[str]) -> bool:
+        return all(f"{self.root}{site.path.format(i=layer)}" in known for layer in range(self.n_layer))
 
     def find(self, name: str, layers: Layers) -> list[Target]:
         if name.removeprefix("hook_") in ALL_SITES or name.startswith("blocks."):

@@ -25,6 +25,7 @@ from emma_viz.errors import InputError
 from emma_viz.evidence.intervention import WHOLE, Intervention, require_editable
 from emma_viz.evidence.mixers.paths import taken, without_edge, without_tokens
 from emma_viz.models import VLM, Mamba1Mixer, Mamba2Mixer, MambaCache
+from emma_viz.models.attention_sites import ALL_SITES
 
 Edit = Callable[[Float[Tensor, "n W"]], Float[Tensor, "n W"]]
 """From the values of the tokens touched to those put in their place."""
@@ -307,7 +308,7 @@ def _edit(change: Intervention) -> Edit:
 
 
 def _named(vlm: VLM, name: str, edit: Edit) -> list[_Change]:
-    require_editable(split_site(name)[0])
+    require_editable(split_site(name, ALL_SITES)[0])
     return [_Change(target.path, None, None, edit) for target in resolve_sites(vlm, [name], "all")]
 
 

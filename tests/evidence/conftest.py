@@ -23,6 +23,14 @@ def one(tokenizer):
     return tiny_model("tiny-emma-v1", tokenizer)
 
 
+@pytest.fixture(scope="session", params=["tiny-mobilevlm-v2", "tiny-matvlm", "tiny-mmmamba"])
+def led(request, tokenizer):
+    """A tiny model that reads a text before the image: attention alone, and hybrids of both forms."""
+    model = tiny_model(request.param, tokenizer)
+    assert model.vlm.lead
+    return model
+
+
 @pytest.fixture(scope="session")
 def photos():
     """Three random images, wide, high and square."""

@@ -11,6 +11,7 @@ from emma_viz.errors import InputError, SiteError
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene, mean, replace, zero
 from emma_viz.models import generate
+from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
 from emma_viz.study import open_study
 
 PROMPT = "What is it?"
@@ -101,6 +102,16 @@ def test_an_answers_tokens_are_not_taken_for_the_images(one, photos):
         with pytest.raises(InputError, match="positions"):
             one.vlm(one.transform.pixels([photos[0]]), torch.tensor(prompt))
     assert [bool(value.any()) for value in seen] == [True, False, True, True][: len(seen)]
+
+
+def test_hooks_are_named_as_the_model_has_them(led, one, photos):
+    with intervene(led, {"blocks.1.hook_attn_out": zero}):
+        assert not states(led, photos[0], "attn_out", 1).any()
+        assert states(led, photos[0], "attn_out", 0).any()
+    lacking = set(ATTENTION_SITES) - set(sites_of(led.vlm.config.llm))
+    for model, site in ((one, "attn_out"), (led, "mixer_out"), *((led, site) for site in lacking)):
+        with pytest.raises(SiteError, match="Its sites"), intervene(model, {f"blocks.1.hook_{site}": zero}):
+            pass
 
 
 def test_the_model_is_as_before_also_after_an_error(one, photos):

@@ -15,7 +15,7 @@ from emma_viz.checkpoints import LoadedModel, load_model, save_vision_encoder
 from emma_viz.checkpoints.run_config import run_config
 from emma_viz.models import PRESETS, VLM
 from tests.families import llava_files
-from tests.tiny_model import tiny_tokenizer
+from tests.tiny_model import WRITES, tiny_tokenizer
 
 # What the released code of each calls what this package calls `projector.*` and `llm.*`, by component.
 COBRA = (("llm.", "llm_backbone", "llm."), ("projector.", "projector", ""))
@@ -77,17 +77,7 @@ def make_member(name: str, folder: Path) -> Member:
     with torch.no_grad():  # so that every token matters
         vlm.llm.backbone.embedding.weight.mul_(2)
         for key, weight in vlm.named_parameters():
-            if key.endswith(
-                (
-                    "out_proj.weight",
-                    "o_proj.weight",
-                    "down_proj.weight",
-                    "dense.weight",
-                    "fc2.weight",
-                    "wo.weight",
-                    "w2.weight",
-                )
-            ):
+            if key.endswith(WRITES):
                 weight.mul_(40)
             if "image_text_infusion" in key:
                 weight.add_(torch.randn_like(weight) / 4)
