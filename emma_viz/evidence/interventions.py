@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from emma_viz.capture.interventions import InterventionRecord
@@ -172,7 +172,7 @@ def _in_place(
     records: Sequence[InterventionRecord],
     samples: int | None = None,
 ) -> Generator[None, None, None]:
-    place, before = _Place(samples), (vlm.interventions, vlm.intervened)
+    place, before = _Place(len(vlm.lead), samples), (vlm.interventions, vlm.intervened)
     at: dict[str, list[_Change]] = {}
     for each in wanted:
         at.setdefault(each.path, []).append(each)
@@ -188,27 +188,36 @@ def _in_place(
 
 
 class _Place:
-    """Where in its text each sample of the present pass begins."""
+    """Where in its text each sample of the present pass begins.
 
-    def __init__(self, samples: int | None) -> None:
-        self.starts: Tensor | None = None
-        self.whole, self.samples = True, samples
+    Args:
+        lead: tokens that stand before every text and have no position.
+        samples: of each pass; None for any number.
+    """
+
+    def __init__(self, lead: int, samples: int | None) -> None:
+        self.starts: Int[Tensor, " B"] = torch.zeros(0, dtype=torch.long)
+        self.lead, self.whole, self.samples = lead, True, samples
 
     def note(self, module: nn.Module, args: tuple, given: dict[str, Any]) -> None:
         cache: MambaCache | None = given.get("cache")
-        self.whole = cache is None
-        self.starts = None if cache is None or cache.offset is None else cache.offset
+        self.whole = cache is None or not cache.kept
+        read = None if cache is None else cache.offset
+        begins = torch.zeros(1, dtype=torch.long) if read is None else read.cpu() - self.lead
+        self.starts = begins.expand(len(args[0]))
         if self.samples is not None and len(args[0]) != self.samples:
             raise InputError(f"expected a pass of {self.samples} samples, one a run, got {len(args[0])}.")
 
-    def mask(self, values: Float[Tensor, "B L W"], tokens: Sequence[int]) -> Bool[Tensor, "B L"]:
-        """Which positions of this pass are among the tokens."""
+    def positions(self, values: Float[Tensor, "B L W"]) -> Int[Tensor, "B L"]:
+        """Of each row of this pass, on the CPU; early blocks may have the first samples alone."""
         batch, length = values.shape[:2]
-        starts = torch.zeros(batch, dtype=torch.long) if self.starts is None else self.starts.cpu()
+        return self.starts[:batch, None] + torch.arange(length)
+
+    def mask(self, values: Float[Tensor, "B L W"], tokens: Sequence[int]) -> Bool[Tensor, "B L"]:
+        """Which positions of this pass are among the tokens, on the CPU."""
         if self.whole:
-            self.require(tokens, length)
-        positions = starts[:, None] + torch.arange(length)
-        return torch.isin(positions, torch.tensor(list(tokens), dtype=torch.long)).to(values.device)
+            self.require(tokens, values.shape[1])
+        return torch.isin(self.positions(values), torch.tensor(list(tokens), dtype=torch.long))
 
     def require(self, tokens: Sequence[int], length: int) -> None:
         """Refuse positions behind the end."""
@@ -255,7 +264,7 @@ def _anew(
                 f"{what.kind!r} is about a whole text in one pass, and this one goes on from a cache; record with "
                 "generate=False."
             )
-        tokens, readers = (place.mask(out, some or ()) for some in (what.tokens, what.readers))
+        tokens, readers = (place.mask(out, some or ()).to(out.device) for some in (what.tokens, what.readers))
         for sample in range(len(out)) if each.sample is None else (each.sample,):
             key = (what.kind, len(what.tokens or ()) if what.kind == "delete" else 0)
             alike.setdefault(key, []).append((sample, tokens[sample], readers[sample]))

@@ -25,6 +25,15 @@ class LayerState:
         """What takes memory."""
         return self.conv, self.ssm
 
+    def first(self, count: int) -> "LayerState":
+        """The memory of so many samples: the first ones, or each that of the one that all go on from."""
+        if len(self.conv) == count:
+            return self
+        conv, ssm = (
+            each[:count].expand(count, *each.shape[1:]).contiguous() for each in (self.conv, self.ssm)
+        )
+        return LayerState(conv=conv, ssm=ssm)
+
     def select(self, samples: Int[Tensor, " K"]) -> "LayerState":
         """The memory of some samples."""
         return LayerState(conv=self.conv[samples], ssm=self.ssm[samples])
@@ -54,14 +63,14 @@ class AttentionState:
         return self.k, self.v, self.real
 
     def after(self, earlier: "LayerState | AttentionState | None") -> "AttentionState":
-        """With what was seen before, by each sample or by one that all go on from."""
+        """With what was seen before, by each sample, by more than these, or by one that all go on from."""
         if not isinstance(earlier, AttentionState):
             return self
         many = len(self.k)
         return AttentionState(
-            k=torch.cat([earlier.k.expand(many, -1, -1, -1), self.k], dim=2),
-            v=torch.cat([earlier.v.expand(many, -1, -1, -1), self.v], dim=2),
-            real=torch.cat([earlier.real.expand(many, -1), self.real], dim=1),
+            k=torch.cat([earlier.k[:many].expand(many, -1, -1, -1), self.k], dim=2),
+            v=torch.cat([earlier.v[:many].expand(many, -1, -1, -1), self.v], dim=2),
+            real=torch.cat([earlier.real[:many].expand(many, -1), self.real], dim=1),
         )
 
     def select(self, samples: Int[Tensor, " K"]) -> "AttentionState":
@@ -92,29 +101,23 @@ class MambaCache:
         self.layers: list[LayerState | AttentionState | None] = [None] * n_layer
         self.offset: Int[Tensor, " B"] | None = None
         """Tokens that each sample has consumed; None before the first pass."""
+        self.kept = True
+        """Whether a later pass may go on from it; not where it only holds what one pass begins with."""
 
     @property
     def empty(self) -> bool:
         """Whether no token has been seen."""
         return self.offset is None
 
-    def mixer_state(self, layer: int) -> LayerState | None:
-        """The memory of a Mamba's mixer."""
+    def mixer_state(self, layer: int, count: int) -> LayerState | None:
+        """The memory of a Mamba's mixer for so many samples: as `LayerState.first`."""
         state = self.layers[layer]
         assert not isinstance(state, AttentionState), "a cache belongs to one model"
-        return state
+        return None if state is None else state.first(count)
 
     def advance(self, lengths: Int[Tensor, " B"]) -> None:
         """Count the tokens of a pass."""
         self.offset = lengths.clone() if self.offset is None else self.offset + lengths
-
-    def spread(self, count: int) -> None:
-        """What one sample has seen is where so many go on from; keys and values stay one, as attention takes them."""
-        first = torch.zeros(count, dtype=torch.long)
-        self.layers = [
-            state.select(first.to(state.conv.device)) if isinstance(state, LayerState) else state
-            for state in self.layers
-        ]
 
     def copy(self) -> "MambaCache":
         """A cache that goes its own way from here (the states themselves are never changed in place)."""

@@ -162,11 +162,12 @@ class VLM(nn.Module):
             lengths: tokens of each right-padded sample.
         """
         if self.lead and (cache is None or cache.empty):
-            cache = self.llm.new_cache() if cache is None else cache
+            if cache is None:
+                cache = self.llm.new_cache()
+                cache.kept = False
             ids = torch.tensor([self.lead], device=self.device)
             with unhooked(self.llm.backbone):  # one sample, which all later ones go on from
                 self.llm.backbone(self.llm.embed(ids).to(embeddings.dtype), cache=cache)
-            cache.spread(len(embeddings))
         return self.llm.backbone(embeddings, cache=cache, lengths=lengths)
 
     def forward(
@@ -217,6 +218,8 @@ class TextNetwork(nn.Module):
     """Nothing is changed while it runs: that is done in a VLM."""
     intervened: frozenset[str] = frozenset()
     """Nowhere."""
+    lead: tuple[int, ...] = ()
+    """Nothing stands before its text."""
     n_image_tokens = 0
     """It has no image tokens."""
 

@@ -60,6 +60,22 @@ def test_many_changed_runs_are_those_made_one_by_one(one, case):
         case.changed([[Intervention(kind="write", tokens=(case.length,))]])
 
 
+def test_changed_runs_behind_a_text_before_the_image_are_those_made_one_by_one(led, photos):
+    """Early blocks have fewer samples than the runs, which all go on from what was read before."""
+    case = Case.of(led, photos[0], PROMPT)
+    last = led.info.n_layer - 1
+    runs = [
+        [],
+        [Intervention(kind="zero", site="attn_out", tokens=(2, case.length - 1), layers=(1,))],
+        [Intervention(kind="zero", site="mlp_out", tokens=(0, case.length - 1), layers=(last,))],
+    ]
+    found = case.changed(runs)
+    for run, score in zip(runs, found, strict=True):
+        with intervene(led, run), torch.no_grad():
+            assert score == pytest.approx(case.score(case.tokens).item(), abs=1e-5)
+    assert len({round(score, 5) for score in found}) == len(runs)
+
+
 def test_patching_everything_is_the_clean_run_and_nothing_is_nothing(one, photos, case):
     other = Case.of(one, photos[1], PROMPT)
     trace = record(one, photos[0], PROMPT, sites=("resid_pre",), tokens="all", generate=False)

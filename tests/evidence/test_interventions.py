@@ -104,6 +104,31 @@ def test_an_answers_tokens_are_not_taken_for_the_images(one, photos):
     assert [bool(value.any()) for value in seen] == [True, False, True, True][: len(seen)]
 
 
+def test_positions_begin_with_the_image_behind_what_stands_before_it(led, photos):
+    first = Intervention(kind="zero", site="attn_out", tokens=(0, 5), layers=(1,))
+    with intervene(led, [first]):
+        trace = record(
+            led, photos[:2], PROMPT, tokens="all", generate=False, sites=("attn_out",), layers=(1,)
+        )
+    for sample in range(2):
+        zeroed = [index for index, row in enumerate(trace["attn_out", 1][sample]) if not row.any()]
+        assert zeroed == [0, 5]
+    prompt = [led.tokenizer.encode(led.prompt(PROMPT))]
+    pixels = led.transform.pixels([photos[0]])
+    behind = led.vlm.n_image_tokens + len(prompt[0])
+    seen = []
+    answered = Intervention(kind="zero", site="attn_out", tokens=(behind,), layers=(1,))
+    with intervene(led, [answered]):
+        handle = led.hook_point("blocks.1.hook_attn_out").register_forward_hook(
+            lambda module, args, value: seen.append(bool(value[0].any(dim=-1).all()))
+        )
+        generate(led.vlm, pixels, prompt, max_new_tokens=3, eos_id=None)
+        handle.remove()
+        with pytest.raises(InputError, match="positions"):
+            led.vlm(pixels, torch.tensor(prompt))
+    assert seen == [True, False, True]
+
+
 def test_hooks_are_named_as_the_model_has_them(led, one, photos):
     with intervene(led, {"blocks.1.hook_attn_out": zero}):
         assert not states(led, photos[0], "attn_out", 1).any()

@@ -132,7 +132,7 @@ class GroupedMamba(nn.Module):
         lengths: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Mix along the tokens; arguments as in `Mamba1Mixer.forward`."""
-        state = None if cache is None else cache.mixer_state(self.layer)
+        state = None if cache is None else cache.mixer_state(self.layer, len(x))
         lengths = None if cache is None else lengths
         width = x.shape[-1]
         entered, gate, dt = self.wvkqgdt(x).split([width + 2 * self.shared, width, self.heads], dim=-1)

@@ -78,7 +78,7 @@ class Mamba1Mixer(nn.Module):
             cache: read at the start and updated; None for a plain pass.
             lengths: tokens of each right-padded sample; only the cached states depend on it.
         """
-        state = None if cache is None else cache.mixer_state(self.layer)
+        state = None if cache is None else cache.mixer_state(self.layer, len(x))
         inner, gate = rearrange(self.in_proj(x), "B L (two E) -> two B L E", two=2)
         inner, gate = self.hook_x(inner), self.hook_z(gate)
         lengths = None if cache is None else lengths

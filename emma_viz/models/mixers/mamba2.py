@@ -69,7 +69,7 @@ class Mamba2Mixer(nn.Module):
     ) -> Float[Tensor, "B L D"]:
         """Mix along the tokens; arguments as in `Mamba1Mixer.forward`."""
         config = self.config
-        state = None if cache is None else cache.mixer_state(self.layer)
+        state = None if cache is None else cache.mixer_state(self.layer, len(x))
         lengths = None if cache is None else lengths
         gate, inner, dt = self.in_proj(x).split([config.d_inner, config.conv_width, config.n_heads], dim=-1)
         entered, gate = self.hook_x(inner), self.hook_z(gate)
