@@ -65,7 +65,7 @@ class Intervention:
     site: str = ""
     """Hook site of `replace`, `add`, `mean` and `zero`; empty for the kinds that say themselves where they act."""
     value: Float[np.ndarray, "*n W"] | None = None
-    """What `replace` puts there, or `add` adds: one vector for all tokens, or one each."""
+    """What `replace` puts there, or `add` adds: one vector for all tokens, or one each, in their order."""
     source: str = ""
     """Where the value comes from, in words, such as "mean token of 32 other images"."""
 

@@ -29,6 +29,8 @@ from emma_viz.models.attention_sites import ALL_SITES
 
 Edit = Callable[[Float[Tensor, "n W"]], Float[Tensor, "n W"]]
 """From the values of the tokens touched to those put in their place."""
+_EditAt = Callable[[Int[Tensor, " n"]], Edit]
+"""From the positions touched in one pass to what becomes of their values."""
 _INSIDE = ("x", "z", "conv", "delta", "B", "C", "y")
 """Sites inside a mixer, which a change of its whole output would not see."""
 
@@ -58,16 +60,22 @@ def replace(value: Float[Tensor, "*n W"]) -> Edit:
     """A given vector for every token touched, or one for each.
 
     Args:
-        value: one vector, (W,), or one for each token touched, (n, W).
+        value: one vector, (W,), or one for each token touched in a pass, (n, W).
 
     Raises:
-        InputError: the site's vectors have another width; raised when the model runs.
+        InputError: the site's vectors have another width, or a pass touches another number of tokens; raised when the
+            model runs.
     """
 
     def put(values: Float[Tensor, "n W"]) -> Float[Tensor, "n W"]:
         if value.shape[-1] != values.shape[-1]:
             raise InputError(
                 f"expected values of width {values.shape[-1]} at this site, got {value.shape[-1]}."
+            )
+        if value.ndim > 1 and len(value) != len(values):
+            raise InputError(
+                f"expected one vector for all tokens, or one for each of the {len(values)} that this pass touches, got "
+                f"{len(value)}."
             )
         return value.to(values).expand_as(values)
 
@@ -92,7 +100,7 @@ def intervene(
     Raises:
         SiteError: a site or layer does not exist, or only looks.
         InputError: two changes would not see each other; and when the model runs: a position behind the end of a text,
-            a value of another width, or `edge`, `cut` or `delete` where a cache is in use.
+            values of another width or number, or `edge`, `cut` or `delete` where a cache is in use.
     """
     vlm: VLM = getattr(model, "vlm", model)
     if isinstance(changes, Mapping):
@@ -159,7 +167,7 @@ class _Change:
     sample: int | None
     """Of each pass; None: all of them."""
     tokens: Sequence[int] | None
-    edit: Edit
+    edit: _EditAt
     """What becomes of the tokens' values."""
     whole: Intervention | None = None
     """Of a mixer, whose output is computed anew; then that counts and not the edit."""
@@ -240,7 +248,8 @@ def _hook(place: _Place, changes: Sequence[_Change]) -> Callable[..., Tensor | N
                 # What no change touches must stay the very tensor: the model takes another one for a change.
                 changed = values.clone() if changed is None else changed
                 touched = slice(None) if rows is None else rows[sample]
-                changed[sample, touched] = each.edit(changed[sample, touched])
+                edit = each.edit(place.positions(values)[sample, touched])
+                changed[sample, touched] = edit(changed[sample, touched])
         return changed
 
     return change
@@ -291,7 +300,7 @@ def _changes(vlm: VLM, changes: Sequence[Intervention], sample: int | None) -> l
             if each.kind in WHOLE:
                 whole.append(target.layer)
                 path = target.path.replace("hook_mixer_out", "mixer")
-                found.append(_Change(path, sample, each.tokens, zero, each))
+                found.append(_Change(path, sample, each.tokens, _everywhere(zero), each))
             else:
                 inside |= {target.layer} if each.site in _INSIDE else set()
                 found.append(_Change(target.path, sample, each.tokens, _edit(each)))
@@ -308,17 +317,30 @@ def _changes(vlm: VLM, changes: Sequence[Intervention], sample: int | None) -> l
     return found
 
 
-def _edit(change: Intervention) -> Edit:
+def _edit(change: Intervention) -> _EditAt:
     if change.kind == "mean":
-        return mean
+        return _everywhere(mean)
     if change.value is None:
-        return zero
-    return (add if change.kind == "add" else replace)(torch.from_numpy(change.value))
+        return _everywhere(zero)
+    put, value = add if change.kind == "add" else replace, torch.from_numpy(change.value)
+    if value.ndim == 1 or change.tokens is None:
+        return _everywhere(put(value))
+    # A pass has its tokens in ascending order, and may have some of them alone.
+    tokens, order = torch.tensor(change.tokens, dtype=torch.long).sort()
+    ordered = value[order]
+    return lambda positions: put(ordered[torch.searchsorted(tokens, positions)])
+
+
+def _everywhere(edit: Edit) -> _EditAt:
+    """The same at all positions."""
+    return lambda positions: edit
 
 
 def _named(vlm: VLM, name: str, edit: Edit) -> list[_Change]:
     require_editable(split_site(name, ALL_SITES)[0])
-    return [_Change(target.path, None, None, edit) for target in resolve_sites(vlm, [name], "all")]
+    return [
+        _Change(target.path, None, None, _everywhere(edit)) for target in resolve_sites(vlm, [name], "all")
+    ]
 
 
 def _note(vlm: VLM, records: tuple[InterventionRecord, ...], paths: frozenset[str]) -> None:

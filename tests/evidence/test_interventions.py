@@ -129,6 +129,26 @@ def test_positions_begin_with_the_image_behind_what_stands_before_it(led, photos
     assert seen == [True, False, True]
 
 
+def test_one_value_each_goes_to_its_token_in_any_order_and_in_any_pass(one, photos):
+    prompt = [one.tokenizer.encode(one.prompt(PROMPT))]
+    first = one.vlm.n_image_tokens + len(prompt[0])
+    values = np.array([[1.0], [2.0], [3.0]], np.float32) * np.ones(one.info.d_model, np.float32)
+    seen = []
+    put = Intervention(kind="replace", site="mixer_out", tokens=(first, 7, 2), layers=(1,), value=values)
+    with intervene(one, [put]):
+        handle = one.hook_point("blocks.1.hook_mixer_out").register_forward_hook(
+            lambda module, args, value: seen.append(value[0].clone())
+        )
+        generate(one.vlm, one.transform.pixels([photos[0]]), prompt, max_new_tokens=3, eos_id=None)
+        handle.remove()
+    assert (seen[0][7] == 2).all()
+    assert (seen[0][2] == 3).all()
+    assert (seen[1][0] == 1).all()
+    two = replace(torch.ones(2, one.info.d_model))
+    with intervene(one, {"mixer_out": two}), pytest.raises(InputError, match="one for each of the"):
+        one.vlm(one.transform.pixels([photos[0]]), torch.tensor(prompt))
+
+
 def test_hooks_are_named_as_the_model_has_them(led, one, photos):
     with intervene(led, {"blocks.1.hook_attn_out": zero}):
         assert not states(led, photos[0], "attn_out", 1).any()
