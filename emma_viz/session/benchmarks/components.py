@@ -31,7 +31,7 @@ from emma_viz.session.benchmarks.timing import (
     where_it_runs,
 )
 from emma_viz.session.catalogue import head_sizes
-from emma_viz.session.loading import free, load
+from emma_viz.session.loading import free, load, require_loadable
 from emma_viz.session.options import Running
 from emma_viz.session.papers import components_note, printed_parameters
 
@@ -82,6 +82,8 @@ def component_costs(
     """
     require_counts(repeats=repeats)
     shown = what_is_shown(image)
+    for source in models:
+        require_loadable(source, running)
     rows: list[tuple[Cell, ...]] = []
     said: list[str] = []
     for source in models:

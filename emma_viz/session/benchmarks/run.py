@@ -14,7 +14,7 @@ from emma_viz.session.benchmarks.folder import RunFolder, open_run, require_run_
 from emma_viz.session.benchmarks.judging import judged, require_scorers
 from emma_viz.session.benchmarks.results import tables_of, write_results
 from emma_viz.session.benchmarks.tables import Table
-from emma_viz.session.loading import free, load
+from emma_viz.session.loading import free, load, require_loadable
 from emma_viz.session.options import BATCH, BROKEN_LIMIT, Asking, Running
 
 
@@ -93,6 +93,12 @@ def run_benchmark(
     for complaint in found.complaints:
         say(f"left out: {complaint}")
     recipe = found.recipe(name, models, asking, batch_size, convert_profile=convert_profile)
+    # Before its name is written into the run, which from then on is finished with its answers alone. Weights of a model
+    # that has answered all may be gone.
+    before = RunFolder(path=out, recipe=recipe)
+    for source, model_name in zip(models, recipe.models, strict=True):
+        if overwrite or before.pending(model_name):
+            require_loadable(source, running)
     folder = open_run(out, recipe, overwrite=overwrite)
     for source, model_name in zip(models, recipe.models, strict=True):
         pending = folder.pending(model_name, shard)
@@ -106,8 +112,11 @@ def run_benchmark(
             del loaded
             free(source)
     if not folder.finished:
-        lacking = sum(len(folder.pending(each)) for each in folder.recipe.models)
-        say(f"{lacking} parts of {len(folder.parts) * len(folder.recipe.models)} are still to be answered")
+        lacking = {each: len(left) for each in folder.recipe.models if (left := folder.pending(each))}
+        say(
+            f"{sum(lacking.values())} parts of {len(folder.parts) * len(folder.recipe.models)} are still to be "
+            f"answered, by {', '.join(lacking)}"
+        )
         return None
     return _finish(folder, found, kind, by)
 

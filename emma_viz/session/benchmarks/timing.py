@@ -18,7 +18,7 @@ from emma_viz.metrics.intervals import student
 from emma_viz.models import generate
 from emma_viz.progress import Progress
 from emma_viz.session.benchmarks.tables import Cell, Interval, Table
-from emma_viz.session.loading import free, load
+from emma_viz.session.loading import free, load, require_loadable
 from emma_viz.session.options import Running
 from emma_viz.session.papers import TIMED_ON, latency_note, printed_rate
 
@@ -68,6 +68,8 @@ def latency(
     """
     require_counts(tokens=tokens, repeats=repeats)
     shown = what_is_shown(image)
+    for source in models:
+        require_loadable(source, running)
     rows, notes = [], []
     for source in models:
         model = load(source, running, progress)

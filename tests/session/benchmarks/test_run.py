@@ -1,12 +1,13 @@
 """A benchmark that is run: answers of every model, resumed and shared to the same bytes, judged and written."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from emma_viz.cli.main import main
-from emma_viz.errors import InputError
+from emma_viz.errors import CheckpointError, InputError
 from emma_viz.records.answered import open_answers
 from emma_viz.session import Asking, Running
 from emma_viz.session.benchmarks.run import run_benchmark
@@ -151,6 +152,30 @@ def test_a_model_that_is_asked_later_stands_beside_the_others(whole, asked, pair
     assert (tmp_path / "run" / "answers.jsonl").read_bytes() == (
         whole.run.path / "answers.jsonl"
     ).read_bytes()
+
+
+def test_a_model_that_is_not_there_is_in_no_run(whole, asked, pair, tmp_path):
+    before = content(whole.run.path)
+    for out in (tmp_path / "run", whole.run.path):
+        with pytest.raises(CheckpointError, match="ghost"):
+            asked(out, models=[pair.cobra, "ghost"])
+    assert not (tmp_path / "run").exists()
+    assert content(whole.run.path) == before
+
+
+def test_models_whose_answers_are_still_to_be_given_are_named(asked, tmp_path):
+    said = []
+    assert asked(tmp_path / "run", shard=(4, 4), say=said.append) is None  # of three parts
+    assert said == ["6 parts of 6 are still to be answered, by cobra, emma"]
+
+
+def test_weights_of_a_model_that_has_answered_all_may_be_gone(whole, asked, tmp_path):
+    shutil.copytree(whole.run.path, tmp_path / "run")
+    gone = [tmp_path / "cobra", tmp_path / "emma"]
+    for folder in gone:
+        folder.mkdir()
+    done = asked(tmp_path / "run", models=gone)
+    assert content(done.run.path) == content(whole.run.path)
 
 
 def test_another_run_or_something_else_in_the_folder_is_refused(whole, asked, tmp_path):

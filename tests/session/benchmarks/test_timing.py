@@ -6,7 +6,7 @@ import pytest
 
 from emma_viz.checkpoints import load_model
 from emma_viz.cli.main import main
-from emma_viz.errors import InputError
+from emma_viz.errors import CheckpointError, InputError
 from emma_viz.models import PRESETS
 from emma_viz.session import Running
 from emma_viz.session.benchmarks.components import component_costs
@@ -39,6 +39,14 @@ def test_latency_forces_every_token_of_every_repeat(pair, running, photos):
     assert 0 < named["to first token (s)"].value < seconds.value
     with pytest.raises(InputError, match="repeats"):
         latency([pair.cobra], repeats=0, running=running)
+
+
+@pytest.mark.parametrize("measure", [latency, component_costs])
+def test_all_models_are_looked_at_before_one_is_timed(measure, pair, running):
+    steps = []
+    with pytest.raises(CheckpointError, match="ghost"):
+        measure([pair.cobra, "ghost"], running=running, progress=lambda *step: steps.append(step))
+    assert not steps
 
 
 def test_components_count_every_parameter_once(pair, running):
