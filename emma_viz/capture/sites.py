@@ -26,7 +26,7 @@ from emma_viz.models.sites import SITES, Site
 from emma_viz.shapes import EMBEDDING
 
 Layers = Literal["all"] | Sequence[int | str]
-"""Layers as they may be asked for: every block, or numbers and the words first and last."""
+"""Layers as they may be asked for: every block, or numbers and the words first, last and all."""
 
 
 _ROOTS = ("llm.backbone.", "backbone.", "")
@@ -58,7 +58,7 @@ def resolve_sites(module: nn.Module, names: Iterable[str], layers: Layers = "all
     Args:
         module: a VLM, a Mamba language model, or (for module paths) anything else.
         names: sites, long forms, or module paths with `*`.
-        layers: block indices for the names that leave the layer open, or the words first and last; -1 is the
+        layers: block indices for the names that leave the layer open, or the words first, last and all; -1 is the
             embedding; "all" is every block.
 
     Raises:
@@ -103,25 +103,31 @@ def split_site(name: str, sites: Mapping[str, Site] = SITES) -> tuple[str, int |
     return short, layer
 
 
-def numbered_layers(layers: Layers, n_layer: int) -> tuple[int, ...]:
+def numbered_layers(layers: Layers, n_layer: int, *, every: Sequence[int] | None = None) -> tuple[int, ...]:
     """Layers as numbers: "first" is block 0, "last" the block n_layer - 1, "all" every block.
 
     Args:
-        layers: what was asked for.
+        layers: what was asked for; "all" may stand among others, and all are in ascending order then, each once.
         n_layer: blocks of the model.
+        every: what "all" is, where it is not every block.
 
     Raises:
         SiteError: a word is none of these.
     """
-    if isinstance(layers, str):
-        layers = range(n_layer) if layers == "all" else [layers]
-    ends = {"first": 0, "last": n_layer - 1}
-    if unknown := [each for each in layers if isinstance(each, str) and each not in ends]:
+    words = {
+        "first": (0,),
+        "last": (n_layer - 1,),
+        "all": tuple(range(n_layer) if every is None else every),
+    }
+    asked = [layers] if isinstance(layers, str) else layers
+    named = [each for each in asked if isinstance(each, str)]
+    if unknown := [each for each in named if each not in words]:
         raise SiteError(
-            f"expected layers as numbers, 'first' or 'last', got {unknown[0]!r}; this model has layers 0 to "
+            f"expected layers as numbers, 'first', 'last' or 'all', got {unknown[0]!r}; this model has layers 0 to "
             f"{n_layer - 1}."
         )
-    return tuple(ends[each] if isinstance(each, str) else each for each in layers)
+    found = [layer for each in asked for layer in (words[each] if isinstance(each, str) else (each,))]
+    return tuple(sorted(set(found)) if "all" in named else found)
 
 
 def site_layers(site: str, layers: Layers, n_layer: int) -> tuple[int, ...]:

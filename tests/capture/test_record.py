@@ -222,7 +222,8 @@ def test_without_an_image_the_text_is_recorded(one):
     with pytest.raises(InputError, match="no image tokens"):
         record(one, None, PROMPTS, tokens="image")
     assert record(one, None, PROMPTS, layers=["last", "first"], generate=False).layers == (2, 0)
-    with pytest.raises(SiteError, match="'first' or 'last', got 'middle'"):
+    assert record(one, None, PROMPTS, layers=["all", 1, -1], generate=False).layers == (-1, 0, 1, 2)
+    with pytest.raises(SiteError, match="'first', 'last' or 'all', got 'middle'"):
         record(one, None, PROMPTS, layers=["middle"])
 
 

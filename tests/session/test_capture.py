@@ -15,6 +15,7 @@ from PIL import Image
 from emma_viz.capture import record
 from emma_viz.capture.sites import SITES, site_width
 from emma_viz.checkpoints import load_model, save_run_directory
+from emma_viz.cli.main import main
 from emma_viz.errors import InputError, StudyError
 from emma_viz.session import Asking, Running, capture, compare_study, decode_study
 from emma_viz.session.capturing.questions import bounds
@@ -221,6 +222,14 @@ def test_maps_take_their_sites_from_the_lens(images, pair, tmp_path):
         captured(images, pair, tmp_path / "study", store="maps", states_dtype="bfloat16")
     with pytest.raises(InputError, match="got 9"):
         captured(images, pair, tmp_path / "study", store="maps", layers=(9,))
+
+
+def test_layers_that_are_named_beside_all_are_kept(images, pair, tmp_path):
+    argv = ["capture", str(images / "0.png"), "--models", str(pair.cobra), "--vision", str(pair.vision)]
+    study = tmp_path / "study"
+    argv += ["--max-new-tokens", "1", "--out", str(study), "--layers", "all", "embedding"]
+    assert main(argv) == 0
+    assert next(open_study(study).traces("cobra")).layers == (-1, 0, 1, 2)
 
 
 def test_parts_cover_all_questions_once():

@@ -1,11 +1,13 @@
 """Lenses for models that came without one."""
 
+import argparse
 import shutil
 
 import pytest
 from PIL import Image
 
 from emma_viz.checkpoints import require_model
+from emma_viz.cli.commands import fit
 from emma_viz.cli.main import main
 from emma_viz.errors import InputError, MissingLensError, TrainingError
 from emma_viz.lens import load_lens
@@ -92,6 +94,16 @@ def test_the_lens_of_a_folder_that_is_not_ours_is_in_the_cache(bare, pair, monke
     assert load_lens(found).info.model_fingerprint == found.info.fingerprint
     with pytest.raises(InputError, match="has a ridge lens already"):
         lens_place(found, "ridge")
+
+
+@pytest.mark.parametrize(
+    ("words", "layers"), [(["all"], None), (["all", "1"], (-1, 0, 1, 2)), (["last", "0"], (0, 2))]
+)
+def test_layers_of_a_lens_are_numbers_or_all(words, layers):
+    parser = argparse.ArgumentParser()
+    fit.add_arguments(parser)
+    args = parser.parse_args(["cobra", "--images", "photos", "--layers", *words])
+    assert fit.lens_recipe_of(args, lambda: 3).layers == layers
 
 
 def test_what_cannot_be_fitted_on_is_refused(images, tmp_path):

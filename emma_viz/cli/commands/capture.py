@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=options.ReadLayers,
         metavar="LAYER",
         default=["all"],
-        help="layers to keep, or for maps to decode: numbers, first, last, embedding (default: all)",
+        help="layers to keep, or for maps to decode: numbers, first, last, all, embedding (default: all)",
     )
     parser.add_argument(
         "--shard",
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             force_lens=args.force_lens,
             fit_on=args.fit_on,
             sites=args.sites,
-            layers="all" if "all" in args.layers else args.layers,
+            layers=args.layers,
             **options.fields_of(args, Keeping),
             asking=options.asking(args),
             running=running,

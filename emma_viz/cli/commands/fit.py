@@ -79,12 +79,13 @@ def lens_recipe_of(args: argparse.Namespace, depth: Callable[[], int]) -> LensRe
         TrainingError: it contradicts itself.
     """
     from emma_viz.capture.sites import numbered_layers
+    from emma_viz.shapes import EMBEDDING
 
     given: dict[str, Any] = options.fields_of(args, LensRecipe)
     layers = None
-    if args.layers is not None and "all" not in args.layers:
-        words = any(isinstance(each, str) for each in args.layers)
-        layers = tuple(sorted(numbered_layers(args.layers, depth() if words else 0)))
+    if args.layers not in (None, ["all"]):
+        blocks = depth() if any(isinstance(each, str) for each in args.layers) else 0
+        layers = tuple(sorted(numbered_layers(args.layers, blocks, every=range(EMBEDDING, blocks))))
     given["layers"] = layers
     return LensRecipe(**given)
 

@@ -321,7 +321,7 @@ def _with_lens(
     model = require_loadable(source, running)[1]
     lens = lens_for(wanted, source, model, running, fit_on=fit_on, force=force, progress=progress)
     depth = model.info.n_layer
-    asked = lens.default_layers if request.layers == "all" else numbered_layers(request.layers, depth)
+    asked = numbered_layers(request.layers, depth, every=lens.default_layers)
     if unfit := [layer for layer in asked if layer not in lens.info.layers]:
         raise InputError(
             f"expected layers that the {lens.info.kind} lens of {lens.info.model_name} decodes "
