@@ -150,7 +150,7 @@ def layers_of(depth: int, wanted: Sequence[int | str] | None) -> tuple[int, ...]
 
     Raises:
         InputError: a layer does not exist.
-        SiteError: a word is neither first nor last.
+        SiteError: a word is none of first, last and all.
     """
     if wanted is not None:
         wanted = numbered_layers(wanted, depth)

@@ -106,7 +106,7 @@ def probe_parser(program: str) -> argparse.ArgumentParser:
         nargs="+",
         action=options.ReadLayers,
         metavar="LAYER",
-        help="layers to examine: numbers, first, last (default: all, or 16 of many)",
+        help="layers to examine: numbers, first, last, all (default: all, or 16 of many)",
     )
     parser.add_argument("--prompt", default=Asking.prompt, help="asked about images without a question")
     parser.add_argument(
@@ -134,7 +134,7 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
     probes = chosen(args.probes.split(",") if args.probes else None)
     shard = _shard(args.shard)
     running = options.running(args)
-    layers = None if args.layers is None or "all" in args.layers else tuple(args.layers)
+    layers = None if args.layers is None else tuple(args.layers)
     report.require_report_room(args.out)
     usual = QUICK if args.quick else COUNT
     if args.texts is not None:

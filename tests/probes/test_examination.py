@@ -258,6 +258,7 @@ def test_layers_are_spread_over_a_deep_model():
     deep = layers_of(64, None)
     assert (deep[0], deep[1], deep[-1], len(deep)) == (-1, 0, 63, 17)
     assert layers_of(64, (3,)) == (-1, 3)
+    assert layers_of(64, ("all", 5)) == tuple(range(-1, 64))
     with pytest.raises(InputError, match="64"):
         layers_of(64, (64,))
     with pytest.raises(InputError, match="shard"):

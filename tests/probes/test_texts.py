@@ -97,6 +97,22 @@ def test_the_command_writes_a_report_of_two(folder, tmp_path, monkeypatch, capsy
     assert "expected --texts without --images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "layers"), [([], None), (["all"], ("all",)), (["all", "5"], ("all", 5))]
+)
+def test_layers_that_are_named_are_those_that_are_read(given, layers, tmp_path, monkeypatch):
+    asked = []
+
+    def report(models, path, out, **options):
+        asked.append(options["layers"])
+        return path, path
+
+    monkeypatch.setattr("probes.run.report_on_texts", report)
+    named = ["--layers", *given] if given else []
+    assert main(["MODEL", "--texts", "notes.txt", "--out", str(tmp_path / "report"), *named]) == 0
+    assert asked == [layers]
+
+
 def test_texts_are_paragraphs(tmp_path, monkeypatch):
     path = tmp_path / "notes.txt"
     path.write_text("One\nline.\r\n\r\n\n\nTwo.\n", encoding="utf-8")
