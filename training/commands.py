@@ -83,9 +83,13 @@ def add_lens_options(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=path,
         required=True,
-        help="LLaVA JSON or JSONL, a folder of images, or tabletop: drawn scenes",
+        help="a folder of images, a pattern, LLaVA JSON or JSONL, or tabletop: drawn scenes",
     )
-    parser.add_argument("--images", type=path, help="folder that the JSON's images are relative to")
+    parser.add_argument(
+        "--images",
+        type=path,
+        help="folder that the JSON's images are relative to (default: that of the JSON)",
+    )
     parser.add_argument("--out", type=path, required=True, help="the lens file")
     add_recipe(parser)
     parser.add_argument(
@@ -203,8 +207,8 @@ def run_lens(options: argparse.Namespace) -> None:
     """`lens`."""
     from emma_viz.checkpoints import load_model
     from emma_viz.session.fitting import quality_table
-    from training.lens import make_lens, require_ready
-    from training.loop.lens import run_of
+    from training.lens import lens_images
+    from training.loop.lens import fit_file, run_of
 
     sources: dict[str, Any] = {
         "device": options.device,
@@ -217,9 +221,8 @@ def run_lens(options: argparse.Namespace) -> None:
     if recipe.kind == "tuned":
         require_writable(run_of(options.out), folder=True, error=TrainingError)
     config = _described(options.model, sources)
-    require_ready(recipe, config, options.data, options.images)
-    model = load_model(options.model, **sources)
-    lens = make_lens(model, recipe, options.data, options.images, options.out)
+    shown = lens_images(recipe, config, options.data, options.images)
+    lens = fit_file(load_model(options.model, **sources), recipe, shown, options.out)
     print(quality_table(lens.info))
     print(f"wrote {options.out}: {lens.info.describe()}")
 

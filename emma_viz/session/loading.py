@@ -12,6 +12,7 @@ from emma_viz.errors import InputError, MissingLensError
 from emma_viz.lens import Lens, load_lens
 from emma_viz.lens.kinds import is_kind
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.peers.table import PEERS
 from emma_viz.progress import Progress
 from emma_viz.session.options import FittedKind, LensRecipe, Running
 
@@ -114,8 +115,10 @@ def lens_of(
     except MissingLensError as error:
         if str(wanted) not in get_args(FittedKind) or not model.info.source:
             raise
-        kind = "ridge" if str(wanted) == "ridge" else "tuned"
-        raise MissingLensError(f"{error} {advice(model.info.source, kind, running)}") from error
+        kind, why = ("ridge" if str(wanted) == "ridge" else "tuned"), ""
+        if kind == "tuned" and model.info.family in PEERS:
+            kind, why = "ridge", " Of a model that transformers' own class runs only ridge lenses are fitted."
+        raise MissingLensError(f"{error}{why} {advice(model.info.source, kind, running)}") from error
 
 
 def advice(source: str | Path, kind: FittedKind, running: Running) -> str:
@@ -123,12 +126,11 @@ def advice(source: str | Path, kind: FittedKind, running: Running) -> str:
     recipe = LensRecipe(kind=kind)
     given = {
         "--device": running.device,
-        "--dtype": running.dtype,
-        "--backend": running.backend,
         "--tokenizer": running.tokenizer_source,
         "--llm": running.llm_source,
-        "--part": running.part,
     }
+    if kind == "ridge":  # a tuned one is trained on the model as it is stored
+        given |= {"--dtype": running.dtype, "--backend": running.backend, "--part": running.part}
     usual = (Running().device, Running().dtype, Running().backend)
     words = [
         "emma-viz",

@@ -1,12 +1,14 @@
 """Lenses for models that came without one."""
 
 import argparse
+import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from emma_viz.checkpoints import require_model
+from emma_viz.checkpoints import FoundModel, require_model
 from emma_viz.cli.commands import fit
 from emma_viz.cli.main import main
 from emma_viz.errors import InputError, MissingLensError, TrainingError
@@ -15,6 +17,7 @@ from emma_viz.lens.headers import read_info
 from emma_viz.lens.places import lens_cache
 from emma_viz.session import Asking, Running, compare
 from emma_viz.session.fitting import choose_images, lens_place
+from emma_viz.session.loading import lens_of
 from emma_viz.session.options import LensRecipe
 
 
@@ -122,7 +125,66 @@ def test_what_cannot_be_fitted_on_is_refused(images, tmp_path):
 def test_options_that_a_tuned_lens_has_not_are_refused(images, bare, pair, capsys):
     command = ["fit", str(bare), "--images", str(images), "--vision", str(pair.vision), "--kind", "tuned"]
     assert main([*command, "--dtype", "bfloat16"]) == 1
-    assert "leave --dtype, --backend and --llm out" in capsys.readouterr().err
+    assert "leave --dtype and --backend out" in capsys.readouterr().err
+
+
+def test_the_command_for_a_tuned_lens_has_the_options_that_it_takes(images, bare, pair):
+    running = Running(vision_source=str(pair.vision), dtype="bfloat16", backend="torch")
+    with pytest.raises(MissingLensError) as refused:
+        compare(images / "0.png", [bare], running=running, lenses=["tuned"])
+    assert f"emma-viz fit {bare} --images FOLDER --kind tuned --vision {pair.vision}`" in str(refused.value)
+    with pytest.raises(MissingLensError, match="--dtype bfloat16 --backend torch"):
+        compare(images / "0.png", [bare], running=running)
+
+
+def test_a_lens_of_transformers_own_model_is_a_ridge_lens(bare, pair):
+    _, found = require_model(bare, vision_source=str(pair.vision))
+    theirs = FoundModel(info=replace(found.info, family="qwen-vl"), folder=bare)
+    with pytest.raises(
+        MissingLensError, match=rf"only ridge lenses .* `emma-viz fit {bare} --images FOLDER`"
+    ):
+        lens_of("tuned", theirs)
+
+
+def test_a_tuned_lens_is_trained_on_the_language_model_that_is_named(images, bare, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr("emma_viz.cli.programs.run_program", lambda name, argv: ran.append((name, argv)) or 0)
+    command = [
+        "fit",
+        str(bare),
+        "--images",
+        str(images),
+        "--kind",
+        "tuned",
+        "--out",
+        str(tmp_path / "a.lens"),
+    ]
+    assert main([*command, "--llm", "zephyr"]) == 0
+    ((name, argv),) = ran
+    assert name == "train"
+    assert argv[argv.index("--llm") + 1] == "zephyr"
+
+
+def test_too_few_images_for_a_tuned_lens_are_told_before_the_model_is_loaded(
+    images, bare, pair, capsys, monkeypatch
+):
+    monkeypatch.setattr("emma_viz.checkpoints.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    command = ["fit", str(bare), "--images", str(images), "--vision", str(pair.vision), "--kind", "tuned"]
+    assert main(command) == 1
+    assert "550 are needed (--fit-images 400 and --held-out 150)" in capsys.readouterr().err
+    assert not (bare / "tuned.lens").exists()
+
+
+@pytest.mark.parametrize("form", ["pattern", "list"])
+def test_images_of_a_tuned_lens_come_in_every_form(form, images, bare, pair, tmp_path):
+    shown = images / "[0-8].png"
+    if form == "list":
+        shown = images / "list.jsonl"
+        shown.write_text("".join(json.dumps({"image": f"{number}.png"}) + "\n" for number in range(9)))
+    command = ["fit", str(bare), "--images", str(shown), "--vision", str(pair.vision), "--kind", "tuned"]
+    small = ["--fit-images", "6", "--held-out", "3", "--steps", "1", "--batch-size", "2", "--rank", "2"]
+    assert main([*command, *small, "--decoder-layers", "1", "--layers", "2"]) == 0
+    assert read_info(bare / "tuned.lens").fitted_on == f"{shown.name} (6 of its images)"
 
 
 @pytest.mark.slow

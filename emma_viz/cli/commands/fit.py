@@ -132,15 +132,16 @@ def _train(args: argparse.Namespace, out: Path) -> list[str]:
         InputError: an option was given that it does not have.
     """
     stored = Running()
-    if (args.dtype, args.backend, args.llm_source) != (stored.dtype, stored.backend, stored.llm_source):
+    if (args.dtype, args.backend) != (stored.dtype, stored.backend):
         raise InputError(
-            "A tuned lens is trained on the model as it is stored; leave --dtype, --backend and --llm out."
+            "A tuned lens is trained on the model as it is stored; leave --dtype and --backend out."
         )
     words = ["--model", args.model, "--data", str(args.images), "--out", str(out), "--device", args.device]
     words += ["--images", str(args.image_folder)] if args.image_folder else []
     for given in args.vision_source or ():
         words += ["--vision", given]
     words += ["--tokenizer", args.tokenizer_source] if args.tokenizer_source else []
+    words += ["--llm", args.llm_source] if args.llm_source else []
     usual = LensRecipe()
     for name, value in options.fields_of(args, LensRecipe).items():
         flag = "--fit-images" if name == "fit" else f"--{name.replace('_', '-')}"
