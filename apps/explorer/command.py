@@ -16,12 +16,15 @@ from urllib.parse import urlsplit
 
 from emma_viz.checkpoints import BUNDLED, bundled_names
 from emma_viz.cli.guard import guarded
-from emma_viz.cli.options import add_loading, add_serving, path, running
+from emma_viz.cli.options import add_loading, add_serving, given, path, running
 from emma_viz.errors import InputError
 from emma_viz.files.named import named_path
 from emma_viz.lens.headers import SUFFIX
 from emma_viz.lens.kinds import kind_names
 from emma_viz.session.options import DEFAULT_MODELS, Running
+
+_OF_STUDIES = ("study", "models", "casebook", "host", "allow_host", "port", "open", "allow_frame", "share")
+"""Options that --study honours, or refuses with a reason of their own; all others are about models."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
         prog="emma-viz explore",
         description="Open the explorer: two or more models, layer by layer, in the browser.",
     )
+    _add_arguments(found)
+    return found
+
+
+def _add_arguments(found: argparse.ArgumentParser) -> None:
     found.add_argument(
         "--models",
         nargs="+",
@@ -75,7 +83,6 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--share", action="store_true", help="also open a public Gradio link (asks the internet)"
     )
-    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,9 +95,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(words)
+    if args.study:
+        _require_of_studies(words)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     return serve(args)
+
+
+def _require_of_studies(words: Sequence[str]) -> None:
+    """Refuse options of models beside --study.
+
+    Raises:
+        InputError: names them.
+    """
+    if ignored := [flag for name, flag in given(_add_arguments, words).items() if name not in _OF_STUDIES]:
+        raise InputError(
+            f"--study shows what was captured, without any model: expected no {', '.join(ignored)} beside it. Leave "
+            f"{'it' if len(ignored) == 1 else 'them'} out, or name --models in place of --study."
+        )
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -4,12 +4,14 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import io
 import itertools
 import os
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
@@ -128,7 +130,8 @@ def given(add_arguments: Callable[[argparse.ArgumentParser], None], argv: Sequen
     for action in parser._actions:
         flags[action.dest] = (action.option_strings or [action.dest])[0]
         action.default = argparse.SUPPRESS
-    return {name: flags[name] for name in vars(parser.parse_args(argv))}
+    with redirect_stderr(io.StringIO()):  # what is to be warned of was, when the command line was read
+        return {name: flags[name] for name in vars(parser.parse_args(argv))}
 
 
 def add_fields(group: argparse._ActionsContainer, owner: type, **changes: dict[str, Any]) -> None:

@@ -89,6 +89,19 @@ def test_a_study_needs_no_models(tmp_path):
         settings("--study", str(tmp_path), "--models", "cobra-pocket")
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--lens", "ridge"], "--lens"),
+        (["--attribution", "gradient"], "--attribution"),
+        (["--fit-on", "photos", "--device", "cuda"], "--fit-on, --device"),
+    ],
+)
+def test_options_of_models_are_refused_beside_a_study(flags, named, tmp_path, capsys):
+    assert main(["--study", str(tmp_path), "--port", "1", *flags]) == 1
+    assert f"expected no {named} beside it" in capsys.readouterr().err
+
+
 def test_refusals_are_sentences(tmp_path, capsys):
     assert main(["--study", str(tmp_path), "--models", "cobra-pocket"]) == 1
     assert "emma-viz: error: expected --study or --models" in capsys.readouterr().err

@@ -62,6 +62,22 @@ def test_options_are_given_though_they_have_their_defaults_values():
     }
 
 
+@pytest.mark.parametrize("store", [[], ["--store", "pooled"]])
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--lens", "ridge"], "--lens"),
+        (["--fit-on", "photos", "--force-lens"], "--fit-on, --force-lens"),
+    ],
+)
+def test_options_of_lenses_are_for_captures_of_maps(store, flags, named, tmp_path, capsys):
+    command = ["capture", "a.png", "--out", str(tmp_path / "study"), "--layers", "-1", *store, *flags]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert f"expected {named} with --store maps alone" in said
+    assert said.count("layer -1 is the embedding") == 1
+
+
 @pytest.mark.parametrize("name", programs.PROGRAMS)
 def test_a_program_runs_after_the_options_of_the_command_line(name, monkeypatch):
     ran = []

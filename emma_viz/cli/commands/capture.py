@@ -4,8 +4,11 @@ import argparse
 
 from emma_viz.cli import options
 from emma_viz.cli.terminal import one_line
+from emma_viz.errors import InputError
 from emma_viz.session.options import Keeping
 
+_OF_MAPS = ("lens", "fit_on", "force_lens")
+"""Options that only a capture of maps looks at."""
 HELP = "run the models on images and keep what their image tokens held in a study; goes on where it was interrupted"
 
 
@@ -55,7 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record every model on every image, one entry a model."""
+    """Record every model on every image, one entry a model.
+
+    Raises:
+        InputError: an option of lenses is named, and no maps are kept.
+    """
+    named = options.given(add_arguments, args.argv)
+    if args.store != "maps" and (unused := [flag for name, flag in named.items() if name in _OF_MAPS]):
+        raise InputError(
+            f"expected {', '.join(unused)} with --store maps alone, got --store {args.store}, which no lens decodes; "
+            f"leave {'it' if len(unused) == 1 else 'them'} out."
+        )
     from emma_viz import session
     from emma_viz.cli.memory import give_back_what_is_freed
     from emma_viz.cli.progress import ProgressBars
