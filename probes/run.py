@@ -43,6 +43,19 @@ QUICK = 32
 """Images of --quick."""
 COUNT = 256
 """Images otherwise, at most."""
+_OF_TEXTS = (
+    "models",
+    "texts",
+    "out",
+    "quick",
+    "count",
+    "layers",
+    "device",
+    "dtype",
+    "backend",
+    "tokenizer_source",
+)
+"""Options that `--texts` honours: all others are about images."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,6 +72,11 @@ def probe_parser(program: str) -> argparse.ArgumentParser:
         description=(__doc__ or "").replace(_MODULE, program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_arguments(parser)
+    return parser
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models",
         nargs="+",
@@ -116,7 +134,6 @@ def probe_parser(program: str) -> argparse.ArgumentParser:
         help="how often what was seen is written (default: %(default)s)",
     )
     options.add_loading(parser.add_argument_group("models"))
-    return parser
 
 
 def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
@@ -138,6 +155,12 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
     report.require_report_room(args.out)
     usual = QUICK if args.quick else COUNT
     if args.texts is not None:
+        if ignored := [
+            flag for name, flag in options.given(_add_arguments, given).items() if name not in _OF_TEXTS
+        ]:
+            raise InputError(
+                f"expected --texts without {', '.join(ignored)}, which only probes of images take."
+            )
         _on_texts(args, layers, running, usual if args.count is None else args.count)
         return
     described = [require_loadable(source, running) for source in args.models]
@@ -183,21 +206,7 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
 def _on_texts(
     args: argparse.Namespace, layers: tuple[int | str, ...] | None, running: Running, count: int
 ) -> None:
-    """Language models alone, on text.
-
-    Raises:
-        InputError: an option is of images.
-    """
-    of_images = {
-        "--images": args.images,
-        "--probes": args.probes,
-        "--shard": args.shard,
-        "--budget": args.budget,
-    }
-    if given := [name for name, value in of_images.items() if value is not None] + ["--jobs"] * (
-        args.jobs > 1
-    ):
-        raise InputError(f"expected --texts without {given[0]}, which is for probes of images.")
+    """Language models alone, on text."""
     with ProgressBars() as bars:
         written = report_on_texts(
             args.models, args.texts, args.out, count=count, layers=layers, running=running, progress=bars

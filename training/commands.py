@@ -120,6 +120,11 @@ def require_none_of_data(options: argparse.Namespace) -> None:
 
 def run_joint(options: argparse.Namespace) -> None:
     """`joint` on a data set, or its dry run."""
+    if options.world_size is not None and not options.dry_run:
+        raise TrainingError(
+            "--world-size is for --dry-run, which reckons with so many processes; leave it out, and start them with "
+            "`accelerate launch --num_processes N …`."
+        )
     recipe = recipe_from(options)
     folder = options.work or Path("runs") / options.recipe
     if options.dry_run:

@@ -72,7 +72,7 @@ def test_a_state_that_forgets_at_once_reaches_nowhere(folder):
 
 
 @pytest.mark.slow
-def test_the_command_writes_a_report_of_two(folder, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_a_report_of_two(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("probes.pages.paper_charts.write_charts", lambda chart, stem: ())
     notes = tmp_path / "notes.txt"
     notes.write_text("\n\n".join(TEXTS), encoding="utf-8")
@@ -93,13 +93,18 @@ def test_the_command_writes_a_report_of_two(folder, tmp_path, monkeypatch, capsy
     assert names == (["next", "first"] if "llava" in str(folder) else ["next", "first", "reach"])
     assert all("reach was left out" in each for each in told["notes"])
     assert "layer by layer" in (tmp_path / "report" / "report.html").read_text()
-    assert main([*asked, "--images", str(tmp_path)]) != 0
-    assert "expected --texts without --images" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("given", "layers"), [([], None), (["all"], ("all",)), (["all", "5"], ("all", 5))]
-)
+def test_options_of_images_are_refused_by_name(tmp_path, capsys):
+    asked = ["MODEL", "--texts", "notes.txt", "--out", str(tmp_path / "report")]
+    asked += ["--images", "photos", "--prompt", "Why?", "--llm", "x", "--vision", "y"]
+    assert main([*asked, "--part", "thumbnail", "--save-seconds", "15"]) == 1
+    said = capsys.readouterr().err.partition("expected --texts without ")[2].partition(", which")[0]
+    assert {*said.split(", ")} == {"--images", "--prompt", "--llm", "--vision", "--part", "--save-seconds"}
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(("given", "layers"), [([], None), (["all"], ("all",)), (["all", "5"], ("all", 5))])
 def test_layers_that_are_named_are_those_that_are_read(given, layers, tmp_path, monkeypatch):
     asked = []
 

@@ -100,6 +100,13 @@ def test_joint(llava, tmp_path, capsys, nothing_loads, option, value):
     assert not (tmp_path / "work").exists()
 
 
+def test_processes_that_none_starts_are_refused(llava, tmp_path, capsys, nothing_loads):
+    command = ["joint", "--recipe", "tiny-emma-v1", *llava.options, "--work", str(tmp_path / "work")]
+    assert main([*command, "--world-size", "8"]) == 1
+    assert "--world-size is for --dry-run" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize(("option", "value"), LENS)
 def test_lens(pair, llava, tmp_path, capsys, nothing_loads, option, value):
     command = ["lens", "--model", str(pair.emma), "--data", str(llava.data), "--images", str(llava.images)]

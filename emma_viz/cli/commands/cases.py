@@ -201,6 +201,13 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
+    if args.id is not None and (
+        filters := [f"--{name}" for name in _FILTERS if getattr(args, name) is not None]
+    ):
+        raise InputError(
+            f"expected either --id or a filter, got --id and {', '.join(filters)}; leave one out: --id names its cases "
+            "whatever else they are."
+        )
     from emma_viz.session.case_report.writing import write_case_report
 
     with _open(args) as casebook:
@@ -253,6 +260,10 @@ def _add_filter(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
+_FILTERS = ("benchmark", "split", "category", "rule", "verdict", "text", "sort", "tag")
+"""Options of `_add_filter` that choose or order cases; `--all` chooses none."""
+
+
 def _filter(args: argparse.Namespace, casebook: "Casebook") -> "CaseFilter":
     """What was asked for; a name that is none of the casebook's is a slip, and not an empty answer.
 
@@ -262,9 +273,8 @@ def _filter(args: argparse.Namespace, casebook: "Casebook") -> "CaseFilter":
     from emma_viz.cases.filters import CaseFilter
     from emma_viz.cases.mining import MINING_RULES
 
-    names = ("benchmark", "split", "category", "rule", "verdict", "text", "sort")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    tags = tuple(args.tag or ())
+    given = {name: getattr(args, name) for name in _FILTERS if getattr(args, name) is not None}
+    tags = tuple(given.pop("tag", ()))
     known = casebook.facets() | {"rule": MINING_RULES}
     asked = [(name, given[name]) for name in ("benchmark", "split", "category", "rule") if given.get(name)]
     for name, value in (*asked, *(("tag", tag) for tag in tags)):

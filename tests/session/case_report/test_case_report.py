@@ -223,6 +223,14 @@ def test_the_command_writes_it(tmp_path, casebook, capsys):
     assert "A key." in out.read_text("utf-8")
 
 
+def test_the_command_takes_ids_or_a_filter(tmp_path, casebook, capsys):
+    out = tmp_path / "one.html"
+    command = ["cases", "report", str(out), "--casebook", casebook.where, "--id", casebook.ids()[1][:8]]
+    assert main([*command, "--verdict", "none", "--tag", "a"]) == 1
+    assert "expected either --id or a filter, got --id and --verdict, --tag;" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_maps_are_made_by_the_models_that_answered(pair, image):
     model = load_model(pair.cobra, vision_source=str(pair.vision))
     fingerprint = model.info.fingerprint
