@@ -9,9 +9,9 @@ import json
 import signal
 import sys
 
-MEMORY = 2 * 2**30
+_MEMORY = 2 * 2**30
 """Bytes of address space that the process may have, where the system can hold it to that."""
-LONGEST = 1_000_000
+_LONGEST = 1_000_000
 """Characters of a prompt."""
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     answers, sys.stdout = sys.stdout, sys.stderr
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
@@ -32,8 +32,8 @@ def main() -> None:
             (text,), _ = render_jinja_template(
                 conversations=[asked["turns"]], chat_template=asked["template"], **asked["options"]
             )
-            if len(text) > LONGEST:
-                raise ValueError(f"it wrote {len(text)} characters, more than {LONGEST}")
+            if len(text) > _LONGEST:
+                raise ValueError(f"it wrote {len(text)} characters, more than {_LONGEST}")
             answer = {"text": text}
         except Exception as failure:
             answer = {"error": f"{type(failure).__name__}: {str(failure).strip()[:400]}"}
