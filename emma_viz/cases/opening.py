@@ -11,7 +11,14 @@ from threading import Lock
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from emma_viz.cases.tables import CASE_ROWS, VERSION_TABLE
 from emma_viz.errors import CasebookError, MissingDependencyError
@@ -24,7 +31,7 @@ PATIENCE = 10.0
 """Seconds that are waited for somebody else's writing to end."""
 _MAGIC = b"SQLite format 3\x00"
 _LOCK = 0x656D6D61
-"""Number of PostgreSQL's lock under which tables are made."""
+"""Number of PostgreSQL's lock under which all is written."""
 _LINE = "casebook_line"
 """Option of an engine: what threads hold that write."""
 _LARGEST = 256 * 2**20
@@ -99,6 +106,9 @@ def writing(engine: Engine) -> Generator[Connection]:
         engine.connect().execution_options(casebook_writes=True) as connection,
         connection.begin(),
     ):
+        if connection.dialect.name == "postgresql":
+            # One after another, as on SQLite: what is written depends on what is there, which rows alone cannot lock.
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         yield connection
 
 
@@ -114,10 +124,12 @@ def _url(where: str | Path) -> URL:
 
 
 def _options(url: URL) -> dict:
+    # Threads of one program stand in line. SQLite lets whoever waits try again now and then, and some never win; at a
+    # server each who waits would hold a connection, and readers would find none.
+    line = {"execution_options": {_LINE: Lock()}}
     if url.get_backend_name() == "sqlite":
-        # Threads of one program stand in line. SQLite lets whoever waits try again now and then, and some never win.
-        return {"connect_args": {"timeout": PATIENCE}, "execution_options": {_LINE: Lock()}}
-    return {"pool_pre_ping": True}
+        return {"connect_args": {"timeout": PATIENCE}, **line}
+    return {"pool_pre_ping": True, **line}
 
 
 def _require_sqlite(url: URL, *, make: bool) -> None:
@@ -163,8 +175,6 @@ def _begin(connection: Connection) -> None:
 
 def _bring_up_to_date(connection: Connection) -> None:
     where = shown_url(connection.engine.url)
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     names = set(inspect(connection).get_table_names())
     if connection.dialect.name == "sqlite":
         _require_own(connection, names, where)
@@ -226,6 +236,11 @@ def _explained(engine: Engine) -> Generator[None]:
                 f"{where}: another program has been writing for more than {PATIENCE:g} s; try again, or end it."
             ) from failure
         raise CasebookError(f"{where} cannot be reached or used: {said}.") from failure
+    except IntegrityError as failure:
+        raise CasebookError(
+            f"{where}: nothing was written, because it does not go with what is there ({_said(failure)}); if somebody "
+            "else wrote at the same time, try again."
+        ) from failure
     except (DBAPIError, sqlite3.Error) as failure:
         raise CasebookError(f"{where}: it is damaged, or no casebook: {_said(failure)}.") from failure
     except json.JSONDecodeError as failure:

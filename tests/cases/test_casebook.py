@@ -263,6 +263,69 @@ def test_many_writers_lose_nothing(address):
     assert len({event.at for event in found.history}) == 32
 
 
+def at_once(*work) -> list[Exception]:
+    """Do things at the same time, each in a thread of its own; returns what went wrong."""
+    together, failures = threading.Barrier(len(work), timeout=60), []
+
+    def run(each) -> None:
+        together.wait()
+        try:
+            each()
+        except Exception as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=(each,)) for each in work]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return failures
+
+
+def test_programs_that_mine_the_same_run_beside_one_that_measures_lose_nothing(address):
+    pictures = [case_picture(Image.new("RGB", (8, 8), (number, 0, 0))) for number in range(20)]
+    measured = {"name": PRESENCE, "model": "cobra", "layer": 3, "value": 0.9, "control": 0.5}
+    evidence = (MeasuredEvidence(**measured),)
+    records = [record(str(row), answer("cobra", "no"), evidence=evidence) for row in range(60)]
+
+    def mine() -> None:
+        for picture in pictures:
+            mining.keep_picture(picture)
+        mining.add(records)
+
+    def mine_too() -> None:
+        for picture in pictures:
+            mining_too.keep_picture(picture)
+        mining_too.add(records)
+
+    def measure() -> None:
+        for each in records[:30]:
+            measuring.keep_evidence(each.identity, "cobra", recipe="r", document={}, measured=evidence)
+
+    with Casebook.open(address) as mining, Casebook.open(address) as mining_too:
+        assert at_once(mine, mine_too) == []
+        assert mining.count() == 60
+        records = [record(str(row), answer("emma", "yes"), evidence=evidence) for row in range(120)]
+        with Casebook.open(address) as measuring:
+            assert at_once(mine, mine_too, measure) == []
+        assert mining.count() == 120
+        assert {len(each.answers) for each in mining.records()} == {1, 2}
+        assert all(mining.has_picture(each.hash) for each in pictures)
+
+
+def test_of_two_who_add_one_name_with_two_weights_at_once_the_second_is_refused(address):
+    with Casebook.open(address) as one, Casebook.open(address) as other:
+
+        def adding(book, weights):
+            rows = [record(f"{weights} {row}", answer(fingerprint=weights)) for row in range(100)]
+            return lambda: book.add(rows)
+
+        (failure,) = at_once(adding(one, "aa"), adding(other, "bb"))
+        assert isinstance(failure, InputError)
+        assert "to be one model" in str(failure)
+        assert one.count() == 100
+
+
 def test_threads_of_one_casebook_write_in_turn_however_long_the_line(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "PATIENCE", 0.01)  # how long another program is waited for
     with Casebook.open(tmp_path / "cases.db") as book:

@@ -116,6 +116,21 @@ def test_a_damaged_file_is_a_sentence(tmp_path):
         casebook.records()
 
 
+def test_rows_that_are_there_already_are_no_damage(address):
+    with Casebook.open(address) as casebook:
+        casebook.add([CaseRecord(prompt="Is there a cup?")])
+    engine = opening.open_database(address)
+    with opening.reading(engine) as connection:
+        row = dict(connection.execute(select(CASE_ROWS)).mappings().one())
+    with (
+        pytest.raises(CasebookError, match="nothing was written, because") as raised,
+        opening.writing(engine) as connection,
+    ):
+        connection.execute(insert(CASE_ROWS), [row])
+    engine.dispose()
+    assert "damaged" not in str(raised.value)
+
+
 def test_a_file_that_somebody_is_writing_to_for_long_is_a_sentence(tmp_path, monkeypatch):
     path = filled(tmp_path / "cases.db")
     monkeypatch.setattr(opening, "PATIENCE", 0.05)
