@@ -67,7 +67,7 @@ class Casebook:
 
     @property
     def where(self) -> str:
-        """The path or URL, without a password."""
+        """The path or URL, without a password and options."""
         return shown_url(self._engine.url)
 
     def close(self) -> None:

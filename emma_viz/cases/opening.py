@@ -77,9 +77,11 @@ def open_database(where: str | Path, *, make: bool = True) -> Engine:
 
 
 def shown_url(url: URL) -> str:
-    """A URL without its password; the path of an SQLite file."""
-    sqlite = url.get_backend_name() == "sqlite" and url.database
-    return str(url.database) if sqlite else url.render_as_string(hide_password=True)
+    """A URL without its password and its options, of which some hold one; the path of an SQLite file."""
+    if url.get_backend_name() == "sqlite" and url.database:
+        return str(url.database)
+    shown = url.set(query={}).render_as_string(hide_password=True)
+    return f"{shown}?***" if url.query else shown
 
 
 @contextmanager
@@ -134,7 +136,9 @@ def _options(url: URL) -> dict:
 
 def _require_sqlite(url: URL, *, make: bool) -> None:
     if not url.database or url.database == ":memory:" or url.query:
-        raise CasebookError(f"{url}: expected the path of a file, as sqlite:///cases.db, without options.")
+        raise CasebookError(
+            f"{shown_url(url)}: expected the path of a file, as sqlite:///cases.db, without options."
+        )
     path = Path(url.database)
     if not path.exists():
         if not make:

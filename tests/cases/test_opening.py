@@ -163,8 +163,10 @@ def test_readers_do_not_wait_for_a_writer(tmp_path, monkeypatch):
     [
         ("nonsense://host/name", "SQLAlchemy knows no database"),
         ("postgresql+psycopg://emma:secret@localhost:1/name", "cannot be reached"),
+        ("postgresql+psycopg://emma@localhost:1/name?password=secret", "cannot be reached"),
         ("sqlite://", "path of a file"),
         ("sqlite:///file?mode=ro", "without options"),
+        ("sqlite:///file?password=secret", "without options"),
         ("postgresql://[::1", "this is none"),
         ("/no/such/folder/cases.db", "does not exist"),
         ("/", "something else"),
