@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 from apps.casebook.shared import case_maps
 from apps.casebook.text import as_html
 from apps.casebook.told import CASEBOOK_EXPLORER
+from apps.explorer.command import by_label
 from apps.explorer.running import LONGEST_PROMPT, MOST_MODELS
 from emma_viz.cases.case import CaseRecord
 
@@ -18,8 +19,8 @@ _LONGEST_PART = 8000
 def explorer_part(record: CaseRecord) -> str:
     """HTML of the way to the explorer; nothing for a case that it cannot open, or where nobody knows an explorer."""
     told = json.loads(os.environ.get(CASEBOOK_EXPLORER, "{}"))
-    sources = case_maps().sources_of(record)
-    link = explorer_link(record, list(sources))
+    sources = list(case_maps().sources_of(record).values())[:MOST_MODELS]
+    link = explorer_link(record, list(by_label(sources)))
     if not (told.get("address") and link):
         return ""
     anchor = (
@@ -28,7 +29,7 @@ def explorer_part(record: CaseRecord) -> str:
     )
     if not told.get("start"):
         return f'<p class="cb-small">{anchor}</p>'
-    command = f"{told['start']} --models {shlex.join(list(sources.values())[:MOST_MODELS])}"
+    command = f"{told['start']} --models {shlex.join(sources)}"
     return (
         f'<details class="cb-start"><summary>Open in the explorer</summary><p class="cb-small">The explorer is a '
         f"server of its own. Start it, once, beside this one:</p><pre>{as_html(command)}</pre>"
@@ -38,10 +39,15 @@ def explorer_part(record: CaseRecord) -> str:
 
 
 def explorer_link(record: CaseRecord, models: list[str]) -> str:
-    """The fragment of the explorer's address; "" where it cannot open the case."""
+    """The fragment of the explorer's address; "" where it cannot open the case.
+
+    Args:
+        record: the case.
+        models: what the explorer calls them, `MOST_MODELS` at most.
+    """
     prompt = quote(record.prompt)
     fits = len(record.prompt) <= LONGEST_PROMPT and len(prompt) < _LONGEST_PART
     if not (record.image and models and record.prompt and fits):
         return ""
-    parts = {"image": record.image, "models": ",".join(models[:MOST_MODELS]), "prompt": record.prompt}
+    parts = {"image": record.image, "models": ",".join(models), "prompt": record.prompt}
     return urlencode({**parts, "lens": case_maps().lens}, quote_via=quote)

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from apps.explorer.page.links import among
+from apps.explorer.page.links import among, read_link, restored
 from apps.explorer.service import Service
 from emma_viz.session import View, compare_study
 from tests.apps.test_copying import at_home, words_of  # noqa: F401 (a fixture)
@@ -102,3 +102,20 @@ def test_names_are_found_in_a_link_commas_and_all():
     assert among("native, else ridge,my.lens", offered) == (["native, else ridge", "my.lens"], [])
     assert among("ridge,x,ridge", offered) == (["ridge"], ["x"])
     assert among(",mixer_out", ("", "mixer_out")) == (["", "mixer_out"], [])
+    assert among("," * 7999, offered) == ([], [""] * 8000)  # what a stranger's link may hold, at once
+
+
+def test_models_of_a_link_are_restored_commas_and_all(offer, examples):
+    class Page:
+        """Of Gradio, what is asked here."""
+
+        @staticmethod
+        def skip() -> str:
+            return "as it is"
+
+    service = Service(offer(models={"a, b": "a", "c": "c"}), examples)
+    values = restored(Page, service, read_link("#models=a%2C%20b,nobody,c"))
+    assert values["models"] == ["a, b", "c"]
+    assert values["lost"] == ["the model nobody"]
+    assert restored(Page, service, {})["models"] == "as it is"
+    service.close()

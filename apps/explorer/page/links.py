@@ -27,8 +27,9 @@ def read_link(address: str | None) -> Link:
 def among(text: str, offered: Collection[str]) -> tuple[list[str], list[str]]:
     """The names that a text lists, and what in it is none of those on offer; a name may have commas of its own."""
     parts, known, unknown = text.split(","), [], []
+    longest = 1 + max((name.count(",") for name in offered), default=0)
     while parts:
-        for count in range(len(parts), 0, -1):
+        for count in range(min(longest, len(parts)), 0, -1):
             if (name := ",".join(parts[:count])) in offered:
                 known.append(name)
                 parts = parts[count:]
@@ -42,10 +43,9 @@ def restored(gr, service: Service, link: Link) -> dict[str, Any]:
     """Whether a link names all that a run needs, and new values of the widgets; the others are left alone."""
     settings, keep = service.settings, gr.skip()
     file = service.file_of(link.get("image", "")) if link.get("image") else None
-    wanted = [name for name in link.get("models", "").split(",") if name]
-    names = [name for name in wanted if name in settings.models]
+    names, unknown = among(link.get("models", ""), settings.models)
     tokens = int(link["tokens"]) if re.fullmatch(r"\d{1,3}", link.get("tokens", "")) else 0
-    lost = [f"the model {name[:60]}" for name in wanted if name not in settings.models]
+    lost = [f"the model {name[:60]}" for name in unknown if name]
     lenses, unknown = among(link.get("lens", ""), settings.lenses)
     lost += [f"the lens {name[:60]}" for name in unknown if name]
     sites, unknown = among(link.get("site", ""), ("", *LINKED_SITES))

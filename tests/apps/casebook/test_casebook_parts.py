@@ -5,8 +5,10 @@ import html
 import json
 import os
 import re
+import shlex
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -22,10 +24,12 @@ from apps.casebook.permalinks import (
     renewed,
 )
 from apps.casebook.server import SETTINGS, free_port, serve_casebook
+from apps.casebook.shared import case_maps
 from apps.casebook.text import as_html, leaning_bar, marked, shown_text
-from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_PERSON, CASEBOOK_PLACE
+from apps.casebook.told import CASEBOOK_EXPLORER, CASEBOOK_MODELS, CASEBOOK_PERSON, CASEBOOK_PLACE
 from apps.explorer.casebooks import casebook_images
-from apps.explorer.page.links import read_link
+from apps.explorer.command import by_label
+from apps.explorer.page.links import among, read_link
 from emma_viz.cases.case import CaseAnswer, CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import AnswerFilter, EvidenceFilter
@@ -153,6 +157,25 @@ def test_a_link_to_the_explorer_names_what_the_explorer_reads(monkeypatch):
     assert "emma-viz --models cobra-pocket emma-v1-pocket</pre>" in shown
     for cannot in (case_of(""), case_of("0" * 64, prompt="é" * 1999), case_of("0" * 64, prompt="e" * 2001)):
         assert explorer_part(cannot) == ""
+
+
+def test_a_link_to_the_explorer_calls_models_as_the_explorer_does(monkeypatch, tmp_path):
+    sources = {"cobra-pocket": str(tmp_path / "one" / "a, b"), "unknown": str(tmp_path / "two" / "a, b")}
+    for each in sources.values():
+        Path(each).mkdir(parents=True)
+    monkeypatch.setenv(CASEBOOK_MODELS, json.dumps(sources))
+    monkeypatch.setenv(
+        CASEBOOK_EXPLORER, json.dumps({"address": "http://127.0.0.1:7860", "start": "emma-viz"})
+    )
+    case_maps.clear()
+    try:
+        shown = explorer_part(case_of("0" * 64))
+    finally:
+        case_maps.clear()
+    link = read_link(html.unescape(re.search('href="http://127.0.0.1:7860/#([^"]*)"', shown).group(1)))
+    command = html.unescape(re.search(r"<pre>emma-viz --models (.*?)</pre>", shown).group(1))
+    labels = by_label(shlex.split(command))
+    assert among(link["models"], labels) == (["a, b", "emma-v1-pocket", "a, b (2)"], [])
 
 
 @pytest.mark.parametrize(
