@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,18 @@ class CaseView:
     """A sentence for each model whose maps lack, or are not of what answered."""
 
 
+@dataclass
+class _Made:
+    """What was made of one case."""
+
+    decodings: dict[str, tuple[Decoding, list[str]]] = field(default_factory=dict)
+    """Name of a model → its maps, and what is to be said of them."""
+    view: CaseView | None = None
+
+
 class CaseMaps:
-    """Makes and keeps the maps of cases; one thread at a time makes some, the others wait.
+    """Makes and keeps the maps of cases; one thread at a time makes some, the others wait. Maps that could not be made
+    are tried again whenever they are asked for: an image, a study or a lens may be there by then.
 
     Args:
         sources: name of a model, as in the cases → what `load_model` takes. Bundled models are found by their names.
@@ -54,7 +64,7 @@ class CaseMaps:
         self._sources = dict(sources or {})
         self.lens, self._running, self._keep = lens, running, keep
         self._loaded: dict[str, LoadedModel] = {}
-        self._made: OrderedDict[tuple[str, tuple[CaseAnswer, ...]], CaseView] = OrderedDict()
+        self._made: OrderedDict[tuple[str, tuple[CaseAnswer, ...]], _Made] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, record: CaseRecord, image: Image.Image | None) -> CaseView:
@@ -66,12 +76,15 @@ class CaseMaps:
         """
         key = (record.identity, record.answers)
         with self._lock:
-            if key not in self._made:
-                self._made[key] = self._make(record, image)
-                while len(self._made) > self._keep:
-                    self._made.popitem(last=False)
+            made = self._made.setdefault(key, _Made())
             self._made.move_to_end(key)
-            return self._made[key]
+            while len(self._made) > self._keep:
+                self._made.popitem(last=False)
+            before = len(made.decodings)
+            notes = self._decode(record, image, made.decodings)
+            if made.view is None or len(made.decodings) > before or made.view.notes != notes:
+                made.view = _view(record, made.decodings, notes)
+            return made.view
 
     def sources_of(self, record: CaseRecord) -> dict[str, str]:
         """Name → what `load_model` takes, of each model that answered and whose weights are known here."""
@@ -81,24 +94,27 @@ class CaseMaps:
     def _source(self, name: str) -> str | None:
         return self._sources.get(name, name if name in bundled_names() else None)
 
-    def _make(self, record: CaseRecord, image: Image.Image | None) -> CaseView:
-        decodings: list[Decoding] = []
+    def _decode(
+        self, record: CaseRecord, image: Image.Image | None, made: dict[str, tuple[Decoding, list[str]]]
+    ) -> tuple[str, ...]:
+        """Make the maps that lack; returns what is to be said of all."""
         notes: list[str] = []
         for answer in record.answers:
-            try:
-                decoding = self._decoding(record, answer, image, notes)
-                if decoding is not None and decodings:
-                    Comparison(decodings=(decodings[0], decoding))  # refuses another image
-            except EmmaVizError as error:
-                notes.append(f"{answer.model}: {error}")
+            if answer.model in made:
+                notes += made[answer.model][1]
                 continue
-            if decoding is not None:
-                decodings.append(decoding)
-        if not decodings:
-            return CaseView(payload=None, notes=tuple(notes))
-        names = (Path(record.image_name).name,) if record.image_name else ()
-        comparison = Comparison(decodings=tuple(decodings), image_names=names)
-        return CaseView(payload=payload(comparison, live=False), notes=tuple(notes))
+            said: list[str] = []
+            try:
+                decoding = self._decoding(record, answer, image, said)
+                if decoding is not None:
+                    if made:
+                        first, _ = next(iter(made.values()))
+                        Comparison(decodings=(first, decoding))  # refuses another image
+                    made[answer.model] = decoding, said
+            except EmmaVizError as error:
+                said.append(f"{answer.model}: {error}")
+            notes += said
+        return tuple(notes)
 
     def _decoding(
         self, record: CaseRecord, answer: CaseAnswer, image: Image.Image | None, notes: list[str]
@@ -142,3 +158,14 @@ class CaseMaps:
                 f"({answer.fingerprint[:8]})."
             )
         return model
+
+
+def _view(
+    record: CaseRecord, made: Mapping[str, tuple[Decoding, list[str]]], notes: tuple[str, ...]
+) -> CaseView:
+    decodings = tuple(made[answer.model][0] for answer in record.answers if answer.model in made)
+    if not decodings:
+        return CaseView(payload=None, notes=notes)
+    names = (Path(record.image_name).name,) if record.image_name else ()
+    comparison = Comparison(decodings=decodings, image_names=names)
+    return CaseView(payload=payload(comparison, live=False), notes=notes)

@@ -259,3 +259,22 @@ def test_maps_are_made_by_the_models_that_answered(pair, image):
     blind = maps.of(replace(asked, image=""), None)
     assert blind.payload is None
     assert "does not have the image" in blind.notes[0]
+
+
+def test_maps_that_could_not_be_made_are_tried_again(pair, image, tmp_path):
+    answers = (CaseAnswer(model="a", text="No."), CaseAnswer(model="b", text="Yes."))
+    asked = CaseRecord(image=image_hash(image), prompt="Is there a cup?", answers=answers)
+    late = tmp_path / "late"
+    maps = CaseMaps({"a": str(late), "b": str(pair.cobra)}, running=Running(vision_source=str(pair.vision)))
+    blind = maps.of(asked, None)  # as of cases that were imported before their images
+    assert blind.payload is None
+    assert "does not have the image" in blind.notes[0]
+    lacking = maps.of(asked, image)
+    assert [each["answer"] for each in lacking.payload["models"]] == ["Yes."]
+    assert lacking.notes[0].startswith("a: ")
+    assert maps.of(asked, image) is lacking  # and is not made anew
+    late.symlink_to(pair.emma)
+    whole = maps.of(asked, image)
+    assert [each["answer"] for each in whole.payload["models"]] == ["No.", "Yes."]
+    assert whole.notes == ()
+    assert maps.of(asked, image) is whole
