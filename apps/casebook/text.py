@@ -1,4 +1,4 @@
-"""Strangers' words as HTML: as_html, and never as Markdown, which would load pictures from elsewhere."""
+"""Strangers' words as they are, in HTML or a label, and never as Markdown, which would load pictures."""
 
 import os
 import re
@@ -13,10 +13,19 @@ from emma_viz.records.coco_words import coco_and
 _FOLDERS = re.compile(r"(?<![\w:/\\.~])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\"<>|]*)*[/\\](?=[^\s/\\])")
 """The folders of a path; an address with :// before it has none."""
 
+_MARKS = re.compile(r"[!-/:-@\[-`{-~]")
+"""All that Markdown lets a backslash stand before: the punctuation of ASCII."""
+
 
 def as_html(text: str) -> str:
     """Text that stands in HTML as it is."""
     return escape(text, quote=True).replace("\n", "<br>")
+
+
+def as_label(text: str) -> str:
+    """Text that stands as it is in a label of Streamlit's buttons, pills and fields, which read labels as Markdown; the
+    choices of a list (`st.selectbox`) are plain text and need it not."""
+    return _MARKS.sub(r"\\\g<0>", text)
 
 
 def cut(text: str, longest: int) -> str:

@@ -13,7 +13,7 @@ from apps.casebook.exploring import explorer_part
 from apps.casebook.keys import NEXT, PREVIOUS, UNDO, VERDICT_KEYS, pressed_key
 from apps.casebook.permalinks import filter_of, filter_part
 from apps.casebook.pictures import framed
-from apps.casebook.text import as_html, chip, cut, judged_chip, leaning_bar, marked, shown_text
+from apps.casebook.text import as_html, as_label, chip, cut, judged_chip, leaning_bar, marked, shown_text
 from apps.casebook.told import CASEBOOK_PERSON
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.history import CASE_VERDICTS, CaseEvent, EventKind
@@ -213,7 +213,8 @@ def _words(casebook: Casebook, found: StoredCase) -> None:
             f"{_when(each)}</span></p>"
         )
     if review.tags:
-        gone = tags.pills("Press a tag to take it off", review.tags, key=f"tags-{found.id}-{found.version}")
+        key = f"tags-{found.id}-{found.version}"
+        gone = tags.pills("Press a tag to take it off", review.tags, format_func=as_label, key=key)
         if gone:
             _write(casebook, found, "untag", gone)
     with st.form(f"note-{found.id}", clear_on_submit=True, border=False):

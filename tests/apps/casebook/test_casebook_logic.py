@@ -183,6 +183,24 @@ def test_what_cannot_be_written_is_said_and_not_lost(casebook, monkeypatch, tmp_
         assert "Not written: A long thought." in html(app)
 
 
+def test_a_strangers_tag_is_no_markdown_and_is_taken_off_by_its_own_name(casebook):
+    id = casebook.ids()[0]
+    casebook.write(id, "tag", "![x](/a.png) [y](https://example.org) :red[z]", author="ann")
+    casebook.write(id, "tag", "odd", author="ann")
+    app = run(id=id)
+    turn(app, "case")
+    (tags,) = app.get("button_group")
+    assert tags.options == [
+        "\\!\\[x\\]\\(\\/a\\.png\\) \\[y\\]\\(https\\:\\/\\/example\\.org\\) \\:red\\[z\\]",
+        "odd",
+    ]
+    app.text_input(key="author").set_value("ben").run()
+    (tags,) = app.get("button_group")
+    tags.select("![x](/a.png) [y](https://example.org) :red[z]").run()
+    assert html(app)
+    assert casebook.case(id).review.tags == ("odd",)
+
+
 def test_an_address_is_a_permalink(casebook):
     assert "7 of 14" in html(run(model="a", answer="wrong"))
     nothing = run(tag="none such")
