@@ -89,17 +89,23 @@ def _write(casebook: Casebook, found: StoredCase, kind: EventKind, value: str) -
 
 def _written(casebook: Casebook, found: StoredCase, kind: EventKind, value: str) -> None:
     """Write; a verdict is only written over what was seen. What went wrong is said on the page as it is drawn next."""
-    # Not `found.version`: every press reads the case anew, and shows it only afterwards.
+    lost = f" Not written: {value}" if kind in ("note", "tag") else ""
     if not (author := _author()):
-        st.session_state["said"] = "Write your name first, below the verdicts: this casebook is shared."
+        _say(f"Write your name first, below the verdicts: this casebook is shared.{lost}")
         return
+    # Not `found.version`: every press reads the case anew, and shows it only afterwards.
     seen = st.session_state.get(_SEEN, {}).get(found.id, found.version)
     version = seen if kind in ("verdict", "undo") else None
     try:
         casebook.write(found.id, kind, value, author=author, version=version)
     except (CasebookError, InputError) as error:
-        lost = f" Not written: {value}" if kind in ("note", "tag") else ""
-        st.session_state["said"] = f"{shown_text(str(error))}{lost}"
+        _say(f"{shown_text(str(error))}{lost}")
+
+
+def _say(text: str) -> None:
+    """Say it on the page as it is drawn next, below what is to be said there already."""
+    before = st.session_state.get("said")
+    st.session_state["said"] = f"{before}\n{text}" if before else text
 
 
 def _author() -> str:

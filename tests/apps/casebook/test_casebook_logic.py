@@ -174,13 +174,15 @@ def test_what_cannot_be_written_is_said_and_not_lost(casebook, monkeypatch, tmp_
     app.text_area[0].set_value("A long thought.")
     press(app, "Write")
     assert "Write your name first" in html(app)
-    assert "Not written: A long thought." not in html(app)
+    assert "Not written: A long thought." in html(app)
     app.text_input(key="author").set_value("ann").run()
     with other_writer(tmp_path / "cases.db"):
         app.text_area[0].set_value("A long thought.")
+        next(each for each in app.text_input if each.label == "Tag").set_value("odd")
         press(app, "Write")
         assert "another program has been writing" in html(app)
         assert "Not written: A long thought." in html(app)
+        assert "Not written: odd" in html(app)
 
 
 def test_a_strangers_tag_is_no_markdown_and_is_taken_off_by_its_own_name(casebook):
