@@ -23,6 +23,8 @@ from emma_viz.errors import CasebookError, InputError
 
 _SEEN = "seen"
 """In the visitor's state: id of the case on the page → the version that stands there."""
+_NAME, _NAME_FIELD = "name", "author"
+"""In the visitor's state: the author's name, and what the field for it holds, which Streamlit forgets with the page."""
 
 
 def draw_case(casebook: Casebook) -> None:
@@ -109,7 +111,11 @@ def _say(text: str) -> None:
 
 
 def _author() -> str:
-    return (st.session_state.get("author") or "").strip() or os.environ.get(CASEBOOK_PERSON, "")
+    return st.session_state.get(_NAME, "").strip() or os.environ.get(CASEBOOK_PERSON, "")
+
+
+def _take_name() -> None:
+    st.session_state[_NAME] = st.session_state[_NAME_FIELD]
 
 
 def _last(found: StoredCase) -> CaseEvent | None:
@@ -203,7 +209,8 @@ def _review(casebook: Casebook, found: StoredCase) -> None:
         if pressed:
             _write(casebook, found, "verdict", "" if review.verdict == name else name)
     name, undo = st.columns([3, 1], vertical_alignment="bottom")
-    name.text_input("Your name", os.environ.get(CASEBOOK_PERSON, ""), max_chars=120, key="author")
+    st.session_state.setdefault(_NAME_FIELD, _author())
+    name.text_input("Your name", max_chars=120, key=_NAME_FIELD, on_change=_take_name)
     if undo.button("Undo (u)", disabled=_last(found) is None, width="stretch"):
         _undo(casebook, found)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from apps.casebook import server
-from apps.casebook.told import CASEBOOK_PLACE
+from apps.casebook.told import CASEBOOK_PERSON, CASEBOOK_PLACE
 from apps.casebook.views.overview import calibration_of, mistakes_by_object, right_shares, worst_objects
 from emma_viz.cases import opening
 from emma_viz.cases.case import CaseAnswer, CaseRecord, MeasuredEvidence
@@ -201,6 +201,20 @@ def test_a_strangers_tag_is_no_markdown_and_is_taken_off_by_its_own_name(caseboo
     tags.select("![x](/a.png) [y](https://example.org) :red[z]").run()
     assert html(app)
     assert casebook.case(id).review.tags == ("odd",)
+
+
+@pytest.mark.parametrize("person", ["", "the user of this machine"])
+def test_a_name_that_was_given_stays_on_every_page(casebook, monkeypatch, person):
+    monkeypatch.setenv(CASEBOOK_PERSON, person)
+    app = run(id=casebook.ids()[0])
+    turn(app, "case")
+    assert app.text_input(key="author").value == person
+    app.text_input(key="author").set_value("ann").run()
+    turn(app, "figures")
+    turn(app, "case", id=casebook.ids()[1])
+    assert app.text_input(key="author").value == "ann"
+    press(app, "miss (2)")
+    assert [each.author for each in casebook.case(casebook.ids()[1]).history] == ["ann"]
 
 
 def test_an_address_is_a_permalink(casebook):
