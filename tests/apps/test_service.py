@@ -200,11 +200,11 @@ def test_files_of_forgotten_images_go(offer, examples):
         made.images = Images(examples, keep=1)
         for number in range(3):
             image = Image.new("RGB", (8, 8), (number, 0, 0))
-            made.images.add(str(number), f"image {number}", image)
-            assert made.file_of(str(number)).is_file()
+            made.images.add(f"{number:064x}", f"image {number}", image)
+            assert made.file_of(f"{number:064x}").is_file()
         kept = {path.name for path in made.uploads.images.glob("*/*")}
         assert kept == {"image 2.png"}
-        assert made.file_of("0") is None
+        assert made.file_of(f"{0:064x}") is None
     finally:
         made.close()
 

@@ -131,10 +131,14 @@ def progressed(
         mark = inspect(source).fingerprint
         if mark is not None:
             differ += _differ("fingerprint of the model", first.model.fingerprint, mark)
-        asked = require_loadable(source, running)[1].info
-        differ += _differ("type of the weights", first.model.dtype, asked.dtype)
+        dtype = running.dtype
+        if dtype is None and not differ and entry.n_samples < len(request.image_hashes):
+            dtype = require_loadable(source, running)[1].info.dtype  # which follows the file and the device
+        if dtype is not None:
+            differ += _differ("type of the weights", first.model.dtype, dtype)
         if first.model.part or running.part:
-            differ += _differ("image tokens", first.model.part or "tiles", asked.part or "tiles")
+            asked = require_loadable(source, running)[1].info.part
+            differ += _differ("image tokens", first.model.part or "tiles", asked or "tiles")
         if entry.kind != "stream" and entry.n_samples < len(request.image_hashes):
             differ += _differ("number of images", entry.n_samples, len(request.image_hashes))
     if not differ:
