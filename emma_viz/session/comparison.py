@@ -138,14 +138,14 @@ def compare(
     names = tuple(name for name in called for _ in several)
     wanted = one_each(lenses, len(models))
     described = [require_loadable(source, running) for source in models]
+    if site is not None:
+        for config, _ in described:
+            split_site(site, ATTENTION_SITES if config is None else sites_of(config.llm))
     found = [model for _, model in described]
     chosen = [
         lens_for(each, source, model, running, fit_on=fit_on, force=force_lens, progress=progress)
         for each, source, model in zip(wanted, models, found, strict=True)
     ]
-    if site is not None:
-        for config, _ in described:
-            split_site(site, ATTENTION_SITES if config is None else sites_of(config.llm))
     recorded = [recording_for(lens) for lens in chosen]
     plans = [((site,) if site else sites, needed) for sites, needed in recorded]
     for lens, model, (sites, _) in zip(chosen, found, plans, strict=True):
