@@ -60,7 +60,8 @@ class TemplateProcess:
             process.communicate()
 
     def _started(self) -> subprocess.Popen[str]:
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
+            self.end()
             paths = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(Path(__file__).with_name("template_process.py"))],
