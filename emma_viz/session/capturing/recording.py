@@ -249,6 +249,7 @@ class _Job:
         self._plan(study)
         request = self.requests[name]
         with study.writer(name, resume=not replace_old, overwrite=replace_old) as writer:
+            begun = writer.n_samples
             for trace, decoding in ask(
                 model,
                 self.asked.questions,
@@ -259,15 +260,17 @@ class _Job:
                 tokens=tokens_of(request.store),
                 decoded=request.decoded,
                 dtype=request.dtype if request.store == "states" else torch.float32,
-                first=writer.n_samples,
+                first=begun,
                 batch_size=self.batch_size,
                 force_lens=self.force_lens,
                 convert_profile=self.convert_profile,
                 progress=self.progress,
             ):
-                request.require_unchanged(trace, writer.n_samples, self.asked.names)
+                before = writer.n_samples
+                request.require_unchanged(trace, before, self.asked.names)
                 writer.append_batch(*kept(request.store, trace, decoding, request.dtype))
-                keep_image_names(study, name, self.asked.names)
+                if before == begun:  # the entry is there now, and an interruption leaves it with them
+                    keep_image_names(study, name, self.asked.names)
         del model
         free(self.sources[name])
 
