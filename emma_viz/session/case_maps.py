@@ -1,6 +1,7 @@
 """What the canvas shows of a case: maps from the study behind it, or made now by the models themselves."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -40,17 +41,23 @@ class _Made:
     decodings: dict[str, tuple[Decoding, list[str]]] = field(default_factory=dict)
     """Name of a model → its maps, and what is to be said of them."""
     view: CaseView | None = None
+    with_image: bool = False
+    """Whether there was an image at the last attempt."""
+    tried: float = 0.0
+    """When that ended, on the monotonic clock."""
 
 
 class CaseMaps:
     """Makes and keeps the maps of cases; one thread at a time makes some, the others wait. Maps that could not be made
-    are tried again whenever they are asked for: an image, a study or a lens may be there by then.
+    are tried again when they are asked for later: an image, a study or a lens may be there by then.
 
     Args:
         sources: name of a model, as in the cases → what `load_model` takes. Bundled models are found by their names.
         lens: of all models.
         running: how models are loaded.
         keep: cases whose maps stay in memory.
+        again: seconds until maps that could not be made are tried again, unless an image has come meanwhile: a page
+            asks at every press of a key, and a source that cannot be reached takes its time to say so.
     """
 
     def __init__(
@@ -60,9 +67,10 @@ class CaseMaps:
         lens: str = DEFAULT_LENSES[0],
         running: Running = Running(),
         keep: int = KEPT_MAPS,
+        again: float = 15.0,
     ):
         self._sources = dict(sources or {})
-        self.lens, self._running, self._keep = lens, running, keep
+        self.lens, self._running, self._keep, self._again = lens, running, keep, again
         self._loaded: dict[str, LoadedModel] = {}
         self._made: OrderedDict[tuple[str, tuple[CaseAnswer, ...]], _Made] = OrderedDict()
         self._lock = threading.Lock()
@@ -80,10 +88,14 @@ class CaseMaps:
             self._made.move_to_end(key)
             while len(self._made) > self._keep:
                 self._made.popitem(last=False)
+            lately = time.monotonic() < made.tried + self._again and made.with_image == (image is not None)
+            if made.view is not None and (lately or len(made.decodings) == len(record.answers)):
+                return made.view
             before = len(made.decodings)
             notes = self._decode(record, image, made.decodings)
             if made.view is None or len(made.decodings) > before or made.view.notes != notes:
                 made.view = _view(record, made.decodings, notes)
+            made.with_image, made.tried = image is not None, time.monotonic()
             return made.view
 
     def sources_of(self, record: CaseRecord) -> dict[str, str]:

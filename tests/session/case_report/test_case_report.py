@@ -265,7 +265,8 @@ def test_maps_that_could_not_be_made_are_tried_again(pair, image, tmp_path):
     answers = (CaseAnswer(model="a", text="No."), CaseAnswer(model="b", text="Yes."))
     asked = CaseRecord(image=image_hash(image), prompt="Is there a cup?", answers=answers)
     late = tmp_path / "late"
-    maps = CaseMaps({"a": str(late), "b": str(pair.cobra)}, running=Running(vision_source=str(pair.vision)))
+    sources, running = {"a": str(late), "b": str(pair.cobra)}, Running(vision_source=str(pair.vision))
+    maps, patient = CaseMaps(sources, running=running, again=0.0), CaseMaps(sources, running=running)
     blind = maps.of(asked, None)  # as of cases that were imported before their images
     assert blind.payload is None
     assert "does not have the image" in blind.notes[0]
@@ -273,8 +274,12 @@ def test_maps_that_could_not_be_made_are_tried_again(pair, image, tmp_path):
     assert [each["answer"] for each in lacking.payload["models"]] == ["Yes."]
     assert lacking.notes[0].startswith("a: ")
     assert maps.of(asked, image) is lacking  # and is not made anew
+    assert patient.of(asked, None).payload is None
+    waiting = patient.of(asked, image)  # an image that came is looked at at once
+    assert [each["answer"] for each in waiting.payload["models"]] == ["Yes."]
     late.symlink_to(pair.emma)
     whole = maps.of(asked, image)
     assert [each["answer"] for each in whole.payload["models"]] == ["No.", "Yes."]
     assert whole.notes == ()
     assert maps.of(asked, image) is whole
+    assert patient.of(asked, image) is waiting
