@@ -97,7 +97,7 @@ LEAVES = {
         "runs/my-cobra/ridge.lens", "both.pdf", "report/report.html", "cases.html", "loud/report.html",
     ),
     "docs/casebook.md": ("cases.zip", "other.db", "cases.pdf"),
-    "docs/benchmarks.md": ("runs/tabletop/table.md", "costs/table.md", "runs/mine-mme/table.md"),
+    "docs/benchmarks.md": ("runs/tabletop/table.md", "costs/table.md", "runs/mine-mme/table.md", "runs/mine-chair/table.md"),
     "docs/training-at-scale.md": ("runs/emma/model/native.lens", "emma.lens"),
     "docs/figures.md": ("fig.pdf",),
 }  # fmt: skip
@@ -162,6 +162,7 @@ def furnish(folder: Path) -> None:
     )
     (folder / "notes.txt").write_text("\n\n".join(f"A cup stands on table {each}." for each in range(6)))
     _pope(folder)
+    _chair(folder)
     (folder / "mix665k.json").write_text(json.dumps(records()))
     shutil.copy(BUNDLED_TOKENIZER, folder / "tokenizer.json")
     shutil.copy(BUNDLED / "pocket-conv-128px.safetensors", folder / "encoder.safetensors")
@@ -195,6 +196,20 @@ def _pope(folder: Path) -> None:
     for task in ("existence", "color"):
         table = "a.jpg\tIs there a cup?\tYes\tYes.\na.jpg\tIs there a cat?\tNo\tYes.\n"
         (folder / "results" / f"{task}.txt").write_text(table)
+
+
+def _chair(folder: Path) -> None:
+    """COCO's files for two images, and what a model said about them."""
+    instances = {
+        "images": [{"id": each, "file_name": f"COCO_val2014_{each:012}.jpg"} for each in (1, 2)],
+        "annotations": [{"image_id": each, "category_id": 5} for each in (1, 2)],
+        "categories": [{"id": 5, "name": "dog"}],
+    }
+    captions = {"annotations": [{"image_id": 1, "caption": "A man walks a dog."}]}
+    for name, content in (("instances", instances), ("captions", captions)):
+        (folder / f"{name}_val2014.json").write_text(json.dumps(content))
+    said = ((1, "A man and a dog."), (2, "A cat and a dog."))
+    _lines(folder / "captions.jsonl", [{"image_id": each, "caption": caption} for each, caption in said])
 
 
 def _lines(path: Path, rows: list) -> None:
