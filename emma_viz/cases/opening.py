@@ -91,8 +91,13 @@ def reading(engine: Engine) -> Generator[Connection]:
     Raises:
         CasebookError: what went wrong, in a sentence.
     """
-    with _explained(engine), engine.connect() as connection, connection.begin():
-        yield connection
+    with _explained(engine), engine.connect() as connection:
+        if (
+            connection.dialect.name == "postgresql"
+        ):  # where else each statement sees what others wrote meanwhile
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
 
 
 @contextmanager

@@ -64,6 +64,15 @@ def test_a_casebook_of_the_first_tables_keeps_all_that_it_holds(address, monkeyp
     engine.dispose()
 
 
+def test_who_reads_sees_one_state_while_others_write(address):
+    engine = opening.open_database(address)
+    with Casebook(engine) as casebook, opening.reading(engine) as connection:
+        assert connection.execute(select(CASE_ROWS.c.id)).all() == []
+        casebook.add([CaseRecord(prompt="Is there a cup?")])
+        assert connection.execute(select(CASE_ROWS.c.id)).all() == []
+        assert len(casebook.records()) == 1
+
+
 def test_a_newer_casebook_is_left_alone(address):
     engine = opening.open_database(address)
     with opening.writing(engine) as connection:

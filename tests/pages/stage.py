@@ -97,7 +97,9 @@ LEAVES = {
         "runs/my-cobra/ridge.lens", "both.pdf", "report/report.html", "cases.html", "loud/report.html",
     ),
     "docs/casebook.md": ("cases.zip", "other.db", "cases.pdf"),
-    "docs/benchmarks.md": ("runs/tabletop/table.md", "costs/table.md", "runs/mine-mme/table.md", "runs/mine-chair/table.md"),
+    "docs/benchmarks.md": (
+        "runs/tabletop/table.md", "costs/table.md", "runs/mine-mme/table.md", "runs/mine-chair/table.md",
+    ),
     "docs/training-at-scale.md": ("runs/emma/model/native.lens", "emma.lens"),
     "docs/figures.md": ("fig.pdf",),
 }  # fmt: skip
