@@ -8,6 +8,9 @@ const { mount } = require("../../../emma_viz/render/canvas/canvas.js");
 const { payload } = require("./made.js");
 
 const waited = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+const until = async (holds) => {
+  for (let tried = 0; tried < 500 && !holds(); tried += 1) await waited(10);
+};
 const place = document.createElement("div");
 document.body.append(place);
 const shown = (selector) => place.querySelector(selector).textContent;
@@ -26,12 +29,12 @@ test("a result is shown, read by keys, and given back with all that is held", as
   assert.equal(place.querySelectorAll(".ev-blank").length, 2);
   await canvas.update(payload(), { patch: "1" });
   assert.equal(shown(".ev-inspected"), "Patch: row 0, column 1");
-  await waited(50);
+  await until(() => place.querySelector("[data-model=\"0\"] [data-number=control]")?.textContent);
   assert.equal(shown('[data-model="0"] [data-number=control]'), "beats its control");
   const dashes = () => [...place.querySelectorAll("canvas[data-paint]")].filter((each) => each.dashes);
   assert.deepEqual(dashes(), []);
   document.send("keydown", { key: "End", target: document.body });
-  await waited(250); // at rest, the page is told
+  await until(() => told.at(-1)?.startsWith("layer=1")); // at rest, the page is told
   assert.deepEqual([canvas.step, shown(".ev-where")], [1, "layer 1 of 0–1"]);
   assert.match(shown('[data-model="1"] [data-number=value]'), /^here 4$/);
   assert.equal(shown('[data-model="0"] [data-number=control]'), "\u2020 does not beat its control");
