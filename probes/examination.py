@@ -286,7 +286,7 @@ def _save(plan: Plan, ledgers: dict[str, Ledger], about: dict) -> None:
 
 
 def _told_by_probe(probe: Probe) -> dict[str, str | None]:
-    return {"probe": probe.name, "file of the probe": own_source(type(probe))}
+    return {"probe": probe.name, "file of the probe": own_source(probe)}
 
 
 def _unseen(

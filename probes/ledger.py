@@ -20,7 +20,7 @@ from emma_viz.errors import EmmaVizError, StudyError
 from emma_viz.files.arrays import read_npz
 from emma_viz.files.atomic import write_file
 from emma_viz.files.json_door import parse_json
-from probes.protocol import Batch, Seen
+from probes.protocol import Batch, Probe, Seen
 
 MEND = "Delete this file and run the command again, which makes it afresh."
 _PACKAGES = tuple(Path(each).resolve().parent for each in (emma_viz.__file__, __file__))
@@ -43,18 +43,47 @@ def program() -> str:
     return found.hexdigest()[:16]
 
 
-@lru_cache
-def own_source(made_by: type) -> str | None:
-    """A hash of the file that a probe's class is written in, as it was when this was asked first.
+_GIVEN: dict[int, tuple[Probe, str | None]] = {}
+"""Identity of a probe → it, so that it stays the only one of that identity, and a hash of the file that holds it."""
 
-    None: it is of this program, or of no file.
+
+def keep_source(probe: Probe, given: Path | None) -> None:
+    """Remember the files of a probe as they are now: they may be edited while models are loaded and run.
+
+    Args:
+        probe: it.
+        given: the file that holds it as `PROBE`, whose class may be of another file; None: it was asked for by name.
     """
+    if given is not None:
+        _GIVEN[id(probe)] = probe, _hash(given)
+    _source_of_class(type(probe))
+
+
+def own_source(probe: Probe) -> str | None:
+    """A hash of the files that a probe is written in, as they were when it was chosen.
+
+    None: they are of this program, or there are none.
+    """
+    _, given = _GIVEN.get(id(probe), (probe, None))
+    found = dict.fromkeys((given, _source_of_class(type(probe))))
+    return "+".join(filter(None, found)) or None
+
+
+@lru_cache
+def _source_of_class(made_by: type) -> str | None:
     try:
-        file = Path(inspect.getfile(made_by)).resolve()
-        if any(file.is_relative_to(each) for each in _PACKAGES):
-            return None
+        return _hash(Path(inspect.getfile(made_by)))
+    except TypeError:  # what inspect raises of a class that was typed in
+        return None
+
+
+def _hash(file: Path) -> str | None:
+    file = file.resolve()
+    if any(file.is_relative_to(each) for each in _PACKAGES):
+        return None
+    try:
         return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    except (TypeError, OSError):  # what inspect raises of a class that was typed in
+    except OSError:
         return None
 
 

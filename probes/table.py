@@ -25,7 +25,7 @@ from probes.content.retention import Retention
 from probes.content.sinks import Sinks
 from probes.content.speckle import Speckle
 from probes.content.words import Words
-from probes.ledger import own_source
+from probes.ledger import keep_source
 from probes.protocol import Probe
 
 PROBES: dict[str, Callable[[], Probe]] = {
@@ -66,8 +66,9 @@ def chosen(names: Sequence[str] | None) -> tuple[Probe, ...]:
     table = known()
     found = []
     for name in table if names is None else names:
-        if name.endswith(".py"):
-            probe = _of_file(Path(name))
+        file = Path(name) if name.endswith(".py") else None
+        if file is not None:
+            probe = _of_file(file)
         elif name in table:
             probe = table[name]()
         else:
@@ -78,7 +79,7 @@ def chosen(names: Sequence[str] | None) -> tuple[Probe, ...]:
             raise InputError(
                 f"{name}: expected a probe (see probes.protocol.Probe), got {type(probe).__name__}."
             )
-        own_source(type(probe))  # now: its file may be edited while models are loaded and run
+        keep_source(probe, file)
         found.append(probe)
     if len({probe.name for probe in found}) < len(found):
         raise InputError(f"Each probe is named once; got {', '.join(probe.name for probe in found)}.")

@@ -20,7 +20,7 @@ def said_once() -> Generator[None]:
             return True
         name, note = map(str, record.args)
         first = note not in heard
-        if sum(map(len, heard.values())) < MOST:
+        if len(heard) < MOST and (first or sum(map(len, heard.values())) < MOST):
             heard.setdefault(note, {})[name] = None
         return first
 

@@ -39,7 +39,10 @@ class _Made:
     """What was made of one case."""
 
     decodings: dict[str, tuple[Decoding, list[str]]] = field(default_factory=dict)
-    """Name of a model → its maps, and what is to be said of them."""
+    """Name of a model → its maps, and what is to be said of them; while others lack, and no other case is looked at:
+    those of a large model take a hundred megabytes."""
+    models: int = 0
+    """Of how many models the view shows maps."""
     view: CaseView | None = None
     with_image: bool = False
     """Whether there was an image at the last attempt."""
@@ -88,13 +91,19 @@ class CaseMaps:
             self._made.move_to_end(key)
             while len(self._made) > self._keep:
                 self._made.popitem(last=False)
+            for other in self._made.values():
+                if other is not made:
+                    other.decodings.clear()
             lately = time.monotonic() < made.tried + self._again and made.with_image == (image is not None)
-            if made.view is not None and (lately or len(made.decodings) == len(record.answers)):
+            if made.view is not None and (lately or made.models == len(record.answers)):
                 return made.view
-            before = len(made.decodings)
             notes = self._decode(record, image, made.decodings)
-            if made.view is None or len(made.decodings) > before or made.view.notes != notes:
-                made.view = _view(record, made.decodings, notes)
+            models = len(made.decodings)
+            more = models > made.models or (models == made.models and made.view and made.view.notes != notes)
+            if made.view is None or more:
+                made.view, made.models = _view(record, made.decodings, notes), models
+            if models == len(record.answers):
+                made.decodings.clear()
             made.with_image, made.tried = image is not None, time.monotonic()
             return made.view
 

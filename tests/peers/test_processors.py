@@ -14,6 +14,7 @@ from emma_viz.checkpoints import load_model
 from emma_viz.data import read_image
 from emma_viz.errors import CheckpointError, ImageError, InputError
 from emma_viz.models.peers.prompts import PLAIN_NOTE
+from emma_viz.models.peers.templates import TemplateProcess
 
 pytestmark = pytest.mark.slow  # the package's models take seconds to import
 
@@ -228,3 +229,20 @@ def test_a_chat_template_that_cannot_be_used_is_refused(tmp_path, text, monkeypa
 def test_token_ids_are_refused_with_a_sentence(peer):
     with pytest.raises(InputError, match="takes messages as text"):
         record(peer[1], None, [[20, 21, 22]], generate=False)
+
+
+def test_a_template_has_its_memory_whatever_the_imports_took(tmp_path, monkeypatch):
+    """As on a machine of many cores, where libraries ask for address space for each."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import mmap; taken = mmap.mmap(-1, 3 * 2**30, mmap.MAP_PRIVATE)"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    process = TemplateProcess()
+    try:
+        turns = [{"role": "user", "content": "word " * 100_000}]
+        text = process.render("{{ messages[0].content }}", turns, seconds=60.0, options={})
+        assert text == turns[0]["content"]
+        with pytest.raises(ValueError, match="MemoryError"):
+            process.render("{{ 'a' * 3000000000 }}", turns, seconds=60.0, options={})
+    finally:
+        process.end()

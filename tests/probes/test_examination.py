@@ -292,6 +292,16 @@ def test_a_probe_of_ones_own_that_was_edited_does_not_go_on_from_what_the_old_on
     assert not asked  # nothing was left to see
 
 
+def test_a_file_that_holds_another_files_probe_counts_by_its_own_words(tiny, plan, tmp_path):
+    file, text = tmp_path / "mine.py", "from tests.probes.toy_probe import PROBE as Loud\n\nPROBE = Loud()\n"
+    file.write_text(text, encoding="utf-8")
+    mine = plan(*chosen([str(file)]), subjects=Scenes(1))
+    file.write_text(f"{text}PROBE.loud = 2\n", encoding="utf-8")
+    examine(tiny, mine)
+    with pytest.raises(StudyError, match="another file of the probe"):
+        examine(tiny, replace(mine, probes=chosen([str(file)])))
+
+
 def test_what_is_no_probe_is_refused(tmp_path):
     file = tmp_path / "mine.py"
     for text, said in (("", "under the name PROBE"), ("PROBE = 3", "expected a probe")):

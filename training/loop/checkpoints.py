@@ -252,7 +252,8 @@ def restore_trained(module: nn.Module, state: dict[str, Any], *, where: str) -> 
         missing, unknown = module.load_state_dict(state, strict=False)
     except RuntimeError as error:  # torch's way of listing shapes that differ
         raise TrainingError(f"{where} is of another model: {error}") from error
-    lacking = [name for name in missing if name not in _frozen(module)]
+    frozen = _frozen(module)
+    lacking = [name for name in missing if name not in frozen]
     if unknown or lacking:
         raise TrainingError(
             f"{where} is of another model: it lacks {lacking[:8] or 'nothing'} and has besides "

@@ -1,16 +1,19 @@
 """The process that renders chat templates: `emma_viz.models.peers.templates` starts it, by the path of this file.
 
-It reads a request a line from standard input, as JSON, and answers each with a line. It imports nothing of emma_viz and
-no PyTorch, so that it starts soon.
+It reads a request a line from standard input, as JSON, and answers each with a line. It imports nothing of emma_viz, so
+that it starts soon.
 """
 
 import contextlib
 import json
 import signal
 import sys
+from pathlib import Path
 
 _MEMORY = 2 * 2**30
-"""Bytes of address space that the process may have, where the system can hold it to that."""
+"""Bytes of address space that a template may have beside what the imports took, where the system can see to that."""
+_SECONDS = 60
+"""After which a template is left, longer than is waited for it: the process that asks may have been killed."""
 _LONGEST = 1_000_000
 """Characters of a prompt."""
 
@@ -23,11 +26,14 @@ def main() -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + _MEMORY, taken + _MEMORY))
+    alarm = getattr(signal, "alarm", lambda seconds: None)  # ends the process; Windows has none
     answers, sys.stdout = sys.stdout, sys.stderr
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
+        alarm(_SECONDS)
         try:
             (text,), _ = render_jinja_template(
                 conversations=[asked["turns"]], chat_template=asked["template"], **asked["options"]
@@ -37,6 +43,7 @@ def main() -> None:
             answer = {"text": text}
         except Exception as failure:
             answer = {"error": f"{type(failure).__name__}: {str(failure).strip()[:400]}"}
+        alarm(0)
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -65,7 +65,7 @@ class TemplateProcess:
             paths = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(Path(__file__).with_name("template_process.py"))],
-                env={**os.environ, "PYTHONPATH": paths},
+                env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

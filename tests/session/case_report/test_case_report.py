@@ -1,7 +1,9 @@
 """Documents of cases, and the maps of a case."""
 
+import gc
 import io
 import re
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -283,3 +285,19 @@ def test_maps_that_could_not_be_made_are_tried_again(pair, image, tmp_path):
     assert whole.notes == ()
     assert maps.of(asked, image) is whole
     assert patient.of(asked, image) is waiting
+
+
+def test_no_maps_of_other_cases_than_the_one_looked_at_are_held_undrawn(pair, image, monkeypatch):
+    """Those of a large model take a hundred megabytes a case."""
+    made = []
+    decode = CaseMaps._decoding
+    monkeypatch.setattr(
+        CaseMaps, "_decoding", lambda *given: made.append(weakref.ref(found := decode(*given))) or found
+    )
+    maps = CaseMaps({"a": str(pair.cobra)}, running=Running(vision_source=str(pair.vision)))
+    whole = CaseRecord(
+        image=image_hash(image), prompt="Is there a cup?", answers=(CaseAnswer(model="a", text="No."),)
+    )
+    maps.of(whole, image)
+    gc.collect()
+    assert [each() for each in made] == [None]
