@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,9 @@ settings.register_profile(
 settings.load_profile("unhurried")
 # Tests run many small operations; more threads than that only spin against one another.
 torch.set_num_threads(1)
+# A shell ignores Ctrl-C in what it starts in the background, and what that starts inherits it; some tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Which test is the first to compile a kernel, and says so, is chance.
 logging.getLogger("emma_viz.kernels").setLevel(logging.ERROR)
 
