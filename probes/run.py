@@ -6,7 +6,7 @@
     python -m probes.run state-spaces/mamba-130m --texts notes.txt --out report    a language model alone, on text
     python -m probes.run RUN_DIRECTORY --out report --jobs 2                  in two processes of this machine
     python -m probes.run RUN_DIRECTORY --out report --shard 0/4               one of four; then without --shard
-    accelerate launch … -m probes.run RUN_DIRECTORY --out report              the same by rank
+    accelerate launch … -m emma_viz probe RUN_DIRECTORY --out report          the same by rank
 
 Without --images: scenes of the tabletop world, which have labels, masks and twins. A run that was killed goes on when
 the same command is given again.

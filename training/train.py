@@ -11,7 +11,7 @@
 
     python -m training.train joint --recipe emma-v1-3b --data llava.json --images FOLDER --llm mamba-2.8b-zephyr
     python -m training.train joint --recipe emma-v1-3b --dry-run --world-size 8     what that would need
-    accelerate launch … -m training.train joint …             the same on many devices: docs/training-at-scale.md
+    accelerate launch … -m emma_viz train joint …             the same on many devices: docs/training-at-scale.md
     python -m training.train lens --model RUN_DIRECTORY --data FOLDER_OR_JSON --out FILE
 
 Results are kept in the work folder: a run that was stopped goes on where its last checkpoint was.

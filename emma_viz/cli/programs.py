@@ -17,7 +17,7 @@ PROGRAMS = {
         "probes.run",
         "examine a checkpoint: what its image tokens hold, where it is lost, what answers depend on",
     ),
-    "train": ("training.train", "train a model or a lens (the options of `python -m training.train`)"),
+    "train": ("training.train", "train a model or a lens"),
 }
 """Sub-command → (module, help). The module runs as `__main__` with the rest of the command line."""
 

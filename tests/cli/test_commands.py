@@ -1,6 +1,7 @@
 """The command line, as a user types it."""
 
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from emma_viz.cli.main import main
+from emma_viz.cli.programs import PROGRAMS, programs_root
 from emma_viz.render import read_spec
 
 
@@ -199,6 +201,22 @@ def test_version_and_bare_call(capsys):
     assert capsys.readouterr().out.startswith("emma-viz 0.")
     assert main([]) == 0
     assert "figure" in capsys.readouterr().out
+
+
+OF_A_CHECKOUT = re.compile(r"-m (?:apps|probes|training)\b")
+"""A module that an installed package does not have at the top."""
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in PROGRAMS)])
+def test_no_help_names_a_module_of_a_checkout(command, capsys):
+    assert main([*command, "--help"] if command else []) == 0
+    assert not OF_A_CHECKOUT.findall(capsys.readouterr().out)
+
+
+def test_no_launcher_s_configuration_names_a_module_of_a_checkout():
+    files = sorted((programs_root() / "training" / "launch").glob("*.yaml"))
+    assert files
+    assert [file.name for file in files if OF_A_CHECKOUT.search(file.read_text("utf-8"))] == []
 
 
 def test_unknown_command_exits_with_2():

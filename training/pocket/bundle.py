@@ -122,7 +122,7 @@ def take_start(work: Work, bundle: Path) -> None:
     if not known or not texts:
         raise TrainingError(
             f"{bundle} is no bundle that others can start from: it needs a member of the family {work.name} and a file "
-            f"{text_file('<language model>')}. `python -m training.train pocket-pair` writes one."
+            f"{text_file('<language model>')}. `emma-viz train pocket-pair` writes one."
         )
     origin = read_provenance(known[0])
     for stage, found, recipe in (

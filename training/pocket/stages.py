@@ -114,8 +114,8 @@ class Work:
         """
         if not self.has_encoder:
             raise TrainingError(
-                f"{self.folder} has no encoder yet: `python -m training.train encoder --recipe {self.name} --work "
-                f"{self.folder}` trains it."
+                f"{self.folder} has no encoder yet: `emma-viz train encoder --recipe {self.name} --work {self.folder}` "
+                "trains it."
             )
         tower = PocketEncoder(self.config.vision.towers[0])
         return read_stage(tower, self.folder / "encoder.safetensors").eval().requires_grad_(False)
