@@ -245,7 +245,7 @@ def add_loading(parser: argparse._ActionsContainer) -> None:
         device={"help": "where the models run, e.g. cuda"},
         dtype={
             "choices": ["float32", "bfloat16", "float16"],
-            "help": "of the weights (default: as stored on a GPU, float32 on a CPU)",
+            "help": "of the weights (default: as stored, but float16 becomes float32 on a CPU)",
         },
         backend={"choices": ["auto", "reference", "torch", "cpu", "cuda", "triton"]},
         vision_source={

@@ -147,7 +147,7 @@ class LensRecipe:
     layers: tuple[int, ...] | None = None
     """Blocks, -1 for the embedding; None: all."""
     batch_size: Size = BATCH
-    """Images recorded at once."""
+    """Images recorded at once; tuned: images of a step, a part of its budget."""
     layers_per_pass: Size | None = None
     """Ridge: fit only so many layers at a time, which bounds the memory of the sums; None: all."""
     rank: Size | None = None

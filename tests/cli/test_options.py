@@ -57,3 +57,18 @@ def test_a_recipe_without_options_is_the_default():
     args = build_parser().parse_args(["fit", "cobra-3b", "--images", "photos"])
     assert LensRecipe(**options.fields_of(args, LensRecipe)) == LensRecipe()
     assert set(options.fields_of(args, LensRecipe)) == {each.name for each in fields(LensRecipe)}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("figure", "as stored, but float16 becomes float32 on a CPU"),
+        ("figure", "but for EPS and WMF"),
+        ("fit", "Images recorded at once; tuned: images of a step"),
+        ("benchmark", "import (answers that were given elsewhere), latency or components"),
+    ],
+)
+def test_help_says_what_holds(command, said, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([command, "--help"])
+    assert said in " ".join(capsys.readouterr().out.split())

@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name",
         metavar="NAME",
         help="pope, hallusionbench, amber, chair, mme, plain, tabletop (drawn, nothing to download), or one of an "
-        "installed package; `emma-viz benchmark NAME --help` shows its options",
+        "installed package; or no benchmark: import (answers that were given elsewhere), latency or components (time "
+        "and size of models); `emma-viz benchmark NAME --help` shows its options",
     )
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="…", help="its options")
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.image,
         nargs="*",
         metavar="IMAGE",
-        help="photographs: any file that Pillow reads",
+        help="photographs: any file that Pillow reads, but for EPS and WMF, which are drawings",
     )
     parser.add_argument(
         "--from",
