@@ -40,19 +40,20 @@ _BY_TURNS = sorted(range(GROUPS), key=lambda group: (-math.gcd(group, GROUPS), g
 class Shard:
     """One of several processes that share the images."""
 
-    index: int = 0
+    index: int = 1
+    """From 1."""
     of: int = 1
 
     def __post_init__(self):
-        if not (1 <= self.of <= GROUPS and 0 <= self.index < self.of):
-            raise InputError(f"expected a shard i/n with 0 ≤ i < n ≤ {GROUPS}, got {self.index}/{self.of}.")
+        if not 1 <= self.index <= self.of <= GROUPS:
+            raise InputError(f"expected a shard I/N with 1 ≤ I ≤ N ≤ {GROUPS}, got {self.index}/{self.of}.")
 
     def has(self, group: int) -> bool:
         """Whether this process sees that group.
 
         With --quick dear things are asked of every fourth or eighth image: every process sees as many of those.
         """
-        return _BY_TURNS.index(group) % self.of == self.index
+        return _BY_TURNS.index(group) % self.of == self.index - 1
 
 
 @dataclass(frozen=True, kw_only=True)

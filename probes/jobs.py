@@ -59,7 +59,7 @@ def share_out(
     """
     with ExitStack() as stack:
         started = []
-        for index in range(jobs):
+        for index in range(1, jobs + 1):
             said = stack.enter_context(TemporaryFile("w+", encoding="utf-8", errors="replace"))
             started.append(_start(arguments, index, jobs, said))
             stack.callback(started[-1].end)

@@ -5,7 +5,7 @@
     python -m probes.run RUN_DIRECTORY --images photos/ --out report          any supported checkpoint, any images
     python -m probes.run state-spaces/mamba-130m --texts notes.txt --out report    a language model alone, on text
     python -m probes.run RUN_DIRECTORY --out report --jobs 2                  in two processes of this machine
-    python -m probes.run RUN_DIRECTORY --out report --shard 0/4               one of four; then without --shard
+    python -m probes.run RUN_DIRECTORY --out report --shard 1/4               one of four; then without --shard
     accelerate launch … -m emma_viz probe RUN_DIRECTORY --out report          the same by rank
 
 Without --images: scenes of the tabletop world, which have labels, masks and twins. A run that was killed goes on when
@@ -14,7 +14,6 @@ the same command is given again.
 
 import argparse
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -111,7 +110,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MINUTES",
         help="begin no further batch after so long; says what was seen",
     )
-    parser.add_argument("--shard", metavar="I/N", help="see the i-th of n parts, and write no report")
+    parser.add_argument(
+        "--shard",
+        type=options.shard,
+        metavar="I/N",
+        help="see the I-th of N parts, from 1, and write no report; without it, what no part has seen is seen too",
+    )
     parser.add_argument(
         "--jobs",
         type=int,
@@ -142,15 +146,16 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
         raise InputError(f"expected one checkpoint, or two to compare, got {len(args.models)}.")
     if args.budget is not None and not args.budget > 0:
         raise InputError(f"--budget is a number of minutes above 0, got {args.budget}.")
-    if not 1 <= args.jobs <= GROUPS or (args.jobs > 1 and args.shard is not None):
+    part, running = options.launched(args.shard, options.running(args))
+    shard = Shard(index=part[0], of=part[1])
+    if not 1 <= args.jobs <= GROUPS or (args.jobs > 1 and shard.of > 1):
         raise InputError(
-            f"--jobs is a number of processes from 1 to {GROUPS}, without --shard; got {args.jobs}."
+            f"--jobs is a number of processes from 1 to {GROUPS}, without --shard or a launcher of several; got "
+            f"{args.jobs}."
         )
     if not 0 <= args.save_seconds < math.inf:
         raise InputError(f"--save-seconds is a number of seconds from 0 on, got {args.save_seconds}.")
     probes = chosen(args.probes.split(",") if args.probes else None)
-    shard = _shard(args.shard)
-    running = options.running(args)
     layers = None if args.layers is None else tuple(args.layers)
     report.require_report_room(args.out)
     usual = QUICK if args.quick else COUNT
@@ -212,17 +217,6 @@ def _on_texts(
             args.models, args.texts, args.out, count=count, layers=layers, running=running, progress=bars
         )
     print(f"{written[0]}: {written[1].name}, {len(written) - 2} tables and figures beside it.")
-
-
-def _shard(text: str | None) -> Shard:
-    """The part of this process: as asked, or by its rank where `accelerate launch` started several."""
-    if text is None:
-        several = int(os.environ.get("WORLD_SIZE", "1"))
-        return Shard(index=int(os.environ.get("RANK", "0")), of=several) if several > 1 else Shard()
-    index, slash, of = text.partition("/")
-    if not (slash and index.isdigit() and of.isdigit()):
-        raise InputError(f"expected --shard I/N, such as 0/4, got {text!r}.")
-    return Shard(index=int(index), of=int(of))
 
 
 Found = dict[str, tuple[Ledger, Gathered]]

@@ -20,7 +20,7 @@ from probes.examination import Plan, Shard, able, examine, gathered, layers_of
 from probes.findings import differences, find
 from probes.ledger import GROUPS, Ledger, once
 from probes.protocol import Result, Seen
-from probes.run import _on_common_images, _shard
+from probes.run import _on_common_images
 from probes.subjects import Photo, Photos, Scenes, subjects_of
 from probes.table import chosen
 
@@ -51,7 +51,7 @@ def whole(tiny, scenes, tmp_path_factory):
 def test_the_sums_of_two_shards_are_those_of_one(tiny, plan, whole):
     seen = [
         examine(tiny, plan(Retention(), shard=Shard(index=index, of=2)))["retention"][1].images
-        for index in range(2)
+        for index in (1, 2)
     ]
     assert sum(seen) == 6
     assert all(seen)
@@ -65,7 +65,8 @@ def test_processes_share_what_is_dear_evenly():
     """What is asked of every fourth or eighth image with --quick must not all fall to one of them."""
     for of in (2, 4, 8, 32):
         parts = [
-            [group for group in range(GROUPS) if Shard(index=each, of=of).has(group)] for each in range(of)
+            [group for group in range(GROUPS) if Shard(index=each, of=of).has(group)]
+            for each in range(1, of + 1)
         ]
         assert sorted(group for part in parts for group in part) == list(range(GROUPS))
         for every in (1, 4, 8):
@@ -261,8 +262,9 @@ def test_layers_are_spread_over_a_deep_model():
     assert layers_of(64, ("all", 5)) == tuple(range(-1, 64))
     with pytest.raises(InputError, match="64"):
         layers_of(64, (64,))
-    with pytest.raises(InputError, match="shard"):
-        Shard(index=2, of=2)
+    for index, of in ((0, 2), (3, 2), (1, GROUPS + 1)):
+        with pytest.raises(InputError, match="shard"):
+            Shard(index=index, of=of)
 
 
 def test_a_probe_in_one_file_of_the_users_own_is_run(tiny, plan):
@@ -311,12 +313,3 @@ def test_what_is_no_probe_is_refused(tmp_path):
     for names, said in ((["missing.py"], "Python file"), (["retention", "retention"], "named once")):
         with pytest.raises(InputError, match=said):
             chosen(names)
-
-
-def test_processes_that_were_launched_together_share_by_rank(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("RANK", "3")
-    assert _shard(None) == Shard(index=3, of=4)
-    assert _shard("0/2") == Shard(index=0, of=2)
-    monkeypatch.delenv("WORLD_SIZE")
-    assert _shard(None) == Shard()

@@ -109,9 +109,9 @@ def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path,
     (tmp_path / "alone.json").write_text('[{"image": "alone.png"}]')
     for wrong, said in (
         (["--probes", "retensoin"], "retention"),
-        (["--shard", "4/4"], "shard"),
+        (["--shard", "1/64"], "1 ≤ I ≤ N ≤ 32"),
         (["--jobs", "0"], "--jobs"),
-        (["--jobs", "2", "--shard", "0/2"], "without --shard"),
+        (["--jobs", "2", "--shard", "1/2"], "without --shard"),
         (["--layers", "99"], "99"),
         (["--images", str(tmp_path / "empty")], "holds no image"),
         (["--images", str(tmp_path / "records.json")], "nothing.png"),
@@ -128,6 +128,24 @@ def test_what_can_be_refused_is_refused_before_a_model_is_loaded(pair, tmp_path,
         assert said in capsys.readouterr().err
     assert main([str(pair.emma)] * 3 + ["--out", str(tmp_path / "out")]) == 1
     assert "two to compare" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*model, "--shard", "0/4"])
+    assert "expected I/N with I from 1 to N" in capsys.readouterr().err
+
+
+def test_a_process_of_a_launcher_takes_the_part_of_its_rank(pair, tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("probes.run._examined", lambda models, plan, *_, **__: asked.append(plan) or ([], []))
+    command = [str(pair.cobra), "--vision", str(pair.vision), "--out", str(tmp_path / "out"), "--quick"]
+    assert main([*command, "--shard", "1/4"]) == 0
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    assert main(command) == 0
+    assert [(each.shard.index, each.shard.of) for each in asked] == [(1, 4), (4, 4)]
+    assert "shard 4 of 4 is seen" in capsys.readouterr().out
+    for more, said in ((["--shard", "1/4"], "got both"), (["--jobs", "2"], "a launcher of several")):
+        assert main([*command, *more]) == 1
+        assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -205,7 +223,7 @@ def test_two_launched_processes_see_what_one_sees_and_a_broken_part_is_named(pai
         )
         assert done.returncode == 0, done.stderr
     parts = sorted((tmp_path / "two").glob("seen/*/retention.*.npz"))
-    assert [each.name for each in parts] == [f"retention.shard-{index}-of-2.npz" for index in range(2)]
+    assert [each.name for each in parts] == [f"retention.shard-{index}-of-2.npz" for index in (1, 2)]
     assert not (tmp_path / "two" / "report.json").exists()
     whole = parts[1].read_bytes()
     parts[1].write_bytes(whole[: len(whole) // 2])
@@ -232,13 +250,13 @@ def test_two_jobs_go_on_to_what_one_process_sees(pair, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     try:
         one = report("one")
-        begun = [*command, str(TOY), "--out", str(tmp_path / "two"), "--shard", "0/2", "--budget", "1e-9"]
+        begun = [*command, str(TOY), "--out", str(tmp_path / "two"), "--shard", "1/2", "--budget", "1e-9"]
         assert main(begun) == 0  # one of its three images
     finally:
         torch.set_num_threads(threads)
     assert report("two", "--jobs", "2") == one
     parts = sorted((tmp_path / "two").glob("seen/*/*.npz"))
-    assert [each.name.split(".")[1] for each in parts] == ["all", "shard-0-of-2", "shard-1-of-2"]
+    assert [each.name.split(".")[1] for each in parts] == ["all", "shard-1-of-2", "shard-2-of-2"]
 
 
 @pytest.mark.slow
