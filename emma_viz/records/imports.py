@@ -20,6 +20,7 @@ from emma_viz.records.scorers.answer import Answer
 _SPLITS = {"adv": "adversarial", "pop": "popular", "random": "random"}
 """End of a task of lmms-eval's POPE → the split."""
 _HEAD = Budget(size=1 << 20)
+_TABLES = (".xlsx", ".tsv", ".csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +73,36 @@ def read_lmms_log(path: Path, *, task: str, records: RecordSet | None = None) ->
     )
 
 
-def _log_rows(path: Path) -> Iterator[Row]:
+def is_vlmevalkit_table(path: Path) -> bool:
+    """Whether a file is VLMEvalKit's, by the end of its name, or by its first row where that is .json.
+
+    lmms-eval's logs are objects, VLMEvalKit's tables an array of them.
+
+    Raises:
+        RecordError: it has to be read for that, and cannot be.
+    """
+    if path.suffix.lower() != ".json":
+        return path.suffix.lower() in _TABLES
+    if not _first_line(path).lstrip().startswith(b"["):
+        return False
+    first = next(benchmark_rows(path), None)
+    try:
+        fields = {} if first is None else first.fields
+    except RecordError:  # It is no object: whoever reads the log names the row.
+        return False
+    return "prediction" in fields and "doc_id" not in fields
+
+
+def _first_line(path: Path) -> bytes:
     try:
         with open_regular(path, error=RecordError) as file:
-            first = file.readline(_HEAD.size)
+            return file.readline(_HEAD.size)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _log_rows(path: Path) -> Iterator[Row]:
+    first = _first_line(path)
     if first.lstrip().startswith(b"{") and not _is_sample(first):
         yield from benchmark_rows(path, within="logs")
     else:

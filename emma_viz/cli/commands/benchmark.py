@@ -149,7 +149,7 @@ def _add_import(parser: argparse.ArgumentParser, name: str) -> None:
         "--kind",
         choices=["lmms-eval", "vlmevalkit", "records", "answers"],
         help="whose logs they are: records are a benchmark's files with answers in them, answers are files of answers "
-        "alone (default: .xlsx, .tsv and .csv are VLMEvalKit's, JSON is lmms-eval's)",
+        "alone (default: tables are VLMEvalKit's, as .xlsx, .tsv, .csv or .json; other JSON is lmms-eval's)",
     )
     parser.add_argument(
         "--names",

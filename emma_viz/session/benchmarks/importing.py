@@ -12,7 +12,7 @@ from emma_viz.files.atomic import PART
 from emma_viz.records.answer_files import read_answer_file
 from emma_viz.records.answered import ABOUT, AnsweredRecord, RunAbout
 from emma_viz.records.benchmarks import Benchmark, BenchmarkRecord, Key, RecordSet, picture, read_benchmark
-from emma_viz.records.imports import ImportedRun, read_lmms_log, read_vlmevalkit
+from emma_viz.records.imports import ImportedRun, is_vlmevalkit_table, read_lmms_log, read_vlmevalkit
 from emma_viz.records.scorers import Answer
 from emma_viz.session.benchmarks.folder import ASKED_FILE, WRITTEN
 from emma_viz.session.benchmarks.judging import judged, require_scorers
@@ -22,7 +22,6 @@ from emma_viz.session.benchmarks.run import FinishedRun, finish
 LogKind = Literal["lmms-eval", "vlmevalkit", "records", "answers"]
 """Whose log it is; `records` are a benchmark's own files with answers in them, as MME's results are, or
 beside them, as CHAIR's; `answers` are files of answers alone, as POPE's and LLaVA's are."""
-_TABLES = (".xlsx", ".tsv", ".csv")
 _LMMS_TASK = re.compile(r"samples_(.+?)(?:\.[\w.-]*)?$")
 _SCORERS = {
     "lmms-eval": ("lmms-eval", "pope", "vlmevalkit"),
@@ -61,7 +60,8 @@ def import_run(
     Args:
         logs: files; those of one model, such as POPE's three tasks, are joined.
         out: the run's folder, made.
-        kind: whose logs they are; None tells by the names' ends: tables are VLMEvalKit's, JSON is lmms-eval's.
+        kind: whose logs they are; None tells by the files: tables are VLMEvalKit's, also as JSON; other
+            JSON is lmms-eval's.
         names: of the models, one for all logs or one each; None takes that of VLMEvalKit's file ({model}_{dataset}), or
             of the folder that lmms-eval writes into.
         task: lmms-eval's task, VLMEvalKit's data set, or the split of answers; "" takes it from the file's name.
@@ -200,7 +200,7 @@ def _each(names: Sequence[str], count: int) -> list[str]:
 
 def _log(path: Path, kind: LogKind | None, name: str, task: str) -> _Log:
     """What the file's name says."""
-    whose = kind or ("vlmevalkit" if path.suffix.lower() in _TABLES else "lmms-eval")
+    whose = kind or ("vlmevalkit" if is_vlmevalkit_table(path) else "lmms-eval")
     if whose not in get_args(LogKind):
         raise InputError(f"expected one of {', '.join(get_args(LogKind))}, got {whose!r}.")
     if whose == "vlmevalkit":

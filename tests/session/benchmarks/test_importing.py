@@ -91,6 +91,24 @@ def test_a_workbook_of_vlmevalkit_becomes_a_run_with_images(pope, photos, tmp_pa
     assert "cobra" not in run.about.scorers
 
 
+def test_a_json_table_of_vlmevalkit_is_known_by_its_rows(tmp_path, capsys):
+    row = {"index": 0, "question": "Is there a cup?", "answer": "Yes", "prediction": "no"}
+    log = tmp_path / "llava_v1_POPE.json"
+    log.write_text(json.dumps([row], indent=4))
+    assert main(["benchmark", "import", str(log), "--out", str(tmp_path / "run")]) == 0
+    run = open_answers(tmp_path / "run")
+    (found,) = run.answers()
+    assert (run.about.benchmark, run.about.models) == ("POPE", ("llava_v1",))
+    assert (found.record.truth, found.models[0].answer) == ("yes", "no")
+    # A list of lmms-eval's rows is still its log, and what is no list of rows is one sentence.
+    log.write_text(json.dumps([{"doc_id": 0, "target": "yes", "input": "A cup?", "filtered_resps": "yes"}]))
+    assert main(["benchmark", "import", str(log), "--out", str(tmp_path / "log"), "--names=m"]) == 0
+    for wrong in ("[3]", "[", "[]"):
+        log.write_text(wrong)
+        assert main(["benchmark", "import", str(log), "--out", str(tmp_path / "wrong")]) == 1
+        assert log.name in capsys.readouterr().err
+
+
 def test_logs_of_two_models_are_joined_and_rows_of_one_alone_named(pope, tmp_path, capsys):
     one = lmms_log(tmp_path / "a" / "x_samples_pope_adv.jsonl", 3)
     two = lmms_log(tmp_path / "b" / "x_samples_pope_adv.jsonl", 3)
