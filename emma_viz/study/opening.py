@@ -1,6 +1,7 @@
 """Where a study begins: opening and making its folder, and removing one that nothing came into."""
 
 import os
+import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,10 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
     if create and not (path / STUDY).exists():
         _create(path)
     if not (path / STUDY).is_file():
+        if path.is_file() and zipfile.is_zipfile(path):
+            raise StudyError(
+                f"{path} is a zip file, and a study a folder; unpack it, and open the folder in it."
+            )
         raise StudyError(
             f"{path} is no study: it has no {STUDY}. Make one with open_study(path, create=True)."
         )

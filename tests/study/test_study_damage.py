@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import zipfile
 from contextlib import ExitStack, suppress
 
 import numpy as np
@@ -41,6 +42,11 @@ def test_a_damaged_study_file_is_a_clear_error(tmp_path, content):
 def test_a_folder_of_something_else_is_not_taken_for_a_study(tmp_path):
     with pytest.raises(StudyError, match="no study"):
         open_study(tmp_path / "nowhere")
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
+        packed.writestr("study/study.json", "{}")
+    with pytest.raises(StudyError, match="is a zip file, and a study a folder; unpack it"):
+        open_study(tmp_path / "packed.zip")
+    (tmp_path / "packed.zip").unlink()
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(StudyError, match=r"not empty.*thesis\.tex"):
         open_study(tmp_path, create=True)
