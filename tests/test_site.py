@@ -1,6 +1,7 @@
 """The site builds strictly, asks nothing of another host, and shows every name; tests/pages runs its commands."""
 
 import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -22,6 +23,8 @@ ROOMS = (
     "metrics", "records",
 )  # fmt: skip
 """Packages whose `__all__` is what they promise."""
+GROUPS = {f"emma_viz.{name}" for name in ("benchmarks", "families", "lenses", "probes")}
+"""Groups of entry points, which are no packages."""
 
 
 def documented() -> dict[str, object]:
@@ -51,6 +54,49 @@ def test_the_api_shows_every_name_that_a_room_promises_and_a_page_imports():
         f"{module}.{name}"
         for module, name in promised
         if (name, id(getattr(importlib.import_module(module), name))) not in known
+    ]
+    assert lacking == []
+
+
+def unknown(name: str) -> bool:
+    """Whether no module and nothing in one has this path."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return True
+    return False
+
+
+def test_names_that_pages_print_are_there():
+    printed = {
+        (path.name, name)
+        for path in PAGES
+        for name in re.findall(r"\bemma_viz(?:\.[A-Za-z_]\w*)+", path.read_text("utf-8"))
+    }
+    assert [(page, name) for page, name in sorted(printed) if name not in GROUPS and unknown(name)] == []
+
+
+def test_the_methods_of_the_page_on_evidence_are_in_its_package():
+    module, lacking = "", []
+    table = (DOCS / "evidence.md").read_text("utf-8").partition("```")[0]
+    for cell in re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE):
+        for name in re.findall(r"`([\w.]+)", cell):
+            own, _, short = name.rpartition(".")
+            module = own or module  # one without a module is of that before it
+            lacking += [name] if unknown(f"emma_viz.evidence.{module}.{short}") else []
+    assert module
+    assert lacking == []
+
+
+def test_files_that_pages_and_decisions_name_are_there():
+    lacking = [
+        (path.name, file)
+        for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
+        for file in re.findall(
+            r"(?<![\w/.-])((?:apps|benchmarks|docs|emma_viz|examples|probes|release|scripts|tests|training)/[\w/.-]+\w)",
+            path.read_text("utf-8"),
+        )
+        if not (ROOT / file).exists() and file != "emma_viz/_programs"  # which a wheel has
     ]
     assert lacking == []
 
