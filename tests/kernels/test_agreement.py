@@ -74,6 +74,11 @@ def test_conv_of_each_size(assert_agrees, conv_case, backend, batch, length, inn
     assert_agrees(conv_case(batch, length, inner, taps, **options), backend)
 
 
+def test_an_empty_batch(assert_agrees, scan_case, ssd_case, conv_case, backend):
+    for case in (scan_case(0, 9, 5, 3), ssd_case(0, 130, 4, 5, 2, 3), conv_case(0, 9, 5, 4)):
+        assert_agrees(case, backend)
+
+
 @SEARCH
 @given(data=st.data())
 def test_scan_of_any_size(assert_agrees, scan_case, backend, data):

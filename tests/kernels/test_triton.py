@@ -55,6 +55,11 @@ def test_conv(assert_agrees, conv_case, sizes, options):
     assert_agrees(conv_case(*sizes, **options), "triton")
 
 
+def test_an_empty_batch(assert_agrees, scan_case, ssd_case, conv_case):
+    for case in (scan_case(0, 9, 5, 3), ssd_case(0, 40, 4, 5, 2, 3), conv_case(0, 9, 5, 4)):
+        assert_agrees(case, "triton")
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 2e-3)])
 def test_half_precision_in_strides_of_its_own(scan_case, ssd_case, conv_case, dtype, tolerance):
     for case in (scan_case(2, 9, 5, 3), ssd_case(2, 40, 4, 5, 2, 3), conv_case(2, 20, 9, 4)):

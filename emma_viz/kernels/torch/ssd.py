@@ -144,7 +144,7 @@ def _backward_chunks(v, cs, B, C, state, gy, g_final, count):
 
 def _parts(batch: int, length: int, heads: int) -> list[tuple[slice, int]]:
     """The tokens of whole chunks that are taken at once, and how many chunks these are; the last may be short."""
-    most = max(1, _AT_ONCE // (batch * heads * _CHUNK**2))
+    most = max(1, _AT_ONCE // (max(1, batch * heads) * _CHUNK**2))
     whole = length // _CHUNK
     found = []
     for first in range(0, whole, most):

@@ -115,9 +115,8 @@ def _running_sums(log_decay: Tensor, chunk: int) -> Tensor:
 
     Padding at the end adds nothing, so that a last, short chunk ends in its own sum.
     """
-    batch, length, heads = log_decay.shape
-    padded = functional.pad(log_decay.double(), (0, 0, 0, -length % chunk))
-    return padded.view(batch, -1, chunk, heads).cumsum(dim=2).contiguous()
+    padded = functional.pad(log_decay.double(), (0, 0, 0, -log_decay.shape[1] % chunk))
+    return padded.unflatten(1, (-1, chunk)).cumsum(dim=2).contiguous()
 
 
 @triton.jit
