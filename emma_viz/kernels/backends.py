@@ -132,17 +132,19 @@ def _obstacle(name: str, device: str, dtype: torch.dtype, kernel: str, sizes: di
 
 
 @cache
-def _numba_missing() -> str:
+def _installed(package: str) -> bool:
     # Found, not imported: importing numba takes longer than a short scan.
-    if importlib.util.find_spec("numba") is None:
-        return "numba is not installed (pip install numba)"
-    return ""
+    return importlib.util.find_spec(package) is not None
+
+
+def _numba_missing() -> str:
+    return "" if _installed("numba") else "numba is not installed (pip install numba)"
 
 
 def _triton_missing(device: str) -> str:
     if device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"it runs on cuda tensors, and these are on {device}"
-    if importlib.util.find_spec("triton") is None:
+    if not _installed("triton"):
         return "triton is not installed (it comes with torch's CUDA builds; pip install triton)"
     return ""
 

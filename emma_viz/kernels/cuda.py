@@ -6,6 +6,7 @@ of its final state (see `_FinalState`).
 """
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -53,12 +54,15 @@ def _load(kernel: str) -> Callable:
     return found[-1]
 
 
+@cache
 def missing(kernel: str) -> str:
-    """Why a kernel cannot be loaded; empty when it can."""
+    """Why a kernel cannot be loaded; empty when it can. Found out once: a failed import runs again at every try."""
     try:
         _load(kernel)
     except ImportError as error:
         return f"{error} (pip install 'emma-viz[cuda]')"
+    except Exception as error:  # of a package that was built for another torch, or is broken
+        return f"its package cannot be imported: {type(error).__name__}: {error}"
     return ""
 
 

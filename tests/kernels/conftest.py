@@ -55,6 +55,20 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) 
     assert worst <= tolerance * scale + 1e-6, f"{what}: off by {worst:.2e} at a scale of {scale:.2e}"
 
 
+@pytest.fixture
+def forget():
+    """Each test looks for packages and logs afresh; called, once more."""
+    from emma_viz.kernels import backends, cuda
+
+    def clear():
+        for cached in (backends._log_once, backends._installed, cuda.missing):
+            cached.cache_clear()
+
+    clear()
+    yield clear
+    clear()
+
+
 @pytest.fixture(scope="session")
 def assert_agrees():
     """Assert that a backend gives the reference's values, with and without gradients, and its gradients."""

@@ -12,16 +12,7 @@ from emma_viz import kernels
 from emma_viz.errors import BackendError, InputError
 from emma_viz.kernels import backends
 
-
-@pytest.fixture(autouse=True)
-def forget():
-    """Each test logs afresh."""
-    caches = (backends._log_once, backends._numba_missing)
-    for cached in caches:
-        cached.cache_clear()
-    yield
-    for cached in caches:
-        cached.cache_clear()
+pytestmark = pytest.mark.usefixtures("forget")
 
 
 def test_auto_picks_by_device_and_dtype():
@@ -57,6 +48,24 @@ def test_kernels_run_on_torch_where_numba_is_missing(monkeypatch, caplog):
     assert y[0, :, 0].tolist() == [1, 2, 2]
     assert "runs on the torch backend" in caplog.text
     assert "pip install numba" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError])
+def test_a_compiled_package_that_cannot_be_imported_is_tried_once_and_passed_over(
+    error, monkeypatch, tmp_path
+):
+    tried = tmp_path / "tried"
+    noted = f"with open({str(tried)!r}, 'a') as file:\n    file.write('x')\n"
+    (tmp_path / "causal_conv1d.py").write_text(f"{noted}raise {error.__name__}('built for another torch')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "causal_conv1d", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for _ in range(3):
+        assert kernels.resolve_backend("cuda", torch.float32, kernel="causal_conv1d") != "cuda"
+    assert tried.read_text() == "x"
+    with pytest.raises(BackendError, match="built for another torch"):
+        kernels.resolve_backend("cuda", torch.float32, "cuda", kernel="causal_conv1d")
+    assert "built for another torch" in kernels.available_backends()["cuda"]
 
 
 def test_a_backend_that_cannot_run_says_why(scan_case):

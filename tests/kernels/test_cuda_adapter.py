@@ -184,10 +184,11 @@ def test_mixed_precision(on_cuda, scan_case, ssd_case, conv_case):
         torch.testing.assert_close(state, expected_state, rtol=3e-2, atol=3e-2)
 
 
-def test_the_scan_extension_itself_is_probed(monkeypatch, stand_ins):
+def test_the_scan_extension_itself_is_probed(monkeypatch, stand_ins, forget):
     """mamba_ssm may import although it was built without the Mamba-1 kernel."""
     assert cuda.missing("selective_scan") == ""
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)
+    forget()
     assert "selective_scan_cuda" in cuda.missing("selective_scan")
     assert "pip install 'emma-viz[cuda]'" in cuda.missing("selective_scan")
     assert cuda.missing("ssd") == ""
@@ -196,7 +197,7 @@ def test_the_scan_extension_itself_is_probed(monkeypatch, stand_ins):
 
 
 @pytest.mark.parametrize("otherwise", ["triton", "torch"])
-def test_choice_on_a_gpu(monkeypatch, stand_ins, otherwise):
+def test_choice_on_a_gpu(monkeypatch, stand_ins, forget, otherwise):
     """mamba_ssm's compiled kernel where it is there, else triton, which comes with torch's CUDA builds."""
 
     def resolve(kernel, requested="auto", **sizes):
@@ -209,7 +210,6 @@ def test_choice_on_a_gpu(monkeypatch, stand_ins, otherwise):
     )
     monkeypatch.setattr("emma_viz.kernels.backends.backend_module", lambda name: modules[name])
     modules = {"cuda": cuda, "triton": SimpleNamespace(limits=lambda kernel, sizes: "")}
-    backends._log_once.cache_clear()
     assert [resolve(kernel) for kernel in backends.KERNELS] == ["cuda"] * 3
     assert resolve("causal_conv1d", K=4, E=64) == "cuda"
     assert resolve("causal_conv1d", K=4, E=65) == otherwise
@@ -218,11 +218,11 @@ def test_choice_on_a_gpu(monkeypatch, stand_ins, otherwise):
     with pytest.raises(BackendError, match="multiples of 8 channels, not 65"):
         resolve("causal_conv1d", "cuda", K=4, E=65)
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)
+    forget()
     assert resolve("selective_scan") == otherwise
     assert resolve("ssd") == "cuda"
     available = backends.available_backends()["cuda"]
     assert available.startswith("available: ssd, causal_conv1d; selective_scan: ")
-    backends._log_once.cache_clear()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
