@@ -2,7 +2,16 @@
 
 from emma_viz.data.geometry import STRATEGIES, Geometry
 from emma_viz.data.images import ImageTransform, TowerNorm, image_hash, read_image
-from emma_viz.data.prompts import PROMPT_STYLES, PromptStyle, Turn, build_prompt, prompt_style, wrap_turn
+from emma_viz.data.prompts import (
+    PROMPT_STYLES,
+    PromptStyle,
+    Turn,
+    answer_ids,
+    build_prompt,
+    first_id,
+    prompt_style,
+    wrap_turn,
+)
 from emma_viz.data.tokenizer import Tokenizer, train_tokenizer
 
 __all__ = [
@@ -14,7 +23,9 @@ __all__ = [
     "Tokenizer",
     "TowerNorm",
     "Turn",
+    "answer_ids",
     "build_prompt",
+    "first_id",
     "image_hash",
     "prompt_style",
     "read_image",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import InputError
 
 PromptStyle = Literal["zephyr", "in-out", "vicuna", "tinyllava", "internlm2"]
@@ -128,3 +129,42 @@ def build_prompt(message: str | Sequence[Turn], style: PromptStyle) -> str:
     if len(turns) % 2 == 0:
         raise InputError("a prompt must end with a human turn: the model answers it")
     return "".join(wrap_turn(turn, index, style) for index, turn in enumerate(turns))
+
+
+def answer_ids(tokenizer: Tokenizer, prompt: str, answer: str) -> list[int]:
+    """The ids of an answer behind a prompt that was read before it, the end token left out.
+
+    As `wrap_turn` writes it: after a space, or at once where the prompt ends, or the answer begins, with white space.
+
+    Args:
+        tokenizer: of the model that reads the prompt.
+        prompt: from `build_prompt`, or `LoadedModel.prompt`.
+        answer: its text; an empty one has no ids.
+    """
+    if not answer:
+        return []
+    apart = "" if prompt[-1:].isspace() or answer[0].isspace() else " "
+    before, whole = tokenizer.encode(prompt), tokenizer.encode(prompt + apart + answer)
+    if whole[: len(before)] == before:
+        return whole[len(before) :]
+    # One token would hold the prompt's end and the answer's begin ("Out: " and "Yes"); the model has read the first.
+    return tokenizer.encode(apart + answer)
+
+
+def first_id(tokenizer: Tokenizer, prompt: str, word: str) -> int:
+    """The id that an answer begins with which begins with a word, such as "Yes".
+
+    A token of white space alone is none: it would begin all words.
+
+    Args:
+        tokenizer: of the model that reads the prompt.
+        prompt: as in `answer_ids`.
+        word: as it stands in a sentence.
+
+    Raises:
+        InputError: the word is empty.
+    """
+    for each in answer_ids(tokenizer, prompt, word):
+        if tokenizer.decode([each], skip_special=False).strip():
+            return each
+    raise InputError(f"expected a word to begin an answer with, got {word!r}.")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emma_viz.capture.questions import RecordableModel, peer_network
 from emma_viz.data.images import ImageSource, read_image
+from emma_viz.data.prompts import first_id
 from emma_viz.errors import InputError
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import first_block, intervene_each
@@ -60,13 +61,14 @@ class Case:
         vlm, tokenizer = model.vlm, model.tokenizer
         pixels = model.transform.pixels([read_image(image)])
         tokens = vlm.embed_image(pixels, instruction=vlm.instruct([prompt]))
-        ids = tokenizer.encode(model.prompt(prompt))
+        asked = model.prompt(prompt)
+        ids = tokenizer.encode(asked)
         text = vlm.llm.embed(torch.tensor([ids], dtype=torch.long, device=vlm.device)).to(tokens.dtype)
         if words is None:
             logits = _logits(vlm, torch.cat([tokens, text], dim=1))[0]
             first, second = logits.topk(2).indices.tolist()
         else:
-            first, second = _told_apart(words, [list(tokenizer.encode(word))[:1] for word in words])
+            first, second = _told_apart(words, [first_id(tokenizer, asked, word) for word in words])
         named = (tokenizer.decode([first]), tokenizer.decode([second]))
         return cls(vlm=vlm, tokens=tokens, text=text, word=first, against=second, words=named)
 
@@ -177,7 +179,7 @@ def _of_peer(
     if words is None:
         first, second = entered.scores(tokens).topk(2).indices.tolist()
     else:
-        first, second = _told_apart(words, [[peer.first_id(word)] for word in words if word])
+        first, second = _told_apart(words, [peer.first_id(word) for word in words if word])
     return PeerCase(
         vlm=model.vlm, tokens=tokens[None], text=entered.text[None], word=first, against=second,
         words=(model.tokenizer.decode([first]), model.tokenizer.decode([second])), entered=entered,
@@ -185,17 +187,17 @@ def _of_peer(
     )  # fmt: skip
 
 
-def _told_apart(words: Sequence[str], ids: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The first token of each of two words.
+def _told_apart(words: Sequence[str], ids: Sequence[int]) -> tuple[int, int]:
+    """The first tokens of two words.
 
     Raises:
         InputError: they are the same, or there are not two.
     """
-    if len(ids) != 2 or [] in ids or ids[0] == ids[1]:
+    if len(ids) != 2 or ids[0] == ids[1]:
         raise InputError(
             f"expected two words that begin with different tokens, got {', '.join(map(repr, words))}."
         )
-    return ids[0][0], ids[1][0]
+    return ids[0], ids[1]
 
 
 def _logits(vlm: VLM, embeddings: Float[Tensor, "k L D"]) -> Float[Tensor, "k V"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.checkpoints.peers import PeerModel
-from emma_viz.data import image_hash, read_image
+from emma_viz.data import first_id, image_hash, read_image
 from emma_viz.errors import InputError
 from emma_viz.models import MambaCache, generate, seen_images
 from emma_viz.records.questions import Question
@@ -20,8 +20,8 @@ from emma_viz.records.scorers import Answer
 from emma_viz.session.options import BATCH, Asking
 
 FIRST_WORDS = ("Yes", "No")
-"""Whose probability as the answer's first token is kept, as Cobra's harness does: without a space before them. A model
-that transformers' class runs has its own chat template say what stands before them."""
+"""Whose probability as the answer's first token is kept, as Cobra's harness does. What stands before them is what the
+model's prompt style, or the chat template of a model that transformers' class runs, writes there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ def _first_tokens(model: LoadedModel) -> tuple[int, int]:
     if isinstance(model, PeerModel):
         yes, no = map(model.peer.first_id, FIRST_WORDS)
     else:
-        yes, no = (model.tokenizer.encode(word)[0] for word in FIRST_WORDS)
+        yes, no = (first_id(model.tokenizer, model.prompt("?"), word) for word in FIRST_WORDS)
     if yes == no:
         raise InputError(
             f"expected a tokenizer in which {' and '.join(FIRST_WORDS)} begin with different tokens, "

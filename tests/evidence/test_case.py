@@ -10,6 +10,7 @@ from emma_viz.evidence.case import Case
 from emma_viz.evidence.integrated import integrate
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
+from tests.tiny_model import spaced_tokenizer, tiny_model
 
 PROMPT = "What is it?"
 
@@ -31,6 +32,16 @@ def test_the_score_is_the_models_own(one, photos, case):
     assert swapped.score(case.tokens).item() == pytest.approx(-plain.score(case.tokens).item(), abs=1e-5)
     with pytest.raises(InputError, match="different tokens"):
         Case.of(one, photos[0], PROMPT, words=("Yes", "Yellow"))
+
+
+def test_words_are_told_apart_by_the_tokens_that_stand_behind_the_prompt(photos):
+    model = tiny_model("tiny-tinyllava", spaced_tokenizer())
+    case = Case.of(model, photos[0], PROMPT, words=("Yes", "No"))
+    assert [[case.word], [case.against]] == [model.tokenizer.encode(f" {word}") for word in ("Yes", "No")]
+    assert case.words == (" Yes", " No")
+    for words in (("Yes", ""), ("Yes",)):
+        with pytest.raises(InputError, match="expected"):
+            Case.of(model, photos[0], PROMPT, words=words)
 
 
 def test_many_changed_runs_are_those_made_one_by_one(one, case):

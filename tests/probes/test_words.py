@@ -4,12 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tokenizers
 import torch
-from tokenizers import decoders, models, normalizers
 
 from emma_viz.capture import Recorder
-from emma_viz.data import Tokenizer
 from emma_viz.errors import InputError
 from emma_viz.evidence.class_words import TextStates, cosines, first_tokens, word_log_probabilities
 from emma_viz.evidence.intervention import Intervention
@@ -21,6 +18,7 @@ from probes.content.words import Words
 from probes.examination import Plan, examine
 from probes.findings import find
 from probes.protocol import Result
+from tests.tiny_model import llama_tokenizer
 
 
 def test_at_the_end_of_the_model_the_lens_is_its_own_prediction(tiny):
@@ -36,23 +34,6 @@ def test_at_the_end_of_the_model_the_lens_is_its_own_prediction(tiny):
 def test_a_word_without_tokens_is_refused(tiny):
     with pytest.raises(InputError, match="expected a word"):
         first_tokens(tiny, " ")
-
-
-def llama_tokenizer(*words):
-    """Llama's kind: each space, and one before every text, is a "▁"; these words are one token each after it."""
-    vocabulary = {"<unk>": 0, "</s>": 1, "▁": 2}
-    merges = []
-    for word in words:
-        parts = [f"▁{word[:end]}" for end in range(1, len(word) + 1)]
-        merges += [("▁", word[0]), *zip(parts, word[1:], strict=False)]
-        for part in (*word, *parts):
-            vocabulary.setdefault(part, len(vocabulary))
-    core = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>"))
-    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    core.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(content=" ", left=1, right=0)]
-    )
-    return Tokenizer(core), vocabulary
 
 
 def test_words_begin_with_their_own_tokens_where_a_tokenizer_writes_a_space_before_them(tiny):

@@ -6,9 +6,11 @@ import torch
 
 from emma_viz.capture import record
 from emma_viz.checkpoints import load_model
+from emma_viz.data import read_image
 from emma_viz.records.questions import Question
 from emma_viz.session import Asking
 from emma_viz.session.answering import given_answers
+from tests.tiny_model import spaced_tokenizer, tiny_model
 
 ASKING = Asking(max_new_tokens=3)
 
@@ -51,13 +53,25 @@ def test_probabilities_are_those_of_the_first_token_over_the_vocabulary(model, q
         ids = torch.tensor([model.tokenizer.encode(model.prompt(question.prompt))])
         pixels = None
         if question.image is not None:
-            from emma_viz.data import read_image
-
             pixels = model.transform.pixels([read_image(question.image)])
         with torch.no_grad():
             scores = model.vlm(pixels, ids, logits="last").logits[0, 0, : model.config.llm.vocab_size]
         chances = scores.softmax(dim=-1)
         np.testing.assert_allclose([each.answer.p_yes, each.answer.p_no], chances[[yes, no]], rtol=1e-4)
+
+
+def test_the_first_token_is_what_stands_behind_the_prompt(photos):
+    """TinyLLaVA's prompt ends with "ASSISTANT:", and an answer follows after a space."""
+    model = tiny_model("tiny-tinyllava", spaced_tokenizer())
+    ((yes,), (no,)) = (model.tokenizer.encode(f" {word}") for word in ("Yes", "No"))
+    (((given,),),) = [given_answers(model, [Question(image=photos[0], prompt="A cup?")], asking=ASKING)]
+    ids = torch.tensor([model.tokenizer.encode(model.prompt("A cup?"))])
+    with torch.no_grad():
+        pixels = model.transform.pixels([read_image(photos[0])])
+        scores = model.vlm(pixels, ids, logits="last").logits[0, 0, : model.config.llm.vocab_size]
+    np.testing.assert_allclose(
+        [given.answer.p_yes, given.answer.p_no], scores.softmax(dim=-1)[[yes, no]], rtol=1e-4
+    )
 
 
 def test_what_stands_beside_a_question_does_not_change_its_answer(model, questions, given):

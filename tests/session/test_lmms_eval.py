@@ -16,6 +16,7 @@ from emma_viz.errors import InputError
 from emma_viz.records.questions import Question
 from emma_viz.session import Asking
 from emma_viz.session.answering import given_answers
+from tests.tiny_model import spaced_tokenizer, tiny_model
 
 
 class Hook:
@@ -188,6 +189,22 @@ def test_losses_are_those_of_the_tokens(model, docs, pair):
             ids.append(token)
         assert score == pytest.approx(-total / len(told), rel=1e-4)
         assert greedy == best
+
+
+def test_a_continuation_stands_behind_the_prompt_as_an_answer_does(model, docs, monkeypatch):
+    """After a space in TinyLLaVA, whether the task writes that or not."""
+    own = tiny_model("tiny-tinyllava", spaced_tokenizer())
+    monkeypatch.setattr(model, "_model", own)
+    question = docs[2]["question"]
+    bare, spaced = model.loglikelihood(
+        [Instance((question, text, see, 2, "pope", "test")) for text in ("Yes", " Yes")]
+    )
+    (token,) = own.tokenizer.encode(" Yes")
+    with torch.no_grad():
+        ids = torch.tensor([own.tokenizer.encode(own.prompt(question))])
+        row = own.vlm(None, ids, logits="last").logits[0, 0, : own.config.llm.vocab_size]
+    assert bare == spaced
+    assert bare[0] == pytest.approx(-float(row.log_softmax(dim=0)[token]), rel=1e-4)
 
 
 def test_what_these_models_cannot_do_is_refused(model, docs):

@@ -41,7 +41,7 @@ from emma_viz.session.options import Asking
 from emma_viz.session.road import ask
 from emma_viz.shapes import EMBEDDING
 
-_VERSION = 4
+_VERSION = 5
 """Of how things are measured: another one measures anew."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lmms_eval.api.model import lmms  # ty: ignore[import-not-found]
 
-from emma_viz.data import read_image
+from emma_viz.data import answer_ids, read_image
 from emma_viz.errors import InputError
 from emma_viz.records.questions import Question
 from emma_viz.session.answering import given_answers
@@ -112,13 +112,16 @@ class EmmaViz(lmms):
             context, target, doc_to_visual, *where = request.args
             text = target if isinstance(target, str) else target(self._doc(*where))
             image = self._image(doc_to_visual, *where)
-            prompt = self._model.tokenizer.encode(self._model.prompt(context))
-            told = self._model.tokenizer.encode(text)
+            asked = self._model.prompt(context)
+            prompt = self._model.tokenizer.encode(asked)
+            told = answer_ids(self._model.tokenizer, asked, text)
             if not told:
                 raise InputError("expected a continuation of at least one token, got none.")
             pixels = None if image is None else self._model.transform.pixels([read_image(image)])
-            asked = None if image is None else self._model.vlm.instruct([context])
-            out = self._model.vlm(pixels, torch.tensor([[*prompt, *told]]), instruction=asked, logits="text")
+            instruction = None if image is None else self._model.vlm.instruct([context])
+            out = self._model.vlm(
+                pixels, torch.tensor([[*prompt, *told]]), instruction=instruction, logits="text"
+            )
             assert out.logits is not None  # they were asked for
             # The row before each token of the continuation predicts it.
             rows = out.logits[0, -len(told) - 1 : -1, : self._model.config.llm.vocab_size].float().cpu()
