@@ -227,9 +227,14 @@ def _words(casebook: Casebook, found: StoredCase) -> None:
         )
     if review.tags:
         key = f"tags-{found.id}-{found.version}"
-        gone = tags.pills("Press a tag to take it off", review.tags, format_func=as_label, key=key)
-        if gone:
-            _write(casebook, found, "untag", gone)
+        tags.pills(
+            "Press a tag to take it off",
+            review.tags,
+            format_func=as_label,
+            key=key,
+            on_change=_take_off,
+            args=(casebook, found, key),
+        )
     with st.form(f"note-{found.id}", clear_on_submit=True, border=False):
         note = st.text_area("Note", max_chars=20_000, height=80)
         tag = st.text_input("Tag", max_chars=80)
@@ -238,6 +243,14 @@ def _words(casebook: Casebook, found: StoredCase) -> None:
                 if value.strip():
                     _written(casebook, found, kind, value.strip())
             st.rerun()
+
+
+def _take_off(casebook: Casebook, found: StoredCase, key: str) -> None:
+    """Take off the tag that was pressed. It is pressed no longer then: where it could not be written, it would be
+    taken for pressed anew at every drawing of the page."""
+    if gone := st.session_state[key]:
+        _written(casebook, found, "untag", gone)
+        st.session_state[key] = None
 
 
 def _history(found: StoredCase) -> None:

@@ -203,6 +203,20 @@ def test_a_strangers_tag_is_no_markdown_and_is_taken_off_by_its_own_name(caseboo
     assert casebook.case(id).review.tags == ("odd",)
 
 
+def test_a_tag_that_cannot_be_taken_off_stays_and_says_why(casebook):
+    id = casebook.ids()[0]
+    casebook.write(id, "tag", "odd", author="ann")
+    app = run(id=id)
+    turn(app, "case")
+    app.get("button_group")[0].select("odd").run()
+    assert "Write your name first" in html(app)
+    app.text_input(key="author").set_value("ben").run()
+    assert "Write your name first" not in html(app)
+    assert casebook.case(id).review.tags == ("odd",), "it was pressed once, and that was refused"
+    app.get("button_group")[0].select("odd").run()
+    assert casebook.case(id).review.tags == ()
+
+
 @pytest.mark.parametrize("person", ["", "the user of this machine"])
 def test_a_name_that_was_given_stays_on_every_page(casebook, monkeypatch, person):
     monkeypatch.setenv(CASEBOOK_PERSON, person)
