@@ -244,7 +244,18 @@ class Casebook:
     def evidence(self, id: str) -> dict[str, tuple[str, Any]]:
         """What was kept of a case: model → (recipe, document)."""
         with reading(self._engine) as connection:
-            rows = connection.execute(select(EVIDENCE_ROWS).where(EVIDENCE_ROWS.c.case_id == id)).all()
+            return self._evidence(connection, id)
+
+    def with_evidence(self, ids: Sequence[str]) -> list[tuple[StoredCase, dict[str, tuple[str, Any]]]]:
+        """Some cases as `cases` gives them, each with what `evidence` gives of it: all from one look, so that no
+        document is without its numbers."""
+        with reading(self._engine) as connection:
+            return [
+                (case, self._evidence(connection, case.id)) for case in stored.load_cases(connection, ids)
+            ]
+
+    def _evidence(self, connection: Connection, id: str) -> dict[str, tuple[str, Any]]:
+        rows = connection.execute(select(EVIDENCE_ROWS).where(EVIDENCE_ROWS.c.case_id == id)).all()
         where = f"{self.where}, evidence of {id[:12]}"
         return {
             row.model: (

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -43,6 +43,8 @@ _Form = TypeVar("_Form")
 _ENDINGS = dict(zip(MEDIA_TYPES.values(), (".png", ".jpg"), strict=True))
 _LINE = Budget(size=16 * 2**20, nodes=400_000)
 """One case with its evidence."""
+_AT_ONCE = 50
+"""Cases that are read at once to be written: documents of evidence are long."""
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The time of every file in a zip, so that the same cases make the same bytes."""
 _AHEAD = timedelta(days=1)
@@ -151,7 +153,8 @@ def export_cases(
 def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None = None) -> Imported:
     """Add the cases of an export; what is there already stays, and histories are joined.
 
-    An answer of a model that answered the case here is left out, and so is evidence of a model that was measured here.
+    An answer of a model that answered the case here is left out, and so is evidence of a model that was measured here,
+    or that comes without its numbers: it is still to be measured here.
 
     Args:
         casebook: where they are added.
@@ -162,14 +165,14 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
         CasebookError: it is no export, or of another format.
         InputError: see `Casebook.add`.
     """
-    complaints: list[str] = []
+    refused, complaints = list[str](), list[str]()
     counts = dict.fromkeys(("cases", "answers", "events"), 0)
     with _opened(source) as parts:
         where = f"{source}/{EXPORT_MARK}"
         value = parse_json(parts.read(EXPORT_MARK, 1 << 16), where=where, error=CasebookError)
         about = _known(value, ExportAbout, where)
         done = 0
-        for cases in _in_groups(_cases(parts, source, complaints)):
+        for cases in _in_groups(_cases(parts, source, refused)):
             for case in cases:
                 _keep_picture(casebook, parts, case, complaints)
             added = casebook.add([_without_documents(case) for case in cases], replace=False)
@@ -177,13 +180,13 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
             counts["answers"] += added.answers
             for case in cases:
                 counts["events"] += casebook.join_history(case.record.identity, case.history)
-                _keep_evidence(casebook, case)
+                _keep_evidence(casebook, case, complaints)
             done += len(cases)
             if progress is not None:
                 progress(done, about.cases, "cases")
-    if done + len(complaints) < about.cases:
+    if done + len(refused) < about.cases:
         complaints.append(f"{source}: expected {about.cases} cases, found {done}: the file was cut off.")
-    return Imported(complaints=tuple(complaints), **counts)
+    return Imported(complaints=(*refused, *complaints), **counts)
 
 
 # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -192,9 +195,9 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
 def _write(casebook: Casebook, ids: Sequence[str], folder: Path, progress: Progress | None) -> int:
     count = 0
     with (folder / _CASES).open("w", encoding="utf-8", newline="\n") as file:
-        for part in in_parts(ids):
-            for case in casebook.cases(part):
-                line = _exported(casebook, case, folder / _PICTURES)
+        for part in in_parts(ids, size=_AT_ONCE):
+            for case, evidence in casebook.with_evidence(part):
+                line = _exported(casebook, case, evidence, folder / _PICTURES)
                 file.write(json.dumps(asdict(line), allow_nan=False, separators=(",", ":")) + "\n")
                 count += 1
                 if progress is not None:
@@ -204,17 +207,19 @@ def _write(casebook: Casebook, ids: Sequence[str], folder: Path, progress: Progr
     return count
 
 
-def _exported(casebook: Casebook, case: StoredCase, pictures: Path) -> ExportedCase:
+def _exported(
+    casebook: Casebook, case: StoredCase, evidence: Mapping[str, tuple[str, Any]], pictures: Path
+) -> ExportedCase:
     name = ""
     if case.record.image and (picture := casebook.picture(case.record.image)) is not None:
         name = picture.hash + _ENDINGS[picture.media_type]
         if not (pictures / name).exists():
             (pictures / name).write_bytes(picture.content)
-    evidence = {
+    documents = {
         model: ExportedEvidence(recipe=recipe, document=document)
-        for model, (recipe, document) in sorted(casebook.evidence(case.id).items())
+        for model, (recipe, document) in sorted(evidence.items())
     }
-    return ExportedCase(record=case.record, history=case.history, evidence=evidence, picture=name)
+    return ExportedCase(record=case.record, history=case.history, evidence=documents, picture=name)
 
 
 def _zip(folder: Path, target: Path) -> None:
@@ -349,18 +354,22 @@ def _without_documents(case: ExportedCase) -> CaseRecord:
     return replace(case.record, evidence=numbers)
 
 
-def _keep_evidence(casebook: Casebook, case: ExportedCase) -> None:
+def _keep_evidence(casebook: Casebook, case: ExportedCase, complaints: list[str]) -> None:
     """Keep what was measured of models of which nothing was measured here."""
     if not case.evidence:
         return
     id = case.record.identity
     known = {*casebook.evidence(id), *(each.model for each in casebook.case(id).record.evidence)}
     for model, evidence in case.evidence.items():
-        if model not in known:
-            casebook.keep_evidence(
-                id,
-                model,
-                recipe=evidence.recipe,
-                document=evidence.document,
-                measured=[each for each in case.record.evidence if each.model == model],
+        if model in known:
+            continue
+        measured = [each for each in case.record.evidence if each.model == model]
+        if not measured:  # with the document alone it would count as measured, and never be
+            complaints.append(
+                f"the evidence of {model!r:.100} at {case.record.prompt[:60]!r}: expected numbers beside its document, "
+                "got none; measure it here (emma-viz cases evidence)."
             )
+            continue
+        casebook.keep_evidence(
+            id, model, recipe=evidence.recipe, document=evidence.document, measured=measured
+        )

@@ -102,6 +102,33 @@ def test_answers_and_evidence_that_are_there_stay(filled, other, tmp_path):
     assert other.case(bare.identity).record.answers == (emma,)
 
 
+def test_a_case_that_is_measured_during_an_export_has_its_document_with_its_numbers_or_neither(
+    filled, other, tmp_path
+):
+    first, second = filled.ids()
+    late = [MeasuredEvidence(name=PRESENCE, model="cobra", layer=3, value=0.1)]
+
+    def measure(done: int, total: int, what: str) -> None:
+        filled.keep_evidence(second, "cobra", recipe="r" * 65, document={}, measured=late)
+
+    export_cases(filled, [first, second], tmp_path / "out.zip", progress=measure)
+    assert import_cases(other, tmp_path / "out.zip").complaints == ()
+    for case in other.cases([first, second]):
+        assert set(other.evidence(case.id)) == {each.model for each in case.record.evidence}
+
+
+def test_evidence_without_its_numbers_is_named_and_can_be_measured_yet(filled, other, tmp_path):
+    export_cases(filled, filled.ids(), tmp_path / "out")
+    spoil(tmp_path / "out", record__evidence=[])
+    found = import_cases(other, tmp_path / "out")
+    (said,) = found.complaints
+    assert "the evidence of 'cobra' at 'Is there a cup?': expected numbers" in said
+    assert other.evidence(filled.ids()[0]) == {}
+    lines = (tmp_path / "out" / "cases.jsonl").read_text().splitlines()
+    (tmp_path / "out" / "cases.jsonl").write_text(lines[0] + "\n")
+    assert any("cut off" in each for each in import_cases(other, tmp_path / "out").complaints)
+
+
 def test_the_same_cases_make_the_same_bytes(filled, tmp_path):
     for name in ("a.zip", "b.zip"):
         export_cases(filled, filled.ids(), tmp_path / name)
