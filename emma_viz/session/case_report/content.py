@@ -86,14 +86,16 @@ class CaseContent:
         return " ".join(parts)
 
     @property
-    def curves(self) -> tuple[tuple[str, str, tuple[tuple[str, CaseCurve], ...]], ...]:
-        """(name, title, (model, curve) …) for each measure by layer that some model has."""
+    def curves(self) -> tuple[tuple[str, str, tuple[CaseCurve | None, ...]], ...]:
+        """(name, title, curves) for each measure by layer that some model has: its curve of each of `evidence` in turn,
+        None where it was not measured, so that the place of a model, and with it its colour, is everywhere the same."""
         names = dict.fromkeys(curve.name for each in self.evidence for curve in each.curves)
         found = []
         for name in names:
-            own = [(each.model, curve) for each in self.evidence if (curve := each.curve(name)) is not None]
-            unit = f" ({own[0][1].unit})" if own[0][1].unit else ""
-            found.append((name, f"{name}{unit}: {own[0][1].title}", tuple(own)))
+            row = tuple(each.curve(name) for each in self.evidence)
+            first = next(each for each in row if each is not None)
+            unit = f" ({first.unit})" if first.unit else ""
+            found.append((name, f"{name}{unit}: {first.title}", row))
         return tuple(found)
 
     @property

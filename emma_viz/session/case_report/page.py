@@ -157,7 +157,9 @@ def _charts(content: CaseContent) -> list[str]:
     found = []
     for index, (name, title, curves) in enumerate(content.curves):
         lines = []
-        for colour, (model, curve) in enumerate(curves):
+        for colour, (evidence, curve) in enumerate(zip(content.evidence, curves, strict=True)):
+            if curve is None:
+                continue
             for dashed, values in ((False, curve.values), (True, curve.control)):
                 points = tuple(
                     (float(layer), value)
@@ -165,7 +167,7 @@ def _charts(content: CaseContent) -> list[str]:
                     if value is not None
                 )
                 if points:
-                    lines.append(Line(name=model, colour=colour, points=points, dashed=dashed))
+                    lines.append(Line(name=evidence.model, colour=colour, points=points, dashed=dashed))
         if not lines:
             continue
         heights = [y for line in lines for _, y in line.points]
@@ -180,7 +182,7 @@ def _charts(content: CaseContent) -> list[str]:
     return found
 
 
-def _dashes(curves: Sequence[tuple[str, CaseCurve]]) -> str:
+def _dashes(curves: Sequence[CaseCurve | None]) -> str:
     """What the dashed lines are."""
-    said = dict.fromkeys(curve.control_title for _, curve in curves if curve.control)
+    said = dict.fromkeys(curve.control_title for curve in curves if curve is not None and curve.control)
     return f"; dashed: {escape(', '.join(said))}" if said else ""

@@ -11,7 +11,7 @@ from emma_viz import __version__
 from emma_viz.render import colours, words
 from emma_viz.render.figures.sheet import Box, Sheet, pdf_of, settings
 from emma_viz.session.case_report.content import CaseContent, number_words
-from emma_viz.session.evidence.document import EvidenceSentence
+from emma_viz.session.evidence.document import CaseCurve, EvidenceSentence
 
 _WIDTH, _MARGIN, _COLUMN = 8.27, 0.6, 2.6
 """Inches: A4's width, the space around, the image's column."""
@@ -213,10 +213,12 @@ class _Layout:
                 top = tops + lines * words.line_height(_SMALL) + 0.04
                 self._plot(Box(x + 0.25, top, width - 0.25, _PLOT), title, curves)
 
-    def _plot(self, box: Box, title: str, curves) -> None:
+    def _plot(self, box: Box, title: str, curves: Sequence[CaseCurve | None]) -> None:
         assert self.sheet is not None
         axes = self.sheet.axes(box, f"curve/{title}")
-        for index, (_, curve) in enumerate(curves):
+        for index, curve in enumerate(curves):
+            if curve is None:
+                continue
             colour = colours.MODELS[index % len(colours.MODELS)]
             layers, values = curve.layers, [math.nan if v is None else v for v in curve.values]
             axes.plot(layers, values, color=colour, linewidth=1.1)

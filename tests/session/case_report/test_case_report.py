@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 from pypdf import PdfReader
 
@@ -18,6 +19,7 @@ from emma_viz.checkpoints import load_model
 from emma_viz.cli.main import main
 from emma_viz.data import image_hash
 from emma_viz.errors import InputError
+from emma_viz.render.colours import MODELS
 from emma_viz.session.case_maps import CaseMaps
 from emma_viz.session.case_report.writing import write_case_report
 from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, CaseNumber, EvidenceSentence
@@ -182,6 +184,40 @@ def test_each_sentence_of_a_pdf_leads_to_its_number_on_its_page(tmp_path, casebo
     assert [at.startswith("prior: mean tokens") for _, at in found] == [False, True, True]
     assert "not above chance" in page.extract_text()
     assert "-1.25" in page.extract_text()
+
+
+@pytest.fixture
+def one_curve(casebook):
+    """The case of which cobra has no curve, and emma has one: of each model something was measured."""
+    (id,) = [each.id for each in casebook.cases(casebook.ids()) if each.record.asked == "yes-no"]
+    for model, found in (
+        ("cobra", replace(evidence(), curves=())),
+        ("emma", replace(evidence(), model="emma")),
+    ):
+        casebook.keep_evidence(
+            id, model, recipe="r", document=found.to_json(), measured=found.measured(model)
+        )
+    return id
+
+
+def test_a_curve_has_its_models_colour_where_another_lacks_it(tmp_path, casebook, one_curve):
+    write_case_report(casebook, [one_curve], tmp_path / "cases.html")
+    page = (tmp_path / "cases.html").read_text("utf-8")
+    assert set(re.findall(r'<g style="--c:var\((--m\d)\)', page)) == {"--m1"}
+    write_case_report(casebook, [one_curve], tmp_path / "cases.pdf")
+    (sheet,) = PdfReader(io.BytesIO((tmp_path / "cases.pdf").read_bytes())).pages
+    filled, stroked, now = set(), set(), dict.fromkeys((b"rg", b"RG"))
+    for operands, operator in sheet.get_contents().operations:
+        if operator in (b"rg", b"RG"):
+            now[operator] = tuple(round(float(each), 3) for each in operands)
+        elif operator in (b"Tj", b"TJ"):
+            filled.add(now[b"rg"])
+        elif operator == b"S":
+            stroked.add(now[b"RG"])
+    first, second = (tuple(round(each, 3) for each in to_rgb(colour)) for colour in MODELS[:2])
+    assert {first, second} <= filled, "the models' names"
+    assert second in stroked
+    assert first not in stroked
 
 
 def pieces(page) -> list[tuple[float, float, str]]:
