@@ -17,7 +17,7 @@ from apps.casebook.permalinks import filter_of
 from apps.casebook.shared import case_maps, shared_casebook
 from apps.casebook.text import as_html, shown_text
 from emma_viz.errors import EmmaVizError, InputError
-from emma_viz.session.case_report.content import CaseContent, contents
+from emma_viz.session.case_report.content import contents
 from emma_viz.session.case_report.page import cases_page
 from emma_viz.session.case_report.pdf import cases_pdf
 
@@ -67,10 +67,9 @@ def _made(address: Mapping[str, str], ending: str) -> bytes:
     found = contents(casebook, ids)
     if ending == "pdf":
         return cases_pdf(found)
-    payload = _payload(found[0]) if len(found) == 1 else None
-    return cases_page(found, payload=payload).encode("utf-8")
-
-
-def _payload(content: CaseContent):
-    image = None if content.picture is None else content.picture.image()
-    return case_maps().of(content.case.record, image).payload
+    if len(found) > 1:
+        return cases_page(found).encode("utf-8")
+    (only,) = found
+    shown = case_maps().of(only.case.record, None if only.picture is None else only.picture.image())
+    notes = [shown_text(note) for note in shown.notes]
+    return cases_page(found, payload=shown.payload, notes=notes).encode("utf-8")

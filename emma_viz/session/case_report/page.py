@@ -38,17 +38,21 @@ a.said:hover, a.said:focus-visible { text-decoration-color: currentcolor; }
 .wide tr { border-bottom: 1px solid var(--hair); }
 .wide th { font-weight: 400; min-width: 150px; }
 .wide td { min-width: 96px; } .wide b { color: var(--ink); font-weight: 600; }
+main > .small { margin-top: 12px; }
 #canvas { margin-top: 18px; } #canvas > .ev:not(.ev-narrow) { height: 720px; }
 @media (max-width: 640px) { .case-top { grid-template-columns: 1fr; } }
 """
 
 
-def cases_page(cases: Sequence[CaseContent], *, payload: dict[str, Any] | None = None) -> str:
+def cases_page(
+    cases: Sequence[CaseContent], *, payload: dict[str, Any] | None = None, notes: Sequence[str] = ()
+) -> str:
     """A page.
 
     Args:
         cases: what it tells.
         payload: for one case, what the layer canvas shows of it; None for a page without it.
+        notes: what is to be said of that: of maps that lack, or are of other weights, a sentence each.
     """
     style = (resources.files("emma_viz.render") / "web" / "page.css").read_text(encoding="utf-8") + _STYLE
     title = cases[0].case.record.prompt if len(cases) == 1 else f"{len(cases)} cases"
@@ -57,6 +61,7 @@ def cases_page(cases: Sequence[CaseContent], *, payload: dict[str, Any] | None =
         [
             f"<main><header><h1>{escape(title)}</h1></header>",
             *(_case(each, headed=len(cases) > 1) for each in cases),
+            *(f'<p class="small">{escape(note)}</p>' for note in notes),
             canvas,
             f"<footer>Made by emma_viz {escape(__version__)}.</footer></main>",
         ]

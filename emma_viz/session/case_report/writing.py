@@ -35,7 +35,7 @@ def write_case_report(
         maps: makes what the canvas shows; one for the models that ship when None.
 
     Returns:
-        How many cases there are, and what the canvas lacks, a sentence each.
+        How many cases there are, and what is to be said of the canvas's maps, a sentence each; the page says it, too.
 
     Raises:
         InputError: there is no case, the name has another ending, or a canvas was asked for that cannot be.
@@ -48,7 +48,11 @@ def write_case_report(
     if canvas and (suffix != ".html" or len(found) != 1):
         raise InputError(f"a canvas stands in an HTML page of one case, not of {len(found)} as {suffix}.")
     payload, notes = _canvas(found[0], maps or CaseMaps()) if canvas else (None, ())
-    data = cases_pdf(found) if suffix == ".pdf" else cases_page(found, payload=payload).encode("utf-8")
+    data = (
+        cases_pdf(found)
+        if suffix == ".pdf"
+        else cases_page(found, payload=payload, notes=notes).encode("utf-8")
+    )
     write_file(out, lambda part: part.write_bytes(data))
     return len(found), notes
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.applications import Starlette
 
 from apps.casebook.documents import document_links, document_routes
-from apps.casebook.told import CASEBOOK_PLACE
+from apps.casebook.told import CASEBOOK_PERSON, CASEBOOK_PLACE
 from emma_viz.cases.case import CaseAnswer, CaseRecord
 from emma_viz.cases.casebook import Casebook
 
@@ -52,6 +52,17 @@ def test_a_case_is_saved_by_its_id_and_cases_by_their_filter(casebook):
     assert (b"Is there a dog?" in body, b"Is there a cat?" in body) == (True, False)
     status, _, body = asked("/documents/cases.html", all="yes", text="cat")
     assert (b"Is there a dog?" in body, b"Is there a cat?" in body) == (False, True)
+
+
+def test_a_case_says_of_its_maps_what_its_page_does(casebook, monkeypatch):
+    monkeypatch.setenv(CASEBOOK_PERSON, "")
+    answer = CaseAnswer(model="<b>", text="No.", study="/home/ann/runs", entry="e")
+    casebook.add([CaseRecord(prompt="Is it gone?", truth="yes", answers=(answer,))])
+    (id,) = [each for each in casebook.ids() if casebook.case(each).record.prompt == "Is it gone?"]
+    _, _, body = asked("/documents/case-1.html", id=id)
+    assert "&lt;b&gt;: no maps, because the casebook does not have the image." in body.decode()
+    assert "&lt;b&gt;: the study behind it cannot be shown" in body.decode()
+    assert "/home/ann" not in body.decode()
 
 
 @pytest.mark.parametrize(

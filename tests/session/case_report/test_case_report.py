@@ -1,6 +1,7 @@
 """Documents of cases, and the maps of a case."""
 
 import gc
+import html
 import io
 import re
 import weakref
@@ -297,6 +298,25 @@ def test_maps_are_made_by_the_models_that_answered(pair, image):
     blind = maps.of(replace(asked, image=""), None)
     assert blind.payload is None
     assert "does not have the image" in blind.notes[0]
+
+
+def test_a_page_with_a_canvas_says_what_is_to_be_said_of_its_maps(pair, image, tmp_path):
+    answers = (
+        CaseAnswer(model="a", text="No.", fingerprint="of other weights"),
+        CaseAnswer(model=NASTY, text="Yes."),
+    )
+    asked = CaseRecord(image=image_hash(image), prompt="Is there a cup?", answers=answers)
+    with Casebook.open(tmp_path / "cases.db") as opened:
+        opened.keep_picture(case_picture(image))
+        opened.add([asked])
+        maps = CaseMaps({"a": str(pair.cobra)}, running=Running(vision_source=str(pair.vision)))
+        _, notes = write_case_report(opened, opened.ids(), tmp_path / "case.html", canvas=True, maps=maps)
+    page = (tmp_path / "case.html").read_text("utf-8")
+    said = [html.unescape(each) for each in re.findall('<p class="small">(.*?)</p>', page)]
+    assert f"{NASTY}: no maps without its weights" in notes[0]
+    assert "a: the maps are of other weights" in notes[1]
+    assert set(notes) <= set(said)
+    assert page.index("the maps are of other weights") < page.index('<div id="canvas">')
 
 
 def test_maps_that_could_not_be_made_are_tried_again(pair, image, tmp_path):
