@@ -36,6 +36,7 @@ def draw_filter(casebook: Casebook) -> None:
         _pick("Verdict", "verdict", [UNJUDGED, *CASE_VERDICTS], offered["verdict"])
         _pick("Model", "model", sorted(offered["model"]), offered["model"])
         _pick("Its answer", "answer", ["right", "wrong"])
+        _pick("Sure of it, at least", "sure", [])  # of links alone
         for label, name in (
             ("Benchmark", "benchmark"),
             ("Split", "split"),
@@ -59,15 +60,13 @@ def _offered(_casebook: Casebook, state: str) -> dict[str, Counter[str]]:
 
 
 def _evidence(offered: Mapping[str, Counter[str]]) -> None:
-    """All conditions on evidence, and a place for one more."""
-    if not offered["measure"]:
-        return
+    """All conditions on evidence, and a place for one more where there is evidence."""
     held = evidence_of(st.query_params.get(EVIDENCE, ""))
     for number, each in enumerate(held):
         with st.container(border=True):
             _measure(number, each.name, offered)
             _condition(number, each, offered)
-    if len(held) < MOST_CONDITIONS:
+    if offered["measure"] and len(held) < MOST_CONDITIONS:
         _measure(len(held), None, offered)
 
 
@@ -158,10 +157,11 @@ def _pick(
     empty: str = "",
     words: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """One of some values; nothing is drawn where there is no choice."""
-    if not values:
-        return
+    """One of some values; nothing is drawn where there is no choice. What the address holds is one, so that it can be
+    taken off, though nothing of that value is there any more."""
     now = st.query_params.get(name, empty)
+    if not values and now == empty:
+        return
     choices = list(values) if empty else ["", *values]
     if now not in choices:
         choices.append(now)

@@ -120,6 +120,35 @@ def test_a_filter_is_in_the_address_and_shows_what_it_says(casebook):
     assert app.query_params["text"] == "cup 9"
 
 
+FIELDS = {
+    "rule": "Why it is here",
+    "sure": "Sure of it, at least",
+    "benchmark": "Benchmark",
+    "split": "Split",
+}
+FIELDS |= {"category": "Category", "object": "Object", "tag": "Tag"}
+"""Name in an address → the field that it fills; those whose values a casebook may lack."""
+
+
+def test_a_filter_whose_values_are_gone_can_be_taken_off(casebook, tmp_path, monkeypatch):
+    monkeypatch.setenv(CASEBOOK_PLACE, str(tmp_path / "bare.db"))
+    with Casebook.open(tmp_path / "bare.db") as bare:
+        bare.add([CaseRecord(prompt="Is it?")])
+    values = dict.fromkeys(FIELDS, "gone") | {"sure": "0.9"}
+    app = run(**values, evidence="presence,a,0,,,;absence,,,,,", all="yes")
+    assert "0 of 1" in html(app)
+    for name, label in FIELDS.items():
+        (field,) = [each for each in app.selectbox if each.label == label]
+        assert field.value == values[name]
+        field.select("").run()
+        assert name not in app.query_params
+    for label in ("And evidence", "Evidence"):
+        next(each for each in app.selectbox if each.label == label).select(None).run()
+    assert list(app.query_params) == ["all"]
+    assert "1 of 1" in html(app)
+    assert not {*FIELDS.values(), "Evidence"} & {each.label for each in app.selectbox}
+
+
 def test_the_filter_goes_along_to_other_pages_and_the_case_is_found_again(casebook):
     app = run(split="popular", text="cup 9")
     turn(app, "case")
