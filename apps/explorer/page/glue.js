@@ -160,46 +160,67 @@ const name = () => {
 };
 new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
 name();
+// What is asked of the server is about `run`: it changes with the picture, and goes back where that cannot be shown.
+const put = async (number, payload, view) => {
+  const before = [run, asked];
+  run = number;
+  asked = payload.asked;
+  try {
+    await canvas.update(payload, view);
+  } catch (error) {
+    if (run === number) [run, asked] = before;
+    throw error;
+  }
+};
+// What a run answers, if it is still the one that is shown.
+const answer = (number, question) => {
+  if (run !== number) return;
+  answered = question;
+  compare();
+};
 const show = async (news) => {
   if (news.run <= shown) return;
-  run = shown = news.run;
+  shown = news.run;
+  const question = started; // another one may begin before the reply is here
+  started = null;
   try {
-    const payload = await ask("payload", {});
+    const payload = await ask("payload", { run: news.run });
     if (payload.error) throw new Error(payload.error);
-    asked = payload.asked;
-    const view = wanted && (!wanted.image || wanted.image === asked.image) ? wanted : null;
+    if (shown !== news.run) return remember(news.run, payload, question); // a newer one is on its way, or there
+    const view = wanted && (!wanted.image || wanted.image === payload.asked.image) ? wanted : null;
     wanted = null;
-    await canvas.update(payload, view);
-    answered = settling ? chosen : (started ?? chosen);
-    started = null;
+    await put(news.run, payload, view);
+    const own = settling ? chosen : (question ?? chosen);
     settling = false;
-    compare();
-    remember(news.run, payload);
+    remember(news.run, payload, own);
+    answer(news.run, own);
     if (asking) canvas.busy(heard);
   } catch (error) {
-    if (run === news.run && !asking) canvas.fail(error.message);
+    if (shown === news.run && !asking) canvas.fail(error.message);
   }
 };
 
 // The runs of this page. The server keeps as many, and answers questions about them; what they show needs no request.
 const MOST_RUNS = Number(root.dataset.runs);
-const numbers = () => [...runs.keys()];
+const numbers = () => [...runs.keys()].sort((one, other) => one - other); // replies may come out of order
 const list = () => {
-  const entries = [...runs].map(([number, { payload, pinned }]) => ({
+  const newest = [...runs].sort(([one], [other]) => other - one);
+  const entries = newest.map(([number, { payload, pinned }]) => ({
     run: number, pinned, name: payload.image.name, prompt: payload.prompt, src: payload.image.src,
     about: ["models", "lens", "site"].map((key) => payload.asked[key].filter(Boolean).join(", ")).filter(Boolean).join(" \u00b7 "),
   })); // prettier-ignore
-  canvas.runs(entries.reverse(), run);
+  canvas.runs(entries, run);
 };
-const remember = (number, payload) => {
-  const question = JSON.stringify(payload.asked);
+const remember = (number, payload, question) => {
+  const same = JSON.stringify(payload.asked);
   let pinned = false;
   for (const [other, each] of runs)
-    if (JSON.stringify(each.payload.asked) === question) {
+    if (JSON.stringify(each.payload.asked) === same) {
+      if (other > number) return;
       pinned ||= each.pinned;
       runs.delete(other);
     }
-  runs.set(number, { payload, pinned, answered, order: null });
+  runs.set(number, { payload, pinned, answered: question, order: null });
   for (const other of numbers())
     if (runs.size > MOST_RUNS && other !== number && !runs.get(other).pinned) runs.delete(other);
   list();
@@ -211,12 +232,9 @@ const flip = async (to) => {
   const { word, order, ...seen } = canvas.view;
   const left = runs.get(run);
   if (left) left.order = order;
-  run = to;
-  asked = found.payload.asked;
   const text = EmmaCanvas.core.fromLink(EmmaCanvas.core.toLink({ ...seen, order: found.order }));
-  await canvas.update(found.payload, { ...text, quiet: true });
-  answered = found.answered;
-  compare();
+  await put(to, found.payload, { ...text, quiet: true });
+  answer(to, found.answered);
   list();
 };
 // A run without a place is a link to the image without it: it takes the way of a link that is pasted.
