@@ -105,6 +105,24 @@ def draws(images: int) -> np.ndarray:
     return found
 
 
+def drawn(columns: Columns, statistic: Statistic) -> np.ndarray:
+    """A number of the images of each resample: float (RESAMPLES,).
+
+    Args:
+        columns: sums per image.
+        statistic: of the summed columns.
+    """
+    whole = _per_image(columns)
+    weights = draws(len(whole["images"]))
+    return np.asarray(statistic({name: weights @ each for name, each in whole.items()}))
+
+
+def _per_image(columns: Columns) -> dict[str, np.ndarray]:
+    """What a statistic may ask for: the columns, and each image as one."""
+    whole = {name: np.asarray(each, np.float64) for name, each in columns.items()}
+    return {**whole, "images": np.ones(len(next(iter(whole.values()))))}
+
+
 def estimate(columns: Sequence[Columns], statistic: Statistic) -> Estimate:
     """A number of one model, from the columns of each of its seeds."""
     return combine([(1.0, columns)], statistic)
@@ -136,20 +154,16 @@ def combine(terms: Sequence[tuple[float | int, Sequence[Columns]]], statistic: S
             f"{sorted(seeds)} seeds. Measure all models on the same scenes."
         )
     images = counts.pop()
-    weights = draws(images)
     values = np.zeros(seeds.pop())
     resampled = np.zeros((len(values), RESAMPLES))
     for factor, columns in terms:
         for seed, each in enumerate(columns):
-            whole = {name: np.asarray(column, np.float64) for name, column in each.items()}
-            whole["images"] = np.ones(images)
             with np.errstate(
                 invalid="ignore"
             ):  # the difference of two infinite numbers is not defined, and said so
-                values[seed] += factor * statistic({name: column.sum() for name, column in whole.items()})
-                resampled[seed] += factor * statistic(
-                    {name: weights @ column for name, column in whole.items()}
-                )
+                whole = {name: column.sum() for name, column in _per_image(each).items()}
+                values[seed] += factor * statistic(whole)
+                resampled[seed] += factor * drawn(each, statistic)
     spread = resampled.mean(axis=0)
     spread = spread[np.isfinite(spread)]
     tail = 50 * (1 - LEVEL)
@@ -187,11 +201,8 @@ def share(columns: Columns, statistic: Statistic, *, trials: float | int | None 
     trials = int(has_something(columns, statistic).sum()) if trials is None else trials
     if trials < 2 or not math.isfinite(value):
         return replace(found, low=math.nan, high=math.nan)
-    weights = draws(images)
-    drawn = np.asarray(
-        statistic({"images": weights @ np.ones(images)} | {n: weights @ each for n, each in columns.items()})
-    )
-    varied = float(np.var(drawn[np.isfinite(drawn)])) * images / (images - 1)
+    spread = drawn(columns, statistic)
+    varied = float(np.var(spread[np.isfinite(spread)])) * images / (images - 1)
     low, high = wilson(value, effective_trials(value, varied, trials))
     return replace(found, low=low, high=high)
 
@@ -203,8 +214,7 @@ def has_something(columns: Columns, statistic: Statistic) -> np.ndarray:
         columns: sums per image.
         statistic: of the sums; a number of such an image alone, NaN of any other.
     """
-    whole = {name: np.asarray(each, np.float64) for name, each in columns.items()}
-    return np.isfinite(statistic({"images": np.ones(len(next(iter(whole.values())))), **whole}))
+    return np.isfinite(statistic(_per_image(columns)))
 
 
 def effective_trials(value: float, varied: float, known: float | int) -> float:

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation
 from scipy.special import entr, stdtr
 
-from emma_viz.metrics.intervals import Columns, Statistic, draws
+from emma_viz.metrics.intervals import Columns, Statistic, drawn
 
 BINS = 100
 SSIM_WINDOW = 7
@@ -93,16 +93,10 @@ def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, hig
     than six images to tell it by, it is not below 2⁻ⁿ for n images, which is how often signs that mean nothing are all
     the same. 1 where the number is not defined.
     """
-    size = len(next(iter(columns.values())))
-    weights = draws(size)
-    over = [
-        np.asarray(statistic({name: weights @ np.asarray(each, np.float64) for name, each in some.items()}))
-        for some in (columns, control)
-    ]
     with np.errstate(
         invalid="ignore"
     ):  # what is infinite on both sides, such as a code of no bits, has no gap
-        gap = (over[0] - over[1]) * (1 if higher else -1)
+        gap = (drawn(columns, statistic) - drawn(control, statistic)) * (1 if higher else -1)
     gap = gap[np.isfinite(gap)]
     known = np.count_nonzero(np.any([np.asarray(each) != 0 for each in columns.values()], axis=0))
     if len(gap) < 2 or known < 2:

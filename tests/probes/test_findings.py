@@ -1,9 +1,12 @@
 """Findings of many numbers at once: what chance gives is not called a find, what was planted is."""
 
 import numpy as np
+import pytest
 
+from emma_viz.metrics.intervals import ratio
 from probes.findings import differences, find
 from probes.numbers import mean_measure
+from probes.protocol import Measure
 
 DRAW = np.random.default_rng(7)
 IMAGES, NOTHINGS = 24, 60
@@ -48,3 +51,19 @@ def test_two_models_differ_where_it_was_planted_and_equal_ones_nowhere():
     assert [each.measure.name for each in found if each.sure] == ["real"]
     assert not any(each.sure for each in differences(first, first))
     assert all(each.over.value == each.over.low == each.over.high == 0 for each in differences(first, first))
+
+
+def test_a_mean_over_all_images_needs_no_column_that_counts_them():
+    values, control = DRAW.normal(size=IMAGES) + 2, DRAW.normal(size=IMAGES)
+    mean, other = (
+        Measure(
+            name="mean", title="mean", columns={"x": each}, statistic=ratio("x"), control={"x": 0 * control}
+        )
+        for each in (values, control)
+    )
+    (found,) = find([mean])
+    assert found.beats
+    assert found.number.value == pytest.approx(values.mean())
+    (gap,) = differences([other], [mean])
+    assert gap.sure
+    assert gap.over.value == pytest.approx(values.mean() - control.mean())
