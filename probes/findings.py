@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from emma_viz.metrics.intervals import Columns, Statistic, combine
+from emma_viz.metrics.intervals import Columns, Statistic, combine, known_images
 from emma_viz.metrics.trust import bootstrap_p, holm
 from probes.numbers import layer_word
 from probes.protocol import Finding, Measure, Number
@@ -18,11 +18,12 @@ _SURE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One measure of two models on the same images."""
+    """One measure of two models, over the images that both know it of."""
 
     measure: Measure
     """Of the second model."""
     first: Number
+    """Over those images alone, as `second` is."""
     second: Number
     over: Number
     """Second less first; images are drawn for both at once."""
@@ -119,10 +120,10 @@ def _counted(measure: Measure, over: Number | None, p: float | None, family: int
 
 
 def differences(first: Sequence[Measure], second: Sequence[Measure]) -> tuple[Difference, ...]:
-    """Every measure that both models have, of the same images, with its paired difference."""
+    """Every measure that both models have, with its paired difference over the images that both know it of."""
     known = {(each.name, each.layer): each for each in first}
     pairs = [
-        (other, each)
+        _on_common_images(other, each)
         for each in second
         if (other := known.get((each.name, each.layer))) and _length(other.columns) == _length(each.columns)
     ]
@@ -150,6 +151,16 @@ def _two_sided(first: Measure, second: Measure) -> float:
         for higher in (True, False)
     )
     return min(1.0, 2 * min(sides))
+
+
+def _on_common_images(*measures: Measure) -> tuple[Measure, Measure]:
+    """Two measures without the images that one of them is not known of."""
+    both = np.all([known_images(each.columns, each.statistic) for each in measures], axis=0)
+    first, second = (
+        replace(each, columns={name: np.where(both, column, 0.0) for name, column in each.columns.items()})
+        for each in measures
+    )
+    return first, second
 
 
 def _length(columns: Columns) -> int:

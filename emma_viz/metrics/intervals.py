@@ -217,6 +217,18 @@ def has_something(columns: Columns, statistic: Statistic) -> np.ndarray:
     return np.isfinite(statistic(_per_image(columns)))
 
 
+def known_images(columns: Columns, statistic: Statistic) -> np.ndarray:
+    """Which images a number is known of, bool (n,): those of which a sum is not 0, or that alone have a number.
+
+    Args:
+        columns: sums per image, 0 where the number is not known.
+        statistic: of the sums.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        alone = has_something(columns, statistic)
+    return np.any([np.asarray(each) != 0 for each in columns.values()], axis=0) | alone
+
+
 def effective_trials(value: float, varied: float, known: float | int) -> float:
     """How many independent trials vary as much as a share does.
 

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation
 from scipy.special import entr, stdtr
 
-from emma_viz.metrics.intervals import Columns, Statistic, drawn
+from emma_viz.metrics.intervals import Columns, Statistic, drawn, known_images
 
 BINS = 100
 SSIM_WINDOW = 7
@@ -91,14 +91,15 @@ def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, hig
     One-sided, and never below the tail of Student's t at the number's distance in the spread of the draws: a few images
     that all agree prove less than 2000 draws of them say, and many may prove more. Where there is no spread, or fewer
     than six images to tell it by, it is not below 2⁻ⁿ for n images, which is how often signs that mean nothing are all
-    the same. 1 where the number is not defined.
+    the same. The images are those that the number is known of, or its control, whichever are fewer. 1 where the number
+    is not defined.
     """
     with np.errstate(
         invalid="ignore"
     ):  # what is infinite on both sides, such as a code of no bits, has no gap
         gap = (drawn(columns, statistic) - drawn(control, statistic)) * (1 if higher else -1)
     gap = gap[np.isfinite(gap)]
-    known = np.count_nonzero(np.any([np.asarray(each) != 0 for each in columns.values()], axis=0))
+    known = min(np.count_nonzero(known_images(each, statistic)) for each in (columns, control))
     if len(gap) < 2 or known < 2:
         return 1.0
     spread = gap.std() * np.sqrt(known / (known - 1))  # draws of n images vary less than n new ones

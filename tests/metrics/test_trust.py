@@ -92,6 +92,16 @@ def test_few_images_prove_little_however_much_they_agree(images):
     assert found == (1 if images == 1 else 0.5**images)
 
 
+def test_a_control_that_two_images_know_proves_as_little_as_a_number_that_they_know():
+    draw, known = np.random.default_rng(4), np.arange(16.0) < 2
+    many = {"sum": draw.normal(size=16), "count": np.ones(16)}
+    few = {"sum": 9 * known, "count": known}
+    statistic = ratio("sum", "count")
+    assert bootstrap_p(few, many, statistic) == bootstrap_p(many, few, statistic, higher=False) >= 0.25
+    zeros = {"sum": np.zeros(16)}
+    assert bootstrap_p({"sum": 9 + many["sum"]}, zeros, ratio("sum")) < 0.01, "a control may be 0 everywhere"
+
+
 def test_holm_is_holm():
     p = np.array([0.01, 0.04, 0.03, 0.005])
     np.testing.assert_allclose(holm(p), [0.03, 0.06, 0.06, 0.02])

@@ -67,3 +67,16 @@ def test_a_mean_over_all_images_needs_no_column_that_counts_them():
     (gap,) = differences([other], [mean])
     assert gap.sure
     assert gap.over.value == pytest.approx(values.mean() - control.mean())
+
+
+def test_models_are_compared_on_the_images_that_both_know_whichever_is_first():
+    """Of two images nothing can be said, however many more one of the models knows."""
+    known = DRAW.normal(size=16)
+    few = np.where(np.arange(16) < 2, known, np.nan)
+    one, other = (mean_measure(each, name="mean", title="mean") for each in (few, known + 3))
+    for first, second, sign in ((one, other, 1), (other, one, -1)):
+        (gap,) = differences([first], [second])
+        assert not gap.sure
+        assert gap.p >= 0.5
+        assert gap.over.value == pytest.approx(3 * sign), "each image beside itself"
+        assert gap.second.value - gap.first.value == pytest.approx(gap.over.value)
