@@ -71,12 +71,8 @@ def _found(measure: Measure, p: float | None, family: int) -> Finding:
 
 
 def estimated(terms: Sequence[tuple[float, Columns]], statistic: Statistic) -> Number:
-    """Σ weight · statistic with its interval over images; that of one image is not known (NaN)."""
-    columns = [(weight, [each]) for weight, each in terms]
-    found = combine(columns, statistic)
-    known = min((np.count_nonzero(each["count"]) for _, each in terms if "count" in each), default=2)
-    if min(found.images, known) < 2:
-        return Number(value=found.value, low=math.nan, high=math.nan)
+    """Σ weight · statistic with its interval over images; that of one known image is not known (NaN)."""
+    found = combine([(weight, [each]) for weight, each in terms], statistic)
     return Number(value=found.value, low=found.low, high=found.high)
 
 

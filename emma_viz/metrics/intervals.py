@@ -141,7 +141,7 @@ def combine(terms: Sequence[tuple[float | int, Sequence[Columns]]], statistic: S
         statistic: of the summed columns.
 
     Returns:
-        the number; its interval is NaN where there is one image.
+        the number; its interval is NaN where one of the terms is known of fewer than two images.
 
     Raises:
         InputError: the terms have different numbers of seeds or images.
@@ -166,9 +166,10 @@ def combine(terms: Sequence[tuple[float | int, Sequence[Columns]]], statistic: S
                 resampled[seed] += factor * drawn(each, statistic)
     spread = resampled.mean(axis=0)
     spread = spread[np.isfinite(spread)]
+    if min(known_images(each, statistic).sum() for _, columns in terms for each in columns) < 2:
+        spread = spread[:0]  # draws of one image are all the same, and say nothing
     tail = 50 * (1 - LEVEL)
-    known = len(spread) and images > 1  # draws of one image are all the same, and say nothing
-    low, high = np.percentile(spread, [tail, 100 - tail]) if known else (math.nan, math.nan)
+    low, high = np.percentile(spread, [tail, 100 - tail]) if len(spread) else (math.nan, math.nan)
     seed_low, seed_high = student(values)
     return Estimate(
         value=float(values.mean()),

@@ -7,10 +7,9 @@ import numpy as np
 
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.patching import patches, states_of
-from emma_viz.metrics.intervals import ratio
 from probes.causes.patching import LEAST
 from probes.charts import Chart
-from probes.numbers import curve_chart, joined_parts
+from probes.numbers import curve_chart, joined_parts, shared_part
 from probes.protocol import Batch, Gathered, Measure, Needs, Result, Seen
 
 _SETS = {
@@ -68,24 +67,19 @@ class Prompts:
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
         """The share that each patch brings, by layer."""
         columns = gathered.columns
-        known = np.isfinite(columns["whole"]) if columns else np.zeros(0, bool)
-        if not known.any():
+        if not columns or not np.isfinite(columns["whole"]).any():
             return []
-        whole = np.where(known, columns["whole"], 0)
-        return [
-            Measure(
-                name=f"prompts.{name}",
-                title=f"share of the two questions' difference in {what}",
-                layer=layer,
-                columns={
-                    "part": np.where(known, np.sign(whole) * columns[name][:, index], 0),
-                    "whole": np.abs(whole),
-                },
-                statistic=ratio("part", "whole"),
-            )
-            for name, what in _SETS.items()
-            for index, layer in enumerate(layer for layer in gathered.layers if layer >= 0)
-        ]
+        found = []
+        for name, what in _SETS.items():
+            for index, layer in enumerate(layer for layer in gathered.layers if layer >= 0):
+                part, statistic = shared_part(columns[name][:, index], columns["whole"])
+                found.append(
+                    Measure(
+                        name=f"prompts.{name}", title=f"share of the two questions' difference in {what}",
+                        layer=layer, columns=part, statistic=statistic,
+                    )
+                )  # fmt: skip
+        return found
 
     def plots(self, results: Sequence[Result]) -> Sequence[Chart]:
         """Shares by layer, one chart a model."""

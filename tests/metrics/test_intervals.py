@@ -142,6 +142,22 @@ def test_a_share_that_no_draw_varies_rests_on_the_images_that_have_something(ima
     assert np.isnan([one.low, one.high]).all()
 
 
+def test_what_one_image_of_many_is_known_of_has_no_interval():
+    alone, two = np.eye(9)[0], np.arange(9) < 2
+    part, whole = 0.25 * alone, alone
+    found = estimate([{"part": part, "whole": whole}], ratio("part", "whole"))
+    assert found.value == 0.25
+    assert np.isnan([found.low, found.high]).all()
+    gap = difference(
+        [{"part": part, "whole": whole}], [{"part": 0.5 * two, "whole": two}], ratio("part", "whole")
+    )
+    assert np.isnan([gap.low, gap.high]).all()
+    known = estimate([{"part": 0.5 * two, "whole": two}], ratio("part", "whole"))
+    assert (known.low, known.high) == (0.5, 0.5)
+    nothing = estimate([columns(np.zeros(9))], MEAN)
+    assert (nothing.low, nothing.high) == (0, 0), "known to be nothing in every image"
+
+
 @pytest.mark.parametrize("parts", [3, 7])
 def test_what_rounding_leaves_of_no_variance_is_none(parts):
     columns = {"right": np.ones(10), "asked": np.full(10, float(parts))}

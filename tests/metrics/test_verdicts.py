@@ -127,6 +127,15 @@ def test_brier_and_the_calibration_error(rows):
     assert sum(each.share.rows for each in curve) == 150
 
 
+def test_a_calibration_over_one_image_has_no_interval():
+    leaning = np.where(np.arange(4) == 2, 0.3, np.nan)
+    columns = calibration_columns(np.ones(4, bool), leaning, np.arange(4), 4)
+    for name, value in (("brier", 0.49), ("ece", 0.7)):
+        found = estimate([columns], CALIBRATION_STATISTICS[name])
+        assert found.value == pytest.approx(value)
+        assert np.isnan([found.low, found.high]).all()
+
+
 def test_the_bootstraps_spread_is_the_clustered_error(rows):
     truth, said, _, cluster = rows
     right = said == truth

@@ -80,3 +80,16 @@ def test_models_are_compared_on_the_images_that_both_know_whichever_is_first():
         assert gap.p >= 0.5
         assert gap.over.value == pytest.approx(3 * sign), "each image beside itself"
         assert gap.second.value - gap.first.value == pytest.approx(gap.over.value)
+
+
+def test_a_share_of_one_image_has_no_interval():
+    alone = np.eye(4)[0]
+    (found,) = find(
+        [
+            Measure(
+                name="share", title="share", columns={"frozen": 0.25 * alone, "real": alone},
+                statistic=ratio("frozen", "real"),
+            )
+        ]
+    )  # fmt: skip
+    assert "0.25 (no interval)" in found.sentence
