@@ -230,7 +230,9 @@ def ranking_difference(
     """AUROC of one model less that of another on the same rows, with the interval of the paired bootstrap: both are
     ranked on the same drawn clusters.
 
-    Rows that one of them did not rank are left out of both. NaN where only one truth is left.
+    Rows that one of them did not rank are left out of both. NaN where only one truth is left. The ends alone are NaN
+    where they say nothing of how sure it is: all rows are of one cluster, or all draws give the same difference, and
+    not 0.
     """
     known = np.isfinite(one) & np.isfinite(other)
     if truth[known].all() or not truth[known].any():
@@ -238,7 +240,10 @@ def ranking_difference(
     (a, first), (b, second) = (
         _resampled(truth[known], each[known], cluster[known], clusters) for each in (one, other)
     )
-    return _with_ends(a[0] - b[0], first[0] - second[0])
+    value, low, high = _with_ends(a[0] - b[0], first[0] - second[0])
+    if len(np.unique(cluster[known])) < 2 or (low == high and value != 0):
+        return value, np.nan, np.nan
+    return value, low, high
 
 
 def _resampled(

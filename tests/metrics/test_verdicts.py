@@ -107,6 +107,19 @@ def test_a_difference_of_rankings_is_drawn_on_the_same_clusters(rows):
     assert np.isnan(ranking_difference(truth, leaning, np.full(300, np.nan), cluster, 50)[0])
 
 
+def test_a_difference_of_rankings_that_all_draws_share_claims_no_certainty():
+    truth, leaning = np.array([True, True, False, False] * 2), np.tile([0.9, 0.8, 0.2, 0.1], 2)
+    less = np.tile([0.9, 0.15, 0.2, 0.1], 2)
+    one_image = np.zeros(8, int)
+    for other, clusters in ((less, 1), (less, 5), (leaning, 5)):
+        value, *ends = ranking_difference(truth, leaning, other, one_image, clusters)
+        assert value == (0.25 if other is less else 0)
+        assert np.isnan(ends).all()
+    value, *ends = ranking_difference(truth, leaning, 1 - leaning, np.arange(8), 8)
+    assert value == 1
+    assert np.isnan(ends).all()
+
+
 def test_brier_and_the_calibration_error(rows):
     truth, _, leaning, cluster = rows
     columns = calibration_columns(truth, leaning, cluster, 50)
