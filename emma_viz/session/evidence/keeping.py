@@ -37,7 +37,7 @@ def keep_evidence_of(
 
     Args:
         casebook: holds the cases and their images.
-        ids: of the cases; those that ask no yes or no, or have no image, are passed over.
+        ids: of the cases; those that ask no yes or no, have no image, or cannot be measured, are passed over.
         models: as `emma-viz benchmark` takes them: the cases must have answers in their names.
         references: what cases are compared with; scenes of the tabletop world when None.
         lens: kind of the models' lenses; a model without one has no retention.
@@ -74,11 +74,10 @@ def keep_evidence_of(
             if kept is not None and kept[0] == recipe:
                 continue
             try:
-                case = asked_case(casebook, record, name, model, labelled=known)
+                (found,) = room.evidence([asked_case(casebook, record, name, model, labelled=known)])
             except InputError as error:
                 say(f"{record.prompt!r:.80}: {error}")
                 continue
-            (found,) = room.evidence([case])
             casebook.keep_evidence(
                 id, name, recipe=recipe, document=found.to_json(), measured=found.measured(name)
             )

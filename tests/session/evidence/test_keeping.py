@@ -74,6 +74,24 @@ def test_evidence_is_kept_beside_its_case_and_measured_once(casebook, pair, refe
     assert keep() == 0
 
 
+@pytest.mark.slow
+def test_a_case_that_cannot_be_measured_is_said_and_the_next_is_measured(casebook, pair, references):
+    first, _ = (each.record for each in casebook.cases(casebook.ids()))
+    other = case_picture(Image.new("RGB", (50, 30)))
+    casebook.keep_picture(other)
+    casebook.add([replace(first, image=other.hash)])  # of its name a mask is known, of another size
+    asked = {each.record.image: each.id for each in casebook.cases(casebook.ids())}
+    said = []
+    done = keep_evidence_of(
+        casebook, [asked[other.hash], asked[first.image]], [pair.cobra], references=references,
+        running=Running(vision_source=str(pair.vision)), say=said.append,
+    )  # fmt: skip
+    assert done == 1
+    assert casebook.evidence(asked[first.image])
+    assert not casebook.evidence(asked[other.hash])
+    assert any(repr(first.prompt)[:80] in each and "mask" in each for each in said)
+
+
 def labelled_case(number: int, *, there: bool, image: str, **changes) -> CaseRecord:
     return replace(
         CaseRecord(
