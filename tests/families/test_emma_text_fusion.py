@@ -4,20 +4,28 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from emma_viz.capture import record
+from emma_viz.cases.case import KNOCKED_OUT
 from emma_viz.checkpoints import inspect, load_model
 from emma_viz.checkpoints.vision import load_vision
 from emma_viz.data.instructions import InstructionTokenizer
 from emma_viz.data.prompts import Turn, build_prompt, lead
 from emma_viz.errors import CheckpointError, InputError, UnsafePickleError
 from emma_viz.evidence.attribution import attribute
+from emma_viz.evidence.case import Case
+from emma_viz.evidence.replacements import image_tokens
 from emma_viz.models import PRESETS, VLM, generate
 from emma_viz.models.families.emma_text_fusion import EMMA_TEXT_FUSION
 from emma_viz.records.questions import Question
-from emma_viz.session.answering import given_answers
+from emma_viz.session.answering import FIRST_WORDS, given_answers
+from emma_viz.session.evidence.asked import AskedCase
+from emma_viz.session.evidence.measuring import EvidenceRoom
+from emma_viz.session.evidence.references import ReferenceImage, References
 from emma_viz.session.options import Asking
 from tests.families import llava_files
 from tests.tiny_model import odd_photos, tiny_tokenizer
@@ -118,6 +126,31 @@ def test_benchmarks_ask_each_question_with_its_own_image_tokens(whole):
     )
     trace = record(model, photo, asked, max_new_tokens=4)
     assert [each.answer.text for each in some] == list(trace.answers)
+
+
+def test_a_case_is_held_against_images_that_were_asked_its_own_question(whole):
+    model, draw = whole[3], np.random.default_rng(0)
+    mask = np.zeros((60, 60), np.uint8)
+    mask[:20, :20] = 1
+    others = [Image.fromarray(draw.integers(0, 256, (60, 60, 3), dtype=np.uint8)) for _ in range(7)]
+    references = References(
+        tuple(ReferenceImage(image=each, mask=mask, kinds=("cup",)) for each in others[1:]), title="noise"
+    )
+    asked = [
+        AskedCase(image=others[0], prompt=prompt, mask=mask == 1)
+        for prompt in ("Is there a cup?", "Is there a hat?")
+    ]
+    for case, found in zip(asked, EvidenceRoom(model, references).evidence(asked), strict=True):
+        own = Case.of(model, case.image, case.prompt, words=FIRST_WORDS)
+        tokens = [image_tokens(model, each.image, case.prompt) for each in references.fitted]
+        mean = torch.stack([each.mean(dim=0) for each in tokens]).mean(dim=0)
+        blind, knocked = own.scores([mean.expand(own.count, -1), own.with_tokens(list(found.region), mean)])
+        assert found.number("prior: mean tokens").value == pytest.approx(blind, abs=1e-4)
+        assert found.number(KNOCKED_OUT).value == pytest.approx(knocked, abs=1e-4)
+        swapped = [
+            own.scores([image_tokens(model, each.image, case.prompt)])[0] for each in references.held_out
+        ]
+        assert found.number("prior: another image").value == pytest.approx(np.mean(swapped), abs=1e-4)
 
 
 def test_without_an_instruction_it_says_so(whole):

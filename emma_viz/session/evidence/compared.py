@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from emma_viz.capture.questions import peer_network
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.evidence.replacements import image_tokens
 from emma_viz.session.evidence.asked import AskedCase
@@ -85,20 +86,37 @@ class ComparedTokens:
 
     def __init__(self, model: LoadedModel):
         self._model = model
+        self._infused = peer_network(model) is None and model.config.projector.infused
+        self._prompt = ""
         self._tokens: dict[str, Float[Tensor, "T D"]] = {}
         self._means: dict[str, Float[Tensor, " D"]] = {}
 
-    def of(self, images: ComparedImages, name: str) -> Float[Tensor, "T D"]:
-        """The image tokens of one."""
+    def of(self, images: ComparedImages, name: str, prompt: str) -> Float[Tensor, "T D"]:
+        """The image tokens of one.
+
+        Args:
+            images: which are compared with.
+            name: of the one.
+            prompt: what is asked, for a model that mixes it into an image's tokens.
+        """
+        self._ask(prompt)
         if name not in self._tokens:
-            self._tokens[name] = image_tokens(self._model, images.picture(name))
+            self._tokens[name] = image_tokens(self._model, images.picture(name), prompt)
             while len(self._tokens) > _KEPT:
                 del self._tokens[next(iter(self._tokens))]
         return self._tokens[name]
 
-    def mean(self, images: ComparedImages) -> Float[Tensor, " D"]:
-        """The mean over the tokens of some."""
+    def mean(self, images: ComparedImages, prompt: str) -> Float[Tensor, " D"]:
+        """The mean over the tokens of some; arguments as `of`."""
+        self._ask(prompt)
         for name in images.some:
             if name not in self._means:
-                self._means[name] = self.of(images, name).mean(dim=0)
+                self._means[name] = self.of(images, name, prompt).mean(dim=0)
         return torch.stack([self._means[name] for name in images.some]).mean(dim=0)
+
+    def _ask(self, prompt: str) -> None:
+        """Forget tokens that another question was mixed into."""
+        if self._infused and prompt != self._prompt:
+            self._tokens.clear()
+            self._means.clear()
+            self._prompt = prompt

@@ -336,7 +336,7 @@ class _Measuring:
     def _knock_out(self) -> Iterator[CaseNumber]:
         if self.region is None:
             return
-        mean = self.room.tokens.mean(self.compared)
+        mean = self.room.tokens.mean(self.compared, self.case.prompt)
         places = [self.region, *places_alike(self.region, count=COMPARED_WITH, seed=self._seed)]
         runs = [self.asked.with_tokens(tokens_showing(each, self.geometry), mean) for each in places]
         own, *others = self.asked.scores(runs)
@@ -354,7 +354,7 @@ class _Measuring:
         )  # fmt: skip
 
     def _prior(self) -> Iterator[CaseNumber]:
-        mean = self.room.tokens.mean(self.compared).to(self.asked.tokens)
+        mean = self.room.tokens.mean(self.compared, self.case.prompt).to(self.asked.tokens)
         blind = self.asked.scores([mean.expand(self.asked.count, -1)])[0]
         others = [self._of_other(name) for name in self.compared.without]
         (alone,) = self.asked.scores([self.asked.tokens[0, :0]])
@@ -379,7 +379,7 @@ class _Measuring:
 
     def _of_other(self, name: str) -> float:
         """The score when another image stands in this one's place."""
-        tokens = self.room.tokens.of(self.compared, name)
+        tokens = self.room.tokens.of(self.compared, name, self.case.prompt)
         if tokens.shape == self.asked.tokens.shape[1:]:
             return self.asked.scores([tokens])[0]
         # Its grids are of other shapes.

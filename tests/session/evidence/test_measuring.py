@@ -112,9 +112,8 @@ def test_the_parts_sum_to_the_difference(found):
 def test_the_knock_out_replaces_the_region_and_its_control_is_the_largest_of_others(found, room, model, case):
     tokens, text = sequence(model, case.image)
     changed = tokens.clone()
-    changed[0, list(found.region)] = room.tokens.mean(
-        compared_images(room.references, case, image_hash(case.image))[0]
-    )
+    compared, _ = compared_images(room.references, case, image_hash(case.image))
+    changed[0, list(found.region)] = room.tokens.mean(compared, PROMPT)
     left, number = found.number("knock-out difference"), found.number("knock-out change")
     assert left.value == pytest.approx(gap(model, torch.cat([changed, text], dim=1)), abs=1e-3)
     assert number.value == pytest.approx(abs(left.value - found.number("answer difference").value), abs=1e-3)
