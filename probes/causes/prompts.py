@@ -35,7 +35,8 @@ class Prompts:
         "that asks for what is not; text tokens are paired from the end. Share = (patched − asked of what is not) / "
         "(asked of what is − asked of what is not) of logit(yes) − logit(no), as sums over images; images whose two "
         f"scores are closer than {LEAST} nats are left out. Image tokens come before the prompt and cannot know it: "
-        "their share is 0, or the model is not causal."
+        "their share is 0, or the model is not causal; but where the instruction is mixed into them "
+        "(emma-text-fusion), it is what they hold of it."
     )
 
     def needs(self) -> Needs:

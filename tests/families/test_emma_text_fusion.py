@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,10 @@ from emma_viz.session.evidence.asked import AskedCase
 from emma_viz.session.evidence.measuring import EvidenceRoom
 from emma_viz.session.evidence.references import ReferenceImage, References
 from emma_viz.session.options import Asking
+from probes.causes.prompts import Prompts
+from probes.examination import Plan, examine
+from probes.findings import find
+from probes.subjects import Scenes
 from tests.families import llava_files
 from tests.tiny_model import odd_photos, tiny_tokenizer
 
@@ -151,6 +156,17 @@ def test_a_case_is_held_against_images_that_were_asked_its_own_question(whole):
             own.scores([image_tokens(model, each.image, case.prompt)])[0] for each in references.held_out
         ]
         assert found.number("prior: another image").value == pytest.approx(np.mean(swapped), abs=1e-4)
+
+
+def test_its_image_tokens_hold_what_was_asked_as_the_probe_of_prompts_says(whole, tmp_path):
+    vlm, probe = deepcopy(whole[3].vlm), Prompts()
+    with torch.no_grad():  # so that questions are told apart
+        vlm.llm.backbone.norm_f.weight.mul_(1e5)
+    plan = Plan(subjects=Scenes(2), probes=(probe,), folder=tmp_path, quick=True)
+    _, gathered = examine(replace(whole[3], vlm=vlm), plan)["prompts"]
+    (first, *_) = (each for each in find(probe.measures(gathered)) if each.measure.name == "prompts.image")
+    assert abs(first.number.value) > 0.01
+    assert "(emma-text-fusion)" in probe.method
 
 
 def test_without_an_instruction_it_says_so(whole):
