@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from emma_viz.metrics.intervals import Columns, Statistic, combine, known_images
+from emma_viz.metrics.intervals import Columns, Statistic, combine, images_known
 from emma_viz.metrics.trust import bootstrap_p, holm
 from probes.numbers import layer_word
 from probes.protocol import Finding, Measure, Number
@@ -151,7 +151,7 @@ def _two_sided(first: Measure, second: Measure) -> float:
 
 def _on_common_images(*measures: Measure) -> tuple[Measure, Measure]:
     """Two measures without the images that one of them is not known of."""
-    both = np.all([known_images(each.columns, each.statistic) for each in measures], axis=0)
+    both = np.all([images_known(each.columns, each.statistic) for each in measures], axis=0)
     first, second = (
         replace(each, columns={name: np.where(both, column, 0.0) for name, column in each.columns.items()})
         for each in measures

@@ -166,7 +166,7 @@ def combine(terms: Sequence[tuple[float | int, Sequence[Columns]]], statistic: S
                 resampled[seed] += factor * drawn(each, statistic)
     spread = resampled.mean(axis=0)
     spread = spread[np.isfinite(spread)]
-    if min(known_images(each, statistic).sum() for _, columns in terms for each in columns) < 2:
+    if min(images_known(each, statistic).sum() for _, columns in terms for each in columns) < 2:
         spread = spread[:0]  # draws of one image are all the same, and say nothing
     tail = 50 * (1 - LEVEL)
     low, high = np.percentile(spread, [tail, 100 - tail]) if len(spread) else (math.nan, math.nan)
@@ -218,7 +218,7 @@ def has_something(columns: Columns, statistic: Statistic) -> np.ndarray:
     return np.isfinite(statistic(_per_image(columns)))
 
 
-def known_images(columns: Columns, statistic: Statistic) -> np.ndarray:
+def images_known(columns: Columns, statistic: Statistic) -> np.ndarray:
     """Which images a number is known of, bool (n,): those of which a sum is not 0, or that alone have a number.
 
     Args:

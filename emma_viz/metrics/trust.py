@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation
 from scipy.special import entr, stdtr
 
-from emma_viz.metrics.intervals import Columns, Statistic, drawn, known_images
+from emma_viz.metrics.intervals import Columns, Statistic, drawn, images_known
 
 BINS = 100
 SSIM_WINDOW = 7
@@ -99,7 +99,7 @@ def bootstrap_p(columns: Columns, control: Columns, statistic: Statistic, *, hig
     ):  # what is infinite on both sides, such as a code of no bits, has no gap
         gap = (drawn(columns, statistic) - drawn(control, statistic)) * (1 if higher else -1)
     gap = gap[np.isfinite(gap)]
-    known = min(np.count_nonzero(known_images(each, statistic)) for each in (columns, control))
+    known = min(np.count_nonzero(images_known(each, statistic)) for each in (columns, control))
     if len(gap) < 2 or known < 2:
         return 1.0
     spread = gap.std() * np.sqrt(known / (known - 1))  # draws of n images vary less than n new ones
