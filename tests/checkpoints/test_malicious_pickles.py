@@ -232,6 +232,21 @@ def test_names_that_are_not_on_the_list(name):
         read_pickle(f"c{module}\n{attribute}\n.".encode(), where="x")
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("torch.optim" + ".a" * 300, "Adam"),
+        ("torch._utils", "_rebuild_" + "a" * 600),
+        ("transformers.optimization", "get_" + "schedule" * 100_000),
+        ("transformers.optimization", "get_" + "schedule" * 100_000 + "!"),
+    ],
+)
+def test_names_longer_than_any_are_refused_unread(module, name):
+    """The last would take the patterns half an hour."""
+    with pytest.raises(UnsafePickleError, match="is not among the names"):
+        read_pickle(f"c{module}\n{name}\n.".encode(), where="x")
+
+
 def test_patterns_match_whole_names_only():
     tables = [*STORAGES, *TENSORS, *WRAPPERS, *MAPPINGS]
     for module, name in [*tables, ("functools", "partial"), ("torch.optim.adamw", "AdamW")]:

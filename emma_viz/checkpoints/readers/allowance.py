@@ -14,7 +14,7 @@ _TENSORS = 50_000
 """Entries of the model part. A model of 64 layers has 650."""
 SHARDS = 1024
 LONGEST_KEY = 500
-"""Characters of a tensor's name, dots of nested dictionaries included."""
+"""Characters of a tensor's name, dots of nested dictionaries included, and of a name that a pickle mentions."""
 
 
 class Allowance:
