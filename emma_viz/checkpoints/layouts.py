@@ -223,9 +223,7 @@ def match(
         if reference.shape != tuple(expected[name]):
             misshapen.append(f"{key}: {_sizes(reference.shape)}, expected {_sizes(expected[name])}")
         elif reference.dtype not in FLOATS:
-            misshapen.append(
-                f"{key}: {odd_type(reference.dtype)}, expected bfloat16, float16, float32 or float64"
-            )
+            misshapen.append(f"{key}: {not_floats(reference.dtype)}")
     missing = [layout.file_key(name) for name in expected if name not in found and (own_head or name != HEAD)]
     if missing or unknown or misshapen:
         raise KeyMismatchError(
@@ -245,6 +243,11 @@ def odd_type(dtype: torch.dtype) -> str:
         return f"complex numbers ({name})"
     eight_bits = dtype.is_floating_point or name.startswith(("qint", "quint"))
     return f"quantised numbers ({name})" if eight_bits else f"integers ({name})"
+
+
+def not_floats(dtype: torch.dtype) -> str:
+    """What is said of a tensor that cannot be weights."""
+    return f"{odd_type(dtype)}, expected bfloat16, float16, float32 or float64"
 
 
 def _quantised(file: WeightFile) -> str:

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from emma_viz.checkpoints import hub
+from emma_viz.checkpoints.layouts import FLOATS, not_floats
 from emma_viz.checkpoints.materialize import check_filled, fill
 from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef
@@ -159,15 +160,16 @@ def bundled_encoder(config: VisionConfig) -> Path | None:
 
 def _own_file(file: WeightFile, encoder: VisionEncoder) -> dict[str, TensorRef]:
     """Match a file that is named as the encoder names its tensors."""
-    expected = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
+    expected = encoder.state_dict()
     found = dict(file.tensors)
     missing = [name for name in expected if name not in found]
     unknown = [name for name in [*found, *file.others] if name not in expected]
-    misshapen = [
-        f"{name}: {tuple(ref.shape)}, expected {expected[name]}"
+    misfits = {
+        name: _misfit(ref, expected[name], tuple(expected[name].shape))
         for name, ref in found.items()
-        if name in expected and ref.shape != expected[name]
-    ]
+        if name in expected
+    }
+    misshapen = [f"{name}: {misfit}" for name, misfit in misfits.items() if misfit]
     if missing or unknown or misshapen:
         raise KeyMismatchError(
             str(file.path),
@@ -248,18 +250,26 @@ def _match_tower(file: WeightFile, kind: str, tower: TowerConfig | TextTowerConf
             continue
         reference, shape = file.tensors[key], tuple(expected[name].shape)
         found[name] = reference
-        if reference.shape == shape:
-            continue
         square = isinstance(tower, TowerConfig) and _is_square_table(reference, table, shape)
-        if name == table.positions and square:
+        if name == table.positions and reference.shape != shape and square:
             transforms[name] = lambda values, shape=shape: _resample(values, shape, tower, table)
-        else:
-            misshapen.append(f"{key}: {tuple(reference.shape)}, expected {shape}")
+            shape = reference.shape
+        if misfit := _misfit(reference, expected[name], shape):
+            misshapen.append(f"{key}: {misfit}")
     missing = [prefix + name for name in expected if name not in found]
     if missing or unknown or misshapen:
         hint = f"Expected the {kind} encoder {tower.hub_id or ''} in the layout of transformers."
         raise KeyMismatchError(str(file.path), missing, unknown, misshapen, hint=hint)
     return found, transforms
+
+
+def _misfit(reference: TensorRef, expected: Tensor, shape: tuple[int, ...]) -> str:
+    """Why a tensor of a file cannot be one of the module; empty where it can. Counters of batches are integers."""
+    if reference.shape != shape:
+        return f"{tuple(reference.shape)}, expected {shape}"
+    if expected.is_floating_point() and reference.dtype not in FLOATS:
+        return not_floats(reference.dtype)
+    return ""
 
 
 def _canonical(name: str, table: TowerTable) -> str:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from emma_viz.checkpoints import save_vision_encoder
-from emma_viz.checkpoints.vision import load_vision
+from emma_viz.checkpoints.vision import load_vision, require_vision
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.models import PRESETS
 from emma_viz.models.positions import resample_positions
@@ -112,6 +112,46 @@ def test_keys_that_do_not_fit_are_named(tmp_path):
     assert caught.value.missing == ("encoder.layer.1.norm1.weight",)
     assert caught.value.unknown == ("encoder.layer.1.norm1.gain",)
     assert caught.value.misshapen == ("layernorm.bias: (3,), expected (24,)",)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "said"),
+    [
+        (torch.int64, "integers (int64)"),
+        (torch.bool, "integers (bool)"),
+        (torch.complex64, "complex numbers (complex64)"),
+        (torch.float8_e4m3fn, "quantised numbers (float8_e4m3fn)"),
+    ],
+)
+@pytest.mark.parametrize("place", ["tower", "own file"])
+def test_encoders_hold_real_numbers(dtype, said, place, tmp_path):
+    """By what looks at files before a model is built, too."""
+    from safetensors.torch import load_file
+
+    if place == "tower":
+        key, source = "layernorm.bias", published(encoder(), tmp_path)
+        path = source["dinov2"] / "model.safetensors"
+    else:
+        key = "towers.dinov2.model.layernorm.bias"
+        source = path = save_vision_encoder(tmp_path / "encoder.safetensors", encoder())
+    state = load_file(path)
+    save_file({**state, key: state[key].to(dtype)}, path)
+    for use in (filled, lambda source: require_vision(encoder().config, source)):
+        with pytest.raises(KeyMismatchError) as caught:
+            use(source)
+        assert caught.value.misshapen == (f"{key}: {said}, expected bfloat16, float16, float32 or float64",)
+
+
+def test_a_position_table_that_is_resampled_holds_real_numbers(tmp_path):
+    from safetensors.torch import load_file
+
+    folders = published(encoder(), tmp_path)
+    path, name = folders["dinov2"] / "model.safetensors", "embeddings.position_embeddings"
+    state = load_file(path)
+    table = torch.zeros(1, 1 + 7 * 7, state[name].shape[-1], dtype=torch.int64)
+    save_file({**state, name: table}, path)
+    with pytest.raises(KeyMismatchError, match=r"position_embeddings: integers \(int64\)"):
+        filled(folders)
 
 
 def test_a_tower_that_the_model_lacks(tmp_path):
