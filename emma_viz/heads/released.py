@@ -97,7 +97,8 @@ class ReleasedDecoder(nn.Module):
                 f"This decoder was built for {rows}×{columns} = {rows * columns} image tokens; {n_tokens} "
                 "came."
             )
-        queries = repeat(self.query + self.positions, "t d -> b t d", b=batch)
+        # FSDP2 computes with parameters in bf16 and leaves buffers in fp32.
+        queries = repeat(self.query + self.positions.to(self.query.dtype), "t d -> b t d", b=batch)
         queries = regroup(queries, self.grid)
         mask = block_causal_mask(self.grid, slices.device)
         for block, context in zip(self.blocks, slices, strict=True):

@@ -130,6 +130,18 @@ def test_the_loss_of_a_head(released, transform, images):
         released.loss(taps)
 
 
+def test_parameters_may_be_of_another_type_than_buffers(released, transform, images):
+    """FSDP2 in bf16 casts parameters alone."""
+    taps = [torch.randn(2, 36, 16) for _ in range(4)]
+    patches = true_patches(transform, images)
+    exact = released.loss(taps, patches=patches)
+    for parameter in released.parameters():
+        parameter.data = parameter.data.bfloat16()
+    loss = released.loss([tap.bfloat16() for tap in taps], patches=patches)
+    torch.testing.assert_close(loss, exact, rtol=3e-2, atol=0)
+    loss.backward()
+
+
 def test_blocks_start_as_released(released):
     for block in released.decoder.blocks:
         for layer in (block.attention.q, block.attention.kv, block.attention.proj):
