@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from emma_viz.errors import InputError
+from emma_viz.kernels.reference import without_autocast
 
 Attention = Literal["softmax", "linear"]
 """How a query weighs the context; "linear" is the paper's ablation LA."""
@@ -68,12 +69,14 @@ def linear_attention(
 
     out_i = φ(q_i)ᵀ Σ_j φ(k_j) v_jᵀ / φ(q_i)ᵀ Σ_j φ(k_j), φ(x) = elu(x) + 1
     (Katharopoulos et al. 2020, "Transformers are RNNs", Eq. 5 and 7, without a mask; queries are not scaled).
-    The weights are positive and add up to 1 for each query. The sums are in fp32, whatever the inputs' type.
+    The weights are positive and add up to 1 for each query. The sums are in fp32, whatever the inputs' type and under
+    autocast, too.
     """
     weights_q, weights_k = _positive(q.float()), _positive(k.float())
-    summary = einsum(weights_k, v.float(), "b h t d, b h t e -> b h d e")
-    mixed = einsum(weights_q, summary, "b h q d, b h d e -> b h q e")
-    total = einsum(weights_q, weights_k.sum(dim=2), "b h q d, b h d -> b h q")
+    with without_autocast(q.device):
+        summary = einsum(weights_k, v.float(), "b h t d, b h t e -> b h d e")
+        mixed = einsum(weights_q, summary, "b h q d, b h d e -> b h q e")
+        total = einsum(weights_q, weights_k.sum(dim=2), "b h q d, b h d -> b h q")
     return (mixed / total[..., None].clamp(min=1e-30)).to(v.dtype)
 
 

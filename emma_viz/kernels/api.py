@@ -60,7 +60,8 @@ def selective_scan(
     check_shapes("selective_scan", sizes, expected)
     check_not_empty("selective_scan", sizes["L"])
     module = _backend(u, backend, "selective_scan", sizes)
-    return module.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state)
+    with reference.without_autocast(u.device):
+        return module.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state)
 
 
 def ssd(
@@ -109,7 +110,8 @@ def ssd(
     check_groups("ssd", sizes["H"], sizes["G"])
     check_not_empty("ssd", sizes["L"])
     module = _backend(x, backend, "ssd", sizes)
-    return module.ssd(x, dt, A, B, C, D, dt_bias, dt_softplus, initial_state)
+    with reference.without_autocast(x.device):
+        return module.ssd(x, dt, A, B, C, D, dt_bias, dt_softplus, initial_state)
 
 
 def causal_conv1d(

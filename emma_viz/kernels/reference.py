@@ -5,6 +5,8 @@ those of all backend modules: no defaults, no checks (`emma_viz.kernels.api` did
 (fp64 for fp64 inputs). Autograd differentiates them.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -15,6 +17,12 @@ from torch.nn import functional
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which a kernel accumulates inputs of `dtype`."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A context in which products of fp32 tensors are fp32: autocast would round the factors to bf16 first."""
+    known = torch.amp.is_autocast_available(device.type)  # to the meta device it is not
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 def selective_scan(

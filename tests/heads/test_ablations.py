@@ -73,6 +73,22 @@ def test_linear_attention_sums_in_fp32():
     torch.testing.assert_close(out.double(), exact, rtol=1e-2, atol=1e-2)
 
 
+def test_linear_attention_sums_in_fp32_under_autocast():
+    q, k, v = (torch.randn(1, 1, 700, 4, requires_grad=True) for _ in range(3))
+    exact = linear_attention(q, k, v)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = linear_attention(q, k, v)
+    assert torch.equal(out, exact)
+    gradients = [torch.autograd.grad(each.square().sum(), (q, k, v)) for each in (out, exact)]
+    for mine, theirs in zip(*gradients, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_linear_attention_has_no_autocast_to_leave_on_the_meta_device():
+    q, k, v = (torch.empty(1, 1, 7, 4, device="meta") for _ in range(3))
+    assert linear_attention(q, k, v).shape == (1, 1, 7, 4)
+
+
 def test_la_has_the_same_weights_and_another_result(taps):
     softmax, linear = head(), head(attention="linear")
     assert {name: tuple(each.shape) for name, each in softmax.state_dict().items()} == {

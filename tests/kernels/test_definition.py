@@ -90,6 +90,20 @@ def test_two_halves_with_the_state_handed_over_equal_one_run(scan_case, ssd_case
 STEPPING = ("torch", "cpu")
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_changes_no_number(scan_case, ssd_case, conv_case, backend):
+    """Kernels accumulate in fp32 where the layers around them compute in bf16."""
+    for case in (scan_case(2, 70, 6, 4), ssd_case(2, 70, 4, 3, 2, 5), conv_case(2, 70, 6, 4)):
+        found = []
+        for autocast in (False, True):
+            leaves = [t.clone().requires_grad_() for t in case.tensors]
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                outputs = case.call(*leaves, backend=backend)
+            total = torch.stack([o.square().sum() for o in outputs]).sum()
+            found.append([*outputs, *torch.autograd.grad(total, leaves)])
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("backend", STEPPING)
 def test_scan_steps_equal_the_scan(scan_case, backend):
     for options in ({}, {"gate": False, "skip": False, "bias": False, "softplus": False}):
