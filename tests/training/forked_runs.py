@@ -4,7 +4,7 @@
 
 Each run is a ForkedRun: options of `training.train joint`, and the processes it has. A run that dies sends itself a
 SIGKILL: "step 3" before its third step, "write 2" in the middle of writing its second checkpoint, "name 2" before that
-gets its name, "named 2" after. One that shards has FSDP2. Prints a line for each process: its run's name and how it
+gets its name, "named 2" after. One that shards has FSDP2, and is watched. Prints a line for each process: its run's name and how it
 ended. Before all forks the first of several runs is trained once into a folder that nobody keeps, so that they find its
 kernels loaded.
 """
@@ -23,6 +23,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "Block",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
+"""What the launcher makes of `training/launch/fsdp2.yaml`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,30 +114,53 @@ def arm(place: str) -> None:
 
 
 def shard() -> None:
-    """Spread parameters over the processes as accelerate does with FSDP2; accelerate itself does so on GPUs alone."""
+    """Let accelerate spread parameters over the processes by FSDP2, as `training/launch/fsdp2.yaml` asks for. It offers
+    that on GPUs alone, so it is told that this is one of the kinds of a machine that have it."""
+    from accelerate.state import AcceleratorState, DistributedType, PartialState
+
+    os.environ.update(SHARDED)
+    begin = AcceleratorState.__init__
+
+    def begin_sharded(self, *args, fsdp_plugin=None, **options):
+        begin(self, *args, fsdp_plugin=fsdp_plugin, **options)
+        if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            if self.mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self.mixed_precision)
+            self.fsdp_plugin, self.distributed_type = fsdp_plugin, DistributedType.FSDP
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = begin_sharded
+
+
+def watch() -> None:
+    """End a sharded run in which states between blocks, losses or gradients are not in fp32."""
     import torch
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
 
     from training.loop.distribution import AcceleratedEngine
 
-    def prepare(self, module, optimizer):
-        self.sharded, mesh = True, init_device_mesh("cpu", (self.world,))
-        names = {id(parameter): name for name, parameter in module.named_parameters()}
-        groups = [
-            {**group, "params": [names[id(each)] for each in group["params"]]}
-            for group in optimizer.param_groups
-        ]
-        for block in [each for each in module.modules() if type(each).__name__ == "Block"]:
-            fully_shard(block, mesh=mesh)
-        ignored = {parameter for part in self.frozen for parameter in part.parameters()}
-        fully_shard(module, mesh=mesh, ignored_params=ignored)
-        shards = dict(module.named_parameters())
-        for group in groups:
-            group["params"] = [shards[name] for name in group["params"]]
-        return module, torch.optim.AdamW(groups)
+    prepare, backward = AcceleratedEngine.prepare, AcceleratedEngine.backward
+    trained = []
 
-    AcceleratedEngine.prepare = prepare
+    def check_block(_module, _inputs, outputs):
+        assert outputs[1].dtype == torch.float32, "the residual stream is rounded"
+
+    def watched_prepare(self, module, optimizer):
+        module, optimizer = prepare(self, module, optimizer)
+        blocks = [each for each in module.modules() if type(each).__name__ == "FSDPBlock"]
+        assert blocks, "the blocks are not sharded"
+        for block in blocks:
+            block.register_forward_hook(check_block)
+        trained.extend(each for each in module.parameters() if isinstance(each, DTensor))
+        return module, optimizer
+
+    def watched_backward(self, loss):
+        assert loss.dtype == torch.float32, "the loss is rounded"
+        backward(self, loss)
+        gradients = [each.grad for each in trained if each.grad is not None]
+        assert all(isinstance(each, DTensor) and each.dtype == torch.float32 for each in gradients)
+
+    AcceleratedEngine.prepare, AcceleratedEngine.backward = watched_prepare, watched_backward
 
 
 def fork(run: ForkedRun, rank: int, port: int) -> int:
@@ -148,6 +181,7 @@ def fork(run: ForkedRun, rank: int, port: int) -> int:
             arm(run.dies)
         if run.shards:
             shard()
+            watch()
         code = main(["joint", *run.options])
     except BaseException:
         traceback.print_exc()

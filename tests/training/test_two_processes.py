@@ -85,6 +85,16 @@ def test_fsdp2_has_the_losses_of_one_and_resumes(llava, runs):
 
 
 @pytest.mark.slow
+def test_fsdp2_in_bf16_keeps_the_residual_stream_and_the_gradients_in_fp32(llava, tmp_path, runs):
+    """A sharded run is watched: it would have ended."""
+    more = ["--precision", "bf16", "--gradient-checkpointing"]
+    asked = ForkedRun(name="bf16", options=options(llava, tmp_path, *more), world=2, shards=True)
+    assert start([asked]) == ["run bf16: code 0"] * 2
+    for mine, theirs in zip(losses(tmp_path), losses(runs / "one"), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=2e-2)
+
+
+@pytest.mark.slow
 def test_records_without_images_are_learned_by_two_processes(llava, tmp_path):
     """None of them needs the projector."""
     texts = [each for each in json.loads(llava.data.read_text()) if "image" not in each]

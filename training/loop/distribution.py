@@ -168,6 +168,8 @@ class AcceleratedEngine:
         self._ddp.find_unused_parameters = self.unused
         if self._plugin is not None:
             self._plugin.ignored_modules = list(self.frozen)
+            if self.accelerator.mixed_precision == "bf16":
+                self._plugin.mixed_precision_policy = _bf16_policy()
         for part in self.frozen:
             part.to(self.device)
         return self.accelerator.prepare(module, optimizer)
@@ -218,6 +220,19 @@ class AcceleratedEngine:
             return LocalEngine().whole_state(module)
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         return dict(get_model_state_dict(module, options=options))  # ty: ignore[invalid-explicit-return]
+
+
+def _bf16_policy() -> Any:
+    """Of FSDP2: layers compute with parameters in bf16, and gradients are added up in fp32.
+
+    What goes from block to block stays as it is: accelerate's own policy would round the residual stream, the batch and
+    the losses to bf16.
+    """
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    return MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
 
 
 def _load_shards(module: nn.Module, optimizer: Any, folder: Path, without: Collection[str]) -> None:

@@ -107,6 +107,21 @@ def test_the_losses_of_a_switch_are_those_of_its_name(llava, tmp_path, name):
     assert loss.item() == pytest.approx(text.item() + SWITCHES[name].weight * pixels, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", SWITCHES)
+def test_parameters_in_bf16_meet_batches_and_residuals_in_fp32(llava, tmp_path, name):
+    """As FSDP2 computes in bf16, without autocast."""
+    task = new_task(llava, SWITCHES[name])
+    share = with_images(maker(llava, task, tmp_path))
+    (batch,) = share.parts
+    exact, _ = task(batch, labels=share.labels, images=share.images)
+    for parameter in task.parameters():
+        parameter.data = parameter.data.bfloat16()
+    loss, _ = task(batch, labels=share.labels, images=share.images)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), rel=0.05)
+    loss.backward()
+
+
 def test_a_switch_leaves_what_it_does_not_concern(llava):
     base = new_task(llava, PAPER)
     other = {name: new_task(llava, SWITCHES[name]) for name in ("mff", "la", "avf", "csm", "pal")}
