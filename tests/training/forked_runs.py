@@ -4,9 +4,9 @@
 
 Each run is a ForkedRun: options of `training.train joint`, and the processes it has. A run that dies sends itself a
 SIGKILL: "step 3" before its third step, "write 2" in the middle of writing its second checkpoint, "name 2" before that
-gets its name, "named 2" after. One that shards has FSDP2, and is watched. Prints a line for each process: its run's name and how it
-ended. Before all forks the first of several runs is trained once into a folder that nobody keeps, so that they find its
-kernels loaded.
+gets its name, "named 2" after. One that shards has FSDP2, and is watched. Prints a line for each process: its run's
+name and how it ended. Before all forks the first of several runs is trained once into a folder that nobody keeps, so
+that they find its kernels loaded.
 """
 
 import gc
@@ -133,7 +133,8 @@ def shard() -> None:
 
 
 def watch() -> None:
-    """End a sharded run in which states between blocks, losses or gradients are not in fp32."""
+    """End a sharded run in which states between blocks or gradients are not in fp32, or whole gradients are kept from a
+    part of a step to the next."""
     import torch
     from torch.distributed.tensor import DTensor
 
@@ -158,6 +159,7 @@ def watch() -> None:
         assert loss.dtype == torch.float32, "the loss is rounded"
         backward(self, loss)
         gradients = [each.grad for each in trained if each.grad is not None]
+        assert gradients, "this part's gradients are kept whole"
         assert all(isinstance(each, DTensor) and each.dtype == torch.float32 for each in gradients)
 
     AcceleratedEngine.prepare, AcceleratedEngine.backward = watched_prepare, watched_backward

@@ -37,7 +37,7 @@ class Engine(Protocol):
         ...
 
     def accumulating(self, run: nn.Module, *, last: bool) -> AbstractContextManager:
-        """Around forward and backward of one part of a step: gradients are exchanged in the last one alone."""
+        """Around forward and backward of one part of a step: whole gradients are exchanged in the last one alone."""
         ...
 
     def backward(self, loss: Tensor) -> None:
@@ -175,7 +175,8 @@ class AcceleratedEngine:
         return self.accelerator.prepare(module, optimizer)
 
     def accumulating(self, run: nn.Module, *, last: bool) -> AbstractContextManager:
-        return contextlib.nullcontext() if last else self.accelerator.no_sync(run)
+        # What is not exchanged is kept: with FSDP on every device the gradient of all that it has shared out.
+        return contextlib.nullcontext() if last or self.sharded else self.accelerator.no_sync(run)
 
     def backward(self, loss: Tensor) -> None:
         # Gradients are averaged over the processes; the losses are shares of one sum.

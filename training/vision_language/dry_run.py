@@ -36,7 +36,7 @@ class Memory:
 
     Attributes:
         weights: fp32 masters of what is trained, the frozen encoders, and working copies in the computing type.
-        gradients: fp32.
+        gradients: fp32; with FSDP2 also those that are whole for a while, in the computing type.
         optimizer: AdamW's two moments, fp32.
         activations: an estimate: what one part of a step keeps for its backward pass.
     """
@@ -90,11 +90,14 @@ def memory(recipe: Recipe, task: VisionLanguageTask, *, world: int, sharded: boo
     # every weight that it has cast.
     blocks = sum(p.numel() for p in task.vlm.llm.backbone.layers.parameters())
     one = blocks // len(task.vlm.llm.backbone.layers)
-    gathered = (trained - blocks + 2 * one) if sharded else trained
+    outside = trained - blocks
+    gathered = (outside + 2 * one) if sharded else trained
     copies = gathered * computing if sharded or computing != FP32 else 0
+    # A block's gradient is exchanged, in fp32, when it is there; what lies outside the blocks is at the end.
+    whole = (outside + one) * computing + one * FP32 if sharded else 0
     return Memory(
         weights=trained * FP32 / shards + frozen * computing + copies,
-        gradients=trained * FP32 / shards + (one * FP32 if sharded else 0),
+        gradients=trained * FP32 / shards + whole,
         optimizer=2 * trained * FP32 / shards,
         activations=activations(recipe, task, text=text),
     )

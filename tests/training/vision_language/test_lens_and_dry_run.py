@@ -198,7 +198,9 @@ def test_a_dry_run_counts_the_full_size_parameters():
 @pytest.mark.slow
 def test_memory_is_shared_by_fsdp_and_not_by_ddp():
     recipe = training_recipe("tiny-emma-v1")
-    trained = sum(part.trained for part in component_sizes(meta_task(recipe)))
+    task = meta_task(recipe)
+    trained = sum(part.trained for part in component_sizes(task))
+    outside = trained - sum(each.numel() for each in task.vlm.llm.backbone.layers.parameters())
 
     def of(world, sharded):
         return memory(recipe, meta_task(recipe), world=world, sharded=sharded, text=50)
@@ -206,6 +208,8 @@ def test_memory_is_shared_by_fsdp_and_not_by_ddp():
     assert of(1, False).optimizer == of(8, False).optimizer == 8 * trained
     assert of(8, True).optimizer == trained
     assert of(8, True).total < of(8, False).total
+    # Outside the blocks the gradient is whole until the backward pass ends.
+    assert 4 * outside < of(8, True).gradients - 4 * trained / 8 < 4 * trained
     assert of(8, False).weights >= 4 * trained
 
 
