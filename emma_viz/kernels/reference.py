@@ -21,8 +21,9 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
     """A context in which products of fp32 tensors are fp32: autocast would round the factors to bf16 first."""
-    known = torch.amp.is_autocast_available(device.type)  # to the meta device it is not
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+    kind = device.type  # the meta device knows no autocast
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def selective_scan(
