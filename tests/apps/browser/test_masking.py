@@ -31,6 +31,7 @@ def test_a_place_is_masked_and_the_models_run_again(visit):
     assert "Masked: columns" in page.locator(".ev-notes").inner_text()
     assert page.locator('#explorer-image img[src*="masked"]').count() == 1
     assert page.get_by_role("button", name="Runs").inner_text() == "Runs (2) ▾"
+    visit.link()  # at rest
     page.keyboard.press("[")
     page.wait_for_function(
         "before => document.querySelector('.ev').emma.result.image.hash === before", arg=before
