@@ -54,7 +54,8 @@ def _code(text: str) -> Iterator[tuple[int, str, str]]:
     prose = FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     for match in INLINE.finditer(prose):
         said = " ".join(match[1].split())
-        if _is_command(said):
+        # "made by `…` at commit …" says what was done, and tells nobody to do it.
+        if _is_command(said) and not prose.startswith(" at commit ", match.end()):
             found.append((match.start(), "bash", f"{said}\n"))
     return iter([(text.count("\n", 0, at) + 1, language, code) for at, language, code in sorted(found)])
 
