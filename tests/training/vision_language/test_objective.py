@@ -71,15 +71,21 @@ def with_images(shares):
     return next(share for share in map(shares.share_of, range(9)) if share.images)
 
 
+def of_a_switch(llava, tmp_path, name):
+    """A task, a share of a step that holds images, and its one batch."""
+    task = new_task(llava, SWITCHES[name])
+    share = with_images(maker(llava, task, tmp_path))
+    (batch,) = share.parts
+    return task, share, batch
+
+
 def shapes(module):
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_the_losses_of_a_switch_are_those_of_its_name(llava, tmp_path, name):
-    task = new_task(llava, SWITCHES[name])
-    share = with_images(maker(llava, task, tmp_path))
-    (batch,) = share.parts
+    task, share, batch = of_a_switch(llava, tmp_path, name)
     loss, numbers = task(batch, labels=share.labels, images=share.images)
     features = task.vlm.vision(batch.images.pixels)
     with tapped(task.vlm) as taps:
@@ -110,9 +116,7 @@ def test_the_losses_of_a_switch_are_those_of_its_name(llava, tmp_path, name):
 @pytest.mark.parametrize("name", SWITCHES)
 def test_parameters_in_bf16_meet_batches_and_residuals_in_fp32(llava, tmp_path, name):
     """As FSDP2 computes in bf16, without autocast."""
-    task = new_task(llava, SWITCHES[name])
-    share = with_images(maker(llava, task, tmp_path))
-    (batch,) = share.parts
+    task, share, batch = of_a_switch(llava, tmp_path, name)
     exact, _ = task(batch, labels=share.labels, images=share.images)
     for parameter in task.parameters():
         parameter.data = parameter.data.bfloat16()
