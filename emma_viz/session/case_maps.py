@@ -99,8 +99,10 @@ class CaseMaps:
                 return made.view
             notes = self._decode(record, image, made.decodings)
             models = len(made.decodings)
-            more = models > made.models or (models == made.models and made.view and made.view.notes != notes)
-            if made.view is None or more:
+            # Of fewer than before, where a source is lost again, what was drawn stays.
+            if made.view is None or (
+                models >= made.models and (models, notes) != (made.models, made.view.notes)
+            ):
                 made.view, made.models = _view(record, made.decodings, notes), models
             if models == len(record.answers):
                 made.decodings.clear()

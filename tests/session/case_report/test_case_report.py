@@ -347,13 +347,28 @@ def test_no_maps_of_other_cases_than_the_one_looked_at_are_held_undrawn(pair, im
     """Those of a large model take a hundred megabytes a case."""
     made = []
     decode = CaseMaps._decoding
-    monkeypatch.setattr(
-        CaseMaps, "_decoding", lambda *given: made.append(weakref.ref(found := decode(*given))) or found
-    )
+
+    def decoding(*given):
+        found = decode(*given)
+        if found is not None:
+            made.append(weakref.ref(found))
+        return found
+
+    def held():
+        gc.collect()
+        return [each for each in made if each() is not None]
+
+    monkeypatch.setattr(CaseMaps, "_decoding", decoding)
     maps = CaseMaps({"a": str(pair.cobra)}, running=Running(vision_source=str(pair.vision)))
     whole = CaseRecord(
         image=image_hash(image), prompt="Is there a cup?", answers=(CaseAnswer(model="a", text="No."),)
     )
     maps.of(whole, image)
-    gc.collect()
-    assert [each() for each in made] == [None]
+    assert len(made) == 1
+    assert not held()
+    lacking = replace(whole, answers=(*whole.answers, CaseAnswer(model="nobody's", text="Yes.")))
+    first = maps.of(lacking, image)
+    assert len(held()) == 1  # for when the other's are to be had
+    maps.of(whole, image)
+    assert not held()
+    assert maps.of(lacking, image) is first
