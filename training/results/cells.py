@@ -1,5 +1,6 @@
 """Numbers, ranges and rows as docs/results.md writes them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,14 +23,31 @@ def plain_number(found: Mapping[str, Any] | float | None, digits: int = 2) -> st
     return "—" if value is None else f"{value:.{digits}f}"
 
 
-def ranged(found: Mapping[str, Any], digits: int = 3) -> str:
-    """ "0.912 [0.901, 0.923]", with the seeds' interval where there is one."""
+def ends(found: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Value, low and high of `Estimate.to_json`; NaN for what is not known, as the interval of one image."""
+    value, low, high = (math.nan if found[name] is None else found[name] for name in ("value", "low", "high"))
+    return value, low, high
+
+
+def ranged(found: Mapping[str, Any], *, sign: str = "") -> str:
+    """ "0.912 [0.901, 0.923]", with the seeds' interval where there is one; a number alone without intervals.
+
+    Args:
+        found: an `Estimate.to_json`.
+        sign: "+" writes the sign of positive numbers too, as of differences.
+    """
     if found["value"] is None:
         return "—"
-    text = f"{found['value']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
-    if "seed_low" in found:
-        text += f"; seeds [{found['seed_low']:.{digits}f}, {found['seed_high']:.{digits}f}]"
+    text = f"{found['value']:{sign}.3f}"
+    for said, low, high in ((" ", "low", "high"), ("; seeds ", "seed_low", "seed_high")):
+        if found.get(low) is not None and found.get(high) is not None:
+            text += f"{said}[{found[low]:{sign}.3f}, {found[high]:{sign}.3f}]"
     return text
+
+
+def signed(found: Mapping[str, Any]) -> str:
+    """A difference as `ranged` writes it: "+0.012 [+0.010, +0.014]"."""
+    return ranged(found, sign="+")
 
 
 def widest(cells: Sequence[Mapping[str, Any] | None], digits: int = 3) -> list[str]:

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emma_viz.render.colours import FAINT, HAIR, INK, MARKERS, MODELS, SOFT
 from emma_viz.render.output import write_atomically
+from training.results.cells import ends
 from training.results.examination import ENCODER, OWN
 from training.results.numbers import layers_of_members
 
@@ -54,7 +57,7 @@ def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
         places = [ENCODER, *layers_of_members(member[which])]
         found = [_place(member[which][place]) for place in places]
         value, low, high = zip(*found, strict=True)
-        lowest = min(lowest, *low)
+        lowest = float(np.nanmin([lowest, *low, *value]))
         axes.fill_between(range(len(places)), low, high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(
             range(len(places)), value, color=colour, marker=marker, markersize=3.8, linewidth=1.3, label=name
@@ -65,11 +68,10 @@ def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
         if OWN in member[which]:
             value, low, high = _place(member[which][OWN])
             at = most + 1.6 + 0.35 * number
-            errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
             axes.errorbar(
                 [at],
                 [value],
-                yerr=errors,
+                yerr=_errors(value, low, high),
                 color=colour,
                 marker=marker,
                 markersize=4.5,
@@ -78,7 +80,7 @@ def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
             )
         untrained = member["controls"]["untrained"]
         if which == "scenes":
-            heights = [untrained[place]["value"] for place in layers_of_members(untrained)]
+            heights = [ends(untrained[place])[0] for place in layers_of_members(untrained)]
             axes.plot(range(1, 1 + len(heights)), heights, color=colour, linestyle=":", linewidth=1, zorder=1)
     labels = layers_of_members(
         next(m for m in members.values() if len(layers_of_members(m[which])) == most)[which]
@@ -101,8 +103,13 @@ def retention(axes, members: Mapping[str, Any], which: str, title: str) -> None:
 def _place(found: Mapping[str, Any]) -> tuple[float, float, float]:
     """R² and the ends of its band: an interval of scenes, the range of photographs."""
     if "each" in found:
-        return found["r2"]["value"], min(found["each"].values()), max(found["each"].values())
-    return tuple(found["r2"][end] for end in ("value", "low", "high"))
+        return ends(found["r2"])[0], min(found["each"].values()), max(found["each"].values())
+    return ends(found["r2"])
+
+
+def _errors(value: float, low: float, high: float) -> np.ndarray:
+    """Lengths of a bar's ends, (2, 1): none where an end is not known."""
+    return np.nan_to_num(np.maximum(0.0, [[value - low], [high - value]]))
 
 
 def answers(axes, members: Mapping[str, Any]) -> None:
@@ -115,9 +122,9 @@ def answers(axes, members: Mapping[str, Any]) -> None:
             found = member["answers"][topic]["accuracy"] if topic in topics else member["captions_f1"]
             if found["value"] is None:
                 continue
-            errors = [[max(0.0, found["value"] - found["low"])], [max(0.0, found["high"] - found["value"])]]
+            value, low, high = ends(found)
             axes.errorbar(
-                [found["value"]], [row + shift], xerr=errors, color=MODELS[number], marker=MARKERS[number],
+                [value], [row + shift], xerr=_errors(value, low, high), color=MODELS[number], marker=MARKERS[number],
                 markersize=4, capsize=1.5, linewidth=1, linestyle="none",
             )  # fmt: skip
             if len(found["seeds"]) > 1:

@@ -17,6 +17,7 @@ from emma_viz.metrics.intervals import (
 )
 from emma_viz.metrics.spectrum import OCTAVES, spectrum
 from emma_viz.metrics.sums import PIXEL_MEASURES, pooled_r2
+from training.results.cells import signed
 from training.results.examination import ENCODER, OWN, UNSEEN_PHOTOS, Examined
 from training.results.measures import ACCURACY, F1, PROBE, YES_RATE
 
@@ -162,17 +163,7 @@ def loss_sentence(seeds: Seeds) -> str:
         more="the projector loses more than all blocks together",
         less="the blocks together lose more than the projector",
     )
-    return f"{said} (projector − blocks: {interval(found.to_json())})"
-
-
-def interval(found: Mapping[str, Any], digits: int = 3) -> str:
-    """ "+0.012 [0.010, 0.014]", with the interval over seeds where there are several."""
-    if found["value"] is None:
-        return "—"
-    text = f"{found['value']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
-    if "seed_low" in found:
-        text += f", seeds [{found['seed_low']:+.{digits}f}, {found['seed_high']:+.{digits}f}]"
-    return text
+    return f"{said} (projector − blocks: {signed(found.to_json())})"
 
 
 def _compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What docs/results.md measures of states and answers, on values whose answers are known."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,8 @@ import torch
 from emma_viz.data.tabletop import KINDS, named_kinds
 from emma_viz.lens.readout import LinearFit
 from emma_viz.metrics.intervals import estimate
+from training.results.cells import ranged, signed, widest
+from training.results.figure import answers
 from training.results.measures import F1, caption_columns, foreground, probe_columns
 
 
@@ -33,3 +36,16 @@ def test_f1_of_the_kinds_in_captions():
         [frozenset({"cup"}), frozenset({"hat", "key"})],
     )
     assert estimate([columns], F1).value == pytest.approx(2 * 2 / (3 + 3))
+
+
+def test_numbers_of_one_image_stand_without_an_interval_in_tables_and_figure():
+    one = estimate([caption_columns([frozenset({"cup"})], [frozenset({"cup", "hat"})])], F1).to_json()
+    assert (one["low"], one["high"]) == (None, None)
+    assert (ranged(one), signed(one), widest([one])) == ("0.667", "+0.667", ["—", "—"])
+    figure, axes = plt.subplots()
+    answers(axes, {"tiny": {"answers": {"kind": {"accuracy": one}}, "captions_f1": one}})
+    bars = [bar for container in axes.containers for lines in container[2] for bar in lines.get_segments()]
+    assert len(bars) == 2
+    assert all(np.ptp(bar[:, 0]) == 0 for bar in bars)
+    figure.savefig("/dev/null", format="png")
+    plt.close(figure)
