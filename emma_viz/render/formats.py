@@ -8,7 +8,7 @@ from pathlib import Path
 from emma_viz.errors import InputError
 from emma_viz.render.film import MOVING, film
 from emma_viz.render.output import write_together
-from emma_viz.render.recipe import LARGEST, with_recipe
+from emma_viz.render.recipe import longest_recipe, with_recipe
 from emma_viz.render.sidecar import to_json
 from emma_viz.render.spec import FigureSpec
 
@@ -33,7 +33,7 @@ def save(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool = T
         path: ends in one of `SUFFIXES`; an existing file is replaced.
         dpi: pixels per inch of a PNG, and of the photographs in a PDF or SVG; a film has `FILM_DPI`.
         recipe: put the spec into the picture, the photographs with it, so that `read_spec(path)` finds it there; a film
-            holds none, nor does a picture whose recipe is longer than `LARGEST`, and `write_spec` puts it beside.
+            holds none, nor does a picture whose recipe is longer than `longest_recipe`, and `write_spec` puts it beside.
 
     Returns:
         The path; where a PNG or SVG of many images needs several pages, that of the first: `fig-1.png` for `fig.png`.
@@ -88,14 +88,14 @@ def encode(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool =
 
 
 def _with_own(content: bytes, spec: FigureSpec, path: Path) -> bytes:
-    """The picture with its recipe inside, where that is not longer than what is read from a picture."""
-    document = to_json(spec)
-    if len(document) <= LARGEST:
+    """The picture with its recipe inside, where that is not longer than what a picture of its kind may hold."""
+    document, longest = to_json(spec), longest_recipe(path.suffix)
+    if len(document) <= longest:
         return with_recipe(content, path.suffix.lower(), document)
     logger.warning(
-        "%s: its recipe takes %.0f MB, and at most %.0f MB go into a picture: only the .json beside it (`write_spec`) "
+        "%s: its recipe takes %.0f MB, and at most %.0f MB go into a %s: only the .json beside it (`write_spec`) "
         "can draw it again. Fewer images or layers make it smaller.",
-        path, len(document) / 2**20, LARGEST / 2**20,
+        path, len(document) / 2**20, longest / 2**20, path.suffix.removeprefix(".").upper(),
     )  # fmt: skip
     return content
 

@@ -20,6 +20,8 @@ NAME = "emma-viz-recipe"
 """What the recipe is called in every format: the chunk's keyword, the element's id, the attached file's name."""
 LARGEST = 96 * 2**20
 """Bytes of the longest recipe that is read unless the reader is told otherwise."""
+LARGEST_IN_PNG = 60 * 2**20
+"""Bytes of the longest recipe that goes into a PNG: Pillow loads none whose texts have more than 64 MiB together."""
 ANY = 2**40
 """A limit that no file reaches."""
 ROOM = 2
@@ -40,6 +42,11 @@ _METADATA = re.compile(
 """Found in the bytes, without a parser: no entity that an SVG may declare is ever expanded."""
 _SIGNS = ((b"&lt;", b"<"), (b"&gt;", b">"), (b"&quot;", b'"'), (b"&apos;", b"'"), (b"&amp;", b"&"))
 _PAGE = re.compile(re.escape(_FROM).encode() + rb"([^<]*)</script>")
+
+
+def longest_recipe(suffix: str) -> int:
+    """Bytes of the longest recipe that a picture with this suffix may hold, and be opened by others still."""
+    return LARGEST_IN_PNG if suffix.lower() == ".png" else LARGEST
 
 
 def with_recipe(data: bytes, suffix: str, document: str) -> bytes:

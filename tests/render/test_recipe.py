@@ -16,7 +16,7 @@ from PIL import Image
 
 from emma_viz.errors import InputError
 from emma_viz.render import recipe, save
-from emma_viz.render.recipe import NAME, recipe_of, with_recipe
+from emma_viz.render.recipe import NAME, longest_recipe, recipe_of, with_recipe
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 VALUES = st.recursive(
@@ -210,3 +210,10 @@ def test_what_cannot_be_put_into_a_picture_is_refused(plain):
 
 def test_limits_hold_for_what_emma_viz_writes():
     assert recipe.LARGEST * recipe.ROOM < 2**28
+
+
+def test_pillow_loads_a_png_with_the_longest_recipe(plain):
+    document = '"' + "a" * (longest_recipe(".png") - 2) + '"'
+    with Image.open(io.BytesIO(with_recipe(plain[".png"], ".png", document))) as image:
+        image.load()
+    assert max(map(longest_recipe, SUFFIXES)) <= recipe.LARGEST

@@ -79,9 +79,9 @@ def test_a_recipe_that_nobody_would_read_stays_out_of_the_picture_and_that_is_sa
     with_it = path.stat().st_size
     assert caplog.messages == []
     length = len(to_json(spec))
-    monkeypatch.setattr(formats, "LARGEST", length)
+    monkeypatch.setattr(formats, "longest_recipe", lambda suffix: length)
     assert save(spec, path, dpi=50).stat().st_size == with_it
-    monkeypatch.setattr(formats, "LARGEST", length - 1)
+    monkeypatch.setattr(formats, "longest_recipe", lambda suffix: length - 1)
     assert save(spec, path, dpi=50).stat().st_size < with_it
     assert "only the .json beside it" in caplog.text
     with pytest.raises(InputError, match=r"holds no recipe.*\.json"):
