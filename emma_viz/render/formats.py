@@ -33,7 +33,8 @@ def save(spec: FigureSpec, path: str | Path, *, dpi: int = 220, recipe: bool = T
         path: ends in one of `SUFFIXES`; an existing file is replaced.
         dpi: pixels per inch of a PNG, and of the photographs in a PDF or SVG; a film has `FILM_DPI`.
         recipe: put the spec into the picture, the photographs with it, so that `read_spec(path)` finds it there; a film
-            holds none, nor does a picture whose recipe is longer than `longest_recipe`, and `write_spec` puts it beside.
+            holds none, nor does a picture whose recipe is longer than its `longest_recipe`: `write_spec` puts it
+            beside.
 
     Returns:
         The path; where a PNG or SVG of many images needs several pages, that of the first: `fig-1.png` for `fig.png`.
