@@ -8,6 +8,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PICTURES = {
     "figure.png": ("The figure of the start page", "scripts/demo", ""),
+    "figure-pocket.png": (
+        "The same photograph by the pair that has only seen drawings",
+        "scripts/demo --models cobra-pocket emma-v1-pocket",
+        "[why the photo pair is the default](decisions/0021-photo-pair.md)",
+    ),
+    "results-photo.png": (
+        "What the photo pair keeps of a picture",
+        "python -m training.results --photos caltech101/",
+        "[results](results-photo.md)",
+    ),
     "results.png": (
         "What the pocket family keeps of a picture",
         "python -m training.results",
