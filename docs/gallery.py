@@ -10,7 +10,7 @@ PICTURES = {
     "figure.png": ("The figure of the start page", "scripts/demo", ""),
     "figure-pocket.png": (
         "The same photograph by the pair that has only seen drawings",
-        "scripts/demo --models cobra-pocket emma-v1-pocket",
+        "emma-viz figure photo.jpg --models cobra-pocket emma-v1-pocket",
         "[why the photo pair is the default](decisions/0021-photo-pair.md)",
     ),
     "results-photo.png": (

@@ -51,6 +51,7 @@ LEFT_OUT = {
         "python -m tests.families.measure",
         "python -m training.results",
         "python -m training.results runs/pocket/bundle-seed1 --keep docs/measured/seed-1.npz",
+        "python -m training.results --photos caltech101/",
         "python -m training.results runs/photos/bundle --photos caltech101/ --out runs/photos/results",
     ),
     "they train for an hour and more (tests/training trains by the recipe `tiny`)": (

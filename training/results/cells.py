@@ -45,7 +45,7 @@ def ranged(found: Mapping[str, Any], *, sign: str = "") -> str:
     return text
 
 
-def signed(found: Mapping[str, Any]) -> str:
+def signed_range(found: Mapping[str, Any]) -> str:
     """A difference as `ranged` writes it: "+0.012 [+0.010, +0.014]"."""
     return ranged(found, sign="+")
 

@@ -17,7 +17,7 @@ from emma_viz.metrics.intervals import (
 )
 from emma_viz.metrics.spectrum import OCTAVES, spectrum
 from emma_viz.metrics.sums import PIXEL_MEASURES, pooled_r2
-from training.results.cells import signed
+from training.results.cells import signed_range
 from training.results.examination import ENCODER, OWN, UNSEEN_PHOTOS, Examined
 from training.results.measures import ACCURACY, F1, PROBE, YES_RATE
 
@@ -163,7 +163,7 @@ def loss_sentence(seeds: Seeds) -> str:
         more="the projector loses more than all blocks together",
         less="the blocks together lose more than the projector",
     )
-    return f"{said} (projector − blocks: {signed(found.to_json())})"
+    return f"{said} (projector − blocks: {signed_range(found.to_json())})"
 
 
 def _compare(first: str, second: str, a: Seeds, b: Seeds) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from emma_viz.metrics.intervals import NONE, RESAMPLES
 from emma_viz.metrics.spectrum import OCTAVES
-from training.results.cells import plain_number, quoted, ranged, results_table, short, signed, widest
+from training.results.cells import plain_number, quoted, ranged, results_table, short, signed_range, widest
 from training.results.examination import ENCODER, OWN
 from training.results.numbers import layers_of_members
 from training.results.worlds import World
@@ -265,7 +265,9 @@ def spectrum_table(members: Mapping[str, Any], pictures: str) -> str:
 def loss_table(members: Mapping[str, Any], pictures: str) -> str:
     """R² lost on each part of the way."""
     names = list(next(iter(members.values()))["loss"])
-    rows = [[member, *(signed(found["loss"][name]) for name in names)] for member, found in members.items()]
+    rows = [
+        [member, *(signed_range(found["loss"][name]) for name in names)] for member, found in members.items()
+    ]
     intro = (
         f"R² lost on held-out {pictures}: at the projector (encoder to −1), in block 0, in all later blocks"
     )
@@ -279,7 +281,7 @@ def control_table(members: Mapping[str, Any]) -> str:
         layers = layers_of_members(found["scenes"])
         for place in (layers[0], layers[-1]):
             cells = [ranged(found["controls"][name][place]) for name in ("untrained", "shuffled")]
-            cells.insert(1, signed(found["trained_less_untrained"][place]))
+            cells.insert(1, signed_range(found["trained_less_untrained"][place]))
             rows.append([member, _shown(place), ranged(found["scenes"][place]["r2"]), *cells])
     heads = ["trained", "before joint training", "trained − before", "shuffled pixels"]
     return results_table(["", "layer", *heads], rows)
@@ -290,7 +292,7 @@ def mff(comparisons: Sequence[Mapping[str, Any]], fusion: tuple[str, str]) -> st
     for pair in comparisons:
         if (pair["a"], pair["b"]) == fusion:
             rows = [row for row in pair["rows"] if row["what"].startswith("R²")]
-            lines = [f"- {row['what']}: {signed(row['difference'])}: {row['claim']}." for row in rows]
+            lines = [f"- {row['what']}: {signed_range(row['difference'])}: {row['claim']}." for row in rows]
             return f"{fusion[0]} less {fusion[1]}, all else equal ({seeds_of(pair)}):\n\n" + "\n".join(lines)
     return f"Not measured: there is no seed of both {fusion[0]} and {fusion[1]}."
 
@@ -362,7 +364,7 @@ def training_curves(how: Mapping[str, Any], pictures: str) -> str:
 
 def _comparison(pair: Mapping[str, Any]) -> str:
     """All differences of one pair and what each supports."""
-    rows = [[row["what"], signed(row["difference"]), row["claim"]] for row in pair["rows"]]
+    rows = [[row["what"], signed_range(row["difference"]), row["claim"]] for row in pair["rows"]]
     header = ["", f"{pair['a']} − {pair['b']} ({seeds_of(pair)})", "what the data supports"]
     return results_table(header, rows)
 

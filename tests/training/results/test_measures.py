@@ -8,7 +8,7 @@ import torch
 from emma_viz.data.tabletop import KINDS, named_kinds
 from emma_viz.lens.readout import LinearFit
 from emma_viz.metrics.intervals import estimate
-from training.results.cells import ranged, signed, widest
+from training.results.cells import ranged, signed_range, widest
 from training.results.figure import answers
 from training.results.measures import F1, caption_columns, foreground, probe_columns
 
@@ -41,7 +41,7 @@ def test_f1_of_the_kinds_in_captions():
 def test_numbers_of_one_image_stand_without_an_interval_in_tables_and_figure():
     one = estimate([caption_columns([frozenset({"cup"})], [frozenset({"cup", "hat"})])], F1).to_json()
     assert (one["low"], one["high"]) == (None, None)
-    assert (ranged(one), signed(one), widest([one])) == ("0.667", "+0.667", ["—", "—"])
+    assert (ranged(one), signed_range(one), widest([one])) == ("0.667", "+0.667", ["—", "—"])
     figure, axes = plt.subplots()
     answers(axes, {"tiny": {"answers": {"kind": {"accuracy": one}}, "captions_f1": one}})
     bars = [bar for container in axes.containers for lines in container[2] for bar in lines.get_segments()]

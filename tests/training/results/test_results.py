@@ -18,7 +18,7 @@ from training.pocket.bundle_reading import open_bundle, untrained_model
 from training.pocket.questions import answer_scores, tabletop_answers
 from training.pocket.scores import read_scores
 from training.results.__main__ import CHECKOUT, main
-from training.results.cells import plain_number, signed
+from training.results.cells import plain_number, signed_range
 from training.results.comparable import require_comparable
 from training.results.measured_files import read_measured, save_measured
 from training.results.page import caution, trained_at, whose_seeds
@@ -142,7 +142,7 @@ def test_the_page_holds_what_the_json_holds(seeds, bundles):
     assert first in behind
     assert last in end
     for found in tiny["loss"].values():
-        assert signed(found) in text
+        assert signed_range(found) in text
     cells = [tiny["scenes"][place]["r2"] for place in ("-1", "3")] + [tiny["tuned"]["3"]]
     cells += [*(each["accuracy"] for each in tiny["answers"].values()), tiny["captions_f1"]]
     for at in (0, 1):
@@ -199,7 +199,7 @@ def test_one_seed_of_two_members_is_compared_and_nothing_is_said_of_other_seeds(
         found = row["difference"]
         held = found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
         assert (row["claim"] != NONE) == held
-        assert f"| {row['what']} | {signed(found)} | {row['claim']} |" in text
+        assert f"| {row['what']} | {signed_range(found)} | {row['claim']} |" in text
     a, b = (numbers["members"][name]["scenes"]["-1"]["r2"]["value"] for name in (pair["a"], pair["b"]))
     assert pair["rows"][0]["difference"]["value"] == pytest.approx(a - b, abs=2e-5)
     assert "Not measured: there is no seed of both emma-v1-pocket-nomff and emma-v1-pocket" in text
