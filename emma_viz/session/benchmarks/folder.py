@@ -150,10 +150,28 @@ class RunFolder:
                     self._of(model) / "notes.json", lambda part: part.write_text(said, encoding="utf-8")
                 )
             write_file(self._of(model) / "model.json", lambda part: part.write_text(text, encoding="utf-8"))
-        elif (before.fingerprint, before.dtype) != (info.fingerprint, info.dtype):
+        else:
+            self.require_weights(model, info.fingerprint, info.dtype)
+
+    def require_weights(self, model: str, fingerprint: str | None, dtype: str | None) -> None:
+        """Refuse other weights than those whose answers are there.
+
+        Args:
+            model: the name in which they have answered, if any have.
+            fingerprint: of the weights; None where it is not known.
+            dtype: their type; None where it is not known.
+
+        Raises:
+            InputError: other weights, or weights of another type, have answered in its name.
+        """
+        before = self.info(model)
+        if before is None:
+            return
+        mark, kind = fingerprint or before.fingerprint, dtype or before.dtype
+        if (before.fingerprint, before.dtype) != (mark, kind):
             raise InputError(
                 f"{self.path} has answers of {model} with the fingerprint {before.fingerprint} ({before.dtype}), and "
-                f"these weights have {info.fingerprint} ({info.dtype}); give another --out, or --overwrite."
+                f"these weights have {mark} ({kind}); give another --out, or --overwrite."
             )
 
     def write(self, model: str, part: int, given: Sequence[Given]) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emma_viz.errors import InputError, RecordError
+from emma_viz.checkpoints import inspect
+from emma_viz.checkpoints.sources import local_folder
+from emma_viz.errors import CheckpointError, InputError, RecordError
 from emma_viz.progress import Progress
 from emma_viz.records.answered import AnsweredRecord, AnsweredRun, RunAbout, open_answers, write_answers
 from emma_viz.records.benchmarks import Benchmark, benchmark
@@ -78,7 +80,8 @@ def run_benchmark(
         The finished run; None while other shards have not answered.
 
     Raises:
-        InputError: there is no such benchmark or scorer, no record, or another run in the folder.
+        InputError: there is no such benchmark or scorer, no record, another run in the folder, or a model's name stands
+            for other weights than those that have answered.
         RecordError: a file cannot be read.
         EmmaVizError: a model cannot be loaded or run.
     """
@@ -94,11 +97,13 @@ def run_benchmark(
         say(f"left out: {complaint}")
     recipe = found.recipe(name, models, asking, batch_size, convert_profile=convert_profile)
     # Before its name is written into the run, which from then on is finished with its answers alone. Weights of a model
-    # that has answered all may be gone.
+    # that has answered all may be gone; if they are there, they must be those that answered.
     before = RunFolder(path=out, recipe=recipe)
     for source, model_name in zip(models, recipe.models, strict=True):
         if overwrite or before.pending(model_name):
             require_loadable(source, running)
+        else:
+            before.require_weights(model_name, _fingerprint(source, running), running.dtype)
     folder = open_run(out, recipe, overwrite=overwrite)
     for source, model_name in zip(models, recipe.models, strict=True):
         pending = folder.pending(model_name, shard)
@@ -119,6 +124,18 @@ def run_benchmark(
         )
         return None
     return _finish(folder, found, kind, by)
+
+
+def _fingerprint(source: str | Path, running: Running) -> str | None:
+    """That of the weights a model's name stands for now, without loading any; None where they are gone."""
+    try:
+        if local_folder(source) is None:  # nothing is downloaded for it
+            return None
+        if running.llm_source is None:
+            return inspect(source).fingerprint
+        return require_loadable(source, running)[1].info.fingerprint
+    except CheckpointError:
+        return None
 
 
 def _answer(folder: RunFolder, name: str, part: int, found: AskedSet, model, asking, convert_profile) -> None:

@@ -44,8 +44,8 @@ def asked(pair, photos, records):
             out,
             records=[records],
             images=photos[0].parent,
+            running=Running(vision_source=str(pair.vision), dtype=more.pop("dtype", None)),
             **{"batch_size": 1, "asking": Asking(max_new_tokens=1)} | more,
-            running=Running(vision_source=str(pair.vision)),
         )
 
     return run
@@ -176,6 +176,16 @@ def test_weights_of_a_model_that_has_answered_all_may_be_gone(whole, asked, tmp_
         folder.mkdir()
     done = asked(tmp_path / "run", models=gone)
     assert content(done.run.path) == content(whole.run.path)
+
+
+def test_other_weights_are_no_model_that_has_answered_all(whole, asked, pair, tmp_path):
+    before = content(whole.run.path)
+    other = shutil.copytree(pair.emma, tmp_path / "cobra")  # under the name of the one that answered
+    with pytest.raises(InputError, match="answers of cobra with the fingerprint .* these weights have"):
+        asked(whole.run.path, models=[other])
+    with pytest.raises(InputError, match=r"\(float32\), and these weights have .* \(bfloat16\)"):
+        asked(whole.run.path, models=[pair.cobra], dtype="bfloat16")
+    assert content(whole.run.path) == before
 
 
 def test_another_run_or_something_else_in_the_folder_is_refused(whole, asked, tmp_path):
