@@ -72,7 +72,9 @@ def _add_run(parser: argparse.ArgumentParser, name: str) -> None:
     options.add_fields(
         parser,
         Keeping,
-        overwrite={"help": "begin again where another run is"},
+        overwrite={
+            "help": "begin again where another run is; not with --shard or a launcher of several processes"
+        },
         batch_size={"metavar": "N", "help": "questions that go through a model at a time"},
         broken_limit={"metavar": "N", "help": "rows that may be left out because they cannot be used"},
     )

@@ -69,7 +69,7 @@ def run_benchmark(
         shard: (i, n) asks the i-th of n parts; the one that finds all answered writes the tables.
         batch_size: questions that go through a model at a time.
         broken_limit: rows that may be left out because they or their images cannot be used.
-        overwrite: begin again where another run is.
+        overwrite: begin again where another run is; of one shard alone.
         asking: how answers are drawn; its prompt is not used.
         running: how the models are loaded.
         convert_profile: convert images with a colour profile to sRGB.
@@ -80,13 +80,18 @@ def run_benchmark(
         The finished run; None while other shards have not answered.
 
     Raises:
-        InputError: there is no such benchmark or scorer, no record, another run in the folder, or a model's name stands
-            for other weights than those that have answered.
+        InputError: there is no such benchmark or scorer, no record, another run in the folder, a model's name stands
+            for other weights than those that have answered, or one shard of several is to overwrite.
         RecordError: a file cannot be read.
         EmmaVizError: a model cannot be loaded or run.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, got {limit}.")
+    if overwrite and shard[1] > 1:
+        raise InputError(
+            f"expected one process to begin a run again (--overwrite), got shard {shard[0]} of {shard[1]}, which would "
+            "take away what the others answer; begin again with one process, or give another --out."
+        )
     require_run_place(out)
     kind, by = benchmark(name), require_scorers(scorers or benchmark(name).scorers)
     found = AskedSet.of(

@@ -178,10 +178,24 @@ def test_weights_of_a_model_that_has_answered_all_may_be_gone(whole, asked, tmp_
     assert content(done.run.path) == content(whole.run.path)
 
 
+def test_no_shard_takes_the_answers_of_others_away(
+    whole, asked, photos, records, tmp_path, capsys, monkeypatch
+):
+    before = content(whole.run.path)
+    with pytest.raises(InputError, match="begin again with one process, or give another --out"):
+        asked(whole.run.path, shard=(1, 2), overwrite=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    argv = ["benchmark", "plain", "--records", str(records), "--images", str(photos[0].parent)]
+    assert main([*argv, "--out", str(whole.run.path), "--overwrite"]) == 1
+    assert "got shard 2 of 2" in capsys.readouterr().err
+    assert content(whole.run.path) == before
+
+
 def test_other_weights_are_no_model_that_has_answered_all(whole, asked, pair, tmp_path):
     before = content(whole.run.path)
     other = shutil.copytree(pair.emma, tmp_path / "cobra")  # under the name of the one that answered
-    with pytest.raises(InputError, match="answers of cobra with the fingerprint .* these weights have"):
+    with pytest.raises(InputError, match=r"answers of cobra with the fingerprint .* these weights have"):
         asked(whole.run.path, models=[other])
     with pytest.raises(InputError, match=r"\(float32\), and these weights have .* \(bfloat16\)"):
         asked(whole.run.path, models=[pair.cobra], dtype="bfloat16")
