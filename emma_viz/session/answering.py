@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -59,7 +61,8 @@ def given_answers(
 
     Raises:
         ImageError: an image cannot be read.
-        InputError: a question is empty, or "Yes" and "No" begin with the same token.
+        InputError: a question is empty, "Yes" and "No" begin with the same token, or the scores of an answer's first
+            token are no numbers.
     """
     first, seen = _first_tokens(model), _SeenImages(model, convert_profile)
     for start in range(0, len(questions), batch_size):
@@ -86,18 +89,22 @@ def _each(
 ) -> list[Given]:
     """The answers of a model that transformers' class runs: it reads one question after another, image and all."""
     found = []
+    heard: list[Tensor] = []
+
+    def hear(question: Question, scores: Tensor) -> None:
+        heard.append(_chances(model, [question], scores[None], first))
+
     for number, question in enumerate(questions):
         image = None if question.image is None else seen.read(question.image)
-        scores: list[Tensor] = []
         ids, _ = model.peer.answer(
             model.peer.inputs(image, question.prompt),
             max_new_tokens=asking.max_new_tokens,
             temperature=asking.temperature,
             top_p=asking.top_p,
             seed=seed + number,
-            on_first=scores.append,
+            on_first=partial(hear, question),
         )
-        yes, no = scores[0].float().softmax(dim=-1)[list(first)].tolist()
+        yes, no = heard[-1][0].tolist()
         found.append(
             Given(
                 answer=Answer(text=model.tokenizer.answer(ids), p_yes=yes, p_no=no),
@@ -131,7 +138,7 @@ def _part(
 
     def hear(step: int, scores: Tensor) -> None:
         if step == 0:
-            chances.append(scores.float().softmax(dim=-1)[:, list(first)].cpu())
+            chances.append(_chances(model, questions, scores, first))
 
     given = generate(
         model.vlm,
@@ -153,6 +160,26 @@ def _part(
         )
         for ids, chance, digest in zip(given.ids, chances[0].tolist(), hashes, strict=True)
     ]
+
+
+def _chances(
+    model: LoadedModel, questions: Sequence[Question], scores: Float[Tensor, "B V"], first: tuple[int, int]
+) -> Float[Tensor, "B 2"]:
+    """The probabilities of the two first tokens; heard before a token is chosen, which cannot be drawn from NaN.
+
+    Raises:
+        InputError: the scores of a question are no numbers.
+    """
+    found = scores.float().softmax(dim=-1)[:, list(first)].cpu()
+    if bad := [
+        each for each, known in zip(questions, found.isfinite().all(dim=-1), strict=True) if not known
+    ]:
+        image = "" if not isinstance(bad[0].image, str | Path) else f" about {bad[0].image}"
+        raise InputError(
+            f"expected scores that are numbers, got others from {model.name} in {model.info.dtype} for the answer to "
+            f"{bad[0].prompt!r:.80}{image}; run it with another --dtype."
+        )
+    return found
 
 
 class _SeenImages:

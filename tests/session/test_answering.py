@@ -7,6 +7,7 @@ import torch
 from emma_viz.capture import record
 from emma_viz.checkpoints import load_model
 from emma_viz.data import read_image
+from emma_viz.errors import InputError
 from emma_viz.records.questions import Question
 from emma_viz.session import Asking
 from emma_viz.session.answering import given_answers
@@ -72,6 +73,18 @@ def test_the_first_token_is_what_stands_behind_the_prompt(photos):
     np.testing.assert_allclose(
         [given.answer.p_yes, given.answer.p_no], scores.softmax(dim=-1)[[yes, no]], rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_scores_that_are_no_numbers_end_in_a_sentence(pair, questions, temperature):
+    model = load_model(pair.cobra, vision_source=str(pair.vision))
+    model.vlm.llm.backbone.norm_f.weight.data[0] = float("inf")
+    asking = Asking(max_new_tokens=2, temperature=temperature)
+    said = (
+        r"from cobra in float32 for the answer to 'Is there a cup\?' about .*coffee.png; .* another --dtype"
+    )
+    with pytest.raises(InputError, match=said):
+        next(given_answers(model, questions, asking=asking))
 
 
 def test_what_stands_beside_a_question_does_not_change_its_answer(model, questions, given):
