@@ -253,17 +253,17 @@ def open_run(path: Path, recipe: RunRecipe, *, overwrite: bool) -> RunFolder:
             recipe = replace(recipe, models=tuple(dict.fromkeys((*there.models, *recipe.models))))
             _require_same(path, there, recipe)
             if recipe != there:
-                _no_longer_finished(path)
+                no_longer_finished(path)
         elif overwrite:
-            _no_longer_finished(path)
+            no_longer_finished(path)
             shutil.rmtree(path / "parts", ignore_errors=True)
         text = dump_json(asdict(recipe))
         write_file(path / ASKED_FILE, lambda part: part.write_text(text, encoding="utf-8"))
     return RunFolder(path=path, recipe=recipe)
 
 
-def _no_longer_finished(path: Path) -> None:
-    """Take away what an end wrote: nobody shall read it as the run that is begun now."""
+def no_longer_finished(path: Path) -> None:
+    """Take away what an end wrote: nobody shall read it, or a part of it, as the run that is begun now."""
     for name in WRITTEN:
         (path / name).unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ from emma_viz.records.answered import ABOUT, AnsweredRecord, RunAbout
 from emma_viz.records.benchmarks import Benchmark, BenchmarkRecord, Key, RecordSet, picture, read_benchmark
 from emma_viz.records.imports import ImportedRun, is_vlmevalkit_table, read_lmms_log, read_vlmevalkit
 from emma_viz.records.scorers import Answer
-from emma_viz.session.benchmarks.folder import ASKED_FILE, WRITTEN
+from emma_viz.session.benchmarks.folder import ASKED_FILE, WRITTEN, no_longer_finished
 from emma_viz.session.benchmarks.judging import judged, require_scorers
 from emma_viz.session.benchmarks.results import benchmark_of
 from emma_viz.session.benchmarks.run import FinishedRun, finish
@@ -128,6 +128,7 @@ def import_run(
         records=len(joined),
         complaints=tuple(complaints),
     )
+    no_longer_finished(out)
     return finish(out, about, joined)
 
 

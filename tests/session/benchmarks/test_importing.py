@@ -7,7 +7,9 @@ import openpyxl
 import pytest
 
 from emma_viz.cli.main import main
+from emma_viz.errors import RecordError
 from emma_viz.records.answered import open_answers
+from emma_viz.session.benchmarks.importing import import_run
 
 ROWS = (("cup", "yes", "Yes, it is."), ("cat", "no", "no"), ("dog", "no", "maybe"))
 
@@ -122,6 +124,30 @@ def test_logs_of_two_models_are_joined_and_rows_of_one_alone_named(pope, tmp_pat
     assert main(argv) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert main([*argv, "--overwrite"]) == 0
+
+
+def test_nothing_is_left_of_an_import_that_is_replaced(pope, tmp_path, monkeypatch):
+    log, out = lmms_log(tmp_path / "a" / "x_samples_pope_adv.jsonl", 3), tmp_path / "run"
+    import_run([log], out)
+    short = tmp_path / "b" / "x_samples_colours.jsonl"
+    one_row_log(short, "Which colour?", "red", "red")
+    import_run([short], out, overwrite=True)  # no yes or no, of which scorers disagree
+    alone = import_run([short], tmp_path / "alone").run.path
+    assert {each.name for each in out.iterdir()} == {each.name for each in alone.iterdir()}
+    # Killed with the new answers written, it is no run: neither the old one nor a mixture.
+    monkeypatch.setattr("emma_viz.session.benchmarks.run.write_answers", killed_in_between)
+    with pytest.raises(KeyboardInterrupt):
+        import_run([log], out, overwrite=True)
+    monkeypatch.undo()
+    assert (out / "answers.jsonl").exists()
+    with pytest.raises(RecordError, match="expected a finished run"):
+        open_answers(out)
+    assert import_run([log], out).run.about.records == 3
+
+
+def killed_in_between(folder, about, records):
+    (folder / "answers.jsonl").write_text("")
+    raise KeyboardInterrupt
 
 
 def one_row_log(path, asked, truth, said):
