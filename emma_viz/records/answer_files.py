@@ -2,15 +2,17 @@
 
 POPE's have {question, answer} and stand in the order of the questions. LLaVA's have {question_id, prompt, text}; the
 ids are those of the questions that were asked, which LLaVA keeps in one file of all splits, without labels:
-{question_id, image, text, category}. Each row is joined to the benchmark's own record and held against its question.
+{question_id, image, text, category}. Each row is joined to the benchmark's own record and held against its question;
+where the file of questions names images, to the record of that image, whichever version of the benchmark was asked.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from emma_viz.data.image_names import image_name
 from emma_viz.errors import InputError, RecordError
 from emma_viz.records.benchmarks.pope import split_of
-from emma_viz.records.benchmarks.record import MISSPELLINGS, BenchmarkRecord, Key, RecordSet
+from emma_viz.records.benchmarks.record import BenchmarkRecord, Key, RecordSet, spelled
 from emma_viz.records.benchmarks.rows import Row, benchmark_rows
 from emma_viz.records.imports import ImportedRun
 from emma_viz.records.scorers.answer import Answer
@@ -18,11 +20,14 @@ from emma_viz.records.scorers.answer import Answer
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """A row of a file of questions: where the record stands that it asks."""
+    """A row of a file of questions: which record it asks."""
 
     split: str
     place: int
+    """Among the rows of the split."""
     text: str
+    image: str | None
+    """None where the row names none: the record is then that of its place."""
 
 
 def read_answer_file(
@@ -34,8 +39,9 @@ def read_answer_file(
         path: {question, answer} in the order of a split, or {question_id, prompt, text}; an array, or one a line.
         records: the benchmark's own.
         split: whose answers these are; "" takes it from the file's name, or is the only one that there is.
-        questions: the file of {question_id, text, category} that was asked, where ids are not those of a split: the
-            rows of a category are the records of the split of that name, in their order.
+        questions: the file of {question_id, image, text, category} that was asked, where ids are not those of a split:
+            each row is the record with its image and question in the split of its category; a row without an image is
+            the one at its place there.
 
     Raises:
         RecordError: a file cannot be read.
@@ -46,8 +52,10 @@ def read_answer_file(
             f"{path}: expected answers as JSON, an array or one a line (.json, .jsonl), got a table."
         )
     own: dict[str, list[BenchmarkRecord]] = {}
+    of_image: dict[tuple[str, str | None], list[BenchmarkRecord]] = {}
     for each in records.records:
         own.setdefault(each.split, []).append(each)
+        of_image.setdefault((each.split, each.image), []).append(each)
     complaints: list[str] = []
     asked = None if questions is None else _questions(questions, complaints)
     chosen = "" if asked is not None else _split(path, split, tuple(own))
@@ -56,7 +64,7 @@ def read_answer_file(
     repeated = 0
     for row in benchmark_rows(path):
         try:
-            record = _record(row, own, chosen, by_id, asked)
+            record = _record(row, own, chosen, by_id, asked, of_image)
             answer = Answer(text=_said(row).strip())
         except InputError as error:
             complaints.append(f"{row.where}: {error}")
@@ -100,7 +108,13 @@ def _questions(path: Path, complaints: list[str]) -> dict[str, _Asked]:
             name, split = row.text("question_id"), split_of(row.text("category"))
             if name in found:
                 raise RecordError(f"the id {name!r:.60} stands there already")
-            found[name] = _Asked(split=split, place=counts.get(split, 0), text=row.text("text", "question"))
+            image = row.fields.get("image")
+            found[name] = _Asked(
+                split=split,
+                place=counts.get(split, 0),
+                text=row.text("text", "question"),
+                image=None if image is None else image_name(image, where="'image'", folder=None),
+            )
         except InputError as error:
             complaints.append(f"{row.where}: {error}")
             continue
@@ -114,6 +128,7 @@ def _record(
     split: str,
     by_id: dict[str, BenchmarkRecord],
     asked: dict[str, _Asked] | None,
+    of_image: dict[tuple[str, str | None], list[BenchmarkRecord]],
 ) -> BenchmarkRecord:
     """The record that a row answers.
 
@@ -125,10 +140,9 @@ def _record(
         record = _at(own, split, row.number - 1)
         said = row.text("question", "prompt")
     elif asked is not None:
-        if (place := asked.get(row.text("question_id"))) is None:
+        if (question := asked.get(row.text("question_id"))) is None:
             raise RecordError(f"the file of questions has no id {row.text('question_id')!r:.60}")
-        record = _at(own, place.split, place.place)
-        _require_same(record, place.text)
+        record = _asked_by(question, own, of_image)
     elif (record := by_id.get(row.text("question_id"))) is None:
         raise RecordError(
             f"the records of {split} have no id {row.text('question_id')!r:.60}; if the ids are those of a file of "
@@ -137,6 +151,29 @@ def _record(
     if said:
         _require_same(record, said)
     return record
+
+
+def _asked_by(
+    asked: _Asked,
+    own: dict[str, list[BenchmarkRecord]],
+    of_image: dict[tuple[str, str | None], list[BenchmarkRecord]],
+) -> BenchmarkRecord:
+    """The record that a row of the file of questions asks."""
+    if asked.image is None:
+        record = _at(own, asked.split, asked.place)
+        _require_same(record, asked.text)
+        return record
+    found = [
+        each
+        for each in of_image.get((asked.split, asked.image), ())
+        if spelled(each.question) in spelled(asked.text)
+    ]
+    if found:
+        return max(found, key=lambda each: len(each.question))  # not a question that is a part of it
+    raise RecordError(
+        f"it answers {asked.text!r:.80} about {asked.image!r:.80}, and no record of {asked.split!r:.40} does; give the "
+        "records that were asked"
+    )
 
 
 def _at(own: dict[str, list[BenchmarkRecord]], split: str, place: int) -> BenchmarkRecord:
@@ -150,17 +187,11 @@ def _at(own: dict[str, list[BenchmarkRecord]], split: str, place: int) -> Benchm
 
 def _require_same(record: BenchmarkRecord, asked: str) -> None:
     """Refuse a record that asks something else; what a harness adds is none, nor is a known misspelling."""
-    if _spelled(record.question) not in _spelled(asked):
+    if spelled(record.question) not in spelled(asked):
         raise RecordError(
             f"it answers {asked!r:.80}, and the record at its place asks {record.question!r:.80} ({record.where}); "
             "give the records that were asked"
         )
-
-
-def _spelled(text: str) -> str:
-    for wrong, right in MISSPELLINGS.items():
-        text = text.replace(wrong, right)
-    return text
 
 
 def _said(row: Row) -> str:

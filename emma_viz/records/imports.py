@@ -1,13 +1,14 @@
 """Runs made elsewhere: lmms-eval's sample logs of all three generations, and VLMEvalKit's tables.
 
 lmms-eval (`--log_samples`) has written three forms: until 0.2 one JSON object with "logs"; until 0.6 one object a line,
-whose answers are lists; since 0.7 one object a line, whose answers are texts. None names the image, so that a log is
-joined to the benchmark's own records by the row's number, and each row is held against its truth and question.
+whose answers are lists; since 0.7 one object a line, whose answers are texts. Only POPE's of the first form name the
+image, so that a log is joined to the benchmark's own records by the row's number, and each row is held against its
+truth, its question, and its image where it is named.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emma_viz.errors import InputError, RecordError
@@ -138,6 +139,12 @@ def _sample(
             f"'doc_id' {number} asks {asked!r:.80} (truth {target!r:.20}), and the record there asks "
             f"{record.question!r:.80} (truth {record.truth!r:.20}); give the records that the log was made with"
         )
+    source, image = _image_source(fields), PurePosixPath(record.image or "")
+    if task.startswith("pope") and source and record.image and source not in (image.stem, image.name):
+        raise RecordError(
+            f"'doc_id' {number} is about the image {source!r:.80}, and the record there about {record.image!r:.80}; "
+            "give the records that the log was made with"
+        )
     return number, (record, answer)
 
 
@@ -159,12 +166,18 @@ def _asked(fields: dict[str, Any]) -> str:
     return given if isinstance(given, str) else ""
 
 
+def _image_source(fields: dict[str, Any]) -> str:
+    """What the image is called, as POPE's logs said until 0.2, without ".jpg"; "" where they do not say it."""
+    doc = fields.get("doc")
+    source = doc.get("image_source") if isinstance(doc, dict) else None
+    return source if isinstance(source, str) else ""
+
+
 def _made(row: Row, number: int, task: str, split: str, target: str, asked: str) -> BenchmarkRecord:
     """A record from the log alone; the image's name stood in it until 0.2."""
     doc = row.fields.get("doc")
-    doc = doc if isinstance(doc, dict) else {}
+    category = doc.get("category") if isinstance(doc, dict) else None
     plain = target.strip().rstrip(".").lower()
-    category, source = doc.get("category"), doc.get("image_source")
     question = asked.strip().split("\n")[0]
     if not question:
         raise RecordError("the log does not say what was asked; give the benchmark's own files beside it")
@@ -177,7 +190,7 @@ def _made(row: Row, number: int, task: str, split: str, target: str, asked: str)
         image=None,
         truth=plain if plain in ("yes", "no") else target,
         object=asked_object(question),
-        cluster=source if isinstance(source, str) else "",
+        cluster=_image_source(row.fields),
         where=row.where,
     )
 

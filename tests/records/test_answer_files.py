@@ -122,6 +122,34 @@ def test_answers_to_all_splits_are_joined_as_llava_evaluates_them(labels, questi
         assert ours == theirs
 
 
+def test_the_images_of_the_questions_tell_the_records_of_another_version(tmp_path):
+    rows = [("a.jpg", "cup", "yes"), ("a.jpg", "cat", "no"), ("b.jpg", "cup", "no"), ("b.jpg", "cat", "yes")]
+    labels = [
+        {"question_id": i, "image": image, "text": question(name), "label": truth}
+        for i, (image, name, truth) in enumerate(rows, start=1)
+    ]
+    records = read_benchmark("pope", [write(tmp_path / "coco_pope_random.json", labels)])
+    # A version without the first row, as LLaVA's random split lacks 90: by their places two rows would be others'.
+    asked = [
+        {"question_id": i, "image": image, "text": question(name) + ASKED_ALSO, "category": "random"}
+        for i, (image, name, _) in enumerate([*rows[2:], rows[1], ("c.jpg", "cat", "no")])
+    ]
+    asked[0]["text"] = asked[0]["text"].replace("image", "imange")
+    said = [{"question_id": i, "text": f"No, {i}"} for i in range(len(asked))]
+    found = read_answer_file(
+        write(tmp_path / "llava.jsonl", said),
+        records=records,
+        questions=write(tmp_path / "questions.jsonl", asked),
+    )
+    assert [(each.image, each.truth, found.answers[each.key].text) for each in found.records] == [
+        ("a.jpg", "no", "No, 2"),
+        ("b.jpg", "no", "No, 0"),
+        ("b.jpg", "yes", "No, 1"),
+    ]
+    (complaint,) = found.complaints
+    assert "about 'c.jpg', and no record of 'random' does" in complaint
+
+
 def test_rows_that_do_not_belong_are_named(labels, questions, tmp_path):
     path = tmp_path / "answers_random.json"
     rows = [json.dumps({"question": question(name), "answer": said}) for name, _, said in ROWS[2:]]

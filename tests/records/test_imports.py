@@ -38,7 +38,7 @@ def sample(number, generation):
             "question": question(name),
             "answer": truth,
             "category": "adversarial",
-            "image_source": "COCO_7",
+            "image_source": "a",
         }
         given = {
             "doc": doc,
@@ -100,12 +100,13 @@ def test_rows_that_do_not_belong_are_named(tmp_path, pope):
         sample(2, 3) | {"doc_id": 9},
         sample(2, 3) | {"doc_id": "x"},
         sample(2, 3) | {"filtered_resps": []},
+        sample(2, 1) | {"doc": {"image_source": "b"}},
     ]
     path = tmp_path / "log.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"doc_id": 2, "tar')
     found = read_lmms_log(path, task="pope_adv", records=pope)
     assert [r.id for r in found.records] == ["1"]
-    assert [each.split(":")[0] for each in found.complaints] == [f"log.jsonl, line {n}" for n in range(2, 8)]
+    assert [each.split(":")[0] for each in found.complaints] == [f"log.jsonl, line {n}" for n in range(2, 9)]
     path.write_text(json.dumps(rows[1]) + "\n")
     with pytest.raises(InputError, match="give the records that the log was made with"):
         read_lmms_log(path, task="pope_adv", records=pope)

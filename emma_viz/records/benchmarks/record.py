@@ -23,6 +23,13 @@ CONTRADICTORY = "contradictory"
 """Flag: the same image and question has another label elsewhere."""
 
 
+def spelled(question: str) -> str:
+    """A question with known misspellings set right."""
+    for wrong, right in MISSPELLINGS.items():
+        question = question.replace(wrong, right)
+    return question
+
+
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkRecord:
     """One question of a benchmark."""
@@ -74,10 +81,7 @@ class BenchmarkRecord:
         """(image, cluster, question): records that have it in common ask the same thing; known misspellings are set
         right. A record whose image nobody named is told from others by its cluster, which is its own where none was
         given."""
-        question = self.question
-        for wrong, right in MISSPELLINGS.items():
-            question = question.replace(wrong, right)
-        return self.image or "", self.cluster, question
+        return self.image or "", self.cluster, spelled(self.question)
 
     def group(self, kind: str) -> str | None:
         """The name of its group of one kind; None where it is in none."""
