@@ -152,6 +152,95 @@ def test_a_table_without_the_rows_that_have_no_image_is_joined_to_those_that_hav
     assert not found.complaints
 
 
+ASKED = {
+    "random": ("a cup yes", "a cat no", "a dog no", "b cup no", "b cat yes", "b pot no"),
+    "popular": ("a cup yes", "a cat no", "a car no", "b cup no", "b cat yes", "b dog no"),
+    "adversarial": ("a cup yes", "a car no", "a pot no", "b car no", "b cat yes", "b dog no"),
+}
+
+
+@pytest.fixture
+def three_splits(tmp_path):
+    """POPE, whose splits share rows."""
+    files = []
+    for split, rows in ASKED.items():
+        files.append(tmp_path / f"coco_pope_{split}.json")
+        parts = [row.split() for row in rows]
+        lines = [
+            {"question_id": i, "image": f"{image}.jpg", "text": question(name), "label": truth}
+            for i, (image, name, truth) in enumerate(parts, start=1)
+        ]
+        files[-1].write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return read_benchmark("pope", files)
+
+
+def table_without_repetition(path, order):
+    """As VLMEvalKit keeps POPE: what several splits ask stands once, with all their names; no image is named."""
+    splits = {}
+    for split in order:
+        for row in ASKED[split]:
+            splits.setdefault(row, []).append(split)
+    rows = [
+        {
+            "index": i,
+            "question": question(row.split()[1]),
+            "answer": row.split()[2].capitalize(),
+            "category": ",".join(sorted(names)),
+            "prediction": f"said of {row}",
+        }
+        for i, (row, names) in enumerate(splits.items())
+    ]
+    path.write_text(json.dumps(rows))
+    return rows
+
+
+@pytest.mark.parametrize(
+    "order", [("adversarial", "popular", "random"), ("random", "popular", "adversarial")], ids="-".join
+)
+def test_a_table_without_repetition_is_joined_to_the_records_of_all_splits(tmp_path, three_splits, order):
+    path = tmp_path / "m_POPE.json"
+    table_without_repetition(path, order)
+    found = read_vlmevalkit(path, dataset="pope", records=three_splits)
+    assert not found.complaints
+    assert set(found.records) == set(three_splits.records)
+    for record in found.records:
+        asked = f"{record.image[0]} {record.object} {record.truth}"
+        assert found.answers[record.key].text == f"said of {asked}"
+
+
+def test_no_row_of_a_table_gets_the_record_of_another_image(tmp_path, three_splits):
+    path = tmp_path / "m_POPE.json"
+    rows = table_without_repetition(path, ("adversarial", "popular", "random"))
+    # In another order than any of the splits, with a row fewer, of another version.
+    for wrong in (
+        rows[::2] + rows[1::2],
+        rows[:3] + rows[4:],
+        [row | {"question": "Is it?"} for row in rows],
+    ):
+        path.write_text(json.dumps([row | {"index": i} for i, row in enumerate(wrong)]))
+        with pytest.raises(InputError, match="give the records that the table was made with, or none"):
+            read_vlmevalkit(path, dataset="pope", records=three_splits)
+    # A table of one split, by its places: a row that lacks would shift those behind it.
+    rows = [row | {"category": "random"} for row in rows if "random" in row["category"]]
+    path.write_text(json.dumps(rows[1:]))
+    with pytest.raises(InputError, match="5 of 5 that are others"):
+        read_vlmevalkit(path, dataset="pope", records=three_splits)
+
+
+def test_a_table_that_fits_in_several_orders_is_refused(tmp_path):
+    files = []
+    for split, images in (("random", "ab"), ("popular", "ba")):
+        files.append(tmp_path / f"coco_pope_{split}.json")
+        row = {"text": question("cup"), "label": "no"}
+        lines = [row | {"question_id": i, "image": f"{image}.jpg"} for i, image in enumerate(images)]
+        files[-1].write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    row = {"question": question("cup"), "answer": "No", "category": "popular,random", "prediction": "no"}
+    path = tmp_path / "m_POPE.json"
+    path.write_text(json.dumps([row | {"index": i} for i in range(2)]))
+    with pytest.raises(InputError, match="fit in several"):
+        read_vlmevalkit(path, dataset="pope", records=read_benchmark("pope", files))
+
+
 @pytest.mark.parametrize("suffix", [".tsv", ".json"])
 def test_vlmevalkit_tables_are_exploded_by_category(tmp_path, suffix):
     rows = [
