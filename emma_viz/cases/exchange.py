@@ -29,7 +29,7 @@ from emma_viz.files.atomic import write_file
 from emma_viz.files.inside import require_inside
 from emma_viz.files.json_door import Budget, open_regular, parse_json
 from emma_viz.files.room import require_writable
-from emma_viz.files.schema import Count, shape
+from emma_viz.files.schema import shape
 from emma_viz.files.versions import require_version
 from emma_viz.files.zips import ZIP_DAMAGE
 from emma_viz.progress import Progress
@@ -51,6 +51,10 @@ _AHEAD = timedelta(days=1)
 """Clocks may differ so much: nothing could be written after an entry of a time that never comes."""
 _LARGEST_IN_ALL = 64 * 2**30
 """Bytes that are taken out of one zip file."""
+MOST_CASES = 1_000_000
+"""Of one export."""
+MOST_LEFT_OUT = 1000
+"""Lines, or images and evidence, that an import leaves out; a small zip file can hold millions that are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,7 @@ class ExportAbout:
 
     format: int = EXPORT_FORMAT
     kind: Literal["emma_viz casebook"] = "emma_viz casebook"
-    cases: Count
+    cases: Annotated[int, msgspec.Meta(ge=0, le=MOST_CASES)]
     """Lines of `cases.jsonl`."""
 
 
@@ -131,10 +135,14 @@ def export_cases(
         how many there were.
 
     Raises:
-        InputError: there is no case, or the target cannot be written.
+        InputError: there is no case, there are more than `MOST_CASES`, or the target cannot be written.
     """
     if not ids:
         raise InputError("expected at least one case to export, got none.")
+    if len(ids) > MOST_CASES:
+        raise InputError(
+            f"expected at most {MOST_CASES} cases, got {len(ids)}; choose them, as by benchmark."
+        )
     is_zip = target.suffix.lower() == ".zip"
     require_writable(target, folder=not is_zip)
     if not is_zip and target.exists():
@@ -162,7 +170,8 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
         progress: told of the cases read.
 
     Raises:
-        CasebookError: it is no export, or of another format.
+        CasebookError: it is no export, or of another format, has more lines than it says, or more than `MOST_LEFT_OUT`
+            of them are none; what was added before stays.
         InputError: see `Casebook.add`.
     """
     refused, complaints = list[str](), list[str]()
@@ -172,7 +181,7 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
         value = parse_json(parts.read(EXPORT_MARK, 1 << 16), where=where, error=CasebookError)
         about = _known(value, ExportAbout, where)
         done = 0
-        for cases in _in_groups(_cases(parts, source, refused)):
+        for cases in _in_groups(_cases(parts, source, about.cases, refused)):
             for case in cases:
                 _keep_picture(casebook, parts, case, complaints)
             added = casebook.add([_without_documents(case) for case in cases], replace=False)
@@ -300,12 +309,30 @@ def _known(value: Any, kind: type[_Form], where: str) -> _Form:
     return shape(value, kind, where=where, error=CasebookError)
 
 
-def _cases(parts: _Parts, source: Path, complaints: list[str]) -> Iterator[ExportedCase]:
+def _leave_out(complaints: list[str], said: str) -> None:
+    """Name what is left out.
+
+    Raises:
+        CasebookError: it is one too many.
+    """
+    complaints.append(said)
+    if len(complaints) > MOST_LEFT_OUT:
+        raise CasebookError(
+            f"expected at most {MOST_LEFT_OUT} things to leave out, got more; export the cases anew. The last: {said}"
+        )
+
+
+def _cases(parts: _Parts, source: Path, count: int, complaints: list[str]) -> Iterator[ExportedCase]:
     latest = (datetime.now(UTC) + _AHEAD).replace(tzinfo=None).isoformat()
     with parts.open(_CASES) as file:
         number = 0
         while line := file.readline(_LINE.size + 1):
             number += 1
+            if number > count:
+                raise CasebookError(
+                    f"{source}/{_CASES}: expected {count} lines, as {EXPORT_MARK} says, got more; export the cases "
+                    "anew."
+                )
             where = f"{source}/{_CASES}, line {number}"
             if len(line) > _LINE.size:
                 raise CasebookError(f"{where}: expected at most {_LINE.size // 2**20} MB a case.")
@@ -316,7 +343,7 @@ def _cases(parts: _Parts, source: Path, complaints: list[str]) -> Iterator[Expor
                     raise CasebookError(f"{where}: its history goes to {late[0]}, which is still to come.")
                 yield case
             except CasebookError as error:
-                complaints.append(str(error))
+                _leave_out(complaints, str(error))
 
 
 def _in_groups(cases: Iterable[ExportedCase]) -> Iterator[list[ExportedCase]]:
@@ -345,7 +372,7 @@ def _keep_picture(casebook: Casebook, parts: _Parts, case: ExportedCase, complai
             raise ImageError(f"{name}: its pixels are not those that its name says.")
         casebook.keep_picture(picture)
     except EmmaVizError as error:
-        complaints.append(f"the image of {case.record.prompt[:60]!r}: {error}")
+        _leave_out(complaints, f"the image of {case.record.prompt[:60]!r}: {error}")
 
 
 def _without_documents(case: ExportedCase) -> CaseRecord:
@@ -365,9 +392,10 @@ def _keep_evidence(casebook: Casebook, case: ExportedCase, complaints: list[str]
             continue
         measured = [each for each in case.record.evidence if each.model == model]
         if not measured:  # with the document alone it would count as measured, and never be
-            complaints.append(
+            _leave_out(
+                complaints,
                 f"the evidence of {model!r:.100} at {case.record.prompt[:60]!r}: expected numbers beside its document, "
-                "got none; measure it here (emma-viz cases evidence)."
+                "got none; measure it here (emma-viz cases evidence).",
             )
             continue
         casebook.keep_evidence(

@@ -226,6 +226,39 @@ def test_an_export_that_was_cut_off_says_so(filled, other, tmp_path):
     assert any("cut off" in each for each in import_cases(other, tmp_path / "out").complaints)
 
 
+def zipped(path: Path, cases: int, lines: bytes) -> None:
+    about = {"format": 2, "kind": "emma_viz casebook", "cases": cases}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("about.json", json.dumps(about))
+        made.writestr("cases.jsonl", lines)
+
+
+def test_a_small_zip_of_millions_of_lines_is_refused(filled, other, tmp_path):
+    zipped(tmp_path / "bad.zip", 1_000_000, b"\n" * 10**7)
+    assert (tmp_path / "bad.zip").stat().st_size < 20_000
+    with pytest.raises(CasebookError, match="at most 1000 things to leave out"):
+        import_cases(other, tmp_path / "bad.zip")
+    export_cases(filled, filled.ids(), tmp_path / "out")
+    line = (tmp_path / "out" / "cases.jsonl").read_bytes().splitlines(keepends=True)[1]
+    zipped(tmp_path / "again.zip", 3, line * 100_000)
+    with pytest.raises(CasebookError, match=r"expected 3 lines, as about\.json says, got more"):
+        import_cases(other, tmp_path / "again.zip")
+    zipped(tmp_path / "more.zip", 10**7, line * 3)
+    with pytest.raises(CasebookError, match="1000000"):
+        import_cases(other, tmp_path / "more.zip")
+    assert other.count() == 1
+
+
+def test_images_and_evidence_that_are_left_out_are_counted(filled, other, tmp_path):
+    export_cases(filled, filled.ids(), tmp_path / "out")
+    spoil(
+        tmp_path / "out",
+        evidence={f"model {number}": {"recipe": "", "document": {}} for number in range(1001)},
+    )
+    with pytest.raises(CasebookError, match="at most 1000 things to leave out"):
+        import_cases(other, tmp_path / "out")
+
+
 def _twice(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as made:
         made.writestr("about.json", "{}")
