@@ -27,7 +27,7 @@ from emma_viz.render.footer import number
 from emma_viz.session import Comparison
 
 _OTHERS = 19
-"""Other places of the same shape that a place is compared with."""
+"""Other places of the same shape that a place is compared with, where the grid has as many."""
 
 
 def phrase_of(asked: OfWord, method: str) -> Phrase:

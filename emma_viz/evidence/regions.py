@@ -50,11 +50,12 @@ def tokens_showing(place: Bool[np.ndarray, "R C"], geometry: ImageGrid) -> list[
 def places_alike(
     place: Bool[np.ndarray, "R C"], *, count: int, seed: str = ""
 ) -> list[Bool[np.ndarray, "R C"]]:
-    """Other places of the same shape, moved round the edges of the grid, those that meet it least; each drawn once.
+    """Other places of the same shape, moved round the edges of the grid, those that meet it least; no two the same.
 
     Args:
         place: the tokens.
-        count: how many; fewer where the grid has not as many that share less than half of their tokens with it.
+        count: how many; fewer where the grid has not as many that share less than half of their tokens with it:
+            one that spans a side moves along the other alone.
         seed: tells the draw; the same for the same one.
     """
     size = place.sum()
@@ -63,6 +64,8 @@ def places_alike(
         for row in range(place.shape[0])
         for column in range(place.shape[1])
     ]
+    # Moved along the side that it spans, a place stays where it is.
+    moved = list({each.tobytes(): each for each in moved}.values())
     apart = [each for each in moved if (each & place).sum() == 0]
     near = [each for each in moved if 0 < (each & place).sum() < size / 2]
     draw = np.random.default_rng(zlib.crc32(seed.encode()))

@@ -72,6 +72,8 @@ def test_what_words_lose_without_a_place_stands_beside_other_places(service, rea
     assert len(reply["models"]) == 2
     whole = service.without({**ready, "model": 0, "word": 0, "row": 0, "region": [0, 0, 3, 3]})
     assert whole["models"][0]["others"] == 0
+    band = service.without({**ready, "model": 0, "word": 0, "row": 0, "region": [1, 0, 1, 3]})
+    assert band["models"][0]["others"] == 3, "each other row of the four once"
 
 
 def test_a_knock_out_of_one_set_is_that_of_the_map(service, result):

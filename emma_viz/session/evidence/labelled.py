@@ -32,7 +32,8 @@ from emma_viz.session.evidence.presence import Presence, mean_tokens, probe_rows
 FEWEST_WITH, FEWEST_WITHOUT = 10, 20
 """Other images with the object, and without it, that a probe takes: with fewer than 20 there is no 5 %."""
 COMPARED_WITH = 19
-"""Other images, and random regions, that a number is compared with: one that beats all of them has p ≤ 1/20."""
+"""Other images, and other regions, that a number is compared with: one that beats all of them has p ≤ 1/20. Where there
+are fewer (`places_alike`), of n it is p ≤ 1/(n + 1), and n is said."""
 LABELLED_SHRINKAGE = 0.5
 """Of the discriminants: they have far fewer images than directions."""
 _AT_ONCE = 32

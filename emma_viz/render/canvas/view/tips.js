@@ -29,7 +29,7 @@ const TIPS = {
   methods:
     "Gradient: an estimate from two passes. Knock-out: measured, a run a token. Frozen decomposition: what came through each position at each layer, exact and not causal.",
   without:
-    "Replaces the kept place's tokens by the mean token, and 19 other places of its shape in turn: 20 runs of each model.",
+    "Replaces the kept place's tokens by the mean token, and 19 other places of its shape, or as many as there are, in turn: 20 runs of each model.",
   mask: "A new run: this place of the image is painted in the mean colour of the rest, and the same models are asked again.",
   words: "Logit lens: the words that the model's own output layer would read from this image token at this layer.",
 };
