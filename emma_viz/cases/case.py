@@ -3,8 +3,9 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -28,6 +29,8 @@ CaseLayer = Annotated[int, msgspec.Meta(ge=-1, le=LARGEST_INTEGER)]
 """Zero-based; -1 for what enters block 0, or for what belongs to no layer."""
 Pixel = Count
 """A place in the original image."""
+LARGEST_DRAWN = 1e30
+"""The largest number, in size, of a document of evidence: of far larger ones no axis can be made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,3 +227,26 @@ def storable(text: str, *, what: str) -> str:
     if any("\ud800" <= sign <= "\udfff" for sign in text):
         raise InputError(f"{what} holds unpaired surrogates, which are no text.")
     return text
+
+
+def require_drawable(document: Any, *, where: str) -> None:
+    """Refuse a document of evidence, of whatever form, that pages and reports could not show.
+
+    Args:
+        document: JSON's own types.
+        where: what holds it, for messages.
+
+    Raises:
+        InputError: a text is not `storable`, or a number not within ±`LARGEST_DRAWN`.
+    """
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            storable(value, what=f"{where}: a text of it")
+        elif isinstance(value, Mapping):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, int | float) and not abs(value) <= LARGEST_DRAWN:
+            raise InputError(f"{where}: expected numbers within ±{LARGEST_DRAWN:g}, got {value!r:.40}.")

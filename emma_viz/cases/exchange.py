@@ -18,7 +18,7 @@ from typing import IO, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from emma_viz.cases.case import CaseLabel, CaseRecord, storable
+from emma_viz.cases.case import CaseLabel, CaseRecord, require_drawable, storable
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.history import CaseEvent
 from emma_viz.cases.pictures import LARGEST_PICTURE, MEDIA_TYPES, case_picture
@@ -162,7 +162,7 @@ def import_cases(casebook: Casebook, source: Path, *, progress: Progress | None 
     """Add the cases of an export; what is there already stays, and histories are joined.
 
     An answer of a model that answered the case here is left out, and so is evidence of a model that was measured here,
-    or that comes without its numbers: it is still to be measured here.
+    or that comes without its numbers or cannot be shown: it is still to be measured here.
 
     Args:
         casebook: where they are added.
@@ -391,12 +391,17 @@ def _keep_evidence(casebook: Casebook, case: ExportedCase, complaints: list[str]
         if model in known:
             continue
         measured = [each for each in case.record.evidence if each.model == model]
+        where = f"the evidence of {model!r:.100} at {case.record.prompt[:60]!r}"
         if not measured:  # with the document alone it would count as measured, and never be
             _leave_out(
                 complaints,
-                f"the evidence of {model!r:.100} at {case.record.prompt[:60]!r}: expected numbers beside its document, "
-                "got none; measure it here (emma-viz cases evidence).",
+                f"{where}: expected numbers beside its document, got none; measure it here (emma-viz cases evidence).",
             )
+            continue
+        try:
+            require_drawable(evidence.document, where=where)
+        except InputError as error:
+            _leave_out(complaints, f"{error} Measure it here (emma-viz cases evidence).")
             continue
         casebook.keep_evidence(
             id, model, recipe=evidence.recipe, document=evidence.document, measured=measured

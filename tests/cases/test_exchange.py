@@ -129,6 +129,26 @@ def test_evidence_without_its_numbers_is_named_and_can_be_measured_yet(filled, o
     assert any("cut off" in each for each in import_cases(other, tmp_path / "out").complaints)
 
 
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"sentences": [{"text": "a\ud800"}]}, "unpaired surrogates"),
+        ({"a\0b": 1}, "character zero"),
+        ({"curves": [{"values": [0.5, -1e308]}]}, "numbers within"),
+    ],
+)
+def test_evidence_that_no_page_can_show_is_named_and_left_out(filled, other, tmp_path, document, said):
+    export_cases(filled, filled.ids(), tmp_path / "out")
+    spoil(tmp_path / "out", evidence__cobra__document=document)
+    found = import_cases(other, tmp_path / "out")
+    (complaint,) = found.complaints
+    assert complaint.startswith("the evidence of 'cobra' at 'Is there a cup?': ")
+    assert said in complaint
+    assert found.cases == 2
+    assert other.evidence(filled.ids()[0]) == {}
+    assert other.case(filled.ids()[0]).record.evidence == ()
+
+
 def test_the_same_cases_make_the_same_bytes(filled, tmp_path):
     for name in ("a.zip", "b.zip"):
         export_cases(filled, filled.ids(), tmp_path / name)

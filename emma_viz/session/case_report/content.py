@@ -28,7 +28,7 @@ class CaseContent:
 
     @classmethod
     def of(cls, casebook: Casebook, case: StoredCase) -> "CaseContent":
-        """Read what belongs to a case; evidence that an older version wrote is left out."""
+        """Read what belongs to a case; evidence that another version or a stranger wrote is left out."""
         kept = casebook.evidence(case.id)
         found = []
         for answer in case.record.answers:

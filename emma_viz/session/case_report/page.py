@@ -173,7 +173,7 @@ def _charts(content: CaseContent) -> list[str]:
                 )
                 if points:
                     lines.append(Line(name=evidence.model, colour=colour, points=points, dashed=dashed))
-        if not lines:
+        if all(line.dashed for line in lines):  # nothing that a control could be compared with
             continue
         heights = [y for line in lines for _, y in line.points]
         spare = 0.06 * (max(heights) - min(heights) or 1.0)

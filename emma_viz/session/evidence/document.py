@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from emma_viz.cases.case import MeasuredEvidence
+from emma_viz.cases.case import MeasuredEvidence, require_drawable
 from emma_viz.data.provenance import jsonable
 from emma_viz.errors import InputError
 from emma_viz.files.schema import Count, shape
@@ -150,9 +150,10 @@ class CaseEvidence:
         """Read what `to_json` gave.
 
         Raises:
-            InputError: it is no such document, or of another format.
+            InputError: it is no such document, of another format, or see `require_drawable`.
         """
         require_version(record, "format", EVIDENCE_FORMAT, where=where, error=InputError, absent=1)
+        require_drawable(record, where=where)
         found = shape(record, cls, where=where, error=InputError)
         for curve in found.curves:
             if len(curve.values) != len(curve.layers) or len(curve.control) not in (0, len(curve.layers)):

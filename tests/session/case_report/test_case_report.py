@@ -244,6 +244,38 @@ def below(page, top: float, height: float) -> str:
     return next(text for _, y, text in sorted(pieces(page), key=lambda each: -each[1]) if y < top)
 
 
+CURVE, SENTENCE = evidence().curves[0], evidence().sentences[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sentences": (replace(SENTENCE, text="a\ud800"),)},
+        {"lacking": ("a\ud800",)},
+        {"curves": (replace(CURVE, title="a\ud800"),)},
+        {"curves": (replace(CURVE, values=(1e308, None, -1e308)),)},
+        {"curves": (replace(CURVE, values=(1e300,) * 3, control=()),)},
+        {"numbers": (replace(evidence().numbers[0], value=1e308),)},
+    ],
+)
+@pytest.mark.parametrize("ending", ["html", "pdf"])
+def test_evidence_that_no_page_can_show_is_left_out(tmp_path, casebook, changes, ending):
+    (id,) = [each.id for each in casebook.cases(casebook.ids()) if each.record.asked == "yes-no"]
+    document = replace(evidence(), **changes).to_json()
+    casebook.keep_evidence(id, "cobra", recipe="r", document=document, measured=evidence().measured())
+    assert write_case_report(casebook, [id], tmp_path / f"cases.{ending}") == (1, ())
+    if ending == "html":
+        assert "Nothing was measured of it yet" in (tmp_path / "cases.html").read_text("utf-8")
+
+
+def test_a_curve_of_which_no_value_is_defined_is_not_drawn(tmp_path, casebook):
+    (id,) = [each.id for each in casebook.cases(casebook.ids()) if each.record.asked == "yes-no"]
+    bare = replace(evidence(), curves=(replace(CURVE, values=(None,) * 3),))
+    casebook.keep_evidence(id, "cobra", recipe="r", document=bare.to_json(), measured=())
+    write_case_report(casebook, [id], tmp_path / "cases.html")
+    assert "<figure" not in (tmp_path / "cases.html").read_text("utf-8")
+
+
 def test_what_cannot_be_written_is_refused(tmp_path, casebook):
     with pytest.raises(InputError, match=r"\.html or \.pdf"):
         write_case_report(casebook, casebook.ids(), tmp_path / "cases.docx")
