@@ -75,12 +75,12 @@ def keep_evidence_of(
                 continue
             try:
                 (found,) = room.evidence([asked_case(casebook, record, name, model, labelled=known)])
-            except InputError as error:
+                casebook.keep_evidence(
+                    id, name, recipe=recipe, document=found.to_json(), measured=found.measured(name)
+                )
+            except InputError as error:  # also where a number of it is none
                 say(f"{record.prompt!r:.80}: {error}")
                 continue
-            casebook.keep_evidence(
-                id, name, recipe=recipe, document=found.to_json(), measured=found.measured(name)
-            )
             done += 1
         del model, room
         free(source)

@@ -13,9 +13,10 @@ from emma_viz.cases.pictures import case_picture
 from emma_viz.checkpoints import load_model
 from emma_viz.records.benchmarks import benchmark, read_benchmark
 from emma_viz.session import Running
-from emma_viz.session.evidence.document import CaseEvidence
+from emma_viz.session.evidence.document import CaseEvidence, CaseNumber
 from emma_viz.session.evidence.keeping import keep_evidence_of
 from emma_viz.session.evidence.labelled import labelled_images
+from emma_viz.session.evidence.measuring import EvidenceRoom
 from emma_viz.session.evidence.references import tabletop_references
 
 
@@ -90,6 +91,34 @@ def test_a_case_that_cannot_be_measured_is_said_and_the_next_is_measured(caseboo
     assert casebook.evidence(asked[first.image])
     assert not casebook.evidence(asked[other.hash])
     assert any(repr(first.prompt)[:80] in each and "mask" in each for each in said)
+
+
+@pytest.mark.parametrize("spoilt", [{"value": float("nan")}, {"control": float("inf")}])
+def test_a_case_with_a_number_that_is_none_is_said_and_the_next_is_kept(
+    casebook, pair, references, monkeypatch, spoilt
+):
+    first, _ = (each.record for each in casebook.cases(casebook.ids()))
+    casebook.add([replace(first, row="again")])
+    ids = casebook.ids()
+    number = CaseNumber(name=KNOCK_OUT, title="", unit="nats", value=1.0, control=0.5)
+    given = iter([replace(number, **spoilt), number])
+
+    def measured(room, cases):
+        for case in cases:
+            yield CaseEvidence(
+                model="cobra", fingerprint="", recipe="r", image="", prompt=case.prompt, object=case.object,
+                grid=(4, 4), region=(), region_from=None, curves=(), numbers=(next(given),), lacking=(),
+            )  # fmt: skip
+
+    monkeypatch.setattr(EvidenceRoom, "evidence", measured)
+    said = []
+    done = keep_evidence_of(
+        casebook, ids, [pair.cobra], references=references,
+        running=Running(vision_source=str(pair.vision)), say=said.append,
+    )  # fmt: skip
+    assert done == 1
+    assert [bool(casebook.evidence(id)) for id in ids] == [False, False, True]
+    assert any(repr(first.prompt)[:80] in each and "expected finite numbers" in each for each in said)
 
 
 def labelled_case(number: int, *, there: bool, image: str, **changes) -> CaseRecord:
