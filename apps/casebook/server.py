@@ -102,7 +102,7 @@ def serve_casebook(
             CASEBOOK_PLACE: casebook,
             CASEBOOK_MODELS: json.dumps(dict(models)),
             CASEBOOK_EXPLORER: json.dumps(_explorer(shown, explorer, own=own)),
-            CASEBOOK_PERSON: getpass.getuser() if own else "",
+            CASEBOOK_PERSON: _person() if own else "",
         }
     )
     try:
@@ -134,6 +134,14 @@ def serve_casebook(
         server_header=False,
         ws_per_message_deflate=False,
     )
+
+
+def _person() -> str:
+    """Who runs this, also where the machine has no name for them, as in a container under any number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        return f"user {os.getuid()}"
 
 
 def _explorer(shown: str, address: str, *, own: bool) -> dict[str, str]:

@@ -178,6 +178,26 @@ def test_a_link_to_the_explorer_calls_models_as_the_explorer_does(monkeypatch, t
     assert among(link["models"], labels) == (["a, b", "emma-v1-pocket", "a, b (2)"], [])
 
 
+def serve_nothing(monkeypatch, host: str, explorer: str = "") -> None:
+    """All that is done before the page is served."""
+    monkeypatch.setattr("uvicorn.run", lambda *args, **options: None)
+    monkeypatch.setattr("streamlit.web.bootstrap.load_config_options", lambda options: None)
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serve_casebook(
+        "cases.db",
+        models={},
+        host=host,
+        port=port,
+        allowed=[],
+        show=False,
+        explorer=explorer,
+        shown="/a b.db",
+    )
+
+
 @pytest.mark.parametrize(
     ("host", "address", "told"),
     [
@@ -191,19 +211,19 @@ def test_a_link_to_the_explorer_calls_models_as_the_explorer_does(monkeypatch, t
     ],
 )
 def test_others_than_this_machines_people_are_told_no_path(monkeypatch, host, address, told):
-    monkeypatch.setattr("uvicorn.run", lambda *args, **options: None)
-    monkeypatch.setattr("streamlit.web.bootstrap.load_config_options", lambda options: None)
-    monkeypatch.setattr("os.environ", dict(os.environ))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    serve_casebook(
-        "cases.db", models={}, host=host, port=port, allowed=[], show=False, explorer=address, shown="/a b.db"
-    )
+    serve_nothing(monkeypatch, host, address)
     assert json.loads(os.environ[CASEBOOK_EXPLORER]) == told
     assert bool(os.environ[CASEBOOK_PERSON]) == (
         host == "127.0.0.1"
     )  # nor are judgements of others in its name
+
+
+def test_who_has_no_name_on_this_machine_opens_a_casebook_too(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 77)
+    serve_nothing(monkeypatch, "127.0.0.1")
+    assert os.environ[CASEBOOK_PERSON] == f"user {2**31 - 77}"
 
 
 def test_the_explorer_finds_images_of_a_casebook(tmp_path, coffee):
