@@ -100,12 +100,20 @@ def case_of_answers(answered: AnsweredRecord, *, image: str, scorer: str, folder
     )
 
 
+def cluster_of(case: CaseRecord) -> str:
+    """The cluster that a benchmark's tables draw a case with."""
+    return case.cluster or case.image_name or case.image or f"{case.split}/{case.row or case.identity}"
+
+
 def answered_of(case: CaseRecord, models: Sequence[str]) -> AnsweredRecord:
     """The other way: a case as a benchmark's tables take it.
 
     Args:
         case: one that all of the models answered.
         models: whose answers are wanted, in this order.
+
+    Raises:
+        InputError: it asks for yes or no, and its truth is neither.
     """
     record = BenchmarkRecord(
         benchmark=case.benchmark,
@@ -119,7 +127,7 @@ def answered_of(case: CaseRecord, models: Sequence[str]) -> AnsweredRecord:
         absent=case.absent,
         object=case.object,
         category=case.category,
-        cluster=case.cluster,
+        cluster=cluster_of(case),
         groups=case.groups,
         flags=case.flags,
     )

@@ -13,7 +13,8 @@ from apps.casebook.text import as_html, scrolled, shown_name
 from emma_viz.cases.case import CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.filters import CaseFilter
-from emma_viz.cases.gathering import answered_of
+from emma_viz.cases.gathering import answered_of, cluster_of
+from emma_viz.errors import InputError
 from emma_viz.metrics.verdicts import CalibrationBin, ShareOfRows, calibration_curve, share_of_rows
 from emma_viz.records.scorers import SCORERS
 from emma_viz.session.benchmarks.results import answered_tables
@@ -117,14 +118,19 @@ def _benchmarks(casebook: Casebook) -> None:
     )
     if chosen:
         with st.spinner("Drawing intervals"):
-            tables = _tables(casebook, chosen, casebook.state())
+            tables, left_out = _tables(casebook, chosen, casebook.state())
         for table in tables:
             st.html(_as_table(table))
+        if left_out:
+            st.html(
+                f'<p class="cb-small">Left out: {left_out} cases that ask for yes or no and whose truth is neither.</p>'
+            )
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _tables(_casebook: Casebook, name: str, state: str) -> list[Table]:
-    """The tables of the records that all models answered, once for each state of the casebook.
+def _tables(_casebook: Casebook, name: str, state: str) -> tuple[list[Table], int]:
+    """The tables of the records that all models answered, once for each state of the casebook; and how many of these no
+    benchmark takes.
 
     What begins with an underscore is no part of the name under which Streamlit keeps them.
     """
@@ -136,9 +142,14 @@ def _tables(_casebook: Casebook, name: str, state: str) -> list[Table]:
         dict.fromkeys(answer.scorer for record in whole for answer in record.answers if answer.scorer)
     )
     known = tuple(each for each in scorers if each in SCORERS)
-    if not whole or not known:
-        return []
-    return answered_tables([answered_of(record, models) for record in whole], models, known, name)
+    answered = []
+    for record in whole:
+        try:
+            answered.append(answered_of(record, models))
+        except InputError:
+            continue
+    tables = answered_tables(answered, models, known, name) if answered and known else []
+    return tables, len(whole) - len(answered)
 
 
 def _as_table(table: Table) -> str:
@@ -215,6 +226,6 @@ def right_shares(records: Sequence[CaseRecord]) -> dict[tuple[str, str], ShareOf
 
 def _clusters(records: Sequence[CaseRecord]) -> np.ndarray:
     """The number of each case's cluster, as the benchmarks' tables have it: int (n,)."""
-    names = [answered_of(record, ()).record.cluster for record in records]
+    names = [cluster_of(record) for record in records]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names], dtype=int)

@@ -196,6 +196,20 @@ def test_figures_count_mistakes_by_object_and_hold_them_against_how_sure_models_
     assert one.low < one.value < one.high
 
 
+def test_figures_are_drawn_where_a_truth_is_neither_yes_nor_no(casebook):
+    first = casebook.records()[0]
+    casebook.add(
+        [replace(first, prompt="Is it?", row="odd", truth="maybe"), replace(first, row="", truth="")]
+    )
+    app = run()
+    turn(app, "figures")
+    assert "16 cases" in html(app)
+    choice = next(each for each in app.selectbox if each.label.startswith("Numbers of the whole"))
+    choice.select("pope").run()
+    assert "<h3>" in html(app)
+    assert "Left out: 2 cases that ask for yes or no and whose truth is neither." in html(app)
+
+
 def test_what_cannot_be_written_is_said_and_not_lost(casebook, monkeypatch, tmp_path):
     monkeypatch.setattr(opening, "PATIENCE", 0.05)
     app = run(id=casebook.ids()[0])
