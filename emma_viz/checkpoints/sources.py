@@ -16,6 +16,7 @@ from emma_viz.checkpoints.run_config import (
     is_run_config,
     parse_config,
     read_config,
+    read_description,
     run_config,
 )
 from emma_viz.checkpoints.unsupported import require_supported
@@ -24,7 +25,7 @@ from emma_viz.files.inside import require_inside
 from emma_viz.files.named import named_path
 from emma_viz.models.backbones import LLM_BACKBONES
 from emma_viz.models.config import VLMConfig
-from emma_viz.models.families.table import OUR_FAMILIES
+from emma_viz.models.families.table import OUR_FAMILIES, family_named
 from emma_viz.models.peers.table import peer_of
 from emma_viz.models.presets import PRESETS
 
@@ -340,10 +341,12 @@ def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = No
             config = read_config(config_path)
     require_supported(config, given)  # before its weights are downloaded
     run, peer = is_run_config(config), is_peer_config(config)
-    if peer:
-        # All of one commit, in one folder: transformers is given that. No code of the repository is among it.
+    described = None if run or peer else read_description(config, where=str(config_path))
+    family = family_named(described.family) if isinstance(described, VLMConfig) else None
+    if besides := hub.PEER_FILES if peer else family.layout.beside if family else ():
+        # All of one commit, in one folder: there they are looked for. No code of the repository is among them.
         revision = hub.commit_of(config_path) or revision
-        for beside in hub.PEER_FILES:
+        for beside in besides:
             hub.fetch(repo, prefix + beside, revision=revision, optional=True)
     names = _HUB_RUN_WEIGHTS if run else PEER_WEIGHTS if peer else LM_WEIGHTS
     weights = fetch_weights(repo, [prefix + name for name in names], revision=revision)

@@ -14,6 +14,7 @@ from emma_viz.checkpoints.run_config import run_config, vlm_config
 from emma_viz.checkpoints.sources import resolve
 from emma_viz.errors import CheckpointError
 from emma_viz.models import PRESETS
+from tests.families import llava_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -343,10 +344,7 @@ def test_what_is_known_and_not_loaded_is_refused_before_its_weights_are_fetched(
 
 
 def test_the_second_description_of_a_hybrid_comes_with_the_first(cached, tmp_path):
-    said = {
-        "config.json": {"model_type": "tinyllava", "connector_type": "mlp2x_gelu"},
-        "mamba_config.json": {"d_xb": 3},
-    }
+    said = {"config.json": llava_files.TINYLLAVA, "mamba_config.json": llava_files.MATVLM}
     files = {}
     for name, values in said.items():
         files[name] = tmp_path / name

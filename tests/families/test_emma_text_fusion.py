@@ -5,6 +5,7 @@ import shutil
 from copy import deepcopy
 from dataclasses import replace
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -88,6 +89,26 @@ def test_what_the_tower_file_holds_counts(whole, tmp_path):
         vlm.projector.infusion.image_text_infusion.bias,
         state["projector.infusion.image_text_infusion.bias"] + 1,
     )
+
+
+def test_the_tower_file_is_fetched_from_the_hub_with_the_weights(whole, tmp_path, monkeypatch):
+    """Of the commit that config.json is of, into the folder of the weights."""
+    folder, _, _, first = whole
+    commit, asked = "0123456789abcdef0123456789abcdef01234567", {}
+
+    def download(repo, filename, *, revision, local_files_only):
+        asked[filename] = revision
+        if not (folder / filename).is_file():
+            raise huggingface_hub.errors.EntryNotFoundError(filename)
+        snapshot = tmp_path / "snapshots" / commit
+        snapshot.mkdir(parents=True, exist_ok=True)
+        return str(shutil.copy(folder / filename, snapshot / filename))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    found = inspect("someone/emma", revision="v1")
+    assert (found.fingerprint, found.problems) == (first.info.fingerprint, ())
+    assert asked.pop("config.json") == "v1"
+    assert asked["vision_tower.bin"] == asked["model.safetensors"] == commit
 
 
 class _Runs:
