@@ -42,26 +42,43 @@ def fetch(repo: str, filename: str, *, revision: str | None = None, optional: bo
         repo: `owner/name`.
         filename: path inside the repository.
         revision: branch, tag or commit; None means the main branch.
-        optional: return None when the repository, or the cache when offline, has no such file.
+        optional: return None when the repository, or the cache when offline, has no such file. A hub that does not
+            answer has not said so.
 
     Raises:
         CheckpointError: the file cannot be had.
     """
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HTTPError
 
     offline = not reachable()
     try:
         return Path(
             huggingface_hub.hf_hub_download(repo, filename, revision=revision, local_files_only=offline)
         )
-    except (EntryNotFoundError, HFValidationError, OSError) as error:
-        # LocalEntryNotFoundError (offline, not in the cache) is an EntryNotFoundError too.
+    except (EntryNotFoundError, HFValidationError, HTTPError, OSError) as error:
+        if not offline and _unanswered(error):
+            # Of these errors the client looks into the cache after some alone, and never for what is not there.
+            known = _in_cache(repo, filename, revision)
+            if isinstance(known, str):
+                return Path(known)
+            if optional and known is huggingface_hub._CACHED_NO_EXIST:
+                return None
+            go_on = "To go on with what the cache holds, set HF_HUB_OFFLINE=1."
+            raise CheckpointError(f"{_advice(repo, filename, revision, error)} {go_on}") from error
         if optional and isinstance(error, EntryNotFoundError):
             return None
         if offline:
             raise CheckpointError(_absent(repo, [filename], revision)) from error
         raise CheckpointError(_advice(repo, filename, revision, error)) from error
+
+
+def _unanswered(error: Exception) -> bool:
+    """Whether a download failed without a word of the hub on the file: no connection, a proxy's refusal, a time-out."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    said = isinstance(error, HfHubHTTPError)
+    return isinstance(error, LocalEntryNotFoundError) or (isinstance(error, HTTPError) and not said)
 
 
 def reachable() -> bool:
@@ -84,11 +101,16 @@ def reachable() -> bool:
 
 def cached(repo: str, filename: str, *, revision: str | None = None) -> Path | None:
     """A file in the local cache; None when it is not there."""
+    found = _in_cache(repo, filename, revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _in_cache(repo: str, filename: str, revision: str | None) -> object:
+    """The path of a file in the local cache; `_CACHED_NO_EXIST` where the hub once said that there is no such file."""
     import huggingface_hub
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    found = huggingface_hub.try_to_load_from_cache(repo, filename, cache_dir=HF_HUB_CACHE, revision=revision)
-    return Path(found) if isinstance(found, str) else None
+    return huggingface_hub.try_to_load_from_cache(repo, filename, cache_dir=HF_HUB_CACHE, revision=revision)
 
 
 def fetch_first(repo: str, filenames: Iterable[str], *, revision: str | None = None) -> Path:
@@ -124,10 +146,10 @@ def _absent(repo: str, filenames: list[str], revision: str | None) -> str:
 
 
 def _advice(repo: str, filename: str, revision: str | None, error: Exception) -> str:
-    first = str(error).strip().splitlines()
+    first = str(error).strip().splitlines() or [type(error).__name__]
     return (
         f"Cannot get {filename} from the hub repository {repo}"
-        f"{f' at {revision}' if revision else ''}: {first[0] if first else type(error).__name__} "
+        f"{f' at {revision}' if revision else ''}: {first[0].rstrip('.')}. "
         f"{_download(repo, revision)}"
     )
 

@@ -6,6 +6,7 @@ import huggingface_hub.constants
 import pytest
 
 from emma_viz.checkpoints import load_model
+from emma_viz.checkpoints.hub import PEER_FILES
 from emma_viz.errors import CheckpointError
 from emma_viz.session import Running
 from emma_viz.session.loading import load, require_loadable
@@ -76,3 +77,39 @@ def test_files_are_fetched_by_name_from_one_commit_and_none_of_them_is_code(snap
     names = {name for _, name, _ in asked}
     assert {"config.json", "tokenizer.json", "model.safetensors", "chat_template.jinja"} <= names
     assert not [name for name in names if name.endswith((".py", ".bin", ".pt"))]
+
+
+ANSWERS = {
+    "no connection, nothing in the cache": lambda: huggingface_hub.errors.LocalEntryNotFoundError(
+        "check your connection"
+    ),
+    "a proxy that refuses": lambda: huggingface_hub.errors.HTTPError("403 Forbidden"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_hub_that_does_not_answer_is_not_one_that_lacks_the_file(snapshot, monkeypatch, answer):
+    """What the cache knows is taken; a template that nobody could ask for is not left out."""
+
+    def download(repo, filename, **_):
+        raise ANSWERS[answer]()
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    lacking = snapshot.parents[1] / ".no_exist" / COMMIT
+    lacking.mkdir(parents=True)
+    for name in (*PEER_FILES, "model.safetensors.index.json"):
+        if not (snapshot / name).exists():
+            (lacking / name).touch()
+    assert load_model(REPO).info.revision == COMMIT
+    (lacking / "chat_template.jinja").unlink()
+    with pytest.raises(
+        CheckpointError,
+        match=r"Cannot get chat_template\.jinja .*(connection|Forbidden).*hf download.*HF_HUB_OFFLINE=1",
+    ):
+        load_model(REPO)
+    with pytest.raises(
+        CheckpointError, match=r"Cannot get config\.json from the hub repository someone/other"
+    ):
+        load_model("someone/other")
