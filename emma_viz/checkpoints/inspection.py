@@ -12,6 +12,7 @@ from emma_viz.checkpoints.layouts import (
     components,
     detect,
     match,
+    require_floats,
     stored_parameters,
     unwrapped,
 )
@@ -209,6 +210,11 @@ def _inspect_peer(found: Source, all_values: bool) -> Inspection:
     except CheckpointError as error:
         refused = (str(error),)
     references = dict(file.tensors)
+    try:
+        require_floats(file)
+        mark, odd = peer_fingerprint(references), _odd_values(references, whole)
+    except KeyMismatchError as error:
+        mark, odd = None, _listed(error)
     count = stored_parameters(references.values())
     return Inspection(
         source=found.given,
@@ -220,8 +226,8 @@ def _inspect_peer(found: Source, all_values: bool) -> Inspection:
         stored_bytes=file.stored_bytes,
         n_tensors=len(references),
         components=(Component(name="whole model", parameters=count, origin="in the file"),),
-        problems=(*refused, *_odd_values(references, whole)),
-        fingerprint=peer_fingerprint(references),
+        problems=(*refused, *odd),
+        fingerprint=mark,
         all_values=whole,
     )
 
@@ -274,9 +280,14 @@ def _check(
             return found, ()
         return untied(found, layout, whole=file.stored_bytes <= _COMPARED), ()
     except KeyMismatchError as error:
-        return {}, tuple(line.strip() for line in str(error).splitlines()[1:])
+        return {}, _listed(error)
     except CheckpointError as error:
         return {}, (str(error),)
+
+
+def _listed(error: KeyMismatchError) -> tuple[str, ...]:
+    """What an error lists, line by line."""
+    return tuple(line.strip() for line in str(error).splitlines()[1:])
 
 
 def _odd_values(references: dict[str, TensorRef], whole: bool) -> tuple[str, ...]:

@@ -43,6 +43,8 @@ _QUANTISED = (
     ),
 )
 """Ends of the names that bitsandbytes, GPTQ, AWQ and the 8-bit float formats add."""
+_COUNTERS = ("position_ids", "num_batches_tracked")
+"""Ends of the names of buffers that are integers."""
 
 
 TRANSFORMERS = Layout(
@@ -248,6 +250,22 @@ def odd_type(dtype: torch.dtype) -> str:
 def not_floats(dtype: torch.dtype) -> str:
     """What is said of a tensor that cannot be weights."""
     return f"{odd_type(dtype)}, expected bfloat16, float16, float32 or float64"
+
+
+def require_floats(file: WeightFile) -> None:
+    """Refuse a file of which a tensor is of a type that weights do not have; what counts, as batches, is integers.
+
+    Raises:
+        KeyMismatchError: it holds one; all are listed.
+    """
+    odd = [
+        f"{key}: {not_floats(reference.dtype)}"
+        for key, reference in file.tensors.items()
+        if reference.dtype not in FLOATS
+        and not (key.endswith(_COUNTERS) and odd_type(reference.dtype).startswith("integers"))
+    ]
+    if odd:
+        raise KeyMismatchError(str(file.path), misshapen=odd, hint=_quantised(file))
 
 
 def _quantised(file: WeightFile) -> str:

@@ -1,7 +1,8 @@
 """Filling a model that was built on the meta device, one tensor at a time."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -89,21 +90,35 @@ def fill(
     total, done = sum(ref.span for ref in references.values()), 0
     for name, reference in references.items():
         floating = reference.dtype.is_floating_point
-        try:
+        with room_for(name, reference.path, device):
             if name in transforms:
                 value = transforms[name](reference.read(dtype=torch.float32)).to(device=device, dtype=dtype)
             else:
                 value = reference.read(dtype=dtype if floating else None, device=device)
-        except (RuntimeError, MemoryError) as error:  # torch's way of saying that there is no memory left
-            raise CheckpointError(
-                f"{reference.path}: no memory left on {device} for {name}: {error}"
-            ) from error
         if floating and not is_finite(value):
             raise CheckpointError(not_finite(reference, name, dtype))
         put(module, name, value)
         done += reference.span
         if progress:
             progress(done, total, what)
+
+
+@contextmanager
+def room_for(what: str, path: Path, device: str | torch.device) -> Generator[None]:
+    """Torch's way of saying that there is no memory left, as an error of ours.
+
+    Args:
+        what: is put on the device.
+        path: of the file that it comes from.
+        device: that may be too small.
+
+    Raises:
+        CheckpointError: it is.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"{path}: no memory left on {device} for {what}: {error}") from error
 
 
 def not_finite(reference: TensorRef, name: str, dtype: torch.dtype) -> str:

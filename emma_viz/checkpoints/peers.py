@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from emma_viz.checkpoints import hub
 from emma_viz.checkpoints.fingerprint import fingerprint
+from emma_viz.checkpoints.layouts import require_floats
 from emma_viz.checkpoints.loaded import FoundModel, LoadedModel
 from emma_viz.checkpoints.materialize import (
     as_dtype,
@@ -20,6 +21,7 @@ from emma_viz.checkpoints.materialize import (
     not_finite,
     require_device,
     require_room,
+    room_for,
 )
 from emma_viz.checkpoints.peer_files import chat_template, require_plain_files
 from emma_viz.checkpoints.readers.files import open_weights
@@ -176,8 +178,8 @@ def load_peer(
         part: "thumbnail" draws the tokens of the whole image where it becomes tiles as well; None those of the tiles.
 
     Raises:
-        KeyMismatchError: keys are missing, unknown or misshapen; all are listed.
-        CheckpointError: the folder is not complete, or its model is of no family here.
+        KeyMismatchError: keys are missing, unknown, misshapen or of a type that weights do not have; all are listed.
+        CheckpointError: the folder is not complete, its model is of no family here, or the device has no room for it.
     """
     from transformers import AutoModelForImageTextToText, AutoTokenizer, GenerationConfig
 
@@ -205,8 +207,10 @@ def load_peer(
         raise CheckpointError(
             f"{folder}: transformers' {type(network).__name__} has no blocks of a known kind."
         )
+    with room_for("its weights", folder, device):
+        network = network.to(device)
     peer = PeerNetwork(
-        network=network.to(device).eval(),
+        network=network.eval(),
         words=words,
         settings=ready.settings,
         family=PEERS[info.family],
@@ -256,7 +260,8 @@ def _by_transformers(folder: Path) -> Generator[None]:
 def _value(reference: TensorRef, name: str, dtype: torch.dtype) -> Tensor:
     """One tensor of the files, all of whose values are numbers."""
     floating = reference.dtype.is_floating_point
-    value = reference.read(dtype=dtype if floating else None)
+    with room_for(name, reference.path, "cpu"):
+        value = reference.read(dtype=dtype if floating else None)
     if floating and not is_finite(value):
         raise CheckpointError(not_finite(reference, name, dtype))
     return value
@@ -313,7 +318,9 @@ class _Ready:
         folder, name = found.folder, peer_of(found.config["model_type"])
         assert name is not None
         require_plain_files(folder)
-        references = open_weights(found.weights).tensors
+        file = open_weights(found.weights)
+        require_floats(file)
+        references = file.tensors
         target = as_dtype(dtype) or default_dtype(references, device)
         require_room(references, target, device)
         with _by_transformers(folder):

@@ -63,6 +63,10 @@ def _nan(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
+def _typed(dtype: torch.dtype):
+    return _weights(lambda values: _set(values, "layers.0", lambda value: value.to(dtype)))
+
+
 def _index(folder: Path) -> None:
     values = load_file(folder / WEIGHTS)
     _put(
@@ -109,6 +113,9 @@ DAMAGES = {
         _json("config.json", lambda c: c.update(transformers_weights="z.safetensors")), "transformers_weights"
     ),
     "quantised": (_json("config.json", lambda c: c.update(quantization_config={"bits": 4})), "quantization_config"),
+    "8-bit floats": (_typed(torch.float8_e4m3fn), r"quantised numbers \(float8_e4m3fn\)[\s\S]*weights are quantised"),
+    "a weight of integers": (_typed(torch.int64), r"layers\.0.*: integers \(int64\), expected bfloat16"),
+    "a weight of complex numbers": (_typed(torch.complex64), r"layers\.0.*: complex numbers \(complex64\)"),
     "an adapter": (_text("adapter_config.json", "{}"), "holds an adapter"),
     "patches of no size": (_json("config.json", lambda c: c["vision_config"].update(patch_size=0)), "transformers"),
     "a width in words": (_json("config.json", lambda c: c["text_config"].update(hidden_size="wide")), "transformers"),
@@ -149,6 +156,38 @@ def test_damage_is_refused_with_a_sentence(llava, tmp_path, damage):
     harm(folder)
     with pytest.raises(CheckpointError, match=said):
         load_model(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int64, torch.complex64])
+@pytest.mark.parametrize("said_so", [False, True])
+def test_weights_of_other_types_are_named_by_inspect(llava, tmp_path, dtype, said_so):
+    folder = _copied(llava, tmp_path)
+    _weights(lambda values: {key: value.to(dtype) for key, value in values.items()})(folder)
+    if said_so:
+        DAMAGES["quantised"][0](folder)
+    found = inspect(folder)
+    assert found.fingerprint is None
+    assert any(f"({str(dtype).removeprefix('torch.')}), expected" in problem for problem in found.problems)
+    assert any("quantization_config" in problem for problem in found.problems) == said_so
+    with pytest.raises(CheckpointError, match="quantization_config" if said_so else "expected bfloat16"):
+        require_model(folder)
+
+
+def test_buffers_that_count_are_integers(llava, tmp_path):
+    folder = _copied(llava, tmp_path)
+    key = "model.vision_tower.vision_model.embeddings.position_ids"
+    _weights(lambda values: {**values, key: torch.arange(5)})(folder)
+    assert inspect(folder).problems == ()
+    require_model(folder)
+
+
+def test_a_device_without_room_is_told_in_a_sentence(llava, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.to", full)
+    with pytest.raises(CheckpointError, match="no memory left on cpu for its weights: CUDA out of memory"):
+        load_model(llava)
 
 
 def test_every_family_refuses_a_missing_weight(peer, tmp_path):
