@@ -97,8 +97,7 @@ class Source:
     @property
     def folder(self) -> Path:
         """Where files that belong to the model, such as its lenses, are looked for."""
-        folder = self.weights.parent
-        return folder.parent if folder.name == "checkpoints" else folder
+        return _model_folder(self.config_path)
 
 
 def bundled_names() -> tuple[str, ...]:
@@ -173,7 +172,7 @@ def local_folder(source: SourceLike, *, revision: str | None = None) -> Path | N
     if path.is_dir():
         return path
     if path.is_file():
-        return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+        return _model_folder(path)
     if not hub.HUB_ID.fullmatch(HUB_NAMES.get(given, given)):
         return None
     repo, prefix = _hub_place(HUB_NAMES.get(given, given))
@@ -304,8 +303,15 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
 
+def _model_folder(path: Path) -> Path:
+    """The folder of the model that a file belongs to: its own, or that above a `checkpoints` without `config.json`."""
+    folder = path.parent
+    inside = folder.name == "checkpoints" and not (folder / "config.json").is_file()
+    return folder.parent if inside else folder
+
+
 def _file(path: Path, given: str) -> Source:
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    folder = _model_folder(path)
     config_path, config = owned(folder, "config.json"), None
     if config_path is not None and path.name in PEER_WEIGHTS and is_peer_config(read_config(config_path)):
         return _folder(folder, given=given)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
@@ -10,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from emma_viz.checkpoints import inspect, known_names, load_language_model, load_model, sources
-from emma_viz.checkpoints.run_config import run_config, vlm_config
-from emma_viz.checkpoints.sources import resolve
+from emma_viz.checkpoints.run_config import read_description, run_config, vlm_config
+from emma_viz.checkpoints.sources import local_folder, resolve
 from emma_viz.errors import CheckpointError
-from emma_viz.models import PRESETS
+from emma_viz.models import PRESETS, MambaLM
 from tests.families import llava_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -102,8 +103,6 @@ def test_the_download_is_asked_for_the_right_files(monkeypatch, run_directory, e
 
 def test_a_sharded_language_model_on_the_hub(cached, tmp_path, tokenizer_file):
     llm = PRESETS["tiny-cobra"]().llm
-    from emma_viz.models import MambaLM
-
     state = {key: tensor for key, tensor in MambaLM(llm).state_dict().items() if key != "lm_head.weight"}
     weight_map = {key: f"part-{number % 2}.bin" for number, key in enumerate(state)}
     for shard in set(weight_map.values()):
@@ -210,6 +209,28 @@ def test_a_weight_file_inside_a_run_directory(run_directory, encoder_file):
     assert model.name == "step-000010-epoch-01-loss=0.5"
     assert model.folder == folder
     assert load_model(older.with_name("latest-checkpoint.pt"), vision_source=encoder_file).name == folder.name
+
+
+@pytest.mark.parametrize("within", [None, "model.safetensors"])
+def test_a_model_in_a_folder_called_checkpoints(tmp_path, monkeypatch, tokenizer_file, within):
+    """As `--local-dir checkpoints` leaves it, named by its folder or by its weights."""
+    config = {"d_model": 32, "n_layer": 4, "vocab_size": 634, "ssm_cfg": {"d_state": 8}}
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.copy(tokenizer_file, folder / "tokenizer.json")
+    llm = read_description(config, where="config.json")
+    save_file(
+        {key: value for key, value in MambaLM(llm).state_dict().items() if key != "lm_head.weight"},
+        folder / "model.safetensors",
+    )
+    monkeypatch.chdir(tmp_path)
+    given = f"checkpoints/{within}" if within else "checkpoints"
+    found = resolve(given)
+    assert (found.folder, local_folder(given)) == (Path("checkpoints"), Path("checkpoints"))
+    assert inspect(given).problems == ()
+    model = load_language_model(given)
+    assert (model.info.name, model.info.d_model) == ("checkpoints", 32)
 
 
 def test_a_weight_file_that_stands_alone_needs_a_description(
