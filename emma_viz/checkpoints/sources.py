@@ -110,8 +110,8 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
 
     Args:
         source: a bundled or preset name, a run directory, a folder with a language model or with a vision-language
-            model of transformers, a weight file, or a hub id `owner/name` with an optional `/folder`. What exists as a
-            path is taken as one.
+            model of transformers, a weight file, or a hub id `owner/name` with an optional `/folder`. A bundled name is
+            that model in every folder, as records and links mean it; what else exists as a path is taken as one.
         revision: branch, tag or commit of a hub id.
 
     Raises:
@@ -119,6 +119,7 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
     """
     given = os.fspath(source)
     if given in bundled_names():
+        _say_passed_over(given)
         return _folder(BUNDLED / given, given=given, kind="bundled")
     try:
         path = named_path(given)
@@ -142,6 +143,15 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
         f"There is no model {given!r}: no such path, and none of the names {', '.join(known_names())}. Pass a name, a "
         "run directory, a weight file, or a hub id such as han1997/cobra."
     )
+
+
+def _say_passed_over(name: str) -> None:
+    """Log that a path of a bundled model's name is not what is read."""
+    here = Path(name)
+    if here.exists() and not here.samefile(BUNDLED / name):
+        logger.warning(
+            "%s is the bundled model; to read what has that name here, pass %s", name, here.absolute()
+        )
 
 
 def hub_config(hub_id: str, *, revision: str | None = None) -> Mapping[str, Any] | None:

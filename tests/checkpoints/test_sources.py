@@ -170,6 +170,20 @@ def test_bundled_models_and_encoders_go_by_name(bundled, run_directory, encoder_
     assert resolve("cobra-mini").kind == "bundled"
 
 
+def test_a_bundled_name_is_that_model_in_every_folder(bundled, run_directory, tmp_path, monkeypatch, caplog):
+    """The log says where a path of that name is passed over; its whole path is taken as one."""
+    shutil.copytree(run_directory(), bundled / "cobra-mini")
+    monkeypatch.chdir(bundled)
+    assert resolve("cobra-mini").folder == bundled / "cobra-mini"
+    assert not caplog.records
+    monkeypatch.chdir(tmp_path)
+    own = shutil.copytree(bundled / "cobra-mini", tmp_path / "cobra-mini")
+    assert resolve("cobra-mini").folder == bundled / "cobra-mini"
+    assert f"cobra-mini is the bundled model; to read what has that name here, pass {own}" in caplog.text
+    for path in (own, "./cobra-mini"):
+        assert resolve(path).folder.resolve() == own
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
