@@ -1,6 +1,10 @@
 """Progress bars on standard error, one per thing that is being done."""
 
+import sys
+
 from tqdm import tqdm
+
+from emma_viz.cli.terminal import Door, one_line
 
 DELAY_SECONDS = 1.0
 """A bar appears once its task has run this long."""
@@ -18,9 +22,15 @@ class ProgressBars:
         if self._bar is None or what != self._what:
             self._close()
             self._what = what
-            # disable=None: no bar where standard error is a file or a pipe.
+            # No bar where standard error is a file or a pipe; a door says of itself that it is no terminal.
+            hidden = not sys.stderr.on_terminal if isinstance(sys.stderr, Door) else None
             self._bar = tqdm(
-                total=total, desc=what, delay=DELAY_SECONDS, leave=False, dynamic_ncols=True, disable=None
+                total=total,
+                desc=one_line(what),
+                delay=DELAY_SECONDS,
+                leave=False,
+                dynamic_ncols=True,
+                disable=hidden,
             )
         self._bar.update(done - self._bar.n)
 

@@ -66,6 +66,11 @@ class Door:
         """No: whoever asks would colour its text, by what is escaped here."""
         return False
 
+    @property
+    def on_terminal(self) -> bool:
+        """Whether the stream that is written to is a terminal, where somebody looks."""
+        return self._stream.isatty()
+
     def write(self, text: str) -> int:
         """Write a text."""
         self._try(lambda: self._stream.write(self._shown(text)))

@@ -1,7 +1,11 @@
 """Progress bars are for people who look."""
 
 import io
+import os
+import subprocess
 import sys
+
+import pytest
 
 from emma_viz.cli.progress import ProgressBars
 
@@ -22,3 +26,40 @@ def test_bars_are_drawn_on_a_terminal_alone(monkeypatch):
         written[kind] = sys.stderr.getvalue()
     assert "loading" in written[Terminal]
     assert written[io.StringIO] == ""
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_a_command_draws_bars_as_wide_as_the_terminal(columns, tmp_path):
+    body = (
+        "bars(1, 2, 'loading a\\x1b[2J\\nb')",
+        "bars(1, 2, 'asking ' + 'x' * 200)",
+    )
+    first, *later = drawn(body, columns, tmp_path).split("\r")
+    assert first == ""
+    bars = [each for each in later if each.strip()]
+    assert {len(each) for each in bars} == {columns - 1}
+    assert any(each.startswith(r"loading a\x1b[2J\nb:   0%|") for each in bars)
+    assert any(each.startswith("asking xxx") for each in bars)
+
+
+def drawn(body: tuple[str, ...], columns: int, folder) -> str:
+    """What stands in a terminal of that width after a program with such lines, in which `bars` are progress bars."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    lines = "".join(f"        {line}\n" for line in body)
+    program = (
+        "import sys\nfrom emma_viz.cli import progress\nfrom emma_viz.cli.guard import guarded\n"
+        f"progress.DELAY_SECONDS = 0.0\ndef run():\n    with progress.ProgressBars() as bars:\n{lines}guarded(run)\n"
+    )
+    outer, inner = pty.openpty()
+    termios.tcsetwinsize(inner, (24, columns))
+    started = subprocess.Popen([sys.executable, "-c", program], cwd=folder, stdout=inner, stderr=inner)
+    os.close(inner)
+    found = b""
+    try:
+        while part := os.read(outer, 65536):
+            found += part
+    except OSError:  # how Linux says that nobody writes any more
+        pass
+    os.close(outer)
+    assert started.wait() == 0
+    return found.decode()
