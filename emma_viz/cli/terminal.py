@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -43,6 +44,10 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def _cells(char: str) -> int:
+    return 2 if unicodedata.east_asian_width(char) in "FW" else 1
+
+
 class Door:
     """A text stream that writes what is `printable`, escaping what the stream's encoding lacks.
 
@@ -57,6 +62,8 @@ class Door:
         self._stream = stream
         # Whether the line that the cursor is in may be overwritten: it is empty, or a progress bar's.
         self._free = True
+        # Cells of the line that a progress bar stands in.
+        self._bar = 0
         self.failure: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -72,8 +79,13 @@ class Door:
         return self._stream.isatty()
 
     def write(self, text: str) -> int:
-        """Write a text."""
-        self._try(lambda: self._stream.write(self._shown(text)))
+        """Write a text; a progress bar makes room for what is none."""
+        move = _MOVE.match(text) if self._free else None
+        if text and not move:
+            for each in {id(door): door for door in (self, sys.stdout, sys.stderr)}.values():
+                if isinstance(each, Door):
+                    each._erase_bar()
+        self._try(lambda: self._stream.write(self._shown(text, move)))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -98,12 +110,19 @@ class Door:
                 os.dup2(nowhere, self._stream.fileno())
                 os.close(nowhere)
 
-    def _shown(self, text: str) -> str:
-        move = _MOVE.match(text) if self._free else None
+    def _erase_bar(self) -> None:
+        if self._bar and self.on_terminal:
+            self._try(lambda: self._stream.write(f"\r{' ' * self._bar}\r"))
+            self.flush()
+        self._bar = 0
+
+    def _shown(self, text: str, move: re.Match[str] | None) -> str:
         start, rest = (move[0], text[move.end() :]) if move else ("", text)
         if rest:
             self._free = rest.endswith("\n") or bool(start and "\n" not in rest)
         shown = start + printable(rest)
+        if start and rest:
+            self._bar = 0 if rest.endswith("\n") else sum(map(_cells, shown[len(start) :].rstrip()))
         encoding = getattr(self._stream, "encoding", None)
         return shown.encode(encoding, "backslashreplace").decode(encoding) if encoding else shown
 

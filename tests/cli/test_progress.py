@@ -42,6 +42,25 @@ def test_a_command_draws_bars_as_wide_as_the_terminal(columns, tmp_path):
     assert any(each.startswith("asking xxx") for each in bars)
 
 
+def test_what_is_said_while_a_bar_stands_has_a_line_of_its_own(tmp_path):
+    body = (
+        "bars(1, 2, 'loading')",
+        "print('of the one')",
+        "bars(1, 2, 'asking')",
+        "print('of two', file=sys.stderr)",
+    )
+    lines = [seen(line) for line in drawn(body, 80, tmp_path).split("\n")]
+    assert [line.rstrip() for line in lines] == ["of the one", "of two", ""]
+
+
+def seen(line: str) -> str:
+    """What a terminal shows of a line in which the cursor goes back to its beginning."""
+    cells: list[str] = []
+    for part in line.split("\r"):
+        cells[: len(part)] = part
+    return "".join(cells)
+
+
 def drawn(body: tuple[str, ...], columns: int, folder) -> str:
     """What stands in a terminal of that width after a program with such lines, in which `bars` are progress bars."""
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
