@@ -29,6 +29,21 @@ def data_set(entry: str) -> str:
     return found["name"] if found else entry
 
 
+def of_other_split(name: str, count: int, entries: Iterable[str]) -> tuple[str, ...]:
+    """Those of some entries that hold a data set in another way than split into `count` shards.
+
+    Examples:
+        >>> of_other_split("cobra", 2, ["emma", "cobra", "cobra [shard 1 of 2]", "cobra [shard 1 of 3]"])
+        ('cobra', 'cobra [shard 1 of 3]')
+    """
+    return tuple(each for each in entries if data_set(each) == name and _count(each) != count)
+
+
+def _count(entry: str) -> int:
+    found = _SHARD.fullmatch(entry)
+    return int(found["count"]) if found else 1
+
+
 def shards(name: str, entries: Iterable[str], planned: Iterable[str]) -> tuple[str, ...]:
     """The entries of a data set's shards, in order; none where it has no shards.
 
@@ -41,17 +56,13 @@ def shards(name: str, entries: Iterable[str], planned: Iterable[str]) -> tuple[s
         StudyError: a shard lacks, or the data set was split in several ways.
     """
     there = set(entries)
-    counts = {
-        int(found["count"])
-        for each in {*there, *planned}
-        if (found := _SHARD.fullmatch(each)) and found["name"] == name
-    }
-    if not counts:
+    counts = {_count(each) for each in {*there, *planned} - ({name} - there) if data_set(each) == name}
+    if counts <= {1}:
         return ()
     if len(counts) > 1:
         raise StudyError(
             f"The data set {name!r} was split in several ways, into {', '.join(map(str, sorted(counts)))} shards; name "
-            "one of its entries."
+            "one of several shards, or record it into a study of its own."
         )
     (count,) = counts
     lacks = [number for number in range(1, count + 1) if shard_name(name, number, count) not in there]

@@ -24,7 +24,7 @@ from emma_viz.capture.trace import Trace
 from emma_viz.displays import bundle_of
 from emma_viz.errors import StudyError
 from emma_viz.study.arrays import read_arrays
-from emma_viz.study.entries import ENTRY, Entry, describe, now, read_entry
+from emma_viz.study.entries import ENTRY, Entry, describe, folder_name, now, read_entry
 from emma_viz.study.files import (
     children,
     explained,
@@ -186,11 +186,20 @@ class Study:
         """The entries that a name stands for: that entry, or the shards of a data set, in order.
 
         Raises:
-            StudyError: there is none of that name, or a shard lacks.
+            StudyError: there is none of that name, a shard lacks, or there are an entry of that name and shards.
         """
-        if name not in self and (found := shards(name, self.entries, read_study_file(self.path).planned)):
+        there, alone = self._shards_of(name), name in self
+        if alone and not there:
+            return (name,)
+        if found := shards(name, [*there, *[name] * alone], read_study_file(self.path).planned):
             return found
         return (self.entry(name).name,)
+
+    def _shards_of(self, name: str) -> list[str]:
+        """The entries that may be shards of a data set, by the names of their folders: a study may have thousands."""
+        stem = folder_name(f"{name} [shard").rpartition(".")[0]
+        folders = [path for path in self._folders() if path.name.startswith(stem)]
+        return [read_entry(self.path, path.name).name for path in folders if (path / ENTRY).exists()]
 
     def trace(self, name: str) -> Trace:
         """The trace of an entry, or of a data set of several shards; states are memory-mapped and images read when they

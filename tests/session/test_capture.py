@@ -271,13 +271,16 @@ def test_shards_open_as_one(images, pair, states, tmp_path, store):
     assert len(one.decodings) == 1
 
 
-@pytest.mark.slow
-def test_a_data_set_that_was_split_in_two_ways_is_no_one(images, pair, tmp_path):
+def test_a_data_set_is_split_in_one_way(images, pair, tmp_path):
     more = {"store": "pooled", "layers": (0,)}
-    for shard in ((1, 2), (2, 2), (1, 3)):
-        captured(images, pair, tmp_path / "study", shard=shard, **more)
-    with pytest.raises(StudyError, match="several ways, into 2, 3 shards"):
-        open_study(tmp_path / "study").trace("cobra")
+    captured(images, pair, tmp_path / "study", shard=(1, 2), **more)
+    for shard in ((1, 3), (1, 1)):
+        with pytest.raises(
+            StudyError, match=rf"into {shard[1]}, or not at all; .* holds 'cobra \[shard 1 of 2\]'"
+        ):
+            captured(images, pair, tmp_path / "study", shard=shard, overwrite=True, **more)
+    captured(images, pair, tmp_path / "study", shard=(2, 2), **more)
+    assert len(open_study(tmp_path / "study").trace("cobra")) == 3
 
 
 @pytest.mark.slow

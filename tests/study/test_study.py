@@ -16,6 +16,7 @@ from emma_viz.capture import record
 from emma_viz.errors import StudyError
 from emma_viz.files import tensors
 from emma_viz.study import Study, files, open_study
+from emma_viz.study.shards import shard_name
 from emma_viz.study.trace_files import VERSION
 
 NUMBERS = [np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float16,
@@ -48,6 +49,28 @@ def test_a_recorded_trace_comes_back_to_the_bit(study, model, photos, assert_sam
     assert torch.equal(back["resid_post", 2].view(torch.int16), trace["resid_post", 2].view(torch.int16))
     for mine, theirs in zip(back.ragged("delta", 2), trace.ragged("delta", 2), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("name", ["Cup", "ü" * 60, "a/b" * 30])
+def test_a_data_set_that_was_split_in_two_ways_is_no_one(study, make_trace, assert_same, name):
+    traces = {each: make_trace(seed=seed) for seed, each in enumerate(shard_name(name, i, 2) for i in (1, 2))}
+    for each, trace in traces.items():
+        study.add_trace(trace, each)
+    study.add_trace(make_trace(seed=3), f"{name} [shard")
+    assert study.parts_of(name) == tuple(traces)
+    study.add_trace(make_trace(seed=4), name)
+    with pytest.raises(StudyError, match="several ways, into 1, 2 shards"):
+        study.trace(name)
+    assert_same(study.trace(shard_name(name, 1, 2)), traces[shard_name(name, 1, 2)])
+
+
+def test_a_data_set_is_not_split_by_what_is_planned_alone(study, make_trace):
+    study.plan({"cup [shard 1 of 2]": 1, "cup [shard 2 of 2]": 1, "jug": 1})
+    study.add_trace(make_trace(), "cup")
+    assert study.parts_of("cup") == ("cup",)
+    for index in (1, 2):
+        study.add_trace(make_trace(), f"jug [shard {index} of 2]")
+    assert study.parts_of("jug") == ("jug [shard 1 of 2]", "jug [shard 2 of 2]")
 
 
 def test_what_is_written_says_its_version(study, make_trace):

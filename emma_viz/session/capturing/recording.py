@@ -10,7 +10,7 @@ import torch
 
 from emma_viz.capture.sites import Layers, choose, numbered_layers
 from emma_viz.checkpoints.sources import resolve
-from emma_viz.errors import InputError
+from emma_viz.errors import InputError, StudyError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
@@ -33,7 +33,7 @@ from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, Running, S
 from emma_viz.session.road import ask
 from emma_viz.study import Study, open_study
 from emma_viz.study.opening import made_or_removed, require_place
-from emma_viz.study.shards import shard_name
+from emma_viz.study.shards import of_other_split, shard_name
 from emma_viz.study.study_file import STUDY
 
 _SITES = ("resid_post",)
@@ -98,8 +98,8 @@ def capture(
         The names of the entries: those of the models, with the shard's number.
 
     Raises:
-        StudyError: the study cannot be written, the disk has no room for it, or it has an entry of that name that was
-            recorded otherwise, and `overwrite` is False.
+        StudyError: the study cannot be written, the disk has no room for it, it has an entry of that name that was
+            recorded otherwise, and `overwrite` is False, or it has one that is split into another number of shards.
         EmmaVizError: a model cannot be loaded or run; what was recorded before stays, and an empty study is not made.
         CheckpointError: there is no such model; nothing was run.
         InputError: an image cannot be used, or two models would have one entry.
@@ -134,6 +134,7 @@ def capture(
         request, sources, lenses, running, force=force_lens, fit_on=fit_on, progress=progress
     )
     require_place(path)
+    _require_one_split(path, data_sets, shard[1])
     job = _Job(
         path=path, data_sets=data_sets, sources=sources, asked=asked, requests=requests, running=running,
         batch_size=batch_size, force_lens=force_lens, convert_profile=convert_profile, progress=progress,
@@ -165,6 +166,21 @@ def _say_left_out(asked: QuestionSet, say: Callable[[str], None]) -> None:
         say(f"{len(asked.left_out)} images or records cannot be used and are left out")
     if asked.text_only:
         say(f"{asked.text_only} conversations have no image and are passed over")
+
+
+def _require_one_split(path: Path, data_sets: Sequence[str], count: int) -> None:
+    """Refuse what would stand beside the same data set in another number of shards.
+
+    Raises:
+        StudyError: the study holds such a one.
+    """
+    there = open_study(path).entries if (path / STUDY).exists() else {}
+    for name in data_sets:
+        if others := of_other_split(name, count, there):
+            raise StudyError(
+                f"expected a study that holds {name!r} as it is to be split (--shard), into {count}, or not at all; "
+                f"{path} holds {others[0]!r}. Split it as before, or give another study."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
