@@ -224,11 +224,14 @@ def _add_timing(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _time(args: argparse.Namespace) -> int:
     from emma_viz.cli.progress import ProgressBars
+    from emma_viz.files.room import require_writable
     from emma_viz.session.benchmarks.components import component_costs
     from emma_viz.session.benchmarks.results import write_tables
     from emma_viz.session.benchmarks.tables import aligned
     from emma_viz.session.benchmarks.timing import latency
 
+    if args.out is not None:
+        require_writable(args.out, folder=True)
     given = {"repeats": args.repeats, "tokens": getattr(args, "tokens", None)}
     chosen = {name: value for name, value in given.items() if value is not None}
     measure = latency if args.benchmark == "latency" else component_costs

@@ -87,3 +87,15 @@ def test_the_command_writes_the_table(pair, tmp_path, capsys):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"table.{end}" for end in ("md", "csv", "json", "tex")
     }
+
+
+@pytest.mark.parametrize("name", ["latency", "components"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_timed(
+    name, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "out").write_text("a file")
+    monkeypatch.setattr(
+        "emma_viz.session.loading.load_model", lambda *_, **__: pytest.fail("a model was loaded")
+    )
+    assert main(["benchmark", name, "--models", "cobra-pocket", "--out", str(tmp_path / "out")]) == 1
+    assert "to be a folder" in capsys.readouterr().err
