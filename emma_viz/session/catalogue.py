@@ -208,6 +208,13 @@ def _fit(path: Path, inspection: Inspection) -> str:
         info = read_info(path)
     except LensError as error:
         return f"{path}: cannot be read: {error}"
+    # The fingerprint in a lens is of projector and language model together.
+    held = {part.name for part in inspection.components}
+    if "projector" in held and "language model" not in held:
+        return (
+            f"{path}: belongs to {info.model_name} ({info.model_fingerprint[:12]}); whether that is this projector's "
+            "model cannot be told without the language model"
+        )
     if info.model_fingerprint != inspection.fingerprint:
         return f"{path}: belongs to another model ({info.model_name}, {info.model_fingerprint[:12]})"
     return f"{path}: {info.describe()}"

@@ -108,6 +108,20 @@ def test_a_capture_of_bfloat16_weights_goes_on_with_them(images, pair, tmp_path)
         )
 
 
+def test_a_projector_with_a_language_model_from_elsewhere_goes_on(images, pair, projector, tmp_path):
+    def grown(source, llm):
+        running = Running(vision_source=str(pair.vision), llm_source=str(llm))
+        return capture(
+            source, [projector], tmp_path / "study", layers=(0,), batch_size=2, asking=ASKING, running=running
+        )
+
+    grown(images / "0.png", pair.cobra)
+    grown(images, pair.cobra)
+    assert open_study(tmp_path / "study").entry("projector").n_samples == 3
+    with pytest.raises(StudyError, match="fingerprint of the model"):
+        grown(images, pair.emma)
+
+
 @pytest.mark.slow
 def test_each_prompt_is_asked_and_goes_on(images, pair, tmp_path):
     more = {"prompts": ["Why?", "Who?"], "layers": (0,)}

@@ -1,5 +1,6 @@
 """What can be named, and what an inspection adds to the file's own headers."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def test_the_decoder_is_counted_in_its_own_file(name):
     fusion = sum(each.numel() for each in head.fusion.parameters())
     assert found.get("feature fusion (MFF)", 0) == fusion
     assert (fusion == 0) == name.endswith("nomff")
+
+
+def test_a_lens_of_a_projector_alone_is_not_said_to_be_anothers(pair, projector, tmp_path):
+    shutil.copytree(projector, tmp_path / "run")
+    shutil.copy(pair.cobra / "ridge.lens", tmp_path / "run" / "ridge.lens")
+    (said,) = inspection_of(tmp_path / "run").lenses
+    assert "cannot be told without the language model" in said
+    (said,) = inspection_of(pair.cobra, lenses=[pair.lens_of_emma]).lenses[1:]
+    assert "belongs to another model" in said
 
 
 def test_columns_of_the_table_of_models_line_up():

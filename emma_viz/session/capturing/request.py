@@ -128,7 +128,7 @@ def progressed(
     else:
         first = next(study.traces(name))
         differ = list(request.differences(study, name))
-        mark = inspect(source).fingerprint
+        mark = _mark(source, running)
         if mark is not None:
             differ += _differ("fingerprint of the model", first.model.fingerprint, mark)
         dtype = running.dtype
@@ -149,6 +149,13 @@ def progressed(
             "same options to go on with it, another study, or --overwrite to replace it."
         )
     return Progressed(replace=True)
+
+
+def _mark(source: str | Path, running: Running) -> str | None:
+    """The fingerprint that a capture of a model would have; that of a projector alone has its language model's part."""
+    if running.llm_source is None:
+        return inspect(source).fingerprint
+    return require_loadable(source, running)[1].info.fingerprint
 
 
 def _differ(what: str, there: object, asked: object) -> list[str]:
