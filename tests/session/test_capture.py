@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import namedtuple
@@ -16,7 +17,7 @@ from emma_viz.capture import record
 from emma_viz.capture.sites import SITES, site_width
 from emma_viz.checkpoints import load_model, save_run_directory
 from emma_viz.cli.main import main
-from emma_viz.errors import InputError, StudyError
+from emma_viz.errors import CheckpointError, InputError, MissingLensError, SiteError, StudyError
 from emma_viz.session import Asking, Running, capture, compare_study, decode_study
 from emma_viz.session.capturing.questions import bounds
 from emma_viz.session.capturing.stores import bytes_of_each
@@ -227,6 +228,31 @@ def test_widths_of_sites_are_those_that_are_recorded(name):
     )
     for site in SITES:
         assert trace[site].shape[-1] == site_width(site, model.config.llm), site
+
+
+def test_what_can_be_refused_is_before_a_lens_is_fitted(images, pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        "emma_viz.session.loading.load_model", lambda *_, **__: pytest.fail("a model was loaded")
+    )
+    bare = tmp_path / "models" / "bare"
+    shutil.copytree(pair.cobra, bare, ignore=shutil.ignore_patterns("ridge.lens"))
+
+    def refused(error, match, *models, path=tmp_path / "study", **more):
+        running = Running(vision_source=str(pair.vision))
+        with pytest.raises(error, match=match):
+            capture(images, [bare, *models], path, store="maps", fit_on=images, running=running, **more)
+        assert not (tmp_path / "study").exists()
+
+    refused(StudyError, "not empty and no study", path=bare)
+    refused(SiteError, "Layer 9 does not exist", layers=(9,))
+    refused(SiteError, "got 'lats'", layers=("lats",))
+    refused(MissingLensError, "No tuned lens", pair.emma, lenses=["ridge", "tuned"])
+    damaged = tmp_path / "models" / "damaged"
+    shutil.copytree(pair.emma, damaged)
+    for file in damaged.glob("checkpoints/*"):
+        file.write_bytes(b"no weights")
+    refused(CheckpointError, "damaged", damaged)
 
 
 def test_maps_take_their_sites_from_the_lens(images, pair, tmp_path):

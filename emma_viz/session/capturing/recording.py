@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from emma_viz.capture.sites import Layers, choose, numbered_layers
+from emma_viz.checkpoints import FoundModel, LoadedModel
 from emma_viz.checkpoints.sources import resolve
-from emma_viz.errors import InputError, StudyError
+from emma_viz.errors import InputError, MissingLensError, StudyError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
-from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
+from emma_viz.models.attention_sites import ALL_SITES, ATTENTION_SITES, sites_of
 from emma_viz.progress import Progress
 from emma_viz.session.capturing.questions import QuestionSet, gather
 from emma_viz.session.capturing.request import Progressed, Request, progressed
@@ -27,9 +28,9 @@ from emma_viz.session.capturing.stores import (
     tokens_of,
 )
 from emma_viz.session.entry_names import entry_name, keep_image_names
-from emma_viz.session.fitting import lens_for
+from emma_viz.session.fitting import lens_for, lens_place
 from emma_viz.session.loading import free, load, one_each, require_loadable
-from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, Running, Store
+from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, LensRecipe, Running, Store
 from emma_viz.session.road import ask
 from emma_viz.study import Study, open_study
 from emma_viz.study.opening import made_or_removed, require_place
@@ -129,12 +130,12 @@ def capture(
         asking=replace(asking, seed=asking.seed + asked.first),
         store=store,
     )
+    require_place(path)
+    _require_one_split(path, data_sets, shard[1])
     sources = dict(zip(entries, models, strict=True))
     requests = _requests(
         request, sources, lenses, running, force=force_lens, fit_on=fit_on, progress=progress
     )
-    require_place(path)
-    _require_one_split(path, data_sets, shard[1])
     job = _Job(
         path=path, data_sets=data_sets, sources=sources, asked=asked, requests=requests, running=running,
         batch_size=batch_size, force_lens=force_lens, convert_profile=convert_profile, progress=progress,
@@ -311,34 +312,41 @@ def _requests(
     fit_on: Path | None,
     progress: Progress | None,
 ) -> dict[str, Request]:
-    """What is kept of each entry: for maps, with the lens of its model."""
-    wanted = one_each(lenses, len(sources))
-    if request.store != "maps":
-        return dict.fromkeys(sources, request)
-    return {
-        name: _with_lens(request, source, lens, running, force=force, fit_on=fit_on, progress=progress)
-        for (name, source), lens in zip(sources.items(), wanted, strict=True)
-    }
-
-
-def _with_lens(
-    request: Request,
-    source: str | Path,
-    wanted: str | Path | Lens,
-    running: Running,
-    *,
-    force: bool,
-    fit_on: Path | None,
-    progress: Progress | None,
-) -> Request:
-    """The request for maps of one model: what its lens reads for the layers that are to be decoded.
+    """What is kept of each entry: for maps, with the lens of its model. All is looked at before a lens is fitted.
 
     Raises:
         LensError: there is no lens, or it belongs to another model.
         InputError: it has no such layer.
     """
-    model = require_loadable(source, running)[1]
-    lens = lens_for(wanted, source, model, running, fit_on=fit_on, force=force, progress=progress)
+    wanted = dict(zip(sources, one_each(lenses, len(sources)), strict=True))
+    if request.store != "maps":
+        return dict.fromkeys(sources, request)
+    models = {name: require_loadable(source, running)[1] for name, source in sources.items()}
+
+    def with_lens(name: str, images: Path | None) -> Request:
+        given = wanted[name], sources[name], models[name], running
+        lens = lens_for(*given, fit_on=images, force=force, progress=progress)
+        return _with_lens(request, models[name], lens, force=force)
+
+    found: dict[str, Request] = {}
+    for name, model in models.items():
+        try:
+            found[name] = with_lens(name, None)
+        except MissingLensError:
+            if fit_on is None or str(wanted[name]) != "ridge":
+                raise
+            lens_place(model, "ridge")
+            choose((LensRecipe.site,), request.layers, model.info.n_layer, ALL_SITES)
+    return {name: found.get(name) or with_lens(name, fit_on) for name in sources}
+
+
+def _with_lens(request: Request, model: FoundModel | LoadedModel, lens: Lens, *, force: bool) -> Request:
+    """The request for maps of one model: what its lens reads for the layers that are to be decoded.
+
+    Raises:
+        LensError: it belongs to another model.
+        InputError: it has no such layer.
+    """
     depth = model.info.n_layer
     asked = numbered_layers(request.layers, depth, every=lens.default_layers)
     if unfit := [layer for layer in asked if layer not in lens.info.layers]:
