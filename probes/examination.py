@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from emma_viz.capture import Trace
-from emma_viz.capture.questions import peer_network
 from emma_viz.capture.sites import numbered_layers
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.checkpoints.loaded import encoder_key
 from emma_viz.data.geometry import true_patches
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError
 from emma_viz.progress import Progress
+from emma_viz.session.loading import marks_beside_weights
 from emma_viz.session.options import Asking
 from emma_viz.session.road import Question, ask
 from emma_viz.shapes import EMBEDDING
@@ -244,10 +243,7 @@ def _told_by(model: LoadedModel) -> dict[str, Any]:
     info = model.info
     found: dict[str, Any] = {"model": info.fingerprint, "dtype": info.dtype, "part": info.part}
     found["grid"] = None if info.grid is None else list(info.grid)
-    if peer_network(model) is None:
-        # The fingerprint of a model that transformers' own class runs is of its image encoder too.
-        found |= {"vision towers": encoder_key(model.vlm), "tokenizer": model.tokenizer.fingerprint}
-    return found
+    return found | marks_beside_weights(model)
 
 
 def gathered(ledger: Ledger, model: ModelInfo, plan: Plan, layers: tuple[int, ...]) -> Gathered:

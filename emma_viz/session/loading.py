@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model
+from emma_viz.checkpoints.loaded import encoder_key
 from emma_viz.checkpoints.peers import PeerModel, load_peer, peer_source, require_peer
 from emma_viz.errors import InputError, MissingLensError
 from emma_viz.lens import Lens, load_lens
@@ -69,6 +70,15 @@ def load(source: str | Path | LoadedModel, running: Running, progress: Progress 
     if (found := peer_source(source)) is not None:
         return load_peer(found, device=running.device, dtype=running.dtype, part=running.part)
     return load_model(source, **_loading_options(running), progress=_loading(source, progress))
+
+
+def marks_beside_weights(model: LoadedModel) -> dict[str, str]:
+    """What tells the states and answers of a model from another's of the same fingerprint: marks of its image encoders
+    with their preprocessing, and of its tokenizer, by the names of these; none of one that transformers' own class
+    runs, whose fingerprint is of its image encoder too."""
+    if isinstance(model, PeerModel):
+        return {}
+    return {"vision towers": encoder_key(model.vlm), "tokenizer": model.tokenizer.fingerprint}
 
 
 def free(source: str | Path | LoadedModel) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from emma_viz.capture import record
 from emma_viz.capture.sites import SITES, site_width
-from emma_viz.checkpoints import load_model, save_run_directory
+from emma_viz.checkpoints import load_model, save_run_directory, save_vision_encoder
 from emma_viz.cli.main import main
 from emma_viz.errors import CheckpointError, InputError, MissingLensError, SiteError, StudyError
 from emma_viz.session import Asking, Running, capture, compare_study, decode_study
@@ -121,6 +121,46 @@ def test_a_projector_with_a_language_model_from_elsewhere_goes_on(images, pair, 
     assert open_study(tmp_path / "study").entry("projector").n_samples == 3
     with pytest.raises(StudyError, match="fingerprint of the model"):
         grown(images, pair.emma)
+
+
+@pytest.mark.parametrize("other", ["vision towers", "tokenizer"])
+def test_an_entry_goes_on_with_the_encoder_and_tokenizer_that_began_it(images, pair, tmp_path, other):
+    model = load_model(pair.cobra, vision_source=str(pair.vision))
+    next(iter(model.vlm.vision.parameters())).data += 1
+    save_vision_encoder(tmp_path / "other.safetensors", model.vlm.vision)
+    shutil.copytree(pair.cobra, tmp_path / "cobra")
+    words = tmp_path / "cobra" / "tokenizer.json"
+    given = replace(pair, cobra=tmp_path / "cobra"), tmp_path / "study"
+    captured(images / "0.png", *given, layers=(0,))
+    if other == "tokenizer":
+        found = json.loads(words.read_text())
+        pieces = found["model"]["vocab"]
+        (first, one), (second, two) = list(pieces.items())[-2:]
+        pieces |= {first: two, second: one}
+        words.write_text(json.dumps(found))
+        running = Running(vision_source=str(pair.vision))
+    else:
+        running = Running(vision_source=str(tmp_path / "other.safetensors"))
+    with pytest.raises(
+        StudyError, match=f"'cobra' that was recorded with another {other}. Give the same --vision"
+    ):
+        captured(images, *given, layers=(0,), running=running)
+    study = open_study(tmp_path / "study")
+    assert study.entry("cobra").n_samples == 1
+    captured(images, *given, layers=(0,), running=running, overwrite=True)
+    assert study.entry("cobra").n_samples == 3
+
+
+def test_an_entry_of_an_older_version_goes_on(images, pair, tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr("emma_viz.session.capturing.recording.keep_marks", lambda *_: None)
+        captured(images / "0.png", pair, tmp_path / "study", layers=(0,))
+    captured(images, pair, tmp_path / "study", layers=(0,))
+    assert open_study(tmp_path / "study").entry("cobra").n_samples == 3
+    captured(images, pair, tmp_path / "whole", layers=(0,), batch_size=1)
+    kept = {name for name in content(tmp_path / "whole") if "beside-weights" in name}
+    assert len(kept) == 1
+    assert kept < content(tmp_path / "study").keys()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
 from emma_viz.models.attention_sites import ALL_SITES, ATTENTION_SITES, sites_of
 from emma_viz.progress import Progress
+from emma_viz.session.capturing.marks import begun_otherwise, keep_marks
 from emma_viz.session.capturing.questions import QuestionSet, gather
 from emma_viz.session.capturing.request import Progressed, Request, progressed
 from emma_viz.session.capturing.stores import (
@@ -29,7 +30,7 @@ from emma_viz.session.capturing.stores import (
 )
 from emma_viz.session.entry_names import entry_name, keep_image_names
 from emma_viz.session.fitting import lens_for, lens_place
-from emma_viz.session.loading import free, load, one_each, require_loadable
+from emma_viz.session.loading import free, load, marks_beside_weights, one_each, require_loadable
 from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, LensRecipe, Running, Store
 from emma_viz.session.road import ask
 from emma_viz.study import Study, open_study
@@ -100,7 +101,8 @@ def capture(
 
     Raises:
         StudyError: the study cannot be written, the disk has no room for it, it has an entry of that name that was
-            recorded otherwise, and `overwrite` is False, or it has one that is split into another number of shards.
+            recorded otherwise, or with another image encoder or tokenizer, and `overwrite` is False, or it has one that
+            is split into another number of shards.
         EmmaVizError: a model cannot be loaded or run; what was recorded before stays, and an empty study is not made.
         CheckpointError: there is no such model; nothing was run.
         InputError: an image cannot be used, or two models would have one entry.
@@ -211,7 +213,7 @@ class _Job:
         with made_or_removed(self.path):
             for name in self.sources:
                 if name in open_ones:
-                    self._record_entry(name, replace_old=states[name].replace)
+                    self._record_entry(name, replace_old=states[name].replace, overwrite=overwrite)
                 keep_image_names(open_study(self.path), name, self.asked.names)
         self._plan(open_study(self.path))
 
@@ -258,11 +260,13 @@ class _Job:
         }
         study.plan(dict.fromkeys(self.sources, len(self.asked)), others=others)
 
-    def _record_entry(self, name: str, *, replace_old: bool) -> None:
+    def _record_entry(self, name: str, *, replace_old: bool, overwrite: bool) -> None:
         """Ask a model what its entry does not hold yet; the model is freed before the next."""
         model = load(self.sources[name], self.running, self.progress)
         # Made no earlier: a model that cannot be loaded leaves no empty study.
         study = open_study(self.path, create=True)
+        marks = marks_beside_weights(model)
+        replace_old = replace_old or begun_otherwise(study, name, marks, overwrite=overwrite)
         self._plan(study)
         request = self.requests[name]
         with study.writer(name, resume=not replace_old, overwrite=replace_old) as writer:
@@ -288,6 +292,7 @@ class _Job:
                 writer.append_batch(*kept(request.store, trace, decoding, request.dtype))
                 if before == begun:  # the entry is there now, and an interruption leaves it with them
                     keep_image_names(study, name, self.asked.names)
+                    keep_marks(study, name, marks)
         del model
         free(self.sources[name])
 
