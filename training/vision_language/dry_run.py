@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from emma_viz.models.language_model import Block
 from emma_viz.models.meta import on_meta
 from emma_viz.models.vlm import VLM
 from emma_viz.records.tables import RecordTable
@@ -118,8 +117,7 @@ def activations(recipe: Recipe, task: VisionLanguageTask, *, text: int) -> float
     def empty(tokens: int, channels: int, kind: torch.dtype = dtype) -> Tensor:
         return torch.empty(1, tokens, channels, dtype=kind, device="meta", requires_grad=True)
 
-    with on_meta():
-        block = Block(config.llm, layer=0, backend="torch").to(dtype)
+    block = task.vlm.llm.backbone.layers[0].to(dtype)
     residual = torch.float32 if config.llm.residual_in_fp32 else dtype
     per_token = (
         saved_bytes(block, lambda: block(empty(MEASURED, width), empty(MEASURED, width, residual))) / MEASURED

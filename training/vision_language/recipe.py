@@ -3,10 +3,12 @@
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from emma_viz.data.prompts import lead
 from emma_viz.errors import TrainingError
 from emma_viz.files.schema import Size, require_ranges
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.presets import PRESETS
+from emma_viz.models.sizes import language_model_parameters
 from training.loop.config import Optimisation, Rates
 from training.vision_language.objective import Objective, model_config
 
@@ -72,11 +74,18 @@ class Recipe(Rates):
         """The model that is trained: its preset with what the losses change in it.
 
         Raises:
-            TrainingError: there is no such preset, or the losses do not fit it.
+            TrainingError: there is no such preset, its prompt has text before the image, or the losses do not fit it.
         """
         if self.model not in PRESETS:
             raise TrainingError(f"model must be one of {', '.join(PRESETS)}; got {self.model!r}.")
-        return model_config(PRESETS[self.model](), self.objective)
+        config = PRESETS[self.model]()
+        if lead(config.prompt_style):
+            raise TrainingError(
+                f"expected a model whose sequence begins with its image, as the training loop has it; {self.model} has "
+                f"text before it ({config.prompt_style} prompts). Choose a member of another family (emma-viz models "
+                "--all: image tokens first)."
+            )
+        return model_config(config, self.objective)
 
     def of_member(self, name: str, config: VLMConfig, *, seed: int, fusion: bool = True) -> "Recipe":
         """A family's recipe as one of its members has it: with the losses that its model is made for.
@@ -131,23 +140,26 @@ class Recipe(Rates):
         return {name: value for name, value in self.record().items() if name in named}
 
 
-FULL_SIZE = ("cobra-3b", "emma-v1-3b", "emma-v2-3b")
-"""Presets that are trained as the papers say."""
+FULL_SIZE = 10**9
+"""Parameters of a language model from which on a preset is trained as the papers say: the smallest of theirs has
+1.4e9, the largest of those that a CPU trains 3e6."""
 
 
 def training_recipe(model: str) -> Recipe:
     """The recipe of a preset, with the paper's pixel loss where it has taps.
 
-    Full size is trained as the paper says: 2 epochs, AdamW 2e-5, decay 0.1, warm-up 0.03, cosine, clip 1, batch 128,
-    bf16; the released code keeps torch's betas. Others are trained as a CPU can: large steps, few records a step, fp32.
+    Full size (`FULL_SIZE`), whatever the family, is trained as the papers of Cobra and EMMA say: 2 epochs, AdamW 2e-5,
+    decay 0.1, warm-up 0.03, cosine, clip 1, batch 128, bf16; the released code keeps torch's betas. Others are trained
+    as a CPU can: large steps, few records a step, fp32.
 
     Raises:
         TrainingError: there is no such preset.
     """
     if model not in PRESETS:
         raise TrainingError(f"model must be one of {', '.join(PRESETS)}; got {model!r}.")
-    objective = Objective(pixels="paper" if PRESETS[model]().taps else "none")
-    if model not in FULL_SIZE:
+    config = PRESETS[model]()
+    objective = Objective(pixels="paper" if config.taps else "none")
+    if language_model_parameters(config.llm) < FULL_SIZE:
         phases = (Phase(epochs=2, batch=8),)
         return Recipe(model=model, objective=objective, phases=phases, micro=8, lr=2e-3, save_every=100)
     return Recipe(

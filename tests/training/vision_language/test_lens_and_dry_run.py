@@ -1,6 +1,7 @@
 """One command from a run directory to a lens, and what a run would need before it is started."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from safetensors.torch import load_file
 
 from emma_viz.checkpoints import load_model
 from emma_viz.data.images import image_hash, read_image
+from emma_viz.data.prompts import lead
 from emma_viz.errors import LensError
 from emma_viz.lens import load_lens, read_info
 from emma_viz.lens.evaluation import quality_of
 from emma_viz.lens.tuned import TunedHead, tuned_config
 from emma_viz.models.presets import PRESETS
+from emma_viz.session.catalogue import sizes_of
 from emma_viz.session.fitting import choose_images
 from emma_viz.session.options import LensRecipe
 from tests.records.llava_set import records, talk
@@ -29,10 +32,7 @@ from training.vision_language.dry_run import (
     saved_bytes,
 )
 from training.vision_language.finish import decodings
-from training.vision_language.recipe import (
-    FULL_SIZE,
-    training_recipe,
-)
+from training.vision_language.recipe import training_recipe
 
 
 @pytest.fixture(scope="module")
@@ -169,20 +169,74 @@ def test_a_lens_of_drawn_scenes(pair, tmp_path, monkeypatch):
     assert main([*command, "folder.lens"]) == 1
 
 
-def test_the_official_recipes_are_the_papers():
-    for recipe in map(training_recipe, FULL_SIZE):
-        settings = recipe.lasting(steps_per_epoch=9500).settings()
-        assert (settings.steps, settings.batch, settings.lr) == (19000, 128, 2e-5)
-        assert (settings.weight_decay, settings.warmup, settings.final, settings.clip) == (
-            0.1,
-            0.03,
-            0.0,
-            1.0,
-        )
-        assert recipe.precision == "bf16"
-    assert training_recipe("cobra-3b").objective.pixels == "none"
-    assert training_recipe("emma-v2-3b").objective.pixels == "paper"
+FULL_SIZE = [name for name in PRESETS if not {"tiny", "pocket", "photo"} & set(name.split("-"))]
+"""All presets but those whose names call them small."""
+BEGINS_WITH_ITS_IMAGE = [
+    name for name in FULL_SIZE if name.startswith(("cobra", "emma-v", "ml-mamba", "vl-mamba"))
+]
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_every_preset_at_full_size_has_the_papers_recipe(name):
+    recipe = training_recipe(name)
+    settings = recipe.lasting(steps_per_epoch=9500).settings()
+    assert (settings.steps, settings.batch, settings.lr) == (19000, 128, 2e-5)
+    assert (settings.weight_decay, settings.warmup, settings.final, settings.clip) == (0.1, 0.03, 0.0, 1.0)
+    assert settings.betas == (0.9, 0.999)
+    assert (recipe.precision, recipe.gradient_checkpointing) == ("bf16", True)
+    assert recipe.objective.pixels == ("paper" if name.startswith("emma-v") else "none")
+
+
+def test_small_presets_have_a_recipe_for_a_cpu():
+    for name in PRESETS.keys() - set(FULL_SIZE):
+        recipe = training_recipe(name)
+        assert (recipe.lr, recipe.phases[0].batch, recipe.precision) == (2e-3, 8, "fp32"), name
     assert training_recipe("emma-v2-pocket").objective.pixels == "paper"
+
+
+def test_an_ablation_is_trained_alike_as_a_preset_and_as_a_switch():
+    preset, base = training_recipe("emma-v1-3b-csm"), training_recipe("emma-v1-3b")
+    switch = replace(base, objective=base.objective.ablated(["csm"]))
+    assert replace(preset.config(), model_id=base.config().model_id) == switch.config()
+    assert replace(preset, model=base.model, objective=switch.objective) == switch
+
+
+@pytest.mark.parametrize("name", BEGINS_WITH_ITS_IMAGE)
+def test_a_dry_run_counts_every_preset_at_full_size(name):
+    config, counts = PRESETS[name](), sizes_of(PRESETS[name]())
+    parts = component_sizes(meta_task(training_recipe(name)))
+    trained = {part.name: part.trained for part in parts if part.trained}
+    assert (trained.pop("projector"), trained.pop("language model")) == (
+        counts["projector"],
+        counts["language model"],
+    )
+    assert set(trained) == ({"fusion", "decoder"} if config.taps else set())
+    assert sum(part.frozen for part in parts) == counts["encoders"]
+
+
+def test_a_dry_run_of_vl_mamba_is_of_the_papers_recipe(capsys):
+    assert main(["joint", "--recipe", "vl-mamba-2.8b", "--dry-run", "--world-size", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert "vl-mamba-2.8b, bf16, 8 processes" in printed
+    assert "a step: 128 records = 8 processes × 16 parts × at most 1" in printed
+
+
+def test_a_dry_run_of_an_attention_model_reckons_with_its_own_blocks(capsys):
+    assert main(["joint", "--recipe", "tiny-llava", "--dry-run"]) == 0
+    assert "activations" in capsys.readouterr().out
+    recipe, task = training_recipe("tiny-llava"), meta_task(training_recipe("tiny-llava"))
+    mamba = training_recipe("tiny-cobra")
+    assert 0 < activations(recipe, task, text=50) != activations(mamba, meta_task(mamba), text=50)
+
+
+def test_what_has_text_before_its_image_is_not_trained_as_if_it_had_none(llava, tmp_path, capsys):
+    assert [name for name in FULL_SIZE if lead(PRESETS[name]().prompt_style)] == [
+        name for name in FULL_SIZE if name not in BEGINS_WITH_ITS_IMAGE
+    ]
+    for options in (["--dry-run"], [*llava.options]):
+        command = ["joint", "--recipe", "tiny-mobilevlm-v2", "--work", str(tmp_path / "run"), *options]
+        assert main(command) == 1
+        assert "tiny-mobilevlm-v2 has text before it (vicuna prompts)" in capsys.readouterr().err
 
 
 def test_a_dry_run_counts_the_full_size_parameters():
@@ -221,8 +275,6 @@ def test_saved_bytes_are_what_autograd_keeps():
 
 
 def test_checkpointing_and_small_parts_need_less():
-    from dataclasses import replace
-
     recipe = training_recipe("tiny-cobra")
     plain = activations(recipe, meta_task(recipe), text=50)
     saving = replace(recipe, gradient_checkpointing=True)
