@@ -11,7 +11,8 @@ from emma_viz.models.families.tinyllava_factory import FactoryFamily, hybrid_val
 
 
 def matvlm_phi_2() -> VLMConfig:
-    """MaTVLM with a Mamba-2 in every fourth block (`ssm_layers` of `tinyllava_0.25_mamba2_665k.yaml`)."""
+    """MaTVLM with a Mamba-2 in every fourth block (`ssm_layers` of `tinyllava_0.25_mamba2_665k.yaml`;
+    `hustvl/MaTVLM_0_25_Mamba2`)."""
     attention = [layer for layer in range(32) if layer % 4]
     return MATVLM.member(
         "matvlm-0.25-3.1b", "microsoft/phi-2", "google/siglip-so400m-patch14-384",
@@ -32,6 +33,6 @@ MATVLM = FactoryFamily(
     sites=HYBRID_SITES,
     presets={"matvlm-0.25-3.1b": matvlm_phi_2, "tiny-matvlm": tiny_matvlm},
     hybrid=True,
-    unpublished=frozenset({"matvlm-0.25-3.1b"}),
+    published={"matvlm-0.25-3.1b": "hustvl/MaTVLM_0_25_Mamba2"},
 )
 """The family."""
