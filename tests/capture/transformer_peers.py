@@ -27,6 +27,15 @@ def _llava(text: str):
     )  # fmt: skip
 
 
+def _vip():
+    from transformers import CLIPVisionConfig, VipLlavaConfig
+
+    return VipLlavaConfig(
+        vision_config=CLIPVisionConfig(**_EYE), text_config={"model_type": "llama", **_TEXT}, image_token_index=IMAGE,
+        vision_feature_layer=[-2, 1],
+    )  # fmt: skip
+
+
 def _next():
     from transformers import CLIPVisionConfig, LlavaNextConfig
 
@@ -43,6 +52,17 @@ def _onevision():
         vision_config=SiglipVisionConfig(**_EYE), text_config={"model_type": "qwen2", **_TEXT},
         image_token_index=IMAGE, image_token_id=IMAGE, image_grid_pinpoints=[[16, 32], [32, 16]],
     )  # fmt: skip
+
+
+def _qwen2():
+    from transformers import Qwen2VLConfig
+
+    eye = {
+        "depth": 2, "embed_dim": 16, "hidden_size": 16, "mlp_ratio": 2, "num_heads": 2, "patch_size": 4,
+        "spatial_merge_size": 2, "temporal_patch_size": 2,
+    }  # fmt: skip
+    text = {**_TEXT, "rope_scaling": _ROPE, "rope_parameters": _ROPE}
+    return Qwen2VLConfig(vision_config=eye, text_config=text, image_token_id=IMAGE)
 
 
 def _qwen25():
@@ -131,8 +151,10 @@ PEERS: dict[str, tuple[Callable, Callable, int]] = {
     "llava": (lambda: _llava("llama"), _square, 16),
     "llava-olmo2": (lambda: _llava("olmo2"), _square, 16),
     "llava-glm4": (lambda: _llava("glm4"), _square, 16),
+    "vipllava": (_vip, _square, 16),
     "llava-next": (_next, _tiles, 16 + 4 * (8 + 1)),
     "llava-onevision": (_onevision, _tiles, 16 + 4 * (8 + 1)),
+    "qwen2-vl": (_qwen2, _flat, 6),
     "qwen2.5-vl": (_qwen25, _flat, 6),
     "qwen3-vl": (_qwen3, _flat, 6),
     "idefics3": (_idefics3, lambda: {"pixel_values": torch.randn(1, 3, 3, 16, 16)}, 3 * 4),

@@ -22,6 +22,7 @@ from emma_viz.models.attention_sites import ALL_SITES, ATTENTION_SITES, sites_of
 from emma_viz.models.families.table import OUR_FAMILIES, family_named
 from emma_viz.models.peers.table import PEERS
 from emma_viz.session.catalogue import verified
+from tests.capture import transformer_peers
 from tests.families import contract, references
 from tests.families.conftest import MEMBERS, Member, make_member
 from tests.peers.checkpoints import PROCESSORS, write
@@ -68,6 +69,12 @@ def subject(request, tmp_path_factory):
 def test_every_family_has_a_member_here():
     assert not set(MEMBERS) & set(PROCESSORS)
     assert {re.sub("^(emma|llava)-(v1|v2|pocket)$", r"\1", name) for name in MEMBERS} == set(OUR_FAMILIES)
+
+
+@pytest.mark.slow  # transformers' classes take seconds to import
+def test_every_model_type_that_is_listed_has_a_folder_here():
+    kinds = {transformer_peers.PEERS[name.removesuffix("-padded")][0]().model_type for name in PROCESSORS}
+    assert kinds == {kind for peer in PEERS.values() for kind in peer.model_types}
 
 
 def test_the_checkpoint_is_known_by_headers_alone(subject):

@@ -127,8 +127,10 @@ def _internvl() -> Any:
 PROCESSORS: dict[str, Callable[[], Any]] = {
     "llava": _llava,
     "llava-padded": _padded,
+    "vipllava": _llava,
     "llava-next": _next,
     "llava-onevision": _onevision,
+    "qwen2-vl": _qwen,
     "qwen2.5-vl": _qwen,
     "qwen3-vl": _qwen,
     "idefics3": _idefics3,

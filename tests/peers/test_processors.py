@@ -18,13 +18,11 @@ from emma_viz.models.peers.templates import TemplateProcess
 
 pytestmark = pytest.mark.slow  # the package's models take seconds to import
 
+_CLIP = {"patch_size": 4, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
 TOLD = {
-    "llava": {"patch_size": 4, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1},
-    "llava-next": {
-        "patch_size": 4,
-        "vision_feature_select_strategy": "default",
-        "num_additional_image_tokens": 1,
-    },
+    "llava": _CLIP,
+    "vipllava": _CLIP,
+    "llava-next": _CLIP,
     "llava-onevision": {"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
     "idefics3": {"image_seq_len": 4},
     "smolvlm": {"image_seq_len": 4},
