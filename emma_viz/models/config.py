@@ -320,9 +320,12 @@ class VLMConfig:
 
     @property
     def patch(self) -> int:
-        """Side of an image token on the model's square, pixels: of several patches where they are pooled evenly."""
-        wide, left = divmod(self.vision.grid[0], self.grid[0])
-        return self.vision.patch * (1 if left else wide)
+        """Side of an image token on the model's square, pixels. Where patches are pooled, its share of all that they
+        see: 27 for Cobra's 27×27 patches of 14 that become 14×14 tokens, whose means reach up to a patch further. Where
+        no square of whole pixels is its share, that of a patch, and nothing is decoded of such tokens."""
+        pixels = [self.vision.patch * count for count in self.vision.grid]
+        (high, cut), (wide, left) = (divmod(*each) for each in zip(pixels, self.grid, strict=True))
+        return self.vision.patch if cut or left or high != wide else wide
 
     @property
     def n_image_tokens(self) -> int:

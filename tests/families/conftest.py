@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emma_viz.checkpoints import LoadedModel, load_model, save_vision_encoder
 from emma_viz.checkpoints.run_config import run_config
-from emma_viz.models import PRESETS, VLM
+from emma_viz.models import PRESETS, VLM, ProjectorConfig, VLMConfig
 from tests.families import llava_files
 from tests.tiny_model import WRITES, tiny_tokenizer
 
@@ -25,6 +25,7 @@ ML_MAMBA = (
 )  # fmt: skip
 RUNS = {
     "cobra": ("tiny-cobra", "cobra+3b", COBRA),
+    "cobra-ldp": ("tiny-cobra", "cobra-ldpnet+3b", COBRA),
     "emma-v1": ("tiny-emma-v1", "EMMA+3b", COBRA),
     "emma-v2": ("tiny-emma-v2", "EMMA+3b", COBRA),
     "ml-mamba": ("tiny-ml-mamba", "mlmamba+3b", ML_MAMBA),
@@ -41,6 +42,16 @@ OTHERS = {
 }
 """Members whose files are those of LLaVA's kin, or like them."""
 MEMBERS = {**RUNS, **OTHERS}
+
+
+def unevenly_pooled(config: VLMConfig) -> VLMConfig:
+    """With Cobra's LDPv2: six rows and columns become four, as 27 become 14 in the released code."""
+    towers = tuple(replace(each, image_size=88) for each in config.vision.towers)
+    return replace(
+        config,
+        vision=replace(config.vision, backbone_id="tiny-dinosiglip-88px", towers=towers),
+        projector=ProjectorConfig(kind="fused-ldpnet", pooled_grid=(4, 4)),
+    )
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,8 @@ def make_member(name: str, folder: Path) -> Member:
     torch.manual_seed(7)
     config = PRESETS[preset]()
     config = replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
+    if name == "cobra-ldp":
+        config = unevenly_pooled(config)
     if (
         config.llm.grouped
     ):  # the length 1 between the modules is as good as none, but for a scale that all see

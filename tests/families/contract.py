@@ -1,4 +1,4 @@
-"""Two long steps of the contract that every family keeps (test_contract), taken by the page of new families too."""
+"""Steps of the contract that every family keeps (test_contract), taken by the page of new families too."""
 
 import json
 from pathlib import Path
@@ -44,6 +44,15 @@ def from_lens_to_figure_and_page(
         place.grid,
         model.info.n_layer,
     )
+
+
+def geometry_there_and_back(model: LoadedModel, image: Image.Image) -> Any:
+    """The middle of each token's box is that token's; the geometry."""
+    place = model.transform.geometry(image)
+    boxes = place.token_boxes()
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert place.tokens_at(centres).tolist() == list(range(place.n_tokens))
+    return place
 
 
 def quick_probes(model: LoadedModel, folder: Path, *, ours: bool) -> None:

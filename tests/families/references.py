@@ -1,5 +1,7 @@
 """What a member's own file computes, by transformers' language models and torch's functions: nothing of ours."""
 
+import math
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,7 +15,7 @@ from tests.families.conftest import OTHERS
 _MAMBA = "transformers' MambaForCausalLM"
 _EMMA = f"{_MAMBA} (V1), Mamba2ForCausalLM (V2)"
 AGAINST = {
-    "cobra": _MAMBA, "emma-v1": _EMMA, "emma-v2": _EMMA,
+    "cobra": _MAMBA, "cobra-ldp": f"{_MAMBA}, LDPv2 by torch", "emma-v1": _EMMA, "emma-v2": _EMMA,
     "ml-mamba": "transformers' Mamba2ForCausalLM, its Mamba2Mixer once each way in the connector",
     "vl-mamba": f"{_MAMBA}, its MambaMixer once each way in the connector",
     "llava-pocket": "transformers' LlamaForCausalLM", "mobilevlm-v2": "transformers' LlamaForCausalLM, LDPv2 by torch",
@@ -32,7 +34,10 @@ def relative_error(member) -> tuple[float, int]:
     """How far a member's logits over image and text are from the reference's, and how many tokens are its best."""
     vlm = member.loaded.vlm
     torch.manual_seed(11)
-    features, ids = torch.randn(2, 16, vlm.config.vision.width), torch.randint(258, (2, 12))
+    features, ids = (
+        torch.randn(2, math.prod(vlm.config.vision.grid), vlm.config.vision.width),
+        torch.randint(258, (2, 12)),
+    )
     told = vlm.instruct(["What is this?", "Where is the cup, and why"])
     ours = vlm(None, ids, features=features, instruction=told, logits="all").logits
     theirs = logits(member, features, ids, told)
@@ -60,7 +65,7 @@ def logits(member, features: Tensor, ids: Tensor, told: Tensor | None) -> Tensor
     llm = {key.removeprefix("llm."): value for key, value in state["llm_backbone"].items()}
     if name == "ml-mamba":
         features = _connected(state, features)
-    project = _scanned if name == "vl-mamba" else _projected
+    project = {"vl-mamba": _scanned, "cobra-ldp": _projected_and_pooled}.get(name, _projected)
     tokens = project(state["projector"], features)
     rows = llm["lm_head.weight"].shape[0]
     hub = _language_model(name, rows)
@@ -106,6 +111,11 @@ def _linear(state: dict, name: str, x: Tensor) -> Tensor:
 def _projected(state: dict, features: Tensor) -> Tensor:
     hidden = functional.gelu(_linear(state, "projector.0", features))
     return _linear(state, "projector.4", functional.gelu(_linear(state, "projector.2", hidden)))
+
+
+def _projected_and_pooled(state: dict, features: Tensor) -> Tensor:
+    hidden = functional.gelu(_linear(state, "projector.0", features))
+    return _pooled(state, _linear(state, "projector.2", hidden), side=4, own="projector.4.peg.0")
 
 
 def _scanned(state: dict, features: Tensor, *, cross: bool = False) -> Tensor:
@@ -170,7 +180,7 @@ def _llava(member, features: Tensor, ids: Tensor, told: Tensor | None) -> Tensor
     tokens = _linear(state, "projector.projector.0", features)
     tokens = _linear(state, "projector.projector.2", functional.gelu(tokens))
     if member.name == "mobilevlm-v2":
-        tokens = _pooled(state, tokens)
+        tokens = _pooled(state, tokens, side=2, own="projector.projector.4.peg.0")
     before = torch.tensor([member.loaded.vlm.lead]).expand(len(ids), -1)
     embed = hub.get_input_embeddings()
     whole = torch.cat([embed(before), tokens, embed(ids)], dim=1)
@@ -243,10 +253,11 @@ class _Mixing(torch.nn.Module):
         return functional.linear(normed.flatten(2) * state["norm.weight"], state["out_proj.weight"]), None
 
 
-def _pooled(state: dict, tokens: Tensor) -> Tensor:
+def _pooled(state: dict, tokens: Tensor, *, side: int, own: str) -> Tensor:
     """LDPv2 of the released code: adaptive mean pooling, then a depthwise convolution beside the identity."""
-    plane = functional.adaptive_avg_pool2d(tokens.transpose(1, 2).unflatten(2, (4, 4)), (2, 2))
-    weight, bias = (state[f"projector.projector.4.peg.0.{name}"] for name in ("weight", "bias"))
+    whole = math.isqrt(tokens.shape[1])
+    plane = functional.adaptive_avg_pool2d(tokens.transpose(1, 2).unflatten(2, (whole, whole)), (side, side))
+    weight, bias = (state[f"{own}.{name}"] for name in ("weight", "bias"))
     return (
         (functional.conv2d(plane, weight, bias, padding=1, groups=len(bias)) + plane)
         .flatten(2)

@@ -68,7 +68,9 @@ def subject(request, tmp_path_factory):
 
 def test_every_family_has_a_member_here():
     assert not set(MEMBERS) & set(PROCESSORS)
-    assert {re.sub("^(emma|llava)-(v1|v2|pocket)$", r"\1", name) for name in MEMBERS} == set(OUR_FAMILIES)
+    assert {re.sub("^(cobra|emma|llava)-(ldp|v1|v2|pocket)$", r"\1", name) for name in MEMBERS} == set(
+        OUR_FAMILIES
+    )
 
 
 @pytest.mark.slow  # transformers' classes take seconds to import
@@ -128,12 +130,8 @@ def test_a_site_that_a_family_lacks_is_refused_with_a_sentence(subject):
 
 
 def test_geometry_there_and_back(subject):
-    """The middle of each token's box is that token's."""
     for image in NOISE:
-        place = subject.model.transform.geometry(image)
-        boxes = place.token_boxes()
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        assert place.tokens_at(centres).tolist() == list(range(place.n_tokens))
+        place = contract.geometry_there_and_back(subject.model, image)
         if subject.member is not None:
             assert place.grid == subject.model.config.grid
 

@@ -2,7 +2,9 @@ import json
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
+from emma_viz.checkpoints.loaded import image_transform
 from emma_viz.errors import InputError
 from emma_viz.models import (
     LLM_BACKBONES,
@@ -58,6 +60,9 @@ def test_ids_of_a_run_directory_describe_the_model():
     )
     assert (config.family, config.projector.kind, config.prompt_style) == ("cobra", "fused-ldpnet", "in-out")
     assert (config.vision.grid, config.grid, config.n_image_tokens) == ((27, 27), (14, 14), 196)
+    place = image_transform(config).geometry(Image.new("RGB", (640, 480)))
+    assert (config.patch, place.grid) == (27, (14, 14))
+    assert place.token_boxes()[-1] == pytest.approx([640 * 351 / 384, 480 * 351 / 384, 630, 472.5])
 
 
 @pytest.mark.parametrize(
