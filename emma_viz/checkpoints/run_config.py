@@ -15,6 +15,7 @@ from emma_viz.models.backbones import LLM_BACKBONES, VISION_BACKBONES
 from emma_viz.models.config import MambaConfig, ResizeStrategy, VLMConfig, vlm_config_from_dict
 from emma_viz.models.families.official import OfficialFamily
 from emma_viz.models.families.table import described_elsewhere, family_named, family_names
+from emma_viz.models.peers.table import PEERS, peer_of
 from emma_viz.models.presets import config_from_ids
 from emma_viz.models.ranges import Depth, Epsilon, Factor, Label, Width
 from emma_viz.models.sizes import require_real
@@ -277,11 +278,7 @@ def _nearest(values: Mapping[str, Any]) -> str:
     if (known := unsupported(values)) is not None:
         return f" It {known.said}"
     if "vision_config" in values:
-        return (
-            f" It is of an attention vision-language model ({kind or 'of an unnamed type'}) of no family here "
-            "(docs/models.md): build it with transformers' AutoModelForImageTextToText and hook it with Recorder "
-            "(docs/hooks.md)."
-        )
+        return _nearest_peer(kind)
     if not kind:
         return ""
     near = difflib.get_close_matches(kind, family_names(), n=1, cutoff=0.0)[0]
@@ -293,6 +290,21 @@ def _nearest(values: Mapping[str, Any]) -> str:
     return (
         f" Of the families there are, {', '.join(family_names())}, the name {kind!r} is nearest to {near} "
         f"({family.title}), whose files {told}; a family of its own is one file (docs/extending/add-a-model.md)."
+    )
+
+
+def _nearest_peer(kind: str) -> str:
+    """The same of one in the layout of transformers' vision-language models, by its model type."""
+    if (family := peer_of(kind)) is not None:
+        return f" It is a vision-language model of the family {family}: load it with load_model."
+    types = [each for peer in PEERS.values() for each in peer.model_types]
+    near = "" if not kind else difflib.get_close_matches(kind, types, n=1, cutoff=0.0)[0]
+    said = f"; by its name it is nearest to {near}, of the family {peer_of(near)}" if near else ""
+    return (
+        f" It is of an attention vision-language model ({kind or 'of an unnamed type'}) of no family here{said}. What "
+        "is missing is where its image's tokens lie, over the image and in the sequence, which is one file "
+        "(docs/extending/add-a-model.md); without it, build the model with transformers' AutoModelForImageTextToText "
+        "and hook it with Recorder (docs/hooks.md)."
     )
 
 

@@ -21,7 +21,7 @@ from emma_viz.lens.headers import SUFFIX, open_lens, read_info
 from emma_viz.lens.kinds import native_sizes
 from emma_viz.lens.places import beside
 from emma_viz.models.config import VLMConfig
-from emma_viz.models.families.family import Family
+from emma_viz.models.families.family import Family, missing_of
 from emma_viz.models.families.table import family_named, family_names
 from emma_viz.models.meta import on_meta
 from emma_viz.models.peers.table import PEERS
@@ -81,10 +81,11 @@ def models_table() -> str:
 
 def families_table() -> str:
     """Every family of models, as a table in Markdown: members with the parameters that their descriptions come to, and
-    the hub ids of published weights."""
+    the hub ids of published weights, and what is open or missing."""
     lines = [
-        "| family | what it is | key table | image tokens | members (parameters; hub id) | logits against: error |",
-        "|---|---|---|---|---|---|",
+        "| family | what it is | key table | image tokens | members (parameters; hub id) | logits against: error "
+        "| what is missing |",
+        "|---|---|---|---|---|---|---|",
     ]
     known = verified()
     for name in family_names():
@@ -101,6 +102,7 @@ def families_table() -> str:
             family.image_tokens,
             members or "by path",
             _checked(known, name),
+            missing_of(family),
         )
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
@@ -114,11 +116,13 @@ def peers_table() -> str:
     """Every family that transformers' own classes run, as a table in Markdown."""
     known = verified()
     rows = [
-        (name, ", ".join(peer.model_types), peer.image, _checked(known, name)) for name, peer in PEERS.items()
+        (name, ", ".join(peer.model_types), peer.image, _checked(known, name), peer.missing)
+        for name, peer in PEERS.items()
     ]
     head = [
-        "| family | model types of transformers | an image becomes | recorded states against: relative error |",
-        "|---|---|---|---|",
+        "| family | model types of transformers | an image becomes | recorded states against: relative error "
+        "| what is missing |",
+        "|---|---|---|---|---|",
     ]
     return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
 

@@ -57,8 +57,8 @@ PUBLISHED_SIZES: dict[str, tuple[str, ...]] = {
     "mmmamba-linear-2.7b": ("whole 2.7B",),
     "mmmamba-hybrid-2.7b": ("whole 2.7B",),
 }
-"""What papers and model cards say of members at full size, to the digits that they give; of MaTVLM, whose teacher's name
-ours has, half the bytes of its files (4.98 and 1.56 GB, of 16 bits)."""
+"""What papers and model cards say of members at full size, to the digits that they give. Of MaTVLM, whose name here is
+that of its teacher, half the bytes of its files (4.98 and 1.56 GB, of 16 bits)."""
 
 
 def printed_rate(config: VLMConfig) -> Rate | None:

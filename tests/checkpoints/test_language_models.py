@@ -368,9 +368,12 @@ def test_published_configurations_are_the_presets_language_models():
             r"'mobilevlm_v3' is nearest to mobilevlm-v2 \(.*another config.json, and whose weights begin with model\.",
         ),
         (
-            {"model_type": "llava", "vision_config": {}},
-            r"attention vision-language model \(llava\).*Recorder",
+            {"model_type": "llava_next_video", "vision_config": {}},
+            r"\(llava_next_video\) of no family here; by its name it is nearest to llava_next, of the family "
+            r"llava-anyres\. What is missing is where its image's tokens lie.*Recorder",
         ),
+        ({"vision_config": {}}, r"\(of an unnamed type\) of no family here\. What is missing .*Recorder"),
+        ({"model_type": "llava", "vision_config": {}}, r"the family llava-hf: load it with load_model\."),
         *(
             (
                 {"model_type": kind, "vision_config": {}, "llm_config": {}},

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
 from emma_viz.capture import record
 from emma_viz.checkpoints import inspect, load_model
 from emma_viz.errors import CheckpointError
 from emma_viz.models import VLM
 from emma_viz.models.families.table import family_named
+from emma_viz.session.catalogue import families_table
 from tests.families import contract
 from tests.installed import install
 
@@ -68,6 +70,8 @@ def test_the_documented_example_builds_a_model(examples):
 def test_the_documented_family_is_loaded_inspected_and_recorded(toy_folder):
     found = inspect(toy_folder)
     assert (found.layout, found.problems) == ("toy", ())
+    (row,) = (line for line in families_table().splitlines() if line.startswith("| toy |"))
+    assert row.endswith("| by its own package |  |")  # it says nothing of what is missing
     model = load_model(toy_folder, vision_source=str(toy_folder.parent / "encoder.safetensors"))
     assert (model.info.family, model.info.fingerprint) == ("toy", found.fingerprint)
     trace = record(model, Image.new("RGB", (90, 50)), "Why?", sites=["resid_post", "B"], max_new_tokens=2)
@@ -76,11 +80,48 @@ def test_the_documented_family_is_loaded_inspected_and_recorded(toy_folder):
     assert model.tokenizer.encode("Q: Why? A:") == list(trace.prompt_ids[0])
 
 
+@pytest.fixture
+def toy(toy_folder):
+    return load_model(toy_folder, vision_source=str(toy_folder.parent / "encoder.safetensors"))
+
+
+@torch.no_grad()
+def test_its_logits_are_those_of_transformers_own_mamba(toy, toy_folder):
+    """Of the file's own names, eye and brain; the head is the embedding."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    state, sizes = load_file(toy_folder / "model.safetensors"), toy.config.llm
+    hub = MambaForCausalLM(
+        MambaConfig(hidden_size=sizes.d_model, num_hidden_layers=sizes.n_layer, state_size=sizes.d_state,
+                    vocab_size=len(state["brain.embedding.weight"]), eos_token_id=None)
+    ).eval()  # fmt: skip
+    names = {"brain.embedding.": "backbone.embeddings.", "brain.": "backbone."}
+    for ours, theirs in names.items():
+        state = {re.sub(f"^{ours}", theirs, key): value for key, value in state.items()}
+    eye = {key: state.pop(key) for key in list(state) if key.startswith("eye.")}
+    hub.load_state_dict(state | {"lm_head.weight": state["backbone.embeddings.weight"]})
+    features, ids = torch.randn(1, 16, toy.config.vision.width), torch.randint(258, (1, 9))
+    hidden = functional.gelu(functional.linear(features, eye["eye.0.weight"], eye["eye.0.bias"]))
+    tokens = functional.linear(hidden, eye["eye.2.weight"], eye["eye.2.bias"])
+    theirs = hub(inputs_embeds=torch.cat([tokens, hub.get_input_embeddings()(ids)], dim=1)).logits
+    ours = toy.vlm(None, ids, features=features, logits="all").logits
+    assert (ours - theirs).norm() < 1e-4 * theirs.norm()
+
+
+def test_its_geometry_goes_there_and_back(toy):
+    for size in [(90, 40), (32, 70), (48, 48)]:
+        contract.geometry_there_and_back(toy, Image.new("RGB", size))
+
+
 @pytest.mark.slow
-def test_lens_figure_and_page_take_it_as_any_other(toy_folder, tmp_path):
-    model = load_model(toy_folder, vision_source=str(toy_folder.parent / "encoder.safetensors"))
+def test_quick_probes_take_it_as_any_other(toy, tmp_path):
+    contract.quick_probes(toy, tmp_path, ours=True)
+
+
+@pytest.mark.slow
+def test_lens_figure_and_page_take_it_as_any_other(toy, tmp_path):
     draw = np.random.default_rng(0).integers(0, 256, (12, 40, 50, 3), dtype=np.uint8)
-    contract.from_lens_to_figure_and_page(model, model, list(draw), tmp_path)
+    contract.from_lens_to_figure_and_page(toy, toy, list(draw), tmp_path)
 
 
 def test_without_its_package_the_family_is_unknown(toy_folder, monkeypatch):

@@ -10,6 +10,8 @@ from emma_viz.checkpoints.run_config import vlm_config
 from emma_viz.checkpoints.sources import BUNDLED
 from emma_viz.lens.files import load_lens
 from emma_viz.models.families.emma import emma_v1_3b, emma_v2_3b
+from emma_viz.models.families.table import OUR_FAMILIES
+from emma_viz.models.peers.table import PEERS
 from emma_viz.session import inspection_of
 from emma_viz.session.catalogue import (
     families_table,
@@ -91,6 +93,16 @@ def test_columns_of_the_table_of_models_line_up():
     assert all(
         line[start - 1] == " " and line[start:].startswith(("mamba", "attention")) for line in lines[1:]
     )
+
+
+def test_the_tables_say_what_is_missing_of_each_family():
+    for table, families in ((families_table(), OUR_FAMILIES), (peers_table(), PEERS)):
+        rows = {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines()}
+        assert rows["family"].endswith("| what is missing |")
+        for name, family in families.items():
+            assert rows[name].endswith(f" | {family.missing} |")
+    assert "not in the paper, and chosen" in families_table()
+    assert "pan and scan" in peers_table()
 
 
 def test_the_page_of_models_has_the_families_and_the_peers_that_are_tested():

@@ -60,6 +60,7 @@ COBRA = OfficialFamily(
         "tiny-cobra": tiny_cobra,
     },
     published={"cobra-3b": "han1997/cobra/cobra+3b"},
+    missing="the published weights were not tried",
     unpublished=frozenset({"cobra-siglip-3b", "cobra-base-3b", "cobra-ldp-3b"}),
 )
 """The family; of all that know run directories it is asked last."""

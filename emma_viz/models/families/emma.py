@@ -76,6 +76,7 @@ EMMA = OfficialFamily(
         "tiny-emma-v1": tiny_emma_v1,
         "tiny-emma-v2": tiny_emma_v2,
     },
+    missing="no official weights were released",
     unpublished=frozenset({"emma-v1-3b", "emma-v2-3b", "emma-v1-3b-csm"}),
 )
 """The family."""

@@ -72,6 +72,10 @@ EMMA_TEXT_FUSION = LlavaLikeFamily(
         "tiny-emma-text-fusion": tiny_emma_text_fusion,
     },
     published={"emma-text-fusion-7b": "saraghznfri/emma-7b"},
+    missing=(
+        "the published weights were not tried; open: of which layer and tokens of CLIP's text they were trained, and "
+        "what the text encoder was shown then; encoder_version v2, which the released code cannot run; `train joint`"
+    ),
 )
 """The family. Of `encoder_version`, v1 has the instruction, v3 learned tokens as well; v2, which has these alone, does
 not run in the released code and is refused."""

@@ -12,12 +12,18 @@ ImagePlace = Literal["first", "placeholders"]
 """Where the image tokens stand: before all text, or where the prompt has their placeholders."""
 
 
+def missing_of(family: "Family") -> str:
+    """What is open or missing of a family, for the table of models: its `missing`, or "" where it says nothing."""
+    return getattr(family, "missing", "")
+
+
 @runtime_checkable
 class Family(Protocol):
     """One family: how its files are told from others', what they hold, and how its members are asked.
 
     A family is one file with one such value. Ours are lines of `emma_viz.models.families.table`; an installed package
-    brings others as entry points of the group `emma_viz.families` (docs/extending/add-a-model.md).
+    brings others as entry points of the group `emma_viz.families` (docs/extending/add-a-model.md). It may have a text
+    `missing` beside what is listed: what of it is open or not supported (`missing_of`).
     """
 
     @property

@@ -111,6 +111,8 @@ class LlavaLikeFamily:
     presets: Mapping[str, Callable[[], VLMConfig]] = field(default_factory=dict)
     published: Mapping[str, str] = field(default_factory=dict)
     unpublished: frozenset[str] = frozenset()
+    missing: str = ""
+    """What of it is open or not supported, for the table of models."""
     prompt_style: PromptStyle = "vicuna"
     sites: Mapping[str, Site] = field(default_factory=lambda: ATTENTION_SITES)
     image_tokens: ImagePlace = "placeholders"

@@ -34,5 +34,9 @@ MATVLM = FactoryFamily(
     presets={"matvlm-0.25-3.1b": matvlm_phi_2, "tiny-matvlm": tiny_matvlm},
     hybrid=True,
     published={"matvlm-0.25-3.1b": "hustvl/MaTVLM_0_25_Mamba2"},
+    missing=(
+        "the published weights were not tried; open: whose head counts, the file's (here) or Phi-2's as published (the "
+        "released evaluation); hybrids of InternVL and TinyLlama; biased or bidirectional mixers; `train joint`"
+    ),
 )
 """The family."""

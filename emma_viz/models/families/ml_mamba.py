@@ -43,6 +43,7 @@ ML_MAMBA = OfficialFamily(
         "tiny-ml-mamba": tiny_ml_mamba,
     },
     published={"ml-mamba-3b": "huangwenjun1994/ML-Mamba"},
+    missing="the published weights were not tried",
     unpublished=frozenset({"ml-mamba-siglip-3b", "ml-mamba-ldp-3b"}),
     # Its prompt builder takes every id that begins with `mamba` for a chat-tuned one.
     prompt_style="zephyr",

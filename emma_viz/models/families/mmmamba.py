@@ -182,6 +182,8 @@ class MmMambaFamily:
     presets: Mapping[str, Callable[[], VLMConfig]] = field(default_factory=dict)
     published: Mapping[str, str] = field(default_factory=dict)
     unpublished: frozenset[str] = frozenset()
+    missing: str = ""
+    """What of it is open or not supported, for the table of models."""
 
     def describe(self, values: Mapping[str, Any]) -> VLMConfig | None:
         """The model of a `config.json`; None where it is not of the family.
@@ -292,5 +294,10 @@ MMMAMBA = MmMambaFamily(
         "mmmamba-linear-2.7b": "hustvl/mmMamba-linear",
         "mmmamba-hybrid-2.7b": "hustvl/mmMamba_hybrid",
     },
+    missing=(
+        "the published weights were not tried, and their config.json was not seen: sizes are InternLM2-1.8B's, the "
+        "system prompt InternVL's of that time; further tiles and the thumbnail; special tokens in a table of their "
+        "own; pixels shuffled behind the embedding module; other templates; modules of different sizes; `train joint`"
+    ),
 )
 """The family."""

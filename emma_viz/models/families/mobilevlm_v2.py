@@ -12,7 +12,7 @@ def mobilevlm_v2_1_7b() -> VLMConfig:
 
 
 def mobilevlm_v2_3b() -> VLMConfig:
-    """MobileVLM-V2 3B, on MobileLLaMA 2.7B (`mtgv/MobileVLM_V2-3B`): that of the EMMA paper's tables."""
+    """MobileVLM-V2 3B, on MobileLLaMA 2.7B (`mtgv/MobileVLM_V2-3B`)."""
     values = {**_1_7B, "hidden_size": 2560, "intermediate_size": 6912, "num_hidden_layers": 32,
               "num_attention_heads": 32}  # fmt: skip
     return MOBILEVLM_V2.member("mobilevlm-v2-3b", values, "mobilellama-2.7b")
@@ -52,6 +52,7 @@ MOBILEVLM_V2 = LlavaLikeFamily(
         "mobilevlm-v2-1.7b": "mtgv/MobileVLM_V2-1.7B",
         "mobilevlm-v2-3b": "mtgv/MobileVLM_V2-3B",
     },
+    missing="the published weights were not tried; the first MobileVLM, with another projector; `train joint`",
 )
 """The family. The first MobileVLM, whose projector is another, is refused."""
 

@@ -44,6 +44,8 @@ class OfficialFamily:
     published: Mapping[str, str] = field(default_factory=dict)
     unpublished: frozenset[str] = frozenset()
     """Presets of a paper whose weights nobody has published."""
+    missing: str = ""
+    """What of it is open or not supported, for the table of models."""
     taps: Callable[[int], tuple[int, ...]] = _no_taps
     """Blocks that feed a fusion in training, for a language model of so many blocks."""
     lens_form: LensForm | None = None

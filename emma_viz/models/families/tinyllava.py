@@ -21,5 +21,6 @@ TINYLLAVA = FactoryFamily(
     sites=PARALLEL_SITES,
     presets={"tinyllava-phi-2-3.1b": tinyllava_phi_2, "tiny-tinyllava": tiny_tinyllava},
     published={"tinyllava-phi-2-3.1b": "tinyllava/TinyLLaVA-Phi-2-SigLIP-3.1B"},
+    missing="the published weights were not tried; TinyLLaVA Factory's other language models; `train joint`",
 )
 """The family."""

@@ -87,6 +87,8 @@ class FactoryFamily:
     image_tokens: ImagePlace = "placeholders"
     layout: Layout = FACTORY_LAYOUT
     unpublished: frozenset[str] = frozenset()
+    missing: str = ""
+    """What of it is open or not supported, for the table of models."""
     published: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self, values: Mapping[str, Any]) -> VLMConfig | None:

@@ -35,6 +35,10 @@ VL_MAMBA = OfficialFamily(
         "vl-mamba-csm-2.8b": vl_mamba_csm_2_8b,
         "tiny-vl-mamba": tiny_vl_mamba,
     },
+    missing=(
+        "not in the paper, and chosen: the connector's width and Mamba sizes, one layer for all orders, their sum, "
+        "LayerNorm, prompts"
+    ),
     unpublished=frozenset({"vl-mamba-2.8b", "vl-mamba-csm-2.8b"}),
     kind="vss-l2",
 )

@@ -17,6 +17,7 @@ class Gemma3Peer:
     marker = "<start_of_image>"
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
+    missing = "published weights were not tried; pan and scan"
     kinds = (0, 1, 0)
     thumbnail = False
 

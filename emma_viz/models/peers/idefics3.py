@@ -15,6 +15,7 @@ class Idefics3Peer:
     marker = ""
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
+    missing = "published weights were not tried; tuned lenses, as grids differ from image to image"
     kinds = (0, 1, 0)
     thumbnail = True
 

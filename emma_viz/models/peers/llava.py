@@ -16,6 +16,7 @@ class LlavaPeer:
     marker = ""
     plain = "USER: {image}\n{message} ASSISTANT:"
     note = ""
+    missing = "published weights were not tried"
     kinds = (0, 1, 0)
     thumbnail = False
 

@@ -15,6 +15,7 @@ class PaliGemmaPeer:
     marker = ""
     plain = "{image}{bos}{message}\n"
     note = "image and question see one another: what the image's tokens hold depends on the question"
+    missing = "published weights were not tried"
     kinds = (0, 0, 1)
     thumbnail = False
 

@@ -106,6 +106,11 @@ class Peer(Protocol):
         ...
 
     @property
+    def missing(self) -> str:
+        """What is open or not supported of it, for the table of models; "" for nothing."""
+        ...
+
+    @property
     def thumbnail(self) -> bool:
         """Whether images that become tiles become a thumbnail as well."""
         ...

@@ -16,6 +16,7 @@ class QwenVLPeer:
     marker = ""
     plain = "<|vision_start|>{image}<|vision_end|>{message}\n"
     note = ""
+    missing = "published weights were not tried; tuned lenses, as grids differ from image to image; videos"
     kinds = (0, 1, 0)
     thumbnail = False
 
