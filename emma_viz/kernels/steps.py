@@ -1,5 +1,5 @@
-"""One token at a time: what generation runs. The `cpu` backend has kernels of its own; elsewhere, and where a gradient
-is wanted, it is plain torch."""
+"""One token at a time: what generation runs. The `cpu` and `triton` backends have kernels of their own for the scan and
+the SSD; elsewhere, and where a gradient is wanted, it is plain torch."""
 
 from types import ModuleType
 
@@ -9,6 +9,9 @@ from torch import Tensor
 from emma_viz.kernels import reference
 from emma_viz.kernels.backends import backend_module, resolve_backend, wants_gradient
 from emma_viz.kernels.checks import check_activation, check_groups, check_rank, check_shapes
+
+_WITH_STEPS = ("cpu", "triton")
+"""Backends whose module has kernels of a step."""
 
 
 def selective_scan_step(
@@ -120,4 +123,4 @@ def _module(requested: str, kernel: str, *tensors: Tensor | None) -> ModuleType:
     inputs = tensors[1]
     assert inputs is not None
     name = resolve_backend(inputs.device, inputs.dtype, requested, kernel=kernel)
-    return backend_module("cpu") if name == "cpu" else reference
+    return backend_module(name) if name in _WITH_STEPS else reference

@@ -9,8 +9,9 @@ import torch
 from emma_viz.kernels.triton.conv import causal_conv1d
 from emma_viz.kernels.triton.scan import selective_scan
 from emma_viz.kernels.triton.ssd import ssd
+from emma_viz.kernels.triton.steps import selective_scan_step, ssd_step
 
-__all__ = ["causal_conv1d", "limits", "selective_scan", "ssd"]
+__all__ = ["causal_conv1d", "limits", "selective_scan", "selective_scan_step", "ssd", "ssd_step"]
 
 _MOST_STATES = 256
 """A program keeps a block's states in registers."""
