@@ -2,25 +2,30 @@
 
     OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python -m benchmarks.full_size                    # both Mambas, bf16
     python -m benchmarks.full_size --models cobra-3b --device cuda --json full.json
+    python -m benchmarks.full_size --repeats 3 --json full.json                                 # medians and spread
     python -m benchmarks.full_size --models tiny-cobra --device cpu --dtype float32             # seconds: a dry run
 
 The weights are written as a run directory by one process and read by another, so that the peak that the system tells is
 that of loading and running. Takes 8 GB of disk and, on a CPU, 16 GB of memory. The floor is what the model's own matrix
-products take, run once more on inputs of their sizes.
+products take, run once more on inputs of their sizes. Layers by tenths of the depth and the parts of a recording are of
+a recording of their own, so that looking costs the timed one nothing. A repetition is a new process on the same files.
 """
 
 import argparse
 import gc
 import json
 import math
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -29,12 +34,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.memory import forget_peak, peak
+from benchmarks.speed.machine import machine
 from benchmarks.speed.models import made_up_lens
+from benchmarks.speed.parts import PIECES, broken_down
+from benchmarks.speed.rows import number, of
 from emma_viz import decode, figure
 from emma_viz.capture import record
 from emma_viz.checkpoints import LoadedModel, load_model, save_run_directory, save_vision_encoder
 from emma_viz.cli.guard import guarded
 from emma_viz.data.tokenizer import train_tokenizer
+from emma_viz.kernels.backends import BACKENDS
 from emma_viz.lens.fitting.fit import RidgeSettings
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.models import PRESETS, VLM
@@ -43,6 +52,7 @@ from emma_viz.session.fitting import fit_ridge
 
 PROMPT = "Is there a cup on the table?"
 TOKENS = 16
+HEADING = "| what | seconds | middle half | |\n|---|---|---|---|"
 FITTED = 4
 """Images that a lens is fitted on: the sums that it keeps are as large for 500."""
 ENCODER = "encoder.safetensors"
@@ -87,73 +97,88 @@ def _made_up(key: str, like: Tensor, noise: Tensor) -> Tensor:
 
 
 class Stages:
-    """What each stage took."""
+    """What each stage took: rows of `what`, `seconds`, and `numbers`, each by the words that it stands in."""
 
     def __init__(self, device: str):
         self.rows: list[dict[str, Any]] = []
         self._device = device
 
-    def __call__(self, what: str, do: Any) -> Any:
+    def __call__(self, what: str, do: Callable[[], Any]) -> Any:
         """Run a stage and keep its seconds and its peak of memory (of all so far, where it cannot be begun anew)."""
+        self.forget()
+        begun = self.now()
+        done = do()
+        self.add(what, self.now() - begun, {"peak {} MB": self.peak()})
+        return done
+
+    def add(self, what: str, seconds: float, numbers: dict[str, float]) -> None:
+        """Keep a row, and print it."""
+        self.rows.append({"what": what, "seconds": seconds, "numbers": numbers})
+        print(_line(_told(self.rows[-1])), flush=True)
+
+    def note(self, numbers: dict[str, float]) -> None:
+        """Keep more numbers of the last row, and print them."""
+        self.rows[-1]["numbers"] |= numbers
+        print(_told(self.rows[-1])["said"], flush=True)
+
+    def now(self) -> float:
+        """Seconds on the clock, the device having done what it was told."""
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def forget(self) -> None:
+        """Let the peak of memory begin anew."""
         gc.collect()
         forget_peak()
         if self._device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        begun = time.perf_counter()
-        done = do()
-        if self._device == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - begun
-        memory = torch.cuda.max_memory_allocated() / 2**20 if self._device == "cuda" else peak()
-        self.rows.append(
-            {"what": what, "seconds": seconds, "said": f"peak {memory:.0f} MB", "memory": memory}
-        )
-        print(f"| {what} | {seconds:.2f} s | peak {memory:.0f} MB |", flush=True)
-        return done
+
+    def peak(self) -> float:
+        """The most memory since, MB: the device's."""
+        return torch.cuda.max_memory_allocated() / 2**20 if self._device == "cuda" else peak()
 
 
 @torch.no_grad()
-def run(name: str, folder: Path, *, device: str, dtype: str) -> list[dict[str, Any]]:
+def run(name: str, folder: Path, *, device: str, dtype: str, backend: str = "auto") -> list[dict[str, Any]]:
     """Load, record, decode and answer; the rows of the table."""
+    name = name if backend == "auto" else f"{name} on {backend} kernels"
     stages = Stages(device)
     model: LoadedModel = stages(
         f"{name}: load",
-        lambda: load_model(folder, device=device, dtype=dtype, vision_source=folder / ENCODER),
+        lambda: load_model(
+            folder, device=device, dtype=dtype, vision_source=folder / ENCODER, backend=backend
+        ),
     )
     config, weights = model.config, sum(p.numel() * p.element_size() for p in model.vlm.parameters())
     draw = np.random.default_rng(0)
     image = Image.fromarray(draw.integers(0, 256, (384, 384, 3), dtype=np.uint8))
     record(model, image, PROMPT, generate=False, layers=[0])  # kernels are compiled or read
-    spans: list[tuple[float, float]] = []
-    hooks = [_timed(block, spans, device) for block in model.vlm.llm.backbone.layers]
     trace = stages(
         f"{name}: record {config.llm.n_layer} layers", lambda: record(model, image, PROMPT, generate=False)
     )
-    for hook in (each for pair in hooks for each in pair):
-        hook.remove()
-    _say_deciles(spans)
-    floor = _products(model, image, device)
-    stages.rows[-1]["said"] += f"; {stages.rows[-1]['seconds'] / floor:.2f} × the products' {floor:.2f} s"
-    print(stages.rows[-1]["said"])
+    recorded, floor = stages.rows[-1]["seconds"], _products(model, image, device)
+    stages.note({"{} × the products'": recorded / floor, "{} s the products alone": floor})
     lens = made_up_lens(layers=config.llm.n_layer, width=config.llm.d_model, patch=8, grid=config.grid)
     states = trace.states["resid_post"]
     stages(
         f"{name}: decode {config.llm.n_layer} layers",
         lambda: [lens.decode(_states(states, index, device), index) for index in range(config.llm.n_layer)],
     )
-    recorded = stages.rows[-2]["seconds"]
     del trace, states, lens
+    _look_inside(stages, name, model, image)
     answered = stages(f"{name}: an image and {TOKENS} tokens", lambda: model_answer(model, image))
     spent = stages.rows[-1]["seconds"] - recorded
-    bound = _read(model.vlm.llm, device)
-    stages.rows[-1]["said"] += (
-        f"; {answered / max(spent, 1e-9):.2f} tokens a second after the image, reading the weights alone "
-        f"would give {1 / bound:.2f}; weights {weights / 2**20:.0f} MB"
+    stages.note(
+        {
+            "{} tokens a second after the image": answered / max(spent, 1e-9),
+            "{} by reading the weights alone": 1 / _read(model.vlm.llm, device),
+            "weights {} MB": weights / 2**20,
+        }
     )
-    print(stages.rows[-1]["said"])
-    lens = _fit(stages, name, model, device)
+    lens = _fit(stages, name, model)
     stages(f"{name}: a figure, from a recorded image to a file", _figure(model, image, lens, folder))
-    return stages.rows
+    return [_told(row) for row in stages.rows]
 
 
 def _figure(model: LoadedModel, image: Image.Image, lens: RidgeLens, folder: Path) -> Callable[[], None]:
@@ -162,39 +187,35 @@ def _figure(model: LoadedModel, image: Image.Image, lens: RidgeLens, folder: Pat
     return lambda: figure(decode(trace, lens).maps()).savefig(folder / "figure.png")
 
 
-def _fit(stages: Stages, name: str, model: LoadedModel, device: str) -> RidgeLens:
+def _fit(stages: Stages, name: str, model: LoadedModel) -> RidgeLens:
     """A ridge lens of all layers on a few images: what one more costs beside its pass, and what solving costs once."""
     draw = np.random.default_rng(1)
     images = [
         Image.fromarray(draw.integers(0, 256, (384, 384, 3), dtype=np.uint8)) for _ in range(FITTED + 1)
     ]
     ends: list[float] = []
-
-    def now() -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
     passes = []
     for image in images[:2]:
-        begun = now()
+        begun = stages.now()
         record(model, image, PROMPT, generate=False, layers=[0])
-        passes.append(now() - begun)
+        passes.append(stages.now() - begun)
     for dtype in (torch.float64, torch.float32):
         ends.clear()
         lens = stages(
             f"{name}: a ridge lens of all layers, sums in {_word(dtype)}, {FITTED} images and one held out",
             lambda dtype=dtype: fit_ridge(
                 model, images[:-1], heldout=images[-1:], fitted_on="noise", batch_size=1,
-                on_batch=lambda _: ends.append(now()), settings=RidgeSettings(dtype=dtype),
+                on_batch=lambda _: ends.append(stages.now()), settings=RidgeSettings(dtype=dtype),
             ),
         )  # fmt: skip
         each = (ends[FITTED - 1] - ends[0]) / (FITTED - 1)
-        stages.rows[-1]["said"] += (
-            f"; {each:.2f} s an image, {min(passes) / each:.2f} × the speed of the passes alone; "
-            f"solving and the image held out, once, {ends[-1] - ends[FITTED - 1]:.1f} s"
+        stages.note(
+            {
+                "{} s an image": each,
+                "{} × the speed of the passes alone": min(passes) / each,
+                "solving and the image held out, once, {} s": ends[-1] - ends[FITTED - 1],
+            }
         )
-        print(stages.rows[-1]["said"])
     return lens
 
 
@@ -215,38 +236,54 @@ def _states(states: Any, index: int, device: str) -> Tensor:
     return torch.as_tensor(np.asarray(states[index])).to(device)
 
 
-def _timed(block: nn.Module, spans: list[tuple[float, float]], device: str) -> tuple[Any, Any]:
-    def now(*_: Any) -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+def _look_inside(stages: Stages, name: str, model: LoadedModel, image: Image.Image) -> None:
+    """A recording in which the layers and the parts are timed: rows of both."""
+    layers: list[tuple[float, float]] = []  # seconds of a layer, and the peak of memory behind it
 
-    begun: list[float] = []
-    before = block.register_forward_pre_hook(lambda *_: begun.append(now()))
-    after = block.register_forward_hook(lambda *_: spans.append((now() - begun.pop(), peak())))
-    return before, after
+    def timed(forward: Callable) -> Callable:
+        def run(*given, **named):
+            begun = stages.now()
+            out = forward(*given, **named)
+            layers.append((stages.now() - begun, stages.peak()))
+            return out
 
+        return run
 
-def _say_deciles(spans: list[tuple[float, float]]) -> None:
-    """Seconds a layer, and the peak of memory, by tenths of the depth."""
-    print("\n| layers | seconds a layer | peak MB |\n|---|---|---|")
-    for part in np.array_split(np.arange(len(spans)), min(10, len(spans))):
-        seconds = np.mean([spans[i][0] for i in part])
-        print(f"| {part[0]} – {part[-1]} | {seconds:.3f} | {spans[part[-1]][1]:.0f} |")
-    print(flush=True)
+    pieces = {"encoders": ((model.vlm.vision, "forward"),), **PIECES}
+    with ExitStack() as stack:
+        # In place of hooks, of which a recording says that they may alter the model.
+        for block in model.vlm.llm.backbone.layers:
+            stack.enter_context(patch.object(block, "forward", timed(block.forward)))
+        stages.forget()
+        whole, spent = broken_down(
+            lambda: record(model, image, PROMPT, generate=False), pieces=pieces, clock=stages.now
+        )
+    spent["the rest"] = whole - sum(spent.values())
+    stages.add(
+        f"{name}: a recording by its parts, each timed",
+        whole,
+        {f"{piece} {{}} s": seconds for piece, seconds in spent.items() if seconds},
+    )
+    for part in np.array_split(np.arange(len(layers)), min(10, len(layers))):
+        seconds = float(np.mean([layers[i][0] for i in part]))
+        stages.add(
+            f"{name}: a layer, of layers {part[0]} – {part[-1]}",
+            seconds,
+            {"peak {} MB so far": layers[part[-1]][1]},
+        )
 
 
 def _products(model: LoadedModel, image: Image.Image, device: str) -> float:
     """Seconds of the model's own matrix products over one image and prompt, encoders included."""
     seen: list[tuple[nn.Linear, torch.Size]] = []
-    hooks = [
-        layer.register_forward_pre_hook(lambda layer, given: seen.append((layer, given[0].shape)))
-        for layer in model.vlm.modules()
-        if isinstance(layer, nn.Linear)
-    ]
-    record(model, image, PROMPT, generate=False, layers=[0])
-    for hook in hooks:
-        hook.remove()
+    forward = nn.Linear.forward
+
+    def noted(layer: nn.Linear, given: Tensor) -> Tensor:
+        seen.append((layer, given.shape))
+        return forward(layer, given)
+
+    with patch.object(nn.Linear, "forward", noted):
+        record(model, image, PROMPT, generate=False, layers=[0])
     total = 0.0
     for layer, shape in seen:
         given = torch.randn(shape, dtype=layer.weight.dtype, device=device)
@@ -268,15 +305,49 @@ def _read(llm: nn.Module, device: str) -> float:
     return time.perf_counter() - begun
 
 
-def whole(name: str, *, device: str, dtype: str, place: Path | None = None) -> list[dict[str, Any]]:
-    """Make the files, run in a process of its own, and remove them."""
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its numbers in words, as `said`."""
+    return {**row, "said": "; ".join(words.format(number(found)) for words, found in row["numbers"].items())}
+
+
+def _line(row: dict[str, Any]) -> str:
+    """The row of a Markdown table."""
+    spread = f"{number(row['low'])} – {number(row['high'])}" if row.get("rounds", 1) > 1 else ""
+    return f"| {row['what']} | {number(row['seconds'])} s | {spread} | {row['said']} |"
+
+
+def joined(runs: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One table of several runs' rows: medians, and of the seconds the first and third quartile and how often."""
+    rows = []
+    for same in zip(*runs, strict=True):
+        found = of(same[0]["what"], [row["seconds"] for row in same])
+        numbers = {
+            words: statistics.median(row["numbers"][words] for row in same) for words in same[0]["numbers"]
+        }
+        spread = {"low": found.low, "high": found.high, "rounds": found.rounds}
+        rows.append(_told({"what": found.what, "seconds": found.median, **spread, "numbers": numbers}))
+    return rows
+
+
+def whole(
+    name: str,
+    *,
+    device: str,
+    dtype: str,
+    backend: str = "auto",
+    repeats: int = 1,
+    place: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Make the files, run in processes of their own, and remove them; the rows, joined."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
-        common = ["--models", name, "--device", device, "--dtype", dtype, "--files", folder]
-        for stage in ("make", "run"):
-            subprocess.run(
-                [sys.executable, "-m", "benchmarks.full_size", *common, "--stage", stage], check=True
-            )
-        return json.loads((Path(folder) / "rows.json").read_text())
+        common = ["--models", name, "--device", device, "--dtype", dtype, "--backend", backend]
+        runs = []
+        for stage in ("make", *["run"] * repeats):
+            command = [sys.executable, "-m", "benchmarks.full_size", *common]
+            subprocess.run([*command, "--files", folder, "--stage", stage], check=True)
+            if stage == "run":
+                runs.append(json.loads((Path(folder) / "rows.json").read_text()))
+        return joined(runs)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -287,24 +358,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", choices=PRESETS, default=["cobra-3b", "emma-v2-3b"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16")
+    parser.add_argument("--backend", choices=["auto", *BACKENDS], default="auto", help="of the kernels")
+    parser.add_argument("--repeats", type=int, default=1, help="processes that run a model's stages (1)")
     parser.add_argument("--place", type=Path, help="a folder with room for the weights")
     parser.add_argument("--json", type=Path, help="keep the rows in this file")
     parser.add_argument("--files", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--stage", choices=["make", "run"], help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.repeats < 1:
+        parser.error(f"--repeats is how often a model is run, 1 or more; got {args.repeats}")
+    ways: dict[str, Any] = {"device": args.device, "dtype": args.dtype, "backend": args.backend}
     if args.stage == "make":
         return make_files(args.models[0], args.files, getattr(torch, args.dtype))
     if args.stage == "run":
-        rows = run(args.models[0], args.files, device=args.device, dtype=args.dtype)
+        rows = run(args.models[0], args.files, **ways)
         (args.files / "rows.json").write_text(json.dumps(rows))
         return None
     rows = [
-        row
-        for name in args.models
-        for row in whole(name, device=args.device, dtype=args.dtype, place=args.place)
+        row for name in args.models for row in whole(name, **ways, repeats=args.repeats, place=args.place)
     ]
+    card = torch.cuda.get_device_name() if args.device == "cuda" else args.device
+    on = f"{args.dtype} on {card}, {args.repeats} × each; {machine()}"
+    print("\n".join(["", HEADING, *map(_line, rows), "", f"Measured in {on}."]))
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1))
+        args.json.write_text(json.dumps({"machine": on, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
     return None
 
 

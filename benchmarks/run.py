@@ -11,17 +11,15 @@ median and the middle half of the rounds. A later file's group takes the place o
 
 import argparse
 import json
-import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.speed import layers, models, parts, processes, roofline, tools
+from benchmarks.speed.machine import machine
 from benchmarks.speed.rows import HEADING, Row
 from emma_viz.cli.guard import guarded
 from emma_viz.files.atomic import write_file
@@ -62,7 +60,6 @@ TITLES = {
     "tools": "Recording by TransformerLens, against ours",
 }
 _MARKS = "<!-- speed: written by python -m benchmarks.run -->", "<!-- end of speed -->"
-_PACKAGES = ("torch", "numba", "transformers", "mambapy", "transformer-lens", "numpy")
 
 
 def measured(groups: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -76,31 +73,6 @@ def measured(groups: Sequence[str]) -> dict[str, dict[str, Any]]:
             rows.append(row.record())
         found[group] = {"rows": rows, "machine": machine()}
     return found
-
-
-def machine() -> str:
-    """What the numbers were measured on and with."""
-    versions = []
-    for package in _PACKAGES:
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    capability = torch.backends.cpu.get_cpu_capability()
-    return (
-        f"{_processor()} ({capability}), {torch.get_num_threads()} thread, Python {platform.python_version()}, "
-        f"{', '.join(versions)}; {datetime.now(UTC):%Y-%m-%d}"
-    )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
 
 
 def page(found: dict[str, dict[str, Any]], gpu: dict[str, Any] | None) -> str:

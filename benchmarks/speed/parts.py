@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from unittest.mock import patch
 
@@ -40,7 +40,8 @@ def _row(kind: Kind, label: str, dtype: torch.dtype, name: str) -> Row:
     mixer = our_mixer(kind, size, "auto").to(dtype)
     x = torch.randn(size.batch, size.length, size.width, dtype=dtype)
     mixer(x)
-    rounds = [_round(lambda: mixer(x)) for _ in range(ROUNDS[label])]
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    rounds = [broken_down(lambda: mixer(x), pieces=PIECES, clock=clock) for _ in range(ROUNDS[label])]
     totals = [whole / pieces["products"] for whole, pieces in rounds]
     low, _, high = statistics.quantiles(totals, n=4)
     shares = {
@@ -56,23 +57,38 @@ def _row(kind: Kind, label: str, dtype: torch.dtype, name: str) -> Row:
     )  # fmt: skip
 
 
-def _round(call: Callable[[], object]) -> tuple[float, dict[str, float]]:
-    """Seconds of a call, and of each of its parts."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    spent = dict.fromkeys(PIECES, 0.0)
+def broken_down(
+    call: Callable[[], object],
+    *,
+    pieces: Mapping[str, tuple[tuple[object, str], ...]],
+    clock: Callable[[], float],
+) -> tuple[float, dict[str, float]]:
+    """Seconds of a call, and of each of its parts.
+
+    Args:
+        call: what is timed.
+        pieces: part → (owner, attribute) of the functions that do it; one inside another counts as the outer.
+        clock: the seconds until now.
+    """
+    spent = dict.fromkeys(pieces, 0.0)
+    inside: list[str] = []
 
     def timed(piece: str, do: Callable) -> Callable:
         def run(*given, **named):
+            if inside:
+                return do(*given, **named)
+            inside.append(piece)
             begun = clock()
             try:
                 return do(*given, **named)
             finally:
                 spent[piece] += clock() - begun
+                inside.pop()
 
         return run
 
     with ExitStack() as stack:
-        for piece, places in PIECES.items():
+        for piece, places in pieces.items():
             for owner, attribute in places:
                 stack.enter_context(patch.object(owner, attribute, timed(piece, getattr(owner, attribute))))
         begun = clock()

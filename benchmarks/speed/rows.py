@@ -67,6 +67,7 @@ def number(value: float) -> str:
 def of(what: str, values: Sequence[float], **fields: Any) -> Row:
     """A row from repeated measurements."""
     low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+    low, high = max(low, min(values)), min(high, max(values))  # of two values the quartiles lie outside
     return Row(what=what, median=statistics.median(values), low=low, high=high, rounds=len(values), **fields)
 
 

@@ -10,6 +10,7 @@ from benchmarks import full_size, gpu_check
 from benchmarks import run as speed
 from benchmarks.kernels import SIZES, Products, our_mixer, run
 from benchmarks.speed import roofline
+from benchmarks.speed.parts import broken_down
 from benchmarks.speed.rows import Row, interleaved, of, ratios
 
 
@@ -22,6 +23,7 @@ def test_a_row_says_whether_its_goal_is_met_and_by_how_much_not():
     assert not floor.met
     assert "| ≥ 4 × | missed by 25% |" in floor.line()
     assert of("a", [3.0]).met is None
+    assert ((pair := of("a", [3.0, 1.0])).low, pair.high) == (1.0, 3.0)
 
 
 def test_calls_take_turns_and_the_first_turn_does_not_count():
@@ -93,19 +95,74 @@ def test_a_stage_that_fails_is_in_the_table_and_the_others_run(monkeypatch, caps
 
 
 @pytest.mark.slow
-def test_a_model_of_made_up_weights_goes_through_all_stages(tmp_path, capsys):
+def test_a_model_of_made_up_weights_goes_through_all_stages(tmp_path, capsys, caplog):
     full_size.make_files("tiny-emma-v2", tmp_path, torch.float32)
     rows = full_size.run("tiny-emma-v2", tmp_path, device="cpu", dtype="float32")
     assert [row["what"].split(": ")[1] for row in rows] == [
-        "load", "record 3 layers", "decode 3 layers", "an image and 16 tokens",
+        "load", "record 3 layers", "decode 3 layers", "a recording by its parts, each timed",
+        "a layer, of layers 0 – 0", "a layer, of layers 1 – 1", "a layer, of layers 2 – 2", "an image and 16 tokens",
         "a ridge lens of all layers, sums in float64, 4 images and one held out",
         "a ridge lens of all layers, sums in float32, 4 images and one held out",
         "a figure, from a recorded image to a file",
     ]  # fmt: skip
     assert "× the products'" in rows[1]["said"]
-    assert "tokens a second" in rows[3]["said"]
-    assert "the speed of the passes alone" in rows[4]["said"]
-    assert "| layers | seconds a layer |" in capsys.readouterr().out
+    assert "tokens a second" in rows[7]["said"]
+    assert "the speed of the passes alone" in rows[8]["said"]
+    inside, layers = rows[3], rows[4:7]
+    assert {
+        "encoders {} s",
+        "products {} s",
+        "convolution {} s",
+        "recurrence {} s",
+        "norm and gate {} s",
+    } < set(inside["numbers"])
+    assert sum(inside["numbers"].values()) == pytest.approx(inside["seconds"])
+    assert 0 < sum(row["seconds"] for row in layers) < inside["seconds"]
+    assert all(row["numbers"]["peak {} MB so far"] > 0 for row in layers)
+    assert f"| {layers[0]['what']} |" in capsys.readouterr().out
+    assert "hooks of others" not in caplog.text
+
+
+def test_runs_of_a_model_are_joined_to_medians_with_their_spread(monkeypatch, tmp_path, capsys):
+    runs = [
+        [{"what": "load", "seconds": seconds, "numbers": {"peak {} MB": 10 * seconds}}]
+        for seconds in (3.0, 1.0, 2.0)
+    ]
+    (row,) = full_size.joined(runs)
+    assert (row["seconds"], row["low"], row["high"], row["rounds"]) == (2.0, 1.0, 3.0, 3)
+    assert row["said"] == "peak 20 MB"
+    monkeypatch.setattr(full_size, "whole", lambda name, **ways: full_size.joined(runs[: ways["repeats"]]))
+    kept = tmp_path / "full.json"
+    full_size.main(["--models", "tiny-cobra", "--repeats", "3", "--json", str(kept)])
+    assert "| load | 2 s | 1 – 3 | peak 20 MB |" in (said := capsys.readouterr().out)
+    assert "torch " in (found := json.loads(kept.read_text()))["machine"]
+    assert found["machine"] in said
+    assert found["rows"] == [row]
+
+
+def test_the_parts_of_a_call_leave_out_what_is_inside_another():
+    class Work:
+        def outer(self):
+            self.tick(1)
+            self.inner()
+
+        def inner(self):
+            self.tick(2)
+
+        def tick(self, seconds):
+            nonlocal now
+            now += seconds
+
+    now, work = 0.0, Work()
+    pieces = {"outer": ((work, "outer"),), "inner": ((work, "inner"),)}
+
+    def call():
+        work.outer()
+        work.inner()
+        work.tick(4)
+
+    assert broken_down(call, pieces=pieces, clock=lambda: now) == (9.0, {"outer": 3.0, "inner": 2.0})
+    assert not vars(work)  # nothing of the timing is left
 
 
 @pytest.mark.slow

@@ -1,0 +1,35 @@
+"""What numbers were measured on and with."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+_PACKAGES = ("torch", "numba", "transformers", "mambapy", "transformer-lens", "numpy")
+
+
+def machine() -> str:
+    """What the numbers were measured on and with."""
+    versions = []
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    capability = torch.backends.cpu.get_cpu_capability()
+    return (
+        f"{_processor()} ({capability}), {torch.get_num_threads()} thread, Python {platform.python_version()}, "
+        f"{', '.join(versions)}; {datetime.now(UTC):%Y-%m-%d}"
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
