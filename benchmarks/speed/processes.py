@@ -1,5 +1,6 @@
 """What a user waits for: a figure from a new process, a training step, a capture of more and more images."""
 
+import math
 import os
 import resource
 import subprocess
@@ -21,8 +22,13 @@ from benchmarks.speed.layers import NAMES
 from benchmarks.speed.rows import Row, interleaved, of, ratios
 from emma_viz.capture import SITES
 from emma_viz.data.tabletop import draw_scene, make_scene
-from emma_viz.models import PRESETS, MambaLM
-from emma_viz.models.config import MambaConfig
+from emma_viz.models import VLM
+from emma_viz.models.config import MambaConfig, VLMConfig
+from emma_viz.models.mixers.mamba1 import Mamba1Mixer
+from emma_viz.models.mixers.mamba2 import Mamba2Mixer
+from training.vision_language.batch import BatchImages, TextBatch, TrainingBatch
+from training.vision_language.recipe import training_recipe
+from training.vision_language.task import VisionLanguageTask
 
 COUNTS = (1, 1000, 10_000)
 FIGURES = 3
@@ -112,36 +118,72 @@ def _their_mixer(config: MambaConfig) -> nn.Module:
 
 
 def training() -> Iterator[Row]:
-    """A training step of the pocket EMMAs' language models, against the same model on transformers' mixers."""
+    """A training step of the pocket EMMAs, whole and of the language model alone, against transformers' mixers."""
     for name in ("emma-v1-pocket", "emma-v2-pocket"):
-        config = PRESETS[name]().llm
+        recipe = training_recipe(name)
         torch.manual_seed(0)
-        ours = MambaLM(config)
-        theirs = deepcopy(ours)
-        for block in theirs.backbone.layers:
-            block.mixer = Adapter(_their_mixer(config))
-        ids = torch.randint(0, config.vocab_size, (4, 257))
+        task = VisionLanguageTask(VLM(recipe.config()), recipe.objective)
+        batch = _drawn(task.vlm.config)
+        ids = torch.randint(0, task.vlm.config.llm.vocab_size, (4, 257))
 
-        def step(model: MambaLM, ids: Tensor = ids) -> None:
-            scores = model(ids[:, :-1])
-            functional.cross_entropy(scores.flatten(0, 1), ids[:, 1:].flatten()).backward()
-            with torch.no_grad():
-                for weight in model.parameters():
-                    if weight.grad is not None:
-                        weight.sub_(1e-4 * weight.grad)
-                        weight.grad = None
+        def whole(task: VisionLanguageTask, batch: TrainingBatch = batch) -> Tensor:
+            return task(batch, labels=batch.n_labels, images=len(batch.text.ids))[0]
 
-        times = interleaved(
-            {
-                "ours": lambda ours=ours, step=step: step(ours),
-                "theirs": lambda theirs=theirs, step=step: step(theirs),
-            },
-            rounds=4,
-        )
-        yield of(
-            f"a training step of {name}'s language model (4 × 256 tokens): on transformers' mixers against ours",
-            ratios(times, "theirs", "ours"), goal=8.0, at_most=False,
-        )  # fmt: skip
+        def language(task: VisionLanguageTask, ids: Tensor = ids) -> Tensor:
+            scores = task.vlm.llm(ids[:, :-1])
+            return functional.cross_entropy(scores.flatten(0, 1), ids[:, 1:].flatten())
+
+        theirs = on_their_mixers(task)
+        for loss, words, goal in (
+            (whole, f"a whole training step of {name} (4 images of {task.vlm.config.n_image_tokens} tokens, "
+             f"{batch.text.ids.shape[1]} of text; encoders' features known)", 8.0),
+            (language, f"a training step of {name}'s language model alone (4 × 256 tokens)", None),
+        ):  # fmt: skip
+            times = interleaved(
+                {
+                    "ours": lambda loss=loss, task=task: _step(task, loss(task)),
+                    "theirs": lambda loss=loss, theirs=theirs: _step(theirs, loss(theirs)),
+                },
+                rounds=4,
+            )
+            yield of(
+                f"{words}: on transformers' mixers against ours",
+                ratios(times, "theirs", "ours"), goal=goal, at_most=False,
+            )  # fmt: skip
+
+
+def on_their_mixers(task: VisionLanguageTask) -> VisionLanguageTask:
+    """A copy with a mixer of transformers, of the same sizes, for each of ours: the fusion's and decoder's too."""
+    theirs = deepcopy(task)
+    for module in list(theirs.modules()):
+        mixer = getattr(module, "mixer", None)
+        if isinstance(mixer, Mamba1Mixer | Mamba2Mixer):
+            module.mixer = Adapter(_their_mixer(mixer.config))
+    return theirs
+
+
+def _drawn(config: VLMConfig) -> TrainingBatch:
+    """Four images, whose features the encoders have computed, with a made-up conversation about each."""
+    count, length, side = 4, 32, config.vision.patch
+    ids = torch.randint(0, config.llm.vocab_size, (count, length))
+    text = TextBatch(ids=ids, labels=ids.roll(-1, dims=1), lengths=torch.full((count,), length))
+    images = BatchImages(
+        pixels=None,
+        features=torch.randn(count, math.prod(config.vision.grid), config.vision.width),
+        patches=torch.rand(count, config.n_image_tokens, side, side, 3),
+        usable=torch.ones(count, dtype=torch.bool),
+    )
+    return TrainingBatch(text=text, images=images)
+
+
+def _step(task: VisionLanguageTask, loss: Tensor) -> None:
+    """Go back, and descend a little."""
+    loss.backward()
+    with torch.no_grad():
+        for weight in task.parameters():
+            if weight.grad is not None:
+                weight.sub_(1e-4 * weight.grad)
+                weight.grad = None
 
 
 _RECORDING = """

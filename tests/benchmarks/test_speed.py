@@ -9,9 +9,10 @@ import torch
 from benchmarks import full_size, gpu_check
 from benchmarks import run as speed
 from benchmarks.kernels import SIZES, Products, our_mixer, run
-from benchmarks.speed import roofline
+from benchmarks.speed import processes, roofline
 from benchmarks.speed.parts import broken_down
 from benchmarks.speed.rows import Row, interleaved, of, ratios
+from training.vision_language.recipe import training_recipe
 
 
 def test_a_row_says_whether_its_goal_is_met_and_by_how_much_not():
@@ -178,3 +179,34 @@ def test_a_small_layer_is_within_reach_of_its_matrix_products(kind, forward, bot
         }
         times = interleaved(calls, rounds=15)
         assert of("", ratios(times, "layer", "products")).median <= limit
+
+
+@pytest.mark.slow
+def test_a_training_step_is_compared_whole_on_mixers_of_the_same_sizes(monkeypatch):
+    compared = []
+
+    def keep(task):
+        compared.append((task, theirs := on_their_mixers(task)))
+        return theirs
+
+    def once(calls, rounds):
+        for call in calls.values():
+            call()
+        return {"ours": [1.0], "theirs": [3.0]}
+
+    on_their_mixers = processes.on_their_mixers
+    monkeypatch.setattr(processes, "on_their_mixers", keep)
+    monkeypatch.setattr(processes, "interleaved", once)
+    tiny = {"emma-v1-pocket": "tiny-emma-v1", "emma-v2-pocket": "tiny-emma-v2"}
+    monkeypatch.setattr(processes, "training_recipe", lambda name: training_recipe(tiny[name]))
+    rows = list(processes.training())
+    assert [row.goal for row in rows] == [8.0, None, 8.0, None]
+    assert all("whole training step" in row.what for row in rows[::2])
+    assert all("language model alone" in row.what for row in rows[1::2])
+    for ours, theirs in compared:
+        assert ours.head is not None
+        mixers = [type(module) for module in theirs.modules() if "Mixer" in type(module).__name__]
+        assert mixers
+        assert all(kind.__module__.startswith("transformers.") for kind in mixers)
+        sizes = [sum(weight.numel() for weight in task.parameters()) for task in (ours, theirs)]
+        assert sizes[0] == sizes[1]
