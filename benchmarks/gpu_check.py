@@ -2,6 +2,7 @@
 
     scripts/gpu-check                               # on the first GPU; some minutes, 8 GB of disk and of GPU memory
     scripts/gpu-check --device cpu --tiny           # everything but the device, with tiny models
+    PYTHON=/path/to/python scripts/gpu-check        # with the torch of another Python than .venv's
 
 Ends with 0 when all stages went well, 1 when one failed, and 3 when no GPU was found.
 """
@@ -19,7 +20,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.speed.rows import number
 from emma_viz.cli.guard import guarded
+from emma_viz.kernels import cuda
+from emma_viz.kernels.backends import KERNELS
 
 NO_GPU = 3
 """The exit code where there is no GPU."""
@@ -29,8 +33,17 @@ _STEPS = 5
 def kernels(device: str, tiny: bool, folder: Path) -> str:
     """The triton backend's tests: on the GPU, or under Triton's interpreter."""
     chosen = ["tests/kernels/test_triton.py", *(["-k", "test_conv"] if tiny else [])]
-    said = _run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *chosen]).splitlines()
-    return said[-1].strip("= ")
+    return _pytest(*chosen)
+
+
+def compiled(device: str, tiny: bool, folder: Path) -> str:
+    """The kernels of mamba_ssm and causal_conv1d against the reference, those that are there."""
+    lacking = {kernel: reason for kernel in KERNELS if (reason := cuda.missing(kernel))}
+    words = "; ".join(f"no {kernel}: {reason}" for kernel, reason in lacking.items())
+    if device != "cuda" or len(lacking) == len(KERNELS):
+        return f"not run: {words or 'they run on a GPU alone'}"
+    said = _pytest("tests/kernels/test_cuda_adapter.py", "-k", "test_on_a_gpu")
+    return "; ".join(filter(None, (said, words)))
 
 
 def figure(device: str, tiny: bool, folder: Path) -> str:
@@ -59,12 +72,18 @@ def figure(device: str, tiny: bool, folder: Path) -> str:
 
 
 def full_size(device: str, tiny: bool, folder: Path) -> list[dict[str, Any]]:
-    """Load, record, decode and answer with made-up weights of both Mambas."""
+    """Load, record, decode and answer with made-up weights of both Mambas; on Triton too where others are compiled."""
     from benchmarks.full_size import whole
 
+    others = device == "cuda" and not all(map(cuda.missing, KERNELS))
     names = ("tiny-cobra", "tiny-emma-v2") if tiny else ("cobra-3b", "emma-v2-3b")
     dtype = "float32" if tiny else "bfloat16"
-    return [row for name in names for row in whole(name, device=device, dtype=dtype, place=folder)]
+    return [
+        row
+        for name in names
+        for backend in ("auto", *(["triton"] if others else []))
+        for row in whole(name, device=device, dtype=dtype, backend=backend, place=folder)
+    ]
 
 
 def shards(device: str, tiny: bool, folder: Path) -> str:
@@ -94,10 +113,17 @@ def shards(device: str, tiny: bool, folder: Path) -> str:
 
 STAGES: dict[str, Callable[[str, bool, Path], str | list[dict[str, Any]]]] = {
     "the triton backend's tests": kernels,
+    "the compiled kernels against the reference": compiled,
     "a figure of the pocket pair": figure,
     "a model of made-up weights": full_size,
     "FSDP2": shards,
 }
+
+
+def _pytest(*chosen: str) -> str:
+    """The last line of what pytest said."""
+    said = _run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *chosen]).splitlines()
+    return said[-1].strip("= ")
 
 
 def _run(command: list[str]) -> str:
@@ -123,7 +149,7 @@ def check(device: str, tiny: bool, place: Path | None) -> tuple[list[dict[str, A
         seconds = time.perf_counter() - begun
         new = said if isinstance(said, list) else [{"what": what, "said": said, "seconds": seconds}]
         for row in new:
-            print(f"| {row['what']} | {row['said']} | {row['seconds']:.1f} s |", flush=True)
+            print(f"| {row['what']} | {row['said']} | {number(row['seconds'])} s |", flush=True)
         rows += new
     return rows, well
 
@@ -157,9 +183,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
+        build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
         print(
-            f"No GPU found: torch {torch.__version__} sees no CUDA device. Nothing was checked (exit code {NO_GPU}). "
-            "With a GPU, install a CUDA build of torch; `--device cpu --tiny` runs everything but the device.",
+            f"No GPU found: the torch of {sys.executable} ({torch.__version__}, {build}) sees no CUDA device. Nothing "
+            f"was checked (exit code {NO_GPU}). With a GPU, install a CUDA build of torch there, or name a Python that "
+            "has one: PYTHON=/path/to/python scripts/gpu-check. `--device cpu --tiny` runs everything but the device.",
             file=sys.stderr,
         )
         return NO_GPU

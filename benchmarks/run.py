@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.speed import layers, models, parts, processes, roofline, tools
 from benchmarks.speed.machine import machine
-from benchmarks.speed.rows import HEADING, Row
+from benchmarks.speed.rows import HEADING, Row, number
 from emma_viz.cli.guard import guarded
 from emma_viz.files.atomic import write_file
 
@@ -93,7 +93,7 @@ def _gpu_part(gpu: dict[str, Any] | None) -> str:
             "compiled for compute capability 8.0 and 9.0, no more. `scripts/gpu-check` measures them where there is "
             f"a card. Until then, this is an estimate, not a measurement:\n\n{roofline.table()}"
         )
-    rows = "\n".join(f"| {r['what']} | {r['said']} | {r['seconds']:.1f} |" for r in gpu["rows"])
+    rows = "\n".join(f"| {r['what']} | {r['said']} | {number(r['seconds'])} |" for r in gpu["rows"])
     return f"### On {gpu['device']}\n\n| what | found | seconds |\n|---|---|---|\n{rows}\n\nWith {gpu['versions']}."
 
 

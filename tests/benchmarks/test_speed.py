@@ -1,6 +1,9 @@
 """The programs that measure speed: their rows, their page, and what they do without a GPU."""
 
 import json
+import os
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -76,7 +79,49 @@ def test_gpu_check_says_that_there_is_none(tmp_path, capsys):
     assert gpu_check.main(["--json", str(tmp_path / "found.json")]) == 3
     assert "No GPU found" in (said := capsys.readouterr().err)
     assert "(exit code 3)" in said
+    assert f"{sys.executable} ({torch.__version__}, " in said
+    assert "PYTHON=" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_gpu_check_takes_the_python_that_is_named(tmp_path):
+    named = tmp_path / "python"
+    named.write_text('#!/bin/sh\necho "mine: $*"\n')
+    named.chmod(0o755)
+    done = subprocess.run(
+        ["scripts/gpu-check", "--tiny"],
+        env={**os.environ, "PYTHON": str(named)},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"mine: -m benchmarks.gpu_check --tiny\n"
+
+
+def test_gpu_check_compares_the_compiled_kernels_that_are_there(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(gpu_check, "_run", lambda command: ran.append(command) or "== 2 passed, 1 skipped ==")
+    monkeypatch.setattr(gpu_check.cuda, "missing", lambda kernel: "not installed")
+    assert gpu_check.compiled("cuda", False, tmp_path).startswith(
+        "not run: no selective_scan: not installed; "
+    )
+    monkeypatch.setattr(gpu_check.cuda, "missing", lambda kernel: "no nvcc" if kernel == "ssd" else "")
+    assert gpu_check.compiled("cpu", False, tmp_path).startswith("not run: ")
+    assert not ran
+    assert gpu_check.compiled("cuda", False, tmp_path) == "2 passed, 1 skipped; no ssd: no nvcc"
+    assert "tests/kernels/test_cuda_adapter.py" in ran[0]
+
+
+def test_gpu_check_runs_the_models_on_triton_too_where_others_are_compiled(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(
+        full_size, "whole", lambda name, *, backend, **ways: ran.append((name, backend)) or []
+    )
+    monkeypatch.setattr(gpu_check.cuda, "missing", lambda kernel: "not installed")
+    gpu_check.full_size("cuda", False, tmp_path)
+    assert ran == [("cobra-3b", "auto"), ("emma-v2-3b", "auto")]
+    monkeypatch.setattr(gpu_check.cuda, "missing", lambda kernel: "" if kernel == "ssd" else "not installed")
+    gpu_check.full_size("cuda", False, tmp_path)
+    assert ran[2:] == [(name, way) for name in ("cobra-3b", "emma-v2-3b") for way in ("auto", "triton")]
 
 
 def test_a_stage_that_fails_is_in_the_table_and_the_others_run(monkeypatch, capsys):

@@ -240,3 +240,8 @@ def test_on_a_gpu(kernel, scan_case, ssd_case, conv_case):
     expected, expected_state = case.call(*case.tensors, backend="reference")
     torch.testing.assert_close(y.cpu(), expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(state.cpu(), expected_state, rtol=1e-3, atol=1e-3)
+    leaves = [t.cuda().requires_grad_() for t in case.tensors]
+    torch.autograd.backward(case.call(*leaves, backend="cuda"), [w.cuda() for w in case.weights])
+    for leaf, gradient in zip(leaves, case.run("reference")[1], strict=True):
+        # mamba_ssm's SSD multiplies in tf32.
+        torch.testing.assert_close(leaf.grad.cpu(), gradient, rtol=0, atol=1e-2 * float(gradient.abs().max()))
