@@ -11,8 +11,10 @@ median and the middle half of the rounds. A later file's group takes the place o
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
     "decoding": models.decoding,
     "generation": models.generation,
     "prefix": models.prefix,
-    "length": models.length,
+    "length": lambda: chain(models.length(), processes.lengths()),
     "training": processes.training,
     "figure": processes.figure,
     "images": processes.images,
@@ -59,6 +61,8 @@ TITLES = {
     "peers": "Others' layers, against ours",
     "tools": "Recording by TransformerLens, against ours",
 }
+THREADS = {"figure": processes.FIGURE_THREADS}
+"""Threads of what is measured in processes that set their own; the others have those of `--threads`."""
 _MARKS = "<!-- speed: written by python -m benchmarks.run -->", "<!-- end of speed -->"
 
 
@@ -71,7 +75,7 @@ def measured(groups: Sequence[str]) -> dict[str, dict[str, Any]]:
         for row in GROUPS[group]():
             print(row.line(), flush=True)
             rows.append(row.record())
-        found[group] = {"rows": rows, "machine": machine()}
+        found[group] = {"rows": rows, "machine": machine(THREADS.get(group))}
     return found
 
 
@@ -118,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of the processes that are measured
     found: dict[str, dict[str, Any]] = {}
     for path in args.files or []:
         found.update(json.loads(path.read_text()))

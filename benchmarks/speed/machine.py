@@ -10,9 +10,13 @@ import torch
 _PACKAGES = ("torch", "numba", "transformers", "mambapy", "transformer-lens", "numpy")
 
 
-def machine() -> str:
-    """What the numbers were measured on and with."""
-    versions = []
+def machine(threads: int | None = None) -> str:
+    """What the numbers were measured on and with.
+
+    Args:
+        threads: of what was measured, where these are not this process's.
+    """
+    count, versions = threads or torch.get_num_threads(), []
     for package in _PACKAGES:
         try:
             versions.append(f"{package} {version(package)}")
@@ -20,7 +24,7 @@ def machine() -> str:
             continue
     capability = torch.backends.cpu.get_cpu_capability()
     return (
-        f"{_processor()} ({capability}), {torch.get_num_threads()} thread, Python {platform.python_version()}, "
+        f"{_processor()} ({capability}), {count} thread{'s' * (count > 1)}, Python {platform.python_version()}, "
         f"{', '.join(versions)}; {datetime.now(UTC):%Y-%m-%d}"
     )
 

@@ -1,4 +1,4 @@
-"""What a user waits for: a figure from a new process, a training step, a capture of more and more images."""
+"""What a user waits for: a figure from a new process, a training step, memory, a capture of more and more images."""
 
 import math
 import os
@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from benchmarks.capture_memory import draw_images, peak
 from benchmarks.speed.layers import NAMES
-from benchmarks.speed.rows import Row, interleaved, of, ratios
+from benchmarks.speed.models import LENGTHS
+from benchmarks.speed.rows import Row, interleaved, number, of, ratios
 from emma_viz.capture import SITES
 from emma_viz.data.tabletop import draw_scene, make_scene
 from emma_viz.models import VLM
@@ -31,7 +32,7 @@ from training.vision_language.recipe import training_recipe
 from training.vision_language.task import VisionLanguageTask
 
 COUNTS = (1, 1000, 10_000)
-FIGURES = 3
+FIGURES, FIGURE_THREADS = 3, 2
 
 
 def figure() -> Iterator[Row]:
@@ -76,7 +77,7 @@ def _figure(folder: Path, place: Path) -> tuple[tuple[float, float], bytes]:
         env={
             **os.environ,
             "NUMBA_CACHE_DIR": str(place),
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": str(FIGURE_THREADS),
             "OMP_WAIT_POLICY": "passive",
         },
         capture_output=True,
@@ -227,6 +228,36 @@ def memory() -> Iterator[Row]:
             )  # fmt: skip
 
 
+_PASS = """
+import sys, torch
+from benchmarks.memory import peak
+from benchmarks.speed.models import small
+kind, tokens = sys.argv[1], int(sys.argv[2])
+model = small(kind, layers=2)
+with torch.no_grad():
+    model.backbone(torch.randn(1, tokens, 768))
+print(peak())
+"""
+"""Run in a process of its own: the peak of a pass in MB."""
+
+
+def lengths() -> Iterator[Row]:
+    """The peak memory of a pass against its tokens."""
+    for kind, name in NAMES.items():
+        peaks = []
+        for tokens in LENGTHS:
+            done = subprocess.run(
+                [sys.executable, "-c", _PASS, kind, str(tokens)], capture_output=True, text=True, check=True
+            )
+            peaks.append(float(done.stdout))
+        each = 1024 * (peaks[-1] - peaks[0]) / (LENGTHS[-1] - LENGTHS[0])
+        yield of(
+            f"{name}, 2 layers, {LENGTHS[0]} … {LENGTHS[-1]} tokens: peak memory of the most against the fewest "
+            f"({number(each)} kB a token)",
+            [peaks[-1] / peaks[0]], note=", ".join(f"{p:.0f} MB" for p in peaks),
+        )  # fmt: skip
+
+
 def images() -> Iterator[Row]:
     """Captures of more and more images: the peak memory of the largest against the smallest, and time an image."""
     peaks, seconds = [], []
@@ -243,6 +274,7 @@ def images() -> Iterator[Row]:
         f"capture of {COUNTS[0]}, {COUNTS[1]} and {COUNTS[2]} images: peak memory of the most against the fewest",
         [peaks[-1] / peaks[0]], note=", ".join(f"{p:.0f} MB" for p in peaks),
     )  # fmt: skip
+    yield of(f"the same: of the most against {COUNTS[1]}", [peaks[-1] / peaks[1]])
     yield of(
         f"the same: worst residual of a line through the ends ({1000 * each:.0f} ms an image)", [worst],
         unit="of it", note=", ".join(f"{s:.1f} s" for s in seconds),

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from functools import partial
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,6 +60,41 @@ def test_the_page_keeps_its_own_text_and_takes_rows_and_a_card(tmp_path):
     speed.main(["--from", str(rows), "--gpu", str(card), "--page", str(page)])
     assert "### On a card" in page.read_text()
     assert "Not run on a GPU" not in page.read_text()
+
+
+def test_a_table_says_the_threads_of_what_it_measured(monkeypatch, tmp_path):
+    kept, seen = tmp_path / "rows.json", []
+    for group in ("figure", "images"):
+        monkeypatch.setitem(
+            speed.GROUPS, group, lambda: [seen.append(os.environ["OMP_NUM_THREADS"]) or of("a", [1.0])]
+        )
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    threads = torch.get_num_threads()
+    try:
+        speed.main(["--rows", "figure", "images", "--json", str(kept)])
+    finally:
+        torch.set_num_threads(threads)
+    machines = {group: each["machine"] for group, each in json.loads(kept.read_text()).items()}
+    assert ", 2 threads, Python" in machines["figure"]
+    assert ", 1 thread, Python" in machines["images"]
+    assert seen == ["1", "1"]  # processes that it starts have as many as the table says
+
+
+def test_memory_against_images_and_tokens_is_of_the_most_against_the_fewest(monkeypatch):
+    held, spent = iter([400.0, 490.0, 500.0]), count()
+    monkeypatch.setattr(processes.resource, "getrusage", lambda _: SimpleNamespace(ru_utime=next(spent)))
+    monkeypatch.setattr(processes, "draw_images", lambda folder, count: None)
+    monkeypatch.setattr(processes, "peak", lambda *_: next(held))
+    assert [row.median for row in processes.images()][:2] == [500 / 400, 500 / 490]
+    monkeypatch.setattr(processes, "LENGTHS", (4, 1028))
+    monkeypatch.setattr(processes, "NAMES", {"mamba1": "Mamba-1"})
+    spoken = iter(["300.0", "310.0"])
+    monkeypatch.setattr(
+        processes.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=next(spoken) + "\n")
+    )
+    (row,) = processes.lengths()
+    assert (row.median, row.note) == (310 / 300, "300 MB, 310 MB")
+    assert "(10 kB a token)" in row.what
 
 
 def test_the_roofline_is_the_larger_of_two_times():
