@@ -4,9 +4,12 @@
     python -m benchmarks.run --rows layers prefix --json speed.json                       # some groups
     python -m benchmarks.run --from speed.json more.json --page docs/benchmarks.md        # only write the page
     python -m benchmarks.run --from speed.json --gpu gpu-check.json --page docs/benchmarks.md
+    python -m benchmarks.run --rows halves --json avx2.json                               # on another machine
+    python -m benchmarks.run --from speed.json --beside avx2.json --page docs/benchmarks.md
 
 What is compared takes turns, and each round gives a ratio: a busy machine changes seconds, hardly ratios. Shown are the
-median and the middle half of the rounds. A later file's group takes the place of an earlier one's.
+median and the middle half of the rounds. A later file's group takes the place of an earlier one's; what was measured on
+another machine (`--beside`) stands below as a table of its own.
 """
 
 import argparse
@@ -63,10 +66,12 @@ TITLES = {
 }
 THREADS = {"figure": processes.FIGURE_THREADS}
 """Threads of what is measured in processes that set their own; the others have those of `--threads`."""
+Found = dict[str, dict[str, Any]]
+"""Group → its rows, and the machine."""
 _MARKS = "<!-- speed: written by python -m benchmarks.run -->", "<!-- end of speed -->"
 
 
-def measured(groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+def measured(groups: Sequence[str]) -> Found:
     """The rows of some groups, each with the machine that they were measured on."""
     found = {}
     for group in groups:
@@ -79,15 +84,25 @@ def measured(groups: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def page(found: dict[str, dict[str, Any]], gpu: dict[str, Any] | None) -> str:
-    """The part of docs/benchmarks.md that is measured."""
+def page(found: Found, gpu: dict[str, Any] | None, beside: Sequence[Found] = ()) -> str:
+    """The part of docs/benchmarks.md that is measured.
+
+    Args:
+        found: a table for each group.
+        gpu: what scripts/gpu-check wrote.
+        beside: what was measured on other machines.
+    """
     parts = [_gpu_part(gpu)]
-    for group in TITLES:
-        if group in found:
-            rows = [Row(**{k: v for k, v in each.items() if k != "met"}) for each in found[group]["rows"]]
-            table = "\n".join([HEADING, *(row.line() for row in rows)])
-            parts.append(f"### {TITLES[group]}\n\n{table}\n\nMeasured on {found[group]['machine']}.")
+    for group, title in TITLES.items():
+        tables = [_table(each[group]) for each in (found, *beside) if group in each]
+        parts += [f"### {title}", *tables] if tables else []
     return "\n\n".join(parts)
+
+
+def _table(measured: dict[str, Any]) -> str:
+    rows = [Row(**{k: v for k, v in each.items() if k != "met"}) for each in measured["rows"]]
+    table = "\n".join([HEADING, *(row.line() for row in rows)])
+    return f"{table}\n\nMeasured on {measured['machine']}."
 
 
 def _gpu_part(gpu: dict[str, Any] | None) -> str:
@@ -116,22 +131,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--rows", nargs="+", choices=GROUPS, metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--from", nargs="+", type=Path, dest="files", help="rows that were measured before")
+    parser.add_argument(
+        "--beside",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="rows of other machines, below the others' in --page",
+    )
     parser.add_argument("--gpu", type=Path, help="what scripts/gpu-check wrote")
     parser.add_argument("--json", type=Path, help="keep the rows in this file")
     parser.add_argument("--page", type=Path, help="put the tables into this page")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of the processes that are measured
-    found: dict[str, dict[str, Any]] = {}
+    found: Found = {}
     for path in args.files or []:
         found.update(json.loads(path.read_text()))
     if args.rows or not args.files:
+        torch.set_num_threads(args.threads)
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of the processes that are measured
         found.update(measured(args.rows or tuple(GROUPS)))
     if args.json:
         args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if args.page:
-        write_page(args.page, page(found, None if args.gpu is None else json.loads(args.gpu.read_text())))
+        gpu = None if args.gpu is None else json.loads(args.gpu.read_text())
+        beside = [json.loads(path.read_text()) for path in args.beside]
+        write_page(args.page, page(found, gpu, beside))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,17 @@ def test_the_page_keeps_its_own_text_and_takes_rows_and_a_card(tmp_path):
     assert "| a layer | 1.5 × | 1.4 – 1.6 | 9 | ≤ 2 × | met |" in text
     assert "Measured on one core." in text
     assert "**Not run on a GPU.**" in text
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"layers": {"rows": [{**record, "median": 1.7}], "machine": "another core"}}))
+    speed.main(["--from", str(rows), "--beside", str(other), "--page", str(page)])
+    text = page.read_text()
+    assert text.count("### One layer, against its own matrix products, fp32") == 1
+    assert (
+        text.index("1.5 ×")
+        < text.index("on one core.")
+        < text.index("1.7 ×")
+        < text.index("on another core.")
+    )
     stages = [{"what": "FSDP2", "said": "5 steps", "seconds": 2.0}]
     card.write_text(json.dumps({"device": "a card", "versions": "torch 2", "rows": stages}))
     speed.main(["--from", str(rows), "--gpu", str(card), "--page", str(page)])
