@@ -188,7 +188,7 @@ def _tuned(model: LoadedModel, recipe: LensRecipe) -> dict:
         asked = range(EMBEDDING, model.info.n_layer) if recipe.layers is None else recipe.layers
         config = tuned_config(
             width=model.info.d_model,
-            patch=model.config.vision.patch,
+            patch=model.config.patch,
             n_layers=len(site_layers(recipe.site, tuple(asked), model.info.n_layer)),
             rank=recipe.rank,
             decoder_layers=recipe.decoder_layers,

@@ -7,8 +7,10 @@ from emma_viz.errors import TrainingError
 from emma_viz.lens.fitting.tuned_fit import new_head, train_tuned
 from emma_viz.lens.fitting.tuned_settings import TunedSettings
 from emma_viz.lens.tuned import tuned_config
+from emma_viz.session.options import LensRecipe
+from tests.tiny_model import odd_photos, tiny_model, tiny_tokenizer
 from training.loop import lens as lens_module
-from training.loop.lens import resumable
+from training.loop.lens import LensImages, fit_file, resumable
 
 SETTINGS = TunedSettings(steps=7, batch=3, layers_per_step=2, lr=1e-2, calibration=4)
 CONFIG = tuned_config(width=16, patch=2, n_layers=3)
@@ -58,3 +60,12 @@ def test_checkpoints_of_another_model_are_refused(tmp_path):
     other = resumable(tmp_path, title="x", identity={"model": "b"}, progress=False)
     with pytest.raises(TrainingError, match="another"):
         other(new_head(CONFIG, SETTINGS), Noise(), LAYERS, SETTINGS)
+
+
+def test_a_lens_of_chosen_sizes_decodes_what_a_pooled_token_stands_for(tmp_path):
+    """Its tokens are of two by two patches each."""
+    model, photos = tiny_model("tiny-mobilevlm-v2", tiny_tokenizer()), odd_photos()
+    shown = LensImages(fit=photos[:2], held_out=photos[2:], names=("a", "b", "c"), said="noise")
+    recipe = LensRecipe(kind="tuned", fit=2, held_out=1, steps=1, layers=(0,), rank=2, decoder_layers=1)
+    lens = fit_file(model, recipe, shown, tmp_path / "tuned.lens", progress=False)
+    assert lens.info.patch == 2 * model.config.vision.patch
