@@ -1,7 +1,7 @@
 """What a lens says about itself: the model it belongs to, how it was fitted, and how good it is."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ import msgspec
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError, LensMismatchError
 from emma_viz.files.schema import Count, require_ranges, shape
-from emma_viz.lens.controls import MOST_CONTROLS, LayerControl
+from emma_viz.lens.controls import MOST_CONTROLS, NO_CONTROL, LayerControl, LayerVerdict, verdicts
 from emma_viz.models.config import LensForm
 from emma_viz.models.ranges import DEEPEST, Side
 
@@ -160,6 +160,22 @@ class LensInfo:
     def quality_of(self, layer: int) -> LayerQuality | None:
         """The held-out quality at one layer, or None when it was not measured."""
         return next((record for record in self.quality if record.layer == layer), None)
+
+    def verdicts(self, layers: Sequence[int]) -> tuple[LayerVerdict, ...]:
+        """Per layer, whether what the lens draws of it beats its controls, or why that is not known."""
+        return verdicts(self.controls, layers, why_unknown=self._why_no_control())
+
+    def _why_no_control(self) -> str:
+        """Fitting again helps where the file is of an older version alone."""
+        if not self.quality or self.controls:
+            return NO_CONTROL
+        if self.n_heldout < 2:
+            return "its quality was measured on fewer than two images, which is too few for a control"
+        if self.grid is None:
+            return (
+                "its held-out images became grids of several shapes, and a control needs images of one shape"
+            )
+        return NO_CONTROL
 
     def mismatch(self, model: ModelInfo) -> tuple[str, ...]:
         """The reasons why states of this model do not fit this lens; empty when they do."""

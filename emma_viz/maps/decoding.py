@@ -107,7 +107,7 @@ class Decoding:
         """
         if self.forced:
             return verdicts((), self.layers, why_unknown="the lens was forced on other states")
-        return verdicts(self.lens.controls, self.layers)
+        return self.lens.verdicts(self.layers)
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from emma_viz.lens.fitting.fit import fit_ridge_on_states
 from emma_viz.lens.headers import KEY, read_info
 from emma_viz.lens.info import LensInfo
 from emma_viz.metrics.quality import r2
+from emma_viz.session.fitting import quality_table
 from emma_viz.session.picture import verdicts_said
 
 WIDTH, PIXELS = 6, 12
@@ -76,6 +77,27 @@ def test_batches_do_not_matter_and_one_image_has_no_control():
     assert whole.controls() == parts.controls()
     assert one.controls() == ()
     assert verdicts(one.controls(), (0,))[0].beats is None
+
+
+def test_what_fitting_again_does_not_mend_is_said(make_model, make_decoding):
+    def measured(heldout, **model):
+        return fit_ridge_on_states(
+            batches(0, 20),
+            heldout,
+            model=make_model(**model),
+            site="resid_post",
+            layers=(1, 2),
+            fitted_on="noise",
+        ).info
+
+    ((states, pixels),) = batches(1, 1)
+    one = measured([(states[:, :1], pixels[:1])])
+    shapes = measured([(states, pixels), (states[:, :, :6], pixels[:, :6])], grid=None)
+    for info, why in ((one, "fewer than two images"), (shapes, "grids of several shapes")):
+        drawn, printed = make_decoding(lens=info, layers=(1, 2)).verdicts[0].said, quality_table(info)
+        assert why in drawn
+        assert printed.count(why) == 2
+        assert "again" not in drawn + printed
 
 
 def test_holm_counts_the_layers():

@@ -9,7 +9,6 @@ from emma_viz.checkpoints import BUNDLED, FoundModel, LoadedModel
 from emma_viz.errors import InputError, LensError, MissingLensError
 from emma_viz.files.room import require_writable
 from emma_viz.lens import Lens
-from emma_viz.lens.controls import verdicts
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.headers import SUFFIX, read_info
 from emma_viz.lens.info import LensInfo
@@ -138,7 +137,7 @@ def place_of(source: str | Path, running: Running, kind: str, out: Path | None) 
 
 def quality_table(info: LensInfo) -> str:
     """The quality on held-out images per layer, and whether it beats its controls, as text."""
-    said = verdicts(info.controls, [each.layer for each in info.quality])
+    said = info.verdicts([each.layer for each in info.quality])
     lines = [f"{'layer':>6}{'R²':>9}{'PSNR':>8}{'SSIM':>8}"]
     lines += [
         f"{each.layer:>6}{each.r2:>9.4f}{each.psnr:>8.2f}{each.ssim:>8.3f}  {verdict.said}"
