@@ -1,4 +1,4 @@
-"""Where lenses are found: by the fingerprint of the weights that they were fitted on, wherever they lie."""
+"""Where lenses are found: by the weights and the image tokens that they were fitted on, wherever they lie."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from emma_viz.checkpoints import BUNDLED, FoundModel, LoadedModel
 from emma_viz.checkpoints.readers.files import trusted_folder
+from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import LensError, MissingLensError
 from emma_viz.files.inside import inside
 from emma_viz.files.named import named_path
@@ -23,7 +24,7 @@ def find_lens(source: LoadedModel | FoundModel | str | Path, kind: str = "ridge"
         MissingLensError: there is none; the message says where it was looked for.
     """
     if isinstance(source, LoadedModel | FoundModel):
-        return _of_weights(source.info.fingerprint, kind, source.folder)
+        return _of_model(source.info, kind, source.folder)
     named = [named_path(source), BUNDLED / str(source)]
     places = [beside(place, f"{kind}{SUFFIX}") if place.is_dir() else place for place in named]
     for place in places:
@@ -32,22 +33,23 @@ def find_lens(source: LoadedModel | FoundModel | str | Path, kind: str = "ridge"
     raise _missing(kind, places)
 
 
-def _of_weights(fingerprint: str, kind: str, folder: Path | None) -> Path:
-    """The lens of these very weights: in the model's folder, beside that folder, in the cache, or among the bundled.
+def _of_model(model: ModelInfo, kind: str, folder: Path | None) -> Path:
+    """The lens of these very weights and tokens: in the model's folder, beside it, in the cache, or among the bundled.
 
     Args:
-        fingerprint: of the weights.
+        model: whose lens it is.
         kind: of lens.
         folder: where files of the model lie; None for one that is nowhere.
 
     Returns:
-        The file; where none is of these weights, the one in the folder that is called after its kind, which belongs
-        to others.
+        The file; where none is of these weights, whatever the tokens, the one in the folder that has the usual name,
+        which belongs to others.
 
     Raises:
         MissingLensError: there is none; the message says where it was looked for.
     """
-    usual = None if folder is None else beside(folder, f"{kind}{SUFFIX}")
+    usual = None if folder is None else beside(folder, lens_name(kind, model))
+    unlike = ""
     for path in _candidates(usual, folder):
         try:
             info = read_info(path)
@@ -55,12 +57,21 @@ def _of_weights(fingerprint: str, kind: str, folder: Path | None) -> Path:
             LensError
         ):  # one that cannot be read is nobody's; under its usual name it is reported when it is read
             continue
-        if info.kind == kind and info.model_fingerprint == fingerprint:
-            return path
-    if usual is not None and usual.is_file():
+        if info.kind == kind and info.model_fingerprint == model.fingerprint:
+            if info.part == model.part:
+                return path
+            unlike = f"; {path} is of its {info.part or 'tile'} tokens"
+    if usual is not None and usual.is_file() and not unlike:
         return usual
     places = [] if usual is None or folder is None else [usual, folder, folder.parent]
-    raise _missing(kind, [*places, lens_cache(), BUNDLED], fingerprint)
+    raise _missing(
+        kind, [*places, lens_cache(), BUNDLED], f" of the weights {model.fingerprint[:12]}", unlike
+    )
+
+
+def lens_name(kind: str, model: ModelInfo) -> str:
+    """What the file of a model's lens is called, where nobody named it."""
+    return f"{kind}{SUFFIX}" if model.part is None else f"{kind}-{model.part}{SUFFIX}"
 
 
 def lens_cache() -> Path:
@@ -105,9 +116,8 @@ def _lenses(folder: Path) -> Iterator[Path]:
             continue
 
 
-def _missing(kind: str, places: list[Path], fingerprint: str = "") -> MissingLensError:
-    of = f" of the weights {fingerprint[:12]}" if fingerprint else ""
+def _missing(kind: str, places: list[Path], of: str = "", unlike: str = "") -> MissingLensError:
     return MissingLensError(
-        f"No {kind} lens{of} was found (looked at {', '.join(map(str, places))}). Pass the path of a lens file, or fit "
-        f"one with fit_ridge or fit_tuned; bundled lenses: {', '.join(bundled_lenses()) or 'none'}."
+        f"No {kind} lens{of} was found (looked at {', '.join(map(str, places))}{unlike}). Pass the path of a lens "
+        f"file, or fit one with fit_ridge or fit_tuned; bundled lenses: {', '.join(bundled_lenses()) or 'none'}."
     )

@@ -12,7 +12,7 @@ from emma_viz.checkpoints import FoundModel, require_model
 from emma_viz.cli.commands import fit
 from emma_viz.cli.main import main
 from emma_viz.errors import InputError, MissingLensError, TrainingError
-from emma_viz.lens import load_lens
+from emma_viz.lens import load_lens, save_lens
 from emma_viz.lens.headers import read_info
 from emma_viz.lens.places import lens_cache
 from emma_viz.session import Asking, Running, compare
@@ -97,6 +97,36 @@ def test_the_lens_of_a_folder_that_is_not_ours_is_in_the_cache(bare, pair, monke
     assert load_lens(found).info.model_fingerprint == found.info.fingerprint
     with pytest.raises(InputError, match="has a ridge lens already"):
         lens_place(found, "ridge")
+
+
+def test_a_lens_of_other_tokens_of_the_same_weights_is_none(bare, pair):
+    """Tiles and thumbnail of one model have a lens each, which is fitted beside the other."""
+    _, tiles = require_model(bare, vision_source=str(pair.vision))
+    whole = replace(tiles, info=replace(tiles.info, part="thumbnail"))
+    shutil.copy(pair.cobra / "ridge.lens", bare / "ridge.lens")
+    with pytest.raises(MissingLensError, match=r"ridge\.lens is of its tile tokens"):
+        load_lens(whole)
+    assert lens_place(whole, "ridge") == bare / "ridge-thumbnail.lens"
+    own = load_lens(bare / "ridge.lens")
+    own = replace(own, info=replace(own.info, part="thumbnail"))
+    save_lens(own, bare / "ridge-thumbnail.lens")
+    for model in (tiles, whole):
+        assert load_lens(model).info.part == model.info.part
+        with pytest.raises(InputError, match="has a ridge lens already"):
+            lens_place(model, "ridge")
+
+
+def test_a_lens_of_other_tokens_that_has_the_usual_name_is_not_replaced(bare, pair):
+    _, tiles = require_model(bare, vision_source=str(pair.vision))
+    own = load_lens(pair.cobra / "ridge.lens")
+    save_lens(replace(own, info=replace(own.info, part="thumbnail")), bare / "ridge.lens")
+    place = lens_place(tiles, "ridge")
+    assert place.parent == lens_cache()
+    place.parent.mkdir(parents=True)
+    shutil.move(bare / "ridge.lens", place)
+    assert lens_place(tiles, "ridge") == bare / "ridge.lens"
+    with pytest.raises(InputError, match="is of thumbnail tokens; give that file another name"):
+        lens_place(FoundModel(info=tiles.info, folder=None), "ridge")
 
 
 @pytest.mark.parametrize(

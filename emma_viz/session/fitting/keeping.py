@@ -10,9 +10,9 @@ from emma_viz.errors import InputError, LensError, MissingLensError
 from emma_viz.files.room import require_writable
 from emma_viz.lens import Lens
 from emma_viz.lens.files import save_lens
-from emma_viz.lens.headers import SUFFIX, read_info
+from emma_viz.lens.headers import read_info
 from emma_viz.lens.info import LensInfo
-from emma_viz.lens.places import find_lens, lens_cache
+from emma_viz.lens.places import find_lens, lens_cache, lens_name
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.progress import Progress
 from emma_viz.session.fitting.fits import fit_lens, require_untrained
@@ -162,30 +162,36 @@ def lens_place(model: LoadedModel | FoundModel, kind: str) -> Path:
     and can be written, else in the cache.
 
     Raises:
-        InputError: there is a lens of that kind already.
+        InputError: there is a lens of that kind already, or a lens of others has its place.
         LensError: neither place can be written.
     """
     try:
         there = find_lens(model, kind)
     except LensError:
         there = None
-    fingerprint = model.info.fingerprint
-    if there is not None and read_info(there).model_fingerprint == fingerprint:
+    if there is not None and not read_info(there).mismatch(model.info):
         raise InputError(
             f"{model.info.name} has a {kind} lens already, {there}; name a file (--out) to fit another beside it."
         )
-    folder = model.folder
-    if folder is not None and there is None and folder.is_dir() and not _is_shared(folder):
-        place = folder / f"{kind}{SUFFIX}"
+    folder, name = model.folder, lens_name(kind, model.info)
+    if folder is not None and folder.is_dir() and not _is_shared(folder) and not (folder / name).exists():
+        place = folder / name
         try:
             require_writable(place, error=LensError)
         except LensError:
             pass  # the cache, then
         else:
             return place
-    place = lens_cache() / f"{fingerprint[:16]}-{kind}{SUFFIX}"
+    place = lens_cache() / f"{model.info.fingerprint[:16]}-{name}"
     require_writable(place, parents=True, error=LensError)
-    return place
+    try:
+        other = read_info(place)
+    except LensError:  # there is none, or one that is damaged
+        return place
+    raise InputError(
+        f"{place}, where the lens would be kept, is of {other.part or 'tile'} tokens; give that file another name "
+        "beside it, or name a file (--out)."
+    )
 
 
 def _is_shared(folder: Path) -> bool:
