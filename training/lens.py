@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emma_viz.capture.sites import site_layers
 from emma_viz.errors import TrainingError
+from emma_viz.lens.fitting.states import require_patches_of
 from emma_viz.models.config import VLMConfig
 from emma_viz.records.questions import LISTS
 from emma_viz.session.fitting import choose_images
@@ -25,10 +26,12 @@ def lens_images(recipe: LensRecipe, config: VLMConfig, data: Path, images: Path 
 
     Raises:
         SiteError: the model has no such layer.
+        LensError: its image tokens are pooled unevenly.
         TrainingError: the data is not there, or has too few images that can be used.
         InputError: it holds no image.
     """
     site_layers(recipe.site, "all" if recipe.layers is None else recipe.layers, config.llm.n_layer)
+    require_patches_of(config, config.model_id)
     if str(data) == TABLETOP and not data.exists():
         return scenes_for(recipe)
     _require_there(data, images)

@@ -8,7 +8,7 @@ import torch
 from emma_viz.capture.trace import Trace
 from emma_viz.data.geometry import true_patches
 from emma_viz.errors import InputError, LensError, LensMismatchError
-from emma_viz.lens.fitting.states import image_states
+from emma_viz.lens.fitting.states import image_states, require_patches_of_trace
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import Lens, mismatch, pictures_of
 from emma_viz.maps.decoding import Decoding
@@ -110,12 +110,8 @@ def _require_image_tokens(trace: Trace, lens: Lens) -> None:
             "A lens decodes image tokens, and this trace holds none. Record with an image and tokens='image' "
             "or 'all'."
         )
+    require_patches_of_trace(trace)
     place = trace.geometry[0]
-    if trace.model.grid and place.n_tokens != trace.n_image_tokens:
-        raise LensError(
-            f"{trace.model.name} pools its {place.n_tokens} patches to {trace.n_image_tokens} image tokens; "
-            "a lens gives each token the pixels of one patch, so such a projector cannot be decoded."
-        )
     if place.patch != lens.info.patch:
         raise LensMismatchError(
             f"The lens of {lens.info.model_name} decodes patches of {lens.info.patch} pixels; those of "

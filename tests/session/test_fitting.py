@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from emma_viz.checkpoints import FoundModel, require_model
+from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model, save_run_directory
 from emma_viz.cli.commands import fit
 from emma_viz.cli.main import main
-from emma_viz.errors import InputError, MissingLensError, TrainingError
+from emma_viz.errors import InputError, LensError, MissingLensError, TrainingError
 from emma_viz.lens import load_lens, save_lens
 from emma_viz.lens.headers import read_info
 from emma_viz.lens.places import lens_cache
-from emma_viz.session import Asking, Running, compare
+from emma_viz.models import VLM, ProjectorConfig
+from emma_viz.session import Asking, Running, compare, fit_ridge, fit_tuned
 from emma_viz.session.fitting import choose_images, lens_place
 from emma_viz.session.loading import lens_of
 from emma_viz.session.options import LensRecipe
@@ -150,6 +151,40 @@ def test_what_cannot_be_fitted_on_is_refused(images, tmp_path):
         choose_images(str(images / "[0-2].png"), None, recipe, fewer=True)
     with pytest.raises(InputError, match="holds no image"):
         choose_images(tmp_path, None, recipe)
+
+
+@pytest.fixture
+def uneven(pair, tmp_path):
+    """A model whose 4×4 patches are pooled to 3×2 tokens."""
+    config, _ = require_model(pair.cobra, vision_source=str(pair.vision))
+    assert config is not None
+    config = replace(config, projector=ProjectorConfig(kind="fused-ldpnet", pooled_grid=(3, 2)))
+    vlm = VLM(config).eval()
+    tokenizer = load_model(pair.cobra, vision_source=str(pair.vision)).tokenizer
+    save_run_directory(tmp_path / "uneven", config, vlm.state_dict(), tokenizer=tokenizer)
+    return tmp_path / "uneven", LoadedModel.from_vlm(vlm, tokenizer, name="uneven")
+
+
+def test_unevenly_pooled_tokens_are_refused_before_the_model_is_loaded(
+    uneven, images, pair, monkeypatch, capsys
+):
+    folder, model = uneven
+    monkeypatch.setattr("emma_viz.checkpoints.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "emma_viz.session.loading.load_model", lambda *_, **__: pytest.fail("a model was loaded")
+    )
+    command = ["fit", str(folder), "--images", str(images), "--vision", str(pair.vision)]
+    said = "pools its 16 patches to 6 image tokens"
+    for options in ([], ["--kind", "tuned", "--fit-images", "4", "--held-out", "2"]):
+        assert main([*command, *options]) == 1
+        assert said in capsys.readouterr().err
+    with pytest.raises(LensError, match=said):
+        comparing(images, folder, pair, fit_on=images)
+    paths = sorted(images.glob("[0-9].png"))
+    given = {"heldout": paths[2:4], "fitted_on": "noise", "layers": [0]}
+    for fit_one in (fit_ridge, fit_tuned):
+        with pytest.raises(LensError, match=said):
+            fit_one(model, paths[:2], **given)
 
 
 def test_options_that_a_tuned_lens_has_not_are_refused(images, bare, pair, capsys):

@@ -1,4 +1,4 @@
-"""Where the states of a frozen model come from while a lens is trained on them."""
+"""Where the states of a frozen model come from that a lens is trained on or decodes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
@@ -10,6 +10,7 @@ from torch import Tensor
 from emma_viz.capture.trace import Trace
 from emma_viz.data.geometry import true_patches
 from emma_viz.errors import LensError
+from emma_viz.models.config import VLMConfig
 
 StateBatch = tuple[Float[Tensor, "Y B T D"], Float[Tensor, "B T p p c"]]
 """States of the layers asked for, and the true patches (pixels in [0, 1]) of the same images."""
@@ -86,6 +87,45 @@ def in_batches(source: StateSource, layers: Sequence[int], size: int) -> Iterato
         yield source.read(range(start, min(start + size, len(source))), layers)
 
 
+def require_patches(name: str, *, patches: int, tokens: int) -> None:
+    """Refuse a model whose image tokens are pooled unevenly: of none is it known which pixels it stands for.
+
+    Args:
+        name: of the model.
+        patches: that the model's square is cut into; several of the encoder's in one where they are pooled evenly.
+        tokens: image tokens.
+
+    Raises:
+        LensError: there are not as many of both.
+    """
+    if patches != tokens:
+        raise LensError(
+            f"{name} pools its {patches} patches to {tokens} image tokens; a lens gives each token the pixels of one "
+            "patch, so such a projector cannot be decoded."
+        )
+
+
+def require_patches_of(config: VLMConfig | None, name: str) -> None:
+    """`require_patches` of a model that is not loaded; one without a description has a patch for each token.
+
+    Raises:
+        LensError: its tokens are pooled unevenly.
+    """
+    if config is not None:
+        side = config.vision.image_size // config.patch
+        require_patches(name, patches=side**2, tokens=config.n_image_tokens)
+
+
+def require_patches_of_trace(trace: Trace) -> None:
+    """`require_patches` of what was recorded of image tokens.
+
+    Raises:
+        LensError: they are pooled unevenly.
+    """
+    if trace.model.grid:
+        require_patches(trace.model.name, patches=trace.geometry[0].n_tokens, tokens=trace.n_image_tokens)
+
+
 def image_states(trace: Trace, site: str, layer: int) -> Float[Tensor, "B T D"]:
     """The states of the image tokens that are decoded, which stand first: those of the finest grid.
 
@@ -96,6 +136,8 @@ def image_states(trace: Trace, site: str, layer: int) -> Float[Tensor, "B T D"]:
 
     Raises:
         SiteError: the site or layer was not recorded.
+        LensError: the tokens are pooled unevenly.
     """
+    require_patches_of_trace(trace)
     count = trace.n_image_tokens if trace.model.grid else trace.geometry[0].n_tokens
     return trace[site, layer][:, :count]

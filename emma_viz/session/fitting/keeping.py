@@ -10,6 +10,7 @@ from emma_viz.errors import InputError, LensError, MissingLensError
 from emma_viz.files.room import require_writable
 from emma_viz.lens import Lens
 from emma_viz.lens.files import save_lens
+from emma_viz.lens.fitting.states import require_patches_of
 from emma_viz.lens.headers import read_info
 from emma_viz.lens.info import LensInfo
 from emma_viz.lens.places import find_lens, lens_cache, lens_name
@@ -109,7 +110,8 @@ def fit_for(
     """
     require_untrained(untrained)
     place = place_of(source, running, recipe.kind, out)
-    found = require_loadable(source, running)[1]
+    config, found = require_loadable(source, running)
+    require_patches_of(config, found.info.name)
     chosen = choose_images(data, images, recipe, fewer=True)
     say(
         f"{source}: {len(chosen.fit)} images to fit on and {len(chosen.held_out)} to measure on, each read "
@@ -233,5 +235,6 @@ def lens_for(
             raise
         if fit_on is None:
             raise MissingLensError(f"{error} `--fit-on FOLDER` does it here and keeps the lens.") from error
+    require_patches_of(require_loadable(source, running)[0], found.info.name)
     place = lens_place(found, "ridge")
     return fit_and_keep(load(source, running, progress), LensRecipe(), fit_on, place, progress=progress)
