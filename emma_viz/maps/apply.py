@@ -12,6 +12,10 @@ from emma_viz.lens.fitting.states import image_states, require_patches_of_trace
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import Lens, mismatch, pictures_of
 from emma_viz.maps.decoding import Decoding
+from emma_viz.shapes import CHANNELS
+
+_AT_ONCE = 8
+"""Samples that go through a lens together: a decoder works with many times what it gives."""
 
 
 def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, force: bool = False) -> Decoding:
@@ -48,13 +52,17 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
     require_fit(tuple(reasons), force=force)
     movable = pictures_of(lens) == "layers"
     site = trace.sites[0] if movable and lens.info.site not in trace.sites else lens.info.site
-    patches = []
-    for layer, own in plan:
+    place = trace.geometry[0]
+    shape = (len(plan), len(trace), place.n_tokens, place.patch, place.patch, CHANNELS)
+    patches = np.empty(shape, np.float32)
+    for row, (layer, own) in zip(patches, plan, strict=True):
         states = [image_states(trace, *pair) for pair in (((site, layer),) if movable else lens.reads(own))]
-        decoded = lens.decode(states[0] if len(states) == 1 else torch.stack(states), own)
-        patches.append(decoded.cpu().numpy())
+        for start in range(0, len(trace), _AT_ONCE):
+            some = [each[start : start + _AT_ONCE] for each in states]
+            decoded = lens.decode(some[0] if len(some) == 1 else torch.stack(some), own)
+            row[start : start + _AT_ONCE] = decoded.cpu().numpy()
     return Decoding(
-        patches=np.stack(patches),
+        patches=patches,
         true=true_patches(trace.views, trace.geometry),
         layers=chosen,
         site=site,

@@ -157,7 +157,7 @@ class Decoding:
     def select(
         self, *, layers: Sequence[int] | None = None, samples: Sequence[int] | None = None
     ) -> "Decoding":
-        """A decoding of some of the layers or images, in the order given.
+        """A decoding of some of the layers or images, in the order given; its arrays may be views of this one's.
 
         Raises:
             InputError: a layer or image is not there.
@@ -172,14 +172,16 @@ class Decoding:
         def pick(values: Sequence) -> tuple:
             return tuple(values[row] for row in rows) if len(values) else ()
 
-        chosen = [self.layers.index(layer) for layer in kept]
+        # In one step: what is not chosen, which may lie in a file, is not read.
+        chosen, some = _as_slice([self.layers.index(layer) for layer in kept]), _as_slice(rows)
+        both = isinstance(chosen, list) and isinstance(some, list)
         return replace(
             self,
-            patches=self.patches[chosen][:, rows],
-            true=self.true[rows],
+            patches=self.patches[np.ix_(chosen, some) if both else (chosen, some)],
+            true=self.true[some],
             layers=kept,
             geometry=pick(self.geometry),
-            views=self.views[rows],
+            views=self.views[some],
             images=pick(self.images),
             image_hashes=pick(self.image_hashes),
             prompts=pick(self.prompts),
@@ -256,6 +258,13 @@ class Decoding:
             lens=lens,
             **{name: getattr(known, name) for name in SAME},
         )
+
+
+def _as_slice(numbers: list[int]) -> slice | list[int]:
+    """Numbers that follow one another as a slice, which copies nothing."""
+    if numbers and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return slice(numbers[0], numbers[-1] + 1)
+    return numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

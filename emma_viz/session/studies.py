@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -65,7 +66,6 @@ def decode_study(
     wanted = dict(zip(chosen, one_each(lenses, len(chosen)), strict=True))
     total = sum(map(len, parts.values()))
     work = [(name, part) for name, own in parts.items() for part in own]
-    found: dict[str, list[Decoding]] = {name: [] for name in chosen}
     for done, (name, part) in enumerate(work):
         if progress:
             progress(done, total, f"decoding {part}")
@@ -77,8 +77,7 @@ def decode_study(
             decoding = decode(piece, lens, force=force_lens)
             arrays, meta = decoding.to_arrays(with_images=False)
             study.save_arrays(part, arrays_name, arrays, meta, overwrite=True)
-            found[name].append(decoding)
-    held = [_Held(study=study, decodings={name: decodings}) for name, decodings in found.items()]
+    held = [_Held.of(path, [name]) for name in chosen]
     return tuple(
         each.comparison(numbers).decodings[0] for each in held for numbers in each.by_shape().values()
     )
@@ -123,39 +122,65 @@ def compare_shapes(
     return tuple((tuple(numbers), held.comparison(numbers)) for numbers in held.by_shape().values())
 
 
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Samples that were decoded together, whose pixels stay on the disk until they are wanted."""
+
+    study: Study
+    entry: str
+    trace: Trace
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.trace)
+
+    def decoding(self) -> Decoding:
+        """The decoded pixels, which are held to be those of the trace.
+
+        Raises:
+            StudyError: they are damaged, or of other images.
+        """
+        return _checked(self.study, self.entry, self.trace, self.arrays, self.meta)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Held:
     """The decodings that a study holds of some entries, of the same images."""
 
     study: Study
-    decodings: Mapping[str, Sequence[Decoding]]
+    batches: Mapping[str, Sequence[_Batch]]
     """Of each entry all, in order."""
 
     @classmethod
     def of(cls, path: Path, entries: Sequence[str] | None) -> "_Held":
         study = open_study(path)
-        decodings = {
-            name: [each for part in study.parts_of(name) for each in _decodings(study, part)]
+        batches = {
+            name: [each for part in study.parts_of(name) for each in _batches(study, part)]
             for name in _decoded_entries(study, entries)
         }
-        first, *others = decodings
-        hashes = {name: [one for each in own for one in each.image_hashes] for name, own in decodings.items()}
+        first, *others = batches
+        hashes = {
+            name: [one for each in own for one in each.trace.image_hashes] for name, own in batches.items()
+        }
         for other in others:
             if hashes[other] != hashes[first]:
                 raise InputError(
                     f"expected {first} and {other} of {path} to be of the same images, but their image hashes differ; "
                     "name entries that are with --entries."
                 )
-        return cls(study=study, decodings=decodings)
+        return cls(study=study, batches=batches)
 
     @property
     def count(self) -> int:
         """Questions."""
-        return sum(map(len, next(iter(self.decodings.values()))))
+        return sum(map(len, next(iter(self.batches.values()))))
 
     def by_shape(self) -> dict[tuple[tuple[int, int], ...], list[int]]:
         """The numbers of the questions, by the grids that the models made of their images."""
-        grids = [[each.grid for each in own for _ in range(len(each))] for own in self.decodings.values()]
+        grids = [
+            [place.grid for each in own for place in each.trace.geometry] for own in self.batches.values()
+        ]
         found: dict[tuple[tuple[int, int], ...], list[int]] = {}
         for number, key in enumerate(zip(*grids, strict=True)):
             found.setdefault(key, []).append(number)
@@ -171,13 +196,13 @@ class _Held:
         if odd := [number for number in numbers if not 0 <= number < self.count]:
             raise StudyError(f"{self.study.path} holds {self.count} questions, and no number {odd[0]}.")
         names: tuple[str, ...] = ()
-        for entry in self.decodings:
+        for entry in self.batches:
             of_parts = [image_names_of_entry(self.study, part) for part in self.study.parts_of(entry)]
             names = (all(of_parts) and tuple(chain.from_iterable(of_parts))) or names
         return Comparison(
             decodings=tuple(
                 _chosen(own, self.study.images(entry, numbers), numbers)
-                for entry, own in self.decodings.items()
+                for entry, own in self.batches.items()
             ),
             image_names=tuple(names[number] for number in numbers) if names else (),
         )
@@ -223,29 +248,31 @@ def _arrays_names(count: int) -> list[str]:
     return [DECODING, *(f"{DECODING}-{number}" for number in range(2, count + 1))]
 
 
-def _chosen(decodings: Sequence[Decoding], images: Sequence[Image.Image], numbers: Sequence[int]) -> Decoding:
-    """Some samples of several decodings, numbered through, as one."""
-    if list(numbers) == list(range(sum(map(len, decodings)))):
-        return joined(decodings, images=images)
-    rows = [(each, row) for each in decodings for row in range(len(each))]
-    some = groupby((rows[number] for number in numbers), key=lambda each: id(each[0]))
-    parts = [list(each) for _, each in some]
-    picked = [part[0][0].select(samples=[row for _, row in part]) for part in parts]
+def _chosen(batches: Sequence[_Batch], images: Sequence[Image.Image], numbers: Sequence[int]) -> Decoding:
+    """Some samples of several batches, numbered through, as one; the other batches are not looked at."""
+    rows = [(index, row) for index, each in enumerate(batches) for row in range(len(each))]
+    wanted = [rows[number] for number in numbers]
+    made = {index: batches[index].decoding() for index in dict.fromkeys(index for index, _ in wanted)}
+    parts = [
+        (made[index], [row for _, row in some]) for index, some in groupby(wanted, key=lambda each: each[0])
+    ]
+    # Of a whole batch nothing is selected: that would read its photographs.
+    picked = [each if some == list(range(len(each))) else each.select(samples=some) for each, some in parts]
     return joined(picked, images=images)
 
 
-def _decodings(study: Study, part: str) -> Iterator[Decoding]:
+def _batches(study: Study, part: str) -> Iterator[_Batch]:
     """The decoded pixels of an entry: those of its batches, or, made later, of its pieces."""
     there = study.entry(part).arrays
     if DECODING not in there:
         pairs = zip(study.traces(part), study.batch_arrays(part, DECODING), strict=True)
-        return (_checked(study, part, trace, *arrays) for trace, arrays in pairs)
+        return (_Batch(study, part, trace, *arrays) for trace, arrays in pairs)
     pieces = study.pieces(part)
     names = _arrays_names(len(pieces))
     if not set(names) <= set(there):
         raise _of_others(study, part, sum(map(len, pieces)))
     pairs = zip(pieces, names, strict=True)
-    return (_checked(study, part, piece, *study.load_arrays(part, name)) for piece, name in pairs)
+    return (_Batch(study, part, piece, *study.load_arrays(part, name)) for piece, name in pairs)
 
 
 def _of_others(study: Study, entry: str, count: int) -> StudyError:

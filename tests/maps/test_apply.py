@@ -42,6 +42,21 @@ def test_every_layer_goes_through_its_own_map(make_trace, lens, tokens):
     assert not decoding.forced
 
 
+def test_a_lens_decodes_some_samples_at_a_time(make_trace, lens, monkeypatch):
+    trace, seen, whole = make_trace(batch=20), [], RidgeLens.decode
+
+    def spied(lens, states, layer):
+        seen.append(len(states))
+        return whole(lens, states, layer)
+
+    monkeypatch.setattr(RidgeLens, "decode", spied)
+    decoding = decode(trace, lens)
+    assert max(seen) <= 8
+    for index, layer in enumerate(decoding.layers):
+        expected = whole(lens, trace["resid_post", layer], layer)
+        np.testing.assert_allclose(decoding.patches[index], expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_layers_are_decoded_in_the_order_asked_for(make_trace, lens):
     trace = make_trace()
     both, one = decode(trace, lens, layers=(2, 0)), decode(trace, lens, layers=[2])

@@ -1,6 +1,7 @@
 """The Decoding: layout of its images, selection, and a trip through arrays and JSON."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -31,6 +32,21 @@ def test_select_keeps_order_and_everything_else(make_decoding):
     for wrong in ({"layers": (5,)}, {"samples": (3,)}):
         with pytest.raises(InputError):
             decoding.select(**wrong)
+
+
+def test_select_copies_nothing_that_is_not_chosen(make_decoding):
+    decoding = make_decoding(lambda layer, patches: patches + layer, layers=(0, 1, 2, 3), batch=400)
+    wanted = {"layers": (3, 1), "samples": (17, 5)}
+    tracemalloc.start()
+    chosen = decoding.select(**wanted)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(chosen.patches, decoding.patches[[3, 1]][:, [17, 5]])
+    assert peak < decoding.patches[0].nbytes / 2
+    run = decoding.select(layers=(1, 2), samples=(3, 4, 5))
+    np.testing.assert_array_equal(run.patches, decoding.patches[1:3, 3:6])
+    for name in ("patches", "true", "views"):
+        assert np.shares_memory(getattr(run, name), getattr(decoding, name))
 
 
 @pytest.mark.parametrize("with_images", [True, False])

@@ -18,6 +18,7 @@ from emma_viz.capture.sites import SITES, site_width
 from emma_viz.checkpoints import load_model, save_run_directory, save_vision_encoder
 from emma_viz.cli.main import main
 from emma_viz.errors import CheckpointError, InputError, MissingLensError, SiteError, StudyError
+from emma_viz.maps import Decoding
 from emma_viz.session import Asking, Running, capture, compare_study, decode_study
 from emma_viz.session.capturing.questions import bounds
 from emma_viz.session.capturing.stores import bytes_of_each
@@ -193,6 +194,23 @@ def test_stored_maps_are_those_that_are_decoded_of_states(images, pair, states, 
     assert not missing
     kept = {file.name for file in study.files()}
     assert "arrays-decoding.safetensors" in kept
+
+
+def test_of_stored_maps_only_those_that_are_wanted_are_made(images, pair, tmp_path, monkeypatch):
+    captured(images, pair, tmp_path / "study", store="maps", states_dtype="float16", batch_size=1)
+    made, make = [], Decoding.from_arrays
+
+    def counted(arrays, meta, **given):
+        made.append(meta["image_hashes"])
+        return make(arrays, meta, **given)
+
+    monkeypatch.setattr(Decoding, "from_arrays", counted)
+    (chosen,) = compare_study(tmp_path / "study", samples=[2, 0, 2]).decodings
+    assert len(made) == 2
+    (whole,) = compare_study(tmp_path / "study").decodings
+    assert len(made) == 2 + 3
+    np.testing.assert_array_equal(chosen.patches, whole.patches[:, [2, 0, 2]])
+    assert chosen.image_hashes == tuple(whole.image_hashes[number] for number in (2, 0, 2))
 
 
 def test_pooled_states_are_means_and_the_last_token(images, pair, tmp_path):
