@@ -154,7 +154,9 @@ def require_model(
         revision=revision,
     )
     require_vision(ready.vlm.config.vision, vision_source)
-    return ready.vlm.config, FoundModel(info=ready.info(), folder=ready.found.folder)
+    config = ready.vlm.config
+    geometry = image_transform(config).geometry
+    return config, FoundModel(info=ready.info(), folder=ready.found.folder, geometry=geometry)
 
 
 def _require_whole(source: SourceLike, *others: object) -> None:

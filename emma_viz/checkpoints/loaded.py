@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor, nn
 
 from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.checkpoints.followed import FollowedInfo
+from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.images import ImageTransform, TowerNorm
 from emma_viz.data.prompts import Turn, lead
 from emma_viz.data.provenance import ModelInfo
@@ -110,6 +112,8 @@ class FoundModel:
     info: ModelInfo
     folder: Path | None
     """Where files that belong to the model, such as its lenses, are looked for; None for one that is nowhere."""
+    geometry: Callable[[Image.Image], ImageGrid] | None = field(default=None, repr=False, compare=False)
+    """Gives where the tokens of an image will lie; None where no more than the record is known."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -41,7 +41,7 @@ from emma_viz.errors import CheckpointError, InputError, KeyMismatchError
 from emma_viz.files.named import named_path
 from emma_viz.models.attention_sites import attention_blocks
 from emma_viz.models.peers.calls import translated
-from emma_viz.models.peers.network import PeerNetwork
+from emma_viz.models.peers.network import PeerImages, PeerNetwork
 from emma_viz.models.peers.peer import PeerSettings
 from emma_viz.models.peers.steering import only_steering
 from emma_viz.models.peers.table import PEERS, peer_of
@@ -234,7 +234,8 @@ def require_peer(
         CheckpointError: the folder is not complete, or its model is of no family here.
     """
     ready = _Ready.of(source, device, dtype, part)
-    return FoundModel(info=ready.info, folder=ready.folder)
+    images = PeerImages(settings=ready.settings, family=PEERS[ready.info.family], part=ready.info.part)
+    return FoundModel(info=ready.info, folder=ready.folder, geometry=images.geometry)
 
 
 _OWN = {"local_files_only": True, "trust_remote_code": False}

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emma_viz.data.provenance import ModelInfo
+from emma_viz.errors import LensMismatchError
 from emma_viz.lens.info import LensInfo
 
 
@@ -66,6 +67,20 @@ def mismatch(lens: Lens, *, model: ModelInfo, sites: Sequence[str]) -> tuple[str
     if pictures_of(lens) == "layers" and lens.info.site not in sites:
         reasons.append(f"it reads {lens.info.site}, the states are of {', '.join(sites) or 'no site'}")
     return tuple(reasons)
+
+
+def require_site(lens: Lens, site: str) -> None:
+    """Refuse to decode another site with a lens that reads several states together, even forced.
+
+    Raises:
+        LensMismatchError: it is such a lens, and reads other sites than this one.
+    """
+    needed = dict.fromkeys(name for layer in lens.default_layers for name, _ in lens.reads(layer))
+    if pictures_of(lens) != "layers" and set(needed) != {site}:
+        raise LensMismatchError(
+            f"The {lens.info.kind} lens of {lens.info.model_name} reads {' and '.join(needed)} together and cannot "
+            f"decode {site} in their place; leave the site (--site) out, or take a ridge lens."
+        )
 
 
 def recording_for(

@@ -31,6 +31,23 @@ def share_limits(maps: Sequence[ActivationMaps]) -> tuple[ActivationMaps, ...]:
     return tuple(each.with_limits(np.broadcast_to(ends, each.limits.shape).copy()) for each in maps)
 
 
+def require_one_shape(name: str, shapes: Sequence[tuple[tuple[int, int], int]]) -> None:
+    """Refuse images that no one picture shows.
+
+    Args:
+        name: of the model.
+        shapes: of each image the rows and columns of its tokens, and the side of one, pixels.
+
+    Raises:
+        InputError: they differ.
+    """
+    if others := [shape for shape in shapes if shape != shapes[0]]:
+        raise InputError(
+            f"{name} sees these images on grids of several shapes, {shapes[0][0]} and {others[0][0]}: draw those of "
+            "each shape in a picture of their own."
+        )
+
+
 def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> Decoding:
     """One decoding of the images of several, in order, which were decoded alike.
 
@@ -53,12 +70,9 @@ def joined(decodings: Sequence[Decoding], *, images: Sequence[Image.Image]) -> D
         if any(value != values[0] for value in values):
             raise InputError(f"Decodings that are joined are alike; these differ in {name}.")
 
-    shapes = [(each.geometry[0].grid, each.geometry[0].patch) for each in decodings]
-    if others := [shape for shape in shapes if shape != shapes[0]]:
-        raise InputError(
-            f"{first.model.name} sees these images on grids of several shapes, {shapes[0][0]} and {others[0][0]}: draw "
-            "those of each shape in a picture of their own."
-        )
+    require_one_shape(
+        first.model.name, [(each.geometry[0].grid, each.geometry[0].patch) for each in decodings]
+    )
 
     def chain(name: str) -> tuple:
         return tuple(value for each in decodings for value in getattr(each, name))

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from emma_viz.errors import InputError
 from emma_viz.maps.scale import LEVELS, levels
 
 COLORMAPS = ("viridis", "magma", "inferno", "cividis", "jet", "RdBu")
@@ -26,11 +27,18 @@ UNSEEN_HATCH = "#bdbdbd"
 WARNING = "#b3261e"
 
 
-def is_colormap(name: str) -> bool:
-    """Whether matplotlib has a colour map of that name."""
+def require_colormap(name: str) -> None:
+    """Refuse a name that is no colour map's.
+
+    Raises:
+        InputError: matplotlib has none of that name.
+    """
+    if name in COLORMAPS:
+        return
     import matplotlib
 
-    return name in matplotlib.colormaps
+    if name not in matplotlib.colormaps:
+        raise InputError(f"unknown colormap {name[:60]!r}; expected one of {', '.join(COLORMAPS)}.")
 
 
 def colour_table(name: str, count: int = LEVELS) -> UInt8[np.ndarray, "count 3"]:

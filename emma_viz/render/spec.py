@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from emma_viz.errors import InputError
 from emma_viz.maps.scale import UNSEEN_DIFFERENCE, Rest, difference_limit
-from emma_viz.render.colours import COLORMAPS, is_colormap
+from emma_viz.render.colours import require_colormap
 from emma_viz.render.expectations import (
     HIGHEST_NUMBER,
     expect_extent,
@@ -29,6 +29,8 @@ Extent = tuple[float, float, float, float]
 Limits = tuple[float, float]
 """Lowest and highest value of a colour scale."""
 
+MOST_MODELS = 8
+"""Models that a figure shows."""
 _MOST = 20_000
 _SMALLEST_TYPE, _LARGEST_TYPE = 0.6, 1.3
 """Maps that a figure may show, over all its images and models; also its images, and its notes."""
@@ -171,9 +173,10 @@ class ImageCase:
         for extent in (self.extent, self.kept or self.extent):
             expect_extent(where, extent)
         expect_limits(f"{where}: true_limits", np.asarray([self.true_limits], dtype=np.float64))
-        if not 1 <= len(self.models) <= 8:
+        if not 1 <= len(self.models) <= MOST_MODELS:
             raise InputError(
-                f"{where}: expected 1 to 8 models in a figure, got {len(self.models)}; draw several figures."
+                f"{where}: expected 1 to {MOST_MODELS} models in a figure, got {len(self.models)}; draw several "
+                "figures."
             )
         names = [clean(model.name) for model in self.models]
         if len(set(names)) < len(names):
@@ -257,13 +260,10 @@ class FigureSpec:
                 f"expected at most {_MOST} maps, images or notes in a figure, got {maps} maps of {len(self.images)} "
                 f"images and {len(self.notes)} notes; draw several figures."
             )
-        for name, value, known in (
-            ("style", self.style, STYLES),
-            ("scale", self.scale, SCALES),
-            ("colormap", self.color_table, COLORMAPS),
-        ):
-            if value not in known and not (name == "colormap" and is_colormap(value)):
+        for name, value, known in (("style", self.style, STYLES), ("scale", self.scale, SCALES)):
+            if value not in known:
                 raise InputError(f"unknown {name} {value[:60]!r}; expected one of {', '.join(known)}.")
+        require_colormap(self.color_table)
         for case in self.images:
             self._check_scale(case)
             if self.difference:

@@ -15,14 +15,14 @@ from emma_viz.displays import bundle_of
 from emma_viz.errors import InputError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
-from emma_viz.lens.protocol import mismatch
+from emma_viz.lens.protocol import mismatch, require_site
 from emma_viz.maps import ActivationMaps, Decoding, share_limits
 from emma_viz.maps.joining import joined
 from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
 from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.fitting import lens_for
-from emma_viz.session.layers import shown_layers
+from emma_viz.session.foreseen import Row, require_count, require_drawable, require_layers
 from emma_viz.session.loading import free, load, one_each, require_loadable
 from emma_viz.session.options import DEFAULT_LENSES, DEFAULT_MODELS, Asking, Running, View
 from emma_viz.session.road import ask
@@ -100,7 +100,8 @@ def compare(
     site: str | None = None,
     force_lens: bool = False,
     fit_on: Path | None = None,
-    layers: tuple[int | str, ...] | None = None,
+    views: Sequence[View] = (),
+    film: bool = False,
     prompts: Sequence[str] = (),
     asking: Asking = Asking(),
     running: Running = Running(),
@@ -110,7 +111,8 @@ def compare(
     """Ask models about images, and decode what their image tokens held at every layer that their lenses know.
 
     The models are loaded one after another, and each is freed before the next. What can be refused without running
-    one (a model or lens that does not exist, a lens of another model, a layer that is not decoded) is refused first.
+    one (a model or lens that does not exist, a lens of another model, images of several shapes, what a picture cannot
+    show) is refused first.
 
     Args:
         images: one image or several: paths, PIL images or arrays.
@@ -120,7 +122,8 @@ def compare(
         force_lens: use a lens although it belongs to another model; every picture then says so.
         fit_on: a folder of images, or what else `emma_viz.session.fitting.choose_images` takes: a model without a ridge
             lens gets one fitted on them, which is kept.
-        layers: those that a picture will show (`View.layers`), to refuse early what is not decoded; all are decoded.
+        views: of the pictures that will be drawn, to refuse early what they cannot show; all layers are decoded.
+        film: whether one of them will be a film, which shows one map of an image at each layer.
         prompts: each is asked about each image; `asking.prompt` alone when there is none.
         asking: the prompt, and how answers are drawn.
         running: how the models are loaded and run.
@@ -128,10 +131,11 @@ def compare(
         progress: called as progress(done, total, what).
 
     Raises:
-        InputError: an image cannot be used, the counts do not fit, or a layer is not decoded.
+        InputError: an image cannot be used, the counts do not fit, or pictures cannot show what `views` asks for.
         CheckpointError: a model cannot be read.
         LensError: there is no lens, or it belongs to another model.
     """
+    require_count(views, len(models))
     several = tuple(prompts) or (asking.prompt,)
     read, called = read_images(images, convert_profile=convert_profile)
     pictures = [picture for picture in read for _ in several]
@@ -142,6 +146,8 @@ def compare(
         for config, _ in described:
             split_site(site, ATTENTION_SITES if config is None else sites_of(config.llm))
     found = [model for _, model in described]
+    rows = [Row(config=config, model=model) for config, model in described]
+    require_drawable(rows, read, several, difference=any(view.difference for view in views), film=film)
     chosen = [
         lens_for(each, source, model, running, fit_on=fit_on, force=force_lens, progress=progress)
         for each, source, model in zip(wanted, models, found, strict=True)
@@ -149,11 +155,12 @@ def compare(
     recorded = [recording_for(lens) for lens in chosen]
     plans = [((site,) if site else sites, needed) for sites, needed in recorded]
     for lens, model, (sites, _) in zip(chosen, found, plans, strict=True):
-        info = model.info
-        unfit = mismatch(lens, model=info, sites=sites)
+        if site is not None:
+            require_site(lens, site)
+        unfit = mismatch(lens, model=model.info, sites=sites)
         require_fit(unfit, force=force_lens)
-        if not force_lens:
-            shown_layers(lens.default_layers, layers, lens.info.model_name)
+    if not force_lens:
+        require_layers(views, chosen)
     decodings, asked = [], [Question(image=picture, prompt=prompt) for picture in read for prompt in several]
     for source, lens, (sites, needed) in zip(models, chosen, plans, strict=True):
         model = load(source, running, progress)

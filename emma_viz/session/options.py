@@ -110,6 +110,10 @@ class View:
 
     def __post_init__(self):
         self.scale_and_limits()
+        if self.colormap is not None:
+            from emma_viz.render.colours import require_colormap  # a command line's help can do without
+
+            require_colormap(self.colormap)
 
     def scale_and_limits(self) -> tuple[str, tuple[float, float] | None]:
         """The name of the scale, and its limits when they are fixed.

@@ -13,6 +13,7 @@ from emma_viz.capture.sites import Layers
 from emma_viz.capture.trace import TokenKind
 from emma_viz.data import read_image
 from emma_viz.lens import Lens
+from emma_viz.lens.protocol import require_site
 from emma_viz.maps import Decoding, decode
 from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
@@ -116,6 +117,8 @@ def decode_at(
         SiteError: the trace has no such site.
     """
     other = site not in ("", lens.info.site)
+    if other:
+        require_site(lens, site)
     seen = trace.select(sites=[site]) if other else trace
     return decode(seen, lens, layers=layers, force=force or other)
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from emma_viz.cli.main import main
+from emma_viz.errors import InputError
 from emma_viz.render import read_spec, recipe_of
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
@@ -178,6 +179,32 @@ def test_a_film_has_every_layer_and_its_recipe_beside_it(run_options, photos, tm
     assert read_spec(tmp_path / "one.png").images[0].models[0].layers != spec.images[0].models[0].layers
     assert main(["figure", "--from", "layers.gif.json", "--out", "again.gif"]) == 0
     assert (tmp_path / "again.gif").read_bytes() == (tmp_path / "layers.gif").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--colormap", "virdis"], "unknown colormap 'virdis'"),
+        (["--models", *["cobra-pocket"] * 9], "1 to 8 models"),
+        (["--models", "cobra-pocket", "--difference"], "two models for a difference"),
+    ],
+)
+def test_what_no_figure_shows_is_refused_before_the_work(options, says, photos, monkeypatch, capsys):
+    monkeypatch.setattr("emma_viz.session.comparison.load", lambda *_: pytest.fail("a model was loaded"))
+    assert main(["figure", str(photos[0]), *options, "--out", "fig.png"]) == 1
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("out", ["fig.gif", "fig.png"])
+def test_whether_there_is_a_film_is_known_before_the_work(out, run_options, photos, monkeypatch, capsys):
+    def compared(*_, film, **__):
+        raise InputError(f"film: {film}")
+
+    monkeypatch.setattr("emma_viz.session.compare", compared)
+    assert main(["figure", str(photos[0]), *run_options, "--out", out]) == 1
+    assert f"film: {out == 'fig.gif'}" in capsys.readouterr().err
 
 
 def test_a_film_of_several_images_is_refused_before_the_work(run_options, photos, capsys):

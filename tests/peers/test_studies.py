@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from emma_viz.capture import record
+from emma_viz.checkpoints import require_model
 from emma_viz.errors import InputError, SiteError, StudyError
 from emma_viz.lens import save_lens
 from emma_viz.maps import decode
@@ -135,6 +136,19 @@ def test_a_study_holds_images_of_several_shapes(peer, tmp_path):
             compare_study(study)
     else:
         assert compare_study(study).decodings[0].image_hashes == kept.trace(name).image_hashes
+
+
+def test_a_figure_of_several_shapes_is_refused_before_the_model_is_loaded(peer, pictures, monkeypatch):
+    _, model = peer
+    _, found = require_model(model.folder)
+    assert found.geometry is not None
+    places = [model.transform.geometry(picture) for picture in pictures]
+    assert [found.geometry(picture) for picture in pictures] == places
+    if len({place.grid for place in places}) == 1:
+        return
+    monkeypatch.setattr("emma_viz.session.loading.load_peer", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(InputError, match="grids of several shapes"):
+        compare(pictures, [model.folder])
 
 
 def test_a_capture_of_several_shapes_goes_on_to_the_same_batches(peer, tmp_path):

@@ -1,11 +1,20 @@
 """The road from images and models to a figure's contents."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from emma_viz.checkpoints import require_model
+from emma_viz.data.images import ImageTransform
 from emma_viz.errors import CheckpointError, InputError, LensError, LensMismatchError
+from emma_viz.heads.config import paper_config
+from emma_viz.heads.head import build_head
+from emma_viz.lens import load_lens
+from emma_viz.lens.native import native_lens
 from emma_viz.render.overlay import highlight
 from emma_viz.session import Asking, Comparison, Running, View, compare, figure, shown_layers
+from tests.tiny_model import odd_photos, tiny_model, tiny_tokenizer
 
 SHORT = Asking(max_new_tokens=3)
 
@@ -148,7 +157,7 @@ def no_model_may_run(monkeypatch):
 @pytest.mark.parametrize(
     ("second", "options", "error", "says"),
     [
-        ("emma", {"layers": (0, 9)}, InputError, r"\(-1 to 2\), got 9"),
+        ("emma", {"views": [View(layers=(0, 9))]}, InputError, r"\(-1 to 2\), got 9"),
         ("nosuch", {}, CheckpointError, "no model 'nosuch'"),
         ("emma", {"lenses": ["ridge", "nosuch.lens"]}, LensError, r"nosuch\.lens"),
     ],
@@ -160,7 +169,80 @@ def test_what_cannot_be_drawn_is_refused_before_the_first_model_runs(
     with pytest.raises(error, match=says):
         compare(photos[0], models, running=running, **options)
     with pytest.raises(RanError):
-        compare(photos[0], pair.models, layers=(0, 2), running=running)
+        compare(photos[0], pair.models, views=[View(layers=(0, 2), difference=True)], running=running)
+
+
+@pytest.mark.usefixtures("no_model_may_run")
+def test_models_that_one_figure_cannot_show_are_refused_before_they_run(pair, photos, running):
+    def refused(models, says, **options):
+        with pytest.raises(InputError, match=says):
+            compare(photos[0], models, running=running, **options)
+
+    difference = View(difference=True)
+    refused([pair.cobra] * 9, "1 to 8 models in a figure, got 9", views=[View()])
+    refused([pair.cobra], "two models for a difference", views=[View(), difference])
+    pooled = tiny_model("tiny-mobilevlm-v2", tiny_tokenizer())
+    refused([pair.cobra, pooled], r"cobra with 4×4 and tiny-mobilevlm-v2 with 2×2", views=[difference])
+    lenses = [
+        only(load_lens(folder / "ridge.lens"), layer) for layer, folder in enumerate([pair.cobra, pair.emma])
+    ]
+    refused(pair.models, "both show for a difference .* got 0 and 1", views=[difference], lenses=lenses)
+    with pytest.raises(RanError):
+        compare(photos[0], pair.models, running=running, views=[View()], lenses=lenses)
+
+
+def only(lens, layer):
+    """A lens of one of its layers."""
+    row = slice(lens.info.layers.index(layer), lens.info.layers.index(layer) + 1)
+    info = replace(lens.info, layers=(layer,), quality=(), controls=())
+    return replace(lens, info=info, weight=lens.weight[row], bias=lens.bias[row])
+
+
+class Shaped(ImageTransform):
+    """More tokens for wide images."""
+
+    def geometry(self, image):
+        return replace(super().geometry(image), size=self.size * (1 + (image.width > image.height)))
+
+
+@pytest.mark.usefixtures("no_model_may_run")
+def test_images_of_several_shapes_are_refused_before_they_are_shown():
+    model = tiny_model("tiny-cobra", tiny_tokenizer())
+    shaped = replace(model, info=replace(model.info, grid=None), transform=Shaped(**vars(model.transform)))
+    with pytest.raises(InputError, match=r"grids of several shapes, \(8, 8\) and \(4, 4\)"):
+        compare(odd_photos(), [shaped])
+
+
+@pytest.mark.usefixtures("no_model_may_run")
+def test_a_site_that_a_lens_of_taps_does_not_read_is_refused_before_anything_runs(pair, photos, running):
+    config, found = require_model(pair.emma, vision_source=running.vision_source)
+    head = build_head(paper_config(width=config.llm.d_model, patch=config.patch, n_taps=len(config.taps) + 1))
+    lens = native_lens(head, found.info, patch=config.patch, fitted_on="noise", n_fit=1)
+    for force in (False, True):
+        with pytest.raises(
+            LensMismatchError, match=r"cannot decode resid_post in their place; leave the site"
+        ):
+            compare(
+                photos[0], [pair.emma], lenses=[lens], site="resid_post", running=running, force_lens=force
+            )
+
+
+@pytest.mark.usefixtures("no_model_may_run")
+def test_a_film_of_several_prompts_that_reach_the_image_is_refused_before_anything_runs(
+    pair, photos, running
+):
+    fused = tiny_model("tiny-emma-text-fusion", tiny_tokenizer())
+    several = {"prompts": ["What?", "Why?"], "film": True, "running": running}
+    with pytest.raises(InputError, match=r"one prompt .* film of tiny-emma-text-fusion"):
+        compare(photos[0], [fused], **several)
+    with pytest.raises(RanError):
+        compare(photos[0], [pair.cobra], **several)
+
+
+def test_a_colormap_that_there_is_not_is_no_view():
+    with pytest.raises(InputError, match="unknown colormap 'virdis'; expected one of viridis"):
+        View(colormap="virdis")
+    assert View(colormap="cubehelix").colormap == "cubehelix"
 
 
 def test_a_lens_that_does_not_fit_is_refused_before_anything_is_recorded(pair, photos, running, monkeypatch):

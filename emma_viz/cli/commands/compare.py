@@ -31,12 +31,13 @@ def run(args: argparse.Namespace) -> int:
     from emma_viz import session
 
     outs = args.out or [args.study.with_name(f"{args.study.name}-report.html")]
+    views = [options.view(args, out) for out in outs]
     for out in outs:
         session.check_output(out, recipe=args.recipe)
     comparison = session.compare_study(args.study, entries=args.entries, samples=args.samples)
     print(session.scores_table(comparison.decodings))
-    for out in outs:
-        spec = comparison.spec(options.view(args, out))
+    for out, view in zip(outs, views, strict=True):
+        spec = comparison.spec(view)
         for path in session.write_picture(spec, out, recipe=args.recipe):
             print(f"wrote {one_line(path)}")
     return 0

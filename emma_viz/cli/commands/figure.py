@@ -58,9 +58,11 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("expected at least one image (or --from FIGURE), got none.")
     from emma_viz import session  # what loads PyTorch comes after what can be refused without it
     from emma_viz.cli.progress import ProgressBars
+    from emma_viz.render.film import MOVING
     from emma_viz.session.row_names import row_names
 
     outs = args.out or [Path(f"{Path(args.images[0]).stem}-figure.png")]
+    views = [options.view(args, out) for out in outs]
     for out in outs:
         session.check_output(out, inputs=args.images, images=len(args.images), recipe=args.recipe)
     with ProgressBars() as bars:
@@ -71,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
             site=args.site,
             force_lens=args.force_lens,
             fit_on=args.fit_on,
-            layers=options.view(args).layers,
+            views=views,
+            film=any(out.suffix.lower() in MOVING for out in outs),
             prompts=args.prompt or (),
             asking=options.asking(args),
             running=options.running(args),
@@ -84,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
         ):
             asked = f", {one_line(prompt)!r}" if len(args.prompt or ()) > 1 else ""
             print(f"{one_line(called)} on {one_line(name)}{asked}: {indented(answer)}")
-    for out in outs:
-        spec = comparison.spec(options.view(args, out))
+    for out, view in zip(outs, views, strict=True):
+        spec = comparison.spec(view)
         for path in session.write_picture(spec, out, recipe=args.recipe):
             print(f"wrote {one_line(path)}")
     return 0

@@ -76,18 +76,45 @@ class PeerInputs:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PeerNetwork:
+class PeerImages:
+    """Where the tokens of a model's images lie, which is known without its weights."""
+
+    settings: PeerSettings
+    """Its configuration and image processor."""
+    family: Peer
+    part: Literal["thumbnail"] | None = None
+    """Which tokens are drawn where an image becomes tiles and a thumbnail; None: the tiles'."""
+
+    def arrange(self, image: Image.Image) -> Arrangement:
+        """Where the tokens of an image lie, over it and in the sequence.
+
+        Raises:
+            ImageError: it cannot be prepared as the checkpoint says.
+        """
+        with self._preparing(image):
+            found = self.family.arrange(image.size, self.settings)
+            return found.thumbnail if self.part else found
+
+    def geometry(self, image: Image.Image) -> TileGeometry:
+        """Where the tokens of an image lie over it."""
+        return self.arrange(image).geometry
+
+    def _preparing(self, image: Image.Image) -> AbstractContextManager[None]:
+        """What transformers cannot do with an image, as an error of ours."""
+        return translated(
+            ImageError,
+            f"the image of {image.width}×{image.height} pixels cannot be prepared for this model; crop or resize it",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PeerNetwork(PeerImages):
     """The model, its tokenizer and its image processor, all of transformers."""
 
     network: nn.Module
     """In evaluation mode."""
     words: Any
     """transformers' tokenizer."""
-    settings: PeerSettings
-    """Its configuration and image processor."""
-    family: Peer
-    part: Literal["thumbnail"] | None = None
-    """Which tokens are drawn where an image becomes tiles and a thumbnail; None: the tiles'."""
 
     size = 0
     """Views have no side of their own, as those of this package's encoders do: it depends on the image."""
@@ -129,20 +156,6 @@ class PeerNetwork:
         ends = getattr(getattr(self.network, "generation_config", None), "eos_token_id", None)
         ends = self.words.eos_token_id if ends is None else ends
         return tuple(ends) if isinstance(ends, list | tuple) else () if ends is None else (int(ends),)
-
-    def arrange(self, image: Image.Image) -> Arrangement:
-        """Where the tokens of an image lie, over it and in the sequence.
-
-        Raises:
-            ImageError: it cannot be prepared as the checkpoint says.
-        """
-        with self._preparing(image):
-            found = self.family.arrange(image.size, self.settings)
-            return found.thumbnail if self.part else found
-
-    def geometry(self, image: Image.Image) -> TileGeometry:
-        """Where the tokens of an image lie over it."""
-        return self.arrange(image).geometry
 
     def view(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
         """What the tokens that are drawn see of an image: the processor's own pixels, the normalisation undone.
@@ -234,13 +247,6 @@ class PeerNetwork:
         with self._preparing(image):
             made = self.settings.processor(images=[image], return_tensors="np")
             return {name: np.asarray(value) for name, value in made.items()}
-
-    def _preparing(self, image: Image.Image) -> AbstractContextManager[None]:
-        """What transformers cannot do with an image, as an error of ours."""
-        return translated(
-            ImageError,
-            f"the image of {image.width}×{image.height} pixels cannot be prepared for this model; crop or resize it",
-        )
 
     @cached_property
     def _takes(self) -> frozenset[str]:
