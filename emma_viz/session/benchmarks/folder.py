@@ -7,9 +7,10 @@ how many processes share them, so that a run that was killed, or one of several 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 from emma_viz.data.provenance import ModelInfo, dump_json
@@ -79,9 +80,10 @@ class _Row:
 
 @dataclass(frozen=True, kw_only=True)
 class _Notes:
-    """What stands beside the record of a model."""
+    """What stands beside the record of a model; runs before this version have no marks, and no file without notes."""
 
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    marks: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,36 +124,49 @@ class RunFolder:
 
     def notes(self, model: str) -> tuple[str, ...]:
         """What one must know of the answers of a model that has answered."""
+        return self._beside(model).notes
+
+    def _beside(self, model: str) -> _Notes:
         path = self._of(model) / "notes.json"
         if not path.exists():
-            return ()
-        value = read_json(path, error=RecordError)
-        return shape(value, _Notes, where=str(path), error=RecordError).notes
+            return _Notes()
+        return shape(read_json(path, error=RecordError), _Notes, where=str(path), error=RecordError)
 
-    def admit(self, model: str, info: ModelInfo, notes: tuple[str, ...] = ()) -> None:
+    def admit(
+        self,
+        model: str,
+        info: ModelInfo,
+        notes: tuple[str, ...] = (),
+        marks: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Keep the record of a model that begins to answer, or goes on.
 
         Args:
             model: its name.
             info: its record.
             notes: what one must know of its answers.
+            marks: what `emma_viz.session.loading.marks_beside_weights` says of it.
 
         Raises:
-            InputError: other weights, or weights of another type, have answered in its name.
+            InputError: other weights, or weights of another type, have answered in its name, or with another image
+                encoder or tokenizer.
         """
         before = self.info(model)
         if before is None:
             self._of(model).mkdir(parents=True, exist_ok=True)
             text = dump_json(info.to_json())
-            said = dump_json(asdict(_Notes(notes=notes)))
+            said = dump_json(asdict(_Notes(notes=notes, marks=dict(marks))))
             # The record last: where it is, the notes are.
-            if notes:
-                write_file(
-                    self._of(model) / "notes.json", lambda part: part.write_text(said, encoding="utf-8")
-                )
+            write_file(self._of(model) / "notes.json", lambda part: part.write_text(said, encoding="utf-8"))
             write_file(self._of(model) / "model.json", lambda part: part.write_text(text, encoding="utf-8"))
         else:
             self.require_weights(model, info.fingerprint, info.dtype)
+            there = self._beside(model).marks
+            if differ := [what for what, mark in marks.items() if there.get(what, mark) != mark]:
+                raise InputError(
+                    f"{self.path} has answers of {model} with another {' and another '.join(differ)}. Give the same "
+                    "--vision and --tokenizer to go on, another --out, or --overwrite."
+                )
 
     def require_weights(self, model: str, fingerprint: str | None, dtype: str | None) -> None:
         """Refuse other weights than those whose answers are there.

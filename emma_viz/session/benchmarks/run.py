@@ -16,7 +16,7 @@ from emma_viz.session.benchmarks.folder import RunFolder, open_run, require_run_
 from emma_viz.session.benchmarks.judging import judged, require_scorers
 from emma_viz.session.benchmarks.results import tables_of, write_results
 from emma_viz.session.benchmarks.tables import Table
-from emma_viz.session.loading import free, load, require_loadable
+from emma_viz.session.loading import free, load, marks_beside_weights, require_loadable
 from emma_viz.session.options import BATCH, BROKEN_LIMIT, Asking, Running
 
 
@@ -114,7 +114,7 @@ def run_benchmark(
         pending = folder.pending(model_name, shard)
         if pending:
             loaded = load(source, running, progress)
-            folder.admit(model_name, loaded.info, loaded.notes)
+            folder.admit(model_name, loaded.info, loaded.notes, marks_beside_weights(loaded))
             for done, part in enumerate(pending):
                 if progress is not None:
                     progress(done, len(pending), f"{name}: {model_name}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from emma_viz.checkpoints import load_model, save_vision_encoder
 from emma_viz.cli.main import main
 from emma_viz.errors import CheckpointError, InputError
 from emma_viz.records.answered import open_answers
@@ -44,7 +45,9 @@ def asked(pair, photos, records):
             out,
             records=[records],
             images=photos[0].parent,
-            running=Running(vision_source=str(pair.vision), dtype=more.pop("dtype", None)),
+            running=Running(
+                vision_source=str(more.pop("vision", pair.vision)), dtype=more.pop("dtype", None)
+            ),
             **{"batch_size": 1, "asking": Asking(max_new_tokens=1)} | more,
         )
 
@@ -200,6 +203,18 @@ def test_other_weights_are_no_model_that_has_answered_all(whole, asked, pair, tm
     with pytest.raises(InputError, match=r"\(float32\), and these weights have .* \(bfloat16\)"):
         asked(whole.run.path, models=[pair.cobra], dtype="bfloat16")
     assert content(whole.run.path) == before
+
+
+def test_a_model_goes_on_with_the_encoder_that_began(asked, pair, tmp_path):
+    assert asked(tmp_path / "run", models=[pair.cobra], shard=(1, 2)) is None
+    before = content(tmp_path / "run")
+    vision = load_model(pair.cobra, vision_source=str(pair.vision)).vlm.vision
+    next(iter(vision.parameters())).data += 1
+    save_vision_encoder(tmp_path / "other.safetensors", vision)
+    with pytest.raises(InputError, match="answers of cobra with another vision towers"):
+        asked(tmp_path / "run", models=[pair.cobra], vision=tmp_path / "other.safetensors")
+    assert content(tmp_path / "run") == before
+    assert asked(tmp_path / "run", models=[pair.cobra]) is not None
 
 
 def test_another_run_or_something_else_in_the_folder_is_refused(whole, asked, tmp_path):
