@@ -78,7 +78,7 @@ def marks_beside_weights(model: LoadedModel) -> dict[str, str]:
     runs, whose fingerprint is of its image encoder too."""
     if isinstance(model, PeerModel):
         return {}
-    return {"vision towers": encoder_key(model.vlm), "tokenizer": model.tokenizer.fingerprint}
+    return {"image encoder": encoder_key(model.vlm), "tokenizer": model.tokenizer.fingerprint}
 
 
 def free(source: str | Path | LoadedModel) -> None:

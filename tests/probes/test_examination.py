@@ -210,7 +210,7 @@ def test_what_the_same_weights_gave_in_another_way_is_refused_in_a_sentence(tiny
         (replace(tiny, info=replace(tiny.info, dtype="bfloat16")), "dtype"),
         (replace(tiny, info=replace(tiny.info, part="thumbnail")), "part"),
         (replace(tiny, info=replace(tiny.info, grid=(1, 16))), "grid"),
-        (replace(tiny, vlm=encoder), "vision towers"),
+        (replace(tiny, vlm=encoder), "image encoder"),
         (replace(tiny, tokenizer=tokenizer), "tokenizer"),
     ):
         with pytest.raises(StudyError, match=rf"another {said} \(then .*name another folder"):

@@ -124,7 +124,7 @@ def test_a_projector_with_a_language_model_from_elsewhere_goes_on(images, pair, 
         grown(images, pair.emma)
 
 
-@pytest.mark.parametrize("other", ["vision towers", "tokenizer"])
+@pytest.mark.parametrize("other", ["image encoder", "tokenizer"])
 def test_an_entry_goes_on_with_the_encoder_and_tokenizer_that_began_it(images, pair, tmp_path, other):
     model = load_model(pair.cobra, vision_source=str(pair.vision))
     next(iter(model.vlm.vision.parameters())).data += 1

@@ -211,7 +211,7 @@ def test_a_model_goes_on_with_the_encoder_that_began(asked, pair, tmp_path):
     vision = load_model(pair.cobra, vision_source=str(pair.vision)).vlm.vision
     next(iter(vision.parameters())).data += 1
     save_vision_encoder(tmp_path / "other.safetensors", vision)
-    with pytest.raises(InputError, match="answers of cobra with another vision towers"):
+    with pytest.raises(InputError, match="answers of cobra with another image encoder"):
         asked(tmp_path / "run", models=[pair.cobra], vision=tmp_path / "other.safetensors")
     assert content(tmp_path / "run") == before
     assert asked(tmp_path / "run", models=[pair.cobra]) is not None
