@@ -29,7 +29,7 @@ Extent = tuple[float, float, float, float]
 Limits = tuple[float, float]
 """Lowest and highest value of a colour scale."""
 
-MOST_MODELS = 8
+FIGURE_MODELS = 8
 """Models that a figure shows."""
 _MOST = 20_000
 _SMALLEST_TYPE, _LARGEST_TYPE = 0.6, 1.3
@@ -173,9 +173,9 @@ class ImageCase:
         for extent in (self.extent, self.kept or self.extent):
             expect_extent(where, extent)
         expect_limits(f"{where}: true_limits", np.asarray([self.true_limits], dtype=np.float64))
-        if not 1 <= len(self.models) <= MOST_MODELS:
+        if not 1 <= len(self.models) <= FIGURE_MODELS:
             raise InputError(
-                f"{where}: expected 1 to {MOST_MODELS} models in a figure, got {len(self.models)}; draw several "
+                f"{where}: expected 1 to {FIGURE_MODELS} models in a figure, got {len(self.models)}; draw several "
                 "figures."
             )
         names = [clean(model.name) for model in self.models]

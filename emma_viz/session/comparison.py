@@ -22,7 +22,7 @@ from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
 from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
 from emma_viz.session.fitting import lens_for
-from emma_viz.session.foreseen import Row, require_count, require_drawable, require_layers
+from emma_viz.session.foreseen import ForeseenModel, require_count, require_layers, require_pictured
 from emma_viz.session.loading import free, load, one_each, require_loadable
 from emma_viz.session.options import DEFAULT_LENSES, DEFAULT_MODELS, Asking, Running, View
 from emma_viz.session.road import ask
@@ -146,8 +146,8 @@ def compare(
         for config, _ in described:
             split_site(site, ATTENTION_SITES if config is None else sites_of(config.llm))
     found = [model for _, model in described]
-    rows = [Row(config=config, model=model) for config, model in described]
-    require_drawable(rows, read, several, difference=any(view.difference for view in views), film=film)
+    rows = [ForeseenModel(config=config, model=model) for config, model in described]
+    require_pictured(rows, read, several, difference=any(view.difference for view in views), film=film)
     chosen = [
         lens_for(each, source, model, running, fit_on=fit_on, force=force_lens, progress=progress)
         for each, source, model in zip(wanted, models, found, strict=True)

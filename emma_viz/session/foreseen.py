@@ -13,13 +13,13 @@ from emma_viz.lens import Lens
 from emma_viz.maps.joining import require_one_shape
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.peers.table import PEERS
-from emma_viz.render.spec import MOST_MODELS
+from emma_viz.render.spec import FIGURE_MODELS
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ForeseenModel:
     """A model of a comparison that did not run yet."""
 
     config: VLMConfig | None
@@ -50,11 +50,11 @@ def require_count(views: Sequence[View], count: int) -> None:
     """Refuse as many models as no figure shows, or as have no difference.
 
     Raises:
-        InputError: there are more than `MOST_MODELS`, or fewer than a difference needs.
+        InputError: there are more than `FIGURE_MODELS`, or fewer than a difference needs.
     """
-    if views and count > MOST_MODELS:
+    if views and count > FIGURE_MODELS:
         raise InputError(
-            f"expected 1 to {MOST_MODELS} models in a figure, got {count}; draw several figures."
+            f"expected 1 to {FIGURE_MODELS} models in a figure, got {count}; draw several figures."
         )
     if count < 2 and any(view.difference for view in views):
         raise InputError(
@@ -62,8 +62,8 @@ def require_count(views: Sequence[View], count: int) -> None:
         )
 
 
-def require_drawable(
-    rows: Sequence[Row],
+def require_pictured(
+    rows: Sequence[ForeseenModel],
     pictures: Sequence[Image.Image],
     prompts: Sequence[str],
     *,
@@ -112,7 +112,7 @@ def require_layers(views: Sequence[View], lenses: Sequence[Lens]) -> None:
             )
 
 
-def _require_one_grid(first: Row, second: Row, picture: Image.Image) -> None:
+def _require_one_grid(first: ForeseenModel, second: ForeseenModel, picture: Image.Image) -> None:
     one, other = first.geometry(picture), second.geometry(picture)
     if one is None or other is None:
         return
