@@ -44,9 +44,17 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     done = client.execute()
     done.metadata.pop("language_info", None)
     for cell in (each for each in done.cells if each.cell_type == "code"):
-        # Notes of a first run, such as where kernels are compiled to.
-        cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+        cell.outputs = [each for each in cell.outputs if _says_something(each)]
     return nbformat.reads(nbformat.writes(done).replace(f"{folder.resolve()}{os.sep}", ""), as_version=4)
+
+
+def _says_something(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is kept: no notes of a first run, such as where kernels are compiled to, and nothing of a
+    command's progress bar that took itself away. Such a bar is drawn where its task took a while, so on some machines
+    alone."""
+    if output.output_type != "stream":
+        return True
+    return output.name != "stderr" and bool(output.text.strip())
 
 
 def page_of(notebook: nbformat.NotebookNode, *, title: str) -> str:
