@@ -13,19 +13,6 @@ HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w.+/-]+))?")
 """`owner/name`, or `owner/name/folder`."""
 
 
-PEER_FILES = (
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""What may stand beside description, weights and tokenizer of a vision-language model of transformers."""
-
-
 def is_hub_id(given: str) -> bool:
     """Whether a name that is no path here reads as `owner/name[/folder]`.
 

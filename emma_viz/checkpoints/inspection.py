@@ -18,12 +18,13 @@ from emma_viz.checkpoints.layouts import (
 )
 from emma_viz.checkpoints.load import untied
 from emma_viz.checkpoints.materialize import default_dtype, not_finite
+from emma_viz.checkpoints.model_files import Source, SourceLike
 from emma_viz.checkpoints.peer_files import require_plain_files
 from emma_viz.checkpoints.peers import peer_fingerprint
 from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.run_config import has_own_head, read_description
-from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
+from emma_viz.checkpoints.sources import resolve, with_config
 from emma_viz.checkpoints.tokenizers import check_tokenizer, hub_tokenizer
 from emma_viz.checkpoints.vision import bundled_encoder
 from emma_viz.errors import CheckpointError, KeyMismatchError

@@ -25,11 +25,12 @@ from emma_viz.checkpoints.materialize import (
     require_device,
     require_room,
 )
+from emma_viz.checkpoints.model_files import Source, SourceLike
 from emma_viz.checkpoints.peers import load_peer, peer_source, require_peer
 from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef, same_values
 from emma_viz.checkpoints.run_config import has_own_head, read_description
-from emma_viz.checkpoints.sources import Source, SourceLike, resolve, with_config
+from emma_viz.checkpoints.sources import resolve, with_config
 from emma_viz.checkpoints.tokenizers import instruction_tokenizer, load_tokenizer
 from emma_viz.checkpoints.vision import VisionSource, load_vision, require_vision
 from emma_viz.data.provenance import ModelInfo

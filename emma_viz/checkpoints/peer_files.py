@@ -7,8 +7,8 @@ deep as a file says, run a tokenizer's own patterns, and read other weights than
 from pathlib import Path
 from typing import Any
 
+from emma_viz.checkpoints.model_files import TOKENIZER, owned
 from emma_viz.checkpoints.readers.files import trusted_folder
-from emma_viz.checkpoints.sources import TOKENIZER, owned
 from emma_viz.data.tokenizer import require_plain
 from emma_viz.errors import CheckpointError
 from emma_viz.files.inside import require_inside

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from emma_viz.checkpoints import hub
 from emma_viz.checkpoints.fingerprint import fingerprint
+from emma_viz.checkpoints.hub_models import hub_config
 from emma_viz.checkpoints.layouts import require_floats
 from emma_viz.checkpoints.loaded import FoundModel, LoadedModel
 from emma_viz.checkpoints.materialize import (
@@ -23,19 +24,12 @@ from emma_viz.checkpoints.materialize import (
     require_room,
     room_for,
 )
+from emma_viz.checkpoints.model_files import PEER_WEIGHTS, Source, SourceLike, is_peer_config
 from emma_viz.checkpoints.peer_files import chat_template, require_plain_files
 from emma_viz.checkpoints.readers.files import open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.run_config import read_config
-from emma_viz.checkpoints.sources import (
-    PEER_WEIGHTS,
-    Source,
-    SourceLike,
-    bundled_names,
-    hub_config,
-    is_peer_config,
-    resolve,
-)
+from emma_viz.checkpoints.sources import bundled_names, resolve
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import CheckpointError, InputError, KeyMismatchError
 from emma_viz.files.named import named_path

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY
 from emma_viz.checkpoints.materialize import as_dtype
+from emma_viz.checkpoints.model_files import METADATA_KEY, RUN_WEIGHTS, TOKENIZER
 from emma_viz.checkpoints.run_config import run_config
-from emma_viz.checkpoints.sources import METADATA_KEY, RUN_WEIGHTS, TOKENIZER
 from emma_viz.data.provenance import dump_json
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import CheckpointError, KeyMismatchError

@@ -3,30 +3,40 @@
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 from emma_viz.checkpoints import hub
-from emma_viz.checkpoints.readers.files import INDEX_SUFFIX, read_index, trusted_folder
+from emma_viz.checkpoints.hub_models import HUB_NAMES, HUB_PRESETS, cached_folder, hub_source
+from emma_viz.checkpoints.model_files import (
+    LM_WEIGHTS,
+    METADATA_KEY,
+    PEER_WEIGHTS,
+    RUN_WEIGHTS,
+    TOKENIZER,
+    WEIGHT_NAMES,
+    Source,
+    SourceLike,
+    described_kind,
+    is_peer_config,
+    model_folder,
+    owned,
+)
+from emma_viz.checkpoints.readers.files import INDEX_SUFFIX
 from emma_viz.checkpoints.readers.safetensors_file import read_references
 from emma_viz.checkpoints.run_config import (
-    HYBRID_CONFIG,
     is_run_config,
     parse_config,
     read_config,
-    read_description,
     run_config,
 )
 from emma_viz.checkpoints.unsupported import require_supported
 from emma_viz.errors import CheckpointError
-from emma_viz.files.inside import require_inside
 from emma_viz.files.named import named_path
 from emma_viz.models.backbones import LLM_BACKBONES
 from emma_viz.models.config import VLMConfig
-from emma_viz.models.families.table import OUR_FAMILIES, family_named
-from emma_viz.models.peers.table import peer_of
+from emma_viz.models.families.table import OUR_FAMILIES
 from emma_viz.models.presets import PRESETS
 
 logger = logging.getLogger(__name__)
@@ -34,70 +44,11 @@ logger = logging.getLogger(__name__)
 BUNDLED = Path(__file__).parent / "bundled"
 """The models and encoders that ship with the package."""
 
-HUB_PRESETS = {name: place for family in OUR_FAMILIES.values() for name, place in family.published.items()}
-"""Presets whose weights are published, and where."""
-HUB_LANGUAGE_MODELS = {
-    "mamba-2.8b-zephyr": "xiuyul/mamba-2.8b-zephyr",
-    "mamba-2.8b-slimpj": "state-spaces/mamba-2.8b-slimpj",
-    "mamba-2.8b": "state-spaces/mamba-2.8b",
-}
-"""Official names of language models, and where the released code's table says that they are. EMMA-V2's,
-`mamba-2.7b-v2`, is a path on its authors' machine there."""
-HUB_NAMES = HUB_PRESETS | HUB_LANGUAGE_MODELS
-HUB_FOLDERS = {
-    "/".join(parts[:2]): "/".join(parts[2:])
-    for place in HUB_PRESETS.values()
-    if len(parts := place.split("/")) > 2
-}
-"""Repositories that keep their run directories in folders: the one that is meant when none is named."""
-
-RUN_WEIGHTS = ("checkpoints/latest-checkpoint.safetensors", "checkpoints/latest-checkpoint.pt")
-_HUB_RUN_WEIGHTS = (*RUN_WEIGHTS, "latest-checkpoint.pt")
-"""Names of a run directory's weights on the hub, where some keep them beside `config.json`."""
 _STEP = re.compile(r"step-(\d+)(-epoch-\d+)?(-loss=[\w.+-]+)?\.(pt|safetensors)")
 """Names of the checkpoints that the released code writes on the way: `step-002000-epoch-00-loss=1.2345.pt`."""
-SHARD = re.compile(r"-\d+-of-\d+\.")
-LM_WEIGHTS = (
-    f"model.safetensors{INDEX_SUFFIX}",
-    "model.safetensors",
-    f"pytorch_model.bin{INDEX_SUFFIX}",
-    "pytorch_model.bin",
-)
-PEER_WEIGHTS = LM_WEIGHTS[:2]
-"""Of a vision-language model that transformers' own class runs: safetensors alone."""
+_SHARD = re.compile(r"-\d+-of-\d+\.")
 _WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", INDEX_SUFFIX)
 """How names of weight files end."""
-TOKENIZER = "tokenizer.json"
-METADATA_KEY = "config.json"
-"""Key of a safetensors file's metadata under which the content of `config.json` may stand."""
-
-SourceLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """The files a model's name stands for."""
-
-    name: str
-    """Short name for pictures."""
-    given: str
-    """What the user named."""
-    kind: Literal["bundled", "run directory", "language model", "weight file", "transformers model"]
-    config: Mapping[str, Any] | None
-    """Content of `config.json`; None for a weight file that stands alone."""
-    config_path: Path
-    """Where `config` was read, for messages."""
-    weights: Path
-    """The weight file, or the index of its shards."""
-    tokenizer: Path | None = None
-    """A `tokenizer.json` that belongs to the model."""
-    revision: str | None = None
-    """Hub commit."""
-
-    @property
-    def folder(self) -> Path:
-        """Where files that belong to the model, such as its lenses, are looked for."""
-        return _model_folder(self.config_path)
 
 
 def bundled_names() -> tuple[str, ...]:
@@ -130,11 +81,11 @@ def resolve(source: SourceLike, *, revision: str | None = None) -> Source:
     except (OSError, ValueError, RuntimeError) as error:  # no such home; a name too long, or with a zero
         raise CheckpointError(f"{given[:200]!r} cannot be looked at: {error}.") from error
     if given in HUB_NAMES:
-        return _hub(HUB_NAMES[given], given, revision, name=given)
+        return hub_source(given, revision=revision)
     if given in PRESETS:
         raise CheckpointError(_no_weights(given))
     if hub.is_hub_id(given):
-        return _hub(given, given, revision)
+        return hub_source(given, revision=revision)
     if given in LLM_BACKBONES:
         raise CheckpointError(
             f"It is not known where the weights of the language model {given} are published; pass their path or hub id."
@@ -154,17 +105,6 @@ def _say_passed_over(name: str) -> None:
         )
 
 
-def hub_config(hub_id: str, *, revision: str | None = None) -> Mapping[str, Any] | None:
-    """The `config.json` of a hub id; None where the repository, or the cache when offline, has none.
-
-    Raises:
-        CheckpointError: it is damaged, or the hub does not answer.
-    """
-    repo, prefix = _hub_place(hub_id)
-    path = hub.fetch(repo, f"{prefix}config.json", revision=revision, optional=True)
-    return None if path is None else read_config(path)
-
-
 def local_folder(source: SourceLike, *, revision: str | None = None) -> Path | None:
     """Where files that belong to a model, such as its lenses, lie on this machine; nothing is downloaded.
 
@@ -182,12 +122,8 @@ def local_folder(source: SourceLike, *, revision: str | None = None) -> Path | N
     if path.is_dir():
         return path
     if path.is_file():
-        return _model_folder(path)
-    if not hub.HUB_ID.fullmatch(HUB_NAMES.get(given, given)):
-        return None
-    repo, prefix = _hub_place(HUB_NAMES.get(given, given))
-    config = hub.cached(repo, f"{prefix}config.json", revision=revision)
-    return None if config is None else config.parent
+        return model_folder(path)
+    return cached_folder(given, revision=revision)
 
 
 def known_names() -> tuple[str, ...]:
@@ -215,17 +151,12 @@ def _folder(
         )
     config = read_config(config_path)
     require_supported(config, given)
-    run, peer = is_run_config(config), is_peer_config(config)
-    names = RUN_WEIGHTS if run else PEER_WEIGHTS if peer else LM_WEIGHTS
+    found = described_kind(config)
+    run, names = found == "run directory", WEIGHT_NAMES[found]
     present = [path for name in names if (path := owned(folder, name)) is not None]
-    if run and len(present) > 1:
-        raise CheckpointError(
-            f"{folder} has both {' and '.join(RUN_WEIGHTS)}. Pass the path of the one that is meant."
-        )
-    if peer and len(present) > 1:
-        raise CheckpointError(
-            f"{folder} has both {' and '.join(PEER_WEIGHTS)}. Take the one away that is not meant."
-        )
+    if found != "language model" and len(present) > 1:
+        mend = "Pass the path of the one that is meant." if run else "Take the one away that is not meant."
+        raise CheckpointError(f"{folder} has both {' and '.join(names)}. {mend}")
     weights = present[0] if present else _newest_step(folder) if run else None
     if weights is None and run:
         weights = _shards(folder)
@@ -236,18 +167,12 @@ def _folder(
     return Source(
         name=given if kind == "bundled" else folder.resolve().name,
         given=given,
-        kind=kind if run else "transformers model" if peer else "language model",
+        kind=kind if run else found,
         config=config,
         config_path=config_path,
         weights=weights,
         tokenizer=owned(folder, TOKENIZER),
     )
-
-
-def is_peer_config(values: Mapping[str, Any]) -> bool:
-    """Whether a `config.json` is that of a vision-language model that transformers' own class runs."""
-    kind = values.get("model_type")
-    return not is_run_config(values) and isinstance(kind, str) and peer_of(kind) is not None
 
 
 def _newest_step(folder: Path) -> Path | None:
@@ -302,7 +227,7 @@ def _instead(folder: Path) -> str:
             " It holds shards of torch.distributed.checkpoint; join them once: python -m "
             f"torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER {folder / RUN_WEIGHTS[1]}"
         )
-    if any(SHARD.search(path.name) for path in files):
+    if any(_SHARD.search(path.name) for path in files):
         return f" It holds shards without their index (*{INDEX_SUFFIX}), which says what is in which; fetch it too."
     like = [str(path.relative_to(folder)) for path in files if path.name.endswith(_WEIGHTS)]
     return f" It holds {', '.join(like[:6])}: pass the path of the one that is meant." if like else ""
@@ -313,15 +238,8 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
 
-def _model_folder(path: Path) -> Path:
-    """The folder of the model that a file belongs to: its own, or that above a `checkpoints` without `config.json`."""
-    folder = path.parent
-    inside = folder.name == "checkpoints" and not (folder / "config.json").is_file()
-    return folder.parent if inside else folder
-
-
 def _file(path: Path, given: str) -> Source:
-    folder = _model_folder(path)
+    folder = model_folder(path)
     config_path, config = owned(folder, "config.json"), None
     if config_path is not None and path.name in PEER_WEIGHTS and is_peer_config(read_config(config_path)):
         return _folder(folder, given=given)
@@ -347,61 +265,6 @@ def _file(path: Path, given: str) -> Source:
     )
 
 
-def _hub(hub_id: str, given: str, revision: str | None, *, name: str | None = None) -> Source:
-    repo, prefix = _hub_place(hub_id)
-    config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision)
-    config = read_config(config_path)
-    if "connector_type" in config:  # of TinyLLaVA Factory's form, which a hybrid's is as well
-        commit = hub.commit_of(config_path) or revision
-        if hub.fetch(repo, prefix + HYBRID_CONFIG, revision=commit, optional=True) is not None:
-            config = read_config(config_path)
-    require_supported(config, given)  # before its weights are downloaded
-    run, peer = is_run_config(config), is_peer_config(config)
-    described = None if run or peer else read_description(config, where=str(config_path))
-    family = family_named(described.family) if isinstance(described, VLMConfig) else None
-    if besides := hub.PEER_FILES if peer else family.layout.beside if family else ():
-        # All of one commit, in one folder: there they are looked for. No code of the repository is among them.
-        revision = hub.commit_of(config_path) or revision
-        for beside in besides:
-            hub.fetch(repo, prefix + beside, revision=revision, optional=True)
-    names = _HUB_RUN_WEIGHTS if run else PEER_WEIGHTS if peer else LM_WEIGHTS
-    weights = fetch_weights(repo, [prefix + name for name in names], revision=revision)
-    return Source(
-        name=name or (prefix or repo).rstrip("/").rsplit("/", 1)[-1],
-        given=given,
-        kind="run directory" if run else "transformers model" if peer else "language model",
-        config=config,
-        config_path=config_path,
-        weights=weights,
-        tokenizer=hub.fetch(repo, prefix + TOKENIZER, revision=revision, optional=True),
-        revision=hub.commit_of(config_path),
-    )
-
-
-def _hub_place(hub_id: str) -> tuple[str, str]:
-    """The repository of a hub id, and what the paths of its files begin with."""
-    parts = hub.HUB_ID.fullmatch(hub_id)
-    if parts is None:
-        raise CheckpointError(f"{hub_id!r} is no hub id; expected owner/name or owner/name/folder.")
-    repo = parts["repo"]
-    folder = parts["folder"] or HUB_FOLDERS.get(repo)
-    return repo, f"{folder.strip('/')}/" if folder else ""
-
-
-def fetch_weights(repo: str, filenames: Sequence[str], *, revision: str | None = None) -> Path:
-    """The first of several weight files that a hub repository has; the shards with it when it is an index.
-
-    Raises:
-        CheckpointError: it has none of them, or a shard cannot be had.
-    """
-    path = hub.fetch_first(repo, filenames, revision=revision)
-    if path.name.endswith(INDEX_SUFFIX):
-        index = next(name for name in filenames if path.as_posix().endswith(name))
-        for shard in sorted(set(read_index(path).values())):
-            hub.fetch(repo, str(PurePosixPath(index).with_name(shard)), revision=revision)
-    return path
-
-
 def with_config(source: Source, config: VLMConfig | str) -> Source:
     """Give a weight file that stands alone the description of a preset.
 
@@ -417,15 +280,3 @@ def with_config(source: Source, config: VLMConfig | str) -> Source:
             raise CheckpointError(f"There is no preset {config!r}; there are {', '.join(PRESETS)}.")
         config = PRESETS[config]()
     return replace(source, config=run_config(config), kind="run directory")
-
-
-def owned(folder: Path, name: str) -> Path | None:
-    """A file of a model's folder; None when it is not there.
-
-    Raises:
-        CheckpointError: it is a link that leads out of the folder (or, in the hub's cache, of the repository), or no
-            regular file.
-    """
-    path = folder / name
-    require_inside(path, trusted_folder(folder), error=CheckpointError, where=str(folder))
-    return path if path.is_file() else None

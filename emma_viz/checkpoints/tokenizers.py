@@ -5,7 +5,7 @@ from pathlib import Path
 
 import emma_viz.data
 from emma_viz.checkpoints import hub
-from emma_viz.checkpoints.sources import TOKENIZER, Source, SourceLike, owned
+from emma_viz.checkpoints.model_files import TOKENIZER, Source, SourceLike, owned
 from emma_viz.checkpoints.vision import VisionSource
 from emma_viz.data.instructions import InstructionTokenizer
 from emma_viz.data.tokenizer import Tokenizer

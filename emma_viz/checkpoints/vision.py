@@ -10,11 +10,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from emma_viz.checkpoints import hub
+from emma_viz.checkpoints.hub_models import fetch_weights
 from emma_viz.checkpoints.layouts import FLOATS, not_floats
 from emma_viz.checkpoints.materialize import check_filled, fill
+from emma_viz.checkpoints.model_files import LM_WEIGHTS, SourceLike
 from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef
-from emma_viz.checkpoints.sources import BUNDLED, LM_WEIGHTS, SourceLike, fetch_weights
+from emma_viz.checkpoints.sources import BUNDLED
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.named import named_path
 from emma_viz.models.meta import on_meta

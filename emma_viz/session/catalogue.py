@@ -8,8 +8,9 @@ import torch
 
 from emma_viz.checkpoints import Component, Inspection, bundled_names
 from emma_viz.checkpoints import inspect as inspect_checkpoint
+from emma_viz.checkpoints.hub_models import HUB_PRESETS
 from emma_viz.checkpoints.inspection import compact
-from emma_viz.checkpoints.sources import BUNDLED, HUB_PRESETS, resolve
+from emma_viz.checkpoints.sources import BUNDLED, resolve
 from emma_viz.checkpoints.unsupported import UNSUPPORTED
 from emma_viz.errors import InputError, LensError
 from emma_viz.files.json_door import read_json

@@ -1,10 +1,12 @@
 """Small checkpoints of every layout, and archives with whatever pickle a test wants in them."""
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 import torch
 
@@ -30,6 +32,34 @@ OFFICIAL = {
     "emma-v1-3b": ("mamba1", "EMMA+3b", "mamba-2.8b-zephyr"),
     "emma-v2-3b": ("mamba2", "EMMA+3b", "mamba-2.7b-v2"),
 }
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+"""Of what `cached` puts into the hub's cache."""
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty hub cache, and no network."""
+    path = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return path
+
+
+@pytest.fixture
+def cached(cache):
+    """Put files into the hub cache as a download leaves them."""
+
+    def put(repo, files):
+        folder = cache / f"models--{repo.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(COMMIT)
+        for name, path in files.items():
+            target = folder / "snapshots" / COMMIT / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+    return put
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import shutil
 import struct
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,34 +14,8 @@ from emma_viz.checkpoints.run_config import read_description, run_config, vlm_co
 from emma_viz.checkpoints.sources import local_folder, resolve
 from emma_viz.errors import CheckpointError
 from emma_viz.models import PRESETS, MambaLM
-from tests.families import llava_files
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """An empty hub cache, and no network."""
-    path = tmp_path / "hub"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(path))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return path
-
-
-@pytest.fixture
-def cached(cache):
-    """Put files into the hub cache as a download leaves them."""
-
-    def put(repo, files):
-        folder = cache / f"models--{repo.replace('/', '--')}"
-        (folder / "refs").mkdir(parents=True)
-        (folder / "refs" / "main").write_text(COMMIT)
-        for name, path in files.items():
-            target = folder / "snapshots" / COMMIT / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-
-    return put
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
@@ -64,86 +37,6 @@ def test_descriptions_survive_a_trip_through_json(name):
     config = PRESETS[name]()
     values = json.loads(json.dumps(run_config(config, provenance={"steps": 3})))
     assert vlm_config(values, where="x") == config
-
-
-@pytest.mark.parametrize("given", ["han1997/cobra", "han1997/cobra/cobra+3b", "cobra-3b"])
-def test_a_run_directory_on_the_hub(given, cached, run_directory, encoder_file, tokenizer_file):
-    folder = run_directory()
-    files = {f"cobra+3b/{path.relative_to(folder)}": path for path in folder.rglob("*") if path.is_file()}
-    cached("han1997/cobra", files)
-    model = load_model(given, vision_source=encoder_file)
-    assert model.info.revision == COMMIT
-    assert model.info.source == given
-    assert model.name == ("cobra-3b" if given == "cobra-3b" else "cobra+3b")
-    assert model.info.fingerprint == load_model(folder, vision_source=encoder_file).info.fingerprint
-
-
-def test_the_download_is_asked_for_the_right_files(monkeypatch, run_directory, encoder_file):
-    folder, asked = run_directory(), []
-
-    def download(repo, filename, *, revision, local_files_only):
-        asked.append((repo, filename, revision))
-        path = folder / filename.removeprefix("sub/")
-        if not path.exists():
-            raise huggingface_hub.errors.EntryNotFoundError(filename)
-        return str(path)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    load_model("someone/thing/sub", revision="v1", vision_source=encoder_file)
-    assert list(dict.fromkeys(asked)) == [
-        ("someone/thing", f"sub/{name}", "v1")
-        for name in (
-            "config.json",
-            "checkpoints/latest-checkpoint.safetensors",
-            "checkpoints/latest-checkpoint.pt",
-            "tokenizer.json",
-        )
-    ]
-
-
-def test_a_sharded_language_model_on_the_hub(cached, tmp_path, tokenizer_file):
-    llm = PRESETS["tiny-cobra"]().llm
-    state = {key: tensor for key, tensor in MambaLM(llm).state_dict().items() if key != "lm_head.weight"}
-    weight_map = {key: f"part-{number % 2}.bin" for number, key in enumerate(state)}
-    for shard in set(weight_map.values()):
-        torch.save(
-            {key: tensor for key, tensor in state.items() if weight_map[key] == shard}, tmp_path / shard
-        )
-    (tmp_path / "index.json").write_text(json.dumps({"weight_map": weight_map}))
-    config = {
-        "d_model": 32,
-        "n_layer": llm.n_layer,
-        "vocab_size": llm.vocab_size,
-        "ssm_cfg": {"d_state": llm.d_state},
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    files = {"pytorch_model.bin.index.json": tmp_path / "index.json", "config.json": tmp_path / "config.json"}
-    files |= {shard: tmp_path / shard for shard in set(weight_map.values())}
-    cached("someone/small-mamba", files)
-    found = inspect("someone/small-mamba")
-    assert found.problems == ()
-    assert found.n_tensors == len(state)
-
-
-def test_offline_messages_say_what_to_download(run_directory, cached, tokenizer_file):
-    with pytest.raises(CheckpointError, match=r"config\.json.*han1997/cobra.*hf download han1997/cobra"):
-        load_model("cobra-3b")
-    folder = run_directory()
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json.*EleutherAI/gpt-neox-20b.*tokenizer_source"):
-        load_model(folder)
-    cached("EleutherAI/gpt-neox-20b", {"tokenizer.json": tokenizer_file})
-    with pytest.raises(CheckpointError, match="no published weights; pass vision_source"):
-        load_model(folder)
-
-
-def test_the_real_encoders_are_asked_from_the_hub(run_directory, tokenizer_file):
-    def change(_, config):
-        config["model"]["vision_backbone_id"] = "dinosiglip-vit-so-384px"
-
-    folder = run_directory(change=lambda state, config: (change(state, config), _widen(state)))
-    with pytest.raises(CheckpointError, match="hf download facebook/dinov2-with-registers-large"):
-        load_model(folder)
 
 
 def test_a_tokenizer_named_by_the_user(run_directory, encoder_file, tokenizer_file, cached, tmp_path):
@@ -286,12 +179,6 @@ def test_files_that_are_no_weights(content, message, run_directory):
         load_model(folder)
 
 
-def _widen(state):
-    state["projector"]["projector.0.weight"] = torch.zeros(8704, 2176)
-    state["projector"]["projector.0.bias"] = torch.zeros(8704)
-    state["projector"]["projector.2.weight"] = torch.zeros(32, 8704)
-
-
 STEPS = (
     "step-000900-epoch-00-loss=3.1.pt",
     "step-001000-epoch-01-loss=0.9123.pt",
@@ -366,26 +253,3 @@ def test_a_step_that_is_a_link_out_of_the_folder_is_refused(run_directory, tmp_p
     (folder / "checkpoints" / STEPS[0]).symlink_to(outside)
     with pytest.raises(CheckpointError, match="leads out"):
         load_model(folder)
-
-
-def test_what_is_known_and_not_loaded_is_refused_before_its_weights_are_fetched(cached, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "zamba2_vl", "text_config": {}}))
-    cached("someone/zamba2-vl", {"config.json": tmp_path / "config.json"})
-    for ask in (load_model, inspect):
-        with pytest.raises(
-            CheckpointError, match=r"someone/zamba2-vl is of Zamba2-VL .*, the language model alone"
-        ):
-            ask("someone/zamba2-vl")
-
-
-def test_the_second_description_of_a_hybrid_comes_with_the_first(cached, tmp_path):
-    said = {"config.json": llava_files.TINYLLAVA, "mamba_config.json": llava_files.MATVLM}
-    files = {}
-    for name, values in said.items():
-        files[name] = tmp_path / name
-        files[name].write_text(json.dumps(values))
-    files["model.safetensors"] = tmp_path / "model.safetensors"
-    save_file({"x": torch.zeros(1)}, files["model.safetensors"])
-    cached("someone/hybrid", files)
-    found = resolve("someone/hybrid").config
-    assert found == said["config.json"] | {"mamba_config": said["mamba_config.json"]}

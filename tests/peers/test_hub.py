@@ -6,7 +6,7 @@ import huggingface_hub.constants
 import pytest
 
 from emma_viz.checkpoints import load_model
-from emma_viz.checkpoints.hub import PEER_FILES
+from emma_viz.checkpoints.hub_models import PEER_FILES
 from emma_viz.errors import CheckpointError
 from emma_viz.session import Running
 from emma_viz.session.loading import load, require_loadable
