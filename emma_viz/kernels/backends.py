@@ -26,6 +26,12 @@ KERNELS = ("selective_scan", "ssd", "causal_conv1d")
 _PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 """Device → what "auto" tries there, in this order, before torch."""
 
+_PACKAGES = {
+    "cpu": ("numba", "pip install numba"),
+    "triton": ("triton", "it comes with torch's CUDA builds; pip install triton"),
+}
+"""Backend → the package that it runs on, and where that comes from."""
+
 _log = logging.getLogger("emma_viz.kernels")
 
 
@@ -35,7 +41,7 @@ def available_backends() -> dict[str, str]:
         "reference": "available: plain torch on any device; slow, the specification",
         "torch": "available: chunked torch on any device",
     }
-    missing = _numba_missing()
+    missing = _unusable("cpu")
     answers["cpu"] = (
         f"unavailable: {missing}" if missing else "available: numba kernels in fp32 for CPU tensors"
     )
@@ -46,7 +52,7 @@ def available_backends() -> dict[str, str]:
     else:
         present = ", ".join(kernel for kernel, reason in reasons.items() if not reason)
         answers["cuda"] = "; ".join([f"available: {present}", *lacking])
-    missing = _triton_missing("cuda" if torch.cuda.is_available() else "cpu")
+    missing = _misplaced("triton", "cuda" if torch.cuda.is_available() else "cpu") or _unusable("triton")
     answers["triton"] = f"unavailable: {missing}" if missing else "available: Triton kernels for CUDA tensors"
     return answers
 
@@ -64,7 +70,8 @@ def resolve_backend(
     Args:
         device: where the tensors are.
         dtype: of the first argument.
-        requested: a backend's name, or "auto": the fastest that can run; the log says once which, and why.
+        requested: a backend's name, or "auto": the fastest that can run. The log says once which, and why; where torch
+            stands in for a package that is missing or broken, it is a warning.
         kernel: "selective_scan", "ssd" or "causal_conv1d".
         sizes: the sizes of the axes by name, for kernels that do not take all of them.
 
@@ -81,6 +88,10 @@ def resolve_backend(
     if requested == "auto":
         name, reason = _automatic(device.type, dtype, kernel, sizes)
         _log_once(kernel, device.type, dtype, name, reason)
+        if name == "torch" and dtype != torch.float64 and device.type in _PREFERRED:
+            last = _PREFERRED[device.type][-1]
+            if problem := _unusable(last):
+                _warn_once(last, problem)
         return name
     if requested not in BACKENDS:
         raise InputError(f"There is no kernel backend {requested!r}; expected auto, {', '.join(BACKENDS)}.")
@@ -117,36 +128,42 @@ def _obstacle(name: str, device: str, dtype: torch.dtype, kernel: str, sizes: di
     """Why a backend cannot run a kernel; empty when it can."""
     if name in ("reference", "torch"):
         return ""
-    if name == "triton":
-        if problem := _triton_missing(device):
-            return problem
-    elif device != name:
-        return f"it runs on {name} tensors, and these are on {device}"
+    if problem := _misplaced(name, device):
+        return problem
     if dtype == torch.float64:
         return "it computes in fp32, and these tensors are fp64"
-    if name == "cpu":
-        return _numba_missing()
-    if name == "triton":
-        return backend_module("triton").limits(kernel, sizes) if sizes else ""
-    return _cuda_missing(kernel) or (backend_module("cuda").limits(kernel, sizes) if sizes else "")
+    if problem := _cuda_missing(kernel) if name == "cuda" else _unusable(name):
+        return problem
+    return backend_module(name).limits(kernel, sizes) if sizes and name != "cpu" else ""
+
+
+def _misplaced(name: str, device: str) -> str:
+    """Why tensors of a device are not for a backend; empty when they are."""
+    place = "cuda" if name == "triton" else name
+    if device == place or (name == "triton" and os.environ.get("TRITON_INTERPRET") == "1"):
+        return ""
+    return f"it runs on {place} tensors, and these are on {device}"
 
 
 @cache
 def _installed(package: str) -> bool:
-    # Found, not imported: importing numba takes longer than a short scan.
     return importlib.util.find_spec(package) is not None
 
 
-def _numba_missing() -> str:
-    return "" if _installed("numba") else "numba is not installed (pip install numba)"
+@cache
+def _unusable(name: str) -> str:
+    """Why the package of a backend is of no use; empty when it is.
 
-
-def _triton_missing(device: str) -> str:
-    if device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"it runs on cuda tensors, and these are on {device}"
-    if not _installed("triton"):
-        return "triton is not installed (it comes with torch's CUDA builds; pip install triton)"
-    return ""
+    What will be called is imported, not only looked for, and found out once: a failed import runs again at every try.
+    """
+    package, source = _PACKAGES[name]
+    if not _installed(package):
+        return f"{package} is not installed ({source})"
+    try:
+        module = backend_module(name)
+    except Exception as error:  # of a package that wants another NumPy or torch, or is broken
+        return f"{package} is installed, but cannot be imported: {type(error).__name__}: {error}"
+    return module.start() if name == "triton" else ""
 
 
 def _cuda_missing(kernel: str) -> str:
@@ -158,3 +175,10 @@ def _cuda_missing(kernel: str) -> str:
 @cache
 def _log_once(kernel: str, device: str, dtype: torch.dtype, name: str, reason: str) -> None:
     _log.info("%s on %s (%s) runs on the %s backend: %s.", kernel, device, dtype, name, reason)
+
+
+@cache
+def _warn_once(name: str, problem: str) -> None:
+    _log.warning(
+        "the %s backend cannot run: %s; the torch backend runs in its place, and takes longer", name, problem
+    )

@@ -61,7 +61,9 @@ def forget():
     from emma_viz.kernels import backends, cuda
 
     def clear():
-        for cached in (backends._log_once, backends._installed, cuda.missing):
+        for cached in (
+            backends._log_once, backends._warn_once, backends._installed, backends._unusable, cuda.missing,
+        ):  # fmt: skip
             cached.cache_clear()
 
     clear()

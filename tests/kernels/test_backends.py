@@ -31,23 +31,97 @@ def test_auto_says_once_which_backend_runs_and_why(caplog):
     assert "fp64" in caplog.text
 
 
-def test_auto_falls_back_without_numba(monkeypatch, caplog):
-    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+def convolved():
+    """A kernel by whatever "auto" picks, three times, for the log's sake."""
+    for dtype in (torch.float32, torch.bfloat16, torch.float32):
+        y, _ = kernels.causal_conv1d(torch.ones(1, 3, 5, dtype=dtype), torch.ones(5, 2, dtype=dtype))
+        assert y[0, :, 0].tolist() == [1, 2, 2]
+
+
+def warned(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_auto_falls_back_without_numba_and_warns_once(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "numba", None)  # as Python sees a package that is not there
     with caplog.at_level(logging.INFO, logger="emma_viz.kernels"):
-        assert kernels.resolve_backend("cpu", torch.float32) == "torch"
-    assert "numba is not installed" in caplog.text
-    assert kernels.available_backends()["cpu"].startswith("unavailable: numba")
+        convolved()
+        assert kernels.resolve_backend("cpu", torch.float32, kernel="ssd") == "torch"
+    (warning,) = warned(caplog)
+    assert "numba is not installed (pip install numba); the torch backend runs in its place" in warning
+    assert "runs on the torch backend" in caplog.text
+    assert kernels.available_backends()["cpu"].startswith("unavailable: numba is not installed")
     with pytest.raises(BackendError, match="pip install numba"):
         kernels.resolve_backend("cpu", torch.float32, "cpu")
 
 
-def test_kernels_run_on_torch_where_numba_is_missing(monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "numba", None)  # as Python sees a package that is not there
+@pytest.mark.parametrize("error", [ImportError, SystemError])
+def test_auto_falls_back_where_numba_cannot_be_imported(error, monkeypatch, tmp_path, caplog):
+    """Numba refuses a NumPy that is newer than it knows."""
+    tried = tmp_path / "tried"
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text(
+        f"with open({str(tried)!r}, 'a') as file:\n    file.write('x')\n"
+        f"raise {error.__name__}('Numba needs NumPy 2.2 or less. Got NumPy 2.9.')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with monkeypatch.context() as patch:
+        for name in list(sys.modules):
+            if name.partition(".")[0] == "numba" or name.startswith(
+                ("emma_viz.kernels.numba", "emma_viz.kernels.cpu")
+            ):
+                patch.delitem(sys.modules, name)
+        with caplog.at_level(logging.WARNING, logger="emma_viz.kernels"):
+            convolved()
+        with pytest.raises(BackendError, match=r"cannot be imported: .*NumPy 2\.2 or less"):
+            kernels.resolve_backend("cpu", torch.float32, "cpu")
+        assert "NumPy 2.2 or less" in kernels.available_backends()["cpu"]
+    (warning,) = warned(caplog)
+    assert "NumPy 2.2 or less" in warning
+    assert tried.read_text() == "x"
+
+
+def test_what_torch_computes_by_right_is_no_warning(caplog):
     with caplog.at_level(logging.INFO, logger="emma_viz.kernels"):
-        y, _ = kernels.causal_conv1d(torch.ones(1, 3, 5), torch.ones(5, 2))
-    assert y[0, :, 0].tolist() == [1, 2, 2]
-    assert "runs on the torch backend" in caplog.text
-    assert "pip install numba" in caplog.text
+        assert kernels.resolve_backend("cpu", torch.float64) == "torch"
+        assert kernels.resolve_backend("meta", torch.float32) == "torch"
+    assert not warned(caplog)
+
+
+@pytest.fixture
+def triton_on_a_card(monkeypatch, tmp_path):
+    """Triton's own start on a card, up to the compiler that makes its driver."""
+    pytest.importorskip("triton")
+    from triton.backends.nvidia import driver as nvidia
+    from triton.runtime import build, driver
+
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(nvidia.CudaDriver, "is_active", staticmethod(lambda: True))
+    monkeypatch.setattr(nvidia, "library_dirs", list)
+    for name in ("_default", "_active"):
+        monkeypatch.setattr(driver, name, None)
+    build._find_compiler.cache_clear()
+    yield
+    build._find_compiler.cache_clear()
+
+
+@pytest.mark.parametrize("compiler", [None, "/no/such/compiler", "/bin/false"])
+def test_a_card_without_a_compiler_runs_on_torch(triton_on_a_card, compiler, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if compiler:
+        monkeypatch.setenv("CC", compiler)
+    with caplog.at_level(logging.WARNING, logger="emma_viz.kernels"):
+        for kernel in backends.KERNELS:
+            assert kernels.resolve_backend("cuda", torch.bfloat16, kernel=kernel) == "torch"
+    (warning,) = warned(caplog)
+    assert (compiler or "Failed to find C compiler") in warning
+    assert "install gcc or clang" in warning
+    assert "install gcc or clang" in kernels.available_backends()["triton"]
+    with pytest.raises(BackendError, match="install gcc or clang"):
+        kernels.resolve_backend("cuda", torch.bfloat16, "triton")
 
 
 @pytest.mark.parametrize("error", [ImportError, RuntimeError])

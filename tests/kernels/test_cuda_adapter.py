@@ -209,7 +209,7 @@ def test_choice_on_a_gpu(monkeypatch, stand_ins, forget, otherwise):
         backends.importlib.util, "find_spec", lambda name: found if name == "triton" else None
     )
     monkeypatch.setattr("emma_viz.kernels.backends.backend_module", lambda name: modules[name])
-    modules = {"cuda": cuda, "triton": SimpleNamespace(limits=lambda kernel, sizes: "")}
+    modules = {"cuda": cuda, "triton": SimpleNamespace(limits=lambda kernel, sizes: "", start=lambda: "")}
     assert [resolve(kernel) for kernel in backends.KERNELS] == ["cuda"] * 3
     assert resolve("causal_conv1d", K=4, E=64) == "cuda"
     assert resolve("causal_conv1d", K=4, E=65) == otherwise
