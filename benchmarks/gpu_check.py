@@ -27,12 +27,14 @@ from emma_viz.kernels.backends import KERNELS
 
 NO_GPU = 3
 """The exit code where there is no GPU."""
+TRITON_TESTS = ("tests/kernels/test_triton.py", "tests/evidence/test_triton.py")
+"""Of the kernels; of implicit attention and the frozen decomposition on them."""
 _STEPS = 5
 
 
 def kernels(device: str, tiny: bool, folder: Path) -> str:
-    """The triton backend's tests: on the GPU, or under Triton's interpreter."""
-    chosen = ["tests/kernels/test_triton.py", *(["-k", "test_conv"] if tiny else [])]
+    """Tests of the triton backend, and of what is computed by it: on the GPU, or under Triton's interpreter."""
+    chosen = [*TRITON_TESTS, *(["-k", "test_conv or test_rows"] if tiny else [])]
     return _pytest(*chosen)
 
 
