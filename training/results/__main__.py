@@ -9,7 +9,9 @@ A bundle is a folder that `python -m training.train pocket-pair` or `python -m t
 """
 
 import argparse
+import hashlib
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,18 +27,20 @@ from training.loop.provenance import commit
 from training.photos.recipe import PHOTO_MEMBERS
 from training.pocket.bundle_reading import Bundle, open_bundle
 from training.pocket.recipes import MEMBERS, in_order
-from training.results.comparable import require_comparable, require_one_seed, together
+from training.results.comparable import require_alike, require_comparable, require_one_seed, together
 from training.results.examination import Examined
-from training.results.measured import Measured, measure_bundle, shown_to
+from training.results.measured import Announced, Described, Measured, announce_bundle, measure_bundle
 from training.results.measured_files import read_measured, save_measured
 from training.results.numbers import all_numbers
 from training.results.page import results_page
 from training.results.worlds import PHOTO_ANSWERS, PHOTO_PAGE, PHOTO_WORLD, Tabletop, World, photo_world
 
 CHECKOUT = Path(__file__).parents[2]
-_DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else Path("runs/results")
+_DOCUMENTS = CHECKOUT / "docs" if (CHECKOUT / "docs").is_dir() else None
 _KEPT = CHECKOUT / "docs/measured"
 """What was measured of the seeds that are not shipped."""
+_RUNS = Path("runs/results")
+"""Has what was measured of each bundle, where no folder is named."""
 _WORLD_OF = dict.fromkeys(MEMBERS, Tabletop.name) | dict.fromkeys(PHOTO_MEMBERS, PHOTO_WORLD)
 """Member → its world; what is kept of a bundle does not say it."""
 
@@ -46,14 +50,18 @@ def _world_name(photos: Path | None) -> str:
 
 
 def measured_of(
-    sources: Sequence[Path], *, answers: int | None, photos: Path | None = None
+    sources: Sequence[Path], *, answers: int | None, photos: Path | None, folder: Path
 ) -> tuple[World, list[Measured]]:
     """Measure bundles and read what was kept of others, in the order given.
+
+    Whether they can be set side by side is looked at first, and what is measured of a bundle is written to a file
+    before the next is begun: it can be named in the bundle's place.
 
     Args:
         sources: bundles, and files of what was kept.
         answers: held-out pictures that questions are asked about; as many as is usual in the world when None.
         photos: the folder of photographs, for members that were trained on them.
+        folder: of the files that are written.
 
     Raises:
         TrainingError: they cannot be set side by side.
@@ -78,19 +86,54 @@ def measured_of(
     bundles = {each: open_bundle(each.resolve(), world=name) for each in sources if each.is_dir()}
     world = world_of(list(bundles.values()), photos)
     answers = world.answers if answers is None else answers
+    announced = {
+        source: announce_bundle(bundle, world, answers=answers) for source, bundle in bundles.items()
+    }
     for source, each in kept.items():
-        for folder, bundle in bundles.items():
-            if differ := each.shown.differences(shown_to(bundle, world, answers=answers)):
+        for other, bundle in announced.items():
+            if differ := each.shown.differences(bundle.shown):
                 raise TrainingError(
-                    f"{source} was not shown what {folder} will be: {differ}. Ask for --scenes "
+                    f"{source} was not shown what {other} will be: {differ}. Ask for --scenes "
                     f"{each.shown.answers}, or name the bundles to measure."
                 )
+    described: dict[Path, Described] = {**kept, **announced}
+    require_alike([described[each] for each in sources])
+    if kept:
+        require_comparable([*kept.values()])
+    for source in sources:
+        print(f"{source}, {'kept' if source in kept else 'to be measured'}: {_seeds(described[source])}")
     found = [
-        kept[each] if each in kept else measure_bundle(bundles[each], world, answers=answers)
+        kept[each] if each in kept else _measured_into(folder, bundles[each], world, announced[each])
         for each in sources
     ]
     require_comparable(found)
     return world, found
+
+
+def _seeds(described: Described) -> str:
+    """The members of a bundle with their seeds."""
+    return ", ".join(f"{member} seed {origin['seed']}" for member, origin in described.origins.items())
+
+
+def _measured_into(folder: Path, bundle: Bundle, world: World, announced: Announced) -> Measured:
+    """Measure a bundle, and keep the sums in a file of its own."""
+    found = measure_bundle(bundle, world, announced)
+    slug = re.sub(r"[^\w.-]+", "-", announced.name)
+    weights = hashlib.sha256(json.dumps(announced.fingerprints).encode()).hexdigest()[:8]
+    path = folder / f"{world.page}-{slug}-{weights}.npz"
+    save_measured(found, path)
+    print(f"wrote {path}: what was measured of {bundle.folder}, which can be named in its place")
+    return found
+
+
+def kept_of(world: str) -> list[Path]:
+    """The files of docs/measured that hold members of a world, by name."""
+    found = {path: read_measured(path).members for path in sorted(_KEPT.glob("*.npz"))}
+    return [
+        path
+        for path, members in found.items()
+        if any(_WORLD_OF.get(member, world) == world for member in members)
+    ]
 
 
 def world_of(bundles: Sequence[Bundle], photos: Path | None) -> World:
@@ -125,10 +168,21 @@ def _head(found: Sequence[Measured], command: str) -> dict[str, Any]:
 def _keep(bundle: Bundle, world: World, path: Path, *, answers: int) -> None:
     """Add what is measured of a bundle to a file, which may have other members of its seed already."""
     known = read_measured(path) if path.exists() else None
-    require_one_seed(bundle, world, known, answers=answers)
-    found = measure_bundle(bundle, world, answers=answers)
-    found = found if known is None else together(known, found)
-    save_measured(found, path)
+    announced = announce_bundle(bundle, world, answers=answers)
+    require_one_seed(announced, known)
+    print(f"{bundle.folder}, to be measured: {_seeds(announced)}")
+    found = measure_bundle(bundle, world, announced)
+    if known is not None:
+        alone = path.with_name(f"{path.stem}-{'-'.join(found.members)}.npz")
+        save_measured(found, alone)
+        try:
+            found = together(known, found)
+        except TrainingError as error:
+            raise TrainingError(f"{error} What was measured is in {alone}.") from error
+        save_measured(found, path)
+        alone.unlink()
+    else:
+        save_measured(found, path)
     print(f"wrote {path}: {', '.join(found.members)}")
 
 
@@ -175,9 +229,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         type=path,
-        default=_DOCUMENTS,
         metavar="FOLDER",
-        help="where the page goes (default: docs of the checkout, runs/results without one)",
+        help=f"where the page goes (default: docs of the checkout, {_RUNS} without one); what is measured of each "
+        f"bundle goes to FOLDER/sums first (default: {_RUNS}/sums)",
     )
     return parser
 
@@ -199,22 +253,24 @@ def _run(options: argparse.Namespace) -> None:
         _keep(bundle, world, options.keep, answers=options.scenes or world.answers)
         return
     name = PHOTO_PAGE if options.photos is not None else Tabletop.page
-    page, image = options.out / f"{name}.md", options.out / f"images/{name}.png"
+    out, sums = options.out or _DOCUMENTS or _RUNS, (options.out or _RUNS) / "sums"
+    page, image = out / f"{name}.md", out / f"images/{name}.png"
     for made in (page, image):
         require_writable(made, parents=True, error=TrainingError)
+    require_writable(sums, folder=True, error=TrainingError)
     if options.json is not None:
         require_writable(options.json, parents=True, error=TrainingError)
-    kept = sorted(_KEPT.glob("*.npz"))
-    kept = [each for each in kept if each.name.startswith("photo-") == (options.photos is not None)]
-    world, found = measured_of(
-        options.bundles or [BUNDLED, *kept], answers=options.scenes, photos=options.photos
-    )
+    sources = options.bundles or [BUNDLED, *kept_of(_world_name(options.photos))]
+    world, found = measured_of(sources, answers=options.scenes, photos=options.photos, folder=sums)
     command = " ".join([PROGRAM, *(each.name for each in options.bundles)])
     if options.photos is not None:
         command += " --photos DIR"
     if options.scenes not in (None, world.answers):
         command += f" --scenes {options.scenes}"
-    numbers = {"head": _head(found, command), **all_numbers(by_member(found), world.compared)}
+    numbers = {
+        "head": _head(found, command),
+        **all_numbers(by_member(found), world.compared, parts=world.parts),
+    }
     image.parent.mkdir(parents=True, exist_ok=True)
     draw_results(numbers, image, pictures=world.pictures)
     write_file(page, lambda part: part.write_text(results_page(numbers, world), encoding="utf-8"))

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 
 from emma_viz.errors import TrainingError
-from training.pocket.bundle_reading import Bundle
 from training.pocket.recipes import in_order
 from training.results.examination import ENCODER
-from training.results.measured import Measured, shown_to
-from training.results.worlds import World
+from training.results.measured import Announced, Described, Measured
 
 ALIKE = {
     "data": "the training scenes",
@@ -33,6 +31,17 @@ def require_comparable(found: Sequence[Measured]) -> None:
     Raises:
         TrainingError: says what differs.
     """
+    require_alike(found)
+    for each in found[1:]:
+        _require_same_questions(found[0], each)
+
+
+def require_alike(found: Sequence[Described]) -> None:
+    """Refuse bundles, measured or not, that were not shown the same, differ in more than the seed, or count one twice.
+
+    Raises:
+        TrainingError: says what differs.
+    """
     first = found[0]
     origins: dict[str, dict[str, Any]] = {}
     seen: dict[tuple[str, int], str] = {}
@@ -43,17 +52,16 @@ def require_comparable(found: Sequence[Measured]) -> None:
                 f"Bundles {first.name} and {each.name} were not shown the same: {differ}. Measure them alike "
                 "(--scenes)."
             )
-        for member, result in each.members.items():
-            origin = each.origins[member]
+        for member, origin in each.origins.items():
             key = (member, origin["seed"])
-            if key in seen or result.fingerprint in prints:
+            if key in seen or each.fingerprints[member] in prints:
                 raise TrainingError(
                     f"{member} of bundle {each.name} has seed {origin['seed']}, which is in bundle "
                     f"{seen.get(key, 'another')} too: a seed would count twice. Give bundles that were trained with "
                     "different seeds (--seed)."
                 )
             seen[key] = each.name
-            prints.add(result.fingerprint)
+            prints.add(each.fingerprints[member])
             known = origins.setdefault(member, origin)
             for name, words in ALIKE.items():
                 if known[name] != origin[name]:
@@ -68,7 +76,6 @@ def require_comparable(found: Sequence[Measured]) -> None:
                         f"{other} and {member} differ in {ALIKE[name]}, so they cannot be compared: "
                         f"{origins[other][name]}, and {origin[name]} in bundle {each.name}."
                     )
-        _require_same_questions(first, each)
 
 
 def _require_same_questions(a: Measured, b: Measured) -> None:
@@ -109,25 +116,24 @@ def together(a: Measured, b: Measured) -> Measured:
     )
 
 
-def require_one_seed(bundle: Bundle, world: World, kept: Measured | None, *, answers: int) -> None:
+def require_one_seed(announced: Announced, kept: Measured | None) -> None:
     """Refuse, before anything is measured, to keep members together that do not belong together.
 
     Args:
-        bundle: whose members are to be measured.
-        world: theirs.
+        announced: whose members are to be measured.
         kept: what is in the file already, if any.
-        answers: held-out scenes that questions are to be asked about.
 
     Raises:
-        TrainingError: their seeds differ, a member is in the file already, or it was shown something else.
+        TrainingError: their seeds differ, a member is in the file already, it was shown something else, or the members
+            cannot be compared.
     """
-    seeds = {bundle.seed(member) for member in bundle.members}
+    seeds = {origin["seed"] for origin in announced.origins.values()}
     members = kept.members if kept is not None else {}
-    if known := [member for member in bundle.members if member in members]:
+    if known := [member for member in announced.origins if member in members]:
         raise TrainingError(f"{', '.join(known)} is in the file already. Name another file.")
     if kept is not None:
         seeds |= {origin["seed"] for origin in kept.origins.values()}
-        if differ := kept.shown.differences(shown_to(bundle, world, answers=answers)):
+        if differ := kept.shown.differences(announced.shown):
             raise TrainingError(
                 f"The file and this bundle are not shown the same: {differ}. Name another file."
             )
@@ -136,3 +142,5 @@ def require_one_seed(bundle: Bundle, world: World, kept: Measured | None, *, ans
             f"Members of one seed are kept together; these have the seeds {', '.join(map(str, sorted(seeds)))}. Name "
             "another file."
         )
+    if kept is not None:
+        require_alike([kept, announced])

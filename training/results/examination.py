@@ -126,8 +126,7 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
         step: called with the number of images that went through, for a progress bar.
         untrained: the control model, with the same sizes.
     """
-    ridge, tuned = _lens_of(model, RidgeLens, "ridge"), _lens_of(model, TunedLens, "tuned")
-    native = _lens_of(model, NativeLens, "native") if model.info.taps else None
+    ridge, tuned, native = lenses_of(model)
     probes, mixed = _fit(model, material, step)
     places = {EMBEDDING: mixed[0], model.info.n_layer - 1: mixed[1]}
     scenes, shuffled = _decode(model, material.test, material.retention, ridge, native, probes, places, step)
@@ -149,6 +148,16 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
         shuffled=shuffled,
         untrained=_untrained(as_control(model, untrained), material, step),
     )
+
+
+def lenses_of(model: LoadedModel) -> tuple[RidgeLens, TunedLens, NativeLens | None]:
+    """A member's own lenses; only one that was trained with a decoder of its own has a native lens.
+
+    Raises:
+        TrainingError: a file holds a lens of another kind.
+    """
+    ridge, tuned = _lens_of(model, RidgeLens, "ridge"), _lens_of(model, TunedLens, "tuned")
+    return ridge, tuned, _lens_of(model, NativeLens, "native") if model.info.taps else None
 
 
 def _lens_of(model: LoadedModel, kind: type[OneLens], name: str) -> OneLens:

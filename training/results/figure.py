@@ -10,10 +10,11 @@ from emma_viz.render.colours import FAINT, HAIR, INK, MARKERS, MODELS, SOFT
 from emma_viz.render.output import write_atomically
 from training.results.cells import ends
 from training.results.examination import ENCODER, OWN
-from training.results.numbers import layers_of_members
+from training.results.numbers import CAPTIONS, layers_of_members, told_apart
 
 _SIZE = 8
 _NAMES = {"-1": "proj."}
+_SHOWN = {"caption": "caption (exact)", CAPTIONS: f"{CAPTIONS} (F1)"}
 DPI = 160
 
 
@@ -113,13 +114,13 @@ def _errors(value: float, low: float, high: float) -> np.ndarray:
 
 
 def answers(axes, members: Mapping[str, Any]) -> None:
-    """Accuracy by topic and F1 of kinds in captions, a point a member with its interval; a tick a seed."""
-    topics = list(next(iter(members.values()))["answers"])
-    rows = [*topics, "kinds in captions (F1)"]
+    """Accuracy by topic and F1 of kinds in captions, by kind of pictures where a topic has several, a point a member
+    with its interval; a tick a seed."""
+    rows = list(told_apart(next(iter(members.values()))))
     for number, member in enumerate(members.values()):
         shift = 0.22 * (number - (len(members) - 1) / 2)
-        for row, topic in enumerate(rows):
-            found = member["answers"][topic]["accuracy"] if topic in topics else member["captions_f1"]
+        told = told_apart(member)
+        for row, found in enumerate(told[each] for each in rows):
             if found["value"] is None:
                 continue
             value, low, high = ends(found)
@@ -134,7 +135,8 @@ def answers(axes, members: Mapping[str, Any]) -> None:
                 )  # fmt: skip
     axes.set_yticks(
         range(len(rows)),
-        [row.replace("caption", "caption (exact)") if row in topics else row for row in rows],
+        [", ".join(filter(None, [_SHOWN.get(topic, topic), part])) for topic, part in rows],
+        fontsize=_SIZE if len(rows) < 12 else _SIZE - 1.5,
     )
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)

@@ -1,7 +1,7 @@
 """What is measured of a bundle's members, and what they were shown for it."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -14,6 +14,7 @@ from training.results.examination import (
     Material,
     examine_member,
     images_shown,
+    lenses_of,
     prepare_material,
 )
 from training.results.worlds import World
@@ -42,6 +43,40 @@ class Shown:
         return ", ".join(f"{name} {mine} and {others}" for name, mine, others in pairs if mine != others)
 
 
+class Described(Protocol):
+    """What decides whether a bundle may stand beside others, measured or not."""
+
+    @property
+    def name(self) -> str:
+        """Of the bundle, as the page calls it."""
+        ...
+
+    @property
+    def shown(self) -> Shown:
+        """What its members are shown."""
+        ...
+
+    @property
+    def origins(self) -> dict[str, dict[str, Any]]:
+        """Member → `Bundle.origin`, in the order of the recipes."""
+        ...
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Member → that of its weights."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """One bundle that can be measured: all that is known of it before, as `Described` says."""
+
+    name: str
+    shown: Shown
+    origins: dict[str, dict[str, Any]]
+    fingerprints: dict[str, str]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
     """One bundle, measured."""
@@ -54,16 +89,46 @@ class Measured:
     origins: dict[str, dict[str, Any]]
     """Member → `Bundle.origin`."""
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Member → that of its weights."""
+        return {member: found.fingerprint for member, found in self.members.items()}
 
-def measure_bundle(bundle: Bundle, world: World, *, answers: int) -> Measured:
-    """Examine every member of a bundle.
+
+def announce_bundle(bundle: Bundle, world: World, *, answers: int) -> Announced:
+    """Open everything that measuring a bundle needs, which takes seconds where measuring takes many minutes.
 
     Args:
         bundle: with lenses and, where the members began from them, the language models that have read text alone.
         world: the members'.
-        answers: held-out pictures that questions are asked about.
+        answers: held-out pictures that questions are to be asked about.
+
+    Raises:
+        TrainingError: a lens is missing or of another kind, or what a member began from cannot be made.
     """
-    shown = shown_to(bundle, world, answers=answers)
+    prints: dict[str, str] = {}
+    for member in bundle.members:
+        model = bundle.load(member)
+        lenses_of(model)
+        world.untrained(bundle, model, member)
+        prints[member] = model.info.fingerprint
+    return Announced(
+        name=bundle.name,
+        shown=shown_to(bundle, world, answers=answers),
+        origins={member: bundle.origin(member) for member in bundle.members},
+        fingerprints=prints,
+    )
+
+
+def measure_bundle(bundle: Bundle, world: World, announced: Announced) -> Measured:
+    """Examine every member of a bundle.
+
+    Args:
+        bundle: to be measured.
+        world: the members'.
+        announced: of this bundle.
+    """
+    shown, answers = announced.shown, announced.shown.answers
     found: dict[str, Examined] = {}
     material: dict[str, Material] = {}
     for member in bundle.members:
@@ -77,12 +142,11 @@ def measure_bundle(bundle: Bundle, world: World, *, answers: int) -> Measured:
         control = world.untrained(bundle, model, member)
         with tqdm(total=images_shown(material[key]), desc=f"{member}, bundle {bundle.name}") as bar:
             found[member] = examine_member(model, material[key], bar.update, untrained=control)
-    origins = {member: bundle.origin(member) for member in bundle.members}
-    return Measured(name=bundle.name, shown=shown, members=found, origins=origins)
+    return Measured(name=announced.name, shown=shown, members=found, origins=announced.origins)
 
 
 def shown_to(bundle: Bundle, world: World, *, answers: int) -> Shown:
-    """What `measure_bundle` will show to the members of a bundle.
+    """What is shown to the members of a bundle.
 
     Raises:
         TrainingError: the members' ridge lenses were fitted on different numbers of scenes.

@@ -24,20 +24,27 @@ from training.results.measures import ACCURACY, F1, PROBE, YES_RATE
 Seeds = Sequence[Examined]
 """One member, examined with each of its seeds."""
 
+CAPTIONS = "kinds in captions"
+"""What has an F1, beside the topics of questions."""
+
 
 def all_numbers(
-    found: Mapping[str, Mapping[int, Examined]], compared: Sequence[tuple[str, str]]
+    found: Mapping[str, Mapping[int, Examined]],
+    compared: Sequence[tuple[str, str]],
+    *,
+    parts: Sequence[str],
 ) -> dict[str, Any]:
     """Everything that the page and the figure show.
 
     Args:
         found: member → seed → what it gave.
         compared: members that are set against each other.
+        parts: `World.parts`.
 
     Returns:
         A JSON object: `members` (name → numbers) and `comparisons`.
     """
-    members = {name: member_numbers(seeds) for name, seeds in found.items()}
+    members = {name: member_numbers(seeds, parts=parts) for name, seeds in found.items()}
     pairs = []
     for first, second in compared:
         both = [seed for seed in found.get(first, {}) if seed in found.get(second, {})]
@@ -47,8 +54,8 @@ def all_numbers(
     return {"members": members, "comparisons": pairs}
 
 
-def member_numbers(found: Mapping[int, Examined]) -> dict[str, Any]:
-    """The numbers of one member, over its seeds."""
+def member_numbers(found: Mapping[int, Examined], *, parts: Sequence[str]) -> dict[str, Any]:
+    """The numbers of one member, over its seeds; `parts`: `World.parts`."""
     seeds = list(found.values())
     first = seeds[0]
     scenes = {
@@ -78,10 +85,29 @@ def member_numbers(found: Mapping[int, Examined]) -> dict[str, Any]:
         "loss_sentence": loss_sentence(seeds),
         "controls": controls,
         "trained_less_untrained": trained_less_untrained(seeds),
-        "answers": {topic: _answers(seeds, topic) for topic in sorted(first.answers)},
+        "answers": {topic: _answers(seeds, topic, parts) for topic in sorted(first.answers)},
         "captions_f1": _json([each.captions for each in seeds], F1),
+        "captions_f1_parts": {
+            part: _json(columns, F1)
+            for part, columns in by_part([each.captions for each in seeds], parts).items()
+        },
         "photo_captions": dict(zip(UNSEEN_PHOTOS, first.photo_captions, strict=True)),
     }
+
+
+def told_apart(member: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What a member answers, as narrowly as it is known: (topic, kind of pictures) → share of right answers, and F1 of
+    the kinds in captions under the topic `CAPTIONS`. The kind is empty where a topic has but one.
+
+    Args:
+        member: of `member_numbers`.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for topic, told in member["answers"].items():
+        parts = told["parts"] if len(told["parts"]) > 1 else {"": told}
+        found |= {(topic, part): each["accuracy"] for part, each in parts.items()}
+    captions = member["captions_f1_parts"] or {"": member["captions_f1"]}
+    return found | {(CAPTIONS, part): each for part, each in captions.items()}
 
 
 def trained_less_untrained(seeds: Seeds) -> dict[str, Any]:
@@ -122,10 +148,24 @@ def _sums(columns: Columns) -> dict[str, Any]:
     return {name: column.sum() for name, column in columns.items()} | {"images": length}
 
 
-def _answers(seeds: Seeds, topic: str) -> dict[str, Any]:
+def _answers(seeds: Seeds, topic: str, parts: Sequence[str]) -> dict[str, Any]:
+    """Right answers about all pictures and, under `parts`, about each kind of them that anything was asked about."""
     columns = [each.answers[topic] for each in seeds]
+    found = {part: each for part, each in by_part(columns, parts).items() if each[0]["asked"].any()}
+    return {**_told(columns), "parts": {part: _told(each) for part, each in found.items()}}
+
+
+def _told(columns: Sequence[Columns]) -> dict[str, Any]:
     numbers = {"questions": int(columns[0]["asked"].sum()), "accuracy": _json(columns, ACCURACY)}
     return numbers | ({"yes_rate": _json(columns, YES_RATE)} if "yes" in columns[0] else {})
+
+
+def by_part(columns: Sequence[Columns], parts: Sequence[str]) -> dict[str, list[Columns]]:
+    """The columns of each kind of pictures, where these take turns (`World.parts`); nothing where all are alike."""
+    return {
+        part: [{name: values[at :: len(parts)] for name, values in each.items()} for each in columns]
+        for at, part in enumerate(parts)
+    }
 
 
 def _at(seeds: Seeds, place: str) -> list[Columns]:

@@ -5,12 +5,13 @@ from typing import Any
 
 from emma_viz.metrics.intervals import NONE, RESAMPLES
 from emma_viz.metrics.spectrum import OCTAVES
+from training.pocket.recipes import in_order
 from training.results.cells import plain_number, quoted, ranged, results_table, short, signed_range, widest
 from training.results.examination import ENCODER, OWN
-from training.results.numbers import layers_of_members
+from training.results.numbers import CAPTIONS, layers_of_members, told_apart
 from training.results.worlds import World
 
-_ASKED = {"caption": "caption, word for word"}
+_ASKED = {"caption": "caption, word for word", CAPTIONS: f"{CAPTIONS}, F1"}
 """Topics whose name alone would mislead."""
 
 DEFINITIONS = (
@@ -65,6 +66,7 @@ def results_page(numbers: Mapping[str, Any], world: World) -> str:
         control_table(members),
         *(("## What MFF does", mff(numbers["comparisons"], world.fusion)) if world.fusion else ()),
         "## Answers",
+        answers_intro(members, world.parts),
         answer_table(members),
         each_seed(members),
         "## Answers during training",
@@ -297,48 +299,74 @@ def mff(comparisons: Sequence[Mapping[str, Any]], fusion: tuple[str, str]) -> st
     return f"Not measured: there is no seed of both {fusion[0]} and {fusion[1]}."
 
 
-def answer_table(members: Mapping[str, Any]) -> str:
-    """Accuracy by topic with intervals, yes-rates, and the F1 of captions."""
-    first = next(iter(members.values()))["answers"]
-    rows = []
-    for topic, found in first.items():
-        cells = [ranged(member["answers"][topic]["accuracy"]) for member in members.values()]
-        rows.append([_ASKED.get(topic, topic), str(found["questions"]), *cells])
-        if "yes_rate" in found:
-            cells = [ranged(member["answers"][topic]["yes_rate"]) for member in members.values()]
-            rows.append([f"{topic}, yes-rate", "", *cells])
-    rows.append(
-        ["kinds in captions, F1", "", *(ranged(member["captions_f1"]) for member in members.values())]
+def answers_intro(members: Mapping[str, Any], parts: Sequence[str]) -> str:
+    """How many questions a row is of and, where there are kinds of pictures, that rows are parted by them."""
+    captions = next(iter(members.values()))["captions_f1"]["images"]
+    said = (
+        f"Kinds in captions are of the first {captions} pictures: one caption, hence one question, of each."
     )
+    if not parts:
+        return said
+    return (
+        f"Rows without a kind of picture are of all: {' and '.join(parts)} together, by turns. What is asked of one "
+        f"kind alone says so. {said}"
+    )
+
+
+def answer_table(members: Mapping[str, Any]) -> str:
+    """Accuracy by topic with intervals, yes-rates, and the F1 of captions; of all pictures and of each kind of them."""
+    first = next(iter(members.values()))
+    rows = []
+    for topic, found in first["answers"].items():
+        parts, name = found["parts"], _ASKED.get(topic, topic)
+        alone = f", {next(iter(parts))} alone" if len(parts) == 1 else ""
+        rows += _answer_rows(name + alone, topic, [member["answers"][topic] for member in members.values()])
+        for part in parts if not alone else ():
+            told = [member["answers"][topic]["parts"][part] for member in members.values()]
+            rows += _answer_rows(f"{name}, {part}", f"{topic}, {part}", told)
+    named = {"": [member["captions_f1"] for member in members.values()]}
+    for part in first["captions_f1_parts"]:
+        named[f", {part}"] = [member["captions_f1_parts"][part] for member in members.values()]
+    for part, each in named.items():
+        rows.append([f"{_ASKED[CAPTIONS]}{part}", str(each[0]["images"]), *map(ranged, each)])
     return results_table(["topic", "questions", *members], rows)
 
 
+def _answer_rows(name: str, topic: str, told: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The row of right answers and, of existence, that of the yes-rate; `told`: of each member."""
+    count = str(told[0]["questions"])
+    rows = [[name, count, *(ranged(each["accuracy"]) for each in told)]]
+    if "yes_rate" in told[0]:
+        rows.append([f"{topic}, yes-rate", count, *(ranged(each["yes_rate"]) for each in told)])
+    return rows
+
+
 def each_seed(members: Mapping[str, Any]) -> str:
-    """What each seed shows of the pixels at the ends of the stream and how often it answers right; nothing where every
-    member has one seed alone."""
+    """What each seed shows of the pixels at the ends of the stream and how often it answers right, by kind of pictures
+    where a topic has several; nothing where every member has one seed alone."""
     if all(len(found["seeds"]) == 1 for found in members.values()):
         return ""
-    topics = list(next(iter(members.values()))["answers"])
+    topics = list(told_apart(next(iter(members.values()))))
     rows = []
     for member, found in members.items():
         layers = layers_of_members(found["scenes"])
         kept = [found["scenes"][place]["r2"] for place in (layers[0], layers[-1])]
-        right = [found["answers"][topic]["accuracy"] for topic in topics]
-        cells = [*kept, found["tuned"][layers[-1]], *right, found["captions_f1"]]
+        right = told_apart(found)
+        cells = [*kept, found["tuned"][layers[-1]], *(right[topic] for topic in topics)]
         for at, seed in enumerate(found["seeds"]):
             rows.append([member, str(seed), *(plain_number(cell["seeds"][at]) for cell in cells)])
     heads = ["R² behind the projector", "R² at the last block", "the same, tuned lens"]
-    heads += [*(_ASKED.get(topic, topic) for topic in topics), "kinds in captions, F1"]
+    heads += [", ".join(filter(None, [_ASKED.get(topic, topic), part])) for topic, part in topics]
     return "## Each seed\n\n" + results_table(["", "seed", *heads], rows)
 
 
 def training_curves(how: Mapping[str, Any], pictures: str) -> str:
-    """Share of right answers about validation pictures against steps and minutes, of each member's first seed."""
+    """Share of right answers about validation pictures against steps and minutes, of every member and seed."""
     parts = []
-    origins: dict[str, Any] = {}
-    for each in how["bundles"]:
-        origins = {**each["members"], **origins}
-    for member, origin in origins.items():
+    runs = [(member, origin) for each in how["bundles"] for member, origin in each["members"].items()]
+    order = in_order(member for member, _ in runs)
+    runs.sort(key=lambda run: (order.index(run[0]), run[1]["seed"]))
+    for member, origin in runs:
         if scores := origin["scores"]:
             topics = sorted(scores[-1]["accuracy"])
             rows = [

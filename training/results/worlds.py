@@ -62,6 +62,8 @@ class World(Protocol):
     """The page's file, and that of its figure without ending."""
     pictures: str
     """What its pictures are called, in the plural."""
+    parts: tuple[str, ...]
+    """Kinds of pictures, in the plural, that take turns in this order from number 0 on; empty where all are alike."""
     about: str
     """What is to be said of the pictures; may be empty."""
     before: str
@@ -104,6 +106,7 @@ class Tabletop:
     title = "What the pocket family keeps of a picture, and what it answers"
     page = "results"
     pictures = "scenes"
+    parts: tuple[str, ...] = ()
     about = ""
     before = "a fresh projector before the language model that has read text alone"
     shared = "All seeds share the encoder and the language model's text stage; the joint stage differs."
@@ -144,7 +147,7 @@ class PhotoPair:
 
     Args:
         folder: Caltech-101's.
-        confused: for each category, those that the pair's encoder confuses with it.
+        confused: for each category, those that the pair's encoder confuses with it; empty where nothing is asked.
     """
 
     folder: Path
@@ -153,6 +156,7 @@ class PhotoPair:
     title: str = field(default="What the photo pair keeps of a picture, and what it answers", init=False)
     page: str = field(default=PHOTO_PAGE, init=False)
     pictures: str = field(default="pictures", init=False)
+    parts: tuple[str, ...] = field(default=("photographs", "scenes"), init=False)
     about: str = field(
         default="By turns, a picture is one photograph of Caltech-101 or a scene of one to five of them; photographs "
         "of training are in no held-out picture. What, and nothing else but existence and the caption, is asked about "
@@ -231,7 +235,7 @@ def photo_world(bundles: Sequence[Bundle], folder: Path | None) -> PhotoPair:
     """The world of photo members.
 
     Args:
-        bundles: of members.
+        bundles: that are to be measured; without any, the world shows and asks nothing.
         folder: of the photographs.
 
     Raises:
@@ -243,9 +247,7 @@ def photo_world(bundles: Sequence[Bundle], folder: Path | None) -> PhotoPair:
             "The photo pair is measured on photographs: name Caltech-101's folder (--photos)."
         )
     if not bundles:
-        raise TrainingError(
-            "Name at least one bundle's folder: files alone do not say what its encoder confuses."
-        )
+        return PhotoPair(folder=folder, confused=())
     origins = [bundle.provenance(member) for bundle in bundles for member in bundle.members]
     kept = [
         shape(

@@ -43,7 +43,8 @@ def test_numbers_of_one_image_stand_without_an_interval_in_tables_and_figure():
     assert (one["low"], one["high"]) == (None, None)
     assert (ranged(one), signed_range(one), widest([one])) == ("0.667", "+0.667", ["—", "—"])
     figure, axes = plt.subplots()
-    answers(axes, {"tiny": {"answers": {"kind": {"accuracy": one}}, "captions_f1": one}})
+    told = {"answers": {"kind": {"accuracy": one, "parts": {}}}, "captions_f1": one, "captions_f1_parts": {}}
+    answers(axes, {"tiny": told})
     bars = [bar for container in axes.containers for lines in container[2] for bar in lines.get_segments()]
     assert len(bars) == 2
     assert all(np.ptp(bar[:, 0]) == 0 for bar in bars)

@@ -17,9 +17,10 @@ from training.pocket.bundle import bundle_family
 from training.pocket.bundle_reading import open_bundle, untrained_model
 from training.pocket.questions import answer_scores, tabletop_answers
 from training.pocket.scores import read_scores
-from training.results.__main__ import CHECKOUT, main
+from training.results.__main__ import CHECKOUT, kept_of, main
 from training.results.cells import plain_number, signed_range
 from training.results.comparable import require_comparable
+from training.results.measured import measure_bundle
 from training.results.measured_files import read_measured, save_measured
 from training.results.page import caution, trained_at, whose_seeds
 
@@ -325,6 +326,91 @@ def test_members_of_one_seed_are_kept_together_and_compared(bundles, tmp_path, c
     assert main([str(first), "--scenes", "2", "--keep", str(kept)]) == 1
     assert "these have the seeds 0, 4" in capsys.readouterr().err
     assert kept.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_bundles_are_held_against_each_other_before_one_is_measured(bundles, tmp_path, monkeypatch, capsys):
+    def other(name):
+        shutil.copytree(bundles / "seed1", tmp_path / name)
+        return tmp_path / name / "tiny"
+
+    config = other("recipe") / "config.json"
+    about = json.loads(config.read_text())
+    about["emma_viz"]["provenance"]["joint"]["lr"] = 1.0
+    config.write_text(json.dumps(about))
+    relabel(other("twice"), seed=0)
+    shutil.copytree(bundles / "seed0", tmp_path / "weights")
+    relabel(tmp_path / "weights/tiny", seed=5)
+    lens = other("lens")
+    shutil.copy(lens / "ridge.lens", lens / "tuned.lens")
+    next(other("text").parent.glob("text-*.safetensors")).unlink()
+    measured = []
+    monkeypatch.setattr("training.results.__main__.measure_bundle", lambda *asked: measured.append(asked))
+    for name, said in {
+        "recipe": "Seeds of tiny differ in the recipe of the joint stage",
+        "twice": "a seed would count twice",
+        "weights": "a seed would count twice",
+        "lens": "holds a lens of the kind ridge",
+        "text": "is missing: tiny is compared with what its training began from",
+    }.items():
+        asked = [str(bundles / "seed0"), str(tmp_path / name), "--scenes", "2", "--out", str(tmp_path / "o")]
+        assert main(asked) == 1
+        assert said in capsys.readouterr().err
+    assert measured == []
+
+
+@pytest.mark.slow
+def test_what_was_measured_outlasts_the_failure_of_the_next(bundles, tmp_path, monkeypatch, capsys):
+    def fails_at_seed1(bundle, world, announced):
+        if bundle.name == "seed1":
+            raise TrainingError("the machine is tired")
+        return measure_bundle(bundle, world, announced)
+
+    asked = ["--scenes", "2", "--out", str(tmp_path)]
+    with monkeypatch.context() as patched:
+        patched.setattr("training.results.__main__.measure_bundle", fails_at_seed1)
+        assert main([str(bundles / "seed0"), str(bundles / "seed1"), *asked]) == 1
+    said = capsys.readouterr()
+    assert "the machine is tired" in said.err
+    (sums,) = tmp_path.glob("sums/results-seed0-*.npz")
+    assert f"{bundles / 'seed0'}, to be measured: tiny seed 0" in said.out
+    assert f"wrote {sums}" in said.out
+    assert main([str(sums), str(bundles / "seed1"), *asked]) == 0
+    assert f"{sums}, kept: tiny seed 0" in capsys.readouterr().out
+    assert "Seeds: tiny 0, 1." in (tmp_path / "results.md").read_text()
+
+
+@pytest.mark.slow
+def test_what_cannot_be_added_to_a_file_is_kept_beside_it(bundles, tmp_path, monkeypatch, capsys):
+    for folder, left_out in (("first", "emma-v1-pocket"), ("second", "cobra-pocket")):
+        shutil.copytree(bundles / "pair", tmp_path / folder)
+        shutil.rmtree(tmp_path / folder / left_out)
+    kept = tmp_path / "kept.npz"
+    assert main([str(tmp_path / "second"), "--scenes", "2", "--keep", str(kept)]) == 0
+    before = kept.read_bytes()
+
+    def refuses(*_):
+        raise TrainingError("They were measured differently.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.results.__main__.together", refuses)
+        assert main([str(tmp_path / "first"), "--scenes", "2", "--keep", str(kept)]) == 1
+    alone = tmp_path / "kept-cobra-pocket.npz"
+    assert f"What was measured is in {alone}." in capsys.readouterr().err
+    assert kept.read_bytes() == before
+    assert list(read_measured(alone).members) == ["cobra-pocket"]
+    alone.unlink()
+    assert main([str(tmp_path / "first"), "--scenes", "2", "--keep", str(kept)]) == 0
+    assert not alone.exists()
+
+
+def test_a_kept_seed_belongs_to_the_world_of_its_members_whatever_its_name(tmp_path, monkeypatch):
+    names = {"photo-seed-1": "b", "photo-seed-2": "seed-9", "seed-1": "photo-a"}
+    for name, other in names.items():
+        shutil.copy(CHECKOUT / f"docs/measured/{name}.npz", tmp_path / f"{other}.npz")
+    monkeypatch.setattr("training.results.__main__._KEPT", tmp_path)
+    assert [path.stem for path in kept_of("photos")] == ["b", "seed-9"]
+    assert [path.stem for path in kept_of("tabletop")] == ["photo-a"]
 
 
 @pytest.fixture(scope="module")
