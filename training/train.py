@@ -1,7 +1,7 @@
 """Train the pocket family, a model on your own data, or a lens for a frozen model.
 
     python -m training.train pocket-pair                      everything, from nothing to runs/pocket/bundle
-    python -m training.train pocket-family                    the same with EMMA-V2 and the ablation -MFF
+    python -m training.train pocket-family                    the same with EMMA-V2, the ablation -MFF, and LLaVA
     python -m training.train pocket-pair --seed 1             a second seed, from the same encoder and text stage
     python -m training.train pocket-pair --seed 1 --start BUNDLE    the same, both taken from a bundle
     python -m training.train encoder --recipe pocket          the vision encoder alone
@@ -65,7 +65,9 @@ def training_parser(program: str) -> argparse.ArgumentParser:
     add_lens_options(
         commands.add_parser("lens", help="fit a lens for a frozen model, with its held-out quality")
     )
-    for name, what in (("pocket-pair", "Cobra and EMMA"), ("pocket-family", "every member")):
+    members = tuple(FAMILIES["pocket"]().members)
+    for name, known in (("pocket-pair", PAIR), ("pocket-family", members)):
+        what = ", ".join(known)
         family = commands.add_parser(name, help=f"{what}: all stages, lenses and the bundle")
         family.add_argument("--work", type=path, help="work folder (default: runs/pocket)")
         family.add_argument(
@@ -80,7 +82,6 @@ def training_parser(program: str) -> argparse.ArgumentParser:
             "--start", type=path, metavar="BUNDLE", help="take tokenizer, encoder and text stage from there"
         )
         if name == "pocket-family":
-            known = tuple(FAMILIES["pocket"]().members)
             family.add_argument(
                 "--members", nargs="+", choices=known, default=known, help="some alone (default: all)"
             )
@@ -132,6 +133,7 @@ def _run(options: argparse.Namespace) -> None:
         if work.has_encoder:
             _ = work.tokenizer
             require_same_start(work, members, bundle)
+        print(f"{options.command}: {', '.join(members)}, seed {options.seed}; their bundle goes to {bundle}")
         train_members(work, members, seed=options.seed)
         written = bundle_family(work, members, bundle, command=command, seed=options.seed)
         print(f"wrote {written}: {', '.join(members)}")

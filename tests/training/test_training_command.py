@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from emma_viz.capture import record
 from emma_viz.checkpoints import BUNDLED, load_model
@@ -21,7 +22,7 @@ from training.loop.run import make_optimizer
 from training.pocket.bundle import bundle_family, take_start
 from training.pocket.joint import new_task, train_joint
 from training.pocket.recipes import FAMILIES, family_of
-from training.pocket.stages import Work, keep, text_file, train_members
+from training.pocket.stages import Work, finished, keep, text_file, train_members
 from training.train import main
 
 
@@ -184,7 +185,8 @@ def test_a_start_does_not_join_another_that_is_there(work, bundle, tmp_path, sta
         fresh, name = PocketEncoder(work.config.vision.towers[0]), "encoder.safetensors"
     else:
         fresh, name = MambaLM(work.config.llm), text_file(work.config.llm_backbone_id)
-    keep(fresh, tmp_path / name, minutes=0.0, commit="a test")
+    recipe = as_record(getattr(work.recipe, stage))
+    keep(fresh, tmp_path / name, minutes=0.0, commit="a test", recipe=recipe)
     with pytest.raises(TrainingError, match="has a tokenizer, encoder or text stage already"):
         take_start(other, bundle)
 
@@ -214,7 +216,8 @@ def test_a_member_of_another_encoder_does_not_join_a_bundle(work, bundle, tmp_pa
     shutil.copytree(work.folder, other.folder)
     bundle_family(other, ("tiny",), shared, command="a test")
     encoder = PocketEncoder(work.config.vision.towers[0])
-    keep(encoder, other.folder / "encoder.safetensors", minutes=0.0, commit="a test")
+    recipe = as_record(work.recipe.encoder)
+    keep(encoder, other.folder / "encoder.safetensors", minutes=0.0, commit="a test", recipe=recipe)
     before = {path: path.read_bytes() for path in shared.rglob("*") if path.is_file()}
     with pytest.raises(TrainingError, match="also holds earlier, which read another encoder"):
         bundle_family(Work(other.folder, "tiny"), ("tiny",), shared, command="a test")
@@ -228,12 +231,58 @@ def test_a_stage_that_fails_stops_the_family_and_is_named(work, tmp_path, capfd,
     broken = Work(tmp_path / "work", "tiny")
     (broken.folder / "tiny.safetensors").unlink()
     name = text_file(work.config.llm_backbone_id) if stage == "text" else "encoder.safetensors"
-    (broken.folder / name).write_bytes(b"none")
+    save_file({"odd": torch.zeros(1)}, broken.folder / name)
     said = rf"`python -m emma_viz train {stage} --recipe tiny .*--work .*` ended with code 1"
     with pytest.raises(TrainingError, match=said):
         train_members(broken, ("tiny",))
-    assert f"{name} cannot be read" in capfd.readouterr().err
+    said = capfd.readouterr()
+    assert f"{name} is of another model" in said.err
+    finished = f"encoder, text {work.config.llm_backbone_id}"
+    assert f"to be trained: joint tiny; finished already: {finished}\n" in said.out
     assert not (broken.folder / "tiny.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["encoder", "text", "joint"])
+def test_a_stage_that_another_recipe_finished_is_refused(work, tmp_path, monkeypatch, stage):
+    folder = tmp_path / "work"
+    shutil.copytree(work.folder, folder, ignore=shutil.ignore_patterns("bundle*"))
+    if stage == "joint":
+        changed, said = replace(work.recipe, joint=replace(work.recipe.joint, lr=0.5)), r"lr 0.003, now 0.5"
+    else:
+        part = getattr(work.recipe, stage)
+        part = replace(part, optimisation=replace(part.optimisation, lr=0.5))
+        changed, said = replace(work.recipe, **{stage: part}), r"optimisation.lr 0.003, now 0.5"
+    monkeypatch.setitem(FAMILIES, "tiny", lambda: changed)
+    said = rf"safetensors is finished, by another recipe \(.*{said}.*Name another work folder"
+    with pytest.raises(TrainingError, match=said):
+        Work(folder, "tiny").joint("tiny", progress=False)
+    with pytest.raises(TrainingError, match=said):
+        train_members(Work(folder, "tiny"), ("tiny",))
+    with pytest.raises(TrainingError, match=said):
+        bundle_family(Work(folder, "tiny"), ("tiny",), tmp_path / "bundle", command="a test")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_finished_stage_says_its_recipe_and_an_older_one_is_taken_as_it_is(tmp_path):
+    path, module = tmp_path / "stage.safetensors", torch.nn.Linear(2, 2)
+    recipe = {"lr": 0.1, "optimisation": {"steps": 5, "save_every": 3}, "betas": (0.9, 0.95)}
+    finished(module, path, lambda: 1.0, recipe=recipe)
+    often = {**recipe, "optimisation": {"steps": 5, "save_every": 1}}
+    finished(torch.nn.Linear(2, 2), path, pytest.fail, recipe=often)
+    other = {**recipe, "optimisation": {"steps": 6, "save_every": 3}, "more": True}
+    said = r"is finished, by another recipe \(optimisation.steps 5, now 6; more None, now True\)"
+    with pytest.raises(TrainingError, match=said):
+        finished(torch.nn.Linear(2, 2), path, pytest.fail, recipe=other)
+    save_file(module.state_dict(), path, metadata={"minutes": "1.0", "commit": "a test"})
+    finished(torch.nn.Linear(2, 2), path, pytest.fail, recipe=other)
+
+
+def test_help_names_the_members_that_are_trained(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = "".join(capsys.readouterr().out.split())
+    assert f"pocket-family{','.join(FAMILIES['pocket']().members)}:allstages" in told
 
 
 def test_an_encoder_that_is_looked_at_is_not_trained(tmp_path):
@@ -264,12 +313,17 @@ def test_a_bundle_goes_to_the_work_folder_and_what_ships_stays(seed, work, capsy
     # Other tests leave bundles and another seed in the same work folder.
     shutil.copytree(work.folder, tmp_path / "work", ignore=shutil.ignore_patterns("*-seed1*", "bundle*"))
     if seed:
-        shutil.copy(tmp_path / "work/tiny.safetensors", tmp_path / "work/tiny-seed1.safetensors")
+        # As stages were kept before they said their recipe: they are taken as they are.
+        weights = load_file(tmp_path / "work/tiny.safetensors")
+        older = {"minutes": "1.0", "commit": "a test"}
+        save_file(weights, tmp_path / "work/tiny-seed1.safetensors", metadata=older)
         shutil.copytree(tmp_path / "work/joint/tiny", tmp_path / "work/joint/tiny-seed1")
     before = _shipped()
     assert main(["pocket-pair", "--work", str(tmp_path / "work"), "--seed", str(seed)]) == 0
     bundle = tmp_path / "work" / ("bundle-seed1" if seed else "bundle")
-    assert f"wrote {bundle}: tiny" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith(f"pocket-pair: tiny, seed {seed}; their bundle goes to {bundle}\n")
+    assert f"wrote {bundle}: tiny" in said
     assert (bundle / "tiny/ridge.lens").is_file()
     assert (bundle / "tokenizer.json").is_file()
     assert _shipped() == before

@@ -201,8 +201,8 @@ def _require_same(
     *,
     steps: int | None,
 ) -> None:
-    saved = dict(_leaves(in_todays_words(state.get("identity", {"seed": state.get("seed")}))))
-    now = dict(_leaves(identity))
+    saved = dict(leaves(in_todays_words(state.get("identity", {"seed": state.get("seed")}))))
+    now = dict(leaves(identity))
     before = state.get("words", {})
     differ = [
         f"{name} {before.get(name, repr(value))}, now {words.get(name, repr(now.get(name)))}"
@@ -227,11 +227,11 @@ def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(identity))
 
 
-def _leaves(identity: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(identity: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted names and values, so that a message names what differs alone."""
     for name, value in identity.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -161,6 +161,7 @@ class PhotoWork:
         """
         _ = self.fitted  # what is finished already must be of these photographs
         recipe, task = self.joint_recipe(member, seed), self.start(member, seed=seed)
+        data = {"scenes": self.recipe.scenes, "photographs": self.library.digest}
 
         def train() -> float:
             pictures, scored = self.training_pictures, self.recipe.scored_scenes
@@ -193,13 +194,14 @@ class PhotoWork:
                 batches,
                 task,
                 self.folder / "joint" / run_name(member, seed),
-                data={"scenes": self.recipe.scenes, "photographs": self.library.digest},
+                data=data,
                 ask=ask,
                 score_every=self.recipe.score_every,
                 progress=progress,
             )
 
-        return finished(task, self.folder / f"{run_name(member, seed)}.safetensors", train)
+        path = self.folder / f"{run_name(member, seed)}.safetensors"
+        return finished(task, path, train, recipe={**recipe.record(), "data": data})
 
     def joint_recipe(self, member: str, seed: int) -> Recipe:
         """A member's settings."""

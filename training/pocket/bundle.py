@@ -40,8 +40,10 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
         The folder.
 
     Raises:
-        TrainingError: the bundle has other members too, and they read another encoder or tokenizer.
+        TrainingError: the bundle has other members too, and they read another encoder or tokenizer; or another recipe
+            made a finished stage.
     """
+    work.stages(members, seed=seed)
     tokenizer_path = _tokenizer_of(folder)
     encoder_path = _encoder_of(work, folder)
     require_same_start(work, members, folder)
@@ -153,7 +155,13 @@ def take_start(work: Work, bundle: Path) -> None:
             raise TrainingError(
                 f"{known[0]} does not record when its encoder was trained; name another bundle (--start)."
             )
-        keep(vision.towers["pocket"], work.folder / "encoder.safetensors", minutes=minutes, commit=made)
+        keep(
+            vision.towers["pocket"],
+            work.folder / "encoder.safetensors",
+            minutes=minutes,
+            commit=made,
+            recipe=as_record(work.recipe.encoder),
+        )
     same_texts = all(
         (bundle / text_file(n)).read_bytes() == (work.folder / text_file(n)).read_bytes() for n in texts
     )

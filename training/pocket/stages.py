@@ -1,7 +1,8 @@
 """The stages of a family's training. Each leaves its result in the work folder, and is skipped when it is there."""
 
+import json
 import subprocess
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,13 @@ from emma_viz.cli import programs
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import write_file
+from emma_viz.files.json_door import parse_json
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.language_model import MambaLM
 from emma_viz.models.towers.pocket import PocketEncoder
+from training.loop.checkpoints import leaves
+from training.loop.config import as_record
+from training.loop.older import in_todays_words
 from training.loop.provenance import NOT_RECORDED, commit
 from training.pocket.encoder import encoder_features, train_encoder
 from training.pocket.joint import asked_of_scene, new_task, train_joint
@@ -103,20 +108,22 @@ class Work:
         recipe, tower = self.recipe.encoder, self.config.vision.towers[0]
         data, held_out = self.scenes("train", recipe.scenes), self.scenes("val", 300)
         encoder, minutes = train_encoder(recipe, tower, data, held_out, self.folder / "encoder")
-        keep(encoder, self.folder / "encoder.safetensors", minutes=minutes, commit=commit())
+        path = self.folder / "encoder.safetensors"
+        keep(encoder, path, minutes=minutes, commit=commit(), recipe=as_record(recipe))
 
     @cached_property
     def encoder(self) -> PocketEncoder:
         """The pre-trained, frozen encoder.
 
         Raises:
-            TrainingError: it is not trained yet, or its file is damaged.
+            TrainingError: it is not trained yet, another recipe made it, or its file is damaged.
         """
         if not self.has_encoder:
             raise TrainingError(
                 f"{self.folder} has no encoder yet: `emma-viz train encoder --recipe {self.name} --work {self.folder}` "
                 "trains it."
             )
+        require_recipe(self.folder / "encoder.safetensors", as_record(self.recipe.encoder))
         tower = PocketEncoder(self.config.vision.towers[0])
         return read_stage(tower, self.folder / "encoder.safetensors").eval().requires_grad_(False)
 
@@ -135,7 +142,7 @@ class Work:
         """One of the family's language models, when it has read text alone.
 
         Raises:
-            TrainingError: no member has it.
+            TrainingError: no member has it, or another recipe made it.
         """
         if name not in self.language_models:
             known = ", ".join(self.language_models)
@@ -145,7 +152,8 @@ class Work:
         if not path.exists():
             shared = (self.recipe.text, config.llm, self.tokenizer, config.prompt_style)
             model, minutes = train_text(*shared, self.folder / f"text-{name}")
-            keep(model, path, minutes=minutes, commit=commit())
+            keep(model, path, minutes=minutes, commit=commit(), recipe=as_record(self.recipe.text))
+        require_recipe(path, as_record(self.recipe.text))
         return read_text_model(config, path)
 
     def start(self, member: str, *, seed: int = 0) -> VisionLanguageTask:
@@ -193,7 +201,37 @@ class Work:
             task.vlm.vision.towers["pocket"].load_state_dict(self.encoder.state_dict())
             return minutes
 
-        return finished(task, self.folder / f"{run_name(member, seed)}.safetensors", train)
+        path = self.folder / f"{run_name(member, seed)}.safetensors"
+        return finished(task, path, train, recipe=self._joint_record(recipe))
+
+    def _joint_record(self, recipe: Recipe) -> dict[str, Any]:
+        """All that made a member: its recipe, the stages before, and how many scenes."""
+        before = {"encoder": as_record(self.recipe.encoder), "text": as_record(self.recipe.text)}
+        return {**recipe.record(), "before": before, "data": {"scenes": self.recipe.scenes}}
+
+    def stages(self, members: Sequence[str], *, seed: int = 0) -> dict[str, Path]:
+        """The stages that members need, in the order of training, with the file of each, which is there when it is
+        finished.
+
+        Raises:
+            TrainingError: one of them is finished, and another recipe made it.
+        """
+        family = self.recipe
+        texts = dict.fromkeys(family.members[member].model().llm_backbone_id for member in members)
+        found = [("encoder", self.folder / "encoder.safetensors", as_record(family.encoder))]
+        found += [(f"text {name}", self.folder / text_file(name), as_record(family.text)) for name in texts]
+        found += [
+            (
+                f"joint {member}",
+                self.folder / f"{run_name(member, seed)}.safetensors",
+                self._joint_record(family.of_member(member, seed=seed)),
+            )
+            for member in members
+        ]
+        for _, path, recipe in found:
+            if path.exists():
+                require_recipe(path, recipe)
+        return {name: path for name, path, _ in found}
 
     def run_folder(self, member: str, seed: int) -> Path:
         """Where a member's joint run keeps checkpoints, metrics and scores."""
@@ -230,7 +268,12 @@ def run_name(member: str, seed: int) -> str:
 
 
 def train_members(work: Work, members: Sequence[str], *, seed: int = 0) -> None:
-    """Train members and all that they need, in processes of their own, two at a time, one thread each."""
+    """Train members and all that they need, in processes of their own, two at a time, one thread each.
+
+    Raises:
+        TrainingError: a stage is finished, and another recipe made it; or one failed.
+    """
+    print(planned(work.stages(members, seed=seed)), flush=True)
     _ = work.tokenizer
     shared = [["encoder", "--recipe", work.name]]
     for name in dict.fromkeys(work.recipe.members[m].model().llm_backbone_id for m in members):
@@ -239,6 +282,14 @@ def train_members(work: Work, members: Sequence[str], *, seed: int = 0) -> None:
     for split, count in (("train", work.recipe.scenes), ("val", work.recipe.scored_scenes)):
         _ = work.features(split, count)
     _train_side_by_side(work, [["joint", "--recipe", member, "--seed", str(seed)] for member in members])
+
+
+def planned(stages: Mapping[str, Path]) -> str:
+    """The stages that are to be trained, and those that are finished, in words; `stages`: of `Work.stages`."""
+    done = [name for name, path in stages.items() if path.exists()]
+    to_do = [name for name in stages if name not in done]
+    said = f"to be trained: {', '.join(to_do) or 'nothing'}"
+    return said + (f"; finished already: {', '.join(done)}" if done else "")
 
 
 def _train_side_by_side(work: Work, commands: Sequence[list[str]]) -> None:
@@ -270,7 +321,9 @@ def side_by_side(module: str, commands: Sequence[list[str]]) -> None:
             pool.shutdown(cancel_futures=True)
 
 
-def keep(module: torch.nn.Module, path: Path, *, minutes: float, commit: str) -> None:
+def keep(
+    module: torch.nn.Module, path: Path, *, minutes: float, commit: str, recipe: Mapping[str, Any]
+) -> None:
     """Write a stage's result in half precision, as it is bundled: later stages start from just what is shipped.
 
     Args:
@@ -278,28 +331,63 @@ def keep(module: torch.nn.Module, path: Path, *, minutes: float, commit: str) ->
         path: the file.
         minutes: how long it took.
         commit: the commit that was checked out.
+        recipe: that it was trained by, as plain data.
     """
     state = {
         key: value.half().contiguous()
         for key, value in module.state_dict().items()
         if not key.endswith("lm_head.weight")
     }
-    metadata = {"minutes": str(minutes), "commit": commit}
+    metadata = {"minutes": str(minutes), "commit": commit, "recipe": json.dumps(recipe)}
     write_file(path, lambda part: save_file(state, part, metadata=metadata))
 
 
-def finished(module: Module, path: Path, train: Callable[[], float]) -> Module:
+def finished(module: Module, path: Path, train: Callable[[], float], *, recipe: Mapping[str, Any]) -> Module:
     """A stage's module as its file has it; where there is no file it is trained first.
 
     Args:
         module: at its start; trained and filled in place.
         path: the file.
         train: trains the module and returns minutes.
+        recipe: that it is trained by, as plain data.
+
+    Raises:
+        TrainingError: the file is damaged, of another module, or another recipe made it.
     """
     if not path.exists():
         minutes = train()
-        keep(module, path, minutes=minutes, commit=commit())
+        keep(module, path, minutes=minutes, commit=commit(), recipe=recipe)
+    require_recipe(path, recipe)
     return read_stage(module, path).eval()
+
+
+def require_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Refuse a finished stage that another recipe made; how often it saved checkpoints makes no difference.
+
+    A stage that was finished before stages kept their recipe is taken as it is.
+
+    Args:
+        path: of the stage's file.
+        recipe: that its result is to be called by, as plain data.
+
+    Raises:
+        TrainingError: the recipes differ, or the file is damaged.
+    """
+    with _opened(path) as file:
+        kept = (file.metadata() or {}).get("recipe")
+    if kept is None:
+        return
+    before = dict(leaves(in_todays_words(parse_json(kept, where=str(path), error=TrainingError))))
+    now = dict(leaves(json.loads(json.dumps(recipe))))
+    if differ := [
+        f"{name} {before.get(name)!r}, now {now.get(name)!r}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name) and name.rpartition(".")[2] != "save_every"
+    ]:
+        raise TrainingError(
+            f"{path} is finished, by another recipe ({'; '.join(differ)}). Name another work folder (--work), or "
+            "remove the file, and its stage is run again."
+        )
 
 
 def read_stage(module: Module, path: Path) -> Module:
