@@ -1,6 +1,11 @@
 """The encoder lite0-256px, against a plain forward pass over weights under the published names."""
 
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
+import skimage.data
 import torch
 from torch.nn import functional
 
@@ -9,7 +14,7 @@ from emma_viz.models.backbones import lite0_256
 from emma_viz.models.sizes import vision_parameters
 from emma_viz.models.towers.lite0 import BLOCKS, LITE0_FEATURES, Lite0Tower
 from emma_viz.models.vision_config import TowerConfig
-from training.photos.encoder import fill_published, fit_reduction, read_published
+from training.photos.encoder import PACKAGE, fill_published, fit_reduction, normalised, read_published
 from training.photos.fitting import ridge_r2
 
 
@@ -75,6 +80,32 @@ def plain_forward(weights, x):
     return outputs
 
 
+def package_forward(weights, x):
+    """The same by the network of another package on PyPI, which reads these weights."""
+    package = pytest.importorskip(
+        "efficientnet_lite_pytorch",
+        reason="pip install efficientnet-lite-pytorch==0.1.0 brings the reference",
+    )
+    network = package.EfficientNet.from_name("efficientnet-lite0", image_size=x.shape[-1]).eval()
+    network.load_state_dict(weights)
+    outputs = []
+    for block in network._blocks:
+        block.register_forward_hook(lambda _, __, output: outputs.append(output))
+    network.extract_features(x)
+    return outputs
+
+
+def taken(outputs, *, row, column):
+    """The channels of a token, from the blocks' outputs."""
+    fine = outputs[4][0, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+    coarser = [outputs[7][0, :, row, column], outputs[10][0, :, row, column]]
+    return torch.cat([fine.permute(1, 2, 0).flatten(), *coarser, outputs[15][0, :, row // 2, column // 2]])
+
+
+PUBLISHED = os.environ.get("EMMA_VIZ_LITE0")
+"""The .pth file of the package on PyPI."""
+
+
 @pytest.fixture(scope="module")
 def tower():
     tower = Lite0Tower(lite0_256().towers[0]).eval()
@@ -84,21 +115,36 @@ def tower():
 
 @torch.no_grad()
 def test_features_are_the_blocks_outputs(tower):
-    """Decision 0021 says what came of the published weights beside another package's network."""
     pixels = torch.randn(1, 3, 64, 64)
     outputs = plain_forward(published(), pixels)
     planes = tower.planes(pixels)
     assert planes.shape == (1, 16, LITE0_FEATURES)
     for token in range(16):
         row, column = divmod(token, 4)
-        fine = outputs[4][0, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-        expected = [
-            fine.permute(1, 2, 0).flatten(),
-            outputs[7][0, :, row, column],
-            outputs[10][0, :, row, column],
-            outputs[15][0, :, row // 2, column // 2],
-        ]
-        assert torch.allclose(planes[0, token], torch.cat(expected), atol=1e-5)
+        assert torch.allclose(planes[0, token], taken(outputs, row=row, column=column), atol=1e-5)
+
+
+@pytest.mark.skipif(
+    PUBLISHED is None, reason=f"EMMA_VIZ_LITE0=FILE names the .pth file of {PACKAGE} 0.1.0 (PyPI), 19 MB"
+)
+@pytest.mark.parametrize("reference", [plain_forward, package_forward])
+@pytest.mark.parametrize("photo", ["coffee", "chelsea", "noise"])
+@torch.no_grad()
+def test_published_weights_give_what_independent_networks_give(reference, photo):
+    published = read_published(Path(PUBLISHED))
+    tower = Lite0Tower(lite0_256().towers[0]).eval()
+    fill_published(tower, published)
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    image = noise if photo == "noise" else getattr(skimage.data, photo)()[:256, :256]
+    pixels = normalised(image[None], tower)
+    outputs, planes = reference(published, pixels), tower.planes(pixels)[0]
+    expected = torch.stack([taken(outputs, row=n // 16, column=n % 16) for n in range(256)])
+    error = float((planes - expected).abs().max())
+    print(
+        f"{photo}, {reference.__name__}: |features| to {float(expected.abs().max()):.1f}, error {error:.1e}"
+    )
+    assert expected.std() > 0.1
+    assert error < 1e-5
 
 
 def test_parameters_are_counted_without_building(tower):
