@@ -167,12 +167,17 @@ def run(name: str, folder: Path, *, device: str, dtype: str, backend: str = "aut
     )
     del trace, states, lens
     _look_inside(stages, name, model, image)
-    answered = stages(f"{name}: an image and {TOKENS} tokens", lambda: model_answer(model, image))
-    spent = stages.rows[-1]["seconds"] - recorded
+    begun, *ends = stages(
+        f"{name}: an image and {TOKENS} tokens", lambda: times_of_answer(model, image, stages.now)
+    )
+    # The pass over the image gives the first token; each of the others is a step.
+    rate, limit = (len(ends) - 1) / (ends[-1] - ends[0]), 1 / _read(model.vlm.llm, device)
     stages.note(
         {
-            "{} tokens a second after the image": answered / max(spent, 1e-9),
-            "{} by reading the weights alone": 1 / _read(model.vlm.llm, device),
+            "{} s until the first token": ends[0] - begun,
+            "{} tokens a second after it": rate,
+            "{} by reading the weights alone": limit,
+            "{} of that": rate / limit,
             "weights {} MB": weights / 2**20,
         }
     )
@@ -223,13 +228,17 @@ def _word(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def model_answer(model: LoadedModel, image: Image.Image) -> int:
-    """Answer with TOKENS tokens whatever they are; how many those were."""
+def times_of_answer(model: LoadedModel, image: Image.Image, now: Callable[[], float]) -> list[float]:
+    """Answer with TOKENS tokens whatever they are; when that began, and when each was there."""
     from emma_viz.models import generate
 
+    times = [now()]
     pixels = model.transform.pixels([image])
     ids = [model.tokenizer.encode(model.prompt(PROMPT))]
-    return len(generate(model.vlm, pixels, ids, max_new_tokens=TOKENS, eos_id=None).ids[0])
+    generate(
+        model.vlm, pixels, ids, max_new_tokens=TOKENS, eos_id=None, on_token=lambda *_: times.append(now())
+    )
+    return times
 
 
 def _states(states: Any, index: int, device: str) -> Tensor:
@@ -310,6 +319,11 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "said": "; ".join(words.format(number(found)) for words, found in row["numbers"].items())}
 
 
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table of rows."""
+    return "\n".join([HEADING, *map(_line, rows)])
+
+
 def _line(row: dict[str, Any]) -> str:
     """The row of a Markdown table."""
     spread = f"{number(row['low'])} – {number(row['high'])}" if row.get("rounds", 1) > 1 else ""
@@ -379,7 +393,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     card = torch.cuda.get_device_name() if args.device == "cuda" else args.device
     on = f"{args.dtype} on {card}, {args.repeats} × each; {machine()}"
-    print("\n".join(["", HEADING, *map(_line, rows), "", f"Measured in {on}."]))
+    print(f"\n{table(rows)}\n\nMeasured in {on}.")
     if args.json:
         args.json.write_text(json.dumps({"machine": on, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
     return None

@@ -4,12 +4,13 @@
     python -m benchmarks.run --rows layers prefix --json speed.json                       # some groups
     python -m benchmarks.run --from speed.json more.json --page docs/benchmarks.md        # only write the page
     python -m benchmarks.run --from speed.json --gpu gpu-check.json --page docs/benchmarks.md
+    python -m benchmarks.run --from speed.json --full full.json --page docs/benchmarks.md # with 3B models' stages
     python -m benchmarks.run --rows halves --json avx2.json                               # on another machine
     python -m benchmarks.run --from speed.json --beside avx2.json --page docs/benchmarks.md
 
 What is compared takes turns, and each round gives a ratio: a busy machine changes seconds, hardly ratios. Shown are the
 median and the middle half of the rounds. A later file's group takes the place of an earlier one's; what was measured on
-another machine (`--beside`) stands below as a table of its own.
+another machine (`--beside`) stands below as a table of its own. Without `--full` the page keeps its table of 3B models.
 """
 
 import argparse
@@ -23,10 +24,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed import layers, models, parts, processes, roofline, tools
+from benchmarks import full_size
+from benchmarks.speed import compiled, layers, models, parts, processes, roofline, tools
 from benchmarks.speed.machine import machine
 from benchmarks.speed.rows import HEADING, Row, number
 from emma_viz.cli.guard import guarded
+from emma_viz.errors import InputError
 from emma_viz.files.atomic import write_file
 
 GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -45,12 +48,13 @@ GROUPS: dict[str, Callable[[], Iterator[Row]]] = {
     "images": processes.images,
     "peers": layers.peers,
     "tools": tools.tools,
+    "compiled": compiled.compiled,
 }
 """Name → what measures its rows."""
 TITLES = {
     "layers": "One layer, against its own matrix products, fp32",
     "halves": "One layer, against its own matrix products, bf16",
-    "parts": "Where a layer's time goes, in multiples of its products",
+    "parts": "Where the time of a layer and of a token goes, in multiples of their products",
     "models": "All hidden states of a whole model",
     "recording": "Recording",
     "memory": "Memory of a recording",
@@ -63,12 +67,14 @@ TITLES = {
     "images": "Cost against images",
     "peers": "Others' layers, against ours",
     "tools": "Recording by TransformerLens, against ours",
+    "compiled": "The Triton kernels, compiled without a GPU",
 }
 THREADS = {"figure": processes.FIGURE_THREADS}
 """Threads of what is measured in processes that set their own; the others have those of `--threads`."""
 Found = dict[str, dict[str, Any]]
 """Group → its rows, and the machine."""
 _MARKS = "<!-- speed: written by python -m benchmarks.run -->", "<!-- end of speed -->"
+_FULL_MARKS = "<!-- full size: written by python -m benchmarks.run --full -->", "<!-- end of full size -->"
 
 
 def measured(groups: Sequence[str]) -> Found:
@@ -92,7 +98,7 @@ def page(found: Found, gpu: dict[str, Any] | None, beside: Sequence[Found] = ())
         gpu: what scripts/gpu-check wrote.
         beside: what was measured on other machines.
     """
-    parts = [_gpu_part(gpu)]
+    parts = [_gpu_part(gpu, "compiled" in found)]
     for group, title in TITLES.items():
         tables = [_table(each[group]) for each in (found, *beside) if group in each]
         parts += [f"### {title}", *tables] if tables else []
@@ -105,21 +111,30 @@ def _table(measured: dict[str, Any]) -> str:
     return f"{table}\n\nMeasured on {measured['machine']}."
 
 
-def _gpu_part(gpu: dict[str, Any] | None) -> str:
+def _gpu_part(gpu: dict[str, Any] | None, has_compiled: bool) -> str:
     if gpu is None:
+        targets = " and ".join(f"{target / 10}" for target in compiled.TARGETS)
+        words = f" and compiled for compute capability {targets} (the last table)" if has_compiled else ""
         return (
-            "**Not run on a GPU.** None was at hand: the Triton kernels are tested under Triton's interpreter and "
-            "compiled for compute capability 8.0 and 9.0, no more. `scripts/gpu-check` measures them where there is "
-            f"a card. Until then, this is an estimate, not a measurement:\n\n{roofline.table()}"
+            f"**Not run on a GPU.** None was at hand: the Triton kernels are tested under Triton's interpreter{words}, "
+            "no more. `scripts/gpu-check` measures them where there is a card. Until then, this is an estimate, not a "
+            f"measurement:\n\n{roofline.table()}"
         )
     rows = "\n".join(f"| {r['what']} | {r['said']} | {number(r['seconds'])} |" for r in gpu["rows"])
     return f"### On {gpu['device']}\n\n| what | found | seconds |\n|---|---|---|\n{rows}\n\nWith {gpu['versions']}."
 
 
-def write_page(path: Path, text: str) -> None:
-    """Put the measured part between the page's marks."""
-    first, last = _MARKS
-    before, _, rest = path.read_text().partition(first)
+def full_part(measured: dict[str, Any]) -> str:
+    """The table of what `benchmarks.full_size` kept."""
+    return f"{full_size.table(measured['rows'])}\n\nMeasured in {measured['machine']}."
+
+
+def write_page(path: Path, text: str, marks: tuple[str, str] = _MARKS) -> None:
+    """Put a measured part between the page's marks."""
+    first, last = marks
+    before, found, rest = path.read_text().partition(first)
+    if not found or last not in rest:
+        raise InputError(f"{path} has no place for the tables: the lines {first} and {last}.")
     whole = f"{before}{first}\n\n{text}\n\n{last}{rest.partition(last)[2]}"
     write_file(path, lambda at: at.write_text(whole))
 
@@ -139,6 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="rows of other machines, below the others' in --page",
     )
     parser.add_argument("--gpu", type=Path, help="what scripts/gpu-check wrote")
+    parser.add_argument("--full", type=Path, help="what `python -m benchmarks.full_size --json` wrote")
     parser.add_argument("--json", type=Path, help="keep the rows in this file")
     parser.add_argument("--page", type=Path, help="put the tables into this page")
     parser.add_argument("--threads", type=int, default=1)
@@ -156,6 +172,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         gpu = None if args.gpu is None else json.loads(args.gpu.read_text())
         beside = [json.loads(path.read_text()) for path in args.beside]
         write_page(args.page, page(found, gpu, beside))
+        if args.full:
+            write_page(args.page, full_part(json.loads(args.full.read_text())), _FULL_MARKS)
 
 
 if __name__ == "__main__":

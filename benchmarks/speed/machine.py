@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = ("torch", "numba", "transformers", "mambapy", "transformer-lens", "numpy")
+_PACKAGES = ("torch", "numba", "triton", "transformers", "mambapy", "transformer-lens", "numpy")
 
 
 def machine(threads: int | None = None) -> str:

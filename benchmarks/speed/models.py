@@ -16,10 +16,14 @@ from emma_viz.lens.info import LensInfo
 from emma_viz.lens.ridge import RidgeLens
 from emma_viz.models import PRESETS, VLM, MambaLM, generate, seen_images
 from emma_viz.models.config import MambaConfig
+from emma_viz.models.vlm import TextNetwork
 
 IMAGE_TOKENS = 729
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
-ROWS_OF_TABLE = 50280
+LAYERS, WIDTH, ROWS_OF_TABLE = 24, 768, 50280
+"""Of the 130M models."""
+TOKENS, PROMPT = 12, 4
+"""That are generated, behind so many."""
 RECOMPUTED = ("conv_pre", "scan", "delta")
 """Sites whose states the model does not need as such; a hook there costs their computation."""
 
@@ -181,63 +185,76 @@ def prefix() -> Iterator[Row]:
 
 @torch.no_grad()
 def generation() -> Iterator[Row]:
-    """Greedy generation of a 130M Mamba-1, against transformers with its cache and against reading the weights."""
-    from transformers import MambaConfig as TheirConfig
-    from transformers import MambaForCausalLM
+    """Greedy generation by the 130M models: our `generate` against theirs with its cache, and reading the weights."""
+    for kind in NAMES:
+        model, theirs = small(kind, layers=LAYERS, width=WIDTH, vocab=ROWS_OF_TABLE), _their_llm(kind)
+        network = TextNetwork(model).eval()
+        weights = torch.cat([weight.flatten() for weight in model.parameters()])
+        for batch in (1, 8):
+            ids = torch.randint(0, ROWS_OF_TABLE, (batch, PROMPT))
 
-    tokens = 12
-    model = small("mamba1", vocab=ROWS_OF_TABLE)
-    theirs = MambaForCausalLM(
-        TheirConfig(hidden_size=768, num_hidden_layers=24, vocab_size=ROWS_OF_TABLE)
-    ).eval()
-    weights = torch.cat([weight.flatten() for weight in model.parameters()])
-    for batch in (1, 8):
-        ids = torch.randint(0, 1000, (batch, 4))
+            def ours(ids: Tensor = ids, network: TextNetwork = network) -> None:
+                generate(network, None, ids.tolist(), max_new_tokens=TOKENS, eos_id=None)
 
-        def ours(ids: Tensor = ids) -> None:
-            cache = model.new_cache()
-            for _ in range(tokens):
-                scores = model.logits(model.backbone(model.embed(ids), cache=cache)[:, -1:])
-                ids = scores.argmax(dim=-1)
+            def others(ids: Tensor = ids, theirs: Any = theirs) -> None:
+                theirs.generate(
+                    ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, min_new_tokens=TOKENS,
+                    do_sample=False, pad_token_id=0,
+                )  # fmt: skip
 
-        def others(ids: Tensor = ids) -> None:
-            theirs.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, min_new_tokens=tokens,
-                do_sample=False, pad_token_id=0,
+            def read(weights: Tensor = weights) -> None:
+                for _ in range(TOKENS):
+                    weights.sum()
+
+            times = interleaved({"ours": ours, "theirs": others, "read": read}, rounds=7)
+            rate = [TOKENS / seconds for seconds in times["ours"]]
+            named = f"{NAMES[kind]} 130M, batch {batch}"
+            yield of(
+                f"{named}, `generate` of {TOKENS} tokens behind {PROMPT}: transformers' with its cache against ours",
+                ratios(times, "theirs", "ours"), goal=2.0, at_most=False, note=f"{np.median(rate):.1f} steps a second",
+            )  # fmt: skip
+            yield of(
+                f"{named}: of the speed at which the weights can be read once a token",
+                ratios(times, "read", "ours"), goal=0.5, at_most=False,
             )  # fmt: skip
 
-        def read() -> None:
-            for _ in range(tokens):
-                weights.sum()
 
-        times = interleaved({"ours": ours, "theirs": others, "read": read}, rounds=7)
-        rate = [tokens / seconds for seconds in times["ours"]]
-        yield of(
-            f"130M, batch {batch}, {tokens} tokens: transformers with cache against ours",
-            ratios(times, "theirs", "ours"), goal=2.0, at_most=False, note=f"{np.median(rate):.1f} steps a second",
-        )  # fmt: skip
-        yield of(
-            f"130M, batch {batch}: of the speed at which the weights can be read once a token",
-            ratios(times, "read", "ours"), goal=0.5, at_most=False,
-        )  # fmt: skip
+def _their_llm(kind: Kind) -> Any:
+    """The 130M model of transformers."""
+    from transformers import Mamba2Config, Mamba2ForCausalLM, MambaForCausalLM
+    from transformers import MambaConfig as TheirConfig
+
+    sizes: dict[str, Any] = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "vocab_size": ROWS_OF_TABLE}
+    sizes |= {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    if kind == "mamba1":
+        return MambaForCausalLM(TheirConfig(**sizes)).eval()
+    heads = {"num_heads": 2 * WIDTH // 64, "head_dim": 64, "n_groups": 1, "state_size": 128}
+    return Mamba2ForCausalLM(Mamba2Config(**sizes, **heads)).eval()
 
 
 @torch.no_grad()
 def length() -> Iterator[Row]:
-    """Seconds of a pass against tokens: the worst residual of a line through them, of what the line says."""
+    """Seconds of a pass against tokens: the worst residual of a line through them, of what the line says, by round."""
     for kind in NAMES:
         model = small(kind, layers=2)
         times = interleaved(
-            {str(n): lambda n=n, model=model: model.backbone(torch.randn(1, n, 768)) for n in LENGTHS},
-            rounds=5,
-        )
-        medians = np.array([np.median(times[str(n)]) for n in LENGTHS])
-        # Relative residuals: the longest would decide alone otherwise.
-        slope, start = np.polyfit(LENGTHS, medians, 1, w=1 / medians)
-        residuals = medians / (slope * np.array(LENGTHS) + start) - 1
+            {str(n): lambda n=n, model=model: model.backbone(torch.randn(1, n, WIDTH)) for n in LENGTHS},
+            rounds=5, budget=60.0,
+        )  # fmt: skip
+        rounds = np.array([times[str(n)] for n in LENGTHS])
+        slope, start, residuals = fitted(np.median(rounds, axis=1))
         shown = ", ".join(f"{n}: {r:+.1%}" for n, r in zip(LENGTHS, residuals, strict=True))
         yield of(
-            f"{NAMES[kind]}, 2 layers, {LENGTHS[0]} … {LENGTHS[-1]} tokens: worst residual of "
-            f"{1e6 * slope:.0f} µs a token {1e3 * start:+.1f} ms",
-            [float(np.abs(residuals).max())], unit="of it", note=shown,
+            f"{NAMES[kind]}, 2 layers, {LENGTHS[0]} … {LENGTHS[-1]} tokens: worst residual of a line "
+            f"({1e6 * slope:.0f} µs a token {1e3 * start:+.1f} ms)",
+            [float(np.abs(fitted(each)[2]).max()) for each in rounds.T], unit="of it", note=f"of the medians {shown}",
         )  # fmt: skip
+
+
+def fitted(seconds: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """The line through the seconds of each of `LENGTHS`: a token's, a pass's, and the relative residuals.
+
+    Relative residuals are made small: the longest pass would decide alone otherwise.
+    """
+    slope, start = np.polyfit(LENGTHS, seconds, 1, w=1 / seconds)
+    return slope, start, seconds / (slope * np.array(LENGTHS) + start) - 1

@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ from training.vision_language.task import VisionLanguageTask
 
 COUNTS = (1, 1000, 10_000)
 FIGURES, FIGURE_THREADS = 3, 2
+ROUNDS = 3
+"""Of what is measured in processes of its own."""
 
 
 def figure() -> Iterator[Row]:
@@ -217,7 +220,7 @@ def memory() -> Iterator[Row]:
     for kind, name in NAMES.items():
         for words, sites in (("all sites", tuple(SITES)), ("resid_post", ("resid_post",))):
             found = []
-            for _ in range(3):
+            for _ in range(ROUNDS):
                 plain, (peak, kept) = peaks(kind)[0], peaks(kind, *sites)
                 found.append((peak, plain, kept))
             yield of(
@@ -244,38 +247,55 @@ print(peak())
 def lengths() -> Iterator[Row]:
     """The peak memory of a pass against its tokens."""
     for kind, name in NAMES.items():
-        peaks = []
-        for tokens in LENGTHS:
-            done = subprocess.run(
-                [sys.executable, "-c", _PASS, kind, str(tokens)], capture_output=True, text=True, check=True
-            )
-            peaks.append(float(done.stdout))
+        rounds = []
+        for _ in range(ROUNDS):
+            peaks = []
+            for tokens in LENGTHS:
+                done = subprocess.run(
+                    [sys.executable, "-c", _PASS, kind, str(tokens)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                peaks.append(float(done.stdout))
+            rounds.append(peaks)
+        peaks = [statistics.median(each) for each in zip(*rounds, strict=True)]
         each = 1024 * (peaks[-1] - peaks[0]) / (LENGTHS[-1] - LENGTHS[0])
         yield of(
             f"{name}, 2 layers, {LENGTHS[0]} … {LENGTHS[-1]} tokens: peak memory of the most against the fewest "
             f"({number(each)} kB a token)",
-            [peaks[-1] / peaks[0]], note=", ".join(f"{p:.0f} MB" for p in peaks),
+            [peaks[-1] / peaks[0] for peaks in rounds], note=", ".join(f"{p:.0f} MB" for p in peaks),
         )  # fmt: skip
 
 
 def images() -> Iterator[Row]:
     """Captures of more and more images: the peak memory of the largest against the smallest, and time an image."""
     peaks, seconds = [], []
-    for count in COUNTS:
-        with tempfile.TemporaryDirectory() as folder:
-            draw_images(Path(folder) / "images", count)
-            begun = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-            peaks.append(peak(Path(folder) / "images", "cobra-pocket", "maps"))
-            seconds.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - begun)
-    each = (seconds[-1] - seconds[0]) / (COUNTS[-1] - COUNTS[0])
-    line = [seconds[0] + each * (count - COUNTS[0]) for count in COUNTS]
-    worst = max(abs(found / said - 1) for found, said in zip(seconds, line, strict=True))
+    for _ in range(ROUNDS):
+        held, spent = [], []
+        for count in COUNTS:
+            with tempfile.TemporaryDirectory() as folder:
+                draw_images(Path(folder) / "images", count)
+                begun = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+                held.append(peak(Path(folder) / "images", "cobra-pocket", "maps"))
+                spent.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - begun)
+        peaks.append(held)
+        seconds.append(spent)
+    usual = [[statistics.median(each) for each in zip(*rounds, strict=True)] for rounds in (peaks, seconds)]
+    each = (usual[1][-1] - usual[1][0]) / (COUNTS[-1] - COUNTS[0])
     yield of(
         f"capture of {COUNTS[0]}, {COUNTS[1]} and {COUNTS[2]} images: peak memory of the most against the fewest",
-        [peaks[-1] / peaks[0]], note=", ".join(f"{p:.0f} MB" for p in peaks),
+        [held[-1] / held[0] for held in peaks], note=", ".join(f"{p:.0f} MB" for p in usual[0]),
     )  # fmt: skip
-    yield of(f"the same: of the most against {COUNTS[1]}", [peaks[-1] / peaks[1]])
+    yield of(f"the same: of the most against {COUNTS[1]}", [held[-1] / held[1] for held in peaks])
     yield of(
-        f"the same: worst residual of a line through the ends ({1000 * each:.0f} ms an image)", [worst],
-        unit="of it", note=", ".join(f"{s:.1f} s" for s in seconds),
+        f"the same: worst residual of a line through the ends ({1000 * each:.0f} ms an image)",
+        [_worst_residual(spent) for spent in seconds], unit="of it", note=", ".join(f"{s:.1f} s" for s in usual[1]),
     )  # fmt: skip
+
+
+def _worst_residual(seconds: list[float]) -> float:
+    """How far the seconds of `COUNTS` images are from a line through the fewest's and the most's, of what it says."""
+    each = (seconds[-1] - seconds[0]) / (COUNTS[-1] - COUNTS[0])
+    line = [seconds[0] + each * (count - COUNTS[0]) for count in COUNTS]
+    return max(abs(found / said - 1) for found, said in zip(seconds, line, strict=True))

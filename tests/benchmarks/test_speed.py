@@ -1,11 +1,13 @@
 """The programs that measure speed: their rows, their page, and what they do without a GPU."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from functools import partial
-from itertools import count
+from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,9 +16,11 @@ import torch
 from benchmarks import full_size, gpu_check
 from benchmarks import run as speed
 from benchmarks.kernels import SIZES, Products, our_mixer, run
-from benchmarks.speed import processes, roofline
+from benchmarks.speed import compiled, layers, models, parts, processes, references, roofline
 from benchmarks.speed.parts import broken_down
 from benchmarks.speed.rows import Row, interleaved, of, ratios
+from emma_viz import kernels
+from emma_viz.errors import InputError
 from training.vision_language.recipe import training_recipe
 
 
@@ -66,11 +70,35 @@ def test_the_page_keeps_its_own_text_and_takes_rows_and_a_card(tmp_path):
         < text.index("1.7 ×")
         < text.index("on another core.")
     )
+    assert "compiled for compute capability" not in text
+    found = {"compiled": {"rows": [record], "machine": "one core"}}
+    assert "compiled for compute capability 8.0 and 9.0" in speed.page(found, None)
     stages = [{"what": "FSDP2", "said": "5 steps", "seconds": 2.0}]
     card.write_text(json.dumps({"device": "a card", "versions": "torch 2", "rows": stages}))
     speed.main(["--from", str(rows), "--gpu", str(card), "--page", str(page)])
     assert "### On a card" in page.read_text()
     assert "Not run on a GPU" not in page.read_text()
+
+
+def test_the_page_takes_the_3b_models_where_they_were_measured(tmp_path):
+    page, rows, full = (tmp_path / name for name in ("page.md", "rows.json", "full.json"))
+    marked = "\n".join(
+        [*speed._MARKS, "between", speed._FULL_MARKS[0], "an old table", speed._FULL_MARKS[1], "after"]
+    )
+    page.write_text(marked)
+    rows.write_text("{}")
+    speed.main(["--from", str(rows), "--page", str(page)])
+    assert "an old table" in page.read_text()
+    row = {"what": "load", "seconds": 2.0, "low": 1.0, "high": 3.0, "rounds": 3, "said": "peak 20 MB"}
+    full.write_text(json.dumps({"machine": "bfloat16 on cpu", "rows": [row]}))
+    speed.main(["--from", str(rows), "--full", str(full), "--page", str(page)])
+    text = page.read_text()
+    assert "an old table" not in text
+    assert text.index("between") < text.index("| load | 2 s | 1 – 3 | peak 20 MB |") < text.index("after")
+    assert "Measured in bfloat16 on cpu." in text
+    page.write_text("no marks")
+    with pytest.raises(InputError, match="no place for the tables"):
+        speed.write_page(page, "a table")
 
 
 def test_a_table_says_the_threads_of_what_it_measured(monkeypatch, tmp_path):
@@ -92,20 +120,42 @@ def test_a_table_says_the_threads_of_what_it_measured(monkeypatch, tmp_path):
 
 
 def test_memory_against_images_and_tokens_is_of_the_most_against_the_fewest(monkeypatch):
-    held, spent = iter([400.0, 490.0, 500.0]), count()
-    monkeypatch.setattr(processes.resource, "getrusage", lambda _: SimpleNamespace(ru_utime=next(spent)))
+    # Each round: seconds of one, 1000 and 10 000 images on a line, in the second round on none.
+    held, spent = iter([400.0, 490.0, 500.0, 400.0, 500.0, 600.0]), iter([1, 999, 9999, 1, 1998, 9999])
+    clock = chain.from_iterable((0.0, each) for each in spent)
+    monkeypatch.setattr(processes.resource, "getrusage", lambda _: SimpleNamespace(ru_utime=next(clock)))
     monkeypatch.setattr(processes, "draw_images", lambda folder, count: None)
     monkeypatch.setattr(processes, "peak", lambda *_: next(held))
-    assert [row.median for row in processes.images()][:2] == [500 / 400, 500 / 490]
+    monkeypatch.setattr(processes, "ROUNDS", 2)
+    monkeypatch.setattr(processes, "COUNTS", (1, 999, 9999))
+    first, second, residual = processes.images()
+    assert (first.low, first.high, first.rounds) == (500 / 400, 600 / 400, 2)
+    assert (second.low, second.high) == pytest.approx((500 / 490, 600 / 500))
+    assert (residual.low, residual.high) == (0.0, 1.0)
+    assert first.note == "400 MB, 495 MB, 550 MB"
     monkeypatch.setattr(processes, "LENGTHS", (4, 1028))
     monkeypatch.setattr(processes, "NAMES", {"mamba1": "Mamba-1"})
-    spoken = iter(["300.0", "310.0"])
+    spoken = iter(["300.0", "310.0", "300.0", "330.0"])
     monkeypatch.setattr(
         processes.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=next(spoken) + "\n")
     )
     (row,) = processes.lengths()
-    assert (row.median, row.note) == (310 / 300, "300 MB, 310 MB")
-    assert "(10 kB a token)" in row.what
+    assert (row.low, row.high, row.note) == (310 / 300, 330 / 300, "300 MB, 320 MB")
+    assert "(20 kB a token)" in row.what
+
+
+def test_the_residual_of_a_line_is_of_each_round(monkeypatch):
+    lengths = (100, 200, 400)
+    line = {str(n): [2e-3 + 1e-5 * n] * 2 for n in lengths}
+    monkeypatch.setattr(models, "LENGTHS", lengths)
+    monkeypatch.setattr(models, "small", lambda *_, **__: None)
+    monkeypatch.setattr(
+        models, "interleaved", lambda *_, **__: {**line, "400": [line["400"][0], 2 * line["400"][0]]}
+    )
+    row = next(models.length())
+    assert row.rounds == 2
+    assert row.low == pytest.approx(0, abs=1e-9)
+    assert row.high > 0.1
 
 
 def test_the_roofline_is_the_larger_of_two_times():
@@ -120,6 +170,75 @@ def test_the_roofline_is_the_larger_of_two_times():
 
 
 SMALL = type(SIZES["a1"])(width=64, length=4, batch=1)
+
+
+def once(calls, **_):
+    """In place of `interleaved`: every call is made, and takes a second."""
+    for call in calls.values():
+        call()
+    return {name: [1.0, 1.0] for name in calls}
+
+
+@pytest.mark.parametrize("length", [1, 70, 128])
+def test_mamba_ssms_references_compute_what_ours_do(length):
+    draw = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=draw)
+
+    wide, vector = (2, length, 6), (2, length, 3)
+    given = normal(*wide), normal(*wide), -normal(6, 3).exp(), normal(*vector), normal(*vector), normal(6)
+    named = {"z": normal(*wide), "delta_bias": normal(6)}
+    expected = kernels.selective_scan(*given, **named, delta_softplus=True, backend="reference")
+    for actual, each in zip(references.selective_scan_ref(*given, **named), expected, strict=True):
+        torch.testing.assert_close(actual, each, rtol=1e-4, atol=1e-4)
+    vector = (2, length, 2, 3)
+    given = normal(2, length, 4, 5), normal(2, length, 4), -normal(4).exp(), normal(*vector), normal(*vector)
+    named = {"dt_bias": normal(4)}
+    expected = kernels.ssd(*given, skip := normal(4), **named, dt_softplus=True, backend="reference")
+    for actual, each in zip(references.ssd_minimal_discrete(*given, skip, **named), expected, strict=True):
+        torch.testing.assert_close(actual, each, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_others_layers_are_named_for_what_they_are_and_one_that_is_missing_is_said(monkeypatch, capsys):
+    found, ran = importlib.util.find_spec, []
+    monkeypatch.setattr(layers, "SIZES", dict.fromkeys(("a1", "b"), SMALL))
+    monkeypatch.setattr(layers, "interleaved", once)
+    for name in ("selective_scan_ref", "ssd_minimal_discrete"):
+        theirs = getattr(references, name)
+        monkeypatch.setattr(
+            references,
+            name,
+            lambda *given, name=name, theirs=theirs, **named: ran.append(name) or theirs(*given, **named),
+        )
+    monkeypatch.setattr(
+        layers.importlib.util, "find_spec", lambda name: None if name == "mambapy" else found(name)
+    )
+    rows = [row.what for row in layers.peers()]
+    assert ran == ["selective_scan_ref"] * 3 + ["ssd_minimal_discrete"] * 3
+    assert sum("mamba_ssm's `selective_scan_ref`" in row and "Mamba-1" in row for row in rows) == 3
+    assert sum("mamba_ssm's `ssd_minimal_discrete`" in row and "Mamba-2" in row for row in rows) == 3
+    assert not any("mamba_ssm" in row for row in rows if "`reference`" in row)
+    assert not any("mambapy" in row for row in rows)
+    assert "pip install mambapy" in capsys.readouterr().err
+
+
+@pytest.fixture
+def tiny_130m(monkeypatch):
+    for name, value in {"LAYERS": 2, "WIDTH": 64, "ROWS_OF_TABLE": 50, "TOKENS": 3}.items():
+        monkeypatch.setattr(models, name, value)
+
+
+@pytest.mark.slow
+def test_generation_is_by_both_sides_generate_and_of_both_mambas(monkeypatch, tiny_130m):
+    answered = []
+    ours = models.generate
+    monkeypatch.setattr(models, "interleaved", once)
+    monkeypatch.setattr(models, "generate", lambda *given, **named: answered.append(ours(*given, **named)))
+    rows = list(models.generation())
+    assert [row.what.partition(",")[0] for row in rows] == ["Mamba-1 130M"] * 4 + ["Mamba-2 130M"] * 4
+    assert [[len(ids) for ids in each.ids] for each in answered] == [[3], [3] * 8] * 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -157,6 +276,14 @@ def test_gpu_check_compares_the_compiled_kernels_that_are_there(monkeypatch, tmp
     assert not ran
     assert gpu_check.compiled("cuda", False, tmp_path) == "2 passed, 1 skipped; no ssd: no nvcc"
     assert "tests/kernels/test_cuda_adapter.py" in ran[0]
+
+
+def test_gpu_check_runs_what_is_computed_on_tritons_kernels_too(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(gpu_check, "_run", lambda command: ran.append(command) or "== 2 passed ==")
+    assert gpu_check.kernels("cuda", False, tmp_path) == "2 passed"
+    assert {"tests/kernels/test_triton.py", "tests/evidence/test_triton.py"} < set(ran[0])
+    assert all(Path(each).is_file() for each in ran[0] if each.startswith("tests/"))
 
 
 def test_gpu_check_runs_the_models_on_triton_too_where_others_are_compiled(monkeypatch, tmp_path):
@@ -200,7 +327,10 @@ def test_a_model_of_made_up_weights_goes_through_all_stages(tmp_path, capsys, ca
         "a figure, from a recorded image to a file",
     ]  # fmt: skip
     assert "× the products'" in rows[1]["said"]
-    assert "tokens a second" in rows[7]["said"]
+    answer = rows[7]["numbers"]
+    until, rate = answer["{} s until the first token"], answer["{} tokens a second after it"]
+    assert until + 15 / rate == pytest.approx(rows[7]["seconds"], rel=0.2)
+    assert answer["{} of that"] == pytest.approx(rate / answer["{} by reading the weights alone"])
     assert "the speed of the passes alone" in rows[8]["said"]
     inside, layers = rows[3], rows[4:7]
     assert {
@@ -257,6 +387,85 @@ def test_the_parts_of_a_call_leave_out_what_is_inside_another():
 
     assert broken_down(call, pieces=pieces, clock=lambda: now) == (9.0, {"outer": 3.0, "inner": 2.0})
     assert not vars(work)  # nothing of the timing is left
+
+
+def test_the_gradient_of_a_part_counts_with_it():
+    class Tick(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, there, back):
+            nonlocal now
+            now, ctx.back = now + there, back
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, gradient):
+            nonlocal now
+            now += ctx.back
+            return 2 * gradient, None, None
+
+    class Work:
+        def outer(self, x, *, other):
+            return Tick.apply(self.inner(x), 1, 10) + other, "a state"
+
+        def inner(self, x):
+            return Tick.apply(x, 2, 20)
+
+    now, work, x = 0.0, Work(), torch.ones(3, requires_grad=True)
+    pieces = {"outer": ((work, "outer"),), "inner": ((work, "inner"),)}
+
+    def call():
+        y, _ = work.outer(x, other=Tick.apply(x, 0, 100))
+        work.inner(Tick.apply(y, 4, 40)).sum().backward()
+
+    assert broken_down(call, pieces=pieces, clock=lambda: now) == (199.0, {"outer": 33.0, "inner": 22.0})
+    assert x.grad.tolist() == [24.0] * 3
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_layer_both_ways_and_of_a_token(monkeypatch, tiny_130m):
+    monkeypatch.setattr(parts, "SIZES", dict.fromkeys(("a1", "b", "c"), SMALL))
+    for name in ("ROUNDS", "ROUNDS_OF_BOTH"):
+        monkeypatch.setattr(parts, name, dict.fromkeys(getattr(parts, name), 5))
+    monkeypatch.setattr(parts, "STEPS", 5)
+    rows = list(parts.parts())
+    ways = {way: [r for r in rows if way in r.what] for way in ("forward at", "backward at", "token")}
+    assert [len(ways[way]) for way in ("forward at", "backward at", "token")] == [10, 4, 4]
+    for row in rows:
+        named = {"convolution", "recurrence", "the rest"}
+        named |= {"norms"} if "token" in row.what else {"norm and gate"} if "Mamba-2" in row.what else set()
+        shares = dict(each.rsplit(" ", 1) for each in row.note.split(", "))
+        assert set(shares) == named
+        assert sum(map(float, shares.values())) + 1 == pytest.approx(row.median, rel=0.05)
+
+
+def test_under_tritons_interpreter_nothing_is_compiled(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(RuntimeError, match="nothing is compiled"):
+        compiled.shared_bytes(lambda: None, 80)
+
+
+@pytest.mark.slow
+def test_the_triton_kernels_compile_without_a_gpu_and_take_the_memory_that_is_said(tmp_path):
+    """In a process of its own: in this one they may be the interpreter's."""
+    pytest.importorskip("triton")
+    code = """
+import json
+from benchmarks.speed.compiled import compiled
+from emma_viz.kernels.triton import backend
+print(json.dumps([[row.record() for row in compiled()], backend._MANY_STATES, backend._SHARED_BYTES]))
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    rows, many, said = json.loads(done.stdout)
+    assert len(rows) == 9
+    assert all(row["rounds"] == len(compiled.TARGETS) for row in rows)
+    assert [row["high"] <= compiled.ROOM for row in rows if "(not used)" in row["what"]] == [False]
+    assert all(row["met"] is not False for row in rows), [row["what"] for row in rows if row["met"] is False]
+    (most,) = [row["high"] for row in rows if "256 states" in row["what"]]
+    assert many == 128
+    assert most <= said < 1.1 * most
 
 
 @pytest.mark.slow
