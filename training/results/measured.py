@@ -1,7 +1,7 @@
 """What is measured of a bundle's members, and what they were shown for it."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -43,6 +43,7 @@ class Shown:
         return ", ".join(f"{name} {mine} and {others}" for name, mine, others in pairs if mine != others)
 
 
+@runtime_checkable
 class Described(Protocol):
     """What decides whether a bundle may stand beside others, measured or not."""
 
