@@ -44,6 +44,9 @@ logger = logging.getLogger(__name__)
 BUNDLED = Path(__file__).parent / "bundled"
 """The models and encoders that ship with the package."""
 
+IN_A_CHECKOUT = ("emma-v1-pocket-nomff",)
+"""Of them, those that a wheel leaves out (`pyproject.toml`), to stay under 55 MB."""
+
 _STEP = re.compile(r"step-(\d+)(-epoch-\d+)?(-loss=[\w.+-]+)?\.(pt|safetensors)")
 """Names of the checkpoints that the released code writes on the way: `step-002000-epoch-00-loss=1.2345.pt`."""
 _SHARD = re.compile(r"-\d+-of-\d+\.")
@@ -132,6 +135,12 @@ def known_names() -> tuple[str, ...]:
 
 
 def _no_weights(name: str) -> str:
+    if name in IN_A_CHECKOUT:
+        return (
+            f"{name} does not come with an installed package, which stays small without it. A checkout has it: pass "
+            f"the path of its emma_viz/checkpoints/bundled/{name}, or train it (`emma-viz train pocket-family "
+            f"--members {name}`)."
+        )
     if any(name in family.unpublished for family in OUR_FAMILIES.values()):
         return (
             f"No weights of {name} are published that this project knows of; train it, or pass the path of its run "

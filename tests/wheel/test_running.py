@@ -211,3 +211,10 @@ def test_the_stages_of_the_pair_find_their_program_and_name_what_is_damaged(inst
         assert f"emma-viz train: error: runs/pocket/{stage}.safetensors cannot be read" in ended.stderr
     assert "ended with code 1; its message stands above" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_model_that_a_wheel_leaves_out_is_refused_with_where_it_is(installed, tmp_path):
+    ended = installed("inspect", "emma-v1-pocket-nomff", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "emma-v1-pocket-nomff does not come with an installed package" in ended.stderr
+    assert "emma_viz/checkpoints/bundled/emma-v1-pocket-nomff" in ended.stderr

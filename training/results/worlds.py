@@ -110,12 +110,14 @@ class Tabletop:
     about = ""
     before = "a fresh projector before the language model that has read text alone"
     shared = "All seeds share the encoder and the language model's text stage; the joint stage differs."
+    fusion: tuple[str, str] | None = ("emma-v1-pocket-nomff", "emma-v1-pocket")
     compared: tuple[tuple[str, str], ...] = (
         ("cobra-pocket", "emma-v1-pocket"),
         ("cobra-pocket", "emma-v2-pocket"),
-        ("emma-v1-pocket-nomff", "emma-v1-pocket"),
+        fusion,
+        ("cobra-pocket", "llava-pocket"),
+        ("emma-v1-pocket", "llava-pocket"),
     )
-    fusion: tuple[str, str] | None = compared[-1]
     answers = 500
     n_kinds = len(KINDS)
 
