@@ -243,19 +243,19 @@ def settings_of(args: argparse.Namespace):
 
 
 def fit_missing(sources: Sequence[str], images: Path, how: Running) -> None:
-    """Fit a ridge lens for each model that has none, and keep it.
+    """Fit a ridge lens for each model that has none, and keep it; all models and images are looked at first.
 
     Raises:
         EmmaVizError: a model cannot be loaded, or the images are too few.
     """
     from emma_viz.cli.progress import ProgressBars
-    from emma_viz.session.fitting import lens_for
+    from emma_viz.session.fitting import fit_awaited, lenses_for
     from emma_viz.session.loading import require_loadable
 
+    found = [require_loadable(source, how) for source in sources]
+    lenses = lenses_for(["ridge"] * len(sources), sources, found, how, fit_on=images)
     with ProgressBars() as bars:
-        for source in sources:
-            _, model = require_loadable(source, how)
-            lens_for("ridge", source, model, how, fit_on=images, progress=bars)
+        fit_awaited(lenses, how, images, bars)
 
 
 def by_label(sources: Sequence[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from emma_viz.maps.joining import joined
 from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
 from emma_viz.progress import Progress
 from emma_viz.records.questions import Question
-from emma_viz.session.fitting import lens_for
+from emma_viz.session.fitting import fit_awaited, lenses_for
 from emma_viz.session.foreseen import ForeseenModel, require_count, require_layers, require_pictured
 from emma_viz.session.loading import free, load, one_each, require_loadable
 from emma_viz.session.options import DEFAULT_LENSES, DEFAULT_MODELS, Asking, Running, View
@@ -148,10 +148,7 @@ def compare(
     found = [model for _, model in described]
     rows = [ForeseenModel(config=config, model=model) for config, model in described]
     require_pictured(rows, read, several, difference=any(view.difference for view in views), film=film)
-    chosen = [
-        lens_for(each, source, model, running, fit_on=fit_on, force=force_lens, progress=progress)
-        for each, source, model in zip(wanted, models, found, strict=True)
-    ]
+    chosen = lenses_for(wanted, models, described, running, fit_on=fit_on, force=force_lens)
     recorded = [recording_for(lens) for lens in chosen]
     plans = [((site,) if site else sites, needed) for sites, needed in recorded]
     for lens, model, (sites, _) in zip(chosen, found, plans, strict=True):
@@ -161,8 +158,9 @@ def compare(
         require_fit(unfit, force=force_lens)
     if not force_lens:
         require_layers(views, chosen)
+    ready = fit_awaited(chosen, running, fit_on, progress)
     decodings, asked = [], [Question(image=picture, prompt=prompt) for picture in read for prompt in several]
-    for source, lens, (sites, needed) in zip(models, chosen, plans, strict=True):
+    for source, lens, (sites, needed) in zip(models, ready, plans, strict=True):
         model = load(source, running, progress)
         pairs = ask(
             model,

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model
 from emma_viz.checkpoints.loaded import encoder_key
 from emma_viz.checkpoints.peers import PeerModel, load_peer, peer_source, require_peer
-from emma_viz.errors import InputError, MissingLensError
+from emma_viz.errors import InputError, LensMismatchError, MissingLensError
 from emma_viz.lens import Lens, load_lens
 from emma_viz.lens.kinds import is_kind
 from emma_viz.models.config import VLMConfig
@@ -114,7 +114,7 @@ def lens_of(
     Raises:
         MissingLensError: there is none; the message has the command that fits one, and what it takes.
         LensError: the file cannot be read.
-        LensMismatchError: it is the model's own by name, but belongs to other weights.
+        LensMismatchError: it is the model's own by name, but belongs to other weights; the message has the same.
     """
     if not isinstance(wanted, str | Path):
         return wanted
@@ -122,13 +122,13 @@ def lens_of(
         return load_lens(wanted)
     try:
         return load_lens(model, str(wanted), force=force)
-    except MissingLensError as error:
+    except (MissingLensError, LensMismatchError) as error:
         if str(wanted) not in get_args(FittedKind) or not model.info.source:
             raise
         kind, why = ("ridge" if str(wanted) == "ridge" else "tuned"), ""
         if kind == "tuned" and model.info.family in PEERS:
             kind, why = "ridge", " Of a model that transformers' own class runs only ridge lenses are fitted."
-        raise MissingLensError(f"{error}{why} {advice(model.info.source, kind, running)}") from error
+        raise type(error)(f"{error}{why} {advice(model.info.source, kind, running)}") from error
 
 
 def advice(source: str | Path, kind: FittedKind, running: Running) -> str:

@@ -12,7 +12,7 @@ from apps.explorer.command import by_label, lenses_of, main, parser, settings_of
 from apps.explorer.offer import Settings
 from apps.explorer.service import Service
 from emma_viz.checkpoints import bundled_names
-from emma_viz.errors import InputError, StudyError
+from emma_viz.errors import CheckpointError, InputError, StudyError
 from emma_viz.lens.headers import read_info
 from emma_viz.session.options import DEFAULT_MODELS
 
@@ -117,7 +117,9 @@ def test_a_model_without_a_lens_gets_one_before_the_page_opens(pair, tmp_path, m
     photos.mkdir()
     for number in range(4):
         Image.effect_noise((20 + number, 20), 60).convert("RGB").save(photos / f"{number}.png")
-    settings_of(
-        parser().parse_args(["--models", str(bare), "--vision", str(pair.vision), "--fit-on", str(photos)])
-    )
+    given = ["--vision", str(pair.vision), "--fit-on", str(photos), "--models", str(bare)]
+    with pytest.raises(CheckpointError, match="no model"):
+        settings(*given, str(tmp_path / "missing"))
+    assert not (bare / "ridge.lens").exists()
+    settings(*given)
     assert read_info(bare / "ridge.lens").n_fit == 3

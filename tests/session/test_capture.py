@@ -17,7 +17,14 @@ from emma_viz.capture import record
 from emma_viz.capture.sites import SITES, site_width
 from emma_viz.checkpoints import load_model, save_run_directory, save_vision_encoder
 from emma_viz.cli.main import main
-from emma_viz.errors import CheckpointError, InputError, MissingLensError, SiteError, StudyError
+from emma_viz.errors import (
+    CheckpointError,
+    InputError,
+    MissingLensError,
+    SiteError,
+    StudyError,
+    TrainingError,
+)
 from emma_viz.maps import Decoding
 from emma_viz.session import Asking, Running, capture, compare_study, decode_study
 from emma_viz.session.capturing.questions import bounds
@@ -303,7 +310,8 @@ def test_what_can_be_refused_is_before_a_lens_is_fitted(images, pair, tmp_path, 
         assert not (tmp_path / "study").exists()
 
     refused(StudyError, "not empty and no study", path=bare)
-    refused(SiteError, "Layer 9 does not exist", layers=(9,))
+    refused(InputError, "ridge lens of bare decodes .* got 9", layers=(9,))
+    refused(TrainingError, "has 3 different images")
     refused(SiteError, "got 'lats'", layers=("lats",))
     refused(MissingLensError, "No tuned lens", pair.emma, lenses=["ridge", "tuned"])
     damaged = tmp_path / "models" / "damaged"

@@ -7,18 +7,20 @@ from dataclasses import replace
 
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model, save_run_directory
 from emma_viz.cli.commands import fit
 from emma_viz.cli.main import main
-from emma_viz.errors import InputError, LensError, MissingLensError, TrainingError
+from emma_viz.errors import InputError, LensError, LensMismatchError, MissingLensError, TrainingError
 from emma_viz.lens import load_lens, save_lens
 from emma_viz.lens.headers import read_info
 from emma_viz.lens.places import lens_cache
 from emma_viz.models import VLM, ProjectorConfig
-from emma_viz.session import Asking, Running, compare, fit_ridge, fit_tuned
-from emma_viz.session.fitting import choose_images, lens_place
-from emma_viz.session.loading import lens_of
+from emma_viz.session import Asking, Running, View, compare, fit_ridge, fit_tuned
+from emma_viz.session.fitting import choose_images, fit_awaited, fits, lens_place, lenses_for
+from emma_viz.session.loading import lens_of, require_loadable
 from emma_viz.session.options import LensRecipe
 
 
@@ -72,6 +74,73 @@ def test_from_no_lens_to_a_figure_is_one_command(images, bare, pair):
     assert (bare / "ridge.lens").is_file()
 
 
+@pytest.fixture
+def steps(bare):
+    """Two checkpoints of one run directory."""
+    (bare / "checkpoints" / "latest-checkpoint.safetensors").rename(
+        first := bare / "checkpoints" / "step-1.safetensors"
+    )
+    with safe_open(first, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights |= {name: each * 1.1 for name, each in weights.items() if name.startswith("projector")}
+        save_file(weights, second := bare / "checkpoints" / "step-2.safetensors", file.metadata())
+    return first, second
+
+
+def test_checkpoints_of_one_run_have_a_lens_each(images, steps, pair):
+    first, second = steps
+    of_first = comparing(images, first, pair, fit_on=images).decodings[0].lens
+    assert read_info(first.parent.parent / "ridge.lens") == of_first
+    with pytest.raises(LensMismatchError, match=rf"emma-viz fit {second} --images FOLDER .*--fit-on FOLDER"):
+        comparing(images, second, pair)
+    of_second = comparing(images, second, pair, fit_on=images).decodings[0].lens
+    assert [read_info(path) for path in lens_cache().iterdir()] == [of_second]
+    for source, lens in ((first, of_first), (second, of_second)):
+        assert comparing(images, source, pair, fit_on=images / "nothing").decodings[0].lens == lens
+
+
+def test_checkpoints_of_one_run_are_fitted_by_one_command(images, steps, pair):
+    running = Running(vision_source=str(pair.vision))
+    sources = [*steps, steps[0]]
+    found = [require_loadable(source, running) for source in sources]
+    awaited = lenses_for(["ridge"] * 3, sources, found, running, fit_on=images)
+    foreseen = [each.info for each in awaited]
+    ready = [each.info for each in fit_awaited(awaited, running, images)]
+    assert [each.model_fingerprint for each in ready] == [model.info.fingerprint for _, model in found]
+    assert len(set(map(id, ready))) == 2
+    for before, after in zip(foreseen, ready, strict=True):
+        for name in ("kind", "model_name", "model_fingerprint", "site", "layers", "patch", "grid", "part"):
+            assert getattr(before, name) == getattr(after, name)
+    kept = [steps[0].parent.parent / "ridge.lens", *lens_cache().iterdir()]
+    assert [read_info(path).model_fingerprint for path in kept] == [
+        each.model_fingerprint for each in ready[:2]
+    ]
+
+
+def test_a_figure_looks_at_all_that_it_can_refuse_before_it_fits(images, bare, pair, monkeypatch):
+    monkeypatch.setattr(
+        "emma_viz.session.loading.load_model", lambda *_, **__: pytest.fail("a model was loaded")
+    )
+
+    def refused(error, match, *models, fit_on=images, **more):
+        running = Running(vision_source=str(pair.vision))
+        with pytest.raises(error, match=match):
+            compare(images / "0.png", [bare, *models], fit_on=fit_on, running=running, **more)
+        assert not (bare / "ridge.lens").exists()
+
+    refused(MissingLensError, "No tuned lens", pair.emma, lenses=["ridge", "tuned"])
+    refused(InputError, "lens of bare decodes .* got 9 as well", views=[View(layers=(9,))])
+    refused(LensMismatchError, "reads resid_post, the states are of mixer_out", site="mixer_out")
+    refused(TrainingError, "has 3 different images", fit_on=images / "[0-2].png")
+
+
+def test_a_place_that_cannot_be_written_to_has_a_way_out(bare, pair, tmp_path, monkeypatch):
+    monkeypatch.setattr("emma_viz.session.fitting.keeping.BUNDLED", bare.parent)
+    (tmp_path / "cache").write_text("no folder")
+    with pytest.raises(LensError, match=r"XDG_CACHE_HOME .* --out FILE` and name it with --lens FILE"):
+        lens_place(require_model(bare, vision_source=str(pair.vision))[1], "ridge")
+
+
 def test_the_command_keeps_a_lens_once(images, bare, pair, tmp_path, capsys):
     command = ["fit", str(bare), "--images", str(images), "--vision", str(pair.vision), "--half"]
     assert main(command) == 0
@@ -82,6 +151,48 @@ def test_the_command_keeps_a_lens_once(images, bare, pair, tmp_path, capsys):
     assert "has a ridge lens already" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "new.lens"), "--layers", "2", "0"]) == 0
     assert read_info(tmp_path / "new.lens").layers == (0, 2)
+
+
+def test_a_lens_is_kept_before_its_untrained_controls_are_fitted(images, bare, pair, monkeypatch, capsys):
+    begun, real = [], fits.fit_ridge
+
+    def stopped(*given, **named):
+        begun.append(1)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return real(*given, **named)
+
+    monkeypatch.setattr(fits, "fit_ridge", stopped)
+    command = ["fit", str(bare), "--images", str(images), "--vision", str(pair.vision), "--untrained", "3"]
+    assert main(command) == 130
+    assert f"{bare / 'ridge.lens'} is there before the untrained models are fitted" in capsys.readouterr().out
+    kept = read_info(bare / "ridge.lens")
+    assert {each.name for each in kept.controls} <= {"place"}
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_an_untrained_model_that_nothing_can_be_fitted_on_is_named(
+    count, images, bare, pair, monkeypatch, capsys
+):
+    begun, real = [], fits.fit_ridge
+
+    def not_finite(*given, **named):
+        begun.append(1)
+        if len(begun) == 3:
+            raise LensError("Layer 1 holds values that are not finite; a lens cannot be fitted on it.")
+        return real(*given, **named)
+
+    monkeypatch.setattr(fits, "fit_ridge", not_finite)
+    command = ["fit", str(bare), "--images", str(images), "--vision", str(pair.vision)]
+    assert main([*command, "--untrained", str(count)]) == 0
+    said = (
+        f"untrained model 2 of {count} is left out of the control: Layer 1 holds values that are not finite"
+    )
+    assert said in capsys.readouterr().out
+    kept = read_info(bare / "ridge.lens")
+    assert any(said in note for note in kept.notes)
+    assert ("untrained" in {each.name for each in kept.controls}) is (count == 4)
+    assert any("2 models are left, and 3 are needed" in note for note in kept.notes) is (count == 3)
 
 
 def test_the_lens_of_a_folder_that_is_not_ours_is_in_the_cache(bare, pair, monkeypatch):

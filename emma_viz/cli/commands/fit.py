@@ -121,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
             progress=bars,
         )
     print(fitting.quality_table(lens.info))
+    for note in lens.info.notes:
+        print(one_line(note))
     print(f"wrote {one_line(out)}: {one_line(lens.info.describe())}")
     return 0
 

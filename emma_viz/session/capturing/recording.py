@@ -11,11 +11,11 @@ import torch
 from emma_viz.capture.sites import Layers, choose, numbered_layers
 from emma_viz.checkpoints import FoundModel, LoadedModel
 from emma_viz.checkpoints.sources import resolve
-from emma_viz.errors import InputError, MissingLensError, StudyError
+from emma_viz.errors import InputError, StudyError
 from emma_viz.lens import Lens, recording_for
 from emma_viz.lens.info import require_fit
 from emma_viz.lens.protocol import mismatch
-from emma_viz.models.attention_sites import ALL_SITES, ATTENTION_SITES, sites_of
+from emma_viz.models.attention_sites import ATTENTION_SITES, sites_of
 from emma_viz.progress import Progress
 from emma_viz.session.capturing.marks import begun_otherwise, keep_marks
 from emma_viz.session.capturing.questions import QuestionSet, gather
@@ -29,9 +29,9 @@ from emma_viz.session.capturing.stores import (
     tokens_of,
 )
 from emma_viz.session.entry_names import entry_name, keep_image_names
-from emma_viz.session.fitting import lens_for, lens_place
+from emma_viz.session.fitting import fit_awaited, lenses_for
 from emma_viz.session.loading import free, load, marks_beside_weights, one_each, require_loadable
-from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, LensRecipe, Running, Store
+from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, Running, Store
 from emma_viz.session.road import ask
 from emma_viz.study import Study, open_study
 from emma_viz.study.opening import made_or_removed, require_place
@@ -323,26 +323,17 @@ def _requests(
         LensError: there is no lens, or it belongs to another model.
         InputError: it has no such layer.
     """
-    wanted = dict(zip(sources, one_each(lenses, len(sources)), strict=True))
+    wanted = one_each(lenses, len(sources))
     if request.store != "maps":
         return dict.fromkeys(sources, request)
-    models = {name: require_loadable(source, running)[1] for name, source in sources.items()}
-
-    def with_lens(name: str, images: Path | None) -> Request:
-        given = wanted[name], sources[name], models[name], running
-        lens = lens_for(*given, fit_on=images, force=force, progress=progress)
-        return _with_lens(request, models[name], lens, force=force)
-
-    found: dict[str, Request] = {}
-    for name, model in models.items():
-        try:
-            found[name] = with_lens(name, None)
-        except MissingLensError:
-            if fit_on is None or str(wanted[name]) != "ridge":
-                raise
-            lens_place(model, "ridge")
-            choose((LensRecipe.site,), request.layers, model.info.n_layer, ALL_SITES)
-    return {name: found.get(name) or with_lens(name, fit_on) for name in sources}
+    described = [require_loadable(source, running) for source in sources.values()]
+    chosen = lenses_for(wanted, list(sources.values()), described, running, fit_on=fit_on, force=force)
+    requests = [
+        _with_lens(request, model, lens, force=force)
+        for (_, model), lens in zip(described, chosen, strict=True)
+    ]
+    ready = fit_awaited(chosen, running, fit_on, progress)
+    return {name: replace(each, lens=lens) for name, each, lens in zip(sources, requests, ready, strict=True)}
 
 
 def _with_lens(request: Request, model: FoundModel | LoadedModel, lens: Lens, *, force: bool) -> Request:

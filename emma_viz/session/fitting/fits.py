@@ -1,5 +1,6 @@
 """Lenses of frozen models, fitted on images that take the road."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -245,9 +246,13 @@ def fit_lens(
     *,
     fitted_on: str,
     untrained: int = 0,
+    keep: Callable[[RidgeLens], object] = lambda lens: None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> RidgeLens:
     """Fit a ridge lens as a recipe says.
+
+    An untrained model that no lens can be fitted on, such as one whose states are not finite, is left out, and the lens
+    has a note of it.
 
     Args:
         model: the frozen model.
@@ -257,6 +262,7 @@ def fit_lens(
         fitted_on: what the first are, in words.
         untrained: models with the numbers of each weight in a random order that the same lens is fitted on, as a
             control; each takes as long as the lens. None, or `FEWEST_UNTRAINED` at least.
+        keep: called with the lens once it is fitted, before its untrained controls are.
         progress: called with the number of images of each batch that is done.
 
     Raises:
@@ -278,13 +284,35 @@ def fit_lens(
             on_batch=progress,
         )
 
-    lens, drawn = fitted(), []
+    lens = fitted()
+    if not untrained:
+        return lens
+    keep(lens)
+    drawn, notes = [], []
     for seed in range(untrained):
-        with shuffled_weights([model.network], seed=seed):
-            drawn.append(fitted().info.quality)
+        try:
+            with shuffled_weights([model.network], seed=seed):
+                drawn.append(_finite(fitted()).info.quality)
+        except LensError as error:
+            notes.append(f"untrained model {seed + 1} of {untrained} is left out of the control: {error}")
+    if len(drawn) < FEWEST_UNTRAINED:
+        notes.append(f"no untrained control: {len(drawn)} models are left, and {FEWEST_UNTRAINED} are needed")
+        drawn = []
     controls = [
         against_untrained(own.layer, own.r2, [each.r2 for each in others])
         for own, *others in zip(lens.info.quality, *drawn, strict=True)
         if others
     ]
-    return replace(lens, info=replace(lens.info, controls=(*lens.info.controls, *controls)))
+    info = replace(lens.info, controls=(*lens.info.controls, *controls), notes=(*lens.info.notes, *notes))
+    return replace(lens, info=info)
+
+
+def _finite(lens: RidgeLens) -> RidgeLens:
+    """A lens of an untrained model, whose quality is a number at every layer.
+
+    Raises:
+        LensError: it is none somewhere.
+    """
+    if odd := [each.layer for each in lens.info.quality if not math.isfinite(each.r2)]:
+        raise LensError(f"The R² of layer {odd[0]} is not finite.")
+    return lens

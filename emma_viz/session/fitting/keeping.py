@@ -1,14 +1,13 @@
 """Lenses for models that came without one: fitted, and kept where they are found again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import BUNDLED, FoundModel, LoadedModel
-from emma_viz.errors import InputError, LensError, MissingLensError
+from emma_viz.errors import InputError, LensError
 from emma_viz.files.room import require_writable
-from emma_viz.lens import Lens
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fitting.states import require_patches_of
 from emma_viz.lens.headers import read_info
@@ -18,7 +17,7 @@ from emma_viz.lens.ridge import RidgeLens
 from emma_viz.progress import Progress
 from emma_viz.session.fitting.fits import fit_lens, require_untrained
 from emma_viz.session.fitting.images import FitImages, choose_images
-from emma_viz.session.loading import lens_of, load, require_loadable
+from emma_viz.session.loading import load, require_loadable
 from emma_viz.session.options import LensRecipe, Running
 
 
@@ -33,7 +32,8 @@ def fit_and_keep(
     untrained: int = 0,
     progress: Progress | None = None,
 ) -> RidgeLens:
-    """Fit a ridge lens on as many of the recipe's images as there are, and write it.
+    """Fit a ridge lens on as many of the recipe's images as there are, and write it: before the untrained models, and
+    again with what they say.
 
     Args:
         model: the frozen model.
@@ -66,6 +66,7 @@ def fit_and_keep(
         list(chosen.held_out.values()),
         fitted_on=f"{Path(str(data)).name} ({len(chosen.fit)} of its images)",
         untrained=untrained,
+        keep=lambda lens: save_lens(lens, out),
         progress=tell,
     )
     save_lens(lens, out)
@@ -116,6 +117,7 @@ def fit_for(
     say(
         f"{source}: {len(chosen.fit)} images to fit on and {len(chosen.held_out)} to measure on, each read "
         f"{passes(recipe, found.info.n_layer) * (1 + untrained)}× by the model"
+        + (f"; {place} is there before the untrained models are fitted" if untrained else "")
     )
     model = load(source, running, progress)
     return fit_and_keep(
@@ -159,9 +161,14 @@ def passes(recipe: LensRecipe, depth: int) -> int:
     return -(-layers // (recipe.layers_per_pass or layers))
 
 
-def lens_place(model: LoadedModel | FoundModel, kind: str) -> Path:
+def lens_place(model: LoadedModel | FoundModel, kind: str, *, taken: Collection[Path] = ()) -> Path:
     """Where a lens of a model is kept, to be found by its fingerprint: in the model's folder if that is the user's own
     and can be written, else in the cache.
+
+    Args:
+        model: whose lens it is.
+        kind: of lens.
+        taken: places that lenses of others will have.
 
     Raises:
         InputError: there is a lens of that kind already, or a lens of others has its place.
@@ -176,7 +183,8 @@ def lens_place(model: LoadedModel | FoundModel, kind: str) -> Path:
             f"{model.info.name} has a {kind} lens already, {there}; name a file (--out) to fit another beside it."
         )
     folder, name = model.folder, lens_name(kind, model.info)
-    if folder is not None and folder.is_dir() and not _is_shared(folder) and not (folder / name).exists():
+    own = folder is not None and folder.is_dir() and not _is_shared(folder)
+    if own and not (folder / name).exists() and folder / name not in taken:
         place = folder / name
         try:
             require_writable(place, error=LensError)
@@ -185,7 +193,13 @@ def lens_place(model: LoadedModel | FoundModel, kind: str) -> Path:
         else:
             return place
     place = lens_cache() / f"{model.info.fingerprint[:16]}-{name}"
-    require_writable(place, parents=True, error=LensError)
+    try:
+        require_writable(place, parents=True, error=LensError)
+    except LensError as error:
+        raise LensError(
+            f"{error} Lenses are kept there of models whose folder cannot have them. Set XDG_CACHE_HOME to a folder "
+            "that can be written to, or fit the lens with `emma-viz fit … --out FILE` and name it with --lens FILE."
+        ) from error
     try:
         other = read_info(place)
     except LensError:  # there is none, or one that is damaged
@@ -200,41 +214,3 @@ def _is_shared(folder: Path) -> bool:
     """Whether a folder is the package's, or the hub's cache, where a file would be lost with the next version."""
     parts = folder.resolve().parts
     return folder.resolve().is_relative_to(BUNDLED.resolve()) or "snapshots" in parts
-
-
-def lens_for(
-    wanted: str | Path | Lens,
-    source: str | Path | LoadedModel,
-    found: LoadedModel | FoundModel,
-    running: Running,
-    *,
-    fit_on: Path | None = None,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Lens:
-    """The lens that a user named, fitted and kept if there is none and there are images to fit it on.
-
-    Args:
-        wanted: a kind, a file or a lens.
-        source: what the model is named by.
-        found: the model, loaded or not.
-        running: how it is loaded if it must be.
-        fit_on: images for a ridge lens, as for `choose_images`; None: none is fitted.
-        force: use a lens that belongs to another model.
-        progress: called as progress(done, total, what).
-
-    Raises:
-        MissingLensError: there is no lens, and none was fitted: the command that fits one, and what it takes.
-        LensError: the lens belongs to another model or is damaged, or none can be fitted.
-        TrainingError: there are too few images.
-    """
-    try:
-        return lens_of(wanted, found, force=force, running=running)
-    except MissingLensError as error:
-        if str(wanted) != "ridge" or isinstance(source, LoadedModel):
-            raise
-        if fit_on is None:
-            raise MissingLensError(f"{error} `--fit-on FOLDER` does it here and keeps the lens.") from error
-    require_patches_of(require_loadable(source, running)[0], found.info.name)
-    place = lens_place(found, "ridge")
-    return fit_and_keep(load(source, running, progress), LensRecipe(), fit_on, place, progress=progress)
