@@ -63,18 +63,20 @@ def hub_source(given: str, *, revision: str | None = None) -> Source:
             be had.
     """
     repo, prefix = _place(given)
-    config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision)
+    needed = [f"{prefix}*"]
+    config_path = hub.fetch_first(repo, [f"{prefix}config.json"], revision=revision, needed=needed)
     config, commit = read_config(config_path), hub.commit_of(config_path)
     tiny_llava = "connector_type" in config  # of TinyLLaVA Factory's form, which a hybrid's is as well
-    if tiny_llava and hub.fetch(repo, prefix + HYBRID_CONFIG, revision=commit or revision, optional=True):
+    at = commit or revision
+    if tiny_llava and hub.fetch(repo, prefix + HYBRID_CONFIG, revision=at, optional=True, needed=needed):
         config = read_config(config_path)
     require_supported(config, given)  # before its weights are downloaded
     kind = described_kind(config)
     if besides := _beside(config, kind, config_path):
         # All of one commit, in one folder: there they are looked for. No code of the repository is among them.
-        revision = commit or revision
+        revision = at
         for beside in besides:
-            hub.fetch(repo, prefix + beside, revision=revision, optional=True)
+            hub.fetch(repo, prefix + beside, revision=revision, optional=True, needed=needed)
     names = _RUN_WEIGHTS if kind == "run directory" else WEIGHT_NAMES[kind]
     return Source(
         name=given if given in HUB_NAMES else (prefix or repo).rstrip("/").rsplit("/", 1)[-1],
@@ -82,8 +84,8 @@ def hub_source(given: str, *, revision: str | None = None) -> Source:
         kind=kind,
         config=config,
         config_path=config_path,
-        weights=fetch_weights(repo, [prefix + name for name in names], revision=revision),
-        tokenizer=hub.fetch(repo, prefix + TOKENIZER, revision=revision, optional=True),
+        weights=fetch_weights(repo, [prefix + name for name in names], revision=revision, needed=needed),
+        tokenizer=hub.fetch(repo, prefix + TOKENIZER, revision=revision, optional=True, needed=needed),
         revision=commit,
     )
 
@@ -125,17 +127,25 @@ def hub_config(hub_id: str, *, revision: str | None = None) -> Mapping[str, Any]
     return None if path is None else read_config(path)
 
 
-def fetch_weights(repo: str, filenames: Sequence[str], *, revision: str | None = None) -> Path:
+def fetch_weights(
+    repo: str, filenames: Sequence[str], *, revision: str | None = None, needed: Sequence[str] = ()
+) -> Path:
     """The first of several weight files that a hub repository has; the shards with it when it is an index.
+
+    Args:
+        repo: `owner/name`.
+        filenames: paths inside the repository.
+        revision: branch, tag or commit.
+        needed: as for `hub.fetch`.
 
     Raises:
         CheckpointError: it has none of them, or a shard cannot be had.
     """
-    path = hub.fetch_first(repo, filenames, revision=revision)
+    path = hub.fetch_first(repo, filenames, revision=revision, needed=needed)
     if path.name.endswith(INDEX_SUFFIX):
         index = next(name for name in filenames if path.as_posix().endswith(name))
         for shard in sorted(set(read_index(path).values())):
-            hub.fetch(repo, str(PurePosixPath(index).with_name(shard)), revision=revision)
+            hub.fetch(repo, str(PurePosixPath(index).with_name(shard)), revision=revision, needed=needed)
     return path
 
 

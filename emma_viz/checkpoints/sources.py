@@ -257,14 +257,11 @@ def _file(path: Path, given: str) -> Source:
         config = parse_config(metadata[METADATA_KEY], where=f"{path}: the {METADATA_KEY} in its metadata")
     elif config_path is not None:
         config = read_config(config_path)
-    stands_alone = path.stem.removesuffix(".safetensors") not in (
-        "latest-checkpoint",
-        "model",
-        "pytorch_model",
-    )
+    stem = Path(path.name.removesuffix(INDEX_SUFFIX)).stem
+    stands_alone = stem not in ("latest-checkpoint", "model", "pytorch_model")
     kind = "weight file" if config is None else "run directory" if is_run_config(config) else "language model"
     return Source(
-        name=path.stem if stands_alone else folder.resolve().name,
+        name=stem if stands_alone else folder.resolve().name,
         given=given,
         kind=kind,
         config=config,

@@ -129,9 +129,15 @@ def _named(source: SourceLike) -> Path:
         path = path / TOKENIZER
     if path.is_file():
         return path
-    if hub.HUB_ID.fullmatch(str(source)):
-        return _from_hub(str(source))
-    raise CheckpointError(f"There is no {path}. Pass a {TOKENIZER}, a folder that holds one, or a hub id.")
+    given = str(source)
+    if not hub.is_hub_id(given, folders=False):
+        raise CheckpointError(
+            f"There is no {path}. Pass a {TOKENIZER}, a folder that holds one, or a hub id (owner/name)."
+        )
+    try:
+        return _from_hub(given)
+    except CheckpointError as error:
+        raise CheckpointError(f"There is no {path}, and as a hub id it cannot be had: {error}") from error
 
 
 def _from_hub(repo: str) -> Path:

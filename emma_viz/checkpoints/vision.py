@@ -46,6 +46,8 @@ class TowerTable:
     """Rows of the position table that belong to no patch."""
 
 
+_SAFETENSORS = ("model*.safetensors*",)
+"""Pattern of the files of LM_WEIGHTS that published encoders have, with their shards."""
 TEXT = "clip-text"
 """What `vision_source` calls the encoder of the instruction."""
 _CLIP = ("logit_scale", "visual_projection.", "text_projection.")
@@ -214,7 +216,7 @@ def _tower_file(kind: str, hub_id: str | None, source: SourceLike | None) -> Pat
         )
     if source is None:
         # A name that a config holds is a hub id, never a path on this machine.
-        return fetch_weights(str(hub_id), LM_WEIGHTS)
+        return _from_hub(kind, str(hub_id))
     given = str(source)
     path = named_path(given)
     if path.is_file():
@@ -224,9 +226,24 @@ def _tower_file(kind: str, hub_id: str | None, source: SourceLike | None) -> Pat
         if not present:
             raise CheckpointError(f"{path} has none of the weights {', '.join(LM_WEIGHTS)}.")
         return present[0]
-    if not hub.HUB_ID.fullmatch(given):
-        raise CheckpointError(f"There is no file, folder or hub id {given!r} for the {kind} tower.")
-    return fetch_weights(given, LM_WEIGHTS)
+    if not hub.is_hub_id(given, folders=False):
+        raise CheckpointError(
+            f"There is no {path} for the {kind} tower. Pass its weight file, a folder that holds one of "
+            f"{', '.join(LM_WEIGHTS)}, or a hub id (owner/name)."
+        )
+    try:
+        return _from_hub(kind, given)
+    except CheckpointError as error:
+        raise CheckpointError(f"There is no {path}, and as a hub id it cannot be had: {error}") from error
+
+
+def _from_hub(kind: str, hub_id: str) -> Path:
+    try:
+        return fetch_weights(hub_id, LM_WEIGHTS, needed=_SAFETENSORS)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error} Or pass vision_source={{'{kind}': path}}, the weight file or its folder."
+        ) from error
 
 
 def _match_tower(file: WeightFile, kind: str, tower: TowerConfig | TextTowerConfig, module: torch.nn.Module):

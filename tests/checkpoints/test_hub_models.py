@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from emma_viz.checkpoints import inspect, load_model
 from emma_viz.checkpoints.sources import local_folder, resolve
+from emma_viz.cli.wording import in_options
 from emma_viz.errors import CheckpointError
 from emma_viz.models import PRESETS, MambaLM
 from tests.checkpoints.conftest import COMMIT
@@ -79,11 +80,15 @@ def test_a_sharded_language_model_on_the_hub(cached, tmp_path, tokenizer_file):
 
 
 def test_offline_messages_say_what_to_download(run_directory, cached, tokenizer_file):
-    with pytest.raises(CheckpointError, match=r"config\.json.*han1997/cobra.*hf download han1997/cobra"):
+    with pytest.raises(
+        CheckpointError, match=r"config\.json.*han1997/cobra.*hf download han1997/cobra --include"
+    ):
         load_model("cobra-3b")
     folder = run_directory()
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json.*EleutherAI/gpt-neox-20b.*tokenizer_source"):
+    with pytest.raises(
+        CheckpointError, match=r"hf download EleutherAI/gpt-neox-20b tokenizer\.json;.*tokenizer_source"
+    ):
         load_model(folder)
     cached("EleutherAI/gpt-neox-20b", {"tokenizer.json": tokenizer_file})
     with pytest.raises(CheckpointError, match="no published weights; pass vision_source"):
@@ -95,8 +100,11 @@ def test_the_real_encoders_are_asked_from_the_hub(run_directory, tokenizer_file)
         config["model"]["vision_backbone_id"] = "dinosiglip-vit-so-384px"
 
     folder = run_directory(change=lambda state, config: (change(state, config), _widen(state)))
-    with pytest.raises(CheckpointError, match="hf download facebook/dinov2-with-registers-large"):
+    with pytest.raises(CheckpointError) as refused:
         load_model(folder)
+    said = in_options(str(refused.value))
+    assert "hf download facebook/dinov2-with-registers-large --include 'model*.safetensors*';" in said
+    assert "Or pass --vision dinov2=PATH, " in said
 
 
 def test_what_is_known_and_not_loaded_is_refused_before_its_weights_are_fetched(cached, tmp_path):

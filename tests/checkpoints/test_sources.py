@@ -49,6 +49,18 @@ def test_a_tokenizer_named_by_the_user(run_directory, encoder_file, tokenizer_fi
         load_language_model(folder, tokenizer_source=tmp_path / "nothing.json")
 
 
+@pytest.mark.parametrize("named", ["runs/tokenizer.json", "my/runs/words", "./words"])
+def test_a_misspelt_path_of_a_tokenizer_is_no_hub_id(named, run_directory):
+    said = rf"There is no {Path(named)}\. Pass a tokenizer\.json"
+    with pytest.raises(CheckpointError, match=said):
+        load_language_model(run_directory(), tokenizer_source=named)
+
+
+def test_what_reads_as_the_hub_id_of_a_tokenizer_is_said_to_be_no_path_first(run_directory):
+    with pytest.raises(CheckpointError, match="There is no runs/words, and as a hub id it cannot be had: "):
+        load_language_model(run_directory(), tokenizer_source="runs/words")
+
+
 def test_bundled_models_and_encoders_go_by_name(bundled, run_directory, encoder_file):
     folder = run_directory()
     bundled.mkdir()
@@ -226,6 +238,11 @@ def test_a_run_directory_with_shards_alone_is_opened(run_directory, encoder_file
     found = inspect(folder)
     assert (found.fingerprint, found.problems) == (plain.fingerprint, ())
     assert "the shards of checkpoints/model.bin.index.json are read" in caplog.text
+    for named, called in (("model", folder.name), ("step-2", "step-2")):
+        index = folder / "checkpoints" / f"{named}.bin.index.json"
+        (folder / "checkpoints/model.bin.index.json").rename(index)
+        assert resolve(index).name == called
+        index.rename(folder / "checkpoints/model.bin.index.json")
 
 
 @pytest.mark.parametrize(

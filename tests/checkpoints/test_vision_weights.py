@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -160,8 +161,21 @@ def test_a_tower_that_the_model_lacks(tmp_path):
         filled({**folders, "clip": tmp_path})
     with pytest.raises(CheckpointError, match="has none of the weights"):
         filled({**folders, "siglip": tmp_path})
-    with pytest.raises(CheckpointError, match="no file, folder or hub id"):
+    with pytest.raises(CheckpointError, match="There is no "):
         filled({**folders, "siglip": "nothing here"})
+
+
+@pytest.mark.parametrize("named", ["towers/model.safetensors", "towers/my/siglip", "./siglip"])
+def test_a_misspelt_path_of_a_tower_is_no_hub_id(named, tmp_path):
+    folders = published(encoder(), tmp_path)
+    with pytest.raises(
+        CheckpointError, match=rf"There is no {Path(named)} for the siglip tower\. Pass its weight"
+    ):
+        filled({**folders, "siglip": named})
+    with pytest.raises(
+        CheckpointError, match="There is no towers/siglip, and as a hub id it cannot be had: "
+    ):
+        filled({**folders, "siglip": "towers/siglip"})
 
 
 def test_an_encoder_file_comes_back(tmp_path):

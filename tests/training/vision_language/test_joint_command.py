@@ -238,7 +238,7 @@ def no_weights(monkeypatch):
         (["--llm", "mamba-2.7b-v2", "--recipe", "emma-v2-3b"], "not known where the weights"),
         (["--llm", "nonsense"], "There is no model 'nonsense'"),
         (["--llm", "cobra-pocket"], "d_model is 112, expected 32; n_layer is 12, expected 3"),
-        (["--vision", "dinov2=absent"], "There is no file, folder or hub id 'absent'"),
+        (["--vision", "dinov2=absent"], "There is no absent for the dinov2 tower"),
         (["--vision", "absent.safetensors"], "There is no file absent.safetensors"),
         (["--vision", "dino=absent"], "names dino"),
         (["--tokenizer", "absent.json"], "absent.json"),
