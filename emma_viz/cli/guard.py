@@ -5,7 +5,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from emma_viz.cli.terminal import Door, doors, indented
 from emma_viz.cli.wording import in_options
@@ -34,13 +36,17 @@ _REFUSALS = {
 """What the system refuses whatever the program does, and how to mend it."""
 
 
-def guarded(run: Callable[[], int | None], *, program: str = "emma-viz", verbose: bool = False) -> int:
+_VERBOSE = ContextVar("verbose", default=False)
+"""Whether the command that runs shows every error's traceback."""
+
+
+def guarded(run: Callable[[], int | None], *, program: str = "emma-viz", verbose: bool | None = None) -> int:
     """Run a command; all that it prints goes through `terminal.Door`. May be nested.
 
     Args:
         run: returns the exit code; None is 0.
         program: what the line begins with.
-        verbose: show every error's traceback.
+        verbose: show every error's traceback; None: as the command that this one runs in.
 
     Returns:
         The command's exit code, 1 when emma_viz or the system refused the task (one line says why) or there is a fault
@@ -49,7 +55,8 @@ def guarded(run: Callable[[], int | None], *, program: str = "emma-viz", verbose
     Raises:
         SystemExit: argparse ends the program.
     """
-    with doors() as out:
+    verbose = _VERBOSE.get() if verbose is None else verbose
+    with doors() as out, _within(verbose):
         try:
             code = run() or 0
         except SystemExit as ended:
@@ -67,6 +74,16 @@ def guarded(run: Callable[[], int | None], *, program: str = "emma-viz", verbose
                 print(f"{program}: error: {indented(said)}", file=sys.stderr)
             return 1
         return code or _unread(out, program)
+
+
+@contextmanager
+def _within(verbose: bool) -> Generator[None, None, None]:
+    """Let commands that run inside this one know whether tracebacks are shown."""
+    before = _VERBOSE.set(verbose)
+    try:
+        yield
+    finally:
+        _VERBOSE.reset(before)
 
 
 def _unread(out: Door | None, program: str) -> int:

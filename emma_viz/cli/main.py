@@ -76,7 +76,7 @@ def _run(argv: Sequence[str]) -> int:
     )
     with said_once():
         if args.command is None:
-            return programs.run_program(name, rest)
+            return guarded(lambda: programs.run_program(name, rest), verbose=args.verbose)
         args.argv = rest
         return guarded(lambda: args.run(args), verbose=args.verbose)
 

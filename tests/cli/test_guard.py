@@ -7,6 +7,8 @@ import pytest
 from safetensors import SafetensorError
 
 from emma_viz.cli.guard import guarded
+from emma_viz.cli.main import main
+from emma_viz.errors import InputError
 
 
 def raises(error):
@@ -71,3 +73,30 @@ def test_what_the_system_refuses_a_library_is_one_line(capsys):
 def test_other_errors_keep_their_traceback(error, capsys):
     assert guarded(raises(error)) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_a_command_inside_another_shows_tracebacks_as_that_one_does(verbose, capsys):
+    inner = lambda: guarded(raises(InputError("no")), program="train")  # noqa: E731
+    assert guarded(inner, verbose=verbose) == 1
+    assert ("Traceback" in capsys.readouterr().err) is verbose
+    assert guarded(raises(InputError("no"))) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+PROGRAMS = {
+    "explore": ["--study", "a", "--models", "b"],
+    "casebook": ["--explorer", "nosuch"],
+    "probe": ["nosuch", "--out", "report"],
+    "train": ["lens", "--model", "nosuch", "--data", "nosuch", "--out", "a.lens"],
+}
+
+
+@pytest.mark.parametrize(("name", "words"), PROGRAMS.items(), ids=PROGRAMS)
+def test_tracebacks_of_programs_are_shown_where_they_are_asked_for(
+    name, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for leading in ([], ["-v"]):
+        assert main([*leading, name, *words]) == 1
+        assert ("Traceback" in capsys.readouterr().err) is bool(leading)
