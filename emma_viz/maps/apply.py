@@ -1,6 +1,8 @@
 """A lens on a trace: from recorded states to a Decoding."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +18,29 @@ from emma_viz.shapes import CHANNELS
 
 _AT_ONCE = 8
 """Samples that go through a lens together: a decoder works with many times what it gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingPlan:
+    """What a lens makes of a trace, before it does."""
+
+    layers: tuple[int, ...]
+    """To decode."""
+    fitted: tuple[int, ...]
+    """Of each the layer whose lens decodes it."""
+    reads: tuple[tuple[tuple[str, int], ...], ...]
+    """Of each the (site, layer) of every state that is read."""
+    site: str
+    """Of the decoding."""
+    shape: tuple[int, ...]
+    """Of the decoded patches, "Y B T p p c"."""
+    forced_reasons: tuple[str, ...]
+    """Why the lens does not fit, if it is forced."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the decoded patches, float32."""
+        return math.prod(self.shape) * np.dtype(np.float32).itemsize
 
 
 def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, force: bool = False) -> Decoding:
@@ -37,26 +62,10 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
             patch).
         LensError: there is nothing to decode in the trace.
     """
-    _require_image_tokens(trace, lens)
-    chosen = _choose(trace, lens, layers, forced=force)
-    reasons = list(mismatch(lens, model=trace.model, sites=trace.sites))
-    notes = lens.info.notes_on(trace.image_hashes)
-    plan = []
-    for layer in chosen:
-        own = layer if layer in lens.info.layers else lens.info.nearest_layer(layer)
-        if own != layer:
-            reasons.append(
-                f"layer {layer} has no lens of its own (there are {list(lens.info.layers)}): {own} is nearest"
-            )
-        plan.append((layer, own))
-    require_fit(tuple(reasons), force=force)
-    movable = pictures_of(lens) == "layers"
-    site = trace.sites[0] if movable and lens.info.site not in trace.sites else lens.info.site
-    place = trace.geometry[0]
-    shape = (len(plan), len(trace), place.n_tokens, place.patch, place.patch, CHANNELS)
-    patches = np.empty(shape, np.float32)
-    for row, (layer, own) in zip(patches, plan, strict=True):
-        states = [image_states(trace, *pair) for pair in (((site, layer),) if movable else lens.reads(own))]
+    plan = plan_decoding(trace, lens, layers=layers, force=force)
+    patches = np.empty(plan.shape, np.float32)
+    for row, reads, own in zip(patches, plan.reads, plan.fitted, strict=True):
+        states = [image_states(trace, *pair) for pair in reads]
         for start in range(0, len(trace), _AT_ONCE):
             some = [each[start : start + _AT_ONCE] for each in states]
             decoded = lens.decode(some[0] if len(some) == 1 else torch.stack(some), own)
@@ -64,8 +73,8 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
     return Decoding(
         patches=patches,
         true=true_patches(trace.views, trace.geometry),
-        layers=chosen,
-        site=site,
+        layers=plan.layers,
+        site=plan.site,
         model=trace.model,
         lens=lens.info,
         geometry=tuple(trace.geometry),
@@ -74,13 +83,49 @@ def decode(trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, for
         image_hashes=tuple(trace.image_hashes),
         prompts=tuple(trace.prompts),
         answers=tuple(trace.answers),
-        forced_reasons=tuple(reasons),
+        forced_reasons=plan.forced_reasons,
         labels=tuple(trace.labels),
         notes=(
             *trace.notes,
             *(f"intervention: {each.said}" for each in trace.interventions),
-            *notes,
+            *lens.info.notes_on(trace.image_hashes),
         ),
+    )
+
+
+def plan_decoding(
+    trace: Trace, lens: Lens, *, layers: Sequence[int] | None = None, force: bool = False
+) -> DecodingPlan:
+    """What `decode` will do; arguments and errors are its. No state is read.
+
+    Raises:
+        LensMismatchError: the lens does not fit, and was not forced; or its patches are of another size.
+        LensError: there is nothing to decode in the trace.
+    """
+    _require_image_tokens(trace, lens)
+    chosen = _choose(trace, lens, layers, forced=force)
+    reasons, fitted = list(mismatch(lens, model=trace.model, sites=trace.sites)), []
+    for layer in chosen:
+        own = layer if layer in lens.info.layers else lens.info.nearest_layer(layer)
+        if own != layer:
+            reasons.append(
+                f"layer {layer} has no lens of its own (there are {list(lens.info.layers)}): {own} is nearest"
+            )
+        fitted.append(own)
+    require_fit(tuple(reasons), force=force)
+    movable = pictures_of(lens) == "layers"
+    site = trace.sites[0] if movable and lens.info.site not in trace.sites else lens.info.site
+    reads = [
+        ((site, layer),) if movable else lens.reads(own) for layer, own in zip(chosen, fitted, strict=True)
+    ]
+    place = trace.geometry[0]
+    return DecodingPlan(
+        layers=chosen,
+        fitted=tuple(fitted),
+        reads=tuple(reads),
+        site=site,
+        shape=(len(chosen), len(trace), place.n_tokens, place.patch, place.patch, CHANNELS),
+        forced_reasons=tuple(reasons),
     )
 
 

@@ -1,11 +1,14 @@
 """How much of the picture each layer keeps: the numbers behind the retention curves."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from emma_viz.errors import InputError
 from emma_viz.maps.decoding import Decoding
 from emma_viz.metrics.quality import psnr, r2, ssim
+from emma_viz.metrics.sums import joined_columns, pooled_r2, squared_errors, truth_columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,41 @@ def measure(decoding: Decoding, *, kind: str = "distance") -> tuple[LayerScore, 
             LayerScore(
                 layer=layer,
                 r2=r2(decoding.patches[index], decoding.true),
+                psnr=_mean([image.psnr for image in images]),
+                ssim=_mean([image.ssim for image in images]),
+                correlation=_mean([image.correlation for image in images]),
+                images=images,
+            )
+        )
+    return tuple(scores)
+
+
+def measure_batches(decodings: Iterable[Decoding], *, kind: str = "distance") -> tuple[LayerScore, ...]:
+    """`measure` of all images of several decodings of the same layers, of which one at a time is held in memory.
+
+    Raises:
+        InputError: there is none, or they are of different layers.
+    """
+    found: list[tuple[LayerScore, ...]] = []
+    columns: list[list[dict[str, np.ndarray]]] = []
+    for each in decodings:
+        found.append(measure(each, kind=kind))
+        true = truth_columns(each.true)
+        columns.append([{"residual": squared_errors(row, each.true), **true} for row in each.patches])
+        if [score.layer for score in found[-1]] != [score.layer for score in found[0]]:
+            raise InputError("expected decodings of the same layers to measure together, got others.")
+    if not found:
+        raise InputError("expected at least one decoding to measure, got none.")
+    if len(found) == 1:
+        return found[0]
+    scores = []
+    for of_layer, sums in zip(zip(*found, strict=True), zip(*columns, strict=True), strict=True):
+        images = tuple(image for each in of_layer for image in each.images)
+        whole = {name: column.sum() for name, column in joined_columns(sums).items()}
+        scores.append(
+            LayerScore(
+                layer=of_layer[0].layer,
+                r2=float(pooled_r2(whole)),
                 psnr=_mean([image.psnr for image in images]),
                 ssim=_mean([image.ssim for image in images]),
                 correlation=_mean([image.correlation for image in images]),

@@ -27,12 +27,8 @@ from .picture_files import write_picture as write_picture
 from .studies import (
     compare_study as compare_study,
 )
-from .studies import (
-    decode_study as decode_study,
-)
-from .studies import (
-    scores_table as scores_table,
-)
+from .study_decoding import decode_study as decode_study
+from .study_decoding import scores_table as scores_table
 
 __all__ = [
     "DEFAULT_MODELS",

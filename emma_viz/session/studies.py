@@ -1,6 +1,6 @@
-"""Studies that were captured: decode and compare them without the models."""
+"""Studies that were captured: what is decoded of them, compared without the models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
@@ -10,77 +10,14 @@ import numpy as np
 from PIL import Image
 
 from emma_viz.capture.trace import Trace
-from emma_viz.checkpoints import FoundModel
-from emma_viz.checkpoints.sources import local_folder
 from emma_viz.errors import InputError, StudyError
-from emma_viz.files.room import require_writable
-from emma_viz.files.rows import rows
-from emma_viz.maps import Decoding, decode, measure
+from emma_viz.maps import Decoding
 from emma_viz.maps.joining import joined
-from emma_viz.progress import Progress
 from emma_viz.session.capturing.stores import DECODING
 from emma_viz.session.comparison import Comparison
 from emma_viz.session.entry_names import image_names_of_entry
-from emma_viz.session.loading import lens_of, one_each
-from emma_viz.session.options import DEFAULT_LENSES
 from emma_viz.study import Study, open_study
 from emma_viz.study.shards import data_set
-
-
-def decode_study(
-    path: Path,
-    *,
-    entries: Sequence[str] | None = None,
-    lenses: Sequence[str | Path] = DEFAULT_LENSES,
-    force_lens: bool = False,
-    progress: Progress | None = None,
-) -> tuple[Decoding, ...]:
-    """Turn the states of a study into pixels, and keep them beside the states.
-
-    Args:
-        path: the study's folder.
-        entries: which; all that hold a trace when None.
-        lenses: one for all entries, or one each: a kind that ships with the model, or a lens file.
-        force_lens: use a lens that belongs to another model; every picture then says so.
-        progress: called as progress(done, total, what), once a part of an entry.
-
-    Returns:
-        One decoding an entry; where images became grids of several shapes, one for each shape.
-
-    Raises:
-        StudyError: an entry does not exist, or there is none.
-        LensError: there is no lens, or it belongs to another model.
-    """
-    study = open_study(path)
-    require_writable(path, folder=True, error=StudyError)
-    study.sweep()
-    chosen = _entries(study, entries)
-    parts = {name: study.parts_of(name) for name in chosen}
-    if stateless := [
-        name for name, own in parts.items() if not all(study.entry(each).has_states for each in own)
-    ]:
-        raise StudyError(
-            f"{path} holds no states of {', '.join(map(repr, stateless))} to decode: it was captured with --store maps "
-            "(`emma-viz compare` shows those) or pooled. Name others with --entries, or capture the states."
-        )
-    wanted = dict(zip(chosen, one_each(lenses, len(chosen)), strict=True))
-    total = sum(map(len, parts.values()))
-    work = [(name, part) for name, own in parts.items() for part in own]
-    for done, (name, part) in enumerate(work):
-        if progress:
-            progress(done, total, f"decoding {part}")
-        pieces = study.pieces(part)
-        info = pieces[0].model
-        model = FoundModel(info=info, folder=local_folder(info.source, revision=info.revision))
-        lens = lens_of(wanted[name], model, force=force_lens)
-        for piece, arrays_name in zip(pieces, _arrays_names(len(pieces)), strict=True):
-            decoding = decode(piece, lens, force=force_lens)
-            arrays, meta = decoding.to_arrays(with_images=False)
-            study.save_arrays(part, arrays_name, arrays, meta, overwrite=True)
-    held = [_Held.of(path, [name]) for name in chosen]
-    return tuple(
-        each.comparison(numbers).decodings[0] for each in held for numbers in each.by_shape().values()
-    )
 
 
 def compare_study(
@@ -97,7 +34,7 @@ def compare_study(
         StudyError: an entry or question does not exist, or was not decoded yet.
         InputError: the entries are of different images, or what is shown together has grids of several shapes.
     """
-    held = _Held.of(path, entries)
+    held = HeldDecodings.of(path, entries)
     if samples is None and len(shapes := held.by_shape()) > 1:
         grids = [" and ".join("{}×{}".format(*grid) for grid in dict.fromkeys(key)) for key in shapes]
         said = [f"--samples {' '.join(map(str, numbers))}" for numbers in shapes.values()]
@@ -118,12 +55,12 @@ def compare_shapes(
         StudyError: an entry does not exist, or was not decoded yet.
         InputError: the entries are of different images.
     """
-    held = _Held.of(path, entries)
+    held = HeldDecodings.of(path, entries)
     return tuple((tuple(numbers), held.comparison(numbers)) for numbers in held.by_shape().values())
 
 
 @dataclass(frozen=True, eq=False)
-class _Batch:
+class HeldBatch:
     """Samples that were decoded together, whose pixels stay on the disk until they are wanted."""
 
     study: Study
@@ -145,18 +82,24 @@ class _Batch:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Held:
+class HeldDecodings:
     """The decodings that a study holds of some entries, of the same images."""
 
     study: Study
-    batches: Mapping[str, Sequence[_Batch]]
+    batches: Mapping[str, Sequence[HeldBatch]]
     """Of each entry all, in order."""
 
     @classmethod
-    def of(cls, path: Path, entries: Sequence[str] | None) -> "_Held":
+    def of(cls, path: Path, entries: Sequence[str] | None) -> "HeldDecodings":
+        """Look at what is decoded of some entries, or of all that hold a trace; no pixel is read.
+
+        Raises:
+            StudyError: an entry does not exist, or was not decoded yet.
+            InputError: the entries are of different images.
+        """
         study = open_study(path)
         batches = {
-            name: [each for part in study.parts_of(name) for each in _batches(study, part)]
+            name: [each for part in study.parts_of(name) for each in held_batches(study, part)]
             for name in _decoded_entries(study, entries)
         }
         first, *others = batches
@@ -186,6 +129,21 @@ class _Held:
             found.setdefault(key, []).append(number)
         return found
 
+    def decodings(self, numbers: Collection[int]) -> Iterator[Decoding]:
+        """Of some questions of the one entry, in the order in which they are kept, a batch at a time.
+
+        Raises:
+            StudyError: a batch is damaged, or of other images than its trace.
+        """
+        (batches,), start = self.batches.values(), 0
+        for batch in batches:
+            some = [row for row in range(len(batch)) if start + row in numbers]
+            start += len(batch)
+            if len(some) == len(batch):
+                yield batch.decoding()
+            elif some:
+                yield batch.decoding().select(samples=some)
+
     def comparison(self, numbers: Sequence[int]) -> Comparison:
         """Of some questions.
 
@@ -209,7 +167,7 @@ class _Held:
 
 
 def _decoded_entries(study: Study, entries: Sequence[str] | None) -> list[str]:
-    chosen = _entries(study, entries)
+    chosen = chosen_entries(study, entries)
     undecoded = [entry for entry in chosen if not _is_decoded(study, entry)]
     if undecoded:
         raise StudyError(
@@ -225,7 +183,7 @@ def compared_entries(path: Path) -> tuple[str, ...]:
     Raises:
         StudyError: there is no such study, it is not finished, or holds none.
     """
-    return tuple(_entries(open_study(path), None))
+    return tuple(chosen_entries(open_study(path), None))
 
 
 def decoded_sample(path: Path, entry: str, sample: int) -> tuple[Decoding, str]:
@@ -240,7 +198,7 @@ def decoded_sample(path: Path, entry: str, sample: int) -> tuple[Decoding, str]:
 
 def _is_decoded(study: Study, name: str) -> bool:
     parts = [study.entry(part) for part in study.parts_of(name)]
-    return all(DECODING in part.arrays or DECODING in part.beside for part in parts)
+    return all(DECODING in (*part.arrays, *part.beside, *part.derived) for part in parts)
 
 
 def _arrays_names(count: int) -> list[str]:
@@ -248,7 +206,7 @@ def _arrays_names(count: int) -> list[str]:
     return [DECODING, *(f"{DECODING}-{number}" for number in range(2, count + 1))]
 
 
-def _chosen(batches: Sequence[_Batch], images: Sequence[Image.Image], numbers: Sequence[int]) -> Decoding:
+def _chosen(batches: Sequence[HeldBatch], images: Sequence[Image.Image], numbers: Sequence[int]) -> Decoding:
     """Some samples of several batches, numbered through, as one; the other batches are not looked at."""
     rows = [(index, row) for index, each in enumerate(batches) for row in range(len(each))]
     wanted = [rows[number] for number in numbers]
@@ -261,18 +219,22 @@ def _chosen(batches: Sequence[_Batch], images: Sequence[Image.Image], numbers: S
     return joined(picked, images=images)
 
 
-def _batches(study: Study, part: str) -> Iterator[_Batch]:
-    """The decoded pixels of an entry: those of its batches, or, made later, of its pieces."""
+def held_batches(study: Study, part: str) -> Iterator[HeldBatch]:
+    """The decoded pixels of an entry: those of its batches, or, where they are kept of the whole entry, of its pieces.
+
+    Raises:
+        StudyError: there are none, or they are of other images than its trace.
+    """
     there = study.entry(part).arrays
     if DECODING not in there:
         pairs = zip(study.traces(part), study.batch_arrays(part, DECODING), strict=True)
-        return (_Batch(study, part, trace, *arrays) for trace, arrays in pairs)
+        return (HeldBatch(study, part, trace, *arrays) for trace, arrays in pairs)
     pieces = study.pieces(part)
     names = _arrays_names(len(pieces))
     if not set(names) <= set(there):
         raise _of_others(study, part, sum(map(len, pieces)))
     pairs = zip(pieces, names, strict=True)
-    return (_Batch(study, part, piece, *study.load_arrays(part, name)) for piece, name in pairs)
+    return (HeldBatch(study, part, piece, *study.load_arrays(part, name)) for piece, name in pairs)
 
 
 def _of_others(study: Study, entry: str, count: int) -> StudyError:
@@ -298,7 +260,12 @@ def _checked(study: Study, entry: str, trace: Trace, arrays: dict[str, np.ndarra
     return decoding
 
 
-def _entries(study: Study, wanted: Sequence[str] | None) -> list[str]:
+def chosen_entries(study: Study, wanted: Sequence[str] | None) -> list[str]:
+    """The data sets of a study that are meant: those named, or all that hold a trace.
+
+    Raises:
+        StudyError: one does not exist, the study is not finished, or it holds none.
+    """
     there = study.entries
     held = dict.fromkeys(data_set(name) for name, entry in there.items() if entry.samples)
     found = list(wanted or held)
@@ -315,20 +282,3 @@ def _entries(study: Study, wanted: Sequence[str] | None) -> list[str]:
     for name in found:
         study.parts_of(name)  # a wrong name is an error before anything is done
     return found
-
-
-def scores_table(decodings: Sequence[Decoding]) -> str:
-    """Fidelity per model and layer, as text: R², PSNR in dB, SSIM, and the correlation of the maps.
-
-    Raises:
-        InputError: a decoding holds no image.
-    """
-    lines = [f"{'model':<20} {'layer':>9} {'R²':>7} {'PSNR dB':>8} {'SSIM':>6} {'map r':>6}"]
-    for decoding in decodings:
-        if not decoding:
-            raise InputError(f"the decoding of {decoding.model.name} holds no image.")
-        for score in measure(decoding):
-            layer = "embedding" if score.layer < 0 else str(score.layer)
-            numbers = f"{score.r2:>7.3f} {score.psnr:>8.2f} {score.ssim:>6.3f} {score.correlation:>6.2f}"
-            lines.append(f"{decoding.model.name:<20} {layer:>9} {numbers}")
-    return rows(lines)

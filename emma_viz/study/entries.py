@@ -73,6 +73,8 @@ class Entry:
     """Names of the stored arrays, and their files in the data folder."""
     beside: tuple[str, ...] = ()
     """Names of arrays that each batch holds beside its trace."""
+    derived: tuple[str, ...] = ()
+    """Names of arrays that were made of each batch since, and lie beside it."""
 
     def __post_init__(self):
         if not DATA.fullmatch(self.data):
@@ -87,13 +89,14 @@ class Entry:
         return sum(self.samples)
 
     def to_json(self) -> dict[str, Any]:
-        """What `entry.json` holds; without `beside` where there is nothing, so that older versions read it."""
-        value = asdict(self)
-        return value if self.beside else {name: each for name, each in value.items() if name != "beside"}
+        """What `entry.json` holds; without `beside` and `derived` where there is nothing, so that older versions read
+        it."""
+        newer = ("beside", "derived")
+        return {name: each for name, each in asdict(self).items() if each or name not in newer}
 
     def with_batch(self, trace: Trace) -> "Entry":
-        """This entry with one more batch."""
-        return replace(self, samples=(*self.samples, len(trace)))
+        """This entry with one more batch, of which nothing is derived yet."""
+        return replace(self, samples=(*self.samples, len(trace)), derived=())
 
 
 def now() -> str:

@@ -125,6 +125,16 @@ class EntryFolder:
             self._sweep_data()
             yield
 
+    @contextmanager
+    def deriving(self) -> Generator[None, None, None]:
+        """Hold the lock of whoever writes arrays beside batches that are there.
+
+        Raises:
+            StudyError: another does.
+        """
+        with self._locked("derived", 0.0):
+            yield
+
     def _require_study(self) -> None:
         if not own(self.root, STUDY).is_file():
             raise StudyError(f"{self.root} is no study any more: its {STUDY} was removed. Begin again.")
@@ -167,7 +177,7 @@ class EntryFolder:
             write_json(own(self.path, ENTRY), entry.to_json())
             self._sweep_data()
 
-    def add_batch(self, change: Callable[[Entry], Entry], *, data: str) -> None:
+    def change(self, change: Callable[[Entry], Entry], *, data: str) -> None:
         """Change the entry, as it is on disk at this moment, in one step.
 
         Args:
@@ -184,7 +194,10 @@ class EntryFolder:
                     f"Another process replaced the entry {self.name!r} of {self.root} while it was written "
                     "to."
                 )
-            write_json(own(self.path, ENTRY), change(entry).to_json())
+            changed = change(entry)
+            write_json(own(self.path, ENTRY), changed.to_json())
+            if changed.arrays != entry.arrays:
+                self._sweep_arrays(changed)
 
     def save_arrays(
         self, name: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, overwrite: bool

@@ -96,7 +96,7 @@ class StudyWriter:
         else:
             # What a crash left under this number is written over.
             self._write(folder.read(), len(self._samples), trace, arrays)
-            folder.add_batch(lambda entry: entry.with_batch(trace), data=self._data)
+            folder.change(lambda entry: entry.with_batch(trace), data=self._data)
         self._samples = (*self._samples, len(trace))
 
     def _write(self, entry: Entry, index: int, trace: Trace, arrays: Mapping[str, Arrays]) -> None:

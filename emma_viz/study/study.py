@@ -309,7 +309,7 @@ class Study:
         return read_arrays(EntryFolder(self.path, entry).arrays(known, name))
 
     def batch_arrays(self, entry: str, name: str) -> Iterator[tuple[dict[str, np.ndarray], dict[str, Any]]]:
-        """What a stream holds beside the trace of each batch, in order: arrays, memory-mapped, and a JSON object.
+        """What lies beside the trace of each batch, in order: arrays, memory-mapped, and a JSON object.
 
         Raises:
             StudyError: there are none of that name, a shard lacks, or a file is damaged.
@@ -317,10 +317,9 @@ class Study:
         files: list[Path] = []
         for part in self.parts_of(entry):
             known, folder = self.entry(part), EntryFolder(self.path, part)
-            if name not in known.beside:
+            if name not in (there := (*known.beside, *known.derived)):
                 raise StudyError(
-                    f"The batches of the entry {part!r} of {self.path} have no arrays {name!r}. "
-                    f"{nearest(name, known.beside)}"
+                    f"The batches of the entry {part!r} of {self.path} have no arrays {name!r}. {nearest(name, there)}"
                 )
             files += [folder.beside(known, index, name) for index in range(len(known.samples))]
         return map(read_arrays, files)
@@ -340,7 +339,7 @@ class Study:
             if entry.samples:
                 for index, (part, samples) in enumerate(self._parts(name)[1]):
                     yield from trace_files(part)
-                    yield from (folder.beside(entry, index, each) for each in entry.beside)
+                    yield from (folder.beside(entry, index, each) for each in (*entry.beside, *entry.derived))
                     images |= dict.fromkeys(read_trace(self.path, part, samples=samples).image_hashes)
         yield from (image_file(self.path, digest) for digest in images)
 
@@ -395,7 +394,7 @@ class Study:
 def _require_described(root: Path, entry: Entry, trace: Trace) -> None:
     """The entry says of its trace what the trace says itself."""
     own_words = describe(trace, name=entry.name, kind=entry.kind, data=entry.data)
-    kept = ("created", "samples", "arrays", "beside")
+    kept = ("created", "samples", "arrays", "beside", "derived")
     same = replace(own_words, **{name: getattr(entry, name) for name in kept})
     if odd := [name for name, value in vars(same).items() if getattr(entry, name) != value]:
         raise StudyError(

@@ -1,12 +1,17 @@
 """Capture with the models, decode and compare without them."""
 
 import shutil
+from collections import namedtuple
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from emma_viz.errors import CheckpointError, InputError, SiteError, StudyError
+from emma_viz.errors import CheckpointError, InputError, LensMismatchError, SiteError, StudyError
+from emma_viz.lens import load_lens, save_lens
+from emma_viz.maps import decode
 from emma_viz.session import Asking, Running, capture, compare, compare_study, decode_study, scores_table
+from emma_viz.study import open_study
 
 ASKING = Asking(max_new_tokens=2)
 
@@ -35,6 +40,99 @@ def test_decoding_again_replaces_the_first(study):
     first = compare_study(study).decodings[0]
     decode_study(study)
     assert np.array_equal(compare_study(study).decodings[0].patches, first.patches)
+
+
+@pytest.fixture
+def batches(pair, photos, tmp_path):
+    """A study of a batch an image, that is not decoded yet."""
+    running = Running(vision_source=str(pair.vision))
+    capture(photos, pair.models, tmp_path / "b", layers=(-1, 0), asking=ASKING, running=running, batch_size=1)
+    return tmp_path / "b"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """What was decoded: of each batch its model and its number of images."""
+    found = []
+
+    def counted(trace, *given, **named):
+        found.append((trace.model.name, len(trace)))
+        return decode(trace, *given, **named)
+
+    monkeypatch.setattr("emma_viz.session.study_decoding.decode", counted)
+    return found
+
+
+def test_a_study_is_decoded_a_batch_at_a_time_and_measured_so(batches, decoded, pair, photos, tmp_path):
+    told = []
+    kept = decode_study(batches, progress=lambda *each: told.append(each))
+    assert decoded == [("cobra", 1), ("cobra", 1), ("emma", 1), ("emma", 1)]
+    assert told[-1] == (3, 4, "decoding emma")
+    running = Running(vision_source=str(pair.vision))
+    capture(photos, pair.models, tmp_path / "one", layers=(-1, 0), asking=ASKING, running=running)
+    together = decode_study(tmp_path / "one")
+    for one, other in zip(kept, together, strict=True):
+        assert np.allclose(one.patches, other.patches, atol=1e-5)
+    assert scores_table(kept) == scores_table(together) == scores_table(tuple(kept))
+    assert [[len(each) for each in parts] for parts in kept.in_batches()] == [[1, 1], [1, 1]]
+
+
+def test_what_the_same_lens_has_decoded_stays(batches, decoded, pair, tmp_path):
+    decode_study(batches)
+    del decoded[:]
+    decode_study(batches)
+    assert not decoded
+    own = load_lens(pair.cobra / "ridge.lens")
+    save_lens(replace(own, info=replace(own.info, fitted_on="others")), tmp_path / "other.lens")
+    named = [str(tmp_path / "other.lens"), "ridge"]
+    assert decode_study(batches, lenses=named)[0].lens.fitted_on == "others"
+    assert decoded == [("cobra", 1)] * 2
+
+
+def test_a_decode_that_was_interrupted_goes_on_where_it_stopped(batches, decoded, monkeypatch):
+    def stop(done, total, what):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decode_study(batches, progress=stop)
+    with pytest.raises(StudyError, match="holds no decoded pixels yet of 'cobra', 'emma'"):
+        compare_study(batches)
+    assert decoded == [("cobra", 1)]
+    decode_study(batches)
+    assert decoded == [("cobra", 1), ("cobra", 1), ("emma", 1), ("emma", 1)]
+    assert compare_study(batches)
+
+
+def test_all_lenses_and_the_room_are_looked_at_before_anything_is_decoded(
+    batches, decoded, pair, monkeypatch
+):
+    with pytest.raises(LensMismatchError, match="it was fitted on emma"):
+        decode_study(batches, lenses=["ridge", str(pair.lens_of_emma)][::-1])
+    with pytest.raises(LensMismatchError, match="it was fitted on cobra"):
+        decode_study(batches, lenses=["ridge", str(pair.cobra / "ridge.lens")])
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, 1000))
+    with pytest.raises(StudyError, match=r"the disk has 1\.0 kB\. Decode fewer of its entries"):
+        decode_study(batches)
+    assert not decoded
+
+
+def test_pixels_of_a_whole_entry_stay_or_are_replaced(batches, decoded, pair):
+    """As the explorer writes them."""
+    study = open_study(batches)
+    found = tuple(decode_study(batches))
+    for name, decoding in zip(("cobra", "emma"), found, strict=True):
+        study.add_trace(study.trace(name), f"whole {name}")
+        arrays, meta = decoding.to_arrays(with_images=False)
+        study.save_arrays(f"whole {name}", "decoding", arrays, meta)
+    del decoded[:]
+    decode_study(batches, entries=["whole cobra"])
+    assert not decoded
+    decode_study(batches, entries=["whole cobra"], lenses=[str(pair.lens_of_emma)], force_lens=True)
+    assert decoded == [("cobra", 2)]
+    assert "decoding" not in study.entry("whole cobra").arrays
+    assert compare_study(batches, entries=["whole cobra"]).decodings[0].forced
 
 
 def test_order_of_entries_is_the_order_of_models(study):

@@ -23,6 +23,11 @@ POOLED = "pooled"
 the text, "Y B W" each."""
 DECODING = "decoding"
 """Arrays that hold decoded pixels: of an entry, or of each batch of one."""
+LESS = (
+    "Keep less (--store pooled, --store maps, --layers, --states-dtype float16), record fewer images, or name another "
+    "disk."
+)
+"""How a capture takes less room."""
 _NUMPY = {torch.float32: np.float32, torch.float16: np.float16}
 
 
@@ -136,8 +141,13 @@ def bytes_of_each(
     return view + tokens * sum(widths) * dtype.itemsize
 
 
-def require_disk(path: Path, wanted: int) -> None:
-    """Refuse a capture that the disk has no room for.
+def require_disk(path: Path, wanted: int, *, mend: str = LESS) -> None:
+    """Refuse what the disk has no room for.
+
+    Args:
+        path: the study.
+        wanted: bytes.
+        mend: how to do with less.
 
     Raises:
         StudyError: it has not.
@@ -146,8 +156,7 @@ def require_disk(path: Path, wanted: int) -> None:
     free = shutil.disk_usage(place).free
     if wanted > free:
         raise StudyError(
-            f"{path}: expected room for {_bytes(wanted)}, and the disk has {_bytes(free)}. Keep less (--store pooled, "
-            "--store maps, --layers, --states-dtype float16), record fewer images, or name another disk."
+            f"{path}: expected room for {_bytes(wanted)}, and the disk has {_bytes(free)}. {mend}"
         )
 
 
