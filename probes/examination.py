@@ -14,6 +14,7 @@ from emma_viz.checkpoints import LoadedModel
 from emma_viz.data.geometry import true_patches
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError
+from emma_viz.models.attention_sites import ALL_SITES
 from emma_viz.progress import Progress
 from emma_viz.session.loading import marks_beside_weights
 from emma_viz.session.options import Asking
@@ -98,6 +99,7 @@ def able(
     *,
     models: int = 1,
     mixers: bool = True,
+    apart: bool = True,
     ours: bool = True,
     infused: bool = False,
 ) -> tuple[tuple[Probe, ...], tuple[str, ...]]:
@@ -107,7 +109,8 @@ def able(
         probes: those that are asked for.
         subjects: the images.
         models: how many checkpoints there are.
-        mixers: whether all of them have Mamba's mixers.
+        mixers: whether all of them have a state-space mixer in some of the layers that are examined.
+        apart: whether every block of all of them is a norm and a mixer, as a Mamba's.
         ours: whether networks of this package run all of them.
         infused: whether all of them mix the instruction into the image's tokens.
     """
@@ -126,8 +129,13 @@ def able(
             said.append(f"{probe.name} was left out: it needs two checkpoints.")
         elif needs.scan and not mixers:
             said.append(
-                f"{probe.name} was left out: it needs {' and '.join(needs.scan)} of a Mamba's mixers, and an attention "
-                "transformer has no such site."
+                f"{probe.name} was left out: it needs {' and '.join(needs.scan)} of a Mamba's mixers, and the layers "
+                "that are examined have none (an attention transformer has none at all)."
+            )
+        elif needs.apart and not apart:
+            said.append(
+                f"{probe.name} was left out: it takes every block apart as a norm and a Mamba's mixer, and those of a "
+                "hybrid have an MLP, too, and attention in places."
             )
         elif needs.between and not ours:
             said.append(
@@ -335,6 +343,8 @@ def _recorded(
     needs: Sequence[Needs],
 ) -> Trace:
     kinds = {each.tokens for each in needs if each.sites}
+    if all(ALL_SITES[site].in_mixer for site in sites):  # a site that no block of several has is refused
+        layers = tuple(layer for layer in layers if layer in model.info.mixer_layers)
     (found,) = ask(
         model,
         [Question(image=each.image, prompt=each.prompt) for each in subjects],

@@ -33,9 +33,9 @@ class Check:
 
 def checks(model: LoadedModel, subject: Subject) -> tuple[Check, ...]:
     """Hooks that fired, mixers computed again, the cache against a full pass, the frozen sum against the logit; of an
-    attention transformer the parts of its blocks, and the cache."""
+    attention transformer or a hybrid the parts of its blocks, and the cache."""
     bound = _bound(model.info.dtype)
-    attends = model.info.ssm == "attention"
+    attends = not model.info.mixers_alone
     trace = record(
         model,
         subject.image,
@@ -105,7 +105,7 @@ def _apart(a: Tensor, b: Tensor) -> float:
 
 
 def _sums(trace: Trace) -> float:
-    """Of an attention transformer, whose blocks add two parts to the stream."""
+    """Of an attention transformer or a hybrid, whose blocks add two parts to the stream."""
     return max(
         _apart(
             trace["resid_pre", layer] + trace["attn_out", layer] + trace["mlp_out", layer],

@@ -37,7 +37,10 @@ class Needs:
     pairs: bool = False
     """Whether it needs `Subject.twin`; it is left out where images have none."""
     scan: tuple[str, ...] = ()
-    """Sites of a Mamba's mixers that it looks at, changes or holds; it is left out where a model has none."""
+    """Sites of state-space mixers that it looks at, changes or holds, in the blocks that have one; it is left out where
+    a model has none."""
+    apart: bool = False
+    """Whether it takes every block apart as a norm and a mixer; left out of a hybrid, whose blocks are not made so."""
     between: bool = False
     """Whether it changes states between the blocks; left out of a model that transformers' own class runs."""
     infused: bool = False

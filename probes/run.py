@@ -176,7 +176,10 @@ def _run(args: argparse.Namespace, given: Sequence[str]) -> None:
         probes,
         subjects,
         models=len(args.models),
-        mixers=all(found.info.ssm != "attention" for _, found in described),
+        mixers=all(
+            {*found.info.mixer_layers} & {*layers_of(found.info.n_layer, layers)} for _, found in described
+        ),
+        apart=all(found.info.mixers_alone for _, found in described),
         ours=all(config is not None for config, _ in described),
         infused=all(isinstance(config, VLMConfig) and config.projector.infused for config, _ in described),
     )

@@ -154,7 +154,9 @@ class _Wanted:
     ) -> "_Wanted":
         """Find the sites in a model, and check the rest."""
         peer = peer_network(model)
-        names, kept_layers = choose(sites, layers, model.info.n_layer, known_sites(model))
+        names, kept_layers = choose(
+            sites, layers, model.info.n_layer, known_sites(model), model.info.mixer_layers
+        )
         targets = resolve_sites(network_of(model), names, kept_layers)
         if peer is not None and {*names} & {*PARTS}:
             require_parts(peer)

@@ -1,4 +1,4 @@
-"""The named places in a Mamba language model that can be hooked, and how names become modules.
+"""The named places in a language model that can be hooked, and how names become modules.
 
 Three ways to name a place:
 
@@ -20,7 +20,15 @@ from typing import Literal
 from torch import nn
 
 from emma_viz.errors import SiteError
-from emma_viz.models.attention_sites import ALL_SITES, ATTENTION_SITES, SiteSide, attention_blocks
+from emma_viz.models.attention_sites import (
+    ALL_SITES,
+    ATTENTION_SITES,
+    GROUPED_SITES,
+    HYBRID_SITES,
+    SiteSide,
+    attention_blocks,
+    sites_of,
+)
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.sites import SITES, Site
 from emma_viz.shapes import EMBEDDING
@@ -64,13 +72,16 @@ def resolve_sites(module: nn.Module, names: Iterable[str], layers: Layers = "all
     Raises:
         SiteError: a name or layer does not exist; the message names the nearest that do.
     """
-    modules = _Modules(module)
+    modules, names = _Modules(module), tuple(names)
     targets: dict[tuple[str, str], Target] = {}
     for name in names:
         for target in modules.find(name, layers):
             targets.setdefault((target.name, target.path), target)
     if not targets:
         raise SiteError("No hook site was asked for. Name at least one, e.g. 'resid_post'.")
+    if all(target.site for target in targets.values()) and not any("." in name for name in names):
+        sites = dict.fromkeys(target.site for target in targets.values())
+        _require_mixers(sites, layers, modules.n_layer, modules.mixer_layers)
     return tuple(targets.values())
 
 
@@ -89,18 +100,28 @@ def split_site(name: str, sites: Mapping[str, Site] = SITES) -> tuple[str, int |
         short = match["site"]
         layer = None if match["layer"] == "*" else int(match["layer"])
     if short not in sites and short in ALL_SITES:
-        theirs, ours = "a Mamba", "an attention transformer"
-        if sites is SITES:
-            theirs, ours = ours, theirs
-        elif short in ATTENTION_SITES:
-            theirs, ours = "another form of attention transformer", "this one"
-        raise SiteError(f"{short!r} is a site of {theirs}; {ours} has none. Its sites: {', '.join(sites)}.")
+        raise SiteError(f"{short!r} is {_foreign(short, sites)}. Its sites: {', '.join(sites)}.")
     if short not in sites or (match and not sites[short].layered):
         raise SiteError(
             f"{name!r} is no hook site. {nearest(short, sites)} Sites: {', '.join(sites)}. "
             "(Module paths such as 'llm.backbone.layers.*.mixer' work with Recorder.)"
         )
     return short, layer
+
+
+def _foreign(site: str, sites: Mapping[str, Site]) -> str:
+    """Whose a site is that a model lacks."""
+    if sites is SITES:
+        return "a site of an attention transformer; a Mamba has none"
+    hybrid = any(each.in_mixer for each in sites.values())
+    if hybrid and site in ATTENTION_SITES and site in SITES:
+        return "a site of a Mamba's mixer and another one of attention: of a hybrid name the module with Recorder"
+    if hybrid and site in SITES:
+        same = "; attn_out is what its mixers add, too" if site == "mixer_out" else ""
+        return f"a site of a Mamba; this hybrid of attention and state-space mixers has none{same}"
+    if site in ATTENTION_SITES:
+        return "a site of another form of attention transformer; this one has none"
+    return "a site of a Mamba; an attention transformer has none"
 
 
 def numbered_layers(layers: Layers, n_layer: int, *, every: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -130,11 +151,17 @@ def numbered_layers(layers: Layers, n_layer: int, *, every: Sequence[int] | None
     return tuple(sorted(set(found)) if "all" in named else found)
 
 
-def site_layers(site: str, layers: Layers, n_layer: int) -> tuple[int, ...]:
+def site_layers(site: str, layers: Layers, n_layer: int, mixer_layers: Sequence[int] = ()) -> tuple[int, ...]:
     """The layers at which a model of `n_layer` blocks has `site`, out of those asked for.
 
-    -1 (the embedding) exists for `resid_post` alone and is left out elsewhere; `norm_f` exists once, as layer
-    n_layer - 1.
+    -1 (the embedding) exists for `resid_post` alone and is left out elsewhere, as are blocks of a hybrid without a
+    mixer at the sites inside mixers; `norm_f` exists once, as layer n_layer - 1.
+
+    Args:
+        site: its name.
+        layers: those asked for.
+        n_layer: blocks of the model.
+        mixer_layers: those of a hybrid that have a state-space mixer; none or all where blocks are of one kind.
 
     Raises:
         SiteError: a layer is outside -1 … n_layer - 1, or given twice, or none is left.
@@ -154,19 +181,52 @@ def site_layers(site: str, layers: Layers, n_layer: int) -> tuple[int, ...]:
     if not kept:
         why = f"layer -1 exists for 'resid_post' alone, not for {site!r}" if chosen else "no layer was given"
         raise SiteError(f"Nothing to record at {site!r}: {why}.")
-    return kept
+    if not (ALL_SITES[site].in_mixer and mixer_layers):
+        return kept
+    mixers = tuple(layer for layer in kept if layer in mixer_layers)
+    if not mixers:
+        raise SiteError(f"Nothing to record at {site!r}: {_without_mixer(kept, mixer_layers)}")
+    return mixers
+
+
+def _without_mixer(layers: Sequence[int], mixer_layers: Sequence[int]) -> str:
+    asked, known = (", ".join(map(str, each)) for each in (layers, mixer_layers))
+    several = "s" * (len(layers) > 1)
+    return (
+        f"layer{several} {asked} of this hybrid ha{'ve' if several else 's'} attention and no state-space mixer; "
+        f"layers that have one: {known}."
+    )
+
+
+def _require_mixers(names: Iterable[str], layers: Layers, n_layer: int, mixer_layers: Sequence[int]) -> None:
+    """Refuse layers at which none of some sites exists, where they were named one by one.
+
+    Raises:
+        SiteError: all sites are inside mixers, and a named block of a hybrid has none.
+    """
+    if "all" in ([layers] if isinstance(layers, str) else layers) or not mixer_layers:
+        return
+    asked = numbered_layers(layers, n_layer)
+    lacking = [each for each in asked if each != EMBEDDING and each not in mixer_layers]
+    if lacking and all(ALL_SITES[name].in_mixer for name in names):
+        raise SiteError(f"Nothing to record at {', '.join(names)}: {_without_mixer(lacking, mixer_layers)}")
 
 
 def choose(
-    names: str | Iterable[str], layers: Layers, n_layer: int, sites: Mapping[str, Site] = SITES
+    names: str | Iterable[str],
+    layers: Layers,
+    n_layer: int,
+    sites: Mapping[str, Site] = SITES,
+    mixer_layers: Sequence[int] = (),
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The sites and the layers of one recording, in which every site has the same layers.
+    """The sites and the layers of one recording, in which every site has the same layers, as far as it exists there.
 
     Args:
         names: sites or long forms; a long form such as `blocks.3.hook_resid_post` fixes the layer.
         layers: block indices, or "all", for the names that leave the layer open.
         n_layer: blocks of the model.
         sites: those of the kind of model.
+        mixer_layers: as in `site_layers`.
 
     Raises:
         SiteError: a site or layer does not exist, or the names fix different layers.
@@ -185,7 +245,8 @@ def choose(
         )
     own = next(iter(layered.values()), (n_layer - 1,))
     chosen = own or numbered_layers(layers, n_layer)
-    kept = {layer for site in fixed for layer in site_layers(site, chosen, n_layer)}
+    kept = {layer for site in fixed for layer in site_layers(site, chosen, n_layer, mixer_layers)}
+    _require_mixers(fixed, own or layers, n_layer, mixer_layers)
     return tuple(fixed), tuple(int(layer) for layer in chosen if layer in kept)
 
 
@@ -193,8 +254,13 @@ def site_width(site: str, llm: MambaConfig) -> int:
     """The numbers that a token has at a site, by the letters of its `shape`."""
     second = llm.ssm == "mamba2"
     groups = llm.ngroups * llm.d_state if second else llm.d_state
-    if ALL_SITES[site].shape == "B L D" or llm.ssm == "attention":
+    if ALL_SITES[site].shape == "B L D" or not sites_of(llm)[site].in_mixer:
         return llm.d_model
+    if llm.grouped:  # values and B are shared by heads, as they were in attention
+        shared = llm.kv_heads * (llm.d_model // llm.q_heads)
+        return {"conv": shared, "B": shared, "delta": llm.q_heads}.get(site, llm.d_model)
+    if llm.ssm == "attention":
+        return site_width(site, llm.mixer)
     if site in ("B", "C"):
         return groups
     if site == "delta":
@@ -224,14 +290,22 @@ class _Modules:
         self.n_layer = sum(pattern.fullmatch(path) is not None for path in self.paths)
         self.attention = attention_blocks(module) if self.root is None else None
         attends = f"{self.root}layers.0.hook_attn_out" in known
-        self.sites = SITES
-        if attends:  # where forms differ, those that all blocks have
-            self.sites = {
-                name: site for name, site in ATTENTION_SITES.items() if self._everywhere(site, known)
-            }
+        self.sites, self.mixer_layers = SITES, tuple(range(self.n_layer))
+        if attends:  # where forms differ, those that all blocks have, or all that have a mixer
+            self.sites, self.mixer_layers = self._of_transformer(known)
 
-    def _everywhere(self, site: Site, known: set[str]) -> bool:
-        return all(f"{self.root}{site.path.format(i=layer)}" in known for layer in range(self.n_layer))
+    def _of_transformer(self, known: set[str]) -> tuple[Mapping[str, Site], tuple[int, ...]]:
+        """Sites, and the blocks with a mixer."""
+
+        def layers(site: Site) -> tuple[int, ...]:
+            paths = [f"{self.root}{site.path.format(i=layer)}" for layer in range(self.n_layer)]
+            return tuple(layer for layer, path in enumerate(paths) if path in known)
+
+        sites = {name: site for name, site in ATTENTION_SITES.items() if len(layers(site)) == self.n_layer}
+        for form in (HYBRID_SITES, GROUPED_SITES):
+            if mixers := layers(form["delta"]):
+                return sites | {name: site for name, site in form.items() if site.in_mixer}, mixers
+        return sites, ()
 
     def find(self, name: str, layers: Layers) -> list[Target]:
         if name.removeprefix("hook_") in ALL_SITES or name.startswith("blocks."):
@@ -255,7 +329,7 @@ class _Modules:
                 "module is neither. Give module paths instead, e.g. 'backbone.layers.*.mixer'."
             )
         site = self.sites[short]
-        chosen = site_layers(short, layers if fixed is None else (fixed,), self.n_layer)
+        chosen = site_layers(short, layers if fixed is None else (fixed,), self.n_layer, self.mixer_layers)
         return [self._target(site, layer) for layer in chosen]
 
     def _attention_site(self, name: str, layers: Layers) -> list[Target]:

@@ -198,8 +198,8 @@ class Trace:
     def layers_of(self, site: str) -> tuple[int, ...]:
         """The layers of axis Y at one site.
 
-        They are `layers`, but for -1, which `resid_post` alone has, and for `norm_f`, which there is one of:
-        it counts as the last block's.
+        They are `layers`, but for -1, which `resid_post` alone has, for `norm_f`, which there is one of (it counts as
+        the last block's), and for sites inside mixers, which not every block of a hybrid has.
 
         Raises:
             SiteError: that site was not recorded.
@@ -209,7 +209,7 @@ class Trace:
                 f"{site!r} was not recorded; this trace has {', '.join(self.sites)}. "
                 f"{nearest(site, self.sites)}"
             )
-        return site_layers(site, self.layers, self.model.n_layer)
+        return site_layers(site, self.layers, self.model.n_layer, self.model.mixer_layers)
 
     def holds(self, site: str, layer: int) -> bool:
         """Whether the states of one layer at one site are kept here."""
@@ -390,7 +390,7 @@ class Trace:
 
     def _kept(self, site: str, layers: tuple[int, ...]) -> tuple[int, ...]:
         self._require(site)
-        return site_layers(site, layers, self.model.n_layer)
+        return site_layers(site, layers, self.model.n_layer, self.model.mixer_layers)
 
     def _require(self, site: str) -> None:
         self.layers_of(site)

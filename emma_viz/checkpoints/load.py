@@ -399,4 +399,5 @@ def _language_model_info(
         n_layer=config.n_layer,
         d_model=config.d_model,
         ssm=config.ssm,
+        mamba_layers=config.mamba_layers,
     )

@@ -197,6 +197,7 @@ def model_info(
         n_layer=config.llm.n_layer,
         d_model=config.llm.d_model,
         ssm=config.llm.ssm,
+        mamba_layers=config.llm.mamba_layers,
         grid=config.grid,
         prompt_style=config.prompt_style,
         taps=config.taps,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from emma_viz.errors import InputError
-from emma_viz.files.schema import Size, shape
+from emma_viz.files.schema import Count, Size, shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class ModelInfo:
     d_model: Size
     """Width of the residual stream."""
     ssm: str
-    """`mamba1` or `mamba2`."""
+    """What mixes tokens: `mamba1`, `mamba2`, or `attention` (a transformer, or a hybrid made of one)."""
     grid: tuple[Size, Size] | None = None
     """Rows and columns of image tokens; None where they differ from image to image, and for a language model alone."""
     prompt_style: str | None = None
@@ -45,16 +45,30 @@ class ModelInfo:
     part: Literal["thumbnail"] | None = None
     """Which of its image tokens are drawn where an image becomes tiles and a thumbnail; None: the tiles'."""
 
+    mamba_layers: tuple[Count, ...] = ()
+    """Of a hybrid, the blocks that have a state-space mixer in the place of attention."""
+
+    @property
+    def mixer_layers(self) -> tuple[int, ...]:
+        """Blocks that have a state-space mixer: all of a Mamba, some or all of a hybrid, none of a transformer."""
+        return self.mamba_layers if self.ssm == "attention" else tuple(range(self.n_layer))
+
+    @property
+    def mixers_alone(self) -> bool:
+        """Whether every block is a norm and a mixer, as a Mamba's: what takes blocks apart knows these alone."""
+        return self.ssm != "attention"
+
     @property
     def takes_images(self) -> bool:
         """Whether it is more than a language model alone."""
         return self.family != "language-model"
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a JSON object: tuples become lists; without `part` where that is None, so that older versions
-        read it."""
+        """The record as a JSON object: tuples become lists; without `part` and `mamba_layers` where there are none, so
+        that older versions read it."""
         value = jsonable(asdict(self))
-        return value if self.part else {name: each for name, each in value.items() if name != "part"}
+        absent = {name for name in ("part", "mamba_layers") if not value[name]}
+        return {name: each for name, each in value.items() if name not in absent}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "ModelInfo":

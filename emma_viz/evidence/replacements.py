@@ -21,6 +21,7 @@ from emma_viz.errors import InputError
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import WHOLE, Intervention
 from emma_viz.evidence.interventions import intervene_each
+from emma_viz.models.attention_sites import ALL_SITES, sites_of
 from emma_viz.models.peers.entered import EnteredQuestion
 
 
@@ -80,9 +81,9 @@ def placebo(case: Case, change: Intervention, *, seed: str, batch_size: int = 16
     Raises:
         InputError: the change is at another site.
     """
-    if change.kind not in WHOLE and change.site in ("resid_pre", "mixer_out", "norm_f"):
+    if change.kind not in WHOLE and change.site != "mixer_in" and not ALL_SITES[change.site].in_mixer:
         raise InputError(f"expected a change inside a mixer, got one at {change.site!r}.")
-    layers = range(case.vlm.config.llm.n_layer) if change.layers is None else sorted(change.layers)
+    layers = case.vlm.config.llm.mixer_layers if change.layers is None else sorted(change.layers)
     found = []
     for start in range(0, len(layers), batch_size):
         some = layers[start : start + batch_size]
@@ -93,9 +94,8 @@ def placebo(case: Case, change: Intervention, *, seed: str, batch_size: int = 16
 def _at_each(case: Case, change: Intervention, layers: Sequence[int], seed: str) -> list[Intervention]:
     """The placebo of each of some layers, from one pass: a sample a layer, and one without change."""
     outputs: dict[int, Float[Tensor, "2 L D"]] = {}
-    points = [
-        case.vlm.get_submodule(each.path) for each in resolve_sites(case.vlm, ["mixer_out"], tuple(layers))
-    ]
+    out = "mixer_out" if "mixer_out" in sites_of(case.vlm.config.llm) else "attn_out"
+    points = [case.vlm.get_submodule(each.path) for each in resolve_sites(case.vlm, [out], tuple(layers))]
     runs = [*([replace(change, layers=(layer,))] for layer in layers), []]
     with intervene_each(case.vlm, runs):
         # Hooks are called in turn, so that these see what the intervention left.
@@ -118,7 +118,7 @@ def _at_each(case: Case, change: Intervention, layers: Sequence[int], seed: str)
         found.append(
             Intervention(
                 kind="add",
-                site="mixer_out",
+                site=out,
                 tokens=tuple(places.tolist()),
                 layers=(layer,),
                 value=np.ascontiguousarray(value),

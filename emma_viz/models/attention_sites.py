@@ -8,8 +8,8 @@ is behind is part of what is added. Where a block has other norms, or scales wha
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
@@ -53,12 +53,19 @@ PARALLEL_SITES = {name: site for name, site in ATTENTION_SITES.items() if name !
 """Those of a transformer whose attention and MLP stand side by side: no stream is between them."""
 
 
-HYBRID_SITES = {name: site for name, site in PARALLEL_SITES.items() if name != "z"}
-"""Those of one in some of whose blocks a Mamba-2 takes the place of attention: what all its blocks have. Recorder hooks
-the others by module path (`llm.backbone.layers.0.mamba.hook_delta`)."""
+def _of_hybrid(sites: Mapping[str, Site], mixer: str, inside: Sequence[str]) -> dict[str, Site]:
+    """What all blocks have, and what the mixers have that stand in some. `z` is something else in a mixer than in
+    attention: Recorder hooks either by module path (`llm.backbone.layers.0.mamba.hook_z`)."""
+    every = {name: site for name, site in sites.items() if name != "z"}
+    own = {name: replace(SITES[name], path=f"layers.{{i}}.{mixer}.hook_{name}") for name in inside}
+    return every | own
 
 
-GROUPED_SITES = {name: site for name, site in ATTENTION_SITES.items() if name != "z"}
+HYBRID_SITES = _of_hybrid(PARALLEL_SITES, "mamba", ("x", "conv_pre", "conv", "delta", "B", "C", "scan", "y"))
+"""Those of one in some of whose blocks a Mamba-2 takes the place of attention."""
+
+
+GROUPED_SITES = _of_hybrid(ATTENTION_SITES, "attention", ("conv", "delta", "B", "C", "scan", "y"))
 """Those of a hybrid whose attention, or Mamba-2, and MLP follow one another."""
 
 

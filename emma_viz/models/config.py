@@ -151,6 +151,11 @@ class MambaConfig:
         )  # fmt: skip
 
     @property
+    def mixer_layers(self) -> tuple[int, ...]:
+        """Blocks that have a state-space mixer: all of a Mamba, `mamba_layers` of a hybrid, none of a transformer."""
+        return self.mamba_layers if self.ssm == "attention" else tuple(range(self.n_layer))
+
+    @property
     def d_inner(self) -> int:
         """Inner width E of a mixer."""
         return self.expand * self.d_model

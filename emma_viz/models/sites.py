@@ -12,16 +12,18 @@ class Site:
         path: module path below the backbone; `{i}` is the block's index, absent for sites that exist once.
         shape: axes of what the hook sees, in the letters of `emma_viz.shapes`.
         meaning: what the states are.
+        in_mixer: whether it lies inside a state-space mixer, which not every block of a hybrid has.
     """
 
     name: str
     path: str
     shape: str
     meaning: str
+    in_mixer: bool = False
 
     @property
     def layered(self) -> bool:
-        """Whether every block has this site."""
+        """Whether blocks have this site, each its own."""
         return "{i}" in self.path
 
     def hook_name(self, layer: int) -> str:
@@ -34,7 +36,9 @@ def _block(name: str, shape: str, meaning: str) -> Site:
 
 
 def _mixer(name: str, shape: str, meaning: str) -> Site:
-    return Site(name=name, path=f"layers.{{i}}.mixer.hook_{name}", shape=shape, meaning=meaning)
+    return Site(
+        name=name, path=f"layers.{{i}}.mixer.hook_{name}", shape=shape, meaning=meaning, in_mixer=True
+    )
 
 
 SITES = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from emma_viz.data.instructions import InstructionTokenizer
 from emma_viz.errors import InputError, SiteError
+from emma_viz.models.attention_sites import sites_of
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.hookpoint import HookPoint, unhooked
@@ -84,11 +85,12 @@ class VLM(nn.Module):
         Raises:
             SiteError: there is no such point.
         """
-        path = re.sub(r"^blocks\.(\d+)\.(?:mixer\.)?hook_", r"layers.\1.hook_", name)
-        for tried in (path, path.replace(".hook_", ".mixer.hook_")):
-            found = dict(self.llm.backbone.named_modules()).get(tried)
-            if isinstance(found, HookPoint):
-                return found
+        named = re.fullmatch(r"blocks\.(\d+)\.(?:mixer\.)?hook_(\w+)", name)
+        site = named and sites_of(self.config.llm).get(named[2])
+        path = site.path.format(i=named[1]) if named and site else name
+        found = dict(self.llm.backbone.named_modules()).get(path)
+        if isinstance(found, HookPoint):
+            return found
         raise SiteError(
             f"There is no hook point {name!r}; expected blocks.0.hook_resid_pre … "
             f"blocks.{self.config.llm.n_layer - 1}.hook_y, or hook_norm_f."

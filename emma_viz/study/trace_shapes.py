@@ -47,7 +47,7 @@ def _require_layers(trace: Trace) -> None:
     if unknown or len(set(trace.sites)) != len(trace.sites):
         raise InputError(f"expected hook sites, each once, got {', '.join(map(repr, trace.sites))[:200]}")
     for site in trace.sites:
-        site_layers(site, trace.layers, trace.model.n_layer)
+        site_layers(site, trace.layers, trace.model.n_layer, trace.model.mixer_layers)
     for name, kept in (("states", trace.states), ("generated", trace.generated)):
         if not set(kept) <= set(trace.sites):
             raise InputError(

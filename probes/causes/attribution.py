@@ -65,7 +65,7 @@ class AttributionProbe:
 
     def needs(self) -> Needs:
         """The model itself."""
-        return Needs(live=True, scan=("delta", "B", "C"))
+        return Needs(live=True, scan=("delta", "B", "C"), apart=True)
 
     def see(self, batch: Batch) -> Seen:
         """Falls and shares of each map, for each image."""

@@ -44,7 +44,7 @@ class Flow:
 
     def needs(self) -> Needs:
         """The model itself."""
-        return Needs(live=True, scan=("delta", "B", "C"))
+        return Needs(live=True, scan=("delta", "B", "C"), apart=True)
 
     def see(self, batch: Batch) -> Seen:
         """Falls of each way, at each layer and window, for each image."""

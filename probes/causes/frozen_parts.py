@@ -42,7 +42,7 @@ class FrozenParts:
 
     def needs(self) -> Needs:
         """The model itself."""
-        return Needs(live=True, scan=("delta", "B", "C"))
+        return Needs(live=True, scan=("delta", "B", "C"), apart=True)
 
     def see(self, batch: Batch) -> Seen:
         """The parts by layer, the remainder, and frozen against real replacement of the object's tokens."""

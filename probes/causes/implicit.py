@@ -48,7 +48,7 @@ class Implicit:
 
     def needs(self) -> Needs:
         """The model itself."""
-        return Needs(live=True, scan=("delta", "B", "C"))
+        return Needs(live=True, scan=("delta", "B", "C"), apart=True)
 
     def see(self, batch: Batch) -> Seen:
         """Shares by layer, for each image, and the sum of maps."""

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emma_viz.data.image_grid import ImageGrid
+from emma_viz.data.provenance import ModelInfo
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.intervention import READ, Intervention
 from emma_viz.evidence.replacements import blurred, image_tokens, placebo, random_like
@@ -34,6 +35,8 @@ _NO_SCAN = (
     f"{', '.join(_INSIDE)} were left out: they act at B, delta and the output of a Mamba's mixers, and an attention "
     "transformer has no such site"
 )
+_STATES = ("write", "skip")
+"""Kinds that act at sites inside mixers, which a hybrid has in some blocks."""
 CONTROLS = {
     "random": f"{DRAWS} random sets of as many tokens",
     "elsewhere": "the same shape elsewhere",
@@ -81,10 +84,8 @@ class Knockout:
                 notes.append("there is one image alone: no mean token of others to put in its place")
             if place is None:
                 notes.append("of images without a mask all tokens were taken, and no region")
-            there = self._kinds
-            if batch.trace.model.ssm == "attention":
-                there = tuple(kind for kind in self._kinds if kind in EMBEDDED)
-                notes.append(_NO_SCAN)
+            there, lacking = _of_model(self._kinds, batch.trace.model)
+            notes += lacking
             kinds = [kind for kind in there if not batch.spares(index, _EVERY.get(kind, _OTHERS))]
             for every in {_EVERY.get(kind, _OTHERS): None for kind in there if kind not in kinds}:
                 alike = [kind for kind in there if _EVERY.get(kind, _OTHERS) == every]
@@ -134,7 +135,7 @@ class Knockout:
                     else _inner_placebo(case, kind, where, score, seed)
                 )
         if place is not None and "write" in kinds:
-            row |= _by_layer(case, place, layers, score)
+            row |= _by_layer(case, place, layers, batch.model.info.mixer_layers, score)
         return row
 
     def measures(self, gathered: Gathered) -> Sequence[Measure]:
@@ -239,6 +240,20 @@ class Knockout:
         return " ".join(said)
 
 
+def _of_model(kinds: Sequence[str], model: ModelInfo) -> tuple[tuple[str, ...], list[str]]:
+    """The kinds that a model has the sites for, and a sentence about the others."""
+    if model.mixers_alone:
+        return tuple(kinds), []
+    if not model.mixer_layers:
+        return tuple(kind for kind in kinds if kind in EMBEDDED), [_NO_SCAN]
+    others = [kind for kind in _INSIDE if kind not in _STATES]
+    note = (
+        f"{', '.join(others)} were left out: they take a Mamba's block apart, and those of a hybrid are not made so; "
+        f"{' and '.join(_STATES)} act in the {len(model.mixer_layers)} of {model.n_layer} blocks that have a state"
+    )
+    return tuple(kind for kind in kinds if kind not in others), [note]
+
+
 def _names() -> list[str]:
     ends = ("", "_all", *(f"_{control}" for control in CONTROLS), "_kept", "_kept_random")
     rules = [f"rule {rule}{end}" for rule in RULES for end in ("", "_elsewhere")]
@@ -335,17 +350,22 @@ def _inner_placebo(case: Case, kind: str, where: np.ndarray, score: float, seed:
     return score - case.changed([placebo(case, _inside(case, kind, where), seed=seed)])[0]
 
 
-def _by_layer(case: Case, place: np.ndarray, layers: Sequence[int], score: float) -> dict[str, list[float]]:
-    """The fall without the writes to one layer's state, or to those of the window about it."""
+def _by_layer(
+    case: Case, place: np.ndarray, layers: Sequence[int], mixers: Sequence[int], score: float
+) -> dict[str, list[float]]:
+    """The fall without the writes to one layer's state, or to those of the window about it; NaN where there is none."""
     depth = case.vlm.config.llm.n_layer
-    chosen = [*((layer,) for layer in layers), *(window(layer, depth) for layer in layers)]
+    near = [*((layer,) for layer in layers), *(window(layer, depth) for layer in layers)]
+    chosen = [tuple(layer for layer in some if layer in mixers) for some in near]
     runs = [
-        [_inside(case, "write", np.flatnonzero(each), layers=some)]
+        [_inside(case, "write", np.flatnonzero(each), layers=some)] if some else []
         for each in (place, elsewhere(place))
         for some in chosen
     ]
     with torch.no_grad():
-        found = (score - np.array(case.changed(runs))).reshape(2, len(CURVES), len(layers))
+        found = (score - np.array(case.changed(runs))).reshape(2, len(chosen))
+    found[:, [not some for some in chosen]] = np.nan
+    found = found.reshape(2, len(CURVES), len(layers))
     return {
         f"{curve}{end}": found[row, column].tolist()
         for column, curve in enumerate(CURVES)

@@ -55,7 +55,7 @@ class Patching:
 
     def needs(self) -> Needs:
         """Twins, and the model."""
-        return Needs(live=True, pairs=True, scan=("mixer_out", "x", "B", "C", "delta"))
+        return Needs(live=True, pairs=True, scan=("mixer_out", "x", "B", "C", "delta"), apart=True)
 
     def see(self, batch: Batch) -> Seen:
         """What each patch recovers or takes, for each pair, in nats; estimates of it; and the whole difference."""

@@ -43,7 +43,7 @@ class Travel:
 
     def needs(self) -> Needs:
         """Step sizes, and the model."""
-        return Needs(sites=("delta",), live=True, scan=("delta",))
+        return Needs(sites=("delta",), live=True, scan=("delta",), apart=True)
 
     def see(self, batch: Batch) -> Seen:
         """Influences by distance, of each image; half-lives by layer."""

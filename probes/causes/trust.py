@@ -60,7 +60,7 @@ class Trust:
 
     def needs(self) -> Needs:
         """The model itself."""
-        return Needs(live=True, scan=("delta", "B", "C"))
+        return Needs(live=True, scan=("delta", "B", "C"), apart=True)
 
     def see(self, batch: Batch) -> Seen:
         """What is asked of each image's maps."""

@@ -7,9 +7,9 @@ import torch
 
 from emma_viz.capture import record
 from emma_viz.evidence.intervention import Intervention
-from emma_viz.evidence.mixers.travel import retained
+from emma_viz.evidence.mixers.routing import mixer_at
+from emma_viz.evidence.mixers.travel import retained, written
 from emma_viz.metrics.trust import spearman
-from emma_viz.models import Block
 from probes.causes.regions import DRAWS, case_of
 from probes.charts import Bars, Chart
 from probes.numbers import averaged, layer_chart, mean_measure, series_of
@@ -59,7 +59,8 @@ class Sinks:
 
     def see(self, batch: Batch) -> Seen:
         """The shares of each image, by layer."""
-        layers = [layer for layer in batch.layers if layer >= 0]
+        mixers = batch.trace.model.mixer_layers
+        layers = [layer for layer in batch.layers if layer in mixers]
         columns: dict[str, list[list[float]]] = {}
         moved: list[dict[str, float]] = []
         notes = []
@@ -89,7 +90,8 @@ class Sinks:
             for name, said in SETS.items()
             if gathered.columns and np.isfinite(gathered.columns[f"moved_{name}"]).any()
         ]  # fmt: skip
-        for at, layer in enumerate(layer for layer in gathered.layers if layer >= 0):
+        mixers = gathered.model.mixer_layers
+        for at, layer in enumerate(layer for layer in gathered.layers if layer in mixers):
             for quantity, words in QUANTITIES.items():
                 for place, where in PLACES.items():
                     columns, mean = averaged(gathered.columns[f"{quantity}_{place}"][:, at])
@@ -153,7 +155,7 @@ class Sinks:
                     name="moved", title="How far the answer moves when states pass patches over",
                     x=["first patch", "ends of rows", "highest writes", "longest vectors"],
                     y_title="change, nats", series=series,
-                    caption="Intervention: skip at delta, all layers. Writes and vectors: the highest twentieth. "
+                    caption="Intervention: skip at delta, in every state. Writes, vectors: the highest twentieth. "
                     "Pale: as many random patches. Whiskers: 95 % over images.",
                 )
             )  # fmt: skip
@@ -180,21 +182,6 @@ class Sinks:
         return " ".join(said)
 
 
-def writes(delta: torch.Tensor, conv: torch.Tensor, b: torch.Tensor) -> np.ndarray:
-    """‖Δ∘u‖·‖B‖ of each token: the Frobenius norm of what it writes to the state, Δu ⊗ B.
-
-    Args:
-        delta: "T E" (Mamba-1) or "T H" (Mamba-2: one step a head).
-        conv: "T E".
-        b: "T N", or "T G N" flattened; with several groups the norm is over all of them.
-    """
-    steps = delta.double()
-    inputs = conv.double()
-    if steps.shape[-1] != inputs.shape[-1]:
-        steps = steps.repeat_interleave(inputs.shape[-1] // steps.shape[-1], dim=-1)
-    return ((steps * inputs).norm(dim=-1) * b.double().flatten(1).norm(dim=-1)).numpy()
-
-
 def _text_steps(batch: Batch, layers: Sequence[int]) -> dict[int, tuple[torch.Tensor, ...]]:
     """Step sizes of each prompt's tokens, (M, ·), by layer."""
     assert batch.model is not None
@@ -209,14 +196,13 @@ def _text_steps(batch: Batch, layers: Sequence[int]) -> dict[int, tuple[torch.Te
 def _one(batch: Batch, row: int, layer: int, asked: torch.Tensor, *, seed: int) -> dict[str, float]:
     """The numbers of one image at one layer, whose prompt's tokens take the steps `asked`."""
     assert batch.model is not None
-    tokens, block = batch.patches.shape[1], batch.model.vlm.llm.backbone.layers[layer]
-    assert isinstance(block, Block)
+    tokens, mixer = batch.patches.shape[1], mixer_at(batch.model.vlm.llm, layer)
     rows, columns = batch.trace.geometry[row].grid
     delta, conv, b = (batch.trace[site, layer][row, :tokens] for site in ("delta", "conv", "B"))
     values = {
         "step": delta.double().flatten(1).mean(dim=-1).numpy(),
-        "write": writes(delta, conv, b),
-        "kept": retained(block.mixer, torch.cat([delta, asked]), conv, b).numpy(),
+        "write": written(mixer, delta, conv, b).numpy(),
+        "kept": retained(mixer, torch.cat([delta, asked]), conv, b).numpy(),
         "length": batch.trace["resid_post", layer][row, :tokens].double().norm(dim=-1).numpy(),
     }
     index = np.arange(tokens)
@@ -242,9 +228,10 @@ def _passed_over(batch: Batch, row: int, layers: Sequence[int]) -> dict[str, flo
     columns = batch.trace.geometry[row].grid[1]
     writes_of, lengths = np.zeros(tokens), np.zeros(tokens)
     for layer in layers:
-        written = writes(*(batch.trace[site, layer][row, :tokens] for site in ("delta", "conv", "B")))
+        seen = (batch.trace[site, layer][row, :tokens] for site in ("delta", "conv", "B"))
+        sizes = written(mixer_at(case.vlm.llm, layer), *seen).numpy()
         length = batch.trace["resid_post", layer][row, :tokens].double().norm(dim=-1).numpy()
-        writes_of += written / max(written.mean(), 1e-30)
+        writes_of += sizes / max(sizes.mean(), 1e-30)
         lengths += length / max(length.mean(), 1e-30)
     if not np.isfinite(writes_of + lengths).all():
         return {}

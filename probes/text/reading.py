@@ -9,8 +9,8 @@ import torch
 from emma_viz.capture import Trace
 from emma_viz.capture.questions import TextModel
 from emma_viz.evidence.logit_lens import word_scores
+from emma_viz.evidence.mixers.routing import mixer_at
 from emma_viz.evidence.mixers.travel import retained
-from emma_viz.models import Block
 from probes.charts import Chart
 from probes.numbers import averaged, layer_chart
 from probes.protocol import Gathered, Measure, Reported, Result
@@ -23,7 +23,7 @@ class TextProbe(Reported, Protocol):
     sites: tuple[str, ...]
     """Hook sites whose states it reads."""
     scan: bool
-    """Whether some are of a Mamba's mixers; it is left out of an attention transformer."""
+    """Whether some are of state-space mixers; it is left out where a model has none."""
 
     def read(
         self, model: TextModel, trace: Trace, layers: Sequence[int], number: int
@@ -158,11 +158,10 @@ class Reach:
         back = np.arange(count)[::-1]
         found = np.full(len(layers), np.nan)
         for at, layer in enumerate(layers):
-            if layer < 0 or count < 2:
+            if layer not in model.info.mixer_layers or count < 2:
                 continue
-            block = model.vlm.llm.backbone.layers[layer]
-            assert isinstance(block, Block), "attention has no state"
-            kept = retained(block.mixer, *(trace[site, layer][0] for site in self.sites)).numpy()
+            seen = (trace[site, layer][0] for site in self.sites)
+            kept = retained(mixer_at(model.vlm.llm, layer), *seen).numpy()
             if kept.sum() > 0:
                 found[at] = float((kept * back).sum() / kept.sum())
         return {"reach": found, "reach_control": np.where(np.isfinite(found), back.mean(), np.nan)}

@@ -145,7 +145,7 @@ def examine_texts(
     assert isinstance(reader, TextModel), "a language model alone takes no images"
     if reader.tokenizer is None:
         raise InputError(f"{model.info.name} was loaded without a tokenizer; texts are read with one.")
-    able = [probe for probe in probes if not (probe.scan and model.info.ssm == "attention")]
+    able = [probe for probe in probes if model.info.mixer_layers or not probe.scan]
     kept, notes = layers_of(model.info.n_layer, layers), dict[str, None]()
     rows: dict[str, list] = {probe.name: [] for probe in able}
     sites = tuple(dict.fromkeys(site for probe in able for site in probe.sites))

@@ -5,11 +5,14 @@ from copy import deepcopy
 import pytest
 import torch
 
-from emma_viz.errors import InputError
+from emma_viz.capture import Recorder
+from emma_viz.errors import InputError, SiteError
 from emma_viz.evidence.mixers.frozen import held_stream
-from emma_viz.evidence.mixers.travel import decay_back, half_life, influence, retained
+from emma_viz.evidence.mixers.routing import mixer_at
+from emma_viz.evidence.mixers.travel import decay_back, half_life, influence, retained, written
 from emma_viz.kernels import selective_scan, ssd
 from emma_viz.models import Mamba1Mixer
+from tests.tiny_model import tiny_model
 
 LENGTH, AT = 24, 20
 
@@ -105,6 +108,44 @@ def test_what_is_retained_of_a_write_is_what_the_state_holds_when_nobody_else_wr
             groups = inputs.view(1, 9, config.ngroups, config.d_state)
             _, state = ssd(heads, delta[None], rates, groups, groups, None, backend="reference")
         assert float(found[token]) == pytest.approx(float(state.norm()), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tiny-emma-v1", "tiny-emma-v2", "tiny-matvlm", "tiny-mmmamba"])
+@torch.no_grad()
+def test_what_a_token_wrote_is_what_the_cache_holds_when_the_others_wrote_nothing(name, tokenizer):
+    """Of every kind of mixer, hybrids' among them: the state of a run in which the others have B := 0."""
+    llm = tiny_model(name, tokenizer).vlm.llm
+    ids, layer = torch.tensor([[5, 17, 9, 40, 3]]), llm.config.mixer_layers[-1]
+    mixer = mixer_at(llm, layer)
+    with Recorder(llm, ["delta", "conv", "B"], layers=[layer]) as seen:
+        llm(ids)
+    delta, conv, b = (seen[site, layer][0] for site in ("delta", "conv", "B"))
+    sizes, held = written(mixer, delta, conv, b), retained(mixer, delta, conv, b)
+    for token in range(ids.shape[1]):
+        alone = (torch.arange(ids.shape[1]) == token)[None, :, None]
+        handle = mixer.hook_B.register_forward_hook(lambda module, args, value, only=alone: value * only)
+        cache = llm.new_cache()
+        llm(ids, cache=cache)
+        handle.remove()
+        found = float(cache.layers[layer].ssm.double().norm())
+        assert float(held[token]) == pytest.approx(found, rel=1e-4)
+    assert float(sizes[-1]) == pytest.approx(float(held[-1]), rel=1e-5)
+    assert (sizes > held)[:-1].all()
+
+
+def test_what_a_token_writes_is_the_norm_of_the_product(one):
+    mixer, draw = one.vlm.llm.backbone.layers[0].mixer, torch.Generator().manual_seed(0)
+    delta, conv, b = (torch.randn(5, size, generator=draw) for size in (6, 6, 4))
+    whole = (delta * conv)[:, :, None] * b[:, None, :]
+    torch.testing.assert_close(written(mixer, delta, conv, b).float(), whole.flatten(1).norm(dim=1))
+
+
+def test_a_block_without_a_mixer_is_named_with_those_that_have_one(tokenizer):
+    hybrid = tiny_model("tiny-matvlm", tokenizer).vlm.llm
+    with pytest.raises(SiteError, match=r"mixer \(0, 2\), got 1"):
+        mixer_at(hybrid, 1)
+    with pytest.raises(SiteError, match="this model has none"):
+        mixer_at(tiny_model("tiny-mobilevlm-v2", tokenizer).vlm.llm, 0)
 
 
 def test_what_is_not_there_is_refused(llm, embeddings):

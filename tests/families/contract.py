@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
 
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.models.attention_sites import ATTENTION_SITES
+
+if TYPE_CHECKING:
+    from probes.protocol import Gathered, Probe
 
 SCENES = 4
 
@@ -56,38 +60,57 @@ def geometry_there_and_back(model: LoadedModel, image: Image.Image) -> Any:
 
 
 def quick_probes(model: LoadedModel, folder: Path, *, ours: bool) -> None:
-    """All default probes that a model has sites for see a few scenes; the others say which they lack."""
-    from probes.causes.knockout import Knockout
-    from probes.content.geometry import GeometryProbe
-    from probes.content.patch_classes import PatchClasses
-    from probes.content.retention import Retention
-    from probes.content.sinks import Sinks
-    from probes.content.words import Words
+    """All default probes that a model has sites for see a few scenes and measure; the others say which they lack."""
+    from probes.causes import patching, prompts
     from probes.examination import Plan, able, examine, require_one_grid
     from probes.parity import checks
     from probes.subjects import Scenes
     from probes.table import chosen
 
-    scenes, mamba = Scenes(SCENES), model.info.ssm != "attention"
-    kept, said = able(chosen(None), scenes, models=2, mixers=mamba, ours=ours)
+    scenes, info = Scenes(SCENES), model.info
+    infused = ours and model.config.projector.infused
+    kept, said = able(
+        chosen(None), scenes, models=2, mixers=bool(info.mixer_layers), apart=info.mixers_alone, ours=ours,
+        infused=infused,
+    )  # fmt: skip
     for probe in chosen(None):
-        lacking = bool(probe.needs().scan) and not mamba
-        refused = lacking or probe.needs().infused or (probe.needs().between and not ours)
+        needs = probe.needs()
+        lacking = bool(needs.scan) and not info.mixer_layers
+        refused = lacking or (needs.apart and not info.mixers_alone) or (needs.between and not ours)
+        refused = refused or (needs.infused and not infused)
         assert (probe.name in {each.name for each in kept}) != refused
-        if lacking:
+        if refused:
             (sentence,) = (each for each in said if each.startswith(f"{probe.name} was left out"))
-            named = set(probe.needs().scan)
-            assert all(site in sentence for site in named)
-            assert not named & set(ATTENTION_SITES)
-    asked = [Retention(), GeometryProbe(), *([Sinks()] if mamba else [Words(), PatchClasses(), Knockout()])]
+        if lacking:
+            assert all(site in sentence for site in needs.scan)
+            assert not {*needs.scan} & {*ATTENTION_SITES}
     require_one_grid(model, scenes)
-    found = examine(model, Plan(subjects=scenes, probes=tuple(asked), folder=folder, quick=True))
+    # Probes that compare two checkpoints are given the one twice.
+    plan = Plan(subjects=scenes, probes=kept, folder=folder, quick=True, other=model)
+    # An untrained model's two answers are nearly the same: no difference is too small here.
+    with patch.object(patching, "LEAST", 0.0), patch.object(prompts, "LEAST", 0.0):
+        found = examine(model, plan)
     assert {gathered.images for _, gathered in found.values()} == {SCENES}
+    assert not [probe.name for probe in kept if not _measures(probe, found[probe.name][1])]
     assert all(check.passed for check in checks(model, scenes.take(0)))
-    if not mamba:
-        falls = found["knockout"][1].columns
-        assert np.isfinite(falls["replace_all"]).all()
-        assert (falls["replace_all"] != 0).any()
-        assert np.isnan(falls["write"]).all()
-        assert any("act at B, delta" in note for note in found["knockout"][1].notes)
-        assert np.isfinite(found["words"][1].columns["logit_area"]).any()
+    falls = found["knockout"][1]
+    inside = {
+        kind: bool(np.isfinite(falls.columns[f"{kind}_all"]).any())
+        for kind in ("replace", "write", "skip", "cut")
+    }
+    assert inside == {
+        "replace": True,
+        "write": bool(info.mixer_layers),
+        "skip": bool(info.mixer_layers),
+        "cut": info.mixers_alone,
+    }
+    assert any("were left out: they" in note for note in falls.notes) != info.mixers_alone
+
+
+def _measures(probe: "Probe", gathered: "Gathered") -> bool:
+    """Whether a probe has a number of something."""
+    for each in probe.measures(gathered):
+        sums = {name: np.nansum(column, axis=0) for name, column in each.columns.items()}
+        if np.isfinite(each.statistic(sums)).all():
+            return True
+    return False

@@ -8,7 +8,7 @@ import torch
 
 from emma_viz.capture import Recorder
 from emma_viz.checkpoints import load_model
-from emma_viz.errors import CheckpointError, KeyMismatchError
+from emma_viz.errors import CheckpointError, KeyMismatchError, SiteError
 from emma_viz.models import PRESETS
 from tests.families import llava_files
 from tests.families.conftest import make_member
@@ -25,9 +25,11 @@ def test_every_fourth_block_of_the_preset_has_a_mixer():
     assert (llm.mixer.n_heads, llm.mixer.ngroups, llm.mixer.d_state, llm.mixer.d_inner) == (32, 32, 80, 2560)
 
 
-def test_its_mixers_are_hooked_by_module_path(hybrid):
+def test_what_means_two_things_in_it_is_hooked_by_module_path(hybrid):
     vlm = hybrid.loaded.vlm
-    with torch.no_grad(), Recorder(vlm, "llm.backbone.layers.*.mamba.hook_delta") as recorder:
+    with pytest.raises(SiteError, match="name the module with Recorder"):
+        Recorder(vlm, "z")
+    with torch.no_grad(), Recorder(vlm, "llm.backbone.layers.*.mamba.hook_z") as recorder:
         vlm(None, torch.tensor([[5, 6, 7]]))
     assert {target.path.split(".")[3] for target in recorder.targets} == {"0", "2"}
 

@@ -10,7 +10,7 @@ import torch
 from emma_viz.evidence.intervention import Intervention
 from emma_viz.evidence.interventions import intervene
 from probes.content.geometry import GeometryProbe
-from probes.content.sinks import Sinks, writes
+from probes.content.sinks import Sinks
 from probes.examination import examine
 from probes.findings import find
 from probes.protocol import Result
@@ -79,19 +79,6 @@ def test_layers_resemble_until_the_picture_is_gone(looked):
     }
     assert dimension[1] > 1
     assert not dimension[2] > 1
-
-
-def test_what_a_token_writes_is_the_norm_of_the_product():
-    draw = torch.Generator().manual_seed(0)
-    delta, conv, b = (
-        torch.rand(5, 6, generator=draw),
-        torch.randn(5, 6, generator=draw),
-        torch.randn(5, 4, generator=draw),
-    )
-    whole = (delta * conv)[:, :, None] * b[:, None, :]
-    np.testing.assert_allclose(writes(delta, conv, b), whole.flatten(1).norm(dim=1).numpy(), rtol=1e-6)
-    heads = writes(delta[:, :2], conv, b)
-    np.testing.assert_allclose(heads, writes(delta[:, :2].repeat_interleave(3, dim=1), conv, b), rtol=1e-6)
 
 
 def test_only_patches_that_write_something_move_the_answer_when_they_are_passed_over(tiny, plan):

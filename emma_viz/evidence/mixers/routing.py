@@ -14,20 +14,45 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emma_viz.errors import SiteError
 from emma_viz.kernels import causal_conv1d, selective_scan, ssd
-from emma_viz.models import Mamba1Mixer, Mamba2Mixer
+from emma_viz.models import Mamba1Mixer, Mamba2Mixer, MambaLM
+from emma_viz.models.attention_sites import sites_of
+from emma_viz.models.mixers.grouped import GroupedMamba
 
 Mixer = Mamba1Mixer | Mamba2Mixer
 
 
 def require_mixers(blocks: Iterable[nn.Module]) -> None:
-    """Refuse the blocks of an attention transformer, which have no mixer to take apart.
+    """Refuse the blocks of an attention transformer or a hybrid, which are no norm and mixer to take apart.
 
     Raises:
         SiteError: they are.
     """
     for block in blocks:
-        block.mixer  # noqa: B018 - an attention block says so itself
+        block.mixer  # noqa: B018 - other blocks say so themselves
+
+
+def mixer_at(llm: MambaLM, layer: int) -> Mixer | GroupedMamba:
+    """The state-space mixer of a block, of a Mamba or of a hybrid.
+
+    Args:
+        llm: a loaded model's language model.
+        layer: the block's index.
+
+    Raises:
+        SiteError: the block has attention in its place.
+    """
+    known = llm.config.mixer_layers
+    if layer not in known:
+        raise SiteError(
+            f"expected a layer with a state-space mixer ({', '.join(map(str, known)) or 'this model has none'}), got "
+            f"{layer}."
+        )
+    path = sites_of(llm.config)["delta"].path.format(i=layer).rpartition(".")[0]
+    found = llm.backbone.get_submodule(path)
+    assert isinstance(found, Mixer | GroupedMamba)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,14 +9,15 @@ stands what the states' decay alone would let through.
 import math
 
 import torch
-from einops import rearrange, reduce, repeat
+from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from emma_viz.errors import InputError
 from emma_viz.evidence.mixers.frozen import held_stream
 from emma_viz.evidence.mixers.routing import Mixer, wide
-from emma_viz.models import Mamba1Mixer, MambaLM
+from emma_viz.models import Mamba1Mixer, Mamba2Mixer, MambaLM
+from emma_viz.models.mixers.grouped import GroupedMamba
 
 
 def influence(
@@ -97,8 +98,47 @@ def half_life(mixer: Mixer, delta: Float[Tensor, "L E"] | Float[Tensor, "L H"]) 
 
 
 @torch.no_grad()
+def written(
+    mixer: Mixer | GroupedMamba,
+    delta: Float[Tensor, "T E"] | Float[Tensor, "T H"],
+    conv: Float[Tensor, "T W"],
+    b: Float[Tensor, "T n"],
+) -> Float[Tensor, " T"]:
+    """‖Δu ⊗ B‖ (Frobenius): the size of what each token writes to the state.
+
+    Args:
+        mixer: of a loaded model's block (`mixer_at`).
+        delta: its step sizes after softplus (the site `delta`).
+        conv: what enters the scan (the site `conv`).
+        b: input weights (the site `B`); those of groups side by side.
+    """
+    if isinstance(mixer, Mamba1Mixer):
+        return ((delta.double() * conv.double()).norm(dim=-1) * b.double().norm(dim=-1)).cpu()
+    return _by_head(mixer, delta.double(), conv.double(), b.double()).sum(dim=-1).sqrt().cpu()
+
+
+def _by_head(
+    mixer: Mamba2Mixer | GroupedMamba,
+    delta: Float[Tensor, "T H"],
+    conv: Float[Tensor, "T W"],
+    b: Float[Tensor, "T n"],
+) -> Float[Tensor, "T H"]:
+    """‖Δu ⊗ B‖² of each head; heads may share B, and in a grouped mixer u as well."""
+    heads = delta.shape[-1]
+    own, groups = heads, 1
+    if isinstance(mixer, GroupedMamba):
+        own = groups = mixer.kv_heads
+    else:
+        groups = mixer.config.ngroups
+    values = reduce(conv.square(), "T (K P) -> T K", "sum", K=own)
+    weights = reduce(b.square(), "T (G N) -> T G", "sum", G=groups)
+    values = repeat(values, "T K -> T (K s)", s=heads // own)
+    return values * delta.square() * repeat(weights, "T G -> T (G s)", s=heads // groups)
+
+
+@torch.no_grad()
 def retained(
-    mixer: Mixer,
+    mixer: Mixer | GroupedMamba,
     delta: Float[Tensor, "L E"] | Float[Tensor, "L H"],
     conv: Float[Tensor, "T W"],
     b: Float[Tensor, "T n"],
@@ -106,12 +146,13 @@ def retained(
     """‖exp(A ΣΔ) ∘ (Δu ⊗ B)‖ (Frobenius): what the state holds, behind the last position, of each early token's write.
 
     Args:
-        mixer: of a loaded model's block.
+        mixer: of a loaded model's block (`mixer_at`).
         delta: its step sizes after softplus (the site `delta`), of all positions.
         conv: what enters the scan (the site `conv`), of the first T.
-        b: input weights (the site `B`), of the first T; those of Mamba-2's groups side by side.
+        b: input weights (the site `B`), of the first T; those of groups side by side.
     """
-    tokens, decay = len(conv), -torch.exp(wide(mixer.A_log)).to(delta.device).double()
+    rates = mixer.A_log_bias if isinstance(mixer, GroupedMamba) else mixer.A_log
+    tokens, decay = len(conv), -torch.exp(wide(rates)).to(delta.device).double()
     # Counted from behind, so that nothing cancels.
     later = delta.double().flip(0).cumsum(0).flip(0)
     after = torch.cat([later[1:], torch.zeros_like(later[:1])])[:tokens]
@@ -123,8 +164,5 @@ def retained(
             for j in range(tokens)
         ]
         return torch.stack(found).sqrt().cpu()
-    heads = mixer.config.n_heads
-    size = rearrange(inputs, "T (H P) -> T H P", H=heads).square().sum(dim=-1) * steps.square()
-    shared = reduce(weights, "T (G N) -> T G", "sum", G=mixer.config.ngroups)
-    whole = size * torch.exp(2 * decay * after) * repeat(shared, "T G -> T (G h)", h=heads // shared.shape[1])
+    whole = _by_head(mixer, steps, inputs, b.double()) * torch.exp(2 * decay * after)
     return whole.sum(dim=-1).sqrt().cpu()

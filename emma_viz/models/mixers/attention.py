@@ -16,7 +16,7 @@ from emma_viz.models.norms import RMSNorm
 
 
 class TransformerBlock(nn.Module):
-    """What blocks of attention transformers share: the stream that enters, its hook points, and no state-space mixer.
+    """What blocks of attention transformers, and of hybrids, share: the stream that enters, and hook points.
 
     Args:
         config: sizes.
@@ -30,14 +30,15 @@ class TransformerBlock(nn.Module):
 
     @property
     def mixer(self) -> NoReturn:
-        """Nothing: what asks for a block's state-space mixer is told so.
+        """Nothing: what takes a Mamba's block apart, a norm and a mixer, is told so.
 
         Raises:
             SiteError: always.
         """
         raise SiteError(
-            "This looks into a Mamba's mixer (its step sizes Δ, B, C and decay), and the block of an attention "
-            "transformer has none: choose a Mamba, or something that reads the residual stream."
+            "This takes a Mamba's blocks apart, each a norm and a mixer (with its step sizes Δ, B, C and decay), and "
+            "the block of an attention transformer, or of a hybrid, is none: choose a Mamba, or something that reads "
+            "sites."
         )
 
     def entered(

@@ -240,7 +240,13 @@ class _Job:
                 choose(request.sites, request.layers, found.info.n_layer, ATTENTION_SITES)
                 say(f"{name}, {request.store}: how much it takes is known when its images have become tokens")
                 continue
-            sites, layers = choose(request.sites, request.layers, config.llm.n_layer, sites_of(config.llm))
+            sites, layers = choose(
+                request.sites,
+                request.layers,
+                config.llm.n_layer,
+                sites_of(config.llm),
+                config.llm.mixer_layers,
+            )
             size = CaptureSize(
                 images=len(self.asked) - states[name].n_samples,
                 each=bytes_of_each(request.store, config, sites, request.decoded or layers, request.dtype),

@@ -51,7 +51,9 @@ class Request:
         """
         traces = study.traces(entry)
         first = next(traces)
-        sites, layers = choose(self.sites, self.layers, first.model.n_layer, ALL_SITES)
+        sites, layers = choose(
+            self.sites, self.layers, first.model.n_layer, ALL_SITES, first.model.mixer_layers
+        )
         yield from _differ("sites", first.sites, sites)
         yield from _differ("layers", first.layers, layers)
         yield from self._of_store(study, entry, first)

@@ -135,7 +135,9 @@ def bytes_of_each(
     if store == "maps":
         return view + len(layers) * config.n_image_tokens * config.patch**2 * CHANNELS * dtype.itemsize
     widths = [
-        len(site_layers(site, layers, config.llm.n_layer)) * site_width(site, config.llm) for site in sites
+        len(site_layers(site, layers, config.llm.n_layer, config.llm.mixer_layers))
+        * site_width(site, config.llm)
+        for site in sites
     ]
     tokens = 2 if store == "pooled" else config.n_image_tokens
     return view + tokens * sum(widths) * dtype.itemsize

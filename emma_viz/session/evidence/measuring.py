@@ -315,9 +315,12 @@ class _Measuring:
 
     def _parts(self) -> Iterator[CaseNumber]:
         case = self.case
-        if self.room.model.info.ssm == "attention":
+        info = self.room.model.info
+        if not info.mixers_alone:
             self.lacking.append(
-                "An attention transformer has no Mamba's routing to hold: no parts of the score."
+                "A hybrid has MLPs, and attention in places, beside a Mamba's routing: no parts of the score."
+                if info.mixer_layers
+                else "An attention transformer has no Mamba's routing to hold: no parts of the score."
             )
             return
         found = decompose(

@@ -137,7 +137,7 @@ def fit_ridge(
     """
     fitted = require_separate(images, heldout)
     asked = range(EMBEDDING, model.info.n_layer) if layers is None else sorted(layers)
-    chosen = site_layers(site, tuple(asked), model.info.n_layer)
+    chosen = site_layers(site, tuple(asked), model.info.n_layer, model.info.mixer_layers)
     step = layers_per_pass or len(chosen)
     states, others = (AskedStates(model, some, site=site, prompt=prompt) for some in (images, heldout))
     parts = [
@@ -209,7 +209,7 @@ def fit_tuned(
     """
     fitted = require_separate(images, heldout)
     asked = range(EMBEDDING, model.info.n_layer) if layers is None else sorted(layers)
-    chosen = site_layers(site, tuple(asked), model.info.n_layer)
+    chosen = site_layers(site, tuple(asked), model.info.n_layer, model.info.mixer_layers)
     lens = fit_tuned_on_states(
         AskedStates(model, images, site=site, prompt=prompt),
         AskedStates(model, heldout, site=site, prompt=prompt),

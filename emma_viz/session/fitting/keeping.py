@@ -6,6 +6,7 @@ from typing import Any
 
 from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import BUNDLED, FoundModel, LoadedModel
+from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, LensError
 from emma_viz.files.room import require_writable
 from emma_viz.lens.files import save_lens
@@ -50,7 +51,7 @@ def fit_and_keep(
         LensError: the lens cannot be fitted or written.
     """
     chosen = chosen or choose_images(data, images, recipe, fewer=True)
-    each = (len(chosen.fit) + len(chosen.held_out)) * passes(recipe, model.info.n_layer)
+    each = (len(chosen.fit) + len(chosen.held_out)) * passes(recipe, model.info)
     total, done = each * (1 + untrained), 0
 
     def tell(count: int) -> None:
@@ -116,7 +117,7 @@ def fit_for(
     chosen = choose_images(data, images, recipe, fewer=True)
     say(
         f"{source}: {len(chosen.fit)} images to fit on and {len(chosen.held_out)} to measure on, each read "
-        f"{passes(recipe, found.info.n_layer) * (1 + untrained)}× by the model"
+        f"{passes(recipe, found.info) * (1 + untrained)}× by the model"
         + (f"; {place} is there before the untrained models are fitted" if untrained else "")
     )
     model = load(source, running, progress)
@@ -150,14 +151,14 @@ def quality_table(info: LensInfo) -> str:
     return "\n".join(lines)
 
 
-def passes(recipe: LensRecipe, depth: int) -> int:
-    """How often a model of so many blocks reads each image for a ridge lens.
+def passes(recipe: LensRecipe, model: ModelInfo) -> int:
+    """How often a model reads each image for a ridge lens.
 
     Raises:
         SiteError: the model has no such layer.
     """
-    asked = range(-1, depth) if recipe.layers is None else sorted(recipe.layers)
-    layers = len(site_layers(recipe.site, tuple(asked), depth))
+    asked = range(-1, model.n_layer) if recipe.layers is None else sorted(recipe.layers)
+    layers = len(site_layers(recipe.site, tuple(asked), model.n_layer, model.mixer_layers))
     return -(-layers // (recipe.layers_per_pass or layers))
 
 
