@@ -9,9 +9,11 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from emma_viz.checkpoints.nearest import nearest_of_keys
 from emma_viz.checkpoints.readers.files import WeightFile, open_weights, trusted_folder
 from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.errors import CheckpointError, KeyMismatchError
@@ -84,12 +86,17 @@ def detect(file: WeightFile, description: VLMConfig | MambaConfig | None = None)
     for layout in (*own, *LAYOUTS):
         if any(key.startswith(layout.signature) for key in keys):
             return layout
-    begins = sorted({".".join(key.split(".")[:2]) for key in keys})[:8]
-    known = "; ".join(f"{layout.name}: {', '.join(f'{s}*' for s in layout.signature)}" for layout in LAYOUTS)
-    raise CheckpointError(
-        f"{file.path}: the keys are of no known layout. Its keys begin with {', '.join(begins) or 'nothing'}. "
-        f"Known: {known}."
-    )
+    raise CheckpointError(f"{file.path}: the keys are of no known layout. {nearest_of_keys(keys, LAYOUTS)}")
+
+
+def said_of_weights(path: Path) -> str:
+    """What weights without a `config.json` are nearest to, as sentences.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    file = unwrapped(open_weights(path))
+    return nearest_of_keys([*file.tensors, *file.others], LAYOUTS)
 
 
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "module.")

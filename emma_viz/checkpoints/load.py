@@ -8,7 +8,16 @@ import torch
 from torch import nn
 
 from emma_viz.checkpoints.fingerprint import fingerprint, sampled
-from emma_viz.checkpoints.layouts import HEAD, TABLE_KEY, completed, components, detect, match, unwrapped
+from emma_viz.checkpoints.layouts import (
+    HEAD,
+    TABLE_KEY,
+    completed,
+    components,
+    detect,
+    match,
+    said_of_weights,
+    unwrapped,
+)
 from emma_viz.checkpoints.loaded import (
     FoundModel,
     LoadedLanguageModel,
@@ -246,7 +255,8 @@ def load_language_model(
     found = resolve(source, revision=revision)
     if found.config is None:
         raise CheckpointError(
-            f"{found.given} has no config.json beside it, so its architecture is not known."
+            f"{found.given} has no config.json beside it, so its architecture is not known. "
+            + said_of_weights(found.weights)
         )
     description, backbone_id = _language_model(found.config, str(found.config_path))
     references = llm_references(description, found)
@@ -278,8 +288,8 @@ def _described(
         found = with_config(found, config)
     if found.config is None:
         raise CheckpointError(
-            f"{found.given} has no config.json beside it, so its architecture is not known. Pass config, for example "
-            'config="cobra-3b".'
+            f"{found.given} has no config.json beside it, so its architecture is not known. "
+            f'{said_of_weights(found.weights)} Pass config, for example config="cobra-3b", where a preset describes it.'
         )
     description = read_description(found.config, where=str(found.config_path))
     if isinstance(description, MambaConfig):

@@ -67,7 +67,9 @@ def described_kind(config: Mapping[str, Any]) -> Described:
     if is_run_config(config):
         return "run directory"
     kind = config.get("model_type")
-    return "transformers model" if isinstance(kind, str) and peer_of(kind) else "language model"
+    # LLaVA's original layout has the same model_type, and other keys.
+    theirs = isinstance(kind, str) and peer_of(kind) is not None and "mm_vision_tower" not in config
+    return "transformers model" if theirs else "language model"
 
 
 def is_peer_config(config: Mapping[str, Any]) -> bool:

@@ -1,21 +1,18 @@
 """The `config.json` of a run directory and of a language model, read into the model's own descriptions."""
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from emma_viz.checkpoints.unsupported import unsupported
+from emma_viz.checkpoints.nearest import nearest_of_config
 from emma_viz.errors import CheckpointError, InputError
 from emma_viz.files.json_door import parse_json, read_json
 from emma_viz.files.schema import Size, shape
 from emma_viz.files.versions import require_version
 from emma_viz.models.backbones import LLM_BACKBONES, VISION_BACKBONES
 from emma_viz.models.config import MambaConfig, ResizeStrategy, VLMConfig, vlm_config_from_dict
-from emma_viz.models.families.official import OfficialFamily
-from emma_viz.models.families.table import described_elsewhere, family_named, family_names
-from emma_viz.models.peers.table import PEERS, peer_of
+from emma_viz.models.families.table import described_elsewhere, family_named
 from emma_viz.models.presets import config_from_ids
 from emma_viz.models.ranges import Depth, Epsilon, Factor, Label, Width
 from emma_viz.models.sizes import require_real
@@ -170,6 +167,13 @@ def vlm_config(values: Mapping[str, Any], *, where: str) -> VLMConfig:
         CheckpointError: a field is missing, unknown, out of its range, or not supported.
     """
     run = _shaped(values, _RunConfig, where)
+    official = {each.name for each in fields(_OfficialModel)}
+    if not (run.emma_viz or official & run.model.keys()):
+        raise CheckpointError(
+            f"{where}: its object `model` is no run directory's, which has model_id, arch_specifier, "
+            "vision_backbone_id and llm_backbone_id (the families cobra, emma and others of their layout); it has "
+            f"{', '.join(sorted(run.model))[:200] or 'nothing'}. No family is near."
+        )
     require_version(run.emma_viz, "schema", CONFIG_SCHEMA, where=where, error=CheckpointError, absent=1)
     overrides = {name: value for name, value in run.emma_viz.items() if name not in ("schema", "provenance")}
     try:
@@ -264,48 +268,13 @@ def language_model_config(values: Mapping[str, Any], *, where: str) -> MambaConf
         else:
             raise CheckpointError(
                 f"{where} describes no Mamba language model: expected `model_type` mamba or mamba2 (transformers), or "
-                f"`d_model` and `n_layer` (state-spaces); got {', '.join(sorted(values)[:8])[:200]}.{_nearest(values)}"
+                f"`d_model` and `n_layer` (state-spaces); got {', '.join(sorted(values)[:8])[:200]}. "
+                + nearest_of_config(values)
             )
         require_real(config)
     except InputError as error:
         raise CheckpointError(f"{where}: {error}") from error
     return config
-
-
-def _nearest(values: Mapping[str, Any]) -> str:
-    """What a config that is not ours may be of, the family that is nearest, and what it lacks."""
-    kind = str(values.get("model_type", ""))[:60]
-    if (known := unsupported(values)) is not None:
-        return f" It {known.said}"
-    if "vision_config" in values:
-        return _nearest_peer(kind)
-    if not kind:
-        return ""
-    near = difflib.get_close_matches(kind, family_names(), n=1, cutoff=0.0)[0]
-    family = family_named(near)
-    if isinstance(family, OfficialFamily):
-        told = "have an object `model` with model_id, arch_specifier, vision_backbone_id and llm_backbone_id"
-    else:
-        told = f"are told by another config.json, and whose weights begin with {', '.join(family.layout.signature)}"
-    return (
-        f" Of the families there are, {', '.join(family_names())}, the name {kind!r} is nearest to {near} "
-        f"({family.title}), whose files {told}; a family of its own is one file (docs/extending/add-a-model.md)."
-    )
-
-
-def _nearest_peer(kind: str) -> str:
-    """The same of one in the layout of transformers' vision-language models, by its model type."""
-    if (family := peer_of(kind)) is not None:
-        return f" It is a vision-language model of the family {family}: load it with load_model."
-    types = [each for peer in PEERS.values() for each in peer.model_types]
-    near = "" if not kind else difflib.get_close_matches(kind, types, n=1, cutoff=0.0)[0]
-    said = f"; by its name it is nearest to {near}, of the family {peer_of(near)}" if near else ""
-    return (
-        f" It is of an attention vision-language model ({kind or 'of an unnamed type'}) of no family here{said}. What "
-        "is missing is where its image's tokens lie, over the image and in the sequence, which is one file "
-        "(docs/extending/add-a-model.md); without it, build the model with transformers' AutoModelForImageTextToText "
-        "and hook it with Recorder (docs/hooks.md)."
-    )
 
 
 def has_own_head(values: Mapping[str, Any]) -> bool:

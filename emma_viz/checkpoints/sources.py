@@ -9,6 +9,7 @@ from typing import Literal
 
 from emma_viz.checkpoints import hub
 from emma_viz.checkpoints.hub_models import HUB_NAMES, HUB_PRESETS, cached_folder, hub_source
+from emma_viz.checkpoints.layouts import said_of_weights
 from emma_viz.checkpoints.model_files import (
     LM_WEIGHTS,
     METADATA_KEY,
@@ -156,7 +157,7 @@ def _folder(
     if config_path is None:
         raise CheckpointError(
             f"{folder} has no config.json. A run directory holds config.json and {RUN_WEIGHTS[1]} (or .safetensors); "
-            f"a language model holds config.json and one of {', '.join(LM_WEIGHTS)}."
+            f"a language model holds config.json and one of {', '.join(LM_WEIGHTS)}.{_without_config(folder)}"
         )
     config = read_config(config_path)
     require_supported(config, given)
@@ -182,6 +183,13 @@ def _folder(
         weights=weights,
         tokenizer=owned(folder, TOKENIZER),
     )
+
+
+def _without_config(folder: Path) -> str:
+    """What weights lie in a folder whose `config.json` is missing."""
+    known = dict.fromkeys(name for names in WEIGHT_NAMES.values() for name in names)
+    weights = next((path for name in known if (path := owned(folder, name)) is not None), None)
+    return "" if weights is None else f" Its weights, {weights.name}: {said_of_weights(weights)}"
 
 
 def _newest_step(folder: Path) -> Path | None:

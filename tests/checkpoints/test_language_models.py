@@ -358,21 +358,29 @@ def test_published_configurations_are_the_presets_language_models():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model_type": "llama"}, "describes no Mamba language model"),
+        (
+            {"model_type": "llama"},
+            "describes no Mamba language model.*No family is near: .* 'llama' is a sign",
+        ),
+        ({"hello": 1}, r"No family is near: none of its fields \(it has no model_type\)"),
         (
             {"model_type": "cobra-vlm"},
-            r"'cobra-vlm' is nearest to cobra \(a Mamba .*\), whose files have an object `model` with",
+            r"alone, 'cobra-vlm', it is nearest to cobra \(a Mamba .*\), whose files have an object `model` with",
         ),
         (
             {"model_type": "mobilevlm_v3"},
-            r"'mobilevlm_v3' is nearest to mobilevlm-v2 \(.*another config.json, and whose weights begin with model\.",
+            r"it is nearest to mobilevlm-v2 \(.*another config.json, and whose weights begin with model\.",
         ),
         (
             {"model_type": "llava_next_video", "vision_config": {}},
-            r"\(llava_next_video\) of no family here; by its name it is nearest to llava_next, of the family "
+            r"\(llava_next_video\), of no family here; by its name alone it is nearest to llava_next, of the family "
             r"llava-anyres\. What is missing is where its image's tokens lie.*Recorder",
         ),
-        ({"vision_config": {}}, r"\(of an unnamed type\) of no family here\. What is missing .*Recorder"),
+        (
+            {"vision_config": {}},
+            r"\(of an unnamed type\), of no family here; none of .* is near\. What is missing is "
+            r"its model_type, .*Recorder",
+        ),
         ({"model_type": "llava", "vision_config": {}}, r"the family llava-hf: load it with load_model\."),
         *(
             (

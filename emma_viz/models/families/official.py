@@ -87,12 +87,17 @@ class OfficialFamily:
         Raises:
             InputError: an id or the projector is not known.
         """
-        for what, known, name in (
-            ("vision_backbone_id", VISION_BACKBONES, vision_backbone_id),
-            ("llm_backbone_id", LLM_BACKBONES, llm_backbone_id),
+        for what, part, known, name in (
+            ("vision_backbone_id", "image encoder", VISION_BACKBONES, vision_backbone_id),
+            ("llm_backbone_id", "language model", LLM_BACKBONES, llm_backbone_id),
         ):
             if name not in known:
-                raise InputError(f"{what} must be one of {', '.join(known)}; got {name!r}.")
+                raise InputError(
+                    f"{what} must be one of {', '.join(known)}; got {name!r}. The run directory is in the layout of "
+                    f"{self.name}, the nearest family ({self.title}), and what is missing is that {part}: describe it "
+                    "in the `emma_viz` object of config.json (docs/checkpoints.md), or in a family of its own, which "
+                    "is one file (docs/extending/add-a-model.md)."
+                )
         kind = self.kind if arch_specifier is None else cast(ProjectorKind, arch_specifier.rsplit("+", 1)[-1])
         if kind not in PROJECTOR_KINDS:
             raise InputError(
