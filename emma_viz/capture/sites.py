@@ -38,6 +38,9 @@ Layers = Literal["all"] | Sequence[int | str]
 
 
 _ROOTS = ("llm.backbone.", "backbone.", "")
+_CALLED = {"ln_final.hook_normalized": "norm_f"}
+"""What TransformerLens calls sites whose names here are not its own. There the weight of the last norm is folded into
+what follows, or comes behind the hook; here it is in the state."""
 _LONG = re.compile(r"blocks\.(?P<layer>\*|-?\d+)\.(?:mixer\.|attn\.)?hook_(?P<site>\w+)")
 
 
@@ -95,6 +98,7 @@ def split_site(name: str, sites: Mapping[str, Site] = SITES) -> tuple[str, int |
     Raises:
         SiteError: it is neither; the message names the nearest site.
     """
+    name = _CALLED.get(name, name)
     short, layer = name.removeprefix("hook_"), None
     if match := _LONG.fullmatch(name):
         short = match["site"]
@@ -308,6 +312,8 @@ class _Modules:
         return sites, ()
 
     def find(self, name: str, layers: Layers) -> list[Target]:
+        if name not in self.paths:  # a model of TransformerLens's has modules of these names
+            name = _CALLED.get(name, name)
         if name.removeprefix("hook_") in ALL_SITES or name.startswith("blocks."):
             return self._site(name, layers)
         part = re.compile("[^.]+".join(re.escape(text) for text in name.split("*")))

@@ -53,6 +53,15 @@ def test_sites_resolve_in_a_language_model_alone(one):
     assert [target.path for target in resolve_sites(one.vlm.llm, ["norm_f"])] == ["backbone.hook_norm_f"]
 
 
+def test_the_last_norm_goes_by_transformer_lens_name_too(one):
+    assert paths(one, "ln_final.hook_normalized") == paths(one, "norm_f")
+    assert choose("ln_final.hook_normalized", "all", 3) == (("norm_f",), (2,))
+    theirs = nn.ModuleDict({"ln_final": nn.ModuleDict({"hook_normalized": nn.Identity()})})
+    assert [target.path for target in resolve_sites(theirs, ["ln_final.hook_normalized"])] == [
+        "ln_final.hook_normalized"
+    ]
+
+
 def test_names_asked_for_twice_are_hooked_once(one):
     assert len(resolve_sites(one.vlm, ["resid_post", "blocks.1.hook_resid_post"])) == 3
 

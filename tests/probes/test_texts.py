@@ -12,15 +12,22 @@ from emma_viz.errors import InputError
 from emma_viz.models import PRESETS, VLM
 from probes.run import main
 from probes.text.texts import MOST_TEXT_TOKENS, examine_texts, read_texts, text_checks
+from tests.checkpoints.test_language_models import to_state_spaces, transformers_model
 from tests.tiny_model import tiny_tokenizer
 
 TEXTS = ["A red cup on a table, beside a blue hat.", "How many cups are there?", "Yes", "x" * 600]
 
 
-@pytest.fixture(scope="module", params=["tiny-cobra", "tiny-emma-v2", "tiny-llava"])
+RUNS = ("tiny-cobra", "tiny-emma-v2", "tiny-llava")
+PUBLISHED = ("mamba1-hf", "mamba2-hf", "mamba1-state-spaces", "mamba2-state-spaces")
+
+
+@pytest.fixture(scope="module", params=[*RUNS, *PUBLISHED])
 def folder(request, tmp_path_factory):
-    """A run directory whose language model is taken: Mamba-1, Mamba-2, attention."""
+    """A run directory whose language model is taken (Mamba-1, Mamba-2, attention), or files as they are published."""
     torch.manual_seed(6)
+    if request.param in PUBLISHED:
+        return published(request.param, tmp_path_factory.mktemp("published"))
     tokenizer, config = tiny_tokenizer(), PRESETS[request.param]()
     config = replace(config, llm=replace(config.llm, vocab_size=tokenizer.vocab_size))
     vlm = VLM(config, backend="torch")
@@ -28,6 +35,18 @@ def folder(request, tmp_path_factory):
         vlm.llm.backbone.embedding.weight.mul_(20)
     place = tmp_path_factory.mktemp("alone") / request.param
     return save_run_directory(place, config, vlm.state_dict(), tokenizer=tokenizer)
+
+
+def published(name, place):
+    """What transformers' own class writes, or the same as state-spaces publish it."""
+    ssm, _, form = name.partition("-")
+    theirs = place / f"{ssm}-hf"
+    transformers_model(ssm).save_pretrained(theirs)
+    tiny_tokenizer().save(theirs / "tokenizer.json")
+    if form == "hf":
+        return theirs
+    to_state_spaces(theirs, place / name)
+    return place / name
 
 
 def test_numbers_are_those_of_the_networks_own_states(folder):
@@ -42,7 +61,7 @@ def test_numbers_are_those_of_the_networks_own_states(folder):
     last = scores.gather(1, ids[0, 1:, None]).mean()
     columns = found["next"].columns
     assert columns["next"][0, -1] == pytest.approx(float(last), abs=1e-4)
-    assert columns["next"].shape == (len(TEXTS), 4)
+    assert columns["next"].shape == (len(TEXTS), 1 + model.info.n_layer)
     assert found["first"].columns["first"][0, 0] == pytest.approx(
         float(entered[0] / entered.mean()), rel=1e-5
     )
