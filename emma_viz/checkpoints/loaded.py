@@ -13,10 +13,11 @@ from emma_viz.checkpoints.fingerprint import fingerprint
 from emma_viz.checkpoints.followed import FollowedInfo
 from emma_viz.data.image_grid import ImageGrid
 from emma_viz.data.images import ImageTransform, TowerNorm
-from emma_viz.data.prompts import Turn, lead
+from emma_viz.data.prompts import Turn
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.data.tokenizer import Tokenizer
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.families.family import lead_of
 from emma_viz.models.families.table import family_named
 from emma_viz.models.hookpoint import HookPoint
 from emma_viz.models.language_model import MambaLM
@@ -158,7 +159,7 @@ def _said(model: "LoadedModel | LoadedLanguageModel", network: nn.Module) -> str
 
 def lead_ids(config: VLMConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
     """The ids of what stands before the image, Llama's first token among them."""
-    text = lead(config.prompt_style)
+    text = lead_of(family_named(config.family), config)
     if not text:
         return ()
     begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]

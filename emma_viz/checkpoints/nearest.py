@@ -10,7 +10,7 @@ from emma_viz.checkpoints.unsupported import unsupported
 from emma_viz.models.families.layout import Layout
 from emma_viz.models.families.official import OfficialFamily
 from emma_viz.models.families.table import OUR_FAMILIES, family_named, family_names
-from emma_viz.models.peers.table import PEERS, peer_of
+from emma_viz.models.peers.table import peer_named, peer_names, peer_of, peers
 
 _ALIKE = 0.7
 """Share of letters that two names must have in common, in order, for one to be a hint at the other."""
@@ -178,16 +178,18 @@ def nearest_of_config(values: Mapping[str, Any]) -> str:
 
 def _nearest_peer(kind: str, fields: set[str]) -> str:
     """A vision-language model in the form of transformers, of none of its families here."""
-    types = [each for peer in PEERS.values() for each in peer.model_types]
+    types = [each for _, peer in peers() for each in peer.model_types]
     near = next((family for field, family in _PEER_FIELDS.items() if field in fields), None)
     alike = difflib.get_close_matches(kind, types, n=1, cutoff=_ALIKE)
     if near:
         field = next(field for field in _PEER_FIELDS if field in fields)
-        said = f"by its {field} the nearest is {near} (model_type {' or '.join(PEERS[near].model_types)})"
+        said = (
+            f"by its {field} the nearest is {near} (model_type {' or '.join(peer_named(near).model_types)})"
+        )
     elif alike:
         said = f"by its name alone it is nearest to {alike[0]}, of the family {peer_of(alike[0])}"
     else:
-        said = f"none of {', '.join(PEERS)} is near"
+        said = f"none of {', '.join(peer_names())} is near"
     lacks = "its model_type, which tells the family, and " if not kind else ""
     return (
         f"It is a vision-language model in the form of transformers ({kind or 'of an unnamed type'}), of no family "
@@ -205,7 +207,7 @@ def _by_letters(kind: str) -> str:
             if kind
             else "none of its fields (it has no model_type)"
         )
-        return f"No family is near: {what} is a sign of {', '.join((*family_names(), *PEERS))}; {_ONE_FILE}."
+        return f"No family is near: {what} is a sign of {', '.join((*family_names(), *peer_names()))}; {_ONE_FILE}."
     family = family_named(alike[0])
     if isinstance(family, OfficialFamily):
         told = "have an object `model` with model_id, arch_specifier, vision_backbone_id and llm_backbone_id"

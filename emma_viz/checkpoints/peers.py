@@ -38,7 +38,7 @@ from emma_viz.models.peers.calls import translated
 from emma_viz.models.peers.network import PeerImages, PeerNetwork
 from emma_viz.models.peers.peer import PeerSettings
 from emma_viz.models.peers.steering import only_steering
-from emma_viz.models.peers.table import PEERS, peer_of
+from emma_viz.models.peers.table import peer_named, peer_of, peers
 
 _Weight = TypeVar("_Weight", TensorRef, Tensor)
 
@@ -207,7 +207,7 @@ def load_peer(
         network=network.eval(),
         words=words,
         settings=ready.settings,
-        family=PEERS[info.family],
+        family=peer_named(info.family),
         part=info.part,
     )
     with _by_transformers(folder):
@@ -228,7 +228,7 @@ def require_peer(
         CheckpointError: the folder is not complete, or its model is of no family here.
     """
     ready = _Ready.of(source, device, dtype, part)
-    images = PeerImages(settings=ready.settings, family=PEERS[ready.info.family], part=ready.info.part)
+    images = PeerImages(settings=ready.settings, family=peer_named(ready.info.family), part=ready.info.part)
     return FoundModel(info=ready.info, folder=ready.folder, geometry=images.geometry)
 
 
@@ -306,7 +306,7 @@ class _Ready:
         require_device(device)
         found = source if isinstance(source, Source) else resolve(source)
         if found.config is None or not is_peer_config(found.config):
-            known = ", ".join(kind for peer in PEERS.values() for kind in peer.model_types)
+            known = ", ".join(kind for _, peer in peers() for kind in peer.model_types)
             raise CheckpointError(
                 f"expected a folder whose config.json has a model_type of {known}; got {found.given}."
             )
@@ -333,8 +333,8 @@ class _Ready:
                 n_layer=text.num_hidden_layers,
                 d_model=text.hidden_size,
                 ssm="attention",
-                grid=PEERS[name].grid(settings),
-                part=part if PEERS[name].thumbnail else None,
+                grid=peer_named(name).grid(settings),
+                part=part if peer_named(name).thumbnail else None,
             )
         return cls(folder=folder, info=info, settings=settings, references=references)
 

@@ -25,7 +25,7 @@ from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.family import Family, missing_of
 from emma_viz.models.families.table import family_named, family_names
 from emma_viz.models.meta import on_meta
-from emma_viz.models.peers.table import PEERS
+from emma_viz.models.peers.table import peers
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.sizes import language_model_parameters, parameters, vision_parameters
 from emma_viz.session.papers import PUBLISHED_SIZES
@@ -118,7 +118,7 @@ def peers_table() -> str:
     known = verified()
     rows = [
         (name, ", ".join(peer.model_types), peer.image, _checked(known, name), peer.missing)
-        for name, peer in PEERS.items()
+        for name, peer in peers()
     ]
     head = [
         "| family | model types of transformers | an image becomes | recorded states against: relative error "

@@ -12,7 +12,7 @@ from emma_viz.errors import InputError
 from emma_viz.lens import Lens
 from emma_viz.maps.joining import require_one_shape
 from emma_viz.models.config import VLMConfig
-from emma_viz.models.peers.table import PEERS
+from emma_viz.models.peers.table import peer_named
 from emma_viz.render.spec import FIGURE_MODELS
 from emma_viz.session.layers import shown_layers
 from emma_viz.session.options import View
@@ -36,7 +36,7 @@ class ForeseenModel:
         """Whether its image tokens depend on what is asked."""
         if self.config is not None:
             return self.config.projector.infused
-        text, image, _ = PEERS[self.model.info.family].kinds
+        text, image, _ = peer_named(self.model.info.family).kinds
         return text == image  # which then see one another
 
     def geometry(self, picture: Image.Image) -> ImageGrid | None:

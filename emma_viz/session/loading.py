@@ -13,7 +13,7 @@ from emma_viz.errors import InputError, LensMismatchError, MissingLensError
 from emma_viz.lens import Lens, load_lens
 from emma_viz.lens.kinds import is_kind
 from emma_viz.models.config import VLMConfig
-from emma_viz.models.peers.table import PEERS
+from emma_viz.models.peers.table import peer_names
 from emma_viz.progress import Progress
 from emma_viz.session.options import FittedKind, LensRecipe, Running
 
@@ -126,7 +126,7 @@ def lens_of(
         if str(wanted) not in get_args(FittedKind) or not model.info.source:
             raise
         kind, why = ("ridge" if str(wanted) == "ridge" else "tuned"), ""
-        if kind == "tuned" and model.info.family in PEERS:
+        if kind == "tuned" and model.info.family in peer_names():
             kind, why = "ridge", " Of a model that transformers' own class runs only ridge lenses are fitted."
         raise type(error)(f"{error}{why} {advice(model.info.source, kind, running)}") from error
 

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from emma_viz.capture import record
-from emma_viz.checkpoints import inspect, load_model
-from emma_viz.errors import CheckpointError
+from emma_viz.checkpoints import LoadedModel, inspect, load_model
+from emma_viz.checkpoints.model_files import described_kind
+from emma_viz.errors import CheckpointError, InputError
 from emma_viz.models import VLM
+from emma_viz.models.families.family import lead_of
 from emma_viz.models.families.table import family_named
-from emma_viz.session.catalogue import families_table
+from emma_viz.models.peers.table import PEERS, peer_named, peer_of
+from emma_viz.session.catalogue import families_table, peers_table
 from tests.families import contract
 from tests.installed import install
+from tests.tiny_model import tiny_tokenizer
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending" / "add-a-model.md"
 CONFIG = {"model_type": "toy-vlm", "encoder": "tiny-dinosiglip-60px", "language_model": "pocket-mamba1"}
@@ -130,3 +135,51 @@ def test_without_its_package_the_family_is_unknown(toy_folder, monkeypatch):
     )
     with pytest.raises(CheckpointError, match="describes no Mamba language model"):
         load_model(toy_folder)
+
+
+LED = """
+    image_tokens = "placeholders"
+
+    def lead(self, config):
+        return "SYSTEM: look. "
+
+    def describe("""
+
+
+def test_a_family_says_itself_what_stands_before_its_image(examples, entry_point, tmp_path, monkeypatch):
+    code = examples[1].replace('    image_tokens = "first"\n', "").replace("\n    def describe(", LED)
+    install(tmp_path, monkeypatch, "toy", code, *entry_point)
+    family, tokenizer = family_named("toy"), tiny_tokenizer()
+    config = family.describe({**CONFIG, "language_model": "tiny-attention"})
+    model = LoadedModel.from_vlm(VLM(config), tokenizer, name="toy")
+    assert list(model.vlm.lead) == tokenizer.encode("SYSTEM: look. ")
+    plain = LoadedModel.from_vlm(VLM(replace(config, family="llava")), tokenizer, name="plain")
+    assert plain.vlm.lead == ()
+    with pytest.raises(InputError, match=r"'SYSTEM: look. ' before the image.*llm.ssm is mamba1"):
+        lead_of(family, family.describe(CONFIG))
+
+
+PEER = """
+from emma_viz.models.peers.paligemma import PaliGemmaPeer
+
+
+class ToyPeer(PaliGemmaPeer):
+    model_types = ("toy_vl",)
+    image = "a toy grid"
+
+
+PEER = ToyPeer()
+"""
+
+
+def test_a_package_brings_a_family_that_transformers_runs(tmp_path, monkeypatch):
+    config = {"model_type": "toy_vl", "vision_config": {}}
+    assert described_kind(config) == "language model"
+    install(tmp_path, monkeypatch, "toypeer", PEER, "emma_viz.peers", "toy-peer = toypeer:PEER")
+    assert described_kind(config) == "transformers model"
+    assert peer_of("toy_vl") == "toy-peer"
+    assert peer_named("toy-peer").model_types == ("toy_vl",)
+    assert "| toy-peer | toy_vl | a toy grid |" in peers_table()
+    assert "toy_vl" not in [kind for peer in PEERS.values() for kind in peer.model_types]
+    with pytest.raises(InputError, match="no family of transformers' models 'none'"):
+        peer_named("none")

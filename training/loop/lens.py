@@ -76,7 +76,7 @@ def fit_file(
     title = f"{recipe.kind} lens of {model.name}"
     if recipe.kind == "tuned":
         return _train(model, recipe, shown, out, title=title, progress=progress)
-    total = (len(shown.fit) + len(shown.held_out)) * passes(recipe, model.info.n_layer)
+    total = (len(shown.fit) + len(shown.held_out)) * passes(recipe, model.info)
     with tqdm(total=total, desc=title, disable=not progress) as bar:
         lens = fit_lens(
             model, recipe, shown.fit, shown.held_out, fitted_on=shown.said, progress=lambda n: bar.update(n)

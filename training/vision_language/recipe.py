@@ -3,10 +3,11 @@
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from emma_viz.data.prompts import lead
 from emma_viz.errors import TrainingError
 from emma_viz.files.schema import Size, require_ranges
 from emma_viz.models.config import VLMConfig
+from emma_viz.models.families.family import lead_of
+from emma_viz.models.families.table import family_named
 from emma_viz.models.presets import PRESETS
 from emma_viz.models.sizes import language_model_parameters
 from training.loop.config import Optimisation, Rates
@@ -79,7 +80,7 @@ class Recipe(Rates):
         if self.model not in PRESETS:
             raise TrainingError(f"model must be one of {', '.join(PRESETS)}; got {self.model!r}.")
         config = PRESETS[self.model]()
-        if lead(config.prompt_style):
+        if lead_of(family_named(config.family), config):
             raise TrainingError(
                 f"expected a model whose sequence begins with its image, as the training loop has it; {self.model} has "
                 f"text before it ({config.prompt_style} prompts). Choose a member of another family (emma-viz models "

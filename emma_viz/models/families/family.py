@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from emma_viz.data.prompts import Turn
+from emma_viz.data.prompts import Turn, lead
+from emma_viz.errors import InputError
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.families.layout import Layout
 from emma_viz.models.sites import Site
@@ -17,13 +18,31 @@ def missing_of(family: "Family") -> str:
     return getattr(family, "missing", "")
 
 
+def lead_of(family: "Family", config: VLMConfig) -> str:
+    """The text that stands before a member's image: what its `lead` says, or that of the member's prompt style where it
+    says nothing; empty where the image comes first.
+
+    Raises:
+        InputError: there is one, and the language model is a Mamba, which has its image first here.
+    """
+    own = getattr(family, "lead", None)
+    text = lead(config.prompt_style) if own is None else own(config)
+    if text and config.llm.ssm != "attention":
+        raise InputError(
+            f"The family {family.name!r} puts the text {text[:40]!r} before the image, which is supported for "
+            f"attention alone; llm.ssm is {config.llm.ssm}."
+        )
+    return text
+
+
 @runtime_checkable
 class Family(Protocol):
     """One family: how its files are told from others', what they hold, and how its members are asked.
 
     A family is one file with one such value. Ours are lines of `emma_viz.models.families.table`; an installed package
     brings others as entry points of the group `emma_viz.families` (docs/extending/add-a-model.md). It may have a text
-    `missing` beside what is listed: what of it is open or not supported (`missing_of`).
+    `missing` beside what is listed: what of it is open or not supported (`missing_of`); and a method `lead(config)`:
+    the text before the image of a family with prompts of its own (`lead_of`).
     """
 
     @property

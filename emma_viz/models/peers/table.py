@@ -1,5 +1,9 @@
-"""The families of transformers' vision-language models that there are."""
+"""The families of transformers' vision-language models: ours, and those that installed packages bring."""
 
+import logging
+from collections.abc import Iterator
+
+from emma_viz.errors import InputError
 from emma_viz.models.peers.anyres import ANYRES
 from emma_viz.models.peers.gemma3 import GEMMA3
 from emma_viz.models.peers.idefics3 import IDEFICS3
@@ -8,6 +12,9 @@ from emma_viz.models.peers.llava import LLAVA_HF
 from emma_viz.models.peers.paligemma import PALIGEMMA
 from emma_viz.models.peers.peer import Peer
 from emma_viz.models.peers.qwen_vl import QWEN_VL
+from emma_viz.plugins import Plugins
+
+logger = logging.getLogger(__name__)
 
 PEERS: dict[str, Peer] = {
     "llava-hf": LLAVA_HF,
@@ -18,9 +25,43 @@ PEERS: dict[str, Peer] = {
     "paligemma": PALIGEMMA,
     "gemma3": GEMMA3,
 }
-"""By the name that traces and pictures hold."""
+"""Our own, by the name that traces and pictures hold."""
+
+
+_PLUGINS = Plugins(
+    group="emma_viz.peers",
+    what="family of transformers' models",
+    expected=Peer,
+    ours=PEERS,
+    error=InputError,
+)
+
+
+def peer_names() -> tuple[str, ...]:
+    """Names of all families."""
+    return _PLUGINS.names()
+
+
+def peer_named(name: str) -> Peer:
+    """One family.
+
+    Raises:
+        InputError: there is none of that name, or the package that brings it cannot be imported.
+    """
+    return PEERS.get(name) or _PLUGINS.bring(name)
+
+
+def peers() -> Iterator[tuple[str, Peer]]:
+    """All families by name; one whose package cannot be imported is passed over, and the log says so."""
+    yield from PEERS.items()
+    for name in peer_names():
+        if name not in PEERS:
+            try:
+                yield name, _PLUGINS.bring(name)
+            except InputError as error:
+                logger.warning("%s", error)
 
 
 def peer_of(model_type: str | None) -> str | None:
-    """The family of a `model_type`; None where it is of none."""
-    return next((name for name, peer in PEERS.items() if model_type in peer.model_types), None)
+    """The family of a `model_type`, ours first; None where it is of none."""
+    return next((name for name, peer in peers() if model_type in peer.model_types), None)
