@@ -12,8 +12,9 @@ from emma_viz.models.families.official import OfficialFamily
 from emma_viz.models.families.table import OUR_FAMILIES, family_named, family_names
 from emma_viz.models.peers.table import peer_named, peer_names, peer_of, peers
 
-_ALIKE = 0.7
-"""Share of letters that two names must have in common, in order, for one to be a hint at the other."""
+_ALIKE, _BEGIN = 0.7, 5
+"""Share of letters that two names must have in common, in order, and how many must be the same where they begin, for one
+to hint at the other: llama is not llava."""
 _ONE_FILE = "a family of its own is one file (docs/extending/add-a-model.md)"
 _OTHERWISE = (
     "Without it, build the model with transformers' AutoModelForImageTextToText and hook it with Recorder "
@@ -180,7 +181,7 @@ def _nearest_peer(kind: str, fields: set[str]) -> str:
     """A vision-language model in the form of transformers, of none of its families here."""
     types = [each for _, peer in peers() for each in peer.model_types]
     near = next((family for field, family in _PEER_FIELDS.items() if field in fields), None)
-    alike = difflib.get_close_matches(kind, types, n=1, cutoff=_ALIKE)
+    alike = _alike(kind, types)
     if near:
         field = next(field for field in _PEER_FIELDS if field in fields)
         said = (
@@ -198,9 +199,15 @@ def _nearest_peer(kind: str, fields: set[str]) -> str:
     )
 
 
+def _alike(kind: str, names: Iterable[str]) -> list[str]:
+    """The name that is most alike, where one is alike enough."""
+    near = [name for name in names if kind and name[:_BEGIN] == kind[:_BEGIN]]
+    return difflib.get_close_matches(kind, near, n=1, cutoff=_ALIKE)
+
+
 def _by_letters(kind: str) -> str:
     """The last hint: the name of its type."""
-    alike = difflib.get_close_matches(kind, family_names(), n=1, cutoff=_ALIKE) if kind else []
+    alike = _alike(kind, family_names())
     if not alike:
         what = (
             f"neither its fields nor the name {kind!r}"
