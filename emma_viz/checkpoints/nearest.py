@@ -13,8 +13,8 @@ from emma_viz.models.families.table import OUR_FAMILIES, family_named, family_na
 from emma_viz.models.peers.table import peer_named, peer_names, peer_of, peers
 
 _ALIKE, _BEGIN = 0.7, 5
-"""Share of letters that two names must have in common, in order, and how many must be the same where they begin, for one
-to hint at the other: llama is not llava."""
+"""Share of letters that two names must have in common, in order, and how many must be the same where they begin, for
+one to hint at the other: llama is not llava."""
 _ONE_FILE = "a family of its own is one file (docs/extending/add-a-model.md)"
 _OTHERWISE = (
     "Without it, build the model with transformers' AutoModelForImageTextToText and hook it with Recorder "
