@@ -30,7 +30,8 @@ def lens_images(recipe: LensRecipe, config: VLMConfig, data: Path, images: Path 
         TrainingError: the data is not there, or has too few images that can be used.
         InputError: it holds no image.
     """
-    site_layers(recipe.site, "all" if recipe.layers is None else recipe.layers, config.llm.n_layer)
+    asked, llm = "all" if recipe.layers is None else recipe.layers, config.llm
+    site_layers(recipe.site, asked, llm.n_layer, llm.mixer_layers)
     require_patches_of(config, config.model_id)
     if str(data) == TABLETOP and not data.exists():
         return scenes_for(recipe)

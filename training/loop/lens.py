@@ -189,7 +189,7 @@ def _tuned(model: LoadedModel, recipe: LensRecipe) -> dict:
         config = tuned_config(
             width=model.info.d_model,
             patch=model.config.patch,
-            n_layers=len(site_layers(recipe.site, tuple(asked), model.info.n_layer)),
+            n_layers=len(site_layers(recipe.site, tuple(asked), model.info.n_layer, model.info.mixer_layers)),
             rank=recipe.rank,
             decoder_layers=recipe.decoder_layers,
         )
