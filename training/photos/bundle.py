@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from emma_viz.checkpoints.model_files import TOKENIZER
 from emma_viz.errors import TrainingError
 from emma_viz.files.atomic import copy_file
 from emma_viz.files.schema import shape
@@ -17,6 +18,7 @@ from training.photos.fitting import Fitted
 from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS
 from training.photos.work import PhotoWork
+from training.pocket.bundle_reading import require_whole
 from training.pocket.scores import read_scores
 from training.pocket.stages import run_name, stage_record
 from training.vision_language.lenses import LensPlan, write_member
@@ -82,8 +84,8 @@ def start_from_bundle(work: PhotoWork, bundle: Path) -> None:
     differs by rounding, which half precision keeps and the categories that it confuses most depend on.
 
     Raises:
-        TrainingError: the bundle has no member of the photo pair, its members were trained on other photographs, or the
-            folder has another encoder or tokenizer.
+        TrainingError: the bundle has no member of the photo pair or lacks its encoder or tokenizer, its members were
+            trained on other photographs, or the folder has another encoder or tokenizer.
     """
     known = [bundle / member / "config.json" for member in PHOTO_MEMBERS]
     if not (known := [path for path in known if path.exists()]):
@@ -105,8 +107,9 @@ def start_from_bundle(work: PhotoWork, bundle: Path) -> None:
     }
     shape(found, Fitted, where=str(known[0]), error=TrainingError, spare=True)
     encoder = f"{lite0_256().backbone_id}.safetensors"
-    files = {"tokenizer.json": known[0].parent / "tokenizer.json", encoder: bundle / encoder}
-    digests = {name: file_digest(source) for name, source in files.items()}  # all there, before one is copied
+    files = {TOKENIZER: known[0].parent / TOKENIZER, encoder: bundle / encoder}
+    require_whole(bundle, files[encoder], files[TOKENIZER], recorded=origin.tokenizer, command=COMMAND)
+    digests = {name: file_digest(source) for name, source in files.items()}
     for name, source in files.items():
         if (work.folder / name).exists() and file_digest(work.folder / name) != digests[name]:
             raise TrainingError(
@@ -164,6 +167,6 @@ def _provenance(work: PhotoWork, member: str, command: str, *, seed: int) -> dic
         },
         encoder={words: getattr(work.fitted, name) for name, words in _FITTED.items() if name != "confused"},
         licences=LICENCES,
-        tokenizer=file_digest(work.folder / "tokenizer.json"),
+        tokenizer=file_digest(work.folder / TOKENIZER),
         scores=read_scores(work.folder / "joint" / run_name(member, seed)),
     )

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from emma_viz.checkpoints import BUNDLED, LoadedModel, load_model
+from emma_viz.checkpoints.model_files import TOKENIZER
 from emma_viz.checkpoints.run_config import read_config, vlm_config
 from emma_viz.errors import TrainingError
 from emma_viz.files.inside import inside
@@ -17,7 +18,7 @@ from emma_viz.lens.headers import read_info
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.vlm import VLM
 from training.loop.older import in_todays_words
-from training.loop.provenance import NOT_RECORDED, Provenance, commit, read_provenance
+from training.loop.provenance import NOT_RECORDED, Provenance, commit, file_digest, read_provenance
 from training.pocket.encoder import normalised_images
 from training.pocket.joint import new_task
 from training.pocket.recipes import FAMILIES, family_of, in_order
@@ -77,11 +78,11 @@ class Bundle:
 
     def load(self, member: str) -> LoadedModel:
         """A member with the bundle's own encoder and tokenizer."""
-        tokenizer = self.folder / "tokenizer.json"
+        own, shared = self.folder / member / TOKENIZER, bundle_tokenizer(self.folder)
         return load_model(
             self.folder / member,
             vision_source=self.encoder(member),
-            tokenizer_source=tokenizer if tokenizer.exists() else None,
+            tokenizer_source=shared if shared.exists() and not own.exists() else None,
         )
 
     def origin(self, member: str) -> dict[str, Any]:
@@ -125,6 +126,45 @@ def shared_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
     found = in_todays_words(recipe)
     weight = {"weight": found["objective"]["weight"]} if "objective" in found else {}
     return {**{name: value for name, value in found.items() if name not in own}, **weight}
+
+
+def bundle_tokenizer(folder: Path) -> Path:
+    """Where the tokenizer that a bundle's members share lies, or would lie.
+
+    That is beside them, but in a checkout's or installed package's `emma_viz/checkpoints/bundled` it is the data's.
+    """
+    place = folder.resolve()
+    of_a_package = place.parts[-3:] == BUNDLED.parts[-3:]
+    return place.parents[1] / "data" / "bundled" / TOKENIZER if of_a_package else folder / TOKENIZER
+
+
+def require_whole(bundle: Path, encoder: Path, tokenizer: Path, *, recorded: str, command: str) -> None:
+    """Refuse a bundle without its encoder or tokenizer, or with another tokenizer than its members were trained with.
+
+    Args:
+        bundle: what the user named.
+        encoder: its file of the encoder.
+        tokenizer: its `tokenizer.json`.
+        recorded: the digest of the tokenizer in a member's provenance.
+        command: that writes bundles, for the message.
+
+    Raises:
+        TrainingError: it is one of these.
+    """
+    mend = (
+        f"Name a whole bundle, as `{command}` writes it, or {'/'.join(BUNDLED.parts[-3:])} in a whole checkout of the "
+        "project (--start)."
+    )
+    if missing := [str(path) for path in (encoder, tokenizer) if not path.is_file()]:
+        raise TrainingError(
+            f"{bundle} is no whole bundle: expected the encoder and the tokenizer of its members, and there is no "
+            f"{' and no '.join(missing)}. {mend}"
+        )
+    if recorded not in (NOT_RECORDED, digest := file_digest(tokenizer)):
+        raise TrainingError(
+            f"{tokenizer} is not the tokenizer of the members of {bundle}: expected the digest {recorded} that they "
+            f"record, got {digest}. {mend}"
+        )
 
 
 def open_bundle(folder: Path, *, world: str = "tabletop") -> Bundle:

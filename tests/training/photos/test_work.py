@@ -163,7 +163,7 @@ def test_a_bundle_carries_its_tokenizer_and_what_made_it_and_is_measured(work, t
     with pytest.raises(TrainingError, match="Name the photographs that it was trained on"):
         start_from_bundle(PhotoWork(tmp_path / "new", other), folder)
     (folder / "lite0-256px.safetensors").rename(tmp_path / "moved")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(TrainingError, match=r"no whole bundle: .* there is no .*/lite0-256px\.safetensors"):
         start_from_bundle(replace(work, folder=tmp_path / "new"), folder)
     save_vision_encoder(folder / "lite0-256px.safetensors", VisionEncoder(lite0_256()), dtype="float16")
     with pytest.raises(TrainingError, match="has another lite0-256px"):
