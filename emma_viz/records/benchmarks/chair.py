@@ -8,13 +8,14 @@ images are asked about, and of {image_id, caption}, in which a model's descripti
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from emma_viz.data.image_names import image_name
 from emma_viz.errors import InputError, RecordError
 from emma_viz.files.json_door import open_regular
-from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord
+from emma_viz.records.benchmarks.kinds import Benchmark, Complain, FoundRecord, Read
 from emma_viz.records.benchmarks.record import BenchmarkRecord
 from emma_viz.records.benchmarks.rows import Row, benchmark_rows
 from emma_viz.records.coco_words import COCO
@@ -37,12 +38,31 @@ class _Gathered:
 
 
 def _read(files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
+    return _beside(files, complain)((), complain)
+
+
+def _beside(files: Sequence[Path], complain: Complain) -> Read:
+    """Read the annotations, some 200 MB of JSON, once for all files of descriptions."""
     known = _Gathered()
+    _gather(files, known, complain)
+
+    def read(answers: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
+        found = deepcopy(known)
+        _gather(answers, found, complain)
+        return _records(found, [*files, *answers], complain)
+
+    return read
+
+
+def _gather(files: Sequence[Path], known: _Gathered, complain: Complain) -> None:
     for path in files:
         if _is_coco(path):
             _coco(path, known, complain)
         else:
             _each(benchmark_rows(path), lambda row: _listed(row, known), complain)
+
+
+def _records(known: _Gathered, files: Sequence[Path], complain: Complain) -> Iterator[FoundRecord]:
     if not known.objects:
         raise InputError(
             f"{', '.join(map(str, files))}: expected what is in the images, COCO's instances_val2014.json (and "
@@ -151,6 +171,6 @@ BENCHMARK = Benchmark(
     read=_read,
     scorers=("first-word",),
     places=("{image}", "val2014/{image}"),
-    truth_apart=True,
+    beside=_beside,
     mentions=lambda record, text: COCO.mentions(text),
 )

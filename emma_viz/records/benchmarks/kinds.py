@@ -21,6 +21,8 @@ Complain = Callable[[RecordError], None]
 """Called with what is wrong with a row, its file and line named; the row is left out."""
 Read = Callable[[Sequence[Path], Complain], Iterator[FoundRecord]]
 """(files, complain) → what they hold, in order."""
+ReadBeside = Callable[[Sequence[Path], Complain], Read]
+"""(a benchmark's own files, complain) → what reads files of answers beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,9 @@ class Benchmark:
     """For descriptions: (record, text) → the objects that a text names, each as often as it does."""
     bundled: bool = False
     """Whether `read` needs no files."""
-    truth_apart: bool = False
-    """Whether a file of answers holds no truth, so that `read` takes it together with the benchmark's own files."""
+    beside: ReadBeside | None = None
+    """For answers in files that hold no truth: reads the benchmark's own files once, and gives what reads each file of
+    answers beside them. None where such files hold it, as MME's do."""
 
 
 def parsed(

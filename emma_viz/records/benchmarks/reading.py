@@ -8,7 +8,7 @@ from typing import Any
 
 from emma_viz.errors import InputError, RecordError
 from emma_viz.files.inside import require_inside
-from emma_viz.records.benchmarks.kinds import Benchmark, benchmark
+from emma_viz.records.benchmarks.kinds import Benchmark, Read, benchmark
 from emma_viz.records.benchmarks.record import CONTRADICTORY, DUPLICATE, BenchmarkRecord, Key, RecordSet
 from emma_viz.records.complaints import SHOWN
 
@@ -28,36 +28,83 @@ def read_benchmark(
         RecordError: a file cannot be read.
     """
     kind = benchmark(name)
-    files = _files(kind, name, paths)
-    complaints: list[str] = []
+    return _record_set(name, _files(kind, name, paths), kind.read, (), on_error)
 
-    def complain(error: RecordError) -> None:
-        complaints.append(str(error))
-        if on_error is not None:
-            on_error(error)
 
+def answers_beside(
+    name: str, paths: Sequence[Path] = (), *, on_error: Callable[[RecordError], None] | None = None
+) -> Callable[[Path], RecordSet]:
+    """What reads files of a benchmark that hold answers, each into a set of its own.
+
+    Args:
+        name: of the benchmark.
+        paths: its own files, or folders of them, read here and once; none where files of answers hold the truth too.
+        on_error: as for `read_benchmark`.
+
+    Returns:
+        A file of answers → its records, with what is wrong with the benchmark's own files among its complaints. It
+        raises as `read_benchmark`.
+
+    Raises:
+        InputError: there is no such benchmark or no file, or files are given and its files of answers hold the truth.
+        RecordError: a file cannot be read.
+    """
+    kind = benchmark(name)
+    if not paths:
+        return lambda path: _record_set(name, _files(kind, name, [path]), kind.read, (), on_error)
+    if kind.beside is None:
+        raise InputError("these files hold the truth beside the answers; leave --records out.")
+    own, complaints = _files(kind, name, paths), _Complaints(on_error)
+    read = kind.beside(own, complaints.take)
+    found = tuple(complaints.said)
+    return lambda path: _record_set(name, _files(kind, name, [path]), read, found, on_error, beside=own)
+
+
+class _Complaints:
+    """What is wrong with rows, kept and passed on."""
+
+    def __init__(self, on_error: Callable[[RecordError], None] | None):
+        self.said: list[str] = []
+        self._on_error = on_error
+
+    def take(self, error: RecordError) -> None:
+        self.said.append(str(error))
+        if self._on_error is not None:
+            self._on_error(error)
+
+
+def _record_set(
+    name: str,
+    files: Sequence[Path],
+    read: Read,
+    before: Sequence[str],
+    on_error: Callable[[RecordError], None] | None,
+    *,
+    beside: Sequence[Path] = (),
+) -> RecordSet:
+    """The records of files, after what was complained about `beside`."""
+    complaints = _Complaints(on_error)
     records: dict[Key, BenchmarkRecord] = {}
     said: dict[Key, str] = {}
-    for record, answer in kind.read(files, complain):
-        if (before := records.get(record.key)) is not None:
-            complain(
+    for record, answer in read(files, complaints.take):
+        if (known := records.get(record.key)) is not None:
+            complaints.take(
                 RecordError(
                     f"{record.where}: the id {record.id!r:.60} "
-                    f"stands in {record.split or name} already, at {before.where}"
+                    f"stands in {record.split or name} already, at {known.where}"
                 )
             )
             continue
         records[record.key] = record
         if answer is not None:
             said[record.key] = answer
+    found = (*before, *complaints.said)
     if not records:
-        why = "\n".join(f"    {each}" for each in complaints[:SHOWN])
-        raise InputError(f"{', '.join(map(str, files))}: no record of {name} was found.\n{why}".rstrip())
+        why = "\n".join(f"    {each}" for each in found[:SHOWN])
+        places = ", ".join(map(str, (*beside, *files)))
+        raise InputError(f"{places}: no record of {name} was found.\n{why}".rstrip())
     return RecordSet(
-        benchmark=name,
-        records=tuple(_flagged(list(records.values()))),
-        said=said,
-        complaints=tuple(complaints),
+        benchmark=name, records=tuple(_flagged(list(records.values()))), said=said, complaints=found
     )
 
 

@@ -11,7 +11,15 @@ from emma_viz.errors import ImageError, InputError, RecordError
 from emma_viz.files.atomic import PART
 from emma_viz.records.answer_files import read_answer_file
 from emma_viz.records.answered import ABOUT, AnsweredRecord, RunAbout
-from emma_viz.records.benchmarks import Benchmark, BenchmarkRecord, Key, RecordSet, picture, read_benchmark
+from emma_viz.records.benchmarks import (
+    Benchmark,
+    BenchmarkRecord,
+    Key,
+    RecordSet,
+    answers_beside,
+    picture,
+    read_benchmark,
+)
 from emma_viz.records.imports import ImportedRun, is_vlmevalkit_table, read_lmms_log, read_vlmevalkit
 from emma_viz.records.scorers import Answer
 from emma_viz.session.benchmarks.folder import ASKED_FILE, WRITTEN, no_longer_finished
@@ -87,12 +95,13 @@ def import_run(
     _require_of_use(
         {log.kind for log in found}, known, bool(records), questions is not None, images is not None
     )
-    own = read_benchmark(benchmark_name, records) if records and known and kind != "records" else None
+    beside = answers_beside(benchmark_name, records) if kind == "records" else None
+    own = read_benchmark(benchmark_name, records) if records and known and beside is None else None
     complaints = [] if own is None else list(own.complaints)
     answers: dict[str, dict[Key, Answer]] = {}
     asked: dict[Key, BenchmarkRecord] = {}
     for log in found:
-        run = _read(log, own, benchmark_name, records, questions)
+        run = _read_results(log.path, beside) if beside else _read_log(log, own, benchmark_name, questions)
         complaints += run.complaints
         if run.repeated:
             complaints.append(f"{log.path.name}: {run.repeated} rows come again; the last counts")
@@ -116,7 +125,7 @@ def import_run(
     ]
     if not joined:
         raise InputError(f"no row was answered by all of {', '.join(answers)}.")
-    complaints = list(dict.fromkeys(complaints))  # records of `truth_apart` are read with each log
+    complaints = list(dict.fromkeys(complaints))  # those about records stand beside each log
     for complaint in complaints:
         say(f"left out: {complaint}")
     out.mkdir(parents=True, exist_ok=True)
@@ -166,8 +175,6 @@ def _require_of_use(
         )
     if "answers" in kinds and not records:
         raise InputError("expected the records that were answered (--benchmark and --records), got none.")
-    if "records" in kinds and records and known is not None and not known.truth_apart:
-        raise InputError("these files hold the truth beside the answers; leave --records out.")
     if images and not records and "records" not in kinds:
         raise InputError(
             "expected the benchmark's own files, which name its images (--records), beside --images, got none."
@@ -221,19 +228,20 @@ def _log(path: Path, kind: LogKind | None, name: str, task: str) -> _Log:
     return _Log(path=path, kind=whose, model=name or path.resolve().parent.name or path.stem, task=called)
 
 
-def _read(
-    log: _Log, own: RecordSet | None, benchmark_name: str, records: Sequence[Path], questions: Path | None
-) -> ImportedRun:
+def _read_log(log: _Log, own: RecordSet | None, benchmark_name: str, questions: Path | None) -> ImportedRun:
     if log.kind == "answers" and own is not None:
         return read_answer_file(log.path, records=own, split=log.task, questions=questions)
     if log.kind == "lmms-eval":
         return read_lmms_log(log.path, task=log.task, records=own)
-    if log.kind == "vlmevalkit":
-        return read_vlmevalkit(log.path, dataset=benchmark_name or log.task, records=own)
-    found = read_benchmark(benchmark_name, [*records, log.path])
+    return read_vlmevalkit(log.path, dataset=benchmark_name or log.task, records=own)
+
+
+def _read_results(path: Path, beside: Callable[[Path], RecordSet]) -> ImportedRun:
+    """A benchmark's own file with answers in it, or a file of answers beside its own."""
+    found = beside(path)
     answered = tuple(each for each in found.records if each.key in found.said)
     if not answered:
-        raise InputError(f"{log.path}: no row has an answer beside its truth.")
+        raise InputError(f"{path}: no row has an answer beside its truth.")
     return ImportedRun(
         records=answered,
         answers={key: Answer(text=text.strip()) for key, text in found.said.items()},

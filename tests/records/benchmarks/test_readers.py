@@ -5,7 +5,7 @@ import json
 import pytest
 
 from emma_viz.errors import InputError, RecordError
-from emma_viz.records.benchmarks import benchmark, names, picture, read_benchmark
+from emma_viz.records.benchmarks import answers_beside, benchmark, names, picture, read_benchmark
 from emma_viz.records.benchmarks.record import CONTRADICTORY, DISPUTED, DUPLICATE, MISSPELLED
 
 COCO = "COCO_val2014_000000310196.jpg"
@@ -332,6 +332,11 @@ def test_chair_unites_segmented_and_captioned_objects(tmp_path):
     assert any("no file says what is in the image 3" in each for each in asked.complaints)
     with pytest.raises(InputError, match="what is in the images"):
         read_benchmark("chair", [answers])
+    # Files of answers beside one reading of the annotations are as if each were read together with them.
+    other = write_lines(tmp_path / "other.jsonl", [{"image_id": 1, "caption": "A hot dog."}])
+    beside = answers_beside("chair", files)
+    for path in (answers, other, answers):
+        assert beside(path) == read_benchmark("chair", [*files, path])
 
 
 def test_tabletop_needs_no_file_and_draws_its_images():

@@ -9,6 +9,7 @@ import pytest
 from emma_viz.cli.main import main
 from emma_viz.errors import RecordError
 from emma_viz.records.answered import open_answers
+from emma_viz.records.benchmarks import benchmark_rows, chair
 from emma_viz.session.benchmarks.importing import import_run
 
 ROWS = (("cup", "yes", "Yes, it is."), ("cat", "no", "no"), ("dog", "no", "maybe"))
@@ -269,7 +270,11 @@ def test_what_would_not_be_looked_at_is_refused_before_the_logs_are_read(tmp_pat
     assert said in capsys.readouterr().err
 
 
-def test_descriptions_are_judged_by_the_files_beside_them(tmp_path):
+def test_descriptions_are_judged_by_the_files_beside_them(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        chair, "benchmark_rows", lambda path, **how: opened.append(path.name) or benchmark_rows(path, **how)
+    )
     kinds = {"categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]}
     kinds |= {
         "images": [{"id": 7, "file_name": "7.jpg"}],
@@ -292,6 +297,9 @@ def test_descriptions_are_judged_by_the_files_beside_them(tmp_path):
     assert found.record.present == ("cat",)
     assert [each.made_up for each in found.models] == [("dog",), ()]
     assert not run.about.complaints
+    # Once for all logs: the images and annotations of one file, the captions of the other.
+    once = ["asked.jsonl", "instances.json", "instances.json", "noted.json", "one.jsonl", "two.jsonl"]
+    assert sorted(opened) == once
 
 
 def test_answers_in_a_file_of_their_own_become_a_run(pope, photos, tmp_path, capsys):
