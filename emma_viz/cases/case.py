@@ -45,6 +45,9 @@ class CaseAnswer:
     """Name of the model."""
     fingerprint: CaseLabel = ""
     """Of its weights; "" where it is not known, as in logs of other programs."""
+    beside: CaseLabel = ""
+    """Tells its image encoder and tokenizer from those of another model of the same weights; "" where it is not
+    known."""
     text: CaseText
     """The whole answer."""
     said: Said = ""

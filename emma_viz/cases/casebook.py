@@ -277,7 +277,8 @@ class Casebook:
             replace: let an answer take the place of another one by the same model, as that of a newer run does.
 
         Raises:
-            InputError: an answer is of a model whose name stands for other weights here.
+            InputError: an answer is of a model whose name stands for other weights here, or for the same with another
+                image encoder or tokenizer.
         """
         total = Counter[str]()
         with writing(self._engine) as connection:
@@ -351,12 +352,17 @@ class Casebook:
 
     @staticmethod
     def _require_same_weights(connection: Connection, records: Sequence[CaseRecord]) -> None:
-        known = dict[str, str]()
-        rows = connection.execute(select(ANSWER_ROWS.c.model, ANSWER_ROWS.c.fingerprint).distinct())
-        came = ((each.model, each.fingerprint) for record in records for each in record.answers)
-        for model, fingerprint in (*rows, *came):
-            if fingerprint and known.setdefault(model, fingerprint) != fingerprint:
-                raise InputError(
-                    f"expected {model!r:.100} to be one model, got answers of two: weights {known[model]:.16} and "
-                    f"{fingerprint:.16}. Give the newer one a name of its own, or open another casebook."
-                )
+        weights, besides = dict[str, str](), dict[str, str]()
+        columns = (ANSWER_ROWS.c.model, ANSWER_ROWS.c.fingerprint, ANSWER_ROWS.c.beside)
+        rows = connection.execute(select(*columns).distinct())
+        came = ((each.model, each.fingerprint, each.beside) for record in records for each in record.answers)
+        for model, fingerprint, beside in (*rows, *came):
+            for what, known, mark in (
+                ("weights", weights, fingerprint),
+                ("image encoder and tokenizer", besides, beside),
+            ):
+                if mark and known.setdefault(model, mark) != mark:
+                    raise InputError(
+                        f"expected {model!r:.100} to be one model, got answers of two: {what} {known[model]:.16} and "
+                        f"{mark:.16}. Give the newer one a name of its own, or open another casebook."
+                    )

@@ -34,8 +34,8 @@ from emma_viz.files.versions import require_version
 from emma_viz.files.zips import ZIP_DAMAGE
 from emma_viz.progress import Progress
 
-EXPORT_FORMAT = 2
-"""Of both files. Cases of version 1 had no cluster."""
+EXPORT_FORMAT = 3
+"""Of both files. Cases of version 1 had no cluster; answers of version 2 do not say what was beside the weights."""
 EXPORT_MARK = "about.json"
 """The file that says that a folder is an export."""
 _CASES, _PICTURES = "cases.jsonl", "pictures"

@@ -9,7 +9,7 @@ from emma_viz.cases.casebook import Added, Casebook
 from emma_viz.cases.pictures import case_picture
 from emma_viz.errors import ImageError, InputError
 from emma_viz.progress import Progress
-from emma_viz.records.answered import AnsweredRecord, AnsweredRun, ModelAnswer, open_answers
+from emma_viz.records.answered import AnsweredRecord, AnsweredRun, ModelAnswer, RunAbout, open_answers
 from emma_viz.records.benchmarks.record import BenchmarkRecord
 
 _AT_ONCE = 1000
@@ -53,7 +53,7 @@ def gather_run(casebook: Casebook, folder: Path, *, progress: Progress | None = 
         try:
             image, fresh = _keep_image(casebook, run, answered, seen)
             pictures += fresh
-            waiting.append(case_of_answers(answered, image=image, scorer=run.about.scorers[0], folder=folder))
+            waiting.append(case_of_answers(answered, image=image, about=run.about, folder=folder))
         except InputError as error:
             complaints.append(f"record {answered.record.id!r} of {answered.record.split!r}: {error}")
         if len(waiting) == _AT_ONCE:
@@ -64,13 +64,13 @@ def gather_run(casebook: Casebook, folder: Path, *, progress: Progress | None = 
     return GatheredRun(added=total, pictures=pictures, complaints=tuple(complaints))
 
 
-def case_of_answers(answered: AnsweredRecord, *, image: str, scorer: str, folder: Path) -> CaseRecord:
+def case_of_answers(answered: AnsweredRecord, *, image: str, about: RunAbout, folder: Path) -> CaseRecord:
     """The case of one answered record.
 
     Args:
         answered: the record with its answers.
         image: the image's hash; "" for none.
-        scorer: by which the answers were read.
+        about: of the run.
         folder: of the run, to which paths of studies are relative.
 
     Raises:
@@ -94,7 +94,7 @@ def case_of_answers(answered: AnsweredRecord, *, image: str, scorer: str, folder
         flags=record.flags,
         groups=record.groups,
         answers=tuple(
-            _answer(each, scorer=scorer, asked_yes_no=record.asked == "yes-no", folder=folder)
+            _answer(each, about=about, asked_yes_no=record.asked == "yes-no", folder=folder)
             for each in answered.models
         ),
     )
@@ -155,16 +155,17 @@ def _model_answer(answer: CaseAnswer) -> ModelAnswer:
     )
 
 
-def _answer(answer: ModelAnswer, *, scorer: str, asked_yes_no: bool, folder: Path) -> CaseAnswer:
+def _answer(answer: ModelAnswer, *, about: RunAbout, asked_yes_no: bool, folder: Path) -> CaseAnswer:
     said: Said = (answer.read or "unparsed") if asked_yes_no else ""
     study = answer.study
     return CaseAnswer(
         model=answer.name,
         fingerprint=answer.fingerprint,
+        beside=about.beside.get(answer.name, ""),
         text=answer.answer,
         said=said,
         right=answer.correct,
-        scorer=scorer,
+        scorer=about.scorers[0],
         p_yes=answer.p_yes,
         p_no=answer.p_no,
         made_up=answer.made_up,

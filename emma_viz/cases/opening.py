@@ -25,7 +25,7 @@ from emma_viz.errors import CasebookError, MissingDependencyError
 from emma_viz.files.named import named_path
 from emma_viz.files.room import require_writable
 
-NEWEST = "0002"
+NEWEST = "0003"
 """The step of the migrations that this version writes and reads."""
 PATIENCE = 10.0
 """Seconds that are waited for somebody else's writing to end."""

@@ -75,6 +75,7 @@ ANSWER_ROWS = Table(
     Column("case_id", ForeignKey(CASE_ROWS.c.id, ondelete="CASCADE"), primary_key=True),
     Column("model", String(500), primary_key=True),
     Column("fingerprint", Text, nullable=False),
+    Column("beside", Text, nullable=False, server_default=""),
     Column("text", Text, nullable=False),
     Column("said", String(16), nullable=False),
     Column("right", Boolean),

@@ -24,7 +24,7 @@ _DIGITS = 32
 """Hexadecimal digits kept."""
 
 
-def fingerprint(tensors: Mapping[str, TensorRef] | Mapping[str, Tensor]) -> str:
+def fingerprint(tensors: Mapping[str, TensorRef | Tensor]) -> str:
     """The fingerprint of weights under the model's own names.
 
     Args:
@@ -44,7 +44,7 @@ def fingerprint(tensors: Mapping[str, TensorRef] | Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
-def _is_table(tensors: Mapping[str, TensorRef] | Mapping[str, Tensor]) -> bool:
+def _is_table(tensors: Mapping[str, TensorRef | Tensor]) -> bool:
     """Whether the head is the embedding again."""
     head, table = tensors[HEAD], tensors.get(TABLE_KEY)
     return table is None or torch.equal(sampled(head), sampled(table))

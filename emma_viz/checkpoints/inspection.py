@@ -25,7 +25,7 @@ from emma_viz.checkpoints.readers.files import WeightFile, open_weights
 from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
 from emma_viz.checkpoints.run_config import has_own_head, read_description
 from emma_viz.checkpoints.sources import resolve, with_config
-from emma_viz.checkpoints.tokenizers import check_tokenizer, hub_tokenizer
+from emma_viz.checkpoints.tokenizers import hub_tokenizer, local_tokenizer
 from emma_viz.checkpoints.vision import bundled_encoder
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.rows import rows
@@ -310,7 +310,7 @@ def _tokenizer(
     whole = isinstance(description, VLMConfig)
     llm, backbone_id = (description.llm, description.llm_backbone_id) if whole else (description, None)
     try:
-        if check_tokenizer(found, llm_backbone_id=backbone_id, rows=llm.padded_vocab_size):
+        if local_tokenizer(found, llm_backbone_id=backbone_id, rows=llm.padded_vocab_size):
             return (), ()
     except CheckpointError as error:
         return (), (str(error),)

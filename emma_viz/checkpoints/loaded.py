@@ -1,9 +1,7 @@
 """What loading gives: a model with everything it needs to be asked a question."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -174,14 +172,6 @@ def image_transform(config: VLMConfig) -> ImageTransform:
         patch=config.patch,
         towers=tuple(TowerNorm(name=t.kind, mean=t.mean, std=t.std) for t in config.vision.towers),
     )
-
-
-def encoder_key(vlm: VLM) -> str:
-    """Names the encoders' weights and the preprocessing together."""
-    # The fingerprint takes note of components alone, and the encoder is none of a checkpoint's: it is given as one.
-    weights = fingerprint({f"projector.{name}": value for name, value in vlm.vision.state_dict().items()})
-    transform = asdict(image_transform(vlm.config))
-    return hashlib.sha256(json.dumps([weights, transform]).encode()).hexdigest()[:24]
 
 
 def model_info(

@@ -54,14 +54,19 @@ def load_tokenizer(
     return _fitting(path, rows)
 
 
-def check_tokenizer(source: Source, *, llm_backbone_id: str | None, rows: int) -> bool:
-    """Whether a model's own tokenizer is on this machine; arguments are those of `load_tokenizer`.
+def local_tokenizer(
+    source: Source, *, llm_backbone_id: str | None, rows: int, tokenizer_source: SourceLike | None = None
+) -> Tokenizer | None:
+    """What `load_tokenizer` reads, with its arguments; None where it is not on this machine and nobody names it.
 
     Raises:
         CheckpointError: it is, and `load_tokenizer` would refuse it.
     """
-    path = _own(source, llm_backbone_id) or hub.cached(hub_tokenizer(llm_backbone_id), TOKENIZER)
-    return path is not None and bool(_fitting(path, rows))
+    if tokenizer_source is not None:
+        path = _named(tokenizer_source)
+    else:
+        path = _own(source, llm_backbone_id) or hub.cached(hub_tokenizer(llm_backbone_id), TOKENIZER)
+    return None if path is None else _fitting(path, rows)
 
 
 def hub_tokenizer(llm_backbone_id: str | None) -> str:

@@ -133,6 +133,50 @@ def require_vision(config: VisionConfig, source: VisionSource = None) -> None:
     list(_parts(encoder, source))
 
 
+def local_encoders(config: VisionConfig, source: VisionSource = None) -> dict[str, TensorRef | Tensor] | None:
+    """The weights of a model's encoders, in their files.
+
+    Args:
+        config: of the encoders.
+        source: as for `load_vision`.
+
+    Returns:
+        Name in `VisionEncoder` → tensor; a position table that is resampled as it is put in is in memory, float32. None
+        where weights that the user does not name are not on this machine.
+
+    Raises:
+        CheckpointError: as `load_vision`.
+    """
+    with on_meta():
+        encoder = VisionEncoder(config)
+    if not _are_here(encoder, source):
+        return None
+    prefixes = {module: f"{name}." if name else "" for name, module in encoder.named_modules()}
+    found: dict[str, TensorRef | Tensor] = {}
+    for part in _parts(encoder, source):
+        for name, reference in part.references.items():
+            change = part.transforms.get(name)
+            value = reference if change is None else change(reference.read(dtype=torch.float32))
+            found[prefixes[part.module] + name] = value
+    return found
+
+
+def _are_here(encoder: VisionEncoder, source: VisionSource) -> bool:
+    """Whether `_parts` finds all that the user does not name without a download."""
+    config = encoder.config
+    if source is None and (bundled_encoder(config) is not None or not encoder.state_dict()):
+        return True
+    if source is not None and not isinstance(source, Mapping):
+        return True
+    named = source or {}
+    asked = [
+        tower.hub_id if tower.kind in _TABLES else None for tower in config.towers if tower.kind not in named
+    ]
+    if config.text is not None and TEXT not in named:
+        asked.append(config.text.hub_id)
+    return all(hub_id and any(hub.cached(hub_id, name) for name in LM_WEIGHTS) for hub_id in asked)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Part:
     """A module and the weights that go into it."""

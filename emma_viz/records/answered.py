@@ -7,7 +7,7 @@ is right.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,8 @@ from emma_viz.records.benchmarks.record import BenchmarkRecord
 from emma_viz.records.json_spans import spans
 from emma_viz.records.scorers.answer import Answer
 
-ANSWERED_FORMAT = 1
-"""Of both files."""
+ANSWERED_FORMAT = 2
+"""Of both files. Runs of version 1 did not say what was beside the weights."""
 ANSWERED, ABOUT = "answers.jsonl", "run.json"
 """Names of the two files in a run's folder."""
 
@@ -111,11 +111,13 @@ class RunAbout:
     notes: tuple[str, ...] = ()
     """What one must know of the models' answers, each with the model's name: what of a checkpoint's own settings steers
     them, how its prompts are written."""
+    beside: dict[str, str] = field(default_factory=dict)
+    """Model → what tells its image encoder and tokenizer from those of another model of the same weights; without those
+    of which that is not known."""
 
     def to_json(self) -> dict[str, Any]:
-        """What `run.json` holds; without `notes` where there are none, so that older versions read it."""
-        value = asdict(self)
-        return value if self.notes else {name: each for name, each in value.items() if name != "notes"}
+        """What `run.json` holds."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

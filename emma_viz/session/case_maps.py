@@ -15,7 +15,7 @@ from emma_viz.checkpoints import LoadedModel, bundled_names
 from emma_viz.errors import EmmaVizError
 from emma_viz.maps import Decoding
 from emma_viz.session.comparison import Comparison, compare
-from emma_viz.session.loading import load
+from emma_viz.session.loading import load, named_marks, one_mark
 from emma_viz.session.options import DEFAULT_LENSES, Asking, Running
 from emma_viz.session.payload import payload
 from emma_viz.session.studies import decoded_sample
@@ -75,6 +75,7 @@ class CaseMaps:
         self._sources = dict(sources or {})
         self.lens, self._running, self._keep, self._again = lens, running, keep, again
         self._loaded: dict[str, LoadedModel] = {}
+        self._beside: dict[str, str] = {}
         self._made: OrderedDict[tuple[str, tuple[CaseAnswer, ...]], _Made] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -166,7 +167,7 @@ class CaseMaps:
         return decoding
 
     def _model(self, answer: CaseAnswer, notes: list[str]) -> LoadedModel | None:
-        """The model that answered, loaded once; a note where it lacks or has other weights."""
+        """The model that answered, loaded once; a note where it lacks or is another."""
         name = answer.model
         source = self._source(name)
         if source is None:
@@ -174,12 +175,15 @@ class CaseMaps:
             return None
         model = self._loaded.get(name)
         if model is None:
+            self._beside[name] = one_mark(named_marks(source, self._running))
             model = self._loaded[name] = load(source, self._running)
         if answer.fingerprint and answer.fingerprint != model.info.fingerprint:
             notes.append(
                 f"{name}: the maps are of other weights ({model.info.fingerprint[:8]}) than answered "
                 f"({answer.fingerprint[:8]})."
             )
+        elif (beside := self._beside[name]) and answer.beside not in ("", beside):
+            notes.append(f"{name}: the maps are of another image encoder or tokenizer than answered.")
         return model
 
 

@@ -1,13 +1,15 @@
 """Models and lenses as a user names them, looked at before any is loaded."""
 
 import gc
+import hashlib
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from emma_viz.checkpoints import FoundModel, LoadedModel, load_model, require_model
-from emma_viz.checkpoints.loaded import encoder_key
+from emma_viz.checkpoints.beside import encoder_key, stored_marks
 from emma_viz.checkpoints.peers import PeerModel, load_peer, peer_source, require_peer
 from emma_viz.errors import InputError, LensMismatchError, MissingLensError
 from emma_viz.lens import Lens, load_lens
@@ -79,6 +81,27 @@ def marks_beside_weights(model: LoadedModel) -> dict[str, str]:
     if isinstance(model, PeerModel):
         return {}
     return {"image encoder": encoder_key(model.vlm), "tokenizer": model.tokenizer.fingerprint}
+
+
+def named_marks(source: str | Path, running: Running) -> dict[str, str]:
+    """What `marks_beside_weights` says of a model that need not be loaded, whatever type it is loaded as.
+
+    Returns:
+        As `emma_viz.checkpoints.beside.stored_marks`.
+
+    Raises:
+        CheckpointError: there is no such model, or a file is damaged or does not fit.
+    """
+    return stored_marks(
+        source, vision_source=running.vision_source, tokenizer_source=running.tokenizer_source
+    )
+
+
+def one_mark(marks: Mapping[str, str]) -> str:
+    """What `named_marks` says as one short text, to be compared as a whole; "" where it does not say all."""
+    if not {"image encoder", "tokenizer"} <= marks.keys():
+        return ""
+    return hashlib.sha256(json.dumps(sorted(marks.items())).encode()).hexdigest()[:24]
 
 
 def free(source: str | Path | LoadedModel) -> None:

@@ -41,7 +41,16 @@ def test_what_is_added_comes_back(casebook):
     given = record(
         "7",
         answer(
-            "cobra", "no", 0.25, right=False, scorer="pope", fingerprint="ab", study="/s", entry="e", sample=3
+            "cobra",
+            "no",
+            0.25,
+            right=False,
+            scorer="pope",
+            fingerprint="ab",
+            beside="cd",
+            study="/s",
+            entry="e",
+            sample=3,
         ),
         answer("emma", "", made_up=("dog", "cat"), missed=("cup",)),
         image="0" * 64,
@@ -81,6 +90,16 @@ def test_one_name_is_one_model(casebook):
     with pytest.raises(InputError, match="weights"):
         casebook.add([record("2", answer("x", fingerprint="1")), record("3", answer("x", fingerprint="2"))])
     assert casebook.count() == 1
+
+
+def test_one_name_is_one_encoder_and_tokenizer(casebook):
+    """As far as that is known: answers of before say nothing of it."""
+    casebook.add([record("0", answer("cobra", fingerprint="aa"))])
+    casebook.add([record("1", answer("cobra", fingerprint="aa", beside="cc"))])
+    with pytest.raises(InputError, match="two: image encoder and tokenizer cc and dd"):
+        casebook.add([record("2", answer("cobra", fingerprint="aa", beside="dd"))])
+    casebook.add([record("2", answer("emma", fingerprint="aa", beside="dd"))])
+    assert casebook.count() == 3
 
 
 def test_the_miner_looks_at_answers_and_evidence(casebook):

@@ -7,6 +7,7 @@ import pytest
 
 from emma_viz.errors import RecordError
 from emma_viz.records.answered import (
+    ANSWERED_FORMAT,
     AnsweredRecord,
     ModelAnswer,
     RunAbout,
@@ -59,9 +60,8 @@ def test_answers_read_back_as_they_were_written(run):
     assert opened.image_file(ANSWERED) == run / "images" / "val" / "a.jpg"
 
 
-def test_notes_are_kept_and_where_there_are_none_not_written(run):
-    assert "notes" not in json.loads((run / "run.json").read_text())
-    noted = replace(RUN, notes=("one: a note",))
+def test_notes_and_what_was_beside_the_weights_are_kept(run):
+    noted = replace(RUN, notes=("one: a note",), beside={"one": "ab"})
     write_answers(run, noted, [ANSWERED])
     assert open_answers(run).about == noted
 
@@ -70,7 +70,7 @@ def test_notes_are_kept_and_where_there_are_none_not_written(run):
     ("change", "reason"),
     [
         (lambda line: line["models"][0].update(p_yes=2.0), "p_yes"),
-        (lambda line: line.update(format=2), "newer emma_viz"),
+        (lambda line: line.update(format=ANSWERED_FORMAT + 1), "newer emma_viz"),
         (lambda line: line["record"].update(truth="perhaps"), "perhaps"),
         (lambda line: line.pop("prompt"), "prompt"),
         (lambda line: line.update(more=1), "more"),

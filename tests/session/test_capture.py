@@ -157,6 +157,11 @@ def test_an_entry_goes_on_with_the_encoder_and_tokenizer_that_began_it(images, p
     assert study.entry("cobra").n_samples == 1
     captured(images, *given, layers=(0,), running=running, overwrite=True)
     assert study.entry("cobra").n_samples == 3
+    # Nor is an entry that is whole taken for that of another.
+    before = content(tmp_path / "study")
+    with pytest.raises(StudyError, match=f"another {other}"):
+        captured(images, pair, tmp_path / "study", layers=(0,))
+    assert content(tmp_path / "study") == before
 
 
 def test_an_entry_of_an_older_version_goes_on(images, pair, tmp_path, monkeypatch):

@@ -130,6 +130,7 @@ def read_run(path: Path, version: int) -> None:
     (answered,) = run.answers()
     assert run.about.models == ("one",)
     assert answered.models[0].answer == "Yé"
+    assert run.about.beside == ({"one": "0123456789ab"} if version >= 2 else {})
 
 
 def read_export(path: Path, version: int) -> None:
@@ -138,6 +139,8 @@ def read_export(path: Path, version: int) -> None:
         if found.complaints:
             raise StudyError(found.complaints[0])
         assert (found.cases, found.answers, found.events) == (2, 1, 3)
+        (answer,) = (each for record in casebook.records() for each in record.answers)
+        assert answer.beside == ("0123456789ab" if version >= 3 else "")
 
 
 def read_evidence(path: Path, version: int) -> None:

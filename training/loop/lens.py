@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import LoadedModel
-from emma_viz.checkpoints.loaded import encoder_key
+from emma_viz.checkpoints.beside import encoder_key
 from emma_viz.errors import LensError
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fitting.states import StateSource

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from emma_viz.checkpoints.loaded import encoder_key, image_transform
+from emma_viz.checkpoints.beside import encoder_key
+from emma_viz.checkpoints.loaded import image_transform
 from emma_viz.data.images import read_image
 from emma_viz.errors import ImageError, RecordError, TrainingError
 from emma_viz.files.arrays import read_npy

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from emma_viz.checkpoints import inspect, load_language_model, load_model
+from emma_viz.checkpoints.beside import encoder_key
 from emma_viz.checkpoints.fingerprint import fingerprint
-from emma_viz.checkpoints.loaded import encoder_key
 from emma_viz.checkpoints.model_files import SourceLike
 from emma_viz.checkpoints.sources import resolve
 from emma_viz.checkpoints.tokenizers import BUNDLED_TOKENIZER, SMALL_FAMILIES, load_tokenizer

@@ -126,6 +126,10 @@ class RunFolder:
         """What one must know of the answers of a model that has answered."""
         return self._beside(model).notes
 
+    def marks(self, model: str) -> Mapping[str, str]:
+        """What `emma_viz.session.loading.named_marks` said of a model that has answered."""
+        return self._beside(model).marks
+
     def _beside(self, model: str) -> _Notes:
         path = self._of(model) / "notes.json"
         if not path.exists():
@@ -145,7 +149,7 @@ class RunFolder:
             model: its name.
             info: its record.
             notes: what one must know of its answers.
-            marks: what `emma_viz.session.loading.marks_beside_weights` says of it.
+            marks: what `emma_viz.session.loading.named_marks` says of it.
 
         Raises:
             InputError: other weights, or weights of another type, have answered in its name, or with another image
@@ -160,24 +164,26 @@ class RunFolder:
             write_file(self._of(model) / "notes.json", lambda part: part.write_text(said, encoding="utf-8"))
             write_file(self._of(model) / "model.json", lambda part: part.write_text(text, encoding="utf-8"))
         else:
-            self.require_weights(model, info.fingerprint, info.dtype)
-            there = self._beside(model).marks
-            if differ := [what for what, mark in marks.items() if there.get(what, mark) != mark]:
-                raise InputError(
-                    f"{self.path} has answers of {model} with another {' and another '.join(differ)}. Give the same "
-                    "--vision and --tokenizer to go on, another --out, or --overwrite."
-                )
+            self.require_same_model(model, info.fingerprint, info.dtype, marks)
 
-    def require_weights(self, model: str, fingerprint: str | None, dtype: str | None) -> None:
-        """Refuse other weights than those whose answers are there.
+    def require_same_model(
+        self,
+        model: str,
+        fingerprint: str | None,
+        dtype: str | None,
+        marks: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Refuse another model than the one whose answers are there.
 
         Args:
-            model: the name in which they have answered, if any have.
+            model: the name in which it has answered, if it has.
             fingerprint: of the weights; None where it is not known.
             dtype: their type; None where it is not known.
+            marks: of what is beside the weights, as far as it is known.
 
         Raises:
-            InputError: other weights, or weights of another type, have answered in its name.
+            InputError: other weights, or weights of another type, have answered in its name, or with another image
+                encoder or tokenizer.
         """
         before = self.info(model)
         if before is None:
@@ -187,6 +193,12 @@ class RunFolder:
             raise InputError(
                 f"{self.path} has answers of {model} with the fingerprint {before.fingerprint} ({before.dtype}), and "
                 f"these weights have {mark} ({kind}); give another --out, or --overwrite."
+            )
+        there = self.marks(model)
+        if differ := [what for what, mark in marks.items() if there.get(what, mark) != mark]:
+            raise InputError(
+                f"{self.path} has answers of {model} with another {' and another '.join(differ)}. Give the same "
+                "--vision and --tokenizer to go on, another --out, or --overwrite."
             )
 
     def write(self, model: str, part: int, given: Sequence[Given]) -> None:

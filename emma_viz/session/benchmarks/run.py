@@ -16,7 +16,7 @@ from emma_viz.session.benchmarks.folder import RunFolder, open_run, require_run_
 from emma_viz.session.benchmarks.judging import judged, require_scorers
 from emma_viz.session.benchmarks.results import tables_of, write_results
 from emma_viz.session.benchmarks.tables import Table
-from emma_viz.session.loading import free, load, marks_beside_weights, require_loadable
+from emma_viz.session.loading import free, load, named_marks, one_mark, require_loadable
 from emma_viz.session.options import BATCH, BROKEN_LIMIT, Asking, Running
 
 
@@ -81,7 +81,8 @@ def run_benchmark(
 
     Raises:
         InputError: there is no such benchmark or scorer, no record, another run in the folder, a model's name stands
-            for other weights than those that have answered, or one shard of several is to overwrite.
+            for other weights, or another image encoder or tokenizer, than have answered, or one shard of several is to
+            overwrite.
         RecordError: a file cannot be read.
         EmmaVizError: a model cannot be loaded or run.
     """
@@ -102,19 +103,20 @@ def run_benchmark(
         say(f"left out: {complaint}")
     recipe = found.recipe(name, models, asking, batch_size, convert_profile=convert_profile)
     # Before its name is written into the run, which from then on is finished with its answers alone. Weights of a model
-    # that has answered all may be gone; if they are there, they must be those that answered.
+    # that has answered all may be gone; if they are there, they and what is beside them must be what answered.
     before = RunFolder(path=out, recipe=recipe)
     for source, model_name in zip(models, recipe.models, strict=True):
         if overwrite or before.pending(model_name):
             require_loadable(source, running)
         else:
-            before.require_weights(model_name, _fingerprint(source, running), running.dtype)
+            mark, marks = _standing(source, running)
+            before.require_same_model(model_name, mark, running.dtype, marks)
     folder = open_run(out, recipe, overwrite=overwrite)
     for source, model_name in zip(models, recipe.models, strict=True):
         pending = folder.pending(model_name, shard)
         if pending:
             loaded = load(source, running, progress)
-            folder.admit(model_name, loaded.info, loaded.notes, marks_beside_weights(loaded))
+            folder.admit(model_name, loaded.info, loaded.notes, named_marks(source, running))
             for done, part in enumerate(pending):
                 if progress is not None:
                     progress(done, len(pending), f"{name}: {model_name}")
@@ -131,16 +133,25 @@ def run_benchmark(
     return _finish(folder, found, kind, by)
 
 
-def _fingerprint(source: str | Path, running: Running) -> str | None:
-    """That of the weights a model's name stands for now, without loading any; None where they are gone."""
+def _standing(source: str | Path, running: Running) -> tuple[str | None, dict[str, str]]:
+    """What a model's name stands for now, without loading it.
+
+    Returns:
+        (fingerprint of the weights, marks of what is beside them); (None, {}) where the weights are gone.
+
+    Raises:
+        CheckpointError: the weights are there, and an encoder or tokenizer that the user names cannot be read.
+    """
     try:
         if local_folder(source) is None:  # nothing is downloaded for it
-            return None
+            return None, {}
         if running.llm_source is None:
-            return inspect(source).fingerprint
-        return require_loadable(source, running)[1].info.fingerprint
+            mark = inspect(source).fingerprint
+        else:
+            mark = require_loadable(source, running)[1].info.fingerprint
     except CheckpointError:
-        return None
+        return None, {}
+    return mark, named_marks(source, running)
 
 
 def _answer(folder: RunFolder, name: str, part: int, found: AskedSet, model, asking, convert_profile) -> None:
@@ -199,6 +210,7 @@ def _finish(folder: RunFolder, found: AskedSet, kind: Benchmark, scorers: tuple[
         records=len(joined),
         complaints=found.complaints,
         notes=tuple(f"{model}: {note}" for model in models for note in folder.notes(model)),
+        beside={model: mark for model in models if (mark := one_mark(folder.marks(model)))},
     )
     return finish(folder.path, about, [each for each in joined if each is not None])
 

@@ -10,7 +10,7 @@ BESIDE_WEIGHTS = "beside-weights"
 
 
 def keep_marks(study: Study, entry: str, marks: Mapping[str, str]) -> None:
-    """Keep what `emma_viz.session.loading.marks_beside_weights` says of the model of an entry, if none is kept yet."""
+    """Keep what `emma_viz.session.loading.named_marks` says of the model of an entry, if none is kept yet."""
     if marks and BESIDE_WEIGHTS not in study.entry(entry).arrays:
         study.save_arrays(entry, BESIDE_WEIGHTS, {}, marks)
 

@@ -30,7 +30,7 @@ from emma_viz.session.capturing.stores import (
 )
 from emma_viz.session.entry_names import entry_name, keep_image_names
 from emma_viz.session.fitting import fit_awaited, lenses_for
-from emma_viz.session.loading import free, load, marks_beside_weights, one_each, require_loadable
+from emma_viz.session.loading import free, load, named_marks, one_each, require_loadable
 from emma_viz.session.options import DEFAULT_LENSES, Asking, Keeping, Running, Store
 from emma_viz.session.road import ask
 from emma_viz.study import Study, open_study
@@ -271,7 +271,7 @@ class _Job:
         model = load(self.sources[name], self.running, self.progress)
         # Made no earlier: a model that cannot be loaded leaves no empty study.
         study = open_study(self.path, create=True)
-        marks = marks_beside_weights(model)
+        marks = named_marks(self.sources[name], self.running)
         replace_old = replace_old or begun_otherwise(study, name, marks, overwrite=overwrite)
         self._plan(study)
         request = self.requests[name]

@@ -14,8 +14,9 @@ from emma_viz.errors import StudyError
 from emma_viz.files.json_door import parse_json
 from emma_viz.lens import Lens
 from emma_viz.models.attention_sites import ALL_SITES
+from emma_viz.session.capturing.marks import begun_otherwise
 from emma_viz.session.capturing.stores import beside_of
-from emma_viz.session.loading import require_loadable
+from emma_viz.session.loading import named_marks, require_loadable
 from emma_viz.session.options import STORES, Asking, Running, Store
 from emma_viz.study import Study
 
@@ -115,7 +116,7 @@ def progressed(
     """Look at the entry of a model, without running it.
 
     Raises:
-        StudyError: it was recorded otherwise, and `overwrite` is False.
+        StudyError: it was recorded otherwise, or with another image encoder or tokenizer, and `overwrite` is False.
     """
     if name not in study:
         return Progressed()
@@ -144,7 +145,9 @@ def progressed(
         if entry.kind != "stream" and entry.n_samples < len(request.image_hashes):
             differ += _differ("number of images", entry.n_samples, len(request.image_hashes))
     if not differ:
-        return Progressed(n_samples=entry.n_samples)
+        marks = named_marks(source, running)
+        replaced = begun_otherwise(study, name, marks, overwrite=overwrite)
+        return Progressed(replace=True) if replaced else Progressed(n_samples=entry.n_samples)
     if not overwrite:
         raise StudyError(
             f"{study.path} already has an entry {name!r} that was recorded otherwise: {'; '.join(differ)}. Give the "

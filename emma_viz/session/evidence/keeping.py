@@ -15,7 +15,7 @@ from emma_viz.session.evidence.asked import AskedCase
 from emma_viz.session.evidence.labelled import LabelledImages, labelled_images
 from emma_viz.session.evidence.measuring import EvidenceRoom
 from emma_viz.session.evidence.references import References, tabletop_references
-from emma_viz.session.loading import free, load
+from emma_viz.session.loading import free, load, named_marks, one_mark
 from emma_viz.session.options import DEFAULT_LENSES, Running
 
 
@@ -62,7 +62,7 @@ def keep_evidence_of(
         say(f"{name}: {len(asked)} of {len(cases)} cases ask it for yes or no about an image")
         if not asked:
             continue
-        model = load(source, running, progress)
+        model, beside = load(source, running, progress), one_mark(named_marks(source, running))
         room = EvidenceRoom(model, others, lens=_lens(model, lens, say), progress=progress)
         for number, (id, record) in enumerate(asked.items()):
             if progress is not None:
@@ -74,7 +74,8 @@ def keep_evidence_of(
             if kept is not None and kept[0] == recipe:
                 continue
             try:
-                (found,) = room.evidence([asked_case(casebook, record, name, model, labelled=known)])
+                case = asked_case(casebook, record, name, model, beside=beside, labelled=known)
+                (found,) = room.evidence([case])
                 casebook.keep_evidence(
                     id, name, recipe=recipe, document=found.to_json(), measured=found.measured(name)
                 )
@@ -99,16 +100,30 @@ def asked_case(
     name: str,
     model: LoadedModel,
     *,
+    beside: str = "",
     labelled: LabelledImages | None = None,
 ) -> AskedCase:
     """What is measured of a case.
 
+    Args:
+        casebook: holds the image.
+        record: the case.
+        name: in which the model answered.
+        model: that is measured.
+        beside: its `CaseAnswer.beside`; "" where it is not known.
+        labelled: images of the case's benchmark whose labels are known.
+
     Raises:
-        InputError: other weights answered in the model's name, or the casebook lacks the image.
+        InputError: other weights, or another image encoder or tokenizer, answered in the model's name, or the casebook
+            lacks the image.
     """
     answer = record.answer_of(name)
     if answer is not None and answer.fingerprint not in ("", model.info.fingerprint):
         raise InputError(f"other weights answered in the name of {name}; run the benchmark with these.")
+    if answer is not None and beside and answer.beside not in ("", beside):
+        raise InputError(
+            f"another image encoder or tokenizer answered in the name of {name}; run the benchmark with these."
+        )
     picture = casebook.picture(record.image)
     if picture is None:
         raise InputError("the casebook does not have its image.")

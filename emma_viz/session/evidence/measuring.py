@@ -37,6 +37,7 @@ from emma_viz.session.evidence.labelled import COMPARED_WITH, LabelledProbes
 from emma_viz.session.evidence.presence import Presence, PresenceProbes, fit_presence, question_states
 from emma_viz.session.evidence.references import References
 from emma_viz.session.evidence.sentences import sentences_of
+from emma_viz.session.loading import marks_beside_weights
 from emma_viz.session.options import Asking
 from emma_viz.session.road import ask
 from emma_viz.shapes import EMBEDDING
@@ -142,6 +143,7 @@ class EvidenceRoom:
         digest = hashlib.sha256()
         for part in (
             self.model.info.fingerprint,
+            json.dumps(marks_beside_weights(self.model), sort_keys=True),
             self.recipe_of(case.labels),
             image_hash(case.image),
             case.prompt,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from emma_viz.cases.casebook import Casebook
+from emma_viz.cases.gathering import gather_run
 from emma_viz.checkpoints import load_model, save_vision_encoder
 from emma_viz.cli.main import main
 from emma_viz.errors import CheckpointError, InputError
@@ -205,16 +207,50 @@ def test_other_weights_are_no_model_that_has_answered_all(whole, asked, pair, tm
     assert content(whole.run.path) == before
 
 
-def test_a_model_goes_on_with_the_encoder_that_began(asked, pair, tmp_path):
-    assert asked(tmp_path / "run", models=[pair.cobra], shard=(1, 2)) is None
-    before = content(tmp_path / "run")
+@pytest.fixture(scope="module")
+def other_encoder(pair, tmp_path_factory):
     vision = load_model(pair.cobra, vision_source=str(pair.vision)).vlm.vision
     next(iter(vision.parameters())).data += 1
-    save_vision_encoder(tmp_path / "other.safetensors", vision)
+    return save_vision_encoder(tmp_path_factory.mktemp("other") / "other.safetensors", vision)
+
+
+def test_a_model_goes_on_with_the_encoder_that_began(asked, pair, other_encoder, tmp_path):
+    assert asked(tmp_path / "run", models=[pair.cobra], shard=(1, 2)) is None
+    before = content(tmp_path / "run")
     with pytest.raises(InputError, match="answers of cobra with another image encoder"):
-        asked(tmp_path / "run", models=[pair.cobra], vision=tmp_path / "other.safetensors")
+        asked(tmp_path / "run", models=[pair.cobra], vision=other_encoder)
     assert content(tmp_path / "run") == before
     assert asked(tmp_path / "run", models=[pair.cobra]) is not None
+
+
+def test_another_encoder_is_not_the_model_that_has_answered_all(whole, asked, pair, other_encoder, tmp_path):
+    before = content(whole.run.path)
+    with pytest.raises(
+        InputError, match=r"answers of cobra with another image encoder\. Give the same --vision"
+    ):
+        asked(whole.run.path, vision=other_encoder)
+    words = shutil.copytree(pair.cobra, tmp_path / "cobra") / "tokenizer.json"
+    found = json.loads(words.read_text())
+    found["added_tokens"][-1]["content"] += "x"
+    words.write_text(json.dumps(found))
+    with pytest.raises(InputError, match="answers of cobra with another tokenizer"):
+        asked(whole.run.path, models=[words.parent])
+    with pytest.raises(CheckpointError, match="gone"):
+        asked(whole.run.path, vision=tmp_path / "gone.safetensors")
+    assert content(whole.run.path) == before
+
+
+def test_runs_of_two_encoders_are_two_models_of_a_casebook(whole, asked, pair, other_encoder, tmp_path):
+    marks = whole.run.about.beside
+    assert marks.keys() == {"cobra", "emma"}
+    other = asked(tmp_path / "run", models=[pair.cobra], vision=other_encoder)
+    assert other.run.about.beside["cobra"] != marks["cobra"]
+    with Casebook.open(tmp_path / "cases.db") as casebook:
+        gather_run(casebook, whole.run.path)
+        kept = {each.model: each.beside for record in casebook.records() for each in record.answers}
+        assert kept == marks
+        with pytest.raises(InputError, match="one model, got answers of two: image encoder and tokenizer"):
+            gather_run(casebook, other.run.path)
 
 
 def test_another_run_or_something_else_in_the_folder_is_refused(whole, asked, tmp_path):

@@ -24,6 +24,7 @@ from emma_viz.render.colours import MODELS
 from emma_viz.session.case_maps import CaseMaps
 from emma_viz.session.case_report.writing import write_case_report
 from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, CaseNumber, EvidenceSentence
+from emma_viz.session.loading import named_marks, one_mark
 from emma_viz.session.options import Running
 
 LONG = (
@@ -327,6 +328,14 @@ def test_maps_are_made_by_the_models_that_answered(pair, image):
     assert "c: no maps without its weights" in said
     assert "d: the study behind it cannot be shown" in said
     assert maps.of(asked, image) is shown
+    running = Running(vision_source=str(pair.vision))
+    beside = one_mark(named_marks(pair.cobra, running))
+    for mark, told in ((beside, 0), ("", 0), ("other", 1)):
+        answers = (replace(asked.answers[0], beside=mark),)
+        notes = (
+            CaseMaps({"a": str(pair.cobra)}, running=running).of(replace(asked, answers=answers), image).notes
+        )
+        assert notes == ("a: the maps are of another image encoder or tokenizer than answered.",) * told
     blind = maps.of(replace(asked, image=""), None)
     assert blind.payload is None
     assert "does not have the image" in blind.notes[0]

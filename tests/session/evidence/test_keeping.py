@@ -11,13 +11,15 @@ from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.pictures import case_picture
 from emma_viz.checkpoints import load_model
+from emma_viz.errors import InputError
 from emma_viz.records.benchmarks import benchmark, read_benchmark
 from emma_viz.session import Running
 from emma_viz.session.evidence.document import CaseEvidence, CaseNumber
-from emma_viz.session.evidence.keeping import keep_evidence_of
+from emma_viz.session.evidence.keeping import asked_case, keep_evidence_of
 from emma_viz.session.evidence.labelled import labelled_images
 from emma_viz.session.evidence.measuring import EvidenceRoom
 from emma_viz.session.evidence.references import tabletop_references
+from emma_viz.session.loading import named_marks, one_mark
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,20 @@ def test_a_case_with_a_number_that_is_none_is_said_and_the_next_is_kept(
     assert done == 1
     assert [bool(casebook.evidence(id)) for id in ids] == [False, False, True]
     assert any(repr(first.prompt)[:80] in each and "expected finite numbers" in each for each in said)
+
+
+def test_what_another_encoder_answered_is_not_measured(casebook, pair):
+    model = load_model(pair.cobra, vision_source=str(pair.vision))
+    record = casebook.case(casebook.ids()[0]).record
+    beside = one_mark(named_marks(pair.cobra, Running(vision_source=str(pair.vision))))
+    answers = {
+        mark: replace(record, answers=(replace(record.answers[0], beside=mark),))
+        for mark in ("", beside, "x")
+    }
+    for mark in ("", beside):
+        assert asked_case(casebook, answers[mark], "cobra", model, beside=beside).prompt == record.prompt
+    with pytest.raises(InputError, match="another image encoder or tokenizer answered in the name of cobra"):
+        asked_case(casebook, answers["x"], "cobra", model, beside=beside)
 
 
 def labelled_case(number: int, *, there: bool, image: str, **changes) -> CaseRecord:
