@@ -6,8 +6,9 @@ import pytest
 
 from emma_viz.errors import InputError, RecordError
 from emma_viz.records.benchmarks import read_benchmark
-from emma_viz.records.imports import read_lmms_log, read_vlmevalkit
+from emma_viz.records.imports import read_lmms_log
 from emma_viz.records.scorers import scorer
+from emma_viz.records.vlmevalkit import read_vlmevalkit
 
 ROWS = (("snowboard", "yes", "Yes"), ("backpack", "no", "No, none."), ("person", "yes", "yes"))
 ADDED = "\nAnswer the question using a single word or phrase."
@@ -211,20 +212,74 @@ def test_a_table_without_repetition_is_joined_to_the_records_of_all_splits(tmp_p
 def test_no_row_of_a_table_gets_the_record_of_another_image(tmp_path, three_splits):
     path = tmp_path / "m_POPE.json"
     rows = table_without_repetition(path, ("adversarial", "popular", "random"))
-    # In another order than any of the splits, with a row fewer, of another version.
+    # No image is named, and the rows are in another order than any of the splits, one is fewer, or they are others.
     for wrong in (
         rows[::2] + rows[1::2],
         rows[:3] + rows[4:],
         [row | {"question": "Is it?"} for row in rows],
     ):
         path.write_text(json.dumps([row | {"index": i} for i, row in enumerate(wrong)]))
-        with pytest.raises(InputError, match="give the records that the table was made with, or none"):
+        with pytest.raises(
+            InputError, match=r"does not name its images.* To mend it, .* add the column image_path"
+        ):
             read_vlmevalkit(path, dataset="pope", records=three_splits)
     # A table of one split, by its places: a row that lacks would shift those behind it.
     rows = [row | {"category": "random"} for row in rows if "random" in row["category"]]
     path.write_text(json.dumps(rows[1:]))
     with pytest.raises(InputError, match="5 of 5 that are others"):
         read_vlmevalkit(path, dataset="pope", records=three_splits)
+
+
+@pytest.mark.parametrize("column", ["image_path", "image"])
+@pytest.mark.parametrize("place", ["", "/data/LMUData/images/"])
+def test_rows_that_name_their_images_are_joined_in_any_order(tmp_path, three_splits, column, place):
+    path = tmp_path / "m_POPE.json"
+    rows = table_without_repetition(path, ("random", "popular", "adversarial"))
+    for row in rows:
+        row[column] = f"{place}{row['prediction'][len('said of ')]}.jpg"
+    for order in (rows[::-1], rows[::2] + rows[1::2]):
+        path.write_text(json.dumps([row | {"index": i} for i, row in enumerate(order)]))
+        found = read_vlmevalkit(path, dataset="pope", records=three_splits)
+        assert not found.complaints
+        assert set(found.records) == set(three_splits.records)
+        for record in found.records:
+            asked = f"{record.image[0]} {record.object} {record.truth}"
+            assert found.answers[record.key].text == f"said of {asked}"
+    # One that is of no record is left out, and it shifts no other; of several the table is none of these records'.
+    rows[3][column] = "z.jpg"
+    path.write_text(json.dumps(rows[::-1]))
+    found = read_vlmevalkit(path, dataset="pope", records=three_splits)
+    assert len(found.records) == len(three_splits.records) - 1
+    assert "no row of the split 'random' of the image 'z.jpg' that asks this" in found.complaints[0]
+    path.write_text(json.dumps([row | {column: "z.jpg"} for row in rows[::-1]]))
+    with pytest.raises(InputError, match=r"It names images, and 0 of its rows are found by their image"):
+        read_vlmevalkit(path, dataset="pope", records=three_splits)
+    # Without records, answers about one image are one cluster.
+    alone = read_vlmevalkit(path, dataset="pope")
+    assert {each.cluster for each in alone.records} == {"z.jpg"}
+
+
+def test_an_image_in_base64_names_none(tmp_path, three_splits):
+    path = tmp_path / "m_POPE.json"
+    rows = table_without_repetition(path, ("random", "popular", "adversarial"))
+    path.write_text(json.dumps([row | {"image": "/9j/4AAQSkZJRg=="} for row in rows]))
+    assert set(read_vlmevalkit(path, dataset="pope", records=three_splits).records) == set(
+        three_splits.records
+    )
+    assert {each.image for each in read_vlmevalkit(path, dataset="pope").records} == {None}
+
+
+def test_records_that_ask_the_same_twice_have_a_row_each(tmp_path):
+    rows = [{"question_id": i, "image": "a.jpg", "text": question("cup"), "label": "no"} for i in range(2)]
+    (tmp_path / "coco_pope_random.json").write_text("\n".join(map(json.dumps, rows)))
+    records = read_benchmark("pope", [tmp_path / "coco_pope_random.json"])
+    table = [
+        {"index": i, "question": question("cup"), "answer": "No", "prediction": "no", "image_path": "a.jpg"}
+        for i in range(2)
+    ]
+    (tmp_path / "m_POPE.json").write_text(json.dumps(table))
+    found = read_vlmevalkit(tmp_path / "m_POPE.json", dataset="pope", records=records)
+    assert found.records == records.records
 
 
 def test_a_table_that_fits_in_several_orders_is_refused(tmp_path):

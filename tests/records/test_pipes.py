@@ -8,8 +8,9 @@ from emma_viz.checkpoints.readers.safetensors_file import read_references
 from emma_viz.errors import CheckpointError, RecordError
 from emma_viz.records import read_records
 from emma_viz.records.benchmarks.rows import benchmark_rows
-from emma_viz.records.imports import read_lmms_log, read_vlmevalkit
+from emma_viz.records.imports import read_lmms_log
 from emma_viz.records.tables import _content_of
+from emma_viz.records.vlmevalkit import read_vlmevalkit
 
 READERS = {
     "records": lambda path: list(read_records(path, images=path.parent)),

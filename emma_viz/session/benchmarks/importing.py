@@ -20,8 +20,9 @@ from emma_viz.records.benchmarks import (
     picture,
     read_benchmark,
 )
-from emma_viz.records.imports import ImportedRun, is_vlmevalkit_table, read_lmms_log, read_vlmevalkit
+from emma_viz.records.imports import ImportedRun, read_lmms_log
 from emma_viz.records.scorers import Answer
+from emma_viz.records.vlmevalkit import is_vlmevalkit_table, read_vlmevalkit
 from emma_viz.session.benchmarks.folder import ASKED_FILE, WRITTEN, no_longer_finished
 from emma_viz.session.benchmarks.judging import judged, require_scorers
 from emma_viz.session.benchmarks.results import benchmark_of
