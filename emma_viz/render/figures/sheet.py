@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from emma_viz.render import colours, words
+from emma_viz.render.pdf_links import LINK, join_links
 
 _SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,
@@ -34,9 +35,6 @@ _NOTEBOOK_DPI = (108, 72, 48, 24)
 """Resolutions of a figure in a notebook, the first that is small enough."""
 _NOTEBOOK_BYTES = 750_000
 """Of a PNG there; a third more as text."""
-
-_LINK = "#"
-"""Begins the address of a place on the same sheet."""
 
 _LOCK = threading.RLock()
 
@@ -81,26 +79,18 @@ def pdf_of(figures: Iterable[Figure], stream: BytesIO, *, dpi: int) -> None:
     """Write a PDF of several pages, as reproducible as one of `Drawing.savefig`."""
     from matplotlib.backends.backend_pdf import PdfPages  # slow to import, and of no use to a PNG
 
-    with settings(), PdfPages(stream, metadata=METADATA["pdf"]) as pdf:
+    written, places, links = BytesIO(), [], []
+    with settings(), PdfPages(written, metadata=METADATA["pdf"]) as pdf:
         for figure in figures:
             pdf.savefig(figure, dpi=dpi)
-            if isinstance(figure, Drawing):
-                _join_links(pdf, figure)
-
-
-def _join_links(pdf: Any, figure: Drawing) -> None:
-    """Let the links of the page that was written last lead to places on it.
-
-    Matplotlib's own links lead to addresses alone, so that what it is about to write of them is changed.
-    """
-    from matplotlib.backends.backend_pdf import Name
-
-    file = pdf._file
-    page, (_, links) = file.pageList[-1], file._annotations[-1]
-    for link in links:
-        if (address := link["A"]["URI"]).startswith(_LINK):
-            top = 72 * figure.get_figheight() * figure.places[address.removeprefix(_LINK)]
-            link["A"] = {"S": Name("GoTo"), "D": [page, Name("XYZ"), None, top, None]}
+            named = figure.places if isinstance(figure, Drawing) else {}
+            places.append({name: 72 * figure.get_figheight() * at for name, at in named.items()})
+            links.append(
+                sum(
+                    bool(text.get_text()) and (text.get_url() or "").startswith(LINK) for text in figure.texts
+                )
+            )
+    stream.write(join_links(written.getvalue(), places, links))
 
 
 @dataclass(frozen=True)
@@ -175,7 +165,7 @@ class Sheet:
             va="center" if rotation else "baseline",
             rotation=rotation,
             parse_math=False,
-            url=_LINK + link if link else None,
+            url=LINK + link if link else None,
         )
 
     def write_lines(self, x: float, y: float, lines: list[str], size: float, **style) -> float:
