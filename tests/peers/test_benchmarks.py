@@ -10,6 +10,7 @@ from PIL import Image
 from emma_viz.capture.hooks import foreign_hooks
 from emma_viz.checkpoints import load_model
 from emma_viz.cli.main import main
+from emma_viz.errors import InputError
 from emma_viz.records.answered import open_answers
 from emma_viz.records.questions import Question
 from emma_viz.session import Asking, Running
@@ -61,6 +62,27 @@ def test_answers_and_first_tokens_are_those_of_generate(peer, pictures):
         np.testing.assert_allclose([each.answer.p_yes, each.answer.p_no], chances, rtol=1e-5)
         assert (each.image_sha256 is None) == (question.image is None)
     assert not model.peer.network._forward_hooks
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_scores_that_are_no_numbers_end_in_a_sentence(peer, pictures, temperature):
+    """As those of the package's own models, before a token is chosen; whoever asks again hears what is then said."""
+    _, model = peer
+    asking = Asking(max_new_tokens=2, temperature=temperature, seed=0)
+    questions = [Question(image=pictures[0], prompt="Is there a cup?"), Question(image=None, prompt="Is it?")]
+    before = list(given_answers(model, questions, asking=asking))
+    row = model.peer.network.get_output_embeddings().weight.data[model.peer.first_id("Yes")]
+    kept = row.clone()
+    try:
+        row[0] = float("nan")
+        for question, asked in zip(questions, (r"Is there a cup\?", r"Is it\?"), strict=True):
+            said = rf"got others from {model.name} in float32 for the answer to '{asked}'; .* another --dtype"
+            with pytest.raises(InputError, match=said):
+                list(given_answers(model, [question], asking=asking))
+    finally:
+        row.copy_(kept)
+    assert not foreign_hooks(model.peer.network)
+    assert list(given_answers(model, questions, asking=asking)) == before
 
 
 def test_a_checkpoint_that_draws_by_itself_is_still_asked_greedily(llava, pictures):
