@@ -3,10 +3,8 @@
 import re
 from collections.abc import Mapping
 
-import numpy as np
-
 from emma_viz.data.image_grid import ImageGrid
-from emma_viz.render import grid_extent
+from emma_viz.render import GridSpans
 
 
 def region_of(look: Mapping[str, str], grid: tuple[int, int]) -> tuple[int, int, int, int] | None:
@@ -23,9 +21,9 @@ def region_of(look: Mapping[str, str], grid: tuple[int, int]) -> tuple[int, int,
 def extent_of(region: tuple[int, int, int, int], place: ImageGrid) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of a region's patches, as fractions of the image."""
     top, left, bottom, right = region
-    columns = place.grid[1]
-    corners = place.token_boxes()[[top * columns + left, bottom * columns + right]]
-    return grid_extent(corners, place.image_size)
+    spans = GridSpans.of(place)
+    across, down = spans.across, spans.down
+    return float(across[0, left]), float(down[0, top]), float(across[1, right]), float(down[1, bottom])
 
 
 def translate(
@@ -33,11 +31,8 @@ def translate(
 ) -> tuple[int, int, int, int] | None:
     """The same place on another grid, by the centres of the first and the last patch; None where it has none there."""
 
-    def patch(edges: np.ndarray, own: np.ndarray, index: int) -> int:
-        return int(np.searchsorted(edges, (own[index] + own[index + 1]) / 2, side="right")) - 1
-
-    (x, y), (u, v) = ([np.append(starts, ends[-1]) for starts, ends in each.spans] for each in (one, other))
     top, left, bottom, right = region
-    found = patch(v, y, top), patch(u, x, left), patch(v, y, bottom), patch(u, x, right)
-    rows, columns = other.grid
-    return found if min(found) >= 0 and found[2] < rows and found[3] < columns else None
+    columns = one.grid[1]
+    corners = one.token_boxes()[[top * columns + left, bottom * columns + right]]
+    first, last = other.tokens_at((corners[:, :2] + corners[:, 2:]) / 2).tolist()
+    return None if min(first, last) < 0 else (*divmod(first, other.grid[1]), *divmod(last, other.grid[1]))

@@ -115,7 +115,7 @@ class ImageGrid(ABC):
         A box holds its left and top edge, not its right and bottom edge.
         """
         (column, across), (row, down) = (
-            _cell_of(span, points[..., place]) for place, span in enumerate(self.spans)
+            cell_of(span, points[..., place]) for place, span in enumerate(self.spans)
         )
         return np.asarray(np.where(across & down, row * self.grid[1] + column, -1))
 
@@ -156,8 +156,8 @@ class ImageGrid(ABC):
         width, height = self.image_size
         across, down = self.spans
         out = np.full((height, width, *values.shape[2:]), np.nan, dtype=np.float32)
-        column, seen = _cell_of(across, np.arange(width) + 0.5)
-        row, shown = _cell_of(down, np.arange(height) + 0.5)
+        column, seen = cell_of(across, np.arange(width) + 0.5)
+        row, shown = cell_of(down, np.arange(height) + 0.5)
         values = values.astype(np.float32, copy=False)
         # One row of the grid at a time: nothing of the size of the image is made beside the result.
         for each in np.unique(row[shown]):
@@ -187,8 +187,11 @@ def _covered_share(span: Spans, first: float, last: float, length: int) -> np.nd
     return np.where(high > low, np.maximum(covered, 0) / np.maximum(high - low, 1e-300), 0.0)
 
 
-def _cell_of(span: Spans, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The last cell that begins at or before each position (0 where none does), and whether it holds it."""
+def cell_of(span: Spans, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The last cell that begins at or before each position (0 where none does), and whether it holds it.
+
+    A cell holds where it begins, not where it ends.
+    """
     starts, ends = span
     cell = np.searchsorted(starts, positions, side="right") - 1
     own = np.asarray(np.maximum(cell, 0))

@@ -9,6 +9,7 @@ from .recipe import recipe_of as recipe_of
 from .recipe import with_recipe as with_recipe
 from .sidecar import read_spec as read_spec
 from .sidecar import write_spec as write_spec
+from .spans import GridSpans as GridSpans
 from .spec import (
     FigureSpec as FigureSpec,
 )
@@ -18,21 +19,18 @@ from .spec import (
 from .spec import (
     ModelCase as ModelCase,
 )
-from .spec import (
-    grid_extent as grid_extent,
-)
 from .web.html import page as page
 
 __all__ = [
     "SUFFIXES",
     "FigureSpec",
+    "GridSpans",
     "ImageCase",
     "ModelCase",
     "check_suffix",
     "draw",
     "encode",
     "fit_image",
-    "grid_extent",
     "highlight",
     "page",
     "read_spec",

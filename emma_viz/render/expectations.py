@@ -10,7 +10,7 @@ from emma_viz.errors import InputError
 
 _LONGEST = 100_000
 """Characters of the longest text in a figure."""
-_FARTHEST = 1e4
+FARTHEST = 1e4
 """How many widths or heights of its image a patch grid may reach."""
 HIGHEST_NUMBER = 1e30
 """The largest size of a colour limit."""
@@ -38,9 +38,9 @@ def expect_extent(where: str, extent: tuple[float, float, float, float]) -> None
         InputError: it is.
     """
     left, top, right, bottom = extent
-    if not (np.abs(extent).max() <= _FARTHEST and left < right and top < bottom):
+    if not (np.abs(extent).max() <= FARTHEST and left < right and top < bottom):
         raise InputError(
-            f"{where}: expected an extent (left < right, top < bottom) in fractions of at most {_FARTHEST:.0f}, "
+            f"{where}: expected an extent (left < right, top < bottom) in fractions of at most {FARTHEST:.0f}, "
             f"got {extent}."
         )
 

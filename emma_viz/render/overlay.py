@@ -6,6 +6,7 @@ from PIL import Image
 
 from emma_viz.maps.scale import normalise
 from emma_viz.render import colours
+from emma_viz.render.spans import GridSpans
 
 GREYING = 0.4
 """How far the image is turned to grey beneath a highlight, so that the map's colours stand out."""
@@ -37,27 +38,8 @@ def fit_image(image: UInt8[np.ndarray, "H W 3"], longest: int = 1024) -> UInt8[n
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
-def patch_of_pixels(
-    size: tuple[int, int], grid: tuple[int, int], extent: tuple[float, float, float, float]
-) -> tuple[Int[np.ndarray, "H"], Int[np.ndarray, "W"]]:
-    """Which row of patches each row of pixels lies in, and which column each column; -1 where none sees it.
-
-    Args:
-        size: height and width of the image, pixels.
-        grid: rows and columns of patches.
-        extent: left, top, right, bottom of the grid in fractions of the image.
-    """
-    left, top, right, bottom = extent
-    found = []
-    for pixels, patches, low, high in ((size[0], grid[0], top, bottom), (size[1], grid[1], left, right)):
-        centres = (np.arange(pixels) + 0.5) / pixels
-        index = np.floor((centres - low) / (high - low) * patches).astype(np.int64)
-        found.append(np.where((index >= 0) & (index < patches), index, -1))
-    return found[0], found[1]
-
-
 def _seen(rows: Int[np.ndarray, "H"], columns: Int[np.ndarray, "W"]) -> Bool[np.ndarray, "H W"]:
-    """Which pixels some patch sees, from `patch_of_pixels`."""
+    """Which pixels some patch sees, from `GridSpans.cells_of_pixels`."""
     return (rows >= 0)[:, None] & (columns >= 0)[None, :]
 
 
@@ -65,7 +47,7 @@ def highlight(
     image: UInt8[np.ndarray, "H W 3"],
     values: Float[np.ndarray, "R C"],
     limits: tuple[float, float],
-    extent: tuple[float, float, float, float],
+    spans: GridSpans,
     *,
     colormap: str = "viridis",
     strength: float = STRENGTH,
@@ -79,12 +61,12 @@ def highlight(
         image: RGB, in its true aspect.
         values: one raw value a patch.
         limits: lowest and highest value of the colour scale.
-        extent: left, top, right, bottom of the grid in fractions of the image.
+        spans: where the patches lie.
         colormap: one of `colours.COLORMAPS`.
         strength: the weight of the map's colour at the highest value, in [0, 1].
     """
     height, width = image.shape[:2]
-    rows, columns = patch_of_pixels((height, width), values.shape, extent)
+    rows, columns = spans.cells_of_pixels((height, width))
     scaled = np.nan_to_num(normalise(values, np.array(limits)))
     tint = colours.paint(values, limits, colormap)[..., :3] / 255.0
     visible = _seen(rows, columns)[..., None]

@@ -28,16 +28,19 @@ from emma_viz.files.versions import require_version
 from emma_viz.render.arrays import ArrayKind, unpack_arrays
 from emma_viz.render.output import write_atomically
 from emma_viz.render.recipe import LARGEST, ROOM, recipe_in
+from emma_viz.render.spans import Extent, GridSpans
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 from emma_viz.render.words import distinct
 
 _FORMAT = "emma-viz figure"
-SIDECAR_SCHEMA = 6
+SIDECAR_SCHEMA = 7
 SINCE = {
     "difference_limit": 2, "kept": 3, "word": 4, "evidence": 4, "score": 4, "marked": 5, "controls": 5,
     "pair": 6, "font_scale": 6, "judged": 6, "beats": 6, "n_layer": 6,
 }  # fmt: skip
 """Field → the schema that brought it; an older file lacks it, and it then has its default."""
+_SPANS_SINCE = 7
+"""Before, a grid was kept as the rectangle `extent` that its cells shared evenly."""
 VALUES = 200_000
 """Values, texts and names that a recipe holds at most, its arrays aside."""
 
@@ -46,8 +49,11 @@ _ARRAYS: dict[type, dict[str, ArrayKind]] = {
     ModelCase: dict.fromkeys(("decoded", "maps", "limits", "correlation", "evidence"), "numbers"),
 }
 _CASES: dict[type, tuple[str, type]] = {FigureSpec: ("images", ImageCase), ImageCase: ("models", ModelCase)}
-_CURVE: dict[str, ArrayKind] = {"layer": "integers", "r2": "numbers"}
-"""Arrays that a retention curve is kept as, because JSON has no NaN."""
+_PARTS: dict[str, dict[str, ArrayKind]] = {
+    "retention": {"layer": "integers", "r2": "numbers"},
+    "spans": {"across": "numbers", "down": "numbers"},
+}
+"""Field → the arrays that it is kept as: JSON has no NaN, and a text of many numbers is long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +193,9 @@ def _pack(value, name: str, arrays: dict[str, np.ndarray]) -> dict:
             arrays[f"{inner}.layer"] = np.array([layer for layer, _ in item], dtype=np.int64)
             arrays[f"{inner}.r2"] = np.array([r2 for _, r2 in item], dtype=np.float64)
             item = inner
+        elif field.name == "spans" and item is not None:
+            arrays[f"{inner}.across"], arrays[f"{inner}.down"] = item.across, item.down
+            item = inner
         packed[field.name] = item
     return packed
 
@@ -198,7 +207,10 @@ def _packed(kind: Any, schema: int) -> Any:
     nested, case = _CASES.get(kind, (None, None))
     for field in fields(kind):
         hint: Any = hints[field.name]
-        if field.name == "retention" or field.name in _ARRAYS.get(kind, ()):
+        if field.name == "spans" and schema < _SPANS_SINCE:
+            parts.append(("extent", Extent | None if field.default is None else Extent))
+            continue
+        if field.name in _PARTS or field.name in _ARRAYS.get(kind, ()):
             hint = str | None if field.default is None else str
         elif field.name == nested:
             hint = types.GenericAlias(tuple, (_packed(case, schema), ...))
@@ -215,25 +227,46 @@ def _named(kind: Any, packed: Any, name: str):
     """
     nested, case = _CASES.get(kind, (None, None))
     for field in fields(kind):
+        if field.name == "spans" and hasattr(packed, "extent"):
+            continue
         inner, item = f"{name}.{field.name}", getattr(packed, field.name)
         array = _ARRAYS.get(kind, {}).get(field.name)
-        if array and item is None:  # of a field that may be absent
+        kept = array or field.name in _PARTS
+        if kept and item is None:  # of a field that may be absent
             continue
-        if (array or field.name == "retention") and item != inner:
+        if kept and item != inner:
             raise InputError(f"expected {inner} to name the array of that name, got {item[:100]!r}")
         if array:
             yield inner, array
-        elif field.name == "retention":
-            yield from ((f"{inner}.{part}", of) for part, of in _CURVE.items())
+        elif kept:
+            yield from ((f"{inner}.{part}", of) for part, of in _PARTS[field.name].items())
         elif case and field.name == nested:
             for index, each in enumerate(item):
                 yield from _named(case, each, f"{inner}.{index}")
+
+
+def _of_extent(kind: Any, extent: Extent | None, values: dict[str, Any]) -> dict[str, Any]:
+    """What a case of a file that kept extents has now: the spans of its grid, and of its models' other grids."""
+    shape = values["true_map" if kind is ImageCase else "maps"].shape[-2:]
+    if extent is None or len(shape) < 2:  # the case itself refuses an array of another shape
+        return {"spans": None}
+    found = {"spans": GridSpans.even(extent, shape)}
+    if kind is ImageCase:
+        found["models"] = tuple(
+            model
+            if model.spans is not None or model.maps.shape[1:] == shape
+            else dataclasses.replace(model, spans=GridSpans.even(extent, model.maps.shape[1:]))
+            for model in values["models"]
+        )
+    return found
 
 
 def _unpack(kind: Any, packed: Any, arrays: dict[str, np.ndarray]):
     values = {}
     nested, case = _CASES.get(kind, (None, None))
     for field in fields(kind):
+        if field.name == "spans" and hasattr(packed, "extent"):
+            continue
         item = getattr(packed, field.name)
         if field.name in _ARRAYS.get(kind, ()) and item is not None:
             item = arrays[item]
@@ -246,7 +279,12 @@ def _unpack(kind: Any, packed: Any, arrays: dict[str, np.ndarray]):
                     f"{item}: expected as many layers as values, got {layers.shape} and {r2.shape}"
                 )
             item = tuple(zip(layers.tolist(), r2.tolist(), strict=True))
+        elif field.name == "spans" and item is not None:
+            across, down = (arrays[f"{item}.{part}"].astype(np.float64) for part in _PARTS["spans"])
+            item = GridSpans(across=across, down=down)
         values[field.name] = item
+    if hasattr(packed, "extent"):
+        values |= _of_extent(kind, packed.extent, values)
     if kind is ImageCase:
         # Until schema 6 models of one name were written, of which no figure can tell the rows apart.
         models = cast("tuple[ModelCase, ...]", values["models"])

@@ -16,15 +16,13 @@ from emma_viz.render.expectations import (
     expect_shape,
     expect_words,
 )
+from emma_viz.render.spans import Extent, GridSpans
 from emma_viz.render.words import clean
 
 STYLES = ("default", "paper")
 SCALES = ("shared", "per_row", "per_map", "fixed")
 ONE_SCALE = ("shared", "fixed")
 """The scales in which all maps of an image have the same limits."""
-
-Extent = tuple[float, float, float, float]
-"""Left, top, right, bottom of a patch grid, as fractions of the image's width and height."""
 
 Limits = tuple[float, float]
 """Lowest and highest value of a colour scale."""
@@ -80,8 +78,8 @@ class ModelCase:
     """Revision and fingerprint of the checkpoint, in words."""
     site: str = ""
     """The hook site that was decoded."""
-    extent: Extent | None = None
-    """Its own `ImageCase.extent`, where its preprocessing differs; None is the image's."""
+    spans: GridSpans | None = None
+    """Its own `ImageCase.spans`, where its preprocessing differs; None is the image's."""
     evidence: Float[np.ndarray, "R C"] | None = None
     """By how much each patch's token supports `ImageCase.word`, nats of its log-probability; None without a word."""
     score: float | None = None
@@ -116,8 +114,8 @@ class ModelCase:
         expect_limits(f"{where}: limits", self.limits)
         if set(self.marked) - set(self.layers):
             raise InputError(f"{where}: expected marks at layers that are shown, got {self.marked[:50]}.")
-        if self.extent is not None:
-            expect_extent(where, self.extent)
+        if self.spans is not None:
+            _expect_grid(where, self.spans, self.maps.shape[1:])
         if self.evidence is not None:
             expect_shape(f"{where}: evidence", self.evidence, self.maps.shape[1:])
         if self.evidence is None and (self.judged or self.beats is not None):
@@ -144,8 +142,8 @@ class ImageCase:
     """SHA-256 of the original image."""
     prompt: str
     """What the models were asked."""
-    extent: Extent
-    """What the patch grid covers (see `grid_extent`)."""
+    spans: GridSpans
+    """Where the patches lie."""
     true_map: Float[np.ndarray, "R C"]
     """The map of the true pixels."""
     true_limits: tuple[float, float]
@@ -170,14 +168,17 @@ class ImageCase:
             raise InputError(f"{where}: expected a difference_limit above 0, got {self.difference_limit}.")
         expect_shape(f"{where}: image", self.image, (None, None, 3))
         expect_shape(f"{where}: true_map", self.true_map, (None, None))
-        for extent in (self.extent, self.kept or self.extent):
-            expect_extent(where, extent)
+        _expect_grid(where, self.spans, self.true_map.shape)
+        if self.kept is not None:
+            expect_extent(where, self.kept)
         expect_limits(f"{where}: true_limits", np.asarray([self.true_limits], dtype=np.float64))
         if not 1 <= len(self.models) <= FIGURE_MODELS:
             raise InputError(
                 f"{where}: expected 1 to {FIGURE_MODELS} models in a figure, got {len(self.models)}; draw several "
                 "figures."
             )
+        for model in self.models:
+            _expect_grid(f"{where}: model {model.name!r}", self.spans_of(model), model.maps.shape[1:])
         names = [clean(model.name) for model in self.models]
         if len(set(names)) < len(names):
             raise InputError(
@@ -206,9 +207,9 @@ class ImageCase:
             )
         return self.models[first], self.models[second]
 
-    def extent_of(self, model: ModelCase) -> Extent:
-        """What a model's patch grid covers of the image."""
-        return model.extent or self.extent
+    def spans_of(self, model: ModelCase) -> GridSpans:
+        """Where a model's patches lie on the image."""
+        return model.spans or self.spans
 
     @property
     def aspect(self) -> float:
@@ -310,11 +311,11 @@ def common_layers(case: ImageCase) -> tuple[int, ...]:
         InputError: there are not two models with a layer and a patch grid in common.
     """
     first, second = case.subtracted
-    grids = [(model.maps.shape[1:], case.extent_of(model)) for model in (first, second)]
-    if grids[0] != grids[1]:
+    one, other = (case.spans_of(model) for model in (first, second))
+    if not one.equals(other):
         raise InputError(
-            f"image {case.title!r}: {first.name} has a patch grid of {grids[0][0]} over {grids[0][1]} and "
-            f"{second.name} of {grids[1][0]} over {grids[1][1]}; a difference needs the same one."
+            f"image {case.title!r}: {first.name} has a patch grid of {one.grid} over {one.extent} and "
+            f"{second.name} of {other.grid} over {other.extent}; a difference needs the same one."
         )
     common = tuple(layer for layer in first.layers if layer in second.layers)
     if not common:
@@ -352,20 +353,9 @@ def difference_limits(case: ImageCase) -> Limits:
     return -half, half
 
 
-def grid_extent(boxes: Float[np.ndarray, "T 4"], image_size: tuple[int, int]) -> Extent:
-    """The rectangle that the patches cover, as fractions of the image.
-
-    Args:
-        boxes: left, top, right, bottom of each patch in the image's pixels; they may leave the image.
-        image_size: width and height of the image, pixels.
-
-    Returns:
-        Left, top, right, bottom of `ImageCase.extent`. A letterboxed grid reaches below 0 and above 1, a
-        cropped one stays inside.
-    """
-    width, height = image_size
-    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-    return float(low[0] / width), float(low[1] / height), float(high[0] / width), float(high[1] / height)
+def _expect_grid(where: str, spans: GridSpans, grid: tuple[int, ...]) -> None:
+    if spans.grid != grid:
+        raise InputError(f"{where}: expected spans of the {grid} patches of its maps, got {spans.grid}.")
 
 
 def layer_label(layer: int) -> str:

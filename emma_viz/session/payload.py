@@ -13,7 +13,7 @@ from PIL import Image
 
 from emma_viz.errors import InputError
 from emma_viz.maps import ActivationMaps, Decoding, map_difference, measure
-from emma_viz.render import fit_image, grid_extent
+from emma_viz.render import GridSpans, fit_image
 from emma_viz.render.colours import COLORMAPS, colour_table
 from emma_viz.render.overlay import GREYING, LIGHTENING, MISSING, RISE, STRENGTH, to_bytes
 from emma_viz.render.spec import MAP_KINDS
@@ -21,7 +21,7 @@ from emma_viz.session import Comparison, View
 from emma_viz.session.picture import notes
 from emma_viz.session.row_names import row_names
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the payload; the canvas refuses any other."""
 
 _LONGEST = 768
@@ -141,7 +141,7 @@ def _model(
         "n_layer": model.n_layer,
         "grid": list(place.grid),
         "patch": place.patch,
-        "extent": list(grid_extent(place.token_boxes(), place.image_size)),
+        "spans": GridSpans.of(place).to_json(),
         "truth": _base64(to_bytes(decoding.true_images()[0])),
         "decoded": _pictures(decoding, small),
         "scores": {

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
@@ -13,7 +14,8 @@ from emma_viz.errors import InputError
 from emma_viz.lens.controls import LayerVerdict
 from emma_viz.maps import ActivationMaps, map_difference
 from emma_viz.metrics.quality import r2
-from emma_viz.render import FigureSpec, ImageCase, ModelCase, draw, fit_image, grid_extent
+from emma_viz.render import FigureSpec, GridSpans, ImageCase, ModelCase, draw, fit_image
+from emma_viz.render.figures.panels import show_cells
 from emma_viz.render.overlay import MISSING, highlight, to_bytes
 from emma_viz.render.spec import WEAK_MARK, layers_said
 from emma_viz.session.alike import require_alike_maps, require_view
@@ -112,23 +114,21 @@ def draw_panel(
     decoding = maps.decoding.select(layers=[layer], samples=[sample])
     image = np.asarray(decoding.images[0])
     height, width = image.shape[:2]
-    place = grid_extent(decoding.geometry[0].token_boxes(), (width, height))
-    left, top, right, bottom = place[0] * width, place[1] * height, place[2] * width, place[3] * height
+    spans = GridSpans.of(decoding.geometry[0])
     row = maps.layers.index(layer)
     values, (low, high) = maps.values[row, sample], maps.limits[row, sample].tolist()
-    span = (left, right, bottom, top)
     if what == "map":
-        drawn = axes.imshow(values, cmap=colormap, vmin=low, vmax=high, extent=span, interpolation="nearest")
+        norm = Normalize(low, high)
+        drawn = show_cells(axes, spans, values, (width, height), cmap=colormap, norm=norm)
     elif what == "decoded":
-        drawn = axes.imshow(
-            to_bytes(decoding.decoded_images()[0, 0], MISSING), extent=span, interpolation="nearest"
-        )
+        pixels = to_bytes(decoding.decoded_images()[0, 0], MISSING)
+        drawn = show_cells(axes, spans, pixels, (width, height))
     elif what in ("highlight", "input"):
-        lit = image if what == "input" else highlight(image, values, (low, high), place, colormap=colormap)
+        lit = image if what == "input" else highlight(image, values, (low, high), spans, colormap=colormap)
         drawn = axes.imshow(lit, extent=(0, width, height, 0))
     else:
         raise InputError(f"expected what to be map, decoded, highlight or input, got {what!r}.")
-    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
     return drawn
 
 
@@ -202,7 +202,7 @@ def _image_case(maps: Sequence[ActivationMaps], samples: list[int], name: str, v
         image=fit_image(np.asarray(first.images[index])),
         image_hash=first.image_hashes[index],
         prompt=_listed([first.prompts[sample] for sample in samples]),
-        extent=grid_extent(place.token_boxes(), place.image_size),
+        spans=GridSpans.of(place),
         true_map=maps[0].true[index],
         true_limits=(float(low), float(high)),
         models=tuple(
@@ -240,7 +240,7 @@ def _model_case(maps: ActivationMaps, name: str, samples: list[int], view: View)
         lens=decoding.lens.describe(),
         revision=" ".join(part for part in (model.revision, model.fingerprint[:12], model.dtype) if part),
         site=decoding.site,
-        extent=grid_extent(place.token_boxes(), place.image_size),
+        spans=GridSpans.of(place),
         n_layer=model.n_layer,
         forced=decoding.forced,
         marked=tuple(each.layer for each in verdicts if each.beats is False),

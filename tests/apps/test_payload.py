@@ -60,8 +60,9 @@ def test_scores_pixels_and_places_are_those_of_the_api(comparison, sent, sample)
         true = np.frombuffer(base64.b64decode(model["truth"]), np.uint8) / 255
         np.testing.assert_allclose(true, decoding.true_images()[sample].ravel(), atol=1e-6)
         assert model["lens_quality"][0]["r2"] == decoding.lens.quality_of(decoding.layers[0]).r2
-        left, top, right, bottom = model["extent"]
-        assert (left, top, right, bottom) == pytest.approx((0, 0, 1, 1), abs=0.2)
+        place = decoding.geometry[0]
+        sides = np.array(place.image_size)[:, None, None]
+        np.testing.assert_allclose(np.array(model["spans"]) * sides, np.array(place.spans))
     assert sent["image"]["hash"] == comparison.decodings[0].image_hashes[sample]
     assert tuple(sent["image"]["size"]) == comparison.decodings[0].images[sample].size
 

@@ -25,7 +25,7 @@ from emma_viz.session.catalogue import verified
 from tests.capture import transformer_peers
 from tests.families import contract, references
 from tests.families.conftest import MEMBERS, Member, make_member
-from tests.peers.checkpoints import PROCESSORS, write
+from tests.peers.checkpoints import PROCESSORS, family_of, write
 
 PARITY = 1e-4
 """Of the norm of what is compared."""
@@ -75,7 +75,7 @@ def test_every_family_has_a_member_here():
 
 @pytest.mark.slow  # transformers' classes take seconds to import
 def test_every_model_type_that_is_listed_has_a_folder_here():
-    kinds = {transformer_peers.PEERS[name.removesuffix("-padded")][0]().model_type for name in PROCESSORS}
+    kinds = {transformer_peers.PEERS[family_of(name)][0]().model_type for name in PROCESSORS}
     assert kinds == {kind for peer in PEERS.values() for kind in peer.model_types}
 
 

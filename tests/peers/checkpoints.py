@@ -13,6 +13,8 @@ from tests.capture import transformer_peers
 from tests.capture.transformer_peers import IMAGE, PEERS
 
 PATCH, SIDE = 4, 16
+UNEVEN = 18
+"""Side of a tile of four patches, and of two pixels that none sees."""
 _SPECIAL = [
     *("<pad>", "<s>", "</s>", "<a>", "<b>", "<c>", "<d>", "<image>", "<start_of_image>", "<end_of_image>"),
     *("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<img>", "</img>", "<video>"),
@@ -71,7 +73,8 @@ def _qwen() -> Any:
     )
 
 
-_PINPOINTS = [[16, 32], [32, 16], [32, 32]]
+def _pinpoints(side: int) -> list[list[int]]:
+    return [[side, 2 * side], [2 * side, side], [2 * side, 2 * side]]
 
 
 def _next() -> Any:
@@ -79,18 +82,22 @@ def _next() -> Any:
 
     side = {"height": SIDE, "width": SIDE}
     return LlavaNextImageProcessorPil(
-        size={"shortest_edge": SIDE}, crop_size=side, image_grid_pinpoints=_PINPOINTS
+        size={"shortest_edge": SIDE}, crop_size=side, image_grid_pinpoints=_pinpoints(SIDE)
     )
 
 
-def _onevision() -> Any:
+def _onevision(side: int = SIDE) -> Any:
     from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
         LlavaOnevisionImageProcessorPil,
     )
 
     return LlavaOnevisionImageProcessorPil(
-        size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=_PINPOINTS
+        size={"height": side, "width": side}, image_grid_pinpoints=_pinpoints(side)
     )
+
+
+def _uneven() -> Any:
+    return _onevision(UNEVEN)
 
 
 def _idefics3() -> Any:
@@ -130,6 +137,7 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
     "vipllava": _llava,
     "llava-next": _next,
     "llava-onevision": _onevision,
+    "llava-onevision-uneven": _uneven,
     "qwen2-vl": _qwen,
     "qwen2.5-vl": _qwen,
     "qwen3-vl": _qwen,
@@ -142,6 +150,11 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
 """By the names of `PEERS`, and what comes behind a further one of the same family."""
 
 
+def family_of(name: str) -> str:
+    """The name of `PEERS`."""
+    return name.removesuffix("-padded").removesuffix("-uneven")
+
+
 def write(name: str, folder: Path) -> None:
     """A checkpoint of one family, whose image encoder does not mix its patches: each token shows its own pixels."""
     from transformers import AutoModelForImageTextToText
@@ -149,11 +162,14 @@ def write(name: str, folder: Path) -> None:
     rows = transformer_peers._TEXT["vocab_size"]
     transformer_peers._TEXT["vocab_size"] = _ROWS
     try:
-        config = PEERS[name.removesuffix("-padded")][0]()
+        config = PEERS[family_of(name)][0]()
     finally:
         transformer_peers._TEXT["vocab_size"] = rows
     if hasattr(config, "image_grid_pinpoints"):
-        config.image_grid_pinpoints = _PINPOINTS
+        config.image_grid_pinpoints = _pinpoints(SIDE)
+    if name.endswith("-uneven"):
+        config.vision_config.image_size = UNEVEN
+        config.image_grid_pinpoints = _pinpoints(UNEVEN)
     torch.manual_seed(5)
     network = AutoModelForImageTextToText.from_config(config)
     _see_patch_by_patch(network)

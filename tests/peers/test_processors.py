@@ -15,6 +15,7 @@ from emma_viz.data import read_image
 from emma_viz.errors import CheckpointError, ImageError, InputError
 from emma_viz.models.peers.prompts import PLAIN_NOTE
 from emma_viz.models.peers.templates import TemplateProcess
+from tests.peers.checkpoints import family_of
 
 pytestmark = pytest.mark.slow  # the package's models take seconds to import
 
@@ -57,7 +58,7 @@ def _released(name, model, monkeypatch):
         parts["video_processor"] = None
     if name == "paligemma":
         parts["image_processor"].image_seq_length = 16
-    return kind(**parts, **TOLD.get(name.removesuffix("-padded"), {}))
+    return kind(**parts, **TOLD.get(family_of(name), {}))
 
 
 def _noise(width, height):

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from skimage import data, filters, transform
 
+from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 
 GRID, PATCH = 6, 4
+_STARTS = np.array([0, 4, 8, 14, 18, 22]) / 28
+TILES = GridSpans(across=np.stack([_STARTS, _STARTS + 4 / 28]), down=np.stack([_STARTS, _STARTS + 4 / 28]))
+"""Two tiles of 14 pixels a side, each of three patches of 4: columns and rows 12, 13, 26 and 27 are seen by none."""
 
 
 def patch_map(pixels: np.ndarray) -> np.ndarray:
@@ -76,6 +80,7 @@ class SpecMaker:
         scale: str = "shared",
         image: np.ndarray | None = None,
         extent=(0.0, 0.0, 1.0, 1.0),
+        spans: GridSpans | None = None,
         title: str = "coffee.png",
         prompt: str = "Describe the image in detail.",
         truth: str | None = None,
@@ -104,7 +109,7 @@ class SpecMaker:
             image=image,
             image_hash=hashlib.sha256(image.tobytes()).hexdigest(),
             prompt=prompt,
-            extent=extent,
+            spans=spans or GridSpans.even(extent, (GRID, GRID)),
             true_map=true_map,
             true_limits=(low, high),
             models=tuple(cases),

@@ -13,7 +13,10 @@ from matplotlib.patches import Rectangle
 from emma_viz.render import draw, page
 from emma_viz.render.colours import MODELS, colour_table, paint
 from emma_viz.render.footer import UNIFORM
+from emma_viz.render.overlay import to_bytes
+from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import FigureSpec, difference_limits
+from tests.render.conftest import TILES
 
 NAIVE = (0.0, 0.0, 1.0, 1.0)
 CROP = (0.125, 0.0, 0.875, 1.0)
@@ -216,6 +219,31 @@ def test_a_place_that_was_kept_is_outlined_in_every_picture(make, style):
     assert text.count('<i class="kept" style="left:25.0000%;top:50.0000%;') == text.count('class="panel"')
 
 
+def test_patches_of_tiles_are_drawn_where_they_lie(make):
+    """Each is 4 of the picture's 28 pixels; the two that a tile leaves over are hatched, below the decoded one too."""
+    spec = make.spec(spans=TILES, models=1)
+    figure = draw(spec)
+    figure.set_dpi(200)
+    pixels = rendered(figure)
+    case, model = spec.images[0], spec.images[0].models[0]
+    expected = {
+        "map/": np.kron(paint(model.maps[1], case.true_limits, "viridis")[..., :3], np.ones((4, 4, 1), int)),
+        "decoded/": to_bytes(model.decoded[1]),
+    }
+    own = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, None, None]
+    source = [*own, *(None if each is None else each + 12 for each in own)]
+    for kind, colours in expected.items():
+        axes = panels(figure, kind)[1]
+        for y, row in enumerate(source):
+            for x, column in enumerate(source):
+                found = pixel_at(figure, pixels, axes, (x + 0.5) / 28, (y + 0.5) / 28)
+                if row is not None and column is not None:
+                    np.testing.assert_array_equal(found, colours[row, column])
+        hatched = [patch for patch in axes.patches if isinstance(patch, Rectangle) and patch.get_hatch()]
+        area = sum(patch.get_width() * patch.get_height() for patch in hatched)
+        assert area == pytest.approx(1 - (24 / 28) ** 2)
+
+
 @pytest.mark.parametrize(
     ("extent", "margins"), [(NAIVE, 0), (CROP, 2), (LETTERBOX, 0), (SHORT_OF_PATCHES, 2)]
 )
@@ -251,7 +279,7 @@ def test_panels_keep_the_images_aspect(make, shape, style):
 
 def test_a_model_with_another_preprocessing_keeps_its_own_frame(make):
     case = make.case()
-    other = dataclasses.replace(case.models[1], extent=CROP)
+    other = dataclasses.replace(case.models[1], spans=GridSpans.even(CROP, (6, 6)))
     figure = draw(FigureSpec(images=(dataclasses.replace(case, models=(case.models[0], other)),)))
     frames = [picture(axes).get_extent() for axes in panels(figure, "map/")]
     assert [tuple(frame) for frame in frames] == [(0, 1, 1, 0)] * 3 + [(0.125, 0.875, 1, 0)] * 3

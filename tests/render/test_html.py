@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from emma_viz.render.colours import colour_table
+from emma_viz.render.overlay import to_bytes
 from emma_viz.render.spec import FigureSpec
 from emma_viz.render.web.html import page
+from tests.render.conftest import TILES
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'--></title></style></script>&lt;"
 
@@ -93,9 +95,22 @@ def test_the_maps_are_raw_values_on_the_figures_scale(make):
             np.testing.assert_array_equal(floats(shown["values"]), values.ravel())
             assert shown["limits"] == list(case.true_limits)
         assert scope["grid"] == [6, 6]
-        assert scope["extent"] == [0, 0, 1, 1]
+        assert scope["spans"] == case.spans.to_json()
     own = Reader(page(make.spec(scale="per_map"))).data["images"][0]["scopes"][1]["maps"]
     assert len({tuple(shown["limits"]) for shown in own}) == 3
+
+
+def test_pictures_of_tiles_are_transparent_between_them(make):
+    spec = make.spec(spans=TILES)
+    reader = Reader(page(spec))
+    assert reader.data["images"][0]["scopes"][1]["spans"] == TILES.to_json()
+    shown = [attrs["src"] for tag, attrs in reader.elements if tag == "img"]
+    seen = np.arange(26) % 14 < 12  # what lies behind the last patch is not the grid's
+    for address, pixels in zip(shown, spec.images[0].models[0].decoded, strict=False):
+        with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
+            found = np.asarray(picture)
+        np.testing.assert_array_equal(found[..., 3], 255 * np.logical_and.outer(seen, seen))
+        np.testing.assert_array_equal(found[seen][:, seen, :3], to_bytes(pixels))
 
 
 def test_each_canvas_finds_its_map(make):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from emma_viz.render import draw
 from emma_viz.render.figures.layout import BAR, MARGIN, PANEL_KINDS, WIDTH, head, model_grid, panels_left
+from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase
 from emma_viz.render.words import line_height, shorten, width, wrap
 
@@ -41,7 +42,7 @@ def bare_spec(shape: tuple[int, int], models: int, layers: int) -> FigureSpec:
         image=np.zeros((*shape, 3), dtype=np.uint8),
         image_hash="",
         prompt="",
-        extent=(0.0, 0.0, 1.0, 1.0),
+        spans=GridSpans.even((0.0, 0.0, 1.0, 1.0), (1, 1)),
         true_map=np.zeros((1, 1)),
         true_limits=(0.0, 1.0),
         models=tuple(dataclasses.replace(model, name=f"m{index}") for index in range(models)),

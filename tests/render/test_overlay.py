@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from emma_viz.data.geometry import Geometry
 from emma_viz.render.colours import COLORMAPS, MODELS, colour_table
-from emma_viz.render.overlay import fit_image, highlight, pale, patch_of_pixels, to_bytes
-from emma_viz.render.spec import grid_extent
+from emma_viz.render.overlay import fit_image, highlight, pale, to_bytes
+from emma_viz.render.spans import GridSpans
+from tests.render.conftest import TILES
 
-FULL = (0.0, 0.0, 1.0, 1.0)
+FULL = GridSpans.even((0.0, 0.0, 1.0, 1.0), (4, 4))
 
 
 def photo(height: int = 24, width: int = 24) -> np.ndarray:
@@ -22,8 +23,7 @@ def photo(height: int = 24, width: int = 24) -> np.ndarray:
 @given(st.sampled_from(["resize-naive", "resize-crop", "letterbox"]), st.integers(2, 90), st.integers(2, 90))
 def test_pixels_belong_to_the_patches_of_the_real_geometry(strategy, width, height):
     geometry = Geometry(image_size=(width, height), strategy=strategy, size=32, patch=5)
-    extent = grid_extent(np.asarray(geometry.token_boxes(), dtype=np.float64), (width, height))
-    rows, columns = patch_of_pixels((height, width), geometry.grid, extent)
+    rows, columns = GridSpans.of(geometry).cells_of_pixels((height, width))
     for y in range(0, height, 7):
         for x in range(0, width, 7):
             token = int(geometry.tokens_at(np.array([x + 0.5, y + 0.5])))
@@ -63,12 +63,21 @@ def test_unseen_pixels_and_nan_are_not_tinted():
     image = photo()
     values = np.ones((4, 4), dtype=np.float32)
     values[0, 0] = np.nan
-    lit = highlight(image, values, (0.0, 1.0), (0.25, 0.0, 0.75, 1.0))
+    lit = highlight(image, values, (0.0, 1.0), GridSpans.even((0.25, 0.0, 0.75, 1.0), (4, 4)))
     plain = np.round(pale(image) * 255).astype(np.uint8)
     np.testing.assert_array_equal(lit[:, :6], plain[:, :6])
     np.testing.assert_array_equal(lit[:, 18:], plain[:, 18:])
     np.testing.assert_array_equal(lit[:6, 6:9], plain[:6, 6:9])
     assert (lit[6:, 6:18] != plain[6:, 6:18]).any(axis=2).mean() > 0.9
+
+
+def test_between_tiles_nothing_is_tinted():
+    image = photo(28, 28)
+    lit = highlight(image, np.ones((6, 6), dtype=np.float32), (0.0, 1.0), TILES)
+    tinted = (lit != np.round(pale(image) * 255).astype(np.uint8)).any(axis=2)
+    seen = np.arange(28) % 14 < 12
+    assert not tinted[~np.logical_and.outer(seen, seen)].any()
+    assert tinted[np.ix_(seen, seen)].mean() > 0.99
 
 
 def test_fit_image_keeps_the_aspect():

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from emma_viz.data.geometry import Geometry
 from emma_viz.errors import InputError
 from emma_viz.render.sidecar import SIDECAR_SCHEMA, from_json, read_spec, to_json, write_spec
-from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, grid_extent, map_change
+from emma_viz.render.spans import GridSpans
+from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, map_change
 from emma_viz.render.words import clean
 
 FINITE = {"allow_nan": False, "allow_infinity": False}
@@ -35,6 +35,16 @@ def same(one, other) -> bool:
 
 
 @st.composite
+def spans(draw, grid: tuple[int, int]) -> GridSpans:
+    """Cells of any sizes, any distances apart."""
+    down, across = (
+        np.cumsum([draw(st.integers(-8, 8)), *(draw(st.integers(i % 2, 9)) for i in range(1, 2 * n))]) / 16
+        for n in grid
+    )
+    return GridSpans(across=np.stack([across[::2], across[1::2]]), down=np.stack([down[::2], down[1::2]]))
+
+
+@st.composite
 def models(draw) -> dict:
     # Fields and not values: the checks at construction may draw random numbers, which strategies must not.
     layers = tuple(draw(st.lists(st.integers(-1, 63), min_size=1, max_size=3, unique=True)))
@@ -42,7 +52,7 @@ def models(draw) -> dict:
     wide = 16 if kind is np.float16 else 32
     some = st.floats(width=wide, **FINITE)
     limit = st.floats(-(2.0**14), 2.0**14, width=wide)
-    y, r, c = len(layers), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    y, (r, c) = len(layers), draw(st.tuples(st.integers(1, 3), st.integers(1, 3)) | st.just((2, 3)))
     retention = draw(st.lists(st.tuples(st.integers(-1, 63), st.floats()), max_size=3))
     return {
         "name": draw(WORDS),
@@ -57,7 +67,7 @@ def models(draw) -> dict:
         "retention": tuple(retention),
         "lens": draw(WORDS),
         "forced": draw(st.booleans()),
-        "extent": draw(st.none() | st.just((-0.5, 0.0, 1.5, 0.984375))),
+        "spans": None if (r, c) == (2, 3) and draw(st.booleans()) else draw(spans((r, c))),
     }
 
 
@@ -69,7 +79,7 @@ def cases(draw) -> dict:
         "image": draw(arrays.arrays(np.uint8, (*size, 3))),
         "image_hash": draw(WORDS),
         "prompt": draw(WORDS),
-        "extent": (0.125, -0.25, 0.875, 1.25),
+        "spans": draw(spans((2, 3))),
         "true_map": draw(arrays.arrays(np.float32, (2, 3), elements=st.floats(0, 1, width=32))),
         "true_limits": (0.1, 0.7),
         "models": draw(
@@ -151,11 +161,27 @@ def test_a_sidecar_of_an_older_schema_is_read(make):
         document["schema"] = 1
         for case in document["figure"]["images"]:
             del case["difference_limit"], case["kept"], case["word"]
+            case["extent"] = [0.0, 0.0, 1.0, 1.0]
+            del case["spans"]
             for model in case["models"]:
-                del model["evidence"], model["score"], model["marked"], model["controls"]
+                model["extent"] = None
+                del model["evidence"], model["score"], model["marked"], model["controls"], model["spans"]
+        with np.load(io.BytesIO(base64.b64decode(document["arrays"]))) as held:
+            arrays = {name: held[name] for name in held.files if ".spans." not in name}
+        np.savez(stream := io.BytesIO(), **arrays)
+        document["arrays"] = base64.b64encode(stream.getvalue()).decode()
 
     spec = make.spec()
     assert same(from_json(_changed(spec, older)), spec)
+    case = spec.images[0]
+    coarse = dataclasses.replace(
+        case.models[1],
+        maps=case.models[1].maps[:, ::2, ::3],
+        decoded=case.models[1].decoded[:, ::2, ::3],
+        spans=GridSpans.even((0.0, 0.0, 1.0, 1.0), (3, 2)),
+    )
+    spec = dataclasses.replace(spec, images=(dataclasses.replace(case, models=(case.models[0], coarse)),))
+    assert same(from_json(_changed(spec, older)), spec)  # its grid has the rectangle of the image's
     with pytest.raises(InputError, match="field `difference_limit`"):
         from_json(_changed(spec, lambda d: d["figure"]["images"][0].pop("difference_limit")))
 
@@ -215,7 +241,7 @@ def test_arrays_must_fit_the_layers(make):
 
 def test_an_extent_must_have_an_area(make):
     with pytest.raises(InputError, match="left < right"):
-        dataclasses.replace(make.case(), extent=(1.0, 0.0, 0.0, 1.0))
+        dataclasses.replace(make.case(), kept=(1.0, 0.0, 0.0, 1.0))
 
 
 def test_difference_is_of_the_common_layers(make):
@@ -252,22 +278,6 @@ def test_a_difference_needs_two_comparable_models(make):
     elsewhere = dataclasses.replace(case.models[1], layers=(1, 2, 3))
     with pytest.raises(InputError, match="at least one in common"):
         FigureSpec(images=(dataclasses.replace(case, models=(case.models[0], elsewhere)),), difference=True)
-    cropped = dataclasses.replace(case.models[1], extent=(0.1, 0.0, 0.9, 1.0))
+    cropped = dataclasses.replace(case.models[1], spans=GridSpans.even((0.1, 0.0, 0.9, 1.0), (6, 6)))
     with pytest.raises(InputError, match="needs the same one"):
         FigureSpec(images=(dataclasses.replace(case, models=(case.models[0], cropped)),), difference=True)
-
-
-@settings(max_examples=40)
-@given(
-    st.sampled_from(["resize-naive", "resize-crop", "letterbox"]), st.integers(1, 900), st.integers(1, 900)
-)
-def test_extent_of_a_real_geometry(strategy, width, height):
-    """The whole grid's rectangle divides into the boxes of its tokens."""
-    geometry = Geometry(image_size=(width, height), strategy=strategy, size=32, patch=5)
-    boxes = np.asarray(geometry.token_boxes(), dtype=np.float64)
-    left, top, right, bottom = grid_extent(boxes, (width, height))
-    assert left < right
-    assert top < bottom
-    second = boxes[1] / np.array([width, height, width, height])
-    np.testing.assert_allclose(second[0], left + (right - left) / 6, atol=1e-6)
-    np.testing.assert_allclose(second[3], top + (bottom - top) / 6, atol=1e-6)

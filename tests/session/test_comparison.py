@@ -87,14 +87,14 @@ def test_what_stands_out_in_the_photo_is_lit_where_it_is(pair, running, size, to
     found = compare([Image.fromarray(photo)], pair.models[:1], asking=SHORT, running=running)
     case = found.spec(View(layers=(-1, 0, 1, 2))).images[0]
     assert case.true_map.shape == (rows, columns)
-    bright = highlight(case.image, case.true_map, case.true_limits, case.extent)
-    dark = highlight(case.image, np.zeros_like(case.true_map), case.true_limits, case.extent)
+    bright = highlight(case.image, case.true_map, case.true_limits, case.spans)
+    dark = highlight(case.image, np.zeros_like(case.true_map), case.true_limits, case.spans)
     weight = np.abs(bright.astype(float) - dark).sum(axis=2)
     y, x = (np.average(axis, weights=weight) for axis in np.indices(weight.shape))
     assert y == pytest.approx((top + bottom - 1) / 2, abs=1.5)
     assert x == pytest.approx((left + right - 1) / 2, abs=1.5)
     (model,) = case.models
-    assert model.extent == case.extent
+    assert model.spans.equals(case.spans)
     maps = found.maps(View())[0]
     assert np.array_equal(model.maps, maps.values[:, 0])
 

@@ -89,6 +89,9 @@ def read_figure(path: Path, version: int) -> None:
     assert first.decoded.shape == (2, 4, 6, 3)
     assert np.isnan(first.maps[1, 0, 2])
     assert first.retention[1] == (0, 0.5)
+    assert case.spans.grid == (2, 3)
+    assert case.spans.is_even == (version < 7)
+    assert (second.spans is None) == (version < 7)
     given = {
         "difference_limit": case.difference_limit,
         "kept": case.kept,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from emma_viz.errors import InputError
-from emma_viz.render import FigureSpec, ImageCase, ModelCase, encode, page, read_spec, with_recipe
+from emma_viz.render import FigureSpec, GridSpans, ImageCase, ModelCase, encode, page, read_spec, with_recipe
 from emma_viz.render.sidecar import to_json
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
@@ -111,7 +111,7 @@ def sound_spec() -> FigureSpec:
         image=rng.integers(0, 256, (8, 8, 3), dtype=np.uint8),
         image_hash="0" * 64,
         prompt="A question?",
-        extent=(0.0, 0.0, 1.0, 1.0),
+        spans=GridSpans.even((0.0, 0.0, 1.0, 1.0), (2, 2)),
         true_map=rng.random((2, 2), dtype=np.float32),
         true_limits=(0.0, 1.0),
         models=(model,),

@@ -4,8 +4,25 @@ const { tableOf } = require("./core/bytes.js");
 const { paint, tint } = require("./core/colours.js");
 const { layerLabel } = require("./core/layers.js");
 const { figures, fixed, nearest } = require("./core/numbers.js");
-const { boxOf, patchAt, pointBeside, regionOf } = require("./core/patches.js");
+const { boxOf, extentOf, patchAt, pointBeside, regionOf, runsOf } = require("./core/patches.js");
 const { sheetMap } = require("./core/sheets.js");
+const { canvasOf, layOut } = require("./view/elements.js");
+
+const FINE = 8; // pixels of the smallest cell, where cells lie apart
+
+/** The colours of a map on the canvas of its grid: a pixel each, or laid out where they lie apart. */
+const showMap = (panel, pixels, { grid: [rows, columns], spans }) => {
+  const context = panel.getContext("2d");
+  [panel.height, panel.width] = [rows, columns];
+  if (spans.every((axis) => runsOf(axis).length === 1))
+    return context.putImageData(new ImageData(pixels, columns, rows), 0, 0);
+  const extent = extentOf({ spans });
+  const lines = ([starts, ends]) =>
+    Math.round((FINE * (ends.at(-1) - starts[0])) / Math.min(...ends.map((end, cell) => end - starts[cell])));
+  [panel.width, panel.height] = spans.map(lines);
+  context.imageSmoothingEnabled = false;
+  layOut(context, canvasOf(pixels, columns, rows), { grid: [rows, columns], spans }, extent);
+};
 
 /**
  * Paints a figure's page (emma_viz/render/web/html.py writes it) from raw values, and links the pointer across all panels
@@ -17,11 +34,11 @@ const { sheetMap } = require("./core/sheets.js");
 const sheet = (page, data) => {
   const tables = { map: tableOf(data.tables.map), difference: tableOf(data.tables.difference) };
   for (const panel of page.querySelectorAll("canvas[data-map]")) {
-    const { values, limits, grid, table } = sheetMap(data, panel.dataset.map);
+    const map = sheetMap(data, panel.dataset.map);
+    const { values, limits, table } = map;
     const over = panel.dataset.paint === "overlay";
     const pixels = over ? tint(values, limits, tables[table], data) : paint(values, limits, tables[table]);
-    [panel.height, panel.width] = grid;
-    panel.getContext("2d").putImageData(new ImageData(pixels, grid[1], grid[0]), 0, 0);
+    showMap(panel, pixels, map);
   }
   page.querySelectorAll(".case").forEach((section, image) => probe(section, data, image));
   for (const chart of page.querySelectorAll("svg.chart")) readChart(chart, data.charts[chart.dataset.chart]);
@@ -77,7 +94,7 @@ const probe = (section, data, image) => {
     if (!ARROWS[event.key]) return;
     event.preventDefault();
     pinned = true;
-    const [left, top, right, bottom] = scopes[0].extent;
+    const [left, top, right, bottom] = extentOf(scopes[0]);
     const next = pointBeside(
       scopes[0],
       current || { x: (left + right) / 2, y: (top + bottom) / 2 },

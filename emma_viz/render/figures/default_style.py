@@ -94,7 +94,7 @@ class _Block:
         panels.show_image(sheet, place.image, case)
         limits, label = case.true_limits, f"true map/{case.title}"
         panels.show_map(
-            sheet, place.true_map, case.extent, case.true_map, limits, self.spec.color_table, label
+            sheet, place.true_map, case.spans, case.true_map, limits, self.spec.color_table, label
         )
         named = [(place.image, "input"), (place.true_map, "map of true pixels")]
         if any(model.retention for model in case.models):
@@ -107,16 +107,16 @@ class _Block:
     def _draw_model(self, sheet: Sheet, top: float, model: ModelCase, scales: list[Limits]) -> None:
         """Draw one model's panels with the names of rows and columns."""
         grid, case, table = self.grid, self.case, self.spec.color_table
-        extent = case.extent_of(model)
+        spans = case.spans_of(model)
         for index, layer in enumerate(model.layers):
             cells = {kind: grid.cell(kind, index, self.left, top) for kind in grid.kinds}
             tail = f"{case.title}/{model.name}/{layer}"
             values, limits = model.maps[index], scales[index]
             drawn = [
-                panels.show_decoded(sheet, cells["decoded"], extent, model.decoded[index], f"decoded/{tail}"),
-                panels.show_map(sheet, cells["map"], extent, values, limits, table, f"map/{tail}"),
+                panels.show_decoded(sheet, cells["decoded"], spans, model.decoded[index], f"decoded/{tail}"),
+                panels.show_map(sheet, cells["map"], spans, values, limits, table, f"map/{tail}"),
                 panels.show_highlight(
-                    sheet, cells["highlight"], case.image, extent, values, limits, table, f"highlight/{tail}"
+                    sheet, cells["highlight"], case.image, spans, values, limits, table, f"highlight/{tail}"
                 ),
             ]
             for axes in drawn if layer in model.marked else ():

@@ -12,9 +12,9 @@ from emma_viz.render.figures.layout import GAP, HEADING, MARGIN, PanelGrid
 from emma_viz.render.figures.sheet import Box, Sheet
 from emma_viz.render.figures.typography import BODY, LABEL, TITLE
 from emma_viz.render.footer import number, verdict_of
+from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import (
     WEAK_MARK,
-    Extent,
     FigureSpec,
     ImageCase,
     Limits,
@@ -37,7 +37,7 @@ class RowMap:
     """Names it in tests and in SVG."""
     heading: str
     values: Float[np.ndarray, "R C"]
-    extent: Extent
+    spans: GridSpans
     caption: str
     weak: str = ""
     """Why it is marked, in words; "" where it is not."""
@@ -85,7 +85,7 @@ def _difference(case: ImageCase) -> MapRow:
             label=f"difference/{case.title}/{layer}",
             heading=layer_label(layer) + f" {WEAK_MARK}" * (layer in marked),
             values=each,
-            extent=case.extent_of(case.subtracted[0]),
+            spans=case.spans_of(case.subtracted[0]),
             caption=f"rms {number(rms(each))}",
             weak="made of a map that does not beat its controls" * (layer in marked),
         )
@@ -109,7 +109,7 @@ def _evidence(case: ImageCase) -> MapRow:
             label=f"evidence/{case.title}/{model.name}",
             heading=words.clean(model.name) + f" {WEAK_MARK}" * (not model.beats),
             values=values,
-            extent=case.extent_of(model),
+            spans=case.spans_of(model),
             caption="log p –" if model.score is None else f"log p {number(model.score, 2)}",
             weak="" if model.beats else verdict_of(model),
         )
@@ -146,7 +146,7 @@ def draw_row(sheet: Sheet, row: MapRow, grid: PanelGrid, left: float, top: float
     for index, each in enumerate(row.maps):
         box = _cell(grid, index, left, top)
         axes = panels.show_map(
-            sheet, box, each.extent, each.values, row.limits, colours.DIFFERENCE, each.label
+            sheet, box, each.spans, each.values, row.limits, colours.DIFFERENCE, each.label
         )
         if each.weak:
             panels.show_weak(axes)

@@ -7,13 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize
+from matplotlib.image import AxesImage, PcolorImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from emma_viz.render import colours, words
 from emma_viz.render.figures.sheet import Box, Sheet
 from emma_viz.render.overlay import MISSING, fit_image, highlight, to_bytes
-from emma_viz.render.spec import Extent, ImageCase, Limits
+from emma_viz.render.spans import Extent, GridSpans
+from emma_viz.render.spec import ImageCase, Limits
 
 _LONGEST = 720
 """Pixels of the longer side of a photograph in a figure: what a printed panel resolves."""
@@ -24,33 +26,33 @@ def show_image(sheet: Sheet, box: Box, case: ImageCase) -> Axes:
     axes = sheet.axes(box, f"input/{case.title}")
     photo = fit_image(case.image, _LONGEST)
     axes.imshow(photo, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
-    return _frame(axes, case.extent, alpha=0.35)
+    return _frame(axes, case.spans, alpha=0.35)
 
 
-def show_decoded(sheet: Sheet, box: Box, extent: Extent, decoded: np.ndarray, label: str) -> Axes:
+def show_decoded(sheet: Sheet, box: Box, spans: GridSpans, decoded: np.ndarray, label: str) -> Axes:
     """A decoded image, in the true aspect of the input."""
     axes = sheet.axes(box, label)
-    axes.imshow(to_bytes(decoded), extent=_grid(extent), aspect="auto", interpolation="nearest")
-    return _frame(axes, extent)
+    show_cells(axes, spans, to_bytes(decoded))
+    return _frame(axes, spans)
 
 
 def show_map(
-    sheet: Sheet, box: Box, extent: Extent, values: np.ndarray, limits: Limits, colormap: str, label: str
+    sheet: Sheet, box: Box, spans: GridSpans, values: np.ndarray, limits: Limits, colormap: str, label: str
 ) -> Axes:
     """A map, in the true aspect of the input."""
     axes = sheet.axes(box, label)
     # Shows through where a value is NaN.
     axes.set_facecolor("#{:02x}{:02x}{:02x}".format(*MISSING))
     painted = colours.paint(values, limits, colormap)
-    axes.imshow(painted, extent=_grid(extent), aspect="auto", interpolation="nearest")
-    return _frame(axes, extent)
+    show_cells(axes, spans, painted)
+    return _frame(axes, spans)
 
 
 def show_highlight(
     sheet: Sheet,
     box: Box,
     image: np.ndarray,
-    extent: Extent,
+    spans: GridSpans,
     values: np.ndarray,
     limits: Limits,
     colormap: str,
@@ -59,9 +61,9 @@ def show_highlight(
     """The input with each patch tinted by its value."""
     axes = sheet.axes(box, label)
     photo = fit_image(image, _LONGEST)
-    tinted = highlight(photo, values, limits, extent, colormap=colormap)
+    tinted = highlight(photo, values, limits, spans, colormap=colormap)
     axes.imshow(tinted, extent=(0, 1, 1, 0), aspect="auto", interpolation="antialiased")
-    return _frame(axes, extent, alpha=0.5)
+    return _frame(axes, spans, alpha=0.5)
 
 
 def show_bar(
@@ -112,30 +114,39 @@ def show_outline(drawn: Iterable[Axes], place: Extent | None) -> None:
                 axes.add_patch(edge)
 
 
-def unseen(extent: Extent) -> list[tuple[float, float, float, float]]:
-    """The parts (x, y, width, height) of the unit square that a grid does not cover."""
-    left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in extent)
-    if right <= left or bottom <= top:
-        return [(0.0, 0.0, 1.0, 1.0)]
-    parts = [
-        (0.0, 0.0, 1.0, top),
-        (0.0, bottom, 1.0, 1.0 - bottom),
-        (0.0, top, left, bottom - top),
-        (right, top, 1.0 - right, bottom - top),
-    ]
-    return [part for part in parts if part[2] > 1e-6 and part[3] > 1e-6]
+def show_cells(
+    axes: Axes, spans: GridSpans, pixels: np.ndarray, size: tuple[float, float] = (1.0, 1.0), **given
+) -> AxesImage:
+    """Draw a picture of a grid where its cells lie; what lies between them stays as it is.
+
+    Args:
+        axes: where to draw.
+        spans: where the cells lie.
+        pixels: R·p × C·p values, or bytes of RGB or RGBA.
+        size: width and height of the image on the axes.
+        given: how values become colours, as of matplotlib's images.
+    """
+    width, height = size
+    if spans.is_even:
+        left, top, right, bottom = spans.extent
+        place = (left * width, right * width, bottom * height, top * height)
+        return axes.imshow(pixels, extent=place, aspect="auto", interpolation="nearest", **given)
+    across, down = spans.laid_out(pixels.shape[0] // spans.grid[0])
+    shown = pixels[down.source][:, across.source]
+    seen = np.logical_and.outer(down.source >= 0, across.source >= 0)
+    if shown.ndim == 2:
+        shown = np.ma.masked_array(shown, ~seen)
+    else:
+        opacity = shown[..., 3] if shown.shape[2] == 4 else 255
+        shown = np.dstack([shown[..., :3], np.where(seen, opacity, 0).astype(np.uint8)])
+    drawn = PcolorImage(axes, across.edges * width, down.edges * height, shown, **given)
+    return axes.add_image(drawn)
 
 
-def _grid(extent: Extent) -> tuple[float, float, float, float]:
-    """In matplotlib's order of edges."""
-    left, top, right, bottom = extent
-    return left, right, bottom, top
-
-
-def _frame(axes: Axes, extent: Extent, alpha: float = 1.0) -> Axes:
+def _frame(axes: Axes, spans: GridSpans, alpha: float = 1.0) -> Axes:
     axes.set_xlim(0, 1)
     axes.set_ylim(1, 0)
-    for x, y, w, h in unseen(extent):
+    for x, y, w, h in spans.unseen():
         margin = Rectangle((x, y), w, h, hatch="//////", linewidth=0, alpha=alpha)
         margin.set(facecolor=colours.UNSEEN, edgecolor=colours.UNSEEN_HATCH)
         axes.add_patch(margin)

@@ -107,17 +107,17 @@ class _Block:
 
     def _draw_model(self, sheet: Sheet, top: float, model: ModelCase, scales) -> None:
         grid, case, table = self.grid, self.case, self.spec.color_table
-        extent = case.extent_of(model)
+        spans = case.spans_of(model)
         name = words.shorten(words.clean(model.name), self.room, TITLE, bold=True)
         sheet.write(LEFT, top - _NAME, name, TITLE, bold=True)
         for index, layer in enumerate(model.layers):
             tail = f"{case.title}/{model.name}/{layer}"
             values, limits = model.maps[index], scales[index]
             box = grid.cell("map", index, LEFT, top)
-            drawn = [panels.show_map(sheet, box, extent, values, limits, table, f"map/{tail}")]
+            drawn = [panels.show_map(sheet, box, spans, values, limits, table, f"map/{tail}")]
             box = grid.cell("highlight", index, LEFT, top)
             label = f"highlight/{tail}"
-            drawn.append(panels.show_highlight(sheet, box, case.image, extent, values, limits, table, label))
+            drawn.append(panels.show_highlight(sheet, box, case.image, spans, values, limits, table, label))
             for axes in drawn if layer in model.marked else ():
                 panels.show_weak(axes)
         if self.spec.scale == "per_map":

@@ -11,6 +11,7 @@ from emma_viz.render.depth import depth_of, is_relative
 from emma_viz.render.figures.curves import FLOOR
 from emma_viz.render.figures.map_rows import map_rows
 from emma_viz.render.overlay import RISE, STRENGTH
+from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import FigureSpec, ImageCase, map_change, rms
 from emma_viz.render.web.svg import Line, SvgChart
 from emma_viz.render.words import clean
@@ -81,25 +82,25 @@ def _rms_line(name: str, colour: int, layers: tuple[int, ...], values: np.ndarra
 
 def _scopes(spec: FigureSpec, case: ImageCase) -> list[dict]:
     """The true map, then one scope a model, then the difference, then the evidence of each model."""
-    scopes = [_scope(case.true_map[None], [case.true_limits], case.extent)]
+    scopes = [_scope(case.true_map[None], [case.true_limits], case.spans)]
     for model in case.models:
-        scopes.append(_scope(model.maps, spec.limits(case, model), case.extent_of(model)))
+        scopes.append(_scope(model.maps, spec.limits(case, model), case.spans_of(model)))
     for row in map_rows(spec, case):
         # The maps of a difference have one grid, those of the evidence each their own.
         parts = [row.maps] if row.kind == "difference" else [(each,) for each in row.maps]
         for maps in parts:
             values = np.stack([each.values for each in maps])
-            scopes.append(_scope(values, [row.limits] * len(maps), maps[0].extent, table="difference"))
+            scopes.append(_scope(values, [row.limits] * len(maps), maps[0].spans, table="difference"))
     return scopes
 
 
-def _scope(maps: np.ndarray, limits, extent, table: str = "map") -> dict:
+def _scope(maps: np.ndarray, limits, spans: GridSpans, table: str = "map") -> dict:
     """Raw values as base64 of single precision, so that the page paints and reads out what Python does."""
     shown = [
         {"values": base64.b64encode(values.astype("<f4").tobytes()).decode("ascii"), "limits": [low, high]}
         for values, (low, high) in zip(maps, limits, strict=True)
     ]
-    return {"grid": list(maps.shape[1:]), "extent": list(extent), "table": table, "maps": shown}
+    return {"grid": list(spans.grid), "spans": spans.to_json(), "table": table, "maps": shown}
 
 
 def _hex(name: str) -> str:

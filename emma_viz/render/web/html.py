@@ -18,6 +18,7 @@ from emma_viz.render.figures.layout import WIDE
 from emma_viz.render.figures.map_rows import MapRow, RowMap, map_rows
 from emma_viz.render.footer import fidelity, number, provenance, remarks, warnings
 from emma_viz.render.overlay import GREYING, LIGHTENING, fit_image, to_bytes
+from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import (
     ONE_SCALE,
     FigureSpec,
@@ -111,9 +112,9 @@ class _Section:
             f'<div class="row"><div class="words"><h2>{escape(clean(case.title))}</h2>'
             f"<blockquote>{_quoted(case.prompt, '(no prompt)')}</blockquote>{answer}</div>"
             f'<div><div class="top{" wide" if self.wide else ""}" data-scope="0">'
-            f'<figure><p class="label">input</p>{self._panel("input", case.extent)}</figure>'
+            f'<figure><p class="label">input</p>{self._panel("input", case.spans)}</figure>'
             f'<figure><p class="label">map of true pixels</p>'
-            f"{self._panel('map', case.extent, true_map, 'map of the true pixels')}{caption}</figure>"
+            f"{self._panel('map', case.spans, true_map, 'map of the true pixels')}{caption}</figure>"
             f"{self._chart(retention_chart(case), 'R² of the decoded pixels')}</div>{bar}"
             '<p class="readout" aria-live="polite">Point at a patch, or move with the arrow keys from a panel, to '
             "read its raw value in every map.</p></div></div>"
@@ -168,16 +169,16 @@ class _Section:
         return "".join([*parts, "</div>"])
 
     def _cell(self, kind: str, scope: int, model: ModelCase, layer: int) -> str:
-        path, extent = f"{self.index}/{scope}/{layer}", self.case.extent_of(model)
+        path, spans = f"{self.index}/{scope}/{layer}", self.case.spans_of(model)
         weak = model.layers[layer] in model.marked
         what = (
             f"{kind}, {clean(model.name)}, {layer_label(model.layers[layer])}"
             + ", does not beat its controls" * weak
         )
         if kind == "decoded":
-            pixels = _png(to_bytes(model.decoded[layer]))
-            return f'<div class="cell">{self._panel("decoded", extent, pixels, what, weak=weak)}</div>'
-        panel = self._panel(kind, extent, path, what, weak=weak)
+            pixels = _png(_laid_out(to_bytes(model.decoded[layer]), spans))
+            return f'<div class="cell">{self._panel("decoded", spans, pixels, what, weak=weak)}</div>'
+        panel = self._panel(kind, spans, path, what, weak=weak)
         if kind == "highlight":
             return f'<div class="cell">{panel}</div>'
         own = ""
@@ -188,8 +189,10 @@ class _Section:
         value = f'<span class="value" data-value="{path}"></span>'
         return f'<div class="cell">{panel}<p class="caption"><b>{r}</b>{own}{value}</p></div>'
 
-    def _panel(self, kind: str, extent, source: str = "", what: str = "input", *, weak: bool = False) -> str:
-        left, top, right, bottom = (100 * edge for edge in extent)
+    def _panel(
+        self, kind: str, spans: GridSpans, source: str = "", what: str = "input", *, weak: bool = False
+    ) -> str:
+        left, top, right, bottom = (100 * edge for edge in spans.extent)
         place = f"--l:{left:.4f}%;--t:{top:.4f}%;--w:{right - left:.4f}%;--h:{bottom - top:.4f}%"
         kept = ""
         if self.case.kept is not None:
@@ -259,7 +262,7 @@ class _Section:
 
     def _row_cell(self, shown: RowMap, path: str, what: str, scope: int | None = None) -> str:
         what += f", {shown.weak}" * bool(shown.weak)
-        panel = self._panel("map", shown.extent, path, what, weak=bool(shown.weak))
+        panel = self._panel("map", shown.spans, path, what, weak=bool(shown.weak))
         own = "" if scope is None else f' data-scope="{scope}"'
         value = f'<span class="value" data-value="{path}"></span>'
         return f'<div class="cell"{own}>{panel}<p class="caption"><b>{shown.caption}</b>{value}</p></div>'
@@ -283,6 +286,13 @@ def _bar(limits: Limits, table: str, label: str) -> str:
         f'<i style="background:linear-gradient(to right, {stops})"></i>'
         f"<span>{number(high)}</span><span>{escape(label)}</span></div>"
     )
+
+
+def _laid_out(pixels: np.ndarray, spans: GridSpans) -> np.ndarray:
+    """A picture of a grid as it fills the grid's place: transparent between cells that lie apart."""
+    if spans.is_even:
+        return pixels
+    return spans.spread(np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)]))
 
 
 def _png(pixels: np.ndarray) -> str:

@@ -104,7 +104,7 @@ test("layers that were left out shift nothing: a model stands at the nearest lay
 });
 
 const model = (name, r2, correlation, held) => ({
-  name, grid: [1, 2], extent: [0, 0, 1, 1], layers: [0, 1], n_layer: 2, scores: { r2 }, lens_quality: held.map((each) => each && { r2: each }),
+  name, grid: [1, 2], spans: [[[0, 0.5], [0.5, 1]], [[0], [1]]], layers: [0, 1], n_layer: 2, scores: { r2 }, lens_quality: held.map((each) => each && { r2: each }),
   maps: { error: { correlation, values: Float32Array.from([1, 3, 5, 7]), true: Float32Array.from([2, 4]) } },
 }); // prettier-ignore
 const state = (models) => ({

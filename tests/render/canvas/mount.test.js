@@ -261,7 +261,7 @@ test("another result holds no more than the one before, and one that cannot be r
   await canvas.update(payload());
   await waited(5);
   assert.deepEqual([held(), canvas.shown], [once, 2]);
-  await assert.rejects(canvas.update({ schema: 1 }), /schema 2/);
+  await assert.rejects(canvas.update({ schema: 1 }), /schema 3/);
   assert.equal(canvas.result.prompt, "What?");
   canvas.destroy();
   assert.deepEqual(held(), {});

@@ -9,11 +9,11 @@ const floats = (values) => base64(new Uint8Array(Float32Array.from(values).buffe
 const grey = Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3));
 
 const payload = () => ({
-  schema: 2,
+  schema: 3,
   tables: { viridis: "000000ffffff" },
   models: [
     {
-      grid: [1, 2], extent: [0, 0, 1, 1], layers: [0, 1], decoded: { encoding: "raw", data: base64([1, 2, 3]) }, truth: base64([4]),
+      grid: [1, 2], spans: [[[0, 0.5], [0.5, 1]], [[0], [1]]], layers: [0, 1], decoded: { encoding: "raw", data: base64([1, 2, 3]) }, truth: base64([4]),
       maps: { distance: { values: floats([1, 2, 3, NaN]), true: floats([5, 6]), limits: { shared: [0, 9], per_map: [[1, 2], [3, 3]] } } },
     },
   ],
@@ -27,7 +27,7 @@ test("a payload unpacks to numbers, and its maps have limits for each scale", ()
   assert.deepEqual(core.limitsOf(models[0], "distance", 1, "per_map"), [3, 3]);
   assert.deepEqual(core.limitsOf(models[0], "distance", 1, [4, 5]), [4, 5]);
   assert.deepEqual(core.trajectory(models[0], "distance", [0, 1]), [1.5, 3]);
-  assert.throws(() => core.unpack({ ...payload(), schema: 1 }), /schema 2/);
+  assert.throws(() => core.unpack({ ...payload(), schema: 1 }), /schema 3/);
 });
 
 test("differences are of single precision, and of one layer of both", () => {
@@ -52,7 +52,7 @@ test("a sheet's map is found by its address", () => {
       {
         scopes: [
           { grid: [1, 1], maps: [] },
-          { grid: [1, 2], extent: [0, 0, 1, 1], table: "map", maps },
+          { grid: [1, 2], spans: [[[0, 0.5], [0.5, 1]], [[0], [1]]], table: "map", maps },
         ],
       },
     ],

@@ -23,7 +23,7 @@ test("links carry a view there and back, and ignore what they do not know", () =
 const model = {
   source: 0,
   grid: [2, 2],
-  extent: [0, 0, 1, 1],
+  spans: [[[0, 0.5], [0.5, 1]], [[0, 0.5], [0.5, 1]]],
   layers: [0, 4],
   words: ["a", "b"],
   maps: {

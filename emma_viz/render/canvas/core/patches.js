@@ -1,22 +1,54 @@
 // The patches of an image: a point of it, a rectangle of them, the same place on another grid.
 "use strict";
 
-// A point is a fraction of the original image; an extent is what the patch grid covers of it, in the same unit.
-const patchAt = ({ grid: [rows, columns], extent: [left, top, right, bottom] }, x, y) => {
-  const column = Math.floor(((x - left) / (right - left)) * columns);
-  const row = Math.floor(((y - top) / (bottom - top)) * rows);
-  return row >= 0 && row < rows && column >= 0 && column < columns ? row * columns + column : null;
+// A point is a fraction of the original image. The spans of a grid are where its columns begin and where they end, then
+// its rows, in the same unit; cells of a grid of tiles may lie apart.
+const CLOSE = 1e-9; // less lies between two cells by rounding alone
+
+/** The last cell that begins at or before a place of its axis, or 0. */
+const cellBefore = ([starts], at) => {
+  let [low, high] = [0, starts.length];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (starts[middle] <= at) low = middle;
+    else high = middle;
+  }
+  return low;
 };
 
-const boxOf = ({ grid: [rows, columns], extent: [left, top, right, bottom] }, region) => {
-  const width = (right - left) / columns;
-  const height = (bottom - top) / rows;
-  return {
-    x: left + region.left * width,
-    y: top + region.top * height,
-    width: (region.right - region.left + 1) * width,
-    height: (region.bottom - region.top + 1) * height,
-  };
+/** The cell that holds a place of its axis; null where none does. A cell holds where it begins, not where it ends. */
+const cellAt = (axis, at) => {
+  const cell = cellBefore(axis, at);
+  return axis[0][cell] <= at && at < axis[1][cell] ? cell : null;
+};
+
+const middleOf = ([starts, ends], cell) => (starts[cell] + ends[cell]) / 2;
+
+const patchAt = ({ grid: [, columns], spans: [across, down] }, x, y) => {
+  const [column, row] = [cellAt(across, x), cellAt(down, y)];
+  return column === null || row === null ? null : row * columns + column;
+};
+
+const boxOf = ({ spans: [across, down] }, region) => {
+  const [x, y] = [across[0][region.left], down[0][region.top]];
+  return { x, y, width: across[1][region.right] - x, height: down[1][region.bottom] - y };
+};
+
+/** Left, top, right, bottom of the rectangle that holds the whole grid. */
+const extentOf = ({ spans: [across, down] }) => [across[0][0], down[0][0], across[1].at(-1), down[1].at(-1)];
+
+/** The cells of an axis in runs of one size, side by side: [{first, count, begin, end}]. */
+const runsOf = ([starts, ends]) => {
+  const runs = [];
+  starts.forEach((begin, cell) => {
+    const [run, end] = [runs.at(-1), ends[cell]];
+    const size = run && (run.end - run.begin) / run.count;
+    if (run && Math.abs(begin - run.end) <= CLOSE && Math.abs(end - begin - size) <= CLOSE) {
+      run.count += 1;
+      run.end = end;
+    } else runs.push({ first: cell, count: 1, begin, end });
+  });
+  return runs;
 };
 
 /** The rectangle of patches between two patches, both included. */
@@ -38,12 +70,9 @@ const patchesIn = ({ grid: [, columns] }, { top, left, bottom, right }) => {
 };
 
 /** The same place on another grid: by the centres of the first and the last patch. */
-const translate = (region, from, to) => {
-  const box = boxOf(from, region);
-  const stepX = box.width / (2 * (region.right - region.left + 1));
-  const stepY = box.height / (2 * (region.bottom - region.top + 1));
-  const first = patchAt(to, box.x + stepX, box.y + stepY);
-  const last = patchAt(to, box.x + box.width - stepX, box.y + box.height - stepY);
+const translate = ({ top, left, bottom, right }, { spans: [across, down] }, to) => {
+  const first = patchAt(to, middleOf(across, left), middleOf(down, top));
+  const last = patchAt(to, middleOf(across, right), middleOf(down, bottom));
   return first === null || last === null ? null : regionOf(to, first, last);
 };
 
@@ -53,11 +82,11 @@ const movePatch = ({ grid: [rows, columns] }, patch, dx, dy) => {
   return row * columns + column;
 };
 
-/** A point as many patches to the right and down; null where no patch holds it. */
-const pointBeside = (scope, { x, y }, dx, dy) => {
-  const { grid: [rows, columns], extent: [left, top, right, bottom] } = scope; // prettier-ignore
-  const next = { x: x + (dx * (right - left)) / columns, y: y + (dy * (bottom - top)) / rows };
-  return patchAt(scope, next.x, next.y) === null ? null : next;
+/** The middle of the patch that lies as many patches to the right and down of a point; null where there is none. */
+const pointBeside = ({ spans: [across, down] }, { x, y }, dx, dy) => {
+  const [column, row] = [cellBefore(across, x) + dx, cellBefore(down, y) + dy];
+  const there = column in across[0] && row in down[0];
+  return there ? { x: middleOf(across, column), y: middleOf(down, row) } : null;
 };
 
-module.exports = { patchAt, boxOf, regionOf, patchesIn, translate, movePatch, pointBeside };
+module.exports = { patchAt, boxOf, extentOf, runsOf, regionOf, patchesIn, translate, movePatch, pointBeside };

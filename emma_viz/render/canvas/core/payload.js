@@ -5,7 +5,7 @@ const { mean, subtract } = require("./numbers.js");
 
 /** A payload with its base64 turned into numbers; pictures that come as files stay addresses until they are drawn. */
 const unpack = (payload) => {
-  if (payload.schema !== 2) throw new Error(`This page reads payloads of schema 2, and got ${payload.schema}.`);
+  if (payload.schema !== 3) throw new Error(`This page reads payloads of schema 3, and got ${payload.schema}.`);
   const tables = Object.fromEntries(Object.entries(payload.tables).map(([name, hex]) => [name, tableOf(hex)]));
   const models = payload.models.map((model, source) => ({
     ...model,

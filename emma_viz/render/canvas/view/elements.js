@@ -1,6 +1,7 @@
 // Elements of a page, made from values.
 "use strict";
 const { LETTERS } = require("../core/layers.js");
+const { runsOf } = require("../core/patches.js");
 
 /** An element: `text`, `on…` listeners, and attributes; what is null or false is left out. */
 const make = (tag, attributes = {}, ...children) => {
@@ -43,6 +44,22 @@ const canvasOf = (pixels, width, height) => {
   canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
   return canvas;
 };
+/** Draws a picture of a grid where its cells lie; a canvas shows the rectangle `shown` of the image, all of it unless told. */
+const layOut = (context, picture, { grid: [rows, columns], spans }, shown = [0, 0, 1, 1]) => {
+  const [left, top, right, bottom] = shown;
+  const { width, height } = context.canvas;
+  const [wide, high] = [picture.width / columns, picture.height / rows];
+  const [across, down] = spans.map(runsOf);
+  // Where runs meet they meet on whole pixels: none shows through between them.
+  const whole = across.length * down.length > 1 ? Math.round : Number;
+  for (const { first: row, count: tall, ...y } of down)
+    for (const { first: column, count: broad, ...x } of across) {
+      const [from, to] = [x.begin, x.end].map((at) => whole(((at - left) / (right - left)) * width));
+      const [upper, lower] = [y.begin, y.end].map((at) => whole(((at - top) / (bottom - top)) * height));
+      const source = [column * wide, row * high, broad * wide, tall * high];
+      context.drawImage(picture, ...source, from, upper, to - from, lower - upper);
+    }
+};
 const pictureOf = (address) =>
   new Promise((resolve, reject) => {
     const image = new Image();
@@ -54,4 +71,4 @@ const pictureOf = (address) =>
 /** The letter of a model, in its colour. */
 const dot = (model) => make("i", { class: "ev-letter", style: `--c:var(--ev-m${model})`, text: LETTERS[model] });
 
-module.exports = { make, renew, svg, tipped, canvasOf, pictureOf, dot };
+module.exports = { make, renew, svg, tipped, canvasOf, layOut, pictureOf, dot };

@@ -4,16 +4,14 @@ const { paint, tint, tintBoth } = require("../core/colours.js");
 const { boxOf } = require("../core/patches.js");
 const { differenceAt } = require("../core/payload.js");
 const { beatsNone, differenceLimit, indexOf, regionFor, shownEvidence, shownMap, trueLimits, weakDifference } = require("../core/state.js");
-const { canvasOf } = require("./elements.js");
+const { canvasOf, layOut } = require("./elements.js");
 
 const OF_A_LENS = new Set(["decoded", "map", "highlight"]);
 const STILL = new Set(["truth", "truemap"]); // panels that show the same at every layer
 
 const spread = ({ result }, context, picture, model, soft) => {
-  const [left, top, right, bottom] = result.models[model].extent;
-  const { width, height } = context.canvas;
   context.imageSmoothingEnabled = soft;
-  context.drawImage(picture, left * width, top * height, (right - left) * width, (bottom - top) * height);
+  layOut(context, picture, result.models[model]);
 };
 const spreadPixels = (state, context, pixels, model) => {
   const [height, width] = state.result.models[model].grid;

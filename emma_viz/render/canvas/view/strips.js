@@ -1,5 +1,6 @@
 // The strips of the inspector: one place's decoded pixels at every layer.
 "use strict";
+const { extentOf } = require("../core/patches.js");
 const { fitCells, placeCells } = require("../core/sizes.js");
 const { chosenNow, indexOf, regionFor } = require("../core/state.js");
 const { dot, make } = require("./elements.js");
@@ -10,7 +11,7 @@ const shapeOf = ({ state, parts }, model, width) => {
   const cells = model.layers.length + 1;
   if (state.locked || state.hovered) return placeCells(cells, width);
   const { result } = state;
-  const [left, top, right, bottom] = model.extent;
+  const [left, top, right, bottom] = extentOf(model);
   const tallness = ((bottom - top) * result.image.size[1]) / ((right - left) * result.image.size[0]);
   const around = 160; // pixels of the title, the hint and the curve
   const narrow = parts.frame.classList.contains("ev-narrow");
