@@ -21,7 +21,7 @@ def region_of(look: Mapping[str, str], grid: tuple[int, int]) -> tuple[int, int,
 def extent_of(region: tuple[int, int, int, int], place: ImageGrid) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of a region's patches, as fractions of the image."""
     top, left, bottom, right = region
-    spans = GridSpans.of(place)
+    spans = GridSpans.of(place.spans, place.image_size)
     across, down = spans.across, spans.down
     return float(across[0, left]), float(down[0, top]), float(across[1, right]), float(down[1, bottom])
 

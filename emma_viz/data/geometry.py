@@ -13,7 +13,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from emma_viz.data.image_grid import Axis, ImageGrid, Spans
+from emma_viz.cells import Spans
+from emma_viz.data.image_grid import Axis, ImageGrid
 from emma_viz.errors import InputError
 
 Strategy = Literal["resize-naive", "resize-crop", "letterbox"]

@@ -13,10 +13,8 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float, Float32, Int, Shaped
 
+from emma_viz.cells import Spans, cell_of
 from emma_viz.errors import InputError
-
-Spans = tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]
-"""Where each of some cells begins and where it ends, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,14 +183,3 @@ def _covered_share(span: Spans, first: float, last: float, length: int) -> np.nd
     low, high = (np.clip(each, 0, length) for each in span)
     covered = np.minimum(high, last) - np.maximum(low, first)
     return np.where(high > low, np.maximum(covered, 0) / np.maximum(high - low, 1e-300), 0.0)
-
-
-def cell_of(span: Spans, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The last cell that begins at or before each position (0 where none does), and whether it holds it.
-
-    A cell holds where it begins, not where it ends.
-    """
-    starts, ends = span
-    cell = np.searchsorted(starts, positions, side="right") - 1
-    own = np.asarray(np.maximum(cell, 0))
-    return own, np.asarray((cell >= 0) & (positions < ends[own]))

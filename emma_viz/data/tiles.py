@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from emma_viz.cells import Spans
 from emma_viz.data.geometry import Geometry
-from emma_viz.data.image_grid import Axis, ImageGrid, Spans
+from emma_viz.data.image_grid import Axis, ImageGrid
 from emma_viz.errors import InputError
 
 MOST_IMAGE_TOKENS = 65_536

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from emma_viz.data.image_grid import ImageGrid, cell_of
+from emma_viz.cells import Spans, cell_of
 from emma_viz.errors import InputError
-from emma_viz.render.expectations import FARTHEST, expect_extent
+from emma_viz.render.expectations import FARTHEST, expect_extent, expect_shape
 
 Extent = tuple[float, float, float, float]
 """Left, top, right, bottom, as fractions of an image's width and height."""
@@ -41,15 +41,14 @@ class GridSpans:
         InputError: cells overlap, are not in order, have no extent, or lie far outside the image.
     """
 
-    across: Float[np.ndarray, "2 C"]
-    """Where the columns begin, and where they end."""
-    down: Float[np.ndarray, "2 R"]
-    """Where the rows begin, and where they end."""
+    across: Float[np.ndarray, "ends C"]
+    """Where the columns begin, and where they end; shape (2, C)."""
+    down: Float[np.ndarray, "ends R"]
+    """Where the rows begin, and where they end; shape (2, R)."""
 
     def __post_init__(self):
         for name, span in (("columns", self.across), ("rows", self.down)):
-            if span.ndim != 2 or span.shape[0] != 2 or not span.shape[1]:
-                raise InputError(f"expected the starts and ends of {name}, shape (2, n), got {span.shape}.")
+            expect_shape(name, span, (2, None))
             inside = bool((np.abs(span) <= FARTHEST).all())  # False for NaN
             if not (
                 inside
@@ -80,11 +79,15 @@ class GridSpans:
         return cls(across=across, down=down)
 
     @classmethod
-    def of(cls, place: ImageGrid) -> "GridSpans":
-        """The grid of a model's tokens over its image."""
+    def of(cls, spans: tuple[Spans, Spans], image_size: tuple[int, int]) -> "GridSpans":
+        """A grid that is known in pixels, as that of a model's tokens (`ImageGrid.spans`).
+
+        Args:
+            spans: where the columns and where the rows begin and end, pixels.
+            image_size: width and height of the image, pixels.
+        """
         across, down = (
-            np.stack(span).astype(np.float64) / side
-            for span, side in zip(place.spans, place.image_size, strict=True)
+            np.stack(span).astype(np.float64) / side for span, side in zip(spans, image_size, strict=True)
         )
         return cls(across=across, down=down)
 

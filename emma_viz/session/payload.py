@@ -141,7 +141,7 @@ def _model(
         "n_layer": model.n_layer,
         "grid": list(place.grid),
         "patch": place.patch,
-        "spans": GridSpans.of(place).to_json(),
+        "spans": GridSpans.of(place.spans, place.image_size).to_json(),
         "truth": _base64(to_bytes(decoding.true_images()[0])),
         "decoded": _pictures(decoding, small),
         "scores": {

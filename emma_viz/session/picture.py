@@ -114,7 +114,7 @@ def draw_panel(
     decoding = maps.decoding.select(layers=[layer], samples=[sample])
     image = np.asarray(decoding.images[0])
     height, width = image.shape[:2]
-    spans = GridSpans.of(decoding.geometry[0])
+    spans = GridSpans.of(decoding.geometry[0].spans, (width, height))
     row = maps.layers.index(layer)
     values, (low, high) = maps.values[row, sample], maps.limits[row, sample].tolist()
     if what == "map":
@@ -202,7 +202,7 @@ def _image_case(maps: Sequence[ActivationMaps], samples: list[int], name: str, v
         image=fit_image(np.asarray(first.images[index])),
         image_hash=first.image_hashes[index],
         prompt=_listed([first.prompts[sample] for sample in samples]),
-        spans=GridSpans.of(place),
+        spans=GridSpans.of(place.spans, place.image_size),
         true_map=maps[0].true[index],
         true_limits=(float(low), float(high)),
         models=tuple(
@@ -240,7 +240,7 @@ def _model_case(maps: ActivationMaps, name: str, samples: list[int], view: View)
         lens=decoding.lens.describe(),
         revision=" ".join(part for part in (model.revision, model.fingerprint[:12], model.dtype) if part),
         site=decoding.site,
-        spans=GridSpans.of(place),
+        spans=GridSpans.of(place.spans, place.image_size),
         n_layer=model.n_layer,
         forced=decoding.forced,
         marked=tuple(each.layer for each in verdicts if each.beats is False),

@@ -98,7 +98,7 @@ def test_from_pixel_to_token_to_box_and_back(peer, size):
     pasted = place.paste(np.arange(place.n_tokens).reshape(place.grid))
     np.testing.assert_array_equal(np.nan_to_num(pasted, nan=-1).astype(int), tokens)
     # What pictures are drawn by, in shares of the image: a centre on an edge may fall to either side.
-    rows, columns = GridSpans.of(place).cells_of_pixels((height, width))
+    rows, columns = GridSpans.of(place.spans, size).cells_of_pixels((height, width))
     drawn = np.where((rows >= 0)[:, None] & (columns >= 0), rows[:, None] * place.grid[1] + columns, -1)
     off = [
         np.abs(c[:, None] - boxes[:, ends].ravel()).min(axis=1) > EDGE

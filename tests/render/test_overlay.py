@@ -23,7 +23,7 @@ def photo(height: int = 24, width: int = 24) -> np.ndarray:
 @given(st.sampled_from(["resize-naive", "resize-crop", "letterbox"]), st.integers(2, 90), st.integers(2, 90))
 def test_pixels_belong_to_the_patches_of_the_real_geometry(strategy, width, height):
     geometry = Geometry(image_size=(width, height), strategy=strategy, size=32, patch=5)
-    rows, columns = GridSpans.of(geometry).cells_of_pixels((height, width))
+    rows, columns = GridSpans.of(geometry.spans, geometry.image_size).cells_of_pixels((height, width))
     for y in range(0, height, 7):
         for x in range(0, width, 7):
             token = int(geometry.tokens_at(np.array([x + 0.5, y + 0.5])))

@@ -115,7 +115,7 @@ def show_outline(drawn: Iterable[Axes], place: Extent | None) -> None:
 
 
 def show_cells(
-    axes: Axes, spans: GridSpans, pixels: np.ndarray, size: tuple[float, float] = (1.0, 1.0), **given
+    axes: Axes, spans: GridSpans, pixels: np.ndarray, size: tuple[int, int] = (1, 1), **given
 ) -> AxesImage:
     """Draw a picture of a grid where its cells lie; what lies between them stays as it is.
 
