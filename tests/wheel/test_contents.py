@@ -25,7 +25,9 @@ def test_bundled_files_are_in_the_wheel(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     bundled = ROOT / "emma_viz/checkpoints/bundled"
     files = [path.relative_to(ROOT).as_posix() for path in bundled.rglob("*") if path.is_file()]
-    assert {*files} - {*names} == {name for name in files if "/text-" in name or "/emma-v1-pocket-nomff/" in name}
+    assert {*files} - {*names} == {
+        name for name in files if "/text-" in name or "/emma-v1-pocket-nomff/" in name
+    }
     assert {path.name for path in bundled.iterdir() if path.is_dir()} == {
         "cobra-photo", "emma-v1-photo", "cobra-pocket", "emma-v1-pocket", "emma-v2-pocket", "emma-v1-pocket-nomff",
         "llava-pocket",
