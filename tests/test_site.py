@@ -23,7 +23,7 @@ ROOMS = (
     "metrics", "records",
 )  # fmt: skip
 """Packages whose `__all__` is what they promise."""
-GROUPS = {f"emma_viz.{name}" for name in ("benchmarks", "families", "lenses", "probes")}
+GROUPS = {f"emma_viz.{name}" for name in ("benchmarks", "families", "lenses", "peers", "probes")}
 """Groups of entry points, which are no packages."""
 
 

@@ -112,6 +112,10 @@ def _own_of_rows(
     named = _by_image(by_split, rows)
     if named and len(rows) - len(named) <= most:
         return named
+    if 2 * len(named) > len(
+        rows
+    ):  # Its names are those of the records: by order, rows would get other images.
+        raise InputError(_other_rows(path, len(rows) - len(named), rows, named))
     if len(rows) > len(numbers):
         places = _without_repetition(by_split, rows, numbers)
     else:
@@ -119,23 +123,30 @@ def _own_of_rows(
     wrong = [sum(not _fits(row, own.get(key)) for key, row in rows.items()) for own in places]
     best = wrong.index(min(wrong))
     if wrong[best] > most:
-        how = (
-            f"It names images, and {len(named)} of its rows are found by their image and question."
-            if any(row.image for row in rows.values())
-            else "It does not name its images, so that its rows go by their order."
-        )
-        raise InputError(
-            f"{path}: expected the rows that the records given ask, all of them and in their order, got "
-            f"{wrong[best]} of {len(rows)} that are others. {how} To mend it, give the records that the table was made "
-            f"with in its order; or add the column {_IMAGE_COLUMNS[0]} to the table, with each row's image as the "
-            "records name it, whatever the order; or give no records (then its rows have no images)."
-        )
+        raise InputError(_other_rows(path, wrong[best], rows, named))
     if any(count == wrong[best] and own != places[best] for count, own in zip(wrong, places, strict=True)):
         raise InputError(
             f"{path}: expected rows that fit the records given in one order of the splits, got some that fit in "
             "several, so that nothing tells their images; give no records (then its rows have no images)."
         )
     return places[best]
+
+
+def _other_rows(
+    path: Path, wrong: int, rows: Mapping[Key, BenchmarkRecord], named: Mapping[Key, BenchmarkRecord]
+) -> str:
+    """What to do about a table whose rows are not those of the records."""
+    how = (
+        f"It names images, and {len(named)} of its rows are found by their image and question."
+        if any(row.image for row in rows.values())
+        else "It does not name its images, so that its rows go by their order."
+    )
+    return (
+        f"{path}: expected the rows that the records given ask, all of them and in their order, got "
+        f"{wrong} of {len(rows)} that are others. {how} To mend it, give the records that the table was made "
+        f"with in its order; or add the column {_IMAGE_COLUMNS[0]} to the table, with each row's image as the "
+        "records name it, whatever the order; or give no records (then its rows have no images)."
+    )
 
 
 def _by_image(

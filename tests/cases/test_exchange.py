@@ -197,7 +197,7 @@ def spoil(folder: Path, **changes) -> None:
         ({"record__image": "../../etc/passwd"}, "image"),
         ({"record__surprise": 1}, "surprise"),
         ({"record__answers": 7}, "answers"),
-        ({"format": 3}, "newer emma_viz"),
+        ({"format": 4}, "newer emma_viz"),
         ({"history": [{"kind": "drop", "value": "", "author": "x", "at": "", "id": ""}]}, "history"),
         ({"history": [dated("9999-12-31T23:59:59.999999")]}, "still to come"),
         ({"history": [dated("2026-02-31T00:00:00.000000")]}, "calendar"),

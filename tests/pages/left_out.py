@@ -12,6 +12,7 @@ LEFT_OUT = {
         'pip install ".[casebook,gradio]"',
         'pip install "emma-viz[casebook,gradio]"',
         "pip install transformer-lens",
+        "pip install mambapy",
         "pip install torch --index-url https://download.pytorch.org/whl/cpu",
     ),
     "they set up, or are, the environment that tests run in": (
@@ -33,7 +34,8 @@ LEFT_OUT = {
     "they measure for minutes or hours; what they are made of has tests of its own": (
         "OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python -m benchmarks.run --json speed.json --page "
         "docs/benchmarks.md",
-        "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python -m benchmarks.full_size",
+        "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python -m benchmarks.full_size --repeats 3 --json full.json",
+        "python -m benchmarks.run --from speed.json --full full.json --page docs/benchmarks.md",
         "python -m benchmarks.full_size",
         "python -m benchmarks.kernels",
         "python -m benchmarks.kernels --backends torch cpu <name>",
@@ -52,6 +54,7 @@ LEFT_OUT = {
         "python -m training.results",
         "python -m training.results runs/pocket/bundle-seed1 --keep docs/measured/seed-1.npz",
         "python -m training.results --photos caltech101/",
+        "python -m training.results.held_out --photos caltech101/",
         "python -m training.results runs/photos/bundle --photos caltech101/ --out runs/photos/results",
     ),
     "they train for an hour and more (tests/training trains by the recipe `tiny`)": (

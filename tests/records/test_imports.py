@@ -246,14 +246,16 @@ def test_rows_that_name_their_images_are_joined_in_any_order(tmp_path, three_spl
             asked = f"{record.image[0]} {record.object} {record.truth}"
             assert found.answers[record.key].text == f"said of {asked}"
     # One that is of no record is left out, and it shifts no other; of several the table is none of these records'.
-    rows[3][column] = "z.jpg"
+    (one, *_) = (row for row in rows if row["category"] == "random")
+    one[column] = "z.jpg"
     path.write_text(json.dumps(rows[::-1]))
     found = read_vlmevalkit(path, dataset="pope", records=three_splits)
     assert len(found.records) == len(three_splits.records) - 1
     assert "no row of the split 'random' of the image 'z.jpg' that asks this" in found.complaints[0]
-    path.write_text(json.dumps([row | {column: "z.jpg"} for row in rows[::-1]]))
-    with pytest.raises(InputError, match=r"It names images, and 0 of its rows are found by their image"):
+    path.write_text(json.dumps([row | {column: "z.jpg"} for row in rows[:2]] + rows[2:]))
+    with pytest.raises(InputError, match=r"It names images, and 12 of its rows are found by their image"):
         read_vlmevalkit(path, dataset="pope", records=three_splits)
+    path.write_text(json.dumps([row | {column: "z.jpg"} for row in rows[::-1]]))
     # Without records, answers about one image are one cluster.
     alone = read_vlmevalkit(path, dataset="pope")
     assert {each.cluster for each in alone.records} == {"z.jpg"}

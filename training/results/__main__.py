@@ -27,9 +27,9 @@ from training.loop.provenance import commit
 from training.photos.recipe import PHOTO_MEMBERS
 from training.pocket.bundle_reading import Bundle, open_bundle
 from training.pocket.recipes import MEMBERS, in_order
-from training.results.comparable import require_alike, require_comparable, require_one_seed, together
+from training.results.comparable import require_alike_bundles, require_comparable, require_one_seed, together
 from training.results.examination import Examined
-from training.results.measured import Announced, Described, Measured, announce_bundle, measure_bundle
+from training.results.measured import Announced, DescribedBundle, Measured, announce_bundle, measure_bundle
 from training.results.measured_files import read_measured, save_measured
 from training.results.numbers import all_numbers
 from training.results.page import results_page
@@ -96,8 +96,8 @@ def measured_of(
                     f"{source} was not shown what {other} will be: {differ}. Ask for --scenes "
                     f"{each.shown.answers}, or name the bundles to measure."
                 )
-    described: dict[Path, Described] = {**kept, **announced}
-    require_alike([described[each] for each in sources])
+    described: dict[Path, DescribedBundle] = {**kept, **announced}
+    require_alike_bundles([described[each] for each in sources])
     if kept:
         require_comparable([*kept.values()])
     for source in sources:
@@ -110,7 +110,7 @@ def measured_of(
     return world, found
 
 
-def _seeds(described: Described) -> str:
+def _seeds(described: DescribedBundle) -> str:
     """The members of a bundle with their seeds."""
     return ", ".join(f"{member} seed {origin['seed']}" for member, origin in described.origins.items())
 

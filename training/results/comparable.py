@@ -9,7 +9,7 @@ import numpy as np
 from emma_viz.errors import TrainingError
 from training.pocket.recipes import in_order
 from training.results.examination import ENCODER
-from training.results.measured import Announced, Described, Measured
+from training.results.measured import Announced, DescribedBundle, Measured
 
 ALIKE = {
     "data": "the training scenes",
@@ -31,12 +31,12 @@ def require_comparable(found: Sequence[Measured]) -> None:
     Raises:
         TrainingError: says what differs.
     """
-    require_alike(found)
+    require_alike_bundles(found)
     for each in found[1:]:
         _require_same_questions(found[0], each)
 
 
-def require_alike(found: Sequence[Described]) -> None:
+def require_alike_bundles(found: Sequence[DescribedBundle]) -> None:
     """Refuse bundles, measured or not, that were not shown the same, differ in more than the seed, or count one twice.
 
     Raises:
@@ -143,4 +143,4 @@ def require_one_seed(announced: Announced, kept: Measured | None) -> None:
             "another file."
         )
     if kept is not None:
-        require_alike([kept, announced])
+        require_alike_bundles([kept, announced])

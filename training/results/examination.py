@@ -126,7 +126,7 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
         step: called with the number of images that went through, for a progress bar.
         untrained: the control model, with the same sizes.
     """
-    ridge, tuned, native = lenses_of(model)
+    ridge, tuned, native = lenses_of_member(model)
     probes, mixed = _fit(model, material, step)
     places = {EMBEDDING: mixed[0], model.info.n_layer - 1: mixed[1]}
     scenes, shuffled = _decode(model, material.test, material.retention, ridge, native, probes, places, step)
@@ -150,7 +150,7 @@ def examine_member(model: LoadedModel, material: Material, step: Step, *, untrai
     )
 
 
-def lenses_of(model: LoadedModel) -> tuple[RidgeLens, TunedLens, NativeLens | None]:
+def lenses_of_member(model: LoadedModel) -> tuple[RidgeLens, TunedLens, NativeLens | None]:
     """A member's own lenses; only one that was trained with a decoder of its own has a native lens.
 
     Raises:

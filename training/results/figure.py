@@ -10,7 +10,7 @@ from emma_viz.render.colours import FAINT, HAIR, INK, MARKERS, MODELS, SOFT
 from emma_viz.render.output import write_atomically
 from training.results.cells import ends
 from training.results.examination import ENCODER, OWN
-from training.results.numbers import CAPTIONS, layers_of_members, told_apart
+from training.results.numbers import CAPTIONS, layers_of_members, parts_of_answers
 
 _SIZE = 8
 _NAMES = {"-1": "proj."}
@@ -116,10 +116,10 @@ def _errors(value: float, low: float, high: float) -> np.ndarray:
 def answers(axes, members: Mapping[str, Any]) -> None:
     """Accuracy by topic and F1 of kinds in captions, by kind of pictures where a topic has several, a point a member
     with its interval; a tick a seed."""
-    rows = list(told_apart(next(iter(members.values()))))
+    rows = list(parts_of_answers(next(iter(members.values()))))
     for number, member in enumerate(members.values()):
         shift = 0.22 * (number - (len(members) - 1) / 2)
-        told = told_apart(member)
+        told = parts_of_answers(member)
         for row, found in enumerate(told[each] for each in rows):
             if found["value"] is None:
                 continue

@@ -14,21 +14,29 @@ from pathlib import Path
 
 from PIL import Image
 
-from emma_viz.capture import record
-from emma_viz.checkpoints import BUNDLED
+from emma_viz.checkpoints import BUNDLED, LoadedModel
 from emma_viz.cli.guard import guarded
 from emma_viz.cli.options import path
 from emma_viz.data.photos import draw_photos
 from emma_viz.data.photos.questions import WHAT
 from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
+from emma_viz.records.questions import Question
+from emma_viz.session.options import Asking
+from emma_viz.session.road import ask
 from training.pocket.bundle_reading import Bundle, open_bundle
 from training.results.cells import quoted, results_table
 from training.results.worlds import PHOTO_WORLD, PhotoPair, photo_world
 
-PROGRAM = "python -m training.results.held_out"
-ASKED = 20
+COMMAND = "python -m training.results.held_out"
+PHOTOGRAPHS = 20
 """Photographs, where no number is given."""
+
+
+def _answers(model: LoadedModel, questions: Sequence[Question]) -> list[str]:
+    """What a model says, alone."""
+    asked = ask(model, questions, asking=Asking(), sites=("resid_post",), layers="first")
+    return [answer for trace, _ in asked for answer in trace.answers]
 
 
 def held_out_answers(bundle: Bundle, world: PhotoPair, count: int, keep: Path | None = None) -> str:
@@ -51,9 +59,8 @@ def held_out_answers(bundle: Bundle, world: PhotoPair, count: int, keep: Path | 
         keep.mkdir(parents=True, exist_ok=True)
         for name, image in zip(names, shown, strict=True):
             image.save(keep / f"{name.parent}-{name.stem}.png")
-    said = {
-        member: record(bundle.load(member), shown, WHAT, layers="first").answers for member in bundle.members
-    }
+    questions = [Question(image=image, prompt=WHAT) for image in shown]
+    said = {member: _answers(bundle.load(member), questions) for member in bundle.members}
     right = {
         member: [
             world.named(answer) == world.present(number)
@@ -74,16 +81,18 @@ def held_out_answers(bundle: Bundle, world: PhotoPair, count: int, keep: Path | 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask and print; returns the process's exit code."""
-    return guarded(lambda: _run(_parser().parse_args(arguments)), program=PROGRAM)
+    return guarded(lambda: _run(_parser().parse_args(arguments)), program=COMMAND)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=COMMAND, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", nargs="?", type=path, default=BUNDLED, help="(default: the package's own)")
     parser.add_argument("--photos", type=path, required=True, metavar="DIR", help="Caltech-101's folders")
-    parser.add_argument("--count", type=int, default=ASKED, help=f"photographs (default: {ASKED})")
+    parser.add_argument(
+        "--count", type=int, default=PHOTOGRAPHS, help=f"photographs (default: {PHOTOGRAPHS})"
+    )
     parser.add_argument(
         "--keep", type=path, metavar="FOLDER", help="write the photographs as they were shown"
     )

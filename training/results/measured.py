@@ -14,7 +14,7 @@ from training.results.examination import (
     Material,
     examine_member,
     images_shown,
-    lenses_of,
+    lenses_of_member,
     prepare_material,
 )
 from training.results.worlds import World
@@ -44,7 +44,7 @@ class Shown:
 
 
 @runtime_checkable
-class Described(Protocol):
+class DescribedBundle(Protocol):
     """What decides whether a bundle may stand beside others, measured or not."""
 
     @property
@@ -70,7 +70,7 @@ class Described(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Announced:
-    """One bundle that can be measured: all that is known of it before, as `Described` says."""
+    """One bundle that can be measured: all that is known of it before, as `DescribedBundle` says."""
 
     name: str
     shown: Shown
@@ -110,7 +110,7 @@ def announce_bundle(bundle: Bundle, world: World, *, answers: int) -> Announced:
     prints: dict[str, str] = {}
     for member in bundle.members:
         model = bundle.load(member)
-        lenses_of(model)
+        lenses_of_member(model)
         world.untrained(bundle, model, member)
         prints[member] = model.info.fingerprint
     return Announced(

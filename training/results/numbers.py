@@ -95,7 +95,7 @@ def member_numbers(found: Mapping[int, Examined], *, parts: Sequence[str]) -> di
     }
 
 
-def told_apart(member: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+def parts_of_answers(member: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     """What a member answers, as narrowly as it is known: (topic, kind of pictures) → share of right answers, and F1 of
     the kinds in captions under the topic `CAPTIONS`. The kind is empty where a topic has but one.
 

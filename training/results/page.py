@@ -8,7 +8,7 @@ from emma_viz.metrics.spectrum import OCTAVES
 from training.pocket.recipes import in_order
 from training.results.cells import plain_number, quoted, ranged, results_table, short, signed_range, widest
 from training.results.examination import ENCODER, OWN
-from training.results.numbers import CAPTIONS, layers_of_members, told_apart
+from training.results.numbers import CAPTIONS, layers_of_members, parts_of_answers
 from training.results.worlds import World
 
 _ASKED = {"caption": "caption, word for word", CAPTIONS: f"{CAPTIONS}, F1"}
@@ -346,12 +346,12 @@ def each_seed(members: Mapping[str, Any]) -> str:
     where a topic has several; nothing where every member has one seed alone."""
     if all(len(found["seeds"]) == 1 for found in members.values()):
         return ""
-    topics = list(told_apart(next(iter(members.values()))))
+    topics = list(parts_of_answers(next(iter(members.values()))))
     rows = []
     for member, found in members.items():
         layers = layers_of_members(found["scenes"])
         kept = [found["scenes"][place]["r2"] for place in (layers[0], layers[-1])]
-        right = told_apart(found)
+        right = parts_of_answers(found)
         cells = [*kept, found["tuned"][layers[-1]], *(right[topic] for topic in topics)]
         for at, seed in enumerate(found["seeds"]):
             rows.append([member, str(seed), *(plain_number(cell["seeds"][at]) for cell in cells)])

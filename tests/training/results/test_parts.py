@@ -9,7 +9,7 @@ from training.results.__main__ import CHECKOUT, by_member
 from training.results.cells import plain_number, ranged
 from training.results.figure import answers
 from training.results.measured_files import read_measured
-from training.results.numbers import CAPTIONS, all_numbers, told_apart
+from training.results.numbers import CAPTIONS, all_numbers, parts_of_answers
 from training.results.page import answer_table, answers_intro, each_seed, training_curves
 from training.results.worlds import PhotoPair, Tabletop
 
@@ -76,7 +76,7 @@ def test_f1_is_said_to_be_of_as_many_pictures_as_were_captioned(members, rows):
 
 
 def test_each_seed_and_the_figure_part_what_the_table_parts(members):
-    told = told_apart(members["cobra-photo"])
+    told = parts_of_answers(members["cobra-photo"])
     assert (CAPTIONS, "scenes") in told
     assert ("what", "") in told
     assert ("existence random", "") not in told
@@ -95,7 +95,7 @@ def test_each_seed_and_the_figure_part_what_the_table_parts(members):
 
 def test_where_all_pictures_are_alike_nothing_is_parted(kept):
     members = all_numbers(by_member(kept), (), parts=Tabletop.parts)["members"]
-    assert "," not in "".join(part for _, part in told_apart(members["cobra-photo"]))
+    assert "," not in "".join(part for _, part in parts_of_answers(members["cobra-photo"]))
     table = answer_table(members)
     assert "photographs" not in table
     assert "scenes" not in table
