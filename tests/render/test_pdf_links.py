@@ -15,10 +15,10 @@ from emma_viz.render.pdf_links import join_links
 def sheet(*names: str, title: str = "") -> Figure:
     """A page with a link to each of some names, and a place for each."""
     made = Sheet(4.0, 6.0)
-    made.write(0.1, 0.1, title or "no link", 9)
+    made.write(0.1, 0.1, title or "no link", 9.0)
     for number, name in enumerate(names, start=1):
-        made.write(0.5, 0.5 * number, f"to {name}", 9, link=name)
-        made.place(name, 2 + number)
+        made.write(0.5, 0.5 * number, f"to {name}", 9.0, link=name)
+        made.place(name, 2.0 + number)
     return made.figure
 
 

@@ -32,8 +32,7 @@ def spans_of(place) -> GridSpans:
     return GridSpans.of(place.spans, place.image_size)
 
 
-SOME = st.builds(
-    tiles,
+SOME = st.tuples(
     st.tuples(st.integers(1, 4), st.integers(1, 4)),
     st.sampled_from([4, 6, 27]),
     st.integers(2, 14),
@@ -45,7 +44,8 @@ SOME = st.builds(
 
 @settings(max_examples=60)
 @given(SOME)
-def test_each_pixel_is_the_token_that_the_geometry_says(place):
+def test_each_pixel_is_the_token_that_the_geometry_says(given_tiles):
+    place = tiles(*given_tiles)
     width, height = place.image_size
     rows, columns = spans_of(place).cells_of_pixels((height, width))
     y, x = np.mgrid[:height, :width] + 0.5
@@ -62,8 +62,8 @@ def test_each_pixel_is_the_token_that_the_geometry_says(place):
 
 @settings(max_examples=60)
 @given(SOME, st.integers(1, 3))
-def test_lines_lie_in_their_cells_and_between_them_lies_none(place, lines):
-    spans = spans_of(place)
+def test_lines_lie_in_their_cells_and_between_them_lies_none(given_tiles, lines):
+    spans = spans_of(tiles(*given_tiles))
     for axis, span in zip(spans.laid_out(lines), (spans.across, spans.down), strict=True):
         assert (np.diff(axis.edges) > 0).all()
         own = axis.source >= 0
@@ -97,7 +97,7 @@ def test_a_grid_without_gaps_is_even():
 @pytest.mark.parametrize(
     "across",
     [
-        np.zeros((2, 0)), np.zeros(4), np.array([[0.0, 0.5]]), np.array([[0.5], [0.5]]), np.array([[0.0], [np.nan]]),
+        np.zeros((2, 0)), np.array([[0.5], [0.5]]), np.array([[0.0], [np.nan]]),
         np.array([[0.0, 0.4], [0.5, 1.0]]), np.array([[0.5, 0.0], [1.0, 0.5]]), np.array([[0.0], [1e9]]),
     ],
 )  # fmt: skip

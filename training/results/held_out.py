@@ -28,8 +28,8 @@ from training.pocket.bundle_reading import Bundle, open_bundle
 from training.results.cells import quoted, results_table
 from training.results.worlds import PHOTO_WORLD, PhotoPair, photo_world
 
-COMMAND = "python -m training.results.held_out"
-PHOTOGRAPHS = 20
+_PROGRAM = "python -m training.results.held_out"
+HOW_MANY = 20
 """Photographs, where no number is given."""
 
 
@@ -81,18 +81,16 @@ def held_out_answers(bundle: Bundle, world: PhotoPair, count: int, keep: Path | 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask and print; returns the process's exit code."""
-    return guarded(lambda: _run(_parser().parse_args(arguments)), program=COMMAND)
+    return guarded(lambda: _run(_parser().parse_args(arguments)), program=_PROGRAM)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=COMMAND, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=_PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", nargs="?", type=path, default=BUNDLED, help="(default: the package's own)")
     parser.add_argument("--photos", type=path, required=True, metavar="DIR", help="Caltech-101's folders")
-    parser.add_argument(
-        "--count", type=int, default=PHOTOGRAPHS, help=f"photographs (default: {PHOTOGRAPHS})"
-    )
+    parser.add_argument("--count", type=int, default=HOW_MANY, help=f"photographs (default: {HOW_MANY})")
     parser.add_argument(
         "--keep", type=path, metavar="FOLDER", help="write the photographs as they were shown"
     )
