@@ -41,7 +41,8 @@ def test_each_answer_is_held_against_what_is_there(tmp_path):
         name, *answers = line.strip("| ").split(" | ")
         assert photos / name == place
         assert all(re.fullmatch(r"“.+” \(wrong\)", each) for each in answers)
-        assert Image.open(tmp_path / "shown" / f"{place.parent.name}-{place.stem}.png").size == (256, 256)
+        with Image.open(tmp_path / "shown" / f"{place.parent.name}-{place.stem}.png") as shown:
+            assert shown.size == (256, 256)
     assert lines[-1] == "| right | 0 of 3 | 0 of 3 |"
     first = lines[2].strip("| ").split(" | ")[1].removesuffix(" (wrong)")
     world.always = world.named(first)
