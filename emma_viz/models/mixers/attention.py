@@ -36,9 +36,9 @@ class TransformerBlock(nn.Module):
             SiteError: always.
         """
         raise SiteError(
-            "This takes a Mamba's blocks apart, each a norm and a mixer (with its step sizes Δ, B, C and decay), and "
-            "the block of an attention transformer, or of a hybrid, is none: choose a Mamba, or something that reads "
-            "sites."
+            "This takes a Mamba's blocks apart, each a norm and a mixer (with its step sizes Δ, B, C and decay): an "
+            "attention transformer has none, and a hybrid has MLPs, and attention in places, beside them. Choose a "
+            "Mamba, or something that reads sites."
         )
 
     def entered(
