@@ -41,9 +41,9 @@ class GridSpans:
         InputError: cells overlap, are not in order, have no extent, or lie far outside the image.
     """
 
-    across: Float[np.ndarray, "ends C"]
+    across: Float[np.ndarray, "2 C"]
     """Where the columns begin, and where they end; shape (2, C)."""
-    down: Float[np.ndarray, "ends R"]
+    down: Float[np.ndarray, "2 R"]
     """Where the rows begin, and where they end; shape (2, R)."""
 
     def __post_init__(self):

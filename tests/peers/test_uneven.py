@@ -26,7 +26,7 @@ def decoding(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uneven") / "tiny-uneven"
     write("llava-onevision-uneven", folder)
     model = load_model(folder)
-    noise = np.random.default_rng(4).integers(0, 256, (8, SIZE, SIZE, 3), dtype=np.uint8)
+    noise = list(np.random.default_rng(4).integers(0, 256, (8, SIZE, SIZE, 3), dtype=np.uint8))
     lens = fit_ridge(model, noise[:6], heldout=noise[6:], fitted_on="noise", layers=[2])
     return decode(record(model, noise[7], "Why?", layers=[2], generate=False), lens)
 
