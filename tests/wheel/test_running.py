@@ -200,17 +200,19 @@ def test_a_family_trains_in_processes_of_its_own_and_beside_a_folder_of_the_same
     assert config["emma_viz"]["provenance"]["commit"] == "unknown: not in a git checkout"
 
 
-def test_the_stages_of_the_pair_find_their_program_and_name_what_is_damaged(installed, tmp_path):
+def test_a_damaged_stage_of_the_pair_is_named_before_any_begins(installed, tmp_path):
     work = tmp_path / "runs/pocket"
     work.mkdir(parents=True)
-    for stage in ("encoder", "text-pocket-mamba1"):
-        (work / f"{stage}.safetensors").write_bytes(b"none")
-    ended = installed("train", "pocket-pair", cwd=tmp_path)
-    assert ended.returncode == 1
-    for stage in ("encoder", "text-pocket-mamba1"):
-        assert f"emma-viz train: error: runs/pocket/{stage}.safetensors cannot be read" in ended.stderr
-    assert "ended with code 1; its message stands above" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    stages = [work / f"{stage}.safetensors" for stage in ("encoder", "text-pocket-mamba1")]
+    for path in stages:
+        path.write_bytes(b"none")
+    for path in stages:
+        ended = installed("train", "pocket-pair", cwd=tmp_path)
+        assert ended.returncode == 1
+        assert f"emma-viz train: error: runs/pocket/{path.name} cannot be read" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        path.unlink()
+        assert not (work / "encoder").exists()
 
 
 def test_a_model_that_a_wheel_leaves_out_is_refused_with_where_it_is(installed, tmp_path):
