@@ -112,9 +112,8 @@ def _own_of_rows(
     named = _by_image(by_split, rows)
     if named and len(rows) - len(named) <= most:
         return named
-    if 2 * len(named) > len(
-        rows
-    ):  # Its names are those of the records: by order, rows would get other images.
+    # Its names are those of the records: by order, rows would get other images.
+    if 2 * len(named) > len(rows):
         raise InputError(_other_rows(path, len(rows) - len(named), rows, named))
     if len(rows) > len(numbers):
         places = _without_repetition(by_split, rows, numbers)
