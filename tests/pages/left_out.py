@@ -12,7 +12,6 @@ LEFT_OUT = {
         'pip install ".[casebook,gradio]"',
         'pip install "emma-viz[casebook,gradio]"',
         "pip install transformer-lens",
-        "pip install mambapy",
         "pip install torch --index-url https://download.pytorch.org/whl/cpu",
     ),
     "they set up, or are, the environment that tests run in": (
@@ -36,7 +35,6 @@ LEFT_OUT = {
         "docs/benchmarks.md",
         "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python -m benchmarks.full_size --repeats 3 --json full.json",
         "python -m benchmarks.run --from speed.json --full full.json --page docs/benchmarks.md",
-        "python -m benchmarks.full_size",
         "python -m benchmarks.kernels",
         "python -m benchmarks.kernels --backends torch cpu <name>",
         "python -m benchmarks.speed.roofline",
@@ -54,7 +52,6 @@ LEFT_OUT = {
         "python -m training.results",
         "python -m training.results runs/pocket/bundle-seed1 --keep docs/measured/seed-1.npz",
         "python -m training.results --photos caltech101/",
-        "python -m training.results.held_out --photos caltech101/",
         "python -m training.results runs/photos/bundle --photos caltech101/ --out runs/photos/results",
     ),
     "they train for an hour and more (tests/training trains by the recipe `tiny`)": (

@@ -35,13 +35,13 @@ def same(one, other) -> bool:
 
 
 @st.composite
-def spans(draw, grid: tuple[int, int]) -> GridSpans:
-    """Cells of any sizes, any distances apart."""
+def spans(draw, grid: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Cells of any sizes, any distances apart: the fields of `GridSpans`."""
     down, across = (
         np.cumsum([draw(st.integers(-8, 8)), *(draw(st.integers(i % 2, 9)) for i in range(1, 2 * n))]) / 16
         for n in grid
     )
-    return GridSpans(across=np.stack([across[::2], across[1::2]]), down=np.stack([down[::2], down[1::2]]))
+    return {"across": np.stack([across[::2], across[1::2]]), "down": np.stack([down[::2], down[1::2]])}
 
 
 @st.composite
@@ -90,7 +90,14 @@ def cases(draw) -> dict:
 
 
 def built(fields: dict) -> ImageCase:
-    return ImageCase(**(fields | {"models": tuple(ModelCase(**model) for model in fields["models"])}))
+    return ImageCase(
+        **(with_spans(fields) | {"models": tuple(ModelCase(**with_spans(m)) for m in fields["models"])})
+    )
+
+
+def with_spans(fields: dict) -> dict:
+    given = fields["spans"]
+    return fields | {"spans": None if given is None else GridSpans(**given)}
 
 
 @settings(max_examples=40)
