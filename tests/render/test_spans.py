@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from emma_viz.data.image_grid import Axis
 from emma_viz.data.tiles import TileGeometry, TokenAxis, TokenGrid
@@ -103,4 +104,10 @@ def test_a_grid_without_gaps_is_even():
 )  # fmt: skip
 def test_what_are_no_spans_is_refused(across):
     with pytest.raises(InputError, match="columns"):
+        GridSpans(across=across, down=np.array([[0.0], [1.0]]))
+
+
+@pytest.mark.parametrize("across", [np.zeros(4), np.array([[0.0, 0.5]]), np.zeros((3, 2))])
+def test_spans_are_a_row_of_starts_and_one_of_ends(across):
+    with pytest.raises((InputError, TypeCheckError), match=r"columns|across"):
         GridSpans(across=across, down=np.array([[0.0], [1.0]]))
