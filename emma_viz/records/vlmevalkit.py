@@ -112,8 +112,8 @@ def _own_of_rows(
     named = _by_image(by_split, rows)
     if named and len(rows) - len(named) <= most:
         return named
-    # Its names are those of the records: by order, rows would get other images.
-    if 2 * len(named) > len(rows):
+    # By order, rows would get other images than those that they name.
+    if any(row.image for row in rows.values()):
         raise InputError(_other_rows(path, len(rows) - len(named), rows, named))
     if len(rows) > len(numbers):
         places = _without_repetition(by_split, rows, numbers)
@@ -143,8 +143,8 @@ def _other_rows(
     return (
         f"{path}: expected the rows that the records given ask, all of them and in their order, got "
         f"{wrong} of {len(rows)} that are others. {how} To mend it, give the records that the table was made "
-        f"with in its order; or add the column {_IMAGE_COLUMNS[0]} to the table, with each row's image as the "
-        "records name it, whatever the order; or give no records (then its rows have no images)."
+        f"with in its order; or let the column {_IMAGE_COLUMNS[0]} of the table name each row's image as the records "
+        "name it, whatever the order; or give no records (then its rows have the images that they name, or none)."
     )
 
 

@@ -220,7 +220,7 @@ def test_no_row_of_a_table_gets_the_record_of_another_image(tmp_path, three_spli
     ):
         path.write_text(json.dumps([row | {"index": i} for i, row in enumerate(wrong)]))
         with pytest.raises(
-            InputError, match=r"does not name its images.* To mend it, .* add the column image_path"
+            InputError, match=r"does not name its images.* To mend it, .* let the column image_path"
         ):
             read_vlmevalkit(path, dataset="pope", records=three_splits)
     # A table of one split, by its places: a row that lacks would shift those behind it.
@@ -255,7 +255,11 @@ def test_rows_that_name_their_images_are_joined_in_any_order(tmp_path, three_spl
     path.write_text(json.dumps([row | {column: "z.jpg"} for row in rows[:2]] + rows[2:]))
     with pytest.raises(InputError, match=r"It names images, and 12 of its rows are found by their image"):
         read_vlmevalkit(path, dataset="pope", records=three_splits)
-    path.write_text(json.dumps([row | {column: "z.jpg"} for row in rows[::-1]]))
+    # Names of none of the records' images: in whatever order, the rows are not joined by it.
+    for order in (rows, rows[::-1]):
+        path.write_text(json.dumps([row | {column: "z.jpg"} for row in order]))
+        with pytest.raises(InputError, match=r"It names images, and 0 of its rows are found by their image"):
+            read_vlmevalkit(path, dataset="pope", records=three_splits)
     # Without records, answers about one image are one cluster.
     alone = read_vlmevalkit(path, dataset="pope")
     assert {each.cluster for each in alone.records} == {"z.jpg"}
