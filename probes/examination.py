@@ -128,10 +128,7 @@ def able(
         if needs.other and models < 2:
             said.append(f"{probe.name} was left out: it needs two checkpoints.")
         elif needs.scan and not mixers:
-            said.append(
-                f"{probe.name} was left out: it needs {' and '.join(needs.scan)} of a Mamba's mixers, and the layers "
-                "that are examined have none (an attention transformer has none at all)."
-            )
+            said.append(without_mixers(probe.name, needs.scan))
         elif needs.apart and not apart:
             said.append(
                 f"{probe.name} was left out: it takes every block apart as a norm and a Mamba's mixer, and those of a "
@@ -151,6 +148,14 @@ def able(
         else:
             kept.append(probe)
     return tuple(kept), tuple(said)
+
+
+def without_mixers(name: str, sites: Sequence[str]) -> str:
+    """Why a probe of some sites inside state-space mixers is left out where no layer that is examined has one."""
+    return (
+        f"{name} was left out: it needs {' and '.join(sites)} of a Mamba's mixers, and the layers that are examined "
+        "have none (an attention transformer has none at all)."
+    )
 
 
 def layers_of(depth: int, wanted: Sequence[int | str] | None) -> tuple[int, ...]:

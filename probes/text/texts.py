@@ -12,9 +12,10 @@ from emma_viz.capture.questions import TextModel, recordable
 from emma_viz.checkpoints import LoadedLanguageModel, load_language_model
 from emma_viz.errors import InputError
 from emma_viz.files.json_door import read_bytes
+from emma_viz.models.attention_sites import ALL_SITES
 from emma_viz.progress import Progress
 from emma_viz.session.options import Running
-from probes.examination import layers_of
+from probes.examination import layers_of, without_mixers
 from probes.findings import differences, find
 from probes.pages import report
 from probes.parity import Check, check_of
@@ -114,8 +115,7 @@ def report_on_texts(
 
 def _left_out(seen: Sequence[dict[str, Gathered]]) -> list[str]:
     return [
-        f"{probe.name} was left out: it needs {' and '.join(probe.sites)} of a Mamba's mixers, and an attention "
-        "transformer has no such site."
+        without_mixers(probe.name, probe.sites)
         for probe in TEXT_PROBES
         if any(probe.name not in each for each in seen)
     ]
@@ -129,7 +129,7 @@ def examine_texts(
     probes: Sequence[TextProbe] = TEXT_PROBES,
     progress: Progress | None = None,
 ) -> dict[str, Gathered]:
-    """What each probe that the model has sites for keeps of some texts, by the probe's name.
+    """What each probe that the examined layers have sites for keeps of some texts, by the probe's name.
 
     Args:
         model: from `load_language_model`, with its tokenizer.
@@ -139,21 +139,26 @@ def examine_texts(
         progress: called as texts are read.
 
     Raises:
-        InputError: the model was loaded without a tokenizer, or a layer does not exist.
+        InputError: the model was loaded without a tokenizer, a layer does not exist, or no probe has its sites there.
     """
     reader = recordable(model, images=False)
     assert isinstance(reader, TextModel), "a language model alone takes no images"
     if reader.tokenizer is None:
         raise InputError(f"{model.info.name} was loaded without a tokenizer; texts are read with one.")
-    able = [probe for probe in probes if model.info.mixer_layers or not probe.scan]
     kept, notes = layers_of(model.info.n_layer, layers), dict[str, None]()
+    mixers = tuple(layer for layer in kept if layer in model.info.mixer_layers)
+    able = [probe for probe in probes if mixers or not probe.scan]
+    if not able:
+        raise InputError(" ".join(without_mixers(probe.name, probe.sites) for probe in probes))
     rows: dict[str, list] = {probe.name: [] for probe in able}
     sites = tuple(dict.fromkeys(site for probe in able for site in probe.sites))
+    # A site that no block of several has is refused.
+    there = mixers if all(ALL_SITES[site].in_mixer for site in sites) else kept
     for number, text in enumerate(texts):
         ids = reader.tokenizer.encode(text)
         if len(ids) > MOST_TEXT_TOKENS:
             notes[f"texts longer than {MOST_TEXT_TOKENS} tokens are read up to there"] = None
-        trace = record(model, None, [ids[:MOST_TEXT_TOKENS]], sites=sites, layers=kept, generate=False)
+        trace = record(model, None, [ids[:MOST_TEXT_TOKENS]], sites=sites, layers=there, generate=False)
         for probe in able:
             rows[probe.name].append(probe.read(reader, trace, kept, number))
         if progress is not None:

@@ -9,8 +9,12 @@ import torch
 
 from emma_viz.checkpoints import load_language_model, save_run_directory
 from emma_viz.errors import InputError
+from emma_viz.evidence.mixers.routing import mixer_at
 from emma_viz.models import PRESETS, VLM
+from emma_viz.models.mixers.grouped import GroupedMamba
+from emma_viz.shapes import EMBEDDING
 from probes.run import main
+from probes.text.reading import Reach
 from probes.text.texts import MOST_TEXT_TOKENS, examine_texts, read_texts, text_checks
 from tests.checkpoints.test_language_models import to_state_spaces, transformers_model
 from tests.tiny_model import tiny_tokenizer
@@ -18,13 +22,13 @@ from tests.tiny_model import tiny_tokenizer
 TEXTS = ["A red cup on a table, beside a blue hat.", "How many cups are there?", "Yes", "x" * 600]
 
 
-RUNS = ("tiny-cobra", "tiny-emma-v2", "tiny-llava")
+RUNS = ("tiny-cobra", "tiny-emma-v2", "tiny-llava", "tiny-matvlm")
 PUBLISHED = ("mamba1-hf", "mamba2-hf", "mamba1-state-spaces", "mamba2-state-spaces")
 
 
 @pytest.fixture(scope="module", params=[*RUNS, *PUBLISHED])
 def folder(request, tmp_path_factory):
-    """A run directory whose language model is taken (Mamba-1, Mamba-2, attention), or files as they are published."""
+    """A run directory with a language model (Mamba-1, Mamba-2, attention, a hybrid), or files as they are published."""
     torch.manual_seed(6)
     if request.param in PUBLISHED:
         return published(request.param, tmp_path_factory.mktemp("published"))
@@ -52,8 +56,8 @@ def published(name, place):
 def test_numbers_are_those_of_the_networks_own_states(folder):
     model = load_language_model(folder, backend="torch")
     found = examine_texts(model, TEXTS)
-    attends = model.info.ssm == "attention"
-    assert set(found) == {"next", "first"} | (set() if attends else {"reach"})
+    mixers = model.info.mixer_layers
+    assert set(found) == {"next", "first"} | ({"reach"} if mixers else set())
     ids = torch.tensor([model.tokenizer.encode(TEXTS[0])])
     with torch.no_grad():
         scores = model.llm(ids)[0, :-1, : model.llm.config.vocab_size].float().log_softmax(-1)
@@ -69,25 +73,42 @@ def test_numbers_are_those_of_the_networks_own_states(folder):
     single = [i for i, text in enumerate(TEXTS) if len(model.tokenizer.encode(text)) == 1]
     assert all(np.isnan(columns["next"][i]).all() for i in single)
     assert any(str(MOST_TEXT_TOKENS) in note for note in found["next"].notes)
-    if not attends:
-        reach = found["reach"].columns["reach"]
-        assert np.isnan(reach[:, 0]).all()
+    if mixers:
+        reach, control = (found["reach"].columns[name] for name in ("reach", "reach_control"))
+        at = np.isin(found["reach"].layers, mixers)
+        assert not at[0]
+        assert np.isnan(reach[:, ~at]).all()
         length = ids.shape[1]
-        assert (reach[0, 1:] > 0).all()
-        assert (reach[0, 1:] < length - 1).all()
-        assert found["reach"].columns["reach_control"][0, 1] == pytest.approx((length - 1) / 2)
+        assert (reach[0, at] > 0).all()
+        assert (reach[0, at] < length - 1).all()
+        assert control[0, at] == pytest.approx((length - 1) / 2)
     assert all(check.passed for check in text_checks(model, TEXTS[0]))
 
 
 def test_a_state_that_forgets_at_once_reaches_nowhere(folder):
     model = load_language_model(folder, backend="torch")
-    if model.info.ssm == "attention":
+    if not (mixers := model.info.mixer_layers):
         return
     with torch.no_grad():
-        for block in model.llm.backbone.layers:
-            block.mixer.A_log.fill_(12.0)
-    reach = examine_texts(model, TEXTS[:1])["reach"].columns["reach"]
-    assert (reach[0, 1:] < 1e-3).all()
+        for layer in mixers:
+            mixer = mixer_at(model.llm, layer)
+            rates = mixer.A_log_bias if isinstance(mixer, GroupedMamba) else mixer.A_log
+            rates.fill_(12.0)
+    found = examine_texts(model, TEXTS[:1], probes=(Reach(),))["reach"]
+    assert (found.columns["reach"][0, np.isin(found.layers, mixers)] < 1e-3).all()
+
+
+def test_layers_without_a_mixer_lose_the_probes_of_mixers_alone(folder):
+    model = load_language_model(folder, backend="torch")
+    for layer in (EMBEDDING, *range(model.info.n_layer)):
+        found = examine_texts(model, TEXTS[:1], layers=[layer])
+        if layer in model.info.mixer_layers:
+            assert set(found) == {"next", "first", "reach"}
+            assert np.isfinite(found["reach"].columns["reach"][0, 1])
+            continue
+        assert set(found) == {"next", "first"}
+        with pytest.raises(InputError, match="reach was left out: it needs delta and conv and B"):
+            examine_texts(model, TEXTS[:1], layers=[layer], probes=(Reach(),))
 
 
 @pytest.mark.slow
