@@ -149,6 +149,25 @@ def fetch_weights(
     return path
 
 
+def cached_weights(repo: str, filenames: Sequence[str]) -> Path | None:
+    """The first of several weight files of a hub repository that the local cache holds; nothing is downloaded.
+
+    Args:
+        repo: `owner/name`.
+        filenames: paths inside the repository.
+
+    Returns:
+        The file; None where the cache has none of them, or the first that it has is an index without all its shards.
+
+    Raises:
+        CheckpointError: an index is damaged.
+    """
+    path = next((found for name in filenames if (found := hub.cached(repo, name)) is not None), None)
+    if path is None or not path.name.endswith(INDEX_SUFFIX):
+        return path
+    return path if all(path.with_name(shard).is_file() for shard in set(read_index(path).values())) else None
+
+
 def _place(given: str) -> tuple[str, str]:
     """The repository of a name or hub id, and what the paths of its files begin with."""
     hub_id = HUB_NAMES.get(given, given)

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from emma_viz.checkpoints import hub
-from emma_viz.checkpoints.hub_models import fetch_weights
+from emma_viz.checkpoints.hub_models import cached_weights, fetch_weights
 from emma_viz.checkpoints.layouts import FLOATS, not_floats
 from emma_viz.checkpoints.materialize import check_filled, fill
 from emma_viz.checkpoints.model_files import LM_WEIGHTS, SourceLike
@@ -149,11 +149,14 @@ def local_encoders(config: VisionConfig, source: VisionSource = None) -> dict[st
     """
     with on_meta():
         encoder = VisionEncoder(config)
-    if not _are_here(encoder, source):
+    if source is None and not encoder.state_dict():
+        return {}
+    here = _here(encoder, source)
+    if here is None:
         return None
     prefixes = {module: f"{name}." if name else "" for name, module in encoder.named_modules()}
     found: dict[str, TensorRef | Tensor] = {}
-    for part in _parts(encoder, source):
+    for part in _parts(encoder, here):
         for name, reference in part.references.items():
             change = part.transforms.get(name)
             value = reference if change is None else change(reference.read(dtype=torch.float32))
@@ -161,20 +164,28 @@ def local_encoders(config: VisionConfig, source: VisionSource = None) -> dict[st
     return found
 
 
-def _are_here(encoder: VisionEncoder, source: VisionSource) -> bool:
-    """Whether `_parts` finds all that the user does not name without a download."""
+def _here(encoder: VisionEncoder, source: VisionSource) -> VisionSource:
+    """Sources of a whole encoder, with the files of what the user does not name, so that `_parts` asks no hub for it;
+    None where one of them is not on this machine."""
     config = encoder.config
-    if source is None and (bundled_encoder(config) is not None or not encoder.state_dict()):
-        return True
+    if source is None:
+        source = bundled_encoder(config)
     if source is not None and not isinstance(source, Mapping):
-        return True
-    named = source or {}
-    asked = [
-        tower.hub_id if tower.kind in _TABLES else None for tower in config.towers if tower.kind not in named
-    ]
-    if config.text is not None and TEXT not in named:
-        asked.append(config.text.hub_id)
-    return all(hub_id and any(hub.cached(hub_id, name) for name in LM_WEIGHTS) for hub_id in asked)
+        return source
+    named = dict(source or {})
+    asked: dict[str, str | None] = {
+        tower.kind: tower.hub_id if tower.kind in _TABLES else None for tower in config.towers
+    }
+    if config.text is not None:
+        asked[TEXT] = config.text.hub_id
+    for kind, hub_id in asked.items():
+        if kind in named:
+            continue
+        path = cached_weights(hub_id, LM_WEIGHTS) if hub_id else None
+        if path is None:
+            return None
+        named[kind] = path
+    return named
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Marks of image encoders and tokenizers: from files as from memory, and nothing is downloaded for them."""
 
 import json
+from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -70,6 +71,36 @@ def test_what_is_not_here_has_no_mark_and_is_not_downloaded(run_directory, monke
     (folder / "tokenizer.json").unlink()
     assert stored_marks(folder) == {}
     assert local_encoders(PRESETS["cobra-3b"]().vision) is None
+
+
+@pytest.mark.parametrize("lacking", [None, "siglip", "shard"])
+def test_what_the_cache_has_is_read_without_asking_the_hub(cached, tmp_path, monkeypatch, lacking):
+    """One tower in shards, the other as CLIP's repository has it; of each, all or nothing."""
+    encoder = VisionEncoder(PRESETS["tiny-cobra"]().vision)
+    towers = [replace(each, hub_id=f"someone/{each.kind}") for each in encoder.config.towers]
+    config = replace(encoder.config, towers=tuple(towers))
+    folders = published(encoder, tmp_path)
+    there = {"dinov2": folders["dinov2"] / "model.safetensors", "siglip": tmp_path / "pytorch_model.bin"}
+    torch.save(load_file(folders["siglip"] / "model.safetensors"), there["siglip"])
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(
+        json.dumps({"weight_map": dict.fromkeys(load_file(there["dinov2"]), "part.safetensors")})
+    )
+    shards = {} if lacking == "shard" else {"part.safetensors": there["dinov2"]}
+    cached("someone/dinov2", {index.name: index, **shards})
+    if lacking != "siglip":
+        cached("someone/siglip", {"pytorch_model.bin": there["siglip"]})
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
+    found = local_encoders(config)
+    if lacking is not None:
+        assert found is None
+        return
+    expected = encoder.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(each.read(dtype=torch.float32), expected[name]) for name, each in found.items())
+    # What the user names takes the place of what would be looked for.
+    assert local_encoders(config, {"siglip": folders["siglip"]}).keys() == expected.keys()
 
 
 def test_the_encoder_of_the_bundled_models_is_here():
