@@ -46,8 +46,8 @@ class TowerTable:
     """Rows of the position table that belong to no patch."""
 
 
-_SAFETENSORS = ("model*.safetensors*",)
-"""Pattern of the files of LM_WEIGHTS that published encoders have, with their shards."""
+_WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
+"""Patterns of LM_WEIGHTS, with their shards: CLIP's repository has the second alone."""
 TEXT = "clip-text"
 """What `vision_source` calls the encoder of the instruction."""
 _CLIP = ("logit_scale", "visual_projection.", "text_projection.")
@@ -294,7 +294,7 @@ def _tower_file(kind: str, hub_id: str | None, source: SourceLike | None) -> Pat
 
 def _from_hub(kind: str, hub_id: str) -> Path:
     try:
-        return fetch_weights(hub_id, LM_WEIGHTS, needed=_SAFETENSORS)
+        return fetch_weights(hub_id, LM_WEIGHTS, needed=_WEIGHTS)
     except CheckpointError as error:
         raise CheckpointError(
             f"{error} Or pass vision_source={{'{kind}': path}}, the weight file or its folder."

@@ -1,6 +1,8 @@
 """Models of the hub, through its local cache; no test here reaches the network."""
 
 import json
+import shlex
+from fnmatch import fnmatch
 
 import huggingface_hub
 import pytest
@@ -8,14 +10,19 @@ import torch
 from safetensors.torch import save_file
 
 from emma_viz.checkpoints import inspect, load_model
+from emma_viz.checkpoints.model_files import LM_WEIGHTS
 from emma_viz.checkpoints.sources import local_folder, resolve
+from emma_viz.checkpoints.vision import require_vision
 from emma_viz.cli.wording import in_options
 from emma_viz.errors import CheckpointError
 from emma_viz.models import PRESETS, MambaLM
+from emma_viz.models.backbones import clip_large_336
 from tests.checkpoints.conftest import COMMIT
 from tests.families import llava_files
 
 pytestmark = pytest.mark.usefixtures("cache")
+
+ENCODER_FILES = "--include 'model*.safetensors*' --include 'pytorch_model*.bin*'"
 
 
 @pytest.mark.parametrize("given", ["han1997/cobra", "han1997/cobra/cobra+3b", "cobra-3b"])
@@ -103,8 +110,18 @@ def test_the_real_encoders_are_asked_from_the_hub(run_directory, tokenizer_file)
     with pytest.raises(CheckpointError) as refused:
         load_model(folder)
     said = in_options(str(refused.value))
-    assert "hf download facebook/dinov2-with-registers-large --include 'model*.safetensors*';" in said
+    assert f"hf download facebook/dinov2-with-registers-large {ENCODER_FILES};" in said
     assert "Or pass --vision dinov2=PATH, " in said
+
+
+def test_what_is_said_to_download_of_an_encoder_matches_each_name_of_its_weights():
+    """Also of CLIP's repository, which has `pytorch_model.bin` and no safetensors."""
+    with pytest.raises(CheckpointError) as refused:
+        require_vision(clip_large_336())
+    assert f"hf download openai/clip-vit-large-patch14-336 {ENCODER_FILES};" in str(refused.value)
+    patterns = shlex.split(ENCODER_FILES)[1::2]
+    for name in (*LM_WEIGHTS, "model-00001-of-00002.safetensors", "pytorch_model-00001-of-00002.bin"):
+        assert any(fnmatch(name, each) for each in patterns)
 
 
 def test_what_is_known_and_not_loaded_is_refused_before_its_weights_are_fetched(cached, tmp_path):
