@@ -32,8 +32,8 @@ def keep_evidence_of(
 ) -> int:
     """Measure what is not measured yet, a case and model at a time; each is kept before the next begins.
 
-    A case whose evidence was measured with the same weights and recipe stays as it is, so that a call that was stopped
-    goes on when it is asked for again.
+    A case whose evidence was measured with the same weights, image encoder, tokenizer and recipe stays as it is, so
+    that a call that was stopped goes on when it is asked for again.
 
     Args:
         casebook: holds the cases and their images.
@@ -69,7 +69,7 @@ def keep_evidence_of(
                 progress(number, len(asked), f"{name}: evidence")
             known = labelled.get(record.benchmark)
             labels = "" if known is None else known.digest(record.object)
-            recipe = f"{model.info.fingerprint[:32]} {room.recipe_of(labels)}"
+            recipe = " ".join(filter(None, (model.info.fingerprint[:32], beside, room.recipe_of(labels))))
             kept = casebook.evidence(id).get(name)
             if kept is not None and kept[0] == recipe:
                 continue

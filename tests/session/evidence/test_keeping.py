@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from emma_viz.cases.case import KNOCK_OUT, PRESENCE, CaseAnswer, CaseRecord
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.pictures import case_picture
 from emma_viz.checkpoints import load_model
+from emma_viz.checkpoints.beside import encoder_key
 from emma_viz.errors import InputError
 from emma_viz.records.benchmarks import benchmark, read_benchmark
 from emma_viz.session import Running
@@ -135,6 +137,35 @@ def test_what_another_encoder_answered_is_not_measured(casebook, pair):
         assert asked_case(casebook, answers[mark], "cobra", model, beside=beside).prompt == record.prompt
     with pytest.raises(InputError, match="another image encoder or tokenizer answered in the name of cobra"):
         asked_case(casebook, answers["x"], "cobra", model, beside=beside)
+
+
+def test_evidence_with_another_encoder_is_not_taken_for_what_is_kept(
+    casebook, pair, references, monkeypatch, tmp_path
+):
+    """Of an answer that does not say which it was given with."""
+    state = load_file(pair.vision)
+    save_file({name: value + 0.125 for name, value in state.items()}, tmp_path / "other.safetensors")
+    pictures = []
+
+    def measured(room, cases):
+        for case in cases:
+            pictures.append(encoder_key(room.model.vlm))
+            yield CaseEvidence(
+                model="cobra", fingerprint="", recipe="r", image="", prompt=case.prompt, object=case.object,
+                grid=(4, 4), region=(), region_from=None, curves=(), numbers=(), lacking=(),
+            )  # fmt: skip
+
+    monkeypatch.setattr(EvidenceRoom, "evidence", measured)
+
+    def keep(encoder):
+        return keep_evidence_of(
+            casebook, casebook.ids(), [pair.cobra], references=references,
+            running=Running(vision_source=str(encoder)),
+        )  # fmt: skip
+
+    other = tmp_path / "other.safetensors"
+    assert [keep(each) for each in (pair.vision, pair.vision, other, other)] == [1, 0, 1, 0]
+    assert len(set(pictures)) == 2
 
 
 def labelled_case(number: int, *, there: bool, image: str, **changes) -> CaseRecord:
