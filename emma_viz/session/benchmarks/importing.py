@@ -107,7 +107,10 @@ def import_run(
         if run.repeated:
             complaints.append(f"{log.path.name}: {run.repeated} rows come again; the last counts")
         for each in run.records:
-            _require_same(each, asked.setdefault(each.key, each), log.path)
+            before = asked.setdefault(each.key, each)
+            _require_same(each, before, log.path)
+            if before.image is None:
+                asked[each.key] = each
         said = answers.setdefault(log.model, {})
         if again := len(said.keys() & run.answers.keys()):
             complaints.append(
@@ -183,15 +186,19 @@ def _require_of_use(
 
 
 def _require_same(record: BenchmarkRecord, before: BenchmarkRecord, log: Path) -> None:
-    """Refuse two logs that ask different things under one key; what a harness adds for a model may differ.
+    """Refuse two logs that ask different things under one key; what a harness adds for a model may differ, and a log
+    that names no image says nothing of it.
 
     Raises:
         InputError: they do.
     """
-    one, other = (
-        (each.benchmark, each.image, each.truth, each.present, each.absent) for each in (record, before)
-    )
-    if one != other or not (record.question in before.question or before.question in record.question):
+    one, other = ((each.benchmark, each.truth, each.present, each.absent) for each in (record, before))
+    images = {each.image for each in (record, before) if each.image is not None}
+    if (
+        one != other
+        or len(images) > 1
+        or not (record.question in before.question or before.question in record.question)
+    ):
         raise InputError(
             f"{log} asks something else under the same number: {record.where} asks {record.question!r:.80} "
             f"({record.benchmark}), {before.where} asks {before.question!r:.80} ({before.benchmark}); import each task "

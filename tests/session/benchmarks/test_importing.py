@@ -7,7 +7,7 @@ import openpyxl
 import pytest
 
 from emma_viz.cli.main import main
-from emma_viz.errors import RecordError
+from emma_viz.errors import InputError, RecordError
 from emma_viz.records.answered import open_answers
 from emma_viz.records.benchmarks import benchmark_rows, chair
 from emma_viz.session.benchmarks.importing import import_run
@@ -188,6 +188,21 @@ def test_logs_that_ask_something_else_under_one_number_are_refused(tmp_path, cap
     assert main([*argv, write(tmp_path / "b" / name, "Is there a cup?", "yes", "no")]) == 0
     assert "1 rows stand in another log of m; the last counts" in capsys.readouterr().out
     assert next(open_answers(tmp_path / "run").answers()).models[0].answer == "no"
+
+
+def test_tables_that_do_not_name_images_are_joined_to_those_that_do(tmp_path, capsys):
+    row = {"index": 0, "question": "Is there a cup?", "answer": "Yes", "prediction": "no"}
+    logs = []
+    for model, more in (("a", {}), ("b", {"image_path": "1.jpg"}), ("c", {"image_path": "2.jpg"})):
+        logs.append(tmp_path / f"{model}_Mine.json")
+        logs[-1].write_text(json.dumps([row | more]))
+    for number, given in enumerate((logs[:2], logs[1::-1])):
+        run = import_run(given, tmp_path / str(number)).run
+        (found,) = run.answers()
+        assert (set(run.about.models), found.record.image) == ({"a", "b"}, "1.jpg")
+    # The first names none: the others are held against one another all the same.
+    with pytest.raises(InputError, match=r"c_Mine\.json asks something else under the same number"):
+        import_run(logs, tmp_path / "three")
 
 
 def test_logs_of_two_tasks_are_not_joined_by_their_numbers(tmp_path, capsys):
