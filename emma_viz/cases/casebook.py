@@ -289,7 +289,7 @@ class Casebook:
             by_id = {record.identity: record for record in records}
             for part in stored.in_parts(list(by_id)):
                 new = {id: by_id[id] for id in part}
-                number += add_records(connection, new, number, total, replace=replace)
+                number += add_records(connection, new, number, total, replacing=replace)
         return Added(cases=total["cases"], answers=total["answers"], replaced=total["replaced"])
 
     def write(

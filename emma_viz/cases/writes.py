@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from emma_viz.cases import stored
-from emma_viz.cases.case import CaseRecord
+from emma_viz.cases.case import CaseAnswer, CaseRecord
 from emma_viz.cases.history import CaseEvent, Review, review
 from emma_viz.cases.stored import StoredCase
 from emma_viz.cases.tables import ANSWER_ROWS, CASE_ROWS, EVENT_ROWS, TAG_ROWS
@@ -51,16 +51,16 @@ def add_records(
     number: int,
     total: Counter[str],
     *,
-    replace: bool = True,
+    replacing: bool = True,
 ) -> int:
-    """Add some questions, or what those that are there already lack.
+    """Add some questions, or what those that are there already lack: also the `beside` of an answer.
 
     Args:
         connection: within a transaction that writes.
         new: id → question, at most `stored.IDS_AT_ONCE`.
         number: of the next question in the casebook's order.
         total: counts of cases, answers and replaced answers, which are added to.
-        replace: let an answer take the place of another one by the same model.
+        replacing: let an answer take the place of another one by the same model.
 
     Returns:
         how many questions were not there before.
@@ -76,7 +76,11 @@ def add_records(
         known = before[id].record if id in before else None
         for answer in record.answers:
             old = known.answer_of(answer.model) if known is not None else None
-            if old == answer or (old is not None and not replace):
+            if old is not None and _same(old, answer):
+                if answer.beside and not old.beside:
+                    _name_beside(connection, id, answer)
+                continue
+            if old is not None and not replacing:
                 continue
             if old is not None:
                 _drop_answer(connection, before[id], answer.model, old.text)
@@ -94,6 +98,17 @@ def add_records(
     total["cases"] += len(fresh)
     total["answers"] += len(answers)
     return len(fresh)
+
+
+def _same(old: CaseAnswer, new: CaseAnswer) -> bool:
+    """Whether two answers are one, if that which does not know its `beside` had the other's."""
+    return replace(old, beside=old.beside or new.beside) == replace(new, beside=new.beside or old.beside)
+
+
+def _name_beside(connection: Connection, id: str, answer: CaseAnswer) -> None:
+    """Keep of an answer that is there what is known now to have been beside its weights; no history tells of it."""
+    this = (ANSWER_ROWS.c.case_id == id) & (ANSWER_ROWS.c.model == answer.model)
+    connection.execute(update(ANSWER_ROWS).where(this).values(beside=answer.beside))
 
 
 def _drop_answer(connection: Connection, case: StoredCase, model: str, text: str) -> None:

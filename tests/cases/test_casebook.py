@@ -102,6 +102,23 @@ def test_one_name_is_one_encoder_and_tokenizer(casebook):
     assert casebook.count() == 3
 
 
+def test_what_becomes_known_to_be_beside_the_weights_is_no_new_answer(casebook):
+    """Nor is it lost to an answer that does not know it."""
+    unknown, known = (answer("cobra", "no", 0.25, fingerprint="aa", beside=mark) for mark in ("", "cc"))
+    casebook.add([record("0", unknown), record("1", unknown)])
+    id = record("0").identity
+    for given, kept in ((unknown, unknown), (known, known), (unknown, known), (known, known)):
+        assert casebook.add([record("0", given)]) == Added(cases=0, answers=0, replaced=0)
+        found = casebook.case(id)
+        assert (found.record.answers, found.history, found.version) == ((kept,), (), 0)
+    assert casebook.case(record("1").identity).record.answers == (unknown,)
+    casebook.add([record("1", known)], replace=False)
+    assert casebook.case(record("1").identity).record.answers == (known,)
+    assert (
+        casebook.add([record("0", answer("cobra", "yes", 0.75, fingerprint="aa", beside="cc"))]).replaced == 1
+    )
+
+
 def test_the_miner_looks_at_answers_and_evidence(casebook):
     casebook.add(two())
     first, second = (casebook.case(each) for each in casebook.ids())
