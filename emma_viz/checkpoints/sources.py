@@ -186,10 +186,13 @@ def _folder(
 
 
 def _without_config(folder: Path) -> str:
-    """What weights lie in a folder whose `config.json` is missing."""
+    """What weights lie in a folder whose `config.json` is missing, or why they cannot be read either."""
     known = dict.fromkeys(name for names in WEIGHT_NAMES.values() for name in names)
-    weights = next((path for name in known if (path := owned(folder, name)) is not None), None)
-    return "" if weights is None else f" Its weights, {weights.name}: {said_of_weights(weights)}"
+    try:
+        weights = next((path for name in known if (path := owned(folder, name)) is not None), None)
+        return "" if weights is None else f" Its weights, {weights.name}: {said_of_weights(weights)}"
+    except CheckpointError as error:
+        return f" Nor can its weights be read: {error}"
 
 
 def _newest_step(folder: Path) -> Path | None:

@@ -191,6 +191,24 @@ def test_files_that_are_no_weights(content, message, run_directory):
         load_model(folder)
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"), (None, "leads out of")],
+)
+def test_weights_that_cannot_be_read_do_not_hide_that_the_config_lacks(content, why, tmp_path):
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.parent.mkdir()
+    if content is None:
+        (tmp_path / "elsewhere").write_bytes(b"")
+        weights.symlink_to(tmp_path / "elsewhere")
+    else:
+        weights.write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=rf"has no config\.json\. .*Nor can its weights be read: .*{why}"
+    ):
+        load_model(weights.parent)
+
+
 STEPS = (
     "step-000900-epoch-00-loss=3.1.pt",
     "step-001000-epoch-01-loss=0.9123.pt",
