@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -138,12 +139,17 @@ class EvidenceRoom:
                 write_file(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
             yield found
 
+    @cached_property
+    def _beside_weights(self) -> str:
+        """`marks_beside_weights` as text; made once, for it goes through the whole image encoder."""
+        return json.dumps(marks_beside_weights(self.model), sort_keys=True)
+
     def _key(self, case: AskedCase) -> str:
         place, whence = case.place()
         digest = hashlib.sha256()
         for part in (
             self.model.info.fingerprint,
-            json.dumps(marks_beside_weights(self.model), sort_keys=True),
+            self._beside_weights,
             self.recipe_of(case.labels),
             image_hash(case.image),
             case.prompt,

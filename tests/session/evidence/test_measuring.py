@@ -71,6 +71,20 @@ def found(room, case):
     return evidence
 
 
+def test_the_image_encoder_is_marked_once_for_all_cases(model, references, case, monkeypatch):
+    marked = []
+
+    def marks(model):
+        marked.append(model)
+        return {"image encoder": str(len(marked))}
+
+    monkeypatch.setattr("emma_viz.session.evidence.measuring.marks_beside_weights", marks)
+    one, other = (EvidenceRoom(model, references) for _ in range(2))
+    assert one._key(case) == one._key(case)
+    assert len(marked) == 1
+    assert other._key(case) != one._key(case), "another encoder, another document"
+
+
 def gap(model, embeddings):
     """logit of yes less that of no after a sequence."""
     with torch.no_grad():
