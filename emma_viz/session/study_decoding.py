@@ -130,17 +130,17 @@ class _Part:
         Raises:
             LensError: the lens does not fit what was recorded.
         """
-        plans = [plan_decoding(trace, lens, force=force) for trace in study.traces(part)]
         said = parse_json(dump_json(lens.info.to_json()).encode(), where="the lens", error=StudyError)
-        if _is_whole(study, part, said):
-            return cls(name=part, batches=frozenset(), n_bytes=0, whole=True)
+        whole = _is_whole(study, part, said)
         writer = DerivedWriter(study.path, part, DECODING)
-        left = frozenset(
-            index
-            for index, trace in enumerate(study.traces(part))
-            if not _is_of(writer.kept(index) or {}, trace, said)
-        )
-        return cls(name=part, batches=left, n_bytes=sum(plans[index].n_bytes for index in left), whole=False)
+        left, n_bytes = set[int](), 0
+        for index, trace in enumerate(study.traces(part)):
+            # Of what is decoded too: it may have been forced, and this call may not force.
+            plan = plan_decoding(trace, lens, force=force)
+            if not whole and not _is_of(writer.kept(index) or {}, trace, said):
+                left.add(index)
+                n_bytes += plan.n_bytes
+        return cls(name=part, batches=frozenset(left), n_bytes=n_bytes, whole=whole)
 
     def decode(self, study: Study, lens: Lens | None, *, force: bool, tell: Callable[[str], None]) -> None:
         """Decode what is left, one batch at a time.

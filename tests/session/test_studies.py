@@ -11,7 +11,8 @@ from emma_viz.errors import CheckpointError, InputError, LensMismatchError, Site
 from emma_viz.lens import load_lens, save_lens
 from emma_viz.maps import decode
 from emma_viz.session import Asking, Running, capture, compare, compare_study, decode_study, scores_table
-from emma_viz.study import open_study
+from emma_viz.session.study_decoding import _Part
+from emma_viz.study import Study, open_study
 
 ASKING = Asking(max_new_tokens=2)
 
@@ -133,6 +134,34 @@ def test_pixels_of_a_whole_entry_stay_or_are_replaced(batches, decoded, pair):
     assert decoded == [("cobra", 2)]
     assert "decoding" not in study.entry("whole cobra").arrays
     assert compare_study(batches, entries=["whole cobra"]).decodings[0].forced
+
+
+def test_forced_pixels_of_a_whole_entry_are_refused_without_force(batches, decoded, pair):
+    study, other = open_study(batches), str(pair.lens_of_emma)
+    study.add_trace(study.trace("cobra"), "whole cobra")
+    (found,) = decode_study(batches, entries=["whole cobra"], lenses=[other], force_lens=True)
+    arrays, meta = found.to_arrays(with_images=False)
+    study.save_arrays("whole cobra", "decoding", arrays, meta)
+    del decoded[:]
+    for entry in ("cobra", "whole cobra"):
+        with pytest.raises(LensMismatchError, match="it was fitted on emma"):
+            decode_study(batches, entries=[entry], lenses=[other])
+    decode_study(batches, entries=["whole cobra"], lenses=[other], force_lens=True)
+    assert not decoded
+
+
+def test_each_batch_is_read_once_to_see_what_is_left(batches, pair, monkeypatch):
+    read = []
+    plain = Study.traces
+
+    def counted(study, name):
+        for trace in plain(study, name):
+            read.append(name)
+            yield trace
+
+    monkeypatch.setattr(Study, "traces", counted)
+    part = _Part.of(open_study(batches), "cobra", load_lens(pair.cobra / "ridge.lens"), force=False)
+    assert (part.batches, read) == ({0, 1}, ["cobra"] * 2)
 
 
 def test_order_of_entries_is_the_order_of_models(study):
