@@ -28,18 +28,15 @@ def read_benchmark(
         RecordError: a file cannot be read.
     """
     kind = benchmark(name)
-    return _record_set(name, _files(kind, name, paths), kind.read, (), on_error)
+    return _record_set(name, _files(kind, name, paths), kind.read, on_error=on_error)
 
 
-def answers_beside(
-    name: str, paths: Sequence[Path] = (), *, on_error: Callable[[RecordError], None] | None = None
-) -> Callable[[Path], RecordSet]:
+def answers_beside(name: str, paths: Sequence[Path] = ()) -> Callable[[Path], RecordSet]:
     """What reads files of a benchmark that hold answers, each into a set of its own.
 
     Args:
         name: of the benchmark.
         paths: its own files, or folders of them, read here and once; none where files of answers hold the truth too.
-        on_error: as for `read_benchmark`.
 
     Returns:
         A file of answers → its records, with what is wrong with the benchmark's own files among its complaints. It
@@ -51,19 +48,19 @@ def answers_beside(
     """
     kind = benchmark(name)
     if not paths:
-        return lambda path: _record_set(name, _files(kind, name, [path]), kind.read, (), on_error)
+        return lambda path: _record_set(name, _files(kind, name, [path]), kind.read)
     if kind.beside is None:
         raise InputError("these files hold the truth beside the answers; leave --records out.")
-    own, complaints = _files(kind, name, paths), _Complaints(on_error)
+    own, complaints = _files(kind, name, paths), _Complaints()
     read = kind.beside(own, complaints.take)
     found = tuple(complaints.said)
-    return lambda path: _record_set(name, _files(kind, name, [path]), read, found, on_error, beside=own)
+    return lambda path: _record_set(name, _files(kind, name, [path]), read, before=found, beside=own)
 
 
 class _Complaints:
     """What is wrong with rows, kept and passed on."""
 
-    def __init__(self, on_error: Callable[[RecordError], None] | None):
+    def __init__(self, on_error: Callable[[RecordError], None] | None = None):
         self.said: list[str] = []
         self._on_error = on_error
 
@@ -77,10 +74,10 @@ def _record_set(
     name: str,
     files: Sequence[Path],
     read: Read,
-    before: Sequence[str],
-    on_error: Callable[[RecordError], None] | None,
     *,
+    before: Sequence[str] = (),
     beside: Sequence[Path] = (),
+    on_error: Callable[[RecordError], None] | None = None,
 ) -> RecordSet:
     """The records of files, after what was complained about `beside`."""
     complaints = _Complaints(on_error)
