@@ -195,6 +195,15 @@ def table_without_repetition(path, order):
     return rows
 
 
+def assert_joined(found, records):
+    """Each record is there, with the answer that was said of it."""
+    assert not found.complaints
+    assert set(found.records) == set(records.records)
+    for record in found.records:
+        asked = f"{record.image[0]} {record.object} {record.truth}"
+        assert found.answers[record.key].text == f"said of {asked}"
+
+
 @pytest.mark.parametrize(
     "order", [("adversarial", "popular", "random"), ("random", "popular", "adversarial")], ids="-".join
 )
@@ -202,11 +211,7 @@ def test_a_table_without_repetition_is_joined_to_the_records_of_all_splits(tmp_p
     path = tmp_path / "m_POPE.json"
     table_without_repetition(path, order)
     found = read_vlmevalkit(path, dataset="pope", records=three_splits)
-    assert not found.complaints
-    assert set(found.records) == set(three_splits.records)
-    for record in found.records:
-        asked = f"{record.image[0]} {record.object} {record.truth}"
-        assert found.answers[record.key].text == f"said of {asked}"
+    assert_joined(found, three_splits)
 
 
 def test_no_row_of_a_table_gets_the_record_of_another_image(tmp_path, three_splits):
@@ -240,11 +245,7 @@ def test_rows_that_name_their_images_are_joined_in_any_order(tmp_path, three_spl
     for order in (rows[::-1], rows[::2] + rows[1::2]):
         path.write_text(json.dumps([row | {"index": i} for i, row in enumerate(order)]))
         found = read_vlmevalkit(path, dataset="pope", records=three_splits)
-        assert not found.complaints
-        assert set(found.records) == set(three_splits.records)
-        for record in found.records:
-            asked = f"{record.image[0]} {record.object} {record.truth}"
-            assert found.answers[record.key].text == f"said of {asked}"
+        assert_joined(found, three_splits)
     # One that is of no record is left out, and it shifts no other; of several the table is none of these records'.
     (one, *_) = (row for row in rows if row["category"] == "random")
     one[column] = "z.jpg"
