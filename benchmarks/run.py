@@ -17,7 +17,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -129,14 +129,23 @@ def full_part(measured: dict[str, Any]) -> str:
     return f"{full_size.table(measured['rows'])}\n\nMeasured in {measured['machine']}."
 
 
-def write_page(path: Path, text: str, marks: tuple[str, str] = _MARKS) -> None:
-    """Put a measured part between the page's marks."""
-    first, last = marks
-    before, found, rest = path.read_text().partition(first)
-    if not found or last not in rest:
-        raise InputError(f"{path} has no place for the tables: the lines {first} and {last}.")
-    whole = f"{before}{first}\n\n{text}\n\n{last}{rest.partition(last)[2]}"
-    write_file(path, lambda at: at.write_text(whole))
+def filled(path: Path, measured_parts: Mapping[tuple[str, str], str]) -> str:
+    """A page with what was measured between its marks.
+
+    Args:
+        path: of the page.
+        measured_parts: the lines around a part → its text.
+
+    Raises:
+        InputError: the page lacks a pair of marks.
+    """
+    whole = path.read_text()
+    for (first, last), text in measured_parts.items():
+        before, found, rest = whole.partition(first)
+        if not found or last not in rest:
+            raise InputError(f"{path} has no place for the tables: the lines {first} and {last}.")
+        whole = f"{before}{first}\n\n{text}\n\n{last}{rest.partition(last)[2]}"
+    return whole
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -159,9 +168,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, help="put the tables into this page")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
+    if args.page is None and (
+        also := [f"--{each}" for each in ("gpu", "full", "beside") if getattr(args, each)]
+    ):
+        raise InputError(f"{', '.join(also)} is for the page: name it (--page docs/benchmarks.md).")
+    given = {path: json.loads(path.read_text()) for path in (args.gpu, args.full, *args.beside) if path}
     found: Found = {}
     for path in args.files or []:
         found.update(json.loads(path.read_text()))
+    if args.page:
+        filled(args.page, dict.fromkeys([_MARKS, *([_FULL_MARKS] if args.full else [])], ""))
     if args.rows or not args.files:
         torch.set_num_threads(args.threads)
         os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of the processes that are measured
@@ -169,11 +185,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if args.page:
-        gpu = None if args.gpu is None else json.loads(args.gpu.read_text())
-        beside = [json.loads(path.read_text()) for path in args.beside]
-        write_page(args.page, page(found, gpu, beside))
+        texts = {_MARKS: page(found, given.get(args.gpu), [given[path] for path in args.beside])}
         if args.full:
-            write_page(args.page, full_part(json.loads(args.full.read_text())), _FULL_MARKS)
+            texts[_FULL_MARKS] = full_part(given[args.full])
+        whole = filled(args.page, texts)
+        write_file(args.page, lambda at: at.write_text(whole))
 
 
 if __name__ == "__main__":

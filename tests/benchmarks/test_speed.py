@@ -96,9 +96,23 @@ def test_the_page_takes_the_3b_models_where_they_were_measured(tmp_path):
     assert "an old table" not in text
     assert text.index("between") < text.index("| load | 2 s | 1 – 3 | peak 20 MB |") < text.index("after")
     assert "Measured in bfloat16 on cpu." in text
+    # Nothing is half written, and nothing measured first.
+    half = "\n".join([*speed._MARKS, "between"])
+    for text, missing in (("no marks", "speed"), (half, "full size")):
+        page.write_text(text)
+        with pytest.raises(InputError, match=f"no place for the tables: the lines <!-- {missing}"):
+            speed.main(["--from", str(rows), "--full", str(full), "--page", str(page)])
+        assert page.read_text() == text
+    with pytest.raises(InputError, match="--full is for the page: name it"):
+        speed.main(["--from", str(rows), "--full", str(full)])
+
+
+def test_a_page_without_a_place_is_refused_before_anything_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(speed, "measured", None)
+    page = tmp_path / "page.md"
     page.write_text("no marks")
     with pytest.raises(InputError, match="no place for the tables"):
-        speed.write_page(page, "a table")
+        speed.main(["--rows", "figure", "--page", str(page)])
 
 
 def test_a_table_says_the_threads_of_what_it_measured(monkeypatch, tmp_path):
@@ -436,6 +450,23 @@ def test_the_parts_of_a_layer_both_ways_and_of_a_token(monkeypatch, tiny_130m):
         shares = dict(each.rsplit(" ", 1) for each in row.note.split(", "))
         assert set(shares) == named
         assert sum(map(float, shares.values())) + 1 == pytest.approx(row.median, rel=0.05)
+
+
+@pytest.mark.slow
+def test_what_is_compiled_has_the_tiles_of_a_launch(tmp_path):
+    """With other tiles than ours the kernels take other memory, and the rows say so."""
+    pytest.importorskip("triton")
+    code = """
+from functools import partial
+import torch
+from benchmarks.speed.compiled import _ssd, shared_bytes
+from emma_viz.kernels.triton import ssd
+ours = shared_bytes(partial(_ssd, torch.float32, 128), 80)
+ssd._FEW_STATES = 128
+assert max(shared_bytes(partial(_ssd, torch.float32, 128), 80).values()) > max(ours.values())
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_under_tritons_interpreter_nothing_is_compiled(monkeypatch):

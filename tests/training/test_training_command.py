@@ -353,6 +353,22 @@ def test_another_seed_does_not_go_into_the_package(capsys, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+def test_no_bundle_goes_into_another_checkout(capsys, tmp_path):
+    """Its tokenizer, which lies elsewhere, would be replaced with it."""
+    tokenizer = tmp_path / "emma_viz/data/bundled/tokenizer.json"
+    tokenizer.parent.mkdir(parents=True)
+    tokenizer.write_text("theirs")
+    other = tmp_path / "emma_viz/checkpoints/bundled"
+    for seed in ("0", "1"):
+        command = ["pocket-pair", "--seed", seed, "--work", str(tmp_path / "work"), "--bundle", str(other)]
+        assert main(command) == 1
+        assert "holds the models of another checkout or installed package" in capsys.readouterr().err
+    with pytest.raises(TrainingError, match="holds the models of another checkout"):
+        bundle_family(Work(tmp_path / "work", "tiny"), ["tiny"], other, command="")
+    assert not (tmp_path / "work").exists()
+    assert tokenizer.read_text() == "theirs"
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

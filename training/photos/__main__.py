@@ -74,6 +74,7 @@ def _run(options: argparse.Namespace) -> None:
         return
     bundle = options.bundle or options.work / run_name("bundle", options.seed)
     require_writable(bundle, folder=True, error=TrainingError)
+    work.require_recipes(tuple(PHOTO_MEMBERS), seed=options.seed)
     work.training_pictures.every()
     train = [
         f"--photos={options.photos.resolve()}",

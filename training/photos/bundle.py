@@ -57,9 +57,11 @@ def bundle_pair(
         The folder.
 
     Raises:
-        TrainingError: the work folder's encoder was fitted on other photographs.
+        TrainingError: the work folder's encoder was fitted on other photographs, or another recipe made a finished
+            stage.
     """
     _ = work.tower
+    work.require_recipes(members, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
     encoder = f"{lite0_256().backbone_id}.safetensors"
     copy_file(work.folder / encoder, folder / encoder)

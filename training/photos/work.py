@@ -1,7 +1,7 @@
 """The stages of the photo pair's training; each leaves its result in the work folder, and is then skipped."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
 from training.pocket.joint import new_task, train_joint
 from training.pocket.questions import answered, scores_of
-from training.pocket.stages import finished, run_name
+from training.pocket.stages import finished, require_recipe, run_name
 from training.pocket.text import start_remembering
 from training.vision_language.recipe import Recipe
 from training.vision_language.scene_batches import SceneBatches
@@ -161,7 +161,6 @@ class PhotoWork:
         """
         _ = self.fitted  # what is finished already must be of these photographs
         recipe, task = self.joint_recipe(member, seed), self.start(member, seed=seed)
-        data = {"scenes": self.recipe.scenes, "photographs": self.library.digest}
 
         def train() -> float:
             pictures, scored = self.training_pictures, self.recipe.scored_scenes
@@ -194,14 +193,34 @@ class PhotoWork:
                 batches,
                 task,
                 self.folder / "joint" / run_name(member, seed),
-                data=data,
+                data=self._data,
                 ask=ask,
                 score_every=self.recipe.score_every,
                 progress=progress,
             )
 
+        path, trained_by = self._run_of(member, seed)
+        return finished(task, path, train, recipe=trained_by)
+
+    def require_recipes(self, members: Sequence[str], *, seed: int) -> None:
+        """Refuse members that are trained already, by another recipe or on other photographs.
+
+        Raises:
+            TrainingError: one of them is.
+        """
+        for member in members:
+            path, recipe = self._run_of(member, seed)
+            if path.exists():
+                require_recipe(path, recipe)
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        return {"scenes": self.recipe.scenes, "photographs": self.library.digest}
+
+    def _run_of(self, member: str, seed: int) -> tuple[Path, dict[str, Any]]:
+        """The file of a trained member, and what it is trained by."""
         path = self.folder / f"{run_name(member, seed)}.safetensors"
-        return finished(task, path, train, recipe={**recipe.record(), "data": data})
+        return path, {**self.joint_recipe(member, seed).record(), "data": self._data}
 
     def joint_recipe(self, member: str, seed: int) -> Recipe:
         """A member's settings."""

@@ -19,7 +19,7 @@ from emma_viz.session.fitting import HALF
 from training.loop.checkpoints import leaves
 from training.loop.config import as_record
 from training.loop.provenance import Provenance, file_digest, read_provenance, written_now
-from training.pocket.bundle_reading import bundle_tokenizer, require_whole
+from training.pocket.bundle_reading import bundle_tokenizer, require_whole, ships
 from training.pocket.encoder import ENCODER_SCORES
 from training.pocket.scenes import SCENES, scenes_for
 from training.pocket.scores import read_scores
@@ -45,8 +45,9 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
 
     Raises:
         TrainingError: the bundle has other members too, and they read another encoder or tokenizer; or another recipe
-            made a finished stage.
+            made a finished stage; or the folder is another package's.
     """
+    require_place(folder, seed=seed)
     work.stages(members, seed=seed)
     tokenizer_path = bundle_tokenizer(folder)
     encoder_path = _encoder_of(work, folder)
@@ -88,9 +89,23 @@ def require_same_start(work: Work, members: Sequence[str], folder: Path) -> None
         )
 
 
-def is_of_the_package(bundle: Path) -> bool:
-    """Whether a folder is that of the models that ship."""
-    return bundle.resolve() == BUNDLED.resolve()
+def require_place(bundle: Path, *, seed: int) -> None:
+    """Refuse to write a bundle where models ship: another package's at all, this one's with another seed than 0.
+
+    Raises:
+        TrainingError: it lies there.
+    """
+    if not ships(bundle):
+        return
+    if bundle.resolve() != BUNDLED.resolve():
+        raise TrainingError(
+            f"{bundle} holds the models of another checkout or installed package, and its tokenizer is of that; name "
+            "another folder for the bundle (--bundle), or train in that checkout."
+        )
+    if seed:
+        raise TrainingError(
+            f"The package ships seed 0; name another folder for the bundle of seed {seed} (--bundle)."
+        )
 
 
 def _encoder_of(work: Work, bundle: Path) -> Path:

@@ -134,8 +134,12 @@ def bundle_tokenizer(folder: Path) -> Path:
     That is beside them, but in a checkout's or installed package's `emma_viz/checkpoints/bundled` it is the data's.
     """
     place = folder.resolve()
-    of_a_package = place.parts[-3:] == BUNDLED.parts[-3:]
-    return place.parents[1] / "data" / "bundled" / TOKENIZER if of_a_package else folder / TOKENIZER
+    return place.parents[1] / "data" / "bundled" / TOKENIZER if ships(folder) else folder / TOKENIZER
+
+
+def ships(bundle: Path) -> bool:
+    """Whether a folder is that of the models that ship: this package's, another checkout's or installed one's."""
+    return bundle.resolve().parts[-3:] == BUNDLED.parts[-3:]
 
 
 def require_whole(bundle: Path, encoder: Path, tokenizer: Path, *, recorded: str, command: str) -> None:

@@ -120,7 +120,7 @@ def _measured_into(folder: Path, bundle: Bundle, world: World, announced: Announ
     found = measure_bundle(bundle, world, announced)
     slug = re.sub(r"[^\w.-]+", "-", announced.name)
     weights = hashlib.sha256(json.dumps(announced.fingerprints).encode()).hexdigest()[:8]
-    path = folder / f"{world.page}-{slug}-{weights}.npz"
+    path = folder / f"{world.page}-{slug}-{announced.shown.answers}-{weights}.npz"
     save_measured(found, path)
     print(f"wrote {path}: what was measured of {bundle.folder}, which can be named in its place")
     return found
@@ -170,10 +170,15 @@ def _keep(bundle: Bundle, world: World, path: Path, *, answers: int) -> None:
     known = read_measured(path) if path.exists() else None
     announced = announce_bundle(bundle, world, answers=answers)
     require_one_seed(announced, known)
+    alone = path.with_name(f"{path.stem}-{'-'.join(announced.origins)}.npz")
+    if known is not None and alone.exists():
+        raise TrainingError(
+            f"{alone} is there already, with what was measured before; these members are kept under that name until "
+            f"they are in {path.name}. Name it in the bundle's place, or move it."
+        )
     print(f"{bundle.folder}, to be measured: {_seeds(announced)}")
     found = measure_bundle(bundle, world, announced)
     if known is not None:
-        alone = path.with_name(f"{path.stem}-{'-'.join(found.members)}.npz")
         save_measured(found, alone)
         try:
             found = together(known, found)

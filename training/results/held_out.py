@@ -49,10 +49,15 @@ def held_out_answers(bundle: Bundle, world: PhotoPair, count: int, keep: Path | 
         world: with the photographs.
         count: how many photographs.
         keep: where they are written as they were shown, or None.
+
+    Raises:
+        TrainingError: there are not so many held-out photographs.
     """
+    photos = world.library.split("test")
+    if count > len(photos):
+        raise TrainingError(f"{world.folder} has {len(photos)} held-out photographs; got --count {count}.")
     singles = [number * len(world.parts) for number in range(count)]
     plans = [world.plan("test", number) for number in singles]
-    photos = world.library.split("test")
     names = [photos[plan.things[0].photo].path.relative_to(world.folder) for plan in plans]
     shown = [Image.fromarray(draw_photos(plan, photos).image) for plan in plans]
     if keep is not None:

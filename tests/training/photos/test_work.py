@@ -1,7 +1,9 @@
 """The photo pair's training, on a folder of made-up photographs and a few steps."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from training.photos.recipe import photo_recipe, photo_tokenizer
 from training.photos.work import PhotoWork
 from training.pocket.bundle_reading import open_bundle
 from training.pocket.scores import read_scores
+from training.pocket.stages import keep
 from training.results.__main__ import main
 from training.results.examination import as_control
 from training.results.worlds import photo_world
@@ -82,6 +85,24 @@ def test_a_folder_whose_encoder_was_fitted_on_other_photographs_is_refused(work,
         bundle_pair(other, ("cobra-photo", "emma-v1-photo"), tmp_path / "bundle", command="made here")
     assert sorted(folder.iterdir()) == before
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_member_of_another_recipe_is_refused_before_the_other_is_trained(
+    work, tmp_path, monkeypatch, capsys
+):
+    work = replace(work, folder=Path(shutil.copytree(work.folder, tmp_path / "work")))
+    task = work.start("emma-v1-photo", seed=0)
+    slower = {**work.joint_recipe("emma-v1-photo", 0).record(), "data": {}}
+    keep(task, work.folder / "emma-v1-photo.safetensors", minutes=1.0, commit="c", recipe=slower)
+    before = sorted(work.folder.rglob("*"))
+    monkeypatch.setattr("training.photos.__main__.side_by_side", None)
+    monkeypatch.setattr("training.photos.__main__.PhotoWork", lambda *_: work)
+    assert command(["pair", "--photos", str(work.photos), "--work", str(work.folder)]) == 1
+    assert "another recipe" in capsys.readouterr().err
+    with pytest.raises(TrainingError, match="another recipe"):
+        bundle_pair(work, ("cobra-photo", "emma-v1-photo"), tmp_path / "bundle", command="made here")
+    assert not (tmp_path / "bundle").exists()
+    assert sorted(work.folder.rglob("*")) == before
 
 
 @pytest.mark.slow

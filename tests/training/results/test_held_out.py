@@ -8,6 +8,7 @@ from PIL import Image
 
 from emma_viz.checkpoints import BUNDLED
 from emma_viz.data.photos import PHOTO_CATEGORIES
+from emma_viz.errors import TrainingError
 from tests.photographs import made_photographs
 from training.pocket.bundle_reading import open_bundle
 from training.results.held_out import held_out_answers, main
@@ -54,6 +55,10 @@ def test_each_answer_is_held_against_what_is_there(tmp_path):
 
 def test_what_cannot_be_asked_is_refused(tmp_path, capsys):
     photos = made_photographs(tmp_path / "photos", each=2)
+    world = world_of(photos)
+    there = len(world.library.split("test"))
+    with pytest.raises(TrainingError, match=f"has {there} held-out photographs; got --count {there + 1}"):
+        held_out_answers(open_bundle(BUNDLED, world=PHOTO_WORLD), world, there + 1)
     assert main(["--photos", str(photos), "--count", "0"]) == 1
     assert "--count must be at least 1, got 0" in capsys.readouterr().err
     assert main(["--photos", str(photos)]) == 1

@@ -316,7 +316,12 @@ def test_members_of_one_seed_are_kept_together_and_compared(bundles, tmp_path, c
         (pair,) = json.loads((tmp_path / "n.json").read_text())["comparisons"]
         assert (pair["a"], pair["b"], pair["seeds"]) == ("cobra-pocket", "emma-v1-pocket", [0])
     before = kept.read_bytes()
+    yesterday = tmp_path / "alone-cobra-pocket.npz"
+    yesterday.write_text("measured yesterday")
     capsys.readouterr()
+    assert main([str(first), "--scenes", "2", "--keep", str(alone)]) == 1
+    assert "alone-cobra-pocket.npz is there already" in capsys.readouterr().err
+    assert yesterday.read_text() == "measured yesterday"
     assert main([str(first), "--scenes", "2", "--keep", str(kept)]) == 1
     assert "cobra-pocket is in the file already" in capsys.readouterr().err
     (first / "cobra-pocket").rename(first / "emma-v2-pocket")
@@ -372,12 +377,16 @@ def test_what_was_measured_outlasts_the_failure_of_the_next(bundles, tmp_path, m
         assert main([str(bundles / "seed0"), str(bundles / "seed1"), *asked]) == 1
     said = capsys.readouterr()
     assert "the machine is tired" in said.err
-    (sums,) = tmp_path.glob("sums/results-seed0-*.npz")
+    (sums,) = tmp_path.glob("sums/results-seed0-2-*.npz")
     assert f"{bundles / 'seed0'}, to be measured: tiny seed 0" in said.out
     assert f"wrote {sums}" in said.out
     assert main([str(sums), str(bundles / "seed1"), *asked]) == 0
     assert f"{sums}, kept: tiny seed 0" in capsys.readouterr().out
     assert "Seeds: tiny 0, 1." in (tmp_path / "results.md").read_text()
+    # A look at others does not take its place.
+    before = sums.read_bytes()
+    assert main([str(bundles / "seed0"), "--scenes", "3", "--out", str(tmp_path)]) == 0
+    assert sums.read_bytes() == before
 
 
 @pytest.mark.slow
