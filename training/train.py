@@ -111,12 +111,12 @@ def _run(options: argparse.Namespace) -> None:
         else:
             work.language_model(options.llm or work.config.llm_backbone_id)
     else:
-        from training.pocket.bundle import bundle_family, require_place, require_same_start, take_start
+        from training.pocket.bundle import bundle_family, require_bundle_place, require_same_start, take_start
 
         work = Work(options.work or Path("runs/pocket"), "pocket")
         members = PAIR if options.command == "pocket-pair" else tuple(options.members)
         bundle = options.bundle or work.folder / run_name("bundle", options.seed)
-        require_place(bundle, seed=options.seed)
+        require_bundle_place(bundle, seed=options.seed)
         for made in (work.folder, bundle):
             require_writable(made, folder=True, error=TrainingError)
         command = f"{MODULE} {options.command}"

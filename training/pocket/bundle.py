@@ -47,7 +47,7 @@ def bundle_family(work: Work, members: Sequence[str], folder: Path, *, command: 
         TrainingError: the bundle has other members too, and they read another encoder or tokenizer; or another recipe
             made a finished stage; or the folder is another package's.
     """
-    require_place(folder, seed=seed)
+    require_bundle_place(folder, seed=seed)
     work.stages(members, seed=seed)
     tokenizer_path = bundle_tokenizer(folder)
     encoder_path = _encoder_of(work, folder)
@@ -89,7 +89,7 @@ def require_same_start(work: Work, members: Sequence[str], folder: Path) -> None
         )
 
 
-def require_place(bundle: Path, *, seed: int) -> None:
+def require_bundle_place(bundle: Path, *, seed: int) -> None:
     """Refuse to write a bundle where models ship: another package's at all, this one's with another seed than 0.
 
     Raises:
