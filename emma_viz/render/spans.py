@@ -15,6 +15,8 @@ Extent = tuple[float, float, float, float]
 
 _CLOSE = 1e-9
 """Of an image's side: less lies between two cells by rounding alone."""
+_MOST_LINES = 4
+"""A spread picture has at most so many lines for each of its own; tiles need little more than one."""
 
 
 class CellAxis(NamedTuple):
@@ -149,7 +151,8 @@ class GridSpans:
     def spread(self, pixels: Shaped[np.ndarray, "h w *c"]) -> Shaped[np.ndarray, "height width *c"]:
         """A picture of the grid over all of `extent`: what no cell covers is 0, of RGBA transparent.
 
-        The lines of the smallest cells keep their number, so that the pixels of tiles come back as the tiles have them.
+        The lines of the smallest cells keep their number, so that the pixels of tiles come back as the tiles have them;
+        cells far smaller than an even share keep fewer, as a picture has at most 4 lines for each of its own.
 
         Args:
             pixels: of h = R·p by w = C·p pixels.
@@ -189,11 +192,12 @@ def _laid_out(span: np.ndarray, lines: int) -> CellAxis:
 
 
 def _even_lines(axis: CellAxis) -> np.ndarray:
-    """The source of lines that share the axis evenly, as high as the smallest of its own."""
+    """The source of lines that share the axis evenly, as high as the smallest of its own, if they are not too many."""
     edges, source = axis
-    least = np.diff(edges)[source >= 0].min()
-    count = max(1, round((edges[-1] - edges[0]) / least))
-    centres = edges[0] + (np.arange(count) + 0.5) * ((edges[-1] - edges[0]) / count)
+    own, extent = source >= 0, edges[-1] - edges[0]
+    least = max(np.diff(edges)[own].min(), extent / (_MOST_LINES * own.sum()))
+    count = max(1, round(extent / least))
+    centres = edges[0] + (np.arange(count) + 0.5) * (extent / count)
     return source[np.searchsorted(edges, centres, side="right") - 1]
 
 

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emma_viz.cells import cell_of
 from emma_viz.render.colours import colour_table
 from emma_viz.render.overlay import to_bytes
+from emma_viz.render.sidecar import from_json, to_json
+from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import FigureSpec
 from emma_viz.render.web.html import page
 from tests.render.conftest import TILES
@@ -111,6 +114,27 @@ def test_pictures_of_tiles_are_transparent_between_them(make):
             found = np.asarray(picture)
         np.testing.assert_array_equal(found[..., 3], 255 * np.logical_and.outer(seen, seen))
         np.testing.assert_array_equal(found[seen][:, seen, :3], to_bytes(pixels))
+
+
+@pytest.mark.parametrize("width", [1e-3, 1e-9, 1e-12, np.finfo(float).smallest_subnormal])
+def test_a_cell_far_smaller_than_the_others_makes_no_large_picture(make, width):
+    across = TILES.across.copy()
+    across[1, 0] = across[0, 0] + width
+    spec = from_json(to_json(make.spec(spans=GridSpans(across=across, down=TILES.down))))
+    shown = [attrs["src"] for tag, attrs in Reader(page(spec)).elements if tag == "img"]
+    decoded = spec.images[0].models[0].decoded
+    for address, pixels in zip(shown[: len(decoded)], decoded, strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
+            found = np.asarray(picture)
+        height, side, _ = pixels.shape
+        assert found.shape == (26, 4 * side, 4)
+        # The other cells stay where they lie.
+        seen = found[..., 3] > 0
+        centres = (np.arange(4 * side) + 0.5) / (4 * side) * across[1, -1]
+        cell, held = cell_of((across[0], across[1]), centres)
+        np.testing.assert_array_equal(seen, np.logical_and.outer(np.arange(26) % 14 < 12, held))
+        top = to_bytes(pixels)[0].reshape(6, height // 6, 3)
+        assert all(colour in top[at] for colour, at in zip(found[0, held, :3], cell[held], strict=True))
 
 
 def test_each_canvas_finds_its_map(make):

@@ -4,11 +4,9 @@ const { tableOf } = require("./core/bytes.js");
 const { paint, tint } = require("./core/colours.js");
 const { layerLabel } = require("./core/layers.js");
 const { figures, fixed, nearest } = require("./core/numbers.js");
-const { boxOf, extentOf, patchAt, pointBeside, regionOf, runsOf } = require("./core/patches.js");
+const { boxOf, extentOf, patchAt, pixelsOf, pointBeside, regionOf, runsOf } = require("./core/patches.js");
 const { sheetMap } = require("./core/sheets.js");
 const { canvasOf, layOut } = require("./view/elements.js");
-
-const FINE = 8; // pixels of the smallest cell, where cells lie apart
 
 /** The colours of a map on the canvas of its grid: a pixel each, or laid out where they lie apart. */
 const showMap = (panel, pixels, { grid: [rows, columns], spans }) => {
@@ -17,9 +15,7 @@ const showMap = (panel, pixels, { grid: [rows, columns], spans }) => {
   if (spans.every((axis) => runsOf(axis).length === 1))
     return context.putImageData(new ImageData(pixels, columns, rows), 0, 0);
   const extent = extentOf({ spans });
-  const lines = ([starts, ends]) =>
-    Math.round((FINE * (ends.at(-1) - starts[0])) / Math.min(...ends.map((end, cell) => end - starts[cell])));
-  [panel.width, panel.height] = spans.map(lines);
+  [panel.width, panel.height] = spans.map(pixelsOf);
   context.imageSmoothingEnabled = false;
   layOut(context, canvasOf(pixels, columns, rows), { grid: [rows, columns], spans }, extent);
 };

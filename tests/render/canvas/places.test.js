@@ -81,6 +81,14 @@ test("cells of one size that lie side by side are drawn as one", () => {
   assert.deepEqual(core.runsOf(wider).map(({ first, count }) => [first, count]), [[0, 2], [2, 1]]); // prettier-ignore
 });
 
+test("the smallest cell has eight pixels, unless it is far smaller than the others", () => {
+  assert.deepEqual(tiles.spans.map(core.pixelsOf), [8 * 8.5, 8 * 4]);
+  for (const width of [1e-3, 1e-9, 1e-12, 5e-324]) {
+    const thin = [[0, 0.5, 0.75], [width, 0.75, 1]]; // prettier-ignore
+    assert.equal(core.pixelsOf(thin), 8 * 4 * 3);
+  }
+});
+
 test("a picture of tiles is laid out tile by tile, on whole pixels, in what a canvas shows of the image", () => {
   const drawn = [];
   const context = { canvas: { width: 360, height: 180 }, drawImage: (_, ...edges) => drawn.push(edges) };

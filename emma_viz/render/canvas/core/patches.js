@@ -51,6 +51,16 @@ const runsOf = ([starts, ends]) => {
   return runs;
 };
 
+const FINE = 8;
+const MOST = 4;
+
+/** Pixels that show an axis whose cells lie apart: 8 for its smallest cell, and at most 4 times as many for a cell. */
+const pixelsOf = ([starts, ends]) => {
+  const extent = ends.at(-1) - starts[0];
+  const least = Math.min(...ends.map((end, cell) => end - starts[cell]));
+  return Math.round(FINE * Math.min(extent / least, MOST * starts.length));
+};
+
 /** The rectangle of patches between two patches, both included. */
 const regionOf = ({ grid: [, columns] }, first, second = first) => {
   const [a, b] = [first, second].map((patch) => ({ row: Math.floor(patch / columns), column: patch % columns }));
@@ -89,4 +99,4 @@ const pointBeside = ({ spans: [across, down] }, { x, y }, dx, dy) => {
   return there ? { x: middleOf(across, column), y: middleOf(down, row) } : null;
 };
 
-module.exports = { patchAt, boxOf, extentOf, runsOf, regionOf, patchesIn, translate, movePatch, pointBeside };
+module.exports = { patchAt, boxOf, extentOf, runsOf, pixelsOf, regionOf, patchesIn, translate, movePatch, pointBeside };
