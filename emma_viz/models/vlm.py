@@ -87,7 +87,7 @@ class VLM(nn.Module):
         """
         named = re.fullmatch(r"blocks\.(\d+)\.(?:mixer\.)?hook_(\w+)", name)
         site = named and sites_of(self.config.llm).get(named[2])
-        path = site.path.format(i=named[1]) if named and site else name
+        path = site.path.format(i=named[1]) if named and site and site.layered else name
         found = dict(self.llm.backbone.named_modules()).get(path)
         if isinstance(found, HookPoint):
             return found

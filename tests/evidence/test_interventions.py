@@ -258,5 +258,7 @@ def test_an_intervention_comes_back_from_json_with_its_own_value_alone(unchecked
 def test_points_are_found_by_the_names_that_interventions_take(one):
     for name in ("blocks.1.hook_mixer_out", "blocks.1.hook_B", "hook_norm_f", "blocks.1.mixer.hook_y"):
         assert one.hook_point(name) in set(one.vlm.modules())
-    with pytest.raises(SiteError, match="hook point"):
-        one.hook_point("blocks.9.hook_B")
+    # The last norm is in no block.
+    for name in ("blocks.9.hook_B", "blocks.1.hook_norm_f", "blocks.99.hook_norm_f"):
+        with pytest.raises(SiteError, match="hook point"):
+            one.hook_point(name)
