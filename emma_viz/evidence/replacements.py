@@ -79,11 +79,16 @@ def placebo(case: Case, change: Intervention, *, seed: str, batch_size: int = 16
         batch_size: layers at a time.
 
     Raises:
-        InputError: the change is at another site.
+        InputError: the change is at another site, or the model has no state-space mixer.
     """
     if change.kind not in WHOLE and change.site != "mixer_in" and not ALL_SITES[change.site].in_mixer:
         raise InputError(f"expected a change inside a mixer, got one at {change.site!r}.")
-    layers = case.vlm.config.llm.mixer_layers if change.layers is None else sorted(change.layers)
+    if not (known := case.vlm.config.llm.mixer_layers):
+        raise InputError(
+            "expected a model with state-space mixers; an attention transformer has none. Choose a Mamba or a hybrid, or "
+            "replace the image's tokens by others of the same length (`random_like`)."
+        )
+    layers = known if change.layers is None else sorted(change.layers)
     found = []
     for start in range(0, len(layers), batch_size):
         some = layers[start : start + batch_size]

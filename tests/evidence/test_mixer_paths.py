@@ -194,3 +194,14 @@ def test_a_placebo_changes_each_mixer_as_much_and_elsewhither(one, photos, field
     assert torch.cosine_similarity((changed - plain).ravel(), (moved - plain).ravel(), dim=0).abs() < 0.5
     with pytest.raises(InputError, match="inside a mixer"):
         placebo(case, Intervention(kind="zero", site="resid_pre"), seed="a")
+
+
+def test_there_is_no_placebo_where_there_is_no_mixer(led, photos):
+    """Not even an empty one, which would be a control of exactly 0."""
+    case = Case.of(led, photos[0], PROMPT)
+    change = Intervention(kind="write", tokens=(3, 4))
+    if mixers := led.info.mixer_layers:
+        assert [each.layers for each in placebo(case, change, seed="a")] == [(layer,) for layer in mixers]
+        return
+    with pytest.raises(InputError, match="an attention transformer has none"):
+        placebo(case, change, seed="a")
