@@ -313,9 +313,11 @@ def common_layers(case: ImageCase) -> tuple[int, ...]:
     first, second = case.subtracted
     one, other = (case.spans_of(model) for model in (first, second))
     if not one.equals(other):
+        alike = (one.grid, one.extent) == (other.grid, other.extent)
+        within = " (their patches lie elsewhere within it)" if alike else ""
         raise InputError(
             f"image {case.title!r}: {first.name} has a patch grid of {one.grid} over {one.extent} and "
-            f"{second.name} of {other.grid} over {other.extent}; a difference needs the same one."
+            f"{second.name} of {other.grid} over {other.extent}{within}; a difference needs the same one."
         )
     common = tuple(layer for layer in first.layers if layer in second.layers)
     if not common:

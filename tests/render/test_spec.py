@@ -17,6 +17,7 @@ from emma_viz.render.sidecar import SIDECAR_SCHEMA, from_json, read_spec, to_jso
 from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import FigureSpec, ImageCase, ModelCase, map_change
 from emma_viz.render.words import clean
+from tests.render.conftest import TILES
 
 FINITE = {"allow_nan": False, "allow_infinity": False}
 WORDS = st.text(max_size=12)
@@ -286,5 +287,9 @@ def test_a_difference_needs_two_comparable_models(make):
     with pytest.raises(InputError, match="at least one in common"):
         FigureSpec(images=(dataclasses.replace(case, models=(case.models[0], elsewhere)),), difference=True)
     cropped = dataclasses.replace(case.models[1], spans=GridSpans.even((0.1, 0.0, 0.9, 1.0), (6, 6)))
-    with pytest.raises(InputError, match="needs the same one"):
+    with pytest.raises(InputError, match=r"over \(0.1, 0.0, 0.9, 1.0\); a difference needs the same one"):
         FigureSpec(images=(dataclasses.replace(case, models=(case.models[0], cropped)),), difference=True)
+    case = make.case(spans=TILES)
+    even = dataclasses.replace(case.models[1], spans=GridSpans.even(TILES.extent, TILES.grid))
+    with pytest.raises(InputError, match=r"\(their patches lie elsewhere within it\); a difference needs the same"):
+        FigureSpec(images=(dataclasses.replace(case, models=(case.models[0], even)),), difference=True)
