@@ -85,8 +85,8 @@ def placebo(case: Case, change: Intervention, *, seed: str, batch_size: int = 16
         raise InputError(f"expected a change inside a mixer, got one at {change.site!r}.")
     if not (known := case.vlm.config.llm.mixer_layers):
         raise InputError(
-            "expected a model with state-space mixers; an attention transformer has none. Choose a Mamba or a hybrid, or "
-            "replace the image's tokens by others of the same length (`random_like`)."
+            "expected a model with state-space mixers; an attention transformer has none. Choose a Mamba or a hybrid, "
+            "or replace the image's tokens by others of the same length (`random_like`)."
         )
     layers = known if change.layers is None else sorted(change.layers)
     found = []
