@@ -94,16 +94,18 @@ def quick_probes(model: LoadedModel, folder: Path, *, ours: bool) -> None:
     assert not [probe.name for probe in kept if not _measures(probe, found[probe.name][1])]
     assert all(check.passed for check in checks(model, scenes.take(0)))
     falls = found["knockout"][1]
-    inside = {
-        kind: bool(np.isfinite(falls.columns[f"{kind}_all"]).any())
-        for kind in ("replace", "write", "skip", "cut")
-    }
+    changed = {kind: falls.columns[f"{kind}_all"] for kind in ("replace", "write", "skip", "cut")}
+    measured = {kind: fall[np.isfinite(fall)] for kind, fall in changed.items()}
+    inside = {kind: bool(len(fall)) for kind, fall in measured.items()}
     assert inside == {
         "replace": True,
         "write": bool(info.mixer_layers),
         "skip": bool(info.mixer_layers),
         "cut": info.mixers_alone,
     }
+    assert len(measured["replace"]) == SCENES
+    # Each does something: what changes nothing has falls of exactly 0.
+    assert all((measured[kind] != 0).any() for kind, there in inside.items() if there)
     assert any("were left out: they" in note for note in falls.notes) != info.mixers_alone
 
 
