@@ -28,6 +28,7 @@ from emma_viz.errors import TrainingError
 from emma_viz.files.room import require_writable
 from emma_viz.models.presets import PRESETS
 from training.commands import add_joint, add_lens_options, require_none_of_data, run_joint, run_lens
+from training.loop.journal import require_board
 from training.pocket.recipes import FAMILIES, MEMBERS, PAIR, family_of
 from training.pocket.stages import Work, run_name, train_members
 
@@ -89,6 +90,8 @@ def training_parser(program: str) -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if not getattr(options, "dry_run", False):
+        require_board()
     if options.command == "lens":
         run_lens(options)
     elif options.command == "joint" and (options.data is not None or options.recipe not in MEMBERS):

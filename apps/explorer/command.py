@@ -132,11 +132,14 @@ def serve(args: argparse.Namespace) -> int:
                 share=args.share,
                 inbrowser=args.open,
                 prevent_thread_lock=True,
+                quiet=True,
                 app_kwargs={"lifespan": gate.before},
                 **launch_options(),
             )
+            print(f"explorer: {page.local_url} (Ctrl+C ends it)", flush=True)
             if page.share_url:
                 gate.hosts.add(urlsplit(page.share_url).netloc)
+                print(f"explorer: {page.share_url}, from anywhere", flush=True)
             end.get()
         except OSError as error:
             raise InputError(

@@ -98,7 +98,8 @@ def _limits(spec: FigureSpec) -> str:
     ranges = _once(f"{number(case.true_limits[0])} to {number(case.true_limits[1])}" for case in spec.images)
     own = spec.scale == "shared" and spec.map_kind in OWN_TRUTH
     source = " (from the map of the true pixels)" if own else ""
-    return f"{words}: {', '.join(ranges)}{source}"
+    whose = " of an image" if len(ranges) > 1 else ""
+    return f"{words}{whose}: {', '.join(ranges)}{source}"
 
 
 def _by_model(models: list[ModelCase], field: str, missing: str) -> str:

@@ -21,7 +21,7 @@ from emma_viz.heads.head import build_head
 from emma_viz.lens.headers import SUFFIX, open_lens, read_info
 from emma_viz.lens.kinds import native_sizes
 from emma_viz.lens.places import beside
-from emma_viz.models.config import VLMConfig
+from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.families.family import Family, missing_of
 from emma_viz.models.families.table import family_named, family_names
 from emma_viz.models.meta import on_meta
@@ -75,9 +75,16 @@ def models_table() -> str:
         config = PRESETS[name]()
         llm = config.llm
         rows, columns = config.grid
-        sizes, grid = f"{llm.ssm}, {llm.n_layer} × {llm.d_model}", f"{rows} × {columns}"
+        sizes, grid = f"{_mixing(llm)}, {llm.n_layer} × {llm.d_model}", f"{rows} × {columns}"
         lines.append(f"{name:<{wide}} {sizes:<28} {grid:<13} {_weights(name)}")
     return "\n".join(lines)
+
+
+def _mixing(llm: MambaConfig) -> str:
+    """What a language model's blocks mix tokens by."""
+    if llm.ssm != "attention" or not llm.mixer_layers:
+        return llm.ssm
+    return "mamba2" if len(llm.mixer_layers) == llm.n_layer else "attention + mamba2"
 
 
 def families_table() -> str:

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from emma_viz.render import draw, page
 from emma_viz.render.colours import MODELS, colour_table, paint
-from emma_viz.render.footer import UNIFORM
+from emma_viz.render.footer import UNIFORM, provenance
 from emma_viz.render.overlay import to_bytes
 from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import FigureSpec, difference_limits
@@ -102,6 +102,16 @@ def test_the_words_of_a_figure(make):
     assert "layer -1" not in said
     assert "forced" not in said
     assert "own scale" not in said
+
+
+def test_a_scale_of_several_images_is_one_of_each(make):
+    one = make.case()
+    wide = tuple(
+        dataclasses.replace(model, limits=np.full_like(model.limits, [0.2, 0.9])) for model in one.models
+    )
+    other = dataclasses.replace(one, title="other", models=wide, true_limits=(0.2, 0.9))
+    (maps,) = (text for what, text in provenance(FigureSpec(images=(one, other))) if what == "Maps")
+    assert "one colour scale for all models and layers of an image: " in maps
 
 
 def test_each_map_has_its_correlation_below(make):

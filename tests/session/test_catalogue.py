@@ -23,6 +23,21 @@ from emma_viz.session.catalogue import (
 )
 
 
+@pytest.mark.parametrize(
+    ("name", "mixing"),
+    [
+        ("cobra-3b", "mamba1, 64 × 2560"),
+        ("emma-v2-3b", "mamba2, 64 × 2560"),
+        ("mobilevlm-v2-1.7b", "attention, 24 × 2048"),
+        ("mmmamba-linear-2.7b", "mamba2, 32 × 2048"),
+        ("mmmamba-hybrid-2.7b", "attention + mamba2, 32 × 2048"),
+    ],
+)
+def test_the_table_says_what_mixes_tokens(name, mixing):
+    (line,) = (line for line in models_table().splitlines() if line.split()[:1] == [name])
+    assert mixing == line.removeprefix(name).strip()[: len(mixing)]
+
+
 @pytest.mark.parametrize("preset", [emma_v1_3b, emma_v2_3b])
 def test_decoder_parts_land_on_table_7(preset):
     sizes = head_sizes(replace(preset(), lens_form="paper"))

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -342,6 +343,14 @@ def test_a_bundle_of_another_encoder_is_refused_before_members_are_trained(
     places = ["--work", str(tmp_path / "work"), "--bundle", str(tmp_path / "bundle")]
     assert main(["pocket-pair", *places]) == 1
     assert "also holds another, which read another encoder or tokenizer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["joint --recipe tiny", "encoder --recipe tiny", "pocket-pair"])
+def test_a_package_that_is_missing_is_named_before_scenes_are_drawn(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert main([*command.split(), "--work", str(tmp_path / "work")]) == 1
+    assert 'pip install "emma-viz[train]"' in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
 
 
 def test_another_seed_does_not_go_into_the_package(capsys, tmp_path):

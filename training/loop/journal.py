@@ -1,5 +1,6 @@
 """The numbers of a run: one JSON object a step, and TensorBoard."""
 
+import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -94,11 +95,20 @@ def _keep_before(path: Path, first: int) -> None:
     write_file(path, lambda part: part.write_bytes(b"".join(kept)))
 
 
-def _board(folder: Path, first: int):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
+def require_board() -> None:
+    """Refuse to begin what ends in a journal where the package that writes TensorBoard's files is missing.
+
+    Raises:
+        MissingDependencyError: it is.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
         raise MissingDependencyError(
             "tensorboard", "write TensorBoard's event files", 'pip install "emma-viz[train]"'
-        ) from error
+        )
+
+
+def _board(folder: Path, first: int):
+    require_board()
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder), purge_step=first)
