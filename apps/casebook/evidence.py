@@ -13,6 +13,7 @@ from apps.casebook.text import as_html, scrolled
 from emma_viz.cases.case import MeasuredEvidence
 from emma_viz.cases.casebook import Casebook
 from emma_viz.cases.stored import StoredCase
+from emma_viz.render.footer import number
 from emma_viz.render.plotly_text import plotly_text
 from emma_viz.session.case_report.content import CaseContent
 from emma_viz.session.evidence.document import CaseCurve, CaseEvidence, CaseNumber
@@ -107,12 +108,12 @@ def _table(
 def _cell(each: MeasuredEvidence | None, about: CaseCurve | CaseNumber | None) -> str:
     if each is None:
         return "–"
-    words = f"<b>{each.value:.3g}</b>"
+    words = f"<b>{number(each.value)}</b>"
     if each.control is None:
         return words
     title = "its control" if about is None or not about.control_title else about.control_title
     beats = "above" if each.value > each.control else "not above"
-    return f'{words}<br><span class="cb-small">{beats} {as_html(title)}, {each.control:.3g}</span>'
+    return f'{words}<br><span class="cb-small">{beats} {as_html(title)}, {number(each.control)}</span>'
 
 
 def _curves(measured: list[MeasuredEvidence], models: list[str]) -> go.Figure:

@@ -73,7 +73,7 @@ def _nothing(casebook: Casebook) -> None:
             "<pre>emma-viz benchmark tabletop --out run\nemma-viz cases mine run</pre></section>"
         )
         return
-    wider = "Widen it on the left" + ("." if st.query_params.get("all") else ", or show every question.")
+    wider = "Widen it in the sidebar" + ("." if st.query_params.get("all") else ", or show every question.")
     st.html(f'<section class="cb-trouble"><h2>No case passes this filter</h2><p>{wider}</p></section>')
     if not st.query_params.get("all"):
         every = {**filter_part(st.query_params), "all": "yes"}

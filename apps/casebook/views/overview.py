@@ -33,7 +33,7 @@ def draw_overview(casebook: Casebook) -> None:
     records = casebook.records(filter_of(st.query_params))
     st.html(
         f'<header class="cb-head"><h1>Figures</h1><p>{len(records)} cases of {as_html(shown_name(casebook))}; '
-        "the filter is on the left.</p></header>"
+        "the filter is in the sidebar.</p></header>"
     )
     if not records:
         st.html('<section class="cb-trouble"><h2>No case passes this filter</h2></section>')
