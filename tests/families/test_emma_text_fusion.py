@@ -21,14 +21,18 @@ from emma_viz.errors import CheckpointError, InputError, UnsafePickleError
 from emma_viz.evidence.attribution import attribute
 from emma_viz.evidence.case import Case
 from emma_viz.evidence.replacements import image_tokens
+from emma_viz.maps import decode
 from emma_viz.models import PRESETS, VLM, generate
 from emma_viz.models.families.emma_text_fusion import EMMA_TEXT_FUSION
 from emma_viz.records.questions import Question
+from emma_viz.session import fit_ridge
 from emma_viz.session.answering import FIRST_WORDS, given_answers
+from emma_viz.session.comparison import Comparison
 from emma_viz.session.evidence.asked import AskedCase
 from emma_viz.session.evidence.measuring import EvidenceRoom
 from emma_viz.session.evidence.references import ReferenceImage, References
 from emma_viz.session.options import Asking
+from emma_viz.session.payload import payload
 from probes.causes.prompts import Prompts
 from probes.examination import Plan, examine
 from probes.findings import find
@@ -143,6 +147,23 @@ def test_one_image_with_two_prompts_has_other_tokens(whole):
     )
     torch.testing.assert_close(more["resid_pre", 0][0], one)
     assert not torch.equal(*record(model, photo, ["A", "B"], tokens="text", generate=False)["resid_post", 2])
+
+
+@pytest.mark.slow
+def test_one_image_with_two_prompts_stands_twice_in_a_figure_and_in_the_explorer(whole):
+    model, photos, asked = whole[3], odd_photos(), ("What is this?", "Which is what?")
+    images = [np.asarray(each.resize((60, 60))) for each in photos]
+    lens = fit_ridge(model, images[:-1], heldout=images[-1:], fitted_on="odd photographs", layers=[-1, 1])
+    shown = decode(record(model, images[0], asked, layers=[-1, 1], max_new_tokens=2), lens)
+    comparison = Comparison(decodings=(shown,), image_names=("odd", "odd"))
+    one, other = comparison.spec().images
+    assert (one.prompt, other.prompt) == asked
+    assert one.image_hash == other.image_hash
+    np.testing.assert_array_equal(one.true_map, other.true_map)
+    assert not np.allclose(one.models[0].maps, other.models[0].maps)
+    first, second = (payload(comparison, sample=sample, live=False) for sample in (0, 1))
+    assert (first["prompt"], second["prompt"]) == asked
+    assert first["models"] != second["models"]
 
 
 def test_benchmarks_ask_each_question_with_its_own_image_tokens(whole):
