@@ -86,7 +86,11 @@ def save_run_directory(
 
 
 def save_vision_encoder(
-    path: str | os.PathLike[str], encoder: VisionEncoder, *, dtype: torch.dtype | str | None = None
+    path: str | os.PathLike[str],
+    encoder: VisionEncoder,
+    *,
+    dtype: torch.dtype | str | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the encoders of a model as one safetensors file, which `vision_source` takes.
 
@@ -94,11 +98,14 @@ def save_vision_encoder(
         path: the file.
         encoder: `vlm.vision`.
         dtype: float32, bfloat16 or float16; None keeps each tensor's.
+        about: what made it, such as data and licences, as plain data; kept in the file's header as JSON.
     """
     target = Path(path)
     wanted = as_dtype(dtype)
     tensors = {name: _converted(tensor, wanted) for name, tensor in encoder.state_dict().items()}
     metadata = {"backbone_id": encoder.config.backbone_id}
+    if about is not None:
+        metadata["provenance"] = dump_json(about)
     write_all({target: lambda temporary: _write_safetensors(temporary, tensors, metadata)})
     return target
 

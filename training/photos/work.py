@@ -26,6 +26,7 @@ from emma_viz.models.meta import on_meta
 from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.vision import VisionEncoder
 from training.loop.provenance import commit
+from training.photos.encoder import LICENCES
 from training.photos.fitting import Fitted, fit_tower
 from training.photos.pictures import PhotoPictures
 from training.photos.recipe import PHOTO_MEMBERS, PhotoRecipe, photo_recipe, photo_tokenizer
@@ -86,8 +87,11 @@ class PhotoWork:
             encoder = VisionEncoder(lite0_256())
             found = fit_tower(_tower(encoder), self.library, self.weights)
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_vision_encoder(self._encoder_file, encoder, dtype=torch.float16)
-            self.keep_fitted({**asdict(found), "photographs": self.library.digest, "commit": commit()})
+            made = {"photographs": self.library.digest, "commit": commit()}
+            save_vision_encoder(
+                self._encoder_file, encoder, dtype=torch.float16, about={**made, "licences": LICENCES}
+            )
+            self.keep_fitted({**asdict(found), **made})
         value = parse_json(
             read_bytes(path, limit=TABLE.size, error=TrainingError), where=str(path), error=TrainingError
         )

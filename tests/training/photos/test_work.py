@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from emma_viz.checkpoints import BUNDLED
 from emma_viz.checkpoints.save import save_vision_encoder
@@ -17,10 +18,11 @@ from emma_viz.errors import TrainingError
 from emma_viz.models.backbones import PHOTO_VOCABULARY, lite0_256
 from emma_viz.models.towers.vision import VisionEncoder
 from tests.photographs import made_photographs
-from training.loop.provenance import read_provenance
+from training.loop.provenance import commit, read_provenance
 from training.photos.__main__ import main as command
 from training.photos.__main__ import retraining
 from training.photos.bundle import bundle_pair, start_from_bundle
+from training.photos.encoder import LICENCES
 from training.photos.fitting import Fitted
 from training.photos.recipe import photo_recipe, photo_tokenizer
 from training.photos.work import PhotoWork
@@ -65,6 +67,25 @@ def test_an_encoder_is_asked_for(work, tmp_path):
     work = replace(work, folder=tmp_path / "empty")
     with pytest.raises(TrainingError, match="--weights"):
         _ = work.tower
+
+
+def test_a_fitted_encoder_carries_its_data_and_licences(work, tmp_path, monkeypatch):
+    kept = work.fitted
+    monkeypatch.setattr("training.photos.work.fit_tower", lambda *_: kept)
+    fresh = replace(work, folder=tmp_path / "fresh", weights=tmp_path / "lite0.pth")
+    assert fresh.fitted == kept
+    with safe_open(fresh.folder / "lite0-256px.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["provenance"])
+    assert (about["photographs"], about["commit"]) == (work.library.digest, commit())
+    assert about["licences"] == LICENCES
+
+
+def test_the_encoder_that_ships_carries_its_data_and_licences():
+    with safe_open(BUNDLED / "lite0-256px.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["provenance"])
+    origin = read_provenance(BUNDLED / "cobra-photo/config.json")
+    assert about["photographs"] == origin.data["digest"]
+    assert about["licences"] == origin.licences
 
 
 def test_a_folder_whose_encoder_was_fitted_on_other_photographs_is_refused(work, tmp_path):
