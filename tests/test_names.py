@@ -11,7 +11,7 @@ SUB_COMMAND = {"HELP", "add_arguments", "run"}
 """What every module of a sub-command has (`emma_viz.cli.commands`)."""
 BACKEND = {
     *("selective_scan", "selective_scan_step", "ssd", "ssd_step", "causal_conv1d", "causal_conv1d_step"),
-    "gated_rms_norm",
+    *("gated_rms_norm", "linear"),
     "limits",
 }
 """What backends of the kernels have, and the one function that chooses among them (`emma_viz.kernels.api`)."""

@@ -109,6 +109,11 @@ def backend_module(name: str) -> ModuleType:
     return importlib.import_module(BACKENDS[name])
 
 
+def runs_on_numba(device: torch.device, requested: str) -> bool:
+    """Whether the `cpu` backend is asked for, or may be taken unasked, and can run for tensors on `device`."""
+    return requested in ("auto", "cpu") and device.type == "cpu" and not _unusable("cpu")
+
+
 def wants_gradient(*tensors: torch.Tensor | None) -> bool:
     """Whether autograd is to follow what is done with these."""
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)

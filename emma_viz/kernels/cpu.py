@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from emma_viz.kernels.backends import wants_gradient
 from emma_viz.kernels.numba import conv as numba_conv
+from emma_viz.kernels.numba import linear as numba_linear
 from emma_viz.kernels.numba import norm as numba_norm
 from emma_viz.kernels.numba import scan as numba_scan
 from emma_viz.kernels.numba import ssd as numba_ssd
@@ -21,6 +22,7 @@ from emma_viz.kernels.numba.rows import (
     array_or_zeros,
     block_width,
     parameter,
+    read_only,
     rows_of,
     rows_type,
     tensor_of,
@@ -150,6 +152,32 @@ def gated_rms_norm(
         numba_norm.gated_norm, *inputs, *gates, parameter(weight, inner), groups, eps, y, workers=_workers_for(x)
     )  # fmt: skip
     return tensor_of(y, x)
+
+
+def is_faster(x: Float[Tensor, "*rows X"], weight: Float[Tensor, "Y X"]) -> bool:
+    """Whether `linear` takes these two, and takes less time for them than torch.
+
+    That is how it was measured (docs/benchmarks.md): one to eight rows in fp32, one in bf16, and weights that come from
+    memory. Smaller ones are in a cache, where torch's product costs less than the call of a kernel.
+    """
+    most = {torch.float32: max(numba_linear.FEW_ROWS), torch.bfloat16: 1}.get(x.dtype, 0)
+    return (
+        x.dtype == weight.dtype
+        and 0 < x.numel() <= most * x.shape[-1]
+        and weight.numel() >= _SHARED
+        and weight.is_contiguous()
+    )
+
+
+def linear(x: Float[Tensor, "*rows X"], weight: Float[Tensor, "Y X"]) -> Float[Tensor, "*rows Y"]:
+    """See `emma_viz.kernels.steps.linear`, for what `is_faster`. Sums are of fp32, rounded once. No gradient."""
+    rows = x.numel() // x.shape[-1]
+    most = next(most for most in numba_linear.FEW_ROWS if rows <= most)
+    inputs = np.zeros((most, x.shape[-1]), np.float32)
+    inputs[:rows] = array(x).reshape(rows, -1)
+    y = np.empty((most, weight.shape[0]), np.float32)
+    run_kernel(numba_linear.FEW_ROWS[most], inputs, read_only(weight), y)
+    return torch.from_numpy(y[:rows]).view(*x.shape[:-1], -1).to(x.dtype)
 
 
 def _workers_for(tensor: Tensor) -> int:

@@ -3,11 +3,14 @@ the SSD; elsewhere, and where a gradient is wanted, it is plain torch."""
 
 from types import ModuleType
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import Parameter, functional
 
+from emma_viz.errors import InputError
 from emma_viz.kernels import reference
-from emma_viz.kernels.backends import backend_module, resolve_backend, wants_gradient
+from emma_viz.kernels.backends import backend_module, resolve_backend, runs_on_numba, wants_gradient
 from emma_viz.kernels.checks import check_activation, check_groups, check_rank, check_shapes
 
 _WITH_STEPS = ("cpu", "triton")
@@ -114,6 +117,44 @@ def causal_conv1d_step(
     expected = {"x": (x, "B E"), "weight": (weight, "E K"), "bias": (bias, "E")}
     check_shapes("causal_conv1d_step", sizes, expected)
     return reference.causal_conv1d_step(state, x, weight, bias, activation)
+
+
+def linear(
+    x: Float[Tensor, "*rows X"],
+    weight: Float[Tensor, "Y X"],
+    bias: Float[Tensor, " Y"] | None = None,
+    *,
+    backend: str = "auto",
+) -> Float[Tensor, "*rows Y"]:
+    """A matrix product, x Wᵀ + b, as `torch.nn.functional.linear`; with few rows, the `cpu` backend's kernel.
+
+    It agrees with torch's to rounding: sums are of fp32 in another order.
+
+    Args:
+        x: rows; the last axis is multiplied.
+        weight: what reading takes the time of where there are few rows.
+        bias: added.
+        backend: any but "auto" and "cpu" is torch's product. That is it also on another device, where a gradient is
+            wanted, under autocast, and for what torch multiplies faster.
+
+    Raises:
+        InputError: the last axis of x is not that of the weight.
+    """
+    if x.shape[-1:] != weight.shape[1:]:
+        raise InputError(
+            f"linear: x must have {weight.shape[-1]} numbers a row, as the weight has, "
+            f"but its shape is {tuple(x.shape)}."
+        )
+    mine = runs_on_numba(x.device, backend) and type(weight) in (Tensor, Parameter)  # not FSDP2's shards
+    if (
+        not mine
+        or wants_gradient(x, weight, bias)
+        or torch.is_autocast_enabled("cpu")
+        or not backend_module("cpu").is_faster(x, weight)
+    ):
+        return functional.linear(x, weight, bias)
+    y = backend_module("cpu").linear(x, weight)
+    return y if bias is None else y + bias
 
 
 def _module(requested: str, kernel: str, *tensors: Tensor | None) -> ModuleType:

@@ -11,6 +11,7 @@ from emma_viz.errors import CheckpointError
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
+from emma_viz.models.linear import LinearLayer
 from emma_viz.models.mixers.attention import AttentionBlock
 from emma_viz.models.mixers.grouped import GroupedBlock
 from emma_viz.models.mixers.mamba1 import Mamba1Mixer
@@ -137,7 +138,7 @@ class MambaLM(nn.Module):
 
     Args:
         config: sizes.
-        backend: kernel backend for every mixer; "auto" picks by device.
+        backend: kernel backend for every mixer and the linear layers; "auto" picks by device.
     """
 
     def __init__(self, config: MambaConfig, *, backend: str = "auto"):
@@ -145,8 +146,13 @@ class MambaLM(nn.Module):
         self.config = config
         self.backbone = MambaBackbone(config, backend=backend)
         # Tied at once, so it needs no memory of its own.
-        meta = {"device": "meta"} if config.tied else {}
-        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=config.parallel, **meta)
+        self.lm_head = LinearLayer(
+            config.d_model,
+            config.padded_vocab_size,
+            bias=config.parallel,
+            backend=backend,
+            device="meta" if config.tied else None,
+        )
         self.reset_parameters()
         if config.tied:
             self.lm_head.weight = self.backbone.embedding.weight

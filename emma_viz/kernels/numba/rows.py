@@ -64,6 +64,17 @@ def parameter(tensor: Tensor | None, length: int) -> np.ndarray:
     return tensor.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format).numpy()
 
 
+def read_only(weight: Tensor) -> np.ndarray:
+    """A contiguous float32 or bf16 tensor as an array, float32 or the bits of bf16, that cannot be written to.
+
+    Never a copy, and its storage can be resized afterwards: see `parameter`.
+    """
+    weight = weight.detach()
+    array = np.from_dlpack(weight.view(torch.uint16) if weight.dtype == torch.bfloat16 else weight)
+    array.flags.writeable = False  # the same on every NumPy, so that one kernel is compiled
+    return array
+
+
 def array_or_zeros(tensor: Tensor | None, *shape: int) -> np.ndarray:
     """As `array`; zeros of `shape` for an absent tensor."""
     return np.zeros(shape, np.float32) if tensor is None else array(tensor)

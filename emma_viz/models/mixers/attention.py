@@ -1,5 +1,6 @@
 """Blocks of an attention transformer of Llama's form (Touvron et al. 2023), with transformers' parameter names."""
 
+from functools import partial
 from typing import ClassVar, NoReturn
 
 import torch
@@ -12,6 +13,7 @@ from emma_viz.errors import SiteError
 from emma_viz.models.cache import AttentionState, MambaCache
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
+from emma_viz.models.linear import LinearLayer
 from emma_viz.models.norms import RMSNorm
 
 
@@ -94,14 +96,16 @@ class AttentionBlock(SequentialBlock):
     Args:
         config: sizes.
         layer: the block's index, under which a cache keeps its keys and values.
-        backend: not used; attention is PyTorch's.
+        backend: of the linear layers; attention is PyTorch's.
     """
 
     NAMES = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
 
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
         super().__init__(
-            config, CausalAttention(config, layer=layer), GatedMLP(config.d_model, config.mlp_width)
+            config,
+            CausalAttention(config, layer=layer, backend=backend),
+            GatedMLP(config.d_model, config.mlp_width, backend=backend),
         )
 
 
@@ -112,15 +116,21 @@ class GatedMLP(nn.Module):
         width: of the stream.
         inner: between the layers.
         names: what the released code calls gate, up and down.
+        backend: of the linear layers.
     """
 
     def __init__(
-        self, width: int, inner: int, *, names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
+        self,
+        width: int,
+        inner: int,
+        *,
+        names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
+        backend: str = "auto",
     ):
         super().__init__()
         self._names = names
         for name, given, made in zip(names, (width, width, inner), (inner, inner, width), strict=True):
-            self.add_module(name, nn.Linear(given, made, bias=False))
+            self.add_module(name, LinearLayer(given, made, bias=False, backend=backend))
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """Each token by itself."""
@@ -200,16 +210,17 @@ class CausalAttention(AttentionCore):
         config: sizes.
         layer: under which a cache keeps its keys and values.
         out: what the released code calls the output projection; one that is not `o_proj` has a bias.
+        backend: of the linear layers.
     """
 
-    def __init__(self, config: MambaConfig, *, layer: int, out: str = "o_proj"):
+    def __init__(self, config: MambaConfig, *, layer: int, out: str = "o_proj", backend: str = "auto"):
         super().__init__(config, layer=layer)
         width = config.d_model
-        self.q_proj = nn.Linear(width, self.heads * self.head, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(width, self.kv_heads * self.head, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(width, self.kv_heads * self.head, bias=config.qkv_bias)
+        made = partial(LinearLayer, width, bias=config.qkv_bias, backend=backend)
+        self.q_proj = made(self.heads * self.head)
+        self.k_proj, self.v_proj = (made(self.kv_heads * self.head) for _ in range(2))
         self._out = out
-        setattr(self, out, nn.Linear(self.heads * self.head, width, bias=out != "o_proj"))
+        setattr(self, out, LinearLayer(self.heads * self.head, width, bias=out != "o_proj", backend=backend))
 
     def forward(
         self,

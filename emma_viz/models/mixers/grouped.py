@@ -11,6 +11,7 @@ from emma_viz.kernels import ssd, ssd_step
 from emma_viz.models.cache import LayerState, MambaCache, padded_positions
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
+from emma_viz.models.linear import LinearLayer
 from emma_viz.models.mixers.attention import AttentionCore, GatedMLP, SequentialBlock
 from emma_viz.models.mixers.convolution import convolve
 from emma_viz.models.mixers.mamba1 import NO_STEP, initial_dt_bias
@@ -25,7 +26,7 @@ class GroupedBlock(SequentialBlock):
     Args:
         config: sizes.
         layer: the block's index, under which a cache keeps what its mixer remembers.
-        backend: of a Mamba-2; attention is PyTorch's.
+        backend: of a Mamba-2 and the linear layers; attention is PyTorch's.
     """
 
     NAMES = ("attention_norm", "attention", "ffn_norm", "feed_forward")
@@ -34,10 +35,12 @@ class GroupedBlock(SequentialBlock):
         attention = (
             GroupedMamba(config, layer=layer, backend=backend)
             if layer in config.mamba_layers
-            else GroupedAttention(config, layer=layer)
+            else GroupedAttention(config, layer=layer, backend=backend)
         )
         super().__init__(
-            config, attention, GatedMLP(config.d_model, config.mlp_width, names=("w1", "w3", "w2"))
+            config,
+            attention,
+            GatedMLP(config.d_model, config.mlp_width, names=("w1", "w3", "w2"), backend=backend),
         )
         self.to_unit = layer == config.unit_layer
         """Whether each token of the stream that enters is brought to the length 1."""
@@ -58,12 +61,15 @@ class GroupedAttention(AttentionCore):
     Args:
         config: sizes.
         layer: under which a cache keeps its keys and values.
+        backend: of the linear layers.
     """
 
-    def __init__(self, config: MambaConfig, *, layer: int):
+    def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
         super().__init__(config, layer=layer)
-        self.wqkv = nn.Linear(config.d_model, (self.heads + 2 * self.kv_heads) * self.head, bias=False)
-        self.wo = nn.Linear(self.heads * self.head, config.d_model, bias=False)
+        self.wqkv = LinearLayer(
+            config.d_model, (self.heads + 2 * self.kv_heads) * self.head, bias=False, backend=backend
+        )
+        self.wo = LinearLayer(self.heads * self.head, config.d_model, bias=False, backend=backend)
 
     def forward(
         self,
@@ -104,8 +110,8 @@ class GroupedMamba(nn.Module):
         self.eps = config.gated_norm_eps
         self.dt_bias = nn.Parameter(torch.empty(self.heads))
         self.A_log_bias = nn.Parameter(torch.zeros(self.heads))
-        self.wvkqgdt = nn.Linear(width, convolved + width + self.heads, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.wvkqgdt = LinearLayer(width, convolved + width + self.heads, bias=False, backend=backend)
+        self.o_proj = LinearLayer(width, width, bias=False, backend=backend)
         self.conv1d = nn.Conv1d(
             convolved, convolved, config.d_conv, groups=convolved, padding=config.d_conv - 1
         )

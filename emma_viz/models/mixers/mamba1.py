@@ -12,6 +12,7 @@ from emma_viz.kernels import selective_scan, selective_scan_step
 from emma_viz.models.cache import LayerState, MambaCache, padded_positions
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
+from emma_viz.models.linear import LinearLayer
 from emma_viz.models.mixers.convolution import before_silu, convolve
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
@@ -43,11 +44,11 @@ class Mamba1Mixer(nn.Module):
         width, inner, rank, states = config.d_model, config.d_inner, config.rank, config.d_state
         self.A_log = nn.Parameter(torch.empty(inner, states))
         self.D = nn.Parameter(torch.empty(inner))
-        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.in_proj = LinearLayer(width, 2 * inner, bias=False, backend=backend)
         self.conv1d = nn.Conv1d(inner, inner, config.d_conv, groups=inner, padding=config.d_conv - 1)
-        self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
+        self.x_proj = LinearLayer(inner, rank + 2 * states, bias=False, backend=backend)
         self.dt_proj = nn.Linear(rank, inner)
-        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.out_proj = LinearLayer(inner, width, bias=False, backend=backend)
         self.hook_x, self.hook_z, self.hook_conv_pre = HookPoint(), HookPoint(), HookPoint()
         self.hook_conv, self.hook_delta, self.hook_scan = HookPoint(), HookPoint(), HookPoint()
         self.hook_B, self.hook_C, self.hook_y = HookPoint(), HookPoint(), HookPoint()

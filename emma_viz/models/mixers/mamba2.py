@@ -10,6 +10,7 @@ from emma_viz.kernels import ssd, ssd_step
 from emma_viz.models.cache import LayerState, MambaCache, padded_positions
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
+from emma_viz.models.linear import LinearLayer
 from emma_viz.models.mixers.convolution import before_silu, convolve
 from emma_viz.models.mixers.mamba1 import NO_STEP, initial_dt_bias
 from emma_viz.models.norms import GatedRMSNorm
@@ -41,12 +42,12 @@ class Mamba2Mixer(nn.Module):
         self.dt_bias = nn.Parameter(torch.empty(heads))
         self.A_log = nn.Parameter(torch.empty(heads))
         self.D = nn.Parameter(torch.empty(heads))
-        self.in_proj = nn.Linear(width, inner + conv_width + heads, bias=False)
+        self.in_proj = LinearLayer(width, inner + conv_width + heads, bias=False, backend=backend)
         self.conv1d = nn.Conv1d(
             conv_width, conv_width, config.d_conv, groups=conv_width, padding=config.d_conv - 1
         )
         self.norm = GatedRMSNorm(inner, groups=config.ngroups, eps=config.gated_norm_eps, backend=backend)
-        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.out_proj = LinearLayer(inner, width, bias=False, backend=backend)
         self.hook_x, self.hook_z, self.hook_conv_pre = HookPoint(), HookPoint(), HookPoint()
         self.hook_conv, self.hook_delta, self.hook_scan = HookPoint(), HookPoint(), HookPoint()
         self.hook_B, self.hook_C, self.hook_y = HookPoint(), HookPoint(), HookPoint()

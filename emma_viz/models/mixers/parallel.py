@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import MambaConfig
+from emma_viz.models.linear import LinearLayer
 from emma_viz.models.mixers.attention import CausalAttention, TransformerBlock
 from emma_viz.models.mixers.mamba2 import Mamba2Mixer
 
@@ -20,7 +21,7 @@ class ParallelBlock(TransformerBlock):
     Args:
         config: sizes.
         layer: the block's index, under which a cache keeps its keys and values.
-        backend: of a Mamba-2; attention is PyTorch's.
+        backend: of a Mamba-2 and the linear layers; attention is PyTorch's.
     """
 
     def __init__(self, config: MambaConfig, *, layer: int, backend: str = "auto"):
@@ -29,9 +30,9 @@ class ParallelBlock(TransformerBlock):
         if layer in config.mamba_layers:
             self.mamba = Mamba2Mixer(config.mixer, layer=layer, backend=backend)
         else:
-            self.self_attn = CausalAttention(config, layer=layer, out="dense")
+            self.self_attn = CausalAttention(config, layer=layer, out="dense", backend=backend)
         self._name = "mamba" if layer in config.mamba_layers else "self_attn"
-        self.mlp = GeluMLP(config.d_model, config.mlp_width)
+        self.mlp = GeluMLP(config.d_model, config.mlp_width, backend=backend)
 
     def forward(
         self,
@@ -52,10 +53,10 @@ class ParallelBlock(TransformerBlock):
 class GeluMLP(nn.Module):
     """fc2(gelu(fc1 x)), the tanh form of GELU."""
 
-    def __init__(self, width: int, inner: int):
+    def __init__(self, width: int, inner: int, *, backend: str = "auto"):
         super().__init__()
-        self.fc1 = nn.Linear(width, inner)
-        self.fc2 = nn.Linear(inner, width)
+        self.fc1 = LinearLayer(width, inner, backend=backend)
+        self.fc2 = LinearLayer(inner, width, backend=backend)
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """Each token by itself."""

@@ -1,0 +1,33 @@
+"""A linear layer whose product takes the kernel of few rows where that is faster."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emma_viz import kernels
+
+
+class LinearLayer(nn.Linear):
+    """As `torch.nn.Linear`, in names and numbers; see `emma_viz.kernels.linear`.
+
+    Args:
+        in_features, out_features: widths.
+        bias: whether there is one.
+        backend: kernel backend; "auto" picks by device.
+        device: where the parameters are made.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        backend: str = "auto",
+        device: str | None = None,
+    ):
+        super().__init__(in_features, out_features, bias=bias, device=device)
+        self.backend = backend
+
+    def forward(self, input: Float[Tensor, "*rows X"]) -> Float[Tensor, "*rows Y"]:
+        """x Wᵀ + b."""
+        return kernels.linear(input, self.weight, self.bias, backend=self.backend)

@@ -1,0 +1,145 @@
+"""The product of few rows of the `cpu` backend gives what torch's product gives, and leaves the rest to torch."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from emma_viz import kernels
+from emma_viz.errors import InputError
+from emma_viz.models.linear import LinearLayer
+from tests.unchecked import types_unchecked
+
+LARGE = 1 << 18
+"""Numbers of the weights from which the kernel is taken."""
+
+
+def inputs(rows=(1, 1), given=640, made=417, dtype=torch.float32, seed=0):
+    rand = torch.Generator().manual_seed(seed)
+    x = torch.randn(*rows, given, generator=rand)
+    weight, bias = torch.randn(made, given, generator=rand), torch.randn(made, generator=rand)
+    return x.to(dtype), weight.to(dtype), bias.to(dtype)
+
+
+def exact(x, weight, bias=None):
+    return functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
+
+
+@pytest.fixture
+def kernel_calls(monkeypatch):
+    from emma_viz.kernels import cpu
+
+    calls, linear = [], cpu.linear
+    monkeypatch.setattr(cpu, "linear", lambda *given: calls.append(given) or linear(*given))
+    return calls
+
+
+@settings(max_examples=25, derandomize=True)
+@given(data=st.data())
+def test_it_gives_the_definition(data):
+    rows = data.draw(st.sampled_from([(n,) for n in range(1, 10)] + [(2, 3), (8, 1), (1, 1), ()]))
+    given = data.draw(st.integers(500, 700))
+    made = LARGE // given + data.draw(st.integers(1, 40))
+    x, weight, bias = inputs(rows, given, made, seed=data.draw(st.integers(0, 99)))
+    with_bias = data.draw(st.booleans())
+    actual = kernels.linear(x, weight, bias if with_bias else None)
+    expected = exact(x, weight, bias if with_bias else None)
+    assert actual.shape == expected.shape
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", range(1, 9))
+def test_few_rows_take_the_kernel(rows, kernel_calls):
+    x, weight, bias = inputs((rows, 1))
+    kernels.linear(x, weight, bias)
+    assert len(kernel_calls) == 1
+    kernels.linear(x, weight, bias, backend="torch")
+    assert len(kernel_calls) == 1
+
+
+def test_a_row_in_bf16_is_rounded_once(kernel_calls):
+    x, weight, _ = inputs(dtype=torch.bfloat16)
+    actual = kernels.linear(x, weight)
+    assert len(kernel_calls) == 1
+    assert actual.dtype == torch.bfloat16
+    torch.testing.assert_close(actual, exact(x, weight).to(torch.bfloat16), rtol=2**-8, atol=1e-3)
+    assert (actual == exact(x, weight).to(torch.bfloat16)).float().mean() > 0.99
+
+
+def test_the_rest_is_left_to_torch(kernel_calls):
+    x, weight, bias = inputs()
+    strided = torch.cat([weight, weight], dim=1)[:, : weight.shape[1]]
+    wanted = weight.clone().requires_grad_()
+    for name, call in {
+        "nine rows": lambda: kernels.linear(*inputs((9, 1))),
+        "no row": lambda: kernels.linear(x[:0], weight, bias),
+        "small weights": lambda: kernels.linear(*inputs(made=100)),
+        "two rows in bf16": lambda: kernels.linear(*inputs((2, 1), dtype=torch.bfloat16)),
+        "float64": lambda: kernels.linear(*inputs(dtype=torch.float64)),
+        "weights that are not contiguous": lambda: kernels.linear(x, strided, bias),
+        "a gradient of the weights": lambda: kernels.linear(x, wanted, bias),
+    }.items():
+        call()
+        assert not kernel_calls, name
+    with torch.autocast("cpu", torch.bfloat16):
+        assert kernels.linear(x, weight, bias).dtype == torch.bfloat16
+    assert not kernel_calls
+    kernels.linear(x, wanted).sum().backward()
+    torch.testing.assert_close(wanted.grad[0], x[0, 0])
+    with torch.no_grad():
+        kernels.linear(x, wanted)
+    assert len(kernel_calls) == 1
+
+
+def test_rows_of_a_wider_tensor_and_two_threads():
+    x, weight, _ = inputs((8, 1), given=1280)
+    half = x[..., 640:]
+    weight = weight[:, :640].contiguous()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        shared = kernels.linear(half, weight)
+        torch.set_num_threads(1)
+        assert torch.equal(shared, kernels.linear(half.contiguous(), weight))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_nan_and_infinity_stay_in_their_row(rows):
+    x, weight, _ = inputs((rows,))
+    for number in (float("nan"), float("inf")):
+        hard = x.clone()
+        hard[rows - 1, 3] = number
+        actual = kernels.linear(hard, weight)
+        assert not actual[rows - 1].isfinite().any()
+        assert torch.equal(actual[: rows - 1], kernels.linear(x, weight)[: rows - 1])
+
+
+def test_the_storage_of_the_weights_can_be_freed_afterwards():
+    # As FSDP2 does with what it gathered.
+    layer = LinearLayer(640, 417)
+    with torch.no_grad():
+        layer(torch.randn(1, 640))
+    layer.weight.untyped_storage().resize_(0)
+
+
+def test_a_layer_has_the_names_and_the_start_of_torch():
+    torch.manual_seed(3)
+    mine = LinearLayer(640, 417)
+    torch.manual_seed(3)
+    theirs = torch.nn.Linear(640, 417)
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+    assert all(torch.equal(mine.state_dict()[key], value) for key, value in theirs.state_dict().items())
+    x = torch.randn(2, 1, 640)
+    torch.testing.assert_close(mine(x), theirs(x), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(mine(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_width_that_does_not_fit_is_refused():
+    x, weight, _ = inputs()
+    with types_unchecked(), pytest.raises(InputError, match=r"640 numbers a row.*\(1, 1, 639\)"):
+        kernels.linear(x[..., :-1], weight)
