@@ -16,6 +16,7 @@ from benchmarks.kernels import SIZES, our_mixer, run
 from benchmarks.speed import models
 from benchmarks.speed.layers import NAMES, Kind
 from benchmarks.speed.rows import Row, number
+from emma_viz import kernels
 from emma_viz.models import norms
 from emma_viz.models.mixers import mamba1, mamba2
 from emma_viz.models.vlm import TextNetwork
@@ -26,7 +27,7 @@ ROUNDS_OF_BOTH = {"a1": 60, "b": 15}
 """Forward and backward."""
 STEPS = 60
 PIECES: Pieces = {
-    "products": ((functional, "linear"),),
+    "products": ((functional, "linear"), (kernels, "linear")),
     "convolution": ((mamba1, "convolve"), (mamba2, "convolve")),
     "recurrence": ((mamba1, "selective_scan"), (mamba2, "ssd")),
     "norm and gate": ((norms.GatedRMSNorm, "forward"),),
