@@ -27,7 +27,7 @@ def provenance(spec: FigureSpec) -> list[tuple[str, str]]:
         ("Lens", _by_model(models, "lens", "not recorded")),
         ("Controls", _by_model(models, "controls", "not recorded")),
         ("Hook site", _by_model(models, "site", "not recorded")),
-        ("Maps", f"{spec.map_label}; {_limits(spec)}"),
+        ("Maps", f"{spec.map_label}; {_limits(spec)}{_unseen(spec)}"),
         ("Models", "; ".join(_once(clean(f"{model.name} {_bracketed(model.revision)}") for model in models))),
         ("Images", "; ".join(_once(_hash_of(case) for case in spec.images))),
     ]
@@ -100,6 +100,12 @@ def _limits(spec: FigureSpec) -> str:
     source = " (from the map of the true pixels)" if own else ""
     whose = " of an image" if len(ranges) > 1 else ""
     return f"{words}{whose}: {', '.join(ranges)}{source}"
+
+
+def _unseen(spec: FigureSpec) -> str:
+    every = [case.spans for case in spec.images]
+    every += [case.spans_of(model) for case in spec.images for model in case.models]
+    return "; hatched: no patch sees it" if any(spans.unseen() for spans in every) else ""
 
 
 def _by_model(models: list[ModelCase], field: str, missing: str) -> str:

@@ -15,6 +15,7 @@ from emma_viz.render.colours import MODELS, colour_table, paint
 from emma_viz.render.footer import UNIFORM, provenance
 from emma_viz.render.overlay import to_bytes
 from emma_viz.render.spans import GridSpans
+from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import FigureSpec, difference_limits
 from tests.render.conftest import TILES
 
@@ -112,6 +113,15 @@ def test_a_scale_of_several_images_is_one_of_each(make):
     other = dataclasses.replace(one, title="other", models=wide, true_limits=(0.2, 0.9))
     (maps,) = (text for what, text in provenance(FigureSpec(images=(one, other))) if what == "Maps")
     assert "one colour scale for all models and layers of an image: " in maps
+
+
+def test_hatching_is_explained_where_there_is_some(make):
+    whole, part = (
+        dataclasses.replace(make.case(), spans=GridSpans.even(extent, make.case().spans.grid))
+        for extent in ((0.0, 0.0, 1.0, 1.0), (0.1, 0.0, 0.9, 1.0))
+    )
+    assert "hatched" not in dict(provenance(FigureSpec(images=(whole,))))["Maps"]
+    assert dict(provenance(FigureSpec(images=(whole, part))))["Maps"].endswith("; hatched: no patch sees it")
 
 
 def test_each_map_has_its_correlation_below(make):
