@@ -15,7 +15,6 @@ from emma_viz.render.colours import MODELS, colour_table, paint
 from emma_viz.render.footer import UNIFORM, provenance
 from emma_viz.render.overlay import to_bytes
 from emma_viz.render.spans import GridSpans
-from emma_viz.render.spans import GridSpans
 from emma_viz.render.spec import FigureSpec, difference_limits
 from tests.render.conftest import TILES
 
