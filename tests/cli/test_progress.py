@@ -28,6 +28,22 @@ def test_bars_are_drawn_on_a_terminal_alone(monkeypatch):
     assert written[io.StringIO] == ""
 
 
+def test_a_log_has_a_line_now_and_then(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("emma_viz.cli.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with ProgressBars() as bars:
+        for done in range(200):
+            bars(done, 500, "ask\x1b[2J")
+            now[0] += 1.0
+        bars(0, 9, "decode")
+    assert sys.stderr.getvalue().splitlines() == [
+        r"ask\x1b[2J: 60 of 500",
+        r"ask\x1b[2J: 120 of 500",
+        r"ask\x1b[2J: 180 of 500",
+    ]
+
+
 @pytest.mark.parametrize("columns", [80, 100])
 def test_a_command_draws_bars_as_wide_as_the_terminal(columns, tmp_path):
     body = (
