@@ -32,6 +32,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from benchmarks.memory import forget_peak, peak
 from benchmarks.speed.machine import machine
@@ -285,14 +286,16 @@ def _look_inside(stages: Stages, name: str, model: LoadedModel, image: Image.Ima
 def _products(model: LoadedModel, image: Image.Image, device: str) -> float:
     """Seconds of the model's own matrix products over one image and prompt, encoders included."""
     seen: list[tuple[nn.Linear, torch.Size]] = []
-    forward = nn.Linear.forward
 
-    def noted(layer: nn.Linear, given: Tensor) -> Tensor:
-        seen.append((layer, given.shape))
-        return forward(layer, given)
+    def noted(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if isinstance(layer, nn.Linear):
+            seen.append((layer, given[0].shape))
 
-    with patch.object(nn.Linear, "forward", noted):
+    hook = register_module_forward_pre_hook(noted)
+    try:
         record(model, image, PROMPT, generate=False, layers=[0])
+    finally:
+        hook.remove()
     total = 0.0
     for layer, shape in seen:
         given = torch.randn(shape, dtype=layer.weight.dtype, device=device)

@@ -14,7 +14,10 @@ LINE_SECONDS = 60.0
 
 
 class ProgressBars:
-    """A callable `progress(done, total, what)` that draws one tqdm bar per `what`, or writes lines; a context manager."""
+    """A callable `progress(done, total, what)` that draws one tqdm bar per `what`, or writes lines.
+
+    It is a context manager.
+    """
 
     def __init__(self):
         self._what: str | None = None
