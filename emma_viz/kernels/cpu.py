@@ -154,30 +154,26 @@ def gated_rms_norm(
     return tensor_of(y, x)
 
 
-def is_faster(x: Float[Tensor, "*rows X"], weight: Float[Tensor, "Y X"]) -> bool:
-    """Whether `linear` takes these two, and takes less time for them than torch.
+def linear(
+    x: Float[Tensor, "*rows X"], weight: Float[Tensor, "Y X"], bias: Float[Tensor, " Y"] | None
+) -> Float[Tensor, "*rows Y"]:
+    """See `emma_viz.kernels.steps.linear`; sums are of fp32, rounded once. No gradient.
 
-    That is how it was measured (docs/benchmarks.md): one to eight rows in fp32, one in bf16, and weights that come from
-    memory. Smaller ones are in a cache, where torch's product costs less than the call of a kernel.
+    Args:
+        x: one to eight rows, fp32 or bf16.
+        weight: contiguous, of x's dtype.
+        bias: added.
     """
-    most = {torch.float32: max(numba_linear.FEW_ROWS), torch.bfloat16: 1}.get(x.dtype, 0)
-    return (
-        x.dtype == weight.dtype
-        and 0 < x.numel() <= most * x.shape[-1]
-        and weight.numel() >= _SHARED
-        and weight.is_contiguous()
-    )
-
-
-def linear(x: Float[Tensor, "*rows X"], weight: Float[Tensor, "Y X"]) -> Float[Tensor, "*rows Y"]:
-    """See `emma_viz.kernels.steps.linear`, for what `is_faster`. Sums are of fp32, rounded once. No gradient."""
     rows = x.numel() // x.shape[-1]
     most = next(most for most in numba_linear.FEW_ROWS if rows <= most)
     inputs = np.zeros((most, x.shape[-1]), np.float32)
     inputs[:rows] = array(x).reshape(rows, -1)
     y = np.empty((most, weight.shape[0]), np.float32)
     run_kernel(numba_linear.FEW_ROWS[most], inputs, read_only(weight), y)
-    return torch.from_numpy(y[:rows]).view(*x.shape[:-1], -1).to(x.dtype)
+    out = torch.from_numpy(y[:rows])
+    if bias is not None:
+        out += bias
+    return out.view(*x.shape[:-1], -1).to(x.dtype)
 
 
 def _workers_for(tensor: Tensor) -> int:

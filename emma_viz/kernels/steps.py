@@ -16,6 +16,11 @@ from emma_viz.kernels.checks import check_activation, check_groups, check_rank, 
 _WITH_STEPS = ("cpu", "triton")
 """Backends whose module has kernels of a step."""
 
+_FEW_ROWS = {torch.float32: 8, torch.bfloat16: 1}
+"""Dtype → the most rows that the `cpu` backend's product is faster with, as measured (decision 1)."""
+_FROM_MEMORY = 1 << 18
+"""Numbers of weights that lie in no cache; where they do, torch's product costs less than the call of a kernel."""
+
 
 def selective_scan_step(
     state: Float[Tensor, "B E N"],
@@ -145,16 +150,26 @@ def linear(
             f"linear: x must have {weight.shape[-1]} numbers a row, as the weight has, "
             f"but its shape is {tuple(x.shape)}."
         )
-    mine = runs_on_numba(x.device, backend) and type(weight) in (Tensor, Parameter)  # not FSDP2's shards
     if (
-        not mine
+        not _is_faster(x, weight)
+        or not runs_on_numba(x.device, backend)
         or wants_gradient(x, weight, bias)
         or torch.is_autocast_enabled("cpu")
-        or not backend_module("cpu").is_faster(x, weight)
     ):
         return functional.linear(x, weight, bias)
-    y = backend_module("cpu").linear(x, weight)
-    return y if bias is None else y + bias
+    return backend_module("cpu").linear(x, weight, bias)
+
+
+def _is_faster(x: Tensor, weight: Tensor) -> bool:
+    """Whether the kernel of few rows takes these, and takes less time for them than torch."""
+    return (
+        0 < x.numel() <= _FEW_ROWS.get(x.dtype, 0) * x.shape[-1]
+        and weight.numel() >= _FROM_MEMORY
+        and weight.dtype == x.dtype
+        and weight.device == x.device
+        and weight.is_contiguous()
+        and type(weight) in (Tensor, Parameter)  # and no shard of FSDP2
+    )
 
 
 def _module(requested: str, kernel: str, *tensors: Tensor | None) -> ModuleType:

@@ -1,5 +1,8 @@
 """The product of few rows of the `cpu` backend gives what torch's product gives, and leaves the rest to torch."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -60,12 +63,13 @@ def test_few_rows_take_the_kernel(rows, kernel_calls):
 
 
 def test_a_row_in_bf16_is_rounded_once(kernel_calls):
-    x, weight, _ = inputs(dtype=torch.bfloat16)
-    actual = kernels.linear(x, weight)
-    assert len(kernel_calls) == 1
-    assert actual.dtype == torch.bfloat16
-    torch.testing.assert_close(actual, exact(x, weight).to(torch.bfloat16), rtol=2**-8, atol=1e-3)
-    assert (actual == exact(x, weight).to(torch.bfloat16)).float().mean() > 0.99
+    x, weight, bias = inputs(dtype=torch.bfloat16)
+    for calls, added in enumerate((None, bias), start=1):
+        actual = kernels.linear(x, weight, added)
+        assert len(kernel_calls) == calls
+        assert actual.dtype == torch.bfloat16
+        torch.testing.assert_close(actual, exact(x, weight, added).to(torch.bfloat16), rtol=2**-8, atol=1e-3)
+        assert (actual == exact(x, weight, added).to(torch.bfloat16)).float().mean() > 0.99
 
 
 def test_the_rest_is_left_to_torch(kernel_calls):
@@ -91,6 +95,14 @@ def test_the_rest_is_left_to_torch(kernel_calls):
     with torch.no_grad():
         kernels.linear(x, wanted)
     assert len(kernel_calls) == 1
+
+
+def test_small_weights_do_not_import_numba():
+    code = (
+        "import sys, torch; from emma_viz.models.linear import LinearLayer; LinearLayer(9, 9)(torch.ones(1, 9)); "
+        "sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_rows_of_a_wider_tensor_and_two_threads():
