@@ -22,14 +22,13 @@ class ProgressBars:
     def __init__(self):
         self._what: str | None = None
         self._bar: tqdm | None = None
-        self._said = 0.0
+        self._said = time.monotonic()
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Show that `done` of `total` steps of `what` are behind us."""
         if self._bar is None or what != self._what:
             self._close()
             self._what = what
-            self._said = time.monotonic()
             # No bar where standard error is a file or a pipe; a door says of itself that it is no terminal.
             stream = sys.stderr
             hidden = not (stream.on_terminal if isinstance(stream, Door) else stream.isatty())

@@ -36,11 +36,14 @@ def test_a_log_has_a_line_now_and_then(monkeypatch):
         for done in range(200):
             bars(done, 500, "ask\x1b[2J")
             now[0] += 1.0
-        bars(0, 9, "decode")
+        for number in range(50):  # each quicker than a line is due
+            bars(1, 2, f"decode {number}")
+            now[0] += 1.0
     assert sys.stderr.getvalue().splitlines() == [
         r"ask\x1b[2J: 60 of 500",
         r"ask\x1b[2J: 120 of 500",
         r"ask\x1b[2J: 180 of 500",
+        "decode 40: 1 of 2",
     ]
 
 
