@@ -130,11 +130,12 @@ def test_nan_and_infinity_stay_in_their_row(rows):
         assert torch.equal(actual[: rows - 1], kernels.linear(x, weight)[: rows - 1])
 
 
-def test_the_storage_of_the_weights_can_be_freed_afterwards():
+def test_the_storage_of_the_weights_can_be_freed_afterwards(kernel_calls):
     # As FSDP2 does with what it gathered.
     layer = LinearLayer(640, 417)
     with torch.no_grad():
         layer(torch.randn(1, 640))
+    assert len(kernel_calls) == 1
     layer.weight.untyped_storage().resize_(0)
 
 
