@@ -19,7 +19,7 @@ _WITH_STEPS = ("cpu", "triton")
 _FEW_ROWS = {torch.float32: 8, torch.bfloat16: 1}
 """Dtype → the most rows that the `cpu` backend's product is faster with, as measured (decision 1)."""
 _FROM_MEMORY = 1 << 18
-"""Numbers of weights that lie in no cache; where they do, torch's product costs less than the call of a kernel."""
+"""Numbers of weights from which the kernel is taken; below, its call is too much of its time (decision 1)."""
 
 
 def selective_scan_step(
