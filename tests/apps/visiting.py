@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,36 +34,53 @@ RUN_PATIENCE = 4 * PATIENCE
 
 
 @contextmanager
+def started(
+    module: str, *options: str, log: Path | None = None, **environment: str
+) -> Iterator[subprocess.Popen]:
+    """A program as a process of its own; what it says on stderr goes to `log`.
+
+    Where the test fails, it is told to say where each of its threads stands, and what it said is printed.
+    """
+    said = log.open("w+") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed below)
+    process = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-m", module, *options],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+    )
+    ending = process.terminate
+    try:
+        yield process
+    except BaseException:
+        ending = partial(process.send_signal, signal.SIGABRT)
+        raise
+    finally:
+        ending()
+        try:
+            process.wait(PATIENCE / 1000)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if ending != process.terminate:
+            said.seek(0)
+            print(f"{module} said, and ended in {process.returncode}:\n{said.read()}")
+        said.close()
+
+
+@contextmanager
 def serving(*options: str, log: Path | None = None) -> Iterator[tuple[str, subprocess.Popen]]:
     """The explorer on a free port; gives its address and its process. What it says on stderr goes to `log`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    said = log.open("w+") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed below)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "apps.explorer", "--port", str(port), *options],
-        cwd=ROOT,
-        # As many threads as the tests have: their number decides the order of sums, and so the last bits.
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=said,
-    )
-    address = f"http://127.0.0.1:{port}/"
-    try:
+    # As many threads as the tests have: their number decides the order of sums, and so the last bits.
+    with started("apps.explorer", "--port", str(port), *options, log=log, OMP_NUM_THREADS="1") as process:
+        address = f"http://127.0.0.1:{port}/"
         while not _answers(address):
-            if process.poll() is not None:
-                said.seek(0)
-                raise RuntimeError(f"the explorer did not start: {said.read()}")
+            assert process.poll() is None, "the explorer did not start"
             time.sleep(0.2)
         yield address, process
-    finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=PATIENCE / 1000)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-        said.close()
 
 
 def resident(pid: int) -> float:

@@ -126,7 +126,7 @@ def test_a_case_is_found_opened_judged_and_found_again(browser, filled):
         settled(page).go_forward()
         page.get_by_role("heading", name="Is there a dog?").wait_for()
         assert page.evaluate("window.stays")  # nothing was loaded anew
-        page.wait_for_selector(".ev[data-state=result]")
+        page.wait_for_selector(".ev[data-state=result]", timeout=RUN_PATIENCE)
 
         page.get_by_role("button", name="Write").wait_for()
         settled(page).wait_for_load_state("networkidle")
