@@ -136,6 +136,21 @@ def causal_conv1d(
     return _CausalConv.apply(x, weight, bias, initial_state, activation == "silu")
 
 
+def causal_conv1d_step(
+    state: Float[Tensor, "B J E"],
+    x: Float[Tensor, "B E"],
+    weight: Float[Tensor, "E K"],
+    bias: Float[Tensor, " E"] | None,
+    activation: str | None,
+) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B J E"]]:
+    """See `emma_viz.kernels.reference.causal_conv1d_step`. No gradient."""
+    token = x[:, None]
+    arguments = _conv_arguments(token, weight, bias, state, activation == "silu", rows_type(x))
+    y = np.empty(x.shape, arguments[0].dtype)
+    run_kernel(numba_conv.conv_forward, *arguments, y, x.shape[1], workers=_workers_for(x))
+    return tensor_of(y, x), torch.cat([state.to(x.dtype), token], dim=1)[:, 1:]
+
+
 def gated_rms_norm(
     x: Float[Tensor, "B L E"],
     gate: Float[Tensor, "B L E"],
@@ -157,23 +172,32 @@ def gated_rms_norm(
 def linear(
     x: Float[Tensor, "*rows X"], weight: Float[Tensor, "Y X"], bias: Float[Tensor, " Y"] | None
 ) -> Float[Tensor, "*rows Y"]:
-    """See `emma_viz.kernels.steps.linear`; sums are of fp32, rounded once. No gradient.
+    """See `emma_viz.kernels.linear`; sums are of fp32, rounded once. No gradient.
 
     Args:
-        x: one to eight rows, fp32 or bf16.
+        x: one to `MOST_ROWS` rows, fp32 or bf16.
         weight: contiguous, of x's dtype.
         bias: added.
     """
-    rows = x.numel() // x.shape[-1]
-    most = next(most for most in numba_linear.FEW_ROWS if rows <= most)
-    inputs = np.zeros((most, x.shape[-1]), np.float32)
-    inputs[:rows] = array(x).reshape(rows, -1)
-    y = np.empty((most, weight.shape[0]), np.float32)
-    run_kernel(numba_linear.FEW_ROWS[most], inputs, read_only(weight), y)
-    out = torch.from_numpy(y[:rows])
+    rows = array(x).reshape(-1, x.shape[-1])
+    if kernel := numba_linear.FEW_ROWS.get(len(rows)):
+        y = np.empty((len(rows), weight.shape[0]), np.float32)
+        run_kernel(kernel, rows, read_only(weight), y)
+    else:
+        many, kernel = next(each for each in numba_linear.SIDE_BY_SIDE.items() if len(rows) <= each[0])
+        inputs = np.zeros((rows.shape[1], many), np.float32)
+        inputs[:, : len(rows)] = rows.T
+        outputs = np.empty((weight.shape[0], many), np.float32)
+        run_kernel(kernel, inputs, read_only(weight), outputs)
+        y = np.ascontiguousarray(outputs[:, : len(rows)].T)
+    out = torch.from_numpy(y)
     if bias is not None:
         out += bias
     return out.view(*x.shape[:-1], -1).to(x.dtype)
+
+
+MOST_ROWS = max(numba_linear.SIDE_BY_SIDE)
+"""That `linear` takes: a vector of them, of the widest that this machine has."""
 
 
 def _workers_for(tensor: Tensor) -> int:

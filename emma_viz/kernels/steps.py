@@ -1,5 +1,5 @@
-"""One token at a time: what generation runs. The `cpu` and `triton` backends have kernels of their own for the scan and
-the SSD; elsewhere, and where a gradient is wanted, it is plain torch."""
+"""One token at a time: what generation runs. The `cpu` and `triton` backends have kernels of their own; elsewhere, and
+where a gradient is wanted, it is plain torch."""
 
 from types import ModuleType
 
@@ -13,10 +13,10 @@ from emma_viz.kernels import reference
 from emma_viz.kernels.backends import backend_module, resolve_backend, runs_on_numba, wants_gradient
 from emma_viz.kernels.checks import check_activation, check_groups, check_rank, check_shapes
 
-_WITH_STEPS = ("cpu", "triton")
-"""Backends whose module has kernels of a step."""
+_WITH_STEPS = {"selective_scan": ("cpu", "triton"), "ssd": ("cpu", "triton"), "causal_conv1d": ("cpu",)}
+"""Kernel → the backends whose module has a kernel of one step of it."""
 
-_FEW_ROWS = {torch.float32: 8, torch.bfloat16: 1}
+_FEW_ROWS = {torch.float32: 16, torch.bfloat16: 1}
 """Dtype → the most rows that the `cpu` backend's product is faster with, as measured (decision 1)."""
 _FROM_MEMORY = 1 << 18
 """Numbers of weights from which the kernel is taken; below, its call is too much of its time (decision 1)."""
@@ -104,6 +104,7 @@ def causal_conv1d_step(
     bias: Float[Tensor, " E"] | None = None,
     *,
     activation: str | None = None,
+    backend: str = "auto",
 ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B J E"]]:
     """One token of `causal_conv1d`.
 
@@ -115,13 +116,15 @@ def causal_conv1d_step(
 
     Raises:
         InputError: a tensor's shape does not fit the others.
+        BackendError: the requested backend cannot run here.
     """
     check_rank("causal_conv1d_step", "state", state, "B J E")
     check_activation("causal_conv1d_step", activation)
     sizes = {**dict(zip("BJE", state.shape, strict=True)), "K": state.shape[1] + 1}
     expected = {"x": (x, "B E"), "weight": (weight, "E K"), "bias": (bias, "E")}
     check_shapes("causal_conv1d_step", sizes, expected)
-    return reference.causal_conv1d_step(state, x, weight, bias, activation)
+    module = _module(backend, "causal_conv1d", state, x, weight, bias)
+    return module.causal_conv1d_step(state, x, weight, bias, activation)
 
 
 def linear(
@@ -157,7 +160,10 @@ def linear(
         or torch.is_autocast_enabled("cpu")
     ):
         return functional.linear(x, weight, bias)
-    return backend_module("cpu").linear(x, weight, bias)
+    cpu = backend_module("cpu")
+    if x.numel() > cpu.MOST_ROWS * x.shape[-1]:
+        return functional.linear(x, weight, bias)
+    return cpu.linear(x, weight, bias)
 
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
@@ -179,4 +185,4 @@ def _module(requested: str, kernel: str, *tensors: Tensor | None) -> ModuleType:
     inputs = tensors[1]
     assert inputs is not None
     name = resolve_backend(inputs.device, inputs.dtype, requested, kernel=kernel)
-    return backend_module(name) if name in _WITH_STEPS else reference
+    return backend_module(name) if name in _WITH_STEPS[kernel] else reference

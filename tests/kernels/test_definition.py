@@ -177,11 +177,29 @@ def test_a_step_with_a_gradient_has_one(scan_case):
     assert gradient.abs().sum() > 0
 
 
-def test_conv_steps_equal_the_conv(conv_case):
-    case = conv_case(3, 6, 5, 4)
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("taps", [1, 2, 4])
+def test_conv_steps_equal_the_conv(conv_case, backend, taps):
+    case = conv_case(3, 6, 5, taps)
     x, weight, bias, state = case.tensors
     expected, final = case.call(*case.tensors, backend="reference")
+    before = state.clone()
+    given = state
     for t in range(6):
-        y, state = kernels.causal_conv1d_step(state, x[:, t], weight, bias, activation="silu")
+        y, state = kernels.causal_conv1d_step(
+            state, x[:, t], weight, bias, activation="silu", backend=backend
+        )
         torch.testing.assert_close(y, expected[:, t])
     torch.testing.assert_close(state, final)
+    assert torch.equal(given, before)
+
+
+def test_a_conv_step_in_bf16_computes_in_fp32(conv_case):
+    x, weight, bias, state = (each.bfloat16() for each in conv_case(3, 1, 70, 4).tensors)
+    expected, _ = kernels.causal_conv1d_step(
+        state, x[:, 0], weight, bias, activation="silu", backend="reference"
+    )
+    y, after = kernels.causal_conv1d_step(state, x[:, 0], weight, bias, activation="silu")
+    assert y.dtype == after.dtype == torch.bfloat16
+    torch.testing.assert_close(y, expected, rtol=2**-8, atol=1e-6)
+    assert torch.equal(after, torch.cat([state[:, 1:], x], dim=1))

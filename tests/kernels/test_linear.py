@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from emma_viz import kernels
 from emma_viz.errors import InputError
+from emma_viz.kernels.cpu import MOST_ROWS
 from emma_viz.models.linear import LinearLayer
 from tests.unchecked import types_unchecked
 
@@ -41,7 +42,7 @@ def kernel_calls(monkeypatch):
 @settings(max_examples=25, derandomize=True)
 @given(data=st.data())
 def test_it_gives_the_definition(data):
-    rows = data.draw(st.sampled_from([(n,) for n in range(1, 10)] + [(2, 3), (8, 1), (1, 1), ()]))
+    rows = data.draw(st.sampled_from([(n,) for n in range(1, 18)] + [(2, 3), (8, 1), (1, 1), ()]))
     given = data.draw(st.integers(500, 700))
     made = LARGE // given + data.draw(st.integers(1, 40))
     x, weight, bias = inputs(rows, given, made, seed=data.draw(st.integers(0, 99)))
@@ -53,7 +54,7 @@ def test_it_gives_the_definition(data):
     torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("rows", range(1, 9))
+@pytest.mark.parametrize("rows", range(1, MOST_ROWS + 1))
 def test_few_rows_take_the_kernel(rows, kernel_calls):
     x, weight, bias = inputs((rows, 1))
     kernels.linear(x, weight, bias)
@@ -77,7 +78,7 @@ def test_the_rest_is_left_to_torch(kernel_calls):
     strided = torch.cat([weight, weight], dim=1)[:, : weight.shape[1]]
     wanted = weight.clone().requires_grad_()
     for name, call in {
-        "nine rows": lambda: kernels.linear(*inputs((9, 1))),
+        "more rows than a vector has": lambda: kernels.linear(*inputs((MOST_ROWS + 1, 1))),
         "no row": lambda: kernels.linear(x[:0], weight, bias),
         "small weights": lambda: kernels.linear(*inputs(made=100)),
         "two rows in bf16": lambda: kernels.linear(*inputs((2, 1), dtype=torch.bfloat16)),
@@ -105,8 +106,9 @@ def test_small_weights_do_not_import_numba():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_rows_of_a_wider_tensor_and_two_threads():
-    x, weight, _ = inputs((8, 1), given=1280)
+@pytest.mark.parametrize("rows", [1, 2, 8, MOST_ROWS])
+def test_rows_of_a_wider_tensor_and_two_threads(rows):
+    x, weight, _ = inputs((rows, 1), given=1280)
     half = x[..., 640:]
     weight = weight[:, :640].contiguous()
     before = torch.get_num_threads()
@@ -119,7 +121,7 @@ def test_rows_of_a_wider_tensor_and_two_threads():
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize("rows", [1, 3, 8, MOST_ROWS])
 def test_nan_and_infinity_stay_in_their_row(rows):
     x, weight, _ = inputs((rows,))
     for number in (float("nan"), float("inf")):

@@ -1,7 +1,6 @@
 """The causal convolution of a mixer, with its memory kept in a cache."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -28,9 +27,11 @@ def convolve(
     Returns:
         The outputs, and the last J inputs of each sample (at its own end).
     """
-    weight = rearrange(conv.weight, "X 1 K -> X K")
+    weight = conv.weight[:, 0]  # "X 1 K -> X K"
     if state is not None and x.shape[1] == 1:
-        y, new_state = causal_conv1d_step(state, x[:, 0], weight, conv.bias, activation="silu")
+        y, new_state = causal_conv1d_step(
+            state, x[:, 0], weight, conv.bias, activation="silu", backend=backend
+        )
         return y[:, None], new_state
     y, new_state = causal_conv1d(
         x, weight, conv.bias, initial_state=state, activation="silu", backend=backend
@@ -44,9 +45,10 @@ def before_silu(
     x: Float[Tensor, "B L X"], conv: nn.Conv1d, state: Float[Tensor, "B J X"] | None, *, backend: str
 ) -> Float[Tensor, "B L X"]:
     """The convolution as in `convolve`, before its SiLU."""
-    weight = rearrange(conv.weight, "X 1 K -> X K")
+    weight = conv.weight[:, 0]
     if state is not None and x.shape[1] == 1:
-        return causal_conv1d_step(state, x[:, 0], weight, conv.bias, activation=None)[0][:, None]
+        y, _ = causal_conv1d_step(state, x[:, 0], weight, conv.bias, activation=None, backend=backend)
+        return y[:, None]
     return causal_conv1d(x, weight, conv.bias, initial_state=state, activation=None, backend=backend)[0]
 
 

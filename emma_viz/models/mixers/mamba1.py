@@ -3,7 +3,6 @@
 import math
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -80,7 +79,7 @@ class Mamba1Mixer(nn.Module):
             lengths: tokens of each right-padded sample; only the cached states depend on it.
         """
         state = None if cache is None else cache.mixer_state(self.layer, len(x))
-        inner, gate = rearrange(self.in_proj(x), "B L (two E) -> two B L E", two=2)
+        inner, gate = self.in_proj(x).chunk(2, dim=-1)
         inner, gate = self.hook_x(inner), self.hook_z(gate)
         lengths = None if cache is None else lengths
         before = None if state is None else state.conv
