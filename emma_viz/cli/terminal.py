@@ -5,7 +5,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 # Controls but newline and tab, separators of lines, overrides of the direction of text, tags, halves of pairs.
@@ -129,17 +129,23 @@ class Door:
 
 @contextmanager
 def doors() -> Generator[Door | None, None, None]:
-    """Print through doors; yields that of standard output, None when the process has none."""
+    """Print through doors; yields that of standard output, None when the process has none.
+
+    What is said on a standard error that the process has not (`2>&-`) goes nowhere; `print` would put it on the other.
+    """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (
-        each if each is None or isinstance(each, Door) else Door(each) for each in before
-    )
-    # Help and tracebacks of newer Pythons are coloured by what a door escapes.
-    os.environ.setdefault("NO_COLOR", "1")
-    try:
-        yield sys.stdout if isinstance(sys.stdout, Door) else None
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, Door):
-                stream.flush()
-        sys.stdout, sys.stderr = before
+    with ExitStack() as stack:
+        nowhere = stack.enter_context(open(os.devnull, "w")) if sys.stderr is None else None
+        sys.stdout, sys.stderr = (
+            each if each is None or isinstance(each, Door) else Door(each)
+            for each in (sys.stdout, nowhere or sys.stderr)
+        )
+        # Help and tracebacks of newer Pythons are coloured by what a door escapes.
+        os.environ.setdefault("NO_COLOR", "1")
+        try:
+            yield sys.stdout if isinstance(sys.stdout, Door) else None
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, Door):
+                    stream.flush()
+            sys.stdout, sys.stderr = before

@@ -8,6 +8,7 @@ from functools import cache
 from types import ModuleType
 
 import torch
+from torch.autograd import forward_ad
 
 from emma_viz.errors import BackendError, InputError
 
@@ -93,8 +94,7 @@ def resolve_backend(
             if problem := _unusable(last):
                 _warn_once(last, problem)
         return name
-    if requested not in BACKENDS:
-        raise InputError(f"There is no kernel backend {requested!r}; expected auto, {', '.join(BACKENDS)}.")
+    require_backend(requested)
     problem = _obstacle(requested, device.type, dtype, kernel, sizes)
     if problem:
         raise BackendError(
@@ -102,6 +102,12 @@ def resolve_backend(
             'Ask for another one, or for "auto".'
         )
     return requested
+
+
+def require_backend(requested: str) -> None:
+    """Raise InputError unless there is a backend of that name, or it is "auto"."""
+    if requested != "auto" and requested not in BACKENDS:
+        raise InputError(f"There is no kernel backend {requested!r}; expected auto, {', '.join(BACKENDS)}.")
 
 
 def backend_module(name: str) -> ModuleType:
@@ -115,8 +121,20 @@ def runs_on_numba(device: torch.device, requested: str) -> bool:
 
 
 def wants_gradient(*tensors: torch.Tensor | None) -> bool:
-    """Whether autograd is to follow what is done with these."""
+    """Whether autograd is to follow what is done with these, backward or forward."""
+    if forward_ad._current_level >= 0:
+        return True
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def is_watched() -> bool:
+    """Whether something follows what is done with tensors, whatever they hold: a compiler, a trace, `vmap`, a mode."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or bool(torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack())
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 def _automatic(device: str, dtype: torch.dtype, kernel: str, sizes: dict[str, int] | None) -> tuple[str, str]:

@@ -32,7 +32,8 @@ from emma_viz.kernels.numba.threads import run_kernel, thread_count
 from emma_viz.kernels.torch import ssd as torch_ssd
 
 _SHARED = 1 << 18
-"""Numbers from which threads share a step or a norm: fewer are done before another thread wakes."""
+"""Numbers from which threads share a step or a norm: fewer are done before another thread wakes. Of a product, those of
+weights that each thread has at least."""
 
 
 def selective_scan(
@@ -180,15 +181,16 @@ def linear(
         bias: added.
     """
     rows = array(x).reshape(-1, x.shape[-1])
+    workers = min(thread_count(), max(1, weight.numel() // _SHARED))
     if kernel := numba_linear.FEW_ROWS.get(len(rows)):
         y = np.empty((len(rows), weight.shape[0]), np.float32)
-        run_kernel(kernel, rows, read_only(weight), y)
+        run_kernel(kernel, rows, read_only(weight), y, workers=workers)
     else:
         many, kernel = next(each for each in numba_linear.SIDE_BY_SIDE.items() if len(rows) <= each[0])
         inputs = np.zeros((rows.shape[1], many), np.float32)
         inputs[:, : len(rows)] = rows.T
         outputs = np.empty((weight.shape[0], many), np.float32)
-        run_kernel(kernel, inputs, read_only(weight), outputs)
+        run_kernel(kernel, inputs, read_only(weight), outputs, workers=workers)
         y = np.ascontiguousarray(outputs[:, : len(rows)].T)
     out = torch.from_numpy(y)
     if bias is not None:

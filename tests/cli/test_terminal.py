@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,19 @@ def closed_pipe() -> int:
     reading, writing = os.pipe()
     os.close(reading)
     return writing
+
+
+def test_what_is_said_on_a_standard_error_that_is_not_there_goes_nowhere(tmp_path):
+    body = (
+        "from emma_viz.cli import progress\nprogress.LINE_SECONDS = 0.0\nassert sys.stderr is not None\n"
+        "with progress.ProgressBars() as bars: bars(1, 2, 'a thing')\n"
+        "print('a warning', file=sys.stderr)\nprint('done')"
+    )
+    words = shlex.join([sys.executable, *through_the_guard(body)])
+    ended = subprocess.run(
+        ["sh", "-c", f"exec {words} 2>&-"], cwd=tmp_path, stdout=subprocess.PIPE, check=False, text=True
+    )
+    assert (ended.returncode, ended.stdout) == (0, "done\n")
 
 
 @pytest.mark.parametrize(

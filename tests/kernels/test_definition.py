@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.autograd import gradcheck
+from torch.autograd import forward_ad, gradcheck
 
 from emma_viz import kernels
 
@@ -179,7 +179,11 @@ def test_a_step_with_a_gradient_has_one(scan_case):
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
 @pytest.mark.parametrize("taps", [1, 2, 4])
-def test_conv_steps_equal_the_conv(conv_case, backend, taps):
+def test_conv_steps_equal_the_conv(conv_case, backend, taps, monkeypatch):
+    from emma_viz.kernels import cpu
+
+    calls, step = [], cpu.causal_conv1d_step
+    monkeypatch.setattr(cpu, "causal_conv1d_step", lambda *given: calls.append(1) or step(*given))
     case = conv_case(3, 6, 5, taps)
     x, weight, bias, state = case.tensors
     expected, final = case.call(*case.tensors, backend="reference")
@@ -192,6 +196,17 @@ def test_conv_steps_equal_the_conv(conv_case, backend, taps):
         torch.testing.assert_close(y, expected[:, t])
     torch.testing.assert_close(state, final)
     assert torch.equal(given, before)
+    assert len(calls) == (6 if backend == "auto" else 0)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # by torch's own code
+def test_a_conv_step_keeps_a_tangent(conv_case):
+    x, weight, bias, state = conv_case(3, 1, 5, 4).tensors
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x[:, 0], torch.ones_like(x[:, 0]))
+        y, _ = kernels.causal_conv1d_step(state, dual, weight, bias)
+        tangent = forward_ad.unpack_dual(y).tangent
+    torch.testing.assert_close(tangent, weight[:, -1].expand(3, 5))
 
 
 def test_a_conv_step_in_bf16_computes_in_fp32(conv_case):

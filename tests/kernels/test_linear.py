@@ -7,12 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd import forward_ad
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from emma_viz import kernels
 from emma_viz.errors import InputError
+from emma_viz.kernels import steps
 from emma_viz.kernels.cpu import MOST_ROWS
-from emma_viz.models.linear import LinearLayer
+from emma_viz.models.linear import LinearLayer, use_kernels
 from tests.unchecked import types_unchecked
 
 LARGE = 1 << 18
@@ -28,6 +31,10 @@ def inputs(rows=(1, 1), given=640, made=417, dtype=torch.float32, seed=0):
 
 def exact(x, weight, bias=None):
     return functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
+
+
+class Standing(torch.Tensor):
+    pass
 
 
 @pytest.fixture
@@ -83,6 +90,7 @@ def test_the_rest_is_left_to_torch(kernel_calls):
         "small weights": lambda: kernels.linear(*inputs(made=100)),
         "two rows in bf16": lambda: kernels.linear(*inputs((2, 1), dtype=torch.bfloat16)),
         "float64": lambda: kernels.linear(*inputs(dtype=torch.float64)),
+        "a tensor that stands for one": lambda: kernels.linear(x.as_subclass(Standing), weight),
         "weights that are not contiguous": lambda: kernels.linear(x, strided, bias),
         "a gradient of the weights": lambda: kernels.linear(x, wanted, bias),
     }.items():
@@ -107,18 +115,75 @@ def test_small_weights_do_not_import_numba():
 
 
 @pytest.mark.parametrize("rows", [1, 2, 8, MOST_ROWS])
-def test_rows_of_a_wider_tensor_and_two_threads(rows):
-    x, weight, _ = inputs((rows, 1), given=1280)
+def test_rows_of_a_wider_tensor_and_three_threads(rows, kernel_calls):
+    """Rows of the weights that are left over from the tiles are others with other threads."""
+    x, weight, _ = inputs((rows, 1), given=1280, made=3 * 417)
     half = x[..., 640:]
     weight = weight[:, :640].contiguous()
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(2)
+        torch.set_num_threads(3)
         shared = kernels.linear(half, weight)
         torch.set_num_threads(1)
         assert torch.equal(shared, kernels.linear(half.contiguous(), weight))
     finally:
         torch.set_num_threads(before)
+    assert len(kernel_calls) == 2
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8, MOST_ROWS])
+def test_the_error_does_not_grow_with_the_inputs(rows):
+    x, weight, _ = inputs((rows,), given=6000, made=64)
+    expected = exact(x, weight)
+    assert (kernels.linear(x, weight) - expected).pow(2).mean().sqrt() < 5e-7 * expected.std()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_compiler_a_trace_and_a_transformation_see_a_product(kernel_calls, unchecked):
+    x, weight, bias = inputs((2, 640), made=417)
+    layer = LinearLayer(640, 417)
+    compiled = torch.compile(lambda x: kernels.linear(x, weight, bias), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), functional.linear(x, weight, bias))
+    mapped = torch.func.vmap(lambda row: kernels.linear(row, weight, bias))(x)
+    torch.testing.assert_close(mapped, functional.linear(x, weight, bias), rtol=1e-5, atol=1e-4)
+    with torch.no_grad():
+        traced = torch.jit.trace(layer, x)
+        assert torch.equal(traced(2 * x), functional.linear(2 * x, layer.weight, layer.bias))
+        with FlopCounterMode(display=False) as counted:
+            kernels.linear(x, weight)
+    assert counted.get_total_flops() == 2 * 2 * 640 * 417
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        tangent = forward_ad.unpack_dual(kernels.linear(dual, weight)).tangent
+    torch.testing.assert_close(tangent, functional.linear(torch.ones_like(x), weight))
+    assert not kernel_calls
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rows", [1, MOST_ROWS + 1, 40])
+def test_half_precision_that_torch_only_emulates_is_multiplied_in_fp32(rows, dtype, monkeypatch):
+    """As on AVX2. Blocks of the weights that end within them, too."""
+    monkeypatch.setattr(steps, "_emulates_halves", lambda: True)
+    monkeypatch.setattr(steps, "_BLOCK", 100 * 640)
+    x, weight, bias = inputs((rows, 1), dtype=dtype)
+    seen, product = [], functional.linear
+    monkeypatch.setattr(
+        functional, "linear", lambda x, *rest: seen.append((x.dtype, len(rest[0]))) or product(x, *rest)
+    )
+    for added in (None, bias):
+        seen.clear()
+        actual = kernels.linear(x, weight, added)
+        found = seen[:]
+        assert actual.dtype == dtype
+        expected = exact(x, weight, added).to(dtype)
+        if rows == 1 and dtype == torch.float16:
+            assert found == [(dtype, 417)]
+        else:
+            assert found == (
+                [] if rows == 1 else [(torch.float32, part) for part in (100, 100, 100, 100, 17)]
+            )
+            assert (actual == expected).float().mean() > 0.99
+        torch.testing.assert_close(actual, expected, rtol=2**-7, atol=1e-2)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8, MOST_ROWS])
@@ -154,7 +219,33 @@ def test_a_layer_has_the_names_and_the_start_of_torch():
         torch.testing.assert_close(mine(x), theirs(x), rtol=1e-5, atol=1e-5)
 
 
+def test_a_network_of_another_package_gets_the_layers():
+    network = torch.nn.Sequential(
+        torch.nn.Linear(640, 417), torch.nn.GELU(), LinearLayer(417, 3, backend="torch")
+    )
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    use_kernels(network)
+    assert [type(each) for each in network] == [LinearLayer, torch.nn.GELU, LinearLayer]
+    assert network[0].backend == "auto"
+    assert network[2].backend == "torch"
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in before.items())
+    torch.testing.assert_close(
+        network[0](torch.ones(1, 640)), functional.linear(torch.ones(1, 640), *network[0].parameters())
+    )
+
+
+def test_a_backend_and_a_bias_that_do_not_fit_are_refused_for_any_number_of_rows():
+    for rows in (1, 40):
+        x, weight, bias = inputs((rows,))
+        with pytest.raises(InputError, match="no kernel backend 'nope'"):
+            kernels.linear(x, weight, backend="nope")
+        with pytest.raises(RuntimeError):
+            kernels.linear(x, weight, bias.double())
+
+
 def test_a_width_that_does_not_fit_is_refused():
     x, weight, _ = inputs()
+    with types_unchecked(), pytest.raises(InputError, match=r"640 numbers a row.*\(\)"):
+        kernels.linear(x[0, 0, 0], weight)
     with types_unchecked(), pytest.raises(InputError, match=r"640 numbers a row.*\(1, 1, 639\)"):
         kernels.linear(x[..., :-1], weight)

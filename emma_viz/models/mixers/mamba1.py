@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emma_viz.kernels import selective_scan, selective_scan_step
+from emma_viz.kernels import linear, selective_scan, selective_scan_step
 from emma_viz.models.cache import LayerState, MambaCache, padded_positions
 from emma_viz.models.config import MambaConfig
 from emma_viz.models.hookpoint import HookPoint
@@ -88,7 +88,7 @@ class Mamba1Mixer(nn.Module):
         u = self.hook_conv(u)
         dt, B, C = self.x_proj(u).split([self.config.rank, self.config.d_state, self.config.d_state], dim=-1)
         B, C = self.hook_B(B), self.hook_C(C)
-        dt = functional.linear(dt, self.dt_proj.weight)
+        dt = linear(dt, self.dt_proj.weight, backend=self.backend)
         if lengths is not None:
             dt = dt.masked_fill(padded_positions(lengths, x.shape[1])[..., None], NO_STEP)
         bias = self.dt_proj.bias.float()

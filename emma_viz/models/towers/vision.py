@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from emma_viz.errors import InputError
+from emma_viz.models.linear import use_kernels
 from emma_viz.models.towers.lite0 import Lite0Tower
 from emma_viz.models.towers.patches import PatchTower
 from emma_viz.models.towers.pocket import PocketEncoder
@@ -36,6 +37,7 @@ class VisionEncoder(nn.Module):
         self.config = config
         self.towers = nn.ModuleDict({tower.kind: TOWERS[tower.kind](tower) for tower in config.towers})
         self.text = None if config.text is None else ClipTextTower(config.text)
+        use_kernels(self)
         self.requires_grad_(False)
         self.eval()
 
